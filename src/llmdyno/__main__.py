@@ -1,0 +1,5 @@
+"""`python -m llmdyno` is `dyno`."""
+
+from llmdyno.cli import main
+
+main()

@@ -1,0 +1,53 @@
+"""The faults of the world, by name; our own bugs are assertions, not errors.
+
+    DynoError                 one clear sentence, and the exit status it ends with
+    ├── UsageError       (2)  wrong usage or config: nothing was started
+    ├── TargetError      (3)  the server under test cannot be reached or does not answer
+    ├── ServerError      (3)  a server that we started failed; `kind` says how
+    └── StorageError     (3)  results cannot be written or read (disk full, no such run)
+
+A failed *request* is none of these: it is a record with an error class (see records.py).
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DynoError(Exception):
+    """A fault with a sentence for the user; `exit_status` is what `dyno` ends with."""
+
+    exit_status = 3
+
+
+class UsageError(DynoError):
+    """The user asked for something that cannot be; said before anything starts."""
+
+    exit_status = 2
+
+
+class TargetError(DynoError):
+    """The server under test is not there, or does not speak the endpoint's protocol."""
+
+
+class ServerError(DynoError):
+    """A server that we started failed.
+
+    `kind` is one of the classes of supervise.FAILURES, e.g. "out-of-memory" or "start-timeout".
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class StorageError(DynoError):
+    """Results cannot be written or read."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean …?" with the closest known name, or the list of all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean '{close[0]}'?"
+    return f" Known: {', '.join(names)}."

@@ -1,0 +1,154 @@
+"""Knobs: what can be set, between which bounds, and what each setting does.
+
+A knob is a row of an engine's table, not a class. Everything that speaks of settings reads the row:
+the check before a start, the tuner's space, the guide of `dyno knobs`, the report's table of
+settings. A config is a plain mapping from knob names to values; a knob that is not in it has the
+engine's own default.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from llmdyno.errors import UsageError, nearest
+
+Value = bool | int | float | str
+Config = Mapping[str, Value]
+
+
+class Knob(msgspec.Struct, frozen=True, kw_only=True):
+    """One setting of an engine or a front."""
+
+    name: str
+    layer: Literal["build", "engine", "front"]
+    kind: Literal["int", "float", "bool", "choice"]
+    does: str  # what it does, in a sentence or two
+    turn: str  # when to turn it, and which way
+    trades: str  # what it costs: what gets worse when it makes something better
+    source: str  # where the facts come from
+    # Defaults by engine version, newest first: (lowest version it holds from, value).
+    # None means that the engine decides by itself.
+    defaults: tuple[tuple[str, Value | None], ...]
+    low: float | None = None  # bounds of what is accepted, for int and float
+    high: float | None = None
+    choices: tuple[Value, ...] = ()  # what is accepted, for choice
+    # What the tuner tries: (low, high) for int and float, values for choice and bool; empty: never.
+    search: tuple[Value, ...] = ()
+    search_log: bool = False  # the tuner's steps are ratios, not differences
+    unit: str = ""
+    alters_output: bool = False  # the tokens may differ: tuned only when the user allows it
+    # Bites only when another knob has this value, e.g. ("dynamic_split_fuse", False).
+    needs: tuple[str, Value] | None = None
+
+
+def default(knob: Knob, version: str | None) -> Value | None:
+    """Return the knob's default in that engine version (None: the newest known)."""
+    for lowest, value in knob.defaults:
+        if version is None or _version_key(version) >= _version_key(lowest):
+            return value
+    return knob.defaults[-1][1]
+
+
+def parse_settings(settings: Sequence[str], knobs: Sequence[Knob]) -> dict[str, Value]:
+    """Turn `--set name=value` texts into a checked config.
+
+    Raises:
+        UsageError: a text is not name=value, or check() refuses the result.
+    """
+    config: dict[str, Value] = {}
+    by_name = {knob.name: knob for knob in knobs}
+    for text in settings:
+        name, equals, raw = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text}: write knob=value, e.g. --set max_num_seqs=64.")
+        if name not in by_name:
+            raise UsageError(f"--set {text}: no knob '{name}'.{nearest(name, by_name)}")
+        if name in config:
+            raise UsageError(f"--set {text}: '{name}' is set twice.")
+        config[name] = _from_text(by_name[name], raw)
+    check(config, knobs)
+    return config
+
+
+def check(config: Config, knobs: Sequence[Knob]) -> None:
+    """Refuse unknown names, wrong types, values out of bounds and knobs that would not bite.
+
+    Raises:
+        UsageError: one sentence that names the knob, the value and what would be right.
+    """
+    by_name = {knob.name: knob for knob in knobs}
+    for name, value in config.items():
+        if name not in by_name:
+            raise UsageError(f"{name}={show(value)}: no such knob.{nearest(name, by_name)}")
+        knob = by_name[name]
+        if not _fits(knob, value):
+            raise UsageError(f"{name}={show(value)}: must be {accepts(knob)}.")
+        if knob.needs is not None:
+            other, wanted = knob.needs
+            actual = config.get(other, default(by_name[other], None))
+            if actual != wanted:
+                raise UsageError(
+                    f"{name}={show(value)} has no effect while {other}={show(actual)}:"
+                    f" set {other}={show(wanted)} or leave {name} out."
+                )
+
+
+def accepts(knob: Knob) -> str:
+    """Say in words which values the knob takes."""
+    if knob.kind == "bool":
+        return "true or false"
+    if knob.kind == "choice":
+        return "one of " + ", ".join(show(choice) for choice in knob.choices)
+    what = "a whole number" if knob.kind == "int" else "a number"
+    unit = f" {knob.unit}" if knob.unit else ""
+    if knob.low is not None and knob.high is not None:
+        return f"{what} from {knob.low:g} to {knob.high:g}{unit}"
+    if knob.low is not None:
+        return f"{what} of at least {knob.low:g}{unit}"
+    return what + unit
+
+
+def show(value: Value | None) -> str:
+    """Write a value as the user would type it."""
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _fits(knob: Knob, value: Value) -> bool:
+    if knob.kind == "bool":
+        return isinstance(value, bool)
+    if knob.kind == "choice":
+        return any(value == choice and type(value) is type(choice) for choice in knob.choices)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if knob.kind == "int" and not isinstance(value, int):
+        return False
+    return (knob.low is None or value >= knob.low) and (knob.high is None or value <= knob.high)
+
+
+def _from_text(knob: Knob, raw: str) -> Value:
+    if knob.kind == "bool" and raw.lower() in {"true", "false", "on", "off", "1", "0"}:
+        return raw.lower() in {"true", "on", "1"}
+    try:
+        if knob.kind == "int":
+            return int(raw)
+        if knob.kind == "float":
+            return float(raw)
+    except ValueError:
+        pass
+    else:
+        for choice in knob.choices:
+            if show(choice) == raw:
+                return choice
+    if knob.kind == "choice":
+        return raw
+    raise UsageError(f"{knob.name}={raw}: must be {accepts(knob)}.")
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:4])

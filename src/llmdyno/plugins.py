@@ -1,0 +1,40 @@
+"""One plug-in, one file: the file's name is the plug-in's name.
+
+A plug-in package (llmdyno.engines, llmdyno.endpoints, llmdyno.fronts) is searched for modules; each
+one binds an object of the package's interface to one agreed name, e.g. `ENGINE`. The name on the
+command line has dashes where the file has underscores. A name with a dot is a module of somebody
+else's, so a plug-in need not live here: `--engine my_package.my_engine`.
+"""
+
+import importlib
+import pkgutil
+from typing import Any
+
+from llmdyno.errors import UsageError, nearest
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of all plug-ins of a kind ("engines", "endpoints", "fronts"), sorted."""
+    package = importlib.import_module(f"llmdyno.{kind}")
+    modules = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
+
+
+def load(kind: str, name: str) -> Any:
+    """Return the plug-in object: `ENGINE` of llmdyno.engines.NAME, and so on.
+
+    Raises:
+        UsageError: there is no plug-in of that name.
+    """
+    attribute = kind.removesuffix("s").upper()
+    if "." in name:
+        try:
+            return getattr(importlib.import_module(name), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(
+                f"{kind.removesuffix('s')}: '{name}' is not a module with {attribute}: {error}"
+            ) from error
+    known = names(kind)
+    if name not in known:
+        raise UsageError(f"{kind.removesuffix('s')}: no '{name}'.{nearest(name, known)}")
+    return getattr(importlib.import_module(f"llmdyno.{kind}.{name.replace('-', '_')}"), attribute)
