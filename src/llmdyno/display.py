@@ -1,0 +1,206 @@
+"""The terminal: what a person sees while a benchmark runs, and the table at its end.
+
+The live lines are drawn by hand with three escape codes, twice a second: a terminal library that
+renders on a thread of its own would hold up the event loop whose stamps we are taking. Everything
+here goes to standard error; standard output is for results.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from time import monotonic
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from llmdyno.load import Progress
+from llmdyno.metrics import METRICS
+from llmdyno.transport import Meter
+
+_BAR_CELLS = 24
+_WIDE_CELLS = 130
+_CLEAR_LINE = "\x1b[2K"
+
+
+class Live:
+    """Two lines that are redrawn in place on a terminal; a line an interval elsewhere."""
+
+    def __init__(
+        self, levels: Sequence[int], *, interval_s: float, label: str = "", stream: TextIO
+    ) -> None:
+        self._levels = levels
+        self._interval_s = interval_s
+        self._label = f"{label}  " if label else ""
+        self._stream = stream
+        self._redraws = stream.isatty()
+        self._lines_drawn = 0
+        self._level = -1
+        self._next_line_s = 0.0
+        self._rate_from = (0.0, 0)  # time and tokens, for the rate
+
+    def show(self, progress: Progress, meter: Meter) -> None:
+        """Draw the level's state."""
+        if progress.level != self._level:
+            self._level = progress.level
+            self._rate_from = (monotonic(), 0)
+            self._next_line_s = self._interval_s
+        tokens = progress.tokens + max(0, meter.reads - progress.reads)
+        then_s, tokens_then = self._rate_from
+        now_s = monotonic()
+        rate = (tokens - tokens_then) / (now_s - then_s) if now_s > then_s else 0.0
+        done = progress.phase == "done"
+        if done:
+            rate = progress.tokens / max(progress.elapsed_s, 1e-9)
+        if self._redraws:
+            self._redraw([self._head(progress), self._numbers(progress, rate)], keep=done)
+        elif done or progress.elapsed_s >= self._next_line_s:
+            self._stream.write(f"{self._head(progress)}{self._numbers(progress, rate)}\n")
+            self._stream.flush()
+            self._next_line_s = progress.elapsed_s + self._interval_s
+        if now_s - then_s >= min(self._interval_s, 5.0):
+            self._rate_from = (now_s, tokens)
+
+    def _head(self, progress: Progress) -> str:
+        share, amount = _advance(progress)
+        filled = round(share * _BAR_CELLS)
+        bar = "━" * filled + "─" * (_BAR_CELLS - filled) if self._redraws else ""
+        place = f"{progress.level + 1}/{len(self._levels)}"
+        return f"{self._label}level {place}: {progress.users_wanted} users  {bar}  {amount}  "
+
+    @staticmethod
+    def _numbers(progress: Progress, rate: float) -> str:
+        ttft = f"TTFT p50 {median(progress.ttft_ms):,.0f} ms" if progress.ttft_ms else "TTFT -"
+        errors = ", ".join(f"{name} x{count}" for name, count in progress.errors.items())
+        return (
+            f"users {progress.users}  in flight {progress.in_flight}  done {progress.completed:,}"
+            f"  failed {progress.failed:,}{f' ({errors})' if errors else ''}"
+            f"  ~{rate:,.0f} tok/s  {ttft}"
+        )
+
+    def _redraw(self, lines: Sequence[str], *, keep: bool) -> None:
+        up = f"\x1b[{self._lines_drawn}A" if self._lines_drawn else ""
+        width = max(20, Console(file=self._stream).width - 1)
+        text = "".join(f"{_CLEAR_LINE}{line[:width]}\n" for line in lines)
+        self._stream.write(f"{up}\r{text}")
+        self._stream.flush()
+        self._lines_drawn = 0 if keep else len(lines)
+
+
+def _advance(progress: Progress) -> tuple[float, str]:
+    """Return how far the level is, 0 to 1, and the same in words."""
+    if progress.requests is not None:
+        ended = progress.completed + progress.failed
+        return min(1.0, ended / progress.requests), f"{ended:,}/{progress.requests:,} requests"
+    duration_s = progress.duration_s or 1.0
+    words = f"{progress.elapsed_s:.0f}/{duration_s:.0f} s"
+    if progress.phase == "finishing":
+        words += ", finishing"
+    return min(1.0, progress.elapsed_s / duration_s), words
+
+
+def console() -> Console:
+    """Return the console for people: standard error."""
+    return Console(stderr=True, highlight=False)
+
+
+def show_summary(summary: Mapping[str, Any], out: Console) -> None:
+    """Print the table of a run's levels, its SLOs, its doubts, and what the numbers mean."""
+    out.print(_table(summary, wide=out.width >= _WIDE_CELLS))
+    for verdict in summary["slo"]:
+        value = "no data" if verdict["value"] is None else f"{verdict['value']:,.4g}"
+        word = "[green]met[/]" if verdict["met"] else "[red]missed[/]"
+        out.print(f"SLO {verdict['expr']} at {verdict['level']} users: {word} ({value})")
+    for line in doubts(summary):
+        out.print(f"[yellow]![/] {line}", soft_wrap=True)
+    out.print(f"[dim]{_client_line(summary)}[/]", soft_wrap=True)
+    sources = {level["tokens"]["source"] for level in summary["levels"]}
+    out.print(f"[dim]Tokens are counted by: {', '.join(sorted(sources))}.[/]")
+    for metric in METRICS[:5]:
+        out.print(f"[dim]{metric.definition}[/]", soft_wrap=True)
+
+
+# (heading, cell, only on a wide terminal)
+_COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], bool], ...] = (
+    ("users", lambda level: f"{level['users']:,}", False),
+    ("done", lambda level: f"{level['requests']['completed']:,}", False),
+    ("failed", lambda level: _red_if(level["requests"]["failed"]), False),
+    ("cut", lambda level: f"{level['requests']['cut']:,}", True),
+    ("TTFT p50", lambda level: _with_interval(level["ttft_ms"], "p50"), False),
+    ("p99", lambda level: number(level["ttft_ms"]["p99"]), False),
+    ("ITL p50", lambda level: number(level["itl_ms"]["p50"]), False),
+    ("p99", lambda level: number(level["itl_ms"]["p99"]), True),
+    ("TPOT p50", lambda level: number(level["tpot_ms"]["p50"]), True),
+    ("E2E p50", lambda level: number(level["e2e_ms"]["p50"]), True),
+    ("tok/s", lambda level: _with_interval(level["token_rate"], "mean"), False),
+    ("req/s", lambda level: number(level["request_rate"]["mean"]), True),
+    ("window", lambda level: "{start_s:.0f}-{end_s:.0f} s".format(**level["window"]), True),
+    ("client", lambda level: _yellow_unless(level["client"]["verdict"], "valid"), True),
+)
+
+
+def _table(summary: Mapping[str, Any], *, wide: bool) -> Table:
+    columns = [column for column in _COLUMNS if wide or not column[2]]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading, _, _ in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for level in summary["levels"]:
+        table.add_row(*(cell(level) for _, cell, _ in columns))
+    table.caption = (
+        "Latencies in ms, inside the window, with 95 % intervals;\n"
+        "failed requests are never among them."
+    )
+    return table
+
+
+def _client_line(summary: Mapping[str, Any]) -> str:
+    clients = [level["client"] for level in summary["levels"]]
+    lag_ms = max((client["loop_lag_ms_p99"] for client in clients), default=0.0)
+    cpu = [client["cpu_us_per_token"] for client in clients if client["cpu_us_per_token"]]
+    bound = [client for client in clients if client["verdict"] != "valid"]
+    word = "client-bound, see above" if bound else "valid at every level"
+    cost = f", {min(cpu):.0f}-{max(cpu):.0f} us CPU a token" if cpu else ""
+    return f"Client: {word} (late by {lag_ms:.1f} ms p99{cost})."
+
+
+def doubts(summary: Mapping[str, Any]) -> list[str]:
+    """Say in sentences what is doubtful about a run's numbers."""
+    lines = []
+    for level in summary["levels"]:
+        at = f"{level['users']} users"
+        requests = level["requests"]
+        if requests["cut"]:
+            lines.append(f"{at}: {requests['cut']} requests were cut at the end of the grace.")
+        if requests["failed"]:
+            errors = ", ".join(f"{name} x{count}" for name, count in requests["errors"].items())
+            lines.append(f"{at}: {requests['failed']} requests failed ({errors}).")
+        if level["window"]["method"].startswith("whole level"):
+            lines.append(f"{at}: the level was too short for a steady state; it counts whole.")
+        if level.get("interrupted"):
+            lines.append(f"{at}: interrupted; the figures are of what was measured until then.")
+        lines.extend(f"{at}: client-bound: {why}." for why in level["client"].get("reasons", ()))
+    return lines
+
+
+def number(value: float | None) -> str:
+    """Write a number with three significant digits or so."""
+    if value is None:
+        return "-"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _with_interval(values: Mapping[str, Any], stat: str) -> str:
+    interval = values.get("ci95" if stat == "mean" else f"{stat}_ci95")
+    if interval is None:
+        return number(values[stat])
+    return rf"{number(values[stat])} \[{number(interval[0])}, {number(interval[1])}]"
+
+
+def _red_if(count: int) -> str:
+    return f"[red]{count:,}[/]" if count else "0"
+
+
+def _yellow_unless(word: str, good: str) -> str:
+    return word if word == good else f"[yellow]{word}[/]"

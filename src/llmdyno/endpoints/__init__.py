@@ -1,0 +1,41 @@
+"""Endpoints: wire protocols over HTTP. One file a protocol; `ENDPOINT` is its last line.
+
+An endpoint writes a request's body and reads a response's body; it knows nothing of sockets, users
+or clocks. Its contract tests (tests/test_endpoint_contract.py) pick it up because it exists.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from llmdyno.reply import Reply
+from llmdyno.sse import Piece
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What one request asks for."""
+
+    prompt: str
+    system_prompt: str = ""
+    model: str = ""
+    max_tokens: int | None = None
+    exact_length: bool = False  # go on to max_tokens whatever the model says (ignore_eos)
+    temperature: float | None = None
+    extra: Mapping[str, Any] = {}  # merged into the body, as the user gave it
+
+
+class Endpoint(Protocol):
+    """The interface of an endpoint."""
+
+    name: str
+    path: str  # appended to the base URL
+
+    def body(self, ask: Ask) -> bytes:
+        """Return the request's JSON body, asking for a stream."""
+
+    def read(self, pieces: Iterable[Piece]) -> Reply:
+        """Return what a streamed 200 response amounts to, complete or not."""
+
+    def error_of(self, body: bytes) -> str:
+        """Return the server's own words in the body of a response other than 200."""

@@ -1,0 +1,32 @@
+"""POST /v1/chat/completions, streamed: what vLLM, SGLang, trtllm-serve and most others speak."""
+
+from collections.abc import Iterable
+
+from llmdyno.endpoints import Ask, Endpoint, _openai
+from llmdyno.reply import Reply
+from llmdyno.sse import Piece
+
+
+class OpenAIChat:
+    """The prompt is a user message; the system prompt, if any, goes before it."""
+
+    name = "openai-chat"
+    path = "/v1/chat/completions"
+
+    def body(self, ask: Ask) -> bytes:
+        """Return the request's JSON body."""
+        messages = [{"role": "user", "content": ask.prompt}]
+        if ask.system_prompt:
+            messages.insert(0, {"role": "system", "content": ask.system_prompt})
+        return _openai.merge({**_openai.common_fields(ask), "messages": messages}, ask.extra)
+
+    def read(self, pieces: Iterable[Piece]) -> Reply:
+        """Read the stream."""
+        return _openai.read(pieces)
+
+    def error_of(self, body: bytes) -> str:
+        """Return the server's words."""
+        return _openai.error_of(body)
+
+
+ENDPOINT: Endpoint = OpenAIChat()

@@ -1,0 +1,397 @@
+"""Load: closed-loop users against one target, one level at a time; out come records.
+
+A user has a connection of its own and one request outstanding; between two requests it thinks.
+Users come linearly within the ramp, the first one at once. A failed request is a record like any
+other, and its user goes on after a pause that grows with each failure in a row: the load does not
+silently fall. At the end of the duration no new request starts; those in flight may finish within
+the grace, and are cut after it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from time import perf_counter_ns
+
+import msgspec
+
+from llmdyno import spec
+from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.records import Entry, LevelEnded, LevelStarted, Record, Tick
+from llmdyno.reply import Reply, by_read, count_tokens
+from llmdyno.transport import ConnectError, Connection, Meter, Response, Target, connect
+from llmdyno.workload import Item, Prompts
+
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MAX_S = 5.0
+_LAG_PERIOD_S = 0.02
+_TICK_S = 1.0
+_DETAIL_CHARACTERS_MAX = 300
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a level needs to know."""
+
+    level: int
+    users: int
+    load: spec.Load
+    target: Target
+    endpoint: Endpoint
+    model: str
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """What a live display shows; written by the level, read by the display."""
+
+    level: int = 0
+    users_wanted: int = 0
+    users: int = 0
+    in_flight: int = 0
+    completed: int = 0
+    failed: int = 0
+    tokens: int = 0  # of finished requests
+    reads: int = 0  # that those tokens came with
+    elapsed_s: float = 0.0
+    ttft_ms: list[float] = []  # of the last finished requests
+    errors: dict[str, int] = {}
+    phase: str = "running"
+    duration_s: float | None = None  # of the level, or
+    requests: int | None = None  # how many it sends
+
+
+class Level:
+    """One load point, run once."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        prompts: Prompts,
+        *,
+        zero_ns: int,
+        sink: Callable[[Entry], None],
+        meter: Meter,
+        progress: Progress,
+    ) -> None:
+        self._plan = plan
+        self._prompts = prompts
+        self._zero_ns = zero_ns
+        self._sink = sink
+        self._meter = meter
+        self._progress = progress
+        self._stop = asyncio.Event()  # no new request starts
+        self._cut = asyncio.Event()  # those in flight end now
+        self._stopped_ns = 0
+        self._sent = 0
+        self._in_flight: dict[int, Connection] = {}  # by user
+        self._pausing: set[asyncio.Task[None]] = set()
+        self._lags_us: list[int] = []
+        self._failure: BaseException | None = None
+        by_requests = plan.load.requests is not None
+        progress.duration_s = None if by_requests else plan.load.duration_s
+        progress.requests = plan.load.requests
+        self.interrupted = False
+
+    def interrupt(self) -> None:
+        """End the level now; requests in flight are cut and recorded."""
+        self.interrupted = True
+        self._stop_load()
+        self._cut.set()
+
+    async def run(self) -> None:
+        """Run the level to its end.
+
+        Raises:
+            StorageError: a record could not be written; the level ends at once.
+        """
+        plan = self._plan
+        start_ns = perf_counter_ns()
+        cpu_start_s = time.process_time()
+        self._sink(
+            LevelStarted(
+                level=plan.level,
+                users=plan.users,
+                start_ns=start_ns - self._zero_ns,
+                ramp_ns=round(plan.load.ramp * 1e9),
+            )
+        )
+        users = [asyncio.create_task(self._user(number)) for number in range(plan.users)]
+        watchers = [
+            asyncio.create_task(self._watch_lag()),
+            asyncio.create_task(self._tick(start_ns, cpu_start_s)),
+            asyncio.create_task(self._end_on_time(start_ns)),
+        ]
+        await asyncio.gather(*users)
+        self._stop_load()
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
+        self._note(start_ns, cpu_start_s)
+        self._sink(
+            LevelEnded(
+                level=plan.level,
+                end_ns=perf_counter_ns() - self._zero_ns,
+                full_until_ns=self._stopped_ns - self._zero_ns,
+                interrupted=self.interrupted,
+            )
+        )
+
+    # One user.
+
+    async def _user(self, number: int) -> None:
+        load = self._plan.load
+        connection: Connection | None = None
+        failures = 0
+        if not await self._pause(load.ramp * number / self._plan.users):
+            return
+        self._progress.users += 1
+        due_ns = perf_counter_ns()
+        while (request := self._next_request()) is not None:
+            item = self._prompts.draw()
+            connection, record, retry_after_s = await self._exchange(
+                connection, number, request, item, due_ns
+            )
+            try:
+                self._keep(record)
+            except Exception as failure:  # noqa: BLE001  # any: it must end the level, not one user
+                self._failure = self._failure or failure
+                self.interrupt()
+                break
+            failures = failures + 1 if record.outcome == "failed" else 0
+            if not await self._pause(self._rest_s(failures, retry_after_s)):
+                break
+            due_ns = perf_counter_ns()
+        if connection is not None:
+            connection.close()
+        self._progress.users -= 1
+
+    def _next_request(self) -> int | None:
+        wanted = self._plan.load.requests
+        if self._stop.is_set():
+            return None
+        if wanted is not None and self._sent >= wanted:
+            self._stop_load()
+            return None
+        self._sent += 1
+        return self._sent - 1
+
+    def _rest_s(self, failures: int, retry_after_s: float) -> float:
+        if not failures:
+            return self._plan.load.think_s
+        backoff_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** (failures - 1))
+        return max(backoff_s, retry_after_s)
+
+    async def _pause(self, duration_s: float) -> bool:
+        """Sleep; return whether the user should go on."""
+        if duration_s > 0 and not self._stop.is_set():
+            task = asyncio.current_task()
+            assert task is not None
+            self._pausing.add(task)
+            try:
+                await asyncio.sleep(duration_s)
+            except asyncio.CancelledError:
+                if not self._stop.is_set():
+                    raise
+                task.uncancel()
+            finally:
+                self._pausing.discard(task)
+        return not self._stop.is_set()
+
+    async def _exchange(
+        self,
+        connection: Connection | None,
+        user: int,
+        request: int,
+        item: Item,
+        due_ns: int,
+    ) -> tuple[Connection | None, Record, float]:
+        """Send one request and wait for its end; return the connection if it can be used again."""
+        plan = self._plan
+        body = plan.endpoint.body(
+            Ask(
+                prompt=item.prompt,
+                system_prompt=item.system_prompt,
+                model=plan.model,
+                max_tokens=item.max_tokens,
+                exact_length=item.exact_length,
+            )
+        )
+        data = plan.target.head(plan.endpoint.path, len(body)) + body
+        started_ns = perf_counter_ns()
+        while True:
+            reused = connection is not None and connection.usable
+            if connection is None or not connection.usable:
+                try:
+                    connection = await connect(plan.target, self._meter)
+                except ConnectError as error:
+                    response = Response(
+                        sent_ns=started_ns,
+                        end_ns=perf_counter_ns(),
+                        error=error.kind,
+                        detail=str(error),
+                    )
+                    return None, self._record(response, user, request, item, due_ns), 0.0
+            response = await self._await_response(connection, user, data)
+            # A server may close an idle connection just as we send: nothing was answered on a
+            # connection that had served before, so the request is sent again on a new one.
+            if reused and response.first_byte_ns < 0 and response.error in {"no-response", "reset"}:
+                connection = None
+                continue
+            break
+        record = self._record(response, user, request, item, due_ns)
+        return (connection if connection.usable else None), record, _retry_after_s(response)
+
+    async def _await_response(self, connection: Connection, user: int, data: bytes) -> Response:
+        timeout_s = self._plan.load.timeout_s
+        detail = f"no end within {timeout_s:g} s"
+        loop = asyncio.get_running_loop()
+        done = connection.send(data)
+        timer = loop.call_later(timeout_s, connection.give_up, "timeout", detail)
+        self._in_flight[user] = connection
+        self._progress.in_flight += 1
+        if self._cut.is_set():
+            connection.give_up("cut")
+        try:
+            return await done
+        finally:
+            timer.cancel()
+            del self._in_flight[user]
+            self._progress.in_flight -= 1
+
+    # What comes of it.
+
+    def _record(
+        self, response: Response, user: int, request: int, item: Item, due_ns: int
+    ) -> Record:
+        answered = response.status == 200
+        reply = self._plan.endpoint.read(response.pieces) if answered else Reply()
+        error, detail = _verdict(response, reply, self._plan.endpoint)
+        tokens, source = count_tokens(reply)
+        gaps_ns, counts = by_read(reply.stamps_ns, tokens, response.sent_ns)
+        return Record(
+            level=self._plan.level,
+            request=request,
+            user=user,
+            prompt=item.number,
+            due_ns=due_ns - self._zero_ns,
+            sent_ns=response.sent_ns - self._zero_ns,
+            end_ns=response.end_ns - response.sent_ns,
+            outcome="cut" if error == "cut" else "failed" if error else "completed",
+            error="" if error == "cut" else error,
+            detail=detail[:_DETAIL_CHARACTERS_MAX],
+            status=response.status,
+            finish=reply.finish,
+            first_byte_ns=response.first_byte_ns - response.sent_ns
+            if response.first_byte_ns >= 0
+            else -1,
+            gaps_ns=gaps_ns,
+            tokens=counts,
+            input_tokens=reply.input_tokens,
+            output_tokens=sum(tokens),
+            source=source,
+            reads=response.reads,
+        )
+
+    def _keep(self, record: Record) -> None:
+        self._sink(record)
+        progress = self._progress
+        progress.tokens += record.output_tokens
+        progress.reads += record.reads
+        if record.outcome == "completed":
+            progress.completed += 1
+            progress.ttft_ms.append(record.gaps_ns[0] / 1e6)
+            del progress.ttft_ms[:-200]
+        elif record.outcome == "failed":
+            progress.failed += 1
+            progress.errors[record.error] = progress.errors.get(record.error, 0) + 1
+
+    # The clock of the level.
+
+    def _stop_load(self) -> None:
+        if self._stop.is_set():
+            return
+        self._stopped_ns = perf_counter_ns()
+        self._stop.set()
+        for task in self._pausing:
+            task.cancel()
+
+    async def _end_on_time(self, start_ns: int) -> None:
+        load = self._plan.load
+        if load.requests is None:
+            left_s = load.duration_s - (perf_counter_ns() - start_ns) / 1e9
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._cut.wait()
+            except TimeoutError:
+                self._progress.phase = "finishing"
+                self._stop_load()
+        else:
+            await self._stop.wait()
+        try:
+            # A level of so many requests has no end of its own to wait for after the last was sent:
+            # each of them has its timeout.
+            async with asyncio.timeout(load.grace_s if load.requests is None else None):
+                await self._cut.wait()
+        except TimeoutError:
+            self._cut.set()
+        for connection in list(self._in_flight.values()):
+            connection.give_up("cut")
+
+    async def _watch_lag(self) -> None:
+        while True:
+            due_ns = perf_counter_ns() + round(_LAG_PERIOD_S * 1e9)
+            await asyncio.sleep(_LAG_PERIOD_S)
+            self._lags_us.append(max(0, (perf_counter_ns() - due_ns) // 1000))
+
+    async def _tick(self, start_ns: int, cpu_start_s: float) -> None:
+        while True:
+            await asyncio.sleep(min(_TICK_S, self._plan.load.interval_s))
+            try:
+                self._note(start_ns, cpu_start_s)
+            except Exception as failure:  # noqa: BLE001  # any: it must end the level
+                self._failure = self._failure or failure
+                self.interrupt()
+                return
+
+    def _note(self, start_ns: int, cpu_start_s: float) -> None:
+        now_ns = perf_counter_ns()
+        lags_us, self._lags_us = tuple(self._lags_us), []
+        self._progress.elapsed_s = (now_ns - start_ns) / 1e9
+        self._sink(
+            Tick(
+                level=self._plan.level,
+                t_ns=now_ns - self._zero_ns,
+                users=self._progress.users,
+                in_flight=self._progress.in_flight,
+                cpu_s=round(time.process_time() - cpu_start_s, 6),
+                loop_lags_us=lags_us,
+            )
+        )
+
+
+def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str, str]:
+    """Return the error class and its detail; both empty for a response that is whole."""
+    if response.error == "cut":
+        return "cut", ""
+    if response.status and response.status != 200:
+        return f"http-{response.status}", endpoint.error_of(response.body())
+    if reply.error:
+        return reply.error, reply.detail
+    if response.error:
+        return response.error, response.detail
+    if not reply.ended and not reply.stamps_ns and response.body():
+        return "not-a-stream", endpoint.error_of(response.body())
+    if not reply.ended:
+        return "truncated", "the body ended without a finish reason or an end mark"
+    if not reply.stamps_ns:
+        return "no-tokens", "the stream ended without a single token"
+    return "", ""
+
+
+def _retry_after_s(response: Response) -> float:
+    if response.status not in {429, 503}:
+        return 0.0
+    try:
+        return min(60.0, float(response.headers.get("retry-after", "0")))
+    except ValueError:  # an HTTP date: servers of models do not send it
+        return 0.0

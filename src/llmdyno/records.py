@@ -1,0 +1,249 @@
+"""Records: the raw facts of a run, as they go to disk; every metric is derived from them, later.
+
+A run's journal is a file of JSON lines, appended to as things happen. Each line is one `Entry`. A
+process killed at any moment leaves at worst one torn last line, which readers leave out. All times
+are nanoseconds of one monotonic clock, counted from the start of the run.
+
+Format versions:
+    1 (November 2026): the first.
+"""
+
+import os
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from llmdyno.errors import StorageError
+
+JOURNAL_VERSION = 1
+
+COMPLETED, FAILED, CUT = 0, 1, 2
+OUTCOMES = ("completed", "failed", "cut")
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened"):
+    """The first line: what is being run, where and when."""
+
+    version: int = JOURNAL_VERSION
+    run: str
+    started: str  # wall clock, ISO 8601 with zone; the only wall-clock time in the journal
+    spec: dict[str, Any]
+    environment: dict[str, Any]
+
+
+class LevelStarted(msgspec.Struct, frozen=True, kw_only=True, tag="level"):
+    """A load point begins."""
+
+    level: int
+    users: int
+    start_ns: int
+    ramp_ns: int
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defaults=True):
+    """The raw facts of one request. `sent_ns` counts from the run's start, the rest from sent."""
+
+    level: int
+    request: int  # in order of sending within the level, from 0
+    user: int
+    prompt: int  # which item of the workload
+    due_ns: int
+    sent_ns: int
+    end_ns: int  # the body's end, or the failure, since sent
+    outcome: str
+    error: str = ""  # the error's class when it failed
+    detail: str = ""  # the server's words or ours, cut short
+    status: int = 0  # HTTP status, 0 when none came
+    finish: str = ""  # the server's finish reason
+    first_byte_ns: int = -1  # since sent; -1: none came
+    gaps_ns: tuple[int, ...] = ()  # token-carrying reads: sent → first, then read → next read
+    tokens: tuple[int, ...] = ()  # tokens in each of those reads; empty: one in each
+    input_tokens: int = -1  # as the server counts them; -1: it did not say
+    output_tokens: int = 0
+    source: str = "chunks"  # where output_tokens comes from
+    reads: int = 0  # all reads of this response, also those without tokens
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True, tag="tick"):
+    """How the client itself was doing at one moment of a level."""
+
+    level: int
+    t_ns: int  # since the run's start
+    users: int
+    in_flight: int
+    cpu_s: float  # of this process since the level's start
+    loop_lags_us: tuple[int, ...] = ()  # how late the event loop woke up, each since the last tick
+
+
+class LevelEnded(msgspec.Struct, frozen=True, kw_only=True, tag="level-end"):
+    """A load point is over; `full_until_ns` is when the load began to fall."""
+
+    level: int
+    end_ns: int
+    full_until_ns: int
+    interrupted: bool = False
+
+
+Entry = Opened | LevelStarted | Record | Tick | LevelEnded
+
+_decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
+
+
+class Journal:
+    """The append-only file of a run. A line is with the operating system when append() returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._encoder = msgspec.json.Encoder()
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error.strerror}.") from error
+
+    def append(self, entry: Entry) -> None:
+        """Append one line.
+
+        Raises:
+            StorageError: the disk is full or gone; what was written before is safe.
+        """
+        line = self._encoder.encode(entry) + b"\n"
+        try:
+            written = os.write(self._file, line)
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {self.path}: {error.strerror}. What was measured before is kept."
+            ) from error
+
+    def close(self) -> None:
+        """Bring the file to the disk and close it."""
+        os.fsync(self._file)
+        os.close(self._file)
+
+
+def read_journal(path: Path) -> Iterator[Entry]:
+    """Yield a journal's entries in order, leaving out a torn last line.
+
+    Raises:
+        StorageError: there is no such file, or a line other than the last one cannot be read.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}.") from error
+    with file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield _decoder.decode(line)
+            except msgspec.MsgspecError as error:
+                if not line.endswith(b"\n"):
+                    return
+                raise StorageError(
+                    f"{path}, line {number}: not a journal entry: {error}"
+                ) from error
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a level that counts, both ends included, in ns since the run's start."""
+
+    start_ns: int
+    end_ns: int
+    method: str
+
+    @property
+    def length_s(self) -> float:
+        """Its length in seconds."""
+        return (self.end_ns - self.start_ns) / 1e9
+
+
+class Columns(msgspec.Struct, frozen=True, kw_only=True):
+    """A level's records as columns: one array an attribute, times in ns.
+
+    Per request: sent_ns since the run's start; ttft_ns and last_ns since sent (-1: no token came);
+    end_ns since sent.
+    Per token-carrying read: read_ns since the run's start, read_gap_ns since the read before (or
+    since sent, for the first), read_tokens, read_later (not the first of its request), read_timed
+    (its request did not fail, so that its gaps count).
+    """
+
+    sent_ns: NDArray[np.int64]
+    ttft_ns: NDArray[np.int64]
+    last_ns: NDArray[np.int64]
+    end_ns: NDArray[np.int64]
+    outcome: NDArray[np.int64]
+    input_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+    first_tokens: NDArray[np.int64]
+    reads: NDArray[np.int64]
+    read_ns: NDArray[np.int64]
+    read_gap_ns: NDArray[np.int64]
+    read_tokens: NDArray[np.int64]
+    read_later: NDArray[np.bool_]
+    read_timed: NDArray[np.bool_]
+
+
+class Collector:
+    """Turns a level's records into columns without keeping the records themselves."""
+
+    def __init__(self) -> None:
+        self._per_request = array("q")
+        self._gap_ns = array("q")
+        self._read_tokens = array("q")
+        self._reads_of_request = array("q")
+
+    def add(self, record: Record) -> None:
+        """Take in one record."""
+        tokens = record.tokens or (1,) * len(record.gaps_ns)
+        has_tokens = bool(record.gaps_ns)
+        self._per_request.extend(
+            (
+                record.sent_ns,
+                record.gaps_ns[0] if has_tokens else -1,
+                sum(record.gaps_ns) if has_tokens else -1,
+                record.end_ns,
+                OUTCOMES.index(record.outcome),
+                record.input_tokens,
+                record.output_tokens,
+                tokens[0] if has_tokens else 0,
+                record.reads,
+            )
+        )
+        self._gap_ns.extend(record.gaps_ns)
+        self._read_tokens.extend(tokens)
+        self._reads_of_request.append(len(record.gaps_ns))
+
+    def columns(self) -> Columns:
+        """Return everything taken in so far."""
+        request = np.array(self._per_request, dtype=np.int64).reshape(-1, 9).T
+        gap_ns = np.array(self._gap_ns, dtype=np.int64)
+        counts = np.array(self._reads_of_request, dtype=np.int64)
+        owner = np.repeat(np.arange(len(counts)), counts)
+        starts = np.cumsum(counts) - counts
+        # Running sums within each request: the sum over everything less what came before it.
+        total = np.cumsum(gap_ns)
+        first = starts[counts > 0]  # index of each request's first read
+        later = np.ones(len(gap_ns), dtype=bool)
+        later[first] = False
+        since_sent = total - np.repeat((total - gap_ns)[first], counts[counts > 0])
+        return Columns(
+            sent_ns=request[0],
+            ttft_ns=request[1],
+            last_ns=request[2],
+            end_ns=request[3],
+            outcome=request[4],
+            input_tokens=request[5],
+            output_tokens=request[6],
+            first_tokens=request[7],
+            reads=request[8],
+            read_ns=request[0][owner] + since_sent,
+            read_gap_ns=gap_ns,
+            read_tokens=np.array(self._read_tokens, dtype=np.int64),
+            read_later=later,
+            read_timed=request[4][owner] != FAILED,
+        )

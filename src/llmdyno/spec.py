@@ -1,0 +1,138 @@
+"""What the user asks of a benchmark: workload, load, target, SLO; checked when it is made.
+
+Each struct checks itself, so that wrong input gets one sentence before anything starts. The command
+line takes its defaults from these fields.
+"""
+
+import re
+from typing import Literal
+
+import msgspec
+
+from llmdyno.errors import UsageError, nearest
+from llmdyno.metrics import BY_NAME
+from llmdyno.units import Lengths, show_seconds
+
+WORKLOADS = ("chat", "chat-system", "synthetic", "file")
+RAMP_S = 20.0
+CHAT_OUTPUT_TOKENS = 512  # the most a chat answer may take, as in the 2024 client
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked."""
+
+    name: str = "chat"
+    dataset: str | None = None  # a JSONL or CSV file, for the workload "file"
+    isl: Lengths | None = None  # input length in tokens, for "synthetic"
+    osl: Lengths | None = None  # output length in tokens: exact, whatever the model says
+    system_prompt: str = ""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name not in WORKLOADS:
+            raise UsageError(f"--workload {self.name}: unknown.{nearest(self.name, WORKLOADS)}")
+        if self.name == "synthetic" and self.isl is None:
+            raise UsageError("--workload synthetic: needs an input length, e.g. --isl 128.")
+        if self.name != "synthetic" and self.isl is not None:
+            raise UsageError(
+                f"--isl {self.isl}: only for --workload synthetic;"
+                f" '{self.name}' has its own prompts."
+            )
+        if self.name == "file" and not self.dataset:
+            raise UsageError("--workload file: needs --dataset FILE.")
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """How it is asked: closed-loop users, one level after the other."""
+
+    users: tuple[int, ...] = (10, 50, 100)
+    ramp_s: float | None = None  # None: RAMP_S, or a quarter of the duration if that is shorter
+    duration_s: float = 300.0
+    requests: int | None = None  # per level, instead of the duration
+    interval_s: float = 5.0
+    think_s: float = 0.010
+    timeout_s: float = 600.0
+    grace_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not self.users or any(count < 1 for count in self.users):
+            raise UsageError(
+                f"-c {','.join(map(str, self.users))}: each level needs 1 user or more."
+            )
+        if self.requests is not None and self.requests < 1:
+            raise UsageError(f"--requests {self.requests}: must be at least 1.")
+        for field, value in (("duration", self.duration_s), ("interval", self.interval_s)):
+            if value <= 0:
+                raise UsageError(f"--{field} {show_seconds(value)}: must be longer than 0.")
+        if self.timeout_s <= 0:
+            raise UsageError("--timeout 0s: must be longer than 0.")
+        if self.requests is None and self.ramp_s is not None and self.ramp_s >= self.duration_s:
+            raise UsageError(
+                f"--ramp {show_seconds(self.ramp_s)}: must be shorter than --duration"
+                f" {show_seconds(self.duration_s)}, which includes it."
+            )
+
+    @property
+    def ramp(self) -> float:
+        """The ramp in seconds."""
+        if self.ramp_s is not None:
+            return self.ramp_s
+        return RAMP_S if self.requests is not None else min(RAMP_S, self.duration_s / 4)
+
+
+class Slo(msgspec.Struct, frozen=True, kw_only=True):
+    """One threshold, e.g. ttft:p99<2s. `limit` is in the metric's own unit."""
+
+    expr: str
+    metric: str  # a name of the metrics table
+    stat: str  # mean, p50, p90, p95, p99, max
+    relation: Literal["<", ">"]
+    limit: float
+
+
+STATS = ("mean", "p50", "p90", "p95", "p99", "max")
+_UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
+
+
+def parse_slos(text: str | None) -> tuple[Slo, ...]:
+    """Read 'ttft:p99<2s,tpot:p95<50ms,token_rate>1000'.
+
+    Raises:
+        UsageError: names the expression and what would be right.
+    """
+    return tuple(_parse_slo(part.strip()) for part in (text or "").split(",") if part.strip())
+
+
+def _parse_slo(expr: str) -> Slo:
+    match = re.fullmatch(r"(\w+)(?::(\w+))?\s*([<>])=?\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|)", expr)
+    if match is None:
+        raise UsageError(f"--slo {expr}: write metric:stat<limit, e.g. ttft:p99<2s.")
+    name, stat, relation, number, unit = match.groups()
+    known = {metric.removesuffix("_ms"): metric for metric in BY_NAME}
+    metric = name if name in BY_NAME else known.get(name)
+    if metric is None:
+        raise UsageError(f"--slo {expr}: no metric '{name}'.{nearest(name, known)}")
+    latency = BY_NAME[metric].unit == "ms"
+    stat = stat or ("p99" if latency else "mean")
+    if stat not in STATS or (not latency and stat != "mean"):
+        allowed = ", ".join(STATS if latency else ("mean",))
+        raise UsageError(f"--slo {expr}: '{stat}' is no statistic of {name}; use {allowed}.")
+    if (BY_NAME[metric].better == "lower") != (relation == "<"):
+        wanted = "<" if relation == ">" else ">"
+        raise UsageError(f"--slo {expr}: {name} is better {BY_NAME[metric].better}; use {wanted}.")
+    if latency != bool(unit):
+        hint = "needs a unit, e.g. 200ms or 2s" if latency else f"is in {BY_NAME[metric].unit}"
+        raise UsageError(f"--slo {expr}: {name} {hint}.")
+    limit = float(number) * (_UNITS_MS[unit] if latency else 1.0)
+    return Slo(expr=expr, metric=metric, stat=stat, relation="<" if latency else ">", limit=limit)
+
+
+class Bench(msgspec.Struct, frozen=True, kw_only=True):
+    """One benchmark of one server, over all levels."""
+
+    url: str
+    endpoint: str = "auto"
+    model: str = ""  # empty: the first that the server lists
+    workload: Workload = Workload()
+    load: Load = Load()
+    slos: tuple[Slo, ...] = ()

@@ -1,0 +1,110 @@
+"""The store: where runs and studies lie on disk, and how they are found again.
+
+runs/<id>/journal.jsonl    everything that happened, appended as it happens
+runs/<id>/summary.json     derived from the journal; can be made again at any time
+studies/<id>/study.json    see tune.py
+"""
+
+import os
+import re
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llmdyno.errors import StorageError, UsageError
+
+RUNS = Path("runs")
+STUDIES = Path("studies")
+
+
+def new_id(label: str) -> str:
+    """Return a new id: the time, what it is, and four letters against a clash."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return f"{stamp}-{re.sub(r'[^a-z0-9.]+', '-', label.lower()).strip('-')}-{secrets.token_hex(2)}"
+
+
+def choose_folder(wanted: str | None, parent: Path, name: str, marker: str) -> Path:
+    """Return the folder for a new run or study: `wanted`, or parent/name. Nothing is made yet.
+
+    Raises:
+        UsageError: `wanted` already holds a run or study (it has a file called `marker`).
+    """
+    folder = Path(wanted) if wanted else parent / name
+    if (folder / marker).exists():
+        raise UsageError(f"--out {folder}: already holds results; name another folder.")
+    return folder
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, if it is not there.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {folder}: {error.strerror}.") from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        StorageError: it cannot be written; an older file of that name is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {path}: {error.strerror}.") from error
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a document as indented JSON, whole or not at all."""
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document.
+
+    Raises:
+        StorageError: there is no such file or it is not JSON.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}.") from error
+    except msgspec.MsgspecError as error:
+        raise StorageError(f"{path}: is not JSON: {error}.") from error
+
+
+def find(name: str) -> Path:
+    """Return the folder of a run or study, given its folder, a file in it, or its id (or its end).
+
+    Raises:
+        UsageError: there is none of that name, or more than one.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path.parent
+    if path.is_dir():
+        return path
+    matches = [
+        folder
+        for parent in (RUNS, STUDIES)
+        if parent.is_dir()
+        for folder in sorted(parent.iterdir())
+        if folder.is_dir() and name in folder.name
+    ]
+    if len(matches) == 1:
+        return matches[0]
+    if not matches:
+        raise UsageError(f"{name}: no such run or study here. `dyno runs` lists them.")
+    listed = ", ".join(folder.name for folder in matches[:5])
+    raise UsageError(f"{name}: matches {len(matches)} runs: {listed}. Name one of them.")

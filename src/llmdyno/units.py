@@ -1,0 +1,90 @@
+"""Texts of the command line into numbers: durations, token lengths.
+
+20s  5m  1h  250ms      durations; a bare number is seconds
+128                     always 128 tokens
+64-256                  uniform between the two, both included
+normal:128,32           mean and standard deviation, at least 1
+lognormal:128,64        mean and standard deviation of the lengths themselves, at least 1
+"""
+
+import math
+import random
+import re
+from typing import Literal
+
+import msgspec
+
+from llmdyno.errors import UsageError
+
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(text: str, field: str) -> float:
+    """Read a duration.
+
+    Raises:
+        UsageError: names `field`, the text and what would be right.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|ms|s|m|h|)", text.strip())
+    if match is None:
+        raise UsageError(f"{field} {text}: write a duration such as 20s, 5m, 250ms or 1h.")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def show_seconds(value_s: float) -> str:
+    """Write a duration the way the command line takes it."""
+    for unit, size in (("h", 3600), ("m", 60)):
+        if value_s >= size and value_s % size == 0:
+            return f"{value_s / size:g}{unit}"
+    return f"{value_s:g}s" if value_s >= 1 or value_s == 0 else f"{value_s * 1e3:g}ms"
+
+
+class Lengths(msgspec.Struct, frozen=True):
+    """A distribution of token counts; `a` and `b` are low/high or mean/standard deviation."""
+
+    shape: Literal["fixed", "uniform", "normal", "lognormal"]
+    a: float
+    b: float = 0.0
+
+    def draw(self, rng: random.Random) -> int:
+        """Draw one length, at least 1."""
+        if self.shape == "fixed":
+            return round(self.a)
+        if self.shape == "uniform":
+            return rng.randint(round(self.a), round(self.b))
+        if self.shape == "normal":
+            return max(1, round(rng.gauss(self.a, self.b)))
+        # The parameters of the underlying normal from the mean m and deviation s of the lengths:
+        # sigma^2 = ln(1 + s^2/m^2), mu = ln(m) - sigma^2/2.
+        variance = math.log1p((self.b / self.a) ** 2)
+        return max(1, round(rng.lognormvariate(math.log(self.a) - variance / 2, variance**0.5)))
+
+    def __str__(self) -> str:
+        """Write it the way the command line takes it."""
+        if self.shape == "fixed":
+            return f"{self.a:g}"
+        if self.shape == "uniform":
+            return f"{self.a:g}-{self.b:g}"
+        return f"{self.shape}:{self.a:g},{self.b:g}"
+
+
+def lengths(text: str, field: str) -> Lengths:
+    """Read a distribution of token counts.
+
+    Raises:
+        UsageError: names `field`, the text and what would be right.
+    """
+    if re.fullmatch(r"[1-9]\d*", text):
+        return Lengths("fixed", int(text))
+    if match := re.fullmatch(r"([1-9]\d*)-([1-9]\d*)", text):
+        low, high = int(match[1]), int(match[2])
+        if low <= high:
+            return Lengths("uniform", low, high)
+    if match := re.fullmatch(r"(normal|lognormal):(\d+(?:\.\d+)?),(\d+(?:\.\d+)?)", text):
+        mean, deviation = float(match[2]), float(match[3])
+        if mean >= 1:
+            return Lengths("normal" if match[1] == "normal" else "lognormal", mean, deviation)
+    raise UsageError(
+        f"{field} {text}: write tokens as 128, 64-256 (uniform), normal:128,32 or lognormal:128,64"
+        " (mean, standard deviation)."
+    )
