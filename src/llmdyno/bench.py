@@ -1,6 +1,6 @@
 """One benchmark: workload → load → records → summary.
 
-`bench()` reads like the sentence in the docs: ask the server what it is, run the levels one after
+`run()` reads like the sentence in the docs: ask the server what it is, run the levels one after
 the other, derive the summary from the journal. Everything that is measured is in the journal before
 it is anywhere else.
 """
@@ -53,7 +53,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     stopped: str | None = None  # by the watcher, and why
 
 
-def bench(
+def run(
     spec: Bench, folder: Path, *, api_key: str | None = None, watcher: Watcher | None = None
 ) -> Outcome:
     """Run a benchmark into a folder and return how it ended.
@@ -66,12 +66,12 @@ def bench(
     target = parse_url(spec.url, api_key)
     if spec.workload.name != "synthetic":
         Prompts(spec.workload)  # a file that cannot be read is said before anything starts
-    run = _run(spec, folder.resolve(), target, watcher or Watcher())
+    coroutine = _run(spec, folder.resolve(), target, watcher or Watcher())
     if sys.platform == "win32":
-        return asyncio.run(run)
+        return asyncio.run(coroutine)
     import uvloop
 
-    return uvloop.run(run)
+    return uvloop.run(coroutine)
 
 
 async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> Outcome:

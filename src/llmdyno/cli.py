@@ -1,16 +1,21 @@
 """The command line: arguments only. Each command builds a spec and calls the part that does it.
 
-Everything heavy is imported inside the commands, so that `dyno --help` answers at once.
+Everything heavy is imported inside the commands, so that `dyno --help` answers at once. A flag that
+was not given is None here: its default is the spec's own.
 """
 
+import os
+import signal
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from llmdyno import __version__
-from llmdyno.errors import DynoError
+from llmdyno.errors import DynoError, InterruptError
 
 app = typer.Typer(
     name="dyno",
@@ -21,14 +26,64 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-EXIT_SLO_MISSED = 1
-EXIT_INTERRUPTED = 130
+EXIT_THRESHOLD_MISSED = 1
 
-Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KNOB=VALUE", help="Set a knob; repeat it.")
+
+def _option(*names: str, help: str, metavar: str | None = None) -> Any:  # noqa: A002  # typer's own word
+    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
+
+
+# What `bench` and `tune` both take.
+Text = str | None
+Users = Annotated[
+    Text,
+    _option(
+        "-c",
+        "--users",
+        "--concurrency",
+        help="Users, a level each. [10,50,100]",
+        metavar="N[,N...]",
+    ),
 ]
-JsonFlag = Annotated[
-    bool, typer.Option("--json", help="Print the result as one JSON document, last on stdout.")
+Ramp = Annotated[
+    Text, _option("--ramp", help="Users come within it. [20s, a quarter of --duration if shorter]")
+]
+Duration = Annotated[Text, _option("--duration", help="Of a level, its ramp included. [5m]")]
+Interval = Annotated[Text, _option("--interval", help="Between samples of the time series. [5s]")]
+WorkloadName = Annotated[
+    Text, _option("--workload", help="chat, chat-system, synthetic or file. [chat]")
+]
+Dataset = Annotated[
+    Text, _option("--dataset", help="JSONL or CSV file of prompts.", metavar="FILE")
+]
+Isl = Annotated[
+    Text, _option("--isl", "--input-len", help="Input tokens: 128, 64-256, normal:128,32.")
+]
+Osl = Annotated[
+    Text, _option("--osl", "--output-len", help="Output tokens, exact. [the model's, up to 512]")
+]
+SystemPrompt = Annotated[
+    Text, _option("--system-prompt", help="Text file put before every prompt.", metavar="FILE")
+]
+Seed = Annotated[int | None, _option("--seed", help="Of the prompts drawn. [0]")]
+ThinkTime = Annotated[Text, _option("--think-time", help="A user's pause between requests. [10ms]")]
+Timeout = Annotated[Text, _option("--timeout", help="Of one request. [600s]")]
+Grace = Annotated[Text, _option("--grace", help="For requests in flight at the end. [30s]")]
+Slo = Annotated[
+    Text, _option("--slo", "--goodput", help="Thresholds, e.g. 'ttft:p99<2s,tpot:p95<50ms'.")
+]
+Out = Annotated[Text, _option("--out", help="Folder of the results.", metavar="DIR")]
+AsJson = Annotated[
+    bool, _option("--json", help="Print the result as one JSON document, last on stdout.")
+]
+Sets = Annotated[
+    list[str] | None,
+    _option("--set", help="Set a knob; may be repeated.", metavar="KNOB=VALUE"),
+]
+EngineName = Annotated[Text, _option("--engine", help="What computes tokens. [openvino]")]
+FrontName = Annotated[Text, _option("--front", help="What serves it. [native]")]
+ModelName = Annotated[
+    Text, _option("--model", "-m", help="A built-in name (tiny, small), a path or a hub id.")
 ]
 
 
@@ -37,175 +92,304 @@ def main() -> None:
     try:
         app()
     except DynoError as error:
-        print(f"dyno: {error}", file=sys.stderr)  # noqa: T201
+        _say(f"dyno: {error}")
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        print("dyno: interrupted.", file=sys.stderr)  # noqa: T201
-        sys.exit(EXIT_INTERRUPTED)
+        _say("dyno: interrupted.")
+        sys.exit(InterruptError.exit_status)
     except BrokenPipeError:
         # Whoever read our output has had enough; closing the pipe again must not complain.
-        sys.stderr.close()
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
         sys.exit(0)
 
 
 @app.callback(invoke_without_command=True)
 def top(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, _option("--version", help="Print the version.")] = False,
 ) -> None:
     """Hold what comes before the command."""
     if version:
-        print(__version__)  # noqa: T201
+        _print(__version__)
         raise typer.Exit
 
 
 @app.command()
 def bench(
-    url: Annotated[
-        str, typer.Option("--url", "--base-url", "--target", help="Base URL of the server.")
-    ],
+    url: Annotated[str, _option("--url", "--base-url", "--target", help="Base URL of the server.")],
     endpoint: Annotated[
-        str, typer.Option("--endpoint", "--endpoint-type", help="Wire protocol; auto asks.")
-    ] = "auto",
+        Text, _option("--endpoint", "--endpoint-type", help="Wire protocol. [auto: it is asked]")
+    ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Model name; default: the first one listed.")
-    ] = "",
-    users: Annotated[
-        str,
-        typer.Option(
-            "-c", "--concurrency", "--users", metavar="N[,N...]", help="Users, a level each."
-        ),
-    ] = "10,50,100",
-    ramp: Annotated[
-        str,
-        typer.Option(
-            help="Users come within it; default 20s, or a quarter of --duration if shorter."
-        ),
-    ] = "",
-    duration: Annotated[str, typer.Option(help="Of each level, its ramp included.")] = "5m",
+        Text, _option("--model", "-m", help="Model name. [the first that the server lists]")
+    ] = None,
+    users: Users = None,
+    ramp: Ramp = None,
+    duration: Duration = None,
     requests: Annotated[
         int | None,
-        typer.Option("--requests", "--num-prompts", help="Per level, instead of a duration."),
+        _option("--requests", "--num-prompts", help="Per level, instead of a duration."),
     ] = None,
-    interval: Annotated[str, typer.Option(help="Between samples of the time series.")] = "5s",
-    workload: Annotated[
-        str, typer.Option(help="chat, chat-system, synthetic (with --isl) or file.")
-    ] = "",
-    dataset: Annotated[
-        str | None, typer.Option(help="JSONL or CSV file of prompts.", metavar="FILE")
-    ] = None,
-    isl: Annotated[
-        str | None,
-        typer.Option("--isl", "--input-len", help="Input tokens: 128, 64-256, normal:128,32."),
-    ] = None,
-    osl: Annotated[
-        str | None,
-        typer.Option("--osl", "--output-len", help="Output tokens, exact; else up to 512."),
-    ] = None,
-    system_prompt: Annotated[
-        str | None, typer.Option(help="Text file put before every prompt.", metavar="FILE")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the prompts drawn.")] = 0,
-    think_time: Annotated[str, typer.Option(help="A user's pause between requests.")] = "10ms",
-    timeout: Annotated[str, typer.Option(help="Of one request.")] = "600s",
-    grace: Annotated[str, typer.Option(help="For requests in flight at the end.")] = "30s",
-    slo: Annotated[
-        str | None, typer.Option(help="Thresholds, e.g. 'ttft:p99<2s,tpot:p95<50ms'.")
-    ] = None,
+    interval: Interval = None,
+    workload: WorkloadName = None,
+    dataset: Dataset = None,
+    isl: Isl = None,
+    osl: Osl = None,
+    system_prompt: SystemPrompt = None,
+    seed: Seed = None,
+    think_time: ThinkTime = None,
+    timeout: Timeout = None,
+    grace: Grace = None,
+    slo: Slo = None,
     api_key_env: Annotated[
-        str, typer.Option(help="Environment variable that holds the server's API key.")
+        str, _option("--api-key-env", help="Variable with the API key. [LLMDYNO_API_KEY]")
     ] = "LLMDYNO_API_KEY",
-    out: Annotated[str | None, typer.Option(help="Folder of the results.", metavar="DIR")] = None,
-    json: JsonFlag = False,
+    out: Out = None,
+    json: AsJson = False,
 ) -> None:
     """Put a server under load and measure it."""
-    import os
-
-    from llmdyno import spec, store, units
-    from llmdyno.bench import JOURNAL, Watcher, bench, run_id
+    given = _given(locals(), without=("api_key_env", "out", "json"))
+    from llmdyno import store
+    from llmdyno.ask import bench_spec
+    from llmdyno.bench import JOURNAL, Watcher, run, run_id
     from llmdyno.display import Live, console, show_summary
 
-    asked = spec.Bench(
-        url=url,
-        endpoint=endpoint,
-        model=model,
-        workload=_workload(workload, dataset, isl, osl, system_prompt, seed),
-        load=spec.Load(
-            users=_users(users),
-            ramp_s=units.seconds(ramp, "--ramp") if ramp else None,
-            duration_s=units.seconds(duration, "--duration"),
-            requests=requests,
-            interval_s=units.seconds(interval, "--interval"),
-            think_s=units.seconds(think_time, "--think-time"),
-            timeout_s=units.seconds(timeout, "--timeout"),
-            grace_s=units.seconds(grace, "--grace"),
-        ),
-        slos=spec.parse_slos(slo),
+    spec = bench_spec(given)
+    folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
+    live = Live(spec.load.users, interval_s=spec.load.interval_s, stream=sys.stderr)
+    outcome = run(
+        spec, folder, api_key=os.environ.get(api_key_env), watcher=Watcher(shows=live.show)
     )
-    folder = store.choose_folder(out, store.RUNS, run_id(asked), JOURNAL)
-    live = Live(asked.load.users, interval_s=asked.load.interval_s, stream=sys.stderr)
-    outcome = bench(
-        asked,
-        folder,
-        api_key=os.environ.get(api_key_env),
-        watcher=Watcher(shows=live.show),
-    )
-    people = console()
-    show_summary(outcome.summary, people)
-    people.print(f"Results: {folder}", soft_wrap=True)
+    show_summary(outcome.summary, console())
+    _say(f"Results: {folder}")
     if json:
         _print_json(outcome.summary)
     if outcome.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise InterruptError("interrupted; what was measured until then is kept.")
     if not any(level["requests"]["completed"] for level in outcome.summary["levels"]):
-        people.print("dyno: no request was completed.")
-        raise typer.Exit(DynoError.exit_status)
+        raise DynoError(f"{url}: not one request was completed.")
     if not all(verdict["met"] for verdict in outcome.summary["slo"]):
-        raise typer.Exit(EXIT_SLO_MISSED)
+        raise typer.Exit(EXIT_THRESHOLD_MISSED)
 
 
-def _users(text: str) -> tuple[int, ...]:
-    from llmdyno.errors import UsageError
+@app.command()
+def serve(
+    engine: EngineName = "openvino",
+    front: FrontName = "native",
+    model: ModelName = "tiny",
+    settings: Sets = None,
+    host: Annotated[str, _option("--host", help="Address to listen on. [127.0.0.1]")] = "127.0.0.1",
+    port: Annotated[int, _option("--port", help="Port to listen on. [8000]")] = 8000,
+) -> None:
+    """Serve a model with an engine until it is told to stop."""
+    from llmdyno import supervise
 
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"-c {text}: write whole numbers, e.g. 10,50,100.") from error
+    subject, config = _subject(engine, front, model, settings)
+    launch = subject.front.launch(subject.engine, subject.model, config, host=host, port=port)
+    raise typer.Exit(supervise.foreground(launch, announce=_say))
 
 
-def _workload(
-    name: str,
-    dataset: str | None,
-    isl: str | None,
-    osl: str | None,
-    system_prompt: str | None,
-    seed: int,
-) -> Any:
-    from llmdyno import spec, units
-    from llmdyno.errors import UsageError
+@app.command()
+def tune(
+    file: Annotated[
+        Path | None, typer.Argument(help="TOML file with any of these flags.", show_default=False)
+    ] = None,
+    engine: EngineName = None,
+    front: FrontName = None,
+    model: ModelName = None,
+    settings: Annotated[
+        list[str] | None,
+        _option("--set", help="Set a knob of the baseline; may be repeated.", metavar="KNOB=VALUE"),
+    ] = None,
+    objective: Annotated[Text, _option("--objective", help="What to better. [token_rate]")] = None,
+    slo: Slo = None,
+    trials: Annotated[int | None, _option("--trials", help="Configs to try. [20]")] = None,
+    budget: Annotated[Text, _option("--budget", help="No trial starts after it, e.g. 2h.")] = None,
+    pairs: Annotated[int | None, _option("--pairs", help="Of the confirmation. [3]")] = None,
+    trial_duration: Annotated[
+        Text, _option("--trial-duration", help="Of a trial, its ramp included. [30s]")
+    ] = None,
+    allow_altered_output: Annotated[
+        bool | None,
+        _option("--allow-altered-output", help="Also try knobs that may change the tokens."),
+    ] = None,
+    users: Users = None,
+    ramp: Ramp = None,
+    duration: Annotated[
+        Text, _option("--duration", help="Of a level before and after. [60s]")
+    ] = None,
+    interval: Interval = None,
+    workload: WorkloadName = None,
+    dataset: Dataset = None,
+    isl: Isl = None,
+    osl: Osl = None,
+    system_prompt: SystemPrompt = None,
+    seed: Seed = None,
+    quick: Annotated[
+        bool, _option("--quick", help="A profile for two CPU cores and about six minutes.")
+    ] = False,
+    resume: Annotated[
+        Text, _option("--resume", help="Go on with a stopped study.", metavar="STUDY")
+    ] = None,
+    out: Out = None,
+    json: AsJson = False,
+) -> None:
+    """Find better settings, and prove it: before, search, after, interleaved pairs."""
+    given = _given(locals(), without=("file", "settings", "quick", "resume", "out", "json"))
+    from llmdyno import ask, store
+    from llmdyno.ledger import LEDGER
+    from llmdyno.narrate import narrator, show_study
+    from llmdyno.rebuild import write_study_page
+    from llmdyno.tune import Tuner, open_study
 
-    if not name:
-        name = "file" if dataset else "synthetic" if isl else "chat"
-    text = ""
-    if system_prompt:
+    if resume is not None:
+        folder = store.find(resume)
+        study = open_study(folder)
+    else:
+        profile = ask.QUICK if quick else {}
+        study = ask.study_spec({**profile, **(ask.read_toml(file) if file else {}), **given})
+        if settings:
+            _, config = _subject(study.engine, study.front, study.model, settings)
+            study = ask.with_baseline(study, config)
+        name = store.new_id(f"{study.engine}-{Path(study.model).name}")
+        folder = store.choose_folder(out, store.STUDIES, name, LEDGER)
+    with _terminate_as_interrupt():
+        tuner = Tuner(study, folder, narrator(sys.stderr))
         try:
-            text = Path(system_prompt).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--system-prompt {system_prompt}: cannot be read: {error}") from error
-    return spec.Workload(
-        name=name,
-        dataset=dataset,
-        isl=units.lengths(isl, "--isl") if isl else None,
-        osl=units.lengths(osl, "--osl") if osl else None,
-        system_prompt=text,
-        seed=seed,
+            document = tuner.run()
+        except (InterruptError, KeyboardInterrupt) as error:
+            raise InterruptError(
+                f"interrupted; what was measured is kept. Go on with: dyno tune --resume {folder}"
+            ) from error
+    page = write_study_page(folder, document)
+    show_study(document, sys.stderr)
+    if json:
+        _say(f"Report: {page}")
+        _print_json(document)
+    else:
+        _print(str(page))
+
+
+@app.command()
+def report(
+    names: Annotated[list[str], typer.Argument(help="Runs or studies: folders or ids.")],
+    json: AsJson = False,
+) -> None:
+    """Make the summary and the report of runs or studies again from what was measured."""
+    from llmdyno import store
+    from llmdyno.rebuild import rebuild
+
+    for folder in [store.find(name) for name in names]:
+        document, page = rebuild(folder)
+        if json:
+            _print_json(document)
+        else:
+            _print(str(page))
+
+
+@app.command()
+def compare(
+    before: Annotated[str, typer.Argument(help="A run: its folder or id.")],
+    after: Annotated[str, typer.Argument(help="Another run.")],
+    out: Annotated[str, _option("--out", help="The page. [compare.html]")] = "compare.html",
+) -> None:
+    """Set two runs side by side."""
+    from llmdyno import store
+    from llmdyno.rebuild import run_summary
+    from llmdyno.report import compare_page
+
+    first, second = (run_summary(store.find(name)) for name in (before, after))
+    store.write_atomically(Path(out), compare_page(first, second).encode())
+    _print(out)
+
+
+@app.command()
+def runs(json: AsJson = False) -> None:
+    """List the runs and studies in this folder."""
+    from llmdyno.listing import list_runs, show_runs
+
+    rows = list_runs()
+    if json:
+        _print_json(rows)
+    else:
+        show_runs(rows, sys.stdout)
+
+
+@app.command()
+def knobs(
+    engine: Annotated[str, typer.Argument(help="An engine's name.")],
+    knob: Annotated[Text, typer.Argument(help="One of its knobs.", show_default=False)] = None,
+) -> None:
+    """Explain what an engine's settings do, when to turn them and what they cost."""
+    from llmdyno import plugins
+    from llmdyno.listing import show_knob, show_knobs
+
+    found = plugins.load("engines", engine)
+    if knob is None:
+        show_knobs(found, sys.stdout)
+    else:
+        show_knob(found, knob, sys.stdout)
+
+
+@app.command()
+def env(json: AsJson = False) -> None:
+    """Describe this machine: CPU, GPUs, memory, engines and versions found."""
+    from llmdyno import environment
+    from llmdyno.listing import show_facts
+
+    facts = environment.describe()
+    if json:
+        _print_json(facts)
+    else:
+        show_facts(facts, environment.warnings(facts), sys.stdout)
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C, so that servers are stopped and results kept."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _given(values: Mapping[str, Any], *, without: tuple[str, ...]) -> dict[str, Any]:
+    """Return the flags that were given."""
+    return {
+        name: value for name, value in values.items() if value is not None and name not in without
+    }
+
+
+def _subject(engine: Text, front: Text, model: Text, settings: list[str] | None) -> Any:
+    """Return what to serve and the checked config."""
+    from llmdyno import plugins
+    from llmdyno.knobs import parse_settings
+    from llmdyno.measure import Subject, check_config
+
+    subject = Subject(
+        engine=plugins.load("engines", engine or "openvino"),
+        front=plugins.load("fronts", front or "native"),
+        model=model or "tiny",
     )
+    config = parse_settings(settings or [], (*subject.engine.knobs, *subject.front.knobs))
+    check_config(subject, config)
+    return subject, config
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _print_json(document: Any) -> None:
     import msgspec
 
-    sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
-    sys.stdout.flush()
+    _print(msgspec.json.encode(document).decode())
 
 
 if __name__ == "__main__":

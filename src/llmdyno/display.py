@@ -27,12 +27,19 @@ class Live:
     """Two lines that are redrawn in place on a terminal; a line an interval elsewhere."""
 
     def __init__(
-        self, levels: Sequence[int], *, interval_s: float, label: str = "", stream: TextIO
+        self,
+        levels: Sequence[int],
+        *,
+        interval_s: float,
+        label: str = "",
+        stream: TextIO,
+        transient: bool = False,
     ) -> None:
         self._levels = levels
         self._interval_s = interval_s
         self._label = f"{label}  " if label else ""
         self._stream = stream
+        self._transient = transient  # leave nothing of a level that is over
         self._redraws = stream.isatty()
         self._lines_drawn = 0
         self._level = -1
@@ -53,7 +60,8 @@ class Live:
         if done:
             rate = progress.tokens / max(progress.elapsed_s, 1e-9)
         if self._redraws:
-            self._redraw([self._head(progress), self._numbers(progress, rate)], keep=done)
+            lines = [self._head(progress), self._numbers(progress, rate)]
+            self._redraw([] if done and self._transient else lines, keep=done)
         elif done or progress.elapsed_s >= self._next_line_s:
             self._stream.write(f"{self._head(progress)}{self._numbers(progress, rate)}\n")
             self._stream.flush()
@@ -79,7 +87,7 @@ class Live:
         )
 
     def _redraw(self, lines: Sequence[str], *, keep: bool) -> None:
-        up = f"\x1b[{self._lines_drawn}A" if self._lines_drawn else ""
+        up = f"\x1b[{self._lines_drawn}A\x1b[J" if self._lines_drawn else ""
         width = max(20, Console(file=self._stream).width - 1)
         text = "".join(f"{_CLEAR_LINE}{line[:width]}\n" for line in lines)
         self._stream.write(f"{up}\r{text}")

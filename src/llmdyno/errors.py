@@ -4,7 +4,8 @@
     ├── UsageError       (2)  wrong usage or config: nothing was started
     ├── TargetError      (3)  the server under test cannot be reached or does not answer
     ├── ServerError      (3)  a server that we started failed; `kind` says how
-    └── StorageError     (3)  results cannot be written or read (disk full, no such run)
+    ├── StorageError     (3)  results cannot be written or read (disk full, no such run)
+    └── InterruptError (130)  the user stopped us; what was measured before is kept
 
 A failed *request* is none of these: it is a record with an error class (see records.py).
 """
@@ -42,6 +43,12 @@ class ServerError(DynoError):
 
 class StorageError(DynoError):
     """Results cannot be written or read."""
+
+
+class InterruptError(DynoError):
+    """The user stopped us; what was measured before is kept."""
+
+    exit_status = 130
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

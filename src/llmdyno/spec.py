@@ -5,7 +5,8 @@ line takes its defaults from these fields.
 """
 
 import re
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
@@ -90,6 +91,12 @@ class Slo(msgspec.Struct, frozen=True, kw_only=True):
     limit: float
 
 
+def read_stat(document: Mapping[str, Any], metric: str, stat: str) -> float | None:
+    """Return one statistic of one metric from a level of a summary; None if it has no value."""
+    values = document.get(metric)
+    return None if values is None else values.get(stat)
+
+
 STATS = ("mean", "p50", "p90", "p95", "p99", "max")
 _UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
 
@@ -125,6 +132,75 @@ def _parse_slo(expr: str) -> Slo:
         raise UsageError(f"--slo {expr}: {name} {hint}.")
     limit = float(number) * (_UNITS_MS[unit] if latency else 1.0)
     return Slo(expr=expr, metric=metric, stat=stat, relation="<" if latency else ">", limit=limit)
+
+
+class Objective(msgspec.Struct, frozen=True, kw_only=True):
+    """What the tuner makes better: one statistic of one metric."""
+
+    metric: str
+    stat: str
+
+    @property
+    def maximise(self) -> bool:
+        """Whether larger is better."""
+        return BY_NAME[self.metric].better == "higher"
+
+    def __str__(self) -> str:
+        """Write it as the command line takes it."""
+        return f"{self.metric.removesuffix('_ms')}:{self.stat}"
+
+
+def parse_objective(text: str) -> Objective:
+    """Read 'token_rate', 'ttft:p50' and the like.
+
+    Raises:
+        UsageError: names the text and what would be right.
+    """
+    name, _, stat = text.partition(":")
+    known = {metric.removesuffix("_ms"): metric for metric in BY_NAME}
+    metric = name if name in BY_NAME else known.get(name)
+    if metric is None:
+        raise UsageError(f"--objective {text}: no metric '{name}'.{nearest(name, known)}")
+    allowed = STATS if BY_NAME[metric].unit == "ms" else ("mean",)
+    stat = stat or allowed[min(1, len(allowed) - 1)]
+    if stat not in allowed:
+        raise UsageError(
+            f"--objective {text}: '{stat}' is no statistic of {name}; use {', '.join(allowed)}."
+        )
+    return Objective(metric=metric, stat=stat)
+
+
+class Study(msgspec.Struct, frozen=True, kw_only=True):
+    """One tuning study: what is tuned, for what, under which load, and how long."""
+
+    engine: str = "openvino"
+    front: str = "native"
+    model: str = "tiny"
+    baseline: dict[str, bool | int | float | str] = {}  # empty: the engine's own defaults
+    allow_altered_output: bool = False
+    objective: Objective = Objective(metric="token_rate", stat="mean")
+    slos: tuple[Slo, ...] = ()
+    trials: int = 20
+    budget_s: float | None = None  # no new trial starts after it
+    pairs: int = 3
+    workload: Workload = Workload()
+    load: Load = Load(duration_s=60.0, grace_s=0.0)
+    trial_duration_s: float = 30.0
+    hang_s: float = 60.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise UsageError(f"--trials {self.trials}: must be at least 1.")
+        if self.pairs < 2:
+            raise UsageError(f"--pairs {self.pairs}: must be at least 2, or nothing is confirmed.")
+        if self.budget_s is not None and self.budget_s <= 0:
+            raise UsageError("--budget 0s: must be longer than 0.")
+
+    @property
+    def level(self) -> int:
+        """The number of users at which configs are compared: the largest."""
+        return max(self.load.users)
 
 
 class Bench(msgspec.Struct, frozen=True, kw_only=True):

@@ -109,6 +109,11 @@ def median_over_time(values: Floats) -> Floats:
     return np.asarray(np.median(values, axis=1), dtype=np.float64)
 
 
+def quantile_over_time(q: float) -> Callable[[Floats], Floats]:
+    """Return a statistic: the q-quantile of each resample [resamples, n] → [resamples]."""
+    return lambda values: np.asarray(np.quantile(values, q, axis=1), dtype=np.float64)
+
+
 def ratio_replicates(
     pairs: Sequence[tuple[Floats, Floats]],
     statistic: Callable[[Floats], Floats],

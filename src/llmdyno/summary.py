@@ -30,7 +30,7 @@ from llmdyno.records import (
     Window,
     read_journal,
 )
-from llmdyno.spec import STATS, Slo
+from llmdyno.spec import STATS, Slo, read_stat
 
 SCHEMA = "llmdyno.summary/1"
 
@@ -346,7 +346,7 @@ def client_health(facts: LevelFacts, itl_ms: Mapping[str, Any]) -> dict[str, Any
 def _slo_verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, Any]]:
     verdicts = []
     for slo in slos:
-        value = (level[slo.metric] or {}).get(slo.stat)
+        value = read_stat(level, slo.metric, slo.stat)
         met = value is not None and (
             value < slo.limit if slo.relation == "<" else value > slo.limit
         )

@@ -20,7 +20,9 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     url: str  # base URL, e.g. http://127.0.0.1:8000
     endpoint: str  # the wire protocol it speaks, e.g. "openai-chat"
     model: str  # the model's name in requests
-    health_path: str = "/health"  # answers 200 only when tokens can be made
+    health_path: str = "/health"  # answers 200 when the server is up
+    # A POST that makes one token, (path, JSON body): ready means that this has succeeded once.
+    probe: tuple[str, Mapping[str, object]] | None = None
     environment: Mapping[str, str] = {}  # added to ours; secrets go here, never into argv
     start_timeout_s: float = 600.0
     # What the engine says when it fails: (regular expression, failure class), first match wins.

@@ -1,0 +1,189 @@
+"""What the user typed, in flags or in a TOML file, into the specs of spec.py.
+
+Flags and file have the same names (`--trial-duration 30s`, `trial_duration = "30s"`) and the same
+texts, so there is one reader for both. A flag wins over the file, the file over a profile
+(`--quick`), the profile over the spec's own defaults.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from llmdyno import units
+from llmdyno.errors import UsageError, nearest
+from llmdyno.knobs import Config
+from llmdyno.spec import Bench, Load, Study, Workload, parse_objective, parse_slos
+
+Given = Mapping[str, Any]
+
+# For two CPU cores and a few minutes: the whole study within `budget` and a bit.
+QUICK: Given = {
+    "workload": "chat-system",
+    "osl": "32",
+    "users": "10,50,100",
+    "ramp": "2s",
+    "duration": "14s",
+    "trial_duration": "10s",
+    "interval": "2s",
+    "trials": 8,
+    "pairs": 2,
+    "budget": "380s",
+    "hang": "30s",
+}
+
+
+def _whole(value: Any, field: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise UsageError(f"{field} {value}: must be a whole number.")
+
+
+def _truth(value: Any, field: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise UsageError(f"{field} {value}: must be true or false.")
+
+
+def _text(value: Any, field: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise UsageError(f"{field} {value}: must be a text in quotes.")
+
+
+def _seconds(value: Any, field: str) -> float:
+    return units.seconds(str(value), field)
+
+
+def _users(value: Any, field: str) -> tuple[int, ...]:
+    parts = value if isinstance(value, list) else str(value).split(",")
+    try:
+        return tuple(int(part) for part in parts)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{field} {value}: write whole numbers, e.g. 10,50,100.") from error
+
+
+def _lengths(value: Any, field: str) -> units.Lengths:
+    return units.lengths(str(value), field)
+
+
+def _file_text(value: Any, field: str) -> str:
+    try:
+        return Path(_text(value, field)).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{field} {value}: cannot be read: {error}.") from error
+
+
+def _config(value: Any, field: str) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise UsageError(f"{field} {value}: must be a table of knobs.")
+
+
+Reader = Callable[[Any, str], Any]
+
+# Name on the command line and in files → (field of the spec, how to read it).
+_WORKLOAD: Mapping[str, tuple[str, Reader]] = {
+    "workload": ("name", _text),
+    "dataset": ("dataset", _text),
+    "isl": ("isl", _lengths),
+    "osl": ("osl", _lengths),
+    "system_prompt": ("system_prompt", _file_text),
+    "seed": ("seed", _whole),
+}
+_LOAD: Mapping[str, tuple[str, Reader]] = {
+    "users": ("users", _users),
+    "ramp": ("ramp_s", _seconds),
+    "duration": ("duration_s", _seconds),
+    "requests": ("requests", _whole),
+    "interval": ("interval_s", _seconds),
+    "think_time": ("think_s", _seconds),
+    "timeout": ("timeout_s", _seconds),
+    "grace": ("grace_s", _seconds),
+}
+_BENCH: Mapping[str, tuple[str, Reader]] = {
+    "url": ("url", _text),
+    "endpoint": ("endpoint", _text),
+    "model": ("model", _text),
+    "slo": ("slos", lambda value, field: parse_slos(_text(value, field))),
+}
+_STUDY: Mapping[str, tuple[str, Reader]] = {
+    "engine": ("engine", _text),
+    "front": ("front", _text),
+    "model": ("model", _text),
+    "baseline": ("baseline", _config),
+    "allow_altered_output": ("allow_altered_output", _truth),
+    "objective": ("objective", lambda value, field: parse_objective(_text(value, field))),
+    "slo": ("slos", lambda value, field: parse_slos(_text(value, field))),
+    "trials": ("trials", _whole),
+    "budget": ("budget_s", _seconds),
+    "pairs": ("pairs", _whole),
+    "trial_duration": ("trial_duration_s", _seconds),
+    "hang": ("hang_s", _seconds),
+    "seed": ("seed", _whole),
+}
+
+
+def bench_spec(given: Given) -> Bench:
+    """Return the spec of a benchmark.
+
+    Raises:
+        UsageError: a value cannot be read or does not fit the others.
+    """
+    return Bench(
+        **_fields(_BENCH, given), workload=_workload_spec(given), load=Load(**_fields(_LOAD, given))
+    )
+
+
+def study_spec(given: Given) -> Study:
+    """Return the spec of a study.
+
+    Raises:
+        UsageError: a value cannot be read or does not fit the others.
+    """
+    load = {"duration_s": 60.0, "grace_s": 0.0, **_fields(_LOAD, given)}
+    return Study(**_fields(_STUDY, given), workload=_workload_spec(given), load=Load(**load))
+
+
+def with_baseline(study: Study, config: Config) -> Study:
+    """Return the study with these knobs of its baseline set, over those of the file."""
+    return msgspec.structs.replace(study, baseline={**study.baseline, **config})
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a study's TOML file.
+
+    Raises:
+        UsageError: it cannot be read, or has a key that no flag has; names the nearest one.
+    """
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: is not TOML: {error}.") from error
+    known = {*_WORKLOAD, *_LOAD, *_STUDY}
+    given = {key.replace("-", "_"): value for key, value in given.items()}
+    for key in given:
+        if key not in known:
+            raise UsageError(f"{path}: unknown key '{key}'.{nearest(key, known)}")
+    return given
+
+
+def _workload_spec(given: Given) -> Workload:
+    fields = _fields(_WORKLOAD, given)
+    if "name" not in fields:
+        fields["name"] = (
+            "file" if "dataset" in fields else "synthetic" if "isl" in fields else "chat"
+        )
+    return Workload(**fields)
+
+
+def _fields(readers: Mapping[str, tuple[str, Reader]], given: Given) -> dict[str, Any]:
+    return {
+        field: read(given[name], f"--{name.replace('_', '-')}")
+        for name, (field, read) in readers.items()
+        if given.get(name) is not None
+    }

@@ -1,0 +1,103 @@
+"""The ledger of a study: one line for every config that was measured, appended as it is known.
+
+With the runs' own journals it holds all that a study has found out: study.json, the report and
+`--resume` are made from it.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from llmdyno.errors import StorageError
+from llmdyno.knobs import Value
+from llmdyno.spec import Study
+
+LEDGER = "ledger.jsonl"
+
+Phase = Literal["baseline", "trial", "best", "confirm", "ablation"]
+
+
+class Began(msgspec.Struct, frozen=True, kw_only=True, tag="study"):
+    """The first line: what is studied."""
+
+    version: int = 1
+    study: str
+    spec: Study
+    environment: dict[str, Any]
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
+    """One config, served and measured, or not."""
+
+    phase: Phase
+    number: int
+    config: dict[str, Value]
+    state: Literal["measured", "failed", "predicted-infeasible"]
+    run: str = ""  # its folder within the study's
+    value: float | None = None  # of the objective, at the study's level
+    slo_met: bool | None = None
+    failure_class: str | None = None
+    failure_why: str | None = None
+    start_s: float = 0.0
+    measure_s: float = 0.0
+    knob: str = ""  # what an ablation takes back
+
+
+_decoder: msgspec.json.Decoder[Began | Step] = msgspec.json.Decoder(Began | Step)
+
+
+class Ledger:
+    """A study's ledger: read at the start, appended to from then on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LEDGER
+        self.began: Began | None = None
+        self.steps: list[Step] = []
+        if self.path.exists():
+            self._read()
+
+    def _read(self) -> None:
+        content = self.path.read_bytes()
+        whole, _, torn = content.rpartition(b"\n")
+        if torn:  # a kill in the middle of a line: what it said is lost, the line must go
+            os.truncate(self.path, len(whole) + bool(whole))
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                entry = _decoder.decode(line)
+            except msgspec.MsgspecError as error:
+                raise StorageError(
+                    f"{self.path}, line {number}: cannot be read: {error}"
+                ) from error
+            if isinstance(entry, Began):
+                self.began = entry
+            else:
+                self.steps.append(entry)
+
+    def append(self, entry: Began | Step) -> None:
+        """Append one line and bring it to the disk.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        try:
+            with self.path.open("ab") as file:
+                file.write(msgspec.json.encode(entry) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError(f"cannot write {self.path}: {error.strerror}.") from error
+        if isinstance(entry, Began):
+            self.began = entry
+        else:
+            self.steps.append(entry)
+
+    def find(self, phase: Phase, number: int) -> Step | None:
+        """Return a step that has been done already."""
+        found = (step for step in self.steps if (step.phase, step.number) == (phase, number))
+        return next(found, None)
+
+    def of(self, phase: Phase) -> list[Step]:
+        """Return a phase's steps in order."""
+        return [step for step in self.steps if step.phase == phase]

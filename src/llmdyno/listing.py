@@ -1,0 +1,101 @@
+"""Lists for the terminal: runs and studies, knobs, the facts of this machine."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from llmdyno import store
+from llmdyno.bench import JOURNAL, SUMMARY
+from llmdyno.engines import Engine
+from llmdyno.errors import UsageError, nearest
+from llmdyno.knobs import accepts, default, show
+from llmdyno.ledger import LEDGER
+from llmdyno.tune import STUDY
+
+
+def list_runs() -> list[dict[str, Any]]:
+    """Return a row for each run and study of this folder, oldest first."""
+    rows = []
+    for parent, marker, document in (
+        (store.RUNS, JOURNAL, SUMMARY),
+        (store.STUDIES, LEDGER, STUDY),
+    ):
+        folders = sorted(parent.iterdir()) if parent.is_dir() else []
+        for folder in folders:
+            if (folder / marker).exists():
+                found = store.read_json(folder / document) if (folder / document).exists() else {}
+                rows.append({"id": folder.name, "dir": str(folder), "says": _says(found)})
+    return sorted(rows, key=lambda row: row["id"])
+
+
+def _says(document: Mapping[str, Any]) -> str:
+    if not document:
+        return "not finished; `dyno report` makes what there is of it"
+    if "trials" in document:
+        confirmation = document["confirmation"]
+        rate = confirmation["ratio"].get("token_rate")
+        gain = f", token rate {rate['mean']:.3g}x" if rate else ""
+        return f"{len(document['trials'])} trials: {confirmation['verdict']}{gain}"
+    return ", ".join(
+        f"{level['users']} users {level['token_rate']['mean']:,.0f} tok/s"
+        for level in document["levels"]
+    )
+
+
+def show_runs(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
+    """Print the rows of list_runs()."""
+    if not rows:
+        stream.write("No runs and no studies in this folder.\n")
+    stream.writelines(f"{row['id']}  {row['says']}\n" for row in rows)
+
+
+def show_knobs(engine: Engine, stream: TextIO) -> None:
+    """Print an engine's knobs with what each does."""
+    version = engine.version()
+    console = Console(file=stream, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("knob", "layer", "default", "takes", "does"):
+        table.add_column(name, overflow="fold")
+    for knob in engine.knobs:
+        table.add_row(
+            knob.name, knob.layer, show(default(knob, version)), accepts(knob), escape(knob.does)
+        )
+    console.print(f"{engine.name} {version or '(not installed here)'}")
+    console.print(table)
+
+
+def show_knob(engine: Engine, name: str, stream: TextIO) -> None:
+    """Print all that is known of one knob.
+
+    Raises:
+        UsageError: the engine has no such knob.
+    """
+    by_name = {knob.name: knob for knob in engine.knobs}
+    if name not in by_name:
+        raise UsageError(f"{engine.name}: no knob '{name}'.{nearest(name, by_name)}")
+    knob = by_name[name]
+    facts = {
+        "what it does": knob.does,
+        "when to turn it": knob.turn,
+        "what it trades": knob.trades,
+        "takes": accepts(knob),
+        "default": ", ".join(f"{show(value)} (from {lowest})" for lowest, value in knob.defaults),
+        "bites only when": f"{knob.needs[0]}={show(knob.needs[1])}" if knob.needs else "always",
+        "may change the tokens": "yes" if knob.alters_output else "no",
+        "source": knob.source,
+    }
+    stream.write(f"{engine.name} {knob.name} ({knob.layer})\n")
+    for title, words in facts.items():
+        lines = textwrap.wrap(words, 74, initial_indent="    ", subsequent_indent="    ")
+        stream.write(f"  {title}\n" + "\n".join(lines) + "\n")
+
+
+def show_facts(facts: Mapping[str, Any], doubts: Sequence[str], stream: TextIO) -> None:
+    """Print the facts of this machine, and what is doubtful about measuring on it."""
+    stream.writelines(f"{name}: {value}\n" for name, value in facts.items())
+    stream.writelines(f"! {doubt}\n" for doubt in doubts)

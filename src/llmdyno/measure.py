@@ -1,0 +1,168 @@
+"""One measurement of one config: serve it, put it under load, stop it.
+
+The tuner's only way to a number. A server that does not start, dies or hangs is a result like any
+other: it has a class, a reason and a cost, and nothing is left running.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from llmdyno import bench, supervise
+from llmdyno.engines import Engine
+from llmdyno.errors import InterruptError, ServerError, TargetError, UsageError
+from llmdyno.fronts import Front
+from llmdyno.knobs import Config, check
+from llmdyno.load import Progress
+from llmdyno.spec import Bench, Load, Slo, Workload
+from llmdyno.transport import Meter
+
+HOST = "127.0.0.1"
+SERVER_LOG = "server.log"
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """What is being tuned."""
+
+    engine: Engine
+    front: Front
+    model: str
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one config. Without a summary there is a failure."""
+
+    summary: dict[str, Any] | None = None
+    failure_class: str | None = None
+    failure_why: str | None = None
+    start_s: float = 0.0
+    measure_s: float = 0.0
+    folder: str = ""
+
+
+def measure(
+    subject: Subject,
+    config: Config,
+    *,
+    workload: Workload,
+    load: Load,
+    slos: tuple[Slo, ...],
+    hang_s: float,
+    folder: Path,
+    shows: Callable[[Progress, Meter], None],
+    says: Callable[[str], None],
+) -> Measurement:
+    """Serve a config on a free port, run the benchmark into `folder`, stop the server.
+
+    Raises:
+        InterruptError: the user stopped the benchmark.
+        StorageError: results cannot be written.
+    """
+    began_s = monotonic()
+    start_s = 0.0
+    try:
+        check_config(subject, config)
+        port = supervise.free_port(HOST)
+        launch = subject.front.launch(subject.engine, subject.model, config, host=HOST, port=port)
+        folder.mkdir(parents=True, exist_ok=True)
+        with supervise.start(launch, log=folder / SERVER_LOG, progress=says) as server:
+            start_s = server.ready_s
+            watch = _Watch(server, hang_s, shows)
+            outcome = bench.run(
+                Bench(
+                    url=launch.url,
+                    endpoint=launch.endpoint,
+                    model=launch.model,
+                    workload=workload,
+                    load=load,
+                    slos=slos,
+                ),
+                folder,
+                watcher=bench.Watcher(shows=watch.look, stop_because=watch.why),
+            )
+            failure = server.failure()
+    except UsageError as error:
+        return Measurement(failure_class="bad-config", failure_why=str(error))
+    except ServerError as error:
+        return _failed(error.kind, str(error), start_s, began_s)
+    except TargetError as error:
+        return _failed("died", str(error), start_s, began_s)
+    if outcome.interrupted:
+        raise InterruptError("interrupted; what was measured before is kept.")
+    if failure is not None:
+        return _failed(failure.kind, str(failure), start_s, began_s)
+    if outcome.stopped is not None:
+        return _failed("hung", outcome.stopped, start_s, began_s)
+    if why := _nothing_to_show(outcome.summary):
+        return _failed("requests-failed", why, start_s, began_s)
+    return Measurement(
+        summary=dict(outcome.summary), start_s=start_s, measure_s=monotonic() - began_s - start_s
+    )
+
+
+def check_config(subject: Subject, config: Config) -> None:
+    """Refuse a config that cannot work, before anything starts.
+
+    Raises:
+        UsageError: says which knob and why.
+    """
+    check(config, (*subject.engine.knobs, *subject.front.knobs))
+    subject.engine.check(subject.model, config)
+
+
+def _failed(kind: str, why: str, start_s: float, began_s: float) -> Measurement:
+    spent_s = monotonic() - began_s
+    return Measurement(
+        failure_class=kind,
+        failure_why=why,
+        start_s=start_s or spent_s,
+        measure_s=max(0.0, spent_s - start_s) if start_s else 0.0,
+    )
+
+
+def _nothing_to_show(summary: Mapping[str, Any]) -> str | None:
+    """Say why a run gives no number at its last level, if it gives none."""
+    level = summary["levels"][-1]
+    requests = level["requests"]
+    if requests["failed"] > requests["completed"]:
+        errors = ", ".join(f"{name} x{count}" for name, count in requests["errors"].items())
+        return (
+            f"{requests['failed']} of {requests['failed'] + requests['completed']} requests failed"
+            f" at {level['users']} users ({errors})"
+        )
+    if not level["tokens"]["output"]:
+        return f"not one token at {level['users']} users"
+    return None
+
+
+class _Watch:
+    """Ends a benchmark whose server has died, or has sent nothing for too long."""
+
+    def __init__(
+        self, server: supervise.Server, hang_s: float, shows: Callable[[Progress, Meter], None]
+    ) -> None:
+        self._server = server
+        self._hang_s = hang_s
+        self._shows = shows
+        self._reads = -1
+        self._since_s = monotonic()
+
+    def look(self, progress: Progress, meter: Meter) -> None:
+        """Notice whether anything came since the last look."""
+        if meter.reads != self._reads or not progress.in_flight:
+            self._reads = meter.reads
+            self._since_s = monotonic()
+        self._shows(progress, meter)
+
+    def why(self) -> str | None:
+        """Say why the benchmark should end, if it should."""
+        failure = self._server.failure()
+        if failure is not None:
+            return str(failure)
+        silent_s = monotonic() - self._since_s
+        if silent_s > self._hang_s:
+            return f"the server lives but sent nothing for {silent_s:.0f} s"
+        return None

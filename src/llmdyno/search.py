@@ -1,0 +1,131 @@
+"""The search: which config to try next. Optuna's TPE over the engine's own knobs, ask and tell.
+
+The space comes from the knobs' `search` ranges; knobs that alter the output are left out unless the
+user allows them. A knob that bites only under another's value is asked for only then. The state of
+the search is in Optuna's journal file, so that a study can go on where it stopped.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import Trial, TrialState
+
+from llmdyno.knobs import Knob, Value, default
+
+# Optuna asks for trials at random before its model says anything; a study of few trials cannot
+# afford the ten that it takes by default.
+STARTUP_TRIALS_MAX = 10
+STARTUP_SHARE = 0.5
+_REPEATS_MAX = 50
+
+
+def space(knobs: Sequence[Knob], *, allow_altered_output: bool) -> list[Knob]:
+    """Return the knobs that are searched; those that others depend on come first."""
+    chosen = [
+        knob for knob in knobs if knob.search and (allow_altered_output or not knob.alters_output)
+    ]
+    return sorted(chosen, key=lambda knob: knob.needs is not None)
+
+
+class Search:
+    """Asks for configs and is told what came of them.
+
+    Args:
+        folder: of the study; the search's state lies in search.log there.
+        knobs: what space() returned.
+        trials: how many trials there will be in all.
+        maximise: whether larger values are better.
+        seed: of the sampler.
+        fixed: values that every config has.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        knobs: Sequence[Knob],
+        *,
+        trials: int,
+        maximise: bool,
+        seed: int,
+        fixed: Mapping[str, Value],
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._knobs = [knob for knob in knobs if knob.name not in fixed]
+        self._fixed = dict(fixed)
+        startup = max(2, min(STARTUP_TRIALS_MAX, round(trials * STARTUP_SHARE)))
+        with warnings.catch_warnings():
+            # `group` is marked experimental; it is what makes conditional knobs joint.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(
+                seed=seed, n_startup_trials=startup, multivariate=True, group=True
+            )
+        self._study = optuna.create_study(
+            study_name="llmdyno",
+            storage=JournalStorage(JournalFileBackend(str(folder / "search.log"))),
+            sampler=sampler,
+            direction="maximize" if maximise else "minimize",
+            load_if_exists=True,
+        )
+        self._asked: Trial | None = None
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            # Asked before a stop and never told: its measurement is lost, its number stays used.
+            self._study.tell(trial.number, state=TrialState.FAIL)
+
+    def ask(self, known: Sequence[Mapping[str, Value]]) -> dict[str, Value] | None:
+        """Return a config that is not among `known`, or None when the space seems used up."""
+        for _ in range(_REPEATS_MAX):
+            trial = self._study.ask()
+            config = self._config(trial)
+            if config not in known:
+                self._asked = trial
+                return config
+            self._study.tell(trial, state=TrialState.FAIL)
+        return None
+
+    def tell(self, value: float | None, constraints: Mapping[str, float]) -> None:
+        """Say what came of the config that was asked for last.
+
+        Args:
+            value: of the objective; None: the trial failed.
+            constraints: by SLO, how far it was missed as a share of its limit; met if ≤ 0.
+        """
+        assert self._asked is not None, "ask first"
+        trial, self._asked = self._asked, None
+        for name, excess in constraints.items():
+            trial.set_constraint(name, excess)
+        if value is None:
+            self._study.tell(trial, state=TrialState.FAIL)
+        else:
+            self._study.tell(trial, value)
+
+    def _config(self, trial: Trial) -> dict[str, Value]:
+        """Return what the trial suggests, without the values that the engine has by itself."""
+        config: dict[str, Value] = dict(self._fixed)
+        for knob in self._knobs:
+            if knob.needs is not None:
+                other, wanted = knob.needs
+                if config.get(other, _default_of(self._knobs, other)) != wanted:
+                    continue
+            value = _suggest(trial, knob)
+            if value != default(knob, None):
+                config[knob.name] = value
+        return config
+
+
+def _default_of(knobs: Sequence[Knob], name: str) -> Value | None:
+    return next((default(knob, None) for knob in knobs if knob.name == name), None)
+
+
+def _suggest(trial: Trial, knob: Knob) -> Value:
+    if knob.kind in {"bool", "choice"}:
+        value: Any = trial.suggest_categorical(knob.name, list(knob.search))
+        return value  # type: ignore[no-any-return]  # Optuna's choices have no type of their own
+    low, high = knob.search
+    if knob.kind == "int":
+        return trial.suggest_int(knob.name, int(low), int(high), log=knob.search_log)
+    return trial.suggest_float(knob.name, float(low), float(high), log=knob.search_log)

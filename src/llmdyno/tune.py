@@ -1,0 +1,335 @@
+"""The tuner: baseline → trials → best → confirmation → ablation → document.
+
+`Tuner.run` reads like that sentence. Every config gets a fresh server; every step is in the ledger
+before the next one begins, so that a study that is stopped, killed or crashed goes on with
+`--resume`. Trials are compared at the largest number of users; the winner is measured against the
+baseline in interleaved pairs (ABBA), because a machine drifts and a search that takes the best of
+many noisy numbers has taken some luck with it: only the confirmation is believed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from llmdyno import environment, plugins, store
+from llmdyno.bench import SUMMARY
+from llmdyno.errors import ServerError, UsageError
+from llmdyno.knobs import Knob, Value, show
+from llmdyno.ledger import Began, Ledger, Phase, Step
+from llmdyno.load import Progress
+from llmdyno.measure import Measurement, Subject, check_config, measure
+from llmdyno.metrics import BY_NAME
+from llmdyno.search import Search, space
+from llmdyno.spec import Load, Study, read_stat
+from llmdyno.study import study_document
+from llmdyno.transport import Meter
+
+STUDY = "study.json"
+
+# Configs that arithmetic refuses cost nothing and do not count as trials, up to so many times them.
+_INFEASIBLE_FACTOR = 3
+_ABLATION_BUDGET_SHARE = 0.8  # past this much of the budget, no ablation starts
+
+
+class Narrator(msgspec.Struct, frozen=True, kw_only=True):
+    """How a study tells a person what goes on."""
+
+    says: Callable[[str], None]
+    waits: Callable[[str], None]  # while a server starts
+    shows: Callable[[str, Sequence[int]], Callable[[Progress, Meter], None]]  # a live display
+
+
+class Tuner:
+    """One study in one folder.
+
+    Args:
+        study: what is tuned.
+        folder: of the study; an existing one is gone on with.
+        narrator: who is told.
+    """
+
+    def __init__(self, study: Study, folder: Path, narrator: Narrator) -> None:
+        self._study = study
+        self._folder = folder
+        self._narrator = narrator
+        self.subject = subject_of(study)
+        self.knobs: tuple[Knob, ...] = (*self.subject.engine.knobs, *self.subject.front.knobs)
+        check_config(self.subject, study.baseline)
+        self._began_s = monotonic()
+        store.make_folder(folder)
+        self._ledger = Ledger(folder)
+        if self._ledger.began is None:
+            self._ledger.append(
+                Began(study=folder.resolve().name, spec=study, environment=environment.describe())
+            )
+
+    def run(self) -> dict[str, Any]:
+        """Run the study, or what is left of it, and return its document.
+
+        Raises:
+            ServerError: the baseline cannot be measured.
+            InterruptError: the user stopped it; study.json holds what there is.
+            StorageError: results cannot be written.
+        """
+        try:
+            baseline = self._baseline()
+            self._search()
+            best = self._best(baseline)
+            if best.config != baseline.config:
+                self._levels("best", best.config)
+                self._confirm(baseline.config, best.config)
+                self._ablate(baseline.config, best.config)
+        finally:
+            document = study_document(self._folder, self._ledger, self.subject)
+            store.write_json(self._folder / STUDY, document)
+        return document
+
+    # The steps.
+
+    def _baseline(self) -> Step:
+        self._narrator.says(
+            "Baseline: the engine's own defaults."
+            if not self._study.baseline
+            else f"Baseline: {describe(self._study.baseline)}."
+        )
+        step = self._levels("baseline", self._study.baseline)
+        if step.state != "measured":
+            raise ServerError(
+                step.failure_class or "died",
+                f"the baseline cannot be measured ({step.failure_class}): {step.failure_why}",
+            )
+        return step
+
+    def _levels(self, phase: Phase, config: Mapping[str, Value]) -> Step:
+        """Measure a config at every number of users."""
+        return self._step(phase, 0, config, self._study.load)
+
+    def _search(self) -> None:
+        study = self._study
+        searched = space(self.knobs, allow_altered_output=study.allow_altered_output)
+        search = Search(
+            self._folder,
+            searched,
+            trials=study.trials,
+            maximise=study.objective.maximise,
+            seed=study.seed,
+            fixed={},
+        )
+        names = ", ".join(knob.name for knob in searched)
+        self._narrator.says(f"Search over {names}: {study.trials} trials at {study.level} users.")
+        while (number := len(self._ledger.of("trial"))) < study.trials * _INFEASIBLE_FACTOR:
+            if sum(step.state != "predicted-infeasible" for step in self._ledger.of("trial")) >= (
+                study.trials
+            ):
+                return
+            if self._over_budget(1.0):
+                self._narrator.says("The budget is used up; no further trials.")
+                return
+            known = [step.config for step in self._ledger.of("trial")] + [study.baseline]
+            config = search.ask(known)
+            if config is None:
+                self._narrator.says("Every config that the search can think of has been tried.")
+                return
+            step = self._step("trial", number, config, self._trial_load())
+            search.tell(step.value, self._excess(step))
+
+    def _best(self, baseline: Step) -> Step:
+        """Return the best config that meets the SLOs, the baseline included.
+
+        If none meets them, the best of all: the confirmation will say that the SLO is missed.
+        """
+        measured = [
+            step
+            for step in (baseline, *self._ledger.of("trial"))
+            if step.state == "measured" and step.value is not None
+        ]
+        meeting = [step for step in measured if step.slo_met] or measured
+        sign = 1.0 if self._study.objective.maximise else -1.0
+        return max(meeting, key=lambda step: sign * (step.value or 0.0))
+
+    def _confirm(self, before: Mapping[str, Value], after: Mapping[str, Value]) -> None:
+        """Measure both configs in turn, A B B A …, each time on a fresh server."""
+        self._narrator.says(f"Confirmation: {self._study.pairs} interleaved pairs.")
+        for pair in range(self._study.pairs):
+            arms = (before, after) if pair % 2 == 0 else (after, before)
+            for place, config in enumerate(arms):
+                self._step("confirm", 2 * pair + place, config, self._trial_load(confirm=True))
+
+    def _ablate(self, before: Mapping[str, Value], after: Mapping[str, Value]) -> None:
+        """Take back one changed knob at a time, each time beside a fresh run of the winner."""
+        load = self._trial_load(confirm=True)
+        for number, name in enumerate(changed(before, after)):
+            if self._over_budget(_ABLATION_BUDGET_SHARE):
+                self._narrator.says("The budget is nearly used up; the ablation ends here.")
+                return
+            config = self._without(name, before, after)
+            if config is not None:
+                for place, arm in enumerate((config, after)):
+                    self._step("ablation", 2 * number + place, arm, load, knob=name)
+
+    def _without(
+        self, name: str, before: Mapping[str, Value], after: Mapping[str, Value]
+    ) -> dict[str, Value] | None:
+        """Return the winner with one knob as it was, or None if that cannot be served."""
+        config = {knob: value for knob, value in after.items() if knob != name}
+        if name in before:
+            config[name] = before[name]
+        dependents = {knob.name for knob in self.knobs if knob.needs and knob.needs[0] == name}
+        config = {knob: value for knob, value in config.items() if knob not in dependents}
+        try:
+            check_config(self.subject, config)
+        except UsageError:
+            return None
+        return config
+
+    def _step(
+        self,
+        phase: Phase,
+        number: int,
+        config: Mapping[str, Value],
+        load: Load,
+        *,
+        knob: str = "",
+    ) -> Step:
+        """Measure one config, unless the ledger has it already."""
+        if (done := self._ledger.find(phase, number)) is not None:
+            return done
+        label = phase if phase in {"baseline", "best"} else f"{phase} {number + 1}"
+        measurement = self._measure(label, config, load)
+        step = self._as_step(measurement, phase, number, config, knob)
+        self._ledger.append(step)
+        self._narrator.says(f"  {label}: {self._outcome(step)}  {describe(config)}")
+        return step
+
+    def _measure(self, label: str, config: Mapping[str, Value], load: Load) -> Measurement:
+        try:
+            check_config(self.subject, config)
+        except UsageError as error:
+            return Measurement(failure_class="predicted-infeasible", failure_why=str(error))
+        folder = self._folder / "runs" / store.new_id(label)
+        measurement = measure(
+            self.subject,
+            config,
+            workload=self._study.workload,
+            load=load,
+            slos=self._study.slos,
+            hang_s=self._study.hang_s,
+            folder=folder,
+            shows=self._narrator.shows(label, load.users),
+            says=self._narrator.waits,
+        )
+        return msgspec.structs.replace(measurement, folder=str(folder.relative_to(self._folder)))
+
+    def _as_step(
+        self,
+        measurement: Measurement,
+        phase: Phase,
+        number: int,
+        config: Mapping[str, Value],
+        knob: str,
+    ) -> Step:
+        if measurement.summary is None:
+            infeasible = measurement.failure_class == "predicted-infeasible"
+            return Step(
+                phase=phase,
+                number=number,
+                config=dict(config),
+                state="predicted-infeasible" if infeasible else "failed",
+                run=measurement.folder,
+                failure_class=measurement.failure_class,
+                failure_why=measurement.failure_why,
+                start_s=round(measurement.start_s, 3),
+                measure_s=round(measurement.measure_s, 3),
+                knob=knob,
+            )
+        level = measurement.summary["levels"][-1]
+        objective = self._study.objective
+        at_level = [
+            verdict["met"]
+            for verdict in measurement.summary["slo"]
+            if verdict["level"] == self._study.level
+        ]
+        return Step(
+            phase=phase,
+            number=number,
+            config=dict(config),
+            state="measured",
+            run=measurement.folder,
+            value=read_stat(level, objective.metric, objective.stat),
+            slo_met=all(at_level) if at_level else None,
+            start_s=round(measurement.start_s, 3),
+            measure_s=round(measurement.measure_s, 3),
+            knob=knob,
+        )
+
+    def _trial_load(self, *, confirm: bool = False) -> Load:
+        """Return the load of a trial: the largest number of users only, and a shorter run."""
+        load = self._study.load
+        return msgspec.structs.replace(
+            load,
+            users=(self._study.level,),
+            duration_s=load.duration_s if confirm else self._study.trial_duration_s,
+        )
+
+    def _excess(self, step: Step) -> dict[str, float]:
+        """Return by how much each SLO was missed, as a share of its limit."""
+        if step.state != "measured":
+            return {}
+        level = store.read_json(self._folder / step.run / SUMMARY)["levels"][-1]
+        excess = {}
+        for slo in self._study.slos:
+            value = read_stat(level, slo.metric, slo.stat)
+            if value is None:
+                excess[slo.expr] = 1.0
+            else:
+                over = (value - slo.limit) / slo.limit if slo.limit else value
+                excess[slo.expr] = over if slo.relation == "<" else -over
+        return excess
+
+    def _over_budget(self, share: float) -> bool:
+        budget_s = self._study.budget_s
+        return budget_s is not None and monotonic() - self._began_s > share * budget_s
+
+    def _outcome(self, step: Step) -> str:
+        if step.state != "measured":
+            return f"{step.failure_class}: {step.failure_why}"
+        objective = self._study.objective
+        unit = BY_NAME[objective.metric].unit
+        value = "no value" if step.value is None else f"{step.value:,.4g} {unit}"
+        missed = ", SLO missed" if step.slo_met is False else ""
+        return f"{objective} {value}{missed}"
+
+
+def changed(before: Mapping[str, Value], after: Mapping[str, Value]) -> list[str]:
+    """Return the knobs that two configs set differently, in the order of `after`."""
+    names = dict.fromkeys((*after, *before))
+    return [name for name in names if before.get(name) != after.get(name)]
+
+
+def describe(config: Mapping[str, Value]) -> str:
+    """Write a config in a line."""
+    return ", ".join(f"{name}={show(value)}" for name, value in config.items()) or "all defaults"
+
+
+def subject_of(study: Study) -> Subject:
+    """Return what a study tunes."""
+    return Subject(
+        engine=plugins.load("engines", study.engine),
+        front=plugins.load("fronts", study.front),
+        model=study.model,
+    )
+
+
+def open_study(folder: Path) -> Study:
+    """Return the spec of a study that is to be gone on with.
+
+    Raises:
+        UsageError: there is no study in that folder.
+    """
+    began = Ledger(folder).began if folder.is_dir() else None
+    if began is None:
+        raise UsageError(f"--resume {folder}: holds no study.")
+    return began.spec
