@@ -1,0 +1,162 @@
+"""What the server and its worker say to each other, and how it is framed.
+
+Where it stands: the server sends `Generate`, `Tokenize` and `Cancel`; the worker sends one `Ready`
+and then at most one `Step` for each step of the engine. A frame is its length in four bytes and
+MessagePack: at a thousand tokens a second, one message a step is what keeps both processes cheap.
+"""
+
+import select
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+Messages = list[dict[str, Any]]  # a chat: role and content of each
+Prompt = str | Messages
+
+_LENGTH_BYTES = 4
+
+
+class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
+    """Make tokens for this prompt; a chat gets the model's template first."""
+
+    id: int
+    prompt: Prompt
+    max_tokens: int | None  # None: as many as there is room for
+    temperature: float  # 0 is greedy
+    top_p: float
+    seed: int
+    stop: tuple[str, ...]
+    ignore_eos: bool
+
+
+class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag="tokenize"):
+    """Say which tokens this prompt is."""
+
+    id: int
+    prompt: Prompt
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
+    """Nobody waits for this generation any more."""
+
+    id: int
+
+
+Command = Generate | Tokenize | Cancel
+
+
+class Piece(msgspec.Struct, frozen=True, array_like=True):
+    """What one step made for one generation. The text may be empty: half a character, say."""
+
+    id: int
+    text: str
+    tokens: int
+    finish: str | None  # "stop" or "length" with the last piece
+
+
+class Tokens(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to a Tokenize."""
+
+    id: int
+    tokens: list[int]
+
+
+class Accepted(msgspec.Struct, frozen=True, array_like=True):
+    """The engine has taken a generation on."""
+
+    id: int
+    prompt_tokens: int
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True):
+    """The engine cannot do what was asked, and why, in words for the client."""
+
+    id: int
+    message: str
+    param: str | None
+    code: str | None
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True):
+    """How busy the engine is."""
+
+    running: int
+    waiting: int
+    kv_use: float  # of the KV cache, from 0 to 1
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
+    """The model is loaded and has made a token."""
+
+    max_tokens: int  # prompt and output together: the context, or the KV cache if that is smaller
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="step"):
+    """All that one step of the engine has to say."""
+
+    accepted: list[Accepted] = []
+    refused: list[Refused] = []
+    tokens: list[Tokens] = []
+    pieces: list[Piece] = []
+    load: Load | None = None
+
+
+Report = Ready | Step
+
+_encoder = msgspec.msgpack.Encoder()
+_commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+_reports: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
+
+
+def frame(message: Command | Report) -> bytes:
+    """Encode a message as one frame."""
+    buffer = bytearray(_LENGTH_BYTES)
+    _encoder.encode_into(message, buffer, _LENGTH_BYTES)
+    buffer[:_LENGTH_BYTES] = (len(buffer) - _LENGTH_BYTES).to_bytes(_LENGTH_BYTES, "big")
+    return bytes(buffer)
+
+
+class Frames:
+    """Cuts the bytes of a stream into the bodies of its frames."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the frames that are complete with this data."""
+        self._rest += data
+        while len(self._rest) >= _LENGTH_BYTES:
+            end = _LENGTH_BYTES + int.from_bytes(self._rest[:_LENGTH_BYTES], "big")
+            if len(self._rest) < end:
+                return
+            yield bytes(self._rest[_LENGTH_BYTES:end])
+            del self._rest[:end]
+
+
+class CommandReader:
+    """The worker's end: reads commands between two steps, waiting only when there is no work."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._frames = Frames()
+
+    def read(self, *, wait: bool) -> list[Command]:
+        """Return the commands that have arrived.
+
+        Raises:
+            EOFError: the server has gone.
+        """
+        commands: list[Command] = []
+        while select.select([self._connection], [], [], None if wait and not commands else 0)[0]:
+            data = self._connection.recv(1 << 16)
+            if not data:
+                raise EOFError
+            commands += map(_commands.decode, self._frames.feed(data))
+        return commands
+
+
+def decode_report(body: bytes) -> Report:
+    """Decode what the worker has sent."""
+    return _reports.decode(body)

@@ -1,0 +1,349 @@
+"""The engine itself, in a process of its own: OpenVINO GenAI's continuous batching.
+
+Where it stands: the server starts it with one end of a socket pair and talks to it in the messages
+of messages.py. It tokenises prompts, runs the engine step by step, and sends the new text of all
+generations once a step.
+
+Why a process: a step of the engine holds Python's global lock, so a server in the same process
+would stand still for as long as each step takes.
+"""
+
+import ctypes
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import openvino_genai
+
+from llmdyno.embedded.messages import (
+    Accepted,
+    Cancel,
+    Command,
+    CommandReader,
+    Generate,
+    Load,
+    Piece,
+    Prompt,
+    Ready,
+    Refused,
+    Step,
+    Tokenize,
+    Tokens,
+    frame,
+)
+from llmdyno.embedded.pieces import (
+    Detokenizer,
+    StopFilter,
+    TableDetokenizer,
+    WindowDetokenizer,
+    token_table,
+)
+from llmdyno.knobs import Value
+
+LOAD_INTERVAL_S = 0.25
+_PR_SET_PDEATHSIG = 1
+
+_log = logging.getLogger("llmdyno.embedded.worker")
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker needs to know; it comes as JSON on its command line."""
+
+    socket: int  # the file descriptor of its end of the pair
+    parent: int  # the server's process id
+    model: str
+    context_length: int
+    config: dict[str, Value]
+
+
+class Generation:
+    """One generation under way."""
+
+    __slots__ = ("handle", "id", "stops")
+
+    def __init__(self, number: int, handle: Any, stops: StopFilter | None) -> None:
+        self.id = number
+        self.handle = handle
+        self.stops = stops
+
+    def read(self) -> tuple[list[int], str | None]:
+        """Return the tokens of the last step, and the finish reason with the last of them."""
+        tokens: list[int] = []
+        finish = None
+        while self.handle.can_read():
+            (output,) = self.handle.read().values()
+            tokens += output.generated_ids
+            finish = _FINISH[output.finish_reason]
+        return tokens, finish
+
+    def piece(self, text: str, tokens: int, finish: str | None) -> Piece:
+        """Return what the step made, as far as it may be shown."""
+        if self.stops is not None:
+            text, stopped = self.stops.feed(text)
+            if stopped:
+                self.handle.cancel()
+                finish = "stop"
+            elif finish:
+                text += self.stops.rest()
+        return Piece(self.id, text, tokens, finish)
+
+
+class Engine:
+    """The pipeline and the generations in it."""
+
+    def __init__(self, setup: Setup) -> None:
+        scheduler, properties = _split(setup.config)
+        self._pipeline = openvino_genai.ContinuousBatchingPipeline(
+            setup.model, scheduler, "CPU", properties, {}, {}
+        )
+        self._tokenizer = self._pipeline.get_tokenizer()
+        table = token_table(self._tokenizer)
+        self._detokenizer: Detokenizer = (
+            TableDetokenizer(table) if table else WindowDetokenizer(self._tokenizer)
+        )
+        self._generations: dict[int, Generation] = {}
+        self._load_due_s = 0.0
+        self.max_tokens = min(setup.context_length, self._cache_tokens(scheduler))
+        self._whole_prompt_tokens = (
+            None if scheduler.dynamic_split_fuse else int(scheduler.max_num_batched_tokens)
+        )
+
+    def busy(self) -> bool:
+        """Say whether another step would do something."""
+        return bool(self._pipeline.has_non_finished_requests())
+
+    def step(self, commands: list[Command]) -> Step:
+        """Obey the commands, run one step of the engine, and say what came of both."""
+        accepted: list[Accepted] = []
+        refused: list[Refused] = []
+        tokens: list[Tokens] = []
+        for command in commands:
+            try:
+                match command:
+                    case Generate():
+                        accepted.append(self._add(command))
+                    case Tokenize(id=number, prompt=prompt):
+                        tokens.append(Tokens(number, self._encode(prompt).data[0].tolist()))
+                    case Cancel(id=number):
+                        if number in self._generations:  # else it has just finished
+                            self._forget(number).cancel()
+            except _RefusedError as error:
+                refused.append(Refused(command.id, str(error), error.param, error.code))
+        if self.busy():
+            self._pipeline.step()
+        pieces = self._pieces(refused)
+        return Step(
+            accepted=accepted, refused=refused, tokens=tokens, pieces=pieces, load=self._load()
+        )
+
+    def _pieces(self, refused: list[Refused]) -> list[Piece]:
+        """Return what the step made; what the engine has dropped is refused."""
+        new: dict[int, list[int]] = {}
+        finishes: dict[int, str | None] = {}
+        for generation in list(self._generations.values()):
+            tokens, finish = generation.read()
+            if tokens or finish:
+                new[generation.id] = tokens
+                finishes[generation.id] = finish
+            elif generation.handle.get_status() == openvino_genai.GenerationStatus.IGNORED:
+                self._forget(generation.id)
+                refused.append(_does_not_fit(generation.id))
+        texts = self._detokenizer.feed(new)
+        pieces = [
+            self._generations[number].piece(texts[number], len(tokens), finishes[number])
+            for number, tokens in new.items()
+        ]
+        for piece in pieces:
+            if piece.finish:
+                self._forget(piece.id)
+        return pieces
+
+    def _forget(self, number: int) -> Any:
+        """Drop a generation, and return its handle."""
+        self._detokenizer.forget(number)
+        return self._generations.pop(number).handle
+
+    def _add(self, asked: Generate) -> Accepted:
+        input_ids = self._encode(asked.prompt)
+        prompt_tokens = int(input_ids.shape[1])
+        max_tokens = self._room(prompt_tokens, asked.max_tokens)
+        config = self._pipeline.get_config()
+        config.max_new_tokens = max_tokens
+        config.ignore_eos = asked.ignore_eos
+        config.do_sample = asked.temperature > 0
+        if config.do_sample:
+            config.temperature = asked.temperature
+            config.top_p = asked.top_p
+            config.rng_seed = asked.seed
+        self._generations[asked.id] = Generation(
+            asked.id,
+            self._pipeline.add_request(asked.id, input_ids, config),
+            StopFilter(asked.stop) if asked.stop else None,
+        )
+        return Accepted(asked.id, prompt_tokens)
+
+    def _encode(self, prompt: Prompt) -> Any:
+        if isinstance(prompt, str):
+            input_ids = self._tokenizer.encode(prompt).input_ids
+        else:
+            if not self._tokenizer.chat_template:
+                raise _RefusedError(
+                    "messages: the model has no chat template; use /v1/completions.", "messages"
+                )
+            try:
+                text = self._tokenizer.apply_chat_template(prompt, add_generation_prompt=True)
+            except RuntimeError as error:  # a template may refuse an order of roles, for one
+                reason = str(error).strip().splitlines()[-1]
+                raise _RefusedError(
+                    f"messages: the model's chat template refuses them: {reason}", "messages"
+                ) from error
+            # The template has the special tokens in it already.
+            input_ids = self._tokenizer.encode(text, add_special_tokens=False).input_ids
+        if input_ids.shape[1] == 0:
+            raise _RefusedError("prompt: it is empty; one token at least is needed.", "prompt")
+        return input_ids
+
+    def _room(self, prompt_tokens: int, max_tokens: int | None) -> int:
+        """Return how many tokens to make, or refuse what the engine would choke on later."""
+        total = prompt_tokens + (1 if max_tokens is None else max_tokens)
+        if total > self.max_tokens:
+            raise _RefusedError(
+                f"This model's maximum is {self.max_tokens} tokens, prompt and output together;"
+                f" {prompt_tokens} in the prompt and {total - prompt_tokens} to make are {total}.",
+                "max_tokens" if prompt_tokens < self.max_tokens else "prompt",
+                "context_length_exceeded",
+            )
+        # A preempted generation is computed again from its prompt and what it has made, in one go.
+        whole = self._whole_prompt_tokens
+        if whole is not None and total > whole:
+            raise _RefusedError(
+                f"The prompt's {prompt_tokens} tokens and the {total - prompt_tokens} to make"
+                f" exceed max_num_batched_tokens={whole}, and dynamic_split_fuse=false does not"
+                " split them.",
+                "max_tokens" if prompt_tokens < whole else "prompt",
+                "context_length_exceeded",
+            )
+        if max_tokens is not None:
+            return max_tokens
+        return min(self.max_tokens, whole or self.max_tokens) - prompt_tokens
+
+    def _cache_tokens(self, scheduler: Any) -> int:
+        """Make one token, which warms up, and return how many tokens the KV cache can hold.
+
+        The library says only how full the cache is: one block, of 32 tokens, is so much of it.
+        """
+        config = self._pipeline.get_config()
+        config.max_new_tokens = 1
+        config.do_sample = False
+        config.ignore_eos = True
+        handle = self._pipeline.add_request(0, self._tokenizer.encode("a").input_ids, config)
+        self._pipeline.step()
+        full = self._pipeline.get_metrics().max_cache_usage / 100
+        while self.busy():
+            self._pipeline.step()
+        if handle.get_status() != openvino_genai.GenerationStatus.FINISHED or not full:
+            raise RuntimeError("the engine cannot make a single token with this config")
+        limited = scheduler.cache_size or scheduler.num_kv_blocks
+        return 32 * round(1 / full) if limited else sys.maxsize
+
+    def _load(self) -> Load | None:
+        """Return how busy the engine is, a few times a second and whenever it falls idle."""
+        now_s = time.monotonic()
+        if self._generations and now_s < self._load_due_s:
+            return None
+        self._load_due_s = now_s + LOAD_INTERVAL_S
+        if not self._generations:  # the library's figures are those of the last step, for ever
+            return Load(0, 0, 0.0)
+        metrics = self._pipeline.get_metrics()
+        running = min(metrics.scheduled_requests, len(self._generations))
+        return Load(running, len(self._generations) - running, metrics.cache_usage / 100)
+
+
+class _RefusedError(Exception):
+    """What was asked cannot be done; the message is for the client."""
+
+    def __init__(self, message: str, param: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+_FINISH = {
+    openvino_genai.GenerationFinishReason.NONE: None,
+    openvino_genai.GenerationFinishReason.STOP: "stop",
+    openvino_genai.GenerationFinishReason.LENGTH: "length",
+    openvino_genai.GenerationFinishReason.TOOL_CALL: "stop",
+}
+
+
+def _does_not_fit(number: int) -> Refused:
+    return Refused(
+        number,
+        "The engine dropped the request: it does not fit the KV cache beside the others.",
+        None,
+        "context_length_exceeded",
+    )
+
+
+def _split(config: Mapping[str, Value]) -> tuple[Any, dict[str, Value]]:
+    """Sort a config into the scheduler's fields and the device's properties (in capitals)."""
+    scheduler = openvino_genai.SchedulerConfig()
+    properties: dict[str, Value] = {}
+    for name, value in config.items():
+        if name.isupper():
+            properties[name] = value
+        elif hasattr(scheduler, name):
+            setattr(scheduler, name, value)
+        else:
+            raise RuntimeError(f"'{name}' is no setting of OpenVINO GenAI's scheduler")
+    return scheduler, properties
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill us when the server dies, however it dies."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        sys.exit(1)
+
+
+def _reason(error: Exception) -> str:
+    """Return what the library says, without where in its own source it says so."""
+    lines = [line for line in str(error).splitlines() if not line.startswith("Exception from")]
+    said = " ".join(" ".join(lines).split())
+    return re.sub(r" at /\S+:\d+:", ":", said) or type(error).__name__
+
+
+def main() -> None:
+    """Serve one server until it goes."""
+    setup = msgspec.json.decode(sys.argv[1], type=Setup)
+    _die_with(setup.parent)
+    # A signal to the whole group is the server's to act upon: we go when it does.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
+    connection = socket.socket(fileno=setup.socket)
+    try:
+        engine = Engine(setup)
+        connection.sendall(frame(Ready(max_tokens=engine.max_tokens)))
+        reader = CommandReader(connection)
+        idle = Step()
+        while True:
+            report = engine.step(reader.read(wait=not engine.busy()))
+            if report != idle:
+                connection.sendall(frame(report))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the server has gone
+    except (RuntimeError, ValueError, MemoryError) as error:  # what the library raises
+        _log.error("the engine failed: %s", _reason(error))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""OpenVINO GenAI on the CPU, served by our own llmdyno.embedded.server.
+
+The engine that is always there: it needs no GPU, no container and, with the built-in models `tiny`
+and `small`, no network. What the knobs' texts say was measured on a two-core AMD EPYC (AVX-512,
+bfloat16) with version 2026.4.1 and the model `small`, or found by trying each combination on it.
+"""
+
+import importlib.metadata
+import json
+import os
+import sys
+
+from llmdyno.embedded import model as models
+from llmdyno.engines import Engine, Launch
+from llmdyno.errors import UsageError
+from llmdyno.knobs import Config, Knob, Value, default, show
+
+DISTRIBUTION = "openvino-genai"
+# Without dynamic_split_fuse a prompt must fit one batch whole, so a smaller batch serves nobody.
+WHOLE_PROMPT_TOKENS_MIN = 512
+
+_VERIFIED = "2026.4"  # the oldest version whose defaults were read from the library itself
+_CORES = len(os.sched_getaffinity(0))
+_SCHEDULER = "OpenVINO GenAI's SchedulerConfig; measured with 2026.4.1 on two cores"
+_DEVICE = "OpenVINO's CPU plug-in; tried with 2026.4.1 on a CPU with bfloat16"
+
+KNOBS = (
+    Knob(
+        name="max_num_batched_tokens",
+        layer="engine",
+        kind="int",
+        does="How many tokens, of prompts and of running generations together, one step computes.",
+        turn="Raise it when prompts queue up (high p99 TTFT); lower it when long prompts of others"
+        " make streams stutter (high p99 ITL).",
+        trades="32 → 2048 gave 1.6 to 1.8 times the throughput; 256 → 2048 only 1.05 to 1.12"
+        " times, with p99 TTFT down by a third and p99 ITL three to five times as long.",
+        source=_SCHEDULER,
+        defaults=((_VERIFIED, 256),),
+        low=1,
+        high=1 << 20,
+        search=(64, 4096),
+        search_log=True,
+        unit="tokens",
+    ),
+    Knob(
+        name="dynamic_split_fuse",
+        layer="engine",
+        kind="bool",
+        does="Splits prompts into chunks that share a step with running generations (chunked"
+        " prefill). Off: a step is either whole prompts or one token of each generation.",
+        turn="Leave it on, unless prompts are short and TTFT matters more than even streams.",
+        trades="Off, running streams wait while a prompt is computed; a prompt longer than"
+        " max_num_batched_tokens is refused; and max_num_seqs begins to bind.",
+        source=_SCHEDULER,
+        defaults=((_VERIFIED, True),),
+        search=(True, False),
+    ),
+    Knob(
+        name="max_num_seqs",
+        layer="engine",
+        kind="int",
+        does="How many generations run at once; the others wait.",
+        turn="Raise it for throughput while memory lasts; lower it to keep each stream fast.",
+        trades="4 → 64 at 50 users gave 1.8 to 2.2 times the throughput and a quarter to a third"
+        " of the TTFT, for four times the ITL.",
+        source=f"{_SCHEDULER}. Ignored while dynamic_split_fuse is on: 2 ran 50 at once",
+        defaults=((_VERIFIED, 256),),
+        low=1,
+        high=4096,
+        search=(8, 256),
+        search_log=True,
+        unit="sequences",
+        needs=("dynamic_split_fuse", False),
+    ),
+    Knob(
+        name="enable_prefix_caching",
+        layer="engine",
+        kind="bool",
+        does="Keeps the KV cache of finished requests, so that a prompt with the same beginning"
+        " skips that part of its computation.",
+        turn="Turn it on when prompts share a beginning: a system prompt, a document, a chat's"
+        " earlier turns. Give it room with num_kv_blocks or cache_size if the prefixes are many.",
+        trades="512 shared tokens of 600: 2.7 to 4.8 times the throughput, TTFT a quarter to an"
+        " eighth. It matches when a request arrives, so the first burst of a cold server gains"
+        " nothing; without a shared beginning it neither gives nor costs anything measurable.",
+        source=_SCHEDULER,
+        defaults=((_VERIFIED, False),),
+        search=(True, False),
+    ),
+    Knob(
+        name="cache_size",
+        layer="engine",
+        kind="int",
+        does="Memory for the KV cache. 0: it grows with the work, without a limit.",
+        turn="Set it to bound the server's memory, or to keep many prefixes cached.",
+        trades="Too small, and generations are preempted and computed again: p99 ITL jumps. It is"
+        " refused at the start if the machine has less memory.",
+        source=_SCHEDULER,
+        defaults=((_VERIFIED, 0),),
+        low=0,
+        high=4096,
+        unit="GB",
+    ),
+    Knob(
+        name="num_kv_blocks",
+        layer="engine",
+        kind="int",
+        does="The KV cache's size in blocks of 32 tokens. 0: as cache_size says.",
+        turn="As cache_size, when you count in tokens: users x (prompt + output) / 32.",
+        trades="With room for a sixth of the load, steps rose from 95 to 453 and p99 ITL to 700 ms."
+        " A request larger than the whole cache is refused.",
+        source=_SCHEDULER,
+        defaults=((_VERIFIED, 0),),
+        low=0,
+        high=1 << 24,
+        unit="blocks",
+    ),
+    Knob(
+        name="KV_CACHE_PRECISION",
+        layer="engine",
+        kind="choice",
+        does="The type in which keys and values are cached.",
+        turn="u8 when memory limits how many generations run; u4 when it still does.",
+        trades="Against 16 bits, u8 took 59 % of the memory. u4 took more than u8 for these heads"
+        " of 64, as it is stored with scales. Throughput fell by a fifth with u8 on a small model.",
+        source=_DEVICE,
+        defaults=((_VERIFIED, None),),
+        choices=("f32", "bf16", "f16", "u8", "u4"),
+        search=("f16", "u8"),
+        alters_output=True,
+    ),
+    Knob(
+        name="INFERENCE_PRECISION_HINT",
+        layer="engine",
+        kind="choice",
+        does="The type in which the model computes.",
+        turn="f32 to rule precision out as the cause of bad output; bf16 is what a CPU that has it"
+        " uses by itself.",
+        trades="f32 took a third of the throughput on a CPU with bfloat16 (823 against 1210"
+        " tokens/s). Without AVX-512 or AMX, bf16 is emulated or ignored.",
+        source=_DEVICE,
+        defaults=((_VERIFIED, None),),
+        choices=("f32", "bf16", "f16"),
+        search=("bf16", "f32"),
+        alters_output=True,
+    ),
+    Knob(
+        name="INFERENCE_NUM_THREADS",
+        layer="engine",
+        kind="int",
+        does="How many threads compute. 0: OpenVINO decides, as a rule one a physical core.",
+        turn="Lower it when the server or the load generator shares the machine and starves; pin"
+        " it when a container's CPU limit is smaller than the machine.",
+        trades="1 of 2 threads: 774 against 1210 tokens/s.",
+        source=_DEVICE,
+        defaults=((_VERIFIED, 0),),
+        low=0,
+        high=1024,
+        search=(1, _CORES) if _CORES > 1 else (),
+        unit="threads",
+    ),
+    Knob(
+        name="use_cache_eviction",
+        layer="engine",
+        kind="bool",
+        does="Forgets the least attended tokens of long contexts, so that each generation holds at"
+        " most 672 tokens (the library's default) in the KV cache.",
+        turn="For long contexts under memory pressure, when the task bears it.",
+        trades="The model no longer sees all of the prompt. Prompts under 672 tokens gain nothing;"
+        " with 4159 tokens the cache held a sixth as much at the end, at the same speed.",
+        source=_SCHEDULER,
+        defaults=((_VERIFIED, False),),
+        search=(True, False),
+        alters_output=True,
+    ),
+    Knob(
+        name="use_sparse_attention",
+        layer="engine",
+        kind="bool",
+        does="Attends, while a prompt is computed, only to its start and its most recent tokens"
+        " (by default 128 and 1920).",
+        turn="For prompts of many thousand tokens, when TTFT matters more than what is in between.",
+        trades="The middle of the prompt is not seen. Two prompts of 4159 tokens took 0.44 s for"
+        " 0.50 s on the model `tiny`; under some 2100 tokens nothing changes.",
+        source=_SCHEDULER,
+        defaults=((_VERIFIED, False),),
+        search=(True, False),
+        alters_output=True,
+    ),
+)
+
+
+class OpenVinoEngine:
+    """The embedded engine."""
+
+    name = "openvino"
+    knobs: tuple[Knob, ...] = KNOBS
+
+    def version(self) -> str | None:
+        """Return the installed version, read without importing the library."""
+        try:
+            return importlib.metadata.version(DISTRIBUTION)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    def check(self, model: str, config: Config) -> None:
+        """Refuse what the library would refuse, ignore or choke on later."""
+        if self.version() is None:
+            raise UsageError(
+                "engine openvino: OpenVINO GenAI is not installed; run: pip install 'llmdyno[cpu]'"
+            )
+        models.check_name(model)
+        if config.get("cache_size") and config.get("num_kv_blocks"):
+            raise UsageError(
+                f"cache_size={show(config['cache_size'])} has no effect beside"
+                f" num_kv_blocks={show(config['num_kv_blocks'])}: set one of the two."
+            )
+        batch = _value(config, "max_num_batched_tokens")
+        assert isinstance(batch, int)
+        if not _value(config, "dynamic_split_fuse") and batch < WHOLE_PROMPT_TOKENS_MIN:
+            raise UsageError(
+                f"max_num_batched_tokens={batch} is too small with dynamic_split_fuse=false, which"
+                " does not split prompts: set it to your longest prompt and its output, at least"
+                f" {WHOLE_PROMPT_TOKENS_MIN}."
+            )
+        compute, cache = config.get("INFERENCE_PRECISION_HINT"), config.get("KV_CACHE_PRECISION")
+        if cache == "f32" and compute != "f32":
+            raise UsageError(
+                "KV_CACHE_PRECISION=f32 needs INFERENCE_PRECISION_HINT=f32: a CPU that computes in"
+                " bfloat16 refuses it."
+            )
+        if cache == "bf16" and compute == "f32":
+            raise UsageError(
+                "KV_CACHE_PRECISION=bf16 is refused with INFERENCE_PRECISION_HINT=f32: set it to"
+                " f16 or f32, or leave one of the two out."
+            )
+
+    def launch(self, model: str, config: Config, *, host: str, port: int) -> Launch:
+        """Return what starts the embedded server."""
+        arguments = ("--model", model, "--host", host, "--port", str(port))
+        settings = json.dumps(dict(config), sort_keys=True)
+        return Launch(
+            argv=(
+                sys.executable,
+                *("-m", "llmdyno.embedded.server"),
+                *arguments,
+                *("--config", settings),
+            ),
+            url=f"http://{host}:{port}",
+            endpoint="openai-chat",
+            model=model,
+            health_path="/health",
+            # Not a chat: a model without a chat template can serve completions all the same.
+            probe=("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}),
+            symptoms=(
+                (r"[Aa]ddress already in use", "port-in-use"),
+                (r"llmdyno\.embedded: model: ", "model-not-found"),
+                (r"No module named|cannot open shared object file", "missing-library"),
+                (r"memory (size )?(available )?on the system|available memory", "out-of-memory"),
+                (r"bad_alloc|MemoryError|[Cc]annot allocate memory", "out-of-memory"),
+                (r"--config: |is no setting of|Wrong value|Unsupported property", "bad-config"),
+                (r"Check '.*' failed|with this config", "bad-config"),
+            ),
+        )
+
+
+def _value(config: Config, name: str) -> Value | None:
+    """Return a knob's value, or its default."""
+    knob = next(knob for knob in KNOBS if knob.name == name)
+    return config.get(name, default(knob, None))
+
+
+ENGINE: Engine = OpenVinoEngine()
