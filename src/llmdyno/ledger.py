@@ -94,8 +94,8 @@ class Ledger:
             self.steps.append(entry)
 
     def find(self, phase: Phase, number: int) -> Step | None:
-        """Return a step that has been done already."""
-        found = (step for step in self.steps if (step.phase, step.number) == (phase, number))
+        """Return a step that has been done already; the last try, if there were several."""
+        found = (s for s in reversed(self.steps) if (s.phase, s.number) == (phase, number))
         return next(found, None)
 
     def of(self, phase: Phase) -> list[Step]:

@@ -375,10 +375,12 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
         return "cut", ""
     if response.status and response.status != 200:
         return f"http-{response.status}", endpoint.error_of(response.body())
+    if reply.error == "stream-error":
+        return reply.error, reply.detail
+    if response.error:  # before what cannot be read: it is what made it so
+        return response.error, response.detail
     if reply.error:
         return reply.error, reply.detail
-    if response.error:
-        return response.error, response.detail
     if not reply.ended and not reply.stamps_ns and response.body():
         return "not-a-stream", endpoint.error_of(response.body())
     if not reply.ended:

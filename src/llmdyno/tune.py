@@ -110,31 +110,34 @@ class Tuner:
     def _search(self) -> None:
         study = self._study
         searched = space(self.knobs, allow_altered_output=study.allow_altered_output)
+        searched_names = {knob.name for knob in searched}
         search = Search(
             self._folder,
             searched,
             trials=study.trials,
             maximise=study.objective.maximise,
             seed=study.seed,
-            fixed={},
+            # What the user set and we do not search holds for every trial.
+            fixed={k: v for k, v in study.baseline.items() if k not in searched_names},
         )
         names = ", ".join(knob.name for knob in searched)
         self._narrator.says(f"Search over {names}: {study.trials} trials at {study.level} users.")
-        while (number := len(self._ledger.of("trial"))) < study.trials * _INFEASIBLE_FACTOR:
-            if sum(step.state != "predicted-infeasible" for step in self._ledger.of("trial")) >= (
-                study.trials
-            ):
-                return
+        while not self._enough(tried := self._ledger.of("trial")):
             if self._over_budget(1.0):
                 self._narrator.says("The budget is used up; no further trials.")
                 return
-            known = [step.config for step in self._ledger.of("trial")] + [study.baseline]
-            config = search.ask(known)
+            config = search.ask([study.baseline, *(step.config for step in tried)])
             if config is None:
                 self._narrator.says("Every config that the search can think of has been tried.")
                 return
-            step = self._step("trial", number, config, self._trial_load())
+            step = self._step("trial", len(tried), config, self._trial_load())
             search.tell(step.value, self._excess(step))
+
+    def _enough(self, tried: Sequence[Step]) -> bool:
+        started = sum(step.state != "predicted-infeasible" for step in tried)
+        return started >= self._study.trials or len(tried) >= (
+            _INFEASIBLE_FACTOR * self._study.trials
+        )
 
     def _best(self, baseline: Step) -> Step:
         """Return the best config that meets the SLOs, the baseline included.
@@ -195,7 +198,8 @@ class Tuner:
         knob: str = "",
     ) -> Step:
         """Measure one config, unless the ledger has it already."""
-        if (done := self._ledger.find(phase, number)) is not None:
+        done = self._ledger.find(phase, number)
+        if done is not None and not (phase == "baseline" and done.state == "failed"):
             return done
         label = phase if phase in {"baseline", "best"} else f"{phase} {number + 1}"
         measurement = self._measure(label, config, load)

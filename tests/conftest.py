@@ -1,0 +1,59 @@
+"""Fixtures that several test files share: a streamer of known timing, and `dyno` itself."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DYNO = (sys.executable, "-m", "llmdyno")
+
+
+@pytest.fixture
+def streamer() -> Iterator[Callable[..., str]]:
+    """Start servers of known timing: `streamer("--ttft", "50ms")` returns the base URL."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> str:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "llmdyno.streamer", "--port", "0", *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        assert process.stdout is not None
+        return f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(timeout=10)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.fixture
+def dyno(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `dyno ARGUMENTS` in an empty folder and return what came of it."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*DYNO, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return run
+
+
+def last_json(output: str) -> Any:
+    """Return the JSON document on the last line of an output."""
+    return json.loads(output.splitlines()[-1])

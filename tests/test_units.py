@@ -1,0 +1,56 @@
+import random
+import statistics
+
+import pytest
+
+from llmdyno.errors import UsageError
+from llmdyno.units import lengths, seconds, show_seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "value_s"),
+    [("20s", 20.0), ("5m", 300.0), ("250ms", 0.25), ("1h", 3600.0), ("1.5", 1.5), ("10us", 1e-5)],
+)
+def test_durations(text: str, value_s: float) -> None:
+    assert seconds(text, "--ramp") == pytest.approx(value_s)
+
+
+@pytest.mark.parametrize("text", ["", "fast", "-5s", "5 days", "1e3s", "nan"])
+def test_a_wrong_duration_names_the_field_and_the_value(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--ramp .*write a duration such as 20s"):
+        seconds(text, "--ramp")
+
+
+@pytest.mark.parametrize("text", ["20s", "5m", "250ms", "1h", "1.5s", "0s"])
+def test_durations_are_shown_as_they_are_typed(text: str) -> None:
+    assert show_seconds(seconds(text, "-")) == text
+
+
+def test_lengths_draw_from_their_distribution() -> None:
+    rng = random.Random(1)
+
+    def mean(text: str) -> float:
+        return statistics.mean(lengths(text, "--osl").draw(rng) for _ in range(20_000))
+
+    assert mean("128") == 128
+    assert mean("64-256") == pytest.approx(160, rel=0.02)
+    assert mean("normal:128,32") == pytest.approx(128, rel=0.02)
+    assert mean("lognormal:128,64") == pytest.approx(128, rel=0.02)
+
+
+def test_lengths_stay_within_bounds() -> None:
+    rng = random.Random(2)
+    drawn = [lengths("3-5", "--osl").draw(rng) for _ in range(500)]
+    assert {3, 4, 5} == set(drawn)
+    assert min(lengths("normal:2,5", "--osl").draw(rng) for _ in range(500)) == 1
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "256-64", "normal:128", "gauss:1,2", "12.5", "a-b"])
+def test_wrong_lengths_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--osl"):
+        lengths(text, "--osl")
+
+
+@pytest.mark.parametrize("text", ["128", "64-256", "normal:128,32", "lognormal:128,64"])
+def test_lengths_are_shown_as_they_are_typed(text: str) -> None:
+    assert str(lengths(text, "--osl")) == text
