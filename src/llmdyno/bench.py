@@ -64,6 +64,8 @@ def run(
         StorageError: a record could not be written; what was written before is kept.
     """
     target = parse_url(spec.url, api_key)
+    if spec.endpoint != "auto":
+        plugins.load("endpoints", spec.endpoint)
     if spec.workload.name != "synthetic":
         Prompts(spec.workload)  # a file that cannot be read is said before anything starts
     coroutine = _run(spec, folder.resolve(), target, watcher or Watcher())

@@ -1,0 +1,117 @@
+"""What this machine is made of: processor, memory, GPUs.
+
+Read from the kernel and from nvidia-smi each time it is asked for, never guessed: what cannot be
+read is None. environment.py writes it beside every result; the roofline starts from it.
+"""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+_NVIDIA_SMI_TIMEOUT_S = 10.0  # without persistence mode it wakes the driver first
+_GPU_FIELDS = (
+    *("name", "memory.total", "driver_version", "compute_cap"),
+    *("clocks.max.sm", "power.limit", "mig.mode.current"),
+)
+
+
+class Cpu(msgspec.Struct, frozen=True, kw_only=True):
+    """The processor, and how much of it this process may use."""
+
+    model: str
+    cores_usable: int  # logical ones in our affinity mask
+    cores_physical: int | None  # of the whole machine
+    quota_cores: float | None  # what a container may use; None: all of them
+    governor: str | None
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    """One NVIDIA GPU as nvidia-smi describes it."""
+
+    name: str
+    memory_mib: float | None
+    driver: str
+    compute_capability: str
+    clock_mhz_max: float | None
+    power_limit_w: float | None
+    mig: bool
+
+
+def cpu() -> Cpu:
+    """Describe the processor."""
+    information = _read("/proc/cpuinfo")
+    model = re.search(r"^model name\s*: (.+)$", information, re.MULTILINE)
+    # One block a logical core; two of them on the same physical one share both numbers.
+    cores = {
+        tuple(re.findall(r"^(?:physical id|core id)\s*: (\d+)$", block, re.MULTILINE))
+        for block in information.split("\n\n")
+    } - {()}
+    return Cpu(
+        model=model[1] if model else platform.processor() or platform.machine(),
+        cores_usable=len(os.sched_getaffinity(0)),
+        cores_physical=len(cores) or None,
+        quota_cores=_quota_cores(_read("/sys/fs/cgroup/cpu.max")),
+        governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None,
+    )
+
+
+def memory_bytes() -> int:
+    """Return the size of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """Describe the NVIDIA GPUs; none where nvidia-smi is missing or fails."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    try:
+        asked = subprocess.run(
+            [program, f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_NVIDIA_SMI_TIMEOUT_S,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(_gpu(line) for line in asked.stdout.splitlines() if line.strip())
+
+
+def _gpu(line: str) -> Gpu:
+    name, memory, driver, capability, clock_max, power, mig = line.split(", ")
+    return Gpu(
+        name=name,
+        memory_mib=_number(memory),
+        driver=driver,
+        compute_capability=capability,
+        clock_mhz_max=_number(clock_max),
+        power_limit_w=_number(power),
+        mig=mig == "Enabled",
+    )
+
+
+def _number(text: str) -> float | None:
+    """Read a figure of nvidia-smi, which also writes [N/A] and [Not Supported]."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _quota_cores(text: str) -> float | None:
+    """Read cgroup v2's cpu.max: microseconds of CPU ("max": no limit) in a period."""
+    found = re.match(r"(\d+) (\d+)", text)
+    return int(found[1]) / int(found[2]) if found else None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except OSError:
+        return ""

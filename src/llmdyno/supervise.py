@@ -1,0 +1,430 @@
+"""Start a server, wait until it makes a token, see at once when it dies, leave nothing behind.
+
+One supervisor for all engines and fronts: they say what to start (a Launch), this module does the
+starting. `dyno serve` runs it in the foreground, the tuner once for each trial. A failure has a
+class, found in the log, because a tuner must tell a config that needs too much memory from a
+machine whose port is taken. Every server runs behind a leash (leash.py), so that neither a crash of
+dyno nor a kill -9 leaves a process that holds the GPU.
+"""
+
+import contextlib
+import http.client
+import os
+import re
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import msgspec
+
+from llmdyno.engines import Launch
+from llmdyno.errors import ServerError, StorageError
+
+FAILURES: Mapping[str, str] = {
+    "bad-config": "the engine refused a setting",
+    "out-of-memory": "there was not enough memory, of the GPU or of the machine",
+    "missing-library": "a program, package or shared library that it needs is not installed",
+    "port-in-use": "another program listens on its port",
+    "model-not-found": "the model is not there",
+    "auth": "the model's source refused the credentials",
+    "start-timeout": "it was not ready in time",
+    "died": "it ended without a reason that we know",
+    "hung": "it runs but does not answer",
+}
+
+# What engines, Python and the kernel say; tried after the engine's own symptoms, first match wins.
+_SYMPTOMS: Sequence[tuple[str, str]] = (
+    (r"(?i)CUDA out of memory|OutOfMemoryError|\bout of memory\b", "out-of-memory"),
+    (r"\bbad_alloc\b|^MemoryError|Cannot allocate memory", "out-of-memory"),
+    (r"cudaErrorMemoryAllocation|No available memory for the cache", "out-of-memory"),
+    (r"(?i)address already in use|EADDRINUSE|port \d+ is already", "port-in-use"),
+    (r"ModuleNotFoundError|ImportError|cannot open shared object file", "missing-library"),
+    (r"command not found|^cannot start .*: No such file", "missing-library"),
+    (r"GatedRepoError|gated repo|\b401 (Client Error|Unauthorized)|\b403 Forbidden", "auth"),
+    (r"RepositoryNotFound|is not a local folder and is not a valid model", "model-not-found"),
+    (r"(?i)model\S* .*(not found|does not exist)", "model-not-found"),
+    (r"No such file .*(model|\.gguf|config\.json)", "model-not-found"),
+    (r"unrecognized arguments|invalid choice|error: argument", "bad-config"),
+    (r"the following arguments are required|ValidationError|\bValueError\b", "bad-config"),
+    (r"(?i)invalid (value|option|argument)", "bad-config"),
+)
+_SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_TAIL_BYTES = 64 * 1024
+_HEALTH_TIMEOUT_S = 5.0
+_REFUSALS = 5  # so many refused probes in a row are an answer, not a start in progress
+_STOP_GRACE_S = 10.0
+_KILL_S = 20.0  # what the leash takes at most once the grace is over
+
+
+class Server:
+    """A running server and the leash that it runs on; leaving the context stops it."""
+
+    def __init__(
+        self,
+        launch: Launch,
+        leash: subprocess.Popen[bytes],
+        line: socket.socket,
+        tail: Callable[[], bytes],
+    ) -> None:
+        self.launch = launch
+        self.pid = 0
+        self.ready_s = 0.0
+        self._leash = leash
+        self._line = line
+        self._tail = tail
+        self._said = b""
+        self._begin_s = time.monotonic()
+        self._oom_kills = _oom_kills()
+        self._failure: ServerError | None = None
+        self._stopped = False
+        self._hear(_HEALTH_TIMEOUT_S)  # the pid comes first
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def failure(self) -> ServerError | None:
+        """Return how the server failed, or None while it is alive or when we have stopped it."""
+        if self._failure is None and not self._stopped and self._hear(0.0):
+            self._failure = self._why_it_ended()
+        return self._failure
+
+    def wait(self, timeout_s: float) -> None:
+        """Return after so long, or as soon as the server dies."""
+        if self._failure is None and not self._stopped:
+            select.select([self._line], [], [], timeout_s)
+
+    def stop(self, *, grace_s: float = _STOP_GRACE_S) -> None:
+        """End the server and all that stems from it: SIGTERM, and SIGKILL after the grace.
+
+        Raises:
+            ServerError: a process cannot even be killed; it hangs in the kernel.
+        """
+        if self._stopped:
+            return
+        self.failure()  # what died before we asked has failed
+        self._stopped = True
+        with contextlib.suppress(OSError):  # the leash is gone, and so is the server
+            self._line.sendall(f"{grace_s}\n".encode())
+        try:
+            self._leash.wait(timeout=grace_s + _KILL_S)
+        except subprocess.TimeoutExpired:
+            raise ServerError("hung", f"Process {self.pid} could not be killed.") from None
+        finally:
+            self._line.close()
+
+    def last_lines(self) -> list[str]:
+        """Return what the server wrote last, secrets blotted out."""
+        return _redact(_lines(self._tail()), self.launch)
+
+    def _hear(self, timeout_s: float) -> bool:
+        """Read what the leash has to say; return whether that is the end of the server."""
+        if select.select([self._line], [], [], timeout_s)[0]:
+            said = self._line.recv(256)
+            self._said += said or b"lost\n"  # end of file: the leash was killed
+        pid = re.match(rb"pid (\d+)\n", self._said)
+        if pid:
+            self.pid = int(pid[1])
+        return re.search(rb"^(exit|signal|lost)\b.*\n", self._said, re.MULTILINE) is not None
+
+    def _why_it_ended(self) -> ServerError:
+        lived_s = time.monotonic() - self._begin_s
+        ending = self._said.decode().splitlines()[-1]
+        how, _, number = ending.partition(" ")
+        if how == "signal":
+            words = f"was killed by {signal.Signals(int(number)).name}"
+        else:
+            words = f"ended with exit status {number}" if how == "exit" else "lost its leash"
+        kind, quoted = _diagnose(self.last_lines(), self.launch)
+        # The kernel leaves no word in the log; where it does not count, SIGKILL is its signature.
+        counted = _oom_kills()
+        if counted is None:
+            killed_by_kernel = ending in {"signal 9", "exit 137"}
+        else:
+            killed_by_kernel = counted > (self._oom_kills or 0)
+        if kind == "died" and killed_by_kernel:
+            kind = "out-of-memory"
+        return ServerError(
+            kind, f"The server {words} after {lived_s:.1f} s: {FAILURES[kind]} ({kind}).{quoted}"
+        )
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that nobody listens on now."""
+    with socket.create_server((host, 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def start(launch: Launch, *, log: Path, progress: Callable[[str], None] | None = None) -> Server:
+    """Start a server, its output going to the log file, and return it once it has made a token.
+
+    Args:
+        launch: what to start, and how to see that it is ready.
+        log: a new file for what the server writes.
+        progress: told, about once a second, how long it has been and what the log says.
+
+    Raises:
+        ServerError: it did not get ready; nothing of it is left.
+        StorageError: the log cannot be written.
+    """
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output = log.open("wb")
+    except OSError as error:
+        raise StorageError(f"{log}: cannot write the server's log: {error.strerror}.") from error
+    with output:
+        server = _spawn(launch, output.fileno(), lambda: _end_of(log))
+    try:
+        _wait_until_ready(server, progress)
+    except ServerError as error:
+        server.stop()
+        raise ServerError(error.kind, f"{error} Log: {log}") from None
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+def foreground(launch: Launch, *, announce: Callable[[str], None]) -> int:
+    """Run a server until it is stopped by a signal; return dyno's exit status.
+
+    What the server writes goes to stderr. `announce` is told when it is ready, with a request to
+    try, and when it dies, with the reason. To be called from the main thread: it takes SIGINT and
+    SIGTERM for itself.
+    """
+    recent = bytearray()
+    read, write = os.pipe()
+    copier = threading.Thread(target=_copy_to_stderr, args=(read, recent), daemon=True)
+
+    def tail() -> bytes:
+        copier.join(timeout=1.0)  # asked for once the server is dead: let the pipe run dry
+        return bytes(recent)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    try:
+        copier.start()
+        with os.fdopen(write, "wb") as output:
+            server = _spawn(launch, output.fileno(), tail)
+        with server:
+            _wait_until_ready(server, None)
+            announce(f"ready after {server.ready_s:.1f} s at {launch.url}{_example(launch)}")
+            while (failure := server.failure()) is None:
+                server.wait(60.0)
+        raise failure
+    except KeyboardInterrupt:
+        return 0
+    except ServerError as error:
+        announce(str(error))
+        return error.exit_status
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _spawn(launch: Launch, output: int, tail: Callable[[], bytes]) -> Server:
+    """Start the leash, which starts the command.
+
+    Raises:
+        ServerError: the port is taken. Somebody else's server would pass for ours.
+    """
+    address = urlsplit(launch.url)
+    with contextlib.suppress(OSError):
+        socket.create_connection((address.hostname, address.port), timeout=1.0).close()
+        raise ServerError(
+            "port-in-use", f"{launch.url}: {FAILURES['port-in-use']} already (port-in-use)."
+        )
+    ours, theirs = socket.socketpair()
+    with theirs:
+        leash = subprocess.Popen(
+            [
+                *(sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py"))),
+                *(str(theirs.fileno()), *launch.argv),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **launch.environment},
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # Ctrl-C in the terminal is for dyno, who then asks the leash
+        )
+    return Server(launch, leash, ours, tail)
+
+
+def _wait_until_ready(server: Server, progress: Callable[[str], None] | None) -> None:
+    launch = server.launch
+    begin_s = time.monotonic()
+    deadline_s = begin_s + launch.start_timeout_s
+    told_s, refusals, healthy, status = begin_s, 0, False, None
+    while True:
+        now_s = time.monotonic()
+        if failure := server.failure():
+            raise failure
+        if now_s > deadline_s:
+            raise _too_late(server, healthy=healthy, status=status)
+        healthy = healthy or _ask(launch, "GET", launch.health_path, None, _HEALTH_TIMEOUT_S) == 200
+        if healthy:
+            status = _probe(launch, deadline_s - now_s)
+            if status == 200 and server.failure() is None:
+                server.ready_s = time.monotonic() - begin_s
+                return
+            refusals = refusals + 1 if status is not None and 400 <= status < 500 else 0
+            if refusals == _REFUSALS and status is not None:
+                raise _refused(server, status)
+        if progress and now_s - told_s >= 1.0:
+            told_s = now_s
+            progress(f"{now_s - begin_s:.0f} s: {''.join(server.last_lines()[-1:])}")
+        # Often at first, for what starts at once; seldom later, not to disturb a slow start.
+        server.wait(min(0.5, 0.02 + (now_s - begin_s) / 10))
+
+
+def _probe(launch: Launch, timeout_s: float) -> int | None:
+    if launch.probe is None:
+        return 200
+    path, body = launch.probe
+    return _ask(launch, "POST", path, msgspec.json.encode(body), timeout_s)
+
+
+def _ask(
+    launch: Launch, method: str, path: str, body: bytes | None, timeout_s: float
+) -> int | None:
+    """Return the status of the reply, or None without a complete reply."""
+    address = urlsplit(launch.url)
+    assert address.hostname is not None
+    # Not urllib: a proxy in the environment has no business between us and our own server.
+    connection = http.client.HTTPConnection(
+        address.hostname, address.port, timeout=max(0.1, timeout_s)
+    )
+    headers = {"Content-Type": "application/json"} if body is not None else {}
+    try:
+        connection.request(method, address.path.rstrip("/") + path, body, headers)
+        reply = connection.getresponse()
+        empty = not reply.read() and body is not None
+        return None if empty else reply.status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _too_late(server: Server, *, healthy: bool, status: int | None) -> ServerError:
+    launch = server.launch
+    limit = f"{launch.start_timeout_s:g} s"
+    if not healthy:
+        return _start_failure(
+            server,
+            "start-timeout",
+            f"The server did not answer 200 on {launch.url}{launch.health_path} within {limit}",
+        )
+    reply = "did not answer" if status is None else f"answered {status}"
+    return _start_failure(
+        server, "hung", f"The server is up but {reply} when asked for one token, within {limit}"
+    )
+
+
+def _refused(server: Server, status: int) -> ServerError:
+    kind = {401: "auth", 403: "auth", 404: "model-not-found"}.get(status, "bad-config")
+    path = server.launch.probe[0] if server.launch.probe else ""
+    return _start_failure(
+        server,
+        kind,
+        f"The server is up but answers {status} on {path} when asked for one token of model"
+        f" '{server.launch.model}'",
+    )
+
+
+def _start_failure(server: Server, kind: str, sentence: str) -> ServerError:
+    _, quoted = _diagnose(server.last_lines(), server.launch)
+    return ServerError(kind, f"{sentence} ({kind}).{quoted}")
+
+
+def _diagnose(lines: Sequence[str], launch: Launch) -> tuple[str, str]:
+    """Return the class of a failure and the lines that decide it, ready to be printed."""
+    for pattern, kind in (*launch.symptoms, *_SYMPTOMS):
+        # The last line that matches: engines write what they survived before what killed them.
+        for line in reversed(lines):
+            if re.search(pattern, line):
+                return kind, _quote([line])
+    return "died", _quote(lines[-3:])
+
+
+def _quote(lines: Sequence[str]) -> str:
+    if not lines:
+        return " It wrote nothing."
+    return "".join(f"\n    {line[:500]}" for line in lines) + "\n"
+
+
+def _lines(raw: bytes) -> list[str]:
+    """Return the lines without terminal colours; each state of a progress bar is a line."""
+    text = _TERMINAL_CODES.sub("", raw.decode(errors="replace"))
+    return [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+
+
+def _redact(lines: Sequence[str], launch: Launch) -> list[str]:
+    """Blot out what the environment may hold of secrets; a path that is no secret stays."""
+    secrets = [value for name, value in os.environ.items() if _SECRET_NAME.search(name)]
+    secrets += [
+        value
+        for name, value in launch.environment.items()
+        if _SECRET_NAME.search(name) or not value.startswith("/")
+    ]
+    # Nothing shorter than six characters is a secret, and "1" would blot out every number.
+    secrets = sorted({secret for secret in secrets if len(secret) >= 6}, key=len, reverse=True)
+    if not secrets:
+        return list(lines)
+    pattern = re.compile("|".join(re.escape(secret) for secret in secrets))
+    return [pattern.sub("•••", line) for line in lines]
+
+
+def _oom_kills() -> int | None:
+    """Return how often the kernel has killed for want of memory; None where it does not say."""
+    try:
+        found = re.search(r"^oom_kill (\d+)", Path("/proc/vmstat").read_text("utf-8"), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) if found else None
+
+
+def _end_of(log: Path) -> bytes:
+    with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL_BYTES))
+        return file.read()
+
+
+def _copy_to_stderr(source: int, recent: bytearray) -> None:
+    with os.fdopen(source, "rb", buffering=0) as pipe:
+        while chunk := pipe.read(_TAIL_BYTES):
+            recent += chunk
+            del recent[:-_TAIL_BYTES]
+            # A closed terminal must not stop the server, which would block on a full pipe.
+            with contextlib.suppress(OSError):
+                sys.stderr.buffer.write(chunk)
+                sys.stderr.buffer.flush()
+
+
+def _example(launch: Launch) -> str:
+    if launch.probe is None:
+        return ""
+    path, body = launch.probe
+    request = shlex.quote(msgspec.json.encode(body).decode())
+    return f"\n  curl {launch.url}{path} -H 'Content-Type: application/json' -d {request}"

@@ -1,0 +1,222 @@
+"""The benchmark as a user runs it, against a server whose timing is known exactly."""
+
+import json
+import random
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import DYNO, last_json
+
+Streamer = Callable[..., str]
+Dyno = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _truth(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url}/truth") as response:
+        truth: dict[str, Any] = json.load(response)
+    return truth
+
+
+@pytest.mark.parametrize("endpoint", ["openai-chat", "openai-completions"])
+def test_timing_and_counts_are_the_truth(streamer: Streamer, dyno: Dyno, endpoint: str) -> None:
+    url = streamer("--ttft", "100ms", "--itl", "20ms")
+
+    done = dyno(
+        *("bench", "--url", url, "--endpoint", endpoint, "--model", "m", "-c", "10,40"),
+        *("--ramp", "500ms", "--requests", "60", "--osl", "32", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    levels = last_json(done.stdout)["levels"]
+
+    assert [level["users"] for level in levels] == [10, 40]
+    for level in levels:
+        assert level["requests"] == {"completed": 60, "failed": 0, "cut": 0, "errors": {}}
+        assert level["tokens"]["output"] == 60 * 32
+        assert level["tokens"]["source"] == "usage"
+        # What remains beside our own share is how late the streamer was, and this machine.
+        assert level["ttft_ms"]["p50"] == pytest.approx(100, abs=5)
+        assert level["itl_ms"]["mean"] == pytest.approx(20, rel=0.03)
+        assert level["tpot_ms"]["p50"] == pytest.approx(20, rel=0.03)
+        assert level["e2e_ms"]["p50"] == pytest.approx(100 + 31 * 20, rel=0.03)
+    assert _truth(url)["tokens"] == 2 * 60 * 32
+
+
+def test_a_duration_ends_on_time_and_nothing_is_lost(streamer: Streamer, dyno: Dyno) -> None:
+    url = streamer("--ttft", "50ms", "--itl", "10ms")
+
+    began_s = time.monotonic()
+    done = dyno(
+        *("bench", "--url", url, "-c", "8", "--ramp", "1s", "--duration", "4s", "--osl", "20"),
+        *("--interval", "1s", "--json", "--slo", "ttft:p99<2s"),
+    )
+    took_s = time.monotonic() - began_s
+    assert done.returncode == 0, done.stderr
+    (level,) = last_json(done.stdout)["levels"]
+
+    assert took_s < 10
+    assert 3.9 <= level["duration_s"] <= 5.5
+    assert 4 <= len(level["samples"]) <= 6
+    assert level["requests"]["cut"] == 0
+    assert level["requests"]["completed"] == sum(s["completed"] for s in level["samples"])
+    assert level["tokens"]["output"] == _truth(url)["tokens"] - 1  # the endpoint was asked
+    assert level["window"]["start_s"] >= 1.0
+    assert level["client"]["verdict"] in {"valid", "client-bound"}
+
+
+def test_an_slo_that_is_missed_is_exit_status_1(streamer: Streamer, dyno: Dyno) -> None:
+    url = streamer("--ttft", "50ms", "--itl", "5ms")
+    arguments = ("bench", "--url", url, "-c", "2", "--requests", "6", "--ramp", "0s", "--osl", "4")
+
+    missed = dyno(*arguments, "--slo", "ttft:p50<10ms,e2e:p99<5s", "--json")
+
+    assert missed.returncode == 1, missed.stderr
+    assert [slo["met"] for slo in last_json(missed.stdout)["slo"]] == [False, True]
+    assert dyno(*arguments, "--slo", "ttft:p50<4s").returncode == 0
+
+
+def test_a_finished_request_survives_kill_9(streamer: Streamer, tmp_path: Path, dyno: Dyno) -> None:
+    """Killed at random moments, the rebuilt report has every request of a second before."""
+    url = streamer("--ttft", "20ms", "--itl", "5ms")
+    rng = random.Random(7)
+    for number in range(5):
+        folder = tmp_path / f"run{number}"
+        process = subprocess.Popen(
+            [
+                *(*DYNO, "bench", "--url", url, "-c", "5", "--ramp", "0s", "--duration", "60s"),
+                *("--osl", "8", "--out", str(folder)),
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(1.5 + rng.random() * 2)
+        finished_before = _truth(url)["completed"]
+        time.sleep(1.0)
+        process.kill()
+        process.wait()
+
+        done = dyno("report", str(folder), "--json")
+        assert done.returncode == 0, done.stderr
+        (level,) = last_json(done.stdout)["levels"]
+        others = number_of_others(tmp_path, number)
+
+        assert level["requests"]["completed"] >= finished_before - others - 1  # the endpoint asked
+        assert level["interrupted"]
+        (tmp_path / f"count{number}").write_text(str(_truth(url)["completed"]))
+
+
+def number_of_others(folder: Path, number: int) -> int:
+    """Return how many requests the streamer had completed before this run."""
+    path = folder / f"count{number - 1}"
+    return int(path.read_text()) if path.exists() else 0
+
+
+def test_ctrl_c_keeps_what_there_is(streamer: Streamer, tmp_path: Path) -> None:
+    url = streamer("--ttft", "20ms", "--itl", "5ms")
+    process = subprocess.Popen(
+        [*DYNO, "bench", "--url", url, "-c", "5,6", "--duration", "60s", "--osl", "8", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 130, errors
+    (level,) = last_json(output)["levels"]
+    assert level["requests"]["completed"] > 10
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_full_disk_is_said_and_what_was_written_is_kept(
+    streamer: Streamer, tmp_path: Path
+) -> None:
+    url = streamer("--ttft", "5ms", "--itl", "1ms")
+    # A limit on the size of files is to a process what a full disk is: write() falls short.
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000));"
+        "from llmdyno.cli import main; sys.argv[0] = 'dyno'; main()"
+    )
+    done = subprocess.run(
+        [
+            *(DYNO[0], "-c", script, "bench", "--url", url, "-c", "4", "--ramp", "0s"),
+            *("--duration", "30s", "--osl", "8", "--out", str(tmp_path / "run")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 3
+    assert "cannot write" in done.stderr
+    assert "kept" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "run" / "journal.jsonl").stat().st_size > 30_000
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "users": (["-c", "0"], "-c 0: each level needs 1 user or more"),
+    "users text": (["-c", "ten"], "write whole numbers"),
+    "duration": (["--duration", "soon"], "--duration soon: write a duration"),
+    "ramp": (["--ramp", "10s", "--duration", "5s"], "--ramp 10s: must be shorter"),
+    "requests": (["--requests", "0"], "--requests 0: must be at least 1"),
+    "slo metric": (["--slo", "tftt:p99<2s"], "Did you mean 'ttft'?"),
+    "slo unit": (["--slo", "ttft:p99<2"], "needs a unit"),
+    "slo direction": (["--slo", "token_rate<5"], "better higher; use >"),
+    "endpoint": (["--endpoint", "openai-chatt"], "Did you mean 'openai-chat'?"),
+    "workload": (["--workload", "chta"], "Did you mean 'chat'?"),
+    "isl": (["--workload", "chat", "--isl", "5"], "--isl 5: only for --workload synthetic"),
+    "osl": (["--osl", "many"], "--osl many: write tokens as"),
+    "dataset": (["--dataset", "nowhere.jsonl"], "cannot be read: No such file"),
+    "url": (["--url", "localhost:8000"], "write http://host:port"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_is_one_sentence_and_nothing_starts(
+    name: str, dyno: Dyno, tmp_path: Path
+) -> None:
+    arguments, words = WRONG[name]
+
+    done = dyno("bench", "--url", "http://127.0.0.1:9", *arguments)
+
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_nobody_there_is_exit_status_3(dyno: Dyno, tmp_path: Path) -> None:
+    done = dyno("bench", "--url", "http://127.0.0.1:9")
+
+    assert done.returncode == 3
+    assert done.stderr.startswith("dyno: --url 127.0.0.1:9: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_api_key_is_sent_and_written_nowhere(
+    streamer: Streamer, dyno: Dyno, tmp_path: Path
+) -> None:
+    url = streamer("--ttft", "5ms", "--itl", "1ms")
+    secret = "sk-very-secret-4711"
+
+    done = dyno(
+        *("bench", "--url", url, "-c", "1", "--requests", "2", "--osl", "2", "--json"),
+        LLMDYNO_API_KEY=secret,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert secret not in done.stdout + done.stderr
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert written
+    assert not any(secret.encode() in path.read_bytes() for path in written)
