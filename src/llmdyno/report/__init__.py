@@ -1,0 +1,66 @@
+"""The report: documents in, one self-contained HTML page out, or the headline charts as images.
+
+It is the last stage (records → metrics → report) and reads nothing but summary and study documents,
+so a page can be made again from any folder of results, by a later version too. What a page shows
+and in which order is in pages.py; a chart is a file in plots/; how it is set is in page/.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llmdyno.knobs import Knob
+from llmdyno.report import differences, documents, drawing, pages, plots
+
+SUMMARY_SCHEMA = "llmdyno.summary/1"
+STUDY_SCHEMA = "llmdyno.study/1"
+
+
+def study_page(study: Mapping[str, Any], guide: Mapping[str, Knob]) -> str:
+    """Return the HTML page of a study; the guide says what each knob does, by its name.
+
+    Raises:
+        StorageError: the document is not a study.
+    """
+    documents.require(study, STUDY_SCHEMA)
+    return pages.of_study(study, guide)
+
+
+def run_page(summary: Mapping[str, Any]) -> str:
+    """Return the HTML page of one run.
+
+    Raises:
+        StorageError: the document is not a summary.
+    """
+    documents.require(summary, SUMMARY_SCHEMA)
+    return pages.of_run(summary)
+
+
+def compare_page(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return the HTML page of two runs side by side, with what makes them unlike at its head.
+
+    Raises:
+        StorageError: a document is not a summary.
+    """
+    documents.require(before, SUMMARY_SCHEMA)
+    documents.require(after, SUMMARY_SCHEMA)
+    return pages.of_comparison(before, after, differences.between(before, after))
+
+
+def study_images(study: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write the headline charts of a study as PNG into the folder and return their paths.
+
+    Raises:
+        StorageError: the document is not a study.
+    """
+    documents.require(study, STUDY_SCHEMA)
+    material = documents.Material(runs=pages.study_runs(study), study=study)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    for name, plot in plots.load("headline").items():
+        chart = plot.draw(material)
+        if chart is not None:
+            path = folder / f"{name}.png"
+            path.write_bytes(drawing.png(chart, plot.title))
+            paths.append(path)
+    return paths

@@ -1,0 +1,153 @@
+"""Reads summary and study documents, old ones and incomplete ones too.
+
+The report's inputs are plain JSON documents: from a run that has just ended, or from a file that an
+earlier version wrote, or from a run that broke off. Whatever is not there reads as None, so that a
+page is made of what there is; what a page cannot do without is checked once, by `require`.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from llmdyno.errors import StorageError
+
+Document = Mapping[str, Any]
+Interval = tuple[float, float]
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One measured run under the name that the page gives it: Baseline, Tuned, Before, After."""
+
+    name: str
+    summary: Document
+
+
+class Material(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a plot may draw from: the runs in the order of the page, and the study if any."""
+
+    runs: tuple[Run, ...]
+    study: Document = msgspec.field(default_factory=dict)
+
+
+def require(document: Document, schema: str) -> None:
+    """Refuse a document that is not of the schema, rather than make an empty page of it.
+
+    Raises:
+        StorageError: the document says that it is something else.
+    """
+    found = document.get("schema")
+    if found != schema:
+        raise StorageError(f"report: schema is {found!r}, but this page is made of '{schema}'.")
+
+
+def part(document: Document, *path: str) -> Document:
+    """Return the mapping at that path, or an empty one."""
+    found: Any = document
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def items(document: Document, key: str) -> list[Document]:
+    """Return the mappings of the list under that key, or none."""
+    found = document.get(key)
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        return []
+    return [item for item in found if isinstance(item, Mapping)]
+
+
+def number(document: Document, *path: str) -> float | None:
+    """Return the finite number at that path, or None."""
+    return finite(part(document, *path[:-1]).get(path[-1]))
+
+
+def finite(value: object) -> float | None:
+    """Return the value if it is a finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value
+
+
+def interval(document: Document, *path: str) -> Interval | None:
+    """Return the two ends of the interval at that path, or None."""
+    match part(document, *path[:-1]).get(path[-1]):
+        case [int() | float() as low, int() | float() as high]:
+            return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+    return None
+
+
+def text(document: Document, *path: str) -> str:
+    """Return what stands at that path as text; nothing is an empty text."""
+    found = part(document, *path[:-1]).get(path[-1])
+    return "" if found is None else str(found)
+
+
+def confirmation_runs(study: Document) -> list[Document]:
+    """Return the single runs of the pairs in the order in which they were made."""
+    return items(part(study, "confirmation"), "runs")
+
+
+def pair_number(run: Document) -> float | None:
+    """Return the number of a confirmation run's pair as a person counts: from 1."""
+    counted = number(run, "pair")
+    return None if counted is None else counted + 1
+
+
+def texts(document: Document, *path: str) -> list[str]:
+    """Return the list at that path as texts, or none."""
+    found = part(document, *path[:-1]).get(path[-1])
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        return []
+    return [str(item) for item in found]
+
+
+def levels(summary: Document) -> dict[str, Document]:
+    """Return the levels by name, in the order in which they were run.
+
+    A closed level is named by its users, an open one by its arrivals; a second one of the same name
+    says so.
+    """
+    named: dict[str, Document] = {}
+    seen: Counter[str] = Counter()
+    for level in items(summary, "levels"):
+        name = _level_name(level)
+        seen[name] += 1
+        named[name if seen[name] == 1 else f"{name} ({seen[name]})"] = level
+    return named
+
+
+def level_names(runs: Sequence[Run]) -> list[str]:
+    """Return the names of all levels of these runs, each once, in the order of the first."""
+    return list(dict.fromkeys(name for run in runs for name in levels(run.summary)))
+
+
+def flat(document: Document, prefix: str = "") -> dict[str, str]:
+    """Return a nested document as one level of dotted names and texts, to compare and to print."""
+    rows: dict[str, str] = {}
+    for key, value in document.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            rows |= flat(value, f"{name}.")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            if any(isinstance(item, Mapping) for item in value):
+                rows |= flat({str(place): item for place, item in enumerate(value)}, f"{name}.")
+            elif value:
+                rows[name] = ", ".join(_fact(item) for item in value)
+        elif value not in {None, ""}:
+            rows[name] = _fact(value)
+    return rows
+
+
+def _fact(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _level_name(level: Document) -> str:
+    users = number(level, "users")
+    arrival = text(level, "arrival") or "closed"
+    if arrival == "closed":
+        return f"{users:,.0f} user{'' if users == 1 else 's'}" if users is not None else "level"
+    return f"{arrival} arrivals" + (f", {users:,.0f} users" if users is not None else "")

@@ -1,0 +1,271 @@
+"""The tables of runs: levels, errors, the client's health, SLOs, and the facts around them.
+
+Every number of a level stands with how many requests it rests on and how many failed.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from llmdyno.metrics import BY_NAME
+from llmdyno.report import definitions, documents, wording
+from llmdyno.report.documents import Document, Run
+from llmdyno.report.tables import Cell, Column, Kind, Row, Table, Tone, met_cell
+
+Path = tuple[str, str]
+
+# What the tables of levels show: where a value is in a level.
+_RATES: tuple[Path, ...] = (("token_rate", "mean"), ("request_rate", "mean"))
+_FIRST: tuple[Path, ...] = (("ttft_ms", "p50"), ("ttft_ms", "p95"), ("ttft_ms", "p99"))
+_LATER: tuple[Path, ...] = tuple(
+    (metric, statistic)
+    for metric in ("tpot_ms", "itl_ms", "e2e_ms")
+    for statistic in ("p50", "p95", "p99")
+)
+
+
+def by_level(runs: tuple[Run, ...]) -> Table:
+    """Return rates and first tokens of every level, with what they rest on."""
+    goodput = any(
+        documents.number(level, "goodput", "mean") is not None
+        for run in runs
+        for level in documents.levels(run.summary).values()
+    )
+    rates = (*_RATES, ("goodput", "mean")) if goodput else _RATES
+    methods = {
+        documents.text(level, "window", "method")
+        for run in runs
+        for level in documents.levels(run.summary).values()
+    }
+    # One method for all is said once, in the caption.
+    chosen = f" ({methods.pop()})" if len(methods) == 1 and methods != {""} else ""
+    basis = {**_BASIS, "Window, s": _window if chosen else _window_and_method}
+    caption = f"Numbers of the window{chosen}; in brackets the 95 % interval"
+    return _of_levels(runs, (*rates, *_FIRST), caption, basis)
+
+
+def later_latencies(runs: tuple[Run, ...]) -> Table:
+    """Return the other latencies of every level."""
+    return _of_levels(runs, _LATER, "The other latencies of the same window", {})
+
+
+def _of_levels(
+    runs: tuple[Run, ...],
+    paths: tuple[Path, ...],
+    caption: str,
+    basis: Mapping[str, Callable[[Document], Cell]],
+) -> Table:
+    """Return one row a level and run, and a row with the ratio where both runs have the level."""
+    run_column: tuple[Column, ...] = (("Run", "text"),) if len(runs) > 1 else ()
+    rows: list[Row] = []
+    for name in documents.level_names(runs):
+        present = [
+            (run.name, level)
+            for run in runs
+            if (level := documents.levels(run.summary).get(name)) is not None
+        ]
+        group = [
+            Row(
+                heads=((run_name, 1),) if run_column else (),
+                cells=(*_values(level, paths), *(cell(level) for cell in basis.values())),
+            )
+            for run_name, level in present
+        ]
+        if len(present) == 2:
+            (old_name, old), (new_name, new) = present
+            cells = [_ratio(old, new, path) for path in paths] + [Cell("")] * len(basis)
+            heads = ((f"{new_name} ÷ {old_name}", 1),)
+            group.append(Row(heads=heads, cells=tuple(cells), tone="quiet"))
+        first = msgspec.structs.replace(group[0], heads=((name, len(group)), *group[0].heads))
+        rows += [first, *group[1:]]
+    titles: list[Column] = [(_column_title(path), "number") for path in paths]
+    basis_kinds: dict[str, Kind] = {"Window, s": "text", "Client": "text"}
+    titles += [(title, basis_kinds.get(title, "number")) for title in basis]
+    return Table(
+        caption=caption, columns=(("Level", "text"), *run_column, *titles), rows=tuple(rows)
+    )
+
+
+def errors(runs: tuple[Run, ...]) -> Table | None:
+    """Return the failed requests by class, or None if none failed."""
+    rows = [
+        Row(
+            heads=((name, 1),),
+            cells=(
+                *([Cell(run.name)] if len(runs) > 1 else []),
+                Cell(kind, "code"),
+                Cell(wording.count(documents.finite(times)), "number"),
+            ),
+        )
+        for run in runs
+        for name, level in documents.levels(run.summary).items()
+        for kind, times in documents.part(level, "requests", "errors").items()
+    ]
+    if not rows:
+        return None
+    run_column: tuple[Column, ...] = (("Run", "text"),) if len(runs) > 1 else ()
+    return Table(
+        caption="Failed requests by class",
+        columns=(("Level", "text"), *run_column, ("Class", "text"), ("Requests", "number")),
+        rows=tuple(rows),
+    )
+
+
+def client(runs: tuple[Run, ...]) -> Table | None:
+    """Return what the load generator cost and how late it was, or None if it was not measured."""
+    measures = (
+        ("cpu_s", "CPU, s"),
+        ("cpu_us_per_token", "CPU a token, µs"),
+        ("loop_lag_ms_p99", "Loop lag p99, ms"),
+        ("tokens_per_read", "Tokens a read"),
+    )
+    rows = [
+        Row(
+            heads=((name, 1),),
+            cells=(
+                *([Cell(run.name)] if len(runs) > 1 else []),
+                *(
+                    Cell(wording.significant(documents.number(level, "client", key)), "number")
+                    for key, _ in measures
+                ),
+                Cell(documents.text(level, "tokens", "source") or wording.ABSENT),
+                _client_verdict(level),
+            ),
+        )
+        for run in runs
+        for name, level in documents.levels(run.summary).items()
+        if documents.part(level, "client")
+    ]
+    if not rows:
+        return None
+    run_column: tuple[Column, ...] = (("Run", "text"),) if len(runs) > 1 else ()
+    titles: tuple[Column, ...] = tuple((title, "number") for _, title in measures)
+    return Table(
+        caption="The load generator: what it cost, and whether it was fast enough to be believed",
+        columns=(
+            ("Level", "text"),
+            *run_column,
+            *titles,
+            ("Tokens counted by", "text"),
+            ("Verdict", "text"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def objectives(runs: tuple[Run, ...]) -> Table | None:
+    """Return the SLOs of each run, with what was measured against them."""
+    rows = [
+        Row(
+            heads=((documents.text(slo, "expr"), 1),),
+            cells=(
+                *([Cell(run.name)] if len(runs) > 1 else []),
+                Cell(documents.text(slo, "level") or wording.ABSENT, "number"),
+                Cell(wording.significant(documents.number(slo, "value")), "number"),
+                met_cell(slo.get("met")),
+            ),
+        )
+        for run in runs
+        for slo in documents.items(run.summary, "slo")
+    ]
+    if not rows:
+        return None
+    run_column: tuple[Column, ...] = (("Run", "text"),) if len(runs) > 1 else ()
+    return Table(
+        caption="Service level objectives",
+        columns=(
+            ("SLO", "text"),
+            *run_column,
+            ("Level", "number"),
+            ("Measured", "number"),
+            ("Outcome", "text"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def facts(runs: tuple[Run, ...], field: str, caption: str) -> Table | None:
+    """Return a part of the summaries ("environment", "spec") side by side, differences marked."""
+    sides = [documents.flat(documents.part(run.summary, field)) for run in runs]
+    names = list(dict.fromkeys(name for side in sides for name in side))
+    if not names:
+        return None
+    alike = all(side == sides[0] for side in sides)
+    shown = sides[:1] if alike else sides
+    rows = []
+    for name in names:
+        values = [side.get(name, wording.ABSENT) for side in shown]
+        tone: Tone = "changed" if len(set(values)) > 1 else ""
+        rows.append(
+            Row(heads=((name, 1),), cells=tuple(Cell(value) for value in values), tone=tone)
+        )
+    titles = ["Value"] if alike else [run.name for run in runs]
+    columns: list[Column] = [("Fact", "text")]
+    columns += [(title, "text") for title in titles]
+    same = " (the same in both runs)" if alike and len(runs) > 1 else ""
+    return Table(caption=caption + same, columns=tuple(columns), rows=tuple(rows))
+
+
+def _column_title(path: Path) -> str:
+    metric, statistic = path
+    title = definitions.title(metric)
+    title = title[0].upper() + title[1:]
+    return f"{title} {statistic}" if metric.endswith("_ms") else f"{title}, {BY_NAME[metric].unit}"
+
+
+def _values(level: Document, paths: tuple[Path, ...]) -> tuple[Cell, ...]:
+    cells = []
+    for metric, statistic in paths:
+        value = documents.number(level, metric, statistic)
+        if metric.endswith("_ms"):
+            bounds = documents.interval(level, metric, f"{statistic}_ci95")
+            shown = wording.milliseconds(value)
+            detail = wording.milliseconds_interval(bounds) if bounds else ""
+        else:
+            bounds = documents.interval(level, metric, "ci95")
+            shown = wording.significant(value)
+            detail = wording.interval(bounds) if bounds else ""
+        cells.append(Cell(shown, "number", detail))
+    return tuple(cells)
+
+
+def _ratio(old: Document, new: Document, path: Path) -> Cell:
+    before, after = documents.number(old, *path), documents.number(new, *path)
+    return Cell(wording.ratio(after / before if before and after is not None else None), "number")
+
+
+def _outcomes(outcome: str) -> Callable[[Document], Cell]:
+    def cell(level: Document) -> Cell:
+        times = documents.number(level, "requests", outcome)
+        return Cell(
+            wording.count(times), "number", tone="bad" if times and outcome == "failed" else ""
+        )
+
+    return cell
+
+
+def _window(level: Document) -> Cell:
+    start_s, end_s = (documents.number(level, "window", end) for end in ("start_s", "end_s"))
+    if start_s is None or end_s is None:
+        return Cell("whole level")
+    return Cell(f"{wording.significant(start_s)} to {wording.significant(end_s)}")
+
+
+def _window_and_method(level: Document) -> Cell:
+    method = documents.text(level, "window", "method")
+    return msgspec.structs.replace(_window(level), detail=method)
+
+
+def _client_verdict(level: Document) -> Cell:
+    verdict = documents.text(level, "client", "verdict")
+    return Cell(verdict or wording.ABSENT, tone="bad" if verdict == "client-bound" else "")
+
+
+# What the numbers of a level rest on: the last columns of the table.
+_BASIS: Mapping[str, Callable[[Document], Cell]] = {
+    "Completed": _outcomes("completed"),
+    "Failed": _outcomes("failed"),
+    "Cut": _outcomes("cut"),
+    "Window, s": _window,
+    "Client": _client_verdict,
+}

@@ -1,0 +1,191 @@
+"""The tables of a study: its settings, trials, confirmation and ablation."""
+
+from collections.abc import Mapping
+
+from llmdyno import knobs
+from llmdyno.knobs import Knob
+from llmdyno.report import definitions, documents, settings, wording
+from llmdyno.report.documents import Document
+from llmdyno.report.tables import Cell, Row, Table, bounds_cell, met_cell
+
+
+def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:
+    """Return the settings that differ, and folded those that do not."""
+    rows = settings.of_study(study, guide)
+    tables: list[Table] = []
+    for differs, caption in ((True, "Settings that differ"), (False, "Settings that are the same")):
+        chosen = [row for row in rows if row.differs == differs]
+        if not chosen:
+            continue
+        tables.append(
+            Table(
+                caption=f"{caption} ({len(chosen)})",
+                columns=(
+                    ("Setting", "text"),
+                    ("Baseline", "text"),
+                    ("Tuned", "text"),
+                    ("What it does", "text"),
+                    ("What it trades", "text"),
+                ),
+                rows=tuple(_setting_row(row) for row in chosen),
+                folded=not differs,
+            )
+        )
+    return tables
+
+
+def trials(study: Document) -> Table | None:
+    """Return every trial with its settings, outcome and cost."""
+    rows = [
+        Row(
+            heads=((documents.text(trial, "id") or str(place), 1),),
+            cells=(
+                _state(trial),
+                Cell(
+                    "\n".join(
+                        f"{name} = {knobs.show(value)}"
+                        for name, value in documents.part(trial, "config").items()
+                    )
+                    or "all defaults",
+                    "code",
+                ),
+                Cell(wording.significant(documents.number(trial, "value")), "number"),
+                met_cell(trial.get("slo_met")),
+                *(
+                    Cell(wording.seconds(documents.number(trial, "cost_s", step)), "number")
+                    for step in ("build", "start", "measure")
+                ),
+            ),
+        )
+        for place, trial in enumerate(documents.items(study, "trials"), start=1)
+    ]
+    if not rows:
+        return None
+    objective = documents.text(study, "objective") or "the objective's"
+    return Table(
+        caption=f"All trials; the value is {objective}",
+        columns=(
+            ("Trial", "text"),
+            ("State", "text"),
+            ("Settings", "text"),
+            ("Value", "number"),
+            ("SLOs", "text"),
+            ("Build", "number"),
+            ("Start", "number"),
+            ("Measure", "number"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def confirmation(study: Document) -> Table | None:
+    """Return the mean ratio of each metric over the pairs."""
+    measured = documents.part(study, "confirmation", "ratio")
+    pairs = wording.count(documents.number(study, "confirmation", "pairs"))
+    rows = [
+        Row(
+            heads=((definitions.title(metric), 1),),
+            cells=(
+                Cell(wording.ratio(documents.number(measured, metric, "mean")), "number"),
+                bounds_cell(documents.interval(measured, metric, "ci95")),
+                Cell(pairs, "number"),
+            ),
+        )
+        for metric in measured
+    ]
+    if not rows:
+        return None
+    return Table(
+        caption="Tuned ÷ baseline over the repeated pairs",
+        columns=(
+            ("Metric", "text"),
+            ("Ratio", "number"),
+            ("95 % interval", "number"),
+            ("Pairs", "number"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def confirmation_runs(study: Document) -> Table | None:
+    """Return the single runs of the pairs in the order in which they were made."""
+    rows = [
+        Row(
+            heads=((str(place), 1),),
+            cells=(
+                Cell(wording.count(documents.pair_number(run)), "number"),
+                Cell(documents.text(run, "arm")),
+                _state(run),
+                Cell(wording.significant(documents.number(run, "value")), "number"),
+            ),
+        )
+        for place, run in enumerate(documents.confirmation_runs(study), start=1)
+    ]
+    if not rows:
+        return None
+    objective = documents.text(study, "objective") or "the objective's"
+    return Table(
+        caption=f"The runs of the pairs, in order; the value is {objective}",
+        columns=(
+            ("Run", "text"),
+            ("Pair", "number"),
+            ("Arm", "text"),
+            ("State", "text"),
+            ("Value", "number"),
+        ),
+        rows=tuple(rows),
+        folded=True,
+    )
+
+
+def ablation(study: Document) -> Table | None:
+    """Return the effect of each single change on each metric that was measured."""
+    rows = [
+        Row(
+            heads=((documents.text(change, "knob"), 1),),
+            cells=(
+                Cell(knobs.show(change.get("from")), "code"),
+                Cell(knobs.show(change.get("to")), "code"),
+                Cell(definitions.title(metric)),
+                Cell(wording.ratio(documents.number(change, "effect", metric, "ratio")), "number"),
+                bounds_cell(documents.interval(change, "effect", metric, "ci95")),
+            ),
+        )
+        for change in documents.items(study, "ablation")
+        for metric in documents.part(change, "effect")
+    ]
+    if not rows:
+        return None
+    return Table(
+        caption="What each change gives: the winner ÷ the winner with this setting changed back",
+        columns=(
+            ("Setting", "text"),
+            ("From", "text"),
+            ("To", "text"),
+            ("Metric", "text"),
+            ("Ratio", "number"),
+            ("95 % interval", "number"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _setting_row(row: settings.Setting) -> Row:
+    knob = row.knob
+    return Row(
+        heads=((row.name, 1),),
+        cells=(
+            Cell(row.before, "code", tone="quiet" if row.before.endswith("(default)") else ""),
+            Cell(row.after, "code", tone="quiet" if row.after.endswith("(default)") else ""),
+            Cell(knob.does if knob else "(not in the guide)"),
+            Cell(knob.trades if knob else ""),
+        ),
+    )
+
+
+def _state(trial: Document) -> Cell:
+    state = documents.text(trial, "state") or wording.ABSENT
+    kind = documents.text(trial, "failure", "class")
+    why = documents.text(trial, "failure", "why")
+    detail = ": ".join(said for said in (kind, why) if said)
+    return Cell(state, detail=detail, tone="bad" if state == "failed" else "")

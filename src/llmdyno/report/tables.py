@@ -1,0 +1,55 @@
+"""What a table of a page is made of: written cells in rows, under a caption.
+
+Whatever a chart shows also stands in a table in numbers: for those who check, for those who print,
+and for those who do not see the chart. The tables themselves are in run_tables.py and
+study_tables.py.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from llmdyno.report import wording
+from llmdyno.report.documents import Interval
+
+Kind = Literal["text", "number", "code"]
+Tone = Literal["", "good", "bad", "quiet", "changed"]
+Column = tuple[str, Kind]
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """One written value; `detail` stands smaller below it."""
+
+    text: str
+    kind: Kind = "text"
+    detail: str = ""
+    tone: Tone = ""
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One row; the heads name it, and a head may span the rows below."""
+
+    heads: tuple[tuple[str, int], ...] = ()  # (text, rows it spans)
+    cells: tuple[Cell, ...]
+    tone: Tone = ""
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """A table; a folded one opens on a click (and in print)."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    folded: bool = False
+
+
+def bounds_cell(bounds: Interval | None) -> Cell:
+    """Write an interval."""
+    return Cell(wording.interval(bounds) if bounds else wording.ABSENT, "number")
+
+
+def met_cell(met: object) -> Cell:
+    """Write whether an SLO was met; None is not known."""
+    if met is None:
+        return Cell(wording.ABSENT)
+    return Cell("met", tone="good") if met else Cell("missed", tone="bad")

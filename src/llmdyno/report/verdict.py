@@ -1,0 +1,136 @@
+"""The first sentence of a page: what was found, with its interval and what it rests on.
+
+The verdict itself ("better", "no difference", "worse") is the study's; here it only gets its words.
+Where nothing was repeated, the sentence says so before it gives a ratio.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from llmdyno.report import definitions, documents, wording
+from llmdyno.report.documents import Document, Run
+
+_OPENINGS = {"better": "Better", "no difference": "No difference shown", "worse": "Worse"}
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """One sentence, and the tone in which the page sets it."""
+
+    sentence: str
+    tone: Literal["better", "same", "worse", "open"]
+
+
+def of_study(study: Document, runs: tuple[Run, ...]) -> Verdict:
+    """Say what the confirmation showed, or that there was none."""
+    confirmation = documents.part(study, "confirmation")
+    measured = documents.part(confirmation, "ratio")
+    word = documents.text(confirmation, "verdict")
+    if not measured or word not in _OPENINGS:
+        return _unconfirmed(study, runs)
+    pairs = documents.number(confirmation, "pairs")
+    design = documents.text(confirmation, "design")
+    basis = (
+        f"{wording.count(pairs)} {f'{design} ' if design else ''}pair{'' if pairs == 1 else 's'}"
+    )
+    clauses = [
+        (
+            metric,
+            wording.with_interval(
+                mean, documents.interval(measured, metric, "ci95"), wording.ratio
+            ),
+        )
+        for metric in measured
+        if (mean := documents.number(measured, metric, "mean")) is not None
+    ]
+    tone: dict[str, Literal["better", "same", "worse"]] = {
+        "better": "better",
+        "no difference": "same",
+        "worse": "worse",
+    }
+    said = _clauses(clauses, "tuned", _confirmed_at(confirmation, runs))
+    return Verdict(
+        sentence=f"{_OPENINGS[word]}: {said} ({basis}; 95 % intervals in brackets).",
+        tone=tone[word],
+    )
+
+
+def of_comparison(before: Run, after: Run) -> Verdict:
+    """Say how two single runs differ at the highest level that both have."""
+    name, clauses = _single_ratios(before, after)
+    if not clauses:
+        return Verdict(sentence="These two runs have no measured level in common.", tone="open")
+    return Verdict(
+        sentence=f"One run each: {_clauses(clauses, after.name.lower(), name)}."
+        " Only repeated pairs can tell this from noise.",
+        tone="open",
+    )
+
+
+def of_run(summary: Document) -> Verdict:
+    """Say what the run reached at its level of the highest token rate."""
+    rates = {
+        name: rate
+        for name, level in documents.levels(summary).items()
+        if (rate := documents.number(level, "token_rate", "mean")) is not None
+    }
+    if not rates:
+        return Verdict(sentence="Nothing was measured: no level has a token rate.", tone="worse")
+    best = max(rates, key=lambda name: rates[name])
+    level = documents.levels(summary)[best]
+    reached = wording.with_interval(rates[best], documents.interval(level, "token_rate", "ci95"))
+    first = wording.milliseconds(documents.number(level, "ttft_ms", "p50"))
+    among = "" if len(rates) == 1 else f", the highest of {len(rates)} levels"
+    return Verdict(
+        sentence=f"{reached} tokens/s at {best}{among}, with a TTFT p50 of {first}.", tone="open"
+    )
+
+
+def _unconfirmed(study: Document, runs: tuple[Run, ...]) -> Verdict:
+    if len(runs) < 2:
+        missing = "tuned" if documents.part(study, "baseline", "summary") else "baseline"
+        return Verdict(sentence=f"No comparison: there is no {missing} measurement.", tone="open")
+    if documents.part(study, "best", "config") == documents.part(study, "baseline", "config"):
+        return Verdict(sentence="No better settings were found: the baseline stands.", tone="same")
+    name, clauses = _single_ratios(runs[0], runs[1])
+    if not clauses:
+        return Verdict(sentence="No comparison: the runs have no level in common.", tone="open")
+    return Verdict(
+        sentence=f"Not confirmed: in one run each, {_clauses(clauses, 'tuned', name)}."
+        " Without repeated pairs this may be noise.",
+        tone="open",
+    )
+
+
+def _single_ratios(before: Run, after: Run) -> tuple[str, list[tuple[str, str]]]:
+    levels = documents.levels(before.summary), documents.levels(after.summary)
+    common = [name for name in levels[0] if name in levels[1]]
+    for name in reversed(common):
+        ratios = []
+        for metric, path in (
+            ("token_rate", ("token_rate", "mean")),
+            ("ttft_ms_p50", ("ttft_ms", "p50")),
+        ):
+            old, new = (documents.number(level[name], *path) for level in levels)
+            if old and new is not None:
+                ratios.append((metric, wording.ratio(new / old)))
+        if ratios:
+            return name, ratios
+    return "", []
+
+
+def _clauses(ratios: list[tuple[str, str]], subject: str, at: str) -> str:
+    """Join ratios to "tuned is 3.1x the token rate at 100 users; TTFT p50 is 0.2x"."""
+    (first_metric, first), *others = ratios
+    title = definitions.title(first_metric)
+    sentence = f"{subject} is {first} the {title}{f' at {at}' if at else ''}"
+    return "; ".join([sentence, *(f"{definitions.title(name)} is {said}" for name, said in others)])
+
+
+def _confirmed_at(confirmation: Document, runs: tuple[Run, ...]) -> str:
+    """Name the level of the pairs: the one they name, else the only one there is."""
+    named = documents.number(confirmation, "level")
+    if named is not None:
+        return f"{wording.count(named)} users"
+    names = documents.level_names(runs)
+    return names[0] if len(names) == 1 else ""

@@ -1,0 +1,78 @@
+"""How numbers are written in a report: three significant digits, a unit, the interval beside it.
+
+Every table, chart label and sentence of the report comes through here, so that one number reads the
+same wherever it stands. A value that is not there is a dash and never a zero.
+"""
+
+import math
+from collections.abc import Callable
+
+from llmdyno.report.documents import Interval
+
+ABSENT = "-"
+
+
+def significant(value: float | None) -> str:
+    """Write three significant digits without an exponent: 0.0421, 4.21, 1,370."""
+    if value is None:
+        return ABSENT
+    rounded = float(f"{value:.3g}")
+    if rounded == 0:
+        return "0"
+    decimals = max(0, 2 - math.floor(math.log10(abs(rounded))))
+    return f"{rounded:,.{decimals}f}"
+
+
+def count(value: float | None) -> str:
+    """Write a count, exactly."""
+    return ABSENT if value is None else f"{value:,.0f}"
+
+
+def milliseconds(value_ms: float | None) -> str:
+    """Write a latency in the unit that reads best: 412 ms, 1.29 s."""
+    if value_ms is None:
+        return ABSENT
+    if abs(value_ms) >= 1000:
+        return f"{significant(value_ms / 1000)} s"
+    return f"{significant(value_ms)} ms"
+
+
+def seconds(value_s: float | None) -> str:
+    """Write a duration: 4.2 s, 12.5 min, 1.4 h."""
+    if value_s is None:
+        return ABSENT
+    if value_s >= 5400:
+        return f"{significant(value_s / 3600)} h"
+    if value_s >= 600:
+        return f"{significant(value_s / 60)} min"
+    return f"{significant(value_s)} s"
+
+
+def ratio(value: float | None) -> str:
+    """Write how many times as much: 3.10x."""
+    return ABSENT if value is None else f"{significant(value)}x"
+
+
+def interval(bounds: Interval) -> str:
+    """Write an interval: [2.81, 3.42]."""
+    low, high = bounds
+    return f"[{significant(low)}, {significant(high)}]"
+
+
+def milliseconds_interval(bounds_ms: Interval) -> str:
+    """Write an interval of latencies with its unit once: [1.95, 2.21] s."""
+    low_ms, high_ms = bounds_ms
+    if abs(high_ms) >= 1000:
+        return f"{interval((low_ms / 1000, high_ms / 1000))} s"
+    return f"{interval(bounds_ms)} ms"
+
+
+def with_interval(
+    value: float | None,
+    bounds: Interval | None,
+    write: Callable[[float | None], str] = significant,
+) -> str:
+    """Write a value with its interval behind it: 3.10x [2.81, 3.42]."""
+    if value is None or bounds is None:
+        return write(value)
+    return f"{write(value)} {interval(bounds)}"

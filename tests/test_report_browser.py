@@ -1,0 +1,146 @@
+"""The pages in a real browser: charts are drawn, nothing is fetched, nothing hostile runs."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmdyno import report
+from report_samples import GUIDE, level, study, summary, tuned_summary
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
+
+HOSTILE = (
+    """</script><script>document.title="owned"</script><img src=x onerror='document.title="o"'>"""
+)
+
+
+def opened(page: str, folder: Path) -> tuple[str, list[str]]:
+    """Open a page from disk; return its document once it is drawn, and what the console said."""
+    assert CHROMIUM is not None
+    file = folder / "page.html"
+    file.write_text(page)
+    finished = subprocess.run(
+        [
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--enable-logging=stderr",
+            "--v=0",
+            f"--user-data-dir={folder / 'profile'}",
+            "--virtual-time-budget=10000",
+            "--dump-dom",
+            file.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    console = [line for line in finished.stderr.splitlines() if "CONSOLE" in line]
+    return finished.stdout, console
+
+
+def drawn(dom: str) -> dict[str, int]:
+    """Return how many marks of data each chart has."""
+    parts = re.split(r'class="chart[^"]*" id="chart-(\w+)"', dom)
+    marks = r'aria-roledescription="(?:bar|point|line mark|errorbar|circle|rule)"'
+    return {
+        name: len(re.findall(marks, body.split("</figure>")[0]))
+        for name, body in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def test_a_study_draws_every_chart(tmp_path: Path) -> None:
+    dom, console = opened(report.study_page(study(), GUIDE), tmp_path)
+    assert console == []
+    assert "could not be drawn" not in dom.split("<script")[0]
+    marks = drawn(dom)
+    assert marks["token_rate_by_users"] >= 6  # a bar a level and run
+    assert marks["ttft_by_users"] >= 18  # three statistics each
+    assert marks["token_rate_over_time"] >= 2 * 3 * 24
+    assert marks["trials"] >= 25
+    assert marks["confirmation_pairs"] >= 12
+    assert marks["confirmation"] >= 2
+    assert marks["ablation"] >= 2
+    assert all(marks.values())
+
+
+def test_a_run_and_a_comparison_draw_every_chart(tmp_path: Path) -> None:
+    for name, page in (
+        ("run", report.run_page(summary())),
+        ("comparison", report.compare_page(summary(), tuned_summary())),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        dom, console = opened(page, folder)
+        assert console == []
+        marks = drawn(dom)
+        assert len(marks) == 6
+        assert all(marks.values())
+
+
+def test_charts_are_drawn_where_values_are_missing(tmp_path: Path) -> None:
+    broken = level(10, rate=400, ttft_ms=500)
+    broken["token_rate"] = {"mean": 400.0}
+    broken["ttft_ms"] = {"p50": 500.0}
+    for sample in broken["samples"][3:9]:
+        sample["ttft_ms_p50"] = None
+    broken["window"] = None
+    partly = level(50, rate=500, ttft_ms=900)
+    del partly["token_rate"]["ci95"]
+    dom, console = opened(report.run_page(summary([broken, partly])), tmp_path)
+    assert console == []
+    assert all(drawn(dom).values())
+
+
+def test_a_search_of_failures_alone_is_drawn(tmp_path: Path) -> None:
+    document = study()
+    document["trials"] = [trial for trial in document["trials"] if trial["value"] is None]
+    dom, console = opened(report.study_page(document, GUIDE), tmp_path)
+    assert console == []
+    assert drawn(dom)["trials"] == 3
+
+
+def hostile(value: Any) -> Any:
+    """Return the document with a hostile text in place of, or added to, every text."""
+    if isinstance(value, dict):
+        return {key: hostile(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [hostile(item) for item in value]
+    return f"{value} {HOSTILE}" if isinstance(value, str) else value
+
+
+def test_hostile_texts_are_shown_and_do_not_run(tmp_path: Path) -> None:
+    plain = study()
+    document = hostile(plain) | {"schema": plain["schema"]}
+    document["confirmation"]["verdict"] = "better"
+    document["best"]["config"][HOSTILE] = HOSTILE
+    for side in ("baseline", "best"):
+        for each in document[side]["summary"]["levels"]:
+            each["requests"] |= {"failed": 1, "errors": {HOSTILE: 1}}
+    dom, console = opened(report.study_page(document, GUIDE), tmp_path)
+    assert console == []
+    assert "<title>Tuning study · llmdyno</title>" in dom
+    assert "<img" not in dom.split("<script")[0]
+    assert "&lt;img src=x onerror=" in dom
+    assert all(drawn(dom).values())
+
+
+def test_a_page_names_no_other_place_to_fetch_from(tmp_path: Path) -> None:
+    page = report.study_page(study(), GUIDE)
+    written = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert re.findall(r'(?:src|href)="(?!#|data:)', written) == []
+    assert "default-src 'none'" in written
+    dom, _ = opened(page, tmp_path)
+    assert 'href="https://' not in dom.split("<script")[0]
