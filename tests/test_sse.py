@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from llmdyno.sse import events
 
-
 LINE = st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])
 
 

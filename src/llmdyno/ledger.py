@@ -98,6 +98,11 @@ class Ledger:
         found = (s for s in reversed(self.steps) if (s.phase, s.number) == (phase, number))
         return next(found, None)
 
+    def winner(self) -> Step | None:
+        """Return the config that the search came to, measured at every level."""
+        measured = [step for step in self.of("best") if step.state == "measured"]
+        return measured[-1] if measured else None
+
     def of(self, phase: Phase) -> list[Step]:
         """Return a phase's steps in order."""
         return [step for step in self.steps if step.phase == phase]

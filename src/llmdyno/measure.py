@@ -84,6 +84,7 @@ def measure(
                 watcher=bench.Watcher(shows=watch.look, stop_because=watch.why),
             )
             failure = server.failure()
+            hangs = not (failure or outcome.interrupted or server.answers(hang_s))
     except UsageError as error:
         return Measurement(failure_class="bad-config", failure_why=str(error))
     except ServerError as error:
@@ -96,6 +97,9 @@ def measure(
         return _failed(failure.kind, str(failure), start_s, began_s)
     if outcome.stopped is not None:
         return _failed("hung", outcome.stopped, start_s, began_s)
+    if hangs:  # towards the end, so that the benchmark did not see it for what it was
+        wedged = f"the server lives but made no token within {hang_s:g} s after the benchmark"
+        return _failed("hung", wedged, start_s, began_s)
     if why := _nothing_to_show(outcome.summary):
         return _failed("requests-failed", why, start_s, began_s)
     return Measurement(

@@ -42,7 +42,7 @@ class _Document:
 
     def whole(self) -> dict[str, Any]:
         baseline = self._ledger.find("baseline", 0)
-        best = self._ledger.find("best", 0)
+        best = self._ledger.winner()
         study = self._study
         return {
             "schema": SCHEMA,

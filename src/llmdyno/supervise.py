@@ -107,6 +107,13 @@ class Server:
             self._failure = self._why_it_ended()
         return self._failure
 
+    def answers(self, timeout_s: float) -> bool:
+        """Return whether it makes a token within so long."""
+        return (
+            _ask(self.launch, "GET", self.launch.health_path, None, timeout_s) == 200
+            and _probe(self.launch, timeout_s) == 200
+        )
+
     def wait(self, timeout_s: float) -> None:
         """Return after so long, or as soon as the server dies."""
         if self._failure is None and not self._stopped:

@@ -78,8 +78,7 @@ class Tuner:
             baseline = self._baseline()
             self._search()
             best = self._best(baseline)
-            if best.config != baseline.config:
-                self._levels("best", best.config)
+            if best is not None:
                 self._confirm(baseline.config, best.config)
                 self._ablate(baseline.config, best.config)
         finally:
@@ -95,17 +94,13 @@ class Tuner:
             if not self._study.baseline
             else f"Baseline: {describe(self._study.baseline)}."
         )
-        step = self._levels("baseline", self._study.baseline)
+        step = self._step("baseline", 0, self._study.baseline, self._study.load)
         if step.state != "measured":
             raise ServerError(
                 step.failure_class or "died",
                 f"the baseline cannot be measured ({step.failure_class}): {step.failure_why}",
             )
         return step
-
-    def _levels(self, phase: Phase, config: Mapping[str, Value]) -> Step:
-        """Measure a config at every number of users."""
-        return self._step(phase, 0, config, self._study.load)
 
     def _search(self) -> None:
         study = self._study
@@ -139,19 +134,33 @@ class Tuner:
             _INFEASIBLE_FACTOR * self._study.trials
         )
 
-    def _best(self, baseline: Step) -> Step:
-        """Return the best config that meets the SLOs, the baseline included.
+    def _best(self, baseline: Step) -> Step | None:
+        """Measure the best config at every number of users; if it fails there, the next best.
 
-        If none meets them, the best of all: the confirmation will say that the SLO is missed.
+        None: nothing that was tried and holds beats the baseline.
         """
+        for number, candidate in enumerate(self._better_than(baseline)):
+            step = self._step("best", number, candidate.config, self._study.load)
+            if step.state == "measured":
+                return step
+        return None
+
+    def _better_than(self, baseline: Step) -> list[Step]:
+        """Return the trials that beat the baseline, best first.
+
+        A trial that meets the SLOs comes before one that does not, whatever their values.
+        """
+        sign = 1.0 if self._study.objective.maximise else -1.0
+
+        def rank(step: Step) -> tuple[bool, float]:
+            return step.slo_met is not False, sign * (step.value or 0.0)
+
         measured = [
             step
-            for step in (baseline, *self._ledger.of("trial"))
-            if step.state == "measured" and step.value is not None
+            for step in self._ledger.of("trial")
+            if step.state == "measured" and step.value is not None and rank(step) > rank(baseline)
         ]
-        meeting = [step for step in measured if step.slo_met] or measured
-        sign = 1.0 if self._study.objective.maximise else -1.0
-        return max(meeting, key=lambda step: sign * (step.value or 0.0))
+        return sorted(measured, key=rank, reverse=True)
 
     def _confirm(self, before: Mapping[str, Value], after: Mapping[str, Value]) -> None:
         """Measure both configs in turn, A B B A …, each time on a fresh server."""
@@ -201,7 +210,7 @@ class Tuner:
         done = self._ledger.find(phase, number)
         if done is not None and not (phase == "baseline" and done.state == "failed"):
             return done
-        label = phase if phase in {"baseline", "best"} else f"{phase} {number + 1}"
+        label = phase if phase == "baseline" else f"{phase} {number + 1}"
         measurement = self._measure(label, config, load)
         step = self._as_step(measurement, phase, number, config, knob)
         self._ledger.append(step)

@@ -1,0 +1,197 @@
+"""Studies over an engine of known speed, so that there is a right answer."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import DYNO, last_json
+
+TESTS = str(Path(__file__).parent)
+STUDY = (
+    *("tune", "--engine", "timed.engine", "--model", "m", "-c", "2,6", "--ramp", "200ms"),
+    *("--duration", "3s", "--trial-duration", "2500ms", "--interval", "1s", "--osl", "16"),
+    *("--pairs", "2"),
+)
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*DYNO, *arguments],
+        cwd=folder,
+        env={**environment()},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def environment() -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": TESTS}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A whole study with failing trials, run once."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "study.toml").write_text('hang = "1500ms"\ntrials = 8\nseed = 3\n')
+    done = run(folder, *STUDY, "study.toml", "--out", "s", "--json")
+    assert done.returncode == 0, done.stderr
+    return folder / "s", last_json(done.stdout)
+
+
+def test_the_right_answer_is_found_and_confirmed(study: tuple[Path, dict[str, Any]]) -> None:
+    _, document = study
+    confirmation = document["confirmation"]
+    best_itl_ms = document["best"]["config"]["itl_ms"]
+    # 16 tokens take 30 + 15 x ITL ms and a pause of 10 ms: the truth of the ratio.
+    truth = (40 + 15 * 40) / (40 + 15 * best_itl_ms)
+
+    assert best_itl_ms < 25
+    assert confirmation["verdict"] == "better"
+    assert confirmation["pairs"] == 2
+    assert confirmation["ratio"]["token_rate"]["mean"] == pytest.approx(truth, rel=0.12)
+    low, high = confirmation["ratio"]["token_rate"]["ci95"]
+    assert 1 < low <= confirmation["ratio"]["token_rate"]["mean"] <= high
+    assert 0.8 < confirmation["ratio"]["ttft_ms_p50"]["mean"] < 1.25
+    arms = [run["arm"] for run in confirmation["runs"]]
+    assert arms == ["before", "after", "after", "before"]
+    assert [level["users"] for level in document["best"]["summary"]["levels"]] == [2, 6]
+
+
+def test_failures_are_recorded_with_their_class(study: tuple[Path, dict[str, Any]]) -> None:
+    _, document = study
+    failures = {
+        trial["config"].get("mode", "good"): trial["failure"]["class"]
+        for trial in document["trials"]
+        if trial["failure"] and trial["state"] == "failed"
+    }
+
+    assert failures.items() <= {"refuses": "bad-config", "dies": "died", "hangs": "hung"}.items()
+    assert len(failures) >= 2
+    assert all(trial["value"] for trial in document["trials"] if trial["state"] == "measured")
+    assert sum(trial["state"] != "predicted-infeasible" for trial in document["trials"]) == 8
+
+
+def test_the_document_and_the_page_are_on_disk(study: tuple[Path, dict[str, Any]]) -> None:
+    folder, document = study
+    stored = json.loads((folder / "study.json").read_text())
+
+    assert stored == document
+    assert stored["schema"] == "llmdyno.study/1"
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert (folder / "bundle" / "serve.sh").read_text().count("--set itl_ms=") == 1
+    assert {row["knob"] for row in stored["ablation"]} <= {"itl_ms", "mode", "idle"}
+
+
+def test_the_document_can_be_made_again(study: tuple[Path, dict[str, Any]]) -> None:
+    folder, document = study
+
+    done = run(folder.parent, "report", "s", "--json")
+
+    assert done.returncode == 0, done.stderr
+    again = last_json(done.stdout)
+    assert again["confirmation"] == document["confirmation"]
+    assert again["trials"] == document["trials"]
+
+
+def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
+    command = [*DYNO, *STUDY, "--trials", "3", "--out", "s"]
+    (tmp_path / "quick.toml").write_text('hang = "1500ms"\n')
+    stops = [(signal.SIGINT, 130), (signal.SIGKILL, -9)]
+    for number, (stop, status) in enumerate(stops):
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        wait_for_lines(tmp_path / "s" / "ledger.jsonl", 3 + 2 * number)
+        time.sleep(0.7)
+        process.send_signal(stop)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == status, errors
+        assert "Traceback" not in errors
+        command = [*DYNO, "tune", "--resume", "s", "--json"]
+    before = (tmp_path / "s" / "ledger.jsonl").read_text()
+
+    done = run(tmp_path, "tune", "--resume", "s", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "s" / "ledger.jsonl").read_text().startswith(before)
+    document = last_json(done.stdout)
+    assert [trial["id"] for trial in document["trials"]] == list(range(len(document["trials"])))
+    assert document["confirmation"]["verdict"] in {"better", "no difference"}
+    assert not servers_left()
+
+
+def wait_for_lines(path: Path, count: int) -> None:
+    deadline_s = time.monotonic() + 60
+    while not path.exists() or path.read_text().count("\n") < count:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+
+
+def servers_left() -> bool:
+    time.sleep(1.5)
+    found = subprocess.run(
+        ["pgrep", "-f", "llmdyno.streamer --host 127.0.0.1 --port [0-9]* --ttft 30ms"],
+        capture_output=True,
+        check=False,
+    )
+    return found.returncode == 0
+
+
+WRONG = {
+    "engine": (["--engine", "openvinoo"], "Did you mean 'openvino'?"),
+    "front": (["--front", "nativ"], "Did you mean 'native'?"),
+    "model": (["--model", "huge"], "huge"),
+    "objective": (["--objective", "speed"], "--objective speed: no metric"),
+    "trials": (["--trials", "0"], "--trials 0: must be at least 1"),
+    "pairs": (["--pairs", "1"], "--pairs 1: must be at least 2"),
+    "knob": (["--set", "max_num_sqs=4"], "Did you mean 'max_num_seqs'?"),
+    "value": (["--set", "max_num_batched_tokens=none"], "must be a whole number"),
+    "no effect": (["--set", "max_num_seqs=4"], "has no effect while dynamic_split_fuse=true"),
+    "resume": (["--resume", "nowhere"], "nowhere: no such run or study"),
+    "file": (["nowhere.toml"], "nowhere.toml: cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_is_one_sentence_and_nothing_starts(name: str, tmp_path: Path) -> None:
+    arguments, words = WRONG[name]
+
+    done = run(tmp_path, "tune", *arguments)
+
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text("trails = 5\n")
+
+    done = run(tmp_path, "tune", "study.toml")
+
+    assert (done.returncode, done.stderr) == (
+        2,
+        "dyno: study.toml: unknown key 'trails'. Did you mean 'trials'?\n",
+    )
+
+
+def test_a_baseline_that_cannot_be_served_ends_the_study(tmp_path: Path) -> None:
+    done = run(tmp_path, *STUDY, "--set", "mode=refuses", "--out", "s")
+
+    assert done.returncode == 3
+    assert "the baseline cannot be measured (bad-config)" in done.stderr
+    assert json.loads((tmp_path / "s" / "study.json").read_text())["baseline"] is None

@@ -1,0 +1,87 @@
+"""An engine of known speed: the streamer behind the interface of engines, with faults as a knob.
+
+Its numbers are known, so a study over it has a right answer. It is a plug-in from outside the
+package, named on the command line as `--engine timed.engine`.
+"""
+
+import sys
+
+from llmdyno.engines import Engine, Launch
+from llmdyno.errors import UsageError
+from llmdyno.knobs import Config, Knob
+
+KNOBS: tuple[Knob, ...] = (
+    Knob(
+        name="itl_ms",
+        layer="engine",
+        kind="int",
+        defaults=(("1", 40),),
+        low=1,
+        high=100,
+        search=(10, 40),
+        does="-",
+        turn="-",
+        trades="-",
+        source="-",
+    ),
+    Knob(
+        name="mode",
+        layer="engine",
+        kind="choice",
+        defaults=(("1", "good"),),
+        choices=("good", "refuses", "dies", "hangs"),
+        search=("good", "refuses", "dies", "hangs"),
+        does="-",
+        turn="-",
+        trades="-",
+        source="-",
+    ),
+    Knob(
+        name="idle",  # does nothing
+        layer="engine",
+        kind="bool",
+        defaults=(("1", False),),
+        search=(False, True),
+        does="-",
+        turn="-",
+        trades="-",
+        source="-",
+    ),
+)
+
+# The streamer, and what befalls it once the readiness probe has had its token.
+SCRIPTS = {
+    "good": "exec {streamer}",
+    "refuses": "echo 'error: unrecognized arguments: --fast'; exit 2",
+    "dies": "{streamer} & P=$!; sleep 2; kill -9 $P; exit 1",
+    "hangs": "{streamer} & P=$!; sleep 2; kill -STOP $P; wait $P",
+}
+
+
+class TimedEngine:
+    name = "timed.engine"
+    knobs = KNOBS
+
+    def version(self) -> str | None:
+        return "1.0"
+
+    def check(self, _model: str, config: Config) -> None:
+        if config.get("itl_ms") == 13:
+            raise UsageError("itl_ms=13: brings bad luck; take 12 or 14.")
+
+    def launch(self, model: str, config: Config, *, host: str, port: int) -> Launch:
+        mode = str(config.get("mode", "good"))
+        streamer = (
+            f"{sys.executable} -m llmdyno.streamer --host {host} --port {port}"
+            f" --ttft 30ms --itl {config.get('itl_ms', 40)}ms"
+        )
+        return Launch(
+            argv=("sh", "-c", SCRIPTS[mode].format(streamer=streamer)),
+            url=f"http://{host}:{port}",
+            endpoint="openai-chat",
+            model=model,
+            start_timeout_s=20,
+        )
+
+
+ENGINE: Engine = TimedEngine()
