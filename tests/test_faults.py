@@ -16,7 +16,9 @@ from scripted_server import DONE, END, HEAD, STOP, Client, chunk, framed, plain,
 Answer = Callable[[Client], Awaitable[None]]
 
 
-def run_level(answer: Answer, *, requests: int = 2, timeout_s: float = 5.0) -> list[Record]:
+def run_level(
+    answer: Answer, *, endpoint: str = "openai-chat", requests: int = 2, timeout_s: float = 5.0
+) -> list[Record]:
     """Run one user against a script that answers every request in the same way."""
 
     async def script(client: Client) -> None:
@@ -32,7 +34,7 @@ def run_level(answer: Answer, *, requests: int = 2, timeout_s: float = 5.0) -> l
                 users=1,
                 load=spec.Load(users=(1,), requests=requests, ramp_s=0.0, timeout_s=timeout_s),
                 target=parse_url(url),
-                endpoint=plugins.load("endpoints", "openai-chat"),
+                endpoint=plugins.load("endpoints", endpoint),
                 model="m",
             )
             prompts = Prompts(spec.Workload())

@@ -1,64 +1,20 @@
 """The pages in a real browser: charts are drawn, nothing is fetched, nothing hostile runs."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from browser import CHROMIUM, drawn, opened
 from llmdyno import report
 from report_samples import GUIDE, level, study, summary, tuned_summary
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
 
 HOSTILE = (
     """</script><script>document.title="owned"</script><img src=x onerror='document.title="o"'>"""
 )
-
-
-def opened(page: str, folder: Path) -> tuple[str, list[str]]:
-    """Open a page from disk; return its document once it is drawn, and what the console said."""
-    assert CHROMIUM is not None
-    file = folder / "page.html"
-    file.write_text(page)
-    finished = subprocess.run(
-        [
-            CHROMIUM,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--enable-logging=stderr",
-            "--v=0",
-            f"--user-data-dir={folder / 'profile'}",
-            "--virtual-time-budget=10000",
-            "--dump-dom",
-            file.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    console = [line for line in finished.stderr.splitlines() if "CONSOLE" in line]
-    return finished.stdout, console
-
-
-def drawn(dom: str) -> dict[str, int]:
-    """Return how many marks of data each chart has."""
-    parts = re.split(r'class="chart[^"]*" id="chart-(\w+)"', dom)
-    marks = r'aria-roledescription="(?:bar|point|line mark|errorbar|circle|rule)"'
-    return {
-        name: len(re.findall(marks, body.split("</figure>")[0]))
-        for name, body in zip(parts[1::2], parts[2::2], strict=True)
-    }
 
 
 def test_a_study_draws_every_chart(tmp_path: Path) -> None:

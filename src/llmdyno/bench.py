@@ -191,7 +191,7 @@ async def _find_endpoint(target: Target, model: str) -> str:
     for name in ("openai-chat", "openai-completions"):
         endpoint: Endpoint = plugins.load("endpoints", name)
         body = endpoint.body(Ask(prompt="Hello", model=model, max_tokens=1))
-        response = await _answer(target, "POST", endpoint.path, body)
+        response = await _answer(target, "POST", endpoint.path(model), body)
         if response.status == 200:
             return name
         words = endpoint.error_of(response.body())
@@ -211,7 +211,7 @@ async def _calibrate_synthetic(spec: Bench, target: Target, endpoint: Endpoint) 
     for words in _PROBE_WORDS:
         text = synthetic_text(words, random.Random(words))
         ask = Ask(prompt=text, model=spec.model, max_tokens=1)
-        response = await _answer(target, "POST", endpoint.path, endpoint.body(ask))
+        response = await _answer(target, "POST", endpoint.path(spec.model), endpoint.body(ask))
         counts.append(endpoint.read(response.pieces).input_tokens)
     if min(counts) <= 0 or counts[0] == counts[1]:
         return {}

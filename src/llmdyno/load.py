@@ -216,7 +216,7 @@ class Level:
                 exact_length=item.exact_length,
             )
         )
-        data = plan.target.head(plan.endpoint.path, len(body)) + body
+        data = plan.target.head(plan.endpoint.path(plan.model), len(body)) + body
         started_ns = perf_counter_ns()
         while True:
             reused = connection is not None and connection.usable
@@ -381,13 +381,20 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
         return response.error, response.detail
     if reply.error:
         return reply.error, reply.detail
-    if not reply.ended and not reply.stamps_ns and response.body():
+    if response.body() and not _is_stream(response, reply, endpoint):
         return "not-a-stream", endpoint.error_of(response.body())
-    if not reply.ended:
+    if not reply.ended and not endpoint.ends_with_body:
         return "truncated", "the body ended without a finish reason or an end mark"
     if not reply.stamps_ns:
         return "no-tokens", "the stream ended without a single token"
     return "", ""
+
+
+def _is_stream(response: Response, reply: Reply, endpoint: Endpoint) -> bool:
+    if endpoint.ends_with_body:  # nothing in such a body says so: the server's word must do
+        media_type = response.headers.get("content-type", "")
+        return not media_type.startswith(("application/json", "text/html"))
+    return reply.ended or bool(reply.stamps_ns)
 
 
 def _retry_after_s(response: Response) -> float:

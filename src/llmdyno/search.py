@@ -90,18 +90,18 @@ class Search:
     def tell(self, value: float | None, constraints: Mapping[str, float]) -> None:
         """Say what came of the config that was asked for last.
 
+        A config that cannot be served is told as a constraint that was missed, not as a failed
+        trial: the sampler forgets failed trials and would ask for their like again and again.
+
         Args:
-            value: of the objective; None: the trial failed.
+            value: of the objective; None: the config cannot be served.
             constraints: by SLO, how far it was missed as a share of its limit; met if ≤ 0.
         """
         assert self._asked is not None, "ask first"
         trial, self._asked = self._asked, None
-        for name, excess in constraints.items():
+        for name, excess in {**constraints, "served": 1.0 if value is None else -1.0}.items():
             trial.set_constraint(name, excess)
-        if value is None:
-            self._study.tell(trial, state=TrialState.FAIL)
-        else:
-            self._study.tell(trial, value)
+        self._study.tell(trial, 0.0 if value is None else value)
 
     def _config(self, trial: Trial) -> dict[str, Value]:
         """Return what the trial suggests, without the values that the engine has by itself."""

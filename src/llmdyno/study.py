@@ -21,7 +21,7 @@ from llmdyno.ledger import Ledger, Step
 from llmdyno.measure import Subject
 from llmdyno.metrics import BY_NAME, Metric
 from llmdyno.records import Columns, Window
-from llmdyno.summary import read_levels, steady_window, token_rates
+from llmdyno.summary import read_levels, significant, steady_window, token_rates
 
 SCHEMA = "llmdyno.study/1"
 
@@ -245,4 +245,4 @@ def _ratio(
     ]
     low, high = stats.interval95(stats.ratio_replicates(pairs, statistic))
     mean = math.exp(sum(logs) / len(logs))
-    return {"mean": round(mean, 4), "ci95": [round(low, 4), round(high, 4)]}
+    return {"mean": significant(mean), "ci95": [significant(low), significant(high)]}

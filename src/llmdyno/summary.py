@@ -54,6 +54,7 @@ class LevelFacts(msgspec.Struct, kw_only=True):
     columns: Columns
     errors: Mapping[str, int]
     source: str
+    by_source: Mapping[str, int]  # output tokens
     ticks: Sequence[Tick]
     last_ns: int  # of anything that the journal has of it
 
@@ -95,7 +96,8 @@ class _Level:
         self._ended: LevelEnded | None = None
         self._records = Collector()
         self._errors: Counter[str] = Counter()
-        self._sources: set[str] = set()
+        self._by_source: Counter[str] = Counter()
+        self._cut_by_source: Counter[str] = Counter()
         self._ticks: list[Tick] = []
         self._last_ns = started.start_ns
 
@@ -105,7 +107,9 @@ class _Level:
             if entry.error:
                 self._errors[entry.error] += 1
             if entry.output_tokens:
-                self._sources.add(entry.source)
+                # A request that was cut never heard its usage: it is no sign of a lesser source.
+                counts = self._cut_by_source if entry.outcome == "cut" else self._by_source
+                counts[entry.source] += entry.output_tokens
             self._last_ns = max(self._last_ns, entry.sent_ns + entry.end_ns)
         elif isinstance(entry, Tick):
             self._ticks.append(entry)
@@ -119,7 +123,8 @@ class _Level:
             ended=self._ended,
             columns=self._records.columns(),
             errors=dict(self._errors.most_common()),
-            source=max(self._sources or {"usage"}, key=SOURCES.index),
+            source=max(self._by_source or self._cut_by_source or ["usage"], key=SOURCES.index),
+            by_source=dict(self._by_source + self._cut_by_source),
             ticks=self._ticks,
             last_ns=self._last_ns,
         )
@@ -168,6 +173,7 @@ def level_document(facts: LevelFacts, interval_s: float, slos: Sequence[Slo]) ->
             "input": int(columns.input_tokens[columns.input_tokens > 0].sum()),
             "output": int(columns.output_tokens.sum()),
             "source": facts.source,
+            "by_source": dict(facts.by_source),
         },
         "window": {
             "start_s": round((window.start_ns - start_ns) / 1e9, 6),
@@ -243,10 +249,10 @@ def measures(columns: Columns, window: Window, slos: Sequence[Slo]) -> dict[str,
             for metric in DISTRIBUTIONS
         },
         "token_rate": {
-            "mean": _round(float(rates.mean())),
+            "mean": significant(float(rates.mean())),
             "ci95": _interval(stats.bootstrap(rates, stats.mean_over_time)),
         },
-        "request_rate": {"mean": _round(float(done.sum()) / length_s)},
+        "request_rate": {"mean": significant(float(done.sum()) / length_s)},
         "goodput": _goodput(columns, done, length_s, slos),
     }
 
@@ -257,10 +263,13 @@ def distribution(observed: Values) -> dict[str, Any]:
     n = len(values)
     if not n:
         return {"n": 0, **dict.fromkeys(STATS), "p50_ci95": None}
-    document: dict[str, Any] = {"n": n, "mean": _round(float(np.average(values, weights=weights)))}
+    document: dict[str, Any] = {
+        "n": n,
+        "mean": significant(float(np.average(values, weights=weights))),
+    }
     for stat in STATS[1:-1]:
-        document[stat] = _round(stats.quantile(values, float(stat[1:]) / 100, weights))
-    document["max"] = _round(float(values.max()))
+        document[stat] = significant(stats.quantile(values, float(stat[1:]) / 100, weights))
+    document["max"] = significant(float(values.max()))
     if weights is not None:
         values = np.repeat(values, weights.astype(np.int64))
     document["p50_ci95"] = (
@@ -287,17 +296,22 @@ def _goodput(
     good = done.copy()
     for slo in limits:
         good &= of_request[slo.metric] < slo.limit
-    return {"mean": _round(float(good.sum()) / length_s)}
+    return {"mean": significant(float(good.sum()) / length_s)}
 
 
 def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
-    """Return the time series: one row an interval, at the interval's end."""
+    """Return the time series: one row an interval, at the interval's end.
+
+    A remainder of less than half an interval belongs to the last row: alone it would be all noise.
+    """
     columns, start_ns = facts.columns, facts.started.start_ns
     ended_ns = columns.sent_ns + columns.end_ns
     step_ns = round(interval_s * 1e9)
     rows = []
-    for low_ns in range(start_ns, facts.end_ns, step_ns):
-        high_ns = min(low_ns + step_ns, facts.end_ns)
+    rows_count = max(1, round((facts.end_ns - start_ns) / step_ns))
+    for number in range(rows_count):
+        low_ns = start_ns + number * step_ns
+        high_ns = facts.end_ns if number == rows_count - 1 else low_ns + step_ns
         inside = (ended_ns > low_ns) & (ended_ns <= high_ns)
         tokens = columns.read_tokens[(columns.read_ns > low_ns) & (columns.read_ns <= high_ns)]
         window = Window(start_ns=low_ns, end_ns=high_ns, method="sample")
@@ -310,8 +324,8 @@ def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
                 "in_flight": tick.in_flight if tick else None,
                 "completed": int((inside & (columns.outcome == COMPLETED)).sum()),
                 "failed": int((inside & (columns.outcome == OUTCOMES.index("failed"))).sum()),
-                "token_rate": _round(float(tokens.sum()) / window.length_s),
-                "ttft_ms_p50": _round(float(np.median(ttft))) if len(ttft) else None,
+                "token_rate": significant(float(tokens.sum()) / window.length_s),
+                "ttft_ms_p50": significant(float(np.median(ttft))) if len(ttft) else None,
             }
         )
     return rows
@@ -335,9 +349,11 @@ def client_health(facts: LevelFacts, itl_ms: Mapping[str, Any]) -> dict[str, Any
         reasons.append(f"the client used {cpu_s / duration_s:.0%} of a core")
     return {
         "cpu_s": round(cpu_s, 3),
-        "cpu_us_per_token": _round(cpu_s / tokens * 1e6) if tokens else None,
+        "cpu_us_per_token": significant(cpu_s / tokens * 1e6) if tokens else None,
         "loop_lag_ms_p99": round(lag_ms, 3),
-        "tokens_per_read": _round(tokens / len(columns.read_ns)) if len(columns.read_ns) else None,
+        "tokens_per_read": significant(tokens / len(columns.read_ns))
+        if len(columns.read_ns)
+        else None,
         "verdict": "client-bound" if reasons else "valid",
         "reasons": reasons,
     }
@@ -357,9 +373,9 @@ def _slo_verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[st
 
 
 def _interval(replicates: stats.Floats) -> list[float]:
-    return [_round(bound) for bound in stats.interval95(replicates)]
+    return [significant(bound) for bound in stats.interval95(replicates)]
 
 
-def _round(value: float) -> float:
+def significant(value: float) -> float:
     """Six significant digits: more than any clock gives, fewer than a float prints."""
     return float(f"{value:.6g}")

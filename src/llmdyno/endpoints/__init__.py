@@ -29,7 +29,12 @@ class Endpoint(Protocol):
     """The interface of an endpoint."""
 
     name: str
-    path: str  # appended to the base URL
+    # A stream without an end mark of its own is whole when the HTTP body came to its regular end;
+    # `read` then never says that it ended.
+    ends_with_body: bool
+
+    def path(self, model: str) -> str:
+        """Return what is appended to the base URL."""
 
     def body(self, ask: Ask) -> bytes:
         """Return the request's JSON body, asking for a stream."""

@@ -1,15 +1,14 @@
-"""What the two OpenAI endpoints share: the shape of a chunk, its usage, its errors, its end."""
+"""What the two OpenAI endpoints share: the shape of a chunk, its usage, its end."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from llmdyno.endpoints import Ask
+from llmdyno.endpoints._json_events import Count, Event, read_events
 from llmdyno.reply import Reply
-from llmdyno.sse import Piece, events
-
-DETAIL_CHARACTERS_MAX = 300
+from llmdyno.sse import Piece
 
 
 class Delta(msgspec.Struct):
@@ -31,18 +30,15 @@ class Choice(msgspec.Struct):
 class Usage(msgspec.Struct):
     """Token counts by the server's own tokenizer."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
 
 
-class Chunk(msgspec.Struct):
+class Chunk(Event):
     """One event of the stream."""
 
     choices: list[Choice] | None = None
     usage: Usage | None = None
-    error: Any = None
-    object: str | None = None
-    message: str | None = None
 
 
 _decode = msgspec.json.Decoder(Chunk).decode
@@ -64,27 +60,10 @@ def common_fields(ask: Ask) -> dict[str, Any]:
     return fields
 
 
-def merge(fields: dict[str, Any], extra: Mapping[str, Any]) -> bytes:
-    """Return the JSON body with the user's own fields over ours."""
-    return msgspec.json.encode({**fields, **extra})
-
-
 def read(pieces: Iterable[Piece]) -> Reply:
     """Read a stream of chat.completion.chunk or text_completion events."""
     reply = Reply()
-    for stamp_ns, data in events(pieces):
-        if data == b"[DONE]":
-            reply.ended = True
-            continue
-        try:
-            chunk = _decode(data)
-        except msgspec.MsgspecError as error:
-            reply.error, reply.detail = "bad-json", f"{error}: {data[:80]!r}"
-            break
-        if chunk.error is not None or chunk.object == "error":
-            reply.error = "stream-error"
-            reply.detail = error_of(data)
-            break
+    for stamp_ns, chunk in read_events(pieces, _decode, reply):
         if chunk.usage is not None:
             _take_usage(reply, chunk.usage)
         if chunk.choices:
@@ -112,18 +91,3 @@ def _take_choice(reply: Reply, choice: Choice, stamp_ns: int, usage: Usage | Non
     if choice.finish_reason:
         reply.finish = choice.finish_reason
         reply.ended = True
-
-
-def error_of(body: bytes) -> str:
-    """Return the words of an OpenAI-style error, or the beginning of whatever it is."""
-    try:
-        document = msgspec.json.decode(body)
-    except msgspec.MsgspecError:
-        return body[:DETAIL_CHARACTERS_MAX].decode(errors="replace").strip()
-    if isinstance(document, dict):
-        inner = document.get("error", document)
-        if isinstance(inner, dict):
-            document = inner.get("message", inner.get("detail", inner))
-        else:
-            document = inner
-    return str(document)[:DETAIL_CHARACTERS_MAX]

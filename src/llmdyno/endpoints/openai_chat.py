@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from llmdyno.endpoints import Ask, Endpoint, _openai
+from llmdyno.endpoints import Ask, Endpoint, _json_events, _openai
 from llmdyno.reply import Reply
 from llmdyno.sse import Piece
 
@@ -11,14 +11,18 @@ class OpenAIChat:
     """The prompt is a user message; the system prompt, if any, goes before it."""
 
     name = "openai-chat"
-    path = "/v1/chat/completions"
+    ends_with_body = False
+
+    def path(self, model: str) -> str:  # noqa: ARG002  # the model is named in the body
+        """Return the path."""
+        return "/v1/chat/completions"
 
     def body(self, ask: Ask) -> bytes:
         """Return the request's JSON body."""
         messages = [{"role": "user", "content": ask.prompt}]
         if ask.system_prompt:
             messages.insert(0, {"role": "system", "content": ask.system_prompt})
-        return _openai.merge({**_openai.common_fields(ask), "messages": messages}, ask.extra)
+        return _json_events.merge({**_openai.common_fields(ask), "messages": messages}, ask.extra)
 
     def read(self, pieces: Iterable[Piece]) -> Reply:
         """Read the stream."""
@@ -26,7 +30,7 @@ class OpenAIChat:
 
     def error_of(self, body: bytes) -> str:
         """Return the server's words."""
-        return _openai.error_of(body)
+        return _json_events.error_of(body)
 
 
 ENDPOINT: Endpoint = OpenAIChat()

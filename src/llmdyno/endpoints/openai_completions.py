@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from llmdyno.endpoints import Ask, Endpoint, _openai
+from llmdyno.endpoints import Ask, Endpoint, _json_events, _openai
 from llmdyno.reply import Reply
 from llmdyno.sse import Piece
 
@@ -11,12 +11,16 @@ class OpenAICompletions:
     """The system prompt, if any, is put before the prompt with a blank line between."""
 
     name = "openai-completions"
-    path = "/v1/completions"
+    ends_with_body = False
+
+    def path(self, model: str) -> str:  # noqa: ARG002  # the model is named in the body
+        """Return the path."""
+        return "/v1/completions"
 
     def body(self, ask: Ask) -> bytes:
         """Return the request's JSON body."""
-        prompt = f"{ask.system_prompt}\n\n{ask.prompt}" if ask.system_prompt else ask.prompt
-        return _openai.merge({**_openai.common_fields(ask), "prompt": prompt}, ask.extra)
+        prompt = _json_events.joined_prompt(ask.system_prompt, ask.prompt)
+        return _json_events.merge({**_openai.common_fields(ask), "prompt": prompt}, ask.extra)
 
     def read(self, pieces: Iterable[Piece]) -> Reply:
         """Read the stream."""
@@ -24,7 +28,7 @@ class OpenAICompletions:
 
     def error_of(self, body: bytes) -> str:
         """Return the server's words."""
-        return _openai.error_of(body)
+        return _json_events.error_of(body)
 
 
 ENDPOINT: Endpoint = OpenAICompletions()

@@ -1,0 +1,83 @@
+"""What the endpoints share whose stream is server-sent events, each a JSON object.
+
+They differ in the fields of a body and of an event. How an event is decoded, how an error in the
+middle of a stream looks and where a server's own words are found is the same for all of them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from llmdyno.reply import Reply
+from llmdyno.sse import Piece, events
+
+DETAIL_CHARACTERS_MAX = 300
+
+# Tokens as a server counts them. More than a float holds exactly is nonsense, and would not survive
+# being spread over chunks.
+Count = Annotated[int, msgspec.Meta(le=2**53)]
+
+
+class Event(msgspec.Struct):
+    """What any event may carry: an error, under this name or as an object of that kind."""
+
+    error: Any = None
+    object: str | None = None
+
+
+AnyEvent = TypeVar("AnyEvent", bound=Event)
+
+
+def merge(fields: Mapping[str, Any], extra: Mapping[str, Any]) -> bytes:
+    """Return the JSON body with the user's own fields over ours."""
+    return msgspec.json.encode({**fields, **extra})
+
+
+def joined_prompt(system_prompt: str, prompt: str) -> str:
+    """Return one text for a protocol that has no place for a system prompt."""
+    return f"{system_prompt}\n\n{prompt}" if system_prompt else prompt
+
+
+def read_events(
+    pieces: Iterable[Piece], decode: Callable[[bytes], AnyEvent], reply: Reply
+) -> Iterator[tuple[int, AnyEvent]]:
+    """Yield (stamp, event) up to the first that is an error or no JSON; the reply gets to know."""
+    for stamp_ns, data in events(pieces):
+        if data == b"[DONE]":
+            reply.ended = True
+            continue
+        try:
+            event = _decode_lenient(decode, data)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            reply.error, reply.detail = "bad-json", f"{error}: {data[:80]!r}"
+            return
+        if event.error is not None or event.object == "error":
+            reply.error, reply.detail = "stream-error", error_of(data)
+            return
+        yield stamp_ns, event
+
+
+def _decode_lenient(decode: Callable[[bytes], AnyEvent], data: bytes) -> AnyEvent:
+    try:
+        return decode(data)
+    except UnicodeDecodeError:
+        # A server that passes on the bytes of each token as they are (Triton does) sends a
+        # character of several tokens in several events. They are tokens all the same.
+        return decode(data.decode(errors="replace").encode())
+
+
+def error_of(body: bytes) -> str:
+    """Return the words of an error in one of its usual shapes, or the beginning of the body."""
+    try:
+        # Triton sends an error before the first token as an event, though its status is not 200.
+        document = msgspec.json.decode(body.strip().removeprefix(b"data: "))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return body[:DETAIL_CHARACTERS_MAX].decode(errors="replace").strip()
+    if isinstance(document, dict):
+        inner = document.get("error", document)
+        if isinstance(inner, dict):
+            document = inner.get("message", inner.get("detail", inner))
+        else:
+            document = inner
+    return str(document)[:DETAIL_CHARACTERS_MAX]

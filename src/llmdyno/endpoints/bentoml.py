@@ -1,0 +1,89 @@
+"""POST /generate: the text stream of a BentoML service, as in BentoML's 2024 benchmarks.
+
+The body is the text and nothing else: each chunk of it is what the service yielded at once. There
+is no usage, so chunks are counted for tokens, and one that two reads brought counts as two. There
+is no end mark, so that a service that fails in the middle looks as if it had finished (BentoML ends
+the body in the regular way). The one sign of an error is a JSON object at the end of the text.
+"""
+
+import codecs
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import msgspec
+
+from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.endpoints._json_events import DETAIL_CHARACTERS_MAX, error_of, merge
+from llmdyno.reply import Reply
+from llmdyno.sse import Piece
+
+_FAILURE_START = b'{"status"'
+
+
+class Failure(msgspec.Struct):
+    """What the service yields when the server behind it reports an error."""
+
+    status: Literal["error"]
+    message: Any = ""
+
+
+_decode = msgspec.json.Decoder(Failure).decode
+
+
+class BentoML:
+    """The service puts both prompts into its chat template; how long an answer gets, it decides."""
+
+    name = "bentoml"
+    ends_with_body = True
+
+    def path(self, model: str) -> str:  # noqa: ARG002  # a service has one model
+        """Return the path."""
+        return "/generate"
+
+    def body(self, ask: Ask) -> bytes:
+        """Return the request's JSON body.
+
+        The system prompt is always in it: a service has one of its own for those who send none.
+        """
+        fields: dict[str, Any] = {"prompt": ask.prompt, "system_prompt": ask.system_prompt}
+        if ask.max_tokens is not None:
+            fields["max_tokens"] = ask.max_tokens
+        if ask.temperature is not None:
+            fields["temperature"] = ask.temperature
+        return merge(fields, ask.extra)
+
+    def read(self, pieces: Iterable[Piece]) -> Reply:
+        """Read the stream."""
+        pieces = list(pieces)
+        reply = Reply()
+        left = _text_bytes(b"".join(body for _, body in pieces), reply)
+        # A read may end inside a character: what completes none is no chunk of text.
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for stamp_ns, body in pieces:
+            text = decoder.decode(body[:left])
+            left -= min(left, len(body))
+            if text:
+                reply.stamps_ns.append(stamp_ns)
+                reply.text_bytes.append(len(text))
+        return reply
+
+    def error_of(self, body: bytes) -> str:
+        """Return the server's words."""
+        return error_of(body)
+
+
+def _text_bytes(body: bytes, reply: Reply) -> int:
+    """Return how many bytes of a body are text; the reply gets to know of an error after them."""
+    start = body.rfind(_FAILURE_START)
+    if start < 0:
+        return len(body)
+    try:
+        failure = _decode(body[start:])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return len(body)  # text that happens to look like it
+    reply.error = "stream-error"
+    reply.detail = str(failure.message)[:DETAIL_CHARACTERS_MAX]
+    return start
+
+
+ENDPOINT: Endpoint = BentoML()

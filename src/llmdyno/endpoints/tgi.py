@@ -1,0 +1,111 @@
+"""POST /generate_stream: Text Generation Inference's own protocol, one event a token.
+
+An event names its token even when the text is empty because a character is not complete yet, so
+that tokens are counted exactly. The last event bears the whole text and the details.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.endpoints._json_events import (
+    Count,
+    Event,
+    error_of,
+    joined_prompt,
+    merge,
+    read_events,
+)
+from llmdyno.reply import Reply
+from llmdyno.sse import Piece
+
+
+class Token(msgspec.Struct):
+    """One token; a special one, such as the end of the sequence, is not part of the text."""
+
+    text: str = ""
+    special: bool = False
+
+
+class Details(msgspec.Struct):
+    """What the last event tells; `input_length` came with version 2."""
+
+    finish_reason: str = ""
+    generated_tokens: Count = 0
+    input_length: Count | None = None
+
+
+class Generated(Event):
+    """One event of the stream."""
+
+    token: Token | None = None
+    generated_text: str | None = None
+    details: Details | None = None
+
+
+_decode = msgspec.json.Decoder(Generated).decode
+
+
+class TGI:
+    """The system prompt, if any, is put before the prompt with a blank line between."""
+
+    name = "tgi"
+    ends_with_body = False
+
+    def path(self, model: str) -> str:  # noqa: ARG002  # a server has one model
+        """Return the path."""
+        return "/generate_stream"
+
+    def body(self, ask: Ask) -> bytes:
+        """Return the request's JSON body; `parameters` in `extra` join ours."""
+        parameters: dict[str, Any] = {"details": True}
+        if ask.max_tokens is not None:
+            parameters["max_new_tokens"] = ask.max_tokens
+        if ask.exact_length:
+            # Servers derived from it obey; its own router has no such parameter and goes on
+            # stopping where the model stops, which the finish reasons of the records then show.
+            parameters["ignore_eos_token"] = True
+        if ask.temperature:  # 0 is refused; greedy is what it does unasked
+            parameters["temperature"] = ask.temperature
+        parameters |= ask.extra.get("parameters", {})
+        inputs = joined_prompt(ask.system_prompt, ask.prompt)
+        return merge({"inputs": inputs}, {**ask.extra, "parameters": parameters})
+
+    def read(self, pieces: Iterable[Piece]) -> Reply:
+        """Read the stream."""
+        reply = Reply()
+        tokens = 0
+        for stamp_ns, event in read_events(pieces, _decode, reply):
+            if event.token is not None:
+                tokens += 1
+                if event.token.text and not event.token.special:
+                    reply.stamps_ns.append(stamp_ns)
+                    reply.text_bytes.append(len(event.token.text))
+                    reply.usage_after.append(tokens)
+            if event.generated_text is not None:
+                reply.ended = True
+            if event.details is not None:
+                _take_details(reply, event.details, tokens)
+        return reply
+
+    def error_of(self, body: bytes) -> str:
+        """Return the server's words."""
+        return error_of(body)
+
+
+def _take_details(reply: Reply, details: Details, tokens: int) -> None:
+    reply.ended = True
+    reply.finish = details.finish_reason
+    if details.input_length is not None:
+        reply.input_tokens = details.input_length
+    # The TensorRT-LLM backend says 1 however many it sent (huggingface/text-generation-inference
+    # issue 2466): what has arrived is counted.
+    reply.output_tokens = max(tokens, details.generated_tokens)
+    if reply.usage_after:
+        # What came after the last text was the end-of-sequence token.
+        reply.usage_after[-1] = reply.output_tokens
+
+
+ENDPOINT: Endpoint = TGI()

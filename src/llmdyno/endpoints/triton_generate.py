@@ -1,0 +1,90 @@
+"""POST /v2/models/MODEL/generate_stream: Triton Inference Server's generate extension over HTTP.
+
+Triton makes an input of each field of the body that the model declares, and a request parameter of
+each that it does not, which the TensorRT-LLM backend ignores. The vLLM backend takes parameters for
+sampling parameters and refuses those that it does not know; so nothing is sent without need. (The
+ensemble of TensorRT-LLM 0.5, of 2023, wanted empty `bad_words` and `stop_words`.)
+
+Each event holds the text that is new. Nothing marks the last one: the stream ends with the body.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.endpoints._json_events import (
+    Count,
+    Event,
+    error_of,
+    joined_prompt,
+    merge,
+    read_events,
+)
+from llmdyno.reply import Reply
+from llmdyno.sse import Piece
+
+
+class Output(Event):
+    """One response of the model; the counts come from backends that know `return_num_…`."""
+
+    text_output: str = ""
+    num_input_tokens: Count | None = None
+    num_output_tokens: Count | None = None  # in this event alone
+
+
+_decode = msgspec.json.Decoder(Output).decode
+
+
+class TritonGenerate:
+    """The system prompt, if any, is put before the prompt with a blank line between."""
+
+    name = "triton-generate"
+    ends_with_body = True
+
+    def path(self, model: str) -> str:
+        """Return the path, which names the model."""
+        return f"/v2/models/{quote(model, safe='')}/generate_stream"
+
+    def body(self, ask: Ask) -> bytes:
+        """Return the request's JSON body."""
+        fields: dict[str, Any] = {
+            "text_input": joined_prompt(ask.system_prompt, ask.prompt),
+            "stream": True,
+            "return_num_input_tokens": True,
+            "return_num_output_tokens": True,
+        }
+        if ask.max_tokens is not None:
+            fields["max_tokens"] = ask.max_tokens
+            if ask.exact_length:
+                # TensorRT-LLM's name for it until 2024, and since.
+                fields["min_length"] = fields["min_tokens"] = ask.max_tokens
+        if ask.temperature is not None:
+            fields["temperature"] = ask.temperature
+        return merge(fields, ask.extra)
+
+    def read(self, pieces: Iterable[Piece]) -> Reply:
+        """Read the stream."""
+        reply = Reply()
+        tokens = 0
+        for stamp_ns, output in read_events(pieces, _decode, reply):
+            if output.num_input_tokens is not None:
+                reply.input_tokens = output.num_input_tokens
+            tokens += output.num_output_tokens or 0
+            if output.text_output:
+                reply.stamps_ns.append(stamp_ns)
+                reply.text_bytes.append(len(output.text_output))
+                reply.usage_after.append(tokens)
+        if tokens and reply.usage_after:
+            # What came after the last text was the end-of-sequence token.
+            reply.output_tokens = reply.usage_after[-1] = tokens
+        return reply
+
+    def error_of(self, body: bytes) -> str:
+        """Return the server's words."""
+        return error_of(body)
+
+
+ENDPOINT: Endpoint = TritonGenerate()

@@ -1,0 +1,164 @@
+"""What servers really send, endpoint by endpoint: the material of the contract tests.
+
+The shapes of Triton's and BentoML's streams were taken from Triton 2.51 and BentoML 1.4.39, those
+of Text Generation Inference from its source.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from llmdyno.endpoints import Ask
+
+ASK = Ask(
+    prompt='A "quoted" é\n',
+    system_prompt="Be brief.",
+    model="m",
+    max_tokens=7,
+    exact_length=True,
+    temperature=0.5,
+    extra={"seed": 3},
+)
+_JOINED = 'Be brief.\n\nA "quoted" é\n'
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """How one endpoint's server speaks."""
+
+    fields: Mapping[str, Any]  # in the body of ASK
+    text: Callable[[str], bytes]  # what brings this text
+    silent: bytes  # an event without text, as servers send one first
+    failure: bytes  # an error in the middle, in the words "out of memory"
+    end: Callable[[int], bytes]  # what comes after the last text of so many tokens
+    silent_tokens: int = 0  # in that end
+    # What brings a text of so many tokens, the third argument being how many there were in all.
+    # None: the protocol has no usage.
+    counted: Callable[[str, int, int], bytes] | None = None
+    framed: bool = True  # where an event ends is marked
+
+
+def _event(document: Any) -> bytes:
+    return b"data: %s\n\n" % json.dumps(document, ensure_ascii=False).encode()
+
+
+_DONE = b"data: [DONE]\n\n"
+_OPENAI_ERROR = _event({"error": {"message": "out of memory", "type": "server_error"}})
+_OPENAI_FIELDS = {
+    "model": "m",
+    "max_tokens": 7,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "ignore_eos": True,
+    "temperature": 0.5,
+}
+
+
+def _openai_usage(prompt: int, completion: int) -> dict[str, int]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion}
+
+
+def _openai_end(tokens: int, choice: Mapping[str, Any]) -> bytes:
+    usage = _event({"choices": [], "usage": _openai_usage(9, tokens)})
+    return _event({"choices": [choice]}) + usage + _DONE
+
+
+def _chat(content: str | None, finish: str | None = None) -> dict[str, Any]:
+    delta = {"role": "assistant"} if content is None else {"content": content}
+    return {"index": 0, "delta": delta, "finish_reason": finish}
+
+
+def _completion(text: str, finish: str | None = None) -> dict[str, Any]:
+    return {"index": 0, "text": text, "finish_reason": finish}
+
+
+def _tgi(text: str, *, special: bool = False, **end: Any) -> bytes:
+    token = {"id": 5, "text": text, "logprob": -0.3, "special": special}
+    return _event({"index": 1, "token": token, "generated_text": None, "details": None, **end})
+
+
+def _tgi_end(tokens: int) -> bytes:
+    # The last event brings the end-of-sequence token, which is counted but no text.
+    details = {"finish_reason": "eos_token", "generated_tokens": tokens + 1, "input_length": 9}
+    return _tgi("</s>", special=True, generated_text="all of it", details=details)
+
+
+def _triton(text: str, **more: Any) -> bytes:
+    return _event({"model_name": "m", "model_version": "1", "text_output": text, **more})
+
+
+STREAMS: dict[str, Stream] = {
+    "openai-chat": Stream(
+        fields=_OPENAI_FIELDS
+        | {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": 'A "quoted" é\n'},
+            ]
+        },
+        text=lambda text: _event({"choices": [_chat(text)]}),
+        silent=_event({"choices": [_chat(None)]}),
+        failure=_OPENAI_ERROR,
+        end=lambda tokens: _openai_end(tokens, _chat("", "stop")),
+        counted=lambda text, _, total: _event(
+            {"choices": [_chat(text)], "usage": _openai_usage(9, total)}
+        ),
+    ),
+    "openai-completions": Stream(
+        fields=_OPENAI_FIELDS | {"prompt": _JOINED},
+        text=lambda text: _event({"choices": [_completion(text)]}),
+        silent=_event({"choices": [_completion("")]}),
+        failure=_OPENAI_ERROR,
+        end=lambda tokens: _openai_end(tokens, _completion("", "stop")),
+        counted=lambda text, _, total: _event(
+            {"choices": [_completion(text)], "usage": _openai_usage(9, total)}
+        ),
+    ),
+    "triton-generate": Stream(
+        fields={
+            "text_input": _JOINED,
+            "max_tokens": 7,
+            "min_length": 7,
+            "min_tokens": 7,
+            "stream": True,
+            "temperature": 0.5,
+        },
+        text=_triton,
+        silent=_triton(""),
+        failure=_event({"error": "out of memory"}),
+        end=lambda _: b"",
+        counted=lambda text, tokens, _: _triton(text, num_input_tokens=9, num_output_tokens=tokens),
+    ),
+    "tgi": Stream(
+        fields={
+            "inputs": _JOINED,
+            "parameters": {
+                "max_new_tokens": 7,
+                "temperature": 0.5,
+                "details": True,
+                "ignore_eos_token": True,
+            },
+        },
+        text=_tgi,
+        silent=_tgi(""),
+        failure=_event({"error": "out of memory", "error_type": "generation"}),
+        end=_tgi_end,
+        silent_tokens=1,
+        # A text of three tokens is one of which two did not complete a character.
+        counted=lambda text, tokens, _: _tgi("") * (tokens - 1) + _tgi(text),
+    ),
+    "bentoml": Stream(
+        fields={
+            "prompt": 'A "quoted" é\n',
+            "system_prompt": "Be brief.",
+            "max_tokens": 7,
+            "temperature": 0.5,
+        },
+        text=str.encode,
+        silent=b"",
+        failure=b'{"status": "error", "message": "out of memory"}',
+        end=lambda _: b"",
+        framed=False,
+    ),
+}
