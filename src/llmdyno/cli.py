@@ -143,15 +143,19 @@ def bench(
     api_key_env: Annotated[
         str, _option("--api-key-env", help="Variable with the API key. [LLMDYNO_API_KEY]")
     ] = "LLMDYNO_API_KEY",
+    junit: Annotated[
+        Path | None, _option("--junit", help="Also write the SLOs as JUnit XML.", metavar="FILE")
+    ] = None,
     out: Out = None,
     json: AsJson = False,
 ) -> None:
     """Put a server under load and measure it."""
-    given = _given(locals(), without=("api_key_env", "out", "json"))
+    given = _given(locals(), without=("api_key_env", "junit", "out", "json"))
     from llmdyno import store
     from llmdyno.ask import bench_spec
     from llmdyno.bench import JOURNAL, Watcher, run, run_id
     from llmdyno.display import Live, console, show_summary
+    from llmdyno.junit import write_junit
 
     spec = bench_spec(given)
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
@@ -161,6 +165,8 @@ def bench(
     )
     show_summary(outcome.summary, console())
     _say(f"Results: {folder}")
+    if junit is not None:
+        write_junit(outcome.summary, junit)
     if json:
         _print_json(outcome.summary)
     if outcome.interrupted:
@@ -300,6 +306,49 @@ def compare(
     first, second = (run_summary(store.find(name)) for name in (before, after))
     store.write_atomically(Path(out), compare_page(first, second).encode())
     _print(out)
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="A run: its folder or id.")],
+    csv: Annotated[Path | None, _option("--csv", help="CSV file to write.", metavar="FILE")] = None,
+    parquet: Annotated[
+        Path | None, _option("--parquet", help="Parquet file to write.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Write a run's requests as a table, one row each."""
+    from llmdyno import store
+    from llmdyno.errors import UsageError
+    from llmdyno.export import write_csv, write_parquet
+
+    if csv is None and parquet is None:
+        raise UsageError("dyno export: name a file with --csv or --parquet.")
+    folder = store.find(name)
+    for target, write in ((csv, write_csv), (parquet, write_parquet)):
+        if target is not None:
+            _say(f"{write(folder, target):,} requests")
+            _print(str(target))
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A result file of another load generator.")],
+    tool: Annotated[
+        Text, _option("--from", help="vllm, aiperf, guidellm or genai-perf. [told by its content]")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Take in another tool's result as a run, with notes on what it defines otherwise."""
+    from llmdyno import store
+    from llmdyno.bench import SUMMARY
+    from llmdyno.imports import import_file, run_id, store_imported
+
+    document = import_file(file, tool)
+    folder = store.choose_folder(out, store.RUNS, run_id(document), SUMMARY)
+    stored = store_imported(document, folder)
+    for note in stored["imported"]["notes"]:
+        _say(f"! {note}")
+    _print(str(folder))
 
 
 @app.command()

@@ -27,7 +27,8 @@ def list_runs() -> list[dict[str, Any]]:
     ):
         folders = sorted(parent.iterdir()) if parent.is_dir() else []
         for folder in folders:
-            if (folder / marker).exists():
+            # An imported run has no journal.
+            if (folder / marker).exists() or (folder / document).exists():
                 found = store.read_json(folder / document) if (folder / document).exists() else {}
                 rows.append({"id": folder.name, "dir": str(folder), "says": _says(found)})
     return sorted(rows, key=lambda row: row["id"])
@@ -41,10 +42,15 @@ def _says(document: Mapping[str, Any]) -> str:
         rate = confirmation["ratio"].get("token_rate")
         gain = f", token rate {rate['mean']:.3g}x" if rate else ""
         return f"{len(document['trials'])} trials: {confirmation['verdict']}{gain}"
-    return ", ".join(
-        f"{level['users']} users {level['token_rate']['mean']:,.0f} tok/s"
-        for level in document["levels"]
-    )
+    imported = f"from {document['imported']['tool']}: " if "imported" in document else ""
+    return imported + ", ".join(_says_level(level) for level in document["levels"])
+
+
+def _says_level(level: Mapping[str, Any]) -> str:
+    """Write a level's load and its token rate, both of which an imported run may lack."""
+    load = f"{level['users']} users" if level["users"] else f"{level['arrival']} arrivals"
+    rate = level["token_rate"]["mean"]
+    return load if rate is None else f"{load} {rate:,.0f} tok/s"
 
 
 def show_runs(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
