@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 IR_FILE = "openvino_model.xml"
 IR_FILES = ["openvino_*.xml", "openvino_*.bin", "*.json", "*.jinja"]
+# Where nothing says it: OpenVINO exports place no bound on positions, a cache has its own.
+CONTEXT_LENGTH_UNSAID = 32768
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -183,13 +185,24 @@ def _fetch(name: str) -> Path:
 
 def _context_length(path: Path) -> int:
     if path.is_dir():
-        config = msgspec.json.decode((path / "config.json").read_bytes())
-        return int(config["max_position_embeddings"])
+        return _context_length_of_ir(path / "config.json")
     import gguf
 
     fields = gguf.GGUFReader(path).fields
     architecture = fields["general.architecture"].contents()
     return int(fields[f"{architecture}.context_length"].contents())
+
+
+def _context_length_of_ir(config: Path) -> int:
+    """Read it from the model's own config; what OpenVINO itself writes comes without one."""
+    if not config.exists():
+        return CONTEXT_LENGTH_UNSAID
+    try:
+        return int(msgspec.json.decode(config.read_bytes())["max_position_embeddings"])
+    except KeyError:
+        return CONTEXT_LENGTH_UNSAID
+    except (msgspec.MsgspecError, TypeError, ValueError, OSError) as error:
+        raise UsageError(f"{config}: does not tell the model's context length: {error}.") from error
 
 
 def _write_gguf(path: Path, recipe: Recipe) -> None:

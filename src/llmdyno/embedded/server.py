@@ -255,12 +255,12 @@ def main() -> int:
     parser.add_argument("--config", default="{}", help="knobs and their values, as JSON")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.INFO, stream=sys.stderr)
-    for chatty in ("httpx", "uvicorn"):
+    for chatty in ("gguf", "httpx", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         config: Mapping[str, Value] = msgspec.json.decode(arguments.config, type=dict[str, Value])
-        listener = socket.create_server((arguments.host, arguments.port), backlog=2048)
         model = resolve(arguments.model)
+        listener = socket.create_server((arguments.host, arguments.port), backlog=2048)
     except msgspec.DecodeError as error:
         _log.error("--config: %s", error)
         return 2
