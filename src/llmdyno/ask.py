@@ -76,6 +76,11 @@ def _file_text(value: Any, field: str) -> str:
         raise UsageError(f"{field} {value}: cannot be read: {error}.") from error
 
 
+def _names(value: Any, field: str) -> tuple[str, ...]:
+    parts = value if isinstance(value, list) else _text(value, field).split(",")
+    return tuple(str(part).strip() for part in parts)
+
+
 def _config(value: Any, field: str) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
@@ -114,6 +119,7 @@ _STUDY: Mapping[str, tuple[str, Reader]] = {
     "front": ("front", _text),
     "model": ("model", _text),
     "baseline": ("baseline", _config),
+    "search": ("search", _names),
     "allow_altered_output": ("allow_altered_output", _truth),
     "objective": ("objective", lambda value, field: parse_objective(_text(value, field))),
     "slo": ("slos", lambda value, field: parse_slos(_text(value, field))),

@@ -208,6 +208,10 @@ def tune(
     ] = None,
     objective: Annotated[Text, _option("--objective", help="What to better. [token_rate]")] = None,
     slo: Slo = None,
+    search: Annotated[
+        Text,
+        _option("--search", help="Knobs to search. [all with a range]", metavar="KNOB[,KNOB...]"),
+    ] = None,
     trials: Annotated[int | None, _option("--trials", help="Configs to try. [20]")] = None,
     budget: Annotated[Text, _option("--budget", help="No trial starts after it, e.g. 2h.")] = None,
     pairs: Annotated[int | None, _option("--pairs", help="Of the confirmation. [3]")] = None,
@@ -244,7 +248,6 @@ def tune(
     from llmdyno import ask, store
     from llmdyno.ledger import LEDGER
     from llmdyno.narrate import narrator, show_study
-    from llmdyno.rebuild import write_study_page
     from llmdyno.tune import Tuner, open_study
 
     if resume is not None:
@@ -266,8 +269,8 @@ def tune(
             raise InterruptError(
                 f"interrupted; what was measured is kept. Go on with: dyno tune --resume {folder}"
             ) from error
-    page = write_study_page(folder, document)
     show_study(document, sys.stderr)
+    page = _study_page(folder, document)
     if json:
         _say(f"Report: {page}")
         _print_json(document)
@@ -390,6 +393,18 @@ def env(json: AsJson = False) -> None:
         _print_json(facts)
     else:
         show_facts(facts, environment.warnings(facts), sys.stdout)
+
+
+def _study_page(folder: Path, document: Mapping[str, Any]) -> Path:
+    """Write a study's page; what was measured must not be lost to a chart that cannot be drawn."""
+    try:
+        from llmdyno.rebuild import write_study_page
+    except ImportError as error:
+        raise DynoError(
+            f"the study is done, but its page cannot be drawn: {error}. Its document is"
+            f" {folder / 'study.json'}; `dyno report {folder}` makes the page where it can be."
+        ) from error
+    return write_study_page(folder, document)
 
 
 @contextmanager

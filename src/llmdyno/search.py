@@ -8,13 +8,13 @@ the search is in Optuna's journal file, so that a study can go on where it stopp
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
+from llmdyno.errors import UsageError, nearest
 from llmdyno.knobs import Knob, Value, default
 
 # Optuna asks for trials at random before its model says anything; a study of few trials cannot
@@ -24,10 +24,31 @@ STARTUP_SHARE = 0.5
 _REPEATS_MAX = 50
 
 
-def space(knobs: Sequence[Knob], *, allow_altered_output: bool) -> list[Knob]:
-    """Return the knobs that are searched; those that others depend on come first."""
+def space(knobs: Sequence[Knob], *, only: Sequence[str], allow_altered_output: bool) -> list[Knob]:
+    """Return the knobs that are searched; those that others depend on come first.
+
+    Args:
+        knobs: of the engine and the front.
+        only: names of those to search; empty: all that have a range to search.
+        allow_altered_output: whether knobs that may change the tokens are among them.
+
+    Raises:
+        UsageError: a name is unknown, has no range, or may change the tokens.
+    """
+    by_name = {knob.name: knob for knob in knobs}
+    for name in only:
+        if name not in by_name:
+            raise UsageError(f"--search {name}: no such knob.{nearest(name, by_name)}")
+        if not by_name[name].search:
+            raise UsageError(f"--search {name}: has no range to search; set it with --set.")
+        if by_name[name].alters_output and not allow_altered_output:
+            raise UsageError(f"--search {name}: may change the tokens; add --allow-altered-output.")
     chosen = [
-        knob for knob in knobs if knob.search and (allow_altered_output or not knob.alters_output)
+        knob
+        for knob in knobs
+        if knob.search
+        and (knob.name in only or not only)
+        and (allow_altered_output or not knob.alters_output)
     ]
     return sorted(chosen, key=lambda knob: knob.needs is not None)
 
@@ -112,7 +133,7 @@ class Search:
                 if config.get(other, _default_of(self._knobs, other)) != wanted:
                     continue
             value = _suggest(trial, knob)
-            if value != default(knob, None):
+            if value is not None and value != default(knob, None):
                 config[knob.name] = value
         return config
 
@@ -121,10 +142,12 @@ def _default_of(knobs: Sequence[Knob], name: str) -> Value | None:
     return next((default(knob, None) for knob in knobs if knob.name == name), None)
 
 
-def _suggest(trial: Trial, knob: Knob) -> Value:
+def _suggest(trial: Trial, knob: Knob) -> Value | None:
     if knob.kind in {"bool", "choice"}:
-        value: Any = trial.suggest_categorical(knob.name, list(knob.search))
-        return value  # type: ignore[no-any-return]  # Optuna's choices have no type of their own
+        # A choice that the engine makes by itself is one of the choices.
+        unset = [None] if default(knob, None) is None else []
+        value: Value | None = trial.suggest_categorical(knob.name, [*knob.search, *unset])
+        return value
     low, high = knob.search
     if knob.kind == "int":
         return trial.suggest_int(knob.name, int(low), int(high), log=knob.search_log)

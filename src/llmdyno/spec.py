@@ -177,6 +177,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     front: str = "native"
     model: str = "tiny"
     baseline: dict[str, bool | int | float | str] = {}  # empty: the engine's own defaults
+    search: tuple[str, ...] = ()  # knobs; empty: all that the engine has a range for
     allow_altered_output: bool = False
     objective: Objective = Objective(metric="token_rate", stat="mean")
     slos: tuple[Slo, ...] = ()

@@ -58,6 +58,9 @@ class Tuner:
         self.subject = subject_of(study)
         self.knobs: tuple[Knob, ...] = (*self.subject.engine.knobs, *self.subject.front.knobs)
         check_config(self.subject, study.baseline)
+        self._space = space(
+            self.knobs, only=study.search, allow_altered_output=study.allow_altered_output
+        )
         self._began_s = monotonic()
         store.make_folder(folder)
         self._ledger = Ledger(folder)
@@ -104,7 +107,7 @@ class Tuner:
 
     def _search(self) -> None:
         study = self._study
-        searched = space(self.knobs, allow_altered_output=study.allow_altered_output)
+        searched = self._space
         searched_names = {knob.name for knob in searched}
         search = Search(
             self._folder,

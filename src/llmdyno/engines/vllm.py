@@ -1,0 +1,369 @@
+"""vLLM: its OpenAI server, started by its own command line.
+
+The defaults are those of `vllm serve` as its source has them (vllm/engine/arg_utils.py and
+vllm/config/ of 0.26), where several depend on the GPU: what vLLM decides by itself stands here as
+unset. Run by us: 0.26 on one H200. Other versions: not run by us.
+"""
+
+import shutil
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from llmdyno.engines import Engine, Launch
+from llmdyno.errors import UsageError
+from llmdyno.knobs import Config, Knob, Value, default, show
+
+START_TIMEOUT_S = 900.0  # weights are read, graphs captured, kernels compiled
+_CONFIG_SOURCE = "vLLM 0.26 source, vllm/config/"
+_MEASURED = "measured on one H200, Llama-3-8B shape, 100 users"
+
+KNOBS: tuple[Knob, ...] = (
+    Knob(
+        name="max_num_seqs",
+        layer="engine",
+        kind="int",
+        defaults=(("0.10", None),),
+        low=1,
+        high=16384,
+        search=(32, 2048),
+        search_log=True,
+        does=(
+            "The most sequences that one step computes. Unset: 1024 on GPUs of 70 GiB and more"
+            " (not the A100), 256 on others."
+        ),
+        turn=(
+            "Raise it above the number of users: below it, users wait for a place and TTFT becomes"
+            " queueing time. Lower it when decode must stay quick for those who have a place."
+        ),
+        trades=(
+            "More sequences: more tokens/s, slower decode for each, more KV memory. 64 against"
+            f" 1024: 10,205 against 13,275 tok/s and TTFT p50 1,495 against 88 ms ({_MEASURED})."
+        ),
+        source=_CONFIG_SOURCE + "scheduler.py",
+    ),
+    Knob(
+        name="max_num_batched_tokens",
+        layer="engine",
+        kind="int",
+        defaults=(("0.10", None),),
+        low=1,
+        high=1_048_576,
+        search=(1024, 32768),
+        search_log=True,
+        unit="tokens",
+        does=(
+            "The most tokens, of prompts and answers together, that one step computes. Unset: 8192"
+            " on GPUs of 70 GiB and more (not the A100), 2048 on others."
+        ),
+        turn="Raise it for throughput and TTFT under many prompts; lower it for an even ITL.",
+        trades=(
+            "Larger steps prefill faster, make those who decode wait longer, and take memory from"
+            " the KV cache for activations."
+        ),
+        source=_CONFIG_SOURCE + "scheduler.py",
+    ),
+    Knob(
+        name="gpu_memory_utilization",
+        layer="engine",
+        kind="float",
+        defaults=(("0.26", 0.92), ("0.10", 0.9)),
+        low=0.05,
+        high=1.0,
+        search=(0.8, 0.95),
+        does=(
+            "The share of the GPU's total memory that vLLM may use: weights, activations and, with"
+            " what is left, the KV cache. (TensorRT-LLM's fraction is of the free memory.)"
+        ),
+        turn="Raise it when the KV cache is the limit; lower it when something else is on the GPU.",
+        trades="A larger cache holds more sequences; too large, and a burst runs out of memory.",
+        source=_CONFIG_SOURCE + "cache.py",
+    ),
+    Knob(
+        name="max_model_len",
+        layer="engine",
+        kind="int",
+        defaults=(("0.10", None),),
+        low=1,
+        unit="tokens",
+        does="The longest prompt and answer together. Unset: the model's own limit.",
+        turn="Lower it to what you need when the KV cache does not fit one longest sequence.",
+        trades="Longer requests are refused.",
+        source=_CONFIG_SOURCE + "model.py",
+    ),
+    Knob(
+        name="block_size",
+        layer="engine",
+        kind="choice",
+        choices=(8, 16, 32, 64, 128),
+        defaults=(("0.10", None),),
+        unit="tokens",
+        does="Tokens in a block of the KV cache. Unset: 16, or what the attention backend needs.",
+        turn="Seldom; larger blocks suit long contexts.",
+        trades="Large blocks waste the ends of sequences and match prefixes more coarsely.",
+        source=_CONFIG_SOURCE + "cache.py",
+    ),
+    Knob(
+        name="enable_prefix_caching",
+        layer="engine",
+        kind="bool",
+        defaults=(("0.10", True),),
+        search=(True, False),
+        does="Keeps the KV cache of finished prompts and skips what a new prompt shares with one.",
+        turn="Leave it on where prompts share a beginning; off it saves hashing where none do.",
+        trades="Hashing costs some CPU a block; timing may tell one user what another asked.",
+        source=_CONFIG_SOURCE + "cache.py",
+    ),
+    Knob(
+        name="enable_chunked_prefill",
+        layer="engine",
+        kind="bool",
+        defaults=(("0.10", None),),
+        does="Splits long prompts over steps, so that answers go on meanwhile. Unset: on.",
+        turn="Leave it on.",
+        trades="Off: a long prompt holds up everybody's tokens, and must fit one step whole.",
+        source=_CONFIG_SOURCE + "scheduler.py",
+    ),
+    Knob(
+        name="kv_cache_dtype",
+        layer="engine",
+        kind="choice",
+        choices=("auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"),
+        defaults=(("0.10", "auto"),),
+        search=("auto", "fp8"),
+        alters_output=True,
+        does="The number format of the KV cache; auto: the model's own.",
+        turn="fp8 when the cache is the limit or decode is bound by reading it.",
+        trades="fp8 halves the cache and its reads, and costs some accuracy.",
+        source=_CONFIG_SOURCE + "cache.py",
+    ),
+    Knob(
+        name="quantization",
+        layer="engine",
+        kind="choice",
+        choices=(
+            "fp8",
+            "awq",
+            "awq_marlin",
+            "gptq",
+            "gptq_marlin",
+            "compressed-tensors",
+            "modelopt",
+        ),
+        defaults=(("0.10", None),),
+        search=("fp8",),
+        alters_output=True,
+        does="How weights are quantised; fp8 quantises 16-bit weights while loading.",
+        turn="fp8 on GPUs that compute in it (from Ada and Hopper on); others need such weights.",
+        trades=(
+            "Half the bytes to read a step, at some accuracy. With an fp8 cache too: 16,170"
+            f" against 13,275 tok/s ({_MEASURED})."
+        ),
+        source=_CONFIG_SOURCE + "model.py",
+    ),
+    Knob(
+        name="dtype",
+        layer="engine",
+        kind="choice",
+        choices=("auto", "half", "float16", "bfloat16", "float", "float32"),
+        defaults=(("0.10", "auto"),),
+        alters_output=True,
+        does="The number format of weights and activations; auto: the model's own, 16-bit for 32.",
+        turn="bfloat16 where the GPU has it.",
+        trades="float32 costs twice the memory and much of the speed.",
+        source=_CONFIG_SOURCE + "model.py",
+    ),
+    Knob(
+        name="api_server_count",
+        layer="engine",
+        kind="int",
+        defaults=(("0.10", None),),
+        low=1,
+        high=64,
+        search=(1, 8),
+        does="Processes that tokenise, detokenise and speak HTTP. Unset: one a data-parallel rank.",
+        turn="Raise it when one Python process at 100 % holds up thousands of tokens a second.",
+        trades="Each takes a core and some memory, and splits the metrics.",
+        source="vLLM 0.26 source, vllm/entrypoints/openai/cli_args.py",
+    ),
+    Knob(
+        name="performance_mode",
+        layer="engine",
+        kind="choice",
+        choices=("balanced", "interactivity", "throughput"),
+        defaults=(("0.26", "balanced"),),
+        search=("balanced", "interactivity", "throughput"),
+        does=(
+            "A preset: interactivity has finer CUDA graphs for small batches; throughput has larger"
+            " graphs and doubles the unset max_num_seqs and max_num_batched_tokens."
+        ),
+        turn="Towards what you are short of.",
+        trades="Latency of each request against tokens/s of all.",
+        source=_CONFIG_SOURCE + "vllm.py",
+    ),
+    Knob(
+        name="max_cudagraph_capture_size",
+        layer="engine",
+        kind="int",
+        defaults=(("0.11", None),),
+        low=0,
+        high=8192,
+        search=(128, 1024),
+        search_log=True,
+        unit="sequences",
+        does="The largest batch with a CUDA graph. Unset: the lesser of 2 x max_num_seqs and 512.",
+        turn="Raise it above the number of users, so that no step falls off the graphs.",
+        trades="Each graph takes memory and makes the start longer.",
+        source=_CONFIG_SOURCE + "compilation.py",
+    ),
+    Knob(
+        name="enforce_eager",
+        layer="engine",
+        kind="bool",
+        defaults=(("0.10", False),),
+        does="Computes without CUDA graphs and without compiling.",
+        turn="Only to find a fault, or to start quickly.",
+        trades="Every step pays for launching its kernels one by one.",
+        source=_CONFIG_SOURCE + "model.py",
+    ),
+    Knob(
+        name="async_scheduling",
+        layer="engine",
+        kind="bool",
+        defaults=(("0.14", None), ("0.10", False)),
+        does="Plans the next step while the GPU computes this one. Unset: on where it can be.",
+        turn="Leave it to vLLM.",
+        trades="Some features (pipeline parallelism, some speculative decoding) exclude it.",
+        source=_CONFIG_SOURCE + "scheduler.py",
+    ),
+    Knob(
+        name="stream_interval",
+        layer="engine",
+        kind="int",
+        defaults=(("0.11", 1),),
+        low=1,
+        high=1024,
+        unit="tokens",
+        does="Tokens in a streamed chunk after the first.",
+        turn="Raise it when the API servers' CPU is the limit.",
+        trades="Text comes in bursts: fewer chunks, longer gaps.",
+        source=_CONFIG_SOURCE + "scheduler.py",
+    ),
+    Knob(
+        name="scheduling_policy",
+        layer="engine",
+        kind="choice",
+        choices=("fcfs", "priority"),
+        defaults=(("0.10", "fcfs"),),
+        does="Who comes first: by arrival, or by the request's priority.",
+        turn="priority only when requests bear one.",
+        trades="Low priorities may starve.",
+        source=_CONFIG_SOURCE + "scheduler.py",
+    ),
+    Knob(
+        name="tensor_parallel_size",
+        layer="engine",
+        kind="int",
+        defaults=(("0.10", 1),),
+        low=1,
+        high=64,
+        unit="GPUs",
+        does="GPUs that share every layer.",
+        turn="When the model does not fit one GPU, or one request must be quicker.",
+        trades="Each layer waits for the links between GPUs.",
+        source=_CONFIG_SOURCE + "parallel.py",
+    ),
+    Knob(
+        name="load_format",
+        layer="engine",
+        kind="choice",
+        choices=("auto", "safetensors", "pt", "dummy", "gguf", "runai_streamer", "bitsandbytes"),
+        defaults=(("0.10", "auto"),),
+        does="How weights are read; dummy makes random ones, for measuring without a download.",
+        turn="dummy only to measure speed.",
+        trades="With dummy the tokens mean nothing.",
+        source=_CONFIG_SOURCE + "load.py",
+    ),
+)
+
+_BY_NAME = {knob.name: knob for knob in KNOBS}
+
+SYMPTOMS: tuple[tuple[str, str], ...] = (
+    (r"Free memory on device .* is less than desired GPU memory utilization", "out-of-memory"),
+    (r"No available memory for the cache blocks", "out-of-memory"),
+    (r"larger than the (maximum|available) .*KV cache", "out-of-memory"),
+    (r"KV cache is needed, which is larger than the available KV cache memory", "out-of-memory"),
+    (r"is not a local folder and is not a valid model identifier", "model-not-found"),
+    (r"Invalid repository ID or local directory", "model-not-found"),
+    (r"(Failed to infer device type|No CUDA GPUs are available)", "missing-library"),
+)
+
+
+class VllmEngine:
+    """`vllm serve` of the Python that runs llmdyno."""
+
+    name = "vllm"
+    knobs = KNOBS
+
+    def version(self) -> str | None:
+        """Return the installed version; "unknown" for a copy without its metadata."""
+        if find_spec("vllm") is None:
+            return None
+        try:
+            return metadata.version("vllm")
+        except metadata.PackageNotFoundError:
+            return "unknown"
+
+    def check(self, model: str, config: Config) -> None:
+        """Refuse what vLLM would refuse after half a minute, and a model that is not there."""
+        if self.version() is None:
+            raise UsageError("--engine vllm: vLLM is not installed here; pip install vllm.")
+        if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
+            raise UsageError(f"--model {model}: there is no such folder.")
+        if "/" not in model and not Path(model).is_dir():
+            raise UsageError(f"--model {model}: give a folder or a hub id such as org/name.")
+        sequences, tokens = config.get("max_num_seqs"), config.get("max_num_batched_tokens")
+        if isinstance(sequences, int) and isinstance(tokens, int) and tokens < sequences:
+            raise UsageError(
+                f"max_num_batched_tokens={tokens} is less than max_num_seqs={sequences}:"
+                " each sequence needs a token a step."
+            )
+        longest = config.get("max_model_len")
+        if (
+            config.get("enable_chunked_prefill") is False
+            and isinstance(tokens, int)
+            and isinstance(longest, int)
+            and tokens < longest
+        ):
+            raise UsageError(
+                f"max_num_batched_tokens={tokens} is less than max_model_len={longest} while"
+                " enable_chunked_prefill=false: a prompt must fit one step whole."
+            )
+
+    def launch(self, model: str, config: Config, *, host: str, port: int) -> Launch:
+        """Return `vllm serve` with the config as flags."""
+        console = shutil.which("vllm")
+        program = (console,) if console else (sys.executable, "-m", "vllm.entrypoints.cli.main")
+        flags = [flag for name, value in config.items() for flag in _flags(name, value)]
+        return Launch(
+            argv=(*program, "serve", model, "--host", host, "--port", str(port), *flags),
+            url=f"http://{host}:{port}",
+            endpoint="openai-chat",
+            model=model,
+            probe=("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}),
+            environment={"VLLM_NO_USAGE_STATS": "1"},
+            start_timeout_s=START_TIMEOUT_S,
+            symptoms=SYMPTOMS,
+        )
+
+
+def _flags(name: str, value: Value) -> tuple[str, ...]:
+    flag = "--" + name.replace("_", "-")
+    if isinstance(value, bool):
+        unset = default(_BY_NAME[name], None) is False and not value
+        return () if unset else (flag if value else f"--no-{flag[2:]}",)
+    return (flag, show(value))
+
+
+ENGINE: Engine = VllmEngine()

@@ -1,0 +1,82 @@
+"""What every engine owes, whichever it is: found because its file exists."""
+
+from typing import Any
+
+import pytest
+
+from llmdyno import plugins
+from llmdyno.errors import UsageError
+from llmdyno.knobs import Knob, accepts, check, default
+from llmdyno.supervise import FAILURES
+
+ENGINES = plugins.names("engines")
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Any:
+    return plugins.load("engines", request.param)
+
+
+def test_the_file_names_the_engine(engine: Any) -> None:
+    assert engine.name in ENGINES
+
+
+def test_knobs_have_names_of_their_own_and_say_what_they_do(engine: Any) -> None:
+    names = [knob.name for knob in engine.knobs]
+
+    assert len(names) == len(set(names)) > 5
+    for knob in engine.knobs:
+        for words in (knob.does, knob.turn, knob.trades, knob.source):
+            assert len(words) > 10, f"{knob.name}: {words!r}"
+
+
+def test_defaults_and_ranges_are_values_that_the_knob_takes(engine: Any) -> None:
+    for knob in engine.knobs:
+        values = [value for _, value in knob.defaults if value is not None]
+        for value in (*values, *knob.search):
+            alone = Knob(**{**_fields(knob), "needs": None})
+            check({knob.name: value}, [alone])
+        if knob.kind in {"int", "float"} and knob.search:
+            low, high = knob.search
+            assert low < high, knob.name
+        if knob.search_log:
+            assert knob.search[0] > 0, knob.name
+
+
+def test_newer_defaults_come_first(engine: Any) -> None:
+    for knob in engine.knobs:
+        versions = [tuple(int(part) for part in version.split(".")) for version, _ in knob.defaults]
+        assert versions == sorted(versions, reverse=True), knob.name
+        assert default(knob, None) == knob.defaults[0][1]
+
+
+def test_a_knob_that_needs_another_needs_one_that_is_there(engine: Any) -> None:
+    by_name = {knob.name: knob for knob in engine.knobs}
+    for knob in engine.knobs:
+        if knob.needs is not None:
+            other, value = knob.needs
+            check({other: value}, [by_name[other]])
+
+
+def test_wrong_names_and_values_are_refused_in_one_sentence(engine: Any) -> None:
+    knob = engine.knobs[0]
+    with pytest.raises(UsageError, match="Did you mean"):
+        check({knob.name + "x": 1}, engine.knobs)
+    with pytest.raises(UsageError, match=f"{knob.name}=never: must be"):
+        check({knob.name: "never"}, engine.knobs)
+    assert accepts(knob)
+
+
+def test_a_launch_binds_where_it_is_told_and_can_be_probed(engine: Any) -> None:
+    launch = engine.launch("tiny", {}, host="127.0.0.1", port=8123)
+
+    assert "127.0.0.1" in launch.argv
+    assert any("8123" in word for word in launch.argv)
+    assert launch.url == "http://127.0.0.1:8123"
+    assert launch.endpoint in plugins.names("endpoints")
+    assert launch.probe is not None
+    assert {kind for _, kind in launch.symptoms} <= set(FAILURES)
+
+
+def _fields(knob: Knob) -> dict[str, Any]:
+    return {name: getattr(knob, name) for name in knob.__struct_fields__}
