@@ -104,9 +104,9 @@ def accepts(knob: Knob) -> str:
     what = "a whole number" if knob.kind == "int" else "a number"
     unit = f" {knob.unit}" if knob.unit else ""
     if knob.low is not None and knob.high is not None:
-        return f"{what} from {knob.low:g} to {knob.high:g}{unit}"
+        return f"{what} from {knob.low:,} to {knob.high:,}{unit}"
     if knob.low is not None:
-        return f"{what} of at least {knob.low:g}{unit}"
+        return f"{what} of at least {knob.low:,}{unit}"
     return what + unit
 
 
