@@ -4,11 +4,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from llmdyno import store
 from llmdyno.bench import JOURNAL, SUMMARY
 from llmdyno.engines import Engine
@@ -61,18 +56,13 @@ def show_runs(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
 
 
 def show_knobs(engine: Engine, stream: TextIO) -> None:
-    """Print an engine's knobs with what each does."""
+    """Print an engine's knobs with their defaults and what each does."""
     version = engine.version()
-    console = Console(file=stream, highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("knob", "layer", "default", "takes", "does"):
-        table.add_column(name, overflow="fold")
+    stream.write(f"{engine.name} {version or '(not installed here)'}\n")
     for knob in engine.knobs:
-        table.add_row(
-            knob.name, knob.layer, show(default(knob, version)), accepts(knob), escape(knob.does)
-        )
-    console.print(f"{engine.name} {version or '(not installed here)'}")
-    console.print(table)
+        stream.write(f"\n{knob.name}={show(default(knob, version))}    {accepts(knob)}\n")
+        stream.write(_indented(knob.does))
+    stream.write(f"\n`dyno knobs {engine.name} KNOB` says when to turn one and what it costs.\n")
 
 
 def show_knob(engine: Engine, name: str, stream: TextIO) -> None:
@@ -96,12 +86,27 @@ def show_knob(engine: Engine, name: str, stream: TextIO) -> None:
         "source": knob.source,
     }
     stream.write(f"{engine.name} {knob.name} ({knob.layer})\n")
-    for title, words in facts.items():
-        lines = textwrap.wrap(words, 74, initial_indent="    ", subsequent_indent="    ")
-        stream.write(f"  {title}\n" + "\n".join(lines) + "\n")
+    stream.writelines(f"  {title}\n" + _indented(words) for title, words in facts.items())
+
+
+def _indented(words: str) -> str:
+    return textwrap.fill(words, 78, initial_indent="    ", subsequent_indent="    ") + "\n"
 
 
 def show_facts(facts: Mapping[str, Any], doubts: Sequence[str], stream: TextIO) -> None:
     """Print the facts of this machine, and what is doubtful about measuring on it."""
-    stream.writelines(f"{name}: {value}\n" for name, value in facts.items())
+    stream.writelines(f"{name}: {_fact(name, value)}\n" for name, value in facts.items())
     stream.writelines(f"! {doubt}\n" for doubt in doubts)
+
+
+def _fact(name: str, value: Any) -> str:
+    """Write a fact in a line: mappings as pairs, lists with commas, bytes as GiB."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_fact(key, part)}" for key, part in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(_fact(name, part) for part in value) or "none"
+    if value is None:
+        return "unknown"
+    if name.endswith("_bytes"):
+        return f"{value / 2**30:.1f} GiB"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
