@@ -344,8 +344,11 @@ def import_(
     """Take in another tool's result as a run, with notes on what it defines otherwise."""
     from llmdyno import store
     from llmdyno.bench import SUMMARY
+    from llmdyno.errors import UsageError
     from llmdyno.imports import import_file, run_id, store_imported
 
+    if not file.is_file():
+        raise UsageError(f"dyno import {file}: there is no such file.")
     document = import_file(file, tool)
     folder = store.choose_folder(out, store.RUNS, run_id(document), SUMMARY)
     stored = store_imported(document, folder)
