@@ -30,7 +30,9 @@ if [ ! -e "$work/$study.pid" ] || ! kill -0 "$(cat "$work/$study.pid")" 2>/dev/n
   else
     command=(python3 -m llmdyno tune "$here/$study.toml" --model "$model" --out "$folder")
   fi
-  setsid bash -c '"$@" >>"$0.log" 2>&1; echo $? >"$0.status"' "$folder" "${command[@]}" &
+  # Nothing of ours stays open in it: whoever reads our output would wait for the study's end.
+  setsid bash -c '"$@" >>"$0.log" 2>&1; echo $? >"$0.status"' "$folder" "${command[@]}" \
+    </dev/null >/dev/null 2>&1 &
   echo $! >"$work/$study.pid"
 fi
 for ((waited = 0; waited < seconds; waited += 3)); do

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import hardware
+from llmdyno import __version__, hardware
 
 # Whatever computes tokens, serves them or talks to what does; only those found are listed.
 _PACKAGES = (
@@ -39,7 +39,7 @@ _FACTS = (
 def describe() -> dict[str, Any]:
     """Return the facts of this machine now, ready for JSON."""
     return {
-        "llmdyno": metadata.version("llmdyno"),
+        "llmdyno": __version__,  # not the metadata: a copied source tree has none
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "os": _operating_system(),
         "kernel": platform.release(),
