@@ -50,7 +50,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     summary: Mapping[str, Any]
     interrupted: bool = False  # by the user
-    stopped: str | None = None  # by the watcher, and why
+    stopped: str | None = None  # by the watcher or for too many errors, and why
 
 
 def run(
@@ -63,7 +63,9 @@ def run(
         TargetError: the server cannot be reached; nothing was started.
         StorageError: a record could not be written; what was written before is kept.
     """
-    target = parse_url(spec.url, api_key)
+    target = parse_url(
+        spec.url, api_key, ca_cert=spec.ca_cert, insecure=spec.insecure, proxy=spec.proxy
+    )
     if spec.endpoint != "auto":
         plugins.load("endpoints", spec.endpoint)
     if spec.workload.name != "synthetic":
@@ -157,6 +159,8 @@ async def _run_level(
             loop.remove_signal_handler(number)
     progress.phase = "done"
     watcher.shows(progress, meter)
+    if level.stopped:
+        stop(level.stopped)
     return level.interrupted
 
 

@@ -184,9 +184,13 @@ def doubts(summary: Mapping[str, Any]) -> list[str]:
             lines.append(f"{at}: {requests['failed']} requests failed ({errors}).")
         if level["window"]["method"].startswith("whole level"):
             lines.append(f"{at}: the level was too short for a steady state; it counts whole.")
-        if level.get("interrupted"):
+        if level.get("stopped"):
+            lines.append(f"{at}: ended early: {level['stopped']}.")
+        elif level.get("interrupted"):
             lines.append(f"{at}: interrupted; the figures are of what was measured until then.")
         lines.extend(f"{at}: client-bound: {why}." for why in level["client"].get("reasons", ()))
+    faults = {name: what for level in summary["levels"] for name, what in level.get("faults", {}).items()}
+    lines.extend(f"{name}: {what}." for name, what in faults.items())
     return lines
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from llmdyno import stats
 from llmdyno.errors import StorageError
+from llmdyno.faults import meaning
 from llmdyno.metrics import BY_NAME, DISTRIBUTIONS, MS_PER_NS, Values
 from llmdyno.records import (
     COMPLETED,
@@ -165,10 +166,12 @@ def level_document(facts: LevelFacts, interval_s: float, slos: Sequence[Slo]) ->
         "arrival": "closed",
         "duration_s": round(whole.length_s, 6),
         "interrupted": facts.ended is None or facts.ended.interrupted,
+        "stopped": facts.ended.stopped if facts.ended else "",
         "requests": {
             **{name: int(count) for name, count in zip(OUTCOMES, outcomes, strict=True)},
             "errors": dict(facts.errors),
         },
+        "faults": {fault: meaning(fault) for fault in facts.errors},
         "tokens": {
             "input": int(columns.input_tokens[columns.input_tokens > 0].sum()),
             "output": int(columns.output_tokens.sum()),
