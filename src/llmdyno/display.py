@@ -189,7 +189,9 @@ def doubts(summary: Mapping[str, Any]) -> list[str]:
         elif level.get("interrupted"):
             lines.append(f"{at}: interrupted; the figures are of what was measured until then.")
         lines.extend(f"{at}: client-bound: {why}." for why in level["client"].get("reasons", ()))
-    faults = {name: what for level in summary["levels"] for name, what in level.get("faults", {}).items()}
+    faults = {
+        name: what for level in summary["levels"] for name, what in level.get("faults", {}).items()
+    }
     lines.extend(f"{name}: {what}." for name, what in faults.items())
     return lines
 

@@ -285,13 +285,16 @@ class Connection(asyncio.Protocol):
         response = self._response
         if response is None:
             return
-        response.status = self._parser.get_status_code()
+        status = self._parser.get_status_code()
+        if status < 200:  # 1xx: the real one follows
+            return
+        response.status = status
         # Only the last coding frames the body.
         coding = response.headers.get("transfer-encoding", "").lower()
         chunked = coding.rpartition(",")[2].strip() == "chunked"
         self._until_close = not chunked and "content-length" not in response.headers
         self._parse_at_once = not chunked
-        self._headers_complete = response.status >= 200
+        self._headers_complete = True
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body with its stamp."""
@@ -302,9 +305,8 @@ class Connection(asyncio.Protocol):
         """End the request, unless this was only an interim response."""
         if self._response is None:
             return
-        if not self._headers_complete:  # 1xx: the real one follows
+        if not self._headers_complete:  # 1xx
             self._response.headers.clear()
-            self._parse_at_once = True
             return
         self.served += 1
         keep = self._parser.should_keep_alive() and not self._until_close

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import itertools
 import random
 import zlib
 from collections.abc import Callable
@@ -141,15 +142,12 @@ FAULTS: dict[str, tuple[str, Make]] = {
     "503 without a body": _status("503 Service Unavailable", b""),
     "a status that is none": ("http-999", lambda _: raw(plain("999 Odd", b"x"))),
 }
+# The body's end is all there is to go by; and where nothing marks an event, any text is a token.
 NO_FAULT = {
-    **dict.fromkeys(UNMARKED, {"no end mark"}),  # the body's end is all there is to go by
+    name: {"no end mark"}
+    | ({"garbage in the stream", "nothing in the stream"} if name in UNFRAMED else set())
+    for name in UNMARKED
 }
-for unframed in UNFRAMED:  # any text is a token there
-    NO_FAULT[unframed] = {
-        *NO_FAULT[unframed],
-        "garbage in the stream",
-        "nothing in the stream",
-    }
 
 
 def _cases(table: dict[str, object], none: dict[str, set[str]]) -> list[tuple[str, str]]:
@@ -192,7 +190,7 @@ def _stream(name: str) -> bytes:
 def _cut(name: str) -> Answer:
     data = HEAD + _stream(name)
     edges = [0, *sorted(random.Random(name).sample(range(1, len(data)), 40)), len(data)]
-    return raw(*(data[low:high] for low, high in zip(edges, edges[1:], strict=False)))
+    return raw(*(data[low:high] for low, high in itertools.pairwise(edges)))
 
 
 def _body(name: str) -> bytes:
