@@ -9,6 +9,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -71,7 +72,7 @@ def _full(listener: socket.socket) -> list[socket.socket]:
     ],
 )
 def test_a_connection_that_hangs_ends_with_the_timeout_or_the_level(
-    load: dict[str, float], outcomes: set[str], limit_s: float
+    load: dict[str, Any], outcomes: set[str], limit_s: float
 ) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         waiting = _full(listener)
