@@ -21,6 +21,7 @@ import msgspec
 from llmdyno import environment, plugins, store
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.errors import TargetError
+from llmdyno.faults import REDIRECTS
 from llmdyno.load import Level, Plan, Progress
 from llmdyno.records import Entry, Journal, Opened
 from llmdyno.spec import Bench
@@ -245,6 +246,9 @@ async def _answer(target: Target, method: str, path: str, body: bytes = b"") -> 
             f"{target.authority}{target.prefix}{path}: {response.detail or response.error}"
             f" ({response.error})."
         )
+    if response.status in REDIRECTS:
+        where = response.headers.get("location", "elsewhere")
+        raise TargetError(f"{target.authority}{target.prefix}{path}: redirects to {where}.")
     return response
 
 

@@ -37,6 +37,7 @@ FAULTS: Mapping[str, str] = {
     "no-tokens": "the stream ended without a single token",
 }
 
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HTTP = re.compile(r"http-(\d{1,3})")
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from llmdyno import spec
 from llmdyno.endpoints import Ask, Endpoint
-from llmdyno.faults import http_fault, meaning
+from llmdyno.faults import REDIRECTS, http_fault, meaning
 from llmdyno.records import Entry, LevelEnded, LevelStarted, Record, Tick
 from llmdyno.reply import Reply, by_read, count_tokens
 from llmdyno.transport import (
@@ -431,14 +431,11 @@ class Level:
         )
 
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-
 def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str, str]:
     """Return the error class and its detail; both empty for a response that is whole."""
     if response.error == "cut":
         return "cut", ""
-    if response.status in _REDIRECTS:
+    if response.status in REDIRECTS:
         return "redirect", response.headers.get("location", "the server does not say where to")
     if response.status and response.status != 200:
         return http_fault(response.status), endpoint.error_of(response.body())

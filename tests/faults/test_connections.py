@@ -1,7 +1,9 @@
 """Faults on the way to the server: names, ports, TLS, proxies, and servers that come and go."""
 
 import asyncio
+import os
 import re
+import resource
 import shutil
 import socket
 import ssl
@@ -15,10 +17,11 @@ import pytest
 import uvloop
 
 from harness import answering, drive, raw, whole
+from llmdyno import transport
 from llmdyno.errors import UsageError
 from llmdyno.records import Record
 from llmdyno.transport import parse_url
-from scripted_server import Client, plain, scripted
+from scripted_server import HEAD, Client, framed, plain, scripted
 
 WHOLE = answering(whole("openai-chat"))
 
@@ -308,3 +311,49 @@ def test_a_proxy_that_is_not_there_is_named() -> None:
 
     assert record.error == "refused"
     assert record.detail.startswith("the proxy 127.0.0.1:")
+
+
+# What is ours.
+
+
+def test_a_host_that_cannot_be_reached() -> None:
+    (record,) = run(lambda: drive("http://255.255.255.255:9", requests=1))
+
+    assert record.error == "unreachable"
+
+
+def test_a_limit_of_this_machine_is_not_blamed_on_the_server() -> None:
+    async def main() -> list[Record]:
+        async with scripted(WHOLE) as url:
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            os.close(lowest_free := os.dup(0))
+            running = asyncio.create_task(drive(url, requests=1))
+            await asyncio.sleep(0)  # it has read its files, and its user is about to begin
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+            try:
+                return await running
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    (record,) = run(main)
+
+    assert record.error == "client-limit", record.detail
+
+
+def test_a_response_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_RESPONSE_BYTES_MAX", 1_000_000)
+
+    async def endless(client: Client) -> None:
+        await client.request()
+        await client.send(HEAD)
+        while True:
+            await client.send(framed(b"x" * 60_000) * 4, pause_s=0)
+
+    async def main() -> list[Record]:
+        async with scripted(endless) as url:
+            return await drive(url, requests=1, timeout_s=20.0)
+
+    (record,) = run(main)
+
+    assert record.error == "too-large"
+    assert record.end_ns < 10e9
