@@ -22,20 +22,21 @@ def events(pieces: Iterable[Piece]) -> Iterator[Piece]:
     stamp = 0
     for stamp, piece in pieces:
         body = held + piece if held else piece
+        held = b""
         if b"\r" in body:
             held = b"\r" if body.endswith(b"\r") else b""
             body = body[: len(body) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        else:
-            held = b""
-        if not body:
-            continue
-        begun.append(body)
-        if b"\n\n" not in body and not (line_ended and body.startswith(b"\n")):
-            line_ended = body.endswith(b"\n")
-            continue
-        *complete, rest = b"".join(begun).split(b"\n\n")
-        begun = [rest] if rest else []
-        line_ended = rest.endswith(b"\n")
+        if begun and body:
+            begun.append(body)
+            if b"\n\n" not in body and not (line_ended and body.startswith(b"\n")):
+                line_ended = body.endswith(b"\n")
+                continue
+            body = b"".join(begun)
+            begun = []
+        *complete, rest = body.split(b"\n\n")
+        if rest:
+            begun = [rest]
+            line_ended = rest.endswith(b"\n")
         for event in complete:
             if (data := _data(event)) is not None:
                 yield stamp, data

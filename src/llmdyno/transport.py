@@ -318,35 +318,39 @@ class Connection(asyncio.Protocol):
         if not self._asked:  # it waits for the first request: see _take_unasked
             return
         waiting, self._waiting = self._waiting, []
-        for self._stamp_ns, data in waiting:
-            response = self._response
-            if response is None:  # nobody asked: not a server to go on with
-                self.close()
-                return
-            if response.first_byte_ns < 0:
-                response.first_byte_ns = self._stamp_ns
-            response.reads += 1
-            self._received_bytes += len(data)
-            if fault := self._feed(data):
-                self._finish(*fault)
-                self.close()
-                return
-
-    def _feed(self, data: bytes) -> tuple[str, str] | None:
-        """Parse one read; return the error class and detail if this is no response to take."""
         try:
-            self._parser.feed_data(data)
+            for self._stamp_ns, data in waiting:
+                response = self._response
+                if response is None:  # nobody asked: not a server to go on with
+                    self.close()
+                    return
+                if response.first_byte_ns < 0:
+                    response.first_byte_ns = self._stamp_ns
+                response.reads += 1
+                self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            return "bad-http", "the server switched to another protocol"
+            self._break_off("bad-http", "the server switched to another protocol")
         except httptools.HttpParserError as error:
             if not self._headers_complete and data.startswith(_TLS_ALERT):
-                return "tls", "the server speaks TLS: give its URL with https://"
-            return "bad-http", str(error)
-        if not self._headers_complete and self._received_bytes > _HEADER_BYTES_MAX:
-            return "header-too-large", f"no end after {self._received_bytes} bytes"
+                self._break_off("tls", "the server speaks TLS: give its URL with https://")
+            else:
+                self._break_off("bad-http", str(error))
+        else:
+            if self._response is not None and waiting:
+                self._limit(waiting)
+
+    def _limit(self, parsed: list[Piece]) -> None:
+        """Break off a response that goes on and on."""
+        self._received_bytes += sum(len(data) for _, data in parsed)
+        detail = f"no end after {self._received_bytes} bytes"
         if self._received_bytes > _RESPONSE_BYTES_MAX:
-            return "too-large", f"no end after {self._received_bytes} bytes"
-        return None
+            self._break_off("too-large", detail)
+        elif not self._headers_complete and self._received_bytes > _HEADER_BYTES_MAX:
+            self._break_off("header-too-large", detail)
+
+    def _break_off(self, error: str, detail: str) -> None:
+        self._finish(error, detail)
+        self.close()
 
     def _finish(self, error: str = "", detail: str = "") -> None:
         response, done = self._response, self._done

@@ -12,8 +12,8 @@ SOURCE = ROOT / "src" / "llmdyno"
 
 # How the source names a class.
 NAMING = re.compile(
-    r"(?:ConnectError\(|_finish\(|give_up[(,] ?|\n +return |reply\.error(?:, reply\.detail)? = )"
-    r'"([\w-]+)"(?:\)|,|\n)'
+    r"(?:ConnectError\(|_finish\(|give_up[(,] ?|_break_off\(|\n +return |"
+    r'reply\.error(?:, reply\.detail)? = )"([\w-]+)"(?:\)|,|\n)'
 )
 
 
