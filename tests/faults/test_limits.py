@@ -41,17 +41,18 @@ def test_a_user_backs_off_further_with_each_failure_and_recovers() -> None:
     records = run(answering(broken, broken, broken, good, good), requests=5)
     gaps_s = _gaps_s(records)
 
-    assert [gap > wanted for gap, wanted in zip(gaps_s, (0.1, 0.2, 0.4), strict=False)] == [
-        True
-    ] * 3
-    assert gaps_s[3] < 0.1
+    # An event loop's timers are good to a millisecond.
+    assert gaps_s[0] > 0.09
+    assert gaps_s[1] > 0.19
+    assert gaps_s[2] > 0.39
+    assert gaps_s[3] < 0.3
 
 
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
 def test_retry_after_is_honoured(status: str) -> None:
     records = run(answering(refusal(status, "1"), whole("openai-chat")), requests=2)
 
-    assert 1.0 <= _gaps_s(records)[0] < 2.0
+    assert 0.99 <= _gaps_s(records)[0] < 3.0
 
 
 def _response(retry_after: str, status: int = 429) -> Response:
@@ -93,7 +94,7 @@ def test_a_level_ends_on_time(name: str) -> None:
 
     records = run(answering(HOSTILE[name]), users=3, duration_s=0.6, grace_s=0.3)
 
-    assert time.monotonic() - began_s < 2.5
+    assert time.monotonic() - began_s < 4
     assert {record.user for record in records} == {0, 1, 2}
 
 
@@ -102,7 +103,7 @@ def test_so_many_requests_end_with_their_timeouts() -> None:
 
     records = run(answering(silence(HEAD)), users=2, requests=4, timeout_s=0.3)
 
-    assert time.monotonic() - began_s < 3
+    assert time.monotonic() - began_s < 5
     assert [record.error for record in records] == ["timeout"] * 4
 
 
@@ -130,7 +131,7 @@ def test_ending_early_is_exit_status_3_and_said_everywhere(dyno: Dyno, tmp_path:
     arguments = ("--endpoint", "openai-chat", "--model", "m", "-c", "1,2", "--max-errors", "3")
 
     async def main() -> subprocess.CompletedProcess[str]:
-        async with scripted(answering(raw(plain("500 Oops", b"")))) as url:
+        async with scripted(answering(raw(plain("500 Oops", b"out of [/] \x1b[31m")))) as url:
             return await asyncio.to_thread(
                 dyno, "bench", "--url", url, *arguments, "--out", "run", "--json"
             )
@@ -145,7 +146,11 @@ def test_ending_early_is_exit_status_3_and_said_everywhere(dyno: Dyno, tmp_path:
     assert "Traceback" not in done.stderr
     assert level["requests"] == {"completed": 0, "failed": 3, "cut": 0, "errors": {"http-500": 3}}
     assert level["stopped"].startswith("3 requests failed")
-    assert level["faults"].keys() == {"http-500"}
+    assert level["faults"]["http-500"] == {
+        "meaning": "the server answered with status 500 (Internal Server Error)",
+        "example": "out of [/] \x1b[31m",
+    }
+    assert r"(Internal Server Error), e.g. 'out of [/] \x1b[31m'." in done.stderr
     entries = read_journal(tmp_path / "run" / "journal.jsonl")
     assert [entry.stopped for entry in entries if isinstance(entry, LevelEnded)] == [
         level["stopped"]
