@@ -30,6 +30,7 @@ from llmdyno.tunnel import ProxyError, open_tunnel
 CONNECT_TIMEOUT_S = 30.0
 # The longest splinter of a chunked body's end ("0\r\n\r\n") that can arrive alone.
 _SPLINTER_BYTES = 4
+_FLOOD_BYTES = 32 * 2**10  # so much at once is no token, and must not pile up unseen
 _HEADER_BYTES_MAX = 256 * 2**10
 _RESPONSE_BYTES_MAX = 256 * 2**20
 _SILENCE_NS = 1_000_000_000
@@ -240,7 +241,11 @@ class Connection(asyncio.Protocol):
         now_ns = perf_counter_ns()
         self._meter.reads += 1
         self._waiting.append((now_ns, data))
-        if self._parse_at_once or len(data) <= _SPLINTER_BYTES or data.endswith(b"\r\n\r\n"):
+        if (
+            self._parse_at_once
+            or not _SPLINTER_BYTES < len(data) < _FLOOD_BYTES
+            or data.endswith(b"\r\n\r\n")
+        ):
             self._parse()
 
     def eof_received(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from conftest import last_json
 from harness import answering, drive, raw, whole
 from llmdyno import transport
 from llmdyno.errors import UsageError
@@ -23,6 +24,7 @@ from llmdyno.records import Record
 from llmdyno.transport import parse_url
 from scripted_server import HEAD, Client, framed, plain, scripted
 
+Dyno = Callable[..., subprocess.CompletedProcess[str]]
 WHOLE = answering(whole("openai-chat"))
 
 
@@ -311,6 +313,48 @@ def test_a_proxy_that_is_not_there_is_named() -> None:
 
     assert record.error == "refused"
     assert record.detail.startswith("the proxy 127.0.0.1:")
+
+
+def test_the_flags_reach_the_wire(dyno: Dyno, certificate: Path) -> None:
+    asked: list[bytes] = []
+
+    async def main() -> subprocess.CompletedProcess[str]:
+        async with scripted(WHOLE, tls=server_context(certificate)) as url:
+            port = int(url.rpartition(":")[2])
+
+            async def proxy(client: Client) -> None:
+                await client.request()
+                asked.append(client.head)
+                await client.send(b"HTTP/1.1 200 OK\r\n\r\n")
+                await client.relay("127.0.0.1", port)
+
+            async with scripted(proxy) as proxy_url:
+                return await asyncio.to_thread(
+                    dyno,
+                    *("bench", "--url", by_name(url), "--endpoint", "openai-chat", "--model", "m"),
+                    *("--ca-cert", str(certificate.with_suffix(".crt")), "--proxy", proxy_url),
+                    *("-c", "1", "--requests", "4", "--json"),
+                )
+
+    done = asyncio.run(main())
+
+    assert done.returncode == 0, done.stderr
+    assert last_json(done.stdout)["levels"][0]["requests"]["completed"] == 4
+    assert len(asked) == 2  # is anybody there? and the user
+
+
+def test_a_server_that_is_not_trusted_is_said_before_the_load(
+    dyno: Dyno, certificate: Path
+) -> None:
+    async def main() -> subprocess.CompletedProcess[str]:
+        async with scripted(WHOLE, tls=server_context(certificate)) as url:
+            return await asyncio.to_thread(dyno, "bench", "--url", by_name(url))
+
+    done = asyncio.run(main())
+
+    assert done.returncode == 3
+    assert "tls-certificate" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 # What is ours.
