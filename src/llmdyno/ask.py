@@ -41,6 +41,12 @@ def _whole(value: Any, field: str) -> int:
     raise UsageError(f"{field} {value}: must be a whole number.")
 
 
+def _number(value: Any, field: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise UsageError(f"{field} {value}: must be a number.")
+
+
 def _truth(value: Any, field: str) -> bool:
     if isinstance(value, bool):
         return value
@@ -108,8 +114,16 @@ _LOAD: Mapping[str, tuple[str, Reader]] = {
     "timeout": ("timeout_s", _seconds),
     "grace": ("grace_s", _seconds),
 }
+# Of a benchmark's load only: a tuner's trial that fails is a result, however it fails.
+_LIMITS: Mapping[str, tuple[str, Reader]] = {
+    "max_errors": ("max_errors", _whole),
+    "max_error_rate": ("max_error_rate", _number),
+}
 _BENCH: Mapping[str, tuple[str, Reader]] = {
     "url": ("url", _text),
+    "ca_cert": ("ca_cert", _text),
+    "insecure": ("insecure", _truth),
+    "proxy": ("proxy", _text),
     "endpoint": ("endpoint", _text),
     "model": ("model", _text),
     "slo": ("slos", lambda value, field: parse_slos(_text(value, field))),
@@ -138,9 +152,8 @@ def bench_spec(given: Given) -> Bench:
     Raises:
         UsageError: a value cannot be read or does not fit the others.
     """
-    return Bench(
-        **_fields(_BENCH, given), workload=_workload_spec(given), load=Load(**_fields(_LOAD, given))
-    )
+    load = Load(**_fields({**_LOAD, **_LIMITS}, given))
+    return Bench(**_fields(_BENCH, given), workload=_workload_spec(given), load=load)
 
 
 def study_spec(given: Given) -> Study:

@@ -21,6 +21,7 @@ import msgspec
 from llmdyno import environment, plugins, store
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.errors import TargetError
+from llmdyno.faults import REDIRECTS
 from llmdyno.load import Level, Plan, Progress
 from llmdyno.records import Entry, Journal, Opened
 from llmdyno.spec import Bench
@@ -50,7 +51,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     summary: Mapping[str, Any]
     interrupted: bool = False  # by the user
-    stopped: str | None = None  # by the watcher, and why
+    stopped: str | None = None  # by the watcher or for too many errors, and why
 
 
 def run(
@@ -63,7 +64,9 @@ def run(
         TargetError: the server cannot be reached; nothing was started.
         StorageError: a record could not be written; what was written before is kept.
     """
-    target = parse_url(spec.url, api_key)
+    target = parse_url(
+        spec.url, api_key, ca_cert=spec.ca_cert, insecure=spec.insecure, proxy=spec.proxy
+    )
     if spec.endpoint != "auto":
         plugins.load("endpoints", spec.endpoint)
     if spec.workload.name != "synthetic":
@@ -157,6 +160,8 @@ async def _run_level(
             loop.remove_signal_handler(number)
     progress.phase = "done"
     watcher.shows(progress, meter)
+    if level.stopped:
+        stop(level.stopped)
     return level.interrupted
 
 
@@ -241,6 +246,9 @@ async def _answer(target: Target, method: str, path: str, body: bytes = b"") -> 
             f"{target.authority}{target.prefix}{path}: {response.detail or response.error}"
             f" ({response.error})."
         )
+    if response.status in REDIRECTS:
+        where = response.headers.get("location", "elsewhere")
+        raise TargetError(f"{target.authority}{target.prefix}{path}: redirects to {where}.")
     return response
 
 

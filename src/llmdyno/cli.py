@@ -139,7 +139,22 @@ def bench(
     think_time: ThinkTime = None,
     timeout: Timeout = None,
     grace: Grace = None,
+    max_errors: Annotated[
+        int | None, _option("--max-errors", help="So many failed requests end the run.")
+    ] = None,
+    max_error_rate: Annotated[
+        float | None, _option("--max-error-rate", help="As does this share of the last 50.")
+    ] = None,
     slo: Slo = None,
+    ca_cert: Annotated[
+        Text, _option("--ca-cert", help="PEM file of whom to trust.", metavar="FILE")
+    ] = None,
+    insecure: Annotated[
+        bool | None, _option("--insecure", help="Do not check the server's certificate.")
+    ] = None,
+    proxy: Annotated[
+        Text, _option("--proxy", help="HTTP proxy; variables of the environment are not read.")
+    ] = None,
     api_key_env: Annotated[
         str, _option("--api-key-env", help="Variable with the API key. [LLMDYNO_API_KEY]")
     ] = "LLMDYNO_API_KEY",
@@ -171,6 +186,8 @@ def bench(
         _print_json(outcome.summary)
     if outcome.interrupted:
         raise InterruptError("interrupted; what was measured until then is kept.")
+    if outcome.stopped:
+        raise DynoError(f"ended early: {outcome.stopped}; what was measured until then is kept.")
     if not any(level["requests"]["completed"] for level in outcome.summary["levels"]):
         raise DynoError(f"{url}: not one request was completed.")
     if not all(verdict["met"] for verdict in outcome.summary["slo"]):

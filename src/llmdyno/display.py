@@ -5,13 +5,14 @@ renders on a thread of its own would hold up the event loop whose stamps we are 
 here goes to standard error; standard output is for results.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from time import monotonic
 from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from llmdyno.load import Progress
@@ -120,7 +121,7 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
         word = "[green]met[/]" if verdict["met"] else "[red]missed[/]"
         out.print(f"SLO {verdict['expr']} at {verdict['level']} users: {word} ({value})")
     for line in doubts(summary):
-        out.print(f"[yellow]![/] {line}", soft_wrap=True)
+        out.print(f"[yellow]![/] {escape(line)}", soft_wrap=True)
     out.print(f"[dim]{_client_line(summary)}[/]", soft_wrap=True)
     sources = {level["tokens"]["source"] for level in summary["levels"]}
     out.print(f"[dim]Tokens are counted by: {', '.join(sorted(sources))}.[/]")
@@ -184,10 +185,23 @@ def doubts(summary: Mapping[str, Any]) -> list[str]:
             lines.append(f"{at}: {requests['failed']} requests failed ({errors}).")
         if level["window"]["method"].startswith("whole level"):
             lines.append(f"{at}: the level was too short for a steady state; it counts whole.")
-        if level.get("interrupted"):
+        if level.get("stopped"):
+            lines.append(f"{at}: ended early: {level['stopped']}.")
+        elif level.get("interrupted"):
             lines.append(f"{at}: interrupted; the figures are of what was measured until then.")
         lines.extend(f"{at}: client-bound: {why}." for why in level["client"].get("reasons", ()))
+    faults = {name: said for level in summary["levels"] for name, said in _faults(level)}
+    for name, said in faults.items():
+        # As Python writes it: the server's words could hold the codes of a terminal.
+        example = f", e.g. {said['example']!r}" if said["example"] else ""
+        lines.append(f"{name}: {said['meaning']}{example}.")
     return lines
+
+
+def _faults(level: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, str]]]:
+    """Return what a level says of its classes of errors; one of another tool says nothing."""
+    faults: Mapping[str, Mapping[str, str]] = level.get("faults", {})
+    return faults.items()
 
 
 def number(value: float | None) -> str:

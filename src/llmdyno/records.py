@@ -56,7 +56,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defa
     sent_ns: int
     end_ns: int  # the body's end, or the failure, since sent
     outcome: str
-    error: str = ""  # the error's class when it failed
+    error: str = ""  # the error's class when it failed: see faults.FAULTS
     detail: str = ""  # the server's words or ours, cut short
     status: int = 0  # HTTP status, 0 when none came
     finish: str = ""  # the server's finish reason
@@ -87,6 +87,7 @@ class LevelEnded(msgspec.Struct, frozen=True, kw_only=True, tag="level-end"):
     end_ns: int
     full_until_ns: int
     interrupted: bool = False
+    stopped: str = ""  # why it ended early, if too many requests failed
 
 
 Entry = Opened | LevelStarted | Record | Tick | LevelEnded

@@ -54,6 +54,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     think_s: float = 0.010
     timeout_s: float = 600.0
     grace_s: float = 30.0
+    max_errors: int | None = None  # so many failed requests end the run
+    max_error_rate: float | None = None  # as does this share of the last ones
 
     def __post_init__(self) -> None:
         if not self.users or any(count < 1 for count in self.users):
@@ -65,6 +67,12 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         for field, value in (("duration", self.duration_s), ("interval", self.interval_s)):
             if value <= 0:
                 raise UsageError(f"--{field} {show_seconds(value)}: must be longer than 0.")
+        if self.max_errors is not None and self.max_errors < 1:
+            raise UsageError(f"--max-errors {self.max_errors}: must be at least 1.")
+        if self.max_error_rate is not None and not 0 <= self.max_error_rate < 1:
+            raise UsageError(
+                f"--max-error-rate {self.max_error_rate:g}: must be at least 0 and below 1."
+            )
         if self.timeout_s <= 0:
             raise UsageError("--timeout 0s: must be longer than 0.")
         if self.requests is None and self.ramp_s is not None and self.ramp_s >= self.duration_s:
@@ -208,6 +216,9 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     """One benchmark of one server, over all levels."""
 
     url: str
+    ca_cert: str | None = None  # PEM file
+    insecure: bool = False
+    proxy: str | None = None
     endpoint: str = "auto"
     model: str = ""  # empty: the first that the server lists
     workload: Workload = Workload()

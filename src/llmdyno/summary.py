@@ -16,6 +16,7 @@ import numpy as np
 
 from llmdyno import stats
 from llmdyno.errors import StorageError
+from llmdyno.faults import meaning
 from llmdyno.metrics import BY_NAME, DISTRIBUTIONS, MS_PER_NS, Values
 from llmdyno.records import (
     COMPLETED,
@@ -53,6 +54,7 @@ class LevelFacts(msgspec.Struct, kw_only=True):
     ended: LevelEnded | None = None
     columns: Columns
     errors: Mapping[str, int]
+    examples: Mapping[str, str]  # the first detail of each class of errors
     source: str
     by_source: Mapping[str, int]  # output tokens
     ticks: Sequence[Tick]
@@ -96,6 +98,7 @@ class _Level:
         self._ended: LevelEnded | None = None
         self._records = Collector()
         self._errors: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
         self._by_source: Counter[str] = Counter()
         self._cut_by_source: Counter[str] = Counter()
         self._ticks: list[Tick] = []
@@ -106,6 +109,7 @@ class _Level:
             self._records.add(entry)
             if entry.error:
                 self._errors[entry.error] += 1
+                self._examples.setdefault(entry.error, entry.detail)
             if entry.output_tokens:
                 # A request that was cut never heard its usage: it is no sign of a lesser source.
                 counts = self._cut_by_source if entry.outcome == "cut" else self._by_source
@@ -123,6 +127,7 @@ class _Level:
             ended=self._ended,
             columns=self._records.columns(),
             errors=dict(self._errors.most_common()),
+            examples=self._examples,
             source=max(self._by_source or self._cut_by_source or ["usage"], key=SOURCES.index),
             by_source=dict(self._by_source + self._cut_by_source),
             ticks=self._ticks,
@@ -165,9 +170,14 @@ def level_document(facts: LevelFacts, interval_s: float, slos: Sequence[Slo]) ->
         "arrival": "closed",
         "duration_s": round(whole.length_s, 6),
         "interrupted": facts.ended is None or facts.ended.interrupted,
+        "stopped": facts.ended.stopped if facts.ended else "",
         "requests": {
             **{name: int(count) for name, count in zip(OUTCOMES, outcomes, strict=True)},
             "errors": dict(facts.errors),
+        },
+        "faults": {
+            fault: {"meaning": meaning(fault), "example": facts.examples[fault]}
+            for fault in facts.errors
         },
         "tokens": {
             "input": int(columns.input_tokens[columns.input_tokens > 0].sum()),

@@ -96,7 +96,9 @@ def _of_level(level: Document) -> list[str]:
         found.append(
             f"the load generator was the limit ({because}): the server may be better than this."
         )
-    if level.get("interrupted") is True:
+    if stopped := documents.text(level, "stopped"):
+        found.append(f"the level was ended early: {stopped}.")
+    elif level.get("interrupted") is True:
         found.append("the level was interrupted: it is shorter than asked.")
     completed = documents.number(level, "requests", "completed")
     failed = documents.number(level, "requests", "failed") or 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from llmdyno.faults import meaning
 from llmdyno.metrics import BY_NAME
 from llmdyno.report import definitions, documents, wording
 from llmdyno.report.documents import Document, Run
@@ -95,6 +96,7 @@ def errors(runs: tuple[Run, ...]) -> Table | None:
                 *([Cell(run.name)] if len(runs) > 1 else []),
                 Cell(kind, "code"),
                 Cell(wording.count(documents.finite(times)), "number"),
+                Cell(meaning(kind)),
             ),
         )
         for run in runs
@@ -106,7 +108,13 @@ def errors(runs: tuple[Run, ...]) -> Table | None:
     run_column: tuple[Column, ...] = (("Run", "text"),) if len(runs) > 1 else ()
     return Table(
         caption="Failed requests by class",
-        columns=(("Level", "text"), *run_column, ("Class", "text"), ("Requests", "number")),
+        columns=(
+            ("Level", "text"),
+            *run_column,
+            ("Class", "text"),
+            ("Requests", "number"),
+            ("Meaning", "text"),
+        ),
         rows=tuple(rows),
     )
 
