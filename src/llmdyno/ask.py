@@ -107,6 +107,7 @@ _BENCH: Mapping[str, tuple[str, Reader]] = {
     "url": ("url", _text),
     "endpoint": ("endpoint", _text),
     "model": ("model", _text),
+    "tokenizer": ("tokenizer", _text),
     "slo": ("slos", lambda value, field: parse_slos(_text(value, field))),
 }
 _STUDY: Mapping[str, tuple[str, Reader]] = {

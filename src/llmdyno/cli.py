@@ -122,6 +122,14 @@ def bench(
     model: Annotated[
         Text, _option("--model", "-m", help="Model name. [the first that the server lists]")
     ] = None,
+    tokenizer: Annotated[
+        Text,
+        _option(
+            "--tokenizer",
+            help="tokenizer.json or its folder, for servers that count no tokens.",
+            metavar="FILE",
+        ),
+    ] = None,
     users: Users = None,
     ramp: Ramp = None,
     duration: Duration = None,

@@ -17,7 +17,7 @@ import msgspec
 from llmdyno import spec
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.records import Entry, LevelEnded, LevelStarted, Record, Tick
-from llmdyno.reply import Reply, by_read, count_tokens
+from llmdyno.reply import Reply, by_read, count_tokens, text_by_read
 from llmdyno.transport import ConnectError, Connection, Meter, Response, Target, connect
 from llmdyno.workload import Item, Prompts
 
@@ -89,6 +89,7 @@ class Level:
         progress.duration_s = None if by_requests else plan.load.duration_s
         progress.requests = plan.load.requests
         self.interrupted = False
+        self.uncounted = 0  # completed requests whose tokens the server did not count
 
     def interrupt(self) -> None:
         """End the level now; requests in flight are cut and recorded."""
@@ -268,6 +269,8 @@ class Level:
         error, detail = _verdict(response, reply, self._plan.endpoint)
         tokens, source = count_tokens(reply)
         gaps_ns, counts = by_read(reply.stamps_ns, tokens, response.sent_ns)
+        recountable = source == "chunks" and bool(tokens) and error in {"", "cut"}
+        self.uncounted += recountable and not error
         return Record(
             level=self._plan.level,
             request=request,
@@ -290,6 +293,8 @@ class Level:
             output_tokens=sum(tokens),
             source=source,
             reads=response.reads,
+            texts=text_by_read(reply) if recountable else (),
+            input_text=f"{item.system_prompt}\n\n{item.prompt}".strip() if recountable else "",
         )
 
     def _keep(self, record: Record) -> None:

@@ -209,6 +209,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     endpoint: str = "auto"
     model: str = ""  # empty: the first that the server lists
+    tokenizer: str = ""  # a tokenizer.json or its folder, if the server cannot count
     workload: Workload = Workload()
     load: Load = Load()
     slos: tuple[Slo, ...] = ()
