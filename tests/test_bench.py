@@ -70,6 +70,28 @@ def test_a_duration_ends_on_time_and_nothing_is_lost(streamer: Streamer, dyno: D
     assert level["client"]["verdict"] in {"valid", "client-bound"}
 
 
+def test_requests_cut_before_a_first_token_are_counted(streamer: Streamer, dyno: Dyno) -> None:
+    # A request takes 1.0 s, of which 0.9 s to its first token: at the end most have none yet.
+    url = streamer("--ttft", "900ms", "--itl", "20ms")
+
+    done = dyno(
+        *("bench", "--url", url, "--endpoint", "openai-chat", "--model", "m", "-c", "8", "--json"),
+        *("--ramp", "200ms", "--duration", "1800ms", "--grace", "0s", "--osl", "6"),
+    )
+    assert done.returncode == 0, done.stderr
+    (level,) = last_json(done.stdout)["levels"]
+    ttft = level["ttft_ms"]
+
+    assert (level["requests"]["completed"], level["requests"]["cut"]) == (8, 8)
+    assert ttft["censored"] == 8
+    assert ttft["p99"] < 1000
+    assert ttft["kaplan_meier"]["p50"] == pytest.approx(900, abs=40)
+    # All eight that were cut had waited for less than 900 ms: they say nothing against it.
+    assert ttft["kaplan_meier"]["p99"] == pytest.approx(ttft["max"])
+    assert level["itl_ms"].keys().isdisjoint({"censored", "kaplan_meier"})
+    assert "8 requests were cut before their first token" in done.stderr
+
+
 def test_an_slo_that_is_missed_is_exit_status_1(streamer: Streamer, dyno: Dyno) -> None:
     url = streamer("--ttft", "50ms", "--itl", "5ms")
     arguments = ("bench", "--url", url, "-c", "2", "--requests", "6", "--ramp", "0s", "--osl", "4")

@@ -179,6 +179,8 @@ def doubts(summary: Mapping[str, Any]) -> list[str]:
         requests = level["requests"]
         if requests["cut"]:
             lines.append(f"{at}: {requests['cut']} requests were cut at the end of the grace.")
+        if level["ttft_ms"].get("kaplan_meier"):
+            lines.append(f"{at}: {_censored(level['ttft_ms'])}.")
         if requests["failed"]:
             errors = ", ".join(f"{name} x{count}" for name, count in requests["errors"].items())
             lines.append(f"{at}: {requests['failed']} requests failed ({errors}).")
@@ -188,6 +190,18 @@ def doubts(summary: Mapping[str, Any]) -> list[str]:
             lines.append(f"{at}: interrupted; the figures are of what was measured until then.")
         lines.extend(f"{at}: client-bound: {why}." for why in level["client"].get("reasons", ()))
     return lines
+
+
+def _censored(ttft: Mapping[str, Any]) -> str:
+    """Say what the percentiles would be with the requests that were cut before a first token."""
+    quantiles = " and ".join(
+        f"{name} {'beyond all that was seen' if value is None else f'{number(value)} ms'}"
+        for name, value in ttft["kaplan_meier"].items()
+    )
+    return (
+        f"{ttft['censored']:,} requests were cut before their first token; with them TTFT is, by"
+        f" Kaplan and Meier, {quantiles}"
+    )
 
 
 def number(value: float | None) -> str:

@@ -36,6 +36,21 @@ def quantile(values: Floats, q: float, weights: Floats | None = None) -> float:
     return float(values[order][min(index, len(values) - 1)])
 
 
+def censored_quantile(values: Floats, censored: Floats, q: float) -> float | None:
+    """Return the q-quantile where some values are only known to be greater than `censored`.
+
+    By the product-limit estimate (Kaplan & Meier 1958): the smallest value at which the estimated
+    share of smaller or equal ones reaches q. None: it is beyond what was observed.
+    """
+    times = np.concatenate([values, censored])
+    known = np.arange(len(times)) < len(values)
+    order = np.lexsort((~known, times))  # of equal ones the known come first
+    at_risk = np.arange(len(times), 0, -1)
+    share_above = np.cumprod(np.where(known[order], 1.0 - 1.0 / at_risk, 1.0))
+    reached = np.flatnonzero(share_above <= 1.0 - q + 1e-12)
+    return float(times[order][reached[0]]) if len(reached) else None
+
+
 def steady_start(counts: Floats, *, batch: int = 5) -> int:
     """Return how many leading bins of a series to leave out: MSER-5.
 

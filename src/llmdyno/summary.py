@@ -43,6 +43,8 @@ LAG_SHARE_OF_ITL_MAX = 0.25
 CPU_SHARE_MAX = 0.9
 
 _WINDOW_FIRST_TOKENS_MIN = 5
+# With a larger share of censored requests the plain percentiles mislead.
+_CENSORED_SHARE_MAX = 0.01
 _CI_OBSERVATIONS_MAX = 200_000
 
 
@@ -262,7 +264,7 @@ def distribution(observed: Values) -> dict[str, Any]:
     values, weights = observed.values.astype(np.float64), observed.weights
     n = len(values)
     if not n:
-        return {"n": 0, **dict.fromkeys(STATS), "p50_ci95": None}
+        return {"n": 0, **dict.fromkeys(STATS), "p50_ci95": None, **_censoring(observed)}
     document: dict[str, Any] = {
         "n": n,
         "mean": significant(float(np.average(values, weights=weights))),
@@ -277,6 +279,29 @@ def distribution(observed: Values) -> dict[str, Any]:
         if 1 < len(values) <= _CI_OBSERVATIONS_MAX
         else None
     )
+    return document | _censoring(observed)
+
+
+def _censoring(observed: Values) -> dict[str, Any]:
+    """Say how many requests were cut before they had a value, and what that does to the quantiles.
+
+    Without them p50 and p99 are those of the quicker requests. With them, by Kaplan and Meier, they
+    are null where so many were cut that the quantile lies beyond all that was seen.
+    """
+    if observed.censored is None:
+        return {}
+    count, n = len(observed.censored), len(observed.values)
+    document: dict[str, Any] = {"censored": count, "kaplan_meier": None}
+    if count > _CENSORED_SHARE_MAX * (n + count):
+        quantiles = {
+            f"p{percent}": stats.censored_quantile(
+                observed.values, observed.censored, percent / 100
+            )
+            for percent in (50, 99)
+        }
+        document["kaplan_meier"] = {
+            name: None if value is None else significant(value) for name, value in quantiles.items()
+        }
     return document
 
 
