@@ -25,8 +25,8 @@ from llmdyno.load import Level, Plan, Progress
 from llmdyno.probe import Prober
 from llmdyno.records import Entry, Journal, Opened, Record, read_journal
 from llmdyno.recount import LocalTokenizer, recount
-from llmdyno.spec import Bench
-from llmdyno.summary import summarise
+from llmdyno.spec import ROUNDS_MIN, Bench
+from llmdyno.summary import summarise, token_rate_intervals
 from llmdyno.transport import Meter, Target, parse_url
 from llmdyno.workload import Prompts, synthetic_text
 
@@ -100,7 +100,9 @@ async def _run(
     interrupted = False
     try:
         journal.append(opened)
-        for number, users in enumerate(spec.load.users):
+        for number, (repeat, users) in enumerate(spec.levels):
+            if number == repeat * len(spec.load.users) and _is_known(spec, journal.path, repeat):
+                break
             plan = Plan(
                 level=number,
                 users=users,
@@ -108,8 +110,11 @@ async def _run(
                 target=target,
                 endpoint=endpoint,
                 model=spec.model,
+                repeat=repeat,
             )
-            prompts = Prompts(spec.workload, str(users), **scale)
+            # Another round asks other prompts: a cache of prefixes must not know them.
+            stream = f"{users}/{repeat}" if repeat else str(users)
+            prompts = Prompts(spec.workload, stream, **scale)
             level = await _run_level(plan, prompts, zero_ns, journal.append, watcher, stops.append)
             interrupted = level.interrupted
             if level.uncounted and not stops:
@@ -168,6 +173,16 @@ async def _run_level(
     progress.phase = "done"
     watcher.shows(progress, meter)
     return level
+
+
+def _is_known(spec: Bench, journal: Path, rounds: int) -> bool:
+    """Whether so many rounds have told each token rate as exactly as the user wants it."""
+    if spec.repeat_until is None or rounds < ROUNDS_MIN:
+        return False
+    return all(
+        (high - low) / 2 <= spec.repeat_until * (low + high) / 2
+        for low, high in token_rate_intervals(journal)
+    )
 
 
 def _uncounted(journal: Path, level: int) -> Iterator[Record]:

@@ -137,6 +137,16 @@ def bench(
         int | None,
         _option("--requests", "--num-prompts", help="Per level, instead of a duration."),
     ] = None,
+    repeat: Annotated[
+        int | None, _option("--repeat", help="Times all levels are run, in rounds. [1]")
+    ] = None,
+    repeat_until: Annotated[
+        Text,
+        _option(
+            "--repeat-until",
+            help="No further round once each token rate is known to this, e.g. 2%.",
+        ),
+    ] = None,
     interval: Interval = None,
     workload: WorkloadName = None,
     dataset: Dataset = None,
@@ -167,7 +177,9 @@ def bench(
 
     spec = bench_spec(given)
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
-    live = Live(spec.load.users, interval_s=spec.load.interval_s, stream=sys.stderr)
+    live = Live(
+        [users for _, users in spec.levels], interval_s=spec.load.interval_s, stream=sys.stderr
+    )
     outcome = run(
         spec, folder, api_key=os.environ.get(api_key_env), watcher=Watcher(shows=live.show)
     )

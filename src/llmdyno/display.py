@@ -119,6 +119,10 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
         value = "no data" if verdict["value"] is None else f"{verdict['value']:,.4g}"
         word = "[green]met[/]" if verdict["met"] else "[red]missed[/]"
         out.print(f"SLO {verdict['expr']} at {verdict['level']} users: {word} ({value})")
+    for level in summary["levels"]:
+        if rounds := level.get("repeats"):
+            rates = "  ".join(number(one["token_rate"]) for one in rounds)
+            out.print(f"{level['users']} users, tok/s in each of {len(rounds)} rounds: {rates}")
     for line in doubts(summary):
         out.print(f"[yellow]![/] {line}", soft_wrap=True)
     out.print(f"[dim]{_client_line(summary)}[/]", soft_wrap=True)

@@ -37,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     endpoint: Endpoint
     model: str
+    repeat: int = 0
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -112,6 +113,7 @@ class Level:
                 users=plan.users,
                 start_ns=start_ns - self._zero_ns,
                 ramp_ns=round(plan.load.ramp * 1e9),
+                repeat=plan.repeat,
             )
         )
         users = [asyncio.create_task(self._user(number)) for number in range(plan.users)]

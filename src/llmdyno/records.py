@@ -43,6 +43,7 @@ class LevelStarted(msgspec.Struct, frozen=True, kw_only=True, tag="level"):
     users: int
     start_ns: int
     ramp_ns: int
+    repeat: int = 0  # which time this load point is run, from 0
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defaults=True):
