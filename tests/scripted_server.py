@@ -24,12 +24,17 @@ class Client:
 
     async def request(self) -> bytes:
         """Read one request whole; return its body."""
+        return (await self.asked())[1]
+
+    async def asked(self) -> tuple[str, bytes]:
+        """Read one request whole; return its method and path, and its body."""
         head = self.head = await self._reader.readuntil(b"\r\n\r\n")
         length = 0
         for line in head.lower().split(b"\r\n"):
             if line.startswith(b"content-length:"):
                 length = int(line.split(b":")[1])
-        return await self._reader.readexactly(length)
+        body = await self._reader.readexactly(length)
+        return head.split(b" HTTP/")[0].decode(), body
 
     async def send(self, *pieces: bytes, pause_s: float = 0.01) -> None:
         """Send pieces, each in a write of its own."""

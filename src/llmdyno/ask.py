@@ -15,7 +15,15 @@ import msgspec
 from llmdyno import units
 from llmdyno.errors import UsageError, nearest
 from llmdyno.knobs import Config
-from llmdyno.spec import Bench, Load, Study, Workload, parse_objective, parse_slos
+from llmdyno.spec import (
+    REPEATS_MAX,
+    Bench,
+    Load,
+    Study,
+    Workload,
+    parse_objective,
+    parse_slos,
+)
 
 Given = Mapping[str, Any]
 
@@ -126,7 +134,10 @@ _BENCH: Mapping[str, tuple[str, Reader]] = {
     "proxy": ("proxy", _text),
     "endpoint": ("endpoint", _text),
     "model": ("model", _text),
+    "tokenizer": ("tokenizer", _text),
     "slo": ("slos", lambda value, field: parse_slos(_text(value, field))),
+    "repeat": ("repeat", _whole),
+    "repeat_until": ("repeat_until", lambda value, field: units.share(str(value), field)),
 }
 _STUDY: Mapping[str, tuple[str, Reader]] = {
     "engine": ("engine", _text),
@@ -152,8 +163,11 @@ def bench_spec(given: Given) -> Bench:
     Raises:
         UsageError: a value cannot be read or does not fit the others.
     """
+    fields = _fields(_BENCH, given)
+    if "repeat_until" in fields:
+        fields.setdefault("repeat", REPEATS_MAX)
     load = Load(**_fields({**_LOAD, **_LIMITS}, given))
-    return Bench(**_fields(_BENCH, given), workload=_workload_spec(given), load=load)
+    return Bench(**fields, workload=_workload_spec(given), load=load)
 
 
 def study_spec(given: Given) -> Study:

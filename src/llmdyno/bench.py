@@ -10,7 +10,7 @@ import gc
 import random
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter_ns
@@ -19,21 +19,21 @@ from typing import Any
 import msgspec
 
 from llmdyno import environment, plugins, store
+from llmdyno.detect import detect
 from llmdyno.endpoints import Ask, Endpoint
-from llmdyno.errors import TargetError
-from llmdyno.faults import REDIRECTS
 from llmdyno.load import Level, Plan, Progress
-from llmdyno.records import Entry, Journal, Opened
-from llmdyno.spec import Bench
-from llmdyno.summary import summarise
-from llmdyno.transport import ConnectError, Connection, Meter, Response, Target, connect, parse_url
+from llmdyno.probe import Prober
+from llmdyno.records import Entry, Journal, Opened, Record, read_journal
+from llmdyno.recount import LocalTokenizer, recount
+from llmdyno.spec import ROUNDS_MIN, Bench
+from llmdyno.summary import summarise, token_rate_intervals
+from llmdyno.transport import Meter, Target, parse_url
 from llmdyno.workload import Prompts, synthetic_text
 
 JOURNAL = "journal.jsonl"
 SUMMARY = "summary.json"
 
 _WATCH_S = 0.5
-_PROBE_TIMEOUT_S = 60.0
 _PROBE_WORDS = (50, 250)
 
 
@@ -71,7 +71,8 @@ def run(
         plugins.load("endpoints", spec.endpoint)
     if spec.workload.name != "synthetic":
         Prompts(spec.workload)  # a file that cannot be read is said before anything starts
-    coroutine = _run(spec, folder.resolve(), target, watcher or Watcher())
+    tokenizer = LocalTokenizer(spec.tokenizer) if spec.tokenizer else None
+    coroutine = _run(spec, folder.resolve(), target, tokenizer, watcher or Watcher())
     if sys.platform == "win32":
         return asyncio.run(coroutine)
     import uvloop
@@ -79,9 +80,15 @@ def run(
     return uvloop.run(coroutine)
 
 
-async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> Outcome:
-    spec, endpoint = await _resolve(spec, target)
-    scale = await _calibrate_synthetic(spec, target, endpoint)
+async def _run(
+    spec: Bench, folder: Path, target: Target, tokenizer: LocalTokenizer | None, watcher: Watcher
+) -> Outcome:
+    prober = Prober(target)
+    try:
+        spec, endpoint = await _resolve(spec, prober)
+        scale = await _calibrate_synthetic(spec, prober, endpoint)
+    finally:
+        prober.close()
     store.make_folder(folder)
     zero_ns = perf_counter_ns()
     journal = Journal(folder / JOURNAL)
@@ -95,7 +102,9 @@ async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> O
     interrupted = False
     try:
         journal.append(opened)
-        for number, users in enumerate(spec.load.users):
+        for number, (repeat, users) in enumerate(spec.levels):
+            if number == repeat * len(spec.load.users) and _is_known(spec, journal.path, repeat):
+                break
             plan = Plan(
                 level=number,
                 users=users,
@@ -103,11 +112,16 @@ async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> O
                 target=target,
                 endpoint=endpoint,
                 model=spec.model,
+                repeat=repeat,
             )
-            prompts = Prompts(spec.workload, str(users), **scale)
-            interrupted = await _run_level(
-                plan, prompts, zero_ns, journal.append, watcher, stops.append
-            )
+            # Another round asks other prompts: a cache of prefixes must not know them.
+            stream = f"{users}/{repeat}" if repeat else str(users)
+            prompts = Prompts(spec.workload, stream, **scale)
+            level = await _run_level(plan, prompts, zero_ns, journal.append, watcher, stops.append)
+            interrupted = level.interrupted
+            if level.uncounted and not stops:
+                records = _uncounted(journal.path, number)
+                await recount(records, target, spec.model, tokenizer, journal.append)
             if interrupted or stops:
                 break
     finally:
@@ -125,8 +139,8 @@ async def _run_level(
     sink: Callable[[Entry], None],
     watcher: Watcher,
     stop: Callable[[str], None],
-) -> bool:
-    """Run one level; return whether it was interrupted."""
+) -> Level:
+    """Run one level."""
     meter = Meter()
     progress = Progress(level=plan.level, users_wanted=plan.users)
     level = Level(plan, prompts, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress)
@@ -162,49 +176,34 @@ async def _run_level(
     watcher.shows(progress, meter)
     if level.stopped:
         stop(level.stopped)
-    return level.interrupted
+    return level
 
 
-async def _resolve(spec: Bench, target: Target) -> tuple[Bench, Endpoint]:
-    """Fill in what the user left to us: the model and the endpoint."""
-    if spec.endpoint != "auto" and spec.model:
-        (await _connect(target)).close()  # is anybody there?
-        return spec, plugins.load("endpoints", spec.endpoint)
-    model = spec.model or await _first_model(target)
-    if spec.endpoint == "auto":
-        name = await _find_endpoint(target, model)
-    else:
-        name = spec.endpoint
-    chosen = msgspec.structs.replace(spec, model=model, endpoint=name)
+def _is_known(spec: Bench, journal: Path, rounds: int) -> bool:
+    """Whether so many rounds have told each token rate as exactly as the user wants it."""
+    if spec.repeat_until is None or rounds < ROUNDS_MIN:
+        return False
+    return all(
+        (high - low) / 2 <= spec.repeat_until * (low + high) / 2
+        for low, high in token_rate_intervals(journal)
+    )
+
+
+def _uncounted(journal: Path, level: int) -> Iterator[Record]:
+    """Yield the records of a level whose tokens nobody has counted."""
+    for entry in read_journal(journal):
+        if isinstance(entry, Record) and entry.level == level and entry.texts:
+            yield entry
+
+
+async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
+    """Fill in what the user left to us: the endpoint and the model."""
+    name, model = await detect(prober, spec.endpoint, spec.model)
+    chosen = msgspec.structs.replace(spec, endpoint=name, model=model)
     return chosen, plugins.load("endpoints", name)
 
 
-async def _first_model(target: Target) -> str:
-    response = await _answer(target, "GET", "/v1/models")
-    try:
-        models = msgspec.json.decode(response.body())["data"]
-        return str(models[0]["id"])
-    except (msgspec.MsgspecError, KeyError, IndexError, TypeError) as error:
-        raise TargetError(
-            f"{target.authority} does not list its models (GET {target.prefix}/v1/models:"
-            f" status {response.status}): name one with --model."
-        ) from error
-
-
-async def _find_endpoint(target: Target, model: str) -> str:
-    tried = []
-    for name in ("openai-chat", "openai-completions"):
-        endpoint: Endpoint = plugins.load("endpoints", name)
-        body = endpoint.body(Ask(prompt="Hello", model=model, max_tokens=1))
-        response = await _answer(target, "POST", endpoint.path(model), body)
-        if response.status == 200:
-            return name
-        words = endpoint.error_of(response.body())
-        tried.append(f"{name}: status {response.status} {words}".strip())
-    raise TargetError(f"{target.authority} speaks no endpoint that we know ({'; '.join(tried)}).")
-
-
-async def _calibrate_synthetic(spec: Bench, target: Target, endpoint: Endpoint) -> dict[str, float]:
+async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) -> dict[str, float]:
     """Learn from two probes how many tokens the server makes of our words.
 
     Two prompts of different length give the line tokens = fixed + per_word x words. A server that
@@ -216,47 +215,12 @@ async def _calibrate_synthetic(spec: Bench, target: Target, endpoint: Endpoint) 
     for words in _PROBE_WORDS:
         text = synthetic_text(words, random.Random(words))
         ask = Ask(prompt=text, model=spec.model, max_tokens=1)
-        response = await _answer(target, "POST", endpoint.path(spec.model), endpoint.body(ask))
+        response = await prober.ask("POST", endpoint.path(spec.model), endpoint.body(ask))
         counts.append(endpoint.read(response.pieces).input_tokens)
     if min(counts) <= 0 or counts[0] == counts[1]:
         return {}
     per_word = (counts[1] - counts[0]) / (_PROBE_WORDS[1] - _PROBE_WORDS[0])
     return {"tokens_per_word": per_word, "tokens_fixed": counts[0] - per_word * _PROBE_WORDS[0]}
-
-
-async def _answer(target: Target, method: str, path: str, body: bytes = b"") -> Response:
-    """Send one request outside any measurement.
-
-    Raises:
-        TargetError: nobody answers.
-    """
-    connection = await _connect(target)
-    head = target.head(path, len(body))
-    if method == "GET":
-        head = head.replace(b"POST ", b"GET ", 1)
-    done = connection.send(head + body)
-    timer = asyncio.get_running_loop().call_later(
-        _PROBE_TIMEOUT_S, connection.give_up, "timeout", f"no answer in {_PROBE_TIMEOUT_S:g} s"
-    )
-    response = await done
-    timer.cancel()
-    connection.close()
-    if response.error:
-        raise TargetError(
-            f"{target.authority}{target.prefix}{path}: {response.detail or response.error}"
-            f" ({response.error})."
-        )
-    if response.status in REDIRECTS:
-        where = response.headers.get("location", "elsewhere")
-        raise TargetError(f"{target.authority}{target.prefix}{path}: redirects to {where}.")
-    return response
-
-
-async def _connect(target: Target) -> Connection:
-    try:
-        return await connect(target, Meter(), timeout_s=10.0)
-    except ConnectError as error:
-        raise TargetError(f"--url {target.authority}: {error} ({error.kind}).") from error
 
 
 def run_id(spec: Bench) -> str:

@@ -122,12 +122,30 @@ def bench(
     model: Annotated[
         Text, _option("--model", "-m", help="Model name. [the first that the server lists]")
     ] = None,
+    tokenizer: Annotated[
+        Text,
+        _option(
+            "--tokenizer",
+            help="tokenizer.json or its folder, for servers that count no tokens.",
+            metavar="FILE",
+        ),
+    ] = None,
     users: Users = None,
     ramp: Ramp = None,
     duration: Duration = None,
     requests: Annotated[
         int | None,
         _option("--requests", "--num-prompts", help="Per level, instead of a duration."),
+    ] = None,
+    repeat: Annotated[
+        int | None, _option("--repeat", help="Times all levels are run, in rounds. [1]")
+    ] = None,
+    repeat_until: Annotated[
+        Text,
+        _option(
+            "--repeat-until",
+            help="No further round once each token rate is known to this, e.g. 2%.",
+        ),
     ] = None,
     interval: Interval = None,
     workload: WorkloadName = None,
@@ -174,7 +192,9 @@ def bench(
 
     spec = bench_spec(given)
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
-    live = Live(spec.load.users, interval_s=spec.load.interval_s, stream=sys.stderr)
+    live = Live(
+        [users for _, users in spec.levels], interval_s=spec.load.interval_s, stream=sys.stderr
+    )
     outcome = run(
         spec, folder, api_key=os.environ.get(api_key_env), watcher=Watcher(shows=live.show)
     )

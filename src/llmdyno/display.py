@@ -120,6 +120,10 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
         value = "no data" if verdict["value"] is None else f"{verdict['value']:,.4g}"
         word = "[green]met[/]" if verdict["met"] else "[red]missed[/]"
         out.print(f"SLO {verdict['expr']} at {verdict['level']} users: {word} ({value})")
+    for level in summary["levels"]:
+        if rounds := level.get("repeats"):
+            rates = "  ".join(number(one["token_rate"]) for one in rounds)
+            out.print(f"{level['users']} users, tok/s in each of {len(rounds)} rounds: {rates}")
     for line in doubts(summary):
         out.print(f"[yellow]![/] {escape(line)}", soft_wrap=True)
     out.print(f"[dim]{_client_line(summary)}[/]", soft_wrap=True)
@@ -180,6 +184,8 @@ def doubts(summary: Mapping[str, Any]) -> list[str]:
         requests = level["requests"]
         if requests["cut"]:
             lines.append(f"{at}: {requests['cut']} requests were cut at the end of the grace.")
+        if level["ttft_ms"].get("kaplan_meier"):
+            lines.append(f"{at}: {_censored(level['ttft_ms'])}.")
         if requests["failed"]:
             errors = ", ".join(f"{name} x{count}" for name, count in requests["errors"].items())
             lines.append(f"{at}: {requests['failed']} requests failed ({errors}).")
@@ -202,6 +208,18 @@ def _faults(level: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, str]]]
     """Return what a level says of its classes of errors; one of another tool says nothing."""
     faults: Mapping[str, Mapping[str, str]] = level.get("faults", {})
     return faults.items()
+
+
+def _censored(ttft: Mapping[str, Any]) -> str:
+    """Say what the percentiles would be with the requests that were cut before a first token."""
+    quantiles = " and ".join(
+        f"{name} {'beyond all that was seen' if value is None else f'{number(value)} ms'}"
+        for name, value in ttft["kaplan_meier"].items()
+    )
+    return (
+        f"{ttft['censored']:,} requests were cut before their first token; with them TTFT is, by"
+        f" Kaplan and Meier, {quantiles}"
+    )
 
 
 def number(value: float | None) -> str:

@@ -21,7 +21,7 @@ from llmdyno import spec
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.faults import REDIRECTS, http_fault, meaning
 from llmdyno.records import Entry, LevelEnded, LevelStarted, Record, Tick
-from llmdyno.reply import Reply, by_read, count_tokens
+from llmdyno.reply import Reply, by_read, count_tokens, text_by_read
 from llmdyno.transport import (
     CONNECT_TIMEOUT_S,
     ConnectError,
@@ -51,6 +51,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     endpoint: Endpoint
     model: str
+    repeat: int = 0
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -106,6 +107,7 @@ class Level:
         progress.requests = plan.load.requests
         self.interrupted = False
         self.stopped = ""  # why it ended early, if too many requests failed
+        self.uncounted = 0  # completed requests whose tokens the server did not count
 
     def interrupt(self) -> None:
         """End the level now; requests in flight are cut and recorded."""
@@ -128,6 +130,7 @@ class Level:
                 users=plan.users,
                 start_ns=start_ns - self._zero_ns,
                 ramp_ns=round(plan.load.ramp * 1e9),
+                repeat=plan.repeat,
             )
         )
         users = [asyncio.create_task(self._user(number)) for number in range(plan.users)]
@@ -305,6 +308,8 @@ class Level:
         assert error in {"", "cut"} or meaning(error), f"{error} is not in faults.FAULTS"
         tokens, source = count_tokens(reply)
         gaps_ns, counts = by_read(reply.stamps_ns, tokens, response.sent_ns)
+        recountable = source == "chunks" and bool(tokens) and error in {"", "cut"}
+        self.uncounted += recountable and not error
         return Record(
             level=self._plan.level,
             request=request,
@@ -327,6 +332,8 @@ class Level:
             output_tokens=sum(tokens),
             source=source,
             reads=response.reads,
+            texts=text_by_read(reply) if recountable else (),
+            input_text=f"{item.system_prompt}\n\n{item.prompt}".strip() if recountable else "",
         )
 
     def _keep(self, record: Record) -> None:

@@ -43,6 +43,7 @@ class LevelStarted(msgspec.Struct, frozen=True, kw_only=True, tag="level"):
     users: int
     start_ns: int
     ramp_ns: int
+    repeat: int = 0  # which time this load point is run, from 0
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defaults=True):
@@ -67,6 +68,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defa
     output_tokens: int = 0
     source: str = "chunks"  # where output_tokens comes from
     reads: int = 0  # all reads of this response, also those without tokens
+    # Only where the server counted nothing, for recount.py: what each of those reads brought, and
+    # what was asked. A later record of the same request takes this one's place.
+    texts: tuple[str, ...] = ()
+    input_text: str = ""
 
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True, tag="tick"):
@@ -129,11 +134,26 @@ class Journal:
 
 
 def read_journal(path: Path) -> Iterator[Entry]:
-    """Yield a journal's entries in order, leaving out a torn last line.
+    """Yield a journal's entries, leaving out a torn last line.
+
+    In order, but for the records whose tokens were not counted again: they come last.
 
     Raises:
         StorageError: there is no such file, or a line other than the last one cannot be read.
     """
+    uncounted: dict[tuple[int, int], Record] = {}
+    for entry in _read_lines(path):
+        if isinstance(entry, Record):
+            if entry.texts:
+                uncounted[entry.level, entry.request] = entry
+                continue
+            if uncounted:
+                uncounted.pop((entry.level, entry.request), None)
+        yield entry
+    yield from uncounted.values()
+
+
+def _read_lines(path: Path) -> Iterator[Entry]:
     try:
         file = path.open("rb")
     except OSError as error:

@@ -16,6 +16,8 @@ from llmdyno.units import Lengths, show_seconds
 
 WORKLOADS = ("chat", "chat-system", "synthetic", "file")
 RAMP_S = 20.0
+ROUNDS_MIN = 3  # before --repeat-until may find that it has been enough
+REPEATS_MAX = 10  # with --repeat-until and no --repeat
 CHAT_OUTPUT_TOKENS = 512  # the most a chat answer may take, as in the 2024 client
 
 
@@ -221,6 +223,29 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str | None = None
     endpoint: str = "auto"
     model: str = ""  # empty: the first that the server lists
+    tokenizer: str = ""  # a tokenizer.json or its folder, if the server cannot count
     workload: Workload = Workload()
     load: Load = Load()
     slos: tuple[Slo, ...] = ()
+    repeat: int = 1  # times all levels are run, one round after the other
+    # No further round once the 95 % interval of each level's token rate is within this share of it.
+    repeat_until: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.repeat < 1:
+            raise UsageError(f"--repeat {self.repeat}: must be at least 1.")
+        if self.repeat_until is not None:
+            if not 0 < self.repeat_until < 1:
+                raise UsageError(
+                    f"--repeat-until {self.repeat_until:.4g}: write a share between 0 and 1,"
+                    " such as 2%."
+                )
+            if self.repeat < ROUNDS_MIN:
+                raise UsageError(
+                    f"--repeat {self.repeat}: must be at least {ROUNDS_MIN} with --repeat-until."
+                )
+
+    @property
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        """All (round, users) in the order in which they are run."""
+        return tuple((number, users) for number in range(self.repeat) for users in self.load.users)

@@ -7,7 +7,7 @@ journal and the tuner all take it. The document's keys are a contract; its versi
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ LAG_SHARE_OF_ITL_MAX = 0.25
 CPU_SHARE_MAX = 0.9
 
 _WINDOW_FIRST_TOKENS_MIN = 5
+# With a larger share of censored requests the plain percentiles mislead.
+_CENSORED_SHARE_MAX = 0.01
 _CI_OBSERVATIONS_MAX = 200_000
 
 
@@ -144,7 +146,7 @@ def summarise(journal: Path) -> dict[str, Any]:
     opened, levels = read_levels(journal)
     slos = msgspec.convert(opened.spec.get("slos", []), tuple[Slo, ...])
     interval_s = float(opened.spec["load"]["interval_s"])
-    documents = [level_document(facts, interval_s, slos) for facts in levels]
+    documents = [point_document(repeats, interval_s, slos) for repeats in by_point(levels)]
     return {
         "schema": SCHEMA,
         "run": opened.run,
@@ -157,14 +159,100 @@ def summarise(journal: Path) -> dict[str, Any]:
     }
 
 
+def by_point(levels: Sequence[LevelFacts]) -> list[list[LevelFacts]]:
+    """Return the levels of each load point, its repeats together."""
+    points: list[list[LevelFacts]] = []
+    places: Counter[int] = Counter()  # of a round: how many of its levels have been seen
+    for facts in levels:
+        place = places[facts.started.repeat]
+        places[facts.started.repeat] += 1
+        if place == len(points):
+            points.append([])
+        points[place].append(facts)
+    return points
+
+
+def token_rate_intervals(journal: Path) -> list[tuple[float, float]]:
+    """Return the 95 % interval of each load point's token rate between its repeats, two or more.
+
+    Raises:
+        StorageError: the journal cannot be read.
+    """
+    return [
+        stats.student_interval95(
+            np.array([token_rates(facts.columns, steady_window(facts)).mean() for facts in repeats])
+        )
+        for repeats in by_point(read_levels(journal)[1])
+    ]
+
+
+def point_document(
+    repeats: Sequence[LevelFacts], interval_s: float, slos: Sequence[Slo]
+) -> dict[str, Any]:
+    """Return one load point of the document; the repeats of it are pooled.
+
+    What belongs to one run only (window, samples) is the first one's, and each one's headline
+    figures stand under "repeats".
+    """
+    documents = [level_document(facts, interval_s, slos) for facts in repeats]
+    first = documents[0]
+    if len(documents) == 1:
+        return first
+    clients = [document["client"] for document in documents]
+    return {
+        **first,
+        "duration_s": round(sum(document["duration_s"] for document in documents), 6),
+        "interrupted": any(document["interrupted"] for document in documents),
+        "requests": _summed([document["requests"] for document in documents]),
+        "tokens": {
+            **_summed([document["tokens"] for document in documents]),
+            "source": max((facts.source for facts in repeats), key=SOURCES.index),
+        },
+        **measures([(facts.columns, steady_window(facts)) for facts in repeats], slos),
+        "whole": measures([(facts.columns, _whole(facts)) for facts in repeats], slos),
+        # Of the client the worst time counts.
+        "client": max(
+            clients, key=lambda client: (client["verdict"] != "valid", client["loop_lag_ms_p99"])
+        ),
+        "repeats": [
+            {
+                "token_rate": document["token_rate"]["mean"],
+                "ttft_ms_p50": document["ttft_ms"]["p50"],
+                "ttft_ms_p99": document["ttft_ms"]["p99"],
+                "completed": document["requests"]["completed"],
+                "failed": document["requests"]["failed"],
+                "window": document["window"],
+                "client": document["client"]["verdict"],
+            }
+            for document in documents
+        ],
+    }
+
+
+def _summed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add up the counts of equal keys, and those of the tables among them."""
+    summed: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            if isinstance(value, Mapping):
+                summed[name] = dict(Counter(summed.get(name, {})) + Counter(value))
+            elif isinstance(value, int):
+                summed[name] = summed.get(name, 0) + value
+    return summed
+
+
+def _whole(facts: LevelFacts) -> Window:
+    return Window(start_ns=facts.started.start_ns, end_ns=facts.end_ns, method="whole level")
+
+
 def level_document(facts: LevelFacts, interval_s: float, slos: Sequence[Slo]) -> dict[str, Any]:
     """Return one level of the document."""
     columns = facts.columns
     window = steady_window(facts)
     start_ns = facts.started.start_ns
-    whole = Window(start_ns=start_ns, end_ns=facts.end_ns, method="whole level")
+    whole = _whole(facts)
     outcomes = np.bincount(columns.outcome, minlength=len(OUTCOMES))
-    measured = measures(columns, window, slos)
+    measured = measures([(columns, window)], slos)
     return {
         "users": facts.started.users,
         "arrival": "closed",
@@ -191,7 +279,7 @@ def level_document(facts: LevelFacts, interval_s: float, slos: Sequence[Slo]) ->
             "method": window.method,
         },
         **measured,
-        "whole": measures(columns, whole, slos),
+        "whole": measures([(columns, whole)], slos),
         "samples": samples(facts, interval_s),
         "client": client_health(facts, measured["itl_ms"]),
     }
@@ -246,33 +334,52 @@ def _observe(name: str, columns: Columns, window: Window) -> Values:
     return observe(columns, window)
 
 
-def measures(columns: Columns, window: Window, slos: Sequence[Slo]) -> dict[str, Any]:
-    """Return every metric of the table inside a window."""
-    rates = token_rates(columns, window)
-    length_s = max(window.length_s, 1e-9)
-    ended_ns = columns.sent_ns + columns.last_ns
-    done = columns.outcome == COMPLETED
-    done &= (ended_ns >= window.start_ns) & (ended_ns <= window.end_ns)
+def measures(runs: Sequence[tuple[Columns, Window]], slos: Sequence[Slo]) -> dict[str, Any]:
+    """Return every metric of the table inside the window of a run, or of equal runs together.
+
+    Of one run the intervals come from its blocks of time. Of several they come from what lies
+    between them, which is more: two or three are too few to be resampled (dev/LOG.md), so it is
+    Student's interval of a mean, each run one observation.
+    """
+    rates = [token_rates(columns, window) for columns, window in runs]
+    length_s = max(sum(window.length_s for _, window in runs), 1e-9)
+    done = [_done(columns, window) for columns, window in runs]
     return {
         **{
-            metric.name: distribution(_observe(metric.name, columns, window))
+            metric.name: distribution(*(_observe(metric.name, *run) for run in runs))
             for metric in DISTRIBUTIONS
         },
         "token_rate": {
-            "mean": significant(float(rates.mean())),
-            "ci95": _interval(stats.bootstrap(rates, stats.mean_over_time)),
+            "mean": significant(float(np.mean([rate.mean() for rate in rates]))),
+            "ci95": _interval(stats.bootstrap(rates[0], stats.mean_over_time))
+            if len(rates) == 1
+            else _between([float(rate.mean()) for rate in rates]),
         },
-        "request_rate": {"mean": significant(float(done.sum()) / length_s)},
-        "goodput": _goodput(columns, done, length_s, slos),
+        "request_rate": {"mean": significant(sum(float(one.sum()) for one in done) / length_s)},
+        "goodput": _goodput([columns for columns, _ in runs], done, length_s, slos),
     }
 
 
-def distribution(observed: Values) -> dict[str, Any]:
+def _done(columns: Columns, window: Window) -> stats.Array:
+    """Mark the requests that were completed inside the window."""
+    ended_ns = columns.sent_ns + columns.last_ns
+    inside = (ended_ns >= window.start_ns) & (ended_ns <= window.end_ns)
+    done: stats.Array = (columns.outcome == COMPLETED) & inside
+    return done
+
+
+def _between(values: Sequence[float]) -> list[float]:
+    """Return the 95 % interval of the mean of equal runs; nothing that we measure is negative."""
+    return [significant(max(0.0, bound)) for bound in stats.student_interval95(np.array(values))]
+
+
+def distribution(*runs: Values) -> dict[str, Any]:
     """Return the statistics of a latency, in ms; all null when nothing was observed."""
+    observed = _pooled(runs)
     values, weights = observed.values.astype(np.float64), observed.weights
     n = len(values)
     if not n:
-        return {"n": 0, **dict.fromkeys(STATS), "p50_ci95": None}
+        return {"n": 0, **dict.fromkeys(STATS), "p50_ci95": None, **_censoring(observed)}
     document: dict[str, Any] = {
         "n": n,
         "mean": significant(float(np.average(values, weights=weights))),
@@ -280,33 +387,87 @@ def distribution(observed: Values) -> dict[str, Any]:
     for stat in STATS[1:-1]:
         document[stat] = significant(stats.quantile(values, float(stat[1:]) / 100, weights))
     document["max"] = significant(float(values.max()))
+    document["p50_ci95"] = _median_interval(runs)
+    return document | _censoring(observed)
+
+
+def _pooled(runs: Sequence[Values]) -> Values:
+    """Return the observations of equal runs together."""
+
+    def joined(arrays: Sequence[stats.Array | None]) -> stats.Array | None:
+        present = [array for array in arrays if array is not None]
+        return np.concatenate(present) if present else None
+
+    return Values(
+        np.concatenate([run.values for run in runs]),
+        joined([run.weights for run in runs]),
+        joined([run.censored for run in runs]),
+    )
+
+
+def _median_interval(runs: Sequence[Values]) -> list[float] | None:
+    if len(runs) > 1:
+        if not all(len(run.values) for run in runs):
+            return None
+        return _between([stats.quantile(run.values, 0.5, run.weights) for run in runs])
+    values, weights = runs[0].values.astype(np.float64), runs[0].weights
     if weights is not None:
         values = np.repeat(values, weights.astype(np.int64))
-    document["p50_ci95"] = (
-        _interval(stats.bootstrap(values, stats.median_over_time))
-        if 1 < len(values) <= _CI_OBSERVATIONS_MAX
-        else None
-    )
+    if not 1 < len(values) <= _CI_OBSERVATIONS_MAX:
+        return None
+    return _interval(stats.bootstrap(values, stats.median_over_time))
+
+
+def _censoring(observed: Values) -> dict[str, Any]:
+    """Say how many requests were cut before they had a value, and what that does to the quantiles.
+
+    Without them p50 and p99 are those of the quicker requests. With them, by Kaplan and Meier, they
+    are null where so many were cut that the quantile lies beyond all that was seen.
+    """
+    if observed.censored is None:
+        return {}
+    count, n = len(observed.censored), len(observed.values)
+    document: dict[str, Any] = {"censored": count, "kaplan_meier": None}
+    if count > _CENSORED_SHARE_MAX * (n + count):
+        quantiles = {
+            f"p{percent}": stats.censored_quantile(
+                observed.values, observed.censored, percent / 100
+            )
+            for percent in (50, 99)
+        }
+        document["kaplan_meier"] = {
+            name: None if value is None else significant(value) for name, value in quantiles.items()
+        }
     return document
 
 
 def _goodput(
-    columns: Columns, done: stats.Array, length_s: float, slos: Sequence[Slo]
+    runs: Sequence[Columns], done: Sequence[stats.Array], length_s: float, slos: Sequence[Slo]
 ) -> dict[str, Any] | None:
     """Return requests per second that met every SLO on a latency of one request."""
-    later = np.maximum(columns.output_tokens - columns.first_tokens, 1)
-    of_request = {
-        "ttft_ms": columns.ttft_ns * MS_PER_NS,
-        "tpot_ms": (columns.last_ns - columns.ttft_ns) / later * MS_PER_NS,
-        "e2e_ms": columns.last_ns * MS_PER_NS,
-    }
-    limits = [slo for slo in slos if slo.metric in of_request]
+    limits = [slo for slo in slos if slo.metric in _OF_REQUEST]
     if not limits:
         return None
-    good = done.copy()
-    for slo in limits:
-        good &= of_request[slo.metric] < slo.limit
-    return {"mean": significant(float(good.sum()) / length_s)}
+    good = 0
+    for columns, completed in zip(runs, done, strict=True):
+        met = completed.copy()
+        for slo in limits:
+            met &= _OF_REQUEST[slo.metric](columns) < slo.limit
+        good += int(met.sum())
+    return {"mean": significant(good / length_s)}
+
+
+def _tpot_ms(columns: Columns) -> stats.Array:
+    later = np.maximum(columns.output_tokens - columns.first_tokens, 1)
+    tpot_ms: stats.Array = (columns.last_ns - columns.ttft_ns) / later * MS_PER_NS
+    return tpot_ms
+
+
+_OF_REQUEST: Mapping[str, Callable[[Columns], stats.Array]] = {
+    "ttft_ms": lambda columns: columns.ttft_ns * MS_PER_NS,
+    "tpot_ms": _tpot_ms,
+    "e2e_ms": lambda columns: columns.last_ns * MS_PER_NS,
+}
 
 
 def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:

@@ -118,12 +118,28 @@ def _of_level(level: Document) -> list[str]:
             f"{wording.count(cut)} requests were cut off at the end: the slowest are missing from"
             " the end-to-end latencies."
         )
+    if documents.part(level, "ttft_ms", "kaplan_meier"):
+        found.append(
+            f"{wording.count(documents.number(level, 'ttft_ms', 'censored'))} requests were cut"
+            " before their first token; with them, by Kaplan and Meier, TTFT is"
+            f" {_censored_ttft(level)}."
+        )
     if completed is not None and completed < _FEW_REQUESTS:
         found.append(
             f"only {wording.count(completed)} requests completed (fewer than {_FEW_REQUESTS}):"
             " p99 is hardly more than the slowest one."
         )
     return found + _of_window(level) + _of_tokens(level)
+
+
+def _censored_ttft(level: Document) -> str:
+    values = {
+        name: documents.number(level, "ttft_ms", "kaplan_meier", name) for name in ("p50", "p99")
+    }
+    return " and ".join(
+        f"{name} {'beyond all that was seen' if value is None else wording.milliseconds(value)}"
+        for name, value in values.items()
+    )
 
 
 def _of_window(level: Document) -> list[str]:
