@@ -27,6 +27,7 @@ from llmdyno.transport import Response, Target
 # A server that has no tokenizer to ask may take any request for one to be generated for.
 _TIMEOUT_S = 10.0
 _ALL_S_MAX = 120.0  # for the records of a level; the rest stay as they are
+_MARKS_MAX = 16
 _KNOWN_MAX = 10_000  # prompts that are asked again and again need to be counted once
 
 
@@ -113,7 +114,8 @@ class ServerTokenizer:
         body = self._body(self._model, "".join(texts), special)
         response = await self._prober.ask("POST", "/tokenize", msgspec.json.encode(body))
         total = _number(response, self._count)
-        if not total:
+        # A token has a byte of the text at least, unless it is one of a few marks around it.
+        if not 0 < total <= len("".join(texts).encode()) + _MARKS_MAX:
             raise TargetError(f"POST /tokenize: status {response.status}, no count of tokens.")
         return spread(total, [len(text) for text in texts])
 
@@ -124,7 +126,14 @@ def _number(response: Response, count: Callable[[Any], int]) -> int:
         return 0
     try:
         return count(msgspec.json.decode(response.body()))
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, ValueError):
+    except (
+        msgspec.MsgspecError,
+        UnicodeDecodeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):
         return 0
 
 

@@ -20,6 +20,9 @@ RESAMPLES = 1000
 # A resample may cost at most so many draws in all, so that a long run does not take minutes.
 _DRAWS_MAX = 20_000_000
 _SPREAD_RESAMPLES = 200  # enough for a variance
+# That of two runs an arm which are equally noisy, as those are which share a machine; with more
+# runs Welch's own number is never smaller.
+_FREEDOM_MIN = 2.0
 
 
 def quantile(values: Floats, q: float, weights: Floats | None = None) -> float:
@@ -159,7 +162,8 @@ def ratio(
     that starts otherwise, a machine that drifts) does not show inside any of them, and two or three
     runs are too few to be resampled, so Student's t has to pay for their number. Runs are not taken
     as pairs: at two pairs that would leave one degree of freedom. Their ABBA order cancels a steady
-    drift in the mean, and drift counts as noise. dev/LOG.md has the rates of false alarms.
+    drift in the mean, and drift counts as noise. The arms need not be equally noisy, except at two
+    runs each, which cannot tell. dev/LOG.md has the rates of false alarms.
 
     Args:
         before: one series in order of time a run.
@@ -184,11 +188,16 @@ def ratio(
     freedom = (
         known.freedom
         if known
-        else variance**2
-        / sum(square**2 / (arm.runs - 1) for square, arm in zip(squares, arms, strict=True))
+        else max(_FREEDOM_MIN, _welch_freedom(squares, [arm.runs for arm in arms]))
     )
     half = student_quantile(freedom) * math.sqrt(variance)
     return Ratio(math.exp(mean), (math.exp(mean - half), math.exp(mean + half)))
+
+
+def _welch_freedom(squares: Sequence[float], runs: Sequence[int]) -> float:
+    """Return the degrees of freedom of a difference of two means (Welch 1947, Satterthwaite)."""
+    parts = [square**2 / (count - 1) for square, count in zip(squares, runs, strict=True)]
+    return float(sum(squares) ** 2 / sum(parts))
 
 
 def spread(
