@@ -19,10 +19,12 @@ class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self.path = ""  # of the last request
 
     async def request(self) -> bytes:
         """Read one request whole; return its body."""
         head = await self._reader.readuntil(b"\r\n\r\n")
+        self.path = head.split()[1].decode()
         length = 0
         for line in head.lower().split(b"\r\n"):
             if line.startswith(b"content-length:"):

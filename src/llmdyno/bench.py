@@ -6,11 +6,12 @@ it is anywhere else.
 """
 
 import asyncio
+import contextlib
 import gc
 import random
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter_ns
@@ -18,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import environment, plugins, store
+from llmdyno import environment, gpu, plugins, scrape, store
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.errors import TargetError
 from llmdyno.load import Level, Plan, Progress
@@ -79,6 +80,7 @@ def run(
 async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> Outcome:
     spec, endpoint = await _resolve(spec, target)
     scale = await _calibrate_synthetic(spec, target, endpoint)
+    scraper = await scrape.find(target, spec.endpoint) if spec.scrape else None
     store.make_folder(folder)
     zero_ns = perf_counter_ns()
     journal = Journal(folder / JOURNAL)
@@ -102,17 +104,34 @@ async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> O
                 model=spec.model,
             )
             prompts = Prompts(spec.workload, str(users), **scale)
-            interrupted = await _run_level(
-                plan, prompts, zero_ns, journal.append, watcher, stops.append
-            )
+            async with _observed(plan, scraper, zero_ns, journal.append):
+                interrupted = await _run_level(
+                    plan, prompts, zero_ns, journal.append, watcher, stops.append
+                )
             if interrupted or stops:
                 break
     finally:
         journal.close()
+        if scraper is not None:
+            scraper.close()
     summary = summarise(folder / JOURNAL)
     store.write_json(folder / SUMMARY, summary)
     stopped = stops[0] if stops else None
     return Outcome(summary=summary, interrupted=interrupted and not stops, stopped=stopped)
+
+
+@contextlib.asynccontextmanager
+async def _observed(
+    plan: Plan, scraper: scrape.Scraper | None, zero_ns: int, sink: Callable[[Entry], None]
+) -> AsyncIterator[None]:
+    """Keep what the server and this machine's GPUs say of themselves around a level."""
+    interval_s = plan.load.interval_s
+    async with contextlib.AsyncExitStack() as stack:
+        if scraper is not None:
+            await stack.enter_async_context(scraper.around(plan.level, zero_ns, interval_s, sink))
+        if gpu.is_local(plan.target.host):
+            await stack.enter_async_context(gpu.around(plan.level, zero_ns, interval_s, sink))
+        yield
 
 
 async def _run_level(

@@ -140,6 +140,10 @@ def bench(
     timeout: Timeout = None,
     grace: Grace = None,
     slo: Slo = None,
+    scrape: Annotated[
+        bool | None,
+        _option("--scrape/--no-scrape", help="Cross-check with the server's /metrics. [yes]"),
+    ] = None,
     api_key_env: Annotated[
         str, _option("--api-key-env", help="Variable with the API key. [LLMDYNO_API_KEY]")
     ] = "LLMDYNO_API_KEY",

@@ -23,7 +23,7 @@ from llmdyno.workload import Item, Prompts
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
-_LAG_PERIOD_S = 0.02
+LAG_PERIOD_S = 0.02  # how often the event loop is asked whether it is late
 _TICK_S = 1.0
 _DETAIL_CHARACTERS_MAX = 300
 
@@ -339,8 +339,8 @@ class Level:
 
     async def _watch_lag(self) -> None:
         while True:
-            due_ns = perf_counter_ns() + round(_LAG_PERIOD_S * 1e9)
-            await asyncio.sleep(_LAG_PERIOD_S)
+            due_ns = perf_counter_ns() + round(LAG_PERIOD_S * 1e9)
+            await asyncio.sleep(LAG_PERIOD_S)
             self._lags_us.append(max(0, (perf_counter_ns() - due_ns) // 1000))
 
     async def _tick(self, start_ns: int, cpu_start_s: float) -> None:

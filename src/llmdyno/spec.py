@@ -212,3 +212,4 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     workload: Workload = Workload()
     load: Load = Load()
     slos: tuple[Slo, ...] = ()
+    scrape: bool = True  # read the server's own metrics, if it has any
