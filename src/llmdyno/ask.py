@@ -108,6 +108,7 @@ _BENCH: Mapping[str, tuple[str, Reader]] = {
     "endpoint": ("endpoint", _text),
     "model": ("model", _text),
     "slo": ("slos", lambda value, field: parse_slos(_text(value, field))),
+    "calibration": ("calibration", _truth),
     "scrape": ("scrape", _truth),
 }
 _STUDY: Mapping[str, tuple[str, Reader]] = {

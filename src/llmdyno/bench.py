@@ -7,7 +7,6 @@ it is anywhere else.
 
 import asyncio
 import contextlib
-import gc
 import random
 import signal
 import sys
@@ -20,9 +19,10 @@ from typing import Any
 import msgspec
 
 from llmdyno import environment, gpu, plugins, scrape, store
+from llmdyno.calibrate import calibrate
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.errors import TargetError
-from llmdyno.load import Level, Plan, Progress
+from llmdyno.load import Level, Plan, Progress, rare_collections
 from llmdyno.records import Entry, Journal, Opened
 from llmdyno.spec import Bench
 from llmdyno.summary import summarise
@@ -94,6 +94,8 @@ async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> O
     interrupted = False
     try:
         journal.append(opened)
+        if spec.calibration:
+            journal.append(await calibrate())
         for number, users in enumerate(spec.load.users):
             plan = Plan(
                 level=number,
@@ -160,17 +162,10 @@ async def _run_level(
                 return
 
     watching = asyncio.create_task(watch())
-    # A full collection would stop the client for longer than a token takes: let it have little to
-    # look at, and come seldom.
-    gc.collect()
-    gc.freeze()
-    thresholds = gc.get_threshold()
-    gc.set_threshold(100_000, 50, 1_000)
     try:
-        await level.run()
+        with rare_collections():
+            await level.run()
     finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
         watching.cancel()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

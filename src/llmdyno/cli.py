@@ -140,6 +140,10 @@ def bench(
     timeout: Timeout = None,
     grace: Grace = None,
     slo: Slo = None,
+    calibration: Annotated[
+        bool | None,
+        _option("--calibration/--no-calibration", help="Measure the client first, 2 s. [yes]"),
+    ] = None,
     scrape: Annotated[
         bool | None,
         _option("--scrape/--no-scrape", help="Cross-check with the server's /metrics. [yes]"),
@@ -394,6 +398,20 @@ def env(json: AsJson = False) -> None:
         _print_json(facts)
     else:
         show_facts(facts, environment.warnings(facts), sys.stdout)
+
+
+@app.command()
+def selftest(json: AsJson = False) -> None:
+    """Measure this client itself, against a server of known timing: how exact, how fast."""
+    import uvloop
+
+    from llmdyno.display import console, show_selftest
+    from llmdyno.selftest import selftest as measure_client
+
+    document = uvloop.run(measure_client(_say))
+    show_selftest(document, console())
+    if json:
+        _print_json(document)
 
 
 @contextmanager

@@ -130,6 +130,48 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
         out.print(f"[dim]{metric.definition}[/]", soft_wrap=True)
 
 
+def show_selftest(document: Mapping[str, Any], out: Console) -> None:
+    """Print how exact and how fast the client is."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    headings = (
+        "load",
+        "requests",
+        "TTFT p50",
+        "p99",
+        "ITL p50",
+        "p99",
+        "lost",
+        "events/s",
+        "us/tok",
+    )
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for load in document["loads"]:
+        table.add_row(
+            load["name"],
+            f"{load['requests']:,}",
+            f"{load['ttft_error_ms_p50']:.2f}",
+            f"{load['ttft_error_ms_p99']:.2f}",
+            f"{load['itl_error_ms_p50']:.2f}",
+            f"{load['itl_error_ms_p99']:.2f}",
+            str(load["tokens_lost"]),
+            f"{load['events_per_s']:,.0f}",
+            f"{load['cpu_us_per_token']:.1f}",
+        )
+    table.caption = (
+        "Errors of TTFT and ITL in ms against a server of known timing,\n"
+        "less that server's own lateness; lost: tokens; us/tok: CPU time."
+    )
+    out.print(table)
+    late_ms = max(load["streamer_late_ms_p99"] for load in document["loads"])
+    out.print(f"[dim]The server itself was late by up to {late_ms:.1f} ms (p99).[/]")
+    out.print(
+        f"At most {document['events_per_s_max']:,.0f} events/s on one core, by the CPU time of an"
+        " event.",
+        soft_wrap=True,
+    )
+
+
 # (heading, cell, only on a wide terminal)
 _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], bool], ...] = (
     ("users", lambda level: f"{level['users']:,}", False),
@@ -172,7 +214,16 @@ def _client_line(summary: Mapping[str, Any]) -> str:
     bound = [client for client in clients if client["verdict"] != "valid"]
     word = "client-bound, see above" if bound else "valid at every level"
     cost = f", {min(cpu):.0f}-{max(cpu):.0f} us CPU a token" if cpu else ""
-    return f"Client: {word} (late by {lag_ms:.1f} ms p99{cost})."
+    headrooms = [client["headroom"] for client in clients if client.get("headroom")]
+    room = f", headroom {number(min(headrooms))}x" if headrooms else ""
+    line = f"Client: {word} (late by {lag_ms:.1f} ms p99{cost}{room})."
+    if floor := summary.get("calibration"):
+        line += (
+            f" Its own share, calibrated before the run: TTFT {floor['ttft_floor_ms_p50']:.2f} ms"
+            f" p50, {floor['ttft_floor_ms_p99']:.2f} ms p99; ITL {floor['itl_floor_ms_p99']:.2f}"
+            f" ms p99; at most {floor['events_per_s_max']:,.0f} events/s."
+        )
+    return line
 
 
 def _server_line(summary: Mapping[str, Any]) -> str:

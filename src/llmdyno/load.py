@@ -8,8 +8,10 @@ the grace, and are cut after it.
 """
 
 import asyncio
+import contextlib
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter_ns
 
 import msgspec
@@ -56,6 +58,23 @@ class Progress(msgspec.Struct, kw_only=True):
     phase: str = "running"
     duration_s: float | None = None  # of the level, or
     requests: int | None = None  # how many it sends
+
+
+@contextlib.contextmanager
+def rare_collections() -> Iterator[None]:
+    """Let the garbage collector come seldom, and have little to look at when it does.
+
+    A full collection would stop the client for longer than a token takes.
+    """
+    gc.collect()
+    gc.freeze()
+    thresholds = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 1_000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 class Level:

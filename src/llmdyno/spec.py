@@ -212,4 +212,5 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     workload: Workload = Workload()
     load: Load = Load()
     slos: tuple[Slo, ...] = ()
+    calibration: bool = True  # measure the client itself first
     scrape: bool = True  # read the server's own metrics, if it has any

@@ -118,6 +118,7 @@ def client(runs: tuple[Run, ...]) -> Table | None:
         ("cpu_us_per_token", "CPU a token, µs"),
         ("loop_lag_ms_p99", "Loop lag p99, ms"),
         ("tokens_per_read", "Tokens a read"),
+        ("headroom", "Headroom"),
     )
     rows = [
         Row(
