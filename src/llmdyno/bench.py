@@ -22,6 +22,7 @@ from llmdyno import environment, gpu, plugins, scrape, store
 from llmdyno.calibrate import calibrate
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.errors import TargetError
+from llmdyno.exposition import Board, serving
 from llmdyno.load import Level, Plan, Progress, rare_collections
 from llmdyno.records import Entry, Journal, Opened
 from llmdyno.spec import Bench
@@ -55,9 +56,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(
-    spec: Bench, folder: Path, *, api_key: str | None = None, watcher: Watcher | None = None
+    spec: Bench,
+    folder: Path,
+    *,
+    api_key: str | None = None,
+    watcher: Watcher | None = None,
+    metrics_port: int | None = None,
 ) -> Outcome:
     """Run a benchmark into a folder and return how it ended.
+
+    With a metrics_port, what it counts is served there for Prometheus while it runs.
 
     Raises:
         UsageError: the spec cannot be run; nothing was started.
@@ -69,12 +77,27 @@ def run(
         plugins.load("endpoints", spec.endpoint)
     if spec.workload.name != "synthetic":
         Prompts(spec.workload)  # a file that cannot be read is said before anything starts
-    coroutine = _run(spec, folder.resolve(), target, watcher or Watcher())
+    coroutine = _run_shown(spec, folder.resolve(), target, watcher or Watcher(), metrics_port)
     if sys.platform == "win32":
         return asyncio.run(coroutine)
     import uvloop
 
     return uvloop.run(coroutine)
+
+
+async def _run_shown(
+    spec: Bench, folder: Path, target: Target, watcher: Watcher, metrics_port: int | None
+) -> Outcome:
+    if metrics_port is None:
+        return await _run(spec, folder, target, watcher)
+    board = Board()
+
+    def shows(progress: Progress, meter: Meter) -> None:
+        board.show(progress, meter)
+        watcher.shows(progress, meter)
+
+    async with serving(board, metrics_port):
+        return await _run(spec, folder, target, msgspec.structs.replace(watcher, shows=shows))
 
 
 async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> Outcome:

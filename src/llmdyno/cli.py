@@ -151,6 +151,9 @@ def bench(
     api_key_env: Annotated[
         str, _option("--api-key-env", help="Variable with the API key. [LLMDYNO_API_KEY]")
     ] = "LLMDYNO_API_KEY",
+    metrics_port: Annotated[
+        int | None, _option("--metrics-port", help="Serve live Prometheus metrics on loopback.")
+    ] = None,
     junit: Annotated[
         Path | None, _option("--junit", help="Also write the SLOs as JUnit XML.", metavar="FILE")
     ] = None,
@@ -158,7 +161,7 @@ def bench(
     json: AsJson = False,
 ) -> None:
     """Put a server under load and measure it."""
-    given = _given(locals(), without=("api_key_env", "junit", "out", "json"))
+    given = _given(locals(), without=("api_key_env", "metrics_port", "junit", "out", "json"))
     from llmdyno import store
     from llmdyno.ask import bench_spec
     from llmdyno.bench import JOURNAL, Watcher, run, run_id
@@ -169,7 +172,11 @@ def bench(
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
     live = Live(spec.load.users, interval_s=spec.load.interval_s, stream=sys.stderr)
     outcome = run(
-        spec, folder, api_key=os.environ.get(api_key_env), watcher=Watcher(shows=live.show)
+        spec,
+        folder,
+        api_key=os.environ.get(api_key_env),
+        watcher=Watcher(shows=live.show),
+        metrics_port=metrics_port,
     )
     show_summary(outcome.summary, console())
     _say(f"Results: {folder}")
