@@ -21,6 +21,7 @@ class Client:
         self._reader = reader
         self._writer = writer
         self.head = b""  # of the last request
+        self.path = ""
 
     async def request(self) -> bytes:
         """Read one request whole; return its body."""
@@ -29,6 +30,7 @@ class Client:
     async def asked(self) -> tuple[str, bytes]:
         """Read one request whole; return its method and path, and its body."""
         head = self.head = await self._reader.readuntil(b"\r\n\r\n")
+        self.path = head.split()[1].decode()
         length = 0
         for line in head.lower().split(b"\r\n"):
             if line.startswith(b"content-length:"):

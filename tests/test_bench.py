@@ -158,7 +158,7 @@ def test_a_finished_request_survives_kill_9(streamer: Streamer, tmp_path: Path, 
         process = subprocess.Popen(
             [
                 *(*DYNO, "bench", "--url", url, "-c", "5", "--ramp", "0s", "--duration", "60s"),
-                *("--osl", "8", "--out", str(folder)),
+                *("--osl", "8", "--no-calibration", "--out", str(folder)),
             ],
             stderr=subprocess.DEVNULL,
         )
@@ -187,7 +187,10 @@ def number_of_others(folder: Path, number: int) -> int:
 def test_ctrl_c_keeps_what_there_is(streamer: Streamer, tmp_path: Path) -> None:
     url = streamer("--ttft", "20ms", "--itl", "5ms")
     process = subprocess.Popen(
-        [*DYNO, "bench", "--url", url, "-c", "5,6", "--duration", "60s", "--osl", "8", "--json"],
+        [
+            *(*DYNO, "bench", "--url", url, "-c", "5,6", "--duration", "60s", "--osl", "8"),
+            *("--no-calibration", "--json"),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -217,7 +220,8 @@ def test_a_full_disk_is_said_and_what_was_written_is_kept(
     done = subprocess.run(
         [
             *(DYNO[0], "-c", script, "bench", "--url", url, "-c", "4", "--ramp", "0s"),
-            *("--duration", "30s", "--osl", "8", "--out", str(tmp_path / "run")),
+            *("--duration", "30s", "--osl", "8", "--no-calibration"),
+            *("--out", str(tmp_path / "run")),
         ],
         capture_output=True,
         text=True,

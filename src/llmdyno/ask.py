@@ -138,6 +138,8 @@ _BENCH: Mapping[str, tuple[str, Reader]] = {
     "slo": ("slos", lambda value, field: parse_slos(_text(value, field))),
     "repeat": ("repeat", _whole),
     "repeat_until": ("repeat_until", lambda value, field: units.share(str(value), field)),
+    "calibration": ("calibration", _truth),
+    "scrape": ("scrape", _truth),
 }
 _STUDY: Mapping[str, tuple[str, Reader]] = {
     "engine": ("engine", _text),

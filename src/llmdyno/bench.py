@@ -6,11 +6,11 @@ it is anywhere else.
 """
 
 import asyncio
-import gc
+import contextlib
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter_ns
@@ -18,10 +18,12 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import environment, plugins, store
+from llmdyno import environment, gpu, plugins, scrape, store
+from llmdyno.calibrate import calibrate
 from llmdyno.detect import detect
 from llmdyno.endpoints import Ask, Endpoint
-from llmdyno.load import Level, Plan, Progress
+from llmdyno.exposition import Board, serving
+from llmdyno.load import Level, Plan, Progress, rare_collections
 from llmdyno.probe import Prober
 from llmdyno.records import Entry, Journal, Opened, Record, read_journal
 from llmdyno.recount import LocalTokenizer, recount
@@ -55,9 +57,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(
-    spec: Bench, folder: Path, *, api_key: str | None = None, watcher: Watcher | None = None
+    spec: Bench,
+    folder: Path,
+    *,
+    api_key: str | None = None,
+    watcher: Watcher | None = None,
+    metrics_port: int | None = None,
 ) -> Outcome:
     """Run a benchmark into a folder and return how it ended.
+
+    With a metrics_port, what it counts is served there for Prometheus while it runs.
 
     Raises:
         UsageError: the spec cannot be run; nothing was started.
@@ -72,12 +81,35 @@ def run(
     if spec.workload.name != "synthetic":
         Prompts(spec.workload)  # a file that cannot be read is said before anything starts
     tokenizer = LocalTokenizer(spec.tokenizer) if spec.tokenizer else None
-    coroutine = _run(spec, folder.resolve(), target, tokenizer, watcher or Watcher())
+    coroutine = _run_shown(
+        spec, folder.resolve(), target, tokenizer, watcher or Watcher(), metrics_port
+    )
     if sys.platform == "win32":
         return asyncio.run(coroutine)
     import uvloop
 
     return uvloop.run(coroutine)
+
+
+async def _run_shown(
+    spec: Bench,
+    folder: Path,
+    target: Target,
+    tokenizer: LocalTokenizer | None,
+    watcher: Watcher,
+    metrics_port: int | None,
+) -> Outcome:
+    if metrics_port is None:
+        return await _run(spec, folder, target, tokenizer, watcher)
+    board = Board()
+
+    def shows(progress: Progress, meter: Meter) -> None:
+        board.show(progress, meter)
+        watcher.shows(progress, meter)
+
+    async with serving(board, metrics_port):
+        shown = msgspec.structs.replace(watcher, shows=shows)
+        return await _run(spec, folder, target, tokenizer, shown)
 
 
 async def _run(
@@ -89,6 +121,7 @@ async def _run(
         scale = await _calibrate_synthetic(spec, prober, endpoint)
     finally:
         prober.close()
+    scraper = await scrape.find(target, spec.endpoint) if spec.scrape else None
     store.make_folder(folder)
     zero_ns = perf_counter_ns()
     journal = Journal(folder / JOURNAL)
@@ -102,6 +135,8 @@ async def _run(
     interrupted = False
     try:
         journal.append(opened)
+        if spec.calibration:
+            journal.append(await calibrate())
         for number, (repeat, users) in enumerate(spec.levels):
             if number == repeat * len(spec.load.users) and _is_known(spec, journal.path, repeat):
                 break
@@ -117,7 +152,10 @@ async def _run(
             # Another round asks other prompts: a cache of prefixes must not know them.
             stream = f"{users}/{repeat}" if repeat else str(users)
             prompts = Prompts(spec.workload, stream, **scale)
-            level = await _run_level(plan, prompts, zero_ns, journal.append, watcher, stops.append)
+            async with _observed(plan, scraper, zero_ns, journal.append):
+                level = await _run_level(
+                    plan, prompts, zero_ns, journal.append, watcher, stops.append
+                )
             interrupted = level.interrupted
             if level.uncounted and not stops:
                 records = _uncounted(journal.path, number)
@@ -126,10 +164,26 @@ async def _run(
                 break
     finally:
         journal.close()
+        if scraper is not None:
+            scraper.close()
     summary = summarise(folder / JOURNAL)
     store.write_json(folder / SUMMARY, summary)
     stopped = stops[0] if stops else None
     return Outcome(summary=summary, interrupted=interrupted and not stops, stopped=stopped)
+
+
+@contextlib.asynccontextmanager
+async def _observed(
+    plan: Plan, scraper: scrape.Scraper | None, zero_ns: int, sink: Callable[[Entry], None]
+) -> AsyncIterator[None]:
+    """Keep what the server and this machine's GPUs say of themselves around a level."""
+    interval_s = plan.load.interval_s
+    async with contextlib.AsyncExitStack() as stack:
+        if scraper is not None:
+            await stack.enter_async_context(scraper.around(plan.level, zero_ns, interval_s, sink))
+        if gpu.is_local(plan.target.host):
+            await stack.enter_async_context(gpu.around(plan.level, zero_ns, interval_s, sink))
+        yield
 
 
 async def _run_level(
@@ -158,17 +212,10 @@ async def _run_level(
                 return
 
     watching = asyncio.create_task(watch())
-    # A full collection would stop the client for longer than a token takes: let it have little to
-    # look at, and come seldom.
-    gc.collect()
-    gc.freeze()
-    thresholds = gc.get_threshold()
-    gc.set_threshold(100_000, 50, 1_000)
     try:
-        await level.run()
+        with rare_collections():
+            await level.run()
     finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
         watching.cancel()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

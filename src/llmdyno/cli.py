@@ -173,9 +173,20 @@ def bench(
     proxy: Annotated[
         Text, _option("--proxy", help="HTTP proxy; variables of the environment are not read.")
     ] = None,
+    calibration: Annotated[
+        bool | None,
+        _option("--calibration/--no-calibration", help="Measure the client first, 2 s. [yes]"),
+    ] = None,
+    scrape: Annotated[
+        bool | None,
+        _option("--scrape/--no-scrape", help="Cross-check with the server's /metrics. [yes]"),
+    ] = None,
     api_key_env: Annotated[
         str, _option("--api-key-env", help="Variable with the API key. [LLMDYNO_API_KEY]")
     ] = "LLMDYNO_API_KEY",
+    metrics_port: Annotated[
+        int | None, _option("--metrics-port", help="Serve live Prometheus metrics on loopback.")
+    ] = None,
     junit: Annotated[
         Path | None, _option("--junit", help="Also write the SLOs as JUnit XML.", metavar="FILE")
     ] = None,
@@ -183,7 +194,7 @@ def bench(
     json: AsJson = False,
 ) -> None:
     """Put a server under load and measure it."""
-    given = _given(locals(), without=("api_key_env", "junit", "out", "json"))
+    given = _given(locals(), without=("api_key_env", "metrics_port", "junit", "out", "json"))
     from llmdyno import store
     from llmdyno.ask import bench_spec
     from llmdyno.bench import JOURNAL, Watcher, run, run_id
@@ -196,7 +207,11 @@ def bench(
         [users for _, users in spec.levels], interval_s=spec.load.interval_s, stream=sys.stderr
     )
     outcome = run(
-        spec, folder, api_key=os.environ.get(api_key_env), watcher=Watcher(shows=live.show)
+        spec,
+        folder,
+        api_key=os.environ.get(api_key_env),
+        watcher=Watcher(shows=live.show),
+        metrics_port=metrics_port,
     )
     show_summary(outcome.summary, console())
     _say(f"Results: {folder}")
@@ -433,6 +448,20 @@ def env(json: AsJson = False) -> None:
         _print_json(facts)
     else:
         show_facts(facts, environment.warnings(facts), sys.stdout)
+
+
+@app.command()
+def selftest(json: AsJson = False) -> None:
+    """Measure this client itself, against a server of known timing: how exact, how fast."""
+    import uvloop
+
+    from llmdyno.display import console, show_selftest
+    from llmdyno.selftest import selftest as measure_client
+
+    document = uvloop.run(measure_client(_say))
+    show_selftest(document, console())
+    if json:
+        _print_json(document)
 
 
 def _study_page(folder: Path, document: Mapping[str, Any]) -> Path:

@@ -8,9 +8,11 @@ the grace, and are cut after it.
 """
 
 import asyncio
+import contextlib
+import gc
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import perf_counter_ns
@@ -37,7 +39,7 @@ BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
 RETRY_AFTER_MAX_S = 60.0
 ERROR_RATE_REQUESTS = 50  # --max-error-rate is of so many requests, the last ones
-_LAG_PERIOD_S = 0.02
+LAG_PERIOD_S = 0.02  # how often the event loop is asked whether it is late
 _TICK_S = 1.0
 _DETAIL_CHARACTERS_MAX = 300
 
@@ -71,6 +73,23 @@ class Progress(msgspec.Struct, kw_only=True):
     phase: str = "running"
     duration_s: float | None = None  # of the level, or
     requests: int | None = None  # how many it sends
+
+
+@contextlib.contextmanager
+def rare_collections() -> Iterator[None]:
+    """Let the garbage collector come seldom, and have little to look at when it does.
+
+    A full collection would stop the client for longer than a token takes.
+    """
+    gc.collect()
+    gc.freeze()
+    thresholds = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 1_000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 class Level:
@@ -405,8 +424,8 @@ class Level:
 
     async def _watch_lag(self) -> None:
         while True:
-            due_ns = perf_counter_ns() + round(_LAG_PERIOD_S * 1e9)
-            await asyncio.sleep(_LAG_PERIOD_S)
+            due_ns = perf_counter_ns() + round(LAG_PERIOD_S * 1e9)
+            await asyncio.sleep(LAG_PERIOD_S)
             self._lags_us.append(max(0, (perf_counter_ns() - due_ns) // 1000))
 
     async def _tick(self, start_ns: int, cpu_start_s: float) -> None:

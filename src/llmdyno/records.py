@@ -5,14 +5,15 @@ process killed at any moment leaves at worst one torn last line, which readers l
 are nanoseconds of one monotonic clock, counted from the start of the run.
 
 Format versions:
-    1 (November 2026): the first.
+    1 (November 2026): the first. Since then, further kinds of lines: "scrape",
+        "gpu" and "calibration".
 """
 
 import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -95,7 +96,40 @@ class LevelEnded(msgspec.Struct, frozen=True, kw_only=True, tag="level-end"):
     stopped: str = ""  # why it ended early, if too many requests failed
 
 
-Entry = Opened | LevelStarted | Record | Tick | LevelEnded
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, tag="calibration"):
+    """What the client itself was worth on this machine just before the run."""
+
+    ttft_floor_ms_p50: float  # of its own in a TTFT, against a server of known timing
+    ttft_floor_ms_p99: float
+    itl_floor_ms_p99: float
+    events_per_s_max: float  # what a core would do, by the CPU time that an event cost
+
+
+class Scrape(msgspec.Struct, frozen=True, kw_only=True, tag="scrape"):
+    """What the server said of itself at one moment: before, during or after a level."""
+
+    level: int
+    t_ns: int
+    moment: Literal["before", "during", "after"]
+    kind: str  # of the server, told by the names of its metrics
+    values: dict[str, float]  # under our names, see scrape.SERVERS; counters since its start
+
+
+class GpuSample(msgspec.Struct, frozen=True, kw_only=True, tag="gpu"):
+    """How one GPU of this machine was doing at one moment of a level."""
+
+    level: int
+    t_ns: int
+    gpu: int
+    use: float | None  # share of the time in which a kernel ran
+    memory_mib: float | None
+    power_w: float | None
+    clock_mhz: float | None
+    temperature_c: float | None
+    throttle: int  # the driver's bits for why the clock is not higher
+
+
+Entry = Opened | LevelStarted | Record | Tick | LevelEnded | Calibration | Scrape | GpuSample
 
 _decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 

@@ -227,6 +227,8 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     workload: Workload = Workload()
     load: Load = Load()
     slos: tuple[Slo, ...] = ()
+    calibration: bool = True  # measure the client itself first
+    scrape: bool = True  # read the server's own metrics, if it has any
     repeat: int = 1  # times all levels are run, one round after the other
     # No further round once the 95 % interval of each level's token rate is within this share of it.
     repeat_until: float | None = None

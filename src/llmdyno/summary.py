@@ -6,7 +6,7 @@ journal and the tuner all take it. The document's keys are a contract; its versi
     llmdyno.summary/1 (November 2026): the first.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,23 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from llmdyno import stats
+from llmdyno import crosscheck, health, stats
 from llmdyno.errors import StorageError
 from llmdyno.faults import meaning
+from llmdyno.load import LAG_PERIOD_S
 from llmdyno.metrics import BY_NAME, DISTRIBUTIONS, MS_PER_NS, Values
 from llmdyno.records import (
     COMPLETED,
     OUTCOMES,
+    Calibration,
     Collector,
     Columns,
+    GpuSample,
     LevelEnded,
     LevelStarted,
     Opened,
     Record,
+    Scrape,
     Tick,
     Window,
     read_journal,
@@ -37,11 +41,6 @@ SCHEMA = "llmdyno.summary/1"
 
 # From the most to the least to be trusted; a level is labelled with its least trusted source.
 SOURCES = ("usage", "server-tokenizer", "tokenizer", "chunks")
-
-# The client is the limit when it was late by this much, or this busy.
-LAG_MS_MAX = 10.0
-LAG_SHARE_OF_ITL_MAX = 0.25
-CPU_SHARE_MAX = 0.9
 
 _WINDOW_FIRST_TOKENS_MIN = 5
 # With a larger share of censored requests the plain percentiles mislead.
@@ -61,6 +60,9 @@ class LevelFacts(msgspec.Struct, kw_only=True):
     by_source: Mapping[str, int]  # output tokens
     ticks: Sequence[Tick]
     last_ns: int  # of anything that the journal has of it
+    prompts: Sequence[tuple[int, int]] = ()  # of each request: which item, its input tokens
+    scrapes: Sequence[Scrape] = ()
+    gpus: Sequence[GpuSample] = ()
 
     @property
     def end_ns(self) -> int:
@@ -73,7 +75,25 @@ class LevelFacts(msgspec.Struct, kw_only=True):
         return self.ended.full_until_ns if self.ended else self.last_ns
 
 
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the journal says of a run."""
+
+    opened: Opened
+    calibration: Calibration | None
+    levels: Sequence[LevelFacts]
+
+
 def read_levels(journal: Path) -> tuple[Opened, list[LevelFacts]]:
+    """Read the levels of a run's journal.
+
+    Raises:
+        StorageError: it cannot be read, or is no journal.
+    """
+    facts = read_run(journal)
+    return facts.opened, list(facts.levels)
+
+
+def read_run(journal: Path) -> RunFacts:
     """Read a run's journal.
 
     Raises:
@@ -83,13 +103,21 @@ def read_levels(journal: Path) -> tuple[Opened, list[LevelFacts]]:
     opened = next(entries, None)
     if not isinstance(opened, Opened):
         raise StorageError(f"{journal}: is no journal of a run: it lacks the first line.")
+    calibration = None
     open_levels: dict[int, _Level] = {}
+    beside: defaultdict[int, list[Scrape | GpuSample]] = defaultdict(list)  # also before the level
     for entry in entries:
-        if isinstance(entry, LevelStarted):
-            open_levels[entry.level] = _Level(entry)
-        elif not isinstance(entry, Opened):
-            open_levels[entry.level].take(entry)
-    return opened, [level.facts() for level in open_levels.values()]
+        match entry:
+            case LevelStarted():
+                open_levels[entry.level] = _Level(entry)
+            case Scrape() | GpuSample():
+                beside[entry.level].append(entry)
+            case Calibration():
+                calibration = entry
+            case Record() | Tick() | LevelEnded():
+                open_levels[entry.level].take(entry)
+    levels = [level.facts(beside[number]) for number, level in open_levels.items()]
+    return RunFacts(opened=opened, calibration=calibration, levels=levels)
 
 
 class _Level:
@@ -104,11 +132,13 @@ class _Level:
         self._by_source: Counter[str] = Counter()
         self._cut_by_source: Counter[str] = Counter()
         self._ticks: list[Tick] = []
+        self._prompts: list[tuple[int, int]] = []
         self._last_ns = started.start_ns
 
     def take(self, entry: Record | Tick | LevelEnded) -> None:
         if isinstance(entry, Record):
             self._records.add(entry)
+            self._prompts.append((entry.prompt, entry.input_tokens))
             if entry.error:
                 self._errors[entry.error] += 1
                 self._examples.setdefault(entry.error, entry.detail)
@@ -123,7 +153,7 @@ class _Level:
         else:
             self._ended = entry
 
-    def facts(self) -> LevelFacts:
+    def facts(self, beside: Sequence[Scrape | GpuSample]) -> LevelFacts:
         return LevelFacts(
             started=self._started,
             ended=self._ended,
@@ -134,6 +164,9 @@ class _Level:
             by_source=dict(self._by_source + self._cut_by_source),
             ticks=self._ticks,
             last_ns=self._last_ns,
+            prompts=self._prompts,
+            scrapes=[entry for entry in beside if isinstance(entry, Scrape)],
+            gpus=[entry for entry in beside if isinstance(entry, GpuSample)],
         )
 
 
@@ -143,10 +176,19 @@ def summarise(journal: Path) -> dict[str, Any]:
     Raises:
         StorageError: the journal cannot be read.
     """
-    opened, levels = read_levels(journal)
+    facts = read_run(journal)
+    opened = facts.opened
     slos = msgspec.convert(opened.spec.get("slos", []), tuple[Slo, ...])
     interval_s = float(opened.spec["load"]["interval_s"])
-    documents = [point_document(repeats, interval_s, slos) for repeats in by_point(levels)]
+    calibration = facts.calibration
+    ceiling = calibration.events_per_s_max if calibration else None
+    shared = _shared_tokens(opened.spec, facts.levels)
+    documents = [
+        point_document(
+            repeats, interval_s, slos, events_per_s_max=ceiling, input_tokens_shared=shared
+        )
+        for repeats in by_point(facts.levels)
+    ]
     return {
         "schema": SCHEMA,
         "run": opened.run,
@@ -154,6 +196,7 @@ def summarise(journal: Path) -> dict[str, Any]:
         "started": opened.started,
         "environment": opened.environment,
         "spec": opened.spec,
+        **({"calibration": msgspec.structs.asdict(calibration)} if calibration else {}),
         "levels": documents,
         "slo": [verdict for document in documents for verdict in _slo_verdicts(slos, document)],
     }
@@ -187,14 +230,28 @@ def token_rate_intervals(journal: Path) -> list[tuple[float, float]]:
 
 
 def point_document(
-    repeats: Sequence[LevelFacts], interval_s: float, slos: Sequence[Slo]
+    repeats: Sequence[LevelFacts],
+    interval_s: float,
+    slos: Sequence[Slo],
+    *,
+    events_per_s_max: float | None = None,
+    input_tokens_shared: Mapping[int, int | None],
 ) -> dict[str, Any]:
     """Return one load point of the document; the repeats of it are pooled.
 
     What belongs to one run only (window, samples) is the first one's, and each one's headline
     figures stand under "repeats".
     """
-    documents = [level_document(facts, interval_s, slos) for facts in repeats]
+    documents = [
+        level_document(
+            facts,
+            interval_s,
+            slos,
+            events_per_s_max=events_per_s_max,
+            input_tokens_shared=input_tokens_shared.get(facts.started.level),
+        )
+        for facts in repeats
+    ]
     first = documents[0]
     if len(documents) == 1:
         return first
@@ -245,7 +302,33 @@ def _whole(facts: LevelFacts) -> Window:
     return Window(start_ns=facts.started.start_ns, end_ns=facts.end_ns, method="whole level")
 
 
-def level_document(facts: LevelFacts, interval_s: float, slos: Sequence[Slo]) -> dict[str, Any]:
+def _shared_tokens(spec: Mapping[str, Any], levels: Sequence[LevelFacts]) -> dict[int, int | None]:
+    """Return by level how many input tokens its prompts share with those before them."""
+    shared: dict[int, int | None] = {}
+    known: frozenset[int] = frozenset()  # the prompts of the levels before
+    for level in levels:
+        shared[level.started.level] = crosscheck.shared_tokens(
+            level.prompts, known, prefix_shared=_prefix_shared(spec)
+        )
+        if spec.get("workload", {}).get("name") != "synthetic":  # whose prompts are all new
+            known |= {number for number, _ in level.prompts}
+    return shared
+
+
+def _prefix_shared(spec: Mapping[str, Any]) -> bool:
+    """Tell whether all prompts of a run begin with the same text."""
+    workload = spec.get("workload", {})
+    return workload.get("name") == "chat-system" or bool(workload.get("system_prompt"))
+
+
+def level_document(
+    facts: LevelFacts,
+    interval_s: float,
+    slos: Sequence[Slo],
+    *,
+    events_per_s_max: float | None = None,
+    input_tokens_shared: int | None = None,
+) -> dict[str, Any]:
     """Return one level of the document."""
     columns = facts.columns
     window = steady_window(facts)
@@ -253,6 +336,15 @@ def level_document(facts: LevelFacts, interval_s: float, slos: Sequence[Slo]) ->
     whole = _whole(facts)
     outcomes = np.bincount(columns.outcome, minlength=len(OUTCOMES))
     measured = measures([(columns, window)], slos)
+    over_all = measures([(columns, whole)], slos)
+    client, doubtful = health.client_part(
+        columns,
+        facts.ticks,
+        measured,
+        duration_s=whole.length_s,
+        lag_period_s=LAG_PERIOD_S,
+        events_per_s_max=events_per_s_max,
+    )
     return {
         "users": facts.started.users,
         "arrival": "closed",
@@ -279,10 +371,39 @@ def level_document(facts: LevelFacts, interval_s: float, slos: Sequence[Slo]) ->
             "method": window.method,
         },
         **measured,
-        "whole": measures([(columns, whole)], slos),
+        "whole": over_all,
         "samples": samples(facts, interval_s),
-        "client": client_health(facts, measured["itl_ms"]),
+        "client": client,
+        "doubtful": doubtful,
+        **_beside(facts, over_all, client, input_tokens_shared),
     }
+
+
+def _beside(
+    facts: LevelFacts,
+    over_all: Mapping[str, Any],
+    client: Mapping[str, Any],
+    input_tokens_shared: int | None,
+) -> dict[str, Any]:
+    """Return what the server and the GPUs said of the level, where they said anything."""
+    columns = facts.columns
+    outcomes = np.bincount(columns.outcome, minlength=len(OUTCOMES))
+    server = crosscheck.server_part(
+        facts.scrapes,
+        crosscheck.Seen(
+            input_tokens=int(columns.input_tokens[columns.input_tokens > 0].sum()),
+            output_tokens=int(columns.output_tokens.sum()),
+            requests=int(outcomes.sum()),
+            cut=int(outcomes[OUTCOMES.index("cut")]),
+            failed=int(outcomes[OUTCOMES.index("failed")]),
+            ttft_ms_mean=over_all["ttft_ms"]["mean"],
+            source=facts.source,
+            input_tokens_shared=input_tokens_shared,
+            late_ms_p50=client["late_ms_p50"],
+        ),
+    )
+    gpus = crosscheck.gpu_part(facts.gpus)
+    return {**({"server": server} if server else {}), **({"gpu": gpus} if gpus else {})}
 
 
 def steady_window(facts: LevelFacts) -> Window:
@@ -497,37 +618,10 @@ def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
                 "failed": int((inside & (columns.outcome == OUTCOMES.index("failed"))).sum()),
                 "token_rate": significant(float(tokens.sum()) / window.length_s),
                 "ttft_ms_p50": significant(float(np.median(ttft))) if len(ttft) else None,
+                **crosscheck.sample_part(facts.scrapes, facts.gpus, low_ns, high_ns),
             }
         )
     return rows
-
-
-def client_health(facts: LevelFacts, itl_ms: Mapping[str, Any]) -> dict[str, Any]:
-    """Say how the client was doing, and whether it was the limit."""
-    columns = facts.columns
-    cpu_s = max((tick.cpu_s for tick in facts.ticks), default=0.0)
-    lags_ms = np.array([lag for tick in facts.ticks for lag in tick.loop_lags_us]) / 1e3
-    lag_ms = float(np.quantile(lags_ms, 0.99)) if len(lags_ms) else 0.0
-    tokens = int(columns.output_tokens.sum())
-    duration_s = max((facts.end_ns - facts.started.start_ns) / 1e9, 1e-9)
-    reasons = []
-    lag_limit_ms = max(LAG_MS_MAX, LAG_SHARE_OF_ITL_MAX * (itl_ms["p50"] or 0.0))
-    if lag_ms > lag_limit_ms:
-        reasons.append(
-            f"the event loop woke up {lag_ms:.1f} ms late (p99; limit {lag_limit_ms:.1f} ms)"
-        )
-    if cpu_s / duration_s > CPU_SHARE_MAX:
-        reasons.append(f"the client used {cpu_s / duration_s:.0%} of a core")
-    return {
-        "cpu_s": round(cpu_s, 3),
-        "cpu_us_per_token": significant(cpu_s / tokens * 1e6) if tokens else None,
-        "loop_lag_ms_p99": round(lag_ms, 3),
-        "tokens_per_read": significant(tokens / len(columns.read_ns))
-        if len(columns.read_ns)
-        else None,
-        "verdict": "client-bound" if reasons else "valid",
-        "reasons": reasons,
-    }
 
 
 def _slo_verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -93,8 +93,10 @@ def _of_level(level: Document) -> list[str]:
     found: list[str] = []
     if documents.text(level, "client", "verdict") == "client-bound":
         because = "; ".join(("client-bound", *documents.texts(level, "client", "reasons")))
+        spoilt = ", ".join(definitions.title(name) for name in documents.texts(level, "doubtful"))
         found.append(
             f"the load generator was the limit ({because}): the server may be better than this."
+            f"{f' Doubtful: {spoilt}.' if spoilt else ''}"
         )
     if stopped := documents.text(level, "stopped"):
         found.append(f"the level was ended early: {stopped}.")
@@ -129,7 +131,7 @@ def _of_level(level: Document) -> list[str]:
             f"only {wording.count(completed)} requests completed (fewer than {_FEW_REQUESTS}):"
             " p99 is hardly more than the slowest one."
         )
-    return found + _of_window(level) + _of_tokens(level)
+    return found + _of_window(level) + _of_tokens(level) + _of_server(level)
 
 
 def _censored_ttft(level: Document) -> str:
@@ -162,6 +164,14 @@ def _of_tokens(level: Document) -> list[str]:
     if source == "tokenizer":
         found.append("tokens were counted with our tokenizer, not the server's.")
     return found
+
+
+def _of_server(level: Document) -> list[str]:
+    """Return what the cross-check with the server and the GPUs' own word found."""
+    notes = list(documents.texts(level, "server", "notes"))
+    for gpu in documents.items(level, "gpu"):
+        notes += documents.texts(gpu, "notes")
+    return [f"{note}." for note in notes]
 
 
 def _of_pair(before: Run, after: Run) -> list[str]:
