@@ -162,7 +162,12 @@ def test_a_finished_request_survives_kill_9(streamer: Streamer, tmp_path: Path, 
             ],
             stderr=subprocess.DEVNULL,
         )
-        time.sleep(1.5 + rng.random() * 2)
+        deadline_s = time.monotonic() + 60
+        journal = folder / "journal.jsonl"
+        while not (journal.exists() and b'"type":"level"' in journal.read_bytes()):
+            assert time.monotonic() < deadline_s, "the level never began"
+            time.sleep(0.05)
+        time.sleep(1.0 + rng.random() * 2)
         finished_before = _truth(url)["completed"]
         time.sleep(1.0)
         process.kill()
