@@ -37,7 +37,7 @@ QUICK: Given = {
     "trial_duration": "10s",
     "interval": "2s",
     "trials": 8,
-    "pairs": 2,
+    "pairs": 3,
     "budget": "380s",
     "hang": "30s",
 }

@@ -333,7 +333,7 @@ def test_the_flags_reach_the_wire(dyno: Dyno, certificate: Path) -> None:
                     dyno,
                     *("bench", "--url", by_name(url), "--endpoint", "openai-chat", "--model", "m"),
                     *("--ca-cert", str(certificate.with_suffix(".crt")), "--proxy", proxy_url),
-                    *("-c", "1", "--requests", "4", "--json"),
+                    *("-c", "1", "--requests", "4", "--no-scrape", "--no-calibration", "--json"),
                 )
 
     done = asyncio.run(main())
