@@ -11,7 +11,7 @@ import pytest
 
 from endpoint_streams import STREAMS
 from harness import Answer, answering, body_of, raw, run, silence, tokens_of, whole
-from llmdyno import plugins
+from llmdyno import load, plugins
 from llmdyno.faults import meaning
 from llmdyno.records import Record
 from scripted_server import END, HEAD, Client, framed, plain
@@ -23,6 +23,12 @@ TIMEOUT_S = 0.4
 
 Make = Callable[[str], Answer]
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make users come back soon: how long they back off is tested elsewhere."""
+    monkeypatch.setattr(load, "BACKOFF_FIRST_S", 0.01)
 
 
 def _first(endpoint: str) -> bytes:
