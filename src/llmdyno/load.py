@@ -22,6 +22,7 @@ import msgspec
 from llmdyno import spec
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.faults import REDIRECTS, http_fault, meaning
+from llmdyno.polled import Poller, can_stamp
 from llmdyno.records import Entry, LevelEnded, LevelStarted, Record, Tick
 from llmdyno.reply import Reply, by_read, count_tokens, text_by_read
 from llmdyno.transport import (
@@ -121,6 +122,7 @@ class Level:
         self._failed_last: deque[bool] = deque(maxlen=ERROR_RATE_REQUESTS)
         self._lags_us: list[int] = []
         self._failure: BaseException | None = None
+        self._poller = Poller() if can_stamp() else None
         by_requests = plan.load.requests is not None
         progress.duration_s = None if by_requests else plan.load.duration_s
         progress.requests = plan.load.requests
@@ -160,6 +162,8 @@ class Level:
         ]
         await asyncio.gather(*users)
         self._stop_load()
+        if self._poller is not None:
+            self._poller.close()
         for watcher in watchers:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
@@ -290,7 +294,7 @@ class Level:
         self._opening.add(task)
         try:
             limit_s = min(CONNECT_TIMEOUT_S, self._plan.load.timeout_s)
-            return await connect(self._plan.target, self._meter, limit_s)
+            return await connect(self._plan.target, self._meter, limit_s, self._poller)
         except asyncio.CancelledError:
             if not self._cut.is_set():
                 raise

@@ -24,6 +24,7 @@ import msgspec
 
 from llmdyno.coding import codings, decode
 from llmdyno.errors import UsageError
+from llmdyno.polled import Link, Poller
 from llmdyno.sse import Piece
 from llmdyno.tunnel import ProxyError, open_tunnel
 
@@ -231,16 +232,19 @@ class Connection(asyncio.Protocol):
 
     # What the event loop calls.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport | Link) -> None:
         """Take the transport."""
         # uvloop's transports are none of asyncio's classes, though they have the same methods.
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Stamp and keep; parse only if this read can be the last one of the response."""
-        now_ns = perf_counter_ns()
+        """Stamp a read."""
+        self.take(perf_counter_ns(), data)
+
+    def take(self, stamp_ns: int, data: bytes) -> None:
+        """Keep a read with its stamp; parse only if it can be the last one of the response."""
         self._meter.reads += 1
-        self._waiting.append((now_ns, data))
+        self._waiting.append((stamp_ns, data))
         if (
             self._parse_at_once
             or not _SPLINTER_BYTES < len(data) < _FLOOD_BYTES
@@ -381,8 +385,13 @@ class ConnectError(Exception):
         self.kind = kind
 
 
-async def connect(target: Target, meter: Meter, timeout_s: float = CONNECT_TIMEOUT_S) -> Connection:
-    """Open a connection.
+async def connect(
+    target: Target,
+    meter: Meter,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+    poller: Poller | None = None,
+) -> Connection:
+    """Open a connection; plain TCP is read by the poller, if there is one.
 
     Raises:
         ConnectError: it could not be made.
@@ -390,7 +399,7 @@ async def connect(target: Target, meter: Meter, timeout_s: float = CONNECT_TIMEO
     via = f"the proxy {target.proxy[0]}:{target.proxy[1]}" if target.proxy else target.authority
     try:
         async with asyncio.timeout(timeout_s):
-            return await _open(target, meter)
+            return await _open(target, meter, poller)
     except TimeoutError as error:
         raise ConnectError("connect-timeout", f"no connection in {timeout_s:g} s") from error
     except ProxyError as error:
@@ -406,7 +415,7 @@ async def connect(target: Target, meter: Meter, timeout_s: float = CONNECT_TIMEO
         raise ConnectError(_kind(error), f"{via}: {error.strerror or error}") from error
 
 
-async def _open(target: Target, meter: Meter) -> Connection:
+async def _open(target: Target, meter: Meter, poller: Poller | None) -> Connection:
     loop = asyncio.get_running_loop()
     context = _tls_context(target.ca_cert, target.insecure) if target.tls else None
     if target.proxy and context:
@@ -416,6 +425,10 @@ async def _open(target: Target, meter: Meter) -> Connection:
         )
         return connection
     host, port = target.proxy or (target.host, target.port)
+    if poller is not None and context is None:
+        connection = Connection(meter)
+        connection.connection_made(await poller.connect(host, port, connection))
+        return connection
     _, connection = await loop.create_connection(lambda: Connection(meter), host, port, ssl=context)
     return connection
 
