@@ -46,13 +46,18 @@ class Link:
     """One connected socket; has the methods of an asyncio transport that the client uses."""
 
     def __init__(
-        self, channel: socket.socket, reader: Reader, leave: Callable[[int], None]
+        self,
+        channel: socket.socket,
+        reader: Reader,
+        leave: Callable[[int], None],
+        waits: Callable[["Link"], None],
     ) -> None:
         self._channel = channel
         self._reader = reader
         self._leave = leave
+        self._waits = waits  # to send what the socket does not take yet
         self._number = channel.fileno()
-        self._unsent = b""
+        self._unsent = memoryview(b"")
         self._closed = False
 
     def fileno(self) -> int:
@@ -65,15 +70,21 @@ class Link:
 
     def write(self, data: bytes) -> None:
         """Send; what the socket does not take at once goes out at the next looks."""
-        self._unsent += data
+        self._unsent = memoryview(bytes(self._unsent) + data)
         self.flush()
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether the socket has not taken everything yet."""
+        return bool(self._unsent) and not self._closed
 
     def flush(self) -> None:
         """Send what is left, as far as the socket takes it."""
-        while self._unsent and not self._closed:
+        while self.has_unsent:
             try:
                 sent = self._channel.send(self._unsent)
             except BlockingIOError:
+                self._waits(self)
                 return
             except OSError as error:
                 self._lose(error)
@@ -89,8 +100,6 @@ class Link:
 
     def read(self, clock_offset_ns: int) -> None:
         """Read what has come; `clock_offset_ns` is wall clock less perf_counter."""
-        if self._unsent:
-            self.flush()
         while not self._closed:
             try:
                 data, ancillary, _, _ = self._channel.recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
@@ -122,6 +131,7 @@ class Poller:
         self._loop = asyncio.get_running_loop()
         self._epoll = select.epoll()
         self._links: dict[int, Link] = {}
+        self._unsent: list[Link] = []
         self._timer: asyncio.TimerHandle | None = None
         self.period_s = PERIOD_S_MIN
         self._looks = 0
@@ -129,7 +139,7 @@ class Poller:
 
     def _add(self, channel: socket.socket, reader: Reader) -> Link:
         """Take over a connected, non-blocking socket."""
-        link = Link(channel, reader, self._forget)
+        link = Link(channel, reader, self._forget, self._unsent.append)
         self._links[link.fileno()] = link
         self._epoll.register(channel, select.EPOLLIN)
         if self._timer is None:
@@ -186,6 +196,10 @@ class Poller:
             link = links.get(number)
             if link is not None:  # else closed by what another one's read set off
                 link.read(offset_ns)
+        if self._unsent:
+            waiting, self._unsent[:] = self._unsent[:], []
+            for link in waiting:
+                link.flush()
         self._looks += 1
         self._ready += len(ready)
         if self._looks == _LOOKS_PER_CHANGE:
