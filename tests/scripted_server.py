@@ -6,6 +6,7 @@ requests and writes what it likes.
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,15 +20,23 @@ class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self.head = b""  # of the last request
+        self.path = ""
 
     async def request(self) -> bytes:
         """Read one request whole; return its body."""
-        head = await self._reader.readuntil(b"\r\n\r\n")
+        return (await self.asked())[1]
+
+    async def asked(self) -> tuple[str, bytes]:
+        """Read one request whole; return its method and path, and its body."""
+        head = self.head = await self._reader.readuntil(b"\r\n\r\n")
+        self.path = head.split()[1].decode()
         length = 0
         for line in head.lower().split(b"\r\n"):
             if line.startswith(b"content-length:"):
                 length = int(line.split(b":")[1])
-        return await self._reader.readexactly(length)
+        body = await self._reader.readexactly(length)
+        return head.split(b" HTTP/")[0].decode(), body
 
     async def send(self, *pieces: bytes, pause_s: float = 0.01) -> None:
         """Send pieces, each in a write of its own."""
@@ -36,6 +45,14 @@ class Client:
             await self._writer.drain()
             await asyncio.sleep(pause_s)
 
+    async def relay(self, host: str, port: int) -> None:
+        """Be a wire to another server, until one of the two hangs up."""
+        reader, writer = await asyncio.open_connection(host, port)
+        try:
+            await asyncio.gather(_pipe(self._reader, writer), _pipe(reader, self._writer))
+        finally:
+            writer.close()
+
     def reset(self) -> None:
         """Close with RST instead of FIN: what a linger of 0 s does."""
         channel = self._writer.get_extra_info("socket")
@@ -43,9 +60,18 @@ class Client:
         self._writer.transport.abort()
 
 
+async def _pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while data := await source.read(65_536):
+        sink.write(data)
+        await sink.drain()
+    sink.close()
+
+
 @asynccontextmanager
-async def scripted(script: Script) -> AsyncIterator[str]:
-    """Serve a script on a free loopback port; yield the base URL."""
+async def scripted(
+    script: Script, *, port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
+    """Serve a script on a loopback port, a free one if not told; yield the base URL."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -55,9 +81,9 @@ async def scripted(script: Script) -> AsyncIterator[str]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", port, ssl=tls)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
         await asyncio.sleep(0)

@@ -70,6 +70,74 @@ def test_a_duration_ends_on_time_and_nothing_is_lost(streamer: Streamer, dyno: D
     assert level["client"]["verdict"] in {"valid", "client-bound"}
 
 
+def test_requests_cut_before_a_first_token_are_counted(streamer: Streamer, dyno: Dyno) -> None:
+    # A request takes 1.0 s, of which 0.9 s to its first token: at the end most have none yet.
+    url = streamer("--ttft", "900ms", "--itl", "20ms")
+
+    done = dyno(
+        *("bench", "--url", url, "--endpoint", "openai-chat", "--model", "m", "-c", "8", "--json"),
+        *("--ramp", "200ms", "--duration", "1800ms", "--grace", "0s", "--osl", "6"),
+    )
+    assert done.returncode == 0, done.stderr
+    (level,) = last_json(done.stdout)["levels"]
+    ttft = level["ttft_ms"]
+
+    assert (level["requests"]["completed"], level["requests"]["cut"]) == (8, 8)
+    assert ttft["censored"] == 8
+    assert ttft["p99"] < 1000
+    assert ttft["kaplan_meier"]["p50"] == pytest.approx(900, abs=40)
+    # All eight that were cut had waited for less than 900 ms: they say nothing against it.
+    assert ttft["kaplan_meier"]["p99"] == pytest.approx(ttft["max"])
+    assert level["itl_ms"].keys().isdisjoint({"censored", "kaplan_meier"})
+    assert "8 requests were cut before their first token" in done.stderr
+
+
+def test_repeats_are_interleaved_and_pooled(streamer: Streamer, dyno: Dyno, tmp_path: Path) -> None:
+    url = streamer("--ttft", "20ms", "--itl", "5ms")
+
+    done = dyno(
+        *("bench", "--url", url, "--endpoint", "openai-chat", "--model", "m", "-c", "2,4"),
+        *("--ramp", "0s", "--requests", "12", "--osl", "8", "--repeat", "3", "--json"),
+        *("--out", "run"),
+    )
+    assert done.returncode == 0, done.stderr
+    summary = last_json(done.stdout)
+    entries = map(json.loads, (tmp_path / "run" / "journal.jsonl").read_text().splitlines())
+    order = [
+        (entry["users"], entry["repeat"], entry["level"])
+        for entry in entries
+        if entry["type"] == "level"
+    ]
+
+    assert order == [(2, 0, 0), (4, 0, 1), (2, 1, 2), (4, 1, 3), (2, 2, 4), (4, 2, 5)]
+    assert [level["users"] for level in summary["levels"]] == [2, 4]
+    for level in summary["levels"]:
+        rates = [one["token_rate"] for one in level["repeats"]]
+        assert level["requests"]["completed"] == 36
+        assert level["tokens"]["output"] == 36 * 8
+        assert level["tokens"]["by_source"] == {"usage": 36 * 8}
+        assert level["whole"]["ttft_ms"]["n"] == 36
+        assert len(rates) == 3
+        assert level["token_rate"]["mean"] == pytest.approx(sum(rates) / 3, rel=1e-4)
+        low, high = level["token_rate"]["ci95"]
+        assert low <= level["token_rate"]["mean"] <= high
+        assert low <= sorted(rates)[1] <= high
+
+
+def test_repeats_end_once_the_token_rate_is_known(streamer: Streamer, dyno: Dyno) -> None:
+    url = streamer("--ttft", "20ms", "--itl", "5ms")
+    arguments = [
+        *("bench", "--url", url, "--endpoint", "openai-chat", "--model", "m", "-c", "2"),
+        *("--ramp", "0s", "--requests", "8", "--osl", "8", "--repeat", "5", "--json"),
+    ]
+
+    for until, rounds in (("99%", 3), ("0.0001%", 5)):
+        done = dyno(*arguments, "--repeat-until", until)
+        assert done.returncode == 0, done.stderr
+        (level,) = last_json(done.stdout)["levels"]
+        assert len(level["repeats"]) == rounds
+
+
 def test_an_slo_that_is_missed_is_exit_status_1(streamer: Streamer, dyno: Dyno) -> None:
     url = streamer("--ttft", "50ms", "--itl", "5ms")
     arguments = ("bench", "--url", url, "-c", "2", "--requests", "6", "--ramp", "0s", "--osl", "4")
@@ -90,11 +158,16 @@ def test_a_finished_request_survives_kill_9(streamer: Streamer, tmp_path: Path, 
         process = subprocess.Popen(
             [
                 *(*DYNO, "bench", "--url", url, "-c", "5", "--ramp", "0s", "--duration", "60s"),
-                *("--osl", "8", "--out", str(folder)),
+                *("--osl", "8", "--no-calibration", "--out", str(folder)),
             ],
             stderr=subprocess.DEVNULL,
         )
-        time.sleep(1.5 + rng.random() * 2)
+        deadline_s = time.monotonic() + 60
+        journal = folder / "journal.jsonl"
+        while not (journal.exists() and b'"type":"level"' in journal.read_bytes()):
+            assert time.monotonic() < deadline_s, "the level never began"
+            time.sleep(0.05)
+        time.sleep(1.0 + rng.random() * 2)
         finished_before = _truth(url)["completed"]
         time.sleep(1.0)
         process.kill()
@@ -119,7 +192,10 @@ def number_of_others(folder: Path, number: int) -> int:
 def test_ctrl_c_keeps_what_there_is(streamer: Streamer, tmp_path: Path) -> None:
     url = streamer("--ttft", "20ms", "--itl", "5ms")
     process = subprocess.Popen(
-        [*DYNO, "bench", "--url", url, "-c", "5,6", "--duration", "60s", "--osl", "8", "--json"],
+        [
+            *(*DYNO, "bench", "--url", url, "-c", "5,6", "--duration", "60s", "--osl", "8"),
+            *("--no-calibration", "--json"),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -149,7 +225,8 @@ def test_a_full_disk_is_said_and_what_was_written_is_kept(
     done = subprocess.run(
         [
             *(DYNO[0], "-c", script, "bench", "--url", url, "-c", "4", "--ramp", "0s"),
-            *("--duration", "30s", "--osl", "8", "--out", str(tmp_path / "run")),
+            *("--duration", "30s", "--osl", "8", "--no-calibration"),
+            *("--out", str(tmp_path / "run")),
         ],
         capture_output=True,
         text=True,
@@ -170,6 +247,11 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "duration": (["--duration", "soon"], "--duration soon: write a duration"),
     "ramp": (["--ramp", "10s", "--duration", "5s"], "--ramp 10s: must be shorter"),
     "requests": (["--requests", "0"], "--requests 0: must be at least 1"),
+    "repeat": (["--repeat", "0"], "--repeat 0: must be at least 1"),
+    "repeat until": (["--repeat-until", "2 percent"], "write a share such as 2%"),
+    "repeat until what": (["--repeat-until", "2"], "between 0 and 1, such as 2%"),
+    "repeat too seldom": (["--repeat-until", "2%", "--repeat", "2"], "must be at least 3"),
+    "tokenizer": (["--tokenizer", "nowhere.json"], "nowhere.json: cannot be read"),
     "slo metric": (["--slo", "tftt:p99<2s"], "Did you mean 'ttft'?"),
     "slo unit": (["--slo", "ttft:p99<2"], "needs a unit"),
     "slo direction": (["--slo", "token_rate<5"], "better higher; use >"),

@@ -1,5 +1,6 @@
 """The embedded engine over real HTTP: a real worker, the model `tiny`, OpenAI's own client."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -18,7 +19,12 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
+from llmdyno.detect import detect
 from llmdyno.engines.openvino import ENGINE
+from llmdyno.probe import Prober
+from llmdyno.records import Record
+from llmdyno.recount import recount
+from llmdyno.transport import parse_url
 
 CHAT: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Say something."}]
 PATIENCE_S = 60.0
@@ -276,6 +282,37 @@ def test_tokenize_counts_as_usage_does(server: Server, client: openai.OpenAI) ->
     assert made.usage.prompt_tokens == answer["count"]
     _, body = server.request("POST", "/tokenize", {"prompt": "hello there", "model": "tiny"})
     assert 1 <= json.loads(body)["count"] <= 5
+
+
+def test_what_it_is_and_how_it_counts_is_found_out_by_asking(server: Server) -> None:
+    kept: list[Record] = []
+    texts = ("Say", " something", " of a few words.")
+    uncounted = Record(
+        level=0,
+        request=0,
+        user=0,
+        prompt=0,
+        due_ns=0,
+        sent_ns=0,
+        end_ns=3,
+        outcome="completed",
+        gaps_ns=(1, 1, 1),
+        texts=texts,
+        input_text="hello there",
+    )
+
+    async def ask() -> tuple[str, str]:
+        target = parse_url(f"http://127.0.0.1:{server.port}")
+        await recount([uncounted], target, "tiny", None, kept.append)
+        prober = Prober(target)
+        with contextlib.closing(prober):
+            return await detect(prober, "auto", "")
+
+    assert asyncio.run(ask()) == ("openai-chat", "tiny")
+    _, body = server.request("POST", "/tokenize", {"prompt": "".join(texts)})
+    assert kept[0].output_tokens == json.loads(body)["count"]
+    assert kept[0].source == "server-tokenizer"
+    assert kept[0].input_tokens >= 1
 
 
 # What is refused

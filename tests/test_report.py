@@ -429,3 +429,35 @@ def test_metrics_and_objectives_have_short_titles(
 ) -> None:
     assert definitions.title(name) == title
     assert definitions.lower_is_better(name) is lower
+
+
+def test_a_number_that_the_client_spoilt_is_marked_and_the_doubt_says_why() -> None:
+    document = summary()
+    spoilt = document["levels"][1]
+    spoilt["client"] |= {"verdict": "client-bound", "reasons": ["the client was 200 ms late (p99)"]}
+    spoilt["doubtful"] = ["ttft_ms"]
+
+    page = report.run_page(document)
+
+    assert "the client was 200 ms late (p99)" in page
+    assert "Doubtful: TTFT." in page
+    table = page[page.index("Numbers of the window") :]
+    assert table.count(" ?<") == 3  # p50, p95 and p99 of that level
+
+
+def test_the_servers_own_word_stands_beside_ours() -> None:
+    document = summary()
+    document["levels"][0]["server"] = {
+        "kind": "vllm",
+        "tokens": {"server": 1234, "client": 1230, "difference": -0.00324},
+        "ttft_ms": {"server_mean": 500.0, "client_mean": 512.0},
+        "queue_ms_mean": 321.0,
+        "notes": ["requests waited 321 ms in the server's queue (mean)"],
+    }
+
+    page = html.unescape(report.run_page(document))
+
+    assert "The server's own word" in page
+    assert "requests waited 321 ms" in page
+    assert "vllm" in page
+    assert "The server's own word" not in html.unescape(report.run_page(summary()))

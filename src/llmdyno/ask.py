@@ -15,7 +15,15 @@ import msgspec
 from llmdyno import units
 from llmdyno.errors import UsageError, nearest
 from llmdyno.knobs import Config
-from llmdyno.spec import Bench, Load, Study, Workload, parse_objective, parse_slos
+from llmdyno.spec import (
+    REPEATS_MAX,
+    Bench,
+    Load,
+    Study,
+    Workload,
+    parse_objective,
+    parse_slos,
+)
 
 Given = Mapping[str, Any]
 
@@ -29,7 +37,7 @@ QUICK: Given = {
     "trial_duration": "10s",
     "interval": "2s",
     "trials": 8,
-    "pairs": 2,
+    "pairs": 3,
     "budget": "380s",
     "hang": "30s",
 }
@@ -39,6 +47,12 @@ def _whole(value: Any, field: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise UsageError(f"{field} {value}: must be a whole number.")
+
+
+def _number(value: Any, field: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise UsageError(f"{field} {value}: must be a number.")
 
 
 def _truth(value: Any, field: str) -> bool:
@@ -108,11 +122,24 @@ _LOAD: Mapping[str, tuple[str, Reader]] = {
     "timeout": ("timeout_s", _seconds),
     "grace": ("grace_s", _seconds),
 }
+# Of a benchmark's load only: a tuner's trial that fails is a result, however it fails.
+_LIMITS: Mapping[str, tuple[str, Reader]] = {
+    "max_errors": ("max_errors", _whole),
+    "max_error_rate": ("max_error_rate", _number),
+}
 _BENCH: Mapping[str, tuple[str, Reader]] = {
     "url": ("url", _text),
+    "ca_cert": ("ca_cert", _text),
+    "insecure": ("insecure", _truth),
+    "proxy": ("proxy", _text),
     "endpoint": ("endpoint", _text),
     "model": ("model", _text),
+    "tokenizer": ("tokenizer", _text),
     "slo": ("slos", lambda value, field: parse_slos(_text(value, field))),
+    "repeat": ("repeat", _whole),
+    "repeat_until": ("repeat_until", lambda value, field: units.share(str(value), field)),
+    "calibration": ("calibration", _truth),
+    "scrape": ("scrape", _truth),
 }
 _STUDY: Mapping[str, tuple[str, Reader]] = {
     "engine": ("engine", _text),
@@ -138,9 +165,11 @@ def bench_spec(given: Given) -> Bench:
     Raises:
         UsageError: a value cannot be read or does not fit the others.
     """
-    return Bench(
-        **_fields(_BENCH, given), workload=_workload_spec(given), load=Load(**_fields(_LOAD, given))
-    )
+    fields = _fields(_BENCH, given)
+    if "repeat_until" in fields:
+        fields.setdefault("repeat", REPEATS_MAX)
+    load = Load(**_fields({**_LOAD, **_LIMITS}, given))
+    return Bench(**fields, workload=_workload_spec(given), load=load)
 
 
 def study_spec(given: Given) -> Study:

@@ -6,11 +6,11 @@ it is anywhere else.
 """
 
 import asyncio
-import gc
+import contextlib
 import random
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter_ns
@@ -18,21 +18,24 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import environment, plugins, store
+from llmdyno import environment, gpu, plugins, scrape, store
+from llmdyno.calibrate import calibrate
+from llmdyno.detect import detect
 from llmdyno.endpoints import Ask, Endpoint
-from llmdyno.errors import TargetError
-from llmdyno.load import Level, Plan, Progress
-from llmdyno.records import Entry, Journal, Opened
-from llmdyno.spec import Bench
-from llmdyno.summary import summarise
-from llmdyno.transport import ConnectError, Connection, Meter, Response, Target, connect, parse_url
+from llmdyno.exposition import Board, serving
+from llmdyno.load import Level, Plan, Progress, rare_collections
+from llmdyno.probe import Prober
+from llmdyno.records import Entry, Journal, Opened, Record, read_journal
+from llmdyno.recount import LocalTokenizer, recount
+from llmdyno.spec import ROUNDS_MIN, Bench
+from llmdyno.summary import summarise, token_rate_intervals
+from llmdyno.transport import Meter, Target, parse_url
 from llmdyno.workload import Prompts, synthetic_text
 
 JOURNAL = "journal.jsonl"
 SUMMARY = "summary.json"
 
 _WATCH_S = 0.5
-_PROBE_TIMEOUT_S = 60.0
 _PROBE_WORDS = (50, 250)
 
 
@@ -50,25 +53,37 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     summary: Mapping[str, Any]
     interrupted: bool = False  # by the user
-    stopped: str | None = None  # by the watcher, and why
+    stopped: str | None = None  # by the watcher or for too many errors, and why
 
 
 def run(
-    spec: Bench, folder: Path, *, api_key: str | None = None, watcher: Watcher | None = None
+    spec: Bench,
+    folder: Path,
+    *,
+    api_key: str | None = None,
+    watcher: Watcher | None = None,
+    metrics_port: int | None = None,
 ) -> Outcome:
     """Run a benchmark into a folder and return how it ended.
+
+    With a metrics_port, what it counts is served there for Prometheus while it runs.
 
     Raises:
         UsageError: the spec cannot be run; nothing was started.
         TargetError: the server cannot be reached; nothing was started.
         StorageError: a record could not be written; what was written before is kept.
     """
-    target = parse_url(spec.url, api_key)
+    target = parse_url(
+        spec.url, api_key, ca_cert=spec.ca_cert, insecure=spec.insecure, proxy=spec.proxy
+    )
     if spec.endpoint != "auto":
         plugins.load("endpoints", spec.endpoint)
     if spec.workload.name != "synthetic":
         Prompts(spec.workload)  # a file that cannot be read is said before anything starts
-    coroutine = _run(spec, folder.resolve(), target, watcher or Watcher())
+    tokenizer = LocalTokenizer(spec.tokenizer) if spec.tokenizer else None
+    coroutine = _run_shown(
+        spec, folder.resolve(), target, tokenizer, watcher or Watcher(), metrics_port
+    )
     if sys.platform == "win32":
         return asyncio.run(coroutine)
     import uvloop
@@ -76,9 +91,37 @@ def run(
     return uvloop.run(coroutine)
 
 
-async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> Outcome:
-    spec, endpoint = await _resolve(spec, target)
-    scale = await _calibrate_synthetic(spec, target, endpoint)
+async def _run_shown(
+    spec: Bench,
+    folder: Path,
+    target: Target,
+    tokenizer: LocalTokenizer | None,
+    watcher: Watcher,
+    metrics_port: int | None,
+) -> Outcome:
+    if metrics_port is None:
+        return await _run(spec, folder, target, tokenizer, watcher)
+    board = Board()
+
+    def shows(progress: Progress, meter: Meter) -> None:
+        board.show(progress, meter)
+        watcher.shows(progress, meter)
+
+    async with serving(board, metrics_port):
+        shown = msgspec.structs.replace(watcher, shows=shows)
+        return await _run(spec, folder, target, tokenizer, shown)
+
+
+async def _run(
+    spec: Bench, folder: Path, target: Target, tokenizer: LocalTokenizer | None, watcher: Watcher
+) -> Outcome:
+    prober = Prober(target)
+    try:
+        spec, endpoint = await _resolve(spec, prober)
+        scale = await _calibrate_synthetic(spec, prober, endpoint)
+    finally:
+        prober.close()
+    scraper = await scrape.find(target, spec.endpoint) if spec.scrape else None
     store.make_folder(folder)
     zero_ns = perf_counter_ns()
     journal = Journal(folder / JOURNAL)
@@ -92,7 +135,11 @@ async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> O
     interrupted = False
     try:
         journal.append(opened)
-        for number, users in enumerate(spec.load.users):
+        if spec.calibration:
+            journal.append(await calibrate())
+        for number, (repeat, users) in enumerate(spec.levels):
+            if number == repeat * len(spec.load.users) and _is_known(spec, journal.path, repeat):
+                break
             plan = Plan(
                 level=number,
                 users=users,
@@ -100,19 +147,43 @@ async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> O
                 target=target,
                 endpoint=endpoint,
                 model=spec.model,
+                repeat=repeat,
             )
-            prompts = Prompts(spec.workload, str(users), **scale)
-            interrupted = await _run_level(
-                plan, prompts, zero_ns, journal.append, watcher, stops.append
-            )
+            # Another round asks other prompts: a cache of prefixes must not know them.
+            stream = f"{users}/{repeat}" if repeat else str(users)
+            prompts = Prompts(spec.workload, stream, **scale)
+            async with _observed(plan, scraper, zero_ns, journal.append):
+                level = await _run_level(
+                    plan, prompts, zero_ns, journal.append, watcher, stops.append
+                )
+            interrupted = level.interrupted
+            if level.uncounted and not stops:
+                records = _uncounted(journal.path, number)
+                await recount(records, target, spec.model, tokenizer, journal.append)
             if interrupted or stops:
                 break
     finally:
         journal.close()
+        if scraper is not None:
+            scraper.close()
     summary = summarise(folder / JOURNAL)
     store.write_json(folder / SUMMARY, summary)
     stopped = stops[0] if stops else None
     return Outcome(summary=summary, interrupted=interrupted and not stops, stopped=stopped)
+
+
+@contextlib.asynccontextmanager
+async def _observed(
+    plan: Plan, scraper: scrape.Scraper | None, zero_ns: int, sink: Callable[[Entry], None]
+) -> AsyncIterator[None]:
+    """Keep what the server and this machine's GPUs say of themselves around a level."""
+    interval_s = plan.load.interval_s
+    async with contextlib.AsyncExitStack() as stack:
+        if scraper is not None:
+            await stack.enter_async_context(scraper.around(plan.level, zero_ns, interval_s, sink))
+        if gpu.is_local(plan.target.host):
+            await stack.enter_async_context(gpu.around(plan.level, zero_ns, interval_s, sink))
+        yield
 
 
 async def _run_level(
@@ -122,8 +193,8 @@ async def _run_level(
     sink: Callable[[Entry], None],
     watcher: Watcher,
     stop: Callable[[str], None],
-) -> bool:
-    """Run one level; return whether it was interrupted."""
+) -> Level:
+    """Run one level."""
     meter = Meter()
     progress = Progress(level=plan.level, users_wanted=plan.users)
     level = Level(plan, prompts, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress)
@@ -141,65 +212,45 @@ async def _run_level(
                 return
 
     watching = asyncio.create_task(watch())
-    # A full collection would stop the client for longer than a token takes: let it have little to
-    # look at, and come seldom.
-    gc.collect()
-    gc.freeze()
-    thresholds = gc.get_threshold()
-    gc.set_threshold(100_000, 50, 1_000)
     try:
-        await level.run()
+        with rare_collections():
+            await level.run()
     finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
         watching.cancel()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
     progress.phase = "done"
     watcher.shows(progress, meter)
-    return level.interrupted
+    if level.stopped:
+        stop(level.stopped)
+    return level
 
 
-async def _resolve(spec: Bench, target: Target) -> tuple[Bench, Endpoint]:
-    """Fill in what the user left to us: the model and the endpoint."""
-    if spec.endpoint != "auto" and spec.model:
-        (await _connect(target)).close()  # is anybody there?
-        return spec, plugins.load("endpoints", spec.endpoint)
-    model = spec.model or await _first_model(target)
-    if spec.endpoint == "auto":
-        name = await _find_endpoint(target, model)
-    else:
-        name = spec.endpoint
-    chosen = msgspec.structs.replace(spec, model=model, endpoint=name)
+def _is_known(spec: Bench, journal: Path, rounds: int) -> bool:
+    """Whether so many rounds have told each token rate as exactly as the user wants it."""
+    if spec.repeat_until is None or rounds < ROUNDS_MIN:
+        return False
+    return all(
+        (high - low) / 2 <= spec.repeat_until * (low + high) / 2
+        for low, high in token_rate_intervals(journal)
+    )
+
+
+def _uncounted(journal: Path, level: int) -> Iterator[Record]:
+    """Yield the records of a level whose tokens nobody has counted."""
+    for entry in read_journal(journal):
+        if isinstance(entry, Record) and entry.level == level and entry.texts:
+            yield entry
+
+
+async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
+    """Fill in what the user left to us: the endpoint and the model."""
+    name, model = await detect(prober, spec.endpoint, spec.model)
+    chosen = msgspec.structs.replace(spec, endpoint=name, model=model)
     return chosen, plugins.load("endpoints", name)
 
 
-async def _first_model(target: Target) -> str:
-    response = await _answer(target, "GET", "/v1/models")
-    try:
-        models = msgspec.json.decode(response.body())["data"]
-        return str(models[0]["id"])
-    except (msgspec.MsgspecError, KeyError, IndexError, TypeError) as error:
-        raise TargetError(
-            f"{target.authority} does not list its models (GET {target.prefix}/v1/models:"
-            f" status {response.status}): name one with --model."
-        ) from error
-
-
-async def _find_endpoint(target: Target, model: str) -> str:
-    tried = []
-    for name in ("openai-chat", "openai-completions"):
-        endpoint: Endpoint = plugins.load("endpoints", name)
-        body = endpoint.body(Ask(prompt="Hello", model=model, max_tokens=1))
-        response = await _answer(target, "POST", endpoint.path(model), body)
-        if response.status == 200:
-            return name
-        words = endpoint.error_of(response.body())
-        tried.append(f"{name}: status {response.status} {words}".strip())
-    raise TargetError(f"{target.authority} speaks no endpoint that we know ({'; '.join(tried)}).")
-
-
-async def _calibrate_synthetic(spec: Bench, target: Target, endpoint: Endpoint) -> dict[str, float]:
+async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) -> dict[str, float]:
     """Learn from two probes how many tokens the server makes of our words.
 
     Two prompts of different length give the line tokens = fixed + per_word x words. A server that
@@ -211,44 +262,12 @@ async def _calibrate_synthetic(spec: Bench, target: Target, endpoint: Endpoint) 
     for words in _PROBE_WORDS:
         text = synthetic_text(words, random.Random(words))
         ask = Ask(prompt=text, model=spec.model, max_tokens=1)
-        response = await _answer(target, "POST", endpoint.path(spec.model), endpoint.body(ask))
+        response = await prober.ask("POST", endpoint.path(spec.model), endpoint.body(ask))
         counts.append(endpoint.read(response.pieces).input_tokens)
     if min(counts) <= 0 or counts[0] == counts[1]:
         return {}
     per_word = (counts[1] - counts[0]) / (_PROBE_WORDS[1] - _PROBE_WORDS[0])
     return {"tokens_per_word": per_word, "tokens_fixed": counts[0] - per_word * _PROBE_WORDS[0]}
-
-
-async def _answer(target: Target, method: str, path: str, body: bytes = b"") -> Response:
-    """Send one request outside any measurement.
-
-    Raises:
-        TargetError: nobody answers.
-    """
-    connection = await _connect(target)
-    head = target.head(path, len(body))
-    if method == "GET":
-        head = head.replace(b"POST ", b"GET ", 1)
-    done = connection.send(head + body)
-    timer = asyncio.get_running_loop().call_later(
-        _PROBE_TIMEOUT_S, connection.give_up, "timeout", f"no answer in {_PROBE_TIMEOUT_S:g} s"
-    )
-    response = await done
-    timer.cancel()
-    connection.close()
-    if response.error:
-        raise TargetError(
-            f"{target.authority}{target.prefix}{path}: {response.detail or response.error}"
-            f" ({response.error})."
-        )
-    return response
-
-
-async def _connect(target: Target) -> Connection:
-    try:
-        return await connect(target, Meter(), timeout_s=10.0)
-    except ConnectError as error:
-        raise TargetError(f"--url {target.authority}: {error} ({error.kind}).") from error
 
 
 def run_id(spec: Bench) -> str:

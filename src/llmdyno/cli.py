@@ -122,12 +122,30 @@ def bench(
     model: Annotated[
         Text, _option("--model", "-m", help="Model name. [the first that the server lists]")
     ] = None,
+    tokenizer: Annotated[
+        Text,
+        _option(
+            "--tokenizer",
+            help="tokenizer.json or its folder, for servers that count no tokens.",
+            metavar="FILE",
+        ),
+    ] = None,
     users: Users = None,
     ramp: Ramp = None,
     duration: Duration = None,
     requests: Annotated[
         int | None,
         _option("--requests", "--num-prompts", help="Per level, instead of a duration."),
+    ] = None,
+    repeat: Annotated[
+        int | None, _option("--repeat", help="Times all levels are run, in rounds. [1]")
+    ] = None,
+    repeat_until: Annotated[
+        Text,
+        _option(
+            "--repeat-until",
+            help="No further round once each token rate is known to this, e.g. 2%.",
+        ),
     ] = None,
     interval: Interval = None,
     workload: WorkloadName = None,
@@ -139,10 +157,36 @@ def bench(
     think_time: ThinkTime = None,
     timeout: Timeout = None,
     grace: Grace = None,
+    max_errors: Annotated[
+        int | None, _option("--max-errors", help="So many failed requests end the run.")
+    ] = None,
+    max_error_rate: Annotated[
+        float | None, _option("--max-error-rate", help="As does this share of the last 50.")
+    ] = None,
     slo: Slo = None,
+    ca_cert: Annotated[
+        Text, _option("--ca-cert", help="PEM file of whom to trust.", metavar="FILE")
+    ] = None,
+    insecure: Annotated[
+        bool | None, _option("--insecure", help="Do not check the server's certificate.")
+    ] = None,
+    proxy: Annotated[
+        Text, _option("--proxy", help="HTTP proxy; variables of the environment are not read.")
+    ] = None,
+    calibration: Annotated[
+        bool | None,
+        _option("--calibration/--no-calibration", help="Measure the client first, 2 s. [yes]"),
+    ] = None,
+    scrape: Annotated[
+        bool | None,
+        _option("--scrape/--no-scrape", help="Cross-check with the server's /metrics. [yes]"),
+    ] = None,
     api_key_env: Annotated[
         str, _option("--api-key-env", help="Variable with the API key. [LLMDYNO_API_KEY]")
     ] = "LLMDYNO_API_KEY",
+    metrics_port: Annotated[
+        int | None, _option("--metrics-port", help="Serve live Prometheus metrics on loopback.")
+    ] = None,
     junit: Annotated[
         Path | None, _option("--junit", help="Also write the SLOs as JUnit XML.", metavar="FILE")
     ] = None,
@@ -150,7 +194,7 @@ def bench(
     json: AsJson = False,
 ) -> None:
     """Put a server under load and measure it."""
-    given = _given(locals(), without=("api_key_env", "junit", "out", "json"))
+    given = _given(locals(), without=("api_key_env", "metrics_port", "junit", "out", "json"))
     from llmdyno import store
     from llmdyno.ask import bench_spec
     from llmdyno.bench import JOURNAL, Watcher, run, run_id
@@ -159,9 +203,15 @@ def bench(
 
     spec = bench_spec(given)
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
-    live = Live(spec.load.users, interval_s=spec.load.interval_s, stream=sys.stderr)
+    live = Live(
+        [users for _, users in spec.levels], interval_s=spec.load.interval_s, stream=sys.stderr
+    )
     outcome = run(
-        spec, folder, api_key=os.environ.get(api_key_env), watcher=Watcher(shows=live.show)
+        spec,
+        folder,
+        api_key=os.environ.get(api_key_env),
+        watcher=Watcher(shows=live.show),
+        metrics_port=metrics_port,
     )
     show_summary(outcome.summary, console())
     _say(f"Results: {folder}")
@@ -171,6 +221,8 @@ def bench(
         _print_json(outcome.summary)
     if outcome.interrupted:
         raise InterruptError("interrupted; what was measured until then is kept.")
+    if outcome.stopped:
+        raise DynoError(f"ended early: {outcome.stopped}; what was measured until then is kept.")
     if not any(level["requests"]["completed"] for level in outcome.summary["levels"]):
         raise DynoError(f"{url}: not one request was completed.")
     if not all(verdict["met"] for verdict in outcome.summary["slo"]):
@@ -396,6 +448,20 @@ def env(json: AsJson = False) -> None:
         _print_json(facts)
     else:
         show_facts(facts, environment.warnings(facts), sys.stdout)
+
+
+@app.command()
+def selftest(json: AsJson = False) -> None:
+    """Measure this client itself, against a server of known timing: how exact, how fast."""
+    import uvloop
+
+    from llmdyno.display import console, show_selftest
+    from llmdyno.selftest import selftest as measure_client
+
+    document = uvloop.run(measure_client(_say))
+    show_selftest(document, console())
+    if json:
+        _print_json(document)
 
 
 def _study_page(folder: Path, document: Mapping[str, Any]) -> Path:

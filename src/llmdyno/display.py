@@ -5,13 +5,14 @@ renders on a thread of its own would hold up the event loop whose stamps we are 
 here goes to standard error; standard output is for results.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from time import monotonic
 from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from llmdyno.load import Progress
@@ -119,13 +120,61 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
         value = "no data" if verdict["value"] is None else f"{verdict['value']:,.4g}"
         word = "[green]met[/]" if verdict["met"] else "[red]missed[/]"
         out.print(f"SLO {verdict['expr']} at {verdict['level']} users: {word} ({value})")
+    for level in summary["levels"]:
+        if rounds := level.get("repeats"):
+            rates = "  ".join(number(one["token_rate"]) for one in rounds)
+            out.print(f"{level['users']} users, tok/s in each of {len(rounds)} rounds: {rates}")
     for line in doubts(summary):
-        out.print(f"[yellow]![/] {line}", soft_wrap=True)
+        out.print(f"[yellow]![/] {escape(line)}", soft_wrap=True)
     out.print(f"[dim]{_client_line(summary)}[/]", soft_wrap=True)
+    if line := _server_line(summary):
+        out.print(f"[dim]{line}[/]", soft_wrap=True)
     sources = {level["tokens"]["source"] for level in summary["levels"]}
     out.print(f"[dim]Tokens are counted by: {', '.join(sorted(sources))}.[/]")
     for metric in METRICS[:5]:
         out.print(f"[dim]{metric.definition}[/]", soft_wrap=True)
+
+
+def show_selftest(document: Mapping[str, Any], out: Console) -> None:
+    """Print how exact and how fast the client is."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    headings = (
+        "load",
+        "requests",
+        "TTFT p50",
+        "p99",
+        "ITL p50",
+        "p99",
+        "lost",
+        "events/s",
+        "us/tok",
+    )
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for load in document["loads"]:
+        table.add_row(
+            load["name"],
+            f"{load['requests']:,}",
+            f"{load['ttft_error_ms_p50']:.2f}",
+            f"{load['ttft_error_ms_p99']:.2f}",
+            f"{load['itl_error_ms_p50']:.2f}",
+            f"{load['itl_error_ms_p99']:.2f}",
+            str(load["tokens_lost"]),
+            f"{load['events_per_s']:,.0f}",
+            f"{load['cpu_us_per_token']:.1f}",
+        )
+    table.caption = (
+        "Errors of TTFT and ITL in ms against a server of known timing,\n"
+        "less that server's own lateness; lost: tokens; us/tok: CPU time."
+    )
+    out.print(table)
+    late_ms = max(load["streamer_late_ms_p99"] for load in document["loads"])
+    out.print(f"[dim]The server itself was late by up to {late_ms:.1f} ms (p99).[/]")
+    out.print(
+        f"At most {document['events_per_s_max']:,.0f} events/s on one core, by the CPU time of an"
+        " event.",
+        soft_wrap=True,
+    )
 
 
 # (heading, cell, only on a wide terminal)
@@ -134,14 +183,14 @@ _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], bool], ...] = (
     ("done", lambda level: f"{level['requests']['completed']:,}", False),
     ("failed", lambda level: _red_if(level["requests"]["failed"]), False),
     ("cut", lambda level: f"{level['requests']['cut']:,}", True),
-    ("TTFT p50", lambda level: _with_interval(level["ttft_ms"], "p50"), False),
-    ("p99", lambda level: number(level["ttft_ms"]["p99"]), False),
-    ("ITL p50", lambda level: number(level["itl_ms"]["p50"]), False),
-    ("p99", lambda level: number(level["itl_ms"]["p99"]), True),
-    ("TPOT p50", lambda level: number(level["tpot_ms"]["p50"]), True),
-    ("E2E p50", lambda level: number(level["e2e_ms"]["p50"]), True),
-    ("tok/s", lambda level: _with_interval(level["token_rate"], "mean"), False),
-    ("req/s", lambda level: number(level["request_rate"]["mean"]), True),
+    ("TTFT p50", lambda level: _with_interval(level, "ttft_ms", "p50"), False),
+    ("p99", lambda level: _stat(level, "ttft_ms", "p99"), False),
+    ("ITL p50", lambda level: _stat(level, "itl_ms", "p50"), False),
+    ("p99", lambda level: _stat(level, "itl_ms", "p99"), True),
+    ("TPOT p50", lambda level: _stat(level, "tpot_ms", "p50"), True),
+    ("E2E p50", lambda level: _stat(level, "e2e_ms", "p50"), True),
+    ("tok/s", lambda level: _with_interval(level, "token_rate", "mean"), False),
+    ("req/s", lambda level: _stat(level, "request_rate", "mean"), True),
     ("window", lambda level: "{start_s:.0f}-{end_s:.0f} s".format(**level["window"]), True),
     ("client", lambda level: _yellow_unless(level["client"]["verdict"], "valid"), True),
 )
@@ -158,6 +207,8 @@ def _table(summary: Mapping[str, Any], *, wide: bool) -> Table:
         "Latencies in ms, inside the window, with 95 % intervals;\n"
         "failed requests are never among them."
     )
+    if any(level.get("doubtful") for level in summary["levels"]):
+        table.caption += "\n? the client had a share in it: see below."
     return table
 
 
@@ -168,7 +219,36 @@ def _client_line(summary: Mapping[str, Any]) -> str:
     bound = [client for client in clients if client["verdict"] != "valid"]
     word = "client-bound, see above" if bound else "valid at every level"
     cost = f", {min(cpu):.0f}-{max(cpu):.0f} us CPU a token" if cpu else ""
-    return f"Client: {word} (late by {lag_ms:.1f} ms p99{cost})."
+    headrooms = [client["headroom"] for client in clients if client.get("headroom")]
+    room = f", headroom {number(min(headrooms))}x" if headrooms else ""
+    line = f"Client: {word} (late by {lag_ms:.1f} ms p99{cost}{room})."
+    if floor := summary.get("calibration"):
+        line += (
+            f" Its own share, calibrated before the run: TTFT {floor['ttft_floor_ms_p50']:.2f} ms"
+            f" p50, {floor['ttft_floor_ms_p99']:.2f} ms p99; ITL {floor['itl_floor_ms_p99']:.2f}"
+            f" ms p99; at most {floor['events_per_s_max']:,.0f} events/s."
+        )
+    return line
+
+
+def _server_line(summary: Mapping[str, Any]) -> str:
+    """Say what the server's own metrics say, if it has any."""
+    servers = [level["server"] for level in summary["levels"] if "server" in level]
+    differences = [
+        abs(server["tokens"]["difference"])
+        for server in servers
+        if server.get("tokens", {}).get("difference") is not None
+    ]
+    if not servers:
+        return ""
+    line = f"Server ({servers[0]['kind']}): its own metrics were read beside ours"
+    if differences:
+        line += f"; output tokens differ by {max(differences):.2%} at most"
+    means = [server["ttft_ms"] for server in servers if "ttft_ms" in server]
+    gaps = [each["client_mean"] - each["server_mean"] for each in means if each["client_mean"]]
+    if gaps:
+        line += f"; TTFT means by {max(gaps, key=abs):+.1f} ms"
+    return f"{line}."
 
 
 def doubts(summary: Mapping[str, Any]) -> list[str]:
@@ -179,15 +259,44 @@ def doubts(summary: Mapping[str, Any]) -> list[str]:
         requests = level["requests"]
         if requests["cut"]:
             lines.append(f"{at}: {requests['cut']} requests were cut at the end of the grace.")
+        if level["ttft_ms"].get("kaplan_meier"):
+            lines.append(f"{at}: {_censored(level['ttft_ms'])}.")
         if requests["failed"]:
             errors = ", ".join(f"{name} x{count}" for name, count in requests["errors"].items())
             lines.append(f"{at}: {requests['failed']} requests failed ({errors}).")
         if level["window"]["method"].startswith("whole level"):
             lines.append(f"{at}: the level was too short for a steady state; it counts whole.")
-        if level.get("interrupted"):
+        if level.get("stopped"):
+            lines.append(f"{at}: ended early: {level['stopped']}.")
+        elif level.get("interrupted"):
             lines.append(f"{at}: interrupted; the figures are of what was measured until then.")
         lines.extend(f"{at}: client-bound: {why}." for why in level["client"].get("reasons", ()))
+        for source in (level.get("server", {}), *level.get("gpu", ())):
+            lines.extend(f"{at}: {note}." for note in source.get("notes", ()))
+    faults = {name: said for level in summary["levels"] for name, said in _faults(level)}
+    for name, said in faults.items():
+        # As Python writes it: the server's words could hold the codes of a terminal.
+        example = f", e.g. {said['example']!r}" if said["example"] else ""
+        lines.append(f"{name}: {said['meaning']}{example}.")
     return lines
+
+
+def _faults(level: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, str]]]:
+    """Return what a level says of its classes of errors; one of another tool says nothing."""
+    faults: Mapping[str, Mapping[str, str]] = level.get("faults", {})
+    return faults.items()
+
+
+def _censored(ttft: Mapping[str, Any]) -> str:
+    """Say what the percentiles would be with the requests that were cut before a first token."""
+    quantiles = " and ".join(
+        f"{name} {'beyond all that was seen' if value is None else f'{number(value)} ms'}"
+        for name, value in ttft["kaplan_meier"].items()
+    )
+    return (
+        f"{ttft['censored']:,} requests were cut before their first token; with them TTFT is, by"
+        f" Kaplan and Meier, {quantiles}"
+    )
 
 
 def number(value: float | None) -> str:
@@ -199,11 +308,18 @@ def number(value: float | None) -> str:
     return f"{value:,.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _with_interval(values: Mapping[str, Any], stat: str) -> str:
-    interval = values.get("ci95" if stat == "mean" else f"{stat}_ci95")
+def _stat(level: Mapping[str, Any], metric: str, stat: str) -> str:
+    """Write a statistic, with a mark where the client spoilt it."""
+    mark = "[yellow]?[/]" if metric in level.get("doubtful", ()) else ""
+    return f"{number(level[metric][stat])}{mark}"
+
+
+def _with_interval(level: Mapping[str, Any], metric: str, stat: str) -> str:
+    interval = level[metric].get("ci95" if stat == "mean" else f"{stat}_ci95")
+    shown = _stat(level, metric, stat)
     if interval is None:
-        return number(values[stat])
-    return rf"{number(values[stat])} \[{number(interval[0])}, {number(interval[1])}]"
+        return shown
+    return rf"{shown} \[{number(interval[0])}, {number(interval[1])}]"
 
 
 def _red_if(count: int) -> str:

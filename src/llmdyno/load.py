@@ -8,22 +8,39 @@ the grace, and are cut after it.
 """
 
 import asyncio
+import contextlib
+import gc
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from time import perf_counter_ns
 
 import msgspec
 
 from llmdyno import spec
 from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.faults import REDIRECTS, http_fault, meaning
+from llmdyno.polled import Poller, can_stamp
 from llmdyno.records import Entry, LevelEnded, LevelStarted, Record, Tick
-from llmdyno.reply import Reply, by_read, count_tokens
-from llmdyno.transport import ConnectError, Connection, Meter, Response, Target, connect
+from llmdyno.reply import Reply, by_read, count_tokens, text_by_read
+from llmdyno.transport import (
+    CONNECT_TIMEOUT_S,
+    ConnectError,
+    Connection,
+    Meter,
+    Response,
+    Target,
+    connect,
+)
 from llmdyno.workload import Item, Prompts
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
-_LAG_PERIOD_S = 0.02
+RETRY_AFTER_MAX_S = 60.0
+ERROR_RATE_REQUESTS = 50  # --max-error-rate is of so many requests, the last ones
+LAG_PERIOD_S = 0.02  # how often the event loop is asked whether it is late
 _TICK_S = 1.0
 _DETAIL_CHARACTERS_MAX = 300
 
@@ -37,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     endpoint: Endpoint
     model: str
+    repeat: int = 0
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -56,6 +74,23 @@ class Progress(msgspec.Struct, kw_only=True):
     phase: str = "running"
     duration_s: float | None = None  # of the level, or
     requests: int | None = None  # how many it sends
+
+
+@contextlib.contextmanager
+def rare_collections() -> Iterator[None]:
+    """Let the garbage collector come seldom, and have little to look at when it does.
+
+    A full collection would stop the client for longer than a token takes.
+    """
+    gc.collect()
+    gc.freeze()
+    thresholds = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 1_000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 class Level:
@@ -83,12 +118,17 @@ class Level:
         self._sent = 0
         self._in_flight: dict[int, Connection] = {}  # by user
         self._pausing: set[asyncio.Task[None]] = set()
+        self._opening: set[asyncio.Task[None]] = set()  # users who wait for a connection
+        self._failed_last: deque[bool] = deque(maxlen=ERROR_RATE_REQUESTS)
         self._lags_us: list[int] = []
         self._failure: BaseException | None = None
+        self._poller = Poller() if can_stamp() else None
         by_requests = plan.load.requests is not None
         progress.duration_s = None if by_requests else plan.load.duration_s
         progress.requests = plan.load.requests
         self.interrupted = False
+        self.stopped = ""  # why it ended early, if too many requests failed
+        self.uncounted = 0  # completed requests whose tokens the server did not count
 
     def interrupt(self) -> None:
         """End the level now; requests in flight are cut and recorded."""
@@ -111,6 +151,7 @@ class Level:
                 users=plan.users,
                 start_ns=start_ns - self._zero_ns,
                 ramp_ns=round(plan.load.ramp * 1e9),
+                repeat=plan.repeat,
             )
         )
         users = [asyncio.create_task(self._user(number)) for number in range(plan.users)]
@@ -121,6 +162,8 @@ class Level:
         ]
         await asyncio.gather(*users)
         self._stop_load()
+        if self._poller is not None:
+            self._poller.close()
         for watcher in watchers:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
@@ -133,6 +176,7 @@ class Level:
                 end_ns=perf_counter_ns() - self._zero_ns,
                 full_until_ns=self._stopped_ns - self._zero_ns,
                 interrupted=self.interrupted,
+                stopped=self.stopped,
             )
         )
 
@@ -222,7 +266,7 @@ class Level:
             reused = connection is not None and connection.usable
             if connection is None or not connection.usable:
                 try:
-                    connection = await connect(plan.target, self._meter)
+                    connection = await self._connect()
                 except ConnectError as error:
                     response = Response(
                         sent_ns=started_ns,
@@ -240,6 +284,24 @@ class Level:
             break
         record = self._record(response, user, request, item, due_ns)
         return (connection if connection.usable else None), record, _retry_after_s(response)
+
+    async def _connect(self) -> Connection:
+        """Open a connection, for as long as a request may take and not beyond the level's end."""
+        if self._cut.is_set():
+            raise ConnectError("cut", "")
+        task = asyncio.current_task()
+        assert task is not None
+        self._opening.add(task)
+        try:
+            limit_s = min(CONNECT_TIMEOUT_S, self._plan.load.timeout_s)
+            return await connect(self._plan.target, self._meter, limit_s, self._poller)
+        except asyncio.CancelledError:
+            if not self._cut.is_set():
+                raise
+            task.uncancel()
+            raise ConnectError("cut", "") from None
+        finally:
+            self._opening.discard(task)
 
     async def _await_response(self, connection: Connection, user: int, data: bytes) -> Response:
         timeout_s = self._plan.load.timeout_s
@@ -266,8 +328,11 @@ class Level:
         answered = response.status == 200
         reply = self._plan.endpoint.read(response.pieces) if answered else Reply()
         error, detail = _verdict(response, reply, self._plan.endpoint)
+        assert error in {"", "cut"} or meaning(error), f"{error} is not in faults.FAULTS"
         tokens, source = count_tokens(reply)
         gaps_ns, counts = by_read(reply.stamps_ns, tokens, response.sent_ns)
+        recountable = source == "chunks" and bool(tokens) and error in {"", "cut"}
+        self.uncounted += recountable and not error
         return Record(
             level=self._plan.level,
             request=request,
@@ -290,6 +355,8 @@ class Level:
             output_tokens=sum(tokens),
             source=source,
             reads=response.reads,
+            texts=text_by_read(reply) if recountable else (),
+            input_text=f"{item.system_prompt}\n\n{item.prompt}".strip() if recountable else "",
         )
 
     def _keep(self, record: Record) -> None:
@@ -304,6 +371,26 @@ class Level:
         elif record.outcome == "failed":
             progress.failed += 1
             progress.errors[record.error] = progress.errors.get(record.error, 0) + 1
+        if record.outcome != "cut":
+            self._failed_last.append(record.outcome == "failed")
+        if record.outcome == "failed" and not self.interrupted and (why := self._too_many()):
+            self.stopped = why
+            self.interrupt()
+
+    def _too_many(self) -> str:
+        """Say which limit on errors was reached, if one was."""
+        load, failed = self._plan.load, self._progress.failed
+        if load.max_errors is not None and failed >= load.max_errors:
+            return f"{failed} requests failed, as many as --max-errors allows"
+        last = self._failed_last
+        if load.max_error_rate is not None and len(last) == last.maxlen:
+            share = sum(last) / len(last)
+            if share > load.max_error_rate:
+                return (
+                    f"{share:.0%} of the last {len(last)} requests failed, more than"
+                    f" --max-error-rate {load.max_error_rate:g} allows"
+                )
+        return ""
 
     # The clock of the level.
 
@@ -336,16 +423,21 @@ class Level:
             self._cut.set()
         for connection in list(self._in_flight.values()):
             connection.give_up("cut")
+        for task in self._opening:
+            task.cancel()
 
     async def _watch_lag(self) -> None:
         while True:
-            due_ns = perf_counter_ns() + round(_LAG_PERIOD_S * 1e9)
-            await asyncio.sleep(_LAG_PERIOD_S)
+            due_ns = perf_counter_ns() + round(LAG_PERIOD_S * 1e9)
+            await asyncio.sleep(LAG_PERIOD_S)
             self._lags_us.append(max(0, (perf_counter_ns() - due_ns) // 1000))
 
     async def _tick(self, start_ns: int, cpu_start_s: float) -> None:
         while True:
             await asyncio.sleep(min(_TICK_S, self._plan.load.interval_s))
+            now_ns = perf_counter_ns()
+            for connection in list(self._in_flight.values()):
+                connection.look_after(now_ns)
             try:
                 self._note(start_ns, cpu_start_s)
             except Exception as failure:  # noqa: BLE001  # any: it must end the level
@@ -373,8 +465,10 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
     """Return the error class and its detail; both empty for a response that is whole."""
     if response.error == "cut":
         return "cut", ""
+    if response.status in REDIRECTS:
+        return "redirect", response.headers.get("location", "the server does not say where to")
     if response.status and response.status != 200:
-        return f"http-{response.status}", endpoint.error_of(response.body())
+        return http_fault(response.status), endpoint.error_of(response.body())
     if reply.error == "stream-error":
         return reply.error, reply.detail
     if response.error:  # before what cannot be read: it is what made it so
@@ -398,9 +492,15 @@ def _is_stream(response: Response, reply: Reply, endpoint: Endpoint) -> bool:
 
 
 def _retry_after_s(response: Response) -> float:
-    if response.status not in {429, 503}:
+    """Return how long the server asks us to stay away: seconds or an HTTP date, up to a minute."""
+    said = response.headers.get("retry-after", "").strip()
+    if response.status not in {429, 503} or not said:
         return 0.0
     try:
-        return min(60.0, float(response.headers.get("retry-after", "0")))
-    except ValueError:  # an HTTP date: servers of models do not send it
+        if said.replace(".", "", 1).isdecimal():
+            wait_s = float(said)
+        else:
+            wait_s = (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):  # garbage, or a date without a zone
         return 0.0
+    return min(RETRY_AFTER_MAX_S, max(0.0, wait_s))

@@ -52,6 +52,7 @@ def measure(
     slos: tuple[Slo, ...],
     hang_s: float,
     folder: Path,
+    calibration: bool,
     shows: Callable[[Progress, Meter], None],
     says: Callable[[str], None],
 ) -> Measurement:
@@ -79,6 +80,7 @@ def measure(
                     workload=workload,
                     load=load,
                     slos=slos,
+                    calibration=calibration,
                 ),
                 folder,
                 watcher=bench.Watcher(shows=watch.look, stop_because=watch.why),

@@ -22,6 +22,9 @@ class Values(msgspec.Struct, frozen=True):
 
     values: Array
     weights: Array | None = None
+    # Requests that were cut before there was a value: it is greater than this. None: such requests
+    # do not matter to the metric.
+    censored: Array | None = None
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +48,18 @@ def _ttft(columns: Columns, window: Window) -> Values:
     counts = (columns.outcome == COMPLETED) | (columns.outcome == CUT)
     chosen = counts & (columns.ttft_ns >= 0) & _inside(first_ns, window)
     order = np.argsort(first_ns[chosen], kind="stable")
-    return Values(columns.ttft_ns[chosen][order] * MS_PER_NS)
+    return Values(
+        columns.ttft_ns[chosen][order] * MS_PER_NS,
+        censored=_cut(columns, window, columns.ttft_ns < 0),
+    )
+
+
+def _cut(columns: Columns, window: Window, without_value: Array) -> Array:
+    """Return for how long those had waited that were cut after having been sent by the window."""
+    chosen = (columns.outcome == CUT) & without_value & (columns.sent_ns <= window.end_ns)
+    chosen &= columns.sent_ns + columns.end_ns >= window.start_ns
+    waited: Array = columns.end_ns[chosen] * MS_PER_NS
+    return waited
 
 
 def _itl(columns: Columns, window: Window) -> Values:
@@ -69,7 +83,10 @@ def _e2e(columns: Columns, window: Window) -> Values:
     last_ns = columns.sent_ns + columns.last_ns
     chosen = (columns.outcome == COMPLETED) & _inside(last_ns, window)
     order = np.argsort(last_ns[chosen], kind="stable")
-    return Values(columns.last_ns[chosen][order] * MS_PER_NS)
+    return Values(
+        columns.last_ns[chosen][order] * MS_PER_NS,
+        censored=_cut(columns, window, columns.outcome == CUT),
+    )
 
 
 METRICS: tuple[Metric, ...] = (

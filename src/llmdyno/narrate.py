@@ -67,6 +67,8 @@ def verdict_lines(document: Mapping[str, Any]) -> list[str]:
 
 
 def _times(ratio: Mapping[str, Any]) -> str:
+    if ratio["ci95"] is None:
+        return f"{ratio['mean']:.3g}x (one pair: no interval)"
     low, high = ratio["ci95"]
     return f"{ratio['mean']:.3g}x [{low:.3g}, {high:.3g}]"
 

@@ -5,14 +5,15 @@ process killed at any moment leaves at worst one torn last line, which readers l
 are nanoseconds of one monotonic clock, counted from the start of the run.
 
 Format versions:
-    1 (November 2026): the first.
+    1 (November 2026): the first. Since then, further kinds of lines: "scrape",
+        "gpu" and "calibration".
 """
 
 import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -43,6 +44,7 @@ class LevelStarted(msgspec.Struct, frozen=True, kw_only=True, tag="level"):
     users: int
     start_ns: int
     ramp_ns: int
+    repeat: int = 0  # which time this load point is run, from 0
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defaults=True):
@@ -56,7 +58,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defa
     sent_ns: int
     end_ns: int  # the body's end, or the failure, since sent
     outcome: str
-    error: str = ""  # the error's class when it failed
+    error: str = ""  # the error's class when it failed: see faults.FAULTS
     detail: str = ""  # the server's words or ours, cut short
     status: int = 0  # HTTP status, 0 when none came
     finish: str = ""  # the server's finish reason
@@ -67,6 +69,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defa
     output_tokens: int = 0
     source: str = "chunks"  # where output_tokens comes from
     reads: int = 0  # all reads of this response, also those without tokens
+    # Only where the server counted nothing, for recount.py: what each of those reads brought, and
+    # what was asked. A later record of the same request takes this one's place.
+    texts: tuple[str, ...] = ()
+    input_text: str = ""
 
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True, tag="tick"):
@@ -87,9 +93,43 @@ class LevelEnded(msgspec.Struct, frozen=True, kw_only=True, tag="level-end"):
     end_ns: int
     full_until_ns: int
     interrupted: bool = False
+    stopped: str = ""  # why it ended early, if too many requests failed
 
 
-Entry = Opened | LevelStarted | Record | Tick | LevelEnded
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, tag="calibration"):
+    """What the client itself was worth on this machine just before the run."""
+
+    ttft_floor_ms_p50: float  # of its own in a TTFT, against a server of known timing
+    ttft_floor_ms_p99: float
+    itl_floor_ms_p99: float
+    events_per_s_max: float  # what a core would do, by the CPU time that an event cost
+
+
+class Scrape(msgspec.Struct, frozen=True, kw_only=True, tag="scrape"):
+    """What the server said of itself at one moment: before, during or after a level."""
+
+    level: int
+    t_ns: int
+    moment: Literal["before", "during", "after"]
+    kind: str  # of the server, told by the names of its metrics
+    values: dict[str, float]  # under our names, see scrape.SERVERS; counters since its start
+
+
+class GpuSample(msgspec.Struct, frozen=True, kw_only=True, tag="gpu"):
+    """How one GPU of this machine was doing at one moment of a level."""
+
+    level: int
+    t_ns: int
+    gpu: int
+    use: float | None  # share of the time in which a kernel ran
+    memory_mib: float | None
+    power_w: float | None
+    clock_mhz: float | None
+    temperature_c: float | None
+    throttle: int  # the driver's bits for why the clock is not higher
+
+
+Entry = Opened | LevelStarted | Record | Tick | LevelEnded | Calibration | Scrape | GpuSample
 
 _decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 
@@ -128,11 +168,26 @@ class Journal:
 
 
 def read_journal(path: Path) -> Iterator[Entry]:
-    """Yield a journal's entries in order, leaving out a torn last line.
+    """Yield a journal's entries, leaving out a torn last line.
+
+    In order, but for the records whose tokens were not counted again: they come last.
 
     Raises:
         StorageError: there is no such file, or a line other than the last one cannot be read.
     """
+    uncounted: dict[tuple[int, int], Record] = {}
+    for entry in _read_lines(path):
+        if isinstance(entry, Record):
+            if entry.texts:
+                uncounted[entry.level, entry.request] = entry
+                continue
+            if uncounted:
+                uncounted.pop((entry.level, entry.request), None)
+        yield entry
+    yield from uncounted.values()
+
+
+def _read_lines(path: Path) -> Iterator[Entry]:
     try:
         file = path.open("rb")
     except OSError as error:

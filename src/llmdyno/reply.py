@@ -3,7 +3,7 @@
 The endpoint reads the events and says what each carries; this module turns them into the token
 counts and gaps of a record. How many tokens a chunk carries is taken, in this order, from the
 running usage if the server sends one with every chunk, from the final usage spread over the chunks
-in proportion to their text, or as one a chunk.
+in proportion to their text, or as one a chunk, until recount.py knows better.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class Reply(msgspec.Struct, kw_only=True):
     """What has been read of one response so far."""
 
     stamps_ns: list[int] = []  # one a token-carrying chunk: when the read came that brought it
-    text_bytes: list[int] = []  # one a token-carrying chunk: the length of its text
+    texts: list[str] = []  # one a token-carrying chunk
     usage_after: list[int] = []  # one a token-carrying chunk: usage so far, if it said so
     input_tokens: int = -1
     output_tokens: int = -1  # the last usage seen
@@ -36,10 +36,10 @@ def count_tokens(reply: Reply) -> tuple[list[int], str]:
     running = reply.usage_after
     if len(running) == chunks and running[-1] == total and running == sorted(running):
         return [now - before for before, now in zip([0, *running], running, strict=False)], "usage"
-    return _spread(total, reply.text_bytes), "usage"
+    return spread(total, [len(text) for text in reply.texts]), "usage"
 
 
-def _spread(total: int, sizes: Sequence[int]) -> list[int]:
+def spread(total: int, sizes: Sequence[int]) -> list[int]:
     """Share out `total` whole tokens in proportion to sizes: largest remainders, first one ≥ 1."""
     whole = sum(sizes)
     shares = [total * size / whole for size in sizes]
@@ -70,3 +70,16 @@ def by_read(
             counts.append(count)
             last_ns = stamp_ns
     return tuple(gaps), () if all(count == 1 for count in counts) else tuple(counts)
+
+
+def text_by_read(reply: Reply) -> tuple[str, ...]:
+    """Return the text that each read brought, as by_read() joins chunks of a token each."""
+    texts: list[str] = []
+    last_ns = -1
+    for stamp_ns, text in zip(reply.stamps_ns, reply.texts, strict=True):
+        if stamp_ns == last_ns:
+            texts[-1] += text
+        else:
+            texts.append(text)
+        last_ns = stamp_ns
+    return tuple(texts)

@@ -16,6 +16,8 @@ from llmdyno.units import Lengths, show_seconds
 
 WORKLOADS = ("chat", "chat-system", "synthetic", "file")
 RAMP_S = 20.0
+ROUNDS_MIN = 3  # before --repeat-until may find that it has been enough
+REPEATS_MAX = 10  # with --repeat-until and no --repeat
 CHAT_OUTPUT_TOKENS = 512  # the most a chat answer may take, as in the 2024 client
 
 
@@ -54,6 +56,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     think_s: float = 0.010
     timeout_s: float = 600.0
     grace_s: float = 30.0
+    max_errors: int | None = None  # so many failed requests end the run
+    max_error_rate: float | None = None  # as does this share of the last ones
 
     def __post_init__(self) -> None:
         if not self.users or any(count < 1 for count in self.users):
@@ -65,6 +69,12 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         for field, value in (("duration", self.duration_s), ("interval", self.interval_s)):
             if value <= 0:
                 raise UsageError(f"--{field} {show_seconds(value)}: must be longer than 0.")
+        if self.max_errors is not None and self.max_errors < 1:
+            raise UsageError(f"--max-errors {self.max_errors}: must be at least 1.")
+        if self.max_error_rate is not None and not 0 <= self.max_error_rate < 1:
+            raise UsageError(
+                f"--max-error-rate {self.max_error_rate:g}: must be at least 0 and below 1."
+            )
         if self.timeout_s <= 0:
             raise UsageError("--timeout 0s: must be longer than 0.")
         if self.requests is None and self.ramp_s is not None and self.ramp_s >= self.duration_s:
@@ -208,8 +218,36 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     """One benchmark of one server, over all levels."""
 
     url: str
+    ca_cert: str | None = None  # PEM file
+    insecure: bool = False
+    proxy: str | None = None
     endpoint: str = "auto"
     model: str = ""  # empty: the first that the server lists
+    tokenizer: str = ""  # a tokenizer.json or its folder, if the server cannot count
     workload: Workload = Workload()
     load: Load = Load()
     slos: tuple[Slo, ...] = ()
+    calibration: bool = True  # measure the client itself first
+    scrape: bool = True  # read the server's own metrics, if it has any
+    repeat: int = 1  # times all levels are run, one round after the other
+    # No further round once the 95 % interval of each level's token rate is within this share of it.
+    repeat_until: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.repeat < 1:
+            raise UsageError(f"--repeat {self.repeat}: must be at least 1.")
+        if self.repeat_until is not None:
+            if not 0 < self.repeat_until < 1:
+                raise UsageError(
+                    f"--repeat-until {self.repeat_until:.4g}: write a share between 0 and 1,"
+                    " such as 2%."
+                )
+            if self.repeat < ROUNDS_MIN:
+                raise UsageError(
+                    f"--repeat {self.repeat}: must be at least {ROUNDS_MIN} with --repeat-until."
+                )
+
+    @property
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        """All (round, users) in the order in which they are run."""
+        return tuple((number, users) for number in range(self.repeat) for users in self.load.users)

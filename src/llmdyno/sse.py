@@ -14,25 +14,35 @@ Piece = tuple[int, bytes]
 
 def events(pieces: Iterable[Piece]) -> Iterator[Piece]:
     """Yield (stamp, data) for each event with data; several `data` lines are joined with LF."""
-    rest = b""
+    begun: list[
+        bytes
+    ] = []  # the event under way: joined when it is whole, or it would be quadratic
+    line_ended = False  # what has begun ends with LF
+    held = b""  # a CR at the very end may be half of a CRLF: left for the next piece
     stamp = 0
-    for stamp, body in pieces:
-        rest = rest + body if rest else body
-        if b"\r" in rest:
-            # A CR at the very end may be half of a CRLF: leave it for the next piece.
-            held = b"\r" if rest.endswith(b"\r") else b""
-            rest = (
-                rest[: len(rest) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
-            )
-        if b"\n\n" not in rest:
-            continue
-        *complete, rest = rest.split(b"\n\n")
+    for stamp, piece in pieces:
+        body = held + piece if held else piece
+        held = b""
+        if b"\r" in body:
+            held = b"\r" if body.endswith(b"\r") else b""
+            body = body[: len(body) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if begun and body:
+            begun.append(body)
+            if b"\n\n" not in body and not (line_ended and body.startswith(b"\n")):
+                line_ended = body.endswith(b"\n")
+                continue
+            body = b"".join(begun)
+            begun = []
+        *complete, rest = body.split(b"\n\n")
+        if rest:
+            begun = [rest]
+            line_ended = rest.endswith(b"\n")
         for event in complete:
             if (data := _data(event)) is not None:
                 yield stamp, data
     # The standard drops an event that no blank line ended; servers that close right after their
     # last event are common, and dropping it would lose tokens that did arrive.
-    if rest and (data := _data(rest.replace(b"\r", b"\n"))) is not None:
+    if begun and (data := _data(b"".join(begun))) is not None:
         yield stamp, data
 
 

@@ -1,12 +1,14 @@
 """Statistics of a run: quantiles, the steady state, intervals, and the ratio of two sets of runs.
 
 Observations of a server under load are not independent: a slow step slows every request in it. So
-every interval here comes from a block bootstrap, which resamples stretches of time and not single
-observations. Seeds are fixed: the same records always give the same summary.
+an interval of one run comes from a block bootstrap, which resamples stretches of time and not
+single observations. Between runs there is more: see ratio(). Seeds are fixed: the same records
+always give the same summary.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,10 @@ Floats = NDArray[np.float64]
 RESAMPLES = 1000
 # A resample may cost at most so many draws in all, so that a long run does not take minutes.
 _DRAWS_MAX = 20_000_000
+_SPREAD_RESAMPLES = 200  # enough for a variance
+# That of two runs an arm which are equally noisy, as those are which share a machine; with more
+# runs Welch's own number is never smaller.
+_FREEDOM_MIN = 2.0
 
 
 def quantile(values: Floats, q: float, weights: Floats | None = None) -> float:
@@ -31,6 +37,21 @@ def quantile(values: Floats, q: float, weights: Floats | None = None) -> float:
     cumulated = np.cumsum(weights[order])
     index = int(np.searchsorted(cumulated, q * cumulated[-1]))
     return float(values[order][min(index, len(values) - 1)])
+
+
+def censored_quantile(values: Floats, censored: Floats, q: float) -> float | None:
+    """Return the q-quantile where some values are only known to be greater than `censored`.
+
+    By the product-limit estimate (Kaplan & Meier 1958): the smallest value at which the estimated
+    share of smaller or equal ones reaches q. None: it is beyond what was observed.
+    """
+    times = np.concatenate([values, censored])
+    known = np.arange(len(times)) < len(values)
+    order = np.lexsort((~known, times))  # of equal ones the known come first
+    at_risk = np.arange(len(times), 0, -1)
+    share_above = np.cumprod(np.where(known[order], 1.0 - 1.0 / at_risk, 1.0))
+    reached = np.flatnonzero(share_above <= 1.0 - q + 1e-12)
+    return float(times[order][reached[0]]) if len(reached) else None
 
 
 def steady_start(counts: Floats, *, batch: int = 5) -> int:
@@ -114,31 +135,117 @@ def quantile_over_time(q: float) -> Callable[[Floats], Floats]:
     return lambda values: np.asarray(np.quantile(values, q, axis=1), dtype=np.float64)
 
 
-def ratio_replicates(
-    pairs: Sequence[tuple[Floats, Floats]],
+class Spread(NamedTuple):
+    """How far apart equal runs lie: the variance of the logarithm of a statistic between them."""
+
+    variance: float
+    freedom: float  # degrees of freedom with which it was estimated
+
+
+class Ratio(NamedTuple):
+    """A ratio of two sets of runs; no interval when nothing says how far apart equal runs lie."""
+
+    mean: float
+    ci95: tuple[float, float] | None
+
+
+def ratio(
+    before: Sequence[Floats],
+    after: Sequence[Floats],
     statistic: Callable[[Floats], Floats],
     *,
-    seed: int = 0,
-) -> Floats:
-    """Return replicates of the ratio after ÷ before over interleaved pairs of runs.
+    known: Spread | None = None,
+) -> Ratio:
+    """Return after ÷ before over interleaved runs, and its 95 % interval by Welch's t.
 
-    Two levels are resampled: the pairs themselves (drift of the machine between them), and blocks
-    of time within each run (noise inside it). The ratio of a replicate is the geometric mean of the
-    ratios of its pairs.
+    A run is one observation: the logarithm of its statistic. What sets equal runs apart (a server
+    that starts otherwise, a machine that drifts) does not show inside any of them, and two or three
+    runs are too few to be resampled, so Student's t has to pay for their number. Runs are not taken
+    as pairs: at two pairs that would leave one degree of freedom. Their ABBA order cancels a steady
+    drift in the mean, and drift counts as noise. The arms need not be equally noisy, except at two
+    runs each, which cannot tell. dev/LOG.md has the rates of false alarms.
 
     Args:
-        pairs: (before, after), each a series in order of time.
+        before: one series in order of time a run.
+        after: likewise.
         statistic: as in bootstrap().
-        seed: of the resampling.
+        known: how far apart equal runs lie, if other runs have told; one run an arm is then enough.
     """
-    rng = np.random.default_rng(seed)
-    resamples = min(affordable_resamples(len(series)) for pair in pairs for series in pair)
-    logs = np.stack(
-        [
-            np.log(bootstrap(after, statistic, resamples=resamples, seed=seed + 2 * i + 1))
-            - np.log(bootstrap(before, statistic, resamples=resamples, seed=seed + 2 * i))
-            for i, (before, after) in enumerate(pairs)
-        ]
+    arms = [_of_runs(runs, statistic) for runs in (before, after)]
+    mean = arms[1].mean - arms[0].mean
+    spreads = [known or arm.between for arm in arms]
+    if None in spreads:
+        return Ratio(math.exp(mean), None)
+    # No arm is quieter than the noise inside its runs, however alike two of them happened to be.
+    squares = [
+        max(spread.variance, arm.within) / arm.runs
+        for arm, spread in zip(arms, spreads, strict=True)
+        if spread is not None
+    ]
+    variance = sum(squares)
+    if not variance:
+        return Ratio(math.exp(mean), (math.exp(mean), math.exp(mean)))
+    freedom = (
+        known.freedom
+        if known
+        else max(_FREEDOM_MIN, _welch_freedom(squares, [arm.runs for arm in arms]))
     )
-    chosen = rng.integers(0, len(pairs), size=(resamples, len(pairs)))
-    return np.asarray(np.exp(logs[chosen, np.arange(resamples)[:, None]].mean(axis=1)))
+    half = student_quantile(freedom) * math.sqrt(variance)
+    return Ratio(math.exp(mean), (math.exp(mean - half), math.exp(mean + half)))
+
+
+def _welch_freedom(squares: Sequence[float], runs: Sequence[int]) -> float:
+    """Return the degrees of freedom of a difference of two means (Welch 1947, Satterthwaite)."""
+    parts = [square**2 / (count - 1) for square, count in zip(squares, runs, strict=True)]
+    return float(sum(squares) ** 2 / sum(parts))
+
+
+def spread(
+    before: Sequence[Floats], after: Sequence[Floats], statistic: Callable[[Floats], Floats]
+) -> Spread | None:
+    """Return how far apart equal runs lie, pooled over two arms; None with one run each."""
+    betweens = [_of_runs(runs, statistic).between for runs in (before, after)]
+    known = [between for between in betweens if between is not None]
+    freedom = sum(between.freedom for between in known)
+    if not freedom:
+        return None
+    return Spread(sum(one.variance * one.freedom for one in known) / freedom, freedom)
+
+
+class _Arm(NamedTuple):
+    """The logarithms of a statistic of equal runs."""
+
+    runs: int
+    mean: float
+    within: float  # variance of one run's, by what its blocks of time say
+    between: Spread | None
+
+
+def _of_runs(runs: Sequence[Floats], statistic: Callable[[Floats], Floats]) -> _Arm:
+    values = [float(statistic(series[None, :])[0]) for series in runs]
+    logs = np.log(values)
+    n = len(runs)
+    within = [
+        float(bootstrap(series, statistic, resamples=_SPREAD_RESAMPLES).var()) / value**2
+        for series, value in zip(runs, values, strict=True)
+    ]
+    between = Spread(float(logs.var(ddof=1)), n - 1) if n > 1 else None
+    return _Arm(n, float(logs.mean()), sum(within) / n, between)
+
+
+def student_interval95(values: Floats) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of independent observations, at least two."""
+    half = student_quantile(len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def student_quantile(freedom: float) -> float:
+    """Return the 97.5 % quantile of Student's t, for any real degrees of freedom from 1 on.
+
+    With t = sqrt(freedom) tan(angle) its density is a power of a cosine, which is integrated here
+    on a grid: numpy has no quantile of t, and scipy is 100 MB.
+    """
+    angles = np.linspace(0.0, np.pi / 2, 20_001)
+    density = np.cos(angles) ** (freedom - 1)
+    mass = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
+    return math.sqrt(freedom) * math.tan(float(np.interp(0.95, mass / mass[-1], angles)))

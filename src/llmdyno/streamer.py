@@ -136,6 +136,7 @@ class Streamer:
         self._connections: dict[int, _Connection] = {}
         self._due: list[tuple[int, int, _Reply]] = []
         self._order = itertools.count()
+        self._lifeline = -1
         self._late = [0] * _BUCKETS
         self._late_max_ns = 0
         self._counts = dict.fromkeys(
@@ -152,10 +153,17 @@ class Streamer:
                     self._accept()
                 elif connection := self._connections.get(number):
                     self._attend(connection, event)
+                elif number == self._lifeline:
+                    self.stop = True
 
     def wake_on(self, source: socket.socket) -> None:
         """Wake up when this socket can be read (signals arrive there)."""
         self._epoll.register(source, select.EPOLLIN)
+
+    def stop_with(self, lifeline: int) -> None:
+        """Stop when the other end of this pipe is closed: when who started us has gone."""
+        self._lifeline = lifeline
+        self._epoll.register(lifeline, select.EPOLLIN)
 
     def truth(self) -> dict[str, Any]:
         """Return what was sent and how late, over all chunks with tokens so far."""
@@ -450,7 +458,7 @@ def _frame(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-def _arguments() -> tuple[str, int, Timing]:
+def _arguments() -> tuple[argparse.Namespace, Timing]:
     parser = argparse.ArgumentParser(
         prog="python -m llmdyno.streamer", description="Serve tokens at exactly known times."
     )
@@ -460,6 +468,7 @@ def _arguments() -> tuple[str, int, Timing]:
     parser.add_argument("--itl", default="20ms", help="from a token to the next")
     parser.add_argument("--tokens-per-chunk", type=int, default=1)
     parser.add_argument("--role-chunk", action="store_true", help="send one without text at once")
+    parser.add_argument("--until-eof", action="store_true", help="end when stdin is closed")
     given = parser.parse_args()
     if given.tokens_per_chunk < 1:
         parser.error(f"--tokens-per-chunk {given.tokens_per_chunk}: must be at least 1.")
@@ -472,16 +481,18 @@ def _arguments() -> tuple[str, int, Timing]:
         )
     except UsageError as error:
         parser.error(str(error))
-    return given.host, given.port, timing
+    return given, timing
 
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
-    host, port, timing = _arguments()
+    given, timing = _arguments()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with socket.create_server((host, port), backlog=4096) as listener:
+    with socket.create_server((given.host, given.port), backlog=4096) as listener:
         streamer = Streamer(listener, timing)
+        if given.until_eof:
+            streamer.stop_with(sys.stdin.fileno())
         wake, woken = socket.socketpair()
         wake.setblocking(False)
         signal.set_wakeup_fd(wake.fileno())

@@ -150,13 +150,19 @@ class _Document:
     def _ablation(self) -> list[dict[str, Any]]:
         """Return by how much each changed knob's new value moves the token rate, largest first."""
         steps = {step.number: step for step in self._ledger.of("ablation")}
+        # One run each says nothing of how far apart equal runs lie: those of the confirmation do.
+        confirmed = [_series(pair, _rates) for pair in self._pairs()]
+        known = None
+        if confirmed:
+            before, after = zip(*confirmed, strict=True)
+            known = stats.spread(before, after, stats.mean_over_time)
         rows = []
         for number in sorted(steps):
             reverted, whole = steps[number], steps.get(number + 1)
             if number % 2 or whole is None or not reverted.state == whole.state == "measured":
                 continue
             pair = (self._folder / reverted.run / JOURNAL, self._folder / whole.run / JOURNAL)
-            effect = _ratio([_series(pair, _rates)], stats.mean_over_time)
+            effect = _ratio([_series(pair, _rates)], stats.mean_over_time, known)
             rows.append(
                 {
                     "knob": reverted.knob,
@@ -197,7 +203,9 @@ class _Document:
 
 
 def verdict(ratio: Mapping[str, Any], *, maximise: bool) -> str:
-    """Return "better", "worse" or "no difference" (the interval holds 1)."""
+    """Return "better", "worse" or "no difference" (the interval holds 1, or there is none)."""
+    if ratio["ci95"] is None:
+        return "no difference"
     low, high = ratio["ci95"]
     if low <= 1.0 <= high:
         return "no difference"
@@ -232,17 +240,14 @@ def _series(pair: tuple[Path, Path], of: Observations) -> tuple[stats.Floats, st
     return before, after
 
 
-def _ratio(
-    pairs: Sequence[tuple[stats.Floats, stats.Floats]],
-    statistic: Callable[[stats.Floats], stats.Floats],
-) -> dict[str, Any]:
+Pairs = Sequence[tuple[stats.Floats, stats.Floats]]
+Statistic = Callable[[stats.Floats], stats.Floats]
+
+
+def _ratio(pairs: Pairs, statistic: Statistic, known: stats.Spread | None = None) -> dict[str, Any]:
     """Return after ÷ before: the geometric mean over the pairs and its 95 % interval."""
     if not pairs:
         return {"mean": None, "ci95": None}
-    logs = [
-        math.log(statistic(after[None, :])[0] / statistic(before[None, :])[0])
-        for before, after in pairs
-    ]
-    low, high = stats.interval95(stats.ratio_replicates(pairs, statistic))
-    mean = math.exp(sum(logs) / len(logs))
-    return {"mean": significant(mean), "ci95": [significant(low), significant(high)]}
+    before, after = zip(*pairs, strict=True)
+    mean, ci95 = stats.ratio(before, after, statistic, known=known)
+    return {"mean": significant(mean), "ci95": ci95 and [significant(bound) for bound in ci95]}

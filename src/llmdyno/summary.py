@@ -6,26 +6,31 @@ journal and the tuner all take it. The document's keys are a contract; its versi
     llmdyno.summary/1 (November 2026): the first.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from llmdyno import stats
+from llmdyno import crosscheck, health, stats
 from llmdyno.errors import StorageError
+from llmdyno.faults import meaning
+from llmdyno.load import LAG_PERIOD_S
 from llmdyno.metrics import BY_NAME, DISTRIBUTIONS, MS_PER_NS, Values
 from llmdyno.records import (
     COMPLETED,
     OUTCOMES,
+    Calibration,
     Collector,
     Columns,
+    GpuSample,
     LevelEnded,
     LevelStarted,
     Opened,
     Record,
+    Scrape,
     Tick,
     Window,
     read_journal,
@@ -37,12 +42,9 @@ SCHEMA = "llmdyno.summary/1"
 # From the most to the least to be trusted; a level is labelled with its least trusted source.
 SOURCES = ("usage", "server-tokenizer", "tokenizer", "chunks")
 
-# The client is the limit when it was late by this much, or this busy.
-LAG_MS_MAX = 10.0
-LAG_SHARE_OF_ITL_MAX = 0.25
-CPU_SHARE_MAX = 0.9
-
 _WINDOW_FIRST_TOKENS_MIN = 5
+# With a larger share of censored requests the plain percentiles mislead.
+_CENSORED_SHARE_MAX = 0.01
 _CI_OBSERVATIONS_MAX = 200_000
 
 
@@ -53,10 +55,14 @@ class LevelFacts(msgspec.Struct, kw_only=True):
     ended: LevelEnded | None = None
     columns: Columns
     errors: Mapping[str, int]
+    examples: Mapping[str, str]  # the first detail of each class of errors
     source: str
     by_source: Mapping[str, int]  # output tokens
     ticks: Sequence[Tick]
     last_ns: int  # of anything that the journal has of it
+    prompts: Sequence[tuple[int, int]] = ()  # of each request: which item, its input tokens
+    scrapes: Sequence[Scrape] = ()
+    gpus: Sequence[GpuSample] = ()
 
     @property
     def end_ns(self) -> int:
@@ -69,7 +75,25 @@ class LevelFacts(msgspec.Struct, kw_only=True):
         return self.ended.full_until_ns if self.ended else self.last_ns
 
 
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the journal says of a run."""
+
+    opened: Opened
+    calibration: Calibration | None
+    levels: Sequence[LevelFacts]
+
+
 def read_levels(journal: Path) -> tuple[Opened, list[LevelFacts]]:
+    """Read the levels of a run's journal.
+
+    Raises:
+        StorageError: it cannot be read, or is no journal.
+    """
+    facts = read_run(journal)
+    return facts.opened, list(facts.levels)
+
+
+def read_run(journal: Path) -> RunFacts:
     """Read a run's journal.
 
     Raises:
@@ -79,13 +103,21 @@ def read_levels(journal: Path) -> tuple[Opened, list[LevelFacts]]:
     opened = next(entries, None)
     if not isinstance(opened, Opened):
         raise StorageError(f"{journal}: is no journal of a run: it lacks the first line.")
+    calibration = None
     open_levels: dict[int, _Level] = {}
+    beside: defaultdict[int, list[Scrape | GpuSample]] = defaultdict(list)  # also before the level
     for entry in entries:
-        if isinstance(entry, LevelStarted):
-            open_levels[entry.level] = _Level(entry)
-        elif not isinstance(entry, Opened):
-            open_levels[entry.level].take(entry)
-    return opened, [level.facts() for level in open_levels.values()]
+        match entry:
+            case LevelStarted():
+                open_levels[entry.level] = _Level(entry)
+            case Scrape() | GpuSample():
+                beside[entry.level].append(entry)
+            case Calibration():
+                calibration = entry
+            case Record() | Tick() | LevelEnded():
+                open_levels[entry.level].take(entry)
+    levels = [level.facts(beside[number]) for number, level in open_levels.items()]
+    return RunFacts(opened=opened, calibration=calibration, levels=levels)
 
 
 class _Level:
@@ -96,16 +128,20 @@ class _Level:
         self._ended: LevelEnded | None = None
         self._records = Collector()
         self._errors: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
         self._by_source: Counter[str] = Counter()
         self._cut_by_source: Counter[str] = Counter()
         self._ticks: list[Tick] = []
+        self._prompts: list[tuple[int, int]] = []
         self._last_ns = started.start_ns
 
     def take(self, entry: Record | Tick | LevelEnded) -> None:
         if isinstance(entry, Record):
             self._records.add(entry)
+            self._prompts.append((entry.prompt, entry.input_tokens))
             if entry.error:
                 self._errors[entry.error] += 1
+                self._examples.setdefault(entry.error, entry.detail)
             if entry.output_tokens:
                 # A request that was cut never heard its usage: it is no sign of a lesser source.
                 counts = self._cut_by_source if entry.outcome == "cut" else self._by_source
@@ -117,16 +153,20 @@ class _Level:
         else:
             self._ended = entry
 
-    def facts(self) -> LevelFacts:
+    def facts(self, beside: Sequence[Scrape | GpuSample]) -> LevelFacts:
         return LevelFacts(
             started=self._started,
             ended=self._ended,
             columns=self._records.columns(),
             errors=dict(self._errors.most_common()),
+            examples=self._examples,
             source=max(self._by_source or self._cut_by_source or ["usage"], key=SOURCES.index),
             by_source=dict(self._by_source + self._cut_by_source),
             ticks=self._ticks,
             last_ns=self._last_ns,
+            prompts=self._prompts,
+            scrapes=[entry for entry in beside if isinstance(entry, Scrape)],
+            gpus=[entry for entry in beside if isinstance(entry, GpuSample)],
         )
 
 
@@ -136,10 +176,19 @@ def summarise(journal: Path) -> dict[str, Any]:
     Raises:
         StorageError: the journal cannot be read.
     """
-    opened, levels = read_levels(journal)
+    facts = read_run(journal)
+    opened = facts.opened
     slos = msgspec.convert(opened.spec.get("slos", []), tuple[Slo, ...])
     interval_s = float(opened.spec["load"]["interval_s"])
-    documents = [level_document(facts, interval_s, slos) for facts in levels]
+    calibration = facts.calibration
+    ceiling = calibration.events_per_s_max if calibration else None
+    shared = _shared_tokens(opened.spec, facts.levels)
+    documents = [
+        point_document(
+            repeats, interval_s, slos, events_per_s_max=ceiling, input_tokens_shared=shared
+        )
+        for repeats in by_point(facts.levels)
+    ]
     return {
         "schema": SCHEMA,
         "run": opened.run,
@@ -147,27 +196,168 @@ def summarise(journal: Path) -> dict[str, Any]:
         "started": opened.started,
         "environment": opened.environment,
         "spec": opened.spec,
+        **({"calibration": msgspec.structs.asdict(calibration)} if calibration else {}),
         "levels": documents,
         "slo": [verdict for document in documents for verdict in _slo_verdicts(slos, document)],
     }
 
 
-def level_document(facts: LevelFacts, interval_s: float, slos: Sequence[Slo]) -> dict[str, Any]:
+def by_point(levels: Sequence[LevelFacts]) -> list[list[LevelFacts]]:
+    """Return the levels of each load point, its repeats together."""
+    points: list[list[LevelFacts]] = []
+    places: Counter[int] = Counter()  # of a round: how many of its levels have been seen
+    for facts in levels:
+        place = places[facts.started.repeat]
+        places[facts.started.repeat] += 1
+        if place == len(points):
+            points.append([])
+        points[place].append(facts)
+    return points
+
+
+def token_rate_intervals(journal: Path) -> list[tuple[float, float]]:
+    """Return the 95 % interval of each load point's token rate between its repeats, two or more.
+
+    Raises:
+        StorageError: the journal cannot be read.
+    """
+    return [
+        stats.student_interval95(
+            np.array([token_rates(facts.columns, steady_window(facts)).mean() for facts in repeats])
+        )
+        for repeats in by_point(read_levels(journal)[1])
+    ]
+
+
+def point_document(
+    repeats: Sequence[LevelFacts],
+    interval_s: float,
+    slos: Sequence[Slo],
+    *,
+    events_per_s_max: float | None = None,
+    input_tokens_shared: Mapping[int, int | None],
+) -> dict[str, Any]:
+    """Return one load point of the document; the repeats of it are pooled.
+
+    What belongs to one run only (window, samples) is the first one's, and each one's headline
+    figures stand under "repeats".
+    """
+    documents = [
+        level_document(
+            facts,
+            interval_s,
+            slos,
+            events_per_s_max=events_per_s_max,
+            input_tokens_shared=input_tokens_shared.get(facts.started.level),
+        )
+        for facts in repeats
+    ]
+    first = documents[0]
+    if len(documents) == 1:
+        return first
+    clients = [document["client"] for document in documents]
+    return {
+        **first,
+        "duration_s": round(sum(document["duration_s"] for document in documents), 6),
+        "interrupted": any(document["interrupted"] for document in documents),
+        "requests": _summed([document["requests"] for document in documents]),
+        "tokens": {
+            **_summed([document["tokens"] for document in documents]),
+            "source": max((facts.source for facts in repeats), key=SOURCES.index),
+        },
+        **measures([(facts.columns, steady_window(facts)) for facts in repeats], slos),
+        "whole": measures([(facts.columns, _whole(facts)) for facts in repeats], slos),
+        # Of the client the worst time counts.
+        "client": max(
+            clients, key=lambda client: (client["verdict"] != "valid", client["loop_lag_ms_p99"])
+        ),
+        "repeats": [
+            {
+                "token_rate": document["token_rate"]["mean"],
+                "ttft_ms_p50": document["ttft_ms"]["p50"],
+                "ttft_ms_p99": document["ttft_ms"]["p99"],
+                "completed": document["requests"]["completed"],
+                "failed": document["requests"]["failed"],
+                "window": document["window"],
+                "client": document["client"]["verdict"],
+            }
+            for document in documents
+        ],
+    }
+
+
+def _summed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add up the counts of equal keys, and those of the tables among them."""
+    summed: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            if isinstance(value, Mapping):
+                summed[name] = dict(Counter(summed.get(name, {})) + Counter(value))
+            elif isinstance(value, int):
+                summed[name] = summed.get(name, 0) + value
+    return summed
+
+
+def _whole(facts: LevelFacts) -> Window:
+    return Window(start_ns=facts.started.start_ns, end_ns=facts.end_ns, method="whole level")
+
+
+def _shared_tokens(spec: Mapping[str, Any], levels: Sequence[LevelFacts]) -> dict[int, int | None]:
+    """Return by level how many input tokens its prompts share with those before them."""
+    shared: dict[int, int | None] = {}
+    known: frozenset[int] = frozenset()  # the prompts of the levels before
+    for level in levels:
+        shared[level.started.level] = crosscheck.shared_tokens(
+            level.prompts, known, prefix_shared=_prefix_shared(spec)
+        )
+        if spec.get("workload", {}).get("name") != "synthetic":  # whose prompts are all new
+            known |= {number for number, _ in level.prompts}
+    return shared
+
+
+def _prefix_shared(spec: Mapping[str, Any]) -> bool:
+    """Tell whether all prompts of a run begin with the same text."""
+    workload = spec.get("workload", {})
+    return workload.get("name") == "chat-system" or bool(workload.get("system_prompt"))
+
+
+def level_document(
+    facts: LevelFacts,
+    interval_s: float,
+    slos: Sequence[Slo],
+    *,
+    events_per_s_max: float | None = None,
+    input_tokens_shared: int | None = None,
+) -> dict[str, Any]:
     """Return one level of the document."""
     columns = facts.columns
     window = steady_window(facts)
     start_ns = facts.started.start_ns
-    whole = Window(start_ns=start_ns, end_ns=facts.end_ns, method="whole level")
+    whole = _whole(facts)
     outcomes = np.bincount(columns.outcome, minlength=len(OUTCOMES))
-    measured = measures(columns, window, slos)
+    measured = measures([(columns, window)], slos)
+    over_all = measures([(columns, whole)], slos)
+    client, doubtful = health.client_part(
+        columns,
+        facts.ticks,
+        measured,
+        duration_s=whole.length_s,
+        lag_period_s=LAG_PERIOD_S,
+        events_per_s_max=events_per_s_max,
+    )
     return {
         "users": facts.started.users,
         "arrival": "closed",
         "duration_s": round(whole.length_s, 6),
         "interrupted": facts.ended is None or facts.ended.interrupted,
+        "stopped": facts.ended.stopped if facts.ended else "",
         "requests": {
             **{name: int(count) for name, count in zip(OUTCOMES, outcomes, strict=True)},
             "errors": dict(facts.errors),
+        },
+        "faults": {
+            fault: {"meaning": meaning(fault), "example": facts.examples[fault]}
+            for fault in facts.errors
         },
         "tokens": {
             "input": int(columns.input_tokens[columns.input_tokens > 0].sum()),
@@ -181,10 +371,39 @@ def level_document(facts: LevelFacts, interval_s: float, slos: Sequence[Slo]) ->
             "method": window.method,
         },
         **measured,
-        "whole": measures(columns, whole, slos),
+        "whole": over_all,
         "samples": samples(facts, interval_s),
-        "client": client_health(facts, measured["itl_ms"]),
+        "client": client,
+        "doubtful": doubtful,
+        **_beside(facts, over_all, client, input_tokens_shared),
     }
+
+
+def _beside(
+    facts: LevelFacts,
+    over_all: Mapping[str, Any],
+    client: Mapping[str, Any],
+    input_tokens_shared: int | None,
+) -> dict[str, Any]:
+    """Return what the server and the GPUs said of the level, where they said anything."""
+    columns = facts.columns
+    outcomes = np.bincount(columns.outcome, minlength=len(OUTCOMES))
+    server = crosscheck.server_part(
+        facts.scrapes,
+        crosscheck.Seen(
+            input_tokens=int(columns.input_tokens[columns.input_tokens > 0].sum()),
+            output_tokens=int(columns.output_tokens.sum()),
+            requests=int(outcomes.sum()),
+            cut=int(outcomes[OUTCOMES.index("cut")]),
+            failed=int(outcomes[OUTCOMES.index("failed")]),
+            ttft_ms_mean=over_all["ttft_ms"]["mean"],
+            source=facts.source,
+            input_tokens_shared=input_tokens_shared,
+            late_ms_p50=client["late_ms_p50"],
+        ),
+    )
+    gpus = crosscheck.gpu_part(facts.gpus)
+    return {**({"server": server} if server else {}), **({"gpu": gpus} if gpus else {})}
 
 
 def steady_window(facts: LevelFacts) -> Window:
@@ -236,33 +455,52 @@ def _observe(name: str, columns: Columns, window: Window) -> Values:
     return observe(columns, window)
 
 
-def measures(columns: Columns, window: Window, slos: Sequence[Slo]) -> dict[str, Any]:
-    """Return every metric of the table inside a window."""
-    rates = token_rates(columns, window)
-    length_s = max(window.length_s, 1e-9)
-    ended_ns = columns.sent_ns + columns.last_ns
-    done = columns.outcome == COMPLETED
-    done &= (ended_ns >= window.start_ns) & (ended_ns <= window.end_ns)
+def measures(runs: Sequence[tuple[Columns, Window]], slos: Sequence[Slo]) -> dict[str, Any]:
+    """Return every metric of the table inside the window of a run, or of equal runs together.
+
+    Of one run the intervals come from its blocks of time. Of several they come from what lies
+    between them, which is more: two or three are too few to be resampled (dev/LOG.md), so it is
+    Student's interval of a mean, each run one observation.
+    """
+    rates = [token_rates(columns, window) for columns, window in runs]
+    length_s = max(sum(window.length_s for _, window in runs), 1e-9)
+    done = [_done(columns, window) for columns, window in runs]
     return {
         **{
-            metric.name: distribution(_observe(metric.name, columns, window))
+            metric.name: distribution(*(_observe(metric.name, *run) for run in runs))
             for metric in DISTRIBUTIONS
         },
         "token_rate": {
-            "mean": significant(float(rates.mean())),
-            "ci95": _interval(stats.bootstrap(rates, stats.mean_over_time)),
+            "mean": significant(float(np.mean([rate.mean() for rate in rates]))),
+            "ci95": _interval(stats.bootstrap(rates[0], stats.mean_over_time))
+            if len(rates) == 1
+            else _between([float(rate.mean()) for rate in rates]),
         },
-        "request_rate": {"mean": significant(float(done.sum()) / length_s)},
-        "goodput": _goodput(columns, done, length_s, slos),
+        "request_rate": {"mean": significant(sum(float(one.sum()) for one in done) / length_s)},
+        "goodput": _goodput([columns for columns, _ in runs], done, length_s, slos),
     }
 
 
-def distribution(observed: Values) -> dict[str, Any]:
+def _done(columns: Columns, window: Window) -> stats.Array:
+    """Mark the requests that were completed inside the window."""
+    ended_ns = columns.sent_ns + columns.last_ns
+    inside = (ended_ns >= window.start_ns) & (ended_ns <= window.end_ns)
+    done: stats.Array = (columns.outcome == COMPLETED) & inside
+    return done
+
+
+def _between(values: Sequence[float]) -> list[float]:
+    """Return the 95 % interval of the mean of equal runs; nothing that we measure is negative."""
+    return [significant(max(0.0, bound)) for bound in stats.student_interval95(np.array(values))]
+
+
+def distribution(*runs: Values) -> dict[str, Any]:
     """Return the statistics of a latency, in ms; all null when nothing was observed."""
+    observed = _pooled(runs)
     values, weights = observed.values.astype(np.float64), observed.weights
     n = len(values)
     if not n:
-        return {"n": 0, **dict.fromkeys(STATS), "p50_ci95": None}
+        return {"n": 0, **dict.fromkeys(STATS), "p50_ci95": None, **_censoring(observed)}
     document: dict[str, Any] = {
         "n": n,
         "mean": significant(float(np.average(values, weights=weights))),
@@ -270,33 +508,87 @@ def distribution(observed: Values) -> dict[str, Any]:
     for stat in STATS[1:-1]:
         document[stat] = significant(stats.quantile(values, float(stat[1:]) / 100, weights))
     document["max"] = significant(float(values.max()))
+    document["p50_ci95"] = _median_interval(runs)
+    return document | _censoring(observed)
+
+
+def _pooled(runs: Sequence[Values]) -> Values:
+    """Return the observations of equal runs together."""
+
+    def joined(arrays: Sequence[stats.Array | None]) -> stats.Array | None:
+        present = [array for array in arrays if array is not None]
+        return np.concatenate(present) if present else None
+
+    return Values(
+        np.concatenate([run.values for run in runs]),
+        joined([run.weights for run in runs]),
+        joined([run.censored for run in runs]),
+    )
+
+
+def _median_interval(runs: Sequence[Values]) -> list[float] | None:
+    if len(runs) > 1:
+        if not all(len(run.values) for run in runs):
+            return None
+        return _between([stats.quantile(run.values, 0.5, run.weights) for run in runs])
+    values, weights = runs[0].values.astype(np.float64), runs[0].weights
     if weights is not None:
         values = np.repeat(values, weights.astype(np.int64))
-    document["p50_ci95"] = (
-        _interval(stats.bootstrap(values, stats.median_over_time))
-        if 1 < len(values) <= _CI_OBSERVATIONS_MAX
-        else None
-    )
+    if not 1 < len(values) <= _CI_OBSERVATIONS_MAX:
+        return None
+    return _interval(stats.bootstrap(values, stats.median_over_time))
+
+
+def _censoring(observed: Values) -> dict[str, Any]:
+    """Say how many requests were cut before they had a value, and what that does to the quantiles.
+
+    Without them p50 and p99 are those of the quicker requests. With them, by Kaplan and Meier, they
+    are null where so many were cut that the quantile lies beyond all that was seen.
+    """
+    if observed.censored is None:
+        return {}
+    count, n = len(observed.censored), len(observed.values)
+    document: dict[str, Any] = {"censored": count, "kaplan_meier": None}
+    if count > _CENSORED_SHARE_MAX * (n + count):
+        quantiles = {
+            f"p{percent}": stats.censored_quantile(
+                observed.values, observed.censored, percent / 100
+            )
+            for percent in (50, 99)
+        }
+        document["kaplan_meier"] = {
+            name: None if value is None else significant(value) for name, value in quantiles.items()
+        }
     return document
 
 
 def _goodput(
-    columns: Columns, done: stats.Array, length_s: float, slos: Sequence[Slo]
+    runs: Sequence[Columns], done: Sequence[stats.Array], length_s: float, slos: Sequence[Slo]
 ) -> dict[str, Any] | None:
     """Return requests per second that met every SLO on a latency of one request."""
-    later = np.maximum(columns.output_tokens - columns.first_tokens, 1)
-    of_request = {
-        "ttft_ms": columns.ttft_ns * MS_PER_NS,
-        "tpot_ms": (columns.last_ns - columns.ttft_ns) / later * MS_PER_NS,
-        "e2e_ms": columns.last_ns * MS_PER_NS,
-    }
-    limits = [slo for slo in slos if slo.metric in of_request]
+    limits = [slo for slo in slos if slo.metric in _OF_REQUEST]
     if not limits:
         return None
-    good = done.copy()
-    for slo in limits:
-        good &= of_request[slo.metric] < slo.limit
-    return {"mean": significant(float(good.sum()) / length_s)}
+    good = 0
+    for columns, completed in zip(runs, done, strict=True):
+        met = completed.copy()
+        for slo in limits:
+            met &= _OF_REQUEST[slo.metric](columns) < slo.limit
+        good += int(met.sum())
+    return {"mean": significant(good / length_s)}
+
+
+def _tpot_ms(columns: Columns) -> stats.Array:
+    later = np.maximum(columns.output_tokens - columns.first_tokens, 1)
+    tpot_ms: stats.Array = (columns.last_ns - columns.ttft_ns) / later * MS_PER_NS
+    return tpot_ms
+
+
+_OF_REQUEST: Mapping[str, Callable[[Columns], stats.Array]] = {
+    "ttft_ms": lambda columns: columns.ttft_ns * MS_PER_NS,
+    "tpot_ms": _tpot_ms,
+    "e2e_ms": lambda columns: columns.last_ns * MS_PER_NS,
+}
 
 
 def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
@@ -326,37 +618,10 @@ def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
                 "failed": int((inside & (columns.outcome == OUTCOMES.index("failed"))).sum()),
                 "token_rate": significant(float(tokens.sum()) / window.length_s),
                 "ttft_ms_p50": significant(float(np.median(ttft))) if len(ttft) else None,
+                **crosscheck.sample_part(facts.scrapes, facts.gpus, low_ns, high_ns),
             }
         )
     return rows
-
-
-def client_health(facts: LevelFacts, itl_ms: Mapping[str, Any]) -> dict[str, Any]:
-    """Say how the client was doing, and whether it was the limit."""
-    columns = facts.columns
-    cpu_s = max((tick.cpu_s for tick in facts.ticks), default=0.0)
-    lags_ms = np.array([lag for tick in facts.ticks for lag in tick.loop_lags_us]) / 1e3
-    lag_ms = float(np.quantile(lags_ms, 0.99)) if len(lags_ms) else 0.0
-    tokens = int(columns.output_tokens.sum())
-    duration_s = max((facts.end_ns - facts.started.start_ns) / 1e9, 1e-9)
-    reasons = []
-    lag_limit_ms = max(LAG_MS_MAX, LAG_SHARE_OF_ITL_MAX * (itl_ms["p50"] or 0.0))
-    if lag_ms > lag_limit_ms:
-        reasons.append(
-            f"the event loop woke up {lag_ms:.1f} ms late (p99; limit {lag_limit_ms:.1f} ms)"
-        )
-    if cpu_s / duration_s > CPU_SHARE_MAX:
-        reasons.append(f"the client used {cpu_s / duration_s:.0%} of a core")
-    return {
-        "cpu_s": round(cpu_s, 3),
-        "cpu_us_per_token": significant(cpu_s / tokens * 1e6) if tokens else None,
-        "loop_lag_ms_p99": round(lag_ms, 3),
-        "tokens_per_read": significant(tokens / len(columns.read_ns))
-        if len(columns.read_ns)
-        else None,
-        "verdict": "client-bound" if reasons else "valid",
-        "reasons": reasons,
-    }
 
 
 def _slo_verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -4,26 +4,41 @@ While a response streams in, a read costs one clock reading and one append; noth
 the response can have ended. An HTTP response with a chunked body ends with an empty line, so a read
 that does not end with CRLF CRLF and is not a bare splinter of it cannot be the last one: it is kept
 with its stamp and parsed later, by llhttp, piece by piece, so that every byte of the body still
-bears the stamp of the read that brought it. Bodies framed in another way are parsed at once.
+bears the stamp of the read that brought it. Bodies framed in another way are parsed at once. What a
+broken server says so oddly that its end goes unseen is parsed when nothing has come for a second
+(`Connection.look_after`).
 """
 
 import asyncio
+import errno
+import re
 import socket
 import ssl
 from functools import lru_cache
 from time import perf_counter_ns
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httptools
 import msgspec
 
+from llmdyno.coding import codings, decode
 from llmdyno.errors import UsageError
+from llmdyno.polled import Link, Poller
 from llmdyno.sse import Piece
+from llmdyno.tunnel import ProxyError, open_tunnel
 
 CONNECT_TIMEOUT_S = 30.0
 # The longest splinter of a chunked body's end ("0\r\n\r\n") that can arrive alone.
 _SPLINTER_BYTES = 4
+_FLOOD_BYTES = 32 * 2**10  # so much at once is no token, and must not pile up unseen
+_HEADER_BYTES_MAX = 256 * 2**10
+_RESPONSE_BYTES_MAX = 256 * 2**20
+_SILENCE_NS = 1_000_000_000
+_TLS_ALERT = b"\x15\x03"  # what a TLS server says to plain HTTP
+# What connect() says when it is this machine that can hold no more connections.
+_OUR_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS})
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,11 +49,16 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     tls: bool
     prefix: str  # of the URL's path, without a slash at the end
     headers: tuple[tuple[str, str], ...] = ()
+    ca_cert: str | None = None  # PEM file of whom to trust, instead of the system's store
+    insecure: bool = False  # trust anybody
+    proxy: tuple[str, int] | None = None
 
     def head(self, path: str, length: int) -> bytes:
         """Return the request line and headers of a POST with a JSON body of `length` bytes."""
+        # A proxy that is to pass on plain HTTP needs the whole URL.
+        origin = f"http://{self.authority}" if self.proxy and not self.tls else ""
         lines = [
-            f"POST {self.prefix}{path} HTTP/1.1",
+            f"POST {origin}{self.prefix}{path} HTTP/1.1",
             f"Host: {self.authority}",
             "Content-Type: application/json",
             "Accept: text/event-stream, application/json",
@@ -55,31 +75,65 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return f"{host}:{self.port}"
 
 
-def parse_url(url: str, api_key: str | None = None) -> Target:
-    """Read a base URL.
+def parse_url(
+    url: str,
+    api_key: str | None = None,
+    *,
+    ca_cert: str | None = None,
+    insecure: bool = False,
+    proxy: str | None = None,
+) -> Target:
+    """Read a base URL, and what belongs to it.
 
     Raises:
-        UsageError: it is not an http:// or https:// URL with a host.
+        UsageError: it is not an http:// or https:// URL with a host, or the rest does not fit it.
     """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise UsageError(f"--url {url}: {error}.") from error
+    parts = _split("--url", url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise UsageError(f"--url {url}: write http://host:port or https://host.")
-    if parts.query or parts.fragment:
-        raise UsageError(f"--url {url}: must end with the path, without ? or #.")
-    if parts.username is not None:
-        raise UsageError("--url: must not hold a user name or password; see --api-key-env.")
     tls = parts.scheme == "https"
-    return Target(
+    if (ca_cert or insecure) and not tls:
+        flag = "--ca-cert" if ca_cert else "--insecure"
+        raise UsageError(f"{flag}: only for an https:// URL, not for {url}.")
+    target = Target(
         host=parts.hostname,
-        port=port or (443 if tls else 80),
+        port=parts.port or (443 if tls else 80),
         tls=tls,
         prefix=parts.path.rstrip("/"),
         headers=(("Authorization", f"Bearer {api_key}"),) if api_key else (),
+        ca_cert=ca_cert,
+        insecure=insecure,
+        proxy=_parse_proxy(proxy) if proxy else None,
     )
+    if ca_cert:
+        try:
+            _tls_context(ca_cert, insecure)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(
+                f"--ca-cert {ca_cert}: is no PEM file of certificates: {error}."
+            ) from error
+    return target
+
+
+def _parse_proxy(proxy: str) -> tuple[str, int]:
+    parts = _split("--proxy", proxy)
+    if parts.scheme != "http" or not parts.hostname or not parts.port or parts.path.strip("/"):
+        raise UsageError(f"--proxy {proxy}: write http://host:port.")
+    return parts.hostname, parts.port
+
+
+def _split(flag: str, url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read here because it may be no number
+    except ValueError as error:
+        raise UsageError(f"{flag} {url}: {error}.") from error
+    if parts.query or parts.fragment:
+        raise UsageError(f"{flag} {url}: must end with the path, without ? or #.")
+    if parts.username is not None:
+        advice = "; see --api-key-env" if flag == "--url" else ""
+        raise UsageError(f"{flag}: must not hold a user name or password{advice}.")
+    return parts
 
 
 class Response(msgspec.Struct, kw_only=True):
@@ -121,6 +175,8 @@ class Connection(asyncio.Protocol):
         self._stamp_ns = 0  # of the piece being parsed
         self._headers_complete = False
         self._until_close = False
+        self._received_bytes = 0  # of the response, as far as it was parsed
+        self._asked = False  # a request was sent, ever
         self.served = 0  # responses that came to their end on this connection
 
     @property
@@ -130,14 +186,37 @@ class Connection(asyncio.Protocol):
 
     def send(self, data: bytes) -> asyncio.Future[Response]:
         """Send a request; the future always gets a Response, never an exception."""
-        assert self._transport is not None
         assert self._done is None, "one request at a time"
-        self._done = asyncio.get_running_loop().create_future()
+        done = self._done = asyncio.get_running_loop().create_future()
+        self._asked = True
         self._parse_at_once = True
         self._headers_complete = False
+        self._received_bytes = 0
         self._response = Response(sent_ns=perf_counter_ns())
-        self._transport.write(data)
-        return self._done
+        if self._transport is None or self._waiting:
+            self._take_unasked(self._response.sent_ns)
+        else:
+            self._transport.write(data)
+        return done
+
+    def _take_unasked(self, sent_ns: int) -> None:
+        """Take what the server said, if anything, before it was asked for its answer.
+
+        It has hung up, or it speaks first: to say that it is overloaded, or because it is no HTTP.
+        """
+        self._waiting = [(sent_ns, data) for _, data in self._waiting]
+        transport = self._transport
+        self.connection_lost(None)
+        if transport is not None:
+            transport.abort()
+
+    def look_after(self, now_ns: int) -> None:
+        """Parse what waits if nothing has come for a second, or far too much."""
+        if self._waiting:
+            last_ns, data = self._waiting[-1]
+            silent = now_ns - last_ns > _SILENCE_NS
+            if silent or len(self._waiting) * len(data) > _RESPONSE_BYTES_MAX:
+                self._parse()
 
     def give_up(self, error: str, detail: str = "") -> None:
         """End the request under way as it stands, with that error class, and the connection."""
@@ -153,17 +232,24 @@ class Connection(asyncio.Protocol):
 
     # What the event loop calls.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport | Link) -> None:
         """Take the transport."""
         # uvloop's transports are none of asyncio's classes, though they have the same methods.
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Stamp and keep; parse only if this read can be the last one of the response."""
-        now_ns = perf_counter_ns()
+        """Stamp a read."""
+        self.take(perf_counter_ns(), data)
+
+    def take(self, stamp_ns: int, data: bytes) -> None:
+        """Keep a read with its stamp; parse only if it can be the last one of the response."""
         self._meter.reads += 1
-        self._waiting.append((now_ns, data))
-        if self._parse_at_once or len(data) <= _SPLINTER_BYTES or data.endswith(b"\r\n\r\n"):
+        self._waiting.append((stamp_ns, data))
+        if (
+            self._parse_at_once
+            or not _SPLINTER_BYTES < len(data) < _FLOOD_BYTES
+            or data.endswith(b"\r\n\r\n")
+        ):
             self._parse()
 
     def eof_received(self) -> None:
@@ -191,21 +277,33 @@ class Connection(asyncio.Protocol):
 
     # What the parser calls.
 
+    def on_message_begin(self) -> None:
+        """Go on with no server that answers more often than it is asked."""
+        if self._response is None:
+            self.close()
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep one header."""
+        """Keep one header; what is said twice is a list."""
         if self._response is not None:
-            self._response.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+            headers = self._response.headers
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
         """Learn the status and how the body is framed."""
         response = self._response
         if response is None:
             return
-        response.status = self._parser.get_status_code()
-        chunked = "chunked" in response.headers.get("transfer-encoding", "").lower()
+        status = self._parser.get_status_code()
+        if status < 200:  # 1xx: the real one follows
+            return
+        response.status = status
+        # Only the last coding frames the body.
+        coding = response.headers.get("transfer-encoding", "").lower()
+        chunked = coding.rpartition(",")[2].strip() == "chunked"
         self._until_close = not chunked and "content-length" not in response.headers
         self._parse_at_once = not chunked
-        self._headers_complete = response.status >= 200
+        self._headers_complete = True
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body with its stamp."""
@@ -216,9 +314,8 @@ class Connection(asyncio.Protocol):
         """End the request, unless this was only an interim response."""
         if self._response is None:
             return
-        if not self._headers_complete:  # 1xx: the real one follows
+        if not self._headers_complete:  # 1xx
             self._response.headers.clear()
-            self._parse_at_once = True
             return
         self.served += 1
         keep = self._parser.should_keep_alive() and not self._until_close
@@ -227,28 +324,54 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def _parse(self) -> None:
+        if not self._asked:  # it waits for the first request: see _take_unasked
+            return
         waiting, self._waiting = self._waiting, []
-        for self._stamp_ns, data in waiting:
-            response = self._response
-            if response is None:  # nobody asked: not a server to go on with
-                self.close()
-                return
-            if response.first_byte_ns < 0:
-                response.first_byte_ns = self._stamp_ns
-            response.reads += 1
-            try:
+        try:
+            for self._stamp_ns, data in waiting:
+                response = self._response
+                if response is None:  # nobody asked: not a server to go on with
+                    self.close()
+                    return
+                if response.first_byte_ns < 0:
+                    response.first_byte_ns = self._stamp_ns
+                response.reads += 1
                 self._parser.feed_data(data)
-            except httptools.HttpParserError as error:
-                self._finish("bad-http", str(error))
-                self.close()
-                return
+        except httptools.HttpParserUpgrade:
+            self._break_off("bad-http", "the server switched to another protocol")
+        except httptools.HttpParserError as error:
+            if not self._headers_complete and data.startswith(_TLS_ALERT):
+                self._break_off("tls", "the server speaks TLS: give its URL with https://")
+            else:
+                self._break_off("bad-http", str(error))
+        else:
+            if self._response is not None and waiting:
+                self._limit(waiting)
+
+    def _limit(self, parsed: list[Piece]) -> None:
+        """Break off a response that goes on and on."""
+        self._received_bytes += sum(len(data) for _, data in parsed)
+        detail = f"no end after {self._received_bytes} bytes"
+        if self._received_bytes > _RESPONSE_BYTES_MAX:
+            self._break_off("too-large", detail)
+        elif not self._headers_complete and self._received_bytes > _HEADER_BYTES_MAX:
+            self._break_off("header-too-large", detail)
+
+    def _break_off(self, error: str, detail: str) -> None:
+        self._finish(error, detail)
+        self.close()
 
     def _finish(self, error: str = "", detail: str = "") -> None:
         response, done = self._response, self._done
         if response is None or done is None:
             return
         self._response = self._done = None
+        self._parse_at_once = True  # what comes now was not asked for
         response.end_ns = perf_counter_ns() if error else self._stamp_ns
+        for coding in reversed(codings(response.headers)):
+            response.pieces, broken = decode(response.pieces, coding)
+            if broken and not error:
+                error, detail = "bad-encoding", broken
         response.error, response.detail = error, detail
         if not done.done():
             done.set_result(response)
@@ -262,35 +385,73 @@ class ConnectError(Exception):
         self.kind = kind
 
 
-async def connect(target: Target, meter: Meter, timeout_s: float = CONNECT_TIMEOUT_S) -> Connection:
-    """Open a connection.
+async def connect(
+    target: Target,
+    meter: Meter,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+    poller: Poller | None = None,
+) -> Connection:
+    """Open a connection; plain TCP is read by the poller, if there is one.
 
     Raises:
         ConnectError: it could not be made.
     """
-    loop = asyncio.get_running_loop()
-    context = _tls_context() if target.tls else None
+    via = f"the proxy {target.proxy[0]}:{target.proxy[1]}" if target.proxy else target.authority
     try:
         async with asyncio.timeout(timeout_s):
-            _, connection = await loop.create_connection(
-                lambda: Connection(meter), target.host, target.port, ssl=context
-            )
+            return await _open(target, meter, poller)
     except TimeoutError as error:
         raise ConnectError("connect-timeout", f"no connection in {timeout_s:g} s") from error
+    except ProxyError as error:
+        raise ConnectError("proxy", str(error)) from error
     except socket.gaierror as error:
-        raise ConnectError("dns", f"{target.host}: {error.strerror}") from error
+        host = target.proxy[0] if target.proxy else target.host
+        raise ConnectError("dns", f"{host}: {error.strerror}") from error
+    except ssl.SSLCertVerificationError as error:
+        raise ConnectError("tls-certificate", error.verify_message or str(error)) from error
     except ssl.SSLError as error:
         raise ConnectError("tls", str(error)) from error
-    except ConnectionRefusedError as error:
-        raise ConnectError("refused", f"{target.authority} refuses connections") from error
-    except ConnectionResetError as error:
-        raise ConnectError("reset", f"{target.authority} reset the connection") from error
     except OSError as error:
-        raise ConnectError("unreachable", f"{target.authority}: {error.strerror}") from error
+        raise ConnectError(_kind(error), f"{via}: {error.strerror or error}") from error
+
+
+async def _open(target: Target, meter: Meter, poller: Poller | None) -> Connection:
+    loop = asyncio.get_running_loop()
+    context = _tls_context(target.ca_cert, target.insecure) if target.tls else None
+    if target.proxy and context:
+        channel = await open_tunnel(target.proxy, target.authority)
+        _, connection = await loop.create_connection(
+            lambda: Connection(meter), sock=channel, ssl=context, server_hostname=target.host
+        )
+        return connection
+    host, port = target.proxy or (target.host, target.port)
+    if poller is not None and context is None:
+        connection = Connection(meter)
+        connection.connection_made(await poller.connect(host, port, connection))
+        return connection
+    _, connection = await loop.create_connection(lambda: Connection(meter), host, port, ssl=context)
     return connection
 
 
-@lru_cache(maxsize=1)
-def _tls_context() -> ssl.SSLContext:
-    """Return the system's trust store; reading it takes long enough to do it once."""
-    return ssl.create_default_context()
+def _kind(error: OSError) -> str:
+    """Return the class of a connection that was not made."""
+    # A host with several addresses that all fail is one error with all of them in its text.
+    codes = {error.errno} if error.errno else {int(n) for n in _ERRNO.findall(str(error))}
+    if codes & _OUR_LIMITS:
+        return "client-limit"
+    if codes == {errno.ECONNREFUSED} or isinstance(error, ConnectionRefusedError):
+        return "refused"
+    if isinstance(error, ConnectionResetError | ConnectionAbortedError):
+        return "reset"
+    return "connect-timeout" if codes == {errno.ETIMEDOUT} else "unreachable"
+
+
+@lru_cache(maxsize=4)
+def _tls_context(ca_cert: str | None, insecure: bool) -> ssl.SSLContext:
+    """Return whom to trust; reading the system's store takes long enough to do it once."""
+    context = ssl.create_default_context(cafile=ca_cert)
+    context.set_alpn_protocols(["http/1.1"])
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

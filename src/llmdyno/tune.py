@@ -234,6 +234,7 @@ class Tuner:
             slos=self._study.slos,
             hang_s=self._study.hang_s,
             folder=folder,
+            calibration=label == "baseline",  # the machine is one for the whole study
             shows=self._narrator.shows(label, load.users),
             says=self._narrator.waits,
         )

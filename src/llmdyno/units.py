@@ -1,6 +1,7 @@
 """Texts of the command line into numbers: durations, token lengths.
 
 20s  5m  1h  250ms      durations; a bare number is seconds
+2%                      shares; a bare number is one, too
 128                     always 128 tokens
 64-256                  uniform between the two, both included
 normal:128,32           mean and standard deviation, at least 1
@@ -29,6 +30,18 @@ def seconds(text: str, field: str) -> float:
     if match is None:
         raise UsageError(f"{field} {text}: write a duration such as 20s, 5m, 250ms or 1h.")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def share(text: str, field: str) -> float:
+    """Read a share: 2% or 0.02.
+
+    Raises:
+        UsageError: names `field`, the text and what would be right.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%|)", text.strip())
+    if match is None:
+        raise UsageError(f"{field} {text}: write a share such as 2% or 0.02.")
+    return float(match[1]) / (100 if match[2] else 1)
 
 
 def show_seconds(value_s: float) -> str:

@@ -206,7 +206,7 @@ class Engine:
                 self._send(Cancel(id=number))
             self.metrics.ended(generation.outcome)
 
-    async def tokenize(self, prompt: Prompt) -> list[int]:
+    async def tokenize(self, prompt: Prompt, *, special: bool) -> list[int]:
         """Return the tokens of a prompt, a chat with the model's template around it.
 
         Raises:
@@ -215,7 +215,7 @@ class Engine:
         """
         number, mailbox = self._open()
         try:
-            self._send(Tokenize(id=number, prompt=prompt))
+            self._send(Tokenize(id=number, prompt=prompt, special=special))
             answer = await _next(mailbox)
         finally:
             del self._mailboxes[number]

@@ -36,6 +36,7 @@ class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag="tokenize"):
 
     id: int
     prompt: Prompt
+    special: bool  # with those that the tokenizer puts around a text
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):

@@ -139,6 +139,7 @@ class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     model: str | None = None
     prompt: str | None = None
     messages: list[Message] | None = None
+    add_special_tokens: bool = True  # of a prompt; a chat's template has its own
 
     def asked(self) -> Prompt:
         """Return what is to be tokenised."""

@@ -181,7 +181,7 @@ def make_app(engine: Engine) -> ASGIApp:
     async def tokenize(request: Request) -> Response:
         asked = openai_api.parse(await request.body(), openai_api.TokenizeRequest)
         _check_ready(engine, asked.model)
-        tokens = await engine.tokenize(asked.asked())
+        tokens = await engine.tokenize(asked.asked(), special=asked.add_special_tokens)
         return _json(
             msgspec.json.encode(
                 {"count": len(tokens), "max_model_len": engine.max_tokens, "tokens": tokens}

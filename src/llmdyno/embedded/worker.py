@@ -129,8 +129,9 @@ class Engine:
                 match command:
                     case Generate():
                         accepted.append(self._add(command))
-                    case Tokenize(id=number, prompt=prompt):
-                        tokens.append(Tokens(number, self._encode(prompt).data[0].tolist()))
+                    case Tokenize(id=number, prompt=prompt, special=special):
+                        input_ids = self._encode(prompt, special=special)
+                        tokens.append(Tokens(number, input_ids.data[0].tolist()))
                     case Cancel(id=number):
                         if number in self._generations:  # else it has just finished
                             self._forget(number).cancel()
@@ -189,9 +190,9 @@ class Engine:
         )
         return Accepted(asked.id, prompt_tokens)
 
-    def _encode(self, prompt: Prompt) -> Any:
+    def _encode(self, prompt: Prompt, *, special: bool = True) -> Any:
         if isinstance(prompt, str):
-            input_ids = self._tokenizer.encode(prompt).input_ids
+            input_ids = self._tokenizer.encode(prompt, add_special_tokens=special).input_ids
         else:
             if not self._tokenizer.chat_template:
                 raise _RefusedError(

@@ -64,7 +64,7 @@ class BentoML:
             left -= min(left, len(body))
             if text:
                 reply.stamps_ns.append(stamp_ns)
-                reply.text_bytes.append(len(text))
+                reply.texts.append(text)
         return reply
 
     def error_of(self, body: bytes) -> str:

@@ -82,7 +82,7 @@ class TGI:
                 tokens += 1
                 if event.token.text and not event.token.special:
                     reply.stamps_ns.append(stamp_ns)
-                    reply.text_bytes.append(len(event.token.text))
+                    reply.texts.append(event.token.text)
                     reply.usage_after.append(tokens)
             if event.generated_text is not None:
                 reply.ended = True

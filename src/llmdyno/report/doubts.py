@@ -93,10 +93,14 @@ def _of_level(level: Document) -> list[str]:
     found: list[str] = []
     if documents.text(level, "client", "verdict") == "client-bound":
         because = "; ".join(("client-bound", *documents.texts(level, "client", "reasons")))
+        spoilt = ", ".join(definitions.title(name) for name in documents.texts(level, "doubtful"))
         found.append(
             f"the load generator was the limit ({because}): the server may be better than this."
+            f"{f' Doubtful: {spoilt}.' if spoilt else ''}"
         )
-    if level.get("interrupted") is True:
+    if stopped := documents.text(level, "stopped"):
+        found.append(f"the level was ended early: {stopped}.")
+    elif level.get("interrupted") is True:
         found.append("the level was interrupted: it is shorter than asked.")
     completed = documents.number(level, "requests", "completed")
     failed = documents.number(level, "requests", "failed") or 0
@@ -116,12 +120,28 @@ def _of_level(level: Document) -> list[str]:
             f"{wording.count(cut)} requests were cut off at the end: the slowest are missing from"
             " the end-to-end latencies."
         )
+    if documents.part(level, "ttft_ms", "kaplan_meier"):
+        found.append(
+            f"{wording.count(documents.number(level, 'ttft_ms', 'censored'))} requests were cut"
+            " before their first token; with them, by Kaplan and Meier, TTFT is"
+            f" {_censored_ttft(level)}."
+        )
     if completed is not None and completed < _FEW_REQUESTS:
         found.append(
             f"only {wording.count(completed)} requests completed (fewer than {_FEW_REQUESTS}):"
             " p99 is hardly more than the slowest one."
         )
-    return found + _of_window(level) + _of_tokens(level)
+    return found + _of_window(level) + _of_tokens(level) + _of_server(level)
+
+
+def _censored_ttft(level: Document) -> str:
+    values = {
+        name: documents.number(level, "ttft_ms", "kaplan_meier", name) for name in ("p50", "p99")
+    }
+    return " and ".join(
+        f"{name} {'beyond all that was seen' if value is None else wording.milliseconds(value)}"
+        for name, value in values.items()
+    )
 
 
 def _of_window(level: Document) -> list[str]:
@@ -144,6 +164,14 @@ def _of_tokens(level: Document) -> list[str]:
     if source == "tokenizer":
         found.append("tokens were counted with our tokenizer, not the server's.")
     return found
+
+
+def _of_server(level: Document) -> list[str]:
+    """Return what the cross-check with the server and the GPUs' own word found."""
+    notes = list(documents.texts(level, "server", "notes"))
+    for gpu in documents.items(level, "gpu"):
+        notes += documents.texts(gpu, "notes")
+    return [f"{note}." for note in notes]
 
 
 def _of_pair(before: Run, after: Run) -> list[str]:

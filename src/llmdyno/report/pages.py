@@ -187,7 +187,11 @@ def _closing(runs: tuple[Run, ...]) -> list[Section]:
     """Return what every page ends with: SLOs, the client, what was asked, where, what is meant."""
     return [
         Section(name="slo", title="SLOs", tables=[run_tables.objectives(runs)]),
-        Section(name="client", title="Load generator", tables=[run_tables.client(runs)]),
+        Section(
+            name="client",
+            title="Load generator",
+            tables=[run_tables.client(runs), run_tables.server(runs)],
+        ),
         Section(
             name="asked",
             title="What was asked",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from llmdyno.faults import meaning
 from llmdyno.metrics import BY_NAME
 from llmdyno.report import definitions, documents, wording
 from llmdyno.report.documents import Document, Run
@@ -95,6 +96,7 @@ def errors(runs: tuple[Run, ...]) -> Table | None:
                 *([Cell(run.name)] if len(runs) > 1 else []),
                 Cell(kind, "code"),
                 Cell(wording.count(documents.finite(times)), "number"),
+                Cell(meaning(kind)),
             ),
         )
         for run in runs
@@ -106,7 +108,13 @@ def errors(runs: tuple[Run, ...]) -> Table | None:
     run_column: tuple[Column, ...] = (("Run", "text"),) if len(runs) > 1 else ()
     return Table(
         caption="Failed requests by class",
-        columns=(("Level", "text"), *run_column, ("Class", "text"), ("Requests", "number")),
+        columns=(
+            ("Level", "text"),
+            *run_column,
+            ("Class", "text"),
+            ("Requests", "number"),
+            ("Meaning", "text"),
+        ),
         rows=tuple(rows),
     )
 
@@ -118,6 +126,7 @@ def client(runs: tuple[Run, ...]) -> Table | None:
         ("cpu_us_per_token", "CPU a token, µs"),
         ("loop_lag_ms_p99", "Loop lag p99, ms"),
         ("tokens_per_read", "Tokens a read"),
+        ("headroom", "Headroom"),
     )
     rows = [
         Row(
@@ -149,6 +158,45 @@ def client(runs: tuple[Run, ...]) -> Table | None:
             ("Tokens counted by", "text"),
             ("Verdict", "text"),
         ),
+        rows=tuple(rows),
+    )
+
+
+def server(runs: tuple[Run, ...]) -> Table | None:
+    """Return what the servers' own metrics say beside ours, or None if they had none."""
+    pairs = (
+        ("tokens", "server", "Output tokens, server"),
+        ("tokens", "client", "client"),
+        ("ttft_ms", "server_mean", "TTFT mean, ms, server"),
+        ("ttft_ms", "client_mean", "client"),
+    )
+    alone = (
+        ("queue_ms_mean", "Queued, ms"),
+        ("waiting_mean", "Waiting"),
+        ("running_mean", "Running"),
+        ("kv_use_max", "KV cache, most"),
+        ("prefix_cache_hits", "Prefix hits"),
+    )
+    run_column: tuple[Column, ...] = (("Run", "text"),) if len(runs) > 1 else ()
+    rows = []
+    for run in runs:
+        for name, level in documents.levels(run.summary).items():
+            told = documents.part(level, "server")
+            if not told:
+                continue
+            values = [documents.number(told, *path[:2]) for path in pairs]
+            values += [documents.number(told, key) for key, _ in alone]
+            cells = [Cell(run.name)] if run_column else []
+            cells.append(Cell(documents.text(told, "kind")))
+            cells += [Cell(wording.significant(value), "number") for value in values]
+            rows.append(Row(heads=((name, 1),), cells=tuple(cells)))
+    if not rows:
+        return None
+    titles: list[Column] = [(title, "number") for *_, title in pairs]
+    titles += [(title, "number") for _, title in alone]
+    return Table(
+        caption="The server's own word, over the whole level, beside ours",
+        columns=(("Level", "text"), *run_column, ("Server", "text"), *titles),
         rows=tuple(rows),
     )
 
@@ -215,6 +263,7 @@ def _column_title(path: Path) -> str:
 
 def _values(level: Document, paths: tuple[Path, ...]) -> tuple[Cell, ...]:
     cells = []
+    doubtful = documents.texts(level, "doubtful")
     for metric, statistic in paths:
         value = documents.number(level, metric, statistic)
         if metric.endswith("_ms"):
@@ -225,7 +274,10 @@ def _values(level: Document, paths: tuple[Path, ...]) -> tuple[Cell, ...]:
             bounds = documents.interval(level, metric, "ci95")
             shown = wording.significant(value)
             detail = wording.interval(bounds) if bounds else ""
-        cells.append(Cell(shown, "number", detail))
+        if metric in doubtful:  # the doubts say why
+            cells.append(Cell(f"{shown} ?", "number", detail, "bad"))
+        else:
+            cells.append(Cell(shown, "number", detail))
     return tuple(cells)
 
 

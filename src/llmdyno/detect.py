@@ -1,0 +1,174 @@
+"""`--endpoint auto`: what a server speaks, and the model it serves, by asking it.
+
+bench.py asks before anything is measured. Nothing is generated where a server describes itself:
+
+    GET /v2            "triton" → triton-generate, with a model of text_input and text_output
+    GET /v1/models     then one token by POST → openai-chat, openai-completions
+    GET /info          a model_id and max_total_tokens → tgi
+    GET /schema.json   a BentoML service with a streaming route /generate → bentoml
+
+OpenAI's protocol goes before TGI's and BentoML's own, because it counts tokens.
+"""
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from llmdyno import plugins
+from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.errors import TargetError
+from llmdyno.probe import Prober
+from llmdyno.transport import Response
+
+# Of Triton's models that take text: TensorRT-LLM's whole pipeline first.
+_TRITON_FIRST = ("ensemble", "tensorrt_llm_bls")
+# They serve one model, and name it nowhere in a request.
+_WITHOUT_MODEL = frozenset({"tgi", "bentoml"})
+_OPENAI = ("openai-chat", "openai-completions")
+
+
+async def detect(prober: Prober, endpoint: str, model: str) -> tuple[str, str]:
+    """Return the endpoint and the model; what is given stays as it is ("auto" and "" are not).
+
+    Raises:
+        TargetError: nobody answers, or it speaks nothing that we know; says what was tried.
+    """
+    if endpoint == "auto":
+        return await _endpoint_and_model(prober, model)
+    if model or endpoint in _WITHOUT_MODEL:
+        await prober.reach()  # is anybody there?
+        return endpoint, model
+    if endpoint.startswith("triton-"):
+        return endpoint, await _triton_model(prober)
+    return endpoint, await _listed_model(prober)
+
+
+async def _endpoint_and_model(prober: Prober, model: str) -> tuple[str, str]:
+    await prober.reach()
+    server = _document(await _look(prober, "/v2"))
+    if server.get("name") == "triton":
+        return "triton-generate", model or await _triton_model(prober)
+    listed = await _look(prober, "/v1/models")
+    tried = [] if model or _first_id(listed) else [f"/v1/models: status {listed.status}"]
+    if not tried:
+        model = model or _first_id(listed)
+        for name in _OPENAI:
+            if refusal := await _refuses(prober, name, model):
+                tried.append(f"{name}: {refusal}")
+            else:
+                return name, model
+    facts = _document(await _look(prober, "/info"))
+    if "model_id" in facts and "max_total_tokens" in facts:
+        return "tgi", model or str(facts["model_id"])
+    if _is_text_service(_document(await _look(prober, "/schema.json"))):
+        return "bentoml", model
+    raise TargetError(
+        f"{prober.target.authority} speaks no endpoint that we know ({'; '.join(tried)}):"
+        " name one with --endpoint, and its model with --model."
+    )
+
+
+async def _look(prober: Prober, path: str) -> Response:
+    """GET a path that need not exist; a server that hangs up at it has just not answered."""
+    try:
+        return await prober.ask("GET", path)
+    except TargetError:
+        return Response(sent_ns=0)
+
+
+async def _refuses(prober: Prober, name: str, model: str) -> str:
+    """Ask for one token; return why there is none, or nothing."""
+    endpoint: Endpoint = plugins.load("endpoints", name)
+    body = endpoint.body(Ask(prompt="Hello", model=model, max_tokens=1))
+    response = await prober.ask("POST", endpoint.path(model), body)
+    if response.status == 200:
+        return ""
+    return f"status {response.status} {endpoint.error_of(response.body())}".strip()
+
+
+async def _listed_model(prober: Prober) -> str:
+    response = await prober.ask("GET", "/v1/models")
+    if not (model := _first_id(response)):
+        raise TargetError(
+            f"{prober.target.authority} does not list its models"
+            f" (GET {prober.target.prefix}/v1/models: status {response.status}):"
+            " name one with --model."
+        )
+    return model
+
+
+def _first_id(response: Response) -> str:
+    """Return the first model of OpenAI's list; an empty text if it is none."""
+    match _document(response).get("data"):
+        case [{"id": str() as model}, *_]:
+            return model
+    return ""
+
+
+async def _triton_model(prober: Prober) -> str:
+    """Choose among the ready models those that take text and give text.
+
+    Raises:
+        TargetError: there is none, or it is not clear which.
+    """
+    index = _decoded(await prober.ask("POST", "/v2/repository/index", b"{}"))
+    names = [
+        str(model["name"])
+        for model in (index if isinstance(index, list) else [])
+        if isinstance(model, dict) and "name" in model and model.get("state") == "READY"
+    ]
+    for name in _TRITON_FIRST:
+        if name in names:
+            return name
+    text_models = [name for name in names if await _takes_text(prober, name)]
+    if len(text_models) == 1:
+        return text_models[0]
+    found = ", ".join(text_models) or "none"
+    raise TargetError(
+        f"{prober.target.authority}: one of Triton's models must take text_input and give"
+        f" text_output, but there are these that do: {found}. Name one with --model."
+    )
+
+
+async def _takes_text(prober: Prober, model: str) -> bool:
+    described = _document(await prober.ask("GET", f"/v2/models/{quote(model, safe='')}"))
+    return "text_input" in _names(described, "inputs") and "text_output" in _names(
+        described, "outputs"
+    )
+
+
+def _names(described: dict[str, Any], field: str) -> set[str]:
+    tensors = described.get(field)
+    if not isinstance(tensors, list):
+        return set()
+    return {str(tensor.get("name")) for tensor in tensors if isinstance(tensor, dict)}
+
+
+def _is_text_service(schema: dict[str, Any]) -> bool:
+    """Whether it is a BentoML service's schema with a /generate that streams."""
+    routes = schema.get("routes")
+    if schema.get("type") != "service" or not isinstance(routes, list):
+        return False
+    return any(
+        isinstance(route, dict)
+        and route.get("route") == "/generate"
+        and isinstance(route.get("output"), dict)
+        and bool(route["output"].get("is_stream"))
+        for route in routes
+    )
+
+
+def _document(response: Response) -> dict[str, Any]:
+    """Return the JSON object in an answer; an empty one if there is none."""
+    decoded = _decoded(response)
+    return decoded if isinstance(decoded, dict) else {}
+
+
+def _decoded(response: Response) -> Any:
+    if response.status != 200:
+        return None
+    try:
+        return msgspec.json.decode(response.body())
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

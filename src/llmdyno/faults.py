@@ -1,0 +1,56 @@
+"""The error classes of failed requests: the one table of them, a sentence each.
+
+A failed request is a record with one of these classes and, in its `detail`, the server's own words
+or ours. The transport, the endpoints and the load name them; summary, terminal, report and
+docs/faults.md say what they mean. A status other than 200 is the class http-NNN.
+"""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+
+FAULTS: Mapping[str, str] = {
+    # No connection.
+    "dns": "the host's name could not be resolved",
+    "refused": "nobody listens on that port",
+    "unreachable": "the network or the host could not be reached",
+    "connect-timeout": "no connection within 30 s, or --timeout if that is shorter",
+    "client-limit": "this machine has run out of file descriptors or of ports",
+    "proxy": "the proxy would not connect to the server",
+    "tls": "no TLS connection could be agreed on, or it broke",
+    "tls-certificate": "the server's certificate is not trusted, or is for another host",
+    # No whole response.
+    "no-response": "the server closed the connection without answering",
+    "reset": "the connection was reset",
+    "truncated": "the response ended before it was whole",
+    "timeout": "the response did not end within --timeout",
+    # A response that is no HTTP, or none that we take.
+    "bad-http": "what came is not HTTP/1.1",
+    "header-too-large": "the response's header did not end within 256 KiB",
+    "too-large": "the response is longer than 256 MiB",
+    "bad-encoding": "the body is compressed in a way that could not be decoded",
+    "redirect": "the server is elsewhere: give the address in the detail as --url",
+    # A response that is no stream of tokens.
+    "not-a-stream": "the status is 200, but the body is no stream of this endpoint",
+    "bad-json": "an event of the stream is not JSON of the expected shape",
+    "stream-error": "the server reported an error within the stream",
+    "no-tokens": "the stream ended without a single token",
+}
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_HTTP = re.compile(r"http-(\d{1,3})")
+
+
+def http_fault(status: int) -> str:
+    """Return the class of a status other than 200."""
+    return f"http-{status}"
+
+
+def meaning(fault: str) -> str:
+    """Say what a class means; the empty text for what is no class."""
+    if match := _HTTP.fullmatch(fault):
+        status = int(match[1])
+        known = status in {member.value for member in HTTPStatus}
+        phrase = f" ({HTTPStatus(status).phrase})" if known else ""
+        return f"the server answered with status {status}{phrase}"
+    return FAULTS.get(fault, "")

@@ -1,0 +1,403 @@
+"""Faults on the way to the server: names, ports, TLS, proxies, and servers that come and go."""
+
+import asyncio
+import os
+import re
+import resource
+import shutil
+import socket
+import ssl
+import subprocess
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from conftest import last_json
+from harness import answering, drive, raw, whole
+from llmdyno import transport
+from llmdyno.errors import UsageError
+from llmdyno.records import Record
+from llmdyno.transport import parse_url
+from scripted_server import HEAD, Client, framed, plain, scripted
+
+Dyno = Callable[..., subprocess.CompletedProcess[str]]
+WHOLE = answering(whole("openai-chat"))
+
+
+def run(make: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
+    async def main() -> list[Record]:
+        return await make()
+
+    return uvloop.run(main())
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+# Names and ports.
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])  # the second may be two addresses
+def test_nobody_listens(host: str) -> None:
+    records = run(lambda: drive(f"http://{host}:{free_port()}", users=2, requests=4))
+
+    assert [record.error for record in records] == ["refused"] * 4
+
+
+def test_a_name_that_nobody_knows() -> None:
+    (record,) = run(lambda: drive("http://nobody.invalid:8000", requests=1))
+
+    assert record.error == "dns"
+    assert record.detail.startswith("nobody.invalid: ")
+
+
+def _full(listener: socket.socket) -> list[socket.socket]:
+    """Fill a listener's queue, so that the next connection gets no answer."""
+    waiting = []
+    for _ in range(8):
+        channel = socket.socket()
+        channel.setblocking(False)
+        channel.connect_ex(listener.getsockname())
+        waiting.append(channel)
+    return waiting
+
+
+@pytest.mark.parametrize(
+    ("load", "outcomes", "limit_s"),
+    [
+        ({"requests": 1, "timeout_s": 0.5}, {"connect-timeout"}, 3),
+        ({"duration_s": 0.5, "grace_s": 0.3}, {""}, 3),  # cut
+    ],
+)
+def test_a_connection_that_hangs_ends_with_the_timeout_or_the_level(
+    load: dict[str, Any], outcomes: set[str], limit_s: float
+) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        waiting = _full(listener)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        records = run(lambda: drive(url, users=2, **load))
+        for channel in waiting:
+            channel.close()
+
+    assert {record.error for record in records} == outcomes
+    assert max(record.end_ns for record in records) < limit_s * 1e9
+
+
+def test_a_server_that_dies_and_returns() -> None:
+    port = free_port()
+
+    async def script(client: Client) -> None:
+        await client.request()
+        await whole("openai-chat")(client)
+        client.reset()
+
+    async def live_die_live() -> None:
+        for _ in range(2):
+            async with scripted(script, port=port):
+                await asyncio.sleep(0.6)
+            await asyncio.sleep(0.6)
+
+    async def main() -> list[Record]:
+        server = asyncio.create_task(live_die_live())
+        await asyncio.sleep(0.1)
+        records = await drive(f"http://127.0.0.1:{port}", users=3, duration_s=1.7, think_s=0.02)
+        await server
+        return records
+
+    records = run(main)
+    back_ns = next(r.sent_ns for r in reversed(records) if r.error == "refused")
+
+    assert Counter(r.error for r in records if r.sent_ns <= back_ns)["refused"] >= 3
+    assert sum(r.outcome == "completed" for r in records if r.sent_ns > back_ns) >= 3
+
+
+# TLS.
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost, signed by itself, with its key in the same file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl on the PATH to make a certificate")
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", path, "-out", path.with_suffix(".crt")),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
+    return path
+
+
+def server_context(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def by_name(url: str) -> str:
+    return url.replace("127.0.0.1", "localhost")
+
+
+def test_a_certificate_that_we_are_given_is_trusted_and_the_name_is_sent(certificate: Path) -> None:
+    names: list[str | None] = []
+    context = server_context(certificate)
+    context.sni_callback = lambda _socket, name, _context: names.append(name)
+
+    async def main() -> list[Record]:
+        async with scripted(WHOLE, tls=context) as url:
+            target = parse_url(by_name(url), ca_cert=str(certificate.with_suffix(".crt")))
+            return await drive(url, target=target, requests=3)
+
+    assert [record.outcome for record in run(main)] == ["completed"] * 3
+    assert names == ["localhost"]  # one connection
+
+
+def test_nobody_is_asked_for_a_certificate_if_the_user_says_so(certificate: Path) -> None:
+    async def main() -> list[Record]:
+        async with scripted(WHOLE, tls=server_context(certificate)) as url:
+            return await drive(url, target=parse_url(url, insecure=True), requests=2)
+
+    assert [record.outcome for record in run(main)] == ["completed"] * 2
+
+
+@pytest.mark.parametrize(
+    ("host", "trusted", "words"),
+    [("localhost", False, "self-signed"), ("127.0.0.1", True, "127.0.0.1")],
+)
+def test_a_certificate_that_is_not_to_be_trusted(
+    certificate: Path, host: str, trusted: bool, words: str
+) -> None:
+    async def main() -> list[Record]:
+        async with scripted(WHOLE, tls=server_context(certificate)) as url:
+            ca_cert = str(certificate.with_suffix(".crt")) if trusted else None
+            target = parse_url(url.replace("127.0.0.1", host), ca_cert=ca_cert)
+            return await drive(url, target=target, requests=2)
+
+    records = run(main)
+
+    assert [record.error for record in records] == ["tls-certificate"] * 2
+    assert words in records[0].detail.replace("self signed", "self-signed")
+
+
+def test_tls_spoken_to_a_server_without() -> None:
+    async def main() -> list[Record]:
+        async with scripted(raw(plain("400 Bad Request", b""), close=True)) as url:
+            target = parse_url(url.replace("http", "https"), insecure=True)
+            return await drive(url, target=target, requests=1)
+
+    assert run(main)[0].error == "tls"
+
+
+def test_plain_http_spoken_to_a_tls_server(certificate: Path) -> None:
+    async def main() -> list[Record]:
+        async with scripted(WHOLE, tls=server_context(certificate)) as url:
+            return await drive(url.replace("https", "http"), requests=1)
+
+    # What a server does then is its own affair; it says so, or it hangs up.
+    assert run(main)[0].error in {"tls", "no-response", "reset"}
+
+
+def test_a_server_that_hangs_up_in_the_handshake() -> None:
+    async def hang_up(client: Client) -> None:
+        client.reset()
+
+    async def main() -> list[Record]:
+        async with scripted(hang_up) as url:
+            target = parse_url(url.replace("http", "https"), insecure=True)
+            return await drive(url, target=target, requests=1)
+
+    assert run(main)[0].error == "reset"
+
+
+WRONG = {
+    "no TLS": ("http://h:1", {"insecure": True}, "--insecure: only for an https:// URL"),
+    "no file": ("https://h", {"ca_cert": "nowhere.pem"}, "--ca-cert nowhere.pem: is no PEM file"),
+    "a proxy of TLS": ("http://h", {"proxy": "https://p:1"}, "write http://host:port"),
+    "a proxy without a port": ("http://h", {"proxy": "http://p"}, "write http://host:port"),
+    "a secret": ("http://h", {"proxy": "http://u:p@h:1"}, "must not hold a user name or password"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_does_not_fit_is_said_before_anything_starts(name: str) -> None:
+    url, given, words = WRONG[name]
+
+    with pytest.raises(UsageError, match=re.escape(words)):
+        parse_url(url, **given)  # type: ignore[arg-type]
+
+
+# Proxies.
+
+
+def test_a_plain_request_goes_to_the_proxy_with_its_whole_url() -> None:
+    heads: list[bytes] = []
+
+    async def proxy(client: Client) -> None:
+        while True:
+            await client.request()
+            heads.append(client.head)
+            await whole("openai-chat")(client)
+
+    async def main() -> list[Record]:
+        async with scripted(proxy) as proxy_url:
+            target = parse_url("http://models.invalid:8000/api", proxy=proxy_url)
+            return await drive("", target=target, requests=2)
+
+    assert [record.outcome for record in run(main)] == ["completed"] * 2
+    assert heads[0].startswith(b"POST http://models.invalid:8000/api/v1/chat/completions HTTP/1.1")
+    assert b"\r\nHost: models.invalid:8000\r\n" in heads[0]
+
+
+def test_tls_goes_through_the_proxy_to_the_server_itself(certificate: Path) -> None:
+    asked: list[bytes] = []
+
+    async def main() -> list[Record]:
+        async with scripted(WHOLE, tls=server_context(certificate)) as url:
+            port = int(url.rpartition(":")[2])
+
+            async def proxy(client: Client) -> None:
+                await client.request()
+                asked.append(client.head)
+                await client.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                await client.relay("127.0.0.1", port)
+
+            async with scripted(proxy) as proxy_url:
+                target = parse_url(
+                    by_name(url), ca_cert=str(certificate.with_suffix(".crt")), proxy=proxy_url
+                )
+                records = await drive(url, target=target, requests=3)
+            assert asked[0].startswith(f"CONNECT localhost:{port} HTTP/1.1\r\n".encode())
+        return records
+
+    assert [record.outcome for record in run(main)] == ["completed"] * 3
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (plain("407 Proxy Authentication Required", b""), "407 Proxy Authentication"),
+        (b"", "nothing"),
+    ],
+)
+def test_a_proxy_that_refuses_is_named_with_its_words(answer: bytes, words: str) -> None:
+    async def main() -> list[Record]:
+        async with scripted(answering(raw(answer, close=True))) as proxy_url:
+            target = parse_url("https://models.invalid", proxy=proxy_url)
+            return await drive("", target=target, requests=1)
+
+    (record,) = run(main)
+
+    assert record.error == "proxy"
+    assert words in record.detail
+
+
+def test_a_proxy_that_is_not_there_is_named() -> None:
+    proxy = f"http://127.0.0.1:{free_port()}"
+    target = parse_url("https://models.invalid", proxy=proxy)
+
+    (record,) = run(lambda: drive("", target=target, requests=1))
+
+    assert record.error == "refused"
+    assert record.detail.startswith("the proxy 127.0.0.1:")
+
+
+def test_the_flags_reach_the_wire(dyno: Dyno, certificate: Path) -> None:
+    asked: list[bytes] = []
+
+    async def main() -> subprocess.CompletedProcess[str]:
+        async with scripted(WHOLE, tls=server_context(certificate)) as url:
+            port = int(url.rpartition(":")[2])
+
+            async def proxy(client: Client) -> None:
+                await client.request()
+                asked.append(client.head)
+                await client.send(b"HTTP/1.1 200 OK\r\n\r\n")
+                await client.relay("127.0.0.1", port)
+
+            async with scripted(proxy) as proxy_url:
+                return await asyncio.to_thread(
+                    dyno,
+                    *("bench", "--url", by_name(url), "--endpoint", "openai-chat", "--model", "m"),
+                    *("--ca-cert", str(certificate.with_suffix(".crt")), "--proxy", proxy_url),
+                    *("-c", "1", "--requests", "4", "--no-scrape", "--no-calibration", "--json"),
+                )
+
+    done = asyncio.run(main())
+
+    assert done.returncode == 0, done.stderr
+    assert last_json(done.stdout)["levels"][0]["requests"]["completed"] == 4
+    assert len(asked) == 2  # is anybody there? and the user
+
+
+def test_a_server_that_is_not_trusted_is_said_before_the_load(
+    dyno: Dyno, certificate: Path
+) -> None:
+    async def main() -> subprocess.CompletedProcess[str]:
+        async with scripted(WHOLE, tls=server_context(certificate)) as url:
+            return await asyncio.to_thread(dyno, "bench", "--url", by_name(url))
+
+    done = asyncio.run(main())
+
+    assert done.returncode == 3
+    assert "tls-certificate" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+# What is ours.
+
+
+def test_a_host_that_cannot_be_reached() -> None:
+    (record,) = run(lambda: drive("http://255.255.255.255:9", requests=1))
+
+    assert record.error == "unreachable"
+
+
+def test_a_limit_of_this_machine_is_not_blamed_on_the_server() -> None:
+    async def main() -> list[Record]:
+        async with scripted(WHOLE) as url:
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            os.close(lowest_free := os.dup(0))
+            running = asyncio.create_task(drive(url, requests=1))
+            await asyncio.sleep(0)  # it has read its files, and its user is about to begin
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+            try:
+                return await running
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    (record,) = run(main)
+
+    assert record.error == "client-limit", record.detail
+
+
+def test_a_response_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_RESPONSE_BYTES_MAX", 1_000_000)
+
+    async def endless(client: Client) -> None:
+        await client.request()
+        await client.send(HEAD)
+        while True:
+            await client.send(framed(b"x" * 60_000) * 4, pause_s=0)
+
+    async def main() -> list[Record]:
+        async with scripted(endless) as url:
+            return await drive(url, requests=1, timeout_s=20.0)
+
+    (record,) = run(main)
+
+    assert record.error == "too-large"
+    assert record.end_ns < 10e9

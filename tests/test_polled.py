@@ -1,0 +1,155 @@
+"""Reads are stamped when the kernel received them, however late the client looks."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+
+from llmdyno.polled import PERIOD_S_MAX, PERIOD_S_MIN, Poller, can_stamp
+
+pytestmark = pytest.mark.skipif(not can_stamp(), reason="the kernel does not stamp TCP reads")
+
+
+class Notes:
+    """Keeps what a link tells it."""
+
+    def __init__(self) -> None:
+        self.reads: list[tuple[int, bytes]] = []
+        self.lost: list[Exception | None] = []
+
+    def take(self, stamp_ns: int, data: bytes) -> None:
+        self.reads.append((stamp_ns, data))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.lost.append(error)
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(data for _, data in self.reads)
+
+
+Script = Callable[[Poller, socket.socket, str, int], Coroutine[Any, Any, None]]
+
+
+def play(script: Script) -> None:
+    """Run a script with a poller and a listening socket of the test's own."""
+
+    async def main() -> None:
+        poller = Poller()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            await script(poller, listener, *listener.getsockname())
+        poller.close()
+
+    uvloop.run(main())
+
+
+async def until(happened: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not happened():  # noqa: ASYNC110  # what happens has no event of its own
+            await asyncio.sleep(0.002)
+
+
+def test_a_client_that_looks_late_stamps_as_if_it_had_not() -> None:
+    async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
+        notes = Notes()
+        await poller.connect(host, port, notes)
+        peer, _ = listener.accept()
+        sent_ns = []
+        for _ in range(3):
+            sent_ns.append(time.perf_counter_ns())
+            peer.send(b"token")
+            time.sleep(0.03)  # noqa: ASYNC251  # the loop is held up, as by a long computation
+            await until(lambda: len(notes.reads) == len(sent_ns))
+        peer.close()
+
+        late_ms = [
+            (stamp - sent) / 1e6 for (stamp, _), sent in zip(notes.reads, sent_ns, strict=True)
+        ]
+        assert all(-0.5 < late < 10 for late in late_ms), late_ms
+
+    play(script)
+
+
+def test_more_than_the_socket_takes_is_sent_to_the_last_byte() -> None:
+    async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
+        notes = Notes()
+        link = await poller.connect(host, port, notes)
+        peer, _ = listener.accept()
+        whole = bytes(range(256)) * 40_000
+        link.write(whole)
+        received = b""
+        peer.setblocking(False)
+        async with asyncio.timeout(10):
+            while len(received) < len(whole):
+                try:
+                    received += peer.recv(1 << 20)
+                except BlockingIOError:
+                    await asyncio.sleep(0.002)
+        peer.close()
+
+        assert received == whole
+
+    play(script)
+
+
+def test_what_came_before_the_end_is_read_and_the_end_is_told_once() -> None:
+    async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
+        notes = Notes()
+        link = await poller.connect(host, port, notes)
+        peer, _ = listener.accept()
+        whole = b"x" * 100_000
+        peer.sendall(whole)
+        peer.close()
+        await until(lambda: notes.lost)
+
+        assert notes.data == whole
+        assert notes.lost == [None]
+        assert link.is_closing()
+
+    play(script)
+
+
+def test_a_closed_link_says_nothing_more() -> None:
+    async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
+        notes = Notes()
+        link = await poller.connect(host, port, notes)
+        peer, _ = listener.accept()
+        link.abort()
+        await asyncio.sleep(0.02)
+
+        assert (notes.reads, notes.lost) == ([], [])
+        assert peer.recv(1) == b""
+        peer.close()
+
+    play(script)
+
+
+def test_busy_streams_are_looked_at_more_often_than_quiet_ones() -> None:
+    async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
+        notes = Notes()
+        await poller.connect(host, port, notes)
+        peer, _ = listener.accept()
+        await until(lambda: poller.period_s == PERIOD_S_MAX)
+        for _ in range(400):
+            peer.send(b"token")
+            await asyncio.sleep(0.001)
+            if poller.period_s < PERIOD_S_MAX / 2:
+                break
+        peer.close()
+
+        assert PERIOD_S_MIN <= poller.period_s < PERIOD_S_MAX / 2
+
+    play(script)
+
+
+def test_a_name_that_nobody_answers_to_is_the_sockets_own_error() -> None:
+    async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
+        listener.close()
+        with pytest.raises(ConnectionRefusedError):
+            await poller.connect(host, port, Notes())
+
+    play(script)
