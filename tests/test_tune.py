@@ -15,7 +15,7 @@ TESTS = str(Path(__file__).parent)
 STUDY = (
     *("tune", "--engine", "timed.engine", "--model", "m", "-c", "2,6", "--ramp", "200ms"),
     *("--duration", "3s", "--trial-duration", "2500ms", "--interval", "1s", "--osl", "16"),
-    *("--pairs", "2"),
+    *("--pairs", "2", "--warmup", "300ms"),
 )
 
 
@@ -129,7 +129,9 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "s" / "ledger.jsonl").read_text().startswith(before)
     document = last_json(done.stdout)
-    assert [trial["id"] for trial in document["trials"]] == list(range(len(document["trials"])))
+    assert [trial["id"] for trial in document["trials"]] == list(
+        range(1, len(document["trials"]) + 1)
+    )
     assert document["confirmation"]["verdict"] in {"better", "no difference"}
     assert not servers_left()
 

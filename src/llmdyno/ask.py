@@ -35,6 +35,7 @@ QUICK: Given = {
     "ramp": "2s",
     "duration": "14s",
     "trial_duration": "10s",
+    "warmup": "0s",
     "interval": "2s",
     "trials": 8,
     "pairs": 3,
@@ -154,6 +155,7 @@ _STUDY: Mapping[str, tuple[str, Reader]] = {
     "budget": ("budget_s", _seconds),
     "pairs": ("pairs", _whole),
     "trial_duration": ("trial_duration_s", _seconds),
+    "warmup": ("warmup_s", _seconds),
     "hang": ("hang_s", _seconds),
     "seed": ("seed", _whole),
 }

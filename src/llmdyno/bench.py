@@ -199,7 +199,8 @@ async def _run_level(
     progress = Progress(level=plan.level, users_wanted=plan.users)
     level = Level(plan, prompts, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
         loop.add_signal_handler(number, level.interrupt)
 
     async def watch() -> None:
@@ -217,8 +218,9 @@ async def _run_level(
             await level.run()
     finally:
         watching.cancel()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number, handler in before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, handler)  # the loop would leave the system's own
     progress.phase = "done"
     watcher.shows(progress, meter)
     if level.stopped:

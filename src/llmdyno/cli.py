@@ -270,6 +270,9 @@ def tune(
     trial_duration: Annotated[
         Text, _option("--trial-duration", help="Of a trial, its ramp included. [30s]")
     ] = None,
+    warmup: Annotated[
+        Text, _option("--warmup", help="Load on each fresh server that does not count. [5s]")
+    ] = None,
     allow_altered_output: Annotated[
         bool | None,
         _option("--allow-altered-output", help="Also try knobs that may change the tokens."),

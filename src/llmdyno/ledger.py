@@ -26,6 +26,7 @@ class Began(msgspec.Struct, frozen=True, kw_only=True, tag="study"):
     study: str
     spec: Study
     environment: dict[str, Any]
+    engine_version: str | None = None
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):

@@ -22,6 +22,7 @@ from llmdyno.transport import Meter
 
 HOST = "127.0.0.1"
 SERVER_LOG = "server.log"
+WARMUP = "warmup"
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +52,7 @@ def measure(
     load: Load,
     slos: tuple[Slo, ...],
     hang_s: float,
+    warmup_s: float,
     folder: Path,
     calibration: bool,
     shows: Callable[[Progress, Meter], None],
@@ -72,19 +74,19 @@ def measure(
         with supervise.start(launch, log=folder / SERVER_LOG, progress=says) as server:
             start_s = server.ready_s
             watch = _Watch(server, hang_s, shows)
-            outcome = bench.run(
-                Bench(
-                    url=launch.url,
-                    endpoint=launch.endpoint,
-                    model=launch.model,
-                    workload=workload,
-                    load=load,
-                    slos=slos,
-                    calibration=calibration,
-                ),
-                folder,
-                watcher=bench.Watcher(shows=watch.look, stop_because=watch.why),
+            watcher = bench.Watcher(shows=watch.look, stop_because=watch.why)
+            asked = Bench(
+                url=launch.url,
+                endpoint=launch.endpoint,
+                model=launch.model,
+                workload=workload,
+                load=load,
+                slos=slos,
+                calibration=calibration,
             )
+            outcome = _warm_up(asked, warmup_s, folder / WARMUP, watcher)
+            if outcome is None:
+                outcome = bench.run(asked, folder, watcher=watcher)
             failure = server.failure()
             hangs = not (failure or outcome.interrupted or server.answers(hang_s))
     except UsageError as error:
@@ -107,6 +109,31 @@ def measure(
     return Measurement(
         summary=dict(outcome.summary), start_s=start_s, measure_s=monotonic() - began_s - start_s
     )
+
+
+def _warm_up(
+    asked: Bench, warmup_s: float, folder: Path, watcher: bench.Watcher
+) -> bench.Outcome | None:
+    """Load a fresh server for so long before anything counts; an outcome if it ended early.
+
+    Engines compile kernels, capture graphs and fill caches in the first requests of a config.
+    """
+    if not warmup_s:
+        return None
+    load = msgspec.structs.replace(
+        asked.load,
+        users=(max(asked.load.users),),
+        ramp_s=None,
+        duration_s=warmup_s,
+        requests=None,
+        grace_s=0.0,
+    )
+    workload = msgspec.structs.replace(asked.workload, seed=asked.workload.seed + 1)
+    warm = msgspec.structs.replace(
+        asked, load=load, workload=workload, slos=(), calibration=False, scrape=False
+    )
+    outcome = bench.run(warm, folder, watcher=watcher)
+    return outcome if outcome.interrupted or outcome.stopped else None
 
 
 def check_config(subject: Subject, config: Config) -> None:

@@ -197,6 +197,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     workload: Workload = Workload()
     load: Load = Load(duration_s=60.0, grace_s=0.0)
     trial_duration_s: float = 30.0
+    warmup_s: float = 5.0  # of load that does not count, on each fresh server
     hang_s: float = 60.0
     seed: int = 0
 

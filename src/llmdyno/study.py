@@ -36,6 +36,7 @@ class _Document:
         assert ledger.began is not None
         self._study = ledger.began.spec
         self._environment = ledger.began.environment
+        self._engine_version = ledger.began.engine_version or subject.engine.version()
         self._folder = folder
         self._ledger = ledger
         self._subject = subject
@@ -49,7 +50,7 @@ class _Document:
             "study": self._folder.resolve().name,
             "dir": str(self._folder),
             "engine": study.engine,
-            "engine_version": self._subject.engine.version(),
+            "engine_version": self._engine_version,
             "front": study.front,
             "model": study.model,
             "objective": str(study.objective),
@@ -78,7 +79,7 @@ class _Document:
         if step.failure_class is not None:
             failure = {"class": step.failure_class, "why": step.failure_why}
         return {
-            "id": step.number,
+            "id": step.number + 1,
             "config": step.config,
             "state": step.state,
             "failure": failure,
@@ -181,7 +182,7 @@ class _Document:
             for knob in (*self._subject.engine.knobs, *self._subject.front.knobs)
             if knob.name == name
         )
-        return default(knob, self._subject.engine.version())
+        return default(knob, self._engine_version)
 
     def _bundle(self, best: Step | None) -> str | None:
         """Write what serves the winner again; return its folder."""

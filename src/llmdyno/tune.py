@@ -64,9 +64,15 @@ class Tuner:
         self._began_s = monotonic()
         store.make_folder(folder)
         self._ledger = Ledger(folder)
+        self._spent_before_s = sum(step.start_s + step.measure_s for step in self._ledger.steps)
         if self._ledger.began is None:
             self._ledger.append(
-                Began(study=folder.resolve().name, spec=study, environment=environment.describe())
+                Began(
+                    study=folder.resolve().name,
+                    spec=study,
+                    environment=environment.describe(),
+                    engine_version=self.subject.engine.version(),
+                )
             )
 
     def run(self) -> dict[str, Any]:
@@ -233,6 +239,7 @@ class Tuner:
             load=load,
             slos=self._study.slos,
             hang_s=self._study.hang_s,
+            warmup_s=self._study.warmup_s,
             folder=folder,
             calibration=label == "baseline",  # the machine is one for the whole study
             shows=self._narrator.shows(label, load.users),
@@ -308,7 +315,9 @@ class Tuner:
 
     def _over_budget(self, share: float) -> bool:
         budget_s = self._study.budget_s
-        return budget_s is not None and monotonic() - self._began_s > share * budget_s
+        if budget_s is None:
+            return False
+        return self._spent_before_s + monotonic() - self._began_s > share * budget_s
 
     def _outcome(self, step: Step) -> str:
         if step.state != "measured":
