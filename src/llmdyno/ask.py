@@ -82,6 +82,20 @@ def _config(value: Any, field: str) -> dict[str, Any]:
     raise UsageError(f"{field} {value}: must be a table of knobs.")
 
 
+def _rates(value: Any, field: str) -> tuple[float, ...]:
+    parts = value if isinstance(value, list) else str(value).split(",")
+    try:
+        return tuple(float(part) for part in parts)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{field} {value}: write requests per second, e.g. 1,2.5,4.") from error
+
+
+def _number(value: Any, field: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise UsageError(f"{field} {value}: must be a number.")
+
+
 Reader = Callable[[Any, str], Any]
 
 # Name on the command line and in files → (field of the spec, how to read it).
@@ -102,6 +116,12 @@ _LOAD: Mapping[str, tuple[str, Reader]] = {
     "think_time": ("think_s", _seconds),
     "timeout": ("timeout_s", _seconds),
     "grace": ("grace_s", _seconds),
+}
+_ARRIVALS: Mapping[str, tuple[str, Reader]] = {
+    "request_rate": ("rates", _rates),
+    "arrival": ("arrival", _text),
+    "burstiness": ("burstiness", _number),
+    "max_concurrency": ("max_concurrency", _whole),
 }
 _BENCH: Mapping[str, tuple[str, Reader]] = {
     "url": ("url", _text),
@@ -132,9 +152,7 @@ def bench_spec(given: Given) -> Bench:
     Raises:
         UsageError: a value cannot be read or does not fit the others.
     """
-    return Bench(
-        **_fields(_BENCH, given), workload=_workload_spec(given), load=Load(**_fields(_LOAD, given))
-    )
+    return Bench(**_fields(_BENCH, given), workload=_workload_spec(given), load=_load_spec(given))
 
 
 def study_spec(given: Given) -> Study:
@@ -170,6 +188,19 @@ def read_toml(path: Path) -> dict[str, Any]:
         if key not in known:
             raise UsageError(f"{path}: unknown key '{key}'.{nearest(key, known)}")
     return given
+
+
+def _load_spec(given: Given) -> Load:
+    """Return the load; a rate alone means Poisson arrivals, a burstiness gamma ones."""
+    fields = {**_fields(_LOAD, given), **_fields(_ARRIVALS, given)}
+    if "rates" in fields and "users" in fields:
+        raise UsageError(
+            f"-c {given['users']}: users are a closed loop, --request-rate is an open one; to limit"
+            " the requests under way, write --max-concurrency."
+        )
+    if "rates" in fields and "arrival" not in fields:
+        fields["arrival"] = "gamma" if "burstiness" in fields else "poisson"
+    return Load(**fields)
 
 
 def _workload_spec(given: Given) -> Workload:

@@ -19,12 +19,13 @@ from typing import Any
 import msgspec
 
 from llmdyno import environment, plugins, store
+from llmdyno.arrivals import due_times_s
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.errors import TargetError
 from llmdyno.load import Level, Plan, Progress
 from llmdyno.records import Entry, Journal, Opened
 from llmdyno.spec import Bench
-from llmdyno.summary import summarise
+from llmdyno.summary import level_name, summarise
 from llmdyno.transport import ConnectError, Connection, Meter, Response, Target, connect, parse_url
 from llmdyno.workload import Prompts, synthetic_text
 
@@ -92,16 +93,9 @@ async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> O
     interrupted = False
     try:
         journal.append(opened)
-        for number, users in enumerate(spec.load.users):
-            plan = Plan(
-                level=number,
-                users=users,
-                load=spec.load,
-                target=target,
-                endpoint=endpoint,
-                model=spec.model,
-            )
-            prompts = Prompts(spec.workload, str(users), **scale)
+        for number, point in enumerate(spec.load.points):
+            plan = _plan(spec, number, point, target, endpoint)
+            prompts = Prompts(spec.workload, f"{point:g}", **scale)
             interrupted = await _run_level(
                 plan, prompts, zero_ns, journal.append, watcher, stops.append
             )
@@ -115,6 +109,22 @@ async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> O
     return Outcome(summary=summary, interrupted=interrupted and not stops, stopped=stopped)
 
 
+def _plan(spec: Bench, level: int, point: float, target: Target, endpoint: Endpoint) -> Plan:
+    """Return the plan of one load point: so many users, or so many requests a second."""
+    seed = f"{spec.workload.seed}/{point:g}"
+    is_open = spec.load.is_open
+    return Plan(
+        level=level,
+        users=0 if is_open else round(point),
+        rate=point if is_open else None,
+        due_s=due_times_s(spec.load, point, seed) if is_open else None,
+        load=spec.load,
+        target=target,
+        endpoint=endpoint,
+        model=spec.model,
+    )
+
+
 async def _run_level(
     plan: Plan,
     prompts: Prompts,
@@ -125,7 +135,7 @@ async def _run_level(
 ) -> bool:
     """Run one level; return whether it was interrupted."""
     meter = Meter()
-    progress = Progress(level=plan.level, users_wanted=plan.users)
+    progress = Progress(level=plan.level, load=_describe(plan))
     level = Level(plan, prompts, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -158,6 +168,12 @@ async def _run_level(
     progress.phase = "done"
     watcher.shows(progress, meter)
     return level.interrupted
+
+
+def _describe(plan: Plan) -> str:
+    """Return what a level's load is called before there is a document of it."""
+    users = None if plan.load.is_open else plan.users
+    return level_name({"users": users, "arrival": plan.load.arrival, "rate": plan.rate})
 
 
 async def _resolve(spec: Bench, target: Target) -> tuple[Bench, Endpoint]:
@@ -253,4 +269,6 @@ async def _connect(target: Target) -> Connection:
 
 def run_id(spec: Bench) -> str:
     """Return a new id for a run of this spec."""
-    return store.new_id(f"{spec.workload.name}-c{'-'.join(map(str, spec.load.users))}")
+    letter = "r" if spec.load.is_open else "c"
+    points = "-".join(f"{point:g}" for point in spec.load.points)
+    return store.new_id(f"{spec.workload.name}-{letter}{points}")

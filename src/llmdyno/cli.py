@@ -46,7 +46,8 @@ Users = Annotated[
     ),
 ]
 Ramp = Annotated[
-    Text, _option("--ramp", help="Users come within it. [20s, a quarter of --duration if shorter]")
+    Text,
+    _option("--ramp", help="Users come, a rate grows within it. [20s or --duration/4; rate: 0s]"),
 ]
 Duration = Annotated[Text, _option("--duration", help="Of a level, its ramp included. [5m]")]
 Interval = Annotated[Text, _option("--interval", help="Between samples of the time series. [5s]")]
@@ -123,6 +124,20 @@ def bench(
         Text, _option("--model", "-m", help="Model name. [the first that the server lists]")
     ] = None,
     users: Users = None,
+    request_rate: Annotated[
+        Text,
+        _option("--request-rate", help="Requests a second, a level each: open loop.", metavar="R"),
+    ] = None,
+    arrival: Annotated[
+        Text, _option("--arrival", help="constant, poisson or gamma. [poisson]")
+    ] = None,
+    burstiness: Annotated[
+        float | None, _option("--burstiness", help="Shape of gamma arrivals; below 1 is bursty.")
+    ] = None,
+    max_concurrency: Annotated[
+        int | None,
+        _option("--max-concurrency", help="Under an arrival rate: requests under way at once."),
+    ] = None,
     ramp: Ramp = None,
     duration: Duration = None,
     requests: Annotated[
@@ -159,7 +174,7 @@ def bench(
 
     spec = bench_spec(given)
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
-    live = Live(spec.load.users, interval_s=spec.load.interval_s, stream=sys.stderr)
+    live = Live(spec.load.points, interval_s=spec.load.interval_s, stream=sys.stderr)
     outcome = run(
         spec, folder, api_key=os.environ.get(api_key_env), watcher=Watcher(shows=live.show)
     )

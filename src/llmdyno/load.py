@@ -1,21 +1,23 @@
-"""Load: closed-loop users against one target, one level at a time; out come records.
+"""Load: users or arrivals against one target, one level at a time; out come records.
 
-A user has a connection of its own and one request outstanding; between two requests it thinks.
-Users come linearly within the ramp, the first one at once. A failed request is a record like any
-other, and its user goes on after a pause that grows with each failure in a row: the load does not
-silently fall. At the end of the duration no new request starts; those in flight may finish within
-the grace, and are cut after it.
+In a closed loop a user has a connection of its own and one request outstanding; between two
+requests it thinks. Users come linearly within the ramp, the first one at once. A failed request is
+a record like any other, and its user goes on after a pause that grows with each failure in a row:
+the load does not silently fall. In an open loop requests start when they are due (arrivals.py,
+open_loop.py), on connections that earlier ones have left. At the end of the duration no new request
+starts; those in flight may finish within the grace, and are cut after it.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 
 import msgspec
 
 from llmdyno import spec
 from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.open_loop import OpenLoop
 from llmdyno.records import Entry, LevelEnded, LevelStarted, Record, Tick
 from llmdyno.reply import Reply, by_read, count_tokens
 from llmdyno.transport import ConnectError, Connection, Meter, Response, Target, connect
@@ -32,19 +34,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """All that a level needs to know."""
 
     level: int
-    users: int
+    users: int  # of a closed loop
     load: spec.Load
     target: Target
     endpoint: Endpoint
     model: str
+    rate: float | None = None  # of an open loop
+    due_s: Sequence[float] | None = None  # of an open loop: since the level's start, ascending
 
 
 class Progress(msgspec.Struct, kw_only=True):
     """What a live display shows; written by the level, read by the display."""
 
     level: int = 0
-    users_wanted: int = 0
+    load: str = ""  # what is wanted, e.g. "50 users"
     users: int = 0
+    waiting: int = 0
     in_flight: int = 0
     completed: int = 0
     failed: int = 0
@@ -81,7 +86,10 @@ class Level:
         self._cut = asyncio.Event()  # those in flight end now
         self._stopped_ns = 0
         self._sent = 0
-        self._in_flight: dict[int, Connection] = {}  # by user
+        self._in_flight: dict[int, Connection] = {}  # by user, or by place in an open loop
+        self._idle: dict[int, Connection] = {}  # of an open loop, by place
+        self._open_loop: OpenLoop | None = None
+        self._unsent = 0
         self._pausing: set[asyncio.Task[None]] = set()
         self._lags_us: list[int] = []
         self._failure: BaseException | None = None
@@ -108,18 +116,23 @@ class Level:
         self._sink(
             LevelStarted(
                 level=plan.level,
-                users=plan.users,
+                users=None if plan.load.is_open else plan.users,
                 start_ns=start_ns - self._zero_ns,
                 ramp_ns=round(plan.load.ramp * 1e9),
+                arrival=plan.load.arrival,
+                rate=plan.rate,
+                max_concurrency=plan.load.max_concurrency,
             )
         )
-        users = [asyncio.create_task(self._user(number)) for number in range(plan.users)]
         watchers = [
             asyncio.create_task(self._watch_lag()),
             asyncio.create_task(self._tick(start_ns, cpu_start_s)),
             asyncio.create_task(self._end_on_time(start_ns)),
         ]
-        await asyncio.gather(*users)
+        if plan.due_s is None:
+            await asyncio.gather(*(self._user(number) for number in range(plan.users)))
+        else:
+            await self._arrive([start_ns + round(due_s * 1e9) for due_s in plan.due_s])
         self._stop_load()
         for watcher in watchers:
             watcher.cancel()
@@ -133,8 +146,37 @@ class Level:
                 end_ns=perf_counter_ns() - self._zero_ns,
                 full_until_ns=self._stopped_ns - self._zero_ns,
                 interrupted=self.interrupted,
+                unsent=self._unsent,
             )
         )
+
+    # An open loop.
+
+    async def _arrive(self, due_ns: list[int]) -> None:
+        """Start each request when it is due, and wait for those under way."""
+        load = self._plan.load
+        loop = OpenLoop(due_ns, self._serve, self._pause, load.max_concurrency)
+        self._open_loop = loop
+        stopping = asyncio.create_task(self._stop.wait())
+        stopping.add_done_callback(lambda _: loop.stop())
+        await loop.start_all()
+        if load.requests is None:
+            await self._stop.wait()  # the duration goes on after the last arrival
+        self._stop_load()
+        await stopping
+        self._unsent = loop.waiting
+        await loop.finish()
+        for connection in self._idle.values():
+            connection.close()
+
+    async def _serve(self, place: int, request: int, due_ns: int) -> None:
+        self._sent += 1
+        connection, record, _ = await self._exchange(
+            self._idle.pop(place, None), place, request, self._prompts.draw(), due_ns
+        )
+        if connection is not None:
+            self._idle[place] = connection
+        self._keep_or_end(record)
 
     # One user.
 
@@ -151,11 +193,7 @@ class Level:
             connection, record, retry_after_s = await self._exchange(
                 connection, number, request, item, due_ns
             )
-            try:
-                self._keep(record)
-            except Exception as failure:  # noqa: BLE001  # any: it must end the level, not one user
-                self._failure = self._failure or failure
-                self.interrupt()
+            if not self._keep_or_end(record):
                 break
             failures = failures + 1 if record.outcome == "failed" else 0
             if not await self._pause(self._rest_s(failures, retry_after_s)):
@@ -292,6 +330,16 @@ class Level:
             reads=response.reads,
         )
 
+    def _keep_or_end(self, record: Record) -> bool:
+        """Keep a record; return whether that could be done. If not, the level ends."""
+        try:
+            self._keep(record)
+        except Exception as failure:  # noqa: BLE001  # any: it must end the level, not one user
+            self._failure = self._failure or failure
+            self.interrupt()
+            return False
+        return True
+
     def _keep(self, record: Record) -> None:
         self._sink(record)
         progress = self._progress
@@ -357,12 +405,14 @@ class Level:
         now_ns = perf_counter_ns()
         lags_us, self._lags_us = tuple(self._lags_us), []
         self._progress.elapsed_s = (now_ns - start_ns) / 1e9
+        self._progress.waiting = self._open_loop.waiting if self._open_loop else 0
         self._sink(
             Tick(
                 level=self._plan.level,
                 t_ns=now_ns - self._zero_ns,
                 users=self._progress.users,
                 in_flight=self._progress.in_flight,
+                waiting=self._progress.waiting,
                 cpu_s=round(time.process_time() - cpu_start_s, 6),
                 loop_lags_us=lags_us,
             )

@@ -4,6 +4,7 @@ Each struct checks itself, so that wrong input gets one sentence before anything
 line takes its defaults from these fields.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from llmdyno.metrics import BY_NAME
 from llmdyno.units import Lengths, show_seconds
 
 WORKLOADS = ("chat", "chat-system", "synthetic", "file")
+ARRIVALS = ("closed", "constant", "poisson", "gamma")
 RAMP_S = 20.0
 CHAT_OUTPUT_TOKENS = 512  # the most a chat answer may take, as in the 2024 client
 
@@ -44,9 +46,13 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """How it is asked: closed-loop users, one level after the other."""
+    """How it is asked, one level after the other: closed-loop users, or arrivals at a rate."""
 
-    users: tuple[int, ...] = (10, 50, 100)
+    users: tuple[int, ...] = (10, 50, 100)  # of a closed loop
+    arrival: str = "closed"
+    rates: tuple[float, ...] = ()  # of an open loop, requests per second
+    burstiness: float | None = None  # of gamma: the shape; below 1 is burstier than Poisson
+    max_concurrency: int | None = None  # of an open loop: requests under way at once
     ramp_s: float | None = None  # None: RAMP_S, or a quarter of the duration if that is shorter
     duration_s: float = 300.0
     requests: int | None = None  # per level, instead of the duration
@@ -56,6 +62,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     grace_s: float = 30.0
 
     def __post_init__(self) -> None:
+        self._check_arrivals()
         if not self.users or any(count < 1 for count in self.users):
             raise UsageError(
                 f"-c {','.join(map(str, self.users))}: each level needs 1 user or more."
@@ -73,11 +80,49 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
                 f" {show_seconds(self.duration_s)}, which includes it."
             )
 
+    def _check_arrivals(self) -> None:
+        if self.arrival not in ARRIVALS:
+            raise UsageError(f"--arrival {self.arrival}: unknown.{nearest(self.arrival, ARRIVALS)}")
+        if self.is_open and not self.rates:
+            raise UsageError(f"--arrival {self.arrival}: needs a rate, e.g. --request-rate 2.")
+        if self.rates and not self.is_open:
+            raise UsageError(
+                "--request-rate: needs arrivals that are not closed, e.g. --arrival poisson."
+            )
+        if any(not 0 < rate < math.inf for rate in self.rates):
+            rates = ",".join(f"{rate:g}" for rate in self.rates)
+            raise UsageError(f"--request-rate {rates}: each level needs more than 0 a second.")
+        if (self.burstiness is not None) != (self.arrival == "gamma"):
+            raise UsageError(
+                "--burstiness: goes with --arrival gamma, and that with it, e.g. --burstiness 0.5."
+            )
+        if self.burstiness is not None and not 0 < self.burstiness < math.inf:
+            raise UsageError(f"--burstiness {self.burstiness:g}: must be more than 0.")
+        if self.max_concurrency is not None and not self.is_open:
+            raise UsageError(
+                f"--max-concurrency {self.max_concurrency}: only with --request-rate; for users in"
+                " a closed loop write -c."
+            )
+        if self.max_concurrency is not None and self.max_concurrency < 1:
+            raise UsageError(f"--max-concurrency {self.max_concurrency}: must be at least 1.")
+
+    @property
+    def points(self) -> tuple[float, ...]:
+        """The load of each level: requests per second of an open loop, users of a closed one."""
+        return self.rates if self.is_open else self.users
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests come when they are due, not when a user is free."""
+        return self.arrival != "closed"
+
     @property
     def ramp(self) -> float:
         """The ramp in seconds."""
         if self.ramp_s is not None:
             return self.ramp_s
+        if self.is_open:  # arrivals come as they come; there is no herd to spread
+            return 0.0
         return RAMP_S if self.requests is not None else min(RAMP_S, self.duration_s / 4)
 
 
@@ -212,3 +257,11 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     workload: Workload = Workload()
     load: Load = Load()
     slos: tuple[Slo, ...] = ()
+
+    def __post_init__(self) -> None:
+        for slo in self.slos:
+            if BY_NAME[slo.metric].open_loop and not self.load.is_open:
+                raise UsageError(
+                    f"--slo {slo.expr}: closed-loop users have no due times; give --request-rate,"
+                    f" or leave out '_due'."
+                )

@@ -159,15 +159,18 @@ def level_document(facts: LevelFacts, interval_s: float, slos: Sequence[Slo]) ->
     start_ns = facts.started.start_ns
     whole = Window(start_ns=start_ns, end_ns=facts.end_ns, method="whole level")
     outcomes = np.bincount(columns.outcome, minlength=len(OUTCOMES))
-    measured = measures(columns, window, slos)
+    is_open = facts.started.users is None
+    measured = measures(columns, window, slos, is_open=is_open)
     return {
         "users": facts.started.users,
-        "arrival": "closed",
+        "arrival": facts.started.arrival,
+        **_open_loop(facts.started),
         "duration_s": round(whole.length_s, 6),
         "interrupted": facts.ended is None or facts.ended.interrupted,
         "requests": {
             **{name: int(count) for name, count in zip(OUTCOMES, outcomes, strict=True)},
             "errors": dict(facts.errors),
+            **({"unsent": facts.ended.unsent} if is_open and facts.ended else {}),
         },
         "tokens": {
             "input": int(columns.input_tokens[columns.input_tokens > 0].sum()),
@@ -181,10 +184,26 @@ def level_document(facts: LevelFacts, interval_s: float, slos: Sequence[Slo]) ->
             "method": window.method,
         },
         **measured,
-        "whole": measures(columns, whole, slos),
+        "whole": measures(columns, whole, slos, is_open=is_open),
         "samples": samples(facts, interval_s),
         "client": client_health(facts, measured["itl_ms"]),
     }
+
+
+def _open_loop(started: LevelStarted) -> dict[str, Any]:
+    """Return the keys that only the level of an open loop has."""
+    if started.users is not None:
+        return {}
+    return {"rate": started.rate, "max_concurrency": started.max_concurrency}
+
+
+def level_name(level: Mapping[str, Any]) -> str:
+    """Return what a level of a summary document is called: "10 users", "poisson 2/s"."""
+    users, arrival, rate = level.get("users"), level.get("arrival") or "closed", level.get("rate")
+    if arrival == "closed":
+        return "level" if users is None else f"{users:,.0f} user{'' if users == 1 else 's'}"
+    pace = f"{arrival} arrivals" if rate is None else f"{arrival} {rate:g}/s"
+    return pace + (f", {users:,.0f} users" if users is not None else "")
 
 
 def steady_window(facts: LevelFacts) -> Window:
@@ -195,7 +214,7 @@ def steady_window(facts: LevelFacts) -> Window:
     """
     columns = facts.columns
     start_ns = facts.started.start_ns
-    ramp_ns = facts.started.ramp_ns if facts.started.users > 1 else 0
+    ramp_ns = facts.started.ramp_ns if facts.started.users != 1 else 0
     ramped_ns = min(start_ns + ramp_ns, facts.full_until_ns)
     span_ns = facts.full_until_ns - ramped_ns
     if span_ns > 0:
@@ -236,7 +255,9 @@ def _observe(name: str, columns: Columns, window: Window) -> Values:
     return observe(columns, window)
 
 
-def measures(columns: Columns, window: Window, slos: Sequence[Slo]) -> dict[str, Any]:
+def measures(
+    columns: Columns, window: Window, slos: Sequence[Slo], *, is_open: bool = False
+) -> dict[str, Any]:
     """Return every metric of the table inside a window."""
     rates = token_rates(columns, window)
     length_s = max(window.length_s, 1e-9)
@@ -247,6 +268,7 @@ def measures(columns: Columns, window: Window, slos: Sequence[Slo]) -> dict[str,
         **{
             metric.name: distribution(_observe(metric.name, columns, window))
             for metric in DISTRIBUTIONS
+            if is_open or not metric.open_loop
         },
         "token_rate": {
             "mean": significant(float(rates.mean())),
@@ -284,11 +306,14 @@ def _goodput(
     columns: Columns, done: stats.Array, length_s: float, slos: Sequence[Slo]
 ) -> dict[str, Any] | None:
     """Return requests per second that met every SLO on a latency of one request."""
+    waited_ns = columns.sent_ns - columns.due_ns
     later = np.maximum(columns.output_tokens - columns.first_tokens, 1)
     of_request = {
         "ttft_ms": columns.ttft_ns * MS_PER_NS,
         "tpot_ms": (columns.last_ns - columns.ttft_ns) / later * MS_PER_NS,
         "e2e_ms": columns.last_ns * MS_PER_NS,
+        "ttft_due_ms": (columns.ttft_ns + waited_ns) * MS_PER_NS,
+        "e2e_due_ms": (columns.last_ns + waited_ns) * MS_PER_NS,
     }
     limits = [slo for slo in slos if slo.metric in of_request]
     if not limits:
@@ -320,8 +345,13 @@ def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
         rows.append(
             {
                 "t_s": round((high_ns - start_ns) / 1e9, 3),
-                "users": tick.users if tick else None,
+                "users": tick.users if tick and facts.started.users is not None else None,
                 "in_flight": tick.in_flight if tick else None,
+                **(
+                    {"waiting": tick.waiting if tick else None}
+                    if facts.started.max_concurrency
+                    else {}
+                ),
                 "completed": int((inside & (columns.outcome == COMPLETED)).sum()),
                 "failed": int((inside & (columns.outcome == OUTCOMES.index("failed"))).sum()),
                 "token_rate": significant(float(tokens.sum()) / window.length_s),
@@ -367,7 +397,13 @@ def _slo_verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[st
             value < slo.limit if slo.relation == "<" else value > slo.limit
         )
         verdicts.append(
-            {"expr": slo.expr, "level": level["users"], "value": value, "met": bool(met)}
+            {
+                "expr": slo.expr,
+                "level": level["rate"] if level["users"] is None else level["users"],
+                "at": level_name(level),
+                "value": value,
+                "met": bool(met),
+            }
         )
     return verdicts
 
