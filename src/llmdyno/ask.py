@@ -122,6 +122,7 @@ _ARRIVALS: Mapping[str, tuple[str, Reader]] = {
     "arrival": ("arrival", _text),
     "burstiness": ("burstiness", _number),
     "max_concurrency": ("max_concurrency", _whole),
+    "time_scale": ("time_scale", _number),
 }
 _BENCH: Mapping[str, tuple[str, Reader]] = {
     "url": ("url", _text),
@@ -198,6 +199,11 @@ def _load_spec(given: Given) -> Load:
             f"-c {given['users']}: users are a closed loop, --request-rate is an open one; to limit"
             " the requests under way, write --max-concurrency."
         )
+    if fields.get("arrival") == "trace" and "duration_s" in fields:
+        raise UsageError(
+            f"--duration {given['duration']}: a trace lasts as long as it does; to take only its"
+            " beginning, write --requests."
+        )
     if "rates" in fields and "arrival" not in fields:
         fields["arrival"] = "gamma" if "burstiness" in fields else "poisson"
     return Load(**fields)
@@ -205,6 +211,8 @@ def _load_spec(given: Given) -> Load:
 
 def _workload_spec(given: Given) -> Workload:
     fields = _fields(_WORKLOAD, given)
+    if given.get("arrival") == "trace":
+        fields.setdefault("name", "trace")
     if "name" not in fields:
         fields["name"] = (
             "file" if "dataset" in fields else "synthetic" if "isl" in fields else "chat"

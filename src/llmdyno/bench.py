@@ -94,8 +94,8 @@ async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> O
     try:
         journal.append(opened)
         for number, point in enumerate(spec.load.points):
-            plan = _plan(spec, number, point, target, endpoint)
             prompts = Prompts(spec.workload, f"{point:g}", **scale)
+            plan = _plan(spec, number, point, target, endpoint, prompts.due_s)
             interrupted = await _run_level(
                 plan, prompts, zero_ns, journal.append, watcher, stops.append
             )
@@ -109,15 +109,26 @@ async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> O
     return Outcome(summary=summary, interrupted=interrupted and not stops, stopped=stopped)
 
 
-def _plan(spec: Bench, level: int, point: float, target: Target, endpoint: Endpoint) -> Plan:
-    """Return the plan of one load point: so many users, or so many requests a second."""
-    seed = f"{spec.workload.seed}/{point:g}"
-    is_open = spec.load.is_open
+def _plan(
+    spec: Bench,
+    level: int,
+    point: float,
+    target: Target,
+    endpoint: Endpoint,
+    traced_s: list[float],
+) -> Plan:
+    """Return the plan of one load point: users, requests a second, or the times of a trace."""
+    is_open, is_trace = spec.load.is_open, spec.load.arrival == "trace"
+    due_s = None
+    if is_trace:
+        due_s = [due_s / point for due_s in traced_s[: spec.load.requests]]
+    elif is_open:
+        due_s = due_times_s(spec.load, point, f"{spec.workload.seed}/{point:g}")
     return Plan(
         level=level,
         users=0 if is_open else round(point),
-        rate=point if is_open else None,
-        due_s=due_times_s(spec.load, point, seed) if is_open else None,
+        rate=point if is_open and not is_trace else None,
+        due_s=due_s,
         load=spec.load,
         target=target,
         endpoint=endpoint,
@@ -221,7 +232,7 @@ async def _calibrate_synthetic(spec: Bench, target: Target, endpoint: Endpoint) 
     Two prompts of different length give the line tokens = fixed + per_word x words. A server that
     reports no usage leaves it at one token a word.
     """
-    if spec.workload.name != "synthetic":
+    if spec.workload.name not in {"synthetic", "trace"}:
         return {}
     counts = []
     for words in _PROBE_WORDS:
@@ -269,6 +280,8 @@ async def _connect(target: Target) -> Connection:
 
 def run_id(spec: Bench) -> str:
     """Return a new id for a run of this spec."""
+    if spec.load.arrival == "trace":
+        return store.new_id("trace")
     letter = "r" if spec.load.is_open else "c"
     points = "-".join(f"{point:g}" for point in spec.load.points)
     return store.new_id(f"{spec.workload.name}-{letter}{points}")

@@ -52,10 +52,11 @@ Ramp = Annotated[
 Duration = Annotated[Text, _option("--duration", help="Of a level, its ramp included. [5m]")]
 Interval = Annotated[Text, _option("--interval", help="Between samples of the time series. [5s]")]
 WorkloadName = Annotated[
-    Text, _option("--workload", help="chat, chat-system, synthetic or file. [chat]")
+    Text, _option("--workload", help="chat, chat-system, synthetic, file or trace. [chat]")
 ]
 Dataset = Annotated[
-    Text, _option("--dataset", help="JSONL or CSV file of prompts.", metavar="FILE")
+    Text,
+    _option("--dataset", help="Prompts or a trace: FILE or hf:ORG/NAME.", metavar="FILE"),
 ]
 Isl = Annotated[
     Text, _option("--isl", "--input-len", help="Input tokens: 128, 64-256, normal:128,32.")
@@ -129,7 +130,8 @@ def bench(
         _option("--request-rate", help="Requests a second, a level each: open loop.", metavar="R"),
     ] = None,
     arrival: Annotated[
-        Text, _option("--arrival", help="constant, poisson or gamma. [poisson]")
+        Text,
+        _option("--arrival", help="constant, poisson, gamma, trace. [poisson]"),
     ] = None,
     burstiness: Annotated[
         float | None, _option("--burstiness", help="Shape of gamma arrivals; below 1 is bursty.")
@@ -137,6 +139,9 @@ def bench(
     max_concurrency: Annotated[
         int | None,
         _option("--max-concurrency", help="Under an arrival rate: requests under way at once."),
+    ] = None,
+    time_scale: Annotated[
+        float | None, _option("--time-scale", help="2 replays a trace twice as fast. [1]")
     ] = None,
     ramp: Ramp = None,
     duration: Duration = None,

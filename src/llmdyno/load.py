@@ -93,9 +93,10 @@ class Level:
         self._pausing: set[asyncio.Task[None]] = set()
         self._lags_us: list[int] = []
         self._failure: BaseException | None = None
-        by_requests = plan.load.requests is not None
-        progress.duration_s = None if by_requests else plan.load.duration_s
+        progress.duration_s = None if plan.load.ends_by_count else plan.load.duration_s
         progress.requests = plan.load.requests
+        if plan.load.ends_by_count and plan.due_s is not None:
+            progress.requests = len(plan.due_s)
         self.interrupted = False
 
     def interrupt(self) -> None:
@@ -160,7 +161,7 @@ class Level:
         stopping = asyncio.create_task(self._stop.wait())
         stopping.add_done_callback(lambda _: loop.stop())
         await loop.start_all()
-        if load.requests is None:
+        if not load.ends_by_count:
             await self._stop.wait()  # the duration goes on after the last arrival
         self._stop_load()
         await stopping
@@ -365,7 +366,7 @@ class Level:
 
     async def _end_on_time(self, start_ns: int) -> None:
         load = self._plan.load
-        if load.requests is None:
+        if not load.ends_by_count:
             left_s = load.duration_s - (perf_counter_ns() - start_ns) / 1e9
             try:
                 async with asyncio.timeout(left_s):
@@ -378,7 +379,7 @@ class Level:
         try:
             # A level of so many requests has no end of its own to wait for after the last was sent:
             # each of them has its timeout.
-            async with asyncio.timeout(load.grace_s if load.requests is None else None):
+            async with asyncio.timeout(None if load.ends_by_count else load.grace_s):
                 await self._cut.wait()
         except TimeoutError:
             self._cut.set()

@@ -15,8 +15,8 @@ from llmdyno.errors import UsageError, nearest
 from llmdyno.metrics import BY_NAME
 from llmdyno.units import Lengths, show_seconds
 
-WORKLOADS = ("chat", "chat-system", "synthetic", "file")
-ARRIVALS = ("closed", "constant", "poisson", "gamma")
+WORKLOADS = ("chat", "chat-system", "synthetic", "file", "trace")
+ARRIVALS = ("closed", "constant", "poisson", "gamma", "trace")
 RAMP_S = 20.0
 CHAT_OUTPUT_TOKENS = 512  # the most a chat answer may take, as in the 2024 client
 
@@ -41,8 +41,10 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
                 f"--isl {self.isl}: only for --workload synthetic;"
                 f" '{self.name}' has its own prompts."
             )
-        if self.name == "file" and not self.dataset:
-            raise UsageError("--workload file: needs --dataset FILE.")
+        if self.name in {"file", "trace"} and not self.dataset:
+            raise UsageError(f"--workload {self.name}: needs --dataset FILE.")
+        if self.name == "trace" and self.osl is not None:
+            raise UsageError(f"--osl {self.osl}: a trace has its own lengths.")
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +54,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     arrival: str = "closed"
     rates: tuple[float, ...] = ()  # of an open loop, requests per second
     burstiness: float | None = None  # of gamma: the shape; below 1 is burstier than Poisson
+    time_scale: float = 1.0  # of a trace: 2 replays it twice as fast
     max_concurrency: int | None = None  # of an open loop: requests under way at once
     ramp_s: float | None = None  # None: RAMP_S, or a quarter of the duration if that is shorter
     duration_s: float = 300.0
@@ -83,7 +86,11 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     def _check_arrivals(self) -> None:
         if self.arrival not in ARRIVALS:
             raise UsageError(f"--arrival {self.arrival}: unknown.{nearest(self.arrival, ARRIVALS)}")
-        if self.is_open and not self.rates:
+        if self.arrival == "trace":
+            self._check_trace()
+        elif self.time_scale != 1.0:
+            raise UsageError(f"--time-scale {self.time_scale:g}: only with --arrival trace.")
+        elif self.is_open and not self.rates:
             raise UsageError(f"--arrival {self.arrival}: needs a rate, e.g. --request-rate 2.")
         if self.rates and not self.is_open:
             raise UsageError(
@@ -106,9 +113,24 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         if self.max_concurrency is not None and self.max_concurrency < 1:
             raise UsageError(f"--max-concurrency {self.max_concurrency}: must be at least 1.")
 
+    def _check_trace(self) -> None:
+        if self.rates:
+            raise UsageError("--request-rate: a trace has its own rate; see --time-scale.")
+        if self.ramp_s is not None:
+            raise UsageError(f"--ramp {show_seconds(self.ramp_s)}: a trace has its own times.")
+        if not 0 < self.time_scale < math.inf:
+            raise UsageError(f"--time-scale {self.time_scale:g}: must be more than 0.")
+
+    @property
+    def ends_by_count(self) -> bool:
+        """Whether a level ends after so many requests, not after a duration."""
+        return self.requests is not None or self.arrival == "trace"
+
     @property
     def points(self) -> tuple[float, ...]:
         """The load of each level: requests per second of an open loop, users of a closed one."""
+        if self.arrival == "trace":
+            return (self.time_scale,)
         return self.rates if self.is_open else self.users
 
     @property
@@ -259,6 +281,11 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     slos: tuple[Slo, ...] = ()
 
     def __post_init__(self) -> None:
+        if (self.workload.name == "trace") != (self.load.arrival == "trace"):
+            raise UsageError(
+                f"--arrival {self.load.arrival}: does not go with --workload {self.workload.name};"
+                " a trace has both the times and the prompts."
+            )
         for slo in self.slos:
             if BY_NAME[slo.metric].open_loop and not self.load.is_open:
                 raise UsageError(

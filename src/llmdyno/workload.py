@@ -6,20 +6,21 @@ change and a run after it ask the same questions.
     chat          short varied prompts of our own, each alone
     chat-system   the same behind a system prompt of about 500 tokens
     synthetic     random common words of the lengths asked for, no two prompts alike
-    file          a JSONL or CSV file's prompts, drawn at random
+    file          a file's prompts, drawn at random
+    trace         prompts of the lengths that a trace has, in its order
 """
 
-import csv
 import random
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from llmdyno import spec
+from llmdyno import dataset, spec, traces
 from llmdyno.errors import UsageError
+from llmdyno.traces import TracedRequest
 from llmdyno.units import Lengths
 
 # The prompt's column in a file, first match wins; Dolly's context goes before its instruction.
@@ -71,12 +72,25 @@ class Prompts:
         self._rng = random.Random(f"{workload.seed}/{stream}")
         self._tokens_per_word = tokens_per_word
         self._tokens_fixed = tokens_fixed
-        self._pool = [] if workload.name == "synthetic" else pool(workload)
+        self._trace: list[TracedRequest] = []
+        self._pool: list[Item] = []
+        if workload.name == "trace":
+            assert workload.dataset is not None, "checked by the spec"
+            self._trace = traces.read(workload.dataset)
+        elif workload.name != "synthetic":
+            self._pool = pool(workload)
         self._drawn = 0
+
+    @property
+    def due_s(self) -> list[float]:
+        """When the requests of a trace are due, in the order in which they are drawn."""
+        return [request.due_s for request in self._trace]
 
     def draw(self) -> Item:
         """Return the next request."""
         self._drawn += 1
+        if self._trace:
+            return self._traced(self._trace[self._drawn - 1])
         if self._workload.isl is None:
             item = self._rng.choice(self._pool)
         else:
@@ -86,14 +100,46 @@ class Prompts:
             return item
         return msgspec.structs.replace(item, max_tokens=osl.draw(self._rng), exact_length=True)
 
+    def _words(self, tokens: int) -> int:
+        """Return how many words make a prompt of so many tokens."""
+        return max(1, round((tokens - self._tokens_fixed) / self._tokens_per_word))
+
+    def _traced(self, request: TracedRequest) -> Item:
+        return Item(
+            number=self._drawn - 1,
+            prompt=request.prompt or self._prompt_of(request),
+            system_prompt=self._workload.system_prompt,
+            max_tokens=request.output_tokens or spec.CHAT_OUTPUT_TOKENS,
+            exact_length=request.output_tokens is not None,
+        )
+
+    def _prompt_of(self, request: TracedRequest) -> str:
+        words = self._words(request.input_tokens)
+        if not request.blocks:
+            return synthetic_text(words, self._rng)
+        block_words = max(1, round(request.block_tokens / self._tokens_per_word))
+        seed = self._workload.seed
+        found: list[str] = []
+        for name in request.blocks:
+            found += _block(f"{seed}/{name}", block_words)
+        # The last block is rarely full, and a trace may name too few of them.
+        missing = max(0, words - len(found))
+        return " ".join(found[:words] + self._rng.choices(_WORDS, k=missing))
+
     def _synthetic(self, isl: Lengths) -> Item:
-        words = max(1, round((isl.draw(self._rng) - self._tokens_fixed) / self._tokens_per_word))
+        words = self._words(isl.draw(self._rng))
         return Item(
             number=self._drawn - 1,
             prompt=synthetic_text(words, self._rng),
             system_prompt=self._workload.system_prompt,
             max_tokens=spec.CHAT_OUTPUT_TOKENS,
         )
+
+
+@lru_cache(maxsize=10_000)
+def _block(seed: str, words: int) -> tuple[str, ...]:
+    """Return the words of a trace's block: the same for the same seed, whoever asks."""
+    return tuple(random.Random(seed).choices(_WORDS, k=words))
 
 
 def synthetic_text(words: int, rng: random.Random) -> str:
@@ -110,7 +156,7 @@ def pool(workload: spec.Workload) -> list[Item]:
     system_prompt = workload.system_prompt
     if workload.name == "file":
         assert workload.dataset is not None, "checked by the spec"
-        rows = _rows(Path(workload.dataset))
+        rows = dataset.rows(workload.dataset)
         return list(_items_of_file(rows, workload.dataset, system_prompt))
     if workload.name == "chat-system" and not system_prompt:
         system_prompt = _builtin("system_prompt.txt").strip()
@@ -130,29 +176,8 @@ def _builtin(name: str) -> str:
     return resources.files("llmdyno").joinpath("data", name).read_text(encoding="utf-8")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yield (line number, row) of a JSONL or CSV file."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            if path.suffix.lower() == ".csv":
-                reader = csv.DictReader(file)
-                yield from ((reader.line_num, row) for row in reader)
-                return
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                row = msgspec.json.decode(line)
-                yield number, row if isinstance(row, dict) else {"prompt": row}
-    except OSError as error:
-        raise UsageError(f"--dataset {path}: cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--dataset {path}: is not UTF-8 text: {error}.") from error
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"--dataset {path}, line {number}: is not JSON: {error}.") from error
-
-
 def _items_of_file(
-    rows: Iterator[tuple[int, Mapping[str, Any]]], name: str, system_prompt: str
+    rows: Iterator[tuple[int, dataset.Row]], name: str, system_prompt: str
 ) -> Iterator[Item]:
     count = 0
     for number, row in rows:
