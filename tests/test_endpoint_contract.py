@@ -154,7 +154,7 @@ def test_the_body_may_be_cut_anywhere(
     apart = load(name).read(cut(whole, cuts))
 
     assert (apart.error, apart.detail) == (together.error, together.detail)
-    assert sum(apart.text_bytes) == sum(together.text_bytes) == sum(map(len, texts))
+    assert "".join(apart.texts) == "".join(together.texts) == "".join(texts)
     if stream.framed:
         assert apart == together
         assert len(apart.stamps_ns) == len(texts)
@@ -248,7 +248,7 @@ def test_whatever_comes_there_is_a_reply_and_a_count(name: str, bodies: list[byt
     gaps_ns, _ = by_read(reply.stamps_ns, tokens, sent_ns=90)
 
     assert reply.error in {"", "bad-json", "stream-error"}
-    assert len(tokens) == len(reply.stamps_ns) == len(reply.text_bytes)
+    assert len(tokens) == len(reply.stamps_ns) == len(reply.texts)
     assert sum(tokens) == (reply.output_tokens if source == "usage" else len(tokens)) or not tokens
     assert min(gaps_ns, default=1) >= 0
     if not reply.stamps_ns:

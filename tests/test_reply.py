@@ -8,7 +8,7 @@ from llmdyno.reply import Reply, by_read, count_tokens
 def _reply(sizes: list[int], total: int, running: list[int] | None = None) -> Reply:
     return Reply(
         stamps_ns=list(range(len(sizes))),
-        text_bytes=sizes,
+        texts=["x" * size for size in sizes],
         output_tokens=total,
         usage_after=running or [],
     )

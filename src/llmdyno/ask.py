@@ -104,6 +104,8 @@ _WORKLOAD: Mapping[str, tuple[str, Reader]] = {
     "dataset": ("dataset", _text),
     "isl": ("isl", _lengths),
     "osl": ("osl", _lengths),
+    "dataset_osl": ("dataset_osl", _truth),
+    "turns": ("turns", _lengths),
     "system_prompt": ("system_prompt", _file_text),
     "seed": ("seed", _whole),
 }
@@ -113,7 +115,7 @@ _LOAD: Mapping[str, tuple[str, Reader]] = {
     "duration": ("duration_s", _seconds),
     "requests": ("requests", _whole),
     "interval": ("interval_s", _seconds),
-    "think_time": ("think_s", _seconds),
+    "think_time": ("think_s", lambda value, field: units.seconds_between(str(value), field)),
     "timeout": ("timeout_s", _seconds),
     "grace": ("grace_s", _seconds),
 }

@@ -52,7 +52,7 @@ Ramp = Annotated[
 Duration = Annotated[Text, _option("--duration", help="Of a level, its ramp included. [5m]")]
 Interval = Annotated[Text, _option("--interval", help="Between samples of the time series. [5s]")]
 WorkloadName = Annotated[
-    Text, _option("--workload", help="chat, chat-system, synthetic, file or trace. [chat]")
+    Text, _option("--workload", help="chat, chat-system, synthetic, sessions, file. [chat]")
 ]
 Dataset = Annotated[
     Text,
@@ -68,7 +68,9 @@ SystemPrompt = Annotated[
     Text, _option("--system-prompt", help="Text file put before every prompt.", metavar="FILE")
 ]
 Seed = Annotated[int | None, _option("--seed", help="Of the prompts drawn. [0]")]
-ThinkTime = Annotated[Text, _option("--think-time", help="A user's pause between requests. [10ms]")]
+ThinkTime = Annotated[
+    Text, _option("--think-time", help="A user's pause between requests; 1s-5s: uniform. [10ms]")
+]
 Timeout = Annotated[Text, _option("--timeout", help="Of one request. [600s]")]
 Grace = Annotated[Text, _option("--grace", help="For requests in flight at the end. [30s]")]
 Slo = Annotated[
@@ -154,6 +156,12 @@ def bench(
     dataset: Dataset = None,
     isl: Isl = None,
     osl: Osl = None,
+    dataset_osl: Annotated[
+        bool | None, _option("--dataset-osl", help="Answers exactly as long as the data set's.")
+    ] = None,
+    turns: Annotated[
+        Text, _option("--turns", help="Of a session of our own prompts: 4, 2-6. [2-6]")
+    ] = None,
     system_prompt: SystemPrompt = None,
     seed: Seed = None,
     think_time: ThinkTime = None,

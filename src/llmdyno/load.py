@@ -9,6 +9,7 @@ starts; those in flight may finish within the grace, and are cut after it.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Sequence
 from time import perf_counter_ns
@@ -17,11 +18,12 @@ import msgspec
 
 from llmdyno import spec
 from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.items import Item
 from llmdyno.open_loop import OpenLoop
 from llmdyno.records import Entry, LevelEnded, LevelStarted, Record, Tick
 from llmdyno.reply import Reply, by_read, count_tokens
 from llmdyno.transport import ConnectError, Connection, Meter, Response, Target, connect
-from llmdyno.workload import Item, Prompts
+from llmdyno.workload import Conversation, Prompts
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
@@ -89,6 +91,7 @@ class Level:
         self._in_flight: dict[int, Connection] = {}  # by user, or by place in an open loop
         self._idle: dict[int, Connection] = {}  # of an open loop, by place
         self._open_loop: OpenLoop | None = None
+        self._answers: dict[int, str] = {}  # of a session's turn, by user, until it is heard
         self._unsent = 0
         self._pausing: set[asyncio.Task[None]] = set()
         self._lags_us: list[int] = []
@@ -185,19 +188,23 @@ class Level:
         load = self._plan.load
         connection: Connection | None = None
         failures = 0
+        conversation = Conversation(self._prompts)
+        think = random.Random(f"think/{number}")
         if not await self._pause(load.ramp * number / self._plan.users):
             return
         self._progress.users += 1
         due_ns = perf_counter_ns()
         while (request := self._next_request()) is not None:
-            item = self._prompts.draw()
+            item = conversation.ask()
             connection, record, retry_after_s = await self._exchange(
                 connection, number, request, item, due_ns
             )
             if not self._keep_or_end(record):
                 break
+            if item.session >= 0:
+                conversation.hear(self._answers.pop(number))
             failures = failures + 1 if record.outcome == "failed" else 0
-            if not await self._pause(self._rest_s(failures, retry_after_s)):
+            if not await self._pause(self._rest_s(failures, retry_after_s, think)):
                 break
             due_ns = perf_counter_ns()
         if connection is not None:
@@ -214,9 +221,10 @@ class Level:
         self._sent += 1
         return self._sent - 1
 
-    def _rest_s(self, failures: int, retry_after_s: float) -> float:
+    def _rest_s(self, failures: int, retry_after_s: float, rng: random.Random) -> float:
         if not failures:
-            return self._plan.load.think_s
+            think_s = self._plan.load.think_s
+            return rng.uniform(*think_s) if isinstance(think_s, tuple) else think_s
         backoff_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** (failures - 1))
         return max(backoff_s, retry_after_s)
 
@@ -250,6 +258,7 @@ class Level:
             Ask(
                 prompt=item.prompt,
                 system_prompt=item.system_prompt,
+                history=item.history,
                 model=plan.model,
                 max_tokens=item.max_tokens,
                 exact_length=item.exact_length,
@@ -305,6 +314,8 @@ class Level:
         answered = response.status == 200
         reply = self._plan.endpoint.read(response.pieces) if answered else Reply()
         error, detail = _verdict(response, reply, self._plan.endpoint)
+        if item.session >= 0:
+            self._answers[user] = "" if error else "".join(reply.texts)
         tokens, source = count_tokens(reply)
         gaps_ns, counts = by_read(reply.stamps_ns, tokens, response.sent_ns)
         return Record(
@@ -329,6 +340,8 @@ class Level:
             output_tokens=sum(tokens),
             source=source,
             reads=response.reads,
+            session=item.session,
+            turn=item.turn,
         )
 
     def _keep_or_end(self, record: Record) -> bool:

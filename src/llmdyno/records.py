@@ -69,6 +69,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defa
     input_tokens: int = -1  # as the server counts them; -1: it did not say
     output_tokens: int = 0
     source: str = "chunks"  # where output_tokens comes from
+    session: int = -1  # which one of the level; -1: the request stands alone
+    turn: int = 0
     reads: int = 0  # all reads of this response, also those without tokens
 
 

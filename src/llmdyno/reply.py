@@ -15,7 +15,7 @@ class Reply(msgspec.Struct, kw_only=True):
     """What has been read of one response so far."""
 
     stamps_ns: list[int] = []  # one a token-carrying chunk: when the read came that brought it
-    text_bytes: list[int] = []  # one a token-carrying chunk: the length of its text
+    texts: list[str] = []  # one a token-carrying chunk
     usage_after: list[int] = []  # one a token-carrying chunk: usage so far, if it said so
     input_tokens: int = -1
     output_tokens: int = -1  # the last usage seen
@@ -36,7 +36,7 @@ def count_tokens(reply: Reply) -> tuple[list[int], str]:
     running = reply.usage_after
     if len(running) == chunks and running[-1] == total and running == sorted(running):
         return [now - before for before, now in zip([0, *running], running, strict=False)], "usage"
-    return _spread(total, reply.text_bytes), "usage"
+    return _spread(total, [len(text) for text in reply.texts]), "usage"
 
 
 def _spread(total: int, sizes: Sequence[int]) -> list[int]:

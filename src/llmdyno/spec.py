@@ -15,7 +15,7 @@ from llmdyno.errors import UsageError, nearest
 from llmdyno.metrics import BY_NAME
 from llmdyno.units import Lengths, show_seconds
 
-WORKLOADS = ("chat", "chat-system", "synthetic", "file", "trace")
+WORKLOADS = ("chat", "chat-system", "synthetic", "file", "sessions", "trace")
 ARRIVALS = ("closed", "constant", "poisson", "gamma", "trace")
 RAMP_S = 20.0
 CHAT_OUTPUT_TOKENS = 512  # the most a chat answer may take, as in the 2024 client
@@ -28,6 +28,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     dataset: str | None = None  # a JSONL or CSV file, for the workload "file"
     isl: Lengths | None = None  # input length in tokens, for "synthetic"
     osl: Lengths | None = None  # output length in tokens: exact, whatever the model says
+    dataset_osl: bool = False  # answers exactly as long as the data set's
+    turns: Lengths = Lengths("uniform", 2, 6)  # of a session made of our own prompts
     system_prompt: str = ""
     seed: int = 0
 
@@ -43,6 +45,12 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.name in {"file", "trace"} and not self.dataset:
             raise UsageError(f"--workload {self.name}: needs --dataset FILE.")
+        if self.dataset and self.name not in {"file", "sessions", "trace"}:
+            raise UsageError(f"--dataset {self.dataset}: '{self.name}' has its own prompts.")
+        if self.dataset_osl and (self.name not in {"file", "sessions"} or not self.dataset):
+            raise UsageError("--dataset-osl: needs --dataset FILE with answers or their lengths.")
+        if self.dataset_osl and self.osl is not None:
+            raise UsageError(f"--osl {self.osl}: not together with --dataset-osl.")
         if self.name == "trace" and self.osl is not None:
             raise UsageError(f"--osl {self.osl}: a trace has its own lengths.")
 
@@ -60,7 +68,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float = 300.0
     requests: int | None = None  # per level, instead of the duration
     interval_s: float = 5.0
-    think_s: float = 0.010
+    think_s: float | tuple[float, float] = 0.010  # two: uniform between them
     timeout_s: float = 600.0
     grace_s: float = 30.0
 
@@ -286,6 +294,8 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
                 f"--arrival {self.load.arrival}: does not go with --workload {self.workload.name};"
                 " a trace has both the times and the prompts."
             )
+        if self.workload.name == "sessions" and self.load.is_open:
+            raise UsageError("--workload sessions: needs users, -c; a turn follows an answer.")
         for slo in self.slos:
             if BY_NAME[slo.metric].open_loop and not self.load.is_open:
                 raise UsageError(

@@ -1,6 +1,7 @@
 """Texts of the command line into numbers: durations, token lengths.
 
 20s  5m  1h  250ms      durations; a bare number is seconds
+500ms-2s                uniform between the two
 128                     always 128 tokens
 64-256                  uniform between the two, both included
 normal:128,32           mean and standard deviation, at least 1
@@ -29,6 +30,21 @@ def seconds(text: str, field: str) -> float:
     if match is None:
         raise UsageError(f"{field} {text}: write a duration such as 20s, 5m, 250ms or 1h.")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def seconds_between(text: str, field: str) -> float | tuple[float, float]:
+    """Read a duration, or two with a dash between: uniform between them.
+
+    Raises:
+        UsageError: names `field`, the text and what would be right.
+    """
+    low, dash, high = text.partition("-")
+    if not dash:
+        return seconds(text, field)
+    low_s, high_s = seconds(low, field), seconds(high, field)
+    if low_s > high_s:
+        raise UsageError(f"{field} {text}: the shorter one goes first.")
+    return low_s, high_s
 
 
 def show_seconds(value_s: float) -> str:

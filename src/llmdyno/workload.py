@@ -7,25 +7,21 @@ change and a run after it ask the same questions.
     chat-system   the same behind a system prompt of about 500 tokens
     synthetic     random common words of the lengths asked for, no two prompts alike
     file          a file's prompts, drawn at random
+    sessions      conversations of several turns, each with all that was said before: a file's, or
+                  made of our chat prompts behind one system prompt
     trace         prompts of the lengths that a trace has, in its order
 """
 
 import random
-from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib import resources
-from typing import Any
 
 import msgspec
 
-from llmdyno import dataset, spec, traces
-from llmdyno.errors import UsageError
+from llmdyno import spec, traces
+from llmdyno.items import Item, Session, sessions_of
 from llmdyno.traces import TracedRequest
 from llmdyno.units import Lengths
-
-# The prompt's column in a file, first match wins; Dolly's context goes before its instruction.
-_PROMPT_KEYS = ("prompt", "question", "instruction", "text", "input")
-_LENGTH_KEYS = ("max_tokens", "output_tokens", "output_length")
 
 # Common English words that byte-pair vocabularies of any size hold whole, so that a word is about a
 # token; how many tokens it really takes, the server's usage says.
@@ -38,16 +34,6 @@ must well back through years much where your way down should because long each j
 people too here world year good work how same day between life own take place last under house
 right three water off number part great small line set end case point home hand
 """.split()
-
-
-class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """One prompt with what belongs to it."""
-
-    number: int
-    prompt: str
-    system_prompt: str = ""
-    max_tokens: int | None = None
-    exact_length: bool = False
 
 
 class Prompts:
@@ -73,7 +59,8 @@ class Prompts:
         self._tokens_per_word = tokens_per_word
         self._tokens_fixed = tokens_fixed
         self._trace: list[TracedRequest] = []
-        self._pool: list[Item] = []
+        self._pool: list[Session] = []
+        self._sessions = 0
         if workload.name == "trace":
             assert workload.dataset is not None, "checked by the spec"
             self._trace = traces.read(workload.dataset)
@@ -92,9 +79,28 @@ class Prompts:
         if self._trace:
             return self._traced(self._trace[self._drawn - 1])
         if self._workload.isl is None:
-            item = self._rng.choice(self._pool)
+            item = self._rng.choice(self._pool)[0]
         else:
             item = self._synthetic(self._workload.isl)
+        return self._with_length(item)
+
+    def draw_session(self) -> Session:
+        """Return the turns of the next session; of other workloads, the next request alone."""
+        if self._workload.name != "sessions":
+            return (self.draw(),)
+        turns = self._rng.choice(self._pool)
+        if self._workload.dataset is None:
+            wanted = self._workload.turns.draw(self._rng)
+            turns = tuple(
+                session[0] for session in self._rng.sample(self._pool, min(wanted, len(self._pool)))
+            )
+        self._sessions += 1
+        return tuple(
+            msgspec.structs.replace(self._with_length(item), session=self._sessions - 1, turn=turn)
+            for turn, item in enumerate(turns)
+        )
+
+    def _with_length(self, item: Item) -> Item:
         osl = self._workload.osl
         if osl is None:
             return item
@@ -136,6 +142,32 @@ class Prompts:
         )
 
 
+class Conversation:
+    """One user's way through sessions, turn by turn."""
+
+    def __init__(self, prompts: Prompts) -> None:
+        self._prompts = prompts
+        self._coming: list[Item] = []
+        self._said: list[tuple[str, str]] = []
+        self._asked = ""
+
+    def ask(self) -> Item:
+        """Return the next turn with all that was said before, or the first of a new session."""
+        if not self._coming:
+            self._coming = list(self._prompts.draw_session())
+            self._said = []
+        item = self._coming.pop(0)
+        self._asked = item.prompt
+        return msgspec.structs.replace(item, history=tuple(self._said)) if self._said else item
+
+    def hear(self, answer: str) -> None:
+        """Take in the answer; without one there is nothing to go on from: the session is over."""
+        if answer:
+            self._said.append((self._asked, answer))
+        else:
+            self._coming = []
+
+
 @lru_cache(maxsize=10_000)
 def _block(seed: str, words: int) -> tuple[str, ...]:
     """Return the words of a trace's block: the same for the same seed, whoever asks."""
@@ -147,26 +179,26 @@ def synthetic_text(words: int, rng: random.Random) -> str:
     return " ".join(rng.choices(_WORDS, k=words))
 
 
-def pool(workload: spec.Workload) -> list[Item]:
-    """Return all prompts of a workload that has a fixed set of them.
+def pool(workload: spec.Workload) -> list[Session]:
+    """Return all sessions of a workload that has a fixed set of them; most are of one prompt.
 
     Raises:
         UsageError: the file cannot be read, or holds no prompts; says which line and why.
     """
     system_prompt = workload.system_prompt
-    if workload.name == "file":
-        assert workload.dataset is not None, "checked by the spec"
-        rows = dataset.rows(workload.dataset)
-        return list(_items_of_file(rows, workload.dataset, system_prompt))
-    if workload.name == "chat-system" and not system_prompt:
+    if workload.dataset is not None:
+        return sessions_of(workload.dataset, system_prompt, own_lengths=workload.dataset_osl)
+    if workload.name in {"chat-system", "sessions"} and not system_prompt:
         system_prompt = _builtin("system_prompt.txt").strip()
     rows = enumerate(map(msgspec.json.decode, _builtin("chat.jsonl").splitlines()), 1)
     return [
-        Item(
-            number=number - 1,
-            prompt=row["prompt"],
-            system_prompt=system_prompt,
-            max_tokens=spec.CHAT_OUTPUT_TOKENS,
+        (
+            Item(
+                number=number - 1,
+                prompt=row["prompt"],
+                system_prompt=system_prompt,
+                max_tokens=spec.CHAT_OUTPUT_TOKENS,
+            ),
         )
         for number, row in rows
     ]
@@ -174,44 +206,3 @@ def pool(workload: spec.Workload) -> list[Item]:
 
 def _builtin(name: str) -> str:
     return resources.files("llmdyno").joinpath("data", name).read_text(encoding="utf-8")
-
-
-def _items_of_file(
-    rows: Iterator[tuple[int, dataset.Row]], name: str, system_prompt: str
-) -> Iterator[Item]:
-    count = 0
-    for number, row in rows:
-        key = next((key for key in _PROMPT_KEYS if isinstance(row.get(key), str)), None)
-        if key is None or not row[key].strip():
-            raise UsageError(
-                f"--dataset {name}, line {number}: has no text under any of"
-                f" {', '.join(_PROMPT_KEYS)}."
-            )
-        prompt = row[key]
-        if isinstance(row.get("context"), str) and row["context"].strip():
-            prompt = f"{row['context']}\n\n{prompt}"
-        yield Item(
-            number=count,
-            prompt=prompt,
-            system_prompt=str(row.get("system_prompt") or system_prompt),
-            max_tokens=_length(row, f"--dataset {name}, line {number}"),
-        )
-        count += 1
-    if not count:
-        raise UsageError(f"--dataset {name}: holds no prompts.")
-
-
-def _length(row: Mapping[str, Any], where: str) -> int:
-    for key in _LENGTH_KEYS:
-        if row.get(key) in {None, ""}:
-            continue
-        try:
-            length = int(row[key])
-        except (TypeError, ValueError):
-            length = 0
-        if length < 1:
-            raise UsageError(
-                f"{where}: {key} is {row[key]!r}; must be a whole number of at least 1."
-            )
-        return length
-    return spec.CHAT_OUTPUT_TOKENS

@@ -85,7 +85,7 @@ def _take_choice(reply: Reply, choice: Choice, stamp_ns: int, usage: Usage | Non
         text = delta.content or delta.reasoning_content or delta.reasoning or ""
     if text:
         reply.stamps_ns.append(stamp_ns)
-        reply.text_bytes.append(len(text))
+        reply.texts.append(text)
         if usage is not None and usage.completion_tokens is not None:
             reply.usage_after.append(usage.completion_tokens)
     if choice.finish_reason:

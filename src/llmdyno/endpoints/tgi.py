@@ -70,7 +70,7 @@ class TGI:
         if ask.temperature:  # 0 is refused; greedy is what it does unasked
             parameters["temperature"] = ask.temperature
         parameters |= ask.extra.get("parameters", {})
-        inputs = joined_prompt(ask.system_prompt, ask.prompt)
+        inputs = joined_prompt(ask)
         return merge({"inputs": inputs}, {**ask.extra, "parameters": parameters})
 
     def read(self, pieces: Iterable[Piece]) -> Reply:
@@ -82,7 +82,7 @@ class TGI:
                 tokens += 1
                 if event.token.text and not event.token.special:
                     reply.stamps_ns.append(stamp_ns)
-                    reply.text_bytes.append(len(event.token.text))
+                    reply.texts.append(event.token.text)
                     reply.usage_after.append(tokens)
             if event.generated_text is not None:
                 reply.ended = True

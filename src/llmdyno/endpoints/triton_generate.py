@@ -51,7 +51,7 @@ class TritonGenerate:
     def body(self, ask: Ask) -> bytes:
         """Return the request's JSON body."""
         fields: dict[str, Any] = {
-            "text_input": joined_prompt(ask.system_prompt, ask.prompt),
+            "text_input": joined_prompt(ask),
             "stream": True,
             "return_num_input_tokens": True,
             "return_num_output_tokens": True,
@@ -75,7 +75,7 @@ class TritonGenerate:
             tokens += output.num_output_tokens or 0
             if output.text_output:
                 reply.stamps_ns.append(stamp_ns)
-                reply.text_bytes.append(len(output.text_output))
+                reply.texts.append(output.text_output)
                 reply.usage_after.append(tokens)
         if tokens and reply.usage_after:
             # What came after the last text was the end-of-sequence token.
