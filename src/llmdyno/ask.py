@@ -15,7 +15,7 @@ import msgspec
 from llmdyno import units
 from llmdyno.errors import UsageError, nearest
 from llmdyno.knobs import Config
-from llmdyno.spec import Bench, Load, Study, Workload, parse_objective, parse_slos
+from llmdyno.spec import UNTIL_BUDGET_S, Bench, Load, Study, Workload, parse_objective, parse_slos
 
 Given = Mapping[str, Any]
 
@@ -33,6 +33,10 @@ QUICK: Given = {
     "budget": "380s",
     "hang": "30s",
 }
+
+
+# Into so many levels the budget of --until is cut when no duration is given.
+_UNTIL_LEVELS = 20
 
 
 def _whole(value: Any, field: str) -> int:
@@ -131,6 +135,8 @@ _BENCH: Mapping[str, tuple[str, Reader]] = {
     "endpoint": ("endpoint", _text),
     "model": ("model", _text),
     "slo": ("slos", lambda value, field: parse_slos(_text(value, field))),
+    "until": ("until", _truth),
+    "until_budget": ("until_budget_s", _seconds),
 }
 _STUDY: Mapping[str, tuple[str, Reader]] = {
     "engine": ("engine", _text),
@@ -155,7 +161,11 @@ def bench_spec(given: Given) -> Bench:
     Raises:
         UsageError: a value cannot be read or does not fit the others.
     """
-    return Bench(**_fields(_BENCH, given), workload=_workload_spec(given), load=_load_spec(given))
+    fields = _fields(_BENCH, given)
+    if fields.get("until") and not {"duration", "requests"} & given.keys():
+        budget_s = fields.get("until_budget_s", UNTIL_BUDGET_S)
+        given = {**given, "duration": f"{budget_s / _UNTIL_LEVELS:.3f}s"}
+    return Bench(**fields, workload=_workload_spec(given), load=_load_spec(given))
 
 
 def study_spec(given: Given) -> Study:

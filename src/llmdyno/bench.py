@@ -10,10 +10,10 @@ import gc
 import random
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 from typing import Any
 
 import msgspec
@@ -25,8 +25,9 @@ from llmdyno.errors import TargetError
 from llmdyno.load import Level, Plan, Progress
 from llmdyno.records import Entry, Journal, Opened
 from llmdyno.spec import Bench
-from llmdyno.summary import level_name, summarise
+from llmdyno.summary import capacity_point, level_name, read_levels, summarise
 from llmdyno.transport import ConnectError, Connection, Meter, Response, Target, connect, parse_url
+from llmdyno.until import Search
 from llmdyno.workload import Prompts, synthetic_text
 
 JOURNAL = "journal.jsonl"
@@ -93,9 +94,11 @@ async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> O
     interrupted = False
     try:
         journal.append(opened)
-        for number, point in enumerate(spec.load.points):
-            prompts = Prompts(spec.workload, f"{point:g}", **scale)
-            plan = _plan(spec, number, point, target, endpoint, prompts.due_s)
+        for number, point in enumerate(_loads(spec, folder / JOURNAL)):
+            # A search comes back to a load: with other prompts, and other arrivals.
+            stream = f"{point:g}/{number}" if spec.until else f"{point:g}"
+            prompts = Prompts(spec.workload, stream, **scale)
+            plan = _plan(spec, number, point, target, endpoint, prompts.due_s, stream)
             interrupted = await _run_level(
                 plan, prompts, zero_ns, journal.append, watcher, stops.append
             )
@@ -109,6 +112,22 @@ async def _run(spec: Bench, folder: Path, target: Target, watcher: Watcher) -> O
     return Outcome(summary=summary, interrupted=interrupted and not stops, stopped=stopped)
 
 
+def _loads(spec: Bench, journal: Path) -> Iterator[float]:
+    """Yield the load of each level: as the spec has them, or as a search for the capacity goes."""
+    if not spec.until:
+        yield from spec.load.points
+        return
+    search = Search(spec.load.points[0], whole=not spec.load.is_open, seed=spec.workload.seed)
+    level_s = 0.0 if spec.load.ends_by_count else spec.load.duration_s
+    ends_s = monotonic() + spec.until_budget_s
+    load = search.next_load()
+    while load is not None:
+        yield load
+        _, levels = read_levels(journal)
+        search.add(capacity_point(levels[-1], spec.slos))
+        load = search.next_load() if monotonic() + level_s <= ends_s else None
+
+
 def _plan(
     spec: Bench,
     level: int,
@@ -116,6 +135,7 @@ def _plan(
     target: Target,
     endpoint: Endpoint,
     traced_s: list[float],
+    stream: str,
 ) -> Plan:
     """Return the plan of one load point: users, requests a second, or the times of a trace."""
     is_open, is_trace = spec.load.is_open, spec.load.arrival == "trace"
@@ -123,7 +143,7 @@ def _plan(
     if is_trace:
         due_s = [due_s / point for due_s in traced_s[: spec.load.requests]]
     elif is_open:
-        due_s = due_times_s(spec.load, point, f"{spec.workload.seed}/{point:g}")
+        due_s = due_times_s(spec.load, point, f"{spec.workload.seed}/{stream}")
     return Plan(
         level=level,
         users=0 if is_open else round(point),

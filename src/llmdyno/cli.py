@@ -168,6 +168,12 @@ def bench(
     timeout: Timeout = None,
     grace: Grace = None,
     slo: Slo = None,
+    until: Annotated[
+        bool | None, _option("--until", help="Search the highest load that meets the SLOs.")
+    ] = None,
+    until_budget: Annotated[
+        Text, _option("--until-budget", help="Of the search, about 20 levels. [10m]")
+    ] = None,
     api_key_env: Annotated[
         str, _option("--api-key-env", help="Variable with the API key. [LLMDYNO_API_KEY]")
     ] = "LLMDYNO_API_KEY",
@@ -187,7 +193,8 @@ def bench(
 
     spec = bench_spec(given)
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
-    live = Live(spec.load.points, interval_s=spec.load.interval_s, stream=sys.stderr)
+    levels = () if spec.until else spec.load.points  # a search does not know how many
+    live = Live(levels, interval_s=spec.load.interval_s, stream=sys.stderr)
     outcome = run(
         spec, folder, api_key=os.environ.get(api_key_env), watcher=Watcher(shows=live.show)
     )
@@ -201,6 +208,10 @@ def bench(
         raise InterruptError("interrupted; what was measured until then is kept.")
     if not any(level["requests"]["completed"] for level in outcome.summary["levels"]):
         raise DynoError(f"{url}: not one request was completed.")
+    if spec.until:
+        capacity = outcome.summary["capacity"]
+        missed = capacity.get("users", capacity.get("rate")) is None
+        raise typer.Exit(EXIT_THRESHOLD_MISSED if missed else 0)
     if not all(verdict["met"] for verdict in outcome.summary["slo"]):
         raise typer.Exit(EXIT_THRESHOLD_MISSED)
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from llmdyno.load import Progress
 from llmdyno.metrics import DISTRIBUTIONS, METRICS
-from llmdyno.summary import level_name
+from llmdyno.summary import level_name, says_capacity
 from llmdyno.transport import Meter
 
 _BAR_CELLS = 24
@@ -74,7 +74,8 @@ class Live:
         share, amount = _advance(progress)
         filled = round(share * _BAR_CELLS)
         bar = "━" * filled + "─" * (_BAR_CELLS - filled) if self._redraws else ""
-        place = f"{progress.level + 1}/{len(self._levels)}"
+        place = str(progress.level + 1)
+        place += f"/{len(self._levels)}" if self._levels else ""
         return f"{self._label}level {place}: {progress.load}  {bar}  {amount}  "
 
     @staticmethod
@@ -121,6 +122,8 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
         value = "no data" if verdict["value"] is None else f"{verdict['value']:,.4g}"
         word = "[green]met[/]" if verdict["met"] else "[red]missed[/]"
         out.print(f"SLO {verdict['expr']} at {verdict['at']}: {word} ({value})")
+    if "capacity" in summary:
+        out.print(f"[bold]{says_capacity(summary)}[/]", soft_wrap=True)
     for line in doubts(summary):
         out.print(f"[yellow]![/] {line}", soft_wrap=True)
     out.print(f"[dim]{_client_line(summary)}[/]", soft_wrap=True)

@@ -18,6 +18,7 @@ from llmdyno.units import Lengths, show_seconds
 WORKLOADS = ("chat", "chat-system", "synthetic", "file", "sessions", "trace")
 ARRIVALS = ("closed", "constant", "poisson", "gamma", "trace")
 RAMP_S = 20.0
+UNTIL_BUDGET_S = 600.0
 CHAT_OUTPUT_TOKENS = 512  # the most a chat answer may take, as in the 2024 client
 
 
@@ -287,8 +288,23 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     workload: Workload = Workload()
     load: Load = Load()
     slos: tuple[Slo, ...] = ()
+    until: bool = False  # search the highest load that meets the SLOs, from the first level's on
+    until_budget_s: float = UNTIL_BUDGET_S  # no new level begins that could not end within it
 
     def __post_init__(self) -> None:
+        if self.until and not self.slos:
+            raise UsageError("--until: needs --slo, e.g. --slo 'ttft:p99<2s'.")
+        if self.until and self.load.arrival == "trace":
+            raise UsageError("--until: needs users or a rate; a trace has one load.")
+        if (
+            self.until
+            and not self.load.ends_by_count
+            and (self.until_budget_s < self.load.duration_s)
+        ):
+            raise UsageError(
+                f"--until-budget {show_seconds(self.until_budget_s)}: must hold a level of"
+                f" {show_seconds(self.load.duration_s)}, better ten."
+            )
         if (self.workload.name == "trace") != (self.load.arrival == "trace"):
             raise UsageError(
                 f"--arrival {self.load.arrival}: does not go with --workload {self.workload.name};"

@@ -7,18 +7,19 @@ journal and the tuner all take it. The document's keys are a contract; its versi
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from llmdyno import stats
+from llmdyno import stats, until
 from llmdyno.errors import StorageError
 from llmdyno.metrics import BY_NAME, DISTRIBUTIONS, MS_PER_NS, Values
 from llmdyno.records import (
     COMPLETED,
+    FAILED,
     OUTCOMES,
     Collector,
     Columns,
@@ -41,6 +42,9 @@ SOURCES = ("usage", "server-tokenizer", "tokenizer", "chunks")
 LAG_MS_MAX = 10.0
 LAG_SHARE_OF_ITL_MAX = 0.25
 CPU_SHARE_MAX = 0.9
+
+# A level of which more failed than this does not meet its SLOs, however quick the others were.
+FAILED_SHARE_MAX = 0.01
 
 _WINDOW_FIRST_TOKENS_MIN = 5
 _CI_OBSERVATIONS_MAX = 200_000
@@ -140,6 +144,7 @@ def summarise(journal: Path) -> dict[str, Any]:
     slos = msgspec.convert(opened.spec.get("slos", []), tuple[Slo, ...])
     interval_s = float(opened.spec["load"]["interval_s"])
     documents = [level_document(facts, interval_s, slos) for facts in levels]
+    searched = {"capacity": _capacity(levels, slos)} if opened.spec.get("until") and levels else {}
     return {
         "schema": SCHEMA,
         "run": opened.run,
@@ -149,6 +154,7 @@ def summarise(journal: Path) -> dict[str, Any]:
         "spec": opened.spec,
         "levels": documents,
         "slo": [verdict for document in documents for verdict in _slo_verdicts(slos, document)],
+        **searched,
     }
 
 
@@ -188,6 +194,72 @@ def level_document(facts: LevelFacts, interval_s: float, slos: Sequence[Slo]) ->
         "samples": samples(facts, interval_s),
         "client": client_health(facts, measured["itl_ms"]),
     }
+
+
+def _capacity(levels: Sequence[LevelFacts], slos: Sequence[Slo]) -> dict[str, Any]:
+    """Return the highest load that meets the SLOs, by all levels of a search for it."""
+    whole = levels[0].started.users is not None
+    points = [capacity_point(facts, slos) for facts in levels]
+    return until.document(until.capacity(points, whole=whole), whole=whole)
+
+
+def capacity_point(facts: LevelFacts, slos: Sequence[Slo]) -> until.Point:
+    """Return how far a level is from meeting its SLOs: that of the one it is furthest from."""
+    started, columns = facts.started, facts.columns
+    window = steady_window(facts)
+    measured = measures(columns, window, slos, is_open=started.users is None)
+    margin, sd = max(_margin(measured, columns, window, slo) for slo in slos)
+    failed = np.count_nonzero(columns.outcome == FAILED)
+    if failed > FAILED_SHARE_MAX * len(columns.outcome):  # what refuses requests is quick
+        margin = until.MARGIN_MAX
+    load = started.rate if started.users is None else started.users
+    assert load is not None, "a search has users or a rate"
+    return until.Point(load=float(load), margin=margin, sd=sd)
+
+
+def _margin(
+    measured: Mapping[str, Any], columns: Columns, window: Window, slo: Slo
+) -> tuple[float, float]:
+    """Return ln(value / limit), above 0 when the SLO is missed, and its standard deviation."""
+    value = read_stat(measured, slo.metric, slo.stat)
+    if not value:
+        return until.MARGIN_MAX, 0.0
+    margin = float(np.log(value / slo.limit))
+    if slo.metric == "token_rate":
+        series: stats.Floats = token_rates(columns, window)
+    elif BY_NAME[slo.metric].observe is not None:
+        series = _observe(slo.metric, columns, window).values.astype(np.float64)
+    else:  # requests that come by chance: the count's own deviation
+        series = np.zeros(0)
+        sd = 1 / max(1.0, value * window.length_s) ** 0.5
+    if len(series):
+        sd = float(stats.bootstrap(series, _over_time(slo.stat)).std()) / value
+    return (margin if slo.relation == "<" else -margin), sd
+
+
+def _over_time(stat: str) -> Callable[[stats.Floats], stats.Floats]:
+    """Return a statistic of an SLO as the bootstrap takes it."""
+    if stat == "mean":
+        return stats.mean_over_time
+    return stats.quantile_over_time(1.0 if stat == "max" else float(stat[1:]) / 100)
+
+
+def says_capacity(summary: Mapping[str, Any]) -> str:
+    """Say in a sentence what a search for the highest load found."""
+    found = summary["capacity"]
+    unit = "users" if "users" in found else "requests/s"
+    load, (low, high) = found.get("users", found.get("rate")), found["ci95"]
+    slos = ", ".join(slo["expr"] for slo in summary["spec"]["slos"])
+    levels = f"{len(found['points'])} levels"
+    if load is None:
+        return f"Capacity: not even the lowest load measured met {slos} ({levels})."
+    if high is None:
+        return (
+            f"Capacity: {load:,.4g} {unit} or more meet {slos}, at least {low:,.4g}; that more"
+            f" would not is not shown ({levels})."
+        )
+    interval = f"95 % interval {low:,.4g} to {high:,.4g}"
+    return f"Capacity: {load:,.4g} {unit} meet {slos}; {interval} ({levels})."
 
 
 def _open_loop(started: LevelStarted) -> dict[str, Any]:
