@@ -19,7 +19,8 @@ CHILDREN = ["properties", "testcase", "system-out", "system-err"]
 def judged(*verdicts: tuple[str, float | None, bool], run: str = "run-1") -> dict[str, Any]:
     document = summary([level(100, rate=525, ttft_ms=4300, duration_s=120.5)], run=run)
     document["slo"] = [
-        {"expr": expr, "level": 100, "value": value, "met": met} for expr, value, met in verdicts
+        {"expr": expr, "level": 100, "at": "100 users", "value": value, "met": met}
+        for expr, value, met in verdicts
     ]
     return document
 

@@ -17,6 +17,7 @@ from llmdyno.errors import UsageError, nearest
 from llmdyno.knobs import Config
 from llmdyno.spec import (
     REPEATS_MAX,
+    UNTIL_BUDGET_S,
     Bench,
     Load,
     Study,
@@ -42,6 +43,10 @@ QUICK: Given = {
     "budget": "380s",
     "hang": "30s",
 }
+
+
+# Into so many levels the budget of --until is cut when no duration is given.
+_UNTIL_LEVELS = 20
 
 
 def _whole(value: Any, field: str) -> int:
@@ -102,6 +107,14 @@ def _config(value: Any, field: str) -> dict[str, Any]:
     raise UsageError(f"{field} {value}: must be a table of knobs.")
 
 
+def _rates(value: Any, field: str) -> tuple[float, ...]:
+    parts = value if isinstance(value, list) else str(value).split(",")
+    try:
+        return tuple(float(part) for part in parts)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{field} {value}: write requests per second, e.g. 1,2.5,4.") from error
+
+
 Reader = Callable[[Any, str], Any]
 
 # Name on the command line and in files → (field of the spec, how to read it).
@@ -110,6 +123,8 @@ _WORKLOAD: Mapping[str, tuple[str, Reader]] = {
     "dataset": ("dataset", _text),
     "isl": ("isl", _lengths),
     "osl": ("osl", _lengths),
+    "dataset_osl": ("dataset_osl", _truth),
+    "turns": ("turns", _lengths),
     "system_prompt": ("system_prompt", _file_text),
     "seed": ("seed", _whole),
 }
@@ -119,7 +134,7 @@ _LOAD: Mapping[str, tuple[str, Reader]] = {
     "duration": ("duration_s", _seconds),
     "requests": ("requests", _whole),
     "interval": ("interval_s", _seconds),
-    "think_time": ("think_s", _seconds),
+    "think_time": ("think_s", lambda value, field: units.seconds_between(str(value), field)),
     "timeout": ("timeout_s", _seconds),
     "grace": ("grace_s", _seconds),
 }
@@ -127,6 +142,13 @@ _LOAD: Mapping[str, tuple[str, Reader]] = {
 _LIMITS: Mapping[str, tuple[str, Reader]] = {
     "max_errors": ("max_errors", _whole),
     "max_error_rate": ("max_error_rate", _number),
+}
+_ARRIVALS: Mapping[str, tuple[str, Reader]] = {
+    "request_rate": ("rates", _rates),
+    "arrival": ("arrival", _text),
+    "burstiness": ("burstiness", _number),
+    "max_concurrency": ("max_concurrency", _whole),
+    "time_scale": ("time_scale", _number),
 }
 _BENCH: Mapping[str, tuple[str, Reader]] = {
     "url": ("url", _text),
@@ -141,6 +163,8 @@ _BENCH: Mapping[str, tuple[str, Reader]] = {
     "repeat_until": ("repeat_until", lambda value, field: units.share(str(value), field)),
     "calibration": ("calibration", _truth),
     "scrape": ("scrape", _truth),
+    "until": ("until", _truth),
+    "until_budget": ("until_budget_s", _seconds),
 }
 _STUDY: Mapping[str, tuple[str, Reader]] = {
     "engine": ("engine", _text),
@@ -170,8 +194,10 @@ def bench_spec(given: Given) -> Bench:
     fields = _fields(_BENCH, given)
     if "repeat_until" in fields:
         fields.setdefault("repeat", REPEATS_MAX)
-    load = Load(**_fields({**_LOAD, **_LIMITS}, given))
-    return Bench(**fields, workload=_workload_spec(given), load=load)
+    if fields.get("until") and not {"duration", "requests"} & given.keys():
+        budget_s = fields.get("until_budget_s", UNTIL_BUDGET_S)
+        given = {**given, "duration": f"{budget_s / _UNTIL_LEVELS:.3f}s"}
+    return Bench(**fields, workload=_workload_spec(given), load=_load_spec(given))
 
 
 def study_spec(given: Given) -> Study:
@@ -209,8 +235,28 @@ def read_toml(path: Path) -> dict[str, Any]:
     return given
 
 
+def _load_spec(given: Given) -> Load:
+    """Return the load; a rate alone means Poisson arrivals, a burstiness gamma ones."""
+    fields = _fields({**_LOAD, **_LIMITS, **_ARRIVALS}, given)
+    if "rates" in fields and "users" in fields:
+        raise UsageError(
+            f"-c {given['users']}: users are a closed loop, --request-rate is an open one; to limit"
+            " the requests under way, write --max-concurrency."
+        )
+    if fields.get("arrival") == "trace" and "duration_s" in fields:
+        raise UsageError(
+            f"--duration {given['duration']}: a trace lasts as long as it does; to take only its"
+            " beginning, write --requests."
+        )
+    if "rates" in fields and "arrival" not in fields:
+        fields["arrival"] = "gamma" if "burstiness" in fields else "poisson"
+    return Load(**fields)
+
+
 def _workload_spec(given: Given) -> Workload:
     fields = _fields(_WORKLOAD, given)
+    if given.get("arrival") == "trace":
+        fields.setdefault("name", "trace")
     if "name" not in fields:
         fields["name"] = (
             "file" if "dataset" in fields else "synthetic" if "isl" in fields else "chat"

@@ -13,12 +13,13 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 from typing import Any
 
 import msgspec
 
 from llmdyno import environment, gpu, plugins, scrape, store
+from llmdyno.arrivals import due_times_s
 from llmdyno.calibrate import calibrate
 from llmdyno.detect import detect
 from llmdyno.endpoints import Ask, Endpoint
@@ -28,8 +29,15 @@ from llmdyno.probe import Prober
 from llmdyno.records import Entry, Journal, Opened, Record, read_journal
 from llmdyno.recount import LocalTokenizer, recount
 from llmdyno.spec import ROUNDS_MIN, Bench
-from llmdyno.summary import summarise, token_rate_intervals
+from llmdyno.summary import (
+    capacity_point,
+    level_name,
+    read_levels,
+    summarise,
+    token_rate_intervals,
+)
 from llmdyno.transport import Meter, Target, parse_url
+from llmdyno.until import Search
 from llmdyno.workload import Prompts, synthetic_text
 
 JOURNAL = "journal.jsonl"
@@ -137,21 +145,14 @@ async def _run(
         journal.append(opened)
         if spec.calibration:
             journal.append(await calibrate())
-        for number, (repeat, users) in enumerate(spec.levels):
-            if number == repeat * len(spec.load.users) and _is_known(spec, journal.path, repeat):
-                break
-            plan = Plan(
-                level=number,
-                users=users,
-                load=spec.load,
-                target=target,
-                endpoint=endpoint,
-                model=spec.model,
-                repeat=repeat,
-            )
-            # Another round asks other prompts: a cache of prefixes must not know them.
-            stream = f"{users}/{repeat}" if repeat else str(users)
+        for number, (repeat, point) in enumerate(_loads(spec, journal.path)):
+            # Another round asks other prompts: a cache of prefixes must not know them. So does a
+            # search that comes back to a load, and its arrivals are others, too.
+            again = number if spec.until else repeat
+            stream = f"{point:g}/{again}" if again else f"{point:g}"
             prompts = Prompts(spec.workload, stream, **scale)
+            due_s = _due_s(spec, point, prompts, stream)
+            plan = _plan(spec, number, repeat, point, due_s, target, endpoint)
             async with _observed(plan, scraper, zero_ns, journal.append):
                 level = await _run_level(
                     plan, prompts, zero_ns, journal.append, watcher, stops.append
@@ -170,6 +171,64 @@ async def _run(
     store.write_json(folder / SUMMARY, summary)
     stopped = stops[0] if stops else None
     return Outcome(summary=summary, interrupted=interrupted and not stops, stopped=stopped)
+
+
+def _loads(spec: Bench, journal: Path) -> Iterator[tuple[int, float]]:
+    """Yield round and load of each level: as the spec has them, or as a search for the capacity."""
+    if spec.until:
+        yield from ((0, load) for load in _searched(spec, journal))
+        return
+    for number, (repeat, load) in enumerate(spec.levels):
+        begins_round = number == repeat * len(spec.load.points)
+        if begins_round and _is_known(spec, journal, repeat):
+            return
+        yield repeat, load
+
+
+def _searched(spec: Bench, journal: Path) -> Iterator[float]:
+    """Yield the loads of a search for the highest one that meets the SLOs."""
+    search = Search(spec.load.points[0], whole=not spec.load.is_open, seed=spec.workload.seed)
+    level_s = 0.0 if spec.load.ends_by_count else spec.load.duration_s
+    ends_s = monotonic() + spec.until_budget_s
+    load = search.next_load()
+    while load is not None:
+        yield load
+        _, levels = read_levels(journal)
+        search.add(capacity_point(levels[-1], spec.slos))
+        load = search.next_load() if monotonic() + level_s <= ends_s else None
+
+
+def _due_s(spec: Bench, point: float, prompts: Prompts, stream: str) -> list[float] | None:
+    """Return when the requests of an open loop are due, as drawn or as in the trace."""
+    if spec.load.arrival == "trace":
+        return [due_s / point for due_s in prompts.due_s[: spec.load.requests]]
+    if spec.load.is_open:
+        return due_times_s(spec.load, point, f"{spec.workload.seed}/{stream}")
+    return None
+
+
+def _plan(
+    spec: Bench,
+    level: int,
+    repeat: int,
+    point: float,
+    due_s: list[float] | None,
+    target: Target,
+    endpoint: Endpoint,
+) -> Plan:
+    """Return the plan of one load point: users, requests a second, or the times of a trace."""
+    has_rate = spec.load.is_open and spec.load.arrival != "trace"
+    return Plan(
+        level=level,
+        users=0 if spec.load.is_open else round(point),
+        rate=point if has_rate else None,
+        due_s=due_s,
+        load=spec.load,
+        target=target,
+        endpoint=endpoint,
+        model=spec.model,
+        repeat=repeat,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -196,7 +255,7 @@ async def _run_level(
 ) -> Level:
     """Run one level."""
     meter = Meter()
-    progress = Progress(level=plan.level, users_wanted=plan.users)
+    progress = Progress(level=plan.level, load=_describe(plan))
     level = Level(plan, prompts, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress)
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -226,6 +285,12 @@ async def _run_level(
     if level.stopped:
         stop(level.stopped)
     return level
+
+
+def _describe(plan: Plan) -> str:
+    """Return what a level's load is called before there is a document of it."""
+    users = None if plan.load.is_open else plan.users
+    return level_name({"users": users, "arrival": plan.load.arrival, "rate": plan.rate})
 
 
 def _is_known(spec: Bench, journal: Path, rounds: int) -> bool:
@@ -258,7 +323,7 @@ async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) 
     Two prompts of different length give the line tokens = fixed + per_word x words. A server that
     reports no usage leaves it at one token a word.
     """
-    if spec.workload.name != "synthetic":
+    if spec.workload.name not in {"synthetic", "trace"}:
         return {}
     counts = []
     for words in _PROBE_WORDS:
@@ -274,4 +339,8 @@ async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) 
 
 def run_id(spec: Bench) -> str:
     """Return a new id for a run of this spec."""
-    return store.new_id(f"{spec.workload.name}-c{'-'.join(map(str, spec.load.users))}")
+    if spec.load.arrival == "trace":
+        return store.new_id("trace")
+    letter = "r" if spec.load.is_open else "c"
+    points = "-".join(f"{point:g}" for point in spec.load.points)
+    return store.new_id(f"{spec.workload.name}-{letter}{points}")

@@ -46,15 +46,17 @@ Users = Annotated[
     ),
 ]
 Ramp = Annotated[
-    Text, _option("--ramp", help="Users come within it. [20s, a quarter of --duration if shorter]")
+    Text,
+    _option("--ramp", help="Users come, a rate grows within it. [20s or --duration/4; rate: 0s]"),
 ]
 Duration = Annotated[Text, _option("--duration", help="Of a level, its ramp included. [5m]")]
 Interval = Annotated[Text, _option("--interval", help="Between samples of the time series. [5s]")]
 WorkloadName = Annotated[
-    Text, _option("--workload", help="chat, chat-system, synthetic or file. [chat]")
+    Text, _option("--workload", help="chat, chat-system, synthetic, sessions, file. [chat]")
 ]
 Dataset = Annotated[
-    Text, _option("--dataset", help="JSONL or CSV file of prompts.", metavar="FILE")
+    Text,
+    _option("--dataset", help="Prompts or a trace: FILE or hf:ORG/NAME.", metavar="FILE"),
 ]
 Isl = Annotated[
     Text, _option("--isl", "--input-len", help="Input tokens: 128, 64-256, normal:128,32.")
@@ -66,7 +68,9 @@ SystemPrompt = Annotated[
     Text, _option("--system-prompt", help="Text file put before every prompt.", metavar="FILE")
 ]
 Seed = Annotated[int | None, _option("--seed", help="Of the prompts drawn. [0]")]
-ThinkTime = Annotated[Text, _option("--think-time", help="A user's pause between requests. [10ms]")]
+ThinkTime = Annotated[
+    Text, _option("--think-time", help="A user's pause between requests; 1s-5s: uniform. [10ms]")
+]
 Timeout = Annotated[Text, _option("--timeout", help="Of one request. [600s]")]
 Grace = Annotated[Text, _option("--grace", help="For requests in flight at the end. [30s]")]
 Slo = Annotated[
@@ -131,6 +135,24 @@ def bench(
         ),
     ] = None,
     users: Users = None,
+    request_rate: Annotated[
+        Text,
+        _option("--request-rate", help="Requests a second, a level each: open loop.", metavar="R"),
+    ] = None,
+    arrival: Annotated[
+        Text,
+        _option("--arrival", help="constant, poisson, gamma, trace. [poisson]"),
+    ] = None,
+    burstiness: Annotated[
+        float | None, _option("--burstiness", help="Shape of gamma arrivals; below 1 is bursty.")
+    ] = None,
+    max_concurrency: Annotated[
+        int | None,
+        _option("--max-concurrency", help="Under an arrival rate: requests under way at once."),
+    ] = None,
+    time_scale: Annotated[
+        float | None, _option("--time-scale", help="2 replays a trace twice as fast. [1]")
+    ] = None,
     ramp: Ramp = None,
     duration: Duration = None,
     requests: Annotated[
@@ -152,6 +174,12 @@ def bench(
     dataset: Dataset = None,
     isl: Isl = None,
     osl: Osl = None,
+    dataset_osl: Annotated[
+        bool | None, _option("--dataset-osl", help="Answers exactly as long as the data set's.")
+    ] = None,
+    turns: Annotated[
+        Text, _option("--turns", help="Of a session of our own prompts: 4, 2-6. [2-6]")
+    ] = None,
     system_prompt: SystemPrompt = None,
     seed: Seed = None,
     think_time: ThinkTime = None,
@@ -181,6 +209,12 @@ def bench(
         bool | None,
         _option("--scrape/--no-scrape", help="Cross-check with the server's /metrics. [yes]"),
     ] = None,
+    until: Annotated[
+        bool | None, _option("--until", help="Search the highest load that meets the SLOs.")
+    ] = None,
+    until_budget: Annotated[
+        Text, _option("--until-budget", help="Of the search, about 20 levels. [10m]")
+    ] = None,
     api_key_env: Annotated[
         str, _option("--api-key-env", help="Variable with the API key. [LLMDYNO_API_KEY]")
     ] = "LLMDYNO_API_KEY",
@@ -203,9 +237,9 @@ def bench(
 
     spec = bench_spec(given)
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
-    live = Live(
-        [users for _, users in spec.levels], interval_s=spec.load.interval_s, stream=sys.stderr
-    )
+    # A search does not know how many levels it will take.
+    levels = () if spec.until else [load for _, load in spec.levels]
+    live = Live(levels, interval_s=spec.load.interval_s, stream=sys.stderr)
     outcome = run(
         spec,
         folder,
@@ -225,6 +259,10 @@ def bench(
         raise DynoError(f"ended early: {outcome.stopped}; what was measured until then is kept.")
     if not any(level["requests"]["completed"] for level in outcome.summary["levels"]):
         raise DynoError(f"{url}: not one request was completed.")
+    if spec.until:
+        capacity = outcome.summary["capacity"]
+        missed = capacity.get("users", capacity.get("rate")) is None
+        raise typer.Exit(EXIT_THRESHOLD_MISSED if missed else 0)
     if not all(verdict["met"] for verdict in outcome.summary["slo"]):
         raise typer.Exit(EXIT_THRESHOLD_MISSED)
 

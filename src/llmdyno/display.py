@@ -16,7 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmdyno.load import Progress
-from llmdyno.metrics import METRICS
+from llmdyno.metrics import DISTRIBUTIONS, METRICS
+from llmdyno.summary import level_name, says_capacity
 from llmdyno.transport import Meter
 
 _BAR_CELLS = 24
@@ -29,7 +30,7 @@ class Live:
 
     def __init__(
         self,
-        levels: Sequence[int],
+        levels: Sequence[float],
         *,
         interval_s: float,
         label: str = "",
@@ -74,15 +75,17 @@ class Live:
         share, amount = _advance(progress)
         filled = round(share * _BAR_CELLS)
         bar = "━" * filled + "─" * (_BAR_CELLS - filled) if self._redraws else ""
-        place = f"{progress.level + 1}/{len(self._levels)}"
-        return f"{self._label}level {place}: {progress.users_wanted} users  {bar}  {amount}  "
+        place = str(progress.level + 1)
+        place += f"/{len(self._levels)}" if self._levels else ""
+        return f"{self._label}level {place}: {progress.load}  {bar}  {amount}  "
 
     @staticmethod
     def _numbers(progress: Progress, rate: float) -> str:
         ttft = f"TTFT p50 {median(progress.ttft_ms):,.0f} ms" if progress.ttft_ms else "TTFT -"
         errors = ", ".join(f"{name} x{count}" for name, count in progress.errors.items())
+        place = f"users {progress.users}" if progress.users else f"waiting {progress.waiting}"
         return (
-            f"users {progress.users}  in flight {progress.in_flight}  done {progress.completed:,}"
+            f"{place}  in flight {progress.in_flight}  done {progress.completed:,}"
             f"  failed {progress.failed:,}{f' ({errors})' if errors else ''}"
             f"  ~{rate:,.0f} tok/s  {ttft}"
         )
@@ -119,11 +122,13 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
     for verdict in summary["slo"]:
         value = "no data" if verdict["value"] is None else f"{verdict['value']:,.4g}"
         word = "[green]met[/]" if verdict["met"] else "[red]missed[/]"
-        out.print(f"SLO {verdict['expr']} at {verdict['level']} users: {word} ({value})")
+        out.print(f"SLO {verdict['expr']} at {verdict['at']}: {word} ({value})")
     for level in summary["levels"]:
         if rounds := level.get("repeats"):
             rates = "  ".join(number(one["token_rate"]) for one in rounds)
-            out.print(f"{level['users']} users, tok/s in each of {len(rounds)} rounds: {rates}")
+            out.print(f"{level_name(level)}, tok/s in each of {len(rounds)} rounds: {rates}")
+    if "capacity" in summary:
+        out.print(f"[bold]{says_capacity(summary)}[/]", soft_wrap=True)
     for line in doubts(summary):
         out.print(f"[yellow]![/] {escape(line)}", soft_wrap=True)
     out.print(f"[dim]{_client_line(summary)}[/]", soft_wrap=True)
@@ -131,7 +136,8 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
         out.print(f"[dim]{line}[/]", soft_wrap=True)
     sources = {level["tokens"]["source"] for level in summary["levels"]}
     out.print(f"[dim]Tokens are counted by: {', '.join(sorted(sources))}.[/]")
-    for metric in METRICS[:5]:
+    is_open = any(level["arrival"] != "closed" for level in summary["levels"])
+    for metric in (*METRICS[:5], *(row for row in DISTRIBUTIONS if row.open_loop and is_open)):
         out.print(f"[dim]{metric.definition}[/]", soft_wrap=True)
 
 
@@ -179,7 +185,7 @@ def show_selftest(document: Mapping[str, Any], out: Console) -> None:
 
 # (heading, cell, only on a wide terminal)
 _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], bool], ...] = (
-    ("users", lambda level: f"{level['users']:,}", False),
+    ("load", level_name, False),
     ("done", lambda level: f"{level['requests']['completed']:,}", False),
     ("failed", lambda level: _red_if(level["requests"]["failed"]), False),
     ("cut", lambda level: f"{level['requests']['cut']:,}", True),
@@ -196,8 +202,21 @@ _COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], bool], ...] = (
 )
 
 
+# What stands beside the latencies from sent when a level was open.
+_DUE_COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], bool], ...] = (
+    ("due TTFT p50", lambda level: _of_due(level, "p50"), True),
+    ("due p99", lambda level: _of_due(level, "p99"), False),
+)
+
+
+def _of_due(level: Mapping[str, Any], stat: str) -> str:
+    return number(level["ttft_due_ms"][stat]) if "ttft_due_ms" in level else "-"
+
+
 def _table(summary: Mapping[str, Any], *, wide: bool) -> Table:
     columns = [column for column in _COLUMNS if wide or not column[2]]
+    if any(level["arrival"] != "closed" for level in summary["levels"]):
+        columns[3:3] = _DUE_COLUMNS
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading, _, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -255,12 +274,17 @@ def doubts(summary: Mapping[str, Any]) -> list[str]:
     """Say in sentences what is doubtful about a run's numbers."""
     lines = []
     for level in summary["levels"]:
-        at = f"{level['users']} users"
+        at = level_name(level)
         requests = level["requests"]
         if requests["cut"]:
             lines.append(f"{at}: {requests['cut']} requests were cut at the end of the grace.")
         if level["ttft_ms"].get("kaplan_meier"):
             lines.append(f"{at}: {_censored(level['ttft_ms'])}.")
+        if requests.get("unsent"):
+            lines.append(
+                f"{at}: {requests['unsent']} requests were due and never sent, for want of a place;"
+                " the latencies from due do not have them, and are too good."
+            )
         if requests["failed"]:
             errors = ", ".join(f"{name} x{count}" for name, count in requests["errors"].items())
             lines.append(f"{at}: {requests['failed']} requests failed ({errors}).")

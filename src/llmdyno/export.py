@@ -33,22 +33,22 @@ class Column(msgspec.Struct, frozen=True):
 
     name: str
     kind: Literal["int64", "float64", "string"]
-    value: Callable[[Record, int], Cell]  # of a record, and the users of its level
+    value: Callable[[Record, int | None], Cell]  # of a record, and its level's users
 
 
-def _ttft_ms(record: Record, _users: int) -> Cell:
+def _ttft_ms(record: Record, _users: int | None) -> Cell:
     if record.outcome == OUTCOMES[FAILED] or not record.gaps_ns:
         return None
     return record.gaps_ns[0] / 1e6
 
 
-def _e2e_ms(record: Record, _users: int) -> Cell:
+def _e2e_ms(record: Record, _users: int | None) -> Cell:
     if record.outcome != OUTCOMES[COMPLETED] or not record.gaps_ns:
         return None
     return sum(record.gaps_ns) / 1e6
 
 
-def _tpot_ms(record: Record, _users: int) -> Cell:
+def _tpot_ms(record: Record, _users: int | None) -> Cell:
     if record.outcome != OUTCOMES[COMPLETED] or not record.gaps_ns:
         return None
     later_tokens = record.output_tokens - (record.tokens[0] if record.tokens else 1)
@@ -138,7 +138,7 @@ def _rows(folder: Path) -> Iterator[Row]:
 
 
 def _rows_of(journal: Path) -> Iterator[Row]:
-    users: dict[int, int] = {}
+    users: dict[int, int | None] = {}
     for entry in read_journal(journal):
         if isinstance(entry, LevelStarted):
             users[entry.level] = entry.users

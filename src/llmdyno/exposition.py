@@ -82,7 +82,7 @@ class Board:
 
 
 def _labels(progress: Progress) -> str:
-    return f'level="{progress.level}",level_users="{progress.users_wanted}"'
+    return f'level="{progress.level}",load="{progress.load}"'
 
 
 @contextlib.asynccontextmanager

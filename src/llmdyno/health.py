@@ -39,7 +39,10 @@ _BOUNDS: Mapping[str, tuple[Bound, ...]] = {
     "ttft_ms": _LATENCY_BOUNDS,
     "e2e_ms": _LATENCY_BOUNDS,
     "itl_ms": _GAP_BOUNDS,
+    "ttft_due_ms": _LATENCY_BOUNDS,
+    "e2e_due_ms": _LATENCY_BOUNDS,
 }
+_DUE = ("ttft_due_ms", "e2e_due_ms")  # only the levels of an open loop have them
 _COALESCED_MAX = 0.25  # of the reads carry more tokens than is usual, while the loop is late
 
 
@@ -132,6 +135,8 @@ Finding = tuple[tuple[str, ...], str]  # the metrics it spoils, and the reason
 def _late(late: Lateness, measured: Mapping[str, Any]) -> list[Finding]:
     found: list[Finding] = []
     for name, bounds in _BOUNDS.items():
+        if name not in measured:
+            continue
         for bound in bounds:
             value, late_ms = measured[name][bound.stat], late.at(bound.stat)
             if value and late_ms > max(bound.floor_ms, bound.share * value):
@@ -161,7 +166,7 @@ def _coalesced(columns: Columns, late: Lateness) -> list[Finding]:
 
 
 def _exhausted(shares: Floats, cpu_share: float, headroom: float | None) -> list[Finding]:
-    everything = ("ttft_ms", *_DECODE, "e2e_ms", *_RATES)
+    everything = ("ttft_ms", *_DECODE, "e2e_ms", *_RATES, *_DUE)
     reasons = []
     busy = float((shares > CPU_SHARE_MAX).mean()) if len(shares) else 0.0
     if busy > CPU_BUSY_TIME_MAX:

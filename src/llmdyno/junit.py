@@ -16,6 +16,7 @@ from typing import Any
 from llmdyno import store
 from llmdyno.metrics import BY_NAME
 from llmdyno.spec import parse_slos
+from llmdyno.summary import level_name
 
 # What XML 1.0 cannot hold, escaped or not.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -32,7 +33,7 @@ def write_junit(summary: Mapping[str, Any], path: Path) -> None:
 
 def junit_xml(summary: Mapping[str, Any]) -> bytes:
     """Return a summary's SLOs as a JUnit XML document."""
-    durations_s = {level["users"]: level["duration_s"] for level in summary["levels"]}
+    durations_s = {level_name(level): level["duration_s"] for level in summary["levels"]}
     cases = [_case(summary, verdict, durations_s) for verdict in summary["slo"]]
     root = ET.Element("testsuites")
     suite = ET.SubElement(
@@ -61,15 +62,15 @@ def junit_xml(summary: Mapping[str, Any]) -> bytes:
 
 
 def _case(
-    summary: Mapping[str, Any], verdict: Mapping[str, Any], durations_s: Mapping[int, float]
+    summary: Mapping[str, Any], verdict: Mapping[str, Any], durations_s: Mapping[str, float]
 ) -> ET.Element:
-    users, value = verdict["level"], verdict["value"]
+    at, value = verdict["at"], verdict["value"]
     case = ET.Element(
         "testcase",
         {
-            "name": _clean(f"{verdict['expr']} at {users} users"),
+            "name": _clean(f"{verdict['expr']} at {at}"),
             "classname": _clean(f"llmdyno.{summary['run']}"),
-            "time": _seconds(durations_s[users]),
+            "time": _seconds(durations_s[at]),
         },
     )
     if verdict["met"]:
@@ -82,7 +83,7 @@ def _case(
     else:
         kind, message = "failure", f"{slo.metric} {slo.stat} is {value:g} {unit}; {limit}"
     details = ET.SubElement(case, kind, {"type": "slo", "message": _clean(message)})
-    details.text = _clean(f"{verdict['expr']} at {users} users: {message}.")
+    details.text = _clean(f"{verdict['expr']} at {at}: {message}.")
     return case
 
 

@@ -10,6 +10,7 @@ from llmdyno.engines import Engine
 from llmdyno.errors import UsageError, nearest
 from llmdyno.knobs import accepts, default, show
 from llmdyno.ledger import LEDGER
+from llmdyno.summary import level_name
 from llmdyno.tune import STUDY
 
 
@@ -43,7 +44,7 @@ def _says(document: Mapping[str, Any]) -> str:
 
 def _says_level(level: Mapping[str, Any]) -> str:
     """Write a level's load and its token rate, both of which an imported run may lack."""
-    load = f"{level['users']} users" if level["users"] else f"{level['arrival']} arrivals"
+    load = level_name(level)
     rate = level["token_rate"]["mean"]
     return load if rate is None else f"{load} {rate:,.0f} tok/s"
 

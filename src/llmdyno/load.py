@@ -1,18 +1,20 @@
-"""Load: closed-loop users against one target, one level at a time; out come records.
+"""Load: users or arrivals against one target, one level at a time; out come records.
 
-A user has a connection of its own and one request outstanding; between two requests it thinks.
-Users come linearly within the ramp, the first one at once. A failed request is a record like any
-other, and its user goes on after a pause that grows with each failure in a row: the load does not
-silently fall. At the end of the duration no new request starts; those in flight may finish within
-the grace, and are cut after it.
+In a closed loop a user has a connection of its own and one request outstanding; between two
+requests it thinks. Users come linearly within the ramp, the first one at once. A failed request is
+a record like any other, and its user goes on after a pause that grows with each failure in a row:
+the load does not silently fall. In an open loop requests start when they are due (arrivals.py,
+open_loop.py), on connections that earlier ones have left. At the end of the duration no new request
+starts; those in flight may finish within the grace, and are cut after it.
 """
 
 import asyncio
 import contextlib
 import gc
+import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import perf_counter_ns
@@ -22,6 +24,8 @@ import msgspec
 from llmdyno import spec
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.faults import REDIRECTS, http_fault, meaning
+from llmdyno.items import Item
+from llmdyno.open_loop import OpenLoop
 from llmdyno.polled import Poller, can_stamp
 from llmdyno.records import Entry, LevelEnded, LevelStarted, Record, Tick
 from llmdyno.reply import Reply, by_read, count_tokens, text_by_read
@@ -34,7 +38,7 @@ from llmdyno.transport import (
     Target,
     connect,
 )
-from llmdyno.workload import Item, Prompts
+from llmdyno.workload import Conversation, Prompts
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
@@ -49,20 +53,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """All that a level needs to know."""
 
     level: int
-    users: int
+    users: int  # of a closed loop
     load: spec.Load
     target: Target
     endpoint: Endpoint
     model: str
     repeat: int = 0
+    rate: float | None = None  # of an open loop
+    due_s: Sequence[float] | None = None  # of an open loop: since the level's start, ascending
 
 
 class Progress(msgspec.Struct, kw_only=True):
     """What a live display shows; written by the level, read by the display."""
 
     level: int = 0
-    users_wanted: int = 0
+    load: str = ""  # what is wanted, e.g. "50 users"
     users: int = 0
+    waiting: int = 0
     in_flight: int = 0
     completed: int = 0
     failed: int = 0
@@ -116,16 +123,21 @@ class Level:
         self._cut = asyncio.Event()  # those in flight end now
         self._stopped_ns = 0
         self._sent = 0
-        self._in_flight: dict[int, Connection] = {}  # by user
+        self._in_flight: dict[int, Connection] = {}  # by user, or by place in an open loop
+        self._idle: dict[int, Connection] = {}  # of an open loop, by place
+        self._open_loop: OpenLoop | None = None
+        self._answers: dict[int, str] = {}  # of a session's turn, by user, until it is heard
+        self._unsent = 0
         self._pausing: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()  # users who wait for a connection
         self._failed_last: deque[bool] = deque(maxlen=ERROR_RATE_REQUESTS)
         self._lags_us: list[int] = []
         self._failure: BaseException | None = None
         self._poller = Poller() if can_stamp() else None
-        by_requests = plan.load.requests is not None
-        progress.duration_s = None if by_requests else plan.load.duration_s
+        progress.duration_s = None if plan.load.ends_by_count else plan.load.duration_s
         progress.requests = plan.load.requests
+        if plan.load.ends_by_count and plan.due_s is not None:
+            progress.requests = len(plan.due_s)
         self.interrupted = False
         self.stopped = ""  # why it ended early, if too many requests failed
         self.uncounted = 0  # completed requests whose tokens the server did not count
@@ -148,19 +160,24 @@ class Level:
         self._sink(
             LevelStarted(
                 level=plan.level,
-                users=plan.users,
+                users=None if plan.load.is_open else plan.users,
                 start_ns=start_ns - self._zero_ns,
                 ramp_ns=round(plan.load.ramp * 1e9),
                 repeat=plan.repeat,
+                arrival=plan.load.arrival,
+                rate=plan.rate,
+                max_concurrency=plan.load.max_concurrency,
             )
         )
-        users = [asyncio.create_task(self._user(number)) for number in range(plan.users)]
         watchers = [
             asyncio.create_task(self._watch_lag()),
             asyncio.create_task(self._tick(start_ns, cpu_start_s)),
             asyncio.create_task(self._end_on_time(start_ns)),
         ]
-        await asyncio.gather(*users)
+        if plan.due_s is None:
+            await asyncio.gather(*(self._user(number) for number in range(plan.users)))
+        else:
+            await self._arrive([start_ns + round(due_s * 1e9) for due_s in plan.due_s])
         self._stop_load()
         if self._poller is not None:
             self._poller.close()
@@ -177,8 +194,37 @@ class Level:
                 full_until_ns=self._stopped_ns - self._zero_ns,
                 interrupted=self.interrupted,
                 stopped=self.stopped,
+                unsent=self._unsent,
             )
         )
+
+    # An open loop.
+
+    async def _arrive(self, due_ns: list[int]) -> None:
+        """Start each request when it is due, and wait for those under way."""
+        load = self._plan.load
+        loop = OpenLoop(due_ns, self._serve, self._pause, load.max_concurrency)
+        self._open_loop = loop
+        stopping = asyncio.create_task(self._stop.wait())
+        stopping.add_done_callback(lambda _: loop.stop())
+        await loop.start_all()
+        if not load.ends_by_count:
+            await self._stop.wait()  # the duration goes on after the last arrival
+        self._stop_load()
+        await stopping
+        self._unsent = loop.waiting
+        await loop.finish()
+        for connection in self._idle.values():
+            connection.close()
+
+    async def _serve(self, place: int, request: int, due_ns: int) -> None:
+        self._sent += 1
+        connection, record, _ = await self._exchange(
+            self._idle.pop(place, None), place, request, self._prompts.draw(), due_ns
+        )
+        if connection is not None:
+            self._idle[place] = connection
+        self._keep_or_end(record)
 
     # One user.
 
@@ -186,23 +232,23 @@ class Level:
         load = self._plan.load
         connection: Connection | None = None
         failures = 0
+        conversation = Conversation(self._prompts)
+        think = random.Random(f"think/{number}")
         if not await self._pause(load.ramp * number / self._plan.users):
             return
         self._progress.users += 1
         due_ns = perf_counter_ns()
         while (request := self._next_request()) is not None:
-            item = self._prompts.draw()
+            item = conversation.ask()
             connection, record, retry_after_s = await self._exchange(
                 connection, number, request, item, due_ns
             )
-            try:
-                self._keep(record)
-            except Exception as failure:  # noqa: BLE001  # any: it must end the level, not one user
-                self._failure = self._failure or failure
-                self.interrupt()
+            if not self._keep_or_end(record):
                 break
+            if item.session >= 0:
+                conversation.hear(self._answers.pop(number))
             failures = failures + 1 if record.outcome == "failed" else 0
-            if not await self._pause(self._rest_s(failures, retry_after_s)):
+            if not await self._pause(self._rest_s(failures, retry_after_s, think)):
                 break
             due_ns = perf_counter_ns()
         if connection is not None:
@@ -219,9 +265,10 @@ class Level:
         self._sent += 1
         return self._sent - 1
 
-    def _rest_s(self, failures: int, retry_after_s: float) -> float:
+    def _rest_s(self, failures: int, retry_after_s: float, rng: random.Random) -> float:
         if not failures:
-            return self._plan.load.think_s
+            think_s = self._plan.load.think_s
+            return rng.uniform(*think_s) if isinstance(think_s, tuple) else think_s
         backoff_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** (failures - 1))
         return max(backoff_s, retry_after_s)
 
@@ -255,6 +302,7 @@ class Level:
             Ask(
                 prompt=item.prompt,
                 system_prompt=item.system_prompt,
+                history=item.history,
                 model=plan.model,
                 max_tokens=item.max_tokens,
                 exact_length=item.exact_length,
@@ -329,6 +377,8 @@ class Level:
         reply = self._plan.endpoint.read(response.pieces) if answered else Reply()
         error, detail = _verdict(response, reply, self._plan.endpoint)
         assert error in {"", "cut"} or meaning(error), f"{error} is not in faults.FAULTS"
+        if item.session >= 0:
+            self._answers[user] = "" if error else "".join(reply.texts)
         tokens, source = count_tokens(reply)
         gaps_ns, counts = by_read(reply.stamps_ns, tokens, response.sent_ns)
         recountable = source == "chunks" and bool(tokens) and error in {"", "cut"}
@@ -356,8 +406,20 @@ class Level:
             source=source,
             reads=response.reads,
             texts=text_by_read(reply) if recountable else (),
-            input_text=f"{item.system_prompt}\n\n{item.prompt}".strip() if recountable else "",
+            input_text=_asked(item) if recountable else "",
+            session=item.session,
+            turn=item.turn,
         )
+
+    def _keep_or_end(self, record: Record) -> bool:
+        """Keep a record; return whether that could be done. If not, the level ends."""
+        try:
+            self._keep(record)
+        except Exception as failure:  # noqa: BLE001  # any: it must end the level, not one user
+            self._failure = self._failure or failure
+            self.interrupt()
+            return False
+        return True
 
     def _keep(self, record: Record) -> None:
         self._sink(record)
@@ -404,7 +466,7 @@ class Level:
 
     async def _end_on_time(self, start_ns: int) -> None:
         load = self._plan.load
-        if load.requests is None:
+        if not load.ends_by_count:
             left_s = load.duration_s - (perf_counter_ns() - start_ns) / 1e9
             try:
                 async with asyncio.timeout(left_s):
@@ -417,7 +479,7 @@ class Level:
         try:
             # A level of so many requests has no end of its own to wait for after the last was sent:
             # each of them has its timeout.
-            async with asyncio.timeout(load.grace_s if load.requests is None else None):
+            async with asyncio.timeout(None if load.ends_by_count else load.grace_s):
                 await self._cut.wait()
         except TimeoutError:
             self._cut.set()
@@ -449,16 +511,24 @@ class Level:
         now_ns = perf_counter_ns()
         lags_us, self._lags_us = tuple(self._lags_us), []
         self._progress.elapsed_s = (now_ns - start_ns) / 1e9
+        self._progress.waiting = self._open_loop.waiting if self._open_loop else 0
         self._sink(
             Tick(
                 level=self._plan.level,
                 t_ns=now_ns - self._zero_ns,
                 users=self._progress.users,
                 in_flight=self._progress.in_flight,
+                waiting=self._progress.waiting,
                 cpu_s=round(time.process_time() - cpu_start_s, 6),
                 loop_lags_us=lags_us,
             )
         )
+
+
+def _asked(item: Item) -> str:
+    """Return all the text of a request."""
+    said = (text for turn in item.history for text in turn)
+    return "\n\n".join(text for text in (item.system_prompt, *said, item.prompt) if text)
 
 
 def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str, str]:

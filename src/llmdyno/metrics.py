@@ -37,6 +37,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     definition: str  # printed beside the numbers
     # A distribution: observations inside a window. None: a rate, which summary.py derives.
     observe: Callable[[Columns, Window], Values] | None = None
+    open_loop: bool = False  # only levels whose requests have due times of their own have it
 
 
 def _inside(times_ns: Array, window: Window) -> Array:
@@ -86,6 +87,27 @@ def _e2e(columns: Columns, window: Window) -> Values:
     return Values(
         columns.last_ns[chosen][order] * MS_PER_NS,
         censored=_cut(columns, window, columns.outcome == CUT),
+    )
+
+
+def _ttft_due(columns: Columns, window: Window) -> Values:
+    return _ttft(_since_due(columns), window)
+
+
+def _e2e_due(columns: Columns, window: Window) -> Values:
+    return _e2e(_since_due(columns), window)
+
+
+def _since_due(columns: Columns) -> Columns:
+    """Return the columns as if each request had been sent when it was due."""
+    waited_ns = columns.sent_ns - columns.due_ns
+    answered = columns.ttft_ns >= 0
+    return msgspec.structs.replace(
+        columns,
+        sent_ns=columns.due_ns,
+        ttft_ns=np.where(answered, columns.ttft_ns + waited_ns, -1),
+        last_ns=np.where(answered, columns.last_ns + waited_ns, -1),
+        end_ns=columns.end_ns + waited_ns,
     )
 
 
@@ -156,6 +178,24 @@ METRICS: tuple[Metric, ...] = (
             "goodput = requests completed inside the window that met every per-request SLO"
             " ÷ window length."
         ),
+    ),
+    Metric(
+        name="ttft_due_ms",
+        title="Time to first token from due",
+        unit="ms",
+        better="lower",
+        definition="TTFT from due = when an open loop's request was due → first token text.",
+        observe=_ttft_due,
+        open_loop=True,
+    ),
+    Metric(
+        name="e2e_due_ms",
+        title="End-to-end latency from due",
+        unit="ms",
+        better="lower",
+        definition="E2E from due = when an open loop's request was due → last token.",
+        observe=_e2e_due,
+        open_loop=True,
     ),
 )
 

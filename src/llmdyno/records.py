@@ -41,10 +41,13 @@ class LevelStarted(msgspec.Struct, frozen=True, kw_only=True, tag="level"):
     """A load point begins."""
 
     level: int
-    users: int
+    users: int | None  # None: an open loop, whose requests come when they are due
     start_ns: int
     ramp_ns: int
     repeat: int = 0  # which time this load point is run, from 0
+    arrival: str = "closed"
+    rate: float | None = None  # of an open loop, requests per second
+    max_concurrency: int | None = None
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defaults=True):
@@ -68,6 +71,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defa
     input_tokens: int = -1  # as the server counts them; -1: it did not say
     output_tokens: int = 0
     source: str = "chunks"  # where output_tokens comes from
+    session: int = -1  # which one of the level; -1: the request stands alone
+    turn: int = 0
     reads: int = 0  # all reads of this response, also those without tokens
     # Only where the server counted nothing, for recount.py: what each of those reads brought, and
     # what was asked. A later record of the same request takes this one's place.
@@ -83,6 +88,7 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True, tag="tick"):
     users: int
     in_flight: int
     cpu_s: float  # of this process since the level's start
+    waiting: int = 0  # due, yet without a place under --max-concurrency
     loop_lags_us: tuple[int, ...] = ()  # how late the event loop woke up, each since the last tick
 
 
@@ -94,6 +100,7 @@ class LevelEnded(msgspec.Struct, frozen=True, kw_only=True, tag="level-end"):
     full_until_ns: int
     interrupted: bool = False
     stopped: str = ""  # why it ended early, if too many requests failed
+    unsent: int = 0  # due, but still waiting for a place when no new request could start
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, tag="calibration"):
@@ -220,13 +227,14 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 class Columns(msgspec.Struct, frozen=True, kw_only=True):
     """A level's records as columns: one array an attribute, times in ns.
 
-    Per request: sent_ns since the run's start; ttft_ns and last_ns since sent (-1: no token came);
-    end_ns since sent.
+    Per request: due_ns and sent_ns since the run's start; ttft_ns and last_ns since sent (-1: no
+    token came); end_ns since sent.
     Per token-carrying read: read_ns since the run's start, read_gap_ns since the read before (or
     since sent, for the first), read_tokens, read_later (not the first of its request), read_timed
     (its request did not fail, so that its gaps count).
     """
 
+    due_ns: NDArray[np.int64]
     sent_ns: NDArray[np.int64]
     ttft_ns: NDArray[np.int64]
     last_ns: NDArray[np.int64]
@@ -267,6 +275,7 @@ class Collector:
                 record.output_tokens,
                 tokens[0] if has_tokens else 0,
                 record.reads,
+                record.due_ns,
             )
         )
         self._gap_ns.extend(record.gaps_ns)
@@ -275,7 +284,7 @@ class Collector:
 
     def columns(self) -> Columns:
         """Return everything taken in so far."""
-        request = np.array(self._per_request, dtype=np.int64).reshape(-1, 9).T
+        request = np.array(self._per_request, dtype=np.int64).reshape(-1, 10).T
         gap_ns = np.array(self._gap_ns, dtype=np.int64)
         counts = np.array(self._reads_of_request, dtype=np.int64)
         owner = np.repeat(np.arange(len(counts)), counts)
@@ -287,6 +296,7 @@ class Collector:
         later[first] = False
         since_sent = total - np.repeat((total - gap_ns)[first], counts[counts > 0])
         return Columns(
+            due_ns=request[9],
             sent_ns=request[0],
             ttft_ns=request[1],
             last_ns=request[2],

@@ -4,6 +4,7 @@ Each struct checks itself, so that wrong input gets one sentence before anything
 line takes its defaults from these fields.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -14,10 +15,12 @@ from llmdyno.errors import UsageError, nearest
 from llmdyno.metrics import BY_NAME
 from llmdyno.units import Lengths, show_seconds
 
-WORKLOADS = ("chat", "chat-system", "synthetic", "file")
+WORKLOADS = ("chat", "chat-system", "synthetic", "file", "sessions", "trace")
+ARRIVALS = ("closed", "constant", "poisson", "gamma", "trace")
 RAMP_S = 20.0
 ROUNDS_MIN = 3  # before --repeat-until may find that it has been enough
 REPEATS_MAX = 10  # with --repeat-until and no --repeat
+UNTIL_BUDGET_S = 600.0
 CHAT_OUTPUT_TOKENS = 512  # the most a chat answer may take, as in the 2024 client
 
 
@@ -28,6 +31,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     dataset: str | None = None  # a JSONL or CSV file, for the workload "file"
     isl: Lengths | None = None  # input length in tokens, for "synthetic"
     osl: Lengths | None = None  # output length in tokens: exact, whatever the model says
+    dataset_osl: bool = False  # answers exactly as long as the data set's
+    turns: Lengths = Lengths("uniform", 2, 6)  # of a session made of our own prompts
     system_prompt: str = ""
     seed: int = 0
 
@@ -41,25 +46,39 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
                 f"--isl {self.isl}: only for --workload synthetic;"
                 f" '{self.name}' has its own prompts."
             )
-        if self.name == "file" and not self.dataset:
-            raise UsageError("--workload file: needs --dataset FILE.")
+        if self.name in {"file", "trace"} and not self.dataset:
+            raise UsageError(f"--workload {self.name}: needs --dataset FILE.")
+        if self.dataset and self.name not in {"file", "sessions", "trace"}:
+            raise UsageError(f"--dataset {self.dataset}: '{self.name}' has its own prompts.")
+        if self.dataset_osl and (self.name not in {"file", "sessions"} or not self.dataset):
+            raise UsageError("--dataset-osl: needs --dataset FILE with answers or their lengths.")
+        if self.dataset_osl and self.osl is not None:
+            raise UsageError(f"--osl {self.osl}: not together with --dataset-osl.")
+        if self.name == "trace" and self.osl is not None:
+            raise UsageError(f"--osl {self.osl}: a trace has its own lengths.")
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """How it is asked: closed-loop users, one level after the other."""
+    """How it is asked, one level after the other: closed-loop users, or arrivals at a rate."""
 
-    users: tuple[int, ...] = (10, 50, 100)
+    users: tuple[int, ...] = (10, 50, 100)  # of a closed loop
+    arrival: str = "closed"
+    rates: tuple[float, ...] = ()  # of an open loop, requests per second
+    burstiness: float | None = None  # of gamma: the shape; below 1 is burstier than Poisson
+    time_scale: float = 1.0  # of a trace: 2 replays it twice as fast
+    max_concurrency: int | None = None  # of an open loop: requests under way at once
     ramp_s: float | None = None  # None: RAMP_S, or a quarter of the duration if that is shorter
     duration_s: float = 300.0
     requests: int | None = None  # per level, instead of the duration
     interval_s: float = 5.0
-    think_s: float = 0.010
+    think_s: float | tuple[float, float] = 0.010  # two: uniform between them
     timeout_s: float = 600.0
     grace_s: float = 30.0
     max_errors: int | None = None  # so many failed requests end the run
     max_error_rate: float | None = None  # as does this share of the last ones
 
     def __post_init__(self) -> None:
+        self._check_arrivals()
         if not self.users or any(count < 1 for count in self.users):
             raise UsageError(
                 f"-c {','.join(map(str, self.users))}: each level needs 1 user or more."
@@ -83,11 +102,68 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
                 f" {show_seconds(self.duration_s)}, which includes it."
             )
 
+    def _check_arrivals(self) -> None:
+        if self.arrival not in ARRIVALS:
+            raise UsageError(f"--arrival {self.arrival}: unknown.{nearest(self.arrival, ARRIVALS)}")
+        if self.arrival == "trace":
+            self._check_trace()
+        elif self.time_scale != 1.0:
+            raise UsageError(f"--time-scale {self.time_scale:g}: only with --arrival trace.")
+        elif self.is_open and not self.rates:
+            raise UsageError(f"--arrival {self.arrival}: needs a rate, e.g. --request-rate 2.")
+        if self.rates and not self.is_open:
+            raise UsageError(
+                "--request-rate: needs arrivals that are not closed, e.g. --arrival poisson."
+            )
+        if any(not 0 < rate < math.inf for rate in self.rates):
+            rates = ",".join(f"{rate:g}" for rate in self.rates)
+            raise UsageError(f"--request-rate {rates}: each level needs more than 0 a second.")
+        if (self.burstiness is not None) != (self.arrival == "gamma"):
+            raise UsageError(
+                "--burstiness: goes with --arrival gamma, and that with it, e.g. --burstiness 0.5."
+            )
+        if self.burstiness is not None and not 0 < self.burstiness < math.inf:
+            raise UsageError(f"--burstiness {self.burstiness:g}: must be more than 0.")
+        if self.max_concurrency is not None and not self.is_open:
+            raise UsageError(
+                f"--max-concurrency {self.max_concurrency}: only with --request-rate; for users in"
+                " a closed loop write -c."
+            )
+        if self.max_concurrency is not None and self.max_concurrency < 1:
+            raise UsageError(f"--max-concurrency {self.max_concurrency}: must be at least 1.")
+
+    def _check_trace(self) -> None:
+        if self.rates:
+            raise UsageError("--request-rate: a trace has its own rate; see --time-scale.")
+        if self.ramp_s is not None:
+            raise UsageError(f"--ramp {show_seconds(self.ramp_s)}: a trace has its own times.")
+        if not 0 < self.time_scale < math.inf:
+            raise UsageError(f"--time-scale {self.time_scale:g}: must be more than 0.")
+
+    @property
+    def ends_by_count(self) -> bool:
+        """Whether a level ends after so many requests, not after a duration."""
+        return self.requests is not None or self.arrival == "trace"
+
+    @property
+    def points(self) -> tuple[float, ...]:
+        """The load of each level: requests per second of an open loop, users of a closed one."""
+        if self.arrival == "trace":
+            return (self.time_scale,)
+        return self.rates if self.is_open else self.users
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests come when they are due, not when a user is free."""
+        return self.arrival != "closed"
+
     @property
     def ramp(self) -> float:
         """The ramp in seconds."""
         if self.ramp_s is not None:
             return self.ramp_s
+        if self.is_open:  # arrivals come as they come; there is no herd to spread
+            return 0.0
         return RAMP_S if self.requests is not None else min(RAMP_S, self.duration_s / 4)
 
 
@@ -233,10 +309,34 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     repeat: int = 1  # times all levels are run, one round after the other
     # No further round once the 95 % interval of each level's token rate is within this share of it.
     repeat_until: float | None = None
+    until: bool = False  # search the highest load that meets the SLOs, from the first level's on
+    until_budget_s: float = UNTIL_BUDGET_S  # no new level begins that could not end within it
 
     def __post_init__(self) -> None:
+        self._check_repeats()
+        if self.until:
+            self._check_until()
+        if (self.workload.name == "trace") != (self.load.arrival == "trace"):
+            raise UsageError(
+                f"--arrival {self.load.arrival}: does not go with --workload {self.workload.name};"
+                " a trace has both the times and the prompts."
+            )
+        if self.workload.name == "sessions" and self.load.is_open:
+            raise UsageError("--workload sessions: needs users, -c; a turn follows an answer.")
+        for slo in self.slos:
+            if BY_NAME[slo.metric].open_loop and not self.load.is_open:
+                raise UsageError(
+                    f"--slo {slo.expr}: closed-loop users have no due times; give --request-rate,"
+                    f" or leave out '_due'."
+                )
+
+    def _check_repeats(self) -> None:
         if self.repeat < 1:
             raise UsageError(f"--repeat {self.repeat}: must be at least 1.")
+        if self.repeat > 1 and self.until:
+            raise UsageError(
+                "--until: measures loads again by itself; leave out --repeat and --repeat-until."
+            )
         if self.repeat_until is not None:
             if not 0 < self.repeat_until < 1:
                 raise UsageError(
@@ -248,7 +348,18 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
                     f"--repeat {self.repeat}: must be at least {ROUNDS_MIN} with --repeat-until."
                 )
 
+    def _check_until(self) -> None:
+        if not self.slos:
+            raise UsageError("--until: needs --slo, e.g. --slo 'ttft:p99<2s'.")
+        if self.load.arrival == "trace":
+            raise UsageError("--until: needs users or a rate; a trace has one load.")
+        if not self.load.ends_by_count and self.until_budget_s < self.load.duration_s:
+            raise UsageError(
+                f"--until-budget {show_seconds(self.until_budget_s)}: must hold a level of"
+                f" {show_seconds(self.load.duration_s)}, better ten."
+            )
+
     @property
-    def levels(self) -> tuple[tuple[int, int], ...]:
-        """All (round, users) in the order in which they are run."""
-        return tuple((number, users) for number in range(self.repeat) for users in self.load.users)
+    def levels(self) -> tuple[tuple[int, float], ...]:
+        """All (round, load) in the order in which they are run, if it is no search."""
+        return tuple((number, load) for number in range(self.repeat) for load in self.load.points)

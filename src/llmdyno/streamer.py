@@ -48,6 +48,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """When which tokens are sent."""
 
     ttft_s: float = 0.1
+    ttft_per_user_s: float = 0.0  # more, for every other stream in flight when a request arrives
     itl_s: float = 0.02
     tokens_per_chunk: int = 1
     role_chunk: bool = False  # a chunk with the role and no text, sent at once
@@ -307,7 +308,8 @@ class Streamer:
         itl_ns = round(timing.itl_s * 1e9)
         # A request sent ahead of the reply before it begins when that one has ended.
         begin_ns = max(request.arrived_ns, connection.free_ns)
-        reply = _Reply(connection, begin_ns + round(timing.ttft_s * 1e9))
+        ttft_s = timing.ttft_s + timing.ttft_per_user_s * len(self._due)
+        reply = _Reply(connection, begin_ns + round(ttft_s * 1e9))
         count = ask.max_completion_tokens or ask.max_tokens or 16
         if ask.stream:
             reply.step_ns = itl_ns * timing.tokens_per_chunk
@@ -465,6 +467,7 @@ def _arguments() -> tuple[argparse.Namespace, Timing]:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: any free one; it is printed")
     parser.add_argument("--ttft", default="100ms", help="from a request's arrival to its token")
+    parser.add_argument("--ttft-per-user", default="0s", help="more, for each other in flight")
     parser.add_argument("--itl", default="20ms", help="from a token to the next")
     parser.add_argument("--tokens-per-chunk", type=int, default=1)
     parser.add_argument("--role-chunk", action="store_true", help="send one without text at once")
@@ -475,6 +478,7 @@ def _arguments() -> tuple[argparse.Namespace, Timing]:
     try:
         timing = Timing(
             ttft_s=units.seconds(given.ttft, "--ttft"),
+            ttft_per_user_s=units.seconds(given.ttft_per_user, "--ttft-per-user"),
             itl_s=units.seconds(given.itl, "--itl"),
             tokens_per_chunk=given.tokens_per_chunk,
             role_chunk=given.role_chunk,

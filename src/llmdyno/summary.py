@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from llmdyno import crosscheck, health, stats
+from llmdyno import crosscheck, health, stats, until
 from llmdyno.errors import StorageError
 from llmdyno.faults import meaning
 from llmdyno.load import LAG_PERIOD_S
 from llmdyno.metrics import BY_NAME, DISTRIBUTIONS, MS_PER_NS, Values
 from llmdyno.records import (
     COMPLETED,
+    FAILED,
     OUTCOMES,
     Calibration,
     Collector,
@@ -41,6 +42,9 @@ SCHEMA = "llmdyno.summary/1"
 
 # From the most to the least to be trusted; a level is labelled with its least trusted source.
 SOURCES = ("usage", "server-tokenizer", "tokenizer", "chunks")
+
+# A level of which more failed than this does not meet its SLOs, however quick the others were.
+FAILED_SHARE_MAX = 0.01
 
 _WINDOW_FIRST_TOKENS_MIN = 5
 # With a larger share of censored requests the plain percentiles mislead.
@@ -189,6 +193,8 @@ def summarise(journal: Path) -> dict[str, Any]:
         )
         for repeats in by_point(facts.levels)
     ]
+    is_search = opened.spec.get("until") and facts.levels
+    searched = {"capacity": _capacity(facts.levels, slos)} if is_search else {}
     return {
         "schema": SCHEMA,
         "run": opened.run,
@@ -199,6 +205,7 @@ def summarise(journal: Path) -> dict[str, Any]:
         **({"calibration": msgspec.structs.asdict(calibration)} if calibration else {}),
         "levels": documents,
         "slo": [verdict for document in documents for verdict in _slo_verdicts(slos, document)],
+        **searched,
     }
 
 
@@ -255,6 +262,9 @@ def point_document(
     first = documents[0]
     if len(documents) == 1:
         return first
+    is_open = repeats[0].started.users is None
+    runs = [(facts.columns, steady_window(facts)) for facts in repeats]
+    wholes = [(facts.columns, _whole(facts)) for facts in repeats]
     clients = [document["client"] for document in documents]
     return {
         **first,
@@ -265,8 +275,8 @@ def point_document(
             **_summed([document["tokens"] for document in documents]),
             "source": max((facts.source for facts in repeats), key=SOURCES.index),
         },
-        **measures([(facts.columns, steady_window(facts)) for facts in repeats], slos),
-        "whole": measures([(facts.columns, _whole(facts)) for facts in repeats], slos),
+        **measures(runs, slos, is_open=is_open),
+        "whole": measures(wholes, slos, is_open=is_open),
         # Of the client the worst time counts.
         "client": max(
             clients, key=lambda client: (client["verdict"] != "valid", client["loop_lag_ms_p99"])
@@ -303,7 +313,13 @@ def _whole(facts: LevelFacts) -> Window:
 
 
 def _shared_tokens(spec: Mapping[str, Any], levels: Sequence[LevelFacts]) -> dict[int, int | None]:
-    """Return by level how many input tokens its prompts share with those before them."""
+    """Return by level how many input tokens its prompts share with those before them.
+
+    None: the workload does not tell. A turn begins with all that was said before it, and the
+    requests of a trace share what blocks they like.
+    """
+    if spec.get("workload", {}).get("name") in {"sessions", "trace"}:
+        return {level.started.level: None for level in levels}
     shared: dict[int, int | None] = {}
     known: frozenset[int] = frozenset()  # the prompts of the levels before
     for level in levels:
@@ -335,8 +351,9 @@ def level_document(
     start_ns = facts.started.start_ns
     whole = _whole(facts)
     outcomes = np.bincount(columns.outcome, minlength=len(OUTCOMES))
-    measured = measures([(columns, window)], slos)
-    over_all = measures([(columns, whole)], slos)
+    is_open = facts.started.users is None
+    measured = measures([(columns, window)], slos, is_open=is_open)
+    over_all = measures([(columns, whole)], slos, is_open=is_open)
     client, doubtful = health.client_part(
         columns,
         facts.ticks,
@@ -347,13 +364,15 @@ def level_document(
     )
     return {
         "users": facts.started.users,
-        "arrival": "closed",
+        "arrival": facts.started.arrival,
+        **_open_loop(facts.started),
         "duration_s": round(whole.length_s, 6),
         "interrupted": facts.ended is None or facts.ended.interrupted,
         "stopped": facts.ended.stopped if facts.ended else "",
         "requests": {
             **{name: int(count) for name, count in zip(OUTCOMES, outcomes, strict=True)},
             "errors": dict(facts.errors),
+            **({"unsent": facts.ended.unsent} if is_open and facts.ended else {}),
         },
         "faults": {
             fault: {"meaning": meaning(fault), "example": facts.examples[fault]}
@@ -406,6 +425,88 @@ def _beside(
     return {**({"server": server} if server else {}), **({"gpu": gpus} if gpus else {})}
 
 
+def _capacity(levels: Sequence[LevelFacts], slos: Sequence[Slo]) -> dict[str, Any]:
+    """Return the highest load that meets the SLOs, by all levels of a search for it."""
+    whole = levels[0].started.users is not None
+    points = [capacity_point(facts, slos) for facts in levels]
+    return until.document(until.capacity(points, whole=whole), whole=whole)
+
+
+def capacity_point(facts: LevelFacts, slos: Sequence[Slo]) -> until.Point:
+    """Return how far a level is from meeting its SLOs: that of the one it is furthest from."""
+    started, columns = facts.started, facts.columns
+    window = steady_window(facts)
+    measured = measures([(columns, window)], slos, is_open=started.users is None)
+    margin, sd = max(_margin(measured, columns, window, slo) for slo in slos)
+    failed = np.count_nonzero(columns.outcome == FAILED)
+    if failed > FAILED_SHARE_MAX * len(columns.outcome):  # what refuses requests is quick
+        margin = until.MARGIN_MAX
+    load = started.rate if started.users is None else started.users
+    assert load is not None, "a search has users or a rate"
+    return until.Point(load=float(load), margin=margin, sd=sd)
+
+
+def _margin(
+    measured: Mapping[str, Any], columns: Columns, window: Window, slo: Slo
+) -> tuple[float, float]:
+    """Return ln(value / limit), above 0 when the SLO is missed, and its standard deviation."""
+    value = read_stat(measured, slo.metric, slo.stat)
+    if not value:
+        return until.MARGIN_MAX, 0.0
+    margin = float(np.log(value / slo.limit))
+    if slo.metric == "token_rate":
+        series: stats.Floats = token_rates(columns, window)
+    elif BY_NAME[slo.metric].observe is not None:
+        series = _observe(slo.metric, columns, window).values.astype(np.float64)
+    else:  # requests that come by chance: the count's own deviation
+        series = np.zeros(0)
+        sd = 1 / max(1.0, value * window.length_s) ** 0.5
+    if len(series):
+        sd = float(stats.bootstrap(series, _over_time(slo.stat)).std()) / value
+    return (margin if slo.relation == "<" else -margin), sd
+
+
+def _over_time(stat: str) -> Callable[[stats.Floats], stats.Floats]:
+    """Return a statistic of an SLO as the bootstrap takes it."""
+    if stat == "mean":
+        return stats.mean_over_time
+    return stats.quantile_over_time(1.0 if stat == "max" else float(stat[1:]) / 100)
+
+
+def says_capacity(summary: Mapping[str, Any]) -> str:
+    """Say in a sentence what a search for the highest load found."""
+    found = summary["capacity"]
+    unit = "users" if "users" in found else "requests/s"
+    load, (low, high) = found.get("users", found.get("rate")), found["ci95"]
+    slos = ", ".join(slo["expr"] for slo in summary["spec"]["slos"])
+    levels = f"{len(found['points'])} levels"
+    if load is None:
+        return f"Capacity: not even the lowest load measured met {slos} ({levels})."
+    if high is None:
+        return (
+            f"Capacity: {load:,.4g} {unit} or more meet {slos}, at least {low:,.4g}; that more"
+            f" would not is not shown ({levels})."
+        )
+    interval = f"95 % interval {low:,.4g} to {high:,.4g}"
+    return f"Capacity: {load:,.4g} {unit} meet {slos}; {interval} ({levels})."
+
+
+def _open_loop(started: LevelStarted) -> dict[str, Any]:
+    """Return the keys that only the level of an open loop has."""
+    if started.users is not None:
+        return {}
+    return {"rate": started.rate, "max_concurrency": started.max_concurrency}
+
+
+def level_name(level: Mapping[str, Any]) -> str:
+    """Return what a level of a summary document is called: "10 users", "poisson 2/s"."""
+    users, arrival, rate = level.get("users"), level.get("arrival") or "closed", level.get("rate")
+    if arrival == "closed":
+        return "level" if users is None else f"{users:,.0f} user{'' if users == 1 else 's'}"
+    pace = f"{arrival} arrivals" if rate is None else f"{arrival} {rate:g}/s"
+    return pace + (f", {users:,.0f} users" if users is not None else "")
+
+
 def steady_window(facts: LevelFacts) -> Window:
     """Find the part of a level that counts.
 
@@ -414,7 +515,7 @@ def steady_window(facts: LevelFacts) -> Window:
     """
     columns = facts.columns
     start_ns = facts.started.start_ns
-    ramp_ns = facts.started.ramp_ns if facts.started.users > 1 else 0
+    ramp_ns = facts.started.ramp_ns if facts.started.users != 1 else 0
     ramped_ns = min(start_ns + ramp_ns, facts.full_until_ns)
     span_ns = facts.full_until_ns - ramped_ns
     if span_ns > 0:
@@ -455,7 +556,9 @@ def _observe(name: str, columns: Columns, window: Window) -> Values:
     return observe(columns, window)
 
 
-def measures(runs: Sequence[tuple[Columns, Window]], slos: Sequence[Slo]) -> dict[str, Any]:
+def measures(
+    runs: Sequence[tuple[Columns, Window]], slos: Sequence[Slo], *, is_open: bool = False
+) -> dict[str, Any]:
     """Return every metric of the table inside the window of a run, or of equal runs together.
 
     Of one run the intervals come from its blocks of time. Of several they come from what lies
@@ -469,6 +572,7 @@ def measures(runs: Sequence[tuple[Columns, Window]], slos: Sequence[Slo]) -> dic
         **{
             metric.name: distribution(*(_observe(metric.name, *run) for run in runs))
             for metric in DISTRIBUTIONS
+            if is_open or not metric.open_loop
         },
         "token_rate": {
             "mean": significant(float(np.mean([rate.mean() for rate in rates]))),
@@ -584,10 +688,17 @@ def _tpot_ms(columns: Columns) -> stats.Array:
     return tpot_ms
 
 
+def _waited_ns(columns: Columns) -> stats.Array:
+    waited_ns: stats.Array = columns.sent_ns - columns.due_ns
+    return waited_ns
+
+
 _OF_REQUEST: Mapping[str, Callable[[Columns], stats.Array]] = {
     "ttft_ms": lambda columns: columns.ttft_ns * MS_PER_NS,
     "tpot_ms": _tpot_ms,
     "e2e_ms": lambda columns: columns.last_ns * MS_PER_NS,
+    "ttft_due_ms": lambda columns: (columns.ttft_ns + _waited_ns(columns)) * MS_PER_NS,
+    "e2e_due_ms": lambda columns: (columns.last_ns + _waited_ns(columns)) * MS_PER_NS,
 }
 
 
@@ -612,8 +723,13 @@ def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
         rows.append(
             {
                 "t_s": round((high_ns - start_ns) / 1e9, 3),
-                "users": tick.users if tick else None,
+                "users": tick.users if tick and facts.started.users is not None else None,
                 "in_flight": tick.in_flight if tick else None,
+                **(
+                    {"waiting": tick.waiting if tick else None}
+                    if facts.started.max_concurrency
+                    else {}
+                ),
                 "completed": int((inside & (columns.outcome == COMPLETED)).sum()),
                 "failed": int((inside & (columns.outcome == OUTCOMES.index("failed"))).sum()),
                 "token_rate": significant(float(tokens.sum()) / window.length_s),
@@ -632,7 +748,13 @@ def _slo_verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[st
             value < slo.limit if slo.relation == "<" else value > slo.limit
         )
         verdicts.append(
-            {"expr": slo.expr, "level": level["users"], "value": value, "met": bool(met)}
+            {
+                "expr": slo.expr,
+                "level": level["rate"] if level["users"] is None else level["users"],
+                "at": level_name(level),
+                "value": value,
+                "met": bool(met),
+            }
         )
     return verdicts
 

@@ -2,6 +2,7 @@
 
 20s  5m  1h  250ms      durations; a bare number is seconds
 2%                      shares; a bare number is one, too
+500ms-2s                uniform between the two
 128                     always 128 tokens
 64-256                  uniform between the two, both included
 normal:128,32           mean and standard deviation, at least 1
@@ -42,6 +43,21 @@ def share(text: str, field: str) -> float:
     if match is None:
         raise UsageError(f"{field} {text}: write a share such as 2% or 0.02.")
     return float(match[1]) / (100 if match[2] else 1)
+
+
+def seconds_between(text: str, field: str) -> float | tuple[float, float]:
+    """Read a duration, or two with a dash between: uniform between them.
+
+    Raises:
+        UsageError: names `field`, the text and what would be right.
+    """
+    low, dash, high = text.partition("-")
+    if not dash:
+        return seconds(text, field)
+    low_s, high_s = seconds(low, field), seconds(high, field)
+    if low_s > high_s:
+        raise UsageError(f"{field} {text}: the shorter one goes first.")
+    return low_s, high_s
 
 
 def show_seconds(value_s: float) -> str:

@@ -18,6 +18,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     prompt: str
     system_prompt: str = ""
+    history: tuple[tuple[str, str], ...] = ()  # questions and answers of the turns before
     model: str = ""
     max_tokens: int | None = None
     exact_length: bool = False  # go on to max_tokens whatever the model says (ignore_eos)

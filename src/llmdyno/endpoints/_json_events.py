@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from llmdyno.endpoints import Ask
 from llmdyno.reply import Reply
 from llmdyno.sse import Piece, events
 
@@ -34,9 +35,15 @@ def merge(fields: Mapping[str, Any], extra: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode({**fields, **extra})
 
 
-def joined_prompt(system_prompt: str, prompt: str) -> str:
-    """Return one text for a protocol that has no place for a system prompt."""
-    return f"{system_prompt}\n\n{prompt}" if system_prompt else prompt
+def joined_prompt(ask: Ask) -> str:
+    """Return one text for a protocol that has no place for a system prompt or a history."""
+    said = prompt_after_history(ask)
+    return f"{ask.system_prompt}\n\n{said}" if ask.system_prompt else said
+
+
+def prompt_after_history(ask: Ask) -> str:
+    """Return one text for a protocol that has no place for a history."""
+    return "\n\n".join([*(text for turn in ask.history for text in turn), ask.prompt])
 
 
 def read_events(

@@ -13,7 +13,12 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno.endpoints import Ask, Endpoint
-from llmdyno.endpoints._json_events import DETAIL_CHARACTERS_MAX, error_of, merge
+from llmdyno.endpoints._json_events import (
+    DETAIL_CHARACTERS_MAX,
+    error_of,
+    merge,
+    prompt_after_history,
+)
 from llmdyno.reply import Reply
 from llmdyno.sse import Piece
 
@@ -45,7 +50,10 @@ class BentoML:
 
         The system prompt is always in it: a service has one of its own for those who send none.
         """
-        fields: dict[str, Any] = {"prompt": ask.prompt, "system_prompt": ask.system_prompt}
+        fields: dict[str, Any] = {
+            "prompt": prompt_after_history(ask),
+            "system_prompt": ask.system_prompt,
+        }
         if ask.max_tokens is not None:
             fields["max_tokens"] = ask.max_tokens
         if ask.temperature is not None:

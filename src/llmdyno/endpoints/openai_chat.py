@@ -19,9 +19,11 @@ class OpenAIChat:
 
     def body(self, ask: Ask) -> bytes:
         """Return the request's JSON body."""
-        messages = [{"role": "user", "content": ask.prompt}]
-        if ask.system_prompt:
-            messages.insert(0, {"role": "system", "content": ask.system_prompt})
+        messages = [{"role": "system", "content": ask.system_prompt}] if ask.system_prompt else []
+        for question, answer in ask.history:
+            messages.append({"role": "user", "content": question})
+            messages.append({"role": "assistant", "content": answer})
+        messages.append({"role": "user", "content": ask.prompt})
         return _json_events.merge({**_openai.common_fields(ask), "messages": messages}, ask.extra)
 
     def read(self, pieces: Iterable[Piece]) -> Reply:

@@ -19,7 +19,7 @@ class OpenAICompletions:
 
     def body(self, ask: Ask) -> bytes:
         """Return the request's JSON body."""
-        prompt = _json_events.joined_prompt(ask.system_prompt, ask.prompt)
+        prompt = _json_events.joined_prompt(ask)
         return _json_events.merge({**_openai.common_fields(ask), "prompt": prompt}, ask.extra)
 
     def read(self, pieces: Iterable[Piece]) -> Reply:

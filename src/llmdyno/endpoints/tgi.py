@@ -70,7 +70,7 @@ class TGI:
         if ask.temperature:  # 0 is refused; greedy is what it does unasked
             parameters["temperature"] = ask.temperature
         parameters |= ask.extra.get("parameters", {})
-        inputs = joined_prompt(ask.system_prompt, ask.prompt)
+        inputs = joined_prompt(ask)
         return merge({"inputs": inputs}, {**ask.extra, "parameters": parameters})
 
     def read(self, pieces: Iterable[Piece]) -> Reply:

@@ -51,7 +51,7 @@ class TritonGenerate:
     def body(self, ask: Ask) -> bytes:
         """Return the request's JSON body."""
         fields: dict[str, Any] = {
-            "text_input": joined_prompt(ask.system_prompt, ask.prompt),
+            "text_input": joined_prompt(ask),
             "stream": True,
             "return_num_input_tokens": True,
             "return_num_output_tokens": True,

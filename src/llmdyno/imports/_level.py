@@ -15,7 +15,7 @@ from llmdyno.spec import STATS
 
 Statistics = dict[str, Any]
 
-LATENCIES = tuple(metric.name for metric in DISTRIBUTIONS)
+LATENCIES = tuple(metric.name for metric in DISTRIBUTIONS if not metric.open_loop)
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,8 @@ def title(name: str) -> str:
     statistic = name.removeprefix(metric).removeprefix(short).strip("_:")
     # The mean of a rate over its window is the rate.
     statistic = "" if short == metric and statistic == "mean" else statistic
-    return f"{short.replace('_', ' ') if short == metric else short.upper()} {statistic}".strip()
+    words = short.replace("_", " ")
+    return f"{words if short == metric else words.upper()} {statistic}".strip()
 
 
 def lower_is_better(objective: str) -> bool | None:
@@ -36,4 +37,5 @@ def lower_is_better(objective: str) -> bool | None:
 
 def _metric(name: str) -> str | None:
     """Return the metric that a name begins with, whether its unit is written or not."""
-    return next((metric for metric in BY_NAME if name.startswith(metric.removesuffix("_ms"))), None)
+    found = [metric for metric in BY_NAME if name.startswith(metric.removesuffix("_ms"))]
+    return max(found, key=len, default=None)  # "ttft_due_ms_p50" begins with "ttft" as well

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from llmdyno.errors import StorageError
+from llmdyno.summary import level_name
 
 Document = Mapping[str, Any]
 Interval = tuple[float, float]
@@ -113,7 +114,7 @@ def levels(summary: Document) -> dict[str, Document]:
     named: dict[str, Document] = {}
     seen: Counter[str] = Counter()
     for level in items(summary, "levels"):
-        name = _level_name(level)
+        name = level_name(level)
         seen[name] += 1
         named[name if seen[name] == 1 else f"{name} ({seen[name]})"] = level
     return named
@@ -143,11 +144,3 @@ def flat(document: Document, prefix: str = "") -> dict[str, str]:
 
 def _fact(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _level_name(level: Document) -> str:
-    users = number(level, "users")
-    arrival = text(level, "arrival") or "closed"
-    if arrival == "closed":
-        return f"{users:,.0f} user{'' if users == 1 else 's'}" if users is not None else "level"
-    return f"{arrival} arrivals" + (f", {users:,.0f} users" if users is not None else "")

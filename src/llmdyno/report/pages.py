@@ -24,6 +24,7 @@ from llmdyno.report import (
 from llmdyno.report.documents import Document, Material, Run
 from llmdyno.report.tables import Table
 from llmdyno.report.verdict import Verdict
+from llmdyno.summary import says_capacity
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +187,15 @@ def _measured(material: Material) -> list[Section]:
 def _closing(runs: tuple[Run, ...]) -> list[Section]:
     """Return what every page ends with: SLOs, the client, what was asked, where, what is meant."""
     return [
+        Section(
+            name="capacity",
+            title="Capacity",
+            lines=tuple(
+                f"{run.name}: {says_capacity(run.summary)}"
+                for run in runs
+                if "capacity" in run.summary
+            ),
+        ),
         Section(name="slo", title="SLOs", tables=[run_tables.objectives(runs)]),
         Section(
             name="client",

@@ -24,6 +24,12 @@ _LATER: tuple[Path, ...] = tuple(
     for statistic in ("p50", "p95", "p99")
 )
 
+_FROM_DUE: tuple[Path, ...] = tuple(
+    (metric, statistic)
+    for metric in ("ttft_due_ms", "e2e_due_ms")
+    for statistic in ("p50", "p95", "p99")
+)
+
 
 def by_level(runs: tuple[Run, ...]) -> Table:
     """Return rates and first tokens of every level, with what they rest on."""
@@ -47,7 +53,13 @@ def by_level(runs: tuple[Run, ...]) -> Table:
 
 def later_latencies(runs: tuple[Run, ...]) -> Table:
     """Return the other latencies of every level."""
-    return _of_levels(runs, _LATER, "The other latencies of the same window", {})
+    is_open = any(
+        documents.part(level, "ttft_due_ms")
+        for run in runs
+        for level in documents.levels(run.summary).values()
+    )
+    paths = (*_LATER, *_FROM_DUE) if is_open else _LATER
+    return _of_levels(runs, paths, "The other latencies of the same window", {})
 
 
 def _of_levels(
@@ -208,7 +220,10 @@ def objectives(runs: tuple[Run, ...]) -> Table | None:
             heads=((documents.text(slo, "expr"), 1),),
             cells=(
                 *([Cell(run.name)] if len(runs) > 1 else []),
-                Cell(documents.text(slo, "level") or wording.ABSENT, "number"),
+                Cell(
+                    documents.text(slo, "at") or documents.text(slo, "level") or wording.ABSENT,
+                    "number",
+                ),
                 Cell(wording.significant(documents.number(slo, "value")), "number"),
                 met_cell(slo.get("met")),
             ),
