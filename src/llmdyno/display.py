@@ -83,7 +83,8 @@ class Live:
     def _numbers(progress: Progress, rate: float) -> str:
         ttft = f"TTFT p50 {median(progress.ttft_ms):,.0f} ms" if progress.ttft_ms else "TTFT -"
         errors = ", ".join(f"{name} x{count}" for name, count in progress.errors.items())
-        place = f"users {progress.users}" if progress.users else f"waiting {progress.waiting}"
+        waiting = progress.waiting
+        place = f"users {progress.users}" if waiting is None else f"waiting {waiting}"
         return (
             f"{place}  in flight {progress.in_flight}  done {progress.completed:,}"
             f"  failed {progress.failed:,}{f' ({errors})' if errors else ''}"

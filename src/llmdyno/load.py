@@ -69,7 +69,7 @@ class Progress(msgspec.Struct, kw_only=True):
     level: int = 0
     load: str = ""  # what is wanted, e.g. "50 users"
     users: int = 0
-    waiting: int = 0
+    waiting: int | None = None  # for a place, in an open loop
     in_flight: int = 0
     completed: int = 0
     failed: int = 0
@@ -511,14 +511,15 @@ class Level:
         now_ns = perf_counter_ns()
         lags_us, self._lags_us = tuple(self._lags_us), []
         self._progress.elapsed_s = (now_ns - start_ns) / 1e9
-        self._progress.waiting = self._open_loop.waiting if self._open_loop else 0
+        waiting = self._open_loop.waiting if self._open_loop else None
+        self._progress.waiting = waiting
         self._sink(
             Tick(
                 level=self._plan.level,
                 t_ns=now_ns - self._zero_ns,
                 users=self._progress.users,
                 in_flight=self._progress.in_flight,
-                waiting=self._progress.waiting,
+                waiting=waiting or 0,
                 cpu_s=round(time.process_time() - cpu_start_s, 6),
                 loop_lags_us=lags_us,
             )
