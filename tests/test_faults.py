@@ -16,6 +16,29 @@ from scripted_server import DONE, END, HEAD, STOP, Client, chunk, framed, plain,
 Answer = Callable[[Client], Awaitable[None]]
 
 
+async def records_of(url: str, load: spec.Load, *, endpoint: str = "openai-chat") -> list[Record]:
+    """Run one level against a URL; return its records."""
+    entries: list[Entry] = []
+    plan = Plan(
+        level=0,
+        users=load.users[0],
+        load=load,
+        target=parse_url(url),
+        endpoint=plugins.load("endpoints", endpoint),
+        model="m",
+    )
+    level = Level(
+        plan,
+        Prompts(spec.Workload()),
+        zero_ns=perf_counter_ns(),
+        sink=entries.append,
+        meter=Meter(),
+        progress=Progress(),
+    )
+    await level.run()
+    return [entry for entry in entries if isinstance(entry, Record)]
+
+
 def run_level(
     answer: Answer, *, endpoint: str = "openai-chat", requests: int = 2, timeout_s: float = 5.0
 ) -> list[Record]:
@@ -26,30 +49,12 @@ def run_level(
             await client.request()
             await answer(client)
 
-    async def level() -> list[Entry]:
-        entries: list[Entry] = []
+    async def main() -> list[Record]:
+        load = spec.Load(users=(1,), requests=requests, ramp_s=0.0, timeout_s=timeout_s)
         async with scripted(script) as url:
-            plan = Plan(
-                level=0,
-                users=1,
-                load=spec.Load(users=(1,), requests=requests, ramp_s=0.0, timeout_s=timeout_s),
-                target=parse_url(url),
-                endpoint=plugins.load("endpoints", endpoint),
-                model="m",
-            )
-            prompts = Prompts(spec.Workload())
-            zero_ns = perf_counter_ns()
-            await Level(
-                plan,
-                prompts,
-                zero_ns=zero_ns,
-                sink=entries.append,
-                meter=Meter(),
-                progress=Progress(),
-            ).run()
-        return entries
+            return await records_of(url, load, endpoint=endpoint)
 
-    return [entry for entry in asyncio.run(level()) if isinstance(entry, Record)]
+    return asyncio.run(main())
 
 
 def body(*parts: bytes) -> Answer:
@@ -197,29 +202,12 @@ def test_connections_are_used_again_and_a_stale_one_is_replaced() -> None:
             await client.request()
             await client.send(HEAD + WHOLE)
 
-    async def main() -> list[Entry]:
-        entries: list[Entry] = []
+    async def main() -> list[Record]:
+        load = spec.Load(users=(1,), requests=6, ramp_s=0.0, think_s=0.05)
         async with scripted(script) as url:
-            plan = Plan(
-                level=0,
-                users=1,
-                load=spec.Load(users=(1,), requests=6, ramp_s=0.0, think_s=0.05),
-                target=parse_url(url),
-                endpoint=plugins.load("endpoints", "openai-chat"),
-                model="m",
-            )
-            level = Level(
-                plan,
-                Prompts(spec.Workload()),
-                zero_ns=perf_counter_ns(),
-                sink=entries.append,
-                meter=Meter(),
-                progress=Progress(),
-            )
-            await level.run()
-        return entries
+            return await records_of(url, load)
 
-    records = [entry for entry in asyncio.run(main()) if isinstance(entry, Record)]
+    records = asyncio.run(main())
 
     assert [record.outcome for record in records] == ["completed"] * 6
     assert connections == 3
@@ -229,29 +217,11 @@ def test_nobody_listens() -> None:
     async def refuse(_: Client) -> None:
         raise AssertionError
 
-    async def main() -> list[Entry]:
+    async def main() -> list[Record]:
         async with scripted(refuse) as url:
             pass
-        entries: list[Entry] = []
-        plan = Plan(
-            level=0,
-            users=2,
-            load=spec.Load(users=(2,), requests=4, ramp_s=0.0),
-            target=parse_url(url),
-            endpoint=plugins.load("endpoints", "openai-chat"),
-            model="m",
-        )
-        level = Level(
-            plan,
-            Prompts(spec.Workload()),
-            zero_ns=perf_counter_ns(),
-            sink=entries.append,
-            meter=Meter(),
-            progress=Progress(),
-        )
-        await level.run()
-        return entries
+        return await records_of(url, spec.Load(users=(2,), requests=4, ramp_s=0.0))
 
-    records = [entry for entry in asyncio.run(main()) if isinstance(entry, Record)]
+    records = asyncio.run(main())
 
     assert [record.error for record in records] == ["refused"] * 4
