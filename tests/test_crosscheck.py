@@ -228,7 +228,7 @@ def test_the_embedded_server_counts_as_the_client_does(
     dyno: Dyno, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    launch = ENGINE.launch("tiny", {}, host="127.0.0.1", port=free_port("127.0.0.1"))
+    launch = ENGINE.launch("tiny", {}, artifact=None, host="127.0.0.1", port=free_port("127.0.0.1"))
     with start(launch, log=tmp_path / "server.log", progress=lambda _: None):
         done = dyno(
             *("bench", "--url", launch.url, "--model", launch.model, "-c", "2,4", "--ramp", "0s"),

@@ -17,7 +17,7 @@ EXPORT = (
 
 
 def first_words(model: str, log: Path) -> str:
-    launch = ENGINE.launch(model, {}, host="127.0.0.1", port=supervise.free_port())
+    launch = ENGINE.launch(model, {}, artifact=None, host="127.0.0.1", port=supervise.free_port())
     body = {"model": model, "prompt": "Once upon a time", "max_tokens": 8}
     with supervise.start(launch, log=log):
         request = urllib.request.Request(

@@ -92,7 +92,7 @@ def starting(
 ) -> Iterator[Server]:
     port = port or free_port()
     stderr = folder / f"stderr-{port}-{time.monotonic_ns()}"
-    launch = ENGINE.launch(model, json.loads(config), host="127.0.0.1", port=port)
+    launch = ENGINE.launch(model, json.loads(config), artifact=None, host="127.0.0.1", port=port)
     with stderr.open("wb") as log:
         process = subprocess.Popen(launch.argv, stderr=log)
     try:
@@ -551,5 +551,5 @@ def test_a_port_in_use_is_said_before_the_model_is_loaded(folder: Path, server: 
 
 
 def failure_class(said: str) -> str | None:
-    symptoms = ENGINE.launch("tiny", {}, host="127.0.0.1", port=1).symptoms
+    symptoms = ENGINE.launch("tiny", {}, artifact=None, host="127.0.0.1", port=1).symptoms
     return next((kind for pattern, kind in symptoms if re.search(pattern, said)), None)

@@ -68,7 +68,7 @@ def test_wrong_names_and_values_are_refused_in_one_sentence(engine: Any) -> None
 
 
 def test_a_launch_binds_where_it_is_told_and_can_be_probed(engine: Any) -> None:
-    launch = engine.launch("tiny", {}, host="127.0.0.1", port=8123)
+    launch = engine.launch("tiny", {}, artifact=None, host="127.0.0.1", port=8123)
 
     assert "127.0.0.1" in launch.argv
     assert any("8123" in word for word in launch.argv)

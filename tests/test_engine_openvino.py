@@ -9,6 +9,8 @@ import pytest
 from llmdyno import knobs, plugins
 from llmdyno.engines.openvino import ENGINE, KNOBS
 from llmdyno.errors import UsageError
+from llmdyno.fronts import native
+from llmdyno.subject import Subject
 
 
 def test_it_is_found_by_its_name() -> None:
@@ -96,12 +98,13 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
     assert ENGINE.version() is None
+    subject = Subject(engine=ENGINE, front=native.FRONT, model="tiny")
     with pytest.raises(UsageError, match=r"pip install 'llmdyno\[cpu\]'"):
-        ENGINE.check("tiny", {})
+        subject.require_engine()
 
 
 def test_the_launch_starts_this_python_on_the_given_port() -> None:
-    launch = ENGINE.launch("tiny", {"cache_size": 2}, host="127.0.0.1", port=8123)
+    launch = ENGINE.launch("tiny", {"cache_size": 2}, artifact=None, host="127.0.0.1", port=8123)
     assert launch.argv[:3] == (sys.executable, "-m", "llmdyno.embedded.server")
     assert launch.argv[-1] == '{"cache_size": 2}'
     assert (launch.url, launch.endpoint) == ("http://127.0.0.1:8123", "openai-chat")

@@ -6,7 +6,9 @@ import pytest
 
 from llmdyno.engines import vllm
 from llmdyno.errors import UsageError
+from llmdyno.fronts import native
 from llmdyno.knobs import Value, parse_settings
+from llmdyno.subject import Subject
 
 FLAGS: Mapping[str, tuple[str, ...]] = {
     "max_num_seqs=64": ("--max-num-seqs", "64"),
@@ -23,7 +25,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("setting", FLAGS)
 def test_a_setting_is_a_flag(setting: str) -> None:
     config = parse_settings([setting], vllm.KNOBS)
-    launch = vllm.ENGINE.launch("org/model", config, host="127.0.0.1", port=8000)
+    launch = vllm.ENGINE.launch("org/model", config, artifact=None, host="127.0.0.1", port=8000)
 
     start = launch.argv.index("serve")
     assert launch.argv[start : start + 6] == (
@@ -43,10 +45,8 @@ WRONG: tuple[tuple[Mapping[str, Value], str], ...] = (
 
 @pytest.mark.parametrize(("config", "words"), WRONG)
 def test_combinations_that_vllm_refuses_are_refused_before_a_start(
-    config: Mapping[str, Value], words: str, monkeypatch: pytest.MonkeyPatch
+    config: Mapping[str, Value], words: str
 ) -> None:
-    monkeypatch.setattr(vllm, "find_spec", lambda _: object())  # as if it were installed
-
     with pytest.raises(UsageError, match=words):
         vllm.ENGINE.check("org/model", config)
 
@@ -55,5 +55,6 @@ def test_without_vllm_the_sentence_says_what_to_install() -> None:
     if vllm.ENGINE.version() is not None:
         pytest.skip("vLLM is installed here")
 
+    subject = Subject(engine=vllm.ENGINE, front=native.FRONT, model="org/model")
     with pytest.raises(UsageError, match="pip install vllm"):
-        vllm.ENGINE.check("org/model", {})
+        subject.require_engine()

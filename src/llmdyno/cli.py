@@ -7,6 +7,7 @@ was not given is None here: its default is the spec's own.
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -280,8 +281,11 @@ def serve(
     from llmdyno import supervise
 
     subject, config = _subject(engine, front, model, settings)
-    launch = subject.front.launch(subject.engine, subject.model, config, host=host, port=port)
-    raise typer.Exit(supervise.foreground(launch, announce=_say))
+    subject.require_engine()
+    with tempfile.TemporaryDirectory(prefix="dyno-serve-") as folder:
+        launch = subject.launch(config, folder=Path(folder), host=host, port=port, says=_say)
+        status = supervise.foreground(launch, announce=_say)
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -538,7 +542,7 @@ def _subject(engine: Text, front: Text, model: Text, settings: list[str] | None)
     """Return what to serve and the checked config."""
     from llmdyno import plugins
     from llmdyno.knobs import parse_settings
-    from llmdyno.measure import Subject, check_config
+    from llmdyno.subject import Subject
 
     subject = Subject(
         engine=plugins.load("engines", engine or "openvino"),
@@ -546,7 +550,7 @@ def _subject(engine: Text, front: Text, model: Text, settings: list[str] | None)
         model=model or "tiny",
     )
     config = parse_settings(settings or [], (*subject.engine.knobs, *subject.front.knobs))
-    check_config(subject, config)
+    subject.check(config)
     return subject, config
 
 

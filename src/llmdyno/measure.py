@@ -12,25 +12,17 @@ from typing import Any
 import msgspec
 
 from llmdyno import bench, supervise
-from llmdyno.engines import Engine
 from llmdyno.errors import InterruptError, ServerError, TargetError, UsageError
-from llmdyno.fronts import Front
-from llmdyno.knobs import Config, check
+from llmdyno.knobs import Config
 from llmdyno.load import Progress
 from llmdyno.spec import Bench, Load, Slo, Workload
+from llmdyno.subject import Subject
 from llmdyno.transport import Meter
 
 HOST = "127.0.0.1"
 SERVER_LOG = "server.log"
+SERVER_FILES = "server"  # what the server reads
 WARMUP = "warmup"
-
-
-class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """What is being tuned."""
-
-    engine: Engine
-    front: Front
-    model: str
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,10 +59,11 @@ def measure(
     began_s = monotonic()
     start_s = 0.0
     try:
-        check_config(subject, config)
+        subject.check(config)
         port = supervise.free_port(HOST)
-        launch = subject.front.launch(subject.engine, subject.model, config, host=HOST, port=port)
-        folder.mkdir(parents=True, exist_ok=True)
+        launch = subject.launch(
+            config, folder=folder / SERVER_FILES, host=HOST, port=port, says=says
+        )
         with supervise.start(launch, log=folder / SERVER_LOG, progress=says) as server:
             start_s = server.ready_s
             watch = _Watch(server, hang_s, shows)
@@ -134,16 +127,6 @@ def _warm_up(
     )
     outcome = bench.run(warm, folder, watcher=watcher)
     return outcome if outcome.interrupted or outcome.stopped else None
-
-
-def check_config(subject: Subject, config: Config) -> None:
-    """Refuse a config that cannot work, before anything starts.
-
-    Raises:
-        UsageError: says which knob and why.
-    """
-    check(config, (*subject.engine.knobs, *subject.front.knobs))
-    subject.engine.check(subject.model, config)
 
 
 def _failed(kind: str, why: str, start_s: float, began_s: float) -> Measurement:

@@ -18,9 +18,9 @@ from llmdyno import stats, store
 from llmdyno.bench import JOURNAL, SUMMARY
 from llmdyno.knobs import Value, default, show
 from llmdyno.ledger import Ledger, Step
-from llmdyno.measure import Subject
 from llmdyno.metrics import BY_NAME, Metric
 from llmdyno.records import Columns, Window
+from llmdyno.subject import Subject
 from llmdyno.summary import read_levels, significant, steady_window, token_rates
 
 SCHEMA = "llmdyno.study/1"

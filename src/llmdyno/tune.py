@@ -20,11 +20,12 @@ from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Knob, Value, show
 from llmdyno.ledger import Began, Ledger, Phase, Step
 from llmdyno.load import Progress
-from llmdyno.measure import Measurement, Subject, check_config, measure
+from llmdyno.measure import Measurement, measure
 from llmdyno.metrics import BY_NAME
 from llmdyno.search import Search, space
 from llmdyno.spec import Load, Study, read_stat
 from llmdyno.study import study_document
+from llmdyno.subject import Subject
 from llmdyno.transport import Meter
 
 STUDY = "study.json"
@@ -57,7 +58,8 @@ class Tuner:
         self._narrator = narrator
         self.subject = subject_of(study)
         self.knobs: tuple[Knob, ...] = (*self.subject.engine.knobs, *self.subject.front.knobs)
-        check_config(self.subject, study.baseline)
+        self.subject.check(study.baseline)
+        self.subject.require_engine()
         self._space = space(
             self.knobs, only=study.search, allow_altered_output=study.allow_altered_output
         )
@@ -201,7 +203,7 @@ class Tuner:
         dependents = {knob.name for knob in self.knobs if knob.needs and knob.needs[0] == name}
         config = {knob: value for knob, value in config.items() if knob not in dependents}
         try:
-            check_config(self.subject, config)
+            self.subject.check(config)
         except UsageError:
             return None
         return config
@@ -228,7 +230,7 @@ class Tuner:
 
     def _measure(self, label: str, config: Mapping[str, Value], load: Load) -> Measurement:
         try:
-            check_config(self.subject, config)
+            self.subject.check(config)
         except UsageError as error:
             return Measurement(failure_class="predicted-infeasible", failure_why=str(error))
         folder = self._folder / "runs" / store.new_id(label)

@@ -5,8 +5,9 @@ package, named on the command line as `--engine timed.engine`.
 """
 
 import sys
+from pathlib import Path
 
-from llmdyno.engines import Engine, Launch
+from llmdyno.engines import Engine, Launch, Step
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob
 
@@ -61,6 +62,8 @@ SCRIPTS = {
 class TimedEngine:
     name = "timed.engine"
     knobs = KNOBS
+    install = "it is always there"
+    image = ""
 
     def version(self) -> str | None:
         return "1.0"
@@ -69,7 +72,13 @@ class TimedEngine:
         if config.get("itl_ms") == 13:
             raise UsageError("itl_ms=13: brings bad luck; take 12 or 14.")
 
-    def launch(self, model: str, config: Config, *, host: str, port: int) -> Launch:
+    def build(self, _model: str, _config: Config, _folder: Path) -> tuple[Step, ...]:
+        return ()
+
+    def launch(
+        self, model: str, config: Config, *, artifact: Path | None, host: str, port: int
+    ) -> Launch:
+        del artifact
         mode = str(config.get("mode", "good"))
         streamer = (
             f"{sys.executable} -m llmdyno.streamer --host {host} --port {port}"

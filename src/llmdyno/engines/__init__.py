@@ -1,16 +1,26 @@
 """Engines: what computes tokens. One file an engine; the file's name is the engine's.
 
 The last line of the file binds `ENGINE`. An engine is stateless: it knows its knobs, checks a
-config, and says what command starts a server with it. Starting, waiting and stopping are the
-supervisor's work (supervise.py), the same for all.
+config, says what commands build an artifact and what command starts a server with it. Running
+builds is the work of artifacts.py; starting, waiting and stopping that of supervise.py, the same
+for all.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from llmdyno.knobs import Config, Knob
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One command of a build."""
+
+    what: str  # in a few words, e.g. "convert the checkpoint"
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = {}  # added to ours; secrets go here, never into argv
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +33,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     health_path: str = "/health"  # answers 200 when the server is up
     # A POST that makes one token, (path, JSON body): ready means that this has succeeded once.
     probe: tuple[str, Mapping[str, object]] | None = None
+    metrics_url: str = ""  # its Prometheus page, where that is not url + "/metrics"
     environment: Mapping[str, str] = {}  # added to ours; secrets go here, never into argv
     start_timeout_s: float = 600.0
     # What the engine says when it fails: (regular expression, failure class), first match wins.
@@ -34,6 +45,8 @@ class Engine(Protocol):
 
     name: str
     knobs: tuple[Knob, ...]
+    install: str  # how a user installs it, e.g. "pip install vllm"
+    image: str  # the container image that has it, with its tag; empty: there is none
 
     def version(self) -> str | None:
         """Return the installed version, or None if the engine is not installed here."""
@@ -41,9 +54,20 @@ class Engine(Protocol):
     def check(self, model: str, config: Config) -> None:
         """Refuse what knobs.check cannot see: wrong combinations, a model that is not there.
 
+        Whether the engine is installed is not its business: a config can be checked, and a bundle
+        written, for another machine.
+
         Raises:
             UsageError: one sentence that names the knobs (or the model) and what would be right.
         """
 
-    def launch(self, model: str, config: Config, *, host: str, port: int) -> Launch:
-        """Return what starts the engine's own HTTP server with that config."""
+    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
+        """Return the commands that make the artifact in `folder`; none if it needs no build."""
+
+    def launch(
+        self, model: str, config: Config, *, artifact: Path | None, host: str, port: int
+    ) -> Launch:
+        """Return what starts the engine's own HTTP server with that config.
+
+        `artifact` is the folder that `build` has filled, None where there was nothing to build.
+        """

@@ -9,9 +9,10 @@ import importlib.metadata
 import json
 import os
 import sys
+from pathlib import Path
 
 from llmdyno.embedded import model as models
-from llmdyno.engines import Engine, Launch
+from llmdyno.engines import Engine, Launch, Step
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, Value, default, show
 
@@ -195,6 +196,8 @@ class OpenVinoEngine:
 
     name = "openvino"
     knobs: tuple[Knob, ...] = KNOBS
+    install = "run: pip install 'llmdyno[cpu]'"
+    image = ""
 
     def version(self) -> str | None:
         """Return the installed version, read without importing the library."""
@@ -205,10 +208,6 @@ class OpenVinoEngine:
 
     def check(self, model: str, config: Config) -> None:
         """Refuse what the library would refuse, ignore or choke on later."""
-        if self.version() is None:
-            raise UsageError(
-                "engine openvino: OpenVINO GenAI is not installed; run: pip install 'llmdyno[cpu]'"
-            )
         models.check_name(model)
         if config.get("cache_size") and config.get("num_kv_blocks"):
             raise UsageError(
@@ -235,7 +234,20 @@ class OpenVinoEngine:
                 " f16 or f32, or leave one of the two out."
             )
 
-    def launch(self, model: str, config: Config, *, host: str, port: int) -> Launch:
+    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
+        """Return nothing: it serves what it is given."""
+        del model, config, folder
+        return ()
+
+    def launch(
+        self,
+        model: str,
+        config: Config,
+        *,
+        artifact: Path | None,  # noqa: ARG002 - nothing is built
+        host: str,
+        port: int,
+    ) -> Launch:
         """Return what starts the embedded server."""
         arguments = ("--model", model, "--host", host, "--port", str(port))
         settings = json.dumps(dict(config), sort_keys=True)

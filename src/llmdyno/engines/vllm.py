@@ -11,7 +11,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from llmdyno.engines import Engine, Launch
+from llmdyno.engines import Engine, Launch, Step
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, Value, default, show
 
@@ -305,6 +305,8 @@ class VllmEngine:
 
     name = "vllm"
     knobs = KNOBS
+    install = "run: pip install vllm"
+    image = "vllm/vllm-openai:v0.26.0"
 
     def version(self) -> str | None:
         """Return the installed version; "unknown" for a copy without its metadata."""
@@ -317,8 +319,6 @@ class VllmEngine:
 
     def check(self, model: str, config: Config) -> None:
         """Refuse what vLLM would refuse after half a minute, and a model that is not there."""
-        if self.version() is None:
-            raise UsageError("--engine vllm: vLLM is not installed here; pip install vllm.")
         if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
             raise UsageError(f"--model {model}: there is no such folder.")
         if "/" not in model and not Path(model).is_dir():
@@ -341,7 +341,20 @@ class VllmEngine:
                 " enable_chunked_prefill=false: a prompt must fit one step whole."
             )
 
-    def launch(self, model: str, config: Config, *, host: str, port: int) -> Launch:
+    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
+        """Return nothing: vLLM reads checkpoints."""
+        del model, config, folder
+        return ()
+
+    def launch(
+        self,
+        model: str,
+        config: Config,
+        *,
+        artifact: Path | None,  # noqa: ARG002 - nothing is built
+        host: str,
+        port: int,
+    ) -> Launch:
         """Return `vllm serve` with the config as flags."""
         console = shutil.which("vllm")
         program = (console,) if console else (sys.executable, "-m", "vllm.entrypoints.cli.main")

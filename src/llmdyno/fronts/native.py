@@ -1,5 +1,8 @@
 """The engine's own HTTP server, nothing in between."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 from llmdyno.engines import Engine, Launch
 from llmdyno.fronts import Front
 from llmdyno.knobs import Config, Knob
@@ -11,9 +14,23 @@ class NativeFront:
     name = "native"
     knobs: tuple[Knob, ...] = ()
 
-    def launch(self, engine: Engine, model: str, config: Config, *, host: str, port: int) -> Launch:
+    def check(self, engine: Engine, model: str, config: Config) -> None:
+        """Refuse nothing: every engine has a server."""
+
+    def launch(
+        self,
+        engine: Engine,
+        model: str,
+        config: Config,
+        *,
+        artifact: Path | None,
+        folder: Path,  # noqa: ARG002 - it writes nothing
+        host: str,
+        port: int,
+        says: Callable[[str], None],  # noqa: ARG002 - nothing takes long
+    ) -> Launch:
         """Return the engine's own launch."""
-        return engine.launch(model, config, host=host, port=port)
+        return engine.launch(model, config, artifact=artifact, host=host, port=port)
 
 
 FRONT: Front = NativeFront()

@@ -1,0 +1,65 @@
+"""What is served and measured: an engine behind a front, with a model.
+
+The one road from (engine, front, model, config) to a Launch, for `dyno serve`, the tuner,
+builds and bundles alike: check first, build what is missing, then say what to start.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from llmdyno.engines import Engine, Launch
+from llmdyno.errors import UsageError
+from llmdyno.fronts import Front
+from llmdyno.knobs import Config, check
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine behind a front, with a model."""
+
+    engine: Engine
+    front: Front
+    model: str
+
+    def check(self, config: Config) -> None:
+        """Refuse a config that cannot work, before anything starts.
+
+        Raises:
+            UsageError: says which knob and why.
+        """
+        check(config, (*self.engine.knobs, *self.front.knobs))
+        self.engine.check(self.model, config)
+        self.front.check(self.engine, self.model, config)
+
+    def require_engine(self) -> None:
+        """Refuse an engine that is not installed here.
+
+        Raises:
+            UsageError: says how to install it.
+        """
+        if self.engine.version() is None:
+            raise UsageError(
+                f"--engine {self.engine.name}: it is not installed here; {self.engine.install}."
+            )
+
+    def launch(
+        self, config: Config, *, folder: Path, host: str, port: int, says: Callable[[str], None]
+    ) -> Launch:
+        """Return what starts the server; `folder` is made, for what it reads.
+
+        Raises:
+            ServerError: what the front needs cannot be installed.
+            StorageError: the folder cannot be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        return self.front.launch(
+            self.engine,
+            self.model,
+            config,
+            artifact=None,
+            folder=folder,
+            host=host,
+            port=port,
+            says=says,
+        )
