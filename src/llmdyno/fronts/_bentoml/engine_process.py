@@ -9,6 +9,7 @@ read from a piece of memory that BentoML's process holds.
 Nothing here needs llmdyno: this folder is a Bento by itself.
 """
 
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -194,10 +195,17 @@ def _watch_workers() -> None:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
             # The handler of its signals is the one way to the process manager that BentoML uses.
             controller = getattr(signal.getsignal(signal.SIGTERM), "__self__").controller  # noqa: B009
-            controller.loop.add_callback(controller.arbiter.manage_watchers)
+            controller.loop.add_callback(_look_after_workers, controller.arbiter)
         except (ChildProcessError, AttributeError):
             pass  # nobody is there yet
         time.sleep(_WORKERS_LOOK_S)
+
+
+def _look_after_workers(arbiter: Any) -> None:
+    from circus.exc import ConflictError
+
+    with contextlib.suppress(ConflictError):  # it is at it already, or ends
+        arbiter.manage_watchers()
 
 
 def _say(text: str) -> None:

@@ -27,6 +27,8 @@ _HOP = frozenset(
 )
 _HEALTH_TIMEOUT_S = 2.0
 _CUT = "The engine has died; the answer is not whole."
+# Nobody hears it, but BentoML's timeout would wait for an answer, and its metrics count this one.
+_GONE = Response(status_code=499)
 _STATUSES = {
     "starting": "The engine is starting.",
     "dead": "The engine has died and is being restarted.",
@@ -103,13 +105,15 @@ class Passage:
         try:
             body = await request.body()
         except ClientDisconnect:
+            await _GONE(scope, receive, send)
             return
         headers = [(name, text) for name, text in request.headers.items() if name not in _HOP]
         path = self._path or request.url.path
         path += f"?{request.url.query}" if request.url.query else ""
         try:
             asked = self._relay.ask(request.method, path, headers=headers, body=body or None)
-            await until_hang_up(_pass_back(asked, send), receive)
+            if not await done_before_hang_up(_pass_back(asked, send), receive):
+                await _GONE(scope, receive, send)
         except aiohttp.ClientError:
             await unavailable()(scope, receive, send)
 
@@ -150,7 +154,9 @@ class TextStream(Response):
             body=self._chat,
         )
         try:
-            await until_hang_up(self._answer(asked, scope, receive, send), receive)
+            answer = self._answer(asked, scope, receive, send)
+            if not await done_before_hang_up(answer, receive):
+                await _GONE(scope, receive, send)
         except aiohttp.ClientError:
             await unavailable()(scope, receive, send)
         finally:
@@ -201,7 +207,7 @@ async def _texts(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         done = False
         for line in lines:
             data = line[5:].strip() if line.startswith(b"data:") else b""
-            done = data == b"[DONE]"
+            done = done or data == b"[DONE]"
             if data and not done:
                 texts.append(_text(json.loads(data)))
         if text := "".join(texts):
@@ -222,8 +228,8 @@ def _text(event: dict[str, Any]) -> str:
     return ""
 
 
-async def until_hang_up(work: Coroutine[Any, Any, None], receive: Receive) -> None:
-    """Do the work, and give it up when the client hangs up."""
+async def done_before_hang_up(work: Coroutine[Any, Any, None], receive: Receive) -> bool:
+    """Do the work, or give it up when the client hangs up; return whether it is done."""
     task = asyncio.ensure_future(work)
     hung_up = False
 
@@ -242,6 +248,7 @@ async def until_hang_up(work: Coroutine[Any, Any, None], receive: Receive) -> No
             raise
     finally:
         watcher.cancel()
+    return not hung_up
 
 
 def unavailable() -> Response:

@@ -12,12 +12,12 @@
 import ctypes
 import os
 import signal
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import bentoml
 from annotated_types import Ge
 from starlette.applications import Starlette
-from starlette.responses import Response
 from starlette.routing import Route
 
 from . import engine_process
@@ -79,7 +79,7 @@ class Front:
         seed: int | None = None,
         stop: list[str] | None = None,
         ignore_eos: bool | None = None,
-    ) -> Response:
+    ) -> AsyncIterator[str]:
         """Answer a prompt, as text while it is made."""
         messages = [{"role": "user", "content": prompt}]
         if system_prompt:
@@ -98,7 +98,8 @@ class Front:
             "stream": True,
             **{name: value for name, value in optional.items() if value is not None},
         }
-        return TextStream(_relay, chat)
+        answer: Any = TextStream(_relay, chat)
+        return answer  # type: ignore[no-any-return]
 
     # BentoML would put any error under status 200, so `generate` answers for itself; in the
     # service's description, which clients read, it is the stream that it is.
