@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,10 +18,10 @@ import openai
 import pytest
 
 from conftest import DYNO, last_json
-from llmdyno import plugins
+from llmdyno import plugins, virtualenvs
 from llmdyno.engines.openvino import ENGINE
 from llmdyno.errors import UsageError
-from llmdyno.fronts.bentoml import FRONT, KNOBS
+from llmdyno.fronts.bentoml import ENVIRONMENT, FRONT, KNOBS, SETTINGS, write_project
 from llmdyno.knobs import check, default
 from llmdyno.supervise import free_port
 
@@ -196,20 +197,25 @@ def test_the_engines_errors_come_as_they_are(service: Service) -> None:
     assert json.loads(service.request("POST", "/tokenize", {"prompt": "hello"})[1])["count"] > 0
 
 
-def test_generate_streams_the_chats_text_to_the_last_byte(
-    service: Service, client: openai.OpenAI
-) -> None:
-    sampled: dict[str, Any] = {"max_tokens": 500, "temperature": 2.0, "seed": 3}
+def test_generate_streams_the_text_of_a_chat(service: Service, client: openai.OpenAI) -> None:
     chat = client.chat.completions.create(
         model="tiny",
         messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
-        extra_body={**sampled, "ignore_eos": True},
+        max_tokens=50,
+        extra_body={"ignore_eos": True},
     )
-    asked = {"prompt": "Hi", "system_prompt": "Be brief.", "ignore_eos": True, **sampled}
+    asked = {"prompt": "Hi", "system_prompt": "Be brief.", "ignore_eos": True, "max_tokens": 50}
+    status, body = service.request("POST", "/generate", asked)
+
+    assert (status, body.decode()) == (200, chat.choices[0].message.content)
+
+
+def test_generate_breaks_no_character(service: Service) -> None:
+    asked = {"prompt": "a", "max_tokens": 1500, "temperature": 2.0, "ignore_eos": True}
+
     status, body = service.request("POST", "/generate", asked)
 
     assert status == 200
-    assert body.decode() == chat.choices[0].message.content
     assert len(body) > len(body.decode())  # random tokens: some are of several bytes
 
 
@@ -366,6 +372,77 @@ def test_an_engine_that_cannot_start_is_not_tried_twice(tmp_path: Path) -> None:
 
     assert "not enough memory, of the GPU or of the machine (out-of-memory)" in service.said()
     assert "restart 1" not in service.said()
+
+
+# The Bento.
+
+
+@pytest.fixture
+def bentoml(tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """Return the program, and an environment in which no network can be asked."""
+    programs = virtualenvs.ensure("bentoml", ENVIRONMENT, lambda _: None)
+    nowhere = "http://127.0.0.1:9"
+    environment = {
+        **os.environ,
+        **SETTINGS,
+        "BENTOML_HOME": str(tmp_path / "home"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), nowhere),
+        **dict.fromkeys(("PIP_NO_INDEX", "UV_OFFLINE"), "1"),
+        "NO_PROXY": "127.0.0.1",
+    }
+    return programs / "bentoml", environment
+
+
+def test_a_bento_is_built_without_a_network_and_serves(
+    bentoml: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
+    program, environment = bentoml
+    inner = ENGINE.launch("tiny", {}, artifact=None, host="127.0.0.1", port=free_port())
+    # By a name that is found in PATH: BentoML's own Python has no llmdyno.
+    python = str(Path(sys.executable).with_name(f"python3.{sys.version_info.minor}"))
+    inner = msgspec.structs.replace(
+        inner, argv=(python, *inner.argv[1:]), environment={"HF_TOKEN": "secret-of-ours"}
+    )
+    project = tmp_path / "project"
+    write_project(project, inner, {"engine_restarts": 0}, ENGINE)
+    assert not any(
+        b"secret-of-ours" in path.read_bytes() for path in project.rglob("*") if path.is_file()
+    )
+    environment["HF_TOKEN"] = "secret-of-ours"
+
+    built = subprocess.run(
+        [str(program), "build", "-o", "tag"], cwd=project, env=environment,
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    port = free_port()
+    with (tmp_path / "bento.log").open("wb") as log:
+        bento = subprocess.Popen(
+            [str(program), "serve", "llmdyno_front:latest", "--host", "127.0.0.1",
+             "--port", str(port)],
+            env=environment, stdout=log, stderr=log,
+        )  # fmt: skip
+    service = Service(bento, port, tmp_path / "bento.log")
+    try:
+        eventually(lambda: service.health() == 200 or bento.poll() is not None)
+        assert bento.poll() is None, service.said()
+        status, text = service.request("POST", "/generate", {"prompt": "a", "max_tokens": 5})
+        processes = service.processes()
+    finally:
+        bento.terminate()
+        bento.wait(timeout=PATIENCE_S)
+    assert (status, bool(text)) == (200, True), service.said()
+    assert "engine" in processes
+    eventually(lambda: not any(alive(pid) for pid in processes.values()), 10)
+
+
+def test_an_engine_of_another_protocol_is_refused(tmp_path: Path) -> None:
+    inner = ENGINE.launch("tiny", {}, artifact=None, host="127.0.0.1", port=1)
+    other = msgspec.structs.replace(inner, endpoint="triton-grpc")
+
+    with pytest.raises(UsageError, match="speaks triton-grpc"):
+        write_project(tmp_path, other, {}, ENGINE)
 
 
 # The plug-in.

@@ -58,7 +58,7 @@ _SYMPTOMS: Sequence[tuple[str, str]] = (
     (r"the following arguments are required|ValidationError|\bValueError\b", "bad-config"),
     (r"(?i)invalid (value|option|argument)", "bad-config"),
 )
-_SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _TAIL_BYTES = 64 * 1024
 _HEALTH_TIMEOUT_S = 5.0
@@ -388,11 +388,11 @@ def _lines(raw: bytes) -> list[str]:
 
 def _redact(lines: Sequence[str], launch: Launch) -> list[str]:
     """Blot out what the environment may hold of secrets; a path that is no secret stays."""
-    secrets = [value for name, value in os.environ.items() if _SECRET_NAME.search(name)]
+    secrets = [value for name, value in os.environ.items() if SECRET_NAME.search(name)]
     secrets += [
         value
         for name, value in launch.environment.items()
-        if _SECRET_NAME.search(name) or not value.startswith("/")
+        if SECRET_NAME.search(name) or not value.startswith("/")
     ]
     # Nothing shorter than six characters is a secret, and "1" would blot out every number.
     secrets = sorted({secret for secret in secrets if len(secret) >= 6}, key=len, reverse=True)

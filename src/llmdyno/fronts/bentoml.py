@@ -6,29 +6,39 @@ it into the server's folder and starts `bentoml serve` there, from a Python envi
 `write_project` writes the same with all that `bentoml build` wants.
 """
 
+import re
+import shlex
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from llmdyno import leash, virtualenvs
+from llmdyno import __version__, leash, virtualenvs
 from llmdyno.engines import Engine, Launch
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.fronts import Front
 from llmdyno.knobs import Config, Knob, Value, default
-from llmdyno.supervise import free_port
+from llmdyno.supervise import SECRET_NAME, free_port
 
 VERSION = "1.4.39"  # 1.4.40 asks for a certifi that is not published everywhere
-# BentoML brings aiohttp and uvicorn; these two halve what uvicorn spends on a chunk.
+# BentoML brings aiohttp and uvicorn; these two are the loop and the parser they prefer.
 REQUIREMENTS = (f"bentoml=={VERSION}", "httptools==0.9.0", "uvloop==0.23.0")
+# `bentoml build` fetches uv for itself, even to lock nothing; with it there, it asks no network.
+ENVIRONMENT = (*REQUIREMENTS, "uv==0.13.9")
 
 _SERVICE = Path(__file__).with_name("_bentoml")
 _PACKAGE = "llmdyno_front"  # what its copy is called
 _IMPORT = f"{_PACKAGE}.service:Front"
 _IMPORTS_S = 120.0  # what BentoML's processes may take beside the engine
-_STOP_WORD = r"llmdyno\.bentoml: the engine "
 _SOURCE = f"BentoML {VERSION} source"
+
+# Telemetry is off for "true" only. No exporter is set, so a span for every token is for nobody.
+SETTINGS: Mapping[str, str] = {
+    "BENTOML_DO_NOT_TRACK": "True",
+    "BENTOML_CONFIG_OPTIONS": "tracing.excluded_urls=.*",
+}
 
 KNOBS: tuple[Knob, ...] = (
     Knob(
@@ -115,6 +125,21 @@ KNOBS: tuple[Knob, ...] = (
 )
 
 
+_README = """\
+# {model}, served by {engine} behind BentoML
+
+    pip install -r requirements.txt
+    bentoml serve llmdyno_front.service:Front       # from here
+    bentoml build                                   # a Bento, without asking any network
+    bentoml containerize llmdyno_front:latest       # an image, which does ask
+
+`POST /v1/chat/completions`, `/v1/completions` and `GET /v1/models` are OpenAI's; `POST /generate`
+takes `prompt`, `system_prompt` and `max_tokens` and streams text. `/readyz` is green once the
+engine has made a token. `llmdyno_front/spec.json` holds the engine's command and the settings of
+the front; a model that it names by a folder must be in that place.
+"""
+
+
 class BentoFront:
     """`bentoml serve` of our service."""
 
@@ -144,7 +169,7 @@ class BentoFront:
             model, _without_ours(config), artifact=artifact, host="127.0.0.1", port=inner_port
         )
         require_openai(engine, inner)
-        programs = virtualenvs.ensure("bentoml", REQUIREMENTS, says)
+        programs = virtualenvs.ensure("bentoml", ENVIRONMENT, says)
         write_service(folder, inner, config)
         home = folder / "bentoml_home"
         return Launch(
@@ -161,13 +186,6 @@ class BentoFront:
             start_timeout_s=inner.start_timeout_s + _IMPORTS_S,
             symptoms=inner.symptoms,
         )
-
-
-# Telemetry is off for "true" only. No exporter is set, so a span for every token is for nobody.
-SETTINGS: Mapping[str, str] = {
-    "BENTOML_DO_NOT_TRACK": "True",
-    "BENTOML_CONFIG_OPTIONS": "tracing.excluded_urls=.*",
-}
 
 
 def require_openai(engine: Engine, launch: Launch) -> None:
@@ -209,6 +227,62 @@ def write_service(folder: Path, launch: Launch, config: Config) -> None:
         (package / "spec.json").write_bytes(text + b"\n")
     except OSError as error:
         raise StorageError(f"{folder}: cannot write the service: {error.strerror}.") from error
+
+
+def write_project(folder: Path, launch: Launch, config: Config, engine: Engine) -> None:
+    """Write all that `bentoml build` wants: the service, bentofile.yaml, requirements, README.
+
+    Args:
+        folder: where to; it is made.
+        launch: starts the engine inside of the Bento, on a loopback port that is free there.
+        config: the front's knobs are read from it.
+        engine: what the Bento must have installed.
+
+    Raises:
+        UsageError: the engine does not speak OpenAI's protocol.
+        StorageError: the folder cannot be written.
+    """
+    require_openai(engine, launch)
+    program, *arguments = launch.argv
+    # By name: where programs are on this machine means nothing in a container.
+    name = "python" if program == sys.executable else Path(program).name
+    portable = msgspec.structs.replace(launch, argv=(name, *arguments))
+    write_service(folder, portable, config)
+    try:
+        (folder / "requirements.txt").write_text("\n".join((*REQUIREMENTS, *_packages(engine), "")))
+        (folder / "bentofile.yaml").write_text(_bentofile(launch, engine))
+        (folder / "README.md").write_text(_README.format(engine=engine.name, model=launch.model))
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot write the Bento: {error.strerror}.") from error
+
+
+def _packages(engine: Engine) -> tuple[str, ...]:
+    """Return what pip must install for the engine; nothing where its container image has it."""
+    if engine.image or "pip install" not in engine.install:
+        return ()
+    package = shlex.split(engine.install)[-1]
+    version = __version__ if package.startswith("llmdyno") else engine.version()
+    return (f"{package}=={version}" if version else package,)
+
+
+def _bentofile(launch: Launch, engine: Engine) -> str:
+    """Write bentofile.yaml; JSON is YAML. Of secrets it names the variable, never the value."""
+    variables = [
+        {"name": name} if SECRET_NAME.search(name) else {"name": name, "value": value}
+        for name, value in {**launch.environment, **SETTINGS}.items()
+    ]
+    document = {
+        "service": _IMPORT,
+        "description": f"{launch.model}, served by {engine.name}; written by llmdyno",
+        "labels": {"engine": engine.name, "model": re.sub(r"[^\w.-]", "_", launch.model)[-63:]},
+        "include": [f"{_PACKAGE}/*"],
+        # Locking would ask the package index; the requirements are pinned as they are.
+        "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
+        "envs": variables,
+    }
+    if engine.image:
+        document["docker"] = {"base_image": engine.image}
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
 
 
 def _without_ours(config: Config) -> dict[str, Value]:

@@ -117,13 +117,17 @@ class _Leashed:
     def __init__(self, argv: list[str]) -> None:
         self._line, theirs = socket.socketpair()
         self._said = b""
+        program, *arguments = argv
         # prometheus_client would take BentoML's folder for its own.
         hidden = {"PROMETHEUS_MULTIPROC_DIR", _STATE}
         with theirs:
             self._leash = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py"))),
-                    *(str(theirs.fileno()), *argv),
+                    # Of a Bento it is said "python": which one, is known here.
+                    str(theirs.fileno()),
+                    sys.executable if program == "python" else program,
+                    *arguments,
                 ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
