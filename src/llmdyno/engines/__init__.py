@@ -35,6 +35,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     probe: tuple[str, Mapping[str, object]] | None = None
     metrics_url: str = ""  # its Prometheus page, where that is not url + "/metrics"
     environment: Mapping[str, str] = {}  # added to ours; secrets go here, never into argv
+    gpus: int = 0  # how many it computes on; supervise.py picks the least used ones
     start_timeout_s: float = 600.0
     # What the engine says when it fails: (regular expression, failure class), first match wins.
     symptoms: tuple[tuple[str, str], ...] = ()

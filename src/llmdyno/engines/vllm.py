@@ -366,9 +366,16 @@ class VllmEngine:
             model=model,
             probe=("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}),
             environment={"VLLM_NO_USAGE_STATS": "1"},
+            gpus=_gpus(config),
             start_timeout_s=START_TIMEOUT_S,
             symptoms=SYMPTOMS,
         )
+
+
+def _gpus(config: Config) -> int:
+    tensor_parallel_size = config.get("tensor_parallel_size", 1)
+    assert isinstance(tensor_parallel_size, int)
+    return tensor_parallel_size
 
 
 def _flags(name: str, value: Value) -> tuple[str, ...]:

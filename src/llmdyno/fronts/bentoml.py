@@ -183,6 +183,7 @@ class BentoFront:
             health_path="/readyz",
             probe=inner.probe if inner.probe and inner.probe[0].startswith("/v1/") else None,
             environment={**inner.environment, **SETTINGS, "BENTOML_HOME": str(home)},
+            gpus=inner.gpus,
             start_timeout_s=inner.start_timeout_s + _IMPORTS_S,
             symptoms=inner.symptoms,
         )
