@@ -18,7 +18,7 @@ import openai
 import pytest
 
 from conftest import DYNO, last_json
-from llmdyno import plugins, virtualenvs
+from llmdyno import plugins, scrape, virtualenvs
 from llmdyno.engines.openvino import ENGINE
 from llmdyno.errors import UsageError
 from llmdyno.fronts.bentoml import ENVIRONMENT, FRONT, KNOBS, SETTINGS, write_project
@@ -238,6 +238,18 @@ def test_its_schema_says_that_generate_streams(service: Service) -> None:
     ]
 
 
+def test_bentomls_own_figures_are_on_its_page(service: Service) -> None:
+    (server,) = [server for server in scrape.SERVERS if server.kind == "bentoml"]
+    _, page = service.request("GET", "/metrics")
+
+    found = scrape.read_page(page, server)
+
+    assert set(found) == {"requests", "running"}
+    assert found["requests"] >= 1
+    names = re.findall(rb"^# TYPE (\S+)", page, re.MULTILINE)
+    assert len(names) == len(set(names))  # two pages in one are one page
+
+
 # Load.
 
 
@@ -448,7 +460,11 @@ def test_an_engine_of_another_protocol_is_refused(tmp_path: Path) -> None:
 # The plug-in.
 
 
-def test_the_knobs_explain_themselves_and_are_checked() -> None:
+def test_the_knobs_explain_themselves_and_are_checked(
+    dyno: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    assert "429" in dyno("knobs", "bentoml").stdout
+    assert "503" in dyno("knobs", "bentoml", "engine_restarts").stdout
     assert plugins.load("fronts", "bentoml") is FRONT
     for knob in KNOBS:
         assert knob.layer == "front"

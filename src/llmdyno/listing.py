@@ -8,6 +8,7 @@ from llmdyno import store
 from llmdyno.bench import JOURNAL, SUMMARY
 from llmdyno.engines import Engine
 from llmdyno.errors import UsageError, nearest
+from llmdyno.fronts import Front
 from llmdyno.knobs import accepts, default, show
 from llmdyno.ledger import LEDGER
 from llmdyno.summary import level_name
@@ -56,21 +57,31 @@ def show_runs(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
     stream.writelines(f"{row['id']}  {row['says']}\n" for row in rows)
 
 
+def show_front_knobs(front: Front, stream: TextIO) -> None:
+    """Print a front's knobs with their defaults and what each does."""
+    stream.write(f"{front.name}\n")
+    _show_knobs(front, None, stream)
+
+
 def show_knobs(engine: Engine, stream: TextIO) -> None:
     """Print an engine's knobs with their defaults and what each does."""
     version = engine.version()
     stream.write(f"{engine.name} {version or '(not installed here)'}\n")
+    _show_knobs(engine, version, stream)
+
+
+def _show_knobs(engine: Engine | Front, version: str | None, stream: TextIO) -> None:
     for knob in engine.knobs:
         stream.write(f"\n{knob.name}={show(default(knob, version))}    {accepts(knob)}\n")
         stream.write(_indented(knob.does))
     stream.write(f"\n`dyno knobs {engine.name} KNOB` says when to turn one and what it costs.\n")
 
 
-def show_knob(engine: Engine, name: str, stream: TextIO) -> None:
-    """Print all that is known of one knob.
+def show_knob(engine: Engine | Front, name: str, stream: TextIO) -> None:
+    """Print all that is known of one knob of an engine or a front.
 
     Raises:
-        UsageError: the engine has no such knob.
+        UsageError: there is no such knob.
     """
     by_name = {knob.name: knob for knob in engine.knobs}
     if name not in by_name:
