@@ -23,7 +23,7 @@ from llmdyno.knobs import Config, Knob, Value, default
 from llmdyno.supervise import SECRET_NAME, free_port
 
 VERSION = "1.4.39"  # 1.4.40 asks for a certifi that is not published everywhere
-# BentoML brings aiohttp and uvicorn; these two are the loop and the parser they prefer.
+# The loop and the parser that uvicorn prefers; the service reads the engine with them too.
 REQUIREMENTS = (f"bentoml=={VERSION}", "httptools==0.9.0", "uvloop==0.23.0")
 # `bentoml build` fetches uv for itself, even to lock nothing; with it there, it asks no network.
 ENVIRONMENT = (*REQUIREMENTS, "uv==0.13.9")

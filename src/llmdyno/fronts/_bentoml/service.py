@@ -36,7 +36,7 @@ _routes = Starlette(
     routes=[
         Route("/v1/{rest:path}", Passage(_relay), methods=_METHODS),
         Route("/tokenize", Passage(_relay), methods=_METHODS),
-        Route("/engine/metrics", Passage(_relay, "/metrics"), methods=["GET"]),
+        Route("/engine/metrics", Passage(_relay, b"/metrics"), methods=["GET"]),
     ]
 )
 
@@ -62,11 +62,6 @@ class Front:
     def start_engine() -> None:
         """Start the engine: once, before the workers."""
         engine_process.keep(_spec)
-
-    @bentoml.on_shutdown
-    async def close(self) -> None:
-        """Close the connections to the engine."""
-        await _relay.close()
 
     @bentoml.api
     async def generate(
