@@ -34,11 +34,7 @@ _IMPORT = f"{_PACKAGE}.service:Front"
 _IMPORTS_S = 120.0  # what BentoML's processes may take beside the engine
 _SOURCE = f"BentoML {VERSION} source"
 
-# Telemetry is off for "true" only. No exporter is set, so a span for every token is for nobody.
-SETTINGS: Mapping[str, str] = {
-    "BENTOML_DO_NOT_TRACK": "True",
-    "BENTOML_CONFIG_OPTIONS": "tracing.excluded_urls=.*",
-}
+SETTINGS: Mapping[str, str] = {"BENTOML_DO_NOT_TRACK": "True"}  # "1" would not do
 
 KNOBS: tuple[Knob, ...] = (
     Knob(

@@ -234,9 +234,10 @@ async def done_before_hang_up(work: Coroutine[Any, Any, None], receive: Receive)
     except asyncio.CancelledError:
         if not hung_up:  # it is us who are given up, by BentoML's timeout
             raise
+        return False
     finally:
         watcher.cancel()
-    return not hung_up
+    return True  # uvicorn calls the end of an answer a hang-up as well
 
 
 def unavailable() -> Response:

@@ -47,6 +47,9 @@ _routes = Starlette(
     workers=_spec.service_workers,
     traffic=_traffic,
     logging={"access": {"enabled": _spec.access_log}},
+    # Else two spans for every token, and no exporter to send them to. BENTOML_CONFIG_OPTIONS is no
+    # place to say so: a service's own settings, defaults included, are laid over it.
+    tracing={"excluded_urls": ".*"},
 )
 class Front:
     """Serves the engine of spec.json."""
