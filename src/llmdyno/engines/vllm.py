@@ -340,7 +340,7 @@ KNOBS: tuple[Knob, ...] = (
         layer="engine",
         kind="choice",
         choices=("NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE"),
-        defaults=(("0.11", None),),
+        defaults=(("0.10", None),),
         search=("PIECEWISE", "FULL_AND_PIECEWISE"),
         does="Which steps run as CUDA graphs. Unset: full ones for decode and pieces for the rest,"
         " where the attention backend can.",
@@ -364,7 +364,7 @@ KNOBS: tuple[Knob, ...] = (
         layer="engine",
         kind="choice",
         choices=("FLASH_ATTN", "FLASHINFER", "TRITON_ATTN", "FLEX_ATTENTION"),
-        defaults=(("0.14", None),),
+        defaults=(("0.13", None),),
         search=("FLASH_ATTN", "FLASHINFER"),
         alters_output=True,
         does="Whose attention kernels compute. Unset: the best known for the GPU and the model.",
