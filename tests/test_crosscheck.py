@@ -67,8 +67,9 @@ def test_every_name_of_a_servers_table_is_on_its_page(kind: str) -> None:
 
     assert found.kind == kind
     assert set(found.values) == set(server.series)
-    assert found.values["requests"] == 300
-    assert found.values["running"] == 8
+    if "requests" in server.series:
+        assert found.values["requests"] == 300
+        assert found.values["running"] == 8
     if "output_tokens" in server.series:
         assert found.values["output_tokens"] == 30_000
         assert found.values["input_tokens"] == 90_000
@@ -153,7 +154,7 @@ def test_the_page_is_found_where_servers_put_it(url_path: str, page_path: str) -
 # What is made of them
 
 
-@pytest.mark.parametrize("kind", ["vllm", "sglang", "tensorrt-llm", "triton"])
+@pytest.mark.parametrize("kind", ["vllm", "sglang", "lmdeploy", "tensorrt-llm", "triton"])
 def test_a_server_that_agrees_gives_figures_and_one_note(kind: str) -> None:
     part = server_part(scrapes(kind), seen())
 

@@ -541,6 +541,7 @@ def _given(values: Mapping[str, Any], *, without: tuple[str, ...]) -> dict[str, 
 def _subject(engine: Text, front: Text, model: Text, settings: list[str] | None) -> Any:
     """Return what to serve and the checked config."""
     from llmdyno import plugins
+    from llmdyno.counterparts import refuse_others_knobs
     from llmdyno.knobs import parse_settings
     from llmdyno.subject import Subject
 
@@ -549,7 +550,9 @@ def _subject(engine: Text, front: Text, model: Text, settings: list[str] | None)
         front=plugins.load("fronts", front or "native"),
         model=model or "tiny",
     )
-    config = parse_settings(settings or [], (*subject.engine.knobs, *subject.front.knobs))
+    knobs = (*subject.engine.knobs, *subject.front.knobs)
+    refuse_others_knobs(settings or [], subject.engine, knobs)
+    config = parse_settings(settings or [], knobs)
     subject.check(config)
     return subject, config
 

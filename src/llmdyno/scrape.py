@@ -99,6 +99,25 @@ SERVERS: tuple[Server, ...] = (
             "kv_use": Series(("sglang:token_usage",), several="max"),
             "prefix_hits": _counter("sglang:cached_tokens"),
             "prefix_queries": _counter("sglang:prompt_tokens"),
+            "preemptions": _counter("sglang:num_retracted_requests"),
+        },
+    ),
+    Server(
+        # It has two queues; num_api_requests_waiting, in the API server, is not this one. Its
+        # request_success counts refused and failed requests too.
+        kind="lmdeploy",
+        prefix="lmdeploy:",
+        series={
+            "output_tokens": _counter("lmdeploy:generation_tokens"),
+            "input_tokens": _counter("lmdeploy:prompt_tokens"),
+            "requests": _counter("lmdeploy:request_success"),
+            **_histogram("lmdeploy:time_to_first_token_seconds", "ttft"),
+            **_histogram("lmdeploy:request_queue_time_seconds", "queue"),
+            "running": Series(("lmdeploy:num_requests_running",)),
+            "waiting": Series(("lmdeploy:num_requests_waiting",)),
+            "kv_use": Series(("lmdeploy:gpu_cache_usage_perc",), several="max"),
+            "prefix_hits": _counter("lmdeploy:cached_tokens"),
+            "prefix_queries": _counter("lmdeploy:prompt_tokens"),
         },
     ),
     Server(
@@ -127,6 +146,15 @@ SERVERS: tuple[Server, ...] = (
             **_histogram("tgi_request_queue_duration", "queue"),
             "running": Series(("tgi_batch_current_size",)),
             "waiting": Series(("tgi_queue_size",)),
+        },
+    ),
+    Server(
+        # Its names have no prefix of their own, and it counts no requests.
+        kind="mlc-llm",
+        prefix="engine_prefill_time_sum",
+        series={
+            "output_tokens": Series(("completion_tokens_sum",)),
+            "input_tokens": Series(("prompt_tokens_sum",)),
         },
     ),
     Server(

@@ -291,6 +291,7 @@ KNOBS: tuple[Knob, ...] = (
         kind="float",
         defaults=(("0.12", None),),
         low=1.0,
+        high=65536.0,
         unit="GiB",
         needs=("enable_prefix_caching", True),
         does="Memory of the machine for prefixes that the GPU's cache cannot hold. Unset: none.",
