@@ -11,8 +11,8 @@ MESSAGES: tuple[tuple[str, str, str], ...] = (
     (
         "vllm",
         (
-            "ValueError: Free memory on device cuda:0 (9.9/139.8 GiB) on startup is less than desired"
-            " GPU memory utilization (0.92, 128.6 GiB)."
+            "ValueError: Free memory on device cuda:0 (9.9/139.8 GiB) on startup is less than"
+            " desired GPU memory utilization (0.92, 128.6 GiB)."
         ),
         "out-of-memory",
     ),
@@ -95,8 +95,8 @@ MESSAGES: tuple[tuple[str, str, str], ...] = (
     (
         "mlc-llm",
         (
-            "TVMError: Check failed: (output_res.IsOk()) is false: Insufficient GPU memory error: The"
-            " available single GPU memory is 19314.976 MB"
+            "TVMError: Check failed: (output_res.IsOk()) is false: Insufficient GPU memory error:"
+            " The available single GPU memory is 19314.976 MB"
         ),
         "out-of-memory",
     ),
