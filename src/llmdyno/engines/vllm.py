@@ -182,7 +182,7 @@ KNOBS: tuple[Knob, ...] = (
         search=(1, 8),
         does="Processes that tokenise, detokenise and speak HTTP. Unset: one a data-parallel rank.",
         turn="Raise it when one Python process at 100 % holds up thousands of tokens a second.",
-        trades="Each takes a core and some memory, and splits the metrics.",
+        trades="Each takes a core and some memory.",
         source="vLLM 0.26 source, vllm/entrypoints/openai/cli_args.py",
     ),
     Knob(
