@@ -10,7 +10,8 @@ demo: $(VENV)/.installed-cpu
 	@$(BIN)/dyno tune --engine openvino --model tiny --quick
 
 test: $(VENV)/.installed-dev lint
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not alone"
+	$(BIN)/pytest -q -m alone
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
