@@ -180,8 +180,8 @@ def elsewhere(engine: str, knob: str, value: float | None) -> Sequence[str]:
         return (
             f"here: {own.formula}; {value:g} is {cache_gib:.1f} GiB with {_EXAMPLE_WORDS}",
             *(
-                f"in {row.engine}: {row.knobs[0]}={convert(engine, value, row.engine, EXAMPLE):.3f},"
-                f" as {row.formula}"
+                f"in {row.engine}: {row.knobs[0]}="
+                f"{convert(engine, value, row.engine, EXAMPLE):.3f}, as {row.formula}"
                 for row in MEMORY
                 if row.engine != engine
             ),

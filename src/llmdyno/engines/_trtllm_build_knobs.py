@@ -38,7 +38,7 @@ SHARED: tuple[Knob, ...] = (
         defaults=(("0.9", None),),
         does=(
             "The release that the config is for: it decides which knobs there are and how they are"
-            " written. Unset: the installed one, else the newest that we know."
+            " written. Unset: the installed one, else the release 1.2.1."
         ),
         turn="Set it to build or to check a config for another machine.",
         trades="A config for another version than the installed one is for that machine only.",

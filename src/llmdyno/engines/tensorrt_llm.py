@@ -21,8 +21,7 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, at_least, show
 
 START_TIMEOUT_S = 1800.0  # weights are read, kernels tuned, graphs captured
-ENGINES_NEWEST = "1.2.1"
-NEWEST = "1.3.0rc27"  # the newest whose settings we have read
+RELEASE = "1.2.1"  # the newest that is no candidate; it has both roads
 SERVES_ENGINES_SINCE = "0.20"  # trtllm-serve is older, but could not be told the runtime keys
 
 # What the command line has had under one name in every release from 0.20 on; all else goes into
@@ -64,7 +63,7 @@ class TensorRtLlmEngine:
     name = "tensorrt-llm"
     knobs = KNOBS
     install = "run: pip install tensorrt-llm, or use NVIDIA's container"
-    image = f"nvcr.io/nvidia/tensorrt-llm/release:{ENGINES_NEWEST}"
+    image = f"nvcr.io/nvidia/tensorrt-llm/release:{RELEASE}"
 
     def version(self) -> str | None:
         """Return the installed version, read without importing the library."""
@@ -85,8 +84,7 @@ class TensorRtLlmEngine:
 
     def meant(self, config: Config) -> str:
         """Return the version that the config is for."""
-        newest = ENGINES_NEWEST if on_engine_road(config) else NEWEST
-        return str(config.get("version") or self.version() or newest)
+        return str(config.get("version") or self.version() or RELEASE)
 
     def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
         """Return the conversion and the build of an engine; nothing on the PyTorch road."""
@@ -157,9 +155,9 @@ class TensorRtLlmEngine:
         unread = [k.name for k in TEMPLATE if k.name in config and k.name not in SERVE_PATHS]
         if unread:
             found.append(f"only Triton reads {', '.join(unread)}; trtllm-serve does not.")
-        installed = self.version()
-        if installed is not None and installed != version:
-            found.append(f"the config is for version {version}, and {installed} is installed.")
+        here = self.version() or RELEASE  # not installed, it starts in the container
+        if here != version:
+            found.append(f"the config is for version {version}, and {here} will read it.")
         return tuple(found)
 
 
