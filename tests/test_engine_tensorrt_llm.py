@@ -56,7 +56,7 @@ TOP = {
     *("batch_wait_timeout_iters", "batch_wait_max_tokens_ratio", "normalize_log_probs"),
     *("cuda_graph_config", "torch_compile_config"),
 }
-# What trtllm-build of 0.12 and of 1.2 takes, of what we set.
+# What trtllm-build takes, of what we set: commands/build.py and plugin/plugin.py.
 BUILD_FLAGS = {
     *("max_batch_size", "max_input_len", "max_seq_len", "max_beam_width", "max_num_tokens"),
     *("opt_num_tokens", "paged_kv_cache", "gpt_attention_plugin", "gemm_plugin"),

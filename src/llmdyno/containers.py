@@ -5,7 +5,7 @@ need not know. Paths are the same inside as outside, so the command stays as it 
 run by us: tests look at the command lines.
 
 The container is on the host's network: the server binds to loopback in there as it would out
-here, and no port is published to others. No secret stands on the command line: docker and podman are given
+here, and no port is published. No secret stands on the command line: docker and podman are given
 the names of variables only, apptainer reads its own.
 """
 

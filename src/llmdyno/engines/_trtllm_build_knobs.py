@@ -1,9 +1,8 @@
 """What is set when a TensorRT-LLM engine is built, and what both of its roads share.
 
-Flags and defaults are those of `trtllm-build` and the checkpoint scripts. Read from the sources of
-0.12, 0.20 and 1.2 (tensorrt_llm/commands/build.py, plugin/plugin.py, examples/…/quantize.py,
-convert_checkpoint.py) and, for what changed when, from NVIDIA's release notes of 0.10 to 0.20. None
-of it was run by us.
+Flags and defaults are those of `trtllm-build` and the checkpoint scripts: plugin/plugin.py of 0.12, of
+about 0.20 and of 1.2, commands/build.py of about 0.16, convert_checkpoint.py and quantize.py of about
+1.2; what changed when, from NVIDIA's release notes of 0.10 to 0.20. None of it was run by us.
 """
 
 from functools import partial
@@ -14,8 +13,8 @@ from llmdyno.knobs import Knob
 ENGINES_END = "1.3.0rc21"
 
 _NOTES = "TensorRT-LLM release notes 0.10 to 0.20; "
-_BUILD = "TensorRT-LLM sources 0.12, 0.20 and 1.2, commands/build.py and plugin/plugin.py"
-_QUANTIZE = "TensorRT-LLM source 1.2, examples: convert_checkpoint.py and quantize.py"
+_BUILD = "TensorRT-LLM sources between 0.12 and 1.2, commands/build.py and plugin/plugin.py"
+_QUANTIZE = "TensorRT-LLM source of about 1.2, examples: convert_checkpoint.py and quantize.py"
 _CASE = (
     "NVIDIA's tuning guide (TensorRT-LLM 0.16), Llama-3.3-70B on four H100, 1,000 requests at once"
 )
@@ -164,7 +163,7 @@ SHARED: tuple[Knob, ...] = (
         layer="build",
         kind="choice",
         choices=(8, 16, 32, 64, 128),
-        # 0.12's source has 64, 0.20's has 32; the change lies somewhere between.
+        # 0.12's source has 64, that of about 0.20 has 32; the change lies somewhere between.
         defaults=(("0.20", 32), ("0.10", 64), ("0.9", 128)),
         unit="tokens",
         does="Tokens in a block of the KV cache.",
@@ -319,7 +318,7 @@ BUILD: tuple[Knob, ...] = (
     _built(
         name="use_paged_context_fmha",
         kind="bool",
-        # 0.12's source has it off, 0.20's on; from 0.17 on it brings reuse with it.
+        # 0.12's source has it off, that of about 0.20 on; from 0.17 on it brings reuse with it.
         defaults=(("0.20", True), ("0.9", False)),
         search=(True, False),
         does="Prompts attend to a paged KV cache, which reuse and chunked context need.",

@@ -21,7 +21,7 @@ from llmdyno.knobs import Config, Value, at_least, show
 CHECKPOINT = "checkpoint"
 ENGINE = "engine"
 EXAMPLES = "TENSORRT_LLM_EXAMPLES"
-_REORGANISED = "0.20"  # examples/llama became examples/models/core/llama
+_REORGANISED = "0.19"  # examples/llama became examples/models/core/llama
 # Whose convert_checkpoint.py takes a model of that type (model_type of its config.json).
 FAMILIES: Mapping[str, str] = {
     "llama": "llama",
