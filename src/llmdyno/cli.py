@@ -276,12 +276,20 @@ def serve(
     settings: Sets = None,
     host: Annotated[str, _option("--host", help="Address to listen on. [127.0.0.1]")] = "127.0.0.1",
     port: Annotated[int, _option("--port", help="Port to listen on. [8000]")] = 8000,
+    container: Annotated[
+        str,
+        _option(
+            "--container",
+            help="Run the engine in its image: auto (if it is not installed), docker, podman,"
+            " apptainer. [none]",
+        ),
+    ] = "none",
 ) -> None:
     """Serve a model with an engine until it is told to stop."""
     from llmdyno import supervise
 
     subject, config = _subject(engine, front, model, settings)
-    subject.require_engine()
+    subject = subject.placed(container)
     with tempfile.TemporaryDirectory(prefix="dyno-serve-") as folder:
         launch = subject.launch(config, folder=Path(folder), host=host, port=port, says=_say)
         status = supervise.foreground(launch, announce=_say)

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 from llmdyno import store
 from llmdyno.bench import JOURNAL, SUMMARY
 from llmdyno.engines import Engine
+from llmdyno.equivalents import elsewhere
 from llmdyno.errors import UsageError, nearest
 from llmdyno.knobs import accepts, default, show
 from llmdyno.ledger import LEDGER
@@ -76,18 +77,25 @@ def show_knob(engine: Engine, name: str, stream: TextIO) -> None:
     if name not in by_name:
         raise UsageError(f"{engine.name}: no knob '{name}'.{nearest(name, by_name)}")
     knob = by_name[name]
+    known = default(knob, engine.version())
+    share = known if isinstance(known, float) else None
+    removed = f"; removed in {knob.until}" if knob.until else ""
     facts = {
         "what it does": knob.does,
         "when to turn it": knob.turn,
         "what it trades": knob.trades,
         "takes": accepts(knob),
-        "default": ", ".join(f"{show(value)} (from {lowest})" for lowest, value in knob.defaults),
+        "default": ", ".join(f"{show(value)} (from {lowest})" for lowest, value in knob.defaults)
+        + removed,
         "bites only when": f"{knob.needs[0]}={show(knob.needs[1])}" if knob.needs else "always",
         "may change the tokens": "yes" if knob.alters_output else "no",
         "source": knob.source,
     }
     stream.write(f"{engine.name} {knob.name} ({knob.layer})\n")
     stream.writelines(f"  {title}\n" + _indented(words) for title, words in facts.items())
+    if same := elsewhere(engine.name, name, share):
+        stream.write("  the same\n")
+        stream.writelines(_indented(words) for words in same)
 
 
 def _indented(words: str) -> str:

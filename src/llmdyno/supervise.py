@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from llmdyno import store
 from llmdyno.engines import Launch
 from llmdyno.errors import ServerError, StorageError
 
@@ -253,6 +254,7 @@ def _spawn(launch: Launch, output: int, tail: Callable[[], bytes]) -> Server:
 
     Raises:
         ServerError: the port is taken. Somebody else's server would pass for ours.
+        StorageError: a file that it reads cannot be written.
     """
     address = urlsplit(launch.url)
     with contextlib.suppress(OSError):
@@ -260,6 +262,9 @@ def _spawn(launch: Launch, output: int, tail: Callable[[], bytes]) -> Server:
         raise ServerError(
             "port-in-use", f"{launch.url}: {FAILURES['port-in-use']} already (port-in-use)."
         )
+    for path, text in launch.files.items():
+        store.make_folder(Path(path).parent)
+        store.write_atomically(Path(path), text.encode())
     ours, theirs = socket.socketpair()
     with theirs:
         leash = subprocess.Popen(

@@ -61,7 +61,10 @@ class Tuner:
         self.subject.check(study.baseline)
         self.subject.require_engine()
         self._space = space(
-            self.knobs, only=study.search, allow_altered_output=study.allow_altered_output
+            self.knobs,
+            only=study.search,
+            allow_altered_output=study.allow_altered_output,
+            baseline=study.baseline,
         )
         self._began_s = monotonic()
         store.make_folder(folder)

@@ -35,6 +35,10 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     probe: tuple[str, Mapping[str, object]] | None = None
     metrics_url: str = ""  # its Prometheus page, where that is not url + "/metrics"
     environment: Mapping[str, str] = {}  # added to ours; secrets go here, never into argv
+    # Written before the start, path → text, for engines that read settings from a file. The path
+    # says what is in it, so that equal files are one and a launch can be repeated.
+    files: Mapping[str, str] = {}
+    doubts: tuple[str, ...] = ()  # what works but is seldom meant; said before the start
     start_timeout_s: float = 600.0
     # What the engine says when it fails: (regular expression, failure class), first match wins.
     symptoms: tuple[tuple[str, str], ...] = ()
