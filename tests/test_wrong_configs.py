@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from llmdyno import plugins
-from llmdyno.counterparts import COUNTERPARTS
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -163,10 +162,3 @@ def test_a_right_config_is_told_what_to_install(engine: str, dyno: Dyno) -> None
     assert done.returncode == 2
     assert f"--engine {engine}: it is not installed here; " in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize("row", COUNTERPARTS, ids=[" ".join(row.values()) for row in COUNTERPARTS])
-def test_a_counterpart_is_a_knob_of_its_engine(row: dict[str, str]) -> None:
-    assert len(row) > 1
-    for engine, name in row.items():
-        assert name in {knob.name for knob in plugins.load("engines", engine).knobs}

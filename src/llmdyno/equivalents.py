@@ -44,7 +44,7 @@ class MemoryShare(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Same(msgspec.Struct, frozen=True, kw_only=True):
-    """Knobs that mean the same with the same value, but for what `but` says of an engine."""
+    """Knobs that serve one purpose; `but` says what is peculiar to an engine's."""
 
     knobs: Mapping[str, tuple[str, ...]]  # by engine; a name for each road
     but: Mapping[str, str] = {}
@@ -88,10 +88,32 @@ MEMORY: tuple[MemoryShare, ...] = (
 SAME: tuple[Same, ...] = (
     Same(
         knobs={
+            "tensorrt-llm": ("free_gpu_memory_fraction", "kv_cache_free_gpu_mem_fraction"),
+            "vllm": ("gpu_memory_utilization",),
+            "sglang": ("mem_fraction_static",),
+            "lmdeploy": ("cache_max_entry_count",),
+            "tgi": ("cuda_memory_fraction",),
+            "mlc-llm": ("gpu_memory_utilization",),
+            "openvino": ("cache_size",),
+        },
+        but={
+            "tensorrt-llm": "it is a share of the memory that is free once the model is loaded",
+            "vllm": "it is a share of all memory, weights and activations included",
+            "sglang": "it is a share of what was free at the start, weights included",
+            "lmdeploy": "it is a share of the memory that is free once the model is loaded",
+            "tgi": "it caps all memory, weights included",
+            "mlc-llm": "it is a share of all memory, weights included",
+            "openvino": "it counts GB",
+        },
+    ),
+    Same(
+        knobs={
             "tensorrt-llm": ("max_batch_size",),
             "vllm": ("max_num_seqs",),
             "sglang": ("max_running_requests",),
             "lmdeploy": ("max_batch_size",),
+            "tgi": ("max_batch_size",),
+            "mlc-llm": ("max_num_sequence",),
             "openvino": ("max_num_seqs",),
         },
         but={"openvino": "it binds only with dynamic_split_fuse=false"},
@@ -101,9 +123,14 @@ SAME: tuple[Same, ...] = (
             "tensorrt-llm": ("max_num_tokens",),
             "vllm": ("max_num_batched_tokens",),
             "sglang": ("chunked_prefill_size",),
+            "lmdeploy": ("max_prefill_token_num",),
+            "tgi": ("max_batch_prefill_tokens",),
+            "mlc-llm": ("prefill_chunk_size",),
             "openvino": ("max_num_batched_tokens",),
         },
-        but={"sglang": "it counts the tokens of prompts only"},
+        but=dict.fromkeys(
+            ("sglang", "lmdeploy", "tgi", "mlc-llm"), "it counts the tokens of prompts only"
+        ),
     ),
     Same(
         knobs={
@@ -111,6 +138,8 @@ SAME: tuple[Same, ...] = (
             "vllm": ("max_model_len",),
             "sglang": ("context_length",),
             "lmdeploy": ("session_len",),
+            "tgi": ("max_total_tokens",),
+            "mlc-llm": ("context_window_size",),
         },
     ),
     Same(
@@ -119,6 +148,8 @@ SAME: tuple[Same, ...] = (
             "vllm": ("enable_prefix_caching",),
             "sglang": ("disable_radix_cache",),
             "lmdeploy": ("enable_prefix_caching",),
+            "tgi": ("prefix_caching",),
+            "mlc-llm": ("prefix_cache_mode",),
             "openvino": ("enable_prefix_caching",),
         },
         but={"sglang": "true and false change places"},
@@ -128,6 +159,23 @@ SAME: tuple[Same, ...] = (
             "tensorrt-llm": ("enable_chunked_prefill", "enable_chunked_context"),
             "vllm": ("enable_chunked_prefill",),
             "openvino": ("dynamic_split_fuse",),
+        },
+    ),
+    Same(
+        knobs={
+            "vllm": ("kv_cache_dtype",),
+            "sglang": ("kv_cache_dtype",),
+            "lmdeploy": ("quant_policy",),
+            "tgi": ("kv_cache_dtype",),
+            "openvino": ("KV_CACHE_PRECISION",),
+        },
+    ),
+    Same(
+        knobs={
+            "vllm": ("quantization",),
+            "sglang": ("quantization",),
+            "lmdeploy": ("model_format",),
+            "tgi": ("quantize",),
         },
     ),
     Same(
@@ -144,15 +192,56 @@ SAME: tuple[Same, ...] = (
             "vllm": ("tensor_parallel_size",),
             "sglang": ("tp_size",),
             "lmdeploy": ("tp",),
+            "tgi": ("num_shard",),
+            "mlc-llm": ("tensor_parallel_shards",),
         },
+    ),
+    Same(knobs={"vllm": ("pipeline_parallel_size",), "mlc-llm": ("pipeline_parallel_stages",)}),
+    Same(
+        knobs={"vllm": ("data_parallel_size",), "sglang": ("dp_size",), "lmdeploy": ("dp",)},
     ),
     Same(
         knobs={
             "tensorrt-llm": ("cuda_graph_max_batch_size",),
             "vllm": ("max_cudagraph_capture_size",),
-            "sglang": ("cuda_graph_max_bs",),
+            "sglang": ("cuda_graph_max_bs_decode",),
         },
     ),
+    Same(
+        knobs={
+            "vllm": ("enforce_eager",),
+            "sglang": ("cuda_graph_backend_decode",),
+            "lmdeploy": ("eager_mode",),
+        },
+    ),
+    Same(
+        knobs={
+            "vllm": ("api_server_count",),
+            "sglang": ("tokenizer_worker_num",),
+            "tgi": ("validation_workers",),
+        },
+    ),
+    Same(
+        knobs={
+            "vllm": ("attention_backend",),
+            "sglang": ("attention_backend",),
+            "tgi": ("attention",),
+        },
+    ),
+    Same(knobs={"vllm": ("scheduling_policy",), "sglang": ("schedule_policy",)}),
+    Same(
+        knobs={"vllm": ("async_scheduling",), "sglang": ("disable_overlap_schedule",)},
+        but={"sglang": "true and false change places"},
+    ),
+    Same(
+        knobs={
+            "vllm": ("max_num_queued_reqs",),
+            "sglang": ("max_queued_requests",),
+            "lmdeploy": ("max_concurrent_requests",),
+            "tgi": ("max_concurrent_requests",),
+        },
+    ),
+    Same(knobs={"vllm": ("spec_tokens",), "tgi": ("speculate",)}),
 )
 
 # The example that the guide reckons with.
