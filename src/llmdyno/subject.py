@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from llmdyno import artifacts
 from llmdyno.engines import Engine, Launch
 from llmdyno.errors import UsageError
 from llmdyno.fronts import Front
@@ -43,21 +44,31 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
                 f"--engine {self.engine.name}: it is not installed here; {self.engine.install}."
             )
 
+    def build(self, config: Config, *, says: Callable[[str], None]) -> artifacts.Artifact | None:
+        """Return the artifact of a checked config, built or from the cache; None if it needs none.
+
+        Raises:
+            ServerError: a step of the build failed.
+            StorageError: the folder of the artifacts cannot be written.
+        """
+        return artifacts.ensure(self.engine, self.model, config, says=says)
+
     def launch(
         self, config: Config, *, folder: Path, host: str, port: int, says: Callable[[str], None]
     ) -> Launch:
         """Return what starts the server; `folder` is made, for what it reads.
 
         Raises:
-            ServerError: what the front needs cannot be installed.
-            StorageError: the folder cannot be written.
+            ServerError: a step of the build failed, or what the front needs cannot be installed.
+            StorageError: a folder cannot be written.
         """
+        artifact = self.build(config, says=says)
         folder.mkdir(parents=True, exist_ok=True)
         return self.front.launch(
             self.engine,
             self.model,
             config,
-            artifact=None,
+            artifact=artifact.path if artifact else None,
             folder=folder,
             host=host,
             port=port,
