@@ -44,7 +44,8 @@ BUILD_LOG = "build.log"
 _SCHEMA = "llmdyno.artifact/1"
 _ID_DIGITS = 16
 _HUB_TIMEOUT_S = 5.0
-_PLACE = Path("/artifact")  # stands for the folder in the commands that the id is a hash of
+# Stands for the folder in the commands that the id is a hash of, and that a script holds.
+_PLACE = Path("/llmdyno-artifact-folder")
 # Whose versions a build may depend on; those found stand in the manifest.
 _PACKAGES = ("openvino", "openvino-genai", "nncf", "optimum-intel", "tensorrt-llm", "torch")
 
@@ -172,7 +173,6 @@ def write_script(path: Path, engine: Engine, model: str, config: Config) -> None
     Raises:
         StorageError: it cannot be written.
     """
-    place = _PLACE
     lines = [
         "#!/usr/bin/env bash",
         f"# Builds what {engine.name} {engine.version() or ''} serves of {shlex.quote(model)}.",
@@ -182,9 +182,9 @@ def write_script(path: Path, engine: Engine, model: str, config: Config) -> None
         "python=${PYTHON:-python3}  # one with llmdyno, for steps that ask for it",
         'mkdir -p "$folder"',
     ]
-    for step in engine.build(model, config, place):
+    for step in engine.build(model, config, _PLACE):
         lines += ["", f"# {step.what}", *_exports(step)]
-        lines.append(" ".join(_word(word, place) for word in step.argv))
+        lines.append(" ".join(_word(word) for word in step.argv))
     try:
         path.write_text("\n".join([*lines, "", 'echo "$folder"', ""]))
         path.chmod(0o755)
@@ -458,11 +458,9 @@ def _exports(step: Step) -> list[str]:
     ]
 
 
-def _word(word: str, folder: Path) -> str:
+def _word(word: str) -> str:
     """Quote a word of a command, with our Python and the folder as variables of the script."""
     if word == sys.executable:
         return '"$python"'
-    return (
-        '"$folder"'.join(shlex.quote(part) if part else "" for part in word.split(str(folder)))
-        or "''"
-    )
+    parts = [part and shlex.quote(part) for part in word.split(str(_PLACE))]
+    return '"$folder"'.join(parts) or "''"
