@@ -16,6 +16,7 @@ A build fills a folder under another name and moves it into place when it is who
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -43,7 +44,6 @@ BUILD_LOG = "build.log"
 # The history of the manifest's format: llmdyno.artifact/1 (November 2026) is the first.
 _SCHEMA = "llmdyno.artifact/1"
 _ID_DIGITS = 16
-_HUB_TIMEOUT_S = 5.0
 # Stands for the folder in the commands that the id is a hash of, and that a script holds.
 _PLACE = Path("/llmdyno-artifact-folder")
 # Whose versions a build may depend on; those found stand in the manifest.
@@ -433,19 +433,19 @@ def _fingerprint(model: str) -> str:
     return _hub_revision(model) if "/" in model else f"llmdyno {__version__}"
 
 
+@functools.cache  # one study, one revision
 def _hub_revision(model: str) -> str:
     """Return the revision that the hub has, or without it the one that we have; or nothing."""
     try:
         import huggingface_hub
-        from huggingface_hub import errors
+        from huggingface_hub.errors import HFValidationError
     except ImportError:
         return ""
     try:
-        return huggingface_hub.HfApi().model_info(model, timeout=_HUB_TIMEOUT_S).sha or ""
-    except (OSError, errors.HFValidationError, errors.OfflineModeIsEnabled):
-        cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
-        reference = cache / f"models--{model.replace('/', '--')}" / "refs" / "main"
-        return reference.read_text().strip() if reference.is_file() else ""
+        # Fetches one small file into a folder that is named by the revision; works offline, too.
+        return Path(huggingface_hub.snapshot_download(model, allow_patterns="config.json")).name
+    except (OSError, HFValidationError):  # the library's own are OSError, its network's as well
+        return ""
 
 
 def _exports(step: Step) -> list[str]:

@@ -255,7 +255,7 @@ _SYMPTOMS = (
     (r"memory (size )?(available )?on the system|available memory", "out-of-memory"),
     (r"bad_alloc|MemoryError|[Cc]annot allocate memory", "out-of-memory"),
     (r"--config: |is no setting of|Wrong value|Unsupported property", "bad-config"),
-    (r"weight_format: |Check '.*' failed|with this config", "bad-config"),
+    (r"weight_format: |InvalidGroupSizeError|Check '.*' failed|with this config", "bad-config"),
 )
 # NNCF reports its use to Intel unless it believes itself in continuous integration.
 _NO_TELEMETRY = {"NNCF_CI": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
