@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from built.engine import ENGINE
 from conftest import DYNO, last_json
-from llmdyno import artifacts
+from llmdyno import artifacts, plugins
+from llmdyno.engines import Engine
 from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
 
-BUILD = (*DYNO, "build", "--engine", "built.engine", "--model", "m")
+ENGINE: Engine = plugins.load("engines", "built.scripted")
+BUILD = (*DYNO, "build", "--engine", "built.scripted", "--model", "m")
 
 
 @pytest.fixture
@@ -149,6 +150,19 @@ def test_a_build_that_is_cut_off_leaves_nothing_to_be_used(
     assert content(cache) == [whole.path.name]
 
 
+def test_pruning_leaves_a_build_under_way_alone(cache: Path) -> None:
+    process = begin_slow_build(cache)
+    before = content(cache)
+
+    removed = artifacts.prune(older_than_s=None, keep=0)
+    after = content(cache)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+
+    assert removed == []
+    assert after == before
+
+
 def test_of_two_at_once_one_builds_and_one_waits(cache: Path, tmp_path: Path) -> None:
     two = [
         subprocess.Popen(
@@ -204,7 +218,7 @@ def test_artifacts_are_listed_and_removed(
     assert [line.split()[0] for line in listed if "damaged" not in line] == [
         *(ids[4], ids[3], ids[2], ids[0]),
     ]
-    assert "built.engine 1.0  m  itl_ms=5" in listed[0]
+    assert "built.scripted 1.0  m  itl_ms=5" in listed[0]
     assert "used 4 days ago" in next(line for line in listed if line.startswith(ids[0]))
     rows = json.loads(dyno("artifacts", "--json").stdout)
     assert rows[0]["bytes"] == 4
@@ -219,7 +233,7 @@ def test_artifacts_are_listed_and_removed(
     wrong = dyno("artifacts", "remove", "0123")
     assert (wrong.returncode, wrong.stderr) == (
         2,
-        "dyno: 0123: no artifacts begin so; `dyno artifacts` lists their ids.\n",
+        "dyno: artifact '0123': none begins so; `dyno artifacts` lists their ids.\n",
     )
 
 
@@ -265,7 +279,7 @@ def test_a_study_builds_each_value_once_and_a_failed_build_is_a_failed_trial(
 ) -> None:
     done = subprocess.run(
         [
-            *(*DYNO, "tune", "--engine", "built.engine", "--model", "m", "-c", "2"),
+            *(*DYNO, "tune", "--engine", "built.scripted", "--model", "m", "-c", "2"),
             *("--ramp", "100ms", "--duration", "1s", "--trial-duration", "1s", "--osl", "8"),
             *("--interval", "1s", "--pairs", "2", "--warmup", "100ms", "--trials", "3"),
             *("--out", "s", "--json"),

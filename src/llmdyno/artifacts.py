@@ -224,12 +224,11 @@ def remove(ids: Sequence[str]) -> list[str]:
     known = [folder.name for folder in _folders()]
     chosen = []
     for beginning in ids:
-        matches = [name for name in known if name.startswith(Path(beginning).name)]
+        name = Path(beginning).name  # the folder that `dyno build` has printed will do
+        matches = [known_name for known_name in known if name and known_name.startswith(name)]
         if len(matches) != 1:
-            raise UsageError(
-                f"{beginning}: {len(matches) or 'no'} artifacts begin so; `dyno artifacts` lists"
-                " their ids."
-            )
+            found = f"{len(matches)} begin so" if matches else "none begins so"
+            raise UsageError(f"artifact '{beginning}': {found}; `dyno artifacts` lists their ids.")
         chosen += matches
     for name in chosen:
         _remove(home() / name)
@@ -258,10 +257,7 @@ def prune(*, older_than_s: float | None, keep: int | None) -> list[str]:
             chosen.append(entry.id)
     for name in chosen:
         _remove(home() / name)
-    with contextlib.suppress(OSError):
-        _sweep()
-        for log in home().glob("*.log"):
-            log.unlink()
+    _sweep(logs=True)
     return chosen
 
 
@@ -333,16 +329,21 @@ def _locked(artifact: str, says: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _sweep() -> None:
-    """Remove what cut-off builds have left; what is being built is locked and stays."""
-    for left in home().glob(".*-*"):
-        artifact = left.name[1 : 1 + _ID_DIGITS]
+def _sweep(*, logs: bool = False) -> None:
+    """Remove what cut-off builds have left, and the logs of failed ones; leave those under way."""
+    left = [(path, path.name[1 : 1 + _ID_DIGITS]) for path in home().glob(".*-*")]
+    if logs:
+        left += [(path, path.stem) for path in home().glob("*.log")]
+    for path, artifact in left:
         with (home() / f"{artifact}.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            shutil.rmtree(left, ignore_errors=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _use(folder: Path) -> Manifest | None:
@@ -380,8 +381,8 @@ def _folders() -> list[Path]:
 
 def _remove(folder: Path) -> None:
     """Remove an artifact: renamed first, so that a kill in the middle leaves no half of it."""
-    doomed = folder.with_name(f".{folder.name}-removed")
     try:
+        doomed = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         folder.rename(doomed)
         shutil.rmtree(doomed)
     except OSError as error:

@@ -1,7 +1,7 @@
 """An engine that must be built: shell scripts make the artifact, the streamer serves it.
 
-It is named on the command line as `--engine built.engine`. What its build does is a knob; how long
-it takes and where it counts itself, variables of the environment.
+It is named on the command line as `--engine built.scripted`. What its build does is a knob; how
+long it takes and where it counts itself, variables of the environment.
 """
 
 import sys
@@ -59,7 +59,7 @@ SCRIPTS = {
 
 
 class BuiltEngine:
-    name = "built.engine"
+    name = "built.scripted"
     knobs = KNOBS
     install = "it is always there"
     image = ""
