@@ -31,7 +31,7 @@ $(VENV)/.installed-cpu: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,parquet,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,build,parquet,dev]'
 	@touch $@ $(VENV)/.installed-cpu
 
 clean:

@@ -269,6 +269,107 @@ def bench(
 
 
 @app.command()
+def build(
+    engine: EngineName = "openvino",
+    model: ModelName = "tiny",
+    settings: Sets = None,
+    dry_run: Annotated[bool, _option("--dry-run", help="Print the commands, run nothing.")] = False,
+    script: Annotated[
+        Path | None,
+        _option("--script", help="Write a script that builds elsewhere.", metavar="FILE"),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Build what an engine serves, or find it built already; print its folder."""
+    from llmdyno import artifacts
+
+    subject, config = _subject(engine, None, model, settings)
+    document: dict[str, Any] = {
+        "commands": artifacts.commands(subject.engine, subject.model, config)
+    }
+    if not document["commands"]:
+        _say(f"{subject.engine.name} serves '{subject.model}' as it is: nothing to build.")
+    elif script is not None:
+        artifacts.write_script(script, subject.engine, subject.model, config)
+        _print(str(script))
+    elif dry_run:
+        for command in document["commands"]:
+            _print(command)
+    else:
+        subject.require_engine()
+        with _terminate_as_interrupt():
+            artifact = subject.build(config, says=_say)
+        how, size_mb = "Found" if artifact.cached else "Built", artifact.manifest.bytes / 1e6
+        _say(f"{how} in {artifact.seconds:.1f} s, {size_mb:,.1f} MB.")
+        document |= {"artifact": str(artifact.path), "cached": artifact.cached}
+        document |= {"seconds": artifact.seconds, "manifest": artifact.manifest}
+        if not json:
+            _print(str(artifact.path))
+    if json:
+        _print_json(document)
+
+
+artifacts_app = typer.Typer(
+    help="List what was built, or remove it.", add_completion=False, rich_markup_mode=None
+)
+app.add_typer(artifacts_app, name="artifacts")
+
+
+@artifacts_app.callback(invoke_without_command=True)
+def artifacts_top(context: typer.Context, json: AsJson = False) -> None:
+    """List what was built, or remove it."""
+    if context.invoked_subcommand is None:
+        artifacts_list(json)
+
+
+@artifacts_app.command(name="list")
+def artifacts_list(json: AsJson = False) -> None:
+    """List what was built, last used first."""
+    from llmdyno.listing import list_artifacts, show_artifacts
+
+    rows = list_artifacts()
+    if json:
+        _print_json(rows)
+    else:
+        show_artifacts(rows, sys.stdout)
+
+
+@artifacts_app.command()
+def remove(ids: Annotated[list[str], typer.Argument(help="Ids, or beginnings of ids.")]) -> None:
+    """Remove artifacts."""
+    from llmdyno import artifacts
+
+    for name in artifacts.remove(ids):
+        _print(name)
+
+
+@artifacts_app.command()
+def prune(
+    older_than: Annotated[
+        Text, _option("--older-than", help="Also what was not used for so long, e.g. 30d.")
+    ] = None,
+    keep: Annotated[
+        int | None, _option("--keep", help="Also all but so many, those last used.")
+    ] = None,
+    all_: Annotated[bool, _option("--all", help="Also everything else.")] = False,
+) -> None:
+    """Remove damaged artifacts and what is left of builds that were cut off."""
+    from llmdyno import artifacts
+    from llmdyno.errors import UsageError
+    from llmdyno.units import seconds
+
+    if keep is not None and keep < 0:
+        raise UsageError(f"--keep {keep}: must be at least 0.")
+    removed = artifacts.prune(
+        older_than_s=None if older_than is None else seconds(older_than, "--older-than"),
+        keep=0 if all_ else keep,
+    )
+    for name in removed:
+        _print(name)
+    _say(f"{len(removed)} removed.")
+
+
+@app.command()
 def serve(
     engine: EngineName = "openvino",
     front: FrontName = "native",
@@ -291,6 +392,8 @@ def serve(
     subject, config = _subject(engine, front, model, settings)
     subject = subject.placed(container)
     with tempfile.TemporaryDirectory(prefix="dyno-serve-") as folder:
+        with _terminate_as_interrupt():
+            subject.build(config, says=_say)
         launch = subject.launch(config, folder=Path(folder), host=host, port=port, says=_say)
         status = supervise.foreground(launch, announce=_say)
     raise typer.Exit(status)

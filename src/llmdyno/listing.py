@@ -1,10 +1,11 @@
 """Lists for the terminal: runs and studies, knobs, the facts of this machine."""
 
 import textwrap
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from llmdyno import store
+from llmdyno import artifacts, store
 from llmdyno.bench import JOURNAL, SUMMARY
 from llmdyno.engines import Engine
 from llmdyno.equivalents import elsewhere
@@ -55,6 +56,53 @@ def show_runs(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
     if not rows:
         stream.write("No runs and no studies in this folder.\n")
     stream.writelines(f"{row['id']}  {row['says']}\n" for row in rows)
+
+
+def list_artifacts() -> list[dict[str, Any]]:
+    """Return a row for each artifact, last used first."""
+    rows: list[dict[str, Any]] = []
+    for entry in artifacts.listed():
+        if isinstance(entry, str):
+            rows.append({"id": entry, "damaged": True})
+            continue
+        rows.append(
+            {
+                "id": entry.id,
+                "engine": entry.recipe.engine,
+                "engine_version": entry.recipe.engine_version,
+                "model": entry.recipe.model,
+                "knobs": entry.recipe.knobs,
+                "bytes": entry.bytes,
+                "built": entry.built,
+                "seconds": entry.seconds,
+                "last_used_s_ago": round(time.time() - artifacts.last_used_s(entry.id)),
+                "dir": str(artifacts.home() / entry.id),
+            }
+        )
+    return rows
+
+
+def show_artifacts(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
+    """Print the rows of list_artifacts()."""
+    if not rows:
+        stream.write("Nothing was built yet.\n")
+    for row in rows:
+        if row.get("damaged"):
+            stream.write(f"{row['id']}  damaged: `dyno artifacts prune` removes it\n")
+            continue
+        knobs = " ".join(f"{name}={show(value)}" for name, value in row["knobs"].items())
+        stream.write(
+            f"{row['id']}  {row['engine']} {row['engine_version']}  {row['model']}"
+            f"  {knobs or 'all defaults'}  {row['bytes'] / 1e6:,.1f} MB  built {row['built']}"
+            f" in {row['seconds']:.0f} s, used {_ago(row['last_used_s_ago'])} ago\n"
+        )
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def show_knobs(engine: Engine, stream: TextIO) -> None:

@@ -83,7 +83,11 @@ class _Document:
             "config": step.config,
             "state": step.state,
             "failure": failure,
-            "cost_s": {"build": 0.0, "start": step.start_s, "measure": step.measure_s},
+            "cost_s": {
+                "build": step.build_s,
+                "start": step.start_s,
+                "measure": step.measure_s,
+            },
             "value": step.value,
             "slo_met": step.slo_met,
             "run": step.run,

@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from llmdyno import containers, store
+from llmdyno import artifacts, containers, store
 from llmdyno.engines import Engine, Launch
 from llmdyno.errors import UsageError
 from llmdyno.fronts import Front
@@ -69,21 +69,31 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         container = containers.choose(wanted, self.engine.image)
         return msgspec.structs.replace(self, container=container)
 
+    def build(self, config: Config, *, says: Callable[[str], None]) -> artifacts.Artifact | None:
+        """Return the artifact of a checked config, built or from the cache; None if it needs none.
+
+        Raises:
+            ServerError: a step of the build failed.
+            StorageError: the folder of the artifacts cannot be written.
+        """
+        return artifacts.ensure(self.engine, self.model, config, says=says)
+
     def launch(
         self, config: Config, *, folder: Path, host: str, port: int, says: Callable[[str], None]
     ) -> Launch:
         """Return what starts the server; `folder` is made, for what it reads.
 
         Raises:
-            ServerError: what the front needs cannot be installed.
-            StorageError: the folder cannot be written.
+            ServerError: a step of the build failed, or what the front needs cannot be installed.
+            StorageError: a folder cannot be written.
         """
+        artifact = self.build(config, says=says)
         folder.mkdir(parents=True, exist_ok=True)
         launch = self.front.launch(
             self.engine,
             self.model,
             config,
-            artifact=None,
+            artifact=artifact.path if artifact else None,
             folder=folder,
             host=host,
             port=port,

@@ -21,6 +21,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     what: str  # in a few words, e.g. "convert the checkpoint"
     argv: tuple[str, ...]
     environment: Mapping[str, str] = {}  # added to ours; secrets go here, never into argv
+    # What it says when it fails, as a launch's.
+    symptoms: tuple[tuple[str, str], ...] = ()
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +68,11 @@ class Engine(Protocol):
         """
 
     def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
-        """Return the commands that make the artifact in `folder`; none if it needs no build."""
+        """Return the commands that make the artifact in `folder`; none if it needs no build.
+
+        The folder exists and is empty when they run. It is moved when the artifact is whole, so
+        nothing in it may hold its path. This only says what to run: it reads and writes nothing.
+        """
 
     def launch(
         self, model: str, config: Config, *, artifact: Path | None, host: str, port: int
