@@ -118,7 +118,7 @@ def read_run(journal: Path) -> RunFacts:
                 beside[entry.level].append(entry)
             case Calibration():
                 calibration = entry
-            case Record() | Tick() | LevelEnded():
+            case Record() | Tick() | LevelEnded():  # a worker's share-end is in the level's own
                 open_levels[entry.level].take(entry)
     levels = [level.facts(beside[number]) for number, level in open_levels.items()]
     return RunFacts(opened=opened, calibration=calibration, levels=levels)
@@ -360,12 +360,14 @@ def level_document(
         measured,
         duration_s=whole.length_s,
         lag_period_s=LAG_PERIOD_S,
+        workers=facts.started.workers,
         events_per_s_max=events_per_s_max,
     )
     return {
         "users": facts.started.users,
         "arrival": facts.started.arrival,
         **_open_loop(facts.started),
+        **({"workers": facts.started.workers} if facts.started.workers > 1 else {}),
         "duration_s": round(whole.length_s, 6),
         "interrupted": facts.ended is None or facts.ended.interrupted,
         "stopped": facts.ended.stopped if facts.ended else "",
@@ -719,14 +721,18 @@ def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
         tokens = columns.read_tokens[(columns.read_ns > low_ns) & (columns.read_ns <= high_ns)]
         window = Window(start_ns=low_ns, end_ns=high_ns, method="sample")
         ttft = _observe("ttft_ms", columns, window).values
-        tick = next((tick for tick in reversed(facts.ticks) if low_ns < tick.t_ns <= high_ns), None)
+        # The last of each worker, if every one of them wrote some.
+        last = {tick.worker: tick for tick in facts.ticks if low_ns < tick.t_ns <= high_ns}
+        ticks = list(last.values()) if len(last) == facts.started.workers else []
         rows.append(
             {
                 "t_s": round((high_ns - start_ns) / 1e9, 3),
-                "users": tick.users if tick and facts.started.users is not None else None,
-                "in_flight": tick.in_flight if tick else None,
+                "users": _sum(tick.users for tick in ticks)
+                if facts.started.users is not None
+                else None,
+                "in_flight": _sum(tick.in_flight for tick in ticks),
                 **(
-                    {"waiting": tick.waiting if tick else None}
+                    {"waiting": _sum(tick.waiting for tick in ticks)}
                     if facts.started.max_concurrency
                     else {}
                 ),
@@ -738,6 +744,12 @@ def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _sum(numbers: Iterable[int]) -> int | None:
+    """Return the sum; None if there is nothing to add up."""
+    found = list(numbers)
+    return sum(found) if found else None
 
 
 def _slo_verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, Any]]:
