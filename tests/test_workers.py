@@ -448,3 +448,27 @@ def test_workers_that_are_none_are_wrong_usage(dyno: Dyno, value: str, words: st
 
     assert done.returncode == 2
     assert words in done.stderr
+
+
+def test_two_thousand_streams_lose_no_token_and_stamp_none_late(
+    streamer: Streamer, dyno: Dyno, tmp_path: Path
+) -> None:
+    """A smaller benchmarks/streams: what ten thousand do there."""
+    url = streamer("--ttft", "2s", "--itl", "1s")
+
+    done = dyno(
+        *("bench", "--url", url, *TO_STREAMER, "-c", "2000", "--ramp", "1500ms", "--json"),
+        *("--requests", "2000", "--osl", "3", "--workers", "2", "--interval", "500ms"),
+        *("--out", "run"),
+    )
+    assert done.returncode == 0, done.stderr
+    (level,) = last_json(done.stdout)["levels"]
+    told = truth(url)
+
+    assert max(sample["in_flight"] or 0 for sample in level["samples"]) > 1900
+    assert level["requests"] == {"completed": 2000, "failed": 0, "cut": 0, "errors": {}}
+    assert told["tokens"] == level["tokens"]["output"] == 6000
+    # A stamp is the kernel's: as late as the streamer was with its write, and no later.
+    stamps_s = [sum(one.gaps_ns) / 1e9 for one in records(tmp_path / "run")]
+    late_ms = sorted((stamp_s - 4) * 1e3 for stamp_s in stamps_s)
+    assert late_ms[-20] < told["late_ms"]["max"] + 10
