@@ -173,6 +173,7 @@ _BENCH: Mapping[str, tuple[str, Reader]] = {
     "calibration": ("calibration", _truth),
     "scrape": ("scrape", _truth),
     "workers": ("workers", _workers),
+    "ray": ("ray", _text),
     "until": ("until", _truth),
     "until_budget": ("until_budget_s", _seconds),
 }

@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from time import monotonic, perf_counter_ns
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from llmdyno import descriptors, environment, gpu, hardware, plugins, scrape, store
+from llmdyno import cluster, descriptors, environment, gpu, hardware, plugins, scrape, store
 from llmdyno.calibrate import calibrate
 from llmdyno.crew import Crew, Here, Site, workers_for
 from llmdyno.detect import detect
@@ -28,7 +29,6 @@ from llmdyno.load import Level, Plan, Progress, rare_collections
 from llmdyno.point import Point
 from llmdyno.probe import Prober
 from llmdyno.records import (
-    Calibration,
     Entry,
     Journal,
     Opened,
@@ -113,18 +113,29 @@ def run(
     if spec.workload.name != "synthetic":
         Prompts(spec.workload)  # a file that cannot be read is said before anything starts
     descriptors.allow(_connections(spec))
-    means = _Means(
-        target=target,
-        tokenizer=LocalTokenizer(spec.tokenizer) if spec.tokenizer else None,
-        watcher=watcher or Watcher(),
-        site=Here(api_key),
-    )
-    coroutine = _run_shown(spec, folder.resolve(), means, metrics_port)
-    if sys.platform == "win32":
-        return asyncio.run(coroutine)
-    import uvloop
+    with _site(spec, target, api_key) as site:
+        means = _Means(
+            target=target,
+            tokenizer=LocalTokenizer(spec.tokenizer) if spec.tokenizer else None,
+            watcher=watcher or Watcher(),
+            site=site,
+        )
+        coroutine = _run_shown(spec, folder.resolve(), means, metrics_port)
+        if sys.platform == "win32":
+            return asyncio.run(coroutine)
+        import uvloop
 
-    return uvloop.run(coroutine)
+        return uvloop.run(coroutine)
+
+
+def _site(spec: Bench, target: Target, api_key: str | None) -> AbstractContextManager[Site]:
+    """Return where the workers of a run would be."""
+    if spec.ray:
+        return cluster.joined(spec.ray, spec.workers, api_key)
+    cores = hardware.cpu().cores_usable
+    # A server on this machine needs cores, too.
+    own = cores // 2 if gpu.is_local(target.host) else cores - 1
+    return contextlib.nullcontext(Here(api_key, own))
 
 
 class _Means(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,7 +192,8 @@ async def _run(spec: Bench, folder: Path, means: _Means) -> Outcome:
             point = Point(spec=spec, level=number, repeat=repeat, load=load, again=again, **scale)
             prompts = point.prompts(Share())
             plan = point.plan(prompts, target, endpoint, Share())
-            workers = _workers(plan, spec, calibration)
+            ceiling = calibration.events_per_s_max if calibration else None
+            workers = workers_for(plan, spec.workers, ceiling, means.site.cores)
             meter, progress = Meter(), Progress(level=number, load=_describe(plan))
             level = _new_level(
                 *(plan, prompts, point),
@@ -235,17 +247,6 @@ def _searched(spec: Bench, journal: Path) -> Iterator[float]:
         load = search.next_load() if monotonic() + level_s <= ends_s else None
 
 
-def _workers(plan: Plan, spec: Bench, calibration: Calibration | None) -> int:
-    """Return how many processes a level takes; a server on this machine needs cores, too."""
-    cores = hardware.cpu().cores_usable
-    return workers_for(
-        plan,
-        spec.workers,
-        calibration.events_per_s_max if calibration else None,
-        cores // 2 if gpu.is_local(plan.target.host) else cores - 1,
-    )
-
-
 def _connections(spec: Bench) -> int:
     """Return how many connections one process of a run needs, as far as that is known."""
     load = spec.load
@@ -281,7 +282,7 @@ def _new_level(
 ) -> LoadPoint:
     """Make a level of this process, or of so many workers."""
     sink = journal.append
-    if workers == 1:
+    if workers == 1 and not point.spec.ray:
         return Level(plan, prompts, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress)
     files = [worker_journal(journal.path, number) for number in range(workers)]
     return Crew(

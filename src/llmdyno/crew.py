@@ -30,6 +30,7 @@ from llmdyno.records import (
     Record,
     ShareEnded,
     Tick,
+    WorkerHost,
 )
 from llmdyno.share import Share
 from llmdyno.transport import Meter
@@ -46,6 +47,8 @@ class Worker(Protocol):
     """A worker, on this machine or on another one."""
 
     ended: str | None  # None: not yet; else in what way, empty: well
+    host: str  # empty: this machine
+    clock_uncertainty_ns: int  # of its times in ours
 
     async def ready(self) -> None:
         """Wait until it could begin, or has ended."""
@@ -59,6 +62,9 @@ class Worker(Protocol):
     def stop(self) -> None:
         """Let it cut what is in flight, and end."""
 
+    async def clock_drift_ns(self) -> int | None:
+        """Return by how much its clock has gone away from ours; None: it cannot be asked."""
+
     async def dismiss(self) -> None:
         """Leave nothing of it."""
 
@@ -66,12 +72,17 @@ class Worker(Protocol):
 class Site(Protocol):
     """Where workers run."""
 
+    cores: int  # that they may have
+
     async def hire(self, point: Point, share: Share, zero_ns: int, journal: Path) -> Worker:
         """Start a worker for a share; it writes to the journal, times since zero_ns (ours)."""
 
 
 class LocalWorker:
     """A worker in a process of this machine."""
+
+    host = ""
+    clock_uncertainty_ns = 0  # all processes of a machine have one clock
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.ended: str | None = None
@@ -97,6 +108,10 @@ class LocalWorker:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
+    async def clock_drift_ns(self) -> int:
+        """Return 0: it is the same clock."""
+        return 0
+
     async def dismiss(self) -> None:
         """Kill it if it has not ended."""
         if self.ended is None:
@@ -116,7 +131,8 @@ class LocalWorker:
 class Here:
     """Workers on this machine."""
 
-    def __init__(self, api_key: str | None) -> None:
+    def __init__(self, api_key: str | None, cores: int) -> None:
+        self.cores = cores
         self._api_key = api_key
 
     async def hire(self, point: Point, share: Share, zero_ns: int, journal: Path) -> Worker:
@@ -198,9 +214,11 @@ class Crew:
             await self._assemble()
             start_ns = perf_counter_ns() + round(LEAD_S * 1e9)
             self._open(start_ns)
+            self._name_hosts([None for _ in self._workers])
             for worker in self._workers:
                 worker.begin(start_ns)
             await self._follow(start_ns)
+            self._name_hosts(await self._drifts_ns())
             self._close()
         finally:
             await asyncio.gather(*(worker.dismiss() for worker in self._workers))
@@ -235,6 +253,23 @@ class Crew:
                 workers=len(self._files),
             )
         )
+
+    def _name_hosts(self, drifts_ns: Sequence[int | None]) -> None:
+        """Keep where the workers are, if not here, and how true their times are in ours."""
+        for number, (worker, drift_ns) in enumerate(zip(self._workers, drifts_ns, strict=True)):
+            if worker.host:
+                self._sink(
+                    WorkerHost(
+                        level=self._plan.level,
+                        worker=number,
+                        host=worker.host,
+                        clock_uncertainty_ns=worker.clock_uncertainty_ns,
+                        clock_drift_ns=drift_ns,
+                    )
+                )
+
+    async def _drifts_ns(self) -> list[int | None]:
+        return await asyncio.gather(*(worker.clock_drift_ns() for worker in self._workers))
 
     async def _follow(self, start_ns: int) -> None:
         """Read what they write until all have ended."""

@@ -6,8 +6,8 @@ are nanoseconds of one monotonic clock, counted from the start of the run.
 
 Format versions:
     1 (November 2026): the first. Since then, further kinds of lines: "scrape",
-        "gpu" and "calibration"; "share-end", and files beside the journal, journal-0.jsonl and on,
-        in which the workers of a level write its requests and ticks.
+        "gpu" and "calibration"; "share-end", "worker-host", and files beside the journal,
+        journal-0.jsonl and on, in which the workers of a level write its requests and ticks.
 """
 
 import heapq
@@ -119,6 +119,16 @@ class ShareEnded(msgspec.Struct, frozen=True, kw_only=True, tag="share-end"):
     unsent: int
 
 
+class WorkerHost(msgspec.Struct, frozen=True, kw_only=True, tag="worker-host"):
+    """On which other machine a worker is; again at the level's end, with the clock's drift."""
+
+    level: int
+    worker: int
+    host: str
+    clock_uncertainty_ns: int  # of its times, which are in the run's: plus or minus
+    clock_drift_ns: int | None = None  # since the level's start, also plus or minus that
+
+
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, tag="calibration"):
     """What the client itself was worth on this machine just before the run."""
 
@@ -159,6 +169,7 @@ Entry = (
     | Tick
     | LevelEnded
     | ShareEnded
+    | WorkerHost
     | Calibration
     | Scrape
     | GpuSample

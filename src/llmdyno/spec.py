@@ -310,6 +310,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     # No further round once the 95 % interval of each level's token rate is within this share of it.
     repeat_until: float | None = None
     workers: int | Literal["auto"] = 1  # processes that a level is spread over
+    ray: str = ""  # address of a Ray cluster on whose machines they run
     until: bool = False  # search the highest load that meets the SLOs, from the first level's on
     until_budget_s: float = UNTIL_BUDGET_S  # no new level begins that could not end within it
 

@@ -34,6 +34,7 @@ from llmdyno.records import (
     Scrape,
     Tick,
     Window,
+    WorkerHost,
     read_journal,
 )
 from llmdyno.spec import STATS, Slo, read_stat
@@ -67,6 +68,7 @@ class LevelFacts(msgspec.Struct, kw_only=True):
     prompts: Sequence[tuple[int, int]] = ()  # of each request: which item, its input tokens
     scrapes: Sequence[Scrape] = ()
     gpus: Sequence[GpuSample] = ()
+    hosts: Sequence[WorkerHost] = ()
 
     @property
     def end_ns(self) -> int:
@@ -118,7 +120,9 @@ def read_run(journal: Path) -> RunFacts:
                 beside[entry.level].append(entry)
             case Calibration():
                 calibration = entry
-            case Record() | Tick() | LevelEnded():  # a worker's share-end is in the level's own
+            case (
+                Record() | Tick() | LevelEnded() | WorkerHost()
+            ):  # a worker's share-end is in the level's own
                 open_levels[entry.level].take(entry)
     levels = [level.facts(beside[number]) for number, level in open_levels.items()]
     return RunFacts(opened=opened, calibration=calibration, levels=levels)
@@ -137,9 +141,10 @@ class _Level:
         self._cut_by_source: Counter[str] = Counter()
         self._ticks: list[Tick] = []
         self._prompts: list[tuple[int, int]] = []
+        self._hosts: dict[int, WorkerHost] = {}
         self._last_ns = started.start_ns
 
-    def take(self, entry: Record | Tick | LevelEnded) -> None:
+    def take(self, entry: Record | Tick | LevelEnded | WorkerHost) -> None:
         if isinstance(entry, Record):
             self._records.add(entry)
             self._prompts.append((entry.prompt, entry.input_tokens))
@@ -154,6 +159,8 @@ class _Level:
         elif isinstance(entry, Tick):
             self._ticks.append(entry)
             self._last_ns = max(self._last_ns, entry.t_ns)
+        elif isinstance(entry, WorkerHost):
+            self._hosts[entry.worker] = entry
         else:
             self._ended = entry
 
@@ -171,6 +178,7 @@ class _Level:
             prompts=self._prompts,
             scrapes=[entry for entry in beside if isinstance(entry, Scrape)],
             gpus=[entry for entry in beside if isinstance(entry, GpuSample)],
+            hosts=list(self._hosts.values()),
         )
 
 
@@ -367,7 +375,7 @@ def level_document(
         "users": facts.started.users,
         "arrival": facts.started.arrival,
         **_open_loop(facts.started),
-        **({"workers": facts.started.workers} if facts.started.workers > 1 else {}),
+        **_spread(facts),
         "duration_s": round(whole.length_s, 6),
         "interrupted": facts.ended is None or facts.ended.interrupted,
         "stopped": facts.ended.stopped if facts.ended else "",
@@ -397,6 +405,25 @@ def level_document(
         "client": client,
         "doubtful": doubtful,
         **_beside(facts, over_all, client, input_tokens_shared),
+    }
+
+
+def _spread(facts: LevelFacts) -> dict[str, Any]:
+    """Return over how many workers a level was spread, and on which other machines."""
+    hosts = [
+        {
+            "worker": host.worker,
+            "host": host.host,
+            "clock_uncertainty_ms": round(host.clock_uncertainty_ns / 1e6, 3),
+            "clock_drift_ms": None
+            if host.clock_drift_ns is None
+            else round(host.clock_drift_ns / 1e6, 3),
+        }
+        for host in facts.hosts
+    ]
+    return {
+        **({"workers": facts.started.workers} if facts.started.workers > 1 else {}),
+        **({"machines": hosts} if hosts else {}),
     }
 
 
