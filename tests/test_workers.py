@@ -227,6 +227,24 @@ def test_shards_merge_to_what_one_journal_would_have_said(
     assert {**found, "dir": ""} == {**expected, "dir": ""}
 
 
+def test_a_record_counted_again_takes_the_place_of_its_workers(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.jsonl"
+    first, second = (
+        msgspec.structs.replace(entry, texts=("a", "b"), source="chunks")
+        for entry in entries_of([Part(5, 9, 2, "completed"), Part(5, 9, 2, "completed")], 1)
+        if isinstance(entry, Record)
+    )
+    counted = msgspec.structs.replace(first, texts=(), source="tokenizer", output_tokens=7)
+    started = LevelStarted(level=0, users=7, start_ns=10**9, ramp_ns=0, workers=2)
+    ended = LevelEnded(level=0, end_ns=10**11, full_until_ns=10**11)
+    opened = Opened(run="r", started="now", spec=SPEC, environment={})
+    write(worker_journal(journal, 0), [first])
+    write(worker_journal(journal, 1), [second])
+    write(journal, [opened, started, ended, counted])
+
+    assert records(tmp_path) == [counted, second]
+
+
 def owner(entry: Entry, workers: int) -> int:
     if isinstance(entry, Record):
         return entry.request % workers
