@@ -115,6 +115,15 @@ def _rates(value: Any, field: str) -> tuple[float, ...]:
         raise UsageError(f"{field} {value}: write requests per second, e.g. 1,2.5,4.") from error
 
 
+def _workers(value: Any, field: str) -> int | str:
+    if value == "auto":
+        return "auto"
+    try:
+        return int(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{field} {value}: write a whole number, or auto.") from error
+
+
 Reader = Callable[[Any, str], Any]
 
 # Name on the command line and in files → (field of the spec, how to read it).
@@ -163,6 +172,8 @@ _BENCH: Mapping[str, tuple[str, Reader]] = {
     "repeat_until": ("repeat_until", lambda value, field: units.share(str(value), field)),
     "calibration": ("calibration", _truth),
     "scrape": ("scrape", _truth),
+    "workers": ("workers", _workers),
+    "ray": ("ray", _text),
     "until": ("until", _truth),
     "until_budget": ("until_budget_s", _seconds),
 }

@@ -11,23 +11,33 @@ import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from time import monotonic, perf_counter_ns
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from llmdyno import environment, gpu, plugins, scrape, store
-from llmdyno.arrivals import due_times_s
+from llmdyno import cluster, descriptors, environment, gpu, hardware, plugins, scrape, store
 from llmdyno.calibrate import calibrate
+from llmdyno.crew import Crew, Here, Site, workers_for
 from llmdyno.detect import detect
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.exposition import Board, serving
 from llmdyno.load import Level, Plan, Progress, rare_collections
+from llmdyno.point import Point
 from llmdyno.probe import Prober
-from llmdyno.records import Entry, Journal, Opened, Record, read_journal
+from llmdyno.records import (
+    Entry,
+    Journal,
+    Opened,
+    Record,
+    read_journal,
+    worker_journal,
+)
 from llmdyno.recount import LocalTokenizer, recount
+from llmdyno.share import Share
 from llmdyno.spec import ROUNDS_MIN, Bench
 from llmdyno.summary import (
     capacity_point,
@@ -54,6 +64,20 @@ class Watcher(msgspec.Struct, frozen=True, kw_only=True):
     shows: Callable[[Progress, Meter], None] = lambda _progress, _meter: None
     # Asked as often; a sentence ends the run (the server has died, the time is up).
     stop_because: Callable[[], str | None] = lambda: None
+
+
+class LoadPoint(Protocol):
+    """One load point under way: a load.Level in this process, or a Crew of workers."""
+
+    interrupted: bool
+    stopped: str
+    uncounted: int
+
+    async def run(self) -> None:
+        """Run it to its end."""
+
+    def interrupt(self) -> None:
+        """End it now."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,28 +112,46 @@ def run(
         plugins.load("endpoints", spec.endpoint)
     if spec.workload.name != "synthetic":
         Prompts(spec.workload)  # a file that cannot be read is said before anything starts
-    tokenizer = LocalTokenizer(spec.tokenizer) if spec.tokenizer else None
-    coroutine = _run_shown(
-        spec, folder.resolve(), target, tokenizer, watcher or Watcher(), metrics_port
-    )
-    if sys.platform == "win32":
-        return asyncio.run(coroutine)
-    import uvloop
+    descriptors.allow(_connections(spec))
+    with _site(spec, target, api_key) as site:
+        means = _Means(
+            target=target,
+            tokenizer=LocalTokenizer(spec.tokenizer) if spec.tokenizer else None,
+            watcher=watcher or Watcher(),
+            site=site,
+        )
+        coroutine = _run_shown(spec, folder.resolve(), means, metrics_port)
+        if sys.platform == "win32":
+            return asyncio.run(coroutine)
+        import uvloop
 
-    return uvloop.run(coroutine)
+        return uvloop.run(coroutine)
 
 
-async def _run_shown(
-    spec: Bench,
-    folder: Path,
-    target: Target,
-    tokenizer: LocalTokenizer | None,
-    watcher: Watcher,
-    metrics_port: int | None,
-) -> Outcome:
+def _site(spec: Bench, target: Target, api_key: str | None) -> AbstractContextManager[Site]:
+    """Return where the workers of a run would be."""
+    if spec.ray:
+        return cluster.joined(spec.ray, spec.workers, api_key)
+    cores = hardware.cpu().cores_usable
+    # A server on this machine needs cores, too.
+    own = cores // 2 if gpu.is_local(target.host) else cores - 1
+    return contextlib.nullcontext(Here(api_key, own))
+
+
+class _Means(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is done with."""
+
+    target: Target
+    tokenizer: LocalTokenizer | None
+    watcher: Watcher
+    site: Site  # of workers, should a level have some
+
+
+async def _run_shown(spec: Bench, folder: Path, means: _Means, metrics_port: int | None) -> Outcome:
     if metrics_port is None:
-        return await _run(spec, folder, target, tokenizer, watcher)
+        return await _run(spec, folder, means)
     board = Board()
+    watcher = means.watcher
 
     def shows(progress: Progress, meter: Meter) -> None:
         board.show(progress, meter)
@@ -117,12 +159,11 @@ async def _run_shown(
 
     async with serving(board, metrics_port):
         shown = msgspec.structs.replace(watcher, shows=shows)
-        return await _run(spec, folder, target, tokenizer, shown)
+        return await _run(spec, folder, msgspec.structs.replace(means, watcher=shown))
 
 
-async def _run(
-    spec: Bench, folder: Path, target: Target, tokenizer: LocalTokenizer | None, watcher: Watcher
-) -> Outcome:
+async def _run(spec: Bench, folder: Path, means: _Means) -> Outcome:
+    target = means.target
     prober = Prober(target)
     try:
         spec, endpoint = await _resolve(spec, prober)
@@ -143,24 +184,32 @@ async def _run(
     interrupted = False
     try:
         journal.append(opened)
-        if spec.calibration:
-            journal.append(await calibrate())
-        for number, (repeat, point) in enumerate(_loads(spec, journal.path)):
-            # Another round asks other prompts: a cache of prefixes must not know them. So does a
-            # search that comes back to a load, and its arrivals are others, too.
+        calibration = await calibrate() if spec.calibration else None
+        if calibration is not None:
+            journal.append(calibration)
+        for number, (repeat, load) in enumerate(_loads(spec, journal.path)):
             again = number if spec.until else repeat
-            stream = f"{point:g}/{again}" if again else f"{point:g}"
-            prompts = Prompts(spec.workload, stream, **scale)
-            due_s = _due_s(spec, point, prompts, stream)
-            plan = _plan(spec, number, repeat, point, due_s, target, endpoint)
+            point = Point(spec=spec, level=number, repeat=repeat, load=load, again=again, **scale)
+            prompts = point.prompts(Share())
+            plan = point.plan(prompts, target, endpoint, Share())
+            ceiling = calibration.events_per_s_max if calibration else None
+            workers = workers_for(plan, spec.workers, ceiling, means.site.cores)
+            meter, progress = Meter(), Progress(level=number, load=_describe(plan))
+            level = _new_level(
+                *(plan, prompts, point),
+                workers=workers,
+                site=means.site,
+                zero_ns=zero_ns,
+                journal=journal,
+                meter=meter,
+                progress=progress,
+            )
             async with _observed(plan, scraper, zero_ns, journal.append):
-                level = await _run_level(
-                    plan, prompts, zero_ns, journal.append, watcher, stops.append
-                )
+                await _run_level(level, meter, progress, means.watcher, stops.append)
             interrupted = level.interrupted
             if level.uncounted and not stops:
                 records = _uncounted(journal.path, number)
-                await recount(records, target, spec.model, tokenizer, journal.append)
+                await recount(records, target, spec.model, means.tokenizer, journal.append)
             if interrupted or stops:
                 break
     finally:
@@ -198,37 +247,11 @@ def _searched(spec: Bench, journal: Path) -> Iterator[float]:
         load = search.next_load() if monotonic() + level_s <= ends_s else None
 
 
-def _due_s(spec: Bench, point: float, prompts: Prompts, stream: str) -> list[float] | None:
-    """Return when the requests of an open loop are due, as drawn or as in the trace."""
-    if spec.load.arrival == "trace":
-        return [due_s / point for due_s in prompts.due_s[: spec.load.requests]]
-    if spec.load.is_open:
-        return due_times_s(spec.load, point, f"{spec.workload.seed}/{stream}")
-    return None
-
-
-def _plan(
-    spec: Bench,
-    level: int,
-    repeat: int,
-    point: float,
-    due_s: list[float] | None,
-    target: Target,
-    endpoint: Endpoint,
-) -> Plan:
-    """Return the plan of one load point: users, requests a second, or the times of a trace."""
-    has_rate = spec.load.is_open and spec.load.arrival != "trace"
-    return Plan(
-        level=level,
-        users=0 if spec.load.is_open else round(point),
-        rate=point if has_rate else None,
-        due_s=due_s,
-        load=spec.load,
-        target=target,
-        endpoint=endpoint,
-        model=spec.model,
-        repeat=repeat,
-    )
+def _connections(spec: Bench) -> int:
+    """Return how many connections one process of a run needs, as far as that is known."""
+    load = spec.load
+    most = (load.max_concurrency or 0) if load.is_open else max(load.users)
+    return most if spec.workers == "auto" else Share(of=spec.workers).count(most)
 
 
 @contextlib.asynccontextmanager
@@ -245,18 +268,36 @@ async def _observed(
         yield
 
 
-async def _run_level(
+def _new_level(
     plan: Plan,
     prompts: Prompts,
+    point: Point,
+    *,
+    workers: int,
+    site: Site,
     zero_ns: int,
-    sink: Callable[[Entry], None],
+    journal: Journal,
+    meter: Meter,
+    progress: Progress,
+) -> LoadPoint:
+    """Make a level of this process, or of so many workers."""
+    sink = journal.append
+    if workers == 1 and not point.spec.ray:
+        return Level(plan, prompts, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress)
+    files = [worker_journal(journal.path, number) for number in range(workers)]
+    return Crew(
+        plan, point, site, files, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress
+    )
+
+
+async def _run_level(
+    level: LoadPoint,
+    meter: Meter,
+    progress: Progress,
     watcher: Watcher,
     stop: Callable[[str], None],
-) -> Level:
+) -> None:
     """Run one level."""
-    meter = Meter()
-    progress = Progress(level=plan.level, load=_describe(plan))
-    level = Level(plan, prompts, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress)
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
@@ -284,7 +325,6 @@ async def _run_level(
     watcher.shows(progress, meter)
     if level.stopped:
         stop(level.stopped)
-    return level
 
 
 def _describe(plan: Plan) -> str:

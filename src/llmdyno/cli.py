@@ -210,6 +210,12 @@ def bench(
         bool | None,
         _option("--scrape/--no-scrape", help="Cross-check with the server's /metrics. [yes]"),
     ] = None,
+    workers: Annotated[
+        Text, _option("--workers", help="Processes that a level is spread over: N, auto. [1]")
+    ] = None,
+    ray: Annotated[
+        Text, _option("--ray", help="Workers on the machines of this Ray cluster.", metavar="ADDR")
+    ] = None,
     until: Annotated[
         bool | None, _option("--until", help="Search the highest load that meets the SLOs.")
     ] = None,

@@ -29,6 +29,7 @@ from llmdyno.open_loop import OpenLoop
 from llmdyno.polled import Poller, can_stamp
 from llmdyno.records import Entry, LevelEnded, LevelStarted, Record, Tick
 from llmdyno.reply import Reply, by_read, count_tokens, text_by_read
+from llmdyno.share import Share
 from llmdyno.transport import (
     CONNECT_TIMEOUT_S,
     ConnectError,
@@ -61,6 +62,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     repeat: int = 0
     rate: float | None = None  # of an open loop
     due_s: Sequence[float] | None = None  # of an open loop: since the level's start, ascending
+    share: Share = Share()  # which part of all that is this process's
+
+    @property
+    def requests(self) -> int | None:
+        """How many requests are sent in all, if that is known."""
+        if self.load.ends_by_count and self.due_s is not None:
+            return len(self.due_s)
+        return self.load.requests
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -81,6 +90,47 @@ class Progress(msgspec.Struct, kw_only=True):
     phase: str = "running"
     duration_s: float | None = None  # of the level, or
     requests: int | None = None  # how many it sends
+
+    def add(self, record: Record) -> None:
+        """Count a request that has ended."""
+        self.tokens += record.output_tokens
+        self.reads += record.reads
+        if record.outcome == "completed":
+            self.completed += 1
+            self.ttft_ms.append(record.gaps_ns[0] / 1e6)
+            del self.ttft_ms[:-200]
+        elif record.outcome == "failed":
+            self.failed += 1
+            self.errors[record.error] = self.errors.get(record.error, 0) + 1
+
+
+class ErrorLimits:
+    """How many failed requests the user puts up with: `--max-errors`, `--max-error-rate`."""
+
+    def __init__(self, load: spec.Load) -> None:
+        self._errors_max = load.max_errors
+        self._rate_max = load.max_error_rate
+        self._failed = 0
+        self._last: deque[bool] = deque(maxlen=ERROR_RATE_REQUESTS)
+
+    def reached_by(self, record: Record) -> str:
+        """Take in a record; say which limit it reached, if it did."""
+        failed = record.outcome == "failed"
+        if record.outcome != "cut":
+            self._last.append(failed)
+        if not failed:
+            return ""
+        self._failed += 1
+        if self._errors_max is not None and self._failed >= self._errors_max:
+            return f"{self._failed} requests failed, as many as --max-errors allows"
+        share = sum(self._last) / len(self._last)
+        full = len(self._last) == ERROR_RATE_REQUESTS
+        if self._rate_max is not None and full and share > self._rate_max:
+            return (
+                f"{share:.0%} of the last {ERROR_RATE_REQUESTS} requests failed, more than"
+                f" --max-error-rate {self._rate_max:g} allows"
+            )
+        return ""
 
 
 @contextlib.contextmanager
@@ -130,14 +180,12 @@ class Level:
         self._unsent = 0
         self._pausing: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()  # users who wait for a connection
-        self._failed_last: deque[bool] = deque(maxlen=ERROR_RATE_REQUESTS)
+        self._limits = ErrorLimits(plan.load)
         self._lags_us: list[int] = []
         self._failure: BaseException | None = None
         self._poller = Poller() if can_stamp() else None
         progress.duration_s = None if plan.load.ends_by_count else plan.load.duration_s
-        progress.requests = plan.load.requests
-        if plan.load.ends_by_count and plan.due_s is not None:
-            progress.requests = len(plan.due_s)
+        progress.requests = plan.requests
         self.interrupted = False
         self.stopped = ""  # why it ended early, if too many requests failed
         self.uncounted = 0  # completed requests whose tokens the server did not count
@@ -148,14 +196,17 @@ class Level:
         self._stop_load()
         self._cut.set()
 
-    async def run(self) -> None:
-        """Run the level to its end.
+    async def run(self, start_ns: int | None = None) -> None:
+        """Run the level to its end; it begins at start_ns (by perf_counter_ns), or now.
 
         Raises:
             StorageError: a record could not be written; the level ends at once.
         """
         plan = self._plan
-        start_ns = perf_counter_ns()
+        if start_ns is None:
+            start_ns = perf_counter_ns()
+        else:
+            await self._pause((start_ns - perf_counter_ns()) / 1e9)
         cpu_start_s = time.process_time()
         self._sink(
             LevelStarted(
@@ -175,9 +226,10 @@ class Level:
             asyncio.create_task(self._end_on_time(start_ns)),
         ]
         if plan.due_s is None:
-            await asyncio.gather(*(self._user(number) for number in range(plan.users)))
+            await asyncio.gather(*map(self._user, plan.share.numbers(plan.users)))
         else:
-            await self._arrive([start_ns + round(due_s * 1e9) for due_s in plan.due_s])
+            due_s = plan.due_s[plan.share.index :: plan.share.of]
+            await self._arrive([start_ns + round(moment_s * 1e9) for moment_s in due_s])
         self._stop_load()
         if self._poller is not None:
             self._poller.close()
@@ -203,7 +255,10 @@ class Level:
     async def _arrive(self, due_ns: list[int]) -> None:
         """Start each request when it is due, and wait for those under way."""
         load = self._plan.load
-        loop = OpenLoop(due_ns, self._serve, self._pause, load.max_concurrency)
+        places_max = load.max_concurrency
+        if places_max is not None:
+            places_max = self._plan.share.count(places_max)
+        loop = OpenLoop(due_ns, self._serve, self._pause, places_max)
         self._open_loop = loop
         stopping = asyncio.create_task(self._stop.wait())
         stopping.add_done_callback(lambda _: loop.stop())
@@ -217,8 +272,9 @@ class Level:
         for connection in self._idle.values():
             connection.close()
 
-    async def _serve(self, place: int, request: int, due_ns: int) -> None:
+    async def _serve(self, nth_place: int, nth: int, due_ns: int) -> None:
         self._sent += 1
+        place, request = map(self._plan.share.number, (nth_place, nth))
         connection, record, _ = await self._exchange(
             self._idle.pop(place, None), place, request, self._prompts.draw(), due_ns
         )
@@ -259,11 +315,12 @@ class Level:
         wanted = self._plan.load.requests
         if self._stop.is_set():
             return None
-        if wanted is not None and self._sent >= wanted:
+        request = self._plan.share.number(self._sent)
+        if wanted is not None and request >= wanted:
             self._stop_load()
             return None
         self._sent += 1
-        return self._sent - 1
+        return request
 
     def _rest_s(self, failures: int, retry_after_s: float, rng: random.Random) -> float:
         if not failures:
@@ -423,36 +480,11 @@ class Level:
 
     def _keep(self, record: Record) -> None:
         self._sink(record)
-        progress = self._progress
-        progress.tokens += record.output_tokens
-        progress.reads += record.reads
-        if record.outcome == "completed":
-            progress.completed += 1
-            progress.ttft_ms.append(record.gaps_ns[0] / 1e6)
-            del progress.ttft_ms[:-200]
-        elif record.outcome == "failed":
-            progress.failed += 1
-            progress.errors[record.error] = progress.errors.get(record.error, 0) + 1
-        if record.outcome != "cut":
-            self._failed_last.append(record.outcome == "failed")
-        if record.outcome == "failed" and not self.interrupted and (why := self._too_many()):
+        self._progress.add(record)
+        why = self._limits.reached_by(record)
+        if why and not self.interrupted:
             self.stopped = why
             self.interrupt()
-
-    def _too_many(self) -> str:
-        """Say which limit on errors was reached, if one was."""
-        load, failed = self._plan.load, self._progress.failed
-        if load.max_errors is not None and failed >= load.max_errors:
-            return f"{failed} requests failed, as many as --max-errors allows"
-        last = self._failed_last
-        if load.max_error_rate is not None and len(last) == last.maxlen:
-            share = sum(last) / len(last)
-            if share > load.max_error_rate:
-                return (
-                    f"{share:.0%} of the last {len(last)} requests failed, more than"
-                    f" --max-error-rate {load.max_error_rate:g} allows"
-                )
-        return ""
 
     # The clock of the level.
 
@@ -520,6 +552,8 @@ class Level:
                 users=self._progress.users,
                 in_flight=self._progress.in_flight,
                 waiting=waiting or 0,
+                worker=self._plan.share.index,
+                reads=self._meter.reads,
                 cpu_s=round(time.process_time() - cpu_start_s, 6),
                 loop_lags_us=lags_us,
             )

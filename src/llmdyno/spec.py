@@ -309,11 +309,15 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     repeat: int = 1  # times all levels are run, one round after the other
     # No further round once the 95 % interval of each level's token rate is within this share of it.
     repeat_until: float | None = None
+    workers: int | Literal["auto"] = 1  # processes that a level is spread over
+    ray: str = ""  # address of a Ray cluster on whose machines they run
     until: bool = False  # search the highest load that meets the SLOs, from the first level's on
     until_budget_s: float = UNTIL_BUDGET_S  # no new level begins that could not end within it
 
     def __post_init__(self) -> None:
         self._check_repeats()
+        if self.workers != "auto" and self.workers < 1:
+            raise UsageError(f"--workers {self.workers}: must be at least 1, or auto.")
         if self.until:
             self._check_until()
         if (self.workload.name == "trace") != (self.load.arrival == "trace"):

@@ -34,6 +34,7 @@ from llmdyno.records import (
     Scrape,
     Tick,
     Window,
+    WorkerHost,
     read_journal,
 )
 from llmdyno.spec import STATS, Slo, read_stat
@@ -67,6 +68,7 @@ class LevelFacts(msgspec.Struct, kw_only=True):
     prompts: Sequence[tuple[int, int]] = ()  # of each request: which item, its input tokens
     scrapes: Sequence[Scrape] = ()
     gpus: Sequence[GpuSample] = ()
+    hosts: Sequence[WorkerHost] = ()
 
     @property
     def end_ns(self) -> int:
@@ -118,7 +120,9 @@ def read_run(journal: Path) -> RunFacts:
                 beside[entry.level].append(entry)
             case Calibration():
                 calibration = entry
-            case Record() | Tick() | LevelEnded():
+            case (
+                Record() | Tick() | LevelEnded() | WorkerHost()
+            ):  # a worker's share-end is in the level's own
                 open_levels[entry.level].take(entry)
     levels = [level.facts(beside[number]) for number, level in open_levels.items()]
     return RunFacts(opened=opened, calibration=calibration, levels=levels)
@@ -137,9 +141,10 @@ class _Level:
         self._cut_by_source: Counter[str] = Counter()
         self._ticks: list[Tick] = []
         self._prompts: list[tuple[int, int]] = []
+        self._hosts: dict[int, WorkerHost] = {}
         self._last_ns = started.start_ns
 
-    def take(self, entry: Record | Tick | LevelEnded) -> None:
+    def take(self, entry: Record | Tick | LevelEnded | WorkerHost) -> None:
         if isinstance(entry, Record):
             self._records.add(entry)
             self._prompts.append((entry.prompt, entry.input_tokens))
@@ -154,6 +159,8 @@ class _Level:
         elif isinstance(entry, Tick):
             self._ticks.append(entry)
             self._last_ns = max(self._last_ns, entry.t_ns)
+        elif isinstance(entry, WorkerHost):
+            self._hosts[entry.worker] = entry
         else:
             self._ended = entry
 
@@ -171,6 +178,7 @@ class _Level:
             prompts=self._prompts,
             scrapes=[entry for entry in beside if isinstance(entry, Scrape)],
             gpus=[entry for entry in beside if isinstance(entry, GpuSample)],
+            hosts=list(self._hosts.values()),
         )
 
 
@@ -360,12 +368,14 @@ def level_document(
         measured,
         duration_s=whole.length_s,
         lag_period_s=LAG_PERIOD_S,
+        workers=facts.started.workers,
         events_per_s_max=events_per_s_max,
     )
     return {
         "users": facts.started.users,
         "arrival": facts.started.arrival,
         **_open_loop(facts.started),
+        **_spread(facts),
         "duration_s": round(whole.length_s, 6),
         "interrupted": facts.ended is None or facts.ended.interrupted,
         "stopped": facts.ended.stopped if facts.ended else "",
@@ -395,6 +405,25 @@ def level_document(
         "client": client,
         "doubtful": doubtful,
         **_beside(facts, over_all, client, input_tokens_shared),
+    }
+
+
+def _spread(facts: LevelFacts) -> dict[str, Any]:
+    """Return over how many workers a level was spread, and on which other machines."""
+    hosts = [
+        {
+            "worker": host.worker,
+            "host": host.host,
+            "clock_uncertainty_ms": round(host.clock_uncertainty_ns / 1e6, 3),
+            "clock_drift_ms": None
+            if host.clock_drift_ns is None
+            else round(host.clock_drift_ns / 1e6, 3),
+        }
+        for host in facts.hosts
+    ]
+    return {
+        **({"workers": facts.started.workers} if facts.started.workers > 1 else {}),
+        **({"machines": hosts} if hosts else {}),
     }
 
 
@@ -719,14 +748,18 @@ def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
         tokens = columns.read_tokens[(columns.read_ns > low_ns) & (columns.read_ns <= high_ns)]
         window = Window(start_ns=low_ns, end_ns=high_ns, method="sample")
         ttft = _observe("ttft_ms", columns, window).values
-        tick = next((tick for tick in reversed(facts.ticks) if low_ns < tick.t_ns <= high_ns), None)
+        # The last of each worker, if every one of them wrote some.
+        last = {tick.worker: tick for tick in facts.ticks if low_ns < tick.t_ns <= high_ns}
+        ticks = list(last.values()) if len(last) == facts.started.workers else []
         rows.append(
             {
                 "t_s": round((high_ns - start_ns) / 1e9, 3),
-                "users": tick.users if tick and facts.started.users is not None else None,
-                "in_flight": tick.in_flight if tick else None,
+                "users": _sum(tick.users for tick in ticks)
+                if facts.started.users is not None
+                else None,
+                "in_flight": _sum(tick.in_flight for tick in ticks),
                 **(
-                    {"waiting": tick.waiting if tick else None}
+                    {"waiting": _sum(tick.waiting for tick in ticks)}
                     if facts.started.max_concurrency
                     else {}
                 ),
@@ -738,6 +771,12 @@ def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _sum(numbers: Iterable[int]) -> int | None:
+    """Return the sum; None if there is nothing to add up."""
+    found = list(numbers)
+    return sum(found) if found else None
 
 
 def _slo_verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, Any]]:
