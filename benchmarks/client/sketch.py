@@ -74,7 +74,8 @@ async def main() -> None:
     body = json.dumps(ask).encode()
     parts = urlsplit(given.url)
     head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {len(body)}"
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
     )
     left, ttft_ns = [given.requests], list[int]()
     loop = asyncio.get_running_loop()
