@@ -36,8 +36,8 @@ from llmdyno.errors import DynoError
 
 HERE = Path(__file__).parent
 CASES = (
-    Case(name="100", users=100, ttft_ms=100, itl_ms=20, requests=1200),
-    Case(name="1000", users=1000, ttft_ms=200, itl_ms=50, requests=4000),
+    Case(name="100", users=100, ttft_ms=100, itl_ms=20, requests=800),
+    Case(name="1000", users=1000, ttft_ms=200, itl_ms=50, requests=3000),
 )
 REFERENCE = "rust"
 _BECOME_REAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2): orphans of a client become our children
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument("--clients", default=",".join(client.name for client in CLIENTS))
     parser.add_argument("--cases", default=",".join(case.name for case in CASES))
     parser.add_argument("--rounds", type=int, default=3, help="slow clients run in the first one")
-    parser.add_argument("--timeout", type=float, default=400.0, help="of one run, in seconds")
+    parser.add_argument("--timeout", type=float, default=400.0, help="of one run, in s")
     parser.add_argument("--out", type=Path, default=HERE, help="where the results go")
     given = parser.parse_args()
     ctypes.CDLL(None).prctl(_BECOME_REAPER, 1, 0, 0, 0)
