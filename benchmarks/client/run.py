@@ -6,8 +6,9 @@
 Peers are installed on first use, each into an environment of its own. The server is our streamer,
 one token a write, on the first core; the client runs on the second one, the clients in turn within
 a round, so that what else the machine does hits all of them. CPU is user and system time of the
-whole process tree, start and report included. Results go to benchmarks/client/results.json and
-results.md; a peer that cannot be installed or run stands there with its last words.
+whole process tree, start and report included, and beside it without the start. Results go to
+benchmarks/client/results.json and results.md; a peer that cannot be installed or run stands there
+with its last words.
 """
 
 import argparse
@@ -39,6 +40,8 @@ CASES = (
     Case(name="100", users=100, ttft_ms=100, itl_ms=20, requests=800),
     Case(name="1000", users=1000, ttft_ms=200, itl_ms=50, requests=3000),
 )
+# What starting costs: one user asks once. Told apart, for it weighs in short runs only.
+START = Case(name="start", users=1, ttft_ms=100, itl_ms=20, requests=1)
 REFERENCE = "rust"
 _BECOME_REAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2): orphans of a client become our children
 
@@ -55,11 +58,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     streamer_late_ms_p99: float = 0.0
     reading: Reading | None = None
     failure: str = ""
-
-    @property
-    def cpu_us_per_token(self) -> float:
-        """CPU of everything over tokens served."""
-        return self.cpu_s / self.served_tokens * 1e6
 
 
 @contextlib.contextmanager
@@ -161,28 +159,27 @@ def table(runs: Sequence[Run], case: Case) -> str:
         f"### {case.users:,} users, TTFT {case.ttft_ms:g} ms, ITL {case.itl_ms:g} ms,"
         f" {case.requests:,} requests of {TOKENS} tokens"
     )
-    columns = ("client", "CPU us a token, median (range)", "x the Rust client", "TTFT mean", "p50",
-               "p99 ms", "tokens counted / served", "runs")  # fmt: skip
+    columns = ("client", "CPU us a token, median (range)", "x the Rust client", "without its start",
+               "x", "TTFT mean", "p50", "p99 ms", "tokens counted / served", "runs")  # fmt: skip
     lines = [title, "", _cells(columns), _cells(["---"] * len(columns))]
     mine = [run for run in runs if run.case == case.name]
-    reference = {run.round: run for run in mine if run.client == REFERENCE and not run.failure}
+    starts = {run.client: run.cpu_s for run in runs if run.case == START.name and not run.failure}
+    reference = [run for run in mine if run.client == REFERENCE and not run.failure]
     for client in CLIENTS:
         done = [run for run in mine if run.client == client.name]
         good = [run for run in done if run.reading is not None]
         if good:
-            lines.append(_row(client.label, good, reference))
+            lines.append(_row(client.label, good, reference, starts))
         lines += [_cells([client.label, run.failure]) for run in done if run.failure][:1]
     late_ms = max((run.streamer_late_ms_p99 for run in mine), default=0.0)
     return "\n".join([*lines, "", f"The streamer's own lateness, p99: at most {late_ms:.2f} ms."])
 
 
-def _row(label: str, good: Sequence[Run], reference: Mapping[int, Run]) -> str:
-    costs = [run.cpu_us_per_token for run in good]
-    ratios = [
-        run.cpu_us_per_token / reference[run.round].cpu_us_per_token
-        for run in good
-        if run.round in reference
-    ]
+def _row(
+    label: str, good: Sequence[Run], reference: Sequence[Run], starts: Mapping[str, float]
+) -> str:
+    cost, ratio = _costs(good, reference, {})
+    cost_alone, ratio_alone = _costs(good, reference, starts)
     readings = [run.reading for run in good if run.reading is not None]
     ttft_ms = [
         f"{median(getattr(reading, f'ttft_ms_{stat}') for reading in readings):,.1f}"
@@ -190,9 +187,29 @@ def _row(label: str, good: Sequence[Run], reference: Mapping[int, Run]) -> str:
     ]
     counted = sum(reading.tokens for reading in readings)
     served = sum(run.served_tokens for run in good)
-    ratio = f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})" if ratios else "-"
-    cost = f"{median(costs):.1f} ({min(costs):.1f}-{max(costs):.1f})"
-    return _cells([label, cost, ratio, *ttft_ms, f"{counted:,} / {served:,}", f"{len(good)}"])
+    tokens = f"{counted:,} / {served:,}"
+    return _cells([label, cost, ratio, cost_alone, ratio_alone, *ttft_ms, tokens, f"{len(good)}"])
+
+
+def _costs(
+    good: Sequence[Run], reference: Sequence[Run], starts: Mapping[str, float]
+) -> tuple[str, str]:
+    """Return CPU a token, less what starting cost, and what it is of the reference's, by round."""
+
+    def cost(run: Run) -> float:
+        return (run.cpu_s - starts.get(run.client, 0.0)) / run.served_tokens * 1e6
+
+    of_round = {run.round: cost(run) for run in reference}
+    return (
+        _spread([cost(run) for run in good], 1),
+        _spread([cost(run) / of_round[run.round] for run in good if run.round in of_round], 2),
+    )
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    if not values:
+        return "-"
+    return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
 def _cells(texts: Sequence[str]) -> str:
@@ -217,7 +234,7 @@ def main() -> None:
         work = Path(folder)
         write_tokenizer(work / "huggingface")
         for number in range(given.rounds):
-            for case in cases:
+            for case in cases if number else [START, *cases]:
                 for client in clients:
                     if client.is_slow and number:
                         continue

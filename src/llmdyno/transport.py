@@ -175,7 +175,6 @@ class Connection(asyncio.Protocol):
         self._stamp_ns = 0  # of the piece being parsed
         self._headers_complete = False
         self._until_close = False
-        self._between_chunks = False  # what was parsed ends where a chunk ends
         self._received_bytes = 0  # of the response, as far as it was parsed
         self._asked = False  # a request was sent, ever
         self.served = 0  # responses that came to their end on this connection
@@ -192,7 +191,6 @@ class Connection(asyncio.Protocol):
         self._asked = True
         self._parse_at_once = True
         self._headers_complete = False
-        self._between_chunks = False
         self._received_bytes = 0
         self._response = Response(sent_ns=perf_counter_ns())
         if self._transport is None or self._waiting:
@@ -307,14 +305,6 @@ class Connection(asyncio.Protocol):
         self._parse_at_once = not chunked
         self._headers_complete = True
 
-    def on_chunk_header(self) -> None:
-        """Note that a chunk has begun."""
-        self._between_chunks = False
-
-    def on_chunk_complete(self) -> None:
-        """Note that a chunk is whole."""
-        self._between_chunks = True
-
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body with its stamp."""
         if self._response is not None:
@@ -346,12 +336,7 @@ class Connection(asyncio.Protocol):
                 if response.first_byte_ns < 0:
                     response.first_byte_ns = self._stamp_ns
                 response.reads += 1
-                if self._between_chunks and (chunk := _whole_chunk(data)):
-                    response.pieces.append((self._stamp_ns, chunk))
-                    continue
                 self._parser.feed_data(data)
-                if not data.endswith(b"\r\n"):  # perhaps in the middle of a chunk's size
-                    self._between_chunks = False
         except httptools.HttpParserUpgrade:
             self._break_off("bad-http", "the server switched to another protocol")
         except httptools.HttpParserError as error:
@@ -390,17 +375,6 @@ class Connection(asyncio.Protocol):
         response.error, response.detail = error, detail
         if not done.done():
             done.set_result(response)
-
-
-def _whole_chunk(data: bytes) -> bytes:
-    """Return the body of a read that is a chunk and nothing else, or nothing.
-
-    A stream has a read a token, and a parser that is fed so little costs more than this. Only the
-    plainest form is taken: a size without leading zeros or extensions. The last chunk is none.
-    """
-    size, _, rest = data.partition(b"\r\n")
-    body = rest[:-2]
-    return body if size.lower() == b"%x" % len(body) and rest.endswith(b"\r\n") else b""
 
 
 class ConnectError(Exception):
