@@ -4,7 +4,6 @@ Everything heavy is imported inside the commands, so that `dyno --help` answers 
 was not given is None here: its default is the spec's own.
 """
 
-import gc
 import os
 import signal
 import sys
@@ -95,9 +94,6 @@ ModelName = Annotated[
 
 def main() -> None:
     """Run `dyno`; every fault of the world ends in one sentence and an exit status."""
-    # Imports make a hundred thousand objects that stay; to look through them again and again is a
-    # fifth of what starting costs.
-    gc.set_threshold(100_000)
     try:
         app()
     except DynoError as error:
