@@ -300,13 +300,17 @@ def test_this_machine_is_known_from_others() -> None:
 def test_nvidia_smi_runs_beside_a_level_and_ends_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program of that name that writes what it writes; the real one needs a GPU."""
+    """A program of that name that writes what it writes; the real one needs a GPU.
+
+    It is also what the sampler through NVML falls back on where there is no driver.
+    """
     pid = tmp_path / "pid"
     program = tmp_path / "nvidia-smi"
     program.write_text(
         f"#!/bin/sh\necho $$ > {pid}\nwhile true; do echo '{SMI[0].strip()}'; sleep 0.1; done\n"
     )
     program.chmod(0o755)
+    assert gpu.sampler()[1:] == ["-m", "llmdyno.nvml"]
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     samples: list[GpuSample] = []
 

@@ -53,6 +53,7 @@ class Link:
         waits: Callable[["Link"], None],
     ) -> None:
         self._channel = channel
+        self._receive = channel.recvmsg
         self._reader = reader
         self._leave = leave
         self._waits = waits  # to send what the socket does not take yet
@@ -102,7 +103,7 @@ class Link:
         """Read what has come; `clock_offset_ns` is wall clock less perf_counter."""
         while not self._closed:
             try:
-                data, ancillary, _, _ = self._channel.recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
+                data, ancillary, _, _ = self._receive(_READ_BYTES, _ANCILLARY_BYTES)
             except BlockingIOError:
                 return
             except OSError as error:

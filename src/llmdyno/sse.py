@@ -6,10 +6,35 @@ the stamp of the piece that completed it. Line ends may be LF, CRLF or CR, comme
 than `data` are skipped (WHATWG HTML, "Server-sent events", section 9.2).
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 # A stamp and the bytes that one read brought, in order.
 Piece = tuple[int, bytes]
+
+
+class Body:
+    """A whole body: its bytes in one, and where in them each piece was."""
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self._pieces = list(pieces)
+        self._ends = list(accumulate([len(data) for _, data in self._pieces]))
+        self.data = b"".join([data for _, data in self._pieces])
+
+    def stamps_ns(self, ends: Iterable[int]) -> list[int]:
+        """Return the stamp of the piece that brought the last byte before each place."""
+        stamps = [stamp for stamp, _ in self._pieces]
+        return [stamps[bisect_left(self._ends, end)] for end in ends]
+
+    def between(self, start: int, end: int) -> Iterator[Piece]:
+        """Yield the pieces from one place to another, the outer ones cut there."""
+        for number in range(bisect_left(self._ends, start + 1), len(self._ends)):
+            stamp, data = self._pieces[number]
+            begins = self._ends[number] - len(data)
+            if begins >= end:
+                return
+            yield stamp, data[max(0, start - begins) : end - begins]
 
 
 def events(pieces: Iterable[Piece]) -> Iterator[Piece]:

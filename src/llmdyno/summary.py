@@ -50,7 +50,7 @@ FAILED_SHARE_MAX = 0.01
 _WINDOW_FIRST_TOKENS_MIN = 5
 # With a larger share of censored requests the plain percentiles mislead.
 _CENSORED_SHARE_MAX = 0.01
-_CI_OBSERVATIONS_MAX = 200_000
+_CI_OBSERVATIONS_MAX = 50_000
 
 
 class LevelFacts(msgspec.Struct, kw_only=True):
