@@ -163,6 +163,7 @@ _BENCH: Mapping[str, tuple[str, Reader]] = {
     "repeat_until": ("repeat_until", lambda value, field: units.share(str(value), field)),
     "calibration": ("calibration", _truth),
     "scrape": ("scrape", _truth),
+    "metrics_url": ("metrics_url", _text),
     "until": ("until", _truth),
     "until_budget": ("until_budget_s", _seconds),
 }

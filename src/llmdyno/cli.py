@@ -210,6 +210,9 @@ def bench(
         bool | None,
         _option("--scrape/--no-scrape", help="Cross-check with the server's /metrics. [yes]"),
     ] = None,
+    metrics_url: Annotated[
+        Text, _option("--metrics-url", help="The server's metrics page, where it is elsewhere.")
+    ] = None,
     until: Annotated[
         bool | None, _option("--until", help="Search the highest load that meets the SLOs.")
     ] = None,

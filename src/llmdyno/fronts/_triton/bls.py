@@ -5,14 +5,16 @@ scripting). It knows each request's tokens, which an ensemble does not: so it ca
 postprocessing the context even of an engine model that does not, such as TensorRT-LLM's own, and
 with accumulate_tokens each response holds the whole text so far.
 
-All requests are coroutines of one process. A client that hangs up cannot be passed on by Triton
-itself; the engine model is told as TensorRT-LLM's is, by a request of the same id with `stop`.
+Each request has a thread, because to wait for the next response of another model blocks: NVIDIA's
+own serves one request at a time and needs as many processes as users. That a client has hung up is
+not passed on by Triton; the engine model is told as TensorRT-LLM's is, by a request of the same id
+with `stop`.
 """
 
-import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -34,23 +36,29 @@ class Bls:
         self._engine_outputs = json.loads(parameters["engine_outputs"])
         self._accumulates = parameters["accumulate_tokens"] == "true"
         self._decoupled = config["model_transaction_policy"]["decoupled"]
+        self._threads = ThreadPoolExecutor(max_workers=max(1, config["max_batch_size"]))
 
-    async def execute(self, requests: Sequence[Any]) -> None:
+    def execute(self, requests: Sequence[Any]) -> None:
         """Serve the requests side by side."""
-        await asyncio.gather(*(self._serve(request) for request in requests))
+        for request in requests:
+            self._threads.submit(self._serve, request)
 
-    async def _serve(self, request: Any) -> None:
+    def finalize(self) -> None:
+        """Let the requests under way come to their end."""
+        self._threads.shutdown()
+
+    def _serve(self, request: Any) -> None:
         sender = request.get_response_sender()
         final = self._triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL
         try:
-            await self._answer(request, sender)
-        except (self._triton.TritonModelException, ValueError) as error:
+            self._answer(request, sender)
+        except Exception as error:  # noqa: BLE001 - a request without an answer waits for ever
             sender.send(wire.refusal(self._triton, error), flags=final)
         else:
             sender.send(flags=final)
 
-    async def _answer(self, request: Any, sender: Any) -> None:
-        prompt = await self._call(
+    def _answer(self, request: Any, sender: Any) -> None:
+        prompt = self._call(
             "preprocessing",
             list(wire.PREPROCESSED),
             self._renamed(request, wire.PREPROCESSING),
@@ -70,31 +78,30 @@ class Bls:
             inputs=inputs,
         )
         ids: list[int] = []  # all of them if the text is to be whole each time, else the last few
-        async for response in self._responses(asked):
+        for response in self._responses(asked):
             if sender.is_cancelled():
-                await self._stop(name)
+                self._stop(name)
                 return
             tensors = _tensors(self._triton, response)
             if not tensors:  # the engine model says only that it has come to its end
                 continue
             context = 0 if self._accumulates else len(ids)
             ids += _new_ids(tensors)
-            text = await self._text(ids, context)
+            text = self._text(ids, context)
             counts = [tensors[name] for name in wire.COUNTS if name in tensors]
             sender.send(self._triton.InferenceResponse([text, *counts]))
             if not self._accumulates:
                 ids = ids[-CONTEXT_TOKENS:]
 
-    async def _responses(self, asked: Any) -> AsyncIterator[Any]:
+    def _responses(self, asked: Any) -> Iterator[Any]:
         if not self._decoupled:
-            yield await asked.async_exec()
+            yield asked.exec()
             return
-        async for response in await asked.async_exec(decoupled=True):
-            yield response
+        yield from asked.exec(decoupled=True)
 
-    async def _text(self, ids: Sequence[int], context: int) -> Any:
+    def _text(self, ids: Sequence[int], context: int) -> Any:
         """Return the text of the ids after the context, as our own output."""
-        tensors = await self._call(
+        tensors = self._call(
             "postprocessing",
             ["OUTPUT"],
             [
@@ -105,7 +112,7 @@ class Bls:
         )
         return self._triton.Tensor("text_output", tensors["OUTPUT"].as_numpy())
 
-    async def _stop(self, name: str) -> None:
+    def _stop(self, name: str) -> None:
         """Tell the engine model that nobody waits for that request any more."""
         inputs = [
             wire.numbers(self._triton, "input_ids", [[0]]),
@@ -119,14 +126,14 @@ class Bls:
             requested_output_names=["output_ids"],
             inputs=inputs,
         )
-        async for _ in self._responses(asked):
+        for _ in self._responses(asked):
             pass
 
-    async def _call(self, model: str, outputs: Sequence[str], inputs: Sequence[Any]) -> Any:
+    def _call(self, model: str, outputs: Sequence[str], inputs: Sequence[Any]) -> Any:
         asked = self._triton.InferenceRequest(
             model_name=model, requested_output_names=list(outputs), inputs=list(inputs)
         )
-        return _tensors(self._triton, await asked.async_exec())
+        return _tensors(self._triton, asked.exec())
 
     def _renamed(self, request: Any, names: Mapping[str, str]) -> list[Any]:
         """Return the inputs that the request has, under another model's names."""

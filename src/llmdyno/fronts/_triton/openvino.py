@@ -266,7 +266,7 @@ class OpenVino:
         if ready is None:
             return
         ids, context, ended = ready
-        numbers = [
+        counts = [
             # A tensor is never empty; its length says what counts.
             ("output_ids", [[ids or [0]]]),
             ("sequence_length", [[len(ids)]]),
@@ -275,7 +275,7 @@ class OpenVino:
             ("num_output_tokens", [[generation.count()]]),
         ]
         response = self._triton.InferenceResponse(
-            [self._triton.Tensor(name, np.array(rows, dtype=np.int32)) for name, rows in numbers]
+            [self._triton.Tensor(name, np.array(rows, dtype=np.int32)) for name, rows in counts]
         )
         flags = self._triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL if ended else 0
         generation.sender.send(response, flags=flags)

@@ -194,24 +194,27 @@ _TENSORRT_LLM: Mapping[str, Value | None] = {
 }
 
 
+_LLMAPI: Mapping[str, tuple[str, str]] = {
+    # What a client may send → (its type, the input of NVIDIA's Python model).
+    "text_input": ("TYPE_STRING", "text_input"),
+    "max_tokens": ("TYPE_INT32", "sampling_param_max_tokens"),
+    "stream": ("TYPE_BOOL", "streaming"),
+    "temperature": ("TYPE_FP32", "sampling_param_temperature"),
+    "top_k": ("TYPE_INT32", "sampling_param_top_k"),
+    "top_p": ("TYPE_FP32", "sampling_param_top_p"),
+    "frequency_penalty": ("TYPE_FP32", "sampling_param_frequency_penalty"),
+    "presence_penalty": ("TYPE_FP32", "sampling_param_presence_penalty"),
+    "stop_words": ("TYPE_STRING", "sampling_param_stop"),
+    "seed": ("TYPE_UINT64", "sampling_param_seed"),
+}
+_LLMAPI_LISTS = {"text_input", "stop_words"}
+
+
 def llmapi(model: str, engine: Config, front: Config, python: Mapping[str, str]) -> Repository:
     """Return the repository of NVIDIA's Python model; `python` is its code, file by file.
 
     The model has names of its own for what a client may ask for, hence the ensemble.
     """
-    names = {
-        "text_input": ("TYPE_STRING", "text_input"),
-        "max_tokens": ("TYPE_INT32", "sampling_param_max_tokens"),
-        "stream": ("TYPE_BOOL", "streaming"),
-        "temperature": ("TYPE_FP32", "sampling_param_temperature"),
-        "top_k": ("TYPE_INT32", "sampling_param_top_k"),
-        "top_p": ("TYPE_FP32", "sampling_param_top_p"),
-        "frequency_penalty": ("TYPE_FP32", "sampling_param_frequency_penalty"),
-        "presence_penalty": ("TYPE_FP32", "sampling_param_presence_penalty"),
-        "stop_words": ("TYPE_STRING", "sampling_param_stop"),
-        "seed": ("TYPE_UINT64", "sampling_param_seed"),
-    }
-    wide = {"text_input", "stop_words"}
     decoupled = bool(front["decoupled_mode"])
 
     def inputs(at: int) -> list[dict[str, Any]]:
@@ -219,17 +222,17 @@ def llmapi(model: str, engine: Config, front: Config, python: Mapping[str, str])
             _tensor(
                 own if at == 0 else theirs,
                 kind,
-                [-1] if own in wide else [1],
+                [-1] if own in _LLMAPI_LISTS else [1],
                 optional=own != "text_input",
             )
-            for own, (kind, theirs) in names.items()
+            for own, (kind, theirs) in _LLMAPI.items()
         ]
 
     text = [_tensor("text_output", "TYPE_STRING", [-1])]
     step = {
         "model_name": "tensorrt_llm",
         "model_version": -1,
-        "input_map": {theirs: own for own, (_, theirs) in names.items()},
+        "input_map": {theirs: own for own, (_, theirs) in _LLMAPI.items()},
         "output_map": {"text_output": "text_output"},
     }
     settings = {
@@ -293,7 +296,6 @@ def _chain(
     """Return preprocessing, postprocessing, ensemble and BLS around an engine model."""
     batch = int(front["triton_max_batch_size"])
     decoupled = bool(front["decoupled_mode"])
-    tokenizer = {"tokenizer_dir": tokenizer_dir, "tokenizer_kind": tokenizer_kind}
     outputs = list(outputs)
     counts = [name for name in wire.COUNTS if name in outputs]
     public = [
@@ -308,6 +310,43 @@ def _chain(
         *(_tensor(name, "TYPE_INT32", [1]) for name in counts),
     ]
     names = {own: theirs for own, (_, theirs) in inputs.items()}
+    return {
+        **_tokenizing(batch, tokenizer_dir, tokenizer_kind, front),
+        "ensemble": {
+            "name": "ensemble",
+            "platform": "ensemble",
+            "max_batch_size": batch,
+            "model_transaction_policy": {"decoupled": decoupled},
+            "input": public,
+            "output": shown,
+            "ensemble_scheduling": {"step": _steps(engine, names, outputs, counts)},
+        },
+        "tensorrt_llm_bls": {
+            **_python(
+                "tensorrt_llm_bls",
+                batch,
+                decoupled=decoupled,
+                instances=front["bls_instance_count"],
+            ),
+            "input": public,
+            "output": shown,
+            "parameters": _parameters(
+                {
+                    "tensorrt_llm_model_name": engine,
+                    "engine_inputs": json.dumps(names),
+                    "engine_outputs": json.dumps(outputs),
+                    "accumulate_tokens": front["accumulate_tokens"],
+                }
+            ),
+        },
+    }
+
+
+def _tokenizing(
+    batch: int, tokenizer_dir: str, tokenizer_kind: str, front: Config
+) -> dict[str, dict[str, Any]]:
+    """Return preprocessing and postprocessing."""
+    tokenizer = {"tokenizer_dir": tokenizer_dir, "tokenizer_kind": tokenizer_kind}
     return {
         "preprocessing": {
             **_python("preprocessing", batch, instances=front["preprocessing_instance_count"]),
@@ -339,33 +378,6 @@ def _chain(
             # The pieces of one stream leave in the order they came in, whichever instance had them.
             "dynamic_batching": {"preserve_ordering": True},
             "parameters": _parameters(tokenizer),
-        },
-        "ensemble": {
-            "name": "ensemble",
-            "platform": "ensemble",
-            "max_batch_size": batch,
-            "model_transaction_policy": {"decoupled": decoupled},
-            "input": public,
-            "output": shown,
-            "ensemble_scheduling": {"step": _steps(engine, names, outputs, counts)},
-        },
-        "tensorrt_llm_bls": {
-            **_python(
-                "tensorrt_llm_bls",
-                batch,
-                decoupled=decoupled,
-                instances=front["bls_instance_count"],
-            ),
-            "input": public,
-            "output": shown,
-            "parameters": _parameters(
-                {
-                    "tensorrt_llm_model_name": engine,
-                    "engine_inputs": json.dumps(names),
-                    "engine_outputs": json.dumps(outputs),
-                    "accumulate_tokens": front["accumulate_tokens"],
-                }
-            ),
         },
     }
 

@@ -65,8 +65,8 @@ def values(backend: Any, request: Any, name: str) -> list[Any]:
     return [] if tensor is None else tensor.as_numpy().ravel().tolist()
 
 
-def numbers(backend: Any, name: str, content: Sequence[int] | Sequence[Sequence[int]]) -> Any:
-    """Return whole numbers as an output."""
+def numbers(backend: Any, name: str, content: Sequence[Any]) -> Any:
+    """Return whole numbers, nested as deep as the tensor has dimensions, as an output."""
     return backend.Tensor(name, np.array(content, dtype=np.int32))
 
 
