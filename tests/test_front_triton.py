@@ -406,7 +406,7 @@ def test_tensorrt_llms_inputs_are_those_of_its_version(
 
 
 def test_the_embedded_engines_models_fit_together(tmp_path: Path) -> None:
-    content = repository.openvino("/model.gguf", 8192, {"cache_size": 2}, FRONT)
+    content = repository.openvino("/model.gguf", 8192, "/fifo", {"cache_size": 2}, FRONT)
 
     configs = read_back(tmp_path, content)
 

@@ -199,9 +199,9 @@ class TritonFront:
             if (value := config.get(knob.name, default(knob, None))) is not None
         }
         rest = {name: value for name, value in config.items() if name not in ours}
-        content = _repository(engine, model, artifact, rest, front)
+        content = _repository(engine, model, artifact, folder, rest, front)
         triton = _found(engine, folder, says)
-        models = folder / "models"
+        models = folder.absolute() / "models"
         _write(content, models, triton.python)
         grpc, metrics = _port_beside(host, port, 1), _port_beside(host, port, 2)
         says(f"Triton: HTTP {host}:{port}, gRPC {host}:{grpc}, metrics {host}:{metrics}")
@@ -230,14 +230,17 @@ class TritonFront:
 
 
 def _repository(
-    engine: Engine, model: str, artifact: Path | None, rest: Config, front: Config
+    engine: Engine, model: str, artifact: Path | None, folder: Path, rest: Config, front: Config
 ) -> Repository:
     """Return what is to be served."""
     if engine.name == "openvino":
         from llmdyno.embedded import model as models
 
         found = models.resolve(model)
-        return repository.openvino(str(found.path), found.context_length, rest, front)
+        acknowledgements = str(folder.absolute() / "acknowledgements")
+        return repository.openvino(
+            str(found.path), found.context_length, acknowledgements, rest, front
+        )
     if engine.name == "vllm":
         return repository.vllm(model, rest)
     version = tuple(int(part) for part in (engine.version() or "1.2").split(".")[:2])

@@ -5,10 +5,14 @@ The names and shapes are those of TensorRT-LLM's engine model, with one more out
 the model's own: a step holds Python's lock, and there is nobody here whom that would stop.
 
 One thread does everything: takes the requests that `execute` has queued, steps, sends. A request
-whose client has hung up is cancelled; one that the engine drops or that does not fit becomes an
-error. If a step fails, the process ends: a server that cannot make tokens must not look well.
+whose client has hung up is cancelled: Triton says so, or in an ensemble, where it does not, nobody
+has acknowledged its pieces for a while (postprocessing.py). One that the engine drops or that does
+not fit becomes an error. If a step fails, the process ends: a server that cannot make tokens must
+not look well.
 """
 
+import array
+import contextlib
 import json
 import logging
 import os
@@ -23,10 +27,12 @@ import numpy as np
 from llmdyno.embedded.messages import Load
 from llmdyno.embedded.pipeline import DROPPED, Pipeline, TooLongError, dropped, read, reason
 from llmdyno.fronts._triton import wire
-from llmdyno.fronts._triton.postprocessing import CONTEXT_TOKENS
+from llmdyno.fronts._triton.postprocessing import CONTEXT_TOKENS, opened
 
 # To ask whether a client has gone takes a round trip to the server for each request.
 CANCELLATION_CHECK_S = 0.2
+# Without an acknowledgement for so long, a stream in an ensemble has lost its client.
+ACKNOWLEDGED_WITHIN_S = 5.0
 LOAD_INTERVAL_S = 0.25
 _END = None  # queued by finalize: no more requests come
 
@@ -40,6 +46,8 @@ class Generation:
         self.sender = sender
         self.name = name  # the request's id, if its client has given it one
         self.prompt_tokens = 0
+        self.relayed = False  # in an ensemble
+        self.unacknowledged_s: float | None = None  # since when
         self.handle: Any = None
         self._streams = streams
         self._stops = stops
@@ -121,6 +129,7 @@ class OpenVino:
             raise self._triton.TritonModelException(words) from error
         self._end_id = int(self._pipeline.tokenizer.get_eos_token_id())
         self._max_queue_size = int(parameters["max_queue_size"])
+        self._acknowledged = opened(parameters["acknowledgements"])
         self._streams = parameters["decoupled_mode"] == "true"
         self._metrics = Metrics(self._triton, args["model_name"])
         self._arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -209,6 +218,7 @@ class OpenVino:
             stops=StopWords(self._words(request, "stop_words_list")),
         )
         generation.prompt_tokens = len(ids)
+        generation.relayed = bool(scalar(wire.RELAYED[1]))
         self._numbers += 1
         prompt = np.array([ids], dtype=np.int64)
         generation.handle = self._pipeline.add(self._numbers, openvino_tensor(prompt), config)
@@ -271,6 +281,7 @@ class OpenVino:
             ("output_ids", [[ids or [0]]]),
             ("sequence_length", [[len(ids)]]),
             ("context_length", [[context]]),
+            ("generation", [[number]]),
             ("num_input_tokens", [[generation.prompt_tokens]]),
             ("num_output_tokens", [[generation.count()]]),
         ]
@@ -279,6 +290,8 @@ class OpenVino:
         )
         flags = self._triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL if ended else 0
         generation.sender.send(response, flags=flags)
+        if generation.relayed and generation.unacknowledged_s is None:
+            generation.unacknowledged_s = time.monotonic()
         if ended:
             if finish is None:  # a stop word, of which the engine knows nothing
                 generation.handle.cancel()
@@ -289,9 +302,25 @@ class OpenVino:
         if now_s < self._check_due_s:
             return
         self._check_due_s = now_s + CANCELLATION_CHECK_S
+        self._acknowledge()
         for number, generation in list(self._generations.items()):
+            since_s = generation.unacknowledged_s
             if generation.sender.is_cancelled():
                 self._cancel(number, generation)
+            elif since_s is not None and now_s - since_s > ACKNOWLEDGED_WITHIN_S:
+                generation.handle.cancel()
+                words = f"nobody took its tokens for {ACKNOWLEDGED_WITHIN_S:g} s."
+                self._refuse(generation.sender, words, self._triton.TritonError.CANCELLED)
+                self._forget(number, "cancelled")
+
+    def _acknowledge(self) -> None:
+        """Read whose pieces have reached postprocessing."""
+        assert self._acknowledged is not None
+        with contextlib.suppress(BlockingIOError):  # it is empty now
+            while True:
+                for number in array.array("i", os.read(self._acknowledged, 1 << 16)):
+                    if generation := self._generations.get(number):
+                        generation.unacknowledged_s = None
 
     def _stop(self, name: str) -> None:
         """Cancel the generations of that request id: how TensorRT-LLM's engine model is told."""

@@ -6,10 +6,17 @@ the call: the first CONTEXT_LENGTH of the ids were shown before. The text of the
 them read, less what the context alone reads; a character that is not whole yet is in neither, and
 comes with the call that brings its last token. Eight tokens of context are enough (a character has
 four bytes at most), so a call's size does not grow with the text.
+
+It acknowledges each piece to our engine model through a FIFO, because of hang-ups. In an ensemble
+Triton drops the pieces of a request that was cancelled before they come here, and tells the engine
+nothing: it would make tokens for nobody until their end. What is not acknowledged has nobody.
 """
 
+import array
+import contextlib
 import importlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,6 +46,16 @@ def new_text(decode: Decode, ids: Sequence[int], context: int) -> str:
     return decode(ids)[len(before) :]
 
 
+def opened(path: str) -> int | None:
+    """Open the FIFO of acknowledgements, making it if need be; None without one."""
+    if not path:
+        return None
+    with contextlib.suppress(FileExistsError):  # the other end was first
+        os.mkfifo(path)
+    # For both directions: so it opens whether or not the other end is there yet.
+    return os.open(path, os.O_RDWR | os.O_NONBLOCK)
+
+
 class Postprocessing:
     """The model; its methods are Triton's."""
 
@@ -46,11 +63,20 @@ class Postprocessing:
         """Load the tokenizer."""
         self._triton = wire.triton()
         parameters = wire.parameters(json.loads(args["model_config"]))
+        self._acknowledged = opened(parameters["acknowledgements"])
         self._decode = decoder(parameters["tokenizer_kind"], parameters["tokenizer_dir"])
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answer each request."""
-        return [self._response(request) for request in requests]
+        responses = [self._response(request) for request in requests]
+        if self._acknowledged is not None:
+            numbers = [
+                wire.scalar(self._triton, request, "GENERATION") or 0 for request in requests
+            ]
+            # A full FIFO is no reason to keep a client waiting: the next piece is acknowledged too.
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._acknowledged, array.array("i", numbers).tobytes())
+        return responses
 
     def _response(self, request: Any) -> Any:
         length = wire.scalar(self._triton, request, "SEQUENCE_LENGTH")

@@ -87,6 +87,7 @@ class Preprocessing:
             numbers("BAD_WORDS_IDS", self._words(request, "BAD_WORDS_DICT")),
             numbers("STOP_WORDS_IDS", self._words(request, "STOP_WORDS_DICT")),
             numbers("OUT_END_ID", [end_id]),
+            numbers(wire.RELAYED[0], [1]),
             numbers("OUT_PAD_ID", [self._scalar(request, "PAD_ID", end_id)]),
         ]
 

@@ -68,23 +68,29 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     imports: tuple[str, ...] = ()  # models whose code is ours: they must find llmdyno
 
 
-def openvino(model_path: str, context_length: int, engine: Config, front: Config) -> Repository:
-    """Return the repository of the embedded engine."""
+def openvino(
+    model_path: str, context_length: int, acknowledgements: str, engine: Config, front: Config
+) -> Repository:
+    """Return the repository of the embedded engine; `acknowledgements` is the path of a FIFO."""
     inputs = {**_SAMPLING, **_NEWER, **_OLDER}
     batch = int(front["triton_max_batch_size"])
     decoupled = bool(front["decoupled_mode"])
     outputs = [*wire.POSTPROCESSING, *wire.COUNTS]
     model = {
         **_python("openvino", batch, decoupled=decoupled, instances=1),
-        "input": _engine_inputs(inputs),
+        "input": [
+            *_engine_inputs(inputs),
+            _tensor(wire.RELAYED[1], "TYPE_INT32", [1], optional=True),
+        ],
         "output": [
             _tensor("output_ids", "TYPE_INT32", [-1, -1]),
             _tensor("sequence_length", "TYPE_INT32", [-1]),
-            *(_tensor(name, "TYPE_INT32", [1]) for name in ("context_length", *wire.COUNTS)),
+            *(_tensor(name, "TYPE_INT32", [1]) for name in outputs[2:]),
         ],
         "parameters": _parameters(
             {
                 "model_path": model_path,
+                "acknowledgements": acknowledgements,
                 "context_length": context_length,
                 "config": json.dumps(dict(engine), sort_keys=True),
                 "max_queue_size": front["max_queue_size"],
@@ -92,7 +98,7 @@ def openvino(model_path: str, context_length: int, engine: Config, front: Config
             }
         ),
     }
-    chain = _chain("openvino", model_path, "openvino", inputs, outputs, front)
+    chain = _chain("openvino", model_path, "openvino", inputs, outputs, front, acknowledgements)
     return Repository(
         configs={**chain, "openvino": model},
         files={**_chain_files(), **_python_file("openvino", "openvino", "OpenVino")},
@@ -292,10 +298,12 @@ def _chain(
     inputs: Mapping[str, tuple[str, str]],
     outputs: Iterable[str],
     front: Config,
+    acknowledgements: str = "",
 ) -> dict[str, dict[str, Any]]:
     """Return preprocessing, postprocessing, ensemble and BLS around an engine model."""
     batch = int(front["triton_max_batch_size"])
     decoupled = bool(front["decoupled_mode"])
+    tokenizer = {"tokenizer_dir": tokenizer_dir, "tokenizer_kind": tokenizer_kind}
     outputs = list(outputs)
     counts = [name for name in wire.COUNTS if name in outputs]
     public = [
@@ -311,7 +319,7 @@ def _chain(
     ]
     names = {own: theirs for own, (_, theirs) in inputs.items()}
     return {
-        **_tokenizing(batch, tokenizer_dir, tokenizer_kind, front),
+        **_tokenizing(batch, tokenizer, acknowledgements, front),
         "ensemble": {
             "name": "ensemble",
             "platform": "ensemble",
@@ -343,10 +351,9 @@ def _chain(
 
 
 def _tokenizing(
-    batch: int, tokenizer_dir: str, tokenizer_kind: str, front: Config
+    batch: int, tokenizer: Mapping[str, str], acknowledgements: str, front: Config
 ) -> dict[str, dict[str, Any]]:
     """Return preprocessing and postprocessing."""
-    tokenizer = {"tokenizer_dir": tokenizer_dir, "tokenizer_kind": tokenizer_kind}
     return {
         "preprocessing": {
             **_python("preprocessing", batch, instances=front["preprocessing_instance_count"]),
@@ -362,7 +369,7 @@ def _tokenizing(
             ],
             "output": [
                 _tensor(name, "TYPE_INT32", [2, -1] if name.endswith("WORDS_IDS") else [-1])
-                for name in wire.PREPROCESSED
+                for name in (*wire.PREPROCESSED, wire.RELAYED[0])
             ],
             "dynamic_batching": {},
             "parameters": _parameters({**tokenizer, "add_special_tokens": True}),
@@ -373,11 +380,12 @@ def _tokenizing(
                 _tensor("TOKENS_BATCH", "TYPE_INT32", [-1, -1], ragged=True),
                 _tensor("SEQUENCE_LENGTH", "TYPE_INT32", [-1]),
                 _tensor("CONTEXT_LENGTH", "TYPE_INT32", [1], optional=True),
+                _tensor("GENERATION", "TYPE_INT32", [1], optional=True),
             ],
             "output": [_tensor("OUTPUT", "TYPE_STRING", [-1])],
             # The pieces of one stream leave in the order they came in, whichever instance had them.
             "dynamic_batching": {"preserve_ordering": True},
-            "parameters": _parameters(tokenizer),
+            "parameters": _parameters({**tokenizer, "acknowledgements": acknowledgements}),
         },
     }
 
@@ -391,18 +399,21 @@ def _steps(
         return f"_{name}"
 
     carried = [name for name in wire.POSTPROCESSING if name in outputs]
+    prepared = dict(wire.PREPROCESSED)
+    if "generation" in outputs:
+        prepared |= [wire.RELAYED]
     return [
         {
             "model_name": "preprocessing",
             "model_version": -1,
             "input_map": {theirs: own for own, theirs in wire.PREPROCESSING.items()},
-            "output_map": {name: inner(name) for name in wire.PREPROCESSED},
+            "output_map": {name: inner(name) for name in prepared},
         },
         {
             "model_name": engine,
             "model_version": -1,
             "input_map": {
-                **{theirs: inner(own) for own, theirs in wire.PREPROCESSED.items()},
+                **{theirs: inner(own) for own, theirs in prepared.items()},
                 **{theirs: own for own, theirs in names.items()},
             },
             "output_map": {

@@ -30,7 +30,10 @@ POSTPROCESSING: Mapping[str, str] = {
     "output_ids": "TOKENS_BATCH",
     "sequence_length": "SEQUENCE_LENGTH",
     "context_length": "CONTEXT_LENGTH",
+    "generation": "GENERATION",
 }
+# From preprocessing to our engine model, in an ensemble alone: who hangs up will not be told.
+RELAYED = ("RELAYED", "relayed")
 COUNTS = ("num_input_tokens", "num_output_tokens")
 
 
