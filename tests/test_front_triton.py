@@ -274,6 +274,7 @@ def test_a_benchmark_agrees_with_the_servers_own_count(
 
 @pytest.mark.parametrize("model", ["ensemble", "tensorrt_llm_bls"])
 def test_a_client_that_hangs_up_stops_its_generation(launch: Launch, model: str) -> None:
+    before = metric(launch, "llmdyno_generation_tokens_total")
     target = parse_url(launch.url)
     body = json.dumps(
         {"text_input": "a", "stream": True, "max_tokens": 8000, "min_tokens": 8000}
@@ -288,6 +289,7 @@ def test_a_client_that_hangs_up_stops_its_generation(launch: Launch, model: str)
     made = metric(launch, "llmdyno_generation_tokens_total")
     time.sleep(0.5)
     assert metric(launch, "llmdyno_generation_tokens_total") == made
+    assert made - before < 8000
     assert metric(launch, "llmdyno_kv_cache_usage_ratio") == 0
 
 

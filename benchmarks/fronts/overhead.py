@@ -15,10 +15,8 @@ from statistics import fmean
 from typing import Any
 
 from llmdyno import bench, plugins, supervise, units
-from llmdyno.load import Progress
-from llmdyno.spec import Bench, Lengths, Load, Workload
+from llmdyno.spec import Bench, Load, Workload
 from llmdyno.subject import Subject
-from llmdyno.transport import Meter
 
 ROWS = ("token_rate", "ttft_ms_p50", "itl_ms_p50", "server_cpu_us_per_token")
 
@@ -57,7 +55,6 @@ def once(front: str, model: str, load: Load, workload: Workload, folder: Path) -
                 calibration=False,
             ),
             folder / "run",
-            watcher=bench.Watcher(shows=silent),
         )
         spent_s = cpu_s(server.pid) - before_s
     level: dict[str, Any] = outcome.summary["levels"][0]
@@ -68,10 +65,6 @@ def once(front: str, model: str, load: Load, workload: Workload, folder: Path) -
         "itl_ms_p50": level["itl_ms"]["p50"],
         "server_cpu_us_per_token": spent_s * 1e6 / level["tokens"]["output"],
     }
-
-
-def silent(_: Progress, __: Meter) -> None:
-    """Show nothing."""
 
 
 def main() -> None:
@@ -85,7 +78,7 @@ def main() -> None:
     asked = parser.parse_args()
     load = Load(users=(asked.users,), duration_s=units.seconds(asked.duration, "--duration"))
     workload = Workload(
-        name="synthetic", isl=Lengths(shape="fixed", a=32), osl=Lengths(shape="fixed", a=64)
+        name="synthetic", isl=units.lengths("32", "isl"), osl=units.lengths("64", "osl")
     )
     found: dict[str, list[dict[str, float]]] = {front: [] for front in asked.fronts}
     with tempfile.TemporaryDirectory() as folder:

@@ -192,6 +192,7 @@ class TritonFront:
         says: Callable[[str], None],
     ) -> Launch:
         """Write the repository into `folder` and return what starts tritonserver on it."""
+        folder = folder.absolute()
         ours = {knob.name for knob in KNOBS}
         front: dict[str, Value] = {
             knob.name: value
@@ -201,7 +202,7 @@ class TritonFront:
         rest = {name: value for name, value in config.items() if name not in ours}
         content = _repository(engine, model, artifact, folder, rest, front)
         triton = _found(engine, folder, says)
-        models = folder.absolute() / "models"
+        models = folder / "models"
         _write(content, models, triton.python)
         grpc, metrics = _port_beside(host, port, 1), _port_beside(host, port, 2)
         says(f"Triton: HTTP {host}:{port}, gRPC {host}:{grpc}, metrics {host}:{metrics}")
@@ -237,7 +238,7 @@ def _repository(
         from llmdyno.embedded import model as models
 
         found = models.resolve(model)
-        acknowledgements = str(folder.absolute() / "acknowledgements")
+        acknowledgements = str(folder / "acknowledgements")
         return repository.openvino(
             str(found.path), found.context_length, acknowledgements, rest, front
         )

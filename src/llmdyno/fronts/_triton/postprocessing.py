@@ -70,9 +70,8 @@ class Postprocessing:
         """Answer each request."""
         responses = [self._response(request) for request in requests]
         if self._acknowledged is not None:
-            numbers = [
-                wire.scalar(self._triton, request, "GENERATION") or 0 for request in requests
-            ]
+            found = [wire.scalar(self._triton, request, "GENERATION") for request in requests]
+            numbers = [number for number in found if number is not None]
             # A full FIFO is no reason to keep a client waiting: the next piece is acknowledged too.
             with contextlib.suppress(BlockingIOError):
                 os.write(self._acknowledged, array.array("i", numbers).tobytes())
