@@ -393,7 +393,7 @@ def _tokenizing(
 def _steps(
     engine: str, names: Mapping[str, str], outputs: list[str], counts: list[str]
 ) -> list[dict[str, Any]]:
-    """Return the ensemble's three steps; what passes between them has a name with a dash."""
+    """Return the ensemble's three steps; what passes between them has an underscore before it."""
 
     def inner(name: str) -> str:
         return f"_{name}"

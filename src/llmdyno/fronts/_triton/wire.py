@@ -32,7 +32,7 @@ POSTPROCESSING: Mapping[str, str] = {
     "context_length": "CONTEXT_LENGTH",
     "generation": "GENERATION",
 }
-# From preprocessing to our engine model, in an ensemble alone: who hangs up will not be told.
+# From preprocessing to our engine model in an ensemble, where it is not told of hang-ups.
 RELAYED = ("RELAYED", "relayed")
 COUNTS = ("num_input_tokens", "num_output_tokens")
 
