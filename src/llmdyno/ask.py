@@ -174,6 +174,7 @@ _BENCH: Mapping[str, tuple[str, Reader]] = {
     "scrape": ("scrape", _truth),
     "workers": ("workers", _workers),
     "ray": ("ray", _text),
+    "metrics_url": ("metrics_url", _text),
     "until": ("until", _truth),
     "until_budget": ("until_budget_s", _seconds),
 }

@@ -170,7 +170,9 @@ async def _run(spec: Bench, folder: Path, means: _Means) -> Outcome:
         scale = await _calibrate_synthetic(spec, prober, endpoint)
     finally:
         prober.close()
-    scraper = await scrape.find(target, spec.endpoint) if spec.scrape else None
+    scraper = None
+    if spec.scrape:
+        scraper = await scrape.find(target, spec.endpoint, spec.metrics_url)
     store.make_folder(folder)
     zero_ns = perf_counter_ns()
     journal = Journal(folder / JOURNAL)

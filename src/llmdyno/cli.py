@@ -216,6 +216,9 @@ def bench(
     ray: Annotated[
         Text, _option("--ray", help="Workers on the machines of this Ray cluster.", metavar="ADDR")
     ] = None,
+    metrics_url: Annotated[
+        Text, _option("--metrics-url", help="The server's metrics page, where it is elsewhere.")
+    ] = None,
     until: Annotated[
         bool | None, _option("--until", help="Search the highest load that meets the SLOs.")
     ] = None,

@@ -73,6 +73,7 @@ def measure(
             asked = Bench(
                 url=launch.url,
                 endpoint=launch.endpoint,
+                metrics_url=launch.metrics_url,
                 model=launch.model,
                 workload=workload,
                 load=load,

@@ -306,6 +306,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     slos: tuple[Slo, ...] = ()
     calibration: bool = True  # measure the client itself first
     scrape: bool = True  # read the server's own metrics, if it has any
+    metrics_url: str = ""  # where they are; empty: where servers of its kind have them
     repeat: int = 1  # times all levels are run, one round after the other
     # No further round once the 95 % interval of each level's token rate is within this share of it.
     repeat_until: float | None = None

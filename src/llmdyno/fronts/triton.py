@@ -1,0 +1,388 @@
+"""Triton Inference Server, with a complete model repository around the engine.
+
+A tritonserver on the PATH (NVIDIA's container) is taken first; else, for the embedded engine, the
+one inside the wheel of nvidia-pytriton, in an environment of its own. That is a real Triton 2.51
+with its Python backend and its ensembles, and no other backend: TensorRT-LLM and vLLM need the
+container, and were not run by us.
+
+The repository's configs are made by the environment's Python, because Triton's protobuf schema is
+there; llmdyno itself does without protobuf and gRPC. What is in the repository: _triton/.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+import llmdyno
+from llmdyno import virtualenvs
+from llmdyno.engines import Engine, Launch
+from llmdyno.errors import ServerError, StorageError, UsageError
+from llmdyno.fronts import Front, _triton
+from llmdyno.fronts._triton import repository
+from llmdyno.fronts._triton.repository import Repository
+from llmdyno.knobs import Config, Knob, Value, default
+
+ENGINES = ("openvino", "tensorrt-llm", "vllm")
+# The wheels of nvidia-pytriton that have a tritonserver pin numpy < 2: no Python newer than 3.12.
+PYTHONS = ((3, 11), (3, 12))
+_PARTS = Path(_triton.__file__).parent
+_SCHEMA = ["tritonclient[grpc]>=2.51"]
+_EMBEDDED = ["openvino-genai>=2026.4", "msgspec>=0.19", *_SCHEMA]
+_WHEEL = ["nvidia-pytriton==0.7.0", *_EMBEDDED]
+_CONTAINER_MODELS = Path("/app/all_models")  # where NVIDIA's container has its own models
+_LLMAPI_FROM = (1, 3)  # TensorRT-LLM without engines
+_EXIT_TIMEOUT_S = 5
+
+_SOURCE = "Triton's model configuration and TensorRT-LLM's templates for it"
+
+KNOBS = (
+    Knob(
+        name="triton_max_batch_size",
+        layer="front",
+        kind="int",
+        does="How many requests Triton hands to a model at once. The engine makes batches of its"
+        " own and is not bound by it; tokenizing and detokenizing are.",
+        turn="At least as many as users; in TensorRT-LLM's C++ backend at most as the engine was"
+        " built for.",
+        trades="Nothing is lost by a large value: Triton does not wait for a batch to fill.",
+        source=_SOURCE,
+        defaults=(("0", 256),),
+        low=1,
+        high=4096,
+        unit="requests",
+    ),
+    Knob(
+        name="preprocessing_instance_count",
+        layer="front",
+        kind="int",
+        does="How many processes turn prompts into token ids.",
+        turn="Raise it when long prompts arrive faster than one process tokenizes them.",
+        trades="Each is a Python process with a tokenizer of its own, on the engine's cores.",
+        source=_SOURCE,
+        defaults=(("0", 1),),
+        low=1,
+        high=64,
+        search=(1, 2),
+        unit="processes",
+    ),
+    Knob(
+        name="postprocessing_instance_count",
+        layer="front",
+        kind="int",
+        does="How many processes turn token ids into text, for every token of every stream.",
+        turn="Raise it when the token rate stops growing and this process is what is busy; BentoML"
+        " went from 1 to 8 for 100 users on a GPU.",
+        trades="Each is a Python process, on the engine's cores; the order of a stream's pieces is"
+        " kept whatever their number.",
+        source=f"{_SOURCE}; BentoML's tuning of TensorRT-LLM of September 2024",
+        defaults=(("0", 1),),
+        low=1,
+        high=64,
+        search=(1, 4),
+        unit="processes",
+    ),
+    Knob(
+        name="bls_instance_count",
+        layer="front",
+        kind="int",
+        does="How many processes the model `tensorrt_llm_bls` has. Ours serves any number of"
+        " requests in one, as coroutines.",
+        turn="Raise it when clients call that model and its process is what is busy.",
+        trades="Each is a Python process.",
+        source=_SOURCE,
+        defaults=(("0", 1),),
+        low=1,
+        high=64,
+        unit="processes",
+    ),
+    Knob(
+        name="decoupled_mode",
+        layer="front",
+        kind="bool",
+        does="Lets a request have many responses. Off: one response with the whole text.",
+        turn="Leave it on, unless no client streams.",
+        trades="Off, TTFT is as long as the whole answer.",
+        source=_SOURCE,
+        defaults=(("0", True),),
+    ),
+    Knob(
+        name="accumulate_tokens",
+        layer="front",
+        kind="bool",
+        does="Of the model `tensorrt_llm_bls`: each response of a stream holds the whole text so"
+        " far, not only what is new.",
+        turn="For clients that show each response instead of adding it to what they have.",
+        trades="What is sent and decoded grows with the square of the answer's length.",
+        source=_SOURCE,
+        defaults=(("0", False),),
+    ),
+    Knob(
+        name="max_queue_size",
+        layer="front",
+        kind="int",
+        does="How many requests may wait for the engine beside those that run; more are refused"
+        " with 503. 0: any number.",
+        turn="Set it where a late answer is worth less than a refusal.",
+        trades="A burst is refused though it could have been served a moment later.",
+        source=_SOURCE,
+        defaults=(("0", 0),),
+        low=0,
+        high=1 << 20,
+        unit="requests",
+    ),
+)
+
+# What tritonserver and its Python models write when they fail.
+_SYMPTOMS = (
+    (
+        r"(failed to start|Unable to bind|bind).*(HTTP|GRPC|Metrics|socket|address|port)",
+        "port-in-use",
+    ),
+    (r"[Aa]ddress already in use", "port-in-use"),
+    (r"memory (size )?(available )?on the system|available memory", "out-of-memory"),
+    (r"bad_alloc|MemoryError|[Cc]annot allocate memory|CUDA out of memory", "out-of-memory"),
+    (r"[Nn]o space left on device|Failed to initialize Python stub.*shm|shm_open", "out-of-memory"),
+    (r"cannot open shared object file|ModuleNotFoundError|ImportError", "missing-library"),
+    (r"[Uu]nable to find backend library|unable to load backend", "missing-library"),
+    (r"is no setting of|Wrong value|Unsupported property|Check '.*' failed", "bad-config"),
+    (r"with this config|[Ii]nvalid argument|[Ff]ailed to parse|must specify", "bad-config"),
+    (r"llmdyno\.triton: a Python model's process", "died"),
+)
+
+
+class Triton(msgspec.Struct, frozen=True, kw_only=True):
+    """A tritonserver, and what its process and its Python models need to find things."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    python: Path  # one that has Triton's schema
+
+
+class TritonFront:
+    """Writes a repository and starts tritonserver on it."""
+
+    name = "triton"
+    knobs: tuple[Knob, ...] = KNOBS
+
+    def check(self, engine: Engine, model: str, config: Config) -> None:  # noqa: ARG002
+        """Refuse an engine that Triton has no backend for."""
+        if engine.name not in ENGINES:
+            raise UsageError(
+                f"--front triton: cannot serve {engine.name}; it serves {', '.join(ENGINES)}."
+            )
+
+    def launch(
+        self,
+        engine: Engine,
+        model: str,
+        config: Config,
+        *,
+        artifact: Path | None,
+        folder: Path,
+        host: str,
+        port: int,
+        says: Callable[[str], None],
+    ) -> Launch:
+        """Write the repository into `folder` and return what starts tritonserver on it."""
+        folder = folder.absolute()
+        ours = {knob.name for knob in KNOBS}
+        front: dict[str, Value] = {
+            knob.name: value
+            for knob in KNOBS
+            if (value := config.get(knob.name, default(knob, None))) is not None
+        }
+        rest = {name: value for name, value in config.items() if name not in ours}
+        content = _repository(engine, model, artifact, folder, rest, front)
+        triton = _found(engine, folder, says)
+        models = folder / "models"
+        _write(content, models, triton.python)
+        grpc, metrics = _port_beside(host, port, 1), _port_beside(host, port, 2)
+        says(f"Triton: HTTP {host}:{port}, gRPC {host}:{grpc}, metrics {host}:{metrics}")
+        return Launch(
+            argv=(
+                *(sys.executable, "-I", "-S", str(_PARTS / "launcher.py")),
+                *triton.command,
+                f"--model-repository={models}",
+                *_addresses(host, port, grpc, metrics),
+                "--disable-auto-complete-config",
+                "--allow-gpu-metrics=false",
+                f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
+            ),
+            url=f"http://{host}:{port}",
+            endpoint="triton-generate",
+            model=content.model,
+            health_path="/v2/health/ready",
+            probe=(
+                f"/v2/models/{content.model}/generate",
+                {"text_input": "a", "max_tokens": 1, "stream": False},
+            ),
+            metrics_url=f"http://{host}:{metrics}/metrics",
+            environment=triton.environment,
+            symptoms=_SYMPTOMS,
+        )
+
+
+def _repository(
+    engine: Engine, model: str, artifact: Path | None, folder: Path, rest: Config, front: Config
+) -> Repository:
+    """Return what is to be served."""
+    if engine.name == "openvino":
+        from llmdyno.embedded import model as models
+
+        found = models.resolve(model)
+        acknowledgements = str(folder / "acknowledgements")
+        return repository.openvino(
+            str(found.path), found.context_length, acknowledgements, rest, front
+        )
+    if engine.name == "vllm":
+        return repository.vllm(model, rest)
+    version = tuple(int(part) for part in (engine.version() or "1.2").split(".")[:2])
+    if version >= _LLMAPI_FROM:
+        return repository.llmapi(model, rest, front, _llmapi_python())
+    if artifact is None:
+        raise ServerError(
+            "model-not-found", f"TensorRT-LLM's engine for {model} is not built (model-not-found)."
+        )
+    return repository.tensorrt_llm(str(artifact), model, version, rest, front)
+
+
+def _llmapi_python() -> dict[str, str]:
+    """Return the code of NVIDIA's own Python model."""
+    folder = _CONTAINER_MODELS / "llmapi" / "tensorrt_llm" / "1"
+    try:
+        return {name: (folder / name).read_text("utf-8") for name in ("model.py", "helpers.py")}
+    except OSError as error:
+        raise ServerError(
+            "missing-library",
+            f"{folder} cannot be read ({error.strerror}): NVIDIA's Triton container for"
+            " TensorRT-LLM has it (missing-library).",
+        ) from error
+
+
+def _found(engine: Engine, folder: Path, says: Callable[[str], None]) -> Triton:
+    """Find a tritonserver, or install one for the embedded engine.
+
+    Raises:
+        ServerError: there is none for this engine here.
+    """
+    native = shutil.which("tritonserver")
+    embedded = engine.name == "openvino"
+    if native is None and not embedded:
+        raise ServerError(
+            "missing-library",
+            f"tritonserver is not on the PATH: {engine.name} behind Triton needs NVIDIA's container"
+            " nvcr.io/nvidia/tritonserver (missing-library).",
+        )
+    if native is not None:
+        binaries = virtualenvs.ensure("triton-models", _EMBEDDED if embedded else _SCHEMA, says)
+        environment = _path(binaries) if embedded else {}
+        return Triton(command=(native,), environment=environment, python=binaries / "python")
+    return _wheel(folder, says)
+
+
+def _wheel(folder: Path, says: Callable[[str], None]) -> Triton:
+    """Return the tritonserver inside nvidia-pytriton, with its parts where it looks for them."""
+    version = sys.version_info[:2]
+    if version not in PYTHONS:
+        raise ServerError(
+            "missing-library",
+            f"Python {version[0]}.{version[1]}: nvidia-pytriton has a tritonserver for 3.11 and"
+            " 3.12; use one of them, or NVIDIA's container (missing-library).",
+        )
+    library = Path(sys.base_prefix) / "lib"
+    name = sysconfig.get_config_var("INSTSONAME") or ""
+    if not (library / name).is_file() and not sysconfig.get_config_var("Py_ENABLE_SHARED"):
+        raise ServerError(
+            "missing-library",
+            f"Triton's Python backend needs a Python with a shared library (--enable-shared), which"
+            f" {sys.executable} was built without (missing-library).",
+        )
+    binaries = virtualenvs.ensure("triton", _WHEEL, says)
+    python = f"{version[0]}.{version[1]}"
+    packages = binaries.parent / "lib" / f"python{python}" / "site-packages"
+    wheel = packages / "pytriton" / "tritonserver"
+    backends = folder / "backends"
+    try:
+        # A model's process is started by the program beside the backend's library.
+        shutil.copytree(wheel / "backends" / "python", backends / "python", dirs_exist_ok=True)
+        stub = wheel / "python_backend_stubs" / python / "triton_python_backend_stub"
+        shutil.copy2(stub, backends / "python")
+    except OSError as error:
+        raise StorageError(f"cannot write {backends}: {error.strerror}.") from error
+    libraries = [str(library), str(packages / "nvidia_pytriton.libs")]
+    libraries += filter(None, [os.environ.get("LD_LIBRARY_PATH")])
+    return Triton(
+        command=(
+            str(wheel / "bin" / "tritonserver"),
+            f"--backend-directory={backends}",
+            f"--cache-directory={wheel / 'caches'}",
+        ),
+        environment={
+            **_path(binaries),
+            "LD_LIBRARY_PATH": ":".join(libraries),
+        },
+        python=binaries / "python",
+    )
+
+
+def _path(binaries: Path) -> dict[str, str]:
+    """Let the models' processes find the environment's packages: by its Python, on the PATH.
+
+    The processes are started in isolated mode, so PYTHONPATH means nothing to them.
+    """
+    return {"PATH": f"{binaries}:{os.environ.get('PATH', os.defpath)}"}
+
+
+def _write(content: Repository, models: Path, python: Path) -> None:
+    """Write a repository; its configs through the schema, by the Python that has it."""
+    try:
+        for name in (*content.configs, *content.empty):
+            (models / name).mkdir(parents=True, exist_ok=True)
+        for name, text in content.files.items():
+            (models / name).parent.mkdir(parents=True, exist_ok=True)
+            (models / name).write_text(text, "utf-8")
+        for name in content.imports:
+            link = models / name / "1" / "llmdyno"
+            if not link.is_symlink():
+                link.symlink_to(Path(llmdyno.__file__).parent)
+    except OSError as error:
+        raise StorageError(f"cannot write {models}: {error.strerror}.") from error
+    done = subprocess.run(
+        [str(python), "-I", str(_PARTS / "pbtxt.py"), "write", str(models)],
+        input=json.dumps(content.configs),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def _addresses(host: str, http: int, grpc: int, metrics: int) -> tuple[str, ...]:
+    ports = {"http": http, "grpc": grpc, "metrics": metrics}
+    return tuple(
+        argument
+        for name, port in ports.items()
+        for argument in (f"--{name}-address={host}", f"--{name}-port={port}")
+    )
+
+
+def _port_beside(host: str, port: int, step: int) -> int:
+    """Return the port at its usual distance from HTTP's, or a free one if that is taken."""
+    for candidate in (port + step, 0):
+        try:
+            with socket.create_server((host, candidate)) as probe:
+                return int(probe.getsockname()[1])
+        except (OSError, OverflowError):
+            continue
+    raise ServerError("port-in-use", f"{host}: no port is free for Triton (port-in-use).")
+
+
+FRONT: Front = TritonFront()
