@@ -160,7 +160,7 @@ def table(runs: Sequence[Run], case: Case) -> str:
         f" {case.requests:,} requests of {TOKENS} tokens"
     )
     columns = ("client", "CPU us a token, median (range)", "x the Rust client", "without its start",
-               "x", "TTFT mean", "p50", "p99 ms", "streamer late, p99 ms", "tokens counted / served",
+               "x", "TTFT mean", "p50", "p99 ms", "streamer late", "tokens counted / served",
                "runs")  # fmt: skip
     lines = [title, "", _cells(columns), _cells(["---"] * len(columns))]
     mine = [run for run in runs if run.case == case.name]
