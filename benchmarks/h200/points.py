@@ -289,7 +289,7 @@ def write_table(out: Path, stream: TextIO) -> None:
 
 def draw(table: Path, picture: Path) -> None:
     """Draw every point: what the server gave, and how long its users waited for it."""
-    import altair
+    import altair as alt
 
     with table.open() as file:
         points = [
@@ -303,14 +303,14 @@ def draw(table: Path, picture: Path) -> None:
             for row in csv.DictReader(file)
         ]
     chart = (
-        altair.Chart(altair.Data(values=points), width=560, height=340)
+        alt.Chart(alt.Data(values=points), width=560, height=340)
         .mark_point(filled=True, opacity=0.8)
         .encode(
-            x=altair.X("token rate (tok/s):Q"),
-            y=altair.Y("TTFT p50 (ms):Q", scale=altair.Scale(type="log")),
-            color=altair.Color("server:N"),
-            shape=altair.Shape("prompts:N"),
-            size=altair.Size("users:O", scale=altair.Scale(range=[40, 200])),
+            x=alt.X("token rate (tok/s):Q"),
+            y=alt.Y("TTFT p50 (ms):Q", scale=alt.Scale(type="log")),
+            color=alt.Color("server:N"),
+            shape=alt.Shape("prompts:N"),
+            size=alt.Size("users:O", scale=alt.Scale(range=[40, 200])),
         )
     )
     chart.save(picture, scale_factor=2)
