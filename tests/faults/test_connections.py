@@ -385,7 +385,7 @@ def test_a_limit_of_this_machine_is_not_blamed_on_the_server() -> None:
 
 
 def test_a_response_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_RESPONSE_BYTES_MAX", 1_000_000)
+    monkeypatch.setattr(transport, "RESPONSE_BYTES_MAX", 1_000_000)
 
     async def endless(client: Client) -> None:
         await client.request()

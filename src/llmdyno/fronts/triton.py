@@ -218,6 +218,7 @@ class TritonFront:
             ),
             url=f"http://{host}:{port}",
             endpoint="triton-generate",
+            also={"triton-grpc": f"grpc://{host}:{grpc}"},
             model=content.model,
             health_path="/v2/health/ready",
             probe=(
