@@ -272,8 +272,10 @@ class Calls(Exchange):
         if not self._block_ends_stream:
             return
         self.served += 1
-        if response.status != 200:
+        if response.status not in {0, 200}:  # an answer in HTTP
             self._finish()
+        elif not response.status:
+            self._break_off("bad-grpc", "a header without a status")
         elif "grpc-status" not in said:
             self._break_off("bad-grpc", "the stream ended without a gRPC status")
         elif said["grpc-status"] == "0":
