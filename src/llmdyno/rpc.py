@@ -13,6 +13,7 @@ A call ends with the server's trailers. A status there other than OK is the erro
 
 import asyncio
 import re
+import ssl
 import struct
 from collections.abc import Callable, Iterable
 from urllib.parse import unquote
@@ -43,6 +44,7 @@ _WINDOW_FIRST, _WINDOW_MAX = 65_535, 2**31 - 1
 _INITIAL_WINDOW_SIZE = 4  # a setting
 _STREAM_MAX = 2**31 - 1
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_PORT_OF_ITS_OWN = "gRPC has a port of its own (Triton: 8001)"
 # What RST_STREAM and GOAWAY give as their reason (RFC 9113, section 7).
 _REASONS = """
     NO_ERROR PROTOCOL_ERROR INTERNAL_ERROR FLOW_CONTROL_ERROR SETTINGS_TIMEOUT STREAM_CLOSED
@@ -129,6 +131,7 @@ class Calls(Exchange):
         self._taken_bytes = 0  # that the server does not know yet that we took
         self._block: list[bytes] = []  # of headers under way
         self._block_ends_stream = False
+        self._greeted = False  # the server has said anything at all
         self._leaving = False  # the server takes no further call here
         self._frames: dict[int, Callable[[int, bytes, bytes], None]] = {
             _DATA: self._on_data,
@@ -189,9 +192,19 @@ class Calls(Exchange):
         super().connection_made(transport)
         self._write(_HELLO)
 
+    def connection_lost(self, error: Exception | None) -> None:
+        """End the call under way, if any; who never said a word may not know HTTP/2."""
+        if self._greeted or isinstance(error, ssl.SSLError):
+            super().connection_lost(error)
+        else:
+            self._transport = None
+            detail = f"the server hung up without a word of HTTP/2: {_PORT_OF_ITS_OWN}"
+            self._finish("reset" if error else "no-response", detail)
+
     def take(self, stamp_ns: int, data: bytes) -> None:
         """Keep what a read brought of the messages, and answer what wants an answer."""
         self._meter.reads += 1
+        self._greeted = True
         response = self._response
         if response is not None:
             response.reads += 1
@@ -343,5 +356,5 @@ def _no_frame(data: bytes) -> tuple[str, str]:
     if data.startswith(TLS_ALERT):
         return "tls", "the server speaks TLS: give its URL with grpcs://"
     if re.match(rb"HTTP/1\.\d", data):
-        return "bad-grpc", "the server speaks HTTP/1.1: gRPC has a port of its own (Triton: 8001)"
+        return "bad-grpc", f"the server speaks HTTP/1.1: {_PORT_OF_ITS_OWN}"
     return "bad-grpc", f"no frame of HTTP/2: {data[:40]!r}"
