@@ -9,7 +9,6 @@ The field numbers are those of grpc_predict_v2.proto; the tests hold them agains
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -20,6 +19,8 @@ SERVICE = "/inference.GRPCInferenceService/"
 _PREFIX = struct.Struct(">?I")  # before each message: compressed or not, and its length
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf's wire types
 _VARINT_BYTES_MAX = 10
+_RESPONSE_KEY, _CONTENT_KEY = 2 << 3 | _BYTES, 6 << 3 | _BYTES  # infer_response, its contents
+_HEADS_MAX = 256  # Triton writes a response's parameters in any order
 _LENGTH = struct.Struct("<I")  # before each element of a BYTES tensor
 # How an element of a tensor is packed.
 _PACKED = dict(
@@ -72,6 +73,11 @@ def messages(pieces: Iterable[Piece]) -> Iterator[Piece]:
     begun: list[bytes] = []  # joined when the message is whole, or it would be quadratic
     size = wanted = 0
     for stamp, piece in pieces:
+        if not size and len(piece) > _PREFIX.size:  # the usual: all of one message
+            compressed, length = _PREFIX.unpack_from(piece)
+            if not compressed and length == len(piece) - _PREFIX.size:
+                yield stamp, piece[_PREFIX.size :]
+                continue
         begun.append(piece)
         size += len(piece)
         if size < wanted or size < _PREFIX.size:
@@ -89,7 +95,7 @@ def messages(pieces: Iterable[Piece]) -> Iterator[Piece]:
                 break
             yield stamp, data[at + _PREFIX.size : at + wanted]
             at += wanted
-        begun = [data[at:]]
+        begun = [data[at:]] if at < size else []
         size -= at
 
 
@@ -122,8 +128,8 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     raise MessageError(f"no number at byte {at}")
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield (number, value) of each field of a message; a value is bytes or a whole number."""
+def _fields(data: bytes) -> Iterator[tuple[int, Any, int]]:
+    """Yield (number, value, end) of each field; a value is bytes or a whole number."""
     at, end = 0, len(data)
     while at < end:
         key = data[at]
@@ -140,16 +146,16 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
                 length, at = _read_varint(data, at)
             if at + length > end:
                 raise MessageError(f"a field of {length} bytes, but {end - at} are left")
-            yield key >> 3, data[at : at + length]
+            yield key >> 3, data[at : at + length], at + length
             at += length
         elif kind == _VARINT:
             value, at = _read_varint(data, at)
-            yield key >> 3, value
+            yield key >> 3, value, at
         elif kind in {_FIXED64, _FIXED32}:
             width = 8 if kind == _FIXED64 else 4
             if at + width > end:
                 raise MessageError("a number cut short")
-            yield key >> 3, int.from_bytes(data[at : at + width], "little")
+            yield key >> 3, int.from_bytes(data[at : at + width], "little"), at + width
             at += width
         else:
             raise MessageError(f"wire type {kind} at byte {at}")
@@ -237,36 +243,74 @@ def metadata_request(model: str) -> bytes:
 # Answers.
 
 
-def read_output(message: bytes) -> Output:
-    """Read a ModelStreamInferResponse.
+class Responses:
+    """Reads the messages of one stream, each a ModelStreamInferResponse.
 
-    Raises:
-        MessageError: it is none.
+    What comes before the contents of a response is the same in nearly all: it is read once.
     """
-    output = Output()
-    for number, value in _fields(message):
-        if number == 1:
-            output.error = _text(value)
-        elif number == 2:
-            _read_response(_checked(value), output)
-    return output
 
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[tuple[str, ...], bool]] = {}  # head → outputs' names, final
+        self._width = -1  # of the head last read
 
-def _read_response(response: bytes, output: Output) -> None:
-    names: list[str] = []
-    nth = 0
-    for number, value in _fields(response):
-        if number == 6:
-            if nth >= len(names):
-                raise MessageError("the content of an output that has no name")
-            _take_output(names[nth], _checked(value), output)
-            nth += 1
-        elif number == 5:
-            names.append(_name(_checked(value)))
-        elif number == 4 and _is_final(_checked(value)):
-            output.final = True
-    if nth < len(names):
-        raise MessageError(f"the output {names[nth]} has no raw content")
+    def read(self, message: bytes) -> Output:
+        """Read a message.
+
+        Raises:
+            MessageError: it is none.
+        """
+        output = Output()
+        if self._read_known(message, output):
+            return output
+        output = Output()
+        for number, value, _ in _fields(message):
+            if number == 1:
+                output.error = _text(value)
+            elif number == 2:
+                self._read_response(_checked(value), output)
+        return output
+
+    def _read_known(self, message: bytes, output: Output) -> bool:
+        """Read a response of less than 16 KiB with a known head, if it is one."""
+        size = len(message)
+        if size < 3 or message[0] != _RESPONSE_KEY:
+            return False
+        length, at = message[1], 2
+        if length > 0x7F:
+            length, at = (length & 0x7F) + (message[2] << 7), 3
+        known = self._known.get(message[at : at + self._width])
+        if known is None or at + length != size:
+            return False
+        names, output.final = known
+        at += self._width
+        for name in names:
+            if at + 1 >= size or message[at] != _CONTENT_KEY or message[at + 1] > 0x7F:
+                return False
+            end = at + 2 + message[at + 1]
+            _take_output(name, message[at + 2 : end], output)
+            at = end
+        return at == size
+
+    def _read_response(self, response: bytes, output: Output) -> None:
+        names: list[str] = []
+        width = 0
+        contents: list[bytes] = []
+        for number, value, end in _fields(response):
+            if number == 6:
+                contents.append(_checked(value))
+                continue
+            if number == 5:
+                names.append(_text(_first(_checked(value), 1)))
+            elif number == 4:
+                output.final = output.final or _is_final(_checked(value))
+            width = end
+        if len(contents) != len(names):
+            raise MessageError(f"{len(names)} outputs with {len(contents)} contents")
+        for name, content in zip(names, contents, strict=True):
+            _take_output(name, content, output)
+        if len(self._known) < _HEADS_MAX:
+            self._width = width
+            self._known[response[:width]] = tuple(names), output.final
 
 
 def _take_output(name: str, content: bytes, output: Output) -> None:
@@ -297,18 +341,14 @@ def _checked(value: Any) -> bytes:
     return value
 
 
-# The same few all along a stream.
-@lru_cache(maxsize=256)
-def _name(described: bytes) -> str:
-    """Return the name in an InferOutputTensor or a TensorMetadata."""
-    return _text(dict(_fields(described)).get(1, b""))
+def _first(message: bytes, wanted: int) -> Any:
+    """Return the value of a message's first field of that number; no bytes if it has none."""
+    return next((value for number, value, _ in _fields(message) if number == wanted), b"")
 
 
-@lru_cache(maxsize=256)
 def _is_final(parameter: bytes) -> bool:
-    entry = dict(_fields(parameter))
-    said = dict(_fields(_checked(entry.get(2, b""))))
-    return entry.get(1) == b"triton_final_response" and bool(said.get(1))
+    said = _first(parameter, 1) == b"triton_final_response"
+    return said and bool(_first(_checked(_first(parameter, 2)), 1))
 
 
 def read_metadata(message: bytes) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -318,7 +358,7 @@ def read_metadata(message: bytes) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...
         MessageError: it is none.
     """
     found: dict[int, list[Tensor]] = {4: [], 5: []}
-    for number, value in _fields(message):
+    for number, value, _ in _fields(message):
         if number in found:
             found[number].append(_tensor(_checked(value)))
     return tuple(found[4]), tuple(found[5])
@@ -327,7 +367,7 @@ def read_metadata(message: bytes) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...
 def _tensor(described: bytes) -> Tensor:
     name = datatype = ""
     shape: list[int] = []
-    for number, value in _fields(described):
+    for number, value, _ in _fields(described):
         if number == 1:
             name = _text(value)
         elif number == 2:
@@ -352,5 +392,5 @@ def read_index(message: bytes) -> list[str]:
     Raises:
         MessageError: it is none.
     """
-    models = [dict(_fields(_checked(value))) for number, value in _fields(message) if number == 1]
-    return [_text(model.get(1, b"")) for model in models if model.get(3) == b"READY"]
+    models = [_checked(value) for number, value, _ in _fields(message) if number == 1]
+    return [_text(_first(model, 1)) for model in models if _first(model, 3) == b"READY"]

@@ -35,9 +35,10 @@ class TritonGrpc:
         """Read the stream."""
         reply = Reply()
         tally = Tally(reply)
+        responses = kserve.Responses()
         try:
             for stamp_ns, message in kserve.messages(pieces):
-                output = kserve.read_output(message)
+                output = responses.read(message)
                 if output.error:
                     reply.error = "stream-error"
                     reply.detail = output.error[:DETAIL_CHARACTERS_MAX]
