@@ -22,8 +22,9 @@ import msgspec
 from llmdyno import cluster, descriptors, environment, gpu, hardware, plugins, scrape, store
 from llmdyno.calibrate import calibrate
 from llmdyno.crew import Crew, Here, Site, workers_for
-from llmdyno.detect import detect
+from llmdyno.detect import detect, tensors
 from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.errors import UsageError
 from llmdyno.exposition import Board, serving
 from llmdyno.load import Level, Plan, Progress, rare_collections
 from llmdyno.point import Point
@@ -109,7 +110,7 @@ def run(
         spec.url, api_key, ca_cert=spec.ca_cert, insecure=spec.insecure, proxy=spec.proxy
     )
     if spec.endpoint != "auto":
-        plugins.load("endpoints", spec.endpoint)
+        _check_scheme(spec, target, plugins.load("endpoints", spec.endpoint))
     if spec.workload.name != "synthetic":
         Prompts(spec.workload)  # a file that cannot be read is said before anything starts
     descriptors.allow(_connections(spec))
@@ -126,6 +127,13 @@ def run(
         import uvloop
 
         return uvloop.run(coroutine)
+
+
+def _check_scheme(spec: Bench, target: Target, endpoint: Endpoint) -> None:
+    """Refuse an endpoint that is not spoken at such a URL."""
+    if endpoint.rpc != target.rpc:
+        wanted = "grpc://host:port" if endpoint.rpc else "http://host:port"
+        raise UsageError(f"--url {spec.url}: --endpoint {spec.endpoint} needs {wanted}.")
 
 
 def _site(spec: Bench, target: Target, api_key: str | None) -> AbstractContextManager[Site]:
@@ -353,10 +361,14 @@ def _uncounted(journal: Path, level: int) -> Iterator[Record]:
 
 
 async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
-    """Fill in what the user left to us: the endpoint and the model."""
+    """Fill in what the user left to us: the endpoint, the model and what it takes."""
     name, model = await detect(prober, spec.endpoint, spec.model)
     chosen = msgspec.structs.replace(spec, endpoint=name, model=model)
-    return chosen, plugins.load("endpoints", name)
+    endpoint: Endpoint = plugins.load("endpoints", name)
+    if endpoint.rpc:
+        inputs, _ = await tensors(prober, model)
+        chosen = msgspec.structs.replace(chosen, tensors=inputs)
+    return chosen, endpoint
 
 
 async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) -> dict[str, float]:
@@ -370,7 +382,7 @@ async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) 
     counts = []
     for words in _PROBE_WORDS:
         text = synthetic_text(words, random.Random(words))
-        ask = Ask(prompt=text, model=spec.model, max_tokens=1)
+        ask = Ask(prompt=text, model=spec.model, max_tokens=1, tensors=spec.tensors)
         response = await prober.ask("POST", endpoint.path(spec.model), endpoint.body(ask))
         counts.append(endpoint.read(response.pieces).input_tokens)
     if min(counts) <= 0 or counts[0] == counts[1]:

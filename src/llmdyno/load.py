@@ -25,20 +25,14 @@ from llmdyno import spec
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.faults import REDIRECTS, http_fault, meaning
 from llmdyno.items import Item
+from llmdyno.kserve import Tensor
 from llmdyno.open_loop import OpenLoop
 from llmdyno.polled import Poller, can_stamp
 from llmdyno.records import Entry, LevelEnded, LevelStarted, Record, Tick
 from llmdyno.reply import Reply, by_read, count_tokens, text_by_read
+from llmdyno.rpc import as_sent, connect
 from llmdyno.share import Share
-from llmdyno.transport import (
-    CONNECT_TIMEOUT_S,
-    ConnectError,
-    Connection,
-    Meter,
-    Response,
-    Target,
-    connect,
-)
+from llmdyno.transport import CONNECT_TIMEOUT_S, ConnectError, Exchange, Meter, Response, Target
 from llmdyno.workload import Conversation, Prompts
 
 BACKOFF_FIRST_S = 0.1
@@ -59,6 +53,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     endpoint: Endpoint
     model: str
+    tensors: tuple[Tensor, ...] = ()  # that it takes, if the endpoint must know
     repeat: int = 0
     rate: float | None = None  # of an open loop
     due_s: Sequence[float] | None = None  # of an open loop: since the level's start, ascending
@@ -173,8 +168,8 @@ class Level:
         self._cut = asyncio.Event()  # those in flight end now
         self._stopped_ns = 0
         self._sent = 0
-        self._in_flight: dict[int, Connection] = {}  # by user, or by place in an open loop
-        self._idle: dict[int, Connection] = {}  # of an open loop, by place
+        self._in_flight: dict[int, Exchange] = {}  # by user, or by place in an open loop
+        self._idle: dict[int, Exchange] = {}  # of an open loop, by place
         self._open_loop: OpenLoop | None = None
         self._answers: dict[int, str] = {}  # of a session's turn, by user, until it is heard
         self._unsent = 0
@@ -286,7 +281,7 @@ class Level:
 
     async def _user(self, number: int) -> None:
         load = self._plan.load
-        connection: Connection | None = None
+        connection: Exchange | None = None
         failures = 0
         conversation = Conversation(self._prompts)
         think = random.Random(f"think/{number}")
@@ -347,12 +342,12 @@ class Level:
 
     async def _exchange(
         self,
-        connection: Connection | None,
+        connection: Exchange | None,
         user: int,
         request: int,
         item: Item,
         due_ns: int,
-    ) -> tuple[Connection | None, Record, float]:
+    ) -> tuple[Exchange | None, Record, float]:
         """Send one request and wait for its end; return the connection if it can be used again."""
         plan = self._plan
         body = plan.endpoint.body(
@@ -363,9 +358,10 @@ class Level:
                 model=plan.model,
                 max_tokens=item.max_tokens,
                 exact_length=item.exact_length,
+                tensors=plan.tensors,
             )
         )
-        data = plan.target.head(plan.endpoint.path(plan.model), len(body)) + body
+        data = as_sent(plan.target, plan.endpoint.path(plan.model), body)
         started_ns = perf_counter_ns()
         while True:
             reused = connection is not None and connection.usable
@@ -390,7 +386,7 @@ class Level:
         record = self._record(response, user, request, item, due_ns)
         return (connection if connection.usable else None), record, _retry_after_s(response)
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> Exchange:
         """Open a connection, for as long as a request may take and not beyond the level's end."""
         if self._cut.is_set():
             raise ConnectError("cut", "")
@@ -408,7 +404,7 @@ class Level:
         finally:
             self._opening.discard(task)
 
-    async def _await_response(self, connection: Connection, user: int, data: bytes) -> Response:
+    async def _await_response(self, connection: Exchange, user: int, data: bytes) -> Response:
         timeout_s = self._plan.load.timeout_s
         detail = f"no end within {timeout_s:g} s"
         loop = asyncio.get_running_loop()

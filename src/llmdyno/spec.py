@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno.errors import UsageError, nearest
+from llmdyno.kserve import Tensor
 from llmdyno.metrics import BY_NAME
 from llmdyno.units import Lengths, show_seconds
 
@@ -300,6 +301,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str | None = None
     endpoint: str = "auto"
     model: str = ""  # empty: the first that the server lists
+    tensors: tuple[Tensor, ...] = ()  # the model's inputs, asked for where the endpoint needs them
     tokenizer: str = ""  # a tokenizer.json or its folder, if the server cannot count
     workload: Workload = Workload()
     load: Load = Load()

@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import resource
-import shutil
 import socket
 import ssl
 import subprocess
@@ -119,26 +118,6 @@ def test_a_server_that_dies_and_returns() -> None:
 
 
 # TLS.
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for localhost, signed by itself, with its key in the same file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs openssl on the PATH to make a certificate")
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    subprocess.run(
-        [
-            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", path, "-out", path.with_suffix(".crt")),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
-    return path
 
 
 def server_context(certificate: Path) -> ssl.SSLContext:
@@ -385,7 +364,7 @@ def test_a_limit_of_this_machine_is_not_blamed_on_the_server() -> None:
 
 
 def test_a_response_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_RESPONSE_BYTES_MAX", 1_000_000)
+    monkeypatch.setattr(transport, "RESPONSE_BYTES_MAX", 1_000_000)
 
     async def endless(client: Client) -> None:
         await client.request()

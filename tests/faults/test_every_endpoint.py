@@ -1,4 +1,4 @@
-"""Faults of the response and odd but whole ones, each over every endpoint that there is."""
+"""Faults of the response and odd but whole ones, each over every endpoint over HTTP."""
 
 import asyncio
 import gzip
@@ -16,7 +16,7 @@ from llmdyno.faults import meaning
 from llmdyno.records import Record
 from scripted_server import END, HEAD, Client, framed, plain
 
-NAMES = plugins.names("endpoints")
+NAMES = [name for name in plugins.names("endpoints") if not plugins.load("endpoints", name).rpc]
 UNMARKED = [name for name in NAMES if plugins.load("endpoints", name).ends_with_body]
 UNFRAMED = [name for name in NAMES if not STREAMS[name].framed]
 TIMEOUT_S = 0.4
