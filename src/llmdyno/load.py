@@ -209,7 +209,9 @@ class Level:
         if start_ns is None:
             start_ns = perf_counter_ns()
         else:
-            await self._pause((start_ns - perf_counter_ns()) / 1e9)
+            # Even if it is stopped before: nothing is written of a level that has not begun.
+            while (left_ns := start_ns - perf_counter_ns()) > 0:  # noqa: ASYNC110  # timers round
+                await asyncio.sleep(left_ns / 1e9)
         cpu_start_s = time.process_time()
         self._sink(
             LevelStarted(
