@@ -74,8 +74,9 @@ async def _endpoint_and_model(prober: Prober, model: str) -> tuple[str, str]:
         return "tgi", model or str(facts["model_id"])
     if _is_text_service(_document(await _look(prober, "/schema.json"))):
         return "bentoml", model
+    said = prober.target.redact("; ".join(tried))
     raise TargetError(
-        f"{prober.target.authority} speaks no endpoint that we know ({'; '.join(tried)}):"
+        f"{prober.target.authority} speaks no endpoint that we know ({said}):"
         " name one with --endpoint, and its model with --model."
     )
 

@@ -42,6 +42,9 @@ ERROR_RATE_REQUESTS = 50  # --max-error-rate is of so many requests, the last on
 LAG_PERIOD_S = 0.02  # how often the event loop is asked whether it is late
 _TICK_S = 1.0
 _DETAIL_CHARACTERS_MAX = 300
+_LAST_WORDS_BYTES = 150
+# A stream that had come to its end is whole, however its connection ended then.
+_AFTER_THE_END = frozenset({"reset", "truncated"})
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,7 +204,9 @@ class Level:
         if start_ns is None:
             start_ns = perf_counter_ns()
         else:
-            await self._pause((start_ns - perf_counter_ns()) / 1e9)
+            # Even if it is stopped before: nothing is written of a level that has not begun.
+            while (left_ns := start_ns - perf_counter_ns()) > 0:  # noqa: ASYNC110  # timers round
+                await asyncio.sleep(left_ns / 1e9)
         cpu_start_s = time.process_time()
         self._sink(
             LevelStarted(
@@ -446,7 +451,7 @@ class Level:
             end_ns=response.end_ns - response.sent_ns,
             outcome="cut" if error == "cut" else "failed" if error else "completed",
             error="" if error == "cut" else error,
-            detail=detail[:_DETAIL_CHARACTERS_MAX],
+            detail=self._plan.target.redact(detail)[:_DETAIL_CHARACTERS_MAX],
             status=response.status,
             finish=reply.finish,
             first_byte_ns=response.first_byte_ns - response.sent_ns
@@ -458,7 +463,7 @@ class Level:
             output_tokens=sum(tokens),
             source=source,
             reads=response.reads,
-            texts=text_by_read(reply) if recountable else (),
+            texts=tuple(map(self._plan.target.redact, text_by_read(reply))) if recountable else (),
             input_text=_asked(item) if recountable else "",
             session=item.session,
             turn=item.turn,
@@ -572,6 +577,8 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
         return http_fault(response.status), endpoint.error_of(response.body())
     if reply.error == "stream-error":
         return reply.error, reply.detail
+    if response.error in _AFTER_THE_END and reply.ended and reply.stamps_ns and not reply.error:
+        return "", response.detail
     if response.error:  # before what cannot be read: it is what made it so
         return response.error, response.detail
     if reply.error:
@@ -579,7 +586,8 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
     if response.body() and not _is_stream(response, reply, endpoint):
         return "not-a-stream", endpoint.error_of(response.body())
     if not reply.ended and not endpoint.ends_with_body:
-        return "truncated", "the body ended without a finish reason or an end mark"
+        last = response.body()[-_LAST_WORDS_BYTES:].decode(errors="replace").strip()
+        return "truncated", f"no finish reason and no end mark; the last words are: {last}"
     if not reply.stamps_ns:
         return "no-tokens", "the stream ended without a single token"
     return "", ""

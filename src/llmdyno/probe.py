@@ -54,7 +54,7 @@ class Prober:
                 f" {response.detail or response.error} ({response.error})."
             )
         if response.status in REDIRECTS:
-            where = response.headers.get("location", "elsewhere")
+            where = self.target.redact(response.headers.get("location", "elsewhere"))
             raise TargetError(
                 f"{self.target.authority}{self.target.prefix}{path}: redirects to {where}."
             )

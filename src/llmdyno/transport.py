@@ -17,24 +17,29 @@ import ssl
 from functools import lru_cache
 from time import perf_counter_ns
 from typing import TypeVar, cast
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import httptools
 import msgspec
 
 from llmdyno.coding import codings, decode
 from llmdyno.errors import UsageError
-from llmdyno.polled import Link, Poller
+from llmdyno.polled import READ_BYTES, Link, Poller
 from llmdyno.sse import Piece
 from llmdyno.tunnel import ProxyError, open_tunnel
 
 CONNECT_TIMEOUT_S = 30.0
 # The longest splinter of a chunked body's end ("0\r\n\r\n") that can arrive alone.
 _SPLINTER_BYTES = 4
-_FLOOD_BYTES = 32 * 2**10  # so much at once is no token, and must not pile up unseen
+_FLOOD_BYTES = READ_BYTES  # so much at once is no token, and must not pile up unseen
 HEADER_BYTES_MAX = 256 * 2**10
 RESPONSE_BYTES_MAX = 256 * 2**20
 _SILENCE_NS = 1_000_000_000
+# What a path may hold as it is (RFC 3986); a percent sign is taken for an escape made already.
+_PATH_CHARACTERS = "/%:@!$&'()*+,;=~"
+_BEARER = "Bearer "
+_REDACTED = "[API key]"
+_TELLING_CHARACTERS = 4  # so many of a key may tell whose it is
 TLS_ALERT = b"\x15\x03"  # what a TLS server says to plain HTTP
 # What connect() says when it is this machine that can hold no more connections.
 _OUR_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS})
@@ -72,11 +77,24 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             f"Host: {self.authority}",
             "Content-Type: application/json",
             "Accept: text/event-stream, application/json",
+            "Accept-Encoding: identity",
             "User-Agent: llmdyno",
             f"Content-Length: {length}",
             *(f"{name}: {value}" for name, value in self.headers),
         ]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+    def redact(self, text: str) -> str:
+        """Return a server's words without the API key, should it repeat that to us, or begin to."""
+        for _, value in self.headers:
+            secret = value.removeprefix(_BEARER)
+            text = text.replace(secret, _REDACTED)
+            # Words are cut short before they come here, maybe in the middle of the key.
+            for length in range(len(secret) - 1, _TELLING_CHARACTERS - 1, -1):
+                if text.endswith(secret[:length]):
+                    text = text.removesuffix(secret[:length]) + _REDACTED
+                    break
+        return text
 
     @property
     def authority(self) -> str:
@@ -101,6 +119,8 @@ def parse_url(
     parts = _split("--url", url)
     if parts.scheme not in _SCHEMES or not parts.hostname:
         raise UsageError(f"--url {url}: write http://host:port, https://host or grpc://host:port.")
+    if parts.port == 0:
+        raise UsageError(f"--url {url}: nobody listens on port 0.")
     tls, rpc, port = _SCHEMES[parts.scheme]
     if (ca_cert or insecure) and not tls:
         flag = "--ca-cert" if ca_cert else "--insecure"
@@ -113,8 +133,8 @@ def parse_url(
         port=parts.port or port,
         tls=tls,
         rpc=rpc,
-        prefix=prefix,
-        headers=(("Authorization", f"Bearer {api_key}"),) if api_key else (),
+        prefix=quote(prefix, safe=_PATH_CHARACTERS),
+        headers=_authorization(api_key),
         ca_cert=ca_cert,
         insecure=insecure,
         proxy=_parse_proxy(proxy) if proxy else None,
@@ -129,6 +149,14 @@ def parse_url(
     return target
 
 
+def _authorization(api_key: str | None) -> tuple[tuple[str, str], ...]:
+    """Return the header with the key; a line end after it, as files have, is none of the key's."""
+    key = (api_key or "").strip()
+    if not key.isprintable() or " " in key:
+        raise UsageError("--api-key-env: the variable holds a blank or a line end within the key.")
+    return (("Authorization", _BEARER + key),) if key else ()
+
+
 def _parse_proxy(proxy: str) -> tuple[str, int]:
     parts = _split("--proxy", proxy)
     if parts.scheme != "http" or not parts.hostname or not parts.port or parts.path.strip("/"):
@@ -140,6 +168,9 @@ def _split(flag: str, url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port  # read here because it may be no number
+        (parts.hostname or "").encode("idna")  # as getaddrinfo will
+    except UnicodeError as error:
+        raise UsageError(f"{flag} {url}: the host's name cannot be one: {error}.") from error
     except ValueError as error:
         raise UsageError(f"{flag} {url}: {error}.") from error
     if parts.query or parts.fragment:
@@ -418,6 +449,8 @@ class Connection(Exchange):
         self._received_bytes += sum(len(data) for _, data in parsed)
         detail = f"no end after {self._received_bytes} bytes"
         if self._received_bytes > RESPONSE_BYTES_MAX:
+            assert self._response is not None, "asked by _parse"
+            self._response.pieces = []  # to read so much would hold up everybody
             self._break_off("too-large", detail)
         elif not self._headers_complete and self._received_bytes > HEADER_BYTES_MAX:
             self._break_off("header-too-large", detail)
