@@ -1,7 +1,7 @@
 """Many measured points on one lent GPU: several servers resident at once, one under load at a time.
 
     python benchmarks/h200/points.py run PLAN.toml MODEL OUT [--seconds 1500]
-    python benchmarks/h200/points.py table OUT > points.csv
+    python benchmarks/h200/points.py table OUT|STUDY ... > points.csv
     python benchmarks/h200/points.py chart points.csv points.png
 
 A server takes a minute to start and its measurement seconds, so a round starts all its servers
@@ -14,7 +14,8 @@ arms, loads, and which arm takes which load. An arm may be named by `best_of` ea
 with the best geometric mean of token rates over the loads in `by`, each at its last level.
 
 What has been measured is not measured again: call it again in the same OUT and it goes on with the
-next round. No round starts that could not end within --seconds, by what the last one took.
+next round. No round starts that could not end within --seconds, by what the last one took. A table
+takes the runs of `dyno tune` in, too: a study's folder.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from typing import Any, TextIO
 DYNO = (sys.executable, "-m", "llmdyno")
 START_TIMEOUT_S = 300.0
 PORT = 8100
-RUNS, SUMMARY, CONFIG = "runs", "summary.json", "config.json"
+RUNS, SUMMARY, CONFIG, LEDGER = "runs", "summary.json", "config.json", "ledger.jsonl"
 
 
 class Server:
@@ -221,20 +222,38 @@ def say(line: str) -> None:
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
-    """Return one row a level of every run: the config, the load, what came of it."""
+    """Return one row a level of every run of a folder: the config, the load, what came of it."""
     found = []
     for path in sorted((out / RUNS).glob(f"*/{SUMMARY}")):
-        document = json.loads(path.read_text())
         facts = json.loads((path.parent / CONFIG).read_text())
-        asked = document["spec"]["workload"]
-        found += [_row(level, facts, asked, path.parent.name) for level in document["levels"]]
+        config = {**facts["common"], **facts["config"]}
+        found += _levels(path, facts["arm"], config)
     return found
 
 
+def study_rows(study: Path) -> list[dict[str, Any]]:
+    """Return one row a level of every run of a study."""
+    found = []
+    for line in (study / LEDGER).read_text().splitlines():
+        step = json.loads(line)
+        if step["type"] == "step" and step["state"] == "measured":
+            found += _levels(study / step["run"] / SUMMARY, step["phase"], step["config"])
+    return found
+
+
+def _levels(path: Path, arm: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    document = json.loads(path.read_text())
+    asked = document["spec"]["workload"]
+    return [_row(each, arm, config, asked, path.parent.name) for each in document["levels"]]
+
+
 def _row(
-    level: Mapping[str, Any], facts: Mapping[str, Any], asked: Mapping[str, Any], run: str
+    level: Mapping[str, Any],
+    arm: str,
+    config: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    run: str,
 ) -> dict[str, Any]:
-    config = {**facts["common"], **facts["config"]}
     completed = level["requests"]["completed"] or 1
     server = level.get("server") or {}
     rate, tokens = level["token_rate"] or {}, level["tokens"]
@@ -245,12 +264,13 @@ def _row(
 
     return {
         "run": run,
-        "arm": facts["arm"],
+        "arm": arm,
         "max_num_seqs": config.get("max_num_seqs"),
         "max_num_batched_tokens": config.get("max_num_batched_tokens"),
         "api_server_count": config.get("api_server_count"),
         "weights": config.get("quantization") or config.get("dtype"),
         "kv_cache_dtype": config.get("kv_cache_dtype", "auto"),
+        "gpu_memory_utilization": config.get("gpu_memory_utilization"),
         "kv_cache_memory_bytes": config.get("kv_cache_memory_bytes"),
         "workload": asked["name"],
         "users": level["users"],
@@ -279,9 +299,13 @@ def _row(
     }
 
 
-def write_table(out: Path, stream: TextIO) -> None:
-    """Write the rows of a folder as CSV."""
-    table = rows(out)
+def write_table(folders: Sequence[Path], stream: TextIO) -> None:
+    """Write the rows of folders and of studies as CSV."""
+    table = [
+        row
+        for folder in folders
+        for row in (study_rows if (folder / LEDGER).exists() else rows)(folder)
+    ]
     writer = csv.DictWriter(stream, fieldnames=list(table[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
@@ -326,7 +350,7 @@ def main() -> int:
     run.add_argument("out", type=Path)
     run.add_argument("--seconds", type=float, default=1e9)
     table = commands.add_parser("table")
-    table.add_argument("out", type=Path)
+    table.add_argument("folders", type=Path, nargs="+")
     chart = commands.add_parser("chart")
     chart.add_argument("table", type=Path)
     chart.add_argument("picture", type=Path)
@@ -335,7 +359,7 @@ def main() -> int:
         draw(given.table, given.picture)
         return 0
     if given.command == "table":
-        write_table(given.out, sys.stdout)
+        write_table(given.folders, sys.stdout)
         return 0
     given.out.mkdir(parents=True, exist_ok=True)
     plan = tomllib.loads(given.plan.read_text())
