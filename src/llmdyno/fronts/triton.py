@@ -37,7 +37,7 @@ _PARTS = Path(_triton.__file__).parent
 _SCHEMA = ["tritonclient[grpc]>=2.51"]
 _EMBEDDED = ["openvino-genai>=2026.4", "msgspec>=0.19", *_SCHEMA]
 _WHEEL = ["nvidia-pytriton==0.7.0", *_EMBEDDED]
-# Where NVIDIA's container (tritonserver:YY.MM-trtllm-python-py3) has its own models, by its tutorial
+# Where NVIDIA's container (tritonserver:YY.MM-trtllm-python-py3) has its models, by its tutorial
 # on speculative decoding, which copies `llmapi` from there.
 _CONTAINER_MODELS = Path("/app/all_models")
 _LLMAPI_FROM = (1, 3)  # TensorRT-LLM without engines
