@@ -48,8 +48,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     late_ms_p50: float | None  # how late the client was with a read
 
 
-def server_part(scrapes: Sequence[Scrape], seen: Seen) -> dict[str, Any] | None:
-    """Return the level's `server`, or None when the server told nothing."""
+def server_part(rounds: Sequence[Sequence[Scrape]], seen: Seen) -> dict[str, Any] | None:
+    """Return the `server` of a level, all its rounds together, or None when it told nothing."""
+    scrapes = [scrape for one in rounds for scrape in one]
     if not scrapes:
         return None
     part: dict[str, Any] = {"kind": scrapes[0].kind, "scrapes": len(scrapes)}
@@ -57,9 +58,12 @@ def server_part(scrapes: Sequence[Scrape], seen: Seen) -> dict[str, Any] | None:
     for name in _GAUGES:
         if values := [each[name] for each in during if name in each]:
             part |= {f"{name}_mean": _mean(values), f"{name}_max": _round(max(values))}
-    rise = _rise(scrapes)
-    if isinstance(rise, str):
-        return {**part, "notes": [rise]}
+    rise: dict[str, float] = {}
+    for one in rounds:
+        risen = _rise(one)
+        if isinstance(risen, str):
+            return {**part, "notes": [risen]}
+        rise |= {name: rise.get(name, 0.0) + value for name, value in risen.items()}
     part |= _tokens(rise, seen)
     if "requests" in rise:
         part["requests"] = {"server": round(rise["requests"]), "client": seen.requests}
