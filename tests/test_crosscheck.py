@@ -222,6 +222,27 @@ def test_what_a_workload_shares_is_never_taken_for_a_warm_cache() -> None:
     assert shared_tokens([(0, -1)], frozenset(), prefix_shared=True) is None
 
 
+def test_a_cache_that_helps_as_the_workload_lets_it_is_said_too() -> None:
+    told = {"output_tokens": 10_000.0, "prefix_queries": 1_000.0, "prefix_hits": 800.0}
+    moments: tuple[Literal["before", "after"], ...] = ("before", "after")
+    read = [
+        Scrape(
+            level=0,
+            t_ns=0,
+            moment=moment,
+            kind="vllm",
+            values=dict.fromkeys(told, 0.0) if moment == "before" else told,
+        )
+        for moment in moments
+    ]
+
+    part = server_part([read], seen(input_tokens_shared=27_000))
+
+    assert part is not None
+    (note,) = part["notes"]
+    assert note.startswith("80% of the input tokens came from the prefix cache, as prompts of this")
+
+
 # Real servers
 
 

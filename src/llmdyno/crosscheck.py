@@ -19,6 +19,7 @@ TTFT_DIFFERENCE_SHARE = 0.1
 QUEUE_SHARE = 0.25  # of the time to first token; where that is not told, of the requests
 KV_USE_HIGH = 0.9
 PREFIX_EXCESS = 0.05  # of the input tokens
+REPEATED_HITS = 0.5  # of the input tokens; above it a workload tells of the cache
 THROTTLED_SHARE = 0.05  # of the samples
 _GAUGES = ("running", "waiting", "kv_use")
 # What a chat template may put before every prompt, alike for all: blocks of it are cached.
@@ -155,6 +156,7 @@ def _notes(part: Mapping[str, Any], seen: Seen) -> list[str]:
         _about_queue(part),
         _about_cache(part),
         _about_prefixes(part),
+        _about_repetition(part),
     ]
     return [note for note in found if note]
 
@@ -250,6 +252,17 @@ def _about_prefixes(part: Mapping[str, Any]) -> str | None:
     return (
         f"{hits:.0%} of the input tokens came from the prefix cache, where the workload shares"
         f" {expected:.0%} at most: the cache was warm from before, so TTFT flatters the server"
+    )
+
+
+def _about_repetition(part: Mapping[str, Any]) -> str | None:
+    hits = part.get("prefix_cache_hits")
+    if hits is None or hits <= REPEATED_HITS or _about_prefixes(part):
+        return None
+    return (
+        f"{hits:.0%} of the input tokens came from the prefix cache, as prompts of this workload"
+        " begin alike or are asked again: where those of your users do not, TTFT will be longer"
+        " (--unique makes all prompts differ)"
     )
 
 

@@ -355,7 +355,9 @@ def _shared_tokens(spec: Mapping[str, Any], levels: Sequence[LevelFacts]) -> dic
         shared[level.started.level] = crosscheck.shared_tokens(
             level.prompts, known, prefix_shared=_prefix_shared(spec)
         )
-        if spec.get("workload", {}).get("name") != "synthetic":  # whose prompts are all new
+        workload = spec.get("workload", {})
+        # Of these all prompts are new.
+        if workload.get("name") != "synthetic" and not workload.get("unique"):
             known |= {number for number, _ in level.prompts}
     return shared
 
