@@ -25,7 +25,7 @@ import llmdyno
 from llmdyno import virtualenvs
 from llmdyno.engines import Engine, Launch
 from llmdyno.errors import ServerError, StorageError, UsageError
-from llmdyno.fronts import Front, _triton
+from llmdyno.fronts import Front, Portable, _triton
 from llmdyno.fronts._triton import repository
 from llmdyno.fronts._triton.repository import Repository
 from llmdyno.knobs import Config, Knob, Value, default
@@ -37,6 +37,26 @@ _PARTS = Path(_triton.__file__).parent
 _SCHEMA = ["tritonclient[grpc]>=2.51"]
 _EMBEDDED = ["openvino-genai>=2026.4", "msgspec>=0.19", *_SCHEMA]
 _WHEEL = ["nvidia-pytriton==0.7.0", *_EMBEDDED]
+# Where NVIDIA's container of a release of TensorRT-LLM is, by its published compatibility matrix.
+_IMAGE = "nvcr.io/nvidia/tritonserver"
+_TAGS: Mapping[str, str] = {
+    "1.1": "25.12",
+    "1.0": "25.10",
+    "0.21": "25.08",
+    "0.20": "25.07",
+    "0.17": "25.01",
+    "0.16": "24.12",
+    "0.15": "24.11",
+    "0.14": "24.10",
+    "0.13": "24.09",
+    "0.12": "24.08",
+    "0.11": "24.07",
+    "0.10": "24.06",
+    "0.9": "24.05",
+}
+_NEWEST_TAG = "25.12"  # of those that were looked up
+_IMAGE_FLAVOURS = {"tensorrt-llm": "-trtllm-python-py3", "vllm": "-vllm-python-py3"}
+_BUNDLE = Path("triton")
 _CONTAINER_MODELS = Path("/app/all_models")  # where NVIDIA's container has its own models
 _LLMAPI_FROM = (1, 3)  # TensorRT-LLM without engines
 _EXIT_TIMEOUT_S = 5
@@ -193,43 +213,35 @@ class TritonFront:
     ) -> Launch:
         """Write the repository into `folder` and return what starts tritonserver on it."""
         folder = folder.absolute()
-        ours = {knob.name for knob in KNOBS}
-        front: dict[str, Value] = {
-            knob.name: value
-            for knob in KNOBS
-            if (value := config.get(knob.name, default(knob, None))) is not None
-        }
-        rest = {name: value for name, value in config.items() if name not in ours}
-        content = _repository(engine, model, artifact, folder, rest, front)
+        rest, front = _split(config)
+        acknowledgements = str(folder / _ACKNOWLEDGEMENTS)
+        content = _repository(engine, model, artifact, acknowledgements, rest, front)
         triton = _found(engine, folder, says)
         models = folder / "models"
-        _write(content, models, triton.python)
+        _write(content, models, triton.python, Path(llmdyno.__file__).parent)
         grpc, metrics = _port_beside(host, port, 1), _port_beside(host, port, 2)
         says(f"Triton: HTTP {host}:{port}, gRPC {host}:{grpc}, metrics {host}:{metrics}")
-        return Launch(
-            argv=(
-                *(sys.executable, "-I", "-S", str(_PARTS / "launcher.py")),
-                *triton.command,
-                f"--model-repository={models}",
-                *_addresses(host, port, grpc, metrics),
-                "--disable-auto-complete-config",
-                "--allow-gpu-metrics=false",
-                f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
-            ),
-            url=f"http://{host}:{port}",
-            endpoint="triton-generate",
-            model=content.model,
-            health_path="/v2/health/ready",
-            probe=(
-                f"/v2/models/{content.model}/generate",
-                {"text_input": "a", "max_tokens": 1, "stream": False},
-            ),
-            metrics_url=f"http://{host}:{metrics}/metrics",
-            environment=triton.environment,
-            symptoms=_SYMPTOMS,
-        )
+        command = (sys.executable, "-I", "-S", str(_PARTS / "launcher.py"), *triton.command)
+        launch = _launch(content, command, models, host, (port, grpc, metrics))
+        return msgspec.structs.replace(launch, environment=triton.environment)
 
-
+    def bundle(
+        self,
+        engine: Engine,
+        model: str,
+        config: Config,
+        *,
+        artifact: Path | None,
+        folder: Path,
+        host: str,
+        port: int,
+        says: Callable[[str], None],
+    ) -> Portable:
+        """Write a repository that finds all it needs below `folder`, for any tritonserver."""
+        rest, front = _split(config)
+        place = folder / _BUNDLE
+        content = _repository(engine, model, artifact, str(_ACKNOWLEDGEMENTS), rest, front)
+        place, links, requirements = folder / _BUNDLE, {}, ()
 def _repository(
     engine: Engine, model: str, artifact: Path | None, folder: Path, rest: Config, front: Config
 ) -> Repository:
