@@ -158,6 +158,10 @@ def test_a_refused_probe_is_not_waited_for(
         ("raise SystemExit('x is not a local folder and is not a valid model')",
          "model-not-found", "local folder"),
         ("raise SystemExit('GatedRepoError: ask for access')", "auth", "GatedRepo"),
+        ("raise SystemExit('Socket 127.0.0.1:8000 already in use')", "port-in-use", "Socket"),
+        ("raise SystemExit('x.so: undefined symbol: f')", "missing-library", "undefined"),
+        ("raise SystemExit('error: unexpected argument --max-seqs')", "bad-config", "--max-seqs"),
+        ("raise SystemExit('you must accept the license of x')", "auth", "license"),
         ("raise ValueError('max_num_seqs must be positive')", "bad-config", "max_num_seqs"),
         ("print('\\x1b[31mred\\x1b[0m'); raise SystemExit(7)", "died", "exit status 7"),
         ("import os; os.kill(os.getpid(), 11)", "died", "SIGSEGV"),
@@ -314,6 +318,46 @@ def test_secrets_stay_out_of_messages(
     assert "'tail'" in str(failed.value)
     assert "hf_abcdef" not in str(failed.value)
     assert "/secret-of-ours" not in str(failed.value)
+
+
+NVIDIA_SMI = """#!/bin/sh
+case "$1" in *index,memory.used,utilization.gpu,mig*) printf '%s\\n' "LINES" ;; esac
+"""
+SHOWS_GPUS = "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True)"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "lines", "chosen", "seen"),
+    [
+        (1, ("0, 70000, 99, Disabled", "1, 4, 0, Disabled", "2, 4, 7, Disabled"), None, "1"),
+        (2, ("0, 70000, 99, Disabled", "1, 4, 0, Disabled", "2, 4, 7, Disabled"), None, "1,2"),
+        (1, ("0, 4, 0, Disabled", "1, 0, 0, [N/A]"), "0", "0"),
+        (2, ("0, 4, 0, Disabled",), None, "None"),
+        (1, ("0, 4, 0, Enabled", "1, 4, 0, Enabled"), None, "None"),
+        (0, ("0, 4, 0, Disabled",), None, "None"),
+    ],
+)
+def test_the_least_used_gpus_are_picked_unless_the_user_has(
+    gpus: int,
+    lines: tuple[str, ...],
+    chosen: str | None,
+    seen: str,
+    launch_of: Callable[..., Launch],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(NVIDIA_SMI.replace("LINES", "\n".join(lines)))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+
+    with supervise.start(launch_of(SHOWS_GPUS + SERVER, gpus=gpus), log=tmp_path / "log"):
+        pass
+
+    assert (tmp_path / "log").read_text("utf-8").splitlines()[0] == seen
 
 
 def test_an_unwritable_log(launch_of: Callable[..., Launch], tmp_path: Path) -> None:

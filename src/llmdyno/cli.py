@@ -631,18 +631,20 @@ def runs(json: AsJson = False) -> None:
 
 @app.command()
 def knobs(
-    engine: Annotated[str, typer.Argument(help="An engine's name.")],
+    engine: Annotated[str, typer.Argument(help="The name of an engine or a front.")],
     knob: Annotated[Text, typer.Argument(help="One of its knobs.", show_default=False)] = None,
 ) -> None:
-    """Explain what an engine's settings do, when to turn them and what they cost."""
+    """Explain what the settings of an engine or a front do, when to turn them, what they cost."""
     from llmdyno import plugins
     from llmdyno.listing import show_knob, show_knobs
 
-    found = plugins.load("engines", engine)
-    if knob is None:
-        show_knobs(found, sys.stdout)
+    is_front = engine in plugins.names("fronts")
+    found = plugins.load("fronts" if is_front else "engines", engine)
+    version = None if is_front else found.version()
+    if knob is not None:
+        show_knob(found, knob, version, sys.stdout)
     else:
-        show_knob(found, knob, sys.stdout)
+        show_knobs(found, version, sys.stdout)
 
 
 @app.command()

@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -67,20 +68,41 @@ def memory_bytes() -> int:
 
 def gpus() -> tuple[Gpu, ...]:
     """Describe the NVIDIA GPUs; none where nvidia-smi is missing or fails."""
+    return tuple(_gpu(line) for line in _ask_nvidia_smi(_GPU_FIELDS))
+
+
+def least_used_gpus(count: int) -> tuple[int, ...]:
+    """Return the indices (in the order of the PCI bus) of the GPUs that others use least.
+
+    None of them where nvidia-smi is missing or fails, where there are fewer, and where one is split
+    by MIG, whose parts have no such index.
+    """
+    found = []
+    for line in _ask_nvidia_smi(("index", "memory.used", "utilization.gpu", "mig.mode.current")):
+        index, memory, use, mig = line.split(", ")
+        if mig == "Enabled":
+            return ()
+        found.append((_number(memory) or 0.0, _number(use) or 0.0, int(index)))
+    if len(found) < count:
+        return ()
+    return tuple(sorted(index for _, _, index in sorted(found)[:count]))
+
+
+def _ask_nvidia_smi(fields: Sequence[str]) -> list[str]:
     program = shutil.which("nvidia-smi")
     if program is None:
-        return ()
+        return []
     try:
         asked = subprocess.run(
-            [program, f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader,nounits"],
+            [program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             check=True,
             timeout=_NVIDIA_SMI_TIMEOUT_S,
         )
     except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(_gpu(line) for line in asked.stdout.splitlines() if line.strip())
+        return []
+    return [line for line in asked.stdout.splitlines() if line.strip()]
 
 
 def _gpu(line: str) -> Gpu:

@@ -10,6 +10,7 @@ from llmdyno.bench import JOURNAL, SUMMARY
 from llmdyno.engines import Engine
 from llmdyno.equivalents import elsewhere
 from llmdyno.errors import UsageError, nearest
+from llmdyno.fronts import Front
 from llmdyno.knobs import accepts, default, show
 from llmdyno.ledger import LEDGER
 from llmdyno.summary import level_name
@@ -105,27 +106,26 @@ def _ago(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-def show_knobs(engine: Engine, stream: TextIO) -> None:
-    """Print an engine's knobs with their defaults and what each does."""
-    version = engine.version()
-    stream.write(f"{engine.name} {version or '(not installed here)'}\n")
-    for knob in engine.knobs:
+def show_knobs(owner: Engine | Front, version: str | None, stream: TextIO) -> None:
+    """Print the knobs of an engine of that version, or of a front: defaults, and what each does."""
+    stream.write(f"{owner.name} {version or ''}".rstrip() + "\n")
+    for knob in owner.knobs:
         stream.write(f"\n{knob.name}={show(default(knob, version))}    {accepts(knob)}\n")
         stream.write(_indented(knob.does))
-    stream.write(f"\n`dyno knobs {engine.name} KNOB` says when to turn one and what it costs.\n")
+    stream.write(f"\n`dyno knobs {owner.name} KNOB` says when to turn one and what it costs.\n")
 
 
-def show_knob(engine: Engine, name: str, stream: TextIO) -> None:
-    """Print all that is known of one knob.
+def show_knob(owner: Engine | Front, name: str, version: str | None, stream: TextIO) -> None:
+    """Print all that is known of one knob of an engine, of that version, or of a front.
 
     Raises:
-        UsageError: the engine has no such knob.
+        UsageError: there is no such knob.
     """
-    by_name = {knob.name: knob for knob in engine.knobs}
+    by_name = {knob.name: knob for knob in owner.knobs}
     if name not in by_name:
-        raise UsageError(f"{engine.name}: no knob '{name}'.{nearest(name, by_name)}")
+        raise UsageError(f"{owner.name}: no knob '{name}'.{nearest(name, by_name)}")
     knob = by_name[name]
-    known = default(knob, engine.version())
+    known = default(knob, version)
     share = known if isinstance(known, float) else None
     removed = f"; removed in {knob.until}" if knob.until else ""
     facts = {
@@ -139,9 +139,9 @@ def show_knob(engine: Engine, name: str, stream: TextIO) -> None:
         "may change the tokens": "yes" if knob.alters_output else "no",
         "source": knob.source,
     }
-    stream.write(f"{engine.name} {knob.name} ({knob.layer})\n")
+    stream.write(f"{owner.name} {knob.name} ({knob.layer})\n")
     stream.writelines(f"  {title}\n" + _indented(words) for title, words in facts.items())
-    if same := elsewhere(engine.name, name, share):
+    if same := elsewhere(owner.name, name, share):
         stream.write("  the same\n")
         stream.writelines(_indented(words) for words in same)
 

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from llmdyno import store
+from llmdyno import hardware, store
 from llmdyno.engines import Launch, Step
 from llmdyno.errors import ServerError, StorageError
 
@@ -50,14 +50,22 @@ _SYMPTOMS: Sequence[tuple[str, str]] = (
     (r"\bbad_alloc\b|^MemoryError|Cannot allocate memory", "out-of-memory"),
     (r"cudaErrorMemoryAllocation|No available memory for the cache", "out-of-memory"),
     (r"No space left on device|ENOSPC|Disk quota exceeded", "disk-full"),
-    (r"(?i)address already in use|EADDRINUSE|port \d+ is already", "port-in-use"),
+    (
+        r"(?i)\b(address|socket|port)\b.* already in use|EADDRINUSE|port \d+ is already",
+        "port-in-use",
+    ),
     (r"ModuleNotFoundError|ImportError|cannot open shared object file", "missing-library"),
+    # Not where Triton warns of it: it does so at every start without a GPU.
+    (r"^(?![WE]\d{4} ).*(no NVIDIA driver|CUDA driver version is insuff)", "missing-library"),
+    (r"undefined symbol", "missing-library"),
     (r"command not found|^cannot start .*: No such file", "missing-library"),
     (r"GatedRepoError|gated repo|\b401 (Client Error|Unauthorized)|\b403 Forbidden", "auth"),
+    (r"(?i)accept the (model's )?licen[cs]e|licen[cs]e agreement|invalid credentials", "auth"),
     (r"RepositoryNotFound|is not a local folder and is not a valid model", "model-not-found"),
     (r"(?i)model\S* .*(not found|does not exist)", "model-not-found"),
     (r"No such file .*(model|\.gguf|config\.json)", "model-not-found"),
     (r"unrecognized arguments|invalid choice|error: argument", "bad-config"),
+    (r"(?i)no such option|unexpected argument|unknown (option|flag|argument)", "bad-config"),
     (r"the following arguments are required|ValidationError|\bValueError\b", "bad-config"),
     (r"(?i)invalid (value|option|argument)", "bad-config"),
 )
@@ -324,11 +332,26 @@ def _spawn(command: Launch | Step, output: int) -> tuple[subprocess.Popen[bytes]
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, **command.environment},
+            env={**os.environ, **_gpus(command), **command.environment},
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # Ctrl-C in the terminal is for dyno, who then asks the leash
         )
     return leash, ours
+
+
+def _gpus(command: Launch | Step) -> dict[str, str]:
+    """Return what lets a server see the GPUs that others use least; nothing if the user chose."""
+    wanted = command.gpus if isinstance(command, Launch) else 0
+    if not wanted or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return {}
+    indices = hardware.least_used_gpus(wanted)
+    if not indices:
+        return {}
+    # Indices, as not every engine reads UUIDs; CUDA's own order of them is another one.
+    return {
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, indices)),
+    }
 
 
 def _wait_until_ready(server: Server, progress: Callable[[str], None] | None) -> None:

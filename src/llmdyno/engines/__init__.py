@@ -41,6 +41,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     # says what is in it, so that equal files are one and a launch can be repeated.
     files: Mapping[str, str] = {}
     doubts: tuple[str, ...] = ()  # what works but is seldom meant; said before the start
+    gpus: int = 0  # how many it computes on; supervise.py picks the least used ones
     start_timeout_s: float = 600.0
     # What the engine says when it fails: (regular expression, failure class), first match wins.
     symptoms: tuple[tuple[str, str], ...] = ()

@@ -1,5 +1,6 @@
-"""What servers of Hugging Face checkpoints share: models, flags, installed versions."""
+"""What servers of Hugging Face checkpoints share: models, flags, GPUs, installed versions."""
 
+import math
 import shutil
 import sys
 from collections.abc import Mapping
@@ -39,6 +40,11 @@ def program(console: str, module: str) -> tuple[str, ...]:
     """Return the console script if it is on the path, else the module of this Python."""
     found = shutil.which(console)
     return (found,) if found else (sys.executable, "-m", module)
+
+
+def gpus(config: Config, *sizes: str) -> int:
+    """Return how many GPUs a server takes: the product of the knobs that share work out."""
+    return math.prod(int(config.get(size, 1)) for size in sizes)
 
 
 def flags(

@@ -8,7 +8,7 @@ not support is served by the PyTorch engine with a warning in the log, whatever 
 from pathlib import Path
 
 from llmdyno.engines import Engine, Launch, Step
-from llmdyno.engines._checkpoint_server import check_model, flags, installed_version, program
+from llmdyno.engines._checkpoint_server import check_model, flags, gpus, installed_version, program
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob
 
@@ -326,6 +326,7 @@ class LmdeployEngine:
             endpoint="openai-chat",
             model=model,
             probe=("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}),
+            gpus=gpus(config, "tp"),
             start_timeout_s=START_TIMEOUT_S,
             symptoms=SYMPTOMS,
         )

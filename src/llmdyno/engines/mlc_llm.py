@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from llmdyno.engines import Engine, Launch, Step
-from llmdyno.engines._checkpoint_server import flags, installed_version
+from llmdyno.engines._checkpoint_server import flags, gpus, installed_version
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, show
 
@@ -292,6 +292,7 @@ class MlcLlmEngine:
             model=model,
             health_path="/v1/models",
             probe=("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}),
+            gpus=gpus(config, "tensor_parallel_shards", "pipeline_parallel_stages"),
             start_timeout_s=START_TIMEOUT_S,
             symptoms=SYMPTOMS,
         )

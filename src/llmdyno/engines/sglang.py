@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from llmdyno.engines import Engine, Launch, Step
-from llmdyno.engines._checkpoint_server import check_model, flags, installed_version
+from llmdyno.engines._checkpoint_server import check_model, flags, gpus, installed_version
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, show
 
@@ -445,6 +445,7 @@ class SglangEngine:
             endpoint="openai-chat",
             model=model,
             probe=("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}),
+            gpus=gpus(config, "tp_size", "dp_size"),
             start_timeout_s=START_TIMEOUT_S,
             symptoms=SYMPTOMS,
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from llmdyno.engines import Engine, Launch, Step
 from llmdyno.engines import _trtllm_commands as commands
+from llmdyno.engines._checkpoint_server import gpus
 from llmdyno.engines._trtllm_check import KNOBS, check, doubts, on_engine_road
 from llmdyno.engines._trtllm_pytorch_knobs import PATHS, PYTORCH
 from llmdyno.engines._trtllm_template_knobs import SERVE_PATHS, TEMPLATE
@@ -136,6 +137,7 @@ class TensorRtLlmEngine:
             environment={"TRTLLM_NO_USAGE_STATS": "1"},
             files={path: text} if settings else {},
             doubts=self._doubts(config, version),
+            gpus=gpus(config, "tensor_parallel_size", "pipeline_parallel_size"),
             start_timeout_s=START_TIMEOUT_S,
             symptoms=SYMPTOMS,
         )

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 from llmdyno.engines import Engine, Launch, Step
-from llmdyno.engines._checkpoint_server import check_model, flags
+from llmdyno.engines._checkpoint_server import check_model, flags, gpus
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, show
 
@@ -346,6 +346,7 @@ class TgiEngine:
             model="tgi",
             probe=("/generate", {"inputs": "a", "parameters": {"max_new_tokens": 1}}),
             environment=variables,
+            gpus=gpus(config, "num_shard") if "num_shard" in config else 0,
             start_timeout_s=START_TIMEOUT_S,
             symptoms=SYMPTOMS,
         )

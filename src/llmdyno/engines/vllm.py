@@ -9,7 +9,7 @@ later version came with that one. Run by us: 0.26 on one H200. Other versions: n
 from pathlib import Path
 
 from llmdyno.engines import Engine, Launch, Step
-from llmdyno.engines._checkpoint_server import check_model, flags, installed_version, program
+from llmdyno.engines._checkpoint_server import check_model, flags, gpus, installed_version, program
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, show
 
@@ -522,6 +522,9 @@ class VllmEngine:
             model=model,
             probe=("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}),
             environment={"VLLM_NO_USAGE_STATS": "1"},
+            gpus=gpus(
+                config, "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"
+            ),
             start_timeout_s=START_TIMEOUT_S,
             symptoms=SYMPTOMS,
         )

@@ -1,0 +1,217 @@
+"""The engine behind the service: started with BentoML, kept alive, never left behind.
+
+`keep` runs once, in BentoML's own process before it starts its workers (service.py calls it). One
+engine serves all workers, so a worker may die and come back without a model being loaded again. The
+engine runs behind the leash of llmdyno (leash.py, a copy beside this file): when BentoML dies,
+however it dies, the engine and all that stems from it end. What state the engine is in, the workers
+read from a piece of memory that BentoML's process holds.
+
+Nothing here needs llmdyno: this folder is a Bento by itself.
+"""
+
+import contextlib
+import dataclasses
+import http.client
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+State = Literal["starting", "ready", "dead", "failed"]
+
+_STATE = "LLMDYNO_ENGINE_STATE"  # where the workers find the state
+_STATE_BYTES = 16
+_ASK_TIMEOUT_S = 5.0
+_LOOK_S = 0.1  # between two looks at an engine that starts
+_STOP_GRACE_S = 5.0
+_STEADY_S = 60.0  # who has lived so long after a restart may die as often again
+_NOTICE_S = 0.5  # how long /livez says 503 before all of it ends
+_WORKERS_LOOK_S = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What spec.json says: the engine to start, and how to serve it."""
+
+    argv: list[str]
+    url: str
+    model: str
+    health_path: str
+    probe: list[Any] | None  # a POST that makes one token: path and body
+    start_timeout_s: float
+    engine_restarts: int
+    engine_backoff_s: float
+    service_workers: int
+    max_concurrency: int | None
+    request_timeout_s: float
+    access_log: bool
+
+
+def read_spec() -> Spec:
+    """Read spec.json, which stands beside this file."""
+    return Spec(**json.loads(Path(__file__).with_name("spec.json").read_text("utf-8")))
+
+
+def keep(spec: Spec) -> None:
+    """Start the engine and keep it alive, in the background of BentoML's process."""
+    memory = os.memfd_create("engine-state")
+    os.environ[_STATE] = f"/proc/{os.getpid()}/fd/{memory}"  # the workers get a copy
+    _set_state(memory, "starting")
+    threading.Thread(target=_keep, args=(spec, memory), daemon=True).start()
+    threading.Thread(target=_watch_workers, daemon=True).start()
+
+
+def state() -> State:
+    """Return the engine's state, in a worker."""
+    try:
+        word: Any = Path(os.environ[_STATE]).read_text("utf-8").strip()
+    except OSError:  # BentoML's process is gone, and so is the engine
+        return "dead"
+    return word  # type: ignore[no-any-return]
+
+
+def _set_state(memory: int, word: State) -> None:
+    os.pwrite(memory, word.ljust(_STATE_BYTES).encode(), 0)
+
+
+def _keep(spec: Spec, memory: int) -> None:
+    restarts, was_ready = 0, False
+    while True:
+        _set_state(memory, "starting")
+        begin_s = time.monotonic()
+        leashed = _Leashed(spec.argv)
+        ready = _becomes_ready(spec, leashed)
+        if ready:
+            was_ready = True
+            _set_state(memory, "ready")
+            _say(f"the engine is ready after {time.monotonic() - begin_s:.1f} s")
+            leashed.ended(None)
+        _set_state(memory, "dead")
+        lived_s = time.monotonic() - begin_s
+        how = f"the engine {leashed.end()} after {lived_s:.1f} s"
+        restarts = 0 if ready and lived_s > _STEADY_S else restarts
+        # An engine that does not even start will not start next time.
+        if not was_ready or restarts == spec.engine_restarts:
+            _set_state(memory, "failed")
+            _say(f"{how}; {f'{restarts} restarts were all' if was_ready else 'it never was ready'}")
+            time.sleep(_NOTICE_S)
+            os._exit(1)  # the workers end with us, the engine has
+        pause_s = spec.engine_backoff_s * 2**restarts
+        restarts += 1
+        _say(f"{how}; restart {restarts} of {spec.engine_restarts} in {pause_s:g} s")
+        time.sleep(pause_s)
+
+
+class _Leashed:
+    """An engine on its leash."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self._line, theirs = socket.socketpair()
+        self._said = b""
+        program, *arguments = argv
+        # prometheus_client would take BentoML's folder for its own.
+        hidden = {"PROMETHEUS_MULTIPROC_DIR", _STATE}
+        with theirs:
+            self._leash = subprocess.Popen(
+                [
+                    *(sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py"))),
+                    # Of a Bento it is said "python": which one, is known here.
+                    str(theirs.fileno()),
+                    sys.executable if program == "python" else program,
+                    *arguments,
+                ],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={name: text for name, text in os.environ.items() if name not in hidden},
+                start_new_session=True,  # Ctrl-C is for BentoML, which ends us all
+            )
+
+    def ended(self, timeout_s: float | None) -> bool:
+        """Wait for the engine's end; return whether it came."""
+        while not re.search(rb"^(exit|signal|lost)\b.*\n", self._said, re.MULTILINE):
+            if not select.select([self._line], [], [], timeout_s)[0]:
+                return False
+            self._said += self._line.recv(256) or b"lost\n"  # end of file: the leash was killed
+        return True
+
+    def end(self) -> str:
+        """See to it that nothing of the engine is left, and say how it ended."""
+        alive = not self.ended(0)
+        if alive:
+            self._line.sendall(f"{_STOP_GRACE_S}\n".encode())
+        self._leash.wait()
+        self._line.close()
+        if alive:
+            return "was not ready in time (start-timeout)"
+        how, _, number = self._said.decode().splitlines()[-1].partition(" ")
+        if how == "signal":
+            return f"was killed by {signal.Signals(int(number)).name}"
+        return f"ended with exit status {number}" if how == "exit" else "lost its leash"
+
+
+def _becomes_ready(spec: Spec, leashed: _Leashed) -> bool:
+    """Wait until the engine has made a token; return whether it has."""
+    deadline_s = time.monotonic() + spec.start_timeout_s
+    while time.monotonic() < deadline_s:
+        if _ask(spec, "GET", spec.health_path, None, _ASK_TIMEOUT_S) == 200:
+            if spec.probe is None:
+                return True
+            path, body = spec.probe
+            if _ask(spec, "POST", path, json.dumps(body), deadline_s - time.monotonic()) == 200:
+                return True
+        if leashed.ended(_LOOK_S):
+            return False
+    return False
+
+
+def _ask(spec: Spec, method: str, path: str, body: str | None, timeout_s: float) -> int:
+    """Return the status of the engine's answer; 0 without one."""
+    address = urlsplit(spec.url)
+    assert address.hostname is not None
+    connection = http.client.HTTPConnection(
+        address.hostname, address.port, timeout=max(0.1, timeout_s)
+    )
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        response = connection.getresponse()
+        response.read()
+        return response.status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def _watch_workers() -> None:
+    """Have BentoML replace a worker as soon as it is dead; by itself it looks every ten seconds."""
+    while True:
+        try:
+            # Not collected: that is BentoML's business. The thread sleeps in here.
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            # The handler of its signals is the one way to the process manager that BentoML uses.
+            controller = getattr(signal.getsignal(signal.SIGTERM), "__self__").controller  # noqa: B009
+            controller.loop.add_callback(_look_after_workers, controller.arbiter)
+        except (ChildProcessError, AttributeError):
+            pass  # nobody is there yet
+        time.sleep(_WORKERS_LOOK_S)
+
+
+def _look_after_workers(arbiter: Any) -> None:
+    from circus.exc import ConflictError
+
+    with contextlib.suppress(ConflictError):  # it is at it already, or ends
+        arbiter.manage_watchers()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"llmdyno.bentoml: {text}\n")
+    sys.stderr.flush()
