@@ -720,7 +720,9 @@ def _winner(name: str, *, given: list[Any]) -> tuple[Any, Any, Mapping[str, Any]
     subject = subject_of(open_study(folder))
     document = study_document(folder, Ledger(folder), subject)
     if document["best"] is None:
-        raise UsageError(f"--study {name}: nothing was measured yet; go on with dyno tune --resume.")
+        raise UsageError(
+            f"--study {name}: nothing was measured yet; go on with dyno tune --resume."
+        )
     config = document["best"]["config"]
     subject.check(config)
     return subject, config, document

@@ -70,10 +70,8 @@ def hub_cache() -> Path:
     return Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
 
 
-def split_command(
-    image: str, command: tuple[str, ...]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return what replaces an image's own program (nothing where that must run) and what follows."""
+def split_command(image: str, command: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what replaces the program of an image, nothing where that must run, and the rest."""
     if image.startswith(_RUNS_WHAT_IT_IS_GIVEN):
         return (), command
     return command[:1], command[1:]

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import msgspec
+
 from llmdyno import __version__, artifacts, store, supervise
 from llmdyno.bundle import compose, dockerfile, kubernetes, readme, script
 from llmdyno.bundle.plan import HOST, Image, Plan
@@ -128,6 +130,8 @@ def _plan(
         links[str(ARTIFACT)] = found
     hub = "/" in subject.model and not Path(subject.model).expanduser().exists()
     secrets = [name for name in served.launch.environment if supervise.is_secret(name)]
+    # An engine that has an image of its own is one for GPUs; some take all they see unless told.
+    gpus = served.launch.gpus or (1 if engine.image else 0)
     name = str(study["study"]) if study else f"{Path(subject.model).name}-{engine.name}"
     return Plan(
         # What DNS takes as a label, and room for the suffixes of others.
@@ -139,7 +143,7 @@ def _plan(
         model=subject.model,
         config=dict(config),
         port=port,
-        launch=served.launch,
+        launch=msgspec.structs.replace(served.launch, gpus=gpus),
         image=_image(engine, served, image),
         prepare=served.prepare,
         secrets=tuple(dict.fromkeys([*secrets, *(["HF_TOKEN"] if hub else [])])),
@@ -156,7 +160,8 @@ def _image(engine: Engine, served: Portable, wanted: str) -> Image | None:
     if not base and "pip install" in engine.install:
         base = _PYTHON_IMAGE
         package = engine.install.split()[-1].strip("'")
-        packages.append(f"{package}=={__version__}" if package.startswith("llmdyno") else package)
+        package = f"{package}=={__version__}" if package.startswith("llmdyno") else package
+        packages = list(dict.fromkeys([*packages, package]))
     if not base:
         return None
     return Image(base=base, requirements=tuple(packages), made=bool(packages or served.wrote))

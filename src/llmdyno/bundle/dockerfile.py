@@ -20,9 +20,7 @@ def text(plan: Plan) -> str:
     ]
     if plan.image.requirements:
         packages = " ".join(map(shlex.quote, plan.image.requirements))
-        lines.append(
-            f"RUN {PYTHON} -m pip install --no-cache-dir --find-links={WHEELS} {packages}"
-        )
+        lines.append(f"RUN {PYTHON} -m pip install --no-cache-dir --find-links={WHEELS} {packages}")
     if plan.prepare:
         lines.append(f"RUN {plan.prepare}")
     return "\n".join([*lines, ""])

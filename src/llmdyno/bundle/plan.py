@@ -77,5 +77,3 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def start_periods(self) -> int:
         """How many looks at its health a server may take to start."""
         return math.ceil(self.launch.start_timeout_s / HEALTH_PERIOD_S)
-
-

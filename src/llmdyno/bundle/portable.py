@@ -44,7 +44,7 @@ class PortableEngine:
 
     def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
         """Return the engine's steps, for a model that lies in the bundle."""
-        places = {model: place for place in model_link(model)}
+        places = dict(zip([model], model_link(model), strict=False))  # none for a hub's id
         return tuple(
             msgspec.structs.replace(step, argv=tuple(_moved(word, places) for word in step.argv))
             for step in self._engine.build(model, config, folder)
@@ -66,7 +66,7 @@ def _portable(launch: Launch, model: str) -> Launch:
     }
     if program != sys.executable and shutil.which(program):
         places[program] = Path(program).name
-    places |= {model: place for place in model_link(model)}
+    places |= zip([model], model_link(model), strict=False)  # none for a hub's id
     return msgspec.structs.replace(
         launch,
         argv=tuple(_moved(word, places) for word in (program, *arguments)),

@@ -13,9 +13,10 @@ def text(plan: Plan, files: tuple[str, ...], study: Mapping[str, Any] | None) ->
     """Return the README of a bundle that has these files."""
     version = f" {plan.engine_version}" if plan.engine_version else ""
     settings = ", ".join(f"`{name}={show(value)}`" for name, value in plan.config.items())
+    served = f"Served by {plan.engine}{version} behind the front {plan.front}"
     parts = [
-        f"# {plan.model}\n\nServed by {plan.engine}{version} behind the front {plan.front}, with"
-        f" {settings or 'all settings at their defaults'}. Written by llmdyno.",
+        f"# {plan.model}",
+        f"{served}, with {settings or 'all settings at their defaults'}. Written by llmdyno.",
         *([_figures(study)] if study else []),
         *(f"**Mind:** {doubt}" for doubt in plan.launch.doubts),
         *_needs(plan),
@@ -60,11 +61,11 @@ def _ways(plan: Plan, files: tuple[str, ...]) -> list[str]:
                 " kubernetes.yaml"
             )
         if plan.secrets:
-            names = " ".join(f'{name}="${name}"' for name in plan.secrets)
+            lines = "".join(f"{name}=%s\\n" for name in plan.secrets)
+            values = " ".join(f'"${name}"' for name in plan.secrets)
             ways.append(
-                f"    env -i {names} env > secrets.env\n"
-                f"    kubectl create secret generic {plan.name} --from-env-file=secrets.env;"
-                " rm secrets.env"
+                f"    printf '{lines}' {values} |\n"
+                f"      kubectl create secret generic {plan.name} --from-env-file=/dev/stdin"
             )
         ways.append("    kubectl apply -f kubernetes.yaml")
     notes = []

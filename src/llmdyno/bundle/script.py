@@ -14,8 +14,7 @@ def serve(plan: Plan) -> str:
     """Return the script."""
     lines = [
         "#!/bin/sh",
-        f"# Serves {plan.model!r} with {plan.engine} behind the front {plan.front};"
-        " written by llmdyno.",
+        f"# {plan.engine} behind the front {plan.front}; written by llmdyno.",
         "# HOST is the address to listen on (127.0.0.1), PYTHON the Python to use (python3).",
     ]
     if plan.secrets:

@@ -1,6 +1,6 @@
 """YAML as people like to read it: keys in our order, texts of many lines as such."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -22,7 +22,7 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def dump(documents: list[Mapping[str, Any]], *, heading: str) -> str:
+def dump(documents: Sequence[Mapping[str, Any]], *, heading: str) -> str:
     """Write documents, with lines of comment before them."""
     body = yaml.dump_all(
         documents,

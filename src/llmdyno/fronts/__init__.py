@@ -9,7 +9,6 @@ import msgspec
 from llmdyno.engines import Engine, Launch
 from llmdyno.knobs import Config, Knob
 
-
 MODELS = Path("models")  # where local models lie below the folder of a bundle
 
 
