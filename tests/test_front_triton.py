@@ -11,7 +11,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,8 +25,9 @@ from hypothesis import strategies as st
 import llmdyno
 from conftest import last_json
 from llmdyno import detect, plugins, supervise, virtualenvs
+from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.engines import Launch
-from llmdyno.errors import ServerError, UsageError
+from llmdyno.errors import ServerError, TargetError, UsageError
 from llmdyno.fronts import triton
 from llmdyno.fronts._triton import launcher, repository
 from llmdyno.fronts._triton.openvino import Generation, StopWords, words_of
@@ -35,8 +35,10 @@ from llmdyno.fronts._triton.postprocessing import CONTEXT_TOKENS, new_text
 from llmdyno.fronts._triton.preprocessing import word_list
 from llmdyno.knobs import Config, Value, check, default
 from llmdyno.probe import Prober
+from llmdyno.reply import Reply, count_tokens
+from llmdyno.rpc import as_sent, connect
 from llmdyno.supervise import FAILURES
-from llmdyno.transport import parse_url
+from llmdyno.transport import Meter, Response, Target, parse_url
 
 PATIENCE_S = 60.0
 FRONT: dict[str, Value] = {
@@ -242,23 +244,105 @@ def test_what_cannot_be_served_is_an_error_and_harms_nobody(
 # The load generator, and what the server says of itself.
 
 
-def test_auto_detection_finds_it(launch: Launch) -> None:
-    async def ask() -> tuple[str, str]:
-        prober = Prober(parse_url(launch.url))
+WIRES = ("triton-generate", "triton-grpc")
+every_wire = pytest.mark.parametrize("wire", WIRES)
+
+
+def url_of(launch: Launch, wire: str) -> str:
+    return launch.also.get(wire, launch.url)
+
+
+def exchange(launch: Launch, wire: str, model: str = "", **asked: Any) -> tuple[Response, Reply]:
+    """Find out what the server speaks and serves, and ask it for a stream."""
+
+    async def ask() -> tuple[Response, Reply]:
+        prober = Prober(parse_url(url_of(launch, wire)))
         try:
-            return await detect.detect(prober, "auto", "")
+            name, found = await detect.detect(prober, "auto", model)
+            assert (name, found) == (wire, model or "ensemble")
+            endpoint: Endpoint = plugins.load("endpoints", name)
+            tensors, _ = await detect.tensors(prober, found) if endpoint.rpc else ((), ())
+            given = Ask(**{"prompt": "import os", "model": found, "tensors": tensors, **asked})
+            response = await prober.ask("POST", endpoint.path(found), endpoint.body(given))
+            return response, endpoint.read(response.pieces)
         finally:
             prober.close()
 
-    assert asyncio.run(ask()) == ("triton-generate", "ensemble")
+    return asyncio.run(ask())
 
 
-def test_a_benchmark_agrees_with_the_servers_own_count(
+@every_wire
+@pytest.mark.parametrize("model", ["ensemble", "tensorrt_llm_bls"])
+def test_each_text_has_its_stamp_and_the_server_counts(
+    launch: Launch, wire: str, model: str
+) -> None:
+    together = whole(launch, max_tokens=40, min_tokens=40)
+
+    response, reply = exchange(launch, wire, model, max_tokens=40, exact_length=True)
+    tokens, source = count_tokens(reply)
+
+    if model == "ensemble":  # the other shows the whole text each time: accumulate_tokens
+        assert "".join(reply.texts) == together["text_output"]
+    assert (sum(tokens), source) == (40, "usage")
+    assert reply.input_tokens == together["num_input_tokens"]
+    assert len(reply.stamps_ns) > 20
+    assert reply.stamps_ns == sorted(reply.stamps_ns)
+    assert response.sent_ns < reply.stamps_ns[0]
+    assert all(reply.texts)
+    assert reply.ended is not plugins.load("endpoints", wire).ends_with_body
+    assert reply.error == response.error == ""
+
+
+@every_wire
+def test_what_the_user_adds_has_the_type_that_the_model_declares(launch: Launch, wire: str) -> None:
+    extra = {"seed": 5, "top_k": 20, "stop_words": ["never said", "nor this"], "unknown": 1}
+    sampled = whole(launch, max_tokens=8, temperature=1.5, seed=5, top_k=20)["text_output"]
+
+    _, reply = exchange(launch, wire, max_tokens=8, temperature=1.5, extra=extra)
+
+    assert "".join(reply.texts) == sampled
+
+
+@every_wire
+def test_a_refusal_is_in_the_servers_words(launch: Launch, wire: str) -> None:
+    response, reply = exchange(launch, wire, temperature=1.0, extra={"top_p": 7.0})
+
+    said = reply.detail or plugins.load("endpoints", wire).error_of(response.body())
+    assert "top_p" in said
+    assert reply.stamps_ns == []
+
+
+@every_wire
+def test_a_model_that_is_not_there_is_named(launch: Launch, wire: str) -> None:
+    if plugins.load("endpoints", wire).rpc:
+        with pytest.raises(TargetError, match=r"'nobody' is not found.*\(grpc-not-found\)"):
+            exchange(launch, wire, "nobody")
+    else:
+        response, _ = exchange(launch, wire, "nobody")
+        assert response.status in {400, 404}
+
+
+def test_http_asked_where_grpc_is_spoken_is_told_so(
     launch: Launch, dyno: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
+    place = launch.url.removeprefix("http://")
+    wrong = dyno("bench", "--url", launch.url, "--endpoint", "triton-grpc", "-c", "1")
+    elsewhere = dyno("bench", "--url", place, "--endpoint", "triton-grpc", "-c", "1")
+
+    assert wrong.returncode == 2
+    assert "--endpoint triton-grpc needs grpc://host:port" in wrong.stderr
+    assert elsewhere.returncode == 3
+    assert "gRPC has a port of its own" in elsewhere.stderr
+
+
+@pytest.mark.parametrize(("wire", "workers"), [("triton-generate", 1), ("triton-grpc", 2)])
+def test_a_benchmark_agrees_with_the_servers_own_count(
+    launch: Launch, wire: str, workers: int, dyno: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     done = dyno(
-        *("bench", "--url", launch.url, "--metrics-url", launch.metrics_url, "-c", "30"),
-        *("--duration", "6s", "--ramp", "1s", "--isl", "16", "--osl", "24", "--no-calibration"),
+        *("bench", "--url", url_of(launch, wire), "--metrics-url", launch.metrics_url),
+        *("-c", "30", "--workers", str(workers)),
+        *("--duration", "4s", "--ramp", "1s", "--isl", "16", "--osl", "24", "--no-calibration"),
         "--json",
     )
 
@@ -273,18 +357,37 @@ def test_a_benchmark_agrees_with_the_servers_own_count(
     assert level["server"]["requests"]["server"] == level["requests"]["completed"]
 
 
-@pytest.mark.parametrize("model", ["ensemble", "tensorrt_llm_bls"])
-def test_a_client_that_hangs_up_stops_its_generation(launch: Launch, model: str) -> None:
+async def hang_up(target: Target, endpoint: Endpoint, model: str, once: Callable[[], bool]) -> None:
+    """Ask for 8000 tokens, and hang up once that is so."""
+    connection = await connect(target, Meter())
+    ask = Ask(prompt="a", model=model, max_tokens=8000, exact_length=True)
+    connection.send(as_sent(target, endpoint.path(model), endpoint.body(ask)))
+    await asyncio.to_thread(eventually, once)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("wire", "model"),
+    [
+        ("triton-generate", "ensemble"),
+        ("triton-generate", "tensorrt_llm_bls"),
+        ("triton-grpc", "ensemble"),
+    ],
+)
+def test_a_client_that_hangs_up_stops_its_generation(launch: Launch, wire: str, model: str) -> None:
     before = metric(launch, "llmdyno_generation_tokens_total")
-    target = parse_url(launch.url)
-    body = json.dumps(
-        {"text_input": "a", "stream": True, "max_tokens": 8000, "min_tokens": 8000}
-    ).encode()
-    head = f"POST /v2/models/{model}/generate_stream HTTP/1.1\r\nHost: x\r\nContent-Length: "
-    with socket.create_connection((target.host, target.port)) as client:
-        client.sendall(f"{head}{len(body)}\r\n\r\n".encode() + body)
-        assert client.recv(64)
-        eventually(lambda: metric(launch, "llmdyno_requests_running") == 1)
+
+    asyncio.run(
+        hang_up(
+            parse_url(url_of(launch, wire)),
+            plugins.load("endpoints", wire),
+            model,
+            lambda: (
+                metric(launch, "llmdyno_requests_running") == 1
+                and metric(launch, "llmdyno_generation_tokens_total") > before
+            ),
+        )
+    )
 
     eventually(lambda: metric(launch, "llmdyno_requests_running") == 0)
     made = metric(launch, "llmdyno_generation_tokens_total")

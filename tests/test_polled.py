@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from llmdyno.polled import PERIOD_S_MAX, PERIOD_S_MIN, Poller, can_stamp
+from llmdyno.polled import PERIOD_S_MAX, PERIOD_S_MIN, READ_BYTES, Poller, can_stamp
 
 pytestmark = pytest.mark.skipif(not can_stamp(), reason="the kernel does not stamp TCP reads")
 
@@ -151,5 +152,25 @@ def test_a_name_that_nobody_answers_to_is_the_sockets_own_error() -> None:
         listener.close()
         with pytest.raises(ConnectionRefusedError):
             await poller.connect(host, port, Notes())
+
+    play(script)
+
+
+def test_a_peer_that_sends_without_end_does_not_keep_the_others_waiting() -> None:
+    async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
+        notes = Notes()
+        link = await poller.connect(host, port, notes)
+        peer, _ = listener.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**21)
+        with peer:
+            sending = threading.Thread(target=peer.sendall, args=(bytes(2**22),))
+            sending.start()
+            time.sleep(0.2)  # noqa: ASYNC251  # the buffers fill while the loop does not look
+            link.read(0)
+            at_once = len(notes.data)
+            await until(lambda: len(notes.data) == 2**22)
+            sending.join()
+
+        assert READ_BYTES < at_once <= 2**18
 
     play(script)

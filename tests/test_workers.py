@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ from conftest import DYNO, last_json
 from llmdyno import descriptors
 from llmdyno.crew import workers_for
 from llmdyno.errors import UsageError
-from llmdyno.load import Plan
+from llmdyno.load import Level, Plan, Progress
 from llmdyno.plugins import load
 from llmdyno.records import (
     Entry,
@@ -37,7 +38,7 @@ from llmdyno.records import (
 from llmdyno.share import Share
 from llmdyno.spec import Bench, Load, Workload
 from llmdyno.summary import summarise
-from llmdyno.transport import parse_url
+from llmdyno.transport import Meter, parse_url
 from llmdyno.units import Lengths
 from llmdyno.workload import Prompts
 
@@ -490,3 +491,39 @@ def test_two_thousand_streams_lose_no_token_and_stamp_none_late(
     stamps_s = [sum(one.gaps_ns) / 1e9 for one in records(tmp_path / "run")]
     late_ms = sorted((stamp_s - 4) * 1e3 for stamp_s in stamps_s)
     assert late_ms[-20] < told["late_ms"]["max"] + 10
+
+
+def test_a_worker_that_is_stopped_before_the_start_writes_nothing_of_before() -> None:
+    """A line of before would stand before its level in the merged journal."""
+    entries: list[Entry] = []
+
+    async def main() -> int:
+        plan = Plan(
+            level=0,
+            users=2,
+            load=Load(users=(2,)),
+            target=parse_url("http://127.0.0.1:1"),
+            endpoint=load("endpoints", "openai-chat"),
+            model="m",
+        )
+        level = Level(
+            plan,
+            Prompts(Workload()),
+            zero_ns=0,
+            sink=entries.append,
+            meter=Meter(),
+            progress=Progress(),
+        )
+        start_ns = time.perf_counter_ns() + 50_000_000
+        level.interrupt()
+        await level.run(start_ns)
+        return start_ns
+
+    start_ns = uvloop.run(main())
+
+    started, tick, ended = entries
+    assert isinstance(started, LevelStarted)
+    assert isinstance(tick, Tick)
+    assert isinstance(ended, LevelEnded)
+    assert started.start_ns == start_ns
+    assert min(tick.t_ns, ended.end_ns) >= start_ns

@@ -1,10 +1,11 @@
 """What a front costs: the same engine, model and load behind each, in one run.
 
-    python benchmarks/fronts/overhead.py native triton --users 50 --duration 20s --rounds 3
+    python benchmarks/fronts/overhead.py native triton triton/triton-grpc --users 50 --duration 20s
 
-Each round starts every front afresh, in turn, so that what disturbs the machine disturbs all. Said
-are the means over the rounds and their ratio to the first front: token rate, TTFT, ITL, and the
-processor time that all processes of the server took for a token.
+A front is FRONT or FRONT/ENDPOINT, where it speaks several wire protocols. Each round starts every
+front afresh, in turn, so that what disturbs the machine disturbs all. Said are the means over the
+rounds and their ratio to the first front: token rate, TTFT, ITL, and the processor time that a
+token took of all processes of the server, and of the client.
 """
 
 import argparse
@@ -18,7 +19,14 @@ from llmdyno import bench, plugins, supervise, units
 from llmdyno.spec import Bench, Load, Workload
 from llmdyno.subject import Subject
 
-ROWS = ("token_rate", "ttft_ms_p50", "itl_ms_p50", "server_cpu_us_per_token")
+ROWS = (
+    "token_rate",
+    "ttft_ms_p50",
+    "ttft_ms_p99",
+    "itl_ms_p50",
+    "server_cpu_us_per_token",
+    "client_cpu_us_per_token",
+)
 
 
 def cpu_s(pid: int) -> float:
@@ -32,6 +40,7 @@ def cpu_s(pid: int) -> float:
 
 def once(front: str, model: str, load: Load, workload: Workload, folder: Path) -> dict[str, float]:
     """Serve the model behind a front, load it, and return what came of it."""
+    front, _, wire = front.partition("/")
     subject = Subject(
         engine=plugins.load("engines", "openvino"), front=plugins.load("fronts", front), model=model
     )
@@ -46,8 +55,8 @@ def once(front: str, model: str, load: Load, workload: Workload, folder: Path) -
         before_s = cpu_s(server.pid)
         outcome = bench.run(
             Bench(
-                url=launch.url,
-                endpoint=launch.endpoint,
+                url=launch.also[wire] if wire else launch.url,
+                endpoint=wire or launch.endpoint,
                 model=launch.model,
                 metrics_url=launch.metrics_url,
                 workload=workload,
@@ -62,8 +71,10 @@ def once(front: str, model: str, load: Load, workload: Workload, folder: Path) -
     return {
         "token_rate": level["token_rate"]["mean"],
         "ttft_ms_p50": level["ttft_ms"]["p50"],
+        "ttft_ms_p99": level["ttft_ms"]["p99"],
         "itl_ms_p50": level["itl_ms"]["p50"],
         "server_cpu_us_per_token": spent_s * 1e6 / level["tokens"]["output"],
+        "client_cpu_us_per_token": level["client"]["cpu_us_per_token"],
     }
 
 
@@ -84,16 +95,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(asked.rounds):
             for front in asked.fronts:
-                place = Path(folder) / f"{front}-{number}"
+                place = Path(folder) / f"{front.replace('/', '-')}-{number}"
                 found[front].append(once(front, asked.model, load, workload, place))
-    print(f"{'front':10}" + "".join(f"{row:>26}" for row in ROWS))
+    width = max(map(len, [*found, "front"]))
+    print(f"{'front':{width}}" + "".join(f"{row:>25}" for row in ROWS))
     for front, rounds in found.items():
         cells = []
         for row in ROWS:
             mean = fmean(each[row] for each in rounds)
             first = fmean(each[row] for each in found[asked.fronts[0]])
             cells.append(f"{mean:,.1f} (x{mean / first:.2f})")
-        print(f"{front:10}" + "".join(f"{cell:>26}" for cell in cells))
+        print(f"{front:{width}}" + "".join(f"{cell:>25}" for cell in cells))
 
 
 if __name__ == "__main__":

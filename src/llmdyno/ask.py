@@ -204,6 +204,8 @@ def bench_spec(given: Given) -> Bench:
         UsageError: a value cannot be read or does not fit the others.
     """
     fields = _fields(_BENCH, given)
+    if fields.get("endpoint") == "triton-grpc" and "://" not in fields["url"]:
+        fields["url"] = f"grpc://{fields['url']}"
     if "repeat_until" in fields:
         fields.setdefault("repeat", REPEATS_MAX)
     if fields.get("until") and not {"duration", "requests"} & given.keys():

@@ -22,8 +22,9 @@ import msgspec
 from llmdyno import cluster, descriptors, environment, gpu, hardware, plugins, scrape, store
 from llmdyno.calibrate import calibrate
 from llmdyno.crew import Crew, Here, Site, workers_for
-from llmdyno.detect import detect
+from llmdyno.detect import detect, tensors
 from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.errors import InterruptError, UsageError
 from llmdyno.exposition import Board, serving
 from llmdyno.load import Level, Plan, Progress, rare_collections
 from llmdyno.point import Point
@@ -103,13 +104,14 @@ def run(
     Raises:
         UsageError: the spec cannot be run; nothing was started.
         TargetError: the server cannot be reached; nothing was started.
+        InterruptError: the user interrupted it before anything was measured.
         StorageError: a record could not be written; what was written before is kept.
     """
     target = parse_url(
         spec.url, api_key, ca_cert=spec.ca_cert, insecure=spec.insecure, proxy=spec.proxy
     )
     if spec.endpoint != "auto":
-        plugins.load("endpoints", spec.endpoint)
+        _check_scheme(spec, target, plugins.load("endpoints", spec.endpoint))
     if spec.workload.name != "synthetic":
         Prompts(spec.workload)  # a file that cannot be read is said before anything starts
     descriptors.allow(_connections(spec))
@@ -126,6 +128,13 @@ def run(
         import uvloop
 
         return uvloop.run(coroutine)
+
+
+def _check_scheme(spec: Bench, target: Target, endpoint: Endpoint) -> None:
+    """Refuse an endpoint that is not spoken at such a URL."""
+    if endpoint.rpc != target.rpc:
+        wanted = "grpc://host:port" if endpoint.rpc else "http://host:port"
+        raise UsageError(f"--url {spec.url}: --endpoint {spec.endpoint} needs {wanted}.")
 
 
 def _site(spec: Bench, target: Target, api_key: str | None) -> AbstractContextManager[Site]:
@@ -163,65 +172,146 @@ async def _run_shown(spec: Bench, folder: Path, means: _Means, metrics_port: int
 
 
 async def _run(spec: Bench, folder: Path, means: _Means) -> Outcome:
-    target = means.target
+    with _interruptible() as interruption:
+        try:
+            spec, endpoint, scale = await _ask(spec, means.target)
+            scraper = None
+            if spec.scrape:
+                scraper = await scrape.find(means.target, spec.endpoint, spec.metrics_url)
+        except asyncio.CancelledError:
+            interruption.take()
+            raise InterruptError("interrupted before anything was measured.") from None
+        store.make_folder(folder)
+        run = _Run(
+            spec=spec,
+            endpoint=endpoint,
+            scale=scale,
+            means=means,
+            scraper=scraper,
+            zero_ns=perf_counter_ns(),
+            journal=Journal(folder / JOURNAL),
+            interruption=interruption,
+        )
+        stopped = None
+        try:
+            stopped = await _measure(run, folder.name)
+        except asyncio.CancelledError:
+            interruption.take()
+        finally:
+            run.journal.close()
+            if scraper is not None:
+                scraper.close()
+        summary = summarise(folder / JOURNAL)
+        store.write_json(folder / SUMMARY, summary)
+        interrupted = interruption.came and not stopped
+        return Outcome(summary=summary, interrupted=interrupted, stopped=stopped)
+
+
+class _Interruption:
+    """What Ctrl-C and SIGTERM do: they end the level that runs, or what else is being waited for.
+
+    Whatever it is, the run then goes on to its summary.
+    """
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "made within the run"
+        self._task = task
+        self.level: LoadPoint | None = None
+        self.came = False
+
+    def come(self) -> None:
+        self.came = True
+        if self.level is not None:
+            self.level.interrupt()
+        else:
+            self._task.cancel()
+
+    def take(self) -> None:
+        """Take back the cancellation that was ours; another one goes on."""
+        if not self.came:
+            raise asyncio.CancelledError
+        self._task.uncancel()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[_Interruption]:
+    interruption = _Interruption()
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        loop.add_signal_handler(number, interruption.come)
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)  # the loop would leave the system's own
+
+
+class _Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What all levels of a run have in common."""
+
+    spec: Bench
+    endpoint: Endpoint
+    scale: Mapping[str, float]  # of synthetic prompts
+    means: _Means
+    scraper: scrape.Scraper | None
+    zero_ns: int
+    journal: Journal
+    interruption: _Interruption
+
+
+async def _ask(spec: Bench, target: Target) -> tuple[Bench, Endpoint, dict[str, float]]:
+    """Ask the server what it is, and how it counts."""
     prober = Prober(target)
     try:
         spec, endpoint = await _resolve(spec, prober)
-        scale = await _calibrate_synthetic(spec, prober, endpoint)
+        return spec, endpoint, await _calibrate_synthetic(spec, prober, endpoint)
     finally:
         prober.close()
-    scraper = None
-    if spec.scrape:
-        scraper = await scrape.find(target, spec.endpoint, spec.metrics_url)
-    store.make_folder(folder)
-    zero_ns = perf_counter_ns()
-    journal = Journal(folder / JOURNAL)
-    opened = Opened(
-        run=folder.name,
-        started=datetime.now().astimezone().isoformat(timespec="seconds"),
-        spec=msgspec.to_builtins(spec),
-        environment=environment.describe(),
+
+
+async def _measure(run: _Run, name: str) -> str | None:
+    """Run the levels one after the other; return why they ended early, if it was not the user."""
+    spec, journal = run.spec, run.journal
+    journal.append(
+        Opened(
+            run=name,
+            started=datetime.now().astimezone().isoformat(timespec="seconds"),
+            spec=msgspec.to_builtins(spec),
+            environment=environment.describe(),
+        )
     )
-    stops: list[str] = []
-    interrupted = False
-    try:
-        journal.append(opened)
-        calibration = await calibrate() if spec.calibration else None
-        if calibration is not None:
-            journal.append(calibration)
-        for number, (repeat, load) in enumerate(_loads(spec, journal.path)):
-            again = number if spec.until else repeat
-            point = Point(spec=spec, level=number, repeat=repeat, load=load, again=again, **scale)
-            prompts = point.prompts(Share())
-            plan = point.plan(prompts, target, endpoint, Share())
-            ceiling = calibration.events_per_s_max if calibration else None
-            workers = workers_for(plan, spec.workers, ceiling, means.site.cores)
-            meter, progress = Meter(), Progress(level=number, load=_describe(plan))
-            level = _new_level(
-                *(plan, prompts, point),
-                workers=workers,
-                site=means.site,
-                zero_ns=zero_ns,
-                journal=journal,
-                meter=meter,
-                progress=progress,
-            )
-            async with _observed(plan, scraper, zero_ns, journal.append):
-                await _run_level(level, meter, progress, means.watcher, stops.append)
-            interrupted = level.interrupted
-            if level.uncounted and not stops:
-                records = _uncounted(journal.path, number)
-                await recount(records, target, spec.model, means.tokenizer, journal.append)
-            if interrupted or stops:
-                break
-    finally:
-        journal.close()
-        if scraper is not None:
-            scraper.close()
-    summary = summarise(folder / JOURNAL)
-    store.write_json(folder / SUMMARY, summary)
-    stopped = stops[0] if stops else None
-    return Outcome(summary=summary, interrupted=interrupted and not stops, stopped=stopped)
+    calibration = await calibrate() if spec.calibration else None
+    if calibration is not None:
+        journal.append(calibration)
+    ceiling = calibration.events_per_s_max if calibration else None
+    for number, (repeat, load) in enumerate(_loads(spec, journal.path)):
+        again = number if spec.until else repeat
+        point = Point(spec=spec, level=number, repeat=repeat, load=load, again=again, **run.scale)
+        prompts = point.prompts(Share())
+        plan = point.plan(prompts, run.means.target, run.endpoint, Share())
+        workers = workers_for(plan, spec.workers, ceiling, run.means.site.cores)
+        meter, progress = Meter(), Progress(level=number, load=_describe(plan))
+        level = _new_level(
+            *(plan, prompts, point),
+            workers=workers,
+            site=run.means.site,
+            zero_ns=run.zero_ns,
+            journal=journal,
+            meter=meter,
+            progress=progress,
+        )
+        async with _observed(plan, run.scraper, run.zero_ns, journal.append):
+            stopped = await _run_level(level, meter, progress, run)
+        if level.uncounted and not stopped:
+            records = _uncounted(journal.path, number)
+            means = run.means
+            await recount(records, means.target, spec.model, means.tokenizer, journal.append)
+        if level.interrupted or stopped:
+            return stopped
+    return None
 
 
 def _loads(spec: Bench, journal: Path) -> Iterator[tuple[int, float]]:
@@ -292,41 +382,31 @@ def _new_level(
     )
 
 
-async def _run_level(
-    level: LoadPoint,
-    meter: Meter,
-    progress: Progress,
-    watcher: Watcher,
-    stop: Callable[[str], None],
-) -> None:
-    """Run one level."""
-    loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        loop.add_signal_handler(number, level.interrupt)
+async def _run_level(level: LoadPoint, meter: Meter, progress: Progress, run: _Run) -> str | None:
+    """Run one level; return why it ended early, if it did and it was not the user."""
+    watcher = run.means.watcher
+    reasons: list[str] = []
 
     async def watch() -> None:
         while True:
             watcher.shows(progress, meter)
             await asyncio.sleep(_WATCH_S)
             if reason := watcher.stop_because():
-                stop(reason)
+                reasons.append(reason)
                 level.interrupt()
                 return
 
     watching = asyncio.create_task(watch())
+    run.interruption.level = level
     try:
         with rare_collections():
             await level.run()
     finally:
+        run.interruption.level = None
         watching.cancel()
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)  # the loop would leave the system's own
     progress.phase = "done"
     watcher.shows(progress, meter)
-    if level.stopped:
-        stop(level.stopped)
+    return next(iter(reasons), level.stopped or None)
 
 
 def _describe(plan: Plan) -> str:
@@ -353,10 +433,14 @@ def _uncounted(journal: Path, level: int) -> Iterator[Record]:
 
 
 async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
-    """Fill in what the user left to us: the endpoint and the model."""
+    """Fill in what the user left to us: the endpoint, the model and what it takes."""
     name, model = await detect(prober, spec.endpoint, spec.model)
     chosen = msgspec.structs.replace(spec, endpoint=name, model=model)
-    return chosen, plugins.load("endpoints", name)
+    endpoint: Endpoint = plugins.load("endpoints", name)
+    if endpoint.rpc:
+        inputs, _ = await tensors(prober, model)
+        chosen = msgspec.structs.replace(chosen, tensors=inputs)
+    return chosen, endpoint
 
 
 async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) -> dict[str, float]:
@@ -370,7 +454,7 @@ async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) 
     counts = []
     for words in _PROBE_WORDS:
         text = synthetic_text(words, random.Random(words))
-        ask = Ask(prompt=text, model=spec.model, max_tokens=1)
+        ask = Ask(prompt=text, model=spec.model, max_tokens=1, tensors=spec.tensors)
         response = await prober.ask("POST", endpoint.path(spec.model), endpoint.body(ask))
         counts.append(endpoint.read(response.pieces).input_tokens)
     if min(counts) <= 0 or counts[0] == counts[1]:

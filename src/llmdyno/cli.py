@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from llmdyno import __version__
-from llmdyno.errors import DynoError, InterruptError
+from llmdyno.errors import DynoError, InterruptError, StorageError, UsageError
 
 app = typer.Typer(
     name="dyno",
@@ -99,9 +99,10 @@ def main() -> None:
     except DynoError as error:
         _say(f"dyno: {error}")
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        _say("dyno: interrupted.")
-        sys.exit(InterruptError.exit_status)
+    except SystemExit as ended:
+        if ended.code == InterruptError.exit_status:  # what typer makes of Ctrl-C
+            _say("dyno: interrupted.")
+        raise
     except BrokenPipeError:
         # Whoever read our output has had enough; closing the pipe again must not complain.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
@@ -244,25 +245,37 @@ def bench(
     from llmdyno.bench import JOURNAL, Watcher, run, run_id
     from llmdyno.display import Live, console, show_summary
     from llmdyno.junit import write_junit
+    from llmdyno.summary import summarise
 
     spec = bench_spec(given)
+    if junit is not None and not junit.parent.is_dir():
+        raise UsageError(f"--junit {junit}: there is no folder {junit.parent}.")
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
     # A search does not know how many levels it will take.
     levels = () if spec.until else [load for _, load in spec.levels]
     live = Live(levels, interval_s=spec.load.interval_s, stream=sys.stderr)
-    outcome = run(
-        spec,
-        folder,
-        api_key=os.environ.get(api_key_env),
-        watcher=Watcher(shows=live.show),
-        metrics_port=metrics_port,
-    )
+    try:
+        outcome = run(
+            spec,
+            folder,
+            api_key=os.environ.get(api_key_env),
+            watcher=Watcher(shows=live.show),
+            metrics_port=metrics_port,
+        )
+    except StorageError:
+        if (folder / JOURNAL).exists():
+            kept = summarise(folder / JOURNAL)
+            show_summary(kept, console())
+            _say(f"Results: {folder}; with room again, `dyno report {folder}` writes their summary")
+            if json:
+                _print_json(kept)
+        raise
     show_summary(outcome.summary, console())
     _say(f"Results: {folder}")
-    if junit is not None:
-        write_junit(outcome.summary, junit)
     if json:
         _print_json(outcome.summary)
+    if junit is not None:
+        write_junit(outcome.summary, junit)
     if outcome.interrupted:
         raise InterruptError("interrupted; what was measured until then is kept.")
     if outcome.stopped:

@@ -96,9 +96,10 @@ class LocalWorker:
             await self._waiting
 
     def begin(self, start_ns: int) -> None:
-        """Write the moment; a worker that is dead does not read it, and `ended` says so."""
+        """Write the moment, but to none that has been stopped or is dead: `ended` says so."""
         assert self._process.stdin is not None
-        self._process.stdin.write(b"%d\n" % start_ns)
+        if not self._process.stdin.is_closing():
+            self._process.stdin.write(b"%d\n" % start_ns)
 
     async def fetch(self) -> None:
         """Do nothing: its file is here."""

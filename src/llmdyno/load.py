@@ -25,20 +25,14 @@ from llmdyno import spec
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.faults import REDIRECTS, http_fault, meaning
 from llmdyno.items import Item
+from llmdyno.kserve import Tensor
 from llmdyno.open_loop import OpenLoop
 from llmdyno.polled import Poller, can_stamp
 from llmdyno.records import Entry, LevelEnded, LevelStarted, Record, Tick
 from llmdyno.reply import Reply, by_read, count_tokens, text_by_read
+from llmdyno.rpc import as_sent, connect
 from llmdyno.share import Share
-from llmdyno.transport import (
-    CONNECT_TIMEOUT_S,
-    ConnectError,
-    Connection,
-    Meter,
-    Response,
-    Target,
-    connect,
-)
+from llmdyno.transport import CONNECT_TIMEOUT_S, ConnectError, Exchange, Meter, Response, Target
 from llmdyno.workload import Conversation, Prompts
 
 BACKOFF_FIRST_S = 0.1
@@ -48,6 +42,9 @@ ERROR_RATE_REQUESTS = 50  # --max-error-rate is of so many requests, the last on
 LAG_PERIOD_S = 0.02  # how often the event loop is asked whether it is late
 _TICK_S = 1.0
 _DETAIL_CHARACTERS_MAX = 300
+_LAST_WORDS_BYTES = 150
+# A stream that had come to its end is whole, however its connection ended then.
+_AFTER_THE_END = frozenset({"reset", "truncated"})
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +56,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     endpoint: Endpoint
     model: str
+    tensors: tuple[Tensor, ...] = ()  # that it takes, if the endpoint must know
     repeat: int = 0
     rate: float | None = None  # of an open loop
     due_s: Sequence[float] | None = None  # of an open loop: since the level's start, ascending
@@ -173,8 +171,8 @@ class Level:
         self._cut = asyncio.Event()  # those in flight end now
         self._stopped_ns = 0
         self._sent = 0
-        self._in_flight: dict[int, Connection] = {}  # by user, or by place in an open loop
-        self._idle: dict[int, Connection] = {}  # of an open loop, by place
+        self._in_flight: dict[int, Exchange] = {}  # by user, or by place in an open loop
+        self._idle: dict[int, Exchange] = {}  # of an open loop, by place
         self._open_loop: OpenLoop | None = None
         self._answers: dict[int, str] = {}  # of a session's turn, by user, until it is heard
         self._unsent = 0
@@ -206,7 +204,9 @@ class Level:
         if start_ns is None:
             start_ns = perf_counter_ns()
         else:
-            await self._pause((start_ns - perf_counter_ns()) / 1e9)
+            # Even if it is stopped before: nothing is written of a level that has not begun.
+            while (left_ns := start_ns - perf_counter_ns()) > 0:  # noqa: ASYNC110  # timers round
+                await asyncio.sleep(left_ns / 1e9)
         cpu_start_s = time.process_time()
         self._sink(
             LevelStarted(
@@ -286,7 +286,7 @@ class Level:
 
     async def _user(self, number: int) -> None:
         load = self._plan.load
-        connection: Connection | None = None
+        connection: Exchange | None = None
         failures = 0
         conversation = Conversation(self._prompts)
         think = random.Random(f"think/{number}")
@@ -347,12 +347,12 @@ class Level:
 
     async def _exchange(
         self,
-        connection: Connection | None,
+        connection: Exchange | None,
         user: int,
         request: int,
         item: Item,
         due_ns: int,
-    ) -> tuple[Connection | None, Record, float]:
+    ) -> tuple[Exchange | None, Record, float]:
         """Send one request and wait for its end; return the connection if it can be used again."""
         plan = self._plan
         body = plan.endpoint.body(
@@ -363,9 +363,10 @@ class Level:
                 model=plan.model,
                 max_tokens=item.max_tokens,
                 exact_length=item.exact_length,
+                tensors=plan.tensors,
             )
         )
-        data = plan.target.head(plan.endpoint.path(plan.model), len(body)) + body
+        data = as_sent(plan.target, plan.endpoint.path(plan.model), body)
         started_ns = perf_counter_ns()
         while True:
             reused = connection is not None and connection.usable
@@ -390,7 +391,7 @@ class Level:
         record = self._record(response, user, request, item, due_ns)
         return (connection if connection.usable else None), record, _retry_after_s(response)
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> Exchange:
         """Open a connection, for as long as a request may take and not beyond the level's end."""
         if self._cut.is_set():
             raise ConnectError("cut", "")
@@ -408,7 +409,7 @@ class Level:
         finally:
             self._opening.discard(task)
 
-    async def _await_response(self, connection: Connection, user: int, data: bytes) -> Response:
+    async def _await_response(self, connection: Exchange, user: int, data: bytes) -> Response:
         timeout_s = self._plan.load.timeout_s
         detail = f"no end within {timeout_s:g} s"
         loop = asyncio.get_running_loop()
@@ -450,7 +451,7 @@ class Level:
             end_ns=response.end_ns - response.sent_ns,
             outcome="cut" if error == "cut" else "failed" if error else "completed",
             error="" if error == "cut" else error,
-            detail=detail[:_DETAIL_CHARACTERS_MAX],
+            detail=self._plan.target.redact(detail)[:_DETAIL_CHARACTERS_MAX],
             status=response.status,
             finish=reply.finish,
             first_byte_ns=response.first_byte_ns - response.sent_ns
@@ -462,7 +463,7 @@ class Level:
             output_tokens=sum(tokens),
             source=source,
             reads=response.reads,
-            texts=text_by_read(reply) if recountable else (),
+            texts=tuple(map(self._plan.target.redact, text_by_read(reply))) if recountable else (),
             input_text=_asked(item) if recountable else "",
             session=item.session,
             turn=item.turn,
@@ -576,6 +577,8 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
         return http_fault(response.status), endpoint.error_of(response.body())
     if reply.error == "stream-error":
         return reply.error, reply.detail
+    if response.error in _AFTER_THE_END and reply.ended and reply.stamps_ns and not reply.error:
+        return "", response.detail
     if response.error:  # before what cannot be read: it is what made it so
         return response.error, response.detail
     if reply.error:
@@ -583,7 +586,8 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
     if response.body() and not _is_stream(response, reply, endpoint):
         return "not-a-stream", endpoint.error_of(response.body())
     if not reply.ended and not endpoint.ends_with_body:
-        return "truncated", "the body ended without a finish reason or an end mark"
+        last = response.body()[-_LAST_WORDS_BYTES:].decode(errors="replace").strip()
+        return "truncated", f"no finish reason and no end mark; the last words are: {last}"
     if not reply.stamps_ns:
         return "no-tokens", "the stream ended without a single token"
     return "", ""

@@ -56,6 +56,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
             target=target,
             endpoint=endpoint,
             model=self.spec.model,
+            tensors=self.spec.tensors,
             repeat=self.repeat,
             share=share,
         )

@@ -21,7 +21,9 @@ from typing import Protocol
 
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module does not name it
 _TIMESPEC = struct.Struct("@qq")
-_READ_BYTES = 16_384
+READ_BYTES = 16_384
+# Of one link at a look: who sends without end must not keep the others, and the clock, waiting.
+_READS_MAX = 16
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
 
 PERIOD_S_MIN = 0.001
@@ -101,9 +103,11 @@ class Link:
 
     def read(self, clock_offset_ns: int) -> None:
         """Read what has come; `clock_offset_ns` is wall clock less perf_counter."""
-        while not self._closed:
+        for _ in range(_READS_MAX):
+            if self._closed:
+                return
             try:
-                data, ancillary, _, _ = self._receive(_READ_BYTES, _ANCILLARY_BYTES)
+                data, ancillary, _, _ = self._receive(READ_BYTES, _ANCILLARY_BYTES)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -117,7 +121,7 @@ class Link:
                 self._reader.take(seconds * 1_000_000_000 + nanoseconds - clock_offset_ns, data)
             else:
                 self._reader.take(perf_counter_ns(), data)
-            if len(data) < _READ_BYTES:
+            if len(data) < READ_BYTES:
                 return
 
     def _lose(self, error: Exception | None) -> None:

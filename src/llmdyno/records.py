@@ -10,6 +10,7 @@ Format versions:
         journal-0.jsonl and on, in which the workers of a level write its requests and ticks.
 """
 
+import contextlib
 import heapq
 import os
 from array import array
@@ -196,19 +197,30 @@ class Journal:
             StorageError: the disk is full or gone; what was written before is safe.
         """
         line = self._encoder.encode(entry) + b"\n"
+        written = 0
         try:
-            written = os.write(self._file, line)
             while written < len(line):
                 written += os.write(self._file, line[written:])
         except OSError as error:
+            # Should there be room again, what is written next must not be the end of this line.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, os.fstat(self._file).st_size - written)
             raise StorageError(
                 f"cannot write {self.path}: {error.strerror}. What was measured before is kept."
             ) from error
 
     def close(self) -> None:
-        """Bring the file to the disk and close it."""
-        os.fsync(self._file)
-        os.close(self._file)
+        """Bring the file to the disk and close it.
+
+        Raises:
+            StorageError: the disk did not take what it had seemed to take.
+        """
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise StorageError(f"cannot write {self.path}: {error.strerror}.") from error
+        finally:
+            os.close(self._file)
 
 
 def worker_journal(path: Path, worker: int) -> Path:

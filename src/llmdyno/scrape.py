@@ -350,7 +350,10 @@ async def find(target: Target, endpoint: str, url: str = "") -> Scraper | None:
     """
     root = msgspec.structs.replace(target, prefix="")
     places = [(target, "/metrics"), (root, "/metrics"), (target, "/prometheus/metrics")]
-    if endpoint.startswith("triton"):
+    if target.rpc:  # of Triton's three ports: HTTP, gRPC, metrics
+        page = msgspec.structs.replace(root, rpc=False, port=target.port + _TRITON_METRICS_PORT - 1)
+        places = [(page, "/metrics")]
+    elif endpoint.startswith("triton"):
         beside = msgspec.structs.replace(root, port=target.port + _TRITON_METRICS_PORT)
         places.insert(0, (beside, "/metrics"))
     if url:

@@ -12,11 +12,13 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno.errors import UsageError, nearest
+from llmdyno.kserve import Tensor
 from llmdyno.metrics import BY_NAME
 from llmdyno.units import Lengths, show_seconds
 
 WORKLOADS = ("chat", "chat-system", "synthetic", "file", "sessions", "trace")
 ARRIVALS = ("closed", "constant", "poisson", "gamma", "trace")
+ARRIVALS_MAX = 10_000_000  # of a level; all are drawn before it begins
 RAMP_S = 20.0
 ROUNDS_MIN = 3  # before --repeat-until may find that it has been enough
 REPEATS_MAX = 10  # with --repeat-until and no --repeat
@@ -121,6 +123,12 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         if (self.burstiness is not None) != (self.arrival == "gamma"):
             raise UsageError(
                 "--burstiness: goes with --arrival gamma, and that with it, e.g. --burstiness 0.5."
+            )
+        fastest = max(self.rates, default=0.0)
+        if self.requests is None and fastest * self.duration_s > ARRIVALS_MAX:
+            raise UsageError(
+                f"--request-rate {fastest:g}: makes more than {ARRIVALS_MAX:,} requests in"
+                f" --duration {show_seconds(self.duration_s)}."
             )
         if self.burstiness is not None and not 0 < self.burstiness < math.inf:
             raise UsageError(f"--burstiness {self.burstiness:g}: must be more than 0.")
@@ -300,6 +308,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str | None = None
     endpoint: str = "auto"
     model: str = ""  # empty: the first that the server lists
+    tensors: tuple[Tensor, ...] = ()  # the model's inputs, asked for where the endpoint needs them
     tokenizer: str = ""  # a tokenizer.json or its folder, if the server cannot count
     workload: Workload = Workload()
     load: Load = Load()

@@ -45,7 +45,7 @@ def _service(plan: Plan, volumes: list[Any]) -> dict[str, Any]:
             *([f"HF_HOME={HUB}"] if plan.hub else []),
             *plan.secrets,  # a name alone: the value is that of whoever calls compose
         ],
-        "ports": [f"127.0.0.1:{plan.port}:{plan.port}"],
+        "ports": [f"127.0.0.1:{port}:{port}" for port in plan.ports.values()],
         "volumes": volumes,
         "healthcheck": {
             "test": ["CMD", PYTHON, "-c", _health(plan)],

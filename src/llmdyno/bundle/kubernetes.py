@@ -69,7 +69,7 @@ def _container(plan: Plan) -> dict[str, Any]:
         "args": _escaped(arguments),
         "workingDir": INSIDE,
         "env": _environment(plan),
-        "ports": [{"name": "http", "containerPort": plan.port}],
+        "ports": [{"name": name, "containerPort": port} for name, port in plan.ports.items()],
         **({"resources": {"limits": gpus}} if gpus else {}),
         "startupProbe": {
             **probe,
@@ -153,12 +153,12 @@ def _claim(plan: Plan) -> dict[str, Any]:
 
 
 def _service(plan: Plan) -> dict[str, Any]:
-    port = {"name": "http", "port": plan.port, "targetPort": "http"}
+    ports = [{"name": name, "port": port, "targetPort": name} for name, port in plan.ports.items()]
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": _metadata(plan),
-        "spec": {"selector": {_LABEL: plan.name}, "ports": [port]},
+        "spec": {"selector": {_LABEL: plan.name}, "ports": ports},
     }
 
 

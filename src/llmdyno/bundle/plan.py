@@ -58,6 +58,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     @property
+    def ports(self) -> dict[str, int]:
+        """What it listens on, by protocol; the first is that of its health."""
+        others = {name: int(url.rpartition(":")[2]) for name, url in self.launch.also.items()}
+        return {"http": self.port, **others}
+
+    @property
     def contained(self) -> tuple[str, ...]:
         """The command inside a container."""
         return tuple(word.replace(HOST, EVERYWHERE) for word in self.launch.argv)

@@ -5,7 +5,7 @@ than receiving it. `_find_run` reads all that equal one of them but for their te
 only where it is certain to read what decoding each would have read.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -18,11 +18,16 @@ from llmdyno.sse import Body, Piece
 
 
 class Delta(msgspec.Struct):
-    """The new part of a chat message; servers name the reasoning text in two ways."""
+    """The new part of a chat message; servers name the reasoning text in two ways.
 
-    content: str | None = None
+    The model's words may also be a refusal, the arguments of a tool, or content in typed parts.
+    """
+
+    content: str | list[Any] | None = None
     reasoning_content: str | None = None
-    reasoning: str | None = None
+    reasoning: str | list[Any] | None = None
+    refusal: str | None = None
+    tool_calls: list[Any] | None = None
 
 
 class Choice(msgspec.Struct):
@@ -56,6 +61,8 @@ _BLANK = b"\n\n"
 # Shorter runs are not worth the proof.
 _RUN_EVENTS_MIN = 8
 _OTHER_TEXT = "quite another text"
+# vLLM's and SGLang's words for an answer that is not the model's to have ended.
+_FAILED_FINISHES = frozenset({"error", "abort"})
 
 
 def common_fields(ask: Ask) -> dict[str, Any]:
@@ -94,8 +101,10 @@ def _read_each(pieces: Iterable[Piece], reply: Reply) -> None:
     for stamp_ns, chunk in read_events(pieces, _decode, reply):
         if chunk.usage is not None:
             _take_usage(reply, chunk.usage)
-        if chunk.choices:
-            _take_choice(reply, chunk.choices[0], stamp_ns, chunk.usage)
+        for choice in chunk.choices or ():
+            _take_choice(reply, choice, stamp_ns, chunk.usage)
+        if reply.error:
+            return
 
 
 class _Run(msgspec.Struct, frozen=True):
@@ -178,10 +187,9 @@ def _take_usage(reply: Reply, usage: Usage) -> None:
 
 
 def _take_choice(reply: Reply, choice: Choice, stamp_ns: int, usage: Usage | None) -> None:
-    delta = choice.delta
     text = choice.text or ""
-    if delta is not None:
-        text = delta.content or delta.reasoning_content or delta.reasoning or ""
+    if choice.delta is not None:
+        text = _text_of(choice.delta)
     if text:
         reply.stamps_ns.append(stamp_ns)
         reply.texts.append(text)
@@ -190,3 +198,25 @@ def _take_choice(reply: Reply, choice: Choice, stamp_ns: int, usage: Usage | Non
     if choice.finish_reason:
         reply.finish = choice.finish_reason
         reply.ended = True
+        if choice.finish_reason in _FAILED_FINISHES:
+            reply.error = "stream-error"
+            reply.detail = f"the server ended it with finish_reason '{choice.finish_reason}'"
+
+
+def _text_of(delta: Delta) -> str:
+    text = delta.content or delta.reasoning_content or delta.reasoning or delta.refusal or ""
+    if isinstance(text, str) and not delta.tool_calls:
+        return text
+    return "".join(_texts_within([text, delta.tool_calls or []]))
+
+
+def _texts_within(part: Any) -> Iterator[str]:
+    """Yield the model's words in parts of content and in calls of tools, however deep they are."""
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, list):
+        for each in part:
+            yield from _texts_within(each)
+    elif isinstance(part, dict):
+        for name in ("text", "thinking", "function", "name", "arguments"):
+            yield from _texts_within(part.get(name))

@@ -32,6 +32,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     url: str  # base URL, e.g. http://127.0.0.1:8000
     endpoint: str  # the wire protocol it speaks, e.g. "openai-chat"
     model: str  # the model's name in requests
+    also: Mapping[str, str] = {}  # other wire protocols that it speaks, and where
     health_path: str = "/health"  # answers 200 when the server is up
     # A POST that makes one token, (path, JSON body): ready means that this has succeeded once.
     probe: tuple[str, Mapping[str, object]] | None = None

@@ -79,6 +79,20 @@ KNOBS: tuple[Knob, ...] = (
         source=_CONFIG_SOURCE + "cache.py",
     ),
     Knob(
+        name="kv_cache_memory_bytes",
+        layer="engine",
+        kind="int",
+        defaults=(("0.10", None),),
+        low=1,
+        unit="bytes",
+        does=(
+            "The KV cache's size, whatever gpu_memory_utilization says. Unset: what that leaves."
+        ),
+        turn="When several servers share a GPU: each would else take all that it finds.",
+        trades="Nothing checks that weights and activations fit beside it.",
+        source=_CONFIG_SOURCE + "cache.py",
+    ),
+    Knob(
         name="max_model_len",
         layer="engine",
         kind="int",

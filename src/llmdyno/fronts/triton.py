@@ -17,6 +17,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
@@ -59,7 +60,9 @@ _TAGS: Mapping[str, str] = {
 _NEWEST_TAG = "25.12"  # of those that were looked up
 _IMAGE_FLAVOURS = {"tensorrt-llm": "-trtllm-python-py3", "vllm": "-vllm-python-py3"}
 _BUNDLE = Path("triton")
-_CONTAINER_MODELS = Path("/app/all_models")  # where NVIDIA's container has its own models
+# Where the container tritonserver:YY.MM-trtllm-python-py3 has NVIDIA's own models, by its tutorial
+# on speculative decoding, which copies `llmapi` from there.
+_CONTAINER_MODELS = Path("/app/all_models")
 _LAUNCHER = "launcher.py"
 _ACKNOWLEDGEMENTS = "acknowledgements"
 _EXIT_TIMEOUT_S = 5
@@ -264,7 +267,9 @@ class TritonFront:
         )
         ours = folder.absolute() / _BUNDLE
         _copy_parts(ours)
-        python = virtualenvs.ensure("triton-models", _SCHEMA, says) / "python"
+        python = Path(sys.executable)
+        if find_spec("tritonclient") is None:
+            python = virtualenvs.ensure("triton-models", _SCHEMA, says) / "python"
         _write(content, ours / "models", python, Path("../../../llmdyno"))
         command = ("python3", "-I", "-S", str(_BUNDLE / _LAUNCHER), "tritonserver")
         models = _BUNDLE / "models"
@@ -300,6 +305,7 @@ def _launch(
         ),
         url=f"http://{host}:{http}",
         endpoint="triton-generate",
+        also={"triton-grpc": f"grpc://{host}:{grpc}"},
         model=content.model,
         health_path="/v2/health/ready",
         probe=(
