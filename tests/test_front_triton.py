@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import llmdyno
 from conftest import last_json
 from llmdyno import detect, plugins, supervise, virtualenvs
 from llmdyno.endpoints import Ask, Endpoint
@@ -453,7 +454,7 @@ def test_a_setting_that_the_engine_refuses_is_a_bad_config(tmp_path: Path) -> No
 
 def read_back(folder: Path, content: repository.Repository) -> Any:
     binaries = virtualenvs.ensure("triton", triton._WHEEL, lambda _: None)
-    triton._write(content, folder, binaries / "python")
+    triton._write(content, folder, binaries / "python", Path(llmdyno.__file__).parent)
     script = Path(triton.__file__).with_name("_triton") / "pbtxt.py"
     done = subprocess.run(
         [str(binaries / "python"), "-I", str(script), "read", str(folder)],

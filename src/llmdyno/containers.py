@@ -70,6 +70,13 @@ def hub_cache() -> Path:
     return Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
 
 
+def split_command(image: str, command: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what replaces the program of an image, nothing where that must run, and the rest."""
+    if image.startswith(_RUNS_WHAT_IT_IS_GIVEN):
+        return (), command
+    return command[:1], command[1:]
+
+
 def launch_in(container: Container, launch: Launch, *, reads: Sequence[Path]) -> Launch:
     """Return what starts the server in a container.
 
@@ -126,9 +133,8 @@ def _wrap(
             ("apptainer", "exec", *options, f"docker://{container.image}", *command),
             {f"APPTAINERENV_{name}": value for name, value in {**passed, **added}.items()},
         )
-    started: tuple[str, ...] = (container.image, *command)
-    if not container.image.startswith(_RUNS_WHAT_IT_IS_GIVEN):
-        started = ("--entrypoint", program, container.image, *command[1:])
+    entrypoint, rest = split_command(container.image, command)
+    started = (*(("--entrypoint", *entrypoint) if entrypoint else ()), container.image, *rest)
     return (
         (
             *(container.runtime, "run", "--rm", "--init", "--network", "host"),
