@@ -1,8 +1,8 @@
 """Run an engine's server, or a step of its build, in the engine's container.
 
 A Launch or a Step goes in, one that starts docker, podman or apptainer comes out; the supervisor
-need not know. Paths are the same inside as outside, so the command stays as it is. None of it was
-run by us: tests look at the command lines.
+need not know. Paths are the same inside as outside, so the command stays as it is. No container was
+run by us: tests look at the command lines, and let docker's client parse its own.
 
 The container is on the host's network: the server binds to loopback in there as it would out
 here, and no port is published. No secret stands on the command line: docker and podman are given
