@@ -28,7 +28,7 @@ PULL_TIMEOUT_S = 3600.0  # images are 10 to 20 GB; the first start pulls them
 
 # Of our environment, what the server needs to load a model as it would natively.
 _PASSED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE")
-_GPUS = "CUDA_VISIBLE_DEVICES"
+_GPUS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 # NVIDIA's images start with a script that makes their libraries fit the driver, then run what they
 # are given. Others start with their own program, which must not come before ours.
 _RUNS_WHAT_IT_IS_GIVEN = "nvcr.io/"
@@ -118,7 +118,7 @@ def _wrap(
     added = {**environment, "HF_HOME": str(hub_cache().absolute())}
     bound = [(str(path.expanduser().absolute()), mode) for path, mode in mounts.items()]
     if container.runtime == "apptainer":
-        passed = {name: os.environ[name] for name in (*_PASSED, _GPUS) if name in os.environ}
+        passed = {name: os.environ[name] for name in (*_PASSED, *_GPUS) if name in os.environ}
         binds = (word for path, mode in bound for word in ("--bind", f"{path}:{path}:{mode}"))
         # --cleanenv: our PYTHONPATH and the like must not reach the container's Python.
         options = ("--nv", "--cleanenv", *binds, "--pwd", str(Path.cwd()))
@@ -135,7 +135,7 @@ def _wrap(
             *_gpus_and_user(container.runtime),
             *("--shm-size", SHARED_MEMORY, "--ulimit", "memlock=-1", "--workdir", str(Path.cwd())),
             *(word for path, mode in bound for word in ("--volume", f"{path}:{path}:{mode}")),
-            *(word for name in (*_PASSED, _GPUS, *added) for word in ("--env", name)),
+            *(word for name in (*_PASSED, *_GPUS, *added) for word in ("--env", name)),
             *("--env", "HOME=/tmp"),  # the image knows no home of our user
             *started,
         ),

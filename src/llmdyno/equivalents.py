@@ -150,7 +150,7 @@ SAME: tuple[Same, ...] = (
         knobs={
             "tensorrt-llm": ("cuda_graph_max_batch_size",),
             "vllm": ("max_cudagraph_capture_size",),
-            "sglang": ("cuda_graph_max_bs",),
+            "sglang": ("cuda_graph_max_bs_decode",),
         },
     ),
 )
