@@ -239,18 +239,26 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Stamp a read."""
-        self.take(perf_counter_ns(), data)
+        if self.take(perf_counter_ns(), data):
+            self._parse()
 
-    def take(self, stamp_ns: int, data: bytes) -> None:
-        """Keep a read with its stamp; parse only if it can be the last one of the response."""
+    # What the poller calls instead.
+
+    def take(self, stamp_ns: int, data: bytes) -> bool:
+        """Keep a read with its stamp; whether it can be the last one of the response."""
         self._meter.reads += 1
         self._waiting.append((stamp_ns, data))
-        if (
+        return (
             self._parse_at_once
             or not _SPLINTER_BYTES < len(data) < _FLOOD_BYTES
             or data.endswith(b"\r\n\r\n")
-        ):
-            self._parse()
+        )
+
+    def parse(self) -> bool:
+        """Parse what was kept; whether the request under way has ended with it."""
+        asked = self._response is not None
+        self._parse()
+        return asked and self._response is None
 
     def eof_received(self) -> None:
         """Leave the rest to connection_lost."""
