@@ -60,7 +60,7 @@ def test_a_duration_ends_on_time_and_nothing_is_lost(streamer: Streamer, dyno: D
     assert done.returncode == 0, done.stderr
     (level,) = last_json(done.stdout)["levels"]
 
-    assert took_s < 10
+    assert took_s < 20
     assert 3.9 <= level["duration_s"] <= 5.5
     assert 4 <= len(level["samples"]) <= 6
     assert level["requests"]["cut"] == 0
