@@ -1,4 +1,4 @@
-"""A chat stream at one user: what of it counts, what is kept of a fault, which connection it takes."""
+"""A chat stream at one user: what of it counts, what is kept of a fault, whose connection it has."""
 
 import asyncio
 
