@@ -55,6 +55,14 @@ def test_every_flag_of_a_page_is_one_of_its_command(page: str) -> None:
             assert not {flag for flag in flags if flag not in help_text}, command
 
 
+@pytest.mark.parametrize("command", [[], ["artifacts"]])
+def test_no_line_of_the_help_is_cut(command: list[str]) -> None:
+    done = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*command, "--help"])
+
+    assert done.output.count("\n") > 5
+    assert not [line for line in done.output.splitlines()[1:] if line.endswith("...")]
+
+
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
 def test_links_lead_somewhere(page: str) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (DOCS / page).read_text())
