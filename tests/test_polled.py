@@ -21,9 +21,15 @@ class Notes:
     def __init__(self) -> None:
         self.reads: list[tuple[int, bytes]] = []
         self.lost: list[Exception | None] = []
+        self.parsed = 0
 
-    def take(self, stamp_ns: int, data: bytes) -> None:
+    def take(self, stamp_ns: int, data: bytes) -> bool:
         self.reads.append((stamp_ns, data))
+        return True
+
+    def parse(self) -> bool:
+        self.parsed += 1
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost.append(error)
@@ -127,6 +133,39 @@ def test_a_closed_link_says_nothing_more() -> None:
         peer.close()
 
     play(script)
+
+
+def test_what_ends_together_is_worked_on_between_looks() -> None:
+    events: list[str] = []
+
+    class Ending(Notes):
+        """Has work to do after each end, as a user has."""
+
+        def take(self, stamp_ns: int, data: bytes) -> bool:
+            events.append("read")
+            return super().take(stamp_ns, data)
+
+        def parse(self) -> bool:
+            events.append("end")
+            asyncio.get_running_loop().call_soon(events.append, "work")
+            return super().parse()
+
+    async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
+        peers = []
+        for _ in range(20):
+            await poller.connect(host, port, Ending())
+            peers.append(listener.accept()[0])
+        for peer in peers:
+            peer.send(b"the end")
+        time.sleep(0.03)  # noqa: ASYNC251  # so that one look finds them all
+        await until(lambda: events.count("work") == 20)
+        for peer in peers:
+            peer.close()
+
+    play(script)
+
+    some = ["end"] * 8 + ["work"] * 8
+    assert events == ["read"] * 20 + some + some + ["end"] * 4 + ["work"] * 4
 
 
 def test_busy_streams_are_looked_at_more_often_than_quiet_ones() -> None:

@@ -179,6 +179,10 @@ def bench(
     dataset_osl: Annotated[
         bool | None, _option("--dataset-osl", help="Answers exactly as long as the data set's.")
     ] = None,
+    unique: Annotated[
+        bool | None,
+        _option("--unique", help="No two prompts alike: no cache of prefixes helps."),
+    ] = None,
     turns: Annotated[
         Text, _option("--turns", help="Of a session of our own prompts: 4, 2-6. [2-6]")
     ] = None,

@@ -22,6 +22,7 @@ import hpack
 
 from llmdyno.faults import grpc_fault
 from llmdyno.polled import Link, Poller
+from llmdyno.sse import Piece
 from llmdyno.transport import (
     CONNECT_TIMEOUT_S,
     HEADER_BYTES_MAX,
@@ -131,6 +132,7 @@ class Calls(Exchange):
         self._taken_bytes = 0  # that the server does not know yet that we took
         self._block: list[bytes] = []  # of headers under way
         self._block_ends_stream = False
+        self._taken: list[Piece] = []  # reads, stamped, not parsed yet
         self._greeted = False  # the server has said anything at all
         self._leaving = False  # the server takes no further call here
         self._frames: dict[int, Callable[[int, bytes, bytes], None]] = {
@@ -194,6 +196,7 @@ class Calls(Exchange):
 
     def connection_lost(self, error: Exception | None) -> None:
         """End the call under way, if any; who never said a word may not know HTTP/2."""
+        self.parse()
         if self._greeted or isinstance(error, ssl.SSLError):
             super().connection_lost(error)
         else:
@@ -201,9 +204,21 @@ class Calls(Exchange):
             detail = f"the server hung up without a word of HTTP/2: {_PORT_OF_ITS_OWN}"
             self._finish("reset" if error else "no-response", detail)
 
-    def take(self, stamp_ns: int, data: bytes) -> None:
-        """Keep what a read brought of the messages, and answer what wants an answer."""
+    def take(self, stamp_ns: int, data: bytes) -> bool:
+        """Keep a read with its stamp; frames want an answer, so it is always parsed."""
         self._meter.reads += 1
+        self._taken.append((stamp_ns, data))
+        return True
+
+    def parse(self) -> bool:
+        """Keep what the reads brought of the messages, and answer what wants an answer."""
+        asked = self._response is not None
+        taken, self._taken = self._taken, []
+        for stamp_ns, data in taken:
+            self._parse(stamp_ns, data)
+        return asked and self._response is None
+
+    def _parse(self, stamp_ns: int, data: bytes) -> None:
         self._greeted = True
         response = self._response
         if response is not None:

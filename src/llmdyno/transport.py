@@ -227,8 +227,12 @@ class Exchange(asyncio.Protocol):
         """Send a request; the future always gets a Response, never an exception."""
         raise NotImplementedError
 
-    def take(self, stamp_ns: int, data: bytes) -> None:
-        """Take a read with its stamp."""
+    def take(self, stamp_ns: int, data: bytes) -> bool:
+        """Take a read with its stamp; whether it is to be parsed now."""
+        raise NotImplementedError
+
+    def parse(self) -> bool:
+        """Parse what was taken; whether the request under way has ended with it."""
         raise NotImplementedError
 
     def look_after(self, now_ns: int) -> None:
@@ -236,6 +240,7 @@ class Exchange(asyncio.Protocol):
 
     def give_up(self, error: str, detail: str = "") -> None:
         """End the request under way as it stands, with that error class, and the connection."""
+        self.parse()
         self._break_off(error, detail)
 
     def close(self) -> None:
@@ -253,7 +258,8 @@ class Exchange(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Stamp a read."""
-        self.take(perf_counter_ns(), data)
+        if self.take(perf_counter_ns(), data):
+            self.parse()
 
     def eof_received(self) -> None:
         """Leave the rest to connection_lost."""
@@ -346,21 +352,23 @@ class Connection(Exchange):
             if silent or len(self._waiting) * len(data) > RESPONSE_BYTES_MAX:
                 self._parse()
 
-    def give_up(self, error: str, detail: str = "") -> None:
-        """End the request under way as it stands, with that error class, and the connection."""
-        self._parse()
-        super().give_up(error, detail)
+    # What the poller calls instead.
 
-    def take(self, stamp_ns: int, data: bytes) -> None:
-        """Keep a read with its stamp; parse only if it can be the last one of the response."""
+    def take(self, stamp_ns: int, data: bytes) -> bool:
+        """Keep a read with its stamp; whether it can be the last one of the response."""
         self._meter.reads += 1
         self._waiting.append((stamp_ns, data))
-        if (
+        return (
             self._parse_at_once
             or not _SPLINTER_BYTES < len(data) < _FLOOD_BYTES
             or data.endswith(b"\r\n\r\n")
-        ):
-            self._parse()
+        )
+
+    def parse(self) -> bool:
+        """Parse what was kept; whether the request under way has ended with it."""
+        asked = self._response is not None
+        self._parse()
+        return asked and self._response is None
 
     def connection_lost(self, error: Exception | None) -> None:
         """End the request under way, if any: complete, cut off, or never answered."""
