@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from importlib.resources import files
@@ -14,10 +15,11 @@ import pytest
 import yaml
 
 from conftest import DYNO, last_json
-from llmdyno import bundle, plugins, supervise
+from llmdyno import bundle, plugins, supervise, virtualenvs
 from llmdyno.bundle.plan import HOST
 from llmdyno.engines import Launch
 from llmdyno.errors import UsageError
+from llmdyno.fronts import bentoml, triton
 from llmdyno.knobs import Config, Knob, Value
 from llmdyno.subject import Subject
 
@@ -293,6 +295,87 @@ def test_the_script_serves(tmp_path: Path) -> None:
         model="tiny",
         probe=("/v1/completions", {"model": "tiny", "prompt": "a", "max_tokens": 1}),
         environment={"PYTHON": sys.executable},
+    )
+
+    with supervise.start(launch, log=tmp_path / "log") as server:
+        assert server.answers(10.0)
+
+
+def test_a_triton_bundle_serves_on_the_tritonserver_of_the_path(tmp_path: Path) -> None:
+    """Moved to another folder first: a bundle must not know where it was written."""
+    port = supervise.free_port()
+    written(tmp_path / "first", "openvino", "triton", port=port)
+    folder = (tmp_path / "first").rename(tmp_path / "moved")
+    found = triton._wheel(tmp_path, lambda _: None)
+    program = tmp_path / "bin" / "tritonserver"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(found.command)} "$@"\n')
+    program.chmod(0o755)
+    environment = {**found.environment}
+    environment["PATH"] = f"{program.parent}:{environment['PATH']}"
+    probe = {"text_input": "a", "max_tokens": 1, "stream": False}
+    launch = Launch(
+        argv=(str(folder / "serve.sh"),),
+        url=f"http://127.0.0.1:{port}",
+        endpoint="triton-generate",
+        model="ensemble",
+        health_path="/v2/health/ready",
+        probe=("/v2/models/ensemble/generate", probe),
+        environment=environment,
+    )
+
+    with supervise.start(launch, log=tmp_path / "log") as server:
+        assert server.answers(10.0)
+    assert compose_file(folder)["services"]["llm"]["ports"] == [
+        f"127.0.0.1:{number}:{number}" for number in (port, port + 1)
+    ]
+    assert [port["name"] for port in container(folder)["ports"]] == ["http", "triton-grpc"]
+
+
+def test_tensorrt_llms_triton_bundle_takes_nvidias_model_and_the_container_of_the_release(
+    tmp_path: Path,
+) -> None:
+    served = subject("tensorrt-llm", "triton")
+    config: Config = {"version": "1.1.0", "free_gpu_memory_fraction": 0.8, "max_batch_size": 512}
+    served.check(config)
+    bundle.write(tmp_path, served, config, says=lambda _: None)
+
+    models = tmp_path / "triton" / "models"
+    settings = json.loads((models / "tensorrt_llm/1/model.yaml").read_text())
+    assert settings["max_batch_size"] == 512
+    assert settings["kv_cache_config"] == {"free_gpu_memory_fraction": 0.8}
+    assert not {"version", "free_gpu_memory_fraction"} & set(settings)
+    assert "cp -u /app/all_models/llmapi" in (tmp_path / "serve.sh").read_text()
+    image = "nvcr.io/nvidia/tritonserver:25.12-trtllm-python-py3"
+    assert f"FROM {image}\n" in (tmp_path / "Dockerfile").read_text()
+    assert container(tmp_path)["args"][:4] == ["python3", "-I", "-S", "triton/launcher.py"]
+
+
+def test_a_bento_bundle_is_built_and_its_script_serves(tmp_path: Path) -> None:
+    port = supervise.free_port()
+    written(tmp_path / "bundle", "openvino", "bentoml", port=port)
+    programs = virtualenvs.ensure("bentoml", bentoml.ENVIRONMENT, lambda _: None)
+    home = {**bentoml.SETTINGS, "BENTOML_HOME": str(tmp_path / "home"), "UV_OFFLINE": "1"}
+    # The engine inside runs with our Python, BentoML with its own.
+    path = f"{Path(sys.executable).parent}:{programs}:{os.environ['PATH']}"
+    environment = {**home, "PATH": path}
+    built = subprocess.run(
+        [programs / "bentoml", "build", "--output", "tag"],
+        cwd=tmp_path / "bundle",
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    launch = Launch(
+        argv=(str(tmp_path / "bundle" / "serve.sh"),),
+        url=f"http://127.0.0.1:{port}",
+        endpoint="openai-chat",
+        model="tiny",
+        health_path="/readyz",
+        probe=("/v1/completions", {"model": "tiny", "prompt": "a", "max_tokens": 1}),
+        environment=environment,
     )
 
     with supervise.start(launch, log=tmp_path / "log") as server:

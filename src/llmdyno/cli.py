@@ -294,7 +294,7 @@ def bench(
         raise typer.Exit(EXIT_THRESHOLD_MISSED)
 
 
-@app.command()
+@app.command(short_help="Build what an engine serves, or find it built already.")
 def build(
     engine: EngineName = "openvino",
     model: ModelName = "tiny",
@@ -369,7 +369,7 @@ def remove(ids: Annotated[list[str], typer.Argument(help="Ids, or beginnings of 
         _print(name)
 
 
-@artifacts_app.command()
+@artifacts_app.command(short_help="Remove damaged, left over and old artifacts.")
 def prune(
     older_than: Annotated[
         Text, _option("--older-than", help="Also what was not used for so long, e.g. 30d.")
@@ -425,7 +425,7 @@ def serve(
     raise typer.Exit(status)
 
 
-@app.command()
+@app.command(short_help="Write what serves a config, or a study's winner, elsewhere.")
 def deploy(
     engine: EngineName = None,
     front: FrontName = None,
@@ -468,7 +468,7 @@ def deploy(
         _print(str(out))
 
 
-@app.command()
+@app.command(short_help="Find better settings, and prove it.")
 def tune(
     file: Annotated[
         Path | None, typer.Argument(help="TOML file with any of these flags.", show_default=False)
@@ -555,9 +555,11 @@ def tune(
         _print(str(page))
 
 
-@app.command()
+@app.command(short_help="Make summaries and reports again from what was measured.")
 def report(
-    names: Annotated[list[str], typer.Argument(help="Runs or studies: folders or ids.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Runs or studies: folders or ids.", metavar="NAME")
+    ],
     json: AsJson = False,
 ) -> None:
     """Make the summary and the report of runs or studies again from what was measured."""
@@ -610,7 +612,7 @@ def export(
             _print(str(target))
 
 
-@app.command(name="import")
+@app.command(name="import", short_help="Take in another tool's result as a run.")
 def import_(
     file: Annotated[Path, typer.Argument(help="A result file of another load generator.")],
     tool: Annotated[
@@ -646,7 +648,7 @@ def runs(json: AsJson = False) -> None:
         show_runs(rows, sys.stdout)
 
 
-@app.command()
+@app.command(short_help="Explain the settings of an engine or a front.")
 def knobs(
     engine: Annotated[str, typer.Argument(help="The name of an engine or a front.")],
     knob: Annotated[Text, typer.Argument(help="One of its knobs.", show_default=False)] = None,
@@ -664,7 +666,7 @@ def knobs(
         show_knobs(found, version, sys.stdout)
 
 
-@app.command()
+@app.command(short_help="Describe this machine, and the engines on it.")
 def env(json: AsJson = False) -> None:
     """Describe this machine: CPU, GPUs, memory, engines and versions found."""
     from llmdyno import environment
@@ -677,7 +679,7 @@ def env(json: AsJson = False) -> None:
         show_facts(facts, environment.warnings(facts), sys.stdout)
 
 
-@app.command()
+@app.command(short_help="Measure this client itself: how exact, how fast.")
 def selftest(json: AsJson = False) -> None:
     """Measure this client itself, against a server of known timing: how exact, how fast."""
     import uvloop

@@ -69,6 +69,8 @@ def write(
     wanted = _wanted(target, subject)
     store.make_folder(folder)
     plan = _plan(folder, subject, config, port=port, image=image, study=study, says=says)
+    for doubt in plan.launch.doubts:
+        says(f"! {doubt}")
     texts = dict(plan.launch.files)
     if "script" in wanted:
         texts["serve.sh"] = script.serve(plan)

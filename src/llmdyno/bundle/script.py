@@ -7,7 +7,7 @@ from llmdyno.bundle.plan import HOST, Plan
 from llmdyno.bundle.portable import PYTHON
 
 BUILD = "build.sh"
-_FLAG = re.compile(r"--?[A-Za-z]")
+_FLAG = re.compile(r"--[A-Za-z]")
 
 
 def serve(plan: Plan) -> str:
@@ -22,10 +22,8 @@ def serve(plan: Plan) -> str:
     lines += ["set -eu", 'cd -- "$(dirname -- "$0")"', "host=${HOST:-127.0.0.1}"]
     for place in plan.places:
         how = f"; bash {BUILD} {place} builds it" if plan.built and place not in plan.links else ""
-        lines.append(
-            f"[ -e {shlex.quote(place)} ] || {{ echo {shlex.quote(f'serve.sh: {place} is missing')}"
-            f"{shlex.quote(how) if how else ''} >&2; exit 1; }}"
-        )
+        words = shlex.quote(f"serve.sh: {place} is missing{how}")
+        lines.append(f"[ -e {shlex.quote(place)} ] || {{ echo {words} >&2; exit 1; }}")
     # The hub's token may be missing, a secret that the engine was given may not.
     lines += [
         f': "${{{name}:?set it; it is a secret}}"'

@@ -275,8 +275,9 @@ class TritonFront:
         models = _BUNDLE / "models"
         uses_llmapi = engine.name == "tensorrt-llm" and artifact is None
         source = _CONTAINER_MODELS / "llmapi" / "tensorrt_llm" / "1"
+        launch = _launch(content, command, models, host, (port, port + 1, port + 2))
         return Portable(
-            launch=_launch(content, command, models, host, (port, port + 1, port + 2)),
+            launch=msgspec.structs.replace(launch, doubts=_doubts(engine, config)),
             wrote=str(_BUNDLE),
             image=_image(engine, config),
             requirements=tuple(_EMBEDDED) if embedded else (),
@@ -370,6 +371,14 @@ def _image(engine: Engine, config: Config) -> str:
     release = ".".join(_version(engine, config).split(".")[:2])
     tag = _TAGS.get(release, _NEWEST_TAG) if engine.name == "tensorrt-llm" else _NEWEST_TAG
     return f"{_IMAGE}:{tag}{_IMAGE_FLAVOURS.get(engine.name, '-py3')}"
+
+
+def _doubts(engine: Engine, config: Config) -> tuple[str, ...]:
+    version = _version(engine, config)
+    if engine.name != "tensorrt-llm" or ".".join(version.split(".")[:2]) in _TAGS:
+        return ()
+    unknown = f"the config is for TensorRT-LLM {version}, whose Triton container we do not know"
+    return (f"{unknown}; {_NEWEST_TAG} has 1.1.0: name the right --image, or set version.",)
 
 
 def _copy_parts(ours: Path) -> None:
