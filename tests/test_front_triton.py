@@ -652,3 +652,13 @@ def test_a_stream_ends_before_the_first_stop_word(made: list[int], words: list[l
         assert shown == made
     elif len(words) == 1:
         assert shown == made[: found[0]]
+
+
+def test_built_weights_are_what_it_serves(tmp_path: Path) -> None:
+    engine = plugins.load("engines", "openvino")
+    config: Config = {"weight_format": "int8", "max_num_batched_tokens": 512}
+    written = repr(triton._repository(engine, "tiny", tmp_path, tmp_path, config, FRONT))
+
+    assert f"'{tmp_path}'" in written or f'"{tmp_path}"' in written
+    assert "max_num_batched_tokens" in written
+    assert "weight_format" not in written

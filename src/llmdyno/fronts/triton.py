@@ -240,7 +240,10 @@ def _repository(
     if engine.name == "openvino":
         from llmdyno.embedded import model as models
 
-        found = models.resolve(model)
+        found = models.resolve(model, artifact)
+        # The weights are built by now; the pipeline knows no such settings.
+        built = {knob.name for knob in engine.knobs if knob.layer == "build"}
+        rest = {name: value for name, value in rest.items() if name not in built}
         acknowledgements = str(folder / "acknowledgements")
         return repository.openvino(
             str(found.path), found.context_length, acknowledgements, rest, front
