@@ -279,6 +279,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "rate": (["--request-rate", "1e9"], "makes more than 10,000,000 requests in --duration 5m"),
     "metrics port": (["--metrics-port", "99999"], "--metrics-port 99999: must be below 65536"),
     "junit": (["--junit", "nowhere/x.xml"], "--junit nowhere/x.xml: there is no folder nowhere"),
+    "unique": (["--unique", "--workload", "synthetic", "--isl", "5"], "--unique: not for --work"),
     "repeat": (["--repeat", "0"], "--repeat 0: must be at least 1"),
     "repeat until": (["--repeat-until", "2 percent"], "write a share such as 2%"),
     "repeat until what": (["--repeat-until", "2"], "between 0 and 1, such as 2%"),

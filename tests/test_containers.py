@@ -1,6 +1,7 @@
-"""The command lines of containers. There is no docker here: they are read, not run."""
+"""The command lines of containers. They are read, and parsed by docker's client; none is run."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -58,6 +59,23 @@ def test_docker_runs_the_same_command_on_loopback(tmp_path: Path) -> None:
     assert wrapped.url == LAUNCH.url
     assert wrapped.files == LAUNCH.files
     assert wrapped.start_timeout_s > LAUNCH.start_timeout_s
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="there is no docker client here")
+@pytest.mark.parametrize("image", [NVIDIA, vllm.ENGINE.image])
+def test_dockers_client_takes_the_flags(image: str, tmp_path: Path) -> None:
+    wrapped = launch_in(Container(runtime="docker", image=image), LAUNCH, reads=[Path("model")])
+    # Flags are parsed before a daemon is sought; there is none where it is told to look.
+    nowhere = {"PATH": os.environ["PATH"], "DOCKER_HOST": f"unix://{tmp_path}/none.sock"}
+
+    def client_says(*argv: str) -> str:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, check=False, env=nowhere, timeout=60
+        )
+        return done.stderr
+
+    assert "connect to the Docker daemon" in client_says(*wrapped.argv)
+    assert "unknown flag" in client_says(*wrapped.argv[:2], "--no-such-flag", *wrapped.argv[2:])
 
 
 @pytest.mark.parametrize("runtime", containers.RUNTIMES)

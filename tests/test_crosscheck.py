@@ -156,7 +156,7 @@ def test_the_page_is_found_where_servers_put_it(url_path: str, page_path: str) -
 
 @pytest.mark.parametrize("kind", ["vllm", "sglang", "lmdeploy", "tensorrt-llm", "triton"])
 def test_a_server_that_agrees_gives_figures_and_one_note(kind: str) -> None:
-    part = server_part(scrapes(kind), seen())
+    part = server_part([scrapes(kind)], seen())
 
     assert part is not None
     assert part["kind"] == kind
@@ -186,7 +186,7 @@ DIFFERENCES: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
 @pytest.mark.parametrize("name", DIFFERENCES)
 def test_a_difference_is_explained_or_flagged(name: str) -> None:
     client, server, words = DIFFERENCES[name]
-    part = server_part(scrapes("vllm", **{"queue_s": 1.0, **server}), seen(**client))
+    part = server_part([scrapes("vllm", **{"queue_s": 1.0, **server})], seen(**client))
 
     assert part is not None
     if words is None:
@@ -197,7 +197,7 @@ def test_a_difference_is_explained_or_flagged(name: str) -> None:
 
 
 def test_a_server_started_anew_gives_no_false_difference() -> None:
-    part = server_part(scrapes("vllm", before=5, after=1), seen())
+    part = server_part([scrapes("vllm", before=5, after=1)], seen())
 
     assert part is not None
     assert "tokens" not in part
@@ -205,7 +205,7 @@ def test_a_server_started_anew_gives_no_false_difference() -> None:
 
 
 def test_a_level_that_broke_off_says_that_it_cannot_be_checked() -> None:
-    part = server_part(scrapes("vllm")[:2], seen())
+    part = server_part([scrapes("vllm")[:2]], seen())
 
     assert part is not None
     assert "could not be read before and after" in part["notes"][0]
@@ -220,6 +220,27 @@ def test_what_a_workload_shares_is_never_taken_for_a_warm_cache() -> None:
     assert shared_tokens([(0, 500), (0, 500)], frozenset(), prefix_shared=False) == 64 + 500
     assert shared_tokens([(0, 500)], frozenset({0}), prefix_shared=False) == 500
     assert shared_tokens([(0, -1)], frozenset(), prefix_shared=True) is None
+
+
+def test_a_cache_that_helps_as_the_workload_lets_it_is_said_too() -> None:
+    told = {"output_tokens": 10_000.0, "prefix_queries": 1_000.0, "prefix_hits": 800.0}
+    moments: tuple[Literal["before", "after"], ...] = ("before", "after")
+    read = [
+        Scrape(
+            level=0,
+            t_ns=0,
+            moment=moment,
+            kind="vllm",
+            values=dict.fromkeys(told, 0.0) if moment == "before" else told,
+        )
+        for moment in moments
+    ]
+
+    part = server_part([read], seen(input_tokens_shared=27_000))
+
+    assert part is not None
+    (note,) = part["notes"]
+    assert note.startswith("80% of the input tokens came from the prefix cache, as prompts of this")
 
 
 # Real servers

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import llmdyno
 from conftest import last_json
 from llmdyno import detect, plugins, supervise, virtualenvs
 from llmdyno.endpoints import Ask, Endpoint
@@ -453,7 +454,7 @@ def test_a_setting_that_the_engine_refuses_is_a_bad_config(tmp_path: Path) -> No
 
 def read_back(folder: Path, content: repository.Repository) -> Any:
     binaries = virtualenvs.ensure("triton", triton._WHEEL, lambda _: None)
-    triton._write(content, folder, binaries / "python")
+    triton._write(content, folder, binaries / "python", Path(llmdyno.__file__).parent)
     script = Path(triton.__file__).with_name("_triton") / "pbtxt.py"
     done = subprocess.run(
         [str(binaries / "python"), "-I", str(script), "read", str(folder)],
@@ -655,10 +656,18 @@ def test_a_stream_ends_before_the_first_stop_word(made: list[int], words: list[l
 
 
 def test_built_weights_are_what_it_serves(tmp_path: Path) -> None:
-    engine = plugins.load("engines", "openvino")
-    config: Config = {"weight_format": "int8", "max_num_batched_tokens": 512}
-    written = repr(triton._repository(engine, "tiny", tmp_path, tmp_path, config, FRONT))
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 777}')
+    written = triton._repository(
+        plugins.load("engines", "openvino"),
+        "tiny",
+        {**CONFIG, "weight_format": "int8"},
+        place="/there",
+        artifact=tmp_path,
+        acknowledgements="a",
+        llmapi=dict,
+    )
 
-    assert f"'{tmp_path}'" in written or f'"{tmp_path}"' in written
-    assert "max_num_batched_tokens" in written
-    assert "weight_format" not in written
+    assert "/there" in repr(written)
+    assert "777" in repr(written)
+    assert "max_num_batched_tokens" in repr(written)
+    assert "weight_format" not in repr(written)

@@ -87,7 +87,9 @@ def test_the_document_and_the_page_are_on_disk(study: tuple[Path, dict[str, Any]
     assert stored == document
     assert stored["schema"] == "llmdyno.study/1"
     assert (folder / "report.html").stat().st_size > 10_000
-    assert (folder / "bundle" / "serve.sh").read_text().count("--set itl_ms=") == 1
+    best = document["best"]["config"]
+    assert f"--itl {best['itl_ms']}ms" in (folder / "bundle" / "serve.sh").read_text()
+    assert document["confirmation"]["verdict"] in (folder / "bundle" / "README.md").read_text()
     assert {row["knob"] for row in stored["ablation"]} <= {"itl_ms", "mode", "idle"}
 
 

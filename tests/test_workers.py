@@ -527,3 +527,16 @@ def test_a_worker_that_is_stopped_before_the_start_writes_nothing_of_before() ->
     assert isinstance(ended, LevelEnded)
     assert started.start_ns == start_ns
     assert min(tick.t_ns, ended.end_ns) >= start_ns
+
+
+@pytest.mark.parametrize("name", ["chat", "chat-system", "sessions"])
+def test_unique_prompts_are_all_unlike_and_the_same_with_any_workers(name: str) -> None:
+    workload = Workload(name=name, unique=True)
+    prompts = Prompts(workload)
+    asked = [prompts.draw_session()[0] for _ in range(400)]  # of 253
+
+    assert len({item.prompt.split(": ")[0] for item in asked}) == 400
+    assert [item.number for item in asked] == list(range(400))
+    for index in range(2):
+        own = Prompts(workload, share=Share(index=index, of=2))
+        assert [own.draw_session()[0] for _ in range(20)] == asked[index:40:2]

@@ -183,6 +183,15 @@ def ensure(
     )
 
 
+def find(
+    engine: Engine, model: str, config: Config, container: Container | None = None
+) -> Path | None:
+    """Return the folder of a checked config's artifact if it was built, else None."""
+    wanted = recipe(engine, model, config, container)
+    folder = None if wanted is None else home() / wanted.id
+    return folder if folder is not None and _use(folder) is not None else None
+
+
 def write_script(
     path: Path, engine: Engine, model: str, config: Config, container: Container | None = None
 ) -> None:

@@ -133,6 +133,7 @@ _WORKLOAD: Mapping[str, tuple[str, Reader]] = {
     "isl": ("isl", _lengths),
     "osl": ("osl", _lengths),
     "dataset_osl": ("dataset_osl", _truth),
+    "unique": ("unique", _truth),
     "turns": ("turns", _lengths),
     "system_prompt": ("system_prompt", _file_text),
     "seed": ("seed", _whole),

@@ -187,6 +187,10 @@ def bench(
     dataset_osl: Annotated[
         bool | None, _option("--dataset-osl", help="Answers exactly as long as the data set's.")
     ] = None,
+    unique: Annotated[
+        bool | None,
+        _option("--unique", help="No two prompts alike: no cache of prefixes helps."),
+    ] = None,
     turns: Annotated[
         Text, _option("--turns", help="Of a session of our own prompts: 4, 2-6. [2-6]")
     ] = None,
@@ -423,6 +427,49 @@ def serve(
         launch = subject.launch(config, folder=Path(folder), host=host, port=port, says=_say)
         status = supervise.foreground(launch, announce=_say)
     raise typer.Exit(status)
+
+
+@app.command()
+def deploy(
+    engine: EngineName = None,
+    front: FrontName = None,
+    model: ModelName = None,
+    settings: Sets = None,
+    study: Annotated[
+        Text, _option("--study", help="Deploy the winner of this study.", metavar="STUDY")
+    ] = None,
+    target: Annotated[
+        str, _option("--target", help="script, compose, kubernetes, triton, bento. [all]")
+    ] = "all",
+    port: Annotated[int, _option("--port", help="Port to listen on. [8000]")] = 8000,
+    image: Annotated[str, _option("--image", help="Container image. [the engine's]")] = "",
+    out: Annotated[
+        Path, _option("--out", help="Folder of the bundle. [bundle]", metavar="DIR")
+    ] = Path("bundle"),
+    json: AsJson = False,
+) -> None:
+    """Write what serves a config elsewhere: script, compose file, Kubernetes manifests."""
+    from llmdyno import bundle
+
+    if study is None:
+        document = None
+        subject, config = _subject(engine, front, model, settings)
+    else:
+        subject, config, document = _winner(study, given=[engine, front, model, settings])
+    files = bundle.write(
+        out,
+        subject,
+        config,
+        target=target,
+        port=port,
+        image=image,
+        study=document,
+        says=_say,
+    )
+    if json:
+        _print_json({"bundle": str(out), "files": files})
+    else:
+        _print(str(out))
 
 
 @app.command()
@@ -675,6 +722,31 @@ def _given(values: Mapping[str, Any], *, without: tuple[str, ...]) -> dict[str, 
     return {
         name: value for name, value in values.items() if value is not None and name not in without
     }
+
+
+def _winner(name: str, *, given: list[Any]) -> tuple[Any, Any, Mapping[str, Any]]:
+    """Return what won a study, its config and the study's document."""
+    from llmdyno import store
+    from llmdyno.errors import UsageError
+    from llmdyno.ledger import Ledger
+    from llmdyno.study import study_document
+    from llmdyno.tune import open_study, subject_of
+
+    if any(given):
+        raise UsageError(
+            f"--study {name}: says engine, front, model and settings; leave out --engine, --front,"
+            " --model and --set."
+        )
+    folder = store.find(name)
+    subject = subject_of(open_study(folder))
+    document = study_document(folder, Ledger(folder), subject)
+    if document["best"] is None:
+        raise UsageError(
+            f"--study {name}: nothing was measured yet; go on with dyno tune --resume."
+        )
+    config = document["best"]["config"]
+    subject.check(config)
+    return subject, config, document
 
 
 def _subject(engine: Text, front: Text, model: Text, settings: list[str] | None) -> Any:

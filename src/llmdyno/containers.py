@@ -1,8 +1,8 @@
 """Run an engine's server, or a step of its build, in the engine's container.
 
 A Launch or a Step goes in, one that starts docker, podman or apptainer comes out; the supervisor
-need not know. Paths are the same inside as outside, so the command stays as it is. None of it was
-run by us: tests look at the command lines.
+need not know. Paths are the same inside as outside, so the command stays as it is. No container was
+run by us: tests look at the command lines, and let docker's client parse its own.
 
 The container is on the host's network: the server binds to loopback in there as it would out
 here, and no port is published. No secret stands on the command line: docker and podman are given
@@ -28,7 +28,7 @@ PULL_TIMEOUT_S = 3600.0  # images are 10 to 20 GB; the first start pulls them
 
 # Of our environment, what the server needs to load a model as it would natively.
 _PASSED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE")
-_GPUS = "CUDA_VISIBLE_DEVICES"
+_GPUS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 # NVIDIA's images start with a script that makes their libraries fit the driver, then run what they
 # are given. Others start with their own program, which must not come before ours.
 _RUNS_WHAT_IT_IS_GIVEN = "nvcr.io/"
@@ -70,6 +70,13 @@ def choose(wanted: str, image: str, *, here: bool = True) -> Container:
 def hub_cache() -> Path:
     """Return the folder that Hugging Face models are kept in."""
     return Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+
+
+def split_command(image: str, command: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what replaces the program of an image, nothing where that must run, and the rest."""
+    if image.startswith(_RUNS_WHAT_IT_IS_GIVEN):
+        return (), command
+    return command[:1], command[1:]
 
 
 def launch_in(container: Container, launch: Launch, *, reads: Sequence[Path]) -> Launch:
@@ -121,7 +128,7 @@ def _wrap(
     added = {**environment, "HF_HOME": str(hub_cache().absolute())}
     bound = [(str(path.expanduser().absolute()), mode) for path, mode in mounts.items()]
     if container.runtime == "apptainer":
-        passed = {name: os.environ[name] for name in (*_PASSED, _GPUS) if name in os.environ}
+        passed = {name: os.environ[name] for name in (*_PASSED, *_GPUS) if name in os.environ}
         binds = (word for path, mode in bound for word in ("--bind", f"{path}:{path}:{mode}"))
         # --cleanenv: our PYTHONPATH and the like must not reach the container's Python.
         options = ("--nv", "--cleanenv", *binds, "--pwd", str(Path.cwd()))
@@ -129,16 +136,15 @@ def _wrap(
             ("apptainer", "exec", *options, f"docker://{container.image}", *command),
             {f"APPTAINERENV_{name}": value for name, value in {**passed, **added}.items()},
         )
-    started: tuple[str, ...] = (container.image, *command)
-    if not container.image.startswith(_RUNS_WHAT_IT_IS_GIVEN):
-        started = ("--entrypoint", program, container.image, *command[1:])
+    entrypoint, rest = split_command(container.image, command)
+    started = (*(("--entrypoint", *entrypoint) if entrypoint else ()), container.image, *rest)
     return (
         (
             *(container.runtime, "run", "--rm", "--init", "--network", "host"),
             *_gpus_and_user(container.runtime),
             *("--shm-size", SHARED_MEMORY, "--ulimit", "memlock=-1", "--workdir", str(Path.cwd())),
             *(word for path, mode in bound for word in ("--volume", f"{path}:{path}:{mode}")),
-            *(word for name in (*_PASSED, _GPUS, *added) for word in ("--env", name)),
+            *(word for name in (*_PASSED, *_GPUS, *added) for word in ("--env", name)),
             *("--env", "HOME=/tmp"),  # the image knows no home of our user
             *started,
         ),

@@ -34,6 +34,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     isl: Lengths | None = None  # input length in tokens, for "synthetic"
     osl: Lengths | None = None  # output length in tokens: exact, whatever the model says
     dataset_osl: bool = False  # answers exactly as long as the data set's
+    unique: bool = False  # each request or session begins with a number of its own
     turns: Lengths = Lengths("uniform", 2, 6)  # of a session made of our own prompts
     system_prompt: str = ""
     seed: int = 0
@@ -56,6 +57,11 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("--dataset-osl: needs --dataset FILE with answers or their lengths.")
         if self.dataset_osl and self.osl is not None:
             raise UsageError(f"--osl {self.osl}: not together with --dataset-osl.")
+        if self.unique and self.name in {"synthetic", "trace"}:
+            raise UsageError(
+                f"--unique: not for --workload {self.name}, whose prompts are as alike as they are"
+                " meant to be."
+            )
         if self.name == "trace" and self.osl is not None:
             raise UsageError(f"--osl {self.osl}: a trace has its own lengths.")
 

@@ -254,8 +254,8 @@ def point_document(
 ) -> dict[str, Any]:
     """Return one load point of the document; the repeats of it are pooled.
 
-    What belongs to one run only (window, samples) is the first one's, and each one's headline
-    figures stand under "repeats".
+    What belongs to one run only (window, samples, machines) is the first one's, and each one's
+    headline figures stand under "repeats".
     """
     documents = [
         level_document(
@@ -273,22 +273,30 @@ def point_document(
     is_open = repeats[0].started.users is None
     runs = [(facts.columns, steady_window(facts)) for facts in repeats]
     wholes = [(facts.columns, _whole(facts)) for facts in repeats]
-    clients = [document["client"] for document in documents]
+    whole = measures(wholes, slos, is_open=is_open)
+    client = _worst_client([document["client"] for document in documents])
+    spoilt = {name for document in documents for name in document["doubtful"]}
+    shared = [input_tokens_shared.get(facts.started.level) for facts in repeats]
     return {
-        **first,
+        **{name: value for name, value in first.items() if name not in {"server", "gpu"}},
         "duration_s": round(sum(document["duration_s"] for document in documents), 6),
         "interrupted": any(document["interrupted"] for document in documents),
+        "stopped": next(filter(None, (document["stopped"] for document in documents)), ""),
         "requests": _summed([document["requests"] for document in documents]),
+        "faults": {
+            fault: said
+            for document in reversed(documents)  # of each the first example stays
+            for fault, said in document["faults"].items()
+        },
         "tokens": {
             **_summed([document["tokens"] for document in documents]),
             "source": max((facts.source for facts in repeats), key=SOURCES.index),
         },
         **measures(runs, slos, is_open=is_open),
-        "whole": measures(wholes, slos, is_open=is_open),
-        # Of the client the worst time counts.
-        "client": max(
-            clients, key=lambda client: (client["verdict"] != "valid", client["loop_lag_ms_p99"])
-        ),
+        "whole": whole,
+        "client": client,
+        "doubtful": [name for name in BY_NAME if name in spoilt],
+        **_beside(repeats, whole, client, None if None in shared else sum(filter(None, shared))),
         "repeats": [
             {
                 "token_rate": document["token_rate"]["mean"],
@@ -302,6 +310,19 @@ def point_document(
             for document in documents
         ],
     }
+
+
+def _worst_client(clients: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the client of the round in which it was worst, with the reasons of all rounds."""
+    worst = max(
+        clients, key=lambda client: (client["verdict"] != "valid", client["loop_lag_ms_p99"])
+    )
+    reasons = [
+        f"round {number}: {reason}"
+        for number, client in enumerate(clients, 1)
+        for reason in client["reasons"]
+    ]
+    return {**worst, "reasons": reasons}
 
 
 def _summed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -334,7 +355,9 @@ def _shared_tokens(spec: Mapping[str, Any], levels: Sequence[LevelFacts]) -> dic
         shared[level.started.level] = crosscheck.shared_tokens(
             level.prompts, known, prefix_shared=_prefix_shared(spec)
         )
-        if spec.get("workload", {}).get("name") != "synthetic":  # whose prompts are all new
+        workload = spec.get("workload", {})
+        # Of these all prompts are new.
+        if workload.get("name") != "synthetic" and not workload.get("unique"):
             known |= {number for number, _ in level.prompts}
     return shared
 
@@ -404,7 +427,7 @@ def level_document(
         "samples": samples(facts, interval_s),
         "client": client,
         "doubtful": doubtful,
-        **_beside(facts, over_all, client, input_tokens_shared),
+        **_beside([facts], over_all, client, input_tokens_shared),
     }
 
 
@@ -428,29 +451,30 @@ def _spread(facts: LevelFacts) -> dict[str, Any]:
 
 
 def _beside(
-    facts: LevelFacts,
+    repeats: Sequence[LevelFacts],
     over_all: Mapping[str, Any],
     client: Mapping[str, Any],
     input_tokens_shared: int | None,
 ) -> dict[str, Any]:
-    """Return what the server and the GPUs said of the level, where they said anything."""
-    columns = facts.columns
-    outcomes = np.bincount(columns.outcome, minlength=len(OUTCOMES))
+    """Return what the server and the GPUs said of a load point, where they said anything."""
+    rounds = [facts.columns for facts in repeats]
+    outcomes = sum(np.bincount(columns.outcome, minlength=len(OUTCOMES)) for columns in rounds)
+    assert isinstance(outcomes, np.ndarray), "there is a round"
     server = crosscheck.server_part(
-        facts.scrapes,
+        [facts.scrapes for facts in repeats],
         crosscheck.Seen(
-            input_tokens=int(columns.input_tokens[columns.input_tokens > 0].sum()),
-            output_tokens=int(columns.output_tokens.sum()),
+            input_tokens=sum(int(one.input_tokens[one.input_tokens > 0].sum()) for one in rounds),
+            output_tokens=sum(int(one.output_tokens.sum()) for one in rounds),
             requests=int(outcomes.sum()),
             cut=int(outcomes[OUTCOMES.index("cut")]),
             failed=int(outcomes[OUTCOMES.index("failed")]),
             ttft_ms_mean=over_all["ttft_ms"]["mean"],
-            source=facts.source,
+            source=max((facts.source for facts in repeats), key=SOURCES.index),
             input_tokens_shared=input_tokens_shared,
             late_ms_p50=client["late_ms_p50"],
         ),
     )
-    gpus = crosscheck.gpu_part(facts.gpus)
+    gpus = crosscheck.gpu_part([sample for facts in repeats for sample in facts.gpus])
     return {**({"server": server} if server else {}), **({"gpu": gpus} if gpus else {})}
 
 

@@ -90,7 +90,7 @@ class Prompts:
         if self._trace:
             return self._traced(self._trace[self._drawn - 1])
         if self._workload.isl is None:
-            item = self._rng.choice(self._pool)[0]
+            item = self._alone(self._rng.choice(self._pool)[0], self._drawn - 1)
         else:
             item = self._synthetic(self._workload.isl)
         return self._with_length(item)
@@ -112,10 +112,18 @@ class Prompts:
                 session[0] for session in self._rng.sample(self._pool, min(wanted, len(self._pool)))
             )
         self._sessions += 1
+        turns = (self._alone(turns[0], self._sessions - 1), *turns[1:])
         return tuple(
             msgspec.structs.replace(self._with_length(item), session=self._sessions - 1, turn=turn)
             for turn, item in enumerate(turns)
         )
+
+    def _alone(self, item: Item, number: int) -> Item:
+        """Make a prompt unlike all others from its first word on, if that is wanted."""
+        if not self._workload.unique:
+            return item
+        prompt = f"{self._rng.getrandbits(32):08x}: {item.prompt}"
+        return msgspec.structs.replace(item, prompt=prompt, number=number)
 
     def _with_length(self, item: Item) -> Item:
         osl = self._workload.osl

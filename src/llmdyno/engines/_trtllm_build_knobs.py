@@ -2,7 +2,7 @@
 
 Flags and defaults are those of `trtllm-build` and the checkpoint scripts: plugin/plugin.py of 0.12,
 of about 0.20 and of 1.2, commands/build.py of about 0.16, convert_checkpoint.py and quantize.py of
-about 1.2; what changed when, from NVIDIA's release notes of 0.10 to 0.20. None was run by us.
+about 1.2; what changed when, from NVIDIA's release notes of 0.10 to 0.20. None of it was run by us.
 """
 
 from functools import partial

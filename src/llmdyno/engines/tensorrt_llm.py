@@ -11,6 +11,7 @@ defaults and messages are from NVIDIA's sources and release notes; docs/tensorrt
 import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from llmdyno.engines import Engine, Launch, Step
 from llmdyno.engines import _trtllm_commands as commands
@@ -116,16 +117,13 @@ class TensorRtLlmEngine:
                 if name in config
                 for word in (flag, show(config[name]))
             )
-            settings = commands.document(_without_graphs(config), _DOCUMENT)
-            if config.get("cuda_graph") is False:
-                settings["cuda_graph_config"] = None
-            if config.get("torch_compile"):
-                settings["torch_compile_config"] = {}
+            settings = _nested(config, _DOCUMENT)
         path, text = commands.written(settings)
         # The option's older name: every release has it, the newer ones as an alias of --config.
         file = ("--extra_llm_api_options", path) if settings else ()
         url = f"http://{host}:{port}"
-        served = Path(source).name if Path(source).is_dir() else source
+        local = on_engine_road(config) or Path(source).is_dir()
+        served = Path(source).name if local else source
         return Launch(
             argv=("trtllm-serve", *what, "--host", host, "--port", str(port), *flags, *file),
             url=url,
@@ -161,6 +159,20 @@ class TensorRtLlmEngine:
         if here != version:
             found.append(f"the config is for version {version}, and {here} will read it.")
         return tuple(found)
+
+
+def llm_arguments(config: Config) -> dict[str, Any]:
+    """Return a config of the PyTorch road as the fields of LlmArgs, nested as they are there."""
+    return _nested(config, {**{name: (name,) for name in _FLAGS}, **_DOCUMENT})
+
+
+def _nested(config: Config, paths: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    settings = commands.document(_without_graphs(config), paths)
+    if config.get("cuda_graph") is False:
+        settings["cuda_graph_config"] = None
+    if config.get("torch_compile"):
+        settings["torch_compile_config"] = {}
+    return settings
 
 
 def _without_graphs(config: Config) -> Config:

@@ -17,15 +17,18 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 
 import llmdyno
 from llmdyno import virtualenvs
+from llmdyno.embedded.model import resolve
 from llmdyno.engines import Engine, Launch
+from llmdyno.engines.tensorrt_llm import RELEASE, llm_arguments
 from llmdyno.errors import ServerError, StorageError, UsageError
-from llmdyno.fronts import Front, _triton
+from llmdyno.fronts import MODELS, Front, Portable, _triton, model_link
 from llmdyno.fronts._triton import repository
 from llmdyno.fronts._triton.repository import Repository
 from llmdyno.knobs import Config, Knob, Value, default
@@ -37,10 +40,31 @@ _PARTS = Path(_triton.__file__).parent
 _SCHEMA = ["tritonclient[grpc]>=2.51"]
 _EMBEDDED = ["openvino-genai>=2026.4", "msgspec>=0.19", *_SCHEMA]
 _WHEEL = ["nvidia-pytriton==0.7.0", *_EMBEDDED]
+# Where NVIDIA's container of a release of TensorRT-LLM is, by its published compatibility matrix.
+_IMAGE = "nvcr.io/nvidia/tritonserver"
+_TAGS: Mapping[str, str] = {
+    "1.1": "25.12",
+    "1.0": "25.10",
+    "0.21": "25.08",
+    "0.20": "25.07",
+    "0.17": "25.01",
+    "0.16": "24.12",
+    "0.15": "24.11",
+    "0.14": "24.10",
+    "0.13": "24.09",
+    "0.12": "24.08",
+    "0.11": "24.07",
+    "0.10": "24.06",
+    "0.9": "24.05",
+}
+_NEWEST_TAG = "25.12"  # of those that were looked up
+_IMAGE_FLAVOURS = {"tensorrt-llm": "-trtllm-python-py3", "vllm": "-vllm-python-py3"}
+_BUNDLE = Path("triton")
 # Where the container tritonserver:YY.MM-trtllm-python-py3 has NVIDIA's own models, by its tutorial
 # on speculative decoding, which copies `llmapi` from there.
 _CONTAINER_MODELS = Path("/app/all_models")
-_LLMAPI_FROM = (1, 3)  # TensorRT-LLM without engines
+_LAUNCHER = "launcher.py"
+_ACKNOWLEDGEMENTS = "acknowledgements"
 _EXIT_TIMEOUT_S = 5
 
 _SOURCE = "Triton's model configuration and TensorRT-LLM's templates for it"
@@ -195,69 +219,179 @@ class TritonFront:
     ) -> Launch:
         """Write the repository into `folder` and return what starts tritonserver on it."""
         folder = folder.absolute()
-        ours = {knob.name for knob in KNOBS}
-        front: dict[str, Value] = {
-            knob.name: value
-            for knob in KNOBS
-            if (value := config.get(knob.name, default(knob, None))) is not None
-        }
-        rest = {name: value for name, value in config.items() if name not in ours}
-        content = _repository(engine, model, artifact, folder, rest, front)
+        content = _repository(
+            engine,
+            model,
+            config,
+            place=str(resolve(model, artifact).path) if engine.name == "openvino" else model,
+            artifact=artifact,
+            acknowledgements=str(folder / _ACKNOWLEDGEMENTS),
+            llmapi=_llmapi_python,
+        )
         triton = _found(engine, folder, says)
         models = folder / "models"
-        _write(content, models, triton.python)
-        grpc, metrics = _port_beside(host, port, 1), _port_beside(host, port, 2)
-        says(f"Triton: HTTP {host}:{port}, gRPC {host}:{grpc}, metrics {host}:{metrics}")
-        return Launch(
-            argv=(
-                *(sys.executable, "-I", "-S", str(_PARTS / "launcher.py")),
-                *triton.command,
-                f"--model-repository={models}",
-                *_addresses(host, port, grpc, metrics),
-                "--disable-auto-complete-config",
-                "--allow-gpu-metrics=false",
-                f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
-            ),
-            url=f"http://{host}:{port}",
-            endpoint="triton-generate",
-            also={"triton-grpc": f"grpc://{host}:{grpc}"},
-            model=content.model,
-            health_path="/v2/health/ready",
-            probe=(
-                f"/v2/models/{content.model}/generate",
-                {"text_input": "a", "max_tokens": 1, "stream": False},
-            ),
-            metrics_url=f"http://{host}:{metrics}/metrics",
-            environment=triton.environment,
-            symptoms=_SYMPTOMS,
+        _write(content, models, triton.python, Path(llmdyno.__file__).parent)
+        ports = (port, _port_beside(host, port, 1), _port_beside(host, port, 2))
+        says(f"Triton: HTTP {host}:{port}, gRPC {host}:{ports[1]}, metrics {host}:{ports[2]}")
+        command = (sys.executable, "-I", "-S", str(_PARTS / _LAUNCHER), *triton.command)
+        launch = _launch(content, command, models, host, ports)
+        return msgspec.structs.replace(launch, environment=triton.environment)
+
+    def bundle(
+        self,
+        engine: Engine,
+        model: str,
+        config: Config,
+        *,
+        artifact: Path | None,
+        folder: Path,
+        host: str,
+        port: int,
+        says: Callable[[str], None],
+    ) -> Portable:
+        """Write a repository that finds all it needs below `folder`, for any tritonserver."""
+        embedded = engine.name == "openvino"
+        if embedded and artifact is not None:
+            place, links = str(artifact), {}  # whoever bundles knows whether it is built
+        elif embedded:
+            path = resolve(model).path
+            place = str(MODELS / path.name)
+            links = {place: path}
+        else:
+            links = model_link(model)
+            place = next(iter(links), model)
+        content = _repository(
+            engine,
+            model,
+            config,
+            place=place,
+            artifact=artifact,
+            acknowledgements=_ACKNOWLEDGEMENTS,
+            llmapi=dict,  # NVIDIA's code is copied where it lies
         )
+        ours = folder.absolute() / _BUNDLE
+        _copy_parts(ours)
+        python = Path(sys.executable)
+        if find_spec("tritonclient") is None:
+            python = virtualenvs.ensure("triton-models", _SCHEMA, says) / "python"
+        _write(content, ours / "models", python, Path("../../../llmdyno"))
+        command = ("python3", "-I", "-S", str(_BUNDLE / _LAUNCHER), "tritonserver")
+        models = _BUNDLE / "models"
+        uses_llmapi = engine.name == "tensorrt-llm" and artifact is None
+        source = _CONTAINER_MODELS / "llmapi" / "tensorrt_llm" / "1"
+        return Portable(
+            launch=_launch(content, command, models, host, (port, port + 1, port + 2)),
+            wrote=str(_BUNDLE),
+            image=_image(engine, config),
+            requirements=tuple(_EMBEDDED) if embedded else (),
+            links=links,
+            prepare=f"cp -u {source}/*.py {models}/tensorrt_llm/1/" if uses_llmapi else "",
+        )
+
+
+def _launch(
+    content: Repository,
+    command: tuple[str, ...],
+    models: Path,
+    host: str,
+    ports: tuple[int, int, int],
+) -> Launch:
+    """Return what starts a tritonserver on a repository; ports: HTTP, gRPC, metrics."""
+    http, grpc, metrics = ports
+    return Launch(
+        argv=(
+            *command,
+            f"--model-repository={models}",
+            *_addresses(host, http, grpc, metrics),
+            "--disable-auto-complete-config",
+            "--allow-gpu-metrics=false",
+            f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
+        ),
+        url=f"http://{host}:{http}",
+        endpoint="triton-generate",
+        also={"triton-grpc": f"grpc://{host}:{grpc}"},
+        model=content.model,
+        health_path="/v2/health/ready",
+        probe=(
+            f"/v2/models/{content.model}/generate",
+            {"text_input": "a", "max_tokens": 1, "stream": False},
+        ),
+        metrics_url=f"http://{host}:{metrics}/metrics",
+        symptoms=_SYMPTOMS,
+    )
 
 
 def _repository(
-    engine: Engine, model: str, artifact: Path | None, folder: Path, rest: Config, front: Config
+    engine: Engine,
+    model: str,
+    config: Config,
+    *,
+    place: str,
+    artifact: Path | None,
+    acknowledgements: str,
+    llmapi: Callable[[], Mapping[str, str]],
 ) -> Repository:
-    """Return what is to be served."""
-    if engine.name == "openvino":
-        from llmdyno.embedded import model as models
+    """Return what is to be served.
 
-        found = models.resolve(model, artifact)
+    Args:
+        engine: the engine.
+        model: as the user named it.
+        config: of engine and front.
+        place: where the server finds the model.
+        artifact: what was built.
+        acknowledgements: the path of a FIFO.
+        llmapi: returns the code of NVIDIA's own Python model.
+    """
+    ours = {knob.name for knob in KNOBS}
+    front: dict[str, Value] = {
+        knob.name: value
+        for knob in KNOBS
+        if (value := config.get(knob.name, default(knob, None))) is not None
+    }
+    rest = {name: value for name, value in config.items() if name not in ours}
+    if engine.name == "openvino":
         # The weights are built by now; the pipeline knows no such settings.
         built = {knob.name for knob in engine.knobs if knob.layer == "build"}
         rest = {name: value for name, value in rest.items() if name not in built}
-        acknowledgements = str(folder / "acknowledgements")
-        return repository.openvino(
-            str(found.path), found.context_length, acknowledgements, rest, front
-        )
+        context_length = _context_length(model, artifact)
+        return repository.openvino(place, context_length, acknowledgements, rest, front)
     if engine.name == "vllm":
-        return repository.vllm(model, rest)
-    version = tuple(int(part) for part in (engine.version() or "1.2").split(".")[:2])
-    if version >= _LLMAPI_FROM:
-        return repository.llmapi(model, rest, front, _llmapi_python())
+        return repository.vllm(place, rest)
     if artifact is None:
-        raise ServerError(
-            "model-not-found", f"TensorRT-LLM's engine for {model} is not built (model-not-found)."
+        return repository.llmapi(place, llm_arguments(rest), front, llmapi())
+    version = tuple(int(part) for part in _version(engine, config).split(".")[:2])
+    return repository.tensorrt_llm(str(artifact / "engine"), place, version, rest, front)
+
+
+def _context_length(model: str, artifact: Path | None) -> int:
+    """Return that of the embedded engine's model; what a bundle serves need not be built yet."""
+    built = artifact is not None and artifact.exists()
+    return resolve(model, artifact if built else None).context_length
+
+
+def _version(engine: Engine, config: Config) -> str:
+    """Return the release of TensorRT-LLM that a config is for."""
+    return str(config.get("version") or engine.version() or RELEASE)
+
+
+def _image(engine: Engine, config: Config) -> str:
+    release = ".".join(_version(engine, config).split(".")[:2])
+    tag = _TAGS.get(release, _NEWEST_TAG) if engine.name == "tensorrt-llm" else _NEWEST_TAG
+    return f"{_IMAGE}:{tag}{_IMAGE_FLAVOURS.get(engine.name, '-py3')}"
+
+
+def _copy_parts(ours: Path) -> None:
+    """Copy what the server's Python models import, and what keeps an eye on them."""
+    try:
+        shutil.copytree(
+            Path(llmdyno.__file__).parent,
+            ours / "llmdyno",
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("__pycache__"),
         )
-    return repository.tensorrt_llm(str(artifact), model, version, rest, front)
+        shutil.copy2(_PARTS / _LAUNCHER, ours)
+    except OSError as error:
+        raise StorageError(f"cannot write {ours}: {error.strerror}.") from error
 
 
 def _llmapi_python() -> dict[str, str]:
@@ -347,8 +481,11 @@ def _path(binaries: Path) -> dict[str, str]:
     return {"PATH": f"{binaries}:{os.environ.get('PATH', os.defpath)}"}
 
 
-def _write(content: Repository, models: Path, python: Path) -> None:
-    """Write a repository; its configs through the schema, by the Python that has it."""
+def _write(content: Repository, models: Path, python: Path, package: Path) -> None:
+    """Write a repository; its configs through the schema, by the Python that has it.
+
+    `package` is what its links to llmdyno point to.
+    """
     try:
         for name in (*content.configs, *content.empty):
             (models / name).mkdir(parents=True, exist_ok=True)
@@ -358,7 +495,7 @@ def _write(content: Repository, models: Path, python: Path) -> None:
         for name in content.imports:
             link = models / name / "1" / "llmdyno"
             if not link.is_symlink():
-                link.symlink_to(Path(llmdyno.__file__).parent)
+                link.symlink_to(package)
     except OSError as error:
         raise StorageError(f"cannot write {models}: {error.strerror}.") from error
     done = subprocess.run(
