@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from endpoint_streams import ASK, STREAMS
+from harness import answering, raw, run
 from llmdyno import plugins
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.reply import Reply, by_read, count_tokens
 from llmdyno.sse import Piece
 from scripted_server import END, HEAD, Client, framed, plain
-from test_faults import raw, run_level
 
 NAMES = plugins.names("endpoints")
 WITH_USAGE = [name for name in NAMES if STREAMS[name].counted is not None]
@@ -278,7 +278,7 @@ def outcomes(name: str, *parts: bytes, whole: bool = True) -> tuple[str, str, in
             raise ConnectionError
         await client.send(END)
 
-    (record,) = run_level(answer, endpoint=name, requests=1)
+    (record,) = run(answering(answer), name, requests=1)
     return record.outcome, record.error, record.output_tokens
 
 
@@ -318,7 +318,7 @@ def test_an_error_in_the_stream_has_failed(name: str) -> None:
 def test_a_document_is_not_a_stream(name: str, media_type: str, document: bytes) -> None:
     answer = raw(plain("200 OK", document, f"Content-Type: {media_type}"))
 
-    (record,) = run_level(answer, endpoint=name, requests=1)
+    (record,) = run(answering(answer), name, requests=1)
 
     assert (record.outcome, record.error) == ("failed", "not-a-stream")
 
@@ -326,6 +326,6 @@ def test_a_document_is_not_a_stream(name: str, media_type: str, document: bytes)
 @every_http_endpoint
 @pytest.mark.parametrize("said", [b'{"error": "boom"}', b'data: {"error":"boom"}\n\n', b"boom"])
 def test_the_words_of_a_refusal_are_kept(name: str, said: bytes) -> None:
-    (record,) = run_level(raw(plain("400 Bad Request", said)), endpoint=name, requests=1)
+    (record,) = run(answering(raw(plain("400 Bad Request", said))), name, requests=1)
 
     assert (record.error, record.detail) == ("http-400", "boom")

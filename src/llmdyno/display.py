@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmdyno.load import Progress
-from llmdyno.metrics import DISTRIBUTIONS, METRICS
+from llmdyno.metrics import DISTRIBUTIONS, METRICS, SENT_BEFORE_MAX
 from llmdyno.summary import level_name, says_capacity
 from llmdyno.transport import Meter
 
@@ -281,6 +281,12 @@ def doubts(summary: Mapping[str, Any]) -> list[str]:
             lines.append(f"{at}: {requests['cut']} requests were cut at the end of the grace.")
         if level["ttft_ms"].get("kaplan_meier"):
             lines.append(f"{at}: {_censored(level['ttft_ms'])}.")
+        before, n = level["ttft_ms"].get("sent_before") or 0, level["ttft_ms"].get("n") or 0
+        if before > SENT_BEFORE_MAX * n:
+            lines.append(
+                f"{at}: {before:,} of {n:,} first tokens are of requests sent before the window;"
+                " measure for longer."
+            )
         if requests.get("unsent"):
             lines.append(
                 f"{at}: {requests['unsent']} requests were due and never sent, for want of a place;"

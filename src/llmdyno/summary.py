@@ -666,7 +666,8 @@ def distribution(*runs: Values) -> dict[str, Any]:
         document[stat] = significant(stats.quantile(values, float(stat[1:]) / 100, weights))
     document["max"] = significant(float(values.max()))
     document["p50_ci95"] = _median_interval(runs)
-    return document | _censoring(observed)
+    before = observed.sent_before
+    return document | _censoring(observed) | ({} if before is None else {"sent_before": before})
 
 
 def _pooled(runs: Sequence[Values]) -> Values:
@@ -680,6 +681,7 @@ def _pooled(runs: Sequence[Values]) -> Values:
         np.concatenate([run.values for run in runs]),
         joined([run.weights for run in runs]),
         joined([run.censored for run in runs]),
+        None if runs[0].sent_before is None else sum(run.sent_before or 0 for run in runs),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a load point of several rounds says of all of them, not of the first alone."""
+"""What a load point says of all its rounds, and of requests that began before its window."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -6,7 +6,9 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno import spec
+from llmdyno.metrics import BY_NAME
 from llmdyno.records import (
+    Collector,
     Entry,
     GpuSample,
     Journal,
@@ -16,8 +18,11 @@ from llmdyno.records import (
     Record,
     Scrape,
     Tick,
+    Window,
 )
-from llmdyno.summary import summarise
+from llmdyno.report.documents import Run
+from llmdyno.report.doubts import of_runs
+from llmdyno.summary import distribution, summarise
 
 SECOND = 1_000_000_000
 TOKENS = 50
@@ -128,3 +133,22 @@ def test_what_went_wrong_in_a_later_round_is_said_of_the_whole(tmp_path: Path) -
     (gpu,) = level["gpu"]
     assert (gpu["samples"], gpu["use_mean"], gpu["memory_mib_max"]) == (2, 0.75, 2000.0)
     assert gpu["throttled"] == {"heat (hardware)": 0.5}
+
+
+def test_first_tokens_of_requests_sent_before_the_window_are_told_apart() -> None:
+    collector = Collector()
+    for number in range(10):
+        collector.add(_request(0, number, number * SECOND // 100, ""))  # a first token 20 ms later
+    window = Window(start_ns=45_000_000, end_ns=SECOND, method="test")
+
+    observed = BY_NAME["ttft_ms"].observe
+    assert observed is not None
+    found = observed(collector.columns(), window)
+
+    # Sent at 30 and 40 ms, their first tokens came at 50 and 60.
+    assert (len(found.values), found.sent_before) == (7, 2)
+    document = distribution(found)
+    assert document["sent_before"] == 2
+    level = {"ttft_ms": document, "requests": {"completed": 10, "failed": 0, "cut": 0}}
+    doubts = of_runs((Run(name="r", summary={"levels": [{"users": 1, **level}]}),))
+    assert any("28.6 % of the times to first token" in doubt for doubt in doubts)
