@@ -68,3 +68,11 @@ def test_links_lead_somewhere(page: str) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (DOCS / page).read_text())
 
     assert not [link for link in links if not (DOCS / link).exists()]
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang", "tensorrt-llm", "triton", "bentoml"])
+def test_the_knobs_fit_80_columns(name: str) -> None:
+    lines = CliRunner().invoke(app, ["knobs", name]).output.splitlines()
+
+    assert len(lines) > 10
+    assert not [line for line in lines if len(line) > 80]

@@ -110,8 +110,8 @@ def show_knobs(owner: Engine | Front, version: str | None, stream: TextIO) -> No
     """Print the knobs of an engine of that version, or of a front: defaults, and what each does."""
     stream.write(f"{owner.name} {version or ''}".rstrip() + "\n")
     for knob in owner.knobs:
-        stream.write(f"\n{knob.name}={show(default(knob, version))}    {accepts(knob)}\n")
-        stream.write(_indented(knob.does))
+        heading = f"{knob.name}={show(default(knob, version))}    {accepts(knob)}"
+        stream.write("\n" + _wrapped(heading, first="", rest=" " * 8) + _indented(knob.does))
     stream.write(f"\n`dyno knobs {owner.name} KNOB` says when to turn one and what it costs.\n")
 
 
@@ -147,7 +147,20 @@ def show_knob(owner: Engine | Front, name: str, version: str | None, stream: Tex
 
 
 def _indented(words: str) -> str:
-    return textwrap.fill(words, 78, initial_indent="    ", subsequent_indent="    ") + "\n"
+    return _wrapped(words, first="    ", rest="    ")
+
+
+def _wrapped(words: str, *, first: str, rest: str) -> str:
+    """Write words for 80 columns; names with hyphens and paths stay whole, to be copied."""
+    lines = textwrap.wrap(
+        words,
+        78,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return "\n".join(lines) + "\n"
 
 
 def show_facts(facts: Mapping[str, Any], doubts: Sequence[str], stream: TextIO) -> None:
