@@ -4,11 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from llmdyno import containers
+from llmdyno import artifacts, containers
 from llmdyno.containers import Container, launch_in, step_in
 from llmdyno.engines import Launch, Step, openvino, tensorrt_llm, vllm
 from llmdyno.errors import UsageError
@@ -126,6 +127,35 @@ def test_a_build_step_writes_where_it_is_told(tmp_path: Path) -> None:
         f"{tmp_path}/artifact:{tmp_path}/artifact:rw",
         f"{tmp_path}/hub:{tmp_path}/hub:rw",
     ]
+
+
+def test_a_build_in_a_container_is_a_script_for_where_docker_is(
+    tmp_path: Path, dyno: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    model = tmp_path / "llama"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "llama"}')
+    command = ("build", "--engine", "tensorrt-llm", "--model", str(model))
+    done = dyno(*command, "--set", "backend=tensorrt", "--container", "docker", "--script", "b.sh")
+    script = (tmp_path / "b.sh").read_text()
+
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run(["bash", "-n", "b.sh"], check=False).returncode == 0
+    assert script.count("\ndocker run ") == 2
+    assert script.count(f'--volume {model}:{model}:ro --volume "$folder":"$folder":rw') == 2
+    assert f'{NVIDIA} trtllm-build --checkpoint_dir "$folder"/checkpoint' in script
+    assert SECRET not in script
+
+
+def test_what_a_container_builds_is_another_artifact(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    built = (tensorrt_llm.ENGINE, str(tmp_path), {"backend": "tensorrt"})
+    native, contained = artifacts.recipe(*built, None), artifacts.recipe(*built, DOCKER)
+
+    assert native is not None
+    assert contained is not None
+    assert contained.image == NVIDIA
+    assert native.id != contained.id
 
 
 def install(folder: Path, name: str) -> None:

@@ -653,3 +653,21 @@ def test_a_stream_ends_before_the_first_stop_word(made: list[int], words: list[l
         assert shown == made
     elif len(words) == 1:
         assert shown == made[: found[0]]
+
+
+def test_built_weights_are_what_it_serves(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"max_position_embeddings": 777}')
+    written = triton._repository(
+        plugins.load("engines", "openvino"),
+        "tiny",
+        {**CONFIG, "weight_format": "int8"},
+        place="/there",
+        artifact=tmp_path,
+        acknowledgements="a",
+        llmapi=dict,
+    )
+
+    assert "/there" in repr(written)
+    assert "777" in repr(written)
+    assert "max_num_batched_tokens" in repr(written)
+    assert "weight_format" not in repr(written)

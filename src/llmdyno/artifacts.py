@@ -33,7 +33,8 @@ from time import monotonic, time
 
 import msgspec
 
-from llmdyno import __version__, hardware, supervise
+from llmdyno import __version__, containers, hardware, supervise
+from llmdyno.containers import Container
 from llmdyno.engines import Engine, Step
 from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.knobs import Config, Value, default
@@ -55,6 +56,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     engine: str
     engine_version: str | None
+    image: str  # of the container that it is built in; empty: natively
     gpus: tuple[str, ...]  # of this machine: compiled engines run on the kind they were built on
     model: str
     model_fingerprint: str
@@ -105,7 +107,9 @@ def home() -> Path:
     return Path(cache) / "llmdyno" / "artifacts"
 
 
-def recipe(engine: Engine, model: str, config: Config) -> Recipe | None:
+def recipe(
+    engine: Engine, model: str, config: Config, container: Container | None
+) -> Recipe | None:
     """Return what a checked config's artifact depends on; None if there is nothing to build."""
     steps = engine.build(model, config, _PLACE)
     if not steps:
@@ -123,6 +127,7 @@ def recipe(engine: Engine, model: str, config: Config) -> Recipe | None:
     return Recipe(
         engine=engine.name,
         engine_version=version,
+        image=container.image if container else "",
         gpus=tuple(sorted({gpu.name for gpu in hardware.gpus()})),
         model=model,
         model_fingerprint=_fingerprint(model),
@@ -135,11 +140,23 @@ def recipe(engine: Engine, model: str, config: Config) -> Recipe | None:
 
 
 def ensure(
-    engine: Engine, model: str, config: Config, *, says: Callable[[str], None]
+    engine: Engine,
+    model: str,
+    config: Config,
+    *,
+    container: Container | None = None,
+    says: Callable[[str], None],
 ) -> Artifact | None:
     """Return the artifact of a checked config, building it if it is not there.
 
     None: the engine serves the model as it is.
+
+    Args:
+        engine: what computes tokens.
+        model: its model.
+        config: checked.
+        container: where the steps run; None: natively.
+        says: told what is under way.
 
     Raises:
         ServerError: a step failed; its class is one of supervise.FAILURES. Nothing is left but a
@@ -147,13 +164,15 @@ def ensure(
         StorageError: the folder of the artifacts cannot be written.
     """
     begin_s = monotonic()
-    wanted = recipe(engine, model, config)
+    wanted = recipe(engine, model, config, container)
     if wanted is None:
         return None
     folder = home() / wanted.id
     try:
         found = _use(folder)
-        manifest = found or _build_once(engine, wanted, config, folder, says)
+        manifest = found or _build_once(
+            wanted, lambda place: _steps(engine, model, config, place, container), says
+        )
     except OSError as error:
         raise StorageError(f"cannot build into {home()}: {error.strerror}.") from error
     return Artifact(
@@ -164,14 +183,18 @@ def ensure(
     )
 
 
-def find(engine: Engine, model: str, config: Config) -> Path | None:
+def find(
+    engine: Engine, model: str, config: Config, container: Container | None = None
+) -> Path | None:
     """Return the folder of a checked config's artifact if it was built, else None."""
-    wanted = recipe(engine, model, config)
+    wanted = recipe(engine, model, config, container)
     folder = None if wanted is None else home() / wanted.id
     return folder if folder is not None and _use(folder) is not None else None
 
 
-def write_script(path: Path, engine: Engine, model: str, config: Config) -> None:
+def write_script(
+    path: Path, engine: Engine, model: str, config: Config, container: Container | None = None
+) -> None:
     """Write a shell script that builds the artifact into the folder that is its argument.
 
     It runs where the programs of the steps are. A secret of a step's environment does not stand in
@@ -189,7 +212,7 @@ def write_script(path: Path, engine: Engine, model: str, config: Config) -> None
         "python=${PYTHON:-python3}  # one with llmdyno, for steps that ask for it",
         'mkdir -p "$folder"',
     ]
-    for step in engine.build(model, config, _PLACE):
+    for step in _steps(engine, model, config, _PLACE, container):
         lines += ["", f"# {step.what}", *_exports(step)]
         lines.append(" ".join(_word(word) for word in step.argv))
     try:
@@ -199,12 +222,15 @@ def write_script(path: Path, engine: Engine, model: str, config: Config) -> None
         raise StorageError(f"cannot write {path}: {error.strerror}.") from error
 
 
-def commands(engine: Engine, model: str, config: Config) -> list[str]:
+def commands(
+    engine: Engine, model: str, config: Config, container: Container | None = None
+) -> list[str]:
     """Return the commands of a build as a shell would take them."""
-    found = recipe(engine, model, config)
+    found = recipe(engine, model, config, container)
     if found is None:
         return []
-    return [shlex.join(step.argv) for step in engine.build(model, config, home() / found.id)]
+    steps = _steps(engine, model, config, home() / found.id, container)
+    return [shlex.join(step.argv) for step in steps]
 
 
 def listed() -> list[Manifest | str]:
@@ -268,10 +294,25 @@ def prune(*, older_than_s: float | None, keep: int | None) -> list[str]:
     return chosen
 
 
+def _steps(
+    engine: Engine, model: str, config: Config, folder: Path, container: Container | None
+) -> tuple[Step, ...]:
+    """Return the steps as they run: natively, or in a container."""
+    steps = engine.build(model, config, folder)
+    if container is None:
+        return steps
+    source = Path(model).expanduser()
+    reads = [source] if source.exists() else []
+    return tuple(
+        containers.step_in(container, step, reads=reads, writes=[folder]) for step in steps
+    )
+
+
 def _build_once(
-    engine: Engine, wanted: Recipe, config: Config, folder: Path, says: Callable[[str], None]
+    wanted: Recipe, steps: Callable[[Path], tuple[Step, ...]], says: Callable[[str], None]
 ) -> Manifest:
     """Build, or wait for another dyno that does."""
+    folder = home() / wanted.id
     folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep()
     with _locked(wanted.id, says):
@@ -280,11 +321,14 @@ def _build_once(
         if folder.exists():
             says(f"{folder} is damaged; building it again")
             shutil.rmtree(folder)
-        return _build(engine, wanted, config, folder, says)
+        return _build(wanted, steps, folder, says)
 
 
 def _build(
-    engine: Engine, wanted: Recipe, config: Config, folder: Path, says: Callable[[str], None]
+    wanted: Recipe,
+    steps: Callable[[Path], tuple[Step, ...]],
+    folder: Path,
+    says: Callable[[str], None],
 ) -> Manifest:
     """Run the steps in an unfinished folder and move it into place."""
     log = folder.with_suffix(".log")
@@ -293,7 +337,7 @@ def _build(
     begin_s = monotonic()
     try:
         done = []
-        for step in engine.build(wanted.model, config, unfinished):
+        for step in steps(unfinished):
             says(step.what)
             command = shlex.join(step.argv)
             with log.open("a") as file:

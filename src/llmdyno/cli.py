@@ -87,6 +87,14 @@ Sets = Annotated[
 ]
 EngineName = Annotated[Text, _option("--engine", help="What computes tokens. [openvino]")]
 FrontName = Annotated[Text, _option("--front", help="What serves it. [native]")]
+ContainerName = Annotated[
+    str,
+    _option(
+        "--container",
+        help="Run the engine in its image: auto (if it is not installed), docker, podman,"
+        " apptainer. [none]",
+    ),
+]
 ModelName = Annotated[
     Text, _option("--model", "-m", help="A built-in name (tiny, small), a path or a hub id.")
 ]
@@ -304,25 +312,28 @@ def build(
         Path | None,
         _option("--script", help="Write a script that builds elsewhere.", metavar="FILE"),
     ] = None,
+    container: ContainerName = "none",
     json: AsJson = False,
 ) -> None:
     """Build what an engine serves, or find it built already; print its folder."""
     from llmdyno import artifacts
 
     subject, config = _subject(engine, None, model, settings)
-    document: dict[str, Any] = {
-        "commands": artifacts.commands(subject.engine, subject.model, config)
-    }
+    if container != "none":
+        subject = subject.placed(container, here=not (dry_run or script))
+    built = (subject.engine, subject.model, config, subject.container)
+    document: dict[str, Any] = {"commands": artifacts.commands(*built)}
     if not document["commands"]:
         _say(f"{subject.engine.name} serves '{subject.model}' as it is: nothing to build.")
     elif script is not None:
-        artifacts.write_script(script, subject.engine, subject.model, config)
+        artifacts.write_script(script, *built)
         _print(str(script))
     elif dry_run:
         for command in document["commands"]:
             _print(command)
     else:
-        subject.require_engine()
+        if subject.container is None:
+            subject.require_engine()
         with _terminate_as_interrupt():
             artifact = subject.build(config, says=_say)
         how, size_mb = "Found" if artifact.cached else "Built", artifact.manifest.bytes / 1e6
@@ -403,14 +414,7 @@ def serve(
     settings: Sets = None,
     host: Annotated[str, _option("--host", help="Address to listen on. [127.0.0.1]")] = "127.0.0.1",
     port: Annotated[int, _option("--port", help="Port to listen on. [8000]")] = 8000,
-    container: Annotated[
-        str,
-        _option(
-            "--container",
-            help="Run the engine in its image: auto (if it is not installed), docker, podman,"
-            " apptainer. [none]",
-        ),
-    ] = "none",
+    container: ContainerName = "none",
 ) -> None:
     """Serve a model with an engine until it is told to stop."""
     from llmdyno import supervise

@@ -48,15 +48,17 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     image: str
 
 
-def choose(wanted: str, image: str) -> Container:
+def choose(wanted: str, image: str, *, here: bool = True) -> Container:
     """Return the container of an image; `wanted` is a runtime's name, or auto.
+
+    One that is not to run here need not be installed here; auto then means docker.
 
     Raises:
         UsageError: there is no such runtime, or it is not installed.
     """
     names = (wanted,) if wanted != "auto" else RUNTIMES
     for runtime in RUNTIMES:
-        if runtime in names and shutil.which(runtime):
+        if runtime in names and (not here or shutil.which(runtime)):
             return Container(runtime=runtime, image=image)
     if wanted == "auto":
         raise UsageError("--container auto: install docker, podman or apptainer.")
@@ -109,7 +111,8 @@ def step_in(
     """
     mounts = {**dict.fromkeys(reads, "ro"), **dict.fromkeys((*writes, hub_cache()), "rw")}
     argv, environment = _wrap(container, step.argv, step.environment, mounts)
-    return msgspec.structs.replace(step, argv=argv, environment=environment)
+    symptoms = (*step.symptoms, *_SYMPTOMS)
+    return msgspec.structs.replace(step, argv=argv, environment=environment, symptoms=symptoms)
 
 
 def _wrap(

@@ -57,10 +57,10 @@ async def detect(prober: Prober, endpoint: str, model: str) -> tuple[str, str]:
 
 async def _endpoint_and_model(prober: Prober, model: str) -> tuple[str, str]:
     await prober.reach()
-    server = _document(await _look(prober, "/v2"))
+    server = _document(await prober.look("/v2"))
     if server.get("name") == "triton":
         return "triton-generate", model or await _triton_model(prober)
-    listed = await _look(prober, "/v1/models")
+    listed = await prober.look("/v1/models")
     tried = [] if model or _first_id(listed) else [f"/v1/models: status {listed.status}"]
     if not tried:
         model = model or _first_id(listed)
@@ -69,24 +69,16 @@ async def _endpoint_and_model(prober: Prober, model: str) -> tuple[str, str]:
                 tried.append(f"{name}: {refusal}")
             else:
                 return name, model
-    facts = _document(await _look(prober, "/info"))
+    facts = _document(await prober.look("/info"))
     if "model_id" in facts and "max_total_tokens" in facts:
         return "tgi", model or str(facts["model_id"])
-    if _is_text_service(_document(await _look(prober, "/schema.json"))):
+    if _is_text_service(_document(await prober.look("/schema.json"))):
         return "bentoml", model
     said = prober.target.redact("; ".join(tried))
     raise TargetError(
         f"{prober.target.authority} speaks no endpoint that we know ({said}):"
         " name one with --endpoint, and its model with --model."
     )
-
-
-async def _look(prober: Prober, path: str) -> Response:
-    """GET a path that need not exist; a server that hangs up at it has just not answered."""
-    try:
-        return await prober.ask("GET", path)
-    except TargetError:
-        return Response(sent_ns=0)
 
 
 async def _refuses(prober: Prober, name: str, model: str) -> str:

@@ -119,6 +119,7 @@ def console() -> Console:
 
 def show_summary(summary: Mapping[str, Any], out: Console) -> None:
     """Print the table of a run's levels, its SLOs, its doubts, and what the numbers mean."""
+    whole = not out.is_terminal  # a file gets each sentence in one line, a person's are wrapped
     out.print(_table(summary, wide=out.width >= _WIDE_CELLS))
     for verdict in summary["slo"]:
         value = "no data" if verdict["value"] is None else f"{verdict['value']:,.4g}"
@@ -129,17 +130,17 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
             rates = "  ".join(number(one["token_rate"]) for one in rounds)
             out.print(f"{level_name(level)}, tok/s in each of {len(rounds)} rounds: {rates}")
     if "capacity" in summary:
-        out.print(f"[bold]{says_capacity(summary)}[/]", soft_wrap=True)
+        out.print(f"[bold]{says_capacity(summary)}[/]", soft_wrap=whole)
     for line in doubts(summary):
-        out.print(f"[yellow]![/] {escape(line)}", soft_wrap=True)
-    out.print(f"[dim]{_client_line(summary)}[/]", soft_wrap=True)
+        out.print(f"[yellow]![/] {escape(line)}", soft_wrap=whole)
+    out.print(f"[dim]{_client_line(summary)}[/]", soft_wrap=whole)
     if line := _server_line(summary):
-        out.print(f"[dim]{line}[/]", soft_wrap=True)
+        out.print(f"[dim]{line}[/]", soft_wrap=whole)
     sources = {level["tokens"]["source"] for level in summary["levels"]}
     out.print(f"[dim]Tokens are counted by: {', '.join(sorted(sources))}.[/]")
     is_open = any(level["arrival"] != "closed" for level in summary["levels"])
     for metric in (*METRICS[:5], *(row for row in DISTRIBUTIONS if row.open_loop and is_open)):
-        out.print(f"[dim]{metric.definition}[/]", soft_wrap=True)
+        out.print(f"[dim]{metric.definition}[/]", soft_wrap=whole)
 
 
 def show_selftest(document: Mapping[str, Any], out: Console) -> None:

@@ -43,11 +43,7 @@ class Prober:
         Raises:
             TargetError: nobody answers.
         """
-        data = as_sent(self.target, path, body).replace(b"POST", method.encode(), 1)
-        kept = self._connection is not None and self._connection.usable
-        response = await self._exchange(data)
-        if kept and response.first_byte_ns < 0 and response.error in {"no-response", "reset"}:
-            response = await self._exchange(data)  # it was closed just as we sent
+        response = await self._answer(method, path, body)
         if response.error:
             raise TargetError(
                 f"{self.target.authority}{self.target.prefix}{path}:"
@@ -58,6 +54,28 @@ class Prober:
             raise TargetError(
                 f"{self.target.authority}{self.target.prefix}{path}: redirects to {where}."
             )
+        return response
+
+    async def look(self, path: str) -> Response:
+        """GET a path that need not exist: a server that hangs up at it has just not answered.
+
+        Raises:
+            TargetError: it is not there any more, or keeps silent, as it would at the next one.
+        """
+        response = await self._answer("GET", path, b"")
+        if response.error == "timeout":
+            raise TargetError(
+                f"{self.target.authority}{self.target.prefix}{path}: {response.detail}: name what"
+                " the server is with --endpoint and --model, or look after it."
+            )
+        return response
+
+    async def _answer(self, method: str, path: str, body: bytes) -> Response:
+        data = as_sent(self.target, path, body).replace(b"POST", method.encode(), 1)
+        kept = self._connection is not None and self._connection.usable
+        response = await self._exchange(data)
+        if kept and response.first_byte_ns < 0 and response.error in {"no-response", "reset"}:
+            response = await self._exchange(data)  # it was closed just as we sent
         return response
 
     async def _exchange(self, data: bytes) -> Response:

@@ -46,18 +46,20 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
                 f"--engine {self.engine.name}: it is not installed here; {self.engine.install}."
             )
 
-    def placed(self, wanted: str) -> Self:
+    def placed(self, wanted: str, *, here: bool = True) -> Self:
         """Return the subject as it will run: natively, or in the engine's container.
 
         Args:
             wanted: none; auto, in a container if the engine is not installed; or a runtime's name,
                 in that in any case.
+            here: it is to run on this machine, so that what it needs must be installed.
 
         Raises:
             UsageError: the engine is not installed, or cannot be run in a container.
         """
         if wanted == "none" or (wanted == "auto" and self.engine.version() is not None):
-            self.require_engine()
+            if here:
+                self.require_engine()
             return self
         if not self.engine.image:
             raise UsageError(f"--container {wanted}: {self.engine.name} has no container image.")
@@ -66,7 +68,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
                 f"--container {wanted}: the front {self.front.name} runs natively; use"
                 " --front native or --container none."
             )
-        container = containers.choose(wanted, self.engine.image)
+        container = containers.choose(wanted, self.engine.image, here=here)
         return msgspec.structs.replace(self, container=container)
 
     def build(self, config: Config, *, says: Callable[[str], None]) -> artifacts.Artifact | None:
@@ -76,7 +78,9 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
             ServerError: a step of the build failed.
             StorageError: the folder of the artifacts cannot be written.
         """
-        return artifacts.ensure(self.engine, self.model, config, says=says)
+        return artifacts.ensure(
+            self.engine, self.model, config, container=self.container, says=says
+        )
 
     def launch(
         self, config: Config, *, folder: Path, host: str, port: int, says: Callable[[str], None]
@@ -107,4 +111,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         # Made here: what docker makes for a missing folder belongs to root.
         store.make_folder(containers.hub_cache())
         model = Path(self.model).expanduser()
-        return containers.launch_in(self.container, launch, reads=[model] if model.is_dir() else [])
+        reads = [model] if model.is_dir() else []
+        if artifact:
+            reads.append(artifact.path)
+        return containers.launch_in(self.container, launch, reads=reads)

@@ -10,6 +10,7 @@ that needs too much memory from a machine whose port is taken. Every process run
 import contextlib
 import http.client
 import os
+import random
 import re
 import select
 import shlex
@@ -73,6 +74,7 @@ _SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECA
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _TAIL_BYTES = 64 * 1024
 _HEALTH_TIMEOUT_S = 5.0
+_PORTS = range(20_000, 32_000, 4)  # below what Linux gives to clients, from 32768 on
 _REFUSALS = 5  # so many refused probes in a row are an answer, not a start in progress
 _STOP_GRACE_S = 10.0
 _PROGRESS_S = 10.0  # between words on a build, which may take an hour
@@ -216,10 +218,20 @@ class Server(_Leashed):
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on now."""
-    with socket.create_server((host, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """Return a port that nobody listens on now, nor its two neighbours above.
+
+    None of those from which the kernel serves clients: one of theirs may be taken before our server
+    has started, which a busy load generator beside it makes likely.
+
+    Raises:
+        ServerError: there is none.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            for neighbour in (port, port + 1, port + 2):
+                held.enter_context(socket.create_server((host, neighbour)))
+            return port
+    raise ServerError("port-in-use", f"no free port from {_PORTS[0]} to {_PORTS[-1]} on {host}.")
 
 
 def start(launch: Launch, *, log: Path, progress: Callable[[str], None] | None = None) -> Server:

@@ -87,12 +87,13 @@ class BuiltEngine:
         self, model: str, _config: Config, *, artifact: Path | None, host: str, port: int
     ) -> Launch:
         assert artifact is not None
-        itl_ms = int((artifact / "itl").read_text())
+        # What was built is read when it is served: a launch may be written for another machine.
+        streamer = (
+            f"exec {sys.executable} -m llmdyno.streamer --host {host} --port {port} --ttft 30ms"
+            ' --itl "$(cat "$1/itl")ms"'
+        )
         return Launch(
-            argv=(
-                *(sys.executable, "-m", "llmdyno.streamer", "--host", host, "--port", str(port)),
-                *("--ttft", "30ms", "--itl", f"{itl_ms}ms"),
-            ),
+            argv=("sh", "-c", streamer, "sh", str(artifact)),
             url=f"http://{host}:{port}",
             endpoint="openai-chat",
             model=model,

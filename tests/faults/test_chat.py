@@ -1,4 +1,4 @@
-"""A chat stream at one user: what of it counts, what is kept of a fault, which connection."""
+"""A chat stream at one user: what of it counts, what a fault leaves, whose connection it has."""
 
 import asyncio
 

@@ -98,15 +98,15 @@ def test_a_server_that_dies_and_returns() -> None:
         client.reset()
 
     async def live_die_live() -> None:
-        for _ in range(2):
+        for life_s in (0.6, 3.0):
             async with scripted(script, port=port):
-                await asyncio.sleep(0.6)
+                await asyncio.sleep(life_s)
             await asyncio.sleep(0.6)
 
     async def main() -> list[Record]:
         server = asyncio.create_task(live_die_live())
         await asyncio.sleep(0.1)
-        records = await drive(f"http://127.0.0.1:{port}", users=3, duration_s=1.7, think_s=0.02)
+        records = await drive(f"http://127.0.0.1:{port}", users=3, duration_s=3.5, think_s=0.02)
         await server
         return records
 

@@ -24,7 +24,7 @@ import msgspec
 
 import llmdyno
 from llmdyno import virtualenvs
-from llmdyno.embedded.model import Model, resolve
+from llmdyno.embedded.model import resolve
 from llmdyno.engines import Engine, Launch
 from llmdyno.engines.tensorrt_llm import RELEASE, llm_arguments
 from llmdyno.errors import ServerError, StorageError, UsageError
@@ -223,7 +223,7 @@ class TritonFront:
             engine,
             model,
             config,
-            place=str(_embedded(model).path) if engine.name == "openvino" else model,
+            place=str(resolve(model, artifact).path) if engine.name == "openvino" else model,
             artifact=artifact,
             acknowledgements=str(folder / _ACKNOWLEDGEMENTS),
             llmapi=_llmapi_python,
@@ -251,16 +251,20 @@ class TritonFront:
     ) -> Portable:
         """Write a repository that finds all it needs below `folder`, for any tritonserver."""
         embedded = engine.name == "openvino"
-        if embedded:
-            path = _embedded(model).path
-            links = {str(MODELS / path.name): path}
+        if embedded and artifact is not None:
+            place, links = str(artifact), {}  # whoever bundles knows whether it is built
+        elif embedded:
+            path = resolve(model).path
+            place = str(MODELS / path.name)
+            links = {place: path}
         else:
             links = model_link(model)
+            place = next(iter(links), model)
         content = _repository(
             engine,
             model,
             config,
-            place=next(iter(links), model),
+            place=place,
             artifact=artifact,
             acknowledgements=_ACKNOWLEDGEMENTS,
             llmapi=dict,  # NVIDIA's code is copied where it lies
@@ -347,7 +351,10 @@ def _repository(
     }
     rest = {name: value for name, value in config.items() if name not in ours}
     if engine.name == "openvino":
-        context_length = _embedded(model).context_length
+        # The weights are built by now; the pipeline knows no such settings.
+        built = {knob.name for knob in engine.knobs if knob.layer == "build"}
+        rest = {name: value for name, value in rest.items() if name not in built}
+        context_length = _context_length(model, artifact)
         return repository.openvino(place, context_length, acknowledgements, rest, front)
     if engine.name == "vllm":
         return repository.vllm(place, rest)
@@ -357,9 +364,10 @@ def _repository(
     return repository.tensorrt_llm(str(artifact / "engine"), place, version, rest, front)
 
 
-def _embedded(model: str) -> Model:
-    """Return the embedded engine's model; it is written or fetched first if need be."""
-    return resolve(model)
+def _context_length(model: str, artifact: Path | None) -> int:
+    """Return that of the embedded engine's model; what a bundle serves need not be built yet."""
+    built = artifact is not None and artifact.exists()
+    return resolve(model, artifact if built else None).context_length
 
 
 def _version(engine: Engine, config: Config) -> str:
