@@ -106,6 +106,20 @@ def test_the_document_can_be_made_again(study: tuple[Path, dict[str, Any]]) -> N
     assert again["trials"] == document["trials"]
 
 
+def test_the_winner_is_deployed_with_its_figures(study: tuple[Path, dict[str, Any]]) -> None:
+    folder, document = study
+
+    done = run(folder.parent, "deploy", "--study", "s", "--out", "deployed")
+
+    assert done.returncode == 0, done.stderr
+    page = (folder.parent / "deployed" / "README.md").read_text()
+    ratio = document["confirmation"]["ratio"]["token_rate"]["mean"]
+    assert f"{ratio:g} times the token rate" in page
+    assert (folder.parent / "deployed" / "serve.sh").read_text() == (
+        folder / "bundle" / "serve.sh"
+    ).read_text()
+
+
 def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
     command = [*DYNO, *STUDY, "--trials", "3", "--out", "s"]
     (tmp_path / "quick.toml").write_text('hang = "1500ms"\n')
