@@ -24,6 +24,7 @@ def _truth(url: str) -> dict[str, Any]:
     return truth
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("endpoint", ["openai-chat", "openai-completions"])
 def test_timing_and_counts_are_the_truth(streamer: Streamer, dyno: Dyno, endpoint: str) -> None:
     url = streamer("--ttft", "100ms", "--itl", "20ms")
