@@ -10,7 +10,8 @@ demo: $(VENV)/.installed-cpu
 	@$(BIN)/dyno tune --engine openvino --model tiny --quick
 
 test: $(VENV)/.installed-dev lint
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not alone"
+	$(BIN)/pytest -q -m alone
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -30,7 +31,7 @@ $(VENV)/.installed-cpu: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,parquet,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,build,parquet,dev]'
 	@touch $@ $(VENV)/.installed-cpu
 
 clean:

@@ -1,14 +1,17 @@
 """What servers really send, endpoint by endpoint: the material of the contract tests.
 
 The shapes of Triton's and BentoML's streams were taken from Triton 2.51 and BentoML 1.4.39, those
-of Text Generation Inference from its source.
+of Text Generation Inference from its source. Messages over gRPC are made and read by Triton's own
+client library, so that ours is held against its schema.
 """
 
 import json
+import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from tritonclient.grpc import service_pb2
 
 from llmdyno.endpoints import Ask
 
@@ -37,6 +40,9 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     # None: the protocol has no usage.
     counted: Callable[[str, int, int], bytes] | None = None
     framed: bool = True  # where an event ends is marked
+    asked: Callable[[bytes], Any] = json.loads  # a request's body, as the server reads it
+    garbage: bytes = b"data: {nonsense\n\n"  # an event that cannot be read, and its class
+    garbage_fault: str = "bad-json"
 
 
 def _event(document: Any) -> bytes:
@@ -62,6 +68,57 @@ def _openai_usage(prompt: int, completion: int) -> dict[str, int]:
 def _openai_end(tokens: int, choice: Mapping[str, Any]) -> bytes:
     usage = _event({"choices": [], "usage": _openai_usage(9, tokens)})
     return _event({"choices": [choice]}) + usage + _DONE
+
+
+def _call(body: bytes) -> dict[str, Any]:
+    """Return the inputs of a ModelInferRequest, each a batch of one."""
+    compressed, length = struct.unpack(">?I", body[:5])
+    request = service_pb2.ModelInferRequest.FromString(body[5:])
+    assert not compressed
+    assert length == len(body) - 5
+    assert request.parameters["triton_enable_empty_final_response"].bool_param
+    assert len(request.inputs) == len(request.raw_input_contents)
+    kinds = {"BOOL": "<?", "INT32": "<i", "FP32": "<f"}
+    found = {}
+    for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
+        assert list(tensor.shape) == [1, 1]
+        if tensor.datatype == "BYTES":
+            assert struct.unpack("<I", raw[:4]) == (len(raw) - 4,)
+            found[tensor.name] = raw[4:].decode()
+        else:
+            (found[tensor.name],) = struct.unpack(kinds[tensor.datatype], raw)
+    return found
+
+
+def _message(message: Any) -> bytes:
+    data = message.SerializeToString()
+    return struct.pack(">?I", False, len(data)) + bytes(data)
+
+
+def rpc_response(text: str | bytes = "", *, final: bool = False, **counts: int) -> bytes:
+    """Return a response of Triton's, framed as gRPC does."""
+    response = service_pb2.ModelInferResponse(model_name="m", model_version="1")
+    response.parameters["sequence_id"].int64_param = 0
+    response.parameters["triton_final_response"].bool_param = final
+    data = text.encode() if isinstance(text, str) else text
+    values = {"text_output": ("BYTES", struct.pack("<I", len(data)) + data)}
+    values |= {name: ("INT32", struct.pack("<i", count)) for name, count in counts.items()}
+    for name, (datatype, raw) in values.items():
+        response.outputs.add(name=name, datatype=datatype, shape=[1, 1])
+        response.raw_output_contents.append(raw)
+    return _message(service_pb2.ModelStreamInferResponse(infer_response=response))
+
+
+def rpc_end() -> bytes:
+    """Return the empty response that ends a stream."""
+    response = service_pb2.ModelInferResponse(model_name="m", model_version="1")
+    response.parameters["triton_final_response"].bool_param = True
+    return _message(service_pb2.ModelStreamInferResponse(infer_response=response))
+
+
+def rpc_failure(words: str) -> bytes:
+    """Return an error in the stream."""
+    return _message(service_pb2.ModelStreamInferResponse(error_message=words))
 
 
 def _chat(content: str | None, finish: str | None = None) -> dict[str, Any]:
@@ -129,6 +186,26 @@ STREAMS: dict[str, Stream] = {
         failure=_event({"error": "out of memory"}),
         end=lambda _: b"",
         counted=lambda text, tokens, _: _triton(text, num_input_tokens=9, num_output_tokens=tokens),
+    ),
+    "triton-grpc": Stream(
+        fields={
+            "text_input": _JOINED,
+            "max_tokens": 7,
+            "min_length": 7,
+            "min_tokens": 7,
+            "stream": True,
+            "temperature": 0.5,
+        },
+        text=rpc_response,
+        silent=rpc_response(""),
+        failure=rpc_failure("out of memory"),
+        end=lambda _: rpc_end(),
+        counted=lambda text, tokens, _: rpc_response(
+            text, num_input_tokens=9, num_output_tokens=tokens
+        ),
+        asked=_call,
+        garbage=b"\0\0\0\0\x04\xff\xff\xff\xff",
+        garbage_fault="bad-message",
     ),
     "tgi": Stream(
         fields={

@@ -1,7 +1,8 @@
 """Pages of metrics as servers write them, for the tests of the cross-check.
 
 They are written by hand from the names, labels and shapes in the servers' documentation and sources
-(vLLM's "Production Metrics" and v1/metrics, SGLang's "Production Metrics", TGI's metrics reference,
+(vLLM's "Production Metrics" and v1/metrics of 0.26 and 0.33, SGLang's observability/ of 0.5.23,
+LMDeploy's metrics/loggers.py of 0.18, MLC-LLM's cpp/serve/metrics.cc, TGI's metrics reference,
 TensorRT-LLM's metrics/collector.py, Triton's metrics.md with its TensorRT-LLM backend, BentoML's
 "Metrics"); none was saved from a running server by us. Each stands for 100 requests more than the
 page before, 10,000 output tokens, 30,000 input tokens, a mean TTFT of 200 ms.
@@ -40,6 +41,43 @@ sglang:time_to_first_token_seconds_sum{model_name="m"} {ttft}
 sglang:time_to_first_token_seconds_count{model_name="m"} {requests}
 sglang:queue_time_seconds_sum{model_name="m"} {queue}
 sglang:queue_time_seconds_count{model_name="m"} {requests}
+sglang:num_retracted_reqs{model_name="m",tp_rank="0"} 0.0
+sglang:num_retracted_requests_total{model_name="m",tp_rank="0"} 0.0
+"""
+
+LMDEPLOY = """\
+lmdeploy:num_api_requests_waiting{engine="0",model_name="m"} 9.0
+lmdeploy:num_requests_running{engine="0",model_name="m"} 8.0
+lmdeploy:num_requests_waiting{engine="0",model_name="m"} 2.0
+lmdeploy:gpu_cache_usage_perc{engine="0",model_name="m"} 0.25
+lmdeploy:prefix_cache_hit_rate{engine="0",model_name="m"} 0.5
+lmdeploy:prompt_tokens_total{engine="0",model_name="m"} {input}
+lmdeploy:generation_tokens_total{engine="0",model_name="m"} {output}
+lmdeploy:request_success_total{engine="0",finished_reason="FINISH",model_name="m"} {half}
+lmdeploy:request_success_total{engine="0",finished_reason="SUCCESS",model_name="m"} {half}
+lmdeploy:request_generation_tokens_sum{engine="0",model_name="m"} {output}
+lmdeploy:cached_tokens_total{engine="0",model_name="m"} {hits}
+lmdeploy:iteration_tokens_total_sum{engine="0",model_name="m"} 4.0
+lmdeploy:time_to_first_token_seconds_sum{engine="0",model_name="m"} {ttft}
+lmdeploy:time_to_first_token_seconds_count{engine="0",model_name="m"} {requests}
+lmdeploy:request_queue_time_seconds_sum{engine="0",model_name="m"} {queue}
+lmdeploy:request_queue_time_seconds_count{engine="0",model_name="m"} {requests}
+"""
+
+MLC_LLM = """\
+# NOTE: these metrics count token in the unit of serving model's tokenization
+
+engine_prefill_time_sum\t2.5
+engine_decode_time_sum\t60.25
+prompt_tokens_sum\t{input}
+completion_tokens_sum\t{output}
+prefill_tokens_sum\t15000
+decode_tokens_per_s\t166.0
+
+# /last_finished_request
+last_finished_request_prompt_tokens\t300
+last_finished_request_completion_tokens\t100
+last_finished_request_ttft_s\t0.2
 """
 
 TENSORRT_LLM = """\
@@ -97,6 +135,8 @@ bentoml_service_request_total{endpoint="/generate",http_response_code="200"} {re
 PAGES = {
     "vllm": VLLM,
     "sglang": SGLANG,
+    "lmdeploy": LMDEPLOY,
+    "mlc-llm": MLC_LLM,
     "tensorrt-llm": TENSORRT_LLM,
     "tgi": TGI,
     "triton": TRITON,

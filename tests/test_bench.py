@@ -24,6 +24,7 @@ def _truth(url: str) -> dict[str, Any]:
     return truth
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("endpoint", ["openai-chat", "openai-completions"])
 def test_timing_and_counts_are_the_truth(streamer: Streamer, dyno: Dyno, endpoint: str) -> None:
     url = streamer("--ttft", "100ms", "--itl", "20ms")
@@ -60,7 +61,7 @@ def test_a_duration_ends_on_time_and_nothing_is_lost(streamer: Streamer, dyno: D
     assert done.returncode == 0, done.stderr
     (level,) = last_json(done.stdout)["levels"]
 
-    assert took_s < 10
+    assert took_s < 20
     assert 3.9 <= level["duration_s"] <= 5.5
     assert 4 <= len(level["samples"]) <= 6
     assert level["requests"]["cut"] == 0
@@ -189,19 +190,26 @@ def number_of_others(folder: Path, number: int) -> int:
     return int(path.read_text()) if path.exists() else 0
 
 
+def _requests_in(journal: Path) -> int:
+    return journal.read_bytes().count(b'"type":"request"') if journal.exists() else 0
+
+
 def test_ctrl_c_keeps_what_there_is(streamer: Streamer, tmp_path: Path) -> None:
     url = streamer("--ttft", "20ms", "--itl", "5ms")
     process = subprocess.Popen(
         [
             *(*DYNO, "bench", "--url", url, "-c", "5,6", "--duration", "60s", "--osl", "8"),
-            *("--no-calibration", "--json"),
+            *("--no-calibration", "--json", "--out", "run"),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
     )
-    time.sleep(3)
+    journal = tmp_path / "run" / "journal.jsonl"
+    deadline_s = time.monotonic() + 30
+    while _requests_in(journal) <= 10 and time.monotonic() < deadline_s:
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=20)
 
@@ -210,6 +218,26 @@ def test_ctrl_c_keeps_what_there_is(streamer: Streamer, tmp_path: Path) -> None:
     assert level["requests"]["completed"] > 10
     assert "interrupted" in errors
     assert "Traceback" not in errors
+
+
+def test_a_signal_before_the_first_level_is_no_other(streamer: Streamer, tmp_path: Path) -> None:
+    url = streamer("--ttft", "20ms", "--itl", "5ms")
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [*DYNO, "bench", "--url", url, "-c", "5", "--duration", "60s", "--out", str(folder)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline_s = time.monotonic() + 30
+    while not (folder / "journal.jsonl").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)  # while the client itself is measured
+    _, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 130, errors
+    assert "interrupted; what was measured" in errors
+    assert "Traceback" not in errors
+    assert (folder / "summary.json").exists()
 
 
 def test_a_full_disk_is_said_and_what_was_written_is_kept(
@@ -237,6 +265,8 @@ def test_a_full_disk_is_said_and_what_was_written_is_kept(
     assert done.returncode == 3
     assert "cannot write" in done.stderr
     assert "kept" in done.stderr
+    assert "TTFT p50" in done.stderr  # of what was measured there are the numbers all the same
+    assert "`dyno report" in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "run" / "journal.jsonl").stat().st_size > 30_000
 
@@ -247,6 +277,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "duration": (["--duration", "soon"], "--duration soon: write a duration"),
     "ramp": (["--ramp", "10s", "--duration", "5s"], "--ramp 10s: must be shorter"),
     "requests": (["--requests", "0"], "--requests 0: must be at least 1"),
+    "rate": (["--request-rate", "1e9"], "makes more than 10,000,000 requests in --duration 5m"),
+    "metrics port": (["--metrics-port", "99999"], "--metrics-port 99999: must be below 65536"),
+    "junit": (["--junit", "nowhere/x.xml"], "--junit nowhere/x.xml: there is no folder nowhere"),
+    "unique": (["--unique", "--workload", "synthetic", "--isl", "5"], "--unique: not for --work"),
     "repeat": (["--repeat", "0"], "--repeat 0: must be at least 1"),
     "repeat until": (["--repeat-until", "2 percent"], "write a share such as 2%"),
     "repeat until what": (["--repeat-until", "2"], "between 0 and 1, such as 2%"),

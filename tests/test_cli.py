@@ -67,6 +67,13 @@ def test_two_runs_are_compared_on_one_page(dyno: Dyno, tmp_path: Path) -> None:
         (["serve", "--engine", "openvino", "--set", "cache_size=-1"], "cache_size=-1: must be"),
         (["serve", "--model", "hugee"], "hugee"),
         (["serve", "--set", "cache_size"], "write knob=value"),
+        (["build", "--engine", "openvin"], "Did you mean 'openvino'?"),
+        (["build", "--model", "hugee"], "hugee"),
+        (["build", "--set", "weight_format=int3"], "must be one of fp16, int8, int4"),
+        (["build", "--set", "int4_ratio=0.5"], "no effect while weight_format=unset"),
+        (["build", "--set", "weight_fromat=int8"], "Did you mean 'weight_format'?"),
+        (["artifacts", "prune", "--older-than", "old"], "write a duration such as"),
+        (["artifacts", "prune", "--keep", "-1"], "--keep -1: must be at least 0"),
     ],
 )
 def test_wrong_usage_is_one_sentence(arguments: list[str], words: str, dyno: Dyno) -> None:

@@ -12,6 +12,7 @@ from browser import CHROMIUM, drawn, opened
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(280)
 def test_the_demo_finds_and_proves_a_better_config(dyno: Dyno, tmp_path: Path) -> None:
     done = dyno(

@@ -173,3 +173,23 @@ def test_what_is_not_clear_is_said(name: str) -> None:
         detected(answers, endpoint)
 
     assert words in str(caught.value)
+
+
+def test_a_server_that_keeps_silent_is_not_asked_four_times() -> None:
+    asked: list[str] = []
+
+    async def silent(client: Client) -> None:
+        asked.append((await client.asked())[0])
+        await asyncio.sleep(30)
+
+    async def main() -> None:
+        async with scripted(silent) as url:
+            prober = Prober(parse_url(url), timeout_s=0.3)
+            try:
+                await detect(prober, "auto", "")
+            finally:
+                prober.close()
+
+    with pytest.raises(TargetError, match=r"/v2: no answer in 0.3 s: name what the server is"):
+        asyncio.run(main())
+    assert asked == ["GET /v2"]

@@ -80,7 +80,7 @@ def test_what_cannot_be_a_model_is_refused_in_one_sentence(tmp_path: Path) -> No
         ("tinny", "Did you mean 'tiny'"),
         ("no/such/model.gguf", "not a built-in model"),
         (str(tmp_path / "notes.txt"), "not a .gguf file"),
-        (str(tmp_path / "empty"), "neither openvino_model.xml nor a .gguf"),
+        (str(tmp_path / "empty"), "neither openvino_model.xml, nor a .gguf"),
         (str(tmp_path / "two"), "2 GGUF files"),
     ]:
         with pytest.raises(UsageError, match=reason):

@@ -1,5 +1,6 @@
 """What every engine owes, whichever it is: found because its file exists."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +77,21 @@ def test_a_launch_binds_where_it_is_told_and_can_be_probed(engine: Any) -> None:
     assert launch.endpoint in plugins.names("endpoints")
     assert launch.probe is not None
     assert {kind for _, kind in launch.symptoms} <= set(FAILURES)
+
+
+def test_a_build_only_says_what_to_run(engine: Any, tmp_path: Path) -> None:
+    configs = [{}] + [
+        {knob.name: value}
+        for knob in engine.knobs
+        if knob.layer == "build" and knob.needs is None
+        for value in knob.search
+    ]
+    for config in configs:
+        for step in engine.build("tiny", config, tmp_path):
+            assert step.what
+            assert step.argv
+            assert {kind for _, kind in step.symptoms} <= set(FAILURES)
+    assert not list(tmp_path.iterdir())
 
 
 def _fields(knob: Knob) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,7 +34,7 @@ def test_the_defaults_are_the_librarys() -> None:
 
     scheduler = openvino_genai.SchedulerConfig()
     for knob in KNOBS:
-        if not knob.name.isupper():
+        if knob.layer == "engine" and not knob.name.isupper():
             assert knobs.default(knob, ENGINE.version()) == getattr(scheduler, knob.name), knob.name
 
 
@@ -47,6 +48,10 @@ def test_what_the_tuner_may_try_is_accepted_and_what_alters_output_is_marked() -
         "INFERENCE_PRECISION_HINT",
         "use_cache_eviction",
         "use_sparse_attention",
+        "weight_format",
+        "int4_group_size",
+        "int4_ratio",
+        "int4_symmetric",
     }
 
 
@@ -80,6 +85,24 @@ def test_max_num_seqs_is_refused_where_the_library_ignores_it() -> None:
         knobs.check({"max_num_seqs": 8}, KNOBS)
 
 
+def test_weights_of_4_bits_have_settings_that_others_have_not() -> None:
+    for name, value in (("int4_ratio", 0.8), ("int4_group_size", 64), ("int4_symmetric", True)):
+        with pytest.raises(UsageError, match=f"{name}=.* has no effect while weight_format=int8"):
+            knobs.check({"weight_format": "int8", name: value}, KNOBS)
+        knobs.check({"weight_format": "int4", name: value}, KNOBS)
+
+
+def test_a_checkpoint_is_served_only_if_it_is_converted(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"nor config\.json with \.safetensors"):
+        ENGINE.check(str(tmp_path), {"weight_format": "fp16"})
+    (tmp_path / "model.safetensors").touch()
+
+    ENGINE.check(str(tmp_path), {"weight_format": "fp16"})
+    with pytest.raises(UsageError, match=r"is a Hugging Face checkpoint.*set weight_format=fp16"):
+        ENGINE.check(str(tmp_path), {})
+
+
 def test_right_combinations_pass() -> None:
     ENGINE.check("tiny", {})
     ENGINE.check("org/name", {"cache_size": 1, "enable_prefix_caching": True})
@@ -109,3 +132,12 @@ def test_the_launch_starts_this_python_on_the_given_port() -> None:
     assert launch.argv[-1] == '{"cache_size": 2}'
     assert (launch.url, launch.endpoint) == ("http://127.0.0.1:8123", "openai-chat")
     assert launch.probe is not None
+
+
+def test_what_is_built_is_no_setting_of_the_server(tmp_path: Path) -> None:
+    config: dict[str, knobs.Value] = {"cache_size": 2, "weight_format": "int8"}
+    launch = ENGINE.launch("tiny", config, artifact=tmp_path, host="127.0.0.1", port=8123)
+
+    assert launch.argv[-1] == '{"cache_size": 2}'
+    assert launch.argv[launch.argv.index("--artifact") + 1] == str(tmp_path)
+    assert launch.model == "tiny"

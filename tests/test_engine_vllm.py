@@ -19,6 +19,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "enforce_eager=false": (),
     "kv_cache_dtype=fp8": ("--kv-cache-dtype", "fp8"),
     "block_size=32": ("--block-size", "32"),
+    "kv_cache_memory_bytes=8000000000": ("--kv-cache-memory-bytes", "8000000000"),
 }
 
 

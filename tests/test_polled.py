@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from llmdyno.polled import PERIOD_S_MAX, PERIOD_S_MIN, Poller, can_stamp
+from llmdyno.polled import PERIOD_S_MAX, PERIOD_S_MIN, READ_BYTES, Poller, can_stamp
 
 pytestmark = pytest.mark.skipif(not can_stamp(), reason="the kernel does not stamp TCP reads")
 
@@ -20,9 +21,15 @@ class Notes:
     def __init__(self) -> None:
         self.reads: list[tuple[int, bytes]] = []
         self.lost: list[Exception | None] = []
+        self.parsed = 0
 
-    def take(self, stamp_ns: int, data: bytes) -> None:
+    def take(self, stamp_ns: int, data: bytes) -> bool:
         self.reads.append((stamp_ns, data))
+        return True
+
+    def parse(self) -> bool:
+        self.parsed += 1
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost.append(error)
@@ -128,6 +135,39 @@ def test_a_closed_link_says_nothing_more() -> None:
     play(script)
 
 
+def test_what_ends_together_is_worked_on_between_looks() -> None:
+    events: list[str] = []
+
+    class Ending(Notes):
+        """Has work to do after each end, as a user has."""
+
+        def take(self, stamp_ns: int, data: bytes) -> bool:
+            events.append("read")
+            return super().take(stamp_ns, data)
+
+        def parse(self) -> bool:
+            events.append("end")
+            asyncio.get_running_loop().call_soon(events.append, "work")
+            return super().parse()
+
+    async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
+        peers = []
+        for _ in range(20):
+            await poller.connect(host, port, Ending())
+            peers.append(listener.accept()[0])
+        for peer in peers:
+            peer.send(b"the end")
+        time.sleep(0.03)  # noqa: ASYNC251  # so that one look finds them all
+        await until(lambda: events.count("work") == 20)
+        for peer in peers:
+            peer.close()
+
+    play(script)
+
+    some = ["end"] * 8 + ["work"] * 8
+    assert events == ["read"] * 20 + some + some + ["end"] * 4 + ["work"] * 4
+
+
 def test_busy_streams_are_looked_at_more_often_than_quiet_ones() -> None:
     async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
         notes = Notes()
@@ -151,5 +191,25 @@ def test_a_name_that_nobody_answers_to_is_the_sockets_own_error() -> None:
         listener.close()
         with pytest.raises(ConnectionRefusedError):
             await poller.connect(host, port, Notes())
+
+    play(script)
+
+
+def test_a_peer_that_sends_without_end_does_not_keep_the_others_waiting() -> None:
+    async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
+        notes = Notes()
+        link = await poller.connect(host, port, notes)
+        peer, _ = listener.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**21)
+        with peer:
+            sending = threading.Thread(target=peer.sendall, args=(bytes(2**22),))
+            sending.start()
+            time.sleep(0.2)  # noqa: ASYNC251  # the buffers fill while the loop does not look
+            link.read(0)
+            at_once = len(notes.data)
+            await until(lambda: len(notes.data) == 2**22)
+            sending.join()
+
+        assert READ_BYTES < at_once <= 2**18
 
     play(script)

@@ -29,6 +29,20 @@ def test_line_ends_may_be_crlf_or_cr() -> None:
     assert _all(b"data: a\r\rdata: b\r\r") == [b"a", b"b"]
 
 
+def test_a_blank_line_of_cr_ends_its_event_in_its_own_read() -> None:
+    pieces = [(10, b"data: a\r\r"), (20, b"data: b\r\n\r"), (30, b"\ndata: c\r"), (40, b"\n\r\n")]
+
+    assert list(events(pieces)) == [(10, b"a"), (20, b"b"), (40, b"c")]
+
+
+def test_a_byte_order_mark_hides_no_event() -> None:
+    assert _all(b"\xef\xbb", b"\xbfdata: a\n\ndata: b\n\n") == [b"a", b"b"]
+
+
+def test_an_event_that_keeps_alive_is_skipped() -> None:
+    assert _all(b"event: ping\ndata: ping\n\nevent: message\ndata: a\n\n") == [b"a"]
+
+
 def test_an_event_without_its_blank_line_is_not_lost() -> None:
     assert _all(b"data: a\n\ndata: [DONE]") == [b"a", b"[DONE]"]
 

@@ -134,10 +134,21 @@ def test_the_quantile_of_student_is_that_of_the_tables() -> None:
     assert 4.303 < stats.student_quantile(1.5) < 12.706
 
 
-@pytest.mark.parametrize("n", [1, 2, 7, 1000])
+@pytest.mark.parametrize("n", [2, 7, 1000])
 def test_resamples_have_the_length_of_the_series(n: int) -> None:
-    indices = stats.block_resamples(n, 10, np.random.default_rng(0))
+    series = np.arange(n, dtype=np.float64)
 
-    assert (10, n) == indices.shape
-    assert indices.min() >= 0
-    assert indices.max() < n
+    resamples = stats.block_resamples(series, 10, np.random.default_rng(0))
+
+    assert resamples.shape == (10, n)
+    assert set(resamples.flat) <= set(series)
+    # Blocks of neighbours, the last one before the first.
+    steps = np.diff(resamples, axis=1) % n
+    assert (steps == 1 % n).mean() >= 1 - 1 / stats.block_length(n)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 1000])
+def test_the_median_of_each_resample_is_the_median(n: int) -> None:
+    values = np.random.default_rng(n).normal(size=(5, n))
+
+    assert stats.median_over_time(values) == pytest.approx(np.median(values, axis=1))

@@ -107,6 +107,17 @@ def test_the_pid_is_the_servers_own(launch_of: Callable[..., Launch], tmp_path: 
     assert session == server.pid
 
 
+def test_the_files_of_a_launch_are_there_when_it_starts(
+    launch_of: Callable[..., Launch], tmp_path: Path
+) -> None:
+    settings = tmp_path / "new" / "settings.yaml"
+    reads = f"print(open({str(settings)!r}).read(), flush=True)\n"
+    launch = launch_of(reads + SERVER, files={str(settings): "max_batch_size: 64"})
+
+    with supervise.start(launch, log=tmp_path / "server.log"):
+        assert "max_batch_size: 64" in (tmp_path / "server.log").read_text()
+
+
 def test_never_healthy_is_a_start_timeout(launch_of: Callable[..., Launch], tmp_path: Path) -> None:
     launch = launch_of(SERVER, after_s=1e9, start_timeout_s=1.0)
 

@@ -1,5 +1,6 @@
 """Studies over an engine of known speed, so that there is a right answer."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from conftest import DYNO, last_json
 
+MARK = "STUDY_OF_A_TEST"
 TESTS = str(Path(__file__).parent)
 STUDY = (
     *("tune", "--engine", "timed.engine", "--model", "m", "-c", "2,6", "--ramp", "200ms"),
@@ -23,7 +25,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*DYNO, *arguments],
         cwd=folder,
-        env={**environment()},
+        env={**environment(), MARK: str(folder)},
         capture_output=True,
         text=True,
         timeout=280,
@@ -87,7 +89,9 @@ def test_the_document_and_the_page_are_on_disk(study: tuple[Path, dict[str, Any]
     assert stored == document
     assert stored["schema"] == "llmdyno.study/1"
     assert (folder / "report.html").stat().st_size > 10_000
-    assert (folder / "bundle" / "serve.sh").read_text().count("--set itl_ms=") == 1
+    best = document["best"]["config"]
+    assert f"--itl {best['itl_ms']}ms" in (folder / "bundle" / "serve.sh").read_text()
+    assert document["confirmation"]["verdict"] in (folder / "bundle" / "README.md").read_text()
     assert {row["knob"] for row in stored["ablation"]} <= {"itl_ms", "mode", "idle"}
 
 
@@ -102,6 +106,20 @@ def test_the_document_can_be_made_again(study: tuple[Path, dict[str, Any]]) -> N
     assert again["trials"] == document["trials"]
 
 
+def test_the_winner_is_deployed_with_its_figures(study: tuple[Path, dict[str, Any]]) -> None:
+    folder, document = study
+
+    done = run(folder.parent, "deploy", "--study", "s", "--out", "deployed")
+
+    assert done.returncode == 0, done.stderr
+    page = (folder.parent / "deployed" / "README.md").read_text()
+    ratio = document["confirmation"]["ratio"]["token_rate"]["mean"]
+    assert f"{ratio:g} times the token rate" in page
+    assert (folder.parent / "deployed" / "serve.sh").read_text() == (
+        folder / "bundle" / "serve.sh"
+    ).read_text()
+
+
 def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
     command = [*DYNO, *STUDY, "--trials", "3", "--out", "s"]
     (tmp_path / "quick.toml").write_text('hang = "1500ms"\n')
@@ -110,7 +128,7 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
         process = subprocess.Popen(
             command,
             cwd=tmp_path,
-            env=environment(),
+            env={**environment(), MARK: str(tmp_path)},
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
@@ -118,7 +136,7 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
         wait_for_lines(tmp_path / "s" / "ledger.jsonl", 3 + 2 * number)
         time.sleep(0.7)
         process.send_signal(stop)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=90)
         assert process.returncode == status, errors
         assert "Traceback" not in errors
         command = [*DYNO, "tune", "--resume", "s", "--json"]
@@ -133,7 +151,7 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
         range(1, len(document["trials"]) + 1)
     )
     assert document["confirmation"]["verdict"] in {"better", "no difference"}
-    assert not servers_left()
+    assert not servers_left(tmp_path)
 
 
 def wait_for_lines(path: Path, count: int) -> None:
@@ -143,14 +161,16 @@ def wait_for_lines(path: Path, count: int) -> None:
         time.sleep(0.1)
 
 
-def servers_left() -> bool:
+def servers_left(folder: Path) -> list[str]:
+    """Return the commands of what a study in that folder has started and left running."""
     time.sleep(1.5)
-    found = subprocess.run(
-        ["pgrep", "-f", "llmdyno.streamer --host 127.0.0.1 --port [0-9]* --ttft 30ms"],
-        capture_output=True,
-        check=False,
-    )
-    return found.returncode == 0
+    mark = f"{MARK}={folder}\0".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+    return found
 
 
 WRONG = {

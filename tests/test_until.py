@@ -64,6 +64,7 @@ def test_a_load_that_is_never_met_or_never_missed_is_said() -> None:
     assert (always.load, always.low, always.high) == (8.0, 8.0, None)
 
 
+@pytest.mark.alone
 def test_the_capacity_of_a_server_is_found(streamer: Streamer, dyno: Dyno) -> None:
     """Each other stream adds 10 ms to the first token: 200 ms are reached with 18 others."""
     url = streamer("--ttft", "20ms", "--ttft-per-user", "10ms", "--itl", "1ms")

@@ -115,6 +115,15 @@ def _rates(value: Any, field: str) -> tuple[float, ...]:
         raise UsageError(f"{field} {value}: write requests per second, e.g. 1,2.5,4.") from error
 
 
+def _workers(value: Any, field: str) -> int | str:
+    if value == "auto":
+        return "auto"
+    try:
+        return int(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{field} {value}: write a whole number, or auto.") from error
+
+
 Reader = Callable[[Any, str], Any]
 
 # Name on the command line and in files → (field of the spec, how to read it).
@@ -124,6 +133,7 @@ _WORKLOAD: Mapping[str, tuple[str, Reader]] = {
     "isl": ("isl", _lengths),
     "osl": ("osl", _lengths),
     "dataset_osl": ("dataset_osl", _truth),
+    "unique": ("unique", _truth),
     "turns": ("turns", _lengths),
     "system_prompt": ("system_prompt", _file_text),
     "seed": ("seed", _whole),
@@ -163,6 +173,9 @@ _BENCH: Mapping[str, tuple[str, Reader]] = {
     "repeat_until": ("repeat_until", lambda value, field: units.share(str(value), field)),
     "calibration": ("calibration", _truth),
     "scrape": ("scrape", _truth),
+    "workers": ("workers", _workers),
+    "ray": ("ray", _text),
+    "metrics_url": ("metrics_url", _text),
     "until": ("until", _truth),
     "until_budget": ("until_budget_s", _seconds),
 }
@@ -192,6 +205,8 @@ def bench_spec(given: Given) -> Bench:
         UsageError: a value cannot be read or does not fit the others.
     """
     fields = _fields(_BENCH, given)
+    if fields.get("endpoint") == "triton-grpc" and "://" not in fields["url"]:
+        fields["url"] = f"grpc://{fields['url']}"
     if "repeat_until" in fields:
         fields.setdefault("repeat", REPEATS_MAX)
     if fields.get("until") and not {"duration", "requests"} & given.keys():

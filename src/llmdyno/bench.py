@@ -11,23 +11,34 @@ import random
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from time import monotonic, perf_counter_ns
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-from llmdyno import environment, gpu, plugins, scrape, store
-from llmdyno.arrivals import due_times_s
+from llmdyno import cluster, descriptors, environment, gpu, hardware, plugins, scrape, store
 from llmdyno.calibrate import calibrate
-from llmdyno.detect import detect
+from llmdyno.crew import Crew, Here, Site, workers_for
+from llmdyno.detect import detect, tensors
 from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.errors import InterruptError, UsageError
 from llmdyno.exposition import Board, serving
 from llmdyno.load import Level, Plan, Progress, rare_collections
+from llmdyno.point import Point
 from llmdyno.probe import Prober
-from llmdyno.records import Entry, Journal, Opened, Record, read_journal
+from llmdyno.records import (
+    Entry,
+    Journal,
+    Opened,
+    Record,
+    read_journal,
+    worker_journal,
+)
 from llmdyno.recount import LocalTokenizer, recount
+from llmdyno.share import Share
 from llmdyno.spec import ROUNDS_MIN, Bench
 from llmdyno.summary import (
     capacity_point,
@@ -56,6 +67,20 @@ class Watcher(msgspec.Struct, frozen=True, kw_only=True):
     stop_because: Callable[[], str | None] = lambda: None
 
 
+class LoadPoint(Protocol):
+    """One load point under way: a load.Level in this process, or a Crew of workers."""
+
+    interrupted: bool
+    stopped: str
+    uncounted: int
+
+    async def run(self) -> None:
+        """Run it to its end."""
+
+    def interrupt(self) -> None:
+        """End it now."""
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a benchmark ended."""
 
@@ -79,37 +104,63 @@ def run(
     Raises:
         UsageError: the spec cannot be run; nothing was started.
         TargetError: the server cannot be reached; nothing was started.
+        InterruptError: the user interrupted it before anything was measured.
         StorageError: a record could not be written; what was written before is kept.
     """
     target = parse_url(
         spec.url, api_key, ca_cert=spec.ca_cert, insecure=spec.insecure, proxy=spec.proxy
     )
     if spec.endpoint != "auto":
-        plugins.load("endpoints", spec.endpoint)
+        _check_scheme(spec, target, plugins.load("endpoints", spec.endpoint))
     if spec.workload.name != "synthetic":
         Prompts(spec.workload)  # a file that cannot be read is said before anything starts
-    tokenizer = LocalTokenizer(spec.tokenizer) if spec.tokenizer else None
-    coroutine = _run_shown(
-        spec, folder.resolve(), target, tokenizer, watcher or Watcher(), metrics_port
-    )
-    if sys.platform == "win32":
-        return asyncio.run(coroutine)
-    import uvloop
+    descriptors.allow(_connections(spec))
+    with _site(spec, target, api_key) as site:
+        means = _Means(
+            target=target,
+            tokenizer=LocalTokenizer(spec.tokenizer) if spec.tokenizer else None,
+            watcher=watcher or Watcher(),
+            site=site,
+        )
+        coroutine = _run_shown(spec, folder.resolve(), means, metrics_port)
+        if sys.platform == "win32":
+            return asyncio.run(coroutine)
+        import uvloop
 
-    return uvloop.run(coroutine)
+        return uvloop.run(coroutine)
 
 
-async def _run_shown(
-    spec: Bench,
-    folder: Path,
-    target: Target,
-    tokenizer: LocalTokenizer | None,
-    watcher: Watcher,
-    metrics_port: int | None,
-) -> Outcome:
+def _check_scheme(spec: Bench, target: Target, endpoint: Endpoint) -> None:
+    """Refuse an endpoint that is not spoken at such a URL."""
+    if endpoint.rpc != target.rpc:
+        wanted = "grpc://host:port" if endpoint.rpc else "http://host:port"
+        raise UsageError(f"--url {spec.url}: --endpoint {spec.endpoint} needs {wanted}.")
+
+
+def _site(spec: Bench, target: Target, api_key: str | None) -> AbstractContextManager[Site]:
+    """Return where the workers of a run would be."""
+    if spec.ray:
+        return cluster.joined(spec.ray, spec.workers, api_key)
+    cores = hardware.cpu().cores_usable
+    # A server on this machine needs cores, too.
+    own = cores // 2 if gpu.is_local(target.host) else cores - 1
+    return contextlib.nullcontext(Here(api_key, own))
+
+
+class _Means(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is done with."""
+
+    target: Target
+    tokenizer: LocalTokenizer | None
+    watcher: Watcher
+    site: Site  # of workers, should a level have some
+
+
+async def _run_shown(spec: Bench, folder: Path, means: _Means, metrics_port: int | None) -> Outcome:
     if metrics_port is None:
-        return await _run(spec, folder, target, tokenizer, watcher)
+        return await _run(spec, folder, means)
     board = Board()
+    watcher = means.watcher
 
     def shows(progress: Progress, meter: Meter) -> None:
         board.show(progress, meter)
@@ -117,60 +168,150 @@ async def _run_shown(
 
     async with serving(board, metrics_port):
         shown = msgspec.structs.replace(watcher, shows=shows)
-        return await _run(spec, folder, target, tokenizer, shown)
+        return await _run(spec, folder, msgspec.structs.replace(means, watcher=shown))
 
 
-async def _run(
-    spec: Bench, folder: Path, target: Target, tokenizer: LocalTokenizer | None, watcher: Watcher
-) -> Outcome:
+async def _run(spec: Bench, folder: Path, means: _Means) -> Outcome:
+    with _interruptible() as interruption:
+        try:
+            spec, endpoint, scale = await _ask(spec, means.target)
+            scraper = None
+            if spec.scrape:
+                scraper = await scrape.find(means.target, spec.endpoint, spec.metrics_url)
+        except asyncio.CancelledError:
+            interruption.take()
+            raise InterruptError("interrupted before anything was measured.") from None
+        store.make_folder(folder)
+        run = _Run(
+            spec=spec,
+            endpoint=endpoint,
+            scale=scale,
+            means=means,
+            scraper=scraper,
+            zero_ns=perf_counter_ns(),
+            journal=Journal(folder / JOURNAL),
+            interruption=interruption,
+        )
+        stopped = None
+        try:
+            stopped = await _measure(run, folder.name)
+        except asyncio.CancelledError:
+            interruption.take()
+        finally:
+            run.journal.close()
+            if scraper is not None:
+                scraper.close()
+        summary = summarise(folder / JOURNAL)
+        store.write_json(folder / SUMMARY, summary)
+        interrupted = interruption.came and not stopped
+        return Outcome(summary=summary, interrupted=interrupted, stopped=stopped)
+
+
+class _Interruption:
+    """What Ctrl-C and SIGTERM do: they end the level that runs, or what else is being waited for.
+
+    Whatever it is, the run then goes on to its summary.
+    """
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "made within the run"
+        self._task = task
+        self.level: LoadPoint | None = None
+        self.came = False
+
+    def come(self) -> None:
+        self.came = True
+        if self.level is not None:
+            self.level.interrupt()
+        else:
+            self._task.cancel()
+
+    def take(self) -> None:
+        """Take back the cancellation that was ours; another one goes on."""
+        if not self.came:
+            raise asyncio.CancelledError
+        self._task.uncancel()
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[_Interruption]:
+    interruption = _Interruption()
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        loop.add_signal_handler(number, interruption.come)
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)  # the loop would leave the system's own
+
+
+class _Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What all levels of a run have in common."""
+
+    spec: Bench
+    endpoint: Endpoint
+    scale: Mapping[str, float]  # of synthetic prompts
+    means: _Means
+    scraper: scrape.Scraper | None
+    zero_ns: int
+    journal: Journal
+    interruption: _Interruption
+
+
+async def _ask(spec: Bench, target: Target) -> tuple[Bench, Endpoint, dict[str, float]]:
+    """Ask the server what it is, and how it counts."""
     prober = Prober(target)
     try:
         spec, endpoint = await _resolve(spec, prober)
-        scale = await _calibrate_synthetic(spec, prober, endpoint)
+        return spec, endpoint, await _calibrate_synthetic(spec, prober, endpoint)
     finally:
         prober.close()
-    scraper = await scrape.find(target, spec.endpoint) if spec.scrape else None
-    store.make_folder(folder)
-    zero_ns = perf_counter_ns()
-    journal = Journal(folder / JOURNAL)
-    opened = Opened(
-        run=folder.name,
-        started=datetime.now().astimezone().isoformat(timespec="seconds"),
-        spec=msgspec.to_builtins(spec),
-        environment=environment.describe(),
+
+
+async def _measure(run: _Run, name: str) -> str | None:
+    """Run the levels one after the other; return why they ended early, if it was not the user."""
+    spec, journal = run.spec, run.journal
+    journal.append(
+        Opened(
+            run=name,
+            started=datetime.now().astimezone().isoformat(timespec="seconds"),
+            spec=msgspec.to_builtins(spec),
+            environment=environment.describe(),
+        )
     )
-    stops: list[str] = []
-    interrupted = False
-    try:
-        journal.append(opened)
-        if spec.calibration:
-            journal.append(await calibrate())
-        for number, (repeat, point) in enumerate(_loads(spec, journal.path)):
-            # Another round asks other prompts: a cache of prefixes must not know them. So does a
-            # search that comes back to a load, and its arrivals are others, too.
-            again = number if spec.until else repeat
-            stream = f"{point:g}/{again}" if again else f"{point:g}"
-            prompts = Prompts(spec.workload, stream, **scale)
-            due_s = _due_s(spec, point, prompts, stream)
-            plan = _plan(spec, number, repeat, point, due_s, target, endpoint)
-            async with _observed(plan, scraper, zero_ns, journal.append):
-                level = await _run_level(
-                    plan, prompts, zero_ns, journal.append, watcher, stops.append
-                )
-            interrupted = level.interrupted
-            if level.uncounted and not stops:
-                records = _uncounted(journal.path, number)
-                await recount(records, target, spec.model, tokenizer, journal.append)
-            if interrupted or stops:
-                break
-    finally:
-        journal.close()
-        if scraper is not None:
-            scraper.close()
-    summary = summarise(folder / JOURNAL)
-    store.write_json(folder / SUMMARY, summary)
-    stopped = stops[0] if stops else None
-    return Outcome(summary=summary, interrupted=interrupted and not stops, stopped=stopped)
+    calibration = await calibrate() if spec.calibration else None
+    if calibration is not None:
+        journal.append(calibration)
+    ceiling = calibration.events_per_s_max if calibration else None
+    for number, (repeat, load) in enumerate(_loads(spec, journal.path)):
+        again = number if spec.until else repeat
+        point = Point(spec=spec, level=number, repeat=repeat, load=load, again=again, **run.scale)
+        prompts = point.prompts(Share())
+        plan = point.plan(prompts, run.means.target, run.endpoint, Share())
+        workers = workers_for(plan, spec.workers, ceiling, run.means.site.cores)
+        meter, progress = Meter(), Progress(level=number, load=_describe(plan))
+        level = _new_level(
+            *(plan, prompts, point),
+            workers=workers,
+            site=run.means.site,
+            zero_ns=run.zero_ns,
+            journal=journal,
+            meter=meter,
+            progress=progress,
+        )
+        async with _observed(plan, run.scraper, run.zero_ns, journal.append):
+            stopped = await _run_level(level, meter, progress, run)
+        if level.uncounted and not stopped:
+            records = _uncounted(journal.path, number)
+            means = run.means
+            await recount(records, means.target, spec.model, means.tokenizer, journal.append)
+        if level.interrupted or stopped:
+            return stopped
+    return None
 
 
 def _loads(spec: Bench, journal: Path) -> Iterator[tuple[int, float]]:
@@ -198,37 +339,11 @@ def _searched(spec: Bench, journal: Path) -> Iterator[float]:
         load = search.next_load() if monotonic() + level_s <= ends_s else None
 
 
-def _due_s(spec: Bench, point: float, prompts: Prompts, stream: str) -> list[float] | None:
-    """Return when the requests of an open loop are due, as drawn or as in the trace."""
-    if spec.load.arrival == "trace":
-        return [due_s / point for due_s in prompts.due_s[: spec.load.requests]]
-    if spec.load.is_open:
-        return due_times_s(spec.load, point, f"{spec.workload.seed}/{stream}")
-    return None
-
-
-def _plan(
-    spec: Bench,
-    level: int,
-    repeat: int,
-    point: float,
-    due_s: list[float] | None,
-    target: Target,
-    endpoint: Endpoint,
-) -> Plan:
-    """Return the plan of one load point: users, requests a second, or the times of a trace."""
-    has_rate = spec.load.is_open and spec.load.arrival != "trace"
-    return Plan(
-        level=level,
-        users=0 if spec.load.is_open else round(point),
-        rate=point if has_rate else None,
-        due_s=due_s,
-        load=spec.load,
-        target=target,
-        endpoint=endpoint,
-        model=spec.model,
-        repeat=repeat,
-    )
+def _connections(spec: Bench) -> int:
+    """Return how many connections one process of a run needs, as far as that is known."""
+    load = spec.load
+    most = (load.max_concurrency or 0) if load.is_open else max(load.users)
+    return most if spec.workers == "auto" else Share(of=spec.workers).count(most)
 
 
 @contextlib.asynccontextmanager
@@ -245,46 +360,53 @@ async def _observed(
         yield
 
 
-async def _run_level(
+def _new_level(
     plan: Plan,
     prompts: Prompts,
+    point: Point,
+    *,
+    workers: int,
+    site: Site,
     zero_ns: int,
-    sink: Callable[[Entry], None],
-    watcher: Watcher,
-    stop: Callable[[str], None],
-) -> Level:
-    """Run one level."""
-    meter = Meter()
-    progress = Progress(level=plan.level, load=_describe(plan))
-    level = Level(plan, prompts, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress)
-    loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        loop.add_signal_handler(number, level.interrupt)
+    journal: Journal,
+    meter: Meter,
+    progress: Progress,
+) -> LoadPoint:
+    """Make a level of this process, or of so many workers."""
+    sink = journal.append
+    if workers == 1 and not point.spec.ray:
+        return Level(plan, prompts, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress)
+    files = [worker_journal(journal.path, number) for number in range(workers)]
+    return Crew(
+        plan, point, site, files, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress
+    )
+
+
+async def _run_level(level: LoadPoint, meter: Meter, progress: Progress, run: _Run) -> str | None:
+    """Run one level; return why it ended early, if it did and it was not the user."""
+    watcher = run.means.watcher
+    reasons: list[str] = []
 
     async def watch() -> None:
         while True:
             watcher.shows(progress, meter)
             await asyncio.sleep(_WATCH_S)
             if reason := watcher.stop_because():
-                stop(reason)
+                reasons.append(reason)
                 level.interrupt()
                 return
 
     watching = asyncio.create_task(watch())
+    run.interruption.level = level
     try:
         with rare_collections():
             await level.run()
     finally:
+        run.interruption.level = None
         watching.cancel()
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)  # the loop would leave the system's own
     progress.phase = "done"
     watcher.shows(progress, meter)
-    if level.stopped:
-        stop(level.stopped)
-    return level
+    return next(iter(reasons), level.stopped or None)
 
 
 def _describe(plan: Plan) -> str:
@@ -311,10 +433,14 @@ def _uncounted(journal: Path, level: int) -> Iterator[Record]:
 
 
 async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
-    """Fill in what the user left to us: the endpoint and the model."""
+    """Fill in what the user left to us: the endpoint, the model and what it takes."""
     name, model = await detect(prober, spec.endpoint, spec.model)
     chosen = msgspec.structs.replace(spec, endpoint=name, model=model)
-    return chosen, plugins.load("endpoints", name)
+    endpoint: Endpoint = plugins.load("endpoints", name)
+    if endpoint.rpc:
+        inputs, _ = await tensors(prober, model)
+        chosen = msgspec.structs.replace(chosen, tensors=inputs)
+    return chosen, endpoint
 
 
 async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) -> dict[str, float]:
@@ -328,7 +454,7 @@ async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) 
     counts = []
     for words in _PROBE_WORDS:
         text = synthetic_text(words, random.Random(words))
-        ask = Ask(prompt=text, model=spec.model, max_tokens=1)
+        ask = Ask(prompt=text, model=spec.model, max_tokens=1, tensors=spec.tensors)
         response = await prober.ask("POST", endpoint.path(spec.model), endpoint.body(ask))
         counts.append(endpoint.read(response.pieces).input_tokens)
     if min(counts) <= 0 or counts[0] == counts[1]:

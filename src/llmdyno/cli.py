@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from llmdyno import __version__
-from llmdyno.errors import DynoError, InterruptError
+from llmdyno.errors import DynoError, InterruptError, StorageError, UsageError
 
 app = typer.Typer(
     name="dyno",
@@ -87,6 +87,14 @@ Sets = Annotated[
 ]
 EngineName = Annotated[Text, _option("--engine", help="What computes tokens. [openvino]")]
 FrontName = Annotated[Text, _option("--front", help="What serves it. [native]")]
+ContainerName = Annotated[
+    str,
+    _option(
+        "--container",
+        help="Run the engine in its image: auto (if it is not installed), docker, podman,"
+        " apptainer. [none]",
+    ),
+]
 ModelName = Annotated[
     Text, _option("--model", "-m", help="A built-in name (tiny, small), a path or a hub id.")
 ]
@@ -99,9 +107,10 @@ def main() -> None:
     except DynoError as error:
         _say(f"dyno: {error}")
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        _say("dyno: interrupted.")
-        sys.exit(InterruptError.exit_status)
+    except SystemExit as ended:
+        if ended.code == InterruptError.exit_status:  # what typer makes of Ctrl-C
+            _say("dyno: interrupted.")
+        raise
     except BrokenPipeError:
         # Whoever read our output has had enough; closing the pipe again must not complain.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
@@ -178,6 +187,10 @@ def bench(
     dataset_osl: Annotated[
         bool | None, _option("--dataset-osl", help="Answers exactly as long as the data set's.")
     ] = None,
+    unique: Annotated[
+        bool | None,
+        _option("--unique", help="No two prompts alike: no cache of prefixes helps."),
+    ] = None,
     turns: Annotated[
         Text, _option("--turns", help="Of a session of our own prompts: 4, 2-6. [2-6]")
     ] = None,
@@ -210,6 +223,15 @@ def bench(
         bool | None,
         _option("--scrape/--no-scrape", help="Cross-check with the server's /metrics. [yes]"),
     ] = None,
+    workers: Annotated[
+        Text, _option("--workers", help="Processes that a level is spread over: N, auto. [1]")
+    ] = None,
+    ray: Annotated[
+        Text, _option("--ray", help="Workers on the machines of this Ray cluster.", metavar="ADDR")
+    ] = None,
+    metrics_url: Annotated[
+        Text, _option("--metrics-url", help="The server's metrics page, where it is elsewhere.")
+    ] = None,
     until: Annotated[
         bool | None, _option("--until", help="Search the highest load that meets the SLOs.")
     ] = None,
@@ -235,25 +257,37 @@ def bench(
     from llmdyno.bench import JOURNAL, Watcher, run, run_id
     from llmdyno.display import Live, console, show_summary
     from llmdyno.junit import write_junit
+    from llmdyno.summary import summarise
 
     spec = bench_spec(given)
+    if junit is not None and not junit.parent.is_dir():
+        raise UsageError(f"--junit {junit}: there is no folder {junit.parent}.")
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
     # A search does not know how many levels it will take.
     levels = () if spec.until else [load for _, load in spec.levels]
     live = Live(levels, interval_s=spec.load.interval_s, stream=sys.stderr)
-    outcome = run(
-        spec,
-        folder,
-        api_key=os.environ.get(api_key_env),
-        watcher=Watcher(shows=live.show),
-        metrics_port=metrics_port,
-    )
+    try:
+        outcome = run(
+            spec,
+            folder,
+            api_key=os.environ.get(api_key_env),
+            watcher=Watcher(shows=live.show),
+            metrics_port=metrics_port,
+        )
+    except StorageError:
+        if (folder / JOURNAL).exists():
+            kept = summarise(folder / JOURNAL)
+            show_summary(kept, console())
+            _say(f"Results: {folder}; with room again, `dyno report {folder}` writes their summary")
+            if json:
+                _print_json(kept)
+        raise
     show_summary(outcome.summary, console())
     _say(f"Results: {folder}")
-    if junit is not None:
-        write_junit(outcome.summary, junit)
     if json:
         _print_json(outcome.summary)
+    if junit is not None:
+        write_junit(outcome.summary, junit)
     if outcome.interrupted:
         raise InterruptError("interrupted; what was measured until then is kept.")
     if outcome.stopped:
@@ -268,6 +302,110 @@ def bench(
         raise typer.Exit(EXIT_THRESHOLD_MISSED)
 
 
+@app.command(short_help="Build what an engine serves, or find it built already.")
+def build(
+    engine: EngineName = "openvino",
+    model: ModelName = "tiny",
+    settings: Sets = None,
+    dry_run: Annotated[bool, _option("--dry-run", help="Print the commands, run nothing.")] = False,
+    script: Annotated[
+        Path | None,
+        _option("--script", help="Write a script that builds elsewhere.", metavar="FILE"),
+    ] = None,
+    container: ContainerName = "none",
+    json: AsJson = False,
+) -> None:
+    """Build what an engine serves, or find it built already; print its folder."""
+    from llmdyno import artifacts
+
+    subject, config = _subject(engine, None, model, settings)
+    if container != "none":
+        subject = subject.placed(container, here=not (dry_run or script))
+    built = (subject.engine, subject.model, config, subject.container)
+    document: dict[str, Any] = {"commands": artifacts.commands(*built)}
+    if not document["commands"]:
+        _say(f"{subject.engine.name} serves '{subject.model}' as it is: nothing to build.")
+    elif script is not None:
+        artifacts.write_script(script, *built)
+        _print(str(script))
+    elif dry_run:
+        for command in document["commands"]:
+            _print(command)
+    else:
+        if subject.container is None:
+            subject.require_engine()
+        with _terminate_as_interrupt():
+            artifact = subject.build(config, says=_say)
+        how, size_mb = "Found" if artifact.cached else "Built", artifact.manifest.bytes / 1e6
+        _say(f"{how} in {artifact.seconds:.1f} s, {size_mb:,.1f} MB.")
+        document |= {"artifact": str(artifact.path), "cached": artifact.cached}
+        document |= {"seconds": artifact.seconds, "manifest": artifact.manifest}
+        if not json:
+            _print(str(artifact.path))
+    if json:
+        _print_json(document)
+
+
+artifacts_app = typer.Typer(
+    help="List what was built, or remove it.", add_completion=False, rich_markup_mode=None
+)
+app.add_typer(artifacts_app, name="artifacts")
+
+
+@artifacts_app.callback(invoke_without_command=True)
+def artifacts_top(context: typer.Context, json: AsJson = False) -> None:
+    """List what was built, or remove it."""
+    if context.invoked_subcommand is None:
+        artifacts_list(json)
+
+
+@artifacts_app.command(name="list")
+def artifacts_list(json: AsJson = False) -> None:
+    """List what was built, last used first."""
+    from llmdyno.listing import list_artifacts, show_artifacts
+
+    rows = list_artifacts()
+    if json:
+        _print_json(rows)
+    else:
+        show_artifacts(rows, sys.stdout)
+
+
+@artifacts_app.command()
+def remove(ids: Annotated[list[str], typer.Argument(help="Ids, or beginnings of ids.")]) -> None:
+    """Remove artifacts."""
+    from llmdyno import artifacts
+
+    for name in artifacts.remove(ids):
+        _print(name)
+
+
+@artifacts_app.command(short_help="Remove damaged, left over and old artifacts.")
+def prune(
+    older_than: Annotated[
+        Text, _option("--older-than", help="Also what was not used for so long, e.g. 30d.")
+    ] = None,
+    keep: Annotated[
+        int | None, _option("--keep", help="Also all but so many, those last used.")
+    ] = None,
+    all_: Annotated[bool, _option("--all", help="Also everything else.")] = False,
+) -> None:
+    """Remove damaged artifacts and what is left of builds that were cut off."""
+    from llmdyno import artifacts
+    from llmdyno.errors import UsageError
+    from llmdyno.units import seconds
+
+    if keep is not None and keep < 0:
+        raise UsageError(f"--keep {keep}: must be at least 0.")
+    removed = artifacts.prune(
+        older_than_s=None if older_than is None else seconds(older_than, "--older-than"),
+        keep=0 if all_ else keep,
+    )
+    for name in removed:
+        _print(name)
+    _say(f"{len(removed)} removed.")
+
+
 @app.command()
 def serve(
     engine: EngineName = "openvino",
@@ -276,19 +414,65 @@ def serve(
     settings: Sets = None,
     host: Annotated[str, _option("--host", help="Address to listen on. [127.0.0.1]")] = "127.0.0.1",
     port: Annotated[int, _option("--port", help="Port to listen on. [8000]")] = 8000,
+    container: ContainerName = "none",
 ) -> None:
     """Serve a model with an engine until it is told to stop."""
     from llmdyno import supervise
 
     subject, config = _subject(engine, front, model, settings)
-    subject.require_engine()
+    subject = subject.placed(container)
     with tempfile.TemporaryDirectory(prefix="dyno-serve-") as folder:
+        with _terminate_as_interrupt():
+            subject.build(config, says=_say)
         launch = subject.launch(config, folder=Path(folder), host=host, port=port, says=_say)
         status = supervise.foreground(launch, announce=_say)
     raise typer.Exit(status)
 
 
-@app.command()
+@app.command(short_help="Write what serves a config, or a study's winner, elsewhere.")
+def deploy(
+    engine: EngineName = None,
+    front: FrontName = None,
+    model: ModelName = None,
+    settings: Sets = None,
+    study: Annotated[
+        Text, _option("--study", help="Deploy the winner of this study.", metavar="STUDY")
+    ] = None,
+    target: Annotated[
+        str, _option("--target", help="script, compose, kubernetes, triton, bento. [all]")
+    ] = "all",
+    port: Annotated[int, _option("--port", help="Port to listen on. [8000]")] = 8000,
+    image: Annotated[str, _option("--image", help="Container image. [the engine's]")] = "",
+    out: Annotated[
+        Path, _option("--out", help="Folder of the bundle. [bundle]", metavar="DIR")
+    ] = Path("bundle"),
+    json: AsJson = False,
+) -> None:
+    """Write what serves a config elsewhere: script, compose file, Kubernetes manifests."""
+    from llmdyno import bundle
+
+    if study is None:
+        document = None
+        subject, config = _subject(engine, front, model, settings)
+    else:
+        subject, config, document = _winner(study, given=[engine, front, model, settings])
+    files = bundle.write(
+        out,
+        subject,
+        config,
+        target=target,
+        port=port,
+        image=image,
+        study=document,
+        says=_say,
+    )
+    if json:
+        _print_json({"bundle": str(out), "files": files})
+    else:
+        _print(str(out))
+
+
+@app.command(short_help="Find better settings, and prove it.")
 def tune(
     file: Annotated[
         Path | None, typer.Argument(help="TOML file with any of these flags.", show_default=False)
@@ -375,9 +559,11 @@ def tune(
         _print(str(page))
 
 
-@app.command()
+@app.command(short_help="Make summaries and reports again from what was measured.")
 def report(
-    names: Annotated[list[str], typer.Argument(help="Runs or studies: folders or ids.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Runs or studies: folders or ids.", metavar="NAME")
+    ],
     json: AsJson = False,
 ) -> None:
     """Make the summary and the report of runs or studies again from what was measured."""
@@ -430,7 +616,7 @@ def export(
             _print(str(target))
 
 
-@app.command(name="import")
+@app.command(name="import", short_help="Take in another tool's result as a run.")
 def import_(
     file: Annotated[Path, typer.Argument(help="A result file of another load generator.")],
     tool: Annotated[
@@ -466,26 +652,25 @@ def runs(json: AsJson = False) -> None:
         show_runs(rows, sys.stdout)
 
 
-@app.command()
+@app.command(short_help="Explain the settings of an engine or a front.")
 def knobs(
     engine: Annotated[str, typer.Argument(help="The name of an engine or a front.")],
     knob: Annotated[Text, typer.Argument(help="One of its knobs.", show_default=False)] = None,
 ) -> None:
     """Explain what the settings of an engine or a front do, when to turn them, what they cost."""
     from llmdyno import plugins
-    from llmdyno.listing import show_front_knobs, show_knob, show_knobs
+    from llmdyno.listing import show_knob, show_knobs
 
     is_front = engine in plugins.names("fronts")
     found = plugins.load("fronts" if is_front else "engines", engine)
+    version = None if is_front else found.version()
     if knob is not None:
-        show_knob(found, knob, sys.stdout)
-    elif is_front:
-        show_front_knobs(found, sys.stdout)
+        show_knob(found, knob, version, sys.stdout)
     else:
-        show_knobs(found, sys.stdout)
+        show_knobs(found, version, sys.stdout)
 
 
-@app.command()
+@app.command(short_help="Describe this machine, and the engines on it.")
 def env(json: AsJson = False) -> None:
     """Describe this machine: CPU, GPUs, memory, engines and versions found."""
     from llmdyno import environment
@@ -498,7 +683,7 @@ def env(json: AsJson = False) -> None:
         show_facts(facts, environment.warnings(facts), sys.stdout)
 
 
-@app.command()
+@app.command(short_help="Measure this client itself: how exact, how fast.")
 def selftest(json: AsJson = False) -> None:
     """Measure this client itself, against a server of known timing: how exact, how fast."""
     import uvloop
@@ -541,9 +726,35 @@ def _given(values: Mapping[str, Any], *, without: tuple[str, ...]) -> dict[str, 
     }
 
 
+def _winner(name: str, *, given: list[Any]) -> tuple[Any, Any, Mapping[str, Any]]:
+    """Return what won a study, its config and the study's document."""
+    from llmdyno import store
+    from llmdyno.errors import UsageError
+    from llmdyno.ledger import Ledger
+    from llmdyno.study import study_document
+    from llmdyno.tune import open_study, subject_of
+
+    if any(given):
+        raise UsageError(
+            f"--study {name}: says engine, front, model and settings; leave out --engine, --front,"
+            " --model and --set."
+        )
+    folder = store.find(name)
+    subject = subject_of(open_study(folder))
+    document = study_document(folder, Ledger(folder), subject)
+    if document["best"] is None:
+        raise UsageError(
+            f"--study {name}: nothing was measured yet; go on with dyno tune --resume."
+        )
+    config = document["best"]["config"]
+    subject.check(config)
+    return subject, config, document
+
+
 def _subject(engine: Text, front: Text, model: Text, settings: list[str] | None) -> Any:
     """Return what to serve and the checked config."""
     from llmdyno import plugins
+    from llmdyno.counterparts import refuse_others_knobs
     from llmdyno.knobs import parse_settings
     from llmdyno.subject import Subject
 
@@ -552,7 +763,9 @@ def _subject(engine: Text, front: Text, model: Text, settings: list[str] | None)
         front=plugins.load("fronts", front or "native"),
         model=model or "tiny",
     )
-    config = parse_settings(settings or [], (*subject.engine.knobs, *subject.front.knobs))
+    knobs = (*subject.engine.knobs, *subject.front.knobs)
+    refuse_others_knobs(settings or [], subject.engine, knobs)
+    config = parse_settings(settings or [], knobs)
     subject.check(config)
     return subject, config
 

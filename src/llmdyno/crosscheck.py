@@ -19,6 +19,7 @@ TTFT_DIFFERENCE_SHARE = 0.1
 QUEUE_SHARE = 0.25  # of the time to first token; where that is not told, of the requests
 KV_USE_HIGH = 0.9
 PREFIX_EXCESS = 0.05  # of the input tokens
+REPEATED_HITS = 0.5  # of the input tokens; above it a workload tells of the cache
 THROTTLED_SHARE = 0.05  # of the samples
 _GAUGES = ("running", "waiting", "kv_use")
 # What a chat template may put before every prompt, alike for all: blocks of it are cached.
@@ -48,8 +49,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     late_ms_p50: float | None  # how late the client was with a read
 
 
-def server_part(scrapes: Sequence[Scrape], seen: Seen) -> dict[str, Any] | None:
-    """Return the level's `server`, or None when the server told nothing."""
+def server_part(rounds: Sequence[Sequence[Scrape]], seen: Seen) -> dict[str, Any] | None:
+    """Return the `server` of a level, all its rounds together, or None when it told nothing."""
+    scrapes = [scrape for one in rounds for scrape in one]
     if not scrapes:
         return None
     part: dict[str, Any] = {"kind": scrapes[0].kind, "scrapes": len(scrapes)}
@@ -57,9 +59,12 @@ def server_part(scrapes: Sequence[Scrape], seen: Seen) -> dict[str, Any] | None:
     for name in _GAUGES:
         if values := [each[name] for each in during if name in each]:
             part |= {f"{name}_mean": _mean(values), f"{name}_max": _round(max(values))}
-    rise = _rise(scrapes)
-    if isinstance(rise, str):
-        return {**part, "notes": [rise]}
+    rise: dict[str, float] = {}
+    for one in rounds:
+        risen = _rise(one)
+        if isinstance(risen, str):
+            return {**part, "notes": [risen]}
+        rise |= {name: rise.get(name, 0.0) + value for name, value in risen.items()}
     part |= _tokens(rise, seen)
     if "requests" in rise:
         part["requests"] = {"server": round(rise["requests"]), "client": seen.requests}
@@ -151,6 +156,7 @@ def _notes(part: Mapping[str, Any], seen: Seen) -> list[str]:
         _about_queue(part),
         _about_cache(part),
         _about_prefixes(part),
+        _about_repetition(part),
     ]
     return [note for note in found if note]
 
@@ -246,6 +252,17 @@ def _about_prefixes(part: Mapping[str, Any]) -> str | None:
     return (
         f"{hits:.0%} of the input tokens came from the prefix cache, where the workload shares"
         f" {expected:.0%} at most: the cache was warm from before, so TTFT flatters the server"
+    )
+
+
+def _about_repetition(part: Mapping[str, Any]) -> str | None:
+    hits = part.get("prefix_cache_hits")
+    if hits is None or hits <= REPEATED_HITS or _about_prefixes(part):
+        return None
+    return (
+        f"{hits:.0%} of the input tokens came from the prefix cache, as prompts of this workload"
+        " begin alike or are asked again: where those of your users do not, TTFT will be longer"
+        " (--unique makes all prompts differ)"
     )
 
 

@@ -6,16 +6,19 @@ bench.py asks before anything is measured. Nothing is generated where a server d
     GET /v1/models     then one token by POST → openai-chat, openai-completions
     GET /info          a model_id and max_total_tokens → tgi
     GET /schema.json   a BentoML service with a streaming route /generate → bentoml
+    grpc://            triton-grpc, with a model as above; the calls are RepositoryIndex and
+                       ModelMetadata
 
 OpenAI's protocol goes before TGI's and BentoML's own, because it counts tokens.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
-from llmdyno import plugins
+from llmdyno import kserve, plugins
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.errors import TargetError
 from llmdyno.probe import Prober
@@ -25,7 +28,12 @@ from llmdyno.transport import Response
 _TRITON_FIRST = ("ensemble", "tensorrt_llm_bls")
 # They serve one model, and name it nowhere in a request.
 _WITHOUT_MODEL = frozenset({"tgi", "bentoml"})
+_RPC = "triton-grpc"  # the one that we speak over gRPC
 _OPENAI = ("openai-chat", "openai-completions")
+
+Tensors = tuple[tuple[kserve.Tensor, ...], tuple[kserve.Tensor, ...]]  # inputs, outputs
+Given = TypeVar("Given")
+Read = TypeVar("Read")
 
 
 async def detect(prober: Prober, endpoint: str, model: str) -> tuple[str, str]:
@@ -34,6 +42,9 @@ async def detect(prober: Prober, endpoint: str, model: str) -> tuple[str, str]:
     Raises:
         TargetError: nobody answers, or it speaks nothing that we know; says what was tried.
     """
+    if prober.target.rpc:
+        await prober.reach()
+        return _RPC, model or await _triton_model(prober)
     if endpoint == "auto":
         return await _endpoint_and_model(prober, model)
     if model or endpoint in _WITHOUT_MODEL:
@@ -46,10 +57,10 @@ async def detect(prober: Prober, endpoint: str, model: str) -> tuple[str, str]:
 
 async def _endpoint_and_model(prober: Prober, model: str) -> tuple[str, str]:
     await prober.reach()
-    server = _document(await _look(prober, "/v2"))
+    server = _document(await prober.look("/v2"))
     if server.get("name") == "triton":
         return "triton-generate", model or await _triton_model(prober)
-    listed = await _look(prober, "/v1/models")
+    listed = await prober.look("/v1/models")
     tried = [] if model or _first_id(listed) else [f"/v1/models: status {listed.status}"]
     if not tried:
         model = model or _first_id(listed)
@@ -58,23 +69,16 @@ async def _endpoint_and_model(prober: Prober, model: str) -> tuple[str, str]:
                 tried.append(f"{name}: {refusal}")
             else:
                 return name, model
-    facts = _document(await _look(prober, "/info"))
+    facts = _document(await prober.look("/info"))
     if "model_id" in facts and "max_total_tokens" in facts:
         return "tgi", model or str(facts["model_id"])
-    if _is_text_service(_document(await _look(prober, "/schema.json"))):
+    if _is_text_service(_document(await prober.look("/schema.json"))):
         return "bentoml", model
+    said = prober.target.redact("; ".join(tried))
     raise TargetError(
-        f"{prober.target.authority} speaks no endpoint that we know ({'; '.join(tried)}):"
+        f"{prober.target.authority} speaks no endpoint that we know ({said}):"
         " name one with --endpoint, and its model with --model."
     )
-
-
-async def _look(prober: Prober, path: str) -> Response:
-    """GET a path that need not exist; a server that hangs up at it has just not answered."""
-    try:
-        return await prober.ask("GET", path)
-    except TargetError:
-        return Response(sent_ns=0)
 
 
 async def _refuses(prober: Prober, name: str, model: str) -> str:
@@ -112,12 +116,7 @@ async def _triton_model(prober: Prober) -> str:
     Raises:
         TargetError: there is none, or it is not clear which.
     """
-    index = _decoded(await prober.ask("POST", "/v2/repository/index", b"{}"))
-    names = [
-        str(model["name"])
-        for model in (index if isinstance(index, list) else [])
-        if isinstance(model, dict) and "name" in model and model.get("state") == "READY"
-    ]
+    names = await _ready_models(prober)
     for name in _TRITON_FIRST:
         if name in names:
             return name
@@ -131,7 +130,53 @@ async def _triton_model(prober: Prober) -> str:
     )
 
 
+async def _ready_models(prober: Prober) -> list[str]:
+    if prober.target.rpc:
+        answer = await _call(prober, "RepositoryIndex", b"")
+        return _understood(prober, kserve.read_index, answer)
+    index = _decoded(await prober.ask("POST", "/v2/repository/index", b"{}"))
+    return [
+        str(model["name"])
+        for model in (index if isinstance(index, list) else [])
+        if isinstance(model, dict) and "name" in model and model.get("state") == "READY"
+    ]
+
+
+async def tensors(prober: Prober, model: str) -> Tensors:
+    """Ask a gRPC server for a model's inputs and outputs.
+
+    Raises:
+        TargetError: it does not know the model.
+    """
+    answer = await _call(prober, "ModelMetadata", kserve.metadata_request(model))
+    return _understood(prober, kserve.read_metadata, answer)
+
+
+async def _call(prober: Prober, method: str, message: bytes) -> bytes:
+    """Call a method and return the message that it answers with."""
+    path = f"{kserve.SERVICE}{method}"
+    response = await prober.ask("POST", path, kserve.framed(message))
+    if response.status != 200:
+        raise TargetError(f"{prober.target.authority}{path}: status {response.status}.")
+    answers = _understood(prober, lambda pieces: list(kserve.messages(pieces)), response.pieces)
+    return answers[0][1] if answers else b""
+
+
+def _understood(prober: Prober, read: Callable[[Given], Read], given: Given) -> Read:
+    try:
+        return read(given)
+    except kserve.MessageError as error:
+        raise TargetError(
+            f"{prober.target.authority} does not answer as Triton does: {error}."
+        ) from error
+
+
 async def _takes_text(prober: Prober, model: str) -> bool:
+    if prober.target.rpc:
+        inputs, outputs = await tensors(prober, model)
+        return "text_input" in {tensor.name for tensor in inputs} and "text_output" in {
+            tensor.name for tensor in outputs
+        }
     described = _document(await prober.ask("GET", f"/v2/models/{quote(model, safe='')}"))
     return "text_input" in _names(described, "inputs") and "text_output" in _names(
         described, "outputs"

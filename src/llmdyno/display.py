@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmdyno.load import Progress
-from llmdyno.metrics import DISTRIBUTIONS, METRICS
+from llmdyno.metrics import DISTRIBUTIONS, METRICS, SENT_BEFORE_MAX
 from llmdyno.summary import level_name, says_capacity
 from llmdyno.transport import Meter
 
@@ -119,6 +119,7 @@ def console() -> Console:
 
 def show_summary(summary: Mapping[str, Any], out: Console) -> None:
     """Print the table of a run's levels, its SLOs, its doubts, and what the numbers mean."""
+    whole = not out.is_terminal  # a file gets each sentence in one line, a person's are wrapped
     out.print(_table(summary, wide=out.width >= _WIDE_CELLS))
     for verdict in summary["slo"]:
         value = "no data" if verdict["value"] is None else f"{verdict['value']:,.4g}"
@@ -129,17 +130,17 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
             rates = "  ".join(number(one["token_rate"]) for one in rounds)
             out.print(f"{level_name(level)}, tok/s in each of {len(rounds)} rounds: {rates}")
     if "capacity" in summary:
-        out.print(f"[bold]{says_capacity(summary)}[/]", soft_wrap=True)
+        out.print(f"[bold]{says_capacity(summary)}[/]", soft_wrap=whole)
     for line in doubts(summary):
-        out.print(f"[yellow]![/] {escape(line)}", soft_wrap=True)
-    out.print(f"[dim]{_client_line(summary)}[/]", soft_wrap=True)
+        out.print(f"[yellow]![/] {escape(line)}", soft_wrap=whole)
+    out.print(f"[dim]{_client_line(summary)}[/]", soft_wrap=whole)
     if line := _server_line(summary):
-        out.print(f"[dim]{line}[/]", soft_wrap=True)
+        out.print(f"[dim]{line}[/]", soft_wrap=whole)
     sources = {level["tokens"]["source"] for level in summary["levels"]}
     out.print(f"[dim]Tokens are counted by: {', '.join(sorted(sources))}.[/]")
     is_open = any(level["arrival"] != "closed" for level in summary["levels"])
     for metric in (*METRICS[:5], *(row for row in DISTRIBUTIONS if row.open_loop and is_open)):
-        out.print(f"[dim]{metric.definition}[/]", soft_wrap=True)
+        out.print(f"[dim]{metric.definition}[/]", soft_wrap=whole)
 
 
 def show_selftest(document: Mapping[str, Any], out: Console) -> None:
@@ -281,6 +282,12 @@ def doubts(summary: Mapping[str, Any]) -> list[str]:
             lines.append(f"{at}: {requests['cut']} requests were cut at the end of the grace.")
         if level["ttft_ms"].get("kaplan_meier"):
             lines.append(f"{at}: {_censored(level['ttft_ms'])}.")
+        before, n = level["ttft_ms"].get("sent_before") or 0, level["ttft_ms"].get("n") or 0
+        if before > SENT_BEFORE_MAX * n:
+            lines.append(
+                f"{at}: {before:,} of {n:,} first tokens are of requests sent before the window;"
+                " measure for longer."
+            )
         if requests.get("unsent"):
             lines.append(
                 f"{at}: {requests['unsent']} requests were due and never sent, for want of a place;"

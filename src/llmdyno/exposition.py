@@ -103,9 +103,11 @@ async def serving(board: Board, port: int) -> AsyncIterator[int]:
             await writer.drain()
         writer.close()
 
+    if not 0 <= port < 2**16:  # uvloop would take what is left of it
+        raise UsageError(f"--metrics-port {port}: must be below 65536.")
     try:
         server = await asyncio.start_server(answer, HOST, port)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise UsageError(f"--metrics-port {port}: cannot be listened on: {error}.") from error
     try:
         yield int(server.sockets[0].getsockname()[1])

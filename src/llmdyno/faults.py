@@ -2,7 +2,8 @@
 
 A failed request is a record with one of these classes and, in its `detail`, the server's own words
 or ours. The transport, the endpoints and the load name them; summary, terminal, report and
-docs/faults.md say what they mean. A status other than 200 is the class http-NNN.
+docs/faults.md say what they mean. A status other than 200 is the class http-NNN, a status of gRPC
+other than OK the class grpc-NAME.
 """
 
 import re
@@ -26,6 +27,7 @@ FAULTS: Mapping[str, str] = {
     "timeout": "the response did not end within --timeout",
     # A response that is no HTTP, or none that we take.
     "bad-http": "what came is not HTTP/1.1",
+    "bad-grpc": "what came is not gRPC over HTTP/2",
     "header-too-large": "the response's header did not end within 256 KiB",
     "too-large": "the response is longer than 256 MiB",
     "bad-encoding": "the body is compressed in a way that could not be decoded",
@@ -33,17 +35,30 @@ FAULTS: Mapping[str, str] = {
     # A response that is no stream of tokens.
     "not-a-stream": "the status is 200, but the body is no stream of this endpoint",
     "bad-json": "an event of the stream is not JSON of the expected shape",
+    "bad-message": "a message of the stream is none of the protocol's",
     "stream-error": "the server reported an error within the stream",
     "no-tokens": "the stream ended without a single token",
 }
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HTTP = re.compile(r"http-(\d{1,3})")
+# By number, as gRPC has them.
+_GRPC = """
+    ok cancelled unknown invalid-argument deadline-exceeded not-found already-exists
+    permission-denied resource-exhausted failed-precondition aborted out-of-range unimplemented
+    internal unavailable data-loss unauthenticated
+""".split()
 
 
 def http_fault(status: int) -> str:
     """Return the class of a status other than 200."""
     return f"http-{status}"
+
+
+def grpc_fault(status: str) -> str:
+    """Return the class of a gRPC status other than 0; of one that there is not, unknown's."""
+    known = status.isdecimal() and 0 < int(status) < len(_GRPC)
+    return f"grpc-{_GRPC[int(status)] if known else 'unknown'}"
 
 
 def meaning(fault: str) -> str:
@@ -53,4 +68,7 @@ def meaning(fault: str) -> str:
         known = status in {member.value for member in HTTPStatus}
         phrase = f" ({HTTPStatus(status).phrase})" if known else ""
         return f"the server answered with status {status}{phrase}"
+    if fault.removeprefix("grpc-") in _GRPC[1:] and fault.startswith("grpc-"):
+        name = fault.removeprefix("grpc-").replace("-", "_").upper()
+        return f"the server answered with gRPC status {name}"
     return FAULTS.get(fault, "")

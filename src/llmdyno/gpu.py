@@ -1,14 +1,17 @@
 """GPUs of this machine while a level runs: use, memory, power, clock, and why it is not higher.
 
-bench.py wraps a level in `around` when the server is on this machine. One nvidia-smi, in its loop
-mode, reads the driver (through NVML) in a process of its own: asking NVML in ours would hold up the
-event loop whose stamps we are taking. Without nvidia-smi there are no samples.
+bench.py wraps a level in `around` when the server is on this machine. Another process reads the
+driver and writes lines: asking it in ours would hold up the event loop whose stamps we are taking.
+It is nvml.py where nvidia-ml-py is installed, else nvidia-smi in its loop mode; without either
+there are no samples.
 """
 
 import asyncio
 import contextlib
+import importlib.util
 import shutil
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from time import perf_counter_ns
 
@@ -25,8 +28,8 @@ async def around(
     level: int, zero_ns: int, interval_s: float, sink: Callable[[GpuSample], None]
 ) -> AsyncIterator[None]:
     """Sample the GPUs every interval while what is inside is done."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
+    program = sampler()
+    if not program:
         yield
         return
     arguments = (
@@ -35,7 +38,7 @@ async def around(
         f"--loop-ms={max(100, round(interval_s * 1000))}",
     )
     process = await asyncio.create_subprocess_exec(
-        program, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        *program, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
     )
     task = asyncio.create_task(_note_lines(process, level, zero_ns, sink))
     try:
@@ -46,6 +49,14 @@ async def around(
             process.kill()
         await asyncio.gather(task, return_exceptions=True)
         await process.wait()
+
+
+def sampler() -> list[str]:
+    """Return the command that writes samples, without its arguments; none: there is none."""
+    if importlib.util.find_spec("pynvml") is not None:
+        return [sys.executable, "-m", "llmdyno.nvml"]
+    program = shutil.which("nvidia-smi")
+    return [program] if program else []
 
 
 async def _note_lines(

@@ -4,6 +4,9 @@ Two things spoil a number: the client was late to look (then latencies hold its 
 had no more to give (then the server could have done more). Both are judged against the numbers
 themselves: 12 ms late are nothing to a TTFT of two seconds and everything to one of 20 ms. So a
 busy machine is not cried wolf at, and each metric that is spoilt is named.
+
+Where a level is spread over workers, CPU time is that of all of them, and of what shows whether the
+client could keep up (lateness, share of a core, headroom) the worst worker counts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -97,26 +100,28 @@ def client_part(
     *,
     duration_s: float,
     lag_period_s: float,
+    workers: int = 1,
     events_per_s_max: float | None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the level's `client` and `doubtful`: how the client did, and what that spoils."""
-    late = lateness(ticks, lag_period_s)
-    cpu_s = max((tick.cpu_s for tick in ticks), default=0.0)
+    by_worker = [[tick for tick in ticks if tick.worker == number] for number in range(workers)]
+    late = _worst([lateness(own, lag_period_s) for own in by_worker])
+    cpu_s = [max((tick.cpu_s for tick in own), default=0.0) for own in by_worker]
     tokens = int(columns.output_tokens.sum())
-    peak = _events_per_s_peak(columns)
+    peak = max(_events_per_s_peaks(columns, workers))  # a ceiling is that of one core
     headroom = events_per_s_max / peak if events_per_s_max and peak else None
     spoilt: dict[str, None] = {}  # in order, each once
     reasons = []
     for names, reason in (
         *_late(late, measured),
         *_coalesced(columns, late),
-        *_exhausted(_cpu_shares(ticks), cpu_s / max(duration_s, 1e-9), headroom),
+        *_exhausted(by_worker, max(cpu_s) / max(duration_s, 1e-9), headroom),
     ):
         spoilt |= dict.fromkeys(names)
         reasons.append(reason)
     part = {
-        "cpu_s": round(cpu_s, 3),
-        "cpu_us_per_token": _round(cpu_s / tokens * 1e6) if tokens else None,
+        "cpu_s": round(sum(cpu_s), 3),
+        "cpu_us_per_token": _round(sum(cpu_s) / tokens * 1e6) if tokens else None,
         "loop_lag_ms_p99": round(late.lag_p99, 3),
         "late_ms_p50": round(late.p50, 3),
         "late_ms_p99": round(late.p99, 3),
@@ -165,10 +170,21 @@ def _coalesced(columns: Columns, late: Lateness) -> list[Finding]:
     return [(("itl_ms",), reason)]
 
 
-def _exhausted(shares: Floats, cpu_share: float, headroom: float | None) -> list[Finding]:
+def _worst(lates: Sequence[Lateness]) -> Lateness:
+    return Lateness(
+        lag_p99=max(late.lag_p99 for late in lates),
+        p50=max(late.p50 for late in lates),
+        p99=max(late.p99 for late in lates),
+    )
+
+
+def _exhausted(
+    by_worker: Sequence[Sequence[Tick]], cpu_share: float, headroom: float | None
+) -> list[Finding]:
     everything = ("ttft_ms", *_DECODE, "e2e_ms", *_RATES, *_DUE)
     reasons = []
-    busy = float((shares > CPU_SHARE_MAX).mean()) if len(shares) else 0.0
+    shares = [_cpu_shares(ticks) for ticks in by_worker]
+    busy = max(float((own > CPU_SHARE_MAX).mean()) if len(own) else 0.0 for own in shares)
     if busy > CPU_BUSY_TIME_MAX:
         reasons.append(
             f"the client used more than {CPU_SHARE_MAX:.0%} of a core in {busy:.0%} of the time"
@@ -191,12 +207,15 @@ def _cpu_shares(ticks: Sequence[Tick]) -> Floats:
     return np.asarray(np.diff(cpu_s)[far] / passed_s[far], dtype=np.float64)
 
 
-def _events_per_s_peak(columns: Columns) -> float:
-    """Return the most token-carrying reads in any one second (over the second's whole)."""
+def _events_per_s_peaks(columns: Columns, workers: int) -> list[float]:
+    """Return of each worker the most token-carrying reads in any one second, over all of it."""
     if not len(columns.read_ns):
-        return 0.0
-    start_ns = int(columns.read_ns.min())
-    return float(np.bincount((columns.read_ns - start_ns) // 1_000_000_000).max())
+        return [0.0]
+    seconds = (columns.read_ns - int(columns.read_ns.min())) // 1_000_000_000
+    worker = columns.read_request % workers
+    return [
+        float(np.bincount(seconds[worker == number]).max(initial=0)) for number in range(workers)
+    ]
 
 
 def _round(value: float) -> float:

@@ -7,6 +7,7 @@ engine's own default.
 """
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -23,17 +24,20 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     layer: Literal["build", "engine", "front"]
-    kind: Literal["int", "float", "bool", "choice"]
+    kind: Literal["int", "float", "bool", "choice", "text"]
     does: str  # what it does, in a sentence or two
     turn: str  # when to turn it, and which way
     trades: str  # what it costs: what gets worse when it makes something better
     source: str  # where the facts come from
     # Defaults by engine version, newest first: (lowest version it holds from, value).
-    # None means that the engine decides by itself.
+    # None means that the engine decides by itself. The last row's version is the first that has it.
     defaults: tuple[tuple[str, Value | None], ...]
+    until: str = ""  # the first version that no longer has it; empty: the newest still does
     low: float | None = None  # bounds of what is accepted, for int and float
     high: float | None = None
     choices: tuple[Value, ...] = ()  # what is accepted, for choice
+    pattern: str = ""  # what is accepted, for text: a regular expression, and what it means
+    form: str = ""
     # What the tuner tries: (low, high) for int and float, values for choice and bool; empty: never.
     search: tuple[Value, ...] = ()
     search_log: bool = False  # the tuner's steps are ratios, not differences
@@ -41,14 +45,41 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
     alters_output: bool = False  # the tokens may differ: tuned only when the user allows it
     # Bites only when another knob has this value, e.g. ("dynamic_split_fuse", False).
     needs: tuple[str, Value] | None = None
+    instead: str = ""  # the knob that does the same where that other value holds not
 
 
 def default(knob: Knob, version: str | None) -> Value | None:
     """Return the knob's default in that engine version (None: the newest known)."""
     for lowest, value in knob.defaults:
-        if version is None or _version_key(version) >= _version_key(lowest):
+        if version is None or at_least(version, lowest):
             return value
     return knob.defaults[-1][1]
+
+
+def at_least(version: str, lowest: str) -> bool:
+    """Return whether a version is `lowest` or newer.
+
+    A release's candidates are older than itself, 1.3.0rc20 < 1.3.0, but a bound without a candidate
+    means the whole line: 1.3.0rc20 is at least 1.3.
+    """
+    return _version_key(version, candidate=sys.maxsize) >= _version_key(lowest, candidate=0)
+
+
+def check_version(config: Config, knobs: Sequence[Knob], version: str) -> None:
+    """Refuse knobs that this version of the engine does not have.
+
+    Raises:
+        UsageError: names the knob and the versions that have it.
+    """
+    for knob in knobs:
+        first = knob.defaults[-1][0]
+        gone = bool(knob.until) and at_least(version, knob.until)
+        if knob.name in config and (gone or not at_least(version, first)):
+            ended = f" and was removed in {knob.until}" if knob.until else ""
+            raise UsageError(
+                f"{knob.name}={show(config[knob.name])}: version {version} does not have it;"
+                f" it came with {first}{ended}."
+            )
 
 
 def parse_settings(settings: Sequence[str], knobs: Sequence[Knob]) -> dict[str, Value]:
@@ -89,9 +120,10 @@ def check(config: Config, knobs: Sequence[Knob]) -> None:
             other, wanted = knob.needs
             actual = config.get(other, default(by_name[other], None))
             if actual != wanted:
+                instead = f"use {knob.instead} instead" if knob.instead else f"leave {name} out"
                 raise UsageError(
                     f"{name}={show(value)} has no effect while {other}={show(actual)}:"
-                    f" set {other}={show(wanted)} or leave {name} out."
+                    f" set {other}={show(wanted)} or {instead}."
                 )
 
 
@@ -101,6 +133,8 @@ def accepts(knob: Knob) -> str:
         return "true or false"
     if knob.kind == "choice":
         return "one of " + ", ".join(show(choice) for choice in knob.choices)
+    if knob.kind == "text":
+        return knob.form
     what = "a whole number" if knob.kind == "int" else "a number"
     unit = f" {knob.unit}" if knob.unit else ""
     if knob.low is not None and knob.high is not None:
@@ -124,6 +158,8 @@ def _fits(knob: Knob, value: Value) -> bool:
         return isinstance(value, bool)
     if knob.kind == "choice":
         return any(value == choice and type(value) is type(choice) for choice in knob.choices)
+    if knob.kind == "text":
+        return isinstance(value, str) and re.fullmatch(knob.pattern, value) is not None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     if knob.kind == "int" and not isinstance(value, int):
@@ -145,10 +181,13 @@ def _from_text(knob: Knob, raw: str) -> Value:
         for choice in knob.choices:
             if show(choice) == raw:
                 return choice
-    if knob.kind == "choice":
+    if knob.kind in {"choice", "text"}:
         return raw
     raise UsageError(f"{knob.name}={raw}: must be {accepts(knob)}.")
 
 
-def _version_key(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:4])
+def _version_key(version: str, *, candidate: int) -> tuple[tuple[int, ...], int]:
+    """Return what versions are sorted by; `candidate` stands for a release without one."""
+    numbers = [int(number) for number in re.split(r"[^\d.]", version)[0].split(".") if number]
+    named = re.match(r"[\d.]*(?:rc|dev|a|b)(\d+)", version)
+    return (*numbers[:4], *(0,) * (4 - len(numbers))), int(named[1]) if named else candidate

@@ -41,6 +41,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     slo_met: bool | None = None
     failure_class: str | None = None
     failure_why: str | None = None
+    build_s: float = 0.0
     start_s: float = 0.0
     measure_s: float = 0.0
     knob: str = ""  # what an ablation takes back

@@ -1,12 +1,14 @@
 """Lists for the terminal: runs and studies, knobs, the facts of this machine."""
 
 import textwrap
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from llmdyno import store
+from llmdyno import artifacts, store
 from llmdyno.bench import JOURNAL, SUMMARY
 from llmdyno.engines import Engine
+from llmdyno.equivalents import elsewhere
 from llmdyno.errors import UsageError, nearest
 from llmdyno.fronts import Front
 from llmdyno.knobs import accepts, default, show
@@ -57,52 +59,108 @@ def show_runs(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
     stream.writelines(f"{row['id']}  {row['says']}\n" for row in rows)
 
 
-def show_front_knobs(front: Front, stream: TextIO) -> None:
-    """Print a front's knobs with their defaults and what each does."""
-    stream.write(f"{front.name}\n")
-    _show_knobs(front, None, stream)
+def list_artifacts() -> list[dict[str, Any]]:
+    """Return a row for each artifact, last used first."""
+    rows: list[dict[str, Any]] = []
+    for entry in artifacts.listed():
+        if isinstance(entry, str):
+            rows.append({"id": entry, "damaged": True})
+            continue
+        rows.append(
+            {
+                "id": entry.id,
+                "engine": entry.recipe.engine,
+                "engine_version": entry.recipe.engine_version,
+                "model": entry.recipe.model,
+                "knobs": entry.recipe.knobs,
+                "bytes": entry.bytes,
+                "built": entry.built,
+                "seconds": entry.seconds,
+                "last_used_s_ago": round(time.time() - artifacts.last_used_s(entry.id)),
+                "dir": str(artifacts.home() / entry.id),
+            }
+        )
+    return rows
 
 
-def show_knobs(engine: Engine, stream: TextIO) -> None:
-    """Print an engine's knobs with their defaults and what each does."""
-    version = engine.version()
-    stream.write(f"{engine.name} {version or '(not installed here)'}\n")
-    _show_knobs(engine, version, stream)
+def show_artifacts(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
+    """Print the rows of list_artifacts()."""
+    if not rows:
+        stream.write("Nothing was built yet.\n")
+    for row in rows:
+        if row.get("damaged"):
+            stream.write(f"{row['id']}  damaged: `dyno artifacts prune` removes it\n")
+            continue
+        knobs = " ".join(f"{name}={show(value)}" for name, value in row["knobs"].items())
+        stream.write(
+            f"{row['id']}  {row['engine']} {row['engine_version']}  {row['model']}"
+            f"  {knobs or 'all defaults'}  {row['bytes'] / 1e6:,.1f} MB  built {row['built']}"
+            f" in {row['seconds']:.0f} s, used {_ago(row['last_used_s_ago'])} ago\n"
+        )
 
 
-def _show_knobs(engine: Engine | Front, version: str | None, stream: TextIO) -> None:
-    for knob in engine.knobs:
-        stream.write(f"\n{knob.name}={show(default(knob, version))}    {accepts(knob)}\n")
-        stream.write(_indented(knob.does))
-    stream.write(f"\n`dyno knobs {engine.name} KNOB` says when to turn one and what it costs.\n")
+def _ago(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
-def show_knob(engine: Engine | Front, name: str, stream: TextIO) -> None:
-    """Print all that is known of one knob of an engine or a front.
+def show_knobs(owner: Engine | Front, version: str | None, stream: TextIO) -> None:
+    """Print the knobs of an engine of that version, or of a front: defaults, and what each does."""
+    stream.write(f"{owner.name} {version or ''}".rstrip() + "\n")
+    for knob in owner.knobs:
+        heading = f"{knob.name}={show(default(knob, version))}    {accepts(knob)}"
+        stream.write("\n" + _wrapped(heading, first="", rest=" " * 8) + _indented(knob.does))
+    stream.write(f"\n`dyno knobs {owner.name} KNOB` says when to turn one and what it costs.\n")
+
+
+def show_knob(owner: Engine | Front, name: str, version: str | None, stream: TextIO) -> None:
+    """Print all that is known of one knob of an engine, of that version, or of a front.
 
     Raises:
         UsageError: there is no such knob.
     """
-    by_name = {knob.name: knob for knob in engine.knobs}
+    by_name = {knob.name: knob for knob in owner.knobs}
     if name not in by_name:
-        raise UsageError(f"{engine.name}: no knob '{name}'.{nearest(name, by_name)}")
+        raise UsageError(f"{owner.name}: no knob '{name}'.{nearest(name, by_name)}")
     knob = by_name[name]
+    known = default(knob, version)
+    share = known if isinstance(known, float) else None
+    removed = f"; removed in {knob.until}" if knob.until else ""
     facts = {
         "what it does": knob.does,
         "when to turn it": knob.turn,
         "what it trades": knob.trades,
         "takes": accepts(knob),
-        "default": ", ".join(f"{show(value)} (from {lowest})" for lowest, value in knob.defaults),
+        "default": ", ".join(f"{show(value)} (from {lowest})" for lowest, value in knob.defaults)
+        + removed,
         "bites only when": f"{knob.needs[0]}={show(knob.needs[1])}" if knob.needs else "always",
         "may change the tokens": "yes" if knob.alters_output else "no",
         "source": knob.source,
     }
-    stream.write(f"{engine.name} {knob.name} ({knob.layer})\n")
+    stream.write(f"{owner.name} {knob.name} ({knob.layer})\n")
     stream.writelines(f"  {title}\n" + _indented(words) for title, words in facts.items())
+    if same := elsewhere(owner.name, name, share):
+        stream.write("  the same\n")
+        stream.writelines(_indented(words) for words in same)
 
 
 def _indented(words: str) -> str:
-    return textwrap.fill(words, 78, initial_indent="    ", subsequent_indent="    ") + "\n"
+    return _wrapped(words, first="    ", rest="    ")
+
+
+def _wrapped(words: str, *, first: str, rest: str) -> str:
+    """Write words for 80 columns; names with hyphens and paths stay whole, to be copied."""
+    lines = textwrap.wrap(
+        words,
+        78,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return "\n".join(lines) + "\n"
 
 
 def show_facts(facts: Mapping[str, Any], doubts: Sequence[str], stream: TextIO) -> None:

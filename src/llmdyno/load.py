@@ -25,19 +25,14 @@ from llmdyno import spec
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.faults import REDIRECTS, http_fault, meaning
 from llmdyno.items import Item
+from llmdyno.kserve import Tensor
 from llmdyno.open_loop import OpenLoop
 from llmdyno.polled import Poller, can_stamp
 from llmdyno.records import Entry, LevelEnded, LevelStarted, Record, Tick
 from llmdyno.reply import Reply, by_read, count_tokens, text_by_read
-from llmdyno.transport import (
-    CONNECT_TIMEOUT_S,
-    ConnectError,
-    Connection,
-    Meter,
-    Response,
-    Target,
-    connect,
-)
+from llmdyno.rpc import as_sent, connect
+from llmdyno.share import Share
+from llmdyno.transport import CONNECT_TIMEOUT_S, ConnectError, Exchange, Meter, Response, Target
 from llmdyno.workload import Conversation, Prompts
 
 BACKOFF_FIRST_S = 0.1
@@ -47,6 +42,9 @@ ERROR_RATE_REQUESTS = 50  # --max-error-rate is of so many requests, the last on
 LAG_PERIOD_S = 0.02  # how often the event loop is asked whether it is late
 _TICK_S = 1.0
 _DETAIL_CHARACTERS_MAX = 300
+_LAST_WORDS_BYTES = 150
+# A stream that had come to its end is whole, however its connection ended then.
+_AFTER_THE_END = frozenset({"reset", "truncated"})
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,9 +56,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     endpoint: Endpoint
     model: str
+    tensors: tuple[Tensor, ...] = ()  # that it takes, if the endpoint must know
     repeat: int = 0
     rate: float | None = None  # of an open loop
     due_s: Sequence[float] | None = None  # of an open loop: since the level's start, ascending
+    share: Share = Share()  # which part of all that is this process's
+
+    @property
+    def requests(self) -> int | None:
+        """How many requests are sent in all, if that is known."""
+        if self.load.ends_by_count and self.due_s is not None:
+            return len(self.due_s)
+        return self.load.requests
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -81,6 +88,47 @@ class Progress(msgspec.Struct, kw_only=True):
     phase: str = "running"
     duration_s: float | None = None  # of the level, or
     requests: int | None = None  # how many it sends
+
+    def add(self, record: Record) -> None:
+        """Count a request that has ended."""
+        self.tokens += record.output_tokens
+        self.reads += record.reads
+        if record.outcome == "completed":
+            self.completed += 1
+            self.ttft_ms.append(record.gaps_ns[0] / 1e6)
+            del self.ttft_ms[:-200]
+        elif record.outcome == "failed":
+            self.failed += 1
+            self.errors[record.error] = self.errors.get(record.error, 0) + 1
+
+
+class ErrorLimits:
+    """How many failed requests the user puts up with: `--max-errors`, `--max-error-rate`."""
+
+    def __init__(self, load: spec.Load) -> None:
+        self._errors_max = load.max_errors
+        self._rate_max = load.max_error_rate
+        self._failed = 0
+        self._last: deque[bool] = deque(maxlen=ERROR_RATE_REQUESTS)
+
+    def reached_by(self, record: Record) -> str:
+        """Take in a record; say which limit it reached, if it did."""
+        failed = record.outcome == "failed"
+        if record.outcome != "cut":
+            self._last.append(failed)
+        if not failed:
+            return ""
+        self._failed += 1
+        if self._errors_max is not None and self._failed >= self._errors_max:
+            return f"{self._failed} requests failed, as many as --max-errors allows"
+        share = sum(self._last) / len(self._last)
+        full = len(self._last) == ERROR_RATE_REQUESTS
+        if self._rate_max is not None and full and share > self._rate_max:
+            return (
+                f"{share:.0%} of the last {ERROR_RATE_REQUESTS} requests failed, more than"
+                f" --max-error-rate {self._rate_max:g} allows"
+            )
+        return ""
 
 
 @contextlib.contextmanager
@@ -123,21 +171,19 @@ class Level:
         self._cut = asyncio.Event()  # those in flight end now
         self._stopped_ns = 0
         self._sent = 0
-        self._in_flight: dict[int, Connection] = {}  # by user, or by place in an open loop
-        self._idle: dict[int, Connection] = {}  # of an open loop, by place
+        self._in_flight: dict[int, Exchange] = {}  # by user, or by place in an open loop
+        self._idle: dict[int, Exchange] = {}  # of an open loop, by place
         self._open_loop: OpenLoop | None = None
         self._answers: dict[int, str] = {}  # of a session's turn, by user, until it is heard
         self._unsent = 0
         self._pausing: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()  # users who wait for a connection
-        self._failed_last: deque[bool] = deque(maxlen=ERROR_RATE_REQUESTS)
+        self._limits = ErrorLimits(plan.load)
         self._lags_us: list[int] = []
         self._failure: BaseException | None = None
         self._poller = Poller() if can_stamp() else None
         progress.duration_s = None if plan.load.ends_by_count else plan.load.duration_s
-        progress.requests = plan.load.requests
-        if plan.load.ends_by_count and plan.due_s is not None:
-            progress.requests = len(plan.due_s)
+        progress.requests = plan.requests
         self.interrupted = False
         self.stopped = ""  # why it ended early, if too many requests failed
         self.uncounted = 0  # completed requests whose tokens the server did not count
@@ -148,14 +194,19 @@ class Level:
         self._stop_load()
         self._cut.set()
 
-    async def run(self) -> None:
-        """Run the level to its end.
+    async def run(self, start_ns: int | None = None) -> None:
+        """Run the level to its end; it begins at start_ns (by perf_counter_ns), or now.
 
         Raises:
             StorageError: a record could not be written; the level ends at once.
         """
         plan = self._plan
-        start_ns = perf_counter_ns()
+        if start_ns is None:
+            start_ns = perf_counter_ns()
+        else:
+            # Even if it is stopped before: nothing is written of a level that has not begun.
+            while (left_ns := start_ns - perf_counter_ns()) > 0:  # noqa: ASYNC110  # timers round
+                await asyncio.sleep(left_ns / 1e9)
         cpu_start_s = time.process_time()
         self._sink(
             LevelStarted(
@@ -175,9 +226,10 @@ class Level:
             asyncio.create_task(self._end_on_time(start_ns)),
         ]
         if plan.due_s is None:
-            await asyncio.gather(*(self._user(number) for number in range(plan.users)))
+            await asyncio.gather(*map(self._user, plan.share.numbers(plan.users)))
         else:
-            await self._arrive([start_ns + round(due_s * 1e9) for due_s in plan.due_s])
+            due_s = plan.due_s[plan.share.index :: plan.share.of]
+            await self._arrive([start_ns + round(moment_s * 1e9) for moment_s in due_s])
         self._stop_load()
         if self._poller is not None:
             self._poller.close()
@@ -203,7 +255,10 @@ class Level:
     async def _arrive(self, due_ns: list[int]) -> None:
         """Start each request when it is due, and wait for those under way."""
         load = self._plan.load
-        loop = OpenLoop(due_ns, self._serve, self._pause, load.max_concurrency)
+        places_max = load.max_concurrency
+        if places_max is not None:
+            places_max = self._plan.share.count(places_max)
+        loop = OpenLoop(due_ns, self._serve, self._pause, places_max)
         self._open_loop = loop
         stopping = asyncio.create_task(self._stop.wait())
         stopping.add_done_callback(lambda _: loop.stop())
@@ -217,8 +272,9 @@ class Level:
         for connection in self._idle.values():
             connection.close()
 
-    async def _serve(self, place: int, request: int, due_ns: int) -> None:
+    async def _serve(self, nth_place: int, nth: int, due_ns: int) -> None:
         self._sent += 1
+        place, request = map(self._plan.share.number, (nth_place, nth))
         connection, record, _ = await self._exchange(
             self._idle.pop(place, None), place, request, self._prompts.draw(), due_ns
         )
@@ -230,7 +286,7 @@ class Level:
 
     async def _user(self, number: int) -> None:
         load = self._plan.load
-        connection: Connection | None = None
+        connection: Exchange | None = None
         failures = 0
         conversation = Conversation(self._prompts)
         think = random.Random(f"think/{number}")
@@ -259,11 +315,12 @@ class Level:
         wanted = self._plan.load.requests
         if self._stop.is_set():
             return None
-        if wanted is not None and self._sent >= wanted:
+        request = self._plan.share.number(self._sent)
+        if wanted is not None and request >= wanted:
             self._stop_load()
             return None
         self._sent += 1
-        return self._sent - 1
+        return request
 
     def _rest_s(self, failures: int, retry_after_s: float, rng: random.Random) -> float:
         if not failures:
@@ -290,12 +347,12 @@ class Level:
 
     async def _exchange(
         self,
-        connection: Connection | None,
+        connection: Exchange | None,
         user: int,
         request: int,
         item: Item,
         due_ns: int,
-    ) -> tuple[Connection | None, Record, float]:
+    ) -> tuple[Exchange | None, Record, float]:
         """Send one request and wait for its end; return the connection if it can be used again."""
         plan = self._plan
         body = plan.endpoint.body(
@@ -306,9 +363,10 @@ class Level:
                 model=plan.model,
                 max_tokens=item.max_tokens,
                 exact_length=item.exact_length,
+                tensors=plan.tensors,
             )
         )
-        data = plan.target.head(plan.endpoint.path(plan.model), len(body)) + body
+        data = as_sent(plan.target, plan.endpoint.path(plan.model), body)
         started_ns = perf_counter_ns()
         while True:
             reused = connection is not None and connection.usable
@@ -333,7 +391,7 @@ class Level:
         record = self._record(response, user, request, item, due_ns)
         return (connection if connection.usable else None), record, _retry_after_s(response)
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> Exchange:
         """Open a connection, for as long as a request may take and not beyond the level's end."""
         if self._cut.is_set():
             raise ConnectError("cut", "")
@@ -351,7 +409,7 @@ class Level:
         finally:
             self._opening.discard(task)
 
-    async def _await_response(self, connection: Connection, user: int, data: bytes) -> Response:
+    async def _await_response(self, connection: Exchange, user: int, data: bytes) -> Response:
         timeout_s = self._plan.load.timeout_s
         detail = f"no end within {timeout_s:g} s"
         loop = asyncio.get_running_loop()
@@ -393,7 +451,7 @@ class Level:
             end_ns=response.end_ns - response.sent_ns,
             outcome="cut" if error == "cut" else "failed" if error else "completed",
             error="" if error == "cut" else error,
-            detail=detail[:_DETAIL_CHARACTERS_MAX],
+            detail=self._plan.target.redact(detail)[:_DETAIL_CHARACTERS_MAX],
             status=response.status,
             finish=reply.finish,
             first_byte_ns=response.first_byte_ns - response.sent_ns
@@ -405,7 +463,7 @@ class Level:
             output_tokens=sum(tokens),
             source=source,
             reads=response.reads,
-            texts=text_by_read(reply) if recountable else (),
+            texts=tuple(map(self._plan.target.redact, text_by_read(reply))) if recountable else (),
             input_text=_asked(item) if recountable else "",
             session=item.session,
             turn=item.turn,
@@ -423,36 +481,11 @@ class Level:
 
     def _keep(self, record: Record) -> None:
         self._sink(record)
-        progress = self._progress
-        progress.tokens += record.output_tokens
-        progress.reads += record.reads
-        if record.outcome == "completed":
-            progress.completed += 1
-            progress.ttft_ms.append(record.gaps_ns[0] / 1e6)
-            del progress.ttft_ms[:-200]
-        elif record.outcome == "failed":
-            progress.failed += 1
-            progress.errors[record.error] = progress.errors.get(record.error, 0) + 1
-        if record.outcome != "cut":
-            self._failed_last.append(record.outcome == "failed")
-        if record.outcome == "failed" and not self.interrupted and (why := self._too_many()):
+        self._progress.add(record)
+        why = self._limits.reached_by(record)
+        if why and not self.interrupted:
             self.stopped = why
             self.interrupt()
-
-    def _too_many(self) -> str:
-        """Say which limit on errors was reached, if one was."""
-        load, failed = self._plan.load, self._progress.failed
-        if load.max_errors is not None and failed >= load.max_errors:
-            return f"{failed} requests failed, as many as --max-errors allows"
-        last = self._failed_last
-        if load.max_error_rate is not None and len(last) == last.maxlen:
-            share = sum(last) / len(last)
-            if share > load.max_error_rate:
-                return (
-                    f"{share:.0%} of the last {len(last)} requests failed, more than"
-                    f" --max-error-rate {load.max_error_rate:g} allows"
-                )
-        return ""
 
     # The clock of the level.
 
@@ -520,6 +553,8 @@ class Level:
                 users=self._progress.users,
                 in_flight=self._progress.in_flight,
                 waiting=waiting or 0,
+                worker=self._plan.share.index,
+                reads=self._meter.reads,
                 cpu_s=round(time.process_time() - cpu_start_s, 6),
                 loop_lags_us=lags_us,
             )
@@ -542,6 +577,8 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
         return http_fault(response.status), endpoint.error_of(response.body())
     if reply.error == "stream-error":
         return reply.error, reply.detail
+    if response.error in _AFTER_THE_END and reply.ended and reply.stamps_ns and not reply.error:
+        return "", response.detail
     if response.error:  # before what cannot be read: it is what made it so
         return response.error, response.detail
     if reply.error:
@@ -549,7 +586,8 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
     if response.body() and not _is_stream(response, reply, endpoint):
         return "not-a-stream", endpoint.error_of(response.body())
     if not reply.ended and not endpoint.ends_with_body:
-        return "truncated", "the body ended without a finish reason or an end mark"
+        last = response.body()[-_LAST_WORDS_BYTES:].decode(errors="replace").strip()
+        return "truncated", f"no finish reason and no end mark; the last words are: {last}"
     if not reply.stamps_ns:
         return "no-tokens", "the stream ended without a single token"
     return "", ""

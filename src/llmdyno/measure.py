@@ -1,4 +1,4 @@
-"""One measurement of one config: serve it, put it under load, stop it.
+"""One measurement of one config: build what it needs, serve it, put it under load, stop it.
 
 The tuner's only way to a number. A server that does not start, dies or hangs is a result like any
 other: it has a class, a reason and a cost, and nothing is left running.
@@ -31,6 +31,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     summary: dict[str, Any] | None = None
     failure_class: str | None = None
     failure_why: str | None = None
+    build_s: float = 0.0
     start_s: float = 0.0
     measure_s: float = 0.0
     folder: str = ""
@@ -56,21 +57,23 @@ def measure(
         InterruptError: the user stopped the benchmark.
         StorageError: results cannot be written.
     """
-    began_s = monotonic()
-    start_s = 0.0
+    costs = _Costs()
     try:
         subject.check(config)
+        subject.build(config, says=says)
+        costs.enter("start")
         port = supervise.free_port(HOST)
         launch = subject.launch(
             config, folder=folder / SERVER_FILES, host=HOST, port=port, says=says
         )
         with supervise.start(launch, log=folder / SERVER_LOG, progress=says) as server:
-            start_s = server.ready_s
+            costs.enter("measure")
             watch = _Watch(server, hang_s, shows)
             watcher = bench.Watcher(shows=watch.look, stop_because=watch.why)
             asked = Bench(
                 url=launch.url,
                 endpoint=launch.endpoint,
+                metrics_url=launch.metrics_url,
                 model=launch.model,
                 workload=workload,
                 load=load,
@@ -83,25 +86,23 @@ def measure(
             failure = server.failure()
             hangs = not (failure or outcome.interrupted or server.answers(hang_s))
     except UsageError as error:
-        return Measurement(failure_class="bad-config", failure_why=str(error))
+        return costs.failed("bad-config", str(error))
     except ServerError as error:
-        return _failed(error.kind, str(error), start_s, began_s)
+        return costs.failed(error.kind, str(error))
     except TargetError as error:
-        return _failed("died", str(error), start_s, began_s)
+        return costs.failed("died", str(error))
     if outcome.interrupted:
         raise InterruptError("interrupted; what was measured before is kept.")
     if failure is not None:
-        return _failed(failure.kind, str(failure), start_s, began_s)
+        return costs.failed(failure.kind, str(failure))
     if outcome.stopped is not None:
-        return _failed("hung", outcome.stopped, start_s, began_s)
+        return costs.failed("hung", outcome.stopped)
     if hangs:  # towards the end, so that the benchmark did not see it for what it was
         wedged = f"the server lives but made no token within {hang_s:g} s after the benchmark"
-        return _failed("hung", wedged, start_s, began_s)
+        return costs.failed("hung", wedged)
     if why := _nothing_to_show(outcome.summary):
-        return _failed("requests-failed", why, start_s, began_s)
-    return Measurement(
-        summary=dict(outcome.summary), start_s=start_s, measure_s=monotonic() - began_s - start_s
-    )
+        return costs.failed("requests-failed", why)
+    return costs.of(Measurement(summary=dict(outcome.summary)))
 
 
 def _warm_up(
@@ -129,16 +130,6 @@ def _warm_up(
     return outcome if outcome.interrupted or outcome.stopped else None
 
 
-def _failed(kind: str, why: str, start_s: float, began_s: float) -> Measurement:
-    spent_s = monotonic() - began_s
-    return Measurement(
-        failure_class=kind,
-        failure_why=why,
-        start_s=start_s or spent_s,
-        measure_s=max(0.0, spent_s - start_s) if start_s else 0.0,
-    )
-
-
 def _nothing_to_show(summary: Mapping[str, Any]) -> str | None:
     """Say why a run gives no number at its last level, if it gives none."""
     level = summary["levels"][-1]
@@ -152,6 +143,35 @@ def _nothing_to_show(summary: Mapping[str, Any]) -> str | None:
     if not level["tokens"]["output"]:
         return f"not one token at {level['users']} users"
     return None
+
+
+class _Costs:
+    """What a measurement takes, phase by phase."""
+
+    def __init__(self) -> None:
+        self._phase = "build"
+        self._since_s = monotonic()
+        self._spent_s = {"build": 0.0, "start": 0.0, "measure": 0.0}
+
+    def enter(self, phase: str) -> None:
+        """Begin the next phase."""
+        now_s = monotonic()
+        self._spent_s[self._phase] = now_s - self._since_s
+        self._phase, self._since_s = phase, now_s
+
+    def of(self, measurement: Measurement) -> Measurement:
+        """Return a measurement that ends now, with its costs."""
+        self.enter(self._phase)
+        return msgspec.structs.replace(
+            measurement,
+            build_s=self._spent_s["build"],
+            start_s=self._spent_s["start"],
+            measure_s=self._spent_s["measure"],
+        )
+
+    def failed(self, kind: str, why: str) -> Measurement:
+        """Return a measurement that has failed now."""
+        return self.of(Measurement(failure_class=kind, failure_why=why))
 
 
 class _Watch:

@@ -15,6 +15,8 @@ from llmdyno.records import COMPLETED, CUT, Columns, Window
 from llmdyno.stats import Array
 
 MS_PER_NS = 1e-6
+# Of the first tokens in a window: with a larger share of requests sent before it TTFT is doubtful.
+SENT_BEFORE_MAX = 0.2
 
 
 class Values(msgspec.Struct, frozen=True):
@@ -25,6 +27,8 @@ class Values(msgspec.Struct, frozen=True):
     # Requests that were cut before there was a value: it is greater than this. None: such requests
     # do not matter to the metric.
     censored: Array | None = None
+    # Of the observations, those whose request was sent before the window. None: it does not matter.
+    sent_before: int | None = None
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,12 +50,15 @@ def _inside(times_ns: Array, window: Window) -> Array:
 
 def _ttft(columns: Columns, window: Window) -> Values:
     first_ns = columns.sent_ns + columns.ttft_ns
+    # By when it arrives, not by when it was sent: every first token in the window was seen, however
+    # long it took, while of the requests sent there the slowest may have been cut (dev/LOG.md).
     counts = (columns.outcome == COMPLETED) | (columns.outcome == CUT)
     chosen = counts & (columns.ttft_ns >= 0) & _inside(first_ns, window)
     order = np.argsort(first_ns[chosen], kind="stable")
     return Values(
         columns.ttft_ns[chosen][order] * MS_PER_NS,
         censored=_cut(columns, window, columns.ttft_ns < 0),
+        sent_before=int((columns.sent_ns[chosen] < window.start_ns).sum()),
     )
 
 
@@ -119,7 +126,8 @@ METRICS: tuple[Metric, ...] = (
         better="lower",
         definition=(
             "TTFT = sent → first non-empty token text"
-            " (reasoning text counts, a role-only or empty chunk does not)."
+            " (reasoning text counts, a role-only or empty chunk does not);"
+            " of the first texts that arrive inside the window."
         ),
         observe=_ttft,
     ),

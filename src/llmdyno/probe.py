@@ -7,7 +7,8 @@ import asyncio
 
 from llmdyno.errors import TargetError
 from llmdyno.faults import REDIRECTS
-from llmdyno.transport import ConnectError, Connection, Meter, Response, Target, connect
+from llmdyno.rpc import as_sent, connect
+from llmdyno.transport import ConnectError, Exchange, Meter, Response, Target
 
 TIMEOUT_S = 60.0
 _CONNECT_TIMEOUT_S = 10.0
@@ -19,9 +20,9 @@ class Prober:
     def __init__(self, target: Target, *, timeout_s: float = TIMEOUT_S) -> None:
         self.target = target
         self._timeout_s = timeout_s
-        self._connection: Connection | None = None
+        self._connection: Exchange | None = None
 
-    async def reach(self) -> Connection:
+    async def reach(self) -> Exchange:
         """Connect, unless we are.
 
         Raises:
@@ -42,21 +43,39 @@ class Prober:
         Raises:
             TargetError: nobody answers.
         """
-        data = self.target.head(path, len(body)).replace(b"POST", method.encode(), 1) + body
-        kept = self._connection is not None and self._connection.usable
-        response = await self._exchange(data)
-        if kept and response.first_byte_ns < 0 and response.error in {"no-response", "reset"}:
-            response = await self._exchange(data)  # it was closed just as we sent
+        response = await self._answer(method, path, body)
         if response.error:
             raise TargetError(
                 f"{self.target.authority}{self.target.prefix}{path}:"
                 f" {response.detail or response.error} ({response.error})."
             )
         if response.status in REDIRECTS:
-            where = response.headers.get("location", "elsewhere")
+            where = self.target.redact(response.headers.get("location", "elsewhere"))
             raise TargetError(
                 f"{self.target.authority}{self.target.prefix}{path}: redirects to {where}."
             )
+        return response
+
+    async def look(self, path: str) -> Response:
+        """GET a path that need not exist: a server that hangs up at it has just not answered.
+
+        Raises:
+            TargetError: it is not there any more, or keeps silent, as it would at the next one.
+        """
+        response = await self._answer("GET", path, b"")
+        if response.error == "timeout":
+            raise TargetError(
+                f"{self.target.authority}{self.target.prefix}{path}: {response.detail}: name what"
+                " the server is with --endpoint and --model, or look after it."
+            )
+        return response
+
+    async def _answer(self, method: str, path: str, body: bytes) -> Response:
+        data = as_sent(self.target, path, body).replace(b"POST", method.encode(), 1)
+        kept = self._connection is not None and self._connection.usable
+        response = await self._exchange(data)
+        if kept and response.first_byte_ns < 0 and response.error in {"no-response", "reset"}:
+            response = await self._exchange(data)  # it was closed just as we sent
         return response
 
     async def _exchange(self, data: bytes) -> Response:

@@ -6,12 +6,16 @@ are nanoseconds of one monotonic clock, counted from the start of the run.
 
 Format versions:
     1 (November 2026): the first. Since then, further kinds of lines: "scrape",
-        "gpu" and "calibration".
+        "gpu" and "calibration"; "share-end", "worker-host", and files beside the journal,
+        journal-0.jsonl and on, in which the workers of a level write its requests and ticks.
 """
 
+import contextlib
+import heapq
 import os
 from array import array
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +52,7 @@ class LevelStarted(msgspec.Struct, frozen=True, kw_only=True, tag="level"):
     arrival: str = "closed"
     rate: float | None = None  # of an open loop, requests per second
     max_concurrency: int | None = None
+    workers: int = 1  # processes that share it: request n is by worker n mod so many
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defaults=True):
@@ -89,6 +94,8 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True, tag="tick"):
     in_flight: int
     cpu_s: float  # of this process since the level's start
     waiting: int = 0  # due, yet without a place under --max-concurrency
+    worker: int = 0  # whose tick it is
+    reads: int = 0  # that have arrived since the level's start
     loop_lags_us: tuple[int, ...] = ()  # how late the event loop woke up, each since the last tick
 
 
@@ -101,6 +108,26 @@ class LevelEnded(msgspec.Struct, frozen=True, kw_only=True, tag="level-end"):
     interrupted: bool = False
     stopped: str = ""  # why it ended early, if too many requests failed
     unsent: int = 0  # due, but still waiting for a place when no new request could start
+
+
+class ShareEnded(msgspec.Struct, frozen=True, kw_only=True, tag="share-end"):
+    """A worker has done its share of a level; the parent makes the LevelEnded of all of them."""
+
+    level: int
+    worker: int
+    end_ns: int
+    full_until_ns: int
+    unsent: int
+
+
+class WorkerHost(msgspec.Struct, frozen=True, kw_only=True, tag="worker-host"):
+    """On which other machine a worker is; again at the level's end, with the clock's drift."""
+
+    level: int
+    worker: int
+    host: str
+    clock_uncertainty_ns: int  # of its times, which are in the run's: plus or minus
+    clock_drift_ns: int | None = None  # since the level's start, also plus or minus that
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, tag="calibration"):
@@ -136,7 +163,18 @@ class GpuSample(msgspec.Struct, frozen=True, kw_only=True, tag="gpu"):
     throttle: int  # the driver's bits for why the clock is not higher
 
 
-Entry = Opened | LevelStarted | Record | Tick | LevelEnded | Calibration | Scrape | GpuSample
+Entry = (
+    Opened
+    | LevelStarted
+    | Record
+    | Tick
+    | LevelEnded
+    | ShareEnded
+    | WorkerHost
+    | Calibration
+    | Scrape
+    | GpuSample
+)
 
 _decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 
@@ -159,31 +197,47 @@ class Journal:
             StorageError: the disk is full or gone; what was written before is safe.
         """
         line = self._encoder.encode(entry) + b"\n"
+        written = 0
         try:
-            written = os.write(self._file, line)
             while written < len(line):
                 written += os.write(self._file, line[written:])
         except OSError as error:
+            # Should there be room again, what is written next must not be the end of this line.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, os.fstat(self._file).st_size - written)
             raise StorageError(
                 f"cannot write {self.path}: {error.strerror}. What was measured before is kept."
             ) from error
 
     def close(self) -> None:
-        """Bring the file to the disk and close it."""
-        os.fsync(self._file)
-        os.close(self._file)
+        """Bring the file to the disk and close it.
+
+        Raises:
+            StorageError: the disk did not take what it had seemed to take.
+        """
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise StorageError(f"cannot write {self.path}: {error.strerror}.") from error
+        finally:
+            os.close(self._file)
+
+
+def worker_journal(path: Path, worker: int) -> Path:
+    """Return where a worker writes, beside the journal of the run."""
+    return path.with_name(f"{path.stem}-{worker}{path.suffix}")
 
 
 def read_journal(path: Path) -> Iterator[Entry]:
-    """Yield a journal's entries, leaving out a torn last line.
+    """Yield the entries of a journal and of its workers' files, leaving out torn last lines.
 
-    In order, but for the records whose tokens were not counted again: they come last.
+    In order of time, but for the records whose tokens were not counted again: they come last.
 
     Raises:
         StorageError: there is no such file, or a line other than the last one cannot be read.
     """
     uncounted: dict[tuple[int, int], Record] = {}
-    for entry in _read_lines(path):
+    for entry in _read_all(path):
         if isinstance(entry, Record):
             if entry.texts:
                 uncounted[entry.level, entry.request] = entry
@@ -192,6 +246,67 @@ def read_journal(path: Path) -> Iterator[Entry]:
                 uncounted.pop((entry.level, entry.request), None)
         yield entry
     yield from uncounted.values()
+
+
+def _read_all(path: Path) -> Iterator[Entry]:
+    """Yield what the run's own process and its workers wrote as one process would have written it.
+
+    At equal times a worker's entry comes first: the journal has what was made of it later.
+    """
+    workers = [
+        file
+        for file in path.parent.glob(f"{path.stem}-*{path.suffix}")
+        if file.stem.removeprefix(f"{path.stem}-").isdecimal()
+    ]
+    own = _read_lines(path)
+    if not workers:
+        return own
+    opened = list(islice(own, 1))  # before anything of a worker, so that there is a run at all
+    timed = [_timed(_read_lines(file)) for file in sorted(workers)]
+    merged = heapq.merge(*timed, _timed(own), key=lambda pair: pair[0])
+    return chain(opened, (entry for _, entry in merged))
+
+
+def _timed(entries: Iterator[Entry]) -> Iterator[tuple[int, Entry]]:
+    """Yield each entry with when it was written: not before those that stand before it."""
+    latest_ns = 0
+    for entry in entries:
+        latest_ns = max(latest_ns, _moment_ns(entry))
+        yield latest_ns, entry
+
+
+def _moment_ns(entry: Entry) -> int:
+    match entry:
+        case LevelStarted():
+            return entry.start_ns
+        case Record():
+            return entry.sent_ns + entry.end_ns
+        case Tick() | Scrape() | GpuSample():
+            return entry.t_ns
+        case LevelEnded() | ShareEnded():
+            return entry.end_ns
+        case _:  # the first lines of a journal
+            return 0
+
+
+class Follower:
+    """Reads a growing file of entries: what has been added since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = path.stat().st_size if path.exists() else 0
+
+    def new_entries(self) -> list[Entry]:
+        """Return the entries of the lines that have become whole."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                added = file.read()
+        except FileNotFoundError:
+            return []
+        whole = added[: added.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [_decoder.decode(line) for line in whole.splitlines()]
 
 
 def _read_lines(path: Path) -> Iterator[Entry]:
@@ -231,7 +346,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     token came); end_ns since sent.
     Per token-carrying read: read_ns since the run's start, read_gap_ns since the read before (or
     since sent, for the first), read_tokens, read_later (not the first of its request), read_timed
-    (its request did not fail, so that its gaps count).
+    (its request did not fail, so that its gaps count), read_request (the request's number).
     """
 
     due_ns: NDArray[np.int64]
@@ -249,6 +364,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     read_tokens: NDArray[np.int64]
     read_later: NDArray[np.bool_]
     read_timed: NDArray[np.bool_]
+    read_request: NDArray[np.int64]
 
 
 class Collector:
@@ -276,6 +392,7 @@ class Collector:
                 tokens[0] if has_tokens else 0,
                 record.reads,
                 record.due_ns,
+                record.request,
             )
         )
         self._gap_ns.extend(record.gaps_ns)
@@ -284,7 +401,7 @@ class Collector:
 
     def columns(self) -> Columns:
         """Return everything taken in so far."""
-        request = np.array(self._per_request, dtype=np.int64).reshape(-1, 10).T
+        request = np.array(self._per_request, dtype=np.int64).reshape(-1, 11).T
         gap_ns = np.array(self._gap_ns, dtype=np.int64)
         counts = np.array(self._reads_of_request, dtype=np.int64)
         owner = np.repeat(np.arange(len(counts)), counts)
@@ -311,4 +428,5 @@ class Collector:
             read_tokens=np.array(self._read_tokens, dtype=np.int64),
             read_later=later,
             read_timed=request[4][owner] != FAILED,
+            read_request=request[10][owner],
         )

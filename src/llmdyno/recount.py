@@ -150,7 +150,9 @@ async def recount(
         StorageError: a record could not be written.
     """
     prober = Prober(target, timeout_s=_TIMEOUT_S)
-    counters: list[Counter] = [ServerTokenizer(prober, model, shape) for shape in _SHAPES]
+    # Over gRPC there is no such question.
+    shapes = () if target.rpc else _SHAPES
+    counters: list[Counter] = [ServerTokenizer(prober, model, shape) for shape in shapes]
     if local is not None:
         counters.append(local)
     inputs: dict[str, int] = {}

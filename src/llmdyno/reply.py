@@ -7,6 +7,7 @@ in proportion to their text, or as one a chunk, until recount.py knows better.
 """
 
 from collections.abc import Sequence
+from operator import sub
 
 import msgspec
 
@@ -59,6 +60,8 @@ def by_read(
     stamps_ns: Sequence[int], tokens: Sequence[int], sent_ns: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Join the chunks that one read brought; return (gaps_ns, tokens) as a record keeps them."""
+    if len(set(stamps_ns)) == len(stamps_ns) == tokens.count(1):  # as most are: a token a read
+        return tuple(map(sub, stamps_ns, [sent_ns, *stamps_ns])), ()
     gaps: list[int] = []
     counts: list[int] = []
     last_ns = sent_ns

@@ -19,7 +19,15 @@ from typing import Literal
 import msgspec
 
 from llmdyno.records import Scrape
-from llmdyno.transport import ConnectError, Connection, Meter, Response, Target, connect
+from llmdyno.transport import (
+    ConnectError,
+    Connection,
+    Meter,
+    Response,
+    Target,
+    connect,
+    parse_url,
+)
 
 _TIMEOUT_S = 2.0
 # Servers count the last tokens a moment after they sent them; a server that has become idle has.
@@ -36,7 +44,7 @@ class Series(msgspec.Struct, frozen=True):
     names: tuple[str, ...]  # older and newer names of the same; the first that is there counts
     label: str = ""  # text that must be among the labels, e.g. 'request_type="waiting"'
     scale: float = 1.0
-    several: Literal["sum", "max"] = "sum"  # of models, ranks and the like
+    several: Literal["sum", "max", "least"] = "sum"  # of models, ranks and the like; least above 0
 
 
 def _counter(name: str, *older: str) -> Series:
@@ -99,6 +107,25 @@ SERVERS: tuple[Server, ...] = (
             "kv_use": Series(("sglang:token_usage",), several="max"),
             "prefix_hits": _counter("sglang:cached_tokens"),
             "prefix_queries": _counter("sglang:prompt_tokens"),
+            "preemptions": _counter("sglang:num_retracted_requests"),
+        },
+    ),
+    Server(
+        # It has two queues; num_api_requests_waiting, in the API server, is not this one. Its
+        # request_success counts refused and failed requests too.
+        kind="lmdeploy",
+        prefix="lmdeploy:",
+        series={
+            "output_tokens": _counter("lmdeploy:generation_tokens"),
+            "input_tokens": _counter("lmdeploy:prompt_tokens"),
+            "requests": _counter("lmdeploy:request_success"),
+            **_histogram("lmdeploy:time_to_first_token_seconds", "ttft"),
+            **_histogram("lmdeploy:request_queue_time_seconds", "queue"),
+            "running": Series(("lmdeploy:num_requests_running",)),
+            "waiting": Series(("lmdeploy:num_requests_waiting",)),
+            "kv_use": Series(("lmdeploy:gpu_cache_usage_perc",), several="max"),
+            "prefix_hits": _counter("lmdeploy:cached_tokens"),
+            "prefix_queries": _counter("lmdeploy:prompt_tokens"),
         },
     ),
     Server(
@@ -130,29 +157,12 @@ SERVERS: tuple[Server, ...] = (
         },
     ),
     Server(
-        # With the TensorRT-LLM backend. An ensemble and its parts each count every request: the
-        # largest is the ensemble's own.
-        kind="triton",
-        prefix="nv_inference_",
+        # Its names have no prefix of their own, and it counts no requests.
+        kind="mlc-llm",
+        prefix="engine_prefill_time_sum",
         series={
-            "output_tokens": Series(("nv_llm_output_token_len_sum",), several="max"),
-            "input_tokens": Series(("nv_llm_input_token_len_sum",), several="max"),
-            "requests": Series(("nv_inference_request_success",), several="max"),
-            "ttft_sum_s": Series(
-                ("nv_inference_first_response_histogram_ms_sum",), scale=1e-3, several="max"
-            ),
-            "ttft_count": Series(
-                ("nv_inference_first_response_histogram_ms_count",), several="max"
-            ),
-            "queue_sum_s": Series(("nv_inference_queue_duration_us",), scale=1e-6, several="max"),
-            "queue_count": Series(("nv_inference_request_success",), several="max"),
-            "running": Series(("nv_trt_llm_request_metrics",), label='request_type="active"'),
-            "waiting": Series(("nv_trt_llm_request_metrics",), label='request_type="waiting"'),
-            "kv_use": Series(
-                ("nv_trt_llm_kv_cache_block_metrics",),
-                label='kv_cache_block_type="fraction"',
-                several="max",
-            ),
+            "output_tokens": Series(("completion_tokens_sum",)),
+            "input_tokens": Series(("prompt_tokens_sum",)),
         },
     ),
     Server(
@@ -164,6 +174,7 @@ SERVERS: tuple[Server, ...] = (
         },
     ),
     Server(
+        # The embedded engine, behind its own server or Triton.
         kind="llmdyno",
         prefix="llmdyno_",
         series={
@@ -174,6 +185,32 @@ SERVERS: tuple[Server, ...] = (
             "running": Series(("llmdyno_requests_running",)),
             "waiting": Series(("llmdyno_requests_waiting",)),
             "kv_use": Series(("llmdyno_kv_cache_usage_ratio",), several="max"),
+        },
+    ),
+    Server(
+        # With the TensorRT-LLM backend. An ensemble and its parts each count every request, but
+        # postprocessing counts each piece of a stream; what nobody calls counts none.
+        kind="triton",
+        prefix="nv_inference_",
+        series={
+            "output_tokens": Series(("nv_llm_output_token_len_sum",), several="max"),
+            "input_tokens": Series(("nv_llm_input_token_len_sum",), several="max"),
+            "requests": Series(("nv_inference_request_success",), several="least"),
+            "ttft_sum_s": Series(
+                ("nv_inference_first_response_histogram_ms_sum",), scale=1e-3, several="max"
+            ),
+            "ttft_count": Series(
+                ("nv_inference_first_response_histogram_ms_count",), several="max"
+            ),
+            "queue_sum_s": Series(("nv_inference_queue_duration_us",), scale=1e-6, several="max"),
+            "queue_count": Series(("nv_inference_request_success",), several="least"),
+            "running": Series(("nv_trt_llm_request_metrics",), label='request_type="active"'),
+            "waiting": Series(("nv_trt_llm_request_metrics",), label='request_type="waiting"'),
+            "kv_use": Series(
+                ("nv_trt_llm_kv_cache_block_metrics",),
+                label='kv_cache_block_type="fraction"',
+                several="max",
+            ),
         },
     ),
     Server(
@@ -213,6 +250,8 @@ def _value(page: bytes, series: Series) -> float | None:
             for labels, value in _lines(page, name)
             if series.label in labels and math.isfinite(value)
         ]
+        if values and series.several == "least":
+            return min((value for value in values if value), default=0.0)
         if values:
             return sum(values) if series.several == "sum" else max(values)
     return None
@@ -304,13 +343,22 @@ class Scraper:
         return read_page(response.body(), self._server) if response.status == 200 else {}
 
 
-async def find(target: Target, endpoint: str) -> Scraper | None:
-    """Find the page of the server behind a target; None if there is none that we can read."""
+async def find(target: Target, endpoint: str, url: str = "") -> Scraper | None:
+    """Find the page of the server behind a target; None if there is none that we can read.
+
+    With the page's own URL nothing is looked for.
+    """
     root = msgspec.structs.replace(target, prefix="")
     places = [(target, "/metrics"), (root, "/metrics"), (target, "/prometheus/metrics")]
-    if endpoint.startswith("triton"):
+    if target.rpc:  # of Triton's three ports: HTTP, gRPC, metrics
+        page = msgspec.structs.replace(root, rpc=False, port=target.port + _TRITON_METRICS_PORT - 1)
+        places = [(page, "/metrics")]
+    elif endpoint.startswith("triton"):
         beside = msgspec.structs.replace(root, port=target.port + _TRITON_METRICS_PORT)
         places.insert(0, (beside, "/metrics"))
+    if url:
+        page = parse_url(url)
+        places = [(msgspec.structs.replace(page, prefix=""), page.prefix or "/metrics")]
     for place, path in dict.fromkeys(places):
         try:
             connection = await connect(place, Meter(), _TIMEOUT_S)

@@ -9,13 +9,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from llmdyno.errors import UsageError, nearest
-from llmdyno.knobs import Knob, Value, default
+from llmdyno.knobs import Config, Knob, Value, default, show
 
 # Optuna asks for trials at random before its model says anything; a study of few trials cannot
 # afford the ten that it takes by default.
@@ -24,16 +25,26 @@ STARTUP_SHARE = 0.5
 _REPEATS_MAX = 50
 
 
-def space(knobs: Sequence[Knob], *, only: Sequence[str], allow_altered_output: bool) -> list[Knob]:
+def space(
+    knobs: Sequence[Knob],
+    *,
+    only: Sequence[str],
+    allow_altered_output: bool,
+    baseline: Config,
+) -> list[Knob]:
     """Return the knobs that are searched; those that others depend on come first.
+
+    A knob that bites only under another's value is among them if that other is searched too, or
+    has the value in every trial.
 
     Args:
         knobs: of the engine and the front.
         only: names of those to search; empty: all that have a range to search.
         allow_altered_output: whether knobs that may change the tokens are among them.
+        baseline: what every trial has for the knobs that are not searched.
 
     Raises:
-        UsageError: a name is unknown, has no range, or may change the tokens.
+        UsageError: a name is unknown, has no range, may change the tokens, or would not bite.
     """
     by_name = {knob.name: knob for knob in knobs}
     for name in only:
@@ -50,7 +61,22 @@ def space(knobs: Sequence[Knob], *, only: Sequence[str], allow_altered_output: b
         and (knob.name in only or not only)
         and (allow_altered_output or not knob.alters_output)
     ]
-    return sorted(chosen, key=lambda knob: knob.needs is not None)
+    searched = {knob.name for knob in chosen}
+    bites = []
+    for knob in chosen:
+        if knob.needs is None or knob.needs[0] in searched:
+            bites.append(knob)
+            continue
+        other, wanted = knob.needs
+        actual = baseline.get(other, default(by_name[other], None))
+        if actual == wanted:
+            bites.append(msgspec.structs.replace(knob, needs=None))
+        elif only:
+            raise UsageError(
+                f"--search {knob.name}: has no effect while {other}={show(actual)}; add"
+                f" --set {other}={show(wanted)} or search {other} too."
+            )
+    return sorted(bites, key=lambda knob: knob.needs is not None)
 
 
 class Search:

@@ -12,11 +12,13 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno.errors import UsageError, nearest
+from llmdyno.kserve import Tensor
 from llmdyno.metrics import BY_NAME
 from llmdyno.units import Lengths, show_seconds
 
 WORKLOADS = ("chat", "chat-system", "synthetic", "file", "sessions", "trace")
 ARRIVALS = ("closed", "constant", "poisson", "gamma", "trace")
+ARRIVALS_MAX = 10_000_000  # of a level; all are drawn before it begins
 RAMP_S = 20.0
 ROUNDS_MIN = 3  # before --repeat-until may find that it has been enough
 REPEATS_MAX = 10  # with --repeat-until and no --repeat
@@ -32,6 +34,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     isl: Lengths | None = None  # input length in tokens, for "synthetic"
     osl: Lengths | None = None  # output length in tokens: exact, whatever the model says
     dataset_osl: bool = False  # answers exactly as long as the data set's
+    unique: bool = False  # each request or session begins with a number of its own
     turns: Lengths = Lengths("uniform", 2, 6)  # of a session made of our own prompts
     system_prompt: str = ""
     seed: int = 0
@@ -54,6 +57,11 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("--dataset-osl: needs --dataset FILE with answers or their lengths.")
         if self.dataset_osl and self.osl is not None:
             raise UsageError(f"--osl {self.osl}: not together with --dataset-osl.")
+        if self.unique and self.name in {"synthetic", "trace"}:
+            raise UsageError(
+                f"--unique: not for --workload {self.name}, whose prompts are as alike as they are"
+                " meant to be."
+            )
         if self.name == "trace" and self.osl is not None:
             raise UsageError(f"--osl {self.osl}: a trace has its own lengths.")
 
@@ -121,6 +129,12 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         if (self.burstiness is not None) != (self.arrival == "gamma"):
             raise UsageError(
                 "--burstiness: goes with --arrival gamma, and that with it, e.g. --burstiness 0.5."
+            )
+        fastest = max(self.rates, default=0.0)
+        if self.requests is None and fastest * self.duration_s > ARRIVALS_MAX:
+            raise UsageError(
+                f"--request-rate {fastest:g}: makes more than {ARRIVALS_MAX:,} requests in"
+                f" --duration {show_seconds(self.duration_s)}."
             )
         if self.burstiness is not None and not 0 < self.burstiness < math.inf:
             raise UsageError(f"--burstiness {self.burstiness:g}: must be more than 0.")
@@ -300,20 +314,26 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str | None = None
     endpoint: str = "auto"
     model: str = ""  # empty: the first that the server lists
+    tensors: tuple[Tensor, ...] = ()  # the model's inputs, asked for where the endpoint needs them
     tokenizer: str = ""  # a tokenizer.json or its folder, if the server cannot count
     workload: Workload = Workload()
     load: Load = Load()
     slos: tuple[Slo, ...] = ()
     calibration: bool = True  # measure the client itself first
     scrape: bool = True  # read the server's own metrics, if it has any
+    metrics_url: str = ""  # where they are; empty: where servers of its kind have them
     repeat: int = 1  # times all levels are run, one round after the other
     # No further round once the 95 % interval of each level's token rate is within this share of it.
     repeat_until: float | None = None
+    workers: int | Literal["auto"] = 1  # processes that a level is spread over
+    ray: str = ""  # address of a Ray cluster on whose machines they run
     until: bool = False  # search the highest load that meets the SLOs, from the first level's on
     until_budget_s: float = UNTIL_BUDGET_S  # no new level begins that could not end within it
 
     def __post_init__(self) -> None:
         self._check_repeats()
+        if self.workers != "auto" and self.workers < 1:
+            raise UsageError(f"--workers {self.workers}: must be at least 1, or auto.")
         if self.until:
             self._check_until()
         if (self.workload.name == "trace") != (self.load.arrival == "trace"):

@@ -13,6 +13,7 @@ timing loop is why it is written by hand: event loops sleep in milliseconds and 
 """
 
 import argparse
+import errno
 import functools
 import gc
 import heapq
@@ -228,6 +229,14 @@ class Streamer:
                 client, _ = self._listener.accept()
             except BlockingIOError:
                 return
+            except OSError as error:
+                if error.errno not in {errno.EMFILE, errno.ENFILE}:
+                    continue  # the client has gone again
+                most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+                sys.exit(
+                    f"streamer: {len(self._connections):,} connections are open, and the system"
+                    f" allows a process {most:,} files (ulimit -Hn)."
+                )
             client.setblocking(False)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)

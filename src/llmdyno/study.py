@@ -7,16 +7,15 @@ it can be gone again at any time. The document's keys are a contract; its versio
 """
 
 import math
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from llmdyno import stats, store
+from llmdyno import bundle, stats, store
 from llmdyno.bench import JOURNAL, SUMMARY
-from llmdyno.knobs import Value, default, show
+from llmdyno.knobs import Value, default
 from llmdyno.ledger import Ledger, Step
 from llmdyno.metrics import BY_NAME, Metric
 from llmdyno.records import Columns, Window
@@ -45,7 +44,7 @@ class _Document:
         baseline = self._ledger.find("baseline", 0)
         best = self._ledger.winner()
         study = self._study
-        return {
+        document: dict[str, Any] = {
             "schema": SCHEMA,
             "study": self._folder.resolve().name,
             "dir": str(self._folder),
@@ -62,8 +61,10 @@ class _Document:
             "trials": [self._trial(step) for step in self._ledger.of("trial")],
             "confirmation": self._confirmation(best),
             "ablation": self._ablation(),
-            "bundle": self._bundle(best or baseline),
+            "bundle": None,
         }
+        document["bundle"] = self._bundle(document)
+        return document
 
     def _arm(self, step: Step | None) -> dict[str, Any] | None:
         if step is None or step.state != "measured":
@@ -83,7 +84,11 @@ class _Document:
             "config": step.config,
             "state": step.state,
             "failure": failure,
-            "cost_s": {"build": 0.0, "start": step.start_s, "measure": step.measure_s},
+            "cost_s": {
+                "build": step.build_s,
+                "start": step.start_s,
+                "measure": step.measure_s,
+            },
             "value": step.value,
             "slo_met": step.slo_met,
             "run": step.run,
@@ -184,22 +189,13 @@ class _Document:
         )
         return default(knob, self._engine_version)
 
-    def _bundle(self, best: Step | None) -> str | None:
-        """Write what serves the winner again; return its folder."""
-        if best is None or best.state != "measured":
+    def _bundle(self, document: Mapping[str, Any]) -> str | None:
+        """Write what serves the winner elsewhere; return its folder, None without a winner."""
+        if document["best"] is None:
             return None
         folder = self._folder / "bundle"
-        store.make_folder(folder)
-        settings = " ".join(
-            f"--set {shlex.quote(f'{name}={show(value)}')}" for name, value in best.config.items()
-        )
-        command = (
-            f"dyno serve --engine {shlex.quote(self._study.engine)}"
-            f" --front {shlex.quote(self._study.front)}"
-            f" --model {shlex.quote(self._study.model)} {settings}"
-        )
-        store.write_atomically(folder / "serve.sh", f"#!/bin/sh\nexec {command.strip()}\n".encode())
-        (folder / "serve.sh").chmod(0o755)
+        config = document["best"]["config"]
+        bundle.write(folder, self._subject, config, study=document, says=lambda _: None)
         return str(folder)
 
 

@@ -6,9 +6,11 @@ builds and bundles alike: check first, build what is missing, then say what to s
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
+from llmdyno import artifacts, containers, store
 from llmdyno.engines import Engine, Launch
 from llmdyno.errors import UsageError
 from llmdyno.fronts import Front
@@ -21,6 +23,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     engine: Engine
     front: Front
     model: str
+    container: containers.Container | None = None  # where the engine runs; None: natively
 
     def check(self, config: Config) -> None:
         """Refuse a config that cannot work, before anything starts.
@@ -43,23 +46,72 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
                 f"--engine {self.engine.name}: it is not installed here; {self.engine.install}."
             )
 
+    def placed(self, wanted: str, *, here: bool = True) -> Self:
+        """Return the subject as it will run: natively, or in the engine's container.
+
+        Args:
+            wanted: none; auto, in a container if the engine is not installed; or a runtime's name,
+                in that in any case.
+            here: it is to run on this machine, so that what it needs must be installed.
+
+        Raises:
+            UsageError: the engine is not installed, or cannot be run in a container.
+        """
+        if wanted == "none" or (wanted == "auto" and self.engine.version() is not None):
+            if here:
+                self.require_engine()
+            return self
+        if not self.engine.image:
+            raise UsageError(f"--container {wanted}: {self.engine.name} has no container image.")
+        if self.front.name != "native":
+            raise UsageError(
+                f"--container {wanted}: the front {self.front.name} runs natively; use"
+                " --front native or --container none."
+            )
+        container = containers.choose(wanted, self.engine.image, here=here)
+        return msgspec.structs.replace(self, container=container)
+
+    def build(self, config: Config, *, says: Callable[[str], None]) -> artifacts.Artifact | None:
+        """Return the artifact of a checked config, built or from the cache; None if it needs none.
+
+        Raises:
+            ServerError: a step of the build failed.
+            StorageError: the folder of the artifacts cannot be written.
+        """
+        return artifacts.ensure(
+            self.engine, self.model, config, container=self.container, says=says
+        )
+
     def launch(
         self, config: Config, *, folder: Path, host: str, port: int, says: Callable[[str], None]
     ) -> Launch:
         """Return what starts the server; `folder` is made, for what it reads.
 
         Raises:
-            ServerError: what the front needs cannot be installed.
-            StorageError: the folder cannot be written.
+            ServerError: a step of the build failed, or what the front needs cannot be installed.
+            StorageError: a folder cannot be written.
         """
+        artifact = self.build(config, says=says)
         folder.mkdir(parents=True, exist_ok=True)
-        return self.front.launch(
+        launch = self.front.launch(
             self.engine,
             self.model,
             config,
-            artifact=None,
+            artifact=artifact.path if artifact else None,
             folder=folder,
             host=host,
             port=port,
             says=says,
         )
+        for doubt in launch.doubts:
+            says(f"! {doubt}")
+        if self.container is None:
+            return launch
+        says(f"in {self.container.image}, by {self.container.runtime}")
+        # Made here: what docker makes for a missing folder belongs to root.
+        store.make_folder(containers.hub_cache())
+        model = Path(self.model).expanduser()
+        reads = [model] if model.is_dir() else []
+        if artifact:
+            reads.append(artifact.path)
+        return containers.launch_in(self.container, launch, reads=reads)

@@ -34,6 +34,7 @@ from llmdyno.records import (
     Scrape,
     Tick,
     Window,
+    WorkerHost,
     read_journal,
 )
 from llmdyno.spec import STATS, Slo, read_stat
@@ -49,7 +50,7 @@ FAILED_SHARE_MAX = 0.01
 _WINDOW_FIRST_TOKENS_MIN = 5
 # With a larger share of censored requests the plain percentiles mislead.
 _CENSORED_SHARE_MAX = 0.01
-_CI_OBSERVATIONS_MAX = 200_000
+_CI_OBSERVATIONS_MAX = 50_000
 
 
 class LevelFacts(msgspec.Struct, kw_only=True):
@@ -67,6 +68,7 @@ class LevelFacts(msgspec.Struct, kw_only=True):
     prompts: Sequence[tuple[int, int]] = ()  # of each request: which item, its input tokens
     scrapes: Sequence[Scrape] = ()
     gpus: Sequence[GpuSample] = ()
+    hosts: Sequence[WorkerHost] = ()
 
     @property
     def end_ns(self) -> int:
@@ -118,7 +120,9 @@ def read_run(journal: Path) -> RunFacts:
                 beside[entry.level].append(entry)
             case Calibration():
                 calibration = entry
-            case Record() | Tick() | LevelEnded():
+            case (
+                Record() | Tick() | LevelEnded() | WorkerHost()
+            ):  # a worker's share-end is in the level's own
                 open_levels[entry.level].take(entry)
     levels = [level.facts(beside[number]) for number, level in open_levels.items()]
     return RunFacts(opened=opened, calibration=calibration, levels=levels)
@@ -137,9 +141,10 @@ class _Level:
         self._cut_by_source: Counter[str] = Counter()
         self._ticks: list[Tick] = []
         self._prompts: list[tuple[int, int]] = []
+        self._hosts: dict[int, WorkerHost] = {}
         self._last_ns = started.start_ns
 
-    def take(self, entry: Record | Tick | LevelEnded) -> None:
+    def take(self, entry: Record | Tick | LevelEnded | WorkerHost) -> None:
         if isinstance(entry, Record):
             self._records.add(entry)
             self._prompts.append((entry.prompt, entry.input_tokens))
@@ -154,6 +159,8 @@ class _Level:
         elif isinstance(entry, Tick):
             self._ticks.append(entry)
             self._last_ns = max(self._last_ns, entry.t_ns)
+        elif isinstance(entry, WorkerHost):
+            self._hosts[entry.worker] = entry
         else:
             self._ended = entry
 
@@ -171,6 +178,7 @@ class _Level:
             prompts=self._prompts,
             scrapes=[entry for entry in beside if isinstance(entry, Scrape)],
             gpus=[entry for entry in beside if isinstance(entry, GpuSample)],
+            hosts=list(self._hosts.values()),
         )
 
 
@@ -246,8 +254,8 @@ def point_document(
 ) -> dict[str, Any]:
     """Return one load point of the document; the repeats of it are pooled.
 
-    What belongs to one run only (window, samples) is the first one's, and each one's headline
-    figures stand under "repeats".
+    What belongs to one run only (window, samples, machines) is the first one's, and each one's
+    headline figures stand under "repeats".
     """
     documents = [
         level_document(
@@ -265,22 +273,30 @@ def point_document(
     is_open = repeats[0].started.users is None
     runs = [(facts.columns, steady_window(facts)) for facts in repeats]
     wholes = [(facts.columns, _whole(facts)) for facts in repeats]
-    clients = [document["client"] for document in documents]
+    whole = measures(wholes, slos, is_open=is_open)
+    client = _worst_client([document["client"] for document in documents])
+    spoilt = {name for document in documents for name in document["doubtful"]}
+    shared = [input_tokens_shared.get(facts.started.level) for facts in repeats]
     return {
-        **first,
+        **{name: value for name, value in first.items() if name not in {"server", "gpu"}},
         "duration_s": round(sum(document["duration_s"] for document in documents), 6),
         "interrupted": any(document["interrupted"] for document in documents),
+        "stopped": next(filter(None, (document["stopped"] for document in documents)), ""),
         "requests": _summed([document["requests"] for document in documents]),
+        "faults": {
+            fault: said
+            for document in reversed(documents)  # of each the first example stays
+            for fault, said in document["faults"].items()
+        },
         "tokens": {
             **_summed([document["tokens"] for document in documents]),
             "source": max((facts.source for facts in repeats), key=SOURCES.index),
         },
         **measures(runs, slos, is_open=is_open),
-        "whole": measures(wholes, slos, is_open=is_open),
-        # Of the client the worst time counts.
-        "client": max(
-            clients, key=lambda client: (client["verdict"] != "valid", client["loop_lag_ms_p99"])
-        ),
+        "whole": whole,
+        "client": client,
+        "doubtful": [name for name in BY_NAME if name in spoilt],
+        **_beside(repeats, whole, client, None if None in shared else sum(filter(None, shared))),
         "repeats": [
             {
                 "token_rate": document["token_rate"]["mean"],
@@ -294,6 +310,19 @@ def point_document(
             for document in documents
         ],
     }
+
+
+def _worst_client(clients: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the client of the round in which it was worst, with the reasons of all rounds."""
+    worst = max(
+        clients, key=lambda client: (client["verdict"] != "valid", client["loop_lag_ms_p99"])
+    )
+    reasons = [
+        f"round {number}: {reason}"
+        for number, client in enumerate(clients, 1)
+        for reason in client["reasons"]
+    ]
+    return {**worst, "reasons": reasons}
 
 
 def _summed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -326,7 +355,9 @@ def _shared_tokens(spec: Mapping[str, Any], levels: Sequence[LevelFacts]) -> dic
         shared[level.started.level] = crosscheck.shared_tokens(
             level.prompts, known, prefix_shared=_prefix_shared(spec)
         )
-        if spec.get("workload", {}).get("name") != "synthetic":  # whose prompts are all new
+        workload = spec.get("workload", {})
+        # Of these all prompts are new.
+        if workload.get("name") != "synthetic" and not workload.get("unique"):
             known |= {number for number, _ in level.prompts}
     return shared
 
@@ -360,12 +391,14 @@ def level_document(
         measured,
         duration_s=whole.length_s,
         lag_period_s=LAG_PERIOD_S,
+        workers=facts.started.workers,
         events_per_s_max=events_per_s_max,
     )
     return {
         "users": facts.started.users,
         "arrival": facts.started.arrival,
         **_open_loop(facts.started),
+        **_spread(facts),
         "duration_s": round(whole.length_s, 6),
         "interrupted": facts.ended is None or facts.ended.interrupted,
         "stopped": facts.ended.stopped if facts.ended else "",
@@ -394,34 +427,54 @@ def level_document(
         "samples": samples(facts, interval_s),
         "client": client,
         "doubtful": doubtful,
-        **_beside(facts, over_all, client, input_tokens_shared),
+        **_beside([facts], over_all, client, input_tokens_shared),
+    }
+
+
+def _spread(facts: LevelFacts) -> dict[str, Any]:
+    """Return over how many workers a level was spread, and on which other machines."""
+    hosts = [
+        {
+            "worker": host.worker,
+            "host": host.host,
+            "clock_uncertainty_ms": round(host.clock_uncertainty_ns / 1e6, 3),
+            "clock_drift_ms": None
+            if host.clock_drift_ns is None
+            else round(host.clock_drift_ns / 1e6, 3),
+        }
+        for host in facts.hosts
+    ]
+    return {
+        **({"workers": facts.started.workers} if facts.started.workers > 1 else {}),
+        **({"machines": hosts} if hosts else {}),
     }
 
 
 def _beside(
-    facts: LevelFacts,
+    repeats: Sequence[LevelFacts],
     over_all: Mapping[str, Any],
     client: Mapping[str, Any],
     input_tokens_shared: int | None,
 ) -> dict[str, Any]:
-    """Return what the server and the GPUs said of the level, where they said anything."""
-    columns = facts.columns
-    outcomes = np.bincount(columns.outcome, minlength=len(OUTCOMES))
+    """Return what the server and the GPUs said of a load point, where they said anything."""
+    rounds = [facts.columns for facts in repeats]
+    outcomes = sum(np.bincount(columns.outcome, minlength=len(OUTCOMES)) for columns in rounds)
+    assert isinstance(outcomes, np.ndarray), "there is a round"
     server = crosscheck.server_part(
-        facts.scrapes,
+        [facts.scrapes for facts in repeats],
         crosscheck.Seen(
-            input_tokens=int(columns.input_tokens[columns.input_tokens > 0].sum()),
-            output_tokens=int(columns.output_tokens.sum()),
+            input_tokens=sum(int(one.input_tokens[one.input_tokens > 0].sum()) for one in rounds),
+            output_tokens=sum(int(one.output_tokens.sum()) for one in rounds),
             requests=int(outcomes.sum()),
             cut=int(outcomes[OUTCOMES.index("cut")]),
             failed=int(outcomes[OUTCOMES.index("failed")]),
             ttft_ms_mean=over_all["ttft_ms"]["mean"],
-            source=facts.source,
+            source=max((facts.source for facts in repeats), key=SOURCES.index),
             input_tokens_shared=input_tokens_shared,
             late_ms_p50=client["late_ms_p50"],
         ),
     )
-    gpus = crosscheck.gpu_part(facts.gpus)
+    gpus = crosscheck.gpu_part([sample for facts in repeats for sample in facts.gpus])
     return {**({"server": server} if server else {}), **({"gpu": gpus} if gpus else {})}
 
 
@@ -613,7 +666,8 @@ def distribution(*runs: Values) -> dict[str, Any]:
         document[stat] = significant(stats.quantile(values, float(stat[1:]) / 100, weights))
     document["max"] = significant(float(values.max()))
     document["p50_ci95"] = _median_interval(runs)
-    return document | _censoring(observed)
+    before = observed.sent_before
+    return document | _censoring(observed) | ({} if before is None else {"sent_before": before})
 
 
 def _pooled(runs: Sequence[Values]) -> Values:
@@ -627,6 +681,7 @@ def _pooled(runs: Sequence[Values]) -> Values:
         np.concatenate([run.values for run in runs]),
         joined([run.weights for run in runs]),
         joined([run.censored for run in runs]),
+        None if runs[0].sent_before is None else sum(run.sent_before or 0 for run in runs),
     )
 
 
@@ -719,14 +774,18 @@ def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
         tokens = columns.read_tokens[(columns.read_ns > low_ns) & (columns.read_ns <= high_ns)]
         window = Window(start_ns=low_ns, end_ns=high_ns, method="sample")
         ttft = _observe("ttft_ms", columns, window).values
-        tick = next((tick for tick in reversed(facts.ticks) if low_ns < tick.t_ns <= high_ns), None)
+        # The last of each worker, if every one of them wrote some.
+        last = {tick.worker: tick for tick in facts.ticks if low_ns < tick.t_ns <= high_ns}
+        ticks = list(last.values()) if len(last) == facts.started.workers else []
         rows.append(
             {
                 "t_s": round((high_ns - start_ns) / 1e9, 3),
-                "users": tick.users if tick and facts.started.users is not None else None,
-                "in_flight": tick.in_flight if tick else None,
+                "users": _sum(tick.users for tick in ticks)
+                if facts.started.users is not None
+                else None,
+                "in_flight": _sum(tick.in_flight for tick in ticks),
                 **(
-                    {"waiting": tick.waiting if tick else None}
+                    {"waiting": _sum(tick.waiting for tick in ticks)}
                     if facts.started.max_concurrency
                     else {}
                 ),
@@ -738,6 +797,12 @@ def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _sum(numbers: Iterable[int]) -> int | None:
+    """Return the sum; None if there is nothing to add up."""
+    found = list(numbers)
+    return sum(found) if found else None
 
 
 def _slo_verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, Any]]:

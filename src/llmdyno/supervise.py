@@ -1,15 +1,16 @@
 """Start a server, wait until it makes a token, see at once when it dies, leave nothing behind.
 
 One supervisor for all engines and fronts: they say what to start (a Launch), this module does the
-starting. `dyno serve` runs it in the foreground, the tuner once for each trial. A failure has a
-class, found in the log, because a tuner must tell a config that needs too much memory from a
-machine whose port is taken. Every server runs behind a leash (leash.py), so that neither a crash of
-dyno nor a kill -9 leaves a process that holds the GPU.
+starting. `dyno serve` runs it in the foreground, the tuner once for each trial; artifacts.py has it
+run the steps of builds. A failure has a class, found in the log, because a tuner must tell a config
+that needs too much memory from a machine whose port is taken. Every process runs behind a leash
+(leash.py), so that neither a crash of dyno nor a kill -9 leaves one that holds the GPU.
 """
 
 import contextlib
 import http.client
 import os
+import random
 import re
 import select
 import shlex
@@ -27,8 +28,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from llmdyno import hardware
-from llmdyno.engines import Launch
+from llmdyno import hardware, store
+from llmdyno.engines import Launch, Step
 from llmdyno.errors import ServerError, StorageError
 
 FAILURES: Mapping[str, str] = {
@@ -38,6 +39,7 @@ FAILURES: Mapping[str, str] = {
     "port-in-use": "another program listens on its port",
     "model-not-found": "the model is not there",
     "auth": "the model's source refused the credentials",
+    "disk-full": "there is no space left on the disk",
     "start-timeout": "it was not ready in time",
     "died": "it ended without a reason that we know",
     "hung": "it runs but does not answer",
@@ -48,12 +50,15 @@ _SYMPTOMS: Sequence[tuple[str, str]] = (
     (r"(?i)CUDA out of memory|OutOfMemoryError|\bout of memory\b", "out-of-memory"),
     (r"\bbad_alloc\b|^MemoryError|Cannot allocate memory", "out-of-memory"),
     (r"cudaErrorMemoryAllocation|No available memory for the cache", "out-of-memory"),
+    (r"No space left on device|ENOSPC|Disk quota exceeded", "disk-full"),
     (
         r"(?i)\b(address|socket|port)\b.* already in use|EADDRINUSE|port \d+ is already",
         "port-in-use",
     ),
     (r"ModuleNotFoundError|ImportError|cannot open shared object file", "missing-library"),
-    (r"undefined symbol|no NVIDIA driver|CUDA driver version is insufficient", "missing-library"),
+    # Not where Triton warns of it: it does so at every start without a GPU.
+    (r"^(?![WE]\d{4} ).*(no NVIDIA driver|CUDA driver version is insuff)", "missing-library"),
+    (r"undefined symbol", "missing-library"),
     (r"command not found|^cannot start .*: No such file", "missing-library"),
     (r"GatedRepoError|gated repo|\b401 (Client Error|Unauthorized)|\b403 Forbidden", "auth"),
     (r"(?i)accept the (model's )?licen[cs]e|licen[cs]e agreement|invalid credentials", "auth"),
@@ -65,36 +70,32 @@ _SYMPTOMS: Sequence[tuple[str, str]] = (
     (r"the following arguments are required|ValidationError|\bValueError\b", "bad-config"),
     (r"(?i)invalid (value|option|argument)", "bad-config"),
 )
-SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _TAIL_BYTES = 64 * 1024
 _HEALTH_TIMEOUT_S = 5.0
+_PORTS = range(20_000, 32_000, 4)  # below what Linux gives to clients, from 32768 on
 _REFUSALS = 5  # so many refused probes in a row are an answer, not a start in progress
 _STOP_GRACE_S = 10.0
+_PROGRESS_S = 10.0  # between words on a build, which may take an hour
 _KILL_S = 20.0  # what the leash takes at most once the grace is over
 
 
-class Server:
-    """A running server and the leash that it runs on; leaving the context stops it."""
+class _Leashed:
+    """A process and the leash that it runs on; leaving the context stops it."""
 
-    def __init__(
-        self,
-        launch: Launch,
-        leash: subprocess.Popen[bytes],
-        line: socket.socket,
-        tail: Callable[[], bytes],
-    ) -> None:
-        self.launch = launch
+    called = "The command"
+
+    def __init__(self, command: Launch | Step, output: int, tail: Callable[[], bytes]) -> None:
         self.pid = 0
-        self.ready_s = 0.0
-        self._leash = leash
-        self._line = line
+        self._command = command
         self._tail = tail
         self._said = b""
         self._begin_s = time.monotonic()
         self._oom_kills = _oom_kills()
         self._failure: ServerError | None = None
         self._stopped = False
+        self._leash, self._line = _spawn(command, output)
         self._hear(_HEALTH_TIMEOUT_S)  # the pid comes first
 
     def __enter__(self) -> Self:
@@ -109,25 +110,26 @@ class Server:
         self.stop()
 
     def failure(self) -> ServerError | None:
-        """Return how the server failed, or None while it is alive or when we have stopped it."""
+        """Return how it failed, or None while it is alive or when we have stopped it."""
         if self._failure is None and not self._stopped and self._hear(0.0):
             self._failure = self._why_it_ended()
         return self._failure
 
-    def answers(self, timeout_s: float) -> bool:
-        """Return whether it makes a token within so long."""
-        return (
-            _ask(self.launch, "GET", self.launch.health_path, None, timeout_s) == 200
-            and _probe(self.launch, timeout_s) == 200
-        )
+    def ended(self) -> bool:
+        """Return whether it has ended by itself."""
+        return self._hear(0.0)
+
+    def succeeded(self) -> bool:
+        """Return whether it ended with exit status 0."""
+        return self._said.endswith(b"\nexit 0\n")
 
     def wait(self, timeout_s: float) -> None:
-        """Return after so long, or as soon as the server dies."""
+        """Return after so long, or as soon as it ends."""
         if self._failure is None and not self._stopped:
             select.select([self._line], [], [], timeout_s)
 
     def stop(self, *, grace_s: float = _STOP_GRACE_S) -> None:
-        """End the server and all that stems from it: SIGTERM, and SIGKILL after the grace.
+        """End the process and all that stems from it: SIGTERM, and SIGKILL after the grace.
 
         Raises:
             ServerError: a process cannot even be killed; it hangs in the kernel.
@@ -146,18 +148,19 @@ class Server:
             self._line.close()
 
     def last_lines(self) -> list[str]:
-        """Return what the server wrote last, secrets blotted out."""
-        return _redact(_lines(self._tail()), self.launch)
+        """Return what it wrote last, secrets blotted out."""
+        return _redact(_lines(self._tail()), self._command)
 
     def _hear(self, timeout_s: float) -> bool:
-        """Read what the leash has to say; return whether that is the end of the server."""
-        if select.select([self._line], [], [], timeout_s)[0]:
+        """Read what the leash has to say; return whether that is the end."""
+        ending = re.compile(rb"^(exit|signal|lost)\b.*\n", re.MULTILINE)
+        if not ending.search(self._said) and select.select([self._line], [], [], timeout_s)[0]:
             said = self._line.recv(256)
             self._said += said or b"lost\n"  # end of file: the leash was killed
         pid = re.match(rb"pid (\d+)\n", self._said)
         if pid:
             self.pid = int(pid[1])
-        return re.search(rb"^(exit|signal|lost)\b.*\n", self._said, re.MULTILINE) is not None
+        return ending.search(self._said) is not None
 
     def _why_it_ended(self) -> ServerError:
         lived_s = time.monotonic() - self._begin_s
@@ -167,7 +170,7 @@ class Server:
             words = f"was killed by {signal.Signals(int(number)).name}"
         else:
             words = f"ended with exit status {number}" if how == "exit" else "lost its leash"
-        kind, quoted = _diagnose(self.last_lines(), self.launch)
+        kind, quoted = _diagnose(self.last_lines(), self._command)
         # The kernel leaves no word in the log; where it does not count, SIGKILL is its signature.
         counted = _oom_kills()
         if counted is None:
@@ -177,15 +180,58 @@ class Server:
         if kind == "died" and killed_by_kernel:
             kind = "out-of-memory"
         return ServerError(
-            kind, f"The server {words} after {lived_s:.1f} s: {FAILURES[kind]} ({kind}).{quoted}"
+            kind, f"{self.called} {words} after {lived_s:.1f} s: {FAILURES[kind]} ({kind}).{quoted}"
+        )
+
+
+class Server(_Leashed):
+    """A running server."""
+
+    called = "The server"
+
+    def __init__(self, launch: Launch, output: int, tail: Callable[[], bytes]) -> None:
+        """Start it.
+
+        Raises:
+            ServerError: the port is taken. Somebody else's server would pass for ours.
+            StorageError: a file that it reads cannot be written.
+        """
+        address = urlsplit(launch.url)
+        with contextlib.suppress(OSError):
+            socket.create_connection((address.hostname, address.port), timeout=1.0).close()
+            raise ServerError(
+                "port-in-use", f"{launch.url}: {FAILURES['port-in-use']} already (port-in-use)."
+            )
+        for path, text in launch.files.items():
+            store.make_folder(Path(path).parent)
+            store.write_atomically(Path(path), text.encode())
+        self.launch = launch
+        self.ready_s = 0.0
+        super().__init__(launch, output, tail)
+
+    def answers(self, timeout_s: float) -> bool:
+        """Return whether it makes a token within so long."""
+        return (
+            _ask(self.launch, "GET", self.launch.health_path, None, timeout_s) == 200
+            and _probe(self.launch, timeout_s) == 200
         )
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on now."""
-    with socket.create_server((host, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """Return a port that nobody listens on now, nor its two neighbours above.
+
+    None of those from which the kernel serves clients: one of theirs may be taken before our server
+    has started, which a busy load generator beside it makes likely.
+
+    Raises:
+        ServerError: there is none.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            for neighbour in (port, port + 1, port + 2):
+                held.enter_context(socket.create_server((host, neighbour)))
+            return port
+    raise ServerError("port-in-use", f"no free port from {_PORTS[0]} to {_PORTS[-1]} on {host}.")
 
 
 def start(launch: Launch, *, log: Path, progress: Callable[[str], None] | None = None) -> Server:
@@ -206,7 +252,7 @@ def start(launch: Launch, *, log: Path, progress: Callable[[str], None] | None =
     except OSError as error:
         raise StorageError(f"{log}: cannot write the server's log: {error.strerror}.") from error
     with output:
-        server = _spawn(launch, output.fileno(), lambda: _end_of(log))
+        server = Server(launch, output.fileno(), lambda: _end_of(log))
     try:
         _wait_until_ready(server, progress)
     except ServerError as error:
@@ -238,7 +284,7 @@ def foreground(launch: Launch, *, announce: Callable[[str], None]) -> int:
     try:
         copier.start()
         with os.fdopen(write, "wb") as output:
-            server = _spawn(launch, output.fileno(), tail)
+            server = Server(launch, output.fileno(), tail)
         with server:
             _wait_until_ready(server, None)
             announce(f"ready after {server.ready_s:.1f} s at {launch.url}{_example(launch)}")
@@ -255,40 +301,62 @@ def foreground(launch: Launch, *, announce: Callable[[str], None]) -> int:
             signal.signal(number, handler)
 
 
-def _spawn(launch: Launch, output: int, tail: Callable[[], bytes]) -> Server:
-    """Start the leash, which starts the command.
+def is_secret(name: str) -> bool:
+    """Return whether a variable of that name holds a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def run_step(step: Step, *, log: Path, progress: Callable[[str], None]) -> None:
+    """Run a command of a build to its end, its output going to the end of the log file.
 
     Raises:
-        ServerError: the port is taken. Somebody else's server would pass for ours.
+        ServerError: it failed; nothing of it is left.
+        StorageError: the log cannot be written.
     """
-    address = urlsplit(launch.url)
-    with contextlib.suppress(OSError):
-        socket.create_connection((address.hostname, address.port), timeout=1.0).close()
-        raise ServerError(
-            "port-in-use", f"{launch.url}: {FAILURES['port-in-use']} already (port-in-use)."
-        )
+    begin_s = time.monotonic()
+    try:
+        output = log.open("ab")
+    except OSError as error:
+        raise StorageError(f"{log}: cannot write the build's log: {error.strerror}.") from error
+    with output:
+        before = output.tell()
+        command = _Leashed(step, output.fileno(), lambda: _end_of(log, before))
+    with command:
+        command.wait(_PROGRESS_S)
+        while not command.ended():
+            last = "".join(command.last_lines()[-1:])
+            progress(f"{step.what}, {time.monotonic() - begin_s:.0f} s: {last}")
+            command.wait(_PROGRESS_S)
+        failure = None if command.succeeded() else command.failure()
+    if failure is not None:
+        raise ServerError(failure.kind, f"{step.what}: {failure} Log: {log}")
+
+
+def _spawn(command: Launch | Step, output: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start the leash, which starts the command; return it and our end of its line."""
     ours, theirs = socket.socketpair()
     with theirs:
         leash = subprocess.Popen(
             [
                 *(sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py"))),
-                *(str(theirs.fileno()), *launch.argv),
+                *(str(theirs.fileno()), *command.argv),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, **_gpus(launch), **launch.environment},
+            env={**os.environ, **_gpus(command), **command.environment},
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # Ctrl-C in the terminal is for dyno, who then asks the leash
         )
-    return Server(launch, leash, ours, tail)
+    return leash, ours
 
 
-def _gpus(launch: Launch) -> dict[str, str]:
+def _gpus(command: Launch | Step) -> dict[str, str]:
     """Return what lets a server see the GPUs that others use least; nothing if the user chose."""
-    if not launch.gpus or "CUDA_VISIBLE_DEVICES" in os.environ:
+    wanted = command.gpus if isinstance(command, Launch) else 0
+    if not wanted or "CUDA_VISIBLE_DEVICES" in os.environ:
         return {}
-    indices = hardware.least_used_gpus(launch.gpus)
+    indices = hardware.least_used_gpus(wanted)
     if not indices:
         return {}
     # Indices, as not every engine reads UUIDs; CUDA's own order of them is another one.
@@ -385,9 +453,9 @@ def _start_failure(server: Server, kind: str, sentence: str) -> ServerError:
     return ServerError(kind, f"{sentence} ({kind}).{quoted}")
 
 
-def _diagnose(lines: Sequence[str], launch: Launch) -> tuple[str, str]:
+def _diagnose(lines: Sequence[str], command: Launch | Step) -> tuple[str, str]:
     """Return the class of a failure and the lines that decide it, ready to be printed."""
-    for pattern, kind in (*launch.symptoms, *_SYMPTOMS):
+    for pattern, kind in (*command.symptoms, *_SYMPTOMS):
         # The last line that matches: engines write what they survived before what killed them.
         for line in reversed(lines):
             if re.search(pattern, line):
@@ -407,13 +475,13 @@ def _lines(raw: bytes) -> list[str]:
     return [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()]
 
 
-def _redact(lines: Sequence[str], launch: Launch) -> list[str]:
+def _redact(lines: Sequence[str], command: Launch | Step) -> list[str]:
     """Blot out what the environment may hold of secrets; a path that is no secret stays."""
-    secrets = [value for name, value in os.environ.items() if SECRET_NAME.search(name)]
+    secrets = [value for name, value in os.environ.items() if is_secret(name)]
     secrets += [
         value
-        for name, value in launch.environment.items()
-        if SECRET_NAME.search(name) or not value.startswith("/")
+        for name, value in command.environment.items()
+        if is_secret(name) or not value.startswith("/")
     ]
     # Nothing shorter than six characters is a secret, and "1" would blot out every number.
     secrets = sorted({secret for secret in secrets if len(secret) >= 6}, key=len, reverse=True)
@@ -432,10 +500,10 @@ def _oom_kills() -> int | None:
     return int(found[1]) if found else None
 
 
-def _end_of(log: Path) -> bytes:
+def _end_of(log: Path, begin: int = 0) -> bytes:
     with log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _TAIL_BYTES))
+        file.seek(max(begin, size - _TAIL_BYTES))
         return file.read()
 
 

@@ -16,29 +16,43 @@ import socket
 import ssl
 from functools import lru_cache
 from time import perf_counter_ns
-from typing import cast
-from urllib.parse import SplitResult, urlsplit
+from typing import TypeVar, cast
+from urllib.parse import SplitResult, quote, urlsplit
 
 import httptools
 import msgspec
 
 from llmdyno.coding import codings, decode
 from llmdyno.errors import UsageError
-from llmdyno.polled import Link, Poller
+from llmdyno.polled import READ_BYTES, Link, Poller
 from llmdyno.sse import Piece
 from llmdyno.tunnel import ProxyError, open_tunnel
 
 CONNECT_TIMEOUT_S = 30.0
 # The longest splinter of a chunked body's end ("0\r\n\r\n") that can arrive alone.
 _SPLINTER_BYTES = 4
-_FLOOD_BYTES = 32 * 2**10  # so much at once is no token, and must not pile up unseen
-_HEADER_BYTES_MAX = 256 * 2**10
-_RESPONSE_BYTES_MAX = 256 * 2**20
+_FLOOD_BYTES = READ_BYTES  # so much at once is no token, and must not pile up unseen
+HEADER_BYTES_MAX = 256 * 2**10
+RESPONSE_BYTES_MAX = 256 * 2**20
 _SILENCE_NS = 1_000_000_000
-_TLS_ALERT = b"\x15\x03"  # what a TLS server says to plain HTTP
+# What a path may hold as it is (RFC 3986); a percent sign is taken for an escape made already.
+_PATH_CHARACTERS = "/%:@!$&'()*+,;=~"
+_BEARER = "Bearer "
+_REDACTED = "[API key]"
+_TELLING_CHARACTERS = 4  # so many of a key may tell whose it is
+TLS_ALERT = b"\x15\x03"  # what a TLS server says to plain HTTP
 # What connect() says when it is this machine that can hold no more connections.
 _OUR_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS})
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
+
+
+# Scheme of a URL → (with TLS, gRPC, the port if it names none).
+_SCHEMES = {
+    "http": (False, False, 80),
+    "https": (True, False, 443),
+    "grpc": (False, True, 8001),  # Triton's
+    "grpcs": (True, True, 443),
+}
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +66,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     ca_cert: str | None = None  # PEM file of whom to trust, instead of the system's store
     insecure: bool = False  # trust anybody
     proxy: tuple[str, int] | None = None
+    rpc: bool = False  # it speaks gRPC, not HTTP/1.1: see rpc.py
 
     def head(self, path: str, length: int) -> bytes:
         """Return the request line and headers of a POST with a JSON body of `length` bytes."""
@@ -62,11 +77,24 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             f"Host: {self.authority}",
             "Content-Type: application/json",
             "Accept: text/event-stream, application/json",
+            "Accept-Encoding: identity",
             "User-Agent: llmdyno",
             f"Content-Length: {length}",
             *(f"{name}: {value}" for name, value in self.headers),
         ]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+    def redact(self, text: str) -> str:
+        """Return a server's words without the API key, should it repeat that to us, or begin to."""
+        for _, value in self.headers:
+            secret = value.removeprefix(_BEARER)
+            text = text.replace(secret, _REDACTED)
+            # Words are cut short before they come here, maybe in the middle of the key.
+            for length in range(len(secret) - 1, _TELLING_CHARACTERS - 1, -1):
+                if text.endswith(secret[:length]):
+                    text = text.removesuffix(secret[:length]) + _REDACTED
+                    break
+        return text
 
     @property
     def authority(self) -> str:
@@ -89,30 +117,44 @@ def parse_url(
         UsageError: it is not an http:// or https:// URL with a host, or the rest does not fit it.
     """
     parts = _split("--url", url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise UsageError(f"--url {url}: write http://host:port or https://host.")
-    tls = parts.scheme == "https"
+    if parts.scheme not in _SCHEMES or not parts.hostname:
+        raise UsageError(f"--url {url}: write http://host:port, https://host or grpc://host:port.")
+    if parts.port == 0:
+        raise UsageError(f"--url {url}: nobody listens on port 0.")
+    tls, rpc, port = _SCHEMES[parts.scheme]
     if (ca_cert or insecure) and not tls:
         flag = "--ca-cert" if ca_cert else "--insecure"
-        raise UsageError(f"{flag}: only for an https:// URL, not for {url}.")
+        raise UsageError(f"{flag}: only for an https:// URL, or grpcs://, not for {url}.")
+    prefix = parts.path.rstrip("/")
+    if rpc and prefix:
+        raise UsageError(f"--url {url}: a gRPC address ends with its port, without {prefix}.")
     target = Target(
         host=parts.hostname,
-        port=parts.port or (443 if tls else 80),
+        port=parts.port or port,
         tls=tls,
-        prefix=parts.path.rstrip("/"),
-        headers=(("Authorization", f"Bearer {api_key}"),) if api_key else (),
+        rpc=rpc,
+        prefix=quote(prefix, safe=_PATH_CHARACTERS),
+        headers=_authorization(api_key),
         ca_cert=ca_cert,
         insecure=insecure,
         proxy=_parse_proxy(proxy) if proxy else None,
     )
     if ca_cert:
         try:
-            _tls_context(ca_cert, insecure)
+            _tls_context(ca_cert, insecure, rpc)
         except (OSError, ssl.SSLError) as error:
             raise UsageError(
                 f"--ca-cert {ca_cert}: is no PEM file of certificates: {error}."
             ) from error
     return target
+
+
+def _authorization(api_key: str | None) -> tuple[tuple[str, str], ...]:
+    """Return the header with the key; a line end after it, as files have, is none of the key's."""
+    key = (api_key or "").strip()
+    if not key.isprintable() or " " in key:
+        raise UsageError("--api-key-env: the variable holds a blank or a line end within the key.")
+    return (("Authorization", _BEARER + key),) if key else ()
 
 
 def _parse_proxy(proxy: str) -> tuple[str, int]:
@@ -126,6 +168,9 @@ def _split(flag: str, url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port  # read here because it may be no number
+        (parts.hostname or "").encode("idna")  # as getaddrinfo will
+    except UnicodeError as error:
+        raise UsageError(f"{flag} {url}: the host's name cannot be one: {error}.") from error
     except ValueError as error:
         raise UsageError(f"{flag} {url}: {error}.") from error
     if parts.query or parts.fragment:
@@ -161,22 +206,16 @@ class Meter:
         self.reads = 0
 
 
-class Connection(asyncio.Protocol):
-    """One connection: at most one request under way; kept alive between requests."""
+class Exchange(asyncio.Protocol):
+    """One connection, in whatever protocol: at most one request under way, kept alive between."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
         self._done: asyncio.Future[Response] | None = None
-        self._waiting: list[Piece] = []  # read, stamped, not parsed yet
-        self._parse_at_once = True
-        self._stamp_ns = 0  # of the piece being parsed
-        self._headers_complete = False
-        self._until_close = False
+        self._stamp_ns = 0  # of the read that is being parsed
         self._received_bytes = 0  # of the response, as far as it was parsed
-        self._asked = False  # a request was sent, ever
         self.served = 0  # responses that came to their end on this connection
 
     @property
@@ -186,13 +225,108 @@ class Connection(asyncio.Protocol):
 
     def send(self, data: bytes) -> asyncio.Future[Response]:
         """Send a request; the future always gets a Response, never an exception."""
+        raise NotImplementedError
+
+    def take(self, stamp_ns: int, data: bytes) -> bool:
+        """Take a read with its stamp; whether it is to be parsed now."""
+        raise NotImplementedError
+
+    def parse(self) -> bool:
+        """Parse what was taken; whether the request under way has ended with it."""
+        raise NotImplementedError
+
+    def look_after(self, now_ns: int) -> None:
+        """See, once a second or so, to what has been put off."""
+
+    def give_up(self, error: str, detail: str = "") -> None:
+        """End the request under way as it stands, with that error class, and the connection."""
+        self.parse()
+        self._break_off(error, detail)
+
+    def close(self) -> None:
+        """Close the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport | Link) -> None:
+        """Take the transport."""
+        # uvloop's transports are none of asyncio's classes, though they have the same methods.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Stamp a read."""
+        if self.take(perf_counter_ns(), data):
+            self.parse()
+
+    def eof_received(self) -> None:
+        """Leave the rest to connection_lost."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """End the request under way, if any: cut off, or never answered."""
+        self._transport = None
+        response = self._response
+        if response is None:
+            return
+        if isinstance(error, ssl.SSLError):
+            self._finish("tls", str(error))
+        elif error is not None:
+            self._finish(
+                "reset", error.strerror or str(error) if isinstance(error, OSError) else ""
+            )
+        elif response.first_byte_ns < 0:
+            self._finish("no-response", "the server closed the connection without answering")
+        else:
+            self._finish("truncated", "the server closed the connection in the middle")
+
+    def _break_off(self, error: str, detail: str) -> None:
+        self._finish(error, detail)
+        self.close()
+
+    def _begin(self) -> asyncio.Future[Response]:
+        """Begin a request, sent now."""
         assert self._done is None, "one request at a time"
         done = self._done = asyncio.get_running_loop().create_future()
+        self._received_bytes = 0
+        self._response = Response(sent_ns=perf_counter_ns())
+        return done
+
+    def _finish(self, error: str = "", detail: str = "") -> None:
+        response, done = self._response, self._done
+        if response is None or done is None:
+            return
+        self._response = self._done = None
+        response.end_ns = perf_counter_ns() if error else self._stamp_ns
+        for coding in reversed(codings(response.headers)):
+            response.pieces, broken = decode(response.pieces, coding)
+            if broken and not error:
+                error, detail = "bad-encoding", broken
+        response.error, response.detail = error, detail
+        if not done.done():
+            done.set_result(response)
+
+
+class Connection(Exchange):
+    """An exchange in HTTP/1.1."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__(meter)
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiting: list[Piece] = []  # read, stamped, not parsed yet
+        self._parse_at_once = True
+        self._headers_complete = False
+        self._until_close = False
+        self._asked = False  # a request was sent, ever
+
+    def send(self, data: bytes) -> asyncio.Future[Response]:
+        """Send a request; the future always gets a Response, never an exception."""
         self._asked = True
         self._parse_at_once = True
         self._headers_complete = False
-        self._received_bytes = 0
-        self._response = Response(sent_ns=perf_counter_ns())
+        done = self._begin()
+        assert self._response is not None
         if self._transport is None or self._waiting:
             self._take_unasked(self._response.sent_ns)
         else:
@@ -215,65 +349,35 @@ class Connection(asyncio.Protocol):
         if self._waiting:
             last_ns, data = self._waiting[-1]
             silent = now_ns - last_ns > _SILENCE_NS
-            if silent or len(self._waiting) * len(data) > _RESPONSE_BYTES_MAX:
+            if silent or len(self._waiting) * len(data) > RESPONSE_BYTES_MAX:
                 self._parse()
 
-    def give_up(self, error: str, detail: str = "") -> None:
-        """End the request under way as it stands, with that error class, and the connection."""
-        self._parse()
-        self._finish(error, detail)
-        self.close()
+    # What the poller calls instead.
 
-    def close(self) -> None:
-        """Close the connection at once."""
-        if self._transport is not None:
-            self._transport.abort()
-            self._transport = None
-
-    # What the event loop calls.
-
-    def connection_made(self, transport: asyncio.BaseTransport | Link) -> None:
-        """Take the transport."""
-        # uvloop's transports are none of asyncio's classes, though they have the same methods.
-        self._transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        """Stamp a read."""
-        self.take(perf_counter_ns(), data)
-
-    def take(self, stamp_ns: int, data: bytes) -> None:
-        """Keep a read with its stamp; parse only if it can be the last one of the response."""
+    def take(self, stamp_ns: int, data: bytes) -> bool:
+        """Keep a read with its stamp; whether it can be the last one of the response."""
         self._meter.reads += 1
         self._waiting.append((stamp_ns, data))
-        if (
+        return (
             self._parse_at_once
             or not _SPLINTER_BYTES < len(data) < _FLOOD_BYTES
             or data.endswith(b"\r\n\r\n")
-        ):
-            self._parse()
+        )
 
-    def eof_received(self) -> None:
-        """Leave the rest to connection_lost."""
+    def parse(self) -> bool:
+        """Parse what was kept; whether the request under way has ended with it."""
+        asked = self._response is not None
+        self._parse()
+        return asked and self._response is None
 
     def connection_lost(self, error: Exception | None) -> None:
         """End the request under way, if any: complete, cut off, or never answered."""
         self._transport = None
         self._parse()
-        response = self._response
-        if response is None:
-            return
         if error is None and self._headers_complete and self._until_close:
             self._finish()
-        elif isinstance(error, ssl.SSLError):
-            self._finish("tls", str(error))
-        elif error is not None:
-            self._finish(
-                "reset", error.strerror or str(error) if isinstance(error, OSError) else ""
-            )
-        elif response.first_byte_ns < 0:
-            self._finish("no-response", "the server closed the connection without answering")
         else:
-            self._finish("truncated", "the server closed the connection in the middle")
+            super().connection_lost(error)
 
     # What the parser calls.
 
@@ -340,7 +444,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._break_off("bad-http", "the server switched to another protocol")
         except httptools.HttpParserError as error:
-            if not self._headers_complete and data.startswith(_TLS_ALERT):
+            if not self._headers_complete and data.startswith(TLS_ALERT):
                 self._break_off("tls", "the server speaks TLS: give its URL with https://")
             else:
                 self._break_off("bad-http", str(error))
@@ -352,29 +456,16 @@ class Connection(asyncio.Protocol):
         """Break off a response that goes on and on."""
         self._received_bytes += sum(len(data) for _, data in parsed)
         detail = f"no end after {self._received_bytes} bytes"
-        if self._received_bytes > _RESPONSE_BYTES_MAX:
+        if self._received_bytes > RESPONSE_BYTES_MAX:
+            assert self._response is not None, "asked by _parse"
+            self._response.pieces = []  # to read so much would hold up everybody
             self._break_off("too-large", detail)
-        elif not self._headers_complete and self._received_bytes > _HEADER_BYTES_MAX:
+        elif not self._headers_complete and self._received_bytes > HEADER_BYTES_MAX:
             self._break_off("header-too-large", detail)
 
-    def _break_off(self, error: str, detail: str) -> None:
-        self._finish(error, detail)
-        self.close()
-
     def _finish(self, error: str = "", detail: str = "") -> None:
-        response, done = self._response, self._done
-        if response is None or done is None:
-            return
-        self._response = self._done = None
         self._parse_at_once = True  # what comes now was not asked for
-        response.end_ns = perf_counter_ns() if error else self._stamp_ns
-        for coding in reversed(codings(response.headers)):
-            response.pieces, broken = decode(response.pieces, coding)
-            if broken and not error:
-                error, detail = "bad-encoding", broken
-        response.error, response.detail = error, detail
-        if not done.done():
-            done.set_result(response)
+        super()._finish(error, detail)
 
 
 class ConnectError(Exception):
@@ -385,13 +476,27 @@ class ConnectError(Exception):
         self.kind = kind
 
 
+AnyExchange = TypeVar("AnyExchange", bound=Exchange)
+
+
 async def connect(
     target: Target,
     meter: Meter,
     timeout_s: float = CONNECT_TIMEOUT_S,
     poller: Poller | None = None,
 ) -> Connection:
-    """Open a connection; plain TCP is read by the poller, if there is one.
+    """Open a connection for HTTP/1.1; plain TCP is read by the poller, if there is one.
+
+    Raises:
+        ConnectError: it could not be made.
+    """
+    return await connect_as(Connection(meter), target, timeout_s, poller)
+
+
+async def connect_as(
+    exchange: AnyExchange, target: Target, timeout_s: float, poller: Poller | None
+) -> AnyExchange:
+    """Open a connection for an exchange, and return that.
 
     Raises:
         ConnectError: it could not be made.
@@ -399,7 +504,7 @@ async def connect(
     via = f"the proxy {target.proxy[0]}:{target.proxy[1]}" if target.proxy else target.authority
     try:
         async with asyncio.timeout(timeout_s):
-            return await _open(target, meter, poller)
+            await _open(exchange, target, poller)
     except TimeoutError as error:
         raise ConnectError("connect-timeout", f"no connection in {timeout_s:g} s") from error
     except ProxyError as error:
@@ -413,24 +518,25 @@ async def connect(
         raise ConnectError("tls", str(error)) from error
     except OSError as error:
         raise ConnectError(_kind(error), f"{via}: {error.strerror or error}") from error
+    return exchange
 
 
-async def _open(target: Target, meter: Meter, poller: Poller | None) -> Connection:
+async def _open(exchange: Exchange, target: Target, poller: Poller | None) -> None:
     loop = asyncio.get_running_loop()
-    context = _tls_context(target.ca_cert, target.insecure) if target.tls else None
-    if target.proxy and context:
+    context = _tls_context(target.ca_cert, target.insecure, target.rpc) if target.tls else None
+    # What is no plain HTTP goes through a proxy in a tunnel.
+    if target.proxy and (context or target.rpc):
         channel = await open_tunnel(target.proxy, target.authority)
-        _, connection = await loop.create_connection(
-            lambda: Connection(meter), sock=channel, ssl=context, server_hostname=target.host
+        name = target.host if context else None
+        await loop.create_connection(
+            lambda: exchange, sock=channel, ssl=context, server_hostname=name
         )
-        return connection
+        return
     host, port = target.proxy or (target.host, target.port)
     if poller is not None and context is None:
-        connection = Connection(meter)
-        connection.connection_made(await poller.connect(host, port, connection))
-        return connection
-    _, connection = await loop.create_connection(lambda: Connection(meter), host, port, ssl=context)
-    return connection
+        exchange.connection_made(await poller.connect(host, port, exchange))
+    else:
+        await loop.create_connection(lambda: exchange, host, port, ssl=context)
 
 
 def _kind(error: OSError) -> str:
@@ -447,10 +553,10 @@ def _kind(error: OSError) -> str:
 
 
 @lru_cache(maxsize=4)
-def _tls_context(ca_cert: str | None, insecure: bool) -> ssl.SSLContext:
+def _tls_context(ca_cert: str | None, insecure: bool, rpc: bool) -> ssl.SSLContext:
     """Return whom to trust; reading the system's store takes long enough to do it once."""
     context = ssl.create_default_context(cafile=ca_cert)
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(["h2" if rpc else "http/1.1"])
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -61,12 +61,17 @@ class Tuner:
         self.subject.check(study.baseline)
         self.subject.require_engine()
         self._space = space(
-            self.knobs, only=study.search, allow_altered_output=study.allow_altered_output
+            self.knobs,
+            only=study.search,
+            allow_altered_output=study.allow_altered_output,
+            baseline=study.baseline,
         )
         self._began_s = monotonic()
         store.make_folder(folder)
         self._ledger = Ledger(folder)
-        self._spent_before_s = sum(step.start_s + step.measure_s for step in self._ledger.steps)
+        self._spent_before_s = sum(
+            step.build_s + step.start_s + step.measure_s for step in self._ledger.steps
+        )
         if self._ledger.began is None:
             self._ledger.append(
                 Began(
@@ -267,6 +272,7 @@ class Tuner:
                 run=measurement.folder,
                 failure_class=measurement.failure_class,
                 failure_why=measurement.failure_why,
+                build_s=round(measurement.build_s, 3),
                 start_s=round(measurement.start_s, 3),
                 measure_s=round(measurement.measure_s, 3),
                 knob=knob,
@@ -286,6 +292,7 @@ class Tuner:
             run=measurement.folder,
             value=read_stat(level, objective.metric, objective.stat),
             slo_met=all(at_level) if at_level else None,
+            build_s=round(measurement.build_s, 3),
             start_s=round(measurement.start_s, 3),
             measure_s=round(measurement.measure_s, 3),
             knob=knob,

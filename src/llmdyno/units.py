@@ -1,6 +1,6 @@
 """Texts of the command line into numbers: durations, token lengths.
 
-20s  5m  1h  250ms      durations; a bare number is seconds
+20s  5m  1h  30d  250ms  durations; a bare number is seconds
 2%                      shares; a bare number is one, too
 500ms-2s                uniform between the two
 128                     always 128 tokens
@@ -18,7 +18,7 @@ import msgspec
 
 from llmdyno.errors import UsageError
 
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def seconds(text: str, field: str) -> float:
@@ -27,7 +27,7 @@ def seconds(text: str, field: str) -> float:
     Raises:
         UsageError: names `field`, the text and what would be right.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|ms|s|m|h|)", text.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(us|ms|s|m|h|d|)", text.strip())
     if match is None:
         raise UsageError(f"{field} {text}: write a duration such as 20s, 5m, 250ms or 1h.")
     return float(match[1]) * _SECONDS[match[2]]

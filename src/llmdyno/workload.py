@@ -20,6 +20,7 @@ import msgspec
 
 from llmdyno import spec, traces
 from llmdyno.items import Item, Session, sessions_of
+from llmdyno.share import Share
 from llmdyno.traces import TracedRequest
 from llmdyno.units import Lengths
 
@@ -44,6 +45,7 @@ class Prompts:
         stream: what distinguishes this sequence of draws, e.g. the level's number of users.
         tokens_per_word: how many tokens the server makes of a word of synthetic text.
         tokens_fixed: tokens that the server adds to every prompt (the chat template).
+        share: only these of the sequence; the others are drawn, too, but left out.
     """
 
     def __init__(
@@ -53,11 +55,14 @@ class Prompts:
         *,
         tokens_per_word: float = 1.0,
         tokens_fixed: float = 0.0,
+        share: Share | None = None,
     ) -> None:
         self._workload = workload
         self._rng = random.Random(f"{workload.seed}/{stream}")
         self._tokens_per_word = tokens_per_word
         self._tokens_fixed = tokens_fixed
+        self._share = share or Share()
+        self._given = 0
         self._trace: list[TracedRequest] = []
         self._pool: list[Session] = []
         self._sessions = 0
@@ -75,11 +80,17 @@ class Prompts:
 
     def draw(self) -> Item:
         """Return the next request."""
+        while self._drawn < self._share.number(self._given):
+            self._draw()
+        self._given += 1
+        return self._draw()
+
+    def _draw(self) -> Item:
         self._drawn += 1
         if self._trace:
             return self._traced(self._trace[self._drawn - 1])
         if self._workload.isl is None:
-            item = self._rng.choice(self._pool)[0]
+            item = self._alone(self._rng.choice(self._pool)[0], self._drawn - 1)
         else:
             item = self._synthetic(self._workload.isl)
         return self._with_length(item)
@@ -88,6 +99,12 @@ class Prompts:
         """Return the turns of the next session; of other workloads, the next request alone."""
         if self._workload.name != "sessions":
             return (self.draw(),)
+        while self._sessions < self._share.number(self._given):
+            self._draw_session()
+        self._given += 1
+        return self._draw_session()
+
+    def _draw_session(self) -> Session:
         turns = self._rng.choice(self._pool)
         if self._workload.dataset is None:
             wanted = self._workload.turns.draw(self._rng)
@@ -95,10 +112,18 @@ class Prompts:
                 session[0] for session in self._rng.sample(self._pool, min(wanted, len(self._pool)))
             )
         self._sessions += 1
+        turns = (self._alone(turns[0], self._sessions - 1), *turns[1:])
         return tuple(
             msgspec.structs.replace(self._with_length(item), session=self._sessions - 1, turn=turn)
             for turn, item in enumerate(turns)
         )
+
+    def _alone(self, item: Item, number: int) -> Item:
+        """Make a prompt unlike all others from its first word on, if that is wanted."""
+        if not self._workload.unique:
+            return item
+        prompt = f"{self._rng.getrandbits(32):08x}: {item.prompt}"
+        return msgspec.structs.replace(item, prompt=prompt, number=number)
 
     def _with_length(self, item: Item) -> Item:
         osl = self._workload.osl

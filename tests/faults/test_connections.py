@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import resource
-import shutil
 import socket
 import ssl
 import subprocess
@@ -22,7 +21,7 @@ from llmdyno import transport
 from llmdyno.errors import UsageError
 from llmdyno.records import Record
 from llmdyno.transport import parse_url
-from scripted_server import HEAD, Client, framed, plain, scripted
+from scripted_server import END, HEAD, STOP, Client, chunk, framed, plain, scripted
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
 WHOLE = answering(whole("openai-chat"))
@@ -99,15 +98,15 @@ def test_a_server_that_dies_and_returns() -> None:
         client.reset()
 
     async def live_die_live() -> None:
-        for _ in range(2):
+        for life_s in (0.6, 3.0):
             async with scripted(script, port=port):
-                await asyncio.sleep(0.6)
+                await asyncio.sleep(life_s)
             await asyncio.sleep(0.6)
 
     async def main() -> list[Record]:
         server = asyncio.create_task(live_die_live())
         await asyncio.sleep(0.1)
-        records = await drive(f"http://127.0.0.1:{port}", users=3, duration_s=1.7, think_s=0.02)
+        records = await drive(f"http://127.0.0.1:{port}", users=3, duration_s=3.5, think_s=0.02)
         await server
         return records
 
@@ -119,26 +118,6 @@ def test_a_server_that_dies_and_returns() -> None:
 
 
 # TLS.
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for localhost, signed by itself, with its key in the same file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs openssl on the PATH to make a certificate")
-    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
-    subprocess.run(
-        [
-            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", path, "-out", path.with_suffix(".crt")),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
-    return path
 
 
 def server_context(certificate: Path) -> ssl.SSLContext:
@@ -224,6 +203,9 @@ def test_a_server_that_hangs_up_in_the_handshake() -> None:
 
 WRONG = {
     "no TLS": ("http://h:1", {"insecure": True}, "--insecure: only for an https:// URL"),
+    "port 0": ("http://h:0", {}, "nobody listens on port 0"),
+    "no name": ("http://a..b", {}, "the host's name cannot be one"),
+    "a key of two lines": ("http://h", {"api_key": "sk-1\r\nX: y"}, "--api-key-env: the variable"),
     "no file": ("https://h", {"ca_cert": "nowhere.pem"}, "--ca-cert nowhere.pem: is no PEM file"),
     "a proxy of TLS": ("http://h", {"proxy": "https://p:1"}, "write http://host:port"),
     "a proxy without a port": ("http://h", {"proxy": "http://p"}, "write http://host:port"),
@@ -385,7 +367,7 @@ def test_a_limit_of_this_machine_is_not_blamed_on_the_server() -> None:
 
 
 def test_a_response_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_RESPONSE_BYTES_MAX", 1_000_000)
+    monkeypatch.setattr(transport, "RESPONSE_BYTES_MAX", 1_000_000)
 
     async def endless(client: Client) -> None:
         await client.request()
@@ -401,3 +383,25 @@ def test_a_response_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert record.error == "too-large"
     assert record.end_ns < 10e9
+
+
+def test_a_server_that_repeats_the_api_key_does_not_get_it_into_a_record() -> None:
+    key = "sk-0123456789"
+    told = f"{'no such key ' * 3}{key} {'x' * (300 - 36 - len(key) - 8)}{key}"
+    stream = framed(chunk(key) + STOP) + END
+
+    async def main() -> list[Record]:
+        refusal = raw(plain("401 Unauthorized", told.encode()))
+        async with scripted(answering(refusal, raw(HEAD + stream))) as url:
+            return await drive(url, target=parse_url(url, f"{key}\n"), requests=2)
+
+    refused, answered = run(main)
+
+    assert (refused.error, answered.outcome) == ("http-401", "completed")
+    for record in (refused, answered):
+        assert "[API key]" in repr(record)
+        assert key[:6] not in repr(record)
+
+
+def test_a_path_is_written_as_http_wants_it() -> None:
+    assert parse_url("http://h/a b/é/%20/").prefix == "/a%20b/%C3%A9/%20"

@@ -1,4 +1,4 @@
-"""Faults of the response and odd but whole ones, each over every endpoint that there is."""
+"""Faults of the response and odd but whole ones, each over every endpoint over HTTP."""
 
 import asyncio
 import gzip
@@ -16,7 +16,7 @@ from llmdyno.faults import meaning
 from llmdyno.records import Record
 from scripted_server import END, HEAD, Client, framed, plain
 
-NAMES = plugins.names("endpoints")
+NAMES = [name for name in plugins.names("endpoints") if not plugins.load("endpoints", name).rpc]
 UNMARKED = [name for name in NAMES if plugins.load("endpoints", name).ends_with_body]
 UNFRAMED = [name for name in NAMES if not STREAMS[name].framed]
 TIMEOUT_S = 0.4
@@ -64,7 +64,7 @@ FAULTS: dict[str, tuple[str, Make]] = {
     "closed inside the header": ("truncated", lambda _: raw(HEAD[:30], close=True)),
     "closed before the length": (
         "truncated",
-        lambda name: raw(OK + b"Content-Length: 9999\r\n\r\n", *body_of(name), close=True),
+        lambda name: raw(OK + b"Content-Length: 9999\r\n\r\n", STREAMS[name].text("a"), close=True),
     ),
     "never answers": ("timeout", lambda _: silence()),
     "stalls in the header": ("timeout", lambda _: silence(HEAD[:30])),
@@ -172,6 +172,22 @@ def test_a_fault_has_its_class_and_the_user_goes_on(endpoint: str, name: str) ->
     assert meaning(failed.error)
     assert (completed.outcome, completed.error) == ("completed", ""), completed.detail
     assert completed.output_tokens == tokens_of(endpoint)
+
+
+MARKED = [name for name in NAMES if name not in UNMARKED]
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("endpoint", MARKED)
+def test_a_connection_that_breaks_after_the_end_mark_costs_nothing(
+    endpoint: str, reset: bool
+) -> None:
+    answer = raw(HEAD + framed(_body(endpoint)), close=not reset, reset=reset, pause_s=0.05)
+
+    records = run(answering(answer), endpoint, requests=2)
+
+    assert [record.outcome for record in records] == ["completed"] * 2
+    assert {record.output_tokens for record in records} == {tokens_of(endpoint)}
 
 
 def test_there_are_enough_faults() -> None:

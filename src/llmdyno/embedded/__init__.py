@@ -8,6 +8,7 @@ A request goes down this list and its tokens come back up:
     engine.py      the server's end of the worker (metrics.py counts what passes)
     messages.py    what the two processes say to each other
     worker.py      the engine, in a process of its own because a step holds Python's lock
+    pipeline.py    the library: token ids in, token ids out (Triton's engine model is here too)
     pieces.py      token ids → text that never ends inside a character or a stop string
 
     model.py       before all that: a model's name → files (written here, on disk, or fetched)

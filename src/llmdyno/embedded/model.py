@@ -1,7 +1,8 @@
 """A model's name → files that OpenVINO GenAI can load.
 
-Where it stands: the server calls `resolve` once, before it starts its worker. A name is one of
-ours (`tiny`, `small`), a path to a GGUF file or to a folder, or a Hugging Face id.
+Where it stands: the server calls `resolve` once, before it starts its worker; a build (convert.py)
+calls `locate`. A name is one of ours (`tiny`, `small`), a path to a GGUF file or to a folder, or a
+Hugging Face id.
 
 Why we write models ourselves: a benchmark's own tests, examples and self-checks need a model where
 there is no network. Ours have Llama's shape, random weights and a real tokenizer, so they cost what
@@ -18,7 +19,7 @@ import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import gguf
 
 IR_FILE = "openvino_model.xml"
+CONFIG_FILE = "config.json"
 IR_FILES = ["openvino_*.xml", "openvino_*.bin", "*.json", "*.jinja"]
 # Where nothing says it: OpenVINO exports place no bound on positions, a cache has its own.
 CONTEXT_LENGTH_UNSAID = 32768
@@ -71,8 +73,19 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int
 
 
-def check_name(name: str) -> None:
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a model is and what it is."""
+
+    kind: Literal["gguf", "ir", "checkpoint"]
+    path: Path | None  # None: a checkpoint that is still on the hub
+
+
+def check_name(name: str, *, converted: bool = False) -> None:
     """Refuse a name that can be no model, without reading or fetching one.
+
+    Args:
+        name: of the model.
+        converted: it is built first, so that it may also be a Hugging Face checkpoint.
 
     Raises:
         UsageError: neither a model of ours, nor a file or folder, nor a Hugging Face id.
@@ -81,7 +94,9 @@ def check_name(name: str) -> None:
         return
     path = Path(name).expanduser()
     if path.exists():
-        _files_in(path)
+        found = _look_at(path)
+        if found.kind == "checkpoint" and not converted:
+            raise UsageError(_needs_conversion(name))
     elif not _is_hub_id(name):
         raise UsageError(
             f"model: '{name}' is not a built-in model, a file, a folder or a Hugging Face id"
@@ -89,20 +104,38 @@ def check_name(name: str) -> None:
         )
 
 
-def resolve(name: str) -> Model:
+def resolve(name: str, artifact: Path | None = None) -> Model:
     """Return the model of that name, writing or fetching it first if need be.
+
+    Args:
+        name: of the model.
+        artifact: a folder with the IR that a build has made of it.
 
     Raises:
         UsageError: there is no such model, or OpenVINO cannot load what there is.
     """
-    check_name(name)
+    path = artifact
+    if path is None:
+        found = locate(name)
+        if found.path is None or found.kind == "checkpoint":
+            raise UsageError(_needs_conversion(name))
+        path = found.path
+    return Model(name=name, path=path, context_length=context_length(path))
+
+
+def locate(name: str) -> Found:
+    """Return where the model of that name is, writing or fetching it first if need be.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    check_name(name, converted=True)
     if name in RECIPES:
-        path = built_in(RECIPES[name])
-    elif Path(name).expanduser().exists():
-        path = _files_in(Path(name).expanduser())
-    else:
-        path = _files_in(_fetch(name))
-    return Model(name=name, path=path, context_length=_context_length(path))
+        return Found(kind="gguf", path=built_in(RECIPES[name]))
+    if Path(name).expanduser().exists():
+        return _look_at(Path(name).expanduser())
+    fetched = _fetch(name)
+    return Found(kind="checkpoint", path=None) if fetched is None else _look_at(fetched)
 
 
 def built_in(recipe: Recipe) -> Path:
@@ -137,25 +170,37 @@ def _is_hub_id(name: str) -> bool:
     )
 
 
-def _files_in(path: Path) -> Path:
-    """Return what the engine is to load from a file or folder that exists."""
+def _needs_conversion(name: str) -> str:
+    return (
+        f"model: '{name}' is a Hugging Face checkpoint, not a GGUF or an OpenVINO IR: set"
+        " weight_format=fp16 (or int8, int4), and it is converted."
+    )
+
+
+def _look_at(path: Path) -> Found:
+    """Return what a file or folder that exists is."""
     if path.is_file():
         if path.suffix != ".gguf":
             raise UsageError(f"model: {path} is not a .gguf file; give a GGUF or an OpenVINO IR.")
-        return path
+        return Found(kind="gguf", path=path)
     if (path / IR_FILE).exists():
-        return path
+        return Found(kind="ir", path=path)
     found = sorted(path.glob("*.gguf"))
     if len(found) == 1:
-        return found[0]
+        return Found(kind="gguf", path=found[0])
+    if (path / CONFIG_FILE).exists() and any(path.glob("*.safetensors")):
+        return Found(kind="checkpoint", path=path)
     if not found:
-        raise UsageError(f"model: {path} has neither {IR_FILE} nor a .gguf file.")
+        raise UsageError(
+            f"model: {path} has neither {IR_FILE}, nor a .gguf file, nor {CONFIG_FILE} with"
+            " .safetensors."
+        )
     names = ", ".join(file.name for file in found)
     raise UsageError(f"model: {path} has {len(found)} GGUF files ({names}): give the path of one.")
 
 
-def _fetch(name: str) -> Path:
-    """Download a Hugging Face repository's IR, or its only GGUF, and return the folder."""
+def _fetch(name: str) -> Path | None:
+    """Download a Hugging Face repository's IR, or its only GGUF; None if it is a checkpoint."""
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -164,9 +209,12 @@ def _fetch(name: str) -> Path:
         folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=IR_FILES))
         if (folder / IR_FILE).exists() or any(folder.glob("*.gguf")):
             return folder
-        ggufs = [file for file in huggingface_hub.list_repo_files(name) if file.endswith(".gguf")]
+        files = huggingface_hub.list_repo_files(name)
+        ggufs = [file for file in files if file.endswith(".gguf")]
         if len(ggufs) == 1:
             return Path(huggingface_hub.snapshot_download(name, allow_patterns=ggufs))
+        if CONFIG_FILE in files and any(file.endswith(".safetensors") for file in files):
+            return None
     except errors.RepositoryNotFoundError as error:
         raise UsageError(
             f"model: there is no Hugging Face repository '{name}', or it is private: check the"
@@ -179,13 +227,14 @@ def _fetch(name: str) -> Path:
         ) from error
     what = f"{len(ggufs)} GGUF files: download one and give its path"
     if not ggufs:
-        what = f"neither {IR_FILE} nor a .gguf file, which are what OpenVINO can load"
+        what = f"neither {IR_FILE}, nor a .gguf file, nor {CONFIG_FILE} with .safetensors"
     raise UsageError(f"model: the Hugging Face repository '{name}' has {what}.")
 
 
-def _context_length(path: Path) -> int:
+def context_length(path: Path) -> int:
+    """Return how many tokens a GGUF's or an IR's model can attend to."""
     if path.is_dir():
-        return _context_length_of_ir(path / "config.json")
+        return _context_length_of_ir(path / CONFIG_FILE)
     import gguf
 
     fields = gguf.GGUFReader(path).fields

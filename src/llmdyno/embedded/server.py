@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 
 import msgspec
 import uvicorn
@@ -250,6 +251,7 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m llmdyno.embedded.server")
     parser.add_argument("--model", required=True)
+    parser.add_argument("--artifact", type=Path, help="the IR that a build has made of the model")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--config", default="{}", help="knobs and their values, as JSON")
@@ -259,7 +261,7 @@ def main() -> int:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         config: Mapping[str, Value] = msgspec.json.decode(arguments.config, type=dict[str, Value])
-        model = resolve(arguments.model)
+        model = resolve(arguments.model, arguments.artifact)
         listener = socket.create_server((arguments.host, arguments.port), backlog=2048)
     except msgspec.DecodeError as error:
         _log.error("--config: %s", error)

@@ -1,4 +1,4 @@
-"""The engine itself, in a process of its own: OpenVINO GenAI's continuous batching.
+"""The engine in a process of its own: texts and messages around pipeline.py.
 
 Where it stands: the server starts it with one end of a socket pair and talks to it in the messages
 of messages.py. It tokenises prompts, runs the engine step by step, and sends the new text of all
@@ -11,16 +11,13 @@ would stand still for as long as each step takes.
 import ctypes
 import logging
 import os
-import re
 import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import openvino_genai
 
 from llmdyno.embedded.messages import (
     Accepted,
@@ -45,10 +42,19 @@ from llmdyno.embedded.pieces import (
     WindowDetokenizer,
     token_table,
 )
+from llmdyno.embedded.pipeline import (
+    DROPPED,
+    Pipeline,
+    TooLongError,
+    dropped,
+    read,
+    reason,
+)
 from llmdyno.knobs import Value
 
 LOAD_INTERVAL_S = 0.25
 _PR_SET_PDEATHSIG = 1
+_TOO_LONG = "context_length_exceeded"  # as OpenAI calls it
 
 _log = logging.getLogger("llmdyno.embedded.worker")
 
@@ -73,16 +79,6 @@ class Generation:
         self.handle = handle
         self.stops = stops
 
-    def read(self) -> tuple[list[int], str | None]:
-        """Return the tokens of the last step, and the finish reason with the last of them."""
-        tokens: list[int] = []
-        finish = None
-        while self.handle.can_read():
-            (output,) = self.handle.read().values()
-            tokens += output.generated_ids
-            finish = _FINISH[output.finish_reason]
-        return tokens, finish
-
     def piece(self, text: str, tokens: int, finish: str | None) -> Piece:
         """Return what the step made, as far as it may be shown."""
         if self.stops is not None:
@@ -99,25 +95,19 @@ class Engine:
     """The pipeline and the generations in it."""
 
     def __init__(self, setup: Setup) -> None:
-        scheduler, properties = _split(setup.config)
-        self._pipeline = openvino_genai.ContinuousBatchingPipeline(
-            setup.model, scheduler, "CPU", properties, {}, {}
-        )
-        self._tokenizer = self._pipeline.get_tokenizer()
+        self._pipeline = Pipeline(setup.model, setup.context_length, setup.config)
+        self._tokenizer = self._pipeline.tokenizer
         table = token_table(self._tokenizer)
         self._detokenizer: Detokenizer = (
             TableDetokenizer(table) if table else WindowDetokenizer(self._tokenizer)
         )
         self._generations: dict[int, Generation] = {}
         self._load_due_s = 0.0
-        self.max_tokens = min(setup.context_length, self._cache_tokens(scheduler))
-        self._whole_prompt_tokens = (
-            None if scheduler.dynamic_split_fuse else int(scheduler.max_num_batched_tokens)
-        )
+        self.max_tokens = self._pipeline.max_tokens
 
     def busy(self) -> bool:
         """Say whether another step would do something."""
-        return bool(self._pipeline.has_non_finished_requests())
+        return self._pipeline.busy()
 
     def step(self, commands: list[Command]) -> Step:
         """Obey the commands, run one step of the engine, and say what came of both."""
@@ -136,7 +126,9 @@ class Engine:
                         if number in self._generations:  # else it has just finished
                             self._forget(number).cancel()
             except _RefusedError as error:
-                refused.append(Refused(command.id, str(error), error.param, error.code))
+                refused.append(Refused(command.id, str(error), error.param, None))
+            except TooLongError as error:
+                refused.append(Refused(command.id, str(error), error.param, _TOO_LONG))
         if self.busy():
             self._pipeline.step()
         pieces = self._pieces(refused)
@@ -149,13 +141,13 @@ class Engine:
         new: dict[int, list[int]] = {}
         finishes: dict[int, str | None] = {}
         for generation in list(self._generations.values()):
-            tokens, finish = generation.read()
+            tokens, finish = read(generation.handle)
             if tokens or finish:
                 new[generation.id] = tokens
                 finishes[generation.id] = finish
-            elif generation.handle.get_status() == openvino_genai.GenerationStatus.IGNORED:
+            elif dropped(generation.handle):
                 self._forget(generation.id)
-                refused.append(_does_not_fit(generation.id))
+                refused.append(Refused(generation.id, DROPPED, None, _TOO_LONG))
         texts = self._detokenizer.feed(new)
         pieces = [
             self._generations[number].piece(texts[number], len(tokens), finishes[number])
@@ -174,10 +166,8 @@ class Engine:
     def _add(self, asked: Generate) -> Accepted:
         input_ids = self._encode(asked.prompt)
         prompt_tokens = int(input_ids.shape[1])
-        max_tokens = self._room(prompt_tokens, asked.max_tokens)
-        config = self._pipeline.get_config()
-        config.max_new_tokens = max_tokens
-        config.ignore_eos = asked.ignore_eos
+        max_tokens = self._pipeline.room(prompt_tokens, asked.max_tokens)
+        config = self._pipeline.config(max_tokens=max_tokens, ignore_eos=asked.ignore_eos)
         config.do_sample = asked.temperature > 0
         if config.do_sample:
             config.temperature = asked.temperature
@@ -185,7 +175,7 @@ class Engine:
             config.rng_seed = asked.seed
         self._generations[asked.id] = Generation(
             asked.id,
-            self._pipeline.add_request(asked.id, input_ids, config),
+            self._pipeline.add(asked.id, input_ids, config),
             StopFilter(asked.stop) if asked.stop else None,
         )
         return Accepted(asked.id, prompt_tokens)
@@ -211,100 +201,21 @@ class Engine:
             raise _RefusedError("prompt: it is empty; one token at least is needed.", "prompt")
         return input_ids
 
-    def _room(self, prompt_tokens: int, max_tokens: int | None) -> int:
-        """Return how many tokens to make, or refuse what the engine would choke on later."""
-        total = prompt_tokens + (1 if max_tokens is None else max_tokens)
-        if total > self.max_tokens:
-            raise _RefusedError(
-                f"This model's maximum is {self.max_tokens} tokens, prompt and output together;"
-                f" {prompt_tokens} in the prompt and {total - prompt_tokens} to make are {total}.",
-                "max_tokens" if prompt_tokens < self.max_tokens else "prompt",
-                "context_length_exceeded",
-            )
-        # A preempted generation is computed again from its prompt and what it has made, in one go.
-        whole = self._whole_prompt_tokens
-        if whole is not None and total > whole:
-            raise _RefusedError(
-                f"The prompt's {prompt_tokens} tokens and the {total - prompt_tokens} to make"
-                f" exceed max_num_batched_tokens={whole}, and dynamic_split_fuse=false does not"
-                " split them.",
-                "max_tokens" if prompt_tokens < whole else "prompt",
-                "context_length_exceeded",
-            )
-        if max_tokens is not None:
-            return max_tokens
-        return min(self.max_tokens, whole or self.max_tokens) - prompt_tokens
-
-    def _cache_tokens(self, scheduler: Any) -> int:
-        """Make one token, which warms up, and return how many tokens the KV cache can hold.
-
-        The library says only how full the cache is: one block, of 32 tokens, is so much of it.
-        """
-        config = self._pipeline.get_config()
-        config.max_new_tokens = 1
-        config.do_sample = False
-        config.ignore_eos = True
-        handle = self._pipeline.add_request(0, self._tokenizer.encode("a").input_ids, config)
-        self._pipeline.step()
-        full = self._pipeline.get_metrics().max_cache_usage / 100
-        while self.busy():
-            self._pipeline.step()
-        if handle.get_status() != openvino_genai.GenerationStatus.FINISHED or not full:
-            raise RuntimeError("the engine cannot make a single token with this config")
-        limited = scheduler.cache_size or scheduler.num_kv_blocks
-        return 32 * round(1 / full) if limited else sys.maxsize
-
     def _load(self) -> Load | None:
         """Return how busy the engine is, a few times a second and whenever it falls idle."""
         now_s = time.monotonic()
         if self._generations and now_s < self._load_due_s:
             return None
         self._load_due_s = now_s + LOAD_INTERVAL_S
-        if not self._generations:  # the library's figures are those of the last step, for ever
-            return Load(0, 0, 0.0)
-        metrics = self._pipeline.get_metrics()
-        running = min(metrics.scheduled_requests, len(self._generations))
-        return Load(running, len(self._generations) - running, metrics.cache_usage / 100)
+        return self._pipeline.load(len(self._generations))
 
 
 class _RefusedError(Exception):
     """What was asked cannot be done; the message is for the client."""
 
-    def __init__(self, message: str, param: str, code: str | None = None) -> None:
+    def __init__(self, message: str, param: str) -> None:
         super().__init__(message)
         self.param = param
-        self.code = code
-
-
-_FINISH = {
-    openvino_genai.GenerationFinishReason.NONE: None,
-    openvino_genai.GenerationFinishReason.STOP: "stop",
-    openvino_genai.GenerationFinishReason.LENGTH: "length",
-    openvino_genai.GenerationFinishReason.TOOL_CALL: "stop",
-}
-
-
-def _does_not_fit(number: int) -> Refused:
-    return Refused(
-        number,
-        "The engine dropped the request: it does not fit the KV cache beside the others.",
-        None,
-        "context_length_exceeded",
-    )
-
-
-def _split(config: Mapping[str, Value]) -> tuple[Any, dict[str, Value]]:
-    """Sort a config into the scheduler's fields and the device's properties (in capitals)."""
-    scheduler = openvino_genai.SchedulerConfig()
-    properties: dict[str, Value] = {}
-    for name, value in config.items():
-        if name.isupper():
-            properties[name] = value
-        elif hasattr(scheduler, name):
-            setattr(scheduler, name, value)
-        else:
-            raise RuntimeError(f"'{name}' is no setting of OpenVINO GenAI's scheduler")
-    return scheduler, properties
 
 
 def _die_with(parent: int) -> None:
@@ -312,13 +223,6 @@ def _die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before we asked
         sys.exit(1)
-
-
-def _reason(error: Exception) -> str:
-    """Return what the library says, without where in its own source it says so."""
-    lines = [line for line in str(error).splitlines() if not line.startswith("Exception from")]
-    said = " ".join(" ".join(lines).split())
-    return re.sub(r" at /\S+:\d+:", ":", said) or type(error).__name__
 
 
 def main() -> None:
@@ -342,7 +246,7 @@ def main() -> None:
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the server has gone
     except (RuntimeError, ValueError, MemoryError) as error:  # what the library raises
-        _log.error("the engine failed: %s", _reason(error))
+        _log.error("the engine failed: %s", reason(error))
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Endpoints: wire protocols over HTTP. One file a protocol; `ENDPOINT` is its last line.
+"""Endpoints: wire protocols over HTTP or gRPC. One file a protocol; `ENDPOINT` is its last line.
 
 An endpoint writes a request's body and reads a response's body; it knows nothing of sockets, users
 or clocks. Its contract tests (tests/test_endpoint_contract.py) pick it up because it exists.
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from llmdyno.kserve import Tensor
 from llmdyno.reply import Reply
 from llmdyno.sse import Piece
 
@@ -24,6 +25,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     exact_length: bool = False  # go on to max_tokens whatever the model says (ignore_eos)
     temperature: float | None = None
     extra: Mapping[str, Any] = {}  # merged into the body, as the user gave it
+    tensors: tuple[Tensor, ...] = ()  # what the model takes, for a protocol that must know
 
 
 class Endpoint(Protocol):
@@ -33,12 +35,13 @@ class Endpoint(Protocol):
     # A stream without an end mark of its own is whole when the HTTP body came to its regular end;
     # `read` then never says that it ended.
     ends_with_body: bool
+    rpc: bool  # over gRPC (rpc.py): bodies are gRPC's framed messages, paths its methods
 
     def path(self, model: str) -> str:
         """Return what is appended to the base URL."""
 
     def body(self, ask: Ask) -> bytes:
-        """Return the request's JSON body, asking for a stream."""
+        """Return the request's body, JSON over HTTP, asking for a stream."""
 
     def read(self, pieces: Iterable[Piece]) -> Reply:
         """Return what a streamed 200 response amounts to, complete or not."""

@@ -4,6 +4,7 @@ They differ in the fields of a body and of an event. How an event is decoded, ho
 middle of a stream looks and where a server's own words are found is the same for all of them.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -26,6 +27,13 @@ class Event(msgspec.Struct):
     error: Any = None
     object: str | None = None
 
+
+# A surrogate that the other one does not follow, or does not come before.
+_HALF_CHARACTER = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+_NO_NUMBER = re.compile(rb"([\[:,]\s*)(?:NaN|-?Infinity)\b")
 
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 
@@ -50,7 +58,10 @@ def read_events(
     pieces: Iterable[Piece], decode: Callable[[bytes], AnyEvent], reply: Reply
 ) -> Iterator[tuple[int, AnyEvent]]:
     """Yield (stamp, event) up to the first that is an error or no JSON; the reply gets to know."""
-    for stamp_ns, data in events(pieces):
+    for stamp_ns, padded in events(pieces):
+        data = padded.strip()
+        if not data:  # a sign of life
+            continue
         if data == b"[DONE]":
             reply.ended = True
             continue
@@ -59,7 +70,7 @@ def read_events(
         except (msgspec.MsgspecError, RecursionError) as error:
             reply.error, reply.detail = "bad-json", f"{error}: {data[:80]!r}"
             return
-        if event.error is not None or event.object == "error":
+        if event.error or event.object == "error":
             reply.error, reply.detail = "stream-error", error_of(data)
             return
         yield stamp_ns, event
@@ -72,6 +83,13 @@ def _decode_lenient(decode: Callable[[bytes], AnyEvent], data: bytes) -> AnyEven
         # A server that passes on the bytes of each token as they are (Triton does) sends a
         # character of several tokens in several events. They are tokens all the same.
         return decode(data.decode(errors="replace").encode())
+    except msgspec.DecodeError:
+        # Two things that Python's own decoder takes, so that nobody notices that they are no JSON:
+        # a log probability of NaN or -Infinity, and half of a character outside the first plane.
+        mended = _NO_NUMBER.sub(rb"\1null", _HALF_CHARACTER.sub(rb"\\ufffd", data))
+        if mended == data:
+            raise
+        return decode(mended)
 
 
 def error_of(body: bytes) -> str:

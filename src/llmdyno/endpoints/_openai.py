@@ -1,6 +1,12 @@
-"""What the two OpenAI endpoints share: the shape of a chunk, its usage, its end."""
+"""What the two OpenAI endpoints share: the shape of a chunk, its usage, its end.
 
-from collections.abc import Iterable
+The events of a stream mostly differ in their text alone, and decoding each on its own costs more
+than receiving it. `_find_run` reads all that equal one of them but for their text in one go, and
+only where it is certain to read what decoding each would have read.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -8,15 +14,20 @@ import msgspec
 from llmdyno.endpoints import Ask
 from llmdyno.endpoints._json_events import Count, Event, read_events
 from llmdyno.reply import Reply
-from llmdyno.sse import Piece
+from llmdyno.sse import Body, Piece
 
 
 class Delta(msgspec.Struct):
-    """The new part of a chat message; servers name the reasoning text in two ways."""
+    """The new part of a chat message; servers name the reasoning text in two ways.
 
-    content: str | None = None
+    The model's words may also be a refusal, the arguments of a tool, or content in typed parts.
+    """
+
+    content: str | list[Any] | None = None
     reasoning_content: str | None = None
-    reasoning: str | None = None
+    reasoning: str | list[Any] | None = None
+    refusal: str | None = None
+    tool_calls: list[Any] | None = None
 
 
 class Choice(msgspec.Struct):
@@ -42,6 +53,16 @@ class Chunk(Event):
 
 
 _decode = msgspec.json.Decoder(Chunk).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_decode_texts = msgspec.json.Decoder(list[str]).decode
+
+_DATA = b"data: "
+_BLANK = b"\n\n"
+# Shorter runs are not worth the proof.
+_RUN_EVENTS_MIN = 8
+_OTHER_TEXT = "quite another text"
+# vLLM's and SGLang's words for an answer that is not the model's to have ended.
+_FAILED_FINISHES = frozenset({"error", "abort"})
 
 
 def common_fields(ask: Ask) -> dict[str, Any]:
@@ -62,13 +83,100 @@ def common_fields(ask: Ask) -> dict[str, Any]:
 
 def read(pieces: Iterable[Piece]) -> Reply:
     """Read a stream of chat.completion.chunk or text_completion events."""
+    body = Body(pieces)
     reply = Reply()
+    run = _find_run(body.data)
+    if run is None:
+        _read_each(body.between(0, len(body.data)), reply)
+        return reply
+    _read_each(body.between(0, run.start), reply)
+    if not reply.error:
+        reply.stamps_ns += body.stamps_ns(run.ends)
+        reply.texts += run.texts
+        _read_each(body.between(run.ends[-1], len(body.data)), reply)
+    return reply
+
+
+def _read_each(pieces: Iterable[Piece], reply: Reply) -> None:
     for stamp_ns, chunk in read_events(pieces, _decode, reply):
         if chunk.usage is not None:
             _take_usage(reply, chunk.usage)
-        if chunk.choices:
-            _take_choice(reply, chunk.choices[0], stamp_ns, chunk.usage)
-    return reply
+        for choice in chunk.choices or ():
+            _take_choice(reply, choice, stamp_ns, chunk.usage)
+        if reply.error:
+            return
+
+
+class _Run(msgspec.Struct, frozen=True):
+    """Events that follow one another and are equal but for their text."""
+
+    start: int  # where in the body the first one begins
+    ends: Sequence[int]  # where each of them ends
+    texts: list[str]
+
+
+def _find_run(body: bytes) -> _Run | None:
+    """Return the run of the body's second event, if there is one; the first may name the role."""
+    if b"\r" in body:
+        return None
+    start = body.find(_BLANK) + len(_BLANK)
+    end = body.find(_BLANK, start) + len(_BLANK)
+    if start < len(_BLANK) or end < len(_BLANK) or not body.startswith(_DATA, start):
+        return None
+    shape = _shape(body[start + len(_DATA) : end - len(_BLANK)])
+    if shape is None:
+        return None
+    before, after = _DATA + shape[0], shape[1] + _BLANK
+    # No string of JSON holds a line feed, so a part is what one event has between the two.
+    *parts, last = body[start + len(before) :].split(after + before)
+    text, found, _ = last.partition(after)
+    if found and _BLANK not in text:
+        parts.append(text)
+    texts = _texts(parts) if len(parts) >= _RUN_EVENTS_MIN else None
+    if texts is None:
+        return None
+    around = len(before) + len(after)
+    ends = list(accumulate([len(part) + around for part in parts], initial=start))
+    return _Run(start, ends[1:], texts)
+
+
+def _shape(event: bytes) -> tuple[bytes, bytes] | None:
+    """Return what stands before and after the text of an event that carries text and no more.
+
+    The proof: with another text in this place, the event carries that and no more.
+    """
+    text = _only_text(event)
+    if text is None:
+        return None
+    before, quoted, after = event.rpartition(msgspec.json.encode(text))
+    before, after = before + b'"', b'"' + after
+    proved = quoted and _only_text(before + _OTHER_TEXT.encode() + after) == _OTHER_TEXT
+    return (before, after) if proved else None
+
+
+def _only_text(event: bytes) -> str | None:
+    """Return the text of an event that carries text and no more."""
+    reply = Reply()
+    _read_each([(0, _DATA + event + _BLANK)], reply)
+    expected = Reply(stamps_ns=[0], texts=reply.texts)
+    return reply.texts[0] if reply == expected and len(reply.texts) == 1 else None
+
+
+def _texts(parts: Sequence[bytes]) -> list[str] | None:
+    """Decode the insides of JSON strings; None if one of them is none, or is empty.
+
+    All in one array: what breaks out of its string there makes the array longer, or no JSON. Only
+    with a backslash a part could hide its neighbour, so then each is decoded for itself.
+    """
+    array = b'["' + b'","'.join(parts) + b'"]'
+    try:
+        if b"\\" in array:
+            texts = [_decode_text(b'"' + part + b'"') for part in parts]
+        else:
+            texts = _decode_texts(array)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return texts if len(texts) == len(parts) and all(texts) else None
 
 
 def _take_usage(reply: Reply, usage: Usage) -> None:
@@ -79,10 +187,9 @@ def _take_usage(reply: Reply, usage: Usage) -> None:
 
 
 def _take_choice(reply: Reply, choice: Choice, stamp_ns: int, usage: Usage | None) -> None:
-    delta = choice.delta
     text = choice.text or ""
-    if delta is not None:
-        text = delta.content or delta.reasoning_content or delta.reasoning or ""
+    if choice.delta is not None:
+        text = _text_of(choice.delta)
     if text:
         reply.stamps_ns.append(stamp_ns)
         reply.texts.append(text)
@@ -91,3 +198,25 @@ def _take_choice(reply: Reply, choice: Choice, stamp_ns: int, usage: Usage | Non
     if choice.finish_reason:
         reply.finish = choice.finish_reason
         reply.ended = True
+        if choice.finish_reason in _FAILED_FINISHES:
+            reply.error = "stream-error"
+            reply.detail = f"the server ended it with finish_reason '{choice.finish_reason}'"
+
+
+def _text_of(delta: Delta) -> str:
+    text = delta.content or delta.reasoning_content or delta.reasoning or delta.refusal or ""
+    if isinstance(text, str) and not delta.tool_calls:
+        return text
+    return "".join(_texts_within([text, delta.tool_calls or []]))
+
+
+def _texts_within(part: Any) -> Iterator[str]:
+    """Yield the model's words in parts of content and in calls of tools, however deep they are."""
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, list):
+        for each in part:
+            yield from _texts_within(each)
+    elif isinstance(part, dict):
+        for name in ("text", "thinking", "function", "name", "arguments"):
+            yield from _texts_within(part.get(name))

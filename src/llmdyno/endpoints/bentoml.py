@@ -40,6 +40,7 @@ class BentoML:
 
     name = "bentoml"
     ends_with_body = True
+    rpc = False
 
     def path(self, model: str) -> str:  # noqa: ARG002  # a service has one model
         """Return the path."""

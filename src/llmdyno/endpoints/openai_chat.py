@@ -12,6 +12,7 @@ class OpenAIChat:
 
     name = "openai-chat"
     ends_with_body = False
+    rpc = False
 
     def path(self, model: str) -> str:  # noqa: ARG002  # the model is named in the body
         """Return the path."""

@@ -53,6 +53,7 @@ class TGI:
 
     name = "tgi"
     ends_with_body = False
+    rpc = False
 
     def path(self, model: str) -> str:  # noqa: ARG002  # a server has one model
         """Return the path."""

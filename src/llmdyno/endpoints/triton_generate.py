@@ -9,7 +9,6 @@ Each event holds the text that is new. Nothing marks the last one: the stream en
 """
 
 from collections.abc import Iterable
-from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -19,10 +18,10 @@ from llmdyno.endpoints._json_events import (
     Count,
     Event,
     error_of,
-    joined_prompt,
     merge,
     read_events,
 )
+from llmdyno.endpoints._triton import Tally, inputs
 from llmdyno.reply import Reply
 from llmdyno.sse import Piece
 
@@ -43,6 +42,7 @@ class TritonGenerate:
 
     name = "triton-generate"
     ends_with_body = True
+    rpc = False
 
     def path(self, model: str) -> str:
         """Return the path, which names the model."""
@@ -50,36 +50,17 @@ class TritonGenerate:
 
     def body(self, ask: Ask) -> bytes:
         """Return the request's JSON body."""
-        fields: dict[str, Any] = {
-            "text_input": joined_prompt(ask),
-            "stream": True,
-            "return_num_input_tokens": True,
-            "return_num_output_tokens": True,
-        }
-        if ask.max_tokens is not None:
-            fields["max_tokens"] = ask.max_tokens
-            if ask.exact_length:
-                # TensorRT-LLM's name for it until 2024, and since.
-                fields["min_length"] = fields["min_tokens"] = ask.max_tokens
-        if ask.temperature is not None:
-            fields["temperature"] = ask.temperature
-        return merge(fields, ask.extra)
+        return merge(inputs(ask), ask.extra)
 
     def read(self, pieces: Iterable[Piece]) -> Reply:
         """Read the stream."""
         reply = Reply()
-        tokens = 0
+        tally = Tally(reply)
         for stamp_ns, output in read_events(pieces, _decode, reply):
-            if output.num_input_tokens is not None:
-                reply.input_tokens = output.num_input_tokens
-            tokens += output.num_output_tokens or 0
-            if output.text_output:
-                reply.stamps_ns.append(stamp_ns)
-                reply.texts.append(output.text_output)
-                reply.usage_after.append(tokens)
-        if tokens and reply.usage_after:
-            # What came after the last text was the end-of-sequence token.
-            reply.output_tokens = reply.usage_after[-1] = tokens
+            tally.add(
+                stamp_ns, output.text_output, output.num_input_tokens, output.num_output_tokens
+            )
+        tally.end()
         return reply
 
     def error_of(self, body: bytes) -> str:

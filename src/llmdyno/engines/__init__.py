@@ -21,6 +21,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     what: str  # in a few words, e.g. "convert the checkpoint"
     argv: tuple[str, ...]
     environment: Mapping[str, str] = {}  # added to ours; secrets go here, never into argv
+    # What it says when it fails, as a launch's.
+    symptoms: tuple[tuple[str, str], ...] = ()
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,11 +32,16 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     url: str  # base URL, e.g. http://127.0.0.1:8000
     endpoint: str  # the wire protocol it speaks, e.g. "openai-chat"
     model: str  # the model's name in requests
+    also: Mapping[str, str] = {}  # other wire protocols that it speaks, and where
     health_path: str = "/health"  # answers 200 when the server is up
     # A POST that makes one token, (path, JSON body): ready means that this has succeeded once.
     probe: tuple[str, Mapping[str, object]] | None = None
     metrics_url: str = ""  # its Prometheus page, where that is not url + "/metrics"
     environment: Mapping[str, str] = {}  # added to ours; secrets go here, never into argv
+    # Written before the start, path → text, for engines that read settings from a file. The path
+    # says what is in it, so that equal files are one and a launch can be repeated.
+    files: Mapping[str, str] = {}
+    doubts: tuple[str, ...] = ()  # what works but is seldom meant; said before the start
     gpus: int = 0  # how many it computes on; supervise.py picks the least used ones
     start_timeout_s: float = 600.0
     # What the engine says when it fails: (regular expression, failure class), first match wins.
@@ -63,7 +70,11 @@ class Engine(Protocol):
         """
 
     def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
-        """Return the commands that make the artifact in `folder`; none if it needs no build."""
+        """Return the commands that make the artifact in `folder`; none if it needs no build.
+
+        The folder exists and is empty when they run. It is moved when the artifact is whole, so
+        nothing in it may hold its path. This only says what to run: it reads and writes nothing.
+        """
 
     def launch(
         self, model: str, config: Config, *, artifact: Path | None, host: str, port: int

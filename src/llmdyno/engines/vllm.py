@@ -1,19 +1,17 @@
 """vLLM: its OpenAI server, started by its own command line.
 
-The defaults are those of `vllm serve` as its source has them (vllm/engine/arg_utils.py and
-vllm/config/ of 0.26), where several depend on the GPU: what vLLM decides by itself stands here as
-unset. Run by us: 0.26 on one H200. Other versions: not run by us.
+The defaults are those of `vllm serve` as the sources of 14 versions from 0.10.2 to 0.33.0 have them
+(vllm/engine/arg_utils.py and vllm/config/; tests/arguments/ holds the tables), where several depend
+on the GPU: what vLLM decides by itself stands here as unset. A knob whose oldest default is of a
+later version came with that one. Run by us: 0.26 on one H200. Other versions: not run by us.
 """
 
-import shutil
-import sys
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines._checkpoint_server import check_model, flags, gpus, installed_version, program
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Config, Knob, Value, default, show
+from llmdyno.knobs import Config, Knob, show
 
 START_TIMEOUT_S = 900.0  # weights are read, graphs captured, kernels compiled
 _CONFIG_SOURCE = "vLLM 0.26 source, vllm/config/"
@@ -68,7 +66,7 @@ KNOBS: tuple[Knob, ...] = (
         name="gpu_memory_utilization",
         layer="engine",
         kind="float",
-        defaults=(("0.26", 0.92), ("0.10", 0.9)),
+        defaults=(("0.20", 0.92), ("0.10", 0.9)),
         low=0.05,
         high=1.0,
         search=(0.8, 0.95),
@@ -78,6 +76,20 @@ KNOBS: tuple[Knob, ...] = (
         ),
         turn="Raise it when the KV cache is the limit; lower it when something else is on the GPU.",
         trades="A larger cache holds more sequences; too large, and a burst runs out of memory.",
+        source=_CONFIG_SOURCE + "cache.py",
+    ),
+    Knob(
+        name="kv_cache_memory_bytes",
+        layer="engine",
+        kind="int",
+        defaults=(("0.10", None),),
+        low=1,
+        unit="bytes",
+        does=(
+            "The KV cache's size, whatever gpu_memory_utilization says. Unset: what that leaves."
+        ),
+        turn="When several servers share a GPU: each would else take all that it finds.",
+        trades="Nothing checks that weights and activations fit beside it.",
         source=_CONFIG_SOURCE + "cache.py",
     ),
     Knob(
@@ -178,13 +190,13 @@ KNOBS: tuple[Knob, ...] = (
         name="api_server_count",
         layer="engine",
         kind="int",
-        defaults=(("0.10", None),),
+        defaults=(("0.15", None), ("0.10", 1)),
         low=1,
         high=64,
         search=(1, 8),
         does="Processes that tokenise, detokenise and speak HTTP. Unset: one a data-parallel rank.",
         turn="Raise it when one Python process at 100 % holds up thousands of tokens a second.",
-        trades="Each takes a core and some memory, and splits the metrics.",
+        trades="Each takes a core and some memory.",
         source="vLLM 0.26 source, vllm/entrypoints/openai/cli_args.py",
     ),
     Knob(
@@ -192,7 +204,7 @@ KNOBS: tuple[Knob, ...] = (
         layer="engine",
         kind="choice",
         choices=("balanced", "interactivity", "throughput"),
-        defaults=(("0.26", "balanced"),),
+        defaults=(("0.17", "balanced"),),
         search=("balanced", "interactivity", "throughput"),
         does=(
             "A preset: interactivity has finer CUDA graphs for small batches; throughput has larger"
@@ -206,7 +218,7 @@ KNOBS: tuple[Knob, ...] = (
         name="max_cudagraph_capture_size",
         layer="engine",
         kind="int",
-        defaults=(("0.11", None),),
+        defaults=(("0.12", None),),
         low=0,
         high=8192,
         search=(128, 1024),
@@ -241,7 +253,7 @@ KNOBS: tuple[Knob, ...] = (
         name="stream_interval",
         layer="engine",
         kind="int",
-        defaults=(("0.11", 1),),
+        defaults=(("0.12", 1),),
         low=1,
         high=1024,
         unit="tokens",
@@ -275,10 +287,172 @@ KNOBS: tuple[Knob, ...] = (
         source=_CONFIG_SOURCE + "parallel.py",
     ),
     Knob(
+        name="prefix_caching_hash_algo",
+        layer="engine",
+        kind="choice",
+        choices=("sha256", "sha256_cbor", "xxhash", "xxhash_cbor"),
+        defaults=(("0.10", "sha256"),),
+        search=("sha256", "xxhash"),
+        needs=("enable_prefix_caching", True),
+        does="How the blocks of cached prompts are named; the two xxhash need its package.",
+        turn="xxhash when long prompts keep the scheduler's CPU busy and all users are trusted.",
+        trades="xxhash is quicker; whoever can make two texts collide can read another's cache.",
+        source=_CONFIG_SOURCE + "cache.py; xxhash as 0.26 has it",
+    ),
+    Knob(
+        name="kv_offloading_size",
+        layer="engine",
+        kind="float",
+        defaults=(("0.12", None),),
+        low=1.0,
+        high=65536.0,
+        unit="GiB",
+        needs=("enable_prefix_caching", True),
+        does="Memory of the machine for prefixes that the GPU's cache cannot hold. Unset: none.",
+        turn="Where more different prefixes come back than the GPU can hold.",
+        trades="Copies to and from the machine's memory share the bus with everything else.",
+        source=_CONFIG_SOURCE + "cache.py",
+    ),
+    Knob(
+        name="long_prefill_token_threshold",
+        layer="engine",
+        kind="int",
+        defaults=(("0.10", 0),),
+        low=0,
+        unit="tokens",
+        does="The most tokens of one prompt that a step computes; 0: no limit of its own.",
+        turn="Set it where few very long prompts come among many short ones.",
+        trades="Long prompts take more steps: their TTFT against everybody else's.",
+        source=_CONFIG_SOURCE + "scheduler.py",
+    ),
+    Knob(
+        name="prefill_schedule_interval",
+        layer="engine",
+        kind="int",
+        defaults=(("0.26", 1),),
+        low=1,
+        high=1024,
+        search=(1, 8),
+        does="Lets new prompts in only every so many steps.",
+        turn="Raise it when prefills make ITL uneven.",
+        trades="ITL of those who run against TTFT of those who come.",
+        source=_CONFIG_SOURCE + "scheduler.py; absent in 0.20",
+    ),
+    Knob(
+        name="max_num_queued_reqs",
+        layer="engine",
+        kind="int",
+        defaults=(("0.30", None),),
+        low=1,
+        unit="requests",
+        does="The most requests that wait; further ones are refused. Unset: no limit.",
+        turn="Set it when a late answer is worth less than a quick refusal.",
+        trades="Refused requests against long queues.",
+        source="vLLM 0.30 source, vllm/config/scheduler.py; absent in 0.26",
+    ),
+    Knob(
+        name="cudagraph_mode",
+        layer="engine",
+        kind="choice",
+        choices=("NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE"),
+        defaults=(("0.10", None),),
+        search=("PIECEWISE", "FULL_AND_PIECEWISE"),
+        does="Which steps run as CUDA graphs. Unset: full ones for decode and pieces for the rest,"
+        " where the attention backend can.",
+        turn="FULL_DECODE_ONLY for memory; NONE only to find a fault.",
+        trades="More graphs: less CPU a step, more memory, a longer start.",
+        source=_CONFIG_SOURCE + "compilation.py",
+    ),
+    Knob(
+        name="optimization_level",
+        layer="engine",
+        kind="choice",
+        choices=(0, 1, 2, 3),
+        defaults=(("0.12", 2),),
+        does="How far the model is compiled: 0 not at all, 1 quickly, 2 in full; 3 is as 2 so far.",
+        turn="0 or 1 when the start must be quick.",
+        trades="Start-up time against the time of each step.",
+        source=_CONFIG_SOURCE + "vllm.py",
+    ),
+    Knob(
+        name="attention_backend",
+        layer="engine",
+        kind="choice",
+        choices=("FLASH_ATTN", "FLASHINFER", "TRITON_ATTN", "FLEX_ATTENTION"),
+        defaults=(("0.13", None),),
+        search=("FLASH_ATTN", "FLASHINFER"),
+        alters_output=True,
+        does="Whose attention kernels compute. Unset: the best known for the GPU and the model.",
+        turn="Compare them on your lengths.",
+        trades="Each is quicker at some lengths; not all take every KV format.",
+        source="vLLM 0.26 source, vllm/config/attention.py",
+    ),
+    Knob(
+        name="spec_method",
+        layer="engine",
+        kind="choice",
+        choices=("ngram", "suffix"),
+        defaults=(("0.26", None),),
+        does="Guesses tokens from the text so far (ngram), or from former answers too (suffix,"
+        " which needs the package arctic-inference). Draft models are not offered here.",
+        turn="At few users, where answers repeat their prompts.",
+        trades="Wrong guesses are computed in vain: it costs tokens/s when the GPU is busy.",
+        source="vLLM 0.26 source, vllm/config/speculative.py",
+    ),
+    Knob(
+        name="spec_tokens",
+        layer="engine",
+        kind="int",
+        defaults=(("0.26", None),),
+        low=1,
+        high=32,
+        unit="tokens",
+        does="Tokens guessed a step, with spec_method.",
+        turn="Lower it when few guesses are right.",
+        trades="More guesses: more tokens a step when right, more work in vain when wrong.",
+        source="vLLM 0.26 source, vllm/config/speculative.py",
+    ),
+    Knob(
+        name="pipeline_parallel_size",
+        layer="engine",
+        kind="int",
+        defaults=(("0.10", 1),),
+        low=1,
+        high=64,
+        unit="GPUs",
+        does="GPUs, or groups of them, that have a part of the layers each.",
+        turn="When the model does not fit, and the links between GPUs are slow.",
+        trades="Each token passes all of them: tokens/s holds up, latency does not.",
+        source=_CONFIG_SOURCE + "parallel.py",
+    ),
+    Knob(
+        name="data_parallel_size",
+        layer="engine",
+        kind="int",
+        defaults=(("0.10", 1),),
+        low=1,
+        high=64,
+        unit="copies",
+        does="Copies of the whole model, each on tensor_parallel_size GPUs.",
+        turn="When the model fits and more tokens/s are wanted than one copy makes.",
+        trades="Each copy has a KV cache of its own: prefixes are cached in several places.",
+        source=_CONFIG_SOURCE + "parallel.py",
+    ),
+    Knob(
+        name="enable_expert_parallel",
+        layer="engine",
+        kind="bool",
+        defaults=(("0.10", False),),
+        does="Spreads whole experts over the GPUs instead of slices of each; for such models only.",
+        turn="With many experts and data_parallel_size or tensor_parallel_size above 1.",
+        trades="Less to exchange within an expert, more between tokens and experts.",
+        source=_CONFIG_SOURCE + "parallel.py",
+    ),
+    Knob(
         name="load_format",
         layer="engine",
         kind="choice",
-        choices=("auto", "safetensors", "pt", "dummy", "gguf", "runai_streamer", "bitsandbytes"),
+        choices=("auto", "safetensors", "pt", "dummy", "fastsafetensors", "runai_streamer"),
         defaults=(("0.10", "auto"),),
         does="How weights are read; dummy makes random ones, for measuring without a download.",
         turn="dummy only to measure speed.",
@@ -287,7 +461,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
 )
 
-_BY_NAME = {knob.name: knob for knob in KNOBS}
+# A field of a structured flag; all others are --knob-name.
+_RENAMED = {"cudagraph_mode": "--compilation-config.cudagraph_mode"}
 
 SYMPTOMS: tuple[tuple[str, str], ...] = (
     (r"Free memory on device .* is less than desired GPU memory utilization", "out-of-memory"),
@@ -310,19 +485,11 @@ class VllmEngine:
 
     def version(self) -> str | None:
         """Return the installed version; "unknown" for a copy without its metadata."""
-        if find_spec("vllm") is None:
-            return None
-        try:
-            return metadata.version("vllm")
-        except metadata.PackageNotFoundError:
-            return "unknown"
+        return installed_version("vllm")
 
     def check(self, model: str, config: Config) -> None:
         """Refuse what vLLM would refuse after half a minute, and a model that is not there."""
-        if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
-            raise UsageError(f"--model {model}: there is no such folder.")
-        if "/" not in model and not Path(model).is_dir():
-            raise UsageError(f"--model {model}: give a folder or a hub id such as org/name.")
+        check_model(model)
         sequences, tokens = config.get("max_num_seqs"), config.get("max_num_batched_tokens")
         if isinstance(sequences, int) and isinstance(tokens, int) and tokens < sequences:
             raise UsageError(
@@ -340,6 +507,8 @@ class VllmEngine:
                 f"max_num_batched_tokens={tokens} is less than max_model_len={longest} while"
                 " enable_chunked_prefill=false: a prompt must fit one step whole."
             )
+        _check_speculation(config)
+        _check_graphs(config)
 
     def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
         """Return nothing: vLLM reads checkpoints."""
@@ -356,34 +525,48 @@ class VllmEngine:
         port: int,
     ) -> Launch:
         """Return `vllm serve` with the config as flags."""
-        console = shutil.which("vllm")
-        program = (console,) if console else (sys.executable, "-m", "vllm.entrypoints.cli.main")
-        flags = [flag for name, value in config.items() for flag in _flags(name, value)]
         return Launch(
-            argv=(*program, "serve", model, "--host", host, "--port", str(port), *flags),
+            argv=(
+                *program("vllm", "vllm.entrypoints.cli.main"),
+                *("serve", model, "--host", host, "--port", str(port)),
+                *flags(config, KNOBS, renamed=_RENAMED, negatable=True),
+            ),
             url=f"http://{host}:{port}",
             endpoint="openai-chat",
             model=model,
             probe=("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}),
             environment={"VLLM_NO_USAGE_STATS": "1"},
-            gpus=_gpus(config),
+            gpus=gpus(
+                config, "tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"
+            ),
             start_timeout_s=START_TIMEOUT_S,
             symptoms=SYMPTOMS,
         )
 
 
-def _gpus(config: Config) -> int:
-    tensor_parallel_size = config.get("tensor_parallel_size", 1)
-    assert isinstance(tensor_parallel_size, int)
-    return tensor_parallel_size
+def _check_speculation(config: Config) -> None:
+    method, tokens = config.get("spec_method"), config.get("spec_tokens")
+    if tokens is not None and method is None:
+        raise UsageError(
+            f"spec_tokens={show(tokens)} has no effect without spec_method: set spec_method=ngram"
+            " or leave spec_tokens out."
+        )
+    if method == "ngram" and tokens is None:
+        raise UsageError(
+            "spec_method=ngram needs spec_tokens, the number of tokens guessed a step: set"
+            " spec_tokens=4, say."
+        )
 
 
-def _flags(name: str, value: Value) -> tuple[str, ...]:
-    flag = "--" + name.replace("_", "-")
-    if isinstance(value, bool):
-        unset = default(_BY_NAME[name], None) is False and not value
-        return () if unset else (flag if value else f"--no-{flag[2:]}",)
-    return (flag, show(value))
+def _check_graphs(config: Config) -> None:
+    if config.get("enforce_eager") is not True:
+        return
+    for name in ("max_cudagraph_capture_size", "cudagraph_mode"):
+        if config.get(name) not in {None, 0, "NONE"}:
+            raise UsageError(
+                f"{name}={show(config[name])} has no effect while enforce_eager=true, which has no"
+                " CUDA graphs: leave one of the two out."
+            )
 
 
 ENGINE: Engine = VllmEngine()

@@ -18,9 +18,9 @@ import msgspec
 from llmdyno import __version__, leash, virtualenvs
 from llmdyno.engines import Engine, Launch
 from llmdyno.errors import StorageError, UsageError
-from llmdyno.fronts import Front
+from llmdyno.fronts import Front, Portable
 from llmdyno.knobs import Config, Knob, Value, default
-from llmdyno.supervise import SECRET_NAME, free_port
+from llmdyno.supervise import free_port, is_secret
 
 VERSION = "1.4.39"  # 1.4.40 asks for a certifi that is not published everywhere
 # The loop and the parser that uvicorn prefers; the service reads the engine with them too.
@@ -168,21 +168,51 @@ class BentoFront:
         programs = virtualenvs.ensure("bentoml", ENVIRONMENT, says)
         write_service(folder, inner, config)
         home = folder / "bentoml_home"
-        return Launch(
-            argv=(
-                *(str(programs / "bentoml"), "serve", _IMPORT),
-                *("--working-dir", str(folder), "--host", host, "--port", str(port)),
-            ),
-            url=f"http://{host}:{port}",
-            endpoint=inner.endpoint,
-            model=inner.model,
-            health_path="/readyz",
-            probe=inner.probe if inner.probe and inner.probe[0].startswith("/v1/") else None,
-            environment={**inner.environment, **SETTINGS, "BENTOML_HOME": str(home)},
-            gpus=inner.gpus,
-            start_timeout_s=inner.start_timeout_s + _IMPORTS_S,
-            symptoms=inner.symptoms,
+        command = (str(programs / "bentoml"), "serve", _IMPORT, "--working-dir", str(folder))
+        launch = _service(inner, command, host, port)
+        environment = {**launch.environment, "BENTOML_HOME": str(home)}
+        return msgspec.structs.replace(launch, environment=environment)
+
+    def bundle(
+        self,
+        engine: Engine,
+        model: str,
+        config: Config,
+        *,
+        artifact: Path | None,
+        folder: Path,
+        host: str,
+        port: int,
+        says: Callable[[str], None],  # noqa: ARG002 - nothing takes long
+    ) -> Portable:
+        """Write a project that `bentoml build` takes into `folder`."""
+        inner = engine.launch(
+            model, _without_ours(config), artifact=artifact, host="127.0.0.1", port=port + 1
         )
+        write_project(folder, inner, config, engine)
+        return Portable(
+            launch=_service(inner, ("bentoml", "serve", _IMPORT), host, port),
+            wrote=_PACKAGE,
+            requirements=(*REQUIREMENTS, *_packages(engine)),
+        )
+
+
+def _service(inner: Launch, command: tuple[str, ...], host: str, port: int) -> Launch:
+    """Return what starts the service in front of an engine's own launch."""
+    return Launch(
+        argv=(*command, "--host", host, "--port", str(port)),
+        url=f"http://{host}:{port}",
+        endpoint=inner.endpoint,
+        model=inner.model,
+        health_path="/readyz",
+        probe=inner.probe if inner.probe and inner.probe[0].startswith("/v1/") else None,
+        environment={**inner.environment, **SETTINGS},
+        gpus=inner.gpus,
+        files=inner.files,
+        doubts=inner.doubts,
+        start_timeout_s=inner.start_timeout_s + _IMPORTS_S,
+        symptoms=inner.symptoms,
+    )
 
 
 def require_openai(engine: Engine, launch: Launch) -> None:
@@ -265,14 +295,14 @@ def _packages(engine: Engine) -> tuple[str, ...]:
 def _bentofile(launch: Launch, engine: Engine) -> str:
     """Write bentofile.yaml; JSON is YAML. Of secrets it names the variable, never the value."""
     variables = [
-        {"name": name} if SECRET_NAME.search(name) else {"name": name, "value": value}
+        {"name": name} if is_secret(name) else {"name": name, "value": value}
         for name, value in {**launch.environment, **SETTINGS}.items()
     ]
     document = {
         "service": _IMPORT,
         "description": f"{launch.model}, served by {engine.name}; written by llmdyno",
         "labels": {"engine": engine.name, "model": re.sub(r"[^\w.-]", "_", launch.model)[-63:]},
-        "include": [f"{_PACKAGE}/*"],
+        "include": [f"{_PACKAGE}/*", *launch.files],
         # Locking would ask the package index; the requirements are pinned as they are.
         "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
         "envs": variables,

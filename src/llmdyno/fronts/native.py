@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from llmdyno.engines import Engine, Launch
-from llmdyno.fronts import Front
+from llmdyno.fronts import Front, Portable
 from llmdyno.knobs import Config, Knob
 
 
@@ -31,6 +31,22 @@ class NativeFront:
     ) -> Launch:
         """Return the engine's own launch."""
         return engine.launch(model, config, artifact=artifact, host=host, port=port)
+
+    def bundle(
+        self,
+        engine: Engine,
+        model: str,
+        config: Config,
+        *,
+        artifact: Path | None,
+        folder: Path,  # noqa: ARG002 - it writes nothing
+        host: str,
+        port: int,
+        says: Callable[[str], None],  # noqa: ARG002 - nothing takes long
+    ) -> Portable:
+        """Return the engine's own launch."""
+        launch = engine.launch(model, config, artifact=artifact, host=host, port=port)
+        return Portable(launch=launch)
 
 
 FRONT: Front = NativeFront()

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from llmdyno import environment
 from llmdyno.knobs import Knob
+from llmdyno.metrics import SENT_BEFORE_MAX
 from llmdyno.report import definitions, differences, documents, settings, wording
 from llmdyno.report.documents import Document, Run
 
@@ -125,6 +126,13 @@ def _of_level(level: Document) -> list[str]:
             f"{wording.count(documents.number(level, 'ttft_ms', 'censored'))} requests were cut"
             " before their first token; with them, by Kaplan and Meier, TTFT is"
             f" {_censored_ttft(level)}."
+        )
+    before, n = (documents.number(level, "ttft_ms", name) for name in ("sent_before", "n"))
+    if before and n and before > SENT_BEFORE_MAX * n:
+        found.append(
+            f"{wording.significant(100 * before / n)} % of the times to first token (more than"
+            f" {SENT_BEFORE_MAX:.0%}) are of requests sent before the window: measure for"
+            " several times as long as a first token takes."
         )
     if completed is not None and completed < _FEW_REQUESTS:
         found.append(

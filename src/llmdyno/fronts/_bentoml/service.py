@@ -10,6 +10,7 @@
 """
 
 import ctypes
+import functools
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from typing import Annotated, Any
 
 import bentoml
 from annotated_types import Ge
+from bentoml._internal import utils
 from starlette.applications import Starlette
 from starlette.routing import Route
 
@@ -64,6 +66,9 @@ class Front:
     @staticmethod
     def start_engine() -> None:
         """Start the engine: once, before the workers."""
+        # BentoML lets go of two free ports and takes them again; of those that the kernel gives to
+        # clients, one may be gone by then. These are from 20000 to 30000.
+        utils.reserve_free_port = functools.partial(utils.reserve_free_port, prefix="2")
         engine_process.keep(_spec)
 
     @bentoml.api

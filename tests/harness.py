@@ -80,9 +80,10 @@ async def drive(
     users: int = 1,
     then: Callable[[Level], None] = lambda _level: None,
     target: Any = None,
+    prompt: str = "",
     **load: Any,
 ) -> list[Record]:
-    """Run one level and return its records."""
+    """Run one level and return its records; `prompt` is put before each one's own."""
     entries: list[Any] = []
     plan = Plan(
         level=0,
@@ -94,7 +95,7 @@ async def drive(
     )
     level = Level(
         plan,
-        Prompts(spec.Workload()),
+        Prompts(spec.Workload(system_prompt=prompt)),
         zero_ns=perf_counter_ns(),
         sink=entries.append,
         meter=Meter(),

@@ -1,0 +1,85 @@
+"""What a bundle says, decided once; script, compose file, manifests and README are its readers.
+
+Where it stands: bundle/__init__.py asks engine and front and makes a Plan; the modules beside this
+one each turn it into the text of a file.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from llmdyno.engines import Launch
+from llmdyno.knobs import Value
+
+HOST = "LLMDYNO_HOST"  # stands in a launch for the address to listen on
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - inside a container, whose port is published on loopback
+INSIDE = "/bundle"  # where a container has the bundle
+HUB = "/huggingface"  # ... and the hub's cache
+SHARED_MEMORY_GIB = 16  # NCCL and Triton's Python models; a container has 64 MiB by itself
+HEALTH_PERIOD_S = 10
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """A container image: one that is there, or one that the Dockerfile makes of it."""
+
+    base: str
+    requirements: tuple[str, ...] = ()  # what pip must install
+    made: bool = False
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of a deployment."""
+
+    name: str  # of the service: a label as DNS and Docker take it
+    engine: str
+    engine_version: str | None
+    install: str
+    front: str
+    model: str
+    config: Mapping[str, Value]
+    port: int
+    launch: Launch  # from the bundle's folder, on HOST
+    image: Image | None
+    prepare: str  # a command that completes the front's files
+    secrets: tuple[str, ...]  # variables, by name
+    hub: bool  # the model comes from the Hugging Face hub
+    built: bool  # an artifact must be built first
+    links: Mapping[str, Path]  # place in the bundle → what it stands for on this machine
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the server's environment holds that is no secret."""
+        return {
+            name: value
+            for name, value in self.launch.environment.items()
+            if name not in self.secrets
+        }
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """What it listens on, by protocol; the first is that of its health."""
+        others = {name: int(url.rpartition(":")[2]) for name, url in self.launch.also.items()}
+        return {"http": self.port, **others}
+
+    @property
+    def contained(self) -> tuple[str, ...]:
+        """The command inside a container."""
+        return tuple(word.replace(HOST, EVERYWHERE) for word in self.launch.argv)
+
+    @property
+    def image_name(self) -> str:
+        """The image that runs: the one that the Dockerfile makes, or the one that is there."""
+        assert self.image is not None
+        return f"{self.name}:latest" if self.image.made else self.image.base
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """What is not part of the bundle and must be put there: a model, an artifact."""
+        return tuple(dict.fromkeys((*self.links, *(("artifact",) if self.built else ()))))
+
+    @property
+    def start_periods(self) -> int:
+        """How many looks at its health a server may take to start."""
+        return math.ceil(self.launch.start_timeout_s / HEALTH_PERIOD_S)

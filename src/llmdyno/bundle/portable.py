@@ -1,0 +1,93 @@
+"""A launch that holds on another machine: no path of this one, programs by their names.
+
+All that a server is started with passes here, on its way from the engine to a front or into the
+bundle. Paths become relative to the bundle's folder, from which everything is started.
+"""
+
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from llmdyno.engines import Engine, Launch, Step
+from llmdyno.fronts import model_link
+from llmdyno.knobs import Config, Knob
+
+PYTHON = "python3"
+ARTIFACT = Path("artifact")  # what was built, or its place
+FILES = Path("files")  # what the engine reads its settings from
+
+
+class PortableEngine:
+    """An engine whose launches are portable; everything else is the engine's own.
+
+    Args:
+        engine: the engine.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.name: str = engine.name
+        self.knobs: tuple[Knob, ...] = engine.knobs
+        self.install: str = engine.install
+        self.image: str = engine.image
+
+    def version(self) -> str | None:
+        """Return the version that is installed here."""
+        return self._engine.version()
+
+    def check(self, model: str, config: Config) -> None:
+        """Refuse what the engine refuses."""
+        self._engine.check(model, config)
+
+    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
+        """Return the engine's steps, for a model that lies in the bundle."""
+        places = dict(zip([model], model_link(model), strict=False))  # none for a hub's id
+        return tuple(
+            msgspec.structs.replace(step, argv=tuple(_moved(word, places) for word in step.argv))
+            for step in self._engine.build(model, config, folder)
+        )
+
+    def launch(
+        self, model: str, config: Config, *, artifact: Path | None, host: str, port: int
+    ) -> Launch:
+        """Return the engine's launch, made portable."""
+        launch = self._engine.launch(model, config, artifact=artifact, host=host, port=port)
+        return _portable(launch, model)
+
+
+def _portable(launch: Launch, model: str) -> Launch:
+    program, *arguments = launch.argv
+    places = {
+        **{path: str(FILES / Path(path).name) for path in launch.files},
+        sys.executable: PYTHON,
+    }
+    if program != sys.executable and shutil.which(program):
+        places[program] = Path(program).name
+    places |= zip([model], model_link(model), strict=False)  # none for a hub's id
+    return msgspec.structs.replace(
+        launch,
+        argv=tuple(_moved(word, places) for word in (program, *arguments)),
+        model=_moved(launch.model, places),
+        probe=launch.probe
+        and (
+            launch.probe[0],
+            {
+                name: _moved(value, places) if isinstance(value, str) else value
+                for name, value in launch.probe[1].items()
+            },
+        ),
+        environment={name: _moved(value, places) for name, value in launch.environment.items()},
+        files={_moved(path, places): _moved(text, places) for path, text in launch.files.items()},
+    )
+
+
+def _moved(text: str, places: Mapping[str, str]) -> str:
+    """Write a text with the paths of this machine as those of the bundle, the longest first."""
+    for path in sorted(places, key=len, reverse=True):
+        # A name without a folder may be part of any word; only a path is safe to look for within.
+        if text == path or Path(path).is_absolute():
+            text = text.replace(path, places[path])
+    return text

@@ -1,0 +1,31 @@
+"""Open files: a connection takes one, and a process may have only so many of them.
+
+Most systems let a process have 1,024 at first and many more if it asks. We ask, and say it before
+anything starts if that is not enough.
+"""
+
+import resource
+
+from llmdyno.errors import UsageError
+
+SPARE = 64  # for journals, event loops, standard streams, children
+_USUAL = 65_536  # asked for where it is to be had: an open loop does not know what it will need
+
+
+def allow(connections: int) -> None:
+    """Let this process have so many connections at once, or more.
+
+    Raises:
+        UsageError: the system does not allow it.
+    """
+    wanted = connections + SPARE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = hard == resource.RLIM_INFINITY
+    if not unlimited and hard < wanted:
+        raise UsageError(
+            f"{connections:,} connections in one process need {wanted:,} open files, but the system"
+            f" allows {hard:,} (ulimit -Hn): raise that limit, or spread the load with --workers."
+        )
+    most = max(wanted, _USUAL) if unlimited else min(hard, max(wanted, _USUAL))
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

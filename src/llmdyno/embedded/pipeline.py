@@ -1,0 +1,157 @@
+"""OpenVINO GenAI's continuous batching: token ids in, token ids out, a step at a time.
+
+Where it stands: worker.py puts texts and messages around it for our own server, Triton's engine
+model (fronts/_triton/openvino.py) puts tensors around it. Both honour the same knobs and refuse the
+same requests, because both come here.
+"""
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import openvino_genai
+
+from llmdyno.embedded.messages import Load
+from llmdyno.knobs import Value
+
+FINISH: Mapping[Any, str | None] = {
+    openvino_genai.GenerationFinishReason.NONE: None,
+    openvino_genai.GenerationFinishReason.STOP: "stop",
+    openvino_genai.GenerationFinishReason.LENGTH: "length",
+    openvino_genai.GenerationFinishReason.TOOL_CALL: "stop",
+}
+DROPPED = "The engine dropped the request: it does not fit the KV cache beside the others."
+
+
+class TooLongError(Exception):
+    """The prompt and what is to be made of it do not fit; `param` is which of the two is at fault.
+
+    The engine would choke on such a request later, or say nothing about it at all.
+    """
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class Pipeline:
+    """The library's pipeline, warmed up, and the limits that it does not tell by itself."""
+
+    def __init__(self, model: str, context_length: int, config: Mapping[str, Value]) -> None:
+        scheduler, properties = _split(config)
+        self._pipeline = openvino_genai.ContinuousBatchingPipeline(
+            model, scheduler, "CPU", properties, {}, {}
+        )
+        self.tokenizer = self._pipeline.get_tokenizer()
+        self.max_tokens = min(context_length, self._cache_tokens(scheduler))
+        self._whole_prompt_tokens = (
+            None if scheduler.dynamic_split_fuse else int(scheduler.max_num_batched_tokens)
+        )
+
+    def busy(self) -> bool:
+        """Say whether another step would do something."""
+        return bool(self._pipeline.has_non_finished_requests())
+
+    def step(self) -> None:
+        """Make a token for each generation that is running, or compute prompts."""
+        self._pipeline.step()
+
+    def config(self, *, max_tokens: int, ignore_eos: bool) -> Any:
+        """Return the library's own GenerationConfig, greedy until it is told otherwise."""
+        config = self._pipeline.get_config()
+        config.max_new_tokens = max_tokens
+        config.ignore_eos = ignore_eos
+        config.do_sample = False
+        return config
+
+    def add(self, number: int, input_ids: Any, config: Any) -> Any:
+        """Take a generation on, and return the library's handle of it."""
+        return self._pipeline.add_request(number, input_ids, config)
+
+    def room(self, prompt_tokens: int, max_tokens: int | None) -> int:
+        """Return how many tokens to make.
+
+        Raises:
+            TooLongError: there is no room for them.
+        """
+        total = prompt_tokens + (1 if max_tokens is None else max_tokens)
+        if total > self.max_tokens:
+            raise TooLongError(
+                f"This model's maximum is {self.max_tokens} tokens, prompt and output together;"
+                f" {prompt_tokens} in the prompt and {total - prompt_tokens} to make are {total}.",
+                "max_tokens" if prompt_tokens < self.max_tokens else "prompt",
+            )
+        # A preempted generation is computed again from its prompt and what it has made, in one go.
+        whole = self._whole_prompt_tokens
+        if whole is not None and total > whole:
+            raise TooLongError(
+                f"The prompt's {prompt_tokens} tokens and the {total - prompt_tokens} to make"
+                f" exceed max_num_batched_tokens={whole}, and dynamic_split_fuse=false does not"
+                " split them.",
+                "max_tokens" if prompt_tokens < whole else "prompt",
+            )
+        if max_tokens is not None:
+            return max_tokens
+        return min(self.max_tokens, whole or self.max_tokens) - prompt_tokens
+
+    def load(self, generations: int) -> Load:
+        """Return how busy the engine is with so many generations."""
+        if not generations:  # the library's figures are those of the last step, for ever
+            return Load(0, 0, 0.0)
+        metrics = self._pipeline.get_metrics()
+        running = min(metrics.scheduled_requests, generations)
+        return Load(running, generations - running, metrics.cache_usage / 100)
+
+    def _cache_tokens(self, scheduler: Any) -> int:
+        """Make one token, which warms up, and return how many tokens the KV cache can hold.
+
+        The library says only how full the cache is: one block, of 32 tokens, is so much of it.
+        """
+        config = self.config(max_tokens=1, ignore_eos=True)
+        handle = self.add(0, self.tokenizer.encode("a").input_ids, config)
+        self.step()
+        full = self._pipeline.get_metrics().max_cache_usage / 100
+        while self.busy():
+            self.step()
+        if handle.get_status() != openvino_genai.GenerationStatus.FINISHED or not full:
+            raise RuntimeError("the engine cannot make a single token with this config")
+        limited = scheduler.cache_size or scheduler.num_kv_blocks
+        return 32 * round(1 / full) if limited else sys.maxsize
+
+
+def read(handle: Any) -> tuple[list[int], str | None]:
+    """Return the tokens of the last step, and the finish reason with the last of them."""
+    tokens: list[int] = []
+    finish = None
+    while handle.can_read():
+        (output,) = handle.read().values()
+        tokens += output.generated_ids
+        finish = FINISH[output.finish_reason]
+    return tokens, finish
+
+
+def dropped(handle: Any) -> bool:
+    """Say whether the engine has given the generation up, which it does in silence."""
+    return bool(handle.get_status() == openvino_genai.GenerationStatus.IGNORED)
+
+
+def reason(error: Exception) -> str:
+    """Return what the library says, without where in its own source it says so."""
+    lines = [line for line in str(error).splitlines() if not line.startswith("Exception from")]
+    said = " ".join(" ".join(lines).split())
+    return re.sub(r" at /\S+:\d+:", ":", said) or type(error).__name__
+
+
+def _split(config: Mapping[str, Value]) -> tuple[Any, dict[str, Value]]:
+    """Sort a config into the scheduler's fields and the device's properties (in capitals)."""
+    scheduler = openvino_genai.SchedulerConfig()
+    properties: dict[str, Value] = {}
+    for name, value in config.items():
+        if name.isupper():
+            properties[name] = value
+        elif hasattr(scheduler, name):
+            setattr(scheduler, name, value)
+        else:
+            raise RuntimeError(f"'{name}' is no setting of OpenVINO GenAI's scheduler")
+    return scheduler, properties

@@ -1,0 +1,184 @@
+"""TensorRT-LLM, by either of its roads, for the release that the config is for.
+
+`backend=pytorch` (from 1.0 on): `trtllm-serve` reads the checkpoint; nothing is built.
+`backend=tensorrt` (until 1.3.0rc20): the checkpoint is converted or quantised and an engine built;
+`trtllm-serve` serves it from 0.20 on, the Triton front any.
+
+Nothing here was run by us: there is no release of it for the machines that we test on. Names,
+defaults and messages are from NVIDIA's sources and release notes; docs/tensorrt-llm.md says which.
+"""
+
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines import _trtllm_commands as commands
+from llmdyno.engines._checkpoint_server import gpus
+from llmdyno.engines._trtllm_check import KNOBS, check, doubts, on_engine_road
+from llmdyno.engines._trtllm_pytorch_knobs import PATHS, PYTORCH
+from llmdyno.engines._trtllm_template_knobs import SERVE_PATHS, TEMPLATE
+from llmdyno.errors import UsageError
+from llmdyno.knobs import Config, at_least, show
+
+START_TIMEOUT_S = 1800.0  # weights are read, kernels tuned, graphs captured
+RELEASE = "1.2.1"  # the newest that is no candidate; it has both roads
+SERVES_ENGINES_SINCE = "0.20"  # trtllm-serve is older, but could not be told the runtime keys
+
+# What the command line has had under one name in every release from 0.20 on; all else goes into
+# the document, which wins over the command line.
+_FLAGS: Mapping[str, str] = {
+    "max_batch_size": "--max_batch_size",
+    "max_num_tokens": "--max_num_tokens",
+    "max_seq_len": "--max_seq_len",
+    "max_beam_width": "--max_beam_width",
+    "tensor_parallel_size": "--tp_size",
+    "pipeline_parallel_size": "--pp_size",
+    "moe_expert_parallel_size": "--ep_size",
+}
+_DOCUMENT: Mapping[str, tuple[str, ...]] = {
+    **{knob.name: (knob.name,) for knob in PYTORCH if knob.name not in _FLAGS},
+    **{name: (name,) for name in ("dtype",)},
+    **PATHS,
+}
+
+SYMPTOMS: tuple[tuple[str, str], ...] = (
+    (r"maxTokensInPagedKvCache .* must be large enough", "out-of-memory"),
+    (r"(?i)(insufficient|no|not enough) .*memory .*kv cache", "out-of-memory"),
+    (r"(?i)kv cache .*(too small|not enough|insufficient)", "out-of-memory"),
+    (r"CUDA runtime error in .*out of memory|cudaMalloc\w* .*out of memory", "out-of-memory"),
+    (r"Failed to parse the arguments for the LLM constructor", "bad-config"),
+    (r"Extra inputs are not permitted|is not a known backend", "bad-config"),
+    (r"No such option: |Invalid value for ", "bad-config"),
+    (r"(?i)engine .*(not compatible|different (device|version)|version mismatch)", "bad-config"),
+    (r"Serialization (assertion|error)|Failed to deserialize cuda engine", "bad-config"),
+    (r"libmpi|MPI_Init|libnvinfer|libtensorrt_llm|libcuda\.so", "missing-library"),
+    (r"No CUDA GPUs are available|no CUDA-capable device", "missing-library"),
+    (r"CUDA driver version is insufficient", "missing-library"),
+)
+
+
+class TensorRtLlmEngine:
+    """`trtllm-serve`, and `trtllm-build` before it where an engine is wanted."""
+
+    name = "tensorrt-llm"
+    knobs = KNOBS
+    install = "run: pip install tensorrt-llm, or use NVIDIA's container"
+    image = f"nvcr.io/nvidia/tensorrt-llm/release:{RELEASE}"
+
+    def version(self) -> str | None:
+        """Return the installed version, read without importing the library."""
+        try:
+            return importlib.metadata.version("tensorrt_llm")
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    def check(self, model: str, config: Config) -> None:
+        """Refuse what this release would refuse, ignore or choke on later."""
+        check(config, self.meant(config))
+        if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
+            raise UsageError(f"--model {model}: there is no such folder.")
+        if "/" not in model and not Path(model).is_dir():
+            raise UsageError(f"--model {model}: give a folder or a hub id such as org/name.")
+        if on_engine_road(config):
+            commands.family(model)
+
+    def meant(self, config: Config) -> str:
+        """Return the version that the config is for."""
+        return str(config.get("version") or self.version() or RELEASE)
+
+    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
+        """Return the conversion and the build of an engine; nothing on the PyTorch road."""
+        if not on_engine_road(config):
+            return ()
+        return commands.steps(model, config, folder, self.meant(config))
+
+    def launch(
+        self, model: str, config: Config, *, artifact: Path | None, host: str, port: int
+    ) -> Launch:
+        """Return `trtllm-serve` with the sizes as flags and all else in a file.
+
+        Raises:
+            UsageError: that release cannot serve an engine by itself, or there is none.
+        """
+        version = self.meant(config)
+        if on_engine_road(config):
+            source = self._engine_folder(artifact, version)
+            backend = ("--backend", "tensorrt") if at_least(version, "1.0") else ()
+            what = (source, "--tokenizer", model, *backend)
+            flags: tuple[str, ...] = ()  # the sizes are built in
+            settings = commands.document(config, SERVE_PATHS)
+        else:
+            source, what = model, (model,)
+            flags = tuple(
+                word
+                for name, flag in _FLAGS.items()
+                if name in config
+                for word in (flag, show(config[name]))
+            )
+            settings = _nested(config, _DOCUMENT)
+        path, text = commands.written(settings)
+        # The option's older name: every release has it, the newer ones as an alias of --config.
+        file = ("--extra_llm_api_options", path) if settings else ()
+        url = f"http://{host}:{port}"
+        local = on_engine_road(config) or Path(source).is_dir()
+        served = Path(source).name if local else source
+        return Launch(
+            argv=("trtllm-serve", *what, "--host", host, "--port", str(port), *flags, *file),
+            url=url,
+            endpoint="openai-chat",
+            model=served,
+            probe=("/v1/completions", {"model": served, "prompt": "a", "max_tokens": 1}),
+            # Its /metrics is JSON about steps; Prometheus lies elsewhere, and only if asked for.
+            metrics_url=f"{url}/prometheus/metrics" if config.get("return_perf_metrics") else "",
+            environment={"TRTLLM_NO_USAGE_STATS": "1"},
+            files={path: text} if settings else {},
+            doubts=self._doubts(config, version),
+            gpus=gpus(config, "tensor_parallel_size", "pipeline_parallel_size"),
+            start_timeout_s=START_TIMEOUT_S,
+            symptoms=SYMPTOMS,
+        )
+
+    def _engine_folder(self, artifact: Path | None, version: str) -> str:
+        if not at_least(version, SERVES_ENGINES_SINCE):
+            raise UsageError(
+                f"version={version}: trtllm-serve serves engines from {SERVES_ENGINES_SINCE} on;"
+                " use --front triton."
+            )
+        if artifact is None:
+            raise UsageError("backend=tensorrt: no engine was built; run dyno build first.")
+        return str(artifact / commands.ENGINE)
+
+    def _doubts(self, config: Config, version: str) -> tuple[str, ...]:
+        found = list(doubts(config, version))
+        unread = [k.name for k in TEMPLATE if k.name in config and k.name not in SERVE_PATHS]
+        if unread:
+            found.append(f"only Triton reads {', '.join(unread)}; trtllm-serve does not.")
+        here = self.version() or RELEASE  # not installed, it starts in the container
+        if here != version:
+            found.append(f"the config is for version {version}, and {here} will read it.")
+        return tuple(found)
+
+
+def llm_arguments(config: Config) -> dict[str, Any]:
+    """Return a config of the PyTorch road as the fields of LlmArgs, nested as they are there."""
+    return _nested(config, {**{name: (name,) for name in _FLAGS}, **_DOCUMENT})
+
+
+def _nested(config: Config, paths: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    settings = commands.document(_without_graphs(config), paths)
+    if config.get("cuda_graph") is False:
+        settings["cuda_graph_config"] = None
+    if config.get("torch_compile"):
+        settings["torch_compile_config"] = {}
+    return settings
+
+
+def _without_graphs(config: Config) -> Config:
+    """Return the config without the two switches that are no fields but whole sections."""
+    switches = {"cuda_graph", "torch_compile"}
+    return {name: value for name, value in config.items() if name not in switches}
+
+
+ENGINE: Engine = TensorRtLlmEngine()

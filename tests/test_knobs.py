@@ -1,0 +1,118 @@
+"""Knobs by version, knobs that are text, and which of them are searched."""
+
+import pytest
+
+from llmdyno.errors import UsageError
+from llmdyno.knobs import Knob, at_least, check, check_version, default, parse_settings
+from llmdyno.search import space
+
+ROAD = Knob(
+    name="road",
+    layer="engine",
+    kind="choice",
+    choices=("new", "old"),
+    defaults=(("1.0", "new"), ("0.9", "old")),
+    does="",
+    turn="",
+    trades="",
+    source="",
+)
+SHARE = Knob(
+    name="share",
+    layer="engine",
+    kind="float",
+    low=0,
+    high=1,
+    search=(0.5, 0.9),
+    defaults=(("0.12", 0.9), ("0.10", 0.8)),
+    until="1.3.0rc21",
+    needs=("road", "old"),
+    instead="part",
+    does="",
+    turn="",
+    trades="",
+    source="",
+)
+PART = Knob(
+    name="part",
+    layer="engine",
+    kind="int",
+    low=1,
+    search=(1, 8),
+    defaults=(("1.0", 4),),
+    needs=("road", "new"),
+    does="",
+    turn="",
+    trades="",
+    source="",
+)
+WINDOW = Knob(
+    name="window",
+    layer="engine",
+    kind="text",
+    pattern=r"\d+(,\d+)*",
+    form="tokens with commas between",
+    defaults=(("0.9", None),),
+    does="",
+    turn="",
+    trades="",
+    source="",
+)
+KNOBS = (ROAD, SHARE, PART, WINDOW)
+
+
+@pytest.mark.parametrize(
+    ("version", "lowest", "held"),
+    [
+        ("0.10.0", "0.9", True),
+        ("0.9.0", "0.10", False),
+        ("1.2.1", "1.2", True),
+        ("1.3.0rc20", "1.3", True),
+        ("1.3.0rc20", "1.3.0rc21", False),
+        ("1.3.0rc21", "1.3.0rc21", True),
+        ("1.3.0", "1.3.0rc21", True),
+        ("1.2.0rc6.post2", "1.2", True),
+        ("1.1.0", "1.2.0rc1", False),
+        ("2026.4.1.0", "2026.4", True),
+        ("unknown", "0.1", False),
+    ],
+)
+def test_versions_are_ordered_as_releases_are(version: str, lowest: str, held: bool) -> None:
+    assert at_least(version, lowest) is held
+
+
+def test_a_default_is_that_of_the_version() -> None:
+    assert default(SHARE, "0.10.0") == 0.8
+    assert default(SHARE, "0.12.0") == 0.9
+    assert default(SHARE, None) == 0.9
+
+
+@pytest.mark.parametrize("version", ["0.9.0", "1.3.0rc21", "1.4.0"])
+def test_a_knob_that_a_version_lacks_is_refused(version: str) -> None:
+    with pytest.raises(
+        UsageError, match=rf"share=0.5: version {version} does not have it; .*0\.10"
+    ):
+        check_version({"share": 0.5}, KNOBS, version)
+    check_version({"share": 0.5}, KNOBS, "1.3.0rc20")
+
+
+def test_a_text_is_checked_by_its_form() -> None:
+    assert parse_settings(["window=512,1024"], KNOBS) == {"window": "512,1024"}
+    with pytest.raises(UsageError, match="window=many: must be tokens with commas between"):
+        parse_settings(["window=many"], KNOBS)
+
+
+def test_the_knob_to_use_instead_is_named() -> None:
+    with pytest.raises(UsageError, match="set road=old or use part instead"):
+        check({"share": 0.5}, KNOBS)
+
+
+def test_only_what_bites_is_searched() -> None:
+    new = space(KNOBS, only=(), allow_altered_output=False, baseline={})
+    old = space(KNOBS, only=(), allow_altered_output=False, baseline={"road": "old"})
+
+    assert [knob.name for knob in new] == ["part"]
+    assert [knob.name for knob in old] == ["share"]
+    assert new[0].needs is None
+    with pytest.raises(UsageError, match="--search share: has no effect while road=new"):
+        space(KNOBS, only=("share",), allow_altered_output=False, baseline={})
