@@ -227,6 +227,7 @@ def main() -> None:
     parser.add_argument("--timeout", type=float, default=400.0, help="of one run, in s")
     parser.add_argument("--out", type=Path, default=HERE, help="where the results go")
     given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)  # before anything is measured
     ctypes.CDLL(None).prctl(_BECOME_REAPER, 1, 0, 0, 0)
     clients = [client for client in CLIENTS if client.name in given.clients.split(",")]
     cases = [case for case in CASES if case.name in given.cases.split(",")]
