@@ -33,7 +33,7 @@ from time import monotonic, time
 
 import msgspec
 
-from llmdyno import __version__, containers, hardware, supervise
+from llmdyno import __version__, containers, hardware, store, supervise
 from llmdyno.containers import Container
 from llmdyno.engines import Engine, Step
 from llmdyno.errors import ServerError, StorageError, UsageError
@@ -103,8 +103,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
 
 def home() -> Path:
     """Return the folder of the artifacts: $XDG_CACHE_HOME/llmdyno/artifacts."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "llmdyno" / "artifacts"
+    return store.cache_folder("artifacts")
 
 
 def recipe(

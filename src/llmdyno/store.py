@@ -21,6 +21,12 @@ RUNS = Path("runs")
 STUDIES = Path("studies")
 
 
+def cache_folder(kind: str) -> Path:
+    """Return where what can be made again is kept: $XDG_CACHE_HOME/llmdyno/KIND."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "llmdyno" / kind
+
+
 def new_id(label: str) -> str:
     """Return a new id: the time, what it is, and four letters against a clash."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")

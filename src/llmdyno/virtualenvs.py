@@ -7,7 +7,6 @@ under another name and moved into place when whole.
 
 import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from llmdyno import store
 from llmdyno.errors import ServerError, StorageError
 
 _TAIL_LINES = 3
@@ -22,8 +22,7 @@ _TAIL_LINES = 3
 
 def home() -> Path:
     """Return the folder of the environments: $XDG_CACHE_HOME/llmdyno/environments."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "llmdyno" / "environments"
+    return store.cache_folder("environments")
 
 
 def ensure(name: str, requirements: Sequence[str], says: Callable[[str], None]) -> Path:

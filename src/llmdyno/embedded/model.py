@@ -11,7 +11,6 @@ a model of their size costs and their greedy output is varied and repeatable; it
 
 import ast
 import hashlib
-import os
 import re
 import shutil
 import sys
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from llmdyno import store
 from llmdyno.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def built_in(recipe: Recipe) -> Path:
     Two processes may do this at once: each writes a folder of its own, the first to rename wins.
     """
     digest = hashlib.sha256(msgspec.json.encode(recipe, order="sorted")).hexdigest()[:16]
-    folder = _cache_folder() / digest
+    folder = store.cache_folder("models") / digest
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{digest}.", dir=folder.parent))
@@ -157,11 +157,6 @@ def built_in(recipe: Recipe) -> Path:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return folder / "model.gguf"
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "llmdyno" / "models"
 
 
 def _is_hub_id(name: str) -> bool:

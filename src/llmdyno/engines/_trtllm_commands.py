@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llmdyno import store
 from llmdyno.engines import Step
 from llmdyno.engines._trtllm_build_knobs import BUILD, SHARED
 from llmdyno.engines._trtllm_check import WEIGHT_ONLY
@@ -99,8 +100,7 @@ def written(settings: Mapping[str, Any]) -> tuple[str, str]:
     """
     text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return str(Path(cache) / "llmdyno" / "launches" / f"tensorrt-llm-{digest}.yaml"), text
+    return str(store.cache_folder("launches") / f"tensorrt-llm-{digest}.yaml"), text
 
 
 def _make_checkpoint(model: str, config: Config, checkpoint: str, version: str) -> Step:
