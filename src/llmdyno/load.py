@@ -181,7 +181,7 @@ class Level:
         self._limits = ErrorLimits(plan.load)
         self._lags_us: list[int] = []
         self._failure: BaseException | None = None
-        self._poller = Poller() if can_stamp() else None
+        self._poller = Poller(meter) if can_stamp() else None
         progress.duration_s = None if plan.load.ends_by_count else plan.load.duration_s
         progress.requests = plan.requests
         self.interrupted = False
