@@ -237,6 +237,11 @@ class Exchange(asyncio.Protocol):
     def look_after(self, now_ns: int) -> None:
         """See, once a second or so, to what has been put off."""
 
+    def came_before(self, moment_ns: int) -> list[Piece]:
+        """Return the body so far, if all of it came before that moment; else nothing."""
+        pieces = [] if self._response is None else self._response.pieces
+        return pieces if pieces and pieces[-1][0] < moment_ns else []
+
     def give_up(self, error: str, detail: str = "") -> None:
         """End the request under way as it stands, with that error class, and the connection."""
         self.parse()
