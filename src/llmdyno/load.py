@@ -467,7 +467,7 @@ class Level:
             output_tokens=sum(tokens),
             source=source,
             reads=response.reads,
-            texts=tuple(map(self._plan.target.redact, text_by_read(reply))) if recountable else (),
+            texts=tuple(self._plan.target.redact_parts(text_by_read(reply))) if recountable else (),
             input_text=_asked(item) if recountable else "",
             session=item.session,
             turn=item.turn,

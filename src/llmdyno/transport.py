@@ -14,6 +14,7 @@ import errno
 import re
 import socket
 import ssl
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from time import perf_counter_ns
 from typing import TypeVar, cast
@@ -83,21 +84,49 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     def redact(self, text: str) -> str:
         """Return a server's words without the API key, should it repeat that to us, or begin to."""
-        for _, value in self.headers:
-            secret = value.removeprefix(_BEARER)
-            text = text.replace(secret, _REDACTED)
-            # Words are cut short before they come here, maybe in the middle of the key.
-            for length in range(len(secret) - 1, _TELLING_CHARACTERS - 1, -1):
-                if text.endswith(secret[:length]):
-                    text = text.removesuffix(secret[:length]) + _REDACTED
-                    break
-        return text
+        return "".join(self.redact_parts([text]))
+
+    def redact_parts(self, parts: Sequence[str]) -> list[str]:
+        """Do so with words that came in parts: the key may be spread over some of them."""
+        text = "".join(parts)
+        secrets = [value.removeprefix(_BEARER) for _, value in self.headers]
+        hidden = [place for secret in secrets for place in _places(text, secret)]
+        if not hidden:
+            return list(parts)
+        found = []
+        start = 0
+        for part in parts:
+            end = start + len(part)
+            kept = ""
+            at = start
+            for low, high in sorted(hidden):
+                kept += text[at : max(at, min(low, end))]
+                kept += _REDACTED if start <= low < end else ""
+                at = min(end, max(at, high))
+            found.append(kept + text[at:end])
+            start = end
+        return found
 
     @property
     def authority(self) -> str:
         """host:port, as in the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+def _places(text: str, secret: str) -> Iterator[tuple[int, int]]:
+    """Yield where the secret stands, and where the text ends with the beginning of it.
+
+    Words are cut short before they come here, maybe in the middle of the key.
+    """
+    end = 0
+    while (start := text.find(secret, end)) >= 0:
+        end = start + len(secret)
+        yield start, end
+    for length in range(len(secret) - 1, _TELLING_CHARACTERS - 1, -1):
+        if text.endswith(secret[:length], end):
+            yield len(text) - length, len(text)
+            return
 
 
 def parse_url(
