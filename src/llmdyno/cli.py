@@ -423,8 +423,7 @@ def serve(
     subject = subject.placed(container)
     with tempfile.TemporaryDirectory(prefix="dyno-serve-") as folder:
         with _terminate_as_interrupt():
-            subject.build(config, says=_say)
-        launch = subject.launch(config, folder=Path(folder), host=host, port=port, says=_say)
+            launch = subject.launch(config, folder=Path(folder), host=host, port=port, says=_say)
         status = supervise.foreground(launch, announce=_say)
     raise typer.Exit(status)
 
