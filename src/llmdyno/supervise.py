@@ -12,6 +12,7 @@ import http.client
 import os
 import random
 import re
+import secrets
 import select
 import shlex
 import signal
@@ -28,7 +29,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from llmdyno import hardware, store
+from llmdyno import hardware, leash, store
 from llmdyno.engines import Launch, Step
 from llmdyno.errors import ServerError, StorageError
 
@@ -78,7 +79,9 @@ _PORTS = range(20_000, 32_000, 4)  # below what Linux gives to clients, from 327
 _REFUSALS = 5  # so many refused probes in a row are an answer, not a start in progress
 _STOP_GRACE_S = 10.0
 _PROGRESS_S = 10.0  # between words on a build, which may take an hour
-_KILL_S = 20.0  # what the leash takes at most once the grace is over
+_KILL_S = (
+    30.0  # what the leash takes at most once the grace is over, a container's removal included
+)
 
 
 class _Leashed:
@@ -95,7 +98,8 @@ class _Leashed:
         self._oom_kills = _oom_kills()
         self._failure: ServerError | None = None
         self._stopped = False
-        self._leash, self._line = _spawn(command, output)
+        argv, self._removal = _by_name(command)
+        self._leash, self._line = _spawn(command, argv, self._removal, output)
         self._hear(_HEALTH_TIMEOUT_S)  # the pid comes first
 
     def __enter__(self) -> Self:
@@ -146,6 +150,13 @@ class _Leashed:
             raise ServerError("hung", f"Process {self.pid} could not be killed.") from None
         finally:
             self._line.close()
+            if self._removal and self._leash.returncode not in {0, 1}:  # it was killed
+                self._remove_container()
+
+    def _remove_container(self) -> None:
+        """Do what the leash would have done, had it not been killed."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(self._removal, capture_output=True, check=False, timeout=_KILL_S)
 
     def last_lines(self) -> list[str]:
         """Return what it wrote last, secrets blotted out."""
@@ -332,14 +343,31 @@ def run_step(step: Step, *, log: Path, progress: Callable[[str], None]) -> None:
         raise ServerError(failure.kind, f"{step.what}: {failure} Log: {log}")
 
 
-def _spawn(command: Launch | Step, output: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+def _by_name(command: Launch | Step) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Give a container a name; return the command with it, and the one that removes it.
+
+    The name is not the launch's: a launch may be started again, and a script may hold a step.
+    """
+    if not command.runtime:
+        return command.argv, ()
+    name = f"llmdyno-{os.getpid()}-{secrets.token_hex(4)}"
+    program, run, *rest = command.argv
+    # docker kills at once; podman asks first, and the server has been asked already.
+    at_once = ("--time", "0") if command.runtime == "podman" else ()
+    return (program, run, "--name", name, *rest), (program, "rm", "--force", *at_once, name)
+
+
+def _spawn(
+    command: Launch | Step, argv: Sequence[str], afterwards: Sequence[str], output: int
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start the leash, which starts the command; return it and our end of its line."""
+    said = (f"{leash.AFTERWARDS}{' '.join(afterwards)}",) if afterwards else ()
     ours, theirs = socket.socketpair()
     with theirs:
-        leash = subprocess.Popen(
+        process = subprocess.Popen(
             [
-                *(sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py"))),
-                *(str(theirs.fileno()), *command.argv),
+                *(sys.executable, "-I", "-S", leash.__file__),
+                *(str(theirs.fileno()), *said, *argv),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -348,7 +376,7 @@ def _spawn(command: Launch | Step, output: int) -> tuple[subprocess.Popen[bytes]
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # Ctrl-C in the terminal is for dyno, who then asks the leash
         )
-    return leash, ours
+    return process, ours
 
 
 def _gpus(command: Launch | Step) -> dict[str, str]:
@@ -477,17 +505,17 @@ def _lines(raw: bytes) -> list[str]:
 
 def _redact(lines: Sequence[str], command: Launch | Step) -> list[str]:
     """Blot out what the environment may hold of secrets; a path that is no secret stays."""
-    secrets = [value for name, value in os.environ.items() if is_secret(name)]
-    secrets += [
+    hidden = [value for name, value in os.environ.items() if is_secret(name)]
+    hidden += [
         value
         for name, value in command.environment.items()
         if is_secret(name) or not value.startswith("/")
     ]
     # Nothing shorter than six characters is a secret, and "1" would blot out every number.
-    secrets = sorted({secret for secret in secrets if len(secret) >= 6}, key=len, reverse=True)
-    if not secrets:
+    hidden = sorted({secret for secret in hidden if len(secret) >= 6}, key=len, reverse=True)
+    if not hidden:
         return list(lines)
-    pattern = re.compile("|".join(re.escape(secret) for secret in secrets))
+    pattern = re.compile("|".join(re.escape(secret) for secret in hidden))
     return [pattern.sub("•••", line) for line in lines]
 
 
