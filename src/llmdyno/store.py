@@ -40,9 +40,37 @@ def choose_folder(wanted: str | None, parent: Path, name: str, marker: str) -> P
         UsageError: `wanted` already holds a run or study (it has a file called `marker`).
     """
     folder = Path(wanted) if wanted else parent / name
+    check_folder(folder)
     if (folder / marker).exists():
         raise UsageError(f"--out {folder}: already holds results; name another folder.")
     return folder
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder for results that cannot be one. Nothing is made.
+
+    Raises:
+        UsageError: a file is in its way, or it may not be written.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError(f"--out {folder}: {there} is a file; name a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {folder}: {there} may not be written; name another folder.")
+
+
+def check_file(flag: str, file: Path) -> None:
+    """Refuse a file to write that cannot be one.
+
+    Raises:
+        UsageError: there is no such folder, it is a folder, or it may not be written.
+    """
+    if not file.parent.is_dir():
+        raise UsageError(f"{flag} {file}: there is no folder {file.parent}.")
+    if file.is_dir():
+        raise UsageError(f"{flag} {file}: is a folder; name a file.")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise UsageError(f"{flag} {file}: may not be written; name another one.")
 
 
 def make_folder(folder: Path) -> None:

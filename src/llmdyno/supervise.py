@@ -8,6 +8,7 @@ that needs too much memory from a machine whose port is taken. Every process run
 """
 
 import contextlib
+import errno
 import http.client
 import os
 import random
@@ -31,7 +32,7 @@ import msgspec
 
 from llmdyno import hardware, leash, store
 from llmdyno.engines import Launch, Step
-from llmdyno.errors import ServerError, StorageError
+from llmdyno.errors import ServerError, StorageError, UsageError
 
 FAILURES: Mapping[str, str] = {
     "bad-config": "the engine refused a setting",
@@ -243,6 +244,29 @@ def free_port(host: str = "127.0.0.1") -> int:
                 held.enter_context(socket.create_server((host, neighbour)))
             return port
     raise ServerError("port-in-use", f"no free port from {_PORTS[0]} to {_PORTS[-1]} on {host}.")
+
+
+def require_free(host: str, port: int) -> None:
+    """Refuse an address that a server could not listen on, before anything is built for it.
+
+    Raises:
+        UsageError: the port is taken or kept for root, or the host is not this machine.
+    """
+    try:
+        # Like servers do: a port whose last connections have just ended is free.
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        where = f"--host {host} --port {port}"
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(
+                f"{where}: another program listens there; name another port."
+            ) from error
+        if error.errno == errno.EACCES:
+            raise UsageError(f"{where}: ports below 1024 are root's; name a higher one.") from error
+        raise UsageError(
+            f"{where}: that is no address of this machine ({error.strerror}); give 127.0.0.1, or"
+            " 0.0.0.0 for all of them."
+        ) from error
 
 
 def start(launch: Launch, *, log: Path, progress: Callable[[str], None] | None = None) -> Server:

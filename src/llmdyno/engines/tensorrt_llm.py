@@ -15,7 +15,7 @@ from typing import Any
 
 from llmdyno.engines import Engine, Launch, Step
 from llmdyno.engines import _trtllm_commands as commands
-from llmdyno.engines._checkpoint_server import gpus
+from llmdyno.engines._checkpoint_server import check_model, gpus
 from llmdyno.engines._trtllm_check import KNOBS, check, doubts, on_engine_road
 from llmdyno.engines._trtllm_pytorch_knobs import PATHS, PYTORCH
 from llmdyno.engines._trtllm_template_knobs import SERVE_PATHS, TEMPLATE
@@ -77,10 +77,7 @@ class TensorRtLlmEngine:
     def check(self, model: str, config: Config) -> None:
         """Refuse what this release would refuse, ignore or choke on later."""
         check(config, self.meant(config))
-        if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
-            raise UsageError(f"--model {model}: there is no such folder.")
-        if "/" not in model and not Path(model).is_dir():
-            raise UsageError(f"--model {model}: give a folder or a hub id such as org/name.")
+        check_model(model, config, "tensor_parallel_size")
         if on_engine_road(config):
             commands.family(model)
 
