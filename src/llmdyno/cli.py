@@ -7,7 +7,6 @@ was not given is None here: its default is the spec's own.
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -433,14 +432,14 @@ def serve(
     container: ContainerName = "none",
 ) -> None:
     """Serve a model with an engine until it is told to stop."""
-    from llmdyno import supervise
+    from llmdyno import store, supervise
 
     subject, config = _subject(engine, front, model, settings)
     subject = subject.placed(container)
     supervise.require_free(host, port)
-    with tempfile.TemporaryDirectory(prefix="dyno-serve-") as folder:
+    with store.temporary_folder("dyno-serve") as folder:
         with _terminate_as_interrupt():
-            launch = subject.launch(config, folder=Path(folder), host=host, port=port, says=_say)
+            launch = subject.launch(config, folder=folder, host=host, port=port, says=_say)
         status = supervise.foreground(launch, announce=_say)
     raise typer.Exit(status)
 

@@ -79,6 +79,8 @@ _HEALTH_TIMEOUT_S = 5.0
 _PORTS = range(20_000, 32_000, 4)  # below what Linux gives to clients, from 32768 on
 _REFUSALS = 5  # so many refused probes in a row are an answer, not a start in progress
 _STOP_GRACE_S = 10.0
+_MARK = "LLMDYNO_SERVER"  # a variable that all that stems from a server inherits
+_ROUNDS = 40  # of killing what a killed leash has left
 _PROGRESS_S = 10.0  # between words on a build, which may take an hour
 _KILL_S = (
     30.0  # what the leash takes at most once the grace is over, a container's removal included
@@ -100,7 +102,8 @@ class _Leashed:
         self._failure: ServerError | None = None
         self._stopped = False
         argv, self._removal = _by_name(command)
-        self._leash, self._line = _spawn(command, argv, self._removal, output)
+        self._mark = f"{_MARK}={secrets.token_hex(8)}"
+        self._leash, self._line = _spawn(command, argv, self._removal, self._mark, output)
         self._hear(_HEALTH_TIMEOUT_S)  # the pid comes first
 
     def __enter__(self) -> Self:
@@ -151,13 +154,40 @@ class _Leashed:
             raise ServerError("hung", f"Process {self.pid} could not be killed.") from None
         finally:
             self._line.close()
-            if self._removal and self._leash.returncode not in {0, 1}:  # it was killed
-                self._remove_container()
+            if self._leash.returncode not in {0, 1}:
+                self._end_without_leash()
 
-    def _remove_container(self) -> None:
-        """Do what the leash would have done, had it not been killed."""
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(self._removal, capture_output=True, check=False, timeout=_KILL_S)
+    def _end_without_leash(self) -> None:
+        """Do what the leash would have done, had it not been killed: nothing holds them together.
+
+        The kernel has killed the server, not what that had started; those bear our mark, or are of
+        its session if they have written over their environment.
+        """
+        for _ in range(_ROUNDS):
+            found = [pid for pid in _pids() if self._is_ours(pid)]
+            for pid in found:
+                with contextlib.suppress(OSError):  # gone by itself
+                    os.kill(pid, signal.SIGKILL)
+            if not found:
+                break
+            time.sleep(0.05)
+        removal, self._removal = self._removal, ()
+        if removal:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(removal, capture_output=True, check=False, timeout=_KILL_S)
+
+    def _is_ours(self, pid: int) -> bool:
+        try:
+            state, _, _, session = (
+                Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
+            )
+            if state == "Z":  # dead; whoever its parent is now has not looked yet
+                return False
+            if self.pid and int(session) == self.pid:
+                return True
+            return self._mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:  # gone, or another user's
+            return False
 
     def last_lines(self) -> list[str]:
         """Return what it wrote last, secrets blotted out."""
@@ -180,8 +210,12 @@ class _Leashed:
         how, _, number = ending.partition(" ")
         if how == "signal":
             words = f"was killed by {signal.Signals(int(number)).name}"
+        elif how == "exit":
+            words = f"ended with exit status {number}"
         else:
-            words = f"ended with exit status {number}" if how == "exit" else "lost its leash"
+            words = "lost its leash"
+            self._leash.wait()
+            self._end_without_leash()  # at once, so that its output ends
         kind, quoted = _diagnose(self.last_lines(), self._command)
         # The kernel leaves no word in the log; where it does not count, SIGKILL is its signature.
         counted = _oom_kills()
@@ -381,8 +415,16 @@ def _by_name(command: Launch | Step) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return (program, run, "--name", name, *rest), (program, "rm", "--force", *at_once, name)
 
 
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
 def _spawn(
-    command: Launch | Step, argv: Sequence[str], afterwards: Sequence[str], output: int
+    command: Launch | Step,
+    argv: Sequence[str],
+    afterwards: Sequence[str],
+    mark: str,
+    output: int,
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start the leash, which starts the command; return it and our end of its line."""
     said = (f"{leash.AFTERWARDS}{' '.join(afterwards)}",) if afterwards else ()
@@ -396,7 +438,7 @@ def _spawn(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, **_gpus(command), **command.environment},
+            env={**os.environ, **_gpus(command), **command.environment, **dict([mark.split("=")])},
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # Ctrl-C in the terminal is for dyno, who then asks the leash
         )
