@@ -44,12 +44,16 @@ _DOCUMENT: Mapping[str, tuple[str, ...]] = {
 }
 
 SYMPTOMS: tuple[tuple[str, str], ...] = (
-    (r"maxTokensInPagedKvCache .* must be large enough", "out-of-memory"),
+    # Most of these stand so in its sources or in reports (tests/test_engine_messages.py says where).
+    (r"maxTokensInPagedKvCache\b.* must be large enough", "out-of-memory"),
+    (r"Executor creation failed due to insufficient GPU memory", "out-of-memory"),
+    # No source of these two was found: words that such a message is likely to have.
     (r"(?i)(insufficient|no|not enough) .*memory .*kv cache", "out-of-memory"),
     (r"(?i)kv cache .*(too small|not enough|insufficient)", "out-of-memory"),
     (r"CUDA runtime error in .*out of memory|cudaMalloc\w* .*out of memory", "out-of-memory"),
     (r"Failed to parse the arguments for the LLM constructor", "bad-config"),
     (r"Extra inputs are not permitted|is not a known backend", "bad-config"),
+    (r"got an unexpected keyword argument", "bad-config"),
     (r"No such option: |Invalid value for ", "bad-config"),
     (r"(?i)engine .*(not compatible|different (device|version)|version mismatch)", "bad-config"),
     (r"Serialization (assertion|error)|Failed to deserialize cuda engine", "bad-config"),
