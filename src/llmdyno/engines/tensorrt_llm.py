@@ -44,7 +44,7 @@ _DOCUMENT: Mapping[str, tuple[str, ...]] = {
 }
 
 SYMPTOMS: tuple[tuple[str, str], ...] = (
-    # Most of these stand so in its sources or in reports (tests/test_engine_messages.py says where).
+    # Most stand so in its sources or in reports: tests/test_engine_messages.py says where.
     (r"maxTokensInPagedKvCache\b.* must be large enough", "out-of-memory"),
     (r"Executor creation failed due to insufficient GPU memory", "out-of-memory"),
     # No source of these two was found: words that such a message is likely to have.
