@@ -154,6 +154,87 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
     assert not servers_left(tmp_path)
 
 
+CANDIDATES = """
+search = "itl_ms"
+trials = 3
+
+[baseline]
+mode = "good"
+
+[[candidates]]
+itl_ms = 20
+
+[[candidates]]
+itl_ms = 14
+idle = true
+"""
+
+
+def test_candidates_are_the_first_trials_and_survive_a_stop(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(CANDIDATES)
+    process = subprocess.Popen(
+        [*DYNO, *STUDY, "study.toml", "--out", "s"],
+        cwd=tmp_path,
+        env={**environment(), MARK: str(tmp_path)},
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for_lines(tmp_path / "s" / "ledger.jsonl", 3)  # the study, baseline, first candidate
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
+
+    done = run(tmp_path, "tune", "--resume", "s", "--json")
+
+    assert done.returncode == 0, done.stderr
+    document = last_json(done.stdout)
+    first, second, third = (trial["config"] for trial in document["trials"])
+    assert first == {"mode": "good", "itl_ms": 20}
+    assert second == {"mode": "good", "itl_ms": 14, "idle": True}
+    assert third.keys() <= {"mode", "itl_ms"}  # what is not searched holds: idle is off again
+    assert third not in (first, second)
+    assert document["spec"]["candidates"] == [{"itl_ms": 20}, {"itl_ms": 14, "idle": True}]
+    assert document["best"]["config"]["itl_ms"] <= 14
+    assert "3 trials at 6 users, the first 2 of them given." in done.stderr
+
+
+WRONG_CANDIDATES = {
+    "knob": ("[[candidates]]\nitl = 4", "candidate 1: itl=4: no such knob. Did you mean 'itl_ms'?"),
+    "value": ("[[candidates]]\nitl_ms = 400", "candidate 1: itl_ms=400: must be a whole number"),
+    "kind": ("[[candidates]]\nitl_ms = [4]", "candidate 1: itl_ms=[4]: must be a whole number"),
+    "engine": ("[[candidates]]\nitl_ms = 13", "candidate 1: itl_ms=13: brings bad luck"),
+    "form": ("candidates = 3", "candidates 3: must be tables of knobs, each under [[candidates]]"),
+    "nothing": ("[[candidates]]", "candidate 1: no knob set is the baseline again"),
+    "baseline": (
+        "[baseline]\nitl_ms = 30\n[[candidates]]\nitl_ms = 30\nidle = false",
+        "candidate 1: itl_ms=30, idle=false is the baseline again",
+    ),
+    "twice": (
+        "[[candidates]]\nitl_ms = 20\n[[candidates]]\nitl_ms = 20\nmode = 'good'",
+        "candidate 2: itl_ms=20, mode=good is candidate 1 again",
+    ),
+    "trials": (
+        "trials = 1\n[[candidates]]\nitl_ms = 20\n[[candidates]]\nitl_ms = 21",
+        "--trials 1: the 2 [[candidates]] are trials, too; set at least 2",
+    ),
+    "output": (
+        "[[candidates]]\nlossy = true",
+        "candidate 1: lossy=true may change the tokens; set allow_altered_output = true",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CANDIDATES)
+def test_a_wrong_candidate_is_one_sentence_and_nothing_starts(name: str, tmp_path: Path) -> None:
+    text, words = WRONG_CANDIDATES[name]
+    (tmp_path / "study.toml").write_text(text)
+
+    done = run(tmp_path, *STUDY, "study.toml", "--out", "s")
+
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "s").exists()
+
+
 def wait_for_lines(path: Path, count: int) -> None:
     deadline_s = time.monotonic() + 60
     while not path.exists() or path.read_text().count("\n") < count:

@@ -17,7 +17,7 @@ import msgspec
 from llmdyno import environment, plugins, store
 from llmdyno.bench import SUMMARY
 from llmdyno.errors import ServerError, UsageError
-from llmdyno.knobs import Knob, Value, show
+from llmdyno.knobs import Knob, Value, default, show
 from llmdyno.ledger import Began, Ledger, Phase, Step
 from llmdyno.load import Progress
 from llmdyno.measure import Measurement, measure
@@ -66,6 +66,7 @@ class Tuner:
             allow_altered_output=study.allow_altered_output,
             baseline=study.baseline,
         )
+        self._candidates = self._checked_candidates()
         self._began_s = monotonic()
         store.make_folder(folder)
         self._ledger = Ledger(folder)
@@ -120,29 +121,80 @@ class Tuner:
 
     def _search(self) -> None:
         study = self._study
-        searched = self._space
-        searched_names = {knob.name for knob in searched}
+        searched_names = {knob.name for knob in self._space}
         search = Search(
             self._folder,
-            searched,
+            self._space,
             trials=study.trials,
             maximise=study.objective.maximise,
             seed=study.seed,
             # What the user set and we do not search holds for every trial.
             fixed={k: v for k, v in study.baseline.items() if k not in searched_names},
         )
-        names = ", ".join(knob.name for knob in searched)
-        self._narrator.says(f"Search over {names}: {study.trials} trials at {study.level} users.")
+        names = ", ".join(knob.name for knob in self._space)
+        given = f", the first {len(self._candidates)} of them given" if self._candidates else ""
+        self._narrator.says(
+            f"Search over {names}: {study.trials} trials at {study.level} users{given}."
+        )
         while not self._enough(tried := self._ledger.of("trial")):
             if self._over_budget(1.0):
                 self._narrator.says("The budget is used up; no further trials.")
                 return
-            config = search.ask([study.baseline, *(step.config for step in tried)])
+            config = self._next(search, tried)
             if config is None:
                 self._narrator.says("Every config that the search can think of has been tried.")
                 return
             step = self._step("trial", len(tried), config, self._trial_load())
             search.tell(step.value, self._excess(step))
+
+    def _next(self, search: Search, tried: Sequence[Step]) -> Mapping[str, Value] | None:
+        """Return the next trial's config: a candidate while there are any, then the search's."""
+        if len(tried) < len(self._candidates):
+            config = self._candidates[len(tried)]
+            search.give(config)
+            return config
+        return search.ask([self._study.baseline, *(step.config for step in tried)])
+
+    def _checked_candidates(self) -> list[dict[str, Value]]:
+        """Return the candidates over the baseline, as the search would write them.
+
+        Raises:
+            UsageError: one cannot be served, may change the tokens, or is nothing new.
+        """
+        searched = {knob.name for knob in self._space}
+        found: list[dict[str, Value]] = []
+        seen = {"the baseline": effective(self._study.baseline, self.knobs)}
+        for number, settings in enumerate(self._study.candidates, 1):
+            name = f"candidate {number}"
+            config = {**self._study.baseline, **settings}
+            try:
+                self.subject.check(config)
+            except UsageError as error:
+                raise UsageError(f"{name}: {error}") from None
+            self._refuse_altered_output(name, config)
+            takes_effect = effective(config, self.knobs)
+            for other, known in seen.items():
+                if takes_effect == known:
+                    what = describe(settings) if settings else "no knob set"
+                    raise UsageError(
+                        f"{name}: {what} is {other} again; leave it out, or set something else."
+                    )
+            seen[name] = takes_effect
+            kept = {*takes_effect, *(self._study.baseline.keys() - searched)}
+            found.append({knob: value for knob, value in config.items() if knob in kept})
+        return found
+
+    def _refuse_altered_output(self, name: str, config: Mapping[str, Value]) -> None:
+        before = effective(self._study.baseline, self.knobs)
+        after = effective(config, self.knobs)
+        altering = {knob.name for knob in self.knobs if knob.alters_output}
+        for knob in changed(before, after):
+            if knob in altering and not self._study.allow_altered_output:
+                value = show(config.get(knob))
+                raise UsageError(
+                    f"{name}: {knob}={value} may change the tokens; set allow_altered_output = true"
+                    f" or leave {knob} out."
+                )
 
     def _enough(self, tried: Sequence[Step]) -> bool:
         started = sum(step.state != "predicted-infeasible" for step in tried)
@@ -342,6 +394,12 @@ def changed(before: Mapping[str, Value], after: Mapping[str, Value]) -> list[str
     """Return the knobs that two configs set differently, in the order of `after`."""
     names = dict.fromkeys((*after, *before))
     return [name for name in names if before.get(name) != after.get(name)]
+
+
+def effective(config: Mapping[str, Value], knobs: Sequence[Knob]) -> dict[str, Value]:
+    """Return a config without the values that the engine has by itself."""
+    defaults = {knob.name: default(knob, None) for knob in knobs}
+    return {name: value for name, value in config.items() if value != defaults[name]}
 
 
 def describe(config: Mapping[str, Value]) -> str:

@@ -38,6 +38,18 @@ KNOBS: tuple[Knob, ...] = (
         source="-",
     ),
     Knob(
+        name="lossy",  # does nothing, but might
+        layer="engine",
+        kind="bool",
+        defaults=(("1", False),),
+        search=(False, True),
+        alters_output=True,
+        does="-",
+        turn="-",
+        trades="-",
+        source="-",
+    ),
+    Knob(
         name="idle",  # does nothing
         layer="engine",
         kind="bool",
