@@ -11,6 +11,12 @@ from typing import Any
 import pytest
 
 from conftest import DYNO, last_json
+from llmdyno import plugins
+from llmdyno.measure import measure
+from llmdyno.spec import Load, Workload
+from llmdyno.subject import Subject
+from llmdyno.units import Lengths
+from timed.engine import ENGINE
 
 MARK = "STUDY_OF_A_TEST"
 TESTS = str(Path(__file__).parent)
@@ -290,6 +296,34 @@ def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path: Path) -> None:
         2,
         "dyno: study.toml: unknown key 'trails'. Did you mean 'trials'?\n",
     )
+
+
+def test_a_port_that_somebody_took_is_no_fault_of_the_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first start finds the port taken; the second, on another one, does not."""
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+
+    measured = measure(
+        Subject(engine=ENGINE, front=plugins.load("fronts", "native"), model="m"),
+        {"mode": "taken", "itl_ms": 5},
+        workload=Workload(osl=Lengths("fixed", 4, 4)),
+        load=Load(users=(1,), duration_s=1.0, ramp_s=0.0),
+        slos=(),
+        hang_s=5.0,
+        warmup_s=0.0,
+        folder=tmp_path / "run",
+        calibration=False,
+        shows=lambda _progress, _meter: None,
+        says=said.append,
+    )
+
+    assert (tmp_path / "taken").is_dir()
+    assert measured.failure_class is None
+    assert measured.summary is not None
+    assert measured.summary["levels"][0]["requests"]["completed"] > 3
+    assert "a port was taken before the server had it; once more on another one" in said
 
 
 def test_a_baseline_that_cannot_be_served_ends_the_study(tmp_path: Path) -> None:
