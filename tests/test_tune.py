@@ -74,6 +74,27 @@ def test_the_right_answer_is_found_and_confirmed(study: tuple[Path, dict[str, An
     assert [level["users"] for level in document["best"]["summary"]["levels"]] == [2, 6]
 
 
+def test_trials_are_compared_with_a_baseline_measured_as_they_are(
+    study: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, _ = study
+    steps = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()][1:]
+    baseline, reference, trial = steps[:3]
+
+    assert [step["phase"] for step in (baseline, reference, trial)] == [
+        *("baseline", "reference", "trial"),
+    ]
+    assert reference["config"] == baseline["config"]
+    loads = {
+        step["phase"]: json.loads((folder / step["run"] / "summary.json").read_text())["spec"][
+            "load"
+        ]
+        for step in steps
+        if step["state"] == "measured" and step["phase"] in {"baseline", "reference", "trial"}
+    }
+    assert loads["reference"] == loads["trial"] != loads["baseline"]
+
+
 def test_failures_are_recorded_with_their_class(study: tuple[Path, dict[str, Any]]) -> None:
     _, document = study
     failures = {

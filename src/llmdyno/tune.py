@@ -2,9 +2,10 @@
 
 `Tuner.run` reads like that sentence. Every config gets a fresh server; every step is in the ledger
 before the next one begins, so that a study that is stopped, killed or crashed goes on with
-`--resume`. Trials are compared at the largest number of users; the winner is measured against the
-baseline in interleaved pairs (ABBA), because a machine drifts and a search that takes the best of
-many noisy numbers has taken some luck with it: only the confirmation is believed.
+`--resume`. Trials are compared at the largest number of users, with each other and with the
+baseline measured as they are; the winner is measured against the baseline in interleaved pairs
+(ABBA), because a machine drifts and a search that takes the best of many noisy numbers has taken
+some luck with it: only the confirmation is believed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -93,8 +94,9 @@ class Tuner:
         """
         try:
             baseline = self._baseline()
+            reference = self._reference(baseline)
             self._search()
-            best = self._best(baseline)
+            best = self._best(reference)
             if best is not None:
                 self._confirm(baseline.config, best.config)
                 self._ablate(baseline.config, best.config)
@@ -118,6 +120,18 @@ class Tuner:
                 f"the baseline cannot be measured ({step.failure_class}): {step.failure_why}",
             )
         return step
+
+    def _reference(self, baseline: Step) -> Step:
+        """Measure the baseline as a trial is measured, if that is another way.
+
+        A server that has answered at fewer users before is warmer: its prefix cache knows more.
+        """
+        load = self._trial_load()
+        begun = bool(self._ledger.of("trial"))  # by a version that knew no reference
+        if load == self._study.load or (begun and self._ledger.find("reference", 0) is None):
+            return baseline
+        step = self._step("reference", 0, baseline.config, load)
+        return step if step.state == "measured" else baseline
 
     def _search(self) -> None:
         study = self._study
@@ -202,18 +216,18 @@ class Tuner:
             _INFEASIBLE_FACTOR * self._study.trials
         )
 
-    def _best(self, baseline: Step) -> Step | None:
+    def _best(self, reference: Step) -> Step | None:
         """Measure the best config at every number of users; if it fails there, the next best.
 
         None: nothing that was tried and holds beats the baseline.
         """
-        for number, candidate in enumerate(self._better_than(baseline)):
+        for number, candidate in enumerate(self._better_than(reference)):
             step = self._step("best", number, candidate.config, self._study.load)
             if step.state == "measured":
                 return step
         return None
 
-    def _better_than(self, baseline: Step) -> list[Step]:
+    def _better_than(self, reference: Step) -> list[Step]:
         """Return the trials that beat the baseline, best first.
 
         A trial that meets the SLOs comes before one that does not, whatever their values.
@@ -226,7 +240,7 @@ class Tuner:
         measured = [
             step
             for step in self._ledger.of("trial")
-            if step.state == "measured" and step.value is not None and rank(step) > rank(baseline)
+            if step.state == "measured" and step.value is not None and rank(step) > rank(reference)
         ]
         return sorted(measured, key=rank, reverse=True)
 
@@ -278,7 +292,7 @@ class Tuner:
         done = self._ledger.find(phase, number)
         if done is not None and not (phase == "baseline" and done.state == "failed"):
             return done
-        label = phase if phase == "baseline" else f"{phase} {number + 1}"
+        label = phase if phase in {"baseline", "reference"} else f"{phase} {number + 1}"
         measurement = self._measure(label, config, load)
         step = self._as_step(measurement, phase, number, config, knob)
         self._ledger.append(step)
