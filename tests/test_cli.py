@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from llmdyno import plugins
+
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -22,7 +24,12 @@ def test_the_guide_says_what_a_knob_does_when_to_turn_it_and_what_it_costs(dyno:
 
 
 def test_every_engine_has_a_guide(dyno: Dyno) -> None:
-    assert "max_num_batched_tokens=unset" in dyno("knobs", "vllm").stdout
+    guide = dyno("knobs", "vllm").stdout
+
+    assert "max_num_batched_tokens=unset" in guide
+    here = plugins.load("engines", "vllm").version()
+    assert guide.startswith(f"vllm {here}" if here else "vllm, not installed here: ")
+    assert dyno("knobs", "openvino").stdout.startswith("openvino 2")
 
 
 def test_the_facts_of_the_machine_are_one_line_each_or_one_document(dyno: Dyno) -> None:

@@ -1,15 +1,21 @@
-"""The command lines of containers. They are read, and parsed by docker's client; none is run."""
+"""The command lines of containers. They are read, and parsed by docker's client; none is run.
+
+What is asked of docker when a server ends is seen by a program of that name that notes it down.
+"""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from llmdyno import artifacts, containers
+from llmdyno import artifacts, containers, supervise
 from llmdyno.containers import Container, launch_in, step_in
 from llmdyno.engines import Launch, Step, openvino, tensorrt_llm, vllm
 from llmdyno.errors import UsageError
@@ -206,3 +212,75 @@ def test_an_engine_that_is_not_installed_is_placed_in_its_image(
     assert own.placed("auto") is own
     with pytest.raises(UsageError, match="openvino has no container image"):
         own.placed("docker")
+
+
+NOTES = """\
+#!/bin/sh
+echo "$*" >> "$NOTES"
+case "$1" in
+run) echo $$ > "$NOTES.pid"; exec sleep 600 ;;
+esac
+"""
+# Starts what the file says, and stops it when it has ended or is to end.
+SERVES = """
+import pathlib, sys, msgspec
+from llmdyno import supervise
+from llmdyno.engines import Launch
+launch = msgspec.json.decode(pathlib.Path(sys.argv[1]).read_bytes(), type=Launch)
+with open(sys.argv[1] + ".log", "wb") as log:
+    with supervise.Server(launch, log.fileno(), lambda: b"") as server:
+        print(server._leash.pid, flush=True)
+        while server.failure() is None and not pathlib.Path(sys.argv[1] + ".stop").exists():
+            server.wait(0.1)
+"""
+
+
+@pytest.mark.parametrize("runtime", ["docker", "podman"])
+@pytest.mark.parametrize("ends", ["stopped", "dyno", "leash", "client"])
+def test_a_container_is_removed_by_its_name_however_it_ends(
+    runtime: containers.Runtime, ends: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes"
+    program = tmp_path / "programs" / runtime
+    program.parent.mkdir()
+    program.write_text(NOTES)
+    program.chmod(0o755)
+    monkeypatch.setenv("NOTES", str(notes))
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    nobody = msgspec.structs.replace(LAUNCH, url=f"http://127.0.0.1:{supervise.free_port()}")
+    launch = launch_in(Container(runtime=runtime, image=NVIDIA), nobody, reads=[])
+    launch = msgspec.structs.replace(launch, files={})
+    (tmp_path / "launch").write_bytes(msgspec.json.encode(launch))
+
+    command = [sys.executable, "-c", SERVES, str(tmp_path / "launch")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as dyno:
+        assert dyno.stdout is not None
+        leash = int(dyno.stdout.readline())
+        wait_for((tmp_path / "notes.pid").exists)
+        if ends == "stopped":
+            (tmp_path / "launch.stop").touch()
+        else:
+            client = int((tmp_path / "notes.pid").read_text())
+            os.kill({"dyno": dyno.pid, "leash": leash, "client": client}[ends], signal.SIGKILL)
+        wait_for(lambda: len(notes.read_text().splitlines()) > 1)
+
+    ran, removed = (line.split() for line in notes.read_text().splitlines())
+    assert ran[:2] == ["run", "--name"]
+    assert ran[2].startswith("llmdyno-")
+    at_once = ["--time", "0"] if runtime == "podman" else []
+    assert removed == ["rm", "--force", *at_once, ran[2]]
+
+
+def test_what_needs_no_daemon_has_no_name_and_scripts_have_none() -> None:
+    apptainer = launch_in(Container(runtime="apptainer", image=NVIDIA), LAUNCH, reads=[])
+
+    assert apptainer.runtime == ""
+    assert launch_in(DOCKER, LAUNCH, reads=[]).runtime == "docker"
+    assert "--name" not in launch_in(DOCKER, LAUNCH, reads=[]).argv
+
+
+def wait_for(true: Callable[[], bool], within_s: float = 20.0) -> None:
+    deadline_s = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline_s, "it did not happen in time"
+        time.sleep(0.02)

@@ -66,6 +66,7 @@ def test_a_path_may_be_a_gguf_or_a_folder_with_one(tmp_path: Path) -> None:
         )
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 4096}')
     (tmp_path / "openvino_model.xml").touch()
+    (tmp_path / "openvino_model.bin").touch()
     found = model.resolve(str(tmp_path))
     assert (found.path, found.context_length) == (tmp_path, 4096)
 
@@ -78,7 +79,7 @@ def test_what_cannot_be_a_model_is_refused_in_one_sentence(tmp_path: Path) -> No
     (tmp_path / "empty").mkdir()
     for name, reason in [
         ("tinny", "Did you mean 'tiny'"),
-        ("no/such/model.gguf", "not a built-in model"),
+        ("no/such/model.gguf", "there is no such file or folder"),
         (str(tmp_path / "notes.txt"), "not a .gguf file"),
         (str(tmp_path / "empty"), "neither openvino_model.xml, nor a .gguf"),
         (str(tmp_path / "two"), "2 GGUF files"),

@@ -1,5 +1,6 @@
 """What every engine owes, whichever it is: found because its file exists."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from llmdyno import plugins
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Knob, accepts, check, default
+from llmdyno.knobs import Knob, accepts, at_least, check, default
 from llmdyno.supervise import FAILURES
 
 ENGINES = plugins.names("engines")
@@ -46,8 +47,10 @@ def test_defaults_and_ranges_are_values_that_the_knob_takes(engine: Any) -> None
 
 def test_newer_defaults_come_first(engine: Any) -> None:
     for knob in engine.knobs:
-        versions = [tuple(int(part) for part in version.split(".")) for version, _ in knob.defaults]
-        assert versions == sorted(versions, reverse=True), knob.name
+        versions = [version for version, _ in knob.defaults]
+        for newer, older in pairwise(versions):
+            assert at_least(newer, older), knob.name
+            assert not at_least(older, newer), knob.name
         assert default(knob, None) == knob.defaults[0][1]
 
 

@@ -8,6 +8,86 @@ import pytest
 from llmdyno import plugins, supervise
 
 MESSAGES: tuple[tuple[str, str, str], ...] = (
+    # tensorrt-llm: NVIDIA/TensorRT-LLM's py_executor_creator.py and llmapi/llm.py, its issues 167,
+    # 260, 494, 1838, 2846, NVIDIA/nim-deploy's 18, NVIDIA/TensorRT's 2195, and users' reports.
+    (
+        "tensorrt-llm",
+        "RuntimeError: Executor creation failed due to insufficient GPU memory.",
+        "out-of-memory",
+    ),
+    (
+        "tensorrt-llm",
+        (
+            "E1128 16:31:49.479096 227 backend_model.cc:634] ERROR: Failed to create instance:"
+            " unexpected error when creating modelInstanceState: maxTokensInPagedKvCache must be"
+            " large enough to process at least 1 sequence to completion"
+        ),
+        "out-of-memory",
+    ),
+    (
+        "tensorrt-llm",
+        (
+            "[TensorRT-LLM][ERROR] Assertion failed: maxTokensInPagedKvCache (128) must be large"
+            " enough to process at least 1 sequence to completion"
+        ),
+        "out-of-memory",
+    ),
+    (
+        "tensorrt-llm",
+        (
+            "[TensorRT-LLM][ERROR] CUDA runtime error in ::cudaMallocAsync(ptr, n,"
+            " mCudaStream->get()): out of memory"
+        ),
+        "out-of-memory",
+    ),
+    (
+        "tensorrt-llm",
+        (
+            "[TRT-LLM] [E] Failed to parse the arguments for the LLM constructor: 1 validation"
+            " error for TrtLlmArgs"
+        ),
+        "bad-config",
+    ),
+    (
+        "tensorrt-llm",
+        "TypeError: LlmArgs.__init__() got an unexpected keyword argument 'enable_attention_dp'",
+        "bad-config",
+    ),
+    (
+        "tensorrt-llm",
+        (
+            "[TensorRT-LLM][ERROR] 6: The engine plan file is not compatible with this version of"
+            " TensorRT, expecting library version 9.2.0.5 got 9.3.0.1, please rebuild."
+        ),
+        "bad-config",
+    ),
+    (
+        "tensorrt-llm",
+        (
+            "[TRT] [E] 1: [stdArchiveReader.cpp::StdArchiveReader::35] Error Code 1: Serialization"
+            " (Serialization assertion safeVersionRead == safeSerializationVersion failed.Version"
+            " tag does not match."
+        ),
+        "bad-config",
+    ),
+    (
+        "tensorrt-llm",
+        "[TensorRT-LLM][ERROR] Assertion failed: Failed to deserialize cuda engine.",
+        "bad-config",
+    ),
+    (
+        "tensorrt-llm",
+        "ImportError: libmpi.so.12: cannot open shared object file: No such file or directory",
+        "missing-library",
+    ),
+    (
+        "tensorrt-llm",
+        (
+            "executorWorker: error while loading shared libraries: libnvinfer.so.10: cannot open"
+            " shared object file: No such file or directory"
+        ),
+        "missing-library",
+    ),
     (
         "vllm",
         (

@@ -37,6 +37,8 @@ FIELDS: Mapping[str, set[str]] = {
     },
     "scheduler_config": {
         *("capacity_scheduler_policy", "context_chunking_policy", "dynamic_batch_config"),
+        # Of 1.3.
+        *("waiting_queue_policy", "use_python_scheduler", "enable_prefix_aware_scheduling"),
     },
     "cuda_graph_config": {"batch_sizes", "max_batch_size", "enable_padding"},
     "speculative_config": {
@@ -54,7 +56,7 @@ TOP = {
     *("num_postprocess_workers", "stream_interval", "garbage_collection_gen0_threshold"),
     *("return_perf_metrics", "enable_iter_perf_stats", "batch_wait_timeout_ms"),
     *("batch_wait_timeout_iters", "batch_wait_max_tokens_ratio", "normalize_log_probs"),
-    *("cuda_graph_config", "torch_compile_config"),
+    *("cuda_graph_config", "torch_compile_config", "print_iter_log", "perf_metrics_max_requests"),
 }
 # What trtllm-build takes, of what we set: commands/build.py and plugin/plugin.py.
 BUILD_FLAGS = {
@@ -95,6 +97,15 @@ def document(config: Config) -> Any:
     launch = ENGINE.launch(MODEL, config, artifact=Path("artifact"), host=HOST, port=PORT)
     (text,) = launch.files.values()
     return json.loads(text)
+
+
+def test_the_sizes_of_graphs_are_numbers_in_the_document() -> None:
+    config: Config = {"cuda_graph_batch_sizes": "1,8,64", "print_iter_log": True}
+
+    assert document(config) == {
+        "cuda_graph_config": {"batch_sizes": [1, 8, 64]},
+        "print_iter_log": True,
+    }
 
 
 def test_every_place_in_the_document_is_a_field_of_the_library() -> None:
@@ -405,6 +416,14 @@ WRONG: tuple[tuple[Config, str], ...] = (
     ({**OLD, "medusa_choices": "{0}"}, "no effect without decoding_mode=medusa"),
     ({**OLD, "sink_token_length": 4}, "no effect without max_attention_window_size"),
     ({"cuda_graph": False, "cuda_graph_padding": True}, "no effect while cuda_graph=false"),
+    (
+        {"cuda_graph_batch_sizes": "1,2", "cuda_graph_max_batch_size": 2},
+        "excludes cuda_graph_max_batch_size=2",
+    ),
+    ({"cuda_graph_batch_sizes": "1;2"}, "must be batch sizes with commas between"),
+    ({"cuda_graph": False, "cuda_graph_batch_sizes": "8"}, "no effect while cuda_graph=false"),
+    ({"enable_prefix_aware_scheduling": False}, "does not have it; it came with 1.3.0rc27"),
+    ({"version": "1.0.0", "perf_metrics_max_requests": 9}, "it came with 1.2"),
     ({"enable_block_reuse": False, "host_cache_size": 1 << 30}, "enable_block_reuse=false"),
     ({"context_chunking_policy": "EQUAL_PROGRESS"}, "without enable_chunked_prefill=true"),
     ({"batch_wait_max_tokens_ratio": 0.5}, "needs batch_wait_timeout_iters above 0"),
@@ -449,7 +468,9 @@ def test_what_is_seldom_meant_is_said_and_not_refused() -> None:
             ENGINE.launch(MODEL, config, artifact=artifact, host=HOST, port=PORT).doubts
         )
 
-    assert "cuda_graph_max_batch_size=128 is less than max_batch_size=2048" in doubts({})
+    assert doubts({"max_batch_size": 64, "cuda_graph_batch_sizes": "8,64"}) == ""
+    assert "more than 64 sequences" in doubts({"cuda_graph_batch_sizes": "8,64"})
+    assert "cuda_graph_max_batch_size reaches 128, less than max_batch_size=2048" in doubts({})
     assert doubts({"max_batch_size": 128}) == ""
     assert "max_num_tokens=1024 is less than max_batch_size=2048" in doubts(
         {"max_num_tokens": 1024}

@@ -410,6 +410,32 @@ def descendants(pid: int) -> dict[int, str]:
     return found
 
 
+@pytest.mark.parametrize("victim", ["leash", "launcher"])
+def test_what_holds_it_together_may_die_too(tmp_path: Path, victim: str) -> None:
+    with serving(tmp_path, {}) as server:
+        family = descendants(server.pid)
+        assert len(family) == 5
+
+        os.kill(server.pid if victim == "launcher" else server._leash.pid, signal.SIGKILL)
+        killed_s = time.monotonic()
+        server.wait(PATIENCE_S)
+        failure = server.failure()
+
+        assert failure is not None
+        assert time.monotonic() - killed_s < 2.0
+    assert not [pid for pid in family if alive(pid)]
+    # What it left in shared memory goes with the next start.
+    launcher._sweep()
+    assert not list(launcher.SHARED_MEMORY.glob(f"llmdyno_{server.pid}_*"))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize(
     ("victim", "config"),
     [

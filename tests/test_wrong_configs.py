@@ -3,6 +3,9 @@
 Most of these engines are not installed here. That is told only to whom the config is right.
 """
 
+import os
+import shlex
+import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -121,6 +124,111 @@ WRONG: tuple[tuple[str, str, Sequence[str], Sequence[str]], ...] = (
     ("tgi", "org/m", ("max_num_batched_tokens=9",), ("vllm", "max_batch_prefill_tokens")),
     ("mlc-llm", "HF://o/m", ("tp_size=2",), ("sglang", "tensor_parallel_shards")),
     ("vllm", "org/m", ("waiting_served_ratio=1",), ("tgi has", "nothing here does the same")),
+    # What a model or its precision forbids.
+    ("vllm", "org/m/more", (), ("--model org/m/more", "org/name")),
+    ("vllm", "org/m", ("quantization=fp8", "dtype=float32"), ("dtype=float32", "bfloat16 or")),
+    ("vllm", "org/m", ("quantization=awq", "dtype=bfloat16"), ("quantization=awq", "set float16")),
+    ("sglang", "org/m", ("quantization=gptq", "dtype=bfloat16"), ("dtype=bfloat16", "float16")),
+    (
+        "tgi",
+        "org/m",
+        ("max_batch_prefill_tokens=100", "max_input_tokens=200"),
+        ("max_input_tokens=200", "raise max_batch_prefill_tokens"),
+    ),
+    (
+        "tgi",
+        "org/m",
+        ("max_batch_prefill_tokens=900", "max_batch_total_tokens=800"),
+        ("max_batch_prefill_tokens=900", "raise max_batch_total_tokens"),
+    ),
+    # A front's setting, and letters of the wrong size.
+    ("openvino", "tiny", ("triton_max_batch_size=4",), ("--front triton", "front here is native")),
+    ("openvino", "tiny", ("service_workers=4",), ("--front bentoml", "front here is native")),
+    ("openvino", "tiny", ("ENABLE_PREFIX_CACHING=1",), ("Did you mean 'enable_prefix_caching'?",)),
+    ("openvino", "", (), ("--model: is empty",)),
+    ("", "tiny", (), ("engine: no ''", "Known: ")),
+    ("../openvino", "tiny", (), ("'../openvino' is not a module", "ours are ")),
+    ("openvino", "./none.gguf", (), ("./none.gguf: there is no such file",)),
+)
+
+# A whole command in a folder with these files, and what the one sentence must hold.
+FILES = {
+    "file": "a file\n",
+    "bad.gguf": "no GGUF\n",
+    "no_model/readme": "",
+    "llama/config.json": '{"model_type": "llama", "num_attention_heads": 32}',
+    "ir/openvino_model.xml": "<net/>",
+    "quoted.toml": 'engine = "vllm"\nmodel = "org/m"\n[baseline]\nmax_num_seqs = "64"\n',
+}
+LLAMA = "--engine tensorrt-llm --model ./llama"
+COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
+    # Where to listen.
+    ("serve --port 70000", ("'--port'", "70000", "1<=x<=65535")),
+    ("serve --port -1", ("'--port'", "-1")),
+    ("serve --port 0", ("'--port'", "1<=x<=65535")),
+    ("serve --port eight", ("'--port'", "'eight' is not a valid int")),
+    ("serve --host nowhere.invalid", ("--host nowhere.invalid", "no address of this machine")),
+    ("serve --front bentoml --host 192.0.2.1", ("--host 192.0.2.1", "no address of this machine")),
+    ("serve --port {busy}", ("--port {busy}", "another program listens there")),
+    ("serve --front triton --port {busy}", ("--port {busy}", "name another port")),
+    ("deploy --port 99999", ("'--port'", "1<=x<=65535")),
+    ("deploy --front triton --port 65534", ("--port 65534", "from 1 to 65533")),
+    # What to write, and where to.
+    ("build --set weight_format=int8 --script no/s.sh", ("--script no/s.sh", "no folder no")),
+    ("build --set weight_format=int8 --script no_model", ("--script no_model", "is a folder")),
+    ("deploy --out file", ("--out file", "is a file; name a folder")),
+    ("deploy --out file/below", ("--out file/below", "is a file; name a folder")),
+    ("tune --out file/below", ("--out file/below", "is a file; name a folder")),
+    ("deploy --image 'two words'", ("--image two words", "registry/name:tag")),
+    (
+        "deploy --engine mlc-llm --model HF://o/m --target compose",
+        ("no container image", "--image"),
+    ),
+    ("deploy --target helm", ("--target helm", "compose, kubernetes")),
+    # Models that are none.
+    ("serve --model ./bad.gguf", ("bad.gguf", "does not begin as a GGUF does")),
+    ("serve --model ./ir --front bentoml", ("ir has openvino_model.xml without its weights",)),
+    ("serve --engine vllm --model ./no_model", ("--model ./no_model", "has no config.json")),
+    ("serve --engine sglang --model ./no_model", ("--model ./no_model", "has no config.json")),
+    ("serve --engine tgi --model ./file", ("--model ./file", "no such folder")),
+    # GPUs that cannot share the model, or are not there.
+    (
+        "serve --engine vllm --model ./llama --set tensor_parallel_size=3",
+        ("tensor_parallel_size=3", "a divisor of 32"),
+    ),
+    (f"serve {LLAMA} --set tensor_parallel_size=5", ("tensor_parallel_size=5", "divisor of 32")),
+    (
+        "serve --engine vllm --model ./llama --set tensor_parallel_size=8 --container docker",
+        ("takes 8 GPUs", "2 can be seen here"),
+    ),
+    # TensorRT-LLM's settings of 2024.
+    (
+        (
+            f"serve {LLAMA} --set backend=tensorrt --set version=0.10.0 --front triton"
+            " --set enable_chunked_context=true"
+        ),
+        ("enable_chunked_context=true", "use_paged_context_fmha=true"),
+    ),
+    (
+        (
+            f"serve {LLAMA} --set backend=tensorrt --set version=0.10.0"
+            " --set max_attention_window_size=0"
+        ),
+        ("max_attention_window_size=0", "must be tokens"),
+    ),
+    (
+        "tune --front triton --set decoupled_mode=false",
+        ("decoupled_mode=false", "load streams", "leave it out"),
+    ),
+    # Words that no command has.
+    ("serve --no-such-flag", ("No such option: --no-such-flag", "`dyno serve --help`")),
+    ("serv", ("No such command 'serv'", "Did you mean 'serve'")),
+    ("build --front triton", ("No such option: --front",)),
+    ("knobs", ("Missing argument 'engine'", "`dyno knobs --help`")),
+    ("knobs openvino max_num_seqs more", ("unexpected extra argument",)),
+    ("knobs native something", ("native: no knob 'something'. There is none.",)),
+    ("artifacts lst", ("No such command 'lst'", "Did you mean 'list'")),
+    ("tune quoted.toml", ('max_num_seqs="64"', "a whole number")),
 )
 
 
@@ -142,6 +250,37 @@ def test_a_wrong_config_is_refused_in_one_sentence(
     for word in words:
         assert word in sentence
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("command", "words"), COMMANDS, ids=[command for command, _ in COMMANDS])
+def test_a_wrong_command_is_refused_in_one_sentence(
+    command: str, words: Sequence[str], dyno: Dyno, tmp_path: Path
+) -> None:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    fields = "NVIDIA H100, 81559, 580.1, 9.0, 1980, 700.00, Disabled"
+    for name, script in (("nvidia-smi", f"echo '{fields}'\necho '{fields}'"), ("docker", "exit 1")):
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    before = sorted(tmp_path.rglob("*"))
+
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = str(busy.getsockname()[1])
+        done = dyno(
+            *shlex.split(command.replace("{busy}", port)),
+            PATH=f"{programs}:{os.environ['PATH']}",
+            HF_HOME=str(tmp_path / "hub"),
+        )
+
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("dyno: ")
+    for word in words:
+        assert word.replace("{busy}", port) in sentence
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_an_unknown_front_is_refused(dyno: Dyno) -> None:

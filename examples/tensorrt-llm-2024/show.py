@@ -2,10 +2,13 @@
 
     diff <(python show.py before.toml) <(python show.py after.toml)
 
-is the whole of what was called tuning in 2024. Nothing is started and nothing is installed.
+is the whole of what was called tuning in 2024. Nothing is started, nothing is installed, and the
+model need not be there.
 """
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 from llmdyno.ask import read_toml, study_spec
@@ -38,5 +41,15 @@ def lines(file: Path) -> list[str]:
     return [*shown, "config.pbtxt", *(f"  {name}:{show(template[name])}" for name in template)]
 
 
+def main(file: Path) -> None:
+    """Print the lines, from a folder in which the model's name is a Llama's."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / study_spec(read_toml(file)).model
+        model.mkdir(parents=True)
+        (model / "config.json").write_text('{"model_type": "llama"}')
+        os.chdir(folder)
+        sys.stdout.writelines(f"{line}\n" for line in lines(file))
+
+
 if __name__ == "__main__":
-    sys.stdout.writelines(f"{line}\n" for line in lines(Path(sys.argv[1])))
+    main(Path(sys.argv[1]).resolve())

@@ -25,6 +25,7 @@
 #define READS_MAX 16
 #define SPLINTER_BYTES 4 /* as in inbox.py */
 #define EVENTS_MAX 4096
+#define KEPT_BYTES_MAX (1 << 20)
 #define NS 1000000000LL
 
 typedef struct {
@@ -73,6 +74,11 @@ static int keep(Inbox *self, int64_t stamp_ns, const char *data, size_t length) 
 
 static void forget(Inbox *self) {
     self->used = self->reads = 0;
+    if (self->room > KEPT_BYTES_MAX) { /* one huge response is no reason to keep its room */
+        PyMem_Free(self->bytes);
+        self->bytes = NULL;
+        self->room = 0;
+    }
 }
 
 /* Append (stamp, bytes) to a list. */

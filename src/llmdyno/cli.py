@@ -7,7 +7,6 @@ was not given is None here: its default is the spec's own.
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,22 +94,36 @@ ContainerName = Annotated[
         " apptainer. [none]",
     ),
 ]
+Port = Annotated[
+    int, typer.Option("--port", help="To listen on. [8000]", min=1, max=65535, show_default=False)
+]
 ModelName = Annotated[
     Text, _option("--model", "-m", help="A built-in name (tiny, small), a path or a hub id.")
 ]
 
 
+# What typer raises for a flag that it cannot read; it does not export it.
+_FlagError: Any = typer.BadParameter.__base__
+
+
 def main() -> None:
     """Run `dyno`; every fault of the world ends in one sentence and an exit status."""
     try:
-        app()
+        ended = app(prog_name="dyno", standalone_mode=False)
+        if ended == InterruptError.exit_status:  # what typer makes of Ctrl-C
+            _say("dyno: interrupted.")
+        sys.exit(ended if isinstance(ended, int) else 0)
+    except _FlagError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # no command at all: it carries the help
+            error.show()
+        else:
+            command = error.ctx.command_path if error.ctx else "dyno"
+            what = error.format_message().strip().rstrip(".")
+            _say(f"dyno: {what}; `{command} --help` says what there is.")
+        sys.exit(UsageError.exit_status)
     except DynoError as error:
         _say(f"dyno: {error}")
         sys.exit(error.exit_status)
-    except SystemExit as ended:
-        if ended.code == InterruptError.exit_status:  # what typer makes of Ctrl-C
-            _say("dyno: interrupted.")
-        raise
     except BrokenPipeError:
         # Whoever read our output has had enough; closing the pipe again must not complain.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
@@ -260,8 +273,8 @@ def bench(
     from llmdyno.summary import summarise
 
     spec = bench_spec(given)
-    if junit is not None and not junit.parent.is_dir():
-        raise UsageError(f"--junit {junit}: there is no folder {junit.parent}.")
+    if junit is not None:
+        store.check_file("--junit", junit)
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
     # A search does not know how many levels it will take.
     levels = () if spec.until else [load for _, load in spec.levels]
@@ -316,9 +329,11 @@ def build(
     json: AsJson = False,
 ) -> None:
     """Build what an engine serves, or find it built already; print its folder."""
-    from llmdyno import artifacts
+    from llmdyno import artifacts, store
 
     subject, config = _subject(engine, None, model, settings)
+    if script is not None:
+        store.check_file("--script", script)
     if container != "none":
         subject = subject.placed(container, here=not (dry_run or script))
     built = (subject.engine, subject.model, config, subject.container)
@@ -413,18 +428,18 @@ def serve(
     model: ModelName = "tiny",
     settings: Sets = None,
     host: Annotated[str, _option("--host", help="Address to listen on. [127.0.0.1]")] = "127.0.0.1",
-    port: Annotated[int, _option("--port", help="Port to listen on. [8000]")] = 8000,
+    port: Port = 8000,
     container: ContainerName = "none",
 ) -> None:
     """Serve a model with an engine until it is told to stop."""
-    from llmdyno import supervise
+    from llmdyno import store, supervise
 
     subject, config = _subject(engine, front, model, settings)
     subject = subject.placed(container)
-    with tempfile.TemporaryDirectory(prefix="dyno-serve-") as folder:
+    supervise.require_free(host, port)
+    with store.temporary_folder("dyno-serve") as folder:
         with _terminate_as_interrupt():
-            subject.build(config, says=_say)
-        launch = subject.launch(config, folder=Path(folder), host=host, port=port, says=_say)
+            launch = subject.launch(config, folder=folder, host=host, port=port, says=_say)
         status = supervise.foreground(launch, announce=_say)
     raise typer.Exit(status)
 
@@ -441,7 +456,7 @@ def deploy(
     target: Annotated[
         str, _option("--target", help="script, compose, kubernetes, triton, bento. [all]")
     ] = "all",
-    port: Annotated[int, _option("--port", help="Port to listen on. [8000]")] = 8000,
+    port: Port = 8000,
     image: Annotated[str, _option("--image", help="Container image. [the engine's]")] = "",
     out: Annotated[
         Path, _option("--out", help="Folder of the bundle. [bundle]", metavar="DIR")
@@ -449,7 +464,9 @@ def deploy(
     json: AsJson = False,
 ) -> None:
     """Write what serves a config elsewhere: script, compose file, Kubernetes manifests."""
-    from llmdyno import bundle
+    from llmdyno import bundle, store
+
+    store.check_folder(out)
 
     if study is None:
         document = None
@@ -759,12 +776,12 @@ def _subject(engine: Text, front: Text, model: Text, settings: list[str] | None)
     from llmdyno.subject import Subject
 
     subject = Subject(
-        engine=plugins.load("engines", engine or "openvino"),
-        front=plugins.load("fronts", front or "native"),
-        model=model or "tiny",
+        engine=plugins.load("engines", "openvino" if engine is None else engine),
+        front=plugins.load("fronts", "native" if front is None else front),
+        model="tiny" if model is None else model,
     )
     knobs = (*subject.engine.knobs, *subject.front.knobs)
-    refuse_others_knobs(settings or [], subject.engine, knobs)
+    refuse_others_knobs(settings or [], subject.engine, subject.front, knobs)
     config = parse_settings(settings or [], knobs)
     subject.check(config)
     return subject, config

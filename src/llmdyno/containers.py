@@ -93,6 +93,7 @@ def launch_in(container: Container, launch: Launch, *, reads: Sequence[Path]) ->
         launch,
         argv=argv,
         environment=environment,
+        runtime=_with_daemon(container),
         start_timeout_s=launch.start_timeout_s + PULL_TIMEOUT_S,
         symptoms=(*launch.symptoms, *_SYMPTOMS),
     )
@@ -112,7 +113,18 @@ def step_in(
     mounts = {**dict.fromkeys(reads, "ro"), **dict.fromkeys((*writes, hub_cache()), "rw")}
     argv, environment = _wrap(container, step.argv, step.environment, mounts)
     symptoms = (*step.symptoms, *_SYMPTOMS)
-    return msgspec.structs.replace(step, argv=argv, environment=environment, symptoms=symptoms)
+    return msgspec.structs.replace(
+        step,
+        argv=argv,
+        environment=environment,
+        runtime=_with_daemon(container),
+        symptoms=symptoms,
+    )
+
+
+def _with_daemon(container: Container) -> str:
+    """Return the runtime if a container is not among its descendants, so must be ended by name."""
+    return "" if container.runtime == "apptainer" else container.runtime
 
 
 def _wrap(

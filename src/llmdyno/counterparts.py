@@ -1,4 +1,4 @@
-"""Knobs under another engine's name: who has it, and what does nearly the same here.
+"""Knobs of another engine or front: who has it, and what does nearly the same here.
 
 Who comes from vLLM types vLLM's names. Asked before a setting is parsed, and only then.
 equivalents.SAME says which knobs serve one purpose, never that a value carries over.
@@ -10,11 +10,14 @@ from llmdyno import plugins
 from llmdyno.engines import Engine
 from llmdyno.equivalents import SAME
 from llmdyno.errors import UsageError
+from llmdyno.fronts import Front
 from llmdyno.knobs import Knob
 
 
-def refuse_others_knobs(settings: Sequence[str], engine: Engine, known: Sequence[Knob]) -> None:
-    """Refuse `--set name=value` texts whose name another engine has and this one has not.
+def refuse_others_knobs(
+    settings: Sequence[str], engine: Engine, front: Front, known: Sequence[Knob]
+) -> None:
+    """Refuse `--set name=value` texts whose name another engine or front has and these have not.
 
     Raises:
         UsageError: says who has it, and which knob here is nearest.
@@ -24,7 +27,13 @@ def refuse_others_knobs(settings: Sequence[str], engine: Engine, known: Sequence
         name = text.partition("=")[0]
         if name in here:
             continue
-        owners = [other for other in plugins.names("engines") if _has(other, name)]
+        fronts = [other for other in plugins.names("fronts") if _has("fronts", other, name)]
+        if fronts:
+            raise UsageError(
+                f"--set {text}: is a setting of --front {' and '.join(fronts)}, and the front here"
+                f" is {front.name}."
+            )
+        owners = [other for other in plugins.names("engines") if _has("engines", other, name)]
         if owners:
             raise UsageError(
                 f"--set {text}: {engine.name} has no knob of that name, {' and '.join(owners)}"
@@ -32,8 +41,8 @@ def refuse_others_knobs(settings: Sequence[str], engine: Engine, known: Sequence
             )
 
 
-def _has(engine: str, name: str) -> bool:
-    return any(knob.name == name for knob in plugins.load("engines", engine).knobs)
+def _has(kind: str, plugin: str, name: str) -> bool:
+    return any(knob.name == name for knob in plugins.load(kind, plugin).knobs)
 
 
 def _nearest(name: str, owners: Sequence[str], engine: Engine, here: Mapping[str, Knob]) -> str:

@@ -54,7 +54,12 @@ class InterruptError(DynoError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean …?" with the closest known name, or the list of all of them."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if not names:
+        return " There is none."
+    by_lower = {other.lower(): other for other in reversed(names)}
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [
+        by_lower[other] for other in difflib.get_close_matches(name.lower(), by_lower, n=1)
+    ]
     if close:
         return f" Did you mean '{close[0]}'?"
     return f" Known: {', '.join(names)}."

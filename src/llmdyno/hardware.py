@@ -89,6 +89,18 @@ def shown_gpus(environment: Mapping[str, str]) -> tuple[str, ...] | None:
     return names[:cut]
 
 
+def gpus_visible() -> int | None:
+    """Return how many GPUs a server would see; None where nobody here can tell.
+
+    That is so without NVIDIA's tools (another maker's GPUs have others), and with MIG.
+    """
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    found = gpus()
+    if not found or any(gpu.mig for gpu in found):
+        return None
+    return len(found) if chosen is None else len([part for part in chosen.split(",") if part])
+
+
 def least_used_gpus(count: int) -> tuple[int, ...]:
     """Return the indices (in the order of the PCI bus) of the GPUs that others use least.
 

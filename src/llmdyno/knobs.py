@@ -115,7 +115,11 @@ def check(config: Config, knobs: Sequence[Knob]) -> None:
             raise UsageError(f"{name}={show(value)}: no such knob.{nearest(name, by_name)}")
         knob = by_name[name]
         if not _fits(knob, value):
-            raise UsageError(f"{name}={show(value)}: must be {accepts(knob)}.")
+            # From a file: a number in quotes is a text, and must be seen to be one.
+            plain = isinstance(value, str) and knob.kind in {"int", "float", "bool"}
+            quoted = plain and re.fullmatch(r"[\d.]+|true|false", str(value))
+            shown = f'"{value}"' if quoted else show(value)
+            raise UsageError(f"{name}={shown}: must be {accepts(knob)}.")
         if knob.needs is not None:
             other, wanted = knob.needs
             actual = config.get(other, default(by_name[other], None))

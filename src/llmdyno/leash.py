@@ -1,7 +1,8 @@
 """The leash: a small process between dyno and a server, so that nothing of the server is left.
 
-supervise.py starts `python -I -S leash.py FD COMMAND …`; FD is one end of a socket pair of which
-dyno holds the other. The leash starts the command, tells dyno its pid and, later, how it ended:
+supervise.py starts `python -I -S leash.py FD [--afterwards=COMMAND] COMMAND …`; FD is one end of a
+socket pair of which dyno holds the other. The leash starts the command, tells dyno its pid and,
+later, how it ended:
 
     leash → dyno   "pid 4711", then "exit 1" or "signal 9"
     dyno → leash   "2.5", seconds of grace: stop the server; end of file: dyno is dead, stop it too
@@ -10,6 +11,9 @@ Engines start workers, and workers start workers, some in sessions of their own;
 group misses those. The leash is their subreaper: what loses its parent becomes the leash's child,
 so at the end everything is found below it in /proc and killed. It runs outside of dyno because
 dyno may be killed with SIGKILL, and it imports little so that it starts in milliseconds.
+
+A container stems from docker's daemon, not from us: its client forwards what can be forwarded, and
+SIGKILL cannot. `--afterwards` is run once all else has ended, and removes the container.
 """
 
 import contextlib
@@ -29,6 +33,8 @@ GRACE_S = 5.0  # for a server whose dyno is dead
 REST_GRACE_S = 1.0  # for workers that outlive their server
 KILL_S = 10.0  # a process stuck in a driver is not killed at once, and one of root's never
 PARENT_CHECK_S = 1.0
+AFTERWARDS_S = 15.0
+AFTERWARDS = "--afterwards="
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -39,7 +45,8 @@ def main() -> int:
     parent = os.getppid()
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     wakeup = _signals_as_bytes()
-    server = _start(sys.argv[2:])
+    afterwards, command = _read(sys.argv[2:])
+    server = _start(command)
     _tell(dyno, f"pid {server}")
     statuses: dict[int, int] = {}
     grace_s = None
@@ -57,7 +64,35 @@ def main() -> int:
     if server in statuses:
         _tell(dyno, _ending(statuses[server]))
     _end_all(server, statuses, 0.0 if grace_s is None else grace_s)
+    if afterwards:
+        _run_afterwards(afterwards)
     return 0 if server in statuses else 1
+
+
+def _read(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return what to run afterwards, and the command."""
+    if words[0].startswith(AFTERWARDS):
+        return words[0].removeprefix(AFTERWARDS).split(), words[1:]
+    return [], words
+
+
+def _run_afterwards(command: list[str]) -> None:
+    """Run it to its end, within a limit; that there is nothing left to remove is no failure."""
+    pid = os.fork()
+    if pid == 0:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(nothing, stream)
+        with contextlib.suppress(OSError):
+            os.execvp(command[0], command)  # noqa: S606 - a list of arguments, no shell
+        os._exit(127)
+    deadline = time.monotonic() + AFTERWARDS_S
+    statuses: dict[int, int] = {}
+    while pid not in statuses and time.monotonic() < deadline:
+        time.sleep(0.01)
+        _reap(statuses)
+    if pid not in statuses:
+        _send([pid], signal.SIGKILL)
 
 
 def _start(command: list[str]) -> int:

@@ -108,11 +108,25 @@ def _ago(seconds: float) -> str:
 
 def show_knobs(owner: Engine | Front, version: str | None, stream: TextIO) -> None:
     """Print the knobs of an engine of that version, or of a front: defaults, and what each does."""
-    stream.write(f"{owner.name} {version or ''}".rstrip() + "\n")
+    stream.write(_called(owner, version))
+    if not owner.knobs:
+        stream.write("It has no settings of its own: all are the engine's.\n")
+        return
     for knob in owner.knobs:
         heading = f"{knob.name}={show(default(knob, version))}    {accepts(knob)}"
         stream.write("\n" + _wrapped(heading, first="", rest=" " * 8) + _indented(knob.does))
     stream.write(f"\n`dyno knobs {owner.name} KNOB` says when to turn one and what it costs.\n")
+
+
+def _called(owner: Engine | Front, version: str | None) -> str:
+    """Name an engine with its version, or say that the defaults are those of the newest known."""
+    install = getattr(owner, "install", None)  # a front has none
+    if install is None or version is not None:
+        return f"{owner.name} {version or ''}".rstrip() + "\n"
+    words = (
+        f"{owner.name}, not installed here: these are the newest defaults that we know; {install}"
+    )
+    return _wrapped(words, first="", rest="    ")
 
 
 def show_knob(owner: Engine | Front, name: str, version: str | None, stream: TextIO) -> None:
@@ -139,7 +153,7 @@ def show_knob(owner: Engine | Front, name: str, version: str | None, stream: Tex
         "may change the tokens": "yes" if knob.alters_output else "no",
         "source": knob.source,
     }
-    stream.write(f"{owner.name} {knob.name} ({knob.layer})\n")
+    stream.write(_called(owner, version) + f"\n{knob.name} ({knob.layer})\n")
     stream.writelines(f"  {title}\n" + _indented(words) for title, words in facts.items())
     if same := elsewhere(owner.name, name, share):
         stream.write("  the same\n")

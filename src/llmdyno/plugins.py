@@ -30,9 +30,10 @@ def load(kind: str, name: str) -> Any:
     if "." in name:
         try:
             return getattr(importlib.import_module(name), attribute)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError) as error:  # TypeError: a relative name
             raise UsageError(
-                f"{kind.removesuffix('s')}: '{name}' is not a module with {attribute}: {error}"
+                f"{kind.removesuffix('s')}: '{name}' is not a module with {attribute}: {error};"
+                f" ours are {', '.join(names(kind))}."
             ) from error
     known = names(kind)
     if name not in known:

@@ -6,9 +6,14 @@ runs/<id>/summary.json     derived from the journal; can be made again at any ti
 studies/<id>/study.json    see tune.py
 """
 
+import fcntl
 import os
 import re
 import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,7 @@ from llmdyno.errors import StorageError, UsageError
 
 RUNS = Path("runs")
 STUDIES = Path("studies")
+_LOCK = ".lock"
 
 
 def cache_folder(kind: str) -> Path:
@@ -40,9 +46,37 @@ def choose_folder(wanted: str | None, parent: Path, name: str, marker: str) -> P
         UsageError: `wanted` already holds a run or study (it has a file called `marker`).
     """
     folder = Path(wanted) if wanted else parent / name
+    check_folder(folder)
     if (folder / marker).exists():
         raise UsageError(f"--out {folder}: already holds results; name another folder.")
     return folder
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder for results that cannot be one. Nothing is made.
+
+    Raises:
+        UsageError: a file is in its way, or it may not be written.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError(f"--out {folder}: {there} is a file; name a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {folder}: {there} may not be written; name another folder.")
+
+
+def check_file(flag: str, file: Path) -> None:
+    """Refuse a file to write that cannot be one.
+
+    Raises:
+        UsageError: there is no such folder, it is a folder, or it may not be written.
+    """
+    if not file.parent.is_dir():
+        raise UsageError(f"{flag} {file}: there is no folder {file.parent}.")
+    if file.is_dir():
+        raise UsageError(f"{flag} {file}: is a folder; name a file.")
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise UsageError(f"{flag} {file}: may not be written; name another one.")
 
 
 def make_folder(folder: Path) -> None:
@@ -55,6 +89,29 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make the folder {folder}: {error.strerror}.") from error
+
+
+@contextmanager
+def temporary_folder(name: str) -> Iterator[Path]:
+    """Make a folder that goes when the context is left, and those that killed processes left.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    parent = Path(tempfile.gettempdir())
+    for left in parent.glob(f"{name}-*/{_LOCK}"):
+        with suppress(OSError), left.open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an OSError: its owner lives
+            shutil.rmtree(left.parent, ignore_errors=True)
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=f"{name}-", dir=parent)
+        lock = Path(folder.name, f"{_LOCK}.new").open("w")  # noqa: SIM115 - held until the end
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        Path(lock.name).rename(Path(folder.name, _LOCK))
+    except OSError as error:
+        raise StorageError(f"cannot make a folder in {parent}: {error.strerror}.") from error
+    with folder as path, lock:
+        yield Path(path)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from llmdyno import artifacts, containers, store
+from llmdyno import artifacts, containers, hardware, store
 from llmdyno.engines import Engine, Launch
 from llmdyno.errors import UsageError
 from llmdyno.fronts import Front
@@ -31,6 +31,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             UsageError: says which knob and why.
         """
+        if not self.model:
+            raise UsageError("--model: is empty; give a built-in name, a path or a hub id.")
         check(config, (*self.engine.knobs, *self.front.knobs))
         self.engine.check(self.model, config)
         self.front.check(self.engine, self.model, config)
@@ -103,6 +105,12 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
             port=port,
             says=says,
         )
+        visible = hardware.gpus_visible()
+        if visible is not None and launch.gpus > visible:
+            raise UsageError(
+                f"--engine {self.engine.name}: this config takes {launch.gpus} GPUs, and"
+                f" {visible} can be seen here; let it share its layers among fewer."
+            )
         for doubt in launch.doubts:
             says(f"! {doubt}")
         if self.container is None:

@@ -8,10 +8,12 @@ that needs too much memory from a machine whose port is taken. Every process run
 """
 
 import contextlib
+import errno
 import http.client
 import os
 import random
 import re
+import secrets
 import select
 import shlex
 import signal
@@ -28,9 +30,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from llmdyno import hardware, store
+from llmdyno import hardware, leash, store
 from llmdyno.engines import Launch, Step
-from llmdyno.errors import ServerError, StorageError
+from llmdyno.errors import ServerError, StorageError, UsageError
 
 FAILURES: Mapping[str, str] = {
     "bad-config": "the engine refused a setting",
@@ -77,8 +79,12 @@ _HEALTH_TIMEOUT_S = 5.0
 _PORTS = range(20_000, 32_000, 4)  # below what Linux gives to clients, from 32768 on
 _REFUSALS = 5  # so many refused probes in a row are an answer, not a start in progress
 _STOP_GRACE_S = 10.0
+_MARK = "LLMDYNO_SERVER"  # a variable that all that stems from a server inherits
+_ROUNDS = 40  # of killing what a killed leash has left
 _PROGRESS_S = 10.0  # between words on a build, which may take an hour
-_KILL_S = 20.0  # what the leash takes at most once the grace is over
+_KILL_S = (
+    30.0  # what the leash takes at most once the grace is over, a container's removal included
+)
 
 
 class _Leashed:
@@ -95,7 +101,9 @@ class _Leashed:
         self._oom_kills = _oom_kills()
         self._failure: ServerError | None = None
         self._stopped = False
-        self._leash, self._line = _spawn(command, output)
+        argv, self._removal = _by_name(command)
+        self._mark = f"{_MARK}={secrets.token_hex(8)}"
+        self._leash, self._line = _spawn(command, argv, self._removal, self._mark, output)
         self._hear(_HEALTH_TIMEOUT_S)  # the pid comes first
 
     def __enter__(self) -> Self:
@@ -146,6 +154,40 @@ class _Leashed:
             raise ServerError("hung", f"Process {self.pid} could not be killed.") from None
         finally:
             self._line.close()
+            if self._leash.returncode not in {0, 1}:
+                self._end_without_leash()
+
+    def _end_without_leash(self) -> None:
+        """Do what the leash would have done, had it not been killed: nothing holds them together.
+
+        The kernel has killed the server, not what that had started; those bear our mark, or are of
+        its session if they have written over their environment.
+        """
+        for _ in range(_ROUNDS):
+            found = [pid for pid in _pids() if self._is_ours(pid)]
+            for pid in found:
+                with contextlib.suppress(OSError):  # gone by itself
+                    os.kill(pid, signal.SIGKILL)
+            if not found:
+                break
+            time.sleep(0.05)
+        removal, self._removal = self._removal, ()
+        if removal:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(removal, capture_output=True, check=False, timeout=_KILL_S)
+
+    def _is_ours(self, pid: int) -> bool:
+        try:
+            state, _, _, session = (
+                Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
+            )
+            if state == "Z":  # dead; whoever its parent is now has not looked yet
+                return False
+            if self.pid and int(session) == self.pid:
+                return True
+            return self._mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:  # gone, or another user's
+            return False
 
     def last_lines(self) -> list[str]:
         """Return what it wrote last, secrets blotted out."""
@@ -168,8 +210,12 @@ class _Leashed:
         how, _, number = ending.partition(" ")
         if how == "signal":
             words = f"was killed by {signal.Signals(int(number)).name}"
+        elif how == "exit":
+            words = f"ended with exit status {number}"
         else:
-            words = f"ended with exit status {number}" if how == "exit" else "lost its leash"
+            words = "lost its leash"
+            self._leash.wait()
+            self._end_without_leash()  # at once, so that its output ends
         kind, quoted = _diagnose(self.last_lines(), self._command)
         # The kernel leaves no word in the log; where it does not count, SIGKILL is its signature.
         counted = _oom_kills()
@@ -232,6 +278,29 @@ def free_port(host: str = "127.0.0.1") -> int:
                 held.enter_context(socket.create_server((host, neighbour)))
             return port
     raise ServerError("port-in-use", f"no free port from {_PORTS[0]} to {_PORTS[-1]} on {host}.")
+
+
+def require_free(host: str, port: int) -> None:
+    """Refuse an address that a server could not listen on, before anything is built for it.
+
+    Raises:
+        UsageError: the port is taken or kept for root, or the host is not this machine.
+    """
+    try:
+        # Like servers do: a port whose last connections have just ended is free.
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        where = f"--host {host} --port {port}"
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(
+                f"{where}: another program listens there; name another port."
+            ) from error
+        if error.errno == errno.EACCES:
+            raise UsageError(f"{where}: ports below 1024 are root's; name a higher one.") from error
+        raise UsageError(
+            f"{where}: that is no address of this machine ({error.strerror}); give 127.0.0.1, or"
+            " 0.0.0.0 for all of them."
+        ) from error
 
 
 def start(launch: Launch, *, log: Path, progress: Callable[[str], None] | None = None) -> Server:
@@ -332,23 +401,48 @@ def run_step(step: Step, *, log: Path, progress: Callable[[str], None]) -> None:
         raise ServerError(failure.kind, f"{step.what}: {failure} Log: {log}")
 
 
-def _spawn(command: Launch | Step, output: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+def _by_name(command: Launch | Step) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Give a container a name; return the command with it, and the one that removes it.
+
+    The name is not the launch's: a launch may be started again, and a script may hold a step.
+    """
+    if not command.runtime:
+        return command.argv, ()
+    name = f"llmdyno-{os.getpid()}-{secrets.token_hex(4)}"
+    program, run, *rest = command.argv
+    # docker kills at once; podman asks first, and the server has been asked already.
+    at_once = ("--time", "0") if command.runtime == "podman" else ()
+    return (program, run, "--name", name, *rest), (program, "rm", "--force", *at_once, name)
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _spawn(
+    command: Launch | Step,
+    argv: Sequence[str],
+    afterwards: Sequence[str],
+    mark: str,
+    output: int,
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start the leash, which starts the command; return it and our end of its line."""
+    said = (f"{leash.AFTERWARDS}{' '.join(afterwards)}",) if afterwards else ()
     ours, theirs = socket.socketpair()
     with theirs:
-        leash = subprocess.Popen(
+        process = subprocess.Popen(
             [
-                *(sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py"))),
-                *(str(theirs.fileno()), *command.argv),
+                *(sys.executable, "-I", "-S", leash.__file__),
+                *(str(theirs.fileno()), *said, *argv),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, **_gpus(command), **command.environment},
+            env={**os.environ, **_gpus(command), **command.environment, **dict([mark.split("=")])},
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # Ctrl-C in the terminal is for dyno, who then asks the leash
         )
-    return leash, ours
+    return process, ours
 
 
 def _gpus(command: Launch | Step) -> dict[str, str]:
@@ -477,17 +571,17 @@ def _lines(raw: bytes) -> list[str]:
 
 def _redact(lines: Sequence[str], command: Launch | Step) -> list[str]:
     """Blot out what the environment may hold of secrets; a path that is no secret stays."""
-    secrets = [value for name, value in os.environ.items() if is_secret(name)]
-    secrets += [
+    hidden = [value for name, value in os.environ.items() if is_secret(name)]
+    hidden += [
         value
         for name, value in command.environment.items()
         if is_secret(name) or not value.startswith("/")
     ]
     # Nothing shorter than six characters is a secret, and "1" would blot out every number.
-    secrets = sorted({secret for secret in secrets if len(secret) >= 6}, key=len, reverse=True)
-    if not secrets:
+    hidden = sorted({secret for secret in hidden if len(secret) >= 6}, key=len, reverse=True)
+    if not hidden:
         return list(lines)
-    pattern = re.compile("|".join(re.escape(secret) for secret in secrets))
+    pattern = re.compile("|".join(re.escape(secret) for secret in hidden))
     return [pattern.sub("•••", line) for line in lines]
 
 

@@ -60,6 +60,10 @@ class Tuner:
         self.subject = subject_of(study)
         self.knobs: tuple[Knob, ...] = (*self.subject.engine.knobs, *self.subject.front.knobs)
         self.subject.check(study.baseline)
+        if study.baseline.get("decoupled_mode") is False:
+            raise UsageError(
+                "decoupled_mode=false: a study's load streams, which it forbids; leave it out."
+            )
         self.subject.require_engine()
         self._space = space(
             self.knobs,

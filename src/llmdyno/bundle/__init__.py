@@ -28,6 +28,8 @@ from llmdyno.subject import Subject
 Target = Literal["all", "script", "compose", "kubernetes", "triton", "bento"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 PORT = 8000
+HIGHEST_PORT = 65535
+FRONT_PORTS = 2  # that a front takes after its own
 
 # What is the front's own is written in any case.
 _FRONT_TARGETS: Mapping[str, str] = {"triton": "triton", "bento": "bentoml"}  # → the front
@@ -67,6 +69,8 @@ def write(
         StorageError: a file cannot be written.
     """
     wanted = _wanted(target, subject)
+    _check_place(subject, port, image)
+    _check_image(target, subject, image)
     store.make_folder(folder)
     plan = _plan(folder, subject, config, port=port, image=image, study=study, says=says)
     for doubt in plan.launch.doubts:
@@ -76,10 +80,7 @@ def write(
         texts["serve.sh"] = script.serve(plan)
     contained = wanted & set(_IN_CONTAINERS)
     if contained and plan.image is None:
-        without = f"{plan.engine} has no container image: name one with --image."
-        if target != "all":
-            raise UsageError(f"--target {target}: {without}")
-        says(f"! {without}")
+        says(f"! {_without_image(subject)}")
     elif contained and plan.image is not None:
         texts |= {f"{name}.yaml": _IN_CONTAINERS[name](plan) for name in sorted(contained)}
         if plan.image.made:
@@ -90,6 +91,28 @@ def write(
     texts["README.md"] = readme.text(plan, tuple(texts), study)
     _write(folder, texts, plan.links)
     return (*texts, *((script.BUILD,) if plan.built else ()))
+
+
+def _check_place(subject: Subject, port: int, image: str) -> None:
+    highest = HIGHEST_PORT - (0 if subject.front.name == "native" else FRONT_PORTS)
+    if not 1 <= port <= highest:
+        raise UsageError(
+            f"--port {port}: must be from 1 to {highest}, as what the front {subject.front.name}"
+            " listens on begins there."
+        )
+    if image and re.fullmatch(r"[a-zA-Z0-9][\w.:/@-]*", image) is None:
+        raise UsageError(f"--image {image}: write a name such as registry/name:tag.")
+
+
+def _check_image(target: str, subject: Subject, image: str) -> None:
+    if target not in _IN_CONTAINERS or image or subject.front.name == "triton":
+        return
+    if not subject.engine.image and "pip install" not in subject.engine.install:
+        raise UsageError(f"--target {target}: {_without_image(subject)}")
+
+
+def _without_image(subject: Subject) -> str:
+    return f"{subject.engine.name} has no container image: name one with --image."
 
 
 def _wanted(target: str, subject: Subject) -> set[str]:

@@ -73,6 +73,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int
 
 
+_GGUF = b"GGUF"  # how such a file begins
+
+
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """Where a model is and what it is."""
 
@@ -97,6 +100,8 @@ def check_name(name: str, *, converted: bool = False) -> None:
         found = _look_at(path)
         if found.kind == "checkpoint" and not converted:
             raise UsageError(_needs_conversion(name))
+    elif name.startswith((".", "/", "~")) or name.endswith(".gguf"):
+        raise UsageError(f"model: {name}: there is no such file or folder.")
     elif not _is_hub_id(name):
         raise UsageError(
             f"model: '{name}' is not a built-in model, a file, a folder or a Hugging Face id"
@@ -177,8 +182,14 @@ def _look_at(path: Path) -> Found:
     if path.is_file():
         if path.suffix != ".gguf":
             raise UsageError(f"model: {path} is not a .gguf file; give a GGUF or an OpenVINO IR.")
+        with path.open("rb") as file:
+            if file.read(len(_GGUF)) != _GGUF:
+                raise UsageError(f"model: {path} does not begin as a GGUF does; fetch it again.")
         return Found(kind="gguf", path=path)
     if (path / IR_FILE).exists():
+        weights = (path / IR_FILE).with_suffix(".bin")
+        if not weights.is_file():
+            raise UsageError(f"model: {path} has {IR_FILE} without its weights, {weights.name}.")
         return Found(kind="ir", path=path)
     found = sorted(path.glob("*.gguf"))
     if len(found) == 1:

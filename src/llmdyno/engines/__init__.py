@@ -21,6 +21,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     what: str  # in a few words, e.g. "convert the checkpoint"
     argv: tuple[str, ...]
     environment: Mapping[str, str] = {}  # added to ours; secrets go here, never into argv
+    runtime: str = ""  # as a launch's
     # What it says when it fails, as a launch's.
     symptoms: tuple[tuple[str, str], ...] = ()
 
@@ -42,6 +43,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     # says what is in it, so that equal files are one and a launch can be repeated.
     files: Mapping[str, str] = {}
     doubts: tuple[str, ...] = ()  # what works but is seldom meant; said before the start
+    runtime: str = ""  # docker or podman, if argv is its `run`; its container outlives argv itself
     gpus: int = 0  # how many it computes on; supervise.py picks the least used ones
     start_timeout_s: float = 600.0
     # What the engine says when it fails: (regular expression, failure class), first match wins.

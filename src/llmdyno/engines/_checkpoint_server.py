@@ -1,6 +1,8 @@
 """What servers of Hugging Face checkpoints share: models, flags, GPUs, installed versions."""
 
+import json
 import math
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -11,17 +13,68 @@ from pathlib import Path
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, default, show
 
+# Of a folder with a model: transformers', Mistral's own, LMDeploy's own.
+_DESCRIPTIONS = ("config.json", "params.json", "triton_models")
+# What computes in 16 bits only; the kernels of the older two know float16 alone.
+_FLOAT16_ONLY = ("awq", "gptq")
+_FLOAT32 = ("float", "float32")
 
-def check_model(model: str) -> None:
-    """Refuse a model that is neither a folder that is there nor looks like a hub id.
+
+def check_model(model: str, config: Config, shards: str) -> None:
+    """Refuse what is neither a model's folder nor a hub id, or what the GPUs cannot share.
+
+    Args:
+        model: as the user named it.
+        config: of the engine.
+        shards: the knob that says how many GPUs share each layer.
 
     Raises:
         UsageError: says what would be right.
     """
-    if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
-        raise UsageError(f"--model {model}: there is no such folder.")
-    if "/" not in model and not Path(model).is_dir():
-        raise UsageError(f"--model {model}: give a folder or a hub id such as org/name.")
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        if model.startswith((".", "/", "~")):
+            raise UsageError(f"--model {model}: there is no such folder.")
+        # An object store's address has a scheme of its own, which some engines read.
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", model) is None and "://" not in model:
+            raise UsageError(f"--model {model}: give a folder or a hub id such as org/name.")
+        return
+    if not any((folder / name).exists() for name in _DESCRIPTIONS) and not any(
+        folder.glob("*.gguf")
+    ):
+        raise UsageError(f"--model {model}: the folder has no config.json, so it is no model.")
+    heads, count = _heads(folder / "config.json"), config.get(shards, 1)
+    if heads is not None and isinstance(count, int) and heads % count:
+        raise UsageError(
+            f"{shards}={count}: the model's {heads} attention heads cannot be shared equally by so"
+            f" many GPUs; set a divisor of {heads}."
+        )
+
+
+def _heads(path: Path) -> int | None:
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        heads = document.get("text_config", document).get("num_attention_heads")
+    except (OSError, ValueError, AttributeError):
+        return None  # what the engine makes of it is its own affair
+    return heads if isinstance(heads, int) else None
+
+
+def check_precision(config: Config) -> None:
+    """Refuse a dtype that quantised weights are not computed in, by vLLM's and SGLang's names.
+
+    Raises:
+        UsageError: says which would be right.
+    """
+    quantization, dtype = config.get("quantization"), config.get("dtype")
+    if quantization is None or dtype is None:
+        return
+    if dtype in _FLOAT32 or (dtype == "bfloat16" and quantization in _FLOAT16_ONLY):
+        right = "float16" if quantization in _FLOAT16_ONLY else "bfloat16 or float16"
+        raise UsageError(
+            f"dtype={show(dtype)} cannot be used with quantization={show(quantization)}: set"
+            f" {right}, or leave dtype out."
+        )
 
 
 def installed_version(package: str) -> str | None:

@@ -58,11 +58,15 @@ def doubts(config: Config, version: str) -> tuple[str, ...]:
             " so many sequences."
         )
     if not on_engine_road(config) and value(config, "cuda_graph", version):
-        graphs = value(config, "cuda_graph_max_batch_size", version)
+        name = "cuda_graph_max_batch_size"
+        graphs = value(config, name, version)
+        if "cuda_graph_batch_sizes" in config:
+            name = "cuda_graph_batch_sizes"
+            graphs = max(map(int, str(config[name]).split(",")))
         if isinstance(batch, int) and isinstance(graphs, int) and graphs < batch:
             found.append(
-                f"cuda_graph_max_batch_size={graphs} is less than max_batch_size={batch}: steps of"
-                f" more than {graphs} sequences run without CUDA graphs."
+                f"{name} reaches {graphs}, less than max_batch_size={batch}: steps of more than"
+                f" {graphs} sequences run without CUDA graphs."
             )
     if "MAX_UTILIZATION" in str(_policy(config)).upper():
         found.append(
@@ -254,7 +258,13 @@ def _template_pairs(config: Config, version: str) -> None:
 
 def _graphs(config: Config, version: str) -> None:
     del version
-    for name in ("cuda_graph_max_batch_size", "cuda_graph_padding"):
+    if {"cuda_graph_batch_sizes", "cuda_graph_max_batch_size"} <= config.keys():
+        raise UsageError(
+            f"cuda_graph_batch_sizes={config['cuda_graph_batch_sizes']} excludes"
+            f" cuda_graph_max_batch_size={show(config['cuda_graph_max_batch_size'])}: set one of"
+            " the two."
+        )
+    for name in ("cuda_graph_batch_sizes", "cuda_graph_max_batch_size", "cuda_graph_padding"):
         if name in config and config.get("cuda_graph") is False:
             raise UsageError(
                 f"{name}={show(config[name])} has no effect while cuda_graph=false: leave one out."

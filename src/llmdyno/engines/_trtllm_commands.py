@@ -160,7 +160,7 @@ def _flags(config: Config, flags: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _typed(key: str, value: Value) -> Any:
-    if key == "max_attention_window":
+    if key in {"max_attention_window", "batch_sizes"}:
         return [int(part) for part in str(value).split(",")]
     # The template writes policies in small letters, the document in capitals.
     return value.upper() if key == "capacity_scheduler_policy" and isinstance(value, str) else value

@@ -143,7 +143,7 @@ MEMORY: tuple[Knob, ...] = (
     _run(
         name="max_attention_window_size",
         kind="text",
-        pattern=r"\d+(,\d+)*",
+        pattern=r"[1-9]\d*(,[1-9]\d*)*",
         form="tokens, or tokens a layer with commas between",
         defaults=(("0.9", None),),
         alters_output=True,

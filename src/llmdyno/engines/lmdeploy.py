@@ -276,7 +276,7 @@ class LmdeployEngine:
 
     def check(self, model: str, config: Config) -> None:
         """Refuse what LMDeploy would refuse after it has loaded the model, or take and ignore."""
-        check_model(model)
+        check_model(model, config, "tp")
         turbomind = config.get("backend", "turbomind") == "turbomind"
         policy = config.get("quant_policy")
         if turbomind and policy in _FP8_CACHE:

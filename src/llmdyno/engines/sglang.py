@@ -9,7 +9,13 @@ import sys
 from pathlib import Path
 
 from llmdyno.engines import Engine, Launch, Step
-from llmdyno.engines._checkpoint_server import check_model, flags, gpus, installed_version
+from llmdyno.engines._checkpoint_server import (
+    check_model,
+    check_precision,
+    flags,
+    gpus,
+    installed_version,
+)
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, show
 
@@ -391,7 +397,8 @@ class SglangEngine:
 
     def check(self, model: str, config: Config) -> None:
         """Refuse what SGLang would refuse after half a minute, or take and ignore."""
-        check_model(model)
+        check_model(model, config, "tp_size")
+        check_precision(config)
         chunk, page = config.get("chunked_prefill_size"), config.get("page_size")
         if config.get("enable_mixed_chunk") is True and chunk == -1:
             raise UsageError(

@@ -15,7 +15,7 @@ from typing import Any
 
 from llmdyno.engines import Engine, Launch, Step
 from llmdyno.engines import _trtllm_commands as commands
-from llmdyno.engines._checkpoint_server import gpus
+from llmdyno.engines._checkpoint_server import check_model, gpus
 from llmdyno.engines._trtllm_check import KNOBS, check, doubts, on_engine_road
 from llmdyno.engines._trtllm_pytorch_knobs import PATHS, PYTORCH
 from llmdyno.engines._trtllm_template_knobs import SERVE_PATHS, TEMPLATE
@@ -44,12 +44,16 @@ _DOCUMENT: Mapping[str, tuple[str, ...]] = {
 }
 
 SYMPTOMS: tuple[tuple[str, str], ...] = (
-    (r"maxTokensInPagedKvCache .* must be large enough", "out-of-memory"),
+    # Most stand so in its sources or in reports: tests/test_engine_messages.py says where.
+    (r"maxTokensInPagedKvCache\b.* must be large enough", "out-of-memory"),
+    (r"Executor creation failed due to insufficient GPU memory", "out-of-memory"),
+    # No source of these two was found: words that such a message is likely to have.
     (r"(?i)(insufficient|no|not enough) .*memory .*kv cache", "out-of-memory"),
     (r"(?i)kv cache .*(too small|not enough|insufficient)", "out-of-memory"),
     (r"CUDA runtime error in .*out of memory|cudaMalloc\w* .*out of memory", "out-of-memory"),
     (r"Failed to parse the arguments for the LLM constructor", "bad-config"),
     (r"Extra inputs are not permitted|is not a known backend", "bad-config"),
+    (r"got an unexpected keyword argument", "bad-config"),
     (r"No such option: |Invalid value for ", "bad-config"),
     (r"(?i)engine .*(not compatible|different (device|version)|version mismatch)", "bad-config"),
     (r"Serialization (assertion|error)|Failed to deserialize cuda engine", "bad-config"),
@@ -77,10 +81,7 @@ class TensorRtLlmEngine:
     def check(self, model: str, config: Config) -> None:
         """Refuse what this release would refuse, ignore or choke on later."""
         check(config, self.meant(config))
-        if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
-            raise UsageError(f"--model {model}: there is no such folder.")
-        if "/" not in model and not Path(model).is_dir():
-            raise UsageError(f"--model {model}: give a folder or a hub id such as org/name.")
+        check_model(model, config, "tensor_parallel_size")
         if on_engine_road(config):
             commands.family(model)
 

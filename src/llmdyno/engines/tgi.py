@@ -286,15 +286,17 @@ class TgiEngine:
 
     def check(self, model: str, config: Config) -> None:
         """Refuse what the launcher would refuse, or take and ignore."""
-        check_model(model)
+        check_model(model, config, "num_shard")
         for smaller, larger in (
             ("max_input_tokens", "max_total_tokens"),
+            ("max_input_tokens", "max_batch_prefill_tokens"),
+            ("max_batch_prefill_tokens", "max_batch_total_tokens"),
             ("max_total_tokens", "max_batch_total_tokens"),
         ):
             low, high = config.get(smaller), config.get(larger)
             if not isinstance(low, int) or not isinstance(high, int):
                 continue
-            if low > high or (low == high and smaller == "max_input_tokens"):
+            if low > high or (low == high and larger == "max_total_tokens"):
                 raise UsageError(
                     f"{smaller}={low} does not fit {larger}={high}: raise {larger} or lower"
                     f" {smaller}."

@@ -9,7 +9,14 @@ later version came with that one. Run by us: 0.26 on one H200. Other versions: n
 from pathlib import Path
 
 from llmdyno.engines import Engine, Launch, Step
-from llmdyno.engines._checkpoint_server import check_model, flags, gpus, installed_version, program
+from llmdyno.engines._checkpoint_server import (
+    check_model,
+    check_precision,
+    flags,
+    gpus,
+    installed_version,
+    program,
+)
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, show
 
@@ -489,7 +496,8 @@ class VllmEngine:
 
     def check(self, model: str, config: Config) -> None:
         """Refuse what vLLM would refuse after half a minute, and a model that is not there."""
-        check_model(model)
+        check_model(model, config, "tensor_parallel_size")
+        check_precision(config)
         sequences, tokens = config.get("max_num_seqs"), config.get("max_num_batched_tokens")
         if isinstance(sequences, int) and isinstance(tokens, int) and tokens < sequences:
             raise UsageError(

@@ -55,7 +55,7 @@ _TAGS: Mapping[str, str] = {
     "0.12": "24.08",
     "0.11": "24.07",
     "0.10": "24.06",
-    "0.9": "24.05",
+    "0.9": "24.04",  # and 24.05; the former is what BentoML took
 }
 _NEWEST_TAG = "25.12"  # of those that were looked up
 _IMAGE_FLAVOURS = {"tensorrt-llm": "-trtllm-python-py3", "vllm": "-vllm-python-py3"}

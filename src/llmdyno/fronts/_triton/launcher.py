@@ -7,6 +7,8 @@ failed, at once. It runs without llmdyno's packages, so it starts in millisecond
 """
 
 import contextlib
+import ctypes
+import fcntl
 import os
 import select
 import shutil
@@ -16,6 +18,9 @@ import sys
 import time
 from pathlib import Path
 
+PR_SET_PDEATHSIG = 1
+PREFIX = "llmdyno_"  # of shared memory; then the launcher's pid
+LOCK = "lock"
 STUB = "triton_python_backend_stub"
 LOOK_S = 0.5  # between looks for processes that Triton has started
 LAST_WORDS_S = 1.0  # what Triton gets to say why, after the death of a model's process
@@ -24,9 +29,13 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton puts it; its name 
 
 def main() -> int:
     """Run the command until it ends, a signal comes, or one of its Python processes dies."""
-    prefix = f"llmdyno_{os.getpid()}_"
+    _sweep()
+    prefix = f"{PREFIX}{os.getpid()}_"
+    lock = (SHARED_MEMORY / f"{prefix}{LOCK}").open("w")  # held until the end
+    fcntl.flock(lock, fcntl.LOCK_EX)
     server = subprocess.Popen(
-        [*sys.argv[1:], f"--backend-config=python,shm-region-prefix-name={prefix}"]
+        [*sys.argv[1:], f"--backend-config=python,shm-region-prefix-name={prefix}"],
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 - there is one thread here
     )
     stopping = False
 
@@ -53,9 +62,26 @@ def main() -> int:
     finally:
         server.kill()
         server.wait()
-        for region in SHARED_MEMORY.glob(f"{prefix}*"):
-            with contextlib.suppress(OSError):
-                shutil.rmtree(region) if region.is_dir() else region.unlink()
+        _remove(prefix)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill Triton should this process be killed; its models' see that they end."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _sweep() -> None:
+    """Remove the shared memory of launchers that were killed: nobody holds their lock."""
+    for path in SHARED_MEMORY.glob(f"{PREFIX}*_{LOCK}"):
+        with contextlib.suppress(OSError), path.open("r+") as lock:  # held, or another user's
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(path.name.removesuffix(LOCK))
+
+
+def _remove(prefix: str) -> None:
+    for region in SHARED_MEMORY.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(region) if region.is_dir() else region.unlink()
 
 
 def _look(server: int, processes: dict[int, int]) -> None:

@@ -1,0 +1,44 @@
+"""Where results and temporary files lie."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmdyno import store
+
+HOLDS = """
+import time
+from llmdyno import store
+with store.temporary_folder("dyno-test") as folder:
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_temporary_folder_goes_and_takes_those_of_the_killed_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    lives, killed = (
+        subprocess.Popen([sys.executable, "-c", HOLDS], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    )
+    with lives, killed:
+        assert lives.stdout is not None
+        assert killed.stdout is not None
+        of_the_living = Path(lives.stdout.readline().strip())
+        of_the_dead = Path(killed.stdout.readline().strip())
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+        assert of_the_dead.is_dir()
+
+        with store.temporary_folder("dyno-test") as folder:
+            assert folder.parent == tmp_path
+            assert of_the_living.is_dir()
+            assert not of_the_dead.exists()
+        assert not folder.exists()
+        lives.kill()
