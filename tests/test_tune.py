@@ -16,7 +16,6 @@ from llmdyno.measure import measure
 from llmdyno.spec import Load, Workload
 from llmdyno.subject import Subject
 from llmdyno.units import Lengths
-from timed.engine import ENGINE
 
 MARK = "STUDY_OF_A_TEST"
 TESTS = str(Path(__file__).parent)
@@ -327,7 +326,11 @@ def test_a_port_that_somebody_took_is_no_fault_of_the_config(
     said: list[str] = []
 
     measured = measure(
-        Subject(engine=ENGINE, front=plugins.load("fronts", "native"), model="m"),
+        Subject(
+            engine=plugins.load("engines", "timed.engine"),
+            front=plugins.load("fronts", "native"),
+            model="m",
+        ),
         {"mode": "taken", "itl_ms": 5},
         workload=Workload(osl=Lengths("fixed", 4, 4)),
         load=Load(users=(1,), duration_s=1.0, ramp_s=0.0),
