@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from conftest import last_json
-from llmdyno import gpu, scrape
+from llmdyno import gpu, hardware, scrape
 from llmdyno.crosscheck import Seen, gpu_part, server_part, shared_tokens
 from llmdyno.engines.openvino import ENGINE
 from llmdyno.gpu import is_local, read_line
@@ -286,8 +286,12 @@ def test_a_run_can_leave_the_servers_metrics_alone(streamer: Streamer, dyno: Dyn
 
 # GPUs
 
-# Lines of nvidia-smi on an H200 (driver 580): idle; the second is made up, at its power limit.
-SMI = ("0, 0, 0, 123.98, 1980, 39, 0x0000000000000001\n", "1, 98, 91234, 699.1, 1455, 71, 0x04\n")
+# Lines of nvidia-smi on an H200 (driver 580): idle; the second is made up, at its power limit, as
+# are the UUIDs.
+SMI = (
+    "0, 0, 0, 123.98, 1980, 39, 0x0000000000000001, GPU-1a2b3c4d-0000-0000-0000-000000000000\n",
+    "1, 98, 91234, 699.1, 1455, 71, 0x04, GPU-5e6f7a8b-0000-0000-0000-000000000000\n",
+)
 
 
 def test_a_gpus_samples_are_read_and_throttling_is_flagged() -> None:
@@ -306,9 +310,31 @@ def test_a_gpus_samples_are_read_and_throttling_is_flagged() -> None:
 
 def test_what_is_no_sample_is_none_and_what_is_unknown_is_unknown() -> None:
     assert read_line("NVIDIA-SMI has failed\n", 0, 0) is None
-    sample = read_line("0, [N/A], 12, [Not Supported], 100, 30, [N/A]\n", 0, 0)
+    sample = read_line("0, [N/A], 12, [Not Supported], 100, 30, [N/A], GPU-1\n", 0, 0)
     assert sample is not None
     assert (sample.use, sample.power_w, sample.throttle) == (None, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "seen"),
+    [
+        (None, [0, 1]),
+        ("1", [1]),
+        ("0,1", [0, 1]),
+        ("GPU-5e6f", [1]),
+        ("", []),
+        ("-1", []),
+        ("1,-1,0", [1]),
+        ("MIG-5e6f7a8b", [0, 1]),  # of which GPU it is a part cannot be told
+    ],
+)
+def test_only_gpus_that_cuda_shows_us_are_sampled(setting: str | None, seen: list[int]) -> None:
+    variables = {} if setting is None else {"CUDA_VISIBLE_DEVICES": setting}
+    shown = hardware.shown_gpus(variables)
+
+    samples = [read_line(line, 0, 0, shown) for line in SMI]
+
+    assert [sample.gpu for sample in samples if sample is not None] == seen
 
 
 def test_this_machine_is_known_from_others() -> None:
@@ -327,12 +353,14 @@ def test_nvidia_smi_runs_beside_a_level_and_ends_with_it(
     """
     pid = tmp_path / "pid"
     program = tmp_path / "nvidia-smi"
+    both = "".join(SMI).strip()
     program.write_text(
-        f"#!/bin/sh\necho $$ > {pid}\nwhile true; do echo '{SMI[0].strip()}'; sleep 0.1; done\n"
+        f"#!/bin/sh\necho $$ > {pid}\nwhile true; do echo '{both}'; sleep 0.1; done\n"
     )
     program.chmod(0o755)
     assert gpu.sampler()[1:] == ["-m", "llmdyno.nvml"]
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     samples: list[GpuSample] = []
 
     async def level() -> None:
@@ -348,5 +376,5 @@ def test_nvidia_smi_runs_beside_a_level_and_ends_with_it(
 
     asyncio.run(asyncio.wait_for(level(), 20))
 
-    assert {(sample.level, sample.gpu) for sample in samples} == {(3, 0)}
+    assert {(sample.level, sample.gpu) for sample in samples} == {(3, 1)}
     assert not Path(f"/proc/{pid.read_text().strip()}").exists()

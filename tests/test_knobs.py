@@ -1,10 +1,17 @@
 """Knobs by version, knobs that are text, and which of them are searched."""
 
+from pathlib import Path
+from typing import Any
+
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Knob, at_least, check, check_version, default, parse_settings
-from llmdyno.search import space
+from llmdyno.knobs import Knob, Value, at_least, check, check_version, default, parse_settings
+from llmdyno.search import Search, space
 
 ROAD = Knob(
     name="road",
@@ -116,3 +123,46 @@ def test_only_what_bites_is_searched() -> None:
     assert new[0].needs is None
     with pytest.raises(UsageError, match="--search share: has no effect while road=new"):
         space(KNOBS, only=("share",), allow_altered_output=False, baseline={})
+
+
+def searched(name: str, **row: Any) -> Knob:
+    return Knob(name=name, layer="engine", does="", turn="", trades="", source="", **row)
+
+
+def test_the_search_learns_from_what_it_is_given(tmp_path: Path) -> None:
+    knobs = (
+        searched("many", kind="int", search=(16, 64), defaults=(("1", None),)),
+        searched("choice", kind="choice", search=("a", "b"), defaults=(("1", None),)),
+        searched("switch", kind="bool", search=(False, True), defaults=(("1", False),)),
+        searched("part", kind="int", search=(1, 8), defaults=(("1", 2),), needs=("choice", "b")),
+    )
+
+    def begin() -> Search:
+        return Search(tmp_path, knobs, trials=20, maximise=True, seed=1, fixed={})
+
+    search = begin()
+    given: list[dict[str, Value]] = [
+        {"many": 32, "switch": True, "elsewhere": 1},
+        {"many": 8, "choice": "b"},  # fewer than it would suggest
+        {},  # many has no value by itself
+    ]
+    for config in given:
+        search.give(config)
+        search.tell(1.0, {})
+    begin().give(given[0])  # and is stopped before it is measured
+    search = begin()
+    search.give({"many": 48, "choice": "b", "part": 7})
+    search.tell(2.0, {"ttft:p99<1s": -0.5})
+    assert search.ask([]) is not None
+
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "search.log")))
+    trials = optuna.load_study(study_name="llmdyno", storage=storage).get_trials(
+        states=(TrialState.COMPLETE,)
+    )
+    assert [trial.params for trial in trials] == [
+        {"many": 32, "choice": None, "switch": True},
+        {"choice": "b", "switch": False, "part": 2},
+        {"choice": None, "switch": False},
+        {"many": 48, "choice": "b", "switch": False, "part": 7},
+    ]
+    assert [trial.value for trial in trials] == [1.0, 1.0, 1.0, 2.0]

@@ -11,6 +11,11 @@ from typing import Any
 import pytest
 
 from conftest import DYNO, last_json
+from llmdyno import plugins
+from llmdyno.measure import measure
+from llmdyno.spec import Load, Workload
+from llmdyno.subject import Subject
+from llmdyno.units import Lengths
 
 MARK = "STUDY_OF_A_TEST"
 TESTS = str(Path(__file__).parent)
@@ -66,6 +71,27 @@ def test_the_right_answer_is_found_and_confirmed(study: tuple[Path, dict[str, An
     arms = [run["arm"] for run in confirmation["runs"]]
     assert arms == ["before", "after", "after", "before"]
     assert [level["users"] for level in document["best"]["summary"]["levels"]] == [2, 6]
+
+
+def test_trials_are_compared_with_a_baseline_measured_as_they_are(
+    study: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, _ = study
+    steps = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()][1:]
+    baseline, reference, trial = steps[:3]
+
+    assert [step["phase"] for step in (baseline, reference, trial)] == [
+        *("baseline", "reference", "trial"),
+    ]
+    assert reference["config"] == baseline["config"]
+    loads = {
+        step["phase"]: json.loads((folder / step["run"] / "summary.json").read_text())["spec"][
+            "load"
+        ]
+        for step in steps
+        if step["state"] == "measured" and step["phase"] in {"baseline", "reference", "trial"}
+    }
+    assert loads["reference"] == loads["trial"] != loads["baseline"]
 
 
 def test_failures_are_recorded_with_their_class(study: tuple[Path, dict[str, Any]]) -> None:
@@ -154,6 +180,87 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
     assert not servers_left(tmp_path)
 
 
+CANDIDATES = """
+search = "itl_ms"
+trials = 3
+
+[baseline]
+mode = "good"
+
+[[candidates]]
+itl_ms = 20
+
+[[candidates]]
+itl_ms = 14
+idle = true
+"""
+
+
+def test_candidates_are_the_first_trials_and_survive_a_stop(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(CANDIDATES)
+    process = subprocess.Popen(
+        [*DYNO, *STUDY, "study.toml", "--out", "s"],
+        cwd=tmp_path,
+        env={**environment(), MARK: str(tmp_path)},
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for_lines(tmp_path / "s" / "ledger.jsonl", 3)  # the study, baseline, first candidate
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=30)
+
+    done = run(tmp_path, "tune", "--resume", "s", "--json")
+
+    assert done.returncode == 0, done.stderr
+    document = last_json(done.stdout)
+    first, second, third = (trial["config"] for trial in document["trials"])
+    assert first == {"mode": "good", "itl_ms": 20}
+    assert second == {"mode": "good", "itl_ms": 14, "idle": True}
+    assert third.keys() <= {"mode", "itl_ms"}  # what is not searched holds: idle is off again
+    assert third not in (first, second)
+    assert document["spec"]["candidates"] == [{"itl_ms": 20}, {"itl_ms": 14, "idle": True}]
+    assert document["best"]["config"]["itl_ms"] <= 14
+    assert "3 trials at 6 users, the first 2 of them given." in done.stderr
+
+
+WRONG_CANDIDATES = {
+    "knob": ("[[candidates]]\nitl = 4", "candidate 1: itl=4: no such knob. Did you mean 'itl_ms'?"),
+    "value": ("[[candidates]]\nitl_ms = 400", "candidate 1: itl_ms=400: must be a whole number"),
+    "kind": ("[[candidates]]\nitl_ms = [4]", "candidate 1: itl_ms=[4]: must be a whole number"),
+    "engine": ("[[candidates]]\nitl_ms = 13", "candidate 1: itl_ms=13: brings bad luck"),
+    "form": ("candidates = 3", "candidates 3: must be tables of knobs, each under [[candidates]]"),
+    "nothing": ("[[candidates]]", "candidate 1: no knob set is the baseline again"),
+    "baseline": (
+        "[baseline]\nitl_ms = 30\n[[candidates]]\nitl_ms = 30\nidle = false",
+        "candidate 1: itl_ms=30, idle=false is the baseline again",
+    ),
+    "twice": (
+        "[[candidates]]\nitl_ms = 20\n[[candidates]]\nitl_ms = 20\nmode = 'good'",
+        "candidate 2: itl_ms=20, mode=good is candidate 1 again",
+    ),
+    "trials": (
+        "trials = 1\n[[candidates]]\nitl_ms = 20\n[[candidates]]\nitl_ms = 21",
+        "--trials 1: the 2 [[candidates]] are trials, too; set at least 2",
+    ),
+    "output": (
+        "[[candidates]]\nlossy = true",
+        "candidate 1: lossy=true may change the tokens; set allow_altered_output = true",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CANDIDATES)
+def test_a_wrong_candidate_is_one_sentence_and_nothing_starts(name: str, tmp_path: Path) -> None:
+    text, words = WRONG_CANDIDATES[name]
+    (tmp_path / "study.toml").write_text(text)
+
+    done = run(tmp_path, *STUDY, "study.toml", "--out", "s")
+
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "s").exists()
+
+
 def wait_for_lines(path: Path, count: int) -> None:
     deadline_s = time.monotonic() + 60
     while not path.exists() or path.read_text().count("\n") < count:
@@ -209,6 +316,38 @@ def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path: Path) -> None:
         2,
         "dyno: study.toml: unknown key 'trails'. Did you mean 'trials'?\n",
     )
+
+
+def test_a_port_that_somebody_took_is_no_fault_of_the_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first start finds the port taken; the second, on another one, does not."""
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+
+    measured = measure(
+        Subject(
+            engine=plugins.load("engines", "timed.engine"),
+            front=plugins.load("fronts", "native"),
+            model="m",
+        ),
+        {"mode": "taken", "itl_ms": 5},
+        workload=Workload(osl=Lengths("fixed", 4, 4)),
+        load=Load(users=(1,), duration_s=1.0, ramp_s=0.0),
+        slos=(),
+        hang_s=5.0,
+        warmup_s=0.0,
+        folder=tmp_path / "run",
+        calibration=False,
+        shows=lambda _progress, _meter: None,
+        says=said.append,
+    )
+
+    assert (tmp_path / "taken").is_dir()
+    assert measured.failure_class is None
+    assert measured.summary is not None
+    assert measured.summary["levels"][0]["requests"]["completed"] > 3
+    assert "a port was taken before the server had it; once more on another one" in said
 
 
 def test_a_baseline_that_cannot_be_served_ends_the_study(tmp_path: Path) -> None:

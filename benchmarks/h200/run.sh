@@ -4,27 +4,39 @@
 #   benchmarks/h200/run.sh STUDY MODEL OUT
 #
 # STUDY is a TOML file here without its ending ("study-a"); MODEL a folder or hub id; OUT a folder that
-# gets the study's results after each piece, as STUDY.tar.gz. The study itself goes on in the
-# background between two pieces. Called again it waits on; on a fresh machine it goes on from
-# OUT/STUDY.tar.gz. Python must find llmdyno and vllm. Exit status 0: done; 10: call again.
+# gets what is new after each piece, as STUDY-01.tar.xz, STUDY-02.tar.xz ...: unpack them in order. The
+# study itself goes on in the background between two pieces. Called again it waits on; on a fresh
+# machine it goes on from what is in OUT. Python must find llmdyno and vllm. Exit status 0: done;
+# 10: call again; 1: the study failed.
 set -euo pipefail
 study=$1 model=$2 out=$3
 seconds=${PIECE_SECONDS:-540}
 here=$(cd "$(dirname "$0")" && pwd)
 work=${WORK:-/tmp/llmdyno-h200}
 folder=$work/$study
+packed=$work/$study.packed    # its date: when the last piece was packed; what is in it: its number
 mkdir -p "$work" "$out"
 
 keep() {
-  tar -C "$work" -czf "$out/.$study.tar.gz" --exclude=server.log "$study" "$study.log" 2>/dev/null || true
-  mv "$out/.$study.tar.gz" "$out/$study.tar.gz"
+  local number=$(($(cat "$packed" 2>/dev/null || echo 0) + 1)) newer=()
+  [ -e "$packed" ] && newer=(-newer "$packed")
+  echo $number >"$packed.next"
+  # Servers' logs are long; a warm-up counts for nothing. tar minds that the study goes on meanwhile.
+  (cd "$work" && find "$study" "$study.log" -type f ! -name server.log ! -path '*/warmup/*' \
+    "${newer[@]}" -print0 | nice tar --null -T - -cf - | nice xz -2 -T2 >"$out/.$study.part") || true
+  mv "$out/.$study.part" "$out/$study-$(printf %02d "$number").tar.xz"
+  mv "$packed.next" "$packed"
 }
 
-if [ ! -e "$folder" ] && [ -e "$out/$study.tar.gz" ]; then
-  tar -C "$work" -xzf "$out/$study.tar.gz"
+if [ ! -e "$folder" ]; then
+  for piece in "$out/$study"-[0-9][0-9].tar.xz; do
+    [ -e "$piece" ] || continue
+    tar -C "$work" -xJf "$piece"
+    basename "${piece%.tar.xz}" | grep -o '[0-9][0-9]$' | sed 's/^0//' >"$packed"
+  done
 fi
-if [ ! -e "$work/$study.pid" ] || ! kill -0 "$(cat "$work/$study.pid")" 2>/dev/null; then
-  rm -f "$work/$study.status"
+if [ ! -e "$work/$study.status" ] &&
+  { [ ! -e "$work/$study.pid" ] || ! kill -0 "$(cat "$work/$study.pid")" 2>/dev/null; }; then
   if [ -e "$folder/ledger.jsonl" ]; then
     command=(python3 -m llmdyno tune --resume "$folder")
   else
@@ -39,7 +51,13 @@ for ((waited = 0; waited < seconds; waited += 3)); do
   [ -e "$work/$study.status" ] && break
   sleep 3
 done
-tail -n 40 "$work/$study.log"
 keep
+tail -n "${LOG_LINES:-40}" "$work/$study.log"
 [ -e "$work/$study.status" ] || exit 10
-echo "ended with status $(cat "$work/$study.status")"
+status=$(cat "$work/$study.status")
+echo "$study ended with status $status"
+# Without the packages that draw charts a study ends with status 3 once its document is written.
+if [ "$status" != 0 ] && ! grep -q "page cannot be drawn" "$work/$study.log"; then
+  rm "$work/$study.status"    # called again, it is tried again
+  exit 1
+fi

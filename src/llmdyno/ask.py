@@ -107,6 +107,13 @@ def _config(value: Any, field: str) -> dict[str, Any]:
     raise UsageError(f"{field} {value}: must be a table of knobs.")
 
 
+def _configs(value: Any, field: str) -> tuple[dict[str, Any], ...]:
+    name = field.removeprefix("--")  # no flag has it
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise UsageError(f"{name} {value}: must be tables of knobs, each under [[{name}]].")
+    return tuple(value)
+
+
 def _rates(value: Any, field: str) -> tuple[float, ...]:
     parts = value if isinstance(value, list) else str(value).split(",")
     try:
@@ -184,6 +191,7 @@ _STUDY: Mapping[str, tuple[str, Reader]] = {
     "front": ("front", _text),
     "model": ("model", _text),
     "baseline": ("baseline", _config),
+    "candidates": ("candidates", _configs),
     "search": ("search", _names),
     "allow_altered_output": ("allow_altered_output", _truth),
     "objective": ("objective", lambda value, field: parse_objective(_text(value, field))),

@@ -3,23 +3,27 @@
 bench.py wraps a level in `around` when the server is on this machine. Another process reads the
 driver and writes lines: asking it in ours would hold up the event loop whose stamps we are taking.
 It is nvml.py where nvidia-ml-py is installed, else nvidia-smi in its loop mode; without either
-there are no samples.
+there are no samples. Where CUDA_VISIBLE_DEVICES leaves us some of the GPUs, the others are somebody
+else's and none of this run's.
 """
 
 import asyncio
 import contextlib
 import importlib.util
+import os
 import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from time import perf_counter_ns
 
+from llmdyno import hardware
 from llmdyno.records import GpuSample
 
 _FIELDS = (
     *("index", "utilization.gpu", "memory.used", "power.draw", "clocks.sm", "temperature.gpu"),
     "clocks_throttle_reasons.active",
+    "uuid",
 )
 
 
@@ -66,16 +70,24 @@ async def _note_lines(
     sink: Callable[[GpuSample], None],
 ) -> None:
     assert process.stdout is not None
+    shown = hardware.shown_gpus(os.environ)
     async for line in process.stdout:
-        sample = read_line(line.decode(), level, perf_counter_ns() - zero_ns)
+        sample = read_line(line.decode(), level, perf_counter_ns() - zero_ns, shown)
         if sample is not None:
             sink(sample)
 
 
-def read_line(line: str, level: int, t_ns: int) -> GpuSample | None:
-    """Read a line of nvidia-smi's; None if it is not one of samples (an error, a warning)."""
+def read_line(
+    line: str, level: int, t_ns: int, shown: Sequence[str] | None = None
+) -> GpuSample | None:
+    """Read a line of nvidia-smi's; None if it is not one of samples (an error, a warning).
+
+    None, too, for a GPU that is not among those `shown`, by index or by the beginning of its UUID.
+    """
     cells = [cell.strip() for cell in line.split(",")]
     if len(cells) != len(_FIELDS) or not cells[0].isdigit():
+        return None
+    if shown is not None and not any(_is_named(cells[0], cells[-1], name) for name in shown):
         return None
     use, memory, power, clock, temperature = (_number(cell) for cell in cells[1:6])
     return GpuSample(
@@ -89,6 +101,10 @@ def read_line(line: str, level: int, t_ns: int) -> GpuSample | None:
         temperature_c=temperature,
         throttle=int(cells[6], 16) if cells[6].startswith("0x") else 0,
     )
+
+
+def _is_named(index: str, uuid: str, name: str) -> bool:
+    return name == index or (name.startswith("GPU-") and uuid.lower().startswith(name.lower()))
 
 
 def is_local(host: str) -> bool:

@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -69,6 +69,24 @@ def memory_bytes() -> int:
 def gpus() -> tuple[Gpu, ...]:
     """Describe the NVIDIA GPUs; none where nvidia-smi is missing or fails."""
     return tuple(_gpu(line) for line in _ask_nvidia_smi(_GPU_FIELDS))
+
+
+def shown_gpus(environment: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return which GPUs CUDA_VISIBLE_DEVICES leaves to a program, as indices and UUIDs.
+
+    None where it leaves all of them, and where it names parts of GPUs or anything else that cannot
+    be told from here. Indices are those of the PCI bus, which CUDA's are, too, where it is told so
+    or all GPUs are alike.
+    """
+    text = environment.get("CUDA_VISIBLE_DEVICES")
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not all(re.fullmatch(r"-?\d+|GPU-[\da-fA-F-]+", name) for name in names):
+        return None
+    # As CUDA reads it: what follows a number below zero is not there.
+    cut = next((place for place, name in enumerate(names) if name.startswith("-")), len(names))
+    return names[:cut]
 
 
 def gpus_visible() -> int | None:

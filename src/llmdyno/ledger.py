@@ -16,7 +16,8 @@ from llmdyno.spec import Study
 
 LEDGER = "ledger.jsonl"
 
-Phase = Literal["baseline", "trial", "best", "confirm", "ablation"]
+# "reference" is the baseline once more, measured as a trial is.
+Phase = Literal["baseline", "reference", "trial", "best", "confirm", "ablation"]
 
 
 class Began(msgspec.Struct, frozen=True, kw_only=True, tag="study"):

@@ -23,6 +23,7 @@ HOST = "127.0.0.1"
 SERVER_LOG = "server.log"
 SERVER_FILES = "server"  # what the server reads
 WARMUP = "warmup"
+_PORT_TRIES = 3
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,12 +63,9 @@ def measure(
         subject.check(config)
         subject.build(config, says=says)
         costs.enter("start")
-        port = supervise.free_port(HOST)
-        launch = subject.launch(
-            config, folder=folder / SERVER_FILES, host=HOST, port=port, says=says
-        )
-        with supervise.start(launch, log=folder / SERVER_LOG, progress=says) as server:
+        with _start(subject, config, folder, says) as server:
             costs.enter("measure")
+            launch = server.launch
             watch = _Watch(server, hang_s, shows)
             watcher = bench.Watcher(shows=watch.look, stop_because=watch.why)
             asked = Bench(
@@ -103,6 +101,31 @@ def measure(
     if why := _nothing_to_show(outcome.summary):
         return costs.failed("requests-failed", why)
     return costs.of(Measurement(summary=dict(outcome.summary)))
+
+
+def _start(
+    subject: Subject, config: Config, folder: Path, says: Callable[[str], None]
+) -> supervise.Server:
+    """Start a server on a free port; on another one if somebody takes it before the server does.
+
+    Engines import for many seconds before they listen, and whoever else starts servers on this
+    machine meanwhile is no fault of the config's.
+    """
+    for tries_left in reversed(range(_PORT_TRIES)):
+        launch = subject.launch(
+            config,
+            folder=folder / SERVER_FILES,
+            host=HOST,
+            port=supervise.free_port(HOST),
+            says=says,
+        )
+        try:
+            return supervise.start(launch, log=folder / SERVER_LOG, progress=says)
+        except ServerError as error:
+            if error.kind != "port-in-use" or not tries_left:
+                raise
+            says("a port was taken before the server had it; once more on another one")
+    raise AssertionError
 
 
 def _warm_up(

@@ -11,12 +11,13 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import pynvml
 
 _MIB = 2**20
 _LOOP_FLAG = "--loop-ms="
+_Fact = TypeVar("_Fact", int, str)
 
 
 def cells(number: int, gpu: Any) -> list[str]:
@@ -33,10 +34,11 @@ def cells(number: int, gpu: Any) -> list[str]:
         _cell(_told(lambda: pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM))),
         _cell(_told(lambda: pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU))),
         "[N/A]" if throttle is None else f"{throttle:#018x}",
+        _told(lambda: pynvml.nvmlDeviceGetUUID(gpu)) or "[N/A]",
     ]
 
 
-def _told(ask: Callable[[], int]) -> int | None:
+def _told(ask: Callable[[], _Fact]) -> _Fact | None:
     try:
         return ask()
     except pynvml.NVMLError:

@@ -1,8 +1,9 @@
 """The search: which config to try next. Optuna's TPE over the engine's own knobs, ask and tell.
 
 The space comes from the knobs' `search` ranges; knobs that alter the output are left out unless the
-user allows them. A knob that bites only under another's value is asked for only then. The state of
-the search is in Optuna's journal file, so that a study can go on where it stopped.
+user allows them. A knob that bites only under another's value is asked for only then. It learns
+from configs that the user gives, too. The state of the search is in Optuna's journal file, so that
+a study can go on where it stopped.
 """
 
 import warnings
@@ -122,6 +123,27 @@ class Search:
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             # Asked before a stop and never told: its measurement is lost, its number stays used.
             self._study.tell(trial.number, state=TrialState.FAIL)
+        for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            # Given before a stop and not yet taken up; it will be given again.
+            self._study.tell(self._study.ask(), state=TrialState.FAIL)
+
+    def give(self, config: Mapping[str, Value]) -> None:
+        """Take a config that was not asked for: what tell() says next is of it.
+
+        The sampler learns from those of its values that it could have suggested itself; a searched
+        knob that is unset or beyond its range is as if this trial did not have it.
+        """
+        values = {
+            knob.name: value
+            for knob in self._knobs
+            if self._bites(knob, config)
+            and _may_suggest(knob, value := config.get(knob.name, default(knob, None)))
+        }
+        self._study.enqueue_trial(values)
+        self._asked = self._study.ask()
+        for knob in self._knobs:
+            if knob.name in values:
+                _suggest(self._asked, knob)
 
     def ask(self, known: Sequence[Mapping[str, Value]]) -> dict[str, Value] | None:
         """Return a config that is not among `known`, or None when the space seems used up."""
@@ -135,7 +157,7 @@ class Search:
         return None
 
     def tell(self, value: float | None, constraints: Mapping[str, float]) -> None:
-        """Say what came of the config that was asked for last.
+        """Say what came of the config that was asked for, or given, last.
 
         A config that cannot be served is told as a constraint that was missed, not as a failed
         trial: the sampler forgets failed trials and would ask for their like again and again.
@@ -154,14 +176,18 @@ class Search:
         """Return what the trial suggests, without the values that the engine has by itself."""
         config: dict[str, Value] = dict(self._fixed)
         for knob in self._knobs:
-            if knob.needs is not None:
-                other, wanted = knob.needs
-                if config.get(other, _default_of(self._knobs, other)) != wanted:
-                    continue
+            if not self._bites(knob, config):
+                continue
             value = _suggest(trial, knob)
             if value is not None and value != default(knob, None):
                 config[knob.name] = value
         return config
+
+    def _bites(self, knob: Knob, config: Mapping[str, Value]) -> bool:
+        if knob.needs is None:
+            return True
+        other, wanted = knob.needs
+        return config.get(other, _default_of(self._knobs, other)) == wanted
 
 
 def _default_of(knobs: Sequence[Knob], name: str) -> Value | None:
@@ -170,11 +196,22 @@ def _default_of(knobs: Sequence[Knob], name: str) -> Value | None:
 
 def _suggest(trial: Trial, knob: Knob) -> Value | None:
     if knob.kind in {"bool", "choice"}:
-        # A choice that the engine makes by itself is one of the choices.
-        unset = [None] if default(knob, None) is None else []
-        value: Value | None = trial.suggest_categorical(knob.name, [*knob.search, *unset])
+        value: Value | None = trial.suggest_categorical(knob.name, _choices(knob))
         return value
     low, high = knob.search
     if knob.kind == "int":
         return trial.suggest_int(knob.name, int(low), int(high), log=knob.search_log)
     return trial.suggest_float(knob.name, float(low), float(high), log=knob.search_log)
+
+
+def _choices(knob: Knob) -> list[Value | None]:
+    # A choice that the engine makes by itself is one of the choices.
+    unset = [None] if default(knob, None) is None else []
+    return [*knob.search, *unset]
+
+
+def _may_suggest(knob: Knob, value: Value | None) -> bool:
+    if knob.kind in {"bool", "choice"}:
+        return value in _choices(knob)
+    low, high = knob.search
+    return isinstance(value, int | float) and float(low) <= value <= float(high)

@@ -277,6 +277,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     front: str = "native"
     model: str = "tiny"
     baseline: dict[str, bool | int | float | str] = {}  # empty: the engine's own defaults
+    # Configs known to be good, each what it sets over the baseline: the first trials, in order.
+    candidates: tuple[dict[str, bool | int | float | str], ...] = ()
     search: tuple[str, ...] = ()  # knobs; empty: all that the engine has a range for
     allow_altered_output: bool = False
     objective: Objective = Objective(metric="token_rate", stat="mean")
@@ -294,6 +296,11 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.trials < 1:
             raise UsageError(f"--trials {self.trials}: must be at least 1.")
+        if self.trials < len(self.candidates):
+            raise UsageError(
+                f"--trials {self.trials}: the {len(self.candidates)} [[candidates]] are trials,"
+                f" too; set at least {len(self.candidates)}, or leave some out."
+            )
         if self.pairs < 2:
             raise UsageError(f"--pairs {self.pairs}: must be at least 2, or nothing is confirmed.")
         if self.budget_s is not None and self.budget_s <= 0:

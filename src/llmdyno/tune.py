@@ -2,9 +2,10 @@
 
 `Tuner.run` reads like that sentence. Every config gets a fresh server; every step is in the ledger
 before the next one begins, so that a study that is stopped, killed or crashed goes on with
-`--resume`. Trials are compared at the largest number of users; the winner is measured against the
-baseline in interleaved pairs (ABBA), because a machine drifts and a search that takes the best of
-many noisy numbers has taken some luck with it: only the confirmation is believed.
+`--resume`. Trials are compared at the largest number of users, with each other and with the
+baseline measured as they are; the winner is measured against the baseline in interleaved pairs
+(ABBA), because a machine drifts and a search that takes the best of many noisy numbers has taken
+some luck with it: only the confirmation is believed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ import msgspec
 from llmdyno import environment, plugins, store
 from llmdyno.bench import SUMMARY
 from llmdyno.errors import ServerError, UsageError
-from llmdyno.knobs import Knob, Value, show
+from llmdyno.knobs import Knob, Value, default, show
 from llmdyno.ledger import Began, Ledger, Phase, Step
 from llmdyno.load import Progress
 from llmdyno.measure import Measurement, measure
@@ -70,6 +71,7 @@ class Tuner:
             allow_altered_output=study.allow_altered_output,
             baseline=study.baseline,
         )
+        self._candidates = self._checked_candidates()
         self._began_s = monotonic()
         store.make_folder(folder)
         self._ledger = Ledger(folder)
@@ -96,8 +98,9 @@ class Tuner:
         """
         try:
             baseline = self._baseline()
+            reference = self._reference(baseline)
             self._search()
-            best = self._best(baseline)
+            best = self._best(reference)
             if best is not None:
                 self._confirm(baseline.config, best.config)
                 self._ablate(baseline.config, best.config)
@@ -122,31 +125,94 @@ class Tuner:
             )
         return step
 
+    def _reference(self, baseline: Step) -> Step:
+        """Measure the baseline as a trial is measured, if that is another way.
+
+        A server that has answered at fewer users before is warmer: its prefix cache knows more.
+        """
+        load = self._trial_load()
+        begun = bool(self._ledger.of("trial"))  # by a version that knew no reference
+        if load == self._study.load or (begun and self._ledger.find("reference", 0) is None):
+            return baseline
+        step = self._step("reference", 0, baseline.config, load)
+        return step if step.state == "measured" else baseline
+
     def _search(self) -> None:
         study = self._study
-        searched = self._space
-        searched_names = {knob.name for knob in searched}
+        searched_names = {knob.name for knob in self._space}
         search = Search(
             self._folder,
-            searched,
+            self._space,
             trials=study.trials,
             maximise=study.objective.maximise,
             seed=study.seed,
             # What the user set and we do not search holds for every trial.
             fixed={k: v for k, v in study.baseline.items() if k not in searched_names},
         )
-        names = ", ".join(knob.name for knob in searched)
-        self._narrator.says(f"Search over {names}: {study.trials} trials at {study.level} users.")
+        names = ", ".join(knob.name for knob in self._space)
+        given = f", the first {len(self._candidates)} of them given" if self._candidates else ""
+        self._narrator.says(
+            f"Search over {names}: {study.trials} trials at {study.level} users{given}."
+        )
         while not self._enough(tried := self._ledger.of("trial")):
             if self._over_budget(1.0):
                 self._narrator.says("The budget is used up; no further trials.")
                 return
-            config = search.ask([study.baseline, *(step.config for step in tried)])
+            config = self._next(search, tried)
             if config is None:
                 self._narrator.says("Every config that the search can think of has been tried.")
                 return
             step = self._step("trial", len(tried), config, self._trial_load())
             search.tell(step.value, self._excess(step))
+
+    def _next(self, search: Search, tried: Sequence[Step]) -> Mapping[str, Value] | None:
+        """Return the next trial's config: a candidate while there are any, then the search's."""
+        if len(tried) < len(self._candidates):
+            config = self._candidates[len(tried)]
+            search.give(config)
+            return config
+        return search.ask([self._study.baseline, *(step.config for step in tried)])
+
+    def _checked_candidates(self) -> list[dict[str, Value]]:
+        """Return the candidates over the baseline, as the search would write them.
+
+        Raises:
+            UsageError: one cannot be served, may change the tokens, or is nothing new.
+        """
+        searched = {knob.name for knob in self._space}
+        found: list[dict[str, Value]] = []
+        seen = {"the baseline": effective(self._study.baseline, self.knobs)}
+        for number, settings in enumerate(self._study.candidates, 1):
+            name = f"candidate {number}"
+            config = {**self._study.baseline, **settings}
+            try:
+                self.subject.check(config)
+            except UsageError as error:
+                raise UsageError(f"{name}: {error}") from None
+            self._refuse_altered_output(name, config)
+            takes_effect = effective(config, self.knobs)
+            for other, known in seen.items():
+                if takes_effect == known:
+                    what = describe(settings) if settings else "no knob set"
+                    raise UsageError(
+                        f"{name}: {what} is {other} again; leave it out, or set something else."
+                    )
+            seen[name] = takes_effect
+            kept = {*takes_effect, *(self._study.baseline.keys() - searched)}
+            found.append({knob: value for knob, value in config.items() if knob in kept})
+        return found
+
+    def _refuse_altered_output(self, name: str, config: Mapping[str, Value]) -> None:
+        before = effective(self._study.baseline, self.knobs)
+        after = effective(config, self.knobs)
+        altering = {knob.name for knob in self.knobs if knob.alters_output}
+        for knob in changed(before, after):
+            if knob in altering and not self._study.allow_altered_output:
+                value = show(config.get(knob))
+                raise UsageError(
+                    f"{name}: {knob}={value} may change the tokens; set allow_altered_output = true"
+                    f" or leave {knob} out."
+                )
 
     def _enough(self, tried: Sequence[Step]) -> bool:
         started = sum(step.state != "predicted-infeasible" for step in tried)
@@ -154,18 +220,18 @@ class Tuner:
             _INFEASIBLE_FACTOR * self._study.trials
         )
 
-    def _best(self, baseline: Step) -> Step | None:
+    def _best(self, reference: Step) -> Step | None:
         """Measure the best config at every number of users; if it fails there, the next best.
 
         None: nothing that was tried and holds beats the baseline.
         """
-        for number, candidate in enumerate(self._better_than(baseline)):
+        for number, candidate in enumerate(self._better_than(reference)):
             step = self._step("best", number, candidate.config, self._study.load)
             if step.state == "measured":
                 return step
         return None
 
-    def _better_than(self, baseline: Step) -> list[Step]:
+    def _better_than(self, reference: Step) -> list[Step]:
         """Return the trials that beat the baseline, best first.
 
         A trial that meets the SLOs comes before one that does not, whatever their values.
@@ -178,7 +244,7 @@ class Tuner:
         measured = [
             step
             for step in self._ledger.of("trial")
-            if step.state == "measured" and step.value is not None and rank(step) > rank(baseline)
+            if step.state == "measured" and step.value is not None and rank(step) > rank(reference)
         ]
         return sorted(measured, key=rank, reverse=True)
 
@@ -230,7 +296,7 @@ class Tuner:
         done = self._ledger.find(phase, number)
         if done is not None and not (phase == "baseline" and done.state == "failed"):
             return done
-        label = phase if phase == "baseline" else f"{phase} {number + 1}"
+        label = phase if phase in {"baseline", "reference"} else f"{phase} {number + 1}"
         measurement = self._measure(label, config, load)
         step = self._as_step(measurement, phase, number, config, knob)
         self._ledger.append(step)
@@ -346,6 +412,12 @@ def changed(before: Mapping[str, Value], after: Mapping[str, Value]) -> list[str
     """Return the knobs that two configs set differently, in the order of `after`."""
     names = dict.fromkeys((*after, *before))
     return [name for name in names if before.get(name) != after.get(name)]
+
+
+def effective(config: Mapping[str, Value], knobs: Sequence[Knob]) -> dict[str, Value]:
+    """Return a config without the values that the engine has by itself."""
+    defaults = {knob.name: default(knob, None) for knob in knobs}
+    return {name: value for name, value in config.items() if value != defaults[name]}
 
 
 def describe(config: Mapping[str, Value]) -> str:

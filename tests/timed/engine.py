@@ -30,8 +30,20 @@ KNOBS: tuple[Knob, ...] = (
         layer="engine",
         kind="choice",
         defaults=(("1", "good"),),
-        choices=("good", "refuses", "dies", "hangs"),
+        choices=("good", "refuses", "dies", "hangs", "taken"),
         search=("good", "refuses", "dies", "hangs"),
+        does="-",
+        turn="-",
+        trades="-",
+        source="-",
+    ),
+    Knob(
+        name="lossy",  # does nothing, but might
+        layer="engine",
+        kind="bool",
+        defaults=(("1", False),),
+        search=(False, True),
+        alters_output=True,
         does="-",
         turn="-",
         trades="-",
@@ -55,6 +67,7 @@ SCRIPTS = {
     "good": "exec {streamer}",
     "refuses": "echo 'error: unrecognized arguments: --fast'; exit 2",
     "dies": "{streamer} & P=$!; sleep 2; kill -9 $P; exit 1",
+    "taken": "mkdir taken || exec {streamer}; echo '[Errno 98] Address already in use'; exit 1",
     "hangs": "{streamer} & P=$!; sleep 2; kill -STOP $P; wait $P",
 }
 
