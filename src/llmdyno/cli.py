@@ -459,14 +459,17 @@ def deploy(
     port: Port = 8000,
     image: Annotated[str, _option("--image", help="Container image. [the engine's]")] = "",
     out: Annotated[
-        Path, _option("--out", help="Folder of the bundle. [bundle]", metavar="DIR")
-    ] = Path("bundle"),
+        str, _option("--out", help="Folder of the bundle. [bundle]", metavar="DIR")
+    ] = "bundle",
     json: AsJson = False,
 ) -> None:
     """Write what serves a config elsewhere: script, compose file, Kubernetes manifests."""
     from llmdyno import bundle, store
 
-    store.check_folder(out)
+    if not out:
+        raise UsageError("--out: is empty; name a folder.")
+    folder = Path(out)
+    store.check_folder(folder)
 
     if study is None:
         document = None
@@ -474,7 +477,7 @@ def deploy(
     else:
         subject, config, document = _winner(study, given=[engine, front, model, settings])
     files = bundle.write(
-        out,
+        folder,
         subject,
         config,
         target=target,
@@ -484,9 +487,9 @@ def deploy(
         says=_say,
     )
     if json:
-        _print_json({"bundle": str(out), "files": files})
+        _print_json({"bundle": str(folder), "files": files})
     else:
-        _print(str(out))
+        _print(str(folder))
 
 
 @app.command(short_help="Find better settings, and prove it.")

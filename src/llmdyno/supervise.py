@@ -286,6 +286,8 @@ def require_free(host: str, port: int) -> None:
     Raises:
         UsageError: the port is taken or kept for root, or the host is not this machine.
     """
+    if not host:
+        raise UsageError("--host: is empty; give 127.0.0.1, or 0.0.0.0 for all addresses.")
     try:
         # Like servers do: a port whose last connections have just ended is free.
         socket.create_server((host, port)).close()
@@ -298,8 +300,8 @@ def require_free(host: str, port: int) -> None:
         if error.errno == errno.EACCES:
             raise UsageError(f"{where}: ports below 1024 are root's; name a higher one.") from error
         raise UsageError(
-            f"{where}: that is no address of this machine ({error.strerror}); give 127.0.0.1, or"
-            " 0.0.0.0 for all of them."
+            f"{where}: that is no IPv4 address of this machine; give 127.0.0.1, or 0.0.0.0 for all"
+            " of them."
         ) from error
 
 
