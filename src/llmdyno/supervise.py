@@ -339,8 +339,8 @@ def foreground(launch: Launch, *, announce: Callable[[str], None]) -> int:
     """Run a server until it is stopped by a signal; return dyno's exit status.
 
     What the server writes goes to stderr. `announce` is told when it is ready, with a request to
-    try, and when it dies, with the reason. To be called from the main thread: it takes SIGINT and
-    SIGTERM for itself.
+    try, and when it dies, with the reason. To be called from the main thread: it takes SIGINT,
+    SIGTERM and SIGHUP for itself.
     """
     recent = bytearray()
     read, write = os.pipe()
@@ -350,7 +350,9 @@ def foreground(launch: Launch, *, announce: Callable[[str], None]) -> int:
         copier.join(timeout=1.0)  # asked for once the server is dead: let the pipe run dry
         return bytes(recent)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    # A closed terminal stops it, too, unless nohup has said otherwise.
+    hangs_up = signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    numbers = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hangs_up else ()))
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         copier.start()
