@@ -26,11 +26,13 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("llmdyno needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed-cpu: pyproject.toml | $(BIN)/python
+BUILT_FROM := pyproject.toml hatch_build.py src/llmdyno/_reading.c
+
+$(VENV)/.installed-cpu: $(BUILT_FROM) | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu]'
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-dev: $(BUILT_FROM) | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,build,parquet,dev]'
 	@touch $@ $(VENV)/.installed-cpu
 

@@ -16,8 +16,8 @@ from endpoint_streams import ASK, STREAMS
 from harness import answering, raw, run
 from llmdyno import plugins
 from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.inbox import Piece
 from llmdyno.reply import Reply, by_read, count_tokens
-from llmdyno.sse import Piece
 from scripted_server import END, HEAD, Client, framed, plain
 
 NAMES = plugins.names("endpoints")

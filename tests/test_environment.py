@@ -28,6 +28,7 @@ def test_the_description_is_json_and_true() -> None:
     assert described["cpu"]["cores_usable"] == len(os.sched_getaffinity(0))
     assert described["cpu"]["model"]
     assert described["kernel"] == platform.release()
+    assert described["reading"] in {"compiled", "plain"}
     assert described["memory_bytes"] > 2**28
     assert len(described["load_average"]) == 3
     assert described["packages"]["openvino-genai"]

@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmdyno.endpoints import _openai
+from llmdyno.inbox import Piece
 from llmdyno.reply import Reply
-from llmdyno.sse import Piece
 
 
 def one_by_one(pieces: list[Piece]) -> Reply:

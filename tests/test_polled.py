@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -10,21 +11,43 @@ from typing import Any
 import pytest
 import uvloop
 
-from llmdyno.polled import PERIOD_S_MAX, PERIOD_S_MIN, READ_BYTES, Poller, can_stamp
+from llmdyno import inbox
+from llmdyno.inbox import READ_BYTES
+from llmdyno.polled import PERIOD_S_MAX, PERIOD_S_MIN, Poller, can_stamp
 
 pytestmark = pytest.mark.skipif(not can_stamp(), reason="the kernel does not stamp TCP reads")
+
+
+@pytest.fixture(autouse=True, params=["each read is told", "reads go into an inbox"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways in which a reader may get its reads."""
+    way: str = request.param
+    if way != "each read is told":
+        if inbox.look is None:
+            pytest.skip("nothing was compiled")
+        monkeypatch.setattr(Notes, "make_inbox", inbox.Inbox)
+    return way
 
 
 class Notes:
     """Keeps what a link tells it."""
 
+    make_inbox: Callable[[], inbox.Inbox | None] = staticmethod(lambda: None)
+
     def __init__(self) -> None:
-        self.reads: list[tuple[int, bytes]] = []
+        self.told: list[tuple[int, bytes]] = []
         self.lost: list[Exception | None] = []
         self.parsed = 0
+        self.inbox = self.make_inbox()
+
+    @property
+    def reads(self) -> list[tuple[int, bytes]]:
+        if self.inbox is not None:
+            self.told += self.inbox.take()
+        return self.told
 
     def take(self, stamp_ns: int, data: bytes) -> bool:
-        self.reads.append((stamp_ns, data))
+        self.told.append((stamp_ns, data))
         return True
 
     def parse(self) -> bool:
@@ -135,7 +158,7 @@ def test_a_closed_link_says_nothing_more() -> None:
     play(script)
 
 
-def test_what_ends_together_is_worked_on_between_looks() -> None:
+def test_what_ends_together_is_worked_on_between_looks(way: str) -> None:
     events: list[str] = []
 
     class Ending(Notes):
@@ -165,7 +188,8 @@ def test_what_ends_together_is_worked_on_between_looks() -> None:
     play(script)
 
     some = ["end"] * 8 + ["work"] * 8
-    assert events == ["read"] * 20 + some + some + ["end"] * 4 + ["work"] * 4
+    reads = ["read"] * 20 if way == "each read is told" else []
+    assert events == reads + some + some + ["end"] * 4 + ["work"] * 4
 
 
 def test_busy_streams_are_looked_at_more_often_than_quiet_ones() -> None:
@@ -198,14 +222,14 @@ def test_a_name_that_nobody_answers_to_is_the_sockets_own_error() -> None:
 def test_a_peer_that_sends_without_end_does_not_keep_the_others_waiting() -> None:
     async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
         notes = Notes()
-        link = await poller.connect(host, port, notes)
+        await poller.connect(host, port, notes)
         peer, _ = listener.accept()
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**21)
         with peer:
             sending = threading.Thread(target=peer.sendall, args=(bytes(2**22),))
             sending.start()
             time.sleep(0.2)  # noqa: ASYNC251  # the buffers fill while the loop does not look
-            link.read(0)
+            poller._look()
             at_once = len(notes.data)
             await until(lambda: len(notes.data) == 2**22)
             sending.join()
@@ -213,3 +237,61 @@ def test_a_peer_that_sends_without_end_does_not_keep_the_others_waiting() -> Non
         assert READ_BYTES < at_once <= 2**18
 
     play(script)
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.02])
+def test_an_end_that_comes_with_the_last_bytes_or_later_is_seen(pause_s: float) -> None:
+    async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
+        notes = Notes()
+        await poller.connect(host, port, notes)
+        peer, _ = listener.accept()
+        peer.send(b"the last word")
+        await asyncio.sleep(pause_s)
+        peer.shutdown(socket.SHUT_WR)
+        await until(lambda: notes.lost)
+        peer.close()
+
+        assert (notes.data, notes.lost) == (b"the last word", [None])
+
+    play(script)
+
+
+def test_a_reset_is_told_with_its_reason_after_what_came_before() -> None:
+    async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
+        notes = Notes()
+        await poller.connect(host, port, notes)
+        peer, _ = listener.accept()
+        peer.send(b"token")
+        await until(lambda: notes.reads)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        await until(lambda: notes.lost)
+
+        assert isinstance(notes.lost[0], ConnectionResetError)
+        assert notes.data == b"token"
+
+    play(script)
+
+
+def test_reads_into_inboxes_are_counted() -> None:
+    class Tally:
+        reads = 0
+
+    async def main() -> None:
+        tally = Tally()
+        poller = Poller(tally)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            notes = Notes()
+            host, port = listener.getsockname()
+            await poller.connect(host, port, notes)
+            peer, _ = listener.accept()
+            for _ in range(5):
+                before = len(notes.reads)
+                peer.send(b"token")
+                while len(notes.reads) == before:  # noqa: ASYNC110  # until() would bind `before`
+                    await asyncio.sleep(0.002)
+            peer.close()
+        poller.close()
+        assert tally.reads == (0 if notes.inbox is None else 5)
+
+    uvloop.run(main())

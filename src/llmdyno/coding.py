@@ -8,7 +8,7 @@ compressor after each, so that what a read brought can be decoded with what came
 import zlib
 from collections.abc import Mapping, Sequence
 
-from llmdyno.sse import Piece
+from llmdyno.inbox import Piece
 
 DECODED_BYTES_MAX = 256 * 2**20
 _ANY_HEADER = 47  # zlib's word for "a gzip or a zlib header, whichever comes"

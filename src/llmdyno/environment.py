@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import __version__, hardware
+from llmdyno import __version__, hardware, inbox
 
 # Whatever computes tokens, serves them or talks to what does; only those found are listed.
 _PACKAGES = (
@@ -43,6 +43,7 @@ def describe() -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "os": _operating_system(),
         "kernel": platform.release(),
+        "reading": "plain" if inbox.look is None else "compiled",  # see inbox.py
         "cpu": msgspec.to_builtins(hardware.cpu()),
         "memory_bytes": hardware.memory_bytes(),
         "load_average": list(os.getloadavg()),

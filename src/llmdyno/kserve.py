@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno.sse import Piece
+from llmdyno.inbox import Piece
 
 SERVICE = "/inference.GRPCInferenceService/"
 _PREFIX = struct.Struct(">?I")  # before each message: compressed or not, and its length

@@ -45,6 +45,8 @@ _DETAIL_CHARACTERS_MAX = 300
 _LAST_WORDS_BYTES = 150
 # A stream that had come to its end is whole, however its connection ended then.
 _AFTER_THE_END = frozenset({"reset", "truncated"})
+# So long after its end mark the rest of a body is not waited for any more: nothing is to come.
+_AFTER_THE_END_NS = 5_000_000_000
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,9 +181,10 @@ class Level:
         self._pausing: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()  # users who wait for a connection
         self._limits = ErrorLimits(plan.load)
+        self._silent_after: dict[int, int] = {}  # by user: its body had so many pieces when read
         self._lags_us: list[int] = []
         self._failure: BaseException | None = None
-        self._poller = Poller() if can_stamp() else None
+        self._poller = Poller(meter) if can_stamp() else None
         progress.duration_s = None if plan.load.ends_by_count else plan.load.duration_s
         progress.requests = plan.requests
         self.interrupted = False
@@ -423,6 +426,7 @@ class Level:
             return await done
         finally:
             timer.cancel()
+            self._silent_after.pop(user, None)
             del self._in_flight[user]
             self._progress.in_flight -= 1
 
@@ -463,7 +467,7 @@ class Level:
             output_tokens=sum(tokens),
             source=source,
             reads=response.reads,
-            texts=tuple(map(self._plan.target.redact, text_by_read(reply))) if recountable else (),
+            texts=tuple(self._plan.target.redact_parts(text_by_read(reply))) if recountable else (),
             input_text=_asked(item) if recountable else "",
             session=item.session,
             turn=item.turn,
@@ -531,14 +535,24 @@ class Level:
         while True:
             await asyncio.sleep(min(_TICK_S, self._plan.load.interval_s))
             now_ns = perf_counter_ns()
-            for connection in list(self._in_flight.values()):
+            for user, connection in list(self._in_flight.items()):
                 connection.look_after(now_ns)
+                self._end_unended(user, connection, now_ns)
             try:
                 self._note(start_ns, cpu_start_s)
             except Exception as failure:  # noqa: BLE001  # any: it must end the level
                 self._failure = self._failure or failure
                 self.interrupt()
                 return
+
+    def _end_unended(self, user: int, connection: Exchange, now_ns: int) -> None:
+        """Let a user go on whose server said that this was all, and then never ended the body."""
+        pieces = connection.came_before(now_ns - _AFTER_THE_END_NS)
+        if not pieces or self._silent_after.get(user) == len(pieces):
+            return
+        self._silent_after[user] = len(pieces)  # reading a body costs; once for each silence
+        if self._plan.endpoint.read(pieces).ended:
+            connection.give_up("truncated", "the server never ended the body after its end mark")
 
     def _note(self, start_ns: int, cpu_start_s: float) -> None:
         now_ns = perf_counter_ns()
@@ -583,7 +597,7 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
         return response.error, response.detail
     if reply.error:
         return reply.error, reply.detail
-    if response.body() and not _is_stream(response, reply, endpoint):
+    if not _is_stream(response, reply, endpoint) and response.body():
         return "not-a-stream", endpoint.error_of(response.body())
     if not reply.ended and not endpoint.ends_with_body:
         last = response.body()[-_LAST_WORDS_BYTES:].decode(errors="replace").strip()

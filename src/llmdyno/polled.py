@@ -15,16 +15,19 @@ own transports, behind the same interface (transport.connect decides).
 """
 
 import asyncio
+import os
 import select
 import socket
 import struct
 from collections.abc import Callable
 from time import clock_gettime_ns, perf_counter_ns
-from typing import Protocol
+from typing import Any, Protocol
+
+from llmdyno import inbox
+from llmdyno.inbox import READ_BYTES, Inbox
 
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module does not name it
 _TIMESPEC = struct.Struct("@qq")
-READ_BYTES = 16_384
 # Of one link at a look: who sends without end must not keep the others, and the clock, waiting.
 _READS_MAX = 16
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
@@ -39,8 +42,18 @@ _LOOKS_PER_CHANGE = 20
 _RESPONSES_PER_LOOK = 8
 
 
+class Tally(Protocol):
+    """Counts reads, for whoever looks at it while they come."""
+
+    reads: int
+
+
 class Reader(Protocol):
     """What a link tells of what it read."""
+
+    @property
+    def inbox(self) -> Inbox | None:
+        """Where reads may go without `take` being called for each; None: nowhere."""
 
     def take(self, stamp_ns: int, data: bytes) -> bool:
         """Take a read and when the kernel received it (perf_counter_ns); whether to parse now."""
@@ -65,7 +78,7 @@ class Link:
     ) -> None:
         self._channel = channel
         self._receive = channel.recvmsg
-        self._reader = reader
+        self.reader = reader
         self._leave = leave
         self._waits = waits  # to send what the socket does not take yet
         self._has_read = has_read  # what must be parsed
@@ -100,7 +113,7 @@ class Link:
                 self._waits(self)
                 return
             except OSError as error:
-                self._lose(error)
+                self.lose(error)
                 return
             self._unsent = self._unsent[sent:]
 
@@ -121,33 +134,39 @@ class Link:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._lose(error)
+                self.lose(error)
                 return
             if not data:
-                self._lose(None)
+                self.lose(None)
                 return
             if ancillary:
                 seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
                 stamp_ns = seconds * 1_000_000_000 + nanoseconds - clock_offset_ns
             else:
                 stamp_ns = perf_counter_ns()
-            if self._reader.take(stamp_ns, data):
-                self._has_read(self._reader)
+            if self.reader.take(stamp_ns, data):
+                self._has_read(self.reader)
             if len(data) < READ_BYTES:
                 return
 
-    def _lose(self, error: Exception | None) -> None:
+    def lose(self, error: Exception | None) -> None:
+        """Close, and tell the reader why; None: the peer closed it."""
         self.abort()
-        self._reader.connection_lost(error)
+        self.reader.connection_lost(error)
 
 
 class Poller:
     """Looks at all links of an event loop, every period; sleeps while there are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._tally = tally  # of the reads that go straight into inboxes
         self._epoll = select.epoll()
         self._links: dict[int, Link] = {}
+        self._inboxes: dict[int, Inbox] = {}  # of the links that the compiled look reads
+        self._addresses: dict[
+            tuple[str, int], list[tuple[Any, ...]]
+        ] = {}  # of hosts, as getaddrinfo has them
         self._unsent: list[Link] = []
         self._unparsed: dict[Reader, None] = {}  # in the order of their reads
         self._timer: asyncio.Handle | None = None
@@ -159,7 +178,12 @@ class Poller:
         """Take over a connected, non-blocking socket."""
         link = Link(channel, reader, self._forget, self._unsent.append, self._has_read)
         self._links[link.fileno()] = link
-        self._epoll.register(channel, select.EPOLLIN)
+        events = select.EPOLLIN
+        if inbox.look is not None and isinstance(reader.inbox, Inbox):
+            self._inboxes[link.fileno()] = reader.inbox
+            # Told once of what has come: all of it is read then, or asked for again.
+            events |= select.EPOLLRDHUP | select.EPOLLET
+        self._epoll.register(channel, events)
         if self._timer is None:
             self._timer = self._loop.call_later(self.period_s, self._look)
         return link
@@ -170,7 +194,9 @@ class Poller:
         Raises:
             OSError: none does; gaierror: the name is not known.
         """
-        addresses = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = self._addresses.get((host, port), [])
+        if not addresses:  # a thread's work, and a thousand users ask for the same
+            addresses = [*await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
         failure: OSError | None = None
         for family, kind, protocol, _, address in addresses:
             channel = socket.socket(family, kind, protocol)
@@ -186,7 +212,9 @@ class Poller:
                 channel.close()
                 raise
             else:
+                self._addresses[host, port] = addresses
                 return self._add(channel, reader)
+        self._addresses.pop((host, port), None)  # it may have moved
         assert failure is not None, "getaddrinfo gives an address or raises"
         raise failure
 
@@ -201,6 +229,7 @@ class Poller:
 
     def _forget(self, number: int) -> None:
         del self._links[number]
+        self._inboxes.pop(number, None)
         self._epoll.unregister(number)
 
     def _has_read(self, reader: Reader) -> None:
@@ -210,13 +239,8 @@ class Poller:
         if not self._links:
             self._timer = None
             return
-        ready = self._epoll.poll(0)
         offset_ns = clock_gettime_ns(0) - perf_counter_ns()  # CLOCK_REALTIME; it may be stepped
-        links = self._links
-        for number, _ in ready:
-            link = links.get(number)
-            if link is not None:  # else closed by what another one's read set off
-                link.read(offset_ns)
+        self._ready += self._read_compiled(offset_ns) if self._inboxes else self._read(offset_ns)
         if self._unsent:
             waiting, self._unsent[:] = self._unsent[:], []
             for link in waiting:
@@ -226,10 +250,37 @@ class Poller:
             self._timer = self._loop.call_soon(self._look)
             return
         self._looks += 1
-        self._ready += len(ready)
         if self._looks == _LOOKS_PER_CHANGE:
             self._change_period()
         self._timer = self._loop.call_later(self.period_s, self._look)
+
+    def _read(self, offset_ns: int) -> int:
+        """Read what has come; return of how many links."""
+        ready = self._epoll.poll(0)
+        for number, _ in ready:
+            link = self._links.get(number)
+            if link is not None:  # else closed by what another one's read set off
+                link.read(offset_ns)
+        return len(ready)
+
+    def _read_compiled(self, offset_ns: int) -> int:
+        """Do the same in one call for all links that have an inbox."""
+        assert inbox.look is not None, "else nothing is in _inboxes"
+        links = self._links
+        ended, lost, others, ready, reads = inbox.look(
+            self._epoll.fileno(), self._inboxes, offset_ns
+        )
+        if self._tally is not None:
+            self._tally.reads += reads
+        for number in ended:
+            self._unparsed[links[number].reader] = None
+        for number, code in lost:
+            if number in links:
+                links[number].lose(OSError(code, os.strerror(code)) if code else None)
+        for number in others:
+            if number in links:
+                links[number].read(offset_ns)
+        return ready
 
     def _parse_some(self) -> None:
         ended = 0

@@ -21,8 +21,8 @@ from urllib.parse import unquote
 import hpack
 
 from llmdyno.faults import grpc_fault
+from llmdyno.inbox import Piece
 from llmdyno.polled import Link, Poller
-from llmdyno.sse import Piece
 from llmdyno.transport import (
     CONNECT_TIMEOUT_S,
     HEADER_BYTES_MAX,

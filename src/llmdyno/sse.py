@@ -12,8 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-# A stamp and the bytes that one read brought, in order.
-Piece = tuple[int, bytes]
+from llmdyno.inbox import Piece
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # The names of events whose data, if any, is for nobody.

@@ -28,17 +28,24 @@ _FREEDOM_MIN = 2.0
 
 
 def quantile(values: Floats, q: float, weights: Floats | None = None) -> float:
-    """Return the q-quantile of `values`, each counting `weights` times.
+    """Return the q-quantile of `values`, each counting `weights` times; see quantiles()."""
+    return quantiles(values, (q,), weights)[0]
+
+
+def quantiles(
+    values: Floats, shares: Sequence[float], weights: Floats | None = None
+) -> list[float]:
+    """Return quantiles of `values`, each of which counts `weights` times, sorting once for all.
 
     Without weights: linear interpolation between order statistics (Hyndman & Fan type 7). With
-    weights: the smallest value at which the cumulated weight reaches q of the whole.
+    weights: the smallest value at which the cumulated weight reaches that share of the whole.
     """
     if weights is None:
-        return float(np.quantile(values, q))
-    order = np.argsort(values, kind="stable")
+        return [float(value) for value in np.quantile(values, shares)]
+    order = np.argsort(values)
     cumulated = np.cumsum(weights[order])
-    index = int(np.searchsorted(cumulated, q * cumulated[-1]))
-    return float(values[order][min(index, len(values) - 1)])
+    indices = np.searchsorted(cumulated, np.asarray(shares) * cumulated[-1])
+    return [float(value) for value in values[order[np.minimum(indices, len(values) - 1)]]]
 
 
 def censored_quantile(values: Floats, censored: Floats, q: float) -> float | None:
@@ -83,19 +90,19 @@ def block_length(n: int) -> int:
     return max(1, int(np.ceil(n ** (1 / 3))))
 
 
-def block_resamples(values: Floats, resamples: int, rng: np.random.Generator) -> Floats:
+def block_resamples(values: Array, resamples: int, rng: np.random.Generator) -> Array:
     """Return resamples [resamples, n] of a circular block bootstrap (Politis & Romano 1992)."""
     n = len(values)
     length = block_length(n)
     starts = rng.integers(0, n, size=(resamples, -(-n // length)))
     around = np.concatenate([values, values[: length - 1]])
-    blocks = np.lib.stride_tricks.sliding_window_view(around, length)[starts]
+    blocks: Array = np.lib.stride_tricks.sliding_window_view(around, length)[starts]
     return blocks.reshape(resamples, -1)[:, :n]
 
 
 def bootstrap(
-    values: Floats,
-    statistic: Callable[[Floats], Floats],
+    values: Array,
+    statistic: Callable[[Array], Floats],
     *,
     resamples: int | None = None,
     seed: int = 0,
@@ -117,6 +124,27 @@ def bootstrap(
         replicates.append(statistic(block_resamples(values, some, rng)))
         left -= some
     return np.concatenate(replicates)
+
+
+def bootstrap_medians(values: Floats, *, seed: int = 0) -> Floats:
+    """Return what bootstrap(values, median_over_time) does, at a third of the cost.
+
+    Ranks are resampled instead of values: half the bytes, and quicker to partition.
+    """
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    ranks = np.empty(len(values), dtype=np.int32)
+    ranks[order] = np.arange(len(values), dtype=np.int32)
+
+    def median(drawn: Array) -> Floats:
+        middle = drawn.shape[1] // 2
+        parted = np.partition(drawn, middle, axis=1)
+        upper: Floats = ordered[parted[:, middle]]
+        if drawn.shape[1] % 2:
+            return upper
+        return np.asarray((ordered[parted[:, :middle].max(axis=1)] + upper) / 2, dtype=np.float64)
+
+    return bootstrap(ranks, median, seed=seed)
 
 
 def affordable_resamples(n: int) -> int:

@@ -662,8 +662,10 @@ def distribution(*runs: Values) -> dict[str, Any]:
         "n": n,
         "mean": significant(float(np.average(values, weights=weights))),
     }
-    for stat in STATS[1:-1]:
-        document[stat] = significant(stats.quantile(values, float(stat[1:]) / 100, weights))
+    named = STATS[1:-1]
+    shares = [float(stat[1:]) / 100 for stat in named]
+    for stat, value in zip(named, stats.quantiles(values, shares, weights), strict=True):
+        document[stat] = significant(value)
     document["max"] = significant(float(values.max()))
     document["p50_ci95"] = _median_interval(runs)
     before = observed.sent_before
@@ -695,7 +697,7 @@ def _median_interval(runs: Sequence[Values]) -> list[float] | None:
         values = np.repeat(values, weights.astype(np.int64))
     if not 1 < len(values) <= _CI_OBSERVATIONS_MAX:
         return None
-    return _interval(stats.bootstrap(values, stats.median_over_time))
+    return _interval(stats.bootstrap_medians(values))
 
 
 def _censoring(observed: Values) -> dict[str, Any]:

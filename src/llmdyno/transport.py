@@ -14,6 +14,7 @@ import errno
 import re
 import socket
 import ssl
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from time import perf_counter_ns
 from typing import TypeVar, cast
@@ -24,14 +25,11 @@ import msgspec
 
 from llmdyno.coding import codings, decode
 from llmdyno.errors import UsageError
-from llmdyno.polled import READ_BYTES, Link, Poller
-from llmdyno.sse import Piece
+from llmdyno.inbox import Inbox, Piece
+from llmdyno.polled import Link, Poller
 from llmdyno.tunnel import ProxyError, open_tunnel
 
 CONNECT_TIMEOUT_S = 30.0
-# The longest splinter of a chunked body's end ("0\r\n\r\n") that can arrive alone.
-_SPLINTER_BYTES = 4
-_FLOOD_BYTES = READ_BYTES  # so much at once is no token, and must not pile up unseen
 HEADER_BYTES_MAX = 256 * 2**10
 RESPONSE_BYTES_MAX = 256 * 2**20
 _SILENCE_NS = 1_000_000_000
@@ -86,21 +84,49 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     def redact(self, text: str) -> str:
         """Return a server's words without the API key, should it repeat that to us, or begin to."""
-        for _, value in self.headers:
-            secret = value.removeprefix(_BEARER)
-            text = text.replace(secret, _REDACTED)
-            # Words are cut short before they come here, maybe in the middle of the key.
-            for length in range(len(secret) - 1, _TELLING_CHARACTERS - 1, -1):
-                if text.endswith(secret[:length]):
-                    text = text.removesuffix(secret[:length]) + _REDACTED
-                    break
-        return text
+        return "".join(self.redact_parts([text]))
+
+    def redact_parts(self, parts: Sequence[str]) -> list[str]:
+        """Do so with words that came in parts: the key may be spread over some of them."""
+        text = "".join(parts)
+        secrets = [value.removeprefix(_BEARER) for _, value in self.headers]
+        hidden = [place for secret in secrets for place in _places(text, secret)]
+        if not hidden:
+            return list(parts)
+        found = []
+        start = 0
+        for part in parts:
+            end = start + len(part)
+            kept = ""
+            at = start
+            for low, high in sorted(hidden):
+                kept += text[at : max(at, min(low, end))]
+                kept += _REDACTED if start <= low < end else ""
+                at = min(end, max(at, high))
+            found.append(kept + text[at:end])
+            start = end
+        return found
 
     @property
     def authority(self) -> str:
         """host:port, as in the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+def _places(text: str, secret: str) -> Iterator[tuple[int, int]]:
+    """Yield where the secret stands, and where the text ends with the beginning of it.
+
+    Words are cut short before they come here, maybe in the middle of the key.
+    """
+    end = 0
+    while (start := text.find(secret, end)) >= 0:
+        end = start + len(secret)
+        yield start, end
+    for length in range(len(secret) - 1, _TELLING_CHARACTERS - 1, -1):
+        if text.endswith(secret[:length], end):
+            yield len(text) - length, len(text)
+            return
 
 
 def parse_url(
@@ -209,6 +235,8 @@ class Meter:
 class Exchange(asyncio.Protocol):
     """One connection, in whatever protocol: at most one request under way, kept alive between."""
 
+    inbox: Inbox | None = None  # where reads may go without take(), see polled.Reader
+
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._transport: asyncio.Transport | None = None
@@ -237,6 +265,11 @@ class Exchange(asyncio.Protocol):
 
     def look_after(self, now_ns: int) -> None:
         """See, once a second or so, to what has been put off."""
+
+    def came_before(self, moment_ns: int) -> list[Piece]:
+        """Return the body so far, if all of it came before that moment; else nothing."""
+        pieces = [] if self._response is None else self._response.pieces
+        return pieces if pieces and pieces[-1][0] < moment_ns else []
 
     def give_up(self, error: str, detail: str = "") -> None:
         """End the request under way as it stands, with that error class, and the connection."""
@@ -314,20 +347,20 @@ class Connection(Exchange):
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter)
         self._parser = httptools.HttpResponseParser(self)
-        self._waiting: list[Piece] = []  # read, stamped, not parsed yet
-        self._parse_at_once = True
+        self.inbox: Inbox = Inbox()  # read, stamped, not parsed yet
         self._headers_complete = False
+        self._between_chunks = False
         self._until_close = False
         self._asked = False  # a request was sent, ever
 
     def send(self, data: bytes) -> asyncio.Future[Response]:
         """Send a request; the future always gets a Response, never an exception."""
         self._asked = True
-        self._parse_at_once = True
-        self._headers_complete = False
+        self.inbox.at_once = True
+        self._headers_complete = self._between_chunks = False
         done = self._begin()
         assert self._response is not None
-        if self._transport is None or self._waiting:
+        if self._transport is None or self.inbox:
             self._take_unasked(self._response.sent_ns)
         else:
             self._transport.write(data)
@@ -338,7 +371,8 @@ class Connection(Exchange):
 
         It has hung up, or it speaks first: to say that it is overloaded, or because it is no HTTP.
         """
-        self._waiting = [(sent_ns, data) for _, data in self._waiting]
+        for _, data in self.inbox.take():
+            self.inbox.add(sent_ns, data)
         transport = self._transport
         self.connection_lost(None)
         if transport is not None:
@@ -346,10 +380,9 @@ class Connection(Exchange):
 
     def look_after(self, now_ns: int) -> None:
         """Parse what waits if nothing has come for a second, or far too much."""
-        if self._waiting:
-            last_ns, data = self._waiting[-1]
-            silent = now_ns - last_ns > _SILENCE_NS
-            if silent or len(self._waiting) * len(data) > RESPONSE_BYTES_MAX:
+        if self.inbox:
+            silent = now_ns - self.inbox.last_ns > _SILENCE_NS
+            if silent or self.inbox.size > RESPONSE_BYTES_MAX:
                 self._parse()
 
     # What the poller calls instead.
@@ -357,12 +390,7 @@ class Connection(Exchange):
     def take(self, stamp_ns: int, data: bytes) -> bool:
         """Keep a read with its stamp; whether it can be the last one of the response."""
         self._meter.reads += 1
-        self._waiting.append((stamp_ns, data))
-        return (
-            self._parse_at_once
-            or not _SPLINTER_BYTES < len(data) < _FLOOD_BYTES
-            or data.endswith(b"\r\n\r\n")
-        )
+        return self.inbox.add(stamp_ns, data)
 
     def parse(self) -> bool:
         """Parse what was kept; whether the request under way has ended with it."""
@@ -406,8 +434,17 @@ class Connection(Exchange):
         coding = response.headers.get("transfer-encoding", "").lower()
         chunked = coding.rpartition(",")[2].strip() == "chunked"
         self._until_close = not chunked and "content-length" not in response.headers
-        self._parse_at_once = not chunked
+        self.inbox.at_once = not chunked
         self._headers_complete = True
+        self._between_chunks = chunked
+
+    def on_chunk_header(self) -> None:
+        """Note that a chunk has begun."""
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        """Note that a chunk has ended."""
+        self._between_chunks = True
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body with its stamp."""
@@ -421,8 +458,10 @@ class Connection(Exchange):
         if not self._headers_complete:  # 1xx
             self._response.headers.clear()
             return
+        self._complete(self._parser.should_keep_alive() and not self._until_close)
+
+    def _complete(self, keep: bool) -> None:
         self.served += 1
-        keep = self._parser.should_keep_alive() and not self._until_close
         self._finish()
         if not keep:
             self.close()
@@ -430,7 +469,9 @@ class Connection(Exchange):
     def _parse(self) -> None:
         if not self._asked:  # it waits for the first request: see _take_unasked
             return
-        waiting, self._waiting = self._waiting, []
+        if self._between_chunks and self._read_chunks():
+            return
+        waiting = self.inbox.take()
         try:
             for self._stamp_ns, data in waiting:
                 response = self._response
@@ -452,6 +493,22 @@ class Connection(Exchange):
             if self._response is not None and waiting:
                 self._limit(waiting)
 
+    def _read_chunks(self) -> bool:
+        """Read the rest of a chunked body without the parser, if it is all there and all plain."""
+        response, reads, last_ns = self._response, len(self.inbox), self.inbox.last_ns
+        if response is None or self._received_bytes + self.inbox.size > RESPONSE_BYTES_MAX:
+            return False
+        pieces = self.inbox.take_chunks()
+        if pieces is None:
+            return False
+        response.pieces += pieces
+        response.reads += reads
+        self._stamp_ns = last_ns
+        keep = self._parser.should_keep_alive()
+        self._parser = httptools.HttpResponseParser(self)  # that one still waits for the rest
+        self._complete(keep)
+        return True
+
     def _limit(self, parsed: list[Piece]) -> None:
         """Break off a response that goes on and on."""
         self._received_bytes += sum(len(data) for _, data in parsed)
@@ -464,7 +521,7 @@ class Connection(Exchange):
             self._break_off("header-too-large", detail)
 
     def _finish(self, error: str = "", detail: str = "") -> None:
-        self._parse_at_once = True  # what comes now was not asked for
+        self.inbox.at_once = True  # what comes now was not asked for
         super()._finish(error, detail)
 
 

@@ -9,11 +9,14 @@ import ssl
 import subprocess
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conftest import last_json
 from harness import answering, drive, raw, whole
@@ -388,19 +391,37 @@ def test_a_response_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_server_that_repeats_the_api_key_does_not_get_it_into_a_record() -> None:
     key = "sk-0123456789"
     told = f"{'no such key ' * 3}{key} {'x' * (300 - 36 - len(key) - 8)}{key}"
-    stream = framed(chunk(key) + STOP) + END
+    refusal = raw(plain("401 Unauthorized", told.encode()))
+    at_once = raw(HEAD + framed(chunk(key) + STOP) + END)
+    spread = ("a ", key[:4], key[4:7], f"{key[7:]} b")
+    in_pieces = raw(
+        HEAD, *(framed(chunk(part)) for part in spread), framed(STOP) + END, pause_s=0.02
+    )
 
     async def main() -> list[Record]:
-        refusal = raw(plain("401 Unauthorized", told.encode()))
-        async with scripted(answering(refusal, raw(HEAD + stream))) as url:
-            return await drive(url, target=parse_url(url, f"{key}\n"), requests=2)
+        async with scripted(answering(refusal, at_once, in_pieces)) as url:
+            return await drive(url, target=parse_url(url, f"{key}\n"), requests=3)
 
-    refused, answered = run(main)
+    records = run(main)
 
-    assert (refused.error, answered.outcome) == ("http-401", "completed")
-    for record in (refused, answered):
+    assert [record.error for record in records] == ["http-401", "", ""]
+    for record in records:
         assert "[API key]" in repr(record)
         assert key[:6] not in repr(record)
+    assert records[2].texts == ("a ", "[API key]", "", " b")
+
+
+@given(st.text("abk", max_size=12), st.lists(st.integers(0, 12), max_size=4))
+def test_no_cut_of_a_text_lets_the_key_through(text: str, places: list[int]) -> None:
+    key = "kakab"
+    edges = [0, *sorted(places), len(text)]
+    parts = [text[low:high] for low, high in pairwise(edges)]
+
+    redacted = parse_url("http://h", key).redact_parts(parts)
+
+    assert len(redacted) == len(parts)
+    assert key not in "".join(redacted)
+    assert "".join(redacted).replace("[API key]", "") in text or key in text
 
 
 def test_a_path_is_written_as_http_wants_it() -> None:

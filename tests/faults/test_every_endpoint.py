@@ -190,6 +190,23 @@ def test_a_connection_that_breaks_after_the_end_mark_costs_nothing(
     assert {record.output_tokens for record in records} == {tokens_of(endpoint)}
 
 
+@pytest.mark.parametrize("endpoint", MARKED)
+def test_a_body_that_never_ends_after_its_end_mark_holds_nobody_up(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice, for the second request must be looked at as well as the first."""
+    monkeypatch.setattr(load, "_AFTER_THE_END_NS", 1_200_000_000)
+    endless = silence(HEAD + b"".join(map(framed, body_of(endpoint))))
+
+    records = run(answering(endless), endpoint, requests=2, timeout_s=20.0, interval_s=0.25)
+
+    assert [(record.outcome, record.output_tokens) for record in records] == [
+        ("completed", tokens_of(endpoint))
+    ] * 2
+    assert "never ended" in records[0].detail
+    assert all(record.end_ns < 5e9 for record in records)
+
+
 def test_there_are_enough_faults() -> None:
     assert len(FAULTS) >= 25
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from llmdyno.inbox import Piece
 from llmdyno.kserve import Tensor
 from llmdyno.reply import Reply
-from llmdyno.sse import Piece
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,8 +19,8 @@ from llmdyno.endpoints._json_events import (
     merge,
     prompt_after_history,
 )
+from llmdyno.inbox import Piece
 from llmdyno.reply import Reply
-from llmdyno.sse import Piece
 
 _FAILURE_START = b'{"status"'
 

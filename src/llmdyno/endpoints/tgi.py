@@ -18,8 +18,8 @@ from llmdyno.endpoints._json_events import (
     merge,
     read_events,
 )
+from llmdyno.inbox import Piece
 from llmdyno.reply import Reply
-from llmdyno.sse import Piece
 
 
 class Token(msgspec.Struct):

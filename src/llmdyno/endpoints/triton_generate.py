@@ -22,8 +22,8 @@ from llmdyno.endpoints._json_events import (
     read_events,
 )
 from llmdyno.endpoints._triton import Tally, inputs
+from llmdyno.inbox import Piece
 from llmdyno.reply import Reply
-from llmdyno.sse import Piece
 
 
 class Output(Event):

@@ -11,8 +11,8 @@ from llmdyno import kserve
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.endpoints._json_events import DETAIL_CHARACTERS_MAX
 from llmdyno.endpoints._triton import Tally, inputs
+from llmdyno.inbox import Piece
 from llmdyno.reply import Reply
-from llmdyno.sse import Piece
 
 
 class TritonGrpc:
