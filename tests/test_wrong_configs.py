@@ -224,6 +224,14 @@ COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
         ),
         ("max_attention_window_size=0", "must be tokens"),
     ),
+    (
+        f"serve {LLAMA} --set backend=tensorrt --set version=0.10.0",
+        ("version=0.10.0", "use --front triton"),
+    ),
+    (
+        f"serve {LLAMA} --set backend=tensorrt --set version=0.10.0 --front bentoml",
+        ("version=0.10.0", "use --front triton"),
+    ),
     (f"serve {LLAMA} --set backend=tensorrt --set version=0.8.0", ("version=0.8.0", "is 0.9.0")),
     (
         "tune --front triton --set decoupled_mode=false",

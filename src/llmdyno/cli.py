@@ -435,6 +435,7 @@ def serve(
     from llmdyno import store, supervise
 
     subject, config = _subject(engine, front, model, settings)
+    subject.check_served(config)
     subject = subject.placed(container)
     supervise.require_free(host, port)
     with store.temporary_folder("dyno-serve") as folder:

@@ -59,6 +59,7 @@ class Tuner:
         self.subject = subject_of(study)
         self.knobs: tuple[Knob, ...] = (*self.subject.engine.knobs, *self.subject.front.knobs)
         self.subject.check(study.baseline)
+        self.subject.check_served(study.baseline)
         dataset = study.workload.dataset
         if dataset and not dataset.startswith("hf:") and not Path(dataset).is_file():
             raise UsageError(f"--dataset {dataset}: there is no such file.")
