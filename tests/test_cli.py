@@ -30,6 +30,8 @@ def test_every_engine_has_a_guide(dyno: Dyno) -> None:
     here = plugins.load("engines", "vllm").version()
     assert guide.startswith(f"vllm {here}" if here else "vllm, not installed here: ")
     assert dyno("knobs", "openvino").stdout.startswith("openvino 2")
+    excluded = dyno("knobs", "vllm", "quantization").stdout
+    assert "does not go with\n    dtype=float32;" in excluded
 
 
 def test_the_facts_of_the_machine_are_one_line_each_or_one_document(dyno: Dyno) -> None:

@@ -1,5 +1,6 @@
 """What every engine owes, whichever it is: found because its file exists."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,19 @@ def test_defaults_and_ranges_are_values_that_the_knob_takes(engine: Any) -> None
             assert low < high, knob.name
         if knob.search_log:
             assert knob.search[0] > 0, knob.name
+
+
+def test_what_a_knob_conflicts_with_is_there(engine: Any) -> None:
+    everywhere = {
+        knob.name
+        for name in plugins.names("engines")
+        for knob in plugins.load("engines", name).knobs
+    }
+    here = {knob.name for knob in engine.knobs}
+    for knob in engine.knobs:
+        named = set(re.findall(r"\w+", knob.conflicts)) & everywhere
+        assert {name for name in named if "_" in name} <= here, knob.name
+        assert knob.name not in named, knob.name
 
 
 def test_newer_defaults_come_first(engine: Any) -> None:

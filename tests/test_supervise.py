@@ -368,7 +368,8 @@ def test_an_unwritable_log(launch_of: Callable[..., Launch], tmp_path: Path) -> 
 
 
 FOREGROUND = """
-import pathlib, sys, msgspec
+import pathlib, signal, sys, msgspec
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
 from llmdyno import supervise
 from llmdyno.engines import Launch
 launch = msgspec.json.decode(pathlib.Path(sys.argv[1]).read_bytes(), type=Launch)
@@ -376,7 +377,7 @@ sys.exit(supervise.foreground(launch, announce=lambda text: print(text, flush=Tr
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_foreground_stops_cleanly(
     number: signal.Signals, launch_of: Callable[..., Launch], tmp_path: Path
 ) -> None:

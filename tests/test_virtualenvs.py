@@ -76,6 +76,18 @@ def test_what_cannot_be_installed_is_said_and_leaves_nothing(wheel: Path) -> Non
     assert [Path(name).suffix for name in left] == [".lock"]
 
 
+@pytest.mark.usefixtures("path", "wheel")
+def test_an_index_that_cannot_be_reached_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody listens there
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    program(tmp_path, "exit 2")
+
+    with pytest.raises(ServerError, match="greeter cannot be installed: the package index cannot"):
+        virtualenvs.ensure("greeter", ["llmdyno-no-such-package==1"], lambda _: None)
+
+
 @pytest.mark.usefixtures("path")
 def test_pip_does_it_where_uv_cannot(wheel: Path, tmp_path: Path) -> None:
     program(tmp_path, "echo no such index >&2; exit 2")

@@ -167,8 +167,12 @@ COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
     ("serve --port -1", ("'--port'", "-1")),
     ("serve --port 0", ("'--port'", "1<=x<=65535")),
     ("serve --port eight", ("'--port'", "'eight' is not a valid int")),
-    ("serve --host nowhere.invalid", ("--host nowhere.invalid", "no address of this machine")),
-    ("serve --front bentoml --host 192.0.2.1", ("--host 192.0.2.1", "no address of this machine")),
+    ("serve --host nowhere.invalid", ("--host nowhere.invalid", "no IPv4 address of this machine")),
+    (
+        "serve --front bentoml --host 192.0.2.1",
+        ("--host 192.0.2.1", "no IPv4 address of this machine"),
+    ),
+    ("serve --host ''", ("--host: is empty", "127.0.0.1")),
     ("serve --port {busy}", ("--port {busy}", "another program listens there")),
     ("serve --front triton --port {busy}", ("--port {busy}", "name another port")),
     ("deploy --port 99999", ("'--port'", "1<=x<=65535")),
@@ -180,6 +184,10 @@ COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
     ("deploy --out file/below", ("--out file/below", "is a file; name a folder")),
     ("tune --out file/below", ("--out file/below", "is a file; name a folder")),
     ("deploy --image 'two words'", ("--image two words", "registry/name:tag")),
+    ("deploy --image name:tag@", ("--image name:tag@", "registry/name:tag")),
+    ("deploy --out ''", ("--out: is empty",)),
+    ("deploy --study no_model", ("no_model: holds no study", "dyno runs")),
+    ("tune --workload file --dataset no.jsonl", ("--dataset no.jsonl", "no such file")),
     (
         "deploy --engine mlc-llm --model HF://o/m --target compose",
         ("no container image", "--image"),
@@ -216,6 +224,15 @@ COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
         ),
         ("max_attention_window_size=0", "must be tokens"),
     ),
+    (
+        f"serve {LLAMA} --set backend=tensorrt --set version=0.10.0",
+        ("version=0.10.0", "use --front triton"),
+    ),
+    (
+        f"serve {LLAMA} --set backend=tensorrt --set version=0.10.0 --front bentoml",
+        ("version=0.10.0", "use --front triton"),
+    ),
+    (f"serve {LLAMA} --set backend=tensorrt --set version=0.8.0", ("version=0.8.0", "is 0.9.0")),
     (
         "tune --front triton --set decoupled_mode=false",
         ("decoupled_mode=false", "load streams", "leave it out"),

@@ -435,6 +435,7 @@ def serve(
     from llmdyno import store, supervise
 
     subject, config = _subject(engine, front, model, settings)
+    subject.check_served(config)
     subject = subject.placed(container)
     supervise.require_free(host, port)
     with store.temporary_folder("dyno-serve") as folder:
@@ -459,14 +460,17 @@ def deploy(
     port: Port = 8000,
     image: Annotated[str, _option("--image", help="Container image. [the engine's]")] = "",
     out: Annotated[
-        Path, _option("--out", help="Folder of the bundle. [bundle]", metavar="DIR")
-    ] = Path("bundle"),
+        str, _option("--out", help="Folder of the bundle. [bundle]", metavar="DIR")
+    ] = "bundle",
     json: AsJson = False,
 ) -> None:
     """Write what serves a config elsewhere: script, compose file, Kubernetes manifests."""
     from llmdyno import bundle, store
 
-    store.check_folder(out)
+    if not out:
+        raise UsageError("--out: is empty; name a folder.")
+    folder = Path(out)
+    store.check_folder(folder)
 
     if study is None:
         document = None
@@ -474,7 +478,7 @@ def deploy(
     else:
         subject, config, document = _winner(study, given=[engine, front, model, settings])
     files = bundle.write(
-        out,
+        folder,
         subject,
         config,
         target=target,
@@ -484,9 +488,9 @@ def deploy(
         says=_say,
     )
     if json:
-        _print_json({"bundle": str(out), "files": files})
+        _print_json({"bundle": str(folder), "files": files})
     else:
-        _print(str(out))
+        _print(str(folder))
 
 
 @app.command(short_help="Find better settings, and prove it.")

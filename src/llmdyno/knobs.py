@@ -38,6 +38,7 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[Value, ...] = ()  # what is accepted, for choice
     pattern: str = ""  # what is accepted, for text: a regular expression, and what it means
     form: str = ""
+    conflicts: str = ""  # what of the engine's other settings, or of the model, it excludes
     # What the tuner tries: (low, high) for int and float, values for choice and bool; empty: never.
     search: tuple[Value, ...] = ()
     search_log: bool = False  # the tuner's steps are ratios, not differences

@@ -150,6 +150,7 @@ def show_knob(owner: Engine | Front, name: str, version: str | None, stream: Tex
         "default": ", ".join(f"{show(value)} (from {lowest})" for lowest, value in knob.defaults)
         + removed,
         "bites only when": f"{knob.needs[0]}={show(knob.needs[1])}" if knob.needs else "always",
+        "does not go with": knob.conflicts or "nothing that we know",
         "may change the tokens": "yes" if knob.alters_output else "no",
         "source": knob.source,
     }

@@ -37,6 +37,20 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         self.engine.check(self.model, config)
         self.front.check(self.engine, self.model, config)
 
+    def check_served(self, config: Config) -> None:
+        """Refuse a checked config that can be built, but not served by the engine's own server.
+
+        Raises:
+            UsageError: says what would be right.
+        """
+        if self.front.name == "triton":  # it serves without that server
+            return
+        names = {knob.name for knob in self.engine.knobs}
+        own = {name: value for name, value in config.items() if name in names}
+        place = Path("artifact")  # a launch only says what would be started
+        built = place if self.engine.build(self.model, own, place) else None
+        self.engine.launch(self.model, own, artifact=built, host="127.0.0.1", port=1)
+
     def require_engine(self) -> None:
         """Refuse an engine that is not installed here.
 

@@ -286,6 +286,8 @@ def require_free(host: str, port: int) -> None:
     Raises:
         UsageError: the port is taken or kept for root, or the host is not this machine.
     """
+    if not host:
+        raise UsageError("--host: is empty; give 127.0.0.1, or 0.0.0.0 for all addresses.")
     try:
         # Like servers do: a port whose last connections have just ended is free.
         socket.create_server((host, port)).close()
@@ -298,8 +300,8 @@ def require_free(host: str, port: int) -> None:
         if error.errno == errno.EACCES:
             raise UsageError(f"{where}: ports below 1024 are root's; name a higher one.") from error
         raise UsageError(
-            f"{where}: that is no address of this machine ({error.strerror}); give 127.0.0.1, or"
-            " 0.0.0.0 for all of them."
+            f"{where}: that is no IPv4 address of this machine; give 127.0.0.1, or 0.0.0.0 for all"
+            " of them."
         ) from error
 
 
@@ -337,8 +339,8 @@ def foreground(launch: Launch, *, announce: Callable[[str], None]) -> int:
     """Run a server until it is stopped by a signal; return dyno's exit status.
 
     What the server writes goes to stderr. `announce` is told when it is ready, with a request to
-    try, and when it dies, with the reason. To be called from the main thread: it takes SIGINT and
-    SIGTERM for itself.
+    try, and when it dies, with the reason. To be called from the main thread: it takes SIGINT,
+    SIGTERM and SIGHUP for itself.
     """
     recent = bytearray()
     read, write = os.pipe()
@@ -348,7 +350,9 @@ def foreground(launch: Launch, *, announce: Callable[[str], None]) -> int:
         copier.join(timeout=1.0)  # asked for once the server is dead: let the pipe run dry
         return bytes(recent)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    # A closed terminal stops it, too, unless nohup has said otherwise.
+    hangs_up = signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    numbers = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hangs_up else ()))
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         copier.start()

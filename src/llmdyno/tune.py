@@ -60,6 +60,10 @@ class Tuner:
         self.subject = subject_of(study)
         self.knobs: tuple[Knob, ...] = (*self.subject.engine.knobs, *self.subject.front.knobs)
         self.subject.check(study.baseline)
+        self.subject.check_served(study.baseline)
+        dataset = study.workload.dataset
+        if dataset and not dataset.startswith("hf:") and not Path(dataset).is_file():
+            raise UsageError(f"--dataset {dataset}: there is no such file.")
         if study.baseline.get("decoupled_mode") is False:
             raise UsageError(
                 "decoupled_mode=false: a study's load streams, which it forbids; leave it out."
@@ -442,5 +446,5 @@ def open_study(folder: Path) -> Study:
     """
     began = Ledger(folder).began if folder.is_dir() else None
     if began is None:
-        raise UsageError(f"--resume {folder}: holds no study.")
+        raise UsageError(f"{folder}: holds no study; `dyno runs` lists them.")
     return began.spec

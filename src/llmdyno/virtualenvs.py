@@ -43,6 +43,8 @@ _UV_SETTINGS: Mapping[str, str] = {
     "proxy": "ALL_PROXY",
 }
 
+_UNREACHED = re.compile(r"connection broken|error sending request|[Ff]ailed to (connect|fetch)")
+
 Says = Callable[[str], None]
 
 
@@ -182,12 +184,14 @@ def _run(
                     says(f"{name}, {now_s - begin_s:.0f} s: {lines[-1][:200]}")
         ended = ours.recv(64).decode()
     if not ended.endswith("exit 0\n"):
+        # pip calls it a missing version, after warnings; uv says so.
+        why = ": the package index cannot be reached" if _UNREACHED.search("\n".join(lines)) else ""
         telling = [line for line in lines if not line.startswith("WARNING:")]
         quoted = "".join(
             f"\n    {_without_passwords(line)[:500]}" for line in telling[-_TAIL_LINES:]
         )
         raise ServerError(
-            "missing-library", f"{name} cannot be installed (missing-library).{quoted}\n"
+            "missing-library", f"{name} cannot be installed{why} (missing-library).{quoted}\n"
         )
 
 

@@ -28,6 +28,9 @@ from llmdyno.subject import Subject
 Target = Literal["all", "script", "compose", "kubernetes", "triton", "bento"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 PORT = 8000
+_IMAGE_NAME = re.compile(
+    r"([a-zA-Z0-9.-]+(:\d+)?/)?([a-z0-9._-]+/)*[a-z0-9._-]+(:\w[\w.-]*)?(@sha256:[0-9a-f]{64})?"
+)
 HIGHEST_PORT = 65535
 FRONT_PORTS = 2  # that a front takes after its own
 
@@ -100,7 +103,7 @@ def _check_place(subject: Subject, port: int, image: str) -> None:
             f"--port {port}: must be from 1 to {highest}, as what the front {subject.front.name}"
             " listens on begins there."
         )
-    if image and re.fullmatch(r"[a-zA-Z0-9][\w.:/@-]*", image) is None:
+    if image and re.fullmatch(_IMAGE_NAME, image) is None:
         raise UsageError(f"--image {image}: write a name such as registry/name:tag.")
 
 

@@ -15,6 +15,7 @@ from llmdyno.knobs import Config, Knob, default, show
 
 # Of a folder with a model: transformers', Mistral's own, LMDeploy's own.
 _DESCRIPTIONS = ("config.json", "params.json", "triton_models")
+_STORES = ("s3://", "gs://", "az://")  # addresses that some engines load from
 # What computes in 16 bits only; the kernels of the older two know float16 alone.
 _FLOAT16_ONLY = ("awq", "gptq")
 _FLOAT32 = ("float", "float32")
@@ -35,8 +36,7 @@ def check_model(model: str, config: Config, shards: str) -> None:
     if not folder.is_dir():
         if model.startswith((".", "/", "~")):
             raise UsageError(f"--model {model}: there is no such folder.")
-        # An object store's address has a scheme of its own, which some engines read.
-        if re.fullmatch(r"[\w.-]+/[\w.-]+", model) is None and "://" not in model:
+        if re.fullmatch(r"[\w.-]+/[\w.-]+", model) is None and not model.startswith(_STORES):
             raise UsageError(f"--model {model}: give a folder or a hub id such as org/name.")
         return
     if not any((folder / name).exists() for name in _DESCRIPTIONS) and not any(

@@ -59,6 +59,7 @@ SHARED: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_batch_size",
+        conflicts="a smaller max_num_tokens",
         layer="build",
         kind="int",
         defaults=(("0.14", 2048), ("0.11", 256), ("0.9", 1)),
@@ -80,6 +81,7 @@ SHARED: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_num_tokens",
+        conflicts="a larger max_batch_size",
         layer="build",
         kind="int",
         defaults=(("0.11", 8192), ("0.9", None)),
@@ -98,6 +100,7 @@ SHARED: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_seq_len",
+        conflicts="a max_input_len that is not smaller, an attention window that is",
         layer="build",
         kind="int",
         defaults=(("0.11", None),),
@@ -122,6 +125,7 @@ SHARED: tuple[Knob, ...] = (
     ),
     Knob(
         name="dtype",
+        conflicts="another gpt_attention_plugin",
         layer="build",
         kind="choice",
         choices=("auto", "float16", "bfloat16", "float32"),
@@ -134,6 +138,7 @@ SHARED: tuple[Knob, ...] = (
     ),
     Knob(
         name="tensor_parallel_size",
+        conflicts="a number that does not divide the model's attention heads",
         layer="build",
         kind="int",
         defaults=(("0.9", 1),),
@@ -176,6 +181,7 @@ SHARED: tuple[Knob, ...] = (
 CHECKPOINT: tuple[Knob, ...] = (
     _built(
         name="quantization",
+        conflicts="weight-only with kv_cache_quantization=fp8; nvfp4 before 0.17",
         kind="choice",
         choices=(
             *("fp8", "int8_weight_only", "int4_weight_only", "int4_awq", "w4a8_awq"),
@@ -194,6 +200,7 @@ CHECKPOINT: tuple[Knob, ...] = (
     ),
     _built(
         name="kv_cache_quantization",
+        conflicts="fp8 with weight-only quantization",
         kind="choice",
         choices=("int8", "fp8"),
         defaults=(("0.9", None),),
@@ -207,6 +214,7 @@ CHECKPOINT: tuple[Knob, ...] = (
     ),
     _built(
         name="awq_block_size",
+        conflicts="a quantization that is not AWQ",
         kind="choice",
         choices=(32, 64, 128, 256),
         defaults=(("0.9", 128),),
@@ -233,6 +241,7 @@ CHECKPOINT: tuple[Knob, ...] = (
 BUILD: tuple[Knob, ...] = (
     _built(
         name="max_input_len",
+        conflicts="a max_seq_len that is not larger",
         kind="int",
         low=1,
         unit="tokens",
@@ -270,6 +279,7 @@ BUILD: tuple[Knob, ...] = (
     ),
     _built(
         name="gemm_plugin",
+        conflicts="fp8 without quantization=fp8",
         kind="choice",
         choices=(
             *("disable", "auto", "float16", "bfloat16", "float32", "int32"),
@@ -284,6 +294,7 @@ BUILD: tuple[Knob, ...] = (
     ),
     _built(
         name="gpt_attention_plugin",
+        conflicts="another dtype; disable, unless batching_strategy=V1",
         kind="choice",
         choices=("disable", "auto", "float16", "bfloat16", "float32", "int32"),
         defaults=(("0.12", "auto"), ("0.9", "float16")),
@@ -293,6 +304,7 @@ BUILD: tuple[Knob, ...] = (
     ),
     _built(
         name="paged_kv_cache",
+        conflicts="off, unless batching_strategy=V1; off with use_paged_context_fmha=true",
         kind="bool",
         defaults=(("0.9", True),),
         does="Keeps the KV cache in blocks; later versions say kv_cache_type and still take this.",
@@ -301,6 +313,7 @@ BUILD: tuple[Knob, ...] = (
     ),
     _built(
         name="remove_input_padding",
+        conflicts="off, unless batching_strategy=V1",
         kind="bool",
         defaults=(("0.9", True),),
         does="Packs prompts of different lengths without padding.",
@@ -309,6 +322,7 @@ BUILD: tuple[Knob, ...] = (
     ),
     _built(
         name="context_fmha",
+        conflicts="off with use_paged_context_fmha=true",
         kind="bool",
         defaults=(("0.9", True),),
         does="One fused attention kernel for prompts.",
@@ -317,6 +331,10 @@ BUILD: tuple[Knob, ...] = (
     ),
     _built(
         name="use_paged_context_fmha",
+        conflicts=(
+            "on: paged_kv_cache=false or context_fmha=false; off: enable_kv_cache_reuse and"
+            " enable_chunked_context"
+        ),
         kind="bool",
         # 0.12's source has it off, that of about 0.20 on; from 0.17 on it brings reuse with it.
         defaults=(("0.20", True), ("0.9", False)),
@@ -327,6 +345,7 @@ BUILD: tuple[Knob, ...] = (
     ),
     _built(
         name="use_fp8_context_fmha",
+        conflicts="on without quantization=fp8",
         kind="bool",
         defaults=(("0.20", True), ("0.10", False)),
         alters_output=True,
@@ -336,6 +355,7 @@ BUILD: tuple[Knob, ...] = (
     ),
     _built(
         name="reduce_fusion",
+        conflicts="on with tensor_parallel_size=1",
         kind="bool",
         defaults=(("0.11", False),),
         search=(True, False),
@@ -354,6 +374,7 @@ BUILD: tuple[Knob, ...] = (
     ),
     _built(
         name="gemm_swiglu_plugin",
+        conflicts="fp8 without quantization=fp8",
         kind="choice",
         choices=("disable", "fp8"),
         defaults=(("0.11", "disable"),),

@@ -15,6 +15,7 @@ from llmdyno.knobs import Config, Value, at_least, check_version, default, show
 KNOBS = (*SHARED, *CHECKPOINT, *BUILD, *TEMPLATE, *PYTORCH)
 FRACTION_MAX = 0.95
 PYTORCH_SINCE = "1.0"
+OLDEST = "0.9.0"
 WEIGHT_ONLY = ("int8_weight_only", "int4_weight_only")
 _BY_NAME = {knob.name: knob for knob in KNOBS}
 _FP8 = ("fp8",)
@@ -89,6 +90,11 @@ def doubts(config: Config, version: str) -> tuple[str, ...]:
 
 
 def _road(config: Config, version: str) -> None:
+    if not at_least(version, OLDEST):
+        raise UsageError(
+            f"version={version}: the oldest release whose settings are known here is {OLDEST}; set"
+            " that or a later one."
+        )
     if on_engine_road(config) and at_least(version, ENGINES_END):
         raise UsageError(
             f"backend=tensorrt: TensorRT-LLM {version} builds no engines any more, 1.3.0rc20 was"

@@ -21,6 +21,7 @@ _run = partial(
 KV_CACHE: tuple[Knob, ...] = (
     _run(
         name="free_gpu_memory_fraction",
+        conflicts="above 0.95",
         kind="float",
         low=0.05,
         high=1.0,
@@ -47,6 +48,7 @@ KV_CACHE: tuple[Knob, ...] = (
     ),
     _run(
         name="enable_block_reuse",
+        conflicts="off: enable_partial_reuse, copy_on_partial_reuse, host_cache_size",
         kind="bool",
         defaults=(("1.0", True),),
         search=(True, False),
@@ -57,6 +59,7 @@ KV_CACHE: tuple[Knob, ...] = (
     ),
     _run(
         name="enable_partial_reuse",
+        conflicts="on with enable_block_reuse=false",
         kind="bool",
         defaults=(("1.0", True),),
         does="Also reuses a block of which only a beginning matches.",
@@ -65,6 +68,7 @@ KV_CACHE: tuple[Knob, ...] = (
     ),
     _run(
         name="copy_on_partial_reuse",
+        conflicts="on with enable_block_reuse=false",
         kind="bool",
         defaults=(("1.0", True),),
         does="Copies such a block when another request still uses it.",
@@ -73,6 +77,7 @@ KV_CACHE: tuple[Knob, ...] = (
     ),
     _run(
         name="host_cache_size",
+        conflicts="enable_block_reuse=false",
         kind="int",
         low=0,
         unit="bytes",
@@ -84,6 +89,7 @@ KV_CACHE: tuple[Knob, ...] = (
     ),
     _run(
         name="max_attention_window",
+        conflicts="less than max_seq_len, if it is one for all layers",
         kind="text",
         pattern=r"[1-9]\d*(,[1-9]\d*)*",
         form="tokens, or tokens a layer with commas between",
@@ -132,6 +138,7 @@ SCHEDULING: tuple[Knob, ...] = (
     ),
     _run(
         name="context_chunking_policy",
+        conflicts="enable_chunked_prefill=false",
         kind="choice",
         choices=("FIRST_COME_FIRST_SERVED", "EQUAL_PROGRESS"),
         defaults=(("1.0", None),),
@@ -192,6 +199,7 @@ SCHEDULING: tuple[Knob, ...] = (
     ),
     _run(
         name="batch_wait_max_tokens_ratio",
+        conflicts="batch_wait_timeout_iters=0",
         kind="float",
         low=0,
         high=1,
@@ -232,6 +240,7 @@ SCHEDULING: tuple[Knob, ...] = (
 COMPUTE: tuple[Knob, ...] = (
     _run(
         name="cuda_graph",
+        conflicts="off: cuda_graph_max_batch_size, cuda_graph_batch_sizes, cuda_graph_padding",
         kind="bool",
         defaults=(("1.0", True),),
         does="Replays steps that only decode as one CUDA graph.",
@@ -241,6 +250,7 @@ COMPUTE: tuple[Knob, ...] = (
     ),
     _run(
         name="cuda_graph_max_batch_size",
+        conflicts="cuda_graph_batch_sizes; cuda_graph=false",
         kind="int",
         low=1,
         high=65536,
@@ -254,6 +264,7 @@ COMPUTE: tuple[Knob, ...] = (
     ),
     _run(
         name="cuda_graph_batch_sizes",
+        conflicts="cuda_graph_max_batch_size; cuda_graph=false",
         kind="text",
         pattern=r"[1-9]\d*(,[1-9]\d*)*",
         form="batch sizes with commas between, such as 1,2,4,8",
@@ -264,6 +275,7 @@ COMPUTE: tuple[Knob, ...] = (
     ),
     _run(
         name="cuda_graph_padding",
+        conflicts="cuda_graph=false",
         kind="bool",
         defaults=(("1.0", False),),
         search=(True, False),
@@ -407,6 +419,10 @@ SERVER: tuple[Knob, ...] = (
 SPECULATION: tuple[Knob, ...] = (
     _run(
         name="speculative_decoding",
+        conflicts=(
+            "Eagle, Eagle3, DraftTarget and PARD without speculative_model; Eagle3 and PARD before"
+            " 1.3"
+        ),
         kind="choice",
         choices=("Eagle", "Eagle3", "MTP", "NGram", "DraftTarget", "PARD", "AUTO"),
         defaults=(("1.0", None),),
@@ -416,6 +432,7 @@ SPECULATION: tuple[Knob, ...] = (
     ),
     _run(
         name="max_draft_len",
+        conflicts="no speculative_decoding",
         kind="int",
         low=1,
         high=64,
@@ -427,6 +444,7 @@ SPECULATION: tuple[Knob, ...] = (
     ),
     _run(
         name="speculative_model",
+        conflicts="no speculative_decoding",
         kind="text",
         pattern=r"\S+",
         form="a folder or a hub id such as org/name",

@@ -22,6 +22,10 @@ _run = partial(
 SCHEDULING: tuple[Knob, ...] = (
     _run(
         name="batching_strategy",
+        conflicts=(
+            "in-flight batching without paged_kv_cache, remove_input_padding or"
+            " gpt_attention_plugin"
+        ),
         kind="choice",
         choices=("inflight_fused_batching", "inflight_batching", "V1"),
         defaults=(("0.9", "inflight_fused_batching"),),
@@ -42,6 +46,7 @@ SCHEDULING: tuple[Knob, ...] = (
     ),
     _run(
         name="enable_chunked_context",
+        conflicts="on without use_paged_context_fmha=true",
         kind="bool",
         defaults=(("0.16", True), ("0.9", False)),
         search=(True, False),
@@ -108,6 +113,7 @@ SCHEDULING: tuple[Knob, ...] = (
 MEMORY: tuple[Knob, ...] = (
     _run(
         name="kv_cache_free_gpu_mem_fraction",
+        conflicts="above 0.95",
         kind="float",
         low=0.05,
         high=1.0,
@@ -131,6 +137,7 @@ MEMORY: tuple[Knob, ...] = (
     ),
     _run(
         name="enable_kv_cache_reuse",
+        conflicts="on without use_paged_context_fmha=true",
         kind="bool",
         # 0.17: "enabled automatically when paged_context_fmha is".
         defaults=(("0.17", True), ("0.9", False)),
@@ -142,6 +149,7 @@ MEMORY: tuple[Knob, ...] = (
     ),
     _run(
         name="max_attention_window_size",
+        conflicts="less than a sequence may have",
         kind="text",
         pattern=r"[1-9]\d*(,[1-9]\d*)*",
         form="tokens, or tokens a layer with commas between",
@@ -154,6 +162,7 @@ MEMORY: tuple[Knob, ...] = (
     ),
     _run(
         name="sink_token_length",
+        conflicts="no max_attention_window_size",
         kind="int",
         low=0,
         unit="tokens",
@@ -227,6 +236,7 @@ DECODING: tuple[Knob, ...] = (
     ),
     _run(
         name="medusa_choices",
+        conflicts="a decoding_mode that is not medusa",
         kind="text",
         pattern=r".+",
         form="the choices as the template takes them, e.g. {0, 0, 0}, {0, 1}",
@@ -281,6 +291,7 @@ DECODING: tuple[Knob, ...] = (
     ),
     _run(
         name="cuda_graph_cache_size",
+        conflicts="cuda_graph_mode=false",
         kind="int",
         low=0,
         high=10_000,

@@ -48,6 +48,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cache_max_entry_count",
+        conflicts="num_gpu_blocks",
         layer="engine",
         kind="float",
         defaults=(("0.12.3", 0.8),),
@@ -76,6 +77,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cache_block_seq_len",
+        conflicts="no multiple of 32 with backend=turbomind",
         layer="engine",
         kind="choice",
         choices=(16, 32, 64, 128, 256),
@@ -116,6 +118,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="quant_policy",
+        conflicts="16 and 17 (fp8) with backend=turbomind",
         layer="engine",
         kind="choice",
         choices=(0, 4, 8, 16, 17),
@@ -155,6 +158,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="tp",
+        conflicts="a number that does not divide the model's attention heads",
         layer="engine",
         kind="int",
         defaults=(("0.12.3", 1),),
@@ -207,6 +211,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="communicator",
+        conflicts="cuda-ipc with tp=1",
         layer="engine",
         kind="choice",
         choices=("nccl", "cuda-ipc"),
@@ -230,6 +235,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="num_gpu_blocks",
+        conflicts="cache_max_entry_count",
         layer="engine",
         kind="int",
         defaults=(("0.18", 0),),

@@ -27,6 +27,7 @@ _FLAGS = ("mode", "prefix_cache_mode", "prefill_mode")  # the others are overrid
 KNOBS: tuple[Knob, ...] = (
     Knob(
         name="mode",
+        conflicts="interactive with max_num_sequence above 1",
         layer="engine",
         kind="choice",
         choices=("local", "interactive", "server"),
@@ -42,6 +43,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_num_sequence",
+        conflicts="above 1 with mode=interactive",
         layer="engine",
         kind="int",
         defaults=(("0.20", None),),
@@ -164,6 +166,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="attention_sink_size",
+        conflicts="no sliding_window_size",
         layer="engine",
         kind="int",
         defaults=(("0.20", None),),

@@ -29,6 +29,7 @@ _DEVICE = "OpenVINO's CPU plug-in; tried with 2026.4.1 on a CPU with bfloat16"
 KNOBS = (
     Knob(
         name="max_num_batched_tokens",
+        conflicts="with dynamic_split_fuse=false fewer than a whole prompt",
         layer="engine",
         kind="int",
         does="How many tokens, of prompts and of running generations together, one step computes.",
@@ -46,6 +47,7 @@ KNOBS = (
     ),
     Knob(
         name="dynamic_split_fuse",
+        conflicts="off: a max_num_batched_tokens below a whole prompt",
         layer="engine",
         kind="bool",
         does="Splits prompts into chunks that share a step with running generations (chunked"
@@ -91,6 +93,7 @@ KNOBS = (
     ),
     Knob(
         name="cache_size",
+        conflicts="num_kv_blocks",
         layer="engine",
         kind="int",
         does="Memory for the KV cache. 0: it grows with the work, without a limit.",
@@ -105,6 +108,7 @@ KNOBS = (
     ),
     Knob(
         name="num_kv_blocks",
+        conflicts="cache_size",
         layer="engine",
         kind="int",
         does="The KV cache's size in blocks of 32 tokens. 0: as cache_size says.",
@@ -119,6 +123,7 @@ KNOBS = (
     ),
     Knob(
         name="KV_CACHE_PRECISION",
+        conflicts="f32 unless INFERENCE_PRECISION_HINT=f32, and bf16 with that",
         layer="engine",
         kind="choice",
         does="The type in which keys and values are cached.",
@@ -133,6 +138,7 @@ KNOBS = (
     ),
     Knob(
         name="INFERENCE_PRECISION_HINT",
+        conflicts="f32 with KV_CACHE_PRECISION=bf16",
         layer="engine",
         kind="choice",
         does="The type in which the model computes.",

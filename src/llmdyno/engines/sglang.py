@@ -71,6 +71,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="chunked_prefill_size",
+        conflicts="a page_size that does not divide it; -1 with enable_mixed_chunk=true",
         layer="engine",
         kind="choice",
         choices=(-1, 512, 1024, 2048, 4096, 8192, 16384, 32768),
@@ -100,6 +101,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="enable_mixed_chunk",
+        conflicts="on: chunked_prefill_size=-1",
         layer="engine",
         kind="bool",
         defaults=(("0.5.9", False),),
@@ -111,6 +113,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="schedule_policy",
+        conflicts="lpm, dfs-weight and shortest-prefill-first with disable_radix_cache=true",
         layer="engine",
         kind="choice",
         choices=(
@@ -150,6 +153,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="page_size",
+        conflicts="a chunked_prefill_size that is no multiple of it",
         layer="engine",
         kind="choice",
         choices=(1, 16, 32, 64, 128),
@@ -162,6 +166,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="disable_radix_cache",
+        conflicts="on: a schedule_policy that orders by prefixes",
         layer="engine",
         kind="bool",
         defaults=(("0.5.9", False),),
@@ -198,6 +203,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="quantization",
+        conflicts="dtype=float32; awq and gptq also dtype=bfloat16",
         layer="engine",
         kind="choice",
         choices=(
@@ -221,6 +227,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="dtype",
+        conflicts="float32 with any quantization, bfloat16 with awq and gptq",
         layer="engine",
         kind="choice",
         choices=("auto", "half", "float16", "bfloat16", "float", "float32"),
@@ -258,6 +265,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cuda_graph_max_bs_decode",
+        conflicts="cuda_graph_backend_decode=disabled",
         layer="engine",
         kind="int",
         defaults=(("0.5.15", None),),
@@ -276,6 +284,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cuda_graph_backend_decode",
+        conflicts="disabled with cuda_graph_max_bs_decode",
         layer="engine",
         kind="choice",
         choices=("full", "breakable", "disabled"),
@@ -337,6 +346,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="tp_size",
+        conflicts="a number that does not divide the model's attention heads",
         layer="engine",
         kind="int",
         defaults=(("0.5.9", 1),),

@@ -55,6 +55,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_batch_prefill_tokens",
+        conflicts="a larger max_input_tokens, a smaller max_batch_total_tokens",
         layer="engine",
         kind="int",
         defaults=(("3.0", None),),
@@ -70,6 +71,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_batch_total_tokens",
+        conflicts="a larger max_total_tokens or max_batch_prefill_tokens",
         layer="engine",
         kind="int",
         defaults=(("3.0", None),),
@@ -83,6 +85,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_input_tokens",
+        conflicts="a max_total_tokens that is not larger, a smaller max_batch_prefill_tokens",
         layer="engine",
         kind="int",
         defaults=(("3.0", None),),
@@ -95,6 +98,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_total_tokens",
+        conflicts="a max_input_tokens that is not smaller, a smaller max_batch_total_tokens",
         layer="engine",
         kind="int",
         defaults=(("3.0", None),),
@@ -135,6 +139,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="attention",
+        conflicts="paged with prefix_caching=true",
         layer="engine",
         kind="choice",
         choices=("flashinfer", "flashdecoding", "paged"),
@@ -149,6 +154,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="prefix_caching",
+        conflicts="on: attention=paged",
         layer="engine",
         kind="bool",
         defaults=(("3.0", None),),
@@ -161,6 +167,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="quantize",
+        conflicts="any dtype; exl2 with num_shard above 1",
         layer="engine",
         kind="choice",
         choices=(
@@ -185,6 +192,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="dtype",
+        conflicts="any quantize",
         layer="engine",
         kind="choice",
         choices=("float16", "bfloat16"),
@@ -235,6 +243,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="num_shard",
+        conflicts="above 1 with quantize=exl2; a number that does not divide the attention heads",
         layer="engine",
         kind="int",
         defaults=(("3.0", None),),

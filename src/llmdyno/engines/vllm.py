@@ -27,6 +27,7 @@ _MEASURED = "measured on one H200, Llama-3-8B shape, 100 users"
 KNOBS: tuple[Knob, ...] = (
     Knob(
         name="max_num_seqs",
+        conflicts="a smaller max_num_batched_tokens",
         layer="engine",
         kind="int",
         defaults=(("0.10", None),),
@@ -50,6 +51,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_num_batched_tokens",
+        conflicts="a larger max_num_seqs; with enable_chunked_prefill=false a larger max_model_len",
         layer="engine",
         kind="int",
         defaults=(("0.10", None),),
@@ -101,6 +103,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_model_len",
+        conflicts="a smaller max_num_batched_tokens with enable_chunked_prefill=false",
         layer="engine",
         kind="int",
         defaults=(("0.10", None),),
@@ -136,6 +139,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="enable_chunked_prefill",
+        conflicts="off: max_num_batched_tokens below max_model_len",
         layer="engine",
         kind="bool",
         defaults=(("0.10", None),),
@@ -159,6 +163,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="quantization",
+        conflicts="dtype=float32; awq and gptq also dtype=bfloat16",
         layer="engine",
         kind="choice",
         choices=(
@@ -183,6 +188,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="dtype",
+        conflicts="float32 with any quantization, bfloat16 with awq and gptq",
         layer="engine",
         kind="choice",
         choices=("auto", "half", "float16", "bfloat16", "float", "float32"),
@@ -223,6 +229,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_cudagraph_capture_size",
+        conflicts="enforce_eager=true",
         layer="engine",
         kind="int",
         defaults=(("0.12", None),),
@@ -238,6 +245,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="enforce_eager",
+        conflicts="on: max_cudagraph_capture_size and cudagraph_mode",
         layer="engine",
         kind="bool",
         defaults=(("0.10", False),),
@@ -282,6 +290,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="tensor_parallel_size",
+        conflicts="a number that does not divide the model's attention heads",
         layer="engine",
         kind="int",
         defaults=(("0.10", 1),),
@@ -359,6 +368,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cudagraph_mode",
+        conflicts="enforce_eager=true, unless NONE",
         layer="engine",
         kind="choice",
         choices=("NONE", "PIECEWISE", "FULL", "FULL_DECODE_ONLY", "FULL_AND_PIECEWISE"),
@@ -396,6 +406,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="spec_method",
+        conflicts="ngram without spec_tokens",
         layer="engine",
         kind="choice",
         choices=("ngram", "suffix"),
@@ -408,6 +419,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="spec_tokens",
+        conflicts="no spec_method",
         layer="engine",
         kind="int",
         defaults=(("0.26", None),),

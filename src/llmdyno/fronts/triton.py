@@ -131,6 +131,7 @@ KNOBS = (
     ),
     Knob(
         name="decoupled_mode",
+        conflicts="off in `dyno tune`, whose load streams",
         layer="front",
         kind="bool",
         does="Lets a request have many responses. Off: one response with the whole text.",
