@@ -164,9 +164,8 @@ class Poller:
         self._epoll = select.epoll()
         self._links: dict[int, Link] = {}
         self._inboxes: dict[int, Inbox] = {}  # of the links that the compiled look reads
-        self._addresses: dict[
-            tuple[str, int], list[tuple[Any, ...]]
-        ] = {}  # of hosts, as getaddrinfo has them
+        # Of hosts and ports, as getaddrinfo has them.
+        self._addresses: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
         self._unsent: list[Link] = []
         self._unparsed: dict[Reader, None] = {}  # in the order of their reads
         self._timer: asyncio.Handle | None = None
