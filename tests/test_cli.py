@@ -1,6 +1,7 @@
 """The commands that only look: what they print, and how they end."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -112,3 +113,16 @@ def test_a_pipe_that_closes_early_is_no_fault(tmp_path: Path) -> None:
 
     assert "Traceback" not in done.stderr
     assert "Broken pipe" not in done.stderr
+
+
+def test_numpy_comes_without_threads_and_leaves_no_variable_to_servers() -> None:
+    script = (
+        "import os; from llmdyno import cli; cli._import_numpy();"
+        "print('OPENBLAS_NUM_THREADS' in os.environ, len(os.listdir('/proc/self/task')))"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=clean, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.split() == ["False", "1"]

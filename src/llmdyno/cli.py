@@ -264,6 +264,7 @@ def bench(
     json: AsJson = False,
 ) -> None:
     """Put a server under load and measure it."""
+    _import_numpy()
     given = _given(locals(), without=("api_key_env", "metrics_port", "junit", "out", "json"))
     from llmdyno import store
     from llmdyno.ask import bench_spec
@@ -546,6 +547,7 @@ def tune(
     json: AsJson = False,
 ) -> None:
     """Find better settings, and prove it: before, search, after, interleaved pairs."""
+    _import_numpy()
     given = _given(locals(), without=("file", "settings", "quick", "resume", "out", "json"))
     from llmdyno import ask, store
     from llmdyno.ledger import LEDGER
@@ -707,6 +709,7 @@ def env(json: AsJson = False) -> None:
 @app.command(short_help="Measure this client itself: how exact, how fast.")
 def selftest(json: AsJson = False) -> None:
     """Measure this client itself, against a server of known timing: how exact, how fast."""
+    _import_numpy()
     import uvloop
 
     from llmdyno.display import console, show_selftest
@@ -770,6 +773,21 @@ def _winner(name: str, *, given: list[Any]) -> tuple[Any, Any, Mapping[str, Any]
     config = document["best"]["config"]
     subject.check(config)
     return subject, config, document
+
+
+def _import_numpy() -> None:
+    """Import numpy without the threads of its BLAS, which measure nothing and spin as they start.
+
+    The variable goes at once: servers that we start are not to inherit it.
+    """
+    name = "OPENBLAS_NUM_THREADS"
+    if name in os.environ:
+        return
+    os.environ[name] = "1"
+    try:
+        import numpy as np  # noqa: F401
+    finally:
+        del os.environ[name]
 
 
 def _subject(engine: Text, front: Text, model: Text, settings: list[str] | None) -> Any:

@@ -12,7 +12,6 @@ give or take that. At the level's end the clocks are asked again, and their drif
 
 import asyncio
 import contextlib
-import os
 import shutil
 import socket
 import subprocess
@@ -29,7 +28,7 @@ from llmdyno.crew import START_S, Site, Worker
 from llmdyno.errors import StorageError, TargetError, UsageError
 from llmdyno.point import Point
 from llmdyno.share import Share
-from llmdyno.worker import API_KEY, READY, Assignment
+from llmdyno.worker import READY, Assignment, environment
 
 _CLOCK_QUESTIONS = 20
 _FETCH_S = 0.5
@@ -66,7 +65,7 @@ class Post:
                 stdout=subprocess.PIPE,
                 stderr=said,
                 start_new_session=True,
-                env={**os.environ, **({API_KEY: api_key} if api_key else {})},
+                env=environment(api_key),
             )
         self._write(msgspec.json.encode(own) + b"\n")
 

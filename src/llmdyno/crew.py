@@ -11,7 +11,6 @@ A worker that dies, or is silent for long, ends the level: the load is no longer
 import asyncio
 import contextlib
 import math
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ from llmdyno.records import (
 )
 from llmdyno.share import Share
 from llmdyno.transport import Meter
-from llmdyno.worker import API_KEY, READY, Assignment
+from llmdyno.worker import READY, Assignment, environment
 
 LOOK_S = 0.2  # how often their files are read
 SILENT_S = 30.0  # a worker writes a tick a second
@@ -144,7 +143,7 @@ class Here:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
-            env={**os.environ, **({API_KEY: self._api_key} if self._api_key else {})},
+            env=environment(self._api_key),
         )
         assert process.stdin is not None
         assignment = Assignment(point=point, share=share, zero_ns=zero_ns, journal=str(journal))

@@ -32,6 +32,15 @@ API_KEY = "LLMDYNO_WORKER_API_KEY"
 READY = b"ready\n"
 
 
+def environment(api_key: str | None) -> dict[str, str]:
+    """Return the variables of a worker's environment.
+
+    Nothing of it uses BLAS, whose threads, one a core, spin as they start.
+    """
+    given = {API_KEY: api_key} if api_key else {}
+    return {"OPENBLAS_NUM_THREADS": "1", **os.environ, **given}
+
+
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """One share of one level."""
 
