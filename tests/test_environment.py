@@ -129,3 +129,27 @@ def test_a_failing_nvidia_smi_is_no_gpu(
 )
 def test_a_containers_quota(text: str, cores: float | None) -> None:
     assert hardware._quota_cores(text) == cores
+
+
+@pytest.mark.parametrize(
+    ("setting", "visible"),
+    [(None, 2), ("1", 1), ("0, 1", 2), ("", 0), ("1,-1,0", 1), ("MIG-5e6f7a8b", None)],
+)
+def test_gpus_are_counted_as_cuda_shows_them(
+    setting: str | None, visible: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = hardware.Gpu(
+        name="H200",
+        memory_mib=143771.0,
+        driver="580",
+        compute_capability="9.0",
+        clock_mhz_max=1980.0,
+        power_limit_w=700.0,
+        mig=False,
+    )
+    monkeypatch.setattr(hardware, "gpus", lambda: (gpu, gpu))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
+
+    assert hardware.gpus_visible() == visible

@@ -94,11 +94,13 @@ def gpus_visible() -> int | None:
 
     That is so without NVIDIA's tools (another maker's GPUs have others), and with MIG.
     """
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     found = gpus()
     if not found or any(gpu.mig for gpu in found):
         return None
-    return len(found) if chosen is None else len([part for part in chosen.split(",") if part])
+    if "CUDA_VISIBLE_DEVICES" not in os.environ:
+        return len(found)
+    shown = shown_gpus(os.environ)
+    return None if shown is None else len(shown)
 
 
 def least_used_gpus(count: int) -> tuple[int, ...]:
