@@ -268,6 +268,7 @@ def _row(
         "max_num_seqs": config.get("max_num_seqs"),
         "max_num_batched_tokens": config.get("max_num_batched_tokens"),
         "api_server_count": config.get("api_server_count"),
+        "cudagraph_mode": config.get("cudagraph_mode"),
         "weights": config.get("quantization") or config.get("dtype"),
         "kv_cache_dtype": config.get("kv_cache_dtype", "auto"),
         "gpu_memory_utilization": config.get("gpu_memory_utilization"),
