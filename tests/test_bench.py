@@ -290,6 +290,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "slo unit": (["--slo", "ttft:p99<2"], "needs a unit"),
     "slo direction": (["--slo", "token_rate<5"], "better higher; use >"),
     "endpoint": (["--endpoint", "openai-chatt"], "Did you mean 'openai-chat'?"),
+    "seed": (["--seed", "-1"], "--seed -1: must be at least 0"),
     "workload": (["--workload", "chta"], "Did you mean 'chat'?"),
     "isl": (["--workload", "chat", "--isl", "5"], "--isl 5: only for --workload synthetic"),
     "osl": (["--osl", "many"], "--osl many: write tokens as"),

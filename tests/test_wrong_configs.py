@@ -187,7 +187,7 @@ COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
     ("deploy --image name:tag@", ("--image name:tag@", "registry/name:tag")),
     ("deploy --out ''", ("--out: is empty",)),
     ("deploy --study no_model", ("no_model: holds no study", "dyno runs")),
-    ("tune --workload file --dataset no.jsonl", ("--dataset no.jsonl", "no such file")),
+    ("tune --workload file --dataset no.jsonl", ("--dataset no.jsonl", "cannot be read")),
     (
         "deploy --engine mlc-llm --model HF://o/m --target compose",
         ("no container image", "--image"),

@@ -49,6 +49,8 @@ def space(
     """
     by_name = {knob.name: knob for knob in knobs}
     for name in only:
+        if only.count(name) > 1:
+            raise UsageError(f"--search {name}: named twice; once is enough.")
         if name not in by_name:
             raise UsageError(f"--search {name}: no such knob.{nearest(name, by_name)}")
         if not by_name[name].search:

@@ -23,6 +23,7 @@ RAMP_S = 20.0
 ROUNDS_MIN = 3  # before --repeat-until may find that it has been enough
 REPEATS_MAX = 10  # with --repeat-until and no --repeat
 UNTIL_BUDGET_S = 600.0
+SEARCH_SEEDS = 2**32  # how many Optuna knows
 CHAT_OUTPUT_TOKENS = 512  # the most a chat answer may take, as in the 2024 client
 
 
@@ -40,6 +41,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed}: must be at least 0.")
         if self.name not in WORKLOADS:
             raise UsageError(f"--workload {self.name}: unknown.{nearest(self.name, WORKLOADS)}")
         if self.name == "synthetic" and self.isl is None:
@@ -305,6 +308,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"--pairs {self.pairs}: must be at least 2, or nothing is confirmed.")
         if self.budget_s is not None and self.budget_s <= 0:
             raise UsageError("--budget 0s: must be longer than 0.")
+        if self.seed >= SEARCH_SEEDS:
+            raise UsageError(f"--seed {self.seed}: must be below {SEARCH_SEEDS} for a search.")
 
     @property
     def level(self) -> int:

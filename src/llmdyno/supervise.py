@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from llmdyno import hardware, leash, store
+from llmdyno import hardware, store, tether
 from llmdyno.engines import Launch, Step
 from llmdyno.errors import ServerError, StorageError, UsageError
 
@@ -103,7 +103,13 @@ class _Leashed:
         self._stopped = False
         argv, self._removal = _by_name(command)
         self._mark = f"{_MARK}={secrets.token_hex(8)}"
-        self._leash, self._line = _spawn(command, argv, self._removal, self._mark, output)
+        mark = dict([self._mark.split("=")])
+        self._leash, self._line = tether.start(
+            argv,
+            environment={**_gpus(command), **command.environment, **mark},
+            stdout=output,
+            afterwards=self._removal,
+        )
         self._hear(_HEALTH_TIMEOUT_S)  # the pid comes first
 
     def __enter__(self) -> Self:
@@ -421,32 +427,6 @@ def _by_name(command: Launch | Step) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _pids() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-
-
-def _spawn(
-    command: Launch | Step,
-    argv: Sequence[str],
-    afterwards: Sequence[str],
-    mark: str,
-    output: int,
-) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start the leash, which starts the command; return it and our end of its line."""
-    said = (f"{leash.AFTERWARDS}{' '.join(afterwards)}",) if afterwards else ()
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-I", "-S", leash.__file__),
-                *(str(theirs.fileno()), *said, *argv),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={**os.environ, **_gpus(command), **command.environment, **dict([mark.split("=")])},
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C in the terminal is for dyno, who then asks the leash
-        )
-    return process, ours
 
 
 def _gpus(command: Launch | Step) -> dict[str, str]:

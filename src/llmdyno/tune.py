@@ -28,6 +28,7 @@ from llmdyno.spec import Load, Study, read_stat
 from llmdyno.study import study_document
 from llmdyno.subject import Subject
 from llmdyno.transport import Meter
+from llmdyno.workload import Prompts
 
 STUDY = "study.json"
 
@@ -61,9 +62,8 @@ class Tuner:
         self.knobs: tuple[Knob, ...] = (*self.subject.engine.knobs, *self.subject.front.knobs)
         self.subject.check(study.baseline)
         self.subject.check_served(study.baseline)
-        dataset = study.workload.dataset
-        if dataset and not dataset.startswith("hf:") and not Path(dataset).is_file():
-            raise UsageError(f"--dataset {dataset}: there is no such file.")
+        if study.workload.name != "synthetic":
+            Prompts(study.workload)  # a file that cannot be read is said before anything starts
         if study.baseline.get("decoupled_mode") is False:
             raise UsageError(
                 "decoupled_mode=false: a study's load streams, which it forbids; leave it out."
@@ -185,7 +185,8 @@ class Tuner:
         """
         searched = {knob.name for knob in self._space}
         found: list[dict[str, Value]] = []
-        seen = {"the baseline": effective(self._study.baseline, self.knobs)}
+        before = effective(self._study.baseline, self.knobs)
+        seen = {"the baseline": before}
         for number, settings in enumerate(self._study.candidates, 1):
             name = f"candidate {number}"
             config = {**self._study.baseline, **settings}
@@ -193,8 +194,8 @@ class Tuner:
                 self.subject.check(config)
             except UsageError as error:
                 raise UsageError(f"{name}: {error}") from None
-            self._refuse_altered_output(name, config)
             takes_effect = effective(config, self.knobs)
+            self._refuse_altered_output(name, config, changed(before, takes_effect))
             for other, known in seen.items():
                 if takes_effect == known:
                     what = describe(settings) if settings else "no knob set"
@@ -206,11 +207,11 @@ class Tuner:
             found.append({knob: value for knob, value in config.items() if knob in kept})
         return found
 
-    def _refuse_altered_output(self, name: str, config: Mapping[str, Value]) -> None:
-        before = effective(self._study.baseline, self.knobs)
-        after = effective(config, self.knobs)
+    def _refuse_altered_output(
+        self, name: str, config: Mapping[str, Value], touched: Sequence[str]
+    ) -> None:
         altering = {knob.name for knob in self.knobs if knob.alters_output}
-        for knob in changed(before, after):
+        for knob in touched:
             if knob in altering and not self._study.allow_altered_output:
                 value = show(config.get(knob))
                 raise UsageError(

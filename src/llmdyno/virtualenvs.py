@@ -11,10 +11,8 @@ the indexes that pip is told; where it cannot be had or fails, pip does it.
 import ast
 import fcntl
 import hashlib
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from llmdyno import leash, store
+from llmdyno import store, tether
 from llmdyno.errors import ServerError, StorageError
 
 _INSTALLER = "uv==0.13.9"
@@ -158,26 +156,15 @@ def _run(
     name: str, command: Sequence[str], says: Says, environment: Mapping[str, str] | None = None
 ) -> None:
     """Run a command on a leash, so that neither Ctrl-C nor kill -9 leaves it behind."""
-    ours, theirs = socket.socketpair()
     begin_s = told_s = time.monotonic()
     lines: list[str] = []
-    with ours, theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", leash.__file__, str(theirs.fileno()), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env={**os.environ, **(environment or {})},
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
-        theirs.close()
+    process, ours = tether.start(command, environment=environment or {}, stdout=subprocess.PIPE)
+    with ours:
         with process:
             assert process.stdout is not None
-            for line in process.stdout:
-                lines += [line.strip()] if line.strip() else []
+            for raw in process.stdout:
+                line = raw.decode(errors="replace").strip()
+                lines += [line] if line else []
                 now_s = time.monotonic()
                 if lines and now_s - told_s >= _PROGRESS_S:
                     told_s = now_s
