@@ -112,8 +112,7 @@ def run(
     )
     if spec.endpoint != "auto":
         _check_scheme(spec, target, plugins.load("endpoints", spec.endpoint))
-    if spec.workload.name != "synthetic":
-        Prompts(spec.workload)  # a file that cannot be read is said before anything starts
+    Prompts(spec.workload)  # a file that cannot be read is said before anything starts
     descriptors.allow(_connections(spec))
     with _site(spec, target, api_key) as site:
         means = _Means(

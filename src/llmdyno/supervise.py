@@ -102,11 +102,11 @@ class _Leashed:
         self._failure: ServerError | None = None
         self._stopped = False
         argv, self._removal = _by_name(command)
-        self._mark = f"{_MARK}={secrets.token_hex(8)}"
-        mark = dict([self._mark.split("=")])
+        token = secrets.token_hex(8)
+        self._mark = f"{_MARK}={token}"
         self._leash, self._line = tether.start(
             argv,
-            environment={**_gpus(command), **command.environment, **mark},
+            environment={**_gpus(command), **command.environment, _MARK: token},
             stdout=output,
             afterwards=self._removal,
         )

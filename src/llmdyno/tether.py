@@ -33,7 +33,7 @@ def start(
                 [sys.executable, "-I", "-S", leash.__file__, line, *said, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
-                stderr=subprocess.STDOUT if stdout == subprocess.PIPE else stdout,
+                stderr=subprocess.STDOUT,
                 env={**os.environ, **environment},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is for dyno, who then asks the leash

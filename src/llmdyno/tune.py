@@ -62,8 +62,7 @@ class Tuner:
         self.knobs: tuple[Knob, ...] = (*self.subject.engine.knobs, *self.subject.front.knobs)
         self.subject.check(study.baseline)
         self.subject.check_served(study.baseline)
-        if study.workload.name != "synthetic":
-            Prompts(study.workload)  # a file that cannot be read is said before anything starts
+        Prompts(study.workload)  # a file that cannot be read is said before anything starts
         if study.baseline.get("decoupled_mode") is False:
             raise UsageError(
                 "decoupled_mode=false: a study's load streams, which it forbids; leave it out."
