@@ -2,17 +2,22 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from conftest import DYNO, last_json
-from llmdyno import plugins
+from llmdyno import plugins, tune
+from llmdyno.knobs import Value
+from llmdyno.ledger import Ledger
 from llmdyno.measure import measure
+from llmdyno.search import Search
 from llmdyno.spec import Load, Workload
 from llmdyno.subject import Subject
 from llmdyno.units import Lengths
@@ -161,6 +166,11 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
         )
         wait_for_lines(tmp_path / "s" / "ledger.jsonl", 3 + 2 * number)
         time.sleep(0.7)
+        second = run(tmp_path, "tune", "--resume", "s")
+        assert second.returncode == 2, second.stderr
+        assert second.stderr.strip() == (
+            "dyno: s: another dyno is at work there; wait for it, or stop it."
+        )
         process.send_signal(stop)
         _, errors = process.communicate(timeout=90)
         assert process.returncode == status, errors
@@ -178,6 +188,54 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
     )
     assert document["confirmation"]["verdict"] in {"better", "no difference"}
     assert not servers_left(tmp_path)
+
+
+class Listened(Search):
+    """A search that keeps what it asks for and what it is given."""
+
+    heard: ClassVar[list[tuple[str, dict[str, Value] | None]]] = []
+
+    def ask(self, known: Sequence[Mapping[str, Value]]) -> dict[str, Value] | None:
+        config = super().ask(known)
+        self.heard.append(("ask", config))
+        return config
+
+    def give(self, config: Mapping[str, Value]) -> None:
+        self.heard.append(("give", dict(config)))
+        super().give(config)
+
+
+def test_a_search_that_goes_on_is_where_it_was(
+    study: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "s"
+    shutil.copytree(study[0], folder)
+    monkeypatch.setenv(MARK, str(tmp_path))
+    monkeypatch.setattr(tune, "Search", Listened)
+    monkeypatch.setattr(Listened, "heard", [])
+
+    def go_on() -> list[dict[str, Value]]:
+        Listened.heard.clear()
+        silent = tune.Narrator(
+            says=lambda _: None, waits=lambda _: None, shows=lambda *_: lambda *_: None
+        )
+        tuner = tune.Tuner(tune.open_study(folder), folder, silent)
+        tuner.run()
+        return [step.config for step in Ledger(folder).of("trial")]
+
+    asked = go_on()
+    assert Listened.heard == [("ask", config) for config in asked]
+
+    ledger = folder / "ledger.jsonl"
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    third = [line for line in lines if line.get("phase") == "trial"][2]
+    third["config"]["itl_ms"] = 55  # as if another version of the search had asked for it
+    ledger.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"type":"st')
+    tried = go_on()
+    assert Listened.heard[:2] == [("ask", config) for config in tried[:2]]
+    assert Listened.heard[2][0] == "ask"
+    assert Listened.heard[3] == ("give", third["config"])
+    assert len(tried) == 8
 
 
 CANDIDATES = """

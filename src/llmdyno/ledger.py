@@ -58,14 +58,15 @@ class Ledger:
         self.path = folder / LEDGER
         self.began: Began | None = None
         self.steps: list[Step] = []
+        self._torn_at: int | None = None
         if self.path.exists():
             self._read()
 
     def _read(self) -> None:
         content = self.path.read_bytes()
         whole, _, torn = content.rpartition(b"\n")
-        if torn:  # a kill in the middle of a line: what it said is lost, the line must go
-            os.truncate(self.path, len(whole) + bool(whole))
+        if torn:  # a kill in the middle of a line: what it said is lost, the next takes its place
+            self._torn_at = len(content) - len(torn)
         for number, line in enumerate(whole.splitlines(), 1):
             try:
                 entry = _decoder.decode(line)
@@ -86,6 +87,9 @@ class Ledger:
         """
         try:
             with self.path.open("ab") as file:
+                if self._torn_at is not None:
+                    file.truncate(self._torn_at)
+                    self._torn_at = None
                 file.write(msgspec.json.encode(entry) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())

@@ -2,18 +2,15 @@
 
 The space comes from the knobs' `search` ranges; knobs that alter the output are left out unless the
 user allows them. A knob that bites only under another's value is asked for only then. It learns
-from configs that the user gives, too. The state of the search is in Optuna's journal file, so that
-a study can go on where it stopped.
+from configs that the user gives, too. It keeps nothing on disk: a study that goes on tells it again
+what its ledger knows. (Optuna's journal file waits for ever for the lock of a killed process.)
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from llmdyno.errors import UsageError, nearest
@@ -86,7 +83,6 @@ class Search:
     """Asks for configs and is told what came of them.
 
     Args:
-        folder: of the study; the search's state lies in search.log there.
         knobs: what space() returned.
         trials: how many trials there will be in all.
         maximise: whether larger values are better.
@@ -96,7 +92,6 @@ class Search:
 
     def __init__(
         self,
-        folder: Path,
         knobs: Sequence[Knob],
         *,
         trials: int,
@@ -115,19 +110,9 @@ class Search:
                 seed=seed, n_startup_trials=startup, multivariate=True, group=True
             )
         self._study = optuna.create_study(
-            study_name="llmdyno",
-            storage=JournalStorage(JournalFileBackend(str(folder / "search.log"))),
-            sampler=sampler,
-            direction="maximize" if maximise else "minimize",
-            load_if_exists=True,
+            sampler=sampler, direction="maximize" if maximise else "minimize"
         )
         self._asked: Trial | None = None
-        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            # Asked before a stop and never told: its measurement is lost, its number stays used.
-            self._study.tell(trial.number, state=TrialState.FAIL)
-        for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            # Given before a stop and not yet taken up; it will be given again.
-            self._study.tell(self._study.ask(), state=TrialState.FAIL)
 
     def give(self, config: Mapping[str, Value]) -> None:
         """Take a config that was not asked for: what tell() says next is of it.

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -89,6 +89,31 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make the folder {folder}: {error.strerror}.") from error
+
+
+def hold(folder: Path) -> IO[str]:
+    """Take a folder for as long as the returned file is open, at the longest until we end.
+
+    Where the file system knows no such locks, nothing is held.
+
+    Raises:
+        UsageError: another process has it.
+        StorageError: the file cannot be made.
+    """
+    try:
+        lock = (folder / _LOCK).open("w")
+    except OSError as error:
+        raise StorageError(f"cannot write {folder / _LOCK}: {error.strerror}.") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise UsageError(
+            f"{folder}: another dyno is at work there; wait for it, or stop it."
+        ) from None
+    except OSError:
+        pass
+    return lock
 
 
 @contextmanager

@@ -52,6 +52,9 @@ class Tuner:
         study: what is tuned.
         folder: of the study; an existing one is gone on with.
         narrator: who is told.
+
+    Raises:
+        UsageError: the study cannot be run as it is, or another process runs it.
     """
 
     def __init__(self, study: Study, folder: Path, narrator: Narrator) -> None:
@@ -77,6 +80,7 @@ class Tuner:
         self._candidates = self._checked_candidates()
         self._began_s = monotonic()
         store.make_folder(folder)
+        self._held = store.hold(folder)
         self._ledger = Ledger(folder)
         self._spent_before_s = sum(
             step.build_s + step.start_s + step.measure_s for step in self._ledger.steps
@@ -99,17 +103,18 @@ class Tuner:
             InterruptError: the user stopped it; study.json holds what there is.
             StorageError: results cannot be written.
         """
-        try:
-            baseline = self._baseline()
-            reference = self._reference(baseline)
-            self._search()
-            best = self._best(reference)
-            if best is not None:
-                self._confirm(baseline.config, best.config)
-                self._ablate(baseline.config, best.config)
-        finally:
-            document = study_document(self._folder, self._ledger, self.subject)
-            store.write_json(self._folder / STUDY, document)
+        with self._held:
+            try:
+                baseline = self._baseline()
+                reference = self._reference(baseline)
+                self._search()
+                best = self._best(reference)
+                if best is not None:
+                    self._confirm(baseline.config, best.config)
+                    self._ablate(baseline.config, best.config)
+            finally:
+                document = study_document(self._folder, self._ledger, self.subject)
+                store.write_json(self._folder / STUDY, document)
         return document
 
     # The steps.
@@ -144,7 +149,6 @@ class Tuner:
         study = self._study
         searched_names = {knob.name for knob in self._space}
         search = Search(
-            self._folder,
             self._space,
             trials=study.trials,
             maximise=study.objective.maximise,
@@ -157,6 +161,11 @@ class Tuner:
         self._narrator.says(
             f"Search over {names}: {study.trials} trials at {study.level} users{given}."
         )
+        known = self._ledger.of("trial")
+        for number, step in enumerate(known):  # before a stop: it asks the same, and is told again
+            if self._next(search, known[:number]) != step.config:
+                search.give(step.config)  # another version of the search had asked for that
+            search.tell(step.value, self._excess(step))
         while not self._enough(tried := self._ledger.of("trial")):
             if self._over_budget(1.0):
                 self._narrator.says("The budget is used up; no further trials.")
