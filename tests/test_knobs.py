@@ -126,18 +126,22 @@ def searched(name: str, **row: Any) -> Knob:
     return Knob(name=name, layer="engine", does="", turn="", trades="", source="", **row)
 
 
-SEARCHED = (
-    searched("many", kind="int", search=(16, 64), defaults=(("1", None),)),
-    searched("choice", kind="choice", search=("a", "b"), defaults=(("1", None),)),
-    searched("switch", kind="bool", search=(False, True), defaults=(("1", False),)),
-    searched("part", kind="int", search=(1, 8), defaults=(("1", 2),), needs=("choice", "b")),
-)
-
-
 def test_the_search_learns_from_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    study = optuna.create_study(direction="maximize")
-    monkeypatch.setattr(optuna, "create_study", lambda **_: study)
-    search = Search(SEARCHED, trials=20, maximise=True, seed=1, fixed={})
+    knobs = (
+        searched("many", kind="int", search=(16, 64), defaults=(("1", None),)),
+        searched("choice", kind="choice", search=("a", "b"), defaults=(("1", None),)),
+        searched("switch", kind="bool", search=(False, True), defaults=(("1", False),)),
+        searched("part", kind="int", search=(1, 8), defaults=(("1", 2),), needs=("choice", "b")),
+    )
+    studies: list[optuna.Study] = []
+    create = optuna.create_study
+
+    def listen(**given: Any) -> optuna.Study:
+        studies.append(create(**given))
+        return studies[-1]
+
+    monkeypatch.setattr(optuna, "create_study", listen)
+    search = Search(knobs, trials=20, maximise=True, seed=1, fixed={})
     given: list[dict[str, Value]] = [
         {"many": 32, "switch": True, "elsewhere": 1},
         {"many": 8, "choice": "b"},  # fewer than it would suggest
@@ -151,7 +155,7 @@ def test_the_search_learns_from_what_it_is_given(monkeypatch: pytest.MonkeyPatch
     search.tell(2.0, {"ttft:p99<1s": -0.5})
     assert search.ask([]) is not None
 
-    trials = study.get_trials(states=(TrialState.COMPLETE,))
+    trials = studies[0].get_trials(states=(TrialState.COMPLETE,))
     assert [trial.params for trial in trials] == [
         {"many": 32, "choice": None, "switch": True},
         {"choice": "b", "switch": False, "part": 2},

@@ -213,14 +213,32 @@ def ratio(
         statistic: as in bootstrap().
         known: how far apart equal runs lie, if other runs have told; one run an arm is then enough.
     """
-    arms = [_of_runs(runs, statistic) for runs in (before, after)]
-    mean = arms[1].mean - arms[0].mean
+    return ratio_of_arms(_of_runs(before, statistic), _of_runs(after, statistic), known=known)
+
+
+class Arm(NamedTuple):
+    """Equal runs: the logarithms of a statistic [runs], and their variances inside a run [runs]."""
+
+    logs: Floats
+    inside: Floats
+
+    @property
+    def between(self) -> Spread | None:
+        """How far apart the runs lie; None with one."""
+        freedom = len(self.logs) - 1
+        return Spread(float(self.logs.var(ddof=1)), freedom) if freedom else None
+
+
+def ratio_of_arms(before: Arm, after: Arm, *, known: Spread | None = None) -> Ratio:
+    """Return what ratio() does, of arms whose observations are known already."""
+    arms = (before, after)
+    mean = float(after.logs.mean() - before.logs.mean())
     spreads = [known or arm.between for arm in arms]
     if None in spreads:
         return Ratio(math.exp(mean), None)
     # No arm is quieter than the noise inside its runs, however alike two of them happened to be.
     squares = [
-        max(spread.variance, arm.within) / arm.runs
+        max(spread.variance, float(arm.inside.mean())) / len(arm.logs)
         for arm, spread in zip(arms, spreads, strict=True)
         if spread is not None
     ]
@@ -230,7 +248,7 @@ def ratio(
     freedom = (
         known.freedom
         if known
-        else max(_FREEDOM_MIN, _welch_freedom(squares, [arm.runs for arm in arms]))
+        else max(_FREEDOM_MIN, _welch_freedom(squares, [len(arm.logs) for arm in arms]))
     )
     half = student_quantile(freedom) * math.sqrt(variance)
     return Ratio(math.exp(mean), (math.exp(mean - half), math.exp(mean + half)))
@@ -246,33 +264,22 @@ def spread(
     before: Sequence[Floats], after: Sequence[Floats], statistic: Callable[[Floats], Floats]
 ) -> Spread | None:
     """Return how far apart equal runs lie, pooled over two arms; None with one run each."""
-    betweens = [_of_runs(runs, statistic).between for runs in (before, after)]
-    known = [between for between in betweens if between is not None]
+    return pooled([_of_runs(before, statistic), _of_runs(after, statistic)])
+
+
+def pooled(arms: Sequence[Arm]) -> Spread | None:
+    """Return how far apart equal runs lie, over all arms; None with one run each."""
+    known = [arm.between for arm in arms if arm.between is not None]
     freedom = sum(between.freedom for between in known)
     if not freedom:
         return None
     return Spread(sum(one.variance * one.freedom for one in known) / freedom, freedom)
 
 
-class _Arm(NamedTuple):
-    """The logarithms of a statistic of equal runs."""
-
-    runs: int
-    mean: float
-    within: float  # variance of one run's, by what its blocks of time say
-    between: Spread | None
-
-
-def _of_runs(runs: Sequence[Floats], statistic: Callable[[Floats], Floats]) -> _Arm:
-    values = [float(statistic(series[None, :])[0]) for series in runs]
-    logs = np.log(values)
-    n = len(runs)
-    within = [
-        float(bootstrap(series, statistic, resamples=_SPREAD_RESAMPLES).var()) / value**2
-        for series, value in zip(runs, values, strict=True)
-    ]
-    between = Spread(float(logs.var(ddof=1)), n - 1) if n > 1 else None
-    return _Arm(n, float(logs.mean()), sum(within) / n, between)
+def _of_runs(runs: Sequence[Floats], statistic: Callable[[Floats], Floats]) -> Arm:
+    values = np.array([float(statistic(series[None, :])[0]) for series in runs])
+    inside = [bootstrap(series, statistic, resamples=_SPREAD_RESAMPLES).var() for series in runs]
+    return Arm(np.log(values), np.array(inside) / values**2)
 
 
 def student_interval95(values: Floats) -> tuple[float, float]:

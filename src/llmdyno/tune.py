@@ -161,13 +161,10 @@ class Tuner:
         self._narrator.says(
             f"Search over {names}: {study.trials} trials at {study.level} users{given}."
         )
-        known = self._ledger.of("trial")
-        for number, step in enumerate(known):  # before a stop: it asks the same, and is told again
-            if self._next(search, known[:number]) != step.config:
-                search.give(step.config)  # another version of the search had asked for that
-            search.tell(step.value, self._excess(step))
-        while not self._enough(tried := self._ledger.of("trial")):
-            if self._over_budget(1.0):
+        tried: list[Step] = []
+        while not self._enough(tried):
+            new = self._ledger.find("trial", len(tried)) is None
+            if new and self._over_budget(1.0):
                 self._narrator.says("The budget is used up; no further trials.")
                 return
             config = self._next(search, tried)
@@ -175,7 +172,10 @@ class Tuner:
                 self._narrator.says("Every config that the search can think of has been tried.")
                 return
             step = self._step("trial", len(tried), config, self._trial_load())
+            if step.config != config:  # done before a stop, by another version of the search
+                search.give(step.config)
             search.tell(step.value, self._excess(step))
+            tried.append(step)
 
     def _next(self, search: Search, tried: Sequence[Step]) -> Mapping[str, Value] | None:
         """Return the next trial's config: a candidate while there are any, then the search's."""
