@@ -6,6 +6,10 @@
 # Each level's summary says whether the client is to be believed, and sets its count of tokens beside
 # the server's own. Prompts never repeat. Once with one process of the client, once with four.
 set -euo pipefail
+if (($# != 2)); then
+  echo "usage: benchmarks/h200/high_rate.sh STUDY_FOLDER OUT" >&2
+  exit 2
+fi
 study=$1 out=$2
 mkdir -p "$out"
 setsid sh "$study/bundle/serve.sh" </dev/null >"$out/server.log" 2>&1 &

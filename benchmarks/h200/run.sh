@@ -9,6 +9,10 @@
 # machine it goes on from what is in OUT. Python must find llmdyno and vllm. Exit status 0: done;
 # 10: call again; 1: the study failed.
 set -euo pipefail
+if (($# != 3)); then
+  echo "usage: benchmarks/h200/run.sh STUDY MODEL OUT" >&2
+  exit 2
+fi
 study=$1 model=$2 out=$3
 seconds=${PIECE_SECONDS:-540}
 here=$(cd "$(dirname "$0")" && pwd)

@@ -7,6 +7,10 @@
 # one configuration would else compile into one folder at once. Exit status 0: all are done; 10: call
 # again; 1: one has failed and the others are done.
 set -uo pipefail
+if (($# < 3)); then
+  echo "usage: benchmarks/h200/side_by_side.sh MODEL OUT STUDY ..." >&2
+  exit 2
+fi
 model=$1 out=$2
 shift 2
 here=$(cd "$(dirname "$0")" && pwd)
