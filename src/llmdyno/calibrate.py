@@ -24,10 +24,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from llmdyno import plugins, scrape, spec
+from llmdyno import plugins, spec
 from llmdyno.errors import TargetError
 from llmdyno.load import Level, Plan, Progress, rare_collections
 from llmdyno.records import COMPLETED, Calibration, Journal, Opened
+from llmdyno.request import get
 from llmdyno.summary import LevelFacts, read_run
 from llmdyno.transport import ConnectError, Meter, Target, connect, parse_url
 from llmdyno.units import Lengths
@@ -217,7 +218,7 @@ async def _truth(target: Target) -> Any:
         connection = await connect(target, Meter())
     except ConnectError as error:
         raise TargetError(f"the streamer that measures the client has gone: {error}.") from error
-    response = await scrape.get(connection, target, "/truth")
+    response = await get(connection, target, "/truth")
     connection.close()
     if response.status != 200:
         raise TargetError(

@@ -18,8 +18,8 @@ from typing import Literal, get_args
 
 import msgspec
 
-from llmdyno.engines import Launch, Step
 from llmdyno.errors import UsageError, nearest
+from llmdyno.launch import Launch, Step
 
 Runtime = Literal["docker", "podman", "apptainer"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)

@@ -19,17 +19,16 @@ from typing import Literal
 import msgspec
 
 from llmdyno.records import Scrape
+from llmdyno.request import TIMEOUT_S, get
 from llmdyno.transport import (
     ConnectError,
     Connection,
     Meter,
-    Response,
     Target,
     connect,
     parse_url,
 )
 
-_TIMEOUT_S = 2.0
 # Servers count the last tokens a moment after they sent them; a server that has become idle has.
 _SETTLE_S = 1.0
 _SETTLE_STEP_S = 0.1
@@ -336,7 +335,7 @@ class Scraper:
         """Return what the page says now; nothing when it does not come."""
         if self._connection is None or not self._connection.usable:
             try:
-                self._connection = await connect(self._target, Meter(), _TIMEOUT_S)
+                self._connection = await connect(self._target, Meter(), TIMEOUT_S)
             except ConnectError:
                 return {}
         response = await get(self._connection, self._target, self._path)
@@ -361,7 +360,7 @@ async def find(target: Target, endpoint: str, url: str = "") -> Scraper | None:
         places = [(msgspec.structs.replace(page, prefix=""), page.prefix or "/metrics")]
     for place, path in dict.fromkeys(places):
         try:
-            connection = await connect(place, Meter(), _TIMEOUT_S)
+            connection = await connect(place, Meter(), TIMEOUT_S)
         except ConnectError:
             continue
         response = await get(connection, place, path)
@@ -372,19 +371,3 @@ async def find(target: Target, endpoint: str, url: str = "") -> Scraper | None:
         if response.error == "timeout":  # a server that hangs at this would hang at the others
             return None
     return None
-
-
-async def get(connection: Connection, target: Target, path: str) -> Response:
-    """Ask for a page on a connection of its own; the answer may be an error."""
-    request = target.head(path, 0).replace(b"POST ", b"GET ", 1)
-    done = connection.send(request)
-    timer = asyncio.get_running_loop().call_later(
-        _TIMEOUT_S, connection.give_up, "timeout", f"no answer in {_TIMEOUT_S:g} s"
-    )
-    try:
-        return await done
-    except asyncio.CancelledError:  # the answer under way is nobody's
-        connection.close()
-        raise
-    finally:
-        timer.cancel()

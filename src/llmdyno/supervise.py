@@ -31,8 +31,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from llmdyno import hardware, store, tether
-from llmdyno.engines import Launch, Step
 from llmdyno.errors import ServerError, StorageError, UsageError
+from llmdyno.launch import Launch, Step
 
 FAILURES: Mapping[str, str] = {
     "bad-config": "the engine refused a setting",
