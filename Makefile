@@ -26,7 +26,7 @@ $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("llmdyno needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-BUILT_FROM := pyproject.toml hatch_build.py src/llmdyno/_reading.c
+BUILT_FROM := pyproject.toml hatch_build.py src/llmdyno/wire/_reading.c
 
 $(VENV)/.installed-cpu: $(BUILT_FROM) | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu]'

@@ -1,4 +1,4 @@
-"""Compiles src/llmdyno/_reading.c on installation, where there is a C compiler.
+"""Compiles src/llmdyno/wire/_reading.c on installation, where there is a C compiler.
 
 Without one, or should it fail, the package is installed all the same and inbox.py does its work.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("src/llmdyno/_reading.c")
+SOURCE = Path("src/llmdyno/wire/_reading.c")
 
 
 class CompileReading(BuildHookInterface[Any]):

@@ -13,10 +13,10 @@ import uvloop
 
 from endpoint_streams import STREAMS
 from llmdyno import plugins, spec
-from llmdyno.load import Level, Plan, Progress
-from llmdyno.records import Record
-from llmdyno.transport import Meter, parse_url
-from llmdyno.workload import Prompts
+from llmdyno.load.level import Level, Plan, Progress
+from llmdyno.records.entries import Record
+from llmdyno.wire.http1 import Meter, parse_url
+from llmdyno.workload.prompts import Prompts
 from scripted_server import END, HEAD, Client, Script, framed, scripted
 
 Answer = Callable[[Client], Awaitable[None]]

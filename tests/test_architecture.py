@@ -1,4 +1,4 @@
-"""The structure is what ARCHITECTURE.md says: layers without cycles, short functions."""
+"""The structure is what ARCHITECTURE.md says: wings in layers, no circles, short functions."""
 
 import ast
 import importlib
@@ -7,6 +7,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ import llmdyno
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "llmdyno"
-MODULES = sorted(path for path in SOURCE.rglob("*.py"))
+MODULES = sorted(SOURCE.rglob("*.py"))
+ROOT_MODULES_MAX = 8
 FUNCTION_LINES_MAX = 60
 DEPTH_MAX = 2
 
 
 def layers() -> dict[str, int]:
-    """Return the layer of each top-level module or package, from the page that people read."""
+    """Return the layer of each wing and root module, from the page that people read."""
     page = (ROOT / "ARCHITECTURE.md").read_text()
     block = re.search(r"```layers\n(.*?)```", page, re.DOTALL)
     assert block is not None
@@ -33,48 +35,99 @@ def layers() -> dict[str, int]:
     return found
 
 
-def top(path: Path) -> str:
-    """Return the top-level module or package that a file belongs to."""
+def wing(path: Path) -> str:
+    """Return the wing that a file belongs to, or the root module that it is."""
     first = path.relative_to(SOURCE).parts[0]
     return first.removesuffix(".py")
 
 
-def imported(path: Path) -> set[str]:
-    """Return the top-level modules of ours that a file imports, also inside functions."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {name_of(path): path for path in MODULES}
+
+
+@cache
+def imported(path: Path) -> frozenset[Path]:
+    """Return the files of ours that a file imports, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.module:
-            parts = node.module.split(".")
-            if parts[0] == "llmdyno":
-                names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+            named = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in FILES else node.module for name in named}
         elif isinstance(node, ast.Import):
-            names |= {n.name.split(".")[1] for n in node.names if n.name.startswith("llmdyno.")}
-    return names - {"__version__"}
+            names |= {alias.name for alias in node.names}
+    return frozenset(FILES[name] for name in names if name in FILES) - {SOURCE / "__init__.py"}
 
 
-def test_every_module_has_a_layer_and_every_layer_a_module() -> None:
-    compiled = {path.stem for path in SOURCE.glob("*.c")}
-    modules = ({top(path) for path in MODULES} | compiled) - {"__init__", "__main__"}
+def circles() -> list[list[str]]:
+    """Return the files that import each other in a circle: Tarjan's strong components."""
+    order: dict[Path, int] = {}
+    low: dict[Path, int] = {}
+    stack: list[Path] = []
+    found: list[list[str]] = []
 
-    assert set(layers()) == modules
+    def visit(path: Path) -> None:
+        order[path] = low[path] = len(order)
+        stack.append(path)
+        for other in imported(path):
+            if other not in order:
+                visit(other)
+                low[path] = min(low[path], low[other])
+            elif other in stack:
+                low[path] = min(low[path], order[other])
+        if low[path] == order[path]:
+            start = stack.index(path)
+            component = stack[start:]
+            del stack[start:]
+            if len(component) > 1:
+                found.append(sorted(name_of(member) for member in component))
+
+    for path in MODULES:
+        if path not in order:
+            visit(path)
+    return found
+
+
+def test_every_wing_has_a_layer_and_every_layer_a_wing() -> None:
+    wings = {wing(path) for path in MODULES} - {"__init__", "__main__"}
+
+    assert set(layers()) == wings
+
+
+def test_the_root_is_small() -> None:
+    modules = {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
+
+    assert len(modules) <= ROOT_MODULES_MAX
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_module_imports_only_from_layers_before_its_own(path: Path) -> None:
-    if top(path) in {"__init__", "__main__"}:
+def test_a_module_imports_only_from_its_wing_and_layers_before_it(path: Path) -> None:
+    if wing(path) in {"__init__", "__main__"}:
         return
     order = layers()
-    own = top(path)
-    later = {name for name in imported(path) if name != own and order[name] >= order[own]}
+    own = wing(path)
+    others = {wing(other) for other in imported(path)} - {own}
 
-    assert not later
+    assert not {other for other in others if order[other] >= order[own]}
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circles() == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_functions_are_short(path: Path) -> None:
     long = {
         node.name: node.end_lineno - node.body[0].lineno + 1
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and node.end_lineno is not None
         and node.end_lineno - node.body[0].lineno + 1 > FUNCTION_LINES_MAX
@@ -100,7 +153,7 @@ def test_classes_are_shallow() -> None:
 def test_help_imports_nothing_heavy(command: list[str]) -> None:
     """What makes `dyno --help` slow is what it imports; a clock would only measure the machine."""
     script = (
-        "import sys; from llmdyno.cli import app; app(sys.argv[1:], standalone_mode=False);"
+        "import sys; from llmdyno.cli.app import app; app(sys.argv[1:], standalone_mode=False);"
         "heavy = {'numpy', 'optuna', 'altair', 'rich', 'msgspec', 'asyncio'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from llmdyno.cli import app
+from llmdyno.cli.app import app
 
 DOCS = Path(__file__).parent.parent / "docs"
 # They need a GPU, a server or a study.

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value, at_least, check, check_version, default, parse_settings
-from llmdyno.search import Search, space
+from llmdyno.tune.search import Search, space
 
 ROAD = Knob(
     name="road",

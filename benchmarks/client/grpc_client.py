@@ -25,8 +25,10 @@ import grpc
 import hpack
 import uvloop
 
-from llmdyno import bench, kserve, units
+from llmdyno import units
+from llmdyno.bench import run
 from llmdyno.spec import Bench, Load, Workload
+from llmdyno.wire import kserve
 
 _PREFACE_BYTES = 24
 _READY = hpack.Encoder().encode([(":status", "200"), ("content-type", "application/grpc")])
@@ -152,7 +154,7 @@ def ours(url: str, model: str, users: int, requests: int, tokens: int) -> dict[s
         scrape=False,
     )
     with tempfile.TemporaryDirectory() as folder:
-        level = bench.run(spec, Path(folder) / "run").summary["levels"][0]
+        level = run.run(spec, Path(folder) / "run").summary["levels"][0]
     assert level["requests"]["completed"] == requests, level["requests"]
     assert level["tokens"]["output"] == requests * tokens, level["tokens"]
     return {**level["client"], "itl_ms_p99": level["itl_ms"]["p99"]}

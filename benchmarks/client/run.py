@@ -31,9 +31,9 @@ from typing import Any
 import msgspec
 from clients import CLIENTS, TOKENS, Case, Client, Reading, environment, write_tokenizer
 
-from llmdyno import environment as machine
-from llmdyno import virtualenvs
 from llmdyno.errors import DynoError
+from llmdyno.machine import environment as machine
+from llmdyno.processes import environments
 
 HERE = Path(__file__).parent
 CASES = (
@@ -92,7 +92,7 @@ def measure(
     programs = Path(sys.executable).parent
     if client.requirements:
         try:
-            programs = virtualenvs.ensure(f"peer-{client.name}", client.requirements, _say)
+            programs = environments.ensure(f"peer-{client.name}", client.requirements, _say)
         except DynoError as error:
             return Run(**facts, failure=_last_line(str(error)))
     log = folder / "log.txt"

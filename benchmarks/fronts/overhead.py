@@ -15,9 +15,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from llmdyno import bench, plugins, supervise, units
+from llmdyno import plugins, units
+from llmdyno.bench import run
+from llmdyno.processes import server as supervise
+from llmdyno.serve.stack import Subject
 from llmdyno.spec import Bench, Load, Workload
-from llmdyno.subject import Subject
 
 ROWS = (
     "token_rate",
@@ -53,7 +55,7 @@ def once(front: str, model: str, load: Load, workload: Workload, folder: Path) -
     )
     with supervise.start(launch, log=folder / "log") as server:
         before_s = cpu_s(server.pid)
-        outcome = bench.run(
+        outcome = run.run(
             Bench(
                 url=launch.also[wire] if wire else launch.url,
                 endpoint=wire or launch.endpoint,

@@ -3,7 +3,8 @@
     python benchmarks/h200/intervals.py
 
 An observation is a run on a fresh server: the logarithm of its token rate. No arm is taken for
-quieter than the noise inside its runs, which their 95 % intervals tell. See llmdyno.stats.ratio.
+quieter than the noise inside its runs, which their 95 % intervals tell. See
+llmdyno.results.stats.ratio.
 """
 
 import csv
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llmdyno.stats import Arm, Spread, pooled, ratio_of_arms
+from llmdyno.results.stats import Arm, Spread, pooled, ratio_of_arms
 
 EVIDENCE = Path(__file__).parents[2] / "evidence"
 CAP = "64"  # max_num_seqs before the tuning

@@ -11,8 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from llmdyno.ask import read_toml, study_spec
-from llmdyno.engines._trtllm_commands import steps
+from llmdyno.cli.flags import read_toml, study_spec
+from llmdyno.engines._trtllm.commands import steps
 from llmdyno.engines.tensorrt_llm import ENGINE
 from llmdyno.knobs import show
 

@@ -1,5 +1,5 @@
 """`python -m llmdyno` is `dyno`."""
 
-from llmdyno.cli import main
+from llmdyno.cli.app import main
 
 main()

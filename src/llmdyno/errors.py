@@ -7,7 +7,7 @@
     ├── StorageError     (3)  results cannot be written or read (disk full, no such run)
     └── InterruptError (130)  the user stopped us; what was measured before is kept
 
-A failed *request* is none of these: it is a record with an error class (see records.py).
+A failed *request* is none of these: it is a record with an error class (see records/entries.py).
 """
 
 import difflib

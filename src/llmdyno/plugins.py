@@ -1,9 +1,10 @@
 """One plug-in, one file: the file's name is the plug-in's name.
 
-A plug-in package (llmdyno.engines, llmdyno.endpoints, llmdyno.fronts) is searched for modules; each
-one binds an object of the package's interface to one agreed name, e.g. `ENGINE`. The name on the
-command line has dashes where the file has underscores. A name with a dot is a module of somebody
-else's, so a plug-in need not live here: `--engine my_package.my_engine`.
+A kind of plug-in is a package: engines, fronts, endpoints, workload.traces, importers and
+report.plots. Each of its modules binds an object of the package's interface to one agreed name,
+e.g. `ENGINE`. The name on the command line has dashes where the file has underscores. A name with a
+dot is a module of somebody else's, so a plug-in need not live here: `--engine
+my_package.my_engine`.
 """
 
 import importlib
@@ -14,7 +15,7 @@ from llmdyno.errors import UsageError, nearest
 
 
 def names(kind: str) -> list[str]:
-    """Return the names of all plug-ins of a kind ("engines", "endpoints", "fronts"), sorted."""
+    """Return the names of all plug-ins of a kind, e.g. "engines", sorted."""
     package = importlib.import_module(f"llmdyno.{kind}")
     modules = (module.name for module in pkgutil.iter_modules(package.__path__))
     return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
@@ -26,16 +27,17 @@ def load(kind: str, name: str) -> Any:
     Raises:
         UsageError: there is no plug-in of that name.
     """
-    attribute = kind.removesuffix("s").upper()
+    word = kind.rpartition(".")[2].removesuffix("s")
+    attribute = word.upper()
     if "." in name:
         try:
             return getattr(importlib.import_module(name), attribute)
         except (ImportError, AttributeError, TypeError) as error:  # TypeError: a relative name
             raise UsageError(
-                f"{kind.removesuffix('s')}: '{name}' is not a module with {attribute}: {error};"
+                f"{word}: '{name}' is not a module with {attribute}: {error};"
                 f" ours are {', '.join(names(kind))}."
             ) from error
     known = names(kind)
     if name not in known:
-        raise UsageError(f"{kind.removesuffix('s')}: no '{name}'.{nearest(name, known)}")
+        raise UsageError(f"{word}: no '{name}'.{nearest(name, known)}")
     return getattr(importlib.import_module(f"llmdyno.{kind}.{name.replace('-', '_')}"), attribute)

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno.errors import UsageError, nearest
-from llmdyno.kserve import Tensor
-from llmdyno.metrics import BY_NAME
+from llmdyno.results.metrics import BY_NAME
 from llmdyno.units import Lengths, show_seconds
+from llmdyno.wire.kserve import Tensor
 
 WORKLOADS = ("chat", "chat-system", "synthetic", "file", "sessions", "trace")
 ARRIVALS = ("closed", "constant", "poisson", "gamma", "trace")

@@ -3,7 +3,7 @@
 runs/<id>/journal.jsonl    everything that happened, appended as it happens
 runs/<id>/journal-0.jsonl  ... by its workers, should it have some: a file each
 runs/<id>/summary.json     derived from the journal; can be made again at any time
-studies/<id>/study.json    see tune.py
+studies/<id>/study.json    see tune/tuner.py
 """
 
 import fcntl

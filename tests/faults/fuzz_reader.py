@@ -27,8 +27,8 @@ from endpoint_streams import STREAMS
 from llmdyno import plugins
 from llmdyno.endpoints import Endpoint
 from llmdyno.faults import meaning
-from llmdyno.reply import by_read, count_tokens
-from llmdyno.transport import Connection, Meter, Response
+from llmdyno.wire.http1 import Connection, Meter, Response
+from llmdyno.wire.reply import by_read, count_tokens
 from scripted_server import framed
 
 TEXTS = ("a", " word", "é漢😀", '"\\', "\n", "data: x", "0\r\n\r\n", "x" * 300)

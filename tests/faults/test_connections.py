@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from conftest import last_json
 from harness import answering, drive, raw, whole
-from llmdyno import transport
 from llmdyno.errors import UsageError
-from llmdyno.records import Record
-from llmdyno.transport import parse_url
+from llmdyno.records.entries import Record
+from llmdyno.wire import http1
+from llmdyno.wire.http1 import parse_url
 from scripted_server import END, HEAD, STOP, Client, chunk, framed, plain, scripted
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
@@ -370,7 +370,7 @@ def test_a_limit_of_this_machine_is_not_blamed_on_the_server() -> None:
 
 
 def test_a_response_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "RESPONSE_BYTES_MAX", 1_000_000)
+    monkeypatch.setattr(http1, "RESPONSE_BYTES_MAX", 1_000_000)
 
     async def endless(client: Client) -> None:
         await client.request()

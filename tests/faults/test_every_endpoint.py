@@ -11,9 +11,10 @@ import pytest
 
 from endpoint_streams import STREAMS
 from harness import Answer, answering, body_of, raw, run, silence, tokens_of, whole
-from llmdyno import load, plugins
+from llmdyno import plugins
 from llmdyno.faults import meaning
-from llmdyno.records import Record
+from llmdyno.load import level
+from llmdyno.records.entries import Record
 from scripted_server import END, HEAD, Client, framed, plain
 
 NAMES = [name for name in plugins.names("endpoints") if not plugins.load("endpoints", name).rpc]
@@ -28,7 +29,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make users come back soon: how long they back off is tested elsewhere."""
-    monkeypatch.setattr(load, "BACKOFF_FIRST_S", 0.01)
+    monkeypatch.setattr(level, "BACKOFF_FIRST_S", 0.01)
 
 
 def _first(endpoint: str) -> bytes:
@@ -195,7 +196,7 @@ def test_a_body_that_never_ends_after_its_end_mark_holds_nobody_up(
     endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice, for the second request must be looked at as well as the first."""
-    monkeypatch.setattr(load, "_AFTER_THE_END_NS", 1_200_000_000)
+    monkeypatch.setattr(level, "_AFTER_THE_END_NS", 1_200_000_000)
     endless = silence(HEAD + b"".join(map(framed, body_of(endpoint))))
 
     records = run(answering(endless), endpoint, requests=2, timeout_s=20.0, interval_s=0.25)

@@ -21,11 +21,12 @@ import uvloop
 
 from endpoint_streams import rpc_end, rpc_failure, rpc_response
 from harness import Answer, drive, raw, silence
-from llmdyno import load, rpc
 from llmdyno.faults import meaning
-from llmdyno.records import Record
-from llmdyno.supervise import free_port
-from llmdyno.transport import parse_url
+from llmdyno.load import level
+from llmdyno.processes.server import free_port
+from llmdyno.records.entries import Record
+from llmdyno.wire import grpc as rpc
+from llmdyno.wire.http1 import parse_url
 from scripted_server import Client, scripted
 
 ENDPOINT = "triton-grpc"
@@ -34,7 +35,7 @@ Make = Callable[[int], Answer]  # given the number of the call's stream
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "BACKOFF_FIRST_S", 0.01)
+    monkeypatch.setattr(level, "BACKOFF_FIRST_S", 0.01)
 
 
 # Frames.

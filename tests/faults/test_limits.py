@@ -14,10 +14,10 @@ import pytest
 
 from conftest import last_json
 from harness import Answer, answering, raw, run, silence, whole
-from llmdyno import load
-from llmdyno.load import _retry_after_s
-from llmdyno.records import LevelEnded, Record, read_journal
-from llmdyno.transport import Response
+from llmdyno.load import level as load
+from llmdyno.load.level import _retry_after_s
+from llmdyno.records.entries import LevelEnded, Record, read_journal
+from llmdyno.wire.http1 import Response
 from scripted_server import HEAD, plain, scripted
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]

@@ -7,8 +7,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz_reader import fuzz, try_one
-from llmdyno.sse import events
+from faults.fuzz_reader import fuzz, try_one
+from llmdyno.wire.sse import events
 
 LINES = st.lists(
     st.sampled_from([b"data: a", b"data:b", b":c", b"\r", b"\n", b"\r\n", b"\n\n", b"data", b"x"]),

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import msgspec
 
-from llmdyno import virtualenvs
 from llmdyno.embedded import model as models
 from llmdyno.errors import DynoError, UsageError
+from llmdyno.processes import environments
 
 # The tokenizer is an OpenVINO model too: made by the version that is to run it.
 _EXPORTER = (
@@ -64,7 +64,7 @@ def _export_gguf(path: Path, folder: Path) -> None:
 
 
 def _export_checkpoint(source: Path | str, folder: Path) -> None:
-    programs = virtualenvs.ensure("openvino-export", _EXPORTER, _say)
+    programs = environments.ensure("openvino-export", _EXPORTER, _say)
     command = [str(programs / "optimum-cli"), "export", "openvino", "--model", str(source)]
     task = ["--task", "text-generation-with-past", "--weight-format", "fp16"]
     done = subprocess.run([*command, *task, str(folder)], check=False)

@@ -30,13 +30,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmdyno.embedded import metrics, openai_api
-from llmdyno.embedded.engine import (
-    Engine,
-    EngineDiedError,
-    Generation,
-    HungUpError,
-    RefusedError,
-)
+from llmdyno.embedded.engine import Engine, EngineDiedError, Generation, HungUpError, RefusedError
 from llmdyno.embedded.model import resolve
 from llmdyno.embedded.openai_api import ApiError
 from llmdyno.errors import UsageError

@@ -42,14 +42,7 @@ from llmdyno.embedded.pieces import (
     WindowDetokenizer,
     token_table,
 )
-from llmdyno.embedded.pipeline import (
-    DROPPED,
-    Pipeline,
-    TooLongError,
-    dropped,
-    read,
-    reason,
-)
+from llmdyno.embedded.pipeline import DROPPED, Pipeline, TooLongError, dropped, read, reason
 from llmdyno.knobs import Value
 
 LOAD_INTERVAL_S = 0.25

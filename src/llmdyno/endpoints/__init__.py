@@ -1,7 +1,7 @@
 """Endpoints: wire protocols over HTTP or gRPC. One file a protocol; `ENDPOINT` is its last line.
 
 An endpoint writes a request's body and reads a response's body; it knows nothing of sockets, users
-or clocks. Its contract tests (tests/test_endpoint_contract.py) pick it up because it exists.
+or clocks. Its contract tests (tests/endpoints/test_contract.py) pick it up because it exists.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from llmdyno.inbox import Piece
-from llmdyno.kserve import Tensor
-from llmdyno.reply import Reply
+from llmdyno.wire.inbox import Piece
+from llmdyno.wire.kserve import Tensor
+from llmdyno.wire.reply import Reply
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +35,7 @@ class Endpoint(Protocol):
     # A stream without an end mark of its own is whole when the HTTP body came to its regular end;
     # `read` then never says that it ended.
     ends_with_body: bool
-    rpc: bool  # over gRPC (rpc.py): bodies are gRPC's framed messages, paths its methods
+    rpc: bool  # over gRPC (wire/grpc.py): bodies are gRPC's framed messages, paths its methods
 
     def path(self, model: str) -> str:
         """Return what is appended to the base URL."""

@@ -11,9 +11,9 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from llmdyno.endpoints import Ask
-from llmdyno.inbox import Piece
-from llmdyno.reply import Reply
-from llmdyno.sse import events
+from llmdyno.wire.inbox import Piece
+from llmdyno.wire.reply import Reply
+from llmdyno.wire.sse import events
 
 DETAIL_CHARACTERS_MAX = 300
 

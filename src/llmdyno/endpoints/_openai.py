@@ -13,9 +13,9 @@ import msgspec
 
 from llmdyno.endpoints import Ask
 from llmdyno.endpoints._json_events import Count, Event, read_events
-from llmdyno.inbox import Piece
-from llmdyno.reply import Reply
-from llmdyno.sse import Body
+from llmdyno.wire.inbox import Piece
+from llmdyno.wire.reply import Reply
+from llmdyno.wire.sse import Body
 
 
 class Delta(msgspec.Struct):

@@ -4,7 +4,7 @@ from typing import Any
 
 from llmdyno.endpoints import Ask
 from llmdyno.endpoints._json_events import joined_prompt
-from llmdyno.reply import Reply
+from llmdyno.wire.reply import Reply
 
 
 def inputs(ask: Ask) -> dict[str, Any]:

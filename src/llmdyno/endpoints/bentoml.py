@@ -19,8 +19,8 @@ from llmdyno.endpoints._json_events import (
     merge,
     prompt_after_history,
 )
-from llmdyno.inbox import Piece
-from llmdyno.reply import Reply
+from llmdyno.wire.inbox import Piece
+from llmdyno.wire.reply import Reply
 
 _FAILURE_START = b'{"status"'
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from llmdyno.endpoints import Ask, Endpoint, _json_events, _openai
-from llmdyno.inbox import Piece
-from llmdyno.reply import Reply
+from llmdyno.wire.inbox import Piece
+from llmdyno.wire.reply import Reply
 
 
 class OpenAIChat:

@@ -10,16 +10,9 @@ from typing import Any
 import msgspec
 
 from llmdyno.endpoints import Ask, Endpoint
-from llmdyno.endpoints._json_events import (
-    Count,
-    Event,
-    error_of,
-    joined_prompt,
-    merge,
-    read_events,
-)
-from llmdyno.inbox import Piece
-from llmdyno.reply import Reply
+from llmdyno.endpoints._json_events import Count, Event, error_of, joined_prompt, merge, read_events
+from llmdyno.wire.inbox import Piece
+from llmdyno.wire.reply import Reply
 
 
 class Token(msgspec.Struct):

@@ -14,16 +14,10 @@ from urllib.parse import quote
 import msgspec
 
 from llmdyno.endpoints import Ask, Endpoint
-from llmdyno.endpoints._json_events import (
-    Count,
-    Event,
-    error_of,
-    merge,
-    read_events,
-)
+from llmdyno.endpoints._json_events import Count, Event, error_of, merge, read_events
 from llmdyno.endpoints._triton import Tally, inputs
-from llmdyno.inbox import Piece
-from llmdyno.reply import Reply
+from llmdyno.wire.inbox import Piece
+from llmdyno.wire.reply import Reply
 
 
 class Output(Event):

@@ -7,12 +7,12 @@ Triton marks the last response of it, an empty one if need be; the call itself e
 
 from collections.abc import Iterable
 
-from llmdyno import kserve
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.endpoints._json_events import DETAIL_CHARACTERS_MAX
 from llmdyno.endpoints._triton import Tally, inputs
-from llmdyno.inbox import Piece
-from llmdyno.reply import Reply
+from llmdyno.wire import kserve
+from llmdyno.wire.inbox import Piece
+from llmdyno.wire.reply import Reply
 
 
 class TritonGrpc:

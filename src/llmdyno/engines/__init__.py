@@ -2,15 +2,15 @@
 
 The last line of the file binds `ENGINE`. An engine is stateless: it knows its knobs, checks a
 config, says what commands build an artifact and what command starts a server with it. Running
-builds is the work of artifacts.py; starting, waiting and stopping that of supervise.py, the same
-for all.
+builds is the work of serve/artifacts.py; starting, waiting and stopping that of
+processes/server.py, the same for all.
 """
 
 from pathlib import Path
 from typing import Protocol
 
 from llmdyno.knobs import Config, Knob
-from llmdyno.launch import Launch, Step
+from llmdyno.processes.launch import Launch, Step
 
 __all__ = ("Engine", "Launch", "Step")
 

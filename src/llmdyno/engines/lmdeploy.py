@@ -1,8 +1,9 @@
 """LMDeploy: its OpenAI server, on the TurboMind or the PyTorch engine.
 
 Run by us: no. Flags and defaults are those of the package lmdeploy 0.18.0 (lmdeploy/cli/serve.py
-and utils.py), compared with 0.12.3; tests/arguments/ holds the tables. A model that TurboMind does
-not support is served by the PyTorch engine with a warning in the log, whatever `backend` says.
+and utils.py), compared with 0.12.3; tests/engines/arguments/ holds the tables. A model that
+TurboMind does not support is served by the PyTorch engine with a warning in the log, whatever
+`backend` says.
 """
 
 from pathlib import Path

@@ -2,8 +2,8 @@
 
 Run by us: no. Flags and defaults are those of its source at commit 78b6cdb9, which calls itself
 0.20.0.dev0 (pyproject.toml; it publishes nightlies only): python/mlc_llm/cli/serve.py and
-serve/config.py. tests/arguments/ holds the table. Most settings go into one flag, --overrides
-"name=value;name=value".
+serve/config.py. tests/engines/arguments/ holds the table. Most settings go into one flag,
+--overrides "name=value;name=value".
 
 A model is a folder with mlc-chat-config.json, or HF://org/name of such a one; its library is
 compiled at the first start, for settings among which are max_num_sequence and prefill_chunk_size,

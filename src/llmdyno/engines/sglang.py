@@ -1,8 +1,9 @@
 """SGLang: its OpenAI server, started by its own command line.
 
 Run by us: no. Flags and defaults are those of the package sglang 0.5.23 (srt/arg_groups/fields/),
-those older than it compared with 0.5.15 and 0.5.9; tests/arguments/ holds the tables. Where SGLang
-decides by the GPU's memory (srt/arg_groups/memory_hook.py), the default stands here as unset.
+those older than it compared with 0.5.15 and 0.5.9; tests/engines/arguments/ holds the tables.
+Where SGLang decides by the GPU's memory (srt/arg_groups/memory_hook.py), the default stands here
+as unset.
 """
 
 import sys

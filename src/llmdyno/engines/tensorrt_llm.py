@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from llmdyno.engines import Engine, Launch, Step
-from llmdyno.engines import _trtllm_commands as commands
 from llmdyno.engines._checkpoint_server import check_model, gpus
-from llmdyno.engines._trtllm_check import KNOBS, check, doubts, on_engine_road
-from llmdyno.engines._trtllm_pytorch_knobs import PATHS, PYTORCH
-from llmdyno.engines._trtllm_template_knobs import SERVE_PATHS, TEMPLATE
+from llmdyno.engines._trtllm import commands
+from llmdyno.engines._trtllm.check import KNOBS, check, doubts, on_engine_road
+from llmdyno.engines._trtllm.pytorch_knobs import PATHS, PYTORCH
+from llmdyno.engines._trtllm.template_knobs import SERVE_PATHS, TEMPLATE
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, at_least, show
 
@@ -44,7 +44,7 @@ _DOCUMENT: Mapping[str, tuple[str, ...]] = {
 }
 
 SYMPTOMS: tuple[tuple[str, str], ...] = (
-    # Most stand so in its sources or in reports: tests/test_engine_messages.py says where.
+    # Most stand so in its sources or in reports: tests/engines/test_messages.py says where.
     (r"maxTokensInPagedKvCache\b.* must be large enough", "out-of-memory"),
     (r"Executor creation failed due to insufficient GPU memory", "out-of-memory"),
     # No source of these two was found: words that such a message is likely to have.

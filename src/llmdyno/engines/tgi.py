@@ -1,9 +1,9 @@
 """Text Generation Inference: its launcher, a program of its own that comes as a container.
 
 Run by us: no. Flags and defaults are those of the published reference of the launcher, 3.x
-(docs/source/reference/launcher.md at commit 032fc4c4); tests/arguments/ holds the table. The two
-knobs without a flag, `attention` and `prefix_caching`, are variables that the launcher reads
-(launcher/src/main.rs, resolve_attention).
+(docs/source/reference/launcher.md at commit 032fc4c4); tests/engines/arguments/ holds the table.
+The two knobs without a flag, `attention` and `prefix_caching`, are variables that the launcher
+reads (launcher/src/main.rs, resolve_attention).
 """
 
 import functools

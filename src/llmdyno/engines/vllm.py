@@ -1,9 +1,10 @@
 """vLLM: its OpenAI server, started by its own command line.
 
 The defaults are those of `vllm serve` as the sources of 14 versions from 0.10.2 to 0.33.0 have them
-(vllm/engine/arg_utils.py and vllm/config/; tests/arguments/ holds the tables), where several depend
-on the GPU: what vLLM decides by itself stands here as unset. A knob whose oldest default is of a
-later version came with that one. Run by us: 0.26 on one H200. Other versions: not run by us.
+(vllm/engine/arg_utils.py and vllm/config/; tests/engines/arguments/ holds the tables), where
+several depend on the GPU: what vLLM decides by itself stands here as unset. A knob whose oldest
+default is of a later version came with that one. Run by us: 0.26 on one H200. Other versions: not
+run by us.
 """
 
 from pathlib import Path

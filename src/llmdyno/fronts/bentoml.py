@@ -15,12 +15,13 @@ from pathlib import Path
 
 import msgspec
 
-from llmdyno import __version__, leash, virtualenvs
+from llmdyno import __version__
 from llmdyno.engines import Engine, Launch
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.fronts import Front, Portable
 from llmdyno.knobs import Config, Knob, Value, default
-from llmdyno.supervise import free_port, is_secret
+from llmdyno.processes import environments, leash
+from llmdyno.processes.server import free_port, is_secret
 
 VERSION = "1.4.39"  # 1.4.40 asks for a certifi that is not published everywhere
 # The loop and the parser that uvicorn prefers; the service reads the engine with them too.
@@ -165,7 +166,7 @@ class BentoFront:
             model, _without_ours(config), artifact=artifact, host="127.0.0.1", port=inner_port
         )
         require_openai(engine, inner)
-        programs = virtualenvs.ensure("bentoml", ENVIRONMENT, says)
+        programs = environments.ensure("bentoml", ENVIRONMENT, says)
         write_service(folder, inner, config)
         home = folder / "bentoml_home"
         command = (str(programs / "bentoml"), "serve", _IMPORT, "--working-dir", str(folder))

@@ -23,7 +23,6 @@ from pathlib import Path
 import msgspec
 
 import llmdyno
-from llmdyno import virtualenvs
 from llmdyno.embedded.model import resolve
 from llmdyno.engines import Engine, Launch
 from llmdyno.engines.tensorrt_llm import RELEASE, llm_arguments
@@ -32,6 +31,7 @@ from llmdyno.fronts import MODELS, Front, Portable, _triton, model_link
 from llmdyno.fronts._triton import repository
 from llmdyno.fronts._triton.repository import Repository
 from llmdyno.knobs import Config, Knob, Value, default
+from llmdyno.processes import environments
 
 ENGINES = ("openvino", "tensorrt-llm", "vllm")
 # The wheels of nvidia-pytriton that have a tritonserver pin numpy < 2: no Python newer than 3.12.
@@ -274,7 +274,7 @@ class TritonFront:
         _copy_parts(ours)
         python = Path(sys.executable)
         if find_spec("tritonclient") is None:
-            python = virtualenvs.ensure("triton-models", _SCHEMA, says) / "python"
+            python = environments.ensure("triton-models", _SCHEMA, says) / "python"
         _write(content, ours / "models", python, Path("../../../llmdyno"))
         command = ("python3", "-I", "-S", str(_BUNDLE / _LAUNCHER), "tritonserver")
         models = _BUNDLE / "models"
@@ -432,7 +432,7 @@ def _found(engine: Engine, folder: Path, says: Callable[[str], None]) -> Triton:
             " nvcr.io/nvidia/tritonserver (missing-library).",
         )
     if native is not None:
-        binaries = virtualenvs.ensure("triton-models", _EMBEDDED if embedded else _SCHEMA, says)
+        binaries = environments.ensure("triton-models", _EMBEDDED if embedded else _SCHEMA, says)
         environment = _path(binaries) if embedded else {}
         return Triton(command=(native,), environment=environment, python=binaries / "python")
     return _wheel(folder, says)
@@ -455,7 +455,7 @@ def _wheel(folder: Path, says: Callable[[str], None]) -> Triton:
             f"Triton's Python backend needs a Python with a shared library (--enable-shared), which"
             f" {sys.executable} was built without (missing-library).",
         )
-    binaries = virtualenvs.ensure("triton", _WHEEL, says)
+    binaries = environments.ensure("triton", _WHEEL, says)
     python = f"{version[0]}.{version[1]}"
     packages = binaries.parent / "lib" / f"python{python}" / "site-packages"
     wheel = packages / "pytriton" / "tritonserver"

@@ -1,10 +1,11 @@
 """What the metrics are called in a report, which way is better, and the rules around them.
 
-Names, units and definitions are the rows of llmdyno.metrics; here is only what a page adds: titles
-short enough for a column, and the rules that hold for all metrics, word for word the contract's.
+Names, units and definitions are the rows of llmdyno.results.metrics; here is only what a page
+adds: titles short enough for a column, and the rules that hold for all metrics, word for word the
+contract's.
 """
 
-from llmdyno.metrics import BY_NAME
+from llmdyno.results.metrics import BY_NAME
 
 RULES = (
     "Under an open-loop arrival all latencies also run from due.",

@@ -6,7 +6,7 @@ comparison names every fact in which the two runs differ before it names the rat
 
 import textwrap
 
-from llmdyno import environment
+from llmdyno.machine import environment
 from llmdyno.report import documents
 from llmdyno.report.documents import Document
 

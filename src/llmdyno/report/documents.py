@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from llmdyno.errors import StorageError
-from llmdyno.summary import level_name
+from llmdyno.results.summary import level_name
 
 Document = Mapping[str, Any]
 Interval = tuple[float, float]

@@ -6,11 +6,11 @@ and is named in the sentence that it causes, so that a reader can disagree with 
 
 from collections.abc import Mapping, Sequence
 
-from llmdyno import environment
 from llmdyno.knobs import Knob
-from llmdyno.metrics import SENT_BEFORE_MAX
+from llmdyno.machine import environment
 from llmdyno.report import definitions, differences, documents, settings, wording
 from llmdyno.report.documents import Document, Run
+from llmdyno.results.metrics import SENT_BEFORE_MAX
 
 _FEW_PAIRS = 5
 _SHORT_WINDOW_S = 30

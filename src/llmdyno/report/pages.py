@@ -10,7 +10,6 @@ import markupsafe
 import msgspec
 
 from llmdyno.knobs import Knob
-from llmdyno.metrics import METRICS, Metric
 from llmdyno.report import (
     definitions,
     documents,
@@ -24,7 +23,8 @@ from llmdyno.report import (
 from llmdyno.report.documents import Document, Material, Run
 from llmdyno.report.tables import Table
 from llmdyno.report.verdict import Verdict
-from llmdyno.summary import says_capacity
+from llmdyno.results.metrics import METRICS, Metric
+from llmdyno.results.summary import says_capacity
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from llmdyno.faults import meaning
-from llmdyno.metrics import BY_NAME
 from llmdyno.report import definitions, documents, wording
 from llmdyno.report.documents import Document, Run
 from llmdyno.report.tables import Cell, Column, Kind, Row, Table, Tone, met_cell
+from llmdyno.results.metrics import BY_NAME
 
 Path = tuple[str, str]
 

@@ -1,0 +1,1 @@
+"""One benchmark from end to end: ask, run each level, read what the server says."""

@@ -1,0 +1,125 @@
+"""Live metrics of the running benchmark, for Prometheus: what `--metrics-port` serves on loopback.
+
+The page is written when it is asked for, from the same counts that the terminal shows, on the
+benchmark's own event loop: nothing is counted twice, and without a scraper it costs nothing. Each
+level keeps its series, so that counters never fall.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from statistics import median
+
+import msgspec
+
+from llmdyno.errors import UsageError
+from llmdyno.load.level import Progress
+from llmdyno.wire.http1 import Meter
+
+HOST = "127.0.0.1"
+_REQUEST_S = 5.0
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One metric of the page."""
+
+    name: str
+    kind: str
+    what: str
+    value: Callable[[Progress, Meter], float | None]
+
+
+_ROWS = (
+    Row("users", "gauge", "Users that have come.", lambda progress, _: progress.users),
+    Row("in_flight", "gauge", "Requests under way.", lambda progress, _: progress.in_flight),
+    Row(
+        "completed_total", "counter", "Requests completed.", lambda progress, _: progress.completed
+    ),
+    Row(
+        "tokens_total",
+        "counter",
+        "Output tokens; of requests under way, a read counts as one.",
+        lambda progress, meter: progress.tokens + max(0, meter.reads - progress.reads),
+    ),
+    Row(
+        "ttft_last_p50_seconds",
+        "gauge",
+        "Median TTFT of the last 200 completed requests.",
+        lambda progress, _: median(progress.ttft_ms) / 1e3 if progress.ttft_ms else None,
+    ),
+    Row(
+        "elapsed_seconds", "gauge", "Since the level began.", lambda progress, _: progress.elapsed_s
+    ),
+)
+
+
+class Board:
+    """Holds what the page shows: the levels so far, the last one under way."""
+
+    def __init__(self) -> None:
+        self._levels: dict[int, tuple[Progress, Meter]] = {}
+
+    def show(self, progress: Progress, meter: Meter) -> None:
+        """Take up a level; what it counts later is seen too."""
+        self._levels[progress.level] = (progress, meter)
+
+    def text(self) -> str:
+        """Return the page."""
+        lines = []
+        for row in _ROWS:
+            name = f"llmdyno_bench_{row.name}"
+            lines += [f"# HELP {name} {row.what}", f"# TYPE {name} {row.kind}"]
+            for progress, meter in self._levels.values():
+                value = row.value(progress, meter)
+                if value is not None:
+                    lines.append(f"{name}{{{_labels(progress)}}} {value}")
+        name = "llmdyno_bench_failed_total"
+        lines += [f"# HELP {name} Requests failed, by class.", f"# TYPE {name} counter"]
+        for progress, _ in self._levels.values():
+            for kind, count in progress.errors.items():
+                lines.append(f'{name}{{{_labels(progress)},error="{kind}"}} {count}')
+        return "\n".join([*lines, ""])
+
+
+def _labels(progress: Progress) -> str:
+    return f'level="{progress.level}",load="{progress.load}"'
+
+
+@contextlib.asynccontextmanager
+async def serving(board: Board, port: int) -> AsyncIterator[int]:
+    """Serve the board at /metrics while what is inside is done; yield the port.
+
+    Raises:
+        UsageError: the port cannot be had.
+    """
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            try:
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _REQUEST_S)
+            except TimeoutError:
+                head = b""
+            writer.write(_reply(head, board))
+            await writer.drain()
+        writer.close()
+
+    if not 0 <= port < 2**16:  # uvloop would take what is left of it
+        raise UsageError(f"--metrics-port {port}: must be below 65536.")
+    try:
+        server = await asyncio.start_server(answer, HOST, port)
+    except OSError as error:
+        raise UsageError(f"--metrics-port {port}: cannot be listened on: {error}.") from error
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+
+
+def _reply(head: bytes, board: Board) -> bytes:
+    status, body = "404 Not Found", b"GET /metrics\n"
+    if head.startswith((b"GET /metrics ", b"GET /metrics?")):
+        status, body = "200 OK", board.text().encode()
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    ).encode() + body

@@ -1,0 +1,74 @@
+"""What nvidia-smi's loop mode writes, but from NVML: `python -m llmdyno.bench.nvml --loop-ms=500`.
+
+gpu.py starts it where nvidia-ml-py is installed (extra `gpu`), in a process of its own like
+nvidia-smi, so that a slow call into the driver holds up nobody's stamps. Each line holds the same
+cells in the same units; what a GPU does not tell is [N/A]. Where NVML cannot be opened the process
+becomes the nvidia-smi that it stands for, if there is one.
+"""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pynvml
+
+_MIB = 2**20
+_LOOP_FLAG = "--loop-ms="
+_Fact = TypeVar("_Fact", int, str)
+
+
+def cells(number: int, gpu: Any) -> list[str]:
+    """Return the cells of one GPU's line, in the order that gpu.py asks nvidia-smi for."""
+    memory_mib = _told(lambda: pynvml.nvmlDeviceGetMemoryInfo(gpu, pynvml.nvmlMemory_v2).used)
+    power_w = _told(lambda: pynvml.nvmlDeviceGetPowerUsage(gpu))
+    # By its old name, which old and new drivers know.
+    throttle = _told(lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu))
+    return [
+        str(number),
+        _cell(_told(lambda: pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu)),
+        _cell(memory_mib, 1 / _MIB),
+        _cell(power_w, 1e-3),
+        _cell(_told(lambda: pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM))),
+        _cell(_told(lambda: pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU))),
+        "[N/A]" if throttle is None else f"{throttle:#018x}",
+        _told(lambda: pynvml.nvmlDeviceGetUUID(gpu)) or "[N/A]",
+    ]
+
+
+def _told(ask: Callable[[], _Fact]) -> _Fact | None:
+    try:
+        return ask()
+    except pynvml.NVMLError:
+        return None
+
+
+def _cell(value: int | None, unit: float = 1.0) -> str:
+    return "[N/A]" if value is None else f"{value * unit:g}"
+
+
+def main() -> None:
+    """Write a line for each GPU, again and again, until we are ended."""
+    (loop_ms,) = (text[len(_LOOP_FLAG) :] for text in sys.argv if text.startswith(_LOOP_FLAG))
+    try:
+        pynvml.nvmlInit()
+        gpus = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError as error:
+        program = shutil.which("nvidia-smi")
+        if program is None:
+            sys.exit(f"NVML: {error}")
+        os.execv(program, [program, *sys.argv[1:]])  # noqa: S606  # no shell is wanted
+    period_s = int(loop_ms) / 1000
+    due_s = time.monotonic()
+    while True:
+        for number, gpu in enumerate(gpus):
+            sys.stdout.write(", ".join(cells(number, gpu)) + "\n")
+        sys.stdout.flush()
+        due_s += period_s
+        time.sleep(max(0.0, due_s - time.monotonic()))
+
+
+if __name__ == "__main__":
+    main()

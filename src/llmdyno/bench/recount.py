@@ -1,0 +1,198 @@
+"""Tokens counted again, where the server gave no usage: by its tokenizer, or by a local one.
+
+After a level, run.py lets the completed requests without usage be counted by the first of these
+that can: the server's own POST /tokenize, a local `--tokenizer` file. The counted record is
+appended to the journal and takes the first one's place (records.read_journal), so that a run that
+is killed before or while we count keeps its finished requests, a chunk counted as a token.
+
+The whole text is tokenised, never a chunk alone: a tokenizer puts marks around each text it is
+given, and cuts words otherwise at its ends.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from llmdyno.bench.prober import Prober
+from llmdyno.errors import TargetError, UsageError
+from llmdyno.records.entries import Record
+from llmdyno.wire.http1 import Response, Target
+from llmdyno.wire.reply import by_read, spread
+
+# A server that has no tokenizer to ask may take any request for one to be generated for.
+_TIMEOUT_S = 10.0
+_ALL_S_MAX = 120.0  # for the records of a level; the rest stay as they are
+_MARKS_MAX = 16
+_KNOWN_MAX = 10_000  # prompts that are asked again and again need to be counted once
+
+
+class Counter(Protocol):
+    """Counts tokens."""
+
+    source: str  # as records are labelled
+
+    async def count(self, texts: Sequence[str], *, special: bool) -> list[int]:
+        """Return how many tokens each part of one text has; `special`: with marks around it.
+
+        Raises:
+            TargetError: it cannot count.
+        """
+
+
+class LocalTokenizer:
+    """A tokenizer.json of Hugging Face's tokenizers."""
+
+    source = "tokenizer"
+
+    def __init__(self, path: str) -> None:
+        """Load it.
+
+        Raises:
+            UsageError: it cannot be read, or what reads it is not installed.
+        """
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise UsageError(
+                f"--tokenizer {path}: needs the tokenizers package:"
+                " pip install 'llmdyno[tokenizers]'."
+            ) from error
+        file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+        try:
+            self._tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"--tokenizer {file}: cannot be read: {error.strerror}.") from error
+        except Exception as error:  # the package raises no class of its own
+            raise UsageError(f"--tokenizer {file}: is no tokenizer.json: {error}.") from error
+
+    async def count(self, texts: Sequence[str], *, special: bool) -> list[int]:
+        """Give each token to the part in which its last character is."""
+        encoding = self._tokenizer.encode("".join(texts), add_special_tokens=special)
+        part_ends = list(accumulate(map(len, texts)))
+        token_ends = [end for _, end in encoding.offsets]
+        owners = np.searchsorted(part_ends, token_ends, side="left")
+        return [int(count) for count in np.bincount(owners, minlength=len(texts))]
+
+
+Shape = tuple[Callable[[str, str, bool], Mapping[str, Any]], Callable[[Any], int]]
+
+# What POST /tokenize takes and gives: vLLM, SGLang and ours; Text Generation Inference.
+_SHAPES: tuple[Shape, ...] = (
+    (
+        lambda model, text, special: {
+            "model": model,
+            "prompt": text,
+            "add_special_tokens": special,
+        },
+        lambda answer: int(answer["count"]),
+    ),
+    (
+        # It always puts its marks around; they stand for no character of the text.
+        lambda _model, text, special: {"inputs": text, "add_special_tokens": special},
+        lambda answer: sum(token["stop"] > token["start"] for token in answer),
+    ),
+)
+
+
+class ServerTokenizer:
+    """The tokenizer of the server under test, which tells only how many tokens a text has."""
+
+    source = "server-tokenizer"
+
+    def __init__(self, prober: Prober, model: str, shape: Shape) -> None:
+        self._prober = prober
+        self._model = model
+        self._body, self._count = shape
+
+    async def count(self, texts: Sequence[str], *, special: bool) -> list[int]:
+        """Share the total out in proportion to the text."""
+        body = self._body(self._model, "".join(texts), special)
+        response = await self._prober.ask("POST", "/tokenize", msgspec.json.encode(body))
+        total = _number(response, self._count)
+        # A token has a byte of the text at least, unless it is one of a few marks around it.
+        if not 0 < total <= len("".join(texts).encode()) + _MARKS_MAX:
+            raise TargetError(f"POST /tokenize: status {response.status}, no count of tokens.")
+        return spread(total, [len(text) for text in texts])
+
+
+def _number(response: Response, count: Callable[[Any], int]) -> int:
+    """Return the count in an answer; 0 if it has none."""
+    if response.status != 200:
+        return 0
+    try:
+        return count(msgspec.json.decode(response.body()))
+    except (
+        msgspec.MsgspecError,
+        UnicodeDecodeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):
+        return 0
+
+
+async def recount(
+    records: Iterable[Record],
+    target: Target,
+    model: str,
+    local: LocalTokenizer | None,
+    sink: Callable[[Record], None],
+) -> None:
+    """Count the tokens of these records again, as far as anything can.
+
+    Raises:
+        StorageError: a record could not be written.
+    """
+    prober = Prober(target, timeout_s=_TIMEOUT_S)
+    # Over gRPC there is no such question.
+    shapes = () if target.rpc else _SHAPES
+    counters: list[Counter] = [ServerTokenizer(prober, model, shape) for shape in shapes]
+    if local is not None:
+        counters.append(local)
+    inputs: dict[str, int] = {}
+    end_s = monotonic() + _ALL_S_MAX
+    try:
+        for record in records:
+            if monotonic() > end_s:
+                return
+            while counters:
+                try:
+                    counted = await _counted(record, counters[0], inputs)
+                except TargetError:
+                    counters.pop(0)
+                    inputs.clear()
+                    continue
+                sink(counted)
+                break
+    finally:
+        prober.close()
+
+
+async def _counted(record: Record, counter: Counter, inputs: dict[str, int]) -> Record:
+    """Return the record with its tokens counted; `inputs` are the prompts counted before."""
+    tokens = await counter.count(record.texts, special=False)
+    input_tokens = record.input_tokens
+    if input_tokens < 0 and record.input_text:
+        if record.input_text not in inputs:
+            if len(inputs) >= _KNOWN_MAX:
+                inputs.clear()
+            inputs[record.input_text] = sum(await counter.count([record.input_text], special=True))
+        input_tokens = inputs[record.input_text]
+    stamps_ns = list(accumulate(record.gaps_ns))
+    gaps_ns, counts = by_read(stamps_ns, tokens, 0)
+    return msgspec.structs.replace(
+        record,
+        gaps_ns=gaps_ns,
+        tokens=counts,
+        input_tokens=input_tokens,
+        output_tokens=sum(tokens),
+        source=counter.source,
+        texts=(),
+        input_text="",
+    )

@@ -1,0 +1,1 @@
+"""The client itself, measured against the streamer."""

@@ -1,0 +1,227 @@
+"""The client measured: our own load generator against a server whose timing is known exactly.
+
+A short one before a benchmark says what of its numbers is the client's own and how much more it
+could take; `dyno selftest` (selftest.py) says it at length. Both take the very way of a benchmark,
+level → journal → columns, in this process and on its event loop. The server is a
+streamer/server.py in a process of its own, which is gone before the benchmark begins.
+
+How exact: what was measured, less what the streamer was told to do, less how late the streamer was
+by its own account (quantile less quantile, which is right when the two do not go together).
+How fast: events (token-carrying reads) a second of CPU time. The share of the clock would be the
+streamer's speed or the neighbours' doing; CPU time is the client's own, whatever else is running.
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from llmdyno import plugins, spec
+from llmdyno.errors import TargetError
+from llmdyno.load.level import Level, Plan, Progress, rare_collections
+from llmdyno.records.entries import COMPLETED, Calibration, Journal, Opened
+from llmdyno.results.summary import LevelFacts, read_run
+from llmdyno.units import Lengths
+from llmdyno.wire.http1 import ConnectError, Meter, Target, connect, parse_url
+from llmdyno.wire.request import get
+from llmdyno.workload.prompts import Prompts
+
+_START_S = 15.0
+_STOP_S = 5.0
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """What the streamer is told to do."""
+
+    ttft_s: float
+    itl_s: float
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """One load against the streamer."""
+
+    users: int
+    tokens: int  # of each answer
+    duration_s: float
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client made of one load, against the truth. Times in ms."""
+
+    users: int
+    requests: int
+    tokens: int
+    tokens_lost: int  # sent by the streamer less counted by the client
+    ttft_error_ms_p50: float
+    ttft_error_ms_p99: float
+    itl_error_ms_p50: float
+    itl_error_ms_p99: float
+    streamer_late_ms_p50: float
+    streamer_late_ms_p99: float
+    events_per_s: float
+    events_per_s_max: float
+    cpu_us_per_token: float
+
+
+# Before a benchmark: few users for the floor, many for the cost of an event.
+_TIMING = Timing(ttft_s=0.02, itl_s=0.008)
+_FLOOR = Shape(users=8, tokens=8, duration_s=0.8)
+_COST = Shape(users=96, tokens=48, duration_s=0.8)
+
+
+async def calibrate() -> Calibration:
+    """Measure the client for two seconds.
+
+    Raises:
+        TargetError: the streamer does not start or answer.
+    """
+    async with streaming(_TIMING) as target:
+        floor = await reading(target, _TIMING, _FLOOR)
+        cost = await reading(target, _TIMING, _COST)
+    return Calibration(
+        ttft_floor_ms_p50=floor.ttft_error_ms_p50,
+        ttft_floor_ms_p99=floor.ttft_error_ms_p99,
+        itl_floor_ms_p99=floor.itl_error_ms_p99,
+        events_per_s_max=cost.events_per_s_max,
+    )
+
+
+@contextlib.asynccontextmanager
+async def streaming(timing: Timing) -> AsyncIterator[Target]:
+    """Run a streamer in a child process; it ends with us, however we end.
+
+    Raises:
+        TargetError: it does not start.
+    """
+    arguments = ("--ttft", f"{timing.ttft_s * 1e3:g}ms", "--itl", f"{timing.itl_s * 1e3:g}ms")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "llmdyno.streamer", "--until-eof", *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), _START_S)
+            port = json.loads(line)["port"]
+        except (TimeoutError, ValueError) as error:
+            raise TargetError(
+                "the streamer that measures the client did not start"
+                f" (python -m llmdyno.streamer {' '.join(arguments)})."
+            ) from error
+        yield parse_url(f"http://127.0.0.1:{port}")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), _STOP_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def reading(target: Target, timing: Timing, shape: Shape) -> Reading:
+    """Put one load on a streamer that runs with this timing, and compare with the truth."""
+    before = await _truth(target)
+    facts, cpu_s = await _level(target, shape)
+    after = await _truth(target)
+    columns = facts.columns
+    done = columns.outcome == COMPLETED
+    ttft_ms = columns.ttft_ns[done] / 1e6
+    timed = columns.read_later & columns.read_timed
+    gap_ms = columns.read_gap_ns[timed] / 1e6
+    expected_ms = columns.read_tokens[timed] * timing.itl_s * 1e3
+    late = {stat: after["late_ms"][stat] or 0.0 for stat in ("p50", "p99")}
+    tokens = int(columns.output_tokens.sum())
+    events = len(columns.read_ns)
+    if not len(ttft_ms) or not len(gap_ms):
+        raise TargetError("the streamer that measures the client answered no request.")
+
+    def beyond(errors_ms: Any, stat: str) -> float:
+        quantile = float(np.quantile(errors_ms, float(stat[1:]) / 100))
+        return round(max(0.0, quantile - late[stat]), 4)
+
+    ttft_error_ms = ttft_ms - timing.ttft_s * 1e3
+    itl_error_ms = np.abs(gap_ms - expected_ms)
+    span_s = float(columns.read_ns.max() - columns.read_ns.min()) / 1e9
+    return Reading(
+        users=shape.users,
+        requests=int(done.sum()),
+        tokens=tokens,
+        tokens_lost=after["tokens"] - before["tokens"] - tokens,
+        ttft_error_ms_p50=beyond(ttft_error_ms, "p50"),
+        ttft_error_ms_p99=beyond(ttft_error_ms, "p99"),
+        itl_error_ms_p50=beyond(itl_error_ms, "p50"),
+        itl_error_ms_p99=beyond(itl_error_ms, "p99"),
+        streamer_late_ms_p50=late["p50"],
+        streamer_late_ms_p99=late["p99"],
+        events_per_s=round(events / max(span_s, 1e-9), 1),
+        events_per_s_max=round(events / max(cpu_s, 1e-9), 1),
+        cpu_us_per_token=round(cpu_s / tokens * 1e6, 2),
+    )
+
+
+async def _level(target: Target, shape: Shape) -> tuple[LevelFacts, float]:
+    """Run a level as a benchmark does; return what its journal says, and its CPU time."""
+    load = spec.Load(
+        users=(shape.users,),
+        duration_s=shape.duration_s,
+        ramp_s=shape.duration_s / 4,
+        think_s=0.0,
+        grace_s=_STOP_S,
+        interval_s=1.0,
+    )
+    plan = Plan(
+        level=0,
+        users=shape.users,
+        load=load,
+        target=target,
+        endpoint=plugins.load("endpoints", "openai-chat"),
+        model="streamer",
+    )
+    prompts = Prompts(
+        spec.Workload(
+            name="synthetic", isl=Lengths("fixed", 16), osl=Lengths("fixed", shape.tokens)
+        )
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder) / "journal.jsonl")
+        try:
+            journal.append(Opened(run="calibration", started="", spec={}, environment={}))
+            level = Level(
+                plan,
+                prompts,
+                zero_ns=perf_counter_ns(),
+                sink=journal.append,
+                meter=Meter(),
+                progress=Progress(),
+            )
+            with rare_collections():
+                await level.run()
+        finally:
+            journal.close()
+        facts = read_run(journal.path).levels[0]
+    return facts, max(tick.cpu_s for tick in facts.ticks)
+
+
+async def _truth(target: Target) -> Any:
+    """Ask the streamer what it sent, and how late it was."""
+    try:
+        connection = await connect(target, Meter())
+    except ConnectError as error:
+        raise TargetError(f"the streamer that measures the client has gone: {error}.") from error
+    response = await get(connection, target, "/truth")
+    connection.close()
+    if response.status != 200:
+        raise TargetError(
+            f"the streamer that measures the client does not answer ({response.error})."
+        )
+    return json.loads(response.body())

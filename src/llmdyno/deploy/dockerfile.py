@@ -1,0 +1,31 @@
+"""The Dockerfile, where no image is there that has everything."""
+
+import shlex
+
+from llmdyno.deploy.plan import INSIDE, Plan
+from llmdyno.deploy.portable import ARTIFACT, PYTHON
+from llmdyno.fronts import MODELS
+
+WHEELS = "wheels"  # where pip looks beside its index
+
+
+def text(plan: Plan) -> str:
+    """Return the Dockerfile of a plan whose image must be made."""
+    assert plan.image is not None
+    lines = [
+        f"# {plan.engine} behind the front {plan.front}; written by llmdyno, not built by us.",
+        f"FROM {plan.image.base}",
+        f"WORKDIR {INSIDE}",
+        "COPY . .",
+    ]
+    if plan.image.requirements:
+        packages = " ".join(map(shlex.quote, plan.image.requirements))
+        lines.append(f"RUN {PYTHON} -m pip install --no-cache-dir --find-links={WHEELS} {packages}")
+    if plan.prepare:
+        lines.append(f"RUN {plan.prepare}")
+    return "\n".join([*lines, ""])
+
+
+def ignored() -> str:
+    """Return .dockerignore: what is mounted when it runs."""
+    return f"{MODELS}\n{ARTIFACT}\n*.yaml\n*.sh\n"

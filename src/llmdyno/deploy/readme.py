@@ -1,0 +1,121 @@
+"""README.md of a bundle: what it serves, how to start it, and the figures that speak for it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmdyno.deploy.kubernetes import CLAIM_GIB
+from llmdyno.deploy.plan import Plan
+from llmdyno.deploy.script import BUILD
+from llmdyno.knobs import show
+
+
+def text(plan: Plan, files: tuple[str, ...], study: Mapping[str, Any] | None) -> str:
+    """Return the README of a bundle that has these files."""
+    version = f" {plan.engine_version}" if plan.engine_version else ""
+    settings = ", ".join(f"`{name}={show(value)}`" for name, value in plan.config.items())
+    served = f"Served by {plan.engine}{version} behind the front {plan.front}"
+    parts = [
+        f"# {plan.model}",
+        f"{served}, with {settings or 'all settings at their defaults'}. Written by llmdyno.",
+        *([_figures(study)] if study else []),
+        *(f"**Mind:** {doubt}" for doubt in plan.launch.doubts),
+        *_needs(plan),
+        *_ways(plan, files),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _needs(plan: Plan) -> list[str]:
+    parts = []
+    if plan.links:
+        links = "\n".join(f"- `{place}`" for place in plan.links)
+        parts.append(
+            "These are links to what lies on the machine that wrote this; copy the bundle with"
+            f" what they point to (`cp -rL`, `tar -ch`, `rsync -L`):\n\n{links}"
+        )
+    if plan.built and "artifact" not in plan.links:
+        parts.append(
+            f"`bash {BUILD} artifact` builds what is served; do that where it will run, on the same"
+            " GPU and with the same release of the engine."
+        )
+    if plan.secrets:
+        parts.append(f"Secrets are read from the environment: {_listed(plan.secrets)}.")
+    return parts
+
+
+def _ways(plan: Plan, files: tuple[str, ...]) -> list[str]:
+    ways = []
+    if "serve.sh" in files:
+        needs = plan.install.removeprefix("run: ")
+        ways.append(
+            f"    ./serve.sh                          # here; needs {plan.engine}: {needs}\n"
+            "    HOST=0.0.0.0 ./serve.sh             # for everybody who can reach this machine"
+        )
+    if "compose.yaml" in files:
+        ways.append("    docker compose up --wait            # on this machine's loopback")
+    if "kubernetes.yaml" in files:
+        image = plan.image
+        if image is not None and image.made:
+            ways.append(
+                f"    docker build -t {plan.image_name} .    # push it, and name it in"
+                " kubernetes.yaml"
+            )
+        if plan.secrets:
+            lines = "".join(f"{name}=%s\\n" for name in plan.secrets)
+            values = " ".join(f'"${name}"' for name in plan.secrets)
+            ways.append(
+                f"    printf '{lines}' {values} |\n"
+                f"      kubectl create secret generic {plan.name} --from-env-file=/dev/stdin"
+            )
+        ways.append("    kubectl apply -f kubernetes.yaml")
+    notes = []
+    if "kubernetes.yaml" in files and (plan.hub or plan.places):
+        notes.append(
+            f"The claim of {CLAIM_GIB} GiB in kubernetes.yaml is a guess: set what the model takes."
+            + (f" Put {_listed(plan.places)} into it." if plan.places else "")
+        )
+    if "Dockerfile" in files and plan.image is not None and "llmdyno" in str(plan.image):
+        notes.append(
+            "The Dockerfile installs llmdyno: from the folder `wheels` if its wheel lies there."
+        )
+    checked = [name for name in ("compose.yaml", "kubernetes.yaml") if name in files]
+    if checked:
+        notes.append(
+            f"{_listed(tuple(checked))}: checked against the published schemas, not run by us."
+        )
+    return ["## To serve it", "\n".join(ways), *notes]
+
+
+def _figures(study: Mapping[str, Any]) -> str:
+    """Return what the study has found: both configs at each level, and the verdict."""
+    before, after = study["baseline"], study["best"]
+    if before is None or after is None:
+        return f"The study {study['study']} was not finished: there are no figures."
+    rows = [
+        "| users | tokens/s before | after | TTFT p50 before, ms | after |",
+        "|---|---|---|---|---|",
+    ]
+    levels = zip(before["summary"]["levels"], after["summary"]["levels"], strict=False)
+    for old, new in levels:
+        cells = [str(old["users"])]
+        for metric, stat in (("token_rate", "mean"), ("ttft_ms", "p50")):
+            cells += [_number(level[metric][stat]) for level in (old, new)]
+        rows.append("| " + " | ".join(cells) + " |")
+    confirmation = study["confirmation"]
+    ratio = confirmation["ratio"].get("token_rate", {})
+    interval = ratio.get("ci95")
+    sure = f" [{interval[0]:g}, {interval[1]:g}]" if interval else ""
+    times = f", {ratio['mean']:g} times the token rate{sure}" if ratio.get("mean") else ""
+    verdict = (
+        f"Confirmed in {confirmation['pairs']} interleaved pairs at {confirmation['level']} users:"
+        f" {confirmation['verdict']}{times}. From the study {study['study']}."
+    )
+    return "\n".join(["## What was measured", "", *rows, "", verdict])
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.4g}"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

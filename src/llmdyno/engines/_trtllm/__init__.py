@@ -1,0 +1,1 @@
+"""TensorRT-LLM's tables of knobs, its rules, and the commands of its build."""

@@ -1,0 +1,116 @@
+"""Levels of a summary from what other tools report: the keys of ours, null where they have nothing.
+
+Every tool's reader makes its levels here, so that an imported level has the keys of a measured one.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from llmdyno.results.metrics import DISTRIBUTIONS
+from llmdyno.spec import STATS
+
+Statistics = dict[str, Any]
+
+LATENCIES = tuple(metric.name for metric in DISTRIBUTIONS if not metric.open_loop)
+
+
+class Level(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tool says of one load point, in our units; None is what it does not say."""
+
+    users: int | None
+    arrival: str
+    duration_s: float | None
+    completed: float | None
+    failed: float | None
+    cut: float | None = None
+    errors: Mapping[str, int] = {}
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    token_source: str | None = None
+    window: tuple[float | None, float | None] | None = None  # None: the whole run
+    method: str
+    latencies: Mapping[str, Statistics]
+    token_rate: float | None
+    request_rate: float | None
+    goodput: float | None = None
+    interrupted: bool = False
+
+
+def level_document(level: Level) -> dict[str, Any]:
+    """Return one level of the summary."""
+    measured = {
+        **{name: level.latencies.get(name) or statistics({}) for name in LATENCIES},
+        "token_rate": {"mean": level.token_rate, "ci95": None},
+        "request_rate": {"mean": level.request_rate},
+        "goodput": None if level.goodput is None else {"mean": level.goodput},
+    }
+    start_s, end_s = level.window or (0.0 if level.duration_s else None, level.duration_s)
+    return {
+        "users": level.users,
+        "arrival": level.arrival,
+        "duration_s": level.duration_s,
+        "interrupted": level.interrupted,
+        "requests": {
+            "completed": _whole(level.completed),
+            "failed": _whole(level.failed),
+            "cut": _whole(level.cut),
+            "errors": dict(level.errors),
+        },
+        "tokens": {
+            "input": _whole(level.input_tokens),
+            "output": _whole(level.output_tokens),
+            "source": level.token_source,
+        },
+        "window": {"start_s": start_s, "end_s": end_s, "method": level.method},
+        **measured,
+        # A tool that leaves out a warm-up does not report what it left out.
+        "whole": measured if level.window is None else None,
+        "samples": [],
+        "client": {
+            "cpu_s": None,
+            "cpu_us_per_token": None,
+            "loop_lag_ms_p99": None,
+            "tokens_per_read": None,
+            "verdict": None,
+            "reasons": [],
+        },
+    }
+
+
+def statistics(
+    found: Mapping[str, float | None], *, n: float | None = None, factor: float = 1.0
+) -> Statistics:
+    """Return a latency's statistics in ms. All zeros are what tools write for "not measured"."""
+    if not any(found.values()):
+        found = {}
+    values = {stat: found.get(stat) for stat in STATS}
+    return {
+        "n": _whole(n) if found else None,
+        **{stat: None if value is None else value * factor for stat, value in values.items()},
+        "p50_ci95": None,
+    }
+
+
+def count_errors(kinds: Iterable[str]) -> dict[str, int]:
+    """Return how often each kind of error is there, the most frequent first."""
+    counts: dict[str, int] = {}
+    for kind in kinds:
+        counts[kind] = counts.get(kind, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def without_secrets(url: str) -> str:
+    """Return a URL without user, password and query; nothing if it is no URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None or not math.isfinite(value) else round(value)

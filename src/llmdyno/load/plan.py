@@ -1,0 +1,71 @@
+"""One load point of a run: all that says what is asked and when, and fits into a line of JSON.
+
+A level in this process, one in workers and one on other machines are made from the same point, so
+that they ask the same prompts at the same times.
+"""
+
+import msgspec
+
+from llmdyno.endpoints import Endpoint
+from llmdyno.load.arrivals import due_times_s
+from llmdyno.load.level import Plan
+from llmdyno.spec import Bench
+from llmdyno.wire.http1 import Target
+from llmdyno.workload.prompts import Prompts
+from llmdyno.workload.share import Share
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """A level of a run."""
+
+    spec: Bench  # with endpoint and model found out
+    level: int
+    repeat: int
+    load: float  # users, requests a second, or the speed of a trace
+    # How often this load has been measured. Another round asks other prompts: a cache of prefixes
+    # must not know them. So does a search that comes back to a load, and its arrivals are others.
+    again: int = 0
+    tokens_per_word: float = 1.0
+    tokens_fixed: float = 0.0
+
+    @property
+    def stream(self) -> str:
+        """What distinguishes this level's draws from those of other levels."""
+        return f"{self.load:g}/{self.again}" if self.again else f"{self.load:g}"
+
+    def prompts(self, share: Share) -> Prompts:
+        """Return the source of its requests."""
+        return Prompts(
+            self.spec.workload,
+            self.stream,
+            tokens_per_word=self.tokens_per_word,
+            tokens_fixed=self.tokens_fixed,
+            share=share,
+        )
+
+    def plan(self, prompts: Prompts, target: Target, endpoint: Endpoint, share: Share) -> Plan:
+        """Return the plan of one share of it."""
+        load = self.spec.load
+        has_rate = load.is_open and load.arrival != "trace"
+        return Plan(
+            level=self.level,
+            users=0 if load.is_open else round(self.load),
+            rate=self.load if has_rate else None,
+            due_s=self._due_s(prompts),
+            load=load,
+            target=target,
+            endpoint=endpoint,
+            model=self.spec.model,
+            tensors=self.spec.tensors,
+            repeat=self.repeat,
+            share=share,
+        )
+
+    def _due_s(self, prompts: Prompts) -> list[float] | None:
+        """Return when the requests of an open loop are due, as drawn or as in the trace."""
+        load = self.spec.load
+        if load.arrival == "trace":
+            return [due_s / self.load for due_s in prompts.due_s[: load.requests]]
+        if load.is_open:
+            return due_times_s(load, self.load, f"{self.spec.workload.seed}/{self.stream}")
+        return None

@@ -1,0 +1,156 @@
+"""A worker: a process that does one share of a level and writes it to a file of its own.
+
+workers.py starts `python -m llmdyno.load.worker` for each share. Nothing that is measured goes
+through the pipes between them, only when to begin and when to stop:
+
+    parent → worker   a line with the Assignment; a line with the moment to begin; the end of file:
+                      stop now, because the parent says so or is dead
+    worker → parent   "ready", once everything is imported and drawn up
+
+The moment is by perf_counter_ns, one clock for all processes of a machine (CLOCK_MONOTONIC). An API
+key comes by the environment. The exit status is 0 when the share was done or stopped, else a
+sentence on standard error says what happened.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from llmdyno import plugins
+from llmdyno.errors import DynoError
+from llmdyno.load.level import Level, Plan, Progress, rare_collections
+from llmdyno.load.plan import Point
+from llmdyno.machine import open_files
+from llmdyno.records.entries import Entry, Journal, LevelEnded, LevelStarted, ShareEnded
+from llmdyno.wire.http1 import Meter, parse_url
+from llmdyno.workload.share import Share
+
+API_KEY = "LLMDYNO_WORKER_API_KEY"
+READY = b"ready\n"
+
+
+def environment(api_key: str | None) -> dict[str, str]:
+    """Return the variables of a worker's environment.
+
+    Nothing of it uses BLAS, whose threads, one a core, spin as they start.
+    """
+    given = {API_KEY: api_key} if api_key else {}
+    return {"OPENBLAS_NUM_THREADS": "1", **os.environ, **given}
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """One share of one level."""
+
+    point: Point
+    share: Share
+    zero_ns: int  # of the run, by this machine's perf_counter_ns
+    journal: str  # the file to append to
+
+
+async def work() -> None:
+    """Do the share that standard input names.
+
+    Raises:
+        DynoError: a record could not be written.
+    """
+    orders = await _orders()
+    line = await orders.readline()
+    if not line:
+        return
+    assignment = msgspec.json.decode(line, type=Assignment)
+    point, share = assignment.point, assignment.share
+    spec = point.spec
+    target = parse_url(
+        spec.url,
+        os.environ.get(API_KEY),
+        ca_cert=spec.ca_cert,
+        insecure=spec.insecure,
+        proxy=spec.proxy,
+    )
+    prompts = point.prompts(share)
+    plan = point.plan(prompts, target, plugins.load("endpoints", spec.endpoint), share)
+    open_files.allow(connections(plan))
+    journal = Journal(Path(assignment.journal))
+    try:
+        level = Level(
+            plan,
+            prompts,
+            zero_ns=assignment.zero_ns,
+            sink=_own_lines(journal.append, share),
+            meter=Meter(),
+            progress=Progress(),
+        )
+        sys.stdout.buffer.write(READY)
+        sys.stdout.flush()
+        if not (begin := await orders.readline()):
+            return
+        stopping = asyncio.create_task(_stop_at_end(orders, level))
+        with rare_collections():
+            await level.run(int(begin))
+        stopping.cancel()
+    finally:
+        journal.close()
+
+
+def connections(plan: Plan) -> int:
+    """Return how many connections a share may have open at once, as far as that is known."""
+    limit = plan.load.max_concurrency if plan.load.is_open else plan.users
+    return plan.share.count(limit or 0)
+
+
+def _own_lines(append: Callable[[Entry], None], share: Share) -> Callable[[Entry], None]:
+    """Write what is a worker's to write: that the level begins and ends, the parent writes."""
+
+    def sink(entry: Entry) -> None:
+        match entry:
+            case LevelStarted():
+                return
+            case LevelEnded():
+                append(
+                    ShareEnded(
+                        level=entry.level,
+                        worker=share.index,
+                        end_ns=entry.end_ns,
+                        full_until_ns=entry.full_until_ns,
+                        unsent=entry.unsent,
+                    )
+                )
+            case _:
+                append(entry)
+
+    return sink
+
+
+async def _orders() -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(limit=2**24)  # a system prompt is in the first line
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    return reader
+
+
+async def _stop_at_end(orders: asyncio.StreamReader, level: Level) -> None:
+    await orders.read()
+    level.interrupt()
+
+
+def main() -> None:
+    """Do one share and exit."""
+    try:
+        if sys.platform == "win32":
+            asyncio.run(work())
+        else:
+            import uvloop
+
+            uvloop.run(work())
+    except DynoError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""The facts beside every result: what the machine and its software were when it was measured.
+
+A figure without them cannot be believed later, nor compared. `describe` takes them down, `warnings`
+says what in them spoils a measurement, `differences` why two results are unlike. Environment
+variables, host and user names are left out on purpose: results are passed on.
+"""
+
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import msgspec
+
+from llmdyno import __version__
+from llmdyno.machine import hardware
+from llmdyno.wire import inbox
+
+# Whatever computes tokens, serves them or talks to what does; only those found are listed.
+_PACKAGES = (
+    *("openvino-genai", "openvino", "vllm", "sglang", "tensorrt-llm", "lmdeploy", "mlc-llm"),
+    *("text-generation-server", "onnxruntime-genai", "llama-cpp-python", "torch", "transformers"),
+    *("bentoml", "nvidia-pytriton", "tritonclient", "ray", "uvloop"),
+)
+_FEW_CORES = 4
+# Where a fact is, and what to call it. Two results that differ in one of them are unlike.
+_FACTS = (
+    ("CPU", ("cpu", "model")),
+    ("usable cores", ("cpu", "cores_usable")),
+    ("CPU quota in cores", ("cpu", "quota_cores")),
+    ("CPU governor", ("cpu", "governor")),
+    ("memory in bytes", ("memory_bytes",)),
+    ("operating system", ("os",)),
+    ("kernel", ("kernel",)),
+    ("Python", ("python",)),
+    ("llmdyno", ("llmdyno",)),
+)
+
+
+def describe() -> dict[str, Any]:
+    """Return the facts of this machine now, ready for JSON."""
+    return {
+        "llmdyno": __version__,  # not the metadata: a copied source tree has none
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "os": _operating_system(),
+        "kernel": platform.release(),
+        "reading": "plain" if inbox.look is None else "compiled",  # see wire/inbox.py
+        "cpu": msgspec.to_builtins(hardware.cpu()),
+        "memory_bytes": hardware.memory_bytes(),
+        "load_average": list(os.getloadavg()),
+        "gpus": msgspec.to_builtins(list(hardware.gpus())),
+        "packages": _packages(),
+    }
+
+
+def warnings(environment: Mapping[str, Any]) -> list[str]:
+    """Say, in sentences, what on this machine makes measurements doubtful."""
+    found = []
+    cpu = environment.get("cpu", {})
+    cores = cpu.get("quota_cores") or cpu.get("cores_usable")
+    load = next(iter(environment.get("load_average", [])), None)
+    if cores and load is not None and load > cores / 2:
+        found.append(
+            f"The machine is busy: load average {load:.1f} on {cores:g} cores. What else runs here"
+            " takes part in the result; stop it or expect noise."
+        )
+    if cores and cores < _FEW_CORES:
+        found.append(
+            f"Only {cores:g} CPU cores: if the server runs here too, it and the client slow each"
+            " other down."
+        )
+    governor = cpu.get("governor")
+    if governor not in {None, "performance"}:
+        found.append(
+            f"The CPU's clock follows its load (governor '{governor}'): set 'performance' for"
+            " steady latencies."
+        )
+    return found
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Say in which facts two results are unlike; empty if a comparison is fair in that respect."""
+    found = [
+        f"{words}: {_show(one)} before, {_show(other)} after"
+        for words, path in _FACTS
+        if (one := _at(before, path)) != (other := _at(after, path))
+    ]
+    gpus_before, gpus_after = (_gpus(environment) for environment in (before, after))
+    if gpus_before != gpus_after:
+        found.append(f"GPUs: {_show(gpus_before)} before, {_show(gpus_after)} after")
+    packages = [environment.get("packages", {}) for environment in (before, after)]
+    for name in sorted({*packages[0], *packages[1]}):
+        one, other = (versions.get(name) for versions in packages)
+        if one != other:
+            found.append(f"{name}: {_show(one)} before, {_show(other)} after")
+    return found
+
+
+def _operating_system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        return platform.system()
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _at(environment: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    value: Any = environment
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _gpus(environment: Mapping[str, Any]) -> str | None:
+    """Name the GPUs with all that changes their speed."""
+    names = [
+        f"{gpu['name']} (driver {gpu['driver']}, {_show(gpu['power_limit_w'])} W"
+        f"{', MIG' if gpu['mig'] else ''})"
+        for gpu in environment.get("gpus", [])
+    ]
+    return ", ".join(names) or None
+
+
+def _show(value: object) -> str:
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)

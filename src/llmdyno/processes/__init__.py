@@ -1,0 +1,1 @@
+"""Start, watch and stop servers and builds; no process survives dyno."""

@@ -1,0 +1,198 @@
+"""Python environments of servers and peers whose packages cannot live beside ours.
+
+The Triton wheel pins numpy < 2, a BentoML service wants its own pydantic: each gets an environment
+made on first use and kept, named by what is in it. A half-made one is never used: it is filled
+under another name and moved into place when whole.
+
+uv fills them, a tenth of pip's time: the one on the PATH, else one that is fetched once. It is told
+the indexes that pip is told; where it cannot be had or fails, pip does it.
+"""
+
+import ast
+import fcntl
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from llmdyno import store
+from llmdyno.errors import ServerError, StorageError
+from llmdyno.processes import spawn
+
+_INSTALLER = "uv==0.13.9"
+_TAIL_LINES = 3
+_PROGRESS_S = 2.0  # between words on an installation
+# What pip's settings are called in uv's environment. On no command line: an index's URL may hold a
+# password.
+_UV_SETTINGS: Mapping[str, str] = {
+    "index-url": "UV_INDEX_URL",
+    "extra-index-url": "UV_EXTRA_INDEX_URL",
+    "find-links": "UV_FIND_LINKS",
+    "no-index": "UV_NO_INDEX",
+    "constraint": "UV_CONSTRAINT",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+    "client-cert": "SSL_CLIENT_CERT",
+    "proxy": "ALL_PROXY",
+}
+
+_UNREACHED = re.compile(r"connection broken|error sending request|[Ff]ailed to (connect|fetch)")
+
+Says = Callable[[str], None]
+
+
+def home() -> Path:
+    """Return the folder of the environments: $XDG_CACHE_HOME/llmdyno/environments."""
+    return store.cache_folder("environments")
+
+
+def ensure(name: str, requirements: Sequence[str], says: Says) -> Path:
+    """Return the bin folder of an environment with these packages; make it if it is not there.
+
+    Raises:
+        ServerError: a package cannot be installed; class "missing-library".
+        StorageError: the folder cannot be written.
+    """
+    return _ensure(name, requirements, says, _fill)
+
+
+def _ensure(
+    name: str,
+    requirements: Sequence[str],
+    says: Says,
+    fill: Callable[[str, Path, Sequence[str], Says], None],
+) -> Path:
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    content = "\n".join([python, *sorted(requirements)])
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+    folder = home() / f"{name}-{digest}"
+    if folder.exists():
+        return folder / "bin"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two servers that start at once make it once
+            if not folder.exists():
+                begin_s = time.monotonic()
+                says(f"installing {name} into {folder}: {', '.join(requirements)}")
+                _make(name, folder, requirements, says, fill)
+                says(f"installed {name} in {time.monotonic() - begin_s:.1f} s; it is kept")
+    except OSError as error:
+        raise StorageError(f"cannot make the environment {folder}: {error.strerror}.") from error
+    return folder / "bin"
+
+
+def _make(
+    name: str,
+    folder: Path,
+    requirements: Sequence[str],
+    says: Says,
+    fill: Callable[[str, Path, Sequence[str], Says], None],
+) -> None:
+    prefix = f".{folder.name}-"
+    for abandoned in folder.parent.glob(f"{prefix}*"):  # by one that was killed: we hold the lock
+        shutil.rmtree(abandoned, ignore_errors=True)
+    # Beside its place, so that the last step is a rename; its scripts hold its path and are told.
+    unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+    try:
+        # Without pip, which takes longer to unpack than uv takes for all the rest.
+        _run(name, [sys.executable, "-m", "venv", "--without-pip", str(unfinished)], says)
+        fill(name, unfinished / "bin" / "python", requirements, says)
+        _point_scripts(unfinished, folder)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _fill(name: str, python: Path, requirements: Sequence[str], says: Says) -> None:
+    """Install packages for a Python: by uv, and by pip where that cannot."""
+    try:
+        uv = shutil.which("uv") or str(_ensure("uv", [_INSTALLER], says, _fill_by_pip) / "uv")
+        command = [uv, "pip", "install", "--python", str(python), *requirements]
+        # As pip does: the best of all indexes' versions, not those of the first index alone.
+        _run(name, command, says, {"UV_INDEX_STRATEGY": "unsafe-best-match", **_settings_of_pip()})
+    except ServerError as error:
+        says(f"{str(error).strip()}\ninstalling {name} by pip instead")
+        _fill_by_pip(name, python, requirements, says)
+
+
+def _fill_by_pip(name: str, python: Path, requirements: Sequence[str], says: Says) -> None:
+    if find_spec("pip") is None:
+        _run(name, [str(python), "-m", "ensurepip"], says)
+        pip = [str(python), "-m", "pip"]
+    else:
+        pip = [sys.executable, "-m", "pip", "--python", str(python)]
+    # What is imported is compiled then; compiling all of it now takes a quarter of the time.
+    options = ("--no-compile", "--disable-pip-version-check", "--progress-bar", "off")
+    _run(name, [*pip, "install", *options, *requirements], says)
+
+
+def _settings_of_pip() -> dict[str, str]:
+    """Return where pip is told to look for packages, as uv's environment.
+
+    An organisation that has packages come from its own index means it for whoever installs.
+    """
+    found: dict[str, str] = {}
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    ).stdout
+    for section in ("global.", "install.", ":env:."):  # the later one wins
+        for line in listed.splitlines():  # global.index-url='https://…'
+            name, _, quoted = line.removeprefix(section).partition("=")
+            setting = _UV_SETTINGS.get(name) if line.startswith(section) else None
+            if setting is None:
+                continue
+            values = str(ast.literal_eval(quoted)).split()
+            found[setting] = ("," if setting == "UV_FIND_LINKS" else " ").join(values)
+    return found
+
+
+def _run(
+    name: str, command: Sequence[str], says: Says, environment: Mapping[str, str] | None = None
+) -> None:
+    """Run a command on a leash, so that neither Ctrl-C nor kill -9 leaves it behind."""
+    begin_s = told_s = time.monotonic()
+    lines: list[str] = []
+    process, ours = spawn.start(command, environment=environment or {}, stdout=subprocess.PIPE)
+    with ours:
+        with process:
+            assert process.stdout is not None
+            for raw in process.stdout:
+                line = raw.decode(errors="replace").strip()
+                lines += [line] if line else []
+                now_s = time.monotonic()
+                if lines and now_s - told_s >= _PROGRESS_S:
+                    told_s = now_s
+                    says(f"{name}, {now_s - begin_s:.0f} s: {lines[-1][:200]}")
+        ended = ours.recv(64).decode()
+    if not ended.endswith("exit 0\n"):
+        # pip calls it a missing version, after warnings; uv says so.
+        why = ": the package index cannot be reached" if _UNREACHED.search("\n".join(lines)) else ""
+        telling = [line for line in lines if not line.startswith("WARNING:")]
+        quoted = "".join(
+            f"\n    {_without_passwords(line)[:500]}" for line in telling[-_TAIL_LINES:]
+        )
+        raise ServerError(
+            "missing-library", f"{name} cannot be installed{why} (missing-library).{quoted}\n"
+        )
+
+
+def _without_passwords(line: str) -> str:
+    return re.sub(r"(://)[^/@\s]+@", r"\1•••@", line)
+
+
+def _point_scripts(unfinished: Path, folder: Path) -> None:
+    """Let the scripts of bin/ start the Python of the place that the environment will have."""
+    before, after = str(unfinished).encode(), str(folder).encode()
+    for script in (unfinished / "bin").iterdir():
+        if script.is_symlink() or not script.is_file():
+            continue
+        content = script.read_bytes()
+        if before in content and b"\0" not in content[:1024]:
+            script.write_bytes(content.replace(before, after))

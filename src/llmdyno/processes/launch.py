@@ -1,0 +1,43 @@
+"""Commands as data: a step of a build, and the start of a server.
+
+Engines and fronts say what to run with these; the modules that run it know nothing else of them.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One command of a build."""
+
+    what: str  # in a few words, e.g. "convert the checkpoint"
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = {}  # added to ours; secrets go here, never into argv
+    runtime: str = ""  # as a launch's
+    # What it says when it fails, as a launch's.
+    symptoms: tuple[tuple[str, str], ...] = ()
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the supervisor needs to start a server and to know that it is ready."""
+
+    argv: tuple[str, ...]
+    url: str  # base URL, e.g. http://127.0.0.1:8000
+    endpoint: str  # the wire protocol it speaks, e.g. "openai-chat"
+    model: str  # the model's name in requests
+    also: Mapping[str, str] = {}  # other wire protocols that it speaks, and where
+    health_path: str = "/health"  # answers 200 when the server is up
+    # A POST that makes one token, (path, JSON body): ready means that this has succeeded once.
+    probe: tuple[str, Mapping[str, object]] | None = None
+    metrics_url: str = ""  # its Prometheus page, where that is not url + "/metrics"
+    environment: Mapping[str, str] = {}  # added to ours; secrets go here, never into argv
+    # Written before the start, path → text, for engines that read settings from a file. The path
+    # says what is in it, so that equal files are one and a launch can be repeated.
+    files: Mapping[str, str] = {}
+    doubts: tuple[str, ...] = ()  # what works but is seldom meant; said before the start
+    runtime: str = ""  # docker or podman, if argv is its `run`; its container outlives argv itself
+    gpus: int = 0  # how many it computes on; server.py picks the least used ones
+    start_timeout_s: float = 600.0
+    # What the engine says when it fails: (regular expression, failure class), first match wins.
+    symptoms: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,1 @@
+"""The raw facts of a run, and the journal that holds them."""

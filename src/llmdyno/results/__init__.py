@@ -1,0 +1,1 @@
+"""Journal → numbers, intervals and doubts."""

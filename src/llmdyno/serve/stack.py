@@ -1,0 +1,142 @@
+"""What is served and measured: an engine behind a front, with a model.
+
+The one road from (engine, front, model, config) to a Launch, for `dyno serve`, the tuner,
+builds and bundles alike: check first, build what is missing, then say what to start.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from llmdyno import store
+from llmdyno.engines import Engine, Launch
+from llmdyno.errors import UsageError
+from llmdyno.fronts import Front
+from llmdyno.knobs import Config, check
+from llmdyno.machine import hardware
+from llmdyno.processes import containers
+from llmdyno.serve import artifacts
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """An engine behind a front, with a model."""
+
+    engine: Engine
+    front: Front
+    model: str
+    container: containers.Container | None = None  # where the engine runs; None: natively
+
+    def check(self, config: Config) -> None:
+        """Refuse a config that cannot work, before anything starts.
+
+        Raises:
+            UsageError: says which knob and why.
+        """
+        if not self.model:
+            raise UsageError("--model: is empty; give a built-in name, a path or a hub id.")
+        check(config, (*self.engine.knobs, *self.front.knobs))
+        self.engine.check(self.model, config)
+        self.front.check(self.engine, self.model, config)
+
+    def check_served(self, config: Config) -> None:
+        """Refuse a checked config that can be built, but not served by the engine's own server.
+
+        Raises:
+            UsageError: says what would be right.
+        """
+        if self.front.name == "triton":  # it serves without that server
+            return
+        names = {knob.name for knob in self.engine.knobs}
+        own = {name: value for name, value in config.items() if name in names}
+        place = Path("artifact")  # a launch only says what would be started
+        built = place if self.engine.build(self.model, own, place) else None
+        self.engine.launch(self.model, own, artifact=built, host="127.0.0.1", port=1)
+
+    def require_engine(self) -> None:
+        """Refuse an engine that is not installed here.
+
+        Raises:
+            UsageError: says how to install it.
+        """
+        if self.engine.version() is None:
+            raise UsageError(
+                f"--engine {self.engine.name}: it is not installed here; {self.engine.install}."
+            )
+
+    def placed(self, wanted: str, *, here: bool = True) -> Self:
+        """Return the subject as it will run: natively, or in the engine's container.
+
+        Args:
+            wanted: none; auto, in a container if the engine is not installed; or a runtime's name,
+                in that in any case.
+            here: it is to run on this machine, so that what it needs must be installed.
+
+        Raises:
+            UsageError: the engine is not installed, or cannot be run in a container.
+        """
+        if wanted == "none" or (wanted == "auto" and self.engine.version() is not None):
+            if here:
+                self.require_engine()
+            return self
+        if not self.engine.image:
+            raise UsageError(f"--container {wanted}: {self.engine.name} has no container image.")
+        if self.front.name != "native":
+            raise UsageError(
+                f"--container {wanted}: the front {self.front.name} runs natively; use"
+                " --front native or --container none."
+            )
+        container = containers.choose(wanted, self.engine.image, here=here)
+        return msgspec.structs.replace(self, container=container)
+
+    def build(self, config: Config, *, says: Callable[[str], None]) -> artifacts.Artifact | None:
+        """Return the artifact of a checked config, built or from the cache; None if it needs none.
+
+        Raises:
+            ServerError: a step of the build failed.
+            StorageError: the folder of the artifacts cannot be written.
+        """
+        return artifacts.ensure(
+            self.engine, self.model, config, container=self.container, says=says
+        )
+
+    def launch(
+        self, config: Config, *, folder: Path, host: str, port: int, says: Callable[[str], None]
+    ) -> Launch:
+        """Return what starts the server; `folder` is made, for what it reads.
+
+        Raises:
+            ServerError: a step of the build failed, or what the front needs cannot be installed.
+            StorageError: a folder cannot be written.
+        """
+        artifact = self.build(config, says=says)
+        folder.mkdir(parents=True, exist_ok=True)
+        launch = self.front.launch(
+            self.engine,
+            self.model,
+            config,
+            artifact=artifact.path if artifact else None,
+            folder=folder,
+            host=host,
+            port=port,
+            says=says,
+        )
+        visible = hardware.gpus_visible()
+        if visible is not None and launch.gpus > visible:
+            raise UsageError(
+                f"--engine {self.engine.name}: this config takes {launch.gpus} GPUs, and"
+                f" {visible} can be seen here; let it share its layers among fewer."
+            )
+        for doubt in launch.doubts:
+            says(f"! {doubt}")
+        if self.container is None:
+            return launch
+        says(f"in {self.container.image}, by {self.container.runtime}")
+        # Made here: what docker makes for a missing folder belongs to root.
+        store.make_folder(containers.hub_cache())
+        model = Path(self.model).expanduser()
+        reads = [model] if model.is_dir() else []
+        if artifact:
+            reads.append(artifact.path)
+        return containers.launch_in(self.container, launch, reads=reads)

@@ -1,0 +1,1 @@
+"""A server of exactly known timing: `python -m llmdyno.streamer`."""

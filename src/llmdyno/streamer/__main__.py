@@ -1,0 +1,5 @@
+"""`python -m llmdyno.streamer` starts a server of known timing."""
+
+from llmdyno.streamer.server import main
+
+main()

@@ -1,0 +1,198 @@
+"""Lists for the terminal: runs and studies, knobs, the facts of this machine."""
+
+import textwrap
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from llmdyno import store
+from llmdyno.bench.run import JOURNAL, SUMMARY
+from llmdyno.engines import Engine
+from llmdyno.errors import UsageError, nearest
+from llmdyno.fronts import Front
+from llmdyno.knobs import accepts, default, show
+from llmdyno.results.summary import level_name
+from llmdyno.serve import artifacts
+from llmdyno.serve.equivalents import elsewhere
+from llmdyno.tune.ledger import LEDGER
+from llmdyno.tune.tuner import STUDY
+
+
+def list_runs() -> list[dict[str, Any]]:
+    """Return a row for each run and study of this folder, oldest first."""
+    rows = []
+    for parent, marker, document in (
+        (store.RUNS, JOURNAL, SUMMARY),
+        (store.STUDIES, LEDGER, STUDY),
+    ):
+        folders = sorted(parent.iterdir()) if parent.is_dir() else []
+        for folder in folders:
+            # An imported run has no journal.
+            if (folder / marker).exists() or (folder / document).exists():
+                found = store.read_json(folder / document) if (folder / document).exists() else {}
+                rows.append({"id": folder.name, "dir": str(folder), "says": _says(found)})
+    return sorted(rows, key=lambda row: row["id"])
+
+
+def _says(document: Mapping[str, Any]) -> str:
+    if not document:
+        return "not finished; `dyno report` makes what there is of it"
+    if "trials" in document:
+        confirmation = document["confirmation"]
+        rate = confirmation["ratio"].get("token_rate")
+        gain = f", token rate {rate['mean']:.3g}x" if rate else ""
+        return f"{len(document['trials'])} trials: {confirmation['verdict']}{gain}"
+    imported = f"from {document['imported']['tool']}: " if "imported" in document else ""
+    return imported + ", ".join(_says_level(level) for level in document["levels"])
+
+
+def _says_level(level: Mapping[str, Any]) -> str:
+    """Write a level's load and its token rate, both of which an imported run may lack."""
+    load = level_name(level)
+    rate = level["token_rate"]["mean"]
+    return load if rate is None else f"{load} {rate:,.0f} tok/s"
+
+
+def show_runs(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
+    """Print the rows of list_runs()."""
+    if not rows:
+        stream.write("No runs and no studies in this folder.\n")
+    stream.writelines(f"{row['id']}  {row['says']}\n" for row in rows)
+
+
+def list_artifacts() -> list[dict[str, Any]]:
+    """Return a row for each artifact, last used first."""
+    rows: list[dict[str, Any]] = []
+    for entry in artifacts.listed():
+        if isinstance(entry, str):
+            rows.append({"id": entry, "damaged": True})
+            continue
+        rows.append(
+            {
+                "id": entry.id,
+                "engine": entry.recipe.engine,
+                "engine_version": entry.recipe.engine_version,
+                "model": entry.recipe.model,
+                "knobs": entry.recipe.knobs,
+                "bytes": entry.bytes,
+                "built": entry.built,
+                "seconds": entry.seconds,
+                "last_used_s_ago": round(time.time() - artifacts.last_used_s(entry.id)),
+                "dir": str(artifacts.home() / entry.id),
+            }
+        )
+    return rows
+
+
+def show_artifacts(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
+    """Print the rows of list_artifacts()."""
+    if not rows:
+        stream.write("Nothing was built yet.\n")
+    for row in rows:
+        if row.get("damaged"):
+            stream.write(f"{row['id']}  damaged: `dyno artifacts prune` removes it\n")
+            continue
+        knobs = " ".join(f"{name}={show(value)}" for name, value in row["knobs"].items())
+        stream.write(
+            f"{row['id']}  {row['engine']} {row['engine_version']}  {row['model']}"
+            f"  {knobs or 'all defaults'}  {row['bytes'] / 1e6:,.1f} MB  built {row['built']}"
+            f" in {row['seconds']:.0f} s, used {_ago(row['last_used_s_ago'])} ago\n"
+        )
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def show_knobs(owner: Engine | Front, version: str | None, stream: TextIO) -> None:
+    """Print the knobs of an engine of that version, or of a front: defaults, and what each does."""
+    stream.write(_called(owner, version))
+    if not owner.knobs:
+        stream.write("It has no settings of its own: all are the engine's.\n")
+        return
+    for knob in owner.knobs:
+        heading = f"{knob.name}={show(default(knob, version))}    {accepts(knob)}"
+        stream.write("\n" + _wrapped(heading, first="", rest=" " * 8) + _indented(knob.does))
+    stream.write(f"\n`dyno knobs {owner.name} KNOB` says when to turn one and what it costs.\n")
+
+
+def _called(owner: Engine | Front, version: str | None) -> str:
+    """Name an engine with its version, or say that the defaults are those of the newest known."""
+    install = getattr(owner, "install", None)  # a front has none
+    if install is None or version is not None:
+        return f"{owner.name} {version or ''}".rstrip() + "\n"
+    words = (
+        f"{owner.name}, not installed here: these are the newest defaults that we know; {install}"
+    )
+    return _wrapped(words, first="", rest="    ")
+
+
+def show_knob(owner: Engine | Front, name: str, version: str | None, stream: TextIO) -> None:
+    """Print all that is known of one knob of an engine, of that version, or of a front.
+
+    Raises:
+        UsageError: there is no such knob.
+    """
+    by_name = {knob.name: knob for knob in owner.knobs}
+    if name not in by_name:
+        raise UsageError(f"{owner.name}: no knob '{name}'.{nearest(name, by_name)}")
+    knob = by_name[name]
+    known = default(knob, version)
+    share = known if isinstance(known, float) else None
+    removed = f"; removed in {knob.until}" if knob.until else ""
+    facts = {
+        "what it does": knob.does,
+        "when to turn it": knob.turn,
+        "what it trades": knob.trades,
+        "takes": accepts(knob),
+        "default": ", ".join(f"{show(value)} (from {lowest})" for lowest, value in knob.defaults)
+        + removed,
+        "bites only when": f"{knob.needs[0]}={show(knob.needs[1])}" if knob.needs else "always",
+        "does not go with": knob.conflicts or "nothing that we know",
+        "may change the tokens": "yes" if knob.alters_output else "no",
+        "source": knob.source,
+    }
+    stream.write(_called(owner, version) + f"\n{knob.name} ({knob.layer})\n")
+    stream.writelines(f"  {title}\n" + _indented(words) for title, words in facts.items())
+    if same := elsewhere(owner.name, name, share):
+        stream.write("  the same\n")
+        stream.writelines(_indented(words) for words in same)
+
+
+def _indented(words: str) -> str:
+    return _wrapped(words, first="    ", rest="    ")
+
+
+def _wrapped(words: str, *, first: str, rest: str) -> str:
+    """Write words for 80 columns; names with hyphens and paths stay whole, to be copied."""
+    lines = textwrap.wrap(
+        words,
+        78,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return "\n".join(lines) + "\n"
+
+
+def show_facts(facts: Mapping[str, Any], doubts: Sequence[str], stream: TextIO) -> None:
+    """Print the facts of this machine, and what is doubtful about measuring on it."""
+    stream.writelines(f"{name}: {_fact(name, value)}\n" for name, value in facts.items())
+    stream.writelines(f"! {doubt}\n" for doubt in doubts)
+
+
+def _fact(name: str, value: Any) -> str:
+    """Write a fact in a line: mappings as pairs, lists with commas, bytes as GiB."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_fact(key, part)}" for key, part in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(_fact(name, part) for part in value) or "none"
+    if value is None:
+        return "unknown"
+    if name.endswith("_bytes"):
+        return f"{value / 2**30:.1f} GiB"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,77 @@
+"""How a study tells a person what goes on: a line a step, a live display within it, a verdict."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TextIO
+
+from llmdyno.load.level import Progress
+from llmdyno.terminal.summary import Live
+from llmdyno.tune.tuner import Narrator
+from llmdyno.wire.http1 import Meter
+
+_CLEAR_LINE = "\r\x1b[2K"
+
+
+def narrator(stream: TextIO) -> Narrator:
+    """Return a narrator that writes to a stream; on a terminal, waiting is redrawn in place."""
+    redraws = stream.isatty()
+
+    def says(line: str) -> None:
+        stream.write(f"{_CLEAR_LINE if redraws else ''}{line}\n")
+        stream.flush()
+
+    def waits(line: str) -> None:
+        if redraws:
+            stream.write(f"{_CLEAR_LINE}  {line[:100]}")
+            stream.flush()
+
+    def shows(label: str, users: Sequence[int]) -> Callable[[Progress, Meter], None]:
+        if not redraws:
+            return lambda _progress, _meter: None
+        return Live(users, interval_s=2.0, label=label, stream=stream, transient=True).show
+
+    return Narrator(says=says, waits=waits, shows=shows)
+
+
+def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
+    """Print before and after, and the verdict."""
+    before, after = document["baseline"], document["best"]
+    if before is None or after is None:
+        return
+    lines = ["", f"{'users':>6}  {'':<7}{'TTFT p50':>12}{'p99':>12}{'token rate':>18}"]
+    for levels in zip(before["summary"]["levels"], after["summary"]["levels"], strict=True):
+        for name, level in zip(("before", "after"), levels, strict=True):
+            ttft, rate = level["ttft_ms"], level["token_rate"]["mean"]
+            lines.append(
+                f"{level['users']:>6}  {name:<7}{_ms(ttft['p50']):>12}{_ms(ttft['p99']):>12}"
+                f"{rate:>12,.0f} tok/s"
+            )
+    stream.write("\n".join([*lines, "", *verdict_lines(document), ""]) + "\n")
+    stream.flush()
+
+
+def verdict_lines(document: Mapping[str, Any]) -> list[str]:
+    """Say what the confirmation found, with its interval."""
+    confirmation = document["confirmation"]
+    if not confirmation["pairs"]:
+        return ["No config that was tried beats the baseline: no difference."]
+    rate, ttft = (confirmation["ratio"][name] for name in ("token_rate", "ttft_ms_p50"))
+    headline = (
+        f"Tuned against baseline at {confirmation['level']} users: {confirmation['verdict']}"
+        f" ({confirmation['pairs']} interleaved pairs, 95 % intervals)."
+    )
+    return [
+        headline,
+        f"  token rate  {_times(rate)}",
+        f"  TTFT p50    {_times(ttft)}",
+    ]
+
+
+def _times(ratio: Mapping[str, Any]) -> str:
+    if ratio["ci95"] is None:
+        return f"{ratio['mean']:.3g}x (one pair: no interval)"
+    low, high = ratio["ci95"]
+    return f"{ratio['mean']:.3g}x [{low:.3g}, {high:.3g}]"
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f} ms"

@@ -1,0 +1,1 @@
+"""One study: baseline → trials → best → confirmation → ablation."""

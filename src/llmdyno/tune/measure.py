@@ -1,0 +1,228 @@
+"""One measurement of one config: build what it needs, serve it, put it under load, stop it.
+
+The tuner's only way to a number. A server that does not start, dies or hangs is a result like any
+other: it has a class, a reason and a cost, and nothing is left running.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from llmdyno.bench import run
+from llmdyno.errors import InterruptError, ServerError, TargetError, UsageError
+from llmdyno.knobs import Config
+from llmdyno.load.level import Progress
+from llmdyno.processes import server as supervise
+from llmdyno.serve.stack import Subject
+from llmdyno.spec import Bench, Load, Slo, Workload
+from llmdyno.wire.http1 import Meter
+
+HOST = "127.0.0.1"
+SERVER_LOG = "server.log"
+SERVER_FILES = "server"  # what the server reads
+WARMUP = "warmup"
+_PORT_TRIES = 3
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one config. Without a summary there is a failure."""
+
+    summary: dict[str, Any] | None = None
+    failure_class: str | None = None
+    failure_why: str | None = None
+    build_s: float = 0.0
+    start_s: float = 0.0
+    measure_s: float = 0.0
+    folder: str = ""
+
+
+def measure(
+    subject: Subject,
+    config: Config,
+    *,
+    workload: Workload,
+    load: Load,
+    slos: tuple[Slo, ...],
+    hang_s: float,
+    warmup_s: float,
+    folder: Path,
+    calibration: bool,
+    shows: Callable[[Progress, Meter], None],
+    says: Callable[[str], None],
+) -> Measurement:
+    """Serve a config on a free port, run the benchmark into `folder`, stop the server.
+
+    Raises:
+        InterruptError: the user stopped the benchmark.
+        StorageError: results cannot be written.
+    """
+    costs = _Costs()
+    try:
+        subject.check(config)
+        subject.build(config, says=says)
+        costs.enter("start")
+        with _start(subject, config, folder, says) as server:
+            costs.enter("measure")
+            launch = server.launch
+            watch = _Watch(server, hang_s, shows)
+            watcher = run.Watcher(shows=watch.look, stop_because=watch.why)
+            asked = Bench(
+                url=launch.url,
+                endpoint=launch.endpoint,
+                metrics_url=launch.metrics_url,
+                model=launch.model,
+                workload=workload,
+                load=load,
+                slos=slos,
+                calibration=calibration,
+            )
+            outcome = _warm_up(asked, warmup_s, folder / WARMUP, watcher)
+            if outcome is None:
+                outcome = run.run(asked, folder, watcher=watcher)
+            failure = server.failure()
+            hangs = not (failure or outcome.interrupted or server.answers(hang_s))
+    except UsageError as error:
+        return costs.failed("bad-config", str(error))
+    except ServerError as error:
+        return costs.failed(error.kind, str(error))
+    except TargetError as error:
+        return costs.failed("died", str(error))
+    if outcome.interrupted:
+        raise InterruptError("interrupted; what was measured before is kept.")
+    if failure is not None:
+        return costs.failed(failure.kind, str(failure))
+    if outcome.stopped is not None:
+        return costs.failed("hung", outcome.stopped)
+    if hangs:  # towards the end, so that the benchmark did not see it for what it was
+        wedged = f"the server lives but made no token within {hang_s:g} s after the benchmark"
+        return costs.failed("hung", wedged)
+    if why := _nothing_to_show(outcome.summary):
+        return costs.failed("requests-failed", why)
+    return costs.of(Measurement(summary=dict(outcome.summary)))
+
+
+def _start(
+    subject: Subject, config: Config, folder: Path, says: Callable[[str], None]
+) -> supervise.Server:
+    """Start a server on a free port; on another one if somebody takes it before the server does.
+
+    Engines import for many seconds before they listen, and whoever else starts servers on this
+    machine meanwhile is no fault of the config's.
+    """
+    for tries_left in reversed(range(_PORT_TRIES)):
+        launch = subject.launch(
+            config,
+            folder=folder / SERVER_FILES,
+            host=HOST,
+            port=supervise.free_port(HOST),
+            says=says,
+        )
+        try:
+            return supervise.start(launch, log=folder / SERVER_LOG, progress=says)
+        except ServerError as error:
+            if error.kind != "port-in-use" or not tries_left:
+                raise
+            says("a port was taken before the server had it; once more on another one")
+    raise AssertionError
+
+
+def _warm_up(
+    asked: Bench, warmup_s: float, folder: Path, watcher: run.Watcher
+) -> run.Outcome | None:
+    """Load a fresh server for so long before anything counts; an outcome if it ended early.
+
+    Engines compile kernels, capture graphs and fill caches in the first requests of a config.
+    """
+    if not warmup_s:
+        return None
+    load = msgspec.structs.replace(
+        asked.load,
+        users=(max(asked.load.users),),
+        ramp_s=None,
+        duration_s=warmup_s,
+        requests=None,
+        grace_s=0.0,
+    )
+    workload = msgspec.structs.replace(asked.workload, seed=asked.workload.seed + 1)
+    warm = msgspec.structs.replace(
+        asked, load=load, workload=workload, slos=(), calibration=False, scrape=False
+    )
+    outcome = run.run(warm, folder, watcher=watcher)
+    return outcome if outcome.interrupted or outcome.stopped else None
+
+
+def _nothing_to_show(summary: Mapping[str, Any]) -> str | None:
+    """Say why a run gives no number at its last level, if it gives none."""
+    level = summary["levels"][-1]
+    requests = level["requests"]
+    if requests["failed"] > requests["completed"]:
+        errors = ", ".join(f"{name} x{count}" for name, count in requests["errors"].items())
+        return (
+            f"{requests['failed']} of {requests['failed'] + requests['completed']} requests failed"
+            f" at {level['users']} users ({errors})"
+        )
+    if not level["tokens"]["output"]:
+        return f"not one token at {level['users']} users"
+    return None
+
+
+class _Costs:
+    """What a measurement takes, phase by phase."""
+
+    def __init__(self) -> None:
+        self._phase = "build"
+        self._since_s = monotonic()
+        self._spent_s = {"build": 0.0, "start": 0.0, "measure": 0.0}
+
+    def enter(self, phase: str) -> None:
+        """Begin the next phase."""
+        now_s = monotonic()
+        self._spent_s[self._phase] = now_s - self._since_s
+        self._phase, self._since_s = phase, now_s
+
+    def of(self, measurement: Measurement) -> Measurement:
+        """Return a measurement that ends now, with its costs."""
+        self.enter(self._phase)
+        return msgspec.structs.replace(
+            measurement,
+            build_s=self._spent_s["build"],
+            start_s=self._spent_s["start"],
+            measure_s=self._spent_s["measure"],
+        )
+
+    def failed(self, kind: str, why: str) -> Measurement:
+        """Return a measurement that has failed now."""
+        return self.of(Measurement(failure_class=kind, failure_why=why))
+
+
+class _Watch:
+    """Ends a benchmark whose server has died, or has sent nothing for too long."""
+
+    def __init__(
+        self, server: supervise.Server, hang_s: float, shows: Callable[[Progress, Meter], None]
+    ) -> None:
+        self._server = server
+        self._hang_s = hang_s
+        self._shows = shows
+        self._reads = -1
+        self._since_s = monotonic()
+
+    def look(self, progress: Progress, meter: Meter) -> None:
+        """Notice whether anything came since the last look."""
+        if meter.reads != self._reads or not progress.in_flight:
+            self._reads = meter.reads
+            self._since_s = monotonic()
+        self._shows(progress, meter)
+
+    def why(self) -> str | None:
+        """Say why the benchmark should end, if it should."""
+        failure = self._server.failure()
+        if failure is not None:
+            return str(failure)
+        silent_s = monotonic() - self._since_s
+        if silent_s > self._hang_s:
+            return f"the server lives but sent nothing for {silent_s:.0f} s"
+        return None

@@ -1,0 +1,1 @@
+"""Bytes on connections: HTTP, gRPC, TLS, proxies, and their exact stamps."""

@@ -1,0 +1,375 @@
+"""gRPC over one connection, behind the interface of an HTTP connection: transport.Exchange.
+
+One connection a user, one call at a time on it, read by the poller with the kernel's stamps as
+HTTP/1.1 is: streams that share a connection also share its reads, its flow control and its fate,
+and grpcio's own event queue costs three to four times the processor time a token. So this speaks
+HTTP/2 itself, as much of it as a call takes. The frames are told apart as they come, because a
+server may ask for an answer at any time (PING, SETTINGS); what the messages say is read after the
+stream. Flow control towards us is opened as wide as it goes: a client that measures must not be
+what a stream waits for.
+
+A call ends with the server's trailers. A status there other than OK is the error class grpc-NAME.
+"""
+
+import asyncio
+import re
+import ssl
+import struct
+from collections.abc import Callable, Iterable
+from urllib.parse import unquote
+
+import hpack
+
+from llmdyno.faults import grpc_fault
+from llmdyno.wire.http1 import (
+    CONNECT_TIMEOUT_S,
+    HEADER_BYTES_MAX,
+    RESPONSE_BYTES_MAX,
+    TLS_ALERT,
+    Connection,
+    Exchange,
+    Meter,
+    Response,
+    Target,
+    connect_as,
+)
+from llmdyno.wire.inbox import Piece
+from llmdyno.wire.poller import Link, Poller
+
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
+_WINDOW_UPDATE, _CONTINUATION = 8, 9
+_END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
+_HEAD_BYTES = 9  # of a frame
+_FRAME_BYTES_MAX = 16_384  # both ways, unless the server allows more; we do not
+_WINDOW_FIRST, _WINDOW_MAX = 65_535, 2**31 - 1
+_INITIAL_WINDOW_SIZE = 4  # a setting
+_STREAM_MAX = 2**31 - 1
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_PORT_OF_ITS_OWN = "gRPC has a port of its own (Triton: 8001)"
+# What RST_STREAM and GOAWAY give as their reason (RFC 9113, section 7).
+_REASONS = """
+    NO_ERROR PROTOCOL_ERROR INTERNAL_ERROR FLOW_CONTROL_ERROR SETTINGS_TIMEOUT STREAM_CLOSED
+    FRAME_SIZE_ERROR REFUSED_STREAM CANCEL COMPRESSION_ERROR CONNECT_ERROR ENHANCE_YOUR_CALM
+    INADEQUATE_SECURITY HTTP_1_1_REQUIRED
+""".split()
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">I", len(payload) << 8 | kind) + struct.pack(">BI", flags, stream) + payload
+
+
+def _setting(name: int, value: int) -> bytes:
+    return struct.pack(">HI", name, value)
+
+
+_HELLO = (
+    _PREFACE
+    # No pushes (2), and all that a stream may want to send.
+    + _frame(_SETTINGS, 0, 0, _setting(2, 0) + _setting(_INITIAL_WINDOW_SIZE, _WINDOW_MAX))
+    + _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", _WINDOW_MAX - _WINDOW_FIRST))
+)
+
+
+def as_sent(target: Target, path: str, body: bytes) -> bytes:
+    """Return what an exchange sends for a POST or a call, as the target speaks it."""
+    if not target.rpc:
+        return target.head(path, len(body)) + body
+    fields = [
+        (":method", "POST"),
+        (":scheme", "https" if target.tls else "http"),
+        (":path", path),
+        (":authority", target.authority),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        ("user-agent", "llmdyno"),
+        *((name.lower(), value) for name, value in target.headers),
+    ]
+    block = b"".join(b"\0" + _literal(name) + _literal(value) for name, value in fields)
+    # The stream's number is the connection's to give.
+    return _frame(_HEADERS, _END_HEADERS, 0, block) + body
+
+
+def _literal(text: str) -> bytes:
+    """Return a header's name or value as HPACK has it, neither indexed nor compressed."""
+    data = text.encode()
+    if len(data) < 0x7F:
+        return bytes([len(data)]) + data
+    rest, length = len(data) - 0x7F, bytearray([0x7F])
+    while rest > 0x7F:
+        length.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes([*length, rest]) + data
+
+
+async def connect(
+    target: Target,
+    meter: Meter,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+    poller: Poller | None = None,
+) -> Exchange:
+    """Open a connection that speaks what the target does.
+
+    Raises:
+        ConnectError: it could not be made.
+    """
+    exchange = Calls(meter) if target.rpc else Connection(meter)
+    return await connect_as(exchange, target, timeout_s, poller)
+
+
+class Calls(Exchange):
+    """An exchange of gRPC calls."""
+
+    def __init__(self, meter: Meter) -> None:
+        super().__init__(meter)
+        self._headers = hpack.Decoder()
+        self._rest = b""  # the beginning of a frame
+        self._next_stream = 1
+        self._stream = b""  # of the call under way, as its frames name it
+        self._unsent = b""  # of its message, for lack of window
+        self._window = _WINDOW_FIRST  # what the server lets us send: on the connection,
+        self._stream_window = 0  # on the stream,
+        self._stream_window_first = _WINDOW_FIRST  # and on a new one
+        self._taken_bytes = 0  # that the server does not know yet that we took
+        self._block: list[bytes] = []  # of headers under way
+        self._block_ends_stream = False
+        self._taken: list[Piece] = []  # reads, stamped, not parsed yet
+        self._greeted = False  # the server has said anything at all
+        self._leaving = False  # the server takes no further call here
+        self._frames: dict[int, Callable[[int, bytes, bytes], None]] = {
+            _DATA: self._on_data,
+            _HEADERS: self._on_headers,
+            _CONTINUATION: self._on_continuation,
+            _RST_STREAM: self._on_reset,
+            _SETTINGS: self._on_settings,
+            _PING: self._on_ping,
+            _GOAWAY: self._on_goaway,
+            _WINDOW_UPDATE: self._on_window_update,
+        }
+
+    @property
+    def usable(self) -> bool:
+        """Whether another call can be made."""
+        return super().usable and not self._leaving and self._next_stream <= _STREAM_MAX
+
+    def send(self, data: bytes) -> asyncio.Future[Response]:
+        """Make a call; `data` is from as_sent()."""
+        done = self._begin()
+        if self._transport is None:
+            self.connection_lost(None)
+            return done
+        self._stream = struct.pack(">I", self._next_stream)
+        self._next_stream += 2
+        self._stream_window = self._stream_window_first
+        end = _HEAD_BYTES + int.from_bytes(data[:3], "big")
+        head = data[:5] + self._stream + data[_HEAD_BYTES:end]
+        if self._taken_bytes:
+            head = self._given_back() + head
+        self._unsent = data[end:]
+        self._transport.write(head + self._next_data())
+        return done
+
+    def _given_back(self) -> bytes:
+        """Let the server send as much again as we took."""
+        taken, self._taken_bytes = self._taken_bytes, 0
+        return _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", taken))
+
+    def _next_data(self) -> bytes:
+        """Return as much of the message as the server lets us send, in frames."""
+        frames = []
+        stream = int.from_bytes(self._stream, "big")
+        while self._unsent:
+            size = min(len(self._unsent), self._window, self._stream_window, _FRAME_BYTES_MAX)
+            if size <= 0:
+                break
+            part, self._unsent = self._unsent[:size], self._unsent[size:]
+            self._window -= size
+            self._stream_window -= size
+            frames.append(_frame(_DATA, 0 if self._unsent else _END_STREAM, stream, part))
+        return b"".join(frames)
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport | Link) -> None:
+        """Take the transport, and say what we allow."""
+        super().connection_made(transport)
+        self._write(_HELLO)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """End the call under way, if any; who never said a word may not know HTTP/2."""
+        self.parse()
+        if self._greeted or isinstance(error, ssl.SSLError):
+            super().connection_lost(error)
+        else:
+            self._transport = None
+            detail = f"the server hung up without a word of HTTP/2: {_PORT_OF_ITS_OWN}"
+            self._finish("reset" if error else "no-response", detail)
+
+    def take(self, stamp_ns: int, data: bytes) -> bool:
+        """Keep a read with its stamp; frames want an answer, so it is always parsed."""
+        self._meter.reads += 1
+        self._taken.append((stamp_ns, data))
+        return True
+
+    def parse(self) -> bool:
+        """Keep what the reads brought of the messages, and answer what wants an answer."""
+        asked = self._response is not None
+        taken, self._taken = self._taken, []
+        for stamp_ns, data in taken:
+            self._parse(stamp_ns, data)
+        return asked and self._response is None
+
+    def _parse(self, stamp_ns: int, data: bytes) -> None:
+        self._greeted = True
+        response = self._response
+        if response is not None:
+            response.reads += 1
+        self._stamp_ns = stamp_ns
+        buffer = self._rest + data if self._rest else data
+        at, size = 0, len(buffer)
+        while size - at >= _HEAD_BYTES:
+            length = int.from_bytes(buffer[at : at + 3], "big")
+            if length > _FRAME_BYTES_MAX:
+                self._break_off(*_no_frame(buffer[at:]))
+                return
+            end = at + _HEAD_BYTES + length
+            if end > size:
+                break
+            kind, flags, stream = buffer[at + 3], buffer[at + 4], buffer[at + 5 : at + 9]
+            payload = buffer[at + _HEAD_BYTES : end]
+            at = end
+            if kind in self._frames:  # else one that we may ignore
+                try:
+                    self._frames[kind](flags, stream, payload)
+                except (ValueError, IndexError, struct.error, hpack.HPACKError) as error:
+                    self._break_off("bad-grpc", f"a broken frame of kind {kind}: {error}")
+            if self._transport is None:
+                return
+        self._rest = buffer[at:]
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    # Frames.
+
+    def _on_data(self, flags: int, stream: bytes, payload: bytes) -> None:
+        self._taken_bytes += len(payload)
+        response = self._response
+        if response is None or stream != self._stream:  # of a call that is over
+            return
+        if flags & _PADDED:
+            payload = _unpadded(payload)
+        response.pieces.append((self._stamp_ns, payload))
+        self._received_bytes += len(payload)
+        if self._received_bytes > RESPONSE_BYTES_MAX:
+            self._break_off("too-large", f"no end after {self._received_bytes} bytes")
+        elif flags & _END_STREAM and response.status in {0, 200}:
+            self._break_off("bad-grpc", "the stream ended without a gRPC status")
+        elif flags & _END_STREAM:  # an answer in HTTP, such as a proxy's 503
+            self._finish()
+
+    def _on_headers(self, flags: int, stream: bytes, payload: bytes) -> None:
+        if flags & _PADDED:
+            payload = _unpadded(payload)
+        if flags & _PRIORITY:
+            payload = payload[5:]
+        self._block = []
+        self._block_ends_stream = bool(flags & _END_STREAM)
+        self._on_continuation(flags, stream, payload)
+
+    def _on_continuation(self, flags: int, stream: bytes, payload: bytes) -> None:
+        self._block.append(payload)
+        size = sum(map(len, self._block))
+        if size > HEADER_BYTES_MAX:
+            self._break_off("header-too-large", f"no end after {size} bytes")
+        elif flags & _END_HEADERS:
+            # All of them, whoever's they are: what one block says, later ones refer to.
+            fields = self._headers.decode(b"".join(self._block), raw=True)
+            if stream == self._stream and self._response is not None:
+                self._hear(self._response, fields)
+
+    def _hear(self, response: Response, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        """Take the header or the trailers of the call."""
+        if response.first_byte_ns < 0:
+            response.first_byte_ns = self._stamp_ns
+        for name, value in fields:
+            response.headers[name.decode("latin-1")] = value.decode("latin-1")
+        said = response.headers
+        status = said.get(":status", "")
+        response.status = int(status) if status.isdecimal() else 0
+        if not self._block_ends_stream:
+            return
+        self.served += 1
+        if response.status not in {0, 200}:  # an answer in HTTP
+            self._finish()
+        elif not response.status:
+            self._break_off("bad-grpc", "a header without a status")
+        elif "grpc-status" not in said:
+            self._break_off("bad-grpc", "the stream ended without a gRPC status")
+        elif said["grpc-status"] == "0":
+            self._finish()
+        else:
+            words = unquote(said.get("grpc-message", ""), errors="replace")
+            self._finish(grpc_fault(said["grpc-status"]), words)
+
+    def _on_reset(self, _flags: int, stream: bytes, payload: bytes) -> None:
+        if stream == self._stream:
+            (reason,) = struct.unpack(">I", payload)
+            self._finish("reset", f"the server reset the stream: {_reason(reason)}")
+
+    def _on_settings(self, flags: int, _stream: bytes, payload: bytes) -> None:
+        if flags & _ACK:
+            return
+        for name, value in struct.iter_unpack(">HI", payload):
+            if name == _INITIAL_WINDOW_SIZE:
+                self._stream_window += value - self._stream_window_first
+                self._stream_window_first = value
+        self._write(_frame(_SETTINGS, _ACK, 0) + self._next_data())
+
+    def _on_ping(self, flags: int, _stream: bytes, payload: bytes) -> None:
+        if not flags & _ACK:
+            self._write(_frame(_PING, _ACK, 0, payload))
+
+    def _on_goaway(self, _flags: int, _stream: bytes, payload: bytes) -> None:
+        last, reason = struct.unpack_from(">II", payload)
+        self._leaving = True
+        if self._response is None:
+            self.close()
+        elif int.from_bytes(self._stream, "big") > last & _STREAM_MAX:
+            words = payload[8:][:200].decode(errors="replace")
+            detail = f"the server takes no more calls here: {_reason(reason)} {words}".strip()
+            self._break_off("no-response", detail)
+
+    def _on_window_update(self, _flags: int, stream: bytes, payload: bytes) -> None:
+        (more,) = struct.unpack(">I", payload)
+        if stream == self._stream:
+            self._stream_window += more
+        elif not any(stream):
+            self._window += more
+        if self._unsent:
+            self._write(self._next_data())
+
+    def _finish(self, error: str = "", detail: str = "") -> None:
+        if self._unsent:  # answered before it had heard us out
+            self._unsent = b""
+            self._leaving = True
+        super()._finish(error, detail)
+
+
+def _unpadded(payload: bytes) -> bytes:
+    if payload[0] >= len(payload):
+        raise ValueError("more padding than payload")
+    return payload[1 : len(payload) - payload[0]]
+
+
+def _reason(number: int) -> str:
+    return _REASONS[number] if number < len(_REASONS) else str(number)
+
+
+def _no_frame(data: bytes) -> tuple[str, str]:
+    """Return the class of what is no frame of HTTP/2, and what it seems to be."""
+    if data.startswith(TLS_ALERT):
+        return "tls", "the server speaks TLS: give its URL with grpcs://"
+    if re.match(rb"HTTP/1\.\d", data):
+        return "bad-grpc", f"the server speaks HTTP/1.1: {_PORT_OF_ITS_OWN}"
+    return "bad-grpc", f"no frame of HTTP/2: {data[:40]!r}"

@@ -1,0 +1,307 @@
+"""Connections that are looked at every few milliseconds, their reads stamped by the kernel.
+
+An event loop wakes up for every token of every stream, and the waking costs more than the token.
+But the kernel can say when it received a packet (SO_TIMESTAMPNS), so nothing is lost by looking
+later: all streams that have something are read in one go, each read with the time at which its last
+packet came. A thousand streams of 20 tokens a second then cost some hundred wake-ups a second, not
+twenty thousand, and a client that is late does not make the server look late.
+
+What a read amounts to is found out after all reads of a look, and of only so many responses: when a
+thousand end at once, their ends are worked on between looks, not instead of them.
+
+How often to look is found while running: often enough that a stream seldom has two tokens waiting,
+which would share a stamp. Only plain TCP on Linux is read like this; the rest takes the loop's
+own transports, behind the same interface (transport.connect decides).
+"""
+
+import asyncio
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable
+from time import clock_gettime_ns, perf_counter_ns
+from typing import Any, Protocol
+
+from llmdyno.wire import inbox
+from llmdyno.wire.inbox import READ_BYTES, Inbox
+
+SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module does not name it
+_TIMESPEC = struct.Struct("@qq")
+# Of one link at a look: who sends without end must not keep the others, and the clock, waiting.
+_READS_MAX = 16
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
+
+PERIOD_S_MIN = 0.001
+PERIOD_S_MAX = 0.005
+# The share of streams that have something at a look, between which the period stays as it is.
+_READY_SHARE_MAX = 0.4
+_READY_SHARE_MIN = 0.15
+_LOOKS_PER_CHANGE = 20
+# Each sets off some 0.3 ms of work: its record, the next request.
+_RESPONSES_PER_LOOK = 8
+
+
+class Tally(Protocol):
+    """Counts reads, for whoever looks at it while they come."""
+
+    reads: int
+
+
+class Reader(Protocol):
+    """What a link tells of what it read."""
+
+    @property
+    def inbox(self) -> Inbox | None:
+        """Where reads may go without `take` being called for each; None: nowhere."""
+
+    def take(self, stamp_ns: int, data: bytes) -> bool:
+        """Take a read and when the kernel received it (perf_counter_ns); whether to parse now."""
+
+    def parse(self) -> bool:
+        """Parse what was taken; whether a response has ended with it."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Hear that the connection is gone; None: the peer closed it."""
+
+
+class Link:
+    """One connected socket; has the methods of an asyncio transport that the client uses."""
+
+    def __init__(
+        self,
+        channel: socket.socket,
+        reader: Reader,
+        leave: Callable[[int], None],
+        waits: Callable[["Link"], None],
+        has_read: Callable[[Reader], None],
+    ) -> None:
+        self._channel = channel
+        self._receive = channel.recvmsg
+        self.reader = reader
+        self._leave = leave
+        self._waits = waits  # to send what the socket does not take yet
+        self._has_read = has_read  # what must be parsed
+        self._number = channel.fileno()
+        self._unsent = memoryview(b"")
+        self._closed = False
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._number
+
+    def is_closing(self) -> bool:
+        """Whether it is closed."""
+        return self._closed
+
+    def write(self, data: bytes) -> None:
+        """Send; what the socket does not take at once goes out at the next looks."""
+        self._unsent = memoryview(bytes(self._unsent) + data)
+        self.flush()
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether the socket has not taken everything yet."""
+        return bool(self._unsent) and not self._closed
+
+    def flush(self) -> None:
+        """Send what is left, as far as the socket takes it."""
+        while self.has_unsent:
+            try:
+                sent = self._channel.send(self._unsent)
+            except BlockingIOError:
+                self._waits(self)
+                return
+            except OSError as error:
+                self.lose(error)
+                return
+            self._unsent = self._unsent[sent:]
+
+    def abort(self) -> None:
+        """Close at once; the reader hears nothing of it."""
+        if not self._closed:
+            self._closed = True
+            self._leave(self._number)
+            self._channel.close()
+
+    def read(self, clock_offset_ns: int) -> None:
+        """Read what has come; `clock_offset_ns` is wall clock less perf_counter."""
+        for _ in range(_READS_MAX):
+            if self._closed:
+                return
+            try:
+                data, ancillary, _, _ = self._receive(READ_BYTES, _ANCILLARY_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self.lose(error)
+                return
+            if not data:
+                self.lose(None)
+                return
+            if ancillary:
+                seconds, nanoseconds = _TIMESPEC.unpack_from(ancillary[0][2])
+                stamp_ns = seconds * 1_000_000_000 + nanoseconds - clock_offset_ns
+            else:
+                stamp_ns = perf_counter_ns()
+            if self.reader.take(stamp_ns, data):
+                self._has_read(self.reader)
+            if len(data) < READ_BYTES:
+                return
+
+    def lose(self, error: Exception | None) -> None:
+        """Close, and tell the reader why; None: the peer closed it."""
+        self.abort()
+        self.reader.connection_lost(error)
+
+
+class Poller:
+    """Looks at all links of an event loop, every period; sleeps while there are none."""
+
+    def __init__(self, tally: Tally | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tally = tally  # of the reads that go straight into inboxes
+        self._epoll = select.epoll()
+        self._links: dict[int, Link] = {}
+        self._inboxes: dict[int, Inbox] = {}  # of the links that the compiled look reads
+        # Of hosts and ports, as getaddrinfo has them.
+        self._addresses: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
+        self._unsent: list[Link] = []
+        self._unparsed: dict[Reader, None] = {}  # in the order of their reads
+        self._timer: asyncio.Handle | None = None
+        self.period_s = PERIOD_S_MIN
+        self._looks = 0
+        self._ready = 0
+
+    def _add(self, channel: socket.socket, reader: Reader) -> Link:
+        """Take over a connected, non-blocking socket."""
+        link = Link(channel, reader, self._forget, self._unsent.append, self._has_read)
+        self._links[link.fileno()] = link
+        events = select.EPOLLIN
+        if inbox.look is not None and isinstance(reader.inbox, Inbox):
+            self._inboxes[link.fileno()] = reader.inbox
+            # Told once of what has come: all of it is read then, or asked for again.
+            events |= select.EPOLLRDHUP | select.EPOLLET
+        self._epoll.register(channel, events)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self.period_s, self._look)
+        return link
+
+    async def connect(self, host: str, port: int, reader: Reader) -> Link:
+        """Connect to the first address that answers.
+
+        Raises:
+            OSError: none does; gaierror: the name is not known.
+        """
+        addresses = self._addresses.get((host, port), [])
+        if not addresses:  # a thread's work, and a thousand users ask for the same
+            addresses = [*await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        failure: OSError | None = None
+        for family, kind, protocol, _, address in addresses:
+            channel = socket.socket(family, kind, protocol)
+            channel.setblocking(False)
+            try:
+                channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                channel.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+                await self._loop.sock_connect(channel, address)
+            except OSError as error:
+                channel.close()
+                failure = failure or error
+            except BaseException:
+                channel.close()
+                raise
+            else:
+                self._addresses[host, port] = addresses
+                return self._add(channel, reader)
+        self._addresses.pop((host, port), None)  # it may have moved
+        assert failure is not None, "getaddrinfo gives an address or raises"
+        raise failure
+
+    def close(self) -> None:
+        """Close all links and stop looking."""
+        for link in list(self._links.values()):
+            link.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._epoll.close()
+
+    def _forget(self, number: int) -> None:
+        del self._links[number]
+        self._inboxes.pop(number, None)
+        self._epoll.unregister(number)
+
+    def _has_read(self, reader: Reader) -> None:
+        self._unparsed[reader] = None
+
+    def _look(self) -> None:
+        if not self._links:
+            self._timer = None
+            return
+        offset_ns = clock_gettime_ns(0) - perf_counter_ns()  # CLOCK_REALTIME; it may be stepped
+        self._ready += self._read_compiled(offset_ns) if self._inboxes else self._read(offset_ns)
+        if self._unsent:
+            waiting, self._unsent[:] = self._unsent[:], []
+            for link in waiting:
+                link.flush()
+        self._parse_some()
+        if self._unparsed:
+            self._timer = self._loop.call_soon(self._look)
+            return
+        self._looks += 1
+        if self._looks == _LOOKS_PER_CHANGE:
+            self._change_period()
+        self._timer = self._loop.call_later(self.period_s, self._look)
+
+    def _read(self, offset_ns: int) -> int:
+        """Read what has come; return of how many links."""
+        ready = self._epoll.poll(0)
+        for number, _ in ready:
+            link = self._links.get(number)
+            if link is not None:  # else closed by what another one's read set off
+                link.read(offset_ns)
+        return len(ready)
+
+    def _read_compiled(self, offset_ns: int) -> int:
+        """Do the same in one call for all links that have an inbox."""
+        assert inbox.look is not None, "else nothing is in _inboxes"
+        links = self._links
+        ended, lost, others, ready, reads = inbox.look(
+            self._epoll.fileno(), self._inboxes, offset_ns
+        )
+        if self._tally is not None:
+            self._tally.reads += reads
+        for number in ended:
+            self._unparsed[links[number].reader] = None
+        for number, code in lost:
+            if number in links:
+                links[number].lose(OSError(code, os.strerror(code)) if code else None)
+        for number in others:
+            if number in links:
+                links[number].read(offset_ns)
+        return ready
+
+    def _parse_some(self) -> None:
+        ended = 0
+        while self._unparsed and ended < _RESPONSES_PER_LOOK:
+            reader = next(iter(self._unparsed))
+            del self._unparsed[reader]
+            ended += reader.parse()
+
+    def _change_period(self) -> None:
+        share = self._ready / (self._looks * max(1, len(self._links)))
+        if share > _READY_SHARE_MAX:
+            self.period_s = max(PERIOD_S_MIN, self.period_s / 2)
+        elif share < _READY_SHARE_MIN:
+            self.period_s = min(PERIOD_S_MAX, self.period_s + 0.001)
+        self._looks = self._ready = 0
+
+
+def can_stamp() -> bool:
+    """Whether the kernel stamps what a TCP socket receives (Linux)."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as channel:
+            channel.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    except OSError:
+        return False
+    return hasattr(select, "epoll")

@@ -1,0 +1,88 @@
+"""A reply: what one response's body amounts to, whatever protocol it came in.
+
+The endpoint reads the events and says what each carries; this module turns them into the token
+counts and gaps of a record. How many tokens a chunk carries is taken, in this order, from the
+running usage if the server sends one with every chunk, from the final usage spread over the chunks
+in proportion to their text, or as one a chunk, until bench/recount.py knows better.
+"""
+
+from collections.abc import Sequence
+from operator import sub
+
+import msgspec
+
+
+class Reply(msgspec.Struct, kw_only=True):
+    """What has been read of one response so far."""
+
+    stamps_ns: list[int] = []  # one a token-carrying chunk: when the read came that brought it
+    texts: list[str] = []  # one a token-carrying chunk
+    usage_after: list[int] = []  # one a token-carrying chunk: usage so far, if it said so
+    input_tokens: int = -1
+    output_tokens: int = -1  # the last usage seen
+    finish: str = ""
+    ended: bool = False  # a finish reason or the protocol's end mark was seen
+    error: str = ""  # the error class, if the body carries an error
+    detail: str = ""
+
+
+def count_tokens(reply: Reply) -> tuple[list[int], str]:
+    """Return the tokens in each token-carrying chunk, and where the counts come from."""
+    chunks = len(reply.stamps_ns)
+    total = reply.output_tokens
+    if total <= 0:
+        return [1] * chunks, "chunks"
+    if total == chunks or not chunks:
+        return [1] * chunks, "usage"
+    running = reply.usage_after
+    if len(running) == chunks and running[-1] == total and running == sorted(running):
+        return [now - before for before, now in zip([0, *running], running, strict=False)], "usage"
+    return spread(total, [len(text) for text in reply.texts]), "usage"
+
+
+def spread(total: int, sizes: Sequence[int]) -> list[int]:
+    """Share out `total` whole tokens in proportion to sizes: largest remainders, first one ≥ 1."""
+    whole = sum(sizes)
+    shares = [total * size / whole for size in sizes]
+    counts = [int(share) for share in shares]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: counts[i] - shares[i])
+    for i in by_remainder[: total - sum(counts)]:
+        counts[i] += 1
+    if counts[0] == 0:
+        richest = counts.index(max(counts))
+        if counts[richest] > 0:
+            counts[richest] -= 1
+            counts[0] = 1
+    return counts
+
+
+def by_read(
+    stamps_ns: Sequence[int], tokens: Sequence[int], sent_ns: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Join the chunks that one read brought; return (gaps_ns, tokens) as a record keeps them."""
+    if len(set(stamps_ns)) == len(stamps_ns) == tokens.count(1):  # as most are: a token a read
+        return tuple(map(sub, stamps_ns, [sent_ns, *stamps_ns])), ()
+    gaps: list[int] = []
+    counts: list[int] = []
+    last_ns = sent_ns
+    for stamp_ns, count in zip(stamps_ns, tokens, strict=True):
+        if gaps and stamp_ns == last_ns:
+            counts[-1] += count
+        elif count or not gaps:  # a read whose chunks hold no whole token joins the next gap
+            gaps.append(stamp_ns - last_ns)
+            counts.append(count)
+            last_ns = stamp_ns
+    return tuple(gaps), () if all(count == 1 for count in counts) else tuple(counts)
+
+
+def text_by_read(reply: Reply) -> tuple[str, ...]:
+    """Return the text that each read brought, as by_read() joins chunks of a token each."""
+    texts: list[str] = []
+    last_ns = -1
+    for stamp_ns, text in zip(reply.stamps_ns, reply.texts, strict=True):
+        if stamp_ns == last_ns:
+            texts[-1] += text
+        else:
+            texts.append(text)
+        last_ns = stamp_ns
+    return tuple(texts)

@@ -1,0 +1,90 @@
+"""Server-sent events, split on bytes: the body of a streamed response into its events.
+
+The input is what the transport kept: pieces of the body, each with the stamp of the read that
+brought it. A piece may end anywhere, inside an event or inside a UTF-8 character; an event bears
+the stamp of the piece that completed it. Line ends may be LF, CRLF or CR, a byte order mark may
+come first, comments and fields other than `data` are skipped (WHATWG HTML, "Server-sent events",
+section 9.2), and so are events that only keep the connection alive.
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+from llmdyno.wire.inbox import Piece
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# The names of events whose data, if any, is for nobody.
+_KEEP_ALIVE = re.compile(rb"^event: ?(?:ping|heartbeat|keep-?alive)$", re.MULTILINE)
+
+
+class Body:
+    """A whole body: its bytes in one, and where in them each piece was."""
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self._pieces = list(pieces)
+        self._ends = list(accumulate([len(data) for _, data in self._pieces]))
+        self.data = b"".join([data for _, data in self._pieces])
+
+    def stamps_ns(self, ends: Iterable[int]) -> list[int]:
+        """Return the stamp of the piece that brought the last byte before each place."""
+        stamps = [stamp for stamp, _ in self._pieces]
+        return [stamps[bisect_left(self._ends, end)] for end in ends]
+
+    def between(self, start: int, end: int) -> Iterator[Piece]:
+        """Yield the pieces from one place to another, the outer ones cut there."""
+        for number in range(bisect_left(self._ends, start + 1), len(self._ends)):
+            stamp, data = self._pieces[number]
+            begins = self._ends[number] - len(data)
+            if begins >= end:
+                return
+            yield stamp, data[max(0, start - begins) : end - begins]
+
+
+def events(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield (stamp, data) for each event with data; several `data` lines are joined with LF."""
+    begun: list[
+        bytes
+    ] = []  # the event under way: joined when it is whole, or it would be quadratic
+    line_ended = False  # what has begun ends with LF
+    cr_ended = False  # the last piece ended with CR: a LF that comes first now belongs to it
+    mark = _BYTE_ORDER_MARK  # before the first event alone
+    stamp = 0
+    for stamp, piece in pieces:
+        body = piece[1:] if cr_ended and piece.startswith(b"\n") else piece
+        cr_ended = piece.endswith(b"\r") if piece else cr_ended
+        if b"\r" in body:
+            body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if begun and body:
+            begun.append(body)
+            if b"\n\n" not in body and not (line_ended and body.startswith(b"\n")):
+                line_ended = body.endswith(b"\n")
+                continue
+            body = b"".join(begun)
+            begun = []
+        *complete, rest = body.split(b"\n\n")
+        if rest:
+            begun = [rest]
+            line_ended = rest.endswith(b"\n")
+        for event in complete:
+            if (data := _data(event.removeprefix(mark))) is not None:
+                yield stamp, data
+            mark = b""
+    # The standard drops an event that no blank line ended; servers that close right after their
+    # last event are common, and dropping it would lose tokens that did arrive.
+    if begun and (data := _data(b"".join(begun).removeprefix(mark))) is not None:
+        yield stamp, data
+
+
+def _data(event: bytes) -> bytes | None:
+    if event.startswith(b"data: ") and b"\n" not in event:
+        return event[6:]
+    if _KEEP_ALIVE.search(event):
+        return None
+    lines = [
+        line[5:].removeprefix(b" ")
+        for line in event.split(b"\n")
+        if line.startswith(b"data:") or line == b"data"
+    ]
+    return b"\n".join(lines) if lines else None

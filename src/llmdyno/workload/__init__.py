@@ -1,0 +1,1 @@
+"""What is asked: prompts, data sets, sessions, traces."""

@@ -1,0 +1,92 @@
+"""Traces: recorded arrivals to replay. One file a format, told by its columns; `TRACE` last.
+
+A trace says when each request came and how long its prompt and its answer were, rarely what was
+asked. prompts.py makes prompts of those lengths; where a format tells which prompts began alike
+(`blocks`), they begin alike again, so that a prefix cache finds what it found then.
+"""
+
+from collections.abc import Collection
+from typing import Protocol
+
+import msgspec
+
+from llmdyno import plugins
+from llmdyno.errors import UsageError
+from llmdyno.workload import dataset
+from llmdyno.workload.dataset import Row
+
+
+class TracedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One request of a trace."""
+
+    due_s: float
+    input_tokens: int = 0  # 0: its prompt stands here
+    output_tokens: int | None = None  # None: as the model likes
+    prompt: str = ""
+    # Names of its prompt's blocks: equal ones are equal text. Each is block_tokens long, the last
+    # one what is left.
+    blocks: tuple[str, ...] = ()
+    block_tokens: int = 512
+
+
+class Trace(Protocol):
+    """The interface of a format."""
+
+    name: str
+
+    def recognises(self, columns: Collection[str]) -> bool:
+        """Tell whether rows with these columns are of this format."""
+
+    def request(self, row: Row) -> TracedRequest | None:
+        """Return a row's request; None if it is of one that failed, then.
+
+        Raises:
+            KeyError: a column is missing.
+            ValueError, TypeError: a value is not what it must be.
+        """
+
+
+def read(name: str) -> list[TracedRequest]:
+    """Return a trace's requests in order of time, the first due at 0.
+
+    Raises:
+        UsageError: the file cannot be read, or is no trace that we know; tells the line.
+    """
+    trace: Trace | None = None
+    found: list[TracedRequest] = []
+    for place, row in dataset.rows(name):
+        if trace is None:
+            trace = _recognise(name, row)
+        try:
+            request = trace.request(row)
+            if request is not None:
+                _check(request)
+        except KeyError as error:
+            raise UsageError(f"--dataset {name}, line {place}: has no {error}.") from error
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"--dataset {name}, line {place}: {error}.") from error
+        if request is not None:
+            found.append(request)
+    if not found:
+        raise UsageError(f"--dataset {name}: holds no requests.")
+    found.sort(key=lambda request: request.due_s)
+    first_s = found[0].due_s
+    return [msgspec.structs.replace(one, due_s=one.due_s - first_s) for one in found]
+
+
+def _recognise(name: str, row: Row) -> Trace:
+    for kind in plugins.names("workload.traces"):
+        trace: Trace = plugins.load("workload.traces", kind)
+        if trace.recognises(row.keys()):
+            return trace
+    raise UsageError(
+        f"--dataset {name}: is no trace that we know ({', '.join(plugins.names('traces'))}); its"
+        f" columns are {', '.join(map(str, row.keys()))}."
+    )
+
+
+def _check(request: TracedRequest) -> None:
+    if not request.prompt and request.input_tokens < 1:
+        raise ValueError(f"a prompt of {request.input_tokens} tokens; must be at least 1")
+    if request.output_tokens is not None and request.output_tokens < 1:
+        raise ValueError(f"an answer of {request.output_tokens} tokens; must be at least 1")

@@ -1,0 +1,195 @@
+"""What a server speaks is found out by asking; the servers answer as the real ones do."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from llmdyno.bench.detect import detect
+from llmdyno.bench.prober import Prober
+from llmdyno.errors import TargetError
+from llmdyno.wire.http1 import parse_url
+from scripted_server import DONE, END, HEAD, STOP, Client, chunk, framed, plain, scripted
+
+MODELS = {"object": "list", "data": [{"id": "llama", "object": "model"}]}
+TOKEN = HEAD + framed(chunk("a") + STOP + DONE) + END
+TEXT_MODEL = {"inputs": [{"name": "text_input"}], "outputs": [{"name": "text_output"}]}
+TRITON = {"GET /v2": {"name": "triton", "version": "2.51.0", "extensions": []}}
+SERVICE = {
+    "name": "Llama",
+    "type": "service",
+    "routes": [{"route": "/generate", "output": {"type": "string", "is_stream": True}}],
+}
+
+
+def index(*names: str, state: str = "READY") -> dict[str, Any]:
+    return {
+        "POST /v2/repository/index": [
+            {"name": name, "version": "1", "state": state} for name in names
+        ]
+    }
+
+
+Answers = Mapping[str, Any]  # by method and path; what is not there is 404
+
+SERVERS: dict[str, tuple[Answers, tuple[str, str]]] = {
+    "openai": (
+        {"GET /v1/models": MODELS, "POST /v1/chat/completions": TOKEN},
+        ("openai-chat", "llama"),
+    ),
+    "no chat template": (
+        {
+            "GET /v1/models": MODELS,
+            "POST /v1/chat/completions": plain("400 Bad Request", b'{"error": "no template"}'),
+            "POST /v1/completions": TOKEN,
+        },
+        ("openai-completions", "llama"),
+    ),
+    "triton, TensorRT-LLM's ensemble": (
+        {**TRITON, **index("preprocessing", "tensorrt_llm", "tensorrt_llm_bls", "ensemble")},
+        ("triton-generate", "ensemble"),
+    ),
+    "triton, its scripted twin": (
+        {**TRITON, **index("preprocessing", "tensorrt_llm", "tensorrt_llm_bls")},
+        ("triton-generate", "tensorrt_llm_bls"),
+    ),
+    "triton, one model of text": (
+        {
+            **TRITON,
+            **index("helper", "my llm"),
+            "GET /v2/models/my%20llm": TEXT_MODEL,
+            "GET /v2/models/helper": {"inputs": [{"name": "text_input"}], "outputs": []},
+        },
+        ("triton-generate", "my llm"),
+    ),
+    "tgi": (
+        {"GET /info": {"model_id": "meta/llama", "max_total_tokens": 4096}},
+        ("tgi", "meta/llama"),
+    ),
+    "tgi that speaks OpenAI too": (
+        {
+            "GET /info": {"model_id": "meta/llama", "max_total_tokens": 4096},
+            "GET /v1/models": MODELS,
+            "POST /v1/chat/completions": TOKEN,
+        },
+        ("openai-chat", "llama"),
+    ),
+    "bentoml": ({"GET /schema.json": SERVICE}, ("bentoml", "")),
+    "bentoml with OpenAI's routes": (
+        {
+            "GET /schema.json": SERVICE,
+            "GET /v1/models": MODELS,
+            "POST /v1/chat/completions": TOKEN,
+        },
+        ("openai-chat", "llama"),
+    ),
+    "bentoml whose other paths are no UTF-8": (
+        {"GET /v1/models": plain("200 OK", b"\xff\xfe{}"), "GET /schema.json": SERVICE},
+        ("bentoml", ""),
+    ),
+}
+
+
+def detected(answers: Answers, endpoint: str = "auto", model: str = "") -> tuple[str, str]:
+    async def script(client: Client) -> None:
+        while True:
+            asked, _ = await client.asked()
+            answer = answers.get(asked, plain("404 Not Found", b"Not Found"))
+            if not isinstance(answer, bytes):
+                answer = plain("200 OK", json.dumps(answer).encode())
+            await client.send(answer, pause_s=0)
+
+    async def ask() -> tuple[str, str]:
+        async with scripted(script) as url:
+            prober = Prober(parse_url(url), timeout_s=5.0)
+            try:
+                return await detect(prober, endpoint, model)
+            finally:
+                prober.close()
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_is_known_by_what_it_answers(name: str) -> None:
+    answers, right = SERVERS[name]
+
+    assert detected(answers) == right
+
+
+def test_a_model_that_was_named_is_taken() -> None:
+    answers, _ = SERVERS["openai"]
+
+    assert detected(answers, model="other") == ("openai-chat", "other")
+    assert detected(TRITON, model="llm") == ("triton-generate", "llm")
+    assert detected({"POST /v1/completions": TOKEN}, model="m") == ("openai-completions", "m")
+
+
+def test_an_endpoint_that_was_named_needs_only_its_model() -> None:
+    triton, _ = SERVERS["triton, one model of text"]
+
+    assert detected({}, "bentoml") == ("bentoml", "")
+    assert detected({}, "tgi") == ("tgi", "")
+    assert detected(triton, "triton-generate") == ("triton-generate", "my llm")
+    assert detected({"GET /v1/models": MODELS}, "openai-chat") == ("openai-chat", "llama")
+
+
+WRONG: dict[str, tuple[Answers, str, str]] = {
+    "nothing known": ({}, "auto", "/v1/models: status 404"),
+    "two models of text": (
+        {
+            **TRITON,
+            **index("a", "b"),
+            "GET /v2/models/a": TEXT_MODEL,
+            "GET /v2/models/b": TEXT_MODEL,
+        },
+        "auto",
+        "these that do: a, b",
+    ),
+    "no model is ready": ({**TRITON, **index("ensemble", state="UNAVAILABLE")}, "auto", "none"),
+    "garbage for models": (
+        {"GET /v1/models": plain("200 OK", b"\xff\xfe")},
+        "openai-chat",
+        "name one with --model",
+    ),
+    "a refusal has its words": (
+        {
+            "GET /v1/models": MODELS,
+            "POST /v1/chat/completions": plain("401 Unauthorized", b'{"error": "no key"}'),
+        },
+        "auto",
+        "openai-chat: status 401 no key",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_not_clear_is_said(name: str) -> None:
+    answers, endpoint, words = WRONG[name]
+
+    with pytest.raises(TargetError) as caught:
+        detected(answers, endpoint)
+
+    assert words in str(caught.value)
+
+
+def test_a_server_that_keeps_silent_is_not_asked_four_times() -> None:
+    asked: list[str] = []
+
+    async def silent(client: Client) -> None:
+        asked.append((await client.asked())[0])
+        await asyncio.sleep(30)
+
+    async def main() -> None:
+        async with scripted(silent) as url:
+            prober = Prober(parse_url(url), timeout_s=0.3)
+            try:
+                await detect(prober, "auto", "")
+            finally:
+                prober.close()
+
+    with pytest.raises(TargetError, match=r"/v2: no answer in 0.3 s: name what the server is"):
+        asyncio.run(main())
+    assert asked == ["GET /v2"]

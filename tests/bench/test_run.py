@@ -1,0 +1,339 @@
+"""The benchmark as a user runs it, against a server whose timing is known exactly."""
+
+import json
+import random
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import DYNO, last_json
+
+Streamer = Callable[..., str]
+Dyno = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _truth(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url}/truth") as response:
+        truth: dict[str, Any] = json.load(response)
+    return truth
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("endpoint", ["openai-chat", "openai-completions"])
+def test_timing_and_counts_are_the_truth(streamer: Streamer, dyno: Dyno, endpoint: str) -> None:
+    url = streamer("--ttft", "100ms", "--itl", "20ms")
+
+    done = dyno(
+        *("bench", "--url", url, "--endpoint", endpoint, "--model", "m", "-c", "10,40"),
+        *("--ramp", "500ms", "--requests", "60", "--osl", "32", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    levels = last_json(done.stdout)["levels"]
+
+    assert [level["users"] for level in levels] == [10, 40]
+    for level in levels:
+        assert level["requests"] == {"completed": 60, "failed": 0, "cut": 0, "errors": {}}
+        assert level["tokens"]["output"] == 60 * 32
+        assert level["tokens"]["source"] == "usage"
+        # What remains beside our own share is how late the streamer was, and this machine.
+        assert level["ttft_ms"]["p50"] == pytest.approx(100, abs=5)
+        assert level["itl_ms"]["mean"] == pytest.approx(20, rel=0.03)
+        assert level["tpot_ms"]["p50"] == pytest.approx(20, rel=0.03)
+        assert level["e2e_ms"]["p50"] == pytest.approx(100 + 31 * 20, rel=0.03)
+    assert _truth(url)["tokens"] == 2 * 60 * 32
+
+
+def test_a_duration_ends_on_time_and_nothing_is_lost(streamer: Streamer, dyno: Dyno) -> None:
+    url = streamer("--ttft", "50ms", "--itl", "10ms")
+
+    began_s = time.monotonic()
+    done = dyno(
+        *("bench", "--url", url, "-c", "8", "--ramp", "1s", "--duration", "4s", "--osl", "20"),
+        *("--interval", "1s", "--json", "--slo", "ttft:p99<2s"),
+    )
+    took_s = time.monotonic() - began_s
+    assert done.returncode == 0, done.stderr
+    (level,) = last_json(done.stdout)["levels"]
+
+    assert took_s < 20
+    assert 3.9 <= level["duration_s"] <= 5.5
+    assert 4 <= len(level["samples"]) <= 6
+    assert level["requests"]["cut"] == 0
+    assert level["requests"]["completed"] == sum(s["completed"] for s in level["samples"])
+    assert level["tokens"]["output"] == _truth(url)["tokens"] - 1  # the endpoint was asked
+    assert level["window"]["start_s"] >= 1.0
+    assert level["client"]["verdict"] in {"valid", "client-bound"}
+
+
+def test_requests_cut_before_a_first_token_are_counted(streamer: Streamer, dyno: Dyno) -> None:
+    # A request takes 1.0 s, of which 0.9 s to its first token: at the end most have none yet.
+    url = streamer("--ttft", "900ms", "--itl", "20ms")
+
+    done = dyno(
+        *("bench", "--url", url, "--endpoint", "openai-chat", "--model", "m", "-c", "8", "--json"),
+        *("--ramp", "200ms", "--duration", "1800ms", "--grace", "0s", "--osl", "6"),
+    )
+    assert done.returncode == 0, done.stderr
+    (level,) = last_json(done.stdout)["levels"]
+    ttft = level["ttft_ms"]
+
+    assert (level["requests"]["completed"], level["requests"]["cut"]) == (8, 8)
+    assert ttft["censored"] == 8
+    assert ttft["p99"] < 1000
+    assert ttft["kaplan_meier"]["p50"] == pytest.approx(900, abs=40)
+    # All eight that were cut had waited for less than 900 ms: they say nothing against it.
+    assert ttft["kaplan_meier"]["p99"] == pytest.approx(ttft["max"])
+    assert level["itl_ms"].keys().isdisjoint({"censored", "kaplan_meier"})
+    assert "8 requests were cut before their first token" in done.stderr
+
+
+def test_repeats_are_interleaved_and_pooled(streamer: Streamer, dyno: Dyno, tmp_path: Path) -> None:
+    url = streamer("--ttft", "20ms", "--itl", "5ms")
+
+    done = dyno(
+        *("bench", "--url", url, "--endpoint", "openai-chat", "--model", "m", "-c", "2,4"),
+        *("--ramp", "0s", "--requests", "12", "--osl", "8", "--repeat", "3", "--json"),
+        *("--out", "run"),
+    )
+    assert done.returncode == 0, done.stderr
+    summary = last_json(done.stdout)
+    entries = map(json.loads, (tmp_path / "run" / "journal.jsonl").read_text().splitlines())
+    order = [
+        (entry["users"], entry["repeat"], entry["level"])
+        for entry in entries
+        if entry["type"] == "level"
+    ]
+
+    assert order == [(2, 0, 0), (4, 0, 1), (2, 1, 2), (4, 1, 3), (2, 2, 4), (4, 2, 5)]
+    assert [level["users"] for level in summary["levels"]] == [2, 4]
+    for level in summary["levels"]:
+        rates = [one["token_rate"] for one in level["repeats"]]
+        assert level["requests"]["completed"] == 36
+        assert level["tokens"]["output"] == 36 * 8
+        assert level["tokens"]["by_source"] == {"usage": 36 * 8}
+        assert level["whole"]["ttft_ms"]["n"] == 36
+        assert len(rates) == 3
+        assert level["token_rate"]["mean"] == pytest.approx(sum(rates) / 3, rel=1e-4)
+        low, high = level["token_rate"]["ci95"]
+        assert low <= level["token_rate"]["mean"] <= high
+        assert low <= sorted(rates)[1] <= high
+
+
+def test_repeats_end_once_the_token_rate_is_known(streamer: Streamer, dyno: Dyno) -> None:
+    url = streamer("--ttft", "20ms", "--itl", "5ms")
+    arguments = [
+        *("bench", "--url", url, "--endpoint", "openai-chat", "--model", "m", "-c", "2"),
+        *("--ramp", "0s", "--requests", "8", "--osl", "8", "--repeat", "5", "--json"),
+    ]
+
+    for until, rounds in (("99%", 3), ("0.0001%", 5)):
+        done = dyno(*arguments, "--repeat-until", until)
+        assert done.returncode == 0, done.stderr
+        (level,) = last_json(done.stdout)["levels"]
+        assert len(level["repeats"]) == rounds
+
+
+def test_an_slo_that_is_missed_is_exit_status_1(streamer: Streamer, dyno: Dyno) -> None:
+    url = streamer("--ttft", "50ms", "--itl", "5ms")
+    arguments = ("bench", "--url", url, "-c", "2", "--requests", "6", "--ramp", "0s", "--osl", "4")
+
+    missed = dyno(*arguments, "--slo", "ttft:p50<10ms,e2e:p99<5s", "--json")
+
+    assert missed.returncode == 1, missed.stderr
+    assert [slo["met"] for slo in last_json(missed.stdout)["slo"]] == [False, True]
+    assert dyno(*arguments, "--slo", "ttft:p50<4s").returncode == 0
+
+
+def test_a_finished_request_survives_kill_9(streamer: Streamer, tmp_path: Path, dyno: Dyno) -> None:
+    """Killed at random moments, the rebuilt report has every request of a second before."""
+    url = streamer("--ttft", "20ms", "--itl", "5ms")
+    rng = random.Random(7)
+    for number in range(5):
+        folder = tmp_path / f"run{number}"
+        process = subprocess.Popen(
+            [
+                *(*DYNO, "bench", "--url", url, "-c", "5", "--ramp", "0s", "--duration", "60s"),
+                *("--osl", "8", "--no-calibration", "--out", str(folder)),
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+        deadline_s = time.monotonic() + 60
+        journal = folder / "journal.jsonl"
+        while not (journal.exists() and b'"type":"level"' in journal.read_bytes()):
+            assert time.monotonic() < deadline_s, "the level never began"
+            time.sleep(0.05)
+        time.sleep(1.0 + rng.random() * 2)
+        finished_before = _truth(url)["completed"]
+        time.sleep(1.0)
+        process.kill()
+        process.wait()
+
+        done = dyno("report", str(folder), "--json")
+        assert done.returncode == 0, done.stderr
+        (level,) = last_json(done.stdout)["levels"]
+        others = number_of_others(tmp_path, number)
+
+        assert level["requests"]["completed"] >= finished_before - others - 1  # the endpoint asked
+        assert level["interrupted"]
+        (tmp_path / f"count{number}").write_text(str(_truth(url)["completed"]))
+
+
+def number_of_others(folder: Path, number: int) -> int:
+    """Return how many requests the streamer had completed before this run."""
+    path = folder / f"count{number - 1}"
+    return int(path.read_text()) if path.exists() else 0
+
+
+def _requests_in(journal: Path) -> int:
+    return journal.read_bytes().count(b'"type":"request"') if journal.exists() else 0
+
+
+def test_ctrl_c_keeps_what_there_is(streamer: Streamer, tmp_path: Path) -> None:
+    url = streamer("--ttft", "20ms", "--itl", "5ms")
+    process = subprocess.Popen(
+        [
+            *(*DYNO, "bench", "--url", url, "-c", "5,6", "--duration", "60s", "--osl", "8"),
+            *("--no-calibration", "--json", "--out", "run"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    journal = tmp_path / "run" / "journal.jsonl"
+    deadline_s = time.monotonic() + 30
+    while _requests_in(journal) <= 10 and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 130, errors
+    (level,) = last_json(output)["levels"]
+    assert level["requests"]["completed"] > 10
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_signal_before_the_first_level_is_no_other(streamer: Streamer, tmp_path: Path) -> None:
+    url = streamer("--ttft", "20ms", "--itl", "5ms")
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [*DYNO, "bench", "--url", url, "-c", "5", "--duration", "60s", "--out", str(folder)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline_s = time.monotonic() + 30
+    while not (folder / "journal.jsonl").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)  # while the client itself is measured
+    _, errors = process.communicate(timeout=20)
+
+    assert process.returncode == 130, errors
+    assert "interrupted; what was measured" in errors
+    assert "Traceback" not in errors
+    assert (folder / "summary.json").exists()
+
+
+def test_a_full_disk_is_said_and_what_was_written_is_kept(
+    streamer: Streamer, tmp_path: Path
+) -> None:
+    url = streamer("--ttft", "5ms", "--itl", "1ms")
+    # A limit on the size of files is to a process what a full disk is: write() falls short.
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000));"
+        "from llmdyno.cli.app import main; sys.argv[0] = 'dyno'; main()"
+    )
+    done = subprocess.run(
+        [
+            *(DYNO[0], "-c", script, "bench", "--url", url, "-c", "4", "--ramp", "0s"),
+            *("--duration", "30s", "--osl", "8", "--no-calibration"),
+            *("--out", str(tmp_path / "run")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 3
+    assert "cannot write" in done.stderr
+    assert "kept" in done.stderr
+    assert "TTFT p50" in done.stderr  # of what was measured there are the numbers all the same
+    assert "`dyno report" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "run" / "journal.jsonl").stat().st_size > 30_000
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "users": (["-c", "0"], "-c 0: each level needs 1 user or more"),
+    "users text": (["-c", "ten"], "write whole numbers"),
+    "duration": (["--duration", "soon"], "--duration soon: write a duration"),
+    "ramp": (["--ramp", "10s", "--duration", "5s"], "--ramp 10s: must be shorter"),
+    "requests": (["--requests", "0"], "--requests 0: must be at least 1"),
+    "rate": (["--request-rate", "1e9"], "makes more than 10,000,000 requests in --duration 5m"),
+    "metrics port": (["--metrics-port", "99999"], "--metrics-port 99999: must be below 65536"),
+    "junit": (["--junit", "nowhere/x.xml"], "--junit nowhere/x.xml: there is no folder nowhere"),
+    "unique": (["--unique", "--workload", "synthetic", "--isl", "5"], "--unique: not for --work"),
+    "repeat": (["--repeat", "0"], "--repeat 0: must be at least 1"),
+    "repeat until": (["--repeat-until", "2 percent"], "write a share such as 2%"),
+    "repeat until what": (["--repeat-until", "2"], "between 0 and 1, such as 2%"),
+    "repeat too seldom": (["--repeat-until", "2%", "--repeat", "2"], "must be at least 3"),
+    "tokenizer": (["--tokenizer", "nowhere.json"], "nowhere.json: cannot be read"),
+    "slo metric": (["--slo", "tftt:p99<2s"], "Did you mean 'ttft'?"),
+    "slo unit": (["--slo", "ttft:p99<2"], "needs a unit"),
+    "slo direction": (["--slo", "token_rate<5"], "better higher; use >"),
+    "endpoint": (["--endpoint", "openai-chatt"], "Did you mean 'openai-chat'?"),
+    "seed": (["--seed", "-1"], "--seed -1: must be at least 0"),
+    "workload": (["--workload", "chta"], "Did you mean 'chat'?"),
+    "isl": (["--workload", "chat", "--isl", "5"], "--isl 5: only for --workload synthetic"),
+    "osl": (["--osl", "many"], "--osl many: write tokens as"),
+    "dataset": (["--dataset", "nowhere.jsonl"], "cannot be read: No such file"),
+    "url": (["--url", "localhost:8000"], "write http://host:port"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_is_one_sentence_and_nothing_starts(
+    name: str, dyno: Dyno, tmp_path: Path
+) -> None:
+    arguments, words = WRONG[name]
+
+    done = dyno("bench", "--url", "http://127.0.0.1:9", *arguments)
+
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_nobody_there_is_exit_status_3(dyno: Dyno, tmp_path: Path) -> None:
+    done = dyno("bench", "--url", "http://127.0.0.1:9")
+
+    assert done.returncode == 3
+    assert done.stderr.startswith("dyno: --url 127.0.0.1:9: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_api_key_is_sent_and_written_nowhere(
+    streamer: Streamer, dyno: Dyno, tmp_path: Path
+) -> None:
+    url = streamer("--ttft", "5ms", "--itl", "1ms")
+    secret = "sk-very-secret-4711"
+
+    done = dyno(
+        *("bench", "--url", url, "-c", "1", "--requests", "2", "--osl", "2", "--json"),
+        LLMDYNO_API_KEY=secret,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert secret not in done.stdout + done.stderr
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert written
+    assert not any(secret.encode() in path.read_bytes() for path in written)

@@ -1,0 +1,555 @@
+"""The embedded engine over real HTTP: a real worker, the model `tiny`, OpenAI's own client."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import openai
+import pytest
+from openai.types.chat import ChatCompletionMessageParam
+
+from llmdyno.bench.detect import detect
+from llmdyno.bench.prober import Prober
+from llmdyno.bench.recount import recount
+from llmdyno.engines.openvino import ENGINE
+from llmdyno.records.entries import Record
+from llmdyno.wire.http1 import parse_url
+
+CHAT: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Say something."}]
+PATIENCE_S = 60.0
+
+
+class Server(msgspec.Struct):
+    """A server under test."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    stderr: Path
+
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(
+            base_url=f"http://127.0.0.1:{self.port}/v1", api_key="none", max_retries=0
+        )
+
+    def request(
+        self, method: str, path: str, body: object = None, *, raw: bytes | None = None
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        with contextlib.closing(connection):
+            data = raw if raw is not None else None if body is None else json.dumps(body).encode()
+            connection.request(method, path, data)
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    def health(self) -> int:
+        """Return the status of /health, 0 if nothing answers."""
+        try:
+            return self.request("GET", "/health")[0]
+        except OSError:
+            return 0
+
+    def metric(self, name: str) -> float:
+        page = self.request("GET", "/metrics")[1].decode()
+        found = re.search(rf"^llmdyno_{re.escape(name)} (\S+)$", page, re.MULTILINE)
+        assert found, page
+        return float(found[1])
+
+    def worker(self) -> int:
+        pid = self.process.pid
+        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+    def said(self) -> str:
+        return self.stderr.read_text()
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline_s, "it did not come true"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def starting(
+    folder: Path, config: str = "{}", *, model: str = "tiny", port: int = 0
+) -> Iterator[Server]:
+    port = port or free_port()
+    stderr = folder / f"stderr-{port}-{time.monotonic_ns()}"
+    launch = ENGINE.launch(model, json.loads(config), artifact=None, host="127.0.0.1", port=port)
+    with stderr.open("wb") as log:
+        process = subprocess.Popen(launch.argv, stderr=log)
+    try:
+        yield Server(process, port, stderr)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def started(folder: Path, config: str = "{}") -> Iterator[Server]:
+    with starting(folder, config) as server:
+        eventually(lambda: server.health() == 200 or server.process.poll() is not None)
+        assert server.process.poll() is None, server.said()
+        yield server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep the built-in models of this module in a folder of its own."""
+    path = tmp_path_factory.mktemp("embedded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
+        yield path
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    with started(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    with server.client() as opened:
+        yield opened
+
+
+def events(body: bytes) -> list[bytes]:
+    assert body.endswith(b"\n\n")
+    return [event.removeprefix(b"data: ") for event in body[:-2].split(b"\n\n")]
+
+
+# What is said
+
+
+def test_models_names_the_one_there_is(client: openai.OpenAI) -> None:
+    assert [card.id for card in client.models.list()] == ["tiny"]
+
+
+def test_a_chat_in_one_piece(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(model="tiny", messages=CHAT, max_completion_tokens=9)
+    assert answer.usage is not None
+    assert (answer.object, answer.choices[0].finish_reason) == ("chat.completion", "length")
+    assert answer.choices[0].message.content
+    assert answer.usage.completion_tokens == 9
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + 9
+
+
+def test_a_chat_stream_opens_with_its_role_and_ends_with_its_usage(client: openai.OpenAI) -> None:
+    first, *rest = client.chat.completions.create(
+        model="tiny",
+        messages=CHAT,
+        max_tokens=9,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    assert first.choices[0].delta.role == "assistant"
+    assert not first.choices[0].delta.content
+    *texts, finish, usage = rest
+    assert all(event.choices[0].delta.content for event in texts)
+    assert finish.choices[0].finish_reason == "length"
+    assert usage.choices == []
+    assert usage.usage is not None
+    assert usage.usage.completion_tokens == 9
+    assert all(event.usage is None for event in (first, *texts, finish))
+    whole = client.chat.completions.create(model="tiny", messages=CHAT, max_tokens=9)
+    streamed = "".join(event.choices[0].delta.content or "" for event in texts)
+    assert streamed == whole.choices[0].message.content
+
+
+def test_a_completion_stream_without_usage_ends_with_the_mark(server: Server) -> None:
+    asked = {"model": "tiny", "prompt": "Once", "max_tokens": 5, "stream": True}
+    status, body = server.request("POST", "/v1/completions", asked)
+    *chunks, mark = events(body)
+    assert (status, mark) == (200, b"[DONE]")
+    decoded = [json.loads(chunk) for chunk in chunks]
+    assert all("usage" not in chunk for chunk in decoded)
+    assert decoded[-1]["choices"][0]["finish_reason"] == "length"
+    _, whole = server.request("POST", "/v1/completions", {**asked, "stream": False})
+    text = "".join(chunk["choices"][0]["text"] for chunk in decoded)
+    assert text == json.loads(whole)["choices"][0]["text"]
+
+
+def test_a_long_stream_is_whole_utf8_and_counts_every_token(server: Server) -> None:
+    # At this temperature the model makes the odd byte of a character, and bytes that are none.
+    asked = {
+        "model": "tiny",
+        "prompt": "é",
+        "max_tokens": 600,
+        "ignore_eos": True,
+        "temperature": 2,
+        "seed": 3,
+    }
+    before = server.metric("generation_tokens_total")
+    _, body = server.request(
+        "POST",
+        "/v1/completions",
+        {**asked, "stream": True, "stream_options": {"include_usage": True}},
+    )
+    decoded = [json.loads(event.decode()) for event in events(body)[:-1]]
+    text = "".join(chunk["choices"][0]["text"] for chunk in decoded[:-1])
+    assert "\ufffd" not in text
+    assert decoded[-1]["usage"]["completion_tokens"] == 600
+    assert server.metric("generation_tokens_total") - before == 600
+    _, whole = server.request("POST", "/v1/completions", asked)
+    assert json.loads(whole)["choices"][0]["text"] == text
+
+
+def test_streams_at_once_say_what_each_says_alone(client: openai.OpenAI) -> None:
+    def answer(prompt: str) -> tuple[str, int]:
+        made = client.completions.create(model="tiny", prompt=prompt, max_tokens=24)
+        assert made.usage is not None
+        return made.choices[0].text, made.usage.completion_tokens
+
+    prompts = [f"Number {number} is" for number in range(16)]
+    together: dict[str, tuple[str, int]] = {}
+    threads = [
+        threading.Thread(target=lambda prompt=prompt: together.update({prompt: answer(prompt)}))
+        for prompt in prompts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == {prompt: answer(prompt) for prompt in prompts}
+
+
+def test_a_seed_repeats_a_sample_and_no_temperature_is_greedy(client: openai.OpenAI) -> None:
+    def say(seed: int | None, temperature: float | None) -> str:
+        return (
+            client.completions.create(
+                model="tiny", prompt="A", max_tokens=20, seed=seed, temperature=temperature
+            )
+            .choices[0]
+            .text
+        )
+
+    assert say(7, 1.0) == say(7, 1.0)
+    assert say(7, 1.0) != say(8, 1.0)
+    assert say(None, 1.0) != say(None, 1.0)
+    assert say(None, None) == say(1, 0.0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_stop_string_ends_the_text_before_it(client: openai.OpenAI, stream: bool) -> None:
+    def say(stop: str | list[str] | None) -> tuple[str, str]:
+        if not stream:
+            choice = client.completions.create(
+                model="tiny", prompt="Once", max_tokens=30, stop=stop
+            ).choices[0]
+            return choice.text, choice.finish_reason
+        chunks = list(
+            client.completions.create(
+                model="tiny", prompt="Once", max_tokens=30, stop=stop, stream=True
+            )
+        )
+        text = "".join(chunk.choices[0].text for chunk in chunks)
+        return text, chunks[-1].choices[0].finish_reason
+
+    full, finish = say(None)
+    assert finish == "length"
+    stop = full[20:26]  # somewhere in the middle of the words
+    assert say(stop) == (full[: full.index(stop)], "stop")
+    assert say(["never said", stop]) == (full[: full.index(stop)], "stop")
+    assert say("never said") == (full, "length")
+
+
+def test_tokenize_counts_as_usage_does(server: Server, client: openai.OpenAI) -> None:
+    asked = [{"role": "user", "content": [{"type": "text", "text": "Say something."}]}]
+    status, body = server.request("POST", "/tokenize", {"messages": asked})
+    answer = json.loads(body)
+    assert (status, answer["count"]) == (200, len(answer["tokens"]))
+    assert answer["max_model_len"] == 8192
+    made = client.chat.completions.create(model="tiny", messages=CHAT, max_tokens=1)
+    assert made.usage is not None
+    assert made.usage.prompt_tokens == answer["count"]
+    _, body = server.request("POST", "/tokenize", {"prompt": "hello there", "model": "tiny"})
+    assert 1 <= json.loads(body)["count"] <= 5
+
+
+def test_what_it_is_and_how_it_counts_is_found_out_by_asking(server: Server) -> None:
+    kept: list[Record] = []
+    texts = ("Say", " something", " of a few words.")
+    uncounted = Record(
+        level=0,
+        request=0,
+        user=0,
+        prompt=0,
+        due_ns=0,
+        sent_ns=0,
+        end_ns=3,
+        outcome="completed",
+        gaps_ns=(1, 1, 1),
+        texts=texts,
+        input_text="hello there",
+    )
+
+    async def ask() -> tuple[str, str]:
+        target = parse_url(f"http://127.0.0.1:{server.port}")
+        await recount([uncounted], target, "tiny", None, kept.append)
+        prober = Prober(target)
+        with contextlib.closing(prober):
+            return await detect(prober, "auto", "")
+
+    assert asyncio.run(ask()) == ("openai-chat", "tiny")
+    _, body = server.request("POST", "/tokenize", {"prompt": "".join(texts)})
+    assert kept[0].output_tokens == json.loads(body)["count"]
+    assert kept[0].source == "server-tokenizer"
+    assert kept[0].input_tokens >= 1
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param", "code"),
+    [
+        ({"model": "huge"}, 404, "model", "model_not_found"),
+        ({"n": 2}, 400, "n", None),
+        ({"logprobs": 0}, 400, "logprobs", None),
+        ({"echo": True}, 400, "echo", None),
+        ({"best_of": 2}, 400, "best_of", None),
+        ({"tools": [{"type": "function"}]}, 400, "tools", None),
+        ({"top_pp": 0.5}, 400, "top_pp", None),
+        ({"top_p": 0}, 400, "top_p", None),
+        ({"temperature": -1}, 400, "temperature", None),
+        ({"max_tokens": 0}, 400, "max_tokens", None),
+        ({"max_tokens": "ten"}, 400, "max_tokens", None),
+        ({"stop": ["a", "b", "c", "d", "e"]}, 400, "stop", None),
+        ({"prompt": None}, 400, "prompt", None),
+        ({"prompt": ""}, 400, "prompt", None),
+        ({"max_tokens": 8192}, 400, "max_tokens", "context_length_exceeded"),
+        ({"prompt": "word " * 9000}, 400, "prompt", "context_length_exceeded"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_cannot_be_done_is_refused_by_name(
+    server: Server,
+    fields: dict[str, object],
+    status: int,
+    param: str,
+    code: str | None,
+    stream: bool,
+) -> None:
+    asked = {"model": "tiny", "prompt": "A", "max_tokens": 2, "stream": stream, **fields}
+    got, body = server.request("POST", "/v1/completions", asked)
+    error = json.loads(body)["error"]
+    assert (got, error["param"], error["code"]) == (status, param, code), error
+    assert error["type"] == "invalid_request_error"
+    assert param in error["message"] or code == "context_length_exceeded"
+
+
+def test_fields_that_ask_for_what_we_do_anyway_are_taken(client: openai.OpenAI) -> None:
+    made = client.chat.completions.create(
+        model="tiny",
+        messages=CHAT,
+        max_tokens=1,
+        n=1,
+        logprobs=False,
+        presence_penalty=0,
+        response_format={"type": "text"},
+        user="somebody",
+    )
+    assert made.choices[0].finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/v1/chat/completions", b"{", 400),
+        ("POST", "/v1/chat/completions", b"[]", 400),
+        ("POST", "/v1/chat/completions", b'{"model": "tiny", "messages": []}', 400),
+        ("POST", "/tokenize", b"{}", 400),
+        ("GET", "/v1/nothing", None, 404),
+        ("GET", "/v1/completions", None, 405),
+        ("DELETE", "/health", None, 405),
+    ],
+)
+def test_errors_are_openais_with_the_right_status(
+    server: Server, method: str, path: str, body: bytes | None, status: int
+) -> None:
+    got, answer = server.request(method, path, raw=body)
+    assert got == status
+    assert set(json.loads(answer)["error"]) == {"message", "type", "param", "code"}
+
+
+# Clients that go
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_hangs_up_cancels_its_generation(server: Server, stream: bool) -> None:
+    cancelled = 'requests_total{outcome="cancelled"}'
+    before = server.metric(cancelled)
+    made = server.metric("generation_tokens_total")
+    asked = {"model": "tiny", "prompt": "A", "max_tokens": 8000, "ignore_eos": True}
+    body = json.dumps({**asked, "stream": stream}).encode()
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        if stream:
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        eventually(lambda: server.metric("generation_tokens_total") > made)
+    eventually(lambda: server.metric(cancelled) == before + 1)
+    server.request("POST", "/tokenize", {"prompt": "A"})  # the worker does this after the cancel
+    eventually(lambda: server.metric("requests_running") == 0)
+    made = server.metric("generation_tokens_total")
+    assert server.request("POST", "/v1/completions", {**asked, "max_tokens": 3})[0] == 200
+    assert server.metric("generation_tokens_total") == made + 3  # and not one of the cancelled
+
+
+def test_the_metrics_agree_with_what_was_answered(server: Server) -> None:
+    names = [
+        "prompt_tokens_total",
+        "generation_tokens_total",
+        'requests_total{outcome="length"}',
+        "time_to_first_token_seconds_count",
+        "request_latency_seconds_count",
+        "inter_token_latency_seconds_count",
+    ]
+    before = [server.metric(name) for name in names]
+    _, body = server.request(
+        "POST", "/v1/completions", {"model": "tiny", "prompt": "A B C", "max_tokens": 6}
+    )
+    prompt_tokens = json.loads(body)["usage"]["prompt_tokens"]
+    after = [server.metric(name) for name in names]
+    grown = [late - early for late, early in zip(after, before, strict=True)]
+    assert grown == [prompt_tokens, 6, 1, 1, 1, 5]
+    assert server.metric("requests_waiting") == 0
+    assert 0 <= server.metric("kv_cache_usage_ratio") <= 1
+
+
+# Beginnings and ends
+
+
+def read_stream(server: Server, max_tokens: int, then: Callable[[], object]) -> bytes:
+    """Start a stream, do something once it runs, and return all of its body."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
+    with contextlib.closing(connection):
+        asked = {"model": "tiny", "prompt": "A", "max_tokens": max_tokens, "stream": True}
+        connection.request(
+            "POST", "/v1/completions", json.dumps({**asked, "ignore_eos": True}).encode()
+        )
+        response = connection.getresponse()
+        first = response.read(10)
+        then()
+        return first + response.read()
+
+
+def test_sigterm_lets_a_running_stream_finish(folder: Path) -> None:
+    with starting(folder) as server:
+        seen: set[int] = set()
+        while 200 not in seen:
+            seen.add(server.health())
+            assert server.process.poll() is None, server.said()
+        assert 503 in seen  # while the model was being loaded
+        body = read_stream(server, 300, lambda: server.process.send_signal(signal.SIGTERM))
+        assert events(body)[-1] == b"[DONE]"
+        assert len(events(body)) > 250
+        assert server.process.wait(PATIENCE_S) == 0
+
+
+def test_a_dead_worker_ends_streams_with_an_error_and_the_server_too(folder: Path) -> None:
+    with started(folder) as server:
+        whole: list[tuple[int, bytes]] = []
+        asked = {"model": "tiny", "prompt": "B", "max_tokens": 8000, "ignore_eos": True}
+        other = threading.Thread(
+            target=lambda: whole.append(server.request("POST", "/v1/completions", asked))
+        )
+        other.start()
+        eventually(lambda: server.metric("generation_tokens_total") > 0)
+        body = read_stream(server, 8000, lambda: os.kill(server.worker(), signal.SIGKILL))
+        *_, last = events(body)
+        assert json.loads(last)["error"]["code"] == "engine_died"
+        assert b"[DONE]" not in body
+        other.join()
+        assert whole[0][0] == 500
+        assert json.loads(whole[0][1])["error"]["code"] == "engine_died"
+        assert server.health() in {503, 0}
+        assert server.process.wait(PATIENCE_S) == 1
+        assert "status -9" in server.said()
+
+
+def test_a_killed_server_leaves_no_worker_behind(folder: Path) -> None:
+    with started(folder) as server:
+        worker = Path(f"/proc/{server.worker()}")
+        assert worker.exists()
+        server.process.kill()
+        server.process.wait()
+        eventually(lambda: not worker.exists() or "Z" in (worker / "stat").read_text().split()[2])
+
+
+def test_a_small_kv_cache_is_a_limit_that_is_told_and_shared(folder: Path) -> None:
+    with started(folder, '{"num_kv_blocks": 8}') as server:
+        asked = {"model": "tiny", "prompt": "A", "ignore_eos": True}
+        _, body = server.request("POST", "/v1/completions", {**asked, "max_tokens": 256})
+        error = json.loads(body)["error"]
+        assert error["code"] == "context_length_exceeded"
+        assert "256 tokens" in error["message"]
+        answers: list[int] = []
+
+        def ask() -> None:
+            _, body = server.request("POST", "/v1/completions", {**asked, "max_tokens": 255})
+            answers.append(json.loads(body)["usage"]["completion_tokens"])
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers == [255, 255, 255]
+
+
+def test_prompts_that_cannot_be_split_are_refused_not_choked_on(folder: Path) -> None:
+    config = '{"dynamic_split_fuse": false, "max_num_batched_tokens": 512, "max_num_seqs": 2}'
+    with started(folder, config) as server:
+        asked = {"model": "tiny", "prompt": "word " * 600, "max_tokens": 4}
+        status, body = server.request("POST", "/v1/completions", asked)
+        assert status == 400
+        assert "max_num_batched_tokens=512" in json.loads(body)["error"]["message"]
+        assert server.request("POST", "/v1/completions", {**asked, "prompt": "word"})[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "status", "failure"),
+    [
+        ("tiny", '{"KV_CACHE_PRECISION": "u7"}', 1, "bad-config"),
+        ("tiny", '{"max_num_sequences": 4}', 1, "bad-config"),
+        ("tiny", '{"cache_size": 100000}', 1, "out-of-memory"),
+        ("nobody.gguf", "{}", 2, "model-not-found"),
+    ],
+)
+def test_a_start_that_fails_says_why_and_the_engine_names_the_class(
+    folder: Path, model: str, config: str, status: int, failure: str
+) -> None:
+    with starting(folder, config, model=model) as server:
+        assert server.process.wait(PATIENCE_S) == status
+        assert failure_class(server.said()) == failure
+        assert "Traceback" not in server.said()
+
+
+def test_a_port_in_use_is_said_before_the_model_is_loaded(folder: Path, server: Server) -> None:
+    with starting(folder, port=server.port) as second:
+        assert second.process.wait(PATIENCE_S) == 2
+        assert failure_class(second.said()) == "port-in-use"
+
+
+def failure_class(said: str) -> str | None:
+    symptoms = ENGINE.launch("tiny", {}, artifact=None, host="127.0.0.1", port=1).symptoms
+    return next((kind for pattern, kind in symptoms if re.search(pattern, said)), None)

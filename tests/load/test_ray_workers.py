@@ -1,0 +1,154 @@
+"""Workers on a real Ray cluster of two nodes on this machine; skipped without the extra `ray`."""
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import DYNO, last_json
+from load.test_workers import TO_STREAMER, records, truth
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="the extra `ray` is not installed"
+)
+
+Streamer = Callable[..., str]
+Dyno = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[str, int]]:
+    """Start a cluster; yield its address and the process that it belongs to."""
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).parent.parent / "ray_cluster.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    address = process.stdout.readline().strip()
+    assert address
+    yield address, process.pid
+    process.communicate(timeout=60)
+
+
+def workers_under(ancestor: int) -> list[int]:
+    """Return the pids of the workers that stem from a process."""
+    parents: dict[int, int] = {}
+    workers = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text()
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue  # it has just ended
+        parents[int(folder.name)] = int(stat.rpartition(")")[2].split()[1])
+        if b"llmdyno.load.worker" in command:
+            workers.append(int(folder.name))
+
+    def stems(pid: int) -> bool:
+        while pid in parents and pid != ancestor:
+            pid = parents[pid]
+        return pid == ancestor
+
+    return [pid for pid in workers if stems(pid)]
+
+
+def test_workers_on_two_nodes_do_what_one_process_does(
+    cluster: tuple[str, int], streamer: Streamer, dyno: Dyno, tmp_path: Path
+) -> None:
+    url = streamer("--ttft", "50ms", "--itl", "5ms")
+    load = ("-c", "20", "--ramp", "100ms", "--requests", "61", "--osl", "8-24", "--json")
+
+    done = dyno(
+        *("bench", "--url", url, *TO_STREAMER, *load, "--workers", "2", "--ray", cluster[0]),
+        *("--out", "spread"),
+        LLMDYNO_API_KEY="sk-very-secret-4711",
+    )
+    assert done.returncode == 0, done.stderr
+    (level,) = last_json(done.stdout)["levels"]
+    sent = truth(url)["tokens"]
+    alone = dyno("bench", "--url", url, *TO_STREAMER, *load, "--out", "alone")
+    assert alone.returncode == 0, alone.stderr
+
+    assert level["requests"] == {"completed": 61, "failed": 0, "cut": 0, "errors": {}}
+    assert level["tokens"]["output"] == sent
+    first, second = level["machines"]
+    assert first["host"] != second["host"]
+    for machine in (first, second):
+        # Both nodes have this machine's clock, so that what was found is all error.
+        assert 0 < machine["clock_uncertainty_ms"] < 100
+        assert abs(machine["clock_drift_ms"]) < 100
+    assert level["ttft_ms"]["p50"] == pytest.approx(50, abs=10)
+    asked = [
+        sorted((one.request, one.prompt, one.output_tokens) for one in records(tmp_path / name))
+        for name in ("spread", "alone")
+    ]
+    assert asked[0] == asked[1]
+    written = [path for path in (tmp_path / "spread").iterdir() if path.is_file()]
+    assert not any(b"very-secret" in path.read_bytes() for path in written)
+
+
+@pytest.mark.parametrize("what", ["ctrl-c", "a dead worker"])
+def test_the_end_is_the_same_as_with_workers_here(
+    cluster: tuple[str, int], streamer: Streamer, tmp_path: Path, what: str
+) -> None:
+    url = streamer("--ttft", "20ms", "--itl", "5ms")
+    address, owner = cluster
+    process = subprocess.Popen(
+        [
+            *(*DYNO, "bench", "--url", url, *TO_STREAMER, "-c", "6", "--ramp", "0s"),
+            *("--duration", "60s", "--osl", "8", "--workers", "2", "--ray", address, "--json"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    deadline_s = time.monotonic() + 60
+    while truth(url)["completed"] < 50:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    workers = workers_under(owner)
+    assert len(workers) == 2
+    if what == "ctrl-c":
+        process.send_signal(signal.SIGINT)
+    else:
+        os.kill(workers[0], signal.SIGKILL)
+    output, errors = process.communicate(timeout=40)
+
+    assert process.returncode == (130 if what == "ctrl-c" else 3), errors
+    assert "Traceback" not in errors
+    (level,) = last_json(output)["levels"]
+    if what == "ctrl-c":
+        assert level["requests"]["completed"] == truth(url)["completed"]
+        assert level["stopped"] == ""
+    else:
+        assert level["requests"]["completed"] >= 40
+        assert re.match(r"worker \d on .*, node \w+ ended with status -9", level["stopped"])
+    assert not workers_under(owner)
+
+
+def test_a_cluster_that_is_too_small_or_not_there_is_wrong_usage(
+    cluster: tuple[str, int], streamer: Streamer, dyno: Dyno, tmp_path: Path
+) -> None:
+    url = streamer()
+    small = dyno(
+        *("bench", "--url", url, *TO_STREAMER, "-c", "9", "--workers", "3", "--ray", cluster[0])
+    )
+    nowhere = dyno("bench", "--url", url, *TO_STREAMER, "-c", "9", "--ray", "127.0.0.1:9")
+
+    assert small.returncode == 2, small.stderr
+    assert "--workers 3: the cluster has 2 CPUs, one for each." in small.stderr
+    assert nowhere.returncode == 2, nowhere.stderr
+    assert "--ray 127.0.0.1:9: cannot be joined: " in nowhere.stderr
+    assert not list(tmp_path.iterdir())

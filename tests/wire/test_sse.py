@@ -1,0 +1,66 @@
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmdyno.wire.sse import events
+
+LINE = st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])
+
+
+def _all(*bodies: bytes) -> list[bytes]:
+    return [data for _, data in events(enumerate(bodies))]
+
+
+def test_an_event_bears_the_stamp_of_the_piece_that_completed_it() -> None:
+    pieces = [(10, b"data: a\n"), (20, b"\ndata: b\n\ndata: c"), (30, b"\n\n")]
+
+    assert list(events(pieces)) == [(20, b"a"), (20, b"b"), (30, b"c")]
+
+
+def test_comments_and_other_fields_are_skipped_and_data_lines_joined() -> None:
+    body = b": ping\n\nevent: x\nid: 1\ndata: a\ndata: b\n\n:\n\ndata:c\n\n"
+
+    assert _all(body) == [b"a\nb", b"c"]
+
+
+def test_line_ends_may_be_crlf_or_cr() -> None:
+    assert _all(b"data: a\r\n\r\ndata: b\r\n\r\n") == [b"a", b"b"]
+    assert _all(b"data: a\r\rdata: b\r\r") == [b"a", b"b"]
+
+
+def test_a_blank_line_of_cr_ends_its_event_in_its_own_read() -> None:
+    pieces = [(10, b"data: a\r\r"), (20, b"data: b\r\n\r"), (30, b"\ndata: c\r"), (40, b"\n\r\n")]
+
+    assert list(events(pieces)) == [(10, b"a"), (20, b"b"), (40, b"c")]
+
+
+def test_a_byte_order_mark_hides_no_event() -> None:
+    assert _all(b"\xef\xbb", b"\xbfdata: a\n\ndata: b\n\n") == [b"a", b"b"]
+
+
+def test_an_event_that_keeps_alive_is_skipped() -> None:
+    assert _all(b"event: ping\ndata: ping\n\nevent: message\ndata: a\n\n") == [b"a"]
+
+
+def test_an_event_without_its_blank_line_is_not_lost() -> None:
+    assert _all(b"data: a\n\ndata: [DONE]") == [b"a", b"[DONE]"]
+
+
+@given(
+    payloads=st.lists(
+        st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1),
+        max_size=8,
+    ),
+    end=st.sampled_from([b"\n", b"\r\n"]),
+    data=st.data(),
+)
+def test_pieces_may_be_cut_anywhere(payloads: list[str], end: bytes, data: st.DataObject) -> None:
+    encoded = [payload.encode() for payload in payloads]
+    body = b"".join(b"data: " + payload + end + end for payload in encoded)
+    cuts = data.draw(st.lists(st.integers(0, len(body)), max_size=20).map(sorted))
+    edges = [0, *cuts, len(body)]
+
+    pieces = [body[low:high] for low, high in itertools.pairwise(edges)]
+
+    assert encoded == _all(*pieces)

@@ -1,0 +1,148 @@
+"""Traces: each format as its authors publish it, replayed at its own times and lengths."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import last_json
+from llmdyno.errors import UsageError
+from llmdyno.records.entries import Record, read_journal
+from llmdyno.spec import Workload
+from llmdyno.workload import traces
+from llmdyno.workload.prompts import Prompts
+
+Streamer = Callable[..., str]
+Dyno = Callable[..., subprocess.CompletedProcess[str]]
+
+# The first lines of the published files, but for the lengths in `plain`, which is ours.
+MOONCAKE = """\
+{"timestamp": 3000, "input_length": 1100, "output_length": 5, "hash_ids": [46, 47, 48]}
+{"timestamp": 3250, "input_length": 1200, "output_length": 3, "hash_ids": [46, 47, 49]}
+{"timestamp": 3500, "input_length": 400, "output_length": 2, "hash_ids": [50]}
+"""
+AZURE_2023 = """\
+TIMESTAMP,ContextTokens,GeneratedTokens
+2023-11-16 18:15:46.6805900,374,44
+2023-11-16 18:15:50.9951690,396,109
+"""
+AZURE_2024 = """\
+TIMESTAMP,ContextTokens,GeneratedTokens
+2024-05-10 00:00:00.009930+00:00,2162,5
+2024-05-10 00:00:00.509930+00:00,2399,6
+"""
+BURSTGPT = """\
+Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
+5,ChatGPT,472,18,490,Conversation log
+45,ChatGPT,1087,0,1087,Conversation log
+118,GPT-4,417,276,693,Conversation log
+"""
+PLAIN = """\
+{"due_s": 10.5, "input_tokens": 40, "output_tokens": 4}
+{"due_s": 10.0, "prompt": "What is a dynamometer?"}
+"""
+
+Times = list[tuple[float, int, int | None]]
+PUBLISHED: dict[str, tuple[str, str, Times]] = {
+    "mooncake": ("m.jsonl", MOONCAKE, [(0, 1100, 5), (0.25, 1200, 3), (0.5, 400, 2)]),
+    "azure 2023": ("a.csv", AZURE_2023, [(0, 374, 44), (4.314579, 396, 109)]),
+    "azure 2024": ("a.csv", AZURE_2024, [(0, 2162, 5), (0.5, 2399, 6)]),
+    "burstgpt": ("b.csv", BURSTGPT, [(0, 472, 18), (113, 417, 276)]),
+    "plain": ("p.jsonl", PLAIN, [(0, 0, None), (0.5, 40, 4)]),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_format_is_read(name: str, tmp_path: Path) -> None:
+    file, text, expected = PUBLISHED[name]
+    (tmp_path / file).write_text(text)
+
+    found = traces.read(str(tmp_path / file))
+
+    assert [(one.input_tokens, one.output_tokens) for one in found] == [
+        (tokens, output) for _, tokens, output in expected
+    ]
+    assert [one.due_s for one in found] == pytest.approx([due for due, _, _ in expected], abs=1e-5)
+
+
+def test_prompts_with_the_same_blocks_begin_alike_and_only_so_far(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text(MOONCAKE)
+    prompts = Prompts(Workload(name="trace", dataset=str(path)), tokens_per_word=2.0)
+    again = Prompts(Workload(name="trace", dataset=str(path)), "other", tokens_per_word=2.0)
+
+    first, second, third = (prompts.draw().prompt.split() for _ in range(3))
+
+    assert [len(words) for words in (first, second, third)] == [550, 600, 200]
+    assert first[:512] == second[:512]
+    assert first[512:] != second[512:550]
+    assert third[:50] != first[:50]
+    assert again.draw().prompt.split() == first
+
+
+def test_a_trace_is_replayed_at_its_times_and_lengths(
+    streamer: Streamer, dyno: Dyno, tmp_path: Path
+) -> None:
+    url = streamer("--ttft", "20ms", "--itl", "1ms")
+    rows = [{"due_s": 0.3 * i, "input_tokens": 20 + i, "output_tokens": 3 + i} for i in range(10)]
+    (tmp_path / "trace.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    done = dyno(
+        *("bench", "--url", url, "--model", "m", "--endpoint", "openai-chat", "--requests", "8"),
+        *("--arrival", "trace", "--dataset", "trace.jsonl", "--time-scale", "2"),
+        *("--out", "run", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    (level,) = last_json(done.stdout)["levels"]
+    records = sorted(
+        (
+            entry
+            for entry in read_journal(tmp_path / "run" / "journal.jsonl")
+            if isinstance(entry, Record)
+        ),
+        key=lambda record: record.due_ns,
+    )
+
+    assert (level["arrival"], level["requests"]["completed"]) == ("trace", 8)
+    assert [record.input_tokens for record in records] == [20 + i for i in range(8)]
+    assert [record.output_tokens for record in records] == [3 + i for i in range(8)]
+    since_first_s = [(record.due_ns - records[0].due_ns) / 1e9 for record in records]
+    assert since_first_s == pytest.approx([0.15 * i for i in range(8)], abs=1e-6)
+    assert max(record.sent_ns - record.due_ns for record in records) < 0.1e9
+
+
+WRONG: dict[str, tuple[str, str]] = {
+    "no trace": ('{"question": "Why?"}', "is no trace that we know (azure, burstgpt, mooncake"),
+    "no number": ('{"due_s": "soon", "prompt": "a"}', "line 1: could not convert"),
+    "no tokens": ('{"due_s": 1, "input_tokens": 0}', "line 1: a prompt of 0 tokens"),
+    "nothing": ("", "holds no requests"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_trace_is_told_with_its_line(name: str, tmp_path: Path) -> None:
+    text, words = WRONG[name]
+    path = tmp_path / "trace.jsonl"
+    path.write_text(text)
+
+    with pytest.raises(UsageError) as error:
+        traces.read(str(path))
+
+    assert words in str(error.value)
+
+
+def test_a_trace_is_not_mixed_with_rates_and_durations(dyno: Dyno) -> None:
+    wrong = {
+        ("--duration", "5s"): "a trace lasts as long as it does",
+        ("--request-rate", "5"): "a trace has its own rate",
+        ("--osl", "5"): "a trace has its own lengths",
+    }
+    for arguments, words in wrong.items():
+        done = dyno(
+            *("bench", "--url", "http://127.0.0.1:9", "--arrival", "trace", "--dataset", "t.jsonl"),
+            *arguments,
+        )
+        assert done.returncode == 2
+        assert words in done.stderr
