@@ -268,9 +268,10 @@ def bench(
     given = _given(locals(), without=("api_key_env", "metrics_port", "junit", "out", "json"))
     from llmdyno import store
     from llmdyno.ask import bench_spec
-    from llmdyno.bench import JOURNAL, Watcher, run, run_id
+    from llmdyno.bench import Watcher, run, run_id
     from llmdyno.display import Live, console, show_summary
     from llmdyno.junit import write_junit
+    from llmdyno.store import JOURNAL
     from llmdyno.summary import summarise
 
     spec = bench_spec(given)
@@ -550,8 +551,8 @@ def tune(
     _import_numpy()
     given = _given(locals(), without=("file", "settings", "quick", "resume", "out", "json"))
     from llmdyno import ask, store
-    from llmdyno.ledger import LEDGER
     from llmdyno.narrate import narrator, show_study
+    from llmdyno.store import LEDGER
     from llmdyno.tune import Tuner, open_study
 
     if resume is not None:
@@ -649,9 +650,9 @@ def import_(
 ) -> None:
     """Take in another tool's result as a run, with notes on what it defines otherwise."""
     from llmdyno import store
-    from llmdyno.bench import SUMMARY
     from llmdyno.errors import UsageError
     from llmdyno.imports import import_file, run_id, store_imported
+    from llmdyno.store import SUMMARY
 
     if not file.is_file():
         raise UsageError(f"dyno import {file}: there is no such file.")

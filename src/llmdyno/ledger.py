@@ -13,8 +13,7 @@ import msgspec
 from llmdyno.errors import StorageError
 from llmdyno.knobs import Value
 from llmdyno.spec import Study
-
-LEDGER = "ledger.jsonl"
+from llmdyno.store import LEDGER
 
 # "reference" is the baseline once more, measured as a trial is.
 Phase = Literal["baseline", "reference", "trial", "best", "confirm", "ablation"]

@@ -5,16 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from llmdyno import plugins, store
-from llmdyno.bench import JOURNAL, SUMMARY
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob
-from llmdyno.ledger import LEDGER, Ledger
+from llmdyno.ledger import Ledger
 from llmdyno.report import run_page, study_page
+from llmdyno.store import JOURNAL, LEDGER, REPORT, STUDY, SUMMARY
 from llmdyno.study import study_document
 from llmdyno.summary import summarise
-from llmdyno.tune import STUDY, subject_of
-
-REPORT = "report.html"
+from llmdyno.tune import subject_of
 
 
 def rebuild(folder: Path) -> tuple[Mapping[str, Any], Path]:

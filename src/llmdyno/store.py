@@ -3,7 +3,8 @@
 runs/<id>/journal.jsonl    everything that happened, appended as it happens
 runs/<id>/journal-0.jsonl  ... by its workers, should it have some: a file each
 runs/<id>/summary.json     derived from the journal; can be made again at any time
-studies/<id>/study.json    see tune.py
+studies/<id>/ledger.jsonl  a line for each config that was measured, appended as it is known
+studies/<id>/study.json    derived from the ledger and the journals of the study's runs
 """
 
 import fcntl
@@ -24,6 +25,11 @@ from llmdyno.errors import StorageError, UsageError
 
 RUNS = Path("runs")
 STUDIES = Path("studies")
+JOURNAL = "journal.jsonl"
+SUMMARY = "summary.json"
+LEDGER = "ledger.jsonl"
+STUDY = "study.json"
+REPORT = "report.html"
 _LOCK = ".lock"
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 from llmdyno import bundle, stats, store
-from llmdyno.bench import JOURNAL, SUMMARY
 from llmdyno.knobs import Value, default
 from llmdyno.ledger import Ledger, Step
 from llmdyno.metrics import BY_NAME, Metric
 from llmdyno.records import Columns, Window
+from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.subject import Subject
 from llmdyno.summary import read_levels, significant, steady_window, token_rates
 

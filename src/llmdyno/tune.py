@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 
 from llmdyno import environment, plugins, store
-from llmdyno.bench import SUMMARY
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Knob, Value, default, show
 from llmdyno.ledger import Began, Ledger, Phase, Step
@@ -25,12 +24,11 @@ from llmdyno.measure import Measurement, measure
 from llmdyno.metrics import BY_NAME
 from llmdyno.search import Search, space
 from llmdyno.spec import Load, Study, read_stat
+from llmdyno.store import STUDY, SUMMARY
 from llmdyno.study import study_document
 from llmdyno.subject import Subject
 from llmdyno.transport import Meter
 from llmdyno.workload import Prompts
-
-STUDY = "study.json"
 
 # Configs that arithmetic refuses cost nothing and do not count as trials, up to so many times them.
 _INFEASIBLE_FACTOR = 3
