@@ -588,14 +588,21 @@ def report(
     names: Annotated[
         list[str], typer.Argument(help="Runs or studies: folders or ids.", metavar="NAME")
     ],
+    out: Annotated[
+        Text, _option("--out", help="Where to write. [the folder of the run]", metavar="DIR")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Make the summary and the report of runs or studies again from what was measured."""
     from llmdyno import store
     from llmdyno.rebuild import rebuild
 
+    if out == "":
+        raise UsageError("--out: is empty; name a folder.")
+    if out is not None and len(names) > 1:
+        raise UsageError(f"--out {out}: takes the report of one run or study; name one at a time.")
     for folder in [store.find(name) for name in names]:
-        document, page = rebuild(folder)
+        document, page = rebuild(folder, None if out is None else Path(out))
         if json:
             _print_json(document)
         else:
@@ -613,6 +620,7 @@ def compare(
     from llmdyno.rebuild import run_summary
     from llmdyno.report import compare_page
 
+    store.check_file("--out", Path(out))
     first, second = (run_summary(store.find(name)) for name in (before, after))
     store.write_atomically(Path(out), compare_page(first, second).encode())
     _print(out)

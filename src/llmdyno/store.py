@@ -30,6 +30,7 @@ SUMMARY = "summary.json"
 LEDGER = "ledger.jsonl"
 STUDY = "study.json"
 REPORT = "report.html"
+BUNDLE = "bundle"
 _LOCK = ".lock"
 
 
@@ -156,7 +157,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only file system refuses this, too
+            temporary.unlink()
         raise StorageError(f"cannot write {path}: {error.strerror}.") from error
 
 
