@@ -13,12 +13,16 @@ import pytest
 
 import lab
 from conftest import DYNO, last_json
-from llmdyno import store
+from llmdyno import ask, store
+from llmdyno.cluster import Post
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.ledger import Ledger
+from llmdyno.point import Point
 from llmdyno.rebuild import rebuild, run_summary
+from llmdyno.share import Share
 from llmdyno.study import study_document
 from llmdyno.tune import Narrator, Tuner, subject_of, write_study
+from llmdyno.worker import Assignment
 
 # Binds a folder onto itself, read-only, in a mount namespace that ends with the command.
 _SEAL = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && cd "$0" && exec "$@"'
@@ -53,11 +57,6 @@ def results(made: Path, tmp_path: Path) -> Path:
 def sealed(results: Path) -> Dyno:
     """Run `dyno` in the folder of the results, which is read-only for it, for root as well."""
     prefix: Sequence[str] = ()
-    if os.geteuid() == 0:
-        prefix = ("unshare", "--mount", "sh", "-c", _SEAL, str(results))
-    else:
-        for path in (results, *results.rglob("*")):
-            path.chmod(path.stat().st_mode & ~0o222)
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -73,9 +72,17 @@ def sealed(results: Path) -> Dyno:
             check=False,
         )
 
-    can_read, can_write = run("ls").returncode == 0, run("touch", "new").returncode == 0
-    if can_write or not can_read:
-        pytest.skip("cannot make a folder read-only here: root, but not allowed to mount")
+    def can_write() -> bool:
+        return run("touch", "new").returncode == 0
+
+    for path in (results, *results.rglob("*")):
+        path.chmod(path.stat().st_mode & ~0o222)
+    if can_write():  # root, whom permissions do not stop
+        prefix = ("unshare", "--mount", "sh", "-c", _SEAL, str(results))
+    if can_write() or run("ls").returncode != 0:
+        pytest.skip(
+            "cannot make a folder read-only here: permissions do not stop us, nor can we mount"
+        )
     return lambda *arguments: run(*DYNO, *arguments)
 
 
@@ -286,6 +293,51 @@ def test_wrong_places_of_a_report_are_one_sentence(
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert snapshot(results) == before
+
+
+@pytest.mark.parametrize(
+    "command", [("report", "--out", "new"), ("export", "--csv", "new.csv"), ("deploy", "--study")]
+)
+def test_a_folder_that_may_not_be_read_is_one_sentence(
+    command: Sequence[str], results: Path
+) -> None:
+    (results / "runs").chmod(0)
+    # Without its capabilities root is held by permissions, too.
+    prefix = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
+    if prefix and shutil.which("setpriv") is None:
+        pytest.skip("root may read everything, and there is no setpriv to become less")
+    arguments = (
+        (*command, lab.RUN) if command[0] == "deploy" else (command[0], lab.RUN, *command[1:])
+    )
+
+    done = subprocess.run(
+        [*prefix, *DYNO, *arguments], cwd=results, capture_output=True, text=True, check=False
+    )
+    (results / "runs").chmod(0o755)
+
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == f"dyno: {lab.RUN}: cannot be read: Permission denied.\n"
+
+
+def test_what_starts_a_worker_afar_makes_its_folder_when_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    spec = ask.bench_spec({"url": "http://127.0.0.1:9", "endpoint": "openai-chat", "model": "m"})
+    point = Point(spec=spec, level=0, repeat=0, load=1, again=0)
+    assignment = Assignment(point=point, share=Share(), zero_ns=0, journal="")
+
+    post = Post()
+    assert not list(tmp_path.iterdir())
+
+    post.start(msgspec.json.encode(assignment), None)
+    try:
+        (folder,) = tmp_path.iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert post.wait_until_ready()
+    finally:
+        post.leave()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -185,13 +185,17 @@ def find(name: str) -> Path:
     """Return the folder of a run or study, given its folder, a file in it, or its id (or its end).
 
     Raises:
-        UsageError: there is none of that name, or more than one.
+        UsageError: there is none of that name, or more than one, or it may not be read.
     """
     path = Path(name)
-    if path.is_file():
-        return path.parent
-    if path.is_dir():
-        return path
+    try:
+        folder = path.parent if path.is_file() else path
+        if folder.is_dir():
+            next(folder.iterdir(), None)
+            (folder / JOURNAL).exists()
+            return folder
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read: {error.strerror}.") from error
     matches = [
         folder
         for parent in (RUNS, STUDIES)
