@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from llmdyno.bench import JOURNAL
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.export import COLUMNS, write_csv, write_parquet
 from llmdyno.records import Journal, LevelEnded, LevelStarted, Opened, Record
+from llmdyno.store import JOURNAL
 from llmdyno.summary import summarise
 
 MS = 1_000_000

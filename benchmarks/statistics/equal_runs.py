@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from llmdyno import stats
-from llmdyno.bench import JOURNAL
+from llmdyno.store import JOURNAL
 from llmdyno.summary import read_levels, steady_window, token_rates
 
 Runs = Sequence[stats.Floats]

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from llmdyno import stats
-from llmdyno.bench import JOURNAL
 from llmdyno.metrics import BY_NAME
+from llmdyno.store import JOURNAL
 from llmdyno.summary import read_levels, steady_window, token_rates
 
 _USERS = 8

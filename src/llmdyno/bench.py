@@ -40,6 +40,7 @@ from llmdyno.records import (
 from llmdyno.recount import LocalTokenizer, recount
 from llmdyno.share import Share
 from llmdyno.spec import ROUNDS_MIN, Bench
+from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.summary import (
     capacity_point,
     level_name,
@@ -50,9 +51,6 @@ from llmdyno.summary import (
 from llmdyno.transport import Meter, Target, parse_url
 from llmdyno.until import Search
 from llmdyno.workload import Prompts, synthetic_text
-
-JOURNAL = "journal.jsonl"
-SUMMARY = "summary.json"
 
 _WATCH_S = 0.5
 _PROBE_WORDS = (50, 250)

@@ -268,9 +268,10 @@ def bench(
     given = _given(locals(), without=("api_key_env", "metrics_port", "junit", "out", "json"))
     from llmdyno import store
     from llmdyno.ask import bench_spec
-    from llmdyno.bench import JOURNAL, Watcher, run, run_id
+    from llmdyno.bench import Watcher, run, run_id
     from llmdyno.display import Live, console, show_summary
     from llmdyno.junit import write_junit
+    from llmdyno.store import JOURNAL
     from llmdyno.summary import summarise
 
     spec = bench_spec(given)
@@ -550,8 +551,8 @@ def tune(
     _import_numpy()
     given = _given(locals(), without=("file", "settings", "quick", "resume", "out", "json"))
     from llmdyno import ask, store
-    from llmdyno.ledger import LEDGER
     from llmdyno.narrate import narrator, show_study
+    from llmdyno.store import LEDGER
     from llmdyno.tune import Tuner, open_study
 
     if resume is not None:
@@ -587,14 +588,21 @@ def report(
     names: Annotated[
         list[str], typer.Argument(help="Runs or studies: folders or ids.", metavar="NAME")
     ],
+    out: Annotated[
+        Text, _option("--out", help="Where to write. [the folder of the run]", metavar="DIR")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Make the summary and the report of runs or studies again from what was measured."""
     from llmdyno import store
     from llmdyno.rebuild import rebuild
 
+    if out == "":
+        raise UsageError("--out: is empty; name a folder.")
+    if out is not None and len(names) > 1:
+        raise UsageError(f"--out {out}: takes the report of one run or study; name one at a time.")
     for folder in [store.find(name) for name in names]:
-        document, page = rebuild(folder)
+        document, page = rebuild(folder, None if out is None else Path(out))
         if json:
             _print_json(document)
         else:
@@ -612,6 +620,7 @@ def compare(
     from llmdyno.rebuild import run_summary
     from llmdyno.report import compare_page
 
+    store.check_file("--out", Path(out))
     first, second = (run_summary(store.find(name)) for name in (before, after))
     store.write_atomically(Path(out), compare_page(first, second).encode())
     _print(out)
@@ -649,9 +658,9 @@ def import_(
 ) -> None:
     """Take in another tool's result as a run, with notes on what it defines otherwise."""
     from llmdyno import store
-    from llmdyno.bench import SUMMARY
     from llmdyno.errors import UsageError
     from llmdyno.imports import import_file, run_id, store_imported
+    from llmdyno.store import SUMMARY
 
     if not file.is_file():
         raise UsageError(f"dyno import {file}: there is no such file.")

@@ -28,7 +28,7 @@ from llmdyno.items import Item
 from llmdyno.kserve import Tensor
 from llmdyno.open_loop import OpenLoop
 from llmdyno.polled import Poller, can_stamp
-from llmdyno.records import Entry, LevelEnded, LevelStarted, Record, Tick
+from llmdyno.records import LAG_PERIOD_S, Entry, LevelEnded, LevelStarted, Record, Tick
 from llmdyno.reply import Reply, by_read, count_tokens, text_by_read
 from llmdyno.rpc import as_sent, connect
 from llmdyno.share import Share
@@ -39,7 +39,6 @@ BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
 RETRY_AFTER_MAX_S = 60.0
 ERROR_RATE_REQUESTS = 50  # --max-error-rate is of so many requests, the last ones
-LAG_PERIOD_S = 0.02  # how often the event loop is asked whether it is late
 _TICK_S = 1.0
 _DETAIL_CHARACTERS_MAX = 300
 _LAST_WORDS_BYTES = 150

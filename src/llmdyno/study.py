@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import bundle, stats, store
-from llmdyno.bench import JOURNAL, SUMMARY
+from llmdyno import stats, store
 from llmdyno.knobs import Value, default
 from llmdyno.ledger import Ledger, Step
 from llmdyno.metrics import BY_NAME, Metric
 from llmdyno.records import Columns, Window
+from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.subject import Subject
 from llmdyno.summary import read_levels, significant, steady_window, token_rates
 
@@ -26,7 +26,14 @@ SCHEMA = "llmdyno.study/1"
 
 
 def study_document(folder: Path, ledger: Ledger, subject: Subject) -> dict[str, Any]:
-    """Return study.json as it stands; what is not measured yet is null or empty."""
+    """Derive study.json as it stands; what is not measured yet is null or empty.
+
+    It reads the ledger and the runs, and writes nothing. "bundle" is null: whoever writes one for
+    the winner fills it in.
+
+    Raises:
+        StorageError: a run that the ledger names cannot be read.
+    """
     return _Document(folder, ledger, subject).whole()
 
 
@@ -44,7 +51,7 @@ class _Document:
         baseline = self._ledger.find("baseline", 0)
         best = self._ledger.winner()
         study = self._study
-        document: dict[str, Any] = {
+        return {
             "schema": SCHEMA,
             "study": self._folder.resolve().name,
             "dir": str(self._folder),
@@ -63,8 +70,6 @@ class _Document:
             "ablation": self._ablation(),
             "bundle": None,
         }
-        document["bundle"] = self._bundle(document)
-        return document
 
     def _arm(self, step: Step | None) -> dict[str, Any] | None:
         if step is None or step.state != "measured":
@@ -188,15 +193,6 @@ class _Document:
             if knob.name == name
         )
         return default(knob, self._engine_version)
-
-    def _bundle(self, document: Mapping[str, Any]) -> str | None:
-        """Write what serves the winner elsewhere; return its folder, None without a winner."""
-        if document["best"] is None:
-            return None
-        folder = self._folder / "bundle"
-        config = document["best"]["config"]
-        bundle.write(folder, self._subject, config, study=document, says=lambda _: None)
-        return str(folder)
 
 
 def verdict(ratio: Mapping[str, Any], *, maximise: bool) -> str:

@@ -17,11 +17,11 @@ import numpy as np
 from llmdyno import crosscheck, health, stats, until
 from llmdyno.errors import StorageError
 from llmdyno.faults import meaning
-from llmdyno.load import LAG_PERIOD_S
 from llmdyno.metrics import BY_NAME, DISTRIBUTIONS, MS_PER_NS, Values
 from llmdyno.records import (
     COMPLETED,
     FAILED,
+    LAG_PERIOD_S,
     OUTCOMES,
     Calibration,
     Collector,

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import msgspec
 
 from llmdyno import plugins, store
-from llmdyno.bench import JOURNAL, SUMMARY
 from llmdyno.errors import StorageError, UsageError
+from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.summary import SCHEMA
 
 # A decoded JSON document that is not ours: any value may stand anywhere in it.
