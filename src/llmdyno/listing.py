@@ -11,6 +11,7 @@ from llmdyno.equivalents import elsewhere
 from llmdyno.errors import UsageError, nearest
 from llmdyno.fronts import Front
 from llmdyno.knobs import accepts, default, show
+from llmdyno.report.definitions import title
 from llmdyno.store import JOURNAL, LEDGER, STUDY, SUMMARY
 from llmdyno.summary import level_name
 
@@ -36,8 +37,9 @@ def _says(document: Mapping[str, Any]) -> str:
         return "not finished; `dyno report` makes what there is of it"
     if "trials" in document:
         confirmation = document["confirmation"]
-        rate = confirmation["ratio"].get("token_rate")
-        gain = f", token rate {rate['mean']:.3g}x" if rate else ""
+        by = confirmation.get("decided_by", "token_rate")
+        rate = confirmation["ratio"].get(by, {})
+        gain = f", {title(by)} {rate['mean']:.3g}x" if rate.get("mean") else ""
         return f"{len(document['trials'])} trials: {confirmation['verdict']}{gain}"
     imported = f"from {document['imported']['tool']}: " if "imported" in document else ""
     return imported + ", ".join(_says_level(level) for level in document["levels"])

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import bundle, environment, plugins, store
+from llmdyno import bundle, environment, objectives, plugins, store
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Knob, Value, default, show
 from llmdyno.ledger import Began, Ledger, Phase, Step
@@ -60,6 +60,7 @@ class Tuner:
         self._study = study
         self._folder = folder
         self._narrator = narrator
+        objectives.check(study)
         self.subject = subject_of(study)
         self.knobs: tuple[Knob, ...] = (*self.subject.engine.knobs, *self.subject.front.knobs)
         self.subject.check(study.baseline)
@@ -85,7 +86,7 @@ class Tuner:
 
         Raises:
             UsageError: another process runs it.
-            ServerError: the baseline cannot be measured.
+            ServerError: the baseline cannot be measured, or has no value of the objective.
             InterruptError: the user stopped it; study.json holds what there is.
             StorageError: results cannot be written.
         """
@@ -135,6 +136,7 @@ class Tuner:
                 step.failure_class or "died",
                 f"the baseline cannot be measured ({step.failure_class}): {step.failure_why}",
             )
+        objectives.require_value(self._study, step.value, of="the baseline", flag="--duration")
         return step
 
     def _reference(self, baseline: Step) -> Step:
@@ -147,7 +149,12 @@ class Tuner:
         if load == self._study.load or (begun and self._ledger.find("reference", 0) is None):
             return baseline
         step = self._step("reference", 0, baseline.config, load)
-        return step if step.state == "measured" else baseline
+        if step.state != "measured":
+            return baseline
+        objectives.require_value(
+            self._study, step.value, of="the reference", flag="--trial-duration"
+        )
+        return step
 
     def _search(self) -> None:
         study = self._study

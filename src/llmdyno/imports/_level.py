@@ -45,7 +45,7 @@ def level_document(level: Level) -> dict[str, Any]:
     measured = {
         **{name: level.latencies.get(name) or statistics({}) for name in LATENCIES},
         "token_rate": {"mean": level.token_rate, "ci95": None},
-        "request_rate": {"mean": level.request_rate},
+        "request_rate": {"mean": level.request_rate, "ci95": None},
         "goodput": None if level.goodput is None else {"mean": level.goodput},
     }
     start_s, end_s = level.window or (0.0 if level.duration_s else None, level.duration_s)
