@@ -7,13 +7,13 @@ from typing import Any, TextIO
 
 from llmdyno import artifacts, store
 from llmdyno.bench import JOURNAL, SUMMARY
+from llmdyno.documents import level_name
 from llmdyno.engines import Engine
 from llmdyno.equivalents import elsewhere
 from llmdyno.errors import UsageError, nearest
 from llmdyno.fronts import Front
 from llmdyno.knobs import accepts, default, show
 from llmdyno.ledger import LEDGER
-from llmdyno.summary import level_name
 from llmdyno.tune import STUDY
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmdyno import plugins, store
+from llmdyno import doubts, plugins, store
 from llmdyno.bench import JOURNAL, SUMMARY
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob
@@ -50,7 +50,8 @@ def run_summary(folder: Path) -> Mapping[str, Any]:
         return summary
     if (folder / SUMMARY).exists():
         stored: Mapping[str, Any] = store.read_json(folder / SUMMARY)
-        return stored
+        # One of an older version has no doubts yet.
+        return {**stored, "doubts": doubts.entries(stored)}
     raise UsageError(f"{folder}: holds neither a run nor a study.")
 
 
