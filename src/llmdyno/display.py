@@ -278,7 +278,7 @@ def _server_line(summary: Mapping[str, Any]) -> str:
 
 def _meanings(summary: Mapping[str, Any]) -> list[str]:
     """Say what the classes of the failed requests mean, each once."""
-    # A level of another tool's has no meanings.
+    # A level of another tool has no meanings.
     faults = {
         name: said for level in summary["levels"] for name, said in level.get("faults", {}).items()
     }

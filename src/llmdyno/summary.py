@@ -4,8 +4,8 @@ There is one way from records to numbers, this one: the end of a run, `dyno repo
 journal and the tuner all take it. The document's keys are a contract; its version's history:
 
     llmdyno.summary/1 (November 2026): the first.
-    28 November 2026, added: "doubts"; "steady" of a level's "window"; "findings" of its "server",
-        "notes" by code. Older documents lack them: doubts.py then reads the rest.
+    28 November 2026, added: "doubts"; in a level "steady" of its "window" and "findings" of its
+        "server" (the "notes" by code). For an older document doubts.py finds the doubts on reading.
 """
 
 from collections import Counter, defaultdict
