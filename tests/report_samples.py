@@ -113,6 +113,7 @@ def level(
         "window": {
             "start_s": 22.5,
             "end_s": duration_s,
+            "steady": True,
             "method": "after the ramp, MSER-5 on the token rate",
         },
         **measured,

@@ -23,6 +23,7 @@ from llmdyno import cluster, descriptors, environment, gpu, hardware, plugins, s
 from llmdyno.calibrate import calibrate
 from llmdyno.crew import Crew, Here, Site, workers_for
 from llmdyno.detect import detect, tensors
+from llmdyno.documents import level_name
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.errors import InterruptError, UsageError
 from llmdyno.exposition import Board, serving
@@ -43,7 +44,6 @@ from llmdyno.spec import ROUNDS_MIN, Bench
 from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.summary import (
     capacity_point,
-    level_name,
     read_levels,
     summarise,
     token_rate_intervals,

@@ -657,7 +657,7 @@ def import_(
     out: Out = None,
 ) -> None:
     """Take in another tool's result as a run, with notes on what it defines otherwise."""
-    from llmdyno import store
+    from llmdyno import doubts, store
     from llmdyno.errors import UsageError
     from llmdyno.imports import import_file, run_id, store_imported
     from llmdyno.store import SUMMARY
@@ -667,8 +667,10 @@ def import_(
     document = import_file(file, tool)
     folder = store.choose_folder(out, store.RUNS, run_id(document), SUMMARY)
     stored = store_imported(document, folder)
-    for note in stored["imported"]["notes"]:
-        _say(f"! {note}")
+    for meaning in stored["spec"]["definitions"].items():
+        _say(": ".join(meaning))
+    for doubt in doubts.of(stored):
+        _say(f"! {doubt.sentence}")
     _print(str(folder))
 
 

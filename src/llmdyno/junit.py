@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from llmdyno import store
+from llmdyno.documents import level_name
 from llmdyno.metrics import BY_NAME
 from llmdyno.spec import parse_slos
-from llmdyno.summary import level_name
 
 # What XML 1.0 cannot hold, escaped or not.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

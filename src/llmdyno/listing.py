@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from llmdyno import artifacts, store
+from llmdyno.documents import level_name
 from llmdyno.engines import Engine
 from llmdyno.equivalents import elsewhere
 from llmdyno.errors import UsageError, nearest
@@ -13,7 +14,6 @@ from llmdyno.fronts import Front
 from llmdyno.knobs import accepts, default, show
 from llmdyno.report.definitions import title
 from llmdyno.store import JOURNAL, LEDGER, STUDY, SUMMARY
-from llmdyno.summary import level_name
 
 
 def list_runs() -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmdyno import plugins, store
+from llmdyno import doubts, plugins, store
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob
 from llmdyno.ledger import Ledger
@@ -88,7 +88,8 @@ def run_summary(folder: Path) -> Mapping[str, Any]:
         return summarise(folder / JOURNAL)
     if (folder / SUMMARY).exists():
         stored: Mapping[str, Any] = store.read_json(folder / SUMMARY)
-        return stored
+        # One of an older version has no doubts yet.
+        return {**stored, "doubts": doubts.entries(stored)}
     raise UsageError(f"{folder}: holds neither a run nor a study.")
 
 

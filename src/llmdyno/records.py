@@ -332,6 +332,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
     start_ns: int
     end_ns: int
+    steady: bool = False  # whether ramp and drain are left out
     method: str
 
     @property

@@ -4,6 +4,8 @@ There is one way from records to numbers, this one: the end of a run, `dyno repo
 journal and the tuner all take it. The document's keys are a contract; its version's history:
 
     llmdyno.summary/1 (November 2026): the first.
+    28 November 2026, added: "doubts"; in a level "steady" of its "window" and "findings" of its
+        "server" (the "notes" by code). For an older document doubts.py finds the doubts on reading.
 """
 
 from collections import Counter, defaultdict
@@ -14,7 +16,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from llmdyno import crosscheck, health, stats, until
+from llmdyno import crosscheck, doubts, health, stats, until
+from llmdyno.documents import level_name
 from llmdyno.errors import StorageError
 from llmdyno.faults import meaning
 from llmdyno.metrics import BY_NAME, DISTRIBUTIONS, MS_PER_NS, Values
@@ -203,7 +206,7 @@ def summarise(journal: Path) -> dict[str, Any]:
     ]
     is_search = opened.spec.get("until") and facts.levels
     searched = {"capacity": _capacity(facts.levels, slos)} if is_search else {}
-    return {
+    document = {
         "schema": SCHEMA,
         "run": opened.run,
         "dir": str(journal.parent),
@@ -215,6 +218,7 @@ def summarise(journal: Path) -> dict[str, Any]:
         "slo": [verdict for document in documents for verdict in _slo_verdicts(slos, document)],
         **searched,
     }
+    return {**document, "doubts": doubts.entries(document)}
 
 
 def by_point(levels: Sequence[LevelFacts]) -> list[list[LevelFacts]]:
@@ -420,6 +424,7 @@ def level_document(
         "window": {
             "start_s": round((window.start_ns - start_ns) / 1e9, 6),
             "end_s": round((window.end_ns - start_ns) / 1e9, 6),
+            "steady": window.steady,
             "method": window.method,
         },
         **measured,
@@ -551,15 +556,6 @@ def _open_loop(started: LevelStarted) -> dict[str, Any]:
     return {"rate": started.rate, "max_concurrency": started.max_concurrency}
 
 
-def level_name(level: Mapping[str, Any]) -> str:
-    """Return what a level of a summary document is called: "10 users", "poisson 2/s"."""
-    users, arrival, rate = level.get("users"), level.get("arrival") or "closed", level.get("rate")
-    if arrival == "closed":
-        return "level" if users is None else f"{users:,.0f} user{'' if users == 1 else 's'}"
-    pace = f"{arrival} arrivals" if rate is None else f"{arrival} {rate:g}/s"
-    return pace + (f", {users:,.0f} users" if users is not None else "")
-
-
 def steady_window(facts: LevelFacts) -> Window:
     """Find the part of a level that counts.
 
@@ -578,6 +574,7 @@ def steady_window(facts: LevelFacts) -> Window:
         window = Window(
             start_ns=ramped_ns + cut_ns,
             end_ns=facts.full_until_ns,
+            steady=True,
             method="after the ramp, MSER-5 on the token rate",
         )
         if len(_observe("ttft_ms", columns, window).values) >= _WINDOW_FIRST_TOKENS_MIN:

@@ -65,7 +65,12 @@ def level_document(level: Level) -> dict[str, Any]:
             "output": _whole(level.output_tokens),
             "source": level.token_source,
         },
-        "window": {"start_s": start_s, "end_s": end_s, "method": level.method},
+        "window": {
+            "start_s": start_s,
+            "end_s": end_s,
+            "steady": level.window is not None,
+            "method": level.method,
+        },
         **measured,
         # A tool that leaves out a warm-up does not report what it left out.
         "whole": measured if level.window is None else None,
