@@ -15,7 +15,8 @@ from llmdyno import bench, supervise
 from llmdyno.errors import InterruptError, ServerError, TargetError, UsageError
 from llmdyno.knobs import Config
 from llmdyno.load import Progress
-from llmdyno.spec import Bench, Load, Slo, Workload
+from llmdyno.slo import Slo
+from llmdyno.spec import Bench, Load, Workload
 from llmdyno.subject import Subject
 from llmdyno.transport import Meter
 

@@ -7,7 +7,7 @@ from llmdyno.display import Live
 from llmdyno.load import Progress
 from llmdyno.metrics import BY_NAME
 from llmdyno.report.definitions import title
-from llmdyno.spec import parse_objective, read_stat
+from llmdyno.slo import parse_objective, read_stat
 from llmdyno.transport import Meter
 from llmdyno.tune import Narrator
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from llmdyno import stats
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.metrics import BY_NAME
-from llmdyno.spec import Objective, Study
+from llmdyno.slo import Objective
+from llmdyno.spec import Study
 from llmdyno.summary import OF_REQUEST, RATES
 from llmdyno.units import Lengths
 

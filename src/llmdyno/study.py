@@ -16,7 +16,7 @@ import msgspec
 from llmdyno import objectives, stats, store
 from llmdyno.knobs import Value, default
 from llmdyno.ledger import Ledger, Step
-from llmdyno.spec import Objective, parse_objective
+from llmdyno.slo import Objective, parse_objective
 from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.subject import Subject
 from llmdyno.summary import read_levels, series, significant, steady_window

@@ -40,7 +40,7 @@ from llmdyno.records import (
     WorkerHost,
     read_journal,
 )
-from llmdyno.spec import STATS, Slo, read_stat
+from llmdyno.slo import STATS, Slo, read_stat
 
 SCHEMA = "llmdyno.summary/1"
 

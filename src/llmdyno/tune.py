@@ -23,7 +23,8 @@ from llmdyno.load import Progress
 from llmdyno.measure import Measurement, measure
 from llmdyno.metrics import BY_NAME
 from llmdyno.search import Search, space
-from llmdyno.spec import Load, Study, read_stat
+from llmdyno.slo import read_stat
+from llmdyno.spec import Load, Study
 from llmdyno.store import BUNDLE, STUDY, SUMMARY
 from llmdyno.study import study_document
 from llmdyno.subject import Subject

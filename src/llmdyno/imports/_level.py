@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from llmdyno.metrics import DISTRIBUTIONS
-from llmdyno.spec import STATS
+from llmdyno.slo import STATS
 
 Statistics = dict[str, Any]
 
