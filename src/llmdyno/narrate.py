@@ -41,8 +41,8 @@ def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
     if before is None or after is None:
         return
     objective = _beside(document)
-    title = f"{objective:>18}" if objective else ""
-    lines = ["", f"{'users':>6}  {'':<7}{'TTFT p50':>12}{'p99':>12}{'token rate':>18}{title}"]
+    beside = f"{title(objective):>18}" if objective else ""
+    lines = ["", f"{'users':>6}  {'':<7}{'TTFT p50':>12}{'p99':>12}{'token rate':>18}{beside}"]
     for levels in zip(before["summary"]["levels"], after["summary"]["levels"], strict=True):
         for name, level in zip(("before", "after"), levels, strict=True):
             ttft, rate = level["ttft_ms"], level["token_rate"]["mean"]
@@ -65,7 +65,8 @@ def verdict_lines(document: Mapping[str, Any]) -> list[str]:
         f" ({confirmation['pairs']} interleaved pairs, 95 % intervals)."
     )
     names = dict.fromkeys([objective, "token_rate", "ttft_ms_p50"])
-    return [headline, *(f"  {title(name):<12}{_times(ratios[name])}" for name in names)]
+    width = max(len(title(name)) for name in names) + 2
+    return [headline, *(f"  {title(name):<{width}}{_times(ratios[name])}" for name in names)]
 
 
 def _beside(document: Mapping[str, Any]) -> str:

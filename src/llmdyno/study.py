@@ -184,7 +184,7 @@ class _Document:
                     "from": self._value(reverted.knob, self._study.baseline),
                     "to": self._value(reverted.knob, whole.config),
                     "effect": {
-                        name: {"ratio": effect["mean"], "ci95": effect["ci95"]}
+                        name: {"ratio": effect.pop("mean"), **effect}
                         for name, effect in effects.items()
                     },
                 }

@@ -135,7 +135,11 @@ def _clause(metric: str, measured: Document) -> _Clause | None:
     mean, bounds = documents.number(part, "mean"), documents.interval(part, "ci95")
     if mean is None:
         return None
-    return _Clause(metric, f"higher by {wording.with_interval(mean, bounds)}", "in the")
+    way = "higher"
+    if mean < 0:
+        way, mean, bounds = "lower", -mean, bounds and (-bounds[1], -bounds[0])
+    by = f"{wording.with_interval(mean, bounds)} {definitions.unit(metric)}"
+    return _Clause(metric, f"{way} by {by}", "in the")
 
 
 def _clauses(ratios: list[_Clause], subject: str, at: str) -> str:

@@ -12,8 +12,9 @@ def draw(material: Material) -> Drawing | None:
     rows: list[Row] = []
     decided_by = text(part(material.study, "confirmation"), "decided_by")
     for change in items(material.study, "ablation"):
-        # A study of before knows the effect on the token rate only.
-        metric = decided_by if part(change, "effect", decided_by) else "token_rate"
+        # Of an objective that was 0 there is no ratio; older studies know the token rate only.
+        known = number(change, "effect", decided_by, "ratio") is not None
+        metric = decided_by if known else "token_rate"
         effect = part(change, "effect", metric)
         mean, bounds = number(effect, "ratio"), interval(effect, "ci95")
         if mean is None or mean <= 0:
