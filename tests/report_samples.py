@@ -86,7 +86,7 @@ def level(
         "tpot_ms": latencies(1020 * users / rate, tail=1.6),
         "e2e_ms": latencies(ttft_ms + 48_000 * users / rate, tail=1.8),
         "token_rate": {"mean": rate, "ci95": [rate * 0.96, rate * 1.05]},
-        "request_rate": {"mean": rate / 48},
+        "request_rate": {"mean": rate / 48, "ci95": None},
         "goodput": None,
     }
     times = [5.0 * step for step in range(1, int(duration_s / 5) + 1)]
@@ -113,6 +113,7 @@ def level(
         "window": {
             "start_s": 22.5,
             "end_s": duration_s,
+            "steady": True,
             "method": "after the ramp, MSER-5 on the token rate",
         },
         **measured,

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from llmdyno.bench.run import JOURNAL
 from llmdyno.results import stats
 from llmdyno.results.summary import read_levels, steady_window, token_rates
+from llmdyno.store import JOURNAL
 
 Runs = Sequence[stats.Floats]
 Test = Callable[[Runs, Runs], bool]  # whether two sets of runs are called different

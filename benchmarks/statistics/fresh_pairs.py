@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from llmdyno.bench.run import JOURNAL
 from llmdyno.results import stats
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.summary import read_levels, steady_window, token_rates
+from llmdyno.store import JOURNAL
 
 _USERS = 8
 _LOAD = ("--osl", "32", "--duration", "4s", "--ramp", "1s", "--grace", "2s", "--no-calibration")

@@ -3,7 +3,8 @@
 runs/<id>/journal.jsonl    everything that happened, appended as it happens
 runs/<id>/journal-0.jsonl  ... by its workers, should it have some: a file each
 runs/<id>/summary.json     derived from the journal; can be made again at any time
-studies/<id>/study.json    see tune/tuner.py
+studies/<id>/ledger.jsonl  a line for each config that was measured, appended as it is known
+studies/<id>/study.json    derived from the ledger and the journals of the study's runs
 """
 
 import fcntl
@@ -24,6 +25,12 @@ from llmdyno.errors import StorageError, UsageError
 
 RUNS = Path("runs")
 STUDIES = Path("studies")
+JOURNAL = "journal.jsonl"
+SUMMARY = "summary.json"
+LEDGER = "ledger.jsonl"
+STUDY = "study.json"
+REPORT = "report.html"
+BUNDLE = "bundle"
 _LOCK = ".lock"
 
 
@@ -150,7 +157,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only file system refuses this, too
+            temporary.unlink()
         raise StorageError(f"cannot write {path}: {error.strerror}.") from error
 
 
@@ -177,13 +185,17 @@ def find(name: str) -> Path:
     """Return the folder of a run or study, given its folder, a file in it, or its id (or its end).
 
     Raises:
-        UsageError: there is none of that name, or more than one.
+        UsageError: there is none of that name, or more than one, or it may not be read.
     """
     path = Path(name)
-    if path.is_file():
-        return path.parent
-    if path.is_dir():
-        return path
+    try:
+        folder = path.parent if path.is_file() else path
+        if folder.is_dir():
+            next(folder.iterdir(), None)
+            (folder / JOURNAL).exists()
+            return folder
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read: {error.strerror}.") from error
     matches = [
         folder
         for parent in (RUNS, STUDIES)

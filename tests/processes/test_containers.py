@@ -225,7 +225,7 @@ esac
 # Starts what the file says, and stops it when it has ended or is to end.
 SERVES = """
 import pathlib, sys, msgspec
-from llmdyno import supervise
+from llmdyno.processes import server as supervise
 from llmdyno.engines import Launch
 launch = msgspec.json.decode(pathlib.Path(sys.argv[1]).read_bytes(), type=Launch)
 with open(sys.argv[1] + ".log", "wb") as log:

@@ -274,7 +274,7 @@ def test_what_a_dead_server_leaves_is_killed(
 
 DYNO = """
 import pathlib, sys, time, msgspec
-from llmdyno import supervise
+from llmdyno.processes import server as supervise
 from llmdyno.engines import Launch
 launch = msgspec.json.decode(pathlib.Path(sys.argv[1]).read_bytes(), type=Launch)
 server = supervise.start(launch, log=pathlib.Path(sys.argv[1] + ".log"))
@@ -370,7 +370,7 @@ def test_an_unwritable_log(launch_of: Callable[..., Launch], tmp_path: Path) -> 
 FOREGROUND = """
 import pathlib, signal, sys, msgspec
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
-from llmdyno import supervise
+from llmdyno.processes import server as supervise
 from llmdyno.engines import Launch
 launch = msgspec.json.decode(pathlib.Path(sys.argv[1]).read_bytes(), type=Launch)
 sys.exit(supervise.foreground(launch, announce=lambda text: print(text, flush=True)))

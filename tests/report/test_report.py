@@ -209,7 +209,10 @@ def test_a_doubtful_machine_is_told_once() -> None:
 
 def test_a_window_that_is_no_steady_state_is_doubted() -> None:
     document = summary([level(10, rate=400, ttft_ms=500)])
-    document["levels"][0]["window"]["method"] = "whole level: too short for a steady state"
+    document["levels"][0]["window"] |= {
+        "steady": False,
+        "method": "whole level: too short for a steady state",
+    }
     assert "there is no steady window" in words(report.run_page(document))
 
 

@@ -213,7 +213,7 @@ def test_a_client_that_is_stopped_now_and_then_never_passes_as_valid(
     assert level["client"]["verdict"] == "client-bound"
     assert "ttft_ms" in level["doubtful"]
     assert level["client"]["late_ms_p99"] > 150
-    assert "client-bound: the client was" in errors
+    assert "(client-bound; the client was" in errors
     assert "?" in errors  # the mark on the numbers
 
 

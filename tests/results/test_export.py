@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from llmdyno.bench.run import JOURNAL
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.records.entries import Journal, LevelEnded, LevelStarted, Opened, Record
 from llmdyno.results.export import COLUMNS, write_csv, write_parquet
 from llmdyno.results.summary import summarise
+from llmdyno.store import JOURNAL
 
 MS = 1_000_000
 COMPLETED: dict[str, Any] = {

@@ -36,20 +36,13 @@ from llmdyno.load.workers import Crew, Here, Site, workers_for
 from llmdyno.machine import environment, hardware, open_files
 from llmdyno.records.entries import Entry, Journal, Opened, Record, read_journal, worker_journal
 from llmdyno.results.capacity import Search
-from llmdyno.results.summary import (
-    capacity_point,
-    level_name,
-    read_levels,
-    summarise,
-    token_rate_intervals,
-)
+from llmdyno.results.documents import level_name
+from llmdyno.results.summary import capacity_point, read_levels, summarise, token_rate_intervals
 from llmdyno.spec import ROUNDS_MIN, Bench
+from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.wire.http1 import Meter, Target, parse_url
 from llmdyno.workload.prompts import Prompts, synthetic_text
 from llmdyno.workload.share import Share
-
-JOURNAL = "journal.jsonl"
-SUMMARY = "summary.json"
 
 _WATCH_S = 0.5
 _PROBE_WORDS = (50, 250)

@@ -267,10 +267,11 @@ def bench(
     _import_numpy()
     given = _given(locals(), without=("api_key_env", "metrics_port", "junit", "out", "json"))
     from llmdyno import store
-    from llmdyno.bench.run import JOURNAL, Watcher, run, run_id
+    from llmdyno.bench.run import Watcher, run, run_id
     from llmdyno.cli.flags import bench_spec
     from llmdyno.results.junit import write_junit
     from llmdyno.results.summary import summarise
+    from llmdyno.store import JOURNAL
     from llmdyno.terminal.summary import Live, console, show_summary
 
     spec = bench_spec(given)
@@ -554,8 +555,8 @@ def tune(
     given = _given(locals(), without=("file", "settings", "quick", "resume", "out", "json"))
     from llmdyno import store
     from llmdyno.cli import flags
+    from llmdyno.store import LEDGER
     from llmdyno.terminal.study import narrator, show_study
-    from llmdyno.tune.ledger import LEDGER
     from llmdyno.tune.tuner import Tuner, open_study
 
     if resume is not None:
@@ -591,14 +592,21 @@ def report(
     names: Annotated[
         list[str], typer.Argument(help="Runs or studies: folders or ids.", metavar="NAME")
     ],
+    out: Annotated[
+        Text, _option("--out", help="Where to write. [the folder of the run]", metavar="DIR")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Make the summary and the report of runs or studies again from what was measured."""
     from llmdyno import store
     from llmdyno.cli.rebuild import rebuild
 
+    if out == "":
+        raise UsageError("--out: is empty; name a folder.")
+    if out is not None and len(names) > 1:
+        raise UsageError(f"--out {out}: takes the report of one run or study; name one at a time.")
     for folder in [store.find(name) for name in names]:
-        document, page = rebuild(folder)
+        document, page = rebuild(folder, None if out is None else Path(out))
         if json:
             _print_json(document)
         else:
@@ -616,6 +624,7 @@ def compare(
     from llmdyno.cli.rebuild import run_summary
     from llmdyno.report import compare_page
 
+    store.check_file("--out", Path(out))
     first, second = (run_summary(store.find(name)) for name in (before, after))
     store.write_atomically(Path(out), compare_page(first, second).encode())
     _print(out)
@@ -653,17 +662,20 @@ def import_(
 ) -> None:
     """Take in another tool's result as a run, with notes on what it defines otherwise."""
     from llmdyno import store
-    from llmdyno.bench.run import SUMMARY
     from llmdyno.errors import UsageError
     from llmdyno.importers import import_file, run_id, store_imported
+    from llmdyno.results import doubts
+    from llmdyno.store import SUMMARY
 
     if not file.is_file():
         raise UsageError(f"dyno import {file}: there is no such file.")
     document = import_file(file, tool)
     folder = store.choose_folder(out, store.RUNS, run_id(document), SUMMARY)
     stored = store_imported(document, folder)
-    for note in stored["imported"]["notes"]:
-        _say(f"! {note}")
+    for meaning in stored["spec"]["definitions"].items():
+        _say(": ".join(meaning))
+    for doubt in doubts.of(stored):
+        _say(f"! {doubt.sentence}")
     _print(str(folder))
 
 

@@ -15,16 +15,8 @@ import msgspec
 from llmdyno import units
 from llmdyno.errors import UsageError, nearest
 from llmdyno.knobs import Config
-from llmdyno.spec import (
-    REPEATS_MAX,
-    UNTIL_BUDGET_S,
-    Bench,
-    Load,
-    Study,
-    Workload,
-    parse_objective,
-    parse_slos,
-)
+from llmdyno.results.slo import parse_objective, parse_slos
+from llmdyno.spec import REPEATS_MAX, UNTIL_BUDGET_S, Bench, Load, Study, Workload
 
 Given = Mapping[str, Any]
 

@@ -1,56 +1,96 @@
 """Documents and pages from what lies on disk: what `dyno report` does, and the end of a study."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llmdyno import plugins, store
-from llmdyno.bench.run import JOURNAL, SUMMARY
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob
 from llmdyno.report import run_page, study_page
+from llmdyno.results import doubts
 from llmdyno.results.summary import summarise
-from llmdyno.tune.ledger import LEDGER, Ledger
+from llmdyno.serve.stack import Subject
+from llmdyno.store import JOURNAL, LEDGER, REPORT, SUMMARY
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.study import study_document
-from llmdyno.tune.tuner import STUDY, subject_of
-
-REPORT = "report.html"
+from llmdyno.tune.tuner import subject_of, write_study
 
 
-def rebuild(folder: Path) -> tuple[Mapping[str, Any], Path]:
-    """Derive the document and the page of a run or study anew; return both.
+def rebuild(folder: Path, out: Path | None = None) -> tuple[Mapping[str, Any], Path]:
+    """Derive the document and the page of a run or study anew and write them; return both.
+
+    Args:
+        folder: of the run or study; it is only read when `out` is another one.
+        out: the folder to write into, made if it is not there; None: the run's or study's own.
 
     Raises:
-        UsageError: the folder holds neither.
-        StorageError: what it holds cannot be read.
+        UsageError: the folder holds neither, `out` holds results of its own, or may not be written.
+        StorageError: what the folder holds cannot be read, or a file cannot be written.
     """
+    target = _target(folder, out)
     if (folder / LEDGER).exists():
-        ledger = Ledger(folder)
-        if ledger.began is None:
-            raise UsageError(f"{folder}: its ledger is empty.")
-        document = study_document(folder, ledger, subject_of(ledger.began.spec))
-        store.write_json(folder / STUDY, document)
-        return document, write_study_page(folder, document)
+        document, subject = _study(folder)
+        store.make_folder(target)
+        written = write_study(target, document, subject)
+        return written, write_study_page(target, written)
     summary = run_summary(folder)
-    page = folder / REPORT
+    store.make_folder(target)
+    if target != folder or (folder / JOURNAL).exists():
+        store.write_json(target / SUMMARY, summary)
+    page = target / REPORT
     store.write_atomically(page, run_page(summary).encode())
     return summary, page
 
 
+def _target(folder: Path, out: Path | None) -> Path:
+    """Return the checked folder to write into, before anything is derived, which may take long."""
+    if out is None or out.resolve() == folder.resolve():
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"{folder}: may not be written; name another folder with --out.")
+        return folder
+    store.check_folder(out)
+    if _holds_results(out):
+        raise UsageError(f"--out {out}: already holds results; name another folder.")
+    return out
+
+
+def _holds_results(folder: Path) -> bool:
+    """Return whether a folder is that of a run or a study, whose files must not be replaced."""
+    if any((folder / name).exists() for name in (JOURNAL, LEDGER)):
+        return True
+    if not (folder / SUMMARY).exists():
+        return False
+    # An imported run has a summary alone; so has what an earlier report has written.
+    document = store.read_json(folder / SUMMARY)
+    return isinstance(document, dict) and document.get("dir") == str(folder.resolve())
+
+
+def _study(folder: Path) -> tuple[Mapping[str, Any], Subject]:
+    """Derive a study's document; return with it what was tuned."""
+    ledger = Ledger(folder)
+    if ledger.began is None:
+        raise UsageError(f"{folder}: its ledger is empty.")
+    subject = subject_of(ledger.began.spec)
+    return study_document(folder, ledger, subject), subject
+
+
 def run_summary(folder: Path) -> Mapping[str, Any]:
     """Derive a run's summary anew from its journal, or read it if only that is left.
+
+    Nothing is written.
 
     Raises:
         UsageError: the folder holds no run.
         StorageError: what it holds cannot be read.
     """
     if (folder / JOURNAL).exists():
-        summary = summarise(folder / JOURNAL)
-        store.write_json(folder / SUMMARY, summary)
-        return summary
+        return summarise(folder / JOURNAL)
     if (folder / SUMMARY).exists():
         stored: Mapping[str, Any] = store.read_json(folder / SUMMARY)
-        return stored
+        # One of an older version has no doubts yet.
+        return {**stored, "doubts": doubts.entries(stored)}
     raise UsageError(f"{folder}: holds neither a run nor a study.")
 
 

@@ -102,10 +102,12 @@ def _figures(study: Mapping[str, Any]) -> str:
             cells += [_number(level[metric][stat]) for level in (old, new)]
         rows.append("| " + " | ".join(cells) + " |")
     confirmation = study["confirmation"]
-    ratio = confirmation["ratio"].get("token_rate", {})
+    by = confirmation.get("decided_by", "token_rate")
+    ratio = confirmation["ratio"].get(by, {})
     interval = ratio.get("ci95")
     sure = f" [{interval[0]:g}, {interval[1]:g}]" if interval else ""
-    times = f", {ratio['mean']:g} times the token rate{sure}" if ratio.get("mean") else ""
+    words = by.replace("_ms", "").replace("_", " ")
+    times = f", {ratio['mean']:g} times the {words}{sure}" if ratio.get("mean") else ""
     verdict = (
         f"Confirmed in {confirmation['pairs']} interleaved pairs at {confirmation['level']} users:"
         f" {confirmation['verdict']}{times}. From the study {study['study']}."

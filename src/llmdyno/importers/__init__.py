@@ -4,8 +4,10 @@ An old result is worth keeping beside a new one, so it becomes a run like any ot
 a summary.json that `dyno report`, `dyno compare` and `dyno runs` read. What it is not is measured
 by our definitions. So each tool states in `definitions` what it means by a metric where we mean
 something else; these sentences stand in the document's `spec`, where a comparison looks for what
-makes two runs unlike, and in `imported.notes` for a reader. A number that the file does not hold is
-null, never worked out from an assumption.
+makes two runs unlike, and in `imported.notes` for a reader. They are no doubts: a metric that is
+defined otherwise is another metric, not a wrong one. What the file itself lacks or contradicts is a
+doubt, and stands under "doubts" as well. A number that the file does not hold is null, never worked
+out from an assumption.
 """
 
 import json
@@ -16,9 +18,10 @@ from typing import Any, Protocol
 import msgspec
 
 from llmdyno import plugins, store
-from llmdyno.bench.run import JOURNAL, SUMMARY
 from llmdyno.errors import StorageError, UsageError
+from llmdyno.results import doubts
 from llmdyno.results.summary import SCHEMA
+from llmdyno.store import JOURNAL, SUMMARY
 
 # A decoded JSON document that is not ours: any value may stand anywhere in it.
 Foreign = Mapping[str, Any]
@@ -73,7 +76,7 @@ def import_file(path: Path, tool: str | None = None) -> dict[str, Any]:
             f"{path}: is not a result of {chosen.name} as we know them: {error}."
         ) from (error)
     definitions = dict(chosen.definitions)
-    return {
+    document = {
         "schema": SCHEMA,
         "run": "",
         "dir": "",
@@ -92,6 +95,7 @@ def import_file(path: Path, tool: str | None = None) -> dict[str, Any]:
             ],
         },
     }
+    return {**document, "doubts": doubts.entries(document)}
 
 
 def run_id(document: Mapping[str, Any]) -> str:

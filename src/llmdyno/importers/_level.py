@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from llmdyno.results.metrics import DISTRIBUTIONS
-from llmdyno.spec import STATS
+from llmdyno.results.slo import STATS
 
 Statistics = dict[str, Any]
 
@@ -45,7 +45,7 @@ def level_document(level: Level) -> dict[str, Any]:
     measured = {
         **{name: level.latencies.get(name) or statistics({}) for name in LATENCIES},
         "token_rate": {"mean": level.token_rate, "ci95": None},
-        "request_rate": {"mean": level.request_rate},
+        "request_rate": {"mean": level.request_rate, "ci95": None},
         "goodput": None if level.goodput is None else {"mean": level.goodput},
     }
     start_s, end_s = level.window or (0.0 if level.duration_s else None, level.duration_s)
@@ -65,7 +65,12 @@ def level_document(level: Level) -> dict[str, Any]:
             "output": _whole(level.output_tokens),
             "source": level.token_source,
         },
-        "window": {"start_s": start_s, "end_s": end_s, "method": level.method},
+        "window": {
+            "start_s": start_s,
+            "end_s": end_s,
+            "steady": level.window is not None,
+            "method": level.method,
+        },
         **measured,
         # A tool that leaves out a warm-up does not report what it left out.
         "whole": measured if level.window is None else None,

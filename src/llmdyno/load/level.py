@@ -25,7 +25,7 @@ from llmdyno import spec
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.faults import REDIRECTS, http_fault, meaning
 from llmdyno.load.open_loop import OpenLoop
-from llmdyno.records.entries import Entry, LevelEnded, LevelStarted, Record, Tick
+from llmdyno.records.entries import LAG_PERIOD_S, Entry, LevelEnded, LevelStarted, Record, Tick
 from llmdyno.wire.grpc import as_sent, connect
 from llmdyno.wire.http1 import CONNECT_TIMEOUT_S, ConnectError, Exchange, Meter, Response, Target
 from llmdyno.wire.kserve import Tensor
@@ -39,7 +39,6 @@ BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 5.0
 RETRY_AFTER_MAX_S = 60.0
 ERROR_RATE_REQUESTS = 50  # --max-error-rate is of so many requests, the last ones
-LAG_PERIOD_S = 0.02  # how often the event loop is asked whether it is late
 _TICK_S = 1.0
 _DETAIL_CHARACTERS_MAX = 300
 _LAST_WORDS_BYTES = 150

@@ -12,6 +12,7 @@ give or take that. At the level's end the clocks are asked again, and their drif
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 import socket
 import subprocess
@@ -39,7 +40,8 @@ class Post:
     """What a node does for us; an actor of Ray's, its methods called from afar."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="dyno-worker-"))
+        # Made by start(); nobody else has a folder of that name.
+        self._folder = Path(tempfile.gettempdir(), f"dyno-worker-{secrets.token_hex(16)}")
         self._journal = self._folder / "journal.jsonl"
         self._said = self._folder / "said.txt"
         self._process: subprocess.Popen[bytes] | None = None
@@ -58,6 +60,7 @@ class Post:
         """Start the worker with this assignment, but for the file."""
         assignment = msgspec.json.decode(line, type=Assignment)
         own = msgspec.structs.replace(assignment, journal=str(self._journal))
+        self._folder.mkdir(mode=0o700)
         with self._said.open("wb") as said:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "llmdyno.load.worker"],
@@ -101,7 +104,8 @@ class Post:
         """Leave nothing behind."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            with self._process:  # closes its pipes and waits for it
+                pass
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _write(self, line: bytes) -> None:

@@ -56,23 +56,28 @@ def describe() -> dict[str, Any]:
 
 def warnings(environment: Mapping[str, Any]) -> list[str]:
     """Say, in sentences, what on this machine makes measurements doubtful."""
-    found = []
+    return list(findings(environment).values())
+
+
+def findings(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Return the same sentences by the codes of their doubts (results/doubts.py)."""
+    found: dict[str, str] = {}
     cpu = environment.get("cpu", {})
     cores = cpu.get("quota_cores") or cpu.get("cores_usable")
     load = next(iter(environment.get("load_average", [])), None)
     if cores and load is not None and load > cores / 2:
-        found.append(
+        found["busy-machine"] = (
             f"The machine is busy: load average {load:.1f} on {cores:g} cores. What else runs here"
             " takes part in the result; stop it or expect noise."
         )
     if cores and cores < _FEW_CORES:
-        found.append(
+        found["few-cores"] = (
             f"Only {cores:g} CPU cores: if the server runs here too, it and the client slow each"
             " other down."
         )
     governor = cpu.get("governor")
     if governor not in {None, "performance"}:
-        found.append(
+        found["varying-clock"] = (
             f"The CPU's clock follows its load (governor '{governor}'): set 'performance' for"
             " steady latencies."
         )

@@ -30,6 +30,12 @@ def title(name: str) -> str:
     return f"{words if short == metric else words.upper()} {statistic}".strip()
 
 
+def unit(name: str) -> str:
+    """Return the unit of what a name such as "ttft_ms_p50" begins with, if it is known."""
+    metric = _metric(name)
+    return BY_NAME[metric].unit if metric else ""
+
+
 def lower_is_better(objective: str) -> bool | None:
     """Say which way an objective such as "token_rate:mean" or "ttft:p99" is better, if known."""
     metric = _metric(objective)

@@ -1,22 +1,48 @@
 """Reads summary and study documents, old ones and incomplete ones too.
 
 The report's inputs are plain JSON documents: from a run that has just ended, or from a file that an
-earlier version wrote, or from a run that broke off. Whatever is not there reads as None, so that a
-page is made of what there is; what a page cannot do without is checked once, by `require`.
+earlier version wrote, or from a run that broke off. The readers of llmdyno.results.documents take
+whatever is there; what a page cannot do without is checked once, by `require`.
 """
 
-import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
 from llmdyno.errors import StorageError
-from llmdyno.results.summary import level_name
+from llmdyno.results.documents import (
+    Document,
+    Interval,
+    finite,
+    interval,
+    items,
+    levels,
+    number,
+    part,
+    text,
+    texts,
+)
 
-Document = Mapping[str, Any]
-Interval = tuple[float, float]
+# What every page reads with stands here too, so that a plot imports one module.
+__all__ = [
+    "Document",
+    "Interval",
+    "Material",
+    "Run",
+    "confirmation_runs",
+    "finite",
+    "flat",
+    "interval",
+    "items",
+    "level_names",
+    "levels",
+    "number",
+    "pair_number",
+    "part",
+    "require",
+    "text",
+    "texts",
+]
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,48 +70,6 @@ def require(document: Document, schema: str) -> None:
         raise StorageError(f"report: schema is {found!r}, but this page is made of '{schema}'.")
 
 
-def part(document: Document, *path: str) -> Document:
-    """Return the mapping at that path, or an empty one."""
-    found: Any = document
-    for key in path:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
-
-
-def items(document: Document, key: str) -> list[Document]:
-    """Return the mappings of the list under that key, or none."""
-    found = document.get(key)
-    if not isinstance(found, Sequence) or isinstance(found, str):
-        return []
-    return [item for item in found if isinstance(item, Mapping)]
-
-
-def number(document: Document, *path: str) -> float | None:
-    """Return the finite number at that path, or None."""
-    return finite(part(document, *path[:-1]).get(path[-1]))
-
-
-def finite(value: object) -> float | None:
-    """Return the value if it is a finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return value
-
-
-def interval(document: Document, *path: str) -> Interval | None:
-    """Return the two ends of the interval at that path, or None."""
-    match part(document, *path[:-1]).get(path[-1]):
-        case [int() | float() as low, int() | float() as high]:
-            return (low, high) if math.isfinite(low) and math.isfinite(high) else None
-    return None
-
-
-def text(document: Document, *path: str) -> str:
-    """Return what stands at that path as text; nothing is an empty text."""
-    found = part(document, *path[:-1]).get(path[-1])
-    return "" if found is None else str(found)
-
-
 def confirmation_runs(study: Document) -> list[Document]:
     """Return the single runs of the pairs in the order in which they were made."""
     return items(part(study, "confirmation"), "runs")
@@ -95,29 +79,6 @@ def pair_number(run: Document) -> float | None:
     """Return the number of a confirmation run's pair as a person counts: from 1."""
     counted = number(run, "pair")
     return None if counted is None else counted + 1
-
-
-def texts(document: Document, *path: str) -> list[str]:
-    """Return the list at that path as texts, or none."""
-    found = part(document, *path[:-1]).get(path[-1])
-    if not isinstance(found, Sequence) or isinstance(found, str):
-        return []
-    return [str(item) for item in found]
-
-
-def levels(summary: Document) -> dict[str, Document]:
-    """Return the levels by name, in the order in which they were run.
-
-    A closed level is named by its users, an open one by its arrivals; a second one of the same name
-    says so.
-    """
-    named: dict[str, Document] = {}
-    seen: Counter[str] = Counter()
-    for level in items(summary, "levels"):
-        name = level_name(level)
-        seen[name] += 1
-        named[name if seen[name] == 1 else f"{name} ({seen[name]})"] = level
-    return named
 
 
 def level_names(runs: Sequence[Run]) -> list[str]:

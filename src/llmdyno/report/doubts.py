@@ -1,40 +1,35 @@
-"""What is doubtful about the numbers on a page, each doubt in a sentence of its own.
+"""The doubts of a page: those of its runs' summaries, and those of a study or of a pair of runs.
 
-A report that prints only what it found is an advertisement. Every bound below is a rule of thumb
-and is named in the sentence that it causes, so that a reader can disagree with it.
+What is doubtful about one run is found by llmdyno.results.doubts and stands in its summary. Here
+are only the doubts for which one run is not enough: of a confirmation, of settings, of two runs
+together.
 """
 
 from collections.abc import Mapping, Sequence
 
 from llmdyno.knobs import Knob
-from llmdyno.machine import environment
 from llmdyno.report import definitions, differences, documents, settings, wording
 from llmdyno.report.documents import Document, Run
-from llmdyno.results.metrics import SENT_BEFORE_MAX
+from llmdyno.results import doubts
 
 _FEW_PAIRS = 5
-_SHORT_WINDOW_S = 30
-_FEW_REQUESTS = 100  # below this a p99 is no more than the slowest request
 _UNEQUAL_OUTPUT = 0.05
 
 
 def of_runs(runs: tuple[Run, ...]) -> list[str]:
-    """Doubt each level of each run, and then whether the runs did the same work."""
-    found: list[str] = []
-    for run in runs:
-        for name, level in documents.levels(run.summary).items():
-            where = f"{run.name}, {name}" if len(runs) > 1 else name
-            found += [f"{where}: {doubt}" for doubt in _of_level(level)]
+    """Return the doubts of each run, and then whether the runs did the same work."""
+    of_each = [(run.name, doubts.of(run.summary)) for run in runs]
+    found = [
+        f"{name}, {doubt.sentence}" if len(runs) > 1 else doubt.sentence
+        for name, of_one in of_each
+        for doubt in of_one
+        if doubt.at is not None
+    ]
     if len(runs) == 2:
         found += _of_pair(*runs)
     # Runs of one machine give the same warnings: each is printed once.
-    return found + list(
-        dict.fromkeys(
-            warning
-            for run in runs
-            for warning in environment.warnings(documents.part(run.summary, "environment"))
-        )
-    )
+    whole = (doubt.sentence for _, of_one in of_each for doubt in of_one if doubt.at is None)
+    return found + list(dict.fromkeys(whole))
 
 
 def of_study(study: Document, runs: tuple[Run, ...], guide: Mapping[str, Knob]) -> list[str]:
@@ -88,98 +83,6 @@ def _of_confirmation(confirmation: Document) -> list[str]:
                 f"The interval of the ratio of {name} includes 1: no difference is shown in it."
             )
     return found
-
-
-def _of_level(level: Document) -> list[str]:
-    found: list[str] = []
-    if documents.text(level, "client", "verdict") == "client-bound":
-        because = "; ".join(("client-bound", *documents.texts(level, "client", "reasons")))
-        spoilt = ", ".join(definitions.title(name) for name in documents.texts(level, "doubtful"))
-        found.append(
-            f"the load generator was the limit ({because}): the server may be better than this."
-            f"{f' Doubtful: {spoilt}.' if spoilt else ''}"
-        )
-    if stopped := documents.text(level, "stopped"):
-        found.append(f"the level was ended early: {stopped}.")
-    elif level.get("interrupted") is True:
-        found.append("the level was interrupted: it is shorter than asked.")
-    completed = documents.number(level, "requests", "completed")
-    failed = documents.number(level, "requests", "failed") or 0
-    cut = documents.number(level, "requests", "cut") or 0
-    if failed:
-        share = failed / (failed + (completed or 0))
-        classes = ", ".join(
-            f"{name} {wording.count(documents.number({'n': times}, 'n'))}"
-            for name, times in documents.part(level, "requests", "errors").items()
-        )
-        found.append(
-            f"{wording.count(failed)} requests failed ({wording.significant(100 * share)} %"
-            f"{f': {classes}' if classes else ''}); latencies are those of the others."
-        )
-    if cut:
-        found.append(
-            f"{wording.count(cut)} requests were cut off at the end: the slowest are missing from"
-            " the end-to-end latencies."
-        )
-    if documents.part(level, "ttft_ms", "kaplan_meier"):
-        found.append(
-            f"{wording.count(documents.number(level, 'ttft_ms', 'censored'))} requests were cut"
-            " before their first token; with them, by Kaplan and Meier, TTFT is"
-            f" {_censored_ttft(level)}."
-        )
-    before, n = (documents.number(level, "ttft_ms", name) for name in ("sent_before", "n"))
-    if before and n and before > SENT_BEFORE_MAX * n:
-        found.append(
-            f"{wording.significant(100 * before / n)} % of the times to first token (more than"
-            f" {SENT_BEFORE_MAX:.0%}) are of requests sent before the window: measure for"
-            " several times as long as a first token takes."
-        )
-    if completed is not None and completed < _FEW_REQUESTS:
-        found.append(
-            f"only {wording.count(completed)} requests completed (fewer than {_FEW_REQUESTS}):"
-            " p99 is hardly more than the slowest one."
-        )
-    return found + _of_window(level) + _of_tokens(level) + _of_server(level)
-
-
-def _censored_ttft(level: Document) -> str:
-    values = {
-        name: documents.number(level, "ttft_ms", "kaplan_meier", name) for name in ("p50", "p99")
-    }
-    return " and ".join(
-        f"{name} {'beyond all that was seen' if value is None else wording.milliseconds(value)}"
-        for name, value in values.items()
-    )
-
-
-def _of_window(level: Document) -> list[str]:
-    start_s = documents.number(level, "window", "start_s")
-    end_s = documents.number(level, "window", "end_s")
-    method = documents.text(level, "window", "method")
-    if start_s is None or end_s is None or method.startswith("whole"):
-        return ["there is no steady window: ramp and drain count too."]
-    if end_s - start_s < _SHORT_WINDOW_S:
-        length = wording.seconds(end_s - start_s)
-        return [f"the window is short ({length}, less than {_SHORT_WINDOW_S} s): slow swings hide."]
-    return []
-
-
-def _of_tokens(level: Document) -> list[str]:
-    found: list[str] = []
-    source = documents.text(level, "tokens", "source")
-    if source == "chunks":
-        found.append("tokens were counted as chunks: a chunk may hold several tokens.")
-    if source == "tokenizer":
-        found.append("tokens were counted with our tokenizer, not the server's.")
-    return found
-
-
-def _of_server(level: Document) -> list[str]:
-    """Return what the cross-check with the server and the GPUs' own word found."""
-    notes = list(documents.texts(level, "server", "notes"))
-    for gpu in documents.items(level, "gpu"):
-        notes += documents.texts(gpu, "notes")
-    return [f"{note}." for note in notes]
 
 
 def _of_pair(before: Run, after: Run) -> list[str]:

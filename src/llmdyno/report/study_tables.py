@@ -86,8 +86,7 @@ def confirmation(study: Document) -> Table | None:
         Row(
             heads=((definitions.title(metric), 1),),
             cells=(
-                Cell(wording.ratio(documents.number(measured, metric, "mean")), "number"),
-                bounds_cell(documents.interval(measured, metric, "ci95")),
+                *_ratio_cells(documents.part(measured, metric), "mean"),
                 Cell(pairs, "number"),
             ),
         )
@@ -105,6 +104,16 @@ def confirmation(study: Document) -> Table | None:
         ),
         rows=tuple(rows),
     )
+
+
+def _ratio_cells(measured: Document, key: str) -> tuple[Cell, Cell]:
+    """Return a ratio and its interval; where there is none, because a run had 0, the difference."""
+    difference = documents.part(measured, "difference")
+    if not difference:
+        ratio = wording.ratio(documents.number(measured, key))
+        return Cell(ratio, "number"), bounds_cell(documents.interval(measured, "ci95"))
+    said = f"{wording.significant(documents.number(difference, 'mean'))} (difference)"
+    return Cell(said, "number"), bounds_cell(documents.interval(difference, "ci95"))
 
 
 def confirmation_runs(study: Document) -> Table | None:
@@ -147,8 +156,7 @@ def ablation(study: Document) -> Table | None:
                 Cell(knobs.show(change.get("from")), "code"),
                 Cell(knobs.show(change.get("to")), "code"),
                 Cell(definitions.title(metric)),
-                Cell(wording.ratio(documents.number(change, "effect", metric, "ratio")), "number"),
-                bounds_cell(documents.interval(change, "effect", metric, "ci95")),
+                *_ratio_cells(documents.part(change, "effect", metric), "ratio"),
             ),
         )
         for change in documents.items(study, "ablation")

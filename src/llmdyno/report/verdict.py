@@ -4,7 +4,7 @@ The verdict itself ("better", "no difference", "worse") is the study's; here it 
 Where nothing was repeated, the sentence says so before it gives a ratio.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -12,6 +12,14 @@ from llmdyno.report import definitions, documents, wording
 from llmdyno.report.documents import Document, Run
 
 _OPENINGS = {"better": "Better", "no difference": "No difference shown", "worse": "Worse"}
+
+
+class _Clause(NamedTuple):
+    """What is said of a metric: "3.1x", or "higher by 2.1" where there is no ratio."""
+
+    metric: str
+    said: str
+    joined: str = "the"  # "tuned is 3.1x *the* token rate"
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,16 +41,15 @@ def of_study(study: Document, runs: tuple[Run, ...]) -> Verdict:
     basis = (
         f"{wording.count(pairs)} {f'{design} ' if design else ''}pair{'' if pairs == 1 else 's'}"
     )
+    decided_by = documents.text(confirmation, "decided_by")
     clauses = [
-        (
-            metric,
-            wording.with_interval(
-                mean, documents.interval(measured, metric, "ci95"), wording.ratio
-            ),
-        )
-        for metric in measured
-        if (mean := documents.number(measured, metric, "mean")) is not None
+        clause
+        # What decides comes first.
+        for metric in sorted(measured, key=lambda metric: metric != decided_by)
+        if (clause := _clause(metric, documents.part(measured, metric))) is not None
     ]
+    if not clauses:
+        return _unconfirmed(study, runs)
     tone: dict[str, Literal["better", "same", "worse"]] = {
         "better": "better",
         "no difference": "same",
@@ -102,7 +109,7 @@ def _unconfirmed(study: Document, runs: tuple[Run, ...]) -> Verdict:
     )
 
 
-def _single_ratios(before: Run, after: Run) -> tuple[str, list[tuple[str, str]]]:
+def _single_ratios(before: Run, after: Run) -> tuple[str, list[_Clause]]:
     levels = documents.levels(before.summary), documents.levels(after.summary)
     common = [name for name in levels[0] if name in levels[1]]
     for name in reversed(common):
@@ -113,18 +120,36 @@ def _single_ratios(before: Run, after: Run) -> tuple[str, list[tuple[str, str]]]
         ):
             old, new = (documents.number(level[name], *path) for level in levels)
             if old and new is not None:
-                ratios.append((metric, wording.ratio(new / old)))
+                ratios.append(_Clause(metric, wording.ratio(new / old)))
         if ratios:
             return name, ratios
     return "", []
 
 
-def _clauses(ratios: list[tuple[str, str]], subject: str, at: str) -> str:
+def _clause(metric: str, measured: Document) -> _Clause | None:
+    """Say what the confirmation found of a metric; None if there is nothing to compare."""
+    mean, bounds = documents.number(measured, "mean"), documents.interval(measured, "ci95")
+    if mean is not None:
+        return _Clause(metric, wording.with_interval(mean, bounds, wording.ratio))
+    part = documents.part(measured, "difference")
+    mean, bounds = documents.number(part, "mean"), documents.interval(part, "ci95")
+    if mean is None:
+        return None
+    way = "higher"
+    if mean < 0:
+        way, mean, bounds = "lower", -mean, bounds and (-bounds[1], -bounds[0])
+    by = f"{wording.with_interval(mean, bounds)} {definitions.unit(metric)}"
+    return _Clause(metric, f"{way} by {by}", "in the")
+
+
+def _clauses(ratios: list[_Clause], subject: str, at: str) -> str:
     """Join ratios to "tuned is 3.1x the token rate at 100 users; TTFT p50 is 0.2x"."""
-    (first_metric, first), *others = ratios
-    title = definitions.title(first_metric)
-    sentence = f"{subject} is {first} the {title}{f' at {at}' if at else ''}"
-    return "; ".join([sentence, *(f"{definitions.title(name)} is {said}" for name, said in others)])
+    first, *others = ratios
+    title = definitions.title(first.metric)
+    sentence = f"{subject} is {first.said} {first.joined} {title}{f' at {at}' if at else ''}"
+    return "; ".join(
+        [sentence, *(f"{definitions.title(one.metric)} is {one.said}" for one in others)]
+    )
 
 
 def _confirmed_at(confirmation: Document, runs: tuple[Run, ...]) -> str:

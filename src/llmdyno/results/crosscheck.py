@@ -21,6 +21,7 @@ KV_USE_HIGH = 0.9
 PREFIX_EXCESS = 0.05  # of the input tokens
 REPEATED_HITS = 0.5  # of the input tokens; above it a workload tells of the cache
 THROTTLED_SHARE = 0.05  # of the samples
+UNREAD = "server-metrics-unread"
 _GAUGES = ("running", "waiting", "kv_use")
 # What a chat template may put before every prompt, alike for all: blocks of it are cached.
 _TEMPLATE_TOKENS = 64
@@ -63,7 +64,7 @@ def server_part(rounds: Sequence[Sequence[Scrape]], seen: Seen) -> dict[str, Any
     for one in rounds:
         risen = _rise(one)
         if isinstance(risen, str):
-            return {**part, "notes": [risen]}
+            return {**part, "notes": [risen], "findings": {UNREAD: risen}}
         rise |= {name: rise.get(name, 0.0) + value for name, value in risen.items()}
     part |= _tokens(rise, seen)
     if "requests" in rise:
@@ -86,7 +87,8 @@ def server_part(rounds: Sequence[Sequence[Scrape]], seen: Seen) -> dict[str, Any
             )
     if "preemptions" in rise:
         part["preemptions"] = round(rise["preemptions"])
-    return {**part, "notes": _notes(part, seen)}
+    findings = _findings(part, seen)
+    return {**part, "notes": list(findings.values()), "findings": findings}
 
 
 def shared_tokens(
@@ -148,17 +150,19 @@ def _tokens(rise: Mapping[str, float], seen: Seen) -> dict[str, Any]:
     return part
 
 
-def _notes(part: Mapping[str, Any], seen: Seen) -> list[str]:
-    found = [
-        _about_tokens(part, seen),
-        _about_requests(part),
-        _about_ttft(part, seen),
-        _about_queue(part),
-        _about_cache(part),
-        _about_prefixes(part),
-        _about_repetition(part),
-    ]
-    return [note for note in found if note]
+def _findings(part: Mapping[str, Any], seen: Seen) -> dict[str, str]:
+    """Return what speaks against the level's numbers, by the code of its doubt (doubts.py)."""
+    found = {
+        "server-tokens-differ": _about_tokens(part, seen),
+        "server-not-ours-alone": _about_requests(part),
+        "server-ttft-differs": _about_ttft(part, seen),
+        "server-saturated": _about_queue(part),
+        "preempted-requests": _about_preemptions(part),
+        "kv-cache-full": _about_cache(part),
+        "warm-prefix-cache": _about_prefixes(part),
+        "repeated-prompts": _about_repetition(part),
+    }
+    return {code: sentence for code, sentence in found.items() if sentence}
 
 
 def _about_tokens(part: Mapping[str, Any], seen: Seen) -> str | None:
@@ -235,13 +239,17 @@ def _about_queue(part: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _about_cache(part: Mapping[str, Any]) -> str | None:
-    preemptions, kv_use = part.get("preemptions"), part.get("kv_use_max")
-    if preemptions:
+def _about_preemptions(part: Mapping[str, Any]) -> str | None:
+    if preemptions := part.get("preemptions"):
         return f"the server preempted {preemptions:,} requests: its KV cache is too small"
-    if kv_use is not None and kv_use > KV_USE_HIGH:
-        return f"the server's KV cache was {kv_use:.0%} full"
     return None
+
+
+def _about_cache(part: Mapping[str, Any]) -> str | None:
+    kv_use = part.get("kv_use_max")
+    if kv_use is None or kv_use <= KV_USE_HIGH or _about_preemptions(part):
+        return None
+    return f"the server's KV cache was {kv_use:.0%} full"
 
 
 def _about_prefixes(part: Mapping[str, Any]) -> str | None:

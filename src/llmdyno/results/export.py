@@ -17,9 +17,9 @@ from typing import Literal
 
 import msgspec
 
-from llmdyno.bench.run import JOURNAL
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.records.entries import COMPLETED, FAILED, OUTCOMES, LevelStarted, Record, read_journal
+from llmdyno.store import JOURNAL
 
 Cell = int | float | str | None
 Row = tuple[Cell, ...]

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from llmdyno import store
+from llmdyno.results.documents import level_name
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.summary import level_name
-from llmdyno.spec import parse_slos
+from llmdyno.results.slo import parse_slos
 
 # What XML 1.0 cannot hold, escaped or not.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -213,45 +213,74 @@ def ratio(
         statistic: as in bootstrap().
         known: how far apart equal runs lie, if other runs have told; one run an arm is then enough.
     """
-    return ratio_of_arms(_of_runs(before, statistic), _of_runs(after, statistic), known=known)
+    return ratio_of_arms(_logs(before, statistic), _logs(after, statistic), known=known)
 
 
 class Arm(NamedTuple):
-    """Equal runs: the logarithms of a statistic [runs], and their variances inside a run [runs]."""
+    """Equal runs: a statistic or its logarithm [runs], and its variance inside each run [runs]."""
 
-    logs: Floats
+    values: Floats
     inside: Floats
 
     @property
     def between(self) -> Spread | None:
         """How far apart the runs lie; None with one."""
-        freedom = len(self.logs) - 1
-        return Spread(float(self.logs.var(ddof=1)), freedom) if freedom else None
+        freedom = len(self.values) - 1
+        return Spread(float(self.values.var(ddof=1)), freedom) if freedom else None
 
 
 def ratio_of_arms(before: Arm, after: Arm, *, known: Spread | None = None) -> Ratio:
-    """Return what ratio() does, of arms whose observations are known already."""
-    arms = (before, after)
-    mean = float(after.logs.mean() - before.logs.mean())
+    """Return what ratio() does, of arms whose logarithms are known already."""
+    mean, half = _welch((before, after), known=known, freedom_min=_FREEDOM_MIN)
+    ci95 = None if half is None else (math.exp(mean - half), math.exp(mean + half))
+    return Ratio(math.exp(mean), ci95)
+
+
+class Difference(NamedTuple):
+    """A difference of two sets of runs; no interval with one run each."""
+
+    mean: float
+    ci95: tuple[float, float] | None
+
+
+def difference(
+    before: Sequence[Floats], after: Sequence[Floats], statistic: Callable[[Floats], Floats]
+) -> Difference:
+    """Return after - before, and its 95 % interval by Welch's t: for what was 0 in some run.
+
+    Of such runs there is no ratio: nothing can be divided by 0. A run is one observation, as in
+    ratio(). An arm of nothing but zeros is not as noisy as the other one, so two runs an arm leave
+    one degree of freedom here.
+    """
+    arms = (_of_runs(before, statistic), _of_runs(after, statistic))
+    mean, half = _welch(arms, known=None, freedom_min=1.0)
+    return Difference(mean, None if half is None else (mean - half, mean + half))
+
+
+def _welch(
+    arms: tuple[Arm, Arm], *, known: Spread | None, freedom_min: float
+) -> tuple[float, float | None]:
+    """Return after - before, and half the width of its 95 % interval if anything tells it."""
+    before, after = arms
+    mean = float(after.values.mean() - before.values.mean())
     spreads = [known or arm.between for arm in arms]
     if None in spreads:
-        return Ratio(math.exp(mean), None)
+        return mean, None
     # No arm is quieter than the noise inside its runs, however alike two of them happened to be.
     squares = [
-        max(spread.variance, float(arm.inside.mean())) / len(arm.logs)
+        max(spread.variance, float(arm.inside.mean())) / len(arm.values)
         for arm, spread in zip(arms, spreads, strict=True)
         if spread is not None
     ]
     variance = sum(squares)
     if not variance:
-        return Ratio(math.exp(mean), (math.exp(mean), math.exp(mean)))
+        return mean, 0.0
     freedom = (
         known.freedom
         if known
-        else max(_FREEDOM_MIN, _welch_freedom(squares, [len(arm.logs) for arm in arms]))
+        else max(freedom_min, _welch_freedom(squares, [len(arm.values) for arm in arms]))
     )
-    half = student_quantile(freedom) * math.sqrt(variance)
-    return Ratio(math.exp(mean), (math.exp(mean - half), math.exp(mean + half)))
+    return mean, student_quantile(freedom) * math.sqrt(variance)
 
 
 def _welch_freedom(squares: Sequence[float], runs: Sequence[int]) -> float:
@@ -264,7 +293,7 @@ def spread(
     before: Sequence[Floats], after: Sequence[Floats], statistic: Callable[[Floats], Floats]
 ) -> Spread | None:
     """Return how far apart equal runs lie, pooled over two arms; None with one run each."""
-    return pooled([_of_runs(before, statistic), _of_runs(after, statistic)])
+    return pooled([_logs(before, statistic), _logs(after, statistic)])
 
 
 def pooled(arms: Sequence[Arm]) -> Spread | None:
@@ -279,7 +308,12 @@ def pooled(arms: Sequence[Arm]) -> Spread | None:
 def _of_runs(runs: Sequence[Floats], statistic: Callable[[Floats], Floats]) -> Arm:
     values = np.array([float(statistic(series[None, :])[0]) for series in runs])
     inside = [bootstrap(series, statistic, resamples=_SPREAD_RESAMPLES).var() for series in runs]
-    return Arm(np.log(values), np.array(inside) / values**2)
+    return Arm(values, np.array(inside))
+
+
+def _logs(runs: Sequence[Floats], statistic: Callable[[Floats], Floats]) -> Arm:
+    values, inside = _of_runs(runs, statistic)
+    return Arm(np.log(values), inside / values**2)
 
 
 def student_interval95(values: Floats) -> tuple[float, float]:

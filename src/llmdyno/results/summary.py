@@ -4,6 +4,8 @@ There is one way from records to numbers, this one: the end of a run, `dyno repo
 journal and the tuner all take it. The document's keys are a contract; its version's history:
 
     llmdyno.summary/1 (November 2026): the first.
+    28 November 2026, added: "doubts"; in a level "steady" of its "window" and "findings" of its
+        "server" (the "notes" by code). For an older document doubts.py finds the doubts on reading.
 """
 
 from collections import Counter, defaultdict
@@ -16,10 +18,10 @@ import numpy as np
 
 from llmdyno.errors import StorageError
 from llmdyno.faults import meaning
-from llmdyno.load.level import LAG_PERIOD_S
 from llmdyno.records.entries import (
     COMPLETED,
     FAILED,
+    LAG_PERIOD_S,
     OUTCOMES,
     Calibration,
     Collector,
@@ -35,9 +37,10 @@ from llmdyno.records.entries import (
     WorkerHost,
     read_journal,
 )
-from llmdyno.results import capacity, client_health, crosscheck, stats
+from llmdyno.results import capacity, client_health, crosscheck, doubts, stats
+from llmdyno.results.documents import level_name
 from llmdyno.results.metrics import BY_NAME, DISTRIBUTIONS, MS_PER_NS, Values
-from llmdyno.spec import STATS, Slo, read_stat
+from llmdyno.results.slo import STATS, Slo, read_stat
 
 SCHEMA = "llmdyno.summary/1"
 
@@ -203,7 +206,7 @@ def summarise(journal: Path) -> dict[str, Any]:
     ]
     is_search = opened.spec.get("until") and facts.levels
     searched = {"capacity": _capacity(facts.levels, slos)} if is_search else {}
-    return {
+    document = {
         "schema": SCHEMA,
         "run": opened.run,
         "dir": str(journal.parent),
@@ -215,6 +218,7 @@ def summarise(journal: Path) -> dict[str, Any]:
         "slo": [verdict for document in documents for verdict in _slo_verdicts(slos, document)],
         **searched,
     }
+    return {**document, "doubts": doubts.entries(document)}
 
 
 def by_point(levels: Sequence[LevelFacts]) -> list[list[LevelFacts]]:
@@ -420,6 +424,7 @@ def level_document(
         "window": {
             "start_s": round((window.start_ns - start_ns) / 1e9, 6),
             "end_s": round((window.end_ns - start_ns) / 1e9, 6),
+            "steady": window.steady,
             "method": window.method,
         },
         **measured,
@@ -551,15 +556,6 @@ def _open_loop(started: LevelStarted) -> dict[str, Any]:
     return {"rate": started.rate, "max_concurrency": started.max_concurrency}
 
 
-def level_name(level: Mapping[str, Any]) -> str:
-    """Return what a level of a summary document is called: "10 users", "poisson 2/s"."""
-    users, arrival, rate = level.get("users"), level.get("arrival") or "closed", level.get("rate")
-    if arrival == "closed":
-        return "level" if users is None else f"{users:,.0f} user{'' if users == 1 else 's'}"
-    pace = f"{arrival} arrivals" if rate is None else f"{arrival} {rate:g}/s"
-    return pace + (f", {users:,.0f} users" if users is not None else "")
-
-
 def steady_window(facts: LevelFacts) -> Window:
     """Find the part of a level that counts.
 
@@ -578,6 +574,7 @@ def steady_window(facts: LevelFacts) -> Window:
         window = Window(
             start_ns=ramped_ns + cut_ns,
             end_ns=facts.full_until_ns,
+            steady=True,
             method="after the ramp, MSER-5 on the token rate",
         )
         if len(_observe("ttft_ms", columns, window).values) >= _WINDOW_FIRST_TOKENS_MIN:
@@ -598,9 +595,55 @@ def _tokens_in_bins(columns: Columns, start_ns: int, end_ns: int, bins: int) -> 
 
 def token_rates(columns: Columns, window: Window) -> stats.Floats:
     """Return the token rate (tok/s) over equal short stretches of a window, in order of time."""
-    bins = int(min(600, max(20, window.length_s / 0.25)))
-    width_s = max(window.length_s / bins, 1e-9)
+    bins, width_s = _stretches(window)
     return _tokens_in_bins(columns, window.start_ns, window.end_ns, bins) / width_s
+
+
+def request_rates(columns: Columns, window: Window) -> stats.Floats:
+    """Return the requests completed (req/s) in the same stretches."""
+    return _ended(columns, window, _done(columns, window))
+
+
+def good_rates(columns: Columns, window: Window, slos: Sequence[Slo]) -> stats.Floats:
+    """Return the requests that met every SLO of a request (req/s) in the same stretches.
+
+    Empty: there is no such SLO, and so no goodput.
+    """
+    if not any(slo.metric in OF_REQUEST for slo in slos):
+        return np.zeros(0)
+    return _ended(columns, window, _done(columns, window) & _met(columns, slos))
+
+
+def series(metric: str, columns: Columns, window: Window, slos: Sequence[Slo] = ()) -> stats.Floats:
+    """Return a metric's observations inside a window, in order of time; empty: it has no value.
+
+    Of a latency these are the requests or gaps, of a rate equal short stretches of the window.
+    """
+    if metric in RATES:
+        return RATES[metric](columns, window, slos)
+    observe = BY_NAME[metric].observe
+    return np.zeros(0) if observe is None else observe(columns, window).values.astype(np.float64)
+
+
+# What observations a rate is made of: its mean is theirs, and its interval comes from them.
+RATES: Mapping[str, Callable[[Columns, Window, Sequence[Slo]], stats.Floats]] = {
+    "token_rate": lambda columns, window, _: token_rates(columns, window),
+    "request_rate": lambda columns, window, _: request_rates(columns, window),
+    "goodput": good_rates,
+}
+
+
+def _stretches(window: Window) -> tuple[int, float]:
+    """Return into how many equal stretches a window is cut, and how long one is (s)."""
+    bins = int(min(600, max(20, window.length_s / 0.25)))
+    return bins, max(window.length_s / bins, 1e-9)
+
+
+def _ended(columns: Columns, window: Window, chosen: stats.Array) -> stats.Floats:
+    bins, width_s = _stretches(window)
+    ended_ns = (columns.sent_ns + columns.last_ns)[chosen]
+    counts, _ = np.histogram(ended_ns, bins=bins, range=(window.start_ns, window.end_ns))
+    return np.asarray(counts, dtype=np.float64) / width_s
 
 
 def _observe(name: str, columns: Columns, window: Window) -> Values:
@@ -629,13 +672,26 @@ def measures(
         },
         "token_rate": {
             "mean": significant(float(np.mean([rate.mean() for rate in rates]))),
-            "ci95": _interval(stats.bootstrap(rates[0], stats.mean_over_time))
-            if len(rates) == 1
-            else _between([float(rate.mean()) for rate in rates]),
+            "ci95": _rate_interval(rates),
         },
-        "request_rate": {"mean": significant(sum(float(one.sum()) for one in done) / length_s)},
-        "goodput": _goodput([columns for columns, _ in runs], done, length_s, slos),
+        "request_rate": {
+            "mean": significant(sum(float(one.sum()) for one in done) / length_s),
+            "ci95": _count_interval([request_rates(*run) for run in runs]),
+        },
+        "goodput": _goodput(runs, done, length_s, slos),
     }
+
+
+def _rate_interval(rates: Sequence[stats.Floats]) -> list[float]:
+    """Return the 95 % interval of a rate, of its stretches in a run or in each of equal runs."""
+    if len(rates) > 1:
+        return _between([float(rate.mean()) for rate in rates])
+    return _interval(stats.bootstrap(rates[0], stats.mean_over_time))
+
+
+def _count_interval(rates: Sequence[stats.Floats]) -> list[float] | None:
+    """Return the same of requests, null where there was none: that tells of no spread."""
+    return _rate_interval(rates) if any(rate.any() for rate in rates) else None
 
 
 def _done(columns: Columns, window: Window) -> stats.Array:
@@ -724,19 +780,31 @@ def _censoring(observed: Values) -> dict[str, Any]:
 
 
 def _goodput(
-    runs: Sequence[Columns], done: Sequence[stats.Array], length_s: float, slos: Sequence[Slo]
+    runs: Sequence[tuple[Columns, Window]],
+    done: Sequence[stats.Array],
+    length_s: float,
+    slos: Sequence[Slo],
 ) -> dict[str, Any] | None:
     """Return requests per second that met every SLO on a latency of one request."""
-    limits = [slo for slo in slos if slo.metric in _OF_REQUEST]
-    if not limits:
+    if not any(slo.metric in OF_REQUEST for slo in slos):
         return None
-    good = 0
-    for columns, completed in zip(runs, done, strict=True):
-        met = completed.copy()
-        for slo in limits:
-            met &= _OF_REQUEST[slo.metric](columns) < slo.limit
-        good += int(met.sum())
-    return {"mean": significant(good / length_s)}
+    good = sum(
+        int((completed & _met(columns, slos)).sum())
+        for (columns, _), completed in zip(runs, done, strict=True)
+    )
+    return {
+        "mean": significant(good / length_s),
+        "ci95": _count_interval([good_rates(*run, slos) for run in runs]),
+    }
+
+
+def _met(columns: Columns, slos: Sequence[Slo]) -> stats.Array:
+    """Mark the requests that met every SLO on a latency of one request."""
+    met = np.ones(len(columns.outcome), dtype=bool)
+    for slo in slos:
+        if slo.metric in OF_REQUEST:
+            met &= OF_REQUEST[slo.metric](columns) < slo.limit
+    return met
 
 
 def _tpot_ms(columns: Columns) -> stats.Array:
@@ -750,7 +818,8 @@ def _waited_ns(columns: Columns) -> stats.Array:
     return waited_ns
 
 
-_OF_REQUEST: Mapping[str, Callable[[Columns], stats.Array]] = {
+# The latencies that one request has by itself, by which goodput judges it.
+OF_REQUEST: Mapping[str, Callable[[Columns], stats.Array]] = {
     "ttft_ms": lambda columns: columns.ttft_ns * MS_PER_NS,
     "tpot_ms": _tpot_ms,
     "e2e_ms": lambda columns: columns.last_ns * MS_PER_NS,

@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from llmdyno import store
-from llmdyno.bench.run import JOURNAL, SUMMARY
 from llmdyno.engines import Engine
 from llmdyno.errors import UsageError, nearest
 from llmdyno.fronts import Front
 from llmdyno.knobs import accepts, default, show
-from llmdyno.results.summary import level_name
+from llmdyno.report.definitions import title
+from llmdyno.results.documents import level_name
 from llmdyno.serve import artifacts
 from llmdyno.serve.equivalents import elsewhere
-from llmdyno.tune.ledger import LEDGER
-from llmdyno.tune.tuner import STUDY
+from llmdyno.store import JOURNAL, LEDGER, STUDY, SUMMARY
 
 
 def list_runs() -> list[dict[str, Any]]:
@@ -39,8 +38,9 @@ def _says(document: Mapping[str, Any]) -> str:
         return "not finished; `dyno report` makes what there is of it"
     if "trials" in document:
         confirmation = document["confirmation"]
-        rate = confirmation["ratio"].get("token_rate")
-        gain = f", token rate {rate['mean']:.3g}x" if rate else ""
+        by = confirmation.get("decided_by", "token_rate")
+        rate = confirmation["ratio"].get(by, {})
+        gain = f", {title(by)} {rate['mean']:.3g}x" if rate.get("mean") else ""
         return f"{len(document['trials'])} trials: {confirmation['verdict']}{gain}"
     imported = f"from {document['imported']['tool']}: " if "imported" in document else ""
     return imported + ", ".join(_says_level(level) for level in document["levels"])

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from llmdyno.load.level import Progress
+from llmdyno.report.definitions import title
+from llmdyno.results.metrics import BY_NAME
+from llmdyno.results.slo import parse_objective, read_stat
 from llmdyno.terminal.summary import Live
 from llmdyno.tune.tuner import Narrator
 from llmdyno.wire.http1 import Meter
@@ -37,13 +40,15 @@ def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
     before, after = document["baseline"], document["best"]
     if before is None or after is None:
         return
-    lines = ["", f"{'users':>6}  {'':<7}{'TTFT p50':>12}{'p99':>12}{'token rate':>18}"]
+    objective = _beside(document)
+    beside = f"{title(objective):>18}" if objective else ""
+    lines = ["", f"{'users':>6}  {'':<7}{'TTFT p50':>12}{'p99':>12}{'token rate':>18}{beside}"]
     for levels in zip(before["summary"]["levels"], after["summary"]["levels"], strict=True):
         for name, level in zip(("before", "after"), levels, strict=True):
             ttft, rate = level["ttft_ms"], level["token_rate"]["mean"]
             lines.append(
                 f"{level['users']:>6}  {name:<7}{_ms(ttft['p50']):>12}{_ms(ttft['p99']):>12}"
-                f"{rate:>12,.0f} tok/s"
+                f"{rate:>12,.0f} tok/s{_value(level, objective)}"
             )
     stream.write("\n".join([*lines, "", *verdict_lines(document), ""]) + "\n")
     stream.flush()
@@ -54,23 +59,46 @@ def verdict_lines(document: Mapping[str, Any]) -> list[str]:
     confirmation = document["confirmation"]
     if not confirmation["pairs"]:
         return ["No config that was tried beats the baseline: no difference."]
-    rate, ttft = (confirmation["ratio"][name] for name in ("token_rate", "ttft_ms_p50"))
+    ratios, objective = confirmation["ratio"], confirmation["decided_by"]
     headline = (
         f"Tuned against baseline at {confirmation['level']} users: {confirmation['verdict']}"
         f" ({confirmation['pairs']} interleaved pairs, 95 % intervals)."
     )
-    return [
-        headline,
-        f"  token rate  {_times(rate)}",
-        f"  TTFT p50    {_times(ttft)}",
-    ]
+    names = dict.fromkeys([objective, "token_rate", "ttft_ms_p50"])
+    width = max(len(title(name)) for name in names) + 2
+    return [headline, *(f"  {title(name):<{width}}{_times(ratios[name])}" for name in names)]
+
+
+def _beside(document: Mapping[str, Any]) -> str:
+    """Return the objective, as "goodput:mean", if it is no column of the table anyhow."""
+    objective = str(document["objective"])
+    return "" if objective in {"token_rate:mean", "ttft:p50", "ttft:p99"} else objective
+
+
+def _value(level: Mapping[str, Any], objective: str) -> str:
+    if not objective:
+        return ""
+    asked = parse_objective(objective)
+    value, unit = read_stat(level, asked.metric, asked.stat), BY_NAME[asked.metric].unit
+    return f"{'-' if value is None else f'{value:,.4g} {unit}':>18}"
 
 
 def _times(ratio: Mapping[str, Any]) -> str:
+    if ratio["mean"] is None:
+        return _difference(ratio)
     if ratio["ci95"] is None:
         return f"{ratio['mean']:.3g}x (one pair: no interval)"
     low, high = ratio["ci95"]
     return f"{ratio['mean']:.3g}x [{low:.3g}, {high:.3g}]"
+
+
+def _difference(ratio: Mapping[str, Any]) -> str:
+    difference = ratio.get("difference")
+    if difference is None:
+        return "no value in some run: no ratio"
+    bounds = difference["ci95"]
+    interval = "" if bounds is None else f" [{bounds[0]:+.3g}, {bounds[1]:+.3g}]"
+    return f"{difference['mean']:+.3g}{interval} (0 in some run: a difference, no ratio)"
 
 
 def _ms(value: float | None) -> str:

@@ -5,7 +5,7 @@ renders on a thread of its own would hold up the event loop whose stamps we are 
 here goes to standard error; standard output is for results.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from time import monotonic
 from typing import Any, TextIO
@@ -16,8 +16,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from llmdyno.load.level import Progress
-from llmdyno.results.metrics import DISTRIBUTIONS, METRICS, SENT_BEFORE_MAX
-from llmdyno.results.summary import level_name, says_capacity
+from llmdyno.results import doubts
+from llmdyno.results.documents import level_name
+from llmdyno.results.metrics import DISTRIBUTIONS, METRICS
+from llmdyno.results.summary import says_capacity
 from llmdyno.wire.http1 import Meter
 
 _BAR_CELLS = 24
@@ -131,8 +133,10 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
             out.print(f"{level_name(level)}, tok/s in each of {len(rounds)} rounds: {rates}")
     if "capacity" in summary:
         out.print(f"[bold]{says_capacity(summary)}[/]", soft_wrap=whole)
-    for line in doubts(summary):
-        out.print(f"[yellow]![/] {escape(line)}", soft_wrap=whole)
+    for doubt in doubts.of(summary):
+        out.print(f"[yellow]![/] {escape(doubt.sentence)}", soft_wrap=whole)
+    for line in _meanings(summary):
+        out.print(escape(line), soft_wrap=whole)
     out.print(f"[dim]{_client_line(summary)}[/]", soft_wrap=whole)
     if line := _server_line(summary):
         out.print(f"[dim]{line}[/]", soft_wrap=whole)
@@ -272,63 +276,20 @@ def _server_line(summary: Mapping[str, Any]) -> str:
     return f"{line}."
 
 
-def doubts(summary: Mapping[str, Any]) -> list[str]:
-    """Say in sentences what is doubtful about a run's numbers."""
-    lines = []
-    for level in summary["levels"]:
-        at = level_name(level)
-        requests = level["requests"]
-        if requests["cut"]:
-            lines.append(f"{at}: {requests['cut']} requests were cut at the end of the grace.")
-        if level["ttft_ms"].get("kaplan_meier"):
-            lines.append(f"{at}: {_censored(level['ttft_ms'])}.")
-        before, n = level["ttft_ms"].get("sent_before") or 0, level["ttft_ms"].get("n") or 0
-        if before > SENT_BEFORE_MAX * n:
-            lines.append(
-                f"{at}: {before:,} of {n:,} first tokens are of requests sent before the window;"
-                " measure for longer."
-            )
-        if requests.get("unsent"):
-            lines.append(
-                f"{at}: {requests['unsent']} requests were due and never sent, for want of a place;"
-                " the latencies from due do not have them, and are too good."
-            )
-        if requests["failed"]:
-            errors = ", ".join(f"{name} x{count}" for name, count in requests["errors"].items())
-            lines.append(f"{at}: {requests['failed']} requests failed ({errors}).")
-        if level["window"]["method"].startswith("whole level"):
-            lines.append(f"{at}: the level was too short for a steady state; it counts whole.")
-        if level.get("stopped"):
-            lines.append(f"{at}: ended early: {level['stopped']}.")
-        elif level.get("interrupted"):
-            lines.append(f"{at}: interrupted; the figures are of what was measured until then.")
-        lines.extend(f"{at}: client-bound: {why}." for why in level["client"].get("reasons", ()))
-        for source in (level.get("server", {}), *level.get("gpu", ())):
-            lines.extend(f"{at}: {note}." for note in source.get("notes", ()))
-    faults = {name: said for level in summary["levels"] for name, said in _faults(level)}
-    for name, said in faults.items():
-        # As Python writes it: the server's words could hold the codes of a terminal.
-        example = f", e.g. {said['example']!r}" if said["example"] else ""
-        lines.append(f"{name}: {said['meaning']}{example}.")
-    return lines
+def _meanings(summary: Mapping[str, Any]) -> list[str]:
+    """Say what the classes of the failed requests mean, each once."""
+    # A level of another tool has no meanings.
+    faults = {
+        name: said for level in summary["levels"] for name, said in level.get("faults", {}).items()
+    }
+    return [
+        f"{name}: {said['meaning']}{_example(said['example'])}." for name, said in faults.items()
+    ]
 
 
-def _faults(level: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, str]]]:
-    """Return what a level says of its classes of errors; one of another tool says nothing."""
-    faults: Mapping[str, Mapping[str, str]] = level.get("faults", {})
-    return faults.items()
-
-
-def _censored(ttft: Mapping[str, Any]) -> str:
-    """Say what the percentiles would be with the requests that were cut before a first token."""
-    quantiles = " and ".join(
-        f"{name} {'beyond all that was seen' if value is None else f'{number(value)} ms'}"
-        for name, value in ttft["kaplan_meier"].items()
-    )
-    return (
-        f"{ttft['censored']:,} requests were cut before their first token; with them TTFT is, by"
-        f" Kaplan and Meier, {quantiles}"
-    )
+def _example(said: str) -> str:
+    # As Python writes it: the server's words could hold the codes of a terminal.
+    return f", e.g. {said!r}" if said else ""
 
 
 def number(value: float | None) -> str:

@@ -13,8 +13,7 @@ import msgspec
 from llmdyno.errors import StorageError
 from llmdyno.knobs import Value
 from llmdyno.spec import Study
-
-LEDGER = "ledger.jsonl"
+from llmdyno.store import LEDGER
 
 # "reference" is the baseline once more, measured as a trial is.
 Phase = Literal["baseline", "reference", "trial", "best", "confirm", "ablation"]
@@ -52,7 +51,11 @@ _decoder: msgspec.json.Decoder[Began | Step] = msgspec.json.Decoder(Began | Step
 
 
 class Ledger:
-    """A study's ledger: read at the start, appended to from then on."""
+    """A study's ledger: read when it is opened, written by append() alone.
+
+    Raises:
+        StorageError: there is one, and it cannot be read.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LEDGER
@@ -63,7 +66,10 @@ class Ledger:
             self._read()
 
     def _read(self) -> None:
-        content = self.path.read_bytes()
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise StorageError(f"cannot read {self.path}: {error.strerror}.") from error
         whole, _, torn = content.rpartition(b"\n")
         if torn:  # a kill in the middle of a line: what it said is lost, the next takes its place
             self._torn_at = len(content) - len(torn)

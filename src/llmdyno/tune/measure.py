@@ -16,8 +16,9 @@ from llmdyno.errors import InterruptError, ServerError, TargetError, UsageError
 from llmdyno.knobs import Config
 from llmdyno.load.level import Progress
 from llmdyno.processes import server as supervise
+from llmdyno.results.slo import Slo
 from llmdyno.serve.stack import Subject
-from llmdyno.spec import Bench, Load, Slo, Workload
+from llmdyno.spec import Bench, Load, Workload
 from llmdyno.wire.http1 import Meter
 
 HOST = "127.0.0.1"

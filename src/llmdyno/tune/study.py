@@ -7,28 +7,41 @@ it can be gone again at any time. The document's keys are a contract; its versio
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from llmdyno import deploy, store
-from llmdyno.bench.run import JOURNAL, SUMMARY
+from llmdyno import store
 from llmdyno.knobs import Value, default
-from llmdyno.records.entries import Columns, Window
 from llmdyno.results import stats
-from llmdyno.results.metrics import BY_NAME, Metric
-from llmdyno.results.summary import read_levels, significant, steady_window, token_rates
+from llmdyno.results.slo import Objective, parse_objective
+from llmdyno.results.summary import read_levels, series, significant, steady_window
 from llmdyno.serve.stack import Subject
+from llmdyno.store import JOURNAL, SUMMARY
+from llmdyno.tune import objectives
 from llmdyno.tune.ledger import Ledger, Step
 
 SCHEMA = "llmdyno.study/1"
 
+# What every confirmation shows, whatever the objective is.
+_HEADLINES = (parse_objective("token_rate"), parse_objective("ttft:p50"))
+
 
 def study_document(folder: Path, ledger: Ledger, subject: Subject) -> dict[str, Any]:
-    """Return study.json as it stands; what is not measured yet is null or empty."""
+    """Derive study.json as it stands; what is not measured yet is null or empty.
+
+    It reads the ledger and the runs, and writes nothing. "bundle" is null: whoever writes one for
+    the winner fills it in.
+
+    Raises:
+        StorageError: a run that the ledger names cannot be read.
+    """
     return _Document(folder, ledger, subject).whole()
+
+
+_Journals = tuple[Path, Path]  # of a run before and one after
 
 
 class _Document:
@@ -45,7 +58,7 @@ class _Document:
         baseline = self._ledger.find("baseline", 0)
         best = self._ledger.winner()
         study = self._study
-        document: dict[str, Any] = {
+        return {
             "schema": SCHEMA,
             "study": self._folder.resolve().name,
             "dir": str(self._folder),
@@ -64,8 +77,6 @@ class _Document:
             "ablation": self._ablation(),
             "bundle": None,
         }
-        document["bundle"] = self._bundle(document)
-        return document
 
     def _arm(self, step: Step | None) -> dict[str, Any] | None:
         if step is None or step.state != "measured":
@@ -97,15 +108,10 @@ class _Document:
 
     def _confirmation(self, best: Step | None) -> dict[str, Any]:
         pairs = self._pairs() if best is not None else []
-        ratios = {
-            "token_rate": _ratio([_series(pair, _rates) for pair in pairs], stats.mean_over_time),
-            "ttft_ms_p50": _ratio([_series(pair, _ttft) for pair in pairs], stats.median_over_time),
-        }
         objective = self._study.objective
-        key = "token_rate" if objective.metric == "token_rate" else "ttft_ms_p50"
-        if f"{objective.metric}_{objective.stat}" not in {"token_rate_mean", "ttft_ms_p50"}:
-            key = f"{objective.metric}_{objective.stat}"
-            ratios[key] = self._ratio_of_runs(pairs)
+        key = objectives.key(objective)
+        named = {objectives.key(one): one for one in (objective, *_HEADLINES)}
+        ratios = {name: self._ratio(pairs, one) for name, one in named.items()}
         runs = [
             {
                 "pair": step.number // 2,
@@ -131,7 +137,7 @@ class _Document:
     def _arm_of(self, step: Step) -> str:
         return "before" if step.config == self._study.baseline else "after"
 
-    def _pairs(self) -> list[tuple[Path, Path]]:
+    def _pairs(self) -> list[_Journals]:
         """Return the journals (before, after) of the pairs of which both runs were measured."""
         steps = {step.number: step for step in self._ledger.of("confirm")}
         pairs = []
@@ -144,41 +150,57 @@ class _Document:
                 pairs.append((before, after))
         return pairs
 
-    def _ratio_of_runs(self, pairs: Sequence[tuple[Path, Path]]) -> dict[str, Any]:
-        """Return the ratio of another objective than the two headline ones, run by run."""
-        objective = self._study.objective
-        metric = BY_NAME[objective.metric]
-        series = [_series(pair, _observations(metric)) for pair in pairs]
-        if objective.stat == "mean":
-            return _ratio(series, stats.mean_over_time)
-        q = 1.0 if objective.stat == "max" else float(objective.stat[1:]) / 100
-        return _ratio(series, stats.quantile_over_time(q))
+    def _ratio(
+        self, pairs: Sequence[_Journals], of: Objective, known: stats.Spread | None = None
+    ) -> dict[str, Any]:
+        return _ratio([self._series(pair, of) for pair in pairs], objectives.statistic(of), known)
+
+    def _series(self, pair: _Journals, of: Objective) -> tuple[stats.Floats, stats.Floats]:
+        """Return what was observed in the windows of two runs' last levels, in order of time."""
+        before, after = (
+            series(of.metric, facts.columns, steady_window(facts), self._study.slos)
+            for facts in (read_levels(journal)[1][-1] for journal in pair)
+        )
+        return before, after
 
     def _ablation(self) -> list[dict[str, Any]]:
-        """Return by how much each changed knob's new value moves the token rate, largest first."""
+        """Return by how much each changed knob's new value moves the objective, largest first.
+
+        The token rate stands beside it, whatever the objective is.
+        """
         steps = {step.number: step for step in self._ledger.of("ablation")}
+        objective = self._study.objective
+        of = {objectives.key(one): one for one in (objective, _HEADLINES[0])}
         # One run each says nothing of how far apart equal runs lie: those of the confirmation do.
-        confirmed = [_series(pair, _rates) for pair in self._pairs()]
-        known = None
-        if confirmed:
-            before, after = zip(*confirmed, strict=True)
-            known = stats.spread(before, after, stats.mean_over_time)
+        known = {name: self._spread(one) for name, one in of.items()}
         rows = []
         for number in sorted(steps):
             reverted, whole = steps[number], steps.get(number + 1)
             if number % 2 or whole is None or not reverted.state == whole.state == "measured":
                 continue
             pair = (self._folder / reverted.run / JOURNAL, self._folder / whole.run / JOURNAL)
-            effect = _ratio([_series(pair, _rates)], stats.mean_over_time, known)
+            effects = {name: self._ratio([pair], one, known[name]) for name, one in of.items()}
             rows.append(
                 {
                     "knob": reverted.knob,
                     "from": self._value(reverted.knob, self._study.baseline),
                     "to": self._value(reverted.knob, whole.config),
-                    "effect": {"token_rate": {"ratio": effect["mean"], "ci95": effect["ci95"]}},
+                    "effect": {
+                        name: {"ratio": effect.pop("mean"), **effect}
+                        for name, effect in effects.items()
+                    },
                 }
             )
-        return sorted(rows, key=lambda row: -abs(math.log(row["effect"]["token_rate"]["ratio"])))
+        return sorted(rows, key=lambda row: _size(row["effect"][objectives.key(objective)]))
+
+    def _spread(self, of: Objective) -> stats.Spread | None:
+        """Return how far apart the confirmation's equal runs lie, if they tell."""
+        confirmed = [self._series(pair, of) for pair in self._pairs()]
+        statistic = objectives.statistic(of)
+        if not confirmed or not _divides(confirmed, statistic):
+            return None
+        before, after = zip(*confirmed, strict=True)
+        return stats.spread(before, after, statistic)
 
     def _value(self, name: str, config: Mapping[str, Value]) -> Value | None:
         if name in config:
@@ -190,62 +212,56 @@ class _Document:
         )
         return default(knob, self._engine_version)
 
-    def _bundle(self, document: Mapping[str, Any]) -> str | None:
-        """Write what serves the winner elsewhere; return its folder, None without a winner."""
-        if document["best"] is None:
-            return None
-        folder = self._folder / "bundle"
-        config = document["best"]["config"]
-        deploy.write(folder, self._subject, config, study=document, says=lambda _: None)
-        return str(folder)
-
 
 def verdict(ratio: Mapping[str, Any], *, maximise: bool) -> str:
-    """Return "better", "worse" or "no difference" (the interval holds 1, or there is none)."""
-    if ratio["ci95"] is None:
+    """Return "better", "worse", "no difference" or "not confirmed".
+
+    "No difference": the interval holds 1 (of a difference: 0), or there is none. "Not confirmed":
+    some run has no value, so there is nothing to compare.
+    """
+    measured, nothing = ratio, 1.0
+    if ratio["mean"] is None:
+        measured, nothing = ratio.get("difference", ratio), 0.0
+    if measured["mean"] is None:
+        return "not confirmed"
+    if measured["ci95"] is None:
         return "no difference"
-    low, high = ratio["ci95"]
-    if low <= 1.0 <= high:
+    low, high = measured["ci95"]
+    if low <= nothing <= high:
         return "no difference"
-    return "better" if (low > 1.0) == maximise else "worse"
-
-
-Observations = Callable[[Columns, Window], stats.Floats]
-
-
-def _rates(columns: Columns, window: Window) -> stats.Floats:
-    return token_rates(columns, window)
-
-
-def _observations(metric: Metric) -> Observations:
-    def observations(columns: Columns, window: Window) -> stats.Floats:
-        assert metric.observe is not None, "a rate other than token_rate is no objective yet"
-        values: stats.Floats = metric.observe(columns, window).values
-        return values
-
-    return observations
-
-
-_ttft = _observations(BY_NAME["ttft_ms"])
-
-
-def _series(pair: tuple[Path, Path], of: Observations) -> tuple[stats.Floats, stats.Floats]:
-    """Return what was observed in the windows of two runs' last levels, in order of time."""
-    before, after = (
-        of(facts.columns, steady_window(facts))
-        for facts in (read_levels(journal)[1][-1] for journal in pair)
-    )
-    return before, after
+    return "better" if (low > nothing) == maximise else "worse"
 
 
 Pairs = Sequence[tuple[stats.Floats, stats.Floats]]
-Statistic = Callable[[stats.Floats], stats.Floats]
 
 
-def _ratio(pairs: Pairs, statistic: Statistic, known: stats.Spread | None = None) -> dict[str, Any]:
-    """Return after ÷ before: the geometric mean over the pairs and its 95 % interval."""
-    if not pairs:
-        return {"mean": None, "ci95": None}
+def _ratio(
+    pairs: Pairs, statistic: objectives.Statistic, known: stats.Spread | None = None
+) -> dict[str, Any]:
+    """Return after ÷ before: the geometric mean over the pairs and its 95 % interval.
+
+    Where some run has a value of 0 there is no ratio: "difference" then holds after - before.
+    """
+    nothing = {"mean": None, "ci95": None}
+    if not pairs or not all(len(side) for pair in pairs for side in pair):
+        return nothing
     before, after = zip(*pairs, strict=True)
-    mean, ci95 = stats.ratio(before, after, statistic, known=known)
+    if not _divides(pairs, statistic):
+        return {**nothing, "difference": _said(*stats.difference(before, after, statistic))}
+    return _said(*stats.ratio(before, after, statistic, known=known))
+
+
+def _divides(pairs: Pairs, statistic: objectives.Statistic) -> bool:
+    """Tell whether every run has a value above 0."""
+    return all(
+        len(side) and float(statistic(side[None, :])[0]) > 0 for pair in pairs for side in pair
+    )
+
+
+def _said(mean: float, ci95: tuple[float, float] | None) -> dict[str, Any]:
     return {"mean": significant(mean), "ci95": ci95 and [significant(bound) for bound in ci95]}
+
+
+def _size(effect: Mapping[str, Any]) -> float:
+    """Return by what effects are sorted, the largest first and those without a ratio last."""
+    return -abs(math.log(effect["ratio"])) if effect["ratio"] else math.inf

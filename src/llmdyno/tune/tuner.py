@@ -15,23 +15,23 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import plugins, store
-from llmdyno.bench.run import SUMMARY
+from llmdyno import deploy, plugins, store
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Knob, Value, default, show
 from llmdyno.load.level import Progress
 from llmdyno.machine import environment
 from llmdyno.results.metrics import BY_NAME
+from llmdyno.results.slo import read_stat
 from llmdyno.serve.stack import Subject
-from llmdyno.spec import Load, Study, read_stat
+from llmdyno.spec import Load, Study
+from llmdyno.store import BUNDLE, STUDY, SUMMARY
+from llmdyno.tune import objectives
 from llmdyno.tune.ledger import Began, Ledger, Phase, Step
 from llmdyno.tune.measure import Measurement, measure
 from llmdyno.tune.search import Search, space
 from llmdyno.tune.study import study_document
 from llmdyno.wire.http1 import Meter
 from llmdyno.workload.prompts import Prompts
-
-STUDY = "study.json"
 
 # Configs that arithmetic refuses cost nothing and do not count as trials, up to so many times them.
 _INFEASIBLE_FACTOR = 3
@@ -47,7 +47,7 @@ class Narrator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tuner:
-    """One study in one folder.
+    """One study in one folder; making one checks it and writes nothing.
 
     Args:
         study: what is tuned.
@@ -55,13 +55,15 @@ class Tuner:
         narrator: who is told.
 
     Raises:
-        UsageError: the study cannot be run as it is, or another process runs it.
+        UsageError: the study cannot be run as it is.
+        StorageError: the folder holds a ledger that cannot be read.
     """
 
     def __init__(self, study: Study, folder: Path, narrator: Narrator) -> None:
         self._study = study
         self._folder = folder
         self._narrator = narrator
+        objectives.check(study)
         self.subject = subject_of(study)
         self.knobs: tuple[Knob, ...] = (*self.subject.engine.knobs, *self.subject.front.knobs)
         self.subject.check(study.baseline)
@@ -79,32 +81,21 @@ class Tuner:
             baseline=study.baseline,
         )
         self._candidates = self._checked_candidates()
-        self._began_s = monotonic()
-        store.make_folder(folder)
-        self._held = store.hold(folder)
         self._ledger = Ledger(folder)
-        self._spent_before_s = sum(
-            step.build_s + step.start_s + step.measure_s for step in self._ledger.steps
-        )
-        if self._ledger.began is None:
-            self._ledger.append(
-                Began(
-                    study=folder.resolve().name,
-                    spec=study,
-                    environment=environment.describe(),
-                    engine_version=self.subject.engine.version(),
-                )
-            )
+        self._began_s = self._spent_before_s = 0.0  # known when run() begins
 
     def run(self) -> dict[str, Any]:
         """Run the study, or what is left of it, and return its document.
 
         Raises:
-            ServerError: the baseline cannot be measured.
+            UsageError: another process runs it.
+            ServerError: the baseline cannot be measured, or has no value of the objective.
             InterruptError: the user stopped it; study.json holds what there is.
             StorageError: results cannot be written.
         """
-        with self._held:
+        store.make_folder(self._folder)
+        with store.hold(self._folder):
+            self._begin()
             try:
                 baseline = self._baseline()
                 reference = self._reference(baseline)
@@ -115,10 +106,26 @@ class Tuner:
                     self._ablate(baseline.config, best.config)
             finally:
                 document = study_document(self._folder, self._ledger, self.subject)
-                store.write_json(self._folder / STUDY, document)
+                document = write_study(self._folder, document, self.subject)
         return document
 
     # The steps.
+
+    def _begin(self) -> None:
+        self._began_s = monotonic()
+        self._ledger = Ledger(self._folder)  # again, now that nobody else appends to it
+        self._spent_before_s = sum(
+            step.build_s + step.start_s + step.measure_s for step in self._ledger.steps
+        )
+        if self._ledger.began is None:
+            self._ledger.append(
+                Began(
+                    study=self._folder.resolve().name,
+                    spec=self._study,
+                    environment=environment.describe(),
+                    engine_version=self.subject.engine.version(),
+                )
+            )
 
     def _baseline(self) -> Step:
         self._narrator.says(
@@ -132,6 +139,7 @@ class Tuner:
                 step.failure_class or "died",
                 f"the baseline cannot be measured ({step.failure_class}): {step.failure_why}",
             )
+        objectives.require_value(self._study, step.value, of="the baseline", flag="--duration")
         return step
 
     def _reference(self, baseline: Step) -> Step:
@@ -144,7 +152,12 @@ class Tuner:
         if load == self._study.load or (begun and self._ledger.find("reference", 0) is None):
             return baseline
         step = self._step("reference", 0, baseline.config, load)
-        return step if step.state == "measured" else baseline
+        if step.state != "measured":
+            return baseline
+        objectives.require_value(
+            self._study, step.value, of="the reference", flag="--trial-duration"
+        )
+        return step
 
     def _search(self) -> None:
         study = self._study
@@ -437,6 +450,28 @@ def effective(config: Mapping[str, Value], knobs: Sequence[Knob]) -> dict[str, V
 def describe(config: Mapping[str, Value]) -> str:
     """Write a config in a line."""
     return ", ".join(f"{name}={show(value)}" for name, value in config.items()) or "all defaults"
+
+
+def write_study(folder: Path, document: Mapping[str, Any], subject: Subject) -> dict[str, Any]:
+    """Write a study's document, and what serves its winner elsewhere, into a folder.
+
+    Returns:
+        The document as written; "bundle" is the path of the bundle, null without a winner.
+
+    Raises:
+        ServerError: what is needed to write the front's files cannot be installed.
+        StorageError: a file cannot be written.
+    """
+    written = {**document, "bundle": None}
+    try:
+        if document["best"] is not None:
+            place = folder / BUNDLE
+            config = document["best"]["config"]
+            deploy.write(place, subject, config, study=document, says=lambda _: None)
+            written["bundle"] = str(place)
+    finally:  # the document must not be lost to a bundle that cannot be written
+        store.write_json(folder / STUDY, written)
+    return written
 
 
 def subject_of(study: Study) -> Subject:

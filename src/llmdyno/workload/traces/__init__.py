@@ -79,8 +79,9 @@ def _recognise(name: str, row: Row) -> Trace:
         trace: Trace = plugins.load("workload.traces", kind)
         if trace.recognises(row.keys()):
             return trace
+    known = ", ".join(plugins.names("workload.traces"))
     raise UsageError(
-        f"--dataset {name}: is no trace that we know ({', '.join(plugins.names('traces'))}); its"
+        f"--dataset {name}: is no trace that we know ({known}); its"
         f" columns are {', '.join(map(str, row.keys()))}."
     )
 

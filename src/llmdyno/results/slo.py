@@ -1,0 +1,99 @@
+"""Thresholds and objectives: one statistic of one metric, as the command line writes it."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from llmdyno.errors import UsageError, nearest
+from llmdyno.results.metrics import BY_NAME
+
+
+class Slo(msgspec.Struct, frozen=True, kw_only=True):
+    """One threshold, e.g. ttft:p99<2s. `limit` is in the metric's own unit."""
+
+    expr: str
+    metric: str  # a name of the metrics table
+    stat: str  # mean, p50, p90, p95, p99, max
+    relation: Literal["<", ">"]
+    limit: float
+
+
+def read_stat(document: Mapping[str, Any], metric: str, stat: str) -> float | None:
+    """Return one statistic of one metric from a level of a summary; None if it has no value."""
+    values = document.get(metric)
+    return None if values is None else values.get(stat)
+
+
+STATS = ("mean", "p50", "p90", "p95", "p99", "max")
+_UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
+
+
+def parse_slos(text: str | None) -> tuple[Slo, ...]:
+    """Read 'ttft:p99<2s,tpot:p95<50ms,token_rate>1000'.
+
+    Raises:
+        UsageError: names the expression and what would be right.
+    """
+    return tuple(_parse_slo(part.strip()) for part in (text or "").split(",") if part.strip())
+
+
+def _parse_slo(expr: str) -> Slo:
+    match = re.fullmatch(r"(\w+)(?::(\w+))?\s*([<>])=?\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|)", expr)
+    if match is None:
+        raise UsageError(f"--slo {expr}: write metric:stat<limit, e.g. ttft:p99<2s.")
+    name, stat, relation, number, unit = match.groups()
+    known = {metric.removesuffix("_ms"): metric for metric in BY_NAME}
+    metric = name if name in BY_NAME else known.get(name)
+    if metric is None:
+        raise UsageError(f"--slo {expr}: no metric '{name}'.{nearest(name, known)}")
+    latency = BY_NAME[metric].unit == "ms"
+    stat = stat or ("p99" if latency else "mean")
+    if stat not in STATS or (not latency and stat != "mean"):
+        allowed = ", ".join(STATS if latency else ("mean",))
+        raise UsageError(f"--slo {expr}: '{stat}' is no statistic of {name}; use {allowed}.")
+    if (BY_NAME[metric].better == "lower") != (relation == "<"):
+        wanted = "<" if relation == ">" else ">"
+        raise UsageError(f"--slo {expr}: {name} is better {BY_NAME[metric].better}; use {wanted}.")
+    if latency != bool(unit):
+        hint = "needs a unit, e.g. 200ms or 2s" if latency else f"is in {BY_NAME[metric].unit}"
+        raise UsageError(f"--slo {expr}: {name} {hint}.")
+    limit = float(number) * (_UNITS_MS[unit] if latency else 1.0)
+    return Slo(expr=expr, metric=metric, stat=stat, relation="<" if latency else ">", limit=limit)
+
+
+class Objective(msgspec.Struct, frozen=True, kw_only=True):
+    """What the tuner makes better: one statistic of one metric."""
+
+    metric: str
+    stat: str
+
+    @property
+    def maximise(self) -> bool:
+        """Whether larger is better."""
+        return BY_NAME[self.metric].better == "higher"
+
+    def __str__(self) -> str:
+        """Write it as the command line takes it."""
+        return f"{self.metric.removesuffix('_ms')}:{self.stat}"
+
+
+def parse_objective(text: str) -> Objective:
+    """Read 'token_rate', 'ttft:p50' and the like.
+
+    Raises:
+        UsageError: names the text and what would be right.
+    """
+    name, _, stat = text.partition(":")
+    known = {metric.removesuffix("_ms"): metric for metric in BY_NAME}
+    metric = name if name in BY_NAME else known.get(name)
+    if metric is None:
+        raise UsageError(f"--objective {text}: no metric '{name}'.{nearest(name, known)}")
+    allowed = STATS if BY_NAME[metric].unit == "ms" else ("mean",)
+    stat = stat or allowed[min(1, len(allowed) - 1)]
+    if stat not in allowed:
+        raise UsageError(
+            f"--objective {text}: '{stat}' is no statistic of {name}; use {', '.join(allowed)}."
+        )
+    return Objective(metric=metric, stat=stat)

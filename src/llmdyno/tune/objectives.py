@@ -1,0 +1,95 @@
+"""What a study makes better: whether it can be measured and confirmed, and as what.
+
+An objective that has no way to a value is refused before anything starts. One that could have had
+a value and has none is refused after the baseline: a search without a number finds nothing.
+"""
+
+from collections.abc import Callable
+
+from llmdyno.errors import ServerError, UsageError
+from llmdyno.results import stats
+from llmdyno.results.metrics import BY_NAME
+from llmdyno.results.slo import Objective
+from llmdyno.results.summary import OF_REQUEST, RATES
+from llmdyno.spec import Study
+from llmdyno.units import Lengths
+
+Statistic = Callable[[stats.Floats], stats.Floats]
+
+_AFTER_THE_FIRST = ("itl_ms", "tpot_ms")  # an output of one token has none
+
+
+def check(study: Study) -> None:
+    """Refuse an objective, or an SLO, that can never have a value in this study.
+
+    Raises:
+        UsageError: names it and what would be right.
+    """
+    objective = study.objective
+    metric = BY_NAME[objective.metric]
+    flag = f"--objective {objective}"
+    for text, name in ((flag, metric.name), *((f"--slo {s.expr}", s.metric) for s in study.slos)):
+        if BY_NAME[name].open_loop and not study.load.is_open:
+            raise UsageError(f"{text}: closed-loop users have no due times; leave out '_due'.")
+    if metric.observe is None and metric.name not in RATES:
+        raise UsageError(
+            f"{flag}: cannot be confirmed, as no interval of it is known; use token_rate or"
+            " another metric."
+        )
+    if metric.name == "goodput" and not any(slo.metric in OF_REQUEST for slo in study.slos):
+        raise UsageError(
+            f"{flag}: counts the requests that meet an SLO on ttft, tpot or e2e, and none is given;"
+            " add one, e.g. --slo 'ttft:p99<2s'."
+        )
+    osl = study.workload.osl
+    if metric.name in _AFTER_THE_FIRST and osl is not None and _always_one(osl):
+        raise UsageError(
+            f"{flag}: --osl {osl} gives outputs of one token, which have none; ask for longer ones"
+            " or use ttft."
+        )
+
+
+def _always_one(lengths: Lengths) -> bool:
+    """Tell whether no output can be longer than a token."""
+    if lengths.shape == "uniform":
+        return round(lengths.b) == 1
+    return round(lengths.a) == 1 and not lengths.b
+
+
+def require_value(study: Study, value: float | None, *, of: str, flag: str) -> None:
+    """Refuse to go on with a measurement that has no value of the objective.
+
+    Args:
+        study: which one.
+        value: what was measured.
+        of: whose it is: "the baseline".
+        flag: what makes that measurement longer: "--duration".
+
+    Raises:
+        ServerError: there is no value.
+    """
+    if value is None:
+        raise ServerError(
+            "requests-failed",
+            f"{of} has no value of --objective {study.objective} at {study.level} users: nothing"
+            f" to measure it by happened in its window; give a longer {flag} or another"
+            " --objective. What was measured is kept.",
+        )
+
+
+def key(objective: Objective) -> str:
+    """Return the name of its ratio in study.json: "token_rate", "goodput", "ttft_ms_p50"."""
+    if objective.metric in RATES:
+        return objective.metric
+    return f"{objective.metric}_{objective.stat}"
+
+
+def statistic(objective: Objective) -> Statistic:
+    """Return what makes its value of a series, as stats.bootstrap() takes it."""
+    if objective.stat == "mean":
+        return stats.mean_over_time
+    if objective.stat == "p50":
+        return stats.median_over_time
+    return stats.quantile_over_time(
+        1.0 if objective.stat == "max" else float(objective.stat[1:]) / 100
+    )

@@ -1,0 +1,102 @@
+"""A folder with a run and a study in it, made without a server: for those who only read results."""
+
+from pathlib import Path
+
+from llmdyno import store
+from llmdyno.cli import flags
+from llmdyno.records.entries import Journal, LevelEnded, LevelStarted, Opened, Record
+from llmdyno.results.summary import summarise
+from llmdyno.spec import Study
+from llmdyno.tune.ledger import Began, Ledger, Phase, Step
+
+ENGINE = "timed.engine"  # beside this file
+STUDY, RUN = "studies/s", "runs/r"
+_LEVEL_S = 40
+_MS = 1_000_000
+
+
+def make(folder: Path) -> Path:
+    """Make RUN, a run whose summary is still to be derived, and STUDY, a whole study."""
+    write_run(folder / RUN, gap_ms=40)
+    (folder / RUN / store.SUMMARY).unlink()
+    write_study(folder / STUDY)
+    return folder
+
+
+def spec() -> Study:
+    """Return what is tuned."""
+    return flags.study_spec({"engine": ENGINE, "model": "m", "users": "2", "pairs": 2, "trials": 1})
+
+
+def write_study(folder: Path) -> None:
+    """Write the ledger of a study whose winner is twice as fast, and its runs."""
+    folder.mkdir(parents=True)
+    ledger = Ledger(folder)
+    began = Began(study=folder.name, spec=spec(), environment={}, engine_version="1.0")
+    ledger.append(began)
+    before: dict[str, int] = {}
+    after = {"itl_ms": 20}
+    steps: list[tuple[Phase, dict[str, int]]] = [
+        *(("baseline", before), ("trial", after), ("best", after)),
+        *(("confirm", before), ("confirm", after), ("confirm", after), ("confirm", before)),
+        *(("ablation", before), ("ablation", after)),
+    ]
+    numbers: dict[str, int] = {}
+    for phase, config in steps:
+        number = numbers.setdefault(phase, 0)
+        numbers[phase] += 1
+        run = f"runs/{phase}-{number}"
+        write_run(folder / run, gap_ms=config.get("itl_ms", 40))
+        ledger.append(
+            Step(
+                phase=phase,
+                number=number,
+                config={**config},
+                state="measured",
+                run=run,
+                value=1.0,
+                knob="itl_ms" if phase == "ablation" else "",
+            )
+        )
+
+
+def write_run(folder: Path, *, gap_ms: int) -> None:
+    """Write the journal and the summary of a run: two users, answers of ten tokens."""
+    folder.mkdir(parents=True)
+    journal = Journal(folder / store.JOURNAL)
+    journal.append(
+        Opened(
+            run=folder.name,
+            started="2026-11-23T20:00:00+00:00",
+            spec={"load": {"interval_s": 1.0, "duration_s": _LEVEL_S}},
+            environment={},
+        )
+    )
+    journal.append(LevelStarted(level=0, users=2, start_ns=0, ramp_ns=0))
+    answer_ns = 10 * gap_ms * _MS
+    for number in range(_LEVEL_S * 1000 * _MS // answer_ns * 2):
+        sent_ns = number // 2 * answer_ns
+        journal.append(
+            Record(
+                level=0,
+                request=number,
+                user=number % 2,
+                prompt=number,
+                due_ns=sent_ns,
+                sent_ns=sent_ns,
+                end_ns=answer_ns,
+                outcome="completed",
+                status=200,
+                finish="stop",
+                source="usage",
+                input_tokens=30,
+                output_tokens=10,
+                reads=10,
+                # No two answers alike, or there is no spread to compare.
+                gaps_ns=((gap_ms + number % 5 - 2) * _MS, *[gap_ms * _MS - 1000] * 9),
+            )
+        )
+    end_ns = _LEVEL_S * 1000 * _MS
+    journal.append(LevelEnded(level=0, end_ns=end_ns, full_until_ns=end_ns))
+    journal.close()
+    store.write_json(folder / store.SUMMARY, summarise(folder / store.JOURNAL))
