@@ -17,6 +17,7 @@ from typing import Any
 
 from llmdyno import plugins, units
 from llmdyno.bench import run
+from llmdyno.processes import ports
 from llmdyno.processes import server as supervise
 from llmdyno.serve.stack import Subject
 from llmdyno.spec import Bench, Load, Workload
@@ -50,7 +51,7 @@ def once(front: str, model: str, load: Load, workload: Workload, folder: Path) -
         {},
         folder=folder / "server",
         host="127.0.0.1",
-        port=supervise.free_port(),
+        port=ports.free_port(),
         says=lambda _: None,
     )
     with supervise.start(launch, log=folder / "log") as server:

@@ -24,7 +24,7 @@ from llmdyno.engines import Launch
 from llmdyno.errors import UsageError
 from llmdyno.fronts import bentoml, triton
 from llmdyno.knobs import Config, Knob, Value
-from llmdyno.processes import environments
+from llmdyno.processes import environments, ports
 from llmdyno.processes import server as supervise
 from llmdyno.serve.stack import Subject
 
@@ -294,7 +294,7 @@ def test_an_engine_without_an_image_gets_a_script_only(tmp_path: Path) -> None:
 
 
 def test_the_script_serves(tmp_path: Path) -> None:
-    port = supervise.free_port()
+    port = ports.free_port()
     done = subprocess.run(
         [*DYNO, "deploy", "--set", "max_num_batched_tokens=512", "--port", str(port), "--json"],
         cwd=tmp_path,

@@ -10,7 +10,7 @@ import pytest
 from llmdyno import plugins
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, accepts, at_least, check, default
-from llmdyno.processes.server import FAILURES
+from llmdyno.processes.diagnosis import FAILURES
 
 ENGINES = plugins.names("engines")
 

@@ -25,7 +25,7 @@ from llmdyno.errors import UsageError
 from llmdyno.fronts.bentoml import ENVIRONMENT, FRONT, KNOBS, SETTINGS, write_project
 from llmdyno.knobs import check, default
 from llmdyno.processes import environments
-from llmdyno.processes.server import free_port
+from llmdyno.processes.ports import free_port
 
 PATIENCE_S = 60.0
 NOTICED_S = 2.0

@@ -36,9 +36,9 @@ from llmdyno.fronts._triton.openvino import Generation, StopWords, words_of
 from llmdyno.fronts._triton.postprocessing import CONTEXT_TOKENS, new_text
 from llmdyno.fronts._triton.preprocessing import word_list
 from llmdyno.knobs import Config, Value, check, default
-from llmdyno.processes import environments
+from llmdyno.processes import environments, ports
 from llmdyno.processes import server as supervise
-from llmdyno.processes.server import FAILURES
+from llmdyno.processes.diagnosis import FAILURES
 from llmdyno.wire.grpc import as_sent, connect
 from llmdyno.wire.http1 import Meter, Response, Target, parse_url
 from llmdyno.wire.reply import Reply, count_tokens
@@ -65,7 +65,7 @@ def launched(folder: Path, config: Config) -> Launch:
         artifact=None,
         folder=folder,
         host="127.0.0.1",
-        port=supervise.free_port(),
+        port=ports.free_port(),
         says=lambda _: None,
     )
 
@@ -138,7 +138,7 @@ def test_a_stream_is_the_whole_answer_in_pieces_and_counts_its_tokens(launch: La
 
 def test_it_is_the_text_that_the_native_server_makes(launch: Launch, tmp_path: Path) -> None:
     native = plugins.load("engines", "openvino").launch(
-        "tiny", {}, artifact=None, host="127.0.0.1", port=supervise.free_port()
+        "tiny", {}, artifact=None, host="127.0.0.1", port=ports.free_port()
     )
     with supervise.start(native, log=tmp_path / "log"):
         target = parse_url(native.url)
@@ -419,7 +419,7 @@ def test_what_holds_it_together_may_die_too(tmp_path: Path, victim: str) -> None
         family = descendants(server.pid)
         assert len(family) == 5
 
-        os.kill(server.pid if victim == "launcher" else server._leash.pid, signal.SIGKILL)
+        os.kill(server.pid if victim == "launcher" else server.leash_pid, signal.SIGKILL)
         killed_s = time.monotonic()
         server.wait(PATIENCE_S)
         failure = server.failure()

@@ -18,7 +18,7 @@ import pytest
 from llmdyno.engines import Launch, Step, openvino, tensorrt_llm, vllm
 from llmdyno.errors import UsageError
 from llmdyno.fronts import native
-from llmdyno.processes import containers, server
+from llmdyno.processes import containers, ports
 from llmdyno.processes.containers import Container, launch_in, step_in
 from llmdyno.serve import artifacts
 from llmdyno.serve.stack import Subject
@@ -225,12 +225,12 @@ esac
 # Starts what the file says, and stops it when it has ended or is to end.
 SERVES = """
 import pathlib, sys, msgspec
-from llmdyno import supervise
+from llmdyno.processes import server as supervise
 from llmdyno.engines import Launch
 launch = msgspec.json.decode(pathlib.Path(sys.argv[1]).read_bytes(), type=Launch)
 with open(sys.argv[1] + ".log", "wb") as log:
     with supervise.Server(launch, log.fileno(), lambda: b"") as server:
-        print(server._leash.pid, flush=True)
+        print(server.leash_pid, flush=True)
         while server.failure() is None and not pathlib.Path(sys.argv[1] + ".stop").exists():
             server.wait(0.1)
 """
@@ -248,7 +248,7 @@ def test_a_container_is_removed_by_its_name_however_it_ends(
     program.chmod(0o755)
     monkeypatch.setenv("NOTES", str(notes))
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    nobody = msgspec.structs.replace(LAUNCH, url=f"http://127.0.0.1:{server.free_port()}")
+    nobody = msgspec.structs.replace(LAUNCH, url=f"http://127.0.0.1:{ports.free_port()}")
     launch = launch_in(Container(runtime=runtime, image=NVIDIA), nobody, reads=[])
     launch = msgspec.structs.replace(launch, files={})
     (tmp_path / "launch").write_bytes(msgspec.json.encode(launch))

@@ -14,7 +14,8 @@ from llmdyno.bench import gpu, scraper
 from llmdyno.bench.gpu import is_local, read_line
 from llmdyno.engines.openvino import ENGINE
 from llmdyno.machine import hardware
-from llmdyno.processes.server import free_port, start
+from llmdyno.processes.ports import free_port
+from llmdyno.processes.server import start
 from llmdyno.records.entries import GpuSample, Scrape
 from llmdyno.results.crosscheck import Seen, gpu_part, server_part, shared_tokens
 from llmdyno.wire.http1 import parse_url

@@ -435,12 +435,12 @@ def serve(
 ) -> None:
     """Serve a model with an engine until it is told to stop."""
     from llmdyno import store
-    from llmdyno.processes import server
+    from llmdyno.processes import ports, server
 
     subject, config = _subject(engine, front, model, settings)
     subject.check_served(config)
     subject = subject.placed(container)
-    server.require_free(host, port)
+    ports.require_free(host, port)
     with store.temporary_folder("dyno-serve") as folder:
         with _terminate_as_interrupt():
             launch = subject.launch(config, folder=folder, host=host, port=port, says=_say)

@@ -23,7 +23,7 @@ from llmdyno.engines import Engine
 from llmdyno.errors import StorageError, UsageError, nearest
 from llmdyno.fronts import Portable, model_link
 from llmdyno.knobs import Config
-from llmdyno.processes import server
+from llmdyno.processes.secrets import is_secret
 from llmdyno.serve import artifacts
 from llmdyno.serve.stack import Subject
 
@@ -159,7 +159,7 @@ def _plan(
     if found is not None:
         links[str(ARTIFACT)] = found
     hub = "/" in subject.model and not Path(subject.model).expanduser().exists()
-    secrets = [name for name in served.launch.environment if server.is_secret(name)]
+    secrets = [name for name in served.launch.environment if is_secret(name)]
     # An engine that has an image of its own is one for GPUs; some take all they see unless told.
     gpus = served.launch.gpus or (1 if engine.image else 0)
     name = str(study["study"]) if study else f"{Path(subject.model).name}-{engine.name}"

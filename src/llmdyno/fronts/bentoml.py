@@ -20,8 +20,9 @@ from llmdyno.engines import Engine, Launch
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.fronts import Front, Portable
 from llmdyno.knobs import Config, Knob, Value, default
-from llmdyno.processes import environments, leash
-from llmdyno.processes.server import free_port, is_secret
+from llmdyno.processes import environments, leash, spawn
+from llmdyno.processes.ports import free_port
+from llmdyno.processes.secrets import is_secret
 
 VERSION = "1.4.39"  # 1.4.40 asks for a certifi that is not published everywhere
 # The loop and the parser that uvicorn prefers; the service reads the engine with them too.
@@ -250,7 +251,9 @@ def write_service(folder: Path, launch: Launch, config: Config) -> None:
         package.mkdir(parents=True, exist_ok=True)
         for file in sorted(_SERVICE.glob("*.py")):
             shutil.copyfile(file, package / file.name)
-        shutil.copyfile(str(leash.__file__), package / "leash.py")
+        for module in (leash, spawn):
+            source = Path(str(module.__file__))
+            shutil.copyfile(source, package / source.name)
         text = msgspec.json.format(msgspec.json.encode(spec), indent=2)
         (package / "spec.json").write_bytes(text + b"\n")
     except OSError as error:

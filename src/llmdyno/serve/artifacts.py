@@ -38,8 +38,10 @@ from llmdyno.engines import Engine, Step
 from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.knobs import Config, Value, default
 from llmdyno.machine import hardware
-from llmdyno.processes import containers, server
+from llmdyno.processes import containers
+from llmdyno.processes.child import run_step
 from llmdyno.processes.containers import Container
+from llmdyno.processes.secrets import is_secret
 
 MANIFEST = "manifest.json"
 BUILD_LOG = "build.log"
@@ -160,7 +162,7 @@ def ensure(
         says: told what is under way.
 
     Raises:
-        ServerError: a step failed; its class is one of supervise.FAILURES. Nothing is left but a
+        ServerError: a step failed; its class is one of diagnosis.FAILURES. Nothing is left but a
             log.
         StorageError: the folder of the artifacts cannot be written.
     """
@@ -344,7 +346,7 @@ def _build(
             with log.open("a") as file:
                 file.write(f"$ {command}\n")
             step_begin_s = monotonic()
-            server.run_step(step, log=log, progress=says)
+            run_step(step, log=log, progress=says)
             seconds = round(monotonic() - step_begin_s, 3)
             done.append(DoneStep(what=step.what, command=command, seconds=seconds))
         files = _sizes(unfinished)
@@ -505,7 +507,7 @@ def _exports(step: Step) -> list[str]:
     """Return lines that set a step's environment; a secret must be there already."""
     return [
         f': "${{{name}:?set it; it is a secret}}"'
-        if server.is_secret(name)
+        if is_secret(name)
         else f"export {name}={shlex.quote(value)}"
         for name, value in step.environment.items()
     ]

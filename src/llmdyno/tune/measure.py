@@ -15,6 +15,7 @@ from llmdyno.bench import run
 from llmdyno.errors import InterruptError, ServerError, TargetError, UsageError
 from llmdyno.knobs import Config
 from llmdyno.load.level import Progress
+from llmdyno.processes import ports
 from llmdyno.processes import server as supervise
 from llmdyno.serve.stack import Subject
 from llmdyno.spec import Bench, Load, Slo, Workload
@@ -117,7 +118,7 @@ def _start(
             config,
             folder=folder / SERVER_FILES,
             host=HOST,
-            port=supervise.free_port(HOST),
+            port=ports.free_port(HOST),
             says=says,
         )
         try:
