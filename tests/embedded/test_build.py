@@ -17,7 +17,7 @@ from llmdyno.engines.openvino import ENGINE
 from llmdyno.errors import ServerError
 from llmdyno.knobs import Config
 from llmdyno.processes import ports, server
-from llmdyno.serve import artifacts
+from llmdyno.serve import build
 
 PROMPT = "Once upon a time there was a server that"
 
@@ -31,7 +31,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def built(config: Config, model: str = "tiny") -> Path:
-    artifact = artifacts.ensure(ENGINE, model, config, says=lambda _: None)
+    artifact = build.ensure(ENGINE, model, config, notify=lambda _: None)
     assert artifact is not None
     return artifact.path
 

@@ -125,7 +125,10 @@ def test_what_a_killed_one_left_is_swept_and_its_installer_ends(
     wheel: Path, tmp_path: Path
 ) -> None:
     program(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 600")
-    code = f"from llmdyno.processes import environments as v; v.ensure('greeter', [{str(wheel)!r}], print)"
+    code = (
+        "from llmdyno.processes import environments;"
+        f" environments.ensure('greeter', [{str(wheel)!r}], print)"
+    )
     killed = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
     while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text().strip():
         time.sleep(0.05)

@@ -24,8 +24,8 @@ from llmdyno.errors import StorageError, UsageError, nearest
 from llmdyno.fronts import Portable, model_link
 from llmdyno.knobs import Config
 from llmdyno.processes.secrets import is_secret
-from llmdyno.serve import artifacts
-from llmdyno.serve.stack import Subject
+from llmdyno.serve import build
+from llmdyno.serve.stack import Stack
 
 Target = Literal["all", "script", "compose", "kubernetes", "triton", "bento"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -44,26 +44,26 @@ _PYTHON_IMAGE = "docker.io/library/python:3.12-slim"  # for engines that pip ins
 
 def write(
     folder: Path,
-    subject: Subject,
+    stack: Stack,
     config: Config,
     *,
     target: str = "all",
     port: int = PORT,
     image: str = "",
     study: Mapping[str, Any] | None = None,
-    says: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> tuple[str, ...]:
     """Write the bundle of a checked config; files of the same names are replaced.
 
     Args:
         folder: where to; it is made.
-        subject: engine, front and model.
+        stack: engine, front and model.
         config: what is set.
         target: one of TARGETS.
         port: to listen on.
         image: a container image instead of the engine's or the front's own.
         study: a study's document, for the figures in the README.
-        says: is told what takes long and what is left out.
+        notify: is told what takes long and what is left out.
 
     Returns:
         The names of the files, those of the front below its folder not among them.
@@ -73,60 +73,60 @@ def write(
         ServerError: what is needed to write the front's files cannot be installed.
         StorageError: a file cannot be written.
     """
-    wanted = _wanted(target, subject)
-    _check_place(subject, port, image)
-    _check_image(target, subject, image)
+    wanted = _wanted(target, stack)
+    _check_place(stack, port, image)
+    _check_image(target, stack, image)
     store.make_folder(folder)
-    plan = _plan(folder, subject, config, port=port, image=image, study=study, says=says)
+    plan = _plan(folder, stack, config, port=port, image=image, study=study, notify=notify)
     for doubt in plan.launch.doubts:
-        says(f"! {doubt}")
+        notify(f"! {doubt}")
     texts = dict(plan.launch.files)
     if "script" in wanted:
         texts["serve.sh"] = script.serve(plan)
     contained = wanted & set(_IN_CONTAINERS)
     if contained and plan.image is None:
-        says(f"! {_without_image(subject)}")
+        notify(f"! {_without_image(stack)}")
     elif contained and plan.image is not None:
         texts |= {f"{name}.yaml": _IN_CONTAINERS[name](plan) for name in sorted(contained)}
         if plan.image.made:
             texts |= {"Dockerfile": dockerfile.text(plan), ".dockerignore": dockerfile.ignored()}
     if plan.built:
-        engine = PortableEngine(subject.engine)
-        artifacts.write_script(folder / script.BUILD, engine, subject.model, config)
+        engine = PortableEngine(stack.engine)
+        build.write_script(folder / script.BUILD, engine, stack.model, config)
     texts["README.md"] = readme.text(plan, tuple(texts), study)
     _write(folder, texts, plan.links)
     return (*texts, *((script.BUILD,) if plan.built else ()))
 
 
-def _check_place(subject: Subject, port: int, image: str) -> None:
-    highest = HIGHEST_PORT - (0 if subject.front.name == "native" else FRONT_PORTS)
+def _check_place(stack: Stack, port: int, image: str) -> None:
+    highest = HIGHEST_PORT - (0 if stack.front.name == "native" else FRONT_PORTS)
     if not 1 <= port <= highest:
         raise UsageError(
-            f"--port {port}: must be from 1 to {highest}, as what the front {subject.front.name}"
+            f"--port {port}: must be from 1 to {highest}, as what the front {stack.front.name}"
             " listens on begins there."
         )
     if image and re.fullmatch(_IMAGE_NAME, image) is None:
         raise UsageError(f"--image {image}: write a name such as registry/name:tag.")
 
 
-def _check_image(target: str, subject: Subject, image: str) -> None:
-    if target not in _IN_CONTAINERS or image or subject.front.name == "triton":
+def _check_image(target: str, stack: Stack, image: str) -> None:
+    if target not in _IN_CONTAINERS or image or stack.front.name == "triton":
         return
-    if not subject.engine.image and "pip install" not in subject.engine.install:
-        raise UsageError(f"--target {target}: {_without_image(subject)}")
+    if not stack.engine.image and "pip install" not in stack.engine.install:
+        raise UsageError(f"--target {target}: {_without_image(stack)}")
 
 
-def _without_image(subject: Subject) -> str:
-    return f"{subject.engine.name} has no container image: name one with --image."
+def _without_image(stack: Stack) -> str:
+    return f"{stack.engine.name} has no container image: name one with --image."
 
 
-def _wanted(target: str, subject: Subject) -> set[str]:
+def _wanted(target: str, stack: Stack) -> set[str]:
     """Return what to write beside what is the front's own."""
     if target not in TARGETS:
         raise UsageError(f"--target {target}: no such target.{nearest(target, TARGETS)}")
     front = _FRONT_TARGETS.get(target)
     if front is not None:
-        if front != subject.front.name:
+        if front != stack.front.name:
             raise UsageError(f"--target {target}: needs --front {front}.")
         return set()
     return {"script", *_IN_CONTAINERS} if target == "all" else {target}
@@ -134,43 +134,43 @@ def _wanted(target: str, subject: Subject) -> set[str]:
 
 def _plan(
     folder: Path,
-    subject: Subject,
+    stack: Stack,
     config: Config,
     *,
     port: int,
     image: str,
     study: Mapping[str, Any] | None,
-    says: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Plan:
-    built = bool(subject.engine.build(subject.model, config, ARTIFACT))
-    engine = PortableEngine(subject.engine)
-    served = subject.front.bundle(
+    built = bool(stack.engine.build(stack.model, config, ARTIFACT))
+    engine = PortableEngine(stack.engine)
+    served = stack.front.bundle(
         engine,
-        subject.model,
+        stack.model,
         config,
         artifact=ARTIFACT if built else None,
         folder=folder,
         host=HOST,
         port=port,
-        says=says,
+        says=notify,
     )
-    links = {**model_link(subject.model), **served.links}
-    found = artifacts.find(subject.engine, subject.model, config) if built else None
+    links = {**model_link(stack.model), **served.links}
+    found = build.find(stack.engine, stack.model, config) if built else None
     if found is not None:
         links[str(ARTIFACT)] = found
-    hub = "/" in subject.model and not Path(subject.model).expanduser().exists()
+    hub = "/" in stack.model and not Path(stack.model).expanduser().exists()
     secrets = [name for name in served.launch.environment if is_secret(name)]
     # An engine that has an image of its own is one for GPUs; some take all they see unless told.
     gpus = served.launch.gpus or (1 if engine.image else 0)
-    name = str(study["study"]) if study else f"{Path(subject.model).name}-{engine.name}"
+    name = str(study["study"]) if study else f"{Path(stack.model).name}-{engine.name}"
     return Plan(
         # What DNS takes as a label, and room for the suffixes of others.
         name=re.sub(r"[^a-z0-9]+", "-", name.lower())[:50].strip("-"),
         engine=engine.name,
         engine_version=engine.version(),
         install=engine.install,
-        front=subject.front.name,
-        model=subject.model,
+        front=stack.front.name,
+        model=stack.model,
         config=dict(config),
         port=port,
         launch=msgspec.structs.replace(served.launch, gpus=gpus),

@@ -11,7 +11,7 @@ from pathlib import Path
 from llmdyno.engines import Engine, Launch, Step
 from llmdyno.engines._checkpoint_server import check_model, flags, gpus, installed_version, program
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Config, Knob
+from llmdyno.knobs import Config, Knob, MemoryShare
 
 START_TIMEOUT_S = 900.0  # weights are read and converted, kernels tuned
 _FP8_CACHE = (16, 17)  # what only the PyTorch engine takes
@@ -33,6 +33,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_batch_size",
+        means="sequences a step",
         layer="engine",
         kind="int",
         defaults=(("0.12.3", None),),
@@ -49,6 +50,10 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cache_max_entry_count",
+        means="KV cache size",
+        but="it is a share of the memory that is free once the model is loaded",
+        # TurbomindEngineConfig after 0.2.1: a percentage of FREE memory.
+        memory_share=MemoryShare(not_of=("others", "weights")),
         conflicts="num_gpu_blocks",
         layer="engine",
         kind="float",
@@ -66,6 +71,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="session_len",
+        means="longest sequence",
         layer="engine",
         kind="int",
         defaults=(("0.12.3", None),),
@@ -78,6 +84,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cache_block_seq_len",
+        means="KV cache block size",
         conflicts="no multiple of 32 with backend=turbomind",
         layer="engine",
         kind="choice",
@@ -93,6 +100,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="enable_prefix_caching",
+        means="prefix cache",
         layer="engine",
         kind="bool",
         defaults=(("0.12.3", False),),
@@ -104,6 +112,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_prefill_token_num",
+        means="tokens a step",
+        but="it counts the tokens of prompts only",
         layer="engine",
         kind="int",
         defaults=(("0.12.3", 8192),),
@@ -119,6 +129,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="quant_policy",
+        means="KV cache format",
         conflicts="16 and 17 (fp8) with backend=turbomind",
         layer="engine",
         kind="choice",
@@ -135,6 +146,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="model_format",
+        means="weight format",
         layer="engine",
         kind="choice",
         choices=("hf", "awq", "gptq", "compressed-tensors", "fp8", "mxfp4"),
@@ -159,6 +171,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="tp",
+        means="tensor parallelism",
         conflicts="a number that does not divide the model's attention heads",
         layer="engine",
         kind="int",
@@ -173,6 +186,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="dp",
+        means="data parallelism",
         layer="engine",
         kind="int",
         defaults=(("0.12.3", 1),),
@@ -225,6 +239,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="eager_mode",
+        means="eager execution",
         layer="engine",
         kind="bool",
         defaults=(("0.12.3", False),),
@@ -250,6 +265,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_concurrent_requests",
+        means="queue limit",
         layer="engine",
         kind="int",
         defaults=(("0.12.3", None),),

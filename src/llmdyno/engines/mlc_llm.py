@@ -43,6 +43,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_num_sequence",
+        means="sequences a step",
         conflicts="above 1 with mode=interactive",
         layer="engine",
         kind="int",
@@ -71,6 +72,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="prefill_chunk_size",
+        means="tokens a step",
+        but="it counts the tokens of prompts only",
         layer="engine",
         kind="int",
         defaults=(("0.20", None),),
@@ -86,6 +89,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="gpu_memory_utilization",
+        means="KV cache size",
+        but="it is a share of all memory, weights included",
         layer="engine",
         kind="float",
         defaults=(("0.20", None),),
@@ -102,6 +107,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="prefix_cache_mode",
+        means="prefix cache",
         layer="engine",
         kind="choice",
         choices=("radix", "disable"),
@@ -141,6 +147,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="context_window_size",
+        means="longest sequence",
         layer="engine",
         kind="int",
         defaults=(("0.20", None),),
@@ -180,6 +187,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="tensor_parallel_shards",
+        means="tensor parallelism",
         layer="engine",
         kind="int",
         defaults=(("0.20", None),),
@@ -193,6 +201,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="pipeline_parallel_stages",
+        means="pipeline parallelism",
         layer="engine",
         kind="int",
         defaults=(("0.20", None),),

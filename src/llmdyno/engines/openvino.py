@@ -29,6 +29,7 @@ _DEVICE = "OpenVINO's CPU plug-in; tried with 2026.4.1 on a CPU with bfloat16"
 KNOBS = (
     Knob(
         name="max_num_batched_tokens",
+        means="tokens a step",
         conflicts="with dynamic_split_fuse=false fewer than a whole prompt",
         layer="engine",
         kind="int",
@@ -47,6 +48,7 @@ KNOBS = (
     ),
     Knob(
         name="dynamic_split_fuse",
+        means="chunked prefill",
         conflicts="off: a max_num_batched_tokens below a whole prompt",
         layer="engine",
         kind="bool",
@@ -61,6 +63,8 @@ KNOBS = (
     ),
     Knob(
         name="max_num_seqs",
+        means="sequences a step",
+        but="it binds only with dynamic_split_fuse=false",
         layer="engine",
         kind="int",
         does="How many generations run at once; the others wait.",
@@ -78,6 +82,7 @@ KNOBS = (
     ),
     Knob(
         name="enable_prefix_caching",
+        means="prefix cache",
         layer="engine",
         kind="bool",
         does="Keeps the KV cache of finished requests, so that a prompt with the same beginning"
@@ -93,6 +98,8 @@ KNOBS = (
     ),
     Knob(
         name="cache_size",
+        means="KV cache size",
+        but="it counts GB",
         conflicts="num_kv_blocks",
         layer="engine",
         kind="int",
@@ -123,6 +130,7 @@ KNOBS = (
     ),
     Knob(
         name="KV_CACHE_PRECISION",
+        means="KV cache format",
         conflicts="f32 unless INFERENCE_PRECISION_HINT=f32, and bf16 with that",
         layer="engine",
         kind="choice",

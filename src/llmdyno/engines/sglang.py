@@ -18,7 +18,7 @@ from llmdyno.engines._checkpoint_server import (
     installed_version,
 )
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Config, Knob, show
+from llmdyno.knobs import Config, Knob, MemoryShare, show
 
 START_TIMEOUT_S = 900.0  # weights are read, graphs captured, kernels compiled
 _FIELDS = "SGLang 0.5.23 source, srt/arg_groups/fields/"
@@ -26,6 +26,10 @@ _FIELDS = "SGLang 0.5.23 source, srt/arg_groups/fields/"
 KNOBS: tuple[Knob, ...] = (
     Knob(
         name="mem_fraction_static",
+        means="KV cache size",
+        but="it is a share of what was free at the start, weights included",
+        # model_runner of 0.5: free after load - free before load x (1 - share).
+        memory_share=MemoryShare(not_of=("others",), holds=("weights",)),
         layer="engine",
         kind="float",
         defaults=(("0.5.9", None),),
@@ -45,6 +49,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_running_requests",
+        means="sequences a step",
         layer="engine",
         kind="int",
         defaults=(("0.5.9", None),),
@@ -60,6 +65,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_queued_requests",
+        means="queue limit",
         layer="engine",
         kind="int",
         defaults=(("0.5.9", None),),
@@ -72,6 +78,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="chunked_prefill_size",
+        means="tokens a step",
+        but="it counts the tokens of prompts only",
         conflicts="a page_size that does not divide it; -1 with enable_mixed_chunk=true",
         layer="engine",
         kind="choice",
@@ -114,6 +122,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="schedule_policy",
+        means="scheduling order",
         conflicts="lpm, dfs-weight and shortest-prefill-first with disable_radix_cache=true",
         layer="engine",
         kind="choice",
@@ -154,6 +163,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="page_size",
+        means="KV cache block size",
         conflicts="a chunked_prefill_size that is no multiple of it",
         layer="engine",
         kind="choice",
@@ -167,6 +177,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="disable_radix_cache",
+        means="prefix cache",
+        but="true and false change places",
         conflicts="on: a schedule_policy that orders by prefixes",
         layer="engine",
         kind="bool",
@@ -191,6 +203,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="kv_cache_dtype",
+        means="KV cache format",
         layer="engine",
         kind="choice",
         choices=("auto", "fp8_e4m3", "fp8_e5m2", "bf16", "bfloat16"),
@@ -204,6 +217,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="quantization",
+        means="weight format",
         conflicts="dtype=float32; awq and gptq also dtype=bfloat16",
         layer="engine",
         kind="choice",
@@ -241,6 +255,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="context_length",
+        means="longest sequence",
         layer="engine",
         kind="int",
         defaults=(("0.5.9", None),),
@@ -253,6 +268,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="attention_backend",
+        means="attention kernel",
         layer="engine",
         kind="choice",
         choices=("fa3", "fa4", "flashinfer", "triton", "trtllm_mha", "torch_native"),
@@ -266,6 +282,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cuda_graph_max_bs_decode",
+        means="largest CUDA graph",
         conflicts="cuda_graph_backend_decode=disabled",
         layer="engine",
         kind="int",
@@ -285,6 +302,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cuda_graph_backend_decode",
+        means="eager execution",
         conflicts="disabled with cuda_graph_max_bs_decode",
         layer="engine",
         kind="choice",
@@ -297,6 +315,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="disable_overlap_schedule",
+        means="overlapped scheduling",
+        but="true and false change places",
         layer="engine",
         kind="bool",
         defaults=(("0.5.9", False),),
@@ -333,6 +353,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="tokenizer_worker_num",
+        means="API server processes",
         layer="engine",
         kind="int",
         defaults=(("0.5.9", 1),),
@@ -347,6 +368,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="tp_size",
+        means="tensor parallelism",
         conflicts="a number that does not divide the model's attention heads",
         layer="engine",
         kind="int",
@@ -361,6 +383,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="dp_size",
+        means="data parallelism",
         layer="engine",
         kind="int",
         defaults=(("0.5.9", 1),),

@@ -25,6 +25,7 @@ _VARIABLES = {"attention": "ATTENTION", "prefix_caching": "PREFIX_CACHING"}
 KNOBS: tuple[Knob, ...] = (
     Knob(
         name="max_concurrent_requests",
+        means="queue limit",
         layer="engine",
         kind="int",
         defaults=(("3.0", 128),),
@@ -40,6 +41,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_batch_size",
+        means="sequences a step",
         layer="engine",
         kind="int",
         defaults=(("3.0", None),),
@@ -55,6 +57,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_batch_prefill_tokens",
+        means="tokens a step",
+        but="it counts the tokens of prompts only",
         conflicts="a larger max_input_tokens, a smaller max_batch_total_tokens",
         layer="engine",
         kind="int",
@@ -98,6 +102,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_total_tokens",
+        means="longest sequence",
         conflicts="a max_input_tokens that is not smaller, a smaller max_batch_total_tokens",
         layer="engine",
         kind="int",
@@ -139,6 +144,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="attention",
+        means="attention kernel",
         conflicts="paged with prefix_caching=true",
         layer="engine",
         kind="choice",
@@ -154,6 +160,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="prefix_caching",
+        means="prefix cache",
         conflicts="on: attention=paged",
         layer="engine",
         kind="bool",
@@ -167,6 +174,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="quantize",
+        means="weight format",
         conflicts="any dtype; exl2 with num_shard above 1",
         layer="engine",
         kind="choice",
@@ -205,6 +213,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="kv_cache_dtype",
+        means="KV cache format",
         layer="engine",
         kind="choice",
         choices=("fp8_e4m3fn", "fp8_e5m2"),
@@ -218,6 +227,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="speculate",
+        means="speculated tokens",
         layer="engine",
         kind="int",
         defaults=(("3.0", None),),
@@ -231,6 +241,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cuda_memory_fraction",
+        means="KV cache size",
+        but="it caps all memory, weights included",
         layer="engine",
         kind="float",
         defaults=(("3.0", 1.0),),
@@ -243,6 +255,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="num_shard",
+        means="tensor parallelism",
         conflicts="above 1 with quantize=exl2; a number that does not divide the attention heads",
         layer="engine",
         kind="int",
@@ -257,6 +270,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="validation_workers",
+        means="API server processes",
         layer="engine",
         kind="int",
         defaults=(("3.0", 2),),

@@ -20,19 +20,19 @@ from llmdyno.records.entries import Columns, Window
 from llmdyno.results import stats
 from llmdyno.results.metrics import BY_NAME, Metric
 from llmdyno.results.summary import read_levels, significant, steady_window, token_rates
-from llmdyno.serve.stack import Subject
+from llmdyno.serve.stack import Stack
 from llmdyno.tune.ledger import Ledger, Step
 
 SCHEMA = "llmdyno.study/1"
 
 
-def study_document(folder: Path, ledger: Ledger, subject: Subject) -> dict[str, Any]:
+def study_document(folder: Path, ledger: Ledger, subject: Stack) -> dict[str, Any]:
     """Return study.json as it stands; what is not measured yet is null or empty."""
     return _Document(folder, ledger, subject).whole()
 
 
 class _Document:
-    def __init__(self, folder: Path, ledger: Ledger, subject: Subject) -> None:
+    def __init__(self, folder: Path, ledger: Ledger, subject: Stack) -> None:
         assert ledger.began is not None
         self._study = ledger.began.spec
         self._environment = ledger.began.environment
@@ -196,7 +196,7 @@ class _Document:
             return None
         folder = self._folder / "bundle"
         config = document["best"]["config"]
-        deploy.write(folder, self._subject, config, study=document, says=lambda _: None)
+        deploy.write(folder, self._subject, config, study=document, notify=lambda _: None)
         return str(folder)
 
 

@@ -22,7 +22,7 @@ from llmdyno.knobs import Knob, Value, default, show
 from llmdyno.load.level import Progress
 from llmdyno.machine import environment
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.serve.stack import Subject
+from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load, Study, read_stat
 from llmdyno.tune.ledger import Began, Ledger, Phase, Step
 from llmdyno.tune.measure import Measurement, measure
@@ -439,9 +439,9 @@ def describe(config: Mapping[str, Value]) -> str:
     return ", ".join(f"{name}={show(value)}" for name, value in config.items()) or "all defaults"
 
 
-def subject_of(study: Study) -> Subject:
+def subject_of(study: Study) -> Stack:
     """Return what a study tunes."""
-    return Subject(
+    return Stack(
         engine=plugins.load("engines", study.engine),
         front=plugins.load("fronts", study.front),
         model=study.model,
