@@ -22,7 +22,9 @@ from llmdyno import deploy, plugins
 from llmdyno.deploy.plan import HOST
 from llmdyno.engines import Launch
 from llmdyno.errors import UsageError
-from llmdyno.fronts import bentoml, triton
+from llmdyno.fronts import bentoml
+from llmdyno.fronts._triton import install
+from llmdyno.fronts._triton.backends import openvino
 from llmdyno.knobs import Config, Knob, Value
 from llmdyno.processes import environments, ports
 from llmdyno.processes import server as supervise
@@ -321,7 +323,7 @@ def test_a_triton_bundle_serves_on_the_tritonserver_of_the_path(tmp_path: Path) 
     port = first_of_free_ports(3)
     written(tmp_path / "first", "openvino", "triton", port=port)
     folder = (tmp_path / "first").rename(tmp_path / "moved")
-    found = triton._wheel(tmp_path, lambda _: None)
+    found = install.wheel(openvino.BACKEND, tmp_path, lambda _: None)
     program = tmp_path / "bin" / "tritonserver"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {shlex.join(found.command)} "$@"\n')

@@ -403,7 +403,7 @@ def test_a_port_that_somebody_took_is_no_fault_of_the_config(
         folder=tmp_path / "run",
         calibration=False,
         shows=lambda _progress, _meter: None,
-        notify=said.append,
+        says=said.append,
     )
 
     assert (tmp_path / "taken").is_dir()

@@ -9,17 +9,18 @@ well: these files are there to be read and changed by people.
 """
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import msgspec
 
-from llmdyno import __version__, store
+from llmdyno import fronts, plugins, store
 from llmdyno.deploy import compose, dockerfile, kubernetes, readme, script
 from llmdyno.deploy.plan import HOST, Image, Plan
 from llmdyno.deploy.portable import ARTIFACT, PortableEngine
-from llmdyno.engines import Engine
+from llmdyno.engines import Engine, facts, pinned
 from llmdyno.errors import StorageError, UsageError, nearest
 from llmdyno.fronts import Portable, model_link
 from llmdyno.knobs import Config
@@ -27,17 +28,12 @@ from llmdyno.processes.secrets import is_secret
 from llmdyno.serve import build
 from llmdyno.serve.stack import Stack
 
-Target = Literal["all", "script", "compose", "kubernetes", "triton", "bento"]
-TARGETS: tuple[Target, ...] = get_args(Target)
 PORT = 8000
 _IMAGE_NAME = re.compile(
     r"([a-zA-Z0-9.-]+(:\d+)?/)?([a-z0-9._-]+/)*[a-z0-9._-]+(:\w[\w.-]*)?(@sha256:[0-9a-f]{64})?"
 )
 HIGHEST_PORT = 65535
-FRONT_PORTS = 2  # that a front takes after its own
 
-# What is the front's own is written in any case.
-_FRONT_TARGETS: Mapping[str, str] = {"triton": "triton", "bento": "bentoml"}  # → the front
 _IN_CONTAINERS = {"compose": compose.text, "kubernetes": kubernetes.text}
 _PYTHON_IMAGE = "docker.io/library/python:3.12-slim"  # for engines that pip installs whole
 
@@ -59,7 +55,7 @@ def write(
         folder: where to; it is made.
         stack: engine, front and model.
         config: what is set.
-        target: one of TARGETS.
+        target: one of targets().
         port: to listen on.
         image: a container image instead of the engine's or the front's own.
         study: a study's document, for the figures in the README.
@@ -99,7 +95,7 @@ def write(
 
 
 def _check_place(stack: Stack, port: int, image: str) -> None:
-    highest = HIGHEST_PORT - (0 if stack.front.name == "native" else FRONT_PORTS)
+    highest = HIGHEST_PORT - fronts.facts(stack.front).ports_beside
     if not 1 <= port <= highest:
         raise UsageError(
             f"--port {port}: must be from 1 to {highest}, as what the front {stack.front.name}"
@@ -110,9 +106,9 @@ def _check_place(stack: Stack, port: int, image: str) -> None:
 
 
 def _check_image(target: str, stack: Stack, image: str) -> None:
-    if target not in _IN_CONTAINERS or image or stack.front.name == "triton":
+    if target not in _IN_CONTAINERS or image or fronts.facts(stack.front).has_image:
         return
-    if not stack.engine.image and "pip install" not in stack.engine.install:
+    if not stack.engine.image and not facts(stack.engine).packages:
         raise UsageError(f"--target {target}: {_without_image(stack)}")
 
 
@@ -121,15 +117,29 @@ def _without_image(stack: Stack) -> str:
 
 
 def _wanted(target: str, stack: Stack) -> set[str]:
-    """Return what to write beside what is the front's own."""
-    if target not in TARGETS:
-        raise UsageError(f"--target {target}: no such target.{nearest(target, TARGETS)}")
-    front = _FRONT_TARGETS.get(target)
-    if front is not None:
-        if front != stack.front.name:
-            raise UsageError(f"--target {target}: needs --front {front}.")
+    """Return what to write beside what is the front's own, which is written in any case."""
+    common = {"script", *_IN_CONTAINERS}
+    if target == "all":
+        return common
+    if target in common:
+        return {target}
+    if target == fronts.facts(stack.front).target != "":
         return set()
-    return {"script", *_IN_CONTAINERS} if target == "all" else {target}
+    owners = _front_targets()
+    if target in owners:
+        raise UsageError(f"--target {target}: needs --front {owners[target]}.")
+    raise UsageError(f"--target {target}: no such target.{nearest(target, targets())}")
+
+
+def targets() -> list[str]:
+    """Return what `dyno deploy --target` takes: the fronts' own targets come last."""
+    return ["all", "script", *_IN_CONTAINERS, *_front_targets()]
+
+
+def _front_targets() -> dict[str, str]:
+    """Return the targets that fronts have of their own, and whose each is."""
+    named = {name: fronts.facts(plugins.load("fronts", name)) for name in plugins.names("fronts")}
+    return {known.target: name for name, known in named.items() if known.target}
 
 
 def _plan(
@@ -168,7 +178,7 @@ def _plan(
         name=re.sub(r"[^a-z0-9]+", "-", name.lower())[:50].strip("-"),
         engine=engine.name,
         engine_version=engine.version(),
-        install=engine.install,
+        install=_install(stack.engine),
         front=stack.front.name,
         model=stack.model,
         config=dict(config),
@@ -187,14 +197,18 @@ def _image(engine: Engine, served: Portable, wanted: str) -> Image | None:
     """Return the container's image: that of the front or the engine, or Python's for packages."""
     base = wanted or served.image or engine.image
     packages = list(served.requirements)
-    if not base and "pip install" in engine.install:
+    if not base and facts(engine).packages:
         base = _PYTHON_IMAGE
-        package = engine.install.split()[-1].strip("'")
-        package = f"{package}=={__version__}" if package.startswith("llmdyno") else package
-        packages = list(dict.fromkeys([*packages, package]))
+        packages = list(dict.fromkeys([*packages, *pinned(engine)]))
     if not base:
         return None
     return Image(base=base, requirements=tuple(packages), made=bool(packages or served.wrote))
+
+
+def _install(engine: Engine) -> str:
+    """Return the command that installs an engine, or else what it says itself."""
+    packages = facts(engine).packages
+    return f"pip install {shlex.join(packages)}" if packages else engine.install
 
 
 def _write(folder: Path, texts: Mapping[str, str], links: Mapping[str, Path]) -> None:

@@ -34,6 +34,10 @@ class PortableEngine:
         self.install: str = engine.install
         self.image: str = engine.image
 
+    def __getattr__(self, name: str) -> object:
+        """Return one of the engine's Facts, or say that it has none of that name."""
+        return getattr(self._engine, name)
+
     def version(self) -> str | None:
         """Return the version that is installed here."""
         return self._engine.version()

@@ -8,7 +8,7 @@ TurboMind does not support is served by the PyTorch engine with a warning in the
 
 from pathlib import Path
 
-from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import check_model, flags, gpus, installed_version, program
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare
@@ -285,20 +285,26 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
-class LmdeployEngine:
+class LmdeployEngine(Engine):
     """`lmdeploy serve api_server` of the Python that runs llmdyno."""
 
     name = "lmdeploy"
     knobs = KNOBS
     install = "run: pip install lmdeploy"
     image = "openmmlab/lmdeploy:v0.18.0-cu12"
+    packages = ("lmdeploy",)
+    distributions = ("lmdeploy",)
 
     def version(self) -> str | None:
         """Return the installed version; "unknown" for a copy without its metadata."""
         return installed_version("lmdeploy")
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse what LMDeploy would refuse after it has loaded the model, or take and ignore."""
+        """Refuse what LMDeploy would refuse after it has loaded the model, or take and ignore.
+
+        Raises:
+            UsageError: names the knobs, or the model, and what would be right.
+        """
         check_model(model, config, "tp")
         turbomind = config.get("backend", "turbomind") == "turbomind"
         policy = config.get("quant_policy")
@@ -322,11 +328,6 @@ class LmdeployEngine:
                 f"cache_max_entry_count={config['cache_max_entry_count']} has no effect beside"
                 f" num_gpu_blocks={config['num_gpu_blocks']}: set one of the two."
             )
-
-    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
-        """Return nothing: LMDeploy reads checkpoints and converts them while loading."""
-        del model, config, folder
-        return ()
 
     def launch(
         self,

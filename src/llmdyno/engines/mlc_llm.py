@@ -13,7 +13,7 @@ so the first start with new ones takes minutes.
 import sys
 from pathlib import Path
 
-from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import flags, gpus, installed_version
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, show
@@ -234,20 +234,25 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
-class MlcLlmEngine:
+class MlcLlmEngine(Engine):
     """`python -m mlc_llm serve` of the Python that runs llmdyno."""
 
     name = "mlc-llm"
     knobs = KNOBS
     install = "see https://llm.mlc.ai/docs/install/mlc_llm.html: its packages are not on PyPI"
     image = ""
+    distributions = ("mlc-llm",)
 
     def version(self) -> str | None:
         """Return the installed version; "unknown" for a copy without its metadata."""
         return installed_version("mlc_llm")
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse a model that MLC did not compile, and what MLC-LLM would take and ignore."""
+        """Refuse a model that MLC did not compile, and what MLC-LLM would take and ignore.
+
+        Raises:
+            UsageError: names the knobs, or the model, and what would be right.
+        """
         if not model.startswith("HF://"):
             folder = Path(model).expanduser()
             if not folder.is_dir():
@@ -273,11 +278,6 @@ class MlcLlmEngine:
                 f"max_num_sequence={sequences} contradicts mode=interactive, which serves one"
                 " sequence: set mode=server."
             )
-
-    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
-        """Return nothing: MLC-LLM compiles at the first start, into a cache of its own."""
-        del model, config, folder
-        return ()
 
     def launch(
         self,

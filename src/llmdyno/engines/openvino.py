@@ -287,6 +287,9 @@ class OpenVinoEngine:
     knobs: tuple[Knob, ...] = KNOBS
     install = "run: pip install 'llmdyno[cpu]'"
     image = ""
+    packages = ("llmdyno[cpu]",)
+    distributions = ("openvino-genai", "openvino")
+    build_distributions = ("nncf", "optimum-intel", "torch")
 
     def version(self) -> str | None:
         """Return the installed version, read without importing the library."""
@@ -296,7 +299,11 @@ class OpenVinoEngine:
             return None
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse what the library would refuse, ignore or choke on later."""
+        """Refuse what the library would refuse, ignore or choke on later.
+
+        Raises:
+            UsageError: names the knobs, or the model, and what would be right.
+        """
         models.check_name(model, converted="weight_format" in config)
         if config.get("cache_size") and config.get("num_kv_blocks"):
             raise UsageError(

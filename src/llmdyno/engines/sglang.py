@@ -9,7 +9,7 @@ as unset.
 import sys
 from pathlib import Path
 
-from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import (
     check_model,
     check_precision,
@@ -417,20 +417,26 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
-class SglangEngine:
+class SglangEngine(Engine):
     """`python -m sglang.launch_server` of the Python that runs llmdyno."""
 
     name = "sglang"
     knobs = KNOBS
     install = "run: pip install sglang"
     image = "lmsysorg/sglang:v0.5.23"
+    packages = ("sglang",)
+    distributions = ("sglang",)
 
     def version(self) -> str | None:
         """Return the installed version; "unknown" for a copy without its metadata."""
         return installed_version("sglang")
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse what SGLang would refuse after half a minute, or take and ignore."""
+        """Refuse what SGLang would refuse after half a minute, or take and ignore.
+
+        Raises:
+            UsageError: names the knobs, or the model, and what would be right.
+        """
         check_model(model, config, "tp_size")
         check_precision(config)
         chunk, page = config.get("chunked_prefill_size"), config.get("page_size")
@@ -460,11 +466,6 @@ class SglangEngine:
                 f"cuda_graph_max_bs_decode={show(largest)} has no effect while"
                 " cuda_graph_backend_decode=disabled: leave one of the two out."
             )
-
-    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
-        """Return nothing: SGLang reads checkpoints."""
-        del model, config, folder
-        return ()
 
     def launch(
         self,

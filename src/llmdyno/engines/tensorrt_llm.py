@@ -70,6 +70,8 @@ class TensorRtLlmEngine:
     knobs = KNOBS
     install = "run: pip install tensorrt-llm, or use NVIDIA's container"
     image = f"nvcr.io/nvidia/tensorrt-llm/release:{RELEASE}"
+    packages = ("tensorrt-llm",)
+    distributions = ("tensorrt-llm",)
 
     def version(self) -> str | None:
         """Return the installed version, read without importing the library."""
@@ -79,7 +81,11 @@ class TensorRtLlmEngine:
             return None
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse what this release would refuse, ignore or choke on later."""
+        """Refuse what this release would refuse, ignore or choke on later.
+
+        Raises:
+            UsageError: names the knobs, or the model, and what would be right.
+        """
         check(config, self.meant(config))
         check_model(model, config, "tensor_parallel_size")
         if on_engine_road(config):

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import check_model, flags, gpus
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, show
@@ -294,13 +294,14 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
-class TgiEngine:
+class TgiEngine(Engine):
     """`text-generation-launcher`, as it is on the path of TGI's container."""
 
     name = "tgi"
     knobs = KNOBS
     install = "it is a container: run llmdyno in it, or put text-generation-launcher on the path"
     image = "ghcr.io/huggingface/text-generation-inference:3.3.4"
+    distributions = ("text-generation-server",)
 
     def version(self) -> str | None:
         """Return what the launcher on the path says; "unknown" if it says nothing we know."""
@@ -308,7 +309,11 @@ class TgiEngine:
         return None if path is None else _version_of(path)
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse what the launcher would refuse, or take and ignore."""
+        """Refuse what the launcher would refuse, or take and ignore.
+
+        Raises:
+            UsageError: names the knobs, or the model, and what would be right.
+        """
         check_model(model, config, "num_shard")
         for smaller, larger in (
             ("max_input_tokens", "max_total_tokens"),
@@ -337,11 +342,6 @@ class TgiEngine:
                 "prefix_caching=true cannot be used with attention=paged: set attention=flashinfer"
                 " or flashdecoding."
             )
-
-    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
-        """Return nothing: TGI reads checkpoints."""
-        del model, config, folder
-        return ()
 
     def launch(
         self,

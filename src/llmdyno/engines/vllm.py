@@ -9,7 +9,7 @@ run by us.
 
 from pathlib import Path
 
-from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import (
     check_model,
     check_precision,
@@ -524,20 +524,26 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
-class VllmEngine:
+class VllmEngine(Engine):
     """`vllm serve` of the Python that runs llmdyno."""
 
     name = "vllm"
     knobs = KNOBS
     install = "run: pip install vllm"
     image = "vllm/vllm-openai:v0.26.0"
+    packages = ("vllm",)
+    distributions = ("vllm",)
 
     def version(self) -> str | None:
         """Return the installed version; "unknown" for a copy without its metadata."""
         return installed_version("vllm")
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse what vLLM would refuse after half a minute, and a model that is not there."""
+        """Refuse what vLLM would refuse after half a minute, and a model that is not there.
+
+        Raises:
+            UsageError: names the knobs, or the model, and what would be right.
+        """
         check_model(model, config, "tensor_parallel_size")
         check_precision(config)
         sequences, tokens = config.get("max_num_seqs"), config.get("max_num_batched_tokens")
@@ -559,11 +565,6 @@ class VllmEngine:
             )
         _check_speculation(config)
         _check_graphs(config)
-
-    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
-        """Return nothing: vLLM reads checkpoints."""
-        del model, config, folder
-        return ()
 
     def launch(
         self,

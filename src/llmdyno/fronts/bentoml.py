@@ -7,7 +7,6 @@ it into the server's folder and starts `bentoml serve` there, from a Python envi
 """
 
 import re
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -15,8 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from llmdyno import __version__
-from llmdyno.engines import Engine, Launch
+from llmdyno.engines import Engine, Launch, pinned
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.fronts import Front, Portable
 from llmdyno.knobs import Config, Knob, Value, default
@@ -143,6 +141,9 @@ class BentoFront:
 
     name = "bentoml"
     knobs = KNOBS
+    ports_beside = 1  # the engine's own server
+    target = "bento"
+    distributions = ("bentoml",)
 
     def check(self, engine: Engine, model: str, config: Config) -> None:
         """Refuse nothing: what an engine speaks, only its launch says."""
@@ -195,7 +196,7 @@ class BentoFront:
         return Portable(
             launch=_service(inner, ("bentoml", "serve", _IMPORT), host, port),
             wrote=_PACKAGE,
-            requirements=(*REQUIREMENTS, *_packages(engine)),
+            requirements=(*REQUIREMENTS, *_requirements(engine)),
         )
 
 
@@ -280,20 +281,18 @@ def write_project(folder: Path, launch: Launch, config: Config, engine: Engine) 
     portable = msgspec.structs.replace(launch, argv=(name, *arguments))
     write_service(folder, portable, config)
     try:
-        (folder / "requirements.txt").write_text("\n".join((*REQUIREMENTS, *_packages(engine), "")))
+        (folder / "requirements.txt").write_text(
+            "\n".join((*REQUIREMENTS, *_requirements(engine), ""))
+        )
         (folder / "bentofile.yaml").write_text(_bentofile(launch, engine))
         (folder / "README.md").write_text(_README.format(engine=engine.name, model=launch.model))
     except OSError as error:
         raise StorageError(f"{folder}: cannot write the Bento: {error.strerror}.") from error
 
 
-def _packages(engine: Engine) -> tuple[str, ...]:
+def _requirements(engine: Engine) -> tuple[str, ...]:
     """Return what pip must install for the engine; nothing where its container image has it."""
-    if engine.image or "pip install" not in engine.install:
-        return ()
-    package = shlex.split(engine.install)[-1]
-    version = __version__ if package.startswith("llmdyno") else engine.version()
-    return (f"{package}=={version}" if version else package,)
+    return () if engine.image else pinned(engine)
 
 
 def _bentofile(launch: Launch, engine: Engine) -> str:

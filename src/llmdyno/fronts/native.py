@@ -13,6 +13,8 @@ class NativeFront:
 
     name = "native"
     knobs: tuple[Knob, ...] = ()
+    runs_in_container = True
+    ports_beside = 0
 
     def check(self, engine: Engine, model: str, config: Config) -> None:
         """Refuse nothing: every engine has a server."""

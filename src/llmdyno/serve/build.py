@@ -22,7 +22,7 @@ from time import monotonic
 import msgspec
 
 from llmdyno import __version__
-from llmdyno.engines import Engine, Step
+from llmdyno.engines import Engine, Step, facts
 from llmdyno.errors import ServerError, StorageError
 from llmdyno.knobs import Config, default
 from llmdyno.machine import hardware
@@ -46,8 +46,6 @@ from llmdyno.serve.artifacts import (
 
 # Stands for the folder in the commands that the id is a hash of, and that a script holds.
 _PLACE = Path("/llmdyno-artifact-folder")
-# Whose versions a build may depend on; those found stand in the manifest.
-_PACKAGES = ("openvino", "openvino-genai", "nncf", "optimum-intel", "tensorrt-llm", "torch")
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +121,7 @@ def ensure(
     try:
         found = use(folder)
         manifest = found or _build_once(
-            wanted, lambda place: _steps(engine, model, config, place, container), notify
+            engine, wanted, lambda place: _steps(engine, model, config, place, container), notify
         )
     except OSError as error:
         raise StorageError(f"cannot build into {home()}: {error.strerror}.") from error
@@ -200,7 +198,10 @@ def _steps(
 
 
 def _build_once(
-    wanted: Recipe, steps: Callable[[Path], tuple[Step, ...]], notify: Callable[[str], None]
+    engine: Engine,
+    wanted: Recipe,
+    steps: Callable[[Path], tuple[Step, ...]],
+    notify: Callable[[str], None],
 ) -> Manifest:
     """Build, or wait for another dyno that does."""
     folder = home() / wanted.id
@@ -212,10 +213,11 @@ def _build_once(
         if folder.exists():
             notify(f"{folder} is damaged; building it again")
             shutil.rmtree(folder)
-        return _build(wanted, steps, folder, notify)
+        return _build(engine, wanted, steps, folder, notify)
 
 
 def _build(
+    engine: Engine,
     wanted: Recipe,
     steps: Callable[[Path], tuple[Step, ...]],
     folder: Path,
@@ -244,7 +246,7 @@ def _build(
             id=wanted.id,
             recipe=wanted,
             steps=tuple(done),
-            versions=_versions(),
+            versions=_versions(engine),
             built=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(monotonic() - begin_s, 3),
             bytes=sum(files.values()),
@@ -260,9 +262,11 @@ def _build(
     return manifest
 
 
-def _versions() -> dict[str, str]:
+def _versions(engine: Engine) -> dict[str, str]:
+    """Return what a build may depend on, as far as it is installed here."""
     versions = {"llmdyno": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
+    known = facts(engine)
+    for name in (*known.distributions, *known.build_distributions):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions

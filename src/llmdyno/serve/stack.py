@@ -13,7 +13,7 @@ import msgspec
 from llmdyno import store
 from llmdyno.engines import Engine, Launch
 from llmdyno.errors import UsageError
-from llmdyno.fronts import Front
+from llmdyno.fronts import Front, facts
 from llmdyno.knobs import Config, check
 from llmdyno.machine import hardware
 from llmdyno.processes import containers
@@ -46,7 +46,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             UsageError: says what would be right.
         """
-        if self.front.name == "triton":  # it serves without that server
+        if not facts(self.front).serves_by_engine:
             return
         names = {knob.name for knob in self.engine.knobs}
         own = {name: value for name, value in config.items() if name in names}
@@ -82,7 +82,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
             return self
         if not self.engine.image:
             raise UsageError(f"--container {wanted}: {self.engine.name} has no container image.")
-        if self.front.name != "native":
+        if not facts(self.front).runs_in_container:
             raise UsageError(
                 f"--container {wanted}: the front {self.front.name} runs natively; use"
                 " --front native or --container none."

@@ -18,6 +18,7 @@ import msgspec
 from llmdyno import plugins, store
 from llmdyno.bench.run import SUMMARY
 from llmdyno.errors import ServerError, UsageError
+from llmdyno.fronts import check_load
 from llmdyno.knobs import Knob, Value, default, show
 from llmdyno.load.level import Progress
 from llmdyno.machine import environment
@@ -67,10 +68,7 @@ class Tuner:
         self.subject.check(study.baseline)
         self.subject.check_served(study.baseline)
         Prompts(study.workload)  # a file that cannot be read is said before anything starts
-        if study.baseline.get("decoupled_mode") is False:
-            raise UsageError(
-                "decoupled_mode=false: a study's load streams, which it forbids; leave it out."
-            )
+        check_load(self.subject.front, study.baseline, streams=True)
         self.subject.require_engine()
         self._space = space(
             self.knobs,
