@@ -3,7 +3,7 @@
 A knob is a row of an engine's table, not a class. Everything that speaks of settings reads the row:
 the check before a start, the tuner's space, the guide of `dyno knobs`, the report's table of
 settings. A config is a plain mapping from knob names to values; a knob that is not in it has the
-engine's own default.
+engine's own default. What a plug-in's author may import is in `__all__`.
 """
 
 import re
@@ -14,6 +14,20 @@ from typing import Literal
 import msgspec
 
 from llmdyno.errors import UsageError, nearest
+
+__all__ = (
+    "Config",
+    "Knob",
+    "MemoryShare",
+    "Value",
+    "accepts",
+    "at_least",
+    "check",
+    "check_version",
+    "default",
+    "parse_settings",
+    "show",
+)
 
 Value = bool | int | float | str
 Config = Mapping[str, Value]

@@ -12,7 +12,7 @@ _HUB_VOLUME = "huggingface"
 
 
 def text(plan: Plan) -> str:
-    """Return the compose file."""
+    """Return the compose file of a plan that has an image, as YAML."""
     assert plan.image is not None
     volumes: list[Any] = [_mount(place) for place in plan.places]
     if plan.launch.files and not plan.image.made:

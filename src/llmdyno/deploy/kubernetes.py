@@ -15,7 +15,7 @@ _STOP_GRACE_S = 60
 
 
 def text(plan: Plan) -> str:
-    """Return the manifests."""
+    """Return the manifests of a plan that has an image, as YAML documents."""
     documents: list[dict[str, Any]] = []
     if _files_as_map(plan):
         documents.append(_config_map(plan))

@@ -1,6 +1,6 @@
-"""What a bundle says, decided once; script, compose file, manifests and README are its readers.
+"""What a bundle says, decided once; the script, compose file, manifests and README all read it.
 
-Where it stands: bundle/__init__.py asks engine and front and makes a Plan; the modules beside this
+Where it stands: deploy/__init__.py asks engine and front and makes a Plan; the modules beside this
 one each turn it into the text of a file.
 """
 
@@ -65,7 +65,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def contained(self) -> tuple[str, ...]:
-        """The command inside a container."""
+        """The command inside a container, which listens on all of its addresses."""
         return tuple(word.replace(HOST, EVERYWHERE) for word in self.launch.argv)
 
     @property

@@ -43,7 +43,11 @@ class PortableEngine:
         return self._engine.version()
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse what the engine refuses."""
+        """Refuse what the engine refuses.
+
+        Raises:
+            UsageError: as the engine's own.
+        """
         self._engine.check(model, config)
 
     def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:

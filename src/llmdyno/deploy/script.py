@@ -11,7 +11,7 @@ _FLAG = re.compile(r"--[A-Za-z]")
 
 
 def serve(plan: Plan) -> str:
-    """Return the script."""
+    """Return serve.sh: it runs from the bundle's folder and ends by becoming the server."""
     lines = [
         "#!/bin/sh",
         f"# {plan.engine} behind the front {plan.front}; written by llmdyno.",

@@ -50,7 +50,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """Return the artifact's id."""
+        """The artifact's id: 16 hexadecimal digits of a hash of all the above."""
         digest = hashlib.sha256(msgspec.json.encode(self, order="sorted"))
         return digest.hexdigest()[:_ID_DIGITS]
 
