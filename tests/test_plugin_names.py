@@ -34,15 +34,7 @@ PENDING_COMMAND_LINE = {
 # To be emptied. An endpoint will say itself how it is detected and where its server's metrics are.
 PENDING_ENDPOINTS = {
     *(("bench/detect.py", name) for name in ("tgi", "bentoml", "triton")),
-    *(("bench/scraper.py", name) for name in ("triton", "bentoml", "tgi")),
-    *(("bench/server_metrics.py", name) for name in ("triton", "bentoml", "tgi")),
-}
-
-# To be emptied. An engine will say itself what its server's metrics are called.
-PENDING_METRICS = {
-    (f"bench/{file}.py", name)
-    for file in ("scraper", "server_metrics")
-    for name in ("vllm", "sglang", "lmdeploy", "tensorrt-llm", "mlc-llm")
+    ("bench/scraper.py", "triton"),
 }
 
 
@@ -70,7 +62,7 @@ def named_elsewhere(kind: str) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", ["engines", "fronts"])
 def test_no_other_file_names_a_plug_in(kind: str) -> None:
-    pending = PENDING_COMMAND_LINE | PENDING_ENDPOINTS | PENDING_METRICS
+    pending = PENDING_COMMAND_LINE | PENDING_ENDPOINTS
 
     assert named_elsewhere(kind) <= ALLOWED.keys() | pending
 

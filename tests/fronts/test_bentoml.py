@@ -243,7 +243,7 @@ def test_its_schema_says_that_generate_streams(service: Service) -> None:
 
 
 def test_bentomls_own_figures_are_on_its_page(service: Service) -> None:
-    (server,) = [server for server in server_metrics.SERVERS if server.kind == "bentoml"]
+    (server,) = [server for server in server_metrics.pages() if server.kind == "bentoml"]
     _, page = service.request("GET", "/metrics")
 
     found = server_metrics.read_page(page, server)

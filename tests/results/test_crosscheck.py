@@ -63,7 +63,7 @@ def scraped(text: bytes, moment: Literal["before", "during", "after"] = "before"
 
 @pytest.mark.parametrize("kind", PAGES)
 def test_every_name_of_a_servers_table_is_on_its_page(kind: str) -> None:
-    (server,) = (server for server in server_metrics.SERVERS if server.kind == kind)
+    (server,) = (server for server in server_metrics.pages() if server.kind == kind)
 
     found = scraped(page(kind, hundreds=3))
 

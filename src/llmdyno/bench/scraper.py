@@ -13,8 +13,9 @@ from typing import Literal
 
 import msgspec
 
-from llmdyno.bench.server_metrics import Server, read_page, recognise
+from llmdyno.bench.server_metrics import read_page, recognise
 from llmdyno.records.entries import Scrape
+from llmdyno.records.server_page import MetricsPage
 from llmdyno.wire.http1 import ConnectError, Connection, Meter, Target, connect, parse_url
 from llmdyno.wire.request import TIMEOUT_S, get
 
@@ -29,7 +30,7 @@ Sink = Callable[[Scrape], None]
 class Scraper:
     """Reads one server's page."""
 
-    def __init__(self, target: Target, path: str, server: Server) -> None:
+    def __init__(self, target: Target, path: str, server: MetricsPage) -> None:
         self._target = target
         self._path = path
         self._server = server

@@ -17,6 +17,7 @@ import msgspec
 from llmdyno import __version__
 from llmdyno.knobs import Config, Knob
 from llmdyno.processes.launch import Launch, Step
+from llmdyno.records.server_page import MetricsPage
 
 __all__ = ("Engine", "Facts", "Launch", "Step", "facts", "pinned")
 
@@ -69,6 +70,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     build_distributions: tuple[str, ...] = ()  # ... and an artifact
     # The module with its Triton backend, see fronts/_triton/backends; empty: one of its own name.
     triton_backend: str = ""
+    # The names on its server's page of metrics. The page of a server that `dyno bench` finds is
+    # told by those of the engines that ship with llmdyno.
+    metrics: MetricsPage | None = None
 
 
 def facts(engine: Engine) -> Facts:

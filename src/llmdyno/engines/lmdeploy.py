@@ -12,6 +12,7 @@ from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import check_model, flags, gpus, installed_version, program
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare
+from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
 START_TIMEOUT_S = 900.0  # weights are read and converted, kernels tuned
 _FP8_CACHE = (16, 17)  # what only the PyTorch engine takes
@@ -285,11 +286,32 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
+METRICS = MetricsPage(
+    # It has two queues; num_api_requests_waiting, in the API server, is not this one. Its
+    # request_success counts refused and failed requests too.
+    kind="lmdeploy",
+    prefix="lmdeploy:",
+    series={
+        "output_tokens": counter("lmdeploy:generation_tokens"),
+        "input_tokens": counter("lmdeploy:prompt_tokens"),
+        "requests": counter("lmdeploy:request_success"),
+        **histogram("lmdeploy:time_to_first_token_seconds", "ttft"),
+        **histogram("lmdeploy:request_queue_time_seconds", "queue"),
+        "running": Series(("lmdeploy:num_requests_running",)),
+        "waiting": Series(("lmdeploy:num_requests_waiting",)),
+        "kv_use": Series(("lmdeploy:gpu_cache_usage_perc",), several="max"),
+        "prefix_hits": counter("lmdeploy:cached_tokens"),
+        "prefix_queries": counter("lmdeploy:prompt_tokens"),
+    },
+)
+
+
 class LmdeployEngine(Engine):
     """`lmdeploy serve api_server` of the Python that runs llmdyno."""
 
     name = "lmdeploy"
     knobs = KNOBS
+    metrics = METRICS
     install = "run: pip install lmdeploy"
     image = "openmmlab/lmdeploy:v0.18.0-cu12"
     packages = ("lmdeploy",)

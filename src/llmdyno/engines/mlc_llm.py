@@ -17,6 +17,7 @@ from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import flags, gpus, installed_version
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, show
+from llmdyno.records.server_page import MetricsPage, Series
 
 START_TIMEOUT_S = 1800.0  # weights are fetched, the model's library is compiled
 MODEL_FILE = "mlc-chat-config.json"
@@ -234,11 +235,23 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
+METRICS = MetricsPage(
+    # Its names have no prefix of their own, and it counts no requests.
+    kind="mlc-llm",
+    prefix="engine_prefill_time_sum",
+    series={
+        "output_tokens": Series(("completion_tokens_sum",)),
+        "input_tokens": Series(("prompt_tokens_sum",)),
+    },
+)
+
+
 class MlcLlmEngine(Engine):
     """`python -m mlc_llm serve` of the Python that runs llmdyno."""
 
     name = "mlc-llm"
     knobs = KNOBS
+    metrics = METRICS
     install = "see https://llm.mlc.ai/docs/install/mlc_llm.html: its packages are not on PyPI"
     image = ""
     distributions = ("mlc-llm",)

@@ -15,6 +15,7 @@ from llmdyno.embedded import model as models
 from llmdyno.engines import Engine, Launch, Step
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, Value, default, show
+from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
 DISTRIBUTION = "openvino-genai"
 # Without dynamic_split_fuse a prompt must fit one batch whole, so a smaller batch serves nobody.
@@ -280,11 +281,28 @@ _SYMPTOMS = (
 _NO_TELEMETRY = {"NNCF_CI": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
+METRICS = MetricsPage(
+    # The embedded engine, behind its own server or Triton.
+    kind="llmdyno",
+    prefix="llmdyno_",
+    series={
+        "output_tokens": counter("llmdyno_generation_tokens"),
+        "input_tokens": counter("llmdyno_prompt_tokens"),
+        "requests": counter("llmdyno_requests"),
+        **histogram("llmdyno_time_to_first_token_seconds", "ttft"),
+        "running": Series(("llmdyno_requests_running",)),
+        "waiting": Series(("llmdyno_requests_waiting",)),
+        "kv_use": Series(("llmdyno_kv_cache_usage_ratio",), several="max"),
+    },
+)
+
+
 class OpenVinoEngine:
     """The embedded engine."""
 
     name = "openvino"
     knobs: tuple[Knob, ...] = KNOBS
+    metrics = METRICS
     install = "run: pip install 'llmdyno[cpu]'"
     image = ""
     packages = ("llmdyno[cpu]",)

@@ -19,6 +19,7 @@ from llmdyno.engines._checkpoint_server import (
 )
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare, show
+from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
 START_TIMEOUT_S = 900.0  # weights are read, graphs captured, kernels compiled
 _FIELDS = "SGLang 0.5.23 source, srt/arg_groups/fields/"
@@ -417,11 +418,31 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
+METRICS = MetricsPage(
+    kind="sglang",
+    prefix="sglang:",
+    series={
+        "output_tokens": counter("sglang:generation_tokens"),
+        "input_tokens": counter("sglang:prompt_tokens"),
+        "requests": counter("sglang:num_requests"),
+        **histogram("sglang:time_to_first_token_seconds", "ttft"),
+        **histogram("sglang:queue_time_seconds", "queue"),
+        "running": Series(("sglang:num_running_reqs",)),
+        "waiting": Series(("sglang:num_queue_reqs",)),
+        "kv_use": Series(("sglang:token_usage",), several="max"),
+        "prefix_hits": counter("sglang:cached_tokens"),
+        "prefix_queries": counter("sglang:prompt_tokens"),
+        "preemptions": counter("sglang:num_retracted_requests"),
+    },
+)
+
+
 class SglangEngine(Engine):
     """`python -m sglang.launch_server` of the Python that runs llmdyno."""
 
     name = "sglang"
     knobs = KNOBS
+    metrics = METRICS
     install = "run: pip install sglang"
     image = "lmsysorg/sglang:v0.5.23"
     packages = ("sglang",)

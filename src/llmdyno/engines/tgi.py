@@ -15,6 +15,7 @@ from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import check_model, flags, gpus
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, show
+from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
 START_TIMEOUT_S = 900.0  # weights are fetched and read, the largest batch is tried, graphs captured
 VERSION_TIMEOUT_S = 10.0
@@ -294,11 +295,26 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
+METRICS = MetricsPage(
+    kind="tgi",
+    prefix="tgi_",
+    series={
+        "output_tokens": Series(("tgi_request_generated_tokens_sum",)),
+        "input_tokens": Series(("tgi_request_input_length_sum",)),
+        "requests": counter("tgi_request_success"),
+        **histogram("tgi_request_queue_duration", "queue"),
+        "running": Series(("tgi_batch_current_size",)),
+        "waiting": Series(("tgi_queue_size",)),
+    },
+)
+
+
 class TgiEngine(Engine):
     """`text-generation-launcher`, as it is on the path of TGI's container."""
 
     name = "tgi"
     knobs = KNOBS
+    metrics = METRICS
     install = "it is a container: run llmdyno in it, or put text-generation-launcher on the path"
     image = "ghcr.io/huggingface/text-generation-inference:3.3.4"
     distributions = ("text-generation-server",)

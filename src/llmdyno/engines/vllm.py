@@ -20,6 +20,7 @@ from llmdyno.engines._checkpoint_server import (
 )
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare, show
+from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
 START_TIMEOUT_S = 900.0  # weights are read, graphs captured, kernels compiled
 _CONFIG_SOURCE = "vLLM 0.26 source, vllm/config/"
@@ -524,11 +525,31 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
+METRICS = MetricsPage(
+    kind="vllm",
+    prefix="vllm:",
+    series={
+        "output_tokens": counter("vllm:generation_tokens"),
+        "input_tokens": counter("vllm:prompt_tokens"),
+        "requests": counter("vllm:request_success"),
+        **histogram("vllm:time_to_first_token_seconds", "ttft"),
+        **histogram("vllm:request_queue_time_seconds", "queue"),
+        "running": Series(("vllm:num_requests_running",)),
+        "waiting": Series(("vllm:num_requests_waiting",)),
+        "kv_use": Series(("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"), several="max"),
+        "prefix_hits": counter("vllm:prefix_cache_hits", "vllm:gpu_prefix_cache_hits"),
+        "prefix_queries": counter("vllm:prefix_cache_queries", "vllm:gpu_prefix_cache_queries"),
+        "preemptions": counter("vllm:num_preemptions"),
+    },
+)
+
+
 class VllmEngine(Engine):
     """`vllm serve` of the Python that runs llmdyno."""
 
     name = "vllm"
     knobs = KNOBS
+    metrics = METRICS
     install = "run: pip install vllm"
     image = "vllm/vllm-openai:v0.26.0"
     packages = ("vllm",)

@@ -12,6 +12,7 @@ import msgspec
 
 from llmdyno.engines import Engine, Launch
 from llmdyno.knobs import Config, Knob
+from llmdyno.records.server_page import MetricsPage
 
 __all__ = ("MODELS", "Facts", "Front", "Portable", "check_load", "facts", "model_link")
 
@@ -105,6 +106,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     ports_beside: int = 2  # how many ports it may take after its own
     target: str = ""  # what `dyno deploy --target` calls its own files; empty: they are no target
     distributions: tuple[str, ...] = ()  # pip's packages whose versions explain a result
+    metrics: MetricsPage | None = None  # the names on its own page of metrics
 
 
 def facts(front: Front) -> Facts:

@@ -21,6 +21,7 @@ from llmdyno.knobs import Config, Knob, Value, default
 from llmdyno.processes import environments, leash, spawn
 from llmdyno.processes.ports import free_port
 from llmdyno.processes.secrets import is_secret
+from llmdyno.records.server_page import MetricsPage, Series, counter
 
 VERSION = "1.4.39"  # 1.4.40 asks for a certifi that is not published everywhere
 # The loop and the parser that uvicorn prefers; the service reads the engine with them too.
@@ -136,11 +137,22 @@ the front; a model that it names by a folder must be in that place.
 """
 
 
+METRICS = MetricsPage(
+    kind="bentoml",
+    prefix="bentoml_",
+    series={
+        "requests": counter("bentoml_service_request"),
+        "running": Series(("bentoml_service_request_in_progress",)),
+    },
+)
+
+
 class BentoFront:
     """`bentoml serve` of our service."""
 
     name = "bentoml"
     knobs = KNOBS
+    metrics = METRICS
     ports_beside = 1  # the engine's own server
     target = "bento"
     distributions = ("bentoml",)

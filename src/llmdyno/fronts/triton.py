@@ -26,6 +26,7 @@ from llmdyno.fronts._triton import backends, install, repository
 from llmdyno.fronts._triton.backends import Served
 from llmdyno.fronts._triton.repository import Repository
 from llmdyno.knobs import Config, Knob, Value, default
+from llmdyno.records.server_page import MetricsPage, Series
 
 _PARTS = Path(_triton.__file__).parent
 _BUNDLE = Path("triton")
@@ -151,11 +152,38 @@ _SYMPTOMS = (
 )
 
 
+METRICS = MetricsPage(
+    # With the TensorRT-LLM backend. An ensemble and its parts each count every request, but
+    # postprocessing counts each piece of a stream; what nobody calls counts none.
+    kind="triton",
+    prefix="nv_inference_",
+    series={
+        "output_tokens": Series(("nv_llm_output_token_len_sum",), several="max"),
+        "input_tokens": Series(("nv_llm_input_token_len_sum",), several="max"),
+        "requests": Series(("nv_inference_request_success",), several="least"),
+        "ttft_sum_s": Series(
+            ("nv_inference_first_response_histogram_ms_sum",), scale=1e-3, several="max"
+        ),
+        "ttft_count": Series(("nv_inference_first_response_histogram_ms_count",), several="max"),
+        "queue_sum_s": Series(("nv_inference_queue_duration_us",), scale=1e-6, several="max"),
+        "queue_count": Series(("nv_inference_request_success",), several="least"),
+        "running": Series(("nv_trt_llm_request_metrics",), label='request_type="active"'),
+        "waiting": Series(("nv_trt_llm_request_metrics",), label='request_type="waiting"'),
+        "kv_use": Series(
+            ("nv_trt_llm_kv_cache_block_metrics",),
+            label='kv_cache_block_type="fraction"',
+            several="max",
+        ),
+    },
+)
+
+
 class TritonFront:
     """Writes a repository and starts tritonserver on it."""
 
     name = "triton"
     knobs: tuple[Knob, ...] = KNOBS
+    metrics = METRICS
     serves_by_engine = False
     has_image = True
     ports_beside = 2  # of gRPC and of the metrics
