@@ -170,11 +170,11 @@ def _plan(
         links[str(ARTIFACT)] = found
     hub = "/" in stack.model and not Path(stack.model).expanduser().exists()
     secrets = [name for name in served.launch.environment if is_secret(name)]
-    # An engine that has an image of its own is one for GPUs; some take all they see unless told.
+    # An engine with an image of its own needs GPUs; unless told how many, some take all of them.
     gpus = served.launch.gpus or (1 if engine.image else 0)
     name = str(study["study"]) if study else f"{Path(stack.model).name}-{engine.name}"
     return Plan(
-        # What DNS takes as a label, and room for the suffixes of others.
+        # A DNS label has at most 63 characters; the rest is left for suffixes.
         name=re.sub(r"[^a-z0-9]+", "-", name.lower())[:50].strip("-"),
         engine=engine.name,
         engine_version=engine.version(),
@@ -223,7 +223,7 @@ def _write(folder: Path, texts: Mapping[str, str], links: Mapping[str, Path]) ->
         try:
             if link.is_symlink():
                 link.unlink()
-            if not link.exists():  # somebody has put the real thing there
+            if not link.exists():  # it may have been replaced by the real file
                 link.symlink_to(target)
         except OSError as error:
             raise StorageError(f"cannot write {link}: {error.strerror}.") from error

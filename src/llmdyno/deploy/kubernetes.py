@@ -33,7 +33,7 @@ def _deployment(plan: Plan) -> dict[str, Any]:
     labels = {_LABEL: plan.name}
     pod = {
         "automountServiceAccountToken": False,
-        # Else every Service of the namespace would be a variable, which some engines misread.
+        # Without this every Service becomes an environment variable, which some engines misread.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _STOP_GRACE_S,
         "containers": [_container(plan)],

@@ -1,4 +1,4 @@
-"""A launch that holds on another machine: no path of this one, programs by their names.
+"""A launch that works on another machine: it has no path of this one, and programs by name.
 
 All that a server is started with passes here, on its way from the engine to a front or into the
 bundle. Paths become relative to the bundle's folder, from which everything is started.
@@ -16,7 +16,7 @@ from llmdyno.fronts import model_link
 from llmdyno.knobs import Config, Knob
 
 PYTHON = "python3"
-ARTIFACT = Path("artifact")  # what was built, or its place
+ARTIFACT = Path("artifact")  # where the bundle has what was built
 FILES = Path("files")  # what the engine reads its settings from
 
 

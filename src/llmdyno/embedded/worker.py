@@ -221,7 +221,7 @@ def main() -> None:
     """Serve one server until it goes."""
     setup = msgspec.json.decode(sys.argv[1], type=Setup)
     _die_with(setup.parent)
-    # A signal to the whole group is the server's to act upon: we go when it does.
+    # Only the server acts on a signal to the whole group; this process ends when it does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)

@@ -23,19 +23,19 @@ from llmdyno.processes.ports import free_port
 from llmdyno.processes.secrets import is_secret
 from llmdyno.records.server_page import MetricsPage, Series, counter
 
-VERSION = "1.4.39"  # 1.4.40 asks for a certifi that is not published everywhere
+VERSION = "1.4.39"  # 1.4.40 needs a certifi that some package indexes lack
 # The loop and the parser that uvicorn prefers; the service reads the engine with them too.
 REQUIREMENTS = (f"bentoml=={VERSION}", "httptools==0.9.0", "uvloop==0.23.0")
-# `bentoml build` fetches uv for itself, even to lock nothing; with it there, it asks no network.
+# `bentoml build` downloads uv even if it locks nothing; with uv installed it needs no network.
 ENVIRONMENT = (*REQUIREMENTS, "uv==0.13.9")
 
 _SERVICE = Path(__file__).with_name("_bentoml")
-_PACKAGE = "llmdyno_front"  # what its copy is called
+_PACKAGE = "llmdyno_front"  # the name of the service's copy
 _IMPORT = f"{_PACKAGE}.service:Front"
-_IMPORTS_S = 120.0  # what BentoML's processes may take beside the engine
+_IMPORTS_S = 120.0  # how long BentoML's own processes may take to start, beside the engine
 _SOURCE = f"BentoML {VERSION} source"
 
-SETTINGS: Mapping[str, str] = {"BENTOML_DO_NOT_TRACK": "True"}  # "1" would not do
+SETTINGS: Mapping[str, str] = {"BENTOML_DO_NOT_TRACK": "True"}  # BentoML does not accept "1"
 
 KNOBS: tuple[Knob, ...] = (
     Knob(
@@ -288,7 +288,7 @@ def write_project(folder: Path, launch: Launch, config: Config, engine: Engine) 
     """
     require_openai(engine, launch)
     program, *arguments = launch.argv
-    # By name: where programs are on this machine means nothing in a container.
+    # By name: a container has its programs elsewhere.
     name = "python" if program == sys.executable else Path(program).name
     portable = msgspec.structs.replace(launch, argv=(name, *arguments))
     write_service(folder, portable, config)
@@ -318,7 +318,7 @@ def _bentofile(launch: Launch, engine: Engine) -> str:
         "description": f"{launch.model}, served by {engine.name}; written by llmdyno",
         "labels": {"engine": engine.name, "model": re.sub(r"[^\w.-]", "_", launch.model)[-63:]},
         "include": [f"{_PACKAGE}/*", *launch.files],
-        # Locking would ask the package index; the requirements are pinned as they are.
+        # Locking would need the package index, and the requirements are pinned already.
         "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
         "envs": variables,
     }

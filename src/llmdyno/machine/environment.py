@@ -23,7 +23,7 @@ _PACKAGES = (
     *("ray", "uvloop"),
 )
 _FEW_CORES = 4
-# Where a fact is, and what to call it. Two results that differ in one of them are unlike.
+# (name, path in the document): results that differ in one of these are not comparable.
 _FACTS = (
     ("CPU", ("cpu", "model")),
     ("usable cores", ("cpu", "cores_usable")),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-_NVIDIA_SMI_TIMEOUT_S = 10.0  # without persistence mode it wakes the driver first
+_NVIDIA_SMI_TIMEOUT_S = 10.0  # without persistence mode it must load the driver first
 _GPU_FIELDS = (
     *("name", "memory.total", "driver_version", "compute_cap"),
     *("clocks.max.sm", "power.limit", "mig.mode.current"),

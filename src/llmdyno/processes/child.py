@@ -25,8 +25,8 @@ from llmdyno.processes.spawn import OnLeash
 TAIL_BYTES = 64 * 1024
 _STOP_GRACE_S = 10.0
 _MARK = "LLMDYNO_SERVER"  # a variable that all that stems from a command inherits
-_ROUNDS = 40  # of killing what a killed leash has left
-_PROGRESS_S = 10.0  # between words on a build, which may take an hour
+_ROUNDS = 40  # how often to look for processes that a killed leash has left, and to kill them
+_PROGRESS_S = 10.0  # between two reports on a build, which may take an hour
 # The longest that the leash takes once the grace is over, a container's removal included.
 _KILL_S = 30.0
 
@@ -107,7 +107,7 @@ class Child:
         """
         if self._stopped:
             return
-        self.failure()  # what died before we asked has failed
+        self.failure()  # a process that ended before we asked it to has failed
         self._stopped = True
         try:
             self._leash.stop(grace_s=grace_s, timeout_s=grace_s + _KILL_S)
@@ -118,7 +118,7 @@ class Child:
                 self._end_without_leash()
 
     def _end_without_leash(self) -> None:
-        """Do what the leash would have done, had it not been killed: nothing holds them together.
+        """Kill what a killed leash has left behind.
 
         The kernel has killed the server, not what that had started; those bear our mark, or are of
         its session if they have written over their environment.
@@ -141,7 +141,7 @@ class Child:
             state, _, _, session = (
                 Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:4]
             )
-            if state == "Z":  # dead; whoever its parent is now has not looked yet
+            if state == "Z":  # a zombie: its new parent has not reaped it yet
                 return False
             if self.pid and int(session) == self.pid:
                 return True
@@ -158,9 +158,9 @@ class Child:
         words, ending = self._leash.ending_in_words, self._leash.ending
         if ending == "lost":
             self._leash.process.wait()
-            self._end_without_leash()  # at once, so that its output ends
+            self._end_without_leash()
         kind, quoted = diagnose(self.last_lines(), self._command)
-        # The kernel leaves no word in the log; where it does not count, SIGKILL is its signature.
+        # The kernel writes nothing into the log. Where it has no counter, SIGKILL points to it.
         counted = diagnosis.oom_kills()
         if counted is None:
             killed_by_kernel = ending in {"signal 9", "exit 137"}

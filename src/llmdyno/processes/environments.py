@@ -28,10 +28,10 @@ from llmdyno.processes.spawn import OnLeash
 
 _INSTALLER = "uv==0.13.9"
 _TAIL_LINES = 3
-_PROGRESS_S = 2.0  # between words on an installation
+_PROGRESS_S = 2.0  # between two reports on an installation
 _STOP_GRACE_S = 5.0
-# What pip's settings are called in uv's environment. On no command line: an index's URL may hold a
-# password.
+# pip's settings and the variables by which uv takes them. They go on no command line, because an
+# index's URL may hold a password.
 _UV_SETTINGS: Mapping[str, str] = {
     "index-url": "UV_INDEX_URL",
     "extra-index-url": "UV_EXTRA_INDEX_URL",
@@ -100,7 +100,7 @@ def _make(
     prefix = f".{folder.name}-"
     for abandoned in folder.parent.glob(f"{prefix}*"):  # by one that was killed: we hold the lock
         shutil.rmtree(abandoned, ignore_errors=True)
-    # Beside its place, so that the last step is a rename; its scripts hold its path and are told.
+    # In the same folder, so that the last step is a rename; then its scripts are told their path.
     unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
         # Without pip, which takes longer to unpack than uv takes for all the rest.
@@ -185,7 +185,7 @@ def _run(
     finally:
         installer.stop(grace_s=_STOP_GRACE_S)
     if installer.ending != "exit 0":
-        # pip calls it a missing version, after warnings; uv says so.
+        # uv says that the index cannot be reached; pip warns of it and calls it a missing version.
         why = ": the package index cannot be reached" if _UNREACHED.search("\n".join(lines)) else ""
         telling = [line for line in lines if not line.startswith("WARNING:")]
         quoted = "".join(

@@ -105,10 +105,12 @@ def foreground(launch: Launch, *, announce: Callable[[str], None]) -> int:
     copier = threading.Thread(target=_copy_to_stderr, args=(read, recent), daemon=True)
 
     def tail() -> bytes:
-        copier.join(timeout=1.0)  # asked for once the server is dead: let the pipe run dry
+        copier.join(
+            timeout=1.0
+        )  # called once the server is dead: wait until the pipe has been read
         return bytes(recent)
 
-    # A closed terminal stops it, too, unless nohup has said otherwise.
+    # A closed terminal stops it too, unless it was started by nohup.
     hangs_up = signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
     numbers = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hangs_up else ()))
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
@@ -155,7 +157,7 @@ def _wait_until_ready(server: Server, progress: Callable[[str], None] | None) ->
         if progress and now_s - told_s >= 1.0:
             told_s = now_s
             progress(f"{now_s - begin_s:.0f} s: {''.join(server.last_lines()[-1:])}")
-        # Often at first, for what starts at once; seldom later, not to disturb a slow start.
+        # Poll often at first, for quick starts; seldom later, not to disturb a slow one.
         server.wait(min(0.5, 0.02 + (now_s - begin_s) / 10))
 
 

@@ -44,7 +44,7 @@ from llmdyno.serve.artifacts import (
     use,
 )
 
-# Stands for the folder in the commands that the id is a hash of, and that a script holds.
+# Stands for the artifact's folder in hashed commands and in scripts.
 _PLACE = Path("/llmdyno-artifact-folder")
 
 
@@ -54,7 +54,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     manifest: Manifest
     cached: bool  # it was there already
-    seconds: float  # that it took now, waiting for another dyno's build included
+    seconds: float  # this call took, including the wait for another dyno's build
 
 
 def recipe(
@@ -72,7 +72,7 @@ def recipe(
         and knob.name in config
         and config[knob.name] != default(knob, version)
     }
-    # Another environment with the same Python makes the same of it.
+    # The path of the Python does not matter, its version does.
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     return Recipe(
         engine=engine.name,
@@ -254,7 +254,7 @@ def _build(
         )
         shutil.move(log, unfinished / BUILD_LOG)
         (unfinished / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
-        unfinished.chmod(0o755)  # mkdtemp's is for nobody else
+        unfinished.chmod(0o755)  # mkdtemp's mode keeps all others out
         sync(unfinished)
         unfinished.rename(folder)
     finally:
@@ -291,7 +291,7 @@ def _fingerprint(model: str) -> str:
     return _hub_revision(model) if "/" in model else f"llmdyno {__version__}"
 
 
-@functools.cache  # one study, one revision
+@functools.cache  # asked once a process, so that a study has one revision
 def _hub_revision(model: str) -> str:
     """Return the revision that the hub has, or without it the one that we have; or nothing."""
     try:

@@ -131,7 +131,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         if self.container is None:
             return launch
         notify(f"in {self.container.image}, by {self.container.runtime}")
-        # Made here: what docker makes for a missing folder belongs to root.
+        # Made here because docker would make a missing folder as root.
         store.make_folder(containers.hub_cache())
         model = Path(self.model).expanduser()
         reads = [model] if model.is_dir() else []

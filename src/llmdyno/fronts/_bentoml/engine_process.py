@@ -29,10 +29,10 @@ State = Literal["starting", "ready", "dead", "failed"]
 _STATE = "LLMDYNO_ENGINE_STATE"  # where the workers find the state
 _STATE_BYTES = 16
 _ASK_TIMEOUT_S = 5.0
-_LOOK_S = 0.1  # between two looks at an engine that starts
+_LOOK_S = 0.1  # how often a starting engine is polled
 _STOP_GRACE_S = 5.0
-_STEADY_S = 60.0  # who has lived so long after a restart may die as often again
-_NOTICE_S = 0.5  # how long /livez says 503 before all of it ends
+_STEADY_S = 60.0  # an engine that has run so long gets its full number of restarts back
+_NOTICE_S = 0.5  # how long /livez answers 503 before the service ends
 _WORKERS_LOOK_S = 0.5
 
 
@@ -97,12 +97,12 @@ def _keep(spec: Spec, memory: int) -> None:
         lived_s = time.monotonic() - begin_s
         how = f"the engine {_end(engine)} after {lived_s:.1f} s"
         restarts = 0 if ready and lived_s > _STEADY_S else restarts
-        # An engine that does not even start will not start next time.
+        # An engine that has never become ready will not do so the next time either.
         if not was_ready or restarts == spec.engine_restarts:
             _set_state(memory, "failed")
             _say(f"{how}; {f'{restarts} restarts were all' if was_ready else 'it never was ready'}")
             time.sleep(_NOTICE_S)
-            os._exit(1)  # the workers end with us, the engine has
+            os._exit(1)  # the engine has ended; the workers end with this process
         pause_s = spec.engine_backoff_s * 2**restarts
         restarts += 1
         _say(f"{how}; restart {restarts} of {spec.engine_restarts} in {pause_s:g} s")
@@ -164,20 +164,20 @@ def _watch_workers() -> None:
     """Have BentoML replace a worker as soon as it is dead; by itself it looks every ten seconds."""
     while True:
         try:
-            # Not collected: that is BentoML's business. The thread sleeps in here.
+            # Wait without reaping: BentoML does that. The thread blocks here.
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-            # The handler of its signals is the one way to the process manager that BentoML uses.
+            # BentoML's process manager can only be reached through its signal handler.
             controller = getattr(signal.getsignal(signal.SIGTERM), "__self__").controller  # noqa: B009
             controller.loop.add_callback(_look_after_workers, controller.arbiter)
         except (ChildProcessError, AttributeError):
-            pass  # nobody is there yet
+            pass  # no worker has started yet
         time.sleep(_WORKERS_LOOK_S)
 
 
 def _look_after_workers(arbiter: Any) -> None:
     from circus.exc import ConflictError
 
-    with contextlib.suppress(ConflictError):  # it is at it already, or ends
+    with contextlib.suppress(ConflictError):  # it is already doing so, or shuts down
         arbiter.manage_watchers()
 
 

@@ -47,8 +47,8 @@ _routes = Starlette(
     workers=_spec.service_workers,
     traffic=_traffic,
     logging={"access": {"enabled": _spec.access_log}},
-    # Else two spans for every token, and no exporter to send them to. BENTOML_CONFIG_OPTIONS is no
-    # place to say so: a service's own settings, defaults included, are laid over it.
+    # Otherwise every token costs two spans, with no exporter to send them to. It must be said here:
+    # a service's settings, defaults included, override BENTOML_CONFIG_OPTIONS.
     tracing={"excluded_urls": ".*"},
 )
 class Front:
@@ -58,7 +58,7 @@ class Front:
         """Let this worker end with BentoML's process, even where that is killed."""
         die_with_parent()
         if engine_process.state() == "dead" and os.getppid() == 1:
-            os._exit(1)  # it ended while we started
+            os._exit(1)  # BentoML's process ended while this worker started
 
     @bentoml.on_deployment
     @staticmethod

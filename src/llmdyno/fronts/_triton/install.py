@@ -30,14 +30,14 @@ class Triton(msgspec.Struct, frozen=True, kw_only=True):
     python: Path  # one that has Triton's schema
 
 
-def find(engine: Engine, backend: Backend, folder: Path, says: Notify) -> Triton:
+def find(engine: Engine, backend: Backend, folder: Path, notify: Notify) -> Triton:
     """Find a tritonserver, or install one for an engine that the wheel's can serve.
 
     Args:
         engine: what it is to serve.
         backend: the engine's.
         folder: the server's own.
-        says: is told what takes long.
+        notify: is told what takes long.
 
     Raises:
         ServerError: there is none for this engine here.
@@ -51,17 +51,17 @@ def find(engine: Engine, backend: Backend, folder: Path, says: Notify) -> Triton
             " nvcr.io/nvidia/tritonserver (missing-library).",
         )
     if native is not None:
-        binaries = environments.ensure("triton-models", [*backend.requirements, *SCHEMA], says)
+        binaries = environments.ensure("triton-models", [*backend.requirements, *SCHEMA], notify)
         environment = _path(binaries) if backend.requirements else {}
         return Triton(command=(native,), environment=environment, python=binaries / "python")
-    return wheel(backend, folder, says)
+    return wheel(backend, folder, notify)
 
 
-def schema_python(says: Notify) -> Path:
+def schema_python(notify: Notify) -> Path:
     """Return a Python that has Triton's schema: this one, or one of an environment."""
     if find_spec("tritonclient") is not None:
         return Path(sys.executable)
-    return environments.ensure("triton-models", SCHEMA, says) / "python"
+    return environments.ensure("triton-models", SCHEMA, notify) / "python"
 
 
 def wheel_requirements(backend: Backend) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ def wheel_requirements(backend: Backend) -> tuple[str, ...]:
     return (WHEEL, *backend.requirements, *SCHEMA)
 
 
-def wheel(backend: Backend, folder: Path, says: Notify) -> Triton:
+def wheel(backend: Backend, folder: Path, notify: Notify) -> Triton:
     """Return the tritonserver inside nvidia-pytriton, with its parts where it looks for them.
 
     Raises:
@@ -91,7 +91,7 @@ def wheel(backend: Backend, folder: Path, says: Notify) -> Triton:
             f"Triton's Python backend needs a Python with a shared library (--enable-shared), which"
             f" {sys.executable} was built without (missing-library).",
         )
-    binaries = environments.ensure("triton", wheel_requirements(backend), says)
+    binaries = environments.ensure("triton", wheel_requirements(backend), notify)
     python = f"{version[0]}.{version[1]}"
     packages = binaries.parent / "lib" / f"python{python}" / "site-packages"
     server = packages / "pytriton" / "tritonserver"
