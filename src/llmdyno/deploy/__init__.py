@@ -123,7 +123,8 @@ def _wanted(target: str, stack: Stack) -> set[str]:
         return common
     if target in common:
         return {target}
-    if target == fronts.facts(stack.front).target != "":
+    own = fronts.facts(stack.front).target
+    if own and target == own:
         return set()
     owners = _front_targets()
     if target in owners:
