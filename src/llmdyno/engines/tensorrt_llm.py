@@ -92,6 +92,7 @@ class TensorRtLlmEngine:
     image = f"nvcr.io/nvidia/tensorrt-llm/release:{RELEASE}"
     packages = ("tensorrt-llm",)
     distributions = ("tensorrt-llm",)
+    build_distributions = ("torch",)
 
     def version(self) -> str | None:
         """Return the installed version, read without importing the library."""
