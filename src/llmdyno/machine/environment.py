@@ -13,18 +13,17 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import __version__
+from llmdyno import __version__, plugins
 from llmdyno.machine import hardware
 from llmdyno.wire import inbox
 
-# Whatever computes tokens, serves them or talks to what does; only those found are listed.
+# Versions that explain a result, beside the distributions that engines and fronts name.
 _PACKAGES = (
-    *("openvino-genai", "openvino", "vllm", "sglang", "tensorrt-llm", "lmdeploy", "mlc-llm"),
-    *("text-generation-server", "onnxruntime-genai", "llama-cpp-python", "torch", "transformers"),
-    *("bentoml", "nvidia-pytriton", "tritonclient", "ray", "uvloop"),
+    *("onnxruntime-genai", "llama-cpp-python", "torch", "transformers"),
+    *("ray", "uvloop"),
 )
 _FEW_CORES = 4
-# Where a fact is, and what to call it. Two results that differ in one of them are unlike.
+# (name, path in the document): results that differ in one of these are not comparable.
 _FACTS = (
     ("CPU", ("cpu", "model")),
     ("usable cores", ("cpu", "cores_usable")),
@@ -110,8 +109,14 @@ def _operating_system() -> str:
 
 
 def _packages() -> dict[str, str]:
+    served = (
+        name
+        for kind in ("engines", "fronts")
+        for plugin in plugins.names(kind)
+        for name in getattr(plugins.load(kind, plugin), "distributions", ())
+    )
     found = {}
-    for name in _PACKAGES:
+    for name in (*served, *_PACKAGES):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
