@@ -15,7 +15,8 @@ from endpoint_streams import STREAMS
 from llmdyno import plugins, spec
 from llmdyno.load.level import Level, Plan, Progress
 from llmdyno.records.entries import Record
-from llmdyno.wire.http1 import Meter, parse_url
+from llmdyno.wire.exchange import Meter
+from llmdyno.wire.target import parse_url
 from llmdyno.workload.prompts import Prompts
 from scripted_server import END, HEAD, Client, Script, framed, scripted
 

@@ -38,7 +38,8 @@ from llmdyno.records.entries import (
 from llmdyno.results.summary import summarise
 from llmdyno.spec import Bench, Load, Workload
 from llmdyno.units import Lengths
-from llmdyno.wire.http1 import Meter, parse_url
+from llmdyno.wire.exchange import Meter
+from llmdyno.wire.target import parse_url
 from llmdyno.workload.prompts import Prompts
 from llmdyno.workload.share import Share
 

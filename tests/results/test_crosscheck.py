@@ -17,7 +17,7 @@ from llmdyno.machine import hardware
 from llmdyno.processes.server import free_port, start
 from llmdyno.records.entries import GpuSample, Scrape
 from llmdyno.results.crosscheck import Seen, gpu_part, server_part, shared_tokens
-from llmdyno.wire.http1 import parse_url
+from llmdyno.wire.target import parse_url
 from metrics_pages import PAGES, page
 from scripted_server import Client, plain, scripted
 

@@ -17,7 +17,8 @@ from llmdyno.errors import UsageError
 from llmdyno.load.level import Level, Plan, Progress
 from llmdyno.records.entries import Entry, Record
 from llmdyno.units import Lengths
-from llmdyno.wire.http1 import Meter, parse_url
+from llmdyno.wire.exchange import Meter
+from llmdyno.wire.target import parse_url
 from llmdyno.workload.prompts import Conversation, Prompts
 from llmdyno.workload.sessions import sessions_of
 from scripted_server import DONE, END, HEAD, STOP, Client, chunk, framed, plain, scripted

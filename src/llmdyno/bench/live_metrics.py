@@ -14,7 +14,7 @@ import msgspec
 
 from llmdyno.errors import UsageError
 from llmdyno.load.level import Progress
-from llmdyno.wire.http1 import Meter
+from llmdyno.wire.exchange import Meter
 
 HOST = "127.0.0.1"
 _REQUEST_S = 5.0

@@ -21,8 +21,9 @@ import numpy as np
 from llmdyno.bench.prober import Prober
 from llmdyno.errors import TargetError, UsageError
 from llmdyno.records.entries import Record
-from llmdyno.wire.http1 import Response, Target
+from llmdyno.wire.exchange import Response
 from llmdyno.wire.reply import by_read, spread
+from llmdyno.wire.target import Target
 
 # A server that has no tokenizer to ask may take any request for one to be generated for.
 _TIMEOUT_S = 10.0

@@ -44,7 +44,8 @@ from llmdyno.results.summary import (
     token_rate_intervals,
 )
 from llmdyno.spec import ROUNDS_MIN, Bench
-from llmdyno.wire.http1 import Meter, Target, parse_url
+from llmdyno.wire.exchange import Meter
+from llmdyno.wire.target import Target, parse_url
 from llmdyno.workload.prompts import Prompts, synthetic_text
 from llmdyno.workload.share import Share
 

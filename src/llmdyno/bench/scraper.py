@@ -15,8 +15,10 @@ import msgspec
 
 from llmdyno.bench.server_metrics import Server, read_page, recognise
 from llmdyno.records.entries import Scrape
-from llmdyno.wire.http1 import ConnectError, Connection, Meter, Target, connect, parse_url
-from llmdyno.wire.request import TIMEOUT_S, get
+from llmdyno.wire.connect import ConnectError, connect
+from llmdyno.wire.exchange import Meter
+from llmdyno.wire.request import TIMEOUT_S, KeptConnection, get
+from llmdyno.wire.target import Target, parse_url
 
 # Servers count the last tokens a moment after they sent them; a server that has become idle has.
 _SETTLE_S = 1.0
@@ -33,7 +35,7 @@ class Scraper:
         self._target = target
         self._path = path
         self._server = server
-        self._connection: Connection | None = None
+        self._connection = KeptConnection(lambda: connect(target, Meter(), TIMEOUT_S))
 
     @contextlib.asynccontextmanager
     async def around(
@@ -52,8 +54,7 @@ class Scraper:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
+        self._connection.close()
 
     async def _note_regularly(
         self, level: int, zero_ns: int, interval_s: float, sink: Sink
@@ -84,12 +85,12 @@ class Scraper:
 
     async def _values(self) -> dict[str, float]:
         """Return what the page says now; nothing when it does not come."""
-        if self._connection is None or not self._connection.usable:
-            try:
-                self._connection = await connect(self._target, Meter(), TIMEOUT_S)
-            except ConnectError:
-                return {}
-        response = await get(self._connection, self._target, self._path)
+        try:
+            response = await self._connection.request(
+                lambda exchange: get(exchange, self._target, self._path)
+            )
+        except ConnectError:
+            return {}
         return read_page(response.body(), self._server) if response.status == 200 else {}
 
 

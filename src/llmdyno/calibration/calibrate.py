@@ -30,8 +30,10 @@ from llmdyno.load.level import Level, Plan, Progress, rare_collections
 from llmdyno.records.entries import COMPLETED, Calibration, Journal, Opened
 from llmdyno.results.summary import LevelFacts, read_run
 from llmdyno.units import Lengths
-from llmdyno.wire.http1 import ConnectError, Meter, Target, connect, parse_url
+from llmdyno.wire.connect import ConnectError, connect
+from llmdyno.wire.exchange import Meter
 from llmdyno.wire.request import get
+from llmdyno.wire.target import Target, parse_url
 from llmdyno.workload.prompts import Prompts
 
 _START_S = 15.0

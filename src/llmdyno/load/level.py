@@ -26,11 +26,12 @@ from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.faults import REDIRECTS, http_fault, meaning
 from llmdyno.load.open_loop import OpenLoop
 from llmdyno.records.entries import Entry, LevelEnded, LevelStarted, Record, Tick
-from llmdyno.wire.grpc import as_sent, connect
-from llmdyno.wire.http1 import CONNECT_TIMEOUT_S, ConnectError, Exchange, Meter, Response, Target
+from llmdyno.wire.connect import CONNECT_TIMEOUT_S, ConnectError, as_sent, connect
+from llmdyno.wire.exchange import Exchange, Meter, Response
 from llmdyno.wire.kserve import Tensor
 from llmdyno.wire.poller import Poller, can_stamp
 from llmdyno.wire.reply import Reply, by_read, count_tokens, text_by_read
+from llmdyno.wire.target import Target
 from llmdyno.workload.prompts import Conversation, Prompts
 from llmdyno.workload.sessions import Item
 from llmdyno.workload.share import Share

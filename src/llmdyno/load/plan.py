@@ -10,7 +10,7 @@ from llmdyno.endpoints import Endpoint
 from llmdyno.load.arrivals import due_times_s
 from llmdyno.load.level import Plan
 from llmdyno.spec import Bench
-from llmdyno.wire.http1 import Target
+from llmdyno.wire.target import Target
 from llmdyno.workload.prompts import Prompts
 from llmdyno.workload.share import Share
 

@@ -26,7 +26,8 @@ from llmdyno.load.level import Level, Plan, Progress, rare_collections
 from llmdyno.load.plan import Point
 from llmdyno.machine import open_files
 from llmdyno.records.entries import Entry, Journal, LevelEnded, LevelStarted, ShareEnded
-from llmdyno.wire.http1 import Meter, parse_url
+from llmdyno.wire.exchange import Meter
+from llmdyno.wire.target import parse_url
 from llmdyno.workload.share import Share
 
 API_KEY = "LLMDYNO_WORKER_API_KEY"

@@ -32,7 +32,7 @@ from llmdyno.records.entries import (
     Tick,
     WorkerHost,
 )
-from llmdyno.wire.http1 import Meter
+from llmdyno.wire.exchange import Meter
 from llmdyno.workload.share import Share
 
 LOOK_S = 0.2  # how often their files are read

@@ -6,7 +6,7 @@ from typing import Any, TextIO
 from llmdyno.load.level import Progress
 from llmdyno.terminal.summary import Live
 from llmdyno.tune.tuner import Narrator
-from llmdyno.wire.http1 import Meter
+from llmdyno.wire.exchange import Meter
 
 _CLEAR_LINE = "\r\x1b[2K"
 

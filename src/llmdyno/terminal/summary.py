@@ -18,7 +18,7 @@ from rich.table import Table
 from llmdyno.load.level import Progress
 from llmdyno.results.metrics import DISTRIBUTIONS, METRICS, SENT_BEFORE_MAX
 from llmdyno.results.summary import level_name, says_capacity
-from llmdyno.wire.http1 import Meter
+from llmdyno.wire.exchange import Meter
 
 _BAR_CELLS = 24
 _WIDE_CELLS = 130

@@ -18,7 +18,7 @@ from llmdyno.load.level import Progress
 from llmdyno.processes import server as supervise
 from llmdyno.serve.stack import Subject
 from llmdyno.spec import Bench, Load, Slo, Workload
-from llmdyno.wire.http1 import Meter
+from llmdyno.wire.exchange import Meter
 
 HOST = "127.0.0.1"
 SERVER_LOG = "server.log"

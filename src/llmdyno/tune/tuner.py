@@ -28,7 +28,7 @@ from llmdyno.tune.ledger import Began, Ledger, Phase, Step
 from llmdyno.tune.measure import Measurement, measure
 from llmdyno.tune.search import Search, space
 from llmdyno.tune.study import study_document
-from llmdyno.wire.http1 import Meter
+from llmdyno.wire.exchange import Meter
 from llmdyno.workload.prompts import Prompts
 
 STUDY = "study.json"

@@ -1,4 +1,4 @@
-"""gRPC over one connection, behind the interface of an HTTP connection: transport.Exchange.
+"""gRPC over one connection, behind the interface of an HTTP connection: exchange.Exchange.
 
 One connection a user, one call at a time on it, read by the poller with the kernel's stamps as
 HTTP/1.1 is: streams that share a connection also share its reads, its flow control and its fate,
@@ -21,20 +21,17 @@ from urllib.parse import unquote
 import hpack
 
 from llmdyno.faults import grpc_fault
-from llmdyno.wire.http1 import (
-    CONNECT_TIMEOUT_S,
+from llmdyno.wire.exchange import (
     HEADER_BYTES_MAX,
     RESPONSE_BYTES_MAX,
     TLS_ALERT,
-    Connection,
     Exchange,
     Meter,
     Response,
-    Target,
-    connect_as,
 )
 from llmdyno.wire.inbox import Piece
-from llmdyno.wire.poller import Link, Poller
+from llmdyno.wire.poller import Link
+from llmdyno.wire.target import Target
 
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
 _WINDOW_UPDATE, _CONTINUATION = 8, 9
@@ -70,10 +67,14 @@ _HELLO = (
 )
 
 
-def as_sent(target: Target, path: str, body: bytes) -> bytes:
-    """Return what an exchange sends for a POST or a call, as the target speaks it."""
-    if not target.rpc:
-        return target.head(path, len(body)) + body
+def call(target: Target, path: str, message: bytes) -> bytes:
+    """Return a call as GrpcConnection.send takes it; the stream's number is still 0 in it.
+
+    Args:
+        target: the server, with the headers that every call gets.
+        path: of the method, such as /inference.GRPCInferenceService/ModelInfer.
+        message: framed as gRPC wants it: see kserve.framed.
+    """
     fields = [
         (":method", "POST"),
         (":scheme", "https" if target.tls else "http"),
@@ -85,8 +86,7 @@ def as_sent(target: Target, path: str, body: bytes) -> bytes:
         *((name.lower(), value) for name, value in target.headers),
     ]
     block = b"".join(b"\0" + _literal(name) + _literal(value) for name, value in fields)
-    # The stream's number is the connection's to give.
-    return _frame(_HEADERS, _END_HEADERS, 0, block) + body
+    return _frame(_HEADERS, _END_HEADERS, 0, block) + message
 
 
 def _literal(text: str) -> bytes:
@@ -101,22 +101,7 @@ def _literal(text: str) -> bytes:
     return bytes([*length, rest]) + data
 
 
-async def connect(
-    target: Target,
-    meter: Meter,
-    timeout_s: float = CONNECT_TIMEOUT_S,
-    poller: Poller | None = None,
-) -> Exchange:
-    """Open a connection that speaks what the target does.
-
-    Raises:
-        ConnectError: it could not be made.
-    """
-    exchange = Calls(meter) if target.rpc else Connection(meter)
-    return await connect_as(exchange, target, timeout_s, poller)
-
-
-class Calls(Exchange):
+class GrpcConnection(Exchange):
     """An exchange of gRPC calls."""
 
     def __init__(self, meter: Meter) -> None:
@@ -152,7 +137,7 @@ class Calls(Exchange):
         return super().usable and not self._leaving and self._next_stream <= _STREAM_MAX
 
     def send(self, data: bytes) -> asyncio.Future[Response]:
-        """Make a call; `data` is from as_sent()."""
+        """Make a call; `data` is from call()."""
         done = self._begin()
         if self._transport is None:
             self.connection_lost(None)

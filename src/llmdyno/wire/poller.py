@@ -11,7 +11,7 @@ thousand end at once, their ends are worked on between looks, not instead of the
 
 How often to look is found while running: often enough that a stream seldom has two tokens waiting,
 which would share a stamp. Only plain TCP on Linux is read like this; the rest takes the loop's
-own transports, behind the same interface (transport.connect decides).
+own transports, behind the same interface (connect.connect decides).
 """
 
 import asyncio
@@ -21,10 +21,11 @@ import socket
 import struct
 from collections.abc import Callable
 from time import clock_gettime_ns, perf_counter_ns
-from typing import Any, Protocol
+from typing import Protocol
 
 from llmdyno.wire import inbox
 from llmdyno.wire.inbox import READ_BYTES, Inbox
+from llmdyno.wire.sockets import Address, connect_first, resolve
 
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module does not name it
 _TIMESPEC = struct.Struct("@qq")
@@ -164,8 +165,8 @@ class Poller:
         self._epoll = select.epoll()
         self._links: dict[int, Link] = {}
         self._inboxes: dict[int, Inbox] = {}  # of the links that the compiled look reads
-        # Of hosts and ports, as getaddrinfo has them.
-        self._addresses: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
+        # By host and port, kept: a thread resolves a name, and a thousand users need the same one.
+        self._addresses: dict[tuple[str, int], list[Address]] = {}
         self._unsent: list[Link] = []
         self._unparsed: dict[Reader, None] = {}  # in the order of their reads
         self._timer: asyncio.Handle | None = None
@@ -193,29 +194,14 @@ class Poller:
         Raises:
             OSError: none does; gaierror: the name is not known.
         """
-        addresses = self._addresses.get((host, port), [])
-        if not addresses:  # a thread's work, and a thousand users ask for the same
-            addresses = [*await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-        failure: OSError | None = None
-        for family, kind, protocol, _, address in addresses:
-            channel = socket.socket(family, kind, protocol)
-            channel.setblocking(False)
-            try:
-                channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                channel.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-                await self._loop.sock_connect(channel, address)
-            except OSError as error:
-                channel.close()
-                failure = failure or error
-            except BaseException:
-                channel.close()
-                raise
-            else:
-                self._addresses[host, port] = addresses
-                return self._add(channel, reader)
-        self._addresses.pop((host, port), None)  # it may have moved
-        assert failure is not None, "getaddrinfo gives an address or raises"
-        raise failure
+        addresses = self._addresses.get((host, port)) or await resolve(host, port)
+        try:
+            channel = await connect_first(addresses, [(socket.SOL_SOCKET, SO_TIMESTAMPNS)])
+        except OSError:
+            self._addresses.pop((host, port), None)  # it may have moved
+            raise
+        self._addresses[host, port] = addresses
+        return self._add(channel, reader)
 
     def close(self) -> None:
         """Close all links and stop looking."""

@@ -1,11 +1,13 @@
 """The way through an HTTP proxy: CONNECT, and then the server itself at the end of a socket.
 
 Only https goes this way. A plain http request is sent to the proxy as it is, with the whole URL in
-its first line (`transport.Target.head`).
+its first line (`target.Target.head`).
 """
 
 import asyncio
 import socket
+
+from llmdyno.wire.sockets import connect_first, resolve
 
 _ANSWER_BYTES_MAX = 16_384
 
@@ -21,7 +23,7 @@ async def open_tunnel(proxy: tuple[str, int], authority: str) -> socket.socket:
         ProxyError: the proxy answered something else than 2xx.
         OSError: the proxy could not be reached.
     """
-    channel = await _reach(*proxy)
+    channel = await connect_first(await resolve(*proxy))
     try:
         answer = await _ask(channel, authority)
     except BaseException:
@@ -33,28 +35,6 @@ async def open_tunnel(proxy: tuple[str, int], authority: str) -> socket.socket:
         said = words[:100] or "nothing"
         raise ProxyError(f"the proxy {proxy[0]}:{proxy[1]} answered CONNECT with: {said}")
     return channel
-
-
-async def _reach(host: str, port: int) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in await loop.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    ):
-        channel = socket.socket(family, kind, protocol)
-        channel.setblocking(False)
-        try:
-            await loop.sock_connect(channel, address)
-        except OSError as error:
-            channel.close()
-            failure = error
-        except BaseException:  # a timeout, or the end of the level
-            channel.close()
-            raise
-        else:
-            channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return channel
-    raise failure or OSError(f"{host} has no address")
 
 
 async def _ask(channel: socket.socket, authority: str) -> bytes:
