@@ -19,7 +19,10 @@ from hypothesis import strategies as st
 
 from conftest import DYNO, last_json
 from llmdyno.errors import UsageError
-from llmdyno.load.level import Level, Plan, Progress
+from llmdyno.load.level import Level
+from llmdyno.load.plan import Plan
+from llmdyno.load.progress import Progress
+from llmdyno.load.recorder import Recorder
 from llmdyno.load.workers import workers_for
 from llmdyno.machine import open_files
 from llmdyno.plugins import load
@@ -507,14 +510,13 @@ def test_a_worker_that_is_stopped_before_the_start_writes_nothing_of_before() ->
             endpoint=load("endpoints", "openai-chat"),
             model="m",
         )
-        level = Level(
-            plan,
-            Prompts(Workload()),
-            zero_ns=0,
+        recorder = Recorder(
             sink=entries.append,
+            zero_ns=0,
             meter=Meter(),
             progress=Progress(),
         )
+        level = Level(plan, Prompts(Workload()), recorder)
         start_ns = time.perf_counter_ns() + 50_000_000
         level.interrupt()
         await level.run(start_ns)

@@ -13,7 +13,7 @@ from statistics import median
 import msgspec
 
 from llmdyno.errors import UsageError
-from llmdyno.load.level import Progress
+from llmdyno.load.progress import Progress
 from llmdyno.wire.exchange import Meter
 
 HOST = "127.0.0.1"

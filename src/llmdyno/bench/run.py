@@ -30,9 +30,11 @@ from llmdyno.calibration.calibrate import calibrate
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.errors import InterruptError, UsageError
 from llmdyno.load import ray_workers
-from llmdyno.load.level import Level, Plan, Progress, rare_collections
-from llmdyno.load.plan import Point
-from llmdyno.load.workers import Crew, Here, Site, workers_for
+from llmdyno.load.level import Level, rare_collections
+from llmdyno.load.plan import Plan, Point
+from llmdyno.load.progress import Progress
+from llmdyno.load.recorder import Recorder
+from llmdyno.load.workers import Crew, LocalSite, Site, workers_for
 from llmdyno.machine import environment, hardware, open_files
 from llmdyno.records.entries import Entry, Journal, Opened, Record, read_journal, worker_journal
 from llmdyno.results.capacity import Search
@@ -70,7 +72,6 @@ class LoadPoint(Protocol):
 
     interrupted: bool
     stopped: str
-    uncounted: int
 
     async def run(self) -> None:
         """Run it to its end."""
@@ -141,7 +142,7 @@ def _site(spec: Bench, target: Target, api_key: str | None) -> AbstractContextMa
     cores = hardware.cpu().cores_usable
     # A server on this machine needs cores, too.
     own = cores // 2 if gpu.is_local(target.host) else cores - 1
-    return contextlib.nullcontext(Here(api_key, own))
+    return contextlib.nullcontext(LocalSite(api_key, own))
 
 
 class _Means(msgspec.Struct, frozen=True, kw_only=True):
@@ -290,19 +291,21 @@ async def _measure(run: _Run, name: str) -> str | None:
         prompts = point.prompts(Share())
         plan = point.plan(prompts, run.means.target, run.endpoint, Share())
         workers = workers_for(plan, spec.workers, ceiling, run.means.site.cores)
-        meter, progress = Meter(), Progress(level=number, load=_describe(plan))
-        level = _new_level(
-            *(plan, prompts, point),
-            workers=workers,
-            site=run.means.site,
+        recorder = Recorder(
+            sink=journal.append,
             zero_ns=run.zero_ns,
-            journal=journal,
-            meter=meter,
-            progress=progress,
+            meter=Meter(),
+            progress=Progress(level=number, load=_describe(plan)),
         )
+        level: LoadPoint
+        if workers == 1 and not spec.ray:
+            level = Level(plan, prompts, recorder)
+        else:
+            files = [worker_journal(journal.path, worker) for worker in range(workers)]
+            level = Crew(plan, point, run.means.site, files, recorder)
         async with _observed(plan, run.scraper, run.zero_ns, journal.append):
-            stopped = await _run_level(level, meter, progress, run)
-        if level.uncounted and not stopped:
+            stopped = await _run_level(level, recorder, run)
+        if recorder.progress.uncounted and not stopped:
             records = _uncounted(journal.path, number)
             means = run.means
             await recount(records, means.target, spec.model, means.tokenizer, journal.append)
@@ -357,36 +360,14 @@ async def _observed(
         yield
 
 
-def _new_level(
-    plan: Plan,
-    prompts: Prompts,
-    point: Point,
-    *,
-    workers: int,
-    site: Site,
-    zero_ns: int,
-    journal: Journal,
-    meter: Meter,
-    progress: Progress,
-) -> LoadPoint:
-    """Make a level of this process, or of so many workers."""
-    sink = journal.append
-    if workers == 1 and not point.spec.ray:
-        return Level(plan, prompts, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress)
-    files = [worker_journal(journal.path, number) for number in range(workers)]
-    return Crew(
-        plan, point, site, files, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress
-    )
-
-
-async def _run_level(level: LoadPoint, meter: Meter, progress: Progress, run: _Run) -> str | None:
+async def _run_level(level: LoadPoint, recorder: Recorder, run: _Run) -> str | None:
     """Run one level; return why it ended early, if it did and it was not the user."""
     watcher = run.means.watcher
     reasons: list[str] = []
 
     async def watch() -> None:
         while True:
-            watcher.shows(progress, meter)
+            watcher.shows(recorder.progress, recorder.meter)
             await asyncio.sleep(_WATCH_S)
             if reason := watcher.stop_because():
                 reasons.append(reason)
@@ -401,8 +382,8 @@ async def _run_level(level: LoadPoint, meter: Meter, progress: Progress, run: _R
     finally:
         run.interruption.level = None
         watching.cancel()
-    progress.phase = "done"
-    watcher.shows(progress, meter)
+    recorder.progress.phase = "done"
+    watcher.shows(recorder.progress, recorder.meter)
     return next(iter(reasons), level.stopped or None)
 
 

@@ -26,7 +26,10 @@ import numpy as np
 
 from llmdyno import plugins, spec
 from llmdyno.errors import TargetError
-from llmdyno.load.level import Level, Plan, Progress, rare_collections
+from llmdyno.load.level import Level, rare_collections
+from llmdyno.load.plan import Plan
+from llmdyno.load.progress import Progress
+from llmdyno.load.recorder import Recorder
 from llmdyno.records.entries import COMPLETED, Calibration, Journal, Opened
 from llmdyno.results.summary import LevelFacts, read_run
 from llmdyno.units import Lengths
@@ -198,14 +201,13 @@ async def _level(target: Target, shape: Shape) -> tuple[LevelFacts, float]:
         journal = Journal(Path(folder) / "journal.jsonl")
         try:
             journal.append(Opened(run="calibration", started="", spec={}, environment={}))
-            level = Level(
-                plan,
-                prompts,
-                zero_ns=perf_counter_ns(),
+            recorder = Recorder(
                 sink=journal.append,
+                zero_ns=perf_counter_ns(),
                 meter=Meter(),
                 progress=Progress(),
             )
+            level = Level(plan, prompts, recorder)
             with rare_collections():
                 await level.run()
         finally:

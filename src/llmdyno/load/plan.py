@@ -1,18 +1,44 @@
-"""One load point of a run: all that says what is asked and when, and fits into a line of JSON.
+"""One load point of a run, and the plan that a process makes of its share of it.
 
-A level in this process, one in workers and one on other machines are made from the same point, so
-that they ask the same prompts at the same times.
+A Point is everything that a worker needs to reproduce the load point, and is written as one line of
+JSON. A level in this process, one in workers and one on other machines are made from the same
+point, so that they ask the same prompts at the same times.
 """
+
+from collections.abc import Sequence
 
 import msgspec
 
 from llmdyno.endpoints import Endpoint
 from llmdyno.load.arrivals import due_times_s
-from llmdyno.load.level import Plan
-from llmdyno.spec import Bench
+from llmdyno.spec import Bench, Load
+from llmdyno.wire.kserve import Tensor
 from llmdyno.wire.target import Target
 from llmdyno.workload.prompts import Prompts
 from llmdyno.workload.share import Share
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One share of a load point, ready to be run: with the server, the endpoint and the times."""
+
+    level: int
+    users: int  # of a closed loop
+    load: Load
+    target: Target
+    endpoint: Endpoint
+    model: str
+    tensors: tuple[Tensor, ...] = ()  # that it takes, if the endpoint must know
+    repeat: int = 0
+    rate: float | None = None  # requests a second, of an open loop
+    due_s: Sequence[float] | None = None  # of an open loop, ascending: since the level's start
+    share: Share = Share()  # which part of all that is this process's
+
+    @property
+    def requests(self) -> int | None:
+        """How many requests are sent in all, if that is known."""
+        if self.load.ends_by_count and self.due_s is not None:
+            return len(self.due_s)
+        return self.load.requests
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,8 +51,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     # How often this load has been measured. Another round asks other prompts: a cache of prefixes
     # must not know them. So does a search that comes back to a load, and its arrivals are others.
     again: int = 0
-    tokens_per_word: float = 1.0
-    tokens_fixed: float = 0.0
+    tokens_per_word: float = 1.0  # of synthetic prompts, as this server counts
+    tokens_fixed: float = 0.0  # tokens of its template, whatever the prompt
 
     @property
     def stream(self) -> str:

@@ -22,8 +22,10 @@ import msgspec
 
 from llmdyno import plugins
 from llmdyno.errors import DynoError
-from llmdyno.load.level import Level, Plan, Progress, rare_collections
-from llmdyno.load.plan import Point
+from llmdyno.load.level import Level, rare_collections
+from llmdyno.load.plan import Plan, Point
+from llmdyno.load.progress import Progress
+from llmdyno.load.recorder import Recorder
 from llmdyno.machine import open_files
 from llmdyno.records.entries import Entry, Journal, LevelEnded, LevelStarted, ShareEnded
 from llmdyno.wire.exchange import Meter
@@ -77,14 +79,13 @@ async def work() -> None:
     open_files.allow(connections(plan))
     journal = Journal(Path(assignment.journal))
     try:
-        level = Level(
-            plan,
-            prompts,
-            zero_ns=assignment.zero_ns,
+        recorder = Recorder(
             sink=_own_lines(journal.append, share),
+            zero_ns=assignment.zero_ns,
             meter=Meter(),
             progress=Progress(),
         )
+        level = Level(plan, prompts, recorder)
         sys.stdout.buffer.write(READY)
         sys.stdout.flush()
         if not (begin := await orders.readline()):

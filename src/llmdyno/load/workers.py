@@ -12,27 +12,26 @@ import asyncio
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from time import monotonic, perf_counter_ns
+from time import monotonic
 from typing import Protocol
 
 import msgspec
 
-from llmdyno.load.level import ErrorLimits, Plan, Progress
-from llmdyno.load.plan import Point
+from llmdyno.load.plan import Plan, Point
+from llmdyno.load.progress import ErrorLimits
+from llmdyno.load.recorder import Recorder
 from llmdyno.load.worker import READY, Assignment, environment
 from llmdyno.records.entries import (
     Entry,
     Follower,
     LevelEnded,
-    LevelStarted,
     Record,
     ShareEnded,
     Tick,
     WorkerHost,
 )
-from llmdyno.wire.exchange import Meter
 from llmdyno.workload.share import Share
 
 LOOK_S = 0.2  # how often their files are read
@@ -128,7 +127,7 @@ class LocalWorker:
         self.ended = "" if not status else f"{how}: {last}" if last else how
 
 
-class Here:
+class LocalSite:
     """Workers on this machine."""
 
     def __init__(self, api_key: str | None, cores: int) -> None:
@@ -151,20 +150,56 @@ class Here:
         return LocalWorker(process)
 
 
+class _Member:
+    """A worker of a crew, and what it has written so far."""
+
+    def __init__(self, worker: Worker, file: Path) -> None:
+        self.worker = worker
+        self._follower = Follower(file)
+        self._heard_s = monotonic()
+        self.tick: Tick | None = None  # the last one
+        self.end: ShareEnded | None = None
+
+    def begin(self, start_ns: int) -> None:
+        """Let it begin at that moment; from now on it must not be silent for long."""
+        self._heard_s = monotonic()
+        self.worker.begin(start_ns)
+
+    def new_entries(self) -> list[Entry]:
+        """Return what it has written since the last call."""
+        entries = [*self._follower.new_entries()]
+        if entries:
+            self._heard_s = monotonic()
+        for entry in entries:
+            if isinstance(entry, Tick):
+                self.tick = entry
+            elif isinstance(entry, ShareEnded):
+                self.end = entry
+        return entries
+
+    def missing(self) -> str:
+        """Return why it does not do its share; empty if it does, or has done it."""
+        if self.end is not None:
+            return ""
+        if self.worker.ended is not None:
+            return self.worker.ended or "ended before its share was done"
+        silent_s = monotonic() - self._heard_s
+        return f"has been silent for {silent_s:.0f} s" if silent_s > SILENT_S else ""
+
+
 class Crew:
-    """The workers of one level."""
+    """The workers of one level.
+
+    Args:
+        plan: of the whole level.
+        point: what each worker makes its plan of.
+        site: where the workers run.
+        files: the journal of each worker; one worker a file.
+        recorder: of the level.
+    """
 
     def __init__(
-        self,
-        plan: Plan,
-        point: Point,
-        site: Site,
-        files: Sequence[Path],
-        *,
-        zero_ns: int,
-        sink: Callable[[Entry], None],
-        meter: Meter,
-        progress: Progress,
+        self, plan: Plan, point: Point, site: Site, files: Sequence[Path], recorder: Recorder
     ) -> None:
         self._site = site
         # The limits on errors are for all workers together, so we watch them, not each worker.
@@ -172,62 +207,54 @@ class Crew:
         spec = msgspec.structs.replace(point.spec, load=load)
         self._point = msgspec.structs.replace(point, spec=spec)
         self._plan = plan
-        self._zero_ns = zero_ns
-        self._sink = sink
-        self._meter = meter
-        self._progress = progress
-        self._files = files  # one a worker
-        self._followers = [Follower(file) for file in files]
+        self._recorder = recorder
+        self._files = files
         self._limits = ErrorLimits(plan.load)
-        self._workers: Sequence[Worker] = ()
-        self._ticks: dict[int, Tick] = {}
-        self._heard_s: dict[int, float] = {}
-        self._done: dict[int, ShareEnded] = {}
+        self._members: Sequence[_Member] = ()
         self._stopping = asyncio.Event()
-        progress.duration_s = None if plan.load.ends_by_count else plan.load.duration_s
-        progress.requests = plan.requests
+        recorder.progress.expect(plan)
         self.interrupted = False
         self.stopped = ""  # why it ended early, if the user did not end it
-        self.uncounted = 0  # completed requests whose tokens the server did not count
 
     def interrupt(self) -> None:
         """End the level now; requests in flight are cut and recorded."""
         self.interrupted = True
         self._stopping.set()
-        for worker in self._workers:
-            worker.stop()
+        for member in self._members:
+            member.worker.stop()
 
     async def run(self) -> None:
-        """Run the level to its end."""
+        """Run the level to its end.
+
+        Raises:
+            TargetError: a worker does not start.
+            StorageError: what a worker wrote could not be kept.
+        """
+        recorder = self._recorder
         try:
-            self._workers = await asyncio.gather(
-                *(
-                    self._site.hire(
-                        self._point,
-                        Share(index=number, of=len(self._files)),
-                        self._zero_ns,
-                        file,
-                    )
-                    for number, file in enumerate(self._files)
-                )
-            )
+            self._members = await asyncio.gather(*map(self._hire, range(len(self._files))))
             await self._assemble()
-            start_ns = perf_counter_ns() + round(LEAD_S * 1e9)
-            self._open(start_ns)
-            self._name_hosts([None for _ in self._workers])
-            for worker in self._workers:
-                worker.begin(start_ns)
+            start_ns = recorder.now_ns() + round(LEAD_S * 1e9)
+            recorder.note_start(self._plan, start_ns, len(self._files))
+            self._name_hosts([None for _ in self._members])
+            for member in self._members:
+                member.begin(start_ns)
             await self._follow(start_ns)
             self._name_hosts(await self._drifts_ns())
             self._close()
         finally:
-            await asyncio.gather(*(worker.dismiss() for worker in self._workers))
+            await asyncio.gather(*(member.worker.dismiss() for member in self._members))
+
+    async def _hire(self, number: int) -> _Member:
+        file, share = self._files[number], Share(index=number, of=len(self._files))
+        worker = await self._site.hire(self._point, share, self._recorder.zero_ns, file)
+        return _Member(worker, file)
 
     async def _assemble(self) -> None:
         """Wait until all are ready, or the level is over before it began."""
         if self._stopping.is_set():
             self.interrupt()
-        ready = [asyncio.create_task(worker.ready()) for worker in self._workers]
+        ready = [asyncio.create_task(member.worker.ready()) for member in self._members]
         all_ready = asyncio.create_task(asyncio.wait(ready))
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait(
@@ -238,98 +265,67 @@ class Crew:
         for task in (*ready, all_ready, stopping):
             task.cancel()
 
-    def _open(self, start_ns: int) -> None:
-        plan = self._plan
-        self._sink(
-            LevelStarted(
-                level=plan.level,
-                users=None if plan.load.is_open else plan.users,
-                start_ns=start_ns - self._zero_ns,
-                ramp_ns=round(plan.load.ramp * 1e9),
-                repeat=plan.repeat,
-                arrival=plan.load.arrival,
-                rate=plan.rate,
-                max_concurrency=plan.load.max_concurrency,
-                workers=len(self._files),
-            )
-        )
-
     def _name_hosts(self, drifts_ns: Sequence[int | None]) -> None:
-        """Keep where the workers are, if not here, and how true their times are in ours."""
-        for number, (worker, drift_ns) in enumerate(zip(self._workers, drifts_ns, strict=True)):
-            if worker.host:
-                self._sink(
+        """Write where the workers are, if not here, and how true their times are in ours."""
+        for number, (member, drift_ns) in enumerate(zip(self._members, drifts_ns, strict=True)):
+            if member.worker.host:
+                self._recorder.sink(
                     WorkerHost(
                         level=self._plan.level,
                         worker=number,
-                        host=worker.host,
-                        clock_uncertainty_ns=worker.clock_uncertainty_ns,
+                        host=member.worker.host,
+                        clock_uncertainty_ns=member.worker.clock_uncertainty_ns,
                         clock_drift_ns=drift_ns,
                     )
                 )
 
     async def _drifts_ns(self) -> list[int | None]:
-        return await asyncio.gather(*(worker.clock_drift_ns() for worker in self._workers))
+        return await asyncio.gather(*(member.worker.clock_drift_ns() for member in self._members))
 
     async def _follow(self, start_ns: int) -> None:
         """Read what they write until all have ended."""
-        self._heard_s = dict.fromkeys(range(len(self._workers)), monotonic())
+        recorder, progress = self._recorder, self._recorder.progress
         deadline_s: float | None = None
-        while any(worker.ended is None for worker in self._workers):
+        while any(member.worker.ended is None for member in self._members):
             await asyncio.sleep(LOOK_S)
             await self._look()
-            self._progress.elapsed_s = max(0.0, (perf_counter_ns() - start_ns) / 1e9)
-            duration_s = self._progress.duration_s
-            if duration_s is not None and self._progress.elapsed_s > duration_s:
-                self._progress.phase = "finishing"
-            if why := self._missing():
-                self._end_early(why)
+            progress.elapsed_s = max(0.0, (recorder.now_ns() - start_ns) / 1e9)
+            if progress.duration_s is not None and progress.elapsed_s > progress.duration_s:
+                progress.phase = "finishing"
+            self._end_if_one_is_missing()
             if self.interrupted and deadline_s is None:
                 deadline_s = monotonic() + STOP_S
             if deadline_s is not None and monotonic() > deadline_s:
                 break
         await self._look()  # what the last of them wrote
-        if why := self._missing():
-            self._end_early(why)
+        self._end_if_one_is_missing()
 
     async def _look(self) -> None:
-        await asyncio.gather(*(worker.fetch() for worker in self._workers))
-        for number, follower in enumerate(self._followers):
-            entries = follower.new_entries()
-            if entries:
-                self._heard_s[number] = monotonic()
-            for entry in entries:
-                self._take(entry)
-        ticks = self._ticks.values()
-        self._meter.reads = sum(tick.reads for tick in ticks)
-        self._progress.users = sum(tick.users for tick in ticks)
-        self._progress.in_flight = sum(tick.in_flight for tick in ticks)
+        """Read what they have written, and tell the display."""
+        await asyncio.gather(*(member.worker.fetch() for member in self._members))
+        for member in self._members:
+            for entry in member.new_entries():
+                if isinstance(entry, Record):
+                    self._take(entry)
+        ticks = [member.tick for member in self._members if member.tick is not None]
+        progress = self._recorder.progress
+        self._recorder.meter.reads = sum(tick.reads for tick in ticks)
+        progress.users = sum(tick.users for tick in ticks)
+        progress.in_flight = sum(tick.in_flight for tick in ticks)
         if self._plan.load.is_open:
-            self._progress.waiting = sum(tick.waiting for tick in ticks)
+            progress.waiting = sum(tick.waiting for tick in ticks)
 
-    def _take(self, entry: Entry) -> None:
-        match entry:
-            case Record():
-                self._progress.add(entry)
-                self.uncounted += bool(entry.texts) and entry.outcome == "completed"
-                if why := self._limits.reached_by(entry):
-                    self._end_early(why)
-            case Tick():
-                self._ticks[entry.worker] = entry
-            case ShareEnded():
-                self._done[entry.worker] = entry
+    def _take(self, record: Record) -> None:
+        self._recorder.progress.add(record)
+        self._limits.count(record)
+        if why := self._limits.reached():
+            self._end_early(why)
 
-    def _missing(self) -> str:
-        """Say which worker does not do its share, if one does not."""
-        for number, worker in enumerate(self._workers):
-            if number in self._done:
-                continue
-            if worker.ended is not None:
-                return f"worker {number} {worker.ended or 'ended before its share was done'}"
-            silent_s = monotonic() - self._heard_s[number]
-            if silent_s > SILENT_S:
-                return f"worker {number} has been silent for {silent_s:.0f} s"
-        return ""
+    def _end_if_one_is_missing(self) -> None:
+        for number, member in enumerate(self._members):
+            if why := member.missing():
+                self._end_early(f"worker {number} {why}")
+                return
 
     def _end_early(self, why: str) -> None:
         if not self.interrupted:
@@ -337,18 +333,18 @@ class Crew:
             self.interrupt()
 
     def _close(self) -> None:
-        now_ns = perf_counter_ns() - self._zero_ns
-        shares = self._done.values()
-        complete = len(shares) == len(self._files)
-        self._sink(
+        now_ns = self._recorder.since_zero(self._recorder.now_ns())
+        ends = [member.end for member in self._members if member.end is not None]
+        complete = len(ends) == len(self._files)
+        self._recorder.sink(
             LevelEnded(
                 level=self._plan.level,
-                end_ns=max(share.end_ns for share in shares) if complete else now_ns,
+                end_ns=max(end.end_ns for end in ends) if complete else now_ns,
                 # The load is full as long as no worker has begun to have less of it.
-                full_until_ns=min((share.full_until_ns for share in shares), default=now_ns),
+                full_until_ns=min((end.full_until_ns for end in ends), default=now_ns),
                 interrupted=self.interrupted,
                 stopped=self.stopped,
-                unsent=sum(share.unsent for share in shares),
+                unsent=sum(end.unsent for end in ends),
             )
         )
 

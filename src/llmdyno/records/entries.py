@@ -29,6 +29,7 @@ JOURNAL_VERSION = 1
 
 COMPLETED, FAILED, CUT = 0, 1, 2
 OUTCOMES = ("completed", "failed", "cut")
+LAG_PERIOD_S = 0.02  # how often the client asks its event loop whether it is late
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened"):

@@ -16,10 +16,10 @@ import numpy as np
 
 from llmdyno.errors import StorageError
 from llmdyno.faults import meaning
-from llmdyno.load.level import LAG_PERIOD_S
 from llmdyno.records.entries import (
     COMPLETED,
     FAILED,
+    LAG_PERIOD_S,
     OUTCOMES,
     Calibration,
     Collector,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from llmdyno.load.level import Progress
+from llmdyno.load.progress import Progress
 from llmdyno.terminal.summary import Live
 from llmdyno.tune.tuner import Narrator
 from llmdyno.wire.exchange import Meter

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmdyno.load.level import Progress
+from llmdyno.load.progress import Progress
 from llmdyno.results.metrics import DISTRIBUTIONS, METRICS, SENT_BEFORE_MAX
 from llmdyno.results.summary import level_name, says_capacity
 from llmdyno.wire.exchange import Meter

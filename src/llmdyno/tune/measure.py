@@ -14,7 +14,7 @@ import msgspec
 from llmdyno.bench import run
 from llmdyno.errors import InterruptError, ServerError, TargetError, UsageError
 from llmdyno.knobs import Config
-from llmdyno.load.level import Progress
+from llmdyno.load.progress import Progress
 from llmdyno.processes import server as supervise
 from llmdyno.serve.stack import Subject
 from llmdyno.spec import Bench, Load, Slo, Workload

@@ -19,7 +19,7 @@ from llmdyno import plugins, store
 from llmdyno.bench.run import SUMMARY
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Knob, Value, default, show
-from llmdyno.load.level import Progress
+from llmdyno.load.progress import Progress
 from llmdyno.machine import environment
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.serve.stack import Subject
