@@ -21,7 +21,12 @@ from llmdyno.machine import hardware
 from llmdyno.records.entries import GpuSample
 
 _FIELDS = (
-    *("index", "utilization.gpu", "memory.used", "power.draw", "clocks.sm", "temperature.gpu"),
+    "index",
+    "utilization.gpu",
+    "memory.used",
+    "power.draw",
+    "clocks.sm",
+    "temperature.gpu",
     "clocks_throttle_reasons.active",
     "uuid",
 )

@@ -53,7 +53,7 @@ _ROWS = (
 )
 
 
-class Board:
+class LivePage:
     """Holds what the page shows: the levels so far, the last one under way."""
 
     def __init__(self) -> None:
@@ -86,8 +86,8 @@ def _labels(progress: Progress) -> str:
 
 
 @contextlib.asynccontextmanager
-async def serving(board: Board, port: int) -> AsyncIterator[int]:
-    """Serve the board at /metrics while what is inside is done; yield the port.
+async def serving(page: LivePage, port: int) -> AsyncIterator[int]:
+    """Serve the page at /metrics while what is inside is done; yield the port.
 
     Raises:
         UsageError: the port cannot be had.
@@ -99,7 +99,7 @@ async def serving(board: Board, port: int) -> AsyncIterator[int]:
                 head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _REQUEST_S)
             except TimeoutError:
                 head = b""
-            writer.write(_reply(head, board))
+            writer.write(_reply(head, page))
             await writer.drain()
         writer.close()
 
@@ -115,10 +115,10 @@ async def serving(board: Board, port: int) -> AsyncIterator[int]:
         server.close()
 
 
-def _reply(head: bytes, board: Board) -> bytes:
+def _reply(head: bytes, page: LivePage) -> bytes:
     status, body = "404 Not Found", b"GET /metrics\n"
     if head.startswith((b"GET /metrics ", b"GET /metrics?")):
-        status, body = "200 OK", board.text().encode()
+        status, body = "200 OK", page.text().encode()
     return (
         f"HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"

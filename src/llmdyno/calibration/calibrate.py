@@ -108,7 +108,11 @@ async def streaming(timing: Timing) -> AsyncIterator[Target]:
     """
     arguments = ("--ttft", f"{timing.ttft_s * 1e3:g}ms", "--itl", f"{timing.itl_s * 1e3:g}ms")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "llmdyno.streamer", "--until-eof", *arguments),
+        sys.executable,
+        "-m",
+        "llmdyno.streamer",
+        "--until-eof",
+        *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

@@ -137,7 +137,9 @@ class LocalSite:
     async def hire(self, point: Point, share: Share, zero_ns: int, journal: Path) -> Worker:
         """Start a process, out of reach of the terminal's Ctrl-C: that is for us to pass on."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "llmdyno.load.worker"),
+            sys.executable,
+            "-m",
+            "llmdyno.load.worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -68,7 +68,7 @@ def measure(
             costs.enter("measure")
             launch = server.launch
             watch = _Watch(server, hang_s, shows)
-            watcher = run.Watcher(shows=watch.look, stop_because=watch.why)
+            watcher = run.Watcher(report_progress=watch.look, stop_because=watch.why)
             asked = Bench(
                 url=launch.url,
                 endpoint=launch.endpoint,
