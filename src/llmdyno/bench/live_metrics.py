@@ -25,7 +25,7 @@ class Row(msgspec.Struct, frozen=True):
 
     name: str
     kind: str
-    what: str
+    what: str  # the HELP text
     value: Callable[[Progress, Meter], float | None]
 
 
@@ -54,17 +54,17 @@ _ROWS = (
 
 
 class LivePage:
-    """Holds what the page shows: the levels so far, the last one under way."""
+    """The page of the levels so far; the last one is running."""
 
     def __init__(self) -> None:
         self._levels: dict[int, tuple[Progress, Meter]] = {}
 
     def show(self, progress: Progress, meter: Meter) -> None:
-        """Take up a level; what it counts later is seen too."""
+        """Add a level; the page always shows its latest counts."""
         self._levels[progress.level] = (progress, meter)
 
     def text(self) -> str:
-        """Return the page."""
+        """Return the page in Prometheus' text format."""
         lines = []
         for row in _ROWS:
             name = f"llmdyno_bench_{row.name}"
@@ -87,7 +87,7 @@ def _labels(progress: Progress) -> str:
 
 @contextlib.asynccontextmanager
 async def serving(page: LivePage, port: int) -> AsyncIterator[int]:
-    """Serve the page at /metrics while what is inside is done; yield the port.
+    """Serve the page at /metrics during the body of the `with`; yield the port.
 
     Raises:
         UsageError: the port cannot be had.
@@ -103,7 +103,7 @@ async def serving(page: LivePage, port: int) -> AsyncIterator[int]:
             await writer.drain()
         writer.close()
 
-    if not 0 <= port < 2**16:  # uvloop would take what is left of it
+    if not 0 <= port < 2**16:  # uvloop would silently take it modulo 65536
         raise UsageError(f"--metrics-port {port}: must be below 65536.")
     try:
         server = await asyncio.start_server(answer, HOST, port)

@@ -15,7 +15,7 @@ _CONNECT_TIMEOUT_S = 10.0
 
 
 class Prober:
-    """Asks one server."""
+    """Asks one server, over a connection that is kept between questions."""
 
     def __init__(self, target: Target, *, timeout_s: float = TIMEOUT_S) -> None:
         self.target = target
@@ -29,7 +29,7 @@ class Prober:
         """Connect, unless there is a connection.
 
         Raises:
-            TargetError: nobody is there.
+            TargetError: nobody listens, or no connection can be made.
         """
         try:
             await self._connection.open()
@@ -40,10 +40,10 @@ class Prober:
         return TargetError(f"--url {self.target.authority}: {error} ({error.kind}).")
 
     async def ask(self, method: str, path: str, body: bytes = b"") -> Response:
-        """Send one request and wait for its end.
+        """Send one request and return the whole response, of any status but a redirect.
 
         Raises:
-            TargetError: nobody answers.
+            TargetError: it has no response, a broken one, or a redirect.
         """
         response = await self._answer(method, path, body)
         if response.error:
@@ -59,10 +59,10 @@ class Prober:
         return response
 
     async def look(self, path: str) -> Response:
-        """GET a path that need not exist: a server that hangs up at it has just not answered.
+        """GET a path that may not exist. If the server hangs up, the response says so in `error`.
 
         Raises:
-            TargetError: it is not there any more, or keeps silent, as it would at the next one.
+            TargetError: the server is gone, or does not answer in time.
         """
         response = await self._answer("GET", path, b"")
         if response.error == "timeout":

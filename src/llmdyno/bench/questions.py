@@ -34,7 +34,7 @@ async def ask(spec: Bench, target: Target) -> tuple[Bench, Endpoint, dict[str, f
 
 
 async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
-    """Fill in what the user left to us: the endpoint, the model and what it takes."""
+    """Fill in the endpoint, the model and its inputs, where the user left them open."""
     name, model = await detect(prober, spec.endpoint, spec.model)
     chosen = msgspec.structs.replace(spec, endpoint=name, model=model)
     endpoint: Endpoint = plugins.load("endpoints", name)
@@ -45,7 +45,7 @@ async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
 
 
 async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) -> dict[str, float]:
-    """Learn from two probes how many tokens the server makes of our words.
+    """Learn from two probes how many tokens the server makes of synthetic words.
 
     Two prompts of different length give the line tokens = fixed + per_word x words. A server that
     reports no usage leaves it at one token a word.

@@ -25,15 +25,15 @@ from llmdyno.wire.exchange import Response
 from llmdyno.wire.reply import by_read, spread
 from llmdyno.wire.target import Target
 
-# A server that has no tokenizer to ask may take any request for one to be generated for.
+# A server without a tokenizer may take any request for one that wants text generated.
 _TIMEOUT_S = 10.0
-_ALL_S_MAX = 120.0  # for the records of a level; the rest stay as they are
+_ALL_S_MAX = 120.0  # for the records of a level; the rest keep their chunk counts
 _MARKS_MAX = 16
-_KNOWN_MAX = 10_000  # prompts that are asked again and again need to be counted once
+_KNOWN_MAX = 10_000  # prompts that repeat are counted once
 
 
 class Counter(Protocol):
-    """Counts tokens."""
+    """A tokenizer, or something that asks one."""
 
     source: str  # as records are labelled
 

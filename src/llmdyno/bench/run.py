@@ -52,11 +52,11 @@ _WATCH_S = 0.5
 
 
 class Watcher(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller wants to be told while a benchmark runs."""
+    """How a caller watches a running benchmark, and ends it."""
 
     # Called twice a second, and once when a level is over.
     report_progress: Callable[[Progress, Meter], None] = lambda _progress, _meter: None
-    # Asked as often; a sentence ends the run (the server has died, the time is up).
+    # Called as often. A sentence ends the run: the server has died, the time is up.
     stop_because: Callable[[], str | None] = lambda: None
 
 
@@ -109,14 +109,14 @@ def run(
 
 
 def _check_scheme(spec: Bench, target: Target, endpoint: Endpoint) -> None:
-    """Refuse an endpoint that is not spoken at such a URL."""
+    """Raise UsageError if the endpoint does not go with the scheme of the URL."""
     if endpoint.rpc != target.rpc:
         wanted = "grpc://host:port" if endpoint.rpc else "http://host:port"
         raise UsageError(f"--url {spec.url}: --endpoint {spec.endpoint} needs {wanted}.")
 
 
 def _site(spec: Bench, target: Target, api_key: str | None) -> AbstractContextManager[Site]:
-    """Return where the workers of a run would be."""
+    """Return where the workers of a run are, if a level gets any."""
     if spec.ray:
         return ray_workers.joined(spec.ray, spec.workers, api_key)
     cores = hardware.cpu().cores_usable
@@ -131,7 +131,7 @@ class _RunContext(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     tokenizer: LocalTokenizer | None
     watcher: Watcher
-    site: Site  # of workers, should a level have some
+    site: Site  # of the workers, if a level gets any
 
 
 async def _run_shown(
@@ -192,7 +192,7 @@ class _Run(msgspec.Struct, frozen=True, kw_only=True):
 
     spec: Bench
     endpoint: Endpoint
-    scale: Mapping[str, float]  # of synthetic prompts
+    scale: Mapping[str, float]  # of synthetic prompts: Point's tokens_per_word, tokens_fixed
     context: _RunContext
     metrics_page: scraper.Scraper | None  # of the server
     zero_ns: int  # of the journal, by perf_counter_ns
@@ -255,7 +255,7 @@ def _connections(spec: Bench) -> int:
 async def _observed(
     plan: Plan, metrics_page: scraper.Scraper | None, zero_ns: int, sink: Callable[[Entry], None]
 ) -> AsyncIterator[None]:
-    """Keep what the server and this machine's GPUs say of themselves around a level."""
+    """Write what the server's metrics page and this machine's GPUs tell, around a level."""
     interval_s = plan.load.interval_s
     async with contextlib.AsyncExitStack() as stack:
         if metrics_page is not None:
@@ -295,7 +295,7 @@ async def _run_level(level: LoadPoint, recorder: Recorder, run: _Run) -> str | N
 
 
 def _describe(plan: Plan) -> str:
-    """Return what a level's load is called before there is a document of it."""
+    """Return the name of a level's load, e.g. "50 users"."""
     users = None if plan.load.is_open else plan.users
     return level_name({"users": users, "arrival": plan.load.arrival, "rate": plan.rate})
 
@@ -308,7 +308,7 @@ def _uncounted(journal: Path, level: int) -> Iterator[Record]:
 
 
 def run_id(spec: Bench) -> str:
-    """Return a new id for a run of this spec."""
+    """Return a new id for a run of this spec, which is also the name of its folder."""
     if spec.load.arrival == "trace":
         return store.new_id("trace")
     letter = "r" if spec.load.is_open else "c"

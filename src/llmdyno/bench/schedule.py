@@ -40,7 +40,7 @@ def _searched(spec: Bench, journal: Path) -> Iterator[float]:
 
 
 def _is_known(spec: Bench, journal: Path, rounds: int) -> bool:
-    """Whether so many rounds have told each token rate as exactly as the user wants it."""
+    """Whether so many rounds give each token rate as exactly as `--repeat-until` wants it."""
     if spec.repeat_until is None or rounds < ROUNDS_MIN:
         return False
     return all(

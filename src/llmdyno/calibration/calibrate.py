@@ -1,9 +1,9 @@
 """The client measured: our own load generator against a server whose timing is known exactly.
 
-A short one before a benchmark says what of its numbers is the client's own and how much more it
+A short one before a benchmark says how much of its numbers is the client's own and how much more it
 could take; `dyno selftest` (selftest.py) says it at length. Both take the very way of a benchmark,
-level → journal → columns, in this process and on its event loop. The server is a
-streamer/server.py in a process of its own, which is gone before the benchmark begins.
+level → journal → columns, in this process and on its event loop. The server is a streamer
+(streamer/server.py) in a process of its own, which ends before the benchmark begins.
 
 How exact: what was measured, less what the streamer was told to do, less how late the streamer was
 by its own account (quantile less quantile, which is right when the two do not go together).
@@ -44,7 +44,7 @@ _STOP_S = 5.0
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """What the streamer is told to do."""
+    """When the streamer is told to send tokens."""
 
     ttft_s: float
     itl_s: float
@@ -101,7 +101,7 @@ async def calibrate() -> Calibration:
 
 @contextlib.asynccontextmanager
 async def streaming(timing: Timing) -> AsyncIterator[Target]:
-    """Run a streamer in a child process; it ends with us, however we end.
+    """Run a streamer in a child process; it ends with this process, however that ends.
 
     Raises:
         TargetError: it does not start.
@@ -138,7 +138,11 @@ async def streaming(timing: Timing) -> AsyncIterator[Target]:
 
 
 async def reading(target: Target, timing: Timing, shape: Shape) -> Reading:
-    """Put one load on a streamer that runs with this timing, and compare with the truth."""
+    """Put one load on a streamer that runs with this timing, and compare with the truth.
+
+    Raises:
+        TargetError: the streamer does not answer.
+    """
     before = await _truth(target)
     facts, cpu_s = await _level(target, shape)
     after = await _truth(target)

@@ -39,7 +39,7 @@ class Ending:
         return self._cut.is_set()
 
     def stop(self) -> None:
-        """Let no new request start, and wake up who pauses."""
+        """Let no new request start, and wake up everybody who pauses."""
         if self.is_stopped:
             return
         self.stopped_ns = self._now_ns()

@@ -32,9 +32,9 @@ _TICK_S = 1.0
 
 @contextlib.contextmanager
 def rare_collections() -> Iterator[None]:
-    """Let the garbage collector come seldom, and have little to look at when it does.
+    """Make garbage collections rare and small.
 
-    A full collection would stop the client for longer than a token takes.
+    A full one would stop the client for longer than a token takes.
     """
     gc.collect()
     gc.freeze()
@@ -90,7 +90,7 @@ class Level:
         if start_ns is None:
             start_ns = now_ns()
         else:
-            # Even if it is stopped before: nothing is written of a level that has not begun.
+            # Wait even if the level is stopped before: no entry may be older than its level.
             while (left_ns := start_ns - now_ns()) > 0:  # noqa: ASYNC110  # timers round
                 await asyncio.sleep(left_ns / 1e9)
         self._ticker.start(start_ns)
@@ -209,7 +209,7 @@ class Level:
         backoff_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** (failures - 1))
         return max(backoff_s, retry_after_s)
 
-    # What comes of it.
+    # Records.
 
     def _keep_or_end(self, record: Record) -> bool:
         """Keep a record; return whether that could be done. If not, the level ends."""
@@ -234,7 +234,7 @@ class Level:
         self._failure = self._failure or failure
         self.interrupt()
 
-    # What runs beside it.
+    # Tasks beside the users.
 
     async def _end_on_time(self, start_ns: int) -> None:
         load = self._plan.load

@@ -1,4 +1,4 @@
-"""The open loop: requests start when they are due, whatever became of those before them.
+"""The open loop: requests start when they are due, whatever happened to those before them.
 
 Each request in flight has a slot, and a slot keeps its connection for the next request. The slot
 freed last is taken first, so that no more connections are open than were needed at once. With a
@@ -57,13 +57,13 @@ class OpenLoop:
                 return
             self._waiting.append((number, due_ns))
             self._start_waiting()
-            await asyncio.sleep(0)  # let it be sent before the next, should both be due
+            await asyncio.sleep(0)  # two that are due at the same time are sent in order
         if self._waiting and not self._stopped:
-            self._all_started.clear()  # it is set whenever none waits, so maybe before
+            self._all_started.clear()  # it may have been set before: it is, whenever none waits
             await self._all_started.wait()
 
     def stop(self) -> None:
-        """Start no further request."""
+        """Start no further request; those that wait for a slot are counted as unsent."""
         self._stopped = True
         self.unsent = len(self._waiting)
         self._all_started.set()

@@ -76,7 +76,7 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
 
 
 def _asked(item: Item) -> str:
-    """Return all the text of a request."""
+    """Return all text of a request that the server counts as input."""
     said = (text for turn in item.history for text in turn)
     return "\n\n".join(text for text in (item.system_prompt, *said, item.prompt) if text)
 
@@ -93,7 +93,7 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
         return reply.error, reply.detail
     if response.error in _AFTER_THE_END and reply.ended and reply.stamps_ns and not reply.error:
         return "", response.detail
-    if response.error:  # before what cannot be read: it is what made it so
+    if response.error:  # goes first: it may be why the reply cannot be read
         return response.error, response.detail
     if reply.error:
         return reply.error, reply.detail
@@ -108,7 +108,7 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
 
 
 def _is_stream(response: Response, reply: Reply, endpoint: Endpoint) -> bool:
-    if endpoint.ends_with_body:  # nothing in such a body says so: the server's word must do
+    if endpoint.ends_with_body:  # such a body does not tell; only the media type does
         media_type = response.headers.get("content-type", "")
         return not media_type.startswith(("application/json", "text/html"))
     return reply.ended or bool(reply.stamps_ns)

@@ -27,11 +27,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     endpoint: Endpoint
     model: str
-    tensors: tuple[Tensor, ...] = ()  # that it takes, if the endpoint must know
+    tensors: tuple[Tensor, ...] = ()  # inputs of the model, if the endpoint must know
     repeat: int = 0
     rate: float | None = None  # requests a second, of an open loop
     due_s: Sequence[float] | None = None  # of an open loop, ascending: since the level's start
-    share: Share = Share()  # which part of all that is this process's
+    share: Share = Share()  # which part of the level is this process's
 
     @property
     def requests(self) -> int | None:
@@ -42,25 +42,29 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """A level of a run."""
+    """One level of a run: which load, and what distinguishes it from the other levels."""
 
-    spec: Bench  # with endpoint and model found out
+    spec: Bench  # with endpoint, model and tensors filled in
     level: int
     repeat: int
     load: float  # users, requests a second, or the speed of a trace
-    # How often this load has been measured. Another round asks other prompts: a cache of prefixes
-    # must not know them. So does a search that comes back to a load, and its arrivals are others.
+    # How often this load has been measured. Another round draws other prompts and arrivals, so that
+    # no prefix cache can hit. So does a search that comes back to a load.
     again: int = 0
     tokens_per_word: float = 1.0  # of synthetic prompts, as this server counts
     tokens_fixed: float = 0.0  # tokens of its template, whatever the prompt
 
     @property
     def stream(self) -> str:
-        """What distinguishes this level's draws from those of other levels."""
+        """The name of the random stream that this level draws from."""
         return f"{self.load:g}/{self.again}" if self.again else f"{self.load:g}"
 
     def prompts(self, share: Share) -> Prompts:
-        """Return the source of its requests."""
+        """Return the source of a share's requests.
+
+        Raises:
+            UsageError: its file of prompts cannot be read.
+        """
         return Prompts(
             self.spec.workload,
             self.stream,

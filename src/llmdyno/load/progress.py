@@ -1,4 +1,4 @@
-"""How a level stands while it runs: what a live display shows, and whether errors end it."""
+"""The state of a level while it runs: what a live display shows, and whether errors end it."""
 
 from collections import deque
 
@@ -8,7 +8,7 @@ from llmdyno import spec
 from llmdyno.load.plan import Plan
 from llmdyno.records.entries import Record
 
-ERROR_RATE_REQUESTS = 50  # --max-error-rate is of so many requests, the last ones
+ERROR_RATE_REQUESTS = 50  # --max-error-rate is judged over so many of the last requests
 _TTFTS_MAX = 200
 
 
@@ -16,15 +16,15 @@ class Progress(msgspec.Struct, kw_only=True):
     """What a live display shows; written by the level, read by the display."""
 
     level: int = 0
-    load: str = ""  # what is wanted, e.g. "50 users"
+    load: str = ""  # that is asked for, e.g. "50 users"
     users: int = 0
-    waiting: int | None = None  # requests due, in want of a slot of an open loop
+    waiting: int | None = None  # requests due that wait for a slot, in an open loop
     in_flight: int = 0
     completed: int = 0
     failed: int = 0
     uncounted: int = 0  # completed, but the server did not count their tokens
     tokens: int = 0  # of finished requests
-    reads: int = 0  # that those tokens came with
+    reads: int = 0  # that brought those tokens
     elapsed_s: float = 0.0
     ttft_ms: list[float] = []  # of the last finished requests
     errors: dict[str, int] = {}
@@ -33,7 +33,7 @@ class Progress(msgspec.Struct, kw_only=True):
     requests: int | None = None  # how many it sends
 
     def expect(self, plan: Plan) -> None:
-        """Say by what the level is to end."""
+        """Note by what the level ends: its duration, or a number of requests."""
         self.duration_s = None if plan.load.ends_by_count else plan.load.duration_s
         self.requests = plan.requests
 
@@ -52,7 +52,7 @@ class Progress(msgspec.Struct, kw_only=True):
 
 
 class ErrorLimits:
-    """How many failed requests the user puts up with: `--max-errors`, `--max-error-rate`."""
+    """How many failed requests end a level: `--max-errors`, `--max-error-rate`."""
 
     def __init__(self, load: spec.Load) -> None:
         self._errors_max = load.max_errors
@@ -61,7 +61,7 @@ class ErrorLimits:
         self._last: deque[bool] = deque(maxlen=ERROR_RATE_REQUESTS)  # whether each has failed
 
     def count(self, record: Record) -> None:
-        """Count a request that has ended; what we cut ourselves says nothing of the server."""
+        """Count a request that has ended. One that we cut tells nothing about the server."""
         if record.outcome != "cut":
             self._last.append(record.outcome == "failed")
         self._failed += record.outcome == "failed"

@@ -25,12 +25,12 @@ class Ticker:
         self._lags_us: list[int] = []  # since the last tick
 
     def start(self, start_ns: int) -> None:
-        """Count from here."""
+        """Count wall-clock and CPU time from this moment."""
         self._start_ns = start_ns
         self._cpu_start_s = time.process_time()
 
     async def watch_lag(self) -> None:
-        """Ask the event loop for ever how late it is."""
+        """Sample for ever how late the event loop is."""
         now_ns = self._recorder.now_ns
         while True:
             due_ns = now_ns() + round(LAG_PERIOD_S * 1e9)
@@ -41,7 +41,7 @@ class Ticker:
         """Write a tick, and tell the display.
 
         Args:
-            waiting: requests due that want a slot; None in a closed loop.
+            waiting: how many requests are due and wait for a slot; None in a closed loop.
 
         Raises:
             StorageError: it could not be written.

@@ -1,9 +1,9 @@
-"""A crew: the workers of one level, started together, followed by what they write, and ended.
+"""A crew: the workers of one level. They start together; their files tell how they get on.
 
-A level in a crew is a level like any other to bench/run.py: it runs, can be interrupted, and leaves
-records. Each worker (worker.py) appends to a file of its own; we read those files as they grow, for
+To bench/run.py a crew is a level like any other: it runs, can be interrupted, and leaves records.
+Each worker (worker.py) appends to a file of its own. The crew polls these files as they grow, for
 the display, the limits on errors and the end. So nothing measured passes from process to process,
-and a worker, or we, may die at any moment: what was finished lies on the disk.
+and a worker or the parent may die at any moment: finished requests are on the disk.
 
 A worker that dies, or is silent for long, ends the level: the load is no longer what was asked for.
 """
@@ -34,46 +34,60 @@ from llmdyno.records.entries import (
 )
 from llmdyno.workload.share import Share
 
-LOOK_S = 0.2  # how often their files are read
-SILENT_S = 30.0  # a worker writes a tick a second
+POLL_S = 0.2  # how often the workers' files are read
+SILENT_S = 30.0  # a worker that writes nothing for so long is lost; it ticks once a second
 START_S = 60.0  # for a worker to be ready
 STOP_S = 15.0  # for a worker to stop
-LEAD_S = 0.1  # between our word and the moment at which all begin
+LEAD_S = 0.1  # between the word to begin and the moment at which all begin
 
 
 class Worker(Protocol):
     """A worker, on this machine or on another one."""
 
-    ended: str | None  # None: not yet; else in what way, empty: well
+    ended: str | None  # None: it runs; empty: it ended well; else how it ended
     host: str  # empty: this machine
-    clock_uncertainty_ns: int  # of its times in ours
+    clock_uncertainty_ns: int  # by how much its times may be off, in our time
 
     async def ready(self) -> None:
-        """Wait until it could begin, or has ended."""
+        """Wait until it reports ready, or has ended."""
 
     def begin(self, start_ns: int) -> None:
-        """Let it begin at that moment, by our perf_counter_ns."""
+        """Tell it to begin at that moment of our perf_counter_ns; returns at once."""
 
     async def fetch(self) -> None:
-        """Bring what it has written since into its file here."""
+        """Append what it has written since the last call to its file on this machine.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
 
     def stop(self) -> None:
-        """Let it cut what is in flight, and end."""
+        """Ask it to cut what is in flight and exit; returns at once."""
 
     async def clock_drift_ns(self) -> int | None:
-        """Return by how much its clock has gone away from ours; None: it cannot be asked."""
+        """Return by how much its clock has drifted from ours; None: it cannot be asked."""
 
     async def dismiss(self) -> None:
-        """Leave nothing of it."""
+        """Kill it if it still runs, and wait for its end."""
 
 
 class Site(Protocol):
     """Where workers run."""
 
-    cores: int  # that they may have
+    cores: int  # how many workers can run at full speed
 
     async def hire(self, point: Point, share: Share, zero_ns: int, journal: Path) -> Worker:
-        """Start a worker for a share; it writes to the journal, times since zero_ns (ours)."""
+        """Start a worker for a share of a load point.
+
+        Args:
+            point: the load point.
+            share: which part of it is the worker's.
+            zero_ns: the moment of our clock from which its journal counts.
+            journal: its file on this machine.
+
+        Raises:
+            TargetError: it does not start.
+        """
 
 
 class LocalWorker:
@@ -88,31 +102,31 @@ class LocalWorker:
         self._waiting = asyncio.create_task(self._wait())
 
     async def ready(self) -> None:
-        """Wait for its word."""
+        """Wait until it reports ready, or has ended."""
         assert self._process.stdout is not None
         if await self._process.stdout.readline() != READY:
             await self._waiting
 
     def begin(self, start_ns: int) -> None:
-        """Write the moment, but to none that has been stopped or is dead: `ended` says so."""
+        """Send the moment, unless the worker was stopped or is dead: `ended` tells of that."""
         assert self._process.stdin is not None
         if not self._process.stdin.is_closing():
             self._process.stdin.write(b"%d\n" % start_ns)
 
     async def fetch(self) -> None:
-        """Do nothing: its file is here."""
+        """Do nothing: the worker writes to this machine."""
 
     def stop(self) -> None:
-        """Close its standard input."""
+        """Close its standard input, which asks it to cut and exit; returns at once."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     async def clock_drift_ns(self) -> int:
-        """Return 0: it is the same clock."""
+        """Return 0: all processes of a machine have one clock."""
         return 0
 
     async def dismiss(self) -> None:
-        """Kill it if it has not ended."""
+        """Kill it if it still runs, and wait for its end."""
         if self.ended is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -135,7 +149,7 @@ class LocalSite:
         self._api_key = api_key
 
     async def hire(self, point: Point, share: Share, zero_ns: int, journal: Path) -> Worker:
-        """Start a process, out of reach of the terminal's Ctrl-C: that is for us to pass on."""
+        """Start a process in its own session: the parent passes Ctrl-C on, not the terminal."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -163,7 +177,7 @@ class _Member:
         self.end: ShareEnded | None = None
 
     def begin(self, start_ns: int) -> None:
-        """Let it begin at that moment; from now on it must not be silent for long."""
+        """Tell it to begin; from now on it must not be silent for long."""
         self._heard_s = monotonic()
         self.worker.begin(start_ns)
 
@@ -180,7 +194,7 @@ class _Member:
         return entries
 
     def missing(self) -> str:
-        """Return why it does not do its share; empty if it does, or has done it."""
+        """Return why its share is not being done; empty if it is, or has been done."""
         if self.end is not None:
             return ""
         if self.worker.ended is not None:
@@ -204,7 +218,7 @@ class Crew:
         self, plan: Plan, point: Point, site: Site, files: Sequence[Path], recorder: Recorder
     ) -> None:
         self._site = site
-        # The limits on errors are for all workers together, so we watch them, not each worker.
+        # The limits on errors count all workers together, so no worker judges its own errors.
         load = msgspec.structs.replace(point.spec.load, max_errors=None, max_error_rate=None)
         spec = msgspec.structs.replace(point.spec, load=load)
         self._point = msgspec.structs.replace(point, spec=spec)
@@ -289,8 +303,8 @@ class Crew:
         recorder, progress = self._recorder, self._recorder.progress
         deadline_s: float | None = None
         while any(member.worker.ended is None for member in self._members):
-            await asyncio.sleep(LOOK_S)
-            await self._look()
+            await asyncio.sleep(POLL_S)
+            await self._poll()
             progress.elapsed_s = max(0.0, (recorder.now_ns() - start_ns) / 1e9)
             if progress.duration_s is not None and progress.elapsed_s > progress.duration_s:
                 progress.phase = "finishing"
@@ -299,10 +313,10 @@ class Crew:
                 deadline_s = monotonic() + STOP_S
             if deadline_s is not None and monotonic() > deadline_s:
                 break
-        await self._look()  # what the last of them wrote
+        await self._poll()  # what the last of them wrote
         self._end_if_one_is_missing()
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         """Read what they have written, and tell the display."""
         await asyncio.gather(*(member.worker.fetch() for member in self._members))
         for member in self._members:
@@ -351,22 +365,22 @@ class Crew:
         )
 
 
-# What `--workers auto` takes for granted: more is seldom asked of a server, and half of what a core
-# could do leaves room for bursts.
+# What `--workers auto` assumes. Few servers give a user more tokens a second, and half of what a
+# core could do leaves room for bursts.
 _TOKENS_PER_S_OF_USER = 100.0
 _TOKENS_OF_REQUEST = 512.0
 _SHARE_OF_CEILING = 0.5
-_EVENTS_PER_S = 30_000.0  # of a core, where the client was not measured
+_EVENTS_PER_S = 30_000.0  # of a core, if the client was not calibrated
 
 
 def workers_for(plan: Plan, wanted: int | str, events_per_s_max: float | None, cores: int) -> int:
-    """Return how many workers a level gets: as many as wanted, if each of them has something to do.
+    """Return how many workers a level gets: as many as wanted, but none without work.
 
     Args:
         plan: the whole level.
         wanted: a number, or "auto": as many as the load may need and the cores allow.
-        events_per_s_max: what a core was found to do.
-        cores: that workers may have.
+        events_per_s_max: what a core can do, if the client was calibrated.
+        cores: how many workers can run at full speed.
     """
     number = wanted
     if not isinstance(number, int):
@@ -378,7 +392,7 @@ def workers_for(plan: Plan, wanted: int | str, events_per_s_max: float | None, c
 
 
 def _tokens_per_s(plan: Plan) -> float:
-    """Return the most that a level is likely to bring."""
+    """Return the highest token rate that a level is likely to bring."""
     if plan.due_s is None:
         return plan.users * _TOKENS_PER_S_OF_USER
     span_s = plan.due_s[-1] - plan.due_s[0] if plan.due_s else 0.0

@@ -49,7 +49,7 @@ class Connection:
         self.request.path += url.decode("latin-1")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Let a client go on that waits for leave to send its body."""
+        """Answer a client that waits for "100 Continue" before it sends its body."""
         if name.lower() == b"expect" and value.lower() == b"100-continue":
             self.client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -58,7 +58,7 @@ class Connection:
         self.request.body += body
 
     def on_message_complete(self) -> None:
-        """Queue a request that has come whole."""
+        """Queue a request that is complete."""
         self.request.method = self.parser.get_method().decode()
         self.request.keep_alive = self.parser.should_keep_alive()
         self.waiting.append(self.request)

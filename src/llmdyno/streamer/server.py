@@ -1,15 +1,16 @@
-"""A server whose timing is known exactly: what `dyno selftest`, tests and benchmarks measure.
+"""A server whose timing is known exactly: `dyno selftest`, tests and benchmarks measure it.
 
     python -m llmdyno.streamer --port 0 --ttft 100ms --itl 20ms
 
 prints {"port": …} and serves the OpenAI endpoints until SIGTERM. Token k of a request is due at the
 request's arrival + ttft + k * itl, whatever happened to the tokens before it, so nothing drifts.
-Arrival is the kernel's own stamp of the request's last byte: had the server looked at the clock
-when it came round to reading, its delay would pass for the client's. How late it then was with
-every write is in GET /truth, so that nobody blames a client for an error of ours.
+Arrival is the kernel's own stamp of the request's last byte. If the server took the time when it
+reads the request, its own delay would look like the client's. GET /truth tells how late the server
+was with its writes, so that its errors are not blamed on the client.
 
-One thread, one epoll, one heap of deadlines, one write a chunk; all bytes are made beforehand. The
-timing loop is why it is written by hand: event loops sleep in milliseconds and queue behind others.
+There is one thread, one epoll, one heap of deadlines and one write a chunk; all bytes are made
+beforehand (responses.py). The timing loop is written by hand because event loops sleep in
+milliseconds and run other callbacks first.
 """
 
 import errno
@@ -122,7 +123,7 @@ class Streamer:
             connection = reply.connection
             if connection.open:
                 self._write(connection, reply.writes[reply.sent])
-            if not connection.open:  # since long, or the write has shown it
+            if not connection.open:  # closed before, or found closed by the write
                 heapq.heappop(self._due)
                 continue
             self._lateness.add(time.monotonic_ns() - due_ns)
@@ -146,7 +147,7 @@ class Streamer:
                 return
             except OSError as error:
                 if error.errno not in {errno.EMFILE, errno.ENFILE}:
-                    continue  # the client has gone again
+                    continue  # this client has already left
                 most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
                 sys.exit(
                     f"streamer: {len(self._connections):,} connections are open, and the system"
@@ -230,7 +231,7 @@ class Streamer:
             return
         timing = self._timing
         itl_ns = round(timing.itl_s * 1e9)
-        # A request sent ahead of the reply before it begins when that one has ended.
+        # A pipelined request begins when the reply before it has ended.
         begin_ns = max(request.arrived_ns, connection.free_ns)
         ttft_s = timing.ttft_s + timing.ttft_per_user_s * len(self._due)
         reply = Reply(connection, begin_ns + round(ttft_s * 1e9))
@@ -308,6 +309,6 @@ def _arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
         if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
             seconds, nanoseconds = _TIMESTAMP.unpack(data)
             ago_ns = time.time_ns() - (seconds * 10**9 + nanoseconds)
-            # A wall clock that is being set would say nonsense.
+            # If the wall clock is being set, the difference means nothing.
             return now_ns - ago_ns if 0 <= ago_ns < 10**9 else now_ns
     return now_ns

@@ -1,4 +1,4 @@
-"""A connection that speaks what its target does, and the class of fault if there is none."""
+"""Opens a connection in the target's protocol; if that fails, tells the class of fault."""
 
 import asyncio
 import errno
@@ -16,7 +16,7 @@ from llmdyno.wire.tls import tls_context
 from llmdyno.wire.tunnel import ProxyError, open_tunnel
 
 CONNECT_TIMEOUT_S = 30.0
-# What connect() says when it is this machine that can hold no more connections.
+# The errors of connect() that mean that this machine can hold no more connections.
 _OUR_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS})
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
 
@@ -30,7 +30,7 @@ class ConnectError(Exception):
 
 
 def as_sent(target: Target, path: str, body: bytes) -> bytes:
-    """Return what an exchange sends for a POST or a call, as the target speaks it."""
+    """Return the bytes of a POST, or of a gRPC call, as `Exchange.send` takes them."""
     if target.rpc:
         return grpc.call(target, path, body)
     return target.head(path, len(body)) + body
@@ -71,7 +71,7 @@ async def connect(
 async def _open(exchange: Exchange, target: Target, poller: Poller | None) -> None:
     loop = asyncio.get_running_loop()
     context = tls_context(target.ca_cert, target.insecure, target.rpc) if target.tls else None
-    # What is no plain HTTP goes through a proxy in a tunnel.
+    # Anything but plain HTTP goes through a proxy in a tunnel.
     if target.proxy and (context or target.rpc):
         channel = await open_tunnel(target.proxy, target.authority)
         name = target.host if context else None
@@ -87,7 +87,7 @@ async def _open(exchange: Exchange, target: Target, poller: Poller | None) -> No
 
 
 def _kind(error: OSError) -> str:
-    """Return the class of a connection that was not made."""
+    """Return the error class of a connection that could not be made."""
     # A host with several addresses that all fail is one error with all of them in its text.
     codes = {error.errno} if error.errno else {int(n) for n in _ERRNO.findall(str(error))}
     if codes & _OUR_LIMITS:

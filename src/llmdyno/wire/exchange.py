@@ -13,7 +13,7 @@ from llmdyno.wire.poller import Link
 
 HEADER_BYTES_MAX = 256 * 2**10
 RESPONSE_BYTES_MAX = 256 * 2**20
-TLS_ALERT = b"\x15\x03"  # what a TLS server says to plain HTTP
+TLS_ALERT = b"\x15\x03"  # how a TLS server answers plain HTTP
 
 
 class Response(msgspec.Struct, kw_only=True):
@@ -35,14 +35,14 @@ class Response(msgspec.Struct, kw_only=True):
 
 
 class Meter:
-    """Counts that a live display reads while responses stream in."""
+    """Counts the reads of all connections, for a live display."""
 
     def __init__(self) -> None:
         self.reads = 0
 
 
 class Exchange(asyncio.Protocol):
-    """One connection, in whatever protocol: at most one request under way, kept alive between."""
+    """One connection, whatever the protocol: one request at a time, kept alive between them."""
 
     inbox: Inbox | None = None  # where reads may go without take(), see poller.Reader
 
@@ -65,23 +65,23 @@ class Exchange(asyncio.Protocol):
         raise NotImplementedError
 
     def take(self, stamp_ns: int, data: bytes) -> bool:
-        """Take a read with its stamp; whether it is to be parsed now."""
+        """Keep a read with its stamp; return whether to call parse() now."""
         raise NotImplementedError
 
     def parse(self) -> bool:
-        """Parse what was taken; whether the request under way has ended with it."""
+        """Parse what was kept; return whether the request under way has ended with it."""
         raise NotImplementedError
 
     def look_after(self, now_ns: int) -> None:
-        """See, once a second or so, to what has been put off."""
+        """Parse what has been put off for too long; call it about once a second."""
 
     def came_before(self, moment_ns: int) -> list[Piece]:
-        """Return the body so far, if all of it came before that moment; else nothing."""
+        """Return the body so far if nothing of it is newer than that moment, else an empty list."""
         pieces = [] if self._response is None else self._response.pieces
         return pieces if pieces and pieces[-1][0] < moment_ns else []
 
     def give_up(self, error: str, detail: str = "") -> None:
-        """End the request under way as it stands, with that error class, and the connection."""
+        """End the request under way with that error class, and close the connection."""
         self.parse()
         self._break_off(error, detail)
 
@@ -104,7 +104,7 @@ class Exchange(asyncio.Protocol):
             self.parse()
 
     def eof_received(self) -> None:
-        """Leave the rest to connection_lost."""
+        """Do nothing: connection_lost() follows."""
 
     def connection_lost(self, error: Exception | None) -> None:
         """End the request under way, if any: cut off, or never answered."""

@@ -5,8 +5,8 @@ the response can have ended. An HTTP response with a chunked body ends with an e
 that does not end with CRLF CRLF and is not a bare splinter of it cannot be the last one: it is kept
 with its stamp and parsed later, by llhttp, piece by piece, so that every byte of the body still
 bears the stamp of the read that brought it. Bodies framed in another way are parsed at once. What a
-broken server says so oddly that its end goes unseen is parsed when nothing has come for a second
-(`Connection.look_after`).
+broken server sends in so odd a form that its end goes unseen is parsed when nothing has come for a
+second (`Connection.look_after`).
 """
 
 import asyncio
@@ -52,9 +52,9 @@ class Connection(Exchange):
         return done
 
     def _take_unasked(self, sent_ns: int) -> None:
-        """Take what the server said, if anything, before it was asked for its answer.
+        """Take what the server sent before the request as its answer.
 
-        It has hung up, or it speaks first: to say that it is overloaded, or because it is no HTTP.
+        It has hung up, or it speaks first: because it is overloaded, or does not speak HTTP.
         """
         for _, data in self.inbox.take():
             self.inbox.add(sent_ns, data)
@@ -64,13 +64,13 @@ class Connection(Exchange):
             transport.abort()
 
     def look_after(self, now_ns: int) -> None:
-        """Parse what waits if nothing has come for a second, or far too much."""
+        """Parse what was put off if nothing has come for a second, or far too much has."""
         if self.inbox:
             silent = now_ns - self.inbox.last_ns > _SILENCE_NS
             if silent or self.inbox.size > RESPONSE_BYTES_MAX:
                 self._parse()
 
-    # What the poller calls instead.
+    # What the poller calls.
 
     def take(self, stamp_ns: int, data: bytes) -> bool:
         """Keep a read with its stamp; whether it can be the last one of the response."""
@@ -95,12 +95,12 @@ class Connection(Exchange):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        """Go on with no server that answers more often than it is asked."""
+        """Close the connection to a server that answers without being asked."""
         if self._response is None:
             self.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep one header; what is said twice is a list."""
+        """Keep one header; the values of a repeated one are joined by commas."""
         if self._response is not None:
             headers = self._response.headers
             key, text = name.decode("latin-1").lower(), value.decode("latin-1")

@@ -1,4 +1,4 @@
-"""Where requests go: a URL read once, checked, and what each request's header says of it."""
+"""Where requests go: a URL, read and checked once, and the head of each request to it."""
 
 import ssl
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from llmdyno.wire.tls import tls_context
 _PATH_CHARACTERS = "/%:@!$&'()*+,;=~"
 _BEARER = "Bearer "
 _REDACTED = "[API key]"
-_TELLING_CHARACTERS = 4  # so many of a key may tell whose it is
+_TELLING_CHARACTERS = 4  # so many characters of a key are already redacted
 # Scheme of a URL → (with TLS, gRPC, the port if it names none).
 _SCHEMES = {
     "http": (False, False, 80),
@@ -32,13 +32,13 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str  # of the URL's path, without a slash at the end
     headers: tuple[tuple[str, str], ...] = ()
     ca_cert: str | None = None  # PEM file of whom to trust, instead of the system's store
-    insecure: bool = False  # trust anybody
+    insecure: bool = False  # trust any certificate
     proxy: tuple[str, int] | None = None
     rpc: bool = False  # it speaks gRPC, not HTTP/1.1: see grpc.py
 
     def head(self, path: str, length: int) -> bytes:
         """Return the request line and headers of a POST with a JSON body of `length` bytes."""
-        # A proxy that is to pass on plain HTTP needs the whole URL.
+        # A proxy that forwards plain HTTP needs the whole URL.
         origin = f"http://{self.authority}" if self.proxy and not self.tls else ""
         lines = [
             f"POST {origin}{self.prefix}{path} HTTP/1.1",
@@ -53,11 +53,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
     def redact(self, text: str) -> str:
-        """Return a server's words without the API key, should it repeat that to us, or begin to."""
+        """Return a server's words with the API key blanked out, whole or cut short at the end."""
         return "".join(self.redact_parts([text]))
 
     def redact_parts(self, parts: Sequence[str]) -> list[str]:
-        """Do so with words that came in parts: the key may be spread over some of them."""
+        """Redact words that came in parts; the key may be spread over several of them."""
         text = "".join(parts)
         secrets = [value.removeprefix(_BEARER) for _, value in self.headers]
         hidden = [place for secret in secrets for place in _places(text, secret)]
@@ -85,9 +85,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _places(text: str, secret: str) -> Iterator[tuple[int, int]]:
-    """Yield where the secret stands, and where the text ends with the beginning of it.
+    """Yield (start, end) of each secret, and of the beginning of one at the end of the text.
 
-    Words are cut short before they come here, maybe in the middle of the key.
+    Texts are cut short before they are redacted, maybe in the middle of the key.
     """
     end = 0
     while (start := text.find(secret, end)) >= 0:
@@ -107,7 +107,7 @@ def parse_url(
     insecure: bool = False,
     proxy: str | None = None,
 ) -> Target:
-    """Read a base URL, and what belongs to it.
+    """Return the target of a base URL and its options.
 
     Raises:
         UsageError: it is not an http:// or https:// URL with a host, or the rest does not fit it.
@@ -146,7 +146,7 @@ def parse_url(
 
 
 def _authorization(api_key: str | None) -> tuple[tuple[str, str], ...]:
-    """Return the header with the key; a line end after it, as files have, is none of the key's."""
+    """Return the header with the key, without the line end that a file may have after it."""
     key = (api_key or "").strip()
     if not key.isprintable() or " " in key:
         raise UsageError("--api-key-env: the variable holds a blank or a line end within the key.")

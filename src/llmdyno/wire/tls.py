@@ -6,7 +6,7 @@ from functools import lru_cache
 
 @lru_cache(maxsize=4)
 def tls_context(ca_cert: str | None, insecure: bool, rpc: bool) -> ssl.SSLContext:
-    """Return the context of a connection, kept: to read the system's store takes long.
+    """Return the context of a connection. It is cached: to read the system's store is slow.
 
     Args:
         ca_cert: a PEM file of whom to trust, instead of the system's store.
