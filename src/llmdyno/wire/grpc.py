@@ -101,22 +101,79 @@ def _literal(text: str) -> bytes:
     return bytes([*length, rest]) + data
 
 
+class _Message:
+    """The message of the call under way, sent as far as the server's windows allow."""
+
+    def __init__(self) -> None:
+        self.unsent = b""
+        self.window = _WINDOW_FIRST  # bytes that the server allows: on the connection,
+        self.stream_window = 0  # on the stream of the call,
+        self._stream_window_first = _WINDOW_FIRST  # and on a new stream
+        self._stream = 0
+
+    def begin(self, stream: int, message: bytes) -> None:
+        """Take the message of a new call."""
+        self._stream = stream
+        self.unsent = message
+        self.stream_window = self._stream_window_first
+
+    def allow_streams(self, window: int) -> None:
+        """Change what new streams may send, and with it what the present one may."""
+        self.stream_window += window - self._stream_window_first
+        self._stream_window_first = window
+
+    def next_frames(self) -> bytes:
+        """Return as much of the message as may be sent now, in frames; it counts as sent."""
+        frames = []
+        while self.unsent:
+            size = min(len(self.unsent), self.window, self.stream_window, _FRAME_BYTES_MAX)
+            if size <= 0:
+                break
+            part, self.unsent = self.unsent[:size], self.unsent[size:]
+            self.window -= size
+            self.stream_window -= size
+            flags = 0 if self.unsent else _END_STREAM
+            frames.append(_frame(_DATA, flags, self._stream, part))
+        return b"".join(frames)
+
+
+class _HeaderBlock:
+    """The header or the trailers that come in one HEADERS frame and its continuations."""
+
+    def __init__(self) -> None:
+        self._decoder = hpack.Decoder()
+        self._parts: list[bytes] = []
+        self.ends_stream = False
+
+    def begin(self, *, ends_stream: bool) -> None:
+        """Begin a new block."""
+        self._parts = []
+        self.ends_stream = ends_stream
+
+    def add(self, part: bytes) -> int:
+        """Add a part; return how many bytes the block has."""
+        self._parts.append(part)
+        return sum(map(len, self._parts))
+
+    def decode(self) -> Iterable[tuple[bytes, bytes]]:
+        """Return the names and values of a whole block; each block must be decoded once."""
+        fields: Iterable[tuple[bytes, bytes]] = self._decoder.decode(
+            b"".join(self._parts), raw=True
+        )
+        return fields
+
+
 class GrpcConnection(Exchange):
     """An exchange of gRPC calls."""
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter)
-        self._headers = hpack.Decoder()
+        self._block = _HeaderBlock()
+        self._message = _Message()
         self._rest = b""  # the beginning of a frame
         self._next_stream = 1
         self._stream = b""  # of the call under way, as its frames name it
-        self._unsent = b""  # of its message, for lack of window
-        self._window = _WINDOW_FIRST  # what the server lets us send: on the connection,
-        self._stream_window = 0  # on the stream,
-        self._stream_window_first = _WINDOW_FIRST  # and on a new one
-        self._taken_bytes = 0  # that the server does not know yet that we took
-        self._block: list[bytes] = []  # of headers under way
-        self._block_ends_stream = False
+        self._taken_bytes = 0  # read, but not yet given back to the server's window
         self._taken: list[Piece] = []  # reads, stamped, not parsed yet
         self._greeted = False  # the server has said anything at all
         self._leaving = False  # the server takes no further call here
@@ -143,34 +200,19 @@ class GrpcConnection(Exchange):
             self.connection_lost(None)
             return done
         self._stream = struct.pack(">I", self._next_stream)
-        self._next_stream += 2
-        self._stream_window = self._stream_window_first
         end = _HEAD_BYTES + int.from_bytes(data[:3], "big")
         head = data[:5] + self._stream + data[_HEAD_BYTES:end]
         if self._taken_bytes:
             head = self._given_back() + head
-        self._unsent = data[end:]
-        self._transport.write(head + self._next_data())
+        self._message.begin(self._next_stream, data[end:])
+        self._next_stream += 2
+        self._transport.write(head + self._message.next_frames())
         return done
 
     def _given_back(self) -> bytes:
         """Let the server send as much again as we took."""
         taken, self._taken_bytes = self._taken_bytes, 0
         return _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", taken))
-
-    def _next_data(self) -> bytes:
-        """Return as much of the message as the server lets us send, in frames."""
-        frames = []
-        stream = int.from_bytes(self._stream, "big")
-        while self._unsent:
-            size = min(len(self._unsent), self._window, self._stream_window, _FRAME_BYTES_MAX)
-            if size <= 0:
-                break
-            part, self._unsent = self._unsent[:size], self._unsent[size:]
-            self._window -= size
-            self._stream_window -= size
-            frames.append(_frame(_DATA, 0 if self._unsent else _END_STREAM, stream, part))
-        return b"".join(frames)
 
     # What the event loop calls.
 
@@ -258,18 +300,16 @@ class GrpcConnection(Exchange):
             payload = _unpadded(payload)
         if flags & _PRIORITY:
             payload = payload[5:]
-        self._block = []
-        self._block_ends_stream = bool(flags & _END_STREAM)
+        self._block.begin(ends_stream=bool(flags & _END_STREAM))
         self._on_continuation(flags, stream, payload)
 
     def _on_continuation(self, flags: int, stream: bytes, payload: bytes) -> None:
-        self._block.append(payload)
-        size = sum(map(len, self._block))
+        size = self._block.add(payload)
         if size > HEADER_BYTES_MAX:
             self._break_off("header-too-large", f"no end after {size} bytes")
         elif flags & _END_HEADERS:
             # All of them, whoever's they are: what one block says, later ones refer to.
-            fields = self._headers.decode(b"".join(self._block), raw=True)
+            fields = self._block.decode()
             if stream == self._stream and self._response is not None:
                 self._hear(self._response, fields)
 
@@ -282,7 +322,7 @@ class GrpcConnection(Exchange):
         said = response.headers
         status = said.get(":status", "")
         response.status = int(status) if status.isdecimal() else 0
-        if not self._block_ends_stream:
+        if not self._block.ends_stream:
             return
         self.served += 1
         if response.status not in {0, 200}:  # an answer in HTTP
@@ -307,9 +347,8 @@ class GrpcConnection(Exchange):
             return
         for name, value in struct.iter_unpack(">HI", payload):
             if name == _INITIAL_WINDOW_SIZE:
-                self._stream_window += value - self._stream_window_first
-                self._stream_window_first = value
-        self._write(_frame(_SETTINGS, _ACK, 0) + self._next_data())
+                self._message.allow_streams(value)
+        self._write(_frame(_SETTINGS, _ACK, 0) + self._message.next_frames())
 
     def _on_ping(self, flags: int, _stream: bytes, payload: bytes) -> None:
         if not flags & _ACK:
@@ -328,15 +367,15 @@ class GrpcConnection(Exchange):
     def _on_window_update(self, _flags: int, stream: bytes, payload: bytes) -> None:
         (more,) = struct.unpack(">I", payload)
         if stream == self._stream:
-            self._stream_window += more
+            self._message.stream_window += more
         elif not any(stream):
-            self._window += more
-        if self._unsent:
-            self._write(self._next_data())
+            self._message.window += more
+        if self._message.unsent:
+            self._write(self._message.next_frames())
 
     def _finish(self, error: str = "", detail: str = "") -> None:
-        if self._unsent:  # answered before it had heard us out
-            self._unsent = b""
+        if self._message.unsent:  # answered before all of the message was sent
+            self._message.unsent = b""
             self._leaving = True
         super()._finish(error, detail)
 
