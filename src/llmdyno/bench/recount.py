@@ -72,7 +72,7 @@ class LocalTokenizer:
             raise UsageError(f"--tokenizer {file}: is no tokenizer.json: {error}.") from error
 
     async def count(self, texts: Sequence[str], *, special: bool) -> list[int]:
-        """Give each token to the part in which its last character is."""
+        """Count each token in the part that has its last character."""
         encoding = self._tokenizer.encode("".join(texts), add_special_tokens=special)
         part_ends = list(accumulate(map(len, texts)))
         token_ends = [end for _, end in encoding.offsets]
@@ -93,7 +93,7 @@ _SHAPES: tuple[Shape, ...] = (
         lambda answer: int(answer["count"]),
     ),
     (
-        # It always puts its marks around; they stand for no character of the text.
+        # It always adds its marks, which stand for no character of the text.
         lambda _model, text, special: {"inputs": text, "add_special_tokens": special},
         lambda answer: sum(token["stop"] > token["start"] for token in answer),
     ),
@@ -111,7 +111,11 @@ class ServerTokenizer:
         self._body, self._count = shape
 
     async def count(self, texts: Sequence[str], *, special: bool) -> list[int]:
-        """Share the total out in proportion to the text."""
+        """Share the total out in proportion to the length of each part.
+
+        Raises:
+            TargetError: the server cannot count.
+        """
         body = self._body(self._model, "".join(texts), special)
         response = await self._prober.ask("POST", "/tokenize", msgspec.json.encode(body))
         total = _number(response, self._count)
@@ -151,7 +155,7 @@ async def recount(
         StorageError: a record could not be written.
     """
     prober = Prober(target, timeout_s=_TIMEOUT_S)
-    # Over gRPC there is no such question.
+    # gRPC has no call for it.
     shapes = () if target.rpc else _SHAPES
     counters: list[Counter] = [ServerTokenizer(prober, model, shape) for shape in shapes]
     if local is not None:

@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 class Ending:
-    """The two ends of one level, and who must hear of them.
+    """The two ends of one level, and the tasks that they wake.
 
     Args:
         now_ns: the level's clock.

@@ -12,7 +12,7 @@ from llmdyno.workload.sessions import Item
 
 _DETAIL_CHARACTERS_MAX = 300
 _LAST_WORDS_BYTES = 150
-# A stream that has said that it is over is whole, however its connection ended after that.
+# After its end mark a stream is whole, however its connection ended.
 _AFTER_THE_END = frozenset({"reset", "truncated"})
 
 

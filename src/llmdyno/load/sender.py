@@ -1,4 +1,4 @@
-"""The requests of one level on their way: a connection a user, a time limit, one retry, the cut."""
+"""Sends the requests of one level: a connection a user, a time limit, one retry, the cut."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -75,8 +75,8 @@ class Sender:
         """Send one request and wait for its end.
 
         Returns:
-            Its record, the answer that a session goes on from (empty if it failed), and for how
-            many seconds the server asks its user to stay away.
+            Its record, the answer that a session goes on from (empty if it failed), and how many
+            seconds the server asks its user to wait.
         """
         plan = self._plan
         data = as_sent(plan.target, self._path, plan.endpoint.body(self._asked(request.item)))
@@ -116,7 +116,10 @@ class Sender:
             exchange.give_up("cut")
 
     def look_after(self, now_ns: int) -> None:
-        """See, once a second or so, to what the connections have put off."""
+        """Let connections parse what they have put off, and end bodies that never end.
+
+        Call it about once a second.
+        """
         for user, exchange in list(self._in_flight.items()):
             exchange.look_after(now_ns)
             self._end_unended(user, exchange, now_ns)
@@ -156,7 +159,7 @@ class Sender:
 
 
 def _retry_after_s(response: Response) -> float:
-    """Return how long the server asks us to stay away: seconds or an HTTP date, up to a minute."""
+    """Return how long the server asks us to wait: seconds or an HTTP date, up to a minute."""
     said = response.headers.get("retry-after", "").strip()
     if response.status not in {429, 503} or not said:
         return 0.0

@@ -1,12 +1,12 @@
-"""gRPC over one connection, behind the interface of an HTTP connection: exchange.Exchange.
+"""gRPC over one connection, behind the same interface as HTTP/1.1: exchange.Exchange.
 
-One connection a user, one call at a time on it, read by the poller with the kernel's stamps as
-HTTP/1.1 is: streams that share a connection also share its reads, its flow control and its fate,
-and grpcio's own event queue costs three to four times the processor time a token. So this speaks
-HTTP/2 itself, as much of it as a call takes. The frames are told apart as they come, because a
-server may ask for an answer at any time (PING, SETTINGS); what the messages say is read after the
-stream. Flow control towards us is opened as wide as it goes: a client that measures must not be
-what a stream waits for.
+Each user has a connection, with one call at a time on it. The poller reads it with the kernel's
+stamps, as it reads HTTP/1.1. Streams that shared a connection would share its reads, its flow
+control and its faults, and grpcio's event queue costs three to four times the CPU time a token. So
+this file speaks HTTP/2 itself, as much of it as a call needs. Frames are parsed as they arrive,
+because a server may want an answer at any time (PING, SETTINGS); messages are read after the
+stream. The server's window is opened as wide as possible: no stream must wait for the client that
+measures it.
 
 A call ends with the server's trailers. A status there other than OK is the error class grpc-NAME.
 """
@@ -175,7 +175,7 @@ class GrpcConnection(Exchange):
         self._stream = b""  # of the call under way, as its frames name it
         self._taken_bytes = 0  # read, but not yet given back to the server's window
         self._taken: list[Piece] = []  # reads, stamped, not parsed yet
-        self._greeted = False  # the server has said anything at all
+        self._greeted = False  # the server has sent anything at all
         self._leaving = False  # the server takes no further call here
         self._frames: dict[int, Callable[[int, bytes, bytes], None]] = {
             _DATA: self._on_data,
@@ -210,19 +210,19 @@ class GrpcConnection(Exchange):
         return done
 
     def _given_back(self) -> bytes:
-        """Let the server send as much again as we took."""
+        """Return the frame that gives the bytes read back to the server's window."""
         taken, self._taken_bytes = self._taken_bytes, 0
         return _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", taken))
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport | Link) -> None:
-        """Take the transport, and say what we allow."""
+        """Take the transport, and send our settings."""
         super().connection_made(transport)
         self._write(_HELLO)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End the call under way, if any; who never said a word may not know HTTP/2."""
+        """End the call under way, if any. A server that sent nothing may not speak HTTP/2."""
         self.parse()
         if self._greeted or isinstance(error, ssl.SSLError):
             super().connection_lost(error)
@@ -232,13 +232,13 @@ class GrpcConnection(Exchange):
             self._finish("reset" if error else "no-response", detail)
 
     def take(self, stamp_ns: int, data: bytes) -> bool:
-        """Keep a read with its stamp; frames want an answer, so it is always parsed."""
+        """Keep a read with its stamp; it is always parsed, as a frame may want an answer."""
         self._meter.reads += 1
         self._taken.append((stamp_ns, data))
         return True
 
     def parse(self) -> bool:
-        """Keep what the reads brought of the messages, and answer what wants an answer."""
+        """Keep the messages' bytes, and answer the frames that want an answer."""
         asked = self._response is not None
         taken, self._taken = self._taken, []
         for stamp_ns, data in taken:
@@ -308,12 +308,12 @@ class GrpcConnection(Exchange):
         if size > HEADER_BYTES_MAX:
             self._break_off("header-too-large", f"no end after {size} bytes")
         elif flags & _END_HEADERS:
-            # All of them, whoever's they are: what one block says, later ones refer to.
+            # Every block is decoded, of whichever stream: later blocks refer to earlier ones.
             fields = self._block.decode()
             if stream == self._stream and self._response is not None:
-                self._hear(self._response, fields)
+                self._on_fields(self._response, fields)
 
-    def _hear(self, response: Response, fields: Iterable[tuple[bytes, bytes]]) -> None:
+    def _on_fields(self, response: Response, fields: Iterable[tuple[bytes, bytes]]) -> None:
         """Take the header or the trailers of the call."""
         if response.first_byte_ns < 0:
             response.first_byte_ns = self._stamp_ns
