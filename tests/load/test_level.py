@@ -214,6 +214,13 @@ def test_a_share_of_errors_ends_a_level_once_there_are_enough_to_judge() -> None
     assert len(went_on.records) == 90
 
 
+def test_a_share_of_errors_is_judged_as_soon_as_there_are_enough_requests() -> None:
+    played = play(Server([BROKEN] * 30 + [OK]), requests=200, max_error_rate=0.5)
+
+    assert len(played.records) == 50
+    assert end_of(played).stopped.startswith("60% of the last 50 requests failed")
+
+
 # An open loop.
 
 
