@@ -26,7 +26,7 @@ from llmdyno.load import level
 from llmdyno.processes.ports import free_port
 from llmdyno.records.entries import Record
 from llmdyno.wire import grpc as rpc
-from llmdyno.wire.http1 import parse_url
+from llmdyno.wire.target import parse_url
 from scripted_server import Client, scripted
 
 ENDPOINT = "triton-grpc"

@@ -41,9 +41,10 @@ from llmdyno.knobs import Config, Value, check, default
 from llmdyno.processes import environments, ports
 from llmdyno.processes import server as supervise
 from llmdyno.processes.diagnosis import FAILURES
-from llmdyno.wire.grpc import as_sent, connect
-from llmdyno.wire.http1 import Meter, Response, Target, parse_url
+from llmdyno.wire.connect import as_sent, connect
+from llmdyno.wire.exchange import Meter, Response
 from llmdyno.wire.reply import Reply, count_tokens
+from llmdyno.wire.target import Target, parse_url
 
 PATIENCE_S = 60.0
 FRONT: dict[str, Value] = {

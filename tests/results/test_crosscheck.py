@@ -18,7 +18,7 @@ from llmdyno.processes.ports import free_port
 from llmdyno.processes.server import start
 from llmdyno.records.entries import GpuSample, Scrape
 from llmdyno.results.crosscheck import Seen, gpu_part, server_part, shared_tokens
-from llmdyno.wire.http1 import parse_url
+from llmdyno.wire.target import parse_url
 from metrics_pages import PAGES, page
 from scripted_server import Client, plain, scripted
 

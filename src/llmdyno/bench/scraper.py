@@ -1,4 +1,4 @@
-"""The server's own measurements: its Prometheus page, read before, during and after each level.
+"""The server's own measurements: its Prometheus page, polled before, during and after a level.
 
 Where it stands: run.py wraps a level in `Scraper.around`, the journal keeps what was read under
 our own names (server_metrics.py), and results/crosscheck.py sets it against what the client saw.
@@ -16,10 +16,12 @@ import msgspec
 from llmdyno.bench.server_metrics import read_page, recognise
 from llmdyno.records.entries import Scrape
 from llmdyno.records.server_page import MetricsPage
-from llmdyno.wire.http1 import ConnectError, Connection, Meter, Target, connect, parse_url
-from llmdyno.wire.request import TIMEOUT_S, get
+from llmdyno.wire.connect import ConnectError, connect
+from llmdyno.wire.exchange import Meter
+from llmdyno.wire.request import TIMEOUT_S, KeptConnection, get
+from llmdyno.wire.target import Target, parse_url
 
-# Servers count the last tokens a moment after they sent them; a server that has become idle has.
+# Servers count the last tokens a moment after they sent them. Once idle, a server has counted all.
 _SETTLE_S = 1.0
 _SETTLE_STEP_S = 0.1
 _TRITON_METRICS_PORT = 2  # above that of HTTP, by convention: 8000 and 8002
@@ -28,19 +30,26 @@ Sink = Callable[[Scrape], None]
 
 
 class Scraper:
-    """Reads one server's page."""
+    """Polls one server's page."""
 
     def __init__(self, target: Target, path: str, server: MetricsPage) -> None:
         self._target = target
         self._path = path
         self._server = server
-        self._connection: Connection | None = None
+        self._connection = KeptConnection(lambda: connect(target, Meter(), TIMEOUT_S))
 
     @contextlib.asynccontextmanager
     async def around(
         self, level: int, zero_ns: int, interval_s: float, sink: Sink
     ) -> AsyncIterator[None]:
-        """Read the page before, every interval during, and after what is done inside."""
+        """Poll the page before, every interval during, and after the body of the `with`.
+
+        Args:
+            level: the number that the entries get.
+            zero_ns: the moment from which they count, by perf_counter_ns.
+            interval_s: between two polls.
+            sink: takes the entries.
+        """
         await self._note(level, zero_ns, "before", sink)
         task = asyncio.create_task(self._note_regularly(level, zero_ns, interval_s, sink))
         try:
@@ -53,8 +62,7 @@ class Scraper:
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
+        self._connection.close()
 
     async def _note_regularly(
         self, level: int, zero_ns: int, interval_s: float, sink: Sink
@@ -84,20 +92,23 @@ class Scraper:
             sink(Scrape(level=level, t_ns=now_ns, moment=moment, kind=kind, values=values))
 
     async def _values(self) -> dict[str, float]:
-        """Return what the page says now; nothing when it does not come."""
-        if self._connection is None or not self._connection.usable:
-            try:
-                self._connection = await connect(self._target, Meter(), TIMEOUT_S)
-            except ConnectError:
-                return {}
-        response = await get(self._connection, self._target, self._path)
+        """Return the page's values now, under our names; nothing if there is no page."""
+        try:
+            response = await self._connection.request(
+                lambda exchange: get(exchange, self._target, self._path)
+            )
+        except ConnectError:
+            return {}
         return read_page(response.body(), self._server) if response.status == 200 else {}
 
 
 async def find(target: Target, endpoint: str, url: str = "") -> Scraper | None:
-    """Find the page of the server behind a target; None if there is none that we can read.
+    """Find the metrics page of a server; None if there is none that we can read.
 
-    With the page's own URL nothing is looked for.
+    Args:
+        target: the server.
+        endpoint: its name; some servers have the page on another port.
+        url: of the page, if it is known: then no other place is tried.
     """
     root = msgspec.structs.replace(target, prefix="")
     places = [(target, "/metrics"), (root, "/metrics"), (target, "/prometheus/metrics")]
@@ -120,6 +131,6 @@ async def find(target: Target, endpoint: str, url: str = "") -> Scraper | None:
         server = recognise(response.body()) if response.status == 200 else None
         if server is not None:
             return Scraper(place, path, server)
-        if response.error == "timeout":  # a server that hangs at this would hang at the others
+        if response.error == "timeout":  # it would hang at the other paths, too
             return None
     return None

@@ -14,13 +14,13 @@ import msgspec
 from llmdyno.bench import run
 from llmdyno.errors import InterruptError, ServerError, TargetError, UsageError
 from llmdyno.knobs import Config
-from llmdyno.load.level import Progress
+from llmdyno.load.progress import Progress
 from llmdyno.processes import ports
 from llmdyno.processes import server as supervise
 from llmdyno.results.slo import Slo
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Bench, Load, Workload
-from llmdyno.wire.http1 import Meter
+from llmdyno.wire.exchange import Meter
 
 HOST = "127.0.0.1"
 SERVER_LOG = "server.log"
@@ -70,7 +70,7 @@ def measure(
             costs.enter("measure")
             launch = server.launch
             watch = _Watch(server, hang_s, shows)
-            watcher = run.Watcher(shows=watch.look, stop_because=watch.why)
+            watcher = run.Watcher(report_progress=watch.look, stop_because=watch.why)
             asked = Bench(
                 url=launch.url,
                 endpoint=launch.endpoint,

@@ -19,7 +19,7 @@ from llmdyno import deploy, plugins, store
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.fronts import check_load
 from llmdyno.knobs import Knob, Value, default, show
-from llmdyno.load.level import Progress
+from llmdyno.load.progress import Progress
 from llmdyno.machine import environment
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import read_stat
@@ -31,7 +31,7 @@ from llmdyno.tune.ledger import Began, Ledger, Phase, Step
 from llmdyno.tune.measure import Measurement, measure
 from llmdyno.tune.search import Search, space
 from llmdyno.tune.study import study_document
-from llmdyno.wire.http1 import Meter
+from llmdyno.wire.exchange import Meter
 from llmdyno.workload.prompts import Prompts
 
 # Configs that arithmetic refuses cost nothing and do not count as trials, up to so many times them.
