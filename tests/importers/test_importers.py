@@ -49,12 +49,12 @@ def keys_of(document: Any) -> Any:
 
 def test_every_import_has_a_sample_and_every_sample_is_known() -> None:
     assert sorted(path.name for path in SAMPLES.iterdir()) == sorted(TOOLS)
-    assert set(TOOLS.values()) == set(plugins.names("imports"))
+    assert set(TOOLS.values()) == set(plugins.names("importers"))
 
 
 @pytest.mark.parametrize(("name", "tool"), TOOLS.items())
 def test_exactly_one_import_recognises_a_file(name: str, tool: str) -> None:
-    known: list[Import] = [plugins.load("imports", one) for one in plugins.names("imports")]
+    known: list[Import] = [plugins.load("importers", one) for one in plugins.names("importers")]
 
     assert [one.name for one in known if one.recognises(sample(name))] == [tool]
     assert import_file(SAMPLES / name) == import_file(SAMPLES / name, tool)

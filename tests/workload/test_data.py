@@ -14,7 +14,7 @@ class Row(msgspec.Struct, forbid_unknown_fields=True):
 
 @pytest.fixture
 def rows() -> list[Row]:
-    raw = (resources.files("llmdyno") / "data" / "chat.jsonl").read_bytes()
+    raw = (resources.files("llmdyno.workload") / "data" / "chat.jsonl").read_bytes()
     return msgspec.json.Decoder(Row).decode_lines(raw)
 
 
@@ -45,6 +45,6 @@ def test_some_prompts_are_not_ascii(rows: list[Row]) -> None:
 
 
 def test_the_system_prompt_has_about_five_hundred_tokens() -> None:
-    text = (resources.files("llmdyno") / "data" / "system_prompt.txt").read_text("utf-8")
+    text = (resources.files("llmdyno.workload") / "data" / "system_prompt.txt").read_text("utf-8")
 
     assert 380 <= len(text.split()) <= 400

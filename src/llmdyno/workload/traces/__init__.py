@@ -75,13 +75,14 @@ def read(name: str) -> list[TracedRequest]:
 
 
 def _recognise(name: str, row: Row) -> Trace:
-    for kind in plugins.names("workload.traces"):
+    known = plugins.names("workload.traces")
+    for kind in known:
         trace: Trace = plugins.load("workload.traces", kind)
         if trace.recognises(row.keys()):
             return trace
     raise UsageError(
-        f"--dataset {name}: is no trace that we know ({', '.join(plugins.names('traces'))}); its"
-        f" columns are {', '.join(map(str, row.keys()))}."
+        f"--dataset {name}: is no trace that we know ({', '.join(known)}); its columns"
+        f" are {', '.join(map(str, row.keys()))}."
     )
 
 
