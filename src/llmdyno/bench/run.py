@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from llmdyno import plugins, store
+from llmdyno import endpoints, store
 from llmdyno.bench import gpu
 from llmdyno.bench import scraper as scrape
-from llmdyno.bench.detect import detect, tensors
+from llmdyno.bench.detect import detect
 from llmdyno.bench.live_metrics import Board, serving
 from llmdyno.bench.prober import Prober
 from llmdyno.bench.recount import LocalTokenizer, recount
@@ -107,8 +107,8 @@ def run(
     target = parse_url(
         spec.url, api_key, ca_cert=spec.ca_cert, insecure=spec.insecure, proxy=spec.proxy
     )
-    if spec.endpoint != "auto":
-        _check_scheme(spec, target, plugins.load("endpoints", spec.endpoint))
+    if spec.endpoint != endpoints.AUTO:
+        _check_scheme(spec, target, endpoints.load(spec.endpoint))
     Prompts(spec.workload)  # a file that cannot be read is said before anything starts
     open_files.allow(_connections(spec))
     with _site(spec, target, api_key) as site:
@@ -431,12 +431,9 @@ def _uncounted(journal: Path, level: int) -> Iterator[Record]:
 async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
     """Fill in what the user left to us: the endpoint, the model and what it takes."""
     name, model = await detect(prober, spec.endpoint, spec.model)
-    chosen = msgspec.structs.replace(spec, endpoint=name, model=model)
-    endpoint: Endpoint = plugins.load("endpoints", name)
-    if endpoint.rpc:
-        inputs, _ = await tensors(prober, model)
-        chosen = msgspec.structs.replace(chosen, tensors=inputs)
-    return chosen, endpoint
+    endpoint = endpoints.load(name)
+    tensors = await endpoints.tensors(endpoint, prober, model)
+    return msgspec.structs.replace(spec, endpoint=name, model=model, tensors=tensors), endpoint
 
 
 async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) -> dict[str, float]:

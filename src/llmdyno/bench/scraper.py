@@ -18,6 +18,7 @@ from typing import Literal
 
 import msgspec
 
+from llmdyno import endpoints
 from llmdyno.records.entries import Scrape
 from llmdyno.wire.http1 import ConnectError, Connection, Meter, Target, connect, parse_url
 from llmdyno.wire.request import TIMEOUT_S, get
@@ -25,7 +26,6 @@ from llmdyno.wire.request import TIMEOUT_S, get
 # Servers count the last tokens a moment after they sent them; a server that has become idle has.
 _SETTLE_S = 1.0
 _SETTLE_STEP_S = 0.1
-_TRITON_METRICS_PORT = 2  # above that of HTTP, by convention: 8000 and 8002
 
 Sink = Callable[[Scrape], None]
 
@@ -342,11 +342,10 @@ async def find(target: Target, endpoint: str, url: str = "") -> Scraper | None:
     """
     root = msgspec.structs.replace(target, prefix="")
     places = [(target, "/metrics"), (root, "/metrics"), (target, "/prometheus/metrics")]
-    if target.rpc:  # of Triton's three ports: HTTP, gRPC, metrics
-        page = msgspec.structs.replace(root, rpc=False, port=target.port + _TRITON_METRICS_PORT - 1)
-        places = [(page, "/metrics")]
-    elif endpoint.startswith("triton"):
-        beside = msgspec.structs.replace(root, port=target.port + _TRITON_METRICS_PORT)
+    if target.rpc:  # a port of gRPC serves no page
+        places = []
+    if offset := endpoints.metrics_port_offset(endpoints.load(endpoint)):
+        beside = msgspec.structs.replace(root, rpc=False, port=target.port + offset)
         places.insert(0, (beside, "/metrics"))
     if url:
         page = parse_url(url)

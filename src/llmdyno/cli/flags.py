@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import units
+from llmdyno import endpoints, units
 from llmdyno.errors import UsageError, nearest
 from llmdyno.knobs import Config
 from llmdyno.spec import (
@@ -213,8 +213,8 @@ def bench_spec(given: Given) -> Bench:
         UsageError: a value cannot be read or does not fit the others.
     """
     fields = _fields(_BENCH, given)
-    if fields.get("endpoint") == "triton-grpc" and "://" not in fields["url"]:
-        fields["url"] = f"grpc://{fields['url']}"
+    if "endpoint" in fields:
+        fields["url"] = endpoints.full_url(fields["endpoint"], fields["url"])
     if "repeat_until" in fields:
         fields.setdefault("repeat", REPEATS_MAX)
     if fields.get("until") and not {"duration", "requests"} & given.keys():
