@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from llmdyno import endpoints, store
+from llmdyno import endpoints, store, workload
 from llmdyno.bench import gpu
 from llmdyno.bench import scraper as scrape
 from llmdyno.bench.detect import detect
@@ -45,8 +45,9 @@ from llmdyno.results.summary import (
 )
 from llmdyno.spec import ROUNDS_MIN, Bench
 from llmdyno.wire.http1 import Meter, Target, parse_url
-from llmdyno.workload.prompts import Prompts, synthetic_text
+from llmdyno.workload.prompts import Prompts
 from llmdyno.workload.share import Share
+from llmdyno.workload.words import synthetic_text
 
 JOURNAL = "journal.jsonl"
 SUMMARY = "summary.json"
@@ -109,7 +110,7 @@ def run(
     )
     if spec.endpoint != endpoints.AUTO:
         _check_scheme(spec, target, endpoints.load(spec.endpoint))
-    Prompts(spec.workload)  # a file that cannot be read is said before anything starts
+    workload.check(spec.workload, spec.load)
     open_files.allow(_connections(spec))
     with _site(spec, target, api_key) as site:
         means = _Means(
@@ -442,7 +443,7 @@ async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) 
     Two prompts of different length give the line tokens = fixed + per_word x words. A server that
     reports no usage leaves it at one token a word.
     """
-    if spec.workload.name not in {"synthetic", "trace"}:
+    if not workload.calibrates(workload.load(spec.workload.name)):
         return {}
     counts = []
     for words in _PROBE_WORDS:

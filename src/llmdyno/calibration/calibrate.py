@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from llmdyno import plugins, spec
+from llmdyno import plugins, spec, workload
 from llmdyno.errors import TargetError
 from llmdyno.load.level import Level, Plan, Progress, rare_collections
 from llmdyno.records.entries import COMPLETED, Calibration, Journal, Opened
@@ -189,7 +189,9 @@ async def _level(target: Target, shape: Shape) -> tuple[LevelFacts, float]:
     )
     prompts = Prompts(
         spec.Workload(
-            name="synthetic", isl=Lengths("fixed", 16), osl=Lengths("fixed", shape.tokens)
+            name=workload.implied({"isl"}),
+            isl=Lengths("fixed", 16),
+            osl=Lengths("fixed", shape.tokens),
         )
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import endpoints, units
+from llmdyno import endpoints, units, workload
 from llmdyno.errors import UsageError, nearest
 from llmdyno.knobs import Config
 from llmdyno.spec import (
@@ -278,13 +278,7 @@ def _load_spec(given: Given) -> Load:
 
 def _workload_spec(given: Given) -> Workload:
     fields = _fields(_WORKLOAD, given)
-    if given.get("arrival") == "trace":
-        fields.setdefault("name", "trace")
-    if "name" not in fields:
-        fields["name"] = (
-            "file" if "dataset" in fields else "synthetic" if "isl" in fields else "chat"
-        )
-    return Workload(**fields)
+    return Workload(**{"name": workload.implied(fields, given.get("arrival")), **fields})
 
 
 def _fields(readers: Mapping[str, tuple[str, Reader]], given: Given) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import plugins, store
+from llmdyno import plugins, store, workload
 from llmdyno.bench.run import SUMMARY
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Knob, Value, default, show
@@ -29,7 +29,6 @@ from llmdyno.tune.measure import Measurement, measure
 from llmdyno.tune.search import Search, space
 from llmdyno.tune.study import study_document
 from llmdyno.wire.http1 import Meter
-from llmdyno.workload.prompts import Prompts
 
 STUDY = "study.json"
 
@@ -66,7 +65,7 @@ class Tuner:
         self.knobs: tuple[Knob, ...] = (*self.subject.engine.knobs, *self.subject.front.knobs)
         self.subject.check(study.baseline)
         self.subject.check_served(study.baseline)
-        Prompts(study.workload)  # a file that cannot be read is said before anything starts
+        workload.check(study.workload, study.load)
         if study.baseline.get("decoupled_mode") is False:
             raise UsageError(
                 "decoupled_mode=false: a study's load streams, which it forbids; leave it out."
