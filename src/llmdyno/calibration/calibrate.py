@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from llmdyno import plugins, spec, workload
+from llmdyno import endpoints, spec, streamer, workload
 from llmdyno.errors import TargetError
 from llmdyno.load.level import Level, Plan, Progress, rare_collections
 from llmdyno.records.entries import COMPLETED, Calibration, Journal, Opened
@@ -184,7 +184,7 @@ async def _level(target: Target, shape: Shape) -> tuple[LevelFacts, float]:
         users=shape.users,
         load=load,
         target=target,
-        endpoint=plugins.load("endpoints", "openai-chat"),
+        endpoint=endpoints.load(streamer.ENDPOINT),
         model="streamer",
     )
     prompts = Prompts(
