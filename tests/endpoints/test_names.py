@@ -1,7 +1,7 @@
 """What is known of an endpoint stands in its own file: no other file of the program names one.
 
-An engine's, a front's and the streamer's own file says what it speaks. Some engines and fronts are called as an
-endpoint is (tgi, bentoml); of those names this test knows nothing.
+An engine's, a front's and the streamer's own file says what it speaks. Some engines and fronts have
+the name of an endpoint (tgi, bentoml): this test does not look for those.
 """
 
 import ast

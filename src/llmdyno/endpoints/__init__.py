@@ -11,11 +11,25 @@ from typing import Protocol, cast
 from llmdyno import plugins
 from llmdyno.endpoints._answers import listed_model
 from llmdyno.endpoints._interface import Ask, Detection, Endpoint, ServerProbe
+from llmdyno.endpoints._json_events import Event, error_of, joined_prompt, merge, read_events
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.kserve import Tensor
 from llmdyno.wire.reply import Reply
 
-__all__ = ["Ask", "Detection", "Endpoint", "Piece", "Reply", "ServerProbe", "Tensor"]
+__all__ = [
+    "Ask",
+    "Detection",
+    "Endpoint",
+    "Event",
+    "Piece",
+    "Reply",
+    "ServerProbe",
+    "Tensor",
+    "error_of",
+    "joined_prompt",
+    "merge",
+    "read_events",
+]
 
 AUTO = "auto"  # the name that stands for whichever the server speaks
 

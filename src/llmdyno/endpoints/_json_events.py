@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from llmdyno.endpoints import Ask
+from llmdyno.endpoints._interface import Ask
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 from llmdyno.wire.sse import events
