@@ -66,7 +66,7 @@ class Tally:
     def add(
         self, stamp_ns: int, text: str, input_tokens: int | None, output_tokens: int | None
     ) -> None:
-        """Take in one response."""
+        """Add one response, with its own counts of tokens if it has any."""
         reply = self._reply
         if input_tokens is not None:
             reply.input_tokens = input_tokens
@@ -77,7 +77,7 @@ class Tally:
             reply.usage_after.append(self._tokens)
 
     def end(self) -> None:
-        """Give the reply its total."""
+        """Write the total into the reply; call it once, after the last response."""
         if self._tokens and self._reply.usage_after:
             # What came after the last text was the end-of-sequence token.
             self._reply.output_tokens = self._reply.usage_after[-1] = self._tokens

@@ -111,7 +111,7 @@ class Conversation:
         return msgspec.structs.replace(item, history=tuple(self._said)) if self._said else item
 
     def hear(self, answer: str) -> None:
-        """Take in the answer; without one there is nothing to go on from: the session is over."""
+        """Note the model's answer; an empty one ends the session, for no turn could follow it."""
         if answer:
             self._said.append((self._asked, answer))
         else:
