@@ -31,12 +31,6 @@ PENDING_COMMAND_LINE = {
     ("cli/app.py", "native"),
 }
 
-# To be emptied. An endpoint will say itself how it is detected and where its server's metrics are.
-PENDING_ENDPOINTS = {
-    *(("bench/detect.py", name) for name in ("tgi", "bentoml", "triton")),
-    ("bench/scraper.py", "triton"),
-}
-
 
 def literals(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
@@ -62,9 +56,7 @@ def named_elsewhere(kind: str) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", ["engines", "fronts"])
 def test_no_other_file_names_a_plug_in(kind: str) -> None:
-    pending = PENDING_COMMAND_LINE | PENDING_ENDPOINTS
-
-    assert named_elsewhere(kind) <= ALLOWED.keys() | pending
+    assert named_elsewhere(kind) <= ALLOWED.keys() | PENDING_COMMAND_LINE
 
 
 def test_what_is_allowed_is_there() -> None:
