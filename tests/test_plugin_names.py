@@ -20,6 +20,7 @@ ALLOWED = {
     ("importers/vllm.py", "vllm"): "the importer of that name",
     ("endpoints/tgi.py", "tgi"): "the endpoint of that name",
     ("endpoints/bentoml.py", "bentoml"): "the endpoint of that name",
+    ("endpoints/triton_generate.py", "triton"): "what the server calls itself",
     ("fronts/_triton/preprocessing.py", "openvino"): "a kind of tokenizer, by its library",
     ("fronts/_triton/postprocessing.py", "openvino"): "a kind of tokenizer, by its library",
     ("fronts/_triton/backends/_llmapi.py", "tensorrt_llm"): "what NVIDIA calls its model",

@@ -42,7 +42,6 @@ from llmdyno.results import capacity, client_health, crosscheck, doubts, stats
 from llmdyno.results.documents import level_name
 from llmdyno.results.metrics import BY_NAME, DISTRIBUTIONS, MS_PER_NS, Values
 from llmdyno.results.slo import STATS, Slo, read_stat
-from llmdyno.spec import Workload
 
 SCHEMA = "llmdyno.summary/1"
 
@@ -354,7 +353,7 @@ def _shared_tokens(spec: Mapping[str, Any], levels: Sequence[LevelFacts]) -> dic
     requests of a trace share what blocks they like.
     """
     workload = spec.get("workload", {})
-    repeats, prefix_shared = _sharing(workload.get("name", Workload().name))
+    repeats, prefix_shared = _sharing(workload.get("name", ""))
     if repeats is None:
         return {level.started.level: None for level in levels}
     shared: dict[int, int | None] = {}
