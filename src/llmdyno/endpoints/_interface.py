@@ -32,8 +32,9 @@ class Endpoint(Protocol):
     Five more are optional; `llmdyno.endpoints` has a function that reads each, with its default.
 
     `detect_order: int` and `async detect(server: ServerProbe, model: str) -> Detection`
-        `--endpoint auto` asks the endpoints in ascending order whether the server speaks them.
-        `model` is the user's, or empty. Without them `auto` never picks the endpoint.
+        `--endpoint auto` asks the endpoints of this package in ascending order whether the server
+        speaks them. `model` is the user's, or empty. Without them `auto` never picks the endpoint;
+        nor does it pick one of another package, which is named.
     `async choose_model(server: ServerProbe) -> str`
         The model that requests name when the user names none; empty if they name none at all. It
         raises TargetError if there is none. The default is the first that GET /v1/models lists.
