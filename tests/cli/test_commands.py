@@ -119,7 +119,7 @@ def test_a_pipe_that_closes_early_is_no_fault(tmp_path: Path) -> None:
 
 def test_numpy_comes_without_threads_and_leaves_no_variable_to_servers() -> None:
     script = (
-        "import os; from llmdyno.cli import app; app._import_numpy();"
+        "import os; from llmdyno.cli.output import import_numpy; import_numpy();"
         "print('OPENBLAS_NUM_THREADS' in os.environ, len(os.listdir('/proc/self/task')))"
     )
     clean = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}

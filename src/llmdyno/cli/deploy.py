@@ -1,0 +1,82 @@
+"""`dyno deploy`: what serves a config, or a study's winner, elsewhere."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from llmdyno.cli.options import AsJson, EngineName, FrontName, ModelName, Port, Sets, Text, option
+from llmdyno.cli.output import print_json, print_line, say
+from llmdyno.cli.serve import checked_subject
+from llmdyno.errors import UsageError
+
+
+def deploy(
+    engine: EngineName = None,
+    front: FrontName = None,
+    model: ModelName = None,
+    settings: Sets = None,
+    study: Annotated[
+        Text, option("--study", help="Deploy the winner of this study.", metavar="STUDY")
+    ] = None,
+    target: Annotated[
+        str, option("--target", help="script, compose, kubernetes, triton, bento. [all]")
+    ] = "all",
+    port: Port = 8000,
+    image: Annotated[str, option("--image", help="Container image. [the engine's]")] = "",
+    out: Annotated[
+        str, option("--out", help="Folder of the bundle. [bundle]", metavar="DIR")
+    ] = "bundle",
+    json: AsJson = False,
+) -> None:
+    """Write what serves a config elsewhere: script, compose file, Kubernetes manifests."""
+    from llmdyno import deploy as bundle
+    from llmdyno import store
+
+    if not out:
+        raise UsageError("--out: is empty; name a folder.")
+    folder = Path(out)
+    store.check_folder(folder)
+
+    if study is None:
+        document = None
+        subject, config = checked_subject(engine, front, model, settings)
+    else:
+        subject, config, document = _winner(study, given=[engine, front, model, settings])
+    files = bundle.write(
+        folder,
+        subject,
+        config,
+        target=target,
+        port=port,
+        image=image,
+        study=document,
+        says=say,
+    )
+    if json:
+        print_json({"bundle": str(folder), "files": files})
+    else:
+        print_line(str(folder))
+
+
+def _winner(name: str, *, given: list[Any]) -> tuple[Any, Any, Mapping[str, Any]]:
+    """Return what won a study, its config and the study's document."""
+    from llmdyno import store
+    from llmdyno.tune.ledger import Ledger
+    from llmdyno.tune.study import study_document
+    from llmdyno.tune.tuner import open_study, subject_of
+
+    if any(given):
+        raise UsageError(
+            f"--study {name}: says engine, front, model and settings; leave out --engine, --front,"
+            " --model and --set."
+        )
+    folder = store.find(name)
+    subject = subject_of(open_study(folder))
+    document = study_document(folder, Ledger(folder), subject)
+    if document["best"] is None:
+        raise UsageError(
+            f"--study {name}: nothing was measured yet; go on with dyno tune --resume."
+        )
+    config = document["best"]["config"]
+    subject.check(config)
+    return subject, config, document

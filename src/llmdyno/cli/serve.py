@@ -1,0 +1,168 @@
+"""`dyno serve`, `dyno build` and `dyno artifacts`: what is served, and what is built for it."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmdyno.cli.options import (
+    AsJson,
+    ContainerName,
+    EngineName,
+    FrontName,
+    ModelName,
+    Port,
+    Sets,
+    Text,
+    option,
+)
+from llmdyno.cli.output import print_json, print_line, say, terminate_as_interrupt
+from llmdyno.errors import UsageError
+
+
+def build(
+    engine: EngineName = "openvino",
+    model: ModelName = "tiny",
+    settings: Sets = None,
+    dry_run: Annotated[bool, option("--dry-run", help="Print the commands, run nothing.")] = False,
+    script: Annotated[
+        Path | None,
+        option("--script", help="Write a script that builds elsewhere.", metavar="FILE"),
+    ] = None,
+    container: ContainerName = "none",
+    json: AsJson = False,
+) -> None:
+    """Build what an engine serves, or find it built already; print its folder."""
+    from llmdyno import store
+    from llmdyno.serve import artifacts
+
+    subject, config = checked_subject(engine, None, model, settings)
+    if script is not None:
+        store.check_file("--script", script)
+    if container != "none":
+        subject = subject.placed(container, here=not (dry_run or script))
+    built = (subject.engine, subject.model, config, subject.container)
+    document: dict[str, Any] = {"commands": artifacts.commands(*built)}
+    if not document["commands"]:
+        say(f"{subject.engine.name} serves '{subject.model}' as it is: nothing to build.")
+    elif script is not None:
+        artifacts.write_script(script, *built)
+        print_line(str(script))
+    elif dry_run:
+        for command in document["commands"]:
+            print_line(command)
+    else:
+        if subject.container is None:
+            subject.require_engine()
+        with terminate_as_interrupt():
+            artifact = subject.build(config, says=say)
+        how, size_mb = "Found" if artifact.cached else "Built", artifact.manifest.bytes / 1e6
+        say(f"{how} in {artifact.seconds:.1f} s, {size_mb:,.1f} MB.")
+        document |= {"artifact": str(artifact.path), "cached": artifact.cached}
+        document |= {"seconds": artifact.seconds, "manifest": artifact.manifest}
+        if not json:
+            print_line(str(artifact.path))
+    if json:
+        print_json(document)
+
+
+artifacts_app = typer.Typer(
+    help="List what was built, or remove it.", add_completion=False, rich_markup_mode=None
+)
+
+
+@artifacts_app.callback(invoke_without_command=True)
+def artifacts_top(context: typer.Context, json: AsJson = False) -> None:
+    """List what was built, or remove it."""
+    if context.invoked_subcommand is None:
+        artifacts_list(json)
+
+
+@artifacts_app.command(name="list")
+def artifacts_list(json: AsJson = False) -> None:
+    """List what was built, last used first."""
+    from llmdyno.terminal.lists import list_artifacts, show_artifacts
+
+    rows = list_artifacts()
+    if json:
+        print_json(rows)
+    else:
+        show_artifacts(rows, sys.stdout)
+
+
+@artifacts_app.command()
+def remove(ids: Annotated[list[str], typer.Argument(help="Ids, or beginnings of ids.")]) -> None:
+    """Remove artifacts."""
+    from llmdyno.serve import artifacts
+
+    for name in artifacts.remove(ids):
+        print_line(name)
+
+
+@artifacts_app.command(short_help="Remove damaged, left over and old artifacts.")
+def prune(
+    older_than: Annotated[
+        Text, option("--older-than", help="Also what was not used for so long, e.g. 30d.")
+    ] = None,
+    keep: Annotated[
+        int | None, option("--keep", help="Also all but so many, those last used.")
+    ] = None,
+    all_: Annotated[bool, option("--all", help="Also everything else.")] = False,
+) -> None:
+    """Remove damaged artifacts and what is left of builds that were cut off."""
+    from llmdyno.serve import artifacts
+    from llmdyno.units import seconds
+
+    if keep is not None and keep < 0:
+        raise UsageError(f"--keep {keep}: must be at least 0.")
+    removed = artifacts.prune(
+        older_than_s=None if older_than is None else seconds(older_than, "--older-than"),
+        keep=0 if all_ else keep,
+    )
+    for name in removed:
+        print_line(name)
+    say(f"{len(removed)} removed.")
+
+
+def serve(
+    engine: EngineName = "openvino",
+    front: FrontName = "native",
+    model: ModelName = "tiny",
+    settings: Sets = None,
+    host: Annotated[str, option("--host", help="Address to listen on. [127.0.0.1]")] = "127.0.0.1",
+    port: Port = 8000,
+    container: ContainerName = "none",
+) -> None:
+    """Serve a model with an engine until it is told to stop."""
+    from llmdyno import store
+    from llmdyno.processes import server
+
+    subject, config = checked_subject(engine, front, model, settings)
+    subject.check_served(config)
+    subject = subject.placed(container)
+    server.require_free(host, port)
+    with store.temporary_folder("dyno-serve") as folder:
+        with terminate_as_interrupt():
+            launch = subject.launch(config, folder=folder, host=host, port=port, says=say)
+        status = server.foreground(launch, announce=say)
+    raise typer.Exit(status)
+
+
+def checked_subject(engine: Text, front: Text, model: Text, settings: list[str] | None) -> Any:
+    """Return what to serve and the checked config."""
+    from llmdyno import plugins
+    from llmdyno.knobs import parse_settings
+    from llmdyno.serve.counterparts import refuse_others_knobs
+    from llmdyno.serve.stack import Subject
+
+    subject = Subject(
+        engine=plugins.load("engines", "openvino" if engine is None else engine),
+        front=plugins.load("fronts", "native" if front is None else front),
+        model="tiny" if model is None else model,
+    )
+    knobs = (*subject.engine.knobs, *subject.front.knobs)
+    refuse_others_knobs(settings or [], subject.engine, subject.front, knobs)
+    config = parse_settings(settings or [], knobs)
+    subject.check(config)
+    return subject, config
