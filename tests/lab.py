@@ -6,8 +6,8 @@ from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.records.entries import Journal, LevelEnded, LevelStarted, Opened, Record
 from llmdyno.results.summary import summarise
-from llmdyno.spec import Study
 from llmdyno.tune.ledger import Began, Ledger, Phase, Step
+from llmdyno.tune.spec import Study
 
 ENGINE = "timed.engine"  # beside this file
 STUDY, RUN = "studies/s", "runs/r"

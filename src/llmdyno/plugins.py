@@ -8,6 +8,7 @@ my_package.my_engine`.
 """
 
 import importlib
+import importlib.util
 import pkgutil
 from typing import Any
 
@@ -16,8 +17,9 @@ from llmdyno.errors import UsageError, nearest
 
 def names(kind: str) -> list[str]:
     """Return the names of all plug-ins of a kind, e.g. "engines", sorted."""
-    package = importlib.import_module(f"llmdyno.{kind}")
-    modules = (module.name for module in pkgutil.iter_modules(package.__path__))
+    package = importlib.util.find_spec(f"llmdyno.{kind}")  # a help lists them without its imports
+    assert package is not None
+    modules = (module.name for module in pkgutil.iter_modules(package.submodule_search_locations))
     return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
 
 

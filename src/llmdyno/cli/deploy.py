@@ -4,28 +4,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from llmdyno.cli.options import AsJson, EngineName, FrontName, ModelName, Port, Sets, Text, option
+from llmdyno.cli.flags import Given, study_spec
+from llmdyno.cli.options import AsJson, Port, Sets, Text, command, option
 from llmdyno.cli.output import print_json, print_line, say
-from llmdyno.cli.serve import checked_subject
+from llmdyno.cli.serve import checked_subject, stack_flags
 from llmdyno.errors import UsageError
 
 
+@command(stack_flags("engine", "front", "model"))
 def deploy(
-    engine: EngineName = None,
-    front: FrontName = None,
-    model: ModelName = None,
+    given: Given,
     settings: Sets = None,
     study: Annotated[
         Text, option("--study", help="Deploy the winner of this study.", metavar="STUDY")
     ] = None,
     target: Annotated[
-        str, option("--target", help="script, compose, kubernetes, triton, bento. [all]")
+        str,
+        option(
+            "--target",
+            help="Files to write: script, compose, kubernetes, triton, bento, all.",
+        ),
     ] = "all",
     port: Port = 8000,
     image: Annotated[str, option("--image", help="Container image. [the engine's]")] = "",
-    out: Annotated[
-        str, option("--out", help="Folder of the bundle. [bundle]", metavar="DIR")
-    ] = "bundle",
+    out: Annotated[str, option("--out", help="Folder of the bundle.", metavar="DIR")] = "bundle",
     json: AsJson = False,
 ) -> None:
     """Write what serves a config elsewhere: script, compose file, Kubernetes manifests."""
@@ -39,9 +41,9 @@ def deploy(
 
     if study is None:
         document = None
-        subject, config = checked_subject(engine, front, model, settings)
+        subject, config = checked_subject(study_spec(given), settings)
     else:
-        subject, config, document = _winner(study, given=[engine, front, model, settings])
+        subject, config, document = _winner(study, alone=not (given or settings))
     files = bundle.write(
         folder,
         subject,
@@ -58,14 +60,19 @@ def deploy(
         print_line(str(folder))
 
 
-def _winner(name: str, *, given: list[Any]) -> tuple[Any, Any, Mapping[str, Any]]:
-    """Return what won a study, its config and the study's document."""
+def _winner(name: str, *, alone: bool) -> tuple[Any, Any, Mapping[str, Any]]:
+    """Return what won a study, its config and the study's document.
+
+    Raises:
+        UsageError: there is no such study, it has no winner yet, or it does not stand alone: a
+            study says by itself what was served.
+    """
     from llmdyno import store
     from llmdyno.tune.ledger import Ledger
     from llmdyno.tune.study import study_document
     from llmdyno.tune.tuner import open_study, subject_of
 
-    if any(given):
+    if not alone:
         raise UsageError(
             f"--study {name}: says engine, front, model and settings; leave out --engine, --front,"
             " --model and --set."

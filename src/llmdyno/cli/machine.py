@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from llmdyno.cli.options import AsJson, Text
+from llmdyno.cli.options import AsJson, Text, command
 from llmdyno.cli.output import print_json
 
 
+@command()
 def knobs(
     engine: Annotated[str, typer.Argument(help="The name of an engine or a front.")],
     knob: Annotated[Text, typer.Argument(help="One of its knobs.", show_default=False)] = None,
@@ -26,6 +27,7 @@ def knobs(
         show_knobs(found, version, sys.stdout)
 
 
+@command()
 def env(json: AsJson = False) -> None:
     """Describe this machine: CPU, GPUs, memory, engines and versions found."""
     from llmdyno.machine import environment

@@ -6,17 +6,18 @@ from typing import Annotated
 
 import typer
 
-from llmdyno.cli.options import AsJson, Out, Text, option
+from llmdyno.cli.options import AsJson, Out, Text, command, option
 from llmdyno.cli.output import print_json, print_line, say
 from llmdyno.errors import UsageError
 
 
+@command()
 def report(
     names: Annotated[
         list[str], typer.Argument(help="Runs or studies: folders or ids.", metavar="NAME")
     ],
     out: Annotated[
-        Text, option("--out", help="Where to write. [the folder of the run]", metavar="DIR")
+        Text, option("--out", help="Folder to write into. [the folder of the run]", metavar="DIR")
     ] = None,
     json: AsJson = False,
 ) -> None:
@@ -36,10 +37,11 @@ def report(
             print_line(str(page))
 
 
+@command()
 def compare(
     before: Annotated[str, typer.Argument(help="A run: its folder or id.")],
     after: Annotated[str, typer.Argument(help="Another run.")],
-    out: Annotated[str, option("--out", help="The page. [compare.html]")] = "compare.html",
+    out: Annotated[str, option("--out", help="File of the page.")] = "compare.html",
 ) -> None:
     """Set two runs side by side."""
     from llmdyno import store
@@ -52,6 +54,7 @@ def compare(
     print_line(out)
 
 
+@command()
 def export(
     name: Annotated[str, typer.Argument(help="A run: its folder or id.")],
     csv: Annotated[Path | None, option("--csv", help="CSV file to write.", metavar="FILE")] = None,
@@ -72,10 +75,15 @@ def export(
             print_line(str(target))
 
 
+@command()
 def import_(
     file: Annotated[Path, typer.Argument(help="A result file of another load generator.")],
     tool: Annotated[
-        Text, option("--from", help="vllm, aiperf, guidellm or genai-perf. [told by its content]")
+        Text,
+        option(
+            "--from",
+            help="vllm, aiperf, guidellm or genai-perf. [the one whose file it is]",
+        ),
     ] = None,
     out: Out = None,
 ) -> None:
@@ -97,6 +105,7 @@ def import_(
     print_line(str(folder))
 
 
+@command()
 def runs(json: AsJson = False) -> None:
     """List the runs and studies in this folder."""
     from llmdyno.terminal.lists import list_runs, show_runs

@@ -6,29 +6,27 @@ from typing import Annotated, Any
 
 import typer
 
-from llmdyno.cli.options import (
-    AsJson,
-    ContainerName,
-    EngineName,
-    FrontName,
-    ModelName,
-    Port,
-    Sets,
-    Text,
-    option,
-)
+from llmdyno.cli.flags import Given, study_flags, study_spec
+from llmdyno.cli.options import AsJson, ContainerName, Port, Sets, Text, command, option
 from llmdyno.cli.output import print_json, print_line, say, terminate_as_interrupt
 from llmdyno.errors import UsageError
+from llmdyno.flag import Field
+from llmdyno.tune.spec import Study
 
 
+def stack_flags(*names: str) -> list[Field]:
+    """Return the flags of these names that a command shares with `dyno tune`."""
+    return [field for field in study_flags() if field.name in names]
+
+
+@command(stack_flags("engine", "model"))
 def build(
-    engine: EngineName = "openvino",
-    model: ModelName = "tiny",
+    given: Given,
     settings: Sets = None,
-    dry_run: Annotated[bool, option("--dry-run", help="Print the commands, run nothing.")] = False,
+    dry_run: Annotated[bool, option("--dry-run", help="Print the commands, run none.")] = False,
     script: Annotated[
         Path | None,
-        option("--script", help="Write a script that builds elsewhere.", metavar="FILE"),
+        option("--script", help="Write a script that builds on another machine.", metavar="FILE"),
     ] = None,
     container: ContainerName = "none",
     json: AsJson = False,
@@ -37,7 +35,7 @@ def build(
     from llmdyno import store
     from llmdyno.serve import artifacts
 
-    subject, config = checked_subject(engine, None, model, settings)
+    subject, config = checked_subject(study_spec(given), settings)
     if script is not None:
         store.check_file("--script", script)
     if container != "none":
@@ -50,8 +48,8 @@ def build(
         artifacts.write_script(script, *built)
         print_line(str(script))
     elif dry_run:
-        for command in document["commands"]:
-            print_line(command)
+        for line in document["commands"]:
+            print_line(line)
     else:
         if subject.container is None:
             subject.require_engine()
@@ -76,10 +74,11 @@ artifacts_app = typer.Typer(
 def artifacts_top(context: typer.Context, json: AsJson = False) -> None:
     """List what was built, or remove it."""
     if context.invoked_subcommand is None:
-        artifacts_list(json)
+        artifacts_list(json=json)
 
 
 @artifacts_app.command(name="list")
+@command()
 def artifacts_list(json: AsJson = False) -> None:
     """List what was built, last used first."""
     from llmdyno.terminal.lists import list_artifacts, show_artifacts
@@ -92,6 +91,7 @@ def artifacts_list(json: AsJson = False) -> None:
 
 
 @artifacts_app.command()
+@command()
 def remove(ids: Annotated[list[str], typer.Argument(help="Ids, or beginnings of ids.")]) -> None:
     """Remove artifacts."""
     from llmdyno.serve import artifacts
@@ -101,14 +101,15 @@ def remove(ids: Annotated[list[str], typer.Argument(help="Ids, or beginnings of 
 
 
 @artifacts_app.command(short_help="Remove damaged, left over and old artifacts.")
+@command()
 def prune(
     older_than: Annotated[
-        Text, option("--older-than", help="Also what was not used for so long, e.g. 30d.")
+        Text, option("--older-than", help="Also remove what was not used for this long, e.g. 30d.")
     ] = None,
     keep: Annotated[
-        int | None, option("--keep", help="Also all but so many, those last used.")
+        int | None, option("--keep", help="Also remove all but this many, those used last.")
     ] = None,
-    all_: Annotated[bool, option("--all", help="Also everything else.")] = False,
+    all_: Annotated[bool, option("--all", help="Remove everything.")] = False,
 ) -> None:
     """Remove damaged artifacts and what is left of builds that were cut off."""
     from llmdyno.serve import artifacts
@@ -125,12 +126,11 @@ def prune(
     say(f"{len(removed)} removed.")
 
 
+@command(stack_flags("engine", "front", "model"))
 def serve(
-    engine: EngineName = "openvino",
-    front: FrontName = "native",
-    model: ModelName = "tiny",
+    given: Given,
     settings: Sets = None,
-    host: Annotated[str, option("--host", help="Address to listen on. [127.0.0.1]")] = "127.0.0.1",
+    host: Annotated[str, option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Port = 8000,
     container: ContainerName = "none",
 ) -> None:
@@ -138,7 +138,7 @@ def serve(
     from llmdyno import store
     from llmdyno.processes import server
 
-    subject, config = checked_subject(engine, front, model, settings)
+    subject, config = checked_subject(study_spec(given), settings)
     subject.check_served(config)
     subject = subject.placed(container)
     server.require_free(host, port)
@@ -149,17 +149,21 @@ def serve(
     raise typer.Exit(status)
 
 
-def checked_subject(engine: Text, front: Text, model: Text, settings: list[str] | None) -> Any:
-    """Return what to serve and the checked config."""
+def checked_subject(asked: Study, settings: list[str] | None) -> Any:
+    """Return what to serve and its config, checked, of what a study's fields and --set say.
+
+    Raises:
+        UsageError: there is no such engine, front or model, or the config cannot work.
+    """
     from llmdyno import plugins
     from llmdyno.knobs import parse_settings
     from llmdyno.serve.counterparts import refuse_others_knobs
     from llmdyno.serve.stack import Subject
 
     subject = Subject(
-        engine=plugins.load("engines", "openvino" if engine is None else engine),
-        front=plugins.load("fronts", "native" if front is None else front),
-        model="tiny" if model is None else model,
+        engine=plugins.load("engines", asked.engine),
+        front=plugins.load("fronts", asked.front),
+        model=asked.model,
     )
     knobs = (*subject.engine.knobs, *subject.front.knobs)
     refuse_others_knobs(settings or [], subject.engine, subject.front, knobs)

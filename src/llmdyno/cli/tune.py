@@ -7,75 +7,25 @@ from typing import Annotated, Any
 
 import typer
 
-from llmdyno.cli.options import (
-    AsJson,
-    Dataset,
-    EngineName,
-    FrontName,
-    Interval,
-    Isl,
-    ModelName,
-    Osl,
-    Out,
-    Ramp,
-    Seed,
-    Slo,
-    SystemPrompt,
-    Text,
-    Users,
-    WorkloadName,
-    given_flags,
-    option,
-)
+from llmdyno.cli.flags import QUICK, Given, read_toml, study_flags, study_spec, with_baseline
+from llmdyno.cli.options import AsJson, Out, Text, command, option
 from llmdyno.cli.output import import_numpy, print_json, print_line, say, terminate_as_interrupt
 from llmdyno.cli.serve import checked_subject
 from llmdyno.errors import DynoError, InterruptError
 
 
+@command(study_flags())
 def tune(
+    given: Given,
     file: Annotated[
         Path | None, typer.Argument(help="TOML file with any of these flags.", show_default=False)
     ] = None,
-    engine: EngineName = None,
-    front: FrontName = None,
-    model: ModelName = None,
     settings: Annotated[
         list[str] | None,
         option("--set", help="Set a knob of the baseline; may be repeated.", metavar="KNOB=VALUE"),
     ] = None,
-    objective: Annotated[Text, option("--objective", help="What to better. [token_rate]")] = None,
-    slo: Slo = None,
-    search: Annotated[
-        Text,
-        option("--search", help="Knobs to search. [all with a range]", metavar="KNOB[,KNOB...]"),
-    ] = None,
-    trials: Annotated[int | None, option("--trials", help="Configs to try. [20]")] = None,
-    budget: Annotated[Text, option("--budget", help="No trial starts after it, e.g. 2h.")] = None,
-    pairs: Annotated[int | None, option("--pairs", help="Of the confirmation. [3]")] = None,
-    trial_duration: Annotated[
-        Text, option("--trial-duration", help="Of a trial, its ramp included. [30s]")
-    ] = None,
-    warmup: Annotated[
-        Text, option("--warmup", help="Load on each fresh server that does not count. [5s]")
-    ] = None,
-    allow_altered_output: Annotated[
-        bool | None,
-        option("--allow-altered-output", help="Also try knobs that may change the tokens."),
-    ] = None,
-    users: Users = None,
-    ramp: Ramp = None,
-    duration: Annotated[
-        Text, option("--duration", help="Of a level before and after. [60s]")
-    ] = None,
-    interval: Interval = None,
-    workload: WorkloadName = None,
-    dataset: Dataset = None,
-    isl: Isl = None,
-    osl: Osl = None,
-    system_prompt: SystemPrompt = None,
-    seed: Seed = None,
     quick: Annotated[
-        bool, option("--quick", help="A profile for two CPU cores and about six minutes.")
+        bool, option("--quick", help="Use a profile for two CPU cores and about six minutes.")
     ] = False,
     resume: Annotated[
         Text, option("--resume", help="Go on with a stopped study.", metavar="STUDY")
@@ -85,9 +35,7 @@ def tune(
 ) -> None:
     """Find better settings, and prove it: before, search, after, interleaved pairs."""
     import_numpy()
-    given = given_flags(locals(), without=("file", "settings", "quick", "resume", "out", "json"))
     from llmdyno import store
-    from llmdyno.cli import flags
     from llmdyno.store import LEDGER
     from llmdyno.terminal.study import narrator, show_study
     from llmdyno.tune.tuner import Tuner, open_study
@@ -96,11 +44,11 @@ def tune(
         folder = store.find(resume)
         study = open_study(folder)
     else:
-        profile = flags.QUICK if quick else {}
-        study = flags.study_spec({**profile, **(flags.read_toml(file) if file else {}), **given})
+        profile = QUICK if quick else {}
+        study = study_spec({**profile, **(read_toml(file) if file else {}), **given})
         if settings:
-            _, config = checked_subject(study.engine, study.front, study.model, settings)
-            study = flags.with_baseline(study, config)
+            _, config = checked_subject(study, settings)
+            study = with_baseline(study, config)
         name = store.new_id(f"{study.engine}-{Path(study.model).name}")
         folder = store.choose_folder(out, store.STUDIES, name, LEDGER)
     with terminate_as_interrupt():

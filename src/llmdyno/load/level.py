@@ -215,7 +215,7 @@ class Level:
                 level=plan.level,
                 users=None if plan.load.is_open else plan.users,
                 start_ns=start_ns - self._zero_ns,
-                ramp_ns=round(plan.load.ramp * 1e9),
+                ramp_ns=round(plan.load.effective_ramp_s * 1e9),
                 repeat=plan.repeat,
                 arrival=plan.load.arrival,
                 rate=plan.rate,
@@ -292,7 +292,7 @@ class Level:
         failures = 0
         conversation = Conversation(self._prompts)
         think = random.Random(f"think/{number}")
-        if not await self._pause(load.ramp * number / self._plan.users):
+        if not await self._pause(load.effective_ramp_s * number / self._plan.users):
             return
         self._progress.users += 1
         due_ns = perf_counter_ns()

@@ -245,7 +245,7 @@ class Crew:
                 level=plan.level,
                 users=None if plan.load.is_open else plan.users,
                 start_ns=start_ns - self._zero_ns,
-                ramp_ns=round(plan.load.ramp * 1e9),
+                ramp_ns=round(plan.load.effective_ramp_s * 1e9),
                 repeat=plan.repeat,
                 arrival=plan.load.arrival,
                 rate=plan.rate,

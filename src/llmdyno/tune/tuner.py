@@ -23,12 +23,13 @@ from llmdyno.machine import environment
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import read_stat
 from llmdyno.serve.stack import Subject
-from llmdyno.spec import Load, Study
+from llmdyno.spec import Load
 from llmdyno.store import BUNDLE, STUDY, SUMMARY
 from llmdyno.tune import objectives
 from llmdyno.tune.ledger import Began, Ledger, Phase, Step
 from llmdyno.tune.measure import Measurement, measure
 from llmdyno.tune.search import Search, space
+from llmdyno.tune.spec import Study
 from llmdyno.tune.study import study_document
 from llmdyno.wire.http1 import Meter
 from llmdyno.workload.prompts import Prompts
