@@ -54,7 +54,7 @@ def bench(
             spec,
             folder,
             api_key=os.environ.get(api_key_env),
-            watcher=Watcher(shows=live.show),
+            watcher=Watcher(report_progress=live.show),
             metrics_port=metrics_port,
         )
     except StorageError:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from llmdyno.cli.flags import Given, study_spec
 from llmdyno.cli.options import AsJson, Port, Sets, Text, command, option
 from llmdyno.cli.output import print_json, print_line, say
-from llmdyno.cli.serve import checked_subject, stack_flags
+from llmdyno.cli.serve import checked_stack, stack_flags
 from llmdyno.errors import UsageError
 
 
@@ -41,18 +41,18 @@ def deploy(
 
     if study is None:
         document = None
-        subject, config = checked_subject(study_spec(given), settings)
+        stack, config = checked_stack(study_spec(given), settings)
     else:
-        subject, config, document = _winner(study, alone=not (given or settings))
+        stack, config, document = _winner(study, alone=not (given or settings))
     files = bundle.write(
         folder,
-        subject,
+        stack,
         config,
         target=target,
         port=port,
         image=image,
         study=document,
-        says=say,
+        notify=say,
     )
     if json:
         print_json({"bundle": str(folder), "files": files})
@@ -78,12 +78,12 @@ def _winner(name: str, *, alone: bool) -> tuple[Any, Any, Mapping[str, Any]]:
             " --model and --set."
         )
     folder = store.find(name)
-    subject = subject_of(open_study(folder))
-    document = study_document(folder, Ledger(folder), subject)
+    stack = subject_of(open_study(folder))
+    document = study_document(folder, Ledger(folder), stack)
     if document["best"] is None:
         raise UsageError(
             f"--study {name}: nothing was measured yet; go on with dyno tune --resume."
         )
     config = document["best"]["config"]
-    subject.check(config)
-    return subject, config, document
+    stack.check(config)
+    return stack, config, document

@@ -33,28 +33,28 @@ def build(
 ) -> None:
     """Build what an engine serves, or find it built already; print its folder."""
     from llmdyno import store
-    from llmdyno.serve import artifacts
+    from llmdyno.serve import build as build_of
 
-    subject, config = checked_subject(study_spec(given), settings)
+    stack, config = checked_stack(study_spec(given), settings)
     if script is not None:
         store.check_file("--script", script)
     if container != "none":
-        subject = subject.placed(container, here=not (dry_run or script))
-    built = (subject.engine, subject.model, config, subject.container)
-    document: dict[str, Any] = {"commands": artifacts.commands(*built)}
+        stack = stack.placed(container, here=not (dry_run or script))
+    built = (stack.engine, stack.model, config, stack.container)
+    document: dict[str, Any] = {"commands": build_of.commands(*built)}
     if not document["commands"]:
-        say(f"{subject.engine.name} serves '{subject.model}' as it is: nothing to build.")
+        say(f"{stack.engine.name} serves '{stack.model}' as it is: nothing to build.")
     elif script is not None:
-        artifacts.write_script(script, *built)
+        build_of.write_script(script, *built)
         print_line(str(script))
     elif dry_run:
         for line in document["commands"]:
             print_line(line)
     else:
-        if subject.container is None:
-            subject.require_engine()
+        if stack.container is None:
+            stack.require_engine()
         with terminate_as_interrupt():
-            artifact = subject.build(config, says=say)
+            artifact = stack.build(config, notify=say)
         how, size_mb = "Found" if artifact.cached else "Built", artifact.manifest.bytes / 1e6
         say(f"{how} in {artifact.seconds:.1f} s, {size_mb:,.1f} MB.")
         document |= {"artifact": str(artifact.path), "cached": artifact.cached}
@@ -136,20 +136,20 @@ def serve(
 ) -> None:
     """Serve a model with an engine until it is told to stop."""
     from llmdyno import store
-    from llmdyno.processes import server
+    from llmdyno.processes import ports, server
 
-    subject, config = checked_subject(study_spec(given), settings)
-    subject.check_served(config)
-    subject = subject.placed(container)
-    server.require_free(host, port)
+    stack, config = checked_stack(study_spec(given), settings)
+    stack.check_served(config)
+    stack = stack.placed(container)
+    ports.require_free(host, port)
     with store.temporary_folder("dyno-serve") as folder:
         with terminate_as_interrupt():
-            launch = subject.launch(config, folder=folder, host=host, port=port, says=say)
+            launch = stack.launch(config, folder=folder, host=host, port=port, notify=say)
         status = server.foreground(launch, announce=say)
     raise typer.Exit(status)
 
 
-def checked_subject(asked: Study, settings: list[str] | None) -> Any:
+def checked_stack(asked: Study, settings: list[str] | None) -> Any:
     """Return what to serve and its config, checked, of what a study's fields and --set say.
 
     Raises:
@@ -157,16 +157,16 @@ def checked_subject(asked: Study, settings: list[str] | None) -> Any:
     """
     from llmdyno import plugins
     from llmdyno.knobs import parse_settings
-    from llmdyno.serve.counterparts import refuse_others_knobs
-    from llmdyno.serve.stack import Subject
+    from llmdyno.serve.equivalents import refuse_others_knobs
+    from llmdyno.serve.stack import Stack
 
-    subject = Subject(
+    stack = Stack(
         engine=plugins.load("engines", asked.engine),
         front=plugins.load("fronts", asked.front),
         model=asked.model,
     )
-    knobs = (*subject.engine.knobs, *subject.front.knobs)
-    refuse_others_knobs(settings or [], subject.engine, subject.front, knobs)
+    knobs = (*stack.engine.knobs, *stack.front.knobs)
+    refuse_others_knobs(settings or [], stack.engine, stack.front, knobs)
     config = parse_settings(settings or [], knobs)
-    subject.check(config)
-    return subject, config
+    stack.check(config)
+    return stack, config

@@ -10,7 +10,7 @@ import typer
 from llmdyno.cli.flags import QUICK, Given, read_toml, study_flags, study_spec, with_baseline
 from llmdyno.cli.options import AsJson, Out, Text, command, option
 from llmdyno.cli.output import import_numpy, print_json, print_line, say, terminate_as_interrupt
-from llmdyno.cli.serve import checked_subject
+from llmdyno.cli.serve import checked_stack
 from llmdyno.errors import DynoError, InterruptError
 
 
@@ -47,7 +47,7 @@ def tune(
         profile = QUICK if quick else {}
         study = study_spec({**profile, **(read_toml(file) if file else {}), **given})
         if settings:
-            _, config = checked_subject(study, settings)
+            _, config = checked_stack(study, settings)
             study = with_baseline(study, config)
         name = store.new_id(f"{study.engine}-{Path(study.model).name}")
         folder = store.choose_folder(out, store.STUDIES, name, LEDGER)

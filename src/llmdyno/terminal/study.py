@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from llmdyno.load.level import Progress
+from llmdyno.load.progress import Progress
 from llmdyno.report.definitions import title
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import parse_objective, read_stat
 from llmdyno.terminal.summary import Live
 from llmdyno.tune.tuner import Narrator
-from llmdyno.wire.http1 import Meter
+from llmdyno.wire.exchange import Meter
 
 _CLEAR_LINE = "\r\x1b[2K"
 

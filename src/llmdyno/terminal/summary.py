@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmdyno.load.level import Progress
+from llmdyno.load.progress import Progress
 from llmdyno.results import doubts
 from llmdyno.results.documents import level_name
 from llmdyno.results.metrics import DISTRIBUTIONS, METRICS
 from llmdyno.results.summary import says_capacity
-from llmdyno.wire.http1 import Meter
+from llmdyno.wire.exchange import Meter
 
 _BAR_CELLS = 24
 _WIDE_CELLS = 130

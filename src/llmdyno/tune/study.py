@@ -18,7 +18,7 @@ from llmdyno.knobs import Value, default
 from llmdyno.results import stats
 from llmdyno.results.slo import Objective, parse_objective
 from llmdyno.results.summary import read_levels, series, significant, steady_window
-from llmdyno.serve.stack import Subject
+from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.tune import objectives
 from llmdyno.tune.ledger import Ledger, Step
@@ -29,7 +29,7 @@ SCHEMA = "llmdyno.study/1"
 _HEADLINES = (parse_objective("token_rate"), parse_objective("ttft:p50"))
 
 
-def study_document(folder: Path, ledger: Ledger, subject: Subject) -> dict[str, Any]:
+def study_document(folder: Path, ledger: Ledger, subject: Stack) -> dict[str, Any]:
     """Derive study.json as it stands; what is not measured yet is null or empty.
 
     It reads the ledger and the runs, and writes nothing. "bundle" is null: whoever writes one for
@@ -45,7 +45,7 @@ _Journals = tuple[Path, Path]  # of a run before and one after
 
 
 class _Document:
-    def __init__(self, folder: Path, ledger: Ledger, subject: Subject) -> None:
+    def __init__(self, folder: Path, ledger: Ledger, subject: Stack) -> None:
         assert ledger.began is not None
         self._study = ledger.began.spec
         self._environment = ledger.began.environment
