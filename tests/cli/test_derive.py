@@ -20,9 +20,10 @@ from llmdyno.errors import StorageError, UsageError
 from llmdyno.load.plan import Point
 from llmdyno.load.ray_workers import NodeAgent
 from llmdyno.load.worker import Assignment
+from llmdyno.tune.folder import stack_of, write_study
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.study import study_document
-from llmdyno.tune.tuner import Narrator, Tuner, subject_of, write_study
+from llmdyno.tune.tuner import Narrator, Tuner
 from llmdyno.workload.share import Share
 
 # Binds a folder onto itself, read-only, in a mount namespace that ends with the command.
@@ -91,7 +92,7 @@ def test_a_study_is_derived_without_writing(results: Path) -> None:
     folder = results / lab.STUDY
     before = snapshot(folder)
 
-    document = study_document(folder, Ledger(folder), subject_of(lab.spec()))
+    document = study_document(folder, Ledger(folder), stack_of(lab.spec()))
 
     assert snapshot(folder) == before
     assert document["confirmation"]["verdict"] == "better"
@@ -207,7 +208,7 @@ def test_a_report_in_place_writes_the_bundle(results: Path) -> None:
 
 def test_a_document_is_not_lost_to_a_bundle_that_cannot_be_written(results: Path) -> None:
     folder = results / lab.STUDY
-    subject = subject_of(lab.spec())
+    subject = stack_of(lab.spec())
     document = study_document(folder, Ledger(folder), subject)
     (folder / "bundle").write_text("in its way")
 
@@ -219,7 +220,9 @@ def test_a_document_is_not_lost_to_a_bundle_that_cannot_be_written(results: Path
 
 @pytest.fixture
 def unheard() -> Narrator:
-    return Narrator(says=lambda _: None, waits=lambda _: None, shows=lambda *_: lambda *_: None)
+    return Narrator(
+        notify=lambda _: None, notify_waiting=lambda _: None, display=lambda *_: lambda *_: None
+    )
 
 
 def test_a_tuner_is_made_without_writing(results: Path, unheard: Narrator) -> None:

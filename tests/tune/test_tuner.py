@@ -7,8 +7,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -17,10 +18,11 @@ from llmdyno import plugins
 from llmdyno.knobs import Value
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load, Workload
-from llmdyno.tune import tuner as tune
+from llmdyno.tune.folder import open_study
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import measure
 from llmdyno.tune.search import Search
+from llmdyno.tune.tuner import Narrator, Tuner
 from llmdyno.units import Lengths
 
 MARK = "STUDY_OF_A_TEST"
@@ -192,17 +194,21 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 class Listened(Search):
-    """A search that keeps what it asks for and what it is given."""
+    """A search that writes down what it proposes and what it is given."""
 
-    heard: ClassVar[list[tuple[str, dict[str, Value] | None]]] = []
+    def __init__(
+        self, heard: list[tuple[str, dict[str, Value] | None]], *arguments: Any, **named: Any
+    ) -> None:
+        super().__init__(*arguments, **named)
+        self._heard = heard
 
     def ask(self, known: Sequence[Mapping[str, Value]]) -> dict[str, Value] | None:
         config = super().ask(known)
-        self.heard.append(("ask", config))
+        self._heard.append(("ask", config))
         return config
 
     def give(self, config: Mapping[str, Value]) -> None:
-        self.heard.append(("give", dict(config)))
+        self._heard.append(("give", dict(config)))
         super().give(config)
 
 
@@ -212,30 +218,28 @@ def test_a_search_that_goes_on_is_where_it_was(
     folder = tmp_path / "s"
     shutil.copytree(study[0], folder)
     monkeypatch.setenv(MARK, str(tmp_path))
-    monkeypatch.setattr(tune, "Search", Listened)
-    monkeypatch.setattr(Listened, "heard", [])
+    silent = Narrator(
+        notify=lambda _: None, notify_waiting=lambda _: None, display=lambda *_: lambda *_: None
+    )
 
-    def go_on() -> list[dict[str, Value]]:
-        Listened.heard.clear()
-        silent = tune.Narrator(
-            says=lambda _: None, waits=lambda _: None, shows=lambda *_: lambda *_: None
-        )
-        tuner = tune.Tuner(tune.open_study(folder), folder, silent)
-        tuner.run()
-        return [step.config for step in Ledger(folder).of("trial")]
+    def go_on() -> tuple[list[tuple[str, dict[str, Value] | None]], list[dict[str, Value]]]:
+        """Return what the search heard, and the configs of all trials."""
+        heard: list[tuple[str, dict[str, Value] | None]] = []
+        Tuner(open_study(folder), folder, silent, make_search=partial(Listened, heard)).run()
+        return heard, [step.config for step in Ledger(folder).of("trial")]
 
-    asked = go_on()
-    assert Listened.heard == [("ask", config) for config in asked]
+    heard, tried = go_on()
+    assert heard == [("ask", config) for config in tried]
 
     ledger = folder / "ledger.jsonl"
     lines = [json.loads(line) for line in ledger.read_text().splitlines()]
     third = [line for line in lines if line.get("phase") == "trial"][2]
     third["config"]["itl_ms"] = 55  # as if another version of the search had asked for it
     ledger.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"type":"st')
-    tried = go_on()
-    assert Listened.heard[:2] == [("ask", config) for config in tried[:2]]
-    assert Listened.heard[2][0] == "ask"
-    assert Listened.heard[3] == ("give", third["config"])
+    heard, tried = go_on()
+    assert heard[:2] == [("ask", config) for config in tried[:2]]
+    assert heard[2][0] == "ask"
+    assert heard[3] == ("give", third["config"])
     assert len(tried) == 8
 
 
@@ -402,8 +406,8 @@ def test_a_port_that_somebody_took_is_no_fault_of_the_config(
         warmup_s=0.0,
         folder=tmp_path / "run",
         calibration=False,
-        shows=lambda _progress, _meter: None,
-        says=said.append,
+        report_progress=lambda _progress, _meter: None,
+        notify=said.append,
     )
 
     assert (tmp_path / "taken").is_dir()

@@ -68,9 +68,9 @@ def _winner(name: str, *, alone: bool) -> tuple[Any, Any, Mapping[str, Any]]:
             study says by itself what was served.
     """
     from llmdyno import store
+    from llmdyno.tune.folder import open_study, stack_of
     from llmdyno.tune.ledger import Ledger
     from llmdyno.tune.study import study_document
-    from llmdyno.tune.tuner import open_study, subject_of
 
     if not alone:
         raise UsageError(
@@ -78,7 +78,7 @@ def _winner(name: str, *, alone: bool) -> tuple[Any, Any, Mapping[str, Any]]:
             " --model and --set."
         )
     folder = store.find(name)
-    stack = subject_of(open_study(folder))
+    stack = stack_of(open_study(folder))
     document = study_document(folder, Ledger(folder), stack)
     if document["best"] is None:
         raise UsageError(

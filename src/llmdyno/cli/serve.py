@@ -11,6 +11,7 @@ from llmdyno.cli.options import AsJson, ContainerName, Port, Sets, Text, command
 from llmdyno.cli.output import print_json, print_line, say, terminate_as_interrupt
 from llmdyno.errors import UsageError
 from llmdyno.flag import Field
+from llmdyno.knobs import Config
 from llmdyno.tune.spec import Study
 
 
@@ -144,29 +145,36 @@ def serve(
     ports.require_free(host, port)
     with store.temporary_folder("dyno-serve") as folder:
         with terminate_as_interrupt():
-            launch = stack.launch(config, folder=folder, host=host, port=port, notify=say)
+            artifact = stack.build(config, notify=say)
+            launch = stack.launch(
+                config, artifact=artifact, folder=folder, host=host, port=port, notify=say
+            )
         status = server.foreground(launch, announce=say)
     raise typer.Exit(status)
 
 
-def checked_stack(asked: Study, settings: list[str] | None) -> Any:
+def checked_stack(asked: Study, settings: list[str] | None) -> tuple[Any, Config]:
     """Return what to serve and its config, checked, of what a study's fields and --set say.
 
     Raises:
         UsageError: there is no such engine, front or model, or the config cannot work.
     """
-    from llmdyno import plugins
-    from llmdyno.knobs import parse_settings
-    from llmdyno.serve.equivalents import refuse_others_knobs
-    from llmdyno.serve.stack import Stack
-
-    stack = Stack(
-        engine=plugins.load("engines", asked.engine),
-        front=plugins.load("fronts", asked.front),
-        model=asked.model,
-    )
-    knobs = (*stack.engine.knobs, *stack.front.knobs)
-    refuse_others_knobs(settings or [], stack.engine, stack.front, knobs)
-    config = parse_settings(settings or [], knobs)
+    stack, config = read_stack(asked, settings)
     stack.check(config)
     return stack, config
+
+
+def read_stack(asked: Study, settings: list[str] | None) -> tuple[Any, Config]:
+    """Return what to serve and its config, of which the single values are checked alone.
+
+    Raises:
+        UsageError: there is no such engine or front, or a value cannot be read.
+    """
+    from llmdyno.knobs import parse_settings
+    from llmdyno.serve.equivalents import refuse_others_knobs
+    from llmdyno.serve.stack import load_stack
+
+    stack = load_stack(asked.engine, asked.front, asked.model)
+    knobs = (*stack.engine.knobs, *stack.front.knobs)
+    refuse_others_knobs(settings or [], stack.engine, stack.front, knobs)
+    return stack, parse_settings(settings or [], knobs)

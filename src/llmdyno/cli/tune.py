@@ -10,7 +10,7 @@ import typer
 from llmdyno.cli.flags import QUICK, Given, read_toml, study_flags, study_spec, with_baseline
 from llmdyno.cli.options import AsJson, Out, Text, command, option
 from llmdyno.cli.output import import_numpy, print_json, print_line, say, terminate_as_interrupt
-from llmdyno.cli.serve import checked_stack
+from llmdyno.cli.serve import read_stack
 from llmdyno.errors import DynoError, InterruptError
 
 
@@ -38,7 +38,8 @@ def tune(
     from llmdyno import store
     from llmdyno.store import LEDGER
     from llmdyno.terminal.study import narrator, show_study
-    from llmdyno.tune.tuner import Tuner, open_study
+    from llmdyno.tune.folder import open_study
+    from llmdyno.tune.tuner import Tuner
 
     if resume is not None:
         folder = store.find(resume)
@@ -47,7 +48,7 @@ def tune(
         profile = QUICK if quick else {}
         study = study_spec({**profile, **(read_toml(file) if file else {}), **given})
         if settings:
-            _, config = checked_stack(study, settings)
+            _, config = read_stack(study, settings)  # the tuner checks the whole baseline
             study = with_baseline(study, config)
         name = store.new_id(f"{study.engine}-{Path(study.model).name}")
         folder = store.choose_folder(out, store.STUDIES, name, LEDGER)
