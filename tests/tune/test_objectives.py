@@ -19,7 +19,7 @@ from llmdyno.tune import objectives
 from llmdyno.tune.spec import Study
 from llmdyno.tune.study import _ratio, verdict
 from llmdyno.units import lengths
-from tune.test_tuner import STUDY, run
+from studies import STUDY, run
 
 REFUSED = {
     "goodput without an SLO": ("goodput", "", "", "add one, e.g. --slo 'ttft:p99<2s'"),
