@@ -1,4 +1,7 @@
-"""Thresholds and objectives: one statistic of one metric, as the command line writes it."""
+"""Thresholds and objectives: one statistic of one metric, as the command line writes it.
+
+The table of metrics is imported where it is read: it brings numpy, and a help does without.
+"""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +10,6 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno.errors import UsageError, nearest
-from llmdyno.results.metrics import BY_NAME
 
 
 class Slo(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +42,8 @@ def parse_slos(text: str | None) -> tuple[Slo, ...]:
 
 
 def _parse_slo(expr: str) -> Slo:
+    from llmdyno.results.metrics import BY_NAME
+
     match = re.fullmatch(r"(\w+)(?::(\w+))?\s*([<>])=?\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|)", expr)
     if match is None:
         raise UsageError(f"--slo {expr}: write metric:stat<limit, e.g. ttft:p99<2s.")
@@ -72,6 +76,8 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def maximise(self) -> bool:
         """Whether larger is better."""
+        from llmdyno.results.metrics import BY_NAME
+
         return BY_NAME[self.metric].better == "higher"
 
     def __str__(self) -> str:
@@ -85,6 +91,8 @@ def parse_objective(text: str) -> Objective:
     Raises:
         UsageError: names the text and what would be right.
     """
+    from llmdyno.results.metrics import BY_NAME
+
     name, _, stat = text.partition(":")
     known = {metric.removesuffix("_ms"): metric for metric in BY_NAME}
     metric = name if name in BY_NAME else known.get(name)

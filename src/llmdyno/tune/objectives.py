@@ -11,7 +11,7 @@ from llmdyno.results import stats
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import Objective
 from llmdyno.results.summary import OF_REQUEST, RATES
-from llmdyno.spec import Study
+from llmdyno.tune.spec import Study
 from llmdyno.units import Lengths
 
 Statistic = Callable[[stats.Floats], stats.Floats]
