@@ -4,7 +4,8 @@ from pathlib import Path
 
 from llmdyno import store
 from llmdyno.cli import flags
-from llmdyno.records.entries import Journal, LevelEnded, LevelStarted, Opened, Record
+from llmdyno.records.entries import LevelEnded, LevelStarted, Opened, Record
+from llmdyno.records.journal import Journal
 from llmdyno.results.summary import summarise
 from llmdyno.spec import Study
 from llmdyno.tune.ledger import Began, Ledger, Phase, Step

@@ -16,7 +16,8 @@ from conftest import last_json
 from harness import Answer, answering, raw, run, silence, whole
 from llmdyno.load import level as load
 from llmdyno.load.level import _retry_after_s
-from llmdyno.records.entries import LevelEnded, Record, read_journal
+from llmdyno.records.entries import LevelEnded, Record
+from llmdyno.records.journal import read_journal
 from llmdyno.wire.http1 import Response
 from scripted_server import HEAD, plain, scripted
 

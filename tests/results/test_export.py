@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from llmdyno.errors import StorageError, UsageError
-from llmdyno.records.entries import Journal, LevelEnded, LevelStarted, Opened, Record
+from llmdyno.records.entries import LevelEnded, LevelStarted, Opened, Record
+from llmdyno.records.journal import Journal
 from llmdyno.results.export import COLUMNS, write_csv, write_parquet
 from llmdyno.results.summary import summarise
 from llmdyno.store import JOURNAL

@@ -6,19 +6,18 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno import spec
+from llmdyno.records.columns import Collector, Window
 from llmdyno.records.entries import (
-    Collector,
     Entry,
     GpuSample,
-    Journal,
     LevelEnded,
     LevelStarted,
     Opened,
     Record,
     Scrape,
     Tick,
-    Window,
 )
+from llmdyno.records.journal import Journal
 from llmdyno.report.documents import Run
 from llmdyno.report.doubts import of_runs
 from llmdyno.results.metrics import BY_NAME

@@ -9,7 +9,8 @@ import pytest
 
 from conftest import last_json
 from llmdyno.errors import ServerError, UsageError
-from llmdyno.records.entries import COMPLETED, CUT, Columns, Window
+from llmdyno.records.columns import Columns, Window
+from llmdyno.records.entries import COMPLETED, CUT
 from llmdyno.results import stats
 from llmdyno.results.metrics import BY_NAME, Metric
 from llmdyno.results.slo import Objective, parse_objective, parse_slos

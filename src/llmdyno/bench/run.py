@@ -34,7 +34,8 @@ from llmdyno.load.level import Level, Plan, Progress, rare_collections
 from llmdyno.load.plan import Point
 from llmdyno.load.workers import Crew, Here, Site, workers_for
 from llmdyno.machine import environment, hardware, open_files
-from llmdyno.records.entries import Entry, Journal, Opened, Record, read_journal, worker_journal
+from llmdyno.records.entries import Entry, Opened, Record
+from llmdyno.records.journal import Journal, read_journal, worker_journal
 from llmdyno.results.capacity import Search
 from llmdyno.results.documents import level_name
 from llmdyno.results.summary import capacity_point, read_levels, summarise, token_rate_intervals

@@ -27,7 +27,8 @@ import numpy as np
 from llmdyno import plugins, spec
 from llmdyno.errors import TargetError
 from llmdyno.load.level import Level, Plan, Progress, rare_collections
-from llmdyno.records.entries import COMPLETED, Calibration, Journal, Opened
+from llmdyno.records.entries import COMPLETED, Calibration, Opened
+from llmdyno.records.journal import Journal
 from llmdyno.results.summary import LevelFacts, read_run
 from llmdyno.units import Lengths
 from llmdyno.wire.http1 import ConnectError, Meter, Target, connect, parse_url

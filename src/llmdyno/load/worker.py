@@ -25,7 +25,8 @@ from llmdyno.errors import DynoError
 from llmdyno.load.level import Level, Plan, Progress, rare_collections
 from llmdyno.load.plan import Point
 from llmdyno.machine import open_files
-from llmdyno.records.entries import Entry, Journal, LevelEnded, LevelStarted, ShareEnded
+from llmdyno.records.entries import Entry, LevelEnded, LevelStarted, ShareEnded
+from llmdyno.records.journal import Journal
 from llmdyno.wire.http1 import Meter, parse_url
 from llmdyno.workload.share import Share
 

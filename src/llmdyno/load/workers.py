@@ -24,7 +24,6 @@ from llmdyno.load.plan import Point
 from llmdyno.load.worker import READY, Assignment, environment
 from llmdyno.records.entries import (
     Entry,
-    Follower,
     LevelEnded,
     LevelStarted,
     Record,
@@ -32,6 +31,7 @@ from llmdyno.records.entries import (
     Tick,
     WorkerHost,
 )
+from llmdyno.records.journal import Follower
 from llmdyno.wire.http1 import Meter
 from llmdyno.workload.share import Share
 

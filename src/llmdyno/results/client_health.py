@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from llmdyno.records.entries import Columns, Tick
+from llmdyno.records.columns import Columns
+from llmdyno.records.entries import Tick
 from llmdyno.results.stats import Array, Floats
 
 # The client has no more to give.

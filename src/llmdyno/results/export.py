@@ -18,7 +18,8 @@ from typing import Literal
 import msgspec
 
 from llmdyno.errors import StorageError, UsageError
-from llmdyno.records.entries import COMPLETED, FAILED, OUTCOMES, LevelStarted, Record, read_journal
+from llmdyno.records.entries import COMPLETED, FAILED, OUTCOMES, LevelStarted, Record
+from llmdyno.records.journal import read_journal
 from llmdyno.store import JOURNAL
 
 Cell = int | float | str | None

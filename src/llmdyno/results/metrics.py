@@ -11,7 +11,8 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from llmdyno.records.entries import COMPLETED, CUT, Columns, Window
+from llmdyno.records.columns import Columns, Window
+from llmdyno.records.entries import COMPLETED, CUT
 from llmdyno.results.stats import Array
 
 MS_PER_NS = 1e-6

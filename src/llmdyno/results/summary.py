@@ -18,14 +18,13 @@ import numpy as np
 
 from llmdyno.errors import StorageError
 from llmdyno.faults import meaning
+from llmdyno.records.columns import Collector, Columns, Window
 from llmdyno.records.entries import (
     COMPLETED,
     FAILED,
     LAG_PERIOD_S,
     OUTCOMES,
     Calibration,
-    Collector,
-    Columns,
     GpuSample,
     LevelEnded,
     LevelStarted,
@@ -33,10 +32,9 @@ from llmdyno.records.entries import (
     Record,
     Scrape,
     Tick,
-    Window,
     WorkerHost,
-    read_journal,
 )
+from llmdyno.records.journal import read_journal
 from llmdyno.results import capacity, client_health, crosscheck, doubts, stats
 from llmdyno.results.documents import level_name
 from llmdyno.results.metrics import BY_NAME, DISTRIBUTIONS, MS_PER_NS, Values
