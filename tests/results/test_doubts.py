@@ -18,7 +18,7 @@ from llmdyno import report, store
 from llmdyno.cli.rebuild import run_summary
 from llmdyno.records.entries import GpuSample, Scrape
 from llmdyno.results import doubts
-from llmdyno.results.crosscheck import Seen, gpu_part, server_part
+from llmdyno.results.crosscheck import ClientSide, gpu_part, server_part
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.terminal.summary import show_summary
 from report_samples import level, summary
@@ -78,7 +78,7 @@ def served(
         ]
         if not after:
             del scrapes[-1]
-        client = Seen(
+        client = ClientSide(
             input_tokens=1000,
             output_tokens=100,
             requests=10,

@@ -20,8 +20,9 @@ from llmdyno.records.entries import (
 from llmdyno.records.journal import Journal
 from llmdyno.report.documents import Run
 from llmdyno.report.doubts import of_runs
+from llmdyno.results.measures import distribution
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.summary import distribution, summarise
+from llmdyno.results.summary import summarise
 
 SECOND = 1_000_000_000
 TOKENS = 50

@@ -36,9 +36,11 @@ from llmdyno.load.workers import Crew, Here, Site, workers_for
 from llmdyno.machine import environment, hardware, open_files
 from llmdyno.records.entries import Entry, Opened, Record
 from llmdyno.records.journal import Journal, read_journal, worker_journal
-from llmdyno.results.capacity import Search
+from llmdyno.results.capacity import CapacitySearch, measured_point
 from llmdyno.results.documents import level_name
-from llmdyno.results.summary import capacity_point, read_levels, summarise, token_rate_intervals
+from llmdyno.results.facts import read_levels
+from llmdyno.results.measures import token_rate_intervals
+from llmdyno.results.summary import summarise
 from llmdyno.spec import ROUNDS_MIN, Bench
 from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.wire.http1 import Meter, Target, parse_url
@@ -318,14 +320,16 @@ def _loads(spec: Bench, journal: Path) -> Iterator[tuple[int, float]]:
 
 def _searched(spec: Bench, journal: Path) -> Iterator[float]:
     """Yield the loads of a search for the highest one that meets the SLOs."""
-    search = Search(spec.load.points[0], whole=not spec.load.is_open, seed=spec.workload.seed)
+    search = CapacitySearch(
+        spec.load.points[0], whole=not spec.load.is_open, seed=spec.workload.seed
+    )
     level_s = 0.0 if spec.load.ends_by_count else spec.load.duration_s
     ends_s = monotonic() + spec.until_budget_s
     load = search.next_load()
     while load is not None:
         yield load
         _, levels = read_levels(journal)
-        search.add(capacity_point(levels[-1], spec.slos))
+        search.add(measured_point(levels[-1], spec.slos))
         load = search.next_load() if monotonic() + level_s <= ends_s else None
 
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from llmdyno.importers import Findings, Foreign, Import
 from llmdyno.importers._level import Level, Statistics, count_errors, level_document, statistics
+from llmdyno.results.measures import distribution
 from llmdyno.results.metrics import Values
-from llmdyno.results.summary import distribution
 
 # Our names and theirs.
 _SUFFIXES = {"ttft_ms": "ttft", "tpot_ms": "tpot", "itl_ms": "itl", "e2e_ms": "e2el"}
@@ -124,13 +124,15 @@ def _level(result: _Result, latencies: Mapping[str, Statistics]) -> dict[str, An
             output_tokens=result.total_output_tokens,
             method="whole run: vLLM counts ramp and tail too (imported)",
             latencies=latencies,
-            token_rate=result.output_throughput,
-            request_rate=result.request_throughput,
-            goodput=(
-                result.misspelt_goodput
-                if result.request_goodput is None
-                else result.request_goodput
-            ),
+            rates={
+                "token_rate": result.output_throughput,
+                "request_rate": result.request_throughput,
+                "goodput": (
+                    result.misspelt_goodput
+                    if result.request_goodput is None
+                    else result.request_goodput
+                ),
+            },
         )
     )
 

@@ -23,8 +23,8 @@ from llmdyno.report import (
 from llmdyno.report.documents import Document, Material, Run
 from llmdyno.report.tables import Table
 from llmdyno.report.verdict import Verdict
-from llmdyno.results.metrics import METRICS, Metric
-from llmdyno.results.summary import says_capacity
+from llmdyno.results.capacity import says_capacity
+from llmdyno.results.metrics import BY_NAME, Metric
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,7 +215,7 @@ def _closing(runs: tuple[Run, ...]) -> list[Section]:
         Section(
             name="definitions",
             title="Definitions",
-            terms=METRICS,
+            terms=tuple(BY_NAME.values()),
             lines=definitions.RULES,
         ),
     ]

@@ -7,7 +7,7 @@ it can be gone again at any time. The document's keys are a contract; its versio
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,16 @@ import msgspec
 from llmdyno import store
 from llmdyno.knobs import Value, default
 from llmdyno.results import stats
-from llmdyno.results.slo import Objective, parse_objective
-from llmdyno.results.summary import read_levels, series, significant, steady_window
+from llmdyno.results.facts import read_levels
+from llmdyno.results.measures import series
+from llmdyno.results.slo import HEADLINES, Objective
+from llmdyno.results.stats import significant
+from llmdyno.results.window import steady_window
 from llmdyno.serve.stack import Subject
 from llmdyno.store import JOURNAL, SUMMARY
-from llmdyno.tune import objectives
 from llmdyno.tune.ledger import Ledger, Step
 
 SCHEMA = "llmdyno.study/1"
-
-# What every confirmation shows, whatever the objective is.
-_HEADLINES = (parse_objective("token_rate"), parse_objective("ttft:p50"))
 
 
 def study_document(folder: Path, ledger: Ledger, subject: Subject) -> dict[str, Any]:
@@ -109,8 +108,8 @@ class _Document:
     def _confirmation(self, best: Step | None) -> dict[str, Any]:
         pairs = self._pairs() if best is not None else []
         objective = self._study.objective
-        key = objectives.key(objective)
-        named = {objectives.key(one): one for one in (objective, *_HEADLINES)}
+        key = objective.key
+        named = {one.key: one for one in (objective, *HEADLINES)}
         ratios = {name: self._ratio(pairs, one) for name, one in named.items()}
         runs = [
             {
@@ -153,7 +152,7 @@ class _Document:
     def _ratio(
         self, pairs: Sequence[_Journals], of: Objective, known: stats.Spread | None = None
     ) -> dict[str, Any]:
-        return _ratio([self._series(pair, of) for pair in pairs], objectives.statistic(of), known)
+        return _ratio([self._series(pair, of) for pair in pairs], of.statistic.over_time, known)
 
     def _series(self, pair: _Journals, of: Objective) -> tuple[stats.Floats, stats.Floats]:
         """Return what was observed in the windows of two runs' last levels, in order of time."""
@@ -170,7 +169,7 @@ class _Document:
         """
         steps = {step.number: step for step in self._ledger.of("ablation")}
         objective = self._study.objective
-        of = {objectives.key(one): one for one in (objective, _HEADLINES[0])}
+        of = {one.key: one for one in (objective, HEADLINES[0])}
         # One run each says nothing of how far apart equal runs lie: those of the confirmation do.
         known = {name: self._spread(one) for name, one in of.items()}
         rows = []
@@ -191,12 +190,12 @@ class _Document:
                     },
                 }
             )
-        return sorted(rows, key=lambda row: _size(row["effect"][objectives.key(objective)]))
+        return sorted(rows, key=lambda row: _size(row["effect"][objective.key]))
 
     def _spread(self, of: Objective) -> stats.Spread | None:
         """Return how far apart the confirmation's equal runs lie, if they tell."""
         confirmed = [self._series(pair, of) for pair in self._pairs()]
-        statistic = objectives.statistic(of)
+        statistic = of.statistic.over_time
         if not confirmed or not _divides(confirmed, statistic):
             return None
         before, after = zip(*confirmed, strict=True)
@@ -233,11 +232,10 @@ def verdict(ratio: Mapping[str, Any], *, maximise: bool) -> str:
 
 
 Pairs = Sequence[tuple[stats.Floats, stats.Floats]]
+Statistic = Callable[[stats.Floats], stats.Floats]  # of resamples, as stats.bootstrap() takes it
 
 
-def _ratio(
-    pairs: Pairs, statistic: objectives.Statistic, known: stats.Spread | None = None
-) -> dict[str, Any]:
+def _ratio(pairs: Pairs, statistic: Statistic, known: stats.Spread | None = None) -> dict[str, Any]:
     """Return after ÷ before: the geometric mean over the pairs and its 95 % interval.
 
     Where some run has a value of 0 there is no ratio: "difference" then holds after - before.
@@ -251,7 +249,7 @@ def _ratio(
     return _said(*stats.ratio(before, after, statistic, known=known))
 
 
-def _divides(pairs: Pairs, statistic: objectives.Statistic) -> bool:
+def _divides(pairs: Pairs, statistic: Statistic) -> bool:
     """Tell whether every run has a value above 0."""
     return all(
         len(side) and float(statistic(side[None, :])[0]) > 0 for pair in pairs for side in pair
