@@ -13,6 +13,7 @@ import pytest
 from llmdyno import report
 from llmdyno.errors import StorageError
 from llmdyno.report import definitions, documents, drawing, plots, wording
+from llmdyno.results import titles
 from llmdyno.results.metrics import BY_NAME
 from report_samples import GUIDE, level, study, summary, tuned_summary
 
@@ -430,8 +431,8 @@ def test_latencies_choose_their_unit(value_ms: float | None, written: str) -> No
 def test_metrics_and_objectives_have_short_titles(
     name: str, title: str, lower: bool | None
 ) -> None:
-    assert definitions.title(name) == title
-    assert definitions.lower_is_better(name) is lower
+    assert titles.title(name) == title
+    assert titles.lower_is_better(name) is lower
 
 
 def test_a_number_that_the_client_spoilt_is_marked_and_the_doubt_says_why() -> None:

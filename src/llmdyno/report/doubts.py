@@ -8,9 +8,9 @@ together.
 from collections.abc import Mapping, Sequence
 
 from llmdyno.knobs import Knob
-from llmdyno.report import definitions, differences, documents, settings, wording
+from llmdyno.report import differences, documents, settings, wording
 from llmdyno.report.documents import Document, Run
-from llmdyno.results import doubts
+from llmdyno.results import doubts, titles
 
 _FEW_PAIRS = 5
 _UNEQUAL_OUTPUT = 0.05
@@ -75,7 +75,7 @@ def _of_confirmation(confirmation: Document) -> list[str]:
         )
     for metric in ratios:
         bounds = documents.interval(ratios, metric, "ci95")
-        name = definitions.title(metric)
+        name = titles.title(metric)
         if bounds is None:
             found.append(f"The ratio of {name} has no interval.")
         elif bounds[0] <= 1 <= bounds[1]:

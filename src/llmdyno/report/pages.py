@@ -23,6 +23,7 @@ from llmdyno.report import (
 from llmdyno.report.documents import Document, Material, Run
 from llmdyno.report.tables import Table
 from llmdyno.report.verdict import Verdict
+from llmdyno.results import titles
 from llmdyno.results.capacity import says_capacity
 from llmdyno.results.metrics import BY_NAME, Metric
 
@@ -227,7 +228,7 @@ def _study_subtitle(study: Document, runs: tuple[Run, ...]) -> str:
     return _joined(
         f"{engine} behind {front}" if engine and front else engine,
         documents.text(study, "model") or _model(runs),
-        f"tuned for {definitions.title(objective)}" if objective else "",
+        f"tuned for {titles.title(objective)}" if objective else "",
         *documents.texts(study, "slo"),
     )
 

@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from llmdyno.report import definitions, documents, wording
+from llmdyno.report import documents, wording
 from llmdyno.report.documents import Document, Run
+from llmdyno.results import titles
 
 _OPENINGS = {"better": "Better", "no difference": "No difference shown", "worse": "Worse"}
 
@@ -138,18 +139,16 @@ def _clause(metric: str, measured: Document) -> _Clause | None:
     way = "higher"
     if mean < 0:
         way, mean, bounds = "lower", -mean, bounds and (-bounds[1], -bounds[0])
-    by = f"{wording.with_interval(mean, bounds)} {definitions.unit(metric)}"
+    by = f"{wording.with_interval(mean, bounds)} {titles.unit(metric)}"
     return _Clause(metric, f"{way} by {by}", "in the")
 
 
 def _clauses(ratios: list[_Clause], subject: str, at: str) -> str:
     """Join ratios to "tuned is 3.1x the token rate at 100 users; TTFT p50 is 0.2x"."""
     first, *others = ratios
-    title = definitions.title(first.metric)
+    title = titles.title(first.metric)
     sentence = f"{subject} is {first.said} {first.joined} {title}{f' at {at}' if at else ''}"
-    return "; ".join(
-        [sentence, *(f"{definitions.title(one.metric)} is {one.said}" for one in others)]
-    )
+    return "; ".join([sentence, *(f"{titles.title(one.metric)} is {one.said}" for one in others)])
 
 
 def _confirmed_at(confirmation: Document, runs: tuple[Run, ...]) -> str:

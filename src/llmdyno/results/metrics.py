@@ -6,7 +6,7 @@ take a level's columns (records/columns.py) and a window and return values; noth
 files or networks.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -135,29 +135,6 @@ def by_flag() -> dict[str, str]:
 def resting_on(*parts: Part) -> Callable[[Metric], bool]:
     """Return what tells whether a metric rests on one of these."""
     return lambda row: not row.rests_on.isdisjoint(parts)
-
-
-def named(name: str) -> Metric | None:
-    """Return the metric that a name such as "ttft_ms_p50" or "ttft:p50" begins with."""
-    found = [row for row in BY_NAME.values() if name.startswith(row.flag)]
-    # "ttft_due_ms_p50" begins with "ttft" as well.
-    return max(found, key=lambda row: len(row.flag), default=None)
-
-
-def title(name: str) -> str:
-    """Return a short title: "TTFT p50" for "ttft_ms_p50" and for the objective "ttft:p50"."""
-    metric = named(name)
-    if metric is None:
-        return name
-    statistic = name.removeprefix(metric.name).removeprefix(metric.flag).strip("_:")
-    # The mean of a rate over its window is the rate.
-    statistic = "" if metric.rate is not None and statistic == "mean" else statistic
-    return f"{metric.short} {statistic}".strip()
-
-
-def short_titles(names: Iterable[str]) -> str:
-    """Return the short titles of metrics as a list in words; unknown ones keep their names."""
-    return ", ".join(BY_NAME[name].short if name in BY_NAME else name for name in names)
 
 
 def at_last_token(of_request: Callable[[Columns], Floats]) -> Callable[[Columns, Window], Values]:

@@ -10,8 +10,8 @@ from llmdyno.engines import Engine
 from llmdyno.errors import UsageError, nearest
 from llmdyno.fronts import Front
 from llmdyno.knobs import accepts, default, show
-from llmdyno.report.definitions import title
 from llmdyno.results.documents import level_name
+from llmdyno.results.titles import title
 from llmdyno.serve import artifacts
 from llmdyno.serve.equivalents import elsewhere
 from llmdyno.store import JOURNAL, LEDGER, STUDY, SUMMARY

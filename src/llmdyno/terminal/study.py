@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from llmdyno.load.level import Progress
-from llmdyno.report.definitions import title
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import parse_objective, read_stat
+from llmdyno.results.titles import title
 from llmdyno.terminal.live import Live
 from llmdyno.tune.tuner import Narrator
 from llmdyno.wire.http1 import Meter
