@@ -12,8 +12,8 @@ import pytest
 
 from llmdyno import report
 from llmdyno.errors import StorageError
-from llmdyno.report import definitions, documents, drawing, plots, wording
-from llmdyno.results import titles
+from llmdyno.report import definitions, documents, drawing, plots
+from llmdyno.results import titles, wording
 from llmdyno.results.metrics import BY_NAME
 from report_samples import GUIDE, level, study, summary, tuned_summary
 

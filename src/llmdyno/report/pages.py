@@ -116,7 +116,7 @@ def of_run(summary: Document) -> str:
             subtitle=_joined(documents.text(summary, "run"), _model(runs)),
             verdict=verdict.of_run(summary),
             sections=[*_measured(Material(runs=runs)), *_closing(runs)],
-            doubts=doubts.of_runs(runs),
+            doubts=doubts.of_run(*runs),
         )
     )
 
@@ -132,7 +132,7 @@ def of_comparison(before: Document, after: Document, differences: Sequence[str])
             verdict=verdict.of_comparison(*runs),
             warnings=differences,
             sections=[*_measured(Material(runs=runs)), *_closing(runs)],
-            doubts=doubts.of_comparison(runs, differences),
+            doubts=doubts.of_comparison(*runs, differences),
         )
     )
 

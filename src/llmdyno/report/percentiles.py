@@ -7,10 +7,10 @@ means nothing.
 
 import altair as alt
 
-from llmdyno.report import drawing, wording
+from llmdyno.report import drawing
 from llmdyno.report.documents import Material, interval, levels, number
 from llmdyno.report.drawing import Drawing, Row
-from llmdyno.results import titles
+from llmdyno.results import titles, wording
 
 # Filled shapes in Vega's notation: p95 is a bar across, which its own "stroke" is not when filled.
 _SHAPES = {"p50": "circle", "p95": "M-1.1,-0.2H1.1V0.2H-1.1Z", "p99": "diamond"}

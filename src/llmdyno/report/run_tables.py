@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from llmdyno.faults import meaning
-from llmdyno.report import documents, wording
+from llmdyno.report import documents
 from llmdyno.report.documents import Document, Run
 from llmdyno.report.tables import Cell, Column, Kind, Row, Table, Tone, met_cell
-from llmdyno.results import metrics
+from llmdyno.results import metrics, wording
 from llmdyno.results.metrics import BY_NAME, Metric
 
 Path = tuple[Metric, str]  # a metric and the statistic of it that is shown

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from llmdyno import knobs
 from llmdyno.knobs import Knob
-from llmdyno.report import documents, settings, wording
+from llmdyno.report import documents, settings
 from llmdyno.report.documents import Document
 from llmdyno.report.tables import Cell, Row, Table, bounds_cell, met_cell
-from llmdyno.results import titles
+from llmdyno.results import titles, wording
 
 
 def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:

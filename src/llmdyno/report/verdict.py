@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from llmdyno.report import documents, wording
+from llmdyno.report import documents
 from llmdyno.report.documents import Document, Run
-from llmdyno.results import titles
+from llmdyno.results import titles, wording
 
 _OPENINGS = {"better": "Better", "no difference": "No difference shown", "worse": "Worse"}
 

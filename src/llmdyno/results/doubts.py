@@ -107,6 +107,16 @@ CODES: Mapping[str, Code] = {
     "busy-machine": Code("the machine was busy before the run"),
     "few-cores": Code("the machine has fewer than four CPU cores"),
     "varying-clock": Code("the CPU's clock follows its load"),
+    # A study, or two runs beside each other: study_doubts.py finds these.
+    "unconfirmed": Code("no repeated pairs confirmed the winner: its gain may be luck"),
+    "few-pairs": Code("fewer than five pairs: the interval is rough"),
+    "no-interval": Code("a ratio of the confirmation has no interval"),
+    "no-difference-shown": Code("the interval of a ratio includes 1"),
+    "altered-output": Code("a changed setting may alter the tokens themselves"),
+    "failed-trials": Code("trials failed: the search could not judge those settings"),
+    "unlike-places": Code("baseline and winner were not measured in the same place"),
+    "measured-once": Code("a level was measured in one of the two runs only"),
+    "unequal-work": Code("answers differ in length: the work was not the same"),
     # Another tool's file.
     "imported-file": Code("what the file of another tool does not hold, or contradicts"),
 }

@@ -4,6 +4,7 @@ As with a run's summary there is one way from what was measured to what is said 
 it can be gone again at any time. The document's keys are a contract; its version's history:
 
     llmdyno.study/1 (November 2026): the first.
+    28 November 2026, added: "doubts". For an older document study_doubts.py finds them on reading.
 """
 
 import math
@@ -14,8 +15,8 @@ from typing import Any
 import msgspec
 
 from llmdyno import store
-from llmdyno.knobs import Value, default
-from llmdyno.results import stats
+from llmdyno.knobs import Knob, Value, default
+from llmdyno.results import stats, study_doubts
 from llmdyno.results.facts import read_levels
 from llmdyno.results.measures import series
 from llmdyno.results.slo import HEADLINES, Objective
@@ -57,7 +58,7 @@ class _Document:
         baseline = self._ledger.find("baseline", 0)
         best = self._ledger.winner()
         study = self._study
-        return {
+        document = {
             "schema": SCHEMA,
             "study": self._folder.resolve().name,
             "dir": str(self._folder),
@@ -76,6 +77,11 @@ class _Document:
             "ablation": self._ablation(),
             "bundle": None,
         }
+        return {**document, "doubts": study_doubts.entries(document, self._guide())}
+
+    def _guide(self) -> dict[str, Knob]:
+        parts = (self._subject.engine, self._subject.front)
+        return {knob.name: knob for one in parts for knob in one.knobs}
 
     def _arm(self, step: Step | None) -> dict[str, Any] | None:
         if step is None or step.state != "measured":

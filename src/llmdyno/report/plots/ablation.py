@@ -1,11 +1,11 @@
 """The ablation: what each changed setting gives to the objective, the others kept."""
 
 from llmdyno import knobs
-from llmdyno.report import drawing, ratios, wording
+from llmdyno.report import drawing, ratios
 from llmdyno.report.documents import Material, interval, items, number, part, text
 from llmdyno.report.drawing import Drawing, Row
 from llmdyno.report.plots import Plot
-from llmdyno.results import titles
+from llmdyno.results import titles, wording
 
 
 def draw(material: Material) -> Drawing | None:

@@ -1,10 +1,10 @@
 """The confirmation: tuned ÷ baseline of each metric over the repeated pairs, with its interval."""
 
-from llmdyno.report import drawing, ratios, wording
+from llmdyno.report import drawing, ratios
 from llmdyno.report.documents import Material, interval, number, part
 from llmdyno.report.drawing import Drawing, Row
 from llmdyno.report.plots import Plot
-from llmdyno.results import titles
+from llmdyno.results import titles, wording
 
 
 def draw(material: Material) -> Drawing | None:

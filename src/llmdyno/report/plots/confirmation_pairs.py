@@ -2,11 +2,11 @@
 
 import altair as alt
 
-from llmdyno.report import documents, drawing, wording
+from llmdyno.report import documents, drawing
 from llmdyno.report.documents import Material
 from llmdyno.report.drawing import Drawing, Row
 from llmdyno.report.plots import Plot
-from llmdyno.results import titles
+from llmdyno.results import titles, wording
 
 _ARMS = {"before": "Baseline", "after": "Tuned"}
 

@@ -3,11 +3,11 @@
 import altair as alt
 
 from llmdyno import knobs
-from llmdyno.report import drawing, wording
+from llmdyno.report import drawing
 from llmdyno.report.documents import Material, items, number, part, text
 from llmdyno.report.drawing import Drawing, Row
 from llmdyno.report.plots import Plot
-from llmdyno.results import titles
+from llmdyno.results import titles, wording
 
 # State: (shape, colour). Colours of the same set as the runs', and a shape each besides.
 _STATES = {
