@@ -15,9 +15,10 @@ from llmdyno.results import stats
 from llmdyno.results.measures import measures, series
 from llmdyno.results.metrics import BY_NAME, Metric
 from llmdyno.results.slo import Objective, parse_objective, parse_slos
+from llmdyno.results.verdicts import verdict
 from llmdyno.spec import Load, Study, Workload
 from llmdyno.tune import objectives
-from llmdyno.tune.study import _ratio, verdict
+from llmdyno.tune.study import _ratio
 from llmdyno.units import lengths
 from tune.test_tuner import STUDY, run
 

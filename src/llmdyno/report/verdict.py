@@ -10,9 +10,8 @@ import msgspec
 
 from llmdyno.report import documents
 from llmdyno.report.documents import Document, Run
-from llmdyno.results import titles, wording
-
-_OPENINGS = {"better": "Better", "no difference": "No difference shown", "worse": "Worse"}
+from llmdyno.results import titles, verdicts, wording
+from llmdyno.results.slo import HEADLINES
 
 
 class _Clause(NamedTuple):
@@ -35,7 +34,7 @@ def of_study(study: Document, runs: tuple[Run, ...]) -> Verdict:
     confirmation = documents.part(study, "confirmation")
     measured = documents.part(confirmation, "ratio")
     word = documents.text(confirmation, "verdict")
-    if not measured or word not in _OPENINGS:
+    if not measured or word not in verdicts.OPENINGS:
         return _unconfirmed(study, runs)
     pairs = documents.number(confirmation, "pairs")
     design = documents.text(confirmation, "design")
@@ -58,7 +57,7 @@ def of_study(study: Document, runs: tuple[Run, ...]) -> Verdict:
     }
     said = _clauses(clauses, "tuned", _confirmed_at(confirmation, runs))
     return Verdict(
-        sentence=f"{_OPENINGS[word]}: {said} ({basis}; 95 % intervals in brackets).",
+        sentence=f"{verdicts.OPENINGS[word]}: {said} ({basis}; 95 % intervals in brackets).",
         tone=tone[word],
     )
 
@@ -115,13 +114,10 @@ def _single_ratios(before: Run, after: Run) -> tuple[str, list[_Clause]]:
     common = [name for name in levels[0] if name in levels[1]]
     for name in reversed(common):
         ratios = []
-        for metric, path in (
-            ("token_rate", ("token_rate", "mean")),
-            ("ttft_ms_p50", ("ttft_ms", "p50")),
-        ):
-            old, new = (documents.number(level[name], *path) for level in levels)
+        for one in HEADLINES:
+            old, new = (documents.number(level[name], one.metric, one.stat) for level in levels)
             if old and new is not None:
-                ratios.append(_Clause(metric, wording.ratio(new / old)))
+                ratios.append(_Clause(one.key, wording.ratio(new / old)))
         if ratios:
             return name, ratios
     return "", []

@@ -21,6 +21,7 @@ from llmdyno.results.facts import read_levels
 from llmdyno.results.measures import series
 from llmdyno.results.slo import HEADLINES, Objective
 from llmdyno.results.stats import significant
+from llmdyno.results.verdicts import verdict
 from llmdyno.results.window import steady_window
 from llmdyno.serve.stack import Subject
 from llmdyno.store import JOURNAL, SUMMARY
@@ -216,25 +217,6 @@ class _Document:
             if knob.name == name
         )
         return default(knob, self._engine_version)
-
-
-def verdict(ratio: Mapping[str, Any], *, maximise: bool) -> str:
-    """Return "better", "worse", "no difference" or "not confirmed".
-
-    "No difference": the interval holds 1 (of a difference: 0), or there is none. "Not confirmed":
-    some run has no value, so there is nothing to compare.
-    """
-    measured, nothing = ratio, 1.0
-    if ratio["mean"] is None:
-        measured, nothing = ratio.get("difference", ratio), 0.0
-    if measured["mean"] is None:
-        return "not confirmed"
-    if measured["ci95"] is None:
-        return "no difference"
-    low, high = measured["ci95"]
-    if low <= nothing <= high:
-        return "no difference"
-    return "better" if (low > nothing) == maximise else "worse"
 
 
 Pairs = Sequence[tuple[stats.Floats, stats.Floats]]
