@@ -13,9 +13,13 @@ import uvloop
 
 from endpoint_streams import STREAMS
 from llmdyno import plugins, spec
-from llmdyno.load.level import Level, Plan, Progress
+from llmdyno.load.level import Level
+from llmdyno.load.plan import Plan
+from llmdyno.load.progress import Progress
+from llmdyno.load.recorder import Recorder
 from llmdyno.records.entries import Record
-from llmdyno.wire.http1 import Meter, parse_url
+from llmdyno.wire.exchange import Meter
+from llmdyno.wire.target import parse_url
 from llmdyno.workload.prompts import Prompts
 from scripted_server import END, HEAD, Client, Script, framed, scripted
 
@@ -93,14 +97,13 @@ async def drive(
         endpoint=plugins.load("endpoints", endpoint),
         model="m",
     )
-    level = Level(
-        plan,
-        Prompts(spec.Workload(system_prompt=prompt)),
-        zero_ns=perf_counter_ns(),
+    recorder = Recorder(
         sink=entries.append,
+        zero_ns=perf_counter_ns(),
         meter=Meter(),
         progress=Progress(),
     )
+    level = Level(plan, Prompts(spec.Workload(system_prompt=prompt)), recorder)
     await level.run()
     then(level)
     return [entry for entry in entries if isinstance(entry, Record)]

@@ -17,8 +17,9 @@ from typing import Any
 
 from llmdyno import plugins, units
 from llmdyno.bench import run
+from llmdyno.processes import ports
 from llmdyno.processes import server as supervise
-from llmdyno.serve.stack import Subject
+from llmdyno.serve.stack import Stack
 from llmdyno.spec import Bench, Load, Workload
 
 ROWS = (
@@ -43,15 +44,15 @@ def cpu_s(pid: int) -> float:
 def once(front: str, model: str, load: Load, workload: Workload, folder: Path) -> dict[str, float]:
     """Serve the model behind a front, load it, and return what came of it."""
     front, _, wire = front.partition("/")
-    subject = Subject(
+    stack = Stack(
         engine=plugins.load("engines", "openvino"), front=plugins.load("fronts", front), model=model
     )
-    launch = subject.launch(
+    launch = stack.launch(
         {},
         folder=folder / "server",
         host="127.0.0.1",
-        port=supervise.free_port(),
-        says=lambda _: None,
+        port=ports.free_port(),
+        notify=lambda _: None,
     )
     with supervise.start(launch, log=folder / "log") as server:
         before_s = cpu_s(server.pid)

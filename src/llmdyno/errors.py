@@ -33,7 +33,7 @@ class TargetError(DynoError):
 class ServerError(DynoError):
     """A server that we started failed.
 
-    `kind` is one of the classes of supervise.FAILURES, e.g. "out-of-memory" or "start-timeout".
+    `kind` is one of the classes of processes/diagnosis.FAILURES, e.g. "out-of-memory".
     """
 
     def __init__(self, kind: str, message: str) -> None:

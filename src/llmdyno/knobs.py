@@ -3,7 +3,7 @@
 A knob is a row of an engine's table, not a class. Everything that speaks of settings reads the row:
 the check before a start, the tuner's space, the guide of `dyno knobs`, the report's table of
 settings. A config is a plain mapping from knob names to values; a knob that is not in it has the
-engine's own default.
+engine's own default. What a plug-in's author may import is in `__all__`.
 """
 
 import re
@@ -15,8 +15,33 @@ import msgspec
 
 from llmdyno.errors import UsageError, nearest
 
+__all__ = (
+    "Config",
+    "Knob",
+    "MemoryShare",
+    "Value",
+    "accepts",
+    "at_least",
+    "check",
+    "check_version",
+    "default",
+    "parse_settings",
+    "show",
+)
+
 Value = bool | int | float | str
 Config = Mapping[str, Value]
+
+
+class MemoryShare(msgspec.Struct, frozen=True, kw_only=True):
+    """How the size of an engine's KV cache follows from a share of the GPU's memory.
+
+    cache = share x (total - not_of) - holds
+    """
+
+    # What is taken off before the share is applied, and what the share must hold beside the cache.
+    not_of: tuple[Literal["others", "weights", "activations"], ...] = ()
+    holds: tuple[Literal["others", "weights", "activations"], ...] = ()
 
 
 class Knob(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +72,10 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
     # Bites only when another knob has this value, e.g. ("dynamic_split_fuse", False).
     needs: tuple[str, Value] | None = None
     instead: str = ""  # the knob that does the same where that other value holds not
+    # The purpose that it shares with knobs of other engines, in their words; see equivalents.py.
+    means: str = ""  # e.g. "sequences a step"
+    but: str = ""  # what is peculiar to it among those, to go on "in ENGINE: KNOB, but …"
+    memory_share: MemoryShare | None = None  # of a share of the GPU's memory: what it is a share of
 
 
 def default(knob: Knob, version: str | None) -> Value | None:

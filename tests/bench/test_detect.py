@@ -10,7 +10,7 @@ import pytest
 from llmdyno.bench.detect import detect
 from llmdyno.bench.prober import Prober
 from llmdyno.errors import TargetError
-from llmdyno.wire.http1 import parse_url
+from llmdyno.wire.target import parse_url
 from scripted_server import DONE, END, HEAD, STOP, Client, chunk, framed, plain, scripted
 
 MODELS = {"object": "list", "data": [{"id": "llama", "object": "model"}]}

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import DYNO
-from llmdyno.processes.server import free_port
+from llmdyno.processes.ports import free_port
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
 Streamer = Callable[..., str]

@@ -16,7 +16,7 @@ from llmdyno.errors import UsageError
 from llmdyno.records.entries import LevelStarted, Opened, Record
 from llmdyno.records.journal import Journal, read_journal
 from llmdyno.spec import Bench, Load
-from llmdyno.wire.http1 import parse_url
+from llmdyno.wire.target import parse_url
 from scripted_server import DONE, END, HEAD, STOP, Client, chunk, framed, plain, scripted
 
 TEXTS = ("Hello wor", "ld", " and good", "bye")  # 4 chunks, 4 words, 1 of them in two chunks

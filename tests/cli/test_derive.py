@@ -18,7 +18,7 @@ from llmdyno.cli import flags
 from llmdyno.cli.rebuild import rebuild, run_summary
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.load.plan import Point
-from llmdyno.load.ray_workers import Post
+from llmdyno.load.ray_workers import NodeAgent
 from llmdyno.load.worker import Assignment
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.study import study_document
@@ -328,7 +328,7 @@ def test_what_starts_a_worker_afar_makes_its_folder_when_it_does(
     point = Point(spec=spec, level=0, repeat=0, load=1, again=0)
     assignment = Assignment(point=point, share=Share(), zero_ns=0, journal="")
 
-    post = Post()
+    post = NodeAgent()
     assert not list(tmp_path.iterdir())
 
     post.start(msgspec.json.encode(assignment), None)

@@ -22,11 +22,13 @@ from llmdyno import deploy, plugins
 from llmdyno.deploy.plan import HOST
 from llmdyno.engines import Launch
 from llmdyno.errors import UsageError
-from llmdyno.fronts import bentoml, triton
+from llmdyno.fronts import bentoml
+from llmdyno.fronts._triton import install
+from llmdyno.fronts._triton.backends import openvino
 from llmdyno.knobs import Config, Knob, Value
-from llmdyno.processes import environments
+from llmdyno.processes import environments, ports
 from llmdyno.processes import server as supervise
-from llmdyno.serve.stack import Subject
+from llmdyno.serve.stack import Stack
 
 SECRET = "hf_do_not_tell"
 KUBERNETES = "1.34"
@@ -47,8 +49,8 @@ def secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", SECRET)
 
 
-def subject(engine: str, front: str = "native", model: str = "") -> Subject:
-    return Subject(
+def stack(engine: str, front: str = "native", model: str = "") -> Stack:
+    return Stack(
         engine=plugins.load("engines", engine),
         front=plugins.load("fronts", front),
         model=model or CONFIGS[engine][0],
@@ -56,9 +58,9 @@ def subject(engine: str, front: str = "native", model: str = "") -> Subject:
 
 
 def written(folder: Path, engine: str, front: str = "native", **asked: Any) -> tuple[str, ...]:
-    served, config = subject(engine, front), CONFIGS[engine][1]
+    served, config = stack(engine, front), CONFIGS[engine][1]
     served.check(config)
-    return deploy.write(folder, served, config, says=lambda _: None, **asked)
+    return deploy.write(folder, served, config, notify=lambda _: None, **asked)
 
 
 def compose_file(folder: Path) -> dict[str, Any]:
@@ -200,9 +202,9 @@ class Scripted:
 def test_awkward_words_arrive_as_they_are(tmp_path: Path) -> None:
     model = tmp_path / "my model"
     model.mkdir()
-    served = Subject(engine=Scripted(), front=plugins.load("fronts", "native"), model=str(model))
+    served = Stack(engine=Scripted(), front=plugins.load("fronts", "native"), model=str(model))
     folder = tmp_path / "bundle"
-    deploy.write(folder, served, {}, says=lambda _: None)
+    deploy.write(folder, served, {}, notify=lambda _: None)
 
     done = subprocess.run(
         [folder / "serve.sh"],
@@ -223,8 +225,8 @@ def test_awkward_words_arrive_as_they_are(tmp_path: Path) -> None:
 
 
 def test_a_secret_that_is_not_set_stops_the_script(tmp_path: Path) -> None:
-    served = Subject(engine=Scripted(), front=plugins.load("fronts", "native"), model="m")
-    deploy.write(tmp_path, served, {}, says=lambda _: None)
+    served = Stack(engine=Scripted(), front=plugins.load("fronts", "native"), model="m")
+    deploy.write(tmp_path, served, {}, notify=lambda _: None)
 
     environment = {name: value for name, value in os.environ.items() if name != "API_KEY"}
     done = subprocess.run(
@@ -237,9 +239,9 @@ def test_a_secret_that_is_not_set_stops_the_script(tmp_path: Path) -> None:
 def test_what_must_be_built_comes_with_a_script_that_builds_it(tmp_path: Path) -> None:
     config: dict[str, Value] = {"weight_format": "int8", "max_num_seqs": 8}
     config |= {"dynamic_split_fuse": False, "max_num_batched_tokens": 1024}
-    served = subject("openvino")
+    served = stack("openvino")
     served.check(config)
-    names = deploy.write(tmp_path, served, config, says=lambda _: None)
+    names = deploy.write(tmp_path, served, config, notify=lambda _: None)
 
     assert "build.sh" in names
     assert subprocess.run(["bash", "-n", tmp_path / "build.sh"], check=False).returncode == 0
@@ -277,24 +279,24 @@ def test_an_engine_without_an_image_gets_a_script_only(tmp_path: Path) -> None:
     model = tmp_path / "m"
     model.mkdir()
     (model / "mlc-chat-config.json").write_text("{}")
-    served = Subject(
+    served = Stack(
         engine=plugins.load("engines", "mlc-llm"),
         front=plugins.load("fronts", "native"),
         model=str(model),
     )
     said: list[str] = []
-    names = deploy.write(tmp_path / "bundle", served, {}, says=said.append)
+    names = deploy.write(tmp_path / "bundle", served, {}, notify=said.append)
 
     assert set(names) == {"serve.sh", "README.md"}
     assert said == ["! mlc-llm has no container image: name one with --image."]
     with pytest.raises(UsageError, match="--target compose: mlc-llm has no container image"):
-        deploy.write(tmp_path / "b", served, {}, target="compose", says=lambda _: None)
-    deploy.write(tmp_path / "c", served, {}, image="me/mlc:1", says=lambda _: None)
+        deploy.write(tmp_path / "b", served, {}, target="compose", notify=lambda _: None)
+    deploy.write(tmp_path / "c", served, {}, image="me/mlc:1", notify=lambda _: None)
     assert compose_file(tmp_path / "c")["services"]["llm"]["image"] == "me/mlc:1"
 
 
 def test_the_script_serves(tmp_path: Path) -> None:
-    port = supervise.free_port()
+    port = ports.free_port()
     done = subprocess.run(
         [*DYNO, "deploy", "--set", "max_num_batched_tokens=512", "--port", str(port), "--json"],
         cwd=tmp_path,
@@ -321,7 +323,7 @@ def test_a_triton_bundle_serves_on_the_tritonserver_of_the_path(tmp_path: Path) 
     port = first_of_free_ports(3)
     written(tmp_path / "first", "openvino", "triton", port=port)
     folder = (tmp_path / "first").rename(tmp_path / "moved")
-    found = triton._wheel(tmp_path, lambda _: None)
+    found = install.wheel(openvino.BACKEND, tmp_path, lambda _: None)
     program = tmp_path / "bin" / "tritonserver"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {shlex.join(found.command)} "$@"\n')
@@ -350,10 +352,10 @@ def test_a_triton_bundle_serves_on_the_tritonserver_of_the_path(tmp_path: Path) 
 def test_tensorrt_llms_triton_bundle_takes_nvidias_model_and_the_container_of_the_release(
     tmp_path: Path,
 ) -> None:
-    served = subject("tensorrt-llm", "triton")
+    served = stack("tensorrt-llm", "triton")
     config: Config = {"version": "1.1.0", "free_gpu_memory_fraction": 0.8, "max_batch_size": 512}
     served.check(config)
-    deploy.write(tmp_path, served, config, says=lambda _: None)
+    deploy.write(tmp_path, served, config, notify=lambda _: None)
 
     models = tmp_path / "triton" / "models"
     settings = json.loads((models / "tensorrt_llm/1/model.yaml").read_text())

@@ -16,8 +16,8 @@ from conftest import DYNO
 from llmdyno.engines.openvino import ENGINE
 from llmdyno.errors import ServerError
 from llmdyno.knobs import Config
-from llmdyno.processes import server
-from llmdyno.serve import artifacts
+from llmdyno.processes import ports, server
+from llmdyno.serve import build
 
 PROMPT = "Once upon a time there was a server that"
 
@@ -31,7 +31,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def built(config: Config, model: str = "tiny") -> Path:
-    artifact = artifacts.ensure(ENGINE, model, config, says=lambda _: None)
+    artifact = build.ensure(ENGINE, model, config, notify=lambda _: None)
     assert artifact is not None
     return artifact.path
 
@@ -46,7 +46,7 @@ def post(url: str, body: dict[str, Any]) -> Any:
 
 def answers(config: Config, artifact: Path | None, log: Path) -> dict[str, Any]:
     """Serve `tiny` and return what it says on each endpoint."""
-    port = server.free_port()
+    port = ports.free_port()
     launch = ENGINE.launch("tiny", config, artifact=artifact, host="127.0.0.1", port=port)
     asked = {"model": "tiny", "max_tokens": 12, "temperature": 0}
     with server.start(launch, log=log):
@@ -136,7 +136,7 @@ def test_without_nncf_it_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_serve_builds_what_it_serves(tmp_path: Path) -> None:
-    port = server.free_port()
+    port = ports.free_port()
     command = (*DYNO, "serve", "--model", "tiny", "--set", "weight_format=int8")
     expected = answers({}, built({"weight_format": "int8"}), tmp_path / "int8.log")
     with subprocess.Popen(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmdyno.embedded.model import resolve
 from llmdyno.engines.openvino import ENGINE
-from llmdyno.processes import server
+from llmdyno.processes import ports, server
 
 EXPORT = (
     "import sys, openvino_genai as g; g.LLMPipeline(sys.argv[1], 'CPU', enable_save_ov_model=True)"
@@ -17,7 +17,7 @@ EXPORT = (
 
 
 def first_words(model: str, log: Path) -> str:
-    launch = ENGINE.launch(model, {}, artifact=None, host="127.0.0.1", port=server.free_port())
+    launch = ENGINE.launch(model, {}, artifact=None, host="127.0.0.1", port=ports.free_port())
     body = {"model": model, "prompt": "Once upon a time", "max_tokens": 8}
     with server.start(launch, log=log):
         request = urllib.request.Request(

@@ -24,7 +24,7 @@ from llmdyno.bench.prober import Prober
 from llmdyno.bench.recount import recount
 from llmdyno.engines.openvino import ENGINE
 from llmdyno.records.entries import Record
-from llmdyno.wire.http1 import parse_url
+from llmdyno.wire.target import parse_url
 
 CHAT: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Say something."}]
 PATIENCE_S = 60.0

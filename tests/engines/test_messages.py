@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from llmdyno import plugins
-from llmdyno.processes import server
+from llmdyno.processes import diagnosis
 
 MESSAGES: tuple[tuple[str, str, str], ...] = (
     # tensorrt-llm: NVIDIA/TensorRT-LLM's py_executor_creator.py and llmapi/llm.py, its issues 167,
@@ -195,7 +195,7 @@ def test_a_message_gets_its_class(engine: str, message: str, kind: str) -> None:
         "org/model", {}, artifact=None, host="127.0.0.1", port=8000
     )
 
-    found, quoted = server._diagnose(["Loading weights", message, "Exiting"], launch)
+    found, quoted = diagnosis.diagnose(["Loading weights", message, "Exiting"], launch)
 
     assert found == kind
     assert message[:500] in quoted

@@ -11,7 +11,7 @@ from llmdyno import knobs, plugins
 from llmdyno.engines.openvino import ENGINE, KNOBS
 from llmdyno.errors import UsageError
 from llmdyno.fronts import native
-from llmdyno.serve.stack import Subject
+from llmdyno.serve.stack import Stack
 
 
 def test_it_is_found_by_its_name() -> None:
@@ -121,9 +121,9 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
     assert ENGINE.version() is None
-    subject = Subject(engine=ENGINE, front=native.FRONT, model="tiny")
+    stack = Stack(engine=ENGINE, front=native.FRONT, model="tiny")
     with pytest.raises(UsageError, match=r"pip install 'llmdyno\[cpu\]'"):
-        subject.require_engine()
+        stack.require_engine()
 
 
 def test_the_launch_starts_this_python_on_the_given_port() -> None:

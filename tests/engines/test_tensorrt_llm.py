@@ -16,7 +16,7 @@ from llmdyno.engines.tensorrt_llm import ENGINE
 from llmdyno.errors import UsageError
 from llmdyno.fronts import native
 from llmdyno.knobs import Config, Value, check, default
-from llmdyno.serve.stack import Subject
+from llmdyno.serve.stack import Stack
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tensorrt-llm-2024"
 MODEL = "./Meta-Llama-3-8B-Instruct"
@@ -440,9 +440,9 @@ WRONG: tuple[tuple[Config, str], ...] = (
 
 @pytest.mark.parametrize(("config", "words"), WRONG, ids=[words[:40] for _, words in WRONG])
 def test_a_wrong_config_is_refused_in_one_sentence(config: Config, words: str) -> None:
-    subject = Subject(engine=ENGINE, front=native.FRONT, model=MODEL)
+    stack = Stack(engine=ENGINE, front=native.FRONT, model=MODEL)
     with pytest.raises(UsageError) as refused:
-        subject.check(config)
+        stack.check(config)
 
     sentence = str(refused.value)
     assert words in sentence

@@ -8,7 +8,7 @@ from llmdyno.engines import vllm
 from llmdyno.errors import UsageError
 from llmdyno.fronts import native
 from llmdyno.knobs import Value, parse_settings
-from llmdyno.serve.stack import Subject
+from llmdyno.serve.stack import Stack
 
 FLAGS: Mapping[str, tuple[str, ...]] = {
     "max_num_seqs=64": ("--max-num-seqs", "64"),
@@ -56,6 +56,6 @@ def test_without_vllm_the_sentence_says_what_to_install() -> None:
     if vllm.ENGINE.version() is not None:
         pytest.skip("vLLM is installed here")
 
-    subject = Subject(engine=vllm.ENGINE, front=native.FRONT, model="org/model")
+    stack = Stack(engine=vllm.ENGINE, front=native.FRONT, model="org/model")
     with pytest.raises(UsageError, match="pip install vllm"):
-        subject.require_engine()
+        stack.require_engine()

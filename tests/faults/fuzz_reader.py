@@ -27,7 +27,8 @@ from endpoint_streams import STREAMS
 from llmdyno import plugins
 from llmdyno.endpoints import Endpoint
 from llmdyno.faults import meaning
-from llmdyno.wire.http1 import Connection, Meter, Response
+from llmdyno.wire.exchange import Meter, Response
+from llmdyno.wire.http1 import Connection
 from llmdyno.wire.reply import by_read, count_tokens
 from scripted_server import framed
 

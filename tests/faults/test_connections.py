@@ -23,7 +23,7 @@ from harness import answering, drive, raw, whole
 from llmdyno.errors import UsageError
 from llmdyno.records.entries import Record
 from llmdyno.wire import http1
-from llmdyno.wire.http1 import parse_url
+from llmdyno.wire.target import parse_url
 from scripted_server import END, HEAD, STOP, Client, chunk, framed, plain, scripted
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]

@@ -13,7 +13,7 @@ from endpoint_streams import STREAMS
 from harness import Answer, answering, body_of, raw, run, silence, tokens_of, whole
 from llmdyno import plugins
 from llmdyno.faults import meaning
-from llmdyno.load import level
+from llmdyno.load import level, sender
 from llmdyno.records.entries import Record
 from scripted_server import END, HEAD, Client, framed, plain
 
@@ -196,7 +196,7 @@ def test_a_body_that_never_ends_after_its_end_mark_holds_nobody_up(
     endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice, for the second request must be looked at as well as the first."""
-    monkeypatch.setattr(level, "_AFTER_THE_END_NS", 1_200_000_000)
+    monkeypatch.setattr(sender, "_AFTER_THE_END_NS", 1_200_000_000)
     endless = silence(HEAD + b"".join(map(framed, body_of(endpoint))))
 
     records = run(answering(endless), endpoint, requests=2, timeout_s=20.0, interval_s=0.25)

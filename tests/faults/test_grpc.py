@@ -23,10 +23,10 @@ from endpoint_streams import rpc_end, rpc_failure, rpc_response
 from harness import Answer, drive, raw, silence
 from llmdyno.faults import meaning
 from llmdyno.load import level
-from llmdyno.processes.server import free_port
+from llmdyno.processes.ports import free_port
 from llmdyno.records.entries import Record
 from llmdyno.wire import grpc as rpc
-from llmdyno.wire.http1 import parse_url
+from llmdyno.wire.target import parse_url
 from scripted_server import Client, scripted
 
 ENDPOINT = "triton-grpc"

@@ -1,4 +1,7 @@
-"""Back-off, Retry-After, limits on errors, and a level's end, whatever the server does."""
+"""Retry-After, limits on errors, and a level's end, whatever a real server does.
+
+What is about time alone is in load/test_level.py, in virtual time.
+"""
 
 import asyncio
 import json
@@ -7,53 +10,23 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from conftest import last_json
-from harness import Answer, answering, raw, run, silence, whole
-from llmdyno.load import level as load
-from llmdyno.load.level import _retry_after_s
-from llmdyno.records.entries import LevelEnded, Record
+from harness import Answer, answering, raw, run, silence
+from llmdyno.load.sender import RETRY_AFTER_MAX_S, _retry_after_s
+from llmdyno.records.entries import LevelEnded
 from llmdyno.records.journal import read_journal
-from llmdyno.wire.http1 import Response
+from llmdyno.wire.exchange import Response
 from scripted_server import HEAD, plain, scripted
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def _gaps_s(records: list[Record]) -> list[float]:
-    """Return the pauses between the end of one request and the start of the next."""
-    return [
-        (after.sent_ns - before.sent_ns - before.end_ns) / 1e9
-        for before, after in pairwise(records)
-    ]
-
-
 def refusal(status: str, retry_after: str) -> Answer:
     return raw(plain(status, b"", f"Retry-After: {retry_after}"))
-
-
-def test_a_user_backs_off_further_with_each_failure_and_recovers() -> None:
-    broken, good = raw(plain("500 Oops", b"")), whole("openai-chat")
-
-    records = run(answering(broken, broken, broken, good, good), requests=5)
-    gaps_s = _gaps_s(records)
-
-    # An event loop's timers are good to a millisecond.
-    assert gaps_s[0] > 0.09
-    assert gaps_s[1] > 0.19
-    assert gaps_s[2] > 0.39
-    assert gaps_s[3] < 0.3
-
-
-@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
-def test_retry_after_is_honoured(status: str) -> None:
-    records = run(answering(refusal(status, "1"), whole("openai-chat")), requests=2)
-
-    assert 0.99 <= _gaps_s(records)[0] < 3.0
 
 
 def _response(retry_after: str, status: int = 429) -> Response:
@@ -68,7 +41,7 @@ def test_retry_after_may_be_a_date_and_is_capped() -> None:
     assert 15 < _retry_after_s(_response(format_datetime(in_20_s, usegmt=True))) <= 20
     assert _retry_after_s(_response(format_datetime(tomorrow, usegmt=True))) == 60
     assert _retry_after_s(_response(format_datetime(yesterday, usegmt=True))) == 0
-    assert _retry_after_s(_response("86400")) == load.RETRY_AFTER_MAX_S == 60
+    assert _retry_after_s(_response("86400")) == RETRY_AFTER_MAX_S == 60
     assert _retry_after_s(_response("1.5")) == 1.5
 
 
@@ -97,35 +70,6 @@ def test_a_level_ends_on_time(name: str) -> None:
 
     assert time.monotonic() - began_s < 4
     assert {record.user for record in records} == {0, 1, 2}
-
-
-def test_so_many_requests_end_with_their_timeouts() -> None:
-    began_s = time.monotonic()
-
-    records = run(answering(silence(HEAD)), users=2, requests=4, timeout_s=0.3)
-
-    assert time.monotonic() - began_s < 5
-    assert [record.error for record in records] == ["timeout"] * 4
-
-
-def test_so_many_errors_end_a_level() -> None:
-    records = run(answering(raw(plain("500 Oops", b""))), users=4, duration_s=30.0, max_errors=6)
-
-    # Those that had failed in the same moment are records, too.
-    assert 6 <= sum(record.outcome == "failed" for record in records) <= 9
-
-
-def test_a_share_of_errors_ends_a_level_once_there_are_enough_to_judge() -> None:
-    good, bad = whole("openai-chat"), raw(plain("500 Oops", b""))
-
-    def mixed(period: int) -> list[Answer]:
-        return [bad if number % period == 0 else good for number in range(400)]
-
-    ended = run(answering(*mixed(4)), users=5, requests=90, max_error_rate=0.2)
-    went_on = run(answering(*mixed(10)), users=5, requests=90, max_error_rate=0.2)
-
-    assert 50 <= sum(record.outcome != "cut" for record in ended) < 70
-    assert len(went_on) == 90
 
 
 def test_ending_early_is_exit_status_3_and_said_everywhere(dyno: Dyno, tmp_path: Path) -> None:

@@ -19,13 +19,13 @@ import pytest
 
 from conftest import DYNO, last_json
 from llmdyno import plugins
-from llmdyno.bench import scraper
+from llmdyno.bench import server_metrics
 from llmdyno.engines.openvino import ENGINE
 from llmdyno.errors import UsageError
 from llmdyno.fronts.bentoml import ENVIRONMENT, FRONT, KNOBS, SETTINGS, write_project
 from llmdyno.knobs import check, default
 from llmdyno.processes import environments
-from llmdyno.processes.server import free_port
+from llmdyno.processes.ports import free_port
 
 PATIENCE_S = 60.0
 NOTICED_S = 2.0
@@ -243,10 +243,10 @@ def test_its_schema_says_that_generate_streams(service: Service) -> None:
 
 
 def test_bentomls_own_figures_are_on_its_page(service: Service) -> None:
-    (server,) = [server for server in scraper.SERVERS if server.kind == "bentoml"]
+    (server,) = [server for server in server_metrics.pages() if server.kind == "bentoml"]
     _, page = service.request("GET", "/metrics")
 
-    found = scraper.read_page(page, server)
+    found = server_metrics.read_page(page, server)
 
     assert set(found) == {"requests", "running"}
     assert found["requests"] >= 1

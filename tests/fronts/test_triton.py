@@ -31,17 +31,20 @@ from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.engines import Launch
 from llmdyno.errors import ServerError, TargetError, UsageError
 from llmdyno.fronts import triton
-from llmdyno.fronts._triton import launcher, repository
+from llmdyno.fronts._triton import install, launcher
+from llmdyno.fronts._triton.backends import Served, _llmapi, openvino, tensorrt_llm, vllm
 from llmdyno.fronts._triton.openvino import Generation, StopWords, words_of
 from llmdyno.fronts._triton.postprocessing import CONTEXT_TOKENS, new_text
 from llmdyno.fronts._triton.preprocessing import word_list
+from llmdyno.fronts._triton.repository import Repository, write
 from llmdyno.knobs import Config, Value, check, default
-from llmdyno.processes import environments
+from llmdyno.processes import environments, ports
 from llmdyno.processes import server as supervise
-from llmdyno.processes.server import FAILURES
-from llmdyno.wire.grpc import as_sent, connect
-from llmdyno.wire.http1 import Meter, Response, Target, parse_url
+from llmdyno.processes.diagnosis import FAILURES
+from llmdyno.wire.connect import as_sent, connect
+from llmdyno.wire.exchange import Meter, Response
 from llmdyno.wire.reply import Reply, count_tokens
+from llmdyno.wire.target import Target, parse_url
 
 PATIENCE_S = 60.0
 FRONT: dict[str, Value] = {
@@ -65,7 +68,7 @@ def launched(folder: Path, config: Config) -> Launch:
         artifact=None,
         folder=folder,
         host="127.0.0.1",
-        port=supervise.free_port(),
+        port=ports.free_port(),
         says=lambda _: None,
     )
 
@@ -138,7 +141,7 @@ def test_a_stream_is_the_whole_answer_in_pieces_and_counts_its_tokens(launch: La
 
 def test_it_is_the_text_that_the_native_server_makes(launch: Launch, tmp_path: Path) -> None:
     native = plugins.load("engines", "openvino").launch(
-        "tiny", {}, artifact=None, host="127.0.0.1", port=supervise.free_port()
+        "tiny", {}, artifact=None, host="127.0.0.1", port=ports.free_port()
     )
     with supervise.start(native, log=tmp_path / "log"):
         target = parse_url(native.url)
@@ -419,7 +422,7 @@ def test_what_holds_it_together_may_die_too(tmp_path: Path, victim: str) -> None
         family = descendants(server.pid)
         assert len(family) == 5
 
-        os.kill(server.pid if victim == "launcher" else server._leash.pid, signal.SIGKILL)
+        os.kill(server.pid if victim == "launcher" else server.leash_pid, signal.SIGKILL)
         killed_s = time.monotonic()
         server.wait(PATIENCE_S)
         failure = server.failure()
@@ -470,7 +473,8 @@ def test_a_death_is_noticed_and_leaves_nothing(tmp_path: Path, victim: str, conf
 
 
 def test_a_setting_that_the_engine_refuses_is_a_bad_config(tmp_path: Path) -> None:
-    config: Config = {"KV_CACHE_PRECISION": "f32"}
+    # A precision that does not exist: which of the real ones are refused depends on the CPU.
+    config: Config = {"KV_CACHE_PRECISION": "f7"}
 
     with pytest.raises(ServerError) as caught, serving(tmp_path, config):
         pass
@@ -481,9 +485,12 @@ def test_a_setting_that_the_engine_refuses_is_a_bad_config(tmp_path: Path) -> No
 # What is written, read back through Triton's own schema.
 
 
-def read_back(folder: Path, content: repository.Repository) -> Any:
-    binaries = environments.ensure("triton", triton._WHEEL, lambda _: None)
-    triton._write(content, folder, binaries / "python", Path(llmdyno.__file__).parent)
+WHEEL = install.wheel_requirements(openvino.BACKEND)
+
+
+def read_back(folder: Path, content: Repository) -> Any:
+    binaries = environments.ensure("triton", WHEEL, lambda _: None)
+    write(content, folder, binaries / "python", Path(llmdyno.__file__).parent)
     script = Path(triton.__file__).with_name("_triton") / "pbtxt.py"
     done = subprocess.run(
         [str(binaries / "python"), "-I", str(script), "read", str(folder)],
@@ -506,7 +513,7 @@ def test_tensorrt_llms_configs_hold_the_knobs_under_its_templates_names(tmp_path
         "max_batch_size": 64,  # of the build: no key of the template
     }
     front = {**FRONT, "postprocessing_instance_count": 8, "triton_max_batch_size": 64}
-    content = repository.tensorrt_llm("/engine", "/tokenizer", (0, 10), engine, front)
+    content = tensorrt_llm.repository("/engine", "/tokenizer", (0, 10), engine, front)
 
     configs = read_back(tmp_path, content)
 
@@ -530,7 +537,7 @@ def test_tensorrt_llms_configs_hold_the_knobs_under_its_templates_names(tmp_path
 def test_tensorrt_llms_inputs_are_those_of_its_version(
     tmp_path: Path, version: tuple[int, ...], seed: str
 ) -> None:
-    content = repository.tensorrt_llm("/engine", "/tokenizer", version, {}, FRONT)
+    content = tensorrt_llm.repository("/engine", "/tokenizer", version, {}, FRONT)
 
     configs = read_back(tmp_path, content)
 
@@ -541,7 +548,7 @@ def test_tensorrt_llms_inputs_are_those_of_its_version(
 
 
 def test_the_embedded_engines_models_fit_together(tmp_path: Path) -> None:
-    content = repository.openvino("/model.gguf", 8192, "/fifo", {"cache_size": 2}, FRONT)
+    content = openvino.repository("/model.gguf", 8192, "/fifo", {"cache_size": 2}, FRONT)
 
     configs = read_back(tmp_path, content)
 
@@ -565,7 +572,7 @@ def assert_connected(configs: Any) -> None:
 
 
 def test_llmapi_gets_a_model_yaml_and_an_ensemble_with_the_usual_names(tmp_path: Path) -> None:
-    content = repository.llmapi(
+    content = _llmapi.repository(
         "org/model", {"max_batch_size": 512}, FRONT, {"model.py": "# NVIDIA's\n"}
     )
 
@@ -579,7 +586,7 @@ def test_llmapi_gets_a_model_yaml_and_an_ensemble_with_the_usual_names(tmp_path:
 
 
 def test_vllms_backend_gets_its_engine_arguments(tmp_path: Path) -> None:
-    configs = read_back(tmp_path, repository.vllm("org/model", {"max_num_seqs": 64}))
+    configs = read_back(tmp_path, vllm.repository("org/model", {"max_num_seqs": 64}))
 
     assert configs["vllm_model"]["backend"] == "vllm"
     arguments = json.loads((tmp_path / "vllm_model/1/model.json").read_text())
@@ -686,14 +693,16 @@ def test_a_stream_ends_before_the_first_stop_word(made: list[int], words: list[l
 
 def test_built_weights_are_what_it_serves(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 777}')
-    written = triton._repository(
-        plugins.load("engines", "openvino"),
-        "tiny",
-        {**CONFIG, "weight_format": "int8"},
-        place="/there",
-        artifact=tmp_path,
-        acknowledgements="a",
-        llmapi=dict,
+    written = openvino.BACKEND.repository(
+        Served(
+            engine=plugins.load("engines", "openvino"),
+            model="tiny",
+            place="/there",
+            config={**CONFIG, "weight_format": "int8"},
+            front=FRONT,
+            artifact=tmp_path,
+            acknowledgements="a",
+        )
     )
 
     assert "/there" in repr(written)

@@ -4,11 +4,11 @@ import asyncio
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter_ns
 
 import numpy as np
 import pytest
 
+import virtual_time
 from conftest import last_json
 from llmdyno.load.arrivals import due_times_s
 from llmdyno.load.open_loop import OpenLoop
@@ -58,55 +58,52 @@ def test_a_ramp_lets_the_rate_grow_linearly() -> None:
     assert np.count_nonzero(due_s >= 20.0) == pytest.approx(200, abs=1)
 
 
+async def _pause(duration_s: float) -> bool:
+    await asyncio.sleep(max(0.0, duration_s))
+    return True
+
+
 def test_all_have_started_when_it_says_so_though_none_waited_at_first() -> None:
     async def play() -> tuple[int, int]:
         served: list[int] = []
 
-        async def serve(_place: int, number: int, _due_ns: int) -> None:
+        async def send(_slot: int, number: int, _due_ns: int) -> None:
             served.append(number)
             await asyncio.sleep(0.03)
 
-        async def pause(duration_s: float) -> bool:
-            await asyncio.sleep(max(0.0, duration_s))
-            return True
-
-        began_ns = perf_counter_ns()
-        loop = OpenLoop([began_ns, *[began_ns + 80_000_000] * 4], serve, pause, 1)
+        due_ns = [0, *[80_000_000] * 4]
+        loop = OpenLoop(due_ns, send, pause=_pause, now_ns=virtual_time.now_ns, slots_max=1)
         await loop.start_all()
         started = len(served)
         await loop.finish()
         return started, loop.waiting
 
-    # The last has its place at once when the one before it leaves, and begins a moment later.
-    started, waiting = asyncio.run(play())
+    # The last has its slot at once when the one before it leaves, and begins a moment later.
+    started, waiting = virtual_time.run(play())
 
     assert started >= 4
     assert waiting == 0
 
 
-def test_requests_wait_for_a_place_in_order_and_keep_their_due_times() -> None:
-    served: list[tuple[int, int, int]] = []
+def test_requests_wait_for_a_slot_in_order_and_keep_their_due_times() -> None:
+    served: list[tuple[int, int, int, int]] = []
 
     async def play() -> OpenLoop:
-        async def serve(place: int, number: int, due_ns: int) -> None:
-            served.append((place, number, due_ns))
+        async def send(slot: int, number: int, due_ns: int) -> None:
+            served.append((slot, number, due_ns, virtual_time.now_ns()))
             await asyncio.sleep(0.02)
 
-        async def pause(duration_s: float) -> bool:
-            await asyncio.sleep(max(0.0, duration_s))
-            return True
-
-        loop = OpenLoop(due_ns, serve, pause, 2)
+        loop = OpenLoop([0] * 7, send, pause=_pause, now_ns=virtual_time.now_ns, slots_max=2)
         await loop.start_all()
         await loop.finish()
         return loop
 
-    due_ns = [perf_counter_ns()] * 7
-    loop = asyncio.run(play())
+    loop = virtual_time.run(play())
 
-    assert [number for _, number, _ in served] == list(range(7))
-    assert {place for place, _, _ in served} == {0, 1}
-    assert {due for _, _, due in served} == {due_ns[0]}
+    assert [number for _, number, _, _ in served] == list(range(7))
+    assert {slot for slot, _, _, _ in served} == {0, 1}
+    assert {due_ns for _, _, due_ns, _ in served} == {0}
+    assert [sent_ns // 20_000_000 for _, _, _, sent_ns in served] == [0, 0, 1, 1, 2, 2, 3]
     assert loop.waiting == 0
 
 

@@ -19,7 +19,10 @@ from hypothesis import strategies as st
 
 from conftest import DYNO, last_json
 from llmdyno.errors import UsageError
-from llmdyno.load.level import Level, Plan, Progress
+from llmdyno.load.level import Level
+from llmdyno.load.plan import Plan
+from llmdyno.load.progress import Progress
+from llmdyno.load.recorder import Recorder
 from llmdyno.load.workers import workers_for
 from llmdyno.machine import open_files
 from llmdyno.plugins import load
@@ -36,7 +39,8 @@ from llmdyno.records.journal import Journal, read_journal, worker_journal
 from llmdyno.results.summary import summarise
 from llmdyno.spec import Bench, Load, Workload
 from llmdyno.units import Lengths
-from llmdyno.wire.http1 import Meter, parse_url
+from llmdyno.wire.exchange import Meter
+from llmdyno.wire.target import parse_url
 from llmdyno.workload.prompts import Prompts
 from llmdyno.workload.share import Share
 
@@ -504,14 +508,13 @@ def test_a_worker_that_is_stopped_before_the_start_writes_nothing_of_before() ->
             endpoint=load("endpoints", "openai-chat"),
             model="m",
         )
-        level = Level(
-            plan,
-            Prompts(Workload()),
-            zero_ns=0,
+        recorder = Recorder(
             sink=entries.append,
+            zero_ns=0,
             meter=Meter(),
             progress=Progress(),
         )
+        level = Level(plan, Prompts(Workload()), recorder)
         start_ns = time.perf_counter_ns() + 50_000_000
         level.interrupt()
         await level.run(start_ns)

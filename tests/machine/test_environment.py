@@ -1,6 +1,7 @@
 import json
 import os
 import platform
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,23 @@ def test_the_description_is_json_and_true() -> None:
     assert described["memory_bytes"] > 2**28
     assert len(described["load_average"]) == 3
     assert described["packages"]["openvino-genai"]
+
+
+def test_versions_are_those_that_the_metadata_has() -> None:
+    described = environment.describe()["packages"]
+
+    assert described == {name: metadata.version(name) for name in described}
+    assert {"openvino-genai", "openvino", "tritonclient", "uvloop"} <= set(described)
+
+
+def test_a_package_that_an_older_list_could_not_hold_is_no_difference() -> None:
+    older = facts(packages={"vllm": "0.33.0"})
+    newer = facts(packages={"vllm": "0.34.0", "vllm-plugin": "1"}, packages_listed_by="name")
+
+    assert environment.differences(older, newer) == ["vllm: 0.33.0 before, 0.34.0 after"]
+    assert "vllm-plugin: none before, 1 after" in environment.differences(
+        {**older, "packages_listed_by": "name"}, newer
+    )
 
 
 def test_no_secret_and_no_name_is_described(monkeypatch: pytest.MonkeyPatch) -> None:

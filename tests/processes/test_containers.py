@@ -18,10 +18,10 @@ import pytest
 from llmdyno.engines import Launch, Step, openvino, tensorrt_llm, vllm
 from llmdyno.errors import UsageError
 from llmdyno.fronts import native
-from llmdyno.processes import containers, server
+from llmdyno.processes import containers, ports
 from llmdyno.processes.containers import Container, launch_in, step_in
-from llmdyno.serve import artifacts
-from llmdyno.serve.stack import Subject
+from llmdyno.serve import build
+from llmdyno.serve.stack import Stack
 
 SECRET = "hf_do_not_tell"
 LAUNCH = Launch(
@@ -157,7 +157,7 @@ def test_a_build_in_a_container_is_a_script_for_where_docker_is(
 def test_what_a_container_builds_is_another_artifact(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     built = (tensorrt_llm.ENGINE, str(tmp_path), {"backend": "tensorrt"})
-    native, contained = artifacts.recipe(*built, None), artifacts.recipe(*built, DOCKER)
+    native, contained = build.recipe(*built, None), build.recipe(*built, DOCKER)
 
     assert native is not None
     assert contained is not None
@@ -192,24 +192,24 @@ def test_an_engine_that_is_not_installed_is_placed_in_its_image(
 ) -> None:
     install(tmp_path / "programs", "docker")
     monkeypatch.setenv("PATH", str(tmp_path / "programs"))
-    subject = Subject(engine=tensorrt_llm.ENGINE, front=native.FRONT, model="org/model")
+    stack = Stack(engine=tensorrt_llm.ENGINE, front=native.FRONT, model="org/model")
     if tensorrt_llm.ENGINE.version() is not None:
         pytest.skip("TensorRT-LLM is installed here")
 
     with pytest.raises(UsageError, match="it is not installed here"):
-        subject.placed("none")
+        stack.placed("none")
     said: list[str] = []
-    launch = subject.placed("auto").launch(
+    launch = stack.placed("auto").launch(
         {"max_batch_size": 64},
         folder=tmp_path / "server",
         host="127.0.0.1",
         port=8000,
-        says=said.append,
+        notify=said.append,
     )
     assert launch.argv[0] == "docker"
     assert launch.argv[-2:] == ("--max_batch_size", "64")
     assert said == [f"in {NVIDIA}, by docker"]
-    own = Subject(engine=openvino.ENGINE, front=native.FRONT, model="tiny")
+    own = Stack(engine=openvino.ENGINE, front=native.FRONT, model="tiny")
     assert own.placed("auto") is own
     with pytest.raises(UsageError, match="openvino has no container image"):
         own.placed("docker")
@@ -230,7 +230,7 @@ from llmdyno.engines import Launch
 launch = msgspec.json.decode(pathlib.Path(sys.argv[1]).read_bytes(), type=Launch)
 with open(sys.argv[1] + ".log", "wb") as log:
     with supervise.Server(launch, log.fileno(), lambda: b"") as server:
-        print(server._leash.pid, flush=True)
+        print(server.leash_pid, flush=True)
         while server.failure() is None and not pathlib.Path(sys.argv[1] + ".stop").exists():
             server.wait(0.1)
 """
@@ -248,7 +248,7 @@ def test_a_container_is_removed_by_its_name_however_it_ends(
     program.chmod(0o755)
     monkeypatch.setenv("NOTES", str(notes))
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    nobody = msgspec.structs.replace(LAUNCH, url=f"http://127.0.0.1:{server.free_port()}")
+    nobody = msgspec.structs.replace(LAUNCH, url=f"http://127.0.0.1:{ports.free_port()}")
     launch = launch_in(Container(runtime=runtime, image=NVIDIA), nobody, reads=[])
     launch = msgspec.structs.replace(launch, files={})
     (tmp_path / "launch").write_bytes(msgspec.json.encode(launch))

@@ -11,6 +11,7 @@ import pytest
 
 from llmdyno.engines import Launch
 from llmdyno.errors import ServerError, StorageError
+from llmdyno.processes import ports
 from llmdyno.processes import server as supervise
 
 # Answers /health with 200 once AFTER_S have passed, and any POST with STATUS.
@@ -49,7 +50,7 @@ def launch_of(tmp_path: Path) -> Callable[..., Launch]:
     ) -> Launch:
         script = tmp_path / "server.py"
         script.write_text(source.replace("AFTER_S", str(after_s)).replace("STATUS", str(status)))
-        port = supervise.free_port()
+        port = ports.free_port()
         fields = {
             "argv": (sys.executable, "-u", str(script), str(port)),
             "url": f"http://127.0.0.1:{port}",
@@ -184,12 +185,6 @@ def test_death_at_the_start_is_classified(
     assert time.monotonic() - begin_s < 30.0
 
 
-def test_every_class_is_explained() -> None:
-    kinds = {kind for _, kind in supervise._SYMPTOMS}
-
-    assert kinds | {"died", "hung", "start-timeout"} == set(supervise.FAILURES)
-
-
 def test_a_missing_program(launch_of: Callable[..., Launch], tmp_path: Path) -> None:
     launch = launch_of("", argv=("/no/such/program",))
 
@@ -278,7 +273,7 @@ from llmdyno.processes import server as supervise
 from llmdyno.engines import Launch
 launch = msgspec.json.decode(pathlib.Path(sys.argv[1]).read_bytes(), type=Launch)
 server = supervise.start(launch, log=pathlib.Path(sys.argv[1] + ".log"))
-print(server.pid, server._leash.pid, flush=True)
+print(server.pid, server.leash_pid, flush=True)
 time.sleep(600)
 """
 

@@ -10,14 +10,15 @@ from typing import Any, Literal
 import pytest
 
 from conftest import last_json
-from llmdyno.bench import gpu, scraper
+from llmdyno.bench import gpu, scraper, server_metrics
 from llmdyno.bench.gpu import is_local, read_line
 from llmdyno.engines.openvino import ENGINE
 from llmdyno.machine import hardware
-from llmdyno.processes.server import free_port, start
+from llmdyno.processes.ports import free_port
+from llmdyno.processes.server import start
 from llmdyno.records.entries import GpuSample, Scrape
 from llmdyno.results.crosscheck import ClientSide, gpu_part, server_part, shared_tokens
-from llmdyno.wire.http1 import parse_url
+from llmdyno.wire.target import parse_url
 from metrics_pages import PAGES, page
 from scripted_server import Client, plain, scripted
 
@@ -51,9 +52,9 @@ def scrapes(kind: str, before: int = 1, after: int = 2, **more: Any) -> list[Scr
 
 
 def scraped(text: bytes, moment: Literal["before", "during", "after"] = "before") -> Scrape:
-    server = scraper.recognise(text)
+    server = server_metrics.recognise(text)
     assert server is not None
-    values = scraper.read_page(text, server)
+    values = server_metrics.read_page(text, server)
     return Scrape(level=0, t_ns=0, moment=moment, kind=server.kind, values=values)
 
 
@@ -62,7 +63,7 @@ def scraped(text: bytes, moment: Literal["before", "during", "after"] = "before"
 
 @pytest.mark.parametrize("kind", PAGES)
 def test_every_name_of_a_servers_table_is_on_its_page(kind: str) -> None:
-    (server,) = (server for server in scraper.SERVERS if server.kind == kind)
+    (server,) = (server for server in server_metrics.pages() if server.kind == kind)
 
     found = scraped(page(kind, hundreds=3))
 
@@ -101,8 +102,8 @@ def test_a_page_that_is_torn_or_odd_gives_what_can_be_read() -> None:
     )
 
     assert scraped(odd).values == {"output_tokens": 12, "requests": 3}
-    assert scraper.recognise(b'[{"iteration": 1}]') is None
-    assert scraper.recognise(b"") is None
+    assert server_metrics.recognise(b'[{"iteration": 1}]') is None
+    assert server_metrics.recognise(b"") is None
 
 
 def test_a_server_without_metrics_or_one_that_hangs_costs_nothing_more() -> None:

@@ -16,7 +16,7 @@ from llmdyno import plugins
 from llmdyno.engines import Engine
 from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
-from llmdyno.serve import artifacts
+from llmdyno.serve import artifacts, build
 
 ENGINE: Engine = plugins.load("engines", "built.scripted")
 BUILD = (*DYNO, "build", "--engine", "built.scripted", "--model", "m")
@@ -32,8 +32,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "llmdyno" / "artifacts"
 
 
-def ensure(model: str = "m", **config: Value) -> artifacts.Artifact:
-    artifact = artifacts.ensure(ENGINE, model, config, says=lambda _: None)
+def ensure(model: str = "m", **config: Value) -> build.Artifact:
+    artifact = build.ensure(ENGINE, model, config, notify=lambda _: None)
     assert artifact is not None
     return artifact
 
@@ -195,9 +195,9 @@ def test_a_damaged_artifact_is_built_again(damage: str) -> None:
     else:
         (path / "manifest.json").write_text('{"schema"')
     said: list[str] = []
-    assert artifacts.listed() == [path.name]
+    assert artifacts.listed() == [artifacts.Damaged(id=path.name)]
 
-    again = artifacts.ensure(ENGINE, "m", {}, says=said.append)
+    again = build.ensure(ENGINE, "m", {}, notify=said.append)
 
     assert again is not None
     assert (again.path, again.cached) == (path, False)

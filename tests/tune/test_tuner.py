@@ -15,7 +15,7 @@ import pytest
 from conftest import DYNO, last_json
 from llmdyno import plugins
 from llmdyno.knobs import Value
-from llmdyno.serve.stack import Subject
+from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load, Workload
 from llmdyno.tune import tuner as tune
 from llmdyno.tune.ledger import Ledger
@@ -389,7 +389,7 @@ def test_a_port_that_somebody_took_is_no_fault_of_the_config(
     said: list[str] = []
 
     measured = measure(
-        Subject(
+        Stack(
             engine=plugins.load("engines", "timed.engine"),
             front=plugins.load("fronts", "native"),
             model="m",

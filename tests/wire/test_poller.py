@@ -229,7 +229,7 @@ def test_a_peer_that_sends_without_end_does_not_keep_the_others_waiting() -> Non
             sending = threading.Thread(target=peer.sendall, args=(bytes(2**22),))
             sending.start()
             time.sleep(0.2)  # noqa: ASYNC251  # the buffers fill while the loop does not look
-            poller._look()
+            poller._poll()
             at_once = len(notes.data)
             await until(lambda: len(notes.data) == 2**22)
             sending.join()

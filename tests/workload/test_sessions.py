@@ -14,10 +14,14 @@ from conftest import last_json
 from llmdyno import plugins, spec
 from llmdyno.endpoints import Ask
 from llmdyno.errors import UsageError
-from llmdyno.load.level import Level, Plan, Progress
+from llmdyno.load.level import Level
+from llmdyno.load.plan import Plan
+from llmdyno.load.progress import Progress
+from llmdyno.load.recorder import Recorder
 from llmdyno.records.entries import Entry, Record
 from llmdyno.units import Lengths
-from llmdyno.wire.http1 import Meter, parse_url
+from llmdyno.wire.exchange import Meter
+from llmdyno.wire.target import parse_url
 from llmdyno.workload.prompts import Conversation, Prompts
 from llmdyno.workload.sessions import sessions_of
 from scripted_server import DONE, END, HEAD, STOP, Client, chunk, framed, plain, scripted
@@ -67,14 +71,13 @@ def _ask(load: spec.Load, workload: spec.Workload, *, refuse: int = -1) -> tuple
                 endpoint=plugins.load("endpoints", "openai-chat"),
                 model="m",
             )
-            await Level(
-                plan,
-                Prompts(workload),
-                zero_ns=perf_counter_ns(),
+            recorder = Recorder(
                 sink=entries.append,
+                zero_ns=perf_counter_ns(),
                 meter=Meter(),
                 progress=Progress(),
-            ).run()
+            )
+            await Level(plan, Prompts(workload), recorder).run()
         return entries
 
     records = [entry for entry in asyncio.run(level()) if isinstance(entry, Record)]

@@ -23,7 +23,7 @@ from llmdyno.bench.prober import Prober
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.errors import TargetError
 from llmdyno.wire import kserve
-from llmdyno.wire.http1 import Response
+from llmdyno.wire.exchange import Response
 
 # Of Triton's models that take text: TensorRT-LLM's whole pipeline first.
 _TRITON_FIRST = ("ensemble", "tensorrt_llm_bls")

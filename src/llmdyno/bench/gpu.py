@@ -21,7 +21,12 @@ from llmdyno.machine import hardware
 from llmdyno.records.entries import GpuSample
 
 _FIELDS = (
-    *("index", "utilization.gpu", "memory.used", "power.draw", "clocks.sm", "temperature.gpu"),
+    "index",
+    "utilization.gpu",
+    "memory.used",
+    "power.draw",
+    "clocks.sm",
+    "temperature.gpu",
     "clocks_throttle_reasons.active",
     "uuid",
 )
@@ -31,7 +36,7 @@ _FIELDS = (
 async def around(
     level: int, zero_ns: int, interval_s: float, sink: Callable[[GpuSample], None]
 ) -> AsyncIterator[None]:
-    """Sample the GPUs every interval while what is inside is done."""
+    """Sample the GPUs every interval during the body of the `with`."""
     program = sampler()
     if not program:
         yield
@@ -56,7 +61,7 @@ async def around(
 
 
 def sampler() -> list[str]:
-    """Return the command that writes samples, without its arguments; none: there is none."""
+    """Return the command that writes samples, without its arguments; empty if there is none."""
     if importlib.util.find_spec("pynvml") is not None:
         return [sys.executable, "-m", "llmdyno.bench.nvml"]
     program = shutil.which("nvidia-smi")
@@ -108,7 +113,7 @@ def _is_named(index: str, uuid: str, name: str) -> bool:
 
 
 def is_local(host: str) -> bool:
-    """Tell whether that host is this machine: whether one of its addresses can be bound here."""
+    """Return whether a host is this machine: one of its addresses can be bound here."""
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     except OSError:

@@ -13,8 +13,8 @@ from statistics import median
 import msgspec
 
 from llmdyno.errors import UsageError
-from llmdyno.load.level import Progress
-from llmdyno.wire.http1 import Meter
+from llmdyno.load.progress import Progress
+from llmdyno.wire.exchange import Meter
 
 HOST = "127.0.0.1"
 _REQUEST_S = 5.0
@@ -25,7 +25,7 @@ class Row(msgspec.Struct, frozen=True):
 
     name: str
     kind: str
-    what: str
+    what: str  # the HELP text
     value: Callable[[Progress, Meter], float | None]
 
 
@@ -53,18 +53,18 @@ _ROWS = (
 )
 
 
-class Board:
-    """Holds what the page shows: the levels so far, the last one under way."""
+class LivePage:
+    """The page of the levels so far; the last one is running."""
 
     def __init__(self) -> None:
         self._levels: dict[int, tuple[Progress, Meter]] = {}
 
     def show(self, progress: Progress, meter: Meter) -> None:
-        """Take up a level; what it counts later is seen too."""
+        """Add a level; the page always shows its latest counts."""
         self._levels[progress.level] = (progress, meter)
 
     def text(self) -> str:
-        """Return the page."""
+        """Return the page in Prometheus' text format."""
         lines = []
         for row in _ROWS:
             name = f"llmdyno_bench_{row.name}"
@@ -86,8 +86,8 @@ def _labels(progress: Progress) -> str:
 
 
 @contextlib.asynccontextmanager
-async def serving(board: Board, port: int) -> AsyncIterator[int]:
-    """Serve the board at /metrics while what is inside is done; yield the port.
+async def serving(page: LivePage, port: int) -> AsyncIterator[int]:
+    """Serve the page at /metrics during the body of the `with`; yield the port.
 
     Raises:
         UsageError: the port cannot be had.
@@ -99,11 +99,11 @@ async def serving(board: Board, port: int) -> AsyncIterator[int]:
                 head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _REQUEST_S)
             except TimeoutError:
                 head = b""
-            writer.write(_reply(head, board))
+            writer.write(_reply(head, page))
             await writer.drain()
         writer.close()
 
-    if not 0 <= port < 2**16:  # uvloop would take what is left of it
+    if not 0 <= port < 2**16:  # uvloop would silently take it modulo 65536
         raise UsageError(f"--metrics-port {port}: must be below 65536.")
     try:
         server = await asyncio.start_server(answer, HOST, port)
@@ -115,10 +115,10 @@ async def serving(board: Board, port: int) -> AsyncIterator[int]:
         server.close()
 
 
-def _reply(head: bytes, board: Board) -> bytes:
+def _reply(head: bytes, page: LivePage) -> bytes:
     status, body = "404 Not Found", b"GET /metrics\n"
     if head.startswith((b"GET /metrics ", b"GET /metrics?")):
-        status, body = "200 OK", board.text().encode()
+        status, body = "200 OK", page.text().encode()
     return (
         f"HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"

@@ -50,7 +50,7 @@ def _cell(value: int | None, unit: float = 1.0) -> str:
 
 
 def main() -> None:
-    """Write a line for each GPU, again and again, until we are ended."""
+    """Write a line for each GPU every interval, until the process is killed."""
     (loop_ms,) = (text[len(_LOOP_FLAG) :] for text in sys.argv if text.startswith(_LOOP_FLAG))
     try:
         pynvml.nvmlInit()

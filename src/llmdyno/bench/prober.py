@@ -3,45 +3,47 @@
 Before and after a level, never during it; over one connection, kept alive between questions.
 """
 
-import asyncio
-
 from llmdyno.errors import TargetError
 from llmdyno.faults import REDIRECTS
-from llmdyno.wire.grpc import as_sent, connect
-from llmdyno.wire.http1 import ConnectError, Exchange, Meter, Response, Target
+from llmdyno.wire.connect import ConnectError, as_sent, connect
+from llmdyno.wire.exchange import Exchange, Meter, Response
+from llmdyno.wire.request import KeptConnection, answered
+from llmdyno.wire.target import Target
 
 TIMEOUT_S = 60.0
 _CONNECT_TIMEOUT_S = 10.0
 
 
 class Prober:
-    """Asks one server."""
+    """Asks one server, over a connection that is kept between questions."""
 
     def __init__(self, target: Target, *, timeout_s: float = TIMEOUT_S) -> None:
         self.target = target
         self._timeout_s = timeout_s
-        self._connection: Exchange | None = None
+        self._connection = KeptConnection(self._dial)
 
-    async def reach(self) -> Exchange:
-        """Connect, unless we are.
+    async def _dial(self) -> Exchange:
+        return await connect(self.target, Meter(), timeout_s=_CONNECT_TIMEOUT_S)
+
+    async def reach(self) -> None:
+        """Connect, unless there is a connection.
 
         Raises:
-            TargetError: nobody is there.
+            TargetError: nobody listens, or no connection can be made.
         """
-        if self._connection is None or not self._connection.usable:
-            try:
-                self._connection = await connect(self.target, Meter(), timeout_s=_CONNECT_TIMEOUT_S)
-            except ConnectError as error:
-                raise TargetError(
-                    f"--url {self.target.authority}: {error} ({error.kind})."
-                ) from error
-        return self._connection
+        try:
+            await self._connection.open()
+        except ConnectError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: ConnectError) -> TargetError:
+        return TargetError(f"--url {self.target.authority}: {error} ({error.kind}).")
 
     async def ask(self, method: str, path: str, body: bytes = b"") -> Response:
-        """Send one request and wait for its end.
+        """Send one request and return the whole response, of any status but a redirect.
 
         Raises:
-            TargetError: nobody answers.
+            TargetError: it has no response, a broken one, or a redirect.
         """
         response = await self._answer(method, path, body)
         if response.error:
@@ -57,10 +59,10 @@ class Prober:
         return response
 
     async def look(self, path: str) -> Response:
-        """GET a path that need not exist: a server that hangs up at it has just not answered.
+        """GET a path that may not exist. If the server hangs up, the response says so in `error`.
 
         Raises:
-            TargetError: it is not there any more, or keeps silent, as it would at the next one.
+            TargetError: the server is gone, or does not answer in time.
         """
         response = await self._answer("GET", path, b"")
         if response.error == "timeout":
@@ -72,24 +74,13 @@ class Prober:
 
     async def _answer(self, method: str, path: str, body: bytes) -> Response:
         data = as_sent(self.target, path, body).replace(b"POST", method.encode(), 1)
-        kept = self._connection is not None and self._connection.usable
-        response = await self._exchange(data)
-        if kept and response.first_byte_ns < 0 and response.error in {"no-response", "reset"}:
-            response = await self._exchange(data)  # it was closed just as we sent
-        return response
-
-    async def _exchange(self, data: bytes) -> Response:
-        connection = await self.reach()
-        done = connection.send(data)
-        timer = asyncio.get_running_loop().call_later(
-            self._timeout_s, connection.give_up, "timeout", f"no answer in {self._timeout_s:g} s"
-        )
         try:
-            return await done
-        finally:
-            timer.cancel()
+            return await self._connection.request(
+                lambda exchange: answered(exchange, data, self._timeout_s)
+            )
+        except ConnectError as error:
+            raise self._unreachable(error) from error
 
     def close(self) -> None:
         """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
+        self._connection.close()

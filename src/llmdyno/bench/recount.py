@@ -21,18 +21,19 @@ import numpy as np
 from llmdyno.bench.prober import Prober
 from llmdyno.errors import TargetError, UsageError
 from llmdyno.records.entries import Record
-from llmdyno.wire.http1 import Response, Target
+from llmdyno.wire.exchange import Response
 from llmdyno.wire.reply import by_read, spread
+from llmdyno.wire.target import Target
 
-# A server that has no tokenizer to ask may take any request for one to be generated for.
+# A server without a tokenizer may take any request for one that wants text generated.
 _TIMEOUT_S = 10.0
-_ALL_S_MAX = 120.0  # for the records of a level; the rest stay as they are
+_ALL_S_MAX = 120.0  # for the records of a level; the rest keep their chunk counts
 _MARKS_MAX = 16
-_KNOWN_MAX = 10_000  # prompts that are asked again and again need to be counted once
+_KNOWN_MAX = 10_000  # prompts that repeat are counted once
 
 
 class Counter(Protocol):
-    """Counts tokens."""
+    """A tokenizer, or something that asks one."""
 
     source: str  # as records are labelled
 
@@ -71,7 +72,7 @@ class LocalTokenizer:
             raise UsageError(f"--tokenizer {file}: is no tokenizer.json: {error}.") from error
 
     async def count(self, texts: Sequence[str], *, special: bool) -> list[int]:
-        """Give each token to the part in which its last character is."""
+        """Count each token in the part that has its last character."""
         encoding = self._tokenizer.encode("".join(texts), add_special_tokens=special)
         part_ends = list(accumulate(map(len, texts)))
         token_ends = [end for _, end in encoding.offsets]
@@ -92,7 +93,7 @@ _SHAPES: tuple[Shape, ...] = (
         lambda answer: int(answer["count"]),
     ),
     (
-        # It always puts its marks around; they stand for no character of the text.
+        # It always adds its marks, which stand for no character of the text.
         lambda _model, text, special: {"inputs": text, "add_special_tokens": special},
         lambda answer: sum(token["stop"] > token["start"] for token in answer),
     ),
@@ -110,7 +111,11 @@ class ServerTokenizer:
         self._body, self._count = shape
 
     async def count(self, texts: Sequence[str], *, special: bool) -> list[int]:
-        """Share the total out in proportion to the text."""
+        """Share the total out in proportion to the length of each part.
+
+        Raises:
+            TargetError: the server cannot count.
+        """
         body = self._body(self._model, "".join(texts), special)
         response = await self._prober.ask("POST", "/tokenize", msgspec.json.encode(body))
         total = _number(response, self._count)
@@ -150,7 +155,7 @@ async def recount(
         StorageError: a record could not be written.
     """
     prober = Prober(target, timeout_s=_TIMEOUT_S)
-    # Over gRPC there is no such question.
+    # gRPC has no call for it.
     shapes = () if target.rpc else _SHAPES
     counters: list[Counter] = [ServerTokenizer(prober, model, shape) for shape in shapes]
     if local is not None:

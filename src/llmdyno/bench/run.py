@@ -7,71 +7,54 @@ it is anywhere else.
 
 import asyncio
 import contextlib
-import random
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from time import monotonic, perf_counter_ns
-from typing import Any, Protocol
+from time import perf_counter_ns
+from typing import Any
 
 import msgspec
 
 from llmdyno import plugins, store
-from llmdyno.bench import gpu
-from llmdyno.bench import scraper as scrape
-from llmdyno.bench.detect import detect, tensors
-from llmdyno.bench.live_metrics import Board, serving
-from llmdyno.bench.prober import Prober
+from llmdyno.bench import gpu, scraper
+from llmdyno.bench.interruption import Interruption, interruptible
+from llmdyno.bench.live_metrics import LivePage, serving
+from llmdyno.bench.questions import ask
 from llmdyno.bench.recount import LocalTokenizer, recount
+from llmdyno.bench.schedule import loads
 from llmdyno.calibration.calibrate import calibrate
-from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.endpoints import Endpoint
 from llmdyno.errors import InterruptError, UsageError
-from llmdyno.load import ray_workers
-from llmdyno.load.level import Level, Plan, Progress, rare_collections
-from llmdyno.load.plan import Point
-from llmdyno.load.workers import Crew, Here, Site, workers_for
+from llmdyno.load import LoadPoint, ray_workers
+from llmdyno.load.level import Level, rare_collections
+from llmdyno.load.plan import Plan, Point
+from llmdyno.load.progress import Progress
+from llmdyno.load.recorder import Recorder
+from llmdyno.load.workers import Crew, LocalSite, Site, workers_for
 from llmdyno.machine import environment, hardware, open_files
 from llmdyno.records.entries import Entry, Opened, Record
 from llmdyno.records.journal import Journal, read_journal, worker_journal
-from llmdyno.results.capacity import CapacitySearch, measured_point
 from llmdyno.results.documents import level_name
-from llmdyno.results.facts import read_levels
-from llmdyno.results.measures import token_rate_intervals
 from llmdyno.results.summary import summarise
-from llmdyno.spec import ROUNDS_MIN, Bench
+from llmdyno.spec import Bench
 from llmdyno.store import JOURNAL, SUMMARY
-from llmdyno.wire.http1 import Meter, Target, parse_url
-from llmdyno.workload.prompts import Prompts, synthetic_text
+from llmdyno.wire.exchange import Meter
+from llmdyno.wire.target import Target, parse_url
+from llmdyno.workload.prompts import Prompts
 from llmdyno.workload.share import Share
 
 _WATCH_S = 0.5
-_PROBE_WORDS = (50, 250)
 
 
 class Watcher(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller wants to be told while a benchmark runs."""
+    """How a caller watches a running benchmark, and ends it."""
 
-    # Called twice a second, and once when a level is over, with what to show.
-    shows: Callable[[Progress, Meter], None] = lambda _progress, _meter: None
-    # Asked as often; a sentence ends the run (the server has died, the time is up).
+    # Called twice a second, and once when a level is over.
+    report_progress: Callable[[Progress, Meter], None] = lambda _progress, _meter: None
+    # Called as often. A sentence ends the run: the server has died, the time is up.
     stop_because: Callable[[], str | None] = lambda: None
-
-
-class LoadPoint(Protocol):
-    """One load point under way: a load.Level in this process, or a Crew of workers."""
-
-    interrupted: bool
-    stopped: str
-    uncounted: int
-
-    async def run(self) -> None:
-        """Run it to its end."""
-
-    def interrupt(self) -> None:
-        """End it now."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,13 +91,13 @@ def run(
     Prompts(spec.workload)  # a file that cannot be read is said before anything starts
     open_files.allow(_connections(spec))
     with _site(spec, target, api_key) as site:
-        means = _Means(
+        context = _RunContext(
             target=target,
             tokenizer=LocalTokenizer(spec.tokenizer) if spec.tokenizer else None,
             watcher=watcher or Watcher(),
             site=site,
         )
-        coroutine = _run_shown(spec, folder.resolve(), means, metrics_port)
+        coroutine = _run_shown(spec, folder.resolve(), context, metrics_port)
         if sys.platform == "win32":
             return asyncio.run(coroutine)
         import uvloop
@@ -123,53 +106,55 @@ def run(
 
 
 def _check_scheme(spec: Bench, target: Target, endpoint: Endpoint) -> None:
-    """Refuse an endpoint that is not spoken at such a URL."""
+    """Raise UsageError if the endpoint does not go with the scheme of the URL."""
     if endpoint.rpc != target.rpc:
         wanted = "grpc://host:port" if endpoint.rpc else "http://host:port"
         raise UsageError(f"--url {spec.url}: --endpoint {spec.endpoint} needs {wanted}.")
 
 
 def _site(spec: Bench, target: Target, api_key: str | None) -> AbstractContextManager[Site]:
-    """Return where the workers of a run would be."""
+    """Return where the workers of a run are, if a level gets any."""
     if spec.ray:
         return ray_workers.joined(spec.ray, spec.workers, api_key)
     cores = hardware.cpu().cores_usable
     # A server on this machine needs cores, too.
     own = cores // 2 if gpu.is_local(target.host) else cores - 1
-    return contextlib.nullcontext(Here(api_key, own))
+    return contextlib.nullcontext(LocalSite(api_key, own))
 
 
-class _Means(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is done with."""
+class _RunContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run needs besides its spec and its folder."""
 
     target: Target
     tokenizer: LocalTokenizer | None
     watcher: Watcher
-    site: Site  # of workers, should a level have some
+    site: Site  # of the workers, if a level gets any
 
 
-async def _run_shown(spec: Bench, folder: Path, means: _Means, metrics_port: int | None) -> Outcome:
+async def _run_shown(
+    spec: Bench, folder: Path, context: _RunContext, metrics_port: int | None
+) -> Outcome:
     if metrics_port is None:
-        return await _run(spec, folder, means)
-    board = Board()
-    watcher = means.watcher
+        return await _run(spec, folder, context)
+    page = LivePage()
+    watcher = context.watcher
 
-    def shows(progress: Progress, meter: Meter) -> None:
-        board.show(progress, meter)
-        watcher.shows(progress, meter)
+    def report_progress(progress: Progress, meter: Meter) -> None:
+        page.show(progress, meter)
+        watcher.report_progress(progress, meter)
 
-    async with serving(board, metrics_port):
-        shown = msgspec.structs.replace(watcher, shows=shows)
-        return await _run(spec, folder, msgspec.structs.replace(means, watcher=shown))
+    async with serving(page, metrics_port):
+        shown = msgspec.structs.replace(watcher, report_progress=report_progress)
+        return await _run(spec, folder, msgspec.structs.replace(context, watcher=shown))
 
 
-async def _run(spec: Bench, folder: Path, means: _Means) -> Outcome:
-    with _interruptible() as interruption:
+async def _run(spec: Bench, folder: Path, context: _RunContext) -> Outcome:
+    with interruptible() as interruption:
         try:
-            spec, endpoint, scale = await _ask(spec, means.target)
-            scraper = None
+            spec, endpoint, scale = await ask(spec, context.target)
+            metrics_page = None
             if spec.scrape:
-                scraper = await scrape.find(means.target, spec.endpoint, spec.metrics_url)
+                metrics_page = await scraper.find(context.target, spec.endpoint, spec.metrics_url)
         except asyncio.CancelledError:
             interruption.take()
             raise InterruptError("interrupted before anything was measured.") from None
@@ -178,8 +163,8 @@ async def _run(spec: Bench, folder: Path, means: _Means) -> Outcome:
             spec=spec,
             endpoint=endpoint,
             scale=scale,
-            means=means,
-            scraper=scraper,
+            context=context,
+            metrics_page=metrics_page,
             zero_ns=perf_counter_ns(),
             journal=Journal(folder / JOURNAL),
             interruption=interruption,
@@ -191,54 +176,12 @@ async def _run(spec: Bench, folder: Path, means: _Means) -> Outcome:
             interruption.take()
         finally:
             run.journal.close()
-            if scraper is not None:
-                scraper.close()
+            if metrics_page is not None:
+                metrics_page.close()
         summary = summarise(folder / JOURNAL)
         store.write_json(folder / SUMMARY, summary)
         interrupted = interruption.came and not stopped
         return Outcome(summary=summary, interrupted=interrupted, stopped=stopped)
-
-
-class _Interruption:
-    """What Ctrl-C and SIGTERM do: they end the level that runs, or what else is being waited for.
-
-    Whatever it is, the run then goes on to its summary.
-    """
-
-    def __init__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "made within the run"
-        self._task = task
-        self.level: LoadPoint | None = None
-        self.came = False
-
-    def come(self) -> None:
-        self.came = True
-        if self.level is not None:
-            self.level.interrupt()
-        else:
-            self._task.cancel()
-
-    def take(self) -> None:
-        """Take back the cancellation that was ours; another one goes on."""
-        if not self.came:
-            raise asyncio.CancelledError
-        self._task.uncancel()
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[_Interruption]:
-    interruption = _Interruption()
-    loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        loop.add_signal_handler(number, interruption.come)
-    try:
-        yield interruption
-    finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)  # the loop would leave the system's own
 
 
 class _Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -246,22 +189,12 @@ class _Run(msgspec.Struct, frozen=True, kw_only=True):
 
     spec: Bench
     endpoint: Endpoint
-    scale: Mapping[str, float]  # of synthetic prompts
-    means: _Means
-    scraper: scrape.Scraper | None
-    zero_ns: int
+    scale: Mapping[str, float]  # of synthetic prompts: Point's tokens_per_word, tokens_fixed
+    context: _RunContext
+    metrics_page: scraper.Scraper | None  # of the server
+    zero_ns: int  # of the journal, by perf_counter_ns
     journal: Journal
-    interruption: _Interruption
-
-
-async def _ask(spec: Bench, target: Target) -> tuple[Bench, Endpoint, dict[str, float]]:
-    """Ask the server what it is, and how it counts."""
-    prober = Prober(target)
-    try:
-        spec, endpoint = await _resolve(spec, prober)
-        return spec, endpoint, await _calibrate_synthetic(spec, prober, endpoint)
-    finally:
-        prober.close()
+    interruption: Interruption
 
 
 async def _measure(run: _Run, name: str) -> str | None:
@@ -279,58 +212,33 @@ async def _measure(run: _Run, name: str) -> str | None:
     if calibration is not None:
         journal.append(calibration)
     ceiling = calibration.events_per_s_max if calibration else None
-    for number, (repeat, load) in enumerate(_loads(spec, journal.path)):
+    for number, (repeat, load) in enumerate(loads(spec, journal.path)):
         again = number if spec.until else repeat
         point = Point(spec=spec, level=number, repeat=repeat, load=load, again=again, **run.scale)
         prompts = point.prompts(Share())
-        plan = point.plan(prompts, run.means.target, run.endpoint, Share())
-        workers = workers_for(plan, spec.workers, ceiling, run.means.site.cores)
-        meter, progress = Meter(), Progress(level=number, load=_describe(plan))
-        level = _new_level(
-            *(plan, prompts, point),
-            workers=workers,
-            site=run.means.site,
+        plan = point.plan(prompts, run.context.target, run.endpoint, Share())
+        workers = workers_for(plan, spec.workers, ceiling, run.context.site.cores)
+        recorder = Recorder(
+            sink=journal.append,
             zero_ns=run.zero_ns,
-            journal=journal,
-            meter=meter,
-            progress=progress,
+            meter=Meter(),
+            progress=Progress(level=number, load=_describe(plan)),
         )
-        async with _observed(plan, run.scraper, run.zero_ns, journal.append):
-            stopped = await _run_level(level, meter, progress, run)
-        if level.uncounted and not stopped:
+        level: LoadPoint
+        if workers == 1 and not spec.ray:
+            level = Level(plan, prompts, recorder)
+        else:
+            files = [worker_journal(journal.path, worker) for worker in range(workers)]
+            level = Crew(plan, point, run.context.site, files, recorder)
+        async with _observed(plan, run.metrics_page, run.zero_ns, journal.append):
+            stopped = await _run_level(level, recorder, run)
+        if recorder.progress.uncounted and not stopped:
             records = _uncounted(journal.path, number)
-            means = run.means
-            await recount(records, means.target, spec.model, means.tokenizer, journal.append)
+            context = run.context
+            await recount(records, context.target, spec.model, context.tokenizer, journal.append)
         if level.interrupted or stopped:
             return stopped
     return None
-
-
-def _loads(spec: Bench, journal: Path) -> Iterator[tuple[int, float]]:
-    """Yield round and load of each level: as the spec has them, or as a search for the capacity."""
-    if spec.until:
-        yield from ((0, load) for load in _searched(spec, journal))
-        return
-    for number, (repeat, load) in enumerate(spec.levels):
-        begins_round = number == repeat * len(spec.load.points)
-        if begins_round and _is_known(spec, journal, repeat):
-            return
-        yield repeat, load
-
-
-def _searched(spec: Bench, journal: Path) -> Iterator[float]:
-    """Yield the loads of a search for the highest one that meets the SLOs."""
-    search = CapacitySearch(
-        spec.load.points[0], whole=not spec.load.is_open, seed=spec.workload.seed
-    )
-    level_s = 0.0 if spec.load.ends_by_count else spec.load.duration_s
-    ends_s = monotonic() + spec.until_budget_s
-    load = search.next_load()
-    while load is not None:
-        yield load
-        _, levels = read_levels(journal)
-        search.add(measured_point(levels[-1], spec.slos))
-        load = search.next_load() if monotonic() + level_s <= ends_s else None
 
 
 def _connections(spec: Bench) -> int:
@@ -342,48 +250,28 @@ def _connections(spec: Bench) -> int:
 
 @contextlib.asynccontextmanager
 async def _observed(
-    plan: Plan, scraper: scrape.Scraper | None, zero_ns: int, sink: Callable[[Entry], None]
+    plan: Plan, metrics_page: scraper.Scraper | None, zero_ns: int, sink: Callable[[Entry], None]
 ) -> AsyncIterator[None]:
-    """Keep what the server and this machine's GPUs say of themselves around a level."""
+    """Write what the server's metrics page and this machine's GPUs tell, around a level."""
     interval_s = plan.load.interval_s
     async with contextlib.AsyncExitStack() as stack:
-        if scraper is not None:
-            await stack.enter_async_context(scraper.around(plan.level, zero_ns, interval_s, sink))
+        if metrics_page is not None:
+            await stack.enter_async_context(
+                metrics_page.around(plan.level, zero_ns, interval_s, sink)
+            )
         if gpu.is_local(plan.target.host):
             await stack.enter_async_context(gpu.around(plan.level, zero_ns, interval_s, sink))
         yield
 
 
-def _new_level(
-    plan: Plan,
-    prompts: Prompts,
-    point: Point,
-    *,
-    workers: int,
-    site: Site,
-    zero_ns: int,
-    journal: Journal,
-    meter: Meter,
-    progress: Progress,
-) -> LoadPoint:
-    """Make a level of this process, or of so many workers."""
-    sink = journal.append
-    if workers == 1 and not point.spec.ray:
-        return Level(plan, prompts, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress)
-    files = [worker_journal(journal.path, number) for number in range(workers)]
-    return Crew(
-        plan, point, site, files, zero_ns=zero_ns, sink=sink, meter=meter, progress=progress
-    )
-
-
-async def _run_level(level: LoadPoint, meter: Meter, progress: Progress, run: _Run) -> str | None:
+async def _run_level(level: LoadPoint, recorder: Recorder, run: _Run) -> str | None:
     """Run one level; return why it ended early, if it did and it was not the user."""
-    watcher = run.means.watcher
+    watcher = run.context.watcher
     reasons: list[str] = []
 
     async def watch() -> None:
         while True:
-            watcher.shows(progress, meter)
+            watcher.report_progress(recorder.progress, recorder.meter)
             await asyncio.sleep(_WATCH_S)
             if reason := watcher.stop_because():
                 reasons.append(reason)
@@ -398,25 +286,15 @@ async def _run_level(level: LoadPoint, meter: Meter, progress: Progress, run: _R
     finally:
         run.interruption.level = None
         watching.cancel()
-    progress.phase = "done"
-    watcher.shows(progress, meter)
+    recorder.progress.phase = "done"
+    watcher.report_progress(recorder.progress, recorder.meter)
     return next(iter(reasons), level.stopped or None)
 
 
 def _describe(plan: Plan) -> str:
-    """Return what a level's load is called before there is a document of it."""
+    """Return the name of a level's load, e.g. "50 users"."""
     users = None if plan.load.is_open else plan.users
     return level_name({"users": users, "arrival": plan.load.arrival, "rate": plan.rate})
-
-
-def _is_known(spec: Bench, journal: Path, rounds: int) -> bool:
-    """Whether so many rounds have told each token rate as exactly as the user wants it."""
-    if spec.repeat_until is None or rounds < ROUNDS_MIN:
-        return False
-    return all(
-        (high - low) / 2 <= spec.repeat_until * (low + high) / 2
-        for low, high in token_rate_intervals(journal)
-    )
 
 
 def _uncounted(journal: Path, level: int) -> Iterator[Record]:
@@ -426,39 +304,8 @@ def _uncounted(journal: Path, level: int) -> Iterator[Record]:
             yield entry
 
 
-async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
-    """Fill in what the user left to us: the endpoint, the model and what it takes."""
-    name, model = await detect(prober, spec.endpoint, spec.model)
-    chosen = msgspec.structs.replace(spec, endpoint=name, model=model)
-    endpoint: Endpoint = plugins.load("endpoints", name)
-    if endpoint.rpc:
-        inputs, _ = await tensors(prober, model)
-        chosen = msgspec.structs.replace(chosen, tensors=inputs)
-    return chosen, endpoint
-
-
-async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) -> dict[str, float]:
-    """Learn from two probes how many tokens the server makes of our words.
-
-    Two prompts of different length give the line tokens = fixed + per_word x words. A server that
-    reports no usage leaves it at one token a word.
-    """
-    if spec.workload.name not in {"synthetic", "trace"}:
-        return {}
-    counts = []
-    for words in _PROBE_WORDS:
-        text = synthetic_text(words, random.Random(words))
-        ask = Ask(prompt=text, model=spec.model, max_tokens=1, tensors=spec.tensors)
-        response = await prober.ask("POST", endpoint.path(spec.model), endpoint.body(ask))
-        counts.append(endpoint.read(response.pieces).input_tokens)
-    if min(counts) <= 0 or counts[0] == counts[1]:
-        return {}
-    per_word = (counts[1] - counts[0]) / (_PROBE_WORDS[1] - _PROBE_WORDS[0])
-    return {"tokens_per_word": per_word, "tokens_fixed": counts[0] - per_word * _PROBE_WORDS[0]}
-
-
 def run_id(spec: Bench) -> str:
-    """Return a new id for a run of this spec."""
+    """Return a new id for a run of this spec, which is also the name of its folder."""
     if spec.load.arrival == "trace":
         return store.new_id("trace")
     letter = "r" if spec.load.is_open else "c"

@@ -1,9 +1,9 @@
 """The client measured: our own load generator against a server whose timing is known exactly.
 
-A short one before a benchmark says what of its numbers is the client's own and how much more it
+A short one before a benchmark says how much of its numbers is the client's own and how much more it
 could take; `dyno selftest` (selftest.py) says it at length. Both take the very way of a benchmark,
-level → journal → columns, in this process and on its event loop. The server is a
-streamer/server.py in a process of its own, which is gone before the benchmark begins.
+level → journal → columns, in this process and on its event loop. The server is a streamer
+(streamer/server.py) in a process of its own, which ends before the benchmark begins.
 
 How exact: what was measured, less what the streamer was told to do, less how late the streamer was
 by its own account (quantile less quantile, which is right when the two do not go together).
@@ -26,14 +26,19 @@ import numpy as np
 
 from llmdyno import plugins, spec
 from llmdyno.errors import TargetError
-from llmdyno.load.level import Level, Plan, Progress, rare_collections
+from llmdyno.load.level import Level, rare_collections
+from llmdyno.load.plan import Plan
+from llmdyno.load.progress import Progress
+from llmdyno.load.recorder import Recorder
 from llmdyno.records.entries import COMPLETED, Calibration, Opened
 from llmdyno.records.journal import Journal
 from llmdyno.results.facts import LevelFacts, read_run
 from llmdyno.results.stats import STATISTICS
 from llmdyno.units import Lengths
-from llmdyno.wire.http1 import ConnectError, Meter, Target, connect, parse_url
+from llmdyno.wire.connect import ConnectError, connect
+from llmdyno.wire.exchange import Meter
 from llmdyno.wire.request import get
+from llmdyno.wire.target import Target, parse_url
 from llmdyno.workload.prompts import Prompts
 
 _START_S = 15.0
@@ -41,7 +46,7 @@ _STOP_S = 5.0
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """What the streamer is told to do."""
+    """When the streamer is told to send tokens."""
 
     ttft_s: float
     itl_s: float
@@ -98,14 +103,18 @@ async def calibrate() -> Calibration:
 
 @contextlib.asynccontextmanager
 async def streaming(timing: Timing) -> AsyncIterator[Target]:
-    """Run a streamer in a child process; it ends with us, however we end.
+    """Run a streamer in a child process; it ends with this process, however that ends.
 
     Raises:
         TargetError: it does not start.
     """
     arguments = ("--ttft", f"{timing.ttft_s * 1e3:g}ms", "--itl", f"{timing.itl_s * 1e3:g}ms")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "llmdyno.streamer", "--until-eof", *arguments),
+        sys.executable,
+        "-m",
+        "llmdyno.streamer",
+        "--until-eof",
+        *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -131,7 +140,11 @@ async def streaming(timing: Timing) -> AsyncIterator[Target]:
 
 
 async def reading(target: Target, timing: Timing, shape: Shape) -> Reading:
-    """Put one load on a streamer that runs with this timing, and compare with the truth."""
+    """Put one load on a streamer that runs with this timing, and compare with the truth.
+
+    Raises:
+        TargetError: the streamer does not answer.
+    """
     before = await _truth(target)
     facts, cpu_s = await _level(target, shape)
     after = await _truth(target)
@@ -198,14 +211,13 @@ async def _level(target: Target, shape: Shape) -> tuple[LevelFacts, float]:
         journal = Journal(Path(folder) / "journal.jsonl")
         try:
             journal.append(Opened(run="calibration", started="", spec={}, environment={}))
-            level = Level(
-                plan,
-                prompts,
-                zero_ns=perf_counter_ns(),
+            recorder = Recorder(
                 sink=journal.append,
+                zero_ns=perf_counter_ns(),
                 meter=Meter(),
                 progress=Progress(),
             )
+            level = Level(plan, prompts, recorder)
             with rare_collections():
                 await level.run()
         finally:

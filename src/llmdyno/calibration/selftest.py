@@ -36,15 +36,18 @@ CASES: Sequence[Case] = (
 )
 
 
-async def selftest(says: Callable[[str], None]) -> dict[str, Any]:
+async def selftest(notify: Callable[[str], None]) -> dict[str, Any]:
     """Run every case and return the document.
+
+    Args:
+        notify: is told before each case, in a line.
 
     Raises:
         TargetError: a streamer does not start or answer.
     """
     readings: dict[str, Reading] = {}
     for case in CASES:
-        says(f"{case.name}: {case.shape.duration_s:g} s ...")
+        notify(f"{case.name}: {case.shape.duration_s:g} s ...")
         async with streaming(case.timing) as target:
             readings[case.name] = await reading(target, case.timing, case.shape)
     return {

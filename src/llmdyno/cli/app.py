@@ -287,7 +287,7 @@ def bench(
             spec,
             folder,
             api_key=os.environ.get(api_key_env),
-            watcher=Watcher(shows=live.show),
+            watcher=Watcher(report_progress=live.show),
             metrics_port=metrics_port,
         )
     except StorageError:
@@ -333,7 +333,7 @@ def build(
 ) -> None:
     """Build what an engine serves, or find it built already; print its folder."""
     from llmdyno import store
-    from llmdyno.serve import artifacts
+    from llmdyno.serve import build as build_of
 
     subject, config = _subject(engine, None, model, settings)
     if script is not None:
@@ -341,11 +341,11 @@ def build(
     if container != "none":
         subject = subject.placed(container, here=not (dry_run or script))
     built = (subject.engine, subject.model, config, subject.container)
-    document: dict[str, Any] = {"commands": artifacts.commands(*built)}
+    document: dict[str, Any] = {"commands": build_of.commands(*built)}
     if not document["commands"]:
         _say(f"{subject.engine.name} serves '{subject.model}' as it is: nothing to build.")
     elif script is not None:
-        artifacts.write_script(script, *built)
+        build_of.write_script(script, *built)
         _print(str(script))
     elif dry_run:
         for command in document["commands"]:
@@ -354,7 +354,7 @@ def build(
         if subject.container is None:
             subject.require_engine()
         with _terminate_as_interrupt():
-            artifact = subject.build(config, says=_say)
+            artifact = subject.build(config, notify=_say)
         how, size_mb = "Found" if artifact.cached else "Built", artifact.manifest.bytes / 1e6
         _say(f"{how} in {artifact.seconds:.1f} s, {size_mb:,.1f} MB.")
         document |= {"artifact": str(artifact.path), "cached": artifact.cached}
@@ -437,15 +437,15 @@ def serve(
 ) -> None:
     """Serve a model with an engine until it is told to stop."""
     from llmdyno import store
-    from llmdyno.processes import server
+    from llmdyno.processes import ports, server
 
     subject, config = _subject(engine, front, model, settings)
     subject.check_served(config)
     subject = subject.placed(container)
-    server.require_free(host, port)
+    ports.require_free(host, port)
     with store.temporary_folder("dyno-serve") as folder:
         with _terminate_as_interrupt():
-            launch = subject.launch(config, folder=folder, host=host, port=port, says=_say)
+            launch = subject.launch(config, folder=folder, host=host, port=port, notify=_say)
         status = server.foreground(launch, announce=_say)
     raise typer.Exit(status)
 
@@ -491,7 +491,7 @@ def deploy(
         port=port,
         image=image,
         study=document,
-        says=_say,
+        notify=_say,
     )
     if json:
         _print_json({"bundle": str(folder), "files": files})
@@ -811,10 +811,10 @@ def _subject(engine: Text, front: Text, model: Text, settings: list[str] | None)
     """Return what to serve and the checked config."""
     from llmdyno import plugins
     from llmdyno.knobs import parse_settings
-    from llmdyno.serve.counterparts import refuse_others_knobs
-    from llmdyno.serve.stack import Subject
+    from llmdyno.serve.equivalents import refuse_others_knobs
+    from llmdyno.serve.stack import Stack
 
-    subject = Subject(
+    subject = Stack(
         engine=plugins.load("engines", "openvino" if engine is None else engine),
         front=plugins.load("fronts", "native" if front is None else front),
         model="tiny" if model is None else model,

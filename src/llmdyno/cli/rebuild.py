@@ -11,7 +11,7 @@ from llmdyno.knobs import Knob
 from llmdyno.report import run_page, study_page
 from llmdyno.results import doubts
 from llmdyno.results.summary import summarise
-from llmdyno.serve.stack import Subject
+from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, LEDGER, REPORT, SUMMARY
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.study import study_document
@@ -67,7 +67,7 @@ def _holds_results(folder: Path) -> bool:
     return isinstance(document, dict) and document.get("dir") == str(folder.resolve())
 
 
-def _study(folder: Path) -> tuple[Mapping[str, Any], Subject]:
+def _study(folder: Path) -> tuple[Mapping[str, Any], Stack]:
     """Derive a study's document; return with it what was tuned."""
     ledger = Ledger(folder)
     if ledger.began is None:

@@ -9,61 +9,57 @@ well: these files are there to be read and changed by people.
 """
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import msgspec
 
-from llmdyno import __version__, store
+from llmdyno import fronts, plugins, store
 from llmdyno.deploy import compose, dockerfile, kubernetes, readme, script
 from llmdyno.deploy.plan import HOST, Image, Plan
 from llmdyno.deploy.portable import ARTIFACT, PortableEngine
-from llmdyno.engines import Engine
+from llmdyno.engines import Engine, facts, pinned
 from llmdyno.errors import StorageError, UsageError, nearest
 from llmdyno.fronts import Portable, model_link
 from llmdyno.knobs import Config
-from llmdyno.processes import server
-from llmdyno.serve import artifacts
-from llmdyno.serve.stack import Subject
+from llmdyno.processes.secrets import is_secret
+from llmdyno.serve import build
+from llmdyno.serve.stack import Stack
 
-Target = Literal["all", "script", "compose", "kubernetes", "triton", "bento"]
-TARGETS: tuple[Target, ...] = get_args(Target)
 PORT = 8000
 _IMAGE_NAME = re.compile(
     r"([a-zA-Z0-9.-]+(:\d+)?/)?([a-z0-9._-]+/)*[a-z0-9._-]+(:\w[\w.-]*)?(@sha256:[0-9a-f]{64})?"
 )
 HIGHEST_PORT = 65535
-FRONT_PORTS = 2  # that a front takes after its own
 
-# What is the front's own is written in any case.
-_FRONT_TARGETS: Mapping[str, str] = {"triton": "triton", "bento": "bentoml"}  # → the front
 _IN_CONTAINERS = {"compose": compose.text, "kubernetes": kubernetes.text}
 _PYTHON_IMAGE = "docker.io/library/python:3.12-slim"  # for engines that pip installs whole
 
 
 def write(
     folder: Path,
-    subject: Subject,
+    stack: Stack,
     config: Config,
     *,
     target: str = "all",
     port: int = PORT,
     image: str = "",
     study: Mapping[str, Any] | None = None,
-    says: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> tuple[str, ...]:
     """Write the bundle of a checked config; files of the same names are replaced.
 
     Args:
         folder: where to; it is made.
-        subject: engine, front and model.
+        stack: engine, front and model.
         config: what is set.
-        target: one of TARGETS.
+        target: one of targets().
         port: to listen on.
         image: a container image instead of the engine's or the front's own.
         study: a study's document, for the figures in the README.
-        says: is told what takes long and what is left out.
+        notify: is told what takes long and what is left out.
 
     Returns:
         The names of the files, those of the front below its folder not among them.
@@ -73,104 +69,119 @@ def write(
         ServerError: what is needed to write the front's files cannot be installed.
         StorageError: a file cannot be written.
     """
-    wanted = _wanted(target, subject)
-    _check_place(subject, port, image)
-    _check_image(target, subject, image)
+    wanted = _wanted(target, stack)
+    _check_place(stack, port, image)
+    _check_image(target, stack, image)
     store.make_folder(folder)
-    plan = _plan(folder, subject, config, port=port, image=image, study=study, says=says)
+    plan = _plan(folder, stack, config, port=port, image=image, study=study, notify=notify)
     for doubt in plan.launch.doubts:
-        says(f"! {doubt}")
+        notify(f"! {doubt}")
     texts = dict(plan.launch.files)
     if "script" in wanted:
         texts["serve.sh"] = script.serve(plan)
     contained = wanted & set(_IN_CONTAINERS)
     if contained and plan.image is None:
-        says(f"! {_without_image(subject)}")
+        notify(f"! {_without_image(stack)}")
     elif contained and plan.image is not None:
         texts |= {f"{name}.yaml": _IN_CONTAINERS[name](plan) for name in sorted(contained)}
         if plan.image.made:
             texts |= {"Dockerfile": dockerfile.text(plan), ".dockerignore": dockerfile.ignored()}
     if plan.built:
-        engine = PortableEngine(subject.engine)
-        artifacts.write_script(folder / script.BUILD, engine, subject.model, config)
+        engine = PortableEngine(stack.engine)
+        build.write_script(folder / script.BUILD, engine, stack.model, config)
     texts["README.md"] = readme.text(plan, tuple(texts), study)
     _write(folder, texts, plan.links)
     return (*texts, *((script.BUILD,) if plan.built else ()))
 
 
-def _check_place(subject: Subject, port: int, image: str) -> None:
-    highest = HIGHEST_PORT - (0 if subject.front.name == "native" else FRONT_PORTS)
+def _check_place(stack: Stack, port: int, image: str) -> None:
+    highest = HIGHEST_PORT - fronts.facts(stack.front).ports_beside
     if not 1 <= port <= highest:
         raise UsageError(
-            f"--port {port}: must be from 1 to {highest}, as what the front {subject.front.name}"
+            f"--port {port}: must be from 1 to {highest}, as what the front {stack.front.name}"
             " listens on begins there."
         )
     if image and re.fullmatch(_IMAGE_NAME, image) is None:
         raise UsageError(f"--image {image}: write a name such as registry/name:tag.")
 
 
-def _check_image(target: str, subject: Subject, image: str) -> None:
-    if target not in _IN_CONTAINERS or image or subject.front.name == "triton":
+def _check_image(target: str, stack: Stack, image: str) -> None:
+    if target not in _IN_CONTAINERS or image or fronts.facts(stack.front).has_image:
         return
-    if not subject.engine.image and "pip install" not in subject.engine.install:
-        raise UsageError(f"--target {target}: {_without_image(subject)}")
+    if not stack.engine.image and not facts(stack.engine).packages:
+        raise UsageError(f"--target {target}: {_without_image(stack)}")
 
 
-def _without_image(subject: Subject) -> str:
-    return f"{subject.engine.name} has no container image: name one with --image."
+def _without_image(stack: Stack) -> str:
+    return f"{stack.engine.name} has no container image: name one with --image."
 
 
-def _wanted(target: str, subject: Subject) -> set[str]:
-    """Return what to write beside what is the front's own."""
-    if target not in TARGETS:
-        raise UsageError(f"--target {target}: no such target.{nearest(target, TARGETS)}")
-    front = _FRONT_TARGETS.get(target)
-    if front is not None:
-        if front != subject.front.name:
-            raise UsageError(f"--target {target}: needs --front {front}.")
+def _wanted(target: str, stack: Stack) -> set[str]:
+    """Return what to write beside what is the front's own, which is written in any case."""
+    common = {"script", *_IN_CONTAINERS}
+    if target == "all":
+        return common
+    if target in common:
+        return {target}
+    own = fronts.facts(stack.front).target
+    if own and target == own:
         return set()
-    return {"script", *_IN_CONTAINERS} if target == "all" else {target}
+    owners = _front_targets()
+    if target in owners:
+        raise UsageError(f"--target {target}: needs --front {owners[target]}.")
+    raise UsageError(f"--target {target}: no such target.{nearest(target, targets())}")
+
+
+def targets() -> list[str]:
+    """Return what `dyno deploy --target` takes: the fronts' own targets come last."""
+    return ["all", "script", *_IN_CONTAINERS, *_front_targets()]
+
+
+def _front_targets() -> dict[str, str]:
+    """Return the targets that fronts have of their own, and whose each is."""
+    named = {name: fronts.facts(plugins.load("fronts", name)) for name in plugins.names("fronts")}
+    return {known.target: name for name, known in named.items() if known.target}
 
 
 def _plan(
     folder: Path,
-    subject: Subject,
+    stack: Stack,
     config: Config,
     *,
     port: int,
     image: str,
     study: Mapping[str, Any] | None,
-    says: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> Plan:
-    built = bool(subject.engine.build(subject.model, config, ARTIFACT))
-    engine = PortableEngine(subject.engine)
-    served = subject.front.bundle(
+    built = bool(stack.engine.build(stack.model, config, ARTIFACT))
+    engine = PortableEngine(stack.engine)
+    served = stack.front.bundle(
         engine,
-        subject.model,
+        stack.model,
         config,
         artifact=ARTIFACT if built else None,
         folder=folder,
         host=HOST,
         port=port,
-        says=says,
+        says=notify,
     )
-    links = {**model_link(subject.model), **served.links}
-    found = artifacts.find(subject.engine, subject.model, config) if built else None
+    links = {**model_link(stack.model), **served.links}
+    found = build.find(stack.engine, stack.model, config) if built else None
     if found is not None:
         links[str(ARTIFACT)] = found
-    hub = "/" in subject.model and not Path(subject.model).expanduser().exists()
-    secrets = [name for name in served.launch.environment if server.is_secret(name)]
-    # An engine that has an image of its own is one for GPUs; some take all they see unless told.
+    hub = "/" in stack.model and not Path(stack.model).expanduser().exists()
+    secrets = [name for name in served.launch.environment if is_secret(name)]
+    # An engine with an image of its own needs GPUs; unless told how many, some take all of them.
     gpus = served.launch.gpus or (1 if engine.image else 0)
-    name = str(study["study"]) if study else f"{Path(subject.model).name}-{engine.name}"
+    name = str(study["study"]) if study else f"{Path(stack.model).name}-{engine.name}"
     return Plan(
-        # What DNS takes as a label, and room for the suffixes of others.
+        # A DNS label has at most 63 characters; the rest is left for suffixes.
         name=re.sub(r"[^a-z0-9]+", "-", name.lower())[:50].strip("-"),
         engine=engine.name,
         engine_version=engine.version(),
-        install=engine.install,
-        front=subject.front.name,
-        model=subject.model,
+        install=_install(stack.engine),
+        front=stack.front.name,
+        model=stack.model,
         config=dict(config),
         port=port,
         launch=msgspec.structs.replace(served.launch, gpus=gpus),
@@ -187,14 +198,18 @@ def _image(engine: Engine, served: Portable, wanted: str) -> Image | None:
     """Return the container's image: that of the front or the engine, or Python's for packages."""
     base = wanted or served.image or engine.image
     packages = list(served.requirements)
-    if not base and "pip install" in engine.install:
+    if not base and facts(engine).packages:
         base = _PYTHON_IMAGE
-        package = engine.install.split()[-1].strip("'")
-        package = f"{package}=={__version__}" if package.startswith("llmdyno") else package
-        packages = list(dict.fromkeys([*packages, package]))
+        packages = list(dict.fromkeys([*packages, *pinned(engine)]))
     if not base:
         return None
     return Image(base=base, requirements=tuple(packages), made=bool(packages or served.wrote))
+
+
+def _install(engine: Engine) -> str:
+    """Return the command that installs an engine, or else what it says itself."""
+    packages = facts(engine).packages
+    return f"pip install {shlex.join(packages)}" if packages else engine.install
 
 
 def _write(folder: Path, texts: Mapping[str, str], links: Mapping[str, Path]) -> None:
@@ -209,7 +224,7 @@ def _write(folder: Path, texts: Mapping[str, str], links: Mapping[str, Path]) ->
         try:
             if link.is_symlink():
                 link.unlink()
-            if not link.exists():  # somebody has put the real thing there
+            if not link.exists():  # it may have been replaced by the real file
                 link.symlink_to(target)
         except OSError as error:
             raise StorageError(f"cannot write {link}: {error.strerror}.") from error

@@ -12,7 +12,7 @@ _HUB_VOLUME = "huggingface"
 
 
 def text(plan: Plan) -> str:
-    """Return the compose file."""
+    """Return the compose file of a plan that has an image, as YAML."""
     assert plan.image is not None
     volumes: list[Any] = [_mount(place) for place in plan.places]
     if plan.launch.files and not plan.image.made:
@@ -43,7 +43,7 @@ def _service(plan: Plan, volumes: list[Any]) -> dict[str, Any]:
         "environment": [
             *_escaped([f"{name}={value}" for name, value in plan.variables.items()]),
             *([f"HF_HOME={HUB}"] if plan.hub else []),
-            *plan.secrets,  # a name alone: the value is that of whoever calls compose
+            *plan.secrets,  # a name alone: compose takes the value from its caller's environment
         ],
         "ports": [f"127.0.0.1:{port}:{port}" for port in plan.ports.values()],
         "volumes": volumes,

@@ -6,7 +6,7 @@ from llmdyno.deploy.plan import INSIDE, Plan
 from llmdyno.deploy.portable import ARTIFACT, PYTHON
 from llmdyno.fronts import MODELS
 
-WHEELS = "wheels"  # where pip looks beside its index
+WHEELS = "wheels"  # a folder where pip looks for packages, besides its index
 
 
 def text(plan: Plan) -> str:

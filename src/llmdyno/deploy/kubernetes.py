@@ -15,7 +15,7 @@ _STOP_GRACE_S = 60
 
 
 def text(plan: Plan) -> str:
-    """Return the manifests."""
+    """Return the manifests of a plan that has an image, as YAML documents."""
     documents: list[dict[str, Any]] = []
     if _files_as_map(plan):
         documents.append(_config_map(plan))
@@ -33,7 +33,7 @@ def _deployment(plan: Plan) -> dict[str, Any]:
     labels = {_LABEL: plan.name}
     pod = {
         "automountServiceAccountToken": False,
-        # Else every Service of the namespace would be a variable, which some engines misread.
+        # Without this every Service becomes an environment variable, which some engines misread.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _STOP_GRACE_S,
         "containers": [_container(plan)],

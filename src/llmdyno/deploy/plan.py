@@ -1,6 +1,6 @@
-"""What a bundle says, decided once; script, compose file, manifests and README are its readers.
+"""What a bundle says, decided once; the script, compose file, manifests and README all read it.
 
-Where it stands: bundle/__init__.py asks engine and front and makes a Plan; the modules beside this
+Where it stands: deploy/__init__.py asks engine and front and makes a Plan; the modules beside this
 one each turn it into the text of a file.
 """
 
@@ -16,8 +16,8 @@ from llmdyno.knobs import Value
 HOST = "LLMDYNO_HOST"  # stands in a launch for the address to listen on
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - inside a container, whose port is published on loopback
 INSIDE = "/bundle"  # where a container has the bundle
-HUB = "/huggingface"  # ... and the hub's cache
-SHARED_MEMORY_GIB = 16  # NCCL and Triton's Python models; a container has 64 MiB by itself
+HUB = "/huggingface"  # where a container has the hub's cache
+SHARED_MEMORY_GIB = 16  # for NCCL and Triton's Python models; a container's default is 64 MiB
 HEALTH_PERIOD_S = 10
 
 
@@ -46,7 +46,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     secrets: tuple[str, ...]  # variables, by name
     hub: bool  # the model comes from the Hugging Face hub
     built: bool  # an artifact must be built first
-    links: Mapping[str, Path]  # place in the bundle → what it stands for on this machine
+    links: Mapping[str, Path]  # path in the bundle → what that links to on this machine
 
     @property
     def variables(self) -> dict[str, str]:
@@ -65,7 +65,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def contained(self) -> tuple[str, ...]:
-        """The command inside a container."""
+        """The command inside a container, which listens on all of its addresses."""
         return tuple(word.replace(HOST, EVERYWHERE) for word in self.launch.argv)
 
     @property

@@ -1,4 +1,4 @@
-"""A launch that holds on another machine: no path of this one, programs by their names.
+"""A launch that works on another machine: it has no path of this one, and programs by name.
 
 All that a server is started with passes here, on its way from the engine to a front or into the
 bundle. Paths become relative to the bundle's folder, from which everything is started.
@@ -16,7 +16,7 @@ from llmdyno.fronts import model_link
 from llmdyno.knobs import Config, Knob
 
 PYTHON = "python3"
-ARTIFACT = Path("artifact")  # what was built, or its place
+ARTIFACT = Path("artifact")  # where the bundle has what was built
 FILES = Path("files")  # what the engine reads its settings from
 
 
@@ -34,12 +34,20 @@ class PortableEngine:
         self.install: str = engine.install
         self.image: str = engine.image
 
+    def __getattr__(self, name: str) -> object:
+        """Return one of the engine's Facts, or say that it has none of that name."""
+        return getattr(self._engine, name)
+
     def version(self) -> str | None:
         """Return the version that is installed here."""
         return self._engine.version()
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse what the engine refuses."""
+        """Refuse what the engine refuses.
+
+        Raises:
+            UsageError: as the engine's own.
+        """
         self._engine.check(model, config)
 
     def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:

@@ -47,9 +47,8 @@ def _needs(plan: Plan) -> list[str]:
 def _ways(plan: Plan, files: tuple[str, ...]) -> list[str]:
     ways = []
     if "serve.sh" in files:
-        needs = plan.install.removeprefix("run: ")
         ways.append(
-            f"    ./serve.sh                          # here; needs {plan.engine}: {needs}\n"
+            f"    ./serve.sh                          # here; needs {plan.engine}: {plan.install}\n"
             "    HOST=0.0.0.0 ./serve.sh             # for everybody who can reach this machine"
         )
     if "compose.yaml" in files:

@@ -11,7 +11,7 @@ _FLAG = re.compile(r"--[A-Za-z]")
 
 
 def serve(plan: Plan) -> str:
-    """Return the script."""
+    """Return serve.sh: it runs from the bundle's folder and ends by becoming the server."""
     lines = [
         "#!/bin/sh",
         f"# {plan.engine} behind the front {plan.front}; written by llmdyno.",
@@ -24,7 +24,7 @@ def serve(plan: Plan) -> str:
         how = f"; bash {BUILD} {place} builds it" if plan.built and place not in plan.links else ""
         words = shlex.quote(f"serve.sh: {place} is missing{how}")
         lines.append(f"[ -e {shlex.quote(place)} ] || {{ echo {words} >&2; exit 1; }}")
-    # The hub's token may be missing, a secret that the engine was given may not.
+    # The hub's token is optional; a secret that the engine was given is not.
     lines += [
         f': "${{{name}:?set it; it is a secret}}"'
         for name in plan.secrets

@@ -10,7 +10,7 @@ class _Dumper(yaml.SafeDumper):
     """Writes no anchors, and texts of many lines as blocks."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's own interface
-        """Write what occurs twice twice."""
+        """Write an object that occurs twice in full both times, without YAML's anchors."""
         return True
 
 

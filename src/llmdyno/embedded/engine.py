@@ -253,7 +253,7 @@ class Engine:
             *step.pieces,
         ]
         for mail in mails:
-            if mailbox := self._mailboxes.get(mail.id):  # none: its client has gone
+            if mailbox := self._mailboxes.get(mail.id):  # none if its client has disconnected
                 mailbox.put_nowait(mail)
         if step.pieces:
             self.metrics.generation_tokens.inc(sum(piece.tokens for piece in step.pieces))

@@ -7,7 +7,7 @@ MessagePack: at a thousand tokens a second, one message a step is what keeps bot
 
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -88,6 +88,20 @@ class Load(msgspec.Struct, frozen=True, array_like=True):
     kv_use: float  # of the KV cache, from 0 to 1
 
 
+# A field of Load → the gauge that shows it on a page of metrics, and what it says of itself.
+LOAD_GAUGES: Mapping[str, tuple[str, str]] = {
+    "running": ("requests_running", "Generations in the last step."),
+    "waiting": ("requests_waiting", "Generations that wait for their turn."),
+    "kv_use": ("kv_cache_usage_ratio", "Share of the KV cache in use."),
+}
+
+
+def show_load(load: Load, gauges: Mapping[str, Any]) -> None:
+    """Set the gauges of LOAD_GAUGES, of whichever library, to what the engine is busy with."""
+    for field, gauge in gauges.items():
+        gauge.set(getattr(load, field))
+
+
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     """The model is loaded and has made a token."""
 
@@ -112,7 +126,7 @@ _reports: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 
 
 def frame(message: Command | Report) -> bytes:
-    """Encode a message as one frame."""
+    """Return a message as one frame: its length, then its encoding."""
     buffer = bytearray(_LENGTH_BYTES)
     _encoder.encode_into(message, buffer, _LENGTH_BYTES)
     buffer[:_LENGTH_BYTES] = (len(buffer) - _LENGTH_BYTES).to_bytes(_LENGTH_BYTES, "big")
@@ -159,5 +173,5 @@ class CommandReader:
 
 
 def decode_report(body: bytes) -> Report:
-    """Decode what the worker has sent."""
+    """Return what the worker has sent, from a frame without its length."""
     return _reports.decode(body)

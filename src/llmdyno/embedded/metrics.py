@@ -6,7 +6,7 @@ generator measures from outside: the two must agree but for the network between 
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from llmdyno.embedded.messages import Load
+from llmdyno.embedded.messages import LOAD_GAUGES, Load, show_load
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OUTCOMES = ("stop", "length", "cancelled", "refused", "failed")
@@ -28,9 +28,7 @@ class Metrics:
         self._by_outcome = {name: self._requests.labels(name) for name in OUTCOMES}
         self.prompt_tokens = self._counter("prompt_tokens", "Tokens in accepted prompts.")
         self.generation_tokens = self._counter("generation_tokens", "Tokens made.")
-        self._running = self._gauge("requests_running", "Generations in the last step.")
-        self._waiting = self._gauge("requests_waiting", "Generations that wait for their turn.")
-        self._kv_use = self._gauge("kv_cache_usage_ratio", "Share of the KV cache in use.")
+        self._load = {field: self._gauge(*words) for field, words in LOAD_GAUGES.items()}
         self.time_to_first_token = self._histogram(
             "time_to_first_token_seconds", "From the request to its first token.", first=True
         )
@@ -42,17 +40,15 @@ class Metrics:
         )
 
     def ended(self, outcome: str) -> None:
-        """Count a generation that has ended."""
+        """Count a generation that has ended; `outcome` is one of OUTCOMES."""
         self._by_outcome[outcome].inc()
 
     def loaded(self, load: Load) -> None:
-        """Take over how busy the engine says it is."""
-        self._running.set(load.running)
-        self._waiting.set(load.waiting)
-        self._kv_use.set(load.kv_use)
+        """Show how busy the engine is."""
+        show_load(load, self._load)
 
     def text(self) -> bytes:
-        """Return the page for a scraper."""
+        """Return the page in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def _counter(self, name: str, what: str) -> Counter:

@@ -36,7 +36,7 @@ from llmdyno.embedded.openai_api import ApiError
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 
-DRAIN_S = 10  # what running generations get to finish after SIGTERM
+DRAIN_S = 10  # how long running generations may take to finish after SIGTERM
 DEATH_NOTICE_S = 0.5  # how long /health says 503 after the worker's death, before we go too
 
 _STREAM_HEADERS = [
@@ -266,7 +266,7 @@ def main() -> int:
     except OSError as error:
         _log.error("cannot listen on %s:%d: %s", arguments.host, arguments.port, error)
         return 2
-    # uvicorn sends itself the signal again when it has shut down; by then it means nothing.
+    # uvicorn raises the signal again after its shutdown, when it no longer matters.
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, lambda *_: None)
     _log.info("%s on http://%s:%d", model.name, *listener.getsockname()[:2])

@@ -8,7 +8,6 @@ Why a process: a step of the engine holds Python's global lock, so a server in t
 would stand still for as long as each step takes.
 """
 
-import ctypes
 import logging
 import os
 import signal
@@ -44,9 +43,9 @@ from llmdyno.embedded.pieces import (
 )
 from llmdyno.embedded.pipeline import DROPPED, Pipeline, TooLongError, dropped, read, reason
 from llmdyno.knobs import Value
+from llmdyno.processes import leash
 
 LOAD_INTERVAL_S = 0.25
-_PR_SET_PDEATHSIG = 1
 _TOO_LONG = "context_length_exceeded"  # as OpenAI calls it
 
 _log = logging.getLogger("llmdyno.embedded.worker")
@@ -213,7 +212,7 @@ class _RefusedError(Exception):
 
 def _die_with(parent: int) -> None:
     """Have the kernel kill us when the server dies, however it dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    leash.die_with_parent()
     if os.getppid() != parent:  # it died before we asked
         sys.exit(1)
 
@@ -222,7 +221,7 @@ def main() -> None:
     """Serve one server until it goes."""
     setup = msgspec.json.decode(sys.argv[1], type=Setup)
     _die_with(setup.parent)
-    # A signal to the whole group is the server's to act upon: we go when it does.
+    # Only the server acts on a signal to the whole group; this process ends when it does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)

@@ -2,25 +2,32 @@
 
 The last line of the file binds `ENGINE`. An engine is stateless: it knows its knobs, checks a
 config, says what commands build an artifact and what command starts a server with it. Running
-builds is the work of serve/artifacts.py; starting, waiting and stopping that of
-processes/server.py, the same for all.
+builds is the work of serve/build.py; starting, waiting and stopping that of processes/server.py,
+the same for all.
+
+An engine in somebody else's package is a module with `ENGINE`, named with its dots: `--engine
+my_package.my_engine`. It must have what `Engine` lists; what `Facts` lists it may have.
 """
 
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
+from llmdyno import __version__
 from llmdyno.knobs import Config, Knob
 from llmdyno.processes.launch import Launch, Step
+from llmdyno.records.server_page import MetricsPage
 
-__all__ = ("Engine", "Launch", "Step")
+__all__ = ("Engine", "Facts", "Launch", "Step", "facts", "pinned")
 
 
 class Engine(Protocol):
     """The interface of an engine."""
 
-    name: str
+    name: str  # as after --engine
     knobs: tuple[Knob, ...]
-    install: str  # how a user installs it, e.g. "pip install vllm"
+    install: str  # how a user gets it, to go on a sentence, e.g. "run: pip install vllm"
     image: str  # the container image that has it, with its tag; empty: there is none
 
     def version(self) -> str | None:
@@ -41,7 +48,10 @@ class Engine(Protocol):
 
         The folder exists and is empty when they run. It is moved when the artifact is whole, so
         nothing in it may hold its path. This only says what to run: it reads and writes nothing.
+        An engine that names this class as its base need not say that it builds nothing.
         """
+        del model, config, folder
+        return ()
 
     def launch(
         self, model: str, config: Config, *, artifact: Path | None, host: str, port: int
@@ -50,3 +60,33 @@ class Engine(Protocol):
 
         `artifact` is the folder that `build` has filled, None where there was nothing to build.
         """
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine may also say of itself, by attributes of these names."""
+
+    packages: tuple[str, ...] = ()  # what pip must install for it; none: pip cannot, or need not
+    distributions: tuple[str, ...] = ()  # pip's packages whose versions explain a result
+    build_distributions: tuple[str, ...] = ()  # ... and an artifact
+    # The module with its Triton backend, see fronts/_triton/backends; empty: one of its own name.
+    triton_backend: str = ""
+    # The names on its server's page of metrics. The page of a server that `dyno bench` finds is
+    # told by those of the engines that ship with llmdyno.
+    metrics: MetricsPage | None = None
+
+
+def facts(engine: Engine) -> Facts:
+    """Return what an engine says of itself beyond the interface, and defaults for all else."""
+    said = {
+        name: getattr(engine, name) for name in Facts.__struct_fields__ if hasattr(engine, name)
+    }
+    return Facts(**said)
+
+
+def pinned(engine: Engine) -> tuple[str, ...]:
+    """Return what pip must install elsewhere to have the engine in the version that is here."""
+    requirements = []
+    for package in facts(engine).packages:
+        version = __version__ if package.startswith("llmdyno") else engine.version()
+        requirements.append(f"{package}=={version}" if version else package)
+    return tuple(requirements)

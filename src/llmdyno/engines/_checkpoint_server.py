@@ -13,10 +13,10 @@ from pathlib import Path
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, default, show
 
-# Of a folder with a model: transformers', Mistral's own, LMDeploy's own.
+# The file that tells a model's folder: transformers', Mistral's, LMDeploy's.
 _DESCRIPTIONS = ("config.json", "params.json", "triton_models")
 _STORES = ("s3://", "gs://", "az://")  # addresses that some engines load from
-# What computes in 16 bits only; the kernels of the older two know float16 alone.
+# Quantised weights are computed in 16 bits; the kernels of these two have float16 alone.
 _FLOAT16_ONLY = ("awq", "gptq")
 _FLOAT32 = ("float", "float32")
 
@@ -56,7 +56,7 @@ def _heads(path: Path) -> int | None:
         document = json.loads(path.read_text("utf-8"))
         heads = document.get("text_config", document).get("num_attention_heads")
     except (OSError, ValueError, AttributeError):
-        return None  # what the engine makes of it is its own affair
+        return None  # the engine will judge it
     return heads if isinstance(heads, int) else None
 
 

@@ -8,10 +8,11 @@ TurboMind does not support is served by the PyTorch engine with a warning in the
 
 from pathlib import Path
 
-from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import check_model, flags, gpus, installed_version, program
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Config, Knob
+from llmdyno.knobs import Config, Knob, MemoryShare
+from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
 START_TIMEOUT_S = 900.0  # weights are read and converted, kernels tuned
 _FP8_CACHE = (16, 17)  # what only the PyTorch engine takes
@@ -33,6 +34,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_batch_size",
+        means="sequences a step",
         layer="engine",
         kind="int",
         defaults=(("0.12.3", None),),
@@ -49,6 +51,10 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cache_max_entry_count",
+        means="KV cache size",
+        but="it is a share of the memory that is free once the model is loaded",
+        # TurbomindEngineConfig after 0.2.1: a percentage of FREE memory.
+        memory_share=MemoryShare(not_of=("others", "weights")),
         conflicts="num_gpu_blocks",
         layer="engine",
         kind="float",
@@ -66,6 +72,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="session_len",
+        means="longest sequence",
         layer="engine",
         kind="int",
         defaults=(("0.12.3", None),),
@@ -78,6 +85,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cache_block_seq_len",
+        means="KV cache block size",
         conflicts="no multiple of 32 with backend=turbomind",
         layer="engine",
         kind="choice",
@@ -93,6 +101,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="enable_prefix_caching",
+        means="prefix cache",
         layer="engine",
         kind="bool",
         defaults=(("0.12.3", False),),
@@ -104,6 +113,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_prefill_token_num",
+        means="tokens a step",
+        but="it counts the tokens of prompts only",
         layer="engine",
         kind="int",
         defaults=(("0.12.3", 8192),),
@@ -119,6 +130,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="quant_policy",
+        means="KV cache format",
         conflicts="16 and 17 (fp8) with backend=turbomind",
         layer="engine",
         kind="choice",
@@ -135,6 +147,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="model_format",
+        means="weight format",
         layer="engine",
         kind="choice",
         choices=("hf", "awq", "gptq", "compressed-tensors", "fp8", "mxfp4"),
@@ -159,6 +172,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="tp",
+        means="tensor parallelism",
         conflicts="a number that does not divide the model's attention heads",
         layer="engine",
         kind="int",
@@ -173,6 +187,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="dp",
+        means="data parallelism",
         layer="engine",
         kind="int",
         defaults=(("0.12.3", 1),),
@@ -225,6 +240,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="eager_mode",
+        means="eager execution",
         layer="engine",
         kind="bool",
         defaults=(("0.12.3", False),),
@@ -250,6 +266,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_concurrent_requests",
+        means="queue limit",
         layer="engine",
         kind="int",
         defaults=(("0.12.3", None),),
@@ -269,20 +286,47 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
-class LmdeployEngine:
+METRICS = MetricsPage(
+    # It has two queues; num_api_requests_waiting, in the API server, is not this one. Its
+    # request_success counts refused and failed requests too.
+    kind="lmdeploy",
+    prefix="lmdeploy:",
+    series={
+        "output_tokens": counter("lmdeploy:generation_tokens"),
+        "input_tokens": counter("lmdeploy:prompt_tokens"),
+        "requests": counter("lmdeploy:request_success"),
+        **histogram("lmdeploy:time_to_first_token_seconds", "ttft"),
+        **histogram("lmdeploy:request_queue_time_seconds", "queue"),
+        "running": Series(("lmdeploy:num_requests_running",)),
+        "waiting": Series(("lmdeploy:num_requests_waiting",)),
+        "kv_use": Series(("lmdeploy:gpu_cache_usage_perc",), several="max"),
+        "prefix_hits": counter("lmdeploy:cached_tokens"),
+        "prefix_queries": counter("lmdeploy:prompt_tokens"),
+    },
+)
+
+
+class LmdeployEngine(Engine):
     """`lmdeploy serve api_server` of the Python that runs llmdyno."""
 
     name = "lmdeploy"
     knobs = KNOBS
+    metrics = METRICS
     install = "run: pip install lmdeploy"
     image = "openmmlab/lmdeploy:v0.18.0-cu12"
+    packages = ("lmdeploy",)
+    distributions = ("lmdeploy",)
 
     def version(self) -> str | None:
         """Return the installed version; "unknown" for a copy without its metadata."""
         return installed_version("lmdeploy")
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse what LMDeploy would refuse after it has loaded the model, or take and ignore."""
+        """Refuse what LMDeploy would refuse after it has loaded the model, or take and ignore.
+
+        Raises:
+            UsageError: names the knobs, or the model, and what would be right.
+        """
         check_model(model, config, "tp")
         turbomind = config.get("backend", "turbomind") == "turbomind"
         policy = config.get("quant_policy")
@@ -306,11 +350,6 @@ class LmdeployEngine:
                 f"cache_max_entry_count={config['cache_max_entry_count']} has no effect beside"
                 f" num_gpu_blocks={config['num_gpu_blocks']}: set one of the two."
             )
-
-    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
-        """Return nothing: LMDeploy reads checkpoints and converts them while loading."""
-        del model, config, folder
-        return ()
 
     def launch(
         self,

@@ -13,10 +13,11 @@ so the first start with new ones takes minutes.
 import sys
 from pathlib import Path
 
-from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import flags, gpus, installed_version
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, show
+from llmdyno.records.server_page import MetricsPage, Series
 
 START_TIMEOUT_S = 1800.0  # weights are fetched, the model's library is compiled
 MODEL_FILE = "mlc-chat-config.json"
@@ -43,6 +44,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_num_sequence",
+        means="sequences a step",
         conflicts="above 1 with mode=interactive",
         layer="engine",
         kind="int",
@@ -71,6 +73,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="prefill_chunk_size",
+        means="tokens a step",
+        but="it counts the tokens of prompts only",
         layer="engine",
         kind="int",
         defaults=(("0.20", None),),
@@ -86,6 +90,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="gpu_memory_utilization",
+        means="KV cache size",
+        but="it is a share of all memory, weights included",
         layer="engine",
         kind="float",
         defaults=(("0.20", None),),
@@ -102,6 +108,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="prefix_cache_mode",
+        means="prefix cache",
         layer="engine",
         kind="choice",
         choices=("radix", "disable"),
@@ -141,6 +148,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="context_window_size",
+        means="longest sequence",
         layer="engine",
         kind="int",
         defaults=(("0.20", None),),
@@ -180,6 +188,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="tensor_parallel_shards",
+        means="tensor parallelism",
         layer="engine",
         kind="int",
         defaults=(("0.20", None),),
@@ -193,6 +202,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="pipeline_parallel_stages",
+        means="pipeline parallelism",
         layer="engine",
         kind="int",
         defaults=(("0.20", None),),
@@ -225,20 +235,37 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
-class MlcLlmEngine:
+METRICS = MetricsPage(
+    # Its names have no prefix of their own, and it counts no requests.
+    kind="mlc-llm",
+    prefix="engine_prefill_time_sum",
+    series={
+        "output_tokens": Series(("completion_tokens_sum",)),
+        "input_tokens": Series(("prompt_tokens_sum",)),
+    },
+)
+
+
+class MlcLlmEngine(Engine):
     """`python -m mlc_llm serve` of the Python that runs llmdyno."""
 
     name = "mlc-llm"
     knobs = KNOBS
+    metrics = METRICS
     install = "see https://llm.mlc.ai/docs/install/mlc_llm.html: its packages are not on PyPI"
     image = ""
+    distributions = ("mlc-llm",)
 
     def version(self) -> str | None:
         """Return the installed version; "unknown" for a copy without its metadata."""
         return installed_version("mlc_llm")
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse a model that MLC did not compile, and what MLC-LLM would take and ignore."""
+        """Refuse a model that MLC did not compile, and what MLC-LLM would take and ignore.
+
+        Raises:
+            UsageError: names the knobs, or the model, and what would be right.
+        """
         if not model.startswith("HF://"):
             folder = Path(model).expanduser()
             if not folder.is_dir():
@@ -264,11 +291,6 @@ class MlcLlmEngine:
                 f"max_num_sequence={sequences} contradicts mode=interactive, which serves one"
                 " sequence: set mode=server."
             )
-
-    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
-        """Return nothing: MLC-LLM compiles at the first start, into a cache of its own."""
-        del model, config, folder
-        return ()
 
     def launch(
         self,

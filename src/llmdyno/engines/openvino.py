@@ -15,6 +15,7 @@ from llmdyno.embedded import model as models
 from llmdyno.engines import Engine, Launch, Step
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, Value, default, show
+from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
 DISTRIBUTION = "openvino-genai"
 # Without dynamic_split_fuse a prompt must fit one batch whole, so a smaller batch serves nobody.
@@ -29,6 +30,7 @@ _DEVICE = "OpenVINO's CPU plug-in; tried with 2026.4.1 on a CPU with bfloat16"
 KNOBS = (
     Knob(
         name="max_num_batched_tokens",
+        means="tokens a step",
         conflicts="with dynamic_split_fuse=false fewer than a whole prompt",
         layer="engine",
         kind="int",
@@ -47,6 +49,7 @@ KNOBS = (
     ),
     Knob(
         name="dynamic_split_fuse",
+        means="chunked prefill",
         conflicts="off: a max_num_batched_tokens below a whole prompt",
         layer="engine",
         kind="bool",
@@ -61,6 +64,8 @@ KNOBS = (
     ),
     Knob(
         name="max_num_seqs",
+        means="sequences a step",
+        but="it binds only with dynamic_split_fuse=false",
         layer="engine",
         kind="int",
         does="How many generations run at once; the others wait.",
@@ -78,6 +83,7 @@ KNOBS = (
     ),
     Knob(
         name="enable_prefix_caching",
+        means="prefix cache",
         layer="engine",
         kind="bool",
         does="Keeps the KV cache of finished requests, so that a prompt with the same beginning"
@@ -93,6 +99,8 @@ KNOBS = (
     ),
     Knob(
         name="cache_size",
+        means="KV cache size",
+        but="it counts GB",
         conflicts="num_kv_blocks",
         layer="engine",
         kind="int",
@@ -123,6 +131,7 @@ KNOBS = (
     ),
     Knob(
         name="KV_CACHE_PRECISION",
+        means="KV cache format",
         conflicts="f32 unless INFERENCE_PRECISION_HINT=f32, and bf16 with that",
         layer="engine",
         kind="choice",
@@ -272,13 +281,33 @@ _SYMPTOMS = (
 _NO_TELEMETRY = {"NNCF_CI": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
+METRICS = MetricsPage(
+    # The embedded engine, behind its own server or Triton.
+    kind="llmdyno",
+    prefix="llmdyno_",
+    series={
+        "output_tokens": counter("llmdyno_generation_tokens"),
+        "input_tokens": counter("llmdyno_prompt_tokens"),
+        "requests": counter("llmdyno_requests"),
+        **histogram("llmdyno_time_to_first_token_seconds", "ttft"),
+        "running": Series(("llmdyno_requests_running",)),
+        "waiting": Series(("llmdyno_requests_waiting",)),
+        "kv_use": Series(("llmdyno_kv_cache_usage_ratio",), several="max"),
+    },
+)
+
+
 class OpenVinoEngine:
     """The embedded engine."""
 
     name = "openvino"
     knobs: tuple[Knob, ...] = KNOBS
+    metrics = METRICS
     install = "run: pip install 'llmdyno[cpu]'"
     image = ""
+    packages = ("llmdyno[cpu]",)
+    distributions = ("openvino-genai", "openvino")
+    build_distributions = ("nncf", "optimum-intel", "torch")
 
     def version(self) -> str | None:
         """Return the installed version, read without importing the library."""
@@ -288,7 +317,11 @@ class OpenVinoEngine:
             return None
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse what the library would refuse, ignore or choke on later."""
+        """Refuse what the library would refuse, ignore or choke on later.
+
+        Raises:
+            UsageError: names the knobs, or the model, and what would be right.
+        """
         models.check_name(model, converted="weight_format" in config)
         if config.get("cache_size") and config.get("num_kv_blocks"):
             raise UsageError(

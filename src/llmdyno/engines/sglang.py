@@ -9,7 +9,7 @@ as unset.
 import sys
 from pathlib import Path
 
-from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import (
     check_model,
     check_precision,
@@ -18,7 +18,8 @@ from llmdyno.engines._checkpoint_server import (
     installed_version,
 )
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Config, Knob, show
+from llmdyno.knobs import Config, Knob, MemoryShare, show
+from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
 START_TIMEOUT_S = 900.0  # weights are read, graphs captured, kernels compiled
 _FIELDS = "SGLang 0.5.23 source, srt/arg_groups/fields/"
@@ -26,6 +27,10 @@ _FIELDS = "SGLang 0.5.23 source, srt/arg_groups/fields/"
 KNOBS: tuple[Knob, ...] = (
     Knob(
         name="mem_fraction_static",
+        means="KV cache size",
+        but="it is a share of what was free at the start, weights included",
+        # model_runner of 0.5: free after load - free before load x (1 - share).
+        memory_share=MemoryShare(not_of=("others",), holds=("weights",)),
         layer="engine",
         kind="float",
         defaults=(("0.5.9", None),),
@@ -45,6 +50,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_running_requests",
+        means="sequences a step",
         layer="engine",
         kind="int",
         defaults=(("0.5.9", None),),
@@ -60,6 +66,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_queued_requests",
+        means="queue limit",
         layer="engine",
         kind="int",
         defaults=(("0.5.9", None),),
@@ -72,6 +79,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="chunked_prefill_size",
+        means="tokens a step",
+        but="it counts the tokens of prompts only",
         conflicts="a page_size that does not divide it; -1 with enable_mixed_chunk=true",
         layer="engine",
         kind="choice",
@@ -114,6 +123,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="schedule_policy",
+        means="scheduling order",
         conflicts="lpm, dfs-weight and shortest-prefill-first with disable_radix_cache=true",
         layer="engine",
         kind="choice",
@@ -154,6 +164,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="page_size",
+        means="KV cache block size",
         conflicts="a chunked_prefill_size that is no multiple of it",
         layer="engine",
         kind="choice",
@@ -167,6 +178,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="disable_radix_cache",
+        means="prefix cache",
+        but="true and false change places",
         conflicts="on: a schedule_policy that orders by prefixes",
         layer="engine",
         kind="bool",
@@ -191,6 +204,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="kv_cache_dtype",
+        means="KV cache format",
         layer="engine",
         kind="choice",
         choices=("auto", "fp8_e4m3", "fp8_e5m2", "bf16", "bfloat16"),
@@ -204,6 +218,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="quantization",
+        means="weight format",
         conflicts="dtype=float32; awq and gptq also dtype=bfloat16",
         layer="engine",
         kind="choice",
@@ -241,6 +256,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="context_length",
+        means="longest sequence",
         layer="engine",
         kind="int",
         defaults=(("0.5.9", None),),
@@ -253,6 +269,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="attention_backend",
+        means="attention kernel",
         layer="engine",
         kind="choice",
         choices=("fa3", "fa4", "flashinfer", "triton", "trtllm_mha", "torch_native"),
@@ -266,6 +283,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cuda_graph_max_bs_decode",
+        means="largest CUDA graph",
         conflicts="cuda_graph_backend_decode=disabled",
         layer="engine",
         kind="int",
@@ -285,6 +303,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cuda_graph_backend_decode",
+        means="eager execution",
         conflicts="disabled with cuda_graph_max_bs_decode",
         layer="engine",
         kind="choice",
@@ -297,6 +316,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="disable_overlap_schedule",
+        means="overlapped scheduling",
+        but="true and false change places",
         layer="engine",
         kind="bool",
         defaults=(("0.5.9", False),),
@@ -333,6 +354,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="tokenizer_worker_num",
+        means="API server processes",
         layer="engine",
         kind="int",
         defaults=(("0.5.9", 1),),
@@ -347,6 +369,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="tp_size",
+        means="tensor parallelism",
         conflicts="a number that does not divide the model's attention heads",
         layer="engine",
         kind="int",
@@ -361,6 +384,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="dp_size",
+        means="data parallelism",
         layer="engine",
         kind="int",
         defaults=(("0.5.9", 1),),
@@ -394,20 +418,46 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
-class SglangEngine:
+METRICS = MetricsPage(
+    kind="sglang",
+    prefix="sglang:",
+    series={
+        "output_tokens": counter("sglang:generation_tokens"),
+        "input_tokens": counter("sglang:prompt_tokens"),
+        "requests": counter("sglang:num_requests"),
+        **histogram("sglang:time_to_first_token_seconds", "ttft"),
+        **histogram("sglang:queue_time_seconds", "queue"),
+        "running": Series(("sglang:num_running_reqs",)),
+        "waiting": Series(("sglang:num_queue_reqs",)),
+        "kv_use": Series(("sglang:token_usage",), several="max"),
+        "prefix_hits": counter("sglang:cached_tokens"),
+        "prefix_queries": counter("sglang:prompt_tokens"),
+        "preemptions": counter("sglang:num_retracted_requests"),
+    },
+)
+
+
+class SglangEngine(Engine):
     """`python -m sglang.launch_server` of the Python that runs llmdyno."""
 
     name = "sglang"
     knobs = KNOBS
+    metrics = METRICS
     install = "run: pip install sglang"
     image = "lmsysorg/sglang:v0.5.23"
+    packages = ("sglang",)
+    distributions = ("sglang",)
 
     def version(self) -> str | None:
         """Return the installed version; "unknown" for a copy without its metadata."""
         return installed_version("sglang")
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse what SGLang would refuse after half a minute, or take and ignore."""
+        """Refuse what SGLang would refuse after half a minute, or take and ignore.
+
+        Raises:
+            UsageError: names the knobs, or the model, and what would be right.
+        """
         check_model(model, config, "tp_size")
         check_precision(config)
         chunk, page = config.get("chunked_prefill_size"), config.get("page_size")
@@ -437,11 +487,6 @@ class SglangEngine:
                 f"cuda_graph_max_bs_decode={show(largest)} has no effect while"
                 " cuda_graph_backend_decode=disabled: leave one of the two out."
             )
-
-    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
-        """Return nothing: SGLang reads checkpoints."""
-        del model, config, folder
-        return ()
 
     def launch(
         self,

@@ -21,6 +21,7 @@ from llmdyno.engines._trtllm.pytorch_knobs import PATHS, PYTORCH
 from llmdyno.engines._trtllm.template_knobs import SERVE_PATHS, TEMPLATE
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, at_least, show
+from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
 START_TIMEOUT_S = 1800.0  # weights are read, kernels tuned, graphs captured
 RELEASE = "1.2.1"  # the newest that is no candidate; it has both roads
@@ -63,13 +64,35 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
+METRICS = MetricsPage(
+    kind="tensorrt-llm",
+    prefix="trtllm_",
+    series={
+        "output_tokens": counter("trtllm_generation_tokens"),
+        "input_tokens": counter("trtllm_prompt_tokens"),
+        "requests": counter("trtllm_request_success"),
+        **histogram("trtllm_time_to_first_token_seconds", "ttft"),
+        **histogram("trtllm_request_queue_time_seconds", "queue"),
+        "running": Series(("trtllm_num_requests_running",)),
+        "waiting": Series(("trtllm_num_requests_waiting",)),
+        "kv_use": Series(("trtllm_kv_cache_utilization",), several="max"),
+        "prefix_hits": counter("trtllm_prompt_cached_tokens"),
+        "prefix_queries": counter("trtllm_prompt_tokens"),
+    },
+)
+
+
 class TensorRtLlmEngine:
     """`trtllm-serve`, and `trtllm-build` before it where an engine is wanted."""
 
     name = "tensorrt-llm"
     knobs = KNOBS
+    metrics = METRICS
     install = "run: pip install tensorrt-llm, or use NVIDIA's container"
     image = f"nvcr.io/nvidia/tensorrt-llm/release:{RELEASE}"
+    packages = ("tensorrt-llm",)
+    distributions = ("tensorrt-llm",)
+    build_distributions = ("torch",)
 
     def version(self) -> str | None:
         """Return the installed version, read without importing the library."""
@@ -79,7 +102,11 @@ class TensorRtLlmEngine:
             return None
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse what this release would refuse, ignore or choke on later."""
+        """Refuse what this release would refuse, ignore or choke on later.
+
+        Raises:
+            UsageError: names the knobs, or the model, and what would be right.
+        """
         check(config, self.meant(config))
         check_model(model, config, "tensor_parallel_size")
         if on_engine_road(config):

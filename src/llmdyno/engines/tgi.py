@@ -11,10 +11,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import check_model, flags, gpus
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, show
+from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
 START_TIMEOUT_S = 900.0  # weights are fetched and read, the largest batch is tried, graphs captured
 VERSION_TIMEOUT_S = 10.0
@@ -25,6 +26,7 @@ _VARIABLES = {"attention": "ATTENTION", "prefix_caching": "PREFIX_CACHING"}
 KNOBS: tuple[Knob, ...] = (
     Knob(
         name="max_concurrent_requests",
+        means="queue limit",
         layer="engine",
         kind="int",
         defaults=(("3.0", 128),),
@@ -40,6 +42,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_batch_size",
+        means="sequences a step",
         layer="engine",
         kind="int",
         defaults=(("3.0", None),),
@@ -55,6 +58,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_batch_prefill_tokens",
+        means="tokens a step",
+        but="it counts the tokens of prompts only",
         conflicts="a larger max_input_tokens, a smaller max_batch_total_tokens",
         layer="engine",
         kind="int",
@@ -98,6 +103,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_total_tokens",
+        means="longest sequence",
         conflicts="a max_input_tokens that is not smaller, a smaller max_batch_total_tokens",
         layer="engine",
         kind="int",
@@ -139,6 +145,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="attention",
+        means="attention kernel",
         conflicts="paged with prefix_caching=true",
         layer="engine",
         kind="choice",
@@ -154,6 +161,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="prefix_caching",
+        means="prefix cache",
         conflicts="on: attention=paged",
         layer="engine",
         kind="bool",
@@ -167,6 +175,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="quantize",
+        means="weight format",
         conflicts="any dtype; exl2 with num_shard above 1",
         layer="engine",
         kind="choice",
@@ -205,6 +214,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="kv_cache_dtype",
+        means="KV cache format",
         layer="engine",
         kind="choice",
         choices=("fp8_e4m3fn", "fp8_e5m2"),
@@ -218,6 +228,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="speculate",
+        means="speculated tokens",
         layer="engine",
         kind="int",
         defaults=(("3.0", None),),
@@ -231,6 +242,8 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="cuda_memory_fraction",
+        means="KV cache size",
+        but="it caps all memory, weights included",
         layer="engine",
         kind="float",
         defaults=(("3.0", 1.0),),
@@ -243,6 +256,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="num_shard",
+        means="tensor parallelism",
         conflicts="above 1 with quantize=exl2; a number that does not divide the attention heads",
         layer="engine",
         kind="int",
@@ -257,6 +271,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="validation_workers",
+        means="API server processes",
         layer="engine",
         kind="int",
         defaults=(("3.0", 2),),
@@ -280,13 +295,29 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
-class TgiEngine:
+METRICS = MetricsPage(
+    kind="tgi",
+    prefix="tgi_",
+    series={
+        "output_tokens": Series(("tgi_request_generated_tokens_sum",)),
+        "input_tokens": Series(("tgi_request_input_length_sum",)),
+        "requests": counter("tgi_request_success"),
+        **histogram("tgi_request_queue_duration", "queue"),
+        "running": Series(("tgi_batch_current_size",)),
+        "waiting": Series(("tgi_queue_size",)),
+    },
+)
+
+
+class TgiEngine(Engine):
     """`text-generation-launcher`, as it is on the path of TGI's container."""
 
     name = "tgi"
     knobs = KNOBS
+    metrics = METRICS
     install = "it is a container: run llmdyno in it, or put text-generation-launcher on the path"
     image = "ghcr.io/huggingface/text-generation-inference:3.3.4"
+    distributions = ("text-generation-server",)
 
     def version(self) -> str | None:
         """Return what the launcher on the path says; "unknown" if it says nothing we know."""
@@ -294,7 +325,11 @@ class TgiEngine:
         return None if path is None else _version_of(path)
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse what the launcher would refuse, or take and ignore."""
+        """Refuse what the launcher would refuse, or take and ignore.
+
+        Raises:
+            UsageError: names the knobs, or the model, and what would be right.
+        """
         check_model(model, config, "num_shard")
         for smaller, larger in (
             ("max_input_tokens", "max_total_tokens"),
@@ -323,11 +358,6 @@ class TgiEngine:
                 "prefix_caching=true cannot be used with attention=paged: set attention=flashinfer"
                 " or flashdecoding."
             )
-
-    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
-        """Return nothing: TGI reads checkpoints."""
-        del model, config, folder
-        return ()
 
     def launch(
         self,

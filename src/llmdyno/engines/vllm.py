@@ -9,7 +9,7 @@ run by us.
 
 from pathlib import Path
 
-from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import (
     check_model,
     check_precision,
@@ -19,7 +19,8 @@ from llmdyno.engines._checkpoint_server import (
     program,
 )
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Config, Knob, show
+from llmdyno.knobs import Config, Knob, MemoryShare, show
+from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
 START_TIMEOUT_S = 900.0  # weights are read, graphs captured, kernels compiled
 _CONFIG_SOURCE = "vLLM 0.26 source, vllm/config/"
@@ -28,6 +29,7 @@ _MEASURED = "measured on one H200, Llama-3-8B shape, 100 users"
 KNOBS: tuple[Knob, ...] = (
     Knob(
         name="max_num_seqs",
+        means="sequences a step",
         conflicts="a smaller max_num_batched_tokens",
         layer="engine",
         kind="int",
@@ -52,6 +54,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_num_batched_tokens",
+        means="tokens a step",
         conflicts="a larger max_num_seqs; with enable_chunked_prefill=false a larger max_model_len",
         layer="engine",
         kind="int",
@@ -74,6 +77,10 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="gpu_memory_utilization",
+        means="KV cache size",
+        but="it is a share of all memory, weights and activations included",
+        # vllm/config/cache.py of 0.26 and the worker's memory profiling.
+        memory_share=MemoryShare(holds=("weights", "activations")),
         layer="engine",
         kind="float",
         defaults=(("0.20", 0.92), ("0.10", 0.9)),
@@ -104,6 +111,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_model_len",
+        means="longest sequence",
         conflicts="a smaller max_num_batched_tokens with enable_chunked_prefill=false",
         layer="engine",
         kind="int",
@@ -117,6 +125,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="block_size",
+        means="KV cache block size",
         layer="engine",
         kind="choice",
         choices=(8, 16, 32, 64, 128),
@@ -129,6 +138,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="enable_prefix_caching",
+        means="prefix cache",
         layer="engine",
         kind="bool",
         defaults=(("0.10", True),),
@@ -140,6 +150,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="enable_chunked_prefill",
+        means="chunked prefill",
         conflicts="off: max_num_batched_tokens below max_model_len",
         layer="engine",
         kind="bool",
@@ -151,6 +162,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="kv_cache_dtype",
+        means="KV cache format",
         layer="engine",
         kind="choice",
         choices=("auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"),
@@ -164,6 +176,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="quantization",
+        means="weight format",
         conflicts="dtype=float32; awq and gptq also dtype=bfloat16",
         layer="engine",
         kind="choice",
@@ -202,6 +215,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="api_server_count",
+        means="API server processes",
         layer="engine",
         kind="int",
         defaults=(("0.15", None), ("0.10", 1)),
@@ -230,6 +244,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_cudagraph_capture_size",
+        means="largest CUDA graph",
         conflicts="enforce_eager=true",
         layer="engine",
         kind="int",
@@ -246,6 +261,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="enforce_eager",
+        means="eager execution",
         conflicts="on: max_cudagraph_capture_size and cudagraph_mode",
         layer="engine",
         kind="bool",
@@ -257,6 +273,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="async_scheduling",
+        means="overlapped scheduling",
         layer="engine",
         kind="bool",
         defaults=(("0.14", None), ("0.10", False)),
@@ -280,6 +297,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="scheduling_policy",
+        means="scheduling order",
         layer="engine",
         kind="choice",
         choices=("fcfs", "priority"),
@@ -291,6 +309,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="tensor_parallel_size",
+        means="tensor parallelism",
         conflicts="a number that does not divide the model's attention heads",
         layer="engine",
         kind="int",
@@ -358,6 +377,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_num_queued_reqs",
+        means="queue limit",
         layer="engine",
         kind="int",
         defaults=(("0.30", None),),
@@ -400,6 +420,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="attention_backend",
+        means="attention kernel",
         layer="engine",
         kind="choice",
         choices=("FLASH_ATTN", "FLASHINFER", "TRITON_ATTN", "FLEX_ATTENTION"),
@@ -426,6 +447,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="spec_tokens",
+        means="speculated tokens",
         conflicts="no spec_method",
         layer="engine",
         kind="int",
@@ -440,6 +462,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="pipeline_parallel_size",
+        means="pipeline parallelism",
         layer="engine",
         kind="int",
         defaults=(("0.10", 1),),
@@ -453,6 +476,7 @@ KNOBS: tuple[Knob, ...] = (
     ),
     Knob(
         name="data_parallel_size",
+        means="data parallelism",
         layer="engine",
         kind="int",
         defaults=(("0.10", 1),),
@@ -501,20 +525,46 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
 )
 
 
-class VllmEngine:
+METRICS = MetricsPage(
+    kind="vllm",
+    prefix="vllm:",
+    series={
+        "output_tokens": counter("vllm:generation_tokens"),
+        "input_tokens": counter("vllm:prompt_tokens"),
+        "requests": counter("vllm:request_success"),
+        **histogram("vllm:time_to_first_token_seconds", "ttft"),
+        **histogram("vllm:request_queue_time_seconds", "queue"),
+        "running": Series(("vllm:num_requests_running",)),
+        "waiting": Series(("vllm:num_requests_waiting",)),
+        "kv_use": Series(("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"), several="max"),
+        "prefix_hits": counter("vllm:prefix_cache_hits", "vllm:gpu_prefix_cache_hits"),
+        "prefix_queries": counter("vllm:prefix_cache_queries", "vllm:gpu_prefix_cache_queries"),
+        "preemptions": counter("vllm:num_preemptions"),
+    },
+)
+
+
+class VllmEngine(Engine):
     """`vllm serve` of the Python that runs llmdyno."""
 
     name = "vllm"
     knobs = KNOBS
+    metrics = METRICS
     install = "run: pip install vllm"
     image = "vllm/vllm-openai:v0.26.0"
+    packages = ("vllm",)
+    distributions = ("vllm",)
 
     def version(self) -> str | None:
         """Return the installed version; "unknown" for a copy without its metadata."""
         return installed_version("vllm")
 
     def check(self, model: str, config: Config) -> None:
-        """Refuse what vLLM would refuse after half a minute, and a model that is not there."""
+        """Refuse what vLLM would refuse after half a minute, and a model that is not there.
+
+        Raises:
+            UsageError: names the knobs, or the model, and what would be right.
+        """
         check_model(model, config, "tensor_parallel_size")
         check_precision(config)
         sequences, tokens = config.get("max_num_seqs"), config.get("max_num_batched_tokens")
@@ -536,11 +586,6 @@ class VllmEngine:
             )
         _check_speculation(config)
         _check_graphs(config)
-
-    def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
-        """Return nothing: vLLM reads checkpoints."""
-        del model, config, folder
-        return ()
 
     def launch(
         self,

@@ -1,4 +1,8 @@
-"""Fronts: what serves an engine over the network. One file a front; `FRONT` is its last line."""
+"""Fronts: what serves an engine over the network. One file a front; `FRONT` is its last line.
+
+A front in somebody else's package is a module with `FRONT`, named with its dots. It must have what
+`Front` lists; what `Facts` lists, and a method `check_load`, it may have.
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,6 +12,9 @@ import msgspec
 
 from llmdyno.engines import Engine, Launch
 from llmdyno.knobs import Config, Knob
+from llmdyno.records.server_page import MetricsPage
+
+__all__ = ("MODELS", "Facts", "Front", "Portable", "check_load", "facts", "model_link")
 
 MODELS = Path("models")  # where local models lie below the folder of a bundle
 
@@ -88,3 +95,38 @@ class Front(Protocol):
             ServerError: what is needed to write it cannot be installed.
             StorageError: it cannot be written.
         """
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a front may also say of itself, by attributes of these names."""
+
+    serves_by_engine: bool = True  # it starts the engine's own server, so that must be able to
+    runs_in_container: bool = False  # it adds nothing that the engine's container image lacks
+    has_image: bool = False  # its bundles name a container image of their own
+    ports_beside: int = 2  # how many ports it may take after its own
+    target: str = ""  # what `dyno deploy --target` calls its own files; empty: they are no target
+    distributions: tuple[str, ...] = ()  # pip's packages whose versions explain a result
+    metrics: MetricsPage | None = None  # the names on its own page of metrics
+
+
+def facts(front: Front) -> Facts:
+    """Return what a front says of itself beyond the interface, and defaults for all else."""
+    return Facts(
+        **{name: getattr(front, name) for name in Facts.__struct_fields__ if hasattr(front, name)}
+    )
+
+
+def check_load(front: Front, config: Config, *, streams: bool) -> None:
+    """Refuse a config whose server cannot take a load, if the front has a `check_load` to ask.
+
+    Args:
+        front: the front.
+        config: of engine and front.
+        streams: the load asks for responses in pieces.
+
+    Raises:
+        UsageError: says which knob forbids it.
+    """
+    check = getattr(front, "check_load", None)
+    if check is not None:
+        check(config, streams=streams)

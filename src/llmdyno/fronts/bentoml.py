@@ -7,7 +7,6 @@ it into the server's folder and starts `bentoml serve` there, from a Python envi
 """
 
 import re
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -15,27 +14,28 @@ from pathlib import Path
 
 import msgspec
 
-from llmdyno import __version__
-from llmdyno.engines import Engine, Launch
+from llmdyno.engines import Engine, Launch, pinned
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.fronts import Front, Portable
 from llmdyno.knobs import Config, Knob, Value, default
-from llmdyno.processes import environments, leash
-from llmdyno.processes.server import free_port, is_secret
+from llmdyno.processes import environments, leash, spawn
+from llmdyno.processes.ports import free_port
+from llmdyno.processes.secrets import is_secret
+from llmdyno.records.server_page import MetricsPage, Series, counter
 
-VERSION = "1.4.39"  # 1.4.40 asks for a certifi that is not published everywhere
+VERSION = "1.4.39"  # 1.4.40 needs a certifi that some package indexes lack
 # The loop and the parser that uvicorn prefers; the service reads the engine with them too.
 REQUIREMENTS = (f"bentoml=={VERSION}", "httptools==0.9.0", "uvloop==0.23.0")
-# `bentoml build` fetches uv for itself, even to lock nothing; with it there, it asks no network.
+# `bentoml build` downloads uv even if it locks nothing; with uv installed it needs no network.
 ENVIRONMENT = (*REQUIREMENTS, "uv==0.13.9")
 
 _SERVICE = Path(__file__).with_name("_bentoml")
-_PACKAGE = "llmdyno_front"  # what its copy is called
+_PACKAGE = "llmdyno_front"  # the name of the service's copy
 _IMPORT = f"{_PACKAGE}.service:Front"
-_IMPORTS_S = 120.0  # what BentoML's processes may take beside the engine
+_IMPORTS_S = 120.0  # how long BentoML's own processes may take to start, beside the engine
 _SOURCE = f"BentoML {VERSION} source"
 
-SETTINGS: Mapping[str, str] = {"BENTOML_DO_NOT_TRACK": "True"}  # "1" would not do
+SETTINGS: Mapping[str, str] = {"BENTOML_DO_NOT_TRACK": "True"}  # BentoML does not accept "1"
 
 KNOBS: tuple[Knob, ...] = (
     Knob(
@@ -137,11 +137,25 @@ the front; a model that it names by a folder must be in that place.
 """
 
 
+METRICS = MetricsPage(
+    kind="bentoml",
+    prefix="bentoml_",
+    series={
+        "requests": counter("bentoml_service_request"),
+        "running": Series(("bentoml_service_request_in_progress",)),
+    },
+)
+
+
 class BentoFront:
     """`bentoml serve` of our service."""
 
     name = "bentoml"
     knobs = KNOBS
+    metrics = METRICS
+    ports_beside = 1  # the engine's own server
+    target = "bento"
+    distributions = ("bentoml",)
 
     def check(self, engine: Engine, model: str, config: Config) -> None:
         """Refuse nothing: what an engine speaks, only its launch says."""
@@ -194,7 +208,7 @@ class BentoFront:
         return Portable(
             launch=_service(inner, ("bentoml", "serve", _IMPORT), host, port),
             wrote=_PACKAGE,
-            requirements=(*REQUIREMENTS, *_packages(engine)),
+            requirements=(*REQUIREMENTS, *_requirements(engine)),
         )
 
 
@@ -250,7 +264,9 @@ def write_service(folder: Path, launch: Launch, config: Config) -> None:
         package.mkdir(parents=True, exist_ok=True)
         for file in sorted(_SERVICE.glob("*.py")):
             shutil.copyfile(file, package / file.name)
-        shutil.copyfile(str(leash.__file__), package / "leash.py")
+        for module in (leash, spawn):
+            source = Path(str(module.__file__))
+            shutil.copyfile(source, package / source.name)
         text = msgspec.json.format(msgspec.json.encode(spec), indent=2)
         (package / "spec.json").write_bytes(text + b"\n")
     except OSError as error:
@@ -272,25 +288,23 @@ def write_project(folder: Path, launch: Launch, config: Config, engine: Engine) 
     """
     require_openai(engine, launch)
     program, *arguments = launch.argv
-    # By name: where programs are on this machine means nothing in a container.
+    # By name: a container has its programs elsewhere.
     name = "python" if program == sys.executable else Path(program).name
     portable = msgspec.structs.replace(launch, argv=(name, *arguments))
     write_service(folder, portable, config)
     try:
-        (folder / "requirements.txt").write_text("\n".join((*REQUIREMENTS, *_packages(engine), "")))
+        (folder / "requirements.txt").write_text(
+            "\n".join((*REQUIREMENTS, *_requirements(engine), ""))
+        )
         (folder / "bentofile.yaml").write_text(_bentofile(launch, engine))
         (folder / "README.md").write_text(_README.format(engine=engine.name, model=launch.model))
     except OSError as error:
         raise StorageError(f"{folder}: cannot write the Bento: {error.strerror}.") from error
 
 
-def _packages(engine: Engine) -> tuple[str, ...]:
+def _requirements(engine: Engine) -> tuple[str, ...]:
     """Return what pip must install for the engine; nothing where its container image has it."""
-    if engine.image or "pip install" not in engine.install:
-        return ()
-    package = shlex.split(engine.install)[-1]
-    version = __version__ if package.startswith("llmdyno") else engine.version()
-    return (f"{package}=={version}" if version else package,)
+    return () if engine.image else pinned(engine)
 
 
 def _bentofile(launch: Launch, engine: Engine) -> str:
@@ -304,7 +318,7 @@ def _bentofile(launch: Launch, engine: Engine) -> str:
         "description": f"{launch.model}, served by {engine.name}; written by llmdyno",
         "labels": {"engine": engine.name, "model": re.sub(r"[^\w.-]", "_", launch.model)[-63:]},
         "include": [f"{_PACKAGE}/*", *launch.files],
-        # Locking would ask the package index; the requirements are pinned as they are.
+        # Locking would need the package index, and the requirements are pinned already.
         "python": {"requirements_txt": "./requirements.txt", "lock_packages": False},
         "envs": variables,
     }

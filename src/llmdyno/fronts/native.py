@@ -13,6 +13,8 @@ class NativeFront:
 
     name = "native"
     knobs: tuple[Knob, ...] = ()
+    runs_in_container = True
+    ports_beside = 0
 
     def check(self, engine: Engine, model: str, config: Config) -> None:
         """Refuse nothing: every engine has a server."""
@@ -29,7 +31,7 @@ class NativeFront:
         port: int,
         says: Callable[[str], None],  # noqa: ARG002 - nothing takes long
     ) -> Launch:
-        """Return the engine's own launch."""
+        """Return the launch of the engine's own server, on that host and port."""
         return engine.launch(model, config, artifact=artifact, host=host, port=port)
 
     def bundle(
@@ -44,7 +46,7 @@ class NativeFront:
         port: int,
         says: Callable[[str], None],  # noqa: ARG002 - nothing takes long
     ) -> Portable:
-        """Return the engine's own launch."""
+        """Return the launch of the engine's own server; nothing is written."""
         launch = engine.launch(model, config, artifact=artifact, host=host, port=port)
         return Portable(launch=launch)
 

@@ -6,63 +6,30 @@ with its Python backend and its ensembles, and no other backend: TensorRT-LLM an
 container, and were not run by us.
 
 The repository's configs are made by the environment's Python, because Triton's protobuf schema is
-there; llmdyno itself does without protobuf and gRPC. What is in the repository: _triton/.
+there; llmdyno itself does without protobuf and gRPC. What is in the repository: _triton/. What an
+engine needs of it: _triton/backends/.
 """
 
-import json
-import os
 import shutil
 import socket
-import subprocess
 import sys
-import sysconfig
-from collections.abc import Callable, Mapping
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 import llmdyno
-from llmdyno.embedded.model import resolve
 from llmdyno.engines import Engine, Launch
-from llmdyno.engines.tensorrt_llm import RELEASE, llm_arguments
 from llmdyno.errors import ServerError, StorageError, UsageError
-from llmdyno.fronts import MODELS, Front, Portable, _triton, model_link
-from llmdyno.fronts._triton import repository
+from llmdyno.fronts import Front, Portable, _triton
+from llmdyno.fronts._triton import backends, install, repository
+from llmdyno.fronts._triton.backends import Served
 from llmdyno.fronts._triton.repository import Repository
 from llmdyno.knobs import Config, Knob, Value, default
-from llmdyno.processes import environments
+from llmdyno.records.server_page import MetricsPage, Series
 
-ENGINES = ("openvino", "tensorrt-llm", "vllm")
-# The wheels of nvidia-pytriton that have a tritonserver pin numpy < 2: no Python newer than 3.12.
-PYTHONS = ((3, 11), (3, 12))
 _PARTS = Path(_triton.__file__).parent
-_SCHEMA = ["tritonclient[grpc]>=2.51"]
-_EMBEDDED = ["openvino-genai>=2026.4", "msgspec>=0.19", *_SCHEMA]
-_WHEEL = ["nvidia-pytriton==0.7.0", *_EMBEDDED]
-# Where NVIDIA's container of a release of TensorRT-LLM is, by its published compatibility matrix.
-_IMAGE = "nvcr.io/nvidia/tritonserver"
-_TAGS: Mapping[str, str] = {
-    "1.1": "25.12",
-    "1.0": "25.10",
-    "0.21": "25.08",
-    "0.20": "25.07",
-    "0.17": "25.01",
-    "0.16": "24.12",
-    "0.15": "24.11",
-    "0.14": "24.10",
-    "0.13": "24.09",
-    "0.12": "24.08",
-    "0.11": "24.07",
-    "0.10": "24.06",
-    "0.9": "24.04",  # and 24.05; the former is what BentoML took
-}
-_NEWEST_TAG = "25.12"  # of those that were looked up
-_IMAGE_FLAVOURS = {"tensorrt-llm": "-trtllm-python-py3", "vllm": "-vllm-python-py3"}
 _BUNDLE = Path("triton")
-# Where the container tritonserver:YY.MM-trtllm-python-py3 has NVIDIA's own models, by its tutorial
-# on speculative decoding, which copies `llmapi` from there.
-_CONTAINER_MODELS = Path("/app/all_models")
 _LAUNCHER = "launcher.py"
 _ACKNOWLEDGEMENTS = "acknowledgements"
 _EXIT_TIMEOUT_S = 5
@@ -185,12 +152,30 @@ _SYMPTOMS = (
 )
 
 
-class Triton(msgspec.Struct, frozen=True, kw_only=True):
-    """A tritonserver, and what its process and its Python models need to find things."""
-
-    command: tuple[str, ...]
-    environment: Mapping[str, str]
-    python: Path  # one that has Triton's schema
+METRICS = MetricsPage(
+    # With the TensorRT-LLM backend. An ensemble and its parts each count every request, but
+    # postprocessing counts each piece of a stream; what nobody calls counts none.
+    kind="triton",
+    prefix="nv_inference_",
+    series={
+        "output_tokens": Series(("nv_llm_output_token_len_sum",), several="max"),
+        "input_tokens": Series(("nv_llm_input_token_len_sum",), several="max"),
+        "requests": Series(("nv_inference_request_success",), several="least"),
+        "ttft_sum_s": Series(
+            ("nv_inference_first_response_histogram_ms_sum",), scale=1e-3, several="max"
+        ),
+        "ttft_count": Series(("nv_inference_first_response_histogram_ms_count",), several="max"),
+        "queue_sum_s": Series(("nv_inference_queue_duration_us",), scale=1e-6, several="max"),
+        "queue_count": Series(("nv_inference_request_success",), several="least"),
+        "running": Series(("nv_trt_llm_request_metrics",), label='request_type="active"'),
+        "waiting": Series(("nv_trt_llm_request_metrics",), label='request_type="waiting"'),
+        "kv_use": Series(
+            ("nv_trt_llm_kv_cache_block_metrics",),
+            label='kv_cache_block_type="fraction"',
+            several="max",
+        ),
+    },
+)
 
 
 class TritonFront:
@@ -198,12 +183,30 @@ class TritonFront:
 
     name = "triton"
     knobs: tuple[Knob, ...] = KNOBS
+    metrics = METRICS
+    serves_by_engine = False
+    has_image = True
+    ports_beside = 2  # of gRPC and of the metrics
+    target = "triton"
+    distributions = ("nvidia-pytriton", "tritonclient")
 
     def check(self, engine: Engine, model: str, config: Config) -> None:  # noqa: ARG002
-        """Refuse an engine that Triton has no backend for."""
-        if engine.name not in ENGINES:
+        """Refuse an engine that Triton has no backend for.
+
+        Raises:
+            UsageError: names those that it has one for.
+        """
+        backends.find(engine)
+
+    def check_load(self, config: Config, *, streams: bool) -> None:
+        """Refuse a server whose requests have one response each where a load streams.
+
+        Raises:
+            UsageError: says to leave the knob out.
+        """
+        if streams and config.get("decoupled_mode") is False:
             raise UsageError(
-                f"--front triton: cannot serve {engine.name}; it serves {', '.join(ENGINES)}."
+                "decoupled_mode=false: a study's load streams, which it forbids; leave it out."
             )
 
     def launch(
@@ -220,18 +223,22 @@ class TritonFront:
     ) -> Launch:
         """Write the repository into `folder` and return what starts tritonserver on it."""
         folder = folder.absolute()
-        content = _repository(
-            engine,
-            model,
-            config,
-            place=str(resolve(model, artifact).path) if engine.name == "openvino" else model,
-            artifact=artifact,
-            acknowledgements=str(folder / _ACKNOWLEDGEMENTS),
-            llmapi=_llmapi_python,
+        backend = backends.find(engine)
+        settings, front = _split(config)
+        content = backend.repository(
+            Served(
+                engine=engine,
+                model=model,
+                place=backend.place(model, artifact),
+                config=settings,
+                front=front,
+                artifact=artifact,
+                acknowledgements=str(folder / _ACKNOWLEDGEMENTS),
+            )
         )
-        triton = _found(engine, folder, says)
+        triton = install.find(engine, backend, folder, says)
         models = folder / "models"
-        _write(content, models, triton.python, Path(llmdyno.__file__).parent)
+        repository.write(content, models, triton.python, Path(llmdyno.__file__).parent)
         ports = (port, _port_beside(host, port, 1), _port_beside(host, port, 2))
         says(f"Triton: HTTP {host}:{port}, gRPC {host}:{ports[1]}, metrics {host}:{ports[2]}")
         command = (sys.executable, "-I", "-S", str(_PARTS / _LAUNCHER), *triton.command)
@@ -251,44 +258,48 @@ class TritonFront:
         says: Callable[[str], None],
     ) -> Portable:
         """Write a repository that finds all it needs below `folder`, for any tritonserver."""
-        embedded = engine.name == "openvino"
-        if embedded and artifact is not None:
-            place, links = str(artifact), {}  # whoever bundles knows whether it is built
-        elif embedded:
-            path = resolve(model).path
-            place = str(MODELS / path.name)
-            links = {place: path}
-        else:
-            links = model_link(model)
-            place = next(iter(links), model)
-        content = _repository(
-            engine,
-            model,
-            config,
-            place=place,
-            artifact=artifact,
-            acknowledgements=_ACKNOWLEDGEMENTS,
-            llmapi=dict,  # NVIDIA's code is copied where it lies
+        backend = backends.find(engine)
+        settings, front = _split(config)
+        place, links = backend.portable_place(model, artifact)
+        content = backend.repository(
+            Served(
+                engine=engine,
+                model=model,
+                place=place,
+                config=settings,
+                front=front,
+                artifact=artifact,
+                acknowledgements=_ACKNOWLEDGEMENTS,
+                portable=True,
+            )
         )
         ours = folder.absolute() / _BUNDLE
         _copy_parts(ours)
-        python = Path(sys.executable)
-        if find_spec("tritonclient") is None:
-            python = environments.ensure("triton-models", _SCHEMA, says) / "python"
-        _write(content, ours / "models", python, Path("../../../llmdyno"))
+        python = install.schema_python(says)
+        repository.write(content, ours / "models", python, Path("../../../llmdyno"))
         command = ("python3", "-I", "-S", str(_BUNDLE / _LAUNCHER), "tritonserver")
         models = _BUNDLE / "models"
-        uses_llmapi = engine.name == "tensorrt-llm" and artifact is None
-        source = _CONTAINER_MODELS / "llmapi" / "tensorrt_llm" / "1"
         launch = _launch(content, command, models, host, (port, port + 1, port + 2))
+        requirements = (*backend.requirements, *install.SCHEMA) if backend.requirements else ()
         return Portable(
-            launch=msgspec.structs.replace(launch, doubts=_doubts(engine, config)),
+            launch=msgspec.structs.replace(launch, doubts=backend.doubts(engine, config)),
             wrote=str(_BUNDLE),
-            image=_image(engine, config),
-            requirements=tuple(_EMBEDDED) if embedded else (),
+            image=backend.image(engine, config),
+            requirements=requirements,
             links=links,
-            prepare=f"cp -u {source}/*.py {models}/tensorrt_llm/1/" if uses_llmapi else "",
+            prepare=backend.prepare(artifact, models),
         )
+
+
+def _split(config: Config) -> tuple[dict[str, Value], dict[str, Value]]:
+    """Return the engine's settings, and the front's with its defaults."""
+    front = {
+        knob.name: value
+        for knob in KNOBS
+        if (value := config.get(knob.name, default(knob, None))) is not None
+    }
+    ours = {knob.name for knob in KNOBS}
+    return {name: value for name, value in config.items() if name not in ours}, front
 
 
 def _launch(
@@ -323,73 +334,6 @@ def _launch(
     )
 
 
-def _repository(
-    engine: Engine,
-    model: str,
-    config: Config,
-    *,
-    place: str,
-    artifact: Path | None,
-    acknowledgements: str,
-    llmapi: Callable[[], Mapping[str, str]],
-) -> Repository:
-    """Return what is to be served.
-
-    Args:
-        engine: the engine.
-        model: as the user named it.
-        config: of engine and front.
-        place: where the server finds the model.
-        artifact: what was built.
-        acknowledgements: the path of a FIFO.
-        llmapi: returns the code of NVIDIA's own Python model.
-    """
-    ours = {knob.name for knob in KNOBS}
-    front: dict[str, Value] = {
-        knob.name: value
-        for knob in KNOBS
-        if (value := config.get(knob.name, default(knob, None))) is not None
-    }
-    rest = {name: value for name, value in config.items() if name not in ours}
-    if engine.name == "openvino":
-        # The weights are built by now; the pipeline knows no such settings.
-        built = {knob.name for knob in engine.knobs if knob.layer == "build"}
-        rest = {name: value for name, value in rest.items() if name not in built}
-        context_length = _context_length(model, artifact)
-        return repository.openvino(place, context_length, acknowledgements, rest, front)
-    if engine.name == "vllm":
-        return repository.vllm(place, rest)
-    if artifact is None:
-        return repository.llmapi(place, llm_arguments(rest), front, llmapi())
-    version = tuple(int(part) for part in _version(engine, config).split(".")[:2])
-    return repository.tensorrt_llm(str(artifact / "engine"), place, version, rest, front)
-
-
-def _context_length(model: str, artifact: Path | None) -> int:
-    """Return that of the embedded engine's model; what a bundle serves need not be built yet."""
-    built = artifact is not None and artifact.exists()
-    return resolve(model, artifact if built else None).context_length
-
-
-def _version(engine: Engine, config: Config) -> str:
-    """Return the release of TensorRT-LLM that a config is for."""
-    return str(config.get("version") or engine.version() or RELEASE)
-
-
-def _image(engine: Engine, config: Config) -> str:
-    release = ".".join(_version(engine, config).split(".")[:2])
-    tag = _TAGS.get(release, _NEWEST_TAG) if engine.name == "tensorrt-llm" else _NEWEST_TAG
-    return f"{_IMAGE}:{tag}{_IMAGE_FLAVOURS.get(engine.name, '-py3')}"
-
-
-def _doubts(engine: Engine, config: Config) -> tuple[str, ...]:
-    version = _version(engine, config)
-    if engine.name != "tensorrt-llm" or ".".join(version.split(".")[:2]) in _TAGS:
-        return ()
-    unknown = f"the config is for TensorRT-LLM {version}, whose Triton container we do not know"
-    return (f"{unknown}; {_NEWEST_TAG} has 1.1.0: name the right --image, or set version.",)
-
-
 def _copy_parts(ours: Path) -> None:
     """Copy what the server's Python models import, and what keeps an eye on them."""
     try:
@@ -402,120 +346,6 @@ def _copy_parts(ours: Path) -> None:
         shutil.copy2(_PARTS / _LAUNCHER, ours)
     except OSError as error:
         raise StorageError(f"cannot write {ours}: {error.strerror}.") from error
-
-
-def _llmapi_python() -> dict[str, str]:
-    """Return the code of NVIDIA's own Python model."""
-    folder = _CONTAINER_MODELS / "llmapi" / "tensorrt_llm" / "1"
-    try:
-        return {name: (folder / name).read_text("utf-8") for name in ("model.py", "helpers.py")}
-    except OSError as error:
-        raise ServerError(
-            "missing-library",
-            f"{folder} cannot be read ({error.strerror}): NVIDIA's Triton container for"
-            " TensorRT-LLM has it (missing-library).",
-        ) from error
-
-
-def _found(engine: Engine, folder: Path, says: Callable[[str], None]) -> Triton:
-    """Find a tritonserver, or install one for the embedded engine.
-
-    Raises:
-        ServerError: there is none for this engine here.
-    """
-    native = shutil.which("tritonserver")
-    embedded = engine.name == "openvino"
-    if native is None and not embedded:
-        raise ServerError(
-            "missing-library",
-            f"tritonserver is not on the PATH: {engine.name} behind Triton needs NVIDIA's container"
-            " nvcr.io/nvidia/tritonserver (missing-library).",
-        )
-    if native is not None:
-        binaries = environments.ensure("triton-models", _EMBEDDED if embedded else _SCHEMA, says)
-        environment = _path(binaries) if embedded else {}
-        return Triton(command=(native,), environment=environment, python=binaries / "python")
-    return _wheel(folder, says)
-
-
-def _wheel(folder: Path, says: Callable[[str], None]) -> Triton:
-    """Return the tritonserver inside nvidia-pytriton, with its parts where it looks for them."""
-    version = sys.version_info[:2]
-    if version not in PYTHONS:
-        raise ServerError(
-            "missing-library",
-            f"Python {version[0]}.{version[1]}: nvidia-pytriton has a tritonserver for 3.11 and"
-            " 3.12; use one of them, or NVIDIA's container (missing-library).",
-        )
-    library = Path(sys.base_prefix) / "lib"
-    name = sysconfig.get_config_var("INSTSONAME") or ""
-    if not (library / name).is_file() and not sysconfig.get_config_var("Py_ENABLE_SHARED"):
-        raise ServerError(
-            "missing-library",
-            f"Triton's Python backend needs a Python with a shared library (--enable-shared), which"
-            f" {sys.executable} was built without (missing-library).",
-        )
-    binaries = environments.ensure("triton", _WHEEL, says)
-    python = f"{version[0]}.{version[1]}"
-    packages = binaries.parent / "lib" / f"python{python}" / "site-packages"
-    wheel = packages / "pytriton" / "tritonserver"
-    backends = folder / "backends"
-    try:
-        # A model's process is started by the program beside the backend's library.
-        shutil.copytree(wheel / "backends" / "python", backends / "python", dirs_exist_ok=True)
-        stub = wheel / "python_backend_stubs" / python / "triton_python_backend_stub"
-        shutil.copy2(stub, backends / "python")
-    except OSError as error:
-        raise StorageError(f"cannot write {backends}: {error.strerror}.") from error
-    libraries = [str(library), str(packages / "nvidia_pytriton.libs")]
-    libraries += filter(None, [os.environ.get("LD_LIBRARY_PATH")])
-    return Triton(
-        command=(
-            str(wheel / "bin" / "tritonserver"),
-            f"--backend-directory={backends}",
-            f"--cache-directory={wheel / 'caches'}",
-        ),
-        environment={
-            **_path(binaries),
-            "LD_LIBRARY_PATH": ":".join(libraries),
-        },
-        python=binaries / "python",
-    )
-
-
-def _path(binaries: Path) -> dict[str, str]:
-    """Let the models' processes find the environment's packages: by its Python, on the PATH.
-
-    The processes are started in isolated mode, so PYTHONPATH means nothing to them.
-    """
-    return {"PATH": f"{binaries}:{os.environ.get('PATH', os.defpath)}"}
-
-
-def _write(content: Repository, models: Path, python: Path, package: Path) -> None:
-    """Write a repository; its configs through the schema, by the Python that has it.
-
-    `package` is what its links to llmdyno point to.
-    """
-    try:
-        for name in (*content.configs, *content.empty):
-            (models / name).mkdir(parents=True, exist_ok=True)
-        for name, text in content.files.items():
-            (models / name).parent.mkdir(parents=True, exist_ok=True)
-            (models / name).write_text(text, "utf-8")
-        for name in content.imports:
-            link = models / name / "1" / "llmdyno"
-            if not link.is_symlink():
-                link.symlink_to(package)
-    except OSError as error:
-        raise StorageError(f"cannot write {models}: {error.strerror}.") from error
-    done = subprocess.run(
-        [str(python), "-I", str(_PARTS / "pbtxt.py"), "write", str(models)],
-        input=json.dumps(content.configs),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def _addresses(host: str, http: int, grpc: int, metrics: int) -> tuple[str, ...]:

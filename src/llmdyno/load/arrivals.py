@@ -35,7 +35,7 @@ def due_times_s(load: Load, rate: float, seed: str) -> list[float]:
 
 
 def _gaps(load: Load, rng: random.Random) -> Callable[[], float]:
-    """Return a source of gaps with a mean of one."""
+    """Return a function that draws the next gap, in mean gaps."""
     if load.arrival == "constant":
         return lambda: 1.0
     if load.arrival == "gamma":
@@ -46,7 +46,7 @@ def _gaps(load: Load, rng: random.Random) -> Callable[[], float]:
 
 
 def _moment_s(passed: float, rate: float, ramp_s: float) -> float:
-    """Return when `passed` requests have come at a rate that grows linearly within the ramp."""
+    """Return after how many seconds so many mean gaps have passed; the rate grows over the ramp."""
     if passed < rate * ramp_s / 2:
         return math.sqrt(2 * ramp_s * passed / rate)
     return passed / rate + ramp_s / 2

@@ -1,89 +1,94 @@
-"""The open loop: requests start when they are due, whatever became of those before them.
+"""The open loop: requests start when they are due, whatever happened to those before them.
 
-Each request under way has a place, and a place keeps its connection for the next one; the place
+Each request in flight has a slot, and a slot keeps its connection for the next request. The slot
 freed last is taken first, so that no more connections are open than were needed at once. With a
-limit on the places a request waits for one, first come first served. Its due time stands: what it
-waited is in every latency that runs from due, so that a server too slow for the load cannot hide it
-by slowing the client down (coordinated omission).
+limit on the slots a request waits for one, first come first served. Its due time stands: the time
+that it waited is in every latency that runs from due, so a server too slow for the load cannot hide
+that by slowing the client down (coordinated omission).
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from time import perf_counter_ns
 
 
 class OpenLoop:
     """The requests of one level, each started when it is due.
 
     Args:
-        due_ns: when each is due, ascending, by perf_counter_ns.
-        serve: sends request number N, due then, at a place, and comes back when it has ended.
+        due_ns: when each is due, ascending, by the clock.
+        send: takes (slot, number, due_ns), sends that request, and returns when it has ended.
         pause: sleeps so many seconds; returns whether new requests may still start.
-        places_max: how many may be under way at once; None: any number.
+        now_ns: the clock.
+        slots_max: how many may be in flight at once; None: any number.
     """
 
     def __init__(
         self,
         due_ns: Sequence[int],
-        serve: Callable[[int, int, int], Awaitable[None]],
+        send: Callable[[int, int, int], Awaitable[None]],
+        *,
         pause: Callable[[float], Awaitable[bool]],
-        places_max: int | None,
+        now_ns: Callable[[], int],
+        slots_max: int | None,
     ) -> None:
         self._due_ns = due_ns
-        self._serve = serve
+        self._send = send
         self._pause = pause
-        self._places_max = places_max
-        self._places = 0
+        self._now_ns = now_ns
+        self._slots_max = slots_max
+        self._slots = 0  # that have been needed so far
         self._free: list[int] = []
-        self._waiting: deque[tuple[int, int]] = deque()  # (number, due), for a place
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._waiting: deque[tuple[int, int]] = deque()  # (number, due_ns), for a slot
+        self._in_flight: set[asyncio.Task[None]] = set()
         self._stopped = False
         self._all_started = asyncio.Event()
+        self.unsent = 0  # were due, but had no slot before the end
 
     @property
     def waiting(self) -> int:
-        """How many are due and wait for a place."""
+        """How many are due and wait for a slot."""
         return len(self._waiting)
 
     async def start_all(self) -> None:
-        """Start every request when it is due; come back when the last has started, or at stop."""
+        """Start every request when it is due; return when the last has started, or at stop."""
         for number, due_ns in enumerate(self._due_ns):
-            if not await self._pause((due_ns - perf_counter_ns()) / 1e9):
+            if not await self._pause((due_ns - self._now_ns()) / 1e9):
                 return
             self._waiting.append((number, due_ns))
             self._start_waiting()
-            await asyncio.sleep(0)  # let it be sent before the next, should both be due
+            await asyncio.sleep(0)  # two that are due at the same time are sent in order
         if self._waiting and not self._stopped:
-            self._all_started.clear()  # it is set whenever none waits, so maybe before
+            self._all_started.clear()  # it may have been set before: it is, whenever none waits
             await self._all_started.wait()
 
     def stop(self) -> None:
-        """Start no further request."""
+        """Start no further request; those that wait for a slot are counted as unsent."""
         self._stopped = True
+        self.unsent = len(self._waiting)
         self._all_started.set()
 
     async def finish(self) -> None:
-        """Wait for those under way."""
-        while self._under_way:
-            await asyncio.gather(*self._under_way)
+        """Wait for those in flight."""
+        while self._in_flight:
+            await asyncio.gather(*self._in_flight)
 
     def _start_waiting(self) -> None:
         while self._waiting and not self._stopped:
             if self._free:
-                place = self._free.pop()
-            elif self._places_max is None or self._places < self._places_max:
-                place = self._places
-                self._places += 1
+                slot = self._free.pop()
+            elif self._slots_max is None or self._slots < self._slots_max:
+                slot = self._slots
+                self._slots += 1
             else:
                 return
-            task = asyncio.create_task(self._occupy(place, *self._waiting.popleft()))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            task = asyncio.create_task(self._occupy(slot, *self._waiting.popleft()))
+            self._in_flight.add(task)
+            task.add_done_callback(self._in_flight.discard)
 
-    async def _occupy(self, place: int, number: int, due_ns: int) -> None:
-        await self._serve(place, number, due_ns)
-        self._free.append(place)
+    async def _occupy(self, slot: int, number: int, due_ns: int) -> None:
+        await self._send(slot, number, due_ns)
+        self._free.append(slot)
         self._start_waiting()
         if not self._waiting:
             self._all_started.set()

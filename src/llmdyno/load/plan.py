@@ -1,40 +1,70 @@
-"""One load point of a run: all that says what is asked and when, and fits into a line of JSON.
+"""One load point of a run, and the plan that a process makes of its share of it.
 
-A level in this process, one in workers and one on other machines are made from the same point, so
-that they ask the same prompts at the same times.
+A Point is everything that a worker needs to reproduce the load point, and is written as one line of
+JSON. A level in this process, one in workers and one on other machines are made from the same
+point, so that they ask the same prompts at the same times.
 """
+
+from collections.abc import Sequence
 
 import msgspec
 
 from llmdyno.endpoints import Endpoint
 from llmdyno.load.arrivals import due_times_s
-from llmdyno.load.level import Plan
-from llmdyno.spec import Bench
-from llmdyno.wire.http1 import Target
+from llmdyno.spec import Bench, Load
+from llmdyno.wire.kserve import Tensor
+from llmdyno.wire.target import Target
 from llmdyno.workload.prompts import Prompts
 from llmdyno.workload.share import Share
 
 
-class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """A level of a run."""
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One share of a load point, ready to be run: with the server, the endpoint and the times."""
 
-    spec: Bench  # with endpoint and model found out
+    level: int
+    users: int  # of a closed loop
+    load: Load
+    target: Target
+    endpoint: Endpoint
+    model: str
+    tensors: tuple[Tensor, ...] = ()  # inputs of the model, if the endpoint must know
+    repeat: int = 0
+    rate: float | None = None  # requests a second, of an open loop
+    due_s: Sequence[float] | None = None  # of an open loop, ascending: since the level's start
+    share: Share = Share()  # which part of the level is this process's
+
+    @property
+    def requests(self) -> int | None:
+        """How many requests are sent in all, if that is known."""
+        if self.load.ends_by_count and self.due_s is not None:
+            return len(self.due_s)
+        return self.load.requests
+
+
+class Point(msgspec.Struct, frozen=True, kw_only=True):
+    """One level of a run: which load, and what distinguishes it from the other levels."""
+
+    spec: Bench  # with endpoint, model and tensors filled in
     level: int
     repeat: int
     load: float  # users, requests a second, or the speed of a trace
-    # How often this load has been measured. Another round asks other prompts: a cache of prefixes
-    # must not know them. So does a search that comes back to a load, and its arrivals are others.
+    # How often this load has been measured. Another round draws other prompts and arrivals, so that
+    # no prefix cache can hit. So does a search that comes back to a load.
     again: int = 0
-    tokens_per_word: float = 1.0
-    tokens_fixed: float = 0.0
+    tokens_per_word: float = 1.0  # of synthetic prompts, as this server counts
+    tokens_fixed: float = 0.0  # tokens of its template, whatever the prompt
 
     @property
     def stream(self) -> str:
-        """What distinguishes this level's draws from those of other levels."""
+        """The name of the random stream that this level draws from."""
         return f"{self.load:g}/{self.again}" if self.again else f"{self.load:g}"
 
     def prompts(self, share: Share) -> Prompts:
-        """Return the source of its requests."""
+        """Return the source of a share's requests.
+
+        Raises:
+            UsageError: its file of prompts cannot be read.
+        """
         return Prompts(
             self.spec.workload,
             self.stream,

@@ -1,13 +1,14 @@
 """Workers on the machines of a Ray cluster, behind the interface of those on this one (workers.py).
 
-On a node an actor (Post) starts the very process that a local worker is, and hands over what that
-process wrote, through Ray, while it writes: so the files here grow as a local worker's do, and
-display, limits and a kill -9 are no matter of where the workers are.
+On each node an actor (NodeAgent) starts the same process as a local worker. While that process
+writes, the actor hands its output over through Ray. So the files on this machine grow as a local
+worker's do; display, limits and a kill -9 work alike wherever the workers are.
 
 Each machine has a clock of its own. Before a level each node is asked for its perf_counter_ns a
-few times; of the quickest answer half its time is how far we may be off (Cristian's method). A
-worker is then told our zero and our beginning in its own time, so that its records are in ours,
-give or take that. At the level's end the clocks are asked again, and their drift is kept.
+few times. The quickest answer is believed; half the time that it took is the uncertainty
+(Cristian's method). A worker is then told our zero and our start in its own time, so its records
+are in our time, give or take that uncertainty. At the level's end the clocks are asked again, and
+their drift is written down.
 """
 
 import asyncio
@@ -36,8 +37,8 @@ _FETCH_S = 0.5
 _CALL_S = 20.0  # for a node to answer anything
 
 
-class Post:
-    """What a node does for us; an actor of Ray's, its methods called from afar."""
+class NodeAgent:
+    """Starts and feeds one worker on its node: a Ray actor, its methods are called remotely."""
 
     def __init__(self) -> None:
         # Made by start(); nobody else has a folder of that name.
@@ -53,11 +54,16 @@ class Post:
         return f"{socket.gethostname()}, node {ray.get_runtime_context().get_node_id()[:8]}"
 
     def clock_ns(self) -> int:
-        """Return this machine's time."""
+        """Return this machine's perf_counter_ns."""
         return perf_counter_ns()
 
     def start(self, line: bytes, api_key: str | None) -> None:
-        """Start the worker with this assignment, but for the file."""
+        """Start the worker.
+
+        Args:
+            line: its Assignment as JSON; its journal is replaced by a file of this node.
+            api_key: for the worker's environment, never written to a file.
+        """
         assignment = msgspec.json.decode(line, type=Assignment)
         own = msgspec.structs.replace(assignment, journal=str(self._journal))
         self._folder.mkdir(mode=0o700)
@@ -73,25 +79,33 @@ class Post:
         self._write(msgspec.json.encode(own) + b"\n")
 
     def wait_until_ready(self) -> bool:
-        """Return whether it is ready; if not, it has ended."""
+        """Wait until the worker reports ready (True) or has ended (False)."""
         assert self._process is not None
         assert self._process.stdout is not None
         return self._process.stdout.readline() == READY
 
     def begin(self, start_ns: int) -> None:
-        """Tell it when to begin, in this machine's time."""
+        """Tell the worker when to begin, by this machine's perf_counter_ns."""
         self._write(b"%d\n" % start_ns)
 
     def stop(self) -> None:
-        """Let it end."""
+        """Ask the worker to cut what is in flight and exit; returns at once."""
         if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
 
     def fetch(self, offset: int) -> tuple[bytes, int | None, str]:
-        """Return what it wrote from there on, its exit status if it has one, and its last word."""
+        """Return what the worker has written since.
+
+        Args:
+            offset: how many bytes of its journal are known already.
+
+        Returns:
+            The bytes after those, its exit status (None: it runs), and the last line that it wrote
+            to standard error.
+        """
         assert self._process is not None
-        status = self._process.poll()  # before its file is read, so that nothing comes after
+        status = self._process.poll()  # before its file is read: with a status, nothing is added
         added = b""
         if self._journal.exists():
             with self._journal.open("rb") as file:
@@ -101,7 +115,7 @@ class Post:
         return added, status, lines[-1] if lines else ""
 
     def leave(self) -> None:
-        """Leave nothing behind."""
+        """Kill the worker if it still runs, and delete its files."""
         if self._process is not None:
             self._process.kill()
             with self._process:  # closes its pipes and waits for it
@@ -117,20 +131,20 @@ class Post:
 
 
 class Clock(NamedTuple):
-    """How a node's clock stands to ours."""
+    """A node's clock compared with ours."""
 
-    offset_ns: int  # its time less ours
+    offset_ns: int  # its time minus ours
     uncertainty_ns: int
 
 
 class RayWorker:
-    """A worker on a node."""
+    """A worker on a node, behind the interface of workers.Worker."""
 
-    def __init__(self, post: Any, host: str, clock: Clock, journal: Path) -> None:
+    def __init__(self, agent: Any, host: str, clock: Clock, journal: Path) -> None:
         self.ended: str | None = None
         self.host = host
         self.clock_uncertainty_ns = clock.uncertainty_ns
-        self._post = post
+        self._agent = agent
         self._clock = clock
         self._journal = journal
         self._offset = 0
@@ -138,23 +152,23 @@ class RayWorker:
         self._calls: set[Any] = set()
 
     async def ready(self) -> None:
-        """Wait for its word."""
-        await self._ask(self._post.wait_until_ready.remote(), START_S)
+        """Wait until it reports ready, or has ended."""
+        await self._ask(self._agent.wait_until_ready.remote(), START_S)
 
     def begin(self, start_ns: int) -> None:
-        """Send the moment, in its own time."""
-        self._calls.add(self._post.begin.remote(start_ns + self._clock.offset_ns))
+        """Send the moment, converted to its own time."""
+        self._calls.add(self._agent.begin.remote(start_ns + self._clock.offset_ns))
 
     async def fetch(self) -> None:
-        """Append what it wrote to its file here.
+        """Append what it has written to its file on this machine, at most twice a second.
 
         Raises:
-            StorageError: that cannot be written.
+            StorageError: the file cannot be written.
         """
         if self.ended is not None or monotonic() - self._fetched_s < _FETCH_S:
             return
         self._fetched_s = monotonic()
-        answer = await self._ask(self._post.fetch.remote(self._offset), _CALL_S)
+        answer = await self._ask(self._agent.fetch.remote(self._offset), _CALL_S)
         if answer is None:
             return
         added, status, word = answer
@@ -171,23 +185,23 @@ class RayWorker:
             self.ended = "" if not status else f"{how}: {word}" if word else how
 
     def stop(self) -> None:
-        """Send word to end."""
-        self._calls.add(self._post.stop.remote())
+        """Ask it to cut what is in flight and exit; returns at once."""
+        self._calls.add(self._agent.stop.remote())
 
     async def clock_drift_ns(self) -> int | None:
-        """Return how much further its clock stands from ours now than before; None: it is gone."""
-        clock = await self._ask(clock_of(self._post), _CALL_S)
+        """Return by how much its clock has drifted from ours; None: the node is gone."""
+        clock = await self._ask(clock_of(self._agent), _CALL_S)
         return None if clock is None else clock.offset_ns - self._clock.offset_ns
 
     async def dismiss(self) -> None:
-        """Kill it, and let the actor go."""
+        """Kill the worker and its actor."""
         import ray
 
-        await self._ask(self._post.leave.remote(), _CALL_S)
-        ray.kill(self._post)
+        await self._ask(self._agent.leave.remote(), _CALL_S)
+        ray.kill(self._agent)
 
     async def _ask(self, answer: Any, limit_s: float) -> Any:
-        """Wait for an answer; without one the worker has ended."""
+        """Return an answer; None: none came in time, and the worker counts as ended."""
         from ray.exceptions import RayError
 
         try:
@@ -200,12 +214,12 @@ class RayWorker:
         return None
 
 
-async def clock_of(post: Any) -> Clock:
-    """Ask a node for its time; the quickest answer tells it best."""
+async def clock_of(agent: Any) -> Clock:
+    """Compare a node's clock with ours; the quickest of some answers tells it best."""
     clocks = []
     for _ in range(_CLOCK_QUESTIONS):
         asked_ns = perf_counter_ns()
-        told_ns = await post.clock_ns.remote()
+        told_ns = await agent.clock_ns.remote()
         answered_ns = perf_counter_ns()
         half_ns = (answered_ns - asked_ns) // 2
         clocks.append(Clock(told_ns - asked_ns - half_ns, half_ns))
@@ -213,7 +227,7 @@ async def clock_of(post: Any) -> Clock:
 
 
 class Cluster:
-    """The machines of a Ray cluster."""
+    """The machines of a Ray cluster, behind the interface of workers.Site."""
 
     def __init__(self, actor: Any, cores: int, api_key: str | None) -> None:
         self.cores = cores
@@ -221,13 +235,17 @@ class Cluster:
         self._api_key = api_key
 
     async def hire(self, point: Point, share: Share, zero_ns: int, journal: Path) -> Worker:
-        """Start a worker on a node, those of a level on as many nodes as there are."""
+        """Start a worker on a node; the workers of a level are spread over the nodes.
+
+        Raises:
+            TargetError: it does not start.
+        """
         from ray.exceptions import RayError
 
-        post = self._actor.remote()
+        agent = self._actor.remote()
         try:
-            host = await asyncio.wait_for(post.host.remote(), START_S)
-            clock = await asyncio.wait_for(clock_of(post), START_S)
+            host = await asyncio.wait_for(agent.host.remote(), START_S)
+            clock = await asyncio.wait_for(clock_of(agent), START_S)
         except (RayError, TimeoutError) as error:
             why = str(error).strip().splitlines()[:1] or [f"no answer within {START_S:g} s"]
             raise TargetError(f"--ray: worker {share.index} does not start: {why[0]}") from error
@@ -235,15 +253,15 @@ class Cluster:
             Assignment(point=point, share=share, zero_ns=zero_ns + clock.offset_ns, journal="")
         )
         # Small arguments go from process to process, and into no file.
-        await post.start.remote(line, self._api_key)
-        return RayWorker(post, host, clock, journal)
+        await agent.start.remote(line, self._api_key)
+        return RayWorker(agent, host, clock, journal)
 
 
 def _require_listener(address: str) -> None:
-    """Knock first: where nobody listens, Ray tries again for minutes.
+    """Connect once before Ray does, which retries for minutes where nobody listens.
 
     Raises:
-        OSError: nobody does.
+        OSError: nobody listens.
     """
     host, _, port = address.rpartition(":")
     if host and port.isdecimal() and "/" not in host:
@@ -271,7 +289,7 @@ def joined(address: str, workers: int | str, api_key: str | None) -> Iterator[Si
         cores = int(ray.cluster_resources().get("CPU", 0))
         if isinstance(workers, int) and workers > cores:
             raise UsageError(f"--workers {workers}: the cluster has {cores} CPUs, one for each.")
-        actor = ray.remote(num_cpus=1, scheduling_strategy="SPREAD", max_concurrency=4)(Post)
+        actor = ray.remote(num_cpus=1, scheduling_strategy="SPREAD", max_concurrency=4)(NodeAgent)
         yield Cluster(actor, cores, api_key)
     finally:
         ray.shutdown()

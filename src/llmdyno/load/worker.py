@@ -1,14 +1,14 @@
-"""A worker: a process that does one share of a level and writes it to a file of its own.
+"""A worker: a process that runs one share of a level and writes its records to its own file.
 
 workers.py starts `python -m llmdyno.load.worker` for each share. Nothing that is measured goes
 through the pipes between them, only when to begin and when to stop:
 
     parent → worker   a line with the Assignment; a line with the moment to begin; the end of file:
-                      stop now, because the parent says so or is dead
-    worker → parent   "ready", once everything is imported and drawn up
+                      stop now, because the parent asks for it or is dead
+    worker → parent   "ready", once everything is imported and the prompts are drawn
 
 The moment is by perf_counter_ns, one clock for all processes of a machine (CLOCK_MONOTONIC). An API
-key comes by the environment. The exit status is 0 when the share was done or stopped, else a
+key comes by the environment. The exit status is 0 if the share was done or stopped; otherwise a
 sentence on standard error says what happened.
 """
 
@@ -22,12 +22,15 @@ import msgspec
 
 from llmdyno import plugins
 from llmdyno.errors import DynoError
-from llmdyno.load.level import Level, Plan, Progress, rare_collections
-from llmdyno.load.plan import Point
+from llmdyno.load.level import Level, rare_collections
+from llmdyno.load.plan import Plan, Point
+from llmdyno.load.progress import Progress
+from llmdyno.load.recorder import Recorder
 from llmdyno.machine import open_files
 from llmdyno.records.entries import Entry, LevelEnded, LevelStarted, ShareEnded
 from llmdyno.records.journal import Journal
-from llmdyno.wire.http1 import Meter, parse_url
+from llmdyno.wire.exchange import Meter
+from llmdyno.wire.target import parse_url
 from llmdyno.workload.share import Share
 
 API_KEY = "LLMDYNO_WORKER_API_KEY"
@@ -48,12 +51,12 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
 
     point: Point
     share: Share
-    zero_ns: int  # of the run, by this machine's perf_counter_ns
+    zero_ns: int  # when the run began, by this machine's perf_counter_ns
     journal: str  # the file to append to
 
 
 async def work() -> None:
-    """Do the share that standard input names.
+    """Run the share that standard input names.
 
     Raises:
         DynoError: a record could not be written.
@@ -77,14 +80,13 @@ async def work() -> None:
     open_files.allow(connections(plan))
     journal = Journal(Path(assignment.journal))
     try:
-        level = Level(
-            plan,
-            prompts,
-            zero_ns=assignment.zero_ns,
+        recorder = Recorder(
             sink=_own_lines(journal.append, share),
+            zero_ns=assignment.zero_ns,
             meter=Meter(),
             progress=Progress(),
         )
+        level = Level(plan, prompts, recorder)
         sys.stdout.buffer.write(READY)
         sys.stdout.flush()
         if not (begin := await orders.readline()):
@@ -98,13 +100,13 @@ async def work() -> None:
 
 
 def connections(plan: Plan) -> int:
-    """Return how many connections a share may have open at once, as far as that is known."""
+    """Return how many connections a share opens at most; 0: nothing limits them."""
     limit = plan.load.max_concurrency if plan.load.is_open else plan.users
     return plan.share.count(limit or 0)
 
 
 def _own_lines(append: Callable[[Entry], None], share: Share) -> Callable[[Entry], None]:
-    """Write what is a worker's to write: that the level begins and ends, the parent writes."""
+    """Leave out the level's start and turn its end into the share's: the parent writes those."""
 
     def sink(entry: Entry) -> None:
         match entry:
@@ -140,7 +142,7 @@ async def _stop_at_end(orders: asyncio.StreamReader, level: Level) -> None:
 
 
 def main() -> None:
-    """Do one share and exit."""
+    """Run one share and exit."""
     try:
         if sys.platform == "win32":
             asyncio.run(work())

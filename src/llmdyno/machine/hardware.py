@@ -1,7 +1,7 @@
 """What this machine is made of: processor, memory, GPUs.
 
 Read from the kernel and from nvidia-smi each time it is asked for, never guessed: what cannot be
-read is None. environment.py writes it beside every result; the roofline starts from it.
+read is None. environment.py writes it beside every result.
 """
 
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-_NVIDIA_SMI_TIMEOUT_S = 10.0  # without persistence mode it wakes the driver first
+_NVIDIA_SMI_TIMEOUT_S = 10.0  # without persistence mode it must load the driver first
 _GPU_FIELDS = (
     *("name", "memory.total", "driver_version", "compute_cap"),
     *("clocks.max.sm", "power.limit", "mig.mode.current"),
@@ -44,7 +44,7 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def cpu() -> Cpu:
-    """Describe the processor."""
+    """Return the processor's model, its cores, their quota and governor, as far as Linux tells."""
     information = _read("/proc/cpuinfo")
     model = re.search(r"^model name\s*: (.+)$", information, re.MULTILINE)
     # One block a logical core; two of them on the same physical one share both numbers.

@@ -9,7 +9,7 @@ import resource
 from llmdyno.errors import UsageError
 
 SPARE = 64  # for journals, event loops, standard streams, children
-_USUAL = 65_536  # asked for where it is to be had: an open loop does not know what it will need
+_USUAL = 65_536  # asked for where the limit allows it: an open loop cannot know how many it needs
 
 
 def allow(connections: int) -> None:

@@ -26,7 +26,7 @@ RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 SHARED_MEMORY = "16g"  # NCCL between the processes of one server; docker's own default is 64 MiB
 PULL_TIMEOUT_S = 3600.0  # images are 10 to 20 GB; the first start pulls them
 
-# Of our environment, what the server needs to load a model as it would natively.
+# Variables of ours that the server needs to load a model as it does natively.
 _PASSED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 _GPUS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 # NVIDIA's images start with a script that makes their libraries fit the driver, then run what they
@@ -134,7 +134,7 @@ def _wrap(
     mounts: Mapping[Path, str],
 ) -> tuple[tuple[str, ...], Mapping[str, str]]:
     """Return the command line and what is added to our environment."""
-    # The host's Python and its folders are not in there; its name is.
+    # The container has a program of that name, not the host's path to it.
     program = "python3" if argv[0] == sys.executable else Path(argv[0]).name
     command = (program, *argv[1:])
     added = {**environment, "HF_HOME": str(hub_cache().absolute())}

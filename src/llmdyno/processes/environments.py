@@ -11,6 +11,7 @@ the indexes that pip is told; where it cannot be had or fails, pip does it.
 import ast
 import fcntl
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -23,13 +24,14 @@ from pathlib import Path
 
 from llmdyno import store
 from llmdyno.errors import ServerError, StorageError
-from llmdyno.processes import spawn
+from llmdyno.processes.spawn import OnLeash
 
 _INSTALLER = "uv==0.13.9"
 _TAIL_LINES = 3
-_PROGRESS_S = 2.0  # between words on an installation
-# What pip's settings are called in uv's environment. On no command line: an index's URL may hold a
-# password.
+_PROGRESS_S = 2.0  # between two reports on an installation
+_STOP_GRACE_S = 5.0
+# pip's settings and the variables by which uv takes them. They go on no command line, because an
+# index's URL may hold a password.
 _UV_SETTINGS: Mapping[str, str] = {
     "index-url": "UV_INDEX_URL",
     "extra-index-url": "UV_EXTRA_INDEX_URL",
@@ -44,7 +46,7 @@ _UV_SETTINGS: Mapping[str, str] = {
 
 _UNREACHED = re.compile(r"connection broken|error sending request|[Ff]ailed to (connect|fetch)")
 
-Says = Callable[[str], None]
+Notify = Callable[[str], None]
 
 
 def home() -> Path:
@@ -52,21 +54,21 @@ def home() -> Path:
     return store.cache_folder("environments")
 
 
-def ensure(name: str, requirements: Sequence[str], says: Says) -> Path:
+def ensure(name: str, requirements: Sequence[str], notify: Notify) -> Path:
     """Return the bin folder of an environment with these packages; make it if it is not there.
 
     Raises:
         ServerError: a package cannot be installed; class "missing-library".
         StorageError: the folder cannot be written.
     """
-    return _ensure(name, requirements, says, _fill)
+    return _ensure(name, requirements, notify, _fill)
 
 
 def _ensure(
     name: str,
     requirements: Sequence[str],
-    says: Says,
-    fill: Callable[[str, Path, Sequence[str], Says], None],
+    notify: Notify,
+    fill: Callable[[str, Path, Sequence[str], Notify], None],
 ) -> Path:
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     content = "\n".join([python, *sorted(requirements)])
@@ -80,9 +82,9 @@ def _ensure(
             fcntl.flock(lock, fcntl.LOCK_EX)  # two servers that start at once make it once
             if not folder.exists():
                 begin_s = time.monotonic()
-                says(f"installing {name} into {folder}: {', '.join(requirements)}")
-                _make(name, folder, requirements, says, fill)
-                says(f"installed {name} in {time.monotonic() - begin_s:.1f} s; it is kept")
+                notify(f"installing {name} into {folder}: {', '.join(requirements)}")
+                _make(name, folder, requirements, notify, fill)
+                notify(f"installed {name} in {time.monotonic() - begin_s:.1f} s; it is kept")
     except OSError as error:
         raise StorageError(f"cannot make the environment {folder}: {error.strerror}.") from error
     return folder / "bin"
@@ -92,45 +94,50 @@ def _make(
     name: str,
     folder: Path,
     requirements: Sequence[str],
-    says: Says,
-    fill: Callable[[str, Path, Sequence[str], Says], None],
+    notify: Notify,
+    fill: Callable[[str, Path, Sequence[str], Notify], None],
 ) -> None:
     prefix = f".{folder.name}-"
     for abandoned in folder.parent.glob(f"{prefix}*"):  # by one that was killed: we hold the lock
         shutil.rmtree(abandoned, ignore_errors=True)
-    # Beside its place, so that the last step is a rename; its scripts hold its path and are told.
+    # In the same folder, so that the last step is a rename; then its scripts are told their path.
     unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
         # Without pip, which takes longer to unpack than uv takes for all the rest.
-        _run(name, [sys.executable, "-m", "venv", "--without-pip", str(unfinished)], says)
-        fill(name, unfinished / "bin" / "python", requirements, says)
+        _run(name, [sys.executable, "-m", "venv", "--without-pip", str(unfinished)], notify)
+        fill(name, unfinished / "bin" / "python", requirements, notify)
         _point_scripts(unfinished, folder)
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _fill(name: str, python: Path, requirements: Sequence[str], says: Says) -> None:
+def _fill(name: str, python: Path, requirements: Sequence[str], notify: Notify) -> None:
     """Install packages for a Python: by uv, and by pip where that cannot."""
     try:
-        uv = shutil.which("uv") or str(_ensure("uv", [_INSTALLER], says, _fill_by_pip) / "uv")
+        uv = shutil.which("uv") or str(_ensure("uv", [_INSTALLER], notify, _fill_by_pip) / "uv")
         command = [uv, "pip", "install", "--python", str(python), *requirements]
         # As pip does: the best of all indexes' versions, not those of the first index alone.
-        _run(name, command, says, {"UV_INDEX_STRATEGY": "unsafe-best-match", **_settings_of_pip()})
+        _run(
+            name,
+            command,
+            notify,
+            {"UV_INDEX_STRATEGY": "unsafe-best-match", **_settings_of_pip()},
+        )
     except ServerError as error:
-        says(f"{str(error).strip()}\ninstalling {name} by pip instead")
-        _fill_by_pip(name, python, requirements, says)
+        notify(f"{str(error).strip()}\ninstalling {name} by pip instead")
+        _fill_by_pip(name, python, requirements, notify)
 
 
-def _fill_by_pip(name: str, python: Path, requirements: Sequence[str], says: Says) -> None:
+def _fill_by_pip(name: str, python: Path, requirements: Sequence[str], notify: Notify) -> None:
     if find_spec("pip") is None:
-        _run(name, [str(python), "-m", "ensurepip"], says)
+        _run(name, [str(python), "-m", "ensurepip"], notify)
         pip = [str(python), "-m", "pip"]
     else:
         pip = [sys.executable, "-m", "pip", "--python", str(python)]
     # What is imported is compiled then; compiling all of it now takes a quarter of the time.
     options = ("--no-compile", "--disable-pip-version-check", "--progress-bar", "off")
-    _run(name, [*pip, "install", *options, *requirements], says)
+    _run(name, [*pip, "install", *options, *requirements], notify)
 
 
 def _settings_of_pip() -> dict[str, str]:
@@ -154,25 +161,31 @@ def _settings_of_pip() -> dict[str, str]:
 
 
 def _run(
-    name: str, command: Sequence[str], says: Says, environment: Mapping[str, str] | None = None
+    name: str,
+    command: Sequence[str],
+    notify: Notify,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run a command on a leash, so that neither Ctrl-C nor kill -9 leaves it behind."""
     begin_s = told_s = time.monotonic()
     lines: list[str] = []
-    process, ours = spawn.start(command, environment=environment or {}, stdout=subprocess.PIPE)
-    with ours:
-        with process:
-            assert process.stdout is not None
-            for raw in process.stdout:
-                line = raw.decode(errors="replace").strip()
-                lines += [line] if line else []
-                now_s = time.monotonic()
-                if lines and now_s - told_s >= _PROGRESS_S:
-                    told_s = now_s
-                    says(f"{name}, {now_s - begin_s:.0f} s: {lines[-1][:200]}")
-        ended = ours.recv(64).decode()
-    if not ended.endswith("exit 0\n"):
-        # pip calls it a missing version, after warnings; uv says so.
+    installer = OnLeash(
+        command, environment={**os.environ, **(environment or {})}, output=subprocess.PIPE
+    )
+    try:
+        assert installer.process.stdout is not None
+        for raw in installer.process.stdout:
+            line = raw.decode(errors="replace").strip()
+            lines += [line] if line else []
+            now_s = time.monotonic()
+            if lines and now_s - told_s >= _PROGRESS_S:
+                told_s = now_s
+                notify(f"{name}, {now_s - begin_s:.0f} s: {lines[-1][:200]}")
+        installer.ended(None)
+    finally:
+        installer.stop(grace_s=_STOP_GRACE_S)
+    if installer.ending != "exit 0":
+        # uv says that the index cannot be reached; pip warns of it and calls it a missing version.
         why = ": the package index cannot be reached" if _UNREACHED.search("\n".join(lines)) else ""
         telling = [line for line in lines if not line.startswith("WARNING:")]
         quoted = "".join(

@@ -1,6 +1,6 @@
 """The leash: a small process between dyno and a server, so that nothing of the server is left.
 
-server.py starts `python -I -S leash.py FD [--afterwards=COMMAND] COMMAND …`; FD is one end of a
+spawn.py starts `python -I -S leash.py FD [--afterwards=COMMAND] COMMAND …`; FD is one end of a
 socket pair of which dyno holds the other. The leash starts the command, tells dyno its pid and,
 later, how it ended:
 
@@ -101,8 +101,7 @@ def _start(command: list[str]) -> int:
     if pid:
         return pid
     os.setsid()
-    # Should the leash itself be killed, the kernel kills the server.
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()  # should the leash itself be killed
     # Python ignores the first two, a shell's background job the third; a server expects none of it.
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
@@ -202,6 +201,11 @@ def _descendants() -> list[int]:
         found += below
         queue += below
     return found
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, however it dies."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _prctl(option: int, value: int) -> None:

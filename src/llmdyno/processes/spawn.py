@@ -1,44 +1,116 @@
-"""Start a command on a leash: our end of leash.py."""
+"""Our end of leash.py: start a command behind a leash, hear how it ends, have it stopped.
 
-import os
+The one place that speaks the leash's protocol, for servers, builds, installations and the engine
+behind BentoML. It needs nothing but the standard library and leash.py beside it, so that a front
+can copy both out of llmdyno.
+"""
+
+import contextlib
+import re
+import select
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from llmdyno.processes import leash
+_LEASH = Path(__file__).with_name("leash.py")
+_FIRST_WORD_S = 5.0  # the leash tells the pid as soon as it has started
+_ENDING = re.compile(rb"^(?:exit|signal|lost)\b.*\n", re.MULTILINE)
+_OF_ITSELF = frozenset({0, 1})  # what the leash returns unless it was killed
 
 
-def start(
-    command: Sequence[str],
-    *,
-    environment: Mapping[str, str],
-    stdout: int,
-    afterwards: Sequence[str] = (),
-) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start the leash, which starts the command; return it and our end of its line.
+class OnLeash:
+    """A command behind a leash, and our end of the line to it.
 
     Args:
         command: the program and its arguments.
-        environment: what is set beside this process's own variables.
-        stdout: where both of its outputs go: a descriptor, or subprocess.PIPE.
+        environment: the command's whole environment.
+        output: where both of its outputs go: a descriptor, or subprocess.PIPE; None: to ours.
         afterwards: what the leash runs once all else has ended.
     """
-    said = (f"{leash.AFTERWARDS}{' '.join(afterwards)}",) if afterwards else ()
-    ours, theirs = socket.socketpair()
-    try:
-        with theirs:
-            line = str(theirs.fileno())
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", leash.__file__, line, *said, *command],
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **environment},
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for dyno, who then asks the leash
-            )
-    except BaseException:
-        ours.close()
-        raise
-    return process, ours
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        output: int | None,
+        afterwards: Sequence[str] = (),
+    ) -> None:
+        self.pid = 0  # the command's; 0: the leash was killed before it could start it
+        self._heard = b""
+        removal = (f"--afterwards={' '.join(afterwards)}",) if afterwards else ()
+        self._line, theirs = socket.socketpair()
+        try:
+            with theirs:
+                line = str(theirs.fileno())
+                self.process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", str(_LEASH), line, *removal, *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=None if output is None else subprocess.STDOUT,
+                    env=environment,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,  # Ctrl-C is for us, who then ask the leash
+                )
+        except BaseException:
+            self._line.close()
+            raise
+        if self._wait(_FIRST_WORD_S):
+            self._hear()
+
+    @property
+    def ending(self) -> str:
+        """How the command ended: "exit 0", "signal 9", "lost" with its leash; "" while it runs."""
+        found = _ENDING.search(self._heard)
+        return found[0].decode().strip() if found else ""
+
+    @property
+    def ending_in_words(self) -> str:
+        """How the command ended, to go on a sentence that begins with its name."""
+        how, _, number = self.ending.partition(" ")
+        if how == "signal":
+            return f"was killed by {signal.Signals(int(number)).name}"
+        return f"ended with exit status {number}" if how == "exit" else "lost its leash"
+
+    @property
+    def has_cleaned_up(self) -> bool:
+        """Whether the leash has ended by itself; else what it held may still run."""
+        return self.process.returncode in _OF_ITSELF
+
+    def ended(self, timeout_s: float | None = 0.0) -> bool:
+        """Wait up to so many seconds, None: for ever; return whether the command has ended."""
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self.ending:
+            left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+            if not self._wait(left_s):
+                return False
+            self._hear()
+        return True
+
+    def stop(self, *, grace_s: float, timeout_s: float | None = None) -> None:
+        """End all that stems from the command: SIGTERM, and SIGKILL after the grace.
+
+        Raises:
+            subprocess.TimeoutExpired: the leash has not managed it within `timeout_s`.
+        """
+        with contextlib.suppress(OSError):  # the leash is gone, and so is what it held
+            self._line.sendall(f"{grace_s}\n".encode())
+        try:
+            self.process.wait(timeout_s)
+        finally:
+            self._line.close()
+            if self.process.stdout is not None:
+                self.process.stdout.close()
+
+    def _wait(self, timeout_s: float | None) -> bool:
+        return bool(select.select([self._line], [], [], timeout_s)[0])
+
+    def _hear(self) -> None:
+        self._heard += self._line.recv(256) or b"lost\n"  # end of file: the leash was killed
+        pid = re.match(rb"pid (\d+)\n", self._heard)
+        if pid:
+            self.pid = int(pid[1])

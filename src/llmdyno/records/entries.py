@@ -134,7 +134,7 @@ class Scrape(msgspec.Struct, frozen=True, kw_only=True, tag="scrape"):
     t_ns: int
     moment: Literal["before", "during", "after"]
     kind: str  # of the server, told by the names of its metrics
-    values: dict[str, float]  # under our names, see scrape.SERVERS; counters since its start
+    values: dict[str, float]  # under our names (server_page.py); counters since its start
 
 
 class GpuSample(msgspec.Struct, frozen=True, kw_only=True, tag="gpu"):

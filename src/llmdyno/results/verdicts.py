@@ -86,7 +86,7 @@ def confirmed(study: Document) -> Confirmed:
 
 
 def told(ratio: Document, of_unit: str) -> str:
-    """Write a ratio with its interval, or the difference where a run had 0; empty: there is neither.
+    """Write a ratio with its interval, or the difference where a run had 0; empty: there is none.
 
     Args:
         ratio: an entry of a confirmation's "ratio".

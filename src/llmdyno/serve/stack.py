@@ -1,4 +1,4 @@
-"""What is served and measured: an engine behind a front, with a model.
+"""The stack: an engine behind a front with a model, which is what is served and measured.
 
 The one road from (engine, front, model, config) to a Launch, for `dyno serve`, the tuner,
 builds and bundles alike: check first, build what is missing, then say what to start.
@@ -13,14 +13,14 @@ import msgspec
 from llmdyno import store
 from llmdyno.engines import Engine, Launch
 from llmdyno.errors import UsageError
-from llmdyno.fronts import Front
+from llmdyno.fronts import Front, facts
 from llmdyno.knobs import Config, check
 from llmdyno.machine import hardware
 from llmdyno.processes import containers
-from llmdyno.serve import artifacts
+from llmdyno.serve.build import Artifact, ensure
 
 
-class Subject(msgspec.Struct, frozen=True, kw_only=True):
+class Stack(msgspec.Struct, frozen=True, kw_only=True):
     """An engine behind a front, with a model."""
 
     engine: Engine
@@ -46,7 +46,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             UsageError: says what would be right.
         """
-        if self.front.name == "triton":  # it serves without that server
+        if not facts(self.front).serves_by_engine:
             return
         names = {knob.name for knob in self.engine.knobs}
         own = {name: value for name, value in config.items() if name in names}
@@ -66,7 +66,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
             )
 
     def placed(self, wanted: str, *, here: bool = True) -> Self:
-        """Return the subject as it will run: natively, or in the engine's container.
+        """Return the stack as it will run: natively, or in the engine's container.
 
         Args:
             wanted: none; auto, in a container if the engine is not installed; or a runtime's name,
@@ -82,7 +82,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
             return self
         if not self.engine.image:
             raise UsageError(f"--container {wanted}: {self.engine.name} has no container image.")
-        if self.front.name != "native":
+        if not facts(self.front).runs_in_container:
             raise UsageError(
                 f"--container {wanted}: the front {self.front.name} runs natively; use"
                 " --front native or --container none."
@@ -90,19 +90,17 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         container = containers.choose(wanted, self.engine.image, here=here)
         return msgspec.structs.replace(self, container=container)
 
-    def build(self, config: Config, *, says: Callable[[str], None]) -> artifacts.Artifact | None:
+    def build(self, config: Config, *, notify: Callable[[str], None]) -> Artifact | None:
         """Return the artifact of a checked config, built or from the cache; None if it needs none.
 
         Raises:
             ServerError: a step of the build failed.
             StorageError: the folder of the artifacts cannot be written.
         """
-        return artifacts.ensure(
-            self.engine, self.model, config, container=self.container, says=says
-        )
+        return ensure(self.engine, self.model, config, container=self.container, notify=notify)
 
     def launch(
-        self, config: Config, *, folder: Path, host: str, port: int, says: Callable[[str], None]
+        self, config: Config, *, folder: Path, host: str, port: int, notify: Callable[[str], None]
     ) -> Launch:
         """Return what starts the server; `folder` is made, for what it reads.
 
@@ -110,7 +108,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
             ServerError: a step of the build failed, or what the front needs cannot be installed.
             StorageError: a folder cannot be written.
         """
-        artifact = self.build(config, says=says)
+        artifact = self.build(config, notify=notify)
         folder.mkdir(parents=True, exist_ok=True)
         launch = self.front.launch(
             self.engine,
@@ -120,7 +118,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
             folder=folder,
             host=host,
             port=port,
-            says=says,
+            says=notify,
         )
         visible = hardware.gpus_visible()
         if visible is not None and launch.gpus > visible:
@@ -129,11 +127,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
                 f" {visible} can be seen here; let it share its layers among fewer."
             )
         for doubt in launch.doubts:
-            says(f"! {doubt}")
+            notify(f"! {doubt}")
         if self.container is None:
             return launch
-        says(f"in {self.container.image}, by {self.container.runtime}")
-        # Made here: what docker makes for a missing folder belongs to root.
+        notify(f"in {self.container.image}, by {self.container.runtime}")
+        # Made here because docker would make a missing folder as root.
         store.make_folder(containers.hub_cache())
         model = Path(self.model).expanduser()
         reads = [model] if model.is_dir() else []

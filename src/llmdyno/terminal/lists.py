@@ -63,8 +63,8 @@ def list_artifacts() -> list[dict[str, Any]]:
     """Return a row for each artifact, last used first."""
     rows: list[dict[str, Any]] = []
     for entry in artifacts.listed():
-        if isinstance(entry, str):
-            rows.append({"id": entry, "damaged": True})
+        if isinstance(entry, artifacts.Damaged):
+            rows.append({"id": entry.id, "damaged": True})
             continue
         rows.append(
             {
@@ -156,7 +156,7 @@ def show_knob(owner: Engine | Front, name: str, version: str | None, stream: Tex
     }
     stream.write(_called(owner, version) + f"\n{knob.name} ({knob.layer})\n")
     stream.writelines(f"  {title}\n" + _indented(words) for title, words in facts.items())
-    if same := elsewhere(owner.name, name, share):
+    if same := elsewhere(owner.name, knob, share):
         stream.write("  the same\n")
         stream.writelines(_indented(words) for words in same)
 

@@ -12,8 +12,8 @@ from typing import TextIO
 
 from rich.console import Console
 
-from llmdyno.load.level import Progress
-from llmdyno.wire.http1 import Meter
+from llmdyno.load.progress import Progress
+from llmdyno.wire.exchange import Meter
 
 _BAR_CELLS = 24
 _CLEAR_LINE = "\x1b[2K"

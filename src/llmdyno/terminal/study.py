@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from llmdyno.load.level import Progress
+from llmdyno.load.progress import Progress
 from llmdyno.results import verdicts
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.results.titles import title, unit
 from llmdyno.terminal.live import Live
 from llmdyno.tune.tuner import Narrator
-from llmdyno.wire.http1 import Meter
+from llmdyno.wire.exchange import Meter
 
 _CLEAR_LINE = "\r\x1b[2K"
 

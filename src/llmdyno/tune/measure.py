@@ -14,12 +14,13 @@ import msgspec
 from llmdyno.bench import run
 from llmdyno.errors import InterruptError, ServerError, TargetError, UsageError
 from llmdyno.knobs import Config
-from llmdyno.load.level import Progress
+from llmdyno.load.progress import Progress
+from llmdyno.processes import ports
 from llmdyno.processes import server as supervise
 from llmdyno.results.slo import Slo
-from llmdyno.serve.stack import Subject
+from llmdyno.serve.stack import Stack
 from llmdyno.spec import Bench, Load, Workload
-from llmdyno.wire.http1 import Meter
+from llmdyno.wire.exchange import Meter
 
 HOST = "127.0.0.1"
 SERVER_LOG = "server.log"
@@ -41,7 +42,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(
-    subject: Subject,
+    subject: Stack,
     config: Config,
     *,
     workload: Workload,
@@ -63,13 +64,13 @@ def measure(
     costs = _Costs()
     try:
         subject.check(config)
-        subject.build(config, says=says)
+        subject.build(config, notify=says)
         costs.enter("start")
         with _start(subject, config, folder, says) as server:
             costs.enter("measure")
             launch = server.launch
             watch = _Watch(server, hang_s, shows)
-            watcher = run.Watcher(shows=watch.look, stop_because=watch.why)
+            watcher = run.Watcher(report_progress=watch.look, stop_because=watch.why)
             asked = Bench(
                 url=launch.url,
                 endpoint=launch.endpoint,
@@ -106,7 +107,7 @@ def measure(
 
 
 def _start(
-    subject: Subject, config: Config, folder: Path, says: Callable[[str], None]
+    subject: Stack, config: Config, folder: Path, says: Callable[[str], None]
 ) -> supervise.Server:
     """Start a server on a free port; on another one if somebody takes it before the server does.
 
@@ -118,8 +119,8 @@ def _start(
             config,
             folder=folder / SERVER_FILES,
             host=HOST,
-            port=supervise.free_port(HOST),
-            says=says,
+            port=ports.free_port(HOST),
+            notify=says,
         )
         try:
             return supervise.start(launch, log=folder / SERVER_LOG, progress=says)

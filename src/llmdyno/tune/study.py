@@ -23,14 +23,14 @@ from llmdyno.results.slo import HEADLINES, Objective
 from llmdyno.results.stats import significant
 from llmdyno.results.verdicts import verdict
 from llmdyno.results.window import steady_window
-from llmdyno.serve.stack import Subject
+from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.tune.ledger import Ledger, Step
 
 SCHEMA = "llmdyno.study/1"
 
 
-def study_document(folder: Path, ledger: Ledger, subject: Subject) -> dict[str, Any]:
+def study_document(folder: Path, ledger: Ledger, subject: Stack) -> dict[str, Any]:
     """Derive study.json as it stands; what is not measured yet is null or empty.
 
     It reads the ledger and the runs, and writes nothing. "bundle" is null: whoever writes one for
@@ -46,7 +46,7 @@ _Journals = tuple[Path, Path]  # of a run before and one after
 
 
 class _Document:
-    def __init__(self, folder: Path, ledger: Ledger, subject: Subject) -> None:
+    def __init__(self, folder: Path, ledger: Ledger, subject: Stack) -> None:
         assert ledger.began is not None
         self._study = ledger.began.spec
         self._environment = ledger.began.environment

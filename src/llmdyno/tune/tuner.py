@@ -17,12 +17,13 @@ import msgspec
 
 from llmdyno import deploy, plugins, store
 from llmdyno.errors import ServerError, UsageError
+from llmdyno.fronts import check_load
 from llmdyno.knobs import Knob, Value, default, show
-from llmdyno.load.level import Progress
+from llmdyno.load.progress import Progress
 from llmdyno.machine import environment
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import read_stat
-from llmdyno.serve.stack import Subject
+from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load, Study
 from llmdyno.store import BUNDLE, STUDY, SUMMARY
 from llmdyno.tune import objectives
@@ -30,7 +31,7 @@ from llmdyno.tune.ledger import Began, Ledger, Phase, Step
 from llmdyno.tune.measure import Measurement, measure
 from llmdyno.tune.search import Search, space
 from llmdyno.tune.study import study_document
-from llmdyno.wire.http1 import Meter
+from llmdyno.wire.exchange import Meter
 from llmdyno.workload.prompts import Prompts
 
 # Configs that arithmetic refuses cost nothing and do not count as trials, up to so many times them.
@@ -69,10 +70,7 @@ class Tuner:
         self.subject.check(study.baseline)
         self.subject.check_served(study.baseline)
         Prompts(study.workload)  # a file that cannot be read is said before anything starts
-        if study.baseline.get("decoupled_mode") is False:
-            raise UsageError(
-                "decoupled_mode=false: a study's load streams, which it forbids; leave it out."
-            )
+        check_load(self.subject.front, study.baseline, streams=True)
         self.subject.require_engine()
         self._space = space(
             self.knobs,
@@ -452,7 +450,7 @@ def describe(config: Mapping[str, Value]) -> str:
     return ", ".join(f"{name}={show(value)}" for name, value in config.items()) or "all defaults"
 
 
-def write_study(folder: Path, document: Mapping[str, Any], subject: Subject) -> dict[str, Any]:
+def write_study(folder: Path, document: Mapping[str, Any], subject: Stack) -> dict[str, Any]:
     """Write a study's document, and what serves its winner elsewhere, into a folder.
 
     Returns:
@@ -467,16 +465,16 @@ def write_study(folder: Path, document: Mapping[str, Any], subject: Subject) -> 
         if document["best"] is not None:
             place = folder / BUNDLE
             config = document["best"]["config"]
-            deploy.write(place, subject, config, study=document, says=lambda _: None)
+            deploy.write(place, subject, config, study=document, notify=lambda _: None)
             written["bundle"] = str(place)
     finally:  # the document must not be lost to a bundle that cannot be written
         store.write_json(folder / STUDY, written)
     return written
 
 
-def subject_of(study: Study) -> Subject:
+def subject_of(study: Study) -> Stack:
     """Return what a study tunes."""
-    return Subject(
+    return Stack(
         engine=plugins.load("engines", study.engine),
         front=plugins.load("fronts", study.front),
         model=study.model,

@@ -17,7 +17,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class CodingError(Exception):
-    """A body could not be decoded; says why."""
+    """A body could not be decoded; the message has the reason."""
 
 
 def codings(headers: Mapping[str, str]) -> list[str]:
@@ -28,7 +28,7 @@ def codings(headers: Mapping[str, str]) -> list[str]:
 
 
 def decode(pieces: Sequence[Piece], coding: str) -> tuple[list[Piece], str]:
-    """Return what could be decoded, and what stopped it: the empty text if it is all of it."""
+    """Return the pieces that could be decoded, and why not all; empty if all could."""
     if coding not in {"gzip", "x-gzip", "deflate"}:
         return [], f"the encoding '{coding}' is not known"
     inflater = _Inflater(_has_header(pieces))

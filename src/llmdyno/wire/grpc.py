@@ -1,12 +1,12 @@
-"""gRPC over one connection, behind the interface of an HTTP connection: transport.Exchange.
+"""gRPC over one connection, behind the same interface as HTTP/1.1: exchange.Exchange.
 
-One connection a user, one call at a time on it, read by the poller with the kernel's stamps as
-HTTP/1.1 is: streams that share a connection also share its reads, its flow control and its fate,
-and grpcio's own event queue costs three to four times the processor time a token. So this speaks
-HTTP/2 itself, as much of it as a call takes. The frames are told apart as they come, because a
-server may ask for an answer at any time (PING, SETTINGS); what the messages say is read after the
-stream. Flow control towards us is opened as wide as it goes: a client that measures must not be
-what a stream waits for.
+Each user has a connection, with one call at a time on it. The poller reads it with the kernel's
+stamps, as it reads HTTP/1.1. Streams that shared a connection would share its reads, its flow
+control and its faults, and grpcio's event queue costs three to four times the CPU time a token. So
+this file speaks HTTP/2 itself, as much of it as a call needs. Frames are parsed as they arrive,
+because a server may want an answer at any time (PING, SETTINGS); messages are read after the
+stream. The server's window is opened as wide as possible: no stream must wait for the client that
+measures it.
 
 A call ends with the server's trailers. A status there other than OK is the error class grpc-NAME.
 """
@@ -21,20 +21,17 @@ from urllib.parse import unquote
 import hpack
 
 from llmdyno.faults import grpc_fault
-from llmdyno.wire.http1 import (
-    CONNECT_TIMEOUT_S,
+from llmdyno.wire.exchange import (
     HEADER_BYTES_MAX,
     RESPONSE_BYTES_MAX,
     TLS_ALERT,
-    Connection,
     Exchange,
     Meter,
     Response,
-    Target,
-    connect_as,
 )
 from llmdyno.wire.inbox import Piece
-from llmdyno.wire.poller import Link, Poller
+from llmdyno.wire.poller import Link
+from llmdyno.wire.target import Target
 
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
 _WINDOW_UPDATE, _CONTINUATION = 8, 9
@@ -70,10 +67,14 @@ _HELLO = (
 )
 
 
-def as_sent(target: Target, path: str, body: bytes) -> bytes:
-    """Return what an exchange sends for a POST or a call, as the target speaks it."""
-    if not target.rpc:
-        return target.head(path, len(body)) + body
+def call(target: Target, path: str, message: bytes) -> bytes:
+    """Return a call as GrpcConnection.send takes it; the stream's number is still 0 in it.
+
+    Args:
+        target: the server, with the headers that every call gets.
+        path: of the method, such as /inference.GRPCInferenceService/ModelInfer.
+        message: framed as gRPC wants it: see kserve.framed.
+    """
     fields = [
         (":method", "POST"),
         (":scheme", "https" if target.tls else "http"),
@@ -85,8 +86,7 @@ def as_sent(target: Target, path: str, body: bytes) -> bytes:
         *((name.lower(), value) for name, value in target.headers),
     ]
     block = b"".join(b"\0" + _literal(name) + _literal(value) for name, value in fields)
-    # The stream's number is the connection's to give.
-    return _frame(_HEADERS, _END_HEADERS, 0, block) + body
+    return _frame(_HEADERS, _END_HEADERS, 0, block) + message
 
 
 def _literal(text: str) -> bytes:
@@ -101,39 +101,81 @@ def _literal(text: str) -> bytes:
     return bytes([*length, rest]) + data
 
 
-async def connect(
-    target: Target,
-    meter: Meter,
-    timeout_s: float = CONNECT_TIMEOUT_S,
-    poller: Poller | None = None,
-) -> Exchange:
-    """Open a connection that speaks what the target does.
+class _Message:
+    """The message of the call under way, sent as far as the server's windows allow."""
 
-    Raises:
-        ConnectError: it could not be made.
-    """
-    exchange = Calls(meter) if target.rpc else Connection(meter)
-    return await connect_as(exchange, target, timeout_s, poller)
+    def __init__(self) -> None:
+        self.unsent = b""
+        self.window = _WINDOW_FIRST  # bytes that the server allows: on the connection,
+        self.stream_window = 0  # on the stream of the call,
+        self._stream_window_first = _WINDOW_FIRST  # and on a new stream
+        self._stream = 0
+
+    def begin(self, stream: int, message: bytes) -> None:
+        """Take the message of a new call."""
+        self._stream = stream
+        self.unsent = message
+        self.stream_window = self._stream_window_first
+
+    def allow_streams(self, window: int) -> None:
+        """Change what new streams may send, and with it what the present one may."""
+        self.stream_window += window - self._stream_window_first
+        self._stream_window_first = window
+
+    def next_frames(self) -> bytes:
+        """Return as much of the message as may be sent now, in frames; it counts as sent."""
+        frames = []
+        while self.unsent:
+            size = min(len(self.unsent), self.window, self.stream_window, _FRAME_BYTES_MAX)
+            if size <= 0:
+                break
+            part, self.unsent = self.unsent[:size], self.unsent[size:]
+            self.window -= size
+            self.stream_window -= size
+            flags = 0 if self.unsent else _END_STREAM
+            frames.append(_frame(_DATA, flags, self._stream, part))
+        return b"".join(frames)
 
 
-class Calls(Exchange):
+class _HeaderBlock:
+    """The header or the trailers that come in one HEADERS frame and its continuations."""
+
+    def __init__(self) -> None:
+        self._decoder = hpack.Decoder()
+        self._parts: list[bytes] = []
+        self.ends_stream = False
+
+    def begin(self, *, ends_stream: bool) -> None:
+        """Begin a new block."""
+        self._parts = []
+        self.ends_stream = ends_stream
+
+    def add(self, part: bytes) -> int:
+        """Add a part; return how many bytes the block has."""
+        self._parts.append(part)
+        return sum(map(len, self._parts))
+
+    def decode(self) -> Iterable[tuple[bytes, bytes]]:
+        """Return the names and values of a whole block; each block must be decoded once."""
+        fields: Iterable[tuple[bytes, bytes]] = self._decoder.decode(
+            b"".join(self._parts), raw=True
+        )
+        return fields
+
+
+class GrpcConnection(Exchange):
     """An exchange of gRPC calls."""
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter)
-        self._headers = hpack.Decoder()
+        self._block = _HeaderBlock()
+        self._message = _Message()
         self._rest = b""  # the beginning of a frame
         self._next_stream = 1
         self._stream = b""  # of the call under way, as its frames name it
-        self._unsent = b""  # of its message, for lack of window
-        self._window = _WINDOW_FIRST  # what the server lets us send: on the connection,
-        self._stream_window = 0  # on the stream,
-        self._stream_window_first = _WINDOW_FIRST  # and on a new one
-        self._taken_bytes = 0  # that the server does not know yet that we took
-        self._block: list[bytes] = []  # of headers under way
-        self._block_ends_stream = False
+        self._taken_bytes = 0  # read, but not yet given back to the server's window
         self._taken: list[Piece] = []  # reads, stamped, not parsed yet
-        self._greeted = False  # the server has said anything at all
+        self._greeted = False  # the server has sent anything at all
         self._leaving = False  # the server takes no further call here
         self._frames: dict[int, Callable[[int, bytes, bytes], None]] = {
             _DATA: self._on_data,
@@ -152,50 +194,35 @@ class Calls(Exchange):
         return super().usable and not self._leaving and self._next_stream <= _STREAM_MAX
 
     def send(self, data: bytes) -> asyncio.Future[Response]:
-        """Make a call; `data` is from as_sent()."""
+        """Make a call; `data` is from call()."""
         done = self._begin()
         if self._transport is None:
             self.connection_lost(None)
             return done
         self._stream = struct.pack(">I", self._next_stream)
-        self._next_stream += 2
-        self._stream_window = self._stream_window_first
         end = _HEAD_BYTES + int.from_bytes(data[:3], "big")
         head = data[:5] + self._stream + data[_HEAD_BYTES:end]
         if self._taken_bytes:
             head = self._given_back() + head
-        self._unsent = data[end:]
-        self._transport.write(head + self._next_data())
+        self._message.begin(self._next_stream, data[end:])
+        self._next_stream += 2
+        self._transport.write(head + self._message.next_frames())
         return done
 
     def _given_back(self) -> bytes:
-        """Let the server send as much again as we took."""
+        """Return the frame that gives the bytes read back to the server's window."""
         taken, self._taken_bytes = self._taken_bytes, 0
         return _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", taken))
-
-    def _next_data(self) -> bytes:
-        """Return as much of the message as the server lets us send, in frames."""
-        frames = []
-        stream = int.from_bytes(self._stream, "big")
-        while self._unsent:
-            size = min(len(self._unsent), self._window, self._stream_window, _FRAME_BYTES_MAX)
-            if size <= 0:
-                break
-            part, self._unsent = self._unsent[:size], self._unsent[size:]
-            self._window -= size
-            self._stream_window -= size
-            frames.append(_frame(_DATA, 0 if self._unsent else _END_STREAM, stream, part))
-        return b"".join(frames)
 
     # What the event loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport | Link) -> None:
-        """Take the transport, and say what we allow."""
+        """Take the transport, and send our settings."""
         super().connection_made(transport)
         self._write(_HELLO)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End the call under way, if any; who never said a word may not know HTTP/2."""
+        """End the call under way, if any. A server that sent nothing may not speak HTTP/2."""
         self.parse()
         if self._greeted or isinstance(error, ssl.SSLError):
             super().connection_lost(error)
@@ -205,13 +232,13 @@ class Calls(Exchange):
             self._finish("reset" if error else "no-response", detail)
 
     def take(self, stamp_ns: int, data: bytes) -> bool:
-        """Keep a read with its stamp; frames want an answer, so it is always parsed."""
+        """Keep a read with its stamp; it is always parsed, as a frame may want an answer."""
         self._meter.reads += 1
         self._taken.append((stamp_ns, data))
         return True
 
     def parse(self) -> bool:
-        """Keep what the reads brought of the messages, and answer what wants an answer."""
+        """Keep the messages' bytes, and answer the frames that want an answer."""
         asked = self._response is not None
         taken, self._taken = self._taken, []
         for stamp_ns, data in taken:
@@ -273,22 +300,20 @@ class Calls(Exchange):
             payload = _unpadded(payload)
         if flags & _PRIORITY:
             payload = payload[5:]
-        self._block = []
-        self._block_ends_stream = bool(flags & _END_STREAM)
+        self._block.begin(ends_stream=bool(flags & _END_STREAM))
         self._on_continuation(flags, stream, payload)
 
     def _on_continuation(self, flags: int, stream: bytes, payload: bytes) -> None:
-        self._block.append(payload)
-        size = sum(map(len, self._block))
+        size = self._block.add(payload)
         if size > HEADER_BYTES_MAX:
             self._break_off("header-too-large", f"no end after {size} bytes")
         elif flags & _END_HEADERS:
-            # All of them, whoever's they are: what one block says, later ones refer to.
-            fields = self._headers.decode(b"".join(self._block), raw=True)
+            # Every block is decoded, of whichever stream: later blocks refer to earlier ones.
+            fields = self._block.decode()
             if stream == self._stream and self._response is not None:
-                self._hear(self._response, fields)
+                self._on_fields(self._response, fields)
 
-    def _hear(self, response: Response, fields: Iterable[tuple[bytes, bytes]]) -> None:
+    def _on_fields(self, response: Response, fields: Iterable[tuple[bytes, bytes]]) -> None:
         """Take the header or the trailers of the call."""
         if response.first_byte_ns < 0:
             response.first_byte_ns = self._stamp_ns
@@ -297,7 +322,7 @@ class Calls(Exchange):
         said = response.headers
         status = said.get(":status", "")
         response.status = int(status) if status.isdecimal() else 0
-        if not self._block_ends_stream:
+        if not self._block.ends_stream:
             return
         self.served += 1
         if response.status not in {0, 200}:  # an answer in HTTP
@@ -322,9 +347,8 @@ class Calls(Exchange):
             return
         for name, value in struct.iter_unpack(">HI", payload):
             if name == _INITIAL_WINDOW_SIZE:
-                self._stream_window += value - self._stream_window_first
-                self._stream_window_first = value
-        self._write(_frame(_SETTINGS, _ACK, 0) + self._next_data())
+                self._message.allow_streams(value)
+        self._write(_frame(_SETTINGS, _ACK, 0) + self._message.next_frames())
 
     def _on_ping(self, flags: int, _stream: bytes, payload: bytes) -> None:
         if not flags & _ACK:
@@ -343,15 +367,15 @@ class Calls(Exchange):
     def _on_window_update(self, _flags: int, stream: bytes, payload: bytes) -> None:
         (more,) = struct.unpack(">I", payload)
         if stream == self._stream:
-            self._stream_window += more
+            self._message.stream_window += more
         elif not any(stream):
-            self._window += more
-        if self._unsent:
-            self._write(self._next_data())
+            self._message.window += more
+        if self._message.unsent:
+            self._write(self._message.next_frames())
 
     def _finish(self, error: str = "", detail: str = "") -> None:
-        if self._unsent:  # answered before it had heard us out
-            self._unsent = b""
+        if self._message.unsent:  # answered before all of the message was sent
+            self._message.unsent = b""
             self._leaving = True
         super()._finish(error, detail)
 

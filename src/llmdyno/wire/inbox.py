@@ -1,9 +1,8 @@
 """What a connection has read and not parsed yet: bytes, with the kernel's stamp of each read.
 
-While tokens stream in, nothing is parsed: see http1.py. `Inbox` is the compiled one of
-_reading.c where that was built on installation, and poller.py then reads all connections in one
-call (`look`); else, or where the environment has LLMDYNO_PLAIN_READING=1, it is `PlainInbox`, which
-says what the other one does.
+While tokens stream in, nothing is parsed: see http1.py. If _reading.c was compiled on installation,
+`Inbox` is its compiled class, and poller.py reads all connections in one call (`look`). Otherwise,
+or with LLMDYNO_PLAIN_READING=1 in the environment, it is `PlainInbox`: the same in Python.
 """
 
 import os
@@ -19,21 +18,21 @@ SPLINTER_BYTES = 4
 
 
 class PlainInbox:
-    """Reads with their stamps, until they are parsed; made to be parsed at once."""
+    """Keeps reads with their stamps until they are parsed."""
 
     def __init__(self) -> None:
         self._pieces: list[Piece] = []
         self.at_once = True  # whether each read is to be parsed when it comes
 
     def __len__(self) -> int:
-        """Return how many reads wait."""
+        """Return how many reads are kept."""
         return len(self._pieces)
 
     def add(self, stamp_ns: int, data: bytes) -> bool:
-        """Keep a read; whether to parse now, as it may be the last one of a response.
+        """Keep a read; return whether to parse now, as it may be the last one of a response.
 
-        A chunked body ends with an empty line, whole or in splinters; and so much in one read is
-        no token, and must not pile up unseen.
+        A chunked body ends with an empty line, whole or in splinters. A full read is no token, and
+        such reads must not pile up unparsed.
         """
         self._pieces.append((stamp_ns, data))
         return (
@@ -50,8 +49,8 @@ class PlainInbox:
     def take_chunks(self) -> list[Piece] | None:
         """Return the body that the reads hold, in chunks without extensions, and forget them.
 
-        None: they do not hold whole chunks and their end and nothing else, or, as here, nobody
-        looked.
+        None: the reads hold something else than whole chunks and their end. This class never
+        looks, and always returns None.
         """
         return None
 

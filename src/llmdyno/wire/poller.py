@@ -1,17 +1,17 @@
-"""Connections that are looked at every few milliseconds, their reads stamped by the kernel.
+"""Connections that are polled every few milliseconds; the kernel stamps their reads.
 
-An event loop wakes up for every token of every stream, and the waking costs more than the token.
-But the kernel can say when it received a packet (SO_TIMESTAMPNS), so nothing is lost by looking
-later: all streams that have something are read in one go, each read with the time at which its last
-packet came. A thousand streams of 20 tokens a second then cost some hundred wake-ups a second, not
-twenty thousand, and a client that is late does not make the server look late.
+An event loop wakes up for every token of every stream, and a wake-up costs more than a token. But
+the kernel knows when it received a packet (SO_TIMESTAMPNS), so nothing is lost by reading later.
+All streams that have data are read in one poll, each read with the time at which its last packet
+arrived. A thousand streams of 20 tokens a second then cost some hundred wake-ups a second and not
+twenty thousand, and a late client does not make the server look late.
 
-What a read amounts to is found out after all reads of a look, and of only so many responses: when a
-thousand end at once, their ends are worked on between looks, not instead of them.
+Reads are parsed after all reads of a poll, and only a few responses are finished in each poll. When
+a thousand responses end at once, they are finished between polls, and the polls go on.
 
-How often to look is found while running: often enough that a stream seldom has two tokens waiting,
-which would share a stamp. Only plain TCP on Linux is read like this; the rest takes the loop's
-own transports, behind the same interface (transport.connect decides).
+The period is adapted while running: it is short enough that a stream seldom has two tokens waiting,
+which would share a stamp. Only plain TCP on Linux is read like this. Anything else uses the loop's
+own transports, behind the same interface (connect.connect decides).
 """
 
 import asyncio
@@ -21,48 +21,49 @@ import socket
 import struct
 from collections.abc import Callable
 from time import clock_gettime_ns, perf_counter_ns
-from typing import Any, Protocol
+from typing import Protocol
 
 from llmdyno.wire import inbox
 from llmdyno.wire.inbox import READ_BYTES, Inbox
+from llmdyno.wire.sockets import Address, connect_first, resolve
 
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module does not name it
 _TIMESPEC = struct.Struct("@qq")
-# Of one link at a look: who sends without end must not keep the others, and the clock, waiting.
+# Of one link in one poll: a server that sends without end must not keep the others waiting.
 _READS_MAX = 16
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
 
 PERIOD_S_MIN = 0.001
 PERIOD_S_MAX = 0.005
-# The share of streams that have something at a look, between which the period stays as it is.
+# While the share of streams with data in a poll is between these, the period stays as it is.
 _READY_SHARE_MAX = 0.4
 _READY_SHARE_MIN = 0.15
-_LOOKS_PER_CHANGE = 20
-# Each sets off some 0.3 ms of work: its record, the next request.
-_RESPONSES_PER_LOOK = 8
+_POLLS_PER_CHANGE = 20
+# Each causes some 0.3 ms of work: its record, the next request.
+_RESPONSES_PER_POLL = 8
 
 
 class Tally(Protocol):
-    """Counts reads, for whoever looks at it while they come."""
+    """Counts reads, for a live display."""
 
     reads: int
 
 
 class Reader(Protocol):
-    """What a link tells of what it read."""
+    """Whom a link tells about what it read: an Exchange."""
 
     @property
     def inbox(self) -> Inbox | None:
-        """Where reads may go without `take` being called for each; None: nowhere."""
+        """Where reads are put without a call of `take`; None: `take` is called for each."""
 
     def take(self, stamp_ns: int, data: bytes) -> bool:
-        """Take a read and when the kernel received it (perf_counter_ns); whether to parse now."""
+        """Keep a read and when the kernel got it (perf_counter_ns); return whether to parse."""
 
     def parse(self) -> bool:
-        """Parse what was taken; whether a response has ended with it."""
+        """Parse what was kept; return whether a response has ended with it."""
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Hear that the connection is gone; None: the peer closed it."""
+        """Learn that the connection is gone; None: the peer closed it."""
 
 
 class Link:
@@ -73,15 +74,15 @@ class Link:
         channel: socket.socket,
         reader: Reader,
         leave: Callable[[int], None],
-        waits: Callable[["Link"], None],
+        flush_later: Callable[["Link"], None],
         has_read: Callable[[Reader], None],
     ) -> None:
         self._channel = channel
         self._receive = channel.recvmsg
         self.reader = reader
         self._leave = leave
-        self._waits = waits  # to send what the socket does not take yet
-        self._has_read = has_read  # what must be parsed
+        self._flush_later = flush_later  # called if the socket does not take everything
+        self._has_read = has_read  # called if the reader wants to parse
         self._number = channel.fileno()
         self._unsent = memoryview(b"")
         self._closed = False
@@ -95,7 +96,7 @@ class Link:
         return self._closed
 
     def write(self, data: bytes) -> None:
-        """Send; what the socket does not take at once goes out at the next looks."""
+        """Send; what the socket does not take at once is sent by the next polls."""
         self._unsent = memoryview(bytes(self._unsent) + data)
         self.flush()
 
@@ -110,7 +111,7 @@ class Link:
             try:
                 sent = self._channel.send(self._unsent)
             except BlockingIOError:
-                self._waits(self)
+                self._flush_later(self)
                 return
             except OSError as error:
                 self.lose(error)
@@ -118,14 +119,14 @@ class Link:
             self._unsent = self._unsent[sent:]
 
     def abort(self) -> None:
-        """Close at once; the reader hears nothing of it."""
+        """Close at once; the reader is not told."""
         if not self._closed:
             self._closed = True
             self._leave(self._number)
             self._channel.close()
 
     def read(self, clock_offset_ns: int) -> None:
-        """Read what has come; `clock_offset_ns` is wall clock less perf_counter."""
+        """Read what has arrived; `clock_offset_ns` is wall clock minus perf_counter."""
         for _ in range(_READS_MAX):
             if self._closed:
                 return
@@ -156,21 +157,21 @@ class Link:
 
 
 class Poller:
-    """Looks at all links of an event loop, every period; sleeps while there are none."""
+    """Polls all links of an event loop once a period; it sleeps while there are none."""
 
     def __init__(self, tally: Tally | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._tally = tally  # of the reads that go straight into inboxes
         self._epoll = select.epoll()
         self._links: dict[int, Link] = {}
-        self._inboxes: dict[int, Inbox] = {}  # of the links that the compiled look reads
-        # Of hosts and ports, as getaddrinfo has them.
-        self._addresses: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
+        self._inboxes: dict[int, Inbox] = {}  # of the links that are read by compiled code
+        # By host and port, kept: a thread resolves a name, and a thousand users need the same one.
+        self._addresses: dict[tuple[str, int], list[Address]] = {}
         self._unsent: list[Link] = []
         self._unparsed: dict[Reader, None] = {}  # in the order of their reads
         self._timer: asyncio.Handle | None = None
         self.period_s = PERIOD_S_MIN
-        self._looks = 0
+        self._polls = 0
         self._ready = 0
 
     def _add(self, channel: socket.socket, reader: Reader) -> Link:
@@ -180,11 +181,11 @@ class Poller:
         events = select.EPOLLIN
         if inbox.look is not None and isinstance(reader.inbox, Inbox):
             self._inboxes[link.fileno()] = reader.inbox
-            # Told once of what has come: all of it is read then, or asked for again.
+            # Edge-triggered: the compiled code reads all, or asks for the rest.
             events |= select.EPOLLRDHUP | select.EPOLLET
         self._epoll.register(channel, events)
         if self._timer is None:
-            self._timer = self._loop.call_later(self.period_s, self._look)
+            self._timer = self._loop.call_later(self.period_s, self._poll)
         return link
 
     async def connect(self, host: str, port: int, reader: Reader) -> Link:
@@ -193,32 +194,17 @@ class Poller:
         Raises:
             OSError: none does; gaierror: the name is not known.
         """
-        addresses = self._addresses.get((host, port), [])
-        if not addresses:  # a thread's work, and a thousand users ask for the same
-            addresses = [*await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-        failure: OSError | None = None
-        for family, kind, protocol, _, address in addresses:
-            channel = socket.socket(family, kind, protocol)
-            channel.setblocking(False)
-            try:
-                channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                channel.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-                await self._loop.sock_connect(channel, address)
-            except OSError as error:
-                channel.close()
-                failure = failure or error
-            except BaseException:
-                channel.close()
-                raise
-            else:
-                self._addresses[host, port] = addresses
-                return self._add(channel, reader)
-        self._addresses.pop((host, port), None)  # it may have moved
-        assert failure is not None, "getaddrinfo gives an address or raises"
-        raise failure
+        addresses = self._addresses.get((host, port)) or await resolve(host, port)
+        try:
+            channel = await connect_first(addresses, [(socket.SOL_SOCKET, SO_TIMESTAMPNS)])
+        except OSError:
+            self._addresses.pop((host, port), None)  # it may have moved
+            raise
+        self._addresses[host, port] = addresses
+        return self._add(channel, reader)
 
     def close(self) -> None:
-        """Close all links and stop looking."""
+        """Close all links and stop polling."""
         for link in list(self._links.values()):
             link.abort()
         if self._timer is not None:
@@ -234,7 +220,7 @@ class Poller:
     def _has_read(self, reader: Reader) -> None:
         self._unparsed[reader] = None
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         if not self._links:
             self._timer = None
             return
@@ -246,24 +232,24 @@ class Poller:
                 link.flush()
         self._parse_some()
         if self._unparsed:
-            self._timer = self._loop.call_soon(self._look)
+            self._timer = self._loop.call_soon(self._poll)
             return
-        self._looks += 1
-        if self._looks == _LOOKS_PER_CHANGE:
+        self._polls += 1
+        if self._polls == _POLLS_PER_CHANGE:
             self._change_period()
-        self._timer = self._loop.call_later(self.period_s, self._look)
+        self._timer = self._loop.call_later(self.period_s, self._poll)
 
     def _read(self, offset_ns: int) -> int:
-        """Read what has come; return of how many links."""
+        """Read what has arrived; return how many links had data."""
         ready = self._epoll.poll(0)
         for number, _ in ready:
             link = self._links.get(number)
-            if link is not None:  # else closed by what another one's read set off
+            if link is not None:  # else the read of another one has closed it
                 link.read(offset_ns)
         return len(ready)
 
     def _read_compiled(self, offset_ns: int) -> int:
-        """Do the same in one call for all links that have an inbox."""
+        """Do the same in one call for all links with an inbox."""
         assert inbox.look is not None, "else nothing is in _inboxes"
         links = self._links
         ended, lost, others, ready, reads = inbox.look(
@@ -283,22 +269,22 @@ class Poller:
 
     def _parse_some(self) -> None:
         ended = 0
-        while self._unparsed and ended < _RESPONSES_PER_LOOK:
+        while self._unparsed and ended < _RESPONSES_PER_POLL:
             reader = next(iter(self._unparsed))
             del self._unparsed[reader]
             ended += reader.parse()
 
     def _change_period(self) -> None:
-        share = self._ready / (self._looks * max(1, len(self._links)))
+        share = self._ready / (self._polls * max(1, len(self._links)))
         if share > _READY_SHARE_MAX:
             self.period_s = max(PERIOD_S_MIN, self.period_s / 2)
         elif share < _READY_SHARE_MIN:
             self.period_s = min(PERIOD_S_MAX, self.period_s + 0.001)
-        self._looks = self._ready = 0
+        self._polls = self._ready = 0
 
 
 def can_stamp() -> bool:
-    """Whether the kernel stamps what a TCP socket receives (Linux)."""
+    """Return whether the kernel stamps what a TCP socket receives (Linux)."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as channel:
             channel.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)

@@ -1,6 +1,6 @@
-"""A reply: what one response's body amounts to, whatever protocol it came in.
+"""A reply: what one response's body means in tokens, whatever its protocol.
 
-The endpoint reads the events and says what each carries; this module turns them into the token
+The endpoint reads the events and tells what each carries; this module turns them into the token
 counts and gaps of a record. How many tokens a chunk carries is taken, in this order, from the
 running usage if the server sends one with every chunk, from the final usage spread over the chunks
 in proportion to their text, or as one a chunk, until bench/recount.py knows better.
@@ -15,9 +15,11 @@ import msgspec
 class Reply(msgspec.Struct, kw_only=True):
     """What has been read of one response so far."""
 
-    stamps_ns: list[int] = []  # one a token-carrying chunk: when the read came that brought it
+    stamps_ns: list[int] = []  # one a token-carrying chunk: of the read that brought it
     texts: list[str] = []  # one a token-carrying chunk
-    usage_after: list[int] = []  # one a token-carrying chunk: usage so far, if it said so
+    usage_after: list[
+        int
+    ] = []  # one a token-carrying chunk: the usage so far, if the server sends it
     input_tokens: int = -1
     output_tokens: int = -1  # the last usage seen
     finish: str = ""

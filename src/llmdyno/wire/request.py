@@ -1,23 +1,86 @@
-"""One GET outside any measurement, with a time limit."""
+"""A request and its response: within a time limit, and on a connection that is kept."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from llmdyno.wire.http1 import Connection, Response, Target
+from llmdyno.wire.exchange import Exchange, Response
+from llmdyno.wire.target import Target
 
-TIMEOUT_S = 2.0
+TIMEOUT_S = 2.0  # for a GET outside any measurement
 
 
-async def get(connection: Connection, target: Target, path: str) -> Response:
-    """Ask for a page on a connection of its own; the answer may be an error."""
-    request = target.head(path, 0).replace(b"POST ", b"GET ", 1)
-    done = connection.send(request)
-    timer = asyncio.get_running_loop().call_later(
-        TIMEOUT_S, connection.give_up, "timeout", f"no answer in {TIMEOUT_S:g} s"
-    )
+async def answered(exchange: Exchange, data: bytes, timeout_s: float, detail: str = "") -> Response:
+    """Send a request and wait for its response, complete or not; it never raises for a fault.
+
+    Args:
+        exchange: a connection with no request under way.
+        data: the bytes of the request: see connect.as_sent.
+        timeout_s: after so long the connection is closed, and the response's error is "timeout".
+        detail: what the response then says of it.
+    """
+    done = exchange.send(data)
+    detail = detail or f"no answer in {timeout_s:g} s"
+    loop = asyncio.get_running_loop()
+    timer = loop.call_later(timeout_s, exchange.give_up, "timeout", detail)
     try:
         return await done
-    except asyncio.CancelledError:  # the answer under way is nobody's
-        connection.close()
+    except asyncio.CancelledError:  # nobody is left to read the response under way
+        exchange.close()
         raise
     finally:
         timer.cancel()
+
+
+async def get(exchange: Exchange, target: Target, path: str) -> Response:
+    """GET a page over HTTP within TIMEOUT_S; the response may be an error."""
+    request = target.head(path, 0).replace(b"POST ", b"GET ", 1)
+    return await answered(exchange, request, TIMEOUT_S)
+
+
+class KeptConnection:
+    """A connection to one server: opened when a request needs it, and kept for the next one.
+
+    Args:
+        dial: opens a new connection, or raises ConnectError.
+    """
+
+    def __init__(self, dial: Callable[[], Awaitable[Exchange]]) -> None:
+        self._dial = dial
+        self._exchange: Exchange | None = None
+
+    async def open(self) -> tuple[Exchange, bool]:
+        """Return the connection, and whether it has been used before.
+
+        Raises:
+            ConnectError: there is none, and none can be made.
+        """
+        if self._exchange is not None and self._exchange.usable:
+            return self._exchange, True
+        self._exchange = await self._dial()
+        return self._exchange, False
+
+    async def request(self, send: Callable[[Exchange], Awaitable[Response]]) -> Response:
+        """Send one request and return its response.
+
+        A server may close an idle connection just as we send. If nothing was answered on a
+        connection that had served before, the request is sent again on a new one.
+
+        Args:
+            send: sends the request on a connection and waits, as `answered` does.
+
+        Raises:
+            ConnectError: no connection can be made.
+        """
+        while True:
+            exchange, reused = await self.open()
+            response = await send(exchange)
+            unanswered = response.first_byte_ns < 0 and response.error in {"no-response", "reset"}
+            if not (reused and unanswered):
+                return response
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection at once, if there is one."""
+        if self._exchange is not None:
+            self._exchange.close()
+            self._exchange = None

@@ -1,4 +1,4 @@
-"""Server-sent events, split on bytes: the body of a streamed response into its events.
+"""Server-sent events: splits the body of a streamed response into its events, on bytes.
 
 The input is what the transport kept: pieces of the body, each with the stamp of the read that
 brought it. A piece may end anywhere, inside an event or inside a UTF-8 character; an event bears
@@ -15,7 +15,7 @@ from itertools import accumulate
 from llmdyno.wire.inbox import Piece
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# The names of events whose data, if any, is for nobody.
+# Events that only keep the connection alive, whatever data they have.
 _KEEP_ALIVE = re.compile(rb"^event: ?(?:ping|heartbeat|keep-?alive)$", re.MULTILINE)
 
 
@@ -28,12 +28,12 @@ class Body:
         self.data = b"".join([data for _, data in self._pieces])
 
     def stamps_ns(self, ends: Iterable[int]) -> list[int]:
-        """Return the stamp of the piece that brought the last byte before each place."""
+        """Return the stamp of the piece that brought the last byte before each offset."""
         stamps = [stamp for stamp, _ in self._pieces]
         return [stamps[bisect_left(self._ends, end)] for end in ends]
 
     def between(self, start: int, end: int) -> Iterator[Piece]:
-        """Yield the pieces from one place to another, the outer ones cut there."""
+        """Yield the pieces from one offset to another; the first and the last are cut there."""
         for number in range(bisect_left(self._ends, start + 1), len(self._ends)):
             stamp, data = self._pieces[number]
             begins = self._ends[number] - len(data)
@@ -44,9 +44,8 @@ class Body:
 
 def events(pieces: Iterable[Piece]) -> Iterator[Piece]:
     """Yield (stamp, data) for each event with data; several `data` lines are joined with LF."""
-    begun: list[
-        bytes
-    ] = []  # the event under way: joined when it is whole, or it would be quadratic
+    # Of the event under way; joined only when it is complete, as each join copies all.
+    begun: list[bytes] = []
     line_ended = False  # what has begun ends with LF
     cr_ended = False  # the last piece ended with CR: a LF that comes first now belongs to it
     mark = _BYTE_ORDER_MARK  # before the first event alone

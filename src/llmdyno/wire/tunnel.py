@@ -1,27 +1,29 @@
-"""The way through an HTTP proxy: CONNECT, and then the server itself at the end of a socket.
+"""A tunnel through an HTTP proxy: after CONNECT the socket leads to the server itself.
 
-Only https goes this way. A plain http request is sent to the proxy as it is, with the whole URL in
-its first line (`transport.Target.head`).
+Only TLS and gRPC need one. A plain HTTP request is sent to the proxy with the whole URL in its
+first line (`target.Target.head`).
 """
 
 import asyncio
 import socket
 
+from llmdyno.wire.sockets import connect_first, resolve
+
 _ANSWER_BYTES_MAX = 16_384
 
 
 class ProxyError(Exception):
-    """The proxy would not connect us; says what it answered."""
+    """The proxy refused to connect us; the message has its answer."""
 
 
 async def open_tunnel(proxy: tuple[str, int], authority: str) -> socket.socket:
     """Return a socket whose other end is the server `authority`, "host:port".
 
     Raises:
-        ProxyError: the proxy answered something else than 2xx.
+        ProxyError: the proxy did not answer with a status 2xx.
         OSError: the proxy could not be reached.
     """
-    channel = await _reach(*proxy)
+    channel = await connect_first(await resolve(*proxy))
     try:
         answer = await _ask(channel, authority)
     except BaseException:
@@ -35,30 +37,8 @@ async def open_tunnel(proxy: tuple[str, int], authority: str) -> socket.socket:
     return channel
 
 
-async def _reach(host: str, port: int) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in await loop.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    ):
-        channel = socket.socket(family, kind, protocol)
-        channel.setblocking(False)
-        try:
-            await loop.sock_connect(channel, address)
-        except OSError as error:
-            channel.close()
-            failure = error
-        except BaseException:  # a timeout, or the end of the level
-            channel.close()
-            raise
-        else:
-            channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return channel
-    raise failure or OSError(f"{host} has no address")
-
-
 async def _ask(channel: socket.socket, authority: str) -> bytes:
-    """Send CONNECT; return the header that comes back. The server itself waits for us to speak."""
+    """Send CONNECT and return the head of the answer; the server itself waits for us to speak."""
     loop = asyncio.get_running_loop()
     request = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"
     await loop.sock_sendall(channel, request.encode())

@@ -59,6 +59,7 @@ SHARED: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_batch_size",
+        means="sequences a step",
         conflicts="a smaller max_num_tokens",
         layer="build",
         kind="int",
@@ -81,6 +82,7 @@ SHARED: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_num_tokens",
+        means="tokens a step",
         conflicts="a larger max_batch_size",
         layer="build",
         kind="int",
@@ -100,6 +102,7 @@ SHARED: tuple[Knob, ...] = (
     ),
     Knob(
         name="max_seq_len",
+        means="longest sequence",
         conflicts="a max_input_len that is not smaller, an attention window that is",
         layer="build",
         kind="int",
@@ -138,6 +141,7 @@ SHARED: tuple[Knob, ...] = (
     ),
     Knob(
         name="tensor_parallel_size",
+        means="tensor parallelism",
         conflicts="a number that does not divide the model's attention heads",
         layer="build",
         kind="int",
@@ -165,6 +169,7 @@ SHARED: tuple[Knob, ...] = (
     ),
     Knob(
         name="tokens_per_block",
+        means="KV cache block size",
         layer="build",
         kind="choice",
         choices=(8, 16, 32, 64, 128),

@@ -9,7 +9,7 @@ checked against that. Not run by us.
 from collections.abc import Mapping
 from functools import partial
 
-from llmdyno.knobs import Knob
+from llmdyno.knobs import Knob, MemoryShare
 
 _run = partial(
     Knob,
@@ -21,6 +21,10 @@ _run = partial(
 KV_CACHE: tuple[Knob, ...] = (
     _run(
         name="free_gpu_memory_fraction",
+        means="KV cache size",
+        but="it is a share of the memory that is free once the model is loaded",
+        # _torch/pyexecutor/_util.py of 1.x: (total - peak) x fraction.
+        memory_share=MemoryShare(not_of=("others", "weights", "activations")),
         conflicts="above 0.95",
         kind="float",
         low=0.05,
@@ -48,6 +52,7 @@ KV_CACHE: tuple[Knob, ...] = (
     ),
     _run(
         name="enable_block_reuse",
+        means="prefix cache",
         conflicts="off: enable_partial_reuse, copy_on_partial_reuse, host_cache_size",
         kind="bool",
         defaults=(("1.0", True),),
@@ -117,6 +122,7 @@ KV_CACHE: tuple[Knob, ...] = (
 SCHEDULING: tuple[Knob, ...] = (
     _run(
         name="enable_chunked_prefill",
+        means="chunked prefill",
         kind="bool",
         defaults=(("1.0", False),),
         search=(True, False),
@@ -250,6 +256,7 @@ COMPUTE: tuple[Knob, ...] = (
     ),
     _run(
         name="cuda_graph_max_batch_size",
+        means="largest CUDA graph",
         conflicts="cuda_graph_batch_sizes; cuda_graph=false",
         kind="int",
         low=1,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from llmdyno.engines._trtllm.build_knobs import ENGINES_END
-from llmdyno.knobs import Knob
+from llmdyno.knobs import Knob, MemoryShare
 
 _run = partial(
     Knob,
@@ -46,6 +46,7 @@ SCHEDULING: tuple[Knob, ...] = (
     ),
     _run(
         name="enable_chunked_context",
+        means="chunked prefill",
         conflicts="on without use_paged_context_fmha=true",
         kind="bool",
         defaults=(("0.16", True), ("0.9", False)),
@@ -113,6 +114,10 @@ SCHEDULING: tuple[Knob, ...] = (
 MEMORY: tuple[Knob, ...] = (
     _run(
         name="kv_cache_free_gpu_mem_fraction",
+        means="KV cache size",
+        but="it is a share of the memory that is free once the model is loaded",
+        # _torch/pyexecutor/_util.py of 1.x: (total - peak) x fraction.
+        memory_share=MemoryShare(not_of=("others", "weights", "activations")),
         conflicts="above 0.95",
         kind="float",
         low=0.05,
@@ -137,6 +142,7 @@ MEMORY: tuple[Knob, ...] = (
     ),
     _run(
         name="enable_kv_cache_reuse",
+        means="prefix cache",
         conflicts="on without use_paged_context_fmha=true",
         kind="bool",
         # 0.17: "enabled automatically when paged_context_fmha is".

@@ -2,9 +2,9 @@
 
 `keep` runs once, in BentoML's own process before it starts its workers (service.py calls it). One
 engine serves all workers, so a worker may die and come back without a model being loaded again. The
-engine runs behind the leash of llmdyno (leash.py, a copy beside this file): when BentoML dies,
-however it dies, the engine and all that stems from it end. What state the engine is in, the workers
-read from a piece of memory that BentoML's process holds.
+engine runs behind llmdyno's leash: copies of spawn.py and leash.py lie beside this file. When
+BentoML dies, however it dies, the engine and all that stems from it end. The workers read the
+engine's state from a piece of memory that BentoML's process holds.
 
 Nothing here needs llmdyno: this folder is a Bento by itself.
 """
@@ -14,11 +14,7 @@ import dataclasses
 import http.client
 import json
 import os
-import re
-import select
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -26,15 +22,17 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from .spawn import OnLeash
+
 State = Literal["starting", "ready", "dead", "failed"]
 
 _STATE = "LLMDYNO_ENGINE_STATE"  # where the workers find the state
 _STATE_BYTES = 16
 _ASK_TIMEOUT_S = 5.0
-_LOOK_S = 0.1  # between two looks at an engine that starts
+_LOOK_S = 0.1  # how often a starting engine is polled
 _STOP_GRACE_S = 5.0
-_STEADY_S = 60.0  # who has lived so long after a restart may die as often again
-_NOTICE_S = 0.5  # how long /livez says 503 before all of it ends
+_STEADY_S = 60.0  # an engine that has run so long gets its full number of restarts back
+_NOTICE_S = 0.5  # how long /livez answers 503 before the service ends
 _WORKERS_LOOK_S = 0.5
 
 
@@ -88,77 +86,48 @@ def _keep(spec: Spec, memory: int) -> None:
     while True:
         _set_state(memory, "starting")
         begin_s = time.monotonic()
-        leashed = _Leashed(spec.argv)
-        ready = _becomes_ready(spec, leashed)
+        engine = _start(spec.argv)
+        ready = _becomes_ready(spec, engine)
         if ready:
             was_ready = True
             _set_state(memory, "ready")
             _say(f"the engine is ready after {time.monotonic() - begin_s:.1f} s")
-            leashed.ended(None)
+            engine.ended(None)
         _set_state(memory, "dead")
         lived_s = time.monotonic() - begin_s
-        how = f"the engine {leashed.end()} after {lived_s:.1f} s"
+        how = f"the engine {_end(engine)} after {lived_s:.1f} s"
         restarts = 0 if ready and lived_s > _STEADY_S else restarts
-        # An engine that does not even start will not start next time.
+        # An engine that has never become ready will not do so the next time either.
         if not was_ready or restarts == spec.engine_restarts:
             _set_state(memory, "failed")
             _say(f"{how}; {f'{restarts} restarts were all' if was_ready else 'it never was ready'}")
             time.sleep(_NOTICE_S)
-            os._exit(1)  # the workers end with us, the engine has
+            os._exit(1)  # the engine has ended; the workers end with this process
         pause_s = spec.engine_backoff_s * 2**restarts
         restarts += 1
         _say(f"{how}; restart {restarts} of {spec.engine_restarts} in {pause_s:g} s")
         time.sleep(pause_s)
 
 
-class _Leashed:
-    """An engine on its leash."""
-
-    def __init__(self, argv: list[str]) -> None:
-        self._line, theirs = socket.socketpair()
-        self._said = b""
-        program, *arguments = argv
-        # prometheus_client would take BentoML's folder for its own.
-        hidden = {"PROMETHEUS_MULTIPROC_DIR", _STATE}
-        with theirs:
-            self._leash = subprocess.Popen(
-                [
-                    *(sys.executable, "-I", "-S", str(Path(__file__).with_name("leash.py"))),
-                    # Of a Bento it is said "python": which one, is known here.
-                    str(theirs.fileno()),
-                    sys.executable if program == "python" else program,
-                    *arguments,
-                ],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env={name: text for name, text in os.environ.items() if name not in hidden},
-                start_new_session=True,  # Ctrl-C is for BentoML, which ends us all
-            )
-
-    def ended(self, timeout_s: float | None) -> bool:
-        """Wait for the engine's end; return whether it came."""
-        while not re.search(rb"^(exit|signal|lost)\b.*\n", self._said, re.MULTILINE):
-            if not select.select([self._line], [], [], timeout_s)[0]:
-                return False
-            self._said += self._line.recv(256) or b"lost\n"  # end of file: the leash was killed
-        return True
-
-    def end(self) -> str:
-        """See to it that nothing of the engine is left, and say how it ended."""
-        alive = not self.ended(0)
-        if alive:
-            self._line.sendall(f"{_STOP_GRACE_S}\n".encode())
-        self._leash.wait()
-        self._line.close()
-        if alive:
-            return "was not ready in time (start-timeout)"
-        how, _, number = self._said.decode().splitlines()[-1].partition(" ")
-        if how == "signal":
-            return f"was killed by {signal.Signals(int(number)).name}"
-        return f"ended with exit status {number}" if how == "exit" else "lost its leash"
+def _start(argv: list[str]) -> OnLeash:
+    """Start the engine on its leash."""
+    program, *arguments = argv
+    # In a Bento the program is called "python": which one, is known here.
+    command = [sys.executable if program == "python" else program, *arguments]
+    # prometheus_client would take BentoML's folder for its own.
+    hidden = {"PROMETHEUS_MULTIPROC_DIR", _STATE}
+    environment = {name: text for name, text in os.environ.items() if name not in hidden}
+    return OnLeash(command, environment=environment, output=None)
 
 
-def _becomes_ready(spec: Spec, leashed: _Leashed) -> bool:
+def _end(engine: OnLeash) -> str:
+    """Leave nothing of the engine running, and return in words how it ended."""
+    alive = not engine.ended()
+    engine.stop(grace_s=_STOP_GRACE_S)
+    return "was not ready in time (start-timeout)" if alive else str(engine.ending_in_words)
+
+
+def _becomes_ready(spec: Spec, engine: OnLeash) -> bool:
     """Wait until the engine has made a token; return whether it has."""
     deadline_s = time.monotonic() + spec.start_timeout_s
     while time.monotonic() < deadline_s:
@@ -168,7 +137,7 @@ def _becomes_ready(spec: Spec, leashed: _Leashed) -> bool:
             path, body = spec.probe
             if _ask(spec, "POST", path, json.dumps(body), deadline_s - time.monotonic()) == 200:
                 return True
-        if leashed.ended(_LOOK_S):
+        if engine.ended(_LOOK_S):
             return False
     return False
 
@@ -195,20 +164,20 @@ def _watch_workers() -> None:
     """Have BentoML replace a worker as soon as it is dead; by itself it looks every ten seconds."""
     while True:
         try:
-            # Not collected: that is BentoML's business. The thread sleeps in here.
+            # Wait without reaping: BentoML does that. The thread blocks here.
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-            # The handler of its signals is the one way to the process manager that BentoML uses.
+            # BentoML's process manager can only be reached through its signal handler.
             controller = getattr(signal.getsignal(signal.SIGTERM), "__self__").controller  # noqa: B009
             controller.loop.add_callback(_look_after_workers, controller.arbiter)
         except (ChildProcessError, AttributeError):
-            pass  # nobody is there yet
+            pass  # no worker has started yet
         time.sleep(_WORKERS_LOOK_S)
 
 
 def _look_after_workers(arbiter: Any) -> None:
     from circus.exc import ConflictError
 
-    with contextlib.suppress(ConflictError):  # it is at it already, or ends
+    with contextlib.suppress(ConflictError):  # it is already doing so, or shuts down
         arbiter.manage_watchers()
 
 

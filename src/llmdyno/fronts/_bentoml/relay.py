@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from . import engine_process, upstream
 from .upstream import Answer, EngineError, Header
 
-# Of one connection only, or written anew for the next.
+# Hop-by-hop headers, and those that are written anew for the next hop.
 _HOP = frozenset(
     b"connection content-length date expect host keep-alive proxy-authenticate proxy-authorization"
     b" server te trailer transfer-encoding upgrade".split()
@@ -125,7 +125,7 @@ async def _pass_back(asked: AbstractAsyncContextManager[Answer], send: Send) -> 
             if answer.header(b"content-type").startswith(b"text/event-stream"):
                 event = b"data: " + json.dumps(_error(str(error))).encode() + b"\n\n"
                 await send({"type": "http.response.body", "body": event})
-            return  # without its end, any other body is cut off
+            return  # a body without its end mark is cut off, which the client's HTTP reports
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -176,7 +176,7 @@ class TextStream(Response):
             except (CutError, EngineError) as error:
                 if not started:
                     await JSONResponse(_error(str(error)), 502)(scope, receive, send)
-                return  # without its end, the body is cut off
+                return  # a body without its end mark is cut off
         if not started:
             await send(_start(headers))
         await send({"type": "http.response.body", "body": b""})
@@ -232,12 +232,12 @@ async def done_before_hang_up(work: Coroutine[Any, Any, None], receive: Receive)
     try:
         await task
     except asyncio.CancelledError:
-        if not hung_up:  # it is us who are given up, by BentoML's timeout
+        if not hung_up:  # BentoML's timeout has cancelled us
             raise
         return False
     finally:
         watcher.cancel()
-    return True  # uvicorn calls the end of an answer a hang-up as well
+    return True  # uvicorn reports a completed answer as a disconnect as well
 
 
 def unavailable() -> Response:

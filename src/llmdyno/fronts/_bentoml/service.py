@@ -9,10 +9,8 @@
 `bentoml serve llmdyno_front.service:Front` runs it; spec.json beside this file says which engine.
 """
 
-import ctypes
 import functools
 import os
-import signal
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -23,9 +21,9 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from . import engine_process
+from .leash import die_with_parent
 from .relay import Passage, Relay, TextStream
 
-_PR_SET_PDEATHSIG = 1
 _METHODS = ["GET", "POST"]
 
 _spec = engine_process.read_spec()
@@ -49,8 +47,8 @@ _routes = Starlette(
     workers=_spec.service_workers,
     traffic=_traffic,
     logging={"access": {"enabled": _spec.access_log}},
-    # Else two spans for every token, and no exporter to send them to. BENTOML_CONFIG_OPTIONS is no
-    # place to say so: a service's own settings, defaults included, are laid over it.
+    # Otherwise every token costs two spans, with no exporter to send them to. It must be said here:
+    # a service's settings, defaults included, override BENTOML_CONFIG_OPTIONS.
     tracing={"excluded_urls": ".*"},
 )
 class Front:
@@ -58,9 +56,9 @@ class Front:
 
     def __init__(self) -> None:
         """Let this worker end with BentoML's process, even where that is killed."""
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         if engine_process.state() == "dead" and os.getppid() == 1:
-            os._exit(1)  # it ended while we started
+            os._exit(1)  # BentoML's process ended while this worker started
 
     @bentoml.on_deployment
     @staticmethod

@@ -108,7 +108,7 @@ class Answer(asyncio.Protocol):
     # What the parser calls.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header."""
+        """Keep a header; httptools calls this for each."""
         self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -121,7 +121,7 @@ class Answer(asyncio.Protocol):
         self._unread_bytes += len(body)
 
     def on_message_complete(self) -> None:
-        """Know that the body is whole."""
+        """Note that the body is complete; httptools calls this at its end."""
         self._whole = True
 
 

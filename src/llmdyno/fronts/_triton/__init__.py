@@ -11,7 +11,10 @@ here. In the order of a request:
 
 and for the server itself:
 
-    repository.py       which models, with which config, for which engine
+    repository.py       which models, with which config and files; writes them
+    chain.py            the configs of the models of ours
+    backends/NAME.py    what an engine needs: its repository, its container
+    install.py          the tritonserver
     pbtxt.py            configs → config.pbtxt through Triton's own protobuf schema
     launcher.py         keeps an eye on the server and its Python processes
 

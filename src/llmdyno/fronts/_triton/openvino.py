@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from llmdyno.embedded.messages import Load
+from llmdyno.embedded.messages import LOAD_GAUGES, Load, show_load
 from llmdyno.embedded.pipeline import DROPPED, Pipeline, TooLongError, dropped, read, reason
 from llmdyno.fronts._triton import wire
 from llmdyno.fronts._triton.postprocessing import CONTEXT_TOKENS, opened
@@ -369,15 +369,11 @@ class Metrics:
             outcome: requests.Metric(labels={**self._labels, "outcome": outcome})
             for outcome in ("stop", "length", "cancelled", "refused")
         }
-        self._running = self._metric("requests_running", "In the last step.", gauge)
-        self._waiting = self._metric("requests_waiting", "Waiting for their turn.", gauge)
-        self._kv_use = self._metric("kv_cache_usage_ratio", "Share of the KV cache.", gauge)
+        self._load = {field: self._metric(*words, gauge) for field, words in LOAD_GAUGES.items()}
 
     def loaded(self, load: Load) -> None:
-        """Take over how busy the engine is."""
-        self._running.set(load.running)
-        self._waiting.set(load.waiting)
-        self._kv_use.set(load.kv_use)
+        """Show how busy the engine is."""
+        show_load(load, self._load)
 
     def _family(self, name: str, what: str, kind: Any) -> Any:
         family = self._triton.MetricFamily(name=f"llmdyno_{name}", description=what, kind=kind)

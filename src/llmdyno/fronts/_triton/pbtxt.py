@@ -25,7 +25,7 @@ def write(repository: Path) -> None:
 
 
 def read(repository: Path) -> None:
-    """Print all configs of a repository."""
+    """Print the configs of all models of a repository as one JSON object, by model."""
     from google.protobuf import json_format, text_format
     from tritonclient.grpc import model_config_pb2
 

@@ -74,7 +74,7 @@ def numbers(backend: Any, name: str, content: Sequence[Any]) -> Any:
 
 
 def texts(backend: Any, name: str, content: Sequence[bytes]) -> Any:
-    """Return texts as an output."""
+    """Return texts as an output tensor of bytes, one element a text."""
     return backend.Tensor(name, np.array([content], dtype=np.object_))
 
 

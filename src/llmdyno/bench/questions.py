@@ -1,0 +1,64 @@
+"""What a run asks the server before anything is measured: what it is, and how it counts."""
+
+import random
+
+import msgspec
+
+from llmdyno import plugins
+from llmdyno.bench.detect import detect, tensors
+from llmdyno.bench.prober import Prober
+from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.spec import Bench
+from llmdyno.wire.target import Target
+from llmdyno.workload.prompts import synthetic_text
+
+_PROBE_WORDS = (50, 250)
+
+
+async def ask(spec: Bench, target: Target) -> tuple[Bench, Endpoint, dict[str, float]]:
+    """Ask the server what it is, and how it counts.
+
+    Returns:
+        The spec with endpoint, model and tensors filled in, the endpoint, and the scale of
+        synthetic prompts: Point's tokens_per_word and tokens_fixed, or nothing.
+
+    Raises:
+        TargetError: nobody answers, or it speaks nothing that we know.
+    """
+    prober = Prober(target)
+    try:
+        spec, endpoint = await _resolve(spec, prober)
+        return spec, endpoint, await _calibrate_synthetic(spec, prober, endpoint)
+    finally:
+        prober.close()
+
+
+async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
+    """Fill in the endpoint, the model and its inputs, where the user left them open."""
+    name, model = await detect(prober, spec.endpoint, spec.model)
+    chosen = msgspec.structs.replace(spec, endpoint=name, model=model)
+    endpoint: Endpoint = plugins.load("endpoints", name)
+    if endpoint.rpc:
+        inputs, _ = await tensors(prober, model)
+        chosen = msgspec.structs.replace(chosen, tensors=inputs)
+    return chosen, endpoint
+
+
+async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) -> dict[str, float]:
+    """Learn from two probes how many tokens the server makes of synthetic words.
+
+    Two prompts of different length give the line tokens = fixed + per_word x words. A server that
+    reports no usage leaves it at one token a word.
+    """
+    if spec.workload.name not in {"synthetic", "trace"}:
+        return {}
+    counts = []
+    for words in _PROBE_WORDS:
+        text = synthetic_text(words, random.Random(words))
+        ask = Ask(prompt=text, model=spec.model, max_tokens=1, tensors=spec.tensors)
+        response = await prober.ask("POST", endpoint.path(spec.model), endpoint.body(ask))
+        counts.append(endpoint.read(response.pieces).input_tokens)
+    if min(counts) <= 0 or counts[0] == counts[1]:
+        return {}
+    per_word = (counts[1] - counts[0]) / (_PROBE_WORDS[1] - _PROBE_WORDS[0])
+    return {"tokens_per_word": per_word, "tokens_fixed": counts[0] - per_word * _PROBE_WORDS[0]}

@@ -1,0 +1,87 @@
+"""Read a server's Prometheus page: whose it is, and its values under our names.
+
+Which server it is, is told by the names on its page; every engine and front says in its file what
+those are (records/server_page.py). A page can hold thousands of lines: only the lines of its table
+are looked at.
+"""
+
+import contextlib
+import math
+import re
+from collections.abc import Iterator
+
+from llmdyno import engines, fronts, plugins
+from llmdyno.records.server_page import MetricsPage, Series, counter
+
+# The server of known timing that calibrates the client.
+_STREAMER = MetricsPage(
+    kind="streamer",
+    prefix="llmdyno_streamer_",
+    series={
+        "output_tokens": counter("llmdyno_streamer_tokens"),
+        "requests": counter("llmdyno_streamer_completed"),
+    },
+)
+
+
+def pages() -> list[MetricsPage]:
+    """Return the pages that we can read.
+
+    An engine's comes before that of a front, which may show it beside its own metrics.
+    """
+    served = [engines.facts(plugins.load("engines", name)) for name in plugins.names("engines")]
+    fronted = [fronts.facts(plugins.load("fronts", name)) for name in plugins.names("fronts")]
+    found = [*(one.metrics for one in served), *(one.metrics for one in fronted)]
+    return [_STREAMER, *(page for page in found if page is not None)]
+
+
+def recognise(page: bytes) -> MetricsPage | None:
+    """Return whose page this is, or None: no page of metrics, or of a server we do not know."""
+    lines = b"\n" + page
+    for server in pages():
+        if b"\n" + server.prefix.encode() in lines:
+            return server
+    return None
+
+
+def read_page(page: bytes, server: MetricsPage) -> dict[str, float]:
+    """Return the values of a server's page that we know, under our names."""
+    found = {}
+    for name, series in server.series.items():
+        value = _value(page, series)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def _value(page: bytes, series: Series) -> float | None:
+    for name in series.names:
+        values = [
+            value * series.scale
+            for labels, value in _lines(page, name)
+            if series.label in labels and math.isfinite(value)
+        ]
+        if values and series.several == "least":
+            return min((value for value in values if value), default=0.0)
+        if values:
+            return sum(values) if series.several == "sum" else max(values)
+    return None
+
+
+# Labels may hold braces and quotes; behind the value may come a time or an exemplar.
+_LINE = re.compile(r'(\{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\})?[ \t]+(\S+)')
+
+
+def _lines(page: bytes, name: str) -> Iterator[tuple[str, float]]:
+    """Yield (labels, value) of the metric's lines; what cannot be read is left out."""
+    needle = name.encode()
+    at = page.find(needle)
+    while at >= 0:
+        end = page.find(b"\n", at)
+        end = len(page) if end < 0 else end
+        if at == 0 or page[at - 1] == ord("\n"):
+            rest = page[at + len(needle) : end].decode("utf-8", "replace")
+            if matched := _LINE.match(rest):
+                with contextlib.suppress(ValueError):
+                    yield matched[1] or "", float(matched[2])
+        at = page.find(needle, end)

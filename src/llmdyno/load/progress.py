@@ -1,0 +1,81 @@
+"""The state of a level while it runs: what a live display shows, and whether errors end it."""
+
+from collections import deque
+
+import msgspec
+
+from llmdyno import spec
+from llmdyno.load.plan import Plan
+from llmdyno.records.entries import Record
+
+ERROR_RATE_REQUESTS = 50  # --max-error-rate is judged over so many of the last requests
+_TTFTS_MAX = 200
+
+
+class Progress(msgspec.Struct, kw_only=True):
+    """What a live display shows; written by the level, read by the display."""
+
+    level: int = 0
+    load: str = ""  # that is asked for, e.g. "50 users"
+    users: int = 0
+    waiting: int | None = None  # requests due that wait for a slot, in an open loop
+    in_flight: int = 0
+    completed: int = 0
+    failed: int = 0
+    uncounted: int = 0  # completed, but the server did not count their tokens
+    tokens: int = 0  # of finished requests
+    reads: int = 0  # that brought those tokens
+    elapsed_s: float = 0.0
+    ttft_ms: list[float] = []  # of the last finished requests
+    errors: dict[str, int] = {}
+    phase: str = "running"
+    duration_s: float | None = None  # of the level, or
+    requests: int | None = None  # how many it sends
+
+    def expect(self, plan: Plan) -> None:
+        """Note by what the level ends: its duration, or a number of requests."""
+        self.duration_s = None if plan.load.ends_by_count else plan.load.duration_s
+        self.requests = plan.requests
+
+    def add(self, record: Record) -> None:
+        """Count a request that has ended."""
+        self.tokens += record.output_tokens
+        self.reads += record.reads
+        if record.outcome == "completed":
+            self.completed += 1
+            self.uncounted += bool(record.texts)
+            self.ttft_ms.append(record.gaps_ns[0] / 1e6)
+            del self.ttft_ms[:-_TTFTS_MAX]
+        elif record.outcome == "failed":
+            self.failed += 1
+            self.errors[record.error] = self.errors.get(record.error, 0) + 1
+
+
+class ErrorLimits:
+    """How many failed requests end a level: `--max-errors`, `--max-error-rate`."""
+
+    def __init__(self, load: spec.Load) -> None:
+        self._errors_max = load.max_errors
+        self._rate_max = load.max_error_rate
+        self._failed = 0
+        self._last: deque[bool] = deque(maxlen=ERROR_RATE_REQUESTS)  # whether each has failed
+
+    def count(self, record: Record) -> None:
+        """Count a request that has ended. One that we cut tells nothing about the server."""
+        if record.outcome != "cut":
+            self._last.append(record.outcome == "failed")
+        self._failed += record.outcome == "failed"
+
+    def reached(self) -> str:
+        """Return which limit has been reached, in words; empty if none."""
+        if self._errors_max is not None and self._failed >= self._errors_max:
+            return f"{self._failed} requests failed, as many as --max-errors allows"
+        if self._rate_max is None or len(self._last) < ERROR_RATE_REQUESTS:
+            return ""
+        share = sum(self._last) / ERROR_RATE_REQUESTS
+        if share <= self._rate_max:
+            return ""
+        return (
+            f"{share:.0%} of the last {ERROR_RATE_REQUESTS} requests failed, more than"
+            f" --max-error-rate {self._rate_max:g} allows"
+        )

@@ -1,0 +1,45 @@
+"""Where the facts of one level go, and the clock that they are told by."""
+
+from collections.abc import Callable
+from time import perf_counter_ns
+
+import msgspec
+
+from llmdyno.load.plan import Plan
+from llmdyno.load.progress import Progress
+from llmdyno.records.entries import Entry, LevelStarted
+from llmdyno.wire.exchange import Meter
+
+
+class Recorder(msgspec.Struct, frozen=True, kw_only=True):
+    """The journal and the live display of one level.
+
+    All moments are readings of one clock, `now_ns`. In the journal they count from `zero_ns`.
+    """
+
+    sink: Callable[[Entry], None]  # appends to the journal, or raises StorageError
+    zero_ns: int  # when the run began
+    meter: Meter  # of the reads of requests in flight
+    progress: Progress
+    now_ns: Callable[[], int] = perf_counter_ns
+
+    def since_zero(self, moment_ns: int) -> int:
+        """Return a moment as the journal has it, in ns."""
+        return moment_ns - self.zero_ns
+
+    def note_start(self, plan: Plan, start_ns: int, workers: int = 1) -> None:
+        """Write that the level begins at that moment, in so many processes."""
+        load = plan.load
+        self.sink(
+            LevelStarted(
+                level=plan.level,
+                users=None if load.is_open else plan.users,
+                start_ns=self.since_zero(start_ns),
+                ramp_ns=round(load.ramp * 1e9),
+                repeat=plan.repeat,
+                arrival=load.arrival,
+                rate=plan.rate,
+                max_concurrency=load.max_concurrency,
+                workers=workers,
+            )
+        )

@@ -1,0 +1,173 @@
+"""Sends the requests of one level: a connection a user, a time limit, one retry, the cut."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from llmdyno.endpoints import Ask
+from llmdyno.load.ending import Ending
+from llmdyno.load.outcome import Request, record_of
+from llmdyno.load.plan import Plan
+from llmdyno.load.recorder import Recorder
+from llmdyno.records.entries import Record
+from llmdyno.wire.connect import CONNECT_TIMEOUT_S, ConnectError, as_sent, connect
+from llmdyno.wire.exchange import Exchange, Meter, Response
+from llmdyno.wire.poller import Poller, can_stamp
+from llmdyno.wire.request import KeptConnection, answered
+from llmdyno.workload.sessions import Item
+
+RETRY_AFTER_MAX_S = 60.0
+# Stop waiting for the rest of a body so long after its end mark: no more data is expected.
+_AFTER_THE_END_NS = 5_000_000_000
+
+Dial = Callable[[], Awaitable[Exchange]]
+
+
+class Dialer:
+    """Opens the connections of one level; plain TCP is read by one poller, where the kernel stamps.
+
+    Args:
+        plan: whom to connect to, and how long a request may take.
+        meter: counts the reads of all connections.
+    """
+
+    def __init__(self, plan: Plan, meter: Meter) -> None:
+        self._target = plan.target
+        self._timeout_s = min(CONNECT_TIMEOUT_S, plan.load.timeout_s)
+        self._meter = meter
+        self._poller = Poller(meter) if can_stamp() else None
+
+    async def dial(self) -> Exchange:
+        """Open a connection.
+
+        Raises:
+            ConnectError: it could not be made.
+        """
+        return await connect(self._target, self._meter, self._timeout_s, self._poller)
+
+    def close(self) -> None:
+        """Stop reading, and close what the poller reads."""
+        if self._poller is not None:
+            self._poller.close()
+
+
+class Sender:
+    """Sends the requests of one level, at most one at a time a user (or slot of an open loop).
+
+    Args:
+        plan: of the level.
+        recorder: of the level.
+        ending: of the level; after its cut nothing is sent.
+        dial: opens a connection, or raises ConnectError.
+    """
+
+    def __init__(self, plan: Plan, recorder: Recorder, ending: Ending, dial: Dial) -> None:
+        self._plan = plan
+        self._recorder = recorder
+        self._ending = ending
+        self._dial = dial
+        self._path = plan.endpoint.path(plan.model)
+        self._kept: dict[int, KeptConnection] = {}  # by user
+        self._in_flight: dict[int, Exchange] = {}  # by user
+        self._silent_after: dict[int, int] = {}  # by user: how many pieces of its body were read
+
+    async def exchange(self, request: Request) -> tuple[Record, str, float]:
+        """Send one request and wait for its end.
+
+        Returns:
+            Its record, the answer that a session goes on from (empty if it failed), and how many
+            seconds the server asks its user to wait.
+        """
+        plan = self._plan
+        data = as_sent(plan.target, self._path, plan.endpoint.body(self._asked(request.item)))
+        started_ns = self._recorder.now_ns()
+        kept = self._kept.get(request.user)
+        if kept is None:
+            kept = self._kept[request.user] = KeptConnection(
+                lambda: self._ending.unless_cut(self._dial)
+            )
+        try:
+            response = await kept.request(
+                lambda exchange: self._await_response(exchange, request.user, data)
+            )
+        except ConnectError as error:
+            response = Response(
+                sent_ns=started_ns,
+                end_ns=self._recorder.now_ns(),
+                error=error.kind,
+                detail=str(error),
+            )
+        record, text = record_of(response, request, plan, self._recorder.zero_ns)
+        return record, text, _retry_after_s(response)
+
+    def hang_up(self, user: int) -> None:
+        """Close the connection of a user who sends nothing more."""
+        if user in self._kept:
+            self._kept.pop(user).close()
+
+    def hang_up_all(self) -> None:
+        """Close all connections."""
+        for user in list(self._kept):
+            self.hang_up(user)
+
+    def cut(self) -> None:
+        """End all requests in flight as they stand."""
+        for exchange in list(self._in_flight.values()):
+            exchange.give_up("cut")
+
+    def look_after(self, now_ns: int) -> None:
+        """Let connections parse what they have put off, and end bodies that never end.
+
+        Call it about once a second.
+        """
+        for user, exchange in list(self._in_flight.items()):
+            exchange.look_after(now_ns)
+            self._end_unended(user, exchange, now_ns)
+
+    def _asked(self, item: Item) -> Ask:
+        return Ask(
+            prompt=item.prompt,
+            system_prompt=item.system_prompt,
+            history=item.history,
+            model=self._plan.model,
+            max_tokens=item.max_tokens,
+            exact_length=item.exact_length,
+            tensors=self._plan.tensors,
+        )
+
+    async def _await_response(self, exchange: Exchange, user: int, data: bytes) -> Response:
+        if self._ending.is_cut:  # while it connected: there is no time left to send
+            raise ConnectError("cut", "")
+        timeout_s = self._plan.load.timeout_s
+        self._in_flight[user] = exchange
+        self._recorder.progress.in_flight += 1
+        try:
+            return await answered(exchange, data, timeout_s, f"no end within {timeout_s:g} s")
+        finally:
+            self._silent_after.pop(user, None)
+            del self._in_flight[user]
+            self._recorder.progress.in_flight -= 1
+
+    def _end_unended(self, user: int, exchange: Exchange, now_ns: int) -> None:
+        """End a request whose server sent the end mark and then never ended the body."""
+        pieces = exchange.came_before(now_ns - _AFTER_THE_END_NS)
+        if not pieces or self._silent_after.get(user) == len(pieces):
+            return
+        self._silent_after[user] = len(pieces)  # reading a body costs; once for each silence
+        if self._plan.endpoint.read(pieces).ended:
+            exchange.give_up("truncated", "the server never ended the body after its end mark")
+
+
+def _retry_after_s(response: Response) -> float:
+    """Return how long the server asks us to wait: seconds or an HTTP date, up to a minute."""
+    said = response.headers.get("retry-after", "").strip()
+    if response.status not in {429, 503} or not said:
+        return 0.0
+    try:
+        if said.replace(".", "", 1).isdecimal():
+            wait_s = float(said)
+        else:
+            wait_s = (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):  # garbage, or a date without a zone
+        return 0.0
+    return min(RETRY_AFTER_MAX_S, max(0.0, wait_s))

@@ -1,0 +1,82 @@
+"""Why a command failed: its class, found in the last lines that it wrote.
+
+A failure has a class because a tuner must tell a config that needs too much memory from a machine
+whose port is taken.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from llmdyno.processes.launch import Launch, Step
+
+FAILURES: Mapping[str, str] = {
+    "bad-config": "the engine refused a setting",
+    "out-of-memory": "there was not enough memory, of the GPU or of the machine",
+    "missing-library": "a program, package or shared library that it needs is not installed",
+    "port-in-use": "another program listens on its port",
+    "model-not-found": "the model is not there",
+    "auth": "the model's source refused the credentials",
+    "disk-full": "there is no space left on the disk",
+    "start-timeout": "it was not ready in time",
+    "died": "it ended without a reason that we know",
+    "hung": "it runs but does not answer",
+}
+
+# What engines, Python and the kernel say; tried after the engine's own symptoms, first match wins.
+SYMPTOMS: Sequence[tuple[str, str]] = (
+    (r"(?i)CUDA out of memory|OutOfMemoryError|\bout of memory\b", "out-of-memory"),
+    (r"\bbad_alloc\b|^MemoryError|Cannot allocate memory", "out-of-memory"),
+    (r"cudaErrorMemoryAllocation|No available memory for the cache", "out-of-memory"),
+    (r"No space left on device|ENOSPC|Disk quota exceeded", "disk-full"),
+    (
+        r"(?i)\b(address|socket|port)\b.* already in use|EADDRINUSE|port \d+ is already",
+        "port-in-use",
+    ),
+    (r"ModuleNotFoundError|ImportError|cannot open shared object file", "missing-library"),
+    # Not where Triton warns of it: it does so at every start without a GPU.
+    (r"^(?![WE]\d{4} ).*(no NVIDIA driver|CUDA driver version is insuff)", "missing-library"),
+    (r"undefined symbol", "missing-library"),
+    (r"command not found|^cannot start .*: No such file", "missing-library"),
+    (r"GatedRepoError|gated repo|\b401 (Client Error|Unauthorized)|\b403 Forbidden", "auth"),
+    (r"(?i)accept the (model's )?licen[cs]e|licen[cs]e agreement|invalid credentials", "auth"),
+    (r"RepositoryNotFound|is not a local folder and is not a valid model", "model-not-found"),
+    (r"(?i)model\S* .*(not found|does not exist)", "model-not-found"),
+    (r"No such file .*(model|\.gguf|config\.json)", "model-not-found"),
+    (r"unrecognized arguments|invalid choice|error: argument", "bad-config"),
+    (r"(?i)no such option|unexpected argument|unknown (option|flag|argument)", "bad-config"),
+    (r"the following arguments are required|ValidationError|\bValueError\b", "bad-config"),
+    (r"(?i)invalid (value|option|argument)", "bad-config"),
+)
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def diagnose(lines: Sequence[str], command: Launch | Step) -> tuple[str, str]:
+    """Return the class of a failure and the lines that decide it, ready to be printed."""
+    for pattern, kind in (*command.symptoms, *SYMPTOMS):
+        # The last line that matches: engines write what they survived before what killed them.
+        for line in reversed(lines):
+            if re.search(pattern, line):
+                return kind, _quote([line])
+    return "died", _quote(lines[-3:])
+
+
+def _quote(lines: Sequence[str]) -> str:
+    if not lines:
+        return " It wrote nothing."
+    return "".join(f"\n    {line[:500]}" for line in lines) + "\n"
+
+
+def lines(raw: bytes) -> list[str]:
+    """Return the lines without terminal colours; each state of a progress bar is a line."""
+    text = _TERMINAL_CODES.sub("", raw.decode(errors="replace"))
+    return [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+
+
+def oom_kills() -> int | None:
+    """Return how often the kernel has killed for want of memory; None where it does not say."""
+    try:
+        found = re.search(r"^oom_kill (\d+)", Path("/proc/vmstat").read_text("utf-8"), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) if found else None

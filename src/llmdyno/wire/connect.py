@@ -1,0 +1,99 @@
+"""Opens a connection in the target's protocol; if that fails, tells the class of fault."""
+
+import asyncio
+import errno
+import re
+import socket
+import ssl
+
+from llmdyno.wire import grpc
+from llmdyno.wire.exchange import Exchange, Meter
+from llmdyno.wire.grpc import GrpcConnection
+from llmdyno.wire.http1 import Connection
+from llmdyno.wire.poller import Poller
+from llmdyno.wire.target import Target
+from llmdyno.wire.tls import tls_context
+from llmdyno.wire.tunnel import ProxyError, open_tunnel
+
+CONNECT_TIMEOUT_S = 30.0
+# The errors of connect() that mean that this machine can hold no more connections.
+_OUR_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS})
+_ERRNO = re.compile(r"\[Errno (\d+)\]")
+
+
+class ConnectError(Exception):
+    """A connection could not be made; `kind` is the record's error class."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+def as_sent(target: Target, path: str, body: bytes) -> bytes:
+    """Return the bytes of a POST, or of a gRPC call, as `Exchange.send` takes them."""
+    if target.rpc:
+        return grpc.call(target, path, body)
+    return target.head(path, len(body)) + body
+
+
+async def connect(
+    target: Target,
+    meter: Meter,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+    poller: Poller | None = None,
+) -> Exchange:
+    """Open a connection; plain TCP is read by the poller, if there is one.
+
+    Raises:
+        ConnectError: it could not be made.
+    """
+    exchange = GrpcConnection(meter) if target.rpc else Connection(meter)
+    via = f"the proxy {target.proxy[0]}:{target.proxy[1]}" if target.proxy else target.authority
+    try:
+        async with asyncio.timeout(timeout_s):
+            await _open(exchange, target, poller)
+    except TimeoutError as error:
+        raise ConnectError("connect-timeout", f"no connection in {timeout_s:g} s") from error
+    except ProxyError as error:
+        raise ConnectError("proxy", str(error)) from error
+    except socket.gaierror as error:
+        host = target.proxy[0] if target.proxy else target.host
+        raise ConnectError("dns", f"{host}: {error.strerror}") from error
+    except ssl.SSLCertVerificationError as error:
+        raise ConnectError("tls-certificate", error.verify_message or str(error)) from error
+    except ssl.SSLError as error:
+        raise ConnectError("tls", str(error)) from error
+    except OSError as error:
+        raise ConnectError(_kind(error), f"{via}: {error.strerror or error}") from error
+    return exchange
+
+
+async def _open(exchange: Exchange, target: Target, poller: Poller | None) -> None:
+    loop = asyncio.get_running_loop()
+    context = tls_context(target.ca_cert, target.insecure, target.rpc) if target.tls else None
+    # Anything but plain HTTP goes through a proxy in a tunnel.
+    if target.proxy and (context or target.rpc):
+        channel = await open_tunnel(target.proxy, target.authority)
+        name = target.host if context else None
+        await loop.create_connection(
+            lambda: exchange, sock=channel, ssl=context, server_hostname=name
+        )
+        return
+    host, port = target.proxy or (target.host, target.port)
+    if poller is not None and context is None:
+        exchange.connection_made(await poller.connect(host, port, exchange))
+    else:
+        await loop.create_connection(lambda: exchange, host, port, ssl=context)
+
+
+def _kind(error: OSError) -> str:
+    """Return the error class of a connection that could not be made."""
+    # A host with several addresses that all fail is one error with all of them in its text.
+    codes = {error.errno} if error.errno else {int(n) for n in _ERRNO.findall(str(error))}
+    if codes & _OUR_LIMITS:
+        return "client-limit"
+    if codes == {errno.ECONNREFUSED} or isinstance(error, ConnectionRefusedError):
+        return "refused"
+    if isinstance(error, ConnectionResetError | ConnectionAbortedError):
+        return "reset"
+    return "connect-timeout" if codes == {errno.ETIMEDOUT} else "unreachable"

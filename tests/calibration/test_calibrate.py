@@ -1,0 +1,100 @@
+"""The client measured before a benchmark, and at length by `dyno selftest`."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import DYNO, last_json
+
+Streamer = Callable[..., str]
+Dyno = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def streamers(parent: int | None = None) -> list[int]:
+    """Return the streamers of a calibration that are running, of this parent if one is named."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes()
+            stat = (entry / "stat").read_text()
+        except OSError:  # no process, or it has just gone
+            continue
+        if b"--until-eof" in words and stat.split()[2] != "Z":
+            own = int(stat.rpartition(")")[2].split()[1])
+            if parent is None or own == parent:
+                found.append(int(entry.name))
+    return found
+
+
+def test_a_run_is_preceded_by_a_calibration_that_is_kept(
+    streamer: Streamer, dyno: Dyno, tmp_path: Path
+) -> None:
+    url = streamer("--ttft", "20ms", "--itl", "5ms")
+
+    done = dyno(
+        *("bench", "--url", url, "-c", "2", "--requests", "6", "--ramp", "0s", "--osl", "8"),
+        *("--out", "run", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    document = last_json(done.stdout)
+
+    floor = document["calibration"]
+    assert set(floor) == {
+        "ttft_floor_ms_p50",
+        "ttft_floor_ms_p99",
+        "itl_floor_ms_p99",
+        "events_per_s_max",
+    }
+    assert 0 <= floor["ttft_floor_ms_p50"] <= floor["ttft_floor_ms_p99"] + 5
+    assert floor["events_per_s_max"] > 1000
+    (level,) = document["levels"]
+    peak = level["client"]["events_per_s_peak"]
+    assert 0 < peak <= 48
+    assert level["client"]["headroom"] == pytest.approx(floor["events_per_s_max"] / peak, rel=1e-3)
+    assert "headroom" in done.stderr
+    lines = (tmp_path / "run/journal.jsonl").read_text().splitlines()
+    kinds = [json.loads(line)["type"] for line in lines]
+    assert kinds[:2] == ["opened", "calibration"]
+    rebuilt = last_json(dyno("report", "run", "--json").stdout)
+    assert rebuilt["calibration"] == floor
+    assert rebuilt["levels"][0]["server"] == level["server"]
+
+
+def test_nothing_is_left_of_a_calibration_that_is_killed(
+    streamer: Streamer, tmp_path: Path
+) -> None:
+    url = streamer("--ttft", "20ms", "--itl", "5ms")
+    process = subprocess.Popen(
+        [*DYNO, "bench", "--url", url, "-c", "1", "--duration", "30s"],
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
+    )
+    deadline_s = time.monotonic() + 30
+    while not (started := streamers(process.pid)):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+
+    while set(started) & set(streamers()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def test_the_selftest_says_how_exact_and_how_fast_the_client_is(dyno: Dyno) -> None:
+    done = dyno("selftest", "--json")
+    assert done.returncode == 0, done.stderr
+    document = last_json(done.stdout)
+
+    assert [load["name"] for load in document["loads"]] == ["1 user", "100 users", "burst"]
+    for load in document["loads"]:
+        assert load["tokens_lost"] == 0
+        assert load["requests"] >= 3
+        assert load["cpu_us_per_token"] > 0
+    assert document["loads"][1]["ttft_error_ms_p50"] < 10  # on any machine that does anything else
+    assert document["events_per_s_max"] == document["loads"][2]["events_per_s_max"] > 2000
+    assert "on one core" in done.stderr

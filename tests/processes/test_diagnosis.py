@@ -1,0 +1,32 @@
+from llmdyno.processes import diagnosis
+from llmdyno.processes.launch import Step
+
+
+def test_every_class_is_explained() -> None:
+    kinds = {kind for _, kind in diagnosis.SYMPTOMS}
+
+    assert kinds | {"died", "hung", "start-timeout"} == set(diagnosis.FAILURES)
+
+
+def test_the_last_line_that_matches_is_quoted() -> None:
+    step = Step(what="-", argv=("x",))
+    lines = ["CUDA out of memory, trying a smaller batch", "CUDA out of memory", "bye"]
+
+    assert diagnosis.diagnose(lines, step) == ("out-of-memory", "\n    CUDA out of memory\n")
+
+
+def test_a_commands_own_symptoms_come_first() -> None:
+    step = Step(what="-", argv=("x",), symptoms=((r"CUDA out of", "bad-config"),))
+
+    assert diagnosis.diagnose(["CUDA out of memory"], step)[0] == "bad-config"
+
+
+def test_nothing_known_is_a_death_with_the_last_lines() -> None:
+    step = Step(what="-", argv=("x",))
+
+    assert diagnosis.diagnose(["a", "b", "c", "d"], step) == ("died", "\n    b\n    c\n    d\n")
+    assert diagnosis.diagnose([], step) == ("died", " It wrote nothing.")
+
+
+def test_a_progress_bars_states_are_lines_without_colours() -> None:
+    assert diagnosis.lines(b"\x1b[32m1 %\x1b[0m\r50 %\r\n\n100 %  \n") == ["1 %", "50 %", "100 %"]
