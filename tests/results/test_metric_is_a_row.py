@@ -13,8 +13,12 @@ from rich.console import Console
 
 import lab
 from llmdyno import report, store
+from llmdyno.bench.live_metrics import LivePage
 from llmdyno.cli.rebuild import rebuild, run_summary
+from llmdyno.load.progress import Progress
 from llmdyno.records.columns import Columns, Window
+from llmdyno.records.entries import Record
+from llmdyno.records.journal import read_journal
 from llmdyno.results import doubts
 from llmdyno.results.export import write_csv
 from llmdyno.results.metrics import BY_NAME, Metric, Shown, at_last_token
@@ -24,6 +28,7 @@ from llmdyno.results.summary import summarise
 from llmdyno.spec import Study
 from llmdyno.terminal.summary import show_summary
 from llmdyno.tune import objectives
+from llmdyno.wire.exchange import Meter
 
 SLOS = "decode:p50<300ms,read_rate>1"
 STRETCHES = 40
@@ -185,6 +190,16 @@ def test_a_study_is_decided_by_them(
 def test_an_objective_on_them_is_taken() -> None:
     objectives.check(Study(objective=parse_objective("decode:p95")))
     objectives.check(Study(objective=parse_objective("read_rate")))
+
+
+def test_the_live_page_has_the_latency_of_the_last_requests(slow: Path) -> None:
+    progress, page = Progress(load="2 users"), LivePage()
+    for entry in read_journal(slow / store.JOURNAL):
+        if isinstance(entry, Record):
+            progress.add(entry)
+    page.show(progress, Meter())
+
+    assert 'decode_last_p50_seconds{level="0",load="2 users"} 0.359991' in page.text()
 
 
 def test_a_comparison_sets_them_side_by_side(slow: Path, quick: Path) -> None:
