@@ -81,7 +81,7 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True, tag="tick"):
     users: int
     in_flight: int
     cpu_s: float  # of this process since the level's start
-    waiting: int = 0  # due, yet without a place under --max-concurrency
+    waiting: int = 0  # requests due that wait for a slot (--max-concurrency)
     worker: int = 0  # whose tick it is
     reads: int = 0  # that have arrived since the level's start
     loop_lags_us: tuple[int, ...] = ()  # how late the event loop woke up, each since the last tick
@@ -95,7 +95,7 @@ class LevelEnded(msgspec.Struct, frozen=True, kw_only=True, tag="level-end"):
     full_until_ns: int
     interrupted: bool = False
     stopped: str = ""  # why it ended early, if too many requests failed
-    unsent: int = 0  # due, but still waiting for a place when no new request could start
+    unsent: int = 0  # requests due that had no slot before the level ended
 
 
 class ShareEnded(msgspec.Struct, frozen=True, kw_only=True, tag="share-end"):
@@ -119,12 +119,12 @@ class WorkerHost(msgspec.Struct, frozen=True, kw_only=True, tag="worker-host"):
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, tag="calibration"):
-    """What the client itself was worth on this machine just before the run."""
+    """How exact and how fast the client was on this machine, measured just before the run."""
 
-    ttft_floor_ms_p50: float  # of its own in a TTFT, against a server of known timing
+    ttft_floor_ms_p50: float  # its own share of a TTFT, against a server of known timing
     ttft_floor_ms_p99: float
     itl_floor_ms_p99: float
-    events_per_s_max: float  # what a core would do, by the CPU time that an event cost
+    events_per_s_max: float  # that one core can handle, from the CPU time of an event
 
 
 class Scrape(msgspec.Struct, frozen=True, kw_only=True, tag="scrape"):

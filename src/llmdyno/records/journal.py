@@ -30,7 +30,11 @@ _decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 
 
 class Journal:
-    """The append-only file of a run. A line is with the operating system when append() returns."""
+    """The append-only file of a run. A line is with the operating system when append() returns.
+
+    Raises:
+        StorageError: the file cannot be opened for writing.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -99,7 +103,7 @@ def read_journal(path: Path) -> Iterator[Entry]:
 
 
 def _read_all(path: Path) -> Iterator[Entry]:
-    """Yield what the run's own process and its workers wrote as one process would have written it.
+    """Yield the entries of the run's own file and of its workers' files, merged by time.
 
     At equal times a worker's entry comes first: the journal has what was made of it later.
     """
@@ -111,14 +115,14 @@ def _read_all(path: Path) -> Iterator[Entry]:
     own = _read_lines(path)
     if not workers:
         return own
-    opened = list(islice(own, 1))  # before anything of a worker, so that there is a run at all
+    opened = list(islice(own, 1))  # the first line comes before all entries of workers
     timed = [_timed(_read_lines(file)) for file in sorted(workers)]
     merged = heapq.merge(*timed, _timed(own), key=lambda pair: pair[0])
     return chain(opened, (entry for _, entry in merged))
 
 
 def _timed(entries: Iterator[Entry]) -> Iterator[tuple[int, Entry]]:
-    """Yield each entry with when it was written: not before those that stand before it."""
+    """Yield each entry with its time, which is never earlier than that of an entry before it."""
     latest_ns = 0
     for entry in entries:
         latest_ns = max(latest_ns, _moment_ns(entry))
@@ -147,7 +151,7 @@ class Follower:
         self._offset = path.stat().st_size if path.exists() else 0
 
     def new_entries(self) -> list[Entry]:
-        """Return the entries of the lines that have become whole."""
+        """Return the entries of the lines completed since the last call; none without a file."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)

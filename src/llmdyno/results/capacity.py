@@ -29,7 +29,7 @@ from llmdyno.results.window import steady_window
 
 # A level of which more failed than this does not meet its SLOs, however quick the others were.
 FAILED_SHARE_MAX = 0.01
-MARGIN_MAX = 2.5  # a factor of 12: further off says no more, and must not weigh more
+MARGIN_MAX = 2.5  # a factor of 12; a level further off says no more, and must not weigh more
 _TOLERANCE = 0.1  # the interval is narrow when it is this share of the load
 _POINTS_MIN = 6
 # How many standard errors are more than noise, over all the sums that the test looks at: chosen by
@@ -42,8 +42,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """One level that was measured."""
 
     load: float
-    margin: float  # ln(value / limit); below 0 the SLO is met
-    sd: float  # of the margin, from within the level
+    margin: float  # ln(value ÷ limit); below 0 the SLO is met
+    sd: float  # standard deviation of the margin, estimated within the level
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):

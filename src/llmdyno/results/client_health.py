@@ -1,9 +1,9 @@
 """The client's own health on a level: was it the server that was measured, or the client?
 
 Two things spoil a number: the client was late to look (then latencies hold its own delay), or it
-had no more to give (then the server could have done more). Both are judged against the numbers
-themselves: 12 ms late are nothing to a TTFT of two seconds and everything to one of 20 ms. So a
-busy machine is not cried wolf at, and each metric that is spoilt is named.
+was at its own limit (then the server could have done more). Both are judged against the numbers
+themselves: 12 ms of lateness is nothing to a TTFT of two seconds and everything to one of 20 ms. So
+a busy machine alone raises no alarm, and each metric that is spoilt is named.
 
 Where a level is spread over workers, CPU time is that of all of them, and of what shows whether the
 client could keep up (lateness, share of a core, headroom) the worst worker counts.
@@ -20,7 +20,7 @@ from llmdyno.records.entries import Tick
 from llmdyno.results.metrics import BY_NAME, GAP_BOUNDS, latencies
 from llmdyno.results.stats import Array, Floats, significant
 
-# The client has no more to give.
+# Beyond these the client is at its limit.
 CPU_SHARE_MAX = 0.9  # of a core, over a second
 CPU_BUSY_TIME_MAX = 0.1  # of the level spent above it
 HEADROOM_MIN = 1.25  # its ceiling over the level's peak, in events a second

@@ -39,7 +39,7 @@ THROTTLE_REASONS: Mapping[int, str] = {
 
 
 class ClientSide(msgspec.Struct, frozen=True, kw_only=True):
-    """What the client saw of a level, whole."""
+    """What the client counted over a whole level."""
 
     input_tokens: int
     output_tokens: int

@@ -36,7 +36,7 @@ class LevelFacts(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     by_source: Mapping[str, int]  # output tokens
     ticks: Sequence[Tick]
-    last_ns: int  # of anything that the journal has of it
+    last_ns: int  # the latest time of an entry of the level
     prompts: Sequence[tuple[int, int]] = ()  # of each request: which item, its input tokens
     scrapes: Sequence[Scrape] = ()
     gpus: Sequence[GpuSample] = ()
@@ -94,7 +94,7 @@ def read_run(journal: Path) -> RunFacts:
                 calibration = entry
             case (
                 Record() | Tick() | LevelEnded() | WorkerHost()
-            ):  # a worker's share-end is in the level's own
+            ):  # the level's own end holds those of its workers' shares
                 open_levels[entry.level].take(entry)
     levels = [level.facts(beside[number]) for number, level in open_levels.items()]
     return RunFacts(opened=opened, calibration=calibration, levels=levels)

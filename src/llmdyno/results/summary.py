@@ -255,7 +255,7 @@ def _beside(
     client: Mapping[str, Any],
     input_tokens_shared: int | None,
 ) -> dict[str, Any]:
-    """Return what the server and the GPUs said of a load point, where they said anything."""
+    """Return `server` and `gpu` of a load point, the parts that there are."""
     rounds = [facts.columns for facts in repeats]
     outcomes = sum(np.bincount(columns.outcome, minlength=len(OUTCOMES)) for columns in rounds)
     assert isinstance(outcomes, np.ndarray), "there is a round"
