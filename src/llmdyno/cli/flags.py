@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import units
+from llmdyno import endpoints, units, workload
 from llmdyno.errors import UsageError, nearest
 from llmdyno.knobs import Config
 from llmdyno.results.slo import parse_objective, parse_slos
@@ -205,8 +205,8 @@ def bench_spec(given: Given) -> Bench:
         UsageError: a value cannot be read or does not fit the others.
     """
     fields = _fields(_BENCH, given)
-    if fields.get("endpoint") == "triton-grpc" and "://" not in fields["url"]:
-        fields["url"] = f"grpc://{fields['url']}"
+    if "endpoint" in fields:
+        fields["url"] = endpoints.full_url(fields["endpoint"], fields["url"])
     if "repeat_until" in fields:
         fields.setdefault("repeat", REPEATS_MAX)
     if fields.get("until") and not {"duration", "requests"} & given.keys():
@@ -270,13 +270,7 @@ def _load_spec(given: Given) -> Load:
 
 def _workload_spec(given: Given) -> Workload:
     fields = _fields(_WORKLOAD, given)
-    if given.get("arrival") == "trace":
-        fields.setdefault("name", "trace")
-    if "name" not in fields:
-        fields["name"] = (
-            "file" if "dataset" in fields else "synthetic" if "isl" in fields else "chat"
-        )
-    return Workload(**fields)
+    return Workload(**{"name": workload.implied(fields, given.get("arrival")), **fields})
 
 
 def _fields(readers: Mapping[str, tuple[str, Reader]], given: Given) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import deploy, plugins, store
+from llmdyno import deploy, plugins, store, workload
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.fronts import check_load
 from llmdyno.knobs import Knob, Value, default, show
@@ -32,7 +32,6 @@ from llmdyno.tune.measure import Measurement, measure
 from llmdyno.tune.search import Search, space
 from llmdyno.tune.study import study_document
 from llmdyno.wire.exchange import Meter
-from llmdyno.workload.prompts import Prompts
 
 # Configs that arithmetic refuses cost nothing and do not count as trials, up to so many times them.
 _INFEASIBLE_FACTOR = 3
@@ -69,7 +68,7 @@ class Tuner:
         self.knobs: tuple[Knob, ...] = (*self.subject.engine.knobs, *self.subject.front.knobs)
         self.subject.check(study.baseline)
         self.subject.check_served(study.baseline)
-        Prompts(study.workload)  # a file that cannot be read is said before anything starts
+        workload.check(study.workload, study.load)
         check_load(self.subject.front, study.baseline, streams=True)
         self.subject.require_engine()
         self._space = space(
