@@ -1,4 +1,4 @@
-"""What servers really send, endpoint by endpoint: the material of the contract tests.
+"""What servers really send, endpoint by endpoint: each proves itself with its stream.
 
 The shapes of Triton's and BentoML's streams were taken from Triton 2.51 and BentoML 1.4.39, those
 of Text Generation Inference from its source. Messages over gRPC are made and read by Triton's own
@@ -7,42 +7,14 @@ client library, so that ours is held against its schema.
 
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from tritonclient.grpc import service_pb2
 
-from llmdyno.endpoints import Ask
+from llmdyno.testing.endpoints import Stream
 
-ASK = Ask(
-    prompt='A "quoted" é\n',
-    system_prompt="Be brief.",
-    model="m",
-    max_tokens=7,
-    exact_length=True,
-    temperature=0.5,
-    extra={"seed": 3},
-)
 _JOINED = 'Be brief.\n\nA "quoted" é\n'
-
-
-class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """How one endpoint's server speaks."""
-
-    fields: Mapping[str, Any]  # in the body of ASK
-    text: Callable[[str], bytes]  # what brings this text
-    silent: bytes  # an event without text, as servers send one first
-    failure: bytes  # an error in the middle, in the words "out of memory"
-    end: Callable[[int], bytes]  # what comes after the last text of so many tokens
-    silent_tokens: int = 0  # in that end
-    # What brings a text of so many tokens, the third argument being how many there were in all.
-    # None: the protocol has no usage.
-    counted: Callable[[str, int, int], bytes] | None = None
-    framed: bool = True  # where an event ends is marked
-    asked: Callable[[bytes], Any] = json.loads  # a request's body, as the server reads it
-    garbage: bytes = b"data: {nonsense\n\n"  # an event that cannot be read, and its class
-    garbage_fault: str = "bad-json"
 
 
 def _event(document: Any) -> bytes:

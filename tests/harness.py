@@ -1,42 +1,28 @@
-"""One user, one scripted server, one answer a request: what a fault becomes on its record.
-
-On uvloop, because that is what a benchmark runs on.
-"""
+"""One user, one scripted server, one answer a request: what a fault becomes on its record."""
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable
-from time import perf_counter_ns
+from collections.abc import Callable
 from typing import Any
 
-import uvloop
-
 from endpoint_streams import STREAMS
-from llmdyno import plugins, spec
+from llmdyno import endpoints
 from llmdyno.load.level import Level
-from llmdyno.load.plan import Plan
-from llmdyno.load.progress import Progress
-from llmdyno.load.recorder import Recorder
 from llmdyno.records.entries import Record
-from llmdyno.wire.exchange import Meter
-from llmdyno.wire.target import parse_url
-from llmdyno.workload.prompts import Prompts
-from scripted_server import END, HEAD, Client, Script, framed, scripted
+from llmdyno.testing import load as loads
+from llmdyno.testing.scripted_server import Answer, answering, raw
+from scripted_server import END, HEAD, Client, Script, framed
 
-Answer = Callable[[Client], Awaitable[None]]
-
-
-def raw(*pieces: bytes, close: bool = False, reset: bool = False, pause_s: float = 0.0) -> Answer:
-    """Answer with these very bytes, a write each; then close or reset the connection if asked."""
-
-    async def answer(client: Client) -> None:
-        await client.send(*pieces, pause_s=pause_s)
-        if reset:
-            client.reset()
-        if close or reset:
-            raise ConnectionError
-
-    return answer
+__all__ = [
+    "Answer",
+    "answering",
+    "body_of",
+    "drive",
+    "raw",
+    "run",
+    "silence",
+    "tokens_of",
+    "whole",
+]
 
 
 def silence(*pieces: bytes) -> Answer:
@@ -66,18 +52,6 @@ def whole(endpoint: str) -> Answer:
     return raw(HEAD + b"".join(map(framed, body_of(endpoint))) + END)
 
 
-def answering(*answers: Answer) -> Script:
-    """Answer the requests of all connections together one after the other, the last for ever."""
-    numbers = itertools.count()
-
-    async def script(client: Client) -> None:
-        while True:
-            await client.request()
-            await answers[min(next(numbers), len(answers) - 1)](client)
-
-    return script
-
-
 async def drive(
     url: str,
     endpoint: str = "openai-chat",
@@ -88,32 +62,17 @@ async def drive(
     **load: Any,
 ) -> list[Record]:
     """Run one level and return its records; `prompt` is put before each one's own."""
-    entries: list[Any] = []
-    plan = Plan(
-        level=0,
+    return await loads.drive(
+        url,
+        endpoints.load(endpoint),
         users=users,
-        load=spec.Load(**{"users": (users,), "ramp_s": 0.0, "think_s": 0.0, **load}),
-        target=target or parse_url(url),
-        endpoint=plugins.load("endpoints", endpoint),
-        model="m",
+        then=then,
+        target=target,
+        prompt=prompt,
+        **load,
     )
-    recorder = Recorder(
-        sink=entries.append,
-        zero_ns=perf_counter_ns(),
-        meter=Meter(),
-        progress=Progress(),
-    )
-    level = Level(plan, Prompts(spec.Workload(system_prompt=prompt)), recorder)
-    await level.run()
-    then(level)
-    return [entry for entry in entries if isinstance(entry, Record)]
 
 
 def run(script: Script, endpoint: str = "openai-chat", **load: Any) -> list[Record]:
     """Serve a script, run one level against it, and return the records."""
-
-    async def main() -> list[Record]:
-        async with scripted(script) as url:
-            return await drive(url, endpoint, **load)
-
-    return uvloop.run(main())
+    return loads.run(script, endpoints.load(endpoint), **load)

@@ -20,6 +20,7 @@ ALLOWED = {
     ("importers/vllm.py", "vllm"): "the importer of that name",
     ("endpoints/tgi.py", "tgi"): "the endpoint of that name",
     ("endpoints/bentoml.py", "bentoml"): "the endpoint of that name",
+    ("endpoints/triton_generate.py", "triton"): "what the server calls itself",
     ("fronts/_triton/preprocessing.py", "openvino"): "a kind of tokenizer, by its library",
     ("fronts/_triton/postprocessing.py", "openvino"): "a kind of tokenizer, by its library",
     ("fronts/_triton/backends/_llmapi.py", "tensorrt_llm"): "what NVIDIA calls its model",
@@ -29,12 +30,6 @@ ALLOWED = {
 PENDING_COMMAND_LINE = {
     ("cli/app.py", "openvino"),
     ("cli/app.py", "native"),
-}
-
-# To be emptied. An endpoint will say itself how it is detected and where its server's metrics are.
-PENDING_ENDPOINTS = {
-    *(("bench/detect.py", name) for name in ("tgi", "bentoml", "triton")),
-    ("bench/scraper.py", "triton"),
 }
 
 
@@ -62,9 +57,7 @@ def named_elsewhere(kind: str) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("kind", ["engines", "fronts"])
 def test_no_other_file_names_a_plug_in(kind: str) -> None:
-    pending = PENDING_COMMAND_LINE | PENDING_ENDPOINTS
-
-    assert named_elsewhere(kind) <= ALLOWED.keys() | pending
+    assert named_elsewhere(kind) <= ALLOWED.keys() | PENDING_COMMAND_LINE
 
 
 def test_what_is_allowed_is_there() -> None:

@@ -1,10 +1,10 @@
 """One plug-in, one file: the file's name is the plug-in's name.
 
-A kind of plug-in is a package: engines, fronts, endpoints, workload.traces, importers and
-report.plots. Each of its modules binds an object of the package's interface to one agreed name,
-e.g. `ENGINE`. The name on the command line has dashes where the file has underscores. A name with a
-dot is a module of somebody else's, so a plug-in need not live here: `--engine
-my_package.my_engine`.
+A kind of plug-in is a package: engines, fronts, endpoints, workload.kinds, workload.traces,
+importers and report.plots. Each of its modules binds an object of the package's interface to one
+agreed name, e.g. `ENGINE` (a package `kinds` is called as the one around it: `WORKLOAD`). The name
+on the command line has dashes where the file has underscores. A name with a dot is a module of
+somebody else's, so a plug-in need not live here: `--engine my_package.my_engine`.
 """
 
 import importlib
@@ -29,7 +29,7 @@ def load(kind: str, name: str) -> Any:
     Raises:
         UsageError: there is no plug-in of that name.
     """
-    word = kind.rpartition(".")[2].removesuffix("s")
+    word = kind.removesuffix(".kinds").rpartition(".")[2].removesuffix("s")
     attribute = word.upper()
     if "." in name:
         try:

@@ -31,7 +31,6 @@ from llmdyno.results.slo import Slo, parse_slos
 from llmdyno.units import Lengths, show_seconds
 from llmdyno.wire.kserve import Tensor
 
-WORKLOADS = ("chat", "chat-system", "synthetic", "file", "sessions", "trace")
 ARRIVALS = ("closed", "constant", "poisson", "gamma", "trace")
 ARRIVALS_MAX = 10_000_000  # of a level; all are drawn before it begins
 RAMP_S = 20.0
@@ -46,9 +45,9 @@ SLOS = Flag(
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked."""
+    """What is asked; the workload of that name checks what else it needs (`workload.check`)."""
 
-    name: Annotated[str, Flag(TEXT, f"What is asked: {', '.join(WORKLOADS)}.", name="workload")] = (
+    name: Annotated[str, Flag(TEXT, "What is asked", name="workload", plugins="workload.kinds")] = (
         "chat"
     )
     dataset: Annotated[
@@ -85,30 +84,6 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed}: must be at least 0.")
-        if self.name not in WORKLOADS:
-            raise UsageError(f"--workload {self.name}: unknown.{nearest(self.name, WORKLOADS)}")
-        if self.name == "synthetic" and self.isl is None:
-            raise UsageError("--workload synthetic: needs an input length, e.g. --isl 128.")
-        if self.name != "synthetic" and self.isl is not None:
-            raise UsageError(
-                f"--isl {self.isl}: only for --workload synthetic;"
-                f" '{self.name}' has its own prompts."
-            )
-        if self.name in {"file", "trace"} and not self.dataset:
-            raise UsageError(f"--workload {self.name}: needs --dataset FILE.")
-        if self.dataset and self.name not in {"file", "sessions", "trace"}:
-            raise UsageError(f"--dataset {self.dataset}: '{self.name}' has its own prompts.")
-        if self.dataset_osl and (self.name not in {"file", "sessions"} or not self.dataset):
-            raise UsageError("--dataset-osl: needs --dataset FILE with answers or their lengths.")
-        if self.dataset_osl and self.osl is not None:
-            raise UsageError(f"--osl {self.osl}: not together with --dataset-osl.")
-        if self.unique and self.name in {"synthetic", "trace"}:
-            raise UsageError(
-                f"--unique: not for --workload {self.name}, whose prompts are as alike as they are"
-                " meant to be."
-            )
-        if self.name == "trace" and self.osl is not None:
-            raise UsageError(f"--osl {self.osl}: a trace has its own lengths.")
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -345,13 +320,6 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"--workers {self.workers}: must be at least 1, or auto.")
         if self.until:
             self._check_until()
-        if (self.workload.name == "trace") != (self.load.arrival == "trace"):
-            raise UsageError(
-                f"--arrival {self.load.arrival}: does not go with --workload {self.workload.name};"
-                " a trace has both the times and the prompts."
-            )
-        if self.workload.name == "sessions" and self.load.is_open:
-            raise UsageError("--workload sessions: needs users, -c; a turn follows an answer.")
         from llmdyno.results.metrics import BY_NAME  # imports numpy, which a help does without
 
         for slo in self.slos:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llmdyno import endpoints, plugins
 from llmdyno.bench.detect import detect
 from llmdyno.bench.prober import Prober
 from llmdyno.errors import TargetError
@@ -92,10 +93,14 @@ SERVERS: dict[str, tuple[Answers, tuple[str, str]]] = {
 }
 
 
-def detected(answers: Answers, endpoint: str = "auto", model: str = "") -> tuple[str, str]:
+def detected(
+    answers: Answers, endpoint: str = "auto", model: str = "", heard: list[str] | None = None
+) -> tuple[str, str]:
     async def script(client: Client) -> None:
         while True:
             asked, _ = await client.asked()
+            if heard is not None:
+                heard.append(asked)
             answer = answers.get(asked, plain("404 Not Found", b"Not Found"))
             if not isinstance(answer, bytes):
                 answer = plain("200 OK", json.dumps(answer).encode())
@@ -134,6 +139,34 @@ def test_an_endpoint_that_was_named_needs_only_its_model() -> None:
     assert detected({}, "tgi") == ("tgi", "")
     assert detected(triton, "triton-generate") == ("triton-generate", "my llm")
     assert detected({"GET /v1/models": MODELS}, "openai-chat") == ("openai-chat", "llama")
+
+
+def test_no_page_is_looked_at_twice() -> None:
+    answers, right = SERVERS["no chat template"]
+    heard: list[str] = []
+
+    assert detected(answers, heard=heard) == right
+    assert heard == [
+        "GET /v2",
+        "GET /v1/models",
+        "POST /v1/chat/completions",
+        "POST /v1/completions",
+    ]
+
+
+def test_every_endpoint_of_ours_has_a_place_of_its_own_in_the_order() -> None:
+    tried = [endpoints.detectable(rpc=rpc) for rpc in (False, True)]
+
+    assert sorted(one.name for each in tried for one in each) == plugins.names("endpoints")
+    for each in tried:
+        assert len({one.detect_order for one in each}) == len(each)
+
+
+def test_an_url_without_a_scheme_gets_the_one_that_its_endpoint_needs() -> None:
+    assert endpoints.full_url("triton-grpc", "host:8001") == "grpc://host:8001"
+    assert endpoints.full_url("triton-grpc", "grpcs://host:8001") == "grpcs://host:8001"
+    assert endpoints.full_url("openai-chat", "host:8000") == "host:8000"
+    assert endpoints.full_url("auto", "host:8000") == "host:8000"
 
 
 WRONG: dict[str, tuple[Answers, str, str]] = {

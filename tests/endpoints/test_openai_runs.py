@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmdyno.endpoints import _openai
+from llmdyno.endpoints.openai_chat import ENDPOINT
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 
@@ -77,7 +78,7 @@ def test_a_run_is_read_as_its_events_are(
 ) -> None:
     pieces = stamped((ROLE if role else b"") + b"".join(events) + ending, cuts)
 
-    assert _openai.read(pieces) == one_by_one(pieces)
+    assert ENDPOINT.read(pieces) == one_by_one(pieces)
 
 
 def test_an_ordinary_stream_is_read_as_a_run() -> None:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 import llmdyno
 from conftest import last_json
-from llmdyno import plugins
+from llmdyno import endpoints, plugins
 from llmdyno.bench import detect
 from llmdyno.bench.prober import Prober
 from llmdyno.endpoints import Ask, Endpoint
@@ -266,8 +266,8 @@ def exchange(launch: Launch, wire: str, model: str = "", **asked: Any) -> tuple[
         try:
             name, found = await detect.detect(prober, "auto", model)
             assert (name, found) == (wire, model or "ensemble")
-            endpoint: Endpoint = plugins.load("endpoints", name)
-            tensors, _ = await detect.tensors(prober, found) if endpoint.rpc else ((), ())
+            endpoint = endpoints.load(name)
+            tensors = await endpoints.tensors(endpoint, prober, found)
             given = Ask(**{"prompt": "import os", "model": found, "tensors": tensors, **asked})
             response = await prober.ask("POST", endpoint.path(found), endpoint.body(given))
             return response, endpoint.read(response.pieces)

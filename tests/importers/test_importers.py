@@ -10,7 +10,7 @@ import pytest
 from llmdyno import plugins
 from llmdyno.cli.rebuild import rebuild, run_summary
 from llmdyno.errors import StorageError, UsageError
-from llmdyno.importers import Import, import_file, run_id, store_imported
+from llmdyno.importers import Importer, import_file, run_id, store_imported
 from llmdyno.report import compare_page
 from report_samples import level, summary
 
@@ -54,7 +54,7 @@ def test_every_import_has_a_sample_and_every_sample_is_known() -> None:
 
 @pytest.mark.parametrize(("name", "tool"), TOOLS.items())
 def test_exactly_one_import_recognises_a_file(name: str, tool: str) -> None:
-    known: list[Import] = [plugins.load("importers", one) for one in plugins.names("importers")]
+    known: list[Importer] = [plugins.load("importers", one) for one in plugins.names("importers")]
 
     assert [one.name for one in known if one.recognises(sample(name))] == [tool]
     assert import_file(SAMPLES / name) == import_file(SAMPLES / name, tool)

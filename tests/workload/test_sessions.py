@@ -12,7 +12,6 @@ import pytest
 
 from conftest import last_json
 from llmdyno import plugins, spec
-from llmdyno.endpoints import Ask
 from llmdyno.errors import UsageError
 from llmdyno.load.level import Level
 from llmdyno.load.plan import Plan
@@ -123,17 +122,6 @@ def test_a_turn_without_an_answer_ends_its_session() -> None:
         (1, 0, "completed"),
         (1, 1, "completed"),
     ]
-
-
-@pytest.mark.parametrize("name", plugins.names("endpoints"))
-def test_every_endpoint_sends_the_history_in_order(name: str) -> None:
-    ask = Ask(prompt="Third.", system_prompt="Zeroth.", history=(("First.", "Second."),), model="m")
-
-    body = plugins.load("endpoints", name).body(ask).decode(errors="replace")
-
-    assert "Zeroth." in body
-    places = [body.index(word) for word in ("First.", "Second.", "Third.")]
-    assert places == sorted(places)
 
 
 def test_other_workloads_have_no_history() -> None:

@@ -4,13 +4,13 @@ import random
 
 import msgspec
 
-from llmdyno import plugins
-from llmdyno.bench.detect import detect, tensors
+from llmdyno import endpoints, workload
+from llmdyno.bench.detect import detect
 from llmdyno.bench.prober import Prober
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.spec import Bench
 from llmdyno.wire.target import Target
-from llmdyno.workload.prompts import synthetic_text
+from llmdyno.workload.words import synthetic_text
 
 _PROBE_WORDS = (50, 250)
 
@@ -36,12 +36,9 @@ async def ask(spec: Bench, target: Target) -> tuple[Bench, Endpoint, dict[str, f
 async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
     """Fill in the endpoint, the model and its inputs, where the user left them open."""
     name, model = await detect(prober, spec.endpoint, spec.model)
-    chosen = msgspec.structs.replace(spec, endpoint=name, model=model)
-    endpoint: Endpoint = plugins.load("endpoints", name)
-    if endpoint.rpc:
-        inputs, _ = await tensors(prober, model)
-        chosen = msgspec.structs.replace(chosen, tensors=inputs)
-    return chosen, endpoint
+    endpoint = endpoints.load(name)
+    inputs = await endpoints.tensors(endpoint, prober, model)
+    return msgspec.structs.replace(spec, endpoint=name, model=model, tensors=inputs), endpoint
 
 
 async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) -> dict[str, float]:
@@ -50,7 +47,7 @@ async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) 
     Two prompts of different length give the line tokens = fixed + per_word x words. A server that
     reports no usage leaves it at one token a word.
     """
-    if spec.workload.name not in {"synthetic", "trace"}:
+    if not workload.calibrates(workload.load(spec.workload.name)):
         return {}
     counts = []
     for words in _PROBE_WORDS:

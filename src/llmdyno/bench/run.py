@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import plugins, store
+from llmdyno import endpoints, store, workload
 from llmdyno.bench import gpu, scraper
 from llmdyno.bench.interruption import Interruption, interruptible
 from llmdyno.bench.live_metrics import LivePage, serving
@@ -41,7 +41,6 @@ from llmdyno.spec import Bench
 from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.wire.exchange import Meter
 from llmdyno.wire.target import Target, parse_url
-from llmdyno.workload.prompts import Prompts
 from llmdyno.workload.share import Share
 
 _WATCH_S = 0.5
@@ -85,9 +84,9 @@ def run(
     target = parse_url(
         spec.url, api_key, ca_cert=spec.ca_cert, insecure=spec.insecure, proxy=spec.proxy
     )
-    if spec.endpoint != "auto":
-        _check_scheme(spec, target, plugins.load("endpoints", spec.endpoint))
-    Prompts(spec.workload)  # a file that cannot be read is said before anything starts
+    if spec.endpoint != endpoints.AUTO:
+        _check_scheme(spec, target, endpoints.load(spec.endpoint))
+    workload.check(spec.workload, spec.load)
     open_files.allow(_connections(spec))
     with _site(spec, target, api_key) as site:
         context = _RunContext(

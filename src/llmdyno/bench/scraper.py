@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from llmdyno import endpoints
 from llmdyno.bench.server_metrics import read_page, recognise
 from llmdyno.records.entries import Scrape
 from llmdyno.records.server_page import MetricsPage
@@ -24,7 +25,6 @@ from llmdyno.wire.target import Target, parse_url
 # Servers count the last tokens a moment after they sent them. Once idle, a server has counted all.
 _SETTLE_S = 1.0
 _SETTLE_STEP_S = 0.1
-_TRITON_METRICS_PORT = 2  # above that of HTTP, by convention: 8000 and 8002
 
 Sink = Callable[[Scrape], None]
 
@@ -112,11 +112,10 @@ async def find(target: Target, endpoint: str, url: str = "") -> Scraper | None:
     """
     root = msgspec.structs.replace(target, prefix="")
     places = [(target, "/metrics"), (root, "/metrics"), (target, "/prometheus/metrics")]
-    if target.rpc:  # of Triton's three ports: HTTP, gRPC, metrics
-        page = msgspec.structs.replace(root, rpc=False, port=target.port + _TRITON_METRICS_PORT - 1)
-        places = [(page, "/metrics")]
-    elif endpoint.startswith("triton"):
-        beside = msgspec.structs.replace(root, port=target.port + _TRITON_METRICS_PORT)
+    if target.rpc:  # a port of gRPC serves no page
+        places = []
+    if offset := endpoints.metrics_port_offset(endpoints.load(endpoint)):
+        beside = msgspec.structs.replace(root, rpc=False, port=target.port + offset)
         places.insert(0, (beside, "/metrics"))
     if url:
         page = parse_url(url)

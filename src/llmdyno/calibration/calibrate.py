@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from llmdyno import plugins, spec
+from llmdyno import endpoints, spec, streamer, workload
 from llmdyno.errors import TargetError
 from llmdyno.load.level import Level, rare_collections
 from llmdyno.load.plan import Plan
@@ -197,12 +197,14 @@ async def _level(target: Target, shape: Shape) -> tuple[LevelFacts, float]:
         users=shape.users,
         load=load,
         target=target,
-        endpoint=plugins.load("endpoints", "openai-chat"),
+        endpoint=endpoints.load(streamer.ENDPOINT),
         model="streamer",
     )
     prompts = Prompts(
         spec.Workload(
-            name="synthetic", isl=Lengths("fixed", 16), osl=Lengths("fixed", shape.tokens)
+            name=workload.implied({"isl"}),
+            isl=Lengths("fixed", 16),
+            osl=Lengths("fixed", shape.tokens),
         )
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -57,9 +57,11 @@ def bench_spec(given: Given, spec: type[Bench] = Bench) -> Bench:
     Raises:
         UsageError: a value cannot be read or does not fit the others.
     """
+    from llmdyno import endpoints  # imports asyncio, which a help does without
+
     fields = _fields(spec, given)
-    if fields.get("endpoint") == "triton-grpc" and "://" not in fields["url"]:
-        fields["url"] = f"grpc://{fields['url']}"
+    if "endpoint" in fields:
+        fields["url"] = endpoints.full_url(fields["endpoint"], fields["url"])
     if "repeat_until" in fields:
         fields.setdefault("repeat", REPEATS_MAX)
     if fields.get("until") and not {"duration", "requests"} & given.keys():
@@ -122,14 +124,10 @@ def _load_spec(given: Given) -> Load:
 
 
 def _workload_spec(given: Given) -> Workload:
+    from llmdyno import workload
+
     fields = _fields(Workload, given)
-    if given.get("arrival") == "trace":
-        fields.setdefault("name", "trace")
-    if "name" not in fields:
-        fields["name"] = (
-            "file" if "dataset" in fields else "synthetic" if "isl" in fields else "chat"
-        )
-    return Workload(**fields)
+    return Workload(**{"name": workload.implied(fields, given.get("arrival")), **fields})
 
 
 def _fields(spec: type[msgspec.Struct], given: Given) -> dict[str, Any]:

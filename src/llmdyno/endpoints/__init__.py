@@ -1,50 +1,97 @@
 """Endpoints: wire protocols over HTTP or gRPC. One file a protocol; `ENDPOINT` is its last line.
 
-An endpoint writes a request's body and reads a response's body; it knows nothing of sockets, users
-or clocks. Its contract tests (tests/endpoints/test_contract.py) pick it up because it exists.
+An endpoint writes a request's body, reads a response's body and knows by which answers a server
+that speaks it can be told; it knows nothing of sockets, users or clocks. An endpoint of another
+package imports from here what `__all__` names, and proves itself with
+`llmdyno.testing.endpoints.EndpointContract`.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Protocol, cast
 
-import msgspec
-
+from llmdyno import plugins
+from llmdyno.endpoints._answers import listed_model
+from llmdyno.endpoints._interface import Ask, Detection, Endpoint, ServerProbe
+from llmdyno.endpoints._json_events import Event, error_of, joined_prompt, merge, read_events
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.kserve import Tensor
 from llmdyno.wire.reply import Reply
 
+__all__ = [
+    "Ask",
+    "Detection",
+    "Endpoint",
+    "Event",
+    "Piece",
+    "Reply",
+    "ServerProbe",
+    "Tensor",
+    "error_of",
+    "joined_prompt",
+    "merge",
+    "read_events",
+]
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """What one request asks for."""
-
-    prompt: str
-    system_prompt: str = ""
-    history: tuple[tuple[str, str], ...] = ()  # questions and answers of the turns before
-    model: str = ""
-    max_tokens: int | None = None
-    exact_length: bool = False  # go on to max_tokens whatever the model says (ignore_eos)
-    temperature: float | None = None
-    extra: Mapping[str, Any] = {}  # merged into the body, as the user gave it
-    tensors: tuple[Tensor, ...] = ()  # what the model takes, for a protocol that must know
+AUTO = "auto"  # the name that stands for whichever the server speaks
 
 
-class Endpoint(Protocol):
-    """The interface of an endpoint."""
+class Detectable(Endpoint, Protocol):
+    """An endpoint that `--endpoint auto` can pick."""
 
-    name: str
-    # A stream without an end mark of its own is whole when the HTTP body came to its regular end;
-    # `read` then never says that it ended.
-    ends_with_body: bool
-    rpc: bool  # over gRPC (wire/grpc.py): bodies are gRPC's framed messages, paths its methods
+    detect_order: int
 
-    def path(self, model: str) -> str:
-        """Return what is appended to the base URL."""
+    async def detect(self, server: ServerProbe, model: str) -> Detection:
+        """Ask the server whether it speaks this protocol, and for which model."""
 
-    def body(self, ask: Ask) -> bytes:
-        """Return the request's body, JSON over HTTP, asking for a stream."""
 
-    def read(self, pieces: Iterable[Piece]) -> Reply:
-        """Return what a streamed 200 response amounts to, complete or not."""
+def load(name: str) -> Endpoint:
+    """Return the endpoint of this name, or of this module if the name has a dot.
 
-    def error_of(self, body: bytes) -> str:
-        """Return the server's own words in the body of a response other than 200."""
+    Raises:
+        UsageError: there is none.
+    """
+    endpoint: Endpoint = plugins.load("endpoints", name)
+    return endpoint
+
+
+def detectable(*, rpc: bool) -> list[Detectable]:
+    """Return the endpoints that `--endpoint auto` tries at a gRPC or an HTTP URL, in order."""
+    known = [load(name) for name in plugins.names("endpoints")]
+    tried = [cast("Detectable", one) for one in known if one.rpc == rpc and hasattr(one, "detect")]
+    return sorted(tried, key=lambda one: one.detect_order)
+
+
+async def choose_model(endpoint: Endpoint, server: ServerProbe) -> str:
+    """Return the model that requests name when the user names none; it may be an empty text.
+
+    Raises:
+        TargetError: the server does not answer, or does not tell.
+    """
+    choose = getattr(endpoint, "choose_model", listed_model)
+    return cast("str", await choose(server))
+
+
+async def tensors(endpoint: Endpoint, server: ServerProbe, model: str) -> tuple[Tensor, ...]:
+    """Return the model's inputs if the endpoint's requests must know them.
+
+    Raises:
+        TargetError: the server does not answer, or does not know the model.
+    """
+    if not hasattr(endpoint, "tensors"):
+        return ()
+    return cast("tuple[Tensor, ...]", await endpoint.tensors(server, model))
+
+
+def metrics_port_offset(endpoint: Endpoint) -> int:
+    """Return how far above the endpoint's port a server has its metrics page; 0: on the same."""
+    return cast("int", getattr(endpoint, "metrics_port_offset", 0))
+
+
+def full_url(name: str, url: str) -> str:
+    """Return a URL with the scheme that an endpoint needs, if it has none and needs gRPC's.
+
+    Raises:
+        UsageError: there is no such endpoint.
+    """
+    if "://" in url or name == AUTO or not load(name).rpc:
+        return url
+    return f"grpc://{url}"

@@ -1,7 +1,7 @@
-"""What the endpoints share whose stream is server-sent events, each a JSON object.
+"""What endpoints share whose stream is server-sent events, each a JSON object.
 
-They differ in the fields of a body and of an event. How an event is decoded, how an error in the
-middle of a stream looks and where a server's own words are found is the same for all of them.
+They differ in the fields of a body and of an event. They do not differ in how an event is decoded,
+how an error in the middle of a stream looks, and where the server's own words stand.
 """
 
 import re
@@ -10,26 +10,26 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from llmdyno.endpoints import Ask
+from llmdyno.endpoints._interface import Ask
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 from llmdyno.wire.sse import events
 
 DETAIL_CHARACTERS_MAX = 300
 
-# Tokens as a server counts them. More than a float holds exactly is nonsense, and would not survive
-# being spread over chunks.
+# Tokens as a server counts them. A number above 2^53 is nonsense: a float does not hold it exactly,
+# so it could not be spread over chunks.
 Count = Annotated[int, msgspec.Meta(le=2**53)]
 
 
 class Event(msgspec.Struct):
-    """What any event may carry: an error, under this name or as an object of that kind."""
+    """What any event may carry: an `error`, or "error" as its `object`."""
 
     error: Any = None
     object: str | None = None
 
 
-# A surrogate that the other one does not follow, or does not come before.
+# Half of a surrogate pair: the other half does not follow, or does not precede.
 _HALF_CHARACTER = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -58,10 +58,16 @@ def prompt_after_history(ask: Ask) -> str:
 def read_events(
     pieces: Iterable[Piece], decode: Callable[[bytes], AnyEvent], reply: Reply
 ) -> Iterator[tuple[int, AnyEvent]]:
-    """Yield (stamp, event) up to the first that is an error or no JSON; the reply gets to know."""
+    """Yield (stamp in ns, event) up to the first that is an error or not JSON.
+
+    Args:
+        pieces: the body of the response.
+        decode: decodes one event.
+        reply: gets `error` and `detail` of an event that ends the reading, and `ended` at [DONE].
+    """
     for stamp_ns, padded in events(pieces):
         data = padded.strip()
-        if not data:  # a sign of life
+        if not data:  # keeps the connection alive
             continue
         if data == b"[DONE]":
             reply.ended = True
@@ -85,8 +91,8 @@ def _decode_lenient(decode: Callable[[bytes], AnyEvent], data: bytes) -> AnyEven
         # character of several tokens in several events. They are tokens all the same.
         return decode(data.decode(errors="replace").encode())
     except msgspec.DecodeError:
-        # Two things that Python's own decoder takes, so that nobody notices that they are no JSON:
-        # a log probability of NaN or -Infinity, and half of a character outside the first plane.
+        # Python's own decoder accepts two things that are not JSON, so nobody notices them: a log
+        # probability of NaN or -Infinity, and half of a surrogate pair.
         mended = _NO_NUMBER.sub(rb"\1null", _HALF_CHARACTER.sub(rb"\\ufffd", data))
         if mended == data:
             raise

@@ -1,18 +1,19 @@
-"""What the two OpenAI endpoints share: the shape of a chunk, its usage, its end.
+"""What the two OpenAI endpoints share: all but the path, and where the prompt stands in a body.
 
 The events of a stream mostly differ in their text alone, and decoding each on its own costs more
 than receiving it. `_find_run` reads all that equal one of them but for their text in one go, and
 only where it is certain to read what decoding each would have read.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
 import msgspec
 
-from llmdyno.endpoints import Ask
-from llmdyno.endpoints._json_events import Count, Event, read_events
+from llmdyno.endpoints import Ask, Detection, ServerProbe
+from llmdyno.endpoints._answers import MODELS_PATH, first_model, listed_model
+from llmdyno.endpoints._json_events import Count, Event, error_of, merge, read_events
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 from llmdyno.wire.sse import Body
@@ -66,7 +67,79 @@ _OTHER_TEXT = "quite another text"
 _FAILED_FINISHES = frozenset({"error", "abort"})
 
 
-def common_fields(ask: Ask) -> dict[str, Any]:
+class OpenAI:
+    """One of OpenAI's two protocols.
+
+    Args:
+        name: of the endpoint.
+        path: of its requests.
+        prompt_fields: returns the fields of a body that carry the prompt.
+        detect_order: its place among those that `--endpoint auto` tries.
+    """
+
+    ends_with_body = False
+    rpc = False
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        path: str,
+        prompt_fields: Callable[[Ask], Mapping[str, Any]],
+        detect_order: int,
+    ) -> None:
+        self.name = name
+        self.detect_order = detect_order
+        self._path = path
+        self._prompt_fields = prompt_fields
+
+    async def detect(self, server: ServerProbe, model: str) -> Detection:
+        """Ask for one token: that a server lists a model does not say which protocol it speaks."""
+        if not model:
+            listed = await server.look(MODELS_PATH)
+            model = first_model(listed)
+            if not model:
+                return Detection(speaks=False, why_not=f"{MODELS_PATH}: status {listed.status}")
+        body = self.body(Ask(prompt="Hello", model=model, max_tokens=1))
+        response = await server.ask("POST", self._path, body)
+        if response.status == 200:
+            return Detection(speaks=True, model=model)
+        refusal = f"status {response.status} {self.error_of(response.body())}"
+        return Detection(speaks=False, why_not=f"{self.name}: {refusal}".strip())
+
+    async def choose_model(self, server: ServerProbe) -> str:
+        """Return the first model that the server lists; raises TargetError if it lists none."""
+        return await listed_model(server)
+
+    def path(self, model: str) -> str:  # noqa: ARG002  # the model is named in the body
+        """Return the path, the same for all models."""
+        return self._path
+
+    def body(self, ask: Ask) -> bytes:
+        """Return the request's JSON body."""
+        return merge({**_common_fields(ask), **self._prompt_fields(ask)}, ask.extra)
+
+    def read(self, pieces: Iterable[Piece]) -> Reply:
+        """Return what a stream of chat.completion.chunk or text_completion events amounts to."""
+        body = Body(pieces)
+        reply = Reply()
+        run = _find_run(body.data)
+        if run is None:
+            _read_each(body.between(0, len(body.data)), reply)
+            return reply
+        _read_each(body.between(0, run.start), reply)
+        if not reply.error:
+            reply.stamps_ns += body.stamps_ns(run.ends)
+            reply.texts += run.texts
+            _read_each(body.between(run.ends[-1], len(body.data)), reply)
+        return reply
+
+    def error_of(self, body: bytes) -> str:
+        """Return the server's own words in a refusal."""
+        return error_of(body)
+
+
+def _common_fields(ask: Ask) -> dict[str, Any]:
     """Return the fields of a body that chat and completions have in common."""
     fields: dict[str, Any] = {
         "model": ask.model,
@@ -80,22 +153,6 @@ def common_fields(ask: Ask) -> dict[str, Any]:
     if ask.temperature is not None:
         fields["temperature"] = ask.temperature
     return fields
-
-
-def read(pieces: Iterable[Piece]) -> Reply:
-    """Read a stream of chat.completion.chunk or text_completion events."""
-    body = Body(pieces)
-    reply = Reply()
-    run = _find_run(body.data)
-    if run is None:
-        _read_each(body.between(0, len(body.data)), reply)
-        return reply
-    _read_each(body.between(0, run.start), reply)
-    if not reply.error:
-        reply.stamps_ns += body.stamps_ns(run.ends)
-        reply.texts += run.texts
-        _read_each(body.between(run.ends[-1], len(body.data)), reply)
-    return reply
 
 
 def _read_each(pieces: Iterable[Piece], reply: Reply) -> None:

@@ -1,16 +1,47 @@
-"""What Triton's two protocols share: the names of a model's inputs, and how its tokens add up."""
+"""What Triton's two protocols share: a model's inputs, how its tokens add up, which model it is."""
 
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
-from llmdyno.endpoints import Ask
+from llmdyno.endpoints import Ask, ServerProbe
 from llmdyno.endpoints._json_events import joined_prompt
+from llmdyno.errors import TargetError
 from llmdyno.wire.reply import Reply
+
+# A model that generates text has these among its tensors.
+TEXT_INPUT = "text_input"
+TEXT_OUTPUT = "text_output"
+# Of the models that do: TensorRT-LLM's whole pipeline first.
+_FIRST = ("ensemble", "tensorrt_llm_bls")
+
+
+async def choose_model(
+    server: ServerProbe,
+    names: Collection[str],
+    generates_text: Callable[[str], Awaitable[bool]],
+) -> str:
+    """Choose among the models that are ready the one that takes text and gives text.
+
+    Raises:
+        TargetError: there is none, or it is not clear which.
+    """
+    for name in _FIRST:
+        if name in names:
+            return name
+    text_models = [name for name in names if await generates_text(name)]
+    if len(text_models) == 1:
+        return text_models[0]
+    found = ", ".join(text_models) or "none"
+    raise TargetError(
+        f"{server.target.authority}: one of Triton's models must take {TEXT_INPUT} and give"
+        f" {TEXT_OUTPUT}, but there are these that do: {found}. Name one with --model."
+    )
 
 
 def inputs(ask: Ask) -> dict[str, Any]:
     """Return what is asked for, under the names that TensorRT-LLM's ensemble has for it."""
     named: dict[str, Any] = {
-        "text_input": joined_prompt(ask),
+        TEXT_INPUT: joined_prompt(ask),
         "stream": True,
         "return_num_input_tokens": True,
         "return_num_output_tokens": True,
@@ -35,7 +66,7 @@ class Tally:
     def add(
         self, stamp_ns: int, text: str, input_tokens: int | None, output_tokens: int | None
     ) -> None:
-        """Take in one response."""
+        """Add one response, with its own counts of tokens if it has any."""
         reply = self._reply
         if input_tokens is not None:
             reply.input_tokens = input_tokens
@@ -46,7 +77,7 @@ class Tally:
             reply.usage_after.append(self._tokens)
 
     def end(self) -> None:
-        """Give the reply its total."""
+        """Write the total into the reply; call it once, after the last response."""
         if self._tokens and self._reply.usage_after:
             # What came after the last text was the end-of-sequence token.
             self._reply.output_tokens = self._reply.usage_after[-1] = self._tokens

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
+from llmdyno.endpoints._answers import document
 from llmdyno.endpoints._json_events import (
     DETAIL_CHARACTERS_MAX,
     error_of,
@@ -41,9 +42,19 @@ class BentoML:
     name = "bentoml"
     ends_with_body = True
     rpc = False
+    detect_order = 50  # after those that count tokens
+
+    async def detect(self, server: ServerProbe, model: str) -> Detection:
+        """GET /schema.json, which lists a service's routes."""
+        schema = document(await server.look("/schema.json"))
+        return Detection(speaks=_streams_text(schema), model=model)
+
+    async def choose_model(self, server: ServerProbe) -> str:  # noqa: ARG002  # nothing to ask
+        """Return nothing: a service has one model, and no request names it."""
+        return ""
 
     def path(self, model: str) -> str:  # noqa: ARG002  # a service has one model
-        """Return the path."""
+        """Return the path, the same for all models."""
         return "/generate"
 
     def body(self, ask: Ask) -> bytes:
@@ -62,7 +73,7 @@ class BentoML:
         return merge(fields, ask.extra)
 
     def read(self, pieces: Iterable[Piece]) -> Reply:
-        """Read the stream."""
+        """Return what the stream amounts to."""
         pieces = list(pieces)
         reply = Reply()
         left = _text_bytes(b"".join(body for _, body in pieces), reply)
@@ -77,7 +88,7 @@ class BentoML:
         return reply
 
     def error_of(self, body: bytes) -> str:
-        """Return the server's words."""
+        """Return the server's own words in a refusal."""
         return error_of(body)
 
 
@@ -93,6 +104,20 @@ def _text_bytes(body: bytes, reply: Reply) -> int:
     reply.error = "stream-error"
     reply.detail = str(failure.message)[:DETAIL_CHARACTERS_MAX]
     return start
+
+
+def _streams_text(schema: dict[str, Any]) -> bool:
+    """Whether it is the schema of a BentoML service with a /generate that streams."""
+    routes = schema.get("routes")
+    if schema.get("type") != "service" or not isinstance(routes, list):
+        return False
+    return any(
+        isinstance(route, dict)
+        and route.get("route") == "/generate"
+        and isinstance(route.get("output"), dict)
+        and bool(route["output"].get("is_stream"))
+        for route in routes
+    )
 
 
 ENDPOINT: Endpoint = BentoML()

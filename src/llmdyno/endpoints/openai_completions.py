@@ -1,35 +1,22 @@
-"""POST /v1/completions, streamed: the prompt goes in as it is, without a chat template."""
+"""POST /v1/completions, streamed: the prompt goes in as it is, without a chat template.
 
-from collections.abc import Iterable
+The system prompt, if any, is put before the prompt with a blank line between.
+"""
 
-from llmdyno.endpoints import Ask, Endpoint, _json_events, _openai
-from llmdyno.wire.inbox import Piece
-from llmdyno.wire.reply import Reply
+from typing import Any
 
-
-class OpenAICompletions:
-    """The system prompt, if any, is put before the prompt with a blank line between."""
-
-    name = "openai-completions"
-    ends_with_body = False
-    rpc = False
-
-    def path(self, model: str) -> str:  # noqa: ARG002  # the model is named in the body
-        """Return the path."""
-        return "/v1/completions"
-
-    def body(self, ask: Ask) -> bytes:
-        """Return the request's JSON body."""
-        prompt = _json_events.joined_prompt(ask)
-        return _json_events.merge({**_openai.common_fields(ask), "prompt": prompt}, ask.extra)
-
-    def read(self, pieces: Iterable[Piece]) -> Reply:
-        """Read the stream."""
-        return _openai.read(pieces)
-
-    def error_of(self, body: bytes) -> str:
-        """Return the server's words."""
-        return _json_events.error_of(body)
+from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.endpoints._json_events import joined_prompt
+from llmdyno.endpoints._openai import OpenAI
 
 
-ENDPOINT: Endpoint = OpenAICompletions()
+def _prompt(ask: Ask) -> dict[str, Any]:
+    return {"prompt": joined_prompt(ask)}
+
+
+ENDPOINT: Endpoint = OpenAI(
+    name="openai-completions",
+    path="/v1/completions",
+    prompt_fields=_prompt,
+    detect_order=30,  # for a model without a chat template
+)

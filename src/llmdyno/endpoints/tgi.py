@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
+from llmdyno.endpoints._answers import document
 from llmdyno.endpoints._json_events import Count, Event, error_of, joined_prompt, merge, read_events
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
@@ -47,9 +48,20 @@ class TGI:
     name = "tgi"
     ends_with_body = False
     rpc = False
+    detect_order = 40
+
+    async def detect(self, server: ServerProbe, model: str) -> Detection:
+        """GET /info, which has TGI's limits."""
+        facts = document(await server.look("/info"))
+        speaks = "model_id" in facts and "max_total_tokens" in facts
+        return Detection(speaks=speaks, model=model or str(facts.get("model_id", "")))
+
+    async def choose_model(self, server: ServerProbe) -> str:  # noqa: ARG002  # nothing to ask
+        """Return nothing: a server has one model, and no request names it."""
+        return ""
 
     def path(self, model: str) -> str:  # noqa: ARG002  # a server has one model
-        """Return the path."""
+        """Return the path, the same for all models."""
         return "/generate_stream"
 
     def body(self, ask: Ask) -> bytes:
@@ -68,7 +80,7 @@ class TGI:
         return merge({"inputs": inputs}, {**ask.extra, "parameters": parameters})
 
     def read(self, pieces: Iterable[Piece]) -> Reply:
-        """Read the stream."""
+        """Return what the stream amounts to."""
         reply = Reply()
         tokens = 0
         for stamp_ns, event in read_events(pieces, _decode, reply):
@@ -85,7 +97,7 @@ class TGI:
         return reply
 
     def error_of(self, body: bytes) -> str:
-        """Return the server's words."""
+        """Return the server's own words in a refusal."""
         return error_of(body)
 
 

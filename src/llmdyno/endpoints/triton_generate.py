@@ -9,13 +9,15 @@ Each event holds the text that is new. Nothing marks the last one: the stream en
 """
 
 from collections.abc import Iterable
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
-from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
+from llmdyno.endpoints._answers import decoded, document
 from llmdyno.endpoints._json_events import Count, Event, error_of, merge, read_events
-from llmdyno.endpoints._triton import Tally, inputs
+from llmdyno.endpoints._triton import TEXT_INPUT, TEXT_OUTPUT, Tally, choose_model, inputs
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 
@@ -37,17 +39,45 @@ class TritonGenerate:
     name = "triton-generate"
     ends_with_body = True
     rpc = False
+    detect_order = 10  # first: Triton tells its name, and nothing has to be generated
+    metrics_port_offset = 2  # of Triton's three ports in a row: HTTP, gRPC, metrics
+
+    async def detect(self, server: ServerProbe, model: str) -> Detection:
+        """GET /v2, which tells the server's name."""
+        if document(await server.look("/v2")).get("name") != "triton":
+            return Detection(speaks=False)
+        return Detection(speaks=True, model=model or await self.choose_model(server))
+
+    async def choose_model(self, server: ServerProbe) -> str:
+        """Return the one model that is ready, takes text and gives text.
+
+        Raises:
+            TargetError: there is none, or it is not clear which.
+        """
+
+        async def generates_text(name: str) -> bool:
+            described = document(await server.ask("GET", _model_path(name)))
+            takes, gives = _tensor_names(described, "inputs"), _tensor_names(described, "outputs")
+            return TEXT_INPUT in takes and TEXT_OUTPUT in gives
+
+        index = decoded(await server.ask("POST", "/v2/repository/index", b"{}"))
+        ready = [
+            str(model["name"])
+            for model in (index if isinstance(index, list) else [])
+            if isinstance(model, dict) and "name" in model and model.get("state") == "READY"
+        ]
+        return await choose_model(server, ready, generates_text)
 
     def path(self, model: str) -> str:
         """Return the path, which names the model."""
-        return f"/v2/models/{quote(model, safe='')}/generate_stream"
+        return f"{_model_path(model)}/generate_stream"
 
     def body(self, ask: Ask) -> bytes:
         """Return the request's JSON body."""
         return merge(inputs(ask), ask.extra)
 
     def read(self, pieces: Iterable[Piece]) -> Reply:
-        """Read the stream."""
+        """Return what the stream amounts to."""
         reply = Reply()
         tally = Tally(reply)
         for stamp_ns, output in read_events(pieces, _decode, reply):
@@ -58,8 +88,19 @@ class TritonGenerate:
         return reply
 
     def error_of(self, body: bytes) -> str:
-        """Return the server's words."""
+        """Return the server's own words in a refusal."""
         return error_of(body)
+
+
+def _model_path(model: str) -> str:
+    return f"/v2/models/{quote(model, safe='')}"
+
+
+def _tensor_names(described: dict[str, Any], field: str) -> set[str]:
+    tensors = described.get(field)
+    if not isinstance(tensors, list):
+        return set()
+    return {str(tensor.get("name")) for tensor in tensors if isinstance(tensor, dict)}
 
 
 ENDPOINT: Endpoint = TritonGenerate()

@@ -1,13 +1,13 @@
 """Other tools' result files as summary documents of ours. One file a tool, `IMPORTER` last.
 
 An old result is worth keeping beside a new one, so it becomes a run like any other: a folder with
-a summary.json that `dyno report`, `dyno compare` and `dyno runs` read. What it is not is measured
-by our definitions. So each tool states in `definitions` what it means by a metric where we mean
-something else; these sentences stand in the document's `spec`, where a comparison looks for what
-makes two runs unlike, and in `imported.notes` for a reader. They are no doubts: a metric that is
-defined otherwise is another metric, not a wrong one. What the file itself lacks or contradicts is a
-doubt, and stands under "doubts" as well. A number that the file does not hold is null, never worked
-out from an assumption.
+a summary.json that `dyno report`, `dyno compare` and `dyno runs` read. It was not measured by our
+definitions, however. So each importer states in `definitions` what its tool means by a metric where
+we mean something else. These sentences stand in the document's `spec`, where a comparison looks for
+differences between two runs, and in `imported.notes` for a reader. They are no doubts: a metric
+that is defined otherwise is another metric, not a wrong one. What the file itself lacks or
+contradicts is a doubt, and stands under "doubts" as well. A number that the file does not hold is
+null; nothing is computed from an assumption.
 """
 
 import json
@@ -28,7 +28,7 @@ Foreign = Mapping[str, Any]
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tool's reader found in a file."""
+    """What an importer found in a file."""
 
     levels: list[dict[str, Any]]
     spec: dict[str, Any]  # what was asked, under our own names where we have one
@@ -38,15 +38,15 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()  # on this file, beside the tool's definitions
 
 
-class Import(Protocol):
-    """The interface of an import."""
+class Importer(Protocol):
+    """The interface of an importer."""
 
     name: str
     # What the tool means by a metric, or by another part of a level, where we mean something else.
     definitions: Mapping[str, str]
 
     def recognises(self, document: Foreign) -> bool:
-        """Tell whether this is one of the tool's results, by keys that only they have."""
+        """Tell whether this is one of the tool's results, by keys that no other file has."""
 
     def read(self, documents: Sequence[Foreign]) -> Findings:
         """Return what the file holds: one document, or several if the tool appends to its files.
@@ -61,10 +61,10 @@ def import_file(path: Path, tool: str | None = None) -> dict[str, Any]:
 
     Args:
         path: the tool's JSON file.
-        tool: the tool's name, e.g. "vllm"; None: it is told from the content.
+        tool: the tool's name, e.g. "vllm"; None: it is recognised by the content.
 
     Raises:
-        UsageError: no such tool, or the file is none of its results.
+        UsageError: there is no such tool, or the file is not one of its results.
         StorageError: the file cannot be read.
     """
     documents = _decode(path)
@@ -74,7 +74,7 @@ def import_file(path: Path, tool: str | None = None) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         raise UsageError(
             f"{path}: is not a result of {chosen.name} as we know them: {error}."
-        ) from (error)
+        ) from error
     definitions = dict(chosen.definitions)
     document = {
         "schema": SCHEMA,
@@ -118,12 +118,12 @@ def store_imported(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return stored
 
 
-def _choose(path: Path, document: Foreign, tool: str | None) -> Import:
+def _choose(path: Path, document: Foreign, tool: str | None) -> Importer:
     if tool is not None:
-        named: Import = plugins.load("importers", tool)
+        named: Importer = plugins.load("importers", tool)
         return named
     names = plugins.names("importers")
-    known: list[Import] = [plugins.load("importers", name) for name in names]
+    known: list[Importer] = [plugins.load("importers", name) for name in names]
     chosen = next((one for one in known if one.recognises(document)), None)
     if chosen is None:
         raise UsageError(

@@ -1,6 +1,6 @@
-"""Levels of a summary from what other tools report: the keys of ours, null where they have nothing.
+"""Levels of a summary from what other tools report, with our keys; null where they report nothing.
 
-Every tool's reader makes its levels here, so that an imported level has the keys of a measured one.
+Every importer makes its levels here, so that an imported level has the keys of a measured one.
 """
 
 import math
@@ -18,8 +18,8 @@ Statistics = dict[str, Any]
 LATENCIES = tuple(metric.name for metric in DISTRIBUTIONS if not metric.open_loop)
 
 
-class Level(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tool says of one load point, in our units; None is what it does not say."""
+class ForeignLevel(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tool reports of one load point, in our units; None: it does not report it."""
 
     users: int | None
     arrival: str
@@ -40,7 +40,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     interrupted: bool = False
 
 
-def level_document(level: Level) -> dict[str, Any]:
+def level_document(level: ForeignLevel) -> dict[str, Any]:
     """Return one level of the summary."""
     measured = {
         **{name: level.latencies.get(name) or statistics({}) for name in LATENCIES},

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from llmdyno.importers import Findings, Foreign, Import, _nvidia
-from llmdyno.importers._level import Level, level_document, without_secrets
+from llmdyno.importers import Findings, Foreign, Importer, _nvidia
+from llmdyno.importers._level import ForeignLevel, level_document, without_secrets
 
 _CLOSED = {"concurrency", "concurrency_burst"}
 
 
 class _Loadgen(msgspec.Struct, frozen=True, kw_only=True):
-    """What the first shape of `input_config` says of the load."""
+    """The load, as the first shape of `input_config` describes it."""
 
     concurrency: int | None = None
     request_rate: float | None = None
@@ -24,7 +24,7 @@ class _Loadgen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Phase(msgspec.Struct, frozen=True, kw_only=True):
-    """What the present shape says of one phase of the load."""
+    """One phase of the load, as the present shape of `input_config` describes it."""
 
     name: str = ""
     kind: str | None = None
@@ -39,7 +39,7 @@ class _Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Config(msgspec.Struct, frozen=True, kw_only=True):
-    """What we read of `input_config`. It may hold keys and headers: nothing else is taken over."""
+    """What we read of `input_config`, and no more: it may hold keys and headers."""
 
     loadgen: _Loadgen | None = None
     phases: list[_Phase] = []
@@ -56,7 +56,7 @@ class _ErrorCount(msgspec.Struct, frozen=True, kw_only=True):
     count: int
 
 
-class AiperfImport:
+class AiperfImporter:
     """Reads what AIPerf exports."""
 
     name = "aiperf"
@@ -69,7 +69,7 @@ class AiperfImport:
     }
 
     def recognises(self, document: Foreign) -> bool:
-        """Know it by the layout and by its version or its way to describe the load."""
+        """Recognise the layout, and AIPerf's version or its way to describe the load."""
         return _nvidia.is_profile(document) and _nvidia.is_of_aiperf(document)
 
     def read(self, documents: Sequence[Foreign]) -> Findings:
@@ -97,11 +97,11 @@ class AiperfImport:
         )
 
 
-def _level(document: Foreign, config: _Config, load: _Phase) -> Level:
+def _level(document: Foreign, config: _Config, load: _Phase) -> ForeignLevel:
     completed = _nvidia.average(document, "request_count")
     failures = msgspec.convert(document.get("error_summary") or [], list[_ErrorCount])
     failed = _nvidia.average(document, "error_request_count")
-    return Level(
+    return ForeignLevel(
         users=load.concurrency,
         arrival="closed" if load.type in _CLOSED else load.type,
         duration_s=_nvidia.seconds(document, "benchmark_duration"),
@@ -156,4 +156,4 @@ def _kind(details: _ErrorDetails) -> str:
     return " ".join([*words, *([str(details.code)] if details.code is not None else [])])
 
 
-IMPORTER: Import = AiperfImport()
+IMPORTER: Importer = AiperfImporter()

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from llmdyno.importers import Findings, Foreign, Import, _nvidia
-from llmdyno.importers._level import Level, level_document
+from llmdyno.importers import Findings, Foreign, Importer, _nvidia
+from llmdyno.importers._level import ForeignLevel, level_document
 
 
 class _Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +24,7 @@ class _Config(msgspec.Struct, frozen=True, kw_only=True):
     request_rate: float | None = None
 
 
-class GenaiPerfImport:
+class GenaiPerfImporter:
     """Reads what GenAI-Perf exports."""
 
     name = "genai-perf"
@@ -37,7 +37,7 @@ class GenaiPerfImport:
     }
 
     def recognises(self, document: Foreign) -> bool:
-        """Know it by the layout, and by not being AIPerf's."""
+        """Recognise the layout in a file that is not AIPerf's."""
         return _nvidia.is_profile(document) and not _nvidia.is_of_aiperf(document)
 
     def read(self, documents: Sequence[Foreign]) -> Findings:
@@ -47,7 +47,7 @@ class GenaiPerfImport:
         completed = _nvidia.average(document, "request_count")
         # Without a stream it writes the whole latency as time to first token.
         first = (("ttft_ms", "time_to_first_token"),) if config.streaming else ()
-        level = Level(
+        level = ForeignLevel(
             users=config.concurrency,
             arrival="closed" if config.request_rate is None else "constant",
             duration_s=None,
@@ -81,4 +81,4 @@ class GenaiPerfImport:
         )
 
 
-IMPORTER: Import = GenaiPerfImport()
+IMPORTER: Importer = GenaiPerfImporter()

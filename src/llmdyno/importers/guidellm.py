@@ -1,8 +1,8 @@
 """Results of GuideLLM: benchmarks.json of `guidellm benchmark`.
 
 Keys: guidellm/benchmark/schemas (report, benchmark, metrics) and guidellm/schemas/statistics.py. A
-file has a benchmark a strategy, and each becomes a level. Files from before 0.4 have the strategy
-in `args` and the counts in `run_stats`; both places are looked into.
+file has one benchmark for each strategy; each becomes a level. Files from before 0.4 have the
+strategy in `args` and the counts in `run_stats`; both places are looked at.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from llmdyno.importers import Findings, Foreign, Import
-from llmdyno.importers._level import Level, Statistics, level_document, statistics, without_secrets
+from llmdyno.importers import Findings, Foreign, Importer
+from llmdyno.importers._level import (
+    ForeignLevel,
+    Statistics,
+    level_document,
+    statistics,
+    without_secrets,
+)
 
 _MS_PER_S = 1e3
 
@@ -106,7 +112,7 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
     args: dict[str, Any] = {}
 
 
-class GuidellmImport:
+class GuidellmImporter:
     """Reads what GuideLLM saves."""
 
     name = "guidellm"
@@ -119,7 +125,7 @@ class GuidellmImport:
     }
 
     def recognises(self, document: Foreign) -> bool:
-        """Know it by a list of benchmarks with a scheduling strategy each."""
+        """Recognise a list of benchmarks whose metrics have a rate of requests."""
         benchmarks = document.get("benchmarks")
         return (
             isinstance(benchmarks, list)
@@ -130,7 +136,11 @@ class GuidellmImport:
         )
 
     def read(self, documents: Sequence[Foreign]) -> Findings:
-        """Return a level a benchmark."""
+        """Return one level for each benchmark.
+
+        Raises:
+            msgspec.ValidationError: a value is missing or of the wrong type.
+        """
         report = msgspec.convert(documents[0], _Report)
         if not report.benchmarks:
             raise msgspec.ValidationError("`benchmarks` is empty - at `$.benchmarks`")
@@ -160,7 +170,7 @@ class GuidellmImport:
         )
 
 
-def _level(benchmark: _Benchmark) -> Level:
+def _level(benchmark: _Benchmark) -> ForeignLevel:
     metrics = benchmark.metrics
     strategy = benchmark.settings().strategy
     counts = metrics.request_totals or (
@@ -168,7 +178,7 @@ def _level(benchmark: _Benchmark) -> Level:
     )
     windowed = benchmark.warmup_duration > 0 or benchmark.cooldown_duration > 0
     start_s = benchmark.warmup_duration
-    return Level(
+    return ForeignLevel(
         users=_users(strategy),
         arrival=_arrival(strategy),
         duration_s=start_s + benchmark.duration + benchmark.cooldown_duration,
@@ -241,4 +251,4 @@ def _text(found: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-IMPORTER: Import = GuidellmImport()
+IMPORTER: Importer = GuidellmImporter()

@@ -15,8 +15,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from llmdyno.importers import Findings, Foreign, Import
-from llmdyno.importers._level import Level, Statistics, count_errors, level_document, statistics
+from llmdyno.importers import Findings, Foreign, Importer
+from llmdyno.importers._level import (
+    ForeignLevel,
+    Statistics,
+    count_errors,
+    level_document,
+    statistics,
+)
 from llmdyno.results.metrics import Values
 from llmdyno.results.summary import distribution
 
@@ -60,7 +66,7 @@ class _Result(msgspec.Struct, frozen=True, kw_only=True):
     errors: list[str] = []
 
 
-class VllmImport:
+class VllmImporter:
     """Reads what vLLM's own client writes."""
 
     name = "vllm"
@@ -74,11 +80,11 @@ class VllmImport:
     }
 
     def recognises(self, document: Foreign) -> bool:
-        """Know it by its throughputs; SGLang's file, which is like it, has no `model_id`."""
+        """Recognise its throughputs; SGLang's file, which is similar, has no `model_id`."""
         return {"request_throughput", "output_throughput", "model_id"} <= document.keys()
 
     def read(self, documents: Sequence[Foreign]) -> Findings:
-        """Return a level a result."""
+        """Return one level for each result."""
         results = [msgspec.convert(document, _Result) for document in documents]
         levels, notes = [], []
         for result, document in zip(results, documents, strict=True):
@@ -112,7 +118,7 @@ def _level(result: _Result, latencies: Mapping[str, Statistics]) -> dict[str, An
     if failed is None and result.num_prompts is not None:
         failed = result.num_prompts - result.completed
     return level_document(
-        Level(
+        ForeignLevel(
             users=result.max_concurrency,
             arrival=_arrival(result),
             duration_s=result.duration,
@@ -153,7 +159,7 @@ def _summarised(result: _Result, document: Foreign) -> dict[str, Statistics]:
 
 
 def _detailed(result: _Result) -> dict[str, Statistics] | None:
-    """Return all statistics from the stamps, or None if they are missing or at odds."""
+    """Return all statistics from the stamps, or None if stamps are missing or contradict."""
     columns = (result.ttfts, result.itls, result.output_lens, result.errors)
     if not result.ttfts or len({len(column) for column in columns}) != 1:
         return None
@@ -189,7 +195,7 @@ def _level_name(result: _Result) -> str:
 
 
 def _error_kind(error: str) -> str:
-    """Return the class of an exception whose traceback this is, or the HTTP reason that it is."""
+    """Return the class of the exception in a traceback; a text without one is an HTTP reason."""
     last = error.strip().splitlines()[-1] if error.strip() else "unknown"
     exception = re.match(r"(?:\w+\.)*(\w*(?:Error|Exception|Timeout)\w*)\b", last)
     return exception[1] if exception else last[:60]
@@ -202,4 +208,4 @@ def _iso(date: str | None) -> str | None:
         return None
 
 
-IMPORTER: Import = VllmImport()
+IMPORTER: Importer = VllmImporter()

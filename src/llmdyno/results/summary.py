@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from llmdyno.errors import StorageError
+from llmdyno import plugins
+from llmdyno.errors import StorageError, UsageError
 from llmdyno.faults import meaning
 from llmdyno.records.entries import (
     COMPLETED,
@@ -351,25 +352,34 @@ def _shared_tokens(spec: Mapping[str, Any], levels: Sequence[LevelFacts]) -> dic
     None: the workload does not tell. A turn begins with all that was said before it, and the
     requests of a trace share what blocks they like.
     """
-    if spec.get("workload", {}).get("name") in {"sessions", "trace"}:
+    workload = spec.get("workload", {})
+    repeats, prefix_shared = _sharing(workload.get("name", ""))
+    if repeats is None:
         return {level.started.level: None for level in levels}
     shared: dict[int, int | None] = {}
     known: frozenset[int] = frozenset()  # the prompts of the levels before
     for level in levels:
         shared[level.started.level] = crosscheck.shared_tokens(
-            level.prompts, known, prefix_shared=_prefix_shared(spec)
+            level.prompts,
+            known,
+            prefix_shared=prefix_shared or bool(workload.get("system_prompt")),
         )
-        workload = spec.get("workload", {})
-        # Of these all prompts are new.
-        if workload.get("name") != "synthetic" and not workload.get("unique"):
+        if repeats and not workload.get("unique"):
             known |= {number for number, _ in level.prompts}
     return shared
 
 
-def _prefix_shared(spec: Mapping[str, Any]) -> bool:
-    """Tell whether all prompts of a run begin with the same text."""
-    workload = spec.get("workload", {})
-    return workload.get("name") == "chat-system" or bool(workload.get("system_prompt"))
+def _sharing(workload: str) -> tuple[bool | None, bool]:
+    """Return a workload's `repeats` and `shares_prefix`: whether prompts come again, begin alike.
+
+    The plug-in is asked when the summary is derived, so that runs from before it said so are read
+    as well. One that is not here, because another package had it, tells nothing.
+    """
+    try:
+        found = plugins.load("workload.kinds", workload)
+    except UsageError:
+        return None, False
+    return getattr(found, "repeats", None), bool(getattr(found, "shares_prefix", False))
 
 
 def level_document(

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import store
+from llmdyno import store, workload
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.fronts import check_load
 from llmdyno.knobs import Knob, Value
@@ -32,7 +32,6 @@ from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import as_step, excess, outcome
 from llmdyno.tune.study import study_document
 from llmdyno.wire.exchange import Meter
-from llmdyno.workload.prompts import Prompts
 
 # Configs that arithmetic refuses cost nothing and do not count as trials, up to so many times them.
 _INFEASIBLE_FACTOR = 3
@@ -79,7 +78,7 @@ class Tuner:
         self.knobs: tuple[Knob, ...] = (*self.stack.engine.knobs, *self.stack.front.knobs)
         self.stack.check(study.baseline)
         self.stack.check_served(study.baseline)
-        Prompts(study.workload)  # a file that cannot be read is said before anything starts
+        workload.check(study.workload, study.load)
         check_load(self.stack.front, study.baseline, streams=True)
         self.stack.require_engine()
         self._space = space(

@@ -1,10 +1,9 @@
 """Messages of KServe's prediction protocol v2 over gRPC, as Triton speaks it.
 
-The endpoint triton-grpc writes requests and reads answers with it; bench/detect.py asks a server
-what it serves. Only the fields that we need are read and written, directly in protobuf's wire
-format: half a dozen messages do not need a compiler, and a token's message is read in a few
-microseconds. The field numbers are those of grpc_predict_v2.proto; the tests compare them with
-Triton's own.
+The gRPC endpoint writes requests and reads answers with it, and asks a server what it serves. Only
+the fields that we need are read and written, directly in protobuf's wire format: half a dozen
+messages do not need a compiler, and a token's message is read in a few microseconds. The field
+numbers are those of grpc_predict_v2.proto; the tests compare them with Triton's own.
 """
 
 import json

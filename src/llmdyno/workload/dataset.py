@@ -1,7 +1,7 @@
-"""Data sets: the rows of a file, whatever it is written in.
+"""Data sets: the rows of a file, whatever its format.
 
-JSON lines, a JSON list and CSV need nothing more; Parquet needs pyarrow, `hf:org/name[:split]`
-huggingface_hub. Which columns mean what is the business of those who ask (prompts.py, traces/).
+JSON lines, a JSON list and CSV need no other package; Parquet needs pyarrow, `hf:org/name[:split]`
+needs huggingface_hub. What a column means, the callers decide (sessions.py, traces/).
 """
 
 import csv
@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 _HUB = "hf:"
 _SUFFIXES = (".parquet", ".jsonl", ".csv", ".json")  # .json last: it may be about the data
-# A prompt in a cell may be far longer than the 128 KiB that the csv module takes for a mistake.
+# The csv module refuses a cell of more than 128 KiB as a mistake; a prompt may be longer.
 _CELL_CHARACTERS_MAX = min(sys.maxsize, 2**31 - 1)
 
 
@@ -26,7 +26,8 @@ def rows(name: str) -> Iterator[tuple[int, Row]]:
     """Yield (place, row) of a data set; the place is a line, or a row's number in other formats.
 
     Raises:
-        UsageError: it cannot be read, or is not what its name says; tells the place.
+        UsageError: the file cannot be read, or is not of the format that its name tells; names the
+            place.
     """
     path = _download(name) if name.startswith(_HUB) else Path(name)
     try:

@@ -1,8 +1,9 @@
-"""Items: what is asked in one request, and how a data set's rows become items.
+"""Sessions: the turns that are asked one after the other, and how a data set's rows become them.
 
-A row holds a prompt under one of the usual names (Dolly's, OpenOrca's, Alpaca's), or a conversation
-(ShareGPT's `conversations`, OpenAI's `messages`), which is a session: its questions in order. The
-answers of the data set are never sent; the model under test gives its own.
+A row holds a prompt under one of the usual names (Dolly's, OpenOrca's, Alpaca's), which is a
+session of one turn, or a conversation (ShareGPT's `conversations`, OpenAI's `messages`), which is a
+session of its questions in order. The data set's answers are never sent; the model under test gives
+its own.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,21 +15,21 @@ from llmdyno.errors import UsageError
 from llmdyno.spec import CHAT_OUTPUT_TOKENS
 from llmdyno.workload import dataset
 
-# The prompt's column, first match wins; a context or an input goes with its instruction.
+# The prompt's column; the first match wins. A context or an input is asked with its instruction.
 _PROMPT_KEYS = ("prompt", "question", "instruction", "text", "input")
 _CONVERSATION_KEYS = ("conversations", "messages", "conversation")
 _LENGTH_KEYS = ("max_tokens", "output_tokens", "output_length")
 _ANSWER_KEYS = ("response", "output", "answer", "completion")
 _ASKS = ("human", "user")
 _ANSWERS = ("gpt", "assistant", "chatgpt", "bing", "bard", "model")
-# Where a data set has an answer's text and no count: about what English takes.
+# For an answer whose text is there and whose length is not: about what English needs.
 _CHARACTERS_PER_TOKEN = 4
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """One prompt with what belongs to it."""
+    """One request of a workload, before an endpoint and a model are chosen."""
 
-    number: int
+    number: int  # equal numbers of a run are equal prompts, unless every prompt is new
     prompt: str
     system_prompt: str = ""
     max_tokens: int | None = None
@@ -42,15 +43,15 @@ Session = tuple[Item, ...]
 
 
 def sessions_of(name: str, system_prompt: str, *, own_lengths: bool) -> list[Session]:
-    """Return a data set's sessions; a row with a single prompt is one of one turn.
+    """Return a data set's sessions; a row with a single prompt is a session of one turn.
 
     Args:
         name: a file, or hf:org/name.
         system_prompt: for rows that have none.
-        own_lengths: ask for answers exactly as long as the data set's.
+        own_lengths: ask for answers of exactly as many tokens as the data set's have.
 
     Raises:
-        UsageError: it cannot be read, or holds no prompts; says which line and why.
+        UsageError: the data set cannot be read, or holds no prompts; says which line and why.
     """
     found: list[Session] = []
     number = 0
@@ -104,7 +105,7 @@ def _questions(messages: Sequence[Any]) -> Iterator[tuple[str, str]]:
 
 
 def _said(message: Any) -> tuple[str, str]:
-    """Return who says what; nothing for what is no message of text."""
+    """Return who says what; two empty texts if it is no message of text."""
     if not isinstance(message, dict):
         return "", ""
     who, text = message.get("role", message.get("from")), message.get("content")

@@ -1,8 +1,9 @@
-"""Traces: recorded arrivals to replay. One file a format, told by its columns; `TRACE` last.
+"""Traces: recorded arrivals to replay. One file a format; `TRACE` is its last line.
 
-A trace says when each request came and how long its prompt and its answer were, rarely what was
-asked. prompts.py makes prompts of those lengths; where a format tells which prompts began alike
-(`blocks`), they begin alike again, so that a prefix cache finds what it found then.
+A format is recognised by its columns. A trace says when each request came and how long its prompt
+and its answer were, but rarely what was asked. kinds/trace.py makes prompts of those lengths. Where
+a format tells which prompts began alike (`blocks`), they begin alike again, so that a prefix cache
+hits as often as it did then.
 """
 
 from collections.abc import Collection
@@ -19,12 +20,12 @@ from llmdyno.workload.dataset import Row
 class TracedRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One request of a trace."""
 
-    due_s: float
-    input_tokens: int = 0  # 0: its prompt stands here
-    output_tokens: int | None = None  # None: as the model likes
+    due_s: float  # from any moment; only differences count
+    input_tokens: int = 0  # 0: `prompt` has the text itself
+    output_tokens: int | None = None  # None: the model decides
     prompt: str = ""
-    # Names of its prompt's blocks: equal ones are equal text. Each is block_tokens long, the last
-    # one what is left.
+    # Names of its prompt's blocks: equal names are equal text. Each block has block_tokens tokens,
+    # the last one those that are left.
     blocks: tuple[str, ...] = ()
     block_tokens: int = 512
 
@@ -38,19 +39,19 @@ class Trace(Protocol):
         """Tell whether rows with these columns are of this format."""
 
     def request(self, row: Row) -> TracedRequest | None:
-        """Return a row's request; None if it is of one that failed, then.
+        """Return a row's request; None for one that failed when it was recorded.
 
         Raises:
             KeyError: a column is missing.
-            ValueError, TypeError: a value is not what it must be.
+            ValueError, TypeError: a value is of the wrong kind.
         """
 
 
 def read(name: str) -> list[TracedRequest]:
-    """Return a trace's requests in order of time, the first due at 0.
+    """Return a trace's requests in order of time, the first due at 0 s.
 
     Raises:
-        UsageError: the file cannot be read, or is no trace that we know; tells the line.
+        UsageError: the file cannot be read, or is no trace that we know; names the line.
     """
     trace: Trace | None = None
     found: list[TracedRequest] = []
@@ -75,14 +76,14 @@ def read(name: str) -> list[TracedRequest]:
 
 
 def _recognise(name: str, row: Row) -> Trace:
-    for kind in plugins.names("workload.traces"):
+    known = plugins.names("workload.traces")
+    for kind in known:
         trace: Trace = plugins.load("workload.traces", kind)
         if trace.recognises(row.keys()):
             return trace
-    known = ", ".join(plugins.names("workload.traces"))
     raise UsageError(
-        f"--dataset {name}: is no trace that we know ({known}); its"
-        f" columns are {', '.join(map(str, row.keys()))}."
+        f"--dataset {name}: is no trace that we know ({', '.join(known)}); its columns"
+        f" are {', '.join(map(str, row.keys()))}."
     )
 
 

@@ -1,0 +1,51 @@
+"""What a server answers when it is asked what it is: its JSON, and the models that it lists."""
+
+from typing import Any
+
+import msgspec
+
+from llmdyno.endpoints._interface import ServerProbe
+from llmdyno.errors import TargetError
+from llmdyno.wire.exchange import Response
+
+MODELS_PATH = "/v1/models"  # OpenAI's; nearly every server has it
+
+
+def decoded(response: Response) -> Any:
+    """Return the JSON of a 200 response; None if there is none."""
+    if response.status != 200:
+        return None
+    try:
+        return msgspec.json.decode(response.body())
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def document(response: Response) -> dict[str, Any]:
+    """Return the JSON object of a 200 response; an empty one if there is none."""
+    found = decoded(response)
+    return found if isinstance(found, dict) else {}
+
+
+def first_model(response: Response) -> str:
+    """Return the first model of OpenAI's list; an empty text if the response is no such list."""
+    match document(response).get("data"):
+        case [{"id": str() as model}, *_]:
+            return model
+    return ""
+
+
+async def listed_model(server: ServerProbe) -> str:
+    """Return the first model that a server lists as OpenAI's does.
+
+    Raises:
+        TargetError: it does not answer, or lists none.
+    """
+    response = await server.ask("GET", MODELS_PATH)
+    if not (model := first_model(response)):
+        raise TargetError(
+            f"{server.target.authority} does not list its models"
+            f" (GET {server.target.prefix}{MODELS_PATH}: status {response.status}):"
+            " name one with --model."
+        )
+    return model

@@ -1,0 +1,86 @@
+"""Prompts of the lengths that a trace has, in its order and at its times."""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from llmdyno.errors import UsageError
+from llmdyno.spec import CHAT_OUTPUT_TOKENS
+from llmdyno.workload import (
+    Draws,
+    Item,
+    Session,
+    Workload,
+    WorkloadSpec,
+    require_dataset,
+    synthetic_text,
+    traces,
+    words,
+)
+from llmdyno.workload.traces import TracedRequest
+
+
+class Trace:
+    """Replays a recorded trace; where it has no prompts, they are made of random words."""
+
+    name = "trace"
+    takes = frozenset({"dataset"})
+    calibrates = True
+
+    def check(self, spec: WorkloadSpec) -> None:
+        """Refuse lengths beside the trace's, and a file that cannot be read, with a UsageError."""
+        require_dataset(spec)
+        if spec.osl is not None:
+            raise UsageError(f"--osl {spec.osl}: a trace has its own lengths.")
+        _requests(spec)
+
+    def due_s(self, spec: WorkloadSpec) -> list[float]:
+        """Return when each request is due, in seconds from the first."""
+        return [request.due_s for request in _requests(spec)]
+
+    def sessions(self, spec: WorkloadSpec, draws: Draws) -> Iterator[Session]:
+        """Return as many single prompts as the trace has requests."""
+        return _replayed(_requests(spec), spec, draws)
+
+
+def _requests(spec: WorkloadSpec) -> Sequence[TracedRequest]:
+    """Read the trace, unless it is the one that was read last and has not changed."""
+    name = require_dataset(spec)
+    path = Path(name)
+    return _read(name, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=1)
+def _read(name: str, _changed_ns: int) -> Sequence[TracedRequest]:
+    return tuple(traces.read(name))
+
+
+def _replayed(
+    requests: Sequence[TracedRequest], spec: WorkloadSpec, draws: Draws
+) -> Iterator[Session]:
+    for number, request in enumerate(requests):
+        item = Item(
+            number=number,
+            prompt=request.prompt or _prompt(request, spec.seed, draws),
+            system_prompt=spec.system_prompt,
+            max_tokens=request.output_tokens or CHAT_OUTPUT_TOKENS,
+            exact_length=request.output_tokens is not None,
+        )
+        yield (item,)
+
+
+def _prompt(request: TracedRequest, seed: int, draws: Draws) -> str:
+    """Make a prompt of the request's length that begins as those with the same blocks do."""
+    wanted = draws.words(request.input_tokens)
+    if not request.blocks:
+        return synthetic_text(wanted, draws.rng)
+    block_words = max(1, round(request.block_tokens / draws.tokens_per_word))
+    found: list[str] = []
+    for name in request.blocks:
+        found += words.block(f"{seed}/{name}", block_words)
+    # The last block is rarely full, and a trace may name too few of them.
+    missing = max(0, wanted - len(found))
+    return " ".join(found[:wanted] + words.random_words(missing, draws.rng))
+
+
+WORKLOAD: Workload = Trace()
