@@ -112,8 +112,15 @@ def check_version(config: Config, knobs: Sequence[Knob], version: str) -> None:
             )
 
 
-def parse_settings(settings: Sequence[str], knobs: Sequence[Knob]) -> dict[str, Value]:
-    """Turn `--set name=value` texts into a checked config.
+def parse_settings(
+    settings: Sequence[str], knobs: Sequence[Knob], *, whole: bool = True
+) -> dict[str, Value]:
+    """Turn `--set name=value` texts into a config.
+
+    Args:
+        settings: the texts.
+        knobs: those that may be set.
+        whole: they are all of the config, so it is checked; a part is checked with the rest.
 
     Raises:
         UsageError: a text is not name=value, or check() refuses the result.
@@ -129,7 +136,8 @@ def parse_settings(settings: Sequence[str], knobs: Sequence[Knob]) -> dict[str, 
         if name in config:
             raise UsageError(f"--set {text}: '{name}' is set twice.")
         config[name] = _from_text(by_name[name], raw)
-    check(config, knobs)
+    if whole:
+        check(config, knobs)
     return config
 
 

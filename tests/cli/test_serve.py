@@ -17,11 +17,11 @@ def test_the_defaults_are_those_of_a_study() -> None:
     ]
 
 
-def test_settings_are_read_and_checked_together() -> None:
+def test_settings_are_read_alone_and_checked_together() -> None:
     asked = study_spec({"engine": "timed.engine", "model": "m"})
 
     assert read_stack(asked, ["itl_ms=13"])[1] == {"itl_ms": 13}
     with pytest.raises(UsageError, match="brings bad luck"):
         checked_stack(asked, ["itl_ms=13"])
-    with pytest.raises(UsageError, match=r"no knob .itl.. Did you mean .itl_ms."):
+    with pytest.raises(UsageError, match=r"no knob .itl.\. Did you mean .itl_ms.\?"):
         read_stack(asked, ["itl=13"])

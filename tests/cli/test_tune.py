@@ -50,7 +50,9 @@ def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path: Path) -> None:
 
 def test_the_whole_baseline_is_checked_not_the_settings_alone(tmp_path: Path) -> None:
     """What --set gives may need what the file has: its knob goes by the baseline of both."""
-    (tmp_path / "study.toml").write_text("[baseline]\ndynamic_split_fuse = false\n")
+    (tmp_path / "study.toml").write_text(
+        "[baseline]\ndynamic_split_fuse = false\nmax_num_batched_tokens = 512\n"
+    )
 
     done = run(tmp_path, "tune", "study.toml", "--set", "max_num_seqs=4", "--search", "nothing")
 

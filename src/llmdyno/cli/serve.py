@@ -165,10 +165,10 @@ def checked_stack(asked: Study, settings: list[str] | None) -> tuple[Any, Config
 
 
 def read_stack(asked: Study, settings: list[str] | None) -> tuple[Any, Config]:
-    """Return what to serve and its config, of which the single values are checked alone.
+    """Return what to serve and its config, which is still to be checked.
 
     Raises:
-        UsageError: there is no such engine or front, or a value cannot be read.
+        UsageError: there is no such engine, front or knob.
     """
     from llmdyno.knobs import parse_settings
     from llmdyno.serve.equivalents import refuse_others_knobs
@@ -177,4 +177,4 @@ def read_stack(asked: Study, settings: list[str] | None) -> tuple[Any, Config]:
     stack = load_stack(asked.engine, asked.front, asked.model)
     knobs = (*stack.engine.knobs, *stack.front.knobs)
     refuse_others_knobs(settings or [], stack.engine, stack.front, knobs)
-    return stack, parse_settings(settings or [], knobs)
+    return stack, parse_settings(settings or [], knobs, whole=False)

@@ -1,9 +1,10 @@
 """The search: which config to try next. Optuna's TPE over the engine's own knobs, ask and tell.
 
-The space comes from the knobs' `search` ranges; knobs that alter the output are left out unless the
-user allows them. A knob that bites only under another's value is asked for only then. It learns
-from configs that the user gives, too. It keeps nothing on disk: a study that goes on tells it again
-what its ledger knows. (Optuna's journal file waits for ever for the lock of a killed process.)
+The space comes from the knobs' `search` ranges. Knobs that alter the output are left out unless the
+user allows them. A knob that has an effect only under another's value is proposed only then. The
+search also learns from configs that the user gives. It keeps nothing on disk: a study that goes on
+tells it again what its ledger knows. (Optuna's journal file waits for ever for the lock of a killed
+process.)
 """
 
 import warnings
@@ -32,8 +33,8 @@ def space(
 ) -> list[Knob]:
     """Return the knobs that are searched; those that others depend on come first.
 
-    A knob that bites only under another's value is among them if that other is searched too, or
-    has the value in every trial.
+    A knob that has an effect only under another's value is among them if that other is searched
+    too, or has the value in every trial.
 
     Args:
         knobs: of the engine and the front.
@@ -42,7 +43,7 @@ def space(
         baseline: what every trial has for the knobs that are not searched.
 
     Raises:
-        UsageError: a name is unknown, has no range, may change the tokens, or would not bite.
+        UsageError: a name is unknown, has no range, may change the tokens, or has no effect.
     """
     by_name = {knob.name: knob for knob in knobs}
     for name in only:
@@ -80,7 +81,7 @@ def space(
 
 
 class Search:
-    """Asks for configs and is told what came of them.
+    """Proposes configs and learns from their results.
 
     Args:
         knobs: what space() returned.
@@ -115,7 +116,7 @@ class Search:
         self._asked: Trial | None = None
 
     def give(self, config: Mapping[str, Value]) -> None:
-        """Take a config that was not asked for: what tell() says next is of it.
+        """Take a config that the search did not propose; the next tell() is about it.
 
         The sampler learns from those of its values that it could have suggested itself; a searched
         knob that is unset or beyond its range is as if this trial did not have it.
@@ -133,7 +134,7 @@ class Search:
                 _suggest(self._asked, knob)
 
     def ask(self, known: Sequence[Mapping[str, Value]]) -> dict[str, Value] | None:
-        """Return a config that is not among `known`, or None when the space seems used up."""
+        """Propose a config that is not among `known`; None when the space seems used up."""
         for _ in range(_REPEATS_MAX):
             trial = self._study.ask()
             config = self._config(trial)
@@ -144,7 +145,7 @@ class Search:
         return None
 
     def tell(self, value: float | None, constraints: Mapping[str, float]) -> None:
-        """Say what came of the config that was asked for, or given, last.
+        """Take the result of the config that was proposed, or given, last.
 
         A config that cannot be served is told as a constraint that was missed, not as a failed
         trial: the sampler forgets failed trials and would ask for their like again and again.

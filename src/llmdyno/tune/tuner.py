@@ -1,11 +1,11 @@
 """The tuner: baseline → trials → best → confirmation → ablation → document.
 
-`Tuner.run` reads like that sentence. Every config gets a fresh server; every step is in the ledger
-before the next one begins, so that a study that is stopped, killed or crashed goes on with
-`--resume`. Trials are compared at the largest number of users, with each other and with the
-baseline measured as they are; the winner is measured against the baseline in interleaved pairs
-(ABBA), because a machine drifts and a search that takes the best of many noisy numbers has taken
-some luck with it: only the confirmation is believed.
+`Tuner.run` reads like that sentence. Every config gets a fresh server. Every step is in the ledger
+before the next one begins, so a study that was stopped, killed or crashed goes on with `--resume`.
+Trials are compared at the largest number of users, with each other and with the baseline measured
+in the same way. The winner is then measured against the baseline in interleaved pairs (ABBA),
+because a machine drifts, and because the best of many noisy numbers is partly luck: only the
+confirmation is believed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -150,9 +150,9 @@ class Tuner:
         return step
 
     def _reference(self, baseline: Step) -> Step:
-        """Measure the baseline as a trial is measured, if that is another way.
+        """Measure the baseline as a trial is measured, where that differs.
 
-        A server that has answered at fewer users before is warmer: its prefix cache knows more.
+        A server that ran lower levels first is warmer: its prefix cache holds more.
         """
         load = self._trial_load()
         begun = bool(self._ledger.of("trial"))  # by a version that knew no reference
@@ -230,7 +230,7 @@ class Tuner:
     def _best(self, reference: Step) -> Step | None:
         """Measure the best config at every number of users; if it fails there, the next best.
 
-        None: nothing that was tried and holds beats the baseline.
+        Returns None if no trial that can be served at every level beats the baseline.
         """
         for number, candidate in enumerate(self._better_than(reference)):
             step = self._step("best", number, candidate.config, self._study.load)
@@ -264,7 +264,7 @@ class Tuner:
                 self._step("confirm", 2 * pair + place, config, self._trial_load(confirm=True))
 
     def _ablate(self, before: Mapping[str, Value], after: Mapping[str, Value]) -> None:
-        """Take back one changed knob at a time, each time beside a fresh run of the winner."""
+        """Undo one changed knob at a time, each time beside a fresh run of the winner."""
         load = self._trial_load(confirm=True)
         for number, name in enumerate(changed(before, after)):
             if self._over_budget(_ABLATION_BUDGET_SHARE):
