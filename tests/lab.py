@@ -1,14 +1,17 @@
 """A folder with a run and a study in it, made without a server: for those who only read results."""
 
+import shutil
 from pathlib import Path
+
+import pytest
 
 from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.records.entries import LevelEnded, LevelStarted, Opened, Record
 from llmdyno.records.journal import Journal
 from llmdyno.results.summary import summarise
-from llmdyno.spec import Study
 from llmdyno.tune.ledger import Began, Ledger, Phase, Step
+from llmdyno.tune.spec import Study
 
 ENGINE = "timed.engine"  # beside this file
 STUDY, RUN = "studies/s", "runs/r"
@@ -101,3 +104,26 @@ def write_run(folder: Path, *, gap_ms: int) -> None:
     journal.append(LevelEnded(level=0, end_ns=end_ns, full_until_ns=end_ns))
     journal.close()
     store.write_json(folder / store.SUMMARY, summarise(folder / store.JOURNAL))
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Return every name below a folder with its time and content."""
+    return {
+        str(path.relative_to(folder)): (
+            path.lstat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path in (folder, *folder.rglob("*"))
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run and the study, made once a module."""
+    return make(tmp_path_factory.mktemp("lab"))
+
+
+@pytest.fixture
+def results(made: Path, tmp_path: Path) -> Path:
+    """A run and a study that may be changed."""
+    return Path(shutil.copytree(made, tmp_path / "results"))

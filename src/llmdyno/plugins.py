@@ -8,7 +8,9 @@ somebody else's, so a plug-in need not live here: `--engine my_package.my_engine
 """
 
 import importlib
+import importlib.util
 import pkgutil
+from pathlib import Path
 from typing import Any
 
 from llmdyno.errors import UsageError, nearest
@@ -16,8 +18,9 @@ from llmdyno.errors import UsageError, nearest
 
 def names(kind: str) -> list[str]:
     """Return the names of all plug-ins of a kind, e.g. "engines", sorted."""
-    package = importlib.import_module(f"llmdyno.{kind}")
-    modules = (module.name for module in pkgutil.iter_modules(package.__path__))
+    # Listed, not imported: a command's help must stay quick.
+    folder = Path(__file__).parent.joinpath(*kind.split("."))
+    modules = (module.name for module in pkgutil.iter_modules([str(folder)]))
     return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
 
 

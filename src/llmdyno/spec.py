@@ -1,17 +1,33 @@
-"""What the user asks of a benchmark: workload, load, target, SLO; checked when it is made.
+"""What the user asks of a benchmark: target, workload, load, SLOs.
 
-Each struct checks itself, so that wrong input gets one sentence before anything starts. The command
-line takes its defaults from these fields.
+Each struct checks itself, so that wrong input gets one sentence before anything starts. A field
+with a Flag is a flag of the command line and a key of a study's file: name, help, default and
+reader stand here, and nowhere else.
 """
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from llmdyno.errors import UsageError, nearest
-from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.slo import Objective, Slo
+from llmdyno.flag import (
+    COUNT_OR_AUTO,
+    COUNTS,
+    FILE_TEXT,
+    LENGTHS,
+    NUMBER,
+    PAUSE,
+    RATES,
+    SECONDS,
+    SHARE,
+    TEXT,
+    TRUTH,
+    WHOLE,
+    Flag,
+    parsed,
+)
+from llmdyno.results.slo import Slo, parse_slos
 from llmdyno.units import Lengths, show_seconds
 from llmdyno.wire.kserve import Tensor
 
@@ -21,22 +37,49 @@ RAMP_S = 20.0
 ROUNDS_MIN = 3  # before --repeat-until may find that it has been enough
 REPEATS_MAX = 10  # with --repeat-until and no --repeat
 UNTIL_BUDGET_S = 600.0
-SEARCH_SEEDS = 2**32  # how many Optuna knows
 CHAT_OUTPUT_TOKENS = 512  # the most a chat answer may take, as in the 2024 client
+
+SLOS = Flag(
+    parsed(parse_slos), "Thresholds, e.g. 'ttft:p99<2s,tpot:p95<50ms'.", ("--goodput",), name="slo"
+)
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked; the workload of that name checks what else it needs (`workload.check`)."""
 
-    name: str = "chat"  # of a workload, or of a module that has one
-    dataset: str | None = None  # a file, or hf:org/name, of prompts or of a trace
-    isl: Lengths | None = None  # input length in tokens, of prompts that are made
-    osl: Lengths | None = None  # output length in tokens: exact, whatever the model says
-    dataset_osl: bool = False  # answers exactly as long as the data set's
-    unique: bool = False  # each request or session begins with a number of its own
-    turns: Lengths = Lengths("uniform", 2, 6)  # of a session made of our own prompts
-    system_prompt: str = ""
-    seed: int = 0
+    name: Annotated[str, Flag(TEXT, "What is asked", name="workload", plugins="workload.kinds")] = (
+        "chat"
+    )
+    dataset: Annotated[
+        str | None, Flag(TEXT, "Prompts or a trace: a file or hf:ORG/NAME.", metavar="FILE")
+    ] = None
+    isl: Annotated[
+        Lengths | None,
+        Flag(LENGTHS, "Input tokens: 128, 64-256 or normal:128,32.", ("--input-len",)),
+    ] = None
+    osl: Annotated[
+        Lengths | None,
+        Flag(
+            LENGTHS,
+            "Output tokens, exact whatever the model says.",
+            ("--output-len",),
+            default=f"the model's own number, at most {CHAT_OUTPUT_TOKENS}",
+        ),
+    ] = None
+    dataset_osl: Annotated[
+        bool, Flag(TRUTH, "Make answers exactly as long as the data set's.", tune="file")
+    ] = False
+    unique: Annotated[
+        bool,
+        Flag(TRUTH, "Prefix each prompt with a number, so no prefix cache can hit.", tune="file"),
+    ] = False
+    turns: Annotated[
+        Lengths, Flag(LENGTHS, "Turns of a session of our own prompts: 4 or 2-6.", tune="file")
+    ] = Lengths("uniform", 2, 6)
+    system_prompt: Annotated[
+        str, Flag(FILE_TEXT, "Text file that is put before every prompt.", metavar="FILE")
+    ] = ""
+    seed: Annotated[int, Flag(WHOLE, "Seed of the prompts that are drawn.")] = 0
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -46,21 +89,75 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """How it is asked, one level after the other: closed-loop users, or arrivals at a rate."""
 
-    users: tuple[int, ...] = (10, 50, 100)  # of a closed loop
-    arrival: str = "closed"
-    rates: tuple[float, ...] = ()  # of an open loop, requests per second
-    burstiness: float | None = None  # of gamma: the shape; below 1 is burstier than Poisson
-    time_scale: float = 1.0  # of a trace: 2 replays it twice as fast
-    max_concurrency: int | None = None  # of an open loop: requests under way at once
-    ramp_s: float | None = None  # None: RAMP_S, or a quarter of the duration if that is shorter
-    duration_s: float = 300.0
-    requests: int | None = None  # per level, instead of the duration
-    interval_s: float = 5.0
-    think_s: float | tuple[float, float] = 0.010  # two: uniform between them
-    timeout_s: float = 600.0
-    grace_s: float = 30.0
-    max_errors: int | None = None  # so many failed requests end the run
-    max_error_rate: float | None = None  # as does this share of the last ones
+    users: Annotated[
+        tuple[int, ...],
+        Flag(COUNTS, "Users, one level each.", ("-c", "--concurrency"), metavar="N[,N...]"),
+    ] = (10, 50, 100)
+    rates: Annotated[
+        tuple[float, ...],
+        Flag(
+            RATES,
+            "Requests per second of an open loop, one level each.",
+            name="request_rate",
+            metavar="R[,R...]",
+            tune="never",
+        ),
+    ] = ()
+    arrival: Annotated[
+        str,
+        Flag(
+            TEXT,
+            f"When requests are due: {', '.join(ARRIVALS)}.",
+            default="closed; poisson with --request-rate",
+            tune="never",
+        ),
+    ] = "closed"
+    burstiness: Annotated[
+        float | None,
+        Flag(NUMBER, "Shape of gamma arrivals; below 1 is burstier than Poisson.", tune="never"),
+    ] = None
+    max_concurrency: Annotated[
+        int | None,
+        Flag(WHOLE, "Most requests in flight at once in an open loop.", tune="never"),
+    ] = None
+    time_scale: Annotated[
+        float, Flag(NUMBER, "Speed of a trace: 2 replays it twice as fast.", tune="never")
+    ] = 1.0
+    ramp_s: Annotated[
+        float | None,
+        Flag(
+            SECONDS,
+            "Time over which users start, or a request rate grows.",
+            default=f"{show_seconds(RAMP_S)}, at most a quarter of --duration; with a rate 0s",
+        ),
+    ] = None
+    duration_s: Annotated[float, Flag(SECONDS, "Length of a level, ramp included.")] = 300.0
+    requests: Annotated[
+        int | None,
+        Flag(WHOLE, "Requests of a level, instead of a duration.", ("--num-prompts",), tune="file"),
+    ] = None
+    interval_s: Annotated[float, Flag(SECONDS, "Time between samples of the time series.")] = 5.0
+    think_s: Annotated[
+        float | tuple[float, float],
+        Flag(
+            PAUSE,
+            "Pause of a user between requests; 1s-5s is uniform.",
+            name="think_time",
+            tune="file",
+        ),
+    ] = 0.010
+    timeout_s: Annotated[float, Flag(SECONDS, "Time limit of one request.", tune="file")] = 600.0
+    grace_s: Annotated[
+        float, Flag(SECONDS, "Wait at a level's end for requests in flight.", tune="file")
+    ] = 30.0
+    # A tuner's trial that fails is a result, however it fails: a study has no limits of errors.
+    max_errors: Annotated[
+        int | None, Flag(WHOLE, "Number of failed requests that ends the run.", tune="never")
+    ] = None
+    max_error_rate: Annotated[
+        float | None,
+        Flag(NUMBER, "Share of failed ones among the last 50 that ends the run.", tune="never"),
+    ] = None
 
     def __post_init__(self) -> None:
         self._check_arrivals()
@@ -149,8 +246,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         return self.arrival != "closed"
 
     @property
-    def ramp(self) -> float:
-        """The ramp in seconds."""
+    def effective_ramp_s(self) -> float:
+        """The ramp that is run: `ramp_s` where the user gave it, else what suits the load."""
         if self.ramp_s is not None:
             return self.ramp_s
         if self.is_open:  # arrivals come as they come; there is no herd to spread
@@ -158,74 +255,64 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         return RAMP_S if self.requests is not None else min(RAMP_S, self.duration_s / 4)
 
 
-class Study(msgspec.Struct, frozen=True, kw_only=True):
-    """One tuning study: what is tuned, for what, under which load, and how long."""
-
-    engine: str = "openvino"
-    front: str = "native"
-    model: str = "tiny"
-    baseline: dict[str, bool | int | float | str] = {}  # empty: the engine's own defaults
-    # Configs known to be good, each what it sets over the baseline: the first trials, in order.
-    candidates: tuple[dict[str, bool | int | float | str], ...] = ()
-    search: tuple[str, ...] = ()  # knobs; empty: all that the engine has a range for
-    allow_altered_output: bool = False
-    objective: Objective = Objective(metric="token_rate", stat="mean")
-    slos: tuple[Slo, ...] = ()
-    trials: int = 20
-    budget_s: float | None = None  # no new trial starts after it
-    pairs: int = 3
-    workload: Workload = Workload()
-    load: Load = Load(duration_s=60.0, grace_s=0.0)
-    trial_duration_s: float = 30.0
-    warmup_s: float = 5.0  # of load that does not count, on each fresh server
-    hang_s: float = 60.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise UsageError(f"--trials {self.trials}: must be at least 1.")
-        if self.trials < len(self.candidates):
-            raise UsageError(
-                f"--trials {self.trials}: the {len(self.candidates)} [[candidates]] are trials,"
-                f" too; set at least {len(self.candidates)}, or leave some out."
-            )
-        if self.pairs < 2:
-            raise UsageError(f"--pairs {self.pairs}: must be at least 2, or nothing is confirmed.")
-        if self.budget_s is not None and self.budget_s <= 0:
-            raise UsageError("--budget 0s: must be longer than 0.")
-        if self.seed >= SEARCH_SEEDS:
-            raise UsageError(f"--seed {self.seed}: must be below {SEARCH_SEEDS} for a search.")
-
-    @property
-    def level(self) -> int:
-        """The number of users at which configs are compared: the largest."""
-        return max(self.load.users)
-
-
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
     """One benchmark of one server, over all levels."""
 
-    url: str
-    ca_cert: str | None = None  # PEM file
-    insecure: bool = False
-    proxy: str | None = None
-    endpoint: str = "auto"
-    model: str = ""  # empty: the first that the server lists
-    tensors: tuple[Tensor, ...] = ()  # the model's inputs, asked for where the endpoint needs them
-    tokenizer: str = ""  # a tokenizer.json or its folder, if the server cannot count
-    workload: Workload = Workload()
+    url: Annotated[str, Flag(TEXT, "Base URL of the server.", ("--base-url", "--target"))]
+    endpoint: Annotated[
+        str,
+        Flag(
+            TEXT,
+            "Wire protocol, or auto, which asks the server",
+            ("--endpoint-type",),
+            plugins="endpoints",
+        ),
+    ] = "auto"
+    model: Annotated[
+        str, Flag(TEXT, "Name of the model.", ("-m",), default="the first that the server lists")
+    ] = ""
+    tensors: tuple[Tensor, ...] = ()  # the model's inputs, asked for where they are needed
+    tokenizer: Annotated[
+        str,
+        Flag(
+            TEXT,
+            "tokenizer.json or its folder, for servers that count no tokens.",
+            metavar="FILE",
+        ),
+    ] = ""
     load: Load = Load()
-    slos: tuple[Slo, ...] = ()
-    calibration: bool = True  # measure the client itself first
-    scrape: bool = True  # read the server's own metrics, if it has any
-    metrics_url: str = ""  # where they are; empty: where servers of its kind have them
-    repeat: int = 1  # times all levels are run, one round after the other
-    # No further round once the 95 % interval of each level's token rate is within this share of it.
-    repeat_until: float | None = None
-    workers: int | Literal["auto"] = 1  # processes that a level is spread over
-    ray: str = ""  # address of a Ray cluster on whose machines they run
-    until: bool = False  # search the highest load that meets the SLOs, from the first level's on
-    until_budget_s: float = UNTIL_BUDGET_S  # no new level begins that could not end within it
+    workload: Workload = Workload()
+    slos: Annotated[tuple[Slo, ...], SLOS] = ()
+    repeat: Annotated[int, Flag(WHOLE, "Rounds: how often all levels are run.")] = 1
+    repeat_until: Annotated[
+        float | None,
+        Flag(SHARE, "Stop repeating once each token rate is known to this, e.g. 2%."),
+    ] = None
+    until: Annotated[bool, Flag(TRUTH, "Search the highest load that meets the SLOs.")] = False
+    until_budget_s: Annotated[
+        float, Flag(SECONDS, "Time in which the levels of that search end, about 20.")
+    ] = UNTIL_BUDGET_S
+    workers: Annotated[
+        int | Literal["auto"],
+        Flag(COUNT_OR_AUTO, "Processes that share a level: a number or auto."),
+    ] = 1
+    ray: Annotated[
+        str, Flag(TEXT, "Ray cluster on whose machines they run.", metavar="ADDRESS")
+    ] = ""
+    calibration: Annotated[bool, Flag(TRUTH, "Measure this client first, for 2 s.")] = True
+    scrape: Annotated[
+        bool, Flag(TRUTH, "Cross-check with the server's own metrics, if it has any.")
+    ] = True
+    metrics_url: Annotated[
+        str, Flag(TEXT, "Page of the server's metrics.", default="the usual one of such a server")
+    ] = ""
+    ca_cert: Annotated[
+        str | None, Flag(TEXT, "PEM file of certificates to trust.", metavar="FILE")
+    ] = None
+    insecure: Annotated[bool, Flag(TRUTH, "Do not check the server's certificate.")] = False
+    proxy: Annotated[
+        str | None, Flag(TEXT, "HTTP proxy; environment variables are not read.", metavar="URL")
+    ] = None
 
     def __post_init__(self) -> None:
         self._check_repeats()
@@ -233,6 +320,8 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"--workers {self.workers}: must be at least 1, or auto.")
         if self.until:
             self._check_until()
+        from llmdyno.results.metrics import BY_NAME  # imports numpy, which a help does without
+
         for slo in self.slos:
             if BY_NAME[slo.metric].open_loop and not self.load.is_open:
                 raise UsageError(

@@ -1,12 +1,12 @@
-"""Texts of the command line into numbers: durations, token lengths.
+"""How the command line writes durations, shares and token lengths, read and written.
 
 20s  5m  1h  30d  250ms  durations; a bare number is seconds
-2%                      shares; a bare number is one, too
-500ms-2s                uniform between the two
+2%                      shares of one; a bare number is a share as it stands: 0.02
+500ms-2s                durations, uniform between the two
 128                     always 128 tokens
-64-256                  uniform between the two, both included
-normal:128,32           mean and standard deviation, at least 1
-lognormal:128,64        mean and standard deviation of the lengths themselves, at least 1
+64-256                  tokens, uniform between the two, both included
+normal:128,32           tokens: mean and standard deviation; a length below 1 becomes 1
+lognormal:128,64        tokens: mean and standard deviation of the lengths, not of their logarithm
 """
 
 import math
@@ -66,6 +66,13 @@ def show_seconds(value_s: float) -> str:
         if value_s >= size and value_s % size == 0:
             return f"{value_s / size:g}{unit}"
     return f"{value_s:g}s" if value_s >= 1 or value_s == 0 else f"{value_s * 1e3:g}ms"
+
+
+def show_seconds_between(value_s: float | tuple[float, float]) -> str:
+    """Write what seconds_between() has read the way the command line takes it."""
+    if isinstance(value_s, tuple):
+        return "-".join(map(show_seconds, value_s))
+    return show_seconds(value_s)
 
 
 class Lengths(msgspec.Struct, frozen=True):

@@ -15,43 +15,16 @@ import lab
 from conftest import DYNO, last_json
 from llmdyno import store
 from llmdyno.cli import flags
-from llmdyno.cli.rebuild import rebuild, run_summary
-from llmdyno.errors import StorageError, UsageError
+from llmdyno.cli.rebuild import run_summary
 from llmdyno.load.plan import Point
 from llmdyno.load.ray_workers import NodeAgent
 from llmdyno.load.worker import Assignment
-from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.study import study_document
-from llmdyno.tune.tuner import Narrator, Tuner, subject_of, write_study
 from llmdyno.workload.share import Share
 
 # Binds a folder onto itself, read-only, in a mount namespace that ends with the command.
 _SEAL = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && cd "$0" && exec "$@"'
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
-Snapshot = dict[str, tuple[int, bytes]]
-
-
-def snapshot(folder: Path) -> Snapshot:
-    """Return every name below a folder with its time and content."""
-    return {
-        str(path.relative_to(folder)): (
-            path.lstat().st_mtime_ns,
-            path.read_bytes() if path.is_file() else b"",
-        )
-        for path in (folder, *folder.rglob("*"))
-    }
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return lab.make(tmp_path_factory.mktemp("lab"))
-
-
-@pytest.fixture
-def results(made: Path, tmp_path: Path) -> Path:
-    """A run and a study that may be changed."""
-    return Path(shutil.copytree(made, tmp_path / "results"))
 
 
 @pytest.fixture
@@ -87,39 +60,9 @@ def sealed(results: Path) -> Dyno:
     return lambda *arguments: run(*DYNO, *arguments)
 
 
-def test_a_study_is_derived_without_writing(results: Path) -> None:
-    folder = results / lab.STUDY
-    before = snapshot(folder)
-
-    document = study_document(folder, Ledger(folder), subject_of(lab.spec()))
-
-    assert snapshot(folder) == before
-    assert document["confirmation"]["verdict"] == "better"
-    assert document["confirmation"]["ratio"]["token_rate"]["mean"] == pytest.approx(2, rel=0.05)
-    assert [row["knob"] for row in document["ablation"]] == ["itl_ms"]
-    assert document["bundle"] is None
-
-
-def test_a_ledger_that_was_torn_is_read_without_mending(results: Path) -> None:
-    folder = results / lab.STUDY
-    with (folder / store.LEDGER).open("ab") as file:
-        file.write(b'{"type":"st')
-    before = snapshot(folder)
-
-    assert len(Ledger(folder).steps) == 9
-    assert snapshot(folder) == before
-
-
-def test_a_run_is_derived_without_writing(results: Path) -> None:
-    before = snapshot(results)
-
-    assert run_summary(results / lab.RUN)["levels"][0]["requests"]["completed"] == 200
-    assert snapshot(results) == before
-
-
 def test_a_read_only_study_is_reported_elsewhere(sealed: Dyno, results: Path) -> None:
     out = results.parent / "page"
-    before = snapshot(results)
+    before = lab.snapshot(results)
 
     done = sealed("report", lab.STUDY, "--out", str(out), "--json")
 
@@ -129,21 +72,21 @@ def test_a_read_only_study_is_reported_elsewhere(sealed: Dyno, results: Path) ->
     assert document["bundle"] == str(out / "bundle")
     assert (out / store.REPORT).stat().st_size > 10_000
     assert "--itl 20ms" in (out / "bundle" / "serve.sh").read_text()
-    assert snapshot(results) == before
+    assert lab.snapshot(results) == before
 
 
 def test_a_read_only_run_is_reported_elsewhere(sealed: Dyno, results: Path) -> None:
     out = results.parent / "page"
     out.mkdir()
     store.write_json(out / store.SUMMARY, run_summary(results / lab.RUN))  # it may be made again
-    before = snapshot(results)
+    before = lab.snapshot(results)
 
     done = sealed("report", "r", "--out", str(out))
 
     assert (done.returncode, done.stdout) == (0, f"{out / store.REPORT}\n"), done.stderr
     assert json.loads((out / store.SUMMARY).read_text())["run"] == "r"
     assert sorted(path.name for path in out.iterdir()) == [store.REPORT, store.SUMMARY]
-    assert snapshot(results) == before
+    assert lab.snapshot(results) == before
 
 
 @pytest.mark.parametrize("name", [lab.RUN, lab.STUDY])
@@ -156,19 +99,19 @@ def test_a_read_only_folder_is_told_from_one_sentence(name: str, sealed: Dyno) -
 
 def test_the_winner_of_a_read_only_study_is_deployed(sealed: Dyno, results: Path) -> None:
     out = results.parent / "deployed"
-    before = snapshot(results)
+    before = lab.snapshot(results)
 
     done = sealed("deploy", "--study", lab.STUDY, "--out", str(out))
 
     assert (done.returncode, done.stdout) == (0, f"{out}\n"), done.stderr
     assert "--itl 20ms" in (out / "serve.sh").read_text()
     assert "times the token rate" in (out / "README.md").read_text()
-    assert snapshot(results) == before
+    assert lab.snapshot(results) == before
 
 
 def test_read_only_results_are_listed_exported_and_compared(sealed: Dyno, results: Path) -> None:
     table, page = results.parent / "r.csv", results.parent / "compare.html"
-    before = snapshot(results)
+    before = lab.snapshot(results)
 
     listed = sealed("runs", "--json")
     exported = sealed("export", "r", "--csv", str(table))
@@ -182,7 +125,7 @@ def test_read_only_results_are_listed_exported_and_compared(sealed: Dyno, result
     assert page.stat().st_size > 10_000
     assert here.returncode == 2
     assert here.stderr == "dyno: --out compare.html: may not be written; name another one.\n"
-    assert snapshot(results) == before
+    assert lab.snapshot(results) == before
 
 
 def test_a_read_only_study_cannot_go_on(sealed: Dyno) -> None:
@@ -191,86 +134,6 @@ def test_a_read_only_study_cannot_go_on(sealed: Dyno) -> None:
     assert done.returncode == 3
     assert done.stderr.startswith(f"dyno: cannot write {lab.STUDY}/.lock: ")
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_a_report_in_place_writes_the_bundle(results: Path) -> None:
-    folder = results / lab.STUDY
-
-    document, page = rebuild(folder)
-
-    assert page == folder / store.REPORT
-    stored = json.loads((folder / store.STUDY).read_text())
-    assert stored == msgspec.json.decode(msgspec.json.encode(document))
-    assert document["bundle"] == str(folder / "bundle")
-    assert (folder / "bundle" / "serve.sh").exists()
-
-
-def test_a_document_is_not_lost_to_a_bundle_that_cannot_be_written(results: Path) -> None:
-    folder = results / lab.STUDY
-    subject = subject_of(lab.spec())
-    document = study_document(folder, Ledger(folder), subject)
-    (folder / "bundle").write_text("in its way")
-
-    with pytest.raises(StorageError, match=f"{folder}/bundle"):
-        write_study(folder, document, subject)
-
-    assert json.loads((folder / store.STUDY).read_text())["confirmation"]["verdict"] == "better"
-
-
-@pytest.fixture
-def unheard() -> Narrator:
-    return Narrator(says=lambda _: None, waits=lambda _: None, shows=lambda *_: lambda *_: None)
-
-
-def test_a_tuner_is_made_without_writing(results: Path, unheard: Narrator) -> None:
-    with (results / lab.STUDY / store.LEDGER).open("ab") as file:
-        file.write(b'{"type":"st')
-    before = snapshot(results.parent)
-
-    Tuner(lab.spec(), results / lab.STUDY, unheard)
-    Tuner(lab.spec(), results.parent / "new" / "s", unheard)
-
-    assert snapshot(results.parent) == before
-
-
-def test_a_tuner_takes_its_folder_when_it_runs(results: Path, unheard: Narrator) -> None:
-    folder = results / lab.STUDY
-    tuner = Tuner(lab.spec(), folder, unheard)
-
-    with store.hold(folder), pytest.raises(UsageError, match="another dyno is at work there"):
-        Tuner(lab.spec(), folder, unheard).run()
-    assert not (folder / store.STUDY).exists()
-
-    document = tuner.run()  # all of it is in the ledger
-    assert document["confirmation"]["verdict"] == "better"
-
-
-def test_a_tuner_goes_on_from_what_was_found_since_it_was_made(
-    results: Path, unheard: Narrator
-) -> None:
-    folder = results / lab.STUDY
-    lines = (folder / store.LEDGER).read_bytes()
-    (folder / store.LEDGER).unlink()
-    tuner = Tuner(lab.spec(), folder, unheard)
-    (folder / store.LEDGER).write_bytes(lines)  # another dyno has run the study, and ended
-
-    tuner.run()
-
-    assert (folder / store.LEDGER).read_bytes() == lines
-
-
-@pytest.mark.parametrize("other", [lab.STUDY, "runs/other", "runs/imported"])
-def test_a_report_replaces_no_other_results(other: str, results: Path) -> None:
-    lab.write_run(results / "runs/other", gap_ms=20)
-    imported = results / "runs/imported"
-    imported.mkdir()
-    store.write_json(imported / store.SUMMARY, {"run": "imported", "dir": str(imported)})
-    before = snapshot(results)
-
-    with pytest.raises(UsageError, match="already holds results; name another folder"):
-        rebuild(results / lab.RUN, results / other)
-
-    assert snapshot(results) == before
 
 
 @pytest.mark.parametrize(
@@ -284,7 +147,7 @@ def test_a_report_replaces_no_other_results(other: str, results: Path) -> None:
 def test_wrong_places_of_a_report_are_one_sentence(
     arguments: list[str], words: str, results: Path
 ) -> None:
-    before = snapshot(results)
+    before = lab.snapshot(results)
 
     done = subprocess.run(
         [*DYNO, "report", *arguments], cwd=results, capture_output=True, text=True, check=False
@@ -293,7 +156,7 @@ def test_wrong_places_of_a_report_are_one_sentence(
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert snapshot(results) == before
+    assert lab.snapshot(results) == before
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,7 @@ def test_an_engine_that_is_not_installed_is_placed_in_its_image(
     said: list[str] = []
     launch = stack.placed("auto").launch(
         {"max_batch_size": 64},
+        artifact=None,
         folder=tmp_path / "server",
         host="127.0.0.1",
         port=8000,

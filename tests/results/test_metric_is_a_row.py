@@ -25,9 +25,9 @@ from llmdyno.results.metrics import BY_NAME, Metric, Shown, at_last_token
 from llmdyno.results.slo import parse_objective, parse_slos
 from llmdyno.results.stats import Floats
 from llmdyno.results.summary import summarise
-from llmdyno.spec import Study
 from llmdyno.terminal.summary import show_summary
 from llmdyno.tune import objectives
+from llmdyno.tune.spec import Study
 from llmdyno.wire.exchange import Meter
 
 SLOS = "decode:p50<300ms,read_rate>1"

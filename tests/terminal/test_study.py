@@ -75,8 +75,8 @@ def test_a_file_is_told_the_steps_and_no_waiting() -> None:
     out = io.StringIO()
     told = narrator(out)
 
-    told.says("trial 1: itl_ms=20")
-    told.waits("still loading")
-    told.shows("trial 1", [4])(Progress(), Meter())
+    told.notify("trial 1: itl_ms=20")
+    told.notify_waiting("still loading")
+    told.display("trial 1", [4])(Progress(), Meter())
 
     assert out.getvalue() == "trial 1: itl_ms=20\n"

@@ -16,11 +16,12 @@ from llmdyno.results.measures import measures, series
 from llmdyno.results.metrics import BY_NAME, Metric
 from llmdyno.results.slo import Objective, parse_objective, parse_slos
 from llmdyno.results.verdicts import verdict
-from llmdyno.spec import Load, Study, Workload
+from llmdyno.spec import Load, Workload
 from llmdyno.tune import objectives
+from llmdyno.tune.spec import Study
 from llmdyno.tune.study import _ratio
 from llmdyno.units import lengths
-from tune.test_tuner import STUDY, run
+from studies import STUDY, run
 
 REFUSED = {
     "goodput without an SLO": ("goodput", "", "", "add one, e.g. --slo 'ttft:p99<2s'"),

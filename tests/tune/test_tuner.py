@@ -1,53 +1,35 @@
 """Studies over an engine of known speed, so that there is a right answer."""
 
-import contextlib
 import json
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
+import lab
 from conftest import DYNO, last_json
-from llmdyno import plugins
+from llmdyno import store
+from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
-from llmdyno.serve.stack import Stack
-from llmdyno.spec import Load, Workload
-from llmdyno.tune import tuner as tune
+from llmdyno.tune.folder import open_study
 from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.measure import measure
 from llmdyno.tune.search import Search
-from llmdyno.units import Lengths
-
-MARK = "STUDY_OF_A_TEST"
-TESTS = str(Path(__file__).parent.parent)
-STUDY = (
-    *("tune", "--engine", "timed.engine", "--model", "m", "-c", "2,6", "--ramp", "200ms"),
-    *("--duration", "3s", "--trial-duration", "2500ms", "--interval", "1s", "--osl", "16"),
-    *("--pairs", "2", "--warmup", "300ms"),
+from llmdyno.tune.tuner import Tuner
+from studies import (
+    MARK,
+    STUDY,
+    environment,
+    run,
+    servers_left,
+    unheard,
+    wait_for_lines,
+    wait_for_measurement,
 )
-
-
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*DYNO, *arguments],
-        cwd=folder,
-        env={**environment(), MARK: str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-
-
-def environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": TESTS}
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +148,7 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
             text=True,
         )
         wait_for_lines(tmp_path / "s" / "ledger.jsonl", 3 + 2 * number)
-        time.sleep(0.7)
+        wait_for_measurement(tmp_path / "s")
         second = run(tmp_path, "tune", "--resume", "s")
         assert second.returncode == 2, second.stderr
         assert second.stderr.strip() == (
@@ -192,17 +174,21 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 class Listened(Search):
-    """A search that keeps what it asks for and what it is given."""
+    """A search that writes down what it proposes and what it is given."""
 
-    heard: ClassVar[list[tuple[str, dict[str, Value] | None]]] = []
+    def __init__(
+        self, heard: list[tuple[str, dict[str, Value] | None]], *arguments: Any, **named: Any
+    ) -> None:
+        super().__init__(*arguments, **named)
+        self._heard = heard
 
     def ask(self, known: Sequence[Mapping[str, Value]]) -> dict[str, Value] | None:
         config = super().ask(known)
-        self.heard.append(("ask", config))
+        self._heard.append(("ask", config))
         return config
 
     def give(self, config: Mapping[str, Value]) -> None:
-        self.heard.append(("give", dict(config)))
+        self._heard.append(("give", dict(config)))
         super().give(config)
 
 
@@ -212,30 +198,25 @@ def test_a_search_that_goes_on_is_where_it_was(
     folder = tmp_path / "s"
     shutil.copytree(study[0], folder)
     monkeypatch.setenv(MARK, str(tmp_path))
-    monkeypatch.setattr(tune, "Search", Listened)
-    monkeypatch.setattr(Listened, "heard", [])
 
-    def go_on() -> list[dict[str, Value]]:
-        Listened.heard.clear()
-        silent = tune.Narrator(
-            says=lambda _: None, waits=lambda _: None, shows=lambda *_: lambda *_: None
-        )
-        tuner = tune.Tuner(tune.open_study(folder), folder, silent)
-        tuner.run()
-        return [step.config for step in Ledger(folder).of("trial")]
+    def go_on() -> tuple[list[tuple[str, dict[str, Value] | None]], list[dict[str, Value]]]:
+        """Return what the search heard, and the configs of all trials."""
+        heard: list[tuple[str, dict[str, Value] | None]] = []
+        Tuner(open_study(folder), folder, unheard(), make_search=partial(Listened, heard)).run()
+        return heard, [step.config for step in Ledger(folder).of("trial")]
 
-    asked = go_on()
-    assert Listened.heard == [("ask", config) for config in asked]
+    heard, tried = go_on()
+    assert heard == [("ask", config) for config in tried]
 
     ledger = folder / "ledger.jsonl"
     lines = [json.loads(line) for line in ledger.read_text().splitlines()]
     third = [line for line in lines if line.get("phase") == "trial"][2]
     third["config"]["itl_ms"] = 55  # as if another version of the search had asked for it
     ledger.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"type":"st')
-    tried = go_on()
-    assert Listened.heard[:2] == [("ask", config) for config in tried[:2]]
-    assert Listened.heard[2][0] == "ask"
-    assert Listened.heard[3] == ("give", third["config"])
+    heard, tried = go_on()
+    assert heard[:2] == [("ask", config) for config in tried[:2]]
+    assert heard[2][0] == "ask"
+    assert heard[3] == ("give", third["config"])
     assert len(tried) == 8
 
 
@@ -281,141 +262,46 @@ def test_candidates_are_the_first_trials_and_survive_a_stop(tmp_path: Path) -> N
     assert "3 trials at 6 users, the first 2 of them given." in done.stderr
 
 
-WRONG_CANDIDATES = {
-    "knob": ("[[candidates]]\nitl = 4", "candidate 1: itl=4: no such knob. Did you mean 'itl_ms'?"),
-    "value": ("[[candidates]]\nitl_ms = 400", "candidate 1: itl_ms=400: must be a whole number"),
-    "kind": ("[[candidates]]\nitl_ms = [4]", "candidate 1: itl_ms=[4]: must be a whole number"),
-    "engine": ("[[candidates]]\nitl_ms = 13", "candidate 1: itl_ms=13: brings bad luck"),
-    "form": ("candidates = 3", "candidates 3: must be tables of knobs, each under [[candidates]]"),
-    "nothing": ("[[candidates]]", "candidate 1: no knob set is the baseline again"),
-    "baseline": (
-        "[baseline]\nitl_ms = 30\n[[candidates]]\nitl_ms = 30\nidle = false",
-        "candidate 1: itl_ms=30, idle=false is the baseline again",
-    ),
-    "twice": (
-        "[[candidates]]\nitl_ms = 20\n[[candidates]]\nitl_ms = 20\nmode = 'good'",
-        "candidate 2: itl_ms=20, mode=good is candidate 1 again",
-    ),
-    "trials": (
-        "trials = 1\n[[candidates]]\nitl_ms = 20\n[[candidates]]\nitl_ms = 21",
-        "--trials 1: the 2 [[candidates]] are trials, too; set at least 2",
-    ),
-    "output": (
-        "[[candidates]]\nlossy = true",
-        "candidate 1: lossy=true may change the tokens; set allow_altered_output = true",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", WRONG_CANDIDATES)
-def test_a_wrong_candidate_is_one_sentence_and_nothing_starts(name: str, tmp_path: Path) -> None:
-    text, words = WRONG_CANDIDATES[name]
-    (tmp_path / "study.toml").write_text(text)
-
-    done = run(tmp_path, *STUDY, "study.toml", "--out", "s")
-
-    assert done.returncode == 2, done.stderr
-    assert words in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert not (tmp_path / "s").exists()
-
-
-def wait_for_lines(path: Path, count: int) -> None:
-    deadline_s = time.monotonic() + 60
-    while not path.exists() or path.read_text().count("\n") < count:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.1)
-
-
-def servers_left(folder: Path) -> list[str]:
-    """Return the commands of what a study in that folder has started and left running."""
-    time.sleep(1.5)
-    mark = f"{MARK}={folder}\0".encode()
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if mark in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-    return found
-
-
-WRONG = {
-    "engine": (["--engine", "openvinoo"], "Did you mean 'openvino'?"),
-    "front": (["--front", "nativ"], "Did you mean 'native'?"),
-    "model": (["--model", "huge"], "huge"),
-    "objective": (["--objective", "speed"], "--objective speed: no metric"),
-    "trials": (["--trials", "0"], "--trials 0: must be at least 1"),
-    "pairs": (["--pairs", "1"], "--pairs 1: must be at least 2"),
-    "seed": (["--seed", "-1"], "--seed -1: must be at least 0"),
-    "large seed": (["--seed", "4294967296"], "--seed 4294967296: must be below 4294967296"),
-    "dataset": (["--workload", "file", "--dataset", "nowhere.jsonl"], "cannot be read: No such"),
-    "search": (["--search", "cache_size,cache_size"], "--search cache_size: named twice"),
-    "knob": (["--set", "max_num_sqs=4"], "Did you mean 'max_num_seqs'?"),
-    "value": (["--set", "max_num_batched_tokens=none"], "must be a whole number"),
-    "no effect": (["--set", "max_num_seqs=4"], "has no effect while dynamic_split_fuse=true"),
-    "resume": (["--resume", "nowhere"], "nowhere: no such run or study"),
-    "file": (["nowhere.toml"], "nowhere.toml: cannot be read"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_input_is_one_sentence_and_nothing_starts(name: str, tmp_path: Path) -> None:
-    arguments, words = WRONG[name]
-
-    done = run(tmp_path, "tune", *arguments)
-
-    assert done.returncode == 2, done.stderr
-    assert words in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path: Path) -> None:
-    (tmp_path / "study.toml").write_text("trails = 5\n")
-
-    done = run(tmp_path, "tune", "study.toml")
-
-    assert (done.returncode, done.stderr) == (
-        2,
-        "dyno: study.toml: unknown key 'trails'. Did you mean 'trials'?\n",
-    )
-
-
-def test_a_port_that_somebody_took_is_no_fault_of_the_config(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its first start finds the port taken; the second, on another one, does not."""
-    monkeypatch.chdir(tmp_path)
-    said: list[str] = []
-
-    measured = measure(
-        Stack(
-            engine=plugins.load("engines", "timed.engine"),
-            front=plugins.load("fronts", "native"),
-            model="m",
-        ),
-        {"mode": "taken", "itl_ms": 5},
-        workload=Workload(osl=Lengths("fixed", 4, 4)),
-        load=Load(users=(1,), duration_s=1.0, ramp_s=0.0),
-        slos=(),
-        hang_s=5.0,
-        warmup_s=0.0,
-        folder=tmp_path / "run",
-        calibration=False,
-        shows=lambda _progress, _meter: None,
-        says=said.append,
-    )
-
-    assert (tmp_path / "taken").is_dir()
-    assert measured.failure_class is None
-    assert measured.summary is not None
-    assert measured.summary["levels"][0]["requests"]["completed"] > 3
-    assert "a port was taken before the server had it; once more on another one" in said
-
-
 def test_a_baseline_that_cannot_be_served_ends_the_study(tmp_path: Path) -> None:
     done = run(tmp_path, *STUDY, "--set", "mode=refuses", "--out", "s")
 
     assert done.returncode == 3
     assert "the baseline cannot be measured (bad-config)" in done.stderr
     assert json.loads((tmp_path / "s" / "study.json").read_text())["baseline"] is None
+
+
+def test_a_tuner_is_made_without_writing(results: Path) -> None:
+    with (results / lab.STUDY / store.LEDGER).open("ab") as file:
+        file.write(b'{"type":"st')
+    before = lab.snapshot(results.parent)
+
+    Tuner(lab.spec(), results / lab.STUDY, unheard())
+    Tuner(lab.spec(), results.parent / "new" / "s", unheard())
+
+    assert lab.snapshot(results.parent) == before
+
+
+def test_a_tuner_takes_its_folder_when_it_runs(results: Path) -> None:
+    folder = results / lab.STUDY
+    tuner = Tuner(lab.spec(), folder, unheard())
+
+    with store.hold(folder), pytest.raises(UsageError, match="another dyno is at work there"):
+        Tuner(lab.spec(), folder, unheard()).run()
+    assert not (folder / store.STUDY).exists()
+
+    document = tuner.run()  # all of it is in the ledger
+    assert document["confirmation"]["verdict"] == "better"
+
+
+def test_a_tuner_goes_on_from_what_was_found_since_it_was_made(
+    results: Path,
+) -> None:
+    folder = results / lab.STUDY
+    lines = (folder / store.LEDGER).read_bytes()
+    (folder / store.LEDGER).unlink()
+    tuner = Tuner(lab.spec(), folder, unheard())
+    (folder / store.LEDGER).write_bytes(lines)  # another dyno has run the study, and ended
+
+    tuner.run()
+
+    assert (folder / store.LEDGER).read_bytes() == lines

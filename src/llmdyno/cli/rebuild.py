@@ -13,9 +13,9 @@ from llmdyno.results import doubts
 from llmdyno.results.summary import summarise
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, LEDGER, REPORT, SUMMARY
+from llmdyno.tune.folder import stack_of, write_study
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.study import study_document
-from llmdyno.tune.tuner import subject_of, write_study
 
 
 def rebuild(folder: Path, out: Path | None = None) -> tuple[Mapping[str, Any], Path]:
@@ -72,7 +72,7 @@ def _study(folder: Path) -> tuple[Mapping[str, Any], Stack]:
     ledger = Ledger(folder)
     if ledger.began is None:
         raise UsageError(f"{folder}: its ledger is empty.")
-    subject = subject_of(ledger.began.spec)
+    subject = stack_of(ledger.began.spec)
     return study_document(folder, ledger, subject), subject
 
 

@@ -26,7 +26,7 @@ def due_times_s(load: Load, rate: float, seed: str) -> list[float]:
     due_s: list[float] = []
     passed = 0.0 if load.arrival == "constant" else gap()  # the first of a constant rate: at once
     for number in count():
-        moment_s = _moment_s(passed, rate, load.ramp)
+        moment_s = _moment_s(passed, rate, load.effective_ramp_s)
         if number == load.requests or (load.requests is None and moment_s >= load.duration_s):
             return due_s
         due_s.append(moment_s)

@@ -169,7 +169,7 @@ class Level:
         failures = 0
         conversation = Conversation(self._prompts)
         think = random.Random(f"think/{user}")
-        if not await ending.pause(load.ramp * user / self._plan.users):
+        if not await ending.pause(load.effective_ramp_s * user / self._plan.users):
             return
         progress.users += 1
         due_ns = self._recorder.now_ns()

@@ -35,7 +35,7 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
                 level=plan.level,
                 users=None if load.is_open else plan.users,
                 start_ns=self.since_zero(start_ns),
-                ramp_ns=round(load.ramp * 1e9),
+                ramp_ns=round(load.effective_ramp_s * 1e9),
                 repeat=plan.repeat,
                 arrival=load.arrival,
                 rate=plan.rate,

@@ -1,14 +1,18 @@
-"""Thresholds and objectives: one statistic of one metric, as the command line writes it."""
+"""Thresholds and objectives: one statistic of one metric, as the command line writes it.
+
+The table of metrics is imported where it is read: it brings numpy, and a help does without.
+"""
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from llmdyno.errors import UsageError, nearest
-from llmdyno.results.metrics import BY_NAME, by_flag
-from llmdyno.results.stats import STATISTICS, Statistic
+
+if TYPE_CHECKING:
+    from llmdyno.results.stats import Statistic
 
 
 class Slo(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +44,8 @@ def parse_slos(text: str | None) -> tuple[Slo, ...]:
 
 
 def _parse_slo(expr: str) -> Slo:
+    from llmdyno.results.metrics import BY_NAME, by_flag
+
     match = re.fullmatch(r"(\w+)(?::(\w+))?\s*([<>])=?\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|)", expr)
     if match is None:
         raise UsageError(f"--slo {expr}: write metric:stat<limit, e.g. ttft:p99<2s.")
@@ -72,23 +78,30 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
     stat: str
 
     @property
-    def statistic(self) -> Statistic:
+    def statistic(self) -> "Statistic":
         """What makes its value of observations."""
+        from llmdyno.results.stats import STATISTICS
+
         return STATISTICS[self.stat]
 
     @property
     def key(self) -> str:
         """The name of its ratio in study.json: "token_rate", "goodput", "ttft_ms_p50"."""
+        from llmdyno.results.metrics import BY_NAME
+
         return self.metric if BY_NAME[self.metric].rate else f"{self.metric}_{self.stat}"
 
     @property
     def maximise(self) -> bool:
         """Whether larger is better."""
+        from llmdyno.results.metrics import BY_NAME
+
         return BY_NAME[self.metric].better == "higher"
 
     def __str__(self) -> str:
         """Write it as the command line takes it."""
-        return f"{BY_NAME[self.metric].flag}:{self.stat}"
+        # Without the table: a help prints the default.
+        return f"{self.metric.removesuffix('_ms')}:{self.stat}"
 
 
 def parse_objective(text: str) -> Objective:
@@ -97,6 +110,8 @@ def parse_objective(text: str) -> Objective:
     Raises:
         UsageError: names the text and what would be right.
     """
+    from llmdyno.results.metrics import BY_NAME, by_flag
+
     name, _, stat = text.partition(":")
     known = by_flag()
     metric = name if name in BY_NAME else known.get(name)

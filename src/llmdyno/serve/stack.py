@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from llmdyno import store
+from llmdyno import plugins, store
 from llmdyno.engines import Engine, Launch
 from llmdyno.errors import UsageError
 from llmdyno.fronts import Front, facts
@@ -100,15 +100,21 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         return ensure(self.engine, self.model, config, container=self.container, notify=notify)
 
     def launch(
-        self, config: Config, *, folder: Path, host: str, port: int, notify: Callable[[str], None]
+        self,
+        config: Config,
+        *,
+        artifact: Artifact | None,
+        folder: Path,
+        host: str,
+        port: int,
+        notify: Callable[[str], None],
     ) -> Launch:
-        """Return what starts the server; `folder` is made, for what it reads.
+        """Return what starts the server on what build() returned; `folder` is made for its files.
 
         Raises:
-            ServerError: a step of the build failed, or what the front needs cannot be installed.
+            ServerError: what the front needs cannot be installed.
             StorageError: a folder cannot be written.
         """
-        artifact = self.build(config, notify=notify)
         folder.mkdir(parents=True, exist_ok=True)
         launch = self.front.launch(
             self.engine,
@@ -138,3 +144,14 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         if artifact:
             reads.append(artifact.path)
         return containers.launch_in(self.container, launch, reads=reads)
+
+
+def load_stack(engine: str, front: str, model: str) -> Stack:
+    """Return the engine of that name behind the front of that name, with a model.
+
+    Raises:
+        UsageError: there is no such engine or front.
+    """
+    return Stack(
+        engine=plugins.load("engines", engine), front=plugins.load("fronts", front), model=model
+    )

@@ -19,21 +19,21 @@ def narrator(stream: TextIO) -> Narrator:
     """Return a narrator that writes to a stream; on a terminal, waiting is redrawn in place."""
     redraws = stream.isatty()
 
-    def says(line: str) -> None:
+    def notify(line: str) -> None:
         stream.write(f"{_CLEAR_LINE if redraws else ''}{line}\n")
         stream.flush()
 
-    def waits(line: str) -> None:
+    def notify_waiting(line: str) -> None:
         if redraws:
             stream.write(f"{_CLEAR_LINE}  {line[:100]}")
             stream.flush()
 
-    def shows(label: str, users: Sequence[int]) -> Callable[[Progress, Meter], None]:
+    def display(label: str, users: Sequence[int]) -> Callable[[Progress, Meter], None]:
         if not redraws:
             return lambda _progress, _meter: None
         return Live(users, interval_s=2.0, label=label, stream=stream, transient=True).show
 
-    return Narrator(says=says, waits=waits, shows=shows)
+    return Narrator(notify=notify, notify_waiting=notify_waiting, display=display)
 
 
 def show_study(document: Mapping[str, Any], stream: TextIO) -> None:

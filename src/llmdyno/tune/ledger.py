@@ -12,8 +12,8 @@ import msgspec
 
 from llmdyno.errors import StorageError
 from llmdyno.knobs import Value
-from llmdyno.spec import Study
 from llmdyno.store import LEDGER
+from llmdyno.tune.spec import Study
 
 # "reference" is the baseline once more, measured as a trial is.
 Phase = Literal["baseline", "reference", "trial", "best", "confirm", "ablation"]

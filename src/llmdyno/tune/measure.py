@@ -1,7 +1,7 @@
 """One measurement of one config: build what it needs, serve it, put it under load, stop it.
 
-The tuner's only way to a number. A server that does not start, dies or hangs is a result like any
-other: it has a class, a reason and a cost, and nothing is left running.
+This is the tuner's only way to a number. A server that does not start, dies or hangs is a result
+like any other: it has a class, a reason and a cost, and no process is left running.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,6 +18,7 @@ from llmdyno.load.progress import Progress
 from llmdyno.processes import ports
 from llmdyno.processes import server as supervise
 from llmdyno.results.slo import Slo
+from llmdyno.serve.build import Artifact
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Bench, Load, Workload
 from llmdyno.wire.exchange import Meter
@@ -42,7 +43,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure(
-    subject: Stack,
+    stack: Stack,
     config: Config,
     *,
     workload: Workload,
@@ -52,10 +53,23 @@ def measure(
     warmup_s: float,
     folder: Path,
     calibration: bool,
-    shows: Callable[[Progress, Meter], None],
-    says: Callable[[str], None],
+    report_progress: Callable[[Progress, Meter], None],
+    notify: Callable[[str], None],
 ) -> Measurement:
-    """Serve a config on a free port, run the benchmark into `folder`, stop the server.
+    """Serve a checked config on a free port, run the benchmark into `folder`, stop the server.
+
+    Args:
+        stack: what is served.
+        config: which stack.check() has let pass.
+        workload: what is asked.
+        load: how it is asked; the last level decides.
+        slos: the thresholds that the run's summary judges.
+        hang_s: a server that sends nothing for this long is given up.
+        warmup_s: load that does not count, before the benchmark; 0: none.
+        folder: of the run; it is made.
+        calibration: whether this client is measured first.
+        report_progress: is told of the benchmark's progress.
+        notify: is told in a line what is waited for.
 
     Raises:
         InterruptError: the user stopped the benchmark.
@@ -63,13 +77,12 @@ def measure(
     """
     costs = _Costs()
     try:
-        subject.check(config)
-        subject.build(config, notify=says)
+        artifact = stack.build(config, notify=notify)
         costs.enter("start")
-        with _start(subject, config, folder, says) as server:
+        with _start(stack, config, artifact, folder, notify) as server:
             costs.enter("measure")
             launch = server.launch
-            watch = _Watch(server, hang_s, shows)
+            watch = _Watch(server, hang_s, report_progress)
             watcher = run.Watcher(report_progress=watch.look, stop_because=watch.why)
             asked = Bench(
                 url=launch.url,
@@ -99,42 +112,50 @@ def measure(
     if outcome.stopped is not None:
         return costs.failed("hung", outcome.stopped)
     if hangs:  # towards the end, so that the benchmark did not see it for what it was
-        wedged = f"the server lives but made no token within {hang_s:g} s after the benchmark"
-        return costs.failed("hung", wedged)
+        return costs.failed("hung", _wedged(hang_s))
     if why := _nothing_to_show(outcome.summary):
         return costs.failed("requests-failed", why)
     return costs.of(Measurement(summary=dict(outcome.summary)))
 
 
+def _wedged(hang_s: float) -> str:
+    return f"the server lives but made no token within {hang_s:g} s after the benchmark"
+
+
 def _start(
-    subject: Stack, config: Config, folder: Path, says: Callable[[str], None]
+    stack: Stack,
+    config: Config,
+    artifact: Artifact | None,
+    folder: Path,
+    notify: Callable[[str], None],
 ) -> supervise.Server:
     """Start a server on a free port; on another one if somebody takes it before the server does.
 
-    Engines import for many seconds before they listen, and whoever else starts servers on this
-    machine meanwhile is no fault of the config's.
+    Engines import for many seconds before they listen. Another program that takes the port in the
+    meantime is no fault of the config.
     """
     for tries_left in reversed(range(_PORT_TRIES)):
-        launch = subject.launch(
+        launch = stack.launch(
             config,
+            artifact=artifact,
             folder=folder / SERVER_FILES,
             host=HOST,
             port=ports.free_port(HOST),
-            notify=says,
+            notify=notify,
         )
         try:
-            return supervise.start(launch, log=folder / SERVER_LOG, progress=says)
+            return supervise.start(launch, log=folder / SERVER_LOG, progress=notify)
         except ServerError as error:
             if error.kind != "port-in-use" or not tries_left:
                 raise
-            says("a port was taken before the server had it; once more on another one")
+            notify("a port was taken before the server had it; once more on another one")
     raise AssertionError
 
 
 def _warm_up(
     asked: Bench, warmup_s: float, folder: Path, watcher: run.Watcher
 ) -> run.Outcome | None:
-    """Load a fresh server for so long before anything counts; an outcome if it ended early.
+    """Load a fresh server for `warmup_s` before anything counts; return an early end, if any.
 
     Engines compile kernels, capture graphs and fill caches in the first requests of a config.
     """
@@ -204,11 +225,14 @@ class _Watch:
     """Ends a benchmark whose server has died, or has sent nothing for too long."""
 
     def __init__(
-        self, server: supervise.Server, hang_s: float, shows: Callable[[Progress, Meter], None]
+        self,
+        server: supervise.Server,
+        hang_s: float,
+        report_progress: Callable[[Progress, Meter], None],
     ) -> None:
         self._server = server
         self._hang_s = hang_s
-        self._shows = shows
+        self._report_progress = report_progress
         self._reads = -1
         self._since_s = monotonic()
 
@@ -217,7 +241,7 @@ class _Watch:
         if meter.reads != self._reads or not progress.in_flight:
             self._reads = meter.reads
             self._since_s = monotonic()
-        self._shows(progress, meter)
+        self._report_progress(progress, meter)
 
     def why(self) -> str | None:
         """Say why the benchmark should end, if it should."""

@@ -7,7 +7,7 @@ a value and has none is refused after the baseline: a search without a number fi
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.results.measures import judges_requests
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.spec import Study
+from llmdyno.tune.spec import Study
 from llmdyno.units import Lengths
 
 

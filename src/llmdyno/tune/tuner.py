@@ -15,21 +15,21 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import deploy, plugins, store, workload
+from llmdyno import store, workload
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.fronts import check_load
-from llmdyno.knobs import Knob, Value, default, show
+from llmdyno.knobs import Knob, Value
 from llmdyno.load.progress import Progress
 from llmdyno.machine import environment
-from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.slo import read_stat
-from llmdyno.serve.stack import Stack
-from llmdyno.spec import Load, Study
-from llmdyno.store import BUNDLE, STUDY, SUMMARY
+from llmdyno.spec import Load
 from llmdyno.tune import objectives
+from llmdyno.tune.candidates import changed, checked_candidates, describe
+from llmdyno.tune.folder import stack_of, write_study
 from llmdyno.tune.ledger import Began, Ledger, Phase, Step
 from llmdyno.tune.measure import Measurement, measure
 from llmdyno.tune.search import Search, space
+from llmdyno.tune.spec import Study
+from llmdyno.tune.steps import as_step, excess, outcome
 from llmdyno.tune.study import study_document
 from llmdyno.wire.exchange import Meter
 
@@ -41,9 +41,10 @@ _ABLATION_BUDGET_SHARE = 0.8  # past this much of the budget, no ablation starts
 class Narrator(msgspec.Struct, frozen=True, kw_only=True):
     """How a study tells a person what goes on."""
 
-    says: Callable[[str], None]
-    waits: Callable[[str], None]  # while a server starts
-    shows: Callable[[str, Sequence[int]], Callable[[Progress, Meter], None]]  # a live display
+    notify: Callable[[str], None]  # of a step that ended, or of one that begins
+    notify_waiting: Callable[[str], None]  # while a server starts
+    # For a run's name and the users of its levels, returns what shows its progress.
+    display: Callable[[str, Sequence[int]], Callable[[Progress, Meter], None]]
 
 
 class Tuner:
@@ -53,31 +54,40 @@ class Tuner:
         study: what is tuned.
         folder: of the study; an existing one is gone on with.
         narrator: who is told.
+        make_search: what proposes configs, with the arguments of Search.
 
     Raises:
         UsageError: the study cannot be run as it is.
         StorageError: the folder holds a ledger that cannot be read.
     """
 
-    def __init__(self, study: Study, folder: Path, narrator: Narrator) -> None:
+    def __init__(
+        self,
+        study: Study,
+        folder: Path,
+        narrator: Narrator,
+        *,
+        make_search: Callable[..., Search] = Search,
+    ) -> None:
         self._study = study
         self._folder = folder
         self._narrator = narrator
+        self._make_search = make_search
         objectives.check(study)
-        self.subject = subject_of(study)
-        self.knobs: tuple[Knob, ...] = (*self.subject.engine.knobs, *self.subject.front.knobs)
-        self.subject.check(study.baseline)
-        self.subject.check_served(study.baseline)
+        self.stack = stack_of(study)
+        self.knobs: tuple[Knob, ...] = (*self.stack.engine.knobs, *self.stack.front.knobs)
+        self.stack.check(study.baseline)
+        self.stack.check_served(study.baseline)
         workload.check(study.workload, study.load)
-        check_load(self.subject.front, study.baseline, streams=True)
-        self.subject.require_engine()
+        check_load(self.stack.front, study.baseline, streams=True)
+        self.stack.require_engine()
         self._space = space(
             self.knobs,
             only=study.search,
             allow_altered_output=study.allow_altered_output,
             baseline=study.baseline,
         )
-        self._candidates = self._checked_candidates()
+        self._candidates = checked_candidates(study, self.stack, self._space)
         self._ledger = Ledger(folder)
         self._began_s = self._spent_before_s = 0.0  # known when run() begins
 
@@ -102,8 +112,8 @@ class Tuner:
                     self._confirm(baseline.config, best.config)
                     self._ablate(baseline.config, best.config)
             finally:
-                document = study_document(self._folder, self._ledger, self.subject)
-                document = write_study(self._folder, document, self.subject)
+                document = study_document(self._folder, self._ledger, self.stack)
+                document = write_study(self._folder, document, self.stack)
         return document
 
     # The steps.
@@ -120,12 +130,12 @@ class Tuner:
                     study=self._folder.resolve().name,
                     spec=self._study,
                     environment=environment.describe(),
-                    engine_version=self.subject.engine.version(),
+                    engine_version=self.stack.engine.version(),
                 )
             )
 
     def _baseline(self) -> Step:
-        self._narrator.says(
+        self._narrator.notify(
             "Baseline: the engine's own defaults."
             if not self._study.baseline
             else f"Baseline: {describe(self._study.baseline)}."
@@ -159,7 +169,7 @@ class Tuner:
     def _search(self) -> None:
         study = self._study
         searched_names = {knob.name for knob in self._space}
-        search = Search(
+        search = self._make_search(
             self._space,
             trials=study.trials,
             maximise=study.objective.maximise,
@@ -169,23 +179,23 @@ class Tuner:
         )
         names = ", ".join(knob.name for knob in self._space)
         given = f", the first {len(self._candidates)} of them given" if self._candidates else ""
-        self._narrator.says(
+        self._narrator.notify(
             f"Search over {names}: {study.trials} trials at {study.level} users{given}."
         )
         tried: list[Step] = []
         while not self._enough(tried):
             new = self._ledger.find("trial", len(tried)) is None
             if new and self._over_budget(1.0):
-                self._narrator.says("The budget is used up; no further trials.")
+                self._narrator.notify("The budget is used up; no further trials.")
                 return
             config = self._next(search, tried)
             if config is None:
-                self._narrator.says("Every config that the search can think of has been tried.")
+                self._narrator.notify("Every config that the search can think of has been tried.")
                 return
-            step = self._step("trial", len(tried), config, self._trial_load())
+            step = self._trial(len(tried), config)
             if step.config != config:  # done before a stop, by another version of the search
                 search.give(step.config)
-            search.tell(step.value, self._excess(step))
+            search.tell(step.value, excess(self._study, self._folder, step))
             tried.append(step)
 
     def _next(self, search: Search, tried: Sequence[Step]) -> Mapping[str, Value] | None:
@@ -196,47 +206,20 @@ class Tuner:
             return config
         return search.ask([self._study.baseline, *(step.config for step in tried)])
 
-    def _checked_candidates(self) -> list[dict[str, Value]]:
-        """Return the candidates over the baseline, as the search would write them.
+    def _trial(self, number: int, config: Mapping[str, Value]) -> Step:
+        """Measure a config that the search proposes; one that cannot work is not started.
 
-        Raises:
-            UsageError: one cannot be served, may change the tokens, or is nothing new.
+        Candidates were checked when the tuner was made.
         """
-        searched = {knob.name for knob in self._space}
-        found: list[dict[str, Value]] = []
-        before = effective(self._study.baseline, self.knobs)
-        seen = {"the baseline": before}
-        for number, settings in enumerate(self._study.candidates, 1):
-            name = f"candidate {number}"
-            config = {**self._study.baseline, **settings}
+        if number >= len(self._candidates) and self._ledger.find("trial", number) is None:
             try:
-                self.subject.check(config)
+                self.stack.check(config)
             except UsageError as error:
-                raise UsageError(f"{name}: {error}") from None
-            takes_effect = effective(config, self.knobs)
-            self._refuse_altered_output(name, config, changed(before, takes_effect))
-            for other, known in seen.items():
-                if takes_effect == known:
-                    what = describe(settings) if settings else "no knob set"
-                    raise UsageError(
-                        f"{name}: {what} is {other} again; leave it out, or set something else."
-                    )
-            seen[name] = takes_effect
-            kept = {*takes_effect, *(self._study.baseline.keys() - searched)}
-            found.append({knob: value for knob, value in config.items() if knob in kept})
-        return found
-
-    def _refuse_altered_output(
-        self, name: str, config: Mapping[str, Value], touched: Sequence[str]
-    ) -> None:
-        altering = {knob.name for knob in self.knobs if knob.alters_output}
-        for knob in touched:
-            if knob in altering and not self._study.allow_altered_output:
-                value = show(config.get(knob))
-                raise UsageError(
-                    f"{name}: {knob}={value} may change the tokens; set allow_altered_output = true"
-                    f" or leave {knob} out."
+                infeasible = Measurement(
+                    failure_class="predicted-infeasible", failure_why=str(error)
                 )
+                return self._record(infeasible, "trial", number, config)
+        return self._step("trial", number, config, self._trial_load())
 
     def _enough(self, tried: Sequence[Step]) -> bool:
         started = sum(step.state != "predicted-infeasible" for step in tried)
@@ -274,7 +257,7 @@ class Tuner:
 
     def _confirm(self, before: Mapping[str, Value], after: Mapping[str, Value]) -> None:
         """Measure both configs in turn, A B B A …, each time on a fresh server."""
-        self._narrator.says(f"Confirmation: {self._study.pairs} interleaved pairs.")
+        self._narrator.notify(f"Confirmation: {self._study.pairs} interleaved pairs.")
         for pair in range(self._study.pairs):
             arms = (before, after) if pair % 2 == 0 else (after, before)
             for place, config in enumerate(arms):
@@ -285,7 +268,7 @@ class Tuner:
         load = self._trial_load(confirm=True)
         for number, name in enumerate(changed(before, after)):
             if self._over_budget(_ABLATION_BUDGET_SHARE):
-                self._narrator.says("The budget is nearly used up; the ablation ends here.")
+                self._narrator.notify("The budget is nearly used up; the ablation ends here.")
                 return
             config = self._without(name, before, after)
             if config is not None:
@@ -302,7 +285,7 @@ class Tuner:
         dependents = {knob.name for knob in self.knobs if knob.needs and knob.needs[0] == name}
         config = {knob: value for knob, value in config.items() if knob not in dependents}
         try:
-            self.subject.check(config)
+            self.stack.check(config)
         except UsageError:
             return None
         return config
@@ -316,81 +299,45 @@ class Tuner:
         *,
         knob: str = "",
     ) -> Step:
-        """Measure one config, unless the ledger has it already."""
+        """Measure one checked config, unless the ledger has it already."""
         done = self._ledger.find(phase, number)
         if done is not None and not (phase == "baseline" and done.state == "failed"):
             return done
-        label = phase if phase in {"baseline", "reference"} else f"{phase} {number + 1}"
-        measurement = self._measure(label, config, load)
-        step = self._as_step(measurement, phase, number, config, knob)
-        self._ledger.append(step)
-        self._narrator.says(f"  {label}: {self._outcome(step)}  {describe(config)}")
-        return step
-
-    def _measure(self, label: str, config: Mapping[str, Value], load: Load) -> Measurement:
-        try:
-            self.subject.check(config)
-        except UsageError as error:
-            return Measurement(failure_class="predicted-infeasible", failure_why=str(error))
-        folder = self._folder / "runs" / store.new_id(label)
+        label = _label(phase, number)
+        run = self._folder / "runs" / store.new_id(label)
         measurement = measure(
-            self.subject,
+            self.stack,
             config,
             workload=self._study.workload,
             load=load,
             slos=self._study.slos,
             hang_s=self._study.hang_s,
             warmup_s=self._study.warmup_s,
-            folder=folder,
-            calibration=label == "baseline",  # the machine is one for the whole study
-            shows=self._narrator.shows(label, load.users),
-            says=self._narrator.waits,
+            folder=run,
+            calibration=phase == "baseline",  # the machine is one for the whole study
+            report_progress=self._narrator.display(label, load.users),
+            notify=self._narrator.notify_waiting,
         )
-        return msgspec.structs.replace(measurement, folder=str(folder.relative_to(self._folder)))
+        measurement = msgspec.structs.replace(
+            measurement, folder=str(run.relative_to(self._folder))
+        )
+        return self._record(measurement, phase, number, config, knob=knob)
 
-    def _as_step(
+    def _record(
         self,
         measurement: Measurement,
         phase: Phase,
         number: int,
         config: Mapping[str, Value],
-        knob: str,
+        *,
+        knob: str = "",
     ) -> Step:
-        if measurement.summary is None:
-            infeasible = measurement.failure_class == "predicted-infeasible"
-            return Step(
-                phase=phase,
-                number=number,
-                config=dict(config),
-                state="predicted-infeasible" if infeasible else "failed",
-                run=measurement.folder,
-                failure_class=measurement.failure_class,
-                failure_why=measurement.failure_why,
-                build_s=round(measurement.build_s, 3),
-                start_s=round(measurement.start_s, 3),
-                measure_s=round(measurement.measure_s, 3),
-                knob=knob,
-            )
-        level = measurement.summary["levels"][-1]
-        objective = self._study.objective
-        at_level = [
-            verdict["met"]
-            for verdict in measurement.summary["slo"]
-            if verdict["level"] == self._study.level
-        ]
-        return Step(
-            phase=phase,
-            number=number,
-            config=dict(config),
-            state="measured",
-            run=measurement.folder,
-            value=read_stat(level, objective.metric, objective.stat),
-            slo_met=all(at_level) if at_level else None,
-            build_s=round(measurement.build_s, 3),
-            start_s=round(measurement.start_s, 3),
-            measure_s=round(measurement.measure_s, 3),
-            knob=knob,
-        )
+        """Append to the ledger what came of a config, and tell it."""
+        step = as_step(self._study, measurement, phase, number, config, knob)
+        self._ledger.append(step)
+        told = f"{outcome(self._study, step)}  {describe(config)}"
+        self._narrator.notify(f"  {_label(phase, number)}: {told}")
+        return step
 
     def _trial_load(self, *, confirm: bool = False) -> Load:
         """Return the load of a trial: the largest number of users only, and a shorter run."""
@@ -401,92 +348,13 @@ class Tuner:
             duration_s=load.duration_s if confirm else self._study.trial_duration_s,
         )
 
-    def _excess(self, step: Step) -> dict[str, float]:
-        """Return by how much each SLO was missed, as a share of its limit."""
-        if step.state != "measured":
-            return {}
-        level = store.read_json(self._folder / step.run / SUMMARY)["levels"][-1]
-        excess = {}
-        for slo in self._study.slos:
-            value = read_stat(level, slo.metric, slo.stat)
-            if value is None:
-                excess[slo.expr] = 1.0
-            else:
-                over = (value - slo.limit) / slo.limit if slo.limit else value
-                excess[slo.expr] = over if slo.relation == "<" else -over
-        return excess
-
     def _over_budget(self, share: float) -> bool:
         budget_s = self._study.budget_s
         if budget_s is None:
             return False
         return self._spent_before_s + monotonic() - self._began_s > share * budget_s
 
-    def _outcome(self, step: Step) -> str:
-        if step.state != "measured":
-            return f"{step.failure_class}: {step.failure_why}"
-        objective = self._study.objective
-        unit = BY_NAME[objective.metric].unit
-        value = "no value" if step.value is None else f"{step.value:,.4g} {unit}"
-        missed = ", SLO missed" if step.slo_met is False else ""
-        return f"{objective} {value}{missed}"
 
-
-def changed(before: Mapping[str, Value], after: Mapping[str, Value]) -> list[str]:
-    """Return the knobs that two configs set differently, in the order of `after`."""
-    names = dict.fromkeys((*after, *before))
-    return [name for name in names if before.get(name) != after.get(name)]
-
-
-def effective(config: Mapping[str, Value], knobs: Sequence[Knob]) -> dict[str, Value]:
-    """Return a config without the values that the engine has by itself."""
-    defaults = {knob.name: default(knob, None) for knob in knobs}
-    return {name: value for name, value in config.items() if value != defaults[name]}
-
-
-def describe(config: Mapping[str, Value]) -> str:
-    """Write a config in a line."""
-    return ", ".join(f"{name}={show(value)}" for name, value in config.items()) or "all defaults"
-
-
-def write_study(folder: Path, document: Mapping[str, Any], subject: Stack) -> dict[str, Any]:
-    """Write a study's document, and what serves its winner elsewhere, into a folder.
-
-    Returns:
-        The document as written; "bundle" is the path of the bundle, null without a winner.
-
-    Raises:
-        ServerError: what is needed to write the front's files cannot be installed.
-        StorageError: a file cannot be written.
-    """
-    written = {**document, "bundle": None}
-    try:
-        if document["best"] is not None:
-            place = folder / BUNDLE
-            config = document["best"]["config"]
-            deploy.write(place, subject, config, study=document, notify=lambda _: None)
-            written["bundle"] = str(place)
-    finally:  # the document must not be lost to a bundle that cannot be written
-        store.write_json(folder / STUDY, written)
-    return written
-
-
-def subject_of(study: Study) -> Stack:
-    """Return what a study tunes."""
-    return Stack(
-        engine=plugins.load("engines", study.engine),
-        front=plugins.load("fronts", study.front),
-        model=study.model,
-    )
-
-
-def open_study(folder: Path) -> Study:
-    """Return the spec of a study that is to be gone on with.
-
-    Raises:
-        UsageError: there is no study in that folder.
-    """
-    began = Ledger(folder).began if folder.is_dir() else None
-    if began is None:
-        raise UsageError(f"{folder}: holds no study; `dyno runs` lists them.")
-    return began.spec
+def _label(phase: Phase, number: int) -> str:
+    """Return what a step is called: "baseline", "trial 3"."""
+    return phase if phase in {"baseline", "reference"} else f"{phase} {number + 1}"

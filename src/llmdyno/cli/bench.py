@@ -1,0 +1,110 @@
+"""`dyno bench` and `dyno selftest`: what measures, a server or this client."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmdyno.cli.flags import Given, bench_flags, bench_spec
+from llmdyno.cli.options import AsJson, Out, command, option
+from llmdyno.cli.output import import_numpy, print_json, say
+from llmdyno.errors import DynoError, InterruptError, StorageError
+from llmdyno.spec import Bench
+
+EXIT_THRESHOLD_MISSED = 1
+
+
+@command(bench_flags())
+def bench(
+    given: Given,
+    api_key_env: Annotated[
+        str, option("--api-key-env", help="Environment variable that holds the API key.")
+    ] = "LLMDYNO_API_KEY",
+    metrics_port: Annotated[
+        int | None,
+        option("--metrics-port", help="Port of 127.0.0.1 for live Prometheus metrics of the run."),
+    ] = None,
+    junit: Annotated[
+        Path | None, option("--junit", help="Also write the SLOs as JUnit XML.", metavar="FILE")
+    ] = None,
+    out: Out = None,
+    json: AsJson = False,
+) -> None:
+    """Put a server under load and measure it."""
+    import_numpy()
+    from llmdyno import store
+    from llmdyno.bench.run import Watcher, run, run_id
+    from llmdyno.results.junit import write_junit
+    from llmdyno.results.summary import summarise
+    from llmdyno.store import JOURNAL
+    from llmdyno.terminal.live import Live
+    from llmdyno.terminal.summary import console, show_summary
+
+    spec = bench_spec(given)
+    if junit is not None:
+        store.check_file("--junit", junit)
+    folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
+    # A search does not know how many levels it will take.
+    levels = () if spec.until else [load for _, load in spec.levels]
+    live = Live(levels, interval_s=spec.load.interval_s, stream=sys.stderr)
+    try:
+        outcome = run(
+            spec,
+            folder,
+            api_key=os.environ.get(api_key_env),
+            watcher=Watcher(report_progress=live.show),
+            metrics_port=metrics_port,
+        )
+    except StorageError:
+        if (folder / JOURNAL).exists():
+            kept = summarise(folder / JOURNAL)
+            show_summary(kept, console())
+            say(f"Results: {folder}; with room again, `dyno report {folder}` writes their summary")
+            if json:
+                print_json(kept)
+        raise
+    show_summary(outcome.summary, console())
+    say(f"Results: {folder}")
+    if json:
+        print_json(outcome.summary)
+    if junit is not None:
+        write_junit(outcome.summary, junit)
+    if outcome.interrupted:
+        raise InterruptError("interrupted; what was measured until then is kept.")
+    if outcome.stopped:
+        raise DynoError(f"ended early: {outcome.stopped}; what was measured until then is kept.")
+    raise typer.Exit(_status(spec, outcome.summary))
+
+
+def _status(spec: Bench, summary: Mapping[str, Any]) -> int:
+    """Return the exit status of a benchmark that ran to its end: whether its thresholds were met.
+
+    Raises:
+        DynoError: not one request was completed.
+    """
+    if not any(level["requests"]["completed"] for level in summary["levels"]):
+        raise DynoError(f"{spec.url}: not one request was completed.")
+    if spec.until:
+        capacity = summary["capacity"]
+        missed = capacity.get("users", capacity.get("rate")) is None
+    else:
+        missed = not all(verdict["met"] for verdict in summary["slo"])
+    return EXIT_THRESHOLD_MISSED if missed else 0
+
+
+@command()
+def selftest(json: AsJson = False) -> None:
+    """Measure this client itself, against a server of known timing: how exact, how fast."""
+    import_numpy()
+    import uvloop
+
+    from llmdyno.calibration.selftest import selftest as measure_client
+    from llmdyno.terminal.summary import console, show_selftest
+
+    document = uvloop.run(measure_client(say))
+    show_selftest(document, console())
+    if json:
+        print_json(document)

@@ -1,0 +1,118 @@
+"""What typer knows of a command: the flags that a spec's fields are, and a command's own ones.
+
+`command` gives a function the flags of these fields and writes every default into the help, from
+the one place where it stands: the spec's field, or the function's own signature.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable
+from copy import copy
+from typing import Annotated, Any, get_args, get_origin
+
+import msgspec
+import typer
+from typer.models import OptionInfo
+
+from llmdyno.flag import TRUTH, Field
+
+Text = str | None
+
+
+def option(*names: str, help: str, metavar: str | None = None, **more: Any) -> Any:  # noqa: A002  # typer's own word
+    """Return an option of a command's own; `command` writes its default into its help."""
+    return typer.Option(*names, help=help, metavar=metavar, show_default=False, **more)
+
+
+# What several commands take beside what is a spec's.
+Out = Annotated[Text, option("--out", help="Folder of the results.", metavar="DIR")]
+AsJson = Annotated[
+    bool, option("--json", help="Print the result as one JSON document, last on stdout.")
+]
+Sets = Annotated[
+    list[str] | None, option("--set", help="Set a knob; may be repeated.", metavar="KNOB=VALUE")
+]
+ContainerName = Annotated[
+    str,
+    option(
+        "--container",
+        help="Run the engine in its image: none, auto (if it is not installed), docker, podman,"
+        " apptainer.",
+    ),
+]
+Port = Annotated[int, option("--port", help="Port to listen on.", min=1, max=65535)]
+
+Command = Callable[..., None]
+
+
+def command(fields: Iterable[Field] = ()) -> Callable[[Command], Command]:
+    """Make a function a command; with fields, its first argument is what was given of them.
+
+    It is a mapping from a flag's name ("think_time") to what the user gave. A flag that was not
+    given is not in it: its default is the spec's own.
+    """
+    flags = {field.name: _parameter(field) for field in fields}
+
+    def decorate(function: Command) -> Command:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())
+        own = [_with_default_in_help(parameter) for parameter in (own[1:] if flags else own)]
+
+        def called(**values: Any) -> None:
+            if not flags:
+                function(**values)
+                return
+            given = {name: values.pop(name) for name in flags}
+            function({name: one for name, one in given.items() if one is not None}, **values)
+
+        parameters = [*flags.values(), *own]
+        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {one.name: one.annotation for one in parameters}
+        called.__name__, called.__doc__ = function.__name__, function.__doc__
+        return called
+
+    return decorate
+
+
+def _parameter(field: Field) -> inspect.Parameter:
+    """Return the parameter of a command that is a field's flag."""
+    required = field.default is msgspec.NODEFAULT
+    both = field.flag.kind is TRUTH and field.default is True
+    name = f"{field.option}/--no-{field.option[2:]}" if both else field.option
+    short = [other for other in field.flag.also if not other.startswith("--")]
+    long = [other for other in field.flag.also if other.startswith("--")]
+    info = option(
+        *short,
+        name,
+        *long,
+        help=_described(field.help, field.shown_default),
+        metavar=field.flag.metavar,
+    )
+    kind: Any = field.flag.kind.type
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if required else None,
+        annotation=Annotated[kind if required else kind | None, info],
+    )
+
+
+def _with_default_in_help(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Return a command's own parameter; if it is an option, its help says its default."""
+    annotation, default = parameter.annotation, parameter.default
+    if default not in (None, False, "", inspect.Parameter.empty):
+        assert get_origin(annotation) is Annotated, parameter.name
+        kind, info = get_args(annotation)
+        if isinstance(info, OptionInfo):
+            info = copy(info)
+            info.help = _described(info.help or "", str(default))
+            annotation = Annotated[kind, info]
+    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
+
+
+def _described(purpose: str, default: str) -> str:
+    return f"{purpose} [{default}]" if default else purpose
+
+
+def divided(described: str) -> tuple[str, str]:
+    """Return what an option's help says it is for, and the default that it ends in."""
+    purpose, bracket, default = described.removesuffix("]").rpartition(" [")
+    return (purpose, default) if bracket and described.endswith("]") else (described, "")

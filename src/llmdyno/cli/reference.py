@@ -1,0 +1,98 @@
+"""docs/commands.md: every command and flag, as the command line has them.
+
+python -m llmdyno.cli.reference > docs/commands.md
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import typer
+
+from llmdyno.cli.app import COMMANDS, load
+from llmdyno.cli.flags import QUICK, study_flags
+from llmdyno.cli.options import divided
+from llmdyno.cli.output import print_line
+from llmdyno.flag import Field
+
+_HEAD = """# Commands
+
+This page is generated (`make docs`): the flags of `dyno bench` and `dyno tune` stand in
+`src/llmdyno/spec.py` and `src/llmdyno/tune/spec.py`, each with its default.
+
+Durations are written 20s, 5m, 250ms or 1h; a bare number is seconds. Results go to standard output,
+everything else to standard error; with `--json` the last line of standard output is one JSON
+document.
+
+| exit status | meaning |
+|---|---|
+| 0 | done |
+| 1 | done, but an SLO was missed |
+| 2 | wrong usage or config; nothing was started |
+| 3 | the server or an engine failed |
+| 130 | interrupted; the results so far are kept |
+"""
+
+_FILE = """A study's file, `dyno tune study.toml`, takes every flag from `--engine` to `--seed` as
+a key: `--trial-duration 30s` is `trial_duration = "30s"`. A flag wins over the file, the file over
+`--quick`. These keys have no flag:
+"""
+
+_QUICK = "`--quick` is this file:"
+
+
+def page() -> str:
+    """Return the page."""
+    sections = [_HEAD, *(_section(f"dyno {name}", load(name)) for name in COMMANDS)]
+    return "\n".join(sections)
+
+
+def _section(name: str, command: Any) -> str:
+    """Return what the page says of a command, or of a group and its commands."""
+    usage = " ".join(command.collect_usage_pieces(typer.Context(command, info_name=name)))
+    parts = [f"## {name}\n", f"{command.help}\n", f"    {name} {usage}\n", table(command.params)]
+    parts += [
+        _section(f"{name} {sub}", inner).replace("## ", "### ", 1)
+        for sub, inner in getattr(command, "commands", {}).items()
+    ]
+    if name == "dyno tune":
+        keys = [field for field in study_flags(in_file=True) if field.flag.tune == "file"]
+        parts += [_FILE, file_table(keys), f"{_QUICK}\n", _as_toml()]
+    return "\n".join(part for part in parts if part)
+
+
+def table(parameters: Iterable[Any]) -> str:
+    """Return the table of a command's arguments and flags; empty: it has none."""
+    rows = [_row(one) for one in parameters if one.name != "help"]
+    return _table(("flag", "what it is for", "default"), rows) if rows else ""
+
+
+def file_table(fields: Iterable[Field]) -> str:
+    """Return the table of the keys that a study's file has, and the command line has not."""
+    rows = [(f"`{one.name}`", one.help, one.shown_default) for one in fields]
+    return _table(("key", "what it is for", "default"), rows)
+
+
+def _row(parameter: Any) -> tuple[str, str, str]:
+    purpose, default = divided(parameter.help or "")
+    if parameter.param_type_name == "argument":
+        name = f"`{parameter.make_metavar(None)}`"
+    else:
+        value = f" {parameter.metavar}" if parameter.metavar else ""
+        name = ", ".join(f"`{one}`" for one in (*parameter.opts, *parameter.secondary_opts))
+        name = f"{name[:-1]}{value}`"
+    return name, purpose, "must be given" if parameter.required else default
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    written = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
+    return "\n".join(written) + "\n"
+
+
+def _as_toml() -> str:
+    written = {key: f'"{one}"' if isinstance(one, str) else one for key, one in QUICK.items()}
+    return "".join(f"    {key} = {one}\n" for key, one in written.items())
+
+
+if __name__ == "__main__":
+    print_line(page().rstrip("\n"))

@@ -1,0 +1,117 @@
+"""`dyno report`, `compare`, `export`, `import` and `runs`: what was measured before."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmdyno.cli.options import AsJson, Out, Text, command, option
+from llmdyno.cli.output import print_json, print_line, say
+from llmdyno.errors import UsageError
+
+
+@command()
+def report(
+    names: Annotated[
+        list[str], typer.Argument(help="Runs or studies: folders or ids.", metavar="NAME")
+    ],
+    out: Annotated[
+        Text, option("--out", help="Folder to write into. [the folder of the run]", metavar="DIR")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Make the summary and the report of runs or studies again from what was measured."""
+    from llmdyno import store
+    from llmdyno.cli.rebuild import rebuild
+
+    if out == "":
+        raise UsageError("--out: is empty; name a folder.")
+    if out is not None and len(names) > 1:
+        raise UsageError(f"--out {out}: takes the report of one run or study; name one at a time.")
+    for folder in [store.find(name) for name in names]:
+        document, page = rebuild(folder, None if out is None else Path(out))
+        if json:
+            print_json(document)
+        else:
+            print_line(str(page))
+
+
+@command()
+def compare(
+    before: Annotated[str, typer.Argument(help="A run: its folder or id.")],
+    after: Annotated[str, typer.Argument(help="Another run.")],
+    out: Annotated[str, option("--out", help="File of the page.")] = "compare.html",
+) -> None:
+    """Set two runs side by side."""
+    from llmdyno import store
+    from llmdyno.cli.rebuild import run_summary
+    from llmdyno.report import compare_page
+
+    store.check_file("--out", Path(out))
+    first, second = (run_summary(store.find(name)) for name in (before, after))
+    store.write_atomically(Path(out), compare_page(first, second).encode())
+    print_line(out)
+
+
+@command()
+def export(
+    name: Annotated[str, typer.Argument(help="A run: its folder or id.")],
+    csv: Annotated[Path | None, option("--csv", help="CSV file to write.", metavar="FILE")] = None,
+    parquet: Annotated[
+        Path | None, option("--parquet", help="Parquet file to write.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Write a run's requests as a table, one row each."""
+    from llmdyno import store
+    from llmdyno.results.export import write_csv, write_parquet
+
+    if csv is None and parquet is None:
+        raise UsageError("dyno export: name a file with --csv or --parquet.")
+    folder = store.find(name)
+    for target, write in ((csv, write_csv), (parquet, write_parquet)):
+        if target is not None:
+            say(f"{write(folder, target):,} requests")
+            print_line(str(target))
+
+
+@command()
+def import_(
+    file: Annotated[Path, typer.Argument(help="A result file of another load generator.")],
+    tool: Annotated[
+        Text,
+        option(
+            "--from",
+            help="vllm, aiperf, guidellm or genai-perf. [the one whose file it is]",
+        ),
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Take in another tool's result as a run, with notes on what it defines otherwise."""
+    from llmdyno import store
+    from llmdyno.importers import import_file, run_id, store_imported
+    from llmdyno.results import doubts
+    from llmdyno.store import SUMMARY
+
+    if not file.is_file():
+        raise UsageError(f"dyno import {file}: there is no such file.")
+    document = import_file(file, tool)
+    folder = store.choose_folder(out, store.RUNS, run_id(document), SUMMARY)
+    stored = store_imported(document, folder)
+    for meaning in stored["spec"]["definitions"].items():
+        say(": ".join(meaning))
+    for doubt in doubts.of(stored):
+        say(f"! {doubt.sentence}")
+    print_line(str(folder))
+
+
+@command()
+def runs(json: AsJson = False) -> None:
+    """List the runs and studies in this folder."""
+    from llmdyno.terminal.lists import list_runs, show_runs
+
+    rows = list_runs()
+    if json:
+        print_json(rows)
+    else:
+        show_runs(rows, sys.stdout)

@@ -1,0 +1,81 @@
+"""`dyno tune`: a study, from flags or a file, or one that is gone on with."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmdyno.cli.flags import QUICK, Given, read_toml, study_flags, study_spec, with_baseline
+from llmdyno.cli.options import AsJson, Out, Text, command, option
+from llmdyno.cli.output import import_numpy, print_json, print_line, say, terminate_as_interrupt
+from llmdyno.cli.serve import read_stack
+from llmdyno.errors import DynoError, InterruptError
+
+
+@command(study_flags())
+def tune(
+    given: Given,
+    file: Annotated[
+        Path | None, typer.Argument(help="TOML file with any of these flags.", show_default=False)
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        option("--set", help="Set a knob of the baseline; may be repeated.", metavar="KNOB=VALUE"),
+    ] = None,
+    quick: Annotated[
+        bool, option("--quick", help="Use a profile for two CPU cores and about six minutes.")
+    ] = False,
+    resume: Annotated[
+        Text, option("--resume", help="Go on with a stopped study.", metavar="STUDY")
+    ] = None,
+    out: Out = None,
+    json: AsJson = False,
+) -> None:
+    """Find better settings, and prove it: before, search, after, interleaved pairs."""
+    import_numpy()
+    from llmdyno import store
+    from llmdyno.store import LEDGER
+    from llmdyno.terminal.study import narrator, show_study
+    from llmdyno.tune.folder import open_study
+    from llmdyno.tune.tuner import Tuner
+
+    if resume is not None:
+        folder = store.find(resume)
+        study = open_study(folder)
+    else:
+        profile = QUICK if quick else {}
+        study = study_spec({**profile, **(read_toml(file) if file else {}), **given})
+        if settings:
+            _, config = read_stack(study, settings)  # the tuner checks the whole baseline
+            study = with_baseline(study, config)
+        name = store.new_id(f"{study.engine}-{Path(study.model).name}")
+        folder = store.choose_folder(out, store.STUDIES, name, LEDGER)
+    with terminate_as_interrupt():
+        tuner = Tuner(study, folder, narrator(sys.stderr))
+        try:
+            document = tuner.run()
+        except (InterruptError, KeyboardInterrupt) as error:
+            raise InterruptError(
+                f"interrupted; what was measured is kept. Go on with: dyno tune --resume {folder}"
+            ) from error
+    show_study(document, sys.stderr)
+    page = _study_page(folder, document)
+    if json:
+        say(f"Report: {page}")
+        print_json(document)
+    else:
+        print_line(str(page))
+
+
+def _study_page(folder: Path, document: Mapping[str, Any]) -> Path:
+    """Write a study's page; what was measured must not be lost to a chart that cannot be drawn."""
+    try:
+        from llmdyno.cli.rebuild import write_study_page
+    except ImportError as error:
+        raise DynoError(
+            f"the study is done, but its page cannot be drawn: {error}. Its document is"
+            f" {folder / 'study.json'}; `dyno report {folder}` makes the page where it can be."
+        ) from error
+    return write_study_page(folder, document)

@@ -1,0 +1,222 @@
+"""A flag is one field of a spec: how its text is read, its help and its names stand with the field.
+
+    timeout_s: Annotated[float, Flag(SECONDS, "Time limit of one request.")] = 600.0
+
+The command line, the reader of TOML files and docs/commands.md are made from these; the default is
+the field's own. A flag is called as its field is, without the unit, unless `name` says otherwise.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+
+from llmdyno import plugins, units
+from llmdyno.errors import UsageError
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """A kind of value: how it is read, and how it is written."""
+
+    # Takes what the user gave and the flag's name, for the sentence of the UsageError that it
+    # raises when it cannot read it. A TOML file gives more than texts.
+    read: Callable[[Any, str], Any]
+    show: Callable[[Any], str] = str
+    type: type = str  # what the command line makes of the text before `read` sees it
+
+
+class Flag(msgspec.Struct, frozen=True):
+    """What a field needs to be a flag."""
+
+    kind: Kind
+    help: str  # one sentence; the known plug-ins and the default are added to it
+    also: tuple[str, ...] = ()  # further names on the command line, e.g. ("-c", "--concurrency")
+    name: str = ""  # with underscores; empty: the field's, without the unit
+    metavar: str | None = None
+    default: str = ""  # says it in words where the field's own default does not
+    # Whether `dyno tune` has it as a flag, in its TOML file alone, or not at all.
+    tune: Literal["flag", "file", "never"] = "flag"
+    plugins: str = ""  # its value names a plug-in of this kind, e.g. "engines"
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    """A field of a spec that is a flag."""
+
+    name: str  # of the flag and in files: "think_time"
+    attribute: str  # of the spec: "think_s"
+    flag: Flag
+    default: Any  # msgspec.NODEFAULT: it must be given
+
+    @property
+    def option(self) -> str:
+        """Its name on the command line: "--think-time"."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def help(self) -> str:
+        """What it is for, in a sentence."""
+        if not self.flag.plugins:
+            return self.flag.help
+        return f"{self.flag.help}: {', '.join(plugins.names(self.flag.plugins))}."
+
+    @property
+    def shown_default(self) -> str:
+        """Its default as the help shows it; empty: there is none."""
+        if self.flag.default:
+            return self.flag.default
+        none = (msgspec.NODEFAULT, None, False)
+        if any(self.default is one for one in none) or self.default in ("", (), {}):
+            return ""
+        return self.flag.kind.show(self.default)
+
+    def read(self, value: Any) -> Any:
+        """Return the field's value of what the user gave.
+
+        Raises:
+            UsageError: names the flag, what was given and what would be right.
+        """
+        return self.flag.kind.read(value, self.option)
+
+
+def own_fields(spec: type[msgspec.Struct], like: msgspec.Struct | None = None) -> list[Field]:
+    """Return the fields of a spec that are flags, those of its parts left out.
+
+    Args:
+        spec: the struct.
+        like: an instance of it whose values are the defaults; None: the struct's own.
+    """
+    return [found for found, _ in _fields(spec, like) if found is not None]
+
+
+def all_fields(spec: type[msgspec.Struct], like: msgspec.Struct | None = None) -> list[Field]:
+    """Return the fields of a spec and of its parts that are flags, one for each name.
+
+    A part, such as a benchmark's load, is a field whose default is a struct; its values there are
+    the defaults. Where two have the same name, the spec's own goes before its parts'.
+    """
+    own = {found.name: found for found in own_fields(spec, like)}
+    every: dict[str, Field] = {}
+    for found, part in _fields(spec, like):
+        inner = [found] if found is not None else all_fields(type(part), part)
+        every |= {one.name: own.get(one.name, one) for one in inner}
+    return list(every.values())
+
+
+def _fields(
+    spec: type[msgspec.Struct], like: msgspec.Struct | None
+) -> list[tuple[Field | None, Any]]:
+    """Return in order each flag of a spec, or the part that stands there instead."""
+    found: list[tuple[Field | None, Any]] = []
+    for field in msgspec.structs.fields(spec):
+        default = field.default
+        if like is not None:
+            default = getattr(like, field.name)
+        elif field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        noted = get_args(field.type)[1:] if get_origin(field.type) is Annotated else ()
+        flag = next((note for note in noted if isinstance(note, Flag)), None)
+        if flag is not None:
+            name = flag.name or field.name.removesuffix("_s")
+            found.append((Field(name=name, attribute=field.name, flag=flag, default=default), None))
+        elif isinstance(default, msgspec.Struct):
+            found.append((None, default))
+    return found
+
+
+def _whole(value: Any, field: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise UsageError(f"{field} {value}: must be a whole number.")
+
+
+def _number(value: Any, field: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise UsageError(f"{field} {value}: must be a number.")
+
+
+def _truth(value: Any, field: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise UsageError(f"{field} {value}: must be true or false.")
+
+
+def _text(value: Any, field: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise UsageError(f"{field} {value}: must be a text in quotes.")
+
+
+def _file_text(value: Any, field: str) -> str:
+    try:
+        return Path(_text(value, field)).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{field} {value}: cannot be read: {error}.") from error
+
+
+def _counts(value: Any, field: str) -> tuple[int, ...]:
+    parts = value if isinstance(value, list) else str(value).split(",")
+    try:
+        return tuple(int(part) for part in parts)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{field} {value}: write whole numbers, e.g. 10,50,100.") from error
+
+
+def _rates(value: Any, field: str) -> tuple[float, ...]:
+    parts = value if isinstance(value, list) else str(value).split(",")
+    try:
+        return tuple(float(part) for part in parts)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{field} {value}: write requests per second, e.g. 1,2.5,4.") from error
+
+
+def _names(value: Any, field: str) -> tuple[str, ...]:
+    parts = value if isinstance(value, list) else _text(value, field).split(",")
+    return tuple(str(part).strip() for part in parts)
+
+
+def _count_or_auto(value: Any, field: str) -> int | str:
+    if value == "auto":
+        return "auto"
+    try:
+        return int(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{field} {value}: write a whole number, or auto.") from error
+
+
+def _config(value: Any, field: str) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise UsageError(f"{field} {value}: must be a table of knobs.")
+
+
+def _configs(value: Any, field: str) -> tuple[dict[str, Any], ...]:
+    name = field.removeprefix("--")  # a file has it, no command line
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise UsageError(f"{name} {value}: must be tables of knobs, each under [[{name}]].")
+    return tuple(value)
+
+
+def parsed(parse: Callable[[str], Any]) -> Kind:
+    """Return the kind of a text that `parse` reads; its sentences name the flag by themselves."""
+    return Kind(lambda value, field: parse(_text(value, field)))
+
+
+WHOLE = Kind(_whole, type=int)
+NUMBER = Kind(_number, "{:g}".format, type=float)
+TRUTH = Kind(_truth, lambda value: "yes" if value else "no", type=bool)
+TEXT = Kind(_text)
+FILE_TEXT = Kind(_file_text)  # a file's text, given by its path
+SECONDS = Kind(lambda value, field: units.seconds(str(value), field), units.show_seconds)
+PAUSE = Kind(  # one duration, or two: uniform between them
+    lambda value, field: units.seconds_between(str(value), field), units.show_seconds_between
+)
+LENGTHS = Kind(lambda value, field: units.lengths(str(value), field))
+SHARE = Kind(lambda value, field: units.share(str(value), field), "{:.4%}".format)
+COUNTS = Kind(_counts, lambda value: ",".join(map(str, value)))
+RATES = Kind(_rates, lambda value: ",".join(f"{rate:g}" for rate in value))
+NAMES = Kind(_names, ",".join)
+COUNT_OR_AUTO = Kind(_count_or_auto)
+CONFIG = Kind(_config)
+CONFIGS = Kind(_configs)

@@ -1,0 +1,92 @@
+"""What the user asks of a study: what is tuned, for what, under which load, and for how long."""
+
+from typing import Annotated
+
+import msgspec
+
+from llmdyno.errors import UsageError
+from llmdyno.flag import CONFIG, CONFIGS, NAMES, SECONDS, TEXT, TRUTH, WHOLE, Flag, parsed
+from llmdyno.results.slo import Objective, Slo, parse_objective
+from llmdyno.spec import SLOS, Load, Workload
+
+SEARCH_SEEDS = 2**32  # how many Optuna knows
+
+
+class Study(msgspec.Struct, frozen=True, kw_only=True):
+    """One tuning study: what is tuned, for what, under which load, and how long."""
+
+    engine: Annotated[str, Flag(TEXT, "Engine that computes the tokens", plugins="engines")] = (
+        "openvino"
+    )
+    front: Annotated[str, Flag(TEXT, "Server in front of the engine", plugins="fronts")] = "native"
+    model: Annotated[
+        str, Flag(TEXT, "Model: a built-in name (tiny, small), a path or a hub id.", ("-m",))
+    ] = "tiny"
+    baseline: Annotated[
+        dict[str, bool | int | float | str],
+        Flag(
+            CONFIG,
+            "Knobs of the baseline, as a table.",
+            tune="file",
+            default="the engine's defaults",
+        ),
+    ] = {}
+    candidates: Annotated[
+        tuple[dict[str, bool | int | float | str], ...],
+        Flag(
+            CONFIGS,
+            "Configs to try first, each a table of knobs over the baseline's.",
+            tune="file",
+        ),
+    ] = ()
+    objective: Annotated[
+        Objective, Flag(parsed(parse_objective), "Metric to make better, e.g. ttft:p99.")
+    ] = Objective(metric="token_rate", stat="mean")
+    slos: Annotated[tuple[Slo, ...], SLOS] = ()
+    search: Annotated[
+        tuple[str, ...],
+        Flag(
+            NAMES,
+            "Knobs to search.",
+            metavar="KNOB[,KNOB...]",
+            default="all that have a range",
+        ),
+    ] = ()
+    allow_altered_output: Annotated[
+        bool, Flag(TRUTH, "Also try knobs that may change the tokens.")
+    ] = False
+    trials: Annotated[int, Flag(WHOLE, "Number of configs to try.")] = 20
+    budget_s: Annotated[
+        float | None, Flag(SECONDS, "Time after which no trial starts, e.g. 2h.")
+    ] = None
+    pairs: Annotated[int, Flag(WHOLE, "Pairs of runs that confirm the winner.")] = 3
+    trial_duration_s: Annotated[float, Flag(SECONDS, "Length of a trial, ramp included.")] = 30.0
+    warmup_s: Annotated[float, Flag(SECONDS, "Load on each fresh server that does not count.")] = (
+        5.0
+    )
+    hang_s: Annotated[
+        float, Flag(SECONDS, "Silence after which a server is given up.", tune="file")
+    ] = 60.0
+    load: Load = Load(duration_s=60.0, grace_s=0.0)
+    workload: Workload = Workload()
+    seed: Annotated[int, Flag(WHOLE, "Seed of the search and of the prompts.")] = 0
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise UsageError(f"--trials {self.trials}: must be at least 1.")
+        if self.trials < len(self.candidates):
+            raise UsageError(
+                f"--trials {self.trials}: the {len(self.candidates)} [[candidates]] are trials,"
+                f" too; set at least {len(self.candidates)}, or leave some out."
+            )
+        if self.pairs < 2:
+            raise UsageError(f"--pairs {self.pairs}: must be at least 2, or nothing is confirmed.")
+        if self.budget_s is not None and self.budget_s <= 0:
+            raise UsageError("--budget 0s: must be longer than 0.")
+        if self.seed >= SEARCH_SEEDS:
+            raise UsageError(f"--seed {self.seed}: must be below {SEARCH_SEEDS} for a search.")
+
+    @property
+    def level(self) -> int:
+        """The number of users at which configs are compared: the largest."""
+        return max(self.load.users)

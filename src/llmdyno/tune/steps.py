@@ -1,0 +1,93 @@
+"""What of a measurement stands in the ledger, and what the search and a person are told of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from llmdyno import store
+from llmdyno.knobs import Value
+from llmdyno.results.metrics import BY_NAME
+from llmdyno.results.slo import read_stat
+from llmdyno.store import SUMMARY
+from llmdyno.tune.ledger import Phase, Step
+from llmdyno.tune.measure import Measurement
+from llmdyno.tune.spec import Study
+
+
+def as_step(
+    study: Study,
+    measurement: Measurement,
+    phase: Phase,
+    number: int,
+    config: Mapping[str, Value],
+    knob: str,
+) -> Step:
+    """Return the ledger's entry of a measurement; times are rounded to milliseconds."""
+    if measurement.summary is None:
+        infeasible = measurement.failure_class == "predicted-infeasible"
+        return Step(
+            phase=phase,
+            number=number,
+            config=dict(config),
+            state="predicted-infeasible" if infeasible else "failed",
+            run=measurement.folder,
+            failure_class=measurement.failure_class,
+            failure_why=measurement.failure_why,
+            build_s=round(measurement.build_s, 3),
+            start_s=round(measurement.start_s, 3),
+            measure_s=round(measurement.measure_s, 3),
+            knob=knob,
+        )
+    level = measurement.summary["levels"][-1]
+    objective = study.objective
+    at_level = [
+        verdict["met"] for verdict in measurement.summary["slo"] if verdict["level"] == study.level
+    ]
+    return Step(
+        phase=phase,
+        number=number,
+        config=dict(config),
+        state="measured",
+        run=measurement.folder,
+        value=read_stat(level, objective.metric, objective.stat),
+        slo_met=all(at_level) if at_level else None,
+        build_s=round(measurement.build_s, 3),
+        start_s=round(measurement.start_s, 3),
+        measure_s=round(measurement.measure_s, 3),
+        knob=knob,
+    )
+
+
+def excess(study: Study, folder: Path, step: Step) -> dict[str, float]:
+    """Return by how much each SLO was missed, as a share of its limit; below 0, it was met.
+
+    Args:
+        study: whose SLOs they are.
+        folder: of the study.
+        step: which config; one that was not measured has none.
+
+    Raises:
+        StorageError: the run's summary cannot be read.
+    """
+    if step.state != "measured":
+        return {}
+    level = store.read_json(folder / step.run / SUMMARY)["levels"][-1]
+    missed_by = {}
+    for slo in study.slos:
+        value = read_stat(level, slo.metric, slo.stat)
+        if value is None:
+            missed_by[slo.expr] = 1.0
+        else:
+            over = (value - slo.limit) / slo.limit if slo.limit else value
+            missed_by[slo.expr] = over if slo.relation == "<" else -over
+    return missed_by
+
+
+def outcome(study: Study, step: Step) -> str:
+    """Say in a few words what came of a config: its value, or why it has none."""
+    if step.state != "measured":
+        return f"{step.failure_class}: {step.failure_why}"
+    objective = study.objective
+    unit = BY_NAME[objective.metric].unit
+    value = "no value" if step.value is None else f"{step.value:,.4g} {unit}"
+    missed = ", SLO missed" if step.slo_met is False else ""
+    return f"{objective} {value}{missed}"

@@ -1,0 +1,95 @@
+"""The table of commands, and how every command ends."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from llmdyno import __version__
+from llmdyno.cli.app import COMMANDS, app, load
+
+Dyno = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_the_help_lists_the_commands_in_their_order() -> None:
+    lines = CliRunner().invoke(app, ["--help"]).output.splitlines()
+
+    listed = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :]]
+    assert listed == list(COMMANDS)
+    assert all(f"  {line}" in "\n".join(lines) for _, line in COMMANDS.values())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_there_with_help_for_each_of_its_flags(name: str) -> None:
+    command = load(name)
+
+    assert command.help
+    assert all(parameter.help for parameter in command.params if parameter.name != "help")
+
+
+def test_the_version_is_printed_alone() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output == f"{__version__}\n"
+
+
+def test_no_command_is_the_help_and_wrong_usage(dyno: Dyno) -> None:
+    done = dyno()
+
+    assert done.returncode == 2
+    assert "Commands:" in done.stderr + done.stdout
+
+
+def test_a_command_imports_its_own_group_alone() -> None:
+    script = (
+        "import sys; from llmdyno.cli.app import load; load('env');"
+        "print(*sorted(name for name in sys.modules if name.startswith('llmdyno.cli.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+    loaded = {name.removeprefix("llmdyno.cli.") for name in done.stdout.split()}
+    assert loaded == {"app", "machine", "options", "output"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["knobs", "openvin"], "Did you mean 'openvino'?"),
+        (["knobs", "openvino", "max_num_seq"], "Did you mean 'max_num_seqs'?"),
+        (["report", "nowhere"], "nowhere: no such run or study here"),
+        (["export", "nowhere"], "name a file with --csv or --parquet"),
+        (["import", "nowhere.json"], "nowhere.json"),
+        (["serve", "--engine", "openvino", "--set", "cache_size=-1"], "cache_size=-1: must be"),
+        (["serve", "--model", "hugee"], "hugee"),
+        (["serve", "--set", "cache_size"], "write knob=value"),
+        (["build", "--engine", "openvin"], "Did you mean 'openvino'?"),
+        (["build", "--model", "hugee"], "hugee"),
+        (["build", "--set", "weight_format=int3"], "must be one of fp16, int8, int4"),
+        (["build", "--set", "int4_ratio=0.5"], "no effect while weight_format=unset"),
+        (["build", "--set", "weight_fromat=int8"], "Did you mean 'weight_format'?"),
+        (["artifacts", "prune", "--older-than", "old"], "write a duration such as"),
+        (["artifacts", "prune", "--keep", "-1"], "--keep -1: must be at least 0"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(arguments: list[str], words: str, dyno: Dyno) -> None:
+    done = dyno(*arguments)
+
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_pipe_that_closes_early_is_no_fault(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m llmdyno knobs openvino | head -1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+
+    assert "Traceback" not in done.stderr
+    assert "Broken pipe" not in done.stderr

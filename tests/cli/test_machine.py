@@ -1,0 +1,37 @@
+"""`dyno knobs` and `dyno env`."""
+
+import json
+import subprocess
+from collections.abc import Callable
+
+from llmdyno import plugins
+
+Dyno = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_the_guide_says_what_a_knob_does_when_to_turn_it_and_what_it_costs(dyno: Dyno) -> None:
+    table, guide = dyno("knobs", "openvino"), dyno("knobs", "openvino", "max_num_seqs")
+
+    assert (table.returncode, guide.returncode) == (0, 0)
+    assert "enable_prefix_caching=false    true or false" in table.stdout
+    assert max(map(len, table.stdout.splitlines())) < 100
+    for words in ("what it does", "when to turn it", "what it trades", "dynamic_split_fuse=false"):
+        assert words in guide.stdout
+
+
+def test_every_engine_has_a_guide(dyno: Dyno) -> None:
+    guide = dyno("knobs", "vllm").stdout
+
+    assert "max_num_batched_tokens=unset" in guide
+    here = plugins.load("engines", "vllm").version()
+    assert guide.startswith(f"vllm {here}" if here else "vllm, not installed here: ")
+    assert dyno("knobs", "openvino").stdout.startswith("openvino 2")
+    excluded = dyno("knobs", "vllm", "quantization").stdout
+    assert "does not go with\n    dtype=float32;" in excluded
+
+
+def test_the_facts_of_the_machine_are_one_line_each_or_one_document(dyno: Dyno) -> None:
+    lines, document = dyno("env"), dyno("env", "--json")
+
+    assert "cpu: model " in lines.stdout
+    assert json.loads(document.stdout)["llmdyno"]

@@ -1,0 +1,47 @@
+"""What every command prints, and what it imports first."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from llmdyno.cli.output import print_json, print_line, say, terminate_as_interrupt
+
+
+def test_numpy_comes_without_threads_and_leaves_no_variable_to_servers() -> None:
+    script = (
+        "import os; from llmdyno.cli.output import import_numpy; import_numpy();"
+        "print('OPENBLAS_NUM_THREADS' in os.environ, len(os.listdir('/proc/self/task')))"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=clean, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.split() == ["False", "1"]
+
+
+def test_results_go_to_standard_output_and_words_to_standard_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    say("a word")
+    print_line("a result")
+    print_json({"n": 1, "of": (2, 3)})
+
+    assert capsys.readouterr() == ('a result\n{"n":1,"of":[2,3]}\n', "a word\n")
+
+
+def test_a_polite_end_is_an_interrupt_and_no_longer_than_the_work() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def be_ended() -> None:
+        with terminate_as_interrupt():
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+
+    with pytest.raises(KeyboardInterrupt):
+        be_ended()
+
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,27 @@
+"""What is served: from the flags, with the defaults of a study."""
+
+import pytest
+
+from llmdyno.cli.flags import study_spec
+from llmdyno.cli.serve import checked_stack, read_stack, stack_flags
+from llmdyno.errors import UsageError
+
+
+def test_the_defaults_are_those_of_a_study() -> None:
+    stack, config = checked_stack(study_spec({}), None)
+
+    assert (stack.engine.name, stack.front.name, stack.model) == ("openvino", "native", "tiny")
+    assert config == {}
+    assert [field.shown_default for field in stack_flags("engine", "front", "model")] == [
+        *("openvino", "native", "tiny"),
+    ]
+
+
+def test_settings_are_read_and_checked_together() -> None:
+    asked = study_spec({"engine": "timed.engine", "model": "m"})
+
+    assert read_stack(asked, ["itl_ms=13"])[1] == {"itl_ms": 13}
+    with pytest.raises(UsageError, match="brings bad luck"):
+        checked_stack(asked, ["itl_ms=13"])
+    with pytest.raises(UsageError, match=r"no knob .itl.. Did you mean .itl_ms."):
+        read_stack(asked, ["itl=13"])

@@ -1,0 +1,58 @@
+"""`dyno tune`: wrong input is told before anything starts."""
+
+from pathlib import Path
+
+import pytest
+
+from studies import run
+
+WRONG = {
+    "engine": (["--engine", "openvinoo"], "Did you mean 'openvino'?"),
+    "front": (["--front", "nativ"], "Did you mean 'native'?"),
+    "model": (["--model", "huge"], "huge"),
+    "objective": (["--objective", "speed"], "--objective speed: no metric"),
+    "trials": (["--trials", "0"], "--trials 0: must be at least 1"),
+    "pairs": (["--pairs", "1"], "--pairs 1: must be at least 2"),
+    "seed": (["--seed", "-1"], "--seed -1: must be at least 0"),
+    "large seed": (["--seed", "4294967296"], "--seed 4294967296: must be below 4294967296"),
+    "dataset": (["--workload", "file", "--dataset", "nowhere.jsonl"], "cannot be read: No such"),
+    "search": (["--search", "cache_size,cache_size"], "--search cache_size: named twice"),
+    "knob": (["--set", "max_num_sqs=4"], "Did you mean 'max_num_seqs'?"),
+    "value": (["--set", "max_num_batched_tokens=none"], "must be a whole number"),
+    "no effect": (["--set", "max_num_seqs=4"], "has no effect while dynamic_split_fuse=true"),
+    "resume": (["--resume", "nowhere"], "nowhere: no such run or study"),
+    "file": (["nowhere.toml"], "nowhere.toml: cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input_is_one_sentence_and_nothing_starts(name: str, tmp_path: Path) -> None:
+    arguments, words = WRONG[name]
+
+    done = run(tmp_path, "tune", *arguments)
+
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text("trails = 5\n")
+
+    done = run(tmp_path, "tune", "study.toml")
+
+    assert (done.returncode, done.stderr) == (
+        2,
+        "dyno: study.toml: unknown key 'trails'. Did you mean 'trials'?\n",
+    )
+
+
+def test_the_whole_baseline_is_checked_not_the_settings_alone(tmp_path: Path) -> None:
+    """What --set gives may need what the file has: its knob goes by the baseline of both."""
+    (tmp_path / "study.toml").write_text("[baseline]\ndynamic_split_fuse = false\n")
+
+    done = run(tmp_path, "tune", "study.toml", "--set", "max_num_seqs=4", "--search", "nothing")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("dyno: --search nothing: no such knob.")

@@ -1,0 +1,75 @@
+"""One measurement of one config, as a study makes it."""
+
+from pathlib import Path
+
+import pytest
+
+from llmdyno.serve.stack import Stack, load_stack
+from llmdyno.spec import Load, Workload
+from llmdyno.tune.measure import Measurement, measure
+from llmdyno.units import Lengths
+
+
+class Counted(Stack, frozen=True, kw_only=True):
+    """A stack that writes down what is asked of it."""
+
+    asked: list[str]
+
+    def check(self, config: object) -> None:
+        """Write it down; a checked config is not to be checked again."""
+        self.asked.append(f"check {config}")
+
+    def build(self, *arguments: object, **named: object) -> None:
+        """Write it down; the engine of known speed needs no artifact."""
+        self.asked.append("build")
+        super().build(*arguments, **named)  # type: ignore[arg-type]
+
+
+def measured(
+    config: dict[str, object], folder: Path, said: list[str]
+) -> tuple[Measurement, Counted]:
+    stack = load_stack("timed.engine", "native", "m")
+    counted = Counted(engine=stack.engine, front=stack.front, model="m", asked=[])
+    done = measure(
+        counted,
+        config,  # type: ignore[arg-type]
+        workload=Workload(osl=Lengths("fixed", 4, 4)),
+        load=Load(users=(1,), duration_s=1.0, ramp_s=0.0),
+        slos=(),
+        hang_s=5.0,
+        warmup_s=0.0,
+        folder=folder,
+        calibration=False,
+        report_progress=lambda _progress, _meter: None,
+        notify=said.append,
+    )
+    return done, counted
+
+
+def test_a_port_that_somebody_took_is_no_fault_of_the_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first start finds the port taken; the second, on another one, does not."""
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+
+    done, stack = measured({"mode": "taken", "itl_ms": 5}, tmp_path / "run", said)
+
+    assert (tmp_path / "taken").is_dir()
+    assert done.failure_class is None
+    assert done.summary is not None
+    assert done.summary["levels"][0]["requests"]["completed"] > 3
+    assert "a port was taken before the server had it; once more on another one" in said
+    # However often it is started, it is built once, and not checked again.
+    assert stack.asked == ["build"]
+    assert done.start_s > 0
+    assert done.measure_s > 1.0
+
+
+def test_a_config_that_does_not_start_is_a_result_with_a_class_and_a_cost(tmp_path: Path) -> None:
+    done, _ = measured({"mode": "refuses"}, tmp_path / "run", [])
+
+    assert (done.summary, done.failure_class) == (None, "bad-config")
+    assert "unrecognized arguments: --fast" in (done.failure_why or "")
+    assert done.start_s > 0
+    assert done.measure_s == 0.0

@@ -1,0 +1,89 @@
+"""The search by itself, without a server."""
+
+import pytest
+
+from llmdyno import plugins
+from llmdyno.errors import UsageError
+from llmdyno.knobs import Knob, Value
+from llmdyno.tune.search import Search, space
+
+KNOBS: tuple[Knob, ...] = plugins.load("engines", "timed.engine").knobs
+
+
+def search(*names: str, fixed: dict[str, Value] | None = None, trials: int = 12) -> Search:
+    knobs = space(KNOBS, only=names, allow_altered_output=False, baseline={})
+    return Search(knobs, trials=trials, maximise=True, seed=1, fixed=fixed or {})
+
+
+def test_what_may_change_the_tokens_is_searched_only_when_that_is_allowed() -> None:
+    def names(*, allowed: bool) -> set[str]:
+        found = space(KNOBS, only=(), allow_altered_output=allowed, baseline={})
+        return {knob.name for knob in found}
+
+    assert names(allowed=True) - names(allowed=False) == {"lossy"}
+
+
+@pytest.mark.parametrize(
+    ("only", "words"),
+    [
+        (("itl",), "--search itl: no such knob. Did you mean 'itl_ms'?"),
+        (("itl_ms", "itl_ms"), "--search itl_ms: named twice; once is enough."),
+        (("lossy",), "--search lossy: may change the tokens; add --allow-altered-output."),
+    ],
+)
+def test_a_wrong_name_is_one_sentence(only: tuple[str, ...], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        space(KNOBS, only=only, allow_altered_output=False, baseline={})
+
+    assert str(caught.value) == words
+
+
+def test_no_config_is_asked_for_twice_and_the_end_of_the_space_is_told() -> None:
+    asking = search("mode", trials=8)
+    known: list[dict[str, Value]] = []
+    while (config := asking.ask(known)) is not None:
+        assert config not in known
+        known.append(config)
+        asking.tell(1.0, {})
+
+    assert sorted(str(config.get("mode", "good")) for config in known) == [
+        *("dies", "good", "hangs", "refuses"),
+    ]
+
+
+def test_the_same_answers_bring_the_same_questions() -> None:
+    def asked() -> list[dict[str, Value] | None]:
+        asking = search("itl_ms", "idle")
+        found: list[dict[str, Value] | None] = []
+        for number in range(8):
+            found.append(asking.ask([one for one in found if one is not None]))
+            asking.tell(float(number), {})
+        return found
+
+    assert asked() == asked()
+
+
+def test_what_the_user_set_is_in_every_config_and_a_default_is_not() -> None:
+    asking = search("itl_ms", fixed={"idle": True})
+
+    for _ in range(4):
+        config = asking.ask([])
+        assert config is not None
+        assert config.pop("idle") is True
+        assert config.keys() <= {"itl_ms"}
+        assert config.get("itl_ms") != 40  # the engine's own
+        asking.tell(1.0, {})
+
+
+def test_the_search_goes_where_values_are_better() -> None:
+    asking = search("itl_ms", trials=40)
+    values = []
+    for _ in range(40):
+        config = asking.ask([])
+        assert config is not None
+        itl_ms = int(config.get("itl_ms", 40))
+        values.append(itl_ms)
+        asking.tell(-abs(itl_ms - 17.0), {})
+
+    late = values[-10:]
+    assert sum(late) / 10 == pytest.approx(17, abs=4)

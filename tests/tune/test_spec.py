@@ -1,0 +1,28 @@
+"""What the user asks of a study checks itself."""
+
+import pytest
+
+from llmdyno.errors import UsageError
+from llmdyno.spec import Load
+from llmdyno.tune.spec import Study
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"trials": 0}, "--trials 0: must be at least 1."),
+        ({"pairs": 1}, "--pairs 1: must be at least 2, or nothing is confirmed."),
+        ({"budget_s": 0.0}, "--budget 0s: must be longer than 0."),
+        ({"seed": 2**32}, "--seed 4294967296: must be below 4294967296 for a search."),
+        ({"trials": 1, "candidates": ({"a": 1}, {"a": 2})}, "--trials 1: the 2 [[candidates]]"),
+    ],
+)
+def test_a_study_that_cannot_be_is_one_sentence(fields: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Study(**fields)  # type: ignore[arg-type]
+
+    assert str(caught.value).startswith(words)
+
+
+def test_configs_are_compared_at_the_most_users() -> None:
+    assert Study(load=Load(users=(10, 100, 50), duration_s=60.0)).level == 100

@@ -1,0 +1,70 @@
+"""What of a measurement stands in the ledger, and what is told of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmdyno import store
+from llmdyno.cli.flags import study_spec
+from llmdyno.tune.ledger import Step
+from llmdyno.tune.measure import Measurement
+from llmdyno.tune.steps import as_step, excess, outcome
+
+STUDY = study_spec({"users": "2,6", "objective": "ttft:p50", "slo": "ttft:p99<2s,token_rate>100"})
+
+
+def summary(*, ttft_p99_ms: float | None, rate: float = 150.0) -> dict[str, Any]:
+    met = ttft_p99_ms is not None and ttft_p99_ms < 2000
+    level = {"ttft_ms": {"p50": 80.0, "p99": ttft_p99_ms}, "token_rate": {"mean": rate}}
+    return {
+        "levels": [{}, level],
+        "slo": [{"level": 2, "met": False}, {"level": 6, "met": met}, {"level": 6, "met": True}],
+    }
+
+
+def step_of(measurement: Measurement) -> Step:
+    return as_step(STUDY, measurement, "trial", 3, {"a": 1}, "")
+
+
+def test_a_measurement_is_judged_at_the_level_of_the_study() -> None:
+    good = step_of(
+        Measurement(summary=summary(ttft_p99_ms=900.0), folder="runs/r", start_s=1.23456)
+    )
+    bad = step_of(Measurement(summary=summary(ttft_p99_ms=2500.0)))
+
+    assert (good.state, good.value, good.slo_met, good.start_s) == ("measured", 80.0, True, 1.235)
+    assert (good.phase, good.number, good.config, good.run) == ("trial", 3, {"a": 1}, "runs/r")
+    assert bad.slo_met is False
+    assert outcome(STUDY, good) == "ttft:p50 80 ms"
+    assert outcome(STUDY, bad) == "ttft:p50 80 ms, SLO missed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"), [("predicted-infeasible", "predicted-infeasible"), ("died", "failed")]
+)
+def test_a_failure_keeps_its_class(kind: str, state: str) -> None:
+    step = step_of(Measurement(failure_class=kind, failure_why="because"))
+
+    assert (step.state, step.value, step.slo_met) == (state, None, None)
+    assert outcome(STUDY, step) == f"{kind}: because"
+    assert excess(STUDY, Path("nowhere"), step) == {}
+
+
+@pytest.mark.parametrize(
+    ("ttft_p99_ms", "rate", "expected"),
+    [
+        (3000.0, 150.0, {"ttft:p99<2s": 0.5, "token_rate>100": -0.5}),
+        (1000.0, 50.0, {"ttft:p99<2s": -0.5, "token_rate>100": 0.5}),
+        (None, 100.0, {"ttft:p99<2s": 1.0, "token_rate>100": 0.0}),
+    ],
+)
+def test_how_far_an_slo_was_missed_is_a_share_of_its_limit(
+    ttft_p99_ms: float | None, rate: float, expected: dict[str, float], tmp_path: Path
+) -> None:
+    document = summary(ttft_p99_ms=ttft_p99_ms, rate=rate)
+    (tmp_path / "runs").mkdir()
+    store.write_json(tmp_path / "runs" / store.SUMMARY, document)
+    step = step_of(Measurement(summary=document, folder="runs"))
+
+    assert excess(STUDY, tmp_path, step) == pytest.approx(expected)
