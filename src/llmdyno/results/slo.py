@@ -100,7 +100,7 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Write it as the command line takes it."""
-        # Without the table: a help prints the default.
+        # As Metric.flag, but without the table, for a help shows the default objective.
         return f"{self.metric.removesuffix('_ms')}:{self.stat}"
 
 
