@@ -61,8 +61,7 @@ def measure(
     Args:
         stack: what is served.
         config: which stack.check() has let pass.
-        workload: what is asked.
-        load: how it is asked; the last level decides.
+        workload, load: what is asked, and how; the last level decides.
         slos: the thresholds that the run's summary judges.
         hang_s: a server that sends nothing for this long is given up.
         warmup_s: load that does not count, before the benchmark; 0: none.
