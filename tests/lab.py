@@ -7,7 +7,8 @@ import pytest
 
 from llmdyno import store
 from llmdyno.cli import flags
-from llmdyno.records.entries import Journal, LevelEnded, LevelStarted, Opened, Record
+from llmdyno.records.entries import LevelEnded, LevelStarted, Opened, Record
+from llmdyno.records.journal import Journal
 from llmdyno.results.summary import summarise
 from llmdyno.tune.ledger import Began, Ledger, Phase, Step
 from llmdyno.tune.spec import Study

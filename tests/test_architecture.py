@@ -19,6 +19,7 @@ SOURCE = ROOT / "src" / "llmdyno"
 MODULES = sorted(SOURCE.rglob("*.py"))
 ROOT_MODULES_MAX = 8
 FUNCTION_LINES_MAX = 60
+FILE_LINES_MAX = 400
 DEPTH_MAX = 2
 
 
@@ -121,6 +122,20 @@ def test_a_module_imports_only_from_its_wing_and_layers_before_it(path: Path) ->
 
 def test_no_files_import_each_other_in_a_circle() -> None:
     assert circles() == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_files_are_short_but_for_rows_of_knobs(path: Path) -> None:
+    if path.stem.endswith("_knobs"):  # nothing but a table
+        return
+    rows = {
+        line
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Knob"
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+
+    assert len(path.read_text().splitlines()) - len(rows) <= FILE_LINES_MAX
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))

@@ -19,7 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from llmdyno.results import stats
-from llmdyno.results.summary import read_levels, steady_window, token_rates
+from llmdyno.results.facts import read_levels
+from llmdyno.results.rates import token_rates
+from llmdyno.results.window import steady_window
 from llmdyno.store import JOURNAL
 
 Runs = Sequence[stats.Floats]

@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from llmdyno.results import stats
+from llmdyno.results.facts import read_levels
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.summary import read_levels, steady_window, token_rates
+from llmdyno.results.rates import token_rates
+from llmdyno.results.window import steady_window
 from llmdyno.store import JOURNAL
 
 _USERS = 8

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from llmdyno.records.entries import Record, read_journal
+from llmdyno.records.entries import Record
+from llmdyno.records.journal import read_journal
 from llmdyno.units import seconds
 
 BEYOND_MS = 10.0  # a stamp later than the streamer's worst by more than this was counted late

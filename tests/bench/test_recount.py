@@ -13,7 +13,8 @@ import pytest
 from llmdyno.bench.recount import LocalTokenizer, recount
 from llmdyno.bench.run import run
 from llmdyno.errors import UsageError
-from llmdyno.records.entries import Journal, LevelStarted, Opened, Record, read_journal
+from llmdyno.records.entries import LevelStarted, Opened, Record
+from llmdyno.records.journal import Journal, read_journal
 from llmdyno.spec import Bench, Load
 from llmdyno.wire.target import parse_url
 from scripted_server import DONE, END, HEAD, STOP, Client, chunk, framed, plain, scripted

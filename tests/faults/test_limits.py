@@ -17,7 +17,8 @@ import pytest
 from conftest import last_json
 from harness import Answer, answering, raw, run, silence
 from llmdyno.load.sender import RETRY_AFTER_MAX_S, _retry_after_s
-from llmdyno.records.entries import LevelEnded, read_journal
+from llmdyno.records.entries import LevelEnded
+from llmdyno.records.journal import read_journal
 from llmdyno.wire.exchange import Response
 from scripted_server import HEAD, plain, scripted
 

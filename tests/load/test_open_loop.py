@@ -12,7 +12,8 @@ import virtual_time
 from conftest import last_json
 from llmdyno.load.arrivals import due_times_s
 from llmdyno.load.open_loop import OpenLoop
-from llmdyno.records.entries import Record, read_journal
+from llmdyno.records.entries import Record
+from llmdyno.records.journal import read_journal
 from llmdyno.spec import Load
 from scripted_server import Client, plain, scripted
 

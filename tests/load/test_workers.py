@@ -28,16 +28,14 @@ from llmdyno.machine import open_files
 from llmdyno.plugins import load
 from llmdyno.records.entries import (
     Entry,
-    Journal,
     LevelEnded,
     LevelStarted,
     Opened,
     Record,
     ShareEnded,
     Tick,
-    read_journal,
-    worker_journal,
 )
+from llmdyno.records.journal import Journal, read_journal, worker_journal
 from llmdyno.results.summary import summarise
 from llmdyno.spec import Bench, Load, Workload
 from llmdyno.units import Lengths

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from llmdyno.errors import StorageError
-from llmdyno.records.entries import Journal, Tick, read_journal
+from llmdyno.records.entries import Tick
+from llmdyno.records.journal import Journal, read_journal
 
 
 def _tick(number: int) -> Tick:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import last_json
-from llmdyno.results.capacity import Capacity, Point, Search, capacity, isotonic
+from llmdyno.results.capacity import Capacity, CapacitySearch, Measured, capacity, isotonic
 
 Streamer = Callable[..., str]
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
@@ -24,11 +24,11 @@ def _search(
 ) -> tuple[Capacity, int]:
     """Search on the curve (load / truth) ** steepness, with noise from level to level."""
     rng = np.random.default_rng(seed)
-    search = Search(4.0, whole=whole, seed=seed)
+    search = CapacitySearch(4.0, whole=whole, seed=seed)
     levels = 0
     while levels < 40 and (load := search.next_load()) is not None:
         margin = steepness * math.log(load / truth) + rng.normal(scale=noise)
-        search.add(Point(load=load, margin=margin, sd=noise / 2))
+        search.add(Measured(load=load, margin=margin, sd=noise / 2))
         levels += 1
     return capacity(search.points, whole=whole), levels
 
@@ -51,13 +51,13 @@ def test_the_truth_is_within_the_interval(noise: float, steepness: float, whole:
 
 
 def test_a_load_that_is_never_met_or_never_missed_is_said() -> None:
-    never = Search(8.0, whole=True)
+    never = CapacitySearch(8.0, whole=True)
     for _ in range(10):
         if (load := never.next_load()) is None:
             break
-        never.add(Point(load=load, margin=1.0, sd=0.1))
+        never.add(Measured(load=load, margin=1.0, sd=0.1))
     nothing = capacity(never.points, whole=True)
-    always = capacity([Point(load=8.0, margin=-1.0, sd=0.1)], whole=True)
+    always = capacity([Measured(load=8.0, margin=-1.0, sd=0.1)], whole=True)
 
     assert [point.load for point in never.points] == [8, 4, 2, 1]
     assert (nothing.load, nothing.low, nothing.high) == (None, 0.0, 0.0)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from conftest import DYNO, last_json
-from llmdyno.records.entries import Collector, Columns, Record, Tick
+from llmdyno.records.columns import Collector, Columns
+from llmdyno.records.entries import Record, Tick
 from llmdyno.results.client_health import client_part, lateness
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]

@@ -17,7 +17,7 @@ from llmdyno.machine import hardware
 from llmdyno.processes.ports import free_port
 from llmdyno.processes.server import start
 from llmdyno.records.entries import GpuSample, Scrape
-from llmdyno.results.crosscheck import Seen, gpu_part, server_part, shared_tokens
+from llmdyno.results.crosscheck import ClientSide, gpu_part, server_part, shared_tokens
 from llmdyno.wire.target import parse_url
 from metrics_pages import PAGES, page
 from scripted_server import Client, plain, scripted
@@ -26,7 +26,7 @@ Dyno = Callable[..., subprocess.CompletedProcess[str]]
 Streamer = Callable[..., str]
 
 
-def seen(**more: Any) -> Seen:
+def seen(**more: Any) -> ClientSide:
     """Return what a client saw that agrees with one hundred requests of metrics_pages."""
     facts = {
         "input_tokens": 30_000,
@@ -39,7 +39,7 @@ def seen(**more: Any) -> Seen:
         "input_tokens_shared": 15_000,
         "late_ms_p50": 0.2,
     }
-    return Seen(**{**facts, **more})
+    return ClientSide(**{**facts, **more})
 
 
 def scrapes(kind: str, before: int = 1, after: int = 2, **more: Any) -> list[Scrape]:

@@ -18,10 +18,11 @@ from llmdyno import report, store
 from llmdyno.cli.rebuild import run_summary
 from llmdyno.records.entries import GpuSample, Scrape
 from llmdyno.results import doubts
-from llmdyno.results.crosscheck import Seen, gpu_part, server_part
+from llmdyno.results.crosscheck import ClientSide, gpu_part, server_part
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.terminal.summary import show_summary
 from report_samples import level, summary
+from results.test_study_doubts import OF_STUDY
 
 DOCS = Path(__file__).parents[2] / "docs"
 Document = dict[str, Any]
@@ -78,7 +79,7 @@ def served(
         ]
         if not after:
             del scrapes[-1]
-        client = Seen(
+        client = ClientSide(
             input_tokens=1000,
             output_tokens=100,
             requests=10,
@@ -173,7 +174,7 @@ MACHINE = {
 
 
 def test_every_code_is_brought_about_here() -> None:
-    assert {*OF_LEVEL, *MACHINE, "imported-file"} == set(doubts.CODES)
+    assert {*OF_LEVEL, *MACHINE, "imported-file", *OF_STUDY} == set(doubts.CODES)
 
 
 @pytest.mark.parametrize("code", OF_LEVEL)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from llmdyno.errors import StorageError, UsageError
-from llmdyno.records.entries import Journal, LevelEnded, LevelStarted, Opened, Record
-from llmdyno.results.export import COLUMNS, write_csv, write_parquet
+from llmdyno.records.entries import LevelEnded, LevelStarted, Opened, Record
+from llmdyno.records.journal import Journal
+from llmdyno.results.export import columns, write_csv, write_parquet
 from llmdyno.results.summary import summarise
 from llmdyno.store import JOURNAL
 
@@ -92,7 +93,7 @@ def test_every_request_is_a_row_with_its_own_values(tmp_path: Path) -> None:
     assert write_csv(some_run(tmp_path), target) == 6
     rows = read_csv(target)
 
-    assert list(rows[0]) == [column.name for column in COLUMNS]
+    assert list(rows[0]) == [name for name, _ in columns()]
     assert [(row["level"], row["users"], row["request"]) for row in rows] == [
         *(("0", "2", str(request)) for request in range(5)),
         ("1", "8", "0"),
@@ -131,7 +132,7 @@ def test_parquet_has_the_same_values_with_their_types(tmp_path: Path) -> None:
     table = parquet.read_table(tmp_path / "requests.parquet")
 
     kinds = {field.name: str(field.type).replace("double", "float64") for field in table.schema}
-    assert kinds == {column.name: column.kind for column in COLUMNS}
+    assert kinds == dict(columns())
     shown = [
         {name: "" if value is None else str(value) for name, value in row.items()}
         for row in table.to_pylist()

@@ -152,3 +152,27 @@ def test_the_median_of_each_resample_is_the_median(n: int) -> None:
     values = np.random.default_rng(n).normal(size=(5, n))
 
     assert stats.median_over_time(values) == pytest.approx(np.median(values, axis=1))
+
+
+@pytest.mark.parametrize("name", stats.STATISTICS)
+def test_a_statistic_is_the_same_of_a_series_and_of_its_resamples(name: str) -> None:
+    values = np.random.default_rng(2).exponential(size=101)
+    truth = {
+        "mean": values.mean(),
+        "p50": np.median(values),
+        "p90": np.quantile(values, 0.9),
+        "p95": np.quantile(values, 0.95),
+        "p99": np.quantile(values, 0.99),
+        "max": values.max(),
+    }
+    one = stats.STATISTICS[name]
+
+    assert one.of(values) == pytest.approx(truth[name])
+    assert one.over_time(np.stack([values, 2 * values])) == pytest.approx(
+        [truth[name], 2 * truth[name]]
+    )
+
+
+def test_six_digits_are_significant() -> None:
+    assert stats.significant(1234567.0) == 1234570.0
+    assert stats.significant(0.0001234567) == 0.000123457

@@ -9,15 +9,17 @@ import pytest
 
 from conftest import last_json
 from llmdyno.errors import ServerError, UsageError
-from llmdyno.records.entries import COMPLETED, CUT, Columns, Window
+from llmdyno.records.columns import Columns, Window
+from llmdyno.records.entries import COMPLETED, CUT
 from llmdyno.results import stats
+from llmdyno.results.measures import measures, series
 from llmdyno.results.metrics import BY_NAME, Metric
 from llmdyno.results.slo import Objective, parse_objective, parse_slos
-from llmdyno.results.summary import RATES, measures, series
+from llmdyno.results.verdicts import verdict
 from llmdyno.spec import Load, Workload
 from llmdyno.tune import objectives
 from llmdyno.tune.spec import Study
-from llmdyno.tune.study import _ratio, verdict
+from llmdyno.tune.study import _ratio
 from llmdyno.units import lengths
 from studies import STUDY, run
 
@@ -72,7 +74,9 @@ def test_in_an_open_loop_times_from_due_are_objectives() -> None:
 
 
 def test_a_metric_that_nothing_confirms_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = Metric(name="watts", title="Power", unit="W", better="lower", definition="-")
+    row = Metric(
+        name="watts", short="watts", title="Power", unit="W", better="lower", definition="-"
+    )
     monkeypatch.setitem(BY_NAME, "watts", row)
 
     with pytest.raises(UsageError, match="--objective watts:mean: cannot be confirmed"):
@@ -153,7 +157,7 @@ def test_no_request_is_no_interval_and_no_slo_no_goodput() -> None:
     assert measured["request_rate"] == {"mean": 0.0, "ci95": None}
     assert measured["goodput"] is None
     assert not len(series("goodput", columns, WINDOW))
-    assert set(RATES) == {name for name, metric in BY_NAME.items() if metric.observe is None}
+    assert all((metric.observe is None) != (metric.rate is None) for metric in BY_NAME.values())
 
 
 def test_of_a_rate_that_was_zero_the_difference_decides() -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 import lab
+from llmdyno.results.verdicts import verdict
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.study import study_document, verdict
+from llmdyno.tune.study import study_document
 
 
 def test_a_study_is_derived_without_writing(results: Path) -> None:

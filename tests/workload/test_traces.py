@@ -9,7 +9,8 @@ import pytest
 
 from conftest import last_json
 from llmdyno.errors import UsageError
-from llmdyno.records.entries import Record, read_journal
+from llmdyno.records.entries import Record
+from llmdyno.records.journal import read_journal
 from llmdyno.spec import Workload
 from llmdyno.workload import traces
 from llmdyno.workload.prompts import Prompts

@@ -8,12 +8,15 @@ level keeps its series, so that counters never fall.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from statistics import median
+from functools import partial
 
 import msgspec
+import numpy as np
 
 from llmdyno.errors import UsageError
-from llmdyno.load.progress import Progress
+from llmdyno.load.progress import RECENT_MAX, Progress
+from llmdyno.records.columns import Collector
+from llmdyno.results.metrics import Metric, of_requests
 from llmdyno.wire.exchange import Meter
 
 HOST = "127.0.0.1"
@@ -42,12 +45,6 @@ _ROWS = (
         lambda progress, meter: progress.tokens + max(0, meter.reads - progress.reads),
     ),
     Row(
-        "ttft_last_p50_seconds",
-        "gauge",
-        "Median TTFT of the last 200 completed requests.",
-        lambda progress, _: median(progress.ttft_ms) / 1e3 if progress.ttft_ms else None,
-    ),
-    Row(
         "elapsed_seconds", "gauge", "Since the level began.", lambda progress, _: progress.elapsed_s
     ),
 )
@@ -66,7 +63,7 @@ class LivePage:
     def text(self) -> str:
         """Return the page in Prometheus' text format."""
         lines = []
-        for row in _ROWS:
+        for row in (*_ROWS, *_latency_rows()):
             name = f"llmdyno_bench_{row.name}"
             lines += [f"# HELP {name} {row.what}", f"# TYPE {name} {row.kind}"]
             for progress, meter in self._levels.values():
@@ -79,6 +76,30 @@ class LivePage:
             for kind, count in progress.errors.items():
                 lines.append(f'{name}{{{_labels(progress)},error="{kind}"}} {count}')
         return "\n".join([*lines, ""])
+
+
+def _latency_rows() -> list[Row]:
+    """Return a row for each latency that a request has by itself, of the last completed ones."""
+    return [
+        Row(
+            f"{metric.flag}_last_p50_seconds",
+            "gauge",
+            f"Median {metric.short} of the last {RECENT_MAX} completed requests.",
+            partial(_median_s, metric),
+        )
+        for metric in of_requests(open_loop=False)
+    ]
+
+
+def _median_s(metric: Metric, progress: Progress, _: Meter) -> float | None:
+    """Return the median of a latency over the recent requests, in s; None: none of them has it."""
+    assert metric.of_request is not None
+    collector = Collector()
+    for record in progress.recent:
+        collector.add(record)
+    values_ms = metric.of_request(collector.columns())
+    known_ms = values_ms[~np.isnan(values_ms)]
+    return float(np.median(known_ms)) / 1e3 if len(known_ms) else None
 
 
 def _labels(progress: Progress) -> str:

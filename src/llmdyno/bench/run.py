@@ -34,7 +34,8 @@ from llmdyno.load.progress import Progress
 from llmdyno.load.recorder import Recorder
 from llmdyno.load.workers import Crew, LocalSite, Site, workers_for
 from llmdyno.machine import environment, hardware, open_files
-from llmdyno.records.entries import Entry, Journal, Opened, Record, read_journal, worker_journal
+from llmdyno.records.entries import Entry, Opened, Record
+from llmdyno.records.journal import Journal, read_journal, worker_journal
 from llmdyno.results.documents import level_name
 from llmdyno.results.summary import summarise
 from llmdyno.spec import Bench

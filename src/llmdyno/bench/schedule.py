@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
-from llmdyno.results.capacity import Search
-from llmdyno.results.summary import capacity_point, read_levels, token_rate_intervals
+from llmdyno.results.capacity import CapacitySearch, measured_point
+from llmdyno.results.facts import read_levels
+from llmdyno.results.measures import token_rate_intervals
 from llmdyno.spec import ROUNDS_MIN, Bench
 
 
@@ -28,14 +29,15 @@ def loads(spec: Bench, journal: Path) -> Iterator[tuple[int, float]]:
 
 def _searched(spec: Bench, journal: Path) -> Iterator[float]:
     """Yield the loads of a search for the highest one that meets the SLOs."""
-    search = Search(spec.load.points[0], whole=not spec.load.is_open, seed=spec.workload.seed)
+    is_whole = not spec.load.is_open
+    search = CapacitySearch(spec.load.points[0], whole=is_whole, seed=spec.workload.seed)
     level_s = 0.0 if spec.load.ends_by_count else spec.load.duration_s
     ends_s = monotonic() + spec.until_budget_s
     load = search.next_load()
     while load is not None:
         yield load
         _, levels = read_levels(journal)
-        search.add(capacity_point(levels[-1], spec.slos))
+        search.add(measured_point(levels[-1], spec.slos))
         load = search.next_load() if monotonic() + level_s <= ends_s else None
 
 

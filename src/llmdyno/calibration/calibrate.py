@@ -30,8 +30,10 @@ from llmdyno.load.level import Level, rare_collections
 from llmdyno.load.plan import Plan
 from llmdyno.load.progress import Progress
 from llmdyno.load.recorder import Recorder
-from llmdyno.records.entries import COMPLETED, Calibration, Journal, Opened
-from llmdyno.results.summary import LevelFacts, read_run
+from llmdyno.records.entries import COMPLETED, Calibration, Opened
+from llmdyno.records.journal import Journal
+from llmdyno.results.facts import LevelFacts, read_run
+from llmdyno.results.stats import STATISTICS
 from llmdyno.units import Lengths
 from llmdyno.wire.connect import ConnectError, connect
 from llmdyno.wire.exchange import Meter
@@ -159,7 +161,7 @@ async def reading(target: Target, timing: Timing, shape: Shape) -> Reading:
         raise TargetError("the streamer that measures the client answered no request.")
 
     def beyond(errors_ms: Any, stat: str) -> float:
-        quantile = float(np.quantile(errors_ms, float(stat[1:]) / 100))
+        quantile = STATISTICS[stat].of(errors_ms)
         return round(max(0.0, quantile - late[stat]), 4)
 
     ttft_error_ms = ttft_ms - timing.ttft_s * 1e3

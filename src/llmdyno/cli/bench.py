@@ -40,7 +40,8 @@ def bench(
     from llmdyno.results.junit import write_junit
     from llmdyno.results.summary import summarise
     from llmdyno.store import JOURNAL
-    from llmdyno.terminal.summary import Live, console, show_summary
+    from llmdyno.terminal.live import Live
+    from llmdyno.terminal.summary import console, show_summary
 
     spec = bench_spec(given)
     if junit is not None:

@@ -57,7 +57,7 @@ def bench_spec(given: Given, spec: type[Bench] = Bench) -> Bench:
     Raises:
         UsageError: a value cannot be read or does not fit the others.
     """
-    from llmdyno import endpoints  # imports asyncio, which a help does without
+    from llmdyno import endpoints  # imports the wire, which a help does without
 
     fields = _fields(spec, given)
     if "endpoint" in fields:
@@ -124,7 +124,7 @@ def _load_spec(given: Given) -> Load:
 
 
 def _workload_spec(given: Given) -> Workload:
-    from llmdyno import workload
+    from llmdyno import workload  # as above
 
     fields = _fields(Workload, given)
     return Workload(**{"name": workload.implied(fields, given.get("arrival")), **fields})

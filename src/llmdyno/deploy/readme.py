@@ -7,6 +7,7 @@ from llmdyno.deploy.kubernetes import CLAIM_GIB
 from llmdyno.deploy.plan import Plan
 from llmdyno.deploy.script import BUILD
 from llmdyno.knobs import show
+from llmdyno.results import verdicts
 
 
 def text(plan: Plan, files: tuple[str, ...], study: Mapping[str, Any] | None) -> str:
@@ -100,16 +101,11 @@ def _figures(study: Mapping[str, Any]) -> str:
         for metric, stat in (("token_rate", "mean"), ("ttft_ms", "p50")):
             cells += [_number(level[metric][stat]) for level in (old, new)]
         rows.append("| " + " | ".join(cells) + " |")
-    confirmation = study["confirmation"]
-    by = confirmation.get("decided_by", "token_rate")
-    ratio = confirmation["ratio"].get(by, {})
-    interval = ratio.get("ci95")
-    sure = f" [{interval[0]:g}, {interval[1]:g}]" if interval else ""
-    words = by.replace("_ms", "").replace("_", " ")
-    times = f", {ratio['mean']:g} times the {words}{sure}" if ratio.get("mean") else ""
+    found = verdicts.confirmed(study)
+    gain = f", {found.gain}" if found.gain else ""
     verdict = (
-        f"Confirmed in {confirmation['pairs']} interleaved pairs at {confirmation['level']} users:"
-        f" {confirmation['verdict']}{times}. From the study {study['study']}."
+        f"Confirmed in {found.pairs:.0f} interleaved pairs at {found.level}: {found.word}{gain}."
+        f" From the study {study['study']}."
     )
     return "\n".join(["## What was measured", "", *rows, "", verdict])
 

@@ -10,12 +10,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from llmdyno.results.metrics import DISTRIBUTIONS
-from llmdyno.results.slo import STATS
+from llmdyno.results import metrics
+from llmdyno.results.stats import STATISTICS
 
 Statistics = dict[str, Any]
-
-LATENCIES = tuple(metric.name for metric in DISTRIBUTIONS if not metric.open_loop)
 
 
 class ForeignLevel(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,19 +32,18 @@ class ForeignLevel(msgspec.Struct, frozen=True, kw_only=True):
     window: tuple[float | None, float | None] | None = None  # None: the whole run
     method: str
     latencies: Mapping[str, Statistics]
-    token_rate: float | None
-    request_rate: float | None
-    goodput: float | None = None
+    rates: Mapping[str, float | None]
     interrupted: bool = False
 
 
 def level_document(level: ForeignLevel) -> dict[str, Any]:
     """Return one level of the summary."""
     measured = {
-        **{name: level.latencies.get(name) or statistics({}) for name in LATENCIES},
-        "token_rate": {"mean": level.token_rate, "ci95": None},
-        "request_rate": {"mean": level.request_rate, "ci95": None},
-        "goodput": None if level.goodput is None else {"mean": level.goodput},
+        **{
+            row.name: level.latencies.get(row.name) or statistics({})
+            for row in metrics.latencies(open_loop=False)
+        },
+        **{row.name: _rate(row, level.rates.get(row.name)) for row in metrics.rates()},
     }
     start_s, end_s = level.window or (0.0 if level.duration_s else None, level.duration_s)
     return {
@@ -86,13 +83,19 @@ def level_document(level: ForeignLevel) -> dict[str, Any]:
     }
 
 
+def _rate(row: metrics.Metric, mean: float | None) -> Statistics | None:
+    if row.needs_slo:  # tools judge by limits of their own, and tell no interval
+        return None if mean is None else {"mean": mean}
+    return {"mean": mean, "ci95": None}
+
+
 def statistics(
     found: Mapping[str, float | None], *, n: float | None = None, factor: float = 1.0
 ) -> Statistics:
     """Return a latency's statistics in ms. All zeros are what tools write for "not measured"."""
     if not any(found.values()):
         found = {}
-    values = {stat: found.get(stat) for stat in STATS}
+    values = {stat: found.get(stat) for stat in STATISTICS}
     return {
         "n": _whole(n) if found else None,
         **{stat: None if value is None else value * factor for stat, value in values.items()},

@@ -123,9 +123,11 @@ def _level(document: Foreign, config: _Config, load: _Phase) -> ForeignLevel:
             if (found := _nvidia.latency(document, theirs, _observations(name, completed)))
             is not None
         },
-        token_rate=_nvidia.average(document, "output_token_throughput"),
-        request_rate=_nvidia.average(document, "request_throughput"),
-        goodput=_nvidia.average(document, "goodput"),
+        rates={
+            "token_rate": _nvidia.average(document, "output_token_throughput"),
+            "request_rate": _nvidia.average(document, "request_throughput"),
+            "goodput": _nvidia.average(document, "goodput"),
+        },
         interrupted=document.get("was_cancelled") is True,
     )
 

@@ -66,9 +66,11 @@ class GenaiPerfImporter:
                 )
                 if (found := _nvidia.latency(document, theirs, completed)) is not None
             },
-            token_rate=_nvidia.average(document, "output_token_throughput"),
-            request_rate=_nvidia.average(document, "request_throughput"),
-            goodput=_nvidia.average(document, "request_goodput"),
+            rates={
+                "token_rate": _nvidia.average(document, "output_token_throughput"),
+                "request_rate": _nvidia.average(document, "request_throughput"),
+                "goodput": _nvidia.average(document, "request_goodput"),
+            },
         )
         return Findings(
             levels=[level_document(level)],

@@ -198,8 +198,10 @@ def _level(benchmark: _Benchmark) -> ForeignLevel:
             "tpot_ms": _latency(metrics.inter_token_latency_ms),
             "e2e_ms": _latency(metrics.request_latency, factor=_MS_PER_S),
         },
-        token_rate=_mean(metrics.output_tokens_per_second, "total"),
-        request_rate=_mean(metrics.requests_per_second, "successful"),
+        rates={
+            "token_rate": _mean(metrics.output_tokens_per_second, "total"),
+            "request_rate": _mean(metrics.requests_per_second, "successful"),
+        },
     )
 
 

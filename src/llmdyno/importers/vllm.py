@@ -23,8 +23,8 @@ from llmdyno.importers._level import (
     level_document,
     statistics,
 )
+from llmdyno.results.measures import distribution
 from llmdyno.results.metrics import Values
-from llmdyno.results.summary import distribution
 
 # Our names and theirs.
 _SUFFIXES = {"ttft_ms": "ttft", "tpot_ms": "tpot", "itl_ms": "itl", "e2e_ms": "e2el"}
@@ -130,13 +130,15 @@ def _level(result: _Result, latencies: Mapping[str, Statistics]) -> dict[str, An
             output_tokens=result.total_output_tokens,
             method="whole run: vLLM counts ramp and tail too (imported)",
             latencies=latencies,
-            token_rate=result.output_throughput,
-            request_rate=result.request_throughput,
-            goodput=(
-                result.misspelt_goodput
-                if result.request_goodput is None
-                else result.request_goodput
-            ),
+            rates={
+                "token_rate": result.output_throughput,
+                "request_rate": result.request_throughput,
+                "goodput": (
+                    result.misspelt_goodput
+                    if result.request_goodput is None
+                    else result.request_goodput
+                ),
+            },
         )
     )
 

@@ -9,7 +9,7 @@ from llmdyno.load.plan import Plan
 from llmdyno.records.entries import Record
 
 ERROR_RATE_REQUESTS = 50  # --max-error-rate is judged over so many of the last requests
-_TTFTS_MAX = 200
+RECENT_MAX = 200  # completed requests of which a live display knows the latencies
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -26,7 +26,8 @@ class Progress(msgspec.Struct, kw_only=True):
     tokens: int = 0  # of finished requests
     reads: int = 0  # that brought those tokens
     elapsed_s: float = 0.0
-    ttft_ms: list[float] = []  # of the last finished requests
+    # The last that were completed, so that whoever shows a latency live can derive it.
+    recent: deque[Record] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_MAX))
     errors: dict[str, int] = {}
     phase: str = "running"
     duration_s: float | None = None  # of the level, or
@@ -37,6 +38,11 @@ class Progress(msgspec.Struct, kw_only=True):
         self.duration_s = None if plan.load.ends_by_count else plan.load.duration_s
         self.requests = plan.requests
 
+    @property
+    def ttft_ms(self) -> list[float]:
+        """The times to first token of the last completed requests."""
+        return [record.gaps_ns[0] / 1e6 for record in self.recent]
+
     def add(self, record: Record) -> None:
         """Count a request that has ended."""
         self.tokens += record.output_tokens
@@ -44,8 +50,7 @@ class Progress(msgspec.Struct, kw_only=True):
         if record.outcome == "completed":
             self.completed += 1
             self.uncounted += bool(record.texts)
-            self.ttft_ms.append(record.gaps_ns[0] / 1e6)
-            del self.ttft_ms[:-_TTFTS_MAX]
+            self.recent.append(record)
         elif record.outcome == "failed":
             self.failed += 1
             self.errors[record.error] = self.errors.get(record.error, 0) + 1

@@ -27,7 +27,8 @@ from llmdyno.load.plan import Plan, Point
 from llmdyno.load.progress import Progress
 from llmdyno.load.recorder import Recorder
 from llmdyno.machine import open_files
-from llmdyno.records.entries import Entry, Journal, LevelEnded, LevelStarted, ShareEnded
+from llmdyno.records.entries import Entry, LevelEnded, LevelStarted, ShareEnded
+from llmdyno.records.journal import Journal
 from llmdyno.wire.exchange import Meter
 from llmdyno.wire.target import parse_url
 from llmdyno.workload.share import Share

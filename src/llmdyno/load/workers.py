@@ -23,15 +23,8 @@ from llmdyno.load.plan import Plan, Point
 from llmdyno.load.progress import ErrorLimits
 from llmdyno.load.recorder import Recorder
 from llmdyno.load.worker import READY, Assignment, environment
-from llmdyno.records.entries import (
-    Entry,
-    Follower,
-    LevelEnded,
-    Record,
-    ShareEnded,
-    Tick,
-    WorkerHost,
-)
+from llmdyno.records.entries import Entry, LevelEnded, Record, ShareEnded, Tick, WorkerHost
+from llmdyno.records.journal import Follower
 from llmdyno.workload.share import Share
 
 POLL_S = 0.2  # how often the workers' files are read

@@ -23,8 +23,9 @@ from llmdyno.report import (
 from llmdyno.report.documents import Document, Material, Run
 from llmdyno.report.tables import Table
 from llmdyno.report.verdict import Verdict
-from llmdyno.results.metrics import METRICS, Metric
-from llmdyno.results.summary import says_capacity
+from llmdyno.results import titles
+from llmdyno.results.capacity import says_capacity
+from llmdyno.results.metrics import BY_NAME, Metric
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +116,7 @@ def of_run(summary: Document) -> str:
             subtitle=_joined(documents.text(summary, "run"), _model(runs)),
             verdict=verdict.of_run(summary),
             sections=[*_measured(Material(runs=runs)), *_closing(runs)],
-            doubts=doubts.of_runs(runs),
+            doubts=doubts.of_run(*runs),
         )
     )
 
@@ -131,7 +132,7 @@ def of_comparison(before: Document, after: Document, differences: Sequence[str])
             verdict=verdict.of_comparison(*runs),
             warnings=differences,
             sections=[*_measured(Material(runs=runs)), *_closing(runs)],
-            doubts=doubts.of_comparison(runs, differences),
+            doubts=doubts.of_comparison(*runs, differences),
         )
     )
 
@@ -215,7 +216,7 @@ def _closing(runs: tuple[Run, ...]) -> list[Section]:
         Section(
             name="definitions",
             title="Definitions",
-            terms=METRICS,
+            terms=tuple(BY_NAME.values()),
             lines=definitions.RULES,
         ),
     ]
@@ -227,7 +228,7 @@ def _study_subtitle(study: Document, runs: tuple[Run, ...]) -> str:
     return _joined(
         f"{engine} behind {front}" if engine and front else engine,
         documents.text(study, "model") or _model(runs),
-        f"tuned for {definitions.title(objective)}" if objective else "",
+        f"tuned for {titles.title(objective)}" if objective else "",
         *documents.texts(study, "slo"),
     )
 

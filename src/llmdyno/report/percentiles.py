@@ -7,9 +7,10 @@ means nothing.
 
 import altair as alt
 
-from llmdyno.report import definitions, drawing, wording
+from llmdyno.report import drawing
 from llmdyno.report.documents import Material, interval, levels, number
 from llmdyno.report.drawing import Drawing, Row
+from llmdyno.results import titles, wording
 
 # Filled shapes in Vega's notation: p95 is a bar across, which its own "stroke" is not when filled.
 _SHAPES = {"p50": "circle", "p95": "M-1.1,-0.2H1.1V0.2H-1.1Z", "p99": "diamond"}
@@ -28,7 +29,7 @@ def draw(metric: str, material: Material) -> Drawing | None:
     for row in rows:
         row |= {field: row[field] / divisor for field in _DRAWN if row[field] is not None}
     logarithmic = lowest > 0 and highest / lowest > _LOGARITHMIC_FROM
-    title = f"{definitions.title(metric)}, {unit}"
+    title = f"{titles.title(metric)}, {unit}"
     if not logarithmic:
         return _layers(rows, alt.Axis(title=title), alt.Scale(zero=True), material)
     # Below the lowest point stands its label.

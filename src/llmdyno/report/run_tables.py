@@ -8,37 +8,37 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from llmdyno.faults import meaning
-from llmdyno.report import definitions, documents, wording
+from llmdyno.report import documents
 from llmdyno.report.documents import Document, Run
 from llmdyno.report.tables import Cell, Column, Kind, Row, Table, Tone, met_cell
-from llmdyno.results.metrics import BY_NAME
+from llmdyno.results import metrics, wording
+from llmdyno.results.metrics import BY_NAME, Metric
 
-Path = tuple[str, str]
+Path = tuple[Metric, str]  # a metric and the statistic of it that is shown
 
-# What the tables of levels show: where a value is in a level.
-_RATES: tuple[Path, ...] = (("token_rate", "mean"), ("request_rate", "mean"))
-_FIRST: tuple[Path, ...] = (("ttft_ms", "p50"), ("ttft_ms", "p95"), ("ttft_ms", "p99"))
-_LATER: tuple[Path, ...] = tuple(
-    (metric, statistic)
-    for metric in ("tpot_ms", "itl_ms", "e2e_ms")
-    for statistic in ("p50", "p95", "p99")
-)
+_SHOWN_STATISTICS = ("p50", "p95", "p99")  # of a latency
 
-_FROM_DUE: tuple[Path, ...] = tuple(
-    (metric, statistic)
-    for metric in ("ttft_due_ms", "e2e_due_ms")
-    for statistic in ("p50", "p95", "p99")
-)
+
+def _paths(rows: list[Metric]) -> tuple[Path, ...]:
+    """Return what a table of levels shows of these metrics."""
+    return tuple(
+        (row, statistic)
+        for row in rows
+        for statistic in (_SHOWN_STATISTICS if row.observe is not None else row.statistics)
+    )
+
+
+def _has(runs: tuple[Run, ...], row: Metric) -> bool:
+    """Tell whether any level of these runs has a metric."""
+    return any(
+        documents.part(level, row.name)
+        for run in runs
+        for level in documents.levels(run.summary).values()
+    )
 
 
 def by_level(runs: tuple[Run, ...]) -> Table:
     """Return rates and first tokens of every level, with what they rest on."""
-    goodput = any(
-        documents.number(level, "goodput", "mean") is not None
-        for run in runs
-        for level in documents.levels(run.summary).values()
-    )
-    rates = (*_RATES, ("goodput", "mean")) if goodput else _RATES
     methods = {
         documents.text(level, "window", "method")
         for run in runs
@@ -48,18 +48,17 @@ def by_level(runs: tuple[Run, ...]) -> Table:
     chosen = f" ({methods.pop()})" if len(methods) == 1 and methods != {""} else ""
     basis = {**_BASIS, "Window, s": _window if chosen else _window_and_method}
     caption = f"Numbers of the window{chosen}; in brackets the 95 % interval"
-    return _of_levels(runs, (*rates, *_FIRST), caption, basis)
+    first = [row for row in metrics.latencies() if row.headline]
+    rates = [
+        row for row in metrics.rates() if row.headline and (_has(runs, row) or not row.needs_slo)
+    ]
+    return _of_levels(runs, _paths([*rates, *first]), caption, basis)
 
 
 def later_latencies(runs: tuple[Run, ...]) -> Table:
-    """Return the other latencies of every level."""
-    is_open = any(
-        documents.part(level, "ttft_due_ms")
-        for run in runs
-        for level in documents.levels(run.summary).values()
-    )
-    paths = (*_LATER, *_FROM_DUE) if is_open else _LATER
-    return _of_levels(runs, paths, "The other latencies of the same window", {})
+    """Return the other metrics of every level, of those that some level has."""
+    others = [row for row in BY_NAME.values() if not row.headline and _has(runs, row)]
+    return _of_levels(runs, _paths(others), "The other latencies of the same window", {})
 
 
 def _of_levels(
@@ -271,25 +270,24 @@ def facts(runs: tuple[Run, ...], field: str, caption: str) -> Table | None:
 
 def _column_title(path: Path) -> str:
     metric, statistic = path
-    title = definitions.title(metric)
-    title = title[0].upper() + title[1:]
-    return f"{title} {statistic}" if metric.endswith("_ms") else f"{title}, {BY_NAME[metric].unit}"
+    title = metric.short[0].upper() + metric.short[1:]
+    return f"{title}, {metric.unit}" if metric.observe is None else f"{title} {statistic}"
 
 
 def _values(level: Document, paths: tuple[Path, ...]) -> tuple[Cell, ...]:
     cells = []
     doubtful = documents.texts(level, "doubtful")
     for metric, statistic in paths:
-        value = documents.number(level, metric, statistic)
-        if metric.endswith("_ms"):
-            bounds = documents.interval(level, metric, f"{statistic}_ci95")
+        value = documents.number(level, metric.name, statistic)
+        if metric.observe is not None:
+            bounds = documents.interval(level, metric.name, f"{statistic}_ci95")
             shown = wording.milliseconds(value)
             detail = wording.milliseconds_interval(bounds) if bounds else ""
         else:
-            bounds = documents.interval(level, metric, "ci95")
+            bounds = documents.interval(level, metric.name, "ci95")
             shown = wording.significant(value)
             detail = wording.interval(bounds) if bounds else ""
-        if metric in doubtful:  # the doubts say why
+        if metric.name in doubtful:  # the doubts say why
             cells.append(Cell(f"{shown} ?", "number", detail, "bad"))
         else:
             cells.append(Cell(shown, "number", detail))
@@ -297,7 +295,8 @@ def _values(level: Document, paths: tuple[Path, ...]) -> tuple[Cell, ...]:
 
 
 def _ratio(old: Document, new: Document, path: Path) -> Cell:
-    before, after = documents.number(old, *path), documents.number(new, *path)
+    metric, statistic = path
+    before, after = (documents.number(level, metric.name, statistic) for level in (old, new))
     return Cell(wording.ratio(after / before if before and after is not None else None), "number")
 
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 import msgspec
 
 from llmdyno import knobs
-from llmdyno.knobs import Knob, Value
+from llmdyno.knobs import Knob
 from llmdyno.report import documents
 from llmdyno.report.documents import Document
+from llmdyno.results.study_doubts import effective
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,8 +36,8 @@ def of_study(study: Document, guide: Mapping[str, Knob]) -> list[Setting]:
             name=name,
             before=_written(before, name, guide, version),
             after=_written(after, name, guide, version),
-            differs=_effective(before, name, guide, version)
-            != _effective(after, name, guide, version),
+            differs=effective(before, name, guide, version)
+            != effective(after, name, guide, version),
             knob=guide.get(name),
         )
         for name in names
@@ -44,24 +45,8 @@ def of_study(study: Document, guide: Mapping[str, Knob]) -> list[Setting]:
     return sorted(rows, key=lambda row: not row.differs)
 
 
-def changed(study: Document, guide: Mapping[str, Knob]) -> list[str]:
-    """Return the names of the settings in which the winner differs from the baseline."""
-    if not documents.part(study, "best"):
-        return []
-    return [row.name for row in of_study(study, guide) if row.differs]
-
-
-def _effective(
-    config: Document, name: str, guide: Mapping[str, Knob], version: str | None
-) -> Value | None:
-    if name in config:
-        value: Value | None = config[name]
-        return value
-    return knobs.default(guide[name], version) if name in guide else None
-
-
 def _written(config: Document, name: str, guide: Mapping[str, Knob], version: str | None) -> str:
-    value = knobs.show(_effective(config, name, guide, version))
+    value = knobs.show(effective(config, name, guide, version))
     unit = f" {guide[name].unit}" if name in guide and guide[name].unit and value != "unset" else ""
     if name in config:
         return value + unit

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 from llmdyno import knobs
 from llmdyno.knobs import Knob
-from llmdyno.report import definitions, documents, settings, wording
+from llmdyno.report import documents, settings
 from llmdyno.report.documents import Document
 from llmdyno.report.tables import Cell, Row, Table, bounds_cell, met_cell
+from llmdyno.results import titles, wording
 
 
 def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:
@@ -84,7 +85,7 @@ def confirmation(study: Document) -> Table | None:
     pairs = wording.count(documents.number(study, "confirmation", "pairs"))
     rows = [
         Row(
-            heads=((definitions.title(metric), 1),),
+            heads=((titles.title(metric), 1),),
             cells=(
                 *_ratio_cells(documents.part(measured, metric), "mean"),
                 Cell(pairs, "number"),
@@ -155,7 +156,7 @@ def ablation(study: Document) -> Table | None:
             cells=(
                 Cell(knobs.show(change.get("from")), "code"),
                 Cell(knobs.show(change.get("to")), "code"),
-                Cell(definitions.title(metric)),
+                Cell(titles.title(metric)),
                 *_ratio_cells(documents.part(change, "effect", metric), "ratio"),
             ),
         )

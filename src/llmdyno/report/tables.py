@@ -9,8 +9,8 @@ from typing import Literal
 
 import msgspec
 
-from llmdyno.report import wording
 from llmdyno.report.documents import Interval
+from llmdyno.results import wording
 
 Kind = Literal["text", "number", "code"]
 Tone = Literal["", "good", "bad", "quiet", "changed"]

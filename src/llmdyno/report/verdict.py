@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from llmdyno.report import definitions, documents, wording
+from llmdyno.report import documents
 from llmdyno.report.documents import Document, Run
-
-_OPENINGS = {"better": "Better", "no difference": "No difference shown", "worse": "Worse"}
+from llmdyno.results import titles, verdicts, wording
+from llmdyno.results.slo import HEADLINES
 
 
 class _Clause(NamedTuple):
@@ -34,7 +34,7 @@ def of_study(study: Document, runs: tuple[Run, ...]) -> Verdict:
     confirmation = documents.part(study, "confirmation")
     measured = documents.part(confirmation, "ratio")
     word = documents.text(confirmation, "verdict")
-    if not measured or word not in _OPENINGS:
+    if not measured or word not in verdicts.OPENINGS:
         return _unconfirmed(study, runs)
     pairs = documents.number(confirmation, "pairs")
     design = documents.text(confirmation, "design")
@@ -57,7 +57,7 @@ def of_study(study: Document, runs: tuple[Run, ...]) -> Verdict:
     }
     said = _clauses(clauses, "tuned", _confirmed_at(confirmation, runs))
     return Verdict(
-        sentence=f"{_OPENINGS[word]}: {said} ({basis}; 95 % intervals in brackets).",
+        sentence=f"{verdicts.OPENINGS[word]}: {said} ({basis}; 95 % intervals in brackets).",
         tone=tone[word],
     )
 
@@ -114,13 +114,10 @@ def _single_ratios(before: Run, after: Run) -> tuple[str, list[_Clause]]:
     common = [name for name in levels[0] if name in levels[1]]
     for name in reversed(common):
         ratios = []
-        for metric, path in (
-            ("token_rate", ("token_rate", "mean")),
-            ("ttft_ms_p50", ("ttft_ms", "p50")),
-        ):
-            old, new = (documents.number(level[name], *path) for level in levels)
+        for one in HEADLINES:
+            old, new = (documents.number(level[name], one.metric, one.stat) for level in levels)
             if old and new is not None:
-                ratios.append(_Clause(metric, wording.ratio(new / old)))
+                ratios.append(_Clause(one.key, wording.ratio(new / old)))
         if ratios:
             return name, ratios
     return "", []
@@ -138,18 +135,16 @@ def _clause(metric: str, measured: Document) -> _Clause | None:
     way = "higher"
     if mean < 0:
         way, mean, bounds = "lower", -mean, bounds and (-bounds[1], -bounds[0])
-    by = f"{wording.with_interval(mean, bounds)} {definitions.unit(metric)}"
+    by = f"{wording.with_interval(mean, bounds)} {titles.unit(metric)}"
     return _Clause(metric, f"{way} by {by}", "in the")
 
 
 def _clauses(ratios: list[_Clause], subject: str, at: str) -> str:
     """Join ratios to "tuned is 3.1x the token rate at 100 users; TTFT p50 is 0.2x"."""
     first, *others = ratios
-    title = definitions.title(first.metric)
+    title = titles.title(first.metric)
     sentence = f"{subject} is {first.said} {first.joined} {title}{f' at {at}' if at else ''}"
-    return "; ".join(
-        [sentence, *(f"{definitions.title(one.metric)} is {one.said}" for one in others)]
-    )
+    return "; ".join([sentence, *(f"{titles.title(one.metric)} is {one.said}" for one in others)])
 
 
 def _confirmed_at(confirmation: Document, runs: tuple[Run, ...]) -> str:

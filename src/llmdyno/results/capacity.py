@@ -10,16 +10,26 @@ more than noise, and too low once those next above have met it, however many one
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from llmdyno.results.stats import Floats
+from llmdyno.records.columns import Columns, Window
+from llmdyno.records.entries import FAILED
+from llmdyno.results import stats
+from llmdyno.results.facts import LevelFacts
+from llmdyno.results.measures import measures, series
+from llmdyno.results.metrics import BY_NAME
+from llmdyno.results.slo import Slo, read_stat
+from llmdyno.results.stats import STATISTICS, Floats
+from llmdyno.results.window import steady_window
 
-MARGIN_MAX = 2.5  # a factor of 12: further off says no more, and must not weigh more
+# A level of which more failed than this does not meet its SLOs, however quick the others were.
+FAILED_SHARE_MAX = 0.01
+MARGIN_MAX = 2.5  # a factor of 12; a level further off says no more, and must not weigh more
 _TOLERANCE = 0.1  # the interval is narrow when it is this share of the load
 _POINTS_MIN = 6
 # How many standard errors are more than noise, over all the sums that the test looks at: chosen by
@@ -28,12 +38,12 @@ _NOISE_MAX = 2.6
 _NEIGHBOURS = 1.1  # loads this near to one another tell the noise by their difference
 
 
-class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """One measured level."""
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """One level that was measured."""
 
     load: float
-    margin: float  # ln(value / limit); below 0 the SLO is met
-    sd: float  # of the margin, from within the level
+    margin: float  # ln(value ÷ limit); below 0 the SLO is met
+    sd: float  # standard deviation of the margin, estimated within the level
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +52,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     load: float | None  # None: not even the lowest that was measured meets it
     low: float
     high: float | None  # None: nothing shows that a higher load would not
-    points: tuple[Point, ...]
+    points: tuple[Measured, ...]
 
     def is_narrow(self, step: float) -> bool:
         """Whether the interval is as narrow as is worth measuring."""
@@ -65,7 +75,7 @@ def isotonic(values: Floats) -> Floats:
     return np.repeat(means, counts)
 
 
-def capacity(points: Sequence[Point], *, whole: bool) -> Capacity:
+def capacity(points: Sequence[Measured], *, whole: bool) -> Capacity:
     """Return what the measured levels say of the highest load that meets the SLO.
 
     Args:
@@ -91,7 +101,7 @@ def capacity(points: Sequence[Point], *, whole: bool) -> Capacity:
     return Capacity(load=found, low=low, high=high, points=tuple(points))
 
 
-class Search:
+class CapacitySearch:
     """Which load to measure next.
 
     Args:
@@ -104,9 +114,9 @@ class Search:
         self._first = first
         self._whole = whole
         self._rng = np.random.default_rng(seed)
-        self.points: list[Point] = []
+        self.points: list[Measured] = []
 
-    def add(self, point: Point) -> None:
+    def add(self, point: Measured) -> None:
         """Take in a measured level."""
         self.points.append(point)
 
@@ -132,7 +142,14 @@ class Search:
         return max(1.0, float(round(drawn))) if self._whole else drawn
 
 
-def document(found: Capacity, *, whole: bool) -> dict[str, Any]:
+def search_document(levels: Sequence[LevelFacts], slos: Sequence[Slo]) -> dict[str, Any]:
+    """Return the highest load that meets the SLOs, by all levels of a search, for the summary."""
+    whole = levels[0].started.users is not None
+    points = [measured_point(facts, slos) for facts in levels]
+    return capacity_document(capacity(points, whole=whole), whole=whole)
+
+
+def capacity_document(found: Capacity, *, whole: bool) -> dict[str, Any]:
     """Return the capacity as the summary has it."""
     name = "users" if whole else "rate"
     return {
@@ -143,6 +160,54 @@ def document(found: Capacity, *, whole: bool) -> dict[str, Any]:
             for point in found.points
         ],
     }
+
+
+def measured_point(facts: LevelFacts, slos: Sequence[Slo]) -> Measured:
+    """Return how far a level is from meeting its SLOs: that of the one it is furthest from."""
+    started, columns = facts.started, facts.columns
+    window = steady_window(facts)
+    measured = measures([(columns, window)], slos, is_open=started.users is None)
+    margin, sd = max(_margin(measured, columns, window, slo) for slo in slos)
+    failed = np.count_nonzero(columns.outcome == FAILED)
+    if failed > FAILED_SHARE_MAX * len(columns.outcome):  # what refuses requests is quick
+        margin = MARGIN_MAX
+    load = started.rate if started.users is None else started.users
+    assert load is not None, "a search has users or a rate"
+    return Measured(load=float(load), margin=margin, sd=sd)
+
+
+def _margin(
+    measured: Mapping[str, Any], columns: Columns, window: Window, slo: Slo
+) -> tuple[float, float]:
+    """Return ln(value / limit), above 0 when the SLO is missed, and its standard deviation."""
+    value = read_stat(measured, slo.metric, slo.stat)
+    if not value:
+        return MARGIN_MAX, 0.0
+    margin = float(np.log(value / slo.limit))
+    if BY_NAME[slo.metric].counts_requests:  # they come by chance: the count's own deviation
+        sd = 1 / max(1.0, value * window.length_s) ** 0.5
+    else:
+        observed = series(slo.metric, columns, window)
+        sd = float(stats.bootstrap(observed, STATISTICS[slo.stat].over_time).std()) / value
+    return (margin if slo.relation == "<" else -margin), sd
+
+
+def says_capacity(summary: Mapping[str, Any]) -> str:
+    """Say in a sentence what a search for the highest load found."""
+    found = summary["capacity"]
+    unit = "users" if "users" in found else "requests/s"
+    load, (low, high) = found.get("users", found.get("rate")), found["ci95"]
+    slos = ", ".join(slo["expr"] for slo in summary["spec"]["slos"])
+    levels = f"{len(found['points'])} levels"
+    if load is None:
+        return f"Capacity: not even the lowest load measured met {slos} ({levels})."
+    if high is None:
+        return (
+            f"Capacity: {load:,.4g} {unit} or more meet {slos}, at least {low:,.4g}; that more"
+            f" would not is not shown ({levels})."
+        )
+    interval = f"95 % interval {low:,.4g} to {high:,.4g}"
+    return f"Capacity: {load:,.4g} {unit} meet {slos}; {interval} ({levels})."
 
 
 def _crossing(loads: Floats, margins: Floats) -> float | None:
@@ -160,7 +225,7 @@ def _crossing(loads: Floats, margins: Floats) -> float | None:
     return float(distinct[above - 1] + share * (distinct[above] - distinct[above - 1]))
 
 
-def _noise(points: Sequence[Point], margins: Floats) -> float:
+def _noise(points: Sequence[Measured], margins: Floats) -> float:
     """Return how much equal levels differ: the noise within them, or more if they differ by more.
 
     Between runs: from the differences of neighbours (Rice 1984), to which the curve's own slope can

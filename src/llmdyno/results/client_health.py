@@ -1,9 +1,9 @@
 """The client's own health on a level: was it the server that was measured, or the client?
 
 Two things spoil a number: the client was late to look (then latencies hold its own delay), or it
-had no more to give (then the server could have done more). Both are judged against the numbers
-themselves: 12 ms late are nothing to a TTFT of two seconds and everything to one of 20 ms. So a
-busy machine is not cried wolf at, and each metric that is spoilt is named.
+was at its own limit (then the server could have done more). Both are judged against the numbers
+themselves: 12 ms of lateness is nothing to a TTFT of two seconds and everything to one of 20 ms. So
+a busy machine alone raises no alarm, and each metric that is spoilt is named.
 
 Where a level is spread over workers, CPU time is that of all of them, and of what shows whether the
 client could keep up (lateness, share of a core, headroom) the worst worker counts.
@@ -15,37 +15,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from llmdyno.records.entries import Columns, Tick
-from llmdyno.results.stats import Array, Floats
+from llmdyno.records.columns import Columns
+from llmdyno.records.entries import Tick
+from llmdyno.results.metrics import BY_NAME, GAP_BOUNDS, latencies
+from llmdyno.results.stats import Array, Floats, significant
 
-# The client has no more to give.
+# Beyond these the client is at its limit.
 CPU_SHARE_MAX = 0.9  # of a core, over a second
 CPU_BUSY_TIME_MAX = 0.1  # of the level spent above it
 HEADROOM_MIN = 1.25  # its ceiling over the level's peak, in events a second
 
-_DECODE = ("itl_ms", "tpot_ms")
-_RATES = ("token_rate", "request_rate", "goodput")
-
-
-class Bound(msgspec.Struct, frozen=True):
-    """How much of a latency may be the client's own lateness, at the same quantile."""
-
-    stat: str
-    share: float
-    floor_ms: float  # lateness below this spoils nothing
-
-
-# A gap between two reads holds the difference of two latenesses, a first token holds one whole.
-_LATENCY_BOUNDS = (Bound("p50", 0.1, 1.0), Bound("p99", 0.25, 5.0))
-_GAP_BOUNDS = (Bound("p50", 0.25, 1.0), Bound("p99", 0.5, 10.0))
-_BOUNDS: Mapping[str, tuple[Bound, ...]] = {
-    "ttft_ms": _LATENCY_BOUNDS,
-    "e2e_ms": _LATENCY_BOUNDS,
-    "itl_ms": _GAP_BOUNDS,
-    "ttft_due_ms": _LATENCY_BOUNDS,
-    "e2e_due_ms": _LATENCY_BOUNDS,
-}
-_DUE = ("ttft_due_ms", "e2e_due_ms")  # only the levels of an open loop have them
 _COALESCED_MAX = 0.25  # of the reads carry more tokens than is usual, while the loop is late
 
 
@@ -107,7 +86,7 @@ def client_part(
     by_worker = [[tick for tick in ticks if tick.worker == number] for number in range(workers)]
     late = _worst([lateness(own, lag_period_s) for own in by_worker])
     cpu_s = [max((tick.cpu_s for tick in own), default=0.0) for own in by_worker]
-    tokens = int(columns.output_tokens.sum())
+    tokens, reads = int(columns.output_tokens.sum()), len(columns.read_ns)
     peak = max(_events_per_s_peaks(columns, workers))  # a ceiling is that of one core
     headroom = events_per_s_max / peak if events_per_s_max and peak else None
     spoilt: dict[str, None] = {}  # in order, each once
@@ -121,13 +100,13 @@ def client_part(
         reasons.append(reason)
     part = {
         "cpu_s": round(sum(cpu_s), 3),
-        "cpu_us_per_token": _round(sum(cpu_s) / tokens * 1e6) if tokens else None,
+        "cpu_us_per_token": significant(sum(cpu_s) / tokens * 1e6) if tokens else None,
         "loop_lag_ms_p99": round(late.lag_p99, 3),
         "late_ms_p50": round(late.p50, 3),
         "late_ms_p99": round(late.p99, 3),
-        "tokens_per_read": _round(tokens / len(columns.read_ns)) if len(columns.read_ns) else None,
-        "events_per_s_peak": _round(peak),
-        "headroom": None if headroom is None else _round(headroom),
+        "tokens_per_read": significant(tokens / reads) if reads else None,
+        "events_per_s_peak": significant(peak),
+        "headroom": None if headroom is None else significant(headroom),
         "verdict": "client-bound" if reasons else "valid",
         "reasons": reasons,
     }
@@ -139,27 +118,29 @@ Finding = tuple[tuple[str, ...], str]  # the metrics it spoils, and the reason
 
 def _late(late: Lateness, measured: Mapping[str, Any]) -> list[Finding]:
     found: list[Finding] = []
-    for name, bounds in _BOUNDS.items():
-        if name not in measured:
+    for row in latencies():
+        if row.name not in measured:
             continue
-        for bound in bounds:
-            value, late_ms = measured[name][bound.stat], late.at(bound.stat)
+        for bound in row.lateness:
+            value, late_ms = measured[row.name][bound.stat], late.at(bound.stat)
             if value and late_ms > max(bound.floor_ms, bound.share * value):
-                # A median gap that is wrong makes the time per token wrong as well.
-                names = _DECODE if (name, bound.stat) == ("itl_ms", "p50") else (name,)
                 reason = (
                     f"the client was {late_ms:.1f} ms late ({bound.stat}), more than"
-                    f" {bound.share:.0%} of the {name.removesuffix('_ms').upper()} {bound.stat}"
-                    f" of {value:.1f} ms"
+                    f" {bound.share:.0%} of the {row.short} {bound.stat} of {value:.1f} ms"
                 )
-                found.append((names, reason))
+                found.append((_spoilt_by(row.name, bound.stat), reason))
     return found
+
+
+def _spoilt_by(metric: str, stat: str) -> tuple[str, ...]:
+    """Return the metrics that are wrong where this statistic is."""
+    return (metric, *(row.name for row in latencies() if row.spoilt_with == (metric, stat)))
 
 
 def _coalesced(columns: Columns, late: Lateness) -> list[Finding]:
     """Tokens that the server sends one by one, and the client reads together, were waiting."""
     tokens = columns.read_tokens[columns.read_later]
-    if not len(tokens) or late.p50 <= _GAP_BOUNDS[0].floor_ms:
+    if not len(tokens) or late.p50 <= GAP_BOUNDS[0].floor_ms:
         return []  # a client that is in time reads what the server or the network put together
     share = float((tokens > np.median(tokens)).mean())
     # The median itself is pushed up when most reads are late: the smallest reads tell.
@@ -181,7 +162,6 @@ def _worst(lates: Sequence[Lateness]) -> Lateness:
 def _exhausted(
     by_worker: Sequence[Sequence[Tick]], cpu_share: float, headroom: float | None
 ) -> list[Finding]:
-    everything = ("ttft_ms", *_DECODE, "e2e_ms", *_RATES, *_DUE)
     reasons = []
     shares = [_cpu_shares(ticks) for ticks in by_worker]
     busy = max(float((own > CPU_SHARE_MAX).mean()) if len(own) else 0.0 for own in shares)
@@ -195,7 +175,7 @@ def _exhausted(
             f"the level's peak was near the client's ceiling: headroom {headroom:.2f}"
             f" (less than {HEADROOM_MIN:g})"
         )
-    return [(everything, reason) for reason in reasons]
+    return [(tuple(BY_NAME), reason) for reason in reasons]
 
 
 def _cpu_shares(ticks: Sequence[Tick]) -> Floats:
@@ -216,7 +196,3 @@ def _events_per_s_peaks(columns: Columns, workers: int) -> list[float]:
     return [
         float(np.bincount(seconds[worker == number]).max(initial=0)) for number in range(workers)
     ]
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.6g}")

@@ -11,7 +11,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from llmdyno import plugins
+from llmdyno.errors import UsageError
 from llmdyno.records.entries import GpuSample, Scrape
+from llmdyno.results.facts import LevelFacts
+from llmdyno.results.stats import significant
 
 TOKENS_DIFFERENCE_MAX = 0.005
 TTFT_DIFFERENCE_MS = 5.0
@@ -36,8 +40,8 @@ THROTTLE_REASONS: Mapping[int, str] = {
 }
 
 
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What the client saw of a level, whole."""
+class ClientSide(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client counted over a whole level."""
 
     input_tokens: int
     output_tokens: int
@@ -50,7 +54,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     late_ms_p50: float | None  # how late the client was with a read
 
 
-def server_part(rounds: Sequence[Sequence[Scrape]], seen: Seen) -> dict[str, Any] | None:
+def server_part(rounds: Sequence[Sequence[Scrape]], seen: ClientSide) -> dict[str, Any] | None:
     """Return the `server` of a level, all its rounds together, or None when it told nothing."""
     scrapes = [scrape for one in rounds for scrape in one]
     if not scrapes:
@@ -59,7 +63,7 @@ def server_part(rounds: Sequence[Sequence[Scrape]], seen: Seen) -> dict[str, Any
     during = [scrape.values for scrape in scrapes if scrape.moment == "during"]
     for name in _GAUGES:
         if values := [each[name] for each in during if name in each]:
-            part |= {f"{name}_mean": _mean(values), f"{name}_max": _round(max(values))}
+            part |= {f"{name}_mean": _mean(values), f"{name}_max": significant(max(values))}
     rise: dict[str, float] = {}
     for one in rounds:
         risen = _rise(one)
@@ -72,23 +76,59 @@ def server_part(rounds: Sequence[Sequence[Scrape]], seen: Seen) -> dict[str, Any
     server_ms = _mean_ms(rise, "ttft")
     if server_ms is not None:
         part["ttft_ms"] = {
-            "server_mean": _round(server_ms),
-            "client_mean": None if seen.ttft_ms_mean is None else _round(seen.ttft_ms_mean),
+            "server_mean": significant(server_ms),
+            "client_mean": None if seen.ttft_ms_mean is None else significant(seen.ttft_ms_mean),
         }
     queue_ms = _mean_ms(rise, "queue")
     if queue_ms is not None:
-        part["queue_ms_mean"] = _round(queue_ms)
+        part["queue_ms_mean"] = significant(queue_ms)
     hits, queries = rise.get("prefix_hits"), rise.get("prefix_queries")
     if hits is not None and queries:
-        part["prefix_cache_hits"] = _round(hits / queries)
+        part["prefix_cache_hits"] = significant(hits / queries)
         if seen.input_tokens_shared is not None and seen.input_tokens:
-            part["prefix_cache_hits_expected_max"] = _round(
+            part["prefix_cache_hits_expected_max"] = significant(
                 seen.input_tokens_shared / seen.input_tokens
             )
     if "preemptions" in rise:
         part["preemptions"] = round(rise["preemptions"])
     findings = _findings(part, seen)
     return {**part, "notes": list(findings.values()), "findings": findings}
+
+
+def shared_by_level(spec: Mapping[str, Any], levels: Sequence[LevelFacts]) -> dict[int, int | None]:
+    """Return by level how many input tokens its prompts share with those before them.
+
+    None: the workload does not tell. A turn begins with all that was said before it, and the
+    requests of a trace share what blocks they like.
+    """
+    workload = spec.get("workload", {})
+    repeats, prefix_shared = _sharing(workload.get("name", ""))
+    if repeats is None:
+        return {level.started.level: None for level in levels}
+    shared: dict[int, int | None] = {}
+    known: frozenset[int] = frozenset()  # the prompts of the levels before
+    for level in levels:
+        shared[level.started.level] = shared_tokens(
+            level.prompts,
+            known,
+            prefix_shared=prefix_shared or bool(workload.get("system_prompt")),
+        )
+        if repeats and not workload.get("unique"):
+            known |= {number for number, _ in level.prompts}
+    return shared
+
+
+def _sharing(workload: str) -> tuple[bool | None, bool]:
+    """Return a workload's `repeats` and `shares_prefix`: whether prompts come again, begin alike.
+
+    The plug-in is asked when the summary is derived, so that runs from before it said so are read
+    as well. One that is not here, because another package had it, tells nothing.
+    """
+    try:
+        found = plugins.load("workload.kinds", workload)
+    except UsageError:
+        return None, False
+    return getattr(found, "repeats", None), bool(getattr(found, "shares_prefix", False))
 
 
 def shared_tokens(
@@ -134,7 +174,7 @@ def _rise(scrapes: Sequence[Scrape]) -> dict[str, float] | str:
     return rise
 
 
-def _tokens(rise: Mapping[str, float], seen: Seen) -> dict[str, Any]:
+def _tokens(rise: Mapping[str, float], seen: ClientSide) -> dict[str, Any]:
     part = {}
     for name, key, client in (
         ("tokens", "output_tokens", seen.output_tokens),
@@ -145,12 +185,12 @@ def _tokens(rise: Mapping[str, float], seen: Seen) -> dict[str, Any]:
             part[name] = {
                 "server": server,
                 "client": client,
-                "difference": _round((client - server) / server) if server else None,
+                "difference": significant((client - server) / server) if server else None,
             }
     return part
 
 
-def _findings(part: Mapping[str, Any], seen: Seen) -> dict[str, str]:
+def _findings(part: Mapping[str, Any], seen: ClientSide) -> dict[str, str]:
     """Return what speaks against the level's numbers, by the code of its doubt (doubts.py)."""
     found = {
         "server-tokens-differ": _about_tokens(part, seen),
@@ -165,7 +205,7 @@ def _findings(part: Mapping[str, Any], seen: Seen) -> dict[str, str]:
     return {code: sentence for code, sentence in found.items() if sentence}
 
 
-def _about_tokens(part: Mapping[str, Any], seen: Seen) -> str | None:
+def _about_tokens(part: Mapping[str, Any], seen: ClientSide) -> str | None:
     tokens = part.get("tokens")
     if tokens is None:
         return None
@@ -201,7 +241,7 @@ def _about_requests(part: Mapping[str, Any]) -> str | None:
     )
 
 
-def _about_ttft(part: Mapping[str, Any], seen: Seen) -> str | None:
+def _about_ttft(part: Mapping[str, Any], seen: ClientSide) -> str | None:
     ttft = part.get("ttft_ms")
     if ttft is None or ttft["client_mean"] is None:
         return None
@@ -298,7 +338,7 @@ def gpu_part(samples: Sequence[GpuSample]) -> list[dict[str, Any]]:
                     (each.temperature_c for each in own if each.temperature_c is not None),
                     default=None,
                 ),
-                "throttled": {reason: _round(share) for reason, share in reasons.items()},
+                "throttled": {reason: significant(share) for reason, share in reasons.items()},
                 "notes": [
                     f"GPU {number} was held back by {reason} in {share:.0%} of the samples"
                     for reason, share in reasons.items()
@@ -317,7 +357,7 @@ def sample_part(
     scrape = next((each for each in reversed(scrapes) if low_ns < each.t_ns <= high_ns), None)
     if scrape is not None:
         part["server"] = {
-            name: _round(scrape.values[name]) for name in _GAUGES if name in scrape.values
+            name: significant(scrape.values[name]) for name in _GAUGES if name in scrape.values
         }
     inside = [each for each in gpus if low_ns < each.t_ns <= high_ns]
     if inside:
@@ -340,8 +380,4 @@ def _mean_ms(rise: Mapping[str, float], prefix: str) -> float | None:
 
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return _round(float(np.mean(known))) if known else None
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.6g}")
+    return significant(float(np.mean(known))) if known else None

@@ -14,24 +14,41 @@ import msgspec
 from llmdyno.machine import environment
 from llmdyno.results.crosscheck import UNREAD
 from llmdyno.results.documents import Document, items, levels, number, part, text, texts
-from llmdyno.results.metrics import BY_NAME, SENT_BEFORE_MAX
+from llmdyno.results.metrics import BY_NAME, SENT_BEFORE_MAX, Metric, resting_on
+from llmdyno.results.titles import titles
 
 SHORT_WINDOW_S = 30
 FEW_REQUESTS = 100  # below this a p99 is no more than the slowest request
 HELD_BACK_TOKENS = 8  # a shorter answer may well come in one read
 HELD_BACK_SHARE = 0.5  # of an answer in one read
 
-_TTFT = ("ttft_ms", "ttft_due_ms")
-_E2E = ("e2e_ms", "e2e_due_ms")
-_COUNTED = ("itl_ms", "tpot_ms", "token_rate")  # metrics that count tokens
-_LATENCIES = (*_TTFT, "itl_ms", "tpot_ms", *_E2E)
+Spoils = Callable[[Metric], bool]
+
+
+def _nothing(_: Metric) -> bool:
+    return False
+
+
+def _latencies(row: Metric) -> bool:
+    return row.observe is not None
+
+
+_FIRST = resting_on("first token")
+_LAST = resting_on("last token")
+_COUNTED = resting_on("token count")
+_WAITED = resting_on("first token", "last token")
 
 
 class Code(msgspec.Struct, frozen=True):
-    """What a code means, and the metrics that such a doubt spoils; none: the run or level whole."""
+    """What a code means, and which metrics such a doubt spoils; none: the run or level whole."""
 
     meaning: str
-    metrics: tuple[str, ...] = ()
+    spoils: Spoils = _nothing
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the metrics that such a doubt spoils."""
+        return tuple(row.name for row in BY_NAME.values() if self.spoils(row))
 
 
 class Doubt(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,20 +73,20 @@ CODES: Mapping[str, Code] = {
     ),
     "held-back-stream": Code(
         "whole answers come in one or two reads: something holds the stream back",
-        (*_TTFT, "itl_ms", "tpot_ms"),
+        resting_on("first token", "later tokens"),
     ),
     # How the level went.
     "stopped-early": Code("the level was ended early, by a limit of errors or a fault"),
     "interrupted": Code("the level was interrupted and is shorter than asked"),
-    "failed-requests": Code("requests failed; latencies are those of the others", _LATENCIES),
-    "cut-requests": Code("the slowest requests were cut off at the end of the grace", _E2E),
-    "censored-first-tokens": Code("more than 1 % were cut before their first token", _TTFT),
-    "sent-before-window": Code("many first tokens are of requests sent before the window", _TTFT),
+    "failed-requests": Code("requests failed; latencies are those of the others", _latencies),
+    "cut-requests": Code("the slowest requests were cut off at the end of the grace", _LAST),
+    "censored-first-tokens": Code("more than 1 % were cut before their first token", _FIRST),
+    "sent-before-window": Code("many first tokens are of requests sent before the window", _FIRST),
     "unsent-requests": Code(
-        "requests were due and never sent, for want of a slot", ("ttft_due_ms", "e2e_due_ms")
+        "requests were due and never sent, for want of a slot", resting_on("due time")
     ),
     # What the numbers rest on.
-    "few-requests": Code("fewer than 100 requests completed: p99 is hardly known", _LATENCIES),
+    "few-requests": Code("fewer than 100 requests completed: p99 is hardly known", _latencies),
     "no-steady-window": Code("the level counts whole, ramp and drain too"),
     "short-window": Code("the window is shorter than 30 s: slow swings hide"),
     "chunks-as-tokens": Code("tokens were counted as chunks", _COUNTED),
@@ -78,18 +95,28 @@ CODES: Mapping[str, Code] = {
     UNREAD: Code("the server's metrics could not be read before and after, or began anew"),
     "server-tokens-differ": Code("server and client count different tokens", _COUNTED),
     "server-not-ours-alone": Code("the server answered requests of others, too"),
-    "server-ttft-differs": Code("server and client differ in the mean TTFT", _TTFT),
-    "server-saturated": Code("requests waited in the server's queue", (*_TTFT, *_E2E)),
+    "server-ttft-differs": Code("server and client differ in the mean TTFT", _FIRST),
+    "server-saturated": Code("requests waited in the server's queue", _WAITED),
     "preempted-requests": Code("the server preempted requests: its KV cache is too small"),
     "kv-cache-full": Code("the server's KV cache was nearly full"),
-    "warm-prefix-cache": Code("the prefix cache was warm from before", _TTFT),
-    "repeated-prompts": Code("the workload repeats prompts, and the prefix cache hits", _TTFT),
+    "warm-prefix-cache": Code("the prefix cache was warm from before", _FIRST),
+    "repeated-prompts": Code("the workload repeats prompts, and the prefix cache hits", _FIRST),
     "server-note": Code("a note on the server, stored by a version that had no codes"),
     # The machine.
     "gpu-throttled": Code("a GPU was held back by power, heat or its hardware"),
     "busy-machine": Code("the machine was busy before the run"),
     "few-cores": Code("the machine has fewer than four CPU cores"),
     "varying-clock": Code("the CPU's clock follows its load"),
+    # A study, or two runs beside each other: study_doubts.py finds these.
+    "unconfirmed": Code("no repeated pairs confirmed the winner: its gain may be luck"),
+    "few-pairs": Code("fewer than five pairs: the interval is rough"),
+    "no-interval": Code("a ratio of the confirmation has no interval"),
+    "no-difference-shown": Code("the interval of a ratio includes 1"),
+    "altered-output": Code("a changed setting may alter the tokens themselves"),
+    "failed-trials": Code("trials failed: the search could not judge those settings"),
+    "unlike-places": Code("baseline and winner were not measured in the same place"),
+    "measured-once": Code("a level was measured in one of the two runs only"),
+    "unequal-work": Code("answers differ in length: the work was not the same"),
     # Another tool's file.
     "imported-file": Code("what the file of another tool does not hold, or contradicts"),
 }
@@ -145,7 +172,7 @@ def _about_client(level: Document) -> list[_Finding]:
     if text(level, "client", "verdict") != "client-bound":
         return _about_stream(level)
     because = "; ".join(("client-bound", *texts(level, "client", "reasons")))
-    spoilt = ", ".join(_short_title(name) for name in texts(level, "doubtful"))
+    spoilt = titles(texts(level, "doubtful"))
     said = (
         f"the load generator was the limit ({because}): the server may be better than this."
         f"{f' Doubtful: {spoilt}.' if spoilt else ''}"
@@ -297,11 +324,6 @@ _CHECKS: tuple[Callable[[Document], list[_Finding]], ...] = (
     _about_server,
     _about_gpus,
 )
-
-
-def _short_title(metric: str) -> str:
-    words = metric.removesuffix("_ms").replace("_", " ")
-    return words.upper() if metric in BY_NAME and metric.endswith("_ms") else words
 
 
 def _requests(count: float) -> str:

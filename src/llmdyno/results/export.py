@@ -1,15 +1,16 @@
 """Export: the requests of a run as a table, CSV or Parquet, for whatever tool comes next.
 
-It reads the journal and nothing else, one record at a time, so that a run of a million requests
-needs no more memory than a run of ten. One row a request. A latency is filled in exactly where the
-summary counts the request for it: TTFT of those that completed or were cut, E2E and TPOT of those
-that completed. So the mean of a column is the mean in the summary's `whole`, and nobody averages a
-failure by accident.
+It reads the journal and nothing else, some records at a time, so that a run of a million requests
+needs no more memory than a run of a thousand. One row a request. A latency is filled in exactly
+where the summary counts the request for it: TTFT of those that completed or were cut, E2E and TPOT
+of those that completed. So the mean of a column is the mean in the summary's `whole`, and nobody
+averages a failure by accident.
 """
 
 import csv
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,11 @@ from typing import Literal
 import msgspec
 
 from llmdyno.errors import StorageError, UsageError
-from llmdyno.records.entries import COMPLETED, FAILED, OUTCOMES, LevelStarted, Record, read_journal
+from llmdyno.records.columns import Collector
+from llmdyno.records.entries import LevelStarted, Record
+from llmdyno.records.journal import read_journal
+from llmdyno.results import metrics
+from llmdyno.results.metrics import Metric
 from llmdyno.store import JOURNAL
 
 Cell = int | float | str | None
@@ -26,37 +31,19 @@ Row = tuple[Cell, ...]
 
 # Rows that are in memory at once on the way to Parquet: enough for its compression to bite.
 _ROWS_IN_GROUP = 50_000
+_RECORDS_AT_ONCE = 500
 
 
 class Column(msgspec.Struct, frozen=True):
-    """One column of the table: its name, its type in Parquet, and its value for a request."""
+    """One column of what a record says itself: its name, its type in Parquet, and its value."""
 
     name: str
     kind: Literal["int64", "float64", "string"]
     value: Callable[[Record, int | None], Cell]  # of a record, and its level's users
 
 
-def _ttft_ms(record: Record, _users: int | None) -> Cell:
-    if record.outcome == OUTCOMES[FAILED] or not record.gaps_ns:
-        return None
-    return record.gaps_ns[0] / 1e6
-
-
-def _e2e_ms(record: Record, _users: int | None) -> Cell:
-    if record.outcome != OUTCOMES[COMPLETED] or not record.gaps_ns:
-        return None
-    return sum(record.gaps_ns) / 1e6
-
-
-def _tpot_ms(record: Record, _users: int | None) -> Cell:
-    if record.outcome != OUTCOMES[COMPLETED] or not record.gaps_ns:
-        return None
-    later_tokens = record.output_tokens - (record.tokens[0] if record.tokens else 1)
-    return sum(record.gaps_ns[1:]) / later_tokens / 1e6 if later_tokens > 0 else None
-
-
 # Times count from the start of the run. An empty cell is what nobody said or measured.
-COLUMNS = (
+_WHEN = (
     Column("level", "int64", lambda record, _: record.level),
     Column("users", "int64", lambda _, users: users),
     Column("request", "int64", lambda record, _: record.request),
@@ -64,9 +51,9 @@ COLUMNS = (
     Column("prompt", "int64", lambda record, _: record.prompt),
     Column("due_s", "float64", lambda record, _: record.due_ns / 1e9),
     Column("sent_s", "float64", lambda record, _: record.sent_ns / 1e9),
-    Column("ttft_ms", "float64", _ttft_ms),
-    Column("e2e_ms", "float64", _e2e_ms),
-    Column("tpot_ms", "float64", _tpot_ms),
+)
+# Between them stand the latencies.
+_WHAT = (
     Column("input_tokens", "int64", lambda record, _: _unless(record.input_tokens, -1)),
     Column("output_tokens", "int64", lambda record, _: record.output_tokens),
     Column("source", "string", lambda record, _: record.source),
@@ -76,6 +63,21 @@ COLUMNS = (
     Column("finish", "string", lambda record, _: _unless(record.finish, "")),
     Column("reads", "int64", lambda record, _: record.reads),
 )
+
+
+def columns() -> list[tuple[str, str]]:
+    """Return the name of each column and its type in Parquet."""
+    latencies = [(row.name, "float64") for row in _latencies()]
+    return [
+        *((column.name, column.kind) for column in _WHEN),
+        *latencies,
+        *((column.name, column.kind) for column in _WHAT),
+    ]
+
+
+def _latencies() -> list[Metric]:
+    """Return the latencies of single requests. Those from due are due_s and sent_s away."""
+    return metrics.of_requests(open_loop=False)
 
 
 def write_csv(folder: Path, target: Path) -> int:
@@ -88,7 +90,7 @@ def write_csv(folder: Path, target: Path) -> int:
     rows = _rows(folder)
     with _replacing(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([column.name for column in COLUMNS])
+        writer.writerow([name for name, _ in columns()])
         count = 0
         for row in rows:
             writer.writerow(row)
@@ -111,14 +113,14 @@ def write_parquet(folder: Path, target: Path) -> int:
             "--parquet: needs pyarrow. Install it with: pip install 'llmdyno[parquet]'"
         ) from error
     rows = _rows(folder)
-    schema = pa.schema([(column.name, column.kind) for column in COLUMNS])
+    schema = pa.schema(columns())
     count = 0
     with _replacing(target) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
         while group := list(islice(rows, _ROWS_IN_GROUP)):
-            columns = zip(schema, zip(*group, strict=True), strict=True)
+            fields = zip(schema, zip(*group, strict=True), strict=True)
             writer.write_table(
                 pa.table(
-                    [pa.array(values, type=field.type) for field, values in columns],
+                    [pa.array(values, type=field.type) for field, values in fields],
                     schema=schema,
                 )
             )
@@ -139,11 +141,37 @@ def _rows(folder: Path) -> Iterator[Row]:
 
 def _rows_of(journal: Path) -> Iterator[Row]:
     users: dict[int, int | None] = {}
+    records: list[Record] = []
     for entry in read_journal(journal):
         if isinstance(entry, LevelStarted):
             users[entry.level] = entry.users
         elif isinstance(entry, Record):
-            yield tuple(column.value(entry, users[entry.level]) for column in COLUMNS)
+            records.append(entry)
+            if len(records) == _RECORDS_AT_ONCE:
+                yield from _written(records, users)
+                records.clear()
+    yield from _written(records, users)
+
+
+def _written(records: Sequence[Record], users: Mapping[int, int | None]) -> Iterator[Row]:
+    """Yield the rows of some records; their latencies are computed for all of them at once."""
+    collector = Collector()
+    for record in records:
+        collector.add(record)
+    taken = collector.columns()
+    latencies = [row.of_request(taken) for row in _latencies() if row.of_request is not None]
+    for place, record in enumerate(records):
+        level_users = users[record.level]
+        yield (
+            *(column.value(record, level_users) for column in _WHEN),
+            *(_milliseconds(values[place]) for values in latencies),
+            *(column.value(record, level_users) for column in _WHAT),
+        )
+
+
+def _milliseconds(value_ms: float) -> float | None:
+    """Return a latency to the nanosecond, or nothing if the request has none."""
+    return None if math.isnan(value_ms) else round(float(value_ms), 6)
 
 
 def _unless(value: Cell, absent: Cell) -> Cell:

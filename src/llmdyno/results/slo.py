@@ -5,11 +5,14 @@ The table of metrics is imported where it is read: it brings numpy, and a help d
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from llmdyno.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from llmdyno.results.stats import Statistic
 
 
 class Slo(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +31,6 @@ def read_stat(document: Mapping[str, Any], metric: str, stat: str) -> float | No
     return None if values is None else values.get(stat)
 
 
-STATS = ("mean", "p50", "p90", "p95", "p99", "max")
 _UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
 
 
@@ -42,21 +44,23 @@ def parse_slos(text: str | None) -> tuple[Slo, ...]:
 
 
 def _parse_slo(expr: str) -> Slo:
-    from llmdyno.results.metrics import BY_NAME
+    from llmdyno.results.metrics import BY_NAME, by_flag
 
     match = re.fullmatch(r"(\w+)(?::(\w+))?\s*([<>])=?\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|)", expr)
     if match is None:
         raise UsageError(f"--slo {expr}: write metric:stat<limit, e.g. ttft:p99<2s.")
     name, stat, relation, number, unit = match.groups()
-    known = {metric.removesuffix("_ms"): metric for metric in BY_NAME}
+    known = by_flag()
     metric = name if name in BY_NAME else known.get(name)
     if metric is None:
         raise UsageError(f"--slo {expr}: no metric '{name}'.{nearest(name, known)}")
     latency = BY_NAME[metric].unit == "ms"
     stat = stat or ("p99" if latency else "mean")
-    if stat not in STATS or (not latency and stat != "mean"):
-        allowed = ", ".join(STATS if latency else ("mean",))
-        raise UsageError(f"--slo {expr}: '{stat}' is no statistic of {name}; use {allowed}.")
+    allowed = BY_NAME[metric].statistics
+    if stat not in allowed:
+        raise UsageError(
+            f"--slo {expr}: '{stat}' is no statistic of {name}; use {', '.join(allowed)}."
+        )
     if (BY_NAME[metric].better == "lower") != (relation == "<"):
         wanted = "<" if relation == ">" else ">"
         raise UsageError(f"--slo {expr}: {name} is better {BY_NAME[metric].better}; use {wanted}.")
@@ -74,6 +78,20 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
     stat: str
 
     @property
+    def statistic(self) -> "Statistic":
+        """What makes its value of observations."""
+        from llmdyno.results.stats import STATISTICS
+
+        return STATISTICS[self.stat]
+
+    @property
+    def key(self) -> str:
+        """The name of its ratio in study.json: "token_rate", "goodput", "ttft_ms_p50"."""
+        from llmdyno.results.metrics import BY_NAME
+
+        return self.metric if BY_NAME[self.metric].rate else f"{self.metric}_{self.stat}"
+
+    @property
     def maximise(self) -> bool:
         """Whether larger is better."""
         from llmdyno.results.metrics import BY_NAME
@@ -82,6 +100,7 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Write it as the command line takes it."""
+        # As Metric.flag, but without the table, for a help shows the default objective.
         return f"{self.metric.removesuffix('_ms')}:{self.stat}"
 
 
@@ -91,17 +110,24 @@ def parse_objective(text: str) -> Objective:
     Raises:
         UsageError: names the text and what would be right.
     """
-    from llmdyno.results.metrics import BY_NAME
+    from llmdyno.results.metrics import BY_NAME, by_flag
 
     name, _, stat = text.partition(":")
-    known = {metric.removesuffix("_ms"): metric for metric in BY_NAME}
+    known = by_flag()
     metric = name if name in BY_NAME else known.get(name)
     if metric is None:
         raise UsageError(f"--objective {text}: no metric '{name}'.{nearest(name, known)}")
-    allowed = STATS if BY_NAME[metric].unit == "ms" else ("mean",)
+    allowed = BY_NAME[metric].statistics
     stat = stat or allowed[min(1, len(allowed) - 1)]
     if stat not in allowed:
         raise UsageError(
             f"--objective {text}: '{stat}' is no statistic of {name}; use {', '.join(allowed)}."
         )
     return Objective(metric=metric, stat=stat)
+
+
+# What is said of every comparison of two configs, whatever the objective is.
+HEADLINES = (
+    Objective(metric="token_rate", stat="mean"),
+    Objective(metric="ttft_ms", stat="p50"),
+)

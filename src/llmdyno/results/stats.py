@@ -7,7 +7,7 @@ always give the same summary.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -172,9 +172,42 @@ def median_over_time(values: Floats) -> Floats:
     return np.asarray((parted[:, :middle].max(axis=1) + parted[:, middle]) / 2, dtype=np.float64)
 
 
-def quantile_over_time(q: float) -> Callable[[Floats], Floats]:
-    """Return a statistic: the q-quantile of each resample [resamples, n] → [resamples]."""
-    return lambda values: np.asarray(np.quantile(values, q, axis=1), dtype=np.float64)
+class Statistic(NamedTuple):
+    """What makes one number of many: a mean, or the quantile at `share`."""
+
+    name: str
+    share: float | None  # of the values that are no greater: 0.99 of "p99"; None: a mean
+
+    def of(self, values: Floats, weights: Floats | None = None) -> float:
+        """Return its value of observations, each counting `weights` times."""
+        if self.share is None:
+            return float(np.average(values, weights=weights))
+        return quantile(values, self.share, weights)
+
+    def over_time(self, values: Floats) -> Floats:
+        """Return its value of each resample [resamples, n] → [resamples], for bootstrap()."""
+        if self.share is None:
+            return mean_over_time(values)
+        if self.share == 0.5:
+            return median_over_time(values)
+        return np.asarray(np.quantile(values, self.share, axis=1), dtype=np.float64)
+
+
+def _statistic(name: str) -> Statistic:
+    """Read "mean", "max" or "p99"."""
+    shares = {"mean": None, "max": 1.0}
+    return Statistic(name, shares[name] if name in shares else float(name[1:]) / 100)
+
+
+# Those that a latency has in a summary, in its order.
+STATISTICS: Mapping[str, Statistic] = {
+    name: _statistic(name) for name in ("mean", "p50", "p90", "p95", "p99", "max")
+}
+
+
+def significant(value: float) -> float:
+    """Six significant digits: more than any clock gives, fewer than a float prints."""
+    return float(f"{value:.6g}")
 
 
 class Spread(NamedTuple):

@@ -10,7 +10,7 @@ from llmdyno.engines import Engine
 from llmdyno.errors import UsageError, nearest
 from llmdyno.fronts import Front
 from llmdyno.knobs import accepts, default, show
-from llmdyno.report.definitions import title
+from llmdyno.results import verdicts
 from llmdyno.results.documents import level_name
 from llmdyno.serve import artifacts
 from llmdyno.serve.equivalents import elsewhere
@@ -29,24 +29,23 @@ def list_runs() -> list[dict[str, Any]]:
             # An imported run has no journal.
             if (folder / marker).exists() or (folder / document).exists():
                 found = store.read_json(folder / document) if (folder / document).exists() else {}
-                rows.append({"id": folder.name, "dir": str(folder), "says": _says(found)})
+                rows.append({"id": folder.name, "dir": str(folder), "says": _outcome(found)})
     return sorted(rows, key=lambda row: row["id"])
 
 
-def _says(document: Mapping[str, Any]) -> str:
+def _outcome(document: Mapping[str, Any]) -> str:
+    """Say in a line what came of a run or a study."""
     if not document:
         return "not finished; `dyno report` makes what there is of it"
     if "trials" in document:
-        confirmation = document["confirmation"]
-        by = confirmation.get("decided_by", "token_rate")
-        rate = confirmation["ratio"].get(by, {})
-        gain = f", {title(by)} {rate['mean']:.3g}x" if rate.get("mean") else ""
-        return f"{len(document['trials'])} trials: {confirmation['verdict']}{gain}"
+        found = verdicts.confirmed(document)
+        gain = f", {found.gain}" if found.gain else ""
+        return f"{len(document['trials'])} trials: {found.word}{gain}"
     imported = f"from {document['imported']['tool']}: " if "imported" in document else ""
-    return imported + ", ".join(_says_level(level) for level in document["levels"])
+    return imported + ", ".join(_level_line(level) for level in document["levels"])
 
 
-def _says_level(level: Mapping[str, Any]) -> str:
+def _level_line(level: Mapping[str, Any]) -> str:
     """Write a level's load and its token rate, both of which an imported run may lack."""
     load = level_name(level)
     rate = level["token_rate"]["mean"]

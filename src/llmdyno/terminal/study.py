@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from llmdyno.load.progress import Progress
-from llmdyno.report.definitions import title
+from llmdyno.results import verdicts
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.slo import parse_objective, read_stat
-from llmdyno.terminal.summary import Live
+from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
+from llmdyno.results.titles import title, unit
+from llmdyno.terminal.live import Live
 from llmdyno.tune.tuner import Narrator
 from llmdyno.wire.exchange import Meter
 
@@ -55,24 +56,22 @@ def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
 
 
 def verdict_lines(document: Mapping[str, Any]) -> list[str]:
-    """Say what the confirmation found, with its interval."""
-    confirmation = document["confirmation"]
-    if not confirmation["pairs"]:
+    """Say what the confirmation found, a ratio with its interval a line."""
+    found = verdicts.confirmed(document)
+    if not found.pairs:
         return ["No config that was tried beats the baseline: no difference."]
-    ratios, objective = confirmation["ratio"], confirmation["decided_by"]
-    headline = (
-        f"Tuned against baseline at {confirmation['level']} users: {confirmation['verdict']}"
-        f" ({confirmation['pairs']} interleaved pairs, 95 % intervals)."
-    )
-    names = dict.fromkeys([objective, "token_rate", "ttft_ms_p50"])
+    headline = f"Tuned against baseline at {found.level}: {found.word} ({found.basis})."
+    names = dict.fromkeys([found.decided_by, *(one.key for one in HEADLINES)])
     width = max(len(title(name)) for name in names) + 2
-    return [headline, *(f"  {title(name):<{width}}{_times(ratios[name])}" for name in names)]
+    ratios = {name: _ratio(found.ratios[name], unit(name)) for name in names}
+    return [headline, *(f"  {title(name):<{width}}{said}" for name, said in ratios.items())]
 
 
 def _beside(document: Mapping[str, Any]) -> str:
     """Return the objective, as "goodput:mean", if it is no column of the table anyhow."""
     objective = str(document["objective"])
-    return "" if objective in {"token_rate:mean", "ttft:p50", "ttft:p99"} else objective
+    columns = {*(str(one) for one in HEADLINES), "ttft:p99"}
+    return "" if objective in columns else objective
 
 
 def _value(level: Mapping[str, Any], objective: str) -> str:
@@ -83,22 +82,13 @@ def _value(level: Mapping[str, Any], objective: str) -> str:
     return f"{'-' if value is None else f'{value:,.4g} {unit}':>18}"
 
 
-def _times(ratio: Mapping[str, Any]) -> str:
-    if ratio["mean"] is None:
-        return _difference(ratio)
-    if ratio["ci95"] is None:
-        return f"{ratio['mean']:.3g}x (one pair: no interval)"
-    low, high = ratio["ci95"]
-    return f"{ratio['mean']:.3g}x [{low:.3g}, {high:.3g}]"
-
-
-def _difference(ratio: Mapping[str, Any]) -> str:
-    difference = ratio.get("difference")
-    if difference is None:
+def _ratio(ratio: Mapping[str, Any], of_unit: str) -> str:
+    said = verdicts.told(ratio, of_unit)
+    if not said:
         return "no value in some run: no ratio"
-    bounds = difference["ci95"]
-    interval = "" if bounds is None else f" [{bounds[0]:+.3g}, {bounds[1]:+.3g}]"
-    return f"{difference['mean']:+.3g}{interval} (0 in some run: a difference, no ratio)"
+    if ratio["mean"] is None:
+        return f"{said} (0 in some run: a difference, no ratio)"
+    return said if ratio["ci95"] else f"{said} (one pair: no interval)"
 
 
 def _ms(value: float | None) -> str:

@@ -1,117 +1,22 @@
-"""The terminal: what a person sees while a benchmark runs, and the table at its end.
+"""The summary for a person: the table of a run's levels, and what its numbers mean.
 
-The live lines are drawn by hand with three escape codes, twice a second: a terminal library that
-renders on a thread of its own would hold up the event loop whose stamps we are taking. Everything
-here goes to standard error; standard output is for results.
+Everything here goes to standard error; standard output is for results.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from statistics import median
-from time import monotonic
-from typing import Any, TextIO
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from llmdyno.load.progress import Progress
-from llmdyno.results import doubts
+from llmdyno.results import documents, doubts
+from llmdyno.results.capacity import says_capacity
 from llmdyno.results.documents import level_name
-from llmdyno.results.metrics import DISTRIBUTIONS, METRICS
-from llmdyno.results.summary import says_capacity
-from llmdyno.wire.exchange import Meter
+from llmdyno.results.metrics import BY_NAME, Metric, Shown
 
-_BAR_CELLS = 24
 _WIDE_CELLS = 130
-_CLEAR_LINE = "\x1b[2K"
-
-
-class Live:
-    """Two lines that are redrawn in place on a terminal; a line an interval elsewhere."""
-
-    def __init__(
-        self,
-        levels: Sequence[float],
-        *,
-        interval_s: float,
-        label: str = "",
-        stream: TextIO,
-        transient: bool = False,
-    ) -> None:
-        self._levels = levels
-        self._interval_s = interval_s
-        self._label = f"{label}  " if label else ""
-        self._stream = stream
-        self._transient = transient  # leave nothing of a level that is over
-        self._redraws = stream.isatty()
-        self._lines_drawn = 0
-        self._level = -1
-        self._next_line_s = 0.0
-        self._rate_from = (0.0, 0)  # time and tokens, for the rate
-
-    def show(self, progress: Progress, meter: Meter) -> None:
-        """Draw the level's state."""
-        if progress.level != self._level:
-            self._level = progress.level
-            self._rate_from = (monotonic(), 0)
-            self._next_line_s = self._interval_s
-        tokens = progress.tokens + max(0, meter.reads - progress.reads)
-        then_s, tokens_then = self._rate_from
-        now_s = monotonic()
-        rate = (tokens - tokens_then) / (now_s - then_s) if now_s > then_s else 0.0
-        done = progress.phase == "done"
-        if done:
-            rate = progress.tokens / max(progress.elapsed_s, 1e-9)
-        if self._redraws:
-            lines = [self._head(progress), self._numbers(progress, rate)]
-            self._redraw([] if done and self._transient else lines, keep=done)
-        elif done or progress.elapsed_s >= self._next_line_s:
-            self._stream.write(f"{self._head(progress)}{self._numbers(progress, rate)}\n")
-            self._stream.flush()
-            self._next_line_s = progress.elapsed_s + self._interval_s
-        if now_s - then_s >= min(self._interval_s, 5.0):
-            self._rate_from = (now_s, tokens)
-
-    def _head(self, progress: Progress) -> str:
-        share, amount = _advance(progress)
-        filled = round(share * _BAR_CELLS)
-        bar = "━" * filled + "─" * (_BAR_CELLS - filled) if self._redraws else ""
-        place = str(progress.level + 1)
-        place += f"/{len(self._levels)}" if self._levels else ""
-        return f"{self._label}level {place}: {progress.load}  {bar}  {amount}  "
-
-    @staticmethod
-    def _numbers(progress: Progress, rate: float) -> str:
-        ttft = f"TTFT p50 {median(progress.ttft_ms):,.0f} ms" if progress.ttft_ms else "TTFT -"
-        errors = ", ".join(f"{name} x{count}" for name, count in progress.errors.items())
-        waiting = progress.waiting
-        place = f"users {progress.users}" if waiting is None else f"waiting {waiting}"
-        return (
-            f"{place}  in flight {progress.in_flight}  done {progress.completed:,}"
-            f"  failed {progress.failed:,}{f' ({errors})' if errors else ''}"
-            f"  ~{rate:,.0f} tok/s  {ttft}"
-        )
-
-    def _redraw(self, lines: Sequence[str], *, keep: bool) -> None:
-        up = f"\x1b[{self._lines_drawn}A\x1b[J" if self._lines_drawn else ""
-        width = max(20, Console(file=self._stream).width - 1)
-        text = "".join(f"{_CLEAR_LINE}{line[:width]}\n" for line in lines)
-        self._stream.write(f"{up}\r{text}")
-        self._stream.flush()
-        self._lines_drawn = 0 if keep else len(lines)
-
-
-def _advance(progress: Progress) -> tuple[float, str]:
-    """Return how far the level is, 0 to 1, and the same in words."""
-    if progress.requests is not None:
-        ended = progress.completed + progress.failed
-        return min(1.0, ended / progress.requests), f"{ended:,}/{progress.requests:,} requests"
-    duration_s = progress.duration_s or 1.0
-    words = f"{progress.elapsed_s:.0f}/{duration_s:.0f} s"
-    if progress.phase == "finishing":
-        words += ", finishing"
-    return min(1.0, progress.elapsed_s / duration_s), words
 
 
 def console() -> Console:
@@ -142,9 +47,9 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
         out.print(f"[dim]{line}[/]", soft_wrap=whole)
     sources = {level["tokens"]["source"] for level in summary["levels"]}
     out.print(f"[dim]Tokens are counted by: {', '.join(sorted(sources))}.[/]")
-    is_open = any(level["arrival"] != "closed" for level in summary["levels"])
-    for metric in (*METRICS[:5], *(row for row in DISTRIBUTIONS if row.open_loop and is_open)):
-        out.print(f"[dim]{metric.definition}[/]", soft_wrap=whole)
+    for metric in BY_NAME.values():
+        if metric.explained and (_is_open(summary) or not metric.open_loop):
+            out.print(f"[dim]{metric.definition}[/]", soft_wrap=whole)
 
 
 def show_selftest(document: Mapping[str, Any], out: Console) -> None:
@@ -189,45 +94,51 @@ def show_selftest(document: Mapping[str, Any], out: Console) -> None:
     )
 
 
-# (heading, cell, only on a wide terminal)
-_COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], bool], ...] = (
-    ("load", level_name, False),
-    ("done", lambda level: f"{level['requests']['completed']:,}", False),
-    ("failed", lambda level: _red_if(level["requests"]["failed"]), False),
-    ("cut", lambda level: f"{level['requests']['cut']:,}", True),
-    ("TTFT p50", lambda level: _with_interval(level, "ttft_ms", "p50"), False),
-    ("p99", lambda level: _stat(level, "ttft_ms", "p99"), False),
-    ("ITL p50", lambda level: _stat(level, "itl_ms", "p50"), False),
-    ("p99", lambda level: _stat(level, "itl_ms", "p99"), True),
-    ("TPOT p50", lambda level: _stat(level, "tpot_ms", "p50"), True),
-    ("E2E p50", lambda level: _stat(level, "e2e_ms", "p50"), True),
-    ("tok/s", lambda level: _with_interval(level, "token_rate", "mean"), False),
-    ("req/s", lambda level: _stat(level, "request_rate", "mean"), True),
-    ("window", lambda level: "{start_s:.0f}-{end_s:.0f} s".format(**level["window"]), True),
-    ("client", lambda level: _yellow_unless(level["client"]["verdict"], "valid"), True),
+class _Column(NamedTuple):
+    heading: str
+    cell: Callable[[Mapping[str, Any]], str]
+    wide: bool = False  # only on a wide terminal
+
+
+_BEFORE = (
+    _Column("load", level_name),
+    _Column("done", lambda level: f"{level['requests']['completed']:,}"),
+    _Column("failed", lambda level: _red_if(level["requests"]["failed"])),
+    _Column("cut", lambda level: f"{level['requests']['cut']:,}", wide=True),
+)
+_AFTER = (
+    _Column(
+        "window",
+        lambda level: "{start_s:.0f}-{end_s:.0f} s".format(**level["window"]),
+        wide=True,
+    ),
+    _Column("client", lambda level: _yellow_unless(level["client"]["verdict"], "valid"), wide=True),
 )
 
 
-# What stands beside the latencies from sent when a level was open.
-_DUE_COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str], bool], ...] = (
-    ("due TTFT p50", lambda level: _of_due(level, "p50"), True),
-    ("due p99", lambda level: _of_due(level, "p99"), False),
-)
+def _columns(summary: Mapping[str, Any]) -> list[_Column]:
+    """Return the columns of the table; what runs from due stands before what runs from sent."""
+    rows = [row for row in BY_NAME.values() if _is_open(summary) or not row.open_loop]
+    rows.sort(key=lambda row: not row.open_loop)
+    return [*_BEFORE, *(_column(row, shown) for row in rows for shown in row.shown), *_AFTER]
 
 
-def _of_due(level: Mapping[str, Any], stat: str) -> str:
-    return number(level["ttft_due_ms"][stat]) if "ttft_due_ms" in level else "-"
+def _column(row: Metric, shown: Shown) -> _Column:
+    write = _with_interval if shown.interval else _stat
+    return _Column(shown.heading, lambda level: write(level, row.name, shown.stat), shown.wide)
+
+
+def _is_open(summary: Mapping[str, Any]) -> bool:
+    return any(level["arrival"] != "closed" for level in summary["levels"])
 
 
 def _table(summary: Mapping[str, Any], *, wide: bool) -> Table:
-    columns = [column for column in _COLUMNS if wide or not column[2]]
-    if any(level["arrival"] != "closed" for level in summary["levels"]):
-        columns[3:3] = _DUE_COLUMNS
+    columns = [column for column in _columns(summary) if wide or not column.wide]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading, _, _ in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
+    for column in columns:
+        table.add_column(column.heading, justify="right", no_wrap=True)
     for level in summary["levels"]:
-        table.add_row(*(cell(level) for _, cell, _ in columns))
+        table.add_row(*(column.cell(level) for column in columns))
     table.caption = (
         "Latencies in ms, inside the window, with 95 % intervals;\n"
         "failed requests are never among them."
@@ -304,11 +215,11 @@ def number(value: float | None) -> str:
 def _stat(level: Mapping[str, Any], metric: str, stat: str) -> str:
     """Write a statistic, with a mark where the client spoilt it."""
     mark = "[yellow]?[/]" if metric in level.get("doubtful", ()) else ""
-    return f"{number(level[metric][stat])}{mark}"
+    return f"{number(documents.number(level, metric, stat))}{mark}"
 
 
 def _with_interval(level: Mapping[str, Any], metric: str, stat: str) -> str:
-    interval = level[metric].get("ci95" if stat == "mean" else f"{stat}_ci95")
+    interval = documents.interval(level, metric, "ci95" if stat == "mean" else f"{stat}_ci95")
     shown = _stat(level, metric, stat)
     if interval is None:
         return shown

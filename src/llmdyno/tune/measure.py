@@ -61,7 +61,8 @@ def measure(
     Args:
         stack: what is served.
         config: which stack.check() has let pass.
-        workload, load: what is asked, and how; the last level decides.
+        workload: what is asked.
+        load: how it is asked; the last level decides.
         slos: the thresholds that the run's summary judges.
         hang_s: a server that sends nothing for this long is given up.
         warmup_s: load that does not count, before the benchmark; 0: none.
@@ -93,9 +94,8 @@ def measure(
                 slos=slos,
                 calibration=calibration,
             )
-            outcome = _warm_up(asked, warmup_s, folder / WARMUP, watcher)
-            if outcome is None:
-                outcome = run.run(asked, folder, watcher=watcher)
+            early = _warm_up(asked, warmup_s, folder / WARMUP, watcher)
+            outcome = early or run.run(asked, folder, watcher=watcher)
             failure = server.failure()
             hangs = not (failure or outcome.interrupted or server.answers(hang_s))
     except UsageError as error:
@@ -111,11 +111,14 @@ def measure(
     if outcome.stopped is not None:
         return costs.failed("hung", outcome.stopped)
     if hangs:  # towards the end, so that the benchmark did not see it for what it was
-        wedged = f"the server lives but made no token within {hang_s:g} s after the benchmark"
-        return costs.failed("hung", wedged)
+        return costs.failed("hung", _wedged(hang_s))
     if why := _nothing_to_show(outcome.summary):
         return costs.failed("requests-failed", why)
     return costs.of(Measurement(summary=dict(outcome.summary)))
+
+
+def _wedged(hang_s: float) -> str:
+    return f"the server lives but made no token within {hang_s:g} s after the benchmark"
 
 
 def _start(

@@ -4,19 +4,11 @@ An objective that has no way to a value is refused before anything starts. One t
 a value and has none is refused after the baseline: a search without a number finds nothing.
 """
 
-from collections.abc import Callable
-
 from llmdyno.errors import ServerError, UsageError
-from llmdyno.results import stats
+from llmdyno.results.measures import judges_requests
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.slo import Objective
-from llmdyno.results.summary import OF_REQUEST, RATES
 from llmdyno.tune.spec import Study
 from llmdyno.units import Lengths
-
-Statistic = Callable[[stats.Floats], stats.Floats]
-
-_AFTER_THE_FIRST = ("itl_ms", "tpot_ms")  # an output of one token has none
 
 
 def check(study: Study) -> None:
@@ -31,18 +23,18 @@ def check(study: Study) -> None:
     for text, name in ((flag, metric.name), *((f"--slo {s.expr}", s.metric) for s in study.slos)):
         if BY_NAME[name].open_loop and not study.load.is_open:
             raise UsageError(f"{text}: closed-loop users have no due times; leave out '_due'.")
-    if metric.observe is None and metric.name not in RATES:
+    if metric.observe is None and metric.rate is None:
         raise UsageError(
             f"{flag}: cannot be confirmed, as no interval of it is known; use token_rate or"
             " another metric."
         )
-    if metric.name == "goodput" and not any(slo.metric in OF_REQUEST for slo in study.slos):
+    if metric.needs_slo and not judges_requests(study.slos):
         raise UsageError(
             f"{flag}: counts the requests that meet an SLO on ttft, tpot or e2e, and none is given;"
             " add one, e.g. --slo 'ttft:p99<2s'."
         )
     osl = study.workload.osl
-    if metric.name in _AFTER_THE_FIRST and osl is not None and _always_one(osl):
+    if "later tokens" in metric.rests_on and osl is not None and _always_one(osl):
         raise UsageError(
             f"{flag}: --osl {osl} gives outputs of one token, which have none; ask for longer ones"
             " or use ttft."
@@ -75,21 +67,3 @@ def require_value(study: Study, value: float | None, *, of: str, flag: str) -> N
             f" to measure it by happened in its window; give a longer {flag} or another"
             " --objective. What was measured is kept.",
         )
-
-
-def key(objective: Objective) -> str:
-    """Return the name of its ratio in study.json: "token_rate", "goodput", "ttft_ms_p50"."""
-    if objective.metric in RATES:
-        return objective.metric
-    return f"{objective.metric}_{objective.stat}"
-
-
-def statistic(objective: Objective) -> Statistic:
-    """Return what makes its value of a series, as stats.bootstrap() takes it."""
-    if objective.stat == "mean":
-        return stats.mean_over_time
-    if objective.stat == "p50":
-        return stats.median_over_time
-    return stats.quantile_over_time(
-        1.0 if objective.stat == "max" else float(objective.stat[1:]) / 100
-    )

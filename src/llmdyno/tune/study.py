@@ -4,29 +4,30 @@ As with a run's summary there is one way from what was measured to what is said 
 it can be gone again at any time. The document's keys are a contract; its version's history:
 
     llmdyno.study/1 (November 2026): the first.
+    28 November 2026, added: "doubts". For an older document study_doubts.py finds them on reading.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from llmdyno import store
-from llmdyno.knobs import Value, default
-from llmdyno.results import stats
-from llmdyno.results.slo import Objective, parse_objective
-from llmdyno.results.summary import read_levels, series, significant, steady_window
+from llmdyno.knobs import Knob, Value, default
+from llmdyno.results import stats, study_doubts
+from llmdyno.results.facts import read_levels
+from llmdyno.results.measures import series
+from llmdyno.results.slo import HEADLINES, Objective
+from llmdyno.results.stats import significant
+from llmdyno.results.verdicts import verdict
+from llmdyno.results.window import steady_window
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
-from llmdyno.tune import objectives
 from llmdyno.tune.ledger import Ledger, Step
 
 SCHEMA = "llmdyno.study/1"
-
-# What every confirmation shows, whatever the objective is.
-_HEADLINES = (parse_objective("token_rate"), parse_objective("ttft:p50"))
 
 
 def study_document(folder: Path, ledger: Ledger, subject: Stack) -> dict[str, Any]:
@@ -58,7 +59,7 @@ class _Document:
         baseline = self._ledger.find("baseline", 0)
         best = self._ledger.winner()
         study = self._study
-        return {
+        document = {
             "schema": SCHEMA,
             "study": self._folder.resolve().name,
             "dir": str(self._folder),
@@ -77,6 +78,11 @@ class _Document:
             "ablation": self._ablation(),
             "bundle": None,
         }
+        return {**document, "doubts": study_doubts.entries(document, self._guide())}
+
+    def _guide(self) -> dict[str, Knob]:
+        parts = (self._subject.engine, self._subject.front)
+        return {knob.name: knob for one in parts for knob in one.knobs}
 
     def _arm(self, step: Step | None) -> dict[str, Any] | None:
         if step is None or step.state != "measured":
@@ -109,8 +115,8 @@ class _Document:
     def _confirmation(self, best: Step | None) -> dict[str, Any]:
         pairs = self._pairs() if best is not None else []
         objective = self._study.objective
-        key = objectives.key(objective)
-        named = {objectives.key(one): one for one in (objective, *_HEADLINES)}
+        key = objective.key
+        named = {one.key: one for one in (objective, *HEADLINES)}
         ratios = {name: self._ratio(pairs, one) for name, one in named.items()}
         runs = [
             {
@@ -153,7 +159,7 @@ class _Document:
     def _ratio(
         self, pairs: Sequence[_Journals], of: Objective, known: stats.Spread | None = None
     ) -> dict[str, Any]:
-        return _ratio([self._series(pair, of) for pair in pairs], objectives.statistic(of), known)
+        return _ratio([self._series(pair, of) for pair in pairs], of.statistic.over_time, known)
 
     def _series(self, pair: _Journals, of: Objective) -> tuple[stats.Floats, stats.Floats]:
         """Return what was observed in the windows of two runs' last levels, in order of time."""
@@ -170,7 +176,7 @@ class _Document:
         """
         steps = {step.number: step for step in self._ledger.of("ablation")}
         objective = self._study.objective
-        of = {objectives.key(one): one for one in (objective, _HEADLINES[0])}
+        of = {one.key: one for one in (objective, HEADLINES[0])}
         # One run each says nothing of how far apart equal runs lie: those of the confirmation do.
         known = {name: self._spread(one) for name, one in of.items()}
         rows = []
@@ -191,12 +197,12 @@ class _Document:
                     },
                 }
             )
-        return sorted(rows, key=lambda row: _size(row["effect"][objectives.key(objective)]))
+        return sorted(rows, key=lambda row: _size(row["effect"][objective.key]))
 
     def _spread(self, of: Objective) -> stats.Spread | None:
         """Return how far apart the confirmation's equal runs lie, if they tell."""
         confirmed = [self._series(pair, of) for pair in self._pairs()]
-        statistic = objectives.statistic(of)
+        statistic = of.statistic.over_time
         if not confirmed or not _divides(confirmed, statistic):
             return None
         before, after = zip(*confirmed, strict=True)
@@ -213,31 +219,11 @@ class _Document:
         return default(knob, self._engine_version)
 
 
-def verdict(ratio: Mapping[str, Any], *, maximise: bool) -> str:
-    """Return "better", "worse", "no difference" or "not confirmed".
-
-    "No difference": the interval holds 1 (of a difference: 0), or there is none. "Not confirmed":
-    some run has no value, so there is nothing to compare.
-    """
-    measured, nothing = ratio, 1.0
-    if ratio["mean"] is None:
-        measured, nothing = ratio.get("difference", ratio), 0.0
-    if measured["mean"] is None:
-        return "not confirmed"
-    if measured["ci95"] is None:
-        return "no difference"
-    low, high = measured["ci95"]
-    if low <= nothing <= high:
-        return "no difference"
-    return "better" if (low > nothing) == maximise else "worse"
-
-
 Pairs = Sequence[tuple[stats.Floats, stats.Floats]]
+Statistic = Callable[[stats.Floats], stats.Floats]  # of resamples, as stats.bootstrap() takes it
 
 
-def _ratio(
-    pairs: Pairs, statistic: objectives.Statistic, known: stats.Spread | None = None
-) -> dict[str, Any]:
+def _ratio(pairs: Pairs, statistic: Statistic, known: stats.Spread | None = None) -> dict[str, Any]:
     """Return after ÷ before: the geometric mean over the pairs and its 95 % interval.
 
     Where some run has a value of 0 there is no ratio: "difference" then holds after - before.
@@ -251,7 +237,7 @@ def _ratio(
     return _said(*stats.ratio(before, after, statistic, known=known))
 
 
-def _divides(pairs: Pairs, statistic: objectives.Statistic) -> bool:
+def _divides(pairs: Pairs, statistic: Statistic) -> bool:
     """Tell whether every run has a value above 0."""
     return all(
         len(side) and float(statistic(side[None, :])[0]) > 0 for pair in pairs for side in pair

@@ -1,10 +1,11 @@
 """The ablation: what each changed setting gives to the objective, the others kept."""
 
 from llmdyno import knobs
-from llmdyno.report import definitions, drawing, ratios, wording
+from llmdyno.report import drawing, ratios
 from llmdyno.report.documents import Material, interval, items, number, part, text
 from llmdyno.report.drawing import Drawing, Row
 from llmdyno.report.plots import Plot
+from llmdyno.results import titles, wording
 
 
 def draw(material: Material) -> Drawing | None:
@@ -19,7 +20,7 @@ def draw(material: Material) -> Drawing | None:
         mean, bounds = number(effect, "ratio"), interval(effect, "ci95")
         if mean is None or mean <= 0:
             continue
-        of = "" if metric == "token_rate" else f"{definitions.title(metric)}, "
+        of = "" if metric == "token_rate" else f"{titles.title(metric)}, "
         before, after = knobs.show(change.get("from")), knobs.show(change.get("to"))
         rows.append(
             {

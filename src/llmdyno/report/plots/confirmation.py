@@ -1,9 +1,10 @@
 """The confirmation: tuned ÷ baseline of each metric over the repeated pairs, with its interval."""
 
-from llmdyno.report import definitions, drawing, ratios, wording
+from llmdyno.report import drawing, ratios
 from llmdyno.report.documents import Material, interval, number, part
 from llmdyno.report.drawing import Drawing, Row
 from llmdyno.report.plots import Plot
+from llmdyno.results import titles, wording
 
 
 def draw(material: Material) -> Drawing | None:
@@ -16,7 +17,7 @@ def draw(material: Material) -> Drawing | None:
             continue
         rows.append(
             {
-                "name": definitions.title(metric),
+                "name": titles.title(metric),
                 "ratio": mean,
                 "low": bounds[0] if bounds else None,
                 "high": bounds[1] if bounds else None,

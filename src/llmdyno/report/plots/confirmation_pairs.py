@@ -2,10 +2,11 @@
 
 import altair as alt
 
-from llmdyno.report import definitions, documents, drawing, wording
+from llmdyno.report import documents, drawing
 from llmdyno.report.documents import Material
 from llmdyno.report.drawing import Drawing, Row
 from llmdyno.report.plots import Plot
+from llmdyno.results import titles, wording
 
 _ARMS = {"before": "Baseline", "after": "Tuned"}
 
@@ -30,7 +31,7 @@ def _layers(rows: list[Row], objective: str) -> Drawing:
         x=alt.X("pair:O", axis=alt.Axis(title="Pair")),
         y=alt.Y(
             "value:Q",
-            axis=alt.Axis(title=definitions.title(objective) or "Value"),
+            axis=alt.Axis(title=titles.title(objective) or "Value"),
             scale=alt.Scale(zero=True),
         ),
     )

@@ -2,10 +2,11 @@
 
 import altair as alt
 
-from llmdyno.report import drawing, wording
+from llmdyno.report import drawing
 from llmdyno.report.documents import Material, interval, levels, number
 from llmdyno.report.drawing import Drawing, Row
 from llmdyno.report.plots import Plot
+from llmdyno.results import wording
 
 
 def draw(material: Material) -> Drawing | None:

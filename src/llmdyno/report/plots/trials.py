@@ -3,10 +3,11 @@
 import altair as alt
 
 from llmdyno import knobs
-from llmdyno.report import definitions, drawing, wording
+from llmdyno.report import drawing
 from llmdyno.report.documents import Material, items, number, part, text
 from llmdyno.report.drawing import Drawing, Row
 from llmdyno.report.plots import Plot
+from llmdyno.results import titles, wording
 
 # State: (shape, colour). Colours of the same set as the runs', and a shape each besides.
 _STATES = {
@@ -31,7 +32,7 @@ def draw(material: Material) -> Drawing | None:
         scale=alt.Scale(domain=[0.5, len(rows) + 0.5]),
     )
     objective = text(material.study, "objective")
-    y = alt.Y("value:Q", axis=alt.Axis(title=definitions.title(objective) or "Value"))
+    y = alt.Y("value:Q", axis=alt.Axis(title=titles.title(objective) or "Value"))
     base = alt.Chart(drawing.data(rows)).encode(x=x)
     best = base.mark_line(interpolate="step-after", color="#9aa4b0", strokeDash=[4, 3]).encode(
         y=alt.Y("best:Q")
@@ -73,7 +74,7 @@ def draw(material: Material) -> Drawing | None:
 
 
 def _rows(material: Material) -> list[Row]:
-    lower = definitions.lower_is_better(text(material.study, "objective"))
+    lower = titles.lower_is_better(text(material.study, "objective"))
     rows: list[Row] = []
     best: float | None = None
     for place, trial in enumerate(items(material.study, "trials"), start=1):

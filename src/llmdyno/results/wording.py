@@ -1,4 +1,4 @@
-"""How numbers are written in a report: three significant digits, a unit, the interval beside it.
+"""How numbers are written: three significant digits, a unit, the interval beside it.
 
 Every table, chart label and sentence of the report comes through here, so that one number reads the
 same wherever it stands. A value that is not there is a dash and never a zero.
@@ -7,7 +7,7 @@ same wherever it stands. A value that is not there is a dash and never a zero.
 import math
 from collections.abc import Callable
 
-from llmdyno.report.documents import Interval
+from llmdyno.results.documents import Interval
 
 ABSENT = "-"
 

@@ -6,23 +6,23 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno import spec
+from llmdyno.records.columns import Collector, Window
 from llmdyno.records.entries import (
-    Collector,
     Entry,
     GpuSample,
-    Journal,
     LevelEnded,
     LevelStarted,
     Opened,
     Record,
     Scrape,
     Tick,
-    Window,
 )
+from llmdyno.records.journal import Journal
 from llmdyno.report.documents import Run
-from llmdyno.report.doubts import of_runs
+from llmdyno.report.doubts import of_run
+from llmdyno.results.measures import distribution
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.summary import distribution, summarise
+from llmdyno.results.summary import summarise
 
 SECOND = 1_000_000_000
 TOKENS = 50
@@ -150,5 +150,5 @@ def test_first_tokens_of_requests_sent_before_the_window_are_told_apart() -> Non
     document = distribution(found)
     assert document["sent_before"] == 2
     level = {"ttft_ms": document, "requests": {"completed": 10, "failed": 0, "cut": 0}}
-    doubts = of_runs((Run(name="r", summary={"levels": [{"users": 1, **level}]}),))
+    doubts = of_run(Run(name="r", summary={"levels": [{"users": 1, **level}]}))
     assert any("28.6 % of the times to first token" in doubt for doubt in doubts)

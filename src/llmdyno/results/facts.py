@@ -1,0 +1,167 @@
+"""The facts of a run and of each of its levels, read from the journal: all numbers come of them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from llmdyno.errors import StorageError
+from llmdyno.records.columns import Collector, Columns
+from llmdyno.records.entries import (
+    Calibration,
+    GpuSample,
+    LevelEnded,
+    LevelStarted,
+    Opened,
+    Record,
+    Scrape,
+    Tick,
+    WorkerHost,
+)
+from llmdyno.records.journal import read_journal
+
+# From the most to the least to be trusted; a level is labelled with its least trusted source.
+SOURCES = ("usage", "server-tokenizer", "tokenizer", "chunks")
+
+
+class LevelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the journal says of one level."""
+
+    started: LevelStarted
+    ended: LevelEnded | None = None
+    columns: Columns
+    errors: Mapping[str, int]
+    examples: Mapping[str, str]  # the first detail of each class of errors
+    source: str
+    by_source: Mapping[str, int]  # output tokens
+    ticks: Sequence[Tick]
+    last_ns: int  # the latest time of an entry of the level
+    prompts: Sequence[tuple[int, int]] = ()  # of each request: which item, its input tokens
+    scrapes: Sequence[Scrape] = ()
+    gpus: Sequence[GpuSample] = ()
+    hosts: Sequence[WorkerHost] = ()
+
+    @property
+    def end_ns(self) -> int:
+        """When the level was over, or the journal broke off."""
+        return self.ended.end_ns if self.ended else self.last_ns
+
+    @property
+    def full_until_ns(self) -> int:
+        """When the load began to fall."""
+        return self.ended.full_until_ns if self.ended else self.last_ns
+
+
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the journal says of a run."""
+
+    opened: Opened
+    calibration: Calibration | None
+    levels: Sequence[LevelFacts]
+
+
+def read_levels(journal: Path) -> tuple[Opened, list[LevelFacts]]:
+    """Read the levels of a run's journal.
+
+    Raises:
+        StorageError: it cannot be read, or is no journal.
+    """
+    facts = read_run(journal)
+    return facts.opened, list(facts.levels)
+
+
+def read_run(journal: Path) -> RunFacts:
+    """Read a run's journal.
+
+    Raises:
+        StorageError: it cannot be read, or is no journal.
+    """
+    entries = read_journal(journal)
+    opened = next(entries, None)
+    if not isinstance(opened, Opened):
+        raise StorageError(f"{journal}: is no journal of a run: it lacks the first line.")
+    calibration = None
+    open_levels: dict[int, _LevelReader] = {}
+    beside: defaultdict[int, list[Scrape | GpuSample]] = defaultdict(list)  # also before the level
+    for entry in entries:
+        match entry:
+            case LevelStarted():
+                open_levels[entry.level] = _LevelReader(entry)
+            case Scrape() | GpuSample():
+                beside[entry.level].append(entry)
+            case Calibration():
+                calibration = entry
+            case (
+                Record() | Tick() | LevelEnded() | WorkerHost()
+            ):  # the level's own end holds those of its workers' shares
+                open_levels[entry.level].take(entry)
+    levels = [level.facts(beside[number]) for number, level in open_levels.items()]
+    return RunFacts(opened=opened, calibration=calibration, levels=levels)
+
+
+class _LevelReader:
+    """Takes in one level's entries and makes its facts of them."""
+
+    def __init__(self, started: LevelStarted) -> None:
+        self._started = started
+        self._ended: LevelEnded | None = None
+        self._records = Collector()
+        self._errors: Counter[str] = Counter()
+        self._examples: dict[str, str] = {}
+        self._by_source: Counter[str] = Counter()
+        self._cut_by_source: Counter[str] = Counter()
+        self._ticks: list[Tick] = []
+        self._prompts: list[tuple[int, int]] = []
+        self._hosts: dict[int, WorkerHost] = {}
+        self._last_ns = started.start_ns
+
+    def take(self, entry: Record | Tick | LevelEnded | WorkerHost) -> None:
+        if isinstance(entry, Record):
+            self._records.add(entry)
+            self._prompts.append((entry.prompt, entry.input_tokens))
+            if entry.error:
+                self._errors[entry.error] += 1
+                self._examples.setdefault(entry.error, entry.detail)
+            if entry.output_tokens:
+                # A request that was cut never heard its usage: it is no sign of a lesser source.
+                counts = self._cut_by_source if entry.outcome == "cut" else self._by_source
+                counts[entry.source] += entry.output_tokens
+            self._last_ns = max(self._last_ns, entry.sent_ns + entry.end_ns)
+        elif isinstance(entry, Tick):
+            self._ticks.append(entry)
+            self._last_ns = max(self._last_ns, entry.t_ns)
+        elif isinstance(entry, WorkerHost):
+            self._hosts[entry.worker] = entry
+        else:
+            self._ended = entry
+
+    def facts(self, beside: Sequence[Scrape | GpuSample]) -> LevelFacts:
+        return LevelFacts(
+            started=self._started,
+            ended=self._ended,
+            columns=self._records.columns(),
+            errors=dict(self._errors.most_common()),
+            examples=self._examples,
+            source=max(self._by_source or self._cut_by_source or ["usage"], key=SOURCES.index),
+            by_source=dict(self._by_source + self._cut_by_source),
+            ticks=self._ticks,
+            last_ns=self._last_ns,
+            prompts=self._prompts,
+            scrapes=[entry for entry in beside if isinstance(entry, Scrape)],
+            gpus=[entry for entry in beside if isinstance(entry, GpuSample)],
+            hosts=list(self._hosts.values()),
+        )
+
+
+def by_point(levels: Sequence[LevelFacts]) -> list[list[LevelFacts]]:
+    """Return the levels of each load point, its repeats together."""
+    points: list[list[LevelFacts]] = []
+    places: Counter[int] = Counter()  # of a round: how many of its levels have been seen
+    for facts in levels:
+        place = places[facts.started.repeat]
+        places[facts.started.repeat] += 1
+        if place == len(points):
+            points.append([])
+        points[place].append(facts)
+    return points

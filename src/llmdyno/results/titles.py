@@ -1,0 +1,44 @@
+"""What metrics are called in columns and sentences, also with a statistic of theirs.
+
+A name may be a key of a document ("ttft_ms_p50"), an objective ("ttft:p50") or a metric alone. One
+that no row of the table knows stands as it is: a document may be older or newer than the table.
+"""
+
+from collections.abc import Iterable
+
+from llmdyno.results.metrics import BY_NAME, Metric
+
+
+def title(name: str) -> str:
+    """Return a short title: "TTFT p50" for "ttft_ms_p50" and for the objective "ttft:p50"."""
+    metric = metric_of(name)
+    if metric is None:
+        return name
+    statistic = name.removeprefix(metric.name).removeprefix(metric.flag).strip("_:")
+    # The mean of a rate over its window is the rate.
+    statistic = "" if metric.rate is not None and statistic == "mean" else statistic
+    return f"{metric.short} {statistic}".strip()
+
+
+def titles(names: Iterable[str]) -> str:
+    """Return the short titles of several, with commas."""
+    return ", ".join(title(name) for name in names)
+
+
+def unit(name: str) -> str:
+    """Return the unit of the metric that a name begins with; empty if it is not known."""
+    metric = metric_of(name)
+    return metric.unit if metric else ""
+
+
+def lower_is_better(name: str) -> bool | None:
+    """Tell which way the metric that a name begins with is better, if it is known."""
+    metric = metric_of(name)
+    return metric.better == "lower" if metric else None
+
+
+def metric_of(name: str) -> Metric | None:
+    """Return the metric that a name begins with, whether its unit is written or not."""
+    found = [row for row in BY_NAME.values() if name.startswith(row.flag)]
+    # "ttft_due_ms_p50" begins with "ttft" as well.
+    return max(found, key=lambda row: len(row.flag), default=None)

@@ -1,0 +1,103 @@
+"""What a study's confirmation found, in words: the same for terminal, lists, pages and bundles.
+
+The words themselves stand in study.json and are a contract.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from llmdyno.results import wording
+from llmdyno.results.documents import Document, interval, number, part, text
+from llmdyno.results.slo import HEADLINES
+from llmdyno.results.titles import title, unit
+
+Word = Literal["better", "worse", "no difference", "not confirmed"]
+
+# How a sentence begins that tells a verdict. Of what is not confirmed there is none to tell.
+OPENINGS: Mapping[str, str] = {
+    "better": "Better",
+    "no difference": "No difference shown",
+    "worse": "Worse",
+}
+
+
+def verdict(ratio: Mapping[str, Any], *, maximise: bool) -> Word:
+    """Return what a ratio with its interval shows.
+
+    "no difference": the interval holds 1 (of a difference: 0), or there is none. "not confirmed":
+    some run has no value, so there is nothing to compare.
+
+    Args:
+        ratio: "mean" and "ci95" of after ÷ before; where some run has 0, those of "difference".
+        maximise: whether larger is better.
+    """
+    measured, nothing = ratio, 1.0
+    if ratio["mean"] is None:
+        measured, nothing = ratio.get("difference", ratio), 0.0
+    if measured["mean"] is None:
+        return "not confirmed"
+    if measured["ci95"] is None:
+        return "no difference"
+    low, high = measured["ci95"]
+    if low <= nothing <= high:
+        return "no difference"
+    return "better" if (low > nothing) == maximise else "worse"
+
+
+class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
+    """The confirmation of a study, ready to be told."""
+
+    word: str  # as study.json has it
+    pairs: float  # 0: there was nothing to confirm
+    level: str  # "100 users"; empty: it is not known
+    decided_by: str  # the key of the ratio that decides, e.g. "ttft_ms_p50"
+    ratios: Document
+
+    @property
+    def basis(self) -> str:
+        """What it rests on: "6 interleaved pairs, 95 % intervals"."""
+        return f"{wording.count(self.pairs)} interleaved {self._pairs}, 95 % intervals"
+
+    @property
+    def _pairs(self) -> str:
+        return "pair" if self.pairs == 1 else "pairs"
+
+    @property
+    def gain(self) -> str:
+        """What decided, with its interval: "token rate 3.11x [2.79, 3.42]"; empty: no value."""
+        said = told(part(self.ratios, self.decided_by), unit(self.decided_by))
+        return f"{title(self.decided_by)} {said}" if said else ""
+
+
+def confirmed(study: Document) -> Confirmed:
+    """Read the confirmation of a study, an old one or an unfinished one too."""
+    found = part(study, "confirmation")
+    users = number(found, "level")
+    return Confirmed(
+        word=text(found, "verdict"),
+        pairs=number(found, "pairs") or 0,
+        level="" if users is None else f"{users:,.0f} users",
+        # Studies of the first version were all decided by the token rate.
+        decided_by=text(found, "decided_by") or HEADLINES[0].key,
+        ratios=part(found, "ratio"),
+    )
+
+
+def told(ratio: Document, of_unit: str) -> str:
+    """Write a ratio with its interval, or the difference where a run had 0; empty: there is none.
+
+    Args:
+        ratio: an entry of a confirmation's "ratio".
+        of_unit: the unit of its metric.
+    """
+    mean, bounds = number(ratio, "mean"), interval(ratio, "ci95")
+    if mean is not None:
+        return wording.with_interval(mean, bounds, wording.ratio)
+    difference = part(ratio, "difference")
+    mean, bounds = number(difference, "mean"), interval(difference, "ci95")
+    if mean is None:
+        return ""
+    sign = "+" if mean > 0 else ""
+    return f"{sign}{wording.with_interval(mean, bounds)} {of_unit}"

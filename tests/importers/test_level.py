@@ -1,0 +1,55 @@
+"""Levels that are made of what a tool says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from importers.tool_samples import SAMPLES, TOOLS, keys_of
+from llmdyno.cli.rebuild import run_summary
+from llmdyno.errors import UsageError
+from llmdyno.importers import import_file, store_imported
+from report_samples import level
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_an_imported_level_has_the_keys_of_a_measured_one(name: str) -> None:
+    measured = level(10, rate=420, ttft_ms=510)
+
+    for imported in import_file(SAMPLES / name)["levels"]:
+        shape = keys_of({**imported, "goodput": None, "whole": None})
+        shape["requests"]["errors"] = {}
+        assert shape == keys_of({**measured, "whole": None})
+
+
+def test_a_number_that_is_none_counts_as_not_there(tmp_path: Path) -> None:
+    text = (SAMPLES / "aiperf.json").read_text()
+    path = tmp_path / "aiperf.json"
+    path.write_text(
+        text.replace('"avg": 2483.2', '"avg": NaN').replace('"avg": 9.7', '"avg": Infinity')
+    )
+
+    (imported,) = import_file(path)["levels"]
+
+    assert imported["token_rate"]["mean"] is None
+    assert imported["request_rate"]["mean"] is None
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e308", "123456789" * 40])
+@pytest.mark.parametrize("name", TOOLS)
+def test_absurd_numbers_end_in_a_document_or_a_sentence(
+    tmp_path: Path, name: str, number: str
+) -> None:
+    path = tmp_path / name
+    text, places = re.subn(
+        r"(?<=[ \[])\d+(\.\d+)?(?=[,\]}\n])", number, (SAMPLES / name).read_text()
+    )
+    path.write_text(text)
+    assert places > 20
+
+    try:
+        stored = store_imported(import_file(path), tmp_path / "run")
+    except UsageError as error:
+        assert "is not a result of" in str(error)  # noqa: PT017  # either end is right
+    else:
+        assert run_summary(tmp_path / "run")["levels"][0].keys() == stored["levels"][0].keys()

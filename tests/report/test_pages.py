@@ -1,0 +1,106 @@
+"""What stands on the three pages, in which order, and how incomplete documents are read."""
+
+from typing import Any
+
+import pytest
+
+from llmdyno import report
+from llmdyno.report import definitions
+from llmdyno.results.metrics import BY_NAME
+from report.page_text import charts, headline, sections, words
+from report_samples import GUIDE, study, summary
+
+
+def test_a_study_is_told_in_order() -> None:
+    page = report.study_page(study(), GUIDE)
+    assert headline(page) == (
+        "Better: tuned is 3.11x [2.79, 3.42] the token rate at 100 users; TTFT p50 is 0.212x"
+        " [0.190, 0.240] (6 ABBA pairs; 95 % intervals in brackets)."
+    )
+    assert sections(page) == [
+        "measured",
+        "latency",
+        "time",
+        "settings",
+        "trials",
+        "confirmation",
+        "ablation",
+        "slo",
+        "client",
+        "asked",
+        "environment",
+        "definitions",
+        "doubts",
+    ]
+    assert charts(page) == [
+        "token_rate_by_users",
+        "ttft_by_users",
+        "e2e_by_users",
+        "tpot_by_users",
+        "token_rate_over_time",
+        "ttft_over_time",
+        "trials",
+        "confirmation",
+        "confirmation_pairs",
+        "ablation",
+    ]
+
+
+def test_a_study_of_which_nothing_was_measured_still_has_its_trials_and_machine() -> None:
+    document = study() | {
+        "baseline": None,
+        "best": None,
+        "confirmation": {"pairs": 0, "ratio": {}, "verdict": "no difference"},
+        "ablation": [],
+        "environment": {"cpu": {"model": "AMD EPYC"}},
+    }
+    page = report.study_page(document, GUIDE)
+    assert headline(page) == "No comparison: there is no baseline measurement."
+    assert charts(page) == ["trials"]
+    assert "cpu.model AMD EPYC" in words(page)
+
+
+def test_every_metric_is_defined() -> None:
+    text = words(report.run_page(summary()))
+    for metric in BY_NAME.values():
+        assert metric.definition in text
+    for rule in definitions.RULES:
+        assert rule in text
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "itl_ms",
+        "tpot_ms",
+        "ttft_ms",
+        "token_rate",
+        "goodput",
+        "samples",
+        "client",
+        "window",
+        "requests",
+        "tokens",
+        "users",
+        "arrival",
+        "whole",
+    ],
+)
+def test_a_level_may_lack_any_part_or_have_null_there(missing: str) -> None:
+    without, null = summary(), summary()
+    for place in range(3):
+        del without["levels"][place][missing]
+        null["levels"][place][missing] = None
+    assert headline(report.run_page(without)) == headline(report.run_page(null))
+
+
+@pytest.mark.parametrize("document", [{}, {"levels": []}, {"levels": None, "slo": None}])
+def test_a_run_that_broke_off_at_once_has_a_page(document: dict[str, Any]) -> None:
+    page = report.run_page({"schema": "llmdyno.summary/1", **document})
+    assert headline(page) == "Nothing was measured: no level has a token rate."
+    assert charts(page) == []
+
+
+def test_a_study_of_nothing_has_a_page() -> None:
+    page = report.study_page({"schema": "llmdyno.study/1"}, {})
+    assert headline(page).startswith("No comparison")

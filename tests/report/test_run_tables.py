@@ -1,0 +1,78 @@
+"""The tables of runs: levels, errors, the client, the server."""
+
+import html
+
+from llmdyno import report
+from llmdyno.report import documents
+from report.page_text import charts, headline, words
+from report_samples import GUIDE, level, study, summary
+
+
+def test_both_runs_of_a_level_stand_with_their_ratio_and_what_they_rest_on() -> None:
+    text = words(report.study_page(study(), GUIDE))
+    assert "100 users Baseline 525 [504, 551] 10.9 4.30 s [4.04, 4.60] s 9.68 s 12.9 s" in text
+    assert "Tuned 1,630 [1,560, 1,710] 34.0 910 ms [855, 974] ms" in text
+    assert "Tuned ÷ Baseline 3.10x 3.10x 0.212x" in text
+    assert "1,312 0 0 22.5 to 120 valid" in text
+    assert "Numbers of the window (after the ramp, MSER-5 on the token rate)" in text
+
+
+def test_errors_are_told_by_class() -> None:
+    document = summary()
+    document["levels"][1]["requests"] |= {"failed": 7, "errors": {"timeout": 4, "http-503": 3}}
+    text = words(report.run_page(document))
+    assert "50 users timeout 4" in text
+    assert "50 users http-503 3" in text
+
+
+def test_an_open_loop_level_is_named_by_its_arrivals() -> None:
+    document = summary()
+    document["levels"] = [level(10, rate=400, ttft_ms=500) | {"users": None, "arrival": "poisson"}]
+    page = report.run_page(document)
+    assert "tokens/s at poisson arrivals" in headline(page)
+
+
+def test_a_level_that_was_run_twice_is_shown_twice() -> None:
+    twice = [level(10, rate=400, ttft_ms=500), level(10, rate=410, ttft_ms=490, seed=2)]
+    assert list(documents.levels(summary(twice))) == ["10 users", "10 users (2)"]
+
+
+def test_unfinished_latencies_are_dashes_and_never_zeros() -> None:
+    document = summary([level(10, rate=400, ttft_ms=500)])
+    nothing = {"n": 0, "mean": None, "p50": None, "p95": None, "p99": None, "p50_ci95": None}
+    document["levels"][0]["ttft_ms"] = nothing
+    text = words(report.run_page(document))
+    assert "10 users 400 [384, 420] 8.33 - - - 1,000 0 0" in text
+    assert "ttft_by_users" not in charts(report.run_page(document))
+
+
+def test_a_number_that_the_client_spoilt_is_marked_and_the_doubt_says_why() -> None:
+    document = summary()
+    spoilt = document["levels"][1]
+    spoilt["client"] |= {"verdict": "client-bound", "reasons": ["the client was 200 ms late (p99)"]}
+    spoilt["doubtful"] = ["ttft_ms"]
+
+    page = report.run_page(document)
+
+    assert "the client was 200 ms late (p99)" in page
+    assert "Doubtful: TTFT." in page
+    table = page[page.index("Numbers of the window") :]
+    assert table.count(" ?<") == 3  # p50, p95 and p99 of that level
+
+
+def test_the_servers_own_word_stands_beside_ours() -> None:
+    document = summary()
+    document["levels"][0]["server"] = {
+        "kind": "vllm",
+        "tokens": {"server": 1234, "client": 1230, "difference": -0.00324},
+        "ttft_ms": {"server_mean": 500.0, "client_mean": 512.0},
+        "queue_ms_mean": 321.0,
+        "notes": ["requests waited 321 ms in the server's queue (mean)"],
+    }
+
+    page = html.unescape(report.run_page(document))
+
+    assert "The server's own word" in page
+    assert "requests waited 321 ms" in page
+    assert "vllm" in page
+    assert "The server's own word" not in html.unescape(report.run_page(summary()))

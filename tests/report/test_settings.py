@@ -1,0 +1,31 @@
+"""The settings before and after."""
+
+import msgspec
+
+from llmdyno import report
+from report.page_text import words
+from report_samples import GUIDE, study
+
+
+def test_settings_that_differ_come_first_and_defaults_are_marked() -> None:
+    text = words(report.study_page(study(), GUIDE))
+    differ = text.index("Settings that differ (2)")
+    same = text.index("Settings that are the same (2)")
+    caching = text.index("enable_prefix_caching false (default) true Keeps the KV cache")
+    assert differ < caching < same < text.index("cache_size default: the engine decides")
+    assert "max_num_batched_tokens 256 (default) 2048" in text
+    assert "Large steps make the gaps between tokens longer" in text
+
+
+def test_a_default_that_is_set_by_hand_is_no_difference() -> None:
+    document = study()
+    document["best"]["config"] = {"max_num_batched_tokens": 256}
+    assert "Settings that differ" not in words(report.study_page(document, GUIDE))
+
+
+def test_the_default_is_that_of_the_engines_version() -> None:
+    knob = msgspec.structs.replace(
+        GUIDE["max_num_batched_tokens"], defaults=(("2027.1", 512), ("2026.4", 256))
+    )
+    text = words(report.study_page(study(), {knob.name: knob}))
+    assert "max_num_batched_tokens 256 (default) 2048" in text

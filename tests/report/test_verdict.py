@@ -1,0 +1,57 @@
+"""The first sentence of each page."""
+
+import pytest
+
+from llmdyno import report
+from report.page_text import headline, sections, words
+from report_samples import GUIDE, level, study, summary
+
+
+@pytest.mark.parametrize(
+    ("verdict", "opening"),
+    [
+        ("better", "Better: tuned is 3.11x"),
+        ("worse", "Worse: tuned is 3.11x"),
+        ("no difference", "No difference shown: tuned is 3.11x"),
+    ],
+)
+def test_the_verdict_is_the_studys_own(verdict: str, opening: str) -> None:
+    document = study()
+    document["confirmation"]["verdict"] = verdict
+    assert headline(report.study_page(document, GUIDE)).startswith(opening)
+
+
+def test_an_unconfirmed_gain_is_not_called_better() -> None:
+    document = study()
+    del document["confirmation"]
+    page = report.study_page(document, GUIDE)
+    assert headline(page).startswith(
+        "Not confirmed: in one run each, tuned is 3.10x the token rate at 100 users"
+    )
+    assert "The winner was not confirmed by repeated pairs" in words(page)
+    assert "confirmation" not in sections(page)
+
+
+def test_a_baseline_that_stands_is_said_to_stand() -> None:
+    document = study()
+    document["best"] = document["baseline"]
+    document["confirmation"] = {"pairs": 0, "ratio": {}, "verdict": "no difference", "runs": []}
+    page = report.study_page(document, GUIDE)
+    assert headline(page) == "No better settings were found: the baseline stands."
+    assert "not confirmed" not in words(page)
+
+
+def test_a_run_is_told_by_its_best_level() -> None:
+    page = report.run_page(summary())
+    assert headline(page) == (
+        "525 [504, 551] tokens/s at 100 users, the highest of 3 levels, with a TTFT p50 of 4.30 s."
+    )
+    assert "ttft:p99<2s 100 12,900 missed" in words(page)
+
+
+def test_runs_without_a_common_level_are_not_compared() -> None:
+    after = summary([level(7, rate=100, ttft_ms=100)])
+    page = report.compare_page(summary(), after)
+    assert headline(page) == "These two runs have no measured level in common."
+    assert "7 users: measured in After only." in words(page)
+    assert "After ÷ Before" not in words(page)

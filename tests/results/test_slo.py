@@ -1,0 +1,56 @@
+"""Thresholds and objectives as the command line writes them."""
+
+import pytest
+
+from llmdyno.errors import UsageError
+from llmdyno.results.slo import HEADLINES, parse_objective, parse_slos, read_stat
+
+
+def test_thresholds_are_read_in_the_metrics_own_unit() -> None:
+    first, second, third = parse_slos("ttft:p99<2s, tpot:p95 <= 50ms ,token_rate>1000")
+
+    assert (first.metric, first.stat, first.relation, first.limit) == ("ttft_ms", "p99", "<", 2000)
+    assert (second.metric, second.stat, second.limit) == ("tpot_ms", "p95", 50)
+    assert (third.metric, third.stat, third.relation, third.limit) == (
+        *("token_rate", "mean", ">", 1000),
+    )
+    assert parse_slos(None) == parse_slos(" , ") == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("ttft", "write metric:stat<limit"),
+        ("tttf<2s", "no metric 'tttf'"),
+        ("ttft:p42<2s", "'p42' is no statistic of ttft; use mean, p50, p90, p95, p99, max"),
+        ("token_rate:p50>2", "'p50' is no statistic of token_rate; use mean"),
+        ("ttft>2s", "ttft is better lower; use <"),
+        ("goodput<2", "goodput is better higher; use >"),
+        ("ttft<2", "ttft needs a unit"),
+        ("token_rate>2s", "token_rate is in tok/s"),
+    ],
+)
+def test_a_threshold_that_cannot_be_is_refused_with_what_would_be_right(
+    text: str, sentence: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        parse_slos(text)
+
+    assert str(refused.value).startswith(f"--slo {text}: ")
+    assert sentence in str(refused.value)
+
+
+def test_an_objective_knows_its_key_its_statistic_and_its_name() -> None:
+    latency, rate = parse_objective("ttft"), parse_objective("goodput")
+
+    assert (str(latency), latency.key, latency.maximise) == ("ttft:p50", "ttft_ms_p50", False)
+    assert (str(rate), rate.key, rate.maximise) == ("goodput:mean", "goodput", True)
+    assert latency.statistic.share == 0.5
+    assert rate.statistic.share is None
+    assert [one.key for one in HEADLINES] == ["token_rate", "ttft_ms_p50"]
+
+
+def test_what_a_level_lacks_has_no_value() -> None:
+    assert read_stat({"goodput": None}, "goodput", "mean") is None
+    assert read_stat({}, "ttft_ms", "p50") is None
+    assert read_stat({"ttft_ms": {"p50": 3.0}}, "ttft_ms", "p50") == 3.0

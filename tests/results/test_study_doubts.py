@@ -1,0 +1,127 @@
+"""Each doubt of a study or a pair of runs, by its code, from the least that gives cause to it."""
+
+import copy
+import html
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from llmdyno.knobs import Knob
+from llmdyno.report import study_page
+from llmdyno.results import doubts, study_doubts
+from report_samples import GUIDE, study
+
+Study = dict[str, Any]
+
+
+def levels(document: Study) -> Any:
+    return document["best"]["summary"]["levels"]
+
+
+def unconfirmed(document: Study) -> None:
+    document["confirmation"] |= {"ratio": {}, "pairs": 0}
+
+
+def few_pairs(document: Study) -> None:
+    document["confirmation"]["pairs"] = 4
+
+
+def no_interval(document: Study) -> None:
+    document["confirmation"]["ratio"]["ttft_ms_p50"]["ci95"] = None
+
+
+def includes_one(document: Study) -> None:
+    document["confirmation"]["ratio"]["token_rate"]["ci95"] = [0.97, 1.31]
+
+
+def altered(document: Study) -> None:
+    document["best"]["config"]["kv_precision"] = "u8"
+
+
+def failed(document: Study) -> None:
+    for trial in document["trials"]:
+        trial["state"] = "measured"
+    document["trials"][0]["state"] = "failed"
+
+
+def elsewhere(document: Study) -> None:
+    document["best"]["summary"]["environment"]["packages"] = {"openvino-genai": "2026.3.0"}
+
+
+def one_level_less(document: Study) -> None:
+    del levels(document)[0]
+
+
+def shorter(document: Study) -> None:
+    levels(document)[0]["tokens"]["output"] //= 2
+
+
+OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
+    "unconfirmed": (unconfirmed, "was not confirmed by repeated pairs", []),
+    "few-pairs": (few_pairs, "rests on 4 pairs (fewer than 5)", []),
+    "no-interval": (no_interval, "The ratio of TTFT p50 has no interval", ["ttft_ms"]),
+    "no-difference-shown": (includes_one, "ratio of token rate includes 1", ["token_rate"]),
+    "altered-output": (altered, "kv_precision may alter the tokens themselves", []),
+    "failed-trials": (failed, "1 of 25 trials failed", []),
+    "unlike-places": (elsewhere, "not measured in the same place: openvino-genai: 2026.4.1.0", []),
+    "measured-once": (one_level_less, "measured in Baseline only", []),
+    "unequal-work": (shorter, "answers differ in length, 48.0 against 24.0 output tokens", []),
+}
+
+
+def clean() -> Study:
+    """Return a study that only has the doubts of its runs."""
+    document = study()
+    for trial in document["trials"]:
+        trial["state"] = "measured"
+    return document
+
+
+def codes(document: Study, guide: dict[str, Knob] | None = None) -> list[str]:
+    return [one["code"] for one in study_doubts.entries(document, guide or dict(GUIDE))]
+
+
+def test_a_clean_study_has_none() -> None:
+    assert codes(clean()) == []
+
+
+@pytest.mark.parametrize("code", OF_STUDY)
+def test_each_has_a_code_and_stands_on_the_page(code: str) -> None:
+    spoil, said, metrics = OF_STUDY[code]
+    document = clean()
+    spoil(document)
+
+    (found,) = study_doubts.entries(document, GUIDE)
+
+    assert (found["code"], found["metrics"]) == (code, metrics)
+    assert said in found["text"]
+    assert code in doubts.CODES
+    assert found["text"] in html.unescape(study_page(document, GUIDE))
+
+
+def test_those_of_a_level_name_it() -> None:
+    document = clean()
+    shorter(document)
+
+    (found,) = study_doubts.find(document, GUIDE)
+
+    level = document["baseline"]["summary"]["levels"][0]
+    assert (found.level, found.at) == (level["users"], f"{level['users']} users")
+
+
+def test_what_stands_in_a_study_is_read_and_an_older_one_is_looked_through() -> None:
+    document = clean()
+    few_pairs(document)
+    stored = {**copy.deepcopy(document), "doubts": []}
+
+    assert study_doubts.of(stored, GUIDE) == []
+    assert [doubt.code for doubt in study_doubts.of(document, GUIDE)] == ["few-pairs"]
+
+
+def test_where_the_baseline_stands_nothing_is_unconfirmed() -> None:
+    document = clean()
+    document["best"] = copy.deepcopy(document["baseline"])
+    unconfirmed(document)
+
+    assert codes(document) == []

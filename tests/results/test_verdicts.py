@@ -1,0 +1,61 @@
+"""The words for a confirmation: which one a ratio gives, and how it is told."""
+
+from typing import Any
+
+import pytest
+
+from llmdyno.results import verdicts
+
+
+@pytest.mark.parametrize(
+    ("ratio", "more", "less"),
+    [
+        ({"mean": 1.2, "ci95": [1.1, 1.3]}, "better", "worse"),
+        ({"mean": 0.8, "ci95": [0.7, 0.9]}, "worse", "better"),
+        ({"mean": 1.2, "ci95": [1.0, 1.4]}, "no difference", "no difference"),
+        ({"mean": 1.2, "ci95": None}, "no difference", "no difference"),
+        ({"mean": None, "ci95": None}, "not confirmed", "not confirmed"),
+        (
+            {"mean": None, "ci95": None, "difference": {"mean": 2.0, "ci95": [1.0, 3.0]}},
+            "better",
+            "worse",
+        ),
+    ],
+)
+def test_the_interval_decides(ratio: dict[str, Any], more: str, less: str) -> None:
+    assert verdicts.verdict(ratio, maximise=True) == more
+    assert verdicts.verdict(ratio, maximise=False) == less
+
+
+def study(**confirmation: Any) -> dict[str, Any]:
+    return {"confirmation": {"verdict": "better", "pairs": 6, "level": 1000, **confirmation}}
+
+
+def test_a_confirmation_is_told_with_what_decided_it() -> None:
+    ratio = {"ttft_ms_p50": {"mean": 0.212, "ci95": [0.19, 0.24]}}
+    found = verdicts.confirmed(study(ratio=ratio, decided_by="ttft_ms_p50"))
+
+    assert (found.word, found.level) == ("better", "1,000 users")
+    assert found.gain == "TTFT p50 0.212x [0.190, 0.240]"
+    assert found.basis == "6 interleaved pairs, 95 % intervals"
+
+
+def test_one_of_the_first_version_was_decided_by_the_token_rate() -> None:
+    found = verdicts.confirmed(study(ratio={"token_rate": {"mean": 3.1, "ci95": None}}, pairs=1))
+
+    assert found.gain == "token rate 3.10x"
+    assert found.basis.startswith("1 interleaved pair,")
+
+
+@pytest.mark.parametrize(("mean", "said"), [(2.0, "+2.00 [1.00, 3.00] req/s"), (-2.0, "-2.00")])
+def test_a_difference_has_its_sign_and_unit(mean: float, said: str) -> None:
+    bounds = [1.0, 3.0] if mean > 0 else None
+    ratio = {"mean": None, "difference": {"mean": mean, "ci95": bounds}}
+
+    assert verdicts.told(ratio, "req/s").startswith(said)
+
+
+def test_of_nothing_nothing_is_told() -> None:
+    found = verdicts.confirmed({})
+
+    assert (found.pairs, found.level, found.gain) == (0, "", "")

@@ -1,0 +1,29 @@
+"""How numbers are written."""
+
+import pytest
+
+from llmdyno.results import wording
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (None, "-"),
+        (0, "0"),
+        (0.04211, "0.0421"),
+        (4.2, "4.20"),
+        (9.999, "10.0"),
+        (99.96, "100"),
+        (1371.4, "1,370"),
+        (-0.5, "-0.500"),
+    ],
+)
+def test_numbers_have_three_significant_digits(value: float | None, written: str) -> None:
+    assert wording.significant(value) == written
+
+
+@pytest.mark.parametrize(
+    ("value_ms", "written"), [(0.42, "0.420 ms"), (412, "412 ms"), (1290, "1.29 s"), (None, "-")]
+)
+def test_latencies_choose_their_unit(value_ms: float | None, written: str) -> None:
+    assert wording.milliseconds(value_ms) == written

@@ -1,0 +1,98 @@
+"""Lists: runs and studies in a line each, knobs, facts."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmdyno import plugins, store
+from llmdyno.errors import UsageError
+from llmdyno.terminal.lists import list_runs, show_facts, show_knob, show_knobs, show_runs
+from report_samples import study, summary
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for path, name, document in (
+        ("runs/a", store.SUMMARY, summary()),
+        ("studies/b", store.STUDY, study()),
+    ):
+        (tmp_path / path).mkdir(parents=True)
+        store.write_json(tmp_path / path / name, document)
+    (tmp_path / "runs/c").mkdir()
+    (tmp_path / "runs/c" / store.JOURNAL).touch()
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+def test_each_run_and_study_says_what_came_of_it() -> None:
+    said: dict[str, Any] = {row["id"]: row["says"] for row in list_runs()}
+
+    assert list(said) == ["a", "b", "c"]
+    assert said["a"].startswith("10 users ")
+    assert said["a"].endswith(" tok/s")
+    assert said["b"] == "25 trials: better, token rate 3.11x [2.79, 3.42]"
+    assert said["c"].startswith("not finished; `dyno report`")
+
+
+def test_a_study_of_the_first_version_is_told_by_its_token_rate(folder: Path) -> None:
+    old = study()
+    old["confirmation"].pop("decided_by", None)
+    store.write_json(folder / "studies/b" / store.STUDY, old)
+
+    assert "token rate 3.11x" in list_runs()[1]["says"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_imported_run_says_from_where_and_may_lack_its_rate() -> None:
+    document = summary()
+    document["imported"] = {"tool": "vllm"}
+    document["levels"][0]["token_rate"]["mean"] = None
+    store.write_json(Path("runs/a") / store.SUMMARY, document)
+
+    assert list_runs()[0]["says"].startswith("from vllm: 10 users, 50 users ")
+
+
+def test_an_empty_folder_is_said_to_be_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = io.StringIO()
+
+    show_runs(list_runs(), out)
+
+    assert out.getvalue() == "No runs and no studies in this folder.\n"
+
+
+def test_knobs_are_listed_and_one_is_explained_in_80_columns() -> None:
+    engine, out = plugins.load("engines", "openvino"), io.StringIO()
+    name = engine.knobs[0].name
+
+    show_knobs(engine, "1.0", out)
+    show_knob(engine, name, "1.0", out)
+
+    assert name in out.getvalue()
+    assert "what it trades" in out.getvalue()
+    assert max(map(len, out.getvalue().splitlines())) <= 80
+    with pytest.raises(UsageError, match="no knob 'nothing'"):
+        show_knob(engine, "nothing", "1.0", out)
+
+
+def test_facts_are_written_in_a_line_each() -> None:
+    out = io.StringIO()
+
+    show_facts(
+        {"memory_bytes": 2**31, "gpus": [], "cpu": {"model": "x", "cores": None}, "load": 1.25},
+        ["busy."],
+        out,
+    )
+
+    assert out.getvalue().splitlines() == [
+        "memory_bytes: 2.0 GiB",
+        "gpus: none",
+        "cpu: model x, cores unknown",
+        "load: 1.25",
+        "! busy.",
+    ]

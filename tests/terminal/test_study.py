@@ -1,0 +1,82 @@
+"""What a study tells on the terminal: a line a step, before and after, the verdict."""
+
+import io
+from typing import Any
+
+from llmdyno.load.progress import Progress
+from llmdyno.terminal.study import narrator, show_study, verdict_lines
+from llmdyno.wire.exchange import Meter
+from report_samples import study
+
+
+def shown(document: dict[str, Any]) -> str:
+    out = io.StringIO()
+    show_study(document, out)
+    return out.getvalue()
+
+
+def test_before_and_after_stand_under_each_other() -> None:
+    document = study()
+    document |= {"objective": "token_rate:mean"}
+
+    lines = shown(document).splitlines()
+
+    assert lines[1].split() == ["users", "TTFT", "p50", "p99", "token", "rate"]
+    assert [line.split()[1] for line in lines[2:8]] == ["before", "after"] * 3
+
+
+def test_an_objective_that_is_no_column_stands_beside() -> None:
+    document = study()
+    document |= {"objective": "e2e:p95"}
+
+    text = shown(document)
+
+    assert "E2E p95" in text.splitlines()[1]
+    assert " ms" in text.splitlines()[2].rsplit("tok/s", maxsplit=1)[1]
+
+
+def test_the_verdict_has_its_intervals() -> None:
+    headline, rate, ttft = verdict_lines(study())
+
+    assert headline == (
+        "Tuned against baseline at 100 users: better (6 interleaved pairs, 95 % intervals)."
+    )
+    assert rate.split("  ")[1:] == ["token rate", "3.11x [2.79, 3.42]"]
+    assert "TTFT p50" in ttft
+    assert "0.212x [0.190, 0.240]" in ttft
+
+
+def test_what_has_no_ratio_or_no_interval_says_why() -> None:
+    document = study()
+    document["confirmation"]["ratio"] = {
+        "token_rate": {"mean": 1.5, "ci95": None},
+        "ttft_ms_p50": {
+            "mean": None,
+            "ci95": None,
+            "difference": {"mean": -2.0, "ci95": [-3.0, -1.0]},
+        },
+    }
+    _, rate, ttft = verdict_lines(document)
+
+    assert rate.endswith("1.50x (one pair: no interval)")
+    assert ttft.endswith("-2.00 [-3.00, -1.00] ms (0 in some run: a difference, no ratio)")
+
+
+def test_without_pairs_there_is_no_difference() -> None:
+    document = study()
+    document["confirmation"]["pairs"] = 0
+
+    assert verdict_lines(document) == [
+        "No config that was tried beats the baseline: no difference."
+    ]
+
+
+def test_a_file_is_told_the_steps_and_no_waiting() -> None:
+    out = io.StringIO()
+    told = narrator(out)
+
+    told.notify("trial 1: itl_ms=20")
+    told.notify_waiting("still loading")
+    told.display("trial 1", [4])(Progress(), Meter())
+
+    assert out.getvalue() == "trial 1: itl_ms=20\n"
