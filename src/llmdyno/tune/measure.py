@@ -94,9 +94,8 @@ def measure(
                 slos=slos,
                 calibration=calibration,
             )
-            outcome = _warm_up(asked, warmup_s, folder / WARMUP, watcher)
-            if outcome is None:
-                outcome = run.run(asked, folder, watcher=watcher)
+            early = _warm_up(asked, warmup_s, folder / WARMUP, watcher)
+            outcome = early or run.run(asked, folder, watcher=watcher)
             failure = server.failure()
             hangs = not (failure or outcome.interrupted or server.answers(hang_s))
     except UsageError as error:
