@@ -102,7 +102,7 @@ def _figures(study: Mapping[str, Any]) -> str:
             cells += [_number(level[metric][stat]) for level in (old, new)]
         rows.append("| " + " | ".join(cells) + " |")
     found = verdicts.confirmed(study)
-    gain = f", {found.gain}" if found.gain else ""
+    gain = f", {found.times}" if found.times else ""
     verdict = (
         f"Confirmed in {found.pairs:.0f} interleaved pairs at {found.level}: {found.word}{gain}."
         f" From the study {study['study']}."
