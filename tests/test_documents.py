@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llmdyno.cli.app import app
+from llmdyno.results.metrics import BY_NAME
 
 DOCS = Path(__file__).parent.parent / "docs"
 # They need a GPU, a server or a study.
@@ -76,3 +77,10 @@ def test_the_knobs_fit_80_columns(name: str) -> None:
 
     assert len(lines) > 10
     assert not [line for line in lines if len(line) > 80]
+
+
+def test_the_page_on_measuring_defines_every_metric() -> None:
+    page = (DOCS / "bench.md").read_text()
+
+    for row in BY_NAME.values():
+        assert f"| `{row.name}` | {row.title} | {row.unit} | {row.definition} |" in page

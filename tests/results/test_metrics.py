@@ -51,6 +51,17 @@ def test_what_is_observed_is_what_requests_have(row: metrics.Metric) -> None:
     assert len(kept) > 5
 
 
+def test_the_schedule_delay_is_from_due_to_sent() -> None:
+    columns = columns_of(
+        record(0, 10, due_ns=3 * MS, gaps_ns=[MS], end_ns=MS),
+        record(1, 20, due_ns=20 * MS, gaps_ns=[MS], end_ns=MS),
+    )
+
+    observed = metrics.latency_values("schedule_delay_ms", columns, ALL).values
+
+    assert observed.tolist() == [7.0, 0.0]
+
+
 def test_names_on_the_command_line_lead_back_to_the_rows() -> None:
     assert metrics.by_flag()["ttft"] == "ttft_ms"
     assert metrics.by_flag()["token_rate"] == "token_rate"
@@ -60,4 +71,4 @@ def test_names_on_the_command_line_lead_back_to_the_rows() -> None:
 def test_only_metrics_from_due_are_of_an_open_loop() -> None:
     assert {row.name for row in metrics.latencies()} - {
         row.name for row in metrics.latencies(open_loop=False)
-    } == {"ttft_due_ms", "e2e_due_ms"}
+    } == {"ttft_due_ms", "e2e_due_ms", "schedule_delay_ms"}

@@ -211,6 +211,11 @@ def _e2e(columns: Columns, window: Window) -> Values:
     return msgspec.structs.replace(found, censored=censored)
 
 
+def _delay_of_request(columns: Columns) -> Floats:
+    waited_ns = columns.sent_ns - columns.due_ns
+    return _where(columns.outcome == COMPLETED, waited_ns * MS_PER_NS)
+
+
 def _since_due(columns: Columns) -> Columns:
     """Return the columns as if each request had been sent when it was due."""
     waited_ns = columns.sent_ns - columns.due_ns
@@ -365,6 +370,20 @@ BY_NAME: dict[str, Metric] = {
             observe=lambda columns, window: _e2e(_since_due(columns), window),
             of_request=lambda columns: _e2e_of_request(_since_due(columns)),
             rests_on=frozenset({"last token", "due time"}),
+        ),
+        Metric(
+            name="schedule_delay_ms",
+            short="schedule delay",
+            title="Schedule delay",
+            unit="ms",
+            better="lower",
+            definition=(
+                "Schedule delay = when an open loop's request was due → sent: the wait for a slot"
+                " or a connection."
+            ),
+            observe=at_last_token(_delay_of_request),
+            of_request=_delay_of_request,
+            rests_on=frozenset({"due time"}),
         ),
     )
 }
