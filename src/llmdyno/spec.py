@@ -314,6 +314,10 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         str | None, Flag(TEXT, "HTTP proxy; environment variables are not read.", metavar="URL")
     ] = None
 
+    note: Annotated[
+        str, Flag(TEXT, "A note that is kept with the results, e.g. 'after the driver update'.")
+    ] = ""
+
     def __post_init__(self) -> None:
         self._check_repeats()
         if self.workers != "auto" and self.workers < 1:

@@ -49,6 +49,20 @@ def test_timing_and_counts_are_the_truth(streamer: Streamer, dyno: Dyno, endpoin
     assert _truth(url)["tokens"] == 2 * 60 * 32
 
 
+def test_a_note_is_kept_with_the_results(streamer: Streamer, dyno: Dyno, tmp_path: Path) -> None:
+    url = streamer("--ttft", "5ms", "--itl", "5ms")
+
+    done = dyno(
+        *("bench", "--url", url, "-c", "2", "--ramp", "0s", "--requests", "4", "--osl", "4"),
+        *("--no-calibration", "--note", "after the driver update", "--out", "noted", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert dyno("report", "noted").returncode == 0
+
+    assert last_json(done.stdout)["spec"]["note"] == "after the driver update"
+    assert "after the driver update" in (tmp_path / "noted" / "report.html").read_text()
+
+
 def test_a_duration_ends_on_time_and_nothing_is_lost(streamer: Streamer, dyno: Dyno) -> None:
     url = streamer("--ttft", "50ms", "--itl", "10ms")
 
