@@ -1,6 +1,7 @@
-"""`--endpoint auto`: what a server speaks, and the model it serves, by asking it.
+"""`--endpoint auto`: asks a server which protocol it speaks and which model it serves.
 
-run.py asks before anything is measured. Nothing is generated where a server describes itself:
+questions.py calls this before anything is measured. No token is generated where a server describes
+itself:
 
     GET /v2            "triton" → triton-generate, with a model of text_input and text_output
     GET /v1/models     then one token by POST → openai-chat, openai-completions
@@ -9,7 +10,7 @@ run.py asks before anything is measured. Nothing is generated where a server des
     grpc://            triton-grpc, with a model as above; the calls are RepositoryIndex and
                        ModelMetadata
 
-OpenAI's protocol goes before TGI's and BentoML's own, because it counts tokens.
+OpenAI's protocol is tried before TGI's and BentoML's own, because it counts tokens.
 """
 
 from collections.abc import Callable
@@ -25,11 +26,11 @@ from llmdyno.errors import TargetError
 from llmdyno.wire import kserve
 from llmdyno.wire.exchange import Response
 
-# Of Triton's models that take text: TensorRT-LLM's whole pipeline first.
+# Preferred among Triton's models that take text: the whole pipelines of TensorRT-LLM.
 _TRITON_FIRST = ("ensemble", "tensorrt_llm_bls")
-# They serve one model, and name it nowhere in a request.
+# These serve one model, and their requests name none.
 _WITHOUT_MODEL = frozenset({"tgi", "bentoml"})
-_RPC = "triton-grpc"  # the one that we speak over gRPC
+_RPC = "triton-grpc"  # our only endpoint over gRPC
 _OPENAI = ("openai-chat", "openai-completions")
 
 Tensors = tuple[tuple[kserve.Tensor, ...], tuple[kserve.Tensor, ...]]  # inputs, outputs
@@ -38,10 +39,16 @@ Read = TypeVar("Read")
 
 
 async def detect(prober: Prober, endpoint: str, model: str) -> tuple[str, str]:
-    """Return the endpoint and the model; what is given stays as it is ("auto" and "" are not).
+    """Return the names of the endpoint and the model; it asks the server for those not given.
+
+    Args:
+        prober: connected to the server, or not yet.
+        endpoint: its name, or "auto".
+        model: its name, or "" to ask for it.
 
     Raises:
-        TargetError: nobody answers, or it speaks nothing that we know; says what was tried.
+        TargetError: nobody answers, no model is certain, or no protocol is known; the message says
+            what was tried.
     """
     if prober.target.rpc:
         await prober.reach()
@@ -49,7 +56,7 @@ async def detect(prober: Prober, endpoint: str, model: str) -> tuple[str, str]:
     if endpoint == "auto":
         return await _endpoint_and_model(prober, model)
     if model or endpoint in _WITHOUT_MODEL:
-        await prober.reach()  # is anybody there?
+        await prober.reach()
         return endpoint, model
     if endpoint.startswith("triton-"):
         return endpoint, await _triton_model(prober)
@@ -83,7 +90,7 @@ async def _endpoint_and_model(prober: Prober, model: str) -> tuple[str, str]:
 
 
 async def _refuses(prober: Prober, name: str, model: str) -> str:
-    """Ask for one token; return why there is none, or nothing."""
+    """Ask for one token; return why none came, or an empty text if one did."""
     endpoint: Endpoint = plugins.load("endpoints", name)
     body = endpoint.body(Ask(prompt="Hello", model=model, max_tokens=1))
     response = await prober.ask("POST", endpoint.path(model), body)
@@ -104,7 +111,7 @@ async def _listed_model(prober: Prober) -> str:
 
 
 def _first_id(response: Response) -> str:
-    """Return the first model of OpenAI's list; an empty text if it is none."""
+    """Return the first model of OpenAI's list; an empty text if the answer is no such list."""
     match _document(response).get("data"):
         case [{"id": str() as model}, *_]:
             return model
@@ -112,10 +119,10 @@ def _first_id(response: Response) -> str:
 
 
 async def _triton_model(prober: Prober) -> str:
-    """Choose among the ready models those that take text and give text.
+    """Return the ready model that takes text and gives text.
 
     Raises:
-        TargetError: there is none, or it is not clear which.
+        TargetError: no model does, or several do and none is preferred.
     """
     names = await _ready_models(prober)
     for name in _TRITON_FIRST:
@@ -144,17 +151,17 @@ async def _ready_models(prober: Prober) -> list[str]:
 
 
 async def tensors(prober: Prober, model: str) -> Tensors:
-    """Ask a gRPC server for a model's inputs and outputs.
+    """Ask a gRPC server for a model's inputs and outputs, and return both.
 
     Raises:
-        TargetError: it does not know the model.
+        TargetError: the server does not know the model, or does not answer as Triton does.
     """
     answer = await _call(prober, "ModelMetadata", kserve.metadata_request(model))
     return _understood(prober, kserve.read_metadata, answer)
 
 
 async def _call(prober: Prober, method: str, message: bytes) -> bytes:
-    """Call a method and return the message that it answers with."""
+    """Call a method and return the message of its response."""
     path = f"{kserve.SERVICE}{method}"
     response = await prober.ask("POST", path, kserve.framed(message))
     if response.status != 200:
@@ -192,7 +199,7 @@ def _names(described: dict[str, Any], field: str) -> set[str]:
 
 
 def _is_text_service(schema: dict[str, Any]) -> bool:
-    """Whether it is a BentoML service's schema with a /generate that streams."""
+    """Return whether this is a BentoML service's schema with a streaming route /generate."""
     routes = schema.get("routes")
     if schema.get("type") != "service" or not isinstance(routes, list):
         return False
@@ -206,7 +213,7 @@ def _is_text_service(schema: dict[str, Any]) -> bool:
 
 
 def _document(response: Response) -> dict[str, Any]:
-    """Return the JSON object in an answer; an empty one if there is none."""
+    """Return the JSON object in a response; an empty one if the body is none."""
     decoded = _decoded(response)
     return decoded if isinstance(decoded, dict) else {}
 

@@ -1,1 +1,1 @@
-"""A server of exactly known timing: `python -m llmdyno.streamer`."""
+"""The streamer: a server of exactly known timing, started by `python -m llmdyno.streamer`."""
