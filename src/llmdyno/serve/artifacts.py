@@ -60,7 +60,7 @@ class DoneStep(msgspec.Struct, frozen=True, kw_only=True):
 
     what: str
     command: str
-    seconds: float
+    duration_s: float = msgspec.field(name="seconds")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +72,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[DoneStep, ...]
     versions: dict[str, str]
     built: str  # when, in ISO 8601
-    seconds: float
-    bytes: int
+    build_s: float = msgspec.field(name="seconds")
+    size_bytes: int = msgspec.field(name="bytes")
     files: dict[str, int]  # path → size in bytes; an artifact with other files is not served
 
 

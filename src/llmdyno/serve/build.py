@@ -54,7 +54,7 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     manifest: Manifest
     cached: bool  # it was there already
-    seconds: float  # this call took, including the wait for another dyno's build
+    took_s: float  # this call took, including the wait for another dyno's build
 
 
 def recipe(
@@ -128,7 +128,7 @@ def ensure(
         path=folder,
         manifest=manifest,
         cached=found is not None,
-        seconds=round(monotonic() - begin_s, 3),
+        took_s=round(monotonic() - begin_s, 3),
     )
 
 
@@ -236,8 +236,8 @@ def _build(
                 file.write(f"$ {command}\n")
             step_begin_s = monotonic()
             run_step(step, log=log, progress=notify)
-            seconds = round(monotonic() - step_begin_s, 3)
-            done.append(DoneStep(what=step.what, command=command, seconds=seconds))
+            duration_s = round(monotonic() - step_begin_s, 3)
+            done.append(DoneStep(what=step.what, command=command, duration_s=duration_s))
         files = sizes(unfinished)
         if not files:
             raise ServerError("died", f"the build of {wanted.model} made no file. Log: {log}")
@@ -247,8 +247,8 @@ def _build(
             steps=tuple(done),
             versions=_versions(engine),
             built=datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=round(monotonic() - begin_s, 3),
-            bytes=sum(files.values()),
+            build_s=round(monotonic() - begin_s, 3),
+            size_bytes=sum(files.values()),
             files=files,
         )
         shutil.move(log, unfinished / BUILD_LOG)
