@@ -56,13 +56,16 @@ def http_fault(status: int) -> str:
 
 
 def grpc_fault(status: str) -> str:
-    """Return the class of a gRPC status other than 0; of one that there is not, unknown's."""
+    """Return the class of a gRPC status other than 0, given as its decimal text.
+
+    A number that gRPC does not define gives grpc-unknown.
+    """
     known = status.isdecimal() and 0 < int(status) < len(_GRPC)
     return f"grpc-{_GRPC[int(status)] if known else 'unknown'}"
 
 
 def meaning(fault: str) -> str:
-    """Say what a class means; the empty text for what is no class."""
+    """Return the meaning of an error class in words; empty if there is no such class."""
     if match := _HTTP.fullmatch(fault):
         status = int(match[1])
         known = status in {member.value for member in HTTPStatus}

@@ -39,7 +39,7 @@ class MemoryShare(msgspec.Struct, frozen=True, kw_only=True):
     cache = share x (total - not_of) - holds
     """
 
-    # What is taken off before the share is applied, and what the share must hold beside the cache.
+    # Memory subtracted before the share applies; memory that the share includes beside the cache.
     not_of: tuple[Literal["others", "weights", "activations"], ...] = ()
     holds: tuple[Literal["others", "weights", "activations"], ...] = ()
 
@@ -62,20 +62,20 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None = None
     choices: tuple[Value, ...] = ()  # what is accepted, for choice
     pattern: str = ""  # what is accepted, for text: a regular expression, and what it means
-    form: str = ""
-    conflicts: str = ""  # what of the engine's other settings, or of the model, it excludes
+    form: str = ""  # the pattern in words, to go on "must be …"
+    conflicts: str = ""  # the settings or models that exclude it
     # What the tuner tries: (low, high) for int and float, values for choice and bool; empty: never.
     search: tuple[Value, ...] = ()
     search_log: bool = False  # the tuner's steps are ratios, not differences
     unit: str = ""
     alters_output: bool = False  # the tokens may differ: tuned only when the user allows it
-    # Bites only when another knob has this value, e.g. ("dynamic_split_fuse", False).
+    # It takes effect only when another knob has this value, e.g. ("dynamic_split_fuse", False).
     needs: tuple[str, Value] | None = None
-    instead: str = ""  # the knob that does the same where that other value holds not
+    instead: str = ""  # the knob that has the same effect when the other knob has another value
     # The purpose that it shares with knobs of other engines, in their words; see equivalents.py.
     means: str = ""  # e.g. "sequences a step"
-    but: str = ""  # what is peculiar to it among those, to go on "in ENGINE: KNOB, but …"
-    memory_share: MemoryShare | None = None  # of a share of the GPU's memory: what it is a share of
+    but: str = ""  # how it differs from those knobs, to go on "in ENGINE: KNOB, but …"
+    memory_share: MemoryShare | None = None  # for a knob that is a share of the GPU's memory
 
 
 def default(knob: Knob, version: str | None) -> Value | None:
@@ -142,7 +142,7 @@ def parse_settings(
 
 
 def check(config: Config, knobs: Sequence[Knob]) -> None:
-    """Refuse unknown names, wrong types, values out of bounds and knobs that would not bite.
+    """Refuse unknown names, wrong types, values out of bounds and knobs without effect.
 
     Raises:
         UsageError: one sentence that names the knob, the value and what would be right.
@@ -153,7 +153,7 @@ def check(config: Config, knobs: Sequence[Knob]) -> None:
             raise UsageError(f"{name}={show(value)}: no such knob.{nearest(name, by_name)}")
         knob = by_name[name]
         if not _fits(knob, value):
-            # From a file: a number in quotes is a text, and must be seen to be one.
+            # A number in quotes in a file is a text; the message shows the quotes.
             plain = isinstance(value, str) and knob.kind in {"int", "float", "bool"}
             quoted = plain and re.fullmatch(r"[\d.]+|true|false", str(value))
             shown = f'"{value}"' if quoted else show(value)
@@ -170,7 +170,7 @@ def check(config: Config, knobs: Sequence[Knob]) -> None:
 
 
 def accepts(knob: Knob) -> str:
-    """Say in words which values the knob takes."""
+    """Return in words which values the knob takes, to go on "must be …"."""
     if knob.kind == "bool":
         return "true or false"
     if knob.kind == "choice":
@@ -229,7 +229,7 @@ def _from_text(knob: Knob, raw: str) -> Value:
 
 
 def _version_key(version: str, *, candidate: int) -> tuple[tuple[int, ...], int]:
-    """Return what versions are sorted by; `candidate` stands for a release without one."""
+    """Return the sort key of a version; a release without a candidate counts as `candidate`."""
     numbers = [int(number) for number in re.split(r"[^\d.]", version)[0].split(".") if number]
     named = re.match(r"[\d.]*(?:rc|dev|a|b)(\d+)", version)
     return (*numbers[:4], *(0,) * (4 - len(numbers))), int(named[1]) if named else candidate

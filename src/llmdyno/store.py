@@ -35,13 +35,13 @@ _LOCK = ".lock"
 
 
 def cache_folder(kind: str) -> Path:
-    """Return where what can be made again is kept: $XDG_CACHE_HOME/llmdyno/KIND."""
+    """Return the folder for files that can be made again: $XDG_CACHE_HOME/llmdyno/KIND."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "llmdyno" / kind
 
 
 def new_id(label: str) -> str:
-    """Return a new id: the time, what it is, and four letters against a clash."""
+    """Return a new id: the time (UTC), the label, and four random hexadecimal digits."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     return f"{stamp}-{re.sub(r'[^a-z0-9.]+', '-', label.lower()).strip('-')}-{secrets.token_hex(2)}"
 
@@ -99,13 +99,13 @@ def make_folder(folder: Path) -> None:
 
 
 def hold(folder: Path) -> IO[str]:
-    """Take a folder for as long as the returned file is open, at the longest until we end.
+    """Lock a folder until the returned file is closed or this process ends; it does not wait.
 
-    Where the file system knows no such locks, nothing is held.
+    On a file system without such locks nothing is locked.
 
     Raises:
-        UsageError: another process has it.
-        StorageError: the file cannot be made.
+        UsageError: another process has locked it.
+        StorageError: the lock's file cannot be made.
     """
     try:
         lock = (folder / _LOCK).open("w")
@@ -125,15 +125,15 @@ def hold(folder: Path) -> IO[str]:
 
 @contextmanager
 def temporary_folder(name: str) -> Iterator[Path]:
-    """Make a folder that goes when the context is left, and those that killed processes left.
+    """Make a temporary folder for the `with`, and remove those of processes that were killed.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: the folder cannot be made.
     """
     parent = Path(tempfile.gettempdir())
     for left in parent.glob(f"{name}-*/{_LOCK}"):
         with suppress(OSError), left.open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an OSError: its owner lives
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: its owner still runs
             shutil.rmtree(left.parent, ignore_errors=True)
     try:
         folder = tempfile.TemporaryDirectory(prefix=f"{name}-", dir=parent)
@@ -163,7 +163,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write a document as indented JSON, whole or not at all."""
+    """Write a document as indented JSON, whole or not at all.
+
+    Raises:
+        StorageError: it cannot be written; an older file of that name is untouched.
+    """
     write_atomically(path, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
 
 
@@ -182,10 +186,13 @@ def read_json(path: Path) -> Any:
 
 
 def find(name: str) -> Path:
-    """Return the folder of a run or study, given its folder, a file in it, or its id (or its end).
+    """Return the folder of a run or study.
+
+    Args:
+        name: the folder, a file in it, the id, or the end of the id.
 
     Raises:
-        UsageError: there is none of that name, or more than one, or it may not be read.
+        UsageError: no run or study has that name, several have it, or it may not be read.
     """
     path = Path(name)
     try:

@@ -1,4 +1,4 @@
-"""How the command line writes durations, shares and token lengths, read and written.
+"""Reads the command line's notations for durations, shares and token counts, and writes them.
 
 20s  5m  1h  30d  250ms  durations; a bare number is seconds
 2%                      shares of one; a bare number is a share as it stands: 0.02
@@ -22,7 +22,7 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "
 
 
 def seconds(text: str, field: str) -> float:
-    """Read a duration.
+    """Read a duration and return it in seconds.
 
     Raises:
         UsageError: names `field`, the text and what would be right.
@@ -34,7 +34,7 @@ def seconds(text: str, field: str) -> float:
 
 
 def share(text: str, field: str) -> float:
-    """Read a share: 2% or 0.02.
+    """Read a share, such as 2% or 0.02, and return it as a number where 1 is the whole.
 
     Raises:
         UsageError: names `field`, the text and what would be right.
@@ -46,7 +46,7 @@ def share(text: str, field: str) -> float:
 
 
 def seconds_between(text: str, field: str) -> float | tuple[float, float]:
-    """Read a duration, or two with a dash between: uniform between them.
+    """Read a duration, or two with a dash (uniform between them), and return seconds.
 
     Raises:
         UsageError: names `field`, the text and what would be right.
@@ -61,7 +61,7 @@ def seconds_between(text: str, field: str) -> float | tuple[float, float]:
 
 
 def show_seconds(value_s: float) -> str:
-    """Write a duration the way the command line takes it."""
+    """Write a duration in seconds in the notation of the command line, e.g. 300 as 5m."""
     for unit, size in (("h", 3600), ("m", 60)):
         if value_s >= size and value_s % size == 0:
             return f"{value_s / size:g}{unit}"

@@ -1,1 +1,1 @@
-"""One benchmark from end to end: ask, run each level, read what the server says."""
+"""One benchmark from end to end: detect the server, run each level, read the server's metrics."""

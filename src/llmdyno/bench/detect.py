@@ -1,4 +1,4 @@
-"""`--endpoint auto`: what a server speaks, and the model it serves, by asking it.
+"""`--endpoint auto`: asks a server which protocol it speaks and which model it serves.
 
 run.py asks before anything is measured. How a protocol is recognised stands in the endpoint's own
 file (`Endpoint.detect`), as does its place in the order; here they are asked one after the other.
@@ -13,7 +13,12 @@ from llmdyno.wire.target import Target
 
 
 async def detect(prober: Prober, endpoint: str, model: str) -> tuple[str, str]:
-    """Return the endpoint and the model; what is given stays as it is ("auto" and "" are not).
+    """Return the names of the endpoint and the model; it asks the server for those not given.
+
+    Args:
+        prober: connected to the server, or not yet.
+        endpoint: its name, or "auto".
+        model: its name, or "" to ask for it.
 
     Raises:
         UsageError: there is no such endpoint.

@@ -1,10 +1,10 @@
-"""GPUs of this machine while a level runs: use, memory, power, clock, and why it is not higher.
+"""Samples this machine's GPUs while a level runs: use, memory, power, clock, throttle reasons.
 
 run.py wraps a level in `around` when the server is on this machine. Another process reads the
-driver and writes lines: asking it in ours would hold up the event loop whose stamps we are taking.
-It is nvml.py where nvidia-ml-py is installed, else nvidia-smi in its loop mode; without either
-there are no samples. Where CUDA_VISIBLE_DEVICES leaves us some of the GPUs, the others are somebody
-else's and none of this run's.
+driver and writes lines, because a call of the driver in our process would block the event loop that
+stamps reads. That process is nvml.py if nvidia-ml-py is installed, else nvidia-smi in its loop
+mode; without either there are no samples. If CUDA_VISIBLE_DEVICES names some of the GPUs, the
+others are left out, because they do not serve this run.
 """
 
 import asyncio
@@ -36,7 +36,14 @@ _FIELDS = (
 async def around(
     level: int, zero_ns: int, interval_s: float, sink: Callable[[GpuSample], None]
 ) -> AsyncIterator[None]:
-    """Sample the GPUs every interval during the body of the `with`."""
+    """Sample the GPUs every interval during the body of the `with`.
+
+    Args:
+        level: the number that the samples get.
+        zero_ns: the zero of their times, by perf_counter_ns.
+        interval_s: between two samples.
+        sink: takes the samples.
+    """
     program = sampler()
     if not program:
         yield
@@ -61,7 +68,7 @@ async def around(
 
 
 def sampler() -> list[str]:
-    """Return the command that writes samples, without its arguments; empty if there is none."""
+    """Return the command that writes samples, without its arguments; empty if none is installed."""
     if importlib.util.find_spec("pynvml") is not None:
         return [sys.executable, "-m", "llmdyno.bench.nvml"]
     program = shutil.which("nvidia-smi")
@@ -85,9 +92,14 @@ async def _note_lines(
 def read_line(
     line: str, level: int, t_ns: int, shown: Sequence[str] | None = None
 ) -> GpuSample | None:
-    """Read a line of nvidia-smi's; None if it is not one of samples (an error, a warning).
+    """Read a line of nvidia-smi; None if it is no sample (an error, a warning).
 
-    None, too, for a GPU that is not among those `shown`, by index or by the beginning of its UUID.
+    Args:
+        line: the cells of one GPU, separated by commas.
+        level: the number that the sample gets.
+        t_ns: its time in the journal.
+        shown: the GPUs that count, by index or by the beginning of the UUID; a line of another GPU
+            gives None. None: all count.
     """
     cells = [cell.strip() for cell in line.split(",")]
     if len(cells) != len(_FIELDS) or not cells[0].isdigit():
@@ -113,7 +125,7 @@ def _is_named(index: str, uuid: str, name: str) -> bool:
 
 
 def is_local(host: str) -> bool:
-    """Return whether a host is this machine: one of its addresses can be bound here."""
+    """Return whether a host is this machine: whether a socket can be bound to its address."""
     try:
         found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     except OSError:
@@ -126,7 +138,7 @@ def is_local(host: str) -> bool:
 
 
 def _number(text: str) -> float | None:
-    """Read a figure; nvidia-smi also writes [N/A] and [Not Supported]."""
+    """Read a number; None for [N/A] and [Not Supported], which nvidia-smi also writes."""
     try:
         return float(text)
     except ValueError:

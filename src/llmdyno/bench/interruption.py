@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a benchmark runs: the level ends, its records are kept."""
+"""Ctrl-C and SIGTERM while a benchmark runs: they end the level, and its records are kept."""
 
 import asyncio
 import contextlib
@@ -9,20 +9,20 @@ from llmdyno.load import LoadPoint
 
 
 class Interruption:
-    """Ends the level that runs, or whatever else the run waits for; its summary is still written.
+    """Ends the level that runs, or else the step that the run waits for.
 
-    Made within the task of the run.
+    The run then still writes its summary. It must be made within the task of the run.
     """
 
     def __init__(self) -> None:
         task = asyncio.current_task()
         assert task is not None, "made within the run"
         self._task = task
-        self.level: LoadPoint | None = None  # that runs now
+        self.level: LoadPoint | None = None  # the one that runs now
         self.came = False
 
     def come(self) -> None:
-        """End what runs: called by a signal."""
+        """Interrupt the level that runs, or cancel the task of the run; a signal calls this."""
         self.came = True
         if self.level is not None:
             self.level.interrupt()
@@ -30,10 +30,10 @@ class Interruption:
             self._task.cancel()
 
     def take(self) -> None:
-        """Take back the cancellation that `come` asked for.
+        """Take back the cancellation that `come` requested, so that the task can go on.
 
         Raises:
-            CancelledError: somebody else asked for it.
+            CancelledError: the cancellation is somebody else's.
         """
         if not self.came:
             raise asyncio.CancelledError
@@ -42,7 +42,7 @@ class Interruption:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Let SIGINT and SIGTERM interrupt what is done inside; before and after, they do as before."""
+    """Let SIGINT and SIGTERM interrupt the body of the `with`; then restore their handlers."""
     interruption = Interruption()
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -53,4 +53,4 @@ def interruptible() -> Iterator[Interruption]:
     finally:
         for number, handler in before.items():
             loop.remove_signal_handler(number)
-            signal.signal(number, handler)  # the loop would leave the system's own
+            signal.signal(number, handler)  # the loop would restore the system's default

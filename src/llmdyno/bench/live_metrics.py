@@ -1,8 +1,8 @@
 """Live metrics of the running benchmark, for Prometheus: what `--metrics-port` serves on loopback.
 
-The page is written when it is asked for, from the same counts that the terminal shows, on the
-benchmark's own event loop: nothing is counted twice, and without a scraper it costs nothing. Each
-level keeps its series, so that counters never fall.
+The page is written on request, from the same counts that the terminal shows, on the benchmark's own
+event loop. So nothing is counted twice, and without a scraper it costs nothing. Each level keeps
+its own series, so that counters never fall.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _REQUEST_S = 5.0
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One metric of the page."""
+    """One metric of the page: its name, its type and how it is read."""
 
     name: str
     kind: str
@@ -51,13 +51,13 @@ _ROWS = (
 
 
 class LivePage:
-    """The page of the levels so far; the last one is running."""
+    """The page of all levels so far; the last one is running."""
 
     def __init__(self) -> None:
         self._levels: dict[int, tuple[Progress, Meter]] = {}
 
     def show(self, progress: Progress, meter: Meter) -> None:
-        """Add a level; the page always shows its latest counts."""
+        """Add a level; the page reads its counts anew on each request."""
         self._levels[progress.level] = (progress, meter)
 
     def text(self) -> str:
@@ -108,10 +108,14 @@ def _labels(progress: Progress) -> str:
 
 @contextlib.asynccontextmanager
 async def serving(page: LivePage, port: int) -> AsyncIterator[int]:
-    """Serve the page at /metrics during the body of the `with`; yield the port.
+    """Serve the page at /metrics on loopback during the body of the `with`; yield the port.
+
+    Args:
+        page: the page.
+        port: to listen on; 0: any free one.
 
     Raises:
-        UsageError: the port cannot be had.
+        UsageError: the port is out of range or taken.
     """
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,9 +1,9 @@
-"""What nvidia-smi's loop mode writes, but from NVML: `python -m llmdyno.bench.nvml --loop-ms=500`.
+"""Writes the lines of nvidia-smi's loop mode by NVML: `python -m llmdyno.bench.nvml --loop-ms=500`.
 
-gpu.py starts it where nvidia-ml-py is installed (extra `gpu`), in a process of its own like
-nvidia-smi, so that a slow call into the driver holds up nobody's stamps. Each line holds the same
-cells in the same units; what a GPU does not tell is [N/A]. Where NVML cannot be opened the process
-becomes the nvidia-smi that it stands for, if there is one.
+gpu.py starts it if nvidia-ml-py is installed (extra `gpu`), in a process of its own like
+nvidia-smi, so that a slow call of the driver delays no stamp. Each line has the same cells in the
+same units; a value that a GPU does not report is [N/A]. If NVML cannot be opened, the process
+becomes nvidia-smi, if that is installed.
 """
 
 import os
@@ -21,10 +21,15 @@ _Fact = TypeVar("_Fact", int, str)
 
 
 def cells(number: int, gpu: Any) -> list[str]:
-    """Return the cells of one GPU's line, in the order that gpu.py asks nvidia-smi for."""
+    """Return the cells of one GPU's line, in the order of gpu.py's query to nvidia-smi.
+
+    Args:
+        number: the GPU's index.
+        gpu: NVML's handle of it.
+    """
     memory_mib = _told(lambda: pynvml.nvmlDeviceGetMemoryInfo(gpu, pynvml.nvmlMemory_v2).used)
     power_w = _told(lambda: pynvml.nvmlDeviceGetPowerUsage(gpu))
-    # By its old name, which old and new drivers know.
+    # The old name of this call works with old and new drivers.
     throttle = _told(lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu))
     return [
         str(number),

@@ -1,6 +1,6 @@
-"""Questions to a server outside any measurement: what it is, how it counts.
+"""Sends single requests to a server outside any measurement: before and after a level.
 
-Before and after a level, never during it; over one connection, kept alive between questions.
+detect.py, questions.py and recount.py ask through it what the server is and how it counts tokens.
 """
 
 from llmdyno.errors import TargetError
@@ -15,7 +15,12 @@ _CONNECT_TIMEOUT_S = 10.0
 
 
 class Prober:
-    """Asks one server, over a connection that is kept between questions."""
+    """Sends single requests to one server over a kept connection; `close` it at the end.
+
+    Args:
+        target: the server.
+        timeout_s: for each request.
+    """
 
     def __init__(self, target: Target, *, timeout_s: float = TIMEOUT_S) -> None:
         self.target = target
@@ -26,10 +31,10 @@ class Prober:
         return await connect(self.target, Meter(), timeout_s=_CONNECT_TIMEOUT_S)
 
     async def reach(self) -> None:
-        """Connect, unless there is a connection.
+        """Connect if there is no connection yet, and wait until it is open.
 
         Raises:
-            TargetError: nobody listens, or no connection can be made.
+            TargetError: no connection can be opened.
         """
         try:
             await self._connection.open()
@@ -40,10 +45,15 @@ class Prober:
         return TargetError(f"--url {self.target.authority}: {error} ({error.kind}).")
 
     async def ask(self, method: str, path: str, body: bytes = b"") -> Response:
-        """Send one request and return the whole response, of any status but a redirect.
+        """Send one request and wait for its whole response, of any status but a redirect.
+
+        Args:
+            method: GET or POST; a gRPC call is a POST.
+            path: without the target's prefix.
+            body: of a POST.
 
         Raises:
-            TargetError: it has no response, a broken one, or a redirect.
+            TargetError: there is no complete response, or it is a redirect.
         """
         response = await self._answer(method, path, body)
         if response.error:
@@ -59,10 +69,10 @@ class Prober:
         return response
 
     async def look(self, path: str) -> Response:
-        """GET a path that may not exist. If the server hangs up, the response says so in `error`.
+        """GET a path that may not exist; if the server hangs up, the response's `error` says so.
 
         Raises:
-            TargetError: the server is gone, or does not answer in time.
+            TargetError: the server cannot be reached, or does not answer in time.
         """
         response = await self._answer("GET", path, b"")
         if response.error == "timeout":
@@ -82,5 +92,5 @@ class Prober:
             raise self._unreachable(error) from error
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection at once, if there is one; a later request opens a new one."""
         self._connection.close()

@@ -1,4 +1,7 @@
-"""What a run asks the server before anything is measured: what it is, and how it counts."""
+"""Questions to the server before anything is measured: its protocol, its model, its tokenizer.
+
+run.py asks once per run; the answers complete the spec, so the journal says what was measured.
+"""
 
 import random
 
@@ -16,14 +19,16 @@ _PROBE_WORDS = (50, 250)
 
 
 async def ask(spec: Bench, target: Target) -> tuple[Bench, Endpoint, dict[str, float]]:
-    """Ask the server what it is, and how it counts.
+    """Ask the server for all that the spec leaves open, and wait for its answers.
 
     Returns:
-        The spec with endpoint, model and tensors filled in, the endpoint, and the scale of
-        synthetic prompts: Point's tokens_per_word and tokens_fixed, or nothing.
+        The spec with endpoint, model and tensors filled in; the endpoint; and the scale of
+        synthetic prompts, tokens_per_word and tokens_fixed of Point, or nothing where the server
+        does not count tokens.
 
     Raises:
-        TargetError: nobody answers, or it speaks nothing that we know.
+        UsageError: there is no endpoint of that name.
+        TargetError: nobody answers, or no protocol is known.
     """
     prober = Prober(target)
     try:
@@ -42,10 +47,10 @@ async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
 
 
 async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) -> dict[str, float]:
-    """Learn from two probes how many tokens the server makes of synthetic words.
+    """Measure with two prompts how many tokens the server counts for synthetic words.
 
-    Two prompts of different length give the line tokens = fixed + per_word x words. A server that
-    reports no usage leaves it at one token a word.
+    Two prompts of different length give the line tokens = fixed + per_word x words. Without usage
+    from the server the result is empty, and a word counts as one token.
     """
     if not workload.calibrates(workload.load(spec.workload.name)):
         return {}

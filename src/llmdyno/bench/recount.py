@@ -1,12 +1,12 @@
-"""Tokens counted again, where the server gave no usage: by its tokenizer, or by a local one.
+"""Counts tokens where the server reported no usage: by the server's tokenizer, or by a local one.
 
-After a level, run.py lets the completed requests without usage be counted by the first of these
-that can: the server's own POST /tokenize, a local `--tokenizer` file. The counted record is
-appended to the journal and takes the first one's place (records.read_journal), so that a run that
-is killed before or while we count keeps its finished requests, a chunk counted as a token.
+After a level, run.py has the completed requests without usage counted by the first of these that
+works: the server's own POST /tokenize, a local `--tokenizer` file. The counted record is appended
+to the journal and replaces the first one (records.read_journal). A run that is killed before that
+keeps its finished requests, with each chunk counted as one token.
 
-The whole text is tokenised, never a chunk alone: a tokenizer puts marks around each text it is
-given, and cuts words otherwise at its ends.
+The whole text is tokenised, never a chunk alone: a tokenizer puts special tokens around each text,
+and splits words differently at its ends.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,34 +27,38 @@ from llmdyno.wire.target import Target
 
 # A server without a tokenizer may take any request for one that wants text generated.
 _TIMEOUT_S = 10.0
-_ALL_S_MAX = 120.0  # for the records of a level; the rest keep their chunk counts
+_ALL_S_MAX = 120.0  # for all records of a level; the rest keep their chunk counts
 _MARKS_MAX = 16
 _KNOWN_MAX = 10_000  # prompts that repeat are counted once
 
 
 class Counter(Protocol):
-    """A tokenizer, or something that asks one."""
+    """Counts the tokens of a text: a tokenizer, or a client of one."""
 
-    source: str  # as records are labelled
+    source: str  # the label of the records that it counted
 
     async def count(self, texts: Sequence[str], *, special: bool) -> list[int]:
-        """Return how many tokens each part of one text has; `special`: with marks around it.
+        """Return how many tokens each part of one text has.
+
+        Args:
+            texts: the parts; together they are one text.
+            special: count the special tokens that the tokenizer puts around a text, too.
 
         Raises:
-            TargetError: it cannot count.
+            TargetError: the tokens cannot be counted.
         """
 
 
 class LocalTokenizer:
-    """A tokenizer.json of Hugging Face's tokenizers."""
+    """Counts with a tokenizer.json of Hugging Face's tokenizers."""
 
     source = "tokenizer"
 
     def __init__(self, path: str) -> None:
-        """Load it.
+        """Load the file, or the tokenizer.json of a folder.
 
         Raises:
-            UsageError: it cannot be read, or what reads it is not installed.
+            UsageError: it cannot be read, or the package tokenizers is not installed.
         """
         try:
             from tokenizers import Tokenizer
@@ -72,7 +76,7 @@ class LocalTokenizer:
             raise UsageError(f"--tokenizer {file}: is no tokenizer.json: {error}.") from error
 
     async def count(self, texts: Sequence[str], *, special: bool) -> list[int]:
-        """Count each token in the part that has its last character."""
+        """Count each token in the part that holds its last character; it never raises."""
         encoding = self._tokenizer.encode("".join(texts), add_special_tokens=special)
         part_ends = list(accumulate(map(len, texts)))
         token_ends = [end for _, end in encoding.offsets]
@@ -82,7 +86,7 @@ class LocalTokenizer:
 
 Shape = tuple[Callable[[str, str, bool], Mapping[str, Any]], Callable[[Any], int]]
 
-# What POST /tokenize takes and gives: vLLM, SGLang and ours; Text Generation Inference.
+# Requests and responses of POST /tokenize: vLLM, SGLang and ours; Text Generation Inference.
 _SHAPES: tuple[Shape, ...] = (
     (
         lambda model, text, special: {
@@ -93,7 +97,7 @@ _SHAPES: tuple[Shape, ...] = (
         lambda answer: int(answer["count"]),
     ),
     (
-        # It always adds its marks, which stand for no character of the text.
+        # TGI always adds special tokens; they stand for no character of the text.
         lambda _model, text, special: {"inputs": text, "add_special_tokens": special},
         lambda answer: sum(token["stop"] > token["start"] for token in answer),
     ),
@@ -101,7 +105,7 @@ _SHAPES: tuple[Shape, ...] = (
 
 
 class ServerTokenizer:
-    """The tokenizer of the server under test, which tells only how many tokens a text has."""
+    """Counts with the server's own tokenizer, which returns only the total of a text."""
 
     source = "server-tokenizer"
 
@@ -111,7 +115,7 @@ class ServerTokenizer:
         self._body, self._count = shape
 
     async def count(self, texts: Sequence[str], *, special: bool) -> list[int]:
-        """Share the total out in proportion to the length of each part.
+        """Divide the total among the parts in proportion to their lengths.
 
         Raises:
             TargetError: the server cannot count.
@@ -119,14 +123,14 @@ class ServerTokenizer:
         body = self._body(self._model, "".join(texts), special)
         response = await self._prober.ask("POST", "/tokenize", msgspec.json.encode(body))
         total = _number(response, self._count)
-        # A token has a byte of the text at least, unless it is one of a few marks around it.
+        # Each token has at least one byte of the text, except a few special tokens.
         if not 0 < total <= len("".join(texts).encode()) + _MARKS_MAX:
             raise TargetError(f"POST /tokenize: status {response.status}, no count of tokens.")
         return spread(total, [len(text) for text in texts])
 
 
 def _number(response: Response, count: Callable[[Any], int]) -> int:
-    """Return the count in an answer; 0 if it has none."""
+    """Return the count in a response; 0 if it has none."""
     if response.status != 200:
         return 0
     try:
@@ -149,13 +153,20 @@ async def recount(
     local: LocalTokenizer | None,
     sink: Callable[[Record], None],
 ) -> None:
-    """Count the tokens of these records again, as far as anything can.
+    """Count the tokens of these records again, for at most two minutes.
+
+    Args:
+        records: completed requests with their texts.
+        target: the server.
+        model: its name in requests.
+        local: the tokenizer of `--tokenizer`, used if the server has none.
+        sink: takes each counted record.
 
     Raises:
         StorageError: a record could not be written.
     """
     prober = Prober(target, timeout_s=_TIMEOUT_S)
-    # gRPC has no call for it.
+    # KServe's gRPC protocol has no call that tokenises.
     shapes = () if target.rpc else _SHAPES
     counters: list[Counter] = [ServerTokenizer(prober, model, shape) for shape in shapes]
     if local is not None:
@@ -180,7 +191,7 @@ async def recount(
 
 
 async def _counted(record: Record, counter: Counter, inputs: dict[str, int]) -> Record:
-    """Return the record with its tokens counted; `inputs` are the prompts counted before."""
+    """Return the record with its tokens counted; `inputs` caches the counts of prompts."""
     tokens = await counter.count(record.texts, special=False)
     input_tokens = record.input_tokens
     if input_tokens < 0 and record.input_text:

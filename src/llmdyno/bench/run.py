@@ -1,8 +1,8 @@
 """One benchmark: workload → load → records → summary.
 
-`run()` reads like the sentence in the docs: ask the server what it is, run the levels one after
-the other, derive the summary from the journal. Everything that is measured is in the journal before
-it is anywhere else.
+`run()` asks the server what it is, runs the levels one after the other, and derives the summary
+from the journal. Every measurement goes to the journal first, so a run that is killed keeps all
+finished requests.
 """
 
 import asyncio
@@ -48,20 +48,20 @@ _WATCH_S = 0.5
 
 
 class Watcher(msgspec.Struct, frozen=True, kw_only=True):
-    """How a caller watches a running benchmark, and ends it."""
+    """The callbacks by which a caller watches a running benchmark and ends it."""
 
-    # Called twice a second, and once when a level is over.
+    # Called twice a second, and once at the end of a level.
     report_progress: Callable[[Progress, Meter], None] = lambda _progress, _meter: None
-    # Called as often. A sentence ends the run: the server has died, the time is up.
+    # Called as often. A sentence ends the run, e.g. "the server has died"; None continues it.
     stop_because: Callable[[], str | None] = lambda: None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How a benchmark ended."""
+    """The result of a benchmark: its summary, and why it ended early if it did."""
 
     summary: Mapping[str, Any]
     interrupted: bool = False  # by the user
-    stopped: str | None = None  # by the watcher or for too many errors, and why
+    stopped: str | None = None  # why the watcher, a limit on errors or a lost worker ended it
 
 
 def run(
@@ -72,13 +72,18 @@ def run(
     watcher: Watcher | None = None,
     metrics_port: int | None = None,
 ) -> Outcome:
-    """Run a benchmark into a folder and return how it ended.
+    """Run a benchmark and wait for its end; journal and summary go into the folder.
 
-    With a metrics_port, what it counts is served there for Prometheus while it runs.
+    Args:
+        spec: what to run.
+        folder: of the run; it is made once the server has answered.
+        api_key: for the server's Authorization header; it is never written anywhere.
+        watcher: the callbacks of the caller.
+        metrics_port: where the live counts are served for Prometheus; None: nowhere.
 
     Raises:
         UsageError: the spec cannot be run; nothing was started.
-        TargetError: the server cannot be reached; nothing was started.
+        TargetError: the server cannot be reached, or a worker or the streamer does not start.
         InterruptError: the user interrupted it before anything was measured.
         StorageError: a record could not be written; what was written before is kept.
     """
@@ -112,22 +117,22 @@ def _check_scheme(spec: Bench, target: Target, endpoint: Endpoint) -> None:
 
 
 def _site(spec: Bench, target: Target, api_key: str | None) -> AbstractContextManager[Site]:
-    """Return where the workers of a run are, if a level gets any."""
+    """Return where the workers of a run start, if a level needs any."""
     if spec.ray:
         return ray_workers.joined(spec.ray, spec.workers, api_key)
     cores = hardware.cpu().cores_usable
-    # A server on this machine needs cores, too.
+    # A server on this machine needs cores too.
     own = cores // 2 if gpu.is_local(target.host) else cores - 1
     return contextlib.nullcontext(LocalSite(api_key, own))
 
 
 class _RunContext(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run needs besides its spec and its folder."""
+    """What a run needs besides its spec and its folder, made before anything starts."""
 
     target: Target
     tokenizer: LocalTokenizer | None
     watcher: Watcher
-    site: Site  # of the workers, if a level gets any
+    site: Site  # where workers start, if a level needs any
 
 
 async def _run_shown(
@@ -184,7 +189,7 @@ async def _run(spec: Bench, folder: Path, context: _RunContext) -> Outcome:
 
 
 class _Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What all levels of a run have in common."""
+    """What all levels of a run share, once the server has answered."""
 
     spec: Bench
     endpoint: Endpoint
@@ -197,7 +202,7 @@ class _Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def _measure(run: _Run, name: str) -> str | None:
-    """Run the levels one after the other; return why they ended early, if it was not the user."""
+    """Run the levels one after the other; return why they ended early, if the user did not."""
     spec, journal = run.spec, run.journal
     journal.append(
         Opened(
@@ -241,7 +246,7 @@ async def _measure(run: _Run, name: str) -> str | None:
 
 
 def _connections(spec: Bench) -> int:
-    """Return how many connections one process of a run needs, as far as that is known."""
+    """Return how many connections one process of a run needs; 0 if that is not known."""
     load = spec.load
     most = (load.max_concurrency or 0) if load.is_open else max(load.users)
     return most if spec.workers == "auto" else Share(of=spec.workers).count(most)
@@ -251,7 +256,7 @@ def _connections(spec: Bench) -> int:
 async def _observed(
     plan: Plan, metrics_page: scraper.Scraper | None, zero_ns: int, sink: Callable[[Entry], None]
 ) -> AsyncIterator[None]:
-    """Write what the server's metrics page and this machine's GPUs tell, around a level."""
+    """Record the server's metrics page and this machine's GPUs during the `with`."""
     interval_s = plan.load.interval_s
     async with contextlib.AsyncExitStack() as stack:
         if metrics_page is not None:
@@ -264,7 +269,7 @@ async def _observed(
 
 
 async def _run_level(level: LoadPoint, recorder: Recorder, run: _Run) -> str | None:
-    """Run one level; return why it ended early, if it did and it was not the user."""
+    """Run one level; return why it ended early, if it did and the user did not end it."""
     watcher = run.context.watcher
     reasons: list[str] = []
 
@@ -297,14 +302,14 @@ def _describe(plan: Plan) -> str:
 
 
 def _uncounted(journal: Path, level: int) -> Iterator[Record]:
-    """Yield the records of a level whose tokens nobody has counted."""
+    """Yield the records of a level whose tokens the server did not count."""
     for entry in read_journal(journal):
         if isinstance(entry, Record) and entry.level == level and entry.texts:
             yield entry
 
 
 def run_id(spec: Bench) -> str:
-    """Return a new id for a run of this spec, which is also the name of its folder."""
+    """Return a new id for a run of this spec; it becomes the name of the run's folder."""
     if spec.load.arrival == "trace":
         return store.new_id("trace")
     letter = "r" if spec.load.is_open else "c"

@@ -1,4 +1,4 @@
-"""Which load points a run measures, in which order: as the spec has them, or as a search goes."""
+"""The load points of a run in their order: those of the spec, or those that a search chooses."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +11,17 @@ from llmdyno.spec import ROUNDS_MIN, Bench
 
 
 def loads(spec: Bench, journal: Path) -> Iterator[tuple[int, float]]:
-    """Yield round and load of each level; what comes next may depend on the journal so far.
+    """Yield the round (from 0) and the load of each level.
+
+    The next load may depend on the journal: a search reads its last level, and `--repeat-until`
+    its token rates. So the caller must write each level before it asks for the next one.
 
     Args:
         spec: of the run.
-        journal: to which each level is written before the next one is asked for.
+        journal: of the run.
+
+    Raises:
+        StorageError: the journal cannot be read.
     """
     if spec.until:
         yield from ((0, load) for load in _searched(spec, journal))
@@ -42,7 +48,7 @@ def _searched(spec: Bench, journal: Path) -> Iterator[float]:
 
 
 def _is_known(spec: Bench, journal: Path, rounds: int) -> bool:
-    """Whether so many rounds give each token rate as exactly as `--repeat-until` wants it."""
+    """Return whether so many rounds know each token rate as exactly as `--repeat-until` asks."""
     if spec.repeat_until is None or rounds < ROUNDS_MIN:
         return False
     return all(

@@ -1,8 +1,8 @@
 """The server's own measurements: its Prometheus page, polled before, during and after a level.
 
-Where it stands: run.py wraps a level in `Scraper.around`, the journal keeps what was read under
-our own names (server_metrics.py), and results/crosscheck.py sets it against what the client saw.
-Nothing of this may disturb the measurement: it is one GET an interval, on a connection of its own.
+run.py wraps a level in `Scraper.around`. The journal keeps the values under our own names
+(server_metrics.py), and results/crosscheck.py compares them with the client's. Polling must not
+disturb the measurement: it is one GET per interval, on a connection of its own.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from llmdyno.wire.exchange import Meter
 from llmdyno.wire.request import TIMEOUT_S, KeptConnection, get
 from llmdyno.wire.target import Target, parse_url
 
-# Servers count the last tokens a moment after they sent them. Once idle, a server has counted all.
+# Servers count the last tokens a moment after they send them. An idle server has counted all.
 _SETTLE_S = 1.0
 _SETTLE_STEP_S = 0.1
 
@@ -30,7 +30,13 @@ Sink = Callable[[Scrape], None]
 
 
 class Scraper:
-    """Polls one server's page."""
+    """Polls the metrics page of one server over a kept connection.
+
+    Args:
+        target: the host and port of the page.
+        path: of the page.
+        server: the names on the page, as the engine or front declares them.
+    """
 
     def __init__(self, target: Target, path: str, server: MetricsPage) -> None:
         self._target = target
@@ -46,7 +52,7 @@ class Scraper:
 
         Args:
             level: the number that the entries get.
-            zero_ns: the moment from which they count, by perf_counter_ns.
+            zero_ns: the zero of their times, by perf_counter_ns.
             interval_s: between two polls.
             sink: takes the entries.
         """
@@ -61,7 +67,7 @@ class Scraper:
         await self._note(level, zero_ns, "after", sink)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection at once; a later poll opens a new one."""
         self._connection.close()
 
     async def _note_regularly(
@@ -92,7 +98,7 @@ class Scraper:
             sink(Scrape(level=level, t_ns=now_ns, moment=moment, kind=kind, values=values))
 
     async def _values(self) -> dict[str, float]:
-        """Return the page's values now, under our names; nothing if there is no page."""
+        """Return the page's values now, under our names; empty if there is no page."""
         try:
             response = await self._connection.request(
                 lambda exchange: get(exchange, self._target, self._path)
@@ -107,8 +113,11 @@ async def find(target: Target, endpoint: str, url: str = "") -> Scraper | None:
 
     Args:
         target: the server.
-        endpoint: its name; some servers have the page on another port.
-        url: of the page, if it is known: then no other place is tried.
+        endpoint: the name of its endpoint; Triton has the page on another port.
+        url: of the page, if the user gave it; then no other place is tried.
+
+    Raises:
+        UsageError: `url` is no URL.
     """
     root = msgspec.structs.replace(target, prefix="")
     places = [(target, "/metrics"), (root, "/metrics"), (target, "/prometheus/metrics")]
@@ -130,6 +139,6 @@ async def find(target: Target, endpoint: str, url: str = "") -> Scraper | None:
         server = recognise(response.body()) if response.status == 200 else None
         if server is not None:
             return Scraper(place, path, server)
-        if response.error == "timeout":  # it would hang at the other paths, too
+        if response.error == "timeout":  # the other paths would time out too
             return None
     return None

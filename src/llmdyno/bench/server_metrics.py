@@ -1,8 +1,8 @@
 """Read a server's Prometheus page: whose it is, and its values under our names.
 
-Which server it is, is told by the names on its page; every engine and front says in its file what
-those are (records/server_page.py). A page can hold thousands of lines: only the lines of its table
-are looked at.
+The names on the page tell which server it is. Every engine and front declares its names in its own
+file (records/server_page.py). A page can have thousands of lines, so only the lines of the declared
+names are parsed.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ _STREAMER = MetricsPage(
 
 
 def pages() -> list[MetricsPage]:
-    """Return the pages that we can read.
+    """Return the declared pages of our engines and fronts.
 
-    An engine's comes before that of a front, which may show it beside its own metrics.
+    Engines come before fronts, because a front may repeat its engine's metrics beside its own.
     """
     served = [engines.facts(plugins.load("engines", name)) for name in plugins.names("engines")]
     fronted = [fronts.facts(plugins.load("fronts", name)) for name in plugins.names("fronts")]
@@ -36,7 +36,7 @@ def pages() -> list[MetricsPage]:
 
 
 def recognise(page: bytes) -> MetricsPage | None:
-    """Return whose page this is, or None: no page of metrics, or of a server we do not know."""
+    """Return the declaration of this page; None: no metrics, or those of an unknown server."""
     lines = b"\n" + page
     for server in pages():
         if b"\n" + server.prefix.encode() in lines:
@@ -45,7 +45,12 @@ def recognise(page: bytes) -> MetricsPage | None:
 
 
 def read_page(page: bytes, server: MetricsPage) -> dict[str, float]:
-    """Return the values of a server's page that we know, under our names."""
+    """Return the values of a page under our names, in the units of records/server_page.py.
+
+    Args:
+        page: the body in Prometheus' text format.
+        server: its declaration; a name that is not on the page is left out.
+    """
     found = {}
     for name, series in server.series.items():
         value = _value(page, series)
@@ -68,12 +73,12 @@ def _value(page: bytes, series: Series) -> float | None:
     return None
 
 
-# Labels may hold braces and quotes; behind the value may come a time or an exemplar.
+# Labels may hold braces and quotes; a time or an exemplar may follow the value.
 _LINE = re.compile(r'(\{(?:[^"{}]|"(?:[^"\\]|\\.)*")*\})?[ \t]+(\S+)')
 
 
 def _lines(page: bytes, name: str) -> Iterator[tuple[str, float]]:
-    """Yield (labels, value) of the metric's lines; what cannot be read is left out."""
+    """Yield (labels, value) of the metric's lines; lines that cannot be read are left out."""
     needle = name.encode()
     at = page.find(needle)
     while at >= 0:

@@ -1,1 +1,1 @@
-"""The client itself, measured against the streamer."""
+"""Calibration: our own client measured against the streamer, a server of known timing."""

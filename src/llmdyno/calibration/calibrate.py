@@ -1,14 +1,15 @@
-"""The client measured: our own load generator against a server whose timing is known exactly.
+"""Measures the client: our own load generator against a server whose timing is known exactly.
 
-A short one before a benchmark says how much of its numbers is the client's own and how much more it
-could take; `dyno selftest` (selftest.py) says it at length. Both take the very way of a benchmark,
-level → journal → columns, in this process and on its event loop. The server is a streamer
-(streamer/server.py) in a process of its own, which ends before the benchmark begins.
+A short calibration before a benchmark says how much of its figures is the client's own delay, and
+how many more events the client could handle; `dyno selftest` (selftest.py) measures it in detail.
+Both go the same way as a benchmark, level → journal → columns, in this process and on its event
+loop. The server is a streamer (streamer/server.py) in its own process, which ends before the
+benchmark begins.
 
-How exact: what was measured, less what the streamer was told to do, less how late the streamer was
-by its own account (quantile less quantile, which is right when the two do not go together).
-How fast: events (token-carrying reads) a second of CPU time. The share of the clock would be the
-streamer's speed or the neighbours' doing; CPU time is the client's own, whatever else is running.
+Accuracy is the measured time minus the streamer's configured time minus its own reported lateness.
+It subtracts quantile from quantile, which is right if the two are not correlated.
+Capacity is events (token-carrying reads) per second of CPU time. Events per second of wall clock
+would depend on the streamer's speed and on other processes; CPU time is the client's own.
 """
 
 import asyncio
@@ -46,14 +47,14 @@ _STOP_S = 5.0
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """When the streamer is told to send tokens."""
+    """The timing that the streamer is configured with."""
 
     ttft_s: float
     itl_s: float
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """One load against the streamer."""
+    """One load against the streamer: a closed loop without think time."""
 
     users: int
     tokens: int  # of each answer
@@ -61,12 +62,12 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What the client made of one load, against the truth. Times in ms."""
+    """The client's figures for one load, compared with the streamer's truth."""
 
     users: int
     requests: int
     tokens: int
-    tokens_lost: int  # sent by the streamer less counted by the client
+    tokens_lost: int  # tokens sent by the streamer minus tokens counted by the client
     ttft_error_ms_p50: float
     ttft_error_ms_p99: float
     itl_error_ms_p50: float
@@ -78,17 +79,18 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     cpu_us_per_token: float
 
 
-# Before a benchmark: few users for the floor, many for the cost of an event.
+# Before a benchmark: few users show the client's smallest delay, many the cost of an event.
 _TIMING = Timing(ttft_s=0.02, itl_s=0.008)
 _FLOOR = Shape(users=8, tokens=8, duration_s=0.8)
 _COST = Shape(users=96, tokens=48, duration_s=0.8)
 
 
 async def calibrate() -> Calibration:
-    """Measure the client for two seconds.
+    """Measure the client, which takes some two seconds, and return the journal's entry.
 
     Raises:
         TargetError: the streamer does not start or answer.
+        StorageError: the temporary folder cannot be written.
     """
     async with streaming(_TIMING) as target:
         floor = await reading(target, _TIMING, _FLOOR)
@@ -103,10 +105,10 @@ async def calibrate() -> Calibration:
 
 @contextlib.asynccontextmanager
 async def streaming(timing: Timing) -> AsyncIterator[Target]:
-    """Run a streamer in a child process; it ends with this process, however that ends.
+    """Run a streamer in a child process during the `with`; no streamer outlives this process.
 
     Raises:
-        TargetError: it does not start.
+        TargetError: the streamer does not start.
     """
     arguments = ("--ttft", f"{timing.ttft_s * 1e3:g}ms", "--itl", f"{timing.itl_s * 1e3:g}ms")
     process = await asyncio.create_subprocess_exec(
@@ -140,10 +142,16 @@ async def streaming(timing: Timing) -> AsyncIterator[Target]:
 
 
 async def reading(target: Target, timing: Timing, shape: Shape) -> Reading:
-    """Put one load on a streamer that runs with this timing, and compare with the truth.
+    """Put one load on a streamer, wait for its end, and compare the figures with the truth.
+
+    Args:
+        target: the streamer.
+        timing: its configured timing.
+        shape: the load.
 
     Raises:
         TargetError: the streamer does not answer.
+        StorageError: the temporary folder cannot be written.
     """
     before = await _truth(target)
     facts, cpu_s = await _level(target, shape)
@@ -185,7 +193,7 @@ async def reading(target: Target, timing: Timing, shape: Shape) -> Reading:
 
 
 async def _level(target: Target, shape: Shape) -> tuple[LevelFacts, float]:
-    """Run a level as a benchmark does; return what its journal says, and its CPU time."""
+    """Run a level as a benchmark does; return the facts of its journal, and its CPU time in s."""
     load = spec.Load(
         users=(shape.users,),
         duration_s=shape.duration_s,
@@ -229,7 +237,7 @@ async def _level(target: Target, shape: Shape) -> tuple[LevelFacts, float]:
 
 
 async def _truth(target: Target) -> Any:
-    """Ask the streamer what it sent, and how late it was."""
+    """Ask the streamer what it sent and how late its writes were."""
     try:
         connection = await connect(target, Meter())
     except ConnectError as error:

@@ -1,8 +1,8 @@
-"""`dyno selftest`: how exact and how fast the client is on this machine.
+"""`dyno selftest`: the accuracy and the capacity of the client on this machine.
 
-Each load runs against a fresh streamer of known timing (calibrate.py has the method). The first two
-say how exact the client is, alone and among a hundred; the last one what an event costs when there
-are many, and so what a core could take.
+Each load runs against a new streamer of known timing (calibrate.py has the method). The first two
+loads show the accuracy with one user and with a hundred. The last one shows the CPU time of an
+event under high load, and with it the capacity of a core.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ SCHEMA = "llmdyno.selftest/1"
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
-    """One load of the selftest."""
+    """One load of the selftest, with the timing of its streamer."""
 
     name: str
     timing: Timing
@@ -37,13 +37,14 @@ CASES: Sequence[Case] = (
 
 
 async def selftest(notify: Callable[[str], None]) -> dict[str, Any]:
-    """Run every case and return the document.
+    """Run every case and return the document of `dyno selftest`.
 
     Args:
-        notify: is told before each case, in a line.
+        notify: called with a line before each case.
 
     Raises:
         TargetError: a streamer does not start or answer.
+        StorageError: the temporary folder cannot be written.
     """
     readings: dict[str, Reading] = {}
     for case in CASES:

@@ -1,11 +1,11 @@
-"""The bundle: one config, written so that it can be served anywhere.
+"""The bundle: the files that serve one config on another machine.
 
-`dyno deploy` and the end of a study write it: a script, a compose file, Kubernetes manifests, what
-the front reads, a README with the figures. All of them say the same launch, which is made here
-once, by the road that `dyno serve` goes; engine and front need not be installed.
+`dyno deploy` and the end of a study write it: a script, a compose file, Kubernetes manifests, the
+front's files, a README with the figures. All of them start the same launch, which is made here once
+in the same way as for `dyno serve`. Engine and front need not be installed.
 
-YAML is written by PyYAML, which Optuna brings along, and not as JSON, which YAML readers take as
-well: these files are there to be read and changed by people.
+YAML is written by PyYAML, which Optuna brings along. JSON would be valid YAML too, but people read
+and change these files.
 """
 
 import re
@@ -59,14 +59,14 @@ def write(
         port: to listen on.
         image: a container image instead of the engine's or the front's own.
         study: a study's document, for the figures in the README.
-        notify: is told what takes long and what is left out.
+        notify: called with a line before a long wait, and for each file that is left out.
 
     Returns:
-        The names of the files, those of the front below its folder not among them.
+        The names of the files, without those in the front's own folder.
 
     Raises:
         UsageError: there is no such target, or it needs a front or an image that is not given.
-        ServerError: what is needed to write the front's files cannot be installed.
+        ServerError: a package that writes the front's files cannot be installed.
         StorageError: a file cannot be written.
     """
     wanted = _wanted(target, stack)
@@ -117,7 +117,7 @@ def _without_image(stack: Stack) -> str:
 
 
 def _wanted(target: str, stack: Stack) -> set[str]:
-    """Return what to write beside what is the front's own, which is written in any case."""
+    """Return the kinds of files to write besides the front's own, which are always written."""
     common = {"script", *_IN_CONTAINERS}
     if target == "all":
         return common
@@ -138,7 +138,7 @@ def targets() -> list[str]:
 
 
 def _front_targets() -> dict[str, str]:
-    """Return the targets that fronts have of their own, and whose each is."""
+    """Return the fronts' own targets, each with the name of its front."""
     named = {name: fronts.facts(plugins.load("fronts", name)) for name in plugins.names("fronts")}
     return {known.target: name for name, known in named.items() if known.target}
 
@@ -171,7 +171,7 @@ def _plan(
         links[str(ARTIFACT)] = found
     hub = "/" in stack.model and not Path(stack.model).expanduser().exists()
     secrets = [name for name in served.launch.environment if is_secret(name)]
-    # An engine with an image of its own needs GPUs; unless told how many, some take all of them.
+    # An engine with its own image needs GPUs, and without a limit some engines take all of them.
     gpus = served.launch.gpus or (1 if engine.image else 0)
     name = str(study["study"]) if study else f"{Path(stack.model).name}-{engine.name}"
     return Plan(

@@ -1,4 +1,4 @@
-"""The Dockerfile, where no image is there that has everything."""
+"""The Dockerfile of a bundle, for stacks without a ready image that has everything."""
 
 import shlex
 
@@ -27,5 +27,5 @@ def text(plan: Plan) -> str:
 
 
 def ignored() -> str:
-    """Return .dockerignore: what is mounted when it runs."""
+    """Return the text of .dockerignore: the files that are mounted when the image runs."""
     return f"{MODELS}\n{ARTIFACT}\n*.yaml\n*.sh\n"

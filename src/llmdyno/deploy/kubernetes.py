@@ -1,4 +1,4 @@
-"""kubernetes.yaml: a Deployment with probes, a Service, and what they need to be there."""
+"""kubernetes.yaml: a Deployment with probes, a Service, and the claims and maps they need."""
 
 from typing import Any
 

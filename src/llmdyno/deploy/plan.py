@@ -1,7 +1,7 @@
-"""What a bundle says, decided once; the script, compose file, manifests and README all read it.
+"""The plan of a bundle; the script, compose file, manifests and README are all made from it.
 
-Where it stands: deploy/__init__.py asks engine and front and makes a Plan; the modules beside this
-one each turn it into the text of a file.
+deploy/__init__.py asks engine and front and makes the plan. Each module beside this one turns it
+into the text of a file, so the files cannot contradict one another.
 """
 
 import math
@@ -30,7 +30,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known of a deployment."""
+    """All facts of a bundle that its files state."""
 
     name: str  # of the service: a label as DNS and Docker take it
     engine: str
@@ -50,7 +50,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def variables(self) -> dict[str, str]:
-        """What the server's environment holds that is no secret."""
+        """The variables of the server's environment that are no secrets, with their values."""
         return {
             name: value
             for name, value in self.launch.environment.items()
@@ -59,7 +59,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ports(self) -> dict[str, int]:
-        """What it listens on, by protocol; the first is that of its health."""
+        """The server's ports by protocol; the first one answers the health checks."""
         others = {name: int(url.rpartition(":")[2]) for name, url in self.launch.also.items()}
         return {"http": self.port, **others}
 
@@ -76,10 +76,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def places(self) -> tuple[str, ...]:
-        """What is not part of the bundle and must be put there: a model, an artifact."""
+        """The paths in the bundle that the user must fill: a model, an artifact."""
         return tuple(dict.fromkeys((*self.links, *(("artifact",) if self.built else ()))))
 
     @property
     def start_periods(self) -> int:
-        """How many looks at its health a server may take to start."""
+        """How many health checks may fail while the server starts."""
         return math.ceil(self.launch.start_timeout_s / HEALTH_PERIOD_S)

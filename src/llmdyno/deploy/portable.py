@@ -1,7 +1,7 @@
-"""A launch that works on another machine: it has no path of this one, and programs by name.
+"""Makes a launch work on another machine: without paths of this one, with programs by name.
 
-All that a server is started with passes here, on its way from the engine to a front or into the
-bundle. Paths become relative to the bundle's folder, from which everything is started.
+Every launch of a bundle passes through here on its way from the engine to a front or into the
+files. Paths become relative to the bundle's folder, from which everything is started.
 """
 
 import shutil

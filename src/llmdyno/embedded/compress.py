@@ -20,7 +20,7 @@ def compress(folder: Path, mode: str, *, group_size: int, ratio: float) -> None:
     Args:
         folder: with the IR.
         mode: one of MODES.
-        group_size: of 4-bit weights: so many share a scale; -1: a row.
+        group_size: the number of 4-bit weights that share a scale; -1: a whole row.
         ratio: the share of the weights that gets 4 bits; the rest gets 8.
     """
     import nncf
@@ -29,7 +29,7 @@ def compress(folder: Path, mode: str, *, group_size: int, ratio: float) -> None:
     graph = openvino.Core().read_model(folder / IR_FILE)
     four_bits = {"group_size": group_size, "ratio": ratio} if mode.startswith("int4") else {}
     graph = nncf.compress_weights(graph, mode=nncf.CompressWeightsMode[mode.upper()], **four_bits)
-    # The graph reads the old file to the end, so the new one grows beside it.
+    # The new file is written beside the old one, which the graph reads until the end.
     draft = folder / "compressed.xml"
     openvino.save_model(graph, draft, compress_to_fp16=True)
     for suffix in (".bin", ".xml"):
@@ -37,7 +37,11 @@ def compress(folder: Path, mode: str, *, group_size: int, ratio: float) -> None:
 
 
 def main() -> int:
-    """Run the command line."""
+    """Read the command line, compress, and return the exit status 0.
+
+    Raises:
+        SystemExit: an argument is missing or wrong (argparse, status 2).
+    """
     parser = argparse.ArgumentParser(prog="python -m llmdyno.embedded.compress")
     parser.add_argument("--folder", required=True, type=Path)
     parser.add_argument("--mode", required=True, choices=MODES)

@@ -36,6 +36,7 @@ def convert(name: str, folder: Path) -> None:
     Raises:
         UsageError: there is no such model, or its weights are compressed already.
         ServerError: the exporter cannot be installed.
+        StorageError: the folder of the exporter's environment cannot be written.
     """
     found = models.locate(name)
     if found.kind == "checkpoint":
@@ -58,7 +59,7 @@ def _export_gguf(path: Path, folder: Path) -> None:
     beside.symlink_to(path.resolve())
     openvino_genai.LLMPipeline(str(beside), "CPU", enable_save_ov_model=True)
     beside.unlink()
-    # What it writes comes without the one fact that the server asks for.
+    # The library's IR lacks the context length, which the server needs.
     facts = {"max_position_embeddings": models.context_length(path)}
     (folder / models.CONFIG_FILE).write_bytes(msgspec.json.encode(facts))
 
@@ -95,7 +96,7 @@ def _say(line: str) -> None:
 
 
 def main() -> int:
-    """Run the command line."""
+    """Read the command line, convert, and return the exit status; a fault is printed."""
     parser = argparse.ArgumentParser(prog="python -m llmdyno.embedded.convert")
     parser.add_argument("--model", required=True)
     parser.add_argument("--folder", required=True, type=Path)

@@ -1,8 +1,8 @@
 """The server's end of the worker: starts it, sends it work, gives each generation its pieces.
 
-Where it stands: server.py calls `generate` and reads the generation it gets; worker.py is at the
-other end of the socket pair. A worker that dies is not started again: whoever started the server
-must see that it failed, and every generation under way is told at once.
+server.py calls `generate` and reads the generation it gets; worker.py is at the other end of the
+socket pair. A worker that dies is not started again, so that the starter of the server sees the
+failure; all generations under way fail at once.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class EngineDiedError(Exception):
 
 
 class RefusedError(Exception):
-    """The engine cannot do what was asked; `param` and `code` are as in OpenAI's errors."""
+    """The engine refuses a request; `param` and `code` are as in OpenAI's errors."""
 
     def __init__(self, refused: Refused) -> None:
         super().__init__(refused.message)
@@ -58,7 +58,7 @@ class RefusedError(Exception):
 
 
 class HungUpError(Exception):
-    """The client has gone, so nobody wants the rest."""
+    """The client has hung up, so the rest of the generation is not needed."""
 
 
 Mail = Accepted | Piece | Refused | Tokens | EngineDiedError | HungUpError
@@ -88,10 +88,11 @@ class Generation:
         self._started_s = self._last_s = time.monotonic()
 
     async def accepted(self) -> None:
-        """Wait until the engine has taken it on.
+        """Wait until the engine has accepted the request.
 
         Raises:
-            RefusedError, EngineDiedError: it does not.
+            RefusedError: the engine refuses it.
+            EngineDiedError: the worker has died.
         """
         accepted = await self._receive("refused")
         assert isinstance(accepted, Accepted)
@@ -99,14 +100,16 @@ class Generation:
         self._metrics.prompt_tokens.inc(accepted.prompt_tokens)
 
     def hang_up(self) -> None:
-        """Say that the client has gone: the next read raises."""
+        """Note that the client has hung up; the next read raises HungUpError."""
         self._mailbox.put_nowait(HungUpError())
 
     async def next(self) -> Piece:
-        """Return the next piece; the one with a finish reason is the last.
+        """Wait for the next piece and return it; the one with a finish reason is the last.
 
         Raises:
-            RefusedError, EngineDiedError, HungUpError: no more pieces come.
+            RefusedError: the engine has dropped the generation.
+            EngineDiedError: the worker has died.
+            HungUpError: the client has hung up.
         """
         piece = await self._receive("failed")
         assert isinstance(piece, Piece)
@@ -234,7 +237,7 @@ class Engine:
             self._writer.write(frame(command))
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        """Give what the worker says to whom it concerns, until it dies."""
+        """Pass the worker's messages to their generations until it dies."""
         frames = Frames()
         while data := await reader.read(1 << 16):
             for body in frames.feed(data):

@@ -1,8 +1,8 @@
-"""What the server and its worker say to each other, and how it is framed.
+"""The messages between the server and its worker, and their framing.
 
-Where it stands: the server sends `Generate`, `Tokenize` and `Cancel`; the worker sends one `Ready`
-and then at most one `Step` for each step of the engine. A frame is its length in four bytes and
-MessagePack: at a thousand tokens a second, one message a step is what keeps both processes cheap.
+The server sends `Generate`, `Tokenize` and `Cancel`. The worker sends one `Ready`, then at most one
+`Step` for each step of the engine. A frame is a length of four bytes and MessagePack. One message
+per step keeps both processes cheap at a thousand tokens a second.
 """
 
 import select
@@ -32,7 +32,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
 
 
 class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag="tokenize"):
-    """Say which tokens this prompt is."""
+    """Return the token ids of this prompt."""
 
     id: int
     prompt: Prompt
@@ -40,7 +40,7 @@ class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag="tokenize"):
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
-    """Nobody waits for this generation any more."""
+    """Stop this generation: nobody waits for it any more."""
 
     id: int
 
@@ -49,7 +49,7 @@ Command = Generate | Tokenize | Cancel
 
 
 class Piece(msgspec.Struct, frozen=True, array_like=True):
-    """What one step made for one generation. The text may be empty: half a character, say."""
+    """The output of one step for one generation; its text may be empty, e.g. half a character."""
 
     id: int
     text: str
@@ -72,7 +72,7 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True):
-    """The engine cannot do what was asked, and why, in words for the client."""
+    """The engine refuses a request; the message tells the client why."""
 
     id: int
     message: str
@@ -97,7 +97,7 @@ LOAD_GAUGES: Mapping[str, tuple[str, str]] = {
 
 
 def show_load(load: Load, gauges: Mapping[str, Any]) -> None:
-    """Set the gauges of LOAD_GAUGES, of whichever library, to what the engine is busy with."""
+    """Set the gauges of LOAD_GAUGES to this load; any library's gauges with a `set` will do."""
     for field, gauge in gauges.items():
         gauge.set(getattr(load, field))
 
@@ -109,7 +109,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="step"):
-    """All that one step of the engine has to say."""
+    """All messages of one step of the engine."""
 
     accepted: list[Accepted] = []
     refused: list[Refused] = []

@@ -66,7 +66,7 @@ RECIPES = {
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """A model on disk."""
+    """A model on disk that OpenVINO GenAI can load."""
 
     name: str  # as the user gave it; requests name it so
     path: Path  # a GGUF file or a folder with an OpenVINO IR
@@ -238,7 +238,11 @@ def _fetch(name: str) -> Path | None:
 
 
 def context_length(path: Path) -> int:
-    """Return how many tokens a GGUF's or an IR's model can attend to."""
+    """Return the context length in tokens of a GGUF file or of a folder with an IR.
+
+    Raises:
+        UsageError: the IR's config does not state it.
+    """
     if path.is_dir():
         return _context_length_of_ir(path / CONFIG_FILE)
     import gguf

@@ -72,7 +72,7 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What both endpoints take."""
+    """The fields that both endpoints accept; an unknown one is refused."""
 
     model: str
     stream: bool = False
@@ -99,7 +99,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class CompletionRequest(Request, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """POST /v1/completions."""
+    """The body of POST /v1/completions: one prompt as a text."""
 
     prompt: str
 
@@ -123,7 +123,7 @@ class TextPart(msgspec.Struct, frozen=True):
 
 
 class ChatRequest(Request, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """POST /v1/chat/completions."""
+    """The body of POST /v1/chat/completions: the messages of a chat."""
 
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
     max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
@@ -142,7 +142,11 @@ class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     add_special_tokens: bool = True  # of a prompt; a chat's template has its own
 
     def asked(self) -> Prompt:
-        """Return what is to be tokenised."""
+        """Return the prompt or the messages to tokenise.
+
+        Raises:
+            ApiError: neither or both are given (status 400).
+        """
         if (self.prompt is None) == (self.messages is None):
             raise ApiError(400, "Give either 'prompt' or 'messages'.", param="prompt")
         return plain(self.messages) if self.messages is not None else str(self.prompt)
@@ -227,7 +231,7 @@ def completion_choice(text: str | None, finish: str | None, *, whole: bool) -> d
 
 
 class Choice(Protocol):
-    """What chat_choice and completion_choice are."""
+    """The signature of chat_choice and completion_choice."""
 
     def __call__(self, text: str | None, finish: str | None, *, whole: bool) -> dict[str, object]:
         """Write one choice."""

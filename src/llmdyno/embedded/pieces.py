@@ -1,13 +1,13 @@
 """Token ids → text, piece by piece, that never ends inside a character or inside a stop string.
 
-Where it stands: the worker gives the tokens of each step and sends on what comes out. A token of a
-byte-level tokenizer is a run of bytes, and a character may take several tokens; what is still
-incomplete waits for the next step. Bytes that are no UTF-8 at all (a model may make them) vanish,
-as they do in the library's own decoder.
+The worker feeds the tokens of each step and sends the text that comes out. A token of a byte-level
+tokenizer is a run of bytes, and a character may take several tokens, so an incomplete character
+waits for the next step. Bytes that are not UTF-8 (a model may make them) are dropped, as the
+library's own decoder drops them.
 
-Why a table: to look a token's bytes up takes a microsecond; a call of the library's decoder takes
-over a hundred, which is a fifth of a step when a single stream runs on a small model. Where the
-table will not do, one call decodes for all streams at once.
+A token's bytes are looked up in a table, which takes a microsecond. A call of the library's decoder
+takes over a hundred, a fifth of a step of a single stream on a small model. For tokenizers that
+allow no table, one call decodes for all streams at once.
 """
 
 import codecs

@@ -25,9 +25,9 @@ DROPPED = "The engine dropped the request: it does not fit the KV cache beside t
 
 
 class TooLongError(Exception):
-    """The prompt and what is to be made of it do not fit; `param` is which of the two is at fault.
+    """Prompt and output together are too long; `param` names the one at fault.
 
-    The engine would choke on such a request later, or say nothing about it at all.
+    The engine itself would fail on such a request later, or drop it without a message.
     """
 
     def __init__(self, message: str, param: str) -> None:
@@ -36,7 +36,7 @@ class TooLongError(Exception):
 
 
 class Pipeline:
-    """The library's pipeline, warmed up, and the limits that it does not tell by itself."""
+    """The library's pipeline, warmed up, and the limits that the library does not report."""
 
     def __init__(self, model: str, context_length: int, config: Mapping[str, Value]) -> None:
         scheduler, properties = _split(config)
@@ -132,12 +132,12 @@ def read(handle: Any) -> tuple[list[int], str | None]:
 
 
 def dropped(handle: Any) -> bool:
-    """Say whether the engine has given the generation up, which it does in silence."""
+    """Return whether the engine has dropped the generation, which it does without a message."""
     return bool(handle.get_status() == openvino_genai.GenerationStatus.IGNORED)
 
 
 def reason(error: Exception) -> str:
-    """Return what the library says, without where in its own source it says so."""
+    """Return the library's error message without the place in its source."""
     lines = [line for line in str(error).splitlines() if not line.startswith("Exception from")]
     said = " ".join(" ".join(lines).split())
     return re.sub(r" at /\S+:\d+:", ":", said) or type(error).__name__

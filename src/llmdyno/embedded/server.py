@@ -242,7 +242,7 @@ async def serve(engine: Engine, listener: socket.socket) -> int:
 
 
 def main() -> int:
-    """Run the command line."""
+    """Read the command line, serve until a signal or the worker's death, return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m llmdyno.embedded.server")
     parser.add_argument("--model", required=True)
     parser.add_argument("--artifact", type=Path, help="the IR that a build has made of the model")

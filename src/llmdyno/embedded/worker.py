@@ -62,7 +62,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Generation:
-    """One generation under way."""
+    """One generation in the pipeline, and the text that it may show so far."""
 
     __slots__ = ("handle", "id", "stops")
 

@@ -63,7 +63,7 @@ class Engine(Protocol):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine may also say of itself, by attributes of these names."""
+    """Optional attributes of an engine, with their defaults."""
 
     packages: tuple[str, ...] = ()  # what pip must install for it; none: pip cannot, or need not
     distributions: tuple[str, ...] = ()  # pip's packages whose versions explain a result
@@ -76,7 +76,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def facts(engine: Engine) -> Facts:
-    """Return what an engine says of itself beyond the interface, and defaults for all else."""
+    """Return an engine's optional attributes; those that it lacks have their defaults."""
     said = {
         name: getattr(engine, name) for name in Facts.__struct_fields__ if hasattr(engine, name)
     }
@@ -84,7 +84,7 @@ def facts(engine: Engine) -> Facts:
 
 
 def pinned(engine: Engine) -> tuple[str, ...]:
-    """Return what pip must install elsewhere to have the engine in the version that is here."""
+    """Return pip's requirements for the engine in the version that is installed here."""
     requirements = []
     for package in facts(engine).packages:
         version = __version__ if package.startswith("llmdyno") else engine.version()

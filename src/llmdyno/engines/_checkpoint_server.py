@@ -1,4 +1,4 @@
-"""What servers of Hugging Face checkpoints share: models, flags, GPUs, installed versions."""
+"""Helpers of the engines that serve Hugging Face checkpoints: models, flags, GPUs, versions."""
 
 import json
 import math

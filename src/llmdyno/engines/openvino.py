@@ -298,7 +298,7 @@ METRICS = MetricsPage(
 
 
 class OpenVinoEngine:
-    """The embedded engine."""
+    """OpenVINO GenAI behind llmdyno.embedded.server, started by the Python that runs llmdyno."""
 
     name = "openvino"
     knobs: tuple[Knob, ...] = KNOBS

@@ -117,7 +117,11 @@ class TensorRtLlmEngine:
         return str(config.get("version") or self.version() or RELEASE)
 
     def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
-        """Return the conversion and the build of an engine; nothing on the PyTorch road."""
+        """Return the commands of conversion and build; none for backend=pytorch.
+
+        Raises:
+            UsageError: the model's family has no conversion script.
+        """
         if not on_engine_road(config):
             return ()
         return commands.steps(model, config, folder, self.meant(config))

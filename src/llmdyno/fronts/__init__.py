@@ -67,11 +67,13 @@ class Front(Protocol):
     ) -> Launch:
         """Return what starts the front with that engine behind it.
 
-        `folder` exists and is the server's own: what it reads (a model repository, a service) is
-        written there. `says` is told what takes long, such as an installation.
+        `folder` exists and belongs to this server alone: its files (a model repository, a service)
+        are written there. `says` is called with a line before a long wait, such as an installation.
 
         Raises:
-            ServerError: what the front needs cannot be installed.
+            UsageError: it cannot serve this engine.
+            ServerError: a package that the front needs cannot be installed, or no port is free.
+            StorageError: the folder cannot be written.
         """
 
     def bundle(
@@ -86,7 +88,7 @@ class Front(Protocol):
         port: int,
         says: Callable[[str], None],
     ) -> Portable:
-        """Write into `folder` what serves the engine elsewhere; nothing is started here.
+        """Write into `folder` the files that serve the engine elsewhere; nothing is started.
 
         The launches of this `engine` are portable already, and `artifact` is relative to `folder`.
 
@@ -98,7 +100,7 @@ class Front(Protocol):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a front may also say of itself, by attributes of these names."""
+    """Optional attributes of a front, with their defaults."""
 
     serves_by_engine: bool = True  # it starts the engine's own server, so that must be able to
     runs_in_container: bool = False  # it adds nothing that the engine's container image lacks
@@ -110,7 +112,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def facts(front: Front) -> Facts:
-    """Return what a front says of itself beyond the interface, and defaults for all else."""
+    """Return a front's optional attributes; those that it lacks have their defaults."""
     return Facts(
         **{name: getattr(front, name) for name in Facts.__struct_fields__ if hasattr(front, name)}
     )

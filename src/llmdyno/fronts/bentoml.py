@@ -158,7 +158,7 @@ class BentoFront:
     distributions = ("bentoml",)
 
     def check(self, engine: Engine, model: str, config: Config) -> None:
-        """Refuse nothing: what an engine speaks, only its launch says."""
+        """Refuse nothing: only the engine's launch tells which protocol it speaks."""
 
     def launch(
         self,
@@ -172,7 +172,13 @@ class BentoFront:
         port: int,
         says: Callable[[str], None],
     ) -> Launch:
-        """Return what starts the service, in an environment that is made on first use."""
+        """Return what starts the service, in an environment that is made on first use.
+
+        Raises:
+            UsageError: the engine does not speak OpenAI's protocol.
+            ServerError: BentoML cannot be installed, or no port is free for the engine.
+            StorageError: the folder cannot be written.
+        """
         inner_port = free_port()
         while inner_port == port:
             inner_port = free_port()
@@ -200,7 +206,12 @@ class BentoFront:
         port: int,
         says: Callable[[str], None],  # noqa: ARG002 - nothing takes long
     ) -> Portable:
-        """Write a project that `bentoml build` takes into `folder`."""
+        """Write a project for `bentoml build` into `folder`.
+
+        Raises:
+            UsageError: the engine does not speak OpenAI's protocol.
+            StorageError: the folder cannot be written.
+        """
         inner = engine.launch(
             model, _without_ours(config), artifact=artifact, host="127.0.0.1", port=port + 1
         )

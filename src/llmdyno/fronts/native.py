@@ -1,4 +1,4 @@
-"""The engine's own HTTP server, nothing in between."""
+"""The native front: the engine's own HTTP server, with nothing in between."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -221,7 +221,13 @@ class TritonFront:
         port: int,
         says: Callable[[str], None],
     ) -> Launch:
-        """Write the repository into `folder` and return what starts tritonserver on it."""
+        """Write the repository into `folder` and return what starts tritonserver on it.
+
+        Raises:
+            UsageError: Triton cannot serve the engine, or there is no such model.
+            ServerError: there is no tritonserver for it here, or no port is free.
+            StorageError: the folder cannot be written.
+        """
         folder = folder.absolute()
         backend = backends.find(engine)
         settings, front = _split(config)
@@ -257,7 +263,13 @@ class TritonFront:
         port: int,
         says: Callable[[str], None],
     ) -> Portable:
-        """Write a repository that finds all it needs below `folder`, for any tritonserver."""
+        """Write a repository that finds all it needs below `folder`, for any tritonserver.
+
+        Raises:
+            UsageError: Triton cannot serve the engine, or there is no such model.
+            ServerError: Triton's schema cannot be installed.
+            StorageError: the folder cannot be written.
+        """
         backend = backends.find(engine)
         settings, front = _split(config)
         place, links = backend.portable_place(model, artifact)

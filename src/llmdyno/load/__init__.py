@@ -1,4 +1,8 @@
-"""The load: users or arrivals against one target, in this process or in several."""
+"""The load: users or arrivals that send requests to one target, in this process or in several.
+
+plan.py says what to send, level.py (one process) or workers.py (several) send it, and recorder.py
+takes the records. bench/run.py starts one LoadPoint after the other.
+"""
 
 from typing import Protocol
 
@@ -10,7 +14,12 @@ class LoadPoint(Protocol):
     stopped: str  # why it ended early, if a limit on errors or a lost worker ended it
 
     async def run(self) -> None:
-        """Run it to its end."""
+        """Run the load point and wait for its end.
+
+        Raises:
+            TargetError: a worker does not start.
+            StorageError: a record could not be written.
+        """
 
     def interrupt(self) -> None:
-        """End it now; requests in flight are cut and recorded."""
+        """End it early; requests in flight are cut and recorded. Returns at once."""

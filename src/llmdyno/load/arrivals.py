@@ -1,9 +1,9 @@
 """Arrivals: when the requests of an open loop are due, drawn before the first one is sent.
 
-Nothing that the server does can move a due time; that is what makes a loop open. The gaps are drawn
-at a mean of one and then laid out over time at the rate wanted, so that a rate that grows within
-the ramp keeps its distribution. Nothing is rescaled to end at a round time: the number of Poisson
-arrivals in a duration varies, as it does in the world.
+The server cannot move a due time; that is what makes a loop open. plan.py asks for the times of a
+level, open_loop.py keeps to them. The gaps are drawn with a mean of one and then placed in time at
+the wanted rate, so they keep their distribution while the rate grows over the ramp. The times are
+not rescaled to fill the duration: the number of Poisson arrivals varies, as it does in practice.
 """
 
 import math
@@ -15,16 +15,16 @@ from llmdyno.spec import Load
 
 
 def due_times_s(load: Load, rate: float, seed: str) -> list[float]:
-    """Return when each request of a level is due, in seconds since its start.
+    """Return when each request of a level is due, in seconds since its start, ascending.
 
     Args:
-        load: its arrival, burstiness, ramp, and its duration or number of requests.
+        load: of it are used: arrival, burstiness, ramp, and the duration or number of requests.
         rate: requests per second once the ramp is over.
         seed: equal seeds give equal times.
     """
     gap = _gaps(load, random.Random(f"arrivals/{seed}"))
     due_s: list[float] = []
-    passed = 0.0 if load.arrival == "constant" else gap()  # the first of a constant rate: at once
+    passed = 0.0 if load.arrival == "constant" else gap()  # constant: the first is due at once
     for number in count():
         moment_s = _moment_s(passed, rate, load.effective_ramp_s)
         if number == load.requests or (load.requests is None and moment_s >= load.duration_s):
@@ -35,7 +35,7 @@ def due_times_s(load: Load, rate: float, seed: str) -> list[float]:
 
 
 def _gaps(load: Load, rng: random.Random) -> Callable[[], float]:
-    """Return a function that draws the next gap, in mean gaps."""
+    """Return a function that draws the next gap, in units of the mean gap."""
     if load.arrival == "constant":
         return lambda: 1.0
     if load.arrival == "gamma":
@@ -46,7 +46,11 @@ def _gaps(load: Load, rng: random.Random) -> Callable[[], float]:
 
 
 def _moment_s(passed: float, rate: float, ramp_s: float) -> float:
-    """Return after how many seconds so many mean gaps have passed; the rate grows over the ramp."""
+    """Return after how many seconds so many mean gaps have passed.
+
+    The rate grows linearly over the ramp: passed(t) = rate x t^2 / (2 x ramp_s), and after it
+    passed(t) = rate x (t - ramp_s / 2).
+    """
     if passed < rate * ramp_s / 2:
         return math.sqrt(2 * ramp_s * passed / rate)
     return passed / rate + ramp_s / 2

@@ -1,7 +1,7 @@
-"""How a level ends: first no new request starts, then those in flight are cut.
+"""How a level ends: first no new request starts, then the requests in flight are cut.
 
-All waiting of users and arrivals goes through `Ending.pause` and `Ending.unless_cut`, so that
-nobody keeps an ended level waiting.
+Users and arrivals wait only in `Ending.pause` and `Ending.unless_cut`, so that nothing delays the
+end of a level.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ class Ending:
         self._now_ns = now_ns
         self._stopped = asyncio.Event()
         self._cut = asyncio.Event()
-        self._pausing: set[asyncio.Task[None]] = set()  # end with stop()
-        self._connecting: set[asyncio.Task[None]] = set()  # end with release()
-        self.stopped_ns = 0  # when the last request could start
+        self._pausing: set[asyncio.Task[None]] = set()  # woken by stop()
+        self._connecting: set[asyncio.Task[None]] = set()  # woken by release()
+        self.stopped_ns = 0  # the moment after which no request starts; 0: not yet
 
     @property
     def is_stopped(self) -> bool:
@@ -35,11 +35,11 @@ class Ending:
 
     @property
     def is_cut(self) -> bool:
-        """Whether requests in flight are to end now."""
+        """Whether requests in flight must end now."""
         return self._cut.is_set()
 
     def stop(self) -> None:
-        """Let no new request start, and wake up everybody who pauses."""
+        """Let no new request start, and wake all that pause; returns at once."""
         if self.is_stopped:
             return
         self.stopped_ns = self._now_ns()
@@ -48,12 +48,12 @@ class Ending:
             task.cancel()
 
     def cut(self) -> None:
-        """Ask that requests in flight end now; whoever waits in `until_cut` does it."""
+        """Ask for the end of requests in flight; the task in `until_cut` then ends them."""
         self.stop()
         self._cut.set()
 
     def release(self) -> None:
-        """End all waiting for connections."""
+        """Wake all that wait for a connection; they get ConnectError "cut"."""
         for task in self._connecting:
             task.cancel()
 
@@ -62,7 +62,7 @@ class Ending:
         await self._stopped.wait()
 
     async def until_cut(self, timeout_s: float | None) -> bool:
-        """Wait so many seconds for the cut; return whether it came."""
+        """Wait up to so many seconds (None: without limit) for the cut; return whether it came."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._cut.wait()
@@ -71,7 +71,7 @@ class Ending:
         return True
 
     async def pause(self, duration_s: float) -> bool:
-        """Sleep; return whether new requests may still start."""
+        """Sleep so long, or until stop(); return whether new requests may still start."""
         if duration_s > 0 and not self._stopped.is_set():
             task = _current_task()
             self._pausing.add(task)
@@ -86,10 +86,10 @@ class Ending:
         return not self.is_stopped
 
     async def unless_cut(self, connecting: Callable[[], Awaitable[Result]]) -> Result:
-        """Wait for a connection, but not beyond the cut.
+        """Wait for a connection, but no longer than until the cut.
 
         Raises:
-            ConnectError: of the kind "cut", or that of `connecting`.
+            ConnectError: the cut came first (kind "cut"), or `connecting` raised it.
         """
         if self._cut.is_set():
             raise ConnectError("cut", "")

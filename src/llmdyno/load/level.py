@@ -1,11 +1,11 @@
-"""One level of load: users or arrivals against one target; out come records.
+"""One level of load in one process: users or arrivals send requests and produce records.
 
 In a closed loop a user has a connection and at most one request outstanding; between two requests
 the user thinks. Users start evenly over the ramp; the first starts immediately. A failed request is
-a record like any other, and its user goes on after a pause that grows with each failure in a row:
-the load does not silently fall. In an open loop requests start when they are due (arrivals.py,
-open_loop.py), on connections that earlier ones have left. At the end of the duration no new request
-starts; those in flight may finish within the grace, and are cut after it.
+recorded like any other. Its user continues after a pause that grows with each failure in a row, so
+the load does not fall unnoticed. In an open loop requests start when they are due (arrivals.py,
+open_loop.py), on connections that earlier requests have left. At the end of the duration no new
+request starts; those in flight may finish within the grace period, and are cut after it.
 """
 
 import asyncio
@@ -32,9 +32,9 @@ _TICK_S = 1.0
 
 @contextlib.contextmanager
 def rare_collections() -> Iterator[None]:
-    """Make garbage collections rare and small.
+    """Make garbage collections rare and small inside the `with`.
 
-    A full one would stop the client for longer than a token takes.
+    A full collection would stop the client for longer than the gap between two tokens.
     """
     gc.collect()
     gc.freeze()
@@ -51,8 +51,8 @@ class Level:
     """One load point, run once.
 
     Args:
-        plan: what to run.
-        prompts: what to ask.
+        plan: the users or arrivals, the target and the times.
+        prompts: the source of the requests' texts.
         recorder: where records, ticks and counts go. Its clock must be that of the event loop's
             timers and of the connections' stamps.
         dial: opens a connection; by default to the plan's target.
@@ -73,15 +73,18 @@ class Level:
         self._failure: BaseException | None = None
         recorder.progress.expect(plan)
         self.interrupted = False
-        self.stopped = ""  # why it ended early, if too many requests failed
+        self.stopped = ""  # why it ended early if too many requests failed, else empty
 
     def interrupt(self) -> None:
-        """End the level now; requests in flight are cut and recorded."""
+        """End the level early; requests in flight are cut and recorded. Returns at once."""
         self.interrupted = True
         self._ending.cut()
 
     async def run(self, start_ns: int | None = None) -> None:
-        """Run the level to its end; it begins at start_ns (by the recorder's clock), or now.
+        """Run the level and wait for its end.
+
+        Args:
+            start_ns: when it begins, by the recorder's clock; None: now.
 
         Raises:
             StorageError: a record could not be written; the level ends at once.
@@ -90,7 +93,7 @@ class Level:
         if start_ns is None:
             start_ns = now_ns()
         else:
-            # Wait even if the level is stopped before: no entry may be older than its level.
+            # Wait even if the level is stopped already: no entry may be older than its level.
             while (left_ns := start_ns - now_ns()) > 0:  # noqa: ASYNC110  # timers round
                 await asyncio.sleep(left_ns / 1e9)
         self._ticker.start(start_ns)
@@ -150,7 +153,7 @@ class Level:
         stopping.add_done_callback(lambda _: loop.stop())
         await loop.start_all()
         if not self._plan.load.ends_by_count:
-            await self._ending.until_stopped()  # the duration goes on after the last arrival
+            await self._ending.until_stopped()  # the duration may outlast the last arrival
         self._ending.stop()
         await stopping
         await loop.finish()
@@ -212,7 +215,7 @@ class Level:
     # Records.
 
     def _keep_or_end(self, record: Record) -> bool:
-        """Keep a record; return whether that could be done. If not, the level ends."""
+        """Write a record; return whether that worked. If not, the level ends."""
         try:
             self._keep(record)
         except Exception as failure:  # noqa: BLE001  # any: it must end the level, not one user
@@ -230,7 +233,7 @@ class Level:
             self.interrupt()
 
     def _fail(self, failure: BaseException) -> None:
-        """End the level with the first failure."""
+        """End the level; run() raises the first failure."""
         self._failure = self._failure or failure
         self.interrupt()
 
@@ -239,8 +242,7 @@ class Level:
     async def _end_on_time(self, start_ns: int) -> None:
         load = self._plan.load
         if load.ends_by_count:
-            # Such a level has no end of its own to wait for after its last request was sent: each
-            # request has its timeout.
+            # A level of so many requests needs no grace period: each request has its timeout.
             await self._ending.until_cut(None)
         else:
             left_s = load.duration_s - (self._recorder.now_ns() - start_ns) / 1e9
@@ -253,7 +255,7 @@ class Level:
         self._ending.release()
 
     async def _watch(self, loop: OpenLoop | None) -> None:
-        """Look after the connections, and write a tick, every second or interval."""
+        """Call look_after and write a tick, each second, or each interval if that is shorter."""
         while True:
             await asyncio.sleep(min(_TICK_S, self._plan.load.interval_s))
             self._sender.look_after(self._recorder.now_ns())

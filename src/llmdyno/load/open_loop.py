@@ -1,10 +1,10 @@
 """The open loop: requests start when they are due, whatever happened to those before them.
 
 Each request in flight has a slot, and a slot keeps its connection for the next request. The slot
-freed last is taken first, so that no more connections are open than were needed at once. With a
-limit on the slots a request waits for one, first come first served. Its due time stands: the time
-that it waited is in every latency that runs from due, so a server too slow for the load cannot hide
-that by slowing the client down (coordinated omission).
+that was freed last is reused first, so that no more connections are open than were needed at once.
+If the number of slots is limited, requests queue for one in order. Their due times stay: a latency
+that runs from due includes the time in that queue. So a server that is too slow for the load cannot
+hide it by slowing the client down (coordinated omission).
 """
 
 import asyncio
@@ -16,11 +16,11 @@ class OpenLoop:
     """The requests of one level, each started when it is due.
 
     Args:
-        due_ns: when each is due, ascending, by the clock.
+        due_ns: when each request is due, ascending, by the clock.
         send: takes (slot, number, due_ns), sends that request, and returns when it has ended.
         pause: sleeps so many seconds; returns whether new requests may still start.
         now_ns: the clock.
-        slots_max: how many may be in flight at once; None: any number.
+        slots_max: the limit on requests in flight; None: there is none.
     """
 
     def __init__(
@@ -37,39 +37,39 @@ class OpenLoop:
         self._pause = pause
         self._now_ns = now_ns
         self._slots_max = slots_max
-        self._slots = 0  # that have been needed so far
+        self._slots = 0  # slots made so far
         self._free: list[int] = []
-        self._waiting: deque[tuple[int, int]] = deque()  # (number, due_ns), for a slot
+        self._waiting: deque[tuple[int, int]] = deque()  # (number, due_ns) without a slot yet
         self._in_flight: set[asyncio.Task[None]] = set()
         self._stopped = False
         self._all_started = asyncio.Event()
-        self.unsent = 0  # were due, but had no slot before the end
+        self.unsent = 0  # requests that were due but got no slot before the end
 
     @property
     def waiting(self) -> int:
-        """How many are due and wait for a slot."""
+        """The number of requests that are due and wait for a slot."""
         return len(self._waiting)
 
     async def start_all(self) -> None:
-        """Start every request when it is due; return when the last has started, or at stop."""
+        """Start each request when it is due; wait until the last has started, or until stop()."""
         for number, due_ns in enumerate(self._due_ns):
             if not await self._pause((due_ns - self._now_ns()) / 1e9):
                 return
             self._waiting.append((number, due_ns))
             self._start_waiting()
-            await asyncio.sleep(0)  # two that are due at the same time are sent in order
+            await asyncio.sleep(0)  # lets this one send first if the next is due at the same time
         if self._waiting and not self._stopped:
-            self._all_started.clear()  # it may have been set before: it is, whenever none waits
+            self._all_started.clear()  # it is set whenever the queue is empty
             await self._all_started.wait()
 
     def stop(self) -> None:
-        """Start no further request; those that wait for a slot are counted as unsent."""
+        """Start no further request; count those that wait for a slot as unsent."""
         self._stopped = True
         self.unsent = len(self._waiting)
         self._all_started.set()
 
     async def finish(self) -> None:
-        """Wait for those in flight."""
+        """Wait for the requests in flight to end."""
         while self._in_flight:
             await asyncio.gather(*self._in_flight)
 

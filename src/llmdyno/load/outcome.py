@@ -1,4 +1,8 @@
-"""What became of a request: its record, made from the response and nothing else."""
+"""Turns a request and its response into a record: the verdict, the times, the tokens.
+
+sender.py calls `record_of` when a request has ended. The record depends on the response alone, so
+the same bytes always give the same record.
+"""
 
 import msgspec
 
@@ -12,7 +16,7 @@ from llmdyno.workload.sessions import Item
 
 _DETAIL_CHARACTERS_MAX = 300
 _LAST_WORDS_BYTES = 150
-# After its end mark a stream is whole, however its connection ended.
+# A stream with its end mark is complete even if the connection then ends like this.
 _AFTER_THE_END = frozenset({"reset", "truncated"})
 
 
@@ -20,21 +24,21 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One request of a level."""
 
     number: int  # in order of sending within the level, from 0
-    user: int  # or slot, in an open loop
+    user: int  # in an open loop: the slot
     item: Item
     due_ns: int  # by the level's clock
 
 
 def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tuple[Record, str]:
-    """Return the record of a request, and the answer that a session goes on from.
+    """Return the record of a request, and the answer with which its session continues.
 
-    That answer is empty if the request failed, or is of no session.
+    The answer is empty if the request failed or belongs to no session.
 
     Args:
         response: complete or not.
         sent: the request that it answers.
         plan: of the level.
-        zero_ns: the moment from which the journal counts.
+        zero_ns: the zero of the record's times.
     """
     item = sent.item
     answered = response.status == 200
@@ -82,7 +86,7 @@ def _asked(item: Item) -> str:
 
 
 def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str, str]:
-    """Return the error class and its detail; both empty for a response that is whole."""
+    """Return the error class and its detail; both are empty for a complete response."""
     if response.error == "cut":
         return "cut", ""
     if response.status in REDIRECTS:
@@ -93,7 +97,7 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
         return reply.error, reply.detail
     if response.error in _AFTER_THE_END and reply.ended and reply.stamps_ns and not reply.error:
         return "", response.detail
-    if response.error:  # goes first: it may be why the reply cannot be read
+    if response.error:  # first, because it may be the reason that the reply cannot be read
         return response.error, response.detail
     if reply.error:
         return reply.error, reply.detail
@@ -108,7 +112,7 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
 
 
 def _is_stream(response: Response, reply: Reply, endpoint: Endpoint) -> bool:
-    if endpoint.ends_with_body:  # such a body does not tell; only the media type does
+    if endpoint.ends_with_body:  # any body would pass for such a stream; the media type decides
         media_type = response.headers.get("content-type", "")
         return not media_type.startswith(("application/json", "text/html"))
     return reply.ended or bool(reply.stamps_ns)

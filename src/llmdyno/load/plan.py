@@ -1,8 +1,8 @@
-"""One load point of a run, and the plan that a process makes of its share of it.
+"""One load point of a run, and the plan of one process's share of it.
 
-A Point is everything that a worker needs to reproduce the load point, and is written as one line of
-JSON. A level in this process, one in workers and one on other machines are made from the same
-point, so that they ask the same prompts at the same times.
+A Point is everything that a worker needs to reproduce the load point, serialisable as one line of
+JSON. A level in this process, in workers and on other machines is made from the same point, so all
+of them send the same prompts at the same times.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from llmdyno.workload.share import Share
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One share of a load point, ready to be run: with the server, the endpoint and the times."""
+    """One share of a load point, ready to run: with the server, the endpoint and the due times."""
 
     level: int
     users: int  # of a closed loop
@@ -27,43 +27,43 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     endpoint: Endpoint
     model: str
-    tensors: tuple[Tensor, ...] = ()  # inputs of the model, if the endpoint must know
+    tensors: tuple[Tensor, ...] = ()  # the model's inputs, for endpoints that need them
     repeat: int = 0
     rate: float | None = None  # requests a second, of an open loop
-    due_s: Sequence[float] | None = None  # of an open loop, ascending: since the level's start
-    share: Share = Share()  # which part of the level is this process's
+    due_s: Sequence[float] | None = None  # of an open loop, ascending, since the level's start
+    share: Share = Share()  # the part of the level that this process runs
 
     @property
     def requests(self) -> int | None:
-        """How many requests are sent in all, if that is known."""
+        """The number of requests of the whole level; None if it ends by its duration."""
         if self.load.ends_by_count and self.due_s is not None:
             return len(self.due_s)
         return self.load.requests
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """One level of a run: which load, and what distinguishes it from the other levels."""
+    """One load point of a run: the spec, and what distinguishes it from the other load points."""
 
     spec: Bench  # with endpoint, model and tensors filled in
     level: int
     repeat: int
     load: float  # users, requests a second, or the speed of a trace
-    # How often this load has been measured. Another round draws other prompts and arrivals, so that
-    # no prefix cache can hit. So does a search that comes back to a load.
+    # How often this load was measured before: in earlier rounds, or by a search that returns to it.
+    # Each time draws other prompts and arrivals, so that no prefix cache can hit.
     again: int = 0
     tokens_per_word: float = 1.0  # of synthetic prompts, as this server counts
-    tokens_fixed: float = 0.0  # tokens of its template, whatever the prompt
+    tokens_fixed: float = 0.0  # tokens that the server adds to every prompt: its chat template
 
     @property
     def stream(self) -> str:
-        """The name of the random stream that this level draws from."""
+        """The name of the random stream from which this level draws prompts and arrivals."""
         return f"{self.load:g}/{self.again}" if self.again else f"{self.load:g}"
 
     def prompts(self, share: Share) -> Prompts:
-        """Return the source of a share's requests.
+        """Return the source of the prompts of a share.
 
         Raises:
-            UsageError: its file of prompts cannot be read.
+            UsageError: the workload's file of prompts cannot be read.
         """
         return Prompts(
             self.spec.workload,
@@ -74,7 +74,14 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def plan(self, prompts: Prompts, target: Target, endpoint: Endpoint, share: Share) -> Plan:
-        """Return the plan of one share of it."""
+        """Return the plan of one share; it draws the due times of an open loop.
+
+        Args:
+            prompts: of the same share, from `prompts()`; a trace has its times from there.
+            target: the server.
+            endpoint: the protocol it speaks.
+            share: the part of the load point to plan.
+        """
         load = self.spec.load
         has_rate = load.is_open and load.arrival != "trace"
         return Plan(

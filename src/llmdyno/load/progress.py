@@ -1,4 +1,8 @@
-"""The state of a level while it runs: what a live display shows, and whether errors end it."""
+"""The state of a level while it runs: the counts of the live display, and the limits on errors.
+
+The level, or the crew of workers, writes the counts as requests end; the terminal and the live
+metrics read them. No figure of the results comes from here: those come from the journal.
+"""
 
 from collections import deque
 
@@ -13,28 +17,28 @@ RECENT_MAX = 200  # completed requests of which a live display knows the latenci
 
 
 class Progress(msgspec.Struct, kw_only=True):
-    """What a live display shows; written by the level, read by the display."""
+    """The counts of a live display; the level writes them, the display reads them."""
 
     level: int = 0
-    load: str = ""  # that is asked for, e.g. "50 users"
+    load: str = ""  # the load in words, e.g. "50 users"
     users: int = 0
     waiting: int | None = None  # requests due that wait for a slot, in an open loop
     in_flight: int = 0
     completed: int = 0
     failed: int = 0
-    uncounted: int = 0  # completed, but the server did not count their tokens
+    uncounted: int = 0  # completed requests whose tokens the server did not count
     tokens: int = 0  # of finished requests
-    reads: int = 0  # that brought those tokens
+    reads: int = 0  # reads that brought those tokens
     elapsed_s: float = 0.0
     # The last that were completed, so that whoever shows a latency live can derive it.
     recent: deque[Record] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT_MAX))
     errors: dict[str, int] = {}
     phase: str = "running"
-    duration_s: float | None = None  # of the level, or
-    requests: int | None = None  # how many it sends
+    duration_s: float | None = None  # of the level; None if it ends by the next
+    requests: int | None = None  # the number of requests after which the level ends
 
     def expect(self, plan: Plan) -> None:
-        """Note by what the level ends: its duration, or a number of requests."""
+        """Note how the level will end: after its duration, or after a number of requests."""
         self.duration_s = None if plan.load.ends_by_count else plan.load.duration_s
         self.requests = plan.requests
 
@@ -66,13 +70,13 @@ class ErrorLimits:
         self._last: deque[bool] = deque(maxlen=ERROR_RATE_REQUESTS)  # whether each has failed
 
     def count(self, record: Record) -> None:
-        """Count a request that has ended. One that we cut tells nothing about the server."""
+        """Count a request that has ended. The error rate leaves out requests that we cut."""
         if record.outcome != "cut":
             self._last.append(record.outcome == "failed")
         self._failed += record.outcome == "failed"
 
     def reached(self) -> str:
-        """Return which limit has been reached, in words; empty if none."""
+        """Return in words which limit has been reached; empty if none has."""
         if self._errors_max is not None and self._failed >= self._errors_max:
             return f"{self._failed} requests failed, as many as --max-errors allows"
         if self._rate_max is None or len(self._last) < ERROR_RATE_REQUESTS:

@@ -1,14 +1,14 @@
 """Workers on the machines of a Ray cluster, behind the interface of those on this one (workers.py).
 
 On each node an actor (NodeAgent) starts the same process as a local worker. While that process
-writes, the actor hands its output over through Ray. So the files on this machine grow as a local
-worker's do; display, limits and a kill -9 work alike wherever the workers are.
+writes, the actor passes its output on through Ray. So the files on this machine grow as those of
+local workers do, and the display, the limits and a kill -9 work the same for both.
 
-Each machine has a clock of its own. Before a level each node is asked for its perf_counter_ns a
-few times. The quickest answer is believed; half the time that it took is the uncertainty
-(Cristian's method). A worker is then told our zero and our start in its own time, so its records
-are in our time, give or take that uncertainty. At the level's end the clocks are asked again, and
-their drift is written down.
+Each machine has its own clock. Before a level each node is asked several times for its
+perf_counter_ns. The answer with the shortest round trip counts; half that round trip is the
+uncertainty (Cristian's method). A worker then gets our zero and our start in its own time, so its
+records are in our time within that uncertainty. At the end of the level the clocks are compared
+again, and their drift is recorded.
 """
 
 import asyncio
@@ -34,21 +34,21 @@ from llmdyno.workload.share import Share
 
 _CLOCK_QUESTIONS = 20
 _FETCH_S = 0.5
-_CALL_S = 20.0  # for a node to answer anything
+_CALL_S = 20.0  # the time limit for an answer from a node
 
 
 class NodeAgent:
-    """Starts and feeds one worker on its node: a Ray actor, its methods are called remotely."""
+    """Starts and feeds one worker on its node: a Ray actor whose methods are called remotely."""
 
     def __init__(self) -> None:
-        # Made by start(); nobody else has a folder of that name.
+        # start() makes it; the random name makes it ours alone.
         self._folder = Path(tempfile.gettempdir(), f"dyno-worker-{secrets.token_hex(16)}")
         self._journal = self._folder / "journal.jsonl"
         self._said = self._folder / "said.txt"
         self._process: subprocess.Popen[bytes] | None = None
 
     def host(self) -> str:
-        """Return the machine's name, and which of Ray's nodes it is."""
+        """Return the machine's name and the beginning of its Ray node id."""
         import ray
 
         return f"{socket.gethostname()}, node {ray.get_runtime_context().get_node_id()[:8]}"
@@ -58,11 +58,11 @@ class NodeAgent:
         return perf_counter_ns()
 
     def start(self, line: bytes, api_key: str | None) -> None:
-        """Start the worker.
+        """Start the worker; returns before it is ready.
 
         Args:
-            line: its Assignment as JSON; its journal is replaced by a file of this node.
-            api_key: for the worker's environment, never written to a file.
+            line: its Assignment as JSON; the journal named there is replaced by a file here.
+            api_key: for the worker's environment; it is never written to a file.
         """
         assignment = msgspec.json.decode(line, type=Assignment)
         own = msgspec.structs.replace(assignment, journal=str(self._journal))
@@ -85,7 +85,7 @@ class NodeAgent:
         return self._process.stdout.readline() == READY
 
     def begin(self, start_ns: int) -> None:
-        """Tell the worker when to begin, by this machine's perf_counter_ns."""
+        """Tell the worker when to begin, in perf_counter_ns of this machine; returns at once."""
         self._write(b"%d\n" % start_ns)
 
     def stop(self) -> None:
@@ -95,17 +95,17 @@ class NodeAgent:
                 self._process.stdin.close()
 
     def fetch(self, offset: int) -> tuple[bytes, int | None, str]:
-        """Return what the worker has written since.
+        """Return the part of the worker's journal that is new.
 
         Args:
-            offset: how many bytes of its journal are known already.
+            offset: how many bytes of the journal the caller has already.
 
         Returns:
-            The bytes after those, its exit status (None: it runs), and the last line that it wrote
-            to standard error.
+            The bytes from there on, the worker's exit status (None: it runs), and its last line on
+            standard error.
         """
         assert self._process is not None
-        status = self._process.poll()  # before its file is read: with a status, nothing is added
+        status = self._process.poll()  # before reading: an ended worker adds nothing more
         added = b""
         if self._journal.exists():
             with self._journal.open("rb") as file:
@@ -115,7 +115,7 @@ class NodeAgent:
         return added, status, lines[-1] if lines else ""
 
     def leave(self) -> None:
-        """Kill the worker if it still runs, and delete its files."""
+        """Kill the worker if it still runs, wait for its end, and delete its files."""
         if self._process is not None:
             self._process.kill()
             with self._process:  # closes its pipes and waits for it
@@ -125,13 +125,13 @@ class NodeAgent:
     def _write(self, line: bytes) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it is dead; its status says so
+        with contextlib.suppress(BrokenPipeError):  # it is dead, and fetch() reports its status
             self._process.stdin.write(line)
             self._process.stdin.flush()
 
 
 class Clock(NamedTuple):
-    """A node's clock compared with ours."""
+    """The difference between a node's perf_counter_ns and ours."""
 
     offset_ns: int  # its time minus ours
     uncertainty_ns: int
@@ -152,15 +152,15 @@ class RayWorker:
         self._calls: set[Any] = set()
 
     async def ready(self) -> None:
-        """Wait until it reports ready, or has ended."""
+        """Wait until it reports ready or has ended; `ended` says which."""
         await self._ask(self._agent.wait_until_ready.remote(), START_S)
 
     def begin(self, start_ns: int) -> None:
-        """Send the moment, converted to its own time."""
+        """Send the moment, converted to the node's clock; returns at once."""
         self._calls.add(self._agent.begin.remote(start_ns + self._clock.offset_ns))
 
     async def fetch(self) -> None:
-        """Append what it has written to its file on this machine, at most twice a second.
+        """Append the new part of its journal to the file on this machine, at most twice a second.
 
         Raises:
             StorageError: the file cannot be written.
@@ -189,19 +189,19 @@ class RayWorker:
         self._calls.add(self._agent.stop.remote())
 
     async def clock_drift_ns(self) -> int | None:
-        """Return by how much its clock has drifted from ours; None: the node is gone."""
+        """Return the change of its clock's offset since the start; None: the node is gone."""
         clock = await self._ask(clock_of(self._agent), _CALL_S)
         return None if clock is None else clock.offset_ns - self._clock.offset_ns
 
     async def dismiss(self) -> None:
-        """Kill the worker and its actor."""
+        """Kill the worker, delete its files on the node, and end its actor."""
         import ray
 
         await self._ask(self._agent.leave.remote(), _CALL_S)
         ray.kill(self._agent)
 
     async def _ask(self, answer: Any, limit_s: float) -> Any:
-        """Return an answer; None: none came in time, and the worker counts as ended."""
+        """Return the answer of the actor; None: it came too late, and the worker counts as lost."""
         from ray.exceptions import RayError
 
         try:
@@ -215,7 +215,7 @@ class RayWorker:
 
 
 async def clock_of(agent: Any) -> Clock:
-    """Compare a node's clock with ours; the quickest of some answers tells it best."""
+    """Compare a node's clock with ours by the answer with the shortest round trip."""
     clocks = []
     for _ in range(_CLOCK_QUESTIONS):
         asked_ns = perf_counter_ns()
@@ -235,10 +235,12 @@ class Cluster:
         self._api_key = api_key
 
     async def hire(self, point: Point, share: Share, zero_ns: int, journal: Path) -> Worker:
-        """Start a worker on a node; the workers of a level are spread over the nodes.
+        """Start a worker on a node and return it before it is ready.
+
+        Ray spreads the workers of a level over the nodes.
 
         Raises:
-            TargetError: it does not start.
+            TargetError: the worker does not start.
         """
         from ray.exceptions import RayError
 
@@ -252,16 +254,16 @@ class Cluster:
         line = msgspec.json.encode(
             Assignment(point=point, share=share, zero_ns=zero_ns + clock.offset_ns, journal="")
         )
-        # Small arguments go from process to process, and into no file.
+        # Ray passes small arguments in memory, so the key is never written to a file.
         await agent.start.remote(line, self._api_key)
         return RayWorker(agent, host, clock, journal)
 
 
 def _require_listener(address: str) -> None:
-    """Connect once before Ray does, which retries for minutes where nobody listens.
+    """Connect once before Ray does, because Ray retries for minutes where nobody listens.
 
     Raises:
-        OSError: nobody listens.
+        OSError: nobody listens there.
     """
     host, _, port = address.rpartition(":")
     if host and port.isdecimal() and "/" not in host:
@@ -270,7 +272,7 @@ def _require_listener(address: str) -> None:
 
 @contextlib.contextmanager
 def joined(address: str, workers: int | str, api_key: str | None) -> Iterator[Site]:
-    """Join a Ray cluster from a machine that is part of it.
+    """Join a Ray cluster during the `with`, from a machine that is part of it.
 
     Raises:
         UsageError: ray is not installed, there is no cluster, or it is too small.

@@ -1,4 +1,4 @@
-"""Where the facts of one level go, and the clock that they are told by."""
+"""Takes the facts of one level: the journal, the live display, and the one clock for both."""
 
 from collections.abc import Callable
 from time import perf_counter_ns
@@ -24,11 +24,20 @@ class Recorder(msgspec.Struct, frozen=True, kw_only=True):
     now_ns: Callable[[], int] = perf_counter_ns
 
     def since_zero(self, moment_ns: int) -> int:
-        """Return a moment as the journal has it, in ns."""
+        """Convert a reading of the clock to the journal's time, in ns since the run began."""
         return moment_ns - self.zero_ns
 
     def note_start(self, plan: Plan, start_ns: int, workers: int = 1) -> None:
-        """Write that the level begins at that moment, in so many processes."""
+        """Write the start of the level to the journal and to the display.
+
+        Args:
+            plan: of the whole level.
+            start_ns: when it begins, by the clock.
+            workers: the number of processes that run it.
+
+        Raises:
+            StorageError: the entry could not be written.
+        """
         load = plan.load
         self.sink(
             LevelStarted(

@@ -1,4 +1,7 @@
-"""Sends the requests of one level: a connection a user, a time limit, one retry, the cut."""
+"""Sends the requests of one level: one connection per user, a time limit, one retry, the cut.
+
+level.py decides when a user sends; this module sends, waits, and returns the record.
+"""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -17,17 +20,19 @@ from llmdyno.wire.request import KeptConnection, answered
 from llmdyno.workload.sessions import Item
 
 RETRY_AFTER_MAX_S = 60.0
-# Stop waiting for the rest of a body so long after its end mark: no more data is expected.
+# Stop waiting for the body this long after the end mark: no more data is expected.
 _AFTER_THE_END_NS = 5_000_000_000
 
 Dial = Callable[[], Awaitable[Exchange]]
 
 
 class Dialer:
-    """Opens the connections of one level; plain TCP is read by one poller, where the kernel stamps.
+    """Opens the connections of one level.
+
+    One poller reads all plain TCP connections if the kernel stamps their packets.
 
     Args:
-        plan: whom to connect to, and how long a request may take.
+        plan: the target, and the time limit of a request, which also limits connecting.
         meter: counts the reads of all connections.
     """
 
@@ -38,21 +43,21 @@ class Dialer:
         self._poller = Poller(meter) if can_stamp() else None
 
     async def dial(self) -> Exchange:
-        """Open a connection.
+        """Open a connection and wait until it can be used.
 
         Raises:
-            ConnectError: it could not be made.
+            ConnectError: it could not be opened.
         """
         return await connect(self._target, self._meter, self._timeout_s, self._poller)
 
     def close(self) -> None:
-        """Stop reading, and close what the poller reads."""
+        """Stop the poller and close the connections that it reads."""
         if self._poller is not None:
             self._poller.close()
 
 
 class Sender:
-    """Sends the requests of one level, at most one at a time a user (or slot of an open loop).
+    """Sends the requests of one level, one at a time per user (or per slot of an open loop).
 
     Args:
         plan: of the level.
@@ -69,14 +74,14 @@ class Sender:
         self._path = plan.endpoint.path(plan.model)
         self._kept: dict[int, KeptConnection] = {}  # by user
         self._in_flight: dict[int, Exchange] = {}  # by user
-        self._silent_after: dict[int, int] = {}  # by user: how many pieces of its body were read
+        self._silent_after: dict[int, int] = {}  # by user: pieces of the body at the last check
 
     async def exchange(self, request: Request) -> tuple[Record, str, float]:
         """Send one request and wait for its end.
 
         Returns:
-            Its record, the answer that a session goes on from (empty if it failed), and how many
-            seconds the server asks its user to wait.
+            The record, the answer with which a session continues (empty if the request failed), and
+            how many seconds the server asks the user to wait.
         """
         plan = self._plan
         data = as_sent(plan.target, self._path, plan.endpoint.body(self._asked(request.item)))
@@ -101,24 +106,24 @@ class Sender:
         return record, text, _retry_after_s(response)
 
     def hang_up(self, user: int) -> None:
-        """Close the connection of a user who sends nothing more."""
+        """Close the connection of a user that sends no further request."""
         if user in self._kept:
             self._kept.pop(user).close()
 
     def hang_up_all(self) -> None:
-        """Close all connections."""
+        """Close the connections of all users, once nothing more is sent."""
         for user in list(self._kept):
             self.hang_up(user)
 
     def cut(self) -> None:
-        """End all requests in flight as they stand."""
+        """End all requests in flight now; their records have the outcome "cut"."""
         for exchange in list(self._in_flight.values()):
             exchange.give_up("cut")
 
     def look_after(self, now_ns: int) -> None:
-        """Let connections parse what they have put off, and end bodies that never end.
+        """Let connections parse deferred reads, and end bodies that do not end after the end mark.
 
-        Call it about once a second.
+        To be called about once a second.
         """
         for user, exchange in list(self._in_flight.items()):
             exchange.look_after(now_ns)
@@ -136,7 +141,7 @@ class Sender:
         )
 
     async def _await_response(self, exchange: Exchange, user: int, data: bytes) -> Response:
-        if self._ending.is_cut:  # while it connected: there is no time left to send
+        if self._ending.is_cut:  # the cut came while it connected
             raise ConnectError("cut", "")
         timeout_s = self._plan.load.timeout_s
         self._in_flight[user] = exchange
@@ -153,13 +158,13 @@ class Sender:
         pieces = exchange.came_before(now_ns - _AFTER_THE_END_NS)
         if not pieces or self._silent_after.get(user) == len(pieces):
             return
-        self._silent_after[user] = len(pieces)  # reading a body costs; once for each silence
+        self._silent_after[user] = len(pieces)  # reads each body once per silence, as that costs
         if self._plan.endpoint.read(pieces).ended:
             exchange.give_up("truncated", "the server never ended the body after its end mark")
 
 
 def _retry_after_s(response: Response) -> float:
-    """Return how long the server asks us to wait: seconds or an HTTP date, up to a minute."""
+    """Return how long Retry-After asks us to wait, in seconds; a minute at most, 0 without it."""
     said = response.headers.get("retry-after", "").strip()
     if response.status not in {429, 503} or not said:
         return 0.0
@@ -168,6 +173,6 @@ def _retry_after_s(response: Response) -> float:
             wait_s = float(said)
         else:
             wait_s = (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError, OverflowError):  # garbage, or a date without a zone
+    except (ValueError, TypeError, OverflowError):  # neither, or a date without a zone
         return 0.0
     return min(RETRY_AFTER_MAX_S, max(0.0, wait_s))

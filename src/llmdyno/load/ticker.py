@@ -1,4 +1,8 @@
-"""How the client itself is doing during a level: its CPU time, its lateness, its reads."""
+"""The state of the client itself during a level: its CPU time, its lateness, its reads.
+
+Ticks go to the journal beside the records, so that results/client_health.py can tell whether the
+client was the limit. level.py writes one each second.
+"""
 
 import asyncio
 import time
@@ -25,12 +29,12 @@ class Ticker:
         self._lags_us: list[int] = []  # since the last tick
 
     def start(self, start_ns: int) -> None:
-        """Count wall-clock and CPU time from this moment."""
+        """Begin to count wall-clock and CPU time, from this moment of the recorder's clock."""
         self._start_ns = start_ns
         self._cpu_start_s = time.process_time()
 
     async def watch_lag(self) -> None:
-        """Sample for ever how late the event loop is."""
+        """Sample how late the event loop is, until the task is cancelled."""
         now_ns = self._recorder.now_ns
         while True:
             due_ns = now_ns() + round(LAG_PERIOD_S * 1e9)
@@ -38,13 +42,13 @@ class Ticker:
             self._lags_us.append(max(0, (now_ns() - due_ns) // 1000))
 
     def tick(self, waiting: int | None) -> None:
-        """Write a tick, and tell the display.
+        """Write a tick to the journal and update the display.
 
         Args:
-            waiting: how many requests are due and wait for a slot; None in a closed loop.
+            waiting: the number of requests that are due and wait for a slot; None: a closed loop.
 
         Raises:
-            StorageError: it could not be written.
+            StorageError: the tick could not be written.
         """
         recorder, progress = self._recorder, self._recorder.progress
         now_ns = recorder.now_ns()

@@ -1,15 +1,15 @@
 """A worker: a process that runs one share of a level and writes its records to its own file.
 
-workers.py starts `python -m llmdyno.load.worker` for each share. Nothing that is measured goes
-through the pipes between them, only when to begin and when to stop:
+workers.py starts `python -m llmdyno.load.worker` for each share. No measurement goes through the
+pipes between them, only the start and the stop:
 
-    parent → worker   a line with the Assignment; a line with the moment to begin; the end of file:
-                      stop now, because the parent asks for it or is dead
+    parent → worker   a line with the Assignment; a line with the moment to begin; end of file: stop
+                      now, because the parent asks for it or is dead
     worker → parent   "ready", once everything is imported and the prompts are drawn
 
-The moment is by perf_counter_ns, one clock for all processes of a machine (CLOCK_MONOTONIC). An API
-key comes by the environment. The exit status is 0 if the share was done or stopped; otherwise a
-sentence on standard error says what happened.
+The moment is in perf_counter_ns, one clock for all processes of a machine (CLOCK_MONOTONIC). The
+API key is passed in the environment. The exit status is 0 if the share was done or stopped;
+otherwise a sentence on standard error says what happened.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ READY = b"ready\n"
 def environment(api_key: str | None) -> dict[str, str]:
     """Return the variables of a worker's environment.
 
-    Nothing of it uses BLAS, whose threads, one a core, spin as they start.
+    BLAS gets one thread: a worker does not use it, but its threads, one per core, spin at start.
     """
     given = {API_KEY: api_key} if api_key else {}
     return {"OPENBLAS_NUM_THREADS": "1", **os.environ, **given}
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """One share of one level."""
+    """The order to a worker: one share of one load point, and where its records go."""
 
     point: Point
     share: Share
@@ -56,10 +56,11 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def work() -> None:
-    """Run the share that standard input names.
+    """Run the share that standard input names, and wait for its end.
 
     Raises:
-        DynoError: a record could not be written.
+        UsageError: the workload's file of prompts cannot be read here.
+        StorageError: a record could not be written.
     """
     orders = await _orders()
     line = await orders.readline()
@@ -100,13 +101,16 @@ async def work() -> None:
 
 
 def connections(plan: Plan) -> int:
-    """Return how many connections a share opens at most; 0: nothing limits them."""
+    """Return the most connections that a share can have open; 0: there is no limit."""
     limit = plan.load.max_concurrency if plan.load.is_open else plan.users
     return plan.share.count(limit or 0)
 
 
 def _own_lines(append: Callable[[Entry], None], share: Share) -> Callable[[Entry], None]:
-    """Leave out the level's start and turn its end into the share's: the parent writes those."""
+    """Leave out the start of the level and make its end that of the share.
+
+    The parent writes the start and the end of the whole level.
+    """
 
     def sink(entry: Entry) -> None:
         match entry:
@@ -129,7 +133,7 @@ def _own_lines(append: Callable[[Entry], None], share: Share) -> Callable[[Entry
 
 
 async def _orders() -> asyncio.StreamReader:
-    reader = asyncio.StreamReader(limit=2**24)  # a system prompt is in the first line
+    reader = asyncio.StreamReader(limit=2**24)  # the first line may hold a long system prompt
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
@@ -142,7 +146,7 @@ async def _stop_at_end(orders: asyncio.StreamReader, level: Level) -> None:
 
 
 def main() -> None:
-    """Run one share and exit."""
+    """Run one share and exit: status 0, or a sentence on standard error and another status."""
     try:
         if sys.platform == "win32":
             asyncio.run(work())

@@ -1,11 +1,11 @@
-"""A crew: the workers of one level. They start together; their files tell how they get on.
+"""A crew: the workers of one level, which start together and write to a file each.
 
-To bench/run.py a crew is a level like any other: it runs, can be interrupted, and leaves records.
-Each worker (worker.py) appends to a file of its own. The crew polls these files as they grow, for
-the display, the limits on errors and the end. So nothing measured passes from process to process,
-and a worker or the parent may die at any moment: finished requests are on the disk.
+bench/run.py runs a crew as it runs a level: it can be interrupted, and it leaves records. Each
+worker (worker.py) appends to its own file. The crew polls these files as they grow, for the
+display, the limits on errors and the end. No measurement passes from process to process, so a
+worker or the parent may die at any moment: finished requests are on the disk.
 
-A worker that dies, or is silent for long, ends the level: the load is no longer what was asked for.
+A worker that dies or is silent for long ends the level, because the load has become smaller.
 """
 
 import asyncio
@@ -28,27 +28,27 @@ from llmdyno.records.journal import Follower
 from llmdyno.workload.share import Share
 
 POLL_S = 0.2  # how often the workers' files are read
-SILENT_S = 30.0  # a worker that writes nothing for so long is lost; it ticks once a second
+SILENT_S = 30.0  # a worker that writes nothing for this long is lost; it ticks once a second
 START_S = 60.0  # for a worker to be ready
 STOP_S = 15.0  # for a worker to stop
-LEAD_S = 0.1  # between the word to begin and the moment at which all begin
+LEAD_S = 0.1  # from the order to begin to the moment at which all workers begin
 
 
 class Worker(Protocol):
-    """A worker, on this machine or on another one."""
+    """The interface of a worker, on this machine or on another one."""
 
     ended: str | None  # None: it runs; empty: it ended well; else how it ended
     host: str  # empty: this machine
-    clock_uncertainty_ns: int  # by how much its times may be off, in our time
+    clock_uncertainty_ns: int  # the largest error of its times, converted to our clock
 
     async def ready(self) -> None:
-        """Wait until it reports ready, or has ended."""
+        """Wait until it reports ready or has ended; `ended` says which."""
 
     def begin(self, start_ns: int) -> None:
-        """Tell it to begin at that moment of our perf_counter_ns; returns at once."""
+        """Tell it to begin at that moment, in our perf_counter_ns; returns at once."""
 
     async def fetch(self) -> None:
-        """Append what it has written since the last call to its file on this machine.
+        """Append the new part of its journal to its file on this machine.
 
         Raises:
             StorageError: the file cannot be written.
@@ -58,28 +58,28 @@ class Worker(Protocol):
         """Ask it to cut what is in flight and exit; returns at once."""
 
     async def clock_drift_ns(self) -> int | None:
-        """Return by how much its clock has drifted from ours; None: it cannot be asked."""
+        """Return the change of its clock's offset since the start; None: it cannot be asked."""
 
     async def dismiss(self) -> None:
         """Kill it if it still runs, and wait for its end."""
 
 
 class Site(Protocol):
-    """Where workers run."""
+    """A place where workers run: this machine, or a cluster."""
 
-    cores: int  # how many workers can run at full speed
+    cores: int  # the number of workers that can run at full speed
 
     async def hire(self, point: Point, share: Share, zero_ns: int, journal: Path) -> Worker:
-        """Start a worker for a share of a load point.
+        """Start a worker for a share of a load point; it returns before the worker is ready.
 
         Args:
             point: the load point.
-            share: which part of it is the worker's.
-            zero_ns: the moment of our clock from which its journal counts.
-            journal: its file on this machine.
+            share: the worker's part of it.
+            zero_ns: the zero of the journal's times, by our clock.
+            journal: the worker's file on this machine.
 
         Raises:
-            TargetError: it does not start.
+            TargetError: the worker does not start.
         """
 
 
@@ -101,13 +101,13 @@ class LocalWorker:
             await self._waiting
 
     def begin(self, start_ns: int) -> None:
-        """Send the moment, unless the worker was stopped or is dead: `ended` tells of that."""
+        """Send the moment, unless the worker was stopped or is dead; `ended` reports that."""
         assert self._process.stdin is not None
         if not self._process.stdin.is_closing():
             self._process.stdin.write(b"%d\n" % start_ns)
 
     async def fetch(self) -> None:
-        """Do nothing: the worker writes to this machine."""
+        """Do nothing: the worker writes to its file on this machine."""
 
     def stop(self) -> None:
         """Close its standard input, which asks it to cut and exit; returns at once."""
@@ -135,14 +135,14 @@ class LocalWorker:
 
 
 class LocalSite:
-    """Workers on this machine."""
+    """Starts workers as processes of this machine."""
 
     def __init__(self, api_key: str | None, cores: int) -> None:
         self.cores = cores
         self._api_key = api_key
 
     async def hire(self, point: Point, share: Share, zero_ns: int, journal: Path) -> Worker:
-        """Start a process in its own session: the parent passes Ctrl-C on, not the terminal."""
+        """Start a process in its own session, so that Ctrl-C reaches it only through us."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -160,7 +160,7 @@ class LocalSite:
 
 
 class _Member:
-    """A worker of a crew, and what it has written so far."""
+    """A worker of a crew, and its file as far as it was read."""
 
     def __init__(self, worker: Worker, file: Path) -> None:
         self.worker = worker
@@ -170,12 +170,12 @@ class _Member:
         self.end: ShareEnded | None = None
 
     def begin(self, start_ns: int) -> None:
-        """Tell it to begin; from now on it must not be silent for long."""
+        """Tell it to begin; its silence counts from now on."""
         self._heard_s = monotonic()
         self.worker.begin(start_ns)
 
     def new_entries(self) -> list[Entry]:
-        """Return what it has written since the last call."""
+        """Return the entries that it has written since the last call."""
         entries = [*self._follower.new_entries()]
         if entries:
             self._heard_s = monotonic()
@@ -187,7 +187,7 @@ class _Member:
         return entries
 
     def missing(self) -> str:
-        """Return why its share is not being done; empty if it is, or has been done."""
+        """Return why its share is not being run; empty if it is, or is done."""
         if self.end is not None:
             return ""
         if self.worker.ended is not None:
@@ -201,9 +201,9 @@ class Crew:
 
     Args:
         plan: of the whole level.
-        point: what each worker makes its plan of.
+        point: from which each worker makes the plan of its share.
         site: where the workers run.
-        files: the journal of each worker; one worker a file.
+        files: the journals of the workers; their number is the number of workers.
         recorder: of the level.
     """
 
@@ -223,21 +223,21 @@ class Crew:
         self._stopping = asyncio.Event()
         recorder.progress.expect(plan)
         self.interrupted = False
-        self.stopped = ""  # why it ended early, if the user did not end it
+        self.stopped = ""  # why it ended early if the user did not end it, else empty
 
     def interrupt(self) -> None:
-        """End the level now; requests in flight are cut and recorded."""
+        """End the level early; requests in flight are cut and recorded. Returns at once."""
         self.interrupted = True
         self._stopping.set()
         for member in self._members:
             member.worker.stop()
 
     async def run(self) -> None:
-        """Run the level to its end.
+        """Run the level and wait for its end.
 
         Raises:
             TargetError: a worker does not start.
-            StorageError: what a worker wrote could not be kept.
+            StorageError: a worker's entries could not be written on this machine.
         """
         recorder = self._recorder
         try:
@@ -260,7 +260,7 @@ class Crew:
         return _Member(worker, file)
 
     async def _assemble(self) -> None:
-        """Wait until all are ready, or the level is over before it began."""
+        """Wait until all workers are ready, or until the level was interrupted."""
         if self._stopping.is_set():
             self.interrupt()
         ready = [asyncio.create_task(member.worker.ready()) for member in self._members]
@@ -275,7 +275,7 @@ class Crew:
             task.cancel()
 
     def _name_hosts(self, drifts_ns: Sequence[int | None]) -> None:
-        """Write where the workers are, if not here, and how true their times are in ours."""
+        """Write to the journal where remote workers run and how exact their times are."""
         for number, (member, drift_ns) in enumerate(zip(self._members, drifts_ns, strict=True)):
             if member.worker.host:
                 self._recorder.sink(
@@ -292,7 +292,7 @@ class Crew:
         return await asyncio.gather(*(member.worker.clock_drift_ns() for member in self._members))
 
     async def _follow(self, start_ns: int) -> None:
-        """Read what they write until all have ended."""
+        """Poll the workers' files until all workers have ended."""
         recorder, progress = self._recorder, self._recorder.progress
         deadline_s: float | None = None
         while any(member.worker.ended is None for member in self._members):
@@ -306,11 +306,11 @@ class Crew:
                 deadline_s = monotonic() + STOP_S
             if deadline_s is not None and monotonic() > deadline_s:
                 break
-        await self._poll()  # what the last of them wrote
+        await self._poll()  # the last entries
         self._end_if_one_is_missing()
 
     async def _poll(self) -> None:
-        """Read what they have written, and tell the display."""
+        """Read the new entries of all workers, and update the display."""
         await asyncio.gather(*(member.worker.fetch() for member in self._members))
         for member in self._members:
             for entry in member.new_entries():
@@ -349,7 +349,7 @@ class Crew:
             LevelEnded(
                 level=self._plan.level,
                 end_ns=max(end.end_ns for end in ends) if complete else now_ns,
-                # The load is full as long as no worker has begun to have less of it.
+                # The load is full until the first worker has less than its share.
                 full_until_ns=min((end.full_until_ns for end in ends), default=now_ns),
                 interrupted=self.interrupted,
                 stopped=self.stopped,
@@ -358,22 +358,22 @@ class Crew:
         )
 
 
-# What `--workers auto` assumes. Few servers give a user more tokens a second, and half of what a
-# core could do leaves room for bursts.
+# Assumptions of `--workers auto`: few servers give a user more tokens a second, and half the
+# capacity of a core leaves room for bursts.
 _TOKENS_PER_S_OF_USER = 100.0
 _TOKENS_OF_REQUEST = 512.0
 _SHARE_OF_CEILING = 0.5
-_EVENTS_PER_S = 30_000.0  # of a core, if the client was not calibrated
+_EVENTS_PER_S = 30_000.0  # the capacity of a core if the client was not calibrated
 
 
 def workers_for(plan: Plan, wanted: int | str, events_per_s_max: float | None, cores: int) -> int:
-    """Return how many workers a level gets: as many as wanted, but none without work.
+    """Return how many workers a level gets: the wanted number, but none without work.
 
     Args:
         plan: the whole level.
         wanted: a number, or "auto": as many as the load may need and the cores allow.
-        events_per_s_max: what a core can do, if the client was calibrated.
-        cores: how many workers can run at full speed.
+        events_per_s_max: the capacity of a core if the client was calibrated, else None.
+        cores: the number of workers that can run at full speed.
     """
     number = wanted
     if not isinstance(number, int):
@@ -385,7 +385,7 @@ def workers_for(plan: Plan, wanted: int | str, events_per_s_max: float | None, c
 
 
 def _tokens_per_s(plan: Plan) -> float:
-    """Return the highest token rate that a level is likely to bring."""
+    """Return the highest token rate that a level is likely to reach, in tokens per second."""
     if plan.due_s is None:
         return plan.users * _TOKENS_PER_S_OF_USER
     span_s = plan.due_s[-1] - plan.due_s[0] if plan.due_s else 0.0

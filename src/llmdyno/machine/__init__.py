@@ -1,1 +1,1 @@
-"""What this machine is: hardware, installed versions, limits."""
+"""This machine: its hardware, the versions installed on it, its limit on open files."""

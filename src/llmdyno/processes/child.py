@@ -1,6 +1,6 @@
-"""A command that cannot outlive us: run on a leash, its failure explained, its children ended.
+"""A command that cannot outlive dyno: it runs on a leash, and a failure gets a class.
 
-A server (server.py) is one of those, a step of a build (run_step) another.
+A server (server.py) and a step of a build (run_step) are such commands.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from llmdyno.processes.spawn import OnLeash
 
 TAIL_BYTES = 64 * 1024
 _STOP_GRACE_S = 10.0
-_MARK = "LLMDYNO_SERVER"  # a variable that all that stems from a command inherits
-_ROUNDS = 40  # how often to look for processes that a killed leash has left, and to kill them
+_MARK = "LLMDYNO_SERVER"  # a variable that all descendants of a command inherit
+_ROUNDS = 40  # how often to search for processes that a killed leash left, and kill them
 _PROGRESS_S = 10.0  # between two reports on a build, which may take an hour
 # The longest that the leash takes once the grace is over, a container's removal included.
 _KILL_S = 30.0
@@ -36,8 +36,8 @@ class Child:
 
     Args:
         command: what to start.
-        output: the descriptor that both of its outputs go to.
-        tail: returns the last of what it wrote.
+        output: the descriptor for its standard output and standard error.
+        tail: returns the end of its output.
     """
 
     called = "The command"
@@ -72,22 +72,22 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process's own, not the leash's."""
+        """The process id of the command, not that of its leash."""
         return self._leash.pid
 
     @property
     def leash_pid(self) -> int:
-        """That of the leash, whose death must not leave the process behind."""
+        """The process id of the leash; if it is killed, the command must end too."""
         return self._leash.process.pid
 
     def failure(self) -> ServerError | None:
-        """Return how it failed, or None while it is alive or when we have stopped it."""
+        """Return how it failed; None while it runs, and if we stopped it. It does not wait."""
         if self._failure is None and not self._stopped and self._leash.ended():
             self._failure = self._why_it_ended()
         return self._failure
 
     def ended(self) -> bool:
-        """Return whether it has ended by itself."""
+        """Return whether the command has ended; it does not wait."""
         return self._leash.ended()
 
     def succeeded(self) -> bool:
@@ -95,19 +95,21 @@ class Child:
         return self._leash.ending == "exit 0"
 
     def wait(self, timeout_s: float) -> None:
-        """Return after so long, or as soon as it ends."""
+        """Wait until the command ends, but at most so long; returns at once after a stop."""
         if self._failure is None and not self._stopped:
             self._leash.ended(timeout_s)
 
     def stop(self, *, grace_s: float = _STOP_GRACE_S) -> None:
-        """End the process and all that stems from it: SIGTERM, and SIGKILL after the grace.
+        """End the command and all its descendants, and wait until they have ended.
+
+        They get SIGTERM, and SIGKILL after the grace period. A second call does nothing.
 
         Raises:
-            ServerError: a process cannot even be killed; it hangs in the kernel.
+            ServerError: a process cannot be killed, because it hangs in the kernel (class "hung").
         """
         if self._stopped:
             return
-        self.failure()  # a process that ended before we asked it to has failed
+        self.failure()  # if it ended before this stop, that is a failure, to be noted now
         self._stopped = True
         try:
             self._leash.stop(grace_s=grace_s, timeout_s=grace_s + _KILL_S)
@@ -118,10 +120,10 @@ class Child:
                 self._end_without_leash()
 
     def _end_without_leash(self) -> None:
-        """Kill what a killed leash has left behind.
+        """Kill the processes that a killed leash has left.
 
-        The kernel has killed the server, not what that had started; those bear our mark, or are of
-        its session if they have written over their environment.
+        The kernel has killed the command but not its descendants. They have our mark in their
+        environment, or belong to the command's session if they have overwritten it.
         """
         for _ in range(_ROUNDS):
             found = [pid for pid in _pids() if self._is_ours(pid)]
@@ -150,7 +152,7 @@ class Child:
             return False
 
     def last_lines(self) -> list[str]:
-        """Return what it wrote last, secrets blotted out."""
+        """Return the last lines of its output, with secrets blotted out."""
         return redact(diagnosis.lines(self._tail()), self._command.environment)
 
     def _why_it_ended(self) -> ServerError:
@@ -160,7 +162,7 @@ class Child:
             self._leash.process.wait()
             self._end_without_leash()
         kind, quoted = diagnose(self.last_lines(), self._command)
-        # The kernel writes nothing into the log. Where it has no counter, SIGKILL points to it.
+        # The OOM killer writes no log. Where the kernel has no counter, SIGKILL suggests it.
         counted = diagnosis.oom_kills()
         if counted is None:
             killed_by_kernel = ending in {"signal 9", "exit 137"}
@@ -174,10 +176,15 @@ class Child:
 
 
 def run_step(step: Step, *, log: Path, progress: Callable[[str], None]) -> None:
-    """Run a command of a build to its end, its output going to the end of the log file.
+    """Run a command of a build and wait for its end; its output is appended to the log file.
+
+    Args:
+        step: the command.
+        log: the file for its output; it is made if need be.
+        progress: called every ten seconds with a line on the step under way.
 
     Raises:
-        ServerError: it failed; nothing of it is left.
+        ServerError: the step failed; no process of it is left.
         StorageError: the log cannot be written.
     """
     begin_s = time.monotonic()
@@ -200,15 +207,15 @@ def run_step(step: Step, *, log: Path, progress: Callable[[str], None]) -> None:
 
 
 def _by_name(command: Launch | Step) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Give a container a name; return the command with it, and the one that removes it.
+    """Give a container a name; return the command with the name, and the command that removes it.
 
-    The name is not the launch's: a launch may be started again, and a script may hold a step.
+    The name is new for each start, because a launch may be started twice.
     """
     if not command.runtime:
         return command.argv, ()
     name = f"llmdyno-{os.getpid()}-{secrets.token_hex(4)}"
     program, run, *rest = command.argv
-    # docker kills at once; podman asks first, and the server has been asked already.
+    # docker kills at once; podman would first send SIGTERM, which the server has had already.
     at_once = ("--time", "0") if command.runtime == "podman" else ()
     return (program, run, "--name", name, *rest), (program, "rm", "--force", *at_once, name)
 
@@ -218,14 +225,14 @@ def _pids() -> list[int]:
 
 
 def _gpus(command: Launch | Step) -> dict[str, str]:
-    """Return what lets a server see the GPUs that others use least; nothing if the user chose."""
+    """Return the variables that show a server the least used GPUs; none if the user chose."""
     wanted = command.gpus if isinstance(command, Launch) else 0
     if not wanted or "CUDA_VISIBLE_DEVICES" in os.environ:
         return {}
     indices = hardware.least_used_gpus(wanted)
     if not indices:
         return {}
-    # Indices, as not every engine reads UUIDs; CUDA's own order of them is another one.
+    # Indices, because not every engine reads UUIDs; by the bus, as CUDA's default order differs.
     return {
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, indices)),
@@ -233,7 +240,7 @@ def _gpus(command: Launch | Step) -> dict[str, str]:
 
 
 def end_of(log: Path, begin: int = 0) -> bytes:
-    """Return the last of what stands in a log after the byte `begin`."""
+    """Return the end of a log, but nothing before the byte `begin`; empty if it cannot be read."""
     with log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(begin, size - TAIL_BYTES))

@@ -1,12 +1,12 @@
 """Run an engine's server, or a step of its build, in the engine's container.
 
-A Launch or a Step goes in, one that starts docker, podman or apptainer comes out; the supervisor
-need not know. Paths are the same inside as outside, so the command stays as it is. No container was
-run by us: tests look at the command lines, and let docker's client parse its own.
+`launch_in` and `step_in` turn a Launch or a Step into one that starts docker, podman or apptainer;
+the supervisor need not know. Paths are the same inside and outside, so the command stays as it is.
+We have run no container: tests check the command lines, and docker's own client parses them.
 
-The container is on the host's network: the server binds to loopback in there as it would out
-here, and no port is published. No secret stands on the command line: docker and podman are given
-the names of variables only, apptainer reads its own.
+The container uses the host's network: the server binds to loopback as it does natively, and no port
+is published. No secret stands on the command line: docker and podman get the names of variables
+only, apptainer reads its own variables.
 """
 
 import os
@@ -29,8 +29,8 @@ PULL_TIMEOUT_S = 3600.0  # images are 10 to 20 GB; the first start pulls them
 # Variables of ours that the server needs to load a model as it does natively.
 _PASSED = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 _GPUS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
-# NVIDIA's images start with a script that makes their libraries fit the driver, then run what they
-# are given. Others start with their own program, which must not come before ours.
+# The entry point of NVIDIA's images prepares their libraries for the driver and then runs the
+# command it is given, so it stays. Other images start their own program, which ours must replace.
 _RUNS_WHAT_IT_IS_GIVEN = "nvcr.io/"
 
 _SYMPTOMS: tuple[tuple[str, str], ...] = (
@@ -42,16 +42,19 @@ _SYMPTOMS: tuple[tuple[str, str], ...] = (
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
-    """An image and what runs it."""
+    """A container image, and the runtime that runs it."""
 
     runtime: Runtime
     image: str
 
 
 def choose(wanted: str, image: str, *, here: bool = True) -> Container:
-    """Return the container of an image; `wanted` is a runtime's name, or auto.
+    """Return the container of an image.
 
-    One that is not to run here need not be installed here; auto then means docker.
+    Args:
+        wanted: the name of a runtime, or "auto" for the first that is installed.
+        image: with its tag.
+        here: it will run on this machine. If not, no runtime need be installed, and auto is docker.
 
     Raises:
         UsageError: there is no such runtime, or it is not installed.
@@ -68,24 +71,27 @@ def choose(wanted: str, image: str, *, here: bool = True) -> Container:
 
 
 def hub_cache() -> Path:
-    """Return the folder that Hugging Face models are kept in."""
+    """Return the folder of Hugging Face's cache, by HF_HOME and HF_HUB_CACHE."""
     return Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
 
 
 def split_command(image: str, command: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return what replaces the program of an image, nothing where that must run, and the rest."""
+    """Split a command into the program that replaces the image's entry point, and the rest.
+
+    The first part is empty if the image's entry point must run.
+    """
     if image.startswith(_RUNS_WHAT_IT_IS_GIVEN):
         return (), command
     return command[:1], command[1:]
 
 
 def launch_in(container: Container, launch: Launch, *, reads: Sequence[Path]) -> Launch:
-    """Return what starts the server in a container.
+    """Return a launch that starts the server in a container.
 
     Args:
-        container: in which.
-        launch: as it would be started natively.
-        reads: folders and files that it needs, beside those that it says itself.
+        container: the image and its runtime.
+        launch: the native launch.
+        reads: folders and files to mount besides those in `launch.files`.
     """
     mounts = {**dict.fromkeys((*reads, *map(Path, launch.files)), "ro"), hub_cache(): "rw"}
     argv, environment = _wrap(container, launch.argv, launch.environment, mounts)
@@ -105,10 +111,10 @@ def step_in(
     """Return a step of a build in a container.
 
     Args:
-        container: in which.
-        step: as it would be run natively.
-        reads: folders that it needs, such as the model's.
-        writes: folders that it fills; what it makes there is the user's own.
+        container: the image and its runtime.
+        step: the native step.
+        reads: folders to mount read-only, such as the model's.
+        writes: folders to mount writable; the files made there belong to the user.
     """
     mounts = {**dict.fromkeys(reads, "ro"), **dict.fromkeys((*writes, hub_cache()), "rw")}
     argv, environment = _wrap(container, step.argv, step.environment, mounts)
@@ -123,7 +129,7 @@ def step_in(
 
 
 def _with_daemon(container: Container) -> str:
-    """Return the runtime if a container is not among its descendants, so must be ended by name."""
+    """Return the runtime if its daemon owns the container, so that it must be removed by name."""
     return "" if container.runtime == "apptainer" else container.runtime
 
 
@@ -133,8 +139,8 @@ def _wrap(
     environment: Mapping[str, str],
     mounts: Mapping[Path, str],
 ) -> tuple[tuple[str, ...], Mapping[str, str]]:
-    """Return the command line and what is added to our environment."""
-    # The container has a program of that name, not the host's path to it.
+    """Return the command line, and the variables to add to our environment."""
+    # The container has the program under its name, not under the host's path.
     program = "python3" if argv[0] == sys.executable else Path(argv[0]).name
     command = (program, *argv[1:])
     added = {**environment, "HF_HOME": str(hub_cache().absolute())}
@@ -157,7 +163,7 @@ def _wrap(
             *("--shm-size", SHARED_MEMORY, "--ulimit", "memlock=-1", "--workdir", str(Path.cwd())),
             *(word for path, mode in bound for word in ("--volume", f"{path}:{path}:{mode}")),
             *(word for name in (*_PASSED, *_GPUS, *added) for word in ("--env", name)),
-            *("--env", "HOME=/tmp"),  # the image knows no home of our user
+            *("--env", "HOME=/tmp"),  # our user has no home in the image
             *started,
         ),
         added,
@@ -165,7 +171,7 @@ def _wrap(
 
 
 def _gpus_and_user(runtime: Runtime) -> tuple[str, ...]:
-    """Return the flags for all GPUs, and for files that belong to whoever runs dyno."""
+    """Return the flags for all GPUs, and for files that belong to the user of dyno."""
     if runtime == "docker":
         return ("--gpus", "all", "--user", f"{os.getuid()}:{os.getgid()}")
     return ("--device", "nvidia.com/gpu=all", "--userns", "keep-id")

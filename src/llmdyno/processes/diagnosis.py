@@ -1,7 +1,7 @@
-"""Why a command failed: its class, found in the last lines that it wrote.
+"""Finds the class of a command's failure in the last lines of its output.
 
-A failure has a class because a tuner must tell a config that needs too much memory from a machine
-whose port is taken.
+A failure has a class because the tuner must distinguish a config that needs too much memory from a
+machine whose port is taken.
 """
 
 import re
@@ -23,7 +23,7 @@ FAILURES: Mapping[str, str] = {
     "hung": "it runs but does not answer",
 }
 
-# What engines, Python and the kernel say; tried after the engine's own symptoms, first match wins.
+# Messages of engines, Python and the kernel, tried after the engine's own; first match wins.
 SYMPTOMS: Sequence[tuple[str, str]] = (
     (r"(?i)CUDA out of memory|OutOfMemoryError|\bout of memory\b", "out-of-memory"),
     (r"\bbad_alloc\b|^MemoryError|Cannot allocate memory", "out-of-memory"),
@@ -34,7 +34,7 @@ SYMPTOMS: Sequence[tuple[str, str]] = (
         "port-in-use",
     ),
     (r"ModuleNotFoundError|ImportError|cannot open shared object file", "missing-library"),
-    # Not where Triton warns of it: it does so at every start without a GPU.
+    # Not in Triton's own warning, which it writes at every start without a GPU.
     (r"^(?![WE]\d{4} ).*(no NVIDIA driver|CUDA driver version is insuff)", "missing-library"),
     (r"undefined symbol", "missing-library"),
     (r"command not found|^cannot start .*: No such file", "missing-library"),
@@ -54,7 +54,7 @@ _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 def diagnose(lines: Sequence[str], command: Launch | Step) -> tuple[str, str]:
     """Return the class of a failure and the lines that decide it, ready to be printed."""
     for pattern, kind in (*command.symptoms, *SYMPTOMS):
-        # The last line that matches: engines write what they survived before what killed them.
+        # The last matching line counts: earlier ones may be of faults that the engine survived.
         for line in reversed(lines):
             if re.search(pattern, line):
                 return kind, _quote([line])
@@ -68,13 +68,13 @@ def _quote(lines: Sequence[str]) -> str:
 
 
 def lines(raw: bytes) -> list[str]:
-    """Return the lines without terminal colours; each state of a progress bar is a line."""
+    """Split output into lines without terminal colours; each state of a progress bar is a line."""
     text = _TERMINAL_CODES.sub("", raw.decode(errors="replace"))
     return [line.rstrip() for line in re.split(r"[\r\n]+", text) if line.strip()]
 
 
 def oom_kills() -> int | None:
-    """Return how often the kernel has killed for want of memory; None where it does not say."""
+    """Return how many processes the kernel's OOM killer has ended; None without its counter."""
     try:
         found = re.search(r"^oom_kill (\d+)", Path("/proc/vmstat").read_text("utf-8"), re.MULTILINE)
     except OSError:

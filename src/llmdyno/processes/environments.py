@@ -1,11 +1,11 @@
 """Python environments of servers and peers whose packages cannot live beside ours.
 
-The Triton wheel pins numpy < 2, a BentoML service wants its own pydantic: each gets an environment
-made on first use and kept, named by what is in it. A half-made one is never used: it is filled
-under another name and moved into place when whole.
+The Triton wheel pins numpy < 2, a BentoML service needs its own pydantic. Each gets an environment,
+made on first use, kept, and named by a hash of its packages. An unfinished environment is never
+used: it is filled under another name and moved into place when it is complete.
 
-uv fills them, a tenth of pip's time: the one on the PATH, else one that is fetched once. It is told
-the indexes that pip is told; where it cannot be had or fails, pip does it.
+uv installs the packages in a tenth of pip's time: the uv on the PATH, else one that is fetched
+once. It gets the package indexes of pip's settings. If uv is not available or fails, pip installs.
 """
 
 import ast
@@ -30,8 +30,8 @@ _INSTALLER = "uv==0.13.9"
 _TAIL_LINES = 3
 _PROGRESS_S = 2.0  # between two reports on an installation
 _STOP_GRACE_S = 5.0
-# pip's settings and the variables by which uv takes them. They go on no command line, because an
-# index's URL may hold a password.
+# pip's settings and uv's variables for them. They are passed by the environment, not on the command
+# line, because an index's URL may hold a password.
 _UV_SETTINGS: Mapping[str, str] = {
     "index-url": "UV_INDEX_URL",
     "extra-index-url": "UV_EXTRA_INDEX_URL",
@@ -55,7 +55,12 @@ def home() -> Path:
 
 
 def ensure(name: str, requirements: Sequence[str], notify: Notify) -> Path:
-    """Return the bin folder of an environment with these packages; make it if it is not there.
+    """Return the bin folder of an environment with these packages; it is made if need be.
+
+    Args:
+        name: in messages and in the folder's name.
+        requirements: as pip takes them.
+        notify: called with a line while packages are installed.
 
     Raises:
         ServerError: a package cannot be installed; class "missing-library".
@@ -79,7 +84,7 @@ def _ensure(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two servers that start at once make it once
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of two servers that start at once, one makes it
             if not folder.exists():
                 begin_s = time.monotonic()
                 notify(f"installing {name} into {folder}: {', '.join(requirements)}")
@@ -98,12 +103,12 @@ def _make(
     fill: Callable[[str, Path, Sequence[str], Notify], None],
 ) -> None:
     prefix = f".{folder.name}-"
-    for abandoned in folder.parent.glob(f"{prefix}*"):  # by one that was killed: we hold the lock
+    for abandoned in folder.parent.glob(f"{prefix}*"):  # by a killed process: we hold the lock
         shutil.rmtree(abandoned, ignore_errors=True)
-    # In the same folder, so that the last step is a rename; then its scripts are told their path.
+    # In the same folder, so that the last step is a rename.
     unfinished = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
-        # Without pip, which takes longer to unpack than uv takes for all the rest.
+        # Without pip: unpacking it takes longer than all that uv does.
         _run(name, [sys.executable, "-m", "venv", "--without-pip", str(unfinished)], notify)
         fill(name, unfinished / "bin" / "python", requirements, notify)
         _point_scripts(unfinished, folder)
@@ -117,7 +122,7 @@ def _fill(name: str, python: Path, requirements: Sequence[str], notify: Notify) 
     try:
         uv = shutil.which("uv") or str(_ensure("uv", [_INSTALLER], notify, _fill_by_pip) / "uv")
         command = [uv, "pip", "install", "--python", str(python), *requirements]
-        # As pip does: the best of all indexes' versions, not those of the first index alone.
+        # Like pip: the best version of all indexes, not only of the first one.
         _run(
             name,
             command,
@@ -135,15 +140,15 @@ def _fill_by_pip(name: str, python: Path, requirements: Sequence[str], notify: N
         pip = [str(python), "-m", "pip"]
     else:
         pip = [sys.executable, "-m", "pip", "--python", str(python)]
-    # What is imported is compiled then; compiling all of it now takes a quarter of the time.
+    # Python compiles modules on import; compiling all of them now takes a quarter of the time.
     options = ("--no-compile", "--disable-pip-version-check", "--progress-bar", "off")
     _run(name, [*pip, "install", *options, *requirements], notify)
 
 
 def _settings_of_pip() -> dict[str, str]:
-    """Return where pip is told to look for packages, as uv's environment.
+    """Return pip's settings for package indexes as uv's variables.
 
-    An organisation that has packages come from its own index means it for whoever installs.
+    An organisation that configures its own index for pip wants it for every installer.
     """
     found: dict[str, str] = {}
     listed = subprocess.run(
@@ -166,7 +171,7 @@ def _run(
     notify: Notify,
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Run a command on a leash, so that neither Ctrl-C nor kill -9 leaves it behind."""
+    """Run a command on a leash, so that it survives neither Ctrl-C nor kill -9 of dyno."""
     begin_s = told_s = time.monotonic()
     lines: list[str] = []
     installer = OnLeash(
@@ -185,7 +190,7 @@ def _run(
     finally:
         installer.stop(grace_s=_STOP_GRACE_S)
     if installer.ending != "exit 0":
-        # uv says that the index cannot be reached; pip warns of it and calls it a missing version.
+        # uv reports an index that cannot be reached; pip only warns and reports a missing version.
         why = ": the package index cannot be reached" if _UNREACHED.search("\n".join(lines)) else ""
         telling = [line for line in lines if not line.startswith("WARNING:")]
         quoted = "".join(
@@ -201,7 +206,7 @@ def _without_passwords(line: str) -> str:
 
 
 def _point_scripts(unfinished: Path, folder: Path) -> None:
-    """Let the scripts of bin/ start the Python of the place that the environment will have."""
+    """Write the environment's final path into the scripts of bin/, before it is moved there."""
     before, after = str(unfinished).encode(), str(folder).encode()
     for script in (unfinished / "bin").iterdir():
         if script.is_symlink() or not script.is_file():

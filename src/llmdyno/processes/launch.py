@@ -1,6 +1,6 @@
 """Commands as data: a step of a build, and the start of a server.
 
-Engines and fronts say what to run with these; the modules that run it know nothing else of them.
+Engines and fronts return these; the modules that run them need no other knowledge of an engine.
 """
 
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ import msgspec
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One command of a build."""
+    """One command of a build, to be run by child.run_step."""
 
     what: str  # in a few words, e.g. "convert the checkpoint"
     argv: tuple[str, ...]
     environment: Mapping[str, str] = {}  # added to ours; secrets go here, never into argv
-    runtime: str = ""  # as a launch's
-    # What it says when it fails, as a launch's.
+    runtime: str = ""  # as in Launch
+    # Its messages when it fails, as in Launch.
     symptoms: tuple[tuple[str, str], ...] = ()
 
 
@@ -35,9 +35,9 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     # Written before the start, path → text, for engines that read settings from a file. The path
     # says what is in it, so that equal files are one and a launch can be repeated.
     files: Mapping[str, str] = {}
-    doubts: tuple[str, ...] = ()  # what works but is seldom meant; said before the start
+    doubts: tuple[str, ...] = ()  # settings that work but are seldom meant; shown before the start
     runtime: str = ""  # docker or podman, if argv is its `run`; its container outlives argv itself
-    gpus: int = 0  # how many it computes on; server.py picks the least used ones
+    gpus: int = 0  # the number it computes on; child.py chooses the least used ones
     start_timeout_s: float = 600.0
-    # What the engine says when it fails: (regular expression, failure class), first match wins.
+    # The engine's messages when it fails: (regular expression, failure class), first match wins.
     symptoms: tuple[tuple[str, str], ...] = ()

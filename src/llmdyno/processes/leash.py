@@ -1,4 +1,4 @@
-"""The leash: a small process between dyno and a server, so that nothing of the server is left.
+"""The leash: a small process between dyno and a server, so that no process survives dyno.
 
 spawn.py starts `python -I -S leash.py FD [--afterwards=COMMAND] COMMAND …`; FD is one end of a
 socket pair of which dyno holds the other. The leash starts the command, tells dyno its pid and,
@@ -8,12 +8,14 @@ later, how it ended:
     dyno → leash   "2.5", seconds of grace: stop the server; end of file: dyno is dead, stop it too
 
 Engines start workers, and workers start workers, some in sessions of their own; killing a process
-group misses those. The leash is their subreaper: what loses its parent becomes the leash's child,
-so at the end everything is found below it in /proc and killed. It runs outside of dyno because
-dyno may be killed with SIGKILL, and it imports little so that it starts in milliseconds.
+group misses those. The leash is their subreaper: a process that loses its parent becomes the
+leash's child. So at the end all of them are found below it in /proc and killed. It runs outside of
+dyno because dyno may be killed with SIGKILL, and it imports little so that it starts in
+milliseconds.
 
-A container stems from docker's daemon, not from us: its client forwards what can be forwarded, and
-SIGKILL cannot. `--afterwards` is run once all else has ended, and removes the container.
+A container is a child of docker's daemon, not of the leash. docker's client forwards signals, but
+SIGKILL cannot be forwarded. So the leash runs `--afterwards` once all else has ended; that command
+removes the container.
 """
 
 import contextlib
@@ -39,7 +41,11 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> int:
-    """Run the command until it ends, dyno says stop, or dyno is gone; then end all of it."""
+    """Run the command until it ends, dyno says stop, or dyno is dead; then end all descendants.
+
+    Returns:
+        The leash's own exit status; how the command ended goes to dyno over the socket.
+    """
     dyno = socket.socket(fileno=int(sys.argv[1]))
     dyno.set_inheritable(False)
     parent = os.getppid()
@@ -70,14 +76,14 @@ def main() -> int:
 
 
 def _read(words: list[str]) -> tuple[list[str], list[str]]:
-    """Return what to run afterwards, and the command."""
+    """Split our arguments into the command to run afterwards, and the command itself."""
     if words[0].startswith(AFTERWARDS):
         return words[0].removeprefix(AFTERWARDS).split(), words[1:]
     return [], words
 
 
 def _run_afterwards(command: list[str]) -> None:
-    """Run it to its end, within a limit; that there is nothing left to remove is no failure."""
+    """Run the command within a time limit and ignore its status: the container may be gone."""
     pid = os.fork()
     if pid == 0:
         nothing = os.open(os.devnull, os.O_RDWR)
@@ -101,8 +107,8 @@ def _start(command: list[str]) -> int:
     if pid:
         return pid
     os.setsid()
-    die_with_parent()  # should the leash itself be killed
-    # Python ignores the first two, a shell's background job the third; a server expects none of it.
+    die_with_parent()  # in case the leash itself is killed
+    # Python ignores the first two, a shell's background job the third; servers expect the defaults.
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     if os.getppid() != leash:
@@ -125,7 +131,7 @@ def _signals_as_bytes() -> int:
 
 
 def _tell(dyno: socket.socket, line: str) -> None:
-    with contextlib.suppress(OSError):  # dyno is dead; the next look at the socket sees it
+    with contextlib.suppress(OSError):  # dyno is dead; the next read of the socket shows it
         dyno.sendall(f"{line}\n".encode())
 
 
@@ -142,7 +148,7 @@ def _ending(status: int) -> str:
 
 
 def _reap(statuses: dict[int, int]) -> None:
-    """Collect every child that has ended, orphans that became ours included."""
+    """Reap every child that has ended, including orphans that became ours."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -154,10 +160,10 @@ def _reap(statuses: dict[int, int]) -> None:
 
 
 def _end_all(server: int, statuses: dict[int, int], grace_s: float) -> None:
-    """Ask the server, then ask what it left behind, then kill what is still there."""
+    """Ask the server to end, then its descendants, then kill all that still run."""
     deadline = time.monotonic() + grace_s
     if server not in statuses:
-        # The server alone at first: many shut their workers down in an order of their own.
+        # Only the server at first: many end their workers in a certain order.
         _send([server], signal.SIGTERM)
         while server not in statuses and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -182,7 +188,7 @@ def _send(pids: list[int], number: signal.Signals) -> None:
 
 
 def _descendants() -> list[int]:
-    """Return the pids of all that stems from the leash."""
+    """Return the process ids of all descendants of the leash."""
     children = defaultdict(list)
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():
@@ -191,7 +197,7 @@ def _descendants() -> list[int]:
             stat = (process / "stat").read_bytes()
         except OSError:
             continue  # it ended while we looked
-        # The program's name, in brackets, may hold blanks and brackets of its own.
+        # The program's name stands in brackets, and may hold blanks and brackets itself.
         parent = int(stat.rpartition(b")")[2].split()[1])
         children[parent].append(int(process.name))
     found: list[int] = []

@@ -1,4 +1,4 @@
-"""Ports: find one that is free, refuse one that is not."""
+"""Ports: finds a free one for a server, and refuses a taken one before anything is built."""
 
 import contextlib
 import errno
@@ -11,13 +11,13 @@ _PORTS = range(20_000, 32_000, 4)  # below what Linux gives to clients, from 327
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that nobody listens on now, nor its two neighbours above.
+    """Return a port such that nobody listens on it or on the two above it.
 
-    None of those from which the kernel serves clients: one of theirs may be taken before our server
-    has started, which a busy load generator beside it makes likely.
+    It is below the range from which the kernel gives ports to clients. A busy load generator could
+    take one of those before our server has started.
 
     Raises:
-        ServerError: there is none.
+        ServerError: no such port is free (class "port-in-use").
     """
     for port in random.sample(_PORTS, len(_PORTS)):
         with contextlib.suppress(OSError), contextlib.ExitStack() as held:
@@ -36,7 +36,7 @@ def require_free(host: str, port: int) -> None:
     if not host:
         raise UsageError("--host: is empty; give 127.0.0.1, or 0.0.0.0 for all addresses.")
     try:
-        # Like servers do: a port whose last connections have just ended is free.
+        # With SO_REUSEADDR, as servers set it: a port is free although its last connections linger.
         socket.create_server((host, port)).close()
     except OSError as error:
         where = f"--host {host} --port {port}"

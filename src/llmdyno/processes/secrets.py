@@ -1,4 +1,4 @@
-"""Secrets: which variables of the environment hold one, and how to blot them out of a log."""
+"""Secrets: which variables of the environment hold one, and how a log is cleared of them."""
 
 import os
 import re
@@ -9,16 +9,18 @@ _SECRET_CHARACTERS_MIN = 6  # a shorter one, such as "1", would blot out every n
 
 
 def is_secret(name: str) -> bool:
-    """Return whether a variable of that name holds a secret."""
+    """Return whether a variable of that name is likely to hold a secret, such as HF_TOKEN."""
     return _SECRET_NAME.search(name) is not None
 
 
 def redact(lines: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """Blot out secrets: those of our environment, and what a command's holds that is no path.
+    """Return the lines with secrets blotted out.
+
+    Secrets are those of our environment, and all values in the command's own that are no paths.
 
     Args:
-        lines: what the command wrote.
-        environment: what it was given beside ours.
+        lines: the command's output.
+        environment: the variables that the command got besides ours.
     """
     hidden = [value for name, value in os.environ.items() if is_secret(name)]
     hidden += [

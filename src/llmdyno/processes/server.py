@@ -1,8 +1,8 @@
-"""Start a server, wait until it makes a token, see at once when it dies, leave nothing behind.
+"""Starts a server, waits until it makes a token, and notices at once when it dies.
 
-One supervisor for all engines and fronts: they say what to start (a Launch), this module does the
-starting. `dyno serve` runs it in the foreground, the tuner once for each trial. The process itself
-is a Child (child.py), so that neither a crash of dyno nor a kill -9 leaves one that holds the GPU.
+This is the one supervisor for all engines and fronts: they return a Launch, and this module starts
+it. `dyno serve` runs it in the foreground, the tuner once for each trial. The process is a Child
+(child.py), so neither a crash of dyno nor a kill -9 leaves a server that holds the GPU.
 """
 
 import contextlib
@@ -27,19 +27,19 @@ from llmdyno.processes.diagnosis import FAILURES, diagnose
 from llmdyno.processes.launch import Launch
 
 _HEALTH_TIMEOUT_S = 5.0
-_REFUSALS = 5  # so many refused probes in a row are an answer, not a start in progress
+_REFUSALS = 5  # after so many refused probes in a row the server counts as failed, not as starting
 
 
 class Server(Child):
-    """A running server."""
+    """A server that was started, ready or not; leaving the context stops it."""
 
     called = "The server"
 
     def __init__(self, launch: Launch, output: int, tail: Callable[[], bytes]) -> None:
-        """Start it.
+        """Start the server; returns before it is ready.
 
         Raises:
-            ServerError: the port is taken. Somebody else's server would pass for ours.
+            ServerError: the port is taken, so another server would be measured as ours.
             StorageError: a file that it reads cannot be written.
         """
         address = urlsplit(launch.url)
@@ -56,7 +56,7 @@ class Server(Child):
         super().__init__(launch, output, tail)
 
     def answers(self, timeout_s: float) -> bool:
-        """Return whether it makes a token within so long."""
+        """Return whether it is healthy and makes a token; it waits at most so long for each."""
         return (
             _ask(self.launch, "GET", self.launch.health_path, None, timeout_s) == 200
             and _probe(self.launch, timeout_s) == 200
@@ -64,15 +64,15 @@ class Server(Child):
 
 
 def start(launch: Launch, *, log: Path, progress: Callable[[str], None] | None = None) -> Server:
-    """Start a server, its output going to the log file, and return it once it has made a token.
+    """Start a server, and wait until it has made a token; its output goes to the log file.
 
     Args:
-        launch: what to start, and how to see that it is ready.
-        log: a new file for what the server writes.
-        progress: told, about once a second, how long it has been and what the log says.
+        launch: what to start, and how to tell that it is ready.
+        log: a new file for the server's output.
+        progress: called about once a second with the time so far and the log's last line.
 
     Raises:
-        ServerError: it did not get ready; nothing of it is left.
+        ServerError: it did not become ready; no process of it is left.
         StorageError: the log cannot be written.
     """
     try:
@@ -94,11 +94,17 @@ def start(launch: Launch, *, log: Path, progress: Callable[[str], None] | None =
 
 
 def foreground(launch: Launch, *, announce: Callable[[str], None]) -> int:
-    """Run a server until it is stopped by a signal; return dyno's exit status.
+    """Run a server until a signal stops it or it dies; return dyno's exit status.
 
-    What the server writes goes to stderr. `announce` is told when it is ready, with a request to
-    try, and when it dies, with the reason. To be called from the main thread: it takes SIGINT,
-    SIGTERM and SIGHUP for itself.
+    The server's output goes to stderr. This must be called from the main thread, because it handles
+    SIGINT, SIGTERM and SIGHUP.
+
+    Args:
+        launch: what to start.
+        announce: called with a line when the server is ready, and when it dies.
+
+    Raises:
+        StorageError: a file that the server reads cannot be written.
     """
     recent = bytearray()
     read, write = os.pipe()
@@ -110,7 +116,7 @@ def foreground(launch: Launch, *, announce: Callable[[str], None]) -> int:
         )  # called once the server is dead: wait until the pipe has been read
         return bytes(recent)
 
-    # A closed terminal stops it too, unless it was started by nohup.
+    # A closed terminal stops it too, unless nohup started dyno.
     hangs_up = signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
     numbers = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hangs_up else ()))
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
@@ -157,7 +163,7 @@ def _wait_until_ready(server: Server, progress: Callable[[str], None] | None) ->
         if progress and now_s - told_s >= 1.0:
             told_s = now_s
             progress(f"{now_s - begin_s:.0f} s: {''.join(server.last_lines()[-1:])}")
-        # Poll often at first, for quick starts; seldom later, not to disturb a slow one.
+        # Poll often at first, for quick starts, and seldom later, to disturb a slow start little.
         server.wait(min(0.5, 0.02 + (now_s - begin_s) / 10))
 
 
@@ -174,7 +180,7 @@ def _ask(
     """Return the status of the reply, or None without a complete reply."""
     address = urlsplit(launch.url)
     assert address.hostname is not None
-    # Not urllib: a proxy in the environment has no business between us and our own server.
+    # Not urllib, which would use a proxy of the environment between us and our own server.
     connection = http.client.HTTPConnection(
         address.hostname, address.port, timeout=max(0.1, timeout_s)
     )
@@ -226,7 +232,7 @@ def _copy_to_stderr(source: int, recent: bytearray) -> None:
         while chunk := pipe.read(TAIL_BYTES):
             recent += chunk
             del recent[:-TAIL_BYTES]
-            # A closed terminal must not stop the server, which would block on a full pipe.
+            # Keep reading even if the terminal is closed: the server would block on a full pipe.
             with contextlib.suppress(OSError):
                 sys.stderr.buffer.write(chunk)
                 sys.stderr.buffer.flush()

@@ -1,8 +1,8 @@
-"""Our end of leash.py: start a command behind a leash, hear how it ends, have it stopped.
+"""Our end of leash.py: starts a command behind a leash, learns how it ended, has it stopped.
 
-The one place that speaks the leash's protocol, for servers, builds, installations and the engine
-behind BentoML. It needs nothing but the standard library and leash.py beside it, so that a front
-can copy both out of llmdyno.
+This is the only module that speaks the leash's protocol, for servers, builds, installations and the
+engine behind BentoML. It needs only the standard library and leash.py beside it, so a front can
+copy both out of llmdyno.
 """
 
 import contextlib
@@ -17,19 +17,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _LEASH = Path(__file__).with_name("leash.py")
-_FIRST_WORD_S = 5.0  # the leash tells the pid as soon as it has started
+_FIRST_WORD_S = 5.0  # the time limit for the leash's first message, the command's pid
 _ENDING = re.compile(rb"^(?:exit|signal|lost)\b.*\n", re.MULTILINE)
 _OF_ITSELF = frozenset({0, 1})  # what the leash returns unless it was killed
 
 
 class OnLeash:
-    """A command behind a leash, and our end of the line to it.
+    """A command behind a leash, and our end of the socket pair; it starts when this is made.
 
     Args:
         command: the program and its arguments.
         environment: the command's whole environment.
-        output: where both of its outputs go: a descriptor, or subprocess.PIPE; None: to ours.
-        afterwards: what the leash runs once all else has ended.
+        output: for standard output and error: a descriptor, or subprocess.PIPE; None: ours.
+        afterwards: the command that the leash runs once all else has ended.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class OnLeash:
 
     @property
     def ending_in_words(self) -> str:
-        """How the command ended, to go on a sentence that begins with its name."""
+        """How the command ended, in words that go on a sentence such as "The server …"."""
         how, _, number = self.ending.partition(" ")
         if how == "signal":
             return f"was killed by {signal.Signals(int(number)).name}"
@@ -78,11 +78,11 @@ class OnLeash:
 
     @property
     def has_cleaned_up(self) -> bool:
-        """Whether the leash has ended by itself; else what it held may still run."""
+        """Whether the leash ended normally; if not, descendants of the command may still run."""
         return self.process.returncode in _OF_ITSELF
 
     def ended(self, timeout_s: float | None = 0.0) -> bool:
-        """Wait up to so many seconds, None: for ever; return whether the command has ended."""
+        """Wait up to so many seconds (None: no limit); return whether the command has ended."""
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         while not self.ending:
             left_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
@@ -92,12 +92,16 @@ class OnLeash:
         return True
 
     def stop(self, *, grace_s: float, timeout_s: float | None = None) -> None:
-        """End all that stems from the command: SIGTERM, and SIGKILL after the grace.
+        """End the command and its descendants, and wait for the leash to end.
+
+        Args:
+            grace_s: from SIGTERM to SIGKILL.
+            timeout_s: the longest wait for the leash; None: without limit.
 
         Raises:
-            subprocess.TimeoutExpired: the leash has not managed it within `timeout_s`.
+            subprocess.TimeoutExpired: the leash has not ended within `timeout_s`.
         """
-        with contextlib.suppress(OSError):  # the leash is gone, and so is what it held
+        with contextlib.suppress(OSError):  # the leash is gone, and the command with it
             self._line.sendall(f"{grace_s}\n".encode())
         try:
             self.process.wait(timeout_s)

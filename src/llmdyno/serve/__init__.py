@@ -1,1 +1,1 @@
-"""From an engine, a front and a model to a launch; what must be built is built first."""
+"""Turns an engine, a front and a model into a launch, after the build that it needs."""

@@ -1,7 +1,7 @@
-"""Artifacts: what builds make (serve/build.py), each made once, kept, listed and removed.
+"""Artifacts: the results of builds (serve/build.py), each made once, kept, listed and removed.
 
-An artifact's id is a hash of everything that it depends on, its commands included, so that a knob
-turned back finds the earlier build:
+An artifact's id is a hash of everything that it depends on, including its commands, so that a knob
+set back to an old value finds the earlier build:
 
     artifacts/ID/               the engine's files, and beside them:
     artifacts/ID/manifest.json  what it is, from what, by which commands, how long they took
@@ -37,7 +37,7 @@ _ID_DIGITS = 16
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """All that an artifact depends on."""
+    """Everything that an artifact depends on; its hash is the artifact's id."""
 
     engine: str
     engine_version: str | None
@@ -45,7 +45,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[str, ...]  # of this machine: compiled engines run on the kind they were built on
     model: str
     model_fingerprint: str
-    knobs: dict[str, Value]  # of the layer `build`, as far as they are not the default
+    knobs: dict[str, Value]  # of the layer `build`, without those at their defaults
     commands: tuple[tuple[str, ...], ...]
 
     @property
@@ -60,11 +60,11 @@ class DoneStep(msgspec.Struct, frozen=True, kw_only=True):
 
     what: str
     command: str
-    seconds: float
+    duration_s: float = msgspec.field(name="seconds")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands in manifest.json."""
+    """The content of manifest.json."""
 
     schema: str = _SCHEMA
     id: str
@@ -72,9 +72,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[DoneStep, ...]
     versions: dict[str, str]
     built: str  # when, in ISO 8601
-    seconds: float
-    bytes: int
-    files: dict[str, int]  # their sizes: what is missing or cut short is not served
+    build_s: float = msgspec.field(name="seconds")
+    size_bytes: int = msgspec.field(name="bytes")
+    files: dict[str, int]  # path → size in bytes; an artifact with other files is not served
 
 
 class Damaged(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +89,7 @@ def home() -> Path:
 
 
 def listed() -> list[Manifest | Damaged]:
-    """Return what is there, last used first."""
+    """Return all artifacts in the cache, the last used one first."""
     found = []
     for folder in _folders():
         manifest = _read(folder)
@@ -106,8 +106,8 @@ def remove(ids: Sequence[str]) -> list[str]:
     """Remove artifacts by their ids, or beginnings of ids; return the whole ids.
 
     Raises:
-        UsageError: an id is that of none, or of several.
-        StorageError: one cannot be removed.
+        UsageError: no artifact has that id, or several have it.
+        StorageError: an artifact cannot be removed.
     """
     known = [folder.name for folder in _folders()]
     chosen = []
@@ -124,14 +124,14 @@ def remove(ids: Sequence[str]) -> list[str]:
 
 
 def prune(*, older_than_s: float | None, keep: int | None) -> list[str]:
-    """Remove what is damaged, logs of failed builds, and what the arguments say; return the ids.
+    """Remove damaged and old artifacts and the logs of failed builds; return the ids removed.
 
     Args:
-        older_than_s: remove what was not used for so long.
-        keep: keep so many, those last used.
+        older_than_s: remove artifacts that were not used for so long; None: no such limit.
+        keep: the number of artifacts to keep, those last used; None: no such limit.
 
     Raises:
-        StorageError: one cannot be removed.
+        StorageError: an artifact cannot be removed.
     """
     chosen = []
     whole = 0
@@ -151,7 +151,12 @@ def prune(*, older_than_s: float | None, keep: int | None) -> list[str]:
 
 @contextlib.contextmanager
 def locked(artifact: str, notify: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of an artifact; `notify` is told if another dyno builds it, who is awaited."""
+    """Hold the lock of an artifact during the `with`; wait for another dyno that builds it.
+
+    Args:
+        artifact: its id.
+        notify: called with a line if we must wait.
+    """
     with (home() / f"{artifact}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -162,7 +167,11 @@ def locked(artifact: str, notify: Callable[[str], None]) -> Iterator[None]:
 
 
 def sweep(*, logs: bool = False) -> None:
-    """Remove what cut-off builds have left, and the logs of failed ones; leave those under way."""
+    """Remove the folders of builds that were killed, but not those of builds under way.
+
+    Args:
+        logs: remove the logs of failed builds, too.
+    """
     left = [(path, path.name[1 : 1 + _ID_DIGITS]) for path in home().glob(".*-*")]
     if logs:
         left += [(path, path.stem) for path in home().glob("*.log")]
@@ -179,10 +188,10 @@ def sweep(*, logs: bool = False) -> None:
 
 
 def use(folder: Path) -> Manifest | None:
-    """Return the manifest of a whole artifact and note that it was used; None if it is not one."""
+    """Return the manifest of a complete artifact and set its time of use; None: it is damaged."""
     manifest = _read(folder)
     if manifest is not None:
-        with contextlib.suppress(OSError):  # a cache that others have filled, read-only to us
+        with contextlib.suppress(OSError):  # a shared cache may be read-only for us
             os.utime(folder / MANIFEST)
     return manifest
 
@@ -212,7 +221,7 @@ def _folders() -> list[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove an artifact: renamed first, so that a kill in the middle leaves no half of it."""
+    """Remove an artifact; it is renamed first, so that a kill leaves no half of it."""
     try:
         doomed = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         folder.rename(doomed)
@@ -222,7 +231,7 @@ def _remove(folder: Path) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Bring a folder to the disk, lest its name be there before its content after a power cut."""
+    """Flush a folder's files to the disk, so that after a power cut no name lacks its content."""
     for path in (*folder.rglob("*"), folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,8 +1,8 @@
-"""Builds: run the commands that make an artifact, once, and keep what they made.
+"""Builds: runs the commands that make an artifact, once, and keeps the artifact.
 
-Engine.build says which commands make an artifact; this module runs them, between the check of a
-config and the launch of its server, or writes them as a script. A build fills a folder under
-another name and moves it into place when it is whole and on the disk. Where: serve/artifacts.py.
+Engine.build returns the commands. This module runs them between the check of a config and the
+launch of its server, or writes them as a script. A build fills a folder under another name, which
+is moved into place when it is complete and on the disk. serve/artifacts.py describes that place.
 """
 
 import contextlib
@@ -49,18 +49,18 @@ _PLACE = Path("/llmdyno-artifact-folder")
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
-    """An artifact that can be used."""
+    """A complete artifact, and how this call got it."""
 
     path: Path
     manifest: Manifest
     cached: bool  # it was there already
-    seconds: float  # this call took, including the wait for another dyno's build
+    took_s: float  # this call took, including the wait for another dyno's build
 
 
 def recipe(
     engine: Engine, model: str, config: Config, container: Container | None
 ) -> Recipe | None:
-    """Return what a checked config's artifact depends on; None if there is nothing to build."""
+    """Return the recipe of a checked config's artifact; None if there is nothing to build."""
     steps = engine.build(model, config, _PLACE)
     if not steps:
         return None
@@ -72,7 +72,7 @@ def recipe(
         and knob.name in config
         and config[knob.name] != default(knob, version)
     }
-    # The path of the Python does not matter, its version does.
+    # The version of Python matters, not its path.
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     return Recipe(
         engine=engine.name,
@@ -97,20 +97,19 @@ def ensure(
     container: Container | None = None,
     notify: Callable[[str], None],
 ) -> Artifact | None:
-    """Return the artifact of a checked config, building it if it is not there.
+    """Return the artifact of a checked config, and wait for its build if it is not in the cache.
 
     None: the engine serves the model as it is.
 
     Args:
-        engine: what computes tokens.
-        model: its model.
-        config: checked.
+        engine: the engine.
+        model: as the user named it.
+        config: of the engine, checked.
         container: where the steps run; None: natively.
-        notify: is told what is under way.
+        notify: called with a line for each step, and while another dyno builds the same.
 
     Raises:
-        ServerError: a step failed; its class is one of diagnosis.FAILURES. Nothing is left but a
-            log.
+        ServerError: a step failed; its class is one of diagnosis.FAILURES. Only the log is left.
         StorageError: the folder of the artifacts cannot be written.
     """
     begin_s = monotonic()
@@ -129,7 +128,7 @@ def ensure(
         path=folder,
         manifest=manifest,
         cached=found is not None,
-        seconds=round(monotonic() - begin_s, 3),
+        took_s=round(monotonic() - begin_s, 3),
     )
 
 
@@ -147,8 +146,8 @@ def write_script(
 ) -> None:
     """Write a shell script that builds the artifact into the folder that is its argument.
 
-    It runs where the programs of the steps are. A secret of a step's environment does not stand in
-    it: it asks that the variable be set.
+    It runs on a machine that has the programs of the steps. It holds no secret: where a step needs
+    one, the script requires that the variable is set.
 
     Raises:
         StorageError: it cannot be written.
@@ -175,7 +174,7 @@ def write_script(
 def commands(
     engine: Engine, model: str, config: Config, container: Container | None = None
 ) -> list[str]:
-    """Return the commands of a build as a shell would take them."""
+    """Return the commands of a build, each quoted for a shell."""
     found = recipe(engine, model, config, container)
     if found is None:
         return []
@@ -237,8 +236,8 @@ def _build(
                 file.write(f"$ {command}\n")
             step_begin_s = monotonic()
             run_step(step, log=log, progress=notify)
-            seconds = round(monotonic() - step_begin_s, 3)
-            done.append(DoneStep(what=step.what, command=command, seconds=seconds))
+            duration_s = round(monotonic() - step_begin_s, 3)
+            done.append(DoneStep(what=step.what, command=command, duration_s=duration_s))
         files = sizes(unfinished)
         if not files:
             raise ServerError("died", f"the build of {wanted.model} made no file. Log: {log}")
@@ -248,8 +247,8 @@ def _build(
             steps=tuple(done),
             versions=_versions(engine),
             built=datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=round(monotonic() - begin_s, 3),
-            bytes=sum(files.values()),
+            build_s=round(monotonic() - begin_s, 3),
+            size_bytes=sum(files.values()),
             files=files,
         )
         shutil.move(log, unfinished / BUILD_LOG)
@@ -263,7 +262,7 @@ def _build(
 
 
 def _versions(engine: Engine) -> dict[str, str]:
-    """Return what a build may depend on, as far as it is installed here."""
+    """Return the versions of the packages that a build depends on, as far as installed here."""
     versions = {"llmdyno": __version__, "python": platform.python_version()}
     known = facts(engine)
     for name in (*known.distributions, *known.build_distributions):
@@ -273,10 +272,10 @@ def _versions(engine: Engine) -> dict[str, str]:
 
 
 def _fingerprint(model: str) -> str:
-    """Return what changes when the model's content does, without reading gigabytes.
+    """Return a text that changes with the model's content, without reading gigabytes.
 
-    Of files the sizes and the times of their last change; of a repository on the hub the revision;
-    of a built-in model our own version.
+    For files it is their sizes and times of change, for a repository on the hub its revision, for a
+    built-in model our own version.
     """
     path = Path(model).expanduser()
     if path.exists():
@@ -293,21 +292,21 @@ def _fingerprint(model: str) -> str:
 
 @functools.cache  # asked once a process, so that a study has one revision
 def _hub_revision(model: str) -> str:
-    """Return the revision that the hub has, or without it the one that we have; or nothing."""
+    """Return the hub's revision, offline that of our cache; empty if neither is known."""
     try:
         import huggingface_hub
         from huggingface_hub.errors import HFValidationError
     except ImportError:
         return ""
     try:
-        # Fetches one small file into a folder that is named by the revision; works offline, too.
+        # This fetches one small file into a folder named by the revision, or finds it offline.
         return Path(huggingface_hub.snapshot_download(model, allow_patterns="config.json")).name
-    except (OSError, HFValidationError):  # the library's own are OSError, its network's as well
+    except (OSError, HFValidationError):  # the library's and its network's errors are OSError
         return ""
 
 
 def _exports(step: Step) -> list[str]:
-    """Return lines that set a step's environment; a secret must be there already."""
+    """Return lines that set a step's environment, and require secrets to be set already."""
     return [
         f': "${{{name}:?set it; it is a secret}}"'
         if is_secret(name)

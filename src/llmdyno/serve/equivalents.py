@@ -1,9 +1,9 @@
-"""What a knob of one engine is called in the others, and what its value is there.
+"""Finds the equivalent of a knob in other engines, and converts shares of GPU memory.
 
-Each engine says with its knobs what they mean (Knob.means); knobs that mean the same serve one
-purpose. That never says that a value carries over: 0.9 is a share of the memory that is free after
-loading in TensorRT-LLM, of all the GPU's memory in vLLM. The guide (terminal/lists.py) shows both,
-and who types another engine's name for a knob is told the nearest one.
+Each knob names its purpose (Knob.means); knobs with the same purpose are equivalents. Their values
+need not be the same: 0.9 is a share of the memory that is free after loading in TensorRT-LLM, but
+of all the GPU's memory in vLLM. The guide (terminal/lists.py) shows both. A user who types another
+engine's knob gets the nearest one of this engine.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,43 +20,43 @@ GIB = 1 << 30
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
-    """A GPU's memory, and what of it is taken beside the KV cache, in bytes."""
+    """A GPU's memory and its uses besides the KV cache, in bytes."""
 
     total: float
     weights: float
-    activations: float  # what a step needs at its largest
-    others: float = 0.0  # taken before the engine starts
+    activations: float  # at the largest step
+    others: float = 0.0  # in use before the engine starts
 
     def of(self, parts: Sequence[str]) -> float:
         """Return the sum of the named parts, in bytes."""
         return sum(float(getattr(self, part)) for part in parts)
 
 
-# The example that the guide reckons with.
+# The example with which the guide calculates.
 EXAMPLE = Memory(total=80 * GIB, weights=16 * GIB, activations=4 * GIB)
 _EXAMPLE_WORDS = "80 GiB of memory, 16 of weights and 4 of activations"
 
 
 def cache_bytes(rule: MemoryShare, share: float, memory: Memory) -> float:
-    """Return the size of the KV cache that a share gives, in bytes."""
+    """Return the size of the KV cache in bytes: share x (total - not_of) - holds."""
     return share * (memory.total - memory.of(rule.not_of)) - memory.of(rule.holds)
 
 
 def share_for(rule: MemoryShare, size_bytes: float, memory: Memory) -> float:
-    """Return the share that gives a KV cache of that size; above 1, it cannot be had."""
+    """Return the share that gives a KV cache of that size; above 1 it is impossible."""
     return (size_bytes + memory.of(rule.holds)) / (memory.total - memory.of(rule.not_of))
 
 
 def formula(rule: MemoryShare) -> str:
-    """Write how the size of the cache follows from the share."""
+    """Return the formula of `cache_bytes` for this rule in words."""
     base = " - ".join(("total", *rule.not_of))
     return " - ".join((f"cache = share x {f'({base})' if rule.not_of else base}", *rule.holds))
 
 
 def like(knob: Knob) -> dict[str, list[Knob]]:
-    """Return the knobs of each engine that mean what this one means, by the engine's name.
+    """Return the equivalents of a knob in each engine, by the engine's name.
 
-    Those that take effect while all others are at their defaults come first.
+    Knobs that take effect while all others have their defaults come first.
     """
     found: dict[str, list[Knob]] = {}
     for engine in plugins.names("engines") if knob.means else ():
@@ -73,12 +73,12 @@ def _takes_effect(knob: Knob, knobs: Sequence[Knob]) -> bool:
 
 
 def elsewhere(engine: str, knob: Knob, value: float | None) -> Sequence[str]:
-    """Return a sentence for each other engine that has the like of this knob.
+    """Return a sentence for each other engine that has an equivalent of this knob.
 
     Args:
         engine: the name of the engine (or front) whose knob it is.
         knob: the knob.
-        value: the share of memory to convert, for a knob that is one.
+        value: the share of memory to convert, for a knob that is such a share; None: none.
     """
     others = {name: knobs[0] for name, knobs in like(knob).items() if name != engine}
     if knob.memory_share is not None and value is not None:
@@ -102,10 +102,16 @@ def elsewhere(engine: str, knob: Knob, value: float | None) -> Sequence[str]:
 def refuse_others_knobs(
     settings: Sequence[str], engine: Engine, front: Front, known: Sequence[Knob]
 ) -> None:
-    """Refuse `--set name=value` texts whose name another engine or front has and these have not.
+    """Refuse `--set name=value` texts whose knob belongs to another engine or front.
+
+    Args:
+        settings: the texts.
+        engine: the engine in use.
+        front: the front in use.
+        known: the knobs of both.
 
     Raises:
-        UsageError: says who has it, and which knob here is nearest.
+        UsageError: says which engine or front has the knob, and which knob here is nearest.
     """
     here = {knob.name: knob for knob in known}
     for text in settings:
@@ -125,7 +131,7 @@ def refuse_others_knobs(
 
 
 def _owners(kind: str, name: str) -> dict[str, Knob]:
-    """Return the plug-ins of a kind that have a knob of that name, and the knob."""
+    """Return the plug-ins of a kind that have a knob of that name, by name, with the knob."""
     return {
         plugin: knob
         for plugin in plugins.names(kind)

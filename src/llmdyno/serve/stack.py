@@ -1,7 +1,7 @@
-"""The stack: an engine behind a front with a model, which is what is served and measured.
+"""The stack: an engine behind a front with a model; it is served and measured as one thing.
 
-The one road from (engine, front, model, config) to a Launch, for `dyno serve`, the tuner,
-builds and bundles alike: check first, build what is missing, then say what to start.
+`dyno serve`, the tuner, builds and bundles all go from (engine, front, model, config) to a Launch
+through it: check the config, build the artifact that is missing, then return the launch.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from llmdyno.serve.build import Artifact, ensure
 
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True):
-    """An engine behind a front, with a model."""
+    """An engine behind a front, with a model, and where the engine runs."""
 
     engine: Engine
     front: Front
@@ -29,10 +29,10 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     container: containers.Container | None = None  # where the engine runs; None: natively
 
     def check(self, config: Config) -> None:
-        """Refuse a config that cannot work, before anything starts.
+        """Refuse a config that cannot work; nothing is started or read but the model's folder.
 
         Raises:
-            UsageError: says which knob and why.
+            UsageError: names the knob, the value and what would be right.
         """
         if not self.model:
             raise UsageError("--model: is empty; give a built-in name, a path or a hub id.")
@@ -41,7 +41,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         self.front.check(self.engine, self.model, config)
 
     def check_served(self, config: Config) -> None:
-        """Refuse a checked config that can be built, but not served by the engine's own server.
+        """Refuse a checked config that can be built but not served by the engine's own server.
 
         Raises:
             UsageError: says what would be right.
@@ -50,7 +50,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
             return
         names = {knob.name for knob in self.engine.knobs}
         own = {name: value for name, value in config.items() if name in names}
-        place = Path("artifact")  # a launch only says what would be started
+        place = Path("artifact")  # any path will do: the launch is not started
         built = place if self.engine.build(self.model, own, place) else None
         self.engine.launch(self.model, own, artifact=built, host="127.0.0.1", port=1)
 
@@ -69,9 +69,9 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         """Return the stack as it will run: natively, or in the engine's container.
 
         Args:
-            wanted: none; auto, in a container if the engine is not installed; or a runtime's name,
-                in that in any case.
-            here: it is to run on this machine, so that what it needs must be installed.
+            wanted: "none": natively; "auto": in a container if the engine is not installed; or the
+                name of a runtime: in a container of that runtime.
+            here: it will run on this machine, so the engine or the runtime must be installed.
 
         Raises:
             UsageError: the engine is not installed, or cannot be run in a container.
@@ -91,7 +91,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, container=container)
 
     def build(self, config: Config, *, notify: Callable[[str], None]) -> Artifact | None:
-        """Return the artifact of a checked config, built or from the cache; None if it needs none.
+        """Return the artifact of a checked config, and wait for its build; None: none is needed.
 
         Raises:
             ServerError: a step of the build failed.
@@ -109,10 +109,20 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         port: int,
         notify: Callable[[str], None],
     ) -> Launch:
-        """Return what starts the server on what build() returned; `folder` is made for its files.
+        """Return the launch of the server, and wait for the installations that it needs.
+
+        Args:
+            config: of engine and front, checked.
+            artifact: what build() returned for it.
+            folder: for the files that the server reads; it is made.
+            host: to listen on.
+            port: to listen on.
+            notify: called with a line while something takes long.
 
         Raises:
-            ServerError: what the front needs cannot be installed.
+            UsageError: the front cannot serve this engine, or the config needs more GPUs than there
+                are.
+            ServerError: a package of the front cannot be installed.
             StorageError: a folder cannot be written.
         """
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +147,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         if self.container is None:
             return launch
         notify(f"in {self.container.image}, by {self.container.runtime}")
-        # Made here because docker would make a missing folder as root.
+        # docker would make a missing folder as root, so we make it.
         store.make_folder(containers.hub_cache())
         model = Path(self.model).expanduser()
         reads = [model] if model.is_dir() else []

@@ -42,7 +42,11 @@ def _arguments() -> tuple[argparse.Namespace, Timing]:
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT; print the port as a line of JSON before.
+
+    Raises:
+        UsageError: a time in the arguments is not a duration.
+    """
     given, timing = _arguments()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -60,7 +64,7 @@ def main() -> None:
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        gc.disable()  # a collection in the middle would be late by milliseconds
+        gc.disable()  # a collection would delay a write by milliseconds
         sys.stdout.write(json.dumps({"port": listener.getsockname()[1]}) + "\n")
         sys.stdout.flush()
         streamer.run()

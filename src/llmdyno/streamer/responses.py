@@ -1,4 +1,7 @@
-"""What the server of known timing answers, byte for byte; the words of a token are all alike."""
+"""The bytes of the streamer's responses; every token has the same text.
+
+server.py makes all bytes of a response before its first write, so that the timing loop only sends.
+"""
 
 import functools
 import json
@@ -15,7 +18,7 @@ class _StreamOptions(msgspec.Struct):
 
 
 class CompletionRequest(msgspec.Struct):
-    """What is read of a request's body."""
+    """The fields of a request's body that the streamer uses; all others are ignored."""
 
     model: str = "streamer"
     stream: bool = False
@@ -27,7 +30,13 @@ class CompletionRequest(msgspec.Struct):
 
 
 def http(status: int, kind: str, body: bytes) -> bytes:
-    """Return a whole response, its body of that media type."""
+    """Return a whole HTTP response.
+
+    Args:
+        status: of the response.
+        kind: the media type of the body.
+        body: its bytes.
+    """
     return (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: {kind}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
@@ -35,7 +44,7 @@ def http(status: int, kind: str, body: bytes) -> bytes:
 
 
 def json_response(document: object, status: int = 200) -> bytes:
-    """Return a whole response with a JSON body."""
+    """Return a whole HTTP response whose body is this document as JSON."""
     return http(status, "application/json", json.dumps(document).encode())
 
 
@@ -48,7 +57,16 @@ STREAM_HEAD = (
 def stream(
     asked: CompletionRequest, count: int, each: int, *, chat: bool
 ) -> tuple[list[bytes], list[int]]:
-    """Return the chunks of a stream and the tokens in each; equal chunks are one object."""
+    """Return the chunks of a stream and the number of tokens in each.
+
+    Equal chunks are one object, so a long stream takes little memory.
+
+    Args:
+        asked: the request.
+        count: the tokens of the whole stream.
+        each: the tokens of one chunk; the last may have fewer.
+        chat: the format of chat completions, else that of plain ones.
+    """
     more, last = divmod(count - 1, each)
     last += 1
     end = chunk(asked.model, last, finish="length", chat=chat)
@@ -61,7 +79,7 @@ def stream(
 
 @functools.lru_cache(maxsize=256)
 def chunk(model: str, tokens: int = 0, *, finish: str | None = None, chat: bool) -> bytes:
-    """Return one chunk of a stream; without tokens, the one that only names the role."""
+    """Return one chunk of a stream; with 0 tokens, the chunk that only names the role."""
     text = _WORD * tokens
     choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
     if chat:
@@ -72,7 +90,7 @@ def chunk(model: str, tokens: int = 0, *, finish: str | None = None, chat: bool)
 
 
 def whole(asked: CompletionRequest, count: int, *, chat: bool) -> bytes:
-    """Return the response to a request that does not want a stream."""
+    """Return the response to a request that does not ask for a stream, with `count` tokens."""
     choice: dict[str, Any] = {"index": 0, "finish_reason": "length"}
     if chat:
         choice["message"] = {"role": "assistant", "content": _WORD * count}

@@ -3,13 +3,13 @@
     python -m llmdyno.streamer --port 0 --ttft 100ms --itl 20ms
 
 prints {"port": …} and serves the OpenAI endpoints until SIGTERM. Token k of a request is due at the
-request's arrival + ttft + k * itl, whatever happened to the tokens before it, so nothing drifts.
-Arrival is the kernel's own stamp of the request's last byte. If the server took the time when it
-reads the request, its own delay would look like the client's. GET /truth tells how late the server
-was with its writes, so that its errors are not blamed on the client.
+request's arrival + ttft + k * itl, independent of the tokens before it, so no error adds up.
+Arrival is the kernel's stamp of the request's last byte. If the server took the time when it reads
+the request, its own delay would look like the client's. GET /truth reports how late the server's
+writes were, so that its errors do not count as the client's.
 
-There is one thread, one epoll, one heap of deadlines and one write a chunk; all bytes are made
-beforehand (responses.py). The timing loop is written by hand because event loops sleep in
+There is one thread, one epoll, one heap of deadlines and one write per chunk; all bytes are made
+beforehand (responses.py). The timing loop is our own because event loops sleep in whole
 milliseconds and run other callbacks first.
 """
 
@@ -41,22 +41,27 @@ from llmdyno.streamer.responses import (
 
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module does not name it
 _TIMESTAMP = struct.Struct("@qq")
-_SPIN_NS = 300_000  # a sleep ends this much early; the rest is spent looking at the clock
-_BURST = 32  # so many writes, then a look at what has arrived
+_SPIN_NS = 300_000  # a sleep ends this much early; a busy wait covers the rest
+_BURST = 32  # after so many writes the sockets are polled
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """When which tokens are sent."""
+    """The times at which tokens are due, and how many go into one chunk."""
 
     ttft_s: float = 0.1
     ttft_per_user_s: float = 0.0  # more, for every other stream in flight when a request arrives
     itl_s: float = 0.02
     tokens_per_chunk: int = 1
-    role_chunk: bool = False  # a chunk with the role and no text, sent at once
+    role_chunk: bool = False  # first send a chunk with the role and no text, at once
 
 
 class Streamer:
-    """The server; `run` serves until `stop` has been set (by a signal)."""
+    """The server; `run` serves until `stop` is set, by a signal or a closed pipe.
+
+    Args:
+        listener: a listening socket.
+        timing: when tokens are due.
+    """
 
     def __init__(self, listener: socket.socket, timing: Timing) -> None:
         self.stop = False
@@ -75,7 +80,7 @@ class Streamer:
         )
 
     def run(self) -> None:
-        """Send what is due, read what has arrived, sleep until the next deadline."""
+        """Serve until `stop` is set: send the due writes, read requests, sleep, and so on."""
         while not self.stop:
             self._send_due()
             self._sleep()
@@ -88,16 +93,16 @@ class Streamer:
                     self.stop = True
 
     def wake_on(self, source: socket.socket) -> None:
-        """Wake up when this socket can be read (signals arrive there)."""
+        """Let data on this socket end the sleep; signals arrive there."""
         self._epoll.register(source, select.EPOLLIN)
 
     def stop_with(self, lifeline: int) -> None:
-        """Stop when the other end of this pipe is closed: when who started us has gone."""
+        """Stop when the other end of this pipe is closed, because its owner has ended."""
         self._lifeline = lifeline
         self._epoll.register(lifeline, select.EPOLLIN)
 
     def truth(self) -> dict[str, Any]:
-        """Return what was sent and how late, over all chunks with tokens so far."""
+        """Return the counts and the lateness in ms of all chunks with tokens so far."""
         return {
             **self._counts,
             "in_flight": sum(c.reply is not None for c in self._connections.values()),
@@ -110,7 +115,7 @@ class Streamer:
             select.select([self._epoll], [], [])
             return
         wait_ns = self._due[0][0] - time.monotonic_ns()
-        # epoll rounds up to milliseconds; select does not, yet allows itself 0.1 % of a long sleep.
+        # epoll rounds up to milliseconds; select does not, but may be 0.1 % late in a long sleep.
         wait_ns -= wait_ns // 512 + _SPIN_NS
         if wait_ns > 0:
             select.select([self._epoll], [], [], wait_ns / 1e9)
@@ -123,7 +128,7 @@ class Streamer:
             connection = reply.connection
             if connection.open:
                 self._write(connection, reply.writes[reply.sent])
-            if not connection.open:  # closed before, or found closed by the write
+            if not connection.open:  # closed before, or by the write that failed
                 heapq.heappop(self._due)
                 continue
             self._lateness.add(time.monotonic_ns() - due_ns)
@@ -255,7 +260,7 @@ class Streamer:
         self._write(connection, json_response({"error": {"message": why, "code": status}}, status))
 
     def _write(self, connection: Connection, data: bytes) -> None:
-        """Write at once what the client takes, and the rest when it takes more."""
+        """Write the bytes that the socket accepts now, and the rest when it accepts more."""
         if not connection.unsent:
             try:
                 taken = connection.client.send(data)
@@ -290,7 +295,7 @@ class Streamer:
         if not connection.open:
             return
         connection.open = False
-        connection.parser = None  # it holds the connection, and nobody collects cycles here
+        connection.parser = None  # breaks a reference cycle; garbage collection is off
         self._counts["aborted"] += connection.reply is not None
         connection.reply = None
         del self._connections[connection.client.fileno()]
@@ -309,6 +314,6 @@ def _arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
         if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
             seconds, nanoseconds = _TIMESTAMP.unpack(data)
             ago_ns = time.time_ns() - (seconds * 10**9 + nanoseconds)
-            # If the wall clock is being set, the difference means nothing.
+            # While the wall clock is being set, the difference is meaningless.
             return now_ns - ago_ns if 0 <= ago_ns < 10**9 else now_ns
     return now_ns

@@ -73,9 +73,9 @@ def list_artifacts() -> list[dict[str, Any]]:
                 "engine_version": entry.recipe.engine_version,
                 "model": entry.recipe.model,
                 "knobs": entry.recipe.knobs,
-                "bytes": entry.bytes,
+                "bytes": entry.size_bytes,
                 "built": entry.built,
-                "seconds": entry.seconds,
+                "seconds": entry.build_s,
                 "last_used_s_ago": round(time.time() - artifacts.last_used_s(entry.id)),
                 "dir": str(artifacts.home() / entry.id),
             }

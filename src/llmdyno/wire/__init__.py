@@ -1,1 +1,1 @@
-"""Bytes on connections: HTTP, gRPC, TLS, proxies, and their exact stamps."""
+"""The wire: connections that carry HTTP/1.1 or gRPC, and the exact time of each read."""

@@ -1,8 +1,8 @@
 """Compressed bodies, decoded piece by piece, so that every byte keeps the stamp of its read.
 
-We ask for no compression, but proxies and gateways compress all the same. Decoding is done when the
-response is over, like all other reading. A server that compresses token by token flushes its
-compressor after each, so that what a read brought can be decoded with what came before it.
+We ask for no compression, but some proxies and gateways compress anyway. exchange.py decodes when
+the response has ended, as it parses: never while tokens stream in. A server that compresses a
+stream flushes its compressor after each token, so each read can be decoded from the bytes so far.
 """
 
 import zlib
@@ -21,14 +21,26 @@ class CodingError(Exception):
 
 
 def codings(headers: Mapping[str, str]) -> list[str]:
-    """Return what a body was compressed with, in the order in which it was done."""
+    """Return the compressions of a body in the order in which the server applied them.
+
+    Args:
+        headers: of the response, with names in lower case.
+    """
     named = f"{headers.get('content-encoding', '')},{headers.get('transfer-encoding', '')}"
     names = [name.strip().lower() for name in named.split(",")]
     return [name for name in names if name not in {"", "identity", "chunked"}]
 
 
 def decode(pieces: Sequence[Piece], coding: str) -> tuple[list[Piece], str]:
-    """Return the pieces that could be decoded, and why not all; empty if all could."""
+    """Decode a body in one compression.
+
+    Args:
+        pieces: the body, each part with the stamp of its read.
+        coding: one of the names that `codings` returns.
+
+    Returns:
+        The decoded pieces up to the first fault, and that fault in words (empty: there is none).
+    """
     if coding not in {"gzip", "x-gzip", "deflate"}:
         return [], f"the encoding '{coding}' is not known"
     inflater = _Inflater(_has_header(pieces))
@@ -43,7 +55,7 @@ def decode(pieces: Sequence[Piece], coding: str) -> tuple[list[Piece], str]:
 
 
 def _has_header(pieces: Sequence[Piece]) -> bool:
-    """Tell gzip and zlib from the bare deflate that some servers send under that name."""
+    """Return whether the body is gzip or zlib; some servers send bare deflate under these names."""
     start = b"".join(data for _, data in pieces[:2])[:2]  # no piece is empty
     is_zlib = len(start) == 2 and start[0] & 15 == 8 and int.from_bytes(start) % 31 == 0
     return is_zlib or start == _GZIP_MAGIC
@@ -62,9 +74,9 @@ class _Inflater:
         plain = b""
         while data:
             if self._stream.eof:
-                if data[:1] != _GZIP_MAGIC[:1]:  # padding
+                if data[:1] != _GZIP_MAGIC[:1]:  # padding after the last member
                     break
-                self._stream = zlib.decompressobj(_ANY_HEADER)  # gzip files may be strung together
+                self._stream = zlib.decompressobj(_ANY_HEADER)  # the next gzip member
             if self._left == 0:
                 raise CodingError(f"longer than {DECODED_BYTES_MAX // 2**20} MiB when decoded")
             part = self._stream.decompress(data, self._left)

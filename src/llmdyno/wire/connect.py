@@ -1,4 +1,8 @@
-"""Opens a connection in the target's protocol; if that fails, tells the class of fault."""
+"""Opens a connection in the target's protocol, or says which class of fault prevented it.
+
+The load (load/sender.py) and the prober (bench/prober.py) connect here and nowhere else, so both
+report a fault of DNS, TCP, TLS or a proxy by the same error class of faults.py.
+"""
 
 import asyncio
 import errno
@@ -16,7 +20,7 @@ from llmdyno.wire.tls import tls_context
 from llmdyno.wire.tunnel import ProxyError, open_tunnel
 
 CONNECT_TIMEOUT_S = 30.0
-# The errors of connect() that mean that this machine can hold no more connections.
+# connect() fails with these when this machine can hold no more connections.
 _OUR_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS})
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
 
@@ -30,7 +34,13 @@ class ConnectError(Exception):
 
 
 def as_sent(target: Target, path: str, body: bytes) -> bytes:
-    """Return the bytes of a POST, or of a gRPC call, as `Exchange.send` takes them."""
+    """Return the bytes of one request, ready for `Exchange.send`.
+
+    Args:
+        target: the server; `rpc` makes the request a gRPC call, else it is a POST.
+        path: of the resource, or of the gRPC method, without the target's prefix.
+        body: JSON, or the framed message of a gRPC call.
+    """
     if target.rpc:
         return grpc.call(target, path, body)
     return target.head(path, len(body)) + body
@@ -42,10 +52,16 @@ async def connect(
     timeout_s: float = CONNECT_TIMEOUT_S,
     poller: Poller | None = None,
 ) -> Exchange:
-    """Open a connection; plain TCP is read by the poller, if there is one.
+    """Open a connection and wait until a request can be sent on it.
+
+    Args:
+        target: the server, and the proxy on the way to it.
+        meter: counts the reads of the connection.
+        timeout_s: for DNS, TCP, the proxy and TLS together.
+        poller: reads the connection if it is plain TCP; None: the event loop reads it.
 
     Raises:
-        ConnectError: it could not be made.
+        ConnectError: it could not be opened; `kind` is the error class of faults.py.
     """
     exchange = GrpcConnection(meter) if target.rpc else Connection(meter)
     via = f"the proxy {target.proxy[0]}:{target.proxy[1]}" if target.proxy else target.authority
@@ -71,7 +87,7 @@ async def connect(
 async def _open(exchange: Exchange, target: Target, poller: Poller | None) -> None:
     loop = asyncio.get_running_loop()
     context = tls_context(target.ca_cert, target.insecure, target.rpc) if target.tls else None
-    # Anything but plain HTTP goes through a proxy in a tunnel.
+    # A proxy forwards plain HTTP itself; TLS and gRPC need a tunnel through it.
     if target.proxy and (context or target.rpc):
         channel = await open_tunnel(target.proxy, target.authority)
         name = target.host if context else None
@@ -88,7 +104,7 @@ async def _open(exchange: Exchange, target: Target, poller: Poller | None) -> No
 
 def _kind(error: OSError) -> str:
     """Return the error class of a connection that could not be made."""
-    # A host with several addresses that all fail is one error with all of them in its text.
+    # If all addresses of a host fail, asyncio raises one error that has their errnos in its text.
     codes = {error.errno} if error.errno else {int(n) for n in _ERRNO.findall(str(error))}
     if codes & _OUR_LIMITS:
         return "client-limit"

@@ -1,4 +1,9 @@
-"""One connection and the request on it, whatever the protocol: what http1.py and grpc.py share."""
+"""One connection and the request on it: the part that http1.py and grpc.py have in common.
+
+The load sends requests through this interface and gets a Response for each, complete or not. A
+failed request is a Response with an error class, never an exception, because a benchmark records
+failures as it records successes.
+"""
 
 import asyncio
 import ssl
@@ -17,7 +22,7 @@ TLS_ALERT = b"\x15\x03"  # how a TLS server answers plain HTTP
 
 
 class Response(msgspec.Struct, kw_only=True):
-    """What came back for one request, complete or not. Stamps are perf_counter_ns readings."""
+    """The response to one request, complete or not; all times are perf_counter_ns readings."""
 
     sent_ns: int
     end_ns: int = 0
@@ -26,11 +31,11 @@ class Response(msgspec.Struct, kw_only=True):
     headers: dict[str, str] = {}  # names in lower case
     pieces: list[Piece] = []  # the body, with the stamp of the read that brought each part
     reads: int = 0
-    error: str = ""  # the error class, if the exchange did not come to its end
+    error: str = ""  # the error class (faults.py) if the response is not complete
     detail: str = ""
 
     def body(self) -> bytes:
-        """Return the whole body."""
+        """Return the pieces of the body joined into one bytes object."""
         return b"".join(piece for _, piece in self.pieces)
 
 
@@ -42,9 +47,9 @@ class Meter:
 
 
 class Exchange(asyncio.Protocol):
-    """One connection, whatever the protocol: one request at a time, kept alive between them."""
+    """One connection: it takes one request at a time and stays open between requests."""
 
-    inbox: Inbox | None = None  # where reads may go without take(), see poller.Reader
+    inbox: Inbox | None = None  # the poller may put reads here without calling take()
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
@@ -53,15 +58,18 @@ class Exchange(asyncio.Protocol):
         self._done: asyncio.Future[Response] | None = None
         self._stamp_ns = 0  # of the read that is being parsed
         self._received_bytes = 0  # of the response, as far as it was parsed
-        self.served = 0  # responses that came to their end on this connection
+        self.served = 0  # complete responses on this connection so far
 
     @property
     def usable(self) -> bool:
-        """Whether another request can be sent."""
+        """Whether the connection is open, so that another request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
     def send(self, data: bytes) -> asyncio.Future[Response]:
-        """Send a request; the future always gets a Response, never an exception."""
+        """Send a request; returns at once.
+
+        The future always gets a Response, never an exception. No request may be under way.
+        """
         raise NotImplementedError
 
     def take(self, stamp_ns: int, data: bytes) -> bool:
@@ -73,7 +81,7 @@ class Exchange(asyncio.Protocol):
         raise NotImplementedError
 
     def look_after(self, now_ns: int) -> None:
-        """Parse what has been put off for too long; call it about once a second."""
+        """Parse reads that were deferred for too long; to be called about once a second."""
 
     def came_before(self, moment_ns: int) -> list[Piece]:
         """Return the body so far if nothing of it is newer than that moment, else an empty list."""
@@ -81,33 +89,33 @@ class Exchange(asyncio.Protocol):
         return pieces if pieces and pieces[-1][0] < moment_ns else []
 
     def give_up(self, error: str, detail: str = "") -> None:
-        """End the request under way with that error class, and close the connection."""
+        """End the request under way with that error class, and close the connection at once."""
         self.parse()
         self._break_off(error, detail)
 
     def close(self) -> None:
-        """Close the connection at once."""
+        """Close the connection at once; bytes that are not sent yet are dropped."""
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
 
-    # What the event loop calls.
+    # The event loop calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport | Link) -> None:
-        """Take the transport."""
-        # uvloop's transports are none of asyncio's classes, though they have the same methods.
+        """Keep the transport, on which requests will be sent."""
+        # uvloop's transports have the methods of asyncio's classes but do not inherit from them.
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Stamp a read."""
+        """Take the time of a read before anything else, and parse it if that must be done now."""
         if self.take(perf_counter_ns(), data):
             self.parse()
 
     def eof_received(self) -> None:
-        """Do nothing: connection_lost() follows."""
+        """Do nothing: the event loop calls connection_lost() next."""
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End the request under way, if any: cut off, or never answered."""
+        """End the request under way, if any, as reset, truncated or never answered."""
         self._transport = None
         response = self._response
         if response is None:
@@ -128,7 +136,7 @@ class Exchange(asyncio.Protocol):
         self.close()
 
     def _begin(self) -> asyncio.Future[Response]:
-        """Begin a request, sent now."""
+        """Start the record of a request that is sent now."""
         assert self._done is None, "one request at a time"
         done = self._done = asyncio.get_running_loop().create_future()
         self._received_bytes = 0

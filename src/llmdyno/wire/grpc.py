@@ -1,14 +1,14 @@
 """gRPC over one connection, behind the same interface as HTTP/1.1: exchange.Exchange.
 
-Each user has a connection, with one call at a time on it. The poller reads it with the kernel's
-stamps, as it reads HTTP/1.1. Streams that shared a connection would share its reads, its flow
-control and its faults, and grpcio's event queue costs three to four times the CPU time a token. So
-this file speaks HTTP/2 itself, as much of it as a call needs. Frames are parsed as they arrive,
-because a server may want an answer at any time (PING, SETTINGS); messages are read after the
-stream. The server's window is opened as wide as possible: no stream must wait for the client that
-measures it.
+Each user has a connection with one call at a time on it, and the poller reads it with the kernel's
+stamps, as it reads HTTP/1.1. Streams on one shared connection would share its reads, its flow
+control and its faults. grpcio's event queue costs three to four times the CPU time per token. So
+this file implements HTTP/2 itself, as far as a call needs it. Frames are parsed as they arrive,
+because the server may expect an answer at any time (PING, SETTINGS). Messages are parsed after the
+stream has ended. We grant the server the largest flow-control window, so that no stream waits for
+the client that measures it.
 
-A call ends with the server's trailers. A status there other than OK is the error class grpc-NAME.
+A call ends with the server's trailers. A gRPC status other than OK is the error class grpc-NAME.
 """
 
 import asyncio
@@ -37,13 +37,13 @@ _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
 _WINDOW_UPDATE, _CONTINUATION = 8, 9
 _END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 _HEAD_BYTES = 9  # of a frame
-_FRAME_BYTES_MAX = 16_384  # both ways, unless the server allows more; we do not
+_FRAME_BYTES_MAX = 16_384  # HTTP/2's default, in both directions; we never allow more
 _WINDOW_FIRST, _WINDOW_MAX = 65_535, 2**31 - 1
-_INITIAL_WINDOW_SIZE = 4  # a setting
+_INITIAL_WINDOW_SIZE = 4  # the number of that setting (RFC 9113, section 6.5.2)
 _STREAM_MAX = 2**31 - 1
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _PORT_OF_ITS_OWN = "gRPC has a port of its own (Triton: 8001)"
-# What RST_STREAM and GOAWAY give as their reason (RFC 9113, section 7).
+# The error codes of RST_STREAM and GOAWAY, by number (RFC 9113, section 7).
 _REASONS = """
     NO_ERROR PROTOCOL_ERROR INTERNAL_ERROR FLOW_CONTROL_ERROR SETTINGS_TIMEOUT STREAM_CLOSED
     FRAME_SIZE_ERROR REFUSED_STREAM CANCEL COMPRESSION_ERROR CONNECT_ERROR ENHANCE_YOUR_CALM
@@ -61,19 +61,19 @@ def _setting(name: int, value: int) -> bytes:
 
 _HELLO = (
     _PREFACE
-    # No pushes (2), and all that a stream may want to send.
+    # Setting 2 is ENABLE_PUSH: none. Then the largest windows for a stream and the connection.
     + _frame(_SETTINGS, 0, 0, _setting(2, 0) + _setting(_INITIAL_WINDOW_SIZE, _WINDOW_MAX))
     + _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", _WINDOW_MAX - _WINDOW_FIRST))
 )
 
 
 def call(target: Target, path: str, message: bytes) -> bytes:
-    """Return a call as GrpcConnection.send takes it; the stream's number is still 0 in it.
+    """Return the bytes of a call for GrpcConnection.send, which fills in the stream's number.
 
     Args:
         target: the server, with the headers that every call gets.
         path: of the method, such as /inference.GRPCInferenceService/ModelInfer.
-        message: framed as gRPC wants it: see kserve.framed.
+        message: with gRPC's prefix of flag and length: see kserve.framed.
     """
     fields = [
         (":method", "POST"),
@@ -90,7 +90,7 @@ def call(target: Target, path: str, message: bytes) -> bytes:
 
 
 def _literal(text: str) -> bytes:
-    """Return a header's name or value as HPACK has it, neither indexed nor compressed."""
+    """Return a header's name or value as an HPACK literal, neither indexed nor compressed."""
     data = text.encode()
     if len(data) < 0x7F:
         return bytes([len(data)]) + data
@@ -112,18 +112,18 @@ class _Message:
         self._stream = 0
 
     def begin(self, stream: int, message: bytes) -> None:
-        """Take the message of a new call."""
+        """Set the message of a new call; nothing is sent yet."""
         self._stream = stream
         self.unsent = message
         self.stream_window = self._stream_window_first
 
     def allow_streams(self, window: int) -> None:
-        """Change what new streams may send, and with it what the present one may."""
+        """Set the window of new streams in bytes; the open stream's moves by the difference."""
         self.stream_window += window - self._stream_window_first
         self._stream_window_first = window
 
     def next_frames(self) -> bytes:
-        """Return as much of the message as may be sent now, in frames; it counts as sent."""
+        """Return the part of the message that may be sent now, in frames, and count it as sent."""
         frames = []
         while self.unsent:
             size = min(len(self.unsent), self.window, self.stream_window, _FRAME_BYTES_MAX)
@@ -138,7 +138,7 @@ class _Message:
 
 
 class _HeaderBlock:
-    """The header or the trailers that come in one HEADERS frame and its continuations."""
+    """Headers or trailers: one HEADERS frame and its CONTINUATION frames."""
 
     def __init__(self) -> None:
         self._decoder = hpack.Decoder()
@@ -146,17 +146,17 @@ class _HeaderBlock:
         self.ends_stream = False
 
     def begin(self, *, ends_stream: bool) -> None:
-        """Begin a new block."""
+        """Start a new block and drop the parts of the one before."""
         self._parts = []
         self.ends_stream = ends_stream
 
     def add(self, part: bytes) -> int:
-        """Add a part; return how many bytes the block has."""
+        """Add the payload of one frame; return the size of the block so far in bytes."""
         self._parts.append(part)
         return sum(map(len, self._parts))
 
     def decode(self) -> Iterable[tuple[bytes, bytes]]:
-        """Return the names and values of a whole block; each block must be decoded once."""
+        """Return the (name, value) pairs of a whole block; each must be decoded exactly once."""
         fields: Iterable[tuple[bytes, bytes]] = self._decoder.decode(
             b"".join(self._parts), raw=True
         )
@@ -164,7 +164,7 @@ class _HeaderBlock:
 
 
 class GrpcConnection(Exchange):
-    """An exchange of gRPC calls."""
+    """A connection for gRPC calls, one at a time, each on a new HTTP/2 stream."""
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter)
@@ -173,10 +173,10 @@ class GrpcConnection(Exchange):
         self._rest = b""  # the beginning of a frame
         self._next_stream = 1
         self._stream = b""  # of the call under way, as its frames name it
-        self._taken_bytes = 0  # read, but not yet given back to the server's window
+        self._taken_bytes = 0  # read since the last WINDOW_UPDATE
         self._taken: list[Piece] = []  # reads, stamped, not parsed yet
         self._greeted = False  # the server has sent anything at all
-        self._leaving = False  # the server takes no further call here
+        self._leaving = False  # GOAWAY: the server accepts no further call on this connection
         self._frames: dict[int, Callable[[int, bytes, bytes], None]] = {
             _DATA: self._on_data,
             _HEADERS: self._on_headers,
@@ -190,11 +190,11 @@ class GrpcConnection(Exchange):
 
     @property
     def usable(self) -> bool:
-        """Whether another call can be made."""
+        """Whether the connection is open and the server still accepts calls on it."""
         return super().usable and not self._leaving and self._next_stream <= _STREAM_MAX
 
     def send(self, data: bytes) -> asyncio.Future[Response]:
-        """Make a call; `data` is from call()."""
+        """Start a call whose bytes call() made; returns at once, as Exchange.send does."""
         done = self._begin()
         if self._transport is None:
             self.connection_lost(None)
@@ -210,19 +210,19 @@ class GrpcConnection(Exchange):
         return done
 
     def _given_back(self) -> bytes:
-        """Return the frame that gives the bytes read back to the server's window."""
+        """Return the WINDOW_UPDATE that lets the server send as many bytes as we have read."""
         taken, self._taken_bytes = self._taken_bytes, 0
         return _frame(_WINDOW_UPDATE, 0, 0, struct.pack(">I", taken))
 
-    # What the event loop calls.
+    # The event loop or the poller calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport | Link) -> None:
-        """Take the transport, and send our settings."""
+        """Keep the transport and send the preface with our settings."""
         super().connection_made(transport)
         self._write(_HELLO)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """End the call under way, if any. A server that sent nothing may not speak HTTP/2."""
+        """End the call under way, if any; if nothing ever came, say that it may not be gRPC."""
         self.parse()
         if self._greeted or isinstance(error, ssl.SSLError):
             super().connection_lost(error)
@@ -232,13 +232,13 @@ class GrpcConnection(Exchange):
             self._finish("reset" if error else "no-response", detail)
 
     def take(self, stamp_ns: int, data: bytes) -> bool:
-        """Keep a read with its stamp; it is always parsed, as a frame may want an answer."""
+        """Keep a read with its stamp; returns True, because a frame may need an answer now."""
         self._meter.reads += 1
         self._taken.append((stamp_ns, data))
         return True
 
     def parse(self) -> bool:
-        """Keep the messages' bytes, and answer the frames that want an answer."""
+        """Parse the frames that were read and answer them; return whether the call has ended."""
         asked = self._response is not None
         taken, self._taken = self._taken, []
         for stamp_ns, data in taken:
@@ -264,7 +264,7 @@ class GrpcConnection(Exchange):
             kind, flags, stream = buffer[at + 3], buffer[at + 4], buffer[at + 5 : at + 9]
             payload = buffer[at + _HEAD_BYTES : end]
             at = end
-            if kind in self._frames:  # else one that we may ignore
+            if kind in self._frames:  # unknown frames are ignored (RFC 9113, section 4.1)
                 try:
                     self._frames[kind](flags, stream, payload)
                 except (ValueError, IndexError, struct.error, hpack.HPACKError) as error:
@@ -282,7 +282,7 @@ class GrpcConnection(Exchange):
     def _on_data(self, flags: int, stream: bytes, payload: bytes) -> None:
         self._taken_bytes += len(payload)
         response = self._response
-        if response is None or stream != self._stream:  # of a call that is over
+        if response is None or stream != self._stream:  # a frame of a call that has ended
             return
         if flags & _PADDED:
             payload = _unpadded(payload)
@@ -292,7 +292,7 @@ class GrpcConnection(Exchange):
             self._break_off("too-large", f"no end after {self._received_bytes} bytes")
         elif flags & _END_STREAM and response.status in {0, 200}:
             self._break_off("bad-grpc", "the stream ended without a gRPC status")
-        elif flags & _END_STREAM:  # an answer in HTTP, such as a proxy's 503
+        elif flags & _END_STREAM:  # an HTTP response without gRPC, such as a proxy's 503
             self._finish()
 
     def _on_headers(self, flags: int, stream: bytes, payload: bytes) -> None:
@@ -308,13 +308,13 @@ class GrpcConnection(Exchange):
         if size > HEADER_BYTES_MAX:
             self._break_off("header-too-large", f"no end after {size} bytes")
         elif flags & _END_HEADERS:
-            # Every block is decoded, of whichever stream: later blocks refer to earlier ones.
+            # Blocks of old streams are decoded too: they change HPACK's table for later ones.
             fields = self._block.decode()
             if stream == self._stream and self._response is not None:
                 self._on_fields(self._response, fields)
 
     def _on_fields(self, response: Response, fields: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take the header or the trailers of the call."""
+        """Note the headers or the trailers of the call under way."""
         if response.first_byte_ns < 0:
             response.first_byte_ns = self._stamp_ns
         for name, value in fields:
@@ -325,7 +325,7 @@ class GrpcConnection(Exchange):
         if not self._block.ends_stream:
             return
         self.served += 1
-        if response.status not in {0, 200}:  # an answer in HTTP
+        if response.status not in {0, 200}:  # an HTTP error without gRPC
             self._finish()
         elif not response.status:
             self._break_off("bad-grpc", "a header without a status")
@@ -374,7 +374,7 @@ class GrpcConnection(Exchange):
             self._write(self._message.next_frames())
 
     def _finish(self, error: str = "", detail: str = "") -> None:
-        if self._message.unsent:  # answered before all of the message was sent
+        if self._message.unsent:  # the response came before the whole message was sent
             self._message.unsent = b""
             self._leaving = True
         super()._finish(error, detail)
@@ -391,7 +391,7 @@ def _reason(number: int) -> str:
 
 
 def _no_frame(data: bytes) -> tuple[str, str]:
-    """Return the class of what is no frame of HTTP/2, and what it seems to be."""
+    """Return the error class of bytes that are no HTTP/2 frame, and what they seem to be."""
     if data.startswith(TLS_ALERT):
         return "tls", "the server speaks TLS: give its URL with grpcs://"
     if re.match(rb"HTTP/1\.\d", data):

@@ -1,12 +1,12 @@
 """HTTP/1.1 over one connection, built for exact stamps at little cost: the client's hot path.
 
-While a response streams in, a read costs one clock reading and one append; nothing is parsed until
-the response can have ended. An HTTP response with a chunked body ends with an empty line, so a read
-that does not end with CRLF CRLF and is not a bare splinter of it cannot be the last one: it is kept
-with its stamp and parsed later, by llhttp, piece by piece, so that every byte of the body still
-bears the stamp of the read that brought it. Bodies framed in another way are parsed at once. What a
-broken server sends in so odd a form that its end goes unseen is parsed when nothing has come for a
-second (`Connection.look_after`).
+While a response streams in, a read costs one clock reading and one append. Nothing is parsed until
+a read that may be the last one. A chunked body ends with an empty line, so a read that neither ends
+with CRLF CRLF nor is a short fragment of it cannot be the last. Such a read is kept with its stamp.
+llhttp parses the reads later, one by one, so that every byte of the body keeps the stamp of the
+read that brought it. Bodies with other framing are parsed at once. If a broken server ends its
+response in a form that this rule does not see, `Connection.look_after` parses it after a second of
+silence.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _SILENCE_NS = 1_000_000_000
 
 
 class Connection(Exchange):
-    """An exchange in HTTP/1.1."""
+    """A connection that speaks HTTP/1.1; httptools calls its on_… methods while it parses."""
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter)
@@ -36,10 +36,10 @@ class Connection(Exchange):
         self._headers_complete = False
         self._between_chunks = False
         self._until_close = False
-        self._asked = False  # a request was sent, ever
+        self._asked = False  # whether a request has ever been sent
 
     def send(self, data: bytes) -> asyncio.Future[Response]:
-        """Send a request; the future always gets a Response, never an exception."""
+        """Send a request; returns at once, as Exchange.send does."""
         self._asked = True
         self.inbox.at_once = True
         self._headers_complete = self._between_chunks = False
@@ -52,9 +52,10 @@ class Connection(Exchange):
         return done
 
     def _take_unasked(self, sent_ns: int) -> None:
-        """Take what the server sent before the request as its answer.
+        """Use bytes that came before the request as the response to it.
 
-        It has hung up, or it speaks first: because it is overloaded, or does not speak HTTP.
+        An overloaded server may send an error and hang up at once; a server that is no HTTP server
+        may speak first.
         """
         for _, data in self.inbox.take():
             self.inbox.add(sent_ns, data)
@@ -64,21 +65,21 @@ class Connection(Exchange):
             transport.abort()
 
     def look_after(self, now_ns: int) -> None:
-        """Parse what was put off if nothing has come for a second, or far too much has."""
+        """Parse the deferred reads if nothing has come for a second, or if far too much has."""
         if self.inbox:
             silent = now_ns - self.inbox.last_ns > _SILENCE_NS
             if silent or self.inbox.size > RESPONSE_BYTES_MAX:
                 self._parse()
 
-    # What the poller calls.
+    # The poller calls these.
 
     def take(self, stamp_ns: int, data: bytes) -> bool:
-        """Keep a read with its stamp; whether it can be the last one of the response."""
+        """Keep a read with its stamp; return whether it may be the last one of the response."""
         self._meter.reads += 1
         return self.inbox.add(stamp_ns, data)
 
     def parse(self) -> bool:
-        """Parse what was kept; whether the request under way has ended with it."""
+        """Parse the kept reads; return whether the request under way has ended with them."""
         asked = self._response is not None
         self._parse()
         return asked and self._response is None
@@ -92,10 +93,10 @@ class Connection(Exchange):
         else:
             super().connection_lost(error)
 
-    # What the parser calls.
+    # The parser calls these.
 
     def on_message_begin(self) -> None:
-        """Close the connection to a server that answers without being asked."""
+        """Close the connection if the server starts a response that nobody asked for."""
         if self._response is None:
             self.close()
 
@@ -107,12 +108,12 @@ class Connection(Exchange):
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
     def on_headers_complete(self) -> None:
-        """Learn the status and how the body is framed."""
+        """Note the status, and decide by the framing whether reads can be parsed later."""
         response = self._response
         if response is None:
             return
         status = self._parser.get_status_code()
-        if status < 200:  # 1xx: the real one follows
+        if status < 200:  # 1xx: the final response follows
             return
         response.status = status
         # Only the last coding frames the body.
@@ -124,11 +125,11 @@ class Connection(Exchange):
         self._between_chunks = chunked
 
     def on_chunk_header(self) -> None:
-        """Note that a chunk has begun."""
+        """Note that a chunk has begun, so the body cannot end here."""
         self._between_chunks = False
 
     def on_chunk_complete(self) -> None:
-        """Note that a chunk has ended."""
+        """Note that a chunk has ended, so the body may end next."""
         self._between_chunks = True
 
     def on_body(self, body: bytes) -> None:
@@ -152,7 +153,7 @@ class Connection(Exchange):
             self.close()
 
     def _parse(self) -> None:
-        if not self._asked:  # it waits for the first request: see _take_unasked
+        if not self._asked:  # these bytes wait for the first request: see _take_unasked
             return
         if self._between_chunks and self._read_chunks():
             return
@@ -160,7 +161,7 @@ class Connection(Exchange):
         try:
             for self._stamp_ns, data in waiting:
                 response = self._response
-                if response is None:  # nobody asked: not a server to go on with
+                if response is None:  # bytes without a request: such a connection is not reused
                     self.close()
                     return
                 if response.first_byte_ns < 0:
@@ -179,7 +180,10 @@ class Connection(Exchange):
                 self._limit(waiting)
 
     def _read_chunks(self) -> bool:
-        """Read the rest of a chunked body without the parser, if it is all there and all plain."""
+        """Read the rest of a chunked body without the parser; return whether that was possible.
+
+        It is if the whole rest is there and no chunk has an extension.
+        """
         response, reads, last_ns = self._response, len(self.inbox), self.inbox.last_ns
         if response is None or self._received_bytes + self.inbox.size > RESPONSE_BYTES_MAX:
             return False
@@ -190,21 +194,21 @@ class Connection(Exchange):
         response.reads += reads
         self._stamp_ns = last_ns
         keep = self._parser.should_keep_alive()
-        self._parser = httptools.HttpResponseParser(self)  # that one still waits for the rest
+        self._parser = httptools.HttpResponseParser(self)  # the old one still expects the body
         self._complete(keep)
         return True
 
     def _limit(self, parsed: list[Piece]) -> None:
-        """Break off a response that goes on and on."""
+        """Break off a response that is longer than we accept."""
         self._received_bytes += sum(len(data) for _, data in parsed)
         detail = f"no end after {self._received_bytes} bytes"
         if self._received_bytes > RESPONSE_BYTES_MAX:
             assert self._response is not None, "asked by _parse"
-            self._response.pieces = []  # to read so much would hold up everybody
+            self._response.pieces = []  # reading so much would delay all users
             self._break_off("too-large", detail)
         elif not self._headers_complete and self._received_bytes > HEADER_BYTES_MAX:
             self._break_off("header-too-large", detail)
 
     def _finish(self, error: str = "", detail: str = "") -> None:
-        self.inbox.at_once = True  # what comes now was not asked for
+        self.inbox.at_once = True  # bytes from here on belong to no request
         super()._finish(error, detail)

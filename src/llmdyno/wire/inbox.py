@@ -1,4 +1,4 @@
-"""What a connection has read and not parsed yet: bytes, with the kernel's stamp of each read.
+"""The inbox of a connection: reads that are not parsed yet, each with the kernel's stamp.
 
 While tokens stream in, nothing is parsed: see http1.py. If _reading.c was compiled on installation,
 `Inbox` is its compiled class, and poller.py reads all connections in one call (`look`). Otherwise,
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 Piece = tuple[int, bytes]
 
 READ_BYTES = 16_384
-# The longest splinter of a chunked body's end ("0\r\n\r\n") that can arrive alone.
+# A read of up to so many bytes may be a fragment of a chunked body's end ("0\r\n\r\n").
 SPLINTER_BYTES = 4
 
 
@@ -25,14 +25,14 @@ class PlainInbox:
         self.at_once = True  # whether each read is to be parsed when it comes
 
     def __len__(self) -> int:
-        """Return how many reads are kept."""
+        """Return the number of reads that are kept."""
         return len(self._pieces)
 
     def add(self, stamp_ns: int, data: bytes) -> bool:
-        """Keep a read; return whether to parse now, as it may be the last one of a response.
+        """Keep a read; return whether to parse now, because it may be the last of its response.
 
-        A chunked body ends with an empty line, whole or in splinters. A full read is no token, and
-        such reads must not pile up unparsed.
+        A chunked body ends with an empty line, which may arrive in fragments. A read that fills the
+        buffer is parsed too: it is more than a token, and such reads must not pile up.
         """
         self._pieces.append((stamp_ns, data))
         return (
@@ -42,32 +42,32 @@ class PlainInbox:
         )
 
     def take(self) -> list[Piece]:
-        """Return what was read, and forget it."""
+        """Return the reads in order, and empty the inbox."""
         pieces, self._pieces = self._pieces, []
         return pieces
 
     def take_chunks(self) -> list[Piece] | None:
-        """Return the body that the reads hold, in chunks without extensions, and forget them.
+        """Return the body if the reads are exactly its whole chunks and their end; then empty it.
 
-        None: the reads hold something else than whole chunks and their end. This class never
-        looks, and always returns None.
+        None: they are not, or a chunk has an extension. This class always returns None; only the
+        compiled one looks.
         """
         return None
 
     @property
     def last_ns(self) -> int:
-        """When the last read came; 0 if none waits."""
+        """The stamp of the last read in perf_counter_ns; 0 if the inbox is empty."""
         return self._pieces[-1][0] if self._pieces else 0
 
     @property
     def size(self) -> int:
-        """Bytes that wait."""
+        """The bytes of all reads that are kept."""
         return sum(len(data) for _, data in self._pieces)
 
 
-# (epoll's descriptor, inboxes by descriptor, wall clock less perf_counter) → descriptors of what is
-# to be parsed, (descriptor, errno or 0) of what was lost, descriptors without an inbox, how many
-# were ready, how many reads there were.
+# Args: epoll's descriptor, the inboxes by descriptor, wall clock minus perf_counter in ns.
+# Returns: the descriptors to parse now; (descriptor, errno or 0) of lost connections; descriptors
+# without an inbox; the number of ready connections; the number of reads.
 Look = Callable[
     [int, Mapping[int, "Inbox"], int], tuple[list[int], list[tuple[int, int]], list[int], int, int]
 ]

@@ -33,7 +33,7 @@ _PACKED = dict(
 
 
 class MessageError(Exception):
-    """Bytes that are no such message."""
+    """Bytes that are not a message of this protocol."""
 
 
 class Tensor(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,14 +58,14 @@ class Output(msgspec.Struct, kw_only=True):
 
 
 def framed(message: bytes) -> bytes:
-    """Return a message as it stands in a request's body."""
+    """Return a message with gRPC's prefix: not compressed, and its length."""
     return _PREFIX.pack(False, len(message)) + message
 
 
 def messages(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Yield (stamp, message); a message bears the stamp of the piece that completed it.
+    """Yield (stamp, message); a message has the stamp of the piece that completed it.
 
-    What is left over at the end, a message cut short, is not yielded.
+    An incomplete message at the end is not yielded.
 
     Raises:
         MessageError: a message is compressed, which we never allow.
@@ -171,10 +171,11 @@ def _text(value: Any) -> str:
 
 
 def infer_request(model: str, values: Mapping[str, Any], tensors: Iterable[Tensor]) -> bytes:
-    """Return a ModelInferRequest that asks for a stream of these values.
+    """Return a ModelInferRequest for these values.
 
-    As over HTTP, what the model declares becomes an input and the rest a request parameter. Without
-    tensors everything becomes an input of one element in a batch of one.
+    As over HTTP, a value that the model declares becomes an input, and any other a parameter of the
+    request. Without `tensors`, the inputs that the model declares, every value becomes an input of
+    one element in a batch of one.
     """
     known = {tensor.name: tensor for tensor in tensors}
     inputs, contents = b"", b""
@@ -236,7 +237,7 @@ def _parameter(name: str, value: Any) -> bytes:
 
 
 def metadata_request(model: str) -> bytes:
-    """Return a ModelMetadataRequest."""
+    """Return a ModelMetadataRequest, which asks for the inputs and outputs of a model."""
     return _field(1, model)
 
 
@@ -246,7 +247,7 @@ def metadata_request(model: str) -> bytes:
 class Responses:
     """Reads the messages of one stream, each a ModelStreamInferResponse.
 
-    What comes before the contents of a response is the same in nearly all: it is read once.
+    The bytes before the contents are the same in nearly all responses, so they are parsed once.
     """
 
     def __init__(self) -> None:
@@ -254,10 +255,10 @@ class Responses:
         self._width = -1  # of the head last read
 
     def read(self, message: bytes) -> Output:
-        """Read a message.
+        """Read one message of the stream.
 
         Raises:
-            MessageError: it is none.
+            MessageError: the bytes are not a ModelStreamInferResponse.
         """
         output = Output()
         if self._read_known(message, output):
@@ -352,10 +353,10 @@ def _is_final(parameter: bytes) -> bool:
 
 
 def read_metadata(message: bytes) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Read a ModelMetadataResponse: the model's inputs and outputs.
+    """Return the model's inputs and outputs from a ModelMetadataResponse.
 
     Raises:
-        MessageError: it is none.
+        MessageError: the bytes are not a ModelMetadataResponse.
     """
     found: dict[int, list[Tensor]] = {4: [], 5: []}
     for number, value, _ in _fields(message):
@@ -387,10 +388,10 @@ def _signed(number: int) -> int:
 
 
 def read_index(message: bytes) -> list[str]:
-    """Read a RepositoryIndexResponse: the names of the models that are ready.
+    """Return the names of the models that are ready from a RepositoryIndexResponse.
 
     Raises:
-        MessageError: it is none.
+        MessageError: the bytes are not a RepositoryIndexResponse.
     """
     models = [_checked(value) for number, value, _ in _fields(message) if number == 1]
     return [_text(_first(model, 1)) for model in models if _first(model, 3) == b"READY"]

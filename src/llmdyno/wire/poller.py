@@ -1,17 +1,17 @@
 """Connections that are polled every few milliseconds; the kernel stamps their reads.
 
 An event loop wakes up for every token of every stream, and a wake-up costs more than a token. But
-the kernel knows when it received a packet (SO_TIMESTAMPNS), so nothing is lost by reading later.
-All streams that have data are read in one poll, each read with the time at which its last packet
-arrived. A thousand streams of 20 tokens a second then cost some hundred wake-ups a second and not
-twenty thousand, and a late client does not make the server look late.
+the kernel stamps each packet when it arrives (SO_TIMESTAMPNS), so reading later loses nothing. One
+poll reads all streams that have data, each read with the time at which its last packet arrived. A
+thousand streams of 20 tokens a second then cost some hundred wake-ups a second instead of twenty
+thousand, and a late client does not make the server look late.
 
-Reads are parsed after all reads of a poll, and only a few responses are finished in each poll. When
-a thousand responses end at once, they are finished between polls, and the polls go on.
+A poll reads everything before it parses anything, and it finishes only a few responses. When a
+thousand responses end at once, they are finished over many polls, so that reading goes on.
 
-The period is adapted while running: it is short enough that a stream seldom has two tokens waiting,
-which would share a stamp. Only plain TCP on Linux is read like this. Anything else uses the loop's
-own transports, behind the same interface (connect.connect decides).
+The period adapts to the load: it stays short enough that a stream seldom has two tokens waiting,
+which would share a stamp. Only plain TCP on Linux is read like this. All other connections use the
+event loop's transports behind the same interface (connect.connect decides).
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from llmdyno.wire.sockets import Address, connect_first, resolve
 
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module does not name it
 _TIMESPEC = struct.Struct("@qq")
-# Of one link in one poll: a server that sends without end must not keep the others waiting.
+# Per link and poll, so that a server that never stops sending does not hold up the other links.
 _READS_MAX = 16
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)
 
@@ -39,7 +39,7 @@ PERIOD_S_MAX = 0.005
 _READY_SHARE_MAX = 0.4
 _READY_SHARE_MIN = 0.15
 _POLLS_PER_CHANGE = 20
-# Each causes some 0.3 ms of work: its record, the next request.
+# Each takes some 0.3 ms: its record is written and the next request sent.
 _RESPONSES_PER_POLL = 8
 
 
@@ -50,20 +50,20 @@ class Tally(Protocol):
 
 
 class Reader(Protocol):
-    """Whom a link tells about what it read: an Exchange."""
+    """What receives the reads of a link: an Exchange."""
 
     @property
     def inbox(self) -> Inbox | None:
-        """Where reads are put without a call of `take`; None: `take` is called for each."""
+        """Where the poller puts reads directly; None: it calls `take` for each read."""
 
     def take(self, stamp_ns: int, data: bytes) -> bool:
-        """Keep a read and when the kernel got it (perf_counter_ns); return whether to parse."""
+        """Keep a read and its kernel stamp (as perf_counter_ns); return whether to parse now."""
 
     def parse(self) -> bool:
         """Parse what was kept; return whether a response has ended with it."""
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Learn that the connection is gone; None: the peer closed it."""
+        """Handle the loss of the connection; None: the peer closed it."""
 
 
 class Link:
@@ -81,32 +81,32 @@ class Link:
         self._receive = channel.recvmsg
         self.reader = reader
         self._leave = leave
-        self._flush_later = flush_later  # called if the socket does not take everything
-        self._has_read = has_read  # called if the reader wants to parse
+        self._flush_later = flush_later  # called if the socket does not accept everything
+        self._has_read = has_read  # called if the reader has something to parse
         self._number = channel.fileno()
         self._unsent = memoryview(b"")
         self._closed = False
 
     def fileno(self) -> int:
-        """Return the socket's descriptor."""
+        """Return the socket's descriptor, also after it was closed."""
         return self._number
 
     def is_closing(self) -> bool:
-        """Whether it is closed."""
+        """Return whether the link is closed, as an asyncio transport does."""
         return self._closed
 
     def write(self, data: bytes) -> None:
-        """Send; what the socket does not take at once is sent by the next polls."""
+        """Send; the next polls send the bytes that the socket does not accept now."""
         self._unsent = memoryview(bytes(self._unsent) + data)
         self.flush()
 
     @property
     def has_unsent(self) -> bool:
-        """Whether the socket has not taken everything yet."""
+        """Whether bytes are left that the socket has not accepted yet."""
         return bool(self._unsent) and not self._closed
 
     def flush(self) -> None:
-        """Send what is left, as far as the socket takes it."""
+        """Send the bytes that are left, as far as the socket accepts them now."""
         while self.has_unsent:
             try:
                 sent = self._channel.send(self._unsent)
@@ -119,14 +119,18 @@ class Link:
             self._unsent = self._unsent[sent:]
 
     def abort(self) -> None:
-        """Close at once; the reader is not told."""
+        """Close at once, without a call of the reader's connection_lost."""
         if not self._closed:
             self._closed = True
             self._leave(self._number)
             self._channel.close()
 
     def read(self, clock_offset_ns: int) -> None:
-        """Read what has arrived; `clock_offset_ns` is wall clock minus perf_counter."""
+        """Read all that has arrived, and pass it to the reader.
+
+        Args:
+            clock_offset_ns: wall clock minus perf_counter, because the kernel stamps in wall clock.
+        """
         for _ in range(_READS_MAX):
             if self._closed:
                 return
@@ -151,13 +155,17 @@ class Link:
                 return
 
     def lose(self, error: Exception | None) -> None:
-        """Close, and tell the reader why; None: the peer closed it."""
+        """Close, and call the reader's connection_lost; None: the peer closed it."""
         self.abort()
         self.reader.connection_lost(error)
 
 
 class Poller:
-    """Polls all links of an event loop once a period; it sleeps while there are none."""
+    """Polls all links of one event loop, once a period; without links it does nothing.
+
+    Args:
+        tally: counts the reads that compiled code puts into inboxes.
+    """
 
     def __init__(self, tally: Tally | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -165,7 +173,7 @@ class Poller:
         self._epoll = select.epoll()
         self._links: dict[int, Link] = {}
         self._inboxes: dict[int, Inbox] = {}  # of the links that are read by compiled code
-        # By host and port, kept: a thread resolves a name, and a thousand users need the same one.
+        # By host and port: a name is resolved in a thread, and a thousand users need the same one.
         self._addresses: dict[tuple[str, int], list[Address]] = {}
         self._unsent: list[Link] = []
         self._unparsed: dict[Reader, None] = {}  # in the order of their reads
@@ -181,7 +189,7 @@ class Poller:
         events = select.EPOLLIN
         if inbox.look is not None and isinstance(reader.inbox, Inbox):
             self._inboxes[link.fileno()] = reader.inbox
-            # Edge-triggered: the compiled code reads all, or asks for the rest.
+            # Edge-triggered, because the compiled code reads until nothing is left.
             events |= select.EPOLLRDHUP | select.EPOLLET
         self._epoll.register(channel, events)
         if self._timer is None:
@@ -189,16 +197,16 @@ class Poller:
         return link
 
     async def connect(self, host: str, port: int, reader: Reader) -> Link:
-        """Connect to the first address that answers.
+        """Connect to the first address that answers, and wait until it does.
 
         Raises:
-            OSError: none does; gaierror: the name is not known.
+            OSError: no address answers; gaierror: the name cannot be resolved.
         """
         addresses = self._addresses.get((host, port)) or await resolve(host, port)
         try:
             channel = await connect_first(addresses, [(socket.SOL_SOCKET, SO_TIMESTAMPNS)])
         except OSError:
-            self._addresses.pop((host, port), None)  # it may have moved
+            self._addresses.pop((host, port), None)  # resolve again: the host may have moved
             raise
         self._addresses[host, port] = addresses
         return self._add(channel, reader)
@@ -244,12 +252,12 @@ class Poller:
         ready = self._epoll.poll(0)
         for number, _ in ready:
             link = self._links.get(number)
-            if link is not None:  # else the read of another one has closed it
+            if link is not None:  # None: closed while another link was read
                 link.read(offset_ns)
         return len(ready)
 
     def _read_compiled(self, offset_ns: int) -> int:
-        """Do the same in one call for all links with an inbox."""
+        """Read all links that have an inbox in one compiled call; return how many had data."""
         assert inbox.look is not None, "else nothing is in _inboxes"
         links = self._links
         ended, lost, others, ready, reads = inbox.look(
@@ -284,7 +292,7 @@ class Poller:
 
 
 def can_stamp() -> bool:
-    """Return whether the kernel stamps what a TCP socket receives (Linux)."""
+    """Return whether the kernel stamps the packets of a TCP socket, as Linux does."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as channel:
             channel.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)

@@ -1,9 +1,9 @@
-"""A reply: what one response's body means in tokens, whatever its protocol.
+"""A reply: the tokens of one response, independent of the protocol.
 
-The endpoint reads the events and tells what each carries; this module turns them into the token
-counts and gaps of a record. How many tokens a chunk carries is taken, in this order, from the
-running usage if the server sends one with every chunk, from the final usage spread over the chunks
-in proportion to their text, or as one a chunk, until bench/recount.py knows better.
+An endpoint reads the events of a body into a Reply; this module turns it into the token counts and
+gaps of a record. The tokens of a chunk come from the first of these that is there: the running
+usage, if the server sends one with every chunk; the final usage, spread over the chunks in
+proportion to their text; else one token per chunk, until bench/recount.py counts the text.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import msgspec
 
 
 class Reply(msgspec.Struct, kw_only=True):
-    """What has been read of one response so far."""
+    """The content of one response, as far as it was read."""
 
     stamps_ns: list[int] = []  # one a token-carrying chunk: of the read that brought it
     texts: list[str] = []  # one a token-carrying chunk
@@ -29,7 +29,10 @@ class Reply(msgspec.Struct, kw_only=True):
 
 
 def count_tokens(reply: Reply) -> tuple[list[int], str]:
-    """Return the tokens in each token-carrying chunk, and where the counts come from."""
+    """Return the tokens in each token-carrying chunk, and the source of the counts.
+
+    The source is the label that records carry, such as "usage" or "chunks".
+    """
     chunks = len(reply.stamps_ns)
     total = reply.output_tokens
     if total <= 0:
@@ -43,7 +46,10 @@ def count_tokens(reply: Reply) -> tuple[list[int], str]:
 
 
 def spread(total: int, sizes: Sequence[int]) -> list[int]:
-    """Share out `total` whole tokens in proportion to sizes: largest remainders, first one ≥ 1."""
+    """Divide `total` whole tokens in proportion to sizes, by the method of largest remainders.
+
+    The first chunk gets at least one token, because it carries text.
+    """
     whole = sum(sizes)
     shares = [total * size / whole for size in sizes]
     counts = [int(share) for share in shares]
@@ -61,8 +67,17 @@ def spread(total: int, sizes: Sequence[int]) -> list[int]:
 def by_read(
     stamps_ns: Sequence[int], tokens: Sequence[int], sent_ns: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Join the chunks that one read brought; return (gaps_ns, tokens) as a record keeps them."""
-    if len(set(stamps_ns)) == len(stamps_ns) == tokens.count(1):  # as most are: a token a read
+    """Join the chunks of the same read; return (gaps_ns, tokens), the form that a record has.
+
+    Args:
+        stamps_ns: of each chunk, ascending; chunks of one read have the same stamp.
+        tokens: in each chunk.
+        sent_ns: when the request was sent; the first gap runs from there.
+
+    Returns:
+        The gap before each read and the tokens in it; no tokens where each read brought one.
+    """
+    if len(set(stamps_ns)) == len(stamps_ns) == tokens.count(1):  # the usual case: one token a read
         return tuple(map(sub, stamps_ns, [sent_ns, *stamps_ns])), ()
     gaps: list[int] = []
     counts: list[int] = []
@@ -70,7 +85,7 @@ def by_read(
     for stamp_ns, count in zip(stamps_ns, tokens, strict=True):
         if gaps and stamp_ns == last_ns:
             counts[-1] += count
-        elif count or not gaps:  # a read whose chunks hold no whole token joins the next gap
+        elif count or not gaps:  # a read without a whole token is joined to the next
             gaps.append(stamp_ns - last_ns)
             counts.append(count)
             last_ns = stamp_ns
@@ -78,7 +93,7 @@ def by_read(
 
 
 def text_by_read(reply: Reply) -> tuple[str, ...]:
-    """Return the text that each read brought, as by_read() joins chunks of a token each."""
+    """Return the text of each read, joined as by_read() joins chunks of one token each."""
     texts: list[str] = []
     last_ns = -1
     for stamp_ns, text in zip(reply.stamps_ns, reply.texts, strict=True):

@@ -1,4 +1,8 @@
-"""A request and its response: within a time limit, and on a connection that is kept."""
+"""A request with a time limit, and a connection that is kept from one request to the next.
+
+The load, the prober and the scraper send through these, so a timeout and a retry on a stale
+connection mean the same for all three.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,13 +14,13 @@ TIMEOUT_S = 2.0  # for a GET outside any measurement
 
 
 async def answered(exchange: Exchange, data: bytes, timeout_s: float, detail: str = "") -> Response:
-    """Send a request and wait for its response, complete or not; it never raises for a fault.
+    """Send a request and wait for its response, complete or not; a fault raises nothing.
 
     Args:
         exchange: a connection with no request under way.
         data: the bytes of the request: see connect.as_sent.
-        timeout_s: after so long the connection is closed, and the response's error is "timeout".
-        detail: what the response then says of it.
+        timeout_s: after it the connection is closed, and the response's error is "timeout".
+        detail: of that response, in words.
     """
     done = exchange.send(data)
     detail = detail or f"no answer in {timeout_s:g} s"
@@ -24,7 +28,7 @@ async def answered(exchange: Exchange, data: bytes, timeout_s: float, detail: st
     timer = loop.call_later(timeout_s, exchange.give_up, "timeout", detail)
     try:
         return await done
-    except asyncio.CancelledError:  # nobody is left to read the response under way
+    except asyncio.CancelledError:  # nobody will read the response
         exchange.close()
         raise
     finally:
@@ -32,7 +36,7 @@ async def answered(exchange: Exchange, data: bytes, timeout_s: float, detail: st
 
 
 async def get(exchange: Exchange, target: Target, path: str) -> Response:
-    """GET a page over HTTP within TIMEOUT_S; the response may be an error."""
+    """GET a page over HTTP and wait at most TIMEOUT_S; a fault is in the response's `error`."""
     request = target.head(path, 0).replace(b"POST ", b"GET ", 1)
     return await answered(exchange, request, TIMEOUT_S)
 
@@ -49,10 +53,10 @@ class KeptConnection:
         self._exchange: Exchange | None = None
 
     async def open(self) -> tuple[Exchange, bool]:
-        """Return the connection, and whether it has been used before.
+        """Return the connection, opened if need be, and whether it has served a request before.
 
         Raises:
-            ConnectError: there is none, and none can be made.
+            ConnectError: there is no connection and none can be opened.
         """
         if self._exchange is not None and self._exchange.usable:
             return self._exchange, True
@@ -62,14 +66,14 @@ class KeptConnection:
     async def request(self, send: Callable[[Exchange], Awaitable[Response]]) -> Response:
         """Send one request and return its response.
 
-        A server may close an idle connection just as we send. If nothing was answered on a
-        connection that had served before, the request is sent again on a new one.
+        A server may close an idle connection just as we send. If a connection that has served
+        before brings no answer at all, the request is sent once more on a new one.
 
         Args:
             send: sends the request on a connection and waits, as `answered` does.
 
         Raises:
-            ConnectError: no connection can be made.
+            ConnectError: no connection can be opened.
         """
         while True:
             exchange, reused = await self.open()
@@ -80,7 +84,7 @@ class KeptConnection:
             self.close()
 
     def close(self) -> None:
-        """Close the connection at once, if there is one."""
+        """Close the connection at once, if there is one; a later request opens a new one."""
         if self._exchange is not None:
             self._exchange.close()
             self._exchange = None

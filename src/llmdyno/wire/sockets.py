@@ -1,18 +1,21 @@
-"""A TCP socket connected to the first address of a host that answers."""
+"""Connects a TCP socket to the first address of a host that answers.
+
+The poller and the proxy tunnel need a bare socket, which the event loop's own connect keeps.
+"""
 
 import asyncio
 import socket
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-Address = tuple[Any, ...]  # as getaddrinfo has it: family, kind, protocol, name, address
+Address = tuple[Any, ...]  # as getaddrinfo returns it: family, kind, protocol, name, address
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """Return the addresses of a host.
+    """Return the addresses of a host; it waits for DNS.
 
     Raises:
-        OSError: gaierror, the name is not known.
+        OSError: gaierror: the name cannot be resolved.
     """
     loop = asyncio.get_running_loop()
     return [*await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
@@ -21,14 +24,14 @@ async def resolve(host: str, port: int) -> list[Address]:
 async def connect_first(
     addresses: Sequence[Address], options: Iterable[tuple[int, int]] = ()
 ) -> socket.socket:
-    """Return a non-blocking socket, without Nagle's delay, to the first address that answers.
+    """Return a non-blocking socket, with TCP_NODELAY, to the first address that answers.
 
     Args:
-        addresses: at least one.
-        options: (level, name) of what else to switch on before it connects.
+        addresses: at least one, tried in order.
+        options: further socket options to switch on before it connects, as (level, name).
 
     Raises:
-        OSError: none answers; the error is that of the first one.
+        OSError: no address answers; it is the error of the first one.
     """
     failure: OSError | None = None
     for family, kind, protocol, _, address in addresses:
@@ -42,7 +45,7 @@ async def connect_first(
         except OSError as error:
             channel.close()
             failure = failure or error
-        except BaseException:  # a timeout, or the end of the level
+        except BaseException:  # also a cancellation: the timeout, the end of the level
             channel.close()
             raise
         else:

@@ -1,10 +1,10 @@
 """Server-sent events: splits the body of a streamed response into its events, on bytes.
 
-The input is what the transport kept: pieces of the body, each with the stamp of the read that
-brought it. A piece may end anywhere, inside an event or inside a UTF-8 character; an event bears
-the stamp of the piece that completed it. Line ends may be LF, CRLF or CR, a byte order mark may
-come first, comments and fields other than `data` are skipped (WHATWG HTML, "Server-sent events",
-section 9.2), and so are events that only keep the connection alive.
+The input is the body in pieces, each with the stamp of the read that brought it. A piece may end
+anywhere, inside an event or inside a UTF-8 character. An event gets the stamp of the piece that
+completed it. Line ends may be LF, CRLF or CR, and a byte order mark may come first. Comments and
+fields other than `data` are skipped (WHATWG HTML, "Server-sent events", section 9.2). Events that
+only keep the connection alive are skipped too.
 """
 
 import re
@@ -15,12 +15,12 @@ from itertools import accumulate
 from llmdyno.wire.inbox import Piece
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# Events that only keep the connection alive, whatever data they have.
+# Events of these names only keep the connection alive; their data is ignored.
 _KEEP_ALIVE = re.compile(rb"^event: ?(?:ping|heartbeat|keep-?alive)$", re.MULTILINE)
 
 
 class Body:
-    """A whole body: its bytes in one, and where in them each piece was."""
+    """A whole body as one bytes object, with the offset at which each piece begins."""
 
     def __init__(self, pieces: Iterable[Piece]) -> None:
         self._pieces = list(pieces)
@@ -28,12 +28,12 @@ class Body:
         self.data = b"".join([data for _, data in self._pieces])
 
     def stamps_ns(self, ends: Iterable[int]) -> list[int]:
-        """Return the stamp of the piece that brought the last byte before each offset."""
+        """Return, for each end offset, the stamp of the piece that brought the byte before it."""
         stamps = [stamp for stamp, _ in self._pieces]
         return [stamps[bisect_left(self._ends, end)] for end in ends]
 
     def between(self, start: int, end: int) -> Iterator[Piece]:
-        """Yield the pieces from one offset to another; the first and the last are cut there."""
+        """Yield the pieces between two offsets, the first and the last one cut to them."""
         for number in range(bisect_left(self._ends, start + 1), len(self._ends)):
             stamp, data = self._pieces[number]
             begins = self._ends[number] - len(data)
@@ -44,11 +44,11 @@ class Body:
 
 def events(pieces: Iterable[Piece]) -> Iterator[Piece]:
     """Yield (stamp, data) for each event with data; several `data` lines are joined with LF."""
-    # Of the event under way; joined only when it is complete, as each join copies all.
+    # Parts of the event under way; joined only when it is complete, because each join copies all.
     begun: list[bytes] = []
-    line_ended = False  # what has begun ends with LF
-    cr_ended = False  # the last piece ended with CR: a LF that comes first now belongs to it
-    mark = _BYTE_ORDER_MARK  # before the first event alone
+    line_ended = False  # the parts so far end with LF
+    cr_ended = False  # the last piece ended with CR, so a LF at the start of this one belongs to it
+    mark = _BYTE_ORDER_MARK  # only before the first event
     stamp = 0
     for stamp, piece in pieces:
         body = piece[1:] if cr_ended and piece.startswith(b"\n") else piece
@@ -70,8 +70,8 @@ def events(pieces: Iterable[Piece]) -> Iterator[Piece]:
             if (data := _data(event.removeprefix(mark))) is not None:
                 yield stamp, data
             mark = b""
-    # The standard drops an event that no blank line ended; servers that close right after their
-    # last event are common, and dropping it would lose tokens that did arrive.
+    # The standard drops a last event without a blank line. Many servers close right after it, so
+    # dropping it would lose tokens that did arrive.
     if begun and (data := _data(b"".join(begun).removeprefix(mark))) is not None:
         yield stamp, data
 

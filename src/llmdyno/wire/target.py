@@ -1,4 +1,8 @@
-"""Where requests go: a URL, read and checked once, and the head of each request to it."""
+"""The target: a URL and its options, checked once, and the head of each request to it.
+
+Everything that sends to the server under test gets a Target, so a wrong URL, key, certificate or
+proxy is refused before anything starts.
+"""
 
 import ssl
 from collections.abc import Iterator, Sequence
@@ -9,11 +13,11 @@ import msgspec
 from llmdyno.errors import UsageError
 from llmdyno.wire.tls import tls_context
 
-# What a path may hold as it is (RFC 3986); a percent sign is taken for an escape made already.
+# Characters that stay as they are in a path (RFC 3986); a percent sign counts as an escape.
 _PATH_CHARACTERS = "/%:@!$&'()*+,;=~"
 _BEARER = "Bearer "
 _REDACTED = "[API key]"
-_TELLING_CHARACTERS = 4  # so many characters of a key are already redacted
+_TELLING_CHARACTERS = 4  # the shortest beginning of a key that is redacted
 # Scheme of a URL → (with TLS, gRPC, the port if it names none).
 _SCHEMES = {
     "http": (False, False, 80),
@@ -31,13 +35,18 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     tls: bool
     prefix: str  # of the URL's path, without a slash at the end
     headers: tuple[tuple[str, str], ...] = ()
-    ca_cert: str | None = None  # PEM file of whom to trust, instead of the system's store
+    ca_cert: str | None = None  # PEM file of trusted certificates, instead of the system's store
     insecure: bool = False  # trust any certificate
-    proxy: tuple[str, int] | None = None
+    proxy: tuple[str, int] | None = None  # host and port
     rpc: bool = False  # it speaks gRPC, not HTTP/1.1: see grpc.py
 
     def head(self, path: str, length: int) -> bytes:
-        """Return the request line and headers of a POST with a JSON body of `length` bytes."""
+        """Return the request line and headers of a POST with a JSON body of `length` bytes.
+
+        Args:
+            path: without the target's prefix.
+            length: of the body in bytes.
+        """
         # A proxy that forwards plain HTTP needs the whole URL.
         origin = f"http://{self.authority}" if self.proxy and not self.tls else ""
         lines = [
@@ -53,11 +62,15 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
     def redact(self, text: str) -> str:
-        """Return a server's words with the API key blanked out, whole or cut short at the end."""
+        """Return a server's text with the API key blanked out.
+
+        The beginning of a key at the end of the text is blanked out too, because texts are cut
+        short before they are redacted.
+        """
         return "".join(self.redact_parts([text]))
 
     def redact_parts(self, parts: Sequence[str]) -> list[str]:
-        """Redact words that came in parts; the key may be spread over several of them."""
+        """Redact a text that came in parts; the key may be spread over several of them."""
         text = "".join(parts)
         secrets = [value.removeprefix(_BEARER) for _, value in self.headers]
         hidden = [place for secret in secrets for place in _places(text, secret)]
@@ -109,8 +122,16 @@ def parse_url(
 ) -> Target:
     """Return the target of a base URL and its options.
 
+    Args:
+        url: http://, https://, grpc:// or grpcs://, with a host.
+        api_key: sent as a bearer token; None: no such header.
+        ca_cert: a PEM file of trusted certificates, instead of the system's store.
+        insecure: trust any certificate.
+        proxy: http://host:port.
+
     Raises:
-        UsageError: it is not an http:// or https:// URL with a host, or the rest does not fit it.
+        UsageError: the URL or the proxy is none of these, the certificates cannot be read, the key
+            cannot be a header, or an option does not fit the URL's scheme.
     """
     parts = _split("--url", url)
     if parts.scheme not in _SCHEMES or not parts.hostname:
@@ -146,7 +167,7 @@ def parse_url(
 
 
 def _authorization(api_key: str | None) -> tuple[tuple[str, str], ...]:
-    """Return the header with the key, without the line end that a file may have after it."""
+    """Return the header with the key; a line end after the key, as files have, is left out."""
     key = (api_key or "").strip()
     if not key.isprintable() or " " in key:
         raise UsageError("--api-key-env: the variable holds a blank or a line end within the key.")

@@ -1,4 +1,4 @@
-"""Whom a TLS connection trusts."""
+"""TLS contexts: which certificates a connection trusts, and which protocol it offers (ALPN)."""
 
 import ssl
 from functools import lru_cache
@@ -6,15 +6,15 @@ from functools import lru_cache
 
 @lru_cache(maxsize=4)
 def tls_context(ca_cert: str | None, insecure: bool, rpc: bool) -> ssl.SSLContext:
-    """Return the context of a connection. It is cached: to read the system's store is slow.
+    """Return the context of a connection; equal arguments share one, as reading a store is slow.
 
     Args:
-        ca_cert: a PEM file of whom to trust, instead of the system's store.
-        insecure: trust anybody.
-        rpc: speak HTTP/2, as gRPC needs, and not HTTP/1.1.
+        ca_cert: a PEM file of trusted certificates, instead of the system's store.
+        insecure: trust any certificate.
+        rpc: offer HTTP/2, which gRPC needs, instead of HTTP/1.1.
 
     Raises:
-        OSError: the file cannot be read; SSLError, which is one: it is no PEM file.
+        OSError: the file cannot be read; SSLError, a subclass: it is no PEM file.
     """
     context = ssl.create_default_context(cafile=ca_cert)
     context.set_alpn_protocols(["h2" if rpc else "http/1.1"])

@@ -13,11 +13,15 @@ _ANSWER_BYTES_MAX = 16_384
 
 
 class ProxyError(Exception):
-    """The proxy refused to connect us; the message has its answer."""
+    """The proxy refused to connect; the message quotes its answer."""
 
 
 async def open_tunnel(proxy: tuple[str, int], authority: str) -> socket.socket:
-    """Return a socket whose other end is the server `authority`, "host:port".
+    """Return a socket that leads through the proxy to a server; it waits for both.
+
+    Args:
+        proxy: host and port.
+        authority: of the server, as "host:port".
 
     Raises:
         ProxyError: the proxy did not answer with a status 2xx.
@@ -38,7 +42,7 @@ async def open_tunnel(proxy: tuple[str, int], authority: str) -> socket.socket:
 
 
 async def _ask(channel: socket.socket, authority: str) -> bytes:
-    """Send CONNECT and return the head of the answer; the server itself waits for us to speak."""
+    """Send CONNECT and return the head of the answer; nothing follows it until we send."""
     loop = asyncio.get_running_loop()
     request = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"
     await loop.sock_sendall(channel, request.encode())

@@ -58,7 +58,12 @@ def find(engine: Engine, backend: Backend, folder: Path, notify: Notify) -> Trit
 
 
 def schema_python(notify: Notify) -> Path:
-    """Return a Python that has Triton's schema: this one, or one of an environment."""
+    """Return a Python that has Triton's schema: this one, or one of an environment.
+
+    Raises:
+        ServerError: the schema's package cannot be installed.
+        StorageError: the folder of the environments cannot be written.
+    """
     if find_spec("tritonclient") is not None:
         return Path(sys.executable)
     return environments.ensure("triton-models", SCHEMA, notify) / "python"

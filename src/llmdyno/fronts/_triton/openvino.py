@@ -40,7 +40,7 @@ _log = logging.getLogger("llmdyno.triton")
 
 
 class Generation:
-    """One generation under way."""
+    """One generation, and the token ids that may be sent to its client so far."""
 
     def __init__(self, sender: Any, *, name: str, streams: bool, stops: "StopWords") -> None:
         self.sender = sender

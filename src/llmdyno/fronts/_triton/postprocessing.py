@@ -60,14 +60,14 @@ class Postprocessing:
     """The model; its methods are Triton's."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the tokenizer."""
+        """Load the tokenizer and open the FIFO; Triton calls this once, at the model's start."""
         self._triton = wire.triton()
         parameters = wire.parameters(json.loads(args["model_config"]))
         self._acknowledged = opened(parameters["acknowledgements"])
         self._decode = decoder(parameters["tokenizer_kind"], parameters["tokenizer_dir"])
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer each request."""
+        """Return one response for each request, in order; Triton calls this for each batch."""
         responses = [self._response(request) for request in requests]
         if self._acknowledged is not None:
             found = [wire.scalar(self._triton, request, "GENERATION") for request in requests]

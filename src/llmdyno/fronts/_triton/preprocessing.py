@@ -49,7 +49,7 @@ class Preprocessing:
     """The model; its methods are Triton's."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the tokenizer."""
+        """Load the tokenizer; Triton calls this once, at the model's start."""
         self._triton = wire.triton()
         parameters = wire.parameters(json.loads(args["model_config"]))
         self._encode, self._end_id = encoder(

@@ -25,9 +25,16 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write(content: Repository, models: Path, python: Path, package: Path) -> None:
-    """Write a repository; its configs through the schema, by the Python that has it.
+    """Write a repository.
 
-    `package` is what its links to llmdyno point to.
+    Args:
+        content: the models and their files.
+        models: the folder of the repository; it is made.
+        python: a Python that has Triton's schema; it writes the configs.
+        package: the folder of llmdyno, to which the links of our models point.
+
+    Raises:
+        StorageError: the folder cannot be written.
     """
     try:
         for name in (*content.configs, *content.empty):

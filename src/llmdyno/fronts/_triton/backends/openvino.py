@@ -78,17 +78,25 @@ def repository(
 
 
 class OpenVinoBackend:
-    """Our own Python model."""
+    """The embedded engine as a Python model of ours, with the chain around it."""
 
     requirements: tuple[str, ...] = ("openvino-genai>=2026.4", "msgspec>=0.19")
     in_wheel = True
 
     def place(self, model: str, artifact: Path | None) -> str:
-        """Return the path of the model's file, or of what was built of it."""
+        """Return the path of the model's file, or of the artifact built from it.
+
+        Raises:
+            UsageError: there is no such model.
+        """
         return str(resolve(model, artifact).path)
 
     def portable_place(self, model: str, artifact: Path | None) -> tuple[str, Mapping[str, Path]]:
-        """Return the artifact's place, or that of a link to the model's file."""
+        """Return the artifact's place, or that of a link to the model's file.
+
+        Raises:
+            UsageError: there is no such model.
+        """
         if artifact is not None:  # whoever writes the bundle knows whether it is built
             return str(artifact), {}
         path = resolve(model).path
@@ -96,7 +104,11 @@ class OpenVinoBackend:
         return place, {place: path}
 
     def repository(self, served: Served) -> Repository:
-        """Return the chain around our model."""
+        """Return the chain around our model.
+
+        Raises:
+            UsageError: there is no such model.
+        """
         # The weights are built by now; the pipeline knows no such settings.
         built = {knob.name for knob in served.engine.knobs if knob.layer == "build"}
         settings = {name: value for name, value in served.config.items() if name not in built}
@@ -118,7 +130,7 @@ class OpenVinoBackend:
         return image("-py3")
 
     def doubts(self, engine: Engine, config: Config) -> tuple[str, ...]:
-        """Return none."""
+        """Return no doubts: this backend was run by us."""
         del engine, config
         return ()
 

@@ -138,7 +138,7 @@ def repository(
 
 
 class TensorRtLlmBackend:
-    """NVIDIA's own backends."""
+    """NVIDIA's C++ backend for built engines, and its Python model for checkpoints."""
 
     requirements: tuple[str, ...] = ()
     in_wheel = False
@@ -155,7 +155,11 @@ class TensorRtLlmBackend:
         return next(iter(links), model), links
 
     def repository(self, served: Served) -> Repository:
-        """Return the chain around an engine, or NVIDIA's Python model where nothing was built."""
+        """Return the chain around an engine, or NVIDIA's Python model where nothing was built.
+
+        Raises:
+            ServerError: the code of NVIDIA's Python model is not on this machine.
+        """
         if served.artifact is None:
             # In a bundle NVIDIA's code is copied where it runs: see `prepare`.
             code = {} if served.portable else _llmapi.code()

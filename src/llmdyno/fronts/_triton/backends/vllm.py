@@ -44,7 +44,7 @@ class VllmBackend:
         return next(iter(links), model), links
 
     def repository(self, served: Served) -> Repository:
-        """Return the one model."""
+        """Return the repository with the one model that the vLLM backend needs."""
         return repository(served.place, served.config)
 
     def prepare(self, artifact: Path | None, models: Path) -> str:
@@ -58,7 +58,7 @@ class VllmBackend:
         return image("-vllm-python-py3")
 
     def doubts(self, engine: Engine, config: Config) -> tuple[str, ...]:
-        """Return none."""
+        """Return no doubts: no setting of this backend is known to be misleading."""
         del engine, config
         return ()
 
