@@ -18,7 +18,7 @@ import msgspec
 
 from llmdyno import fronts, plugins, store
 from llmdyno.deploy import compose, dockerfile, kubernetes, readme, script
-from llmdyno.deploy.plan import HOST, Image, Plan
+from llmdyno.deploy.plan import HOST, BundlePlan, Image
 from llmdyno.deploy.portable import ARTIFACT, PortableEngine
 from llmdyno.engines import Engine, facts, pinned
 from llmdyno.errors import StorageError, UsageError, nearest
@@ -152,7 +152,7 @@ def _plan(
     image: str,
     study: Mapping[str, Any] | None,
     notify: Callable[[str], None],
-) -> Plan:
+) -> BundlePlan:
     built = bool(stack.engine.build(stack.model, config, ARTIFACT))
     engine = PortableEngine(stack.engine)
     served = stack.front.bundle(
@@ -174,7 +174,7 @@ def _plan(
     # An engine with its own image needs GPUs, and without a limit some engines take all of them.
     gpus = served.launch.gpus or (1 if engine.image else 0)
     name = str(study["study"]) if study else f"{Path(stack.model).name}-{engine.name}"
-    return Plan(
+    return BundlePlan(
         # A DNS label has at most 63 characters; the rest is left for suffixes.
         name=re.sub(r"[^a-z0-9]+", "-", name.lower())[:50].strip("-"),
         engine=engine.name,

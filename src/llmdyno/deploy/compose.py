@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llmdyno.deploy.plan import HEALTH_PERIOD_S, HUB, INSIDE, SHARED_MEMORY_GIB, Plan
+from llmdyno.deploy.plan import HEALTH_PERIOD_S, HUB, INSIDE, SHARED_MEMORY_GIB, BundlePlan
 from llmdyno.deploy.portable import FILES, PYTHON
 from llmdyno.deploy.yaml_text import dump
 from llmdyno.processes import containers
@@ -11,7 +11,7 @@ _SERVICE = "llm"
 _HUB_VOLUME = "huggingface"
 
 
-def text(plan: Plan) -> str:
+def text(plan: BundlePlan) -> str:
     """Return the compose file of a plan that has an image, as YAML."""
     assert plan.image is not None
     volumes: list[Any] = [_mount(place) for place in plan.places]
@@ -31,7 +31,7 @@ def text(plan: Plan) -> str:
     )
 
 
-def _service(plan: Plan, volumes: list[Any]) -> dict[str, Any]:
+def _service(plan: BundlePlan, volumes: list[Any]) -> dict[str, Any]:
     assert plan.image is not None
     entrypoint, command = containers.split_command(plan.image.base, plan.contained)
     service: dict[str, Any] = {
@@ -65,7 +65,7 @@ def _service(plan: Plan, volumes: list[Any]) -> dict[str, Any]:
     return {name: value for name, value in service.items() if value not in ([], {})}
 
 
-def _health(plan: Plan) -> str:
+def _health(plan: BundlePlan) -> str:
     """Return a program that fails unless the server is well; curl is not in every image."""
     url = f"http://127.0.0.1:{plan.port}{plan.launch.health_path}"
     return f"import urllib.request as r; r.urlopen('{url}', timeout=5)"

@@ -2,14 +2,14 @@
 
 import shlex
 
-from llmdyno.deploy.plan import INSIDE, Plan
+from llmdyno.deploy.plan import INSIDE, BundlePlan
 from llmdyno.deploy.portable import ARTIFACT, PYTHON
 from llmdyno.fronts import MODELS
 
 WHEELS = "wheels"  # a folder where pip looks for packages, besides its index
 
 
-def text(plan: Plan) -> str:
+def text(plan: BundlePlan) -> str:
     """Return the Dockerfile of a plan whose image must be made."""
     assert plan.image is not None
     lines = [

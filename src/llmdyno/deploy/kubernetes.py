@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llmdyno.deploy.plan import HEALTH_PERIOD_S, HUB, INSIDE, SHARED_MEMORY_GIB, Plan
+from llmdyno.deploy.plan import HEALTH_PERIOD_S, HUB, INSIDE, SHARED_MEMORY_GIB, BundlePlan
 from llmdyno.deploy.portable import FILES
 from llmdyno.deploy.yaml_text import dump
 from llmdyno.processes import containers
@@ -14,7 +14,7 @@ _ALIVE_FAILURES = 6  # a minute: a loaded server answers late, and a restart cos
 _STOP_GRACE_S = 60
 
 
-def text(plan: Plan) -> str:
+def text(plan: BundlePlan) -> str:
     """Return the manifests of a plan that has an image, as YAML documents."""
     documents: list[dict[str, Any]] = []
     if _files_as_map(plan):
@@ -29,7 +29,7 @@ def text(plan: Plan) -> str:
     )
 
 
-def _deployment(plan: Plan) -> dict[str, Any]:
+def _deployment(plan: BundlePlan) -> dict[str, Any]:
     labels = {_LABEL: plan.name}
     pod = {
         "automountServiceAccountToken": False,
@@ -54,7 +54,7 @@ def _deployment(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _container(plan: Plan) -> dict[str, Any]:
+def _container(plan: BundlePlan) -> dict[str, Any]:
     assert plan.image is not None
     entrypoint, arguments = containers.split_command(plan.image.base, plan.contained)
     gpus = {"nvidia.com/gpu": str(plan.launch.gpus)} if plan.launch.gpus else {}
@@ -87,7 +87,7 @@ def _container(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _environment(plan: Plan) -> list[dict[str, Any]]:
+def _environment(plan: BundlePlan) -> list[dict[str, Any]]:
     variables = {**plan.variables, **({"HF_HOME": HUB} if plan.hub else {})}
     return [
         *({"name": name, "value": _escaped((value,))[0]} for name, value in variables.items()),
@@ -108,7 +108,7 @@ def _environment(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def _volumes(plan: Plan) -> list[dict[str, Any]]:
+def _volumes(plan: BundlePlan) -> list[dict[str, Any]]:
     volumes: list[dict[str, Any]] = [
         {
             "name": "shared-memory",
@@ -122,7 +122,7 @@ def _volumes(plan: Plan) -> list[dict[str, Any]]:
     return volumes
 
 
-def _mounts(plan: Plan) -> list[dict[str, Any]]:
+def _mounts(plan: BundlePlan) -> list[dict[str, Any]]:
     mounts: list[dict[str, Any]] = [{"name": "shared-memory", "mountPath": "/dev/shm"}]  # noqa: S108
     if _files_as_map(plan):
         mounts.append({"name": "files", "mountPath": f"{INSIDE}/{FILES}", "readOnly": True})
@@ -135,12 +135,12 @@ def _mounts(plan: Plan) -> list[dict[str, Any]]:
     return mounts
 
 
-def _config_map(plan: Plan) -> dict[str, Any]:
+def _config_map(plan: BundlePlan) -> dict[str, Any]:
     data = {path.rpartition("/")[2]: text for path, text in plan.launch.files.items()}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata(plan), "data": data}
 
 
-def _claim(plan: Plan) -> dict[str, Any]:
+def _claim(plan: BundlePlan) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -152,7 +152,7 @@ def _claim(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _service(plan: Plan) -> dict[str, Any]:
+def _service(plan: BundlePlan) -> dict[str, Any]:
     ports = [{"name": name, "port": port, "targetPort": name} for name, port in plan.ports.items()]
     return {
         "apiVersion": "v1",
@@ -162,11 +162,11 @@ def _service(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _metadata(plan: Plan) -> dict[str, Any]:
+def _metadata(plan: BundlePlan) -> dict[str, Any]:
     return {"name": plan.name, "labels": {_LABEL: plan.name}}
 
 
-def _files_as_map(plan: Plan) -> bool:
+def _files_as_map(plan: BundlePlan) -> bool:
     """Return whether the engine's files come from a ConfigMap, not from the image."""
     assert plan.image is not None
     return bool(plan.launch.files) and not plan.image.made

@@ -29,7 +29,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     made: bool = False
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class BundlePlan(msgspec.Struct, frozen=True, kw_only=True):
     """All facts of a bundle that its files state."""
 
     name: str  # of the service: a label as DNS and Docker take it

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmdyno.deploy.kubernetes import CLAIM_GIB
-from llmdyno.deploy.plan import Plan
+from llmdyno.deploy.plan import BundlePlan
 from llmdyno.deploy.script import BUILD
 from llmdyno.knobs import show
 from llmdyno.results import verdicts
 
 
-def text(plan: Plan, files: tuple[str, ...], study: Mapping[str, Any] | None) -> str:
+def text(plan: BundlePlan, files: tuple[str, ...], study: Mapping[str, Any] | None) -> str:
     """Return the README of a bundle that has these files."""
     version = f" {plan.engine_version}" if plan.engine_version else ""
     settings = ", ".join(f"`{name}={show(value)}`" for name, value in plan.config.items())
@@ -26,7 +26,7 @@ def text(plan: Plan, files: tuple[str, ...], study: Mapping[str, Any] | None) ->
     return "\n\n".join(parts) + "\n"
 
 
-def _needs(plan: Plan) -> list[str]:
+def _needs(plan: BundlePlan) -> list[str]:
     parts = []
     if plan.links:
         links = "\n".join(f"- `{place}`" for place in plan.links)
@@ -44,7 +44,7 @@ def _needs(plan: Plan) -> list[str]:
     return parts
 
 
-def _ways(plan: Plan, files: tuple[str, ...]) -> list[str]:
+def _ways(plan: BundlePlan, files: tuple[str, ...]) -> list[str]:
     ways = []
     if "serve.sh" in files:
         ways.append(

@@ -3,14 +3,14 @@
 import re
 import shlex
 
-from llmdyno.deploy.plan import HOST, Plan
+from llmdyno.deploy.plan import HOST, BundlePlan
 from llmdyno.deploy.portable import PYTHON
 
 BUILD = "build.sh"
 _FLAG = re.compile(r"--[A-Za-z]")
 
 
-def serve(plan: Plan) -> str:
+def serve(plan: BundlePlan) -> str:
     """Return serve.sh: it runs from the bundle's folder and ends by becoming the server."""
     lines = [
         "#!/bin/sh",

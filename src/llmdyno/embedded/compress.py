@@ -37,11 +37,7 @@ def compress(folder: Path, mode: str, *, group_size: int, ratio: float) -> None:
 
 
 def main() -> int:
-    """Read the command line, compress, and return the exit status 0.
-
-    Raises:
-        SystemExit: an argument is missing or wrong (argparse, status 2).
-    """
+    """Read the command line, compress the model in its folder, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m llmdyno.embedded.compress")
     parser.add_argument("--folder", required=True, type=Path)
     parser.add_argument("--mode", required=True, choices=MODES)

@@ -1,4 +1,4 @@
-"""Helpers of the engines that serve Hugging Face checkpoints: models, flags, GPUs, versions."""
+"""The common part of engines that serve Hugging Face checkpoints: models, flags, GPUs, versions."""
 
 import json
 import math
