@@ -56,10 +56,10 @@ def build(
             stack.require_engine()
         with terminate_as_interrupt():
             artifact = stack.build(config, notify=say)
-        how, size_mb = "Found" if artifact.cached else "Built", artifact.manifest.bytes / 1e6
-        say(f"{how} in {artifact.seconds:.1f} s, {size_mb:,.1f} MB.")
+        how, size_mb = "Found" if artifact.cached else "Built", artifact.manifest.size_bytes / 1e6
+        say(f"{how} in {artifact.took_s:.1f} s, {size_mb:,.1f} MB.")
         document |= {"artifact": str(artifact.path), "cached": artifact.cached}
-        document |= {"seconds": artifact.seconds, "manifest": artifact.manifest}
+        document |= {"seconds": artifact.took_s, "manifest": artifact.manifest}
         if not json:
             print_line(str(artifact.path))
     if json:
