@@ -67,7 +67,7 @@ class _Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VllmImporter:
-    """Reads what vLLM's own client writes."""
+    """Reads the result that `vllm bench serve` saves as JSON."""
 
     name = "vllm"
     definitions: Mapping[str, str] = {

@@ -44,7 +44,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bounds_cell(bounds: Interval | None) -> Cell:
-    """Write an interval."""
+    """Return a table cell with the two ends of an interval."""
     return Cell(wording.interval(bounds) if bounds else wording.ABSENT, "number")
 
 

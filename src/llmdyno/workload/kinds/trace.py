@@ -28,7 +28,12 @@ class Trace:
     calibrates = True
 
     def check(self, spec: WorkloadSpec) -> None:
-        """Refuse lengths beside the trace's, and a file that cannot be read, with a UsageError."""
+        """Refuse what a trace cannot be replayed with, and read the whole file once.
+
+        Raises:
+            UsageError: no data set is given, or it cannot be read, or `osl` is given, though a
+                trace has its own lengths.
+        """
         require_dataset(spec)
         if spec.osl is not None:
             raise UsageError(f"--osl {spec.osl}: a trace has its own lengths.")
