@@ -49,7 +49,7 @@ def bounds_cell(bounds: Interval | None) -> Cell:
 
 
 def met_cell(met: object) -> Cell:
-    """Write whether an SLO was met; None is not known."""
+    """Return a table cell that says whether an SLO was met; None: it is not known."""
     if met is None:
         return Cell(wording.ABSENT)
     return Cell("met", tone="good") if met else Cell("missed", tone="bad")

@@ -126,7 +126,7 @@ def parse_objective(text: str) -> Objective:
     return Objective(metric=metric, stat=stat)
 
 
-# What is said of every comparison of two configs, whatever the objective is.
+# The metrics that every comparison of two configs reports, whatever the objective is.
 HEADLINES = (
     Objective(metric="token_rate", stat="mean"),
     Objective(metric="ttft_ms", stat="p50"),

@@ -193,7 +193,7 @@ def _suggest(trial: Trial, knob: Knob) -> Value | None:
 
 
 def _choices(knob: Knob) -> list[Value | None]:
-    # A choice that the engine makes by itself is one of the choices.
+    # Leaving the choice to the engine is one of the choices.
     unset = [None] if default(knob, None) is None else []
     return [*knob.search, *unset]
 

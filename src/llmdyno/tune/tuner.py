@@ -174,7 +174,7 @@ class Tuner:
             trials=study.trials,
             maximise=study.objective.maximise,
             seed=study.seed,
-            # What the user set and we do not search holds for every trial.
+            # A knob that the user set and the search leaves alone has that value in every trial.
             fixed={k: v for k, v in study.baseline.items() if k not in searched_names},
         )
         names = ", ".join(knob.name for knob in self._space)
