@@ -21,7 +21,7 @@ from llmdyno.records.entries import (
 )
 from llmdyno.records.journal import read_journal
 
-# From the most to the least to be trusted; a level is labelled with its least trusted source.
+# From the most trusted to the least. A level is labelled with its least trusted source.
 SOURCES = ("usage", "server-tokenizer", "tokenizer", "chunks")
 
 

@@ -100,7 +100,8 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Write it as the command line takes it."""
-        # As Metric.flag, but without the table, for a help shows the default objective.
+        # The same as Metric.flag, without importing the table: a command's help shows the default
+        # objective, and must not wait for numpy.
         return f"{self.metric.removesuffix('_ms')}:{self.stat}"
 
 

@@ -38,7 +38,7 @@ from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply, by_read, count_tokens
 from llmdyno.wire.target import parse_url
 
-# What `Stream.fields` answers to.
+# The request whose body must have the fields of `Stream.fields`.
 ASK = Ask(
     prompt='A "quoted" é\n',
     system_prompt="Be brief.",
@@ -51,18 +51,18 @@ ASK = Ask(
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """How one endpoint's server speaks."""
+    """How one endpoint's server speaks, as the bytes of its events."""
 
     fields: Mapping[str, Any]  # in the body of ASK
-    text: Callable[[str], bytes]  # what brings this text
+    text: Callable[[str], bytes]  # an event that brings this text
     silent: bytes  # an event without text, as servers send one first
-    failure: bytes  # an error in the middle, in the words "out of memory"
-    end: Callable[[int], bytes]  # what comes after the last text of so many tokens
-    silent_tokens: int = 0  # in that end
-    # What brings a text of so many tokens, the third argument being how many there were in all.
-    # None: the protocol has no usage.
+    failure: bytes  # an error event with the words "out of memory"
+    end: Callable[[int], bytes]  # the end of a stream of so many tokens
+    silent_tokens: int = 0  # tokens without text that the end brings
+    # An event that brings a text: (text, its tokens, tokens of the stream so far). None: the
+    # protocol has no usage.
     counted: Callable[[str, int, int], bytes] | None = None
-    framed: bool = True  # where an event ends is marked
+    framed: bool = True  # the protocol marks the end of each event
     asked: Callable[[bytes], Any] = json.loads  # a request's body, as the server reads it
     garbage: bytes = b"data: {nonsense\n\n"  # an event that cannot be read, and its class
     garbage_fault: str = "bad-json"
@@ -98,21 +98,21 @@ TEXTS = st.lists(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=6
 )
 _ODD = [b"data: [DONE]\n\n", b": ping\n\n", b"\r", b"\n\n", b'{"status":"error"}']
-# Several classes inherit each test.
+# Several classes inherit each test, which hypothesis takes for a fault without this.
 unhurried = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.differing_executors]
 )
 
 
 def bodies_of(streams: Sequence[Stream]) -> st.SearchStrategy[list[bytes]]:
-    """Return what may come in the reads of a response: parts of these streams, and anything."""
+    """Return a strategy for the reads of a response: parts of these streams, and random bytes."""
     known = [part for one in streams for part in (one.text("é"), one.end(2)) if part]
     part = st.binary(max_size=40) | EVENTS | st.sampled_from(_ODD) | st.sampled_from(known)
     return st.lists(part, max_size=8)
 
 
 def assert_reads_as_something(endpoint: Endpoint, bodies: Sequence[bytes]) -> None:
-    """Hold what an endpoint makes of a response, whatever it is, against what a reply must be."""
+    """Check that an endpoint makes a valid reply of these bytes, whatever they are."""
     reply = _read(endpoint, *bodies)
     tokens, source = count_tokens(reply)
     gaps_ns, _ = by_read(reply.stamps_ns, tokens, sent_ns=90)

@@ -83,7 +83,8 @@ def _prompt(request: TracedRequest, seed: int, draws: Draws) -> str:
     found: list[str] = []
     for name in request.blocks:
         found += words.block(f"{seed}/{name}", block_words)
-    # The last block is rarely full, and a trace may name too few of them.
+    # The last block is rarely full: the words are cut. A trace may name too few blocks: random
+    # words follow.
     missing = max(0, wanted - len(found))
     return " ".join(found[:wanted] + words.random_words(missing, draws.rng))
 
