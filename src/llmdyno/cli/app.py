@@ -104,7 +104,7 @@ def main() -> None:
         say(f"dyno: {error}")
         sys.exit(error.exit_status)
     except BrokenPipeError:
-        # Whoever read our output has had enough; closing the pipe again must not complain.
+        # The reader of the pipe has closed it. Python must not report that again at exit.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
         sys.exit(0)
 

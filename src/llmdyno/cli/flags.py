@@ -20,7 +20,7 @@ from llmdyno.tune.spec import Study
 
 Given = Mapping[str, Any]
 
-# For two CPU cores and a few minutes: the whole study within `budget` and a bit.
+# For two CPU cores and a few minutes. The whole study takes little longer than `budget`.
 QUICK: Given = {
     "workload": "chat-system",
     "osl": "32",
@@ -36,7 +36,7 @@ QUICK: Given = {
     "hang": "30s",
 }
 
-# Into so many levels the budget of --until is cut when no duration is given.
+# The budget of --until is divided into so many levels when no duration is given.
 _UNTIL_LEVELS = 20
 
 

@@ -23,7 +23,7 @@ def option(*names: str, help: str, metavar: str | None = None, **more: Any) -> A
     return typer.Option(*names, help=help, metavar=metavar, show_default=False, **more)
 
 
-# What several commands take beside what is a spec's.
+# Options that several commands take and no spec has.
 Out = Annotated[Text, option("--out", help="Folder of the results.", metavar="DIR")]
 AsJson = Annotated[
     bool, option("--json", help="Print the result as one JSON document, last on stdout.")
@@ -113,6 +113,6 @@ def _described(purpose: str, default: str) -> str:
 
 
 def divided(described: str) -> tuple[str, str]:
-    """Return what an option's help says it is for, and the default that it ends in."""
+    """Return the two parts of an option's help: what it is for, and the default in brackets."""
     purpose, bracket, default = described.removesuffix("]").rpartition(" [")
     return (purpose, default) if bracket and described.endswith("]") else (described, "")

@@ -41,7 +41,7 @@ _QUICK = "`--quick` is this file:"
 
 
 def page() -> str:
-    """Return the page."""
+    """Return docs/commands.md: every command with its usage, help and flags, as Markdown."""
     sections = [_HEAD, *(_section(f"dyno {name}", load(name)) for name in COMMANDS)]
     return "\n".join(sections)
 

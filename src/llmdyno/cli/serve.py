@@ -94,7 +94,7 @@ def artifacts_list(json: AsJson = False) -> None:
 @artifacts_app.command()
 @command()
 def remove(ids: Annotated[list[str], typer.Argument(help="Ids, or beginnings of ids.")]) -> None:
-    """Remove artifacts."""
+    """Remove the artifacts of these ids."""
     from llmdyno.serve import artifacts
 
     for name in artifacts.remove(ids):

@@ -70,7 +70,7 @@ class ServerProbe(Protocol):
 
     @property
     def target(self) -> Target:
-        """Where it is."""
+        """The server's address: scheme, host, port and base path."""
 
     async def look(self, path: str) -> Response:
         """GET a path that need not exist; a server that hangs up has just not answered.

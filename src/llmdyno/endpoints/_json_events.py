@@ -29,7 +29,7 @@ class Event(msgspec.Struct):
     object: str | None = None
 
 
-# Half of a surrogate pair: the other half does not follow, or does not precede.
+# Half of a surrogate pair, as a JSON escape, without the other half beside it.
 _HALF_CHARACTER = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"

@@ -60,10 +60,10 @@ _decode_texts = msgspec.json.Decoder(list[str]).decode
 
 _DATA = b"data: "
 _BLANK = b"\n\n"
-# Shorter runs are not worth the proof.
+# Events of a shorter run are read one by one: to prove them alike would not pay.
 _RUN_EVENTS_MIN = 8
 _OTHER_TEXT = "quite another text"
-# vLLM's and SGLang's words for an answer that is not the model's to have ended.
+# vLLM's and SGLang's finish reasons of an answer that the server broke off.
 _FAILED_FINISHES = frozenset({"error", "abort"})
 
 
@@ -108,7 +108,11 @@ class OpenAI:
         return Detection(speaks=False, why_not=f"{self.name}: {refusal}".strip())
 
     async def choose_model(self, server: ServerProbe) -> str:
-        """Return the first model that the server lists; raises TargetError if it lists none."""
+        """Return the first model that the server lists.
+
+        Raises:
+            TargetError: the server does not answer, or lists none.
+        """
         return await listed_model(server)
 
     def path(self, model: str) -> str:  # noqa: ARG002  # the model is named in the body
@@ -135,7 +139,7 @@ class OpenAI:
         return reply
 
     def error_of(self, body: bytes) -> str:
-        """Return the server's own words in a refusal."""
+        """Return the server's own words in the body of a response other than 200."""
         return error_of(body)
 
 

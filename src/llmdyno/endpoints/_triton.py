@@ -11,7 +11,7 @@ from llmdyno.wire.reply import Reply
 # A model that generates text has these among its tensors.
 TEXT_INPUT = "text_input"
 TEXT_OUTPUT = "text_output"
-# Of the models that do: TensorRT-LLM's whole pipeline first.
+# TensorRT-LLM's names of its whole pipeline, which is preferred to its parts.
 _FIRST = ("ensemble", "tensorrt_llm_bls")
 
 
@@ -49,7 +49,7 @@ def inputs(ask: Ask) -> dict[str, Any]:
     if ask.max_tokens is not None:
         named["max_tokens"] = ask.max_tokens
         if ask.exact_length:
-            # TensorRT-LLM's name for it until 2024, and since.
+            # TensorRT-LLM called it min_length until 2024, and calls it min_tokens since.
             named["min_length"] = named["min_tokens"] = ask.max_tokens
     if ask.temperature is not None:
         named["temperature"] = ask.temperature
@@ -57,7 +57,10 @@ def inputs(ask: Ask) -> dict[str, Any]:
 
 
 class Tally:
-    """Puts the responses of a stream into a reply; each counts its own tokens, if any does."""
+    """Puts the responses of a stream into a reply and adds up their tokens.
+
+    Each response counts only its own tokens, if the model counts any.
+    """
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply

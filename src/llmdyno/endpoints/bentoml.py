@@ -37,7 +37,11 @@ _decode = msgspec.json.Decoder(Failure).decode
 
 
 class BentoML:
-    """The service puts both prompts into its chat template; how long an answer gets, it decides."""
+    """The `/generate` route of a BentoML service that streams plain text.
+
+    The service applies its chat template to the system prompt and the prompt. It decides by itself
+    how long an answer gets.
+    """
 
     name = "bentoml"
     ends_with_body = True
@@ -45,12 +49,12 @@ class BentoML:
     detect_order = 50  # after those that count tokens
 
     async def detect(self, server: ServerProbe, model: str) -> Detection:
-        """GET /schema.json, which lists a service's routes."""
+        """Ask GET /schema.json, which lists a service's routes, whether one streams text."""
         schema = document(await server.look("/schema.json"))
         return Detection(speaks=_streams_text(schema), model=model)
 
     async def choose_model(self, server: ServerProbe) -> str:  # noqa: ARG002  # nothing to ask
-        """Return nothing: a service has one model, and no request names it."""
+        """Return an empty text: the server has one model, and no request names it."""
         return ""
 
     def path(self, model: str) -> str:  # noqa: ARG002  # a service has one model
@@ -73,11 +77,11 @@ class BentoML:
         return merge(fields, ask.extra)
 
     def read(self, pieces: Iterable[Piece]) -> Reply:
-        """Return what the stream amounts to."""
+        """Return the reply that a stream amounts to, whole or cut short; never raises."""
         pieces = list(pieces)
         reply = Reply()
         left = _text_bytes(b"".join(body for _, body in pieces), reply)
-        # A read may end inside a character: what completes none is no chunk of text.
+        # A read may end inside a character. One that completes no character is no chunk of text.
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for stamp_ns, body in pieces:
             text = decoder.decode(body[:left])
@@ -88,7 +92,7 @@ class BentoML:
         return reply
 
     def error_of(self, body: bytes) -> str:
-        """Return the server's own words in a refusal."""
+        """Return the server's own words in the body of a response other than 200."""
         return error_of(body)
 
 

@@ -43,7 +43,10 @@ _decode = msgspec.json.Decoder(Generated).decode
 
 
 class TGI:
-    """The system prompt, if any, is put before the prompt with a blank line between."""
+    """TGI's own protocol.
+
+    A system prompt is put before the prompt, with a blank line between.
+    """
 
     name = "tgi"
     ends_with_body = False
@@ -51,13 +54,13 @@ class TGI:
     detect_order = 40
 
     async def detect(self, server: ServerProbe, model: str) -> Detection:
-        """GET /info, which has TGI's limits."""
+        """Ask GET /info whether it has the limits that only TGI reports."""
         facts = document(await server.look("/info"))
         speaks = "model_id" in facts and "max_total_tokens" in facts
         return Detection(speaks=speaks, model=model or str(facts.get("model_id", "")))
 
     async def choose_model(self, server: ServerProbe) -> str:  # noqa: ARG002  # nothing to ask
-        """Return nothing: a server has one model, and no request names it."""
+        """Return an empty text: the server has one model, and no request names it."""
         return ""
 
     def path(self, model: str) -> str:  # noqa: ARG002  # a server has one model
@@ -80,7 +83,7 @@ class TGI:
         return merge({"inputs": inputs}, {**ask.extra, "parameters": parameters})
 
     def read(self, pieces: Iterable[Piece]) -> Reply:
-        """Return what the stream amounts to."""
+        """Return the reply that a stream amounts to, whole or cut short; never raises."""
         reply = Reply()
         tokens = 0
         for stamp_ns, event in read_events(pieces, _decode, reply):
@@ -97,7 +100,7 @@ class TGI:
         return reply
 
     def error_of(self, body: bytes) -> str:
-        """Return the server's own words in a refusal."""
+        """Return the server's own words in the body of a response other than 200."""
         return error_of(body)
 
 

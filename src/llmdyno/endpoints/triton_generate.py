@@ -34,7 +34,10 @@ _decode = msgspec.json.Decoder(Output).decode
 
 
 class TritonGenerate:
-    """The system prompt, if any, is put before the prompt with a blank line between."""
+    """Triton's generate extension over HTTP.
+
+    A system prompt is put before the prompt, with a blank line between.
+    """
 
     name = "triton-generate"
     ends_with_body = True
@@ -43,7 +46,7 @@ class TritonGenerate:
     metrics_port_offset = 2  # of Triton's three ports in a row: HTTP, gRPC, metrics
 
     async def detect(self, server: ServerProbe, model: str) -> Detection:
-        """GET /v2, which tells the server's name."""
+        """Ask GET /v2, which tells the server's name, whether it is Triton."""
         if document(await server.look("/v2")).get("name") != "triton":
             return Detection(speaks=False)
         return Detection(speaks=True, model=model or await self.choose_model(server))
@@ -77,7 +80,7 @@ class TritonGenerate:
         return merge(inputs(ask), ask.extra)
 
     def read(self, pieces: Iterable[Piece]) -> Reply:
-        """Return what the stream amounts to."""
+        """Return the reply that a stream amounts to, whole or cut short; never raises."""
         reply = Reply()
         tally = Tally(reply)
         for stamp_ns, output in read_events(pieces, _decode, reply):
@@ -88,7 +91,7 @@ class TritonGenerate:
         return reply
 
     def error_of(self, body: bytes) -> str:
-        """Return the server's own words in a refusal."""
+        """Return the server's own words in the body of a response other than 200."""
         return error_of(body)
 
 

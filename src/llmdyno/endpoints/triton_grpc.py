@@ -22,7 +22,10 @@ Read = TypeVar("Read")
 
 
 class TritonGrpc:
-    """The system prompt, if any, is put before the prompt with a blank line between."""
+    """Triton's streamed inference over gRPC.
+
+    A system prompt is put before the prompt, with a blank line between.
+    """
 
     name = "triton-grpc"
     ends_with_body = False
@@ -70,7 +73,7 @@ class TritonGrpc:
         return kserve.framed(kserve.infer_request(ask.model, wanted, ask.tensors))
 
     def read(self, pieces: Iterable[Piece]) -> Reply:
-        """Return what the stream amounts to."""
+        """Return the reply that a stream amounts to, whole or cut short; never raises."""
         reply = Reply()
         tally = Tally(reply)
         responses = kserve.Responses()

@@ -28,7 +28,7 @@ Foreign = Mapping[str, Any]
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
-    """What an importer found in a file."""
+    """What an importer found in a file: the levels, and what the file says of the run."""
 
     levels: list[dict[str, Any]]
     spec: dict[str, Any]  # what was asked, under our own names where we have one

@@ -69,7 +69,7 @@ def level_document(level: ForeignLevel) -> dict[str, Any]:
             "method": level.method,
         },
         **measured,
-        # A tool that leaves out a warm-up does not report what it left out.
+        # A tool that leaves out a warm-up does not report the level with it.
         "whole": measured if level.window is None else None,
         "samples": [],
         "client": {

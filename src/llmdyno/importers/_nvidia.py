@@ -30,13 +30,13 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_profile(document: Foreign) -> bool:
-    """Tell whether a document has this layout."""
+    """Tell whether a document is a profile of GenAI-Perf or of AIPerf."""
     latency = document.get("request_latency")
     return isinstance(latency, dict) and "unit" in latency and "input_config" in document
 
 
 def is_of_aiperf(document: Foreign) -> bool:
-    """Tell AIPerf's file from GenAI-Perf's."""
+    """Tell whether a profile is AIPerf's; otherwise it is GenAI-Perf's."""
     config = document.get("input_config")
     return "aiperf_version" in document or (
         isinstance(config, dict) and bool({"loadgen", "phases"} & config.keys())
@@ -44,7 +44,11 @@ def is_of_aiperf(document: Foreign) -> bool:
 
 
 def metric(document: Foreign, name: str) -> Metric | None:
-    """Return a metric, or None if the file does not have it."""
+    """Return a metric, or None if the file does not have it.
+
+    Raises:
+        msgspec.ValidationError: a value is of the wrong type.
+    """
     found = document.get(name)
     return None if found is None else msgspec.convert(found, Metric)
 
@@ -56,7 +60,11 @@ def average(document: Foreign, name: str) -> float | None:
 
 
 def latency(document: Foreign, name: str, n: float | None) -> Statistics | None:
-    """Return the statistics of a latency, or None if the file does not have it."""
+    """Return the statistics of a latency in ms, or None if the file does not have it.
+
+    Raises:
+        msgspec.ValidationError: a value is of the wrong type, or its unit is not known.
+    """
     found = metric(document, name)
     if found is None:
         return None
@@ -75,7 +83,11 @@ def latency(document: Foreign, name: str, n: float | None) -> Statistics | None:
 
 
 def seconds(document: Foreign, name: str) -> float | None:
-    """Return a duration in seconds."""
+    """Return a duration in seconds, or None if the file does not have it.
+
+    Raises:
+        msgspec.ValidationError: the value is of the wrong type, or its unit is not known.
+    """
     found = metric(document, name)
     if found is None or found.avg is None:
         return None
@@ -83,7 +95,17 @@ def seconds(document: Foreign, name: str) -> float | None:
 
 
 def total(document: Foreign, name: str, sequence: str, n: float | None) -> float | None:
-    """Return a count of tokens: the file's own, or its average per request times the requests."""
+    """Return a count of tokens over all requests, or None if the file does not tell.
+
+    Args:
+        document: the file's content.
+        name: of the metric with the count itself.
+        sequence: of the metric with the tokens per request, where there is no count.
+        n: how many requests there were.
+
+    Raises:
+        msgspec.ValidationError: a value is of the wrong type.
+    """
     own = average(document, name)
     each = average(document, sequence)
     if own is not None or each is None or n is None:

@@ -57,7 +57,7 @@ class _ErrorCount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AiperfImporter:
-    """Reads what AIPerf exports."""
+    """Reads the profile that AIPerf exports as JSON."""
 
     name = "aiperf"
     definitions: Mapping[str, str] = {

@@ -25,7 +25,7 @@ class _Config(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GenaiPerfImporter:
-    """Reads what GenAI-Perf exports."""
+    """Reads the profile that GenAI-Perf exports as JSON."""
 
     name = "genai-perf"
     definitions: Mapping[str, str] = {

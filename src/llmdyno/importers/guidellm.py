@@ -113,7 +113,7 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GuidellmImporter:
-    """Reads what GuideLLM saves."""
+    """Reads the benchmark report that GuideLLM saves as JSON."""
 
     name = "guidellm"
     definitions: Mapping[str, str] = {

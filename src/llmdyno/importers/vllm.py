@@ -59,7 +59,7 @@ class _Result(msgspec.Struct, frozen=True, kw_only=True):
     # As older versions write it.
     misspelt_goodput: float | None = msgspec.field(default=None, name="request_goodput:")
     latencies: list[float] = []  # newer versions: of every request, failed ones too
-    # With --save-detailed, one of each a request, in order of sending:
+    # With --save-detailed: lists of one entry a request, in order of sending.
     ttfts: list[float] = []
     itls: list[list[float]] = []
     output_lens: list[int] = []
@@ -67,7 +67,7 @@ class _Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VllmImporter:
-    """Reads what vLLM's own client writes."""
+    """Reads the result that `vllm bench serve` saves as JSON."""
 
     name = "vllm"
     definitions: Mapping[str, str] = {

@@ -19,7 +19,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def length_s(self) -> float:
-        """Its length in seconds."""
+        """How long the window is, in seconds."""
         return (self.end_ns - self.start_ns) / 1e9
 
 

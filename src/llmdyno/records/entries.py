@@ -30,7 +30,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened"):
 
 
 class LevelStarted(msgspec.Struct, frozen=True, kw_only=True, tag="level"):
-    """A load point begins."""
+    """The journal's line at the beginning of one load point."""
 
     level: int
     users: int | None  # None: an open loop, whose requests come when they are due

@@ -56,7 +56,8 @@ class Journal:
             while written < len(line):
                 written += os.write(self._file, line[written:])
         except OSError as error:
-            # Should there be room again, what is written next must not be the end of this line.
+            # What was written of the line is removed. If the disk has room again later, the next
+            # entry must not continue it.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, os.fstat(self._file).st_size - written)
             raise StorageError(

@@ -23,7 +23,7 @@ from llmdyno.results.documents import (
     texts,
 )
 
-# What every page reads with stands here too, so that a plot imports one module.
+# The readers of documents that every page needs are exported here too: a plot imports one module.
 __all__ = [
     "Document",
     "Interval",

@@ -93,7 +93,7 @@ def run_dash(runs: Sequence[Run]) -> alt.StrokeDash:
     return alt.StrokeDash(
         "run:N",
         scale=alt.Scale(domain=names, range=dashes),
-        # The same legend as the colours': they merge into one.
+        # Vega merges this legend with that of the colours, because both are of one field.
         legend=alt.Legend(symbolOpacity=1) if len(runs) > 1 else None,
     )
 

@@ -32,7 +32,7 @@ def draw(metric: str, material: Material) -> Drawing | None:
     title = f"{titles.title(metric)}, {unit}"
     if not logarithmic:
         return _layers(rows, alt.Axis(title=title), alt.Scale(zero=True), material)
-    # Below the lowest point stands its label.
+    # The label of the lowest point stands below it and needs room.
     low, high = lowest / divisor / 1.8, highest / divisor * 1.25
     axis = alt.Axis(title=f"{title} (logarithmic)", values=drawing.decades(low, high), format="~g")
     scale = alt.Scale(type="log", domain=[low, high], nice=False)

@@ -19,7 +19,7 @@ def draw(rows: Sequence[Row], *, width_px: int) -> Drawing | None:
     if not rows:
         return None
     ends = [row[field] for row in rows for field in ("ratio", "low", "high") if row[field]]
-    # 1 is always in sight, and the labels over the outermost points have room.
+    # The axis always shows 1, and leaves room for the labels of the outermost points.
     domain = [min([*ends, 1]) / 1.5, max([*ends, 1]) * 1.5]
     x = alt.X(
         "ratio:Q",

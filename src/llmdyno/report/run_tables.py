@@ -44,7 +44,7 @@ def by_level(runs: tuple[Run, ...]) -> Table:
         for run in runs
         for level in documents.levels(run.summary).values()
     }
-    # One method for all is said once, in the caption.
+    # A method that all levels share is named once, in the caption.
     chosen = f" ({methods.pop()})" if len(methods) == 1 and methods != {""} else ""
     basis = {**_BASIS, "Window, s": _window if chosen else _window_and_method}
     caption = f"Numbers of the window{chosen}; in brackets the 95 % interval"

@@ -44,12 +44,12 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def bounds_cell(bounds: Interval | None) -> Cell:
-    """Write an interval."""
+    """Return a table cell with the two ends of an interval."""
     return Cell(wording.interval(bounds) if bounds else wording.ABSENT, "number")
 
 
 def met_cell(met: object) -> Cell:
-    """Write whether an SLO was met; None is not known."""
+    """Return a table cell that says whether an SLO was met; None: it is not known."""
     if met is None:
         return Cell(wording.ABSENT)
     return Cell("met", tone="good") if met else Cell("missed", tone="bad")

@@ -44,7 +44,7 @@ def of_study(study: Document, runs: tuple[Run, ...]) -> Verdict:
     decided_by = documents.text(confirmation, "decided_by")
     clauses = [
         clause
-        # What decides comes first.
+        # The metric that decides comes first.
         for metric in sorted(measured, key=lambda metric: metric != decided_by)
         if (clause := _clause(metric, documents.part(measured, metric))) is not None
     ]

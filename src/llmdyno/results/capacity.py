@@ -39,7 +39,7 @@ _NEIGHBOURS = 1.1  # loads this near to one another tell the noise by their diff
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """One level that was measured."""
+    """One measured level: its load, and how far it is from the SLO."""
 
     load: float
     margin: float  # ln(value ÷ limit); below 0 the SLO is met
@@ -55,7 +55,10 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     points: tuple[Measured, ...]
 
     def is_narrow(self, step: float) -> bool:
-        """Whether the interval is as narrow as is worth measuring."""
+        """Tell whether the interval is so narrow that further levels are not worth their time.
+
+        An interval no wider than `step` (users or requests per second) always is.
+        """
         if self.load is None or self.high is None or len(self.points) < _POINTS_MIN:
             return False
         return self.high - self.low <= max(step, _TOLERANCE * self.load)
@@ -87,7 +90,8 @@ def capacity(points: Sequence[Measured], *, whole: bool) -> Capacity:
     loads = np.array([point.load for point in ordered])
     found = _crossing(loads, margins)
     noise = _NOISE_MAX * _noise(ordered, margins)
-    # What has missed, from below; what has met it, from above, which is the same the other way.
+    # Levels that missed the SLO are tested from below. Those that met it are tested from above, by
+    # the same function with the order and the signs reversed.
     missed = _proven(margins, noise)
     met = _proven(-margins[::-1], noise)[::-1]
     low = float(loads[met].max()) if met.any() else 0.0
@@ -102,12 +106,12 @@ def capacity(points: Sequence[Measured], *, whole: bool) -> Capacity:
 
 
 class CapacitySearch:
-    """Which load to measure next.
+    """Chooses which load to measure next, to find the highest that meets the SLO.
 
     Args:
-        first: where to begin.
-        whole: loads are whole numbers.
-        seed: of the draws.
+        first: the load to begin with, in users or requests per second.
+        whole: loads are whole numbers (users).
+        seed: of the random draws.
     """
 
     def __init__(self, first: float, *, whole: bool, seed: int = 0) -> None:
@@ -117,7 +121,7 @@ class CapacitySearch:
         self.points: list[Measured] = []
 
     def add(self, point: Measured) -> None:
-        """Take in a measured level."""
+        """Take in a measured level; next_load() then counts with it."""
         self.points.append(point)
 
     def next_load(self) -> float | None:
@@ -150,7 +154,11 @@ def search_document(levels: Sequence[LevelFacts], slos: Sequence[Slo]) -> dict[s
 
 
 def capacity_document(found: Capacity, *, whole: bool) -> dict[str, Any]:
-    """Return the capacity as the summary has it."""
+    """Return a capacity as the summary has it.
+
+    The load stands under "users" or "rate" (requests per second); "points" has, for each level, the
+    value as a share of the SLO's limit.
+    """
     name = "users" if whole else "rate"
     return {
         name: found.load,

@@ -143,7 +143,7 @@ def _coalesced(columns: Columns, late: Lateness) -> list[Finding]:
     if not len(tokens) or late.p50 <= GAP_BOUNDS[0].floor_ms:
         return []  # a client that is in time reads what the server or the network put together
     share = float((tokens > np.median(tokens)).mean())
-    # The median itself is pushed up when most reads are late: the smallest reads tell.
+    # When most reads are late, the median is too high itself. The smallest reads are not.
     share = max(share, float((tokens > np.quantile(tokens, 0.05)).mean()))
     if share <= _COALESCED_MAX:
         return []

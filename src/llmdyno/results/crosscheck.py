@@ -27,10 +27,11 @@ REPEATED_HITS = 0.5  # of the input tokens; above it a workload tells of the cac
 THROTTLED_SHARE = 0.05  # of the samples
 UNREAD = "server-metrics-unread"
 _GAUGES = ("running", "waiting", "kv_use")
-# What a chat template may put before every prompt, alike for all: blocks of it are cached.
+# The most tokens that a chat template may put before every prompt. They are the same for all, so
+# the prefix cache holds them.
 _TEMPLATE_TOKENS = 64
 
-# The driver's bits (NVML's clocks event reasons) that mean: slower than it could be.
+# The bits of NVML's clocks event reasons that mean that the GPU is slowed down.
 THROTTLE_REASONS: Mapping[int, str] = {
     0x04: "the power limit",
     0x08: "a hardware slowdown",
@@ -232,7 +233,8 @@ def _about_tokens(part: Mapping[str, Any], seen: ClientSide) -> str | None:
 
 def _about_requests(part: Mapping[str, Any]) -> str | None:
     requests = part.get("requests")
-    # A client that is not ours shows in the tokens too; this is for servers that count none.
+    # Where the server counts tokens, another client shows in the tokens. This is for servers that
+    # count none.
     if requests is None or "tokens" in part or requests["server"] <= requests["client"]:
         return None
     return (

@@ -29,7 +29,7 @@ from llmdyno.store import JOURNAL
 Cell = int | float | str | None
 Row = tuple[Cell, ...]
 
-# Rows that are in memory at once on the way to Parquet: enough for its compression to bite.
+# Rows in one row group of Parquet, held in memory at once: enough to compress well.
 _ROWS_IN_GROUP = 50_000
 _RECORDS_AT_ONCE = 500
 
@@ -42,7 +42,7 @@ class Column(msgspec.Struct, frozen=True):
     value: Callable[[Record, int | None], Cell]  # of a record, and its level's users
 
 
-# Times count from the start of the run. An empty cell is what nobody said or measured.
+# Times count from the start of the run. A cell is empty where nothing was reported or measured.
 _WHEN = (
     Column("level", "int64", lambda record, _: record.level),
     Column("users", "int64", lambda _, users: users),
@@ -52,7 +52,7 @@ _WHEN = (
     Column("due_s", "float64", lambda record, _: record.due_ns / 1e9),
     Column("sent_s", "float64", lambda record, _: record.sent_ns / 1e9),
 )
-# Between them stand the latencies.
+# The columns of latencies stand before these.
 _WHAT = (
     Column("input_tokens", "int64", lambda record, _: _unless(record.input_tokens, -1)),
     Column("output_tokens", "int64", lambda record, _: record.output_tokens),

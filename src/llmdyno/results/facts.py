@@ -21,7 +21,7 @@ from llmdyno.records.entries import (
 )
 from llmdyno.records.journal import read_journal
 
-# From the most to the least to be trusted; a level is labelled with its least trusted source.
+# From the most trusted to the least. A level is labelled with its least trusted source.
 SOURCES = ("usage", "server-tokenizer", "tokenizer", "chunks")
 
 
@@ -124,7 +124,8 @@ class _LevelReader:
                 self._errors[entry.error] += 1
                 self._examples.setdefault(entry.error, entry.detail)
             if entry.output_tokens:
-                # A request that was cut never heard its usage: it is no sign of a lesser source.
+                # A request that was cut never received its usage. Its source says nothing about the
+                # server, so it is counted by itself.
                 counts = self._cut_by_source if entry.outcome == "cut" else self._by_source
                 counts[entry.source] += entry.output_tokens
             self._last_ns = max(self._last_ns, entry.sent_ns + entry.end_ns)

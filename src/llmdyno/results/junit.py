@@ -18,7 +18,7 @@ from llmdyno.results.documents import level_name
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import parse_slos
 
-# What XML 1.0 cannot hold, escaped or not.
+# Characters that XML 1.0 does not allow, escaped or not.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 

@@ -107,7 +107,7 @@ def _rate(
         return None
     means = [float(rate.mean()) for rate in known]
     lengths_s = [max(window.length_s, 1e-9) for _, window in runs] if row.counts_requests else None
-    # Where there was no request, that tells of no spread.
+    # Where no request counts, the zeros are all equal and say nothing about the spread.
     has_spread = not row.counts_requests or any(means)
     return {
         "mean": significant(float(np.average(means, weights=lengths_s))),

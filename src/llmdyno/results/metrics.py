@@ -18,7 +18,8 @@ from llmdyno.results.rates import request_rates, token_rates
 from llmdyno.results.stats import STATISTICS, Array, Floats
 
 MS_PER_NS = 1e-6
-# Of the first tokens in a window: with a larger share of requests sent before it TTFT is doubtful.
+# TTFT is doubtful when a larger share of the first tokens in a window belongs to requests that were
+# sent before the window.
 SENT_BEFORE_MAX = 0.2
 
 Part = Literal["first token", "later tokens", "last token", "token count", "due time"]
@@ -29,10 +30,10 @@ class Values(msgspec.Struct, frozen=True):
 
     values: Array
     weights: Array | None = None
-    # For how long (ms) those requests had waited that were cut before they had a value: theirs is
-    # greater than this. None: such requests do not matter to the metric.
+    # One value in ms for each request that was cut before it had a value: how long it had waited.
+    # Its true value is greater. None: such requests do not matter to the metric.
     censored: Array | None = None
-    # Of the observations, those whose request was sent before the window. None: it does not matter.
+    # How many observations are of requests sent before the window. None: it does not matter.
     sent_before: int | None = None
 
 
@@ -168,8 +169,8 @@ def _ttft_of_request(columns: Columns) -> Floats:
 def _ttft(columns: Columns, window: Window) -> Values:
     first_ns = columns.sent_ns + columns.ttft_ns
     values = _ttft_of_request(columns)
-    # By when it arrives, not by when it was sent: every first token in the window was seen, however
-    # long it took, while of the requests sent there the slowest may have been cut (dev/LOG.md).
+    # A first token counts in the window in which it arrived: every such token was seen, however
+    # long it took. Of the requests sent in a window, the slowest may have been cut (dev/LOG.md).
     chosen = ~np.isnan(values) & _inside(first_ns, window)
     return Values(
         values[chosen][np.argsort(first_ns[chosen], kind="stable")],

@@ -100,7 +100,8 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Write it as the command line takes it."""
-        # As Metric.flag, but without the table, for a help shows the default objective.
+        # The same as Metric.flag, without importing the table: a command's help shows the default
+        # objective, and must not wait for numpy.
         return f"{self.metric.removesuffix('_ms')}:{self.stat}"
 
 
@@ -126,7 +127,7 @@ def parse_objective(text: str) -> Objective:
     return Objective(metric=metric, stat=stat)
 
 
-# What is said of every comparison of two configs, whatever the objective is.
+# The metrics that every comparison of two configs reports, whatever the objective is.
 HEADLINES = (
     Objective(metric="token_rate", stat="mean"),
     Objective(metric="ttft_ms", stat="p50"),

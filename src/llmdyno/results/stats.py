@@ -17,13 +17,14 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 RESAMPLES = 1000
-# All resamples of a series may cost so many draws, or a summary would cost more than its run.
+# The resamples of a series have so many draws in all at most. With more, a summary could take
+# longer than its run.
 _DRAWS_MAX = 4_000_000
-# So many at a time: what stays in a core's cache is drawn several times as fast.
+# So many draws are made at a time: what stays in a core's cache is drawn several times as fast.
 _DRAWS_AT_ONCE = 2**17
 _SPREAD_RESAMPLES = 200  # enough for a variance
-# That of two runs an arm which are equally noisy, as those are which share a machine; with more
-# runs Welch's own number is never smaller.
+# The degrees of freedom of two arms of two runs each that are equally noisy, as runs on one machine
+# are. With more runs Welch's own number is never smaller.
 _FREEDOM_MIN = 2.0
 
 
@@ -199,14 +200,14 @@ def _statistic(name: str) -> Statistic:
     return Statistic(name, shares[name] if name in shares else float(name[1:]) / 100)
 
 
-# Those that a latency has in a summary, in its order.
+# The statistics of a latency in a summary, in the order of the summary.
 STATISTICS: Mapping[str, Statistic] = {
     name: _statistic(name) for name in ("mean", "p50", "p90", "p95", "p99", "max")
 }
 
 
 def significant(value: float) -> float:
-    """Six significant digits: more than any clock gives, fewer than a float prints."""
+    """Return a value with six significant digits: more than any clock gives."""
     return float(f"{value:.6g}")
 
 
@@ -257,13 +258,13 @@ class Arm(NamedTuple):
 
     @property
     def between(self) -> Spread | None:
-        """How far apart the runs lie; None with one."""
+        """The variance between the runs; None with one run."""
         freedom = len(self.values) - 1
         return Spread(float(self.values.var(ddof=1)), freedom) if freedom else None
 
 
 def ratio_of_arms(before: Arm, after: Arm, *, known: Spread | None = None) -> Ratio:
-    """Return what ratio() does, of arms whose logarithms are known already."""
+    """Return what ratio() does, for arms whose values are logarithms already."""
     mean, half = _welch((before, after), known=known, freedom_min=_FREEDOM_MIN)
     ci95 = None if half is None else (math.exp(mean - half), math.exp(mean + half))
     return Ratio(math.exp(mean), ci95)
@@ -299,7 +300,7 @@ def _welch(
     spreads = [known or arm.between for arm in arms]
     if None in spreads:
         return mean, None
-    # No arm is quieter than the noise inside its runs, however alike two of them happened to be.
+    # An arm's variance is at least the one inside its runs: two runs may be alike by chance.
     squares = [
         max(spread.variance, float(arm.inside.mean())) / len(arm.values)
         for arm, spread in zip(arms, spreads, strict=True)

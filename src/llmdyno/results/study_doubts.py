@@ -46,7 +46,7 @@ def find(study: Document, guide: Mapping[str, Knob]) -> list[Doubt]:
         guide: the knobs of its engine and front by name.
     """
     changed = changed_settings(study, guide)
-    # Where the baseline stands, there is no winner to confirm.
+    # If no setting changed, the baseline is best and there is no winner to confirm.
     found = _about_confirmation(part(study, "confirmation")) if changed else []
     found += [
         _of_study(

@@ -32,7 +32,7 @@ def unit(name: str) -> str:
 
 
 def lower_is_better(name: str) -> bool | None:
-    """Tell which way the metric that a name begins with is better, if it is known."""
+    """Tell whether lower is better for the metric that a name begins with; None: not known."""
     metric = metric_of(name)
     return metric.better == "lower" if metric else None
 

@@ -15,7 +15,7 @@ from llmdyno.results.titles import title, unit
 
 Word = Literal["better", "worse", "no difference", "not confirmed"]
 
-# How a sentence begins that tells a verdict. Of what is not confirmed there is none to tell.
+# How a sentence that tells a verdict begins. "not confirmed" has no such sentence.
 OPENINGS: Mapping[str, str] = {
     "better": "Better",
     "no difference": "No difference shown",
@@ -96,7 +96,9 @@ def confirmed(study: Document) -> Confirmed:
 
 
 def told(ratio: Document, of_unit: str) -> str:
-    """Write a ratio with its interval, or the difference where a run had 0; empty: there is none.
+    """Return a ratio with its interval as text, or the difference where a run had 0.
+
+    The text is empty if there is neither.
 
     Args:
         ratio: an entry of a confirmation's "ratio".

@@ -43,7 +43,10 @@ class Live:
         self._rate_from = (0.0, 0)  # time and tokens, for the rate
 
     def show(self, progress: Progress, meter: Meter) -> None:
-        """Draw the level's state."""
+        """Draw the level's state in place of the last one drawn.
+
+        Off a terminal it writes a line an interval, and one at the level's end.
+        """
         if progress.level != self._level:
             self._level = progress.level
             self._rate_from = (monotonic(), 0)

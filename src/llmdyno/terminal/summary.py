@@ -199,7 +199,7 @@ def _meanings(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _example(said: str) -> str:
-    # As Python writes it: the server's words could hold the codes of a terminal.
+    # repr() escapes control codes of the terminal, which the server's words may contain.
     return f", e.g. {said!r}" if said else ""
 
 

@@ -38,7 +38,7 @@ from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply, by_read, count_tokens
 from llmdyno.wire.target import parse_url
 
-# What `Stream.fields` answers to.
+# The request whose body must have the fields of `Stream.fields`.
 ASK = Ask(
     prompt='A "quoted" é\n',
     system_prompt="Be brief.",
@@ -51,18 +51,18 @@ ASK = Ask(
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """How one endpoint's server speaks."""
+    """How one endpoint's server speaks, as the bytes of its events."""
 
     fields: Mapping[str, Any]  # in the body of ASK
-    text: Callable[[str], bytes]  # what brings this text
+    text: Callable[[str], bytes]  # an event that brings this text
     silent: bytes  # an event without text, as servers send one first
-    failure: bytes  # an error in the middle, in the words "out of memory"
-    end: Callable[[int], bytes]  # what comes after the last text of so many tokens
-    silent_tokens: int = 0  # in that end
-    # What brings a text of so many tokens, the third argument being how many there were in all.
-    # None: the protocol has no usage.
+    failure: bytes  # an error event with the words "out of memory"
+    end: Callable[[int], bytes]  # the end of a stream of so many tokens
+    silent_tokens: int = 0  # tokens without text that the end brings
+    # An event that brings a text: (text, its tokens, tokens of the stream so far). None: the
+    # protocol has no usage.
     counted: Callable[[str, int, int], bytes] | None = None
-    framed: bool = True  # where an event ends is marked
+    framed: bool = True  # the protocol marks the end of each event
     asked: Callable[[bytes], Any] = json.loads  # a request's body, as the server reads it
     garbage: bytes = b"data: {nonsense\n\n"  # an event that cannot be read, and its class
     garbage_fault: str = "bad-json"
@@ -98,21 +98,21 @@ TEXTS = st.lists(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=6
 )
 _ODD = [b"data: [DONE]\n\n", b": ping\n\n", b"\r", b"\n\n", b'{"status":"error"}']
-# Several classes inherit each test.
+# Several classes inherit each test, which hypothesis takes for a fault without this.
 unhurried = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.differing_executors]
 )
 
 
 def bodies_of(streams: Sequence[Stream]) -> st.SearchStrategy[list[bytes]]:
-    """Return what may come in the reads of a response: parts of these streams, and anything."""
+    """Return a strategy for the reads of a response: parts of these streams, and random bytes."""
     known = [part for one in streams for part in (one.text("é"), one.end(2)) if part]
     part = st.binary(max_size=40) | EVENTS | st.sampled_from(_ODD) | st.sampled_from(known)
     return st.lists(part, max_size=8)
 
 
 def assert_reads_as_something(endpoint: Endpoint, bodies: Sequence[bytes]) -> None:
-    """Hold what an endpoint makes of a response, whatever it is, against what a reply must be."""
+    """Check that an endpoint makes a valid reply of these bytes, whatever they are."""
     reply = _read(endpoint, *bodies)
     tokens, source = count_tokens(reply)
     gaps_ns, _ = by_read(reply.stamps_ns, tokens, sent_ns=90)
@@ -145,12 +145,14 @@ class EndpointContract:
     # The request.
 
     def test_the_body_asks_for_what_is_wanted_and_extra_is_merged(self) -> None:
+        """Every field of the request, and the user's own, must stand in the body."""
         document = self.stream.asked(self.endpoint.body(ASK))
 
         assert document | self.stream.fields == document
         assert document["seed"] == 3
 
     def test_what_is_extra_wins(self) -> None:
+        """The user's own field must replace the endpoint's field of the same name."""
         asked = self.stream.asked
         plain_ask = asked(self.endpoint.body(Ask(prompt="p")))
         field = next(iter(plain_ask))
@@ -160,6 +162,7 @@ class EndpointContract:
         assert document == plain_ask | {field: "mine"}
 
     def test_what_is_not_asked_for_is_left_to_the_server(self) -> None:
+        """A field that the request leaves open must not be in the body."""
         asked_less = self.endpoint.body(Ask(prompt="p", model="m"))
 
         assert b"null" not in asked_less
@@ -167,6 +170,7 @@ class EndpointContract:
         assert b"temperature" not in asked_less
 
     def test_the_history_is_sent_in_order(self) -> None:
+        """The turns before must stand in the body in the order in which they were said."""
         history = (("First.", "Second."),)
         ask = Ask(prompt="Third.", system_prompt="Zeroth.", history=history, model="m")
 
@@ -177,6 +181,7 @@ class EndpointContract:
         assert places == sorted(places)
 
     def test_the_path_fits_in_a_request_line_whatever_the_model_is_called(self) -> None:
+        """A model's name must be escaped where it is part of the path."""
         path = self.endpoint.path("org/a model?#é")
 
         assert path.startswith("/")
@@ -186,6 +191,7 @@ class EndpointContract:
     # The response.
 
     def test_each_text_bears_the_stamp_of_its_piece(self) -> None:
+        """A token's time must be that of the read which completed its event, in ns."""
         text, end = self.stream.text, self.stream.end
 
         reply = _read(self.endpoint, text(" a"), text(" bé"), text("c"), end(3))
@@ -196,6 +202,7 @@ class EndpointContract:
         assert reply.ended is not self.endpoint.ends_with_body
 
     def test_an_event_without_text_is_no_first_token(self) -> None:
+        """TTFT must not end at an event that brings no text."""
         stream = self.stream
 
         reply = _read(self.endpoint, stream.silent, stream.text("a"), stream.end(1))
@@ -203,6 +210,7 @@ class EndpointContract:
         assert reply.stamps_ns == [101]
 
     def test_usage_says_how_many_tokens_a_text_has(self) -> None:
+        """The server's own counts must be taken, and the source be called "usage"."""
         counted = self.stream.counted
         if counted is None:
             pytest.skip("the protocol has no usage")
@@ -213,6 +221,7 @@ class EndpointContract:
         assert reply.input_tokens == 9
 
     def test_without_usage_chunks_are_counted_and_the_source_says_so(self) -> None:
+        """Each chunk must count as one token, and the source be called "chunks"."""
         if self.stream.counted is not None:
             pytest.skip("the protocol has usage")
 
@@ -222,6 +231,7 @@ class EndpointContract:
         assert reply.input_tokens == -1
 
     def test_an_error_in_the_stream_has_its_class_and_words_and_is_no_token(self) -> None:
+        """An error event must give `error` and `detail`, and no stamp."""
         stream = self.stream
 
         reply = _read(self.endpoint, stream.text("a"), stream.failure, stream.end(1))
@@ -234,6 +244,7 @@ class EndpointContract:
     def test_the_body_may_be_cut_anywhere(
         self, texts: list[str], failed: bool, data: st.DataObject
     ) -> None:
+        """Where the network cuts the body must not change what is read from it."""
         stream = self.stream
         tail = stream.failure if failed else stream.end(len(texts))
         whole = b"".join(map(stream.text, texts)) + tail
@@ -249,6 +260,7 @@ class EndpointContract:
             assert len(apart.stamps_ns) == len(texts)
 
     def test_a_stream_cut_short_has_not_ended(self) -> None:
+        """`Reply.ended` must be false for every part of a stream that lacks its end."""
         tokens = self.stream.text("a") + self.stream.text("é")
 
         assert not any(
@@ -256,6 +268,7 @@ class EndpointContract:
         )
 
     def test_what_cannot_be_read_is_named_and_ends_the_reading(self) -> None:
+        """An unreadable event must give its error class; no later event may be read."""
         stream = self.stream
         if not stream.framed:
             pytest.skip("all bytes are text")
@@ -268,12 +281,14 @@ class EndpointContract:
 
     @pytest.mark.parametrize("hostile", HOSTILE)
     def test_no_event_is_an_exception(self, hostile: str) -> None:
+        """A hostile event must not raise, and must leave the tokens before it."""
         reply = _read(self.endpoint, self.stream.text("a"), b"data: %s\n\n" % HOSTILE[hostile])
 
         assert reply.stamps_ns[0] == 100
         assert len(count_tokens(reply)[0]) == len(reply.stamps_ns)
 
     def test_halves_of_a_character_in_two_events_are_two_tokens(self) -> None:
+        """Bytes that are no whole UTF-8 must still count as tokens."""
         if not self.stream.framed:
             pytest.skip("half a character completes none")
         text = self.stream.text
@@ -287,17 +302,20 @@ class EndpointContract:
     @unhurried
     @given(data=st.data())
     def test_whatever_comes_there_is_a_reply_and_a_count(self, data: st.DataObject) -> None:
+        """`Endpoint.read` must return a reply that can be counted, whatever the bytes."""
         assert_reads_as_something(self.endpoint, data.draw(bodies_of([self.stream])))
 
     @unhurried
     @given(refusal=st.binary(max_size=60) | EVENTS)
     def test_the_words_of_any_refusal_are_text(self, refusal: bytes) -> None:
+        """`Endpoint.error_of` must return at most 300 characters, whatever the bytes."""
         assert len(self.endpoint.error_of(refusal)) <= 300
 
     # Over the wire: the endpoint and the connection together find the class of what came. A gRPC
     # server cannot be scripted so simply.
 
     def test_a_server_that_knows_no_path_is_not_taken_for_its_own(self) -> None:
+        """`Endpoint.detect` must not recognise a server that answers 404 everywhere."""
         self._require_http()
         detect = getattr(self.endpoint, "detect", None)
         if detect is None:
@@ -315,6 +333,7 @@ class EndpointContract:
         assert not asyncio.run(ask()).speaks
 
     def test_a_whole_stream_is_completed(self) -> None:
+        """A stream with its end must be recorded as completed, with all its tokens."""
         stream = self.stream
 
         outcome = self._outcome(stream.text("a"), stream.text("b"), stream.end(2))
@@ -322,12 +341,15 @@ class EndpointContract:
         assert outcome == ("completed", "", 2 + stream.silent_tokens)
 
     def test_a_stream_that_breaks_off_is_truncated(self) -> None:
+        """A connection that closes before the end must be recorded as "truncated"."""
         assert self._outcome(self.stream.text("a"), whole=False) == ("failed", "truncated", 1)
 
     def test_a_stream_of_nothing_has_no_tokens(self) -> None:
+        """A stream that ends without text must be recorded as failed: "no-tokens"."""
         assert self._outcome(self.stream.silent, self.stream.end(0))[:2] == ("failed", "no-tokens")
 
     def test_an_error_in_the_stream_has_failed(self) -> None:
+        """An error event must be recorded as "stream-error", with the tokens before it."""
         outcome = self._outcome(self.stream.text("a"), self.stream.failure)
 
         assert outcome == ("failed", "stream-error", 1)
@@ -337,6 +359,7 @@ class EndpointContract:
         [("application/json", b'{"error": "boom"}'), ("text/html", b"<html></html>")],
     )
     def test_a_document_is_not_a_stream(self, media_type: str, document: bytes) -> None:
+        """A 200 response of another media type must be recorded as "not-a-stream"."""
         self._require_http()
         answer = raw(plain("200 OK", document, f"Content-Type: {media_type}; charset=utf-8"))
 
@@ -346,6 +369,7 @@ class EndpointContract:
 
     @pytest.mark.parametrize("said", [b'{"error": "boom"}', b"boom"])
     def test_the_words_of_a_refusal_are_kept(self, said: bytes) -> None:
+        """A 400 response must be recorded with its status and the server's words."""
         self._require_http()
         answer = raw(plain("400 Bad Request", said))
 

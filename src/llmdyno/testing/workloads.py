@@ -62,13 +62,16 @@ class WorkloadContract:
     # The spec.
 
     def test_its_name_is_the_one_that_loads_it(self) -> None:
+        """`--workload NAME` must find it: a name of ours, or the module with its dots."""
         assert workloads.load(self.workload.name) is self.workload
 
     def test_a_spec_that_it_accepts_is_accepted(self) -> None:
+        """The spec of the contract's `fields` must pass the check."""
         workloads.check(self.spec(), self._load)
 
     @pytest.mark.parametrize("field", _FIELDS)
     def test_a_field_of_no_use_is_refused_by_its_name(self, field: str) -> None:
+        """A field that is not in `takes` must be refused, and its flag be named."""
         if field in workloads.takes(self.workload):
             pytest.skip("it takes the field")
 
@@ -76,6 +79,7 @@ class WorkloadContract:
             workloads.check(self.spec(**{field: _FIELDS[field]}), self._load)
 
     def test_a_data_set_that_is_not_there_is_refused(self) -> None:
+        """The check must read the data set, so that nothing starts without it."""
         if "dataset" not in workloads.takes(self.workload):
             pytest.skip("it has no data set")
 
@@ -83,6 +87,7 @@ class WorkloadContract:
             workloads.check(self.spec(dataset="nowhere.jsonl"), self._load)
 
     def test_it_goes_only_with_arrivals_that_it_can_have(self) -> None:
+        """Only a workload with due times takes `--arrival trace`; turns need users."""
         own_times = workloads.has_times(self.workload)
         with pytest.raises(UsageError, match=r"^--arrival .* does not go with --workload"):
             workloads.check(self.spec(), Load() if own_times else _WITH_TIMES)
@@ -94,9 +99,11 @@ class WorkloadContract:
     # The prompts.
 
     def test_the_same_seed_and_level_ask_the_same(self) -> None:
+        """Every random choice must be made with `Draws.rng`."""
         assert self.drawn(self.spec(seed=3), "50") == self.drawn(self.spec(seed=3), "50")
 
     def test_every_request_asks_something(self) -> None:
+        """No prompt may be blank, and no answer may be limited to 0 tokens."""
         items = self.items(self.spec())
 
         assert items
@@ -105,6 +112,7 @@ class WorkloadContract:
             assert item.max_tokens is None or item.max_tokens >= 1
 
     def test_workers_together_ask_what_one_process_asks(self) -> None:
+        """The number of workers must not change which sessions are drawn."""
         alone = self.drawn(self.spec(), "5")
         dealt = [self.drawn(self.spec(), "5", Share(index=index, of=3)) for index in range(3)]
 
@@ -113,6 +121,7 @@ class WorkloadContract:
         assert together == alone
 
     def test_only_a_workload_in_turns_has_sessions(self) -> None:
+        """Sessions must be numbered in order; without `in_turns` each is one request."""
         sessions = self.drawn(self.spec())
 
         if workloads.in_turns(self.workload):
@@ -124,6 +133,7 @@ class WorkloadContract:
             assert {session[0].session for session in sessions} == {-1}
 
     def test_answers_are_as_long_as_the_user_wants(self) -> None:
+        """`--osl` must set the length of every answer, or be refused by its name."""
         spec = self.spec(osl=Lengths("fixed", 5))
         try:
             workloads.check(spec, self._load)
@@ -134,6 +144,7 @@ class WorkloadContract:
         assert {(item.max_tokens, item.exact_length) for item in self.items(spec)} == {(5, True)}
 
     def test_unique_prompts_are_all_unlike(self) -> None:
+        """Under `--unique` no two prompts may begin alike."""
         if "unique" not in workloads.takes(self.workload):
             pytest.skip("--unique is refused")
 
@@ -145,6 +156,7 @@ class WorkloadContract:
     # What the summary believes of them.
 
     def test_prompts_that_never_repeat_are_all_new(self) -> None:
+        """Where `repeats` is False, no prompt may come twice in all levels."""
         if getattr(self.workload, "repeats", None) is not False:
             pytest.skip("prompts may come again")
         levels = [self.items(self.spec(), stream) for stream in ("10", "50")]
@@ -154,6 +166,7 @@ class WorkloadContract:
         assert len(set(prompts)) == len(prompts)
 
     def test_equal_numbers_are_equal_prompts(self) -> None:
+        """Where `repeats` is True, `Item.number` must identify the prompt in all levels."""
         if not getattr(self.workload, "repeats", False):
             pytest.skip("no prompt is known from the level before")
         items = [item for stream in ("10", "50") for item in self.items(self.spec(), stream)]
@@ -162,6 +175,7 @@ class WorkloadContract:
         assert len(set(alike)) == len({item.number for item in items})
 
     def test_a_shared_prefix_is_a_system_prompt_of_all(self) -> None:
+        """Where `shares_prefix` is True, all requests must have one system prompt."""
         if not getattr(self.workload, "shares_prefix", False):
             pytest.skip("prompts begin as they like")
 
@@ -171,6 +185,7 @@ class WorkloadContract:
         assert all(prefixes)
 
     def test_due_times_begin_at_nought_and_go_up(self) -> None:
+        """`due_s` must begin at 0 s and be in ascending order."""
         if not workloads.has_times(self.workload):
             pytest.skip("the load says when")
 

@@ -68,11 +68,11 @@ def changed(before: Mapping[str, Value], after: Mapping[str, Value]) -> list[str
 
 
 def effective(config: Mapping[str, Value], knobs: Sequence[Knob]) -> dict[str, Value]:
-    """Return a config without the values that the engine has by itself."""
+    """Return a config without the values that equal the engine's defaults."""
     defaults = {knob.name: default(knob, None) for knob in knobs}
     return {name: value for name, value in config.items() if value != defaults[name]}
 
 
 def describe(config: Mapping[str, Value]) -> str:
-    """Write a config in a line."""
+    """Return a config in one line: "knob=value, knob=value", or "all defaults"."""
     return ", ".join(f"{name}={show(value)}" for name, value in config.items()) or "all defaults"

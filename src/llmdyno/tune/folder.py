@@ -44,7 +44,7 @@ def stack_of(study: Study) -> Stack:
 
 
 def open_study(folder: Path) -> Study:
-    """Return the spec of a study that is to be gone on with.
+    """Return the spec of a study that is to be resumed.
 
     Raises:
         UsageError: there is no study in that folder.

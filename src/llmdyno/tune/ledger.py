@@ -107,7 +107,7 @@ class Ledger:
             self.steps.append(entry)
 
     def find(self, phase: Phase, number: int) -> Step | None:
-        """Return a step that has been done already; the last try, if there were several."""
+        """Return a step that has been done already: its last try; None if it has not been done."""
         found = (s for s in reversed(self.steps) if (s.phase, s.number) == (phase, number))
         return next(found, None)
 

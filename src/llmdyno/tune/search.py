@@ -17,8 +17,8 @@ from optuna.trial import Trial, TrialState
 from llmdyno.errors import UsageError, nearest
 from llmdyno.knobs import Config, Knob, Value, default, show
 
-# Optuna asks for trials at random before its model says anything; a study of few trials cannot
-# afford the ten that it takes by default.
+# Optuna proposes its first trials at random, until its model has data. Its default of ten is too
+# many for a study of few trials.
 STARTUP_TRIALS_MAX = 10
 STARTUP_SHARE = 0.5
 _REPEATS_MAX = 50
@@ -193,7 +193,7 @@ def _suggest(trial: Trial, knob: Knob) -> Value | None:
 
 
 def _choices(knob: Knob) -> list[Value | None]:
-    # A choice that the engine makes by itself is one of the choices.
+    # Leaving the choice to the engine is one of the choices.
     unset = [None] if default(knob, None) is None else []
     return [*knob.search, *unset]
 

@@ -177,7 +177,7 @@ class _Document:
         steps = {step.number: step for step in self._ledger.of("ablation")}
         objective = self._study.objective
         of = {one.key: one for one in (objective, HEADLINES[0])}
-        # One run each says nothing of how far apart equal runs lie: those of the confirmation do.
+        # With one run each there is no variance between runs. The confirmation's is used.
         known = {name: self._spread(one) for name, one in of.items()}
         rows = []
         for number in sorted(steps):

@@ -33,7 +33,8 @@ from llmdyno.tune.steps import as_step, excess, outcome
 from llmdyno.tune.study import study_document
 from llmdyno.wire.exchange import Meter
 
-# Configs that arithmetic refuses cost nothing and do not count as trials, up to so many times them.
+# Configs that are refused before a server starts cost nothing. They do not count as trials, up to
+# so many times the number of trials.
 _INFEASIBLE_FACTOR = 3
 _ABLATION_BUDGET_SHARE = 0.8  # past this much of the budget, no ablation starts
 
@@ -43,18 +44,18 @@ class Narrator(msgspec.Struct, frozen=True, kw_only=True):
 
     notify: Callable[[str], None]  # of a step that ended, or of one that begins
     notify_waiting: Callable[[str], None]  # while a server starts
-    # For a run's name and the users of its levels, returns what shows its progress.
+    # Takes a run's name and the users of its levels, and returns what shows the run's progress.
     display: Callable[[str, Sequence[int]], Callable[[Progress, Meter], None]]
 
 
 class Tuner:
-    """One study in one folder; making one checks it and writes nothing.
+    """Runs one study in one folder; making one checks the study and writes nothing.
 
     Args:
         study: what is tuned.
-        folder: of the study; an existing one is gone on with.
-        narrator: who is told.
-        make_search: what proposes configs, with the arguments of Search.
+        folder: of the study; one that was stopped is resumed.
+        narrator: gets the lines for people.
+        make_search: makes what proposes configs; it takes the arguments of Search.
 
     Raises:
         UsageError: the study cannot be run as it is.
@@ -174,7 +175,7 @@ class Tuner:
             trials=study.trials,
             maximise=study.objective.maximise,
             seed=study.seed,
-            # What the user set and we do not search holds for every trial.
+            # A knob that the user set and the search leaves alone has that value in every trial.
             fixed={k: v for k, v in study.baseline.items() if k not in searched_names},
         )
         names = ", ".join(knob.name for knob in self._space)

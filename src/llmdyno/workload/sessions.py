@@ -22,7 +22,8 @@ _LENGTH_KEYS = ("max_tokens", "output_tokens", "output_length")
 _ANSWER_KEYS = ("response", "output", "answer", "completion")
 _ASKS = ("human", "user")
 _ANSWERS = ("gpt", "assistant", "chatgpt", "bing", "bard", "model")
-# For an answer whose text is there and whose length is not: about what English needs.
+# The length of an answer is estimated from its text where the data set has no length. English has
+# about so many.
 _CHARACTERS_PER_TOKEN = 4
 
 

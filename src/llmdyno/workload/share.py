@@ -23,5 +23,5 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
         return range(self.index, total, self.of)
 
     def number(self, nth: int) -> int:
-        """Return the number of this worker's nth, both counted from 0."""
+        """Return the number, within the whole, of this worker's nth item; both count from 0."""
         return self.index + nth * self.of

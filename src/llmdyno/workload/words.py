@@ -4,7 +4,7 @@ import random
 from functools import lru_cache
 
 # Common English words that byte-pair vocabularies of any size hold whole, so that a word is about a
-# token; how many tokens it really takes, the server's usage says.
+# token. The server's usage says how many tokens it really takes.
 _WORDS = """
 the of and to in is that for it as was with be by on not he his but at are this have from or had
 an they which one you were all her she there would their we him been has when who will no more

@@ -22,7 +22,11 @@ class File:
     repeats = True
 
     def check(self, spec: WorkloadSpec) -> None:
-        """Refuse a data set that is missing or cannot be read, with a UsageError."""
+        """Refuse a data set that is missing or cannot be read.
+
+        Raises:
+            UsageError: no data set is given, or it cannot be read; the message names the line.
+        """
         _first_turns(spec)
 
     def sessions(self, spec: WorkloadSpec, draws: Draws) -> Iterator[Session]:

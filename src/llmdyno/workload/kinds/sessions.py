@@ -17,7 +17,11 @@ class Sessions:
     in_turns = True
 
     def check(self, spec: WorkloadSpec) -> None:
-        """Refuse a data set that cannot be read, with a UsageError."""
+        """Refuse a data set that cannot be read; without one the package's chat prompts are used.
+
+        Raises:
+            UsageError: the data set cannot be read; the message names the line.
+        """
         if spec.dataset:
             _of_file(spec.dataset, spec)
 

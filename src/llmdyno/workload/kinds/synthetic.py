@@ -18,7 +18,11 @@ class Synthetic:
     repeats = False
 
     def check(self, spec: WorkloadSpec) -> None:
-        """Refuse a spec without an input length, with a UsageError."""
+        """Refuse a spec without an input length.
+
+        Raises:
+            UsageError: `isl` is not given.
+        """
         if spec.isl is None:
             raise UsageError(f"--workload {spec.name}: needs an input length, e.g. --isl 128.")
 

@@ -28,7 +28,12 @@ class Trace:
     calibrates = True
 
     def check(self, spec: WorkloadSpec) -> None:
-        """Refuse lengths beside the trace's, and a file that cannot be read, with a UsageError."""
+        """Refuse what a trace cannot be replayed with, and read the whole file once.
+
+        Raises:
+            UsageError: no data set is given, or it cannot be read, or `osl` is given, though a
+                trace has its own lengths.
+        """
         require_dataset(spec)
         if spec.osl is not None:
             raise UsageError(f"--osl {spec.osl}: a trace has its own lengths.")
@@ -78,7 +83,8 @@ def _prompt(request: TracedRequest, seed: int, draws: Draws) -> str:
     found: list[str] = []
     for name in request.blocks:
         found += words.block(f"{seed}/{name}", block_words)
-    # The last block is rarely full, and a trace may name too few of them.
+    # The last block is rarely full: the words are cut. A trace may name too few blocks: random
+    # words follow.
     missing = max(0, wanted - len(found))
     return " ".join(found[:wanted] + words.random_words(missing, draws.rng))
 

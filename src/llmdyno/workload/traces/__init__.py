@@ -24,8 +24,8 @@ class TracedRequest(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int = 0  # 0: `prompt` has the text itself
     output_tokens: int | None = None  # None: the model decides
     prompt: str = ""
-    # Names of its prompt's blocks: equal names are equal text. Each block has block_tokens tokens,
-    # the last one those that are left.
+    # Names of the prompt's blocks: blocks of the same name have the same text. Each block has
+    # block_tokens tokens; the last one has the rest.
     blocks: tuple[str, ...] = ()
     block_tokens: int = 512
 

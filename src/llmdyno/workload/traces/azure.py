@@ -11,12 +11,12 @@ from llmdyno.workload.traces import Trace, TracedRequest
 
 
 class Azure:
-    """Times as dates, lengths only."""
+    """The format of the Azure LLM inference traces: times as dates, lengths without texts."""
 
     name = "azure"
 
     def recognises(self, columns: Collection[str]) -> bool:
-        """Tell by the columns."""
+        """Tell by the names of the columns whether a file is of this format."""
         return {"TIMESTAMP", "ContextTokens", "GeneratedTokens"} <= set(columns)
 
     def request(self, row: Row) -> TracedRequest:

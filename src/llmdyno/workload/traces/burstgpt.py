@@ -10,12 +10,12 @@ from llmdyno.workload.traces import Trace, TracedRequest
 
 
 class BurstGPT:
-    """Times in seconds, lengths only."""
+    """The format of BurstGPT: times in seconds, lengths without texts."""
 
     name = "burstgpt"
 
     def recognises(self, columns: Collection[str]) -> bool:
-        """Tell by the columns."""
+        """Tell by the names of the columns whether a file is of this format."""
         return {"Timestamp", "Request tokens", "Response tokens"} <= set(columns)
 
     def request(self, row: Row) -> TracedRequest | None:

@@ -11,12 +11,12 @@ from llmdyno.workload.traces import Trace, TracedRequest
 
 
 class Mooncake:
-    """Times in milliseconds; prompts known by the hashes of their blocks."""
+    """The format of Mooncake: times in milliseconds, prompts as the hashes of their blocks."""
 
     name = "mooncake"
 
     def recognises(self, columns: Collection[str]) -> bool:
-        """Tell by the columns."""
+        """Tell by the names of the columns whether a file is of this format."""
         return {"timestamp", "input_length", "output_length"} <= set(columns)
 
     def request(self, row: Row) -> TracedRequest:

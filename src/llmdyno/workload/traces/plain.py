@@ -7,12 +7,12 @@ from llmdyno.workload.traces import Trace, TracedRequest
 
 
 class Plain:
-    """Times in seconds; the prompt itself, or its length."""
+    """The plain format: times in seconds, and each prompt's text or its length."""
 
     name = "plain"
 
     def recognises(self, columns: Collection[str]) -> bool:
-        """Tell by the columns."""
+        """Tell by the names of the columns whether a file is of this format."""
         return "due_s" in columns and bool({"prompt", "input_tokens"} & set(columns))
 
     def request(self, row: Row) -> TracedRequest:
