@@ -1,8 +1,5 @@
 """What engines write when they fail, word for word from their sources, and the class it gets."""
 
-import stat
-from pathlib import Path
-
 import pytest
 
 from llmdyno import plugins
@@ -199,51 +196,3 @@ def test_a_message_gets_its_class(engine: str, message: str, kind: str) -> None:
 
     assert found == kind
     assert message[:500] in quoted
-
-
-def test_the_launcher_on_the_path_says_its_version_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program, asked = tmp_path / "text-generation-launcher", tmp_path / "asked"
-    program.write_text(f"#!/bin/sh\necho . >> {asked}\necho text-generation-launcher 3.3.4\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    tgi = plugins.load("engines", "tgi")
-
-    assert [tgi.version(), tgi.version()] == ["3.3.4", "3.3.4"]
-    assert asked.read_text() == ".\n"
-    launch = tgi.launch("org/model", {}, artifact=None, host="127.0.0.1", port=8000)
-    assert launch.argv[0] == str(program)
-
-
-def test_two_launchers_on_one_machine_do_not_meet() -> None:
-    tgi = plugins.load("engines", "tgi")
-    one, two = (
-        tgi.launch("org/model", {}, artifact=None, host="127.0.0.1", port=port).argv
-        for port in (8000, 8001)
-    )
-
-    for flag in ("--shard-uds-path", "--master-port", "--port"):
-        assert one[one.index(flag) + 1] != two[two.index(flag) + 1]
-
-
-def test_what_has_no_flag_goes_into_the_environment() -> None:
-    config = {"attention": "flashdecoding", "prefix_caching": False, "max_batch_size": 64}
-    launch = plugins.load("engines", "tgi").launch(
-        "org/model", config, artifact=None, host="127.0.0.1", port=8000
-    )
-
-    assert launch.environment == {"ATTENTION": "flashdecoding", "PREFIX_CACHING": "false"}
-    assert launch.argv[-2:] == ("--max-batch-size", "64")
-
-
-def test_the_overrides_of_mlc_are_one_flag() -> None:
-    config = {"mode": "server", "max_num_sequence": 64, "gpu_memory_utilization": 0.9}
-    launch = plugins.load("engines", "mlc-llm").launch(
-        "HF://org/model", config, artifact=None, host="127.0.0.1", port=8000
-    )
-
-    assert launch.argv[-4:] == (
-        *("--mode", "server", "--overrides", "max_num_sequence=64;gpu_memory_utilization=0.9"),
-    )
-    assert launch.health_path == "/v1/models"

@@ -18,13 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import DYNO, last_json
-from llmdyno.errors import UsageError
 from llmdyno.load.level import Level
 from llmdyno.load.plan import Plan
 from llmdyno.load.progress import Progress
 from llmdyno.load.recorder import Recorder
 from llmdyno.load.workers import workers_for
-from llmdyno.machine import open_files
 from llmdyno.plugins import load
 from llmdyno.records.entries import (
     Entry,
@@ -121,11 +119,6 @@ def test_auto_takes_what_the_load_may_need_and_the_cores_allow() -> None:
     assert workers_for(plan(users=(1000,)), "auto", 40_000.0, 2) == 2
     assert workers_for(plan(users=(100,)), "auto", 40_000.0, 64) == 1
     assert workers_for(plan(users=(1000,)), "auto", 40_000.0, 0) == 1
-
-
-def test_too_many_connections_for_a_process_are_said_before_anything_starts() -> None:
-    with pytest.raises(UsageError, match=r"need 9,000,000,064 open files, but the system allows"):
-        open_files.allow(9_000_000_000)
 
 
 # What is merged.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from llmdyno.machine import environment, hardware
+from llmdyno.machine import environment
 
 
 def facts(**changes: Any) -> dict[str, Any]:
@@ -106,68 +106,3 @@ def test_unlike_runs_are_told_apart() -> None:
         "bentoml: none before, 1.4.39 after",
         "vllm: 0.33.0 before, 0.34.0 after",
     ]
-
-
-def test_a_gpu_is_read_as_nvidia_smi_writes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The first is the answer of a real H200; the second lacks a field, as some drivers do.
-    program = tmp_path / "nvidia-smi"
-    program.write_text(
-        "#!/bin/sh\n"
-        "echo 'NVIDIA H200, 143771, 580.159.04, 9.0, 1980, 700.00, Disabled'\n"
-        "echo 'NVIDIA H200, 143771, 580.159.04, 9.0, 1980, [N/A], Enabled'\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-
-    whole, part = hardware.gpus()
-
-    assert whole == hardware.Gpu(
-        name="NVIDIA H200", memory_mib=143771.0, driver="580.159.04", compute_capability="9.0",
-        clock_mhz_max=1980.0, power_limit_w=700.0, mig=False,
-    )  # fmt: skip
-    assert (part.power_limit_w, part.mig) == (None, True)
-
-
-@pytest.mark.parametrize("script", ["exit 9", "echo 'NVIDIA-SMI has failed'; exit 1"])
-def test_a_failing_nvidia_smi_is_no_gpu(
-    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    assert hardware.gpus() == ()
-
-
-@pytest.mark.parametrize(
-    ("text", "cores"), [("150000 100000\n", 1.5), ("max 100000\n", None), ("", None)]
-)
-def test_a_containers_quota(text: str, cores: float | None) -> None:
-    assert hardware._quota_cores(text) == cores
-
-
-@pytest.mark.parametrize(
-    ("setting", "visible"),
-    [(None, 2), ("1", 1), ("0, 1", 2), ("", 0), ("1,-1,0", 1), ("MIG-5e6f7a8b", None)],
-)
-def test_gpus_are_counted_as_cuda_shows_them(
-    setting: str | None, visible: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gpu = hardware.Gpu(
-        name="H200",
-        memory_mib=143771.0,
-        driver="580",
-        compute_capability="9.0",
-        clock_mhz_max=1980.0,
-        power_limit_w=700.0,
-        mig=False,
-    )
-    monkeypatch.setattr(hardware, "gpus", lambda: (gpu, gpu))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if setting is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
-
-    assert hardware.gpus_visible() == visible

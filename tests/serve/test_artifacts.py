@@ -238,42 +238,6 @@ def test_artifacts_are_listed_and_removed(
     )
 
 
-def test_the_script_builds_elsewhere_and_holds_no_secret(cache: Path, tmp_path: Path) -> None:
-    subprocess.run([*BUILD, "--script", "b.sh"], check=True, capture_output=True)
-    script = (tmp_path / "b.sh").read_text()
-    run = ["bash", "b.sh", "an odd 'name'"]
-
-    without = subprocess.run(run, capture_output=True, text=True, check=False)
-    done = subprocess.run(
-        run, env={**os.environ, "HUB_TOKEN": "x"}, capture_output=True, text=True, check=False
-    )
-
-    assert "hf_abcdefgh" not in script
-    assert without.returncode != 0
-    assert "HUB_TOKEN: set it" in without.stderr
-    assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.strip()) == tmp_path / "an odd 'name'"
-    assert (tmp_path / "an odd 'name'" / "itl").read_text() == "40\n"
-    assert not cache.exists()
-
-
-def test_dry_run_prints_the_commands_and_runs_none(cache: Path) -> None:
-    done = subprocess.run([*BUILD, "--dry-run"], capture_output=True, text=True, check=True)
-
-    assert len(done.stdout.splitlines()) == 2
-    assert f" sh {cache}" in done.stdout
-    assert not cache.exists()
-
-
-def test_an_engine_with_nothing_to_build_says_so(
-    dyno: Callable[..., subprocess.CompletedProcess[str]],
-) -> None:
-    done = dyno("build", "--engine", "vllm", "--model", "org/name")
-
-    assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "vllm serves 'org/name' as it is: nothing to build.\n"
-
-
 @pytest.mark.usefixtures("cache")
 def test_a_study_builds_each_value_once_and_a_failed_build_is_a_failed_trial(
     tmp_path: Path,

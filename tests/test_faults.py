@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from llmdyno.faults import FAULTS, http_fault, meaning
+from llmdyno.faults import FAULTS, grpc_fault, http_fault, meaning
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "llmdyno"
 
 # How the source names a class.
@@ -30,11 +30,8 @@ def test_the_source_names_no_class_that_is_not_in_the_table() -> None:
 
 
 def test_each_class_is_brought_about_by_a_test() -> None:
-    tests = "".join(
-        path.read_text()
-        for path in Path(__file__).parent.glob("test_*.py")
-        if path.name != "test_table.py"
-    )
+    folder = ROOT / "tests" / "faults"
+    tests = "".join(path.read_text() for path in folder.glob("test_*.py"))
 
     assert [fault for fault in FAULTS if f'"{fault}"' not in tests] == []
 
@@ -57,3 +54,25 @@ def test_the_page_has_the_table() -> None:
     page = (ROOT / "docs" / "faults.md").read_text()
 
     assert dict(re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", page, re.MULTILINE)) == FAULTS
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"),
+    [
+        ("1", "grpc-cancelled"),
+        ("14", "grpc-unavailable"),
+        ("16", "grpc-unauthenticated"),
+        ("0", "grpc-unknown"),
+        ("17", "grpc-unknown"),
+        ("-1", "grpc-unknown"),
+        ("", "grpc-unknown"),
+    ],
+)
+def test_a_grpc_status_is_a_class_by_its_name(status: str, fault: str) -> None:
+    assert grpc_fault(status) == fault
+    name = fault.removeprefix("grpc-").upper()
+    assert meaning(fault) == f"the server answered with gRPC status {name}"
+
+
+def test_ok_is_no_class() -> None:
+    assert not meaning("grpc-ok")

@@ -1,0 +1,76 @@
+"""Ctrl-C and SIGTERM: what runs is ended, and what is not ours to take is let through."""
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from llmdyno.bench.interruption import Interruption, interruptible
+
+
+class Level:
+    """A level that is told to end."""
+
+    def __init__(self) -> None:
+        self.interrupted = asyncio.Event()
+
+    async def run(self) -> None:
+        """Do nothing."""
+
+    def interrupt(self) -> None:
+        """Note it."""
+        self.interrupted.set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_level_that_runs_and_not_the_run(number: signal.Signals) -> None:
+    async def main() -> bool:
+        level = Level()
+        with interruptible() as interruption:
+            interruption.level = level  # type: ignore[assignment]  # as far as it is needed
+            os.kill(os.getpid(), number)
+            async with asyncio.timeout(10):
+                await level.interrupted.wait()
+            return interruption.came
+
+    assert asyncio.run(main())
+
+
+def test_a_signal_between_levels_ends_the_wait_and_is_taken_back() -> None:
+    async def main() -> str:
+        with interruptible() as interruption:
+            os.kill(os.getpid(), signal.SIGINT)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                interruption.take()
+            await asyncio.sleep(0)  # it can wait again
+            return "went on"
+
+    assert asyncio.run(main()) == "went on"
+
+
+def test_a_cancellation_of_somebody_elses_is_not_taken() -> None:
+    async def main() -> None:
+        interruption = Interruption()
+        with pytest.raises(asyncio.CancelledError):
+            interruption.take()
+
+    asyncio.run(main())
+
+
+def test_signals_do_afterwards_what_they_did_before() -> None:
+    def own(*_: object) -> None:
+        """Be a handler."""
+
+    async def main() -> None:
+        before = signal.signal(signal.SIGTERM, own)
+        try:
+            with interruptible():
+                assert signal.getsignal(signal.SIGTERM) is not own
+            assert signal.getsignal(signal.SIGTERM) is own
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    asyncio.run(main())

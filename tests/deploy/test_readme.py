@@ -1,0 +1,79 @@
+"""README.md of a bundle: what it says of the bundle that it lies in."""
+
+from pathlib import Path
+from typing import Any
+
+from deploy_plans import plan
+from llmdyno.deploy import readme
+
+ALL = ("serve.sh", "compose.yaml", "kubernetes.yaml")
+
+
+def study(**confirmation: Any) -> dict[str, Any]:
+    def measured(rate: float, ttft_ms: float) -> dict[str, Any]:
+        level = {"users": 50, "token_rate": {"mean": rate}, "ttft_ms": {"p50": ttft_ms}}
+        return {"summary": {"levels": [level]}}
+
+    confirmed = {
+        "pairs": 3,
+        "level": 50,
+        "verdict": "better",
+        "ratio": {"token_rate": {"mean": 1.5, "ci95": [1.4, 1.6]}},
+    }
+    return {
+        "study": "s-1",
+        "baseline": measured(1000.0, 200.0),
+        "best": measured(1500.0, 90.0),
+        "confirmation": confirmed | confirmation,
+    }
+
+
+def test_it_says_what_is_served_and_with_which_settings() -> None:
+    text = readme.text(plan(config={"a": 1, "b": True}), ALL, None)
+
+    assert text.startswith("# org/m\n\nServed by vllm 0.33.0 behind the front native, with")
+    assert "`a=1`, `b=true`" in text
+    assert "all settings at their defaults" in readme.text(plan(), ALL, None)
+    assert "What was measured" not in text
+
+
+def test_only_the_ways_that_there_are_files_for_are_shown() -> None:
+    text = readme.text(plan(), ("serve.sh",), None)
+
+    assert "./serve.sh" in text
+    assert "docker compose" not in text
+    assert "kubectl" not in text
+    assert "kubectl apply -f kubernetes.yaml" in readme.text(plan(), ALL, None)
+
+
+def test_what_must_be_brought_along_is_said() -> None:
+    made = plan(
+        links={"models/m": Path("/m")}, built=True, secrets=("HF_TOKEN",),
+        launch={"doubts": ("this is seldom meant",)},
+    )  # fmt: skip
+
+    text = readme.text(made, ALL, None)
+
+    assert "- `models/m`" in text
+    assert "`bash build.sh artifact` builds what is served" in text
+    assert "Secrets are read from the environment: `HF_TOKEN`." in text
+    assert "**Mind:** this is seldom meant" in text
+    assert "/m`" not in text.replace("models/m`", "")  # no path of this machine
+
+
+def test_the_figures_are_those_of_the_study() -> None:
+    text = readme.text(plan(), ALL, study())
+
+    assert "| 50 | 1,000 | 1,500 | 200 | 90 |" in text
+    assert (
+        "Confirmed in 3 interleaved pairs at 50 users: better, 1.5 times the token rate"
+        " [1.4, 1.6]. From the study s-1."
+    ) in text
+
+
+def test_a_study_without_an_end_has_no_figures() -> None:
+    unfinished = {**study(), "best": None}
+
+    assert "The study s-1 was not finished: there are no figures." in readme.text(
+        plan(), ALL, unfinished
+    )

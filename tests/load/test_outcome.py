@@ -1,0 +1,146 @@
+"""What became of a request: its record, from the response alone."""
+
+from typing import Any
+
+import pytest
+
+from llmdyno import plugins, spec
+from llmdyno.load.outcome import Request, record_of
+from llmdyno.load.plan import Plan
+from llmdyno.records.entries import Record
+from llmdyno.wire.exchange import Response
+from llmdyno.wire.target import parse_url
+from llmdyno.workload.sessions import Item
+from scripted_server import DONE, STOP, chunk
+
+ZERO_NS = 1_000
+SENT_NS = 5_000
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":4}}\n\n'
+WHOLE = [(6_000, chunk("aaa")), (8_000, chunk("b")), (9_000, STOP + USAGE + DONE)]
+
+
+def plan(endpoint: str = "openai-chat") -> Plan:
+    return Plan(
+        level=2,
+        users=1,
+        load=spec.Load(),
+        target=parse_url("http://h", "sk-0123456789"),
+        endpoint=plugins.load("endpoints", endpoint),
+        model="m",
+    )
+
+
+def judged(item: Item | None = None, **response: Any) -> tuple[Record, str]:
+    given: dict[str, Any] = {
+        "sent_ns": SENT_NS,
+        "end_ns": 9_500,
+        "first_byte_ns": 5_500,
+        "status": 200,
+        "pieces": WHOLE,
+        "reads": 4,
+    }
+    asked = Request(
+        number=3, user=1, item=item or Item(number=8, prompt="p", system_prompt="s"), due_ns=4_000
+    )
+    return record_of(Response(**given | response), asked, plan(), ZERO_NS)
+
+
+def test_moments_count_from_the_run_or_from_sending() -> None:
+    record, _ = judged()
+
+    assert (record.due_ns, record.sent_ns) == (3_000, 4_000)
+    assert (record.first_byte_ns, record.end_ns) == (500, 4_500)
+    assert record.gaps_ns == (1_000, 2_000)
+    assert (record.level, record.request, record.user, record.prompt) == (2, 3, 1, 8)
+
+
+def test_the_servers_count_is_spread_over_the_text() -> None:
+    record, _ = judged()
+
+    assert (record.outcome, record.finish, record.source) == ("completed", "stop", "usage")
+    assert (record.tokens, record.output_tokens, record.input_tokens) == ((3, 1), 4, 7)
+    assert (record.texts, record.input_text) == ((), "")
+
+
+def test_without_a_count_the_texts_are_kept_to_be_counted_again() -> None:
+    record, _ = judged(pieces=[(6_000, chunk("aaa")), (8_000, chunk("b") + STOP + DONE)])
+
+    assert (record.source, record.output_tokens) == ("chunks", 2)
+    assert (record.texts, record.input_text) == (("aaa", "b"), "s\n\np")
+
+
+def test_a_session_goes_on_from_an_answer_and_from_no_failure() -> None:
+    turn = Item(number=8, prompt="p", session=4, turn=1)
+
+    record, answer = judged(turn)
+    assert (record.session, record.turn, answer) == (4, 1, "aaab")
+    assert judged(turn, error="reset", pieces=WHOLE[:1])[1] == ""
+    assert judged()[1] == ""  # it stands alone
+
+
+FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "a refusal in the server's words": (
+        {"status": 400, "pieces": [(6_000, b'{"error": {"message": "too long"}}')]},
+        "http-400",
+        "too long",
+    ),
+    "elsewhere": (
+        {"status": 307, "headers": {"location": "https://h/v1"}, "pieces": []},
+        "redirect",
+        "https://h/v1",
+    ),
+    "no way there": (
+        {"status": 0, "error": "refused", "detail": "nobody", "pieces": [], "first_byte_ns": -1},
+        "refused",
+        "nobody",
+    ),
+    "cut off before the end mark": (
+        {"error": "reset", "detail": "by peer", "pieces": WHOLE[:2]},
+        "reset",
+        "by peer",
+    ),
+    "an end without a mark": (
+        {"pieces": WHOLE[:2]},
+        "truncated",
+        "no finish reason and no end mark; the last words are: ",
+    ),
+    "a page": ({"pieces": [(6_000, b"<html>hello</html>")]}, "not-a-stream", ""),
+    "a mark and nothing else": (
+        {"pieces": [(6_000, DONE)]},
+        "no-tokens",
+        "the stream ended without a single token",
+    ),
+    "the key in the words": (
+        {"status": 401, "pieces": [(6_000, b"sk-0123456789 is wrong")]},
+        "http-401",
+        "[API key] is wrong",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_has_its_class_and_its_words(name: str) -> None:
+    response, error, words = FAULTS[name]
+
+    record, _ = judged(**response)
+
+    assert (record.outcome, record.error) == ("failed", error)
+    assert record.detail.startswith(words)
+
+
+def test_what_breaks_after_the_end_mark_costs_nothing() -> None:
+    record, _ = judged(error="reset", detail="by peer")
+
+    assert (record.outcome, record.error, record.detail) == ("completed", "", "by peer")
+
+
+def test_a_cut_is_no_fault_and_keeps_its_tokens() -> None:
+    record, _ = judged(error="cut", pieces=WHOLE[:2])
+
+    assert (record.outcome, record.error, record.output_tokens) == ("cut", "", 2)
+
+
+def test_long_words_are_cut_short() -> None:
+    record, _ = judged(error="bad-http", detail="x" * 1_000, pieces=[])
+
+    assert record.detail == "x" * 300

@@ -1,0 +1,48 @@
+"""The error tree: what `dyno` ends with, and the name that was probably meant."""
+
+import pytest
+
+from llmdyno.errors import (
+    DynoError,
+    InterruptError,
+    ServerError,
+    StorageError,
+    TargetError,
+    UsageError,
+    nearest,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UsageError("x"), 2),
+        (TargetError("x"), 3),
+        (ServerError("hung", "x"), 3),
+        (StorageError("x"), 3),
+        (InterruptError("x"), 130),
+    ],
+)
+def test_each_fault_has_its_exit_status(error: DynoError, status: int) -> None:
+    assert error.exit_status == status
+    assert str(error) == "x"
+
+
+def test_a_server_error_says_of_which_kind() -> None:
+    assert ServerError("out-of-memory", "x").kind == "out-of-memory"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("vlm", " Did you mean 'vllm'?"),
+        ("cpu_runtime_cache", " Did you mean 'CPU_RUNTIME_CACHE'?"),
+        ("zzz", " Known: CPU_RUNTIME_CACHE, sglang, vllm."),
+    ],
+)
+def test_the_nearest_name_is_offered_or_all_of_them(name: str, said: str) -> None:
+    assert nearest(name, ["vllm", "sglang", "CPU_RUNTIME_CACHE"]) == said
+
+
+def test_where_nothing_is_known_that_is_said() -> None:
+    assert nearest("x", []) == " There is none."
