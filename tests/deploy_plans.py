@@ -2,15 +2,14 @@
 
 from typing import Any
 
-from llmdyno.deploy.plan import HOST, Image
+from llmdyno.deploy.plan import HOST, BundlePlan, Image
 from llmdyno.engines import Launch
-from llmdyno.load.plan import Plan
 
 IMAGE = Image(base="vllm/vllm-openai:v0.33.0")
 MADE = Image(base="python:3.12-slim", requirements=("llmdyno[openvino]", "x>=1"), made=True)
 
 
-def plan(*, launch: dict[str, Any] | None = None, **given: Any) -> Plan:
+def plan(*, launch: dict[str, Any] | None = None, **given: Any) -> BundlePlan:
     """Return the plan of a server on one GPU, changed as it is told."""
     started: dict[str, Any] = {
         "argv": ("vllm", "serve", "org/m", "--host", HOST, "--port", "8000", "--enforce-eager"),
@@ -37,4 +36,4 @@ def plan(*, launch: dict[str, Any] | None = None, **given: Any) -> Plan:
         "built": False,
         "links": {},
     }
-    return Plan(**facts | given)
+    return BundlePlan(**facts | given)

@@ -52,7 +52,11 @@ def test_a_load_knows_its_points_its_ramp_and_its_end(
 ) -> None:
     load = Load(**given)
 
-    assert (load.points, load.ramp, load.ends_by_count) == (points, ramp_s, ends_by_count)
+    assert (load.points, load.effective_ramp_s, load.ends_by_count) == (
+        points,
+        ramp_s,
+        ends_by_count,
+    )
 
 
 def test_rounds_run_all_loads_one_after_the_other() -> None:

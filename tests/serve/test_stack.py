@@ -80,7 +80,12 @@ def test_a_launch_makes_its_folder_and_tells_its_doubts(
 
     monkeypatch.setattr(served.front, "launch", doubtful, raising=False)
     launch = served.launch(
-        {}, folder=tmp_path / "new" / "folder", host="127.0.0.1", port=1, notify=said.append
+        {},
+        artifact=None,
+        folder=tmp_path / "new" / "folder",
+        host="127.0.0.1",
+        port=1,
+        notify=said.append,
     )
 
     assert (tmp_path / "new" / "folder").is_dir()
@@ -95,6 +100,6 @@ def test_more_gpus_than_can_be_seen_are_refused(
 
     with pytest.raises(UsageError, match="--engine vllm: this config takes 2 GPUs, and 1 can be"):
         stack("vllm", model="org/model").launch(
-            {"tensor_parallel_size": 2}, folder=tmp_path, host="127.0.0.1", port=1,
+            {"tensor_parallel_size": 2}, artifact=None, folder=tmp_path, host="127.0.0.1", port=1,
             notify=lambda _: None,
         )  # fmt: skip

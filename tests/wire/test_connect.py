@@ -30,10 +30,10 @@ def test_the_scheme_says_which_protocol_is_spoken(polled: bool) -> None:
             call = await connect(parse_url(url.replace("http", "grpc")), meter, poller=poller)
             assert isinstance(plain, Connection)
             assert isinstance(call, GrpcConnection)
-            assert plain.usable
+            usable = [plain.usable]
             plain.close()
             call.close()
-            assert not plain.usable
+            assert [*usable, plain.usable] == [True, False]
         if poller is not None:
             poller.close()
 
