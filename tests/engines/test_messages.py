@@ -1,6 +1,5 @@
 """What engines write when they fail, word for word from their sources, and the class it gets."""
 
-
 import pytest
 
 from llmdyno import plugins
