@@ -123,18 +123,6 @@ def test_an_ir_is_compressed_as_a_gguf_is() -> None:
     assert digest(from_ir) == digest(built({"weight_format": "int8"}))
 
 
-def test_without_nncf_it_says_what_to_install(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['nncf'] = None; from llmdyno.embedded.compress import main;"
-        f"sys.argv = ['compress', '--folder', {str(tmp_path)!r}, '--mode', 'int8_asym'];"
-        "sys.exit(main())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-
-    assert done.returncode == 1
-    assert "pip install 'llmdyno[build]'" in done.stderr
-
-
 def test_serve_builds_what_it_serves(tmp_path: Path) -> None:
     port = ports.free_port()
     command = (*DYNO, "serve", "--model", "tiny", "--set", "weight_format=int8")

@@ -1,0 +1,72 @@
+"""OpenVINO GenAI's continuous batching on the model `tiny`: room, steps, load, words."""
+
+import pytest
+
+from llmdyno.embedded.messages import Load
+from llmdyno.embedded.model import resolve
+from llmdyno.embedded.pipeline import Pipeline, TooLongError, dropped, read, reason
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    model = resolve("tiny")
+    config = {"max_num_batched_tokens": 64, "max_num_seqs": 8, "dynamic_split_fuse": False}
+    return Pipeline(str(model.path), 100, config)
+
+
+def test_tokens_come_step_by_step_and_the_last_has_its_finish(pipeline: Pipeline) -> None:
+    config = pipeline.config(max_tokens=5, ignore_eos=True)
+    ids = pipeline.tokenizer.encode("Once upon a time").input_ids
+
+    handle = pipeline.add(1, ids, config)
+    tokens: list[int] = []
+    finish = None
+    while pipeline.busy():
+        pipeline.step()
+        made, finish = read(handle)
+        tokens += made
+
+    assert len(tokens) == 5
+    assert finish == "length"
+    assert not dropped(handle)
+
+
+def test_what_has_room_is_told_how_much(pipeline: Pipeline) -> None:
+    assert pipeline.room(10, 20) == 20
+    assert pipeline.room(10, None) == 64 - 10  # prompts are not split, and may be computed again
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "max_tokens", "param", "words"),
+    [
+        (10, 91, "max_tokens", "maximum is 100 tokens"),
+        (100, None, "prompt", "maximum is 100 tokens"),
+        (10, 60, "max_tokens", "exceed max_num_batched_tokens=64"),
+        (64, 1, "prompt", "exceed max_num_batched_tokens=64"),
+    ],
+)
+def test_what_has_no_room_says_which_is_too_long(
+    pipeline: Pipeline, prompt_tokens: int, max_tokens: int | None, param: str, words: str
+) -> None:
+    with pytest.raises(TooLongError, match=words) as raised:
+        pipeline.room(prompt_tokens, max_tokens)
+
+    assert raised.value.param == param
+
+
+def test_without_generations_there_is_no_load(pipeline: Pipeline) -> None:
+    assert pipeline.load(0) == Load(0, 0, 0.0)
+
+
+def test_a_setting_that_there_is_not_is_named() -> None:
+    with pytest.raises(RuntimeError, match="'max_num_batched' is no setting of OpenVINO GenAI's"):
+        Pipeline("nowhere", 100, {"max_num_batched": 1})
+
+
+def test_the_librarys_words_come_without_its_source() -> None:
+    said = (
+        "Exception from src/inference.cpp:1:\nCheck 'x' failed at /home/src/a.cpp:27:\n no   room"
+    )
+
+    assert reason(RuntimeError(said)) == "Check 'x' failed: no room"
+    assert reason(RuntimeError("")) == "RuntimeError"
