@@ -16,10 +16,19 @@ EXEMPT = {
     "embedded/worker.py": "a process; embedded/test_server.py talks to it through the server",
     "load/worker.py": "a process; load/test_workers.py starts it and reads its journal",
 }
-# Wings whose tests do not mirror them yet.
-PENDING = {
-    *("cli", "endpoints", "importers", "records", "report", "results", "terminal", "testing"),
-    *("tune", "workload"),
+# Plug-ins of one kind, and small parts of one thing, are tested together: module or folder → test.
+TOGETHER = {
+    "endpoints": "endpoints/test_contract.py",
+    "report/plots": "report/plots/test_plots.py",
+    "testing": "test_examples.py",
+    "workload/kinds": "workload/test_contract.py",
+    "workload/traces": "workload/test_traces.py",
+    "workload/builtin.py": "workload/test_data.py",
+    "workload/dataset.py": "workload/test_sessions.py",
+    "workload/prompts.py": "workload/test_same_prompts.py",
+    "workload/share.py": "load/test_workers.py",
+    "workload/words.py": "workload/test_same_prompts.py",
+    "records/server_page.py": "results/test_crosscheck.py",
 }
 
 
@@ -34,12 +43,13 @@ def file_of(module: Path) -> Path:
     return TESTS / module.with_name(f"test_{module.name}")
 
 
-def is_pending(module: Path) -> bool:
-    return module.parts[0] in PENDING
+def is_together(module: Path) -> bool:
+    """Whether a module, or its folder, is tested together with others."""
+    return str(module) in TOGETHER or str(module.parent) in TOGETHER
 
 
 @pytest.mark.parametrize(
-    "module", [module for module in modules() if not is_pending(module)], ids=str
+    "module", [module for module in modules() if not is_together(module)], ids=str
 )
 def test_a_module_has_its_test_file(module: Path) -> None:
     if str(module) not in EXEMPT:
@@ -52,9 +62,10 @@ def test_what_is_exempt_is_there_and_has_no_test_file(module: str) -> None:
     assert not file_of(Path(module)).exists(), "it has a test file by now"
 
 
-@pytest.mark.parametrize("wing", sorted(PENDING))
-def test_what_is_pending_is_a_wing(wing: str) -> None:
-    assert (SOURCE / wing).is_dir()
+@pytest.mark.parametrize(("place", "test"), TOGETHER.items())
+def test_what_is_tested_together_is_there(place: str, test: str) -> None:
+    assert (SOURCE / place).exists(), "no such module or folder"
+    assert (TESTS / test).is_file(), "no such test"
 
 
 def test_a_test_file_tests_something() -> None:

@@ -9,12 +9,8 @@ import pytest
 from llmdyno.errors import UsageError
 from llmdyno.spec import Bench, Load, Workload
 from llmdyno.tune.spec import Study
-from llmdyno.units import lengths
 
 WRONG: dict[str, tuple[Callable[..., object], dict[str, Any], str]] = {
-    "no such workload": (Workload, {"name": "chatt"}, "Did you mean 'chat'?"),
-    "prompts without a length": (Workload, {"name": "synthetic"}, "needs an input length"),
-    "a file that is not named": (Workload, {"name": "file"}, "needs --dataset FILE"),
     "a seed below 0": (Workload, {"seed": -1}, "--seed -1: must be at least 0."),
     "nobody": (Load, {"users": (1, 0)}, "-c 1,0: each level needs 1 user or more."),
     "no arrivals": (Load, {"arrival": "poisson"}, "needs a rate"),
@@ -67,11 +63,3 @@ def test_rounds_run_all_loads_one_after_the_other() -> None:
 
 def test_a_study_compares_at_its_largest_load() -> None:
     assert Study(load=Load(users=(5, 50, 10))).level == 50
-
-
-def test_lengths_are_for_synthetic_prompts_only() -> None:
-    isl = lengths("128", "--isl")
-
-    assert Workload(name="synthetic", isl=isl).isl == isl
-    with pytest.raises(UsageError, match=r"^--isl 128: only for --workload synthetic"):
-        Workload(isl=isl)

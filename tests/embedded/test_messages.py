@@ -53,7 +53,7 @@ REPORTS = [
 
 @given(st.integers(1, 50))
 def test_reports_arrive_however_the_stream_is_cut(step: int) -> None:
-    stream = b"".join(map(frame, REPORTS))
+    stream = b"".join(frame(report) for report in REPORTS)
     frames = Frames()
 
     bodies = [
