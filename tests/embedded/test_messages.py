@@ -38,7 +38,7 @@ GENERATE = Generate(
     ignore_eos=False,
 )
 COMMANDS: list[Command] = [GENERATE, Tokenize(id=2, prompt="a", special=True), Cancel(id=1)]
-REPORTS = [
+REPORTS: list[Ready | Step] = [
     Ready(max_tokens=2048),
     Step(),
     Step(
