@@ -19,6 +19,7 @@ from llmdyno.embedded.messages import (
     Piece,
     Ready,
     Refused,
+    Report,
     Step,
     Tokenize,
     Tokens,
@@ -38,7 +39,7 @@ GENERATE = Generate(
     ignore_eos=False,
 )
 COMMANDS: list[Command] = [GENERATE, Tokenize(id=2, prompt="a", special=True), Cancel(id=1)]
-REPORTS = [
+REPORTS: list[Report] = [
     Ready(max_tokens=2048),
     Step(),
     Step(
@@ -53,7 +54,7 @@ REPORTS = [
 
 @given(st.integers(1, 50))
 def test_reports_arrive_however_the_stream_is_cut(step: int) -> None:
-    stream = b"".join(map(frame, REPORTS))
+    stream = b"".join(frame(report) for report in REPORTS)
     frames = Frames()
 
     bodies = [

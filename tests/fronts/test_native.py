@@ -17,7 +17,8 @@ def test_the_launch_is_the_engines_own(tmp_path: Path) -> None:
 
     assert launch == ENGINE.launch("tiny", config, artifact=None, host="127.0.0.1", port=8123)
     assert launch.url == "http://127.0.0.1:8123"
-    assert list(tmp_path.iterdir()) == said == []
+    assert list(tmp_path.iterdir()) == []
+    assert said == []
 
 
 def test_a_bundle_has_that_launch_and_writes_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from typing import Any
 
 import hpack
 import pytest
@@ -87,7 +88,7 @@ def test_a_call_is_headers_that_any_decoder_reads(target: Target, scheme: str) -
     (kind, flags, stream, block), *_ = frames(call(target, "/s/" + "M" * 200, b""))
 
     assert (kind, flags, stream) == (HEADERS, END_HEADERS, 0)
-    fields = dict(hpack.Decoder().decode(block))
+    fields: dict[Any, Any] = dict(hpack.Decoder().decode(block))
     assert fields[":method"] == "POST"
     assert fields[":scheme"] == scheme
     assert fields[":path"] == "/s/" + "M" * 200
