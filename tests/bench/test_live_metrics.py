@@ -1,5 +1,6 @@
 """Live metrics of a running benchmark, read as Prometheus reads them."""
 
+import contextlib
 import socket
 import subprocess
 import time
@@ -48,7 +49,8 @@ def test_a_running_benchmark_can_be_watched(streamer: Streamer, tmp_path: Path) 
     while process.poll() is None:
         assert time.monotonic() < deadline_s
         pages.append(scraped(port))
-        time.sleep(0.2)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     pages = [page for page in pages if ("llmdyno_bench_users", "1") in page]

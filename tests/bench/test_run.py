@@ -7,11 +7,13 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import waiting
 from conftest import DYNO, last_json
 
 Streamer = Callable[..., str]
@@ -177,11 +179,7 @@ def test_a_finished_request_survives_kill_9(streamer: Streamer, tmp_path: Path, 
             ],
             stderr=subprocess.DEVNULL,
         )
-        deadline_s = time.monotonic() + 60
-        journal = folder / "journal.jsonl"
-        while not (journal.exists() and b'"type":"level"' in journal.read_bytes()):
-            assert time.monotonic() < deadline_s, "the level never began"
-            time.sleep(0.05)
+        waiting.until(partial(_has_begun, folder / "journal.jsonl"), "the level", within_s=60.0)
         time.sleep(1.0 + rng.random() * 2)
         finished_before = _truth(url)["completed"]
         time.sleep(1.0)
@@ -204,6 +202,10 @@ def number_of_others(folder: Path, number: int) -> int:
     return int(path.read_text()) if path.exists() else 0
 
 
+def _has_begun(journal: Path) -> bool:
+    return journal.exists() and b'"type":"level"' in journal.read_bytes()
+
+
 def _requests_in(journal: Path) -> int:
     return journal.read_bytes().count(b'"type":"request"') if journal.exists() else 0
 
@@ -221,9 +223,7 @@ def test_ctrl_c_keeps_what_there_is(streamer: Streamer, tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     journal = tmp_path / "run" / "journal.jsonl"
-    deadline_s = time.monotonic() + 30
-    while _requests_in(journal) <= 10 and time.monotonic() < deadline_s:
-        time.sleep(0.1)
+    waiting.until(lambda: _requests_in(journal) > 10, "ten requests")
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=20)
 
@@ -242,9 +242,7 @@ def test_a_signal_before_the_first_level_is_no_other(streamer: Streamer, tmp_pat
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline_s = time.monotonic() + 30
-    while not (folder / "journal.jsonl").exists() and time.monotonic() < deadline_s:
-        time.sleep(0.02)
+    waiting.until((folder / "journal.jsonl").exists, "the journal")
     process.send_signal(signal.SIGTERM)  # while the client itself is measured
     _, errors = process.communicate(timeout=20)
 

@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from conftest import DYNO, last_json
+from waiting import until
 
 Streamer = Callable[..., str]
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
@@ -73,13 +73,8 @@ def test_nothing_is_left_of_a_calibration_that_is_killed(
         stderr=subprocess.DEVNULL,
         cwd=tmp_path,
     )
-    deadline_s = time.monotonic() + 30
-    while not (started := streamers(process.pid)):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
+    started = until(lambda: streamers(process.pid), "a calibration")
     process.kill()
     process.wait()
 
-    while set(started) & set(streamers()):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+    until(lambda: not set(started) & set(streamers()), "the streamer's end")

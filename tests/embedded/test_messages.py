@@ -19,6 +19,7 @@ from llmdyno.embedded.messages import (
     Piece,
     Ready,
     Refused,
+    Report,
     Step,
     Tokenize,
     Tokens,
@@ -38,7 +39,7 @@ GENERATE = Generate(
     ignore_eos=False,
 )
 COMMANDS: list[Command] = [GENERATE, Tokenize(id=2, prompt="a", special=True), Cancel(id=1)]
-REPORTS: list[Ready | Step] = [
+REPORTS: list[Report] = [
     Ready(max_tokens=2048),
     Step(),
     Step(

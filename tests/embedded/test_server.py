@@ -25,6 +25,7 @@ from llmdyno.bench.recount import recount
 from llmdyno.engines.openvino import ENGINE
 from llmdyno.records.entries import Record
 from llmdyno.wire.target import parse_url
+from waiting import until
 
 CHAT: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Say something."}]
 PATIENCE_S = 60.0
@@ -74,10 +75,7 @@ class Server(msgspec.Struct):
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline_s, "it did not come true"
-        time.sleep(0.02)
+    until(holds, "what is waited for", within_s=PATIENCE_S)
 
 
 def free_port() -> int:

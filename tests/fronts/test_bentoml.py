@@ -26,6 +26,7 @@ from llmdyno.fronts.bentoml import ENVIRONMENT, FRONT, KNOBS, SETTINGS, write_pr
 from llmdyno.knobs import check, default
 from llmdyno.processes import environments
 from llmdyno.processes.ports import free_port
+from waiting import until
 
 PATIENCE_S = 60.0
 NOTICED_S = 2.0
@@ -126,9 +127,7 @@ def alive(pid: int) -> bool:
 def eventually(holds: Callable[[], bool], within_s: float = PATIENCE_S) -> float:
     """Wait until it holds and return how long that took."""
     begin_s = time.monotonic()
-    while not holds():
-        assert time.monotonic() - begin_s < within_s, "it did not come true"
-        time.sleep(0.02)
+    until(holds, "what is waited for", within_s=within_s)
     return time.monotonic() - begin_s
 
 

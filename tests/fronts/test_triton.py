@@ -45,6 +45,7 @@ from llmdyno.wire.connect import as_sent, connect
 from llmdyno.wire.exchange import Meter, Response
 from llmdyno.wire.reply import Reply, count_tokens
 from llmdyno.wire.target import Target, parse_url
+from waiting import until
 
 PATIENCE_S = 60.0
 FRONT: dict[str, Value] = {
@@ -119,10 +120,7 @@ def metric(launch: Launch, name: str) -> float:
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline_s, "it did not come true"
-        time.sleep(0.05)
+    until(holds, "what is waited for", within_s=PATIENCE_S)
 
 
 # Tokens.

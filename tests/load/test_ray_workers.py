@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from conftest import DYNO, last_json
 from load.test_workers import TO_STREAMER, records, truth
+from waiting import until
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="the extra `ray` is not installed"
@@ -113,11 +113,12 @@ def test_the_end_is_the_same_as_with_workers_here(
         text=True,
         cwd=tmp_path,
     )
-    deadline_s = time.monotonic() + 60
-    while truth(url)["completed"] < 50:
+
+    def is_under_way() -> bool:
         assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline_s
-        time.sleep(0.1)
+        return bool(truth(url)["completed"] >= 50)
+
+    until(is_under_way, "fifty requests", within_s=60.0)
     workers = workers_under(owner)
     assert len(workers) == 2
     if what == "ctrl-c":

@@ -41,6 +41,7 @@ from llmdyno.wire.exchange import Meter
 from llmdyno.wire.target import parse_url
 from llmdyno.workload.prompts import Prompts
 from llmdyno.workload.share import Share
+from waiting import until
 
 Streamer = Callable[..., str]
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
@@ -329,12 +330,13 @@ def begin(url: str, folder: Path, *arguments: str, workers: int = 3) -> subproce
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline_s = time.monotonic() + 60
     files = [folder / f"journal-{number}.jsonl" for number in range(workers)]
-    while not all(file.exists() and b'"request"' in file.read_bytes() for file in files):
+
+    def are_under_way() -> bool:
         assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+        return all(file.exists() and b'"request"' in file.read_bytes() for file in files)
+
+    until(are_under_way, "a request of each worker", within_s=60.0)
     return process
 
 
@@ -390,13 +392,11 @@ def test_workers_end_with_a_parent_that_is_killed_and_nothing_finished_is_lost(
     url = streamer("--ttft", "20ms", "--itl", "5ms")
     process = begin(url, tmp_path / "run")
     workers = children(process.pid)
-    time.sleep(1)
+    begun = truth(url)["completed"]
+    until(lambda: truth(url)["completed"] > begun + 50, "more requests")
     process.kill()
     process.communicate()
-    deadline_s = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the workers' end")
 
     done = dyno("report", str(tmp_path / "run"), "--json")
     assert done.returncode == 0, done.stderr

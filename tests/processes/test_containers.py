@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from llmdyno.processes import containers, ports
 from llmdyno.processes.containers import Container, launch_in, step_in
 from llmdyno.serve import build
 from llmdyno.serve.stack import Stack
+from waiting import until
 
 SECRET = "hf_do_not_tell"
 LAUNCH = Launch(
@@ -258,13 +258,13 @@ def test_a_container_is_removed_by_its_name_however_it_ends(
     with subprocess.Popen(command, stdout=subprocess.PIPE) as dyno:
         assert dyno.stdout is not None
         leash = int(dyno.stdout.readline())
-        wait_for((tmp_path / "notes.pid").exists)
+        until((tmp_path / "notes.pid").exists, "the client")
         if ends == "stopped":
             (tmp_path / "launch.stop").touch()
         else:
             client = int((tmp_path / "notes.pid").read_text())
             os.kill({"dyno": dyno.pid, "leash": leash, "client": client}[ends], signal.SIGKILL)
-        wait_for(lambda: len(notes.read_text().splitlines()) > 1)
+        until(lambda: len(notes.read_text().splitlines()) > 1, "the removal")
 
     ran, removed = (line.split() for line in notes.read_text().splitlines())
     assert ran[:2] == ["run", "--name"]
@@ -279,10 +279,3 @@ def test_what_needs_no_daemon_has_no_name_and_scripts_have_none() -> None:
     assert apptainer.runtime == ""
     assert launch_in(DOCKER, LAUNCH, reads=[]).runtime == "docker"
     assert "--name" not in launch_in(DOCKER, LAUNCH, reads=[]).argv
-
-
-def wait_for(true: Callable[[], bool], within_s: float = 20.0) -> None:
-    deadline_s = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.02)

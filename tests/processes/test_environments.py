@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from llmdyno.errors import ServerError
 from llmdyno.processes import environments
+from waiting import until
 
 WHEEL = {
     "greeter.py": "def main(): print('good day')\n",
@@ -130,17 +130,15 @@ def test_what_a_killed_one_left_is_swept_and_its_installer_ends(
         f"environments.ensure('greeter', [{str(wheel)!r}], print)"
     )
     killed = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
-    while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text().strip():
-        time.sleep(0.05)
-    installer = Path("/proc", (tmp_path / "pid").read_text().strip())
+    pid = tmp_path / "pid"
+    installer = Path(
+        "/proc", until(lambda: pid.read_text().strip() if pid.is_file() else "", "the installer")
+    )
 
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    deadline_s = time.monotonic() + 10
-    while installer.exists() and time.monotonic() < deadline_s:
-        time.sleep(0.05)
+    until(lambda: not installer.exists(), "the end of the installer", within_s=10.0)
 
-    assert not installer.exists()
     assert list(environments.home().glob(".greeter-*"))
     shutil.rmtree(tmp_path / "bin")
     environments.ensure("greeter", [str(wheel)], lambda _: None)

@@ -13,6 +13,7 @@ from llmdyno.engines import Launch
 from llmdyno.errors import ServerError, StorageError
 from llmdyno.processes import ports
 from llmdyno.processes import server as supervise
+from waiting import until
 
 # Answers /health with 200 once AFTER_S have passed, and any POST with STATUS.
 SERVER = """
@@ -73,10 +74,7 @@ def alive(pid: int) -> bool:
 
 
 def wait_for(true: Callable[[], bool], within_s: float = 15.0) -> bool:
-    deadline_s = time.monotonic() + within_s
-    while not true() and time.monotonic() < deadline_s:
-        time.sleep(0.02)
-    return true()
+    return bool(until(true, "what is waited for", within_s=within_s))
 
 
 def test_a_ready_server_has_made_a_token_and_stops(

@@ -17,6 +17,7 @@ from llmdyno.engines import Engine
 from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
 from llmdyno.serve import artifacts, build
+from waiting import until
 
 ENGINE: Engine = plugins.load("engines", "built.scripted")
 BUILD = (*DYNO, "build", "--engine", "built.scripted", "--model", "m")
@@ -118,10 +119,7 @@ def begin_slow_build(cache: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline_s = time.monotonic() + 30
-    while not list(cache.glob(".*/half")):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+    until(lambda: list(cache.glob(".*/half")), "half of the build")
     return process
 
 
@@ -139,10 +137,11 @@ def test_a_build_that_is_cut_off_leaves_nothing_to_be_used(
     assert "Traceback" not in said
     if number != signal.SIGKILL:
         assert [Path(name).suffix for name in content(cache)] == [".log"]
-    deadline_s = time.monotonic() + 15
-    while subprocess.run(["pgrep", "-fx", "sleep 31"], capture_output=True, check=False).stdout:
-        assert time.monotonic() < deadline_s, "the step lives on"
-        time.sleep(0.1)
+    step = ["pgrep", "-fx", "sleep 31"]
+    until(
+        lambda: not subprocess.run(step, capture_output=True, check=False).stdout,
+        "the end of the step",
+    )
     assert artifacts.listed() == []
 
     whole = ensure()
