@@ -337,6 +337,8 @@ def begin(url: str, folder: Path, *arguments: str, workers: int = 3) -> subproce
         return all(file.exists() and b'"request"' in file.read_bytes() for file in files)
 
     until(are_under_way, "a request of each worker", within_s=60.0)
+    # Users who began together think together: a signal then would find nothing to cut.
+    until(lambda: truth(url)["in_flight"] >= 4, "requests in flight")
     return process
 
 
