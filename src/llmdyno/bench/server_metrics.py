@@ -24,21 +24,25 @@ _STREAMER = MetricsPage(
 )
 
 
-def pages() -> list[MetricsPage]:
-    """Return the declared pages of our engines and fronts.
+def pages(text: bytes = b"") -> Iterator[MetricsPage]:
+    """Yield the declared pages of our engines and fronts.
 
-    Engines come before fronts, because a front may repeat its engine's metrics beside its own.
+    Engines come before fronts, because a front may repeat its engine's metrics beside its own. A
+    plug-in is imported when its turn comes, and those come first that `text` names: importing all
+    of them would cost each run 0.05 s of CPU.
     """
-    served = [engines.facts(plugins.load("engines", name)) for name in plugins.names("engines")]
-    fronted = [fronts.facts(plugins.load("fronts", name)) for name in plugins.names("fronts")]
-    found = [*(one.metrics for one in served), *(one.metrics for one in fronted)]
-    return [_STREAMER, *(page for page in found if page is not None)]
+    yield _STREAMER
+    for kind, facts in (("engines", engines.facts), ("fronts", fronts.facts)):
+        for name in sorted(plugins.names(kind), key=lambda name: name.encode() not in text):
+            page = facts(plugins.load(kind, name)).metrics
+            if page is not None:
+                yield page
 
 
 def recognise(page: bytes) -> MetricsPage | None:
     """Return the declaration of this page; None: no metrics, or those of an unknown server."""
     lines = b"\n" + page
-    for server in pages():
+    for server in pages(page):
         if b"\n" + server.prefix.encode() in lines:
             return server
     return None
