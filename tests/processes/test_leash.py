@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,3 +103,14 @@ def test_what_is_to_be_done_afterwards_is_done_last(tmp_path: Path, leashes: lis
 
     assert one.end() == 0
     assert (tmp_path / "done").exists()
+
+
+def test_a_stop_at_once_is_not_lost(leashes: list[Leash]) -> None:
+    began_s = time.monotonic()
+    for _ in range(8):
+        leashes.append(one := Leash("sleep", "60"))
+        assert one.lines.readline().startswith("pid ")  # it may not have become `sleep` yet
+        one.ours.sendall(b"20\n")
+        one.end()
+
+    assert time.monotonic() - began_s < 20

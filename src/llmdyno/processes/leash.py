@@ -103,14 +103,19 @@ def _run_afterwards(command: list[str]) -> None:
 
 def _start(command: list[str]) -> int:
     leash = os.getpid()
+    # A stop that comes before the command runs must wait for it: our own handlers, which the child
+    # has until then, would swallow it, and the command would run on for the whole grace.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         return pid
     os.setsid()
     die_with_parent()  # in case the leash itself is killed
     # Python ignores the first two, a shell's background job the third; servers expect the defaults.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, *STOP_SIGNALS):
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     if os.getppid() != leash:
         os._exit(1)
     try:
