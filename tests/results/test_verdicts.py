@@ -37,7 +37,7 @@ def test_a_confirmation_is_told_with_what_decided_it() -> None:
 
     assert (found.word, found.level) == ("better", "1,000 users")
     assert found.gain == "TTFT p50 0.212x [0.190, 0.240]"
-    assert found.times == "0.212 times the TTFT p50 [0.190, 0.240]"
+    assert found.times == "0.212 times the TTFT p50 [0.19, 0.24]"
     assert found.basis == "6 interleaved pairs, 95 % intervals"
 
 
