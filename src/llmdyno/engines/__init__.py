@@ -66,8 +66,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Optional attributes of an engine, with their defaults."""
 
     packages: tuple[str, ...] = ()  # what pip must install for it; none: pip cannot, or need not
-    distributions: tuple[str, ...] = ()  # pip's packages whose versions explain a result
-    build_distributions: tuple[str, ...] = ()  # ... and an artifact
+    distributions: tuple[str, ...] = ()  # pip's packages whose versions change an artifact
+    build_distributions: tuple[str, ...] = ()  # ... and those that only a build uses
     # The module with its Triton backend, see fronts/_triton/backends; empty: one of its own name.
     triton_backend: str = ""
     # The names on its server's page of metrics. The page of a server that `dyno bench` finds is

@@ -107,7 +107,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     has_image: bool = False  # its bundles name a container image of their own
     ports_beside: int = 2  # how many ports it may take after its own
     target: str = ""  # what `dyno deploy --target` calls its own files; empty: they are no target
-    distributions: tuple[str, ...] = ()  # pip's packages whose versions explain a result
     metrics: MetricsPage | None = None  # the names on its own page of metrics
 
 

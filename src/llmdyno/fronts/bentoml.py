@@ -155,7 +155,6 @@ class BentoFront:
     metrics = METRICS
     ports_beside = 1  # the engine's own server
     target = "bento"
-    distributions = ("bentoml",)
 
     def check(self, engine: Engine, model: str, config: Config) -> None:
         """Refuse nothing: only the engine's launch tells which protocol it speaks."""

@@ -188,7 +188,6 @@ class TritonFront:
     has_image = True
     ports_beside = 2  # of gRPC and of the metrics
     target = "triton"
-    distributions = ("nvidia-pytriton", "tritonclient")
 
     def check(self, engine: Engine, model: str, config: Config) -> None:  # noqa: ARG002
         """Refuse an engine that Triton has no backend for.
