@@ -20,6 +20,7 @@ EXEMPT = {
 TOGETHER = {
     "endpoints": "endpoints/test_contract.py",
     "report/plots": "report/plots/test_plots.py",
+    "spec": "spec/test_spec.py",
     "testing": "test_examples.py",
     "workload/kinds": "workload/test_contract.py",
     "workload/traces": "workload/test_traces.py",
@@ -29,6 +30,8 @@ TOGETHER = {
     "workload/share.py": "load/test_workers.py",
     "workload/words.py": "workload/test_same_prompts.py",
     "records/server_page.py": "results/test_crosscheck.py",
+    "results/level_checks.py": "results/test_doubts.py",
+    "results/observations.py": "results/test_metrics.py",
 }
 
 

@@ -17,7 +17,7 @@ from conftest import last_json
 from llmdyno import report, store
 from llmdyno.cli.rebuild import run_summary
 from llmdyno.records.entries import GpuSample, Scrape
-from llmdyno.results import doubts
+from llmdyno.results import doubts, level_checks
 from llmdyno.results.crosscheck import ClientSide, gpu_part, server_part
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.terminal.summary import show_summary
@@ -250,7 +250,7 @@ def test_two_levels_of_one_load_are_told_apart() -> None:
 )
 def test_a_field_says_whether_a_window_is_steady(window: Document, *, steady: bool) -> None:
     one = {"window": {"start_s": 0.0, "end_s": 60.0, **window}}
-    assert doubts.is_steady(one) is steady
+    assert level_checks.is_steady(one) is steady
 
 
 # Where they are shown

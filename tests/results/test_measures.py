@@ -5,7 +5,8 @@ import pytest
 
 from llmdyno.records.columns import Columns, Window
 from llmdyno.results.measures import distribution, measures, meeting, series
-from llmdyno.results.metrics import BY_NAME, Values
+from llmdyno.results.metrics import BY_NAME
+from llmdyno.results.observations import Values
 from llmdyno.results.slo import parse_slos
 from results.run_facts import MS, SECOND, columns_of, record
 

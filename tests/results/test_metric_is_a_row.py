@@ -21,7 +21,8 @@ from llmdyno.records.entries import Record
 from llmdyno.records.journal import read_journal
 from llmdyno.results import doubts
 from llmdyno.results.export import write_csv
-from llmdyno.results.metrics import BY_NAME, Metric, Shown, at_last_token
+from llmdyno.results.metrics import BY_NAME, Metric, Shown
+from llmdyno.results.observations import at_last_token
 from llmdyno.results.slo import parse_objective, parse_slos
 from llmdyno.results.stats import Floats
 from llmdyno.results.summary import summarise

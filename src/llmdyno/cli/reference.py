@@ -17,7 +17,7 @@ from llmdyno.flag import Field
 _HEAD = """# Commands
 
 This page is generated (`make docs`): the flags of `dyno bench` and `dyno tune` stand in
-`src/llmdyno/spec.py` and `src/llmdyno/tune/spec.py`, each with its default.
+`src/llmdyno/spec` and `src/llmdyno/tune/spec.py`, each with its default.
 
 Durations are written 20s, 5m, 250ms or 1h; a bare number is seconds. Results go to standard output,
 everything else to standard error; with `--json` the last line of standard output is one JSON

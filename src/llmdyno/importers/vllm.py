@@ -24,7 +24,7 @@ from llmdyno.importers._level import (
     statistics,
 )
 from llmdyno.results.measures import distribution
-from llmdyno.results.metrics import Values
+from llmdyno.results.observations import Values
 
 # Our names and theirs.
 _SUFFIXES = {"ttft_ms": "ttft", "tpot_ms": "tpot", "itl_ms": "itl", "e2e_ms": "e2el"}

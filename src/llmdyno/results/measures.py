@@ -14,7 +14,8 @@ import numpy as np
 from llmdyno.records.columns import Columns, Window
 from llmdyno.results import metrics, stats
 from llmdyno.results.facts import by_point, read_levels
-from llmdyno.results.metrics import BY_NAME, Metric, Values, latency_values
+from llmdyno.results.metrics import BY_NAME, Metric, latency_values
+from llmdyno.results.observations import Values
 from llmdyno.results.rates import token_rates
 from llmdyno.results.slo import Slo
 from llmdyno.results.stats import STATISTICS, significant

@@ -1,40 +1,27 @@
 """The table of metrics: what is measured, in which unit, which way is better, how, where it shows.
 
 A metric is a row. The summary, the terminal, the pages, the export, the checks of SLOs, objectives
-and doubts all read the rows when they need them, so a new metric is one new row here. The functions
-take a level's columns (records/columns.py) and a window and return values; nothing here knows of
-files or networks.
+and doubts all read the rows when they need them, so a new metric is one new row here. What a row
+observes is a function of a level's columns (observations.py, rates.py); nothing here knows of files
+or networks.
 """
 
 from collections.abc import Callable
 from typing import Literal
 
 import msgspec
-import numpy as np
 
 from llmdyno.records.columns import Columns, Window
-from llmdyno.records.entries import COMPLETED, CUT
+from llmdyno.results import observations
+from llmdyno.results.observations import Values, since_due
 from llmdyno.results.rates import request_rates, token_rates
 from llmdyno.results.stats import STATISTICS, Array, Floats
 
-MS_PER_NS = 1e-6
 # TTFT is doubtful when a larger share of the first tokens in a window belongs to requests that were
 # sent before the window.
 SENT_BEFORE_MAX = 0.2
 
 Part = Literal["first token", "later tokens", "last token", "token count", "due time"]
-
-
-class Values(msgspec.Struct, frozen=True):
-    """Observations of a metric inside a window, in order of time, and how much each one counts."""
-
-    values: Array
-    weights: Array | None = None
-    # One value in ms for each request that was cut before it had a value: how long it had waited.
-    # Its true value is greater. None: such requests do not matter to the metric.
-    censored: Array | None = None
-    # How many observations are of requests sent before the window. None: it does not matter.
-    sent_before: int | None = None
 
 
 class LatenessBound(msgspec.Struct, frozen=True):
@@ -138,98 +125,6 @@ def resting_on(*parts: Part) -> Callable[[Metric], bool]:
     return lambda row: not row.rests_on.isdisjoint(parts)
 
 
-def at_last_token(of_request: Callable[[Columns], Floats]) -> Callable[[Columns, Window], Values]:
-    """Return what observes a latency of requests that is known with their last token.
-
-    It counts in the window in which that token came, and only of completed requests.
-    """
-
-    def observe(columns: Columns, window: Window) -> Values:
-        last_ns = columns.sent_ns + columns.last_ns
-        values = of_request(columns)
-        chosen = (columns.outcome == COMPLETED) & ~np.isnan(values) & _inside(last_ns, window)
-        return Values(values[chosen][np.argsort(last_ns[chosen], kind="stable")])
-
-    return observe
-
-
-def _inside(times_ns: Array, window: Window) -> Array:
-    return (times_ns >= window.start_ns) & (times_ns <= window.end_ns)
-
-
-def _where(has_value: Array, values: Array) -> Floats:
-    return np.where(has_value, values, np.nan)
-
-
-def _ttft_of_request(columns: Columns) -> Floats:
-    answered = (columns.outcome == COMPLETED) | (columns.outcome == CUT)
-    return _where(answered & (columns.ttft_ns >= 0), columns.ttft_ns * MS_PER_NS)
-
-
-def _ttft(columns: Columns, window: Window) -> Values:
-    first_ns = columns.sent_ns + columns.ttft_ns
-    values = _ttft_of_request(columns)
-    # A first token counts in the window in which it arrived: every such token was seen, however
-    # long it took. Of the requests sent in a window, the slowest may have been cut (dev/LOG.md).
-    chosen = ~np.isnan(values) & _inside(first_ns, window)
-    return Values(
-        values[chosen][np.argsort(first_ns[chosen], kind="stable")],
-        censored=_cut(columns, window, columns.ttft_ns < 0),
-        sent_before=int((columns.sent_ns[chosen] < window.start_ns).sum()),
-    )
-
-
-def _cut(columns: Columns, window: Window, without_value: Array) -> Array:
-    """Return for how long those had waited that were cut after having been sent by the window."""
-    chosen = (columns.outcome == CUT) & without_value & (columns.sent_ns <= window.end_ns)
-    chosen &= columns.sent_ns + columns.end_ns >= window.start_ns
-    waited: Array = columns.end_ns[chosen] * MS_PER_NS
-    return waited
-
-
-def _itl(columns: Columns, window: Window) -> Values:
-    chosen = columns.read_later & columns.read_timed & _inside(columns.read_ns, window)
-    chosen &= columns.read_tokens > 0
-    order = np.argsort(columns.read_ns[chosen], kind="stable")
-    tokens = columns.read_tokens[chosen][order].astype(float)
-    return Values(columns.read_gap_ns[chosen][order] / tokens * MS_PER_NS, tokens)
-
-
-def _tpot_of_request(columns: Columns) -> Floats:
-    later = columns.output_tokens - columns.first_tokens
-    decode_ns = columns.last_ns - columns.ttft_ns
-    has_value = (columns.outcome == COMPLETED) & (later > 0)
-    return _where(has_value, decode_ns / np.maximum(later, 1) * MS_PER_NS)
-
-
-def _e2e_of_request(columns: Columns) -> Floats:
-    return _where(columns.outcome == COMPLETED, columns.last_ns * MS_PER_NS)
-
-
-def _e2e(columns: Columns, window: Window) -> Values:
-    found = at_last_token(_e2e_of_request)(columns, window)
-    censored = _cut(columns, window, columns.outcome == CUT)
-    return msgspec.structs.replace(found, censored=censored)
-
-
-def _delay_of_request(columns: Columns) -> Floats:
-    waited_ns = columns.sent_ns - columns.due_ns
-    return _where(columns.outcome == COMPLETED, waited_ns * MS_PER_NS)
-
-
-def _since_due(columns: Columns) -> Columns:
-    """Return the columns as if each request had been sent when it was due."""
-    waited_ns = columns.sent_ns - columns.due_ns
-    answered = columns.ttft_ns >= 0
-    return msgspec.structs.replace(
-        columns,
-        sent_ns=columns.due_ns,
-        ttft_ns=np.where(answered, columns.ttft_ns + waited_ns, -1),
-        last_ns=np.where(answered, columns.last_ns + waited_ns, -1),
-        end_ns=columns.end_ns + waited_ns,
-    )
-
-
 BY_NAME: dict[str, Metric] = {
     row.name: row
     for row in (
@@ -244,8 +139,8 @@ BY_NAME: dict[str, Metric] = {
                 " (reasoning text counts, a role-only or empty chunk does not);"
                 " of the first texts that arrive inside the window."
             ),
-            observe=_ttft,
-            of_request=_ttft_of_request,
+            observe=observations.ttft,
+            of_request=observations.ttft_of_request,
             rests_on=frozenset({"first token"}),
             shown=(
                 Shown(stat="p50", heading="TTFT p50", interval=True),
@@ -263,7 +158,7 @@ BY_NAME: dict[str, Metric] = {
                 "ITL = gap between token-carrying reads ÷ tokens in the later one,"
                 " weighted by tokens."
             ),
-            observe=_itl,
+            observe=observations.itl,
             rests_on=frozenset({"later tokens", "token count"}),
             lateness=GAP_BOUNDS,
             shown=(
@@ -281,8 +176,8 @@ BY_NAME: dict[str, Metric] = {
                 "TPOT = (last - first token) ÷ (output tokens - tokens in the first chunk),"
                 " per request."
             ),
-            observe=at_last_token(_tpot_of_request),
-            of_request=_tpot_of_request,
+            observe=observations.at_last_token(observations.tpot_of_request),
+            of_request=observations.tpot_of_request,
             rests_on=frozenset({"later tokens", "token count"}),
             lateness=(),  # over many gaps the client's lateness averages out, until
             spoilt_with=("itl_ms", "p50"),  # the median gap itself is wrong
@@ -295,8 +190,8 @@ BY_NAME: dict[str, Metric] = {
             unit="ms",
             better="lower",
             definition="E2E = sent → last token.",
-            observe=_e2e,
-            of_request=_e2e_of_request,
+            observe=observations.e2e,
+            of_request=observations.e2e_of_request,
             rests_on=frozenset({"last token"}),
             shown=(Shown(stat="p50", heading="E2E p50", wide=True),),
         ),
@@ -353,8 +248,8 @@ BY_NAME: dict[str, Metric] = {
             unit="ms",
             better="lower",
             definition="TTFT from due = when an open loop's request was due → first token text.",
-            observe=lambda columns, window: _ttft(_since_due(columns), window),
-            of_request=lambda columns: _ttft_of_request(_since_due(columns)),
+            observe=lambda columns, window: observations.ttft(since_due(columns), window),
+            of_request=lambda columns: observations.ttft_of_request(since_due(columns)),
             rests_on=frozenset({"first token", "due time"}),
             shown=(
                 Shown(stat="p50", heading="due TTFT p50"),
@@ -368,8 +263,8 @@ BY_NAME: dict[str, Metric] = {
             unit="ms",
             better="lower",
             definition="E2E from due = when an open loop's request was due → last token.",
-            observe=lambda columns, window: _e2e(_since_due(columns), window),
-            of_request=lambda columns: _e2e_of_request(_since_due(columns)),
+            observe=lambda columns, window: observations.e2e(since_due(columns), window),
+            of_request=lambda columns: observations.e2e_of_request(since_due(columns)),
             rests_on=frozenset({"last token", "due time"}),
         ),
         Metric(
@@ -382,8 +277,8 @@ BY_NAME: dict[str, Metric] = {
                 "Schedule delay = when an open loop's request was due → sent: the wait for a slot"
                 " or a connection."
             ),
-            observe=at_last_token(_delay_of_request),
-            of_request=_delay_of_request,
+            observe=observations.at_last_token(observations.delay_of_request),
+            of_request=observations.delay_of_request,
             rests_on=frozenset({"due time"}),
         ),
     )

@@ -1,89 +1,26 @@
-"""What the user asks of a benchmark: target, workload, load, SLOs.
-
-Each struct checks itself, so that wrong input gets one sentence before anything starts. A field
-with a Flag is a flag of the command line and a key of a study's file: name, help, default and
-reader stand here, and nowhere else.
-"""
+"""How it is asked: closed-loop users, or arrivals at a rate."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
 from llmdyno.errors import UsageError, nearest
 from llmdyno.flag import (
-    COUNT_OR_AUTO,
     COUNTS,
-    FILE_TEXT,
-    LENGTHS,
     NUMBER,
     PAUSE,
     RATES,
     SECONDS,
-    SHARE,
     TEXT,
-    TRUTH,
     WHOLE,
     Flag,
-    parsed,
 )
-from llmdyno.results.slo import Slo, parse_slos
-from llmdyno.units import Lengths, show_seconds
-from llmdyno.wire.kserve import Tensor
+from llmdyno.units import show_seconds
 
 ARRIVALS = ("closed", "constant", "poisson", "gamma", "trace")
 ARRIVALS_MAX = 10_000_000  # of a level; all are drawn before it begins
 RAMP_S = 20.0
-ROUNDS_MIN = 3  # before --repeat-until may find that it has been enough
-REPEATS_MAX = 10  # with --repeat-until and no --repeat
-UNTIL_BUDGET_S = 600.0
-CHAT_OUTPUT_TOKENS = 512  # the most a chat answer may take, as in the 2024 client
-
-SLOS = Flag(
-    parsed(parse_slos), "Thresholds, e.g. 'ttft:p99<2s,tpot:p95<50ms'.", ("--goodput",), name="slo"
-)
-
-
-class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked; the workload of that name checks what else it needs (`workload.check`)."""
-
-    name: Annotated[str, Flag(TEXT, "What is asked", name="workload", plugins="workload.kinds")] = (
-        "chat"
-    )
-    dataset: Annotated[
-        str | None, Flag(TEXT, "Prompts or a trace: a file or hf:ORG/NAME.", metavar="FILE")
-    ] = None
-    isl: Annotated[
-        Lengths | None,
-        Flag(LENGTHS, "Input tokens: 128, 64-256 or normal:128,32.", ("--input-len",)),
-    ] = None
-    osl: Annotated[
-        Lengths | None,
-        Flag(
-            LENGTHS,
-            "Output tokens, exact whatever the model says.",
-            ("--output-len",),
-            default=f"the model's own number, at most {CHAT_OUTPUT_TOKENS}",
-        ),
-    ] = None
-    dataset_osl: Annotated[
-        bool, Flag(TRUTH, "Make answers exactly as long as the data set's.", tune="file")
-    ] = False
-    unique: Annotated[
-        bool,
-        Flag(TRUTH, "Prefix each prompt with a number, so no prefix cache can hit.", tune="file"),
-    ] = False
-    turns: Annotated[
-        Lengths, Flag(LENGTHS, "Turns of a session of our own prompts: 4 or 2-6.", tune="file")
-    ] = Lengths("uniform", 2, 6)
-    system_prompt: Annotated[
-        str, Flag(FILE_TEXT, "Text file that is put before every prompt.", metavar="FILE")
-    ] = ""
-    seed: Annotated[int, Flag(WHOLE, "Seed of the prompts that are drawn.")] = 0
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UsageError(f"--seed {self.seed}: must be at least 0.")
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -253,116 +190,3 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         if self.is_open:  # arrivals come as they come; there is no herd to spread
             return 0.0
         return RAMP_S if self.requests is not None else min(RAMP_S, self.duration_s / 4)
-
-
-class Bench(msgspec.Struct, frozen=True, kw_only=True):
-    """One benchmark of one server, over all levels."""
-
-    url: Annotated[str, Flag(TEXT, "Base URL of the server.", ("--base-url", "--target"))]
-    endpoint: Annotated[
-        str,
-        Flag(
-            TEXT,
-            "Wire protocol, or auto, which asks the server",
-            ("--endpoint-type",),
-            plugins="endpoints",
-        ),
-    ] = "auto"
-    model: Annotated[
-        str, Flag(TEXT, "Name of the model.", ("-m",), default="the first that the server lists")
-    ] = ""
-    tensors: tuple[Tensor, ...] = ()  # the model's inputs, asked for where they are needed
-    tokenizer: Annotated[
-        str,
-        Flag(
-            TEXT,
-            "tokenizer.json or its folder, for servers that count no tokens.",
-            metavar="FILE",
-        ),
-    ] = ""
-    load: Load = Load()
-    workload: Workload = Workload()
-    slos: Annotated[tuple[Slo, ...], SLOS] = ()
-    repeat: Annotated[int, Flag(WHOLE, "Rounds: how often all levels are run.")] = 1
-    repeat_until: Annotated[
-        float | None,
-        Flag(SHARE, "Stop repeating once each token rate is known to this, e.g. 2%."),
-    ] = None
-    until: Annotated[bool, Flag(TRUTH, "Search the highest load that meets the SLOs.")] = False
-    until_budget_s: Annotated[
-        float, Flag(SECONDS, "Time in which the levels of that search end, about 20.")
-    ] = UNTIL_BUDGET_S
-    workers: Annotated[
-        int | Literal["auto"],
-        Flag(COUNT_OR_AUTO, "Processes that share a level: a number or auto."),
-    ] = 1
-    ray: Annotated[
-        str, Flag(TEXT, "Ray cluster on whose machines they run.", metavar="ADDRESS")
-    ] = ""
-    calibration: Annotated[bool, Flag(TRUTH, "Measure this client first, for 2 s.")] = True
-    scrape: Annotated[
-        bool, Flag(TRUTH, "Cross-check with the server's own metrics, if it has any.")
-    ] = True
-    metrics_url: Annotated[
-        str, Flag(TEXT, "Page of the server's metrics.", default="the usual one of such a server")
-    ] = ""
-    ca_cert: Annotated[
-        str | None, Flag(TEXT, "PEM file of certificates to trust.", metavar="FILE")
-    ] = None
-    insecure: Annotated[bool, Flag(TRUTH, "Do not check the server's certificate.")] = False
-    proxy: Annotated[
-        str | None, Flag(TEXT, "HTTP proxy; environment variables are not read.", metavar="URL")
-    ] = None
-
-    note: Annotated[
-        str, Flag(TEXT, "A note that is kept with the results, e.g. 'after the driver update'.")
-    ] = ""
-
-    def __post_init__(self) -> None:
-        self._check_repeats()
-        if self.workers != "auto" and self.workers < 1:
-            raise UsageError(f"--workers {self.workers}: must be at least 1, or auto.")
-        if self.until:
-            self._check_until()
-        from llmdyno.results.metrics import BY_NAME  # imports numpy, which a help does without
-
-        for slo in self.slos:
-            if BY_NAME[slo.metric].open_loop and not self.load.is_open:
-                raise UsageError(
-                    f"--slo {slo.expr}: closed-loop users have no due times; give --request-rate,"
-                    f" or leave out '_due'."
-                )
-
-    def _check_repeats(self) -> None:
-        if self.repeat < 1:
-            raise UsageError(f"--repeat {self.repeat}: must be at least 1.")
-        if self.repeat > 1 and self.until:
-            raise UsageError(
-                "--until: measures loads again by itself; leave out --repeat and --repeat-until."
-            )
-        if self.repeat_until is not None:
-            if not 0 < self.repeat_until < 1:
-                raise UsageError(
-                    f"--repeat-until {self.repeat_until:.4g}: write a share between 0 and 1,"
-                    " such as 2%."
-                )
-            if self.repeat < ROUNDS_MIN:
-                raise UsageError(
-                    f"--repeat {self.repeat}: must be at least {ROUNDS_MIN} with --repeat-until."
-                )
-
-    def _check_until(self) -> None:
-        if not self.slos:
-            raise UsageError("--until: needs --slo, e.g. --slo 'ttft:p99<2s'.")
-        if self.load.arrival == "trace":
-            raise UsageError("--until: needs users or a rate; a trace has one load.")
-        if not self.load.ends_by_count and self.until_budget_s < self.load.duration_s:
-            raise UsageError(
-                f"--until-budget {show_seconds(self.until_budget_s)}: must hold a level of"
-                f" {show_seconds(self.load.duration_s)}, better ten."
-            )
-
-    @property
-    def levels(self) -> tuple[tuple[int, float], ...]:
-        """All (round, load) in the order in which they are run, if it is no search."""
-        return tuple((number, load) for number in range(self.repeat) for load in self.load.points)

@@ -1,0 +1,182 @@
+"""The checks of a level that find its doubts: one function a subject.
+
+Each takes a level of a summary and returns pairs of a code (of doubts.CODES) and a sentence. A new
+check is a function here or in a module of its own, and a place in CHECKS.
+"""
+
+from collections.abc import Callable
+
+from llmdyno.results.documents import Document, items, number, part, text, texts
+from llmdyno.results.metrics import SENT_BEFORE_MAX
+from llmdyno.results.titles import titles
+
+SHORT_WINDOW_S = 30
+FEW_REQUESTS = 100  # below this a p99 is no more than the slowest request
+HELD_BACK_TOKENS = 8  # a shorter answer may well come in one read
+HELD_BACK_SHARE = 0.5  # of an answer in one read
+
+Finding = tuple[str, str]  # code and text
+
+
+def _about_client(level: Document) -> list[Finding]:
+    if text(level, "client", "verdict") != "client-bound":
+        return _about_stream(level)
+    because = "; ".join(("client-bound", *texts(level, "client", "reasons")))
+    spoilt = titles(texts(level, "doubtful"))
+    said = (
+        f"the load generator was the limit ({because}): the server may be better than this."
+        f"{f' Doubtful: {spoilt}.' if spoilt else ''}"
+    )
+    return [("client-bound", said)]
+
+
+def _about_stream(level: Document) -> list[Finding]:
+    """Doubt a stream whose answers come at once, to a client that was in time to see more."""
+    output, completed = number(level, "tokens", "output"), number(level, "requests", "completed")
+    a_read = number(level, "client", "tokens_per_read")
+    if not output or not completed or not a_read:
+        return []
+    an_answer = output / completed
+    if an_answer < HELD_BACK_TOKENS or a_read < HELD_BACK_SHARE * an_answer:
+        return []
+    said = (
+        f"answers of {_digits(an_answer)} tokens come with {_digits(a_read)} tokens a read (half of"
+        " an answer or more): the server or a proxy holds the stream back, so TTFT and ITL do not"
+        " show when tokens were made."
+    )
+    return [("held-back-stream", said)]
+
+
+def _about_end(level: Document) -> list[Finding]:
+    if stopped := text(level, "stopped"):
+        return [("stopped-early", f"the level was ended early: {stopped}.")]
+    if level.get("interrupted") is True:
+        return [("interrupted", "the level was interrupted: it is shorter than asked.")]
+    return []
+
+
+def _about_requests(level: Document) -> list[Finding]:
+    found: list[Finding] = []
+    completed, failed, cut, unsent = (
+        number(level, "requests", name) for name in ("completed", "failed", "cut", "unsent")
+    )
+    if failed:
+        errors = part(level, "requests", "errors")
+        classes = ", ".join(f"{name} {number(errors, name) or 0:,.0f}" for name in errors)
+        share = _digits(100 * failed / (failed + (completed or 0)))
+        said = f"{_requests(failed)} failed ({share} %{f': {classes}' if classes else ''})"
+        found.append(("failed-requests", f"{said}; latencies are those of the others."))
+    if cut:
+        said = f"{_requests_were(cut)} cut off at the end"
+        found.append(
+            ("cut-requests", f"{said}: the slowest are missing from the end-to-end latencies.")
+        )
+    if unsent:
+        said = f"{_requests_were(unsent)} due and never sent, for want of a slot"
+        found.append(
+            ("unsent-requests", f"{said}: the latencies from due lack them and are too good.")
+        )
+    if completed is not None and completed < FEW_REQUESTS:
+        said = (
+            f"only {_requests(completed)} completed (fewer than {FEW_REQUESTS}): p99 is hardly more"
+            " than the slowest one."
+        )
+        found.append(("few-requests", said))
+    return found
+
+
+def _about_first_tokens(level: Document) -> list[Finding]:
+    found: list[Finding] = []
+    if quantiles := part(level, "ttft_ms", "kaplan_meier"):
+        values = " and ".join(
+            f"{name} {_milliseconds(number(quantiles, name))}" for name in quantiles
+        )
+        said = (
+            f"{_requests_were(number(level, 'ttft_ms', 'censored') or 0)} cut before their first"
+            f" token; with them, by Kaplan and Meier, TTFT is {values}."
+        )
+        found.append(("censored-first-tokens", said))
+    before, n = (number(level, "ttft_ms", name) for name in ("sent_before", "n"))
+    if before and n and before > SENT_BEFORE_MAX * n:
+        said = (
+            f"{_digits(100 * before / n)} % of the times to first token (more than"
+            f" {SENT_BEFORE_MAX:.0%}) are of requests sent before the window: measure for several"
+            " times as long as a first token takes."
+        )
+        found.append(("sent-before-window", said))
+    return found
+
+
+def is_steady(level: Document) -> bool:
+    """Tell whether a level has a window that leaves out ramp and drain."""
+    window = part(level, "window")
+    if number(window, "start_s") is None or number(window, "end_s") is None:
+        return False
+    steady = window.get("steady")
+    # Before 28 November 2026 only the words of the method told.
+    return steady if isinstance(steady, bool) else not text(window, "method").startswith("whole")
+
+
+def _about_window(level: Document) -> list[Finding]:
+    if not is_steady(level):
+        return [("no-steady-window", "there is no steady window: ramp and drain count too.")]
+    length_s = (number(level, "window", "end_s") or 0) - (number(level, "window", "start_s") or 0)
+    if length_s >= SHORT_WINDOW_S:
+        return []
+    said = f"the window is short ({_digits(length_s)} s, less than {SHORT_WINDOW_S} s)"
+    return [("short-window", f"{said}: slow swings hide.")]
+
+
+def _about_tokens(level: Document) -> list[Finding]:
+    match text(level, "tokens", "source"):
+        case "chunks":
+            said = "tokens were counted as chunks: a chunk may hold several tokens."
+            return [("chunks-as-tokens", said)]
+        case "tokenizer":
+            return [("own-tokenizer", "tokens were counted with our tokenizer, not the server's.")]
+    return []
+
+
+def _about_server(level: Document) -> list[Finding]:
+    """Return what the cross-check with the server's own metrics found."""
+    server = part(level, "server")
+    if findings := part(server, "findings"):
+        return [(code, f"{findings[code]}.") for code in findings]
+    return [("server-note", f"{note}.") for note in texts(server, "notes")]
+
+
+def _about_gpus(level: Document) -> list[Finding]:
+    return [
+        ("gpu-throttled", f"{note}.") for gpu in items(level, "gpu") for note in texts(gpu, "notes")
+    ]
+
+
+CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
+    _about_client,
+    _about_end,
+    _about_requests,
+    _about_first_tokens,
+    _about_window,
+    _about_tokens,
+    _about_server,
+    _about_gpus,
+)
+
+
+def _requests(count: float) -> str:
+    return f"{count:,.0f} request{'' if count == 1 else 's'}"
+
+
+def _requests_were(count: float) -> str:
+    return f"{_requests(count)} {'was' if count == 1 else 'were'}"
+
+
+def _digits(value: float) -> str:
+    """Write three significant digits, or a whole number."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
+
+
+def _milliseconds(value_ms: float | None) -> str:
+    if value_ms is None:
+        return "beyond all that was seen"
+    return f"{_digits(value_ms / 1000)} s" if value_ms >= 1000 else f"{_digits(value_ms)} ms"
