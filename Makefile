@@ -10,7 +10,8 @@ demo: $(VENV)/.installed-cpu
 	@$(BIN)/dyno tune --engine openvino --model tiny --quick
 
 test: $(VENV)/.installed-dev lint
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "not alone"
+	# Three for two cores: a third of a worker's time is spent waiting for servers.
+	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"
 	$(BIN)/pytest -q -m alone
 
 lint: $(VENV)/.installed-dev

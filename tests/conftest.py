@@ -12,6 +12,20 @@ from typing import Any
 import pytest
 
 DYNO = (sys.executable, "-m", "llmdyno")
+# These take longest, so they begin first: no worker is left alone with one at the end.
+LONGEST = (
+    *("tune/test_tuner.py", "tune/test_objectives.py", "fronts/test_bentoml.py"),
+    *("bench/test_run.py", "fronts/test_triton.py", "embedded/test_build.py"),
+    *("load/test_workers.py", "deploy/test_bundle.py", "load/test_open_loop.py"),
+    *("serve/test_artifacts.py", "report/test_report_browser.py", "embedded/test_server.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first."""
+    folder = Path(__file__).parent
+    rank = {folder / file: number for number, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture

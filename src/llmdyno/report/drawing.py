@@ -7,12 +7,16 @@ the page's style sheet replaces when the reader's screen is dark.
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import metadata
 from typing import Any
 
 import altair as alt
 import vl_convert
 from altair.typing import ChartType
 
+from llmdyno import store
+from llmdyno.errors import StorageError
 from llmdyno.report.documents import Material, Run, levels
 
 Row = dict[str, Any]
@@ -61,8 +65,11 @@ LOOK: Row = {
 
 
 def data(rows: Sequence[Row]) -> alt.InlineData:
-    """Return rows as a chart's data, as many as there are: Altair limits other kinds of data."""
-    return alt.InlineData(values=list(rows))
+    """Return rows as a chart's data, as many as there are: Altair limits other kinds of data.
+
+    Altair copies the rows of a list with every layer, those of a tuple it leaves alone.
+    """
+    return alt.InlineData(values=tuple(rows))
 
 
 def layered(*layers: tuple[alt.Chart, bool]) -> Drawing:
@@ -125,8 +132,12 @@ def decades(low: float, high: float) -> list[float]:
 
 
 def specification(chart: Drawing, described: str) -> Row:
-    """Return the chart as a Vega-Lite document in our look, with the text for those who listen."""
-    document: Row = chart.to_dict()
+    """Return the chart as a Vega-Lite document in our look, with the text for those who listen.
+
+    It is not checked against the schema of Vega-Lite, which takes as long as the rest of a page;
+    the tests check it.
+    """
+    document: Row = chart.to_dict(validate=False)
     return document | {"config": LOOK, "description": described}
 
 
@@ -137,9 +148,23 @@ def png(chart: Drawing, described: str) -> bytes:
 
 
 def javascript() -> str:
-    """Return the libraries that draw charts in a browser, so that a page need not fetch them."""
+    """Return the libraries that draw charts in a browser, so that a page need not fetch them.
+
+    To bundle them takes two seconds of CPU: the bundle of each version is kept in the cache.
+    """
+    version = _vega_lite_version()
+    kept = (
+        store.cache_folder("charts")
+        / f"{metadata.version('vl-convert-python')}-vega-lite-{version}.js"
+    )
+    with suppress(OSError):
+        return kept.read_text()
     # The type stub lacks the default of the snippet; with none, vl-convert keeps the bundle.
-    return vl_convert.javascript_bundle(vl_version=_vega_lite_version())  # type: ignore[call-arg]
+    bundle = vl_convert.javascript_bundle(vl_version=version)  # type: ignore[call-arg]
+    with suppress(OSError, StorageError):  # without a cache the next page takes longer
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        store.write_atomically(kept, bundle.encode())
+    return bundle
 
 
 def _vega_lite_version() -> str:

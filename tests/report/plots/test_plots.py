@@ -1,9 +1,14 @@
 """Every plot is found, used, and says how to read it."""
 
+import json
 from pathlib import Path
+from typing import get_args
+
+import altair as alt
 
 from llmdyno import report
-from llmdyno.report import plots
+from llmdyno.report import pages, plots
+from llmdyno.report.documents import Material
 from report.page_text import charts
 from report_samples import GUIDE, study
 
@@ -15,3 +20,14 @@ def test_every_plot_is_used_and_says_how_to_read_it() -> None:
         for plot in plots.load(section).values():
             assert plot.title
             assert plot.says.endswith(".")
+
+
+def test_every_chart_is_valid_vega_lite() -> None:
+    document = study()
+    material = Material(runs=pages.study_runs(document), study=document)
+    drawn = pages.figures(material, *get_args(plots.Section))
+    assert len(drawn) > 8
+    for figure in drawn:
+        # Our look leaves a background out with null, which only the drawing itself understands.
+        bare = {key: part for key, part in figure.specification.items() if key != "config"}
+        alt.Chart.from_dict(json.loads(json.dumps(bare)), validate=True)
