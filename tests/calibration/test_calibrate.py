@@ -31,11 +31,11 @@ def streamers(parent: int | None = None) -> list[int]:
 
 
 def test_a_run_is_preceded_by_a_calibration_that_is_kept(
-    streamer: Streamer, dyno: Dyno, tmp_path: Path
+    streamer: Streamer, whole_dyno: Dyno, tmp_path: Path
 ) -> None:
     url = streamer("--ttft", "20ms", "--itl", "5ms")
 
-    done = dyno(
+    done = whole_dyno(
         *("bench", "--url", url, "-c", "2", "--requests", "6", "--ramp", "0s", "--osl", "8"),
         *("--out", "run", "--json"),
     )
@@ -59,7 +59,7 @@ def test_a_run_is_preceded_by_a_calibration_that_is_kept(
     lines = (tmp_path / "run/journal.jsonl").read_text().splitlines()
     kinds = [json.loads(line)["type"] for line in lines]
     assert kinds[:2] == ["opened", "calibration"]
-    rebuilt = last_json(dyno("report", "run", "--json").stdout)
+    rebuilt = last_json(whole_dyno("report", "run", "--json").stdout)
     assert rebuilt["calibration"] == floor
     assert rebuilt["levels"][0]["server"] == level["server"]
 
