@@ -4,7 +4,7 @@ import statistics
 import pytest
 
 from llmdyno.errors import UsageError
-from llmdyno.units import lengths, seconds, show_seconds
+from llmdyno.units import lengths, price_per_h, seconds, show_seconds
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,14 @@ def test_wrong_lengths_are_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["128", "64-256", "normal:128,32", "lognormal:128,64"])
 def test_lengths_are_shown_as_they_are_typed(text: str) -> None:
     assert str(lengths(text, "--osl")) == text
+
+
+def test_a_price_is_an_hours() -> None:
+    assert price_per_h("3.50/h", "--price") == 3.5
+    assert price_per_h("2 / h", "--price") == 2.0
+
+
+@pytest.mark.parametrize("text", ["3.50", "3.50/d", "-1/h", "0/h", "h", "1e400/h"])
+def test_another_price_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--price .*: write a price an hour above 0"):
+        price_per_h(text, "--price")

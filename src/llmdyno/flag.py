@@ -213,6 +213,7 @@ PAUSE = Kind(  # one duration, or two: uniform between them
     lambda value, field: units.seconds_between(str(value), field), units.show_seconds_between
 )
 LENGTHS = Kind(lambda value, field: units.lengths(str(value), field))
+PRICE = Kind(lambda value, field: units.price_per_h(str(value), field), "{:g}/h".format)
 SHARE = Kind(lambda value, field: units.share(str(value), field), "{:.4%}".format)
 COUNTS = Kind(_counts, lambda value: ",".join(map(str, value)))
 RATES = Kind(_rates, lambda value: ",".join(f"{rate:g}" for rate in value))

@@ -75,6 +75,19 @@ def show_seconds_between(value_s: float | tuple[float, float]) -> str:
     return show_seconds(value_s)
 
 
+def price_per_h(text: str, field: str) -> float:
+    """Read a price, e.g. 3.50/h, in whatever currency.
+
+    Raises:
+        UsageError: names `field`, the text and what would be right.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?/ ?h", text.strip())
+    price = float(match[1]) if match else 0.0
+    if not 0 < price < math.inf:
+        raise UsageError(f"{field} {text}: write a price an hour above 0, e.g. 3.50/h.")
+    return price
+
+
 class Lengths(msgspec.Struct, frozen=True):
     """A distribution of token counts; `a` and `b` are low/high or mean/standard deviation."""
 

@@ -17,10 +17,22 @@ def test_a_gpu_that_tells_nothing_is_a_line_that_gpu_py_reads() -> None:
 
     line = ", ".join(nvml.cells(0, None))  # NVML was not opened, so that every question fails
 
-    assert line == "0, [N/A], [N/A], [N/A], [N/A], [N/A], [N/A], [N/A]"
+    assert line == "0" + ", [N/A]" * 8
     sample = read_line(line, 0, 0)
     assert sample is not None
     assert (sample.gpu, sample.use, sample.throttle) == (0, None, 0)
+
+
+def test_the_energy_counter_is_told_in_joules(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmdyno.bench import nvml
+
+    monkeypatch.setattr(
+        pynvml, "nvmlDeviceGetTotalEnergyConsumption", lambda _: 123_456_789
+    )  # in mJ
+    sample = read_line(", ".join(nvml.cells(0, None)), 0, 0)
+
+    assert sample is not None
+    assert sample.energy_j == 123_456.789
 
 
 def test_values_are_in_nvidia_smis_units() -> None:

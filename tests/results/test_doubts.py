@@ -102,7 +102,20 @@ def throttled(one: Document) -> None:
 
 
 HITS: dict[str, Any] = {"prefix_queries": 1000.0, "prefix_hits": 900.0}
+
+
 # By code: what brings it about at a level, the level and the metrics it names, and what it says.
+def sampled(**source: str) -> Callable[[Document], None]:
+    """Return what gives a level's energy this source."""
+    entry = {"source": "gpu-0", "by": "counter", "joules": None, "validity": "ok", **source}
+
+    def change(one: Document) -> None:
+        one["energy"] = {"joules": None, "watts_mean": None, "sources": [entry]}
+        one["joules_per_token"] = None
+
+    return change
+
+
 OF_LEVEL: dict[str, tuple[Callable[[Document], None], list[str], str]] = {
     "client-bound": (bound, ["ttft_ms"], "(client-bound; the client was 9 ms late)"),
     "held-back-stream": (held_back, ["ttft_ms", "itl_ms", "tpot_ms"], "holds the stream back"),
@@ -164,6 +177,16 @@ OF_LEVEL: dict[str, tuple[Callable[[Document], None], list[str], str]] = {
     ),
     "repeated-prompts": (served(**HITS), ["ttft_ms"], "--unique makes all prompts differ"),
     "server-note": (put("server", value={"notes": ["it sleeps"]}), [], "it sleeps."),
+    "energy-unknown": (
+        sampled(validity="gap"),
+        ["joules_per_token"],
+        "energy has no value: gpu-0: its samples lie more than 3 s apart.",
+    ),
+    "energy-from-power": (
+        sampled(by="power"),
+        ["joules_per_token"],
+        "energy of gpu-0 is integrated from samples of its power.",
+    ),
     "gpu-throttled": (throttled, [], "GPU 0 was held back by heat (hardware) in 100% of"),
 }
 MACHINE = {

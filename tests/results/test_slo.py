@@ -14,6 +14,8 @@ def test_thresholds_are_read_in_the_metrics_own_unit() -> None:
     assert (third.metric, third.stat, third.relation, third.limit) == (
         *("token_rate", "mean", ">", 1000),
     )
+    (cost,) = parse_slos("joules_per_token<0.5")  # a rate of which less is better
+    assert (cost.relation, cost.limit, cost.stat) == ("<", 0.5, "mean")
     assert parse_slos(None) == parse_slos(" , ") == ()
 
 

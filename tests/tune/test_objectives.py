@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -31,6 +32,14 @@ REFUSED = {
     "last token from due": ("e2e_due", "", "", "--objective e2e_due:p50: closed-loop users"),
     "an SLO from due": ("token_rate", "ttft_due<2s", "", "--slo ttft_due<2s: closed-loop users"),
     "time per token of one": ("tpot:p95", "", "1", "--osl 1 gives outputs of one token"),
+    "cost without a price": (
+        *("cost_per_million_output", "", ""),
+        "--objective cost_per_million_output:mean: needs a price, e.g. --price 3.50/h",
+    ),
+    "an SLO on cost without one": (
+        *("token_rate", "cost_per_million_total<1", ""),
+        "--slo cost_per_million_total<1: needs a price",
+    ),
     "gaps of one token": ("itl", "", "1-1", "--osl 1-1 gives outputs of one token"),
     "gaps of just one token": ("itl", "", "normal:1,0", "gives outputs of one token"),
 }
@@ -65,6 +74,12 @@ def test_an_objective_that_can_have_no_value_is_refused(name: str) -> None:
 )
 def test_what_can_have_a_value_is_not_refused(objective: str, slos: str, osl: str) -> None:
     objectives.check(study_of(objective, slos, osl))
+
+
+def test_with_a_price_cost_is_an_objective_and_an_slo() -> None:
+    asked = study_of("cost_per_million_output", "cost_per_million_total<0.4")
+
+    objectives.check(msgspec.structs.replace(asked, price_per_h=3.5))
 
 
 def test_in_an_open_loop_times_from_due_are_objectives() -> None:

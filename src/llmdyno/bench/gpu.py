@@ -95,16 +95,16 @@ def read_line(
     """Read a line of nvidia-smi; None if it is no sample (an error, a warning).
 
     Args:
-        line: the cells of one GPU, separated by commas.
+        line: the cells of one GPU, separated by commas; nvml.py adds the energy counter (J).
         level: the number that the sample gets.
         t_ns: its time in the journal.
         shown: the GPUs that count, by index or by the beginning of the UUID; a line of another GPU
             gives None. None: all count.
     """
     cells = [cell.strip() for cell in line.split(",")]
-    if len(cells) != len(_FIELDS) or not cells[0].isdigit():
+    if len(cells) not in {len(_FIELDS), len(_FIELDS) + 1} or not cells[0].isdigit():
         return None
-    if shown is not None and not any(_is_named(cells[0], cells[-1], name) for name in shown):
+    if shown is not None and not any(_is_named(cells[0], cells[7], name) for name in shown):
         return None
     use, memory, power, clock, temperature = (_number(cell) for cell in cells[1:6])
     return GpuSample(
@@ -117,6 +117,7 @@ def read_line(
         clock_mhz=clock,
         temperature_c=temperature,
         throttle=int(cells[6], 16) if cells[6].startswith("0x") else 0,
+        energy_j=_number(cells[8]) if len(cells) > len(_FIELDS) else None,
     )
 
 

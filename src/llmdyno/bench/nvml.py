@@ -2,8 +2,8 @@
 
 gpu.py starts it if nvidia-ml-py is installed (extra `gpu`), in a process of its own like
 nvidia-smi, so that a slow call of the driver delays no stamp. Each line has the same cells in the
-same units; a value that a GPU does not report is [N/A]. If NVML cannot be opened, the process
-becomes nvidia-smi, if that is installed.
+same units, and one more; a value that a GPU does not report is [N/A]. If NVML cannot be opened,
+the process becomes nvidia-smi, if that is installed.
 """
 
 import os
@@ -23,12 +23,15 @@ _Fact = TypeVar("_Fact", int, str)
 def cells(number: int, gpu: Any) -> list[str]:
     """Return the cells of one GPU's line, in the order of gpu.py's query to nvidia-smi.
 
+    The last cell is more than nvidia-smi has: the energy that the GPU has used, in J.
+
     Args:
         number: the GPU's index.
         gpu: NVML's handle of it.
     """
     memory_mib = _told(lambda: pynvml.nvmlDeviceGetMemoryInfo(gpu, pynvml.nvmlMemory_v2).used)
     power_w = _told(lambda: pynvml.nvmlDeviceGetPowerUsage(gpu))
+    energy_mj = _told(lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu))
     # The old name of this call works with old and new drivers.
     throttle = _told(lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu))
     return [
@@ -40,6 +43,7 @@ def cells(number: int, gpu: Any) -> list[str]:
         _cell(_told(lambda: pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU))),
         "[N/A]" if throttle is None else f"{throttle:#018x}",
         _told(lambda: pynvml.nvmlDeviceGetUUID(gpu)) or "[N/A]",
+        "[N/A]" if energy_mj is None else f"{energy_mj * 1e-3:.3f}",
     ]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from llmdyno import endpoints, store, workload
-from llmdyno.bench import gpu, scraper
+from llmdyno.bench import gpu, rapl, scraper
 from llmdyno.bench.interruption import Interruption, interruptible
 from llmdyno.bench.live_metrics import LivePage, serving
 from llmdyno.bench.questions import ask
@@ -45,6 +45,7 @@ from llmdyno.wire.target import Target, parse_url
 from llmdyno.workload.share import Share
 
 _WATCH_S = 0.5
+_ENERGY_S = 1.0  # between two samples at most: a gap of 3 s is too long for a sum
 
 
 class Watcher(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,7 +257,7 @@ def _connections(spec: Bench) -> int:
 async def _observed(
     plan: Plan, metrics_page: scraper.Scraper | None, zero_ns: int, sink: Callable[[Entry], None]
 ) -> AsyncIterator[None]:
-    """Record the server's metrics page and this machine's GPUs during the `with`."""
+    """Record the server's metrics page, and what this machine uses, during the `with`."""
     interval_s = plan.load.interval_s
     async with contextlib.AsyncExitStack() as stack:
         if metrics_page is not None:
@@ -264,7 +265,9 @@ async def _observed(
                 metrics_page.around(plan.level, zero_ns, interval_s, sink)
             )
         if gpu.is_local(plan.target.host):
-            await stack.enter_async_context(gpu.around(plan.level, zero_ns, interval_s, sink))
+            often_s = min(interval_s, _ENERGY_S)
+            await stack.enter_async_context(gpu.around(plan.level, zero_ns, often_s, sink))
+            await stack.enter_async_context(rapl.around(plan.level, zero_ns, often_s, sink))
         yield
 
 

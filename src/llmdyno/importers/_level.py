@@ -84,7 +84,7 @@ def level_document(level: ForeignLevel) -> dict[str, Any]:
 
 
 def _rate(row: metrics.Metric, mean: float | None) -> Statistics | None:
-    if row.needs_slo:  # tools judge by limits of their own, and tell no interval
+    if row.may_lack:  # tools judge by limits of their own, and tell no interval
         return None if mean is None else {"mean": mean}
     return {"mean": mean, "ci95": None}
 

@@ -1,6 +1,7 @@
 """A level's records as columns: what metrics are computed from."""
 
 from array import array
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,6 +24,15 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         return (self.end_ns - self.start_ns) / 1e9
 
 
+class Energy(msgspec.Struct, frozen=True, kw_only=True):
+    """What a GPU or a part of the processors had used, in J, at ascending times of a level."""
+
+    source: str  # "gpu-0", "package-0"
+    by: str  # "counter"; "power": integrated from samples of the power, for want of a counter
+    t_ns: NDArray[np.int64]  # since the run's start
+    joules: NDArray[np.float64]
+
+
 class Columns(msgspec.Struct, frozen=True, kw_only=True):
     """A level's records as columns: one array an attribute, times in ns.
 
@@ -31,6 +41,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     Per token-carrying read: read_ns since the run's start, read_gap_ns since the read before (or
     since sent, for the first), read_tokens, read_later (not the first of its request), read_timed
     (its request did not fail, so that its gaps count), read_request (the request's number).
+    Beside them: what the machine used meanwhile, and what it costs an hour, if that is known.
     """
 
     due_ns: NDArray[np.int64]
@@ -49,6 +60,8 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     read_later: NDArray[np.bool_]
     read_timed: NDArray[np.bool_]
     read_request: NDArray[np.int64]
+    energy: tuple[Energy, ...] = ()
+    price_per_h: float | None = None
 
 
 # What a record adds to the columns of requests, in this order. `request` is its number.
@@ -101,7 +114,7 @@ class Collector:
     def columns(self) -> Columns:
         """Return everything taken in so far."""
         table = np.array(self._per_request, dtype=np.int64).reshape(-1, len(_FIELDS))
-        of_request = dict(zip(_FIELDS, table.T, strict=True))
+        of_request: dict[str, Any] = dict(zip(_FIELDS, table.T, strict=True))
         number = of_request.pop("request")
         gap_ns = np.array(self._gap_ns, dtype=np.int64)
         counts = np.array(self._reads_of_request, dtype=np.int64)

@@ -4,8 +4,8 @@ All times are nanoseconds of one monotonic clock, counted from the start of the 
 
 Format versions:
     1 (November 2026): the first. Since then, further kinds of lines: "scrape",
-        "gpu" and "calibration"; "share-end", "worker-host", and files beside the journal,
-        journal-0.jsonl and on, in which the workers of a level write its requests and ticks.
+        "gpu", "cpu-energy" and "calibration"; "share-end", "worker-host", and files beside the
+        journal, journal-0.jsonl and on, in which a level's workers write its requests and ticks.
 """
 
 from typing import Any, Literal
@@ -149,6 +149,16 @@ class GpuSample(msgspec.Struct, frozen=True, kw_only=True, tag="gpu"):
     clock_mhz: float | None
     temperature_c: float | None
     throttle: int  # the driver's bits for why the clock is not higher
+    energy_j: float | None = None  # the driver's counter, which began when the driver was loaded
+
+
+class CpuEnergy(msgspec.Struct, frozen=True, kw_only=True, tag="cpu-energy"):
+    """What one part of this machine's processors had used by one moment of a level."""
+
+    level: int
+    t_ns: int
+    part: str  # the kernel's name and number of it: "package-0", "dram-1"
+    energy_j: float  # since the level's first sample
 
 
 Entry = (
@@ -162,4 +172,5 @@ Entry = (
     | Calibration
     | Scrape
     | GpuSample
+    | CpuEnergy
 )

@@ -50,7 +50,7 @@ def by_level(runs: tuple[Run, ...]) -> Table:
     caption = f"Numbers of the window{chosen}; in brackets the 95 % interval"
     first = [row for row in metrics.latencies() if row.headline]
     rates = [
-        row for row in metrics.rates() if row.headline and (_has(runs, row) or not row.needs_slo)
+        row for row in metrics.rates() if row.headline and (_has(runs, row) or not row.may_lack)
     ]
     return _of_levels(runs, _paths([*rates, *first]), caption, basis)
 

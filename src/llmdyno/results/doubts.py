@@ -99,6 +99,13 @@ CODES: Mapping[str, Code] = {
     "server-note": Code("a note on the server, stored by a version that had no codes"),
     # The machine.
     "gpu-throttled": Code("a GPU was held back by power, heat or its hardware"),
+    "energy-unknown": Code(
+        "a source of energy was not sampled over the whole window", resting_on("energy")
+    ),
+    "energy-from-power": Code(
+        "energy was integrated from samples of the power: a GPU has no counter",
+        resting_on("energy"),
+    ),
     "busy-machine": Code("the machine was busy before the run"),
     "few-cores": Code("the machine has fewer than four CPU cores"),
     "varying-clock": Code("the CPU's clock follows its load"),

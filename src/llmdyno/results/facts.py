@@ -10,6 +10,7 @@ from llmdyno.errors import StorageError
 from llmdyno.records.columns import Collector, Columns
 from llmdyno.records.entries import (
     Calibration,
+    CpuEnergy,
     GpuSample,
     LevelEnded,
     LevelStarted,
@@ -20,6 +21,9 @@ from llmdyno.records.entries import (
     WorkerHost,
 )
 from llmdyno.records.journal import read_journal
+from llmdyno.results.energy import of_samples
+
+_Beside = Scrape | GpuSample | CpuEnergy  # what was seen beside the requests
 
 # From the most trusted to the least. A level is labelled with its least trusted source.
 SOURCES = ("usage", "server-tokenizer", "tokenizer", "chunks")
@@ -83,12 +87,12 @@ def read_run(journal: Path) -> RunFacts:
         raise StorageError(f"{journal}: is no journal of a run: it lacks the first line.")
     calibration = None
     open_levels: dict[int, _LevelReader] = {}
-    beside: defaultdict[int, list[Scrape | GpuSample]] = defaultdict(list)  # also before the level
+    beside: defaultdict[int, list[_Beside]] = defaultdict(list)  # also before the level
     for entry in entries:
         match entry:
             case LevelStarted():
                 open_levels[entry.level] = _LevelReader(entry)
-            case Scrape() | GpuSample():
+            case Scrape() | GpuSample() | CpuEnergy():
                 beside[entry.level].append(entry)
             case Calibration():
                 calibration = entry
@@ -96,7 +100,11 @@ def read_run(journal: Path) -> RunFacts:
                 Record() | Tick() | LevelEnded() | WorkerHost()
             ):  # the level's own end holds those of its workers' shares
                 open_levels[entry.level].take(entry)
-    levels = [level.facts(beside[number]) for number, level in open_levels.items()]
+    price = opened.spec.get("price_per_h")
+    levels = [
+        level.facts(beside[number], price if isinstance(price, int | float) else None)
+        for number, level in open_levels.items()
+    ]
     return RunFacts(opened=opened, calibration=calibration, levels=levels)
 
 
@@ -137,11 +145,17 @@ class _LevelReader:
         else:
             self._ended = entry
 
-    def facts(self, beside: Sequence[Scrape | GpuSample]) -> LevelFacts:
+    def facts(self, beside: Sequence[_Beside], price_per_h: float | None) -> LevelFacts:
+        gpus = [entry for entry in beside if isinstance(entry, GpuSample)]
+        cpus = [entry for entry in beside if isinstance(entry, CpuEnergy)]
         return LevelFacts(
             started=self._started,
             ended=self._ended,
-            columns=self._records.columns(),
+            columns=msgspec.structs.replace(
+                self._records.columns(),
+                energy=of_samples(gpus, cpus),
+                price_per_h=price_per_h,
+            ),
             errors=dict(self._errors.most_common()),
             examples=self._examples,
             source=max(self._by_source or self._cut_by_source or ["usage"], key=SOURCES.index),
@@ -150,7 +164,7 @@ class _LevelReader:
             last_ns=self._last_ns,
             prompts=self._prompts,
             scrapes=[entry for entry in beside if isinstance(entry, Scrape)],
-            gpus=[entry for entry in beside if isinstance(entry, GpuSample)],
+            gpus=gpus,
             hosts=list(self._hosts.values()),
         )
 

@@ -6,6 +6,7 @@ check is a function here or in a module of its own, and a place in CHECKS.
 
 from collections.abc import Callable
 
+from llmdyno.results import energy
 from llmdyno.results.documents import Document, items, number, part, text, texts
 from llmdyno.results.metrics import SENT_BEFORE_MAX
 from llmdyno.results.titles import titles
@@ -151,6 +152,22 @@ def _about_gpus(level: Document) -> list[Finding]:
     ]
 
 
+def _about_energy(level: Document) -> list[Finding]:
+    sources = items(part(level, "energy"), "sources")
+    found: list[Finding] = []
+    unknown = [
+        f"{text(source, 'source')}: {meaning}"
+        for source in sources
+        if (meaning := energy.meaning(text(source, "validity")))
+    ]
+    if unknown:
+        found.append(("energy-unknown", f"energy has no value: {'; '.join(unknown)}."))
+    if integrated := [text(each, "source") for each in sources if text(each, "by") == "power"]:
+        said = f"energy of {', '.join(integrated)} is integrated from samples of its power."
+        found.append(("energy-from-power", said))
+    return found
+
+
 CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
     _about_client,
     _about_end,
@@ -160,6 +177,7 @@ CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
     _about_tokens,
     _about_server,
     _about_gpus,
+    _about_energy,
 )
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from llmdyno.records.columns import Columns, Window
-from llmdyno.results import observations
+from llmdyno.results import observations, unit_costs
 from llmdyno.results.observations import Values, since_due
 from llmdyno.results.rates import request_rates, token_rates
 from llmdyno.results.stats import STATISTICS, Array, Floats
@@ -21,7 +21,7 @@ from llmdyno.results.stats import STATISTICS, Array, Floats
 # sent before the window.
 SENT_BEFORE_MAX = 0.2
 
-Part = Literal["first token", "later tokens", "last token", "token count", "due time"]
+Part = Literal["first token", "later tokens", "last token", "token count", "due time", "energy"]
 
 
 class LatenessBound(msgspec.Struct, frozen=True):
@@ -66,6 +66,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     rate: Callable[[Columns, Window, Array | None], Floats | None] | None = None
     counts_requests: bool = False  # a rate of requests, which are few: see measures.py
     needs_slo: bool = False  # without an SLO on a latency of one request it has no value
+    needs_price: bool = False  # without --price it has no value
     rests_on: frozenset[Part] = frozenset()  # doubts of one of these are doubts of the metric
     lateness: tuple[LatenessBound, ...] = LATENCY_BOUNDS  # see client_health.py
     spoilt_with: tuple[str, str] | None = None  # a metric and statistic: the client spoils both
@@ -77,6 +78,11 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     def open_loop(self) -> bool:
         """Whether only levels have it whose requests have due times of their own."""
         return "due time" in self.rests_on
+
+    @property
+    def may_lack(self) -> bool:
+        """Whether most runs have no value of it: a table leaves it out where none has one."""
+        return self.needs_slo or self.needs_price or "energy" in self.rests_on
 
     @property
     def statistics(self) -> tuple[str, ...]:
@@ -238,6 +244,54 @@ BY_NAME: dict[str, Metric] = {
             ),
             counts_requests=True,
             needs_slo=True,
+            explained=False,
+            headline=True,
+        ),
+        Metric(
+            name="cost_per_million_output",
+            short="cost a million output tokens",
+            title="Cost of a million output tokens",
+            unit="currency",
+            better="lower",
+            definition=(
+                "cost_per_million_output = --price x window length ÷ output tokens arriving inside"
+                " the window, in millions."
+            ),
+            rate=lambda columns, window, _: unit_costs.cost_of_output(columns, window),
+            needs_price=True,
+            rests_on=frozenset({"token count"}),
+            explained=False,
+            headline=True,
+        ),
+        Metric(
+            name="cost_per_million_total",
+            short="cost a million tokens",
+            title="Cost of a million tokens, input and output",
+            unit="currency",
+            better="lower",
+            definition=(
+                "cost_per_million_total = --price x window length ÷ tokens inside the window, in"
+                " millions: output tokens as they arrive, input tokens with their request's first."
+            ),
+            rate=lambda columns, window, _: unit_costs.cost_of_all(columns, window),
+            needs_price=True,
+            rests_on=frozenset({"token count"}),
+            explained=False,
+            headline=True,
+        ),
+        Metric(
+            name="joules_per_token",
+            short="energy a token",
+            title="Energy of an output token",
+            unit="J",
+            better="lower",
+            definition=(
+                "joules_per_token = energy that this machine's GPUs and processors used inside the"
+                " window ÷ output tokens arriving inside it; idle use and, on the same machine, the"
+                " load generator's are in it."
+            ),
+            rate=lambda columns, window, _: unit_costs.joules_of_output(columns, window),
+            rests_on=frozenset({"token count", "energy"}),
             explained=False,
             headline=True,
         ),

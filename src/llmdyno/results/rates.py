@@ -23,7 +23,7 @@ def tokens_in_bins(columns: Columns, start_ns: int, end_ns: int, bins: int) -> F
 
 def token_rates(columns: Columns, window: Window) -> Floats:
     """Return the token rate (tok/s) in each stretch of a window, in order of time."""
-    bins, width_s = _stretches(window)
+    bins, width_s = stretches(window)
     return tokens_in_bins(columns, window.start_ns, window.end_ns, bins) / width_s
 
 
@@ -38,7 +38,7 @@ def request_rates(columns: Columns, window: Window, chosen: Array | None = None)
     done = completed(columns, window)
     if chosen is not None:
         done &= chosen
-    bins, width_s = _stretches(window)
+    bins, width_s = stretches(window)
     ended_ns = (columns.sent_ns + columns.last_ns)[done]
     counts, _ = np.histogram(ended_ns, bins=bins, range=(window.start_ns, window.end_ns))
     return np.asarray(counts, dtype=np.float64) / width_s
@@ -52,7 +52,7 @@ def completed(columns: Columns, window: Window) -> Array:
     return done
 
 
-def _stretches(window: Window) -> tuple[int, float]:
+def stretches(window: Window) -> tuple[int, float]:
     """Return into how many equal stretches a window is cut, and how long one is (s)."""
     bins = int(min(_STRETCHES_MAX, max(_STRETCHES_MIN, window.length_s / _STRETCH_S)))
     return bins, max(window.length_s / bins, 1e-9)

@@ -5,7 +5,8 @@ journal and the tuner all take it. The document's keys are a contract; its versi
 
     llmdyno.summary/1 (November 2026): the first.
     28 November 2026, added: "doubts"; in a level "steady" of its "window" and "findings" of its
-        "server" (the "notes" by code). For an older document doubts.py finds the doubts on reading.
+        "server" (the "notes" by code), "energy", and the metrics of cost and energy. For an older
+        document doubts.py finds the doubts on reading.
 """
 
 from collections import Counter
@@ -18,7 +19,7 @@ import numpy as np
 
 from llmdyno.faults import meaning
 from llmdyno.records.entries import LAG_PERIOD_S, OUTCOMES, LevelStarted
-from llmdyno.results import capacity, client_health, crosscheck, doubts
+from llmdyno.results import capacity, client_health, crosscheck, doubts, energy
 from llmdyno.results.documents import level_name
 from llmdyno.results.facts import SOURCES, LevelFacts, by_point, read_run
 from llmdyno.results.measures import measures
@@ -176,6 +177,7 @@ def level_document(
     is_open = facts.started.users is None
     measured = measures([(columns, window)], slos, is_open=is_open)
     over_all = measures([(columns, whole)], slos, is_open=is_open)
+    used = energy.document(columns, window)
     client, doubtful = client_health.client_part(
         columns,
         facts.ticks,
@@ -215,6 +217,7 @@ def level_document(
             "method": window.method,
         },
         **measured,
+        **({"energy": used} if used else {}),
         "whole": over_all,
         "samples": samples(facts, interval_s),
         "client": client,

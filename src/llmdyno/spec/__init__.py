@@ -5,7 +5,7 @@ with a Flag is a flag of the command line and a key of a study's file: name, hel
 reader stand here, and nowhere else.
 """
 
-from llmdyno.spec.bench import REPEATS_MAX, ROUNDS_MIN, SLOS, UNTIL_BUDGET_S, Bench
+from llmdyno.spec.bench import PRICE_PER_H, REPEATS_MAX, ROUNDS_MIN, SLOS, UNTIL_BUDGET_S, Bench
 from llmdyno.spec.load import ARRIVALS, ARRIVALS_MAX, RAMP_S, Load
 from llmdyno.spec.workload import CHAT_OUTPUT_TOKENS, Workload
 
@@ -13,6 +13,7 @@ __all__ = [
     "ARRIVALS",
     "ARRIVALS_MAX",
     "CHAT_OUTPUT_TOKENS",
+    "PRICE_PER_H",
     "RAMP_S",
     "REPEATS_MAX",
     "ROUNDS_MIN",

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from llmdyno.errors import UsageError
-from llmdyno.flag import COUNT_OR_AUTO, SECONDS, SHARE, TEXT, TRUTH, WHOLE, Flag, parsed
+from llmdyno.flag import COUNT_OR_AUTO, PRICE, SECONDS, SHARE, TEXT, TRUTH, WHOLE, Flag, parsed
 from llmdyno.results.slo import Slo, parse_slos
 from llmdyno.spec.load import Load
 from llmdyno.spec.workload import Workload
@@ -18,6 +18,14 @@ UNTIL_BUDGET_S = 600.0
 
 SLOS = Flag(
     parsed(parse_slos), "Thresholds, e.g. 'ttft:p99<2s,tpot:p95<50ms'.", ("--goodput",), name="slo"
+)
+
+
+PRICE_PER_H = Flag(
+    PRICE,
+    "Price of the server an hour, e.g. 3.50/h: what a million tokens cost.",
+    name="price",
+    metavar="PRICE/h",
 )
 
 
@@ -80,6 +88,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         str | None, Flag(TEXT, "HTTP proxy; environment variables are not read.", metavar="URL")
     ] = None
 
+    price_per_h: Annotated[float | None, PRICE_PER_H] = None
     note: Annotated[
         str, Flag(TEXT, "A note that is kept with the results, e.g. 'after the driver update'.")
     ] = ""
@@ -98,6 +107,8 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
                     f"--slo {slo.expr}: closed-loop users have no due times; give --request-rate,"
                     f" or leave out '_due'."
                 )
+            if BY_NAME[slo.metric].needs_price and self.price_per_h is None:
+                raise UsageError(f"--slo {slo.expr}: needs a price, e.g. --price 3.50/h.")
 
     def _check_repeats(self) -> None:
         if self.repeat < 1:

@@ -36,6 +36,8 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
         if rounds := level.get("repeats"):
             rates = "  ".join(number(one["token_rate"]) for one in rounds)
             out.print(f"{level_name(level)}, tok/s in each of {len(rounds)} rounds: {rates}")
+    for line in _further(summary):
+        out.print(line, soft_wrap=whole)
     if "capacity" in summary:
         out.print(f"[bold]{says_capacity(summary)}[/]", soft_wrap=whole)
     for doubt in doubts.of(summary):
@@ -50,6 +52,26 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
     for metric in BY_NAME.values():
         if metric.explained and (_is_open(summary) or not metric.open_loop):
             out.print(f"[dim]{metric.definition}[/]", soft_wrap=whole)
+
+
+def _further(summary: Mapping[str, Any]) -> list[str]:
+    """Return a line for each metric that most runs lack and this one has: it needs no column."""
+    lines = []
+    for metric in BY_NAME.values():
+        values = {
+            level_name(level): value
+            for level in summary["levels"]
+            if metric.may_lack
+            and (value := documents.number(level, metric.name, "mean")) is not None
+        }
+        if values:
+            told = "  ".join(
+                # A token costs a small part of a unit: two decimals would be nothing.
+                f"{name} {number(value) if value >= 10 else f'{value:.3g}'}"
+                for name, value in values.items()
+            )
+            lines.append(f"{metric.title}, {metric.unit}: {told}")
+    return lines
 
 
 def show_selftest(document: Mapping[str, Any], out: Console) -> None:

@@ -49,6 +49,7 @@ def measure(
     workload: Workload,
     load: Load,
     slos: tuple[Slo, ...],
+    price_per_h: float | None = None,
     hang_s: float,
     warmup_s: float,
     folder: Path,
@@ -64,6 +65,7 @@ def measure(
         workload: what is asked.
         load: how it is asked; the last level decides.
         slos: the thresholds that the run's summary judges.
+        price_per_h: of the server; None: it is not known.
         hang_s: a server that sends nothing for this long is given up.
         warmup_s: load that does not count, before the benchmark; 0: none.
         folder: of the run; it is made.
@@ -82,8 +84,7 @@ def measure(
         with _start(stack, config, artifact, folder, notify) as server:
             costs.enter("measure")
             launch = server.launch
-            watch = _Watch(server, hang_s, report_progress)
-            watcher = run.Watcher(report_progress=watch.look, stop_because=watch.why)
+            watcher = _Watch(server, hang_s, report_progress).watcher()
             asked = Bench(
                 url=launch.url,
                 endpoint=launch.endpoint,
@@ -92,6 +93,7 @@ def measure(
                 workload=workload,
                 load=load,
                 slos=slos,
+                price_per_h=price_per_h,
                 calibration=calibration,
             )
             early = _warm_up(asked, warmup_s, folder / WARMUP, watcher)
@@ -251,3 +253,7 @@ class _Watch:
         if silent_s > self._hang_s:
             return f"the server lives but sent nothing for {silent_s:.0f} s"
         return None
+
+    def watcher(self) -> run.Watcher:
+        """Return what a benchmark asks and tells."""
+        return run.Watcher(report_progress=self.look, stop_because=self.why)

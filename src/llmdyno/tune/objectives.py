@@ -23,6 +23,8 @@ def check(study: Study) -> None:
     for text, name in ((flag, metric.name), *((f"--slo {s.expr}", s.metric) for s in study.slos)):
         if BY_NAME[name].open_loop and not study.load.is_open:
             raise UsageError(f"{text}: closed-loop users have no due times; leave out '_due'.")
+        if BY_NAME[name].needs_price and study.price_per_h is None:
+            raise UsageError(f"{text}: needs a price, e.g. --price 3.50/h.")
     if metric.observe is None and metric.rate is None:
         raise UsageError(
             f"{flag}: cannot be confirmed, as no interval of it is known; use token_rate or"

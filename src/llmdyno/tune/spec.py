@@ -7,7 +7,7 @@ import msgspec
 from llmdyno.errors import UsageError
 from llmdyno.flag import CONFIG, CONFIGS, NAMES, SECONDS, TEXT, TRUTH, WHOLE, Flag, parsed
 from llmdyno.results.slo import Objective, Slo, parse_objective
-from llmdyno.spec import SLOS, Load, Workload
+from llmdyno.spec import PRICE_PER_H, SLOS, Load, Workload
 
 SEARCH_SEEDS = 2**32  # how many Optuna knows
 
@@ -67,6 +67,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     hang_s: Annotated[
         float, Flag(SECONDS, "Silence after which a server is given up.", tune="file")
     ] = 60.0
+    price_per_h: Annotated[float | None, PRICE_PER_H] = None
     load: Load = Load(duration_s=60.0, grace_s=0.0)
     workload: Workload = Workload()
     seed: Annotated[int, Flag(WHOLE, "Seed of the search and of the prompts.")] = 0

@@ -312,6 +312,7 @@ class Tuner:
             workload=self._study.workload,
             load=load,
             slos=self._study.slos,
+            price_per_h=self._study.price_per_h,
             hang_s=self._study.hang_s,
             warmup_s=self._study.warmup_s,
             folder=run,
