@@ -117,6 +117,28 @@ def _triton(text: str, **more: Any) -> bytes:
     return _event({"model_name": "m", "model_version": "1", "text_output": text, **more})
 
 
+def _named(document: dict[str, Any]) -> bytes:
+    return b"event: %s\n%s" % (document["type"].encode(), _event(document))
+
+
+def _responses_end(tokens: int) -> bytes:
+    usage = {"input_tokens": 9, "output_tokens": tokens, "total_tokens": 9 + tokens}
+    response = {"status": "completed", "usage": usage, "error": None, "incomplete_details": None}
+    return _named({"type": "response.output_text.done", "text": "all of it"}) + _named(
+        {"type": "response.completed", "response": response}
+    )
+
+
+def _messages_end(tokens: int) -> bytes:
+    delta = {"stop_reason": "end_turn", "stop_sequence": None}
+    usage = {"input_tokens": 9, "output_tokens": tokens}
+    return (
+        _named({"type": "content_block_stop", "index": 0})
+        + _named({"type": "message_delta", "delta": delta, "usage": usage})
+        + _named({"type": "message_stop"})
+    )
+
+
 STREAMS: dict[str, Stream] = {
     "openai-chat": Stream(
         fields=_OPENAI_FIELDS
@@ -143,6 +165,51 @@ STREAMS: dict[str, Stream] = {
         counted=lambda text, _, total: _event(
             {"choices": [_completion(text)], "usage": _openai_usage(9, total)}
         ),
+    ),
+    "openai-responses": Stream(
+        fields={
+            "model": "m",
+            "input": [{"role": "user", "content": 'A "quoted" é\n'}],
+            "instructions": "Be brief.",
+            "max_output_tokens": 7,
+            "stream": True,
+            "store": False,
+            "ignore_eos": True,
+            "temperature": 0.5,
+        },
+        text=lambda text: _named({"type": "response.output_text.delta", "delta": text}),
+        silent=_named({"type": "response.in_progress", "response": {"status": "in_progress"}}),
+        failure=_named({"type": "error", "code": "server_error", "message": "out of memory"}),
+        end=_responses_end,
+    ),
+    "anthropic-messages": Stream(
+        fields={
+            "model": "m",
+            "max_tokens": 7,
+            "messages": [{"role": "user", "content": 'A "quoted" é\n'}],
+            "system": "Be brief.",
+            "stream": True,
+            "ignore_eos": True,
+            "temperature": 0.5,
+        },
+        text=lambda text: _named(
+            {
+                "type": "content_block_delta",
+                "index": 0,
+                "delta": {"type": "text_delta", "text": text},
+            }
+        ),
+        silent=_named(
+            {
+                "type": "message_start",
+                "message": {"content": [], "usage": {"input_tokens": 9, "output_tokens": 1}},
+            }
+        ),
+        failure=_named(
+            {"type": "error", "error": {"type": "api_error", "message": "out of memory"}}
+        ),
+        end=_messages_end,
+        wants_length=True,
     ),
     "triton-generate": Stream(
         fields={

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno.endpoints._interface import ServerProbe
+from llmdyno.endpoints._interface import Ask, Detection, Endpoint, ServerProbe
 from llmdyno.errors import TargetError
 from llmdyno.wire.exchange import Response
 
@@ -49,3 +49,20 @@ async def listed_model(server: ServerProbe) -> str:
             " name one with --model."
         )
     return model
+
+
+async def asked_for_a_token(
+    endpoint: Endpoint, server: ServerProbe, model: str, *, tokens: int
+) -> Detection:
+    """Ask for so many tokens: that a server lists a model does not say which protocol it speaks."""
+    if not model:
+        listed = await server.look(MODELS_PATH)
+        model = first_model(listed)
+        if not model:
+            return Detection(speaks=False, why_not=f"{MODELS_PATH}: status {listed.status}")
+    body = endpoint.body(Ask(prompt="Hello", model=model, max_tokens=tokens))
+    response = await server.ask("POST", endpoint.path(model), body)
+    if response.status == 200:
+        return Detection(speaks=True, model=model)
+    refusal = f"status {response.status} {endpoint.error_of(response.body())}"
+    return Detection(speaks=False, why_not=f"{endpoint.name}: {refusal}".strip())

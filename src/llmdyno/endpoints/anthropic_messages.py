@@ -1,0 +1,145 @@
+"""POST /v1/messages, streamed: Anthropic's protocol, which vLLM, SGLang and llama.cpp speak too.
+
+Each event names its type. Text, thinking and the input of tools come as deltas of content blocks;
+`message_delta` bears the reason of the end and the usage so far. Anthropic's own service wants two
+headers: `--header 'anthropic-version: 2023-06-01'` and the key as `x-api-key` (`--header-env`).
+Source: https://docs.anthropic.com/en/api/messages-streaming
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
+from llmdyno.endpoints._answers import asked_for_a_token, listed_model
+from llmdyno.endpoints._json_events import Count, Event, error_of, merge, read_events
+from llmdyno.wire.inbox import Piece
+from llmdyno.wire.reply import Reply
+
+_PATH = "/v1/messages"
+_MAX_TOKENS = 4096  # the protocol has no default, and wants one
+
+
+class Usage(msgspec.Struct):
+    """Token counts; input that a cache took or gave is counted apart from the rest of it."""
+
+    input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    output_tokens: Count | None = None
+
+
+class Message(msgspec.Struct):
+    """The message as its first event has it, without content."""
+
+    usage: Usage | None = None
+
+
+class Delta(msgspec.Struct):
+    """What an event adds: to a block of content, or to the message."""
+
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+    stop_reason: str | None = None
+
+
+class Streamed(Event):
+    """One event of the stream."""
+
+    type: str | None = None
+    message: Message | str | None = None
+    delta: Delta | None = None
+    usage: Usage | None = None
+
+
+_decode = msgspec.json.Decoder(Streamed).decode
+
+
+class AnthropicMessages:
+    """Anthropic's Messages; the system prompt has a field of its own."""
+
+    name = "anthropic-messages"
+    ends_with_body = False
+    rpc = False
+    detect_order = 61  # a server that speaks OpenAI's protocols as well is asked over those
+
+    async def detect(self, server: ServerProbe, model: str) -> Detection:
+        """Ask for one token."""
+        return await asked_for_a_token(self, server, model, tokens=1)
+
+    async def choose_model(self, server: ServerProbe) -> str:
+        """Return the first model that the server lists.
+
+        Raises:
+            TargetError: the server does not answer, or lists none.
+        """
+        return await listed_model(server)
+
+    def path(self, model: str) -> str:  # noqa: ARG002  # the model is named in the body
+        """Return the path, the same for all models."""
+        return _PATH
+
+    def body(self, ask: Ask) -> bytes:
+        """Return the request's JSON body."""
+        said = [
+            {"role": role, "content": text}
+            for turn in ask.history
+            for role, text in zip(("user", "assistant"), turn, strict=True)
+        ]
+        fields: dict[str, Any] = {
+            "model": ask.model,
+            "max_tokens": _MAX_TOKENS if ask.max_tokens is None else ask.max_tokens,
+            "messages": [*said, {"role": "user", "content": ask.prompt}],
+            "stream": True,
+        }
+        if ask.system_prompt:
+            fields["system"] = ask.system_prompt
+        if ask.exact_length:
+            fields["ignore_eos"] = True
+        if ask.temperature is not None:
+            fields["temperature"] = ask.temperature
+        return merge(fields, ask.extra)
+
+    def read(self, pieces: Iterable[Piece]) -> Reply:
+        """Return the reply that a stream amounts to, whole or cut short; never raises."""
+        reply = Reply()
+        for stamp_ns, event in read_events(pieces, _decode, reply):
+            match event.type:
+                case "message_start" if isinstance(event.message, Message):
+                    _take_input(reply, event.message.usage)  # its output is only the first token
+                case "content_block_delta" if event.delta is not None:
+                    delta = event.delta
+                    if text := delta.text or delta.thinking or delta.partial_json:
+                        reply.stamps_ns.append(stamp_ns)
+                        reply.texts.append(text)
+                case "message_delta":
+                    _take_delta(reply, event)
+                case "message_stop":
+                    reply.ended = True
+        return reply
+
+    def error_of(self, body: bytes) -> str:
+        """Return the server's own words in the body of a response other than 200."""
+        return error_of(body)
+
+
+def _take_delta(reply: Reply, event: Streamed) -> None:
+    if event.delta is not None and event.delta.stop_reason:
+        reply.ended = True
+        stop = event.delta.stop_reason
+        reply.finish = "length" if stop == "max_tokens" else stop
+    _take_input(reply, event.usage)
+    if event.usage is not None and event.usage.output_tokens is not None:
+        reply.output_tokens = event.usage.output_tokens
+
+
+def _take_input(reply: Reply, usage: Usage | None) -> None:
+    if usage is None or usage.input_tokens is None:
+        return
+    cached = (usage.cache_creation_input_tokens, usage.cache_read_input_tokens)
+    reply.input_tokens = usage.input_tokens + sum(count or 0 for count in cached)
+
+
+ENDPOINT: Endpoint = AnthropicMessages()

@@ -1,0 +1,147 @@
+"""POST /v1/responses, streamed: OpenAI's newer protocol, which vLLM and SGLang speak as well.
+
+Each event names its type. Text, reasoning, refusals and the arguments of tools come as deltas; the
+last event bears the whole response with its usage.
+Source: https://platform.openai.com/docs/api-reference/responses-streaming
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
+from llmdyno.endpoints._answers import asked_for_a_token, listed_model
+from llmdyno.endpoints._json_events import Count, Event, error_of, merge, read_events
+from llmdyno.wire.inbox import Piece
+from llmdyno.wire.reply import Reply
+
+_PATH = "/v1/responses"
+_DELTAS = frozenset(
+    {
+        "response.output_text.delta",
+        "response.reasoning_text.delta",
+        "response.reasoning_summary_text.delta",
+        "response.refusal.delta",
+        "response.function_call_arguments.delta",
+    }
+)
+_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+class Usage(msgspec.Struct):
+    """Token counts; those of reasoning are among the output's."""
+
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+
+
+class Incomplete(msgspec.Struct):
+    """Why a response ended before its end."""
+
+    reason: str | None = None
+
+
+class Whole(msgspec.Struct):
+    """The response as the last event has it."""
+
+    status: str | None = None
+    usage: Usage | None = None
+    incomplete_details: Incomplete | None = None
+    error: Any = None
+
+
+class Streamed(Event):
+    """One event of the stream."""
+
+    type: str | None = None
+    delta: Any = None
+    response: Whole | None = None
+    message: Any = None
+
+
+_decode = msgspec.json.Decoder(Streamed).decode
+
+
+class OpenAIResponses:
+    """OpenAI's Responses; a system prompt is its `instructions`."""
+
+    name = "openai-responses"
+    ends_with_body = False
+    rpc = False
+    detect_order = 60  # a server that has chat or completions as well is asked over those
+
+    async def detect(self, server: ServerProbe, model: str) -> Detection:
+        """Ask for a few tokens: OpenAI's own service refuses fewer than 16."""
+        return await asked_for_a_token(self, server, model, tokens=16)
+
+    async def choose_model(self, server: ServerProbe) -> str:
+        """Return the first model that the server lists.
+
+        Raises:
+            TargetError: the server does not answer, or lists none.
+        """
+        return await listed_model(server)
+
+    def path(self, model: str) -> str:  # noqa: ARG002  # the model is named in the body
+        """Return the path, the same for all models."""
+        return _PATH
+
+    def body(self, ask: Ask) -> bytes:
+        """Return the request's JSON body; the server is to keep nothing of it."""
+        said = [
+            {"role": role, "content": text}
+            for turn in ask.history
+            for role, text in zip(("user", "assistant"), turn, strict=True)
+        ]
+        fields: dict[str, Any] = {
+            "model": ask.model,
+            "input": [*said, {"role": "user", "content": ask.prompt}],
+            "stream": True,
+            "store": False,
+        }
+        if ask.system_prompt:
+            fields["instructions"] = ask.system_prompt
+        if ask.max_tokens is not None:
+            fields["max_output_tokens"] = ask.max_tokens
+        if ask.exact_length:
+            fields["ignore_eos"] = True
+        if ask.temperature is not None:
+            fields["temperature"] = ask.temperature
+        return merge(fields, ask.extra)
+
+    def read(self, pieces: Iterable[Piece]) -> Reply:
+        """Return the reply that a stream amounts to, whole or cut short; never raises."""
+        reply = Reply()
+        for stamp_ns, event in read_events(pieces, _decode, reply):
+            if event.type in _DELTAS and isinstance(event.delta, str) and event.delta:
+                reply.stamps_ns.append(stamp_ns)
+                reply.texts.append(event.delta)
+            elif event.type == "error":
+                reply.error, reply.detail = "stream-error", str(event.message)
+            elif event.type in _ENDS and event.response is not None:
+                _take_end(reply, event.response)
+            if reply.error:
+                break
+        return reply
+
+    def error_of(self, body: bytes) -> str:
+        """Return the server's own words in the body of a response other than 200."""
+        return error_of(body)
+
+
+def _take_end(reply: Reply, whole: Whole) -> None:
+    reply.ended = True
+    cut_by = whole.incomplete_details.reason if whole.incomplete_details else None
+    reply.finish = "length" if cut_by == "max_output_tokens" else cut_by or whole.status or ""
+    if whole.usage is not None:
+        if whole.usage.input_tokens is not None:
+            reply.input_tokens = whole.usage.input_tokens
+        if whole.usage.output_tokens is not None:
+            reply.output_tokens = whole.usage.output_tokens
+    if whole.status == "failed" or whole.error:
+        reply.error = "stream-error"
+        reply.detail = error_of(msgspec.json.encode({"error": whole.error or "it failed"}))
+
+
+ENDPOINT: Endpoint = OpenAIResponses()
