@@ -20,6 +20,9 @@ vllm:prefix_cache_hits_total{engine="0",model_name="m"} {hits}
 vllm:prompt_tokens_total{engine="0",model_name="m"} {input}
 vllm:generation_tokens_total{engine="0",model_name="m"} {output} # {trace_id="a}b"} 1.0
 vllm:num_preemptions_total{engine="0",model_name="m"} 0.0
+vllm:spec_decode_num_drafts_total{engine="0",model_name="m"} 0.0
+vllm:spec_decode_num_draft_tokens_total{engine="0",model_name="m"} 0.0
+vllm:spec_decode_num_accepted_tokens_total{engine="0",model_name="m"} 0.0
 vllm:request_success_total{engine="0",finished_reason="stop",model_name="m"} {half}
 vllm:request_success_total{engine="0",finished_reason="length",model_name="m"} {half}
 vllm:time_to_first_token_seconds_bucket{engine="0",le="+Inf",model_name="m"} {requests}
@@ -30,6 +33,8 @@ vllm:request_queue_time_seconds_sum{engine="0",model_name="m"} {queue}
 """
 
 SGLANG = """\
+sglang:spec_accept_length{model_name="m",tp_rank="0"} 0.0
+sglang:spec_accept_rate{model_name="m",tp_rank="0"} 0.0
 sglang:num_running_reqs{model_name="m",tp_rank="0"} 8.0
 sglang:num_queue_reqs{model_name="m",tp_rank="0"} 2.0
 sglang:token_usage{model_name="m",tp_rank="0"} 0.25

@@ -176,6 +176,14 @@ OF_LEVEL: dict[str, tuple[Callable[[Document], None], list[str], str]] = {
         "the cache was warm from before",
     ),
     "repeated-prompts": (served(**HITS), ["ttft_ms"], "--unique makes all prompts differ"),
+    "forced-acceptance": (
+        put(
+            "server",
+            value={"findings": {"forced-acceptance": "100.0% of the drafted tokens were accepted"}},
+        ),
+        ["itl_ms", "tpot_ms", "e2e_ms", "token_rate"],
+        "100.0% of the drafted tokens were accepted.",
+    ),
     "server-note": (put("server", value={"notes": ["it sleeps"]}), [], "it sleeps."),
     "energy-unknown": (
         sampled(validity="gap"),

@@ -433,6 +433,8 @@ METRICS = MetricsPage(
         "prefix_hits": counter("sglang:cached_tokens"),
         "prefix_queries": counter("sglang:prompt_tokens"),
         "preemptions": counter("sglang:num_retracted_requests"),
+        "accept_length": Series(("sglang:spec_accept_length",), several="max"),
+        "accept_rate": Series(("sglang:spec_accept_rate",), several="max"),
     },
 )
 

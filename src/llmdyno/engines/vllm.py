@@ -540,6 +540,9 @@ METRICS = MetricsPage(
         "prefix_hits": counter("vllm:prefix_cache_hits", "vllm:gpu_prefix_cache_hits"),
         "prefix_queries": counter("vllm:prefix_cache_queries", "vllm:gpu_prefix_cache_queries"),
         "preemptions": counter("vllm:num_preemptions"),
+        "drafts": counter("vllm:spec_decode_num_drafts"),
+        "drafted_tokens": counter("vllm:spec_decode_num_draft_tokens"),
+        "accepted_tokens": counter("vllm:spec_decode_num_accepted_tokens"),
     },
 )
 

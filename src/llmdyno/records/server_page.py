@@ -3,7 +3,8 @@
 bench/server_metrics.py reads pages by them. Our names for the values, counters since the server's
 start unless said otherwise: output_tokens, input_tokens, requests; ttft_sum_s, ttft_count and
 queue_sum_s, queue_count; running and waiting (requests now); kv_use (0 to 1); prefix_hits of
-prefix_queries (tokens); preemptions.
+prefix_queries (tokens); preemptions; of speculative decoding drafts, drafted_tokens and
+accepted_tokens, or accept_length (tokens a step) and accept_rate now.
 """
 
 from collections.abc import Mapping

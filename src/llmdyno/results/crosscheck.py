@@ -14,6 +14,7 @@ import numpy as np
 from llmdyno import plugins
 from llmdyno.errors import UsageError
 from llmdyno.records.entries import GpuSample, Scrape
+from llmdyno.results import speculation
 from llmdyno.results.facts import LevelFacts
 from llmdyno.results.stats import significant
 
@@ -90,6 +91,8 @@ def server_part(rounds: Sequence[Sequence[Scrape]], seen: ClientSide) -> dict[st
             part["prefix_cache_hits_expected_max"] = significant(
                 seen.input_tokens_shared / seen.input_tokens
             )
+    if speculation_part := speculation.part_of(rise, during):
+        part["speculation"] = speculation_part
     if "preemptions" in rise:
         part["preemptions"] = round(rise["preemptions"])
     findings = _findings(part, seen)
@@ -168,7 +171,7 @@ def _rise(scrapes: Sequence[Scrape]) -> dict[str, float] | str:
     rise = {
         name: value - before.values.get(name, 0.0)
         for name, value in after.values.items()
-        if name not in _GAUGES
+        if name not in {*_GAUGES, *speculation.GAUGES}
     }
     if any(value < 0 for value in rise.values()):
         return "the server's counters fell: it was started anew during the level"
@@ -202,6 +205,7 @@ def _findings(part: Mapping[str, Any], seen: ClientSide) -> dict[str, str]:
         "kv-cache-full": _about_cache(part),
         "warm-prefix-cache": _about_prefixes(part),
         "repeated-prompts": _about_repetition(part),
+        "forced-acceptance": speculation.doubt_of(part.get("speculation")),
     }
     return {code: sentence for code, sentence in found.items() if sentence}
 

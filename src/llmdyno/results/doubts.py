@@ -96,6 +96,10 @@ CODES: Mapping[str, Code] = {
     "kv-cache-full": Code("the server's KV cache was nearly full"),
     "warm-prefix-cache": Code("the prefix cache was warm from before", _FIRST),
     "repeated-prompts": Code("the workload repeats prompts, and the prefix cache hits", _FIRST),
+    "forced-acceptance": Code(
+        "speculative decoding accepts nearly every draft: acceptance seems to be forced",
+        resting_on("later tokens", "last token", "token count"),
+    ),
     "server-note": Code("a note on the server, stored by a version that had no codes"),
     # The machine.
     "gpu-throttled": Code("a GPU was held back by power, heat or its hardware"),

@@ -206,6 +206,10 @@ def _server_line(summary: Mapping[str, Any]) -> str:
     gaps = [each["client_mean"] - each["server_mean"] for each in means if each["client_mean"]]
     if gaps:
         line += f"; TTFT means by {max(gaps, key=abs):+.1f} ms"
+    told = [documents.part(server, "speculation") for server in servers]
+    lengths = [documents.number(one, "acceptance_length") for one in told if one]
+    if known := [length for length in lengths if length is not None]:
+        line += f"; speculative decoding brings {min(known):.2f} to {max(known):.2f} tokens a step"
     return f"{line}."
 
 
