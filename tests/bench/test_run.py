@@ -349,3 +349,25 @@ def test_an_api_key_is_sent_and_written_nowhere(
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert written
     assert not any(secret.encode() in path.read_bytes() for path in written)
+
+
+def test_several_models_are_asked_and_told_apart(
+    streamer: Streamer, dyno: Dyno, tmp_path: Path
+) -> None:
+    url = streamer("--ttft", "5ms", "--itl", "2ms")
+
+    done = dyno(
+        *("bench", "--url", url, "--endpoint", "openai-chat", "-m", "base:0.6,lora/a:0.4"),
+        *("-c", "4", "--ramp", "0s", "--requests", "60", "--osl", "4", "--out", "r", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    (level,) = last_json(done.stdout)["levels"]
+
+    assert [one["model"] for one in level["models"]] == ["base", "lora/a"]
+    completed = [one["requests"]["completed"] for one in level["models"]]
+    assert sum(completed) == level["requests"]["completed"] == 60
+    assert completed[0] / 60 == pytest.approx(0.6, abs=0.25)
+    assert sum(one["tokens"]["output"] for one in level["models"]) == level["tokens"]["output"]
+    assert "lora/a (" in done.stderr
+    dyno("report", "r")
+    assert "Each model of a level" in (tmp_path / "r" / "report.html").read_text()

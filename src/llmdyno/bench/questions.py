@@ -40,9 +40,12 @@ async def ask(spec: Bench, target: Target) -> tuple[Bench, Endpoint, dict[str, f
 
 async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
     """Fill in the endpoint, the model and its inputs, where the user left them open."""
-    name, model = await detect(prober, spec.endpoint, spec.model)
+    first = spec.models[0].name
+    name, model = await detect(prober, spec.endpoint, first)
     endpoint = endpoints.load(name)
     inputs = await endpoints.tensors(endpoint, prober, model)
+    if len(spec.models) > 1:
+        model = spec.model
     return msgspec.structs.replace(spec, endpoint=name, model=model, tensors=inputs), endpoint
 
 
@@ -57,8 +60,9 @@ async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) 
     counts = []
     for words in _PROBE_WORDS:
         text = synthetic_text(words, random.Random(words))
-        ask = Ask(prompt=text, model=spec.model, max_tokens=1, tensors=spec.tensors)
-        response = await prober.ask("POST", endpoint.path(spec.model), endpoint.body(ask))
+        model = spec.models[0].name  # its adapters have the same tokenizer
+        ask = Ask(prompt=text, model=model, max_tokens=1, tensors=spec.tensors)
+        response = await prober.ask("POST", endpoint.path(model), endpoint.body(ask))
         counts.append(endpoint.read(response.pieces).input_tokens)
     if min(counts) <= 0 or counts[0] == counts[1]:
         return {}

@@ -240,7 +240,8 @@ async def _measure(run: _Run, name: str) -> str | None:
         if recorder.progress.uncounted and not stopped:
             records = _uncounted(journal.path, number)
             context = run.context
-            await recount(records, context.target, spec.model, context.tokenizer, journal.append)
+            model = spec.models[0].name
+            await recount(records, context.target, model, context.tokenizer, journal.append)
         if level.interrupted or stopped:
             return stopped
     return None

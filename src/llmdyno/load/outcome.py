@@ -74,6 +74,7 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
         input_text=_asked(item) if recountable else "",
         session=item.session,
         turn=item.turn,
+        model=plan.model_of(sent.number, item.session) if "," in plan.model else "",
     )
     goes_on = item.session >= 0 and not error
     return record, "".join(reply.texts) if goes_on else ""

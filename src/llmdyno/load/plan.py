@@ -11,7 +11,7 @@ import msgspec
 
 from llmdyno.endpoints import Endpoint
 from llmdyno.load.arrivals import due_times_s
-from llmdyno.spec import Bench, Load
+from llmdyno.spec import Asked, Bench, Load, draw, parse_models
 from llmdyno.wire.kserve import Tensor
 from llmdyno.wire.target import Target
 from llmdyno.workload.prompts import Prompts
@@ -26,12 +26,30 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     load: Load
     target: Target
     endpoint: Endpoint
-    model: str
+    model: str  # or several with their shares, as --model takes them
+    draws: str = ""  # the random stream that tells which request asks which model
     tensors: tuple[Tensor, ...] = ()  # the model's inputs, for endpoints that need them
     repeat: int = 0
     rate: float | None = None  # requests a second, of an open loop
     due_s: Sequence[float] | None = None  # of an open loop, ascending, since the level's start
     share: Share = Share()  # the part of the level that this process runs
+
+    @property
+    def models(self) -> tuple[Asked, ...]:
+        """The models that are asked, with their shares of the requests."""
+        return parse_models(self.model)
+
+    def model_of(self, request: int, session: int) -> str:
+        """Return the model of a request; all requests of a session ask the same.
+
+        Args:
+            request: its number in the level.
+            session: the session's number; -1: it stands alone.
+        """
+        if "," not in self.model:  # the usual case costs nothing
+            return self.model
+        kind, number = ("request", request) if session < 0 else ("session", session)
+        return draw(self.models, f"{self.draws}/{kind}/{number}")
 
     @property
     def requests(self) -> int | None:
@@ -93,6 +111,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
             target=target,
             endpoint=endpoint,
             model=self.spec.model,
+            draws=f"{self.spec.workload.seed}/{self.stream}/models",
             tensors=self.spec.tensors,
             repeat=self.repeat,
             share=share,

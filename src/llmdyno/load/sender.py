@@ -71,7 +71,7 @@ class Sender:
         self._recorder = recorder
         self._ending = ending
         self._dial = dial
-        self._path = plan.endpoint.path(plan.model)
+        self._paths = {one.name: plan.endpoint.path(one.name) for one in plan.models}
         self._kept: dict[int, KeptConnection] = {}  # by user
         self._in_flight: dict[int, Exchange] = {}  # by user
         self._silent_after: dict[int, int] = {}  # by user: pieces of the body at the last check
@@ -84,7 +84,9 @@ class Sender:
             how many seconds the server asks the user to wait.
         """
         plan = self._plan
-        data = as_sent(plan.target, self._path, plan.endpoint.body(self._asked(request.item)))
+        model = plan.model_of(request.number, request.item.session)
+        body = plan.endpoint.body(self._asked(request.item, model))
+        data = as_sent(plan.target, self._paths[model], body)
         started_ns = self._recorder.now_ns()
         kept = self._kept.get(request.user)
         if kept is None:
@@ -129,12 +131,12 @@ class Sender:
             exchange.look_after(now_ns)
             self._end_unended(user, exchange, now_ns)
 
-    def _asked(self, item: Item) -> Ask:
+    def _asked(self, item: Item, model: str) -> Ask:
         return Ask(
             prompt=item.prompt,
             system_prompt=item.system_prompt,
             history=item.history,
-            model=self._plan.model,
+            model=model,
             max_tokens=item.max_tokens,
             exact_length=item.exact_length,
             tensors=self._plan.tensors,

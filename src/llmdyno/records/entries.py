@@ -66,6 +66,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defa
     source: str = "chunks"  # where output_tokens comes from
     session: int = -1  # which one of the level; -1: the request stands alone
     turn: int = 0
+    model: str = ""  # where the level asks several
     reads: int = 0  # all reads of this response, also those without tokens
     # Only where the server counted nothing, for bench/recount.py: what each of those reads
     # brought, and what was asked. A later record of the same request takes this one's place.

@@ -173,7 +173,11 @@ def _measured(material: Material) -> list[Section]:
             name="measured",
             title="Measured",
             figures=figures(material, "headline"),
-            tables=[run_tables.by_level(material.runs), run_tables.errors(material.runs)],
+            tables=[
+                run_tables.by_level(material.runs),
+                run_tables.by_model(material.runs),
+                run_tables.errors(material.runs),
+            ],
         ),
         Section(
             name="latency",

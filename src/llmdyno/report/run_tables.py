@@ -61,6 +61,42 @@ def later_latencies(runs: tuple[Run, ...]) -> Table:
     return _of_levels(runs, _paths(others), "The other latencies of the same window", {})
 
 
+def by_model(runs: tuple[Run, ...]) -> Table:
+    """Return one row for each model of every level, where several were asked at once."""
+    rates = [row for row in metrics.rates() if row.headline and not row.may_lack]
+    firsts = [row for row in metrics.latencies() if row.headline]
+    paths = _paths([*rates, *firsts])
+    rows: list[Row] = []
+    for run in runs:
+        for name, level in documents.levels(run.summary).items():
+            for one in documents.items(level, "models"):
+                share = documents.number(one, "share")
+                heads = (name, *((run.name,) if len(runs) > 1 else ()))
+                cells = (
+                    Cell(documents.text(one, "model"), "code"),
+                    Cell(wording.ABSENT if share is None else f"{share:.1%}", "number"),
+                    *_values(one, paths),
+                    *(_count(one, outcome) for outcome in ("completed", "failed")),
+                )
+                rows.append(Row(heads=tuple((head, 1) for head in heads), cells=cells))
+    run_column: tuple[Column, ...] = (("Run", "text"),) if len(runs) > 1 else ()
+    titles: list[Column] = [(_column_title(path), "number") for path in paths]
+    return Table(
+        caption="Each model of a level, in the level's window",
+        columns=(
+            *(("Level", "text"), *run_column, ("Model", "code"), ("Requests", "number")),
+            *titles,
+            *(("Completed", "number"), ("Failed", "number")),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _count(document: Document, outcome: str) -> Cell:
+    count = documents.number(document, "requests", outcome)
+    return Cell(wording.ABSENT if count is None else wording.count(count), "number")
+
+
 def _of_levels(
     runs: tuple[Run, ...],
     paths: tuple[Path, ...],

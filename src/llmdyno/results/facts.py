@@ -41,6 +41,7 @@ class LevelFacts(msgspec.Struct, frozen=True, kw_only=True):
     by_source: Mapping[str, int]  # output tokens
     ticks: Sequence[Tick]
     last_ns: int  # the latest time of an entry of the level
+    by_model: Mapping[str, Columns] = {}  # where several were asked; the level's columns, divided
     prompts: Sequence[tuple[int, int]] = ()  # of each request: which item, its input tokens
     scrapes: Sequence[Scrape] = ()
     gpus: Sequence[GpuSample] = ()
@@ -115,6 +116,7 @@ class _LevelReader:
         self._started = started
         self._ended: LevelEnded | None = None
         self._records = Collector()
+        self._by_model: defaultdict[str, Collector] = defaultdict(Collector)
         self._errors: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
         self._by_source: Counter[str] = Counter()
@@ -127,6 +129,8 @@ class _LevelReader:
     def take(self, entry: Record | Tick | LevelEnded | WorkerHost) -> None:
         if isinstance(entry, Record):
             self._records.add(entry)
+            if entry.model:
+                self._by_model[entry.model].add(entry)
             self._prompts.append((entry.prompt, entry.input_tokens))
             if entry.error:
                 self._errors[entry.error] += 1
@@ -156,6 +160,7 @@ class _LevelReader:
                 energy=of_samples(gpus, cpus),
                 price_per_h=price_per_h,
             ),
+            by_model={name: own.columns() for name, own in sorted(self._by_model.items())},
             errors=dict(self._errors.most_common()),
             examples=self._examples,
             source=max(self._by_source or self._cut_by_source or ["usage"], key=SOURCES.index),

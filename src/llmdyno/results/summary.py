@@ -5,8 +5,8 @@ journal and the tuner all take it. The document's keys are a contract; its versi
 
     llmdyno.summary/1 (November 2026): the first.
     28 November 2026, added: "doubts"; in a level "steady" of its "window" and "findings" of its
-        "server" (the "notes" by code), "energy", and the metrics of cost and energy. For an older
-        document doubts.py finds the doubts on reading.
+        "server" (the "notes" by code), "energy", "models", and the metrics of cost and energy. For
+        an older document doubts.py finds the doubts on reading.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ import numpy as np
 
 from llmdyno.faults import meaning
 from llmdyno.records.entries import LAG_PERIOD_S, OUTCOMES, LevelStarted
-from llmdyno.results import capacity, client_health, crosscheck, doubts, energy
+from llmdyno.results import by_model, capacity, client_health, crosscheck, doubts, energy
 from llmdyno.results.documents import level_name
 from llmdyno.results.facts import SOURCES, LevelFacts, by_point, read_run
 from llmdyno.results.measures import measures
@@ -116,6 +116,7 @@ def point_document(
             "source": max((facts.source for facts in repeats), key=SOURCES.index),
         },
         **measures(runs, slos, is_open=is_open),
+        **by_model.part(repeats, slos),
         "whole": whole,
         "client": client,
         "doubtful": [name for name in BY_NAME if name in spoilt],
@@ -218,6 +219,7 @@ def level_document(
         },
         **measured,
         **({"energy": used} if used else {}),
+        **by_model.part([facts], slos),
         "whole": over_all,
         "samples": samples(facts, interval_s),
         "client": client,

@@ -7,6 +7,7 @@ reader stand here, and nowhere else.
 
 from llmdyno.spec.bench import PRICE_PER_H, REPEATS_MAX, ROUNDS_MIN, SLOS, UNTIL_BUDGET_S, Bench
 from llmdyno.spec.load import ARRIVALS, ARRIVALS_MAX, RAMP_S, Load
+from llmdyno.spec.models import Asked, draw, parse_models
 from llmdyno.spec.workload import CHAT_OUTPUT_TOKENS, Workload
 
 __all__ = [
@@ -19,7 +20,10 @@ __all__ = [
     "ROUNDS_MIN",
     "SLOS",
     "UNTIL_BUDGET_S",
+    "Asked",
     "Bench",
     "Load",
     "Workload",
+    "draw",
+    "parse_models",
 ]

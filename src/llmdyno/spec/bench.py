@@ -8,6 +8,7 @@ from llmdyno.errors import UsageError
 from llmdyno.flag import COUNT_OR_AUTO, PRICE, SECONDS, SHARE, TEXT, TRUTH, WHOLE, Flag, parsed
 from llmdyno.results.slo import Slo, parse_slos
 from llmdyno.spec.load import Load
+from llmdyno.spec.models import Asked, parse_models
 from llmdyno.spec.workload import Workload
 from llmdyno.units import show_seconds
 from llmdyno.wire.kserve import Tensor
@@ -43,7 +44,13 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = "auto"
     model: Annotated[
-        str, Flag(TEXT, "Name of the model.", ("-m",), default="the first that the server lists")
+        str,
+        Flag(
+            TEXT,
+            "Name of the model, or of several with their shares: base:0.7,lora-a:0.3.",
+            ("-m",),
+            default="the first that the server lists",
+        ),
     ] = ""
     tensors: tuple[Tensor, ...] = ()  # the model's inputs, asked for where they are needed
     tokenizer: Annotated[
@@ -94,6 +101,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
 
     def __post_init__(self) -> None:
+        parse_models(self.model)
         self._check_repeats()
         if self.workers != "auto" and self.workers < 1:
             raise UsageError(f"--workers {self.workers}: must be at least 1, or auto.")
@@ -138,6 +146,11 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
                 f"--until-budget {show_seconds(self.until_budget_s)}: must hold a level of"
                 f" {show_seconds(self.load.duration_s)}, better ten."
             )
+
+    @property
+    def models(self) -> tuple[Asked, ...]:
+        """The models that are asked, with their shares of the requests."""
+        return parse_models(self.model)
 
     @property
     def levels(self) -> tuple[tuple[int, float], ...]:

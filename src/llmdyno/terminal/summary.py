@@ -36,7 +36,7 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
         if rounds := level.get("repeats"):
             rates = "  ".join(number(one["token_rate"]) for one in rounds)
             out.print(f"{level_name(level)}, tok/s in each of {len(rounds)} rounds: {rates}")
-    for line in _further(summary):
+    for line in (*_by_model(summary), *_further(summary)):
         out.print(line, soft_wrap=whole)
     if "capacity" in summary:
         out.print(f"[bold]{says_capacity(summary)}[/]", soft_wrap=whole)
@@ -52,6 +52,18 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
     for metric in BY_NAME.values():
         if metric.explained and (_is_open(summary) or not metric.open_loop):
             out.print(f"[dim]{metric.definition}[/]", soft_wrap=whole)
+
+
+def _by_model(summary: Mapping[str, Any]) -> list[str]:
+    """Return a line for each model of each level that asked several at once."""
+    return [
+        f"{level_name(level)}, {escape(one['model'])} ({one['share']:.0%} of the requests):"
+        f" {one['requests']['completed']:,} done, {one['requests']['failed']:,} failed,"
+        f" TTFT p50 {_stat(one, 'ttft_ms', 'p50')} ms, p99 {_stat(one, 'ttft_ms', 'p99')},"
+        f" {_stat(one, 'token_rate', 'mean')} tok/s"
+        for level in summary["levels"]
+        for one in level.get("models", ())
+    ]
 
 
 def _further(summary: Mapping[str, Any]) -> list[str]:
