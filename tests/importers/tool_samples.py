@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from llmdyno.importers import import_file
+
 SAMPLES = Path(__file__).parent / "samples"
 TOOLS = {
     "aiperf.json": "aiperf",
@@ -35,3 +37,25 @@ def keys_of(document: Any) -> Any:
     if not isinstance(document, dict):
         return None
     return {key: keys_of(value) for key, value in document.items()}
+
+
+def vllm_result(**changes: Any) -> dict[str, Any]:
+    """Return a result of `vllm bench serve` with some of its values changed, or left out (...)."""
+    document = {**sample("vllm_appended.json"), **changes}
+    return {key: value for key, value in document.items() if value is not ...}
+
+
+def imported(folder: Path, content: str | bytes | Any, tool: str | None = None) -> dict[str, Any]:
+    """Return the summary of a file with this content; what is no text is written as JSON."""
+    path = folder / "result.json"
+    if not isinstance(content, bytes):
+        text = content if isinstance(content, str) else json.dumps(content)
+        content = text.encode()
+    path.write_bytes(content)
+    return import_file(path, tool)
+
+
+def notes_on_levels(document: dict[str, Any]) -> list[str]:
+    """Return what was noted of a file beside the tool's definitions."""
+    notes: list[str] = document["imported"]["notes"]
+    return notes[len(document["spec"]["definitions"]) :]
