@@ -151,6 +151,12 @@ def _about_gpus(level: Document) -> list[Finding]:
     ]
 
 
+def _about_import(level: Document) -> list[Finding]:
+    """Pass on that another tool does not stand by its own result."""
+    said = text(level, "invalid")
+    return [("called-invalid", f"the tool that measured it: {said}.")] if said else []
+
+
 CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
     _about_client,
     _about_end,
@@ -160,6 +166,7 @@ CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
     _about_tokens,
     _about_server,
     _about_gpus,
+    _about_import,
 )
 
 
