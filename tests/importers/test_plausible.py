@@ -1,5 +1,6 @@
 """Numbers of other tools that cannot be."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_a_minus_zero_is_zero(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "found", "note"),
     [
-        ({"completed": 301}, {"completed": None, "failed": 0}, "301 requests completed of 300"),
+        ({"completed": 301}, {"completed": None, "failed": None}, "301 requests completed of 300"),
         ({"failed": -1}, {"completed": 299, "failed": None}, "failed requests: -1 cannot be"),
         ({"completed": -2}, {"completed": None, "failed": 302}, "completed requests: -2 cannot"),
         ({"failed": 2}, {"completed": 299, "failed": None}, "301 requests ended of 300"),
@@ -71,6 +72,29 @@ def test_counts_that_cannot_be_are_null(
     counts = document["levels"][0]["requests"]
     assert {name: counts[name] for name in found} == found
     assert notes_on_levels(document)[0].startswith(f"10 users: {note}")
+
+
+def test_a_whole_number_may_be_written_as_a_float_and_nothing_as_null(tmp_path: Path) -> None:
+    changes = {"completed": 299.0, "max_concurrency": 10.0, "total_input_tokens": None}
+
+    document = imported(tmp_path, vllm_result(request_throughput=None, **changes))
+
+    (level,) = document["levels"]
+    assert str((level["users"], level["requests"]["completed"])) == "(10, 299)"
+    assert str(document["spec"]["load"]["users"]) == "[10]"
+    assert (level["tokens"]["input"], level["request_rate"]["mean"]) == (None, None)
+    assert notes_on_levels(document) == []
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_a_count_that_is_no_number_is_null(tmp_path: Path, number: str) -> None:
+    text = json.dumps(vllm_result()).replace('"completed": 299', f'"completed": {number}')
+
+    document = imported(tmp_path, text)
+
+    counts = document["levels"][0]["requests"]
+    assert (counts["completed"], counts["failed"]) == (None, None)
+    assert "completed requests: " in notes_on_levels(document)[0]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +147,16 @@ def test_a_rate_that_was_not_delivered_is_noted(
     noted = any("the asked rate was not delivered" in note for note in notes_on_levels(document))
     assert noted is is_noted
     assert document["levels"][0]["rate"] == 10
+
+
+def test_a_rate_that_was_not_delivered_is_noted_without_end_to_end_latencies_too(
+    tmp_path: Path,
+) -> None:
+    # 89.75 ms to the first of 271 tokens, 17.6 ms for each: 4.9 s, twice that at most.
+    for duration, count in ((43.0, 0), (45.0, 1)):
+        document = imported(tmp_path, vllm_result(request_rate=10.0, duration=duration))
+
+        assert len(notes_on_levels(document)) == count
 
 
 def test_a_concurrency_that_was_never_reached_is_noted(tmp_path: Path) -> None:

@@ -52,12 +52,11 @@ def from_json(path: Path, text: str) -> list[Foreign]:
         raise UsageError(f"{path}: is not JSON: {error}.") from error
     if len(values) == 1 and isinstance(values[0], list):
         values = values[0]
-    odd = next((value for value in values if not isinstance(value, dict)), None)
-    if odd is not None or not values:
-        said = "an empty list" if not values else looks(json.dumps(values), values)
+    if not values or not all(isinstance(value, dict) for value in values):
+        said = looks(text, values) if values else "an empty list of JSON"
         raise UsageError(
-            f"{path}: is no result that we know: it looks like {said}, and {_a(odd)} holds no JSON"
-            " object."
+            f"{path}: is no result that we know: it looks like {said}, and a result is an object"
+            f" or several; {_odd(values)} holds no JSON object."
         )
     return values
 
@@ -101,5 +100,7 @@ def _if_cut_off(error: json.JSONDecodeError) -> str:
     return "; the file breaks off there" if "\n" not in rest and not rest.endswith("}") else ""
 
 
-def _a(odd: Any) -> str:
-    return "it" if odd is None else f"a {'list' if isinstance(odd, list) else 'value'} in it"
+def _odd(values: list[Any]) -> str:
+    """Name the first value that is no object."""
+    at = next((number for number, one in enumerate(values, 1) if not isinstance(one, dict)), 0)
+    return f"entry {at} of {len(values)}" if len(values) > 1 else "it"

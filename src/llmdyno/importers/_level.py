@@ -22,7 +22,7 @@ _SECRET_WORDS = ("key", "token", "secret", "passw", "auth", "credential")
 class ForeignLevel(msgspec.Struct, frozen=True, kw_only=True):
     """What a tool reports of one load point, in our units; None: it does not report it."""
 
-    users: int | None = None  # of a closed loop
+    users: float | None = None  # of a closed loop
     arrival: str
     # Of an open loop: what was asked, requests a second; the cap on requests in flight; what was
     # sent, where the tool tells it apart from what completed.
@@ -70,7 +70,7 @@ def level_document(level: ForeignLevel) -> dict[str, Any]:
     }
     start_s, end_s = level.window or (0.0 if level.duration_s else None, level.duration_s)
     return {
-        "users": level.users,
+        "users": _whole(level.users),
         "arrival": level.arrival,
         **_load(level),
         "duration_s": level.duration_s,
@@ -180,5 +180,13 @@ def without_secret_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def as_float(value: float) -> float:
+    """Return a number as a float; JSON may hold whole numbers beyond all floats."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
 def _whole(value: float | None) -> int | None:
-    return None if value is None or not math.isfinite(value) else round(value)
+    return None if value is None or not math.isfinite(as_float(value)) else round(value)

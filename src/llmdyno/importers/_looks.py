@@ -24,6 +24,10 @@ _KNOWN: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"conversations"}), "a data set: `dyno bench --dataset` sends it"),
     (frozenset({"prompt"}), "a data set: `dyno bench --dataset` sends it"),
     (frozenset({"choices", "object"}), "the answer of a server"),
+    (
+        frozenset({"load_summary", "successes"}),
+        "a report on the server's own metrics: import the one on requests' lifecycles beside it",
+    ),
     (frozenset({"traceEvents"}), "a trace of a profiler"),
     (frozenset({"architectures"}), "the config.json of a model"),
 )
@@ -74,6 +78,8 @@ def _of_text(text: str) -> str:
         _share(lines, lambda line: bool(_SERIES.fullmatch(line))) > 0.5
     ):
         return "a Prometheus page: a server's metrics, and no result of a load generator"
+    if text.lstrip().startswith(":::MLLOG"):
+        return "MLPerf's detailed log: import mlperf_log_summary.txt beside it"
     if "Serving Benchmark Result" in text:
         return (
             "what vLLM's or SGLang's benchmark prints; import the JSON that --save-result or"

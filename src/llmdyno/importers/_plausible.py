@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import msgspec
 
-from llmdyno.importers._level import ForeignLevel, Statistics
+from llmdyno.importers._level import ForeignLevel, Statistics, as_float
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.stats import STATISTICS
 
@@ -30,6 +30,7 @@ _COUNTS = {
     "output_tokens": "output tokens",
     "duration_s": "the duration in seconds",
     "asked": "requests that were asked for",
+    "users": "users",
     "in_flight_mean": "requests in flight",
     "in_flight_max": "most requests in flight",
     "max_concurrency": "the most requests at once",
@@ -140,7 +141,7 @@ def _rates(rates: Mapping[str, float | None], notes: list[str]) -> dict[str, flo
 def _at_least_zero(said: str, value: float | None, notes: list[str]) -> float | None:
     if value is None:
         return None
-    number = _float(value)
+    number = as_float(value)
     if math.isfinite(number) and number >= 0:
         return value
     notes.append(f"{said}: {number:g} cannot be; it is left out.")
@@ -164,14 +165,14 @@ def _missed_load(level: ForeignLevel) -> list[str]:
         )
     busy, most = level.in_flight_mean, level.in_flight_max
     if level.users and not level.is_open:
-        if most is not None and most < _SENT_SHARE * _float(level.users):
+        if most is not None and most < _SENT_SHARE * as_float(level.users):
             found.append(
-                f"at most {most:.4g} of {level.users:,} users had a request in flight: the"
+                f"at most {most:.4g} of {level.users:,.0f} users had a request in flight: the"
                 " concurrency was never reached."
             )
-        elif busy is not None and busy < _BUSY_SHARE * _float(level.users):
+        elif busy is not None and busy < _BUSY_SHARE * as_float(level.users):
             found.append(
-                f"{busy:.4g} of {level.users:,} users had a request in flight on average: the"
+                f"{busy:.4g} of {level.users:,.0f} users had a request in flight on average: the"
                 " concurrency was not reached."
             )
     return found
@@ -182,8 +183,7 @@ def _ended_late(level: ForeignLevel) -> bool:
 
     Chance is allowed for: n arrivals of a Poisson process take n / rate, give or take √n / rate.
     """
-    e2e = level.latencies.get("e2e_ms", {})
-    slowest_ms: float | None = e2e.get("max") or e2e.get("p99")
+    slowest_ms = _slowest_ms(level)
     counts = [level.completed, level.failed, level.cut]
     n = level.asked or sum(count for count in counts if count is not None)
     if not n or slowest_ms is None or level.duration_s is None or level.rate is None:
@@ -192,12 +192,20 @@ def _ended_late(level: ForeignLevel) -> bool:
     return level.duration_s > arrivals_s + 2 * slowest_ms / 1e3
 
 
-def _float(value: float) -> float:
-    """Return a number as a float; JSON may hold whole numbers that are none."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
+def _slowest_ms(level: ForeignLevel) -> float | None:
+    """Return about how long the slowest answer took: what the file says, or its slowest parts."""
+
+    def tail(name: str) -> float | None:
+        found = level.latencies.get(name, {})
+        value: float | None = found.get("max") or found.get("p99")
+        return value
+
+    e2e, first, each = tail("e2e_ms"), tail("ttft_ms"), tail("tpot_ms")
+    if e2e is not None or first is None or each is None:
+        return e2e
+    if not level.output_tokens or not level.completed:
+        return None
+    return first + each * as_float(level.output_tokens) / as_float(level.completed)
 
 
 def _is_of_sending(name: str) -> bool:

@@ -4,6 +4,7 @@ vLLM's `bench serve` and SGLang's bench_serving write them at the top of a resul
 llm-optimizer under "results".
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -31,15 +32,15 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """What we read of one result, by their names."""
 
     duration: float
-    completed: int
-    total_input_tokens: int
-    total_output_tokens: int
-    request_throughput: float
-    output_throughput: float
+    completed: float | None
+    total_input_tokens: float | None
+    total_output_tokens: float | None
+    request_throughput: float | None
+    output_throughput: float | None
     backend: str | None = None
     request_rate: float | str | None = None  # "inf" or a bare Infinity: as fast as possible
     burstiness: float | None = None
-    max_concurrency: int | None = None
+    max_concurrency: float | None = None
     concurrency: float | None = None  # sum of the latencies / duration
     max_concurrent_requests: float | None = None
     # With the details: lists of one entry a request, in order of sending.
@@ -69,7 +70,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         return "poisson" if self.burstiness in {None, 1.0} else "gamma"
 
     @property
-    def users(self) -> int | None:
+    def users(self) -> float | None:
         """The users of a closed loop."""
         return self.max_concurrency if self.arrival == "closed" else None
 
@@ -97,7 +98,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summarised(
-    document: Foreign, completed: int, suffixes: Mapping[str, str]
+    document: Foreign, completed: float | None, suffixes: Mapping[str, str]
 ) -> dict[str, Statistics]:
     """Return the statistics that a summary has.
 
@@ -142,6 +143,13 @@ def detailed(result: Serving) -> dict[str, Statistics] | None:
 def in_ms(values_s: list[float]) -> Statistics:
     """Return the statistics of observations in seconds."""
     return distribution(Values(np.array(values_s) * 1e3))
+
+
+def failed_of(asked: float | None, completed: float | None) -> float | None:
+    """Return how many requests failed where a file has the others; None: it contradicts itself."""
+    if asked is None or completed is None or math.isnan(completed) or asked < completed:
+        return None
+    return asked - completed
 
 
 def one_or_each(values: Sequence[Any]) -> Any:

@@ -35,7 +35,7 @@ class _Aggregated(msgspec.Struct, frozen=True, kw_only=True):
     """What we read of a run, by their names."""
 
     scenario: str | None = None
-    num_concurrency: int = 1
+    num_concurrency: float = 1
     batch_size: int = 1
     iteration_type: str = "num_concurrency"
     run_duration: float | None = None
@@ -43,10 +43,10 @@ class _Aggregated(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_second: float | None = None
     requests_per_minute: float | None = None  # of older versions
     error_codes_frequency: dict[str, int] = {}
-    num_error_requests: int | None = None
-    num_completed_requests: int | None = None
-    num_requests: int | None = None
-    stats: dict[str, _Field | None] = {}
+    num_error_requests: float | None = None
+    num_completed_requests: float | None = None
+    num_requests: float | None = None
+    stats: dict[str, _Field | None]
 
 
 class _Run(msgspec.Struct, frozen=True, kw_only=True):

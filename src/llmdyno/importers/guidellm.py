@@ -44,19 +44,19 @@ class _ByStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Counts(msgspec.Struct, frozen=True, kw_only=True):
-    successful: int
-    incomplete: int = 0
-    errored: int = 0
+    successful: float
+    incomplete: float = 0
+    errored: float = 0
 
 
 class _Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    requests_per_second: _ByStatus
-    request_latency: _ByStatus
-    prompt_token_count: _ByStatus = _ByStatus()
-    output_token_count: _ByStatus = _ByStatus()
-    time_to_first_token_ms: _ByStatus
-    inter_token_latency_ms: _ByStatus
-    output_tokens_per_second: _ByStatus
+    requests_per_second: _ByStatus | None
+    request_latency: _ByStatus | None
+    prompt_token_count: _ByStatus | None = None
+    output_token_count: _ByStatus | None = None
+    time_to_first_token_ms: _ByStatus | None
+    inter_token_latency_ms: _ByStatus | None
+    output_tokens_per_second: _ByStatus | None
     request_totals: _Counts | None = None
 
 
@@ -220,8 +220,8 @@ def _level(benchmark: _Benchmark, model: str | None) -> ForeignLevel:
     )
 
 
-def _latency(found: _ByStatus, *, factor: float = 1.0) -> Statistics:
-    one = found.successful
+def _latency(found: _ByStatus | None, *, factor: float = 1.0) -> Statistics:
+    one = None if found is None else found.successful
     if one is None:
         return statistics({})
     return statistics(
@@ -238,11 +238,13 @@ def _latency(found: _ByStatus, *, factor: float = 1.0) -> Statistics:
     )
 
 
-def _sum(found: _ByStatus) -> float | None:
-    return None if found.successful is None else found.successful.total_sum
+def _sum(found: _ByStatus | None) -> float | None:
+    return None if found is None or found.successful is None else found.successful.total_sum
 
 
-def _mean(found: _ByStatus, status: Literal["successful", "total"]) -> float | None:
+def _mean(found: _ByStatus | None, status: Literal["successful", "total"]) -> float | None:
+    if found is None:
+        return None
     one = (found.total if status == "total" else None) or found.successful
     return None if one is None else one.mean
 

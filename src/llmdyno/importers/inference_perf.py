@@ -41,7 +41,7 @@ class _Load(msgspec.Struct, frozen=True, kw_only=True):
     schedule_delay: _Summary | None = None
     requested_rate: float | None = None
     achieved_rate: float | None = None
-    concurrency: int | None = None
+    concurrency: float | None = None
 
 
 class _Throughput(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,8 +55,8 @@ class _Goodput(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Successes(msgspec.Struct, frozen=True, kw_only=True):
     count: float
-    latency: dict[str, _Summary | None]
-    throughput: _Throughput
+    latency: dict[str, _Summary | None] | None
+    throughput: _Throughput | None
     # The first two are of newer versions.
     prompt_tokens: _Summary | None = None
     output_tokens: _Summary | None = None
@@ -79,7 +79,7 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
 
     load_summary: _Load
     successes: _Successes
-    failures: _Failures = _Failures()
+    failures: _Failures | None = None
     benchmark_time_seconds: float | None = None
 
 
@@ -133,10 +133,11 @@ def _level(report: _Report) -> ForeignLevel:
     load, successes, throughput = (
         report.load_summary,
         report.successes,
-        report.successes.throughput,
+        report.successes.throughput or _Throughput(),
     )
     # A stage of so many users has a rate as well, which it made up to count its requests.
     is_closed = load.concurrency is not None
+    failures = report.failures or _Failures()
     is_stage = load.requested_rate is not None
     delay = load.schedule_delay
     goodput = successes.goodput_metrics
@@ -148,8 +149,8 @@ def _level(report: _Report) -> ForeignLevel:
         asked=load.count,
         duration_s=_duration_s(report),
         completed=successes.count,
-        failed=report.failures.count,
-        errors={label: found.count for label, found in report.failures.by_label.items()},
+        failed=failures.count,
+        errors={label: found.count for label, found in failures.by_label.items()},
         input_tokens=_total(successes.prompt_tokens, successes.prompt_len, successes.count),
         output_tokens=_total(successes.output_tokens, successes.output_len, successes.count),
         token_source="tokenizer",  # noqa: S106  # not that kind of token
@@ -158,7 +159,7 @@ def _level(report: _Report) -> ForeignLevel:
             **{
                 name: _in_ms(found, successes.count if name != "itl_ms" else None)
                 for name, theirs in _LATENCIES.items()
-                if (found := successes.latency.get(theirs)) is not None
+                if (found := (successes.latency or {}).get(theirs)) is not None
             },
             **(
                 {}
@@ -191,7 +192,7 @@ def _in_ms(found: _Summary, n: float | None) -> Statistics:
 
 def _duration_s(report: _Report) -> float | None:
     """Return how long it took; older versions have it in the throughput alone."""
-    rate = report.successes.throughput.requests_per_sec
+    rate = (report.successes.throughput or _Throughput()).requests_per_sec
     if report.benchmark_time_seconds is not None or not rate:
         return report.benchmark_time_seconds
     return report.successes.count / rate

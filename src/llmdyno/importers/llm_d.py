@@ -53,8 +53,8 @@ class _Performance(msgspec.Struct, frozen=True, kw_only=True):
     """What both versions have: numbers of requests, latencies, rates."""
 
     requests: _Requests
-    latency: dict[str, _Statistics | None] = {}
-    throughput: dict[str, _Statistics | float | None] = {}
+    latency: dict[str, _Statistics | None] | None = None
+    throughput: dict[str, _Statistics | float | None] | None = None
 
 
 class _Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +135,7 @@ def _level(document: Foreign, load: _Load, model: str | None) -> ForeignLevel:
         latencies={
             name: _in_ms(one, theirs)
             for name, theirs in _LATENCIES.items()
-            if (one := found.latency.get(theirs)) is not None
+            if (one := (found.latency or {}).get(theirs)) is not None
         },
         rates={
             "token_rate": _rate(found, "output_token_rate", "output_tokens_per_sec"),
@@ -191,7 +191,7 @@ def _in_ms(found: _Statistics, name: str) -> Statistics:
 
 def _rate(found: _Performance, *names: str) -> float | None:
     for name in names:
-        one = found.throughput.get(name)
+        one = (found.throughput or {}).get(name)
         if one is not None:
             return one.mean if isinstance(one, _Statistics) else one
     return None

@@ -13,7 +13,14 @@ import msgspec
 
 from llmdyno.importers import Findings, Foreign, Importer
 from llmdyno.importers._level import ForeignLevel
-from llmdyno.importers._serving import Serving, detailed, models, one_or_each, summarised
+from llmdyno.importers._serving import (
+    Serving,
+    detailed,
+    failed_of,
+    models,
+    one_or_each,
+    summarised,
+)
 
 # Our names and theirs.
 _SUFFIXES = {"ttft_ms": "ttft", "tpot_ms": "tpot", "itl_ms": "itl", "e2e_ms": "e2e_latency"}
@@ -22,7 +29,7 @@ _SUFFIXES = {"ttft_ms": "ttft", "tpot_ms": "tpot", "itl_ms": "itl", "e2e_ms": "e
 class _ClientArgs(msgspec.Struct, frozen=True, kw_only=True):
     num_prompts: float | None = None
     request_rate: float | None = None
-    max_concurrency: int | None = None
+    max_concurrency: float | None = None
     dataset_name: str | None = None
     random_input_len: int | None = None
     random_output_len: int | None = None
@@ -36,7 +43,7 @@ class _Config(msgspec.Struct, frozen=True, kw_only=True):
 class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
     model_tag: str | None = None
     gpu_type: str | None = None
-    gpu_count: int | None = None
+    gpu_count: float | None = None
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +86,7 @@ class LlmOptimizerImporter:
         names = [record.metadata.model_tag for record in records]
         results = [_result(record) for record in records]
         first = records[0].metadata
-        gpu = {"gpu": f"{first.gpu_count or 1}x {first.gpu_type}"} if first.gpu_type else {}
+        gpu = {"gpu": f"{first.gpu_count or 1:g}x {first.gpu_type}"} if first.gpu_type else {}
         return Findings(
             levels=[
                 _level(record, result) for record, result in zip(records, results, strict=True)
@@ -128,7 +135,7 @@ def _level(record: _Record, result: Serving) -> ForeignLevel:
         endpoint=result.backend,
         asked=args.num_prompts,
         config={**record.config.server_args, **workload},
-        failed=None if args.num_prompts is None else max(args.num_prompts - result.completed, 0),
+        failed=failed_of(args.num_prompts, result.completed),
         method="whole run: llm-optimizer counts ramp and tail too (imported)",
         latencies=stamped or summarised(record.results, result.completed, _SUFFIXES),
         rates={

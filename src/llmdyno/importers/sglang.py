@@ -23,13 +23,13 @@ _ROLES = ("decode", "prefill")  # where they are separate servers, each has its 
 class _Result(Serving, frozen=True, kw_only=True):
     """What we read of one result, by their names."""
 
-    server_info: dict[str, Any] | None = None
+    server_info: Any = None
     tag: str | None = None
     dataset_name: str | None = None
 
     def of_server(self, *names: str) -> str | None:
         """Return the first of these that the server says of itself."""
-        info: Any = self.server_info or {}
+        info: Any = self.server_info if isinstance(self.server_info, dict) else {}
         parts = [info]
         for role in _ROLES:
             one = info.get(role)
@@ -64,12 +64,12 @@ class SglangImporter:
         results = [msgspec.convert(document, _Result) for document in documents]
         names = [result.of_server("served_model_name", "model_path") for result in results]
         notes = [] if all(names) else ["The file does not name the model."]
-        levels = []
+        levels: list[ForeignLevel | dict[str, Any]] = []
         for result, document, model in zip(results, documents, names, strict=True):
             from_stamps = detailed(result)
             if result.has_details and from_stamps is None:
                 notes.append(
-                    f"{result.users or 'unlimited'} users: the details of the requests do not fit"
+                    f"line {len(levels) + 1}: the details of the requests do not fit"
                     " the summary; the summary is used."
                 )
             latencies = from_stamps or summarised(document, result.completed, _SUFFIXES)
@@ -90,7 +90,7 @@ class SglangImporter:
                 )
             )
         return Findings(
-            levels=[*levels],
+            levels=levels,
             version=results[0].of_server("version"),
             spec={
                 "model": models(names),

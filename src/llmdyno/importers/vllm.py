@@ -21,6 +21,7 @@ from llmdyno.importers._level import ForeignLevel, Statistics
 from llmdyno.importers._serving import (
     Serving,
     detailed,
+    failed_of,
     in_ms,
     models,
     one_or_each,
@@ -34,10 +35,10 @@ _SUFFIXES = {"ttft_ms": "ttft", "tpot_ms": "tpot", "itl_ms": "itl", "e2e_ms": "e
 class _Result(Serving, frozen=True, kw_only=True):
     """What we read of one result, by their names."""
 
-    model_id: str
+    model_id: str | None
     date: str | None = None
-    num_prompts: int | None = None
-    failed: int | None = None
+    num_prompts: float | None = None
+    failed: float | None = None
     request_goodput: float | None = None
     # As older versions write it.
     misspelt_goodput: float | None = msgspec.field(default=None, name="request_goodput:")
@@ -67,6 +68,8 @@ class VllmImporter:
         results = [msgspec.convert(document, _Result) for document in documents]
         varied = _varied(documents)
         levels, notes = [], []
+        if not all(result.model_id for result in results):
+            notes.append("The file does not name the model.")
         for result, document in zip(results, documents, strict=True):
             from_stamps = detailed(result)
             if result.has_details and from_stamps is None:
@@ -100,8 +103,8 @@ def _level(
     result: _Result, latencies: Mapping[str, Statistics], config: Mapping[str, Any]
 ) -> ForeignLevel:
     failed = result.failed
-    if failed is None and result.num_prompts is not None:
-        failed = max(result.num_prompts - result.completed, 0)
+    if failed is None:
+        failed = failed_of(result.num_prompts, result.completed)
     goodput = result.request_goodput
     return ForeignLevel(
         **result.load(),
@@ -123,7 +126,11 @@ def _level(
 
 def _summarised(result: _Result, document: Foreign) -> dict[str, Statistics]:
     found = summarised(document, result.completed, _SUFFIXES)
-    if found["e2e_ms"]["mean"] is None and len(result.latencies) == result.completed > 0:
+    if (
+        found["e2e_ms"]["mean"] is None
+        and result.latencies
+        and (len(result.latencies) == result.completed)
+    ):
         found["e2e_ms"] = in_ms(result.latencies)
     return found
 
@@ -151,7 +158,7 @@ _OWN_STARTS = ("mean_", "median_", "std_", "spec_decode_", "total_", *(f"p{n}" f
 
 
 def _level_name(result: _Result) -> str:
-    return f"{result.max_concurrency or 'unlimited'} users"
+    return f"{result.max_concurrency:,.0f} users" if result.max_concurrency else "unlimited users"
 
 
 def _iso(date: str | None) -> str | None:
