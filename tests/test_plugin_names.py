@@ -18,6 +18,7 @@ ALLOWED = {
     ("embedded/convert.py", "openvino"): "a subcommand of optimum-cli",
     ("engines/sglang.py", "triton"): "an attention kernel's language, not the server",
     ("importers/vllm.py", "vllm"): "the importer of that name",
+    ("importers/llm_d.py", "native"): "a key of its reports",
     ("endpoints/tgi.py", "tgi"): "the endpoint of that name",
     ("endpoints/bentoml.py", "bentoml"): "the endpoint of that name",
     ("endpoints/triton_generate.py", "triton"): "what the server calls itself",

@@ -1,12 +1,14 @@
 """Results of `vllm bench serve`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from importers.tool_samples import SAMPLES, altered, sample
+from importers.tool_samples import SAMPLES, altered, imported, sample, vllm_result
 from llmdyno.importers import import_file
+from llmdyno.results.documents import levels
 
 
 def test_the_details_of_vllm_give_back_its_own_statistics_and_those_it_lacks() -> None:
@@ -78,3 +80,46 @@ def test_a_url_that_is_none_is_left_out(tmp_path: Path) -> None:
     document = import_file(altered(tmp_path, "aiperf.json", input_config=config))
 
     assert document["spec"]["url"] == ""
+
+
+def test_two_models_in_one_file_are_told_apart(tmp_path: Path) -> None:
+    lines = [
+        vllm_result(model_id="org/m"),
+        vllm_result(model_id="org/OTHER", backend="openai-chat", num_prompts=400, request_rate=9.5),
+    ]
+
+    document = imported(tmp_path, "\n".join(json.dumps(line) for line in lines))
+
+    first, second = levels(document).items()
+    assert (first[0], second[0]) == (
+        "10 users, org/m, vllm",
+        "poisson 9.5/s, org/OTHER, openai-chat",
+    )
+    assert (first[1]["model"], second[1]["model"]) == ("org/m", "org/OTHER")
+    assert first[1]["asked"] == {"requests": 300, "endpoint": "vllm"}
+    assert second[1]["asked"] == {"requests": 400, "endpoint": "openai-chat"}
+    assert (second[1]["users"], second[1]["rate"], second[1]["max_concurrency"]) == (None, 9.5, 10)
+    assert second[1]["request_rate"]["mean"] == pytest.approx(299 / 36)
+    assert document["spec"]["model"] == "org/m, org/OTHER"
+    assert document["spec"]["endpoint"] == ["vllm", "openai-chat"]
+    assert document["spec"]["load"]["requests"] == [300, 400]
+    assert document["spec"]["load"]["request_rate"] == [None, 9.5]
+    assert [doubt["at"] for doubt in document["doubts"] if doubt["code"] == "failed-requests"] == [
+        first[0],
+        second[0],
+    ]
+
+
+def test_runs_of_a_sweep_are_told_apart_by_what_it_varied(tmp_path: Path) -> None:
+    runs = [vllm_result(run_number=0, max_num_seqs=seqs, max_concurrency=32) for seqs in (64, 128)]
+
+    document = imported(tmp_path, runs)
+
+    assert list(levels(document)) == ["32 users, max_num_seqs=64", "32 users, max_num_seqs=128"]
+    assert document["levels"][1]["asked"]["config"] == {"max_num_seqs": 128, "gpu": "L40S"}
+
+
+def test_metadata_of_a_user_is_no_setting(tmp_path: Path) -> None:
+    document = imported(tmp_path, [vllm_result(gpu="A"), vllm_result(gpu="B")])
+
+    assert list(levels(document)) == ["10 users", "10 users (2)"]

@@ -196,6 +196,7 @@ OF_LEVEL: dict[str, tuple[Callable[[Document], None], list[str], str]] = {
         "energy of gpu-0 is integrated from samples of its power.",
     ),
     "gpu-throttled": (throttled, [], "GPU 0 was held back by heat (hardware) in 100% of"),
+    "called-invalid": (put("invalid", value="it says INVALID"), [], "measured it: it says INV"),
 }
 MACHINE = {
     "busy-machine": ({"load_average": [12.0, 1.0, 1.0]}, "load average 12.0 on 16 cores"),

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from llmdyno import plugins
 from llmdyno.cli.options import AsJson, Out, Text, command, option
 from llmdyno.cli.output import print_json, print_line, say
 from llmdyno.errors import UsageError
@@ -82,7 +83,7 @@ def import_(
         Text,
         option(
             "--from",
-            help="vllm, aiperf, guidellm or genai-perf. [the one whose file it is]",
+            help=f"The tool: {', '.join(plugins.names('importers'))}. [the one whose file it is]",
         ),
     ] = None,
     out: Out = None,

@@ -1,6 +1,7 @@
 """Levels of a summary from what other tools report, with our keys; null where they report nothing.
 
-Every importer makes its levels here, so that an imported level has the keys of a measured one.
+Every importer describes its levels as a ForeignLevel. So an imported level has the keys of a
+measured one, and each goes through the same checks (_plausible.py).
 """
 
 import math
@@ -15,12 +16,24 @@ from llmdyno.results.stats import STATISTICS
 
 Statistics = dict[str, Any]
 
+_SECRET_WORDS = ("key", "token", "secret", "passw", "auth", "credential")
+
 
 class ForeignLevel(msgspec.Struct, frozen=True, kw_only=True):
     """What a tool reports of one load point, in our units; None: it does not report it."""
 
-    users: int | None
+    users: float | None = None  # of a closed loop
     arrival: str
+    # Of an open loop: what was asked, requests a second; the cap on requests in flight; what was
+    # sent, where the tool tells it apart from what completed.
+    rate: float | None = None
+    max_concurrency: float | None = None
+    sent_rate: float | None = None
+    # What else was asked. It stands in each level, because the lines of one file may differ.
+    model: str | None = None
+    endpoint: str | None = None
+    asked: float | None = None  # requests
+    config: Mapping[str, Any] = {}  # the server's settings, or the workload's name
     duration_s: float | None
     completed: float | None
     failed: float | None
@@ -33,7 +46,16 @@ class ForeignLevel(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     latencies: Mapping[str, Statistics]
     rates: Mapping[str, float | None]
+    # Requests in flight at once: the mean over the run, and the most.
+    in_flight_mean: float | None = None
+    in_flight_max: float | None = None
     interrupted: bool = False
+    invalid: str | None = None  # why the tool itself calls the result invalid
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests were sent by the clock, whatever became of those before."""
+        return self.arrival != "closed"
 
 
 def level_document(level: ForeignLevel) -> dict[str, Any]:
@@ -41,14 +63,16 @@ def level_document(level: ForeignLevel) -> dict[str, Any]:
     measured = {
         **{
             row.name: level.latencies.get(row.name) or statistics({})
-            for row in metrics.latencies(open_loop=False)
+            for row in metrics.latencies()
+            if not row.open_loop or (level.is_open and row.name in level.latencies)
         },
         **{row.name: _rate(row, level.rates.get(row.name)) for row in metrics.rates()},
     }
     start_s, end_s = level.window or (0.0 if level.duration_s else None, level.duration_s)
     return {
-        "users": level.users,
+        "users": _whole(level.users),
         "arrival": level.arrival,
+        **_load(level),
         "duration_s": level.duration_s,
         "interrupted": level.interrupted,
         "requests": {
@@ -80,6 +104,32 @@ def level_document(level: ForeignLevel) -> dict[str, Any]:
             "verdict": None,
             "reasons": [],
         },
+    }
+
+
+def _load(level: ForeignLevel) -> dict[str, Any]:
+    """Return what was asked of the level, and what became of it: only what the tool tells."""
+    asked = {
+        "requests": _whole(level.asked),
+        "endpoint": level.endpoint,
+        "config": without_secret_keys(level.config) or None,
+    }
+    asked = {name: value for name, value in asked.items() if value is not None}
+    in_flight = {"mean": level.in_flight_mean, "max": level.in_flight_max}
+    found = {
+        "sent_rate": level.sent_rate,
+        "model": level.model,
+        "asked": asked or None,
+        "in_flight": in_flight if any(value is not None for value in in_flight.values()) else None,
+        "invalid": level.invalid,
+    }
+    return {
+        **(
+            {"rate": level.rate, "max_concurrency": _whole(level.max_concurrency)}
+            if level.is_open
+            else {}
+        ),
+        **{name: value for name, value in found.items() if value is not None},
     }
 
 
@@ -120,5 +170,23 @@ def without_secrets(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
+def without_secret_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are one word or number, less those whose name sounds secret."""
+    return {
+        name: value
+        for name, value in config.items()
+        if isinstance(value, int | float)
+        or (isinstance(value, str) and not any(word in name.lower() for word in _SECRET_WORDS))
+    }
+
+
+def as_float(value: float) -> float:
+    """Return a number as a float; JSON may hold whole numbers beyond all floats."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
 def _whole(value: float | None) -> int | None:
-    return None if value is None or not math.isfinite(value) else round(value)
+    return None if value is None or not math.isfinite(as_float(value)) else round(value)

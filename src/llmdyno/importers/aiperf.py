@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from llmdyno.importers import Findings, Foreign, Importer, _nvidia
-from llmdyno.importers._level import ForeignLevel, level_document, without_secrets
+from llmdyno.importers._level import ForeignLevel, without_secrets
+from llmdyno.importers._serving import models, one_or_each
 
 _CLOSED = {"concurrency", "concurrency_burst"}
 
@@ -73,37 +74,54 @@ class AiperfImporter:
         return _nvidia.is_profile(document) and _nvidia.is_of_aiperf(document)
 
     def read(self, documents: Sequence[Foreign]) -> Findings:
-        """Return the one level of the file."""
-        document = documents[0]
-        config = msgspec.convert(document.get("input_config") or {}, _Config)
-        load = _load_of(config)
+        """Return one level for each profile."""
+        configs = [
+            msgspec.convert(document.get("input_config") or {}, _Config) for document in documents
+        ]
+        loads = [_load_of(config) for config in configs]
+        first = documents[0]
         return Findings(
-            levels=[level_document(_level(document, config, load))],
-            version=_nvidia.text(document, "aiperf_version"),
-            started=_nvidia.text(document, "start_time"),
+            levels=[
+                _level(document, config, load)
+                for document, config, load in zip(documents, configs, loads, strict=True)
+            ],
+            version=_nvidia.text(first, "aiperf_version"),
+            started=_nvidia.text(first, "start_time"),
             spec={
                 "url": without_secrets(
-                    _nvidia.text(document, "input_config", "endpoint", "urls", 0)
-                    or _nvidia.text(document, "input_config", "endpoint", "url")
+                    _nvidia.text(first, "input_config", "endpoint", "urls", 0)
+                    or _nvidia.text(first, "input_config", "endpoint", "url")
                     or ""
                 ),
-                "endpoint": config.endpoint.type,
-                "model": _nvidia.text(document, "input_config", "models", "items", 0, "name")
-                or _nvidia.text(document, "input_config", "endpoint", "model_names", 0)
-                or "",
-                "load": {"users": [load.concurrency], "request_rate": load.rate},
+                "endpoint": one_or_each([config.endpoint.type for config in configs]),
+                "model": models([_model(document) for document in documents]),
+                "load": {
+                    "users": [load.concurrency for load in loads],
+                    "request_rate": one_or_each([load.rate for load in loads]),
+                },
             },
             notes=("A warm-up phase, if there was one, is not in the numbers.",),
         )
+
+
+def _model(document: Foreign) -> str | None:
+    return _nvidia.text(document, "input_config", "models", "items", 0, "name") or _nvidia.text(
+        document, "input_config", "endpoint", "model_names", 0
+    )
 
 
 def _level(document: Foreign, config: _Config, load: _Phase) -> ForeignLevel:
     completed = _nvidia.average(document, "request_count")
     failures = msgspec.convert(document.get("error_summary") or [], list[_ErrorCount])
     failed = _nvidia.average(document, "error_request_count")
+    is_closed = load.type in _CLOSED
     return ForeignLevel(
-        users=load.concurrency,
-        arrival="closed" if load.type in _CLOSED else load.type,
+        users=load.concurrency if is_closed else None,
+        arrival="closed" if is_closed else load.type,
+        rate=load.rate,
+        max_concurrency=None if is_closed else load.concurrency,
+        model=_model(document),
+        endpoint=config.endpoint.type,
         duration_s=_nvidia.seconds(document, "benchmark_duration"),
         completed=completed,
         failed=sum(failure.count for failure in failures) if failed is None else failed,

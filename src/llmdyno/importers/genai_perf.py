@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from llmdyno.importers import Findings, Foreign, Importer, _nvidia
-from llmdyno.importers._level import ForeignLevel, level_document
+from llmdyno.importers._level import ForeignLevel
+from llmdyno.importers._serving import models, one_or_each
 
 
 class _Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,46 +42,66 @@ class GenaiPerfImporter:
         return _nvidia.is_profile(document) and not _nvidia.is_of_aiperf(document)
 
     def read(self, documents: Sequence[Foreign]) -> Findings:
-        """Return the one level of the file."""
-        document = documents[0]
-        config = msgspec.convert(document.get("input_config") or {}, _Config)
-        completed = _nvidia.average(document, "request_count")
-        # Without a stream it writes the whole latency as time to first token.
-        first = (("ttft_ms", "time_to_first_token"),) if config.streaming else ()
-        level = ForeignLevel(
-            users=config.concurrency,
-            arrival="closed" if config.request_rate is None else "constant",
-            duration_s=None,
-            completed=completed,
-            failed=None,
-            input_tokens=_nvidia.total(document, "", "input_sequence_length", completed),
-            output_tokens=_nvidia.total(document, "", "output_sequence_length", completed),
-            token_source="tokenizer",  # noqa: S106  # not that kind of token
-            method="whole measurement of perf_analyzer (imported)",
-            latencies={
-                name: found
-                for name, theirs in (
-                    *first,
-                    ("tpot_ms", "inter_token_latency"),
-                    ("e2e_ms", "request_latency"),
-                )
-                if (found := _nvidia.latency(document, theirs, completed)) is not None
-            },
-            rates={
-                "token_rate": _nvidia.average(document, "output_token_throughput"),
-                "request_rate": _nvidia.average(document, "request_throughput"),
-                "goodput": _nvidia.average(document, "request_goodput"),
-            },
-        )
+        """Return one level for each profile."""
+        configs = [
+            msgspec.convert(document.get("input_config") or {}, _Config) for document in documents
+        ]
+        names = [config.model[0] if config.model else None for config in configs]
         return Findings(
-            levels=[level_document(level)],
+            levels=[
+                _level(document, config, model)
+                for document, config, model in zip(documents, configs, names, strict=True)
+            ],
             spec={
-                "model": config.model[0] if config.model else "",
-                "endpoint": config.endpoint_type or config.service_kind,
-                "load": {"users": [config.concurrency], "request_rate": config.request_rate},
+                "model": models(names),
+                "endpoint": one_or_each([_endpoint(config) for config in configs]),
+                "load": {
+                    "users": [config.concurrency for config in configs],
+                    "request_rate": one_or_each([config.request_rate for config in configs]),
+                },
             },
             notes=("Failed requests are not in the file; how many there were is not known.",),
         )
+
+
+def _level(document: Foreign, config: _Config, model: str | None) -> ForeignLevel:
+    completed = _nvidia.average(document, "request_count")
+    # Without a stream it writes the whole latency as time to first token.
+    first = (("ttft_ms", "time_to_first_token"),) if config.streaming else ()
+    is_closed = config.request_rate is None
+    return ForeignLevel(
+        users=config.concurrency if is_closed else None,
+        arrival="closed" if is_closed else "constant",
+        rate=config.request_rate,
+        max_concurrency=None if is_closed else config.concurrency,
+        model=model,
+        endpoint=_endpoint(config),
+        duration_s=None,
+        completed=completed,
+        failed=None,
+        input_tokens=_nvidia.total(document, "", "input_sequence_length", completed),
+        output_tokens=_nvidia.total(document, "", "output_sequence_length", completed),
+        token_source="tokenizer",  # noqa: S106  # not that kind of token
+        method="whole measurement of perf_analyzer (imported)",
+        latencies={
+            name: found
+            for name, theirs in (
+                *first,
+                ("tpot_ms", "inter_token_latency"),
+                ("e2e_ms", "request_latency"),
+            )
+            if (found := _nvidia.latency(document, theirs, completed)) is not None
+        },
+        rates={
+            "token_rate": _nvidia.average(document, "output_token_throughput"),
+            "request_rate": _nvidia.average(document, "request_throughput"),
+            "goodput": _nvidia.average(document, "request_goodput"),
+        },
+    )
+
+
+def _endpoint(config: _Config) -> str | None:
+    return config.endpoint_type or config.service_kind
 
 
 IMPORTER: Importer = GenaiPerfImporter()

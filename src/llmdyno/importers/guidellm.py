@@ -2,7 +2,8 @@
 
 Keys: guidellm/benchmark/schemas (report, benchmark, metrics) and guidellm/schemas/statistics.py. A
 file has one benchmark for each strategy; each becomes a level. Files from before 0.4 have the
-strategy in `args` and the counts in `run_stats`; both places are looked at.
+strategy in `args`, the counts in `run_stats`, model and URL in `worker` (keys: `worker_description`
+in src/guidellm/benchmark/benchmark.py of 0.2); all places are looked at. It writes YAML, too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +13,8 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno.importers import Findings, Foreign, Importer
-from llmdyno.importers._level import (
-    ForeignLevel,
-    Statistics,
-    level_document,
-    statistics,
-    without_secrets,
-)
+from llmdyno.importers._level import ForeignLevel, Statistics, statistics, without_secrets
+from llmdyno.importers._serving import models, one_or_each
 
 _MS_PER_S = 1e3
 
@@ -48,19 +44,19 @@ class _ByStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Counts(msgspec.Struct, frozen=True, kw_only=True):
-    successful: int
-    incomplete: int = 0
-    errored: int = 0
+    successful: float
+    incomplete: float = 0
+    errored: float = 0
 
 
 class _Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    requests_per_second: _ByStatus
-    request_latency: _ByStatus
-    prompt_token_count: _ByStatus = _ByStatus()
-    output_token_count: _ByStatus = _ByStatus()
-    time_to_first_token_ms: _ByStatus
-    inter_token_latency_ms: _ByStatus
-    output_tokens_per_second: _ByStatus
+    requests_per_second: _ByStatus | None
+    request_latency: _ByStatus | None
+    prompt_token_count: _ByStatus | None = None
+    output_token_count: _ByStatus | None = None
+    time_to_first_token_ms: _ByStatus | None
+    inter_token_latency_ms: _ByStatus | None
+    output_tokens_per_second: _ByStatus | None
     request_totals: _Counts | None = None
 
 
@@ -87,6 +83,7 @@ class _Benchmark(msgspec.Struct, frozen=True, kw_only=True):
     config: _Settings | None = None
     args: _Settings | None = None
     run_stats: _RunStats | None = None
+    worker: dict[str, Any] = {}  # before 0.4
     warmup_duration: float = 0.0
     cooldown_duration: float = 0.0
 
@@ -98,6 +95,15 @@ class _Benchmark(msgspec.Struct, frozen=True, kw_only=True):
                 "Object missing required field `config` - at `$.benchmarks[...]`"
             )
         return found
+
+    def said(self, name: str) -> str | None:
+        """Return what the benchmark says of its backend: "model" or "target"."""
+        places = (
+            (self.settings().backend, name),
+            (self.worker, f"backend_{name}"),
+            (self.worker, name),
+        )
+        return next((found for place in places if (found := _text(*place))), None)
 
 
 class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,36 +147,41 @@ class GuidellmImporter:
         Raises:
             msgspec.ValidationError: a value is missing or of the wrong type.
         """
-        report = msgspec.convert(documents[0], _Report)
-        if not report.benchmarks:
+        reports = [msgspec.convert(document, _Report) for document in documents]
+        if not all(report.benchmarks for report in reports):
             raise msgspec.ValidationError("`benchmarks` is empty - at `$.benchmarks`")
-        strategies = [benchmark.settings().strategy for benchmark in report.benchmarks]
-        backend = report.benchmarks[0].settings().backend
-        said = {**report.args, **backend}
+        all_of_them = [
+            (benchmark, benchmark.said("model") or _text(report.args, "model") or None)
+            for report in reports
+            for benchmark in report.benchmarks
+        ]
+        first, metadata = all_of_them[0][0], reports[0].metadata
+        strategies = [benchmark.settings().strategy for benchmark, _ in all_of_them]
         return Findings(
-            levels=[level_document(_level(benchmark)) for benchmark in report.benchmarks],
-            version=report.metadata.guidellm_version,
-            started=_iso(report.benchmarks[0].start_time),
+            levels=[_level(benchmark, model) for benchmark, model in all_of_them],
+            version=metadata.guidellm_version,
+            started=_iso(first.start_time),
             environment={
                 name: value
                 for name, value in (
-                    ("os", report.metadata.platform),
-                    ("python", report.metadata.python_version),
+                    ("os", metadata.platform),
+                    ("python", metadata.python_version),
                 )
                 if value is not None
             },
             spec={
-                "url": without_secrets(_text(said, "target")),
-                "model": _text(said, "model"),
+                "url": without_secrets(first.said("target") or _text(reports[0].args, "target")),
+                "model": models([model for _, model in all_of_them]),
                 "load": {
                     "users": [_users(strategy) for strategy in strategies],
                     "request_rate": [strategy.rate for strategy in strategies],
+                    "max_concurrency": one_or_each([one.max_concurrency for one in strategies]),
                 },
             },
         )
 
 
-def _level(benchmark: _Benchmark) -> ForeignLevel:
+def _level(benchmark: _Benchmark, model: str | None) -> ForeignLevel:
     metrics = benchmark.metrics
     strategy = benchmark.settings().strategy
     counts = metrics.request_totals or (
@@ -178,9 +189,13 @@ def _level(benchmark: _Benchmark) -> ForeignLevel:
     )
     windowed = benchmark.warmup_duration > 0 or benchmark.cooldown_duration > 0
     start_s = benchmark.warmup_duration
+    is_closed = _arrival(strategy) == "closed"
     return ForeignLevel(
         users=_users(strategy),
         arrival=_arrival(strategy),
+        rate=None if is_closed else strategy.rate,
+        max_concurrency=None if is_closed else strategy.max_concurrency,
+        model=model,
         duration_s=start_s + benchmark.duration + benchmark.cooldown_duration,
         completed=counts.successful if counts else None,
         failed=counts.errored if counts else None,
@@ -205,8 +220,8 @@ def _level(benchmark: _Benchmark) -> ForeignLevel:
     )
 
 
-def _latency(found: _ByStatus, *, factor: float = 1.0) -> Statistics:
-    one = found.successful
+def _latency(found: _ByStatus | None, *, factor: float = 1.0) -> Statistics:
+    one = None if found is None else found.successful
     if one is None:
         return statistics({})
     return statistics(
@@ -223,16 +238,20 @@ def _latency(found: _ByStatus, *, factor: float = 1.0) -> Statistics:
     )
 
 
-def _sum(found: _ByStatus) -> float | None:
-    return None if found.successful is None else found.successful.total_sum
+def _sum(found: _ByStatus | None) -> float | None:
+    return None if found is None or found.successful is None else found.successful.total_sum
 
 
-def _mean(found: _ByStatus, status: Literal["successful", "total"]) -> float | None:
+def _mean(found: _ByStatus | None, status: Literal["successful", "total"]) -> float | None:
+    if found is None:
+        return None
     one = (found.total if status == "total" else None) or found.successful
     return None if one is None else one.mean
 
 
 def _users(strategy: _Strategy) -> int | None:
+    if _arrival(strategy) != "closed":
+        return None
     return 1 if strategy.type_ == "synchronous" else strategy.streams or strategy.max_concurrency
 
 

@@ -1,73 +1,53 @@
-"""Results of `vllm bench serve --save-result`, also with --save-detailed and --append-result.
+"""Results of `vllm bench serve --save-result`, appended and detailed ones too, and of sweeps.
 
 Keys: vllm/benchmarks/serve.py (benchmark() and main_async()) of vLLM; a file that was appended to
-holds one result a line, and each becomes a level. With --save-detailed the file has the stamps of
-every request: then all statistics are worked out anew from them, which also gives those that the
-summary lacks (it has by default mean, median and p99, and no end-to-end latency).
+holds one result a line, and each becomes a level. `vllm bench sweep serve` (vllm/benchmarks/sweep/
+serve.py at 4fa9174) adds `run_number` and what it varied to each result; its summary.json is a list
+of the runs of one combination. What it varied of the server tells the levels apart.
+
+With --save-detailed the file has the stamps of every request: then all statistics are worked out
+anew from them, which also gives those that the summary lacks (it has by default mean, median and
+p99, and no end-to-end latency).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import chain
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from llmdyno.importers import Findings, Foreign, Importer
-from llmdyno.importers._level import (
-    ForeignLevel,
-    Statistics,
-    count_errors,
-    level_document,
-    statistics,
+from llmdyno.importers._level import ForeignLevel, Statistics
+from llmdyno.importers._serving import (
+    Serving,
+    detailed,
+    failed_of,
+    in_ms,
+    models,
+    one_or_each,
+    summarised,
 )
-from llmdyno.results.measures import distribution
-from llmdyno.results.observations import Values
 
 # Our names and theirs.
 _SUFFIXES = {"ttft_ms": "ttft", "tpot_ms": "tpot", "itl_ms": "itl", "e2e_ms": "e2el"}
-_STATS = {
-    "mean": ("mean_{}_ms",),
-    "p50": ("median_{}_ms", "p50_{}_ms"),
-    "p90": ("p90_{}_ms",),
-    "p95": ("p95_{}_ms",),
-    "p99": ("p99_{}_ms",),
-    "max": ("p100_{}_ms",),
-}
 
 
-class _Result(msgspec.Struct, frozen=True, kw_only=True):
+class _Result(Serving, frozen=True, kw_only=True):
     """What we read of one result, by their names."""
 
-    duration: float
-    completed: int
-    total_input_tokens: int
-    total_output_tokens: int
-    request_throughput: float
-    output_throughput: float
-    model_id: str
+    model_id: str | None
     date: str | None = None
-    backend: str | None = None
-    num_prompts: int | None = None
-    request_rate: float | str | None = None
-    burstiness: float | None = None
-    max_concurrency: int | None = None
-    failed: int | None = None
+    num_prompts: float | None = None
+    failed: float | None = None
     request_goodput: float | None = None
     # As older versions write it.
     misspelt_goodput: float | None = msgspec.field(default=None, name="request_goodput:")
-    latencies: list[float] = []  # newer versions: of every request, failed ones too
-    # With --save-detailed: lists of one entry a request, in order of sending.
-    ttfts: list[float] = []
-    itls: list[list[float]] = []
-    output_lens: list[int] = []
-    errors: list[str] = []
+    # Newer versions: of every request, failed ones too.
+    latencies: list[float] = msgspec.field(default_factory=list)
 
 
 class VllmImporter:
-    """Reads the result that `vllm bench serve` saves as JSON."""
+    """Reads the results that `vllm bench serve` saves as JSON."""
 
     name = "vllm"
     definitions: Mapping[str, str] = {
@@ -86,121 +66,99 @@ class VllmImporter:
     def read(self, documents: Sequence[Foreign]) -> Findings:
         """Return one level for each result."""
         results = [msgspec.convert(document, _Result) for document in documents]
+        varied = _varied(documents)
         levels, notes = [], []
+        if not all(result.model_id for result in results):
+            notes.append("The file does not name the model.")
         for result, document in zip(results, documents, strict=True):
-            detailed = _detailed(result)
-            if result.ttfts and detailed is None:
+            from_stamps = detailed(result)
+            if result.has_details and from_stamps is None:
                 notes.append(
                     f"{_level_name(result)}: the details of the requests do not fit the summary;"
                     " the summary is used."
                 )
-            levels.append(_level(result, detailed or _summarised(result, document)))
+            latencies = from_stamps or _summarised(result, document)
+            config = {name: document[name] for name in varied if name in document}
+            levels.append(_level(result, latencies, config))
         first = results[0]
         return Findings(
-            levels=levels,
+            levels=[*levels],
             started=_iso(first.date),
             spec={
-                "model": first.model_id,
-                "endpoint": first.backend,
+                "model": models([result.model_id for result in results]),
+                "endpoint": one_or_each([result.backend for result in results]),
                 "load": {
-                    "users": [result.max_concurrency for result in results],
-                    "requests": first.num_prompts,
-                    "request_rate": first.request_rate,
-                    "burstiness": first.burstiness,
+                    "users": [result.users for result in results],
+                    "max_concurrency": one_or_each([result.max_concurrency for result in results]),
+                    "requests": one_or_each([result.num_prompts for result in results]),
+                    "request_rate": one_or_each([result.rate for result in results]),
+                    "burstiness": one_or_each([result.burstiness for result in results]),
                 },
             },
             notes=tuple(notes),
         )
 
 
-def _level(result: _Result, latencies: Mapping[str, Statistics]) -> dict[str, Any]:
+def _level(
+    result: _Result, latencies: Mapping[str, Statistics], config: Mapping[str, Any]
+) -> ForeignLevel:
     failed = result.failed
-    if failed is None and result.num_prompts is not None:
-        failed = result.num_prompts - result.completed
-    return level_document(
-        ForeignLevel(
-            users=result.max_concurrency,
-            arrival=_arrival(result),
-            duration_s=result.duration,
-            completed=result.completed,
-            failed=failed,
-            cut=0,
-            errors=count_errors(_error_kind(error) for error in result.errors if error),
-            input_tokens=result.total_input_tokens,
-            output_tokens=result.total_output_tokens,
-            method="whole run: vLLM counts ramp and tail too (imported)",
-            latencies=latencies,
-            rates={
-                "token_rate": result.output_throughput,
-                "request_rate": result.request_throughput,
-                "goodput": (
-                    result.misspelt_goodput
-                    if result.request_goodput is None
-                    else result.request_goodput
-                ),
-            },
-        )
+    if failed is None:
+        failed = failed_of(result.num_prompts, result.completed)
+    goodput = result.request_goodput
+    return ForeignLevel(
+        **result.load(),
+        model=result.model_id,
+        endpoint=result.backend,
+        asked=result.num_prompts,
+        config=config,
+        failed=failed,
+        cut=0,
+        method="whole run: vLLM counts ramp and tail too (imported)",
+        latencies=latencies,
+        rates={
+            "token_rate": result.output_throughput,
+            "request_rate": result.request_throughput,
+            "goodput": result.misspelt_goodput if goodput is None else goodput,
+        },
     )
 
 
 def _summarised(result: _Result, document: Foreign) -> dict[str, Statistics]:
-    """Return the statistics that the summary has."""
-    found = {}
-    for name, suffix in _SUFFIXES.items():
-        values = {
-            stat: next((document[key] for key in keys if key in document), None)
-            for stat, patterns in _STATS.items()
-            for keys in [[pattern.format(suffix) for pattern in patterns]]
-        }
-        checked = msgspec.convert(values, dict[str, float | None])
-        n = result.completed if name in {"ttft_ms", "e2e_ms"} else None
-        found[name] = statistics(checked, n=n)
-    if found["e2e_ms"]["mean"] is None and len(result.latencies) == result.completed > 0:
-        found["e2e_ms"] = _distribution(result.latencies)
+    found = summarised(document, result.completed, _SUFFIXES)
+    if (
+        found["e2e_ms"]["mean"] is None
+        and result.latencies
+        and (len(result.latencies) == result.completed)
+    ):
+        found["e2e_ms"] = in_ms(result.latencies)
     return found
 
 
-def _detailed(result: _Result) -> dict[str, Statistics] | None:
-    """Return all statistics from the stamps, or None if stamps are missing or contradict."""
-    columns = (result.ttfts, result.itls, result.output_lens, result.errors)
-    if not result.ttfts or len({len(column) for column in columns}) != 1:
-        return None
-    done = [
-        (ttft, itl, tokens)
-        for ttft, itl, tokens, error in zip(*columns, strict=True)
-        if not error and ttft > 0
-    ]
-    if len(done) != result.completed:
-        return None
-    return {
-        "ttft_ms": _distribution([ttft for ttft, _, _ in done]),
-        "itl_ms": _distribution(list(chain.from_iterable(itl for _, itl, _ in done))),
-        "tpot_ms": _distribution(
-            [sum(itl) / (tokens - 1) for _, itl, tokens in done if tokens > 1]
-        ),
-        "e2e_ms": _distribution([ttft + sum(itl) for ttft, itl, _ in done]),
-    }
+def _varied(documents: Sequence[Foreign]) -> list[str]:
+    """Return the names of what a sweep varied and no result of `vllm bench serve` has.
+
+    They are the settings of the server, and of the workload, that stand beside `run_number`.
+    """
+    if not all("run_number" in document for document in documents):
+        return []
+    names = dict.fromkeys(name for document in documents for name in document)
+    return [name for name in names if name not in _OWN and not name.startswith(_OWN_STARTS)]
 
 
-def _distribution(values_s: list[float]) -> Statistics:
-    return distribution(Values(np.array(values_s) * 1e3))
-
-
-def _arrival(result: _Result) -> str:
-    if result.request_rate in {None, "inf"}:
-        return "closed" if result.max_concurrency else "burst"
-    return "poisson" if result.burstiness in {None, 1.0} else "gamma"
+# The names that `vllm bench serve` writes itself; those of statistics begin as in _OWN_STARTS.
+_OWN = {
+    *(field.encode_name for field in msgspec.structs.fields(_Result)),
+    *("endpoint_type", "label", "tokenizer_id", "total_token_throughput", "run_number"),
+    *("input_lens", "generated_texts", "max_output_tokens_per_s", "rtfx", "start_times"),
+    *("user_centric_rate", "ramp_up_strategy", "ramp_up_start_rps", "ramp_up_end_rps"),
+    *("goodput_config", "steady_state", "server_load_metrics", "_about"),
+}
+_OWN_STARTS = ("mean_", "median_", "std_", "spec_decode_", "total_", *(f"p{n}" for n in range(10)))
 
 
 def _level_name(result: _Result) -> str:
-    return f"{result.max_concurrency or 'unlimited'} users"
-
-
-def _error_kind(error: str) -> str:
-    """Return the class of the exception in a traceback; a text without one is an HTTP reason."""
-    last = error.strip().splitlines()[-1] if error.strip() else "unknown"
-    exception = re.match(r"(?:\w+\.)*(\w*(?:Error|Exception|Timeout)\w*)\b", last)
-    return exception[1] if exception else last[:60]
+    return f"{result.max_concurrency:,.0f} users" if result.max_concurrency else "unlimited users"
 
 
 def _iso(date: str | None) -> str | None:

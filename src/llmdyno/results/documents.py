@@ -65,12 +65,17 @@ def texts(document: Document, *path: str) -> list[str]:
 
 
 def level_name(level: Document) -> str:
-    """Return what a level of a summary document is called: "10 users", "poisson 2/s"."""
+    """Return what a level of a summary document is called: "10 users", "poisson 2/s".
+
+    A label tells levels of one load apart: an imported file may hold those of several models.
+    """
     users, arrival, rate = level.get("users"), level.get("arrival") or "closed", level.get("rate")
+    label = f", {level['label']}" if level.get("label") else ""
     if arrival == "closed":
-        return "level" if users is None else f"{users:,.0f} user{'' if users == 1 else 's'}"
+        load = "level" if users is None else f"{users:,.0f} user{'' if users == 1 else 's'}"
+        return load + label
     pace = f"{arrival} arrivals" if rate is None else f"{arrival} {rate:g}/s"
-    return pace + (f", {users:,.0f} users" if users is not None else "")
+    return pace + (f", {users:,.0f} users" if users is not None else "") + label
 
 
 def levels(summary: Document) -> dict[str, Document]:

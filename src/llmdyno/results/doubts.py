@@ -125,6 +125,7 @@ CODES: Mapping[str, Code] = {
     "unequal-work": Code("answers differ in length: the work was not the same"),
     # Another tool's file.
     "imported-file": Code("what the file of another tool does not hold, or contradicts"),
+    "called-invalid": Code("the tool that measured it calls the result invalid itself"),
 }
 
 

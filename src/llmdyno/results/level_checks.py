@@ -168,6 +168,12 @@ def _about_energy(level: Document) -> list[Finding]:
     return found
 
 
+def _about_import(level: Document) -> list[Finding]:
+    """Pass on that another tool does not stand by its own result."""
+    said = text(level, "invalid")
+    return [("called-invalid", f"the tool that measured it: {said}.")] if said else []
+
+
 CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
     _about_client,
     _about_end,
@@ -178,6 +184,7 @@ CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
     _about_server,
     _about_gpus,
     _about_energy,
+    _about_import,
 )
 
 
