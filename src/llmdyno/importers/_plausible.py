@@ -54,7 +54,7 @@ def _with_counts(level: ForeignLevel, notes: list[str]) -> ForeignLevel:
     known = {
         name: _at_least_zero(said, getattr(level, name), notes) for name, said in _COUNTS.items()
     }
-    # An endless rate or an endless number of users is how tools write "no limit".
+    # An endless rate is how tools write "as fast as possible".
     rate = None if level.rate is None or not math.isfinite(level.rate) else level.rate
     if level.rate is not None and (math.isnan(level.rate) or level.rate <= 0):
         notes.append(f"the rate that was asked for is {level.rate:g}; it is left out.")
