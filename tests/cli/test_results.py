@@ -34,6 +34,15 @@ def test_two_runs_are_compared_on_one_page(dyno: Dyno, tmp_path: Path) -> None:
     assert (tmp_path / "compare.html").stat().st_size > 10_000
 
 
+def test_a_folder_is_no_result_of_another_tool(dyno: Dyno, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    done = dyno("import", "empty")
+
+    said = "dyno: dyno import empty: is a folder; name one of the files in it.\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
 def test_a_folder_that_holds_nothing_says_so(dyno: Dyno, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 

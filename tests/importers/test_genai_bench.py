@@ -15,8 +15,12 @@ def test_genai_bench_is_read() -> None:
         "cut": None,
         "errors": {"HTTP 503": 7, "HTTP 429": 3},
     }
-    assert level["asked"] == {"requests": 120, "config": {"scenario": "D(100,100)"}}
-    assert (level["tokens"]["input"], level["tokens"]["output"]) == (9000, 10000)
+    assert level["asked"] == {
+        "requests": 120,
+        "output_tokens": 100,
+        "config": {"scenario": "D(100,100)"},
+    }
+    assert (level["tokens"]["input"], level["tokens"]["output"]) == (9900, 11000)  # 110 times
     # The file is in ms; its statistics are of 100 requests, the others were its warm-up.
     assert (level["ttft_ms"]["mean"], level["ttft_ms"]["p99"], level["ttft_ms"]["n"]) == (
         *(250, 750),

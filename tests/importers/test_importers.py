@@ -15,6 +15,30 @@ from llmdyno.importers import Importer, import_file, run_id, store_imported
 from llmdyno.report import compare_page
 from report_samples import level, summary
 
+SOMEBODYS = """
+from llmdyno.importers import Findings, ForeignLevel, statistics
+
+class Stopwatch:
+    name = "stopwatch"
+    definitions = {"ttft_ms": "by hand"}
+
+    def recognises(self, document):
+        return "stopwatch" in document
+
+    def read(self, documents):
+        levels = [
+            ForeignLevel(
+                users=one["users"], arrival="closed", duration_s=None, completed=None, failed=None,
+                method="by hand (imported)", rates={},
+                latencies={"ttft_ms": statistics({"mean": one["mean_s"]}, factor=1e3)},
+            )
+            for one in documents
+        ]
+        return Findings(levels=levels, spec={"model": ""})
+
+IMPORTER = Stopwatch()
+"""
+
 
 def test_every_import_has_a_sample_and_every_sample_is_known() -> None:
     assert sorted(path.name for path in SAMPLES.iterdir()) == sorted(TOOLS)
@@ -115,6 +139,28 @@ def test_a_tool_that_is_named_wrongly_is_refused() -> None:
         import_file(SAMPLES / "aiperf.json", "vllm")
     with pytest.raises(UsageError, match=r"no 'vlm'.*vllm"):
         import_file(SAMPLES / "aiperf.json", "vlm")
+
+
+def test_an_importer_may_live_in_a_package_of_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "somebodys_tools"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "stopwatch.py").write_text(SOMEBODYS)
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "stopwatch.json"
+    path.write_text('{"stopwatch": 3, "users": 2, "mean_s": 0.5}')
+
+    document = import_file(path, "somebodys_tools.stopwatch")
+
+    (level,) = document["levels"]
+    assert (level["users"], level["ttft_ms"]["mean"]) == (2, 500)
+    assert document["imported"]["tool"] == "stopwatch"
+    with pytest.raises(UsageError, match="is not a result of stopwatch: it looks like a result of"):
+        import_file(SAMPLES / "aiperf.json", "somebodys_tools.stopwatch")
+    with pytest.raises(UsageError, match="is no result that we know"):
+        import_file(path)
 
 
 @pytest.mark.parametrize("marker", ["journal.jsonl", "summary.json"])

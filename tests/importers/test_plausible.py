@@ -1,10 +1,12 @@
 """Numbers of other tools that cannot be."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from importers.tool_samples import imported, notes_on_levels, sample, vllm_result
 from llmdyno.results.stats import STATISTICS
@@ -175,3 +177,53 @@ def test_numbers_that_cannot_be_are_null_whatever_the_tool(tmp_path: Path) -> No
 
     assert level["ttft_ms"]["p99"] is None
     assert level["requests"]["completed"] is None
+
+
+def aiperf(percent: float) -> Any:
+    return {**sample("aiperf.json"), "osl_mismatch_diff_pct": {"unit": "%", "avg": percent}}
+
+
+def guidellm(data: str) -> Any:
+    return {**sample("guidellm.json"), "args": {"data": [data]}}
+
+
+def llm_d(output: int) -> Any:
+    document = copy.deepcopy(sample("llm_d.yaml"))
+    asked = {"distribution": "fixed", "value": output}
+    document["scenario"]["load"]["standardized"]["output_seq_len"] = asked
+    return yaml.safe_dump(document)
+
+
+def genai_bench(scenario: str) -> Any:
+    document = copy.deepcopy(sample("genai_bench.json"))
+    document["aggregated_metrics"]["scenario"] = scenario
+    return document
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (aiperf(-79.6), "256 output tokens on average and 1255 were"),
+        (aiperf(1.5), ""),
+        (
+            {**sample("sglang.jsonl"), "random_output_len": 512},
+            "256 output tokens on average and 51",
+        ),
+        ({**sample("sglang.jsonl"), "random_output_len": 512, "random_range_ratio": 0.5}, ""),
+        (sample("sglang.jsonl"), ""),
+        (guidellm("prompt_tokens=256,output_tokens=32"), "64 output tokens on average and 32 were"),
+        (guidellm('{"prompt_tokens": 256, "output_tokens": 64}'), ""),
+        (guidellm("output_tokens=32,output_tokens_stdev=9"), ""),
+        (llm_d(1200), "1000 output tokens on average and 1200 were"),
+        (llm_d(1010), ""),
+        (genai_bench("D(100,50)"), "100 output tokens on average and 50 were"),
+        (genai_bench("N(480,240)/(300,150)"), ""),
+    ],
+)
+def test_answers_that_are_not_as_long_as_asked_are_noted(
+    tmp_path: Path, content: Any, said: str
+) -> None:
+    notes = [note for note in notes_on_levels(imported(tmp_path, content)) if "answers" in note]
+
+    assert bool(notes) is bool(said)
+    assert all(said in note for note in notes)

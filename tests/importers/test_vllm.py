@@ -119,6 +119,16 @@ def test_runs_of_a_sweep_are_told_apart_by_what_it_varied(tmp_path: Path) -> Non
     assert document["levels"][1]["asked"]["config"] == {"max_num_seqs": 128, "gpu": "L40S"}
 
 
+def test_levels_of_one_rate_are_told_apart_by_their_cap(tmp_path: Path) -> None:
+    runs = [vllm_result(request_rate=5.0, max_concurrency=cap) for cap in (8, 16, None)]
+
+    assert list(levels(imported(tmp_path, runs))) == [
+        "poisson 5/s, at most 8 at once",
+        "poisson 5/s, at most 16 at once",
+        "poisson 5/s",
+    ]
+
+
 def test_metadata_of_a_user_is_no_setting(tmp_path: Path) -> None:
     document = imported(tmp_path, [vllm_result(gpu="A"), vllm_result(gpu="B")])
 

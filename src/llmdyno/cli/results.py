@@ -94,6 +94,8 @@ def import_(
     from llmdyno.results import doubts
     from llmdyno.store import SUMMARY
 
+    if file.is_dir():
+        raise UsageError(f"dyno import {file}: is a folder; name one of the files in it.")
     if not file.is_file():
         raise UsageError(f"dyno import {file}: there is no such file.")
     document = import_file(file, tool)

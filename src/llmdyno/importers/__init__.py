@@ -214,7 +214,8 @@ def _levels(
         else:
             levels.append(level)
             all_notes.append([])
-    asked = [_identity(level) for level in levels]
+    caps = {level["max_concurrency"] for level in levels if "max_concurrency" in level}
+    asked = [_identity(level, is_capped=len(caps) > 1) for level in levels]
     varied = [
         name
         for name in dict.fromkeys(name for one in asked for name in one)
@@ -230,11 +231,13 @@ def _levels(
     ]
 
 
-def _identity(level: Mapping[str, Any]) -> dict[str, str]:
+def _identity(level: Mapping[str, Any], *, is_capped: bool) -> dict[str, str]:
     """Return what a level's line asked for, each as it would stand in a label."""
     asked = level.get("asked") or {}
     config = asked.get("config") or {}
+    cap = level.get("max_concurrency") if is_capped else None
     return {
+        **({"max_concurrency": f"at most {cap} at once"} if cap else {}),
         **({"model": str(level["model"])} if level.get("model") else {}),
         **({"endpoint": str(asked["endpoint"])} if asked.get("endpoint") else {}),
         **{name: f"{name}={value}" for name, value in config.items()},

@@ -33,6 +33,7 @@ class ForeignLevel(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     endpoint: str | None = None
     asked: float | None = None  # requests
+    asked_output_tokens: float | None = None  # of each request, where all were to be as long
     config: Mapping[str, Any] = {}  # the server's settings, or the workload's name
     duration_s: float | None
     completed: float | None
@@ -111,6 +112,7 @@ def _load(level: ForeignLevel) -> dict[str, Any]:
     """Return what was asked of the level, and what became of it: only what the tool tells."""
     asked = {
         "requests": _whole(level.asked),
+        "output_tokens": _whole(level.asked_output_tokens),
         "endpoint": level.endpoint,
         "config": without_secret_keys(level.config) or None,
     }

@@ -2,8 +2,8 @@
 
 A tool writes what its code makes of a broken run: a latency below zero where a stream came in one
 piece, more requests completed than asked, statistics of none. Such a number would be compared with
-true ones. The rules are the same for every tool. The last two notes change no number: a load that
-was asked for and not reached makes latencies of another load.
+true ones. The rules are the same for every tool. The notes on load and length change no number: a
+load or a length that was asked for and not reached makes latencies of something else.
 """
 
 import math
@@ -22,6 +22,7 @@ _ROUNDING = 1e-6  # relative: tools round each statistic by itself
 _SENT_SHARE = 0.98
 # The mean over a whole run includes ramp and tail, where fewer requests are in flight.
 _BUSY_SHARE = 0.8
+_UNLIKE_LENGTH = 0.02  # of the output length that was asked for
 _COUNTS = {
     "completed": "completed requests",
     "failed": "failed requests",
@@ -45,7 +46,7 @@ def checked(level: ForeignLevel) -> tuple[ForeignLevel, list[str]]:
     level = _of_answers(level, notes)
     latencies = {name: _latency(name, found, notes) for name, found in level.latencies.items()}
     level = msgspec.structs.replace(level, latencies=latencies, rates=_rates(level.rates, notes))
-    return level, [*notes, *_missed_load(level)]
+    return level, [*notes, *_missed_load(level), *_missed_length(level)]
 
 
 def _with_counts(level: ForeignLevel, notes: list[str]) -> ForeignLevel:
@@ -53,7 +54,7 @@ def _with_counts(level: ForeignLevel, notes: list[str]) -> ForeignLevel:
     known = {
         name: _at_least_zero(said, getattr(level, name), notes) for name, said in _COUNTS.items()
     }
-    # An endless rate or an endless number of users is how tools write "no limit".
+    # An endless rate is how tools write "as fast as possible".
     rate = None if level.rate is None or not math.isfinite(level.rate) else level.rate
     if level.rate is not None and (math.isnan(level.rate) or level.rate <= 0):
         notes.append(f"the rate that was asked for is {level.rate:g}; it is left out.")
@@ -176,6 +177,18 @@ def _missed_load(level: ForeignLevel) -> list[str]:
                 " concurrency was not reached."
             )
     return found
+
+
+def _missed_length(level: ForeignLevel) -> list[str]:
+    """Say that answers were not as long as asked."""
+    asked = level.asked_output_tokens
+    if not asked or not level.completed or level.output_tokens is None:
+        return []
+    each = as_float(level.output_tokens) / as_float(level.completed)
+    if abs(each / asked - 1) <= _UNLIKE_LENGTH:
+        return []
+    said = f"answers have {each:.4g} output tokens on average and {asked:.4g} were asked for"
+    return [f"{said}: the work is not what was asked."]
 
 
 def _ended_late(level: ForeignLevel) -> bool:

@@ -115,6 +115,7 @@ def _level(document: Foreign, config: _Config, load: _Phase) -> ForeignLevel:
     failures = msgspec.convert(document.get("error_summary") or [], list[_ErrorCount])
     failed = _nvidia.average(document, "error_request_count")
     is_closed = load.type in _CLOSED
+    output = _nvidia.total(document, "total_osl", "output_sequence_length", completed)
     return ForeignLevel(
         users=load.concurrency if is_closed else None,
         arrival="closed" if is_closed else load.type,
@@ -127,7 +128,8 @@ def _level(document: Foreign, config: _Config, load: _Phase) -> ForeignLevel:
         failed=sum(failure.count for failure in failures) if failed is None else failed,
         errors={_kind(failure.error_details): failure.count for failure in failures},
         input_tokens=_nvidia.total(document, "total_isl", "input_sequence_length", completed),
-        output_tokens=_nvidia.total(document, "total_osl", "output_sequence_length", completed),
+        output_tokens=output,
+        asked_output_tokens=_asked_length(document),
         token_source="usage" if config.endpoint.use_server_token_count else "tokenizer",
         method="whole run: AIPerf counts ramp and tail too (imported)",
         latencies={
@@ -148,6 +150,16 @@ def _level(document: Foreign, config: _Config, load: _Phase) -> ForeignLevel:
         },
         interrupted=document.get("was_cancelled") is True,
     )
+
+
+def _asked_length(document: Foreign) -> float | None:
+    """Return the output length that was asked for, from how far the answers missed it."""
+    asked = _nvidia.average(document, "requested_osl")
+    each = _nvidia.average(document, "output_sequence_length")
+    missed_percent = _nvidia.average(document, "osl_mismatch_diff_pct")
+    if asked is not None or each is None or missed_percent is None or missed_percent <= -100:
+        return asked
+    return each / (1 + missed_percent / 100)
 
 
 def _load_of(config: _Config) -> _Phase:

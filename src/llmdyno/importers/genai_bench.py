@@ -6,6 +6,7 @@ Times are in `_time_unit`, seconds if it is not there. The model is in experimen
 beside it. Statistics leave out what --warmup-ratio and --cooldown-ratio said; counts do not.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -63,7 +64,7 @@ class GenaiBenchImporter:
         "e2e_ms": "sent to the end of the response, which may come after the last token",
         "token_rate": "output tokens of the requests that count / the whole run, tail included",
         "request_rate": "completed requests / the whole run, tail included",
-        "tokens": "as the server counts them, or its own tokenizer; the file does not say which",
+        "tokens": "its average a request times requests; by the server or its own tokenizer",
     }
 
     def recognises(self, document: Foreign) -> bool:
@@ -91,14 +92,15 @@ def _level(run: _Run) -> ForeignLevel:
         users=found.num_concurrency,
         arrival="closed",
         asked=found.num_requests,
+        asked_output_tokens=_length(found.scenario),
         config=_workload(found),
         # Before there was a duration it is 0 where the run failed.
         duration_s=found.run_duration or None,
         completed=found.num_completed_requests,
         failed=found.num_error_requests,
         errors={f"HTTP {code}": count for code, count in found.error_codes_frequency.items()},
-        input_tokens=_sum(found, "num_input_tokens"),
-        output_tokens=_sum(found, "num_output_tokens"),
+        input_tokens=_total(found, "num_input_tokens"),
+        output_tokens=_total(found, "num_output_tokens"),
         method="whole run, less the warm-up that genai-bench was told to leave out (imported)",
         latencies={
             name: _in_ms(field, _MS[run.time_unit])
@@ -124,9 +126,15 @@ def _in_ms(field: _Field, factor: float) -> Statistics:
     return statistics(stats, n=n, factor=factor)
 
 
-def _sum(found: _Aggregated, name: str) -> float | None:
-    field = found.stats.get(name)
-    return None if field is None else field.sum
+def _total(found: _Aggregated, name: str) -> float | None:
+    field, n = found.stats.get(name), found.num_completed_requests
+    return None if field is None or field.mean is None or n is None else field.mean * n
+
+
+def _length(scenario: str | None) -> float | None:
+    """Return the output length of a scenario in which all are as long: D(100,200)."""
+    fixed = re.fullmatch(r"D\(\d+,\s*(\d+)\)", scenario or "")
+    return float(fixed[1]) if fixed else None
 
 
 IMPORTER: Importer = GenaiBenchImporter()

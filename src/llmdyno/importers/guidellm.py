@@ -6,6 +6,7 @@ strategy in `args`, the counts in `run_stats`, model and URL in `worker` (keys: 
 in src/guidellm/benchmark/benchmark.py of 0.2); all places are looked at. It writes YAML, too.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -151,14 +152,18 @@ class GuidellmImporter:
         if not all(report.benchmarks for report in reports):
             raise msgspec.ValidationError("`benchmarks` is empty - at `$.benchmarks`")
         all_of_them = [
-            (benchmark, benchmark.said("model") or _text(report.args, "model") or None)
+            (
+                benchmark,
+                benchmark.said("model") or _text(report.args, "model") or None,
+                _length(report.args.get("data")),
+            )
             for report in reports
             for benchmark in report.benchmarks
         ]
         first, metadata = all_of_them[0][0], reports[0].metadata
-        strategies = [benchmark.settings().strategy for benchmark, _ in all_of_them]
+        strategies = [benchmark.settings().strategy for benchmark, _, _ in all_of_them]
         return Findings(
-            levels=[_level(benchmark, model) for benchmark, model in all_of_them],
+            levels=[_level(*one) for one in all_of_them],
             version=metadata.guidellm_version,
             started=_iso(first.start_time),
             environment={
@@ -171,7 +176,7 @@ class GuidellmImporter:
             },
             spec={
                 "url": without_secrets(first.said("target") or _text(reports[0].args, "target")),
-                "model": models([model for _, model in all_of_them]),
+                "model": models([model for _, model, _ in all_of_them]),
                 "load": {
                     "users": [_users(strategy) for strategy in strategies],
                     "request_rate": [strategy.rate for strategy in strategies],
@@ -181,7 +186,7 @@ class GuidellmImporter:
         )
 
 
-def _level(benchmark: _Benchmark, model: str | None) -> ForeignLevel:
+def _level(benchmark: _Benchmark, model: str | None, length: float | None) -> ForeignLevel:
     metrics = benchmark.metrics
     strategy = benchmark.settings().strategy
     counts = metrics.request_totals or (
@@ -196,6 +201,7 @@ def _level(benchmark: _Benchmark, model: str | None) -> ForeignLevel:
         rate=None if is_closed else strategy.rate,
         max_concurrency=None if is_closed else strategy.max_concurrency,
         model=model,
+        asked_output_tokens=length,
         duration_s=start_s + benchmark.duration + benchmark.cooldown_duration,
         completed=counts.successful if counts else None,
         failed=counts.errored if counts else None,
@@ -265,6 +271,14 @@ def _iso(time_s: float) -> str | None:
         return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")
     except (OverflowError, ValueError, OSError):  # no time that a calendar has
         return None
+
+
+def _length(data: Any) -> float | None:
+    """Return the output length of data that GuideLLM made up with one length for all."""
+    said = " ".join(map(str, data)) if isinstance(data, list) else str(data)
+    fixed = re.search(r"output_tokens['\"]?\s*[=:]\s*(\d+)", said)
+    varies = re.search(r"output_tokens_(stdev|min|max)", said)
+    return float(fixed[1]) if fixed and not varies else None
 
 
 def _text(found: Mapping[str, Any], name: str) -> str:

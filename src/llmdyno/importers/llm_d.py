@@ -64,6 +64,7 @@ class _Load(msgspec.Struct, frozen=True, kw_only=True):
     rate: float | None = None
     concurrency: float | None = None
     arrival: str = "open"
+    output_tokens: float | None = None  # of each request
 
 
 class LlmDImporter:
@@ -124,6 +125,7 @@ def _level(document: Foreign, load: _Load, model: str | None) -> ForeignLevel:
         max_concurrency=None if is_closed else concurrency,
         model=model,
         asked=requests.total,
+        asked_output_tokens=load.output_tokens,
         config={"harness": load.tool} if load.tool else {},
         duration_s=_duration_s(document),
         completed=completed,
@@ -163,12 +165,14 @@ def _load(document: Foreign) -> _Load:
         users = _first(args, "max_concurrency", "max-concurrency", "concurrency", "num_users")
         return _Load(tool=str(_at(load, "name") or ""), rate=rate, concurrency=users)
     standard = _at(load, "standardized")
+    length = _at(standard, "output_seq_len")
     kind = _at(load, "native", "config", "load", "type")
     return _Load(
         tool=str(_at(standard, "tool") or ""),
         rate=_first(standard, "rate_qps"),
         concurrency=_first(standard, "concurrency"),
         arrival=kind if kind in _ARRIVALS else "open",
+        output_tokens=_first(length, "value") if _at(length, "distribution") == "fixed" else None,
     )
 
 

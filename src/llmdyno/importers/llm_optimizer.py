@@ -33,6 +33,7 @@ class _ClientArgs(msgspec.Struct, frozen=True, kw_only=True):
     dataset_name: str | None = None
     random_input_len: int | None = None
     random_output_len: int | None = None
+    random_range_ratio: float | None = None
 
 
 class _Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +135,7 @@ def _level(record: _Record, result: Serving) -> ForeignLevel:
         model=record.metadata.model_tag,
         endpoint=result.backend,
         asked=args.num_prompts,
+        asked_output_tokens=args.random_output_len if args.random_range_ratio == 1 else None,
         config={**record.config.server_args, **workload},
         failed=failed_of(args.num_prompts, result.completed),
         method="whole run: llm-optimizer counts ramp and tail too (imported)",

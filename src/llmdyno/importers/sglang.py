@@ -79,6 +79,7 @@ class SglangImporter:
                     model=model,
                     endpoint=result.backend,
                     asked=len(result.errors) or None,
+                    asked_output_tokens=_length(document, result),
                     config=_workload(document, result),
                     failed=sum(map(bool, result.errors)) if result.errors else None,
                     method="whole run: SGLang counts ramp and tail too (imported)",
@@ -118,6 +119,15 @@ def _workload(document: Foreign, result: _Result) -> dict[str, Any]:
         )
         if value is not None
     }
+
+
+def _length(document: Foreign, result: _Result) -> float | None:
+    """Return the output length that every request was to have, if all were to have the same."""
+    length = document.get("random_output_len")
+    is_fixed = (result.dataset_name or "").startswith("random") and (
+        document.get("random_range_ratio") == 1
+    )
+    return length if is_fixed and isinstance(length, int | float) else None
 
 
 IMPORTER: Importer = SglangImporter()
