@@ -1,6 +1,7 @@
 """Protocols whose events name their type: OpenAI's Responses and Anthropic's Messages."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,3 +106,22 @@ def test_a_message_cut_before_its_end_has_no_usage() -> None:
 
     assert (reply.ended, reply.output_tokens) == (False, -1)
     assert count_tokens(reply) == ([1, 1], "chunks")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "asked"),
+    [
+        ("openai-responses", "vllm_responses.txt", 22),
+        ("anthropic-messages", "vllm_messages.txt", 21),
+    ],
+)
+def test_what_vllm_sends_is_read_whole(name: str, file: str, asked: int) -> None:
+    """Streams of vLLM 0.26 on one H200: six tokens were asked for."""
+    whole = (Path(__file__).parent / "samples" / file).read_bytes()
+
+    reply = endpoints.load(name).read([(7, whole)])
+
+    assert (reply.error, reply.ended, reply.finish) == ("", True, "length")
+    assert (reply.input_tokens, reply.output_tokens) == (asked, 6)
+    assert len(reply.texts) == 6
+    assert count_tokens(reply) == ([1] * 6, "usage")
