@@ -223,7 +223,7 @@ def objectives(runs: tuple[Run, ...]) -> Table | None:
                     documents.text(slo, "at") or documents.text(slo, "level") or wording.ABSENT,
                     "number",
                 ),
-                Cell(wording.significant(documents.number(slo, "value")), "number"),
+                Cell(_slo_value(slo), "number"),
                 met_cell(slo.get("met")),
             ),
         )
@@ -244,6 +244,13 @@ def objectives(runs: tuple[Run, ...]) -> Table | None:
         ),
         rows=tuple(rows),
     )
+
+
+def _slo_value(slo: Document) -> str:
+    at_least = documents.number(slo, "at_least")
+    if documents.number(slo, "value") is None and at_least is not None:
+        return f"≥ {wording.significant(at_least)}"
+    return wording.significant(documents.number(slo, "value"))
 
 
 def facts(runs: tuple[Run, ...], field: str, caption: str) -> Table | None:

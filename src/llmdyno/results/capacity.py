@@ -23,7 +23,7 @@ from llmdyno.results import stats
 from llmdyno.results.facts import LevelFacts
 from llmdyno.results.measures import measures, series
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.slo import Slo, read_stat
+from llmdyno.results.slo import Slo, judge
 from llmdyno.results.stats import STATISTICS, Floats
 from llmdyno.results.window import steady_window
 
@@ -188,7 +188,7 @@ def _margin(
     measured: Mapping[str, Any], columns: Columns, window: Window, slo: Slo
 ) -> tuple[float, float]:
     """Return ln(value / limit), above 0 when the SLO is missed, and its standard deviation."""
-    value = read_stat(measured, slo.metric, slo.stat)
+    value = judge(slo, measured).value
     if not value:
         return MARGIN_MAX, 0.0
     margin = float(np.log(value / slo.limit))

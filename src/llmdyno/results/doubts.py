@@ -75,7 +75,9 @@ CODES: Mapping[str, Code] = {
     "interrupted": Code("the level was interrupted and is shorter than asked"),
     "failed-requests": Code("requests failed; latencies are those of the others", _latencies),
     "cut-requests": Code("the slowest requests were cut off at the end of the grace", _LAST),
-    "censored-first-tokens": Code("more than 1 % were cut before their first token", _FIRST),
+    "censored-first-tokens": Code(
+        "so many had no first token when the window ended that TTFT is too good", _FIRST
+    ),
     "sent-before-window": Code("many first tokens are of requests sent before the window", _FIRST),
     "unsent-requests": Code(
         "requests were due and never sent, for want of a slot", resting_on("due time")

@@ -12,6 +12,8 @@ from llmdyno.results.titles import titles
 
 SHORT_WINDOW_S = 30
 FEW_REQUESTS = 100  # below this a p99 is no more than the slowest request
+CENSORED_SHARE = 0.2  # of the requests: with fewer, p50 and p99 tell whether they matter
+CENSORED_SHIFT = 0.05  # of p50 or p99
 HELD_BACK_TOKENS = 8  # a shorter answer may well come in one read
 HELD_BACK_SHARE = 0.5  # of an answer in one read
 
@@ -87,13 +89,17 @@ def _about_requests(level: Document) -> list[Finding]:
 
 def _about_first_tokens(level: Document) -> list[Finding]:
     found: list[Finding] = []
-    if quantiles := part(level, "ttft_ms", "kaplan_meier"):
+    if _waits_matter(part(level, "ttft_ms")):
+        quantiles = part(level, "ttft_ms", "kaplan_meier")
         values = " and ".join(
-            f"{name} {_milliseconds(number(quantiles, name))}" for name in quantiles
+            f"{name} {_milliseconds(number(quantiles, name))}" for name in ("p50", "p99")
         )
+        longest = number(level, "ttft_ms", "censored_ms_max")
         said = (
             f"{_requests_were(number(level, 'ttft_ms', 'censored') or 0)} cut before their first"
-            f" token; with them, by Kaplan and Meier, TTFT is {values}."
+            " token or still waited for it when the window ended"
+            f"{f' (the longest for {_milliseconds(longest)})' if longest else ''}; with them, by"
+            f" Kaplan and Meier, TTFT is {values}."
         )
         found.append(("censored-first-tokens", said))
     before, n = (number(level, "ttft_ms", name) for name in ("sent_before", "n"))
@@ -105,6 +111,19 @@ def _about_first_tokens(level: Document) -> list[Finding]:
         )
         found.append(("sent-before-window", said))
     return found
+
+
+def _waits_matter(ttft: Document) -> bool:
+    """Tell whether first tokens that had not come by the window's end make TTFT another one."""
+    counted = part(ttft, "kaplan_meier")
+    if not counted:
+        return False
+    n, censored = number(ttft, "n") or 0, number(ttft, "censored") or 0
+    pairs = [(number(counted, name), number(ttft, name)) for name in ("p50", "p99")]
+    return censored > CENSORED_SHARE * (n + censored) or any(
+        with_them is None or (plain is not None and with_them > (1 + CENSORED_SHIFT) * plain)
+        for with_them, plain in pairs
+    )
 
 
 def is_steady(level: Document) -> bool:

@@ -49,19 +49,60 @@ def quantiles(
     return [float(value) for value in values[order[np.minimum(indices, len(values) - 1)]]]
 
 
-def censored_quantile(values: Floats, censored: Floats, q: float) -> float | None:
-    """Return the q-quantile where some values are only known to be greater than `censored`.
+class Survival(NamedTuple):
+    """The product-limit estimate (Kaplan & Meier 1958) of values, some only known to be greater."""
 
-    By the product-limit estimate (Kaplan & Meier 1958): the smallest value at which the estimated
-    share of smaller or equal ones reaches q. None: it is beyond what was observed.
-    """
+    times: Floats  # known and censored ones, ascending
+    above: Floats  # the estimated share of values above each of these
+
+    @property
+    def last(self) -> float:
+        """The greatest time that was seen, known or censored; 0 if there is none."""
+        return float(self.times[-1]) if len(self.times) else 0.0
+
+    def quantile(self, q: float) -> float | None:
+        """Return the smallest time at which the share of values up to it reaches q.
+
+        None: it is beyond what was observed.
+        """
+        reached = np.flatnonzero(self.above <= 1.0 - q + 1e-12)
+        return float(self.times[reached[0]]) if len(reached) else None
+
+    def mean(self) -> float | None:
+        """Return the mean; None: some of the values are beyond what was observed."""
+        if not len(self.times) or self.above[-1] > 1e-12:
+            return None
+        return self.mean_at_least()
+
+    def mean_at_least(self) -> float:
+        """Return the mean of the values if none is greater than the last time."""
+        shares = np.concatenate([[1.0], self.above[:-1]])
+        return float((np.diff(self.times, prepend=0.0) * shares).sum())
+
+
+def survival(values: Floats, censored: Floats) -> Survival:
+    """Estimate how values are distributed, some only known to be greater than `censored`."""
     times = np.concatenate([values, censored])
     known = np.arange(len(times)) < len(values)
     order = np.lexsort((~known, times))  # of equal ones the known come first
     at_risk = np.arange(len(times), 0, -1)
-    share_above = np.cumprod(np.where(known[order], 1.0 - 1.0 / at_risk, 1.0))
-    reached = np.flatnonzero(share_above <= 1.0 - q + 1e-12)
-    return float(times[order][reached[0]]) if len(reached) else None
+    above = np.cumprod(np.where(known[order], 1.0 - 1.0 / at_risk, 1.0), dtype=np.float64)
+    return Survival(times[order], above)
+
+
+def censored_quantile(values: Floats, censored: Floats, q: float) -> float | None:
+    """Return the q-quantile where some values are only known to be greater than `censored`.
+
+    By the product-limit estimate; None: it is beyond what was observed.
+    """
+    return survival(values, censored).quantile(q)
+
+
+def rank_trend(values: Floats) -> float:
+    """Return Kendall's tau of a series with its order in time (Mann 1945): 1 if it always rises."""
+    later, earlier = np.triu_indices(len(values), 1)[::-1]
+    signs = np.sign(values[later] - values[earlier])
+    return float(signs.mean()) if len(signs) else 0.0
 
 
 def steady_start(counts: Floats, *, batch: int = 5) -> int:

@@ -24,7 +24,7 @@ from llmdyno.results.facts import SOURCES, LevelFacts, by_point, read_run
 from llmdyno.results.measures import measures
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.samples import samples
-from llmdyno.results.slo import Slo, read_stat
+from llmdyno.results.slo import Slo, judge
 from llmdyno.results.window import steady_window, whole_level
 
 SCHEMA = "llmdyno.summary/1"
@@ -280,17 +280,15 @@ def _beside(
 def _slo_verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, Any]]:
     verdicts = []
     for slo in slos:
-        value = read_stat(level, slo.metric, slo.stat)
-        met = value is not None and (
-            value < slo.limit if slo.relation == "<" else value > slo.limit
-        )
+        judged = judge(slo, level)
         verdicts.append(
             {
                 "expr": slo.expr,
                 "level": level["rate"] if level["users"] is None else level["users"],
                 "at": level_name(level),
-                "value": value,
-                "met": bool(met),
+                "value": judged.value,
+                "met": judged.met,
+                **({} if judged.at_least is None else {"at_least": judged.at_least}),
             }
         )
     return verdicts
