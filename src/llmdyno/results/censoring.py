@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from llmdyno.results import stats
 from llmdyno.results.observations import Values
 from llmdyno.results.stats import STATISTICS, Floats, significant
+from llmdyno.results.survival import survival
 
 # With a larger share of censored requests the plain percentiles mislead, however short the waits.
 _SHARE_MAX = 0.01
@@ -40,7 +40,7 @@ def censoring(observed: Values, p99: float | None) -> dict[str, Any]:
     document["censored_ms_max"] = significant(longest)
     if count <= _SHARE_MAX * (len(values) + count) and p99 is not None and longest <= p99:
         return document
-    curve = stats.survival(values, waits)
+    curve = survival(values, waits)
     document["kaplan_meier"] = {
         name: _rounded(curve.mean() if one.share is None else curve.quantile(one.share))
         for name, one in STATISTICS.items()
