@@ -67,7 +67,7 @@ CODES: Mapping[str, Code] = {
         "the load generator was late or at its limit; `metrics` are what it spoilt"
     ),
     "held-back-stream": Code(
-        "whole answers come in one or two reads: something holds the stream back",
+        "answers come whole or in large pieces: something holds the stream back",
         resting_on("first token", "later tokens"),
     ),
     # How the level went.
@@ -82,6 +82,11 @@ CODES: Mapping[str, Code] = {
     "unsent-requests": Code(
         "requests were due and never sent, for want of a slot", resting_on("due time")
     ),
+    # Whether the load was what was asked.
+    "output-length-missed": Code("answers are not as long as asked: the work was another one"),
+    "rate-not-delivered": Code("fewer requests a second were sent than were asked"),
+    "users-not-reached": Code("fewer requests were in flight than the users should keep there"),
+    "backlog": Code("TTFT grows with the number of the request: it is a backlog", _WAITED),
     # What the numbers rest on.
     "few-requests": Code("fewer than 100 requests completed: p99 is hardly known", _latencies),
     "no-steady-window": Code("the level counts whole, ramp and drain too"),

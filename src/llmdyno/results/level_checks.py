@@ -7,22 +7,22 @@ check is a function here or in a module of its own, and a place in CHECKS.
 from collections.abc import Callable
 
 from llmdyno.results.documents import Document, items, number, part, text, texts
+from llmdyno.results.load_checks import about_backlog, about_lengths, about_rate, about_users
 from llmdyno.results.metrics import SENT_BEFORE_MAX
+from llmdyno.results.stream_checks import about_stream
 from llmdyno.results.titles import titles
 
 SHORT_WINDOW_S = 30
 FEW_REQUESTS = 100  # below this a p99 is no more than the slowest request
 CENSORED_SHARE = 0.2  # of the requests: with fewer, p50 and p99 tell whether they matter
 CENSORED_SHIFT = 0.05  # of p50 or p99
-HELD_BACK_TOKENS = 8  # a shorter answer may well come in one read
-HELD_BACK_SHARE = 0.5  # of an answer in one read
 
 Finding = tuple[str, str]  # code and text
 
 
 def _about_client(level: Document) -> list[Finding]:
     if text(level, "client", "verdict") != "client-bound":
-        return _about_stream(level)
+        return []
     because = "; ".join(("client-bound", *texts(level, "client", "reasons")))
     spoilt = titles(texts(level, "doubtful"))
     said = (
@@ -30,23 +30,6 @@ def _about_client(level: Document) -> list[Finding]:
         f"{f' Doubtful: {spoilt}.' if spoilt else ''}"
     )
     return [("client-bound", said)]
-
-
-def _about_stream(level: Document) -> list[Finding]:
-    """Doubt a stream whose answers come at once, to a client that was in time to see more."""
-    output, completed = number(level, "tokens", "output"), number(level, "requests", "completed")
-    a_read = number(level, "client", "tokens_per_read")
-    if not output or not completed or not a_read:
-        return []
-    an_answer = output / completed
-    if an_answer < HELD_BACK_TOKENS or a_read < HELD_BACK_SHARE * an_answer:
-        return []
-    said = (
-        f"answers of {_digits(an_answer)} tokens come with {_digits(a_read)} tokens a read (half of"
-        " an answer or more): the server or a proxy holds the stream back, so TTFT and ITL do not"
-        " show when tokens were made."
-    )
-    return [("held-back-stream", said)]
 
 
 def _about_end(level: Document) -> list[Finding]:
@@ -172,11 +155,16 @@ def _about_gpus(level: Document) -> list[Finding]:
 
 CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
     _about_client,
+    about_stream,
     _about_end,
     _about_requests,
     _about_first_tokens,
     _about_window,
     _about_tokens,
+    about_lengths,
+    about_rate,
+    about_users,
+    about_backlog,
     _about_server,
     _about_gpus,
 )

@@ -17,8 +17,9 @@ import msgspec
 import numpy as np
 
 from llmdyno.faults import meaning
-from llmdyno.records.entries import LAG_PERIOD_S, OUTCOMES, LevelStarted
-from llmdyno.results import capacity, client_health, crosscheck, doubts
+from llmdyno.records.entries import COMPLETED, LAG_PERIOD_S, OUTCOMES, LevelStarted
+from llmdyno.results import capacity, client_health, crosscheck, delivered, doubts, streams
+from llmdyno.results.delivered import Asked, asked_of, delivered_part
 from llmdyno.results.documents import level_name
 from llmdyno.results.facts import SOURCES, LevelFacts, by_point, read_run
 from llmdyno.results.measures import measures
@@ -42,10 +43,16 @@ def summarise(journal: Path) -> dict[str, Any]:
     interval_s = float(opened.spec["load"]["interval_s"])
     calibration = facts.calibration
     ceiling = calibration.events_per_s_max if calibration else None
+    asked = asked_of(opened.spec)
     shared = crosscheck.shared_by_level(opened.spec, facts.levels)
     documents = [
         point_document(
-            repeats, interval_s, slos, events_per_s_max=ceiling, input_tokens_shared=shared
+            repeats,
+            interval_s,
+            slos,
+            asked=asked,
+            events_per_s_max=ceiling,
+            input_tokens_shared=shared,
         )
         for repeats in by_point(facts.levels)
     ]
@@ -71,6 +78,7 @@ def point_document(
     interval_s: float,
     slos: Sequence[Slo],
     *,
+    asked: Asked,
     events_per_s_max: float | None = None,
     input_tokens_shared: Mapping[int, int | None],
 ) -> dict[str, Any]:
@@ -84,6 +92,7 @@ def point_document(
             facts,
             interval_s,
             slos,
+            asked=asked,
             events_per_s_max=events_per_s_max,
             input_tokens_shared=input_tokens_shared.get(facts.started.level),
         )
@@ -97,6 +106,12 @@ def point_document(
     wholes = [(facts.columns, whole_level(facts)) for facts in repeats]
     whole = measures(wholes, slos, is_open=is_open)
     client = _worst_client([document["client"] for document in documents])
+    stream = streams.of_rounds([document["stream"] for document in documents])
+    requests = _summed([document["requests"] for document in documents])
+    measured = measures(runs, slos, is_open=is_open)
+    if streams.comes_whole(stream, requests["completed"]):
+        measured = streams.without_token_times(measured, slos)
+        whole = streams.without_token_times(whole, slos)
     spoilt = {name for document in documents for name in document["doubtful"]}
     shared = [input_tokens_shared.get(facts.started.level) for facts in repeats]
     return {
@@ -104,7 +119,7 @@ def point_document(
         "duration_s": round(sum(document["duration_s"] for document in documents), 6),
         "interrupted": any(document["interrupted"] for document in documents),
         "stopped": next(filter(None, (document["stopped"] for document in documents)), ""),
-        "requests": _summed([document["requests"] for document in documents]),
+        "requests": requests,
         "faults": {
             fault: said
             for document in reversed(documents)  # of each the first example stays
@@ -114,7 +129,9 @@ def point_document(
             **_summed([document["tokens"] for document in documents]),
             "source": max((facts.source for facts in repeats), key=SOURCES.index),
         },
-        **measures(runs, slos, is_open=is_open),
+        "stream": stream,
+        "delivered": delivered.of_rounds([document["delivered"] for document in documents]),
+        **measured,
         "whole": whole,
         "client": client,
         "doubtful": [name for name in BY_NAME if name in spoilt],
@@ -164,6 +181,7 @@ def level_document(
     interval_s: float,
     slos: Sequence[Slo],
     *,
+    asked: Asked,
     events_per_s_max: float | None = None,
     input_tokens_shared: int | None = None,
 ) -> dict[str, Any]:
@@ -185,6 +203,13 @@ def level_document(
         workers=facts.started.workers,
         events_per_s_max=events_per_s_max,
     )
+    expected = asked.output_tokens
+    stream = streams.stream_part(columns, client["late_ms_p50"], expected[0] if expected else None)
+    rows = samples(facts, interval_s)
+    if streams.comes_whole(stream, int(outcomes[COMPLETED])):
+        measured = streams.without_token_times(measured, slos)
+        over_all = streams.without_token_times(over_all, slos)
+        rows = [{**row, "ttft_ms_p50": None} for row in rows]
     return {
         "users": facts.started.users,
         "arrival": facts.started.arrival,
@@ -214,9 +239,11 @@ def level_document(
             "steady": window.steady,
             "method": window.method,
         },
+        "stream": stream,
+        "delivered": delivered_part(facts, window, asked),
         **measured,
         "whole": over_all,
-        "samples": samples(facts, interval_s),
+        "samples": rows,
         "client": client,
         "doubtful": doubtful,
         **_beside([facts], over_all, client, input_tokens_shared),
