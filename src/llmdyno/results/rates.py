@@ -82,5 +82,5 @@ def lockstep_period_s(columns: Columns, window: Window) -> float | None:
     # As tokens_in_bins() counts, but several times as fast; to the nanosecond it does not matter.
     places = (since_ns[inside] * (bins / length_ns)).astype(np.int64)
     counts = np.bincount(places, weights=columns.read_tokens[inside], minlength=bins)[:bins]
-    every = period(counts)
+    every = period(counts.astype(np.float64))
     return None if every is None else every * length_ns / bins / 1e9
