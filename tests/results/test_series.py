@@ -48,6 +48,7 @@ def test_a_trend_is_the_share_of_pairs_that_rise() -> None:
 def test_any_short_series_has_a_period_within_it_or_none() -> None:
     rng = np.random.default_rng(3)
     for n in range(2, 60):
-        for series in (rng.normal(size=n), np.argsort(np.arange(n) % 2) * 1.0, np.arange(n) % 3.0):
-            found = period(series)
+        numbers = np.arange(n, dtype=np.float64)
+        for series in (rng.normal(size=n), np.argsort(numbers % 2), numbers % 3):
+            found = period(series.astype(np.float64))
             assert found is None or 1.5 <= found <= n / 8 + 1
