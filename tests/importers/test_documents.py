@@ -35,7 +35,11 @@ TEXT = f"{json.dumps(ONE)}\n{json.dumps(OTHER)}\n"
         TEXT.replace(": ", ":\xa0"),
         "\x1e" + TEXT.replace("\n{", "\n\x1e{"),
     ],
-    ids=str,
+    ids=[
+        *("lines", "blank lines", "no line breaks", "a list", "an indented list", "indented ones"),
+        *("a mark", "UTF-16", "UTF-16-LE", "UTF-16-BE", "UTF-32", "gzip", "gzip of UTF-16"),
+        *("odd spaces", "record separators"),
+    ],
 )
 def test_two_results_are_read_however_they_were_saved(tmp_path: Path, content: str | bytes) -> None:
     document = imported(tmp_path, content)
@@ -57,6 +61,10 @@ def test_two_results_are_read_however_they_were_saved(tmp_path: Path, content: s
         ('["a"]', "JSON with a list of texts, and a result is"),
         ('{"a": 1}\n7', "looks like JSON with the key a, .*entry 2 of 2 holds no JSON object"),
         ('{"a": 99' + "9" * 5000 + "}", "is not JSON: Exceeds the limit"),
+    ],
+    ids=[
+        *("breaks off", "a line", "gzip", "zstd", "zip", "Latin-1", "empty", "texts", "a number"),
+        "a long number",
     ],
 )
 def test_a_broken_file_is_one_sentence(tmp_path: Path, content: str | bytes, sentence: str) -> None:

@@ -95,6 +95,11 @@ def served(
     return change
 
 
+def delivered(**parts: Any) -> Callable[[Document], None]:
+    """Return what puts beside a level what it delivered of what was asked."""
+    return put("delivered", value=parts)
+
+
 def throttled(one: Document) -> None:
     facts = {"use": None, "memory_mib": None, "power_w": None, "clock_mhz": None}
     sample = GpuSample(level=0, t_ns=1, gpu=0, temperature_c=None, throttle=0x40, **facts)
@@ -134,6 +139,26 @@ OF_LEVEL: dict[str, tuple[Callable[[Document], None], list[str], str]] = {
     ),
     "sent-before-window": (sent_before, ["ttft_ms"], "30.0 % of the times to first token"),
     "unsent-requests": (unsent, ["ttft_due_ms"], "3 requests were due and never sent"),
+    "output-length-missed": (
+        delivered(output_tokens={"asked": 48.0, "mean": 40.0, "missed_by": 0.17, "noise": 0.0}),
+        [],
+        "answers have 40.0 tokens in the mean where 48.0 were asked",
+    ),
+    "rate-not-delivered": (
+        delivered(rate={"asked": 5.0, "due": 5.0, "sent": 2.5, "not_sent": 300}),
+        [],
+        "2.50 requests/s were sent where 5.00 were due",
+    ),
+    "users-not-reached": (
+        delivered(in_flight={"users": 50, "expected": 49.0, "peak": 12, "mean": 11.0}),
+        [],
+        "50 users were asked, and never more than 12 requests were in flight at once",
+    ),
+    "backlog": (
+        delivered(ttft_trend={"first_ms": 90.0, "last_ms": 4e3, "tau": 1.0, "input_tau": 0.0}),
+        ["ttft_ms", "e2e_ms"],
+        "TTFT grows with the number of the request, from 90.0 ms to 4.00 s",
+    ),
     "few-requests": (
         put("requests", "completed", value=99),
         ["ttft_ms", "itl_ms", "tpot_ms", "e2e_ms"],

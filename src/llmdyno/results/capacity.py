@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmdyno.records.columns import Columns, Window
-from llmdyno.records.entries import FAILED
-from llmdyno.results import stats
+from llmdyno.records.entries import COMPLETED, FAILED, LAG_PERIOD_S
+from llmdyno.results import client_health, stats, streams
 from llmdyno.results.facts import LevelFacts
 from llmdyno.results.measures import measures, series
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.slo import Slo, read_stat
+from llmdyno.results.slo import Slo, judge
 from llmdyno.results.stats import STATISTICS, Floats
 from llmdyno.results.window import steady_window
 
@@ -175,6 +175,10 @@ def measured_point(facts: LevelFacts, slos: Sequence[Slo]) -> Measured:
     started, columns = facts.started, facts.columns
     window = steady_window(facts)
     measured = measures([(columns, window)], slos, is_open=started.users is None)
+    late_ms_p50 = client_health.lateness(facts.ticks, LAG_PERIOD_S).p50
+    stream = streams.stream_part(columns, late_ms_p50, asked_tokens=None)
+    if streams.comes_whole(stream, int(np.count_nonzero(columns.outcome == COMPLETED))):
+        measured = streams.without_token_times(measured, slos)
     margin, sd = max(_margin(measured, columns, window, slo) for slo in slos)
     failed = np.count_nonzero(columns.outcome == FAILED)
     if failed > FAILED_SHARE_MAX * len(columns.outcome):  # what refuses requests is quick
@@ -188,7 +192,7 @@ def _margin(
     measured: Mapping[str, Any], columns: Columns, window: Window, slo: Slo
 ) -> tuple[float, float]:
     """Return ln(value / limit), above 0 when the SLO is missed, and its standard deviation."""
-    value = read_stat(measured, slo.metric, slo.stat)
+    value = judge(slo, measured).value
     if not value:
         return MARGIN_MAX, 0.0
     margin = float(np.log(value / slo.limit))

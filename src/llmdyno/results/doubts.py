@@ -67,7 +67,7 @@ CODES: Mapping[str, Code] = {
         "the load generator was late or at its limit; `metrics` are what it spoilt"
     ),
     "held-back-stream": Code(
-        "whole answers come in one or two reads: something holds the stream back",
+        "answers come whole or in large pieces: something holds the stream back",
         resting_on("first token", "later tokens"),
     ),
     # How the level went.
@@ -75,11 +75,18 @@ CODES: Mapping[str, Code] = {
     "interrupted": Code("the level was interrupted and is shorter than asked"),
     "failed-requests": Code("requests failed; latencies are those of the others", _latencies),
     "cut-requests": Code("the slowest requests were cut off at the end of the grace", _LAST),
-    "censored-first-tokens": Code("more than 1 % were cut before their first token", _FIRST),
+    "censored-first-tokens": Code(
+        "so many had no first token when the window ended that TTFT is too good", _FIRST
+    ),
     "sent-before-window": Code("many first tokens are of requests sent before the window", _FIRST),
     "unsent-requests": Code(
         "requests were due and never sent, for want of a slot", resting_on("due time")
     ),
+    # Whether the load was what was asked.
+    "output-length-missed": Code("answers are not as long as asked: the work was another one"),
+    "rate-not-delivered": Code("fewer requests a second were sent than were asked"),
+    "users-not-reached": Code("fewer requests were in flight than the users should keep there"),
+    "backlog": Code("TTFT grows with the number of the request: it is a backlog", _WAITED),
     # What the numbers rest on.
     "few-requests": Code("fewer than 100 requests completed: p99 is hardly known", _latencies),
     "no-steady-window": Code("the level counts whole, ramp and drain too"),
@@ -123,6 +130,7 @@ CODES: Mapping[str, Code] = {
     "unlike-places": Code("baseline and winner were not measured in the same place"),
     "measured-once": Code("a level was measured in one of the two runs only"),
     "unequal-work": Code("answers differ in length: the work was not the same"),
+    "unequal-load": Code("rates or users in flight differ: the load was not the same"),
     # Another tool's file.
     "imported-file": Code("what the file of another tool does not hold, or contradicts"),
     "called-invalid": Code("the tool that measured it calls the result invalid itself"),

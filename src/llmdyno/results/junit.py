@@ -78,7 +78,11 @@ def _case(
     (slo,) = parse_slos(verdict["expr"])
     unit = BY_NAME[slo.metric].unit
     limit = f"the limit is {slo.relation} {slo.limit:g} {unit}"
-    if value is None:
+    if value is None and verdict.get("at_least") is not None:
+        # Requests still waited when the window ended: too many to tell more.
+        said = f"{slo.metric} {slo.stat} is at least {verdict['at_least']:g} {unit}"
+        kind, message = "failure", f"{said}; {limit}"
+    elif value is None:
         kind, message = "error", f"{slo.metric} {slo.stat} was not measured; {limit}"
     else:
         kind, message = "failure", f"{slo.metric} {slo.stat} is {value:g} {unit}; {limit}"

@@ -8,20 +8,22 @@ from collections.abc import Callable
 
 from llmdyno.results import energy
 from llmdyno.results.documents import Document, items, number, part, text, texts
+from llmdyno.results.load_checks import about_backlog, about_lengths, about_rate, about_users
 from llmdyno.results.metrics import SENT_BEFORE_MAX
+from llmdyno.results.stream_checks import about_stream
 from llmdyno.results.titles import titles
 
 SHORT_WINDOW_S = 30
 FEW_REQUESTS = 100  # below this a p99 is no more than the slowest request
-HELD_BACK_TOKENS = 8  # a shorter answer may well come in one read
-HELD_BACK_SHARE = 0.5  # of an answer in one read
+CENSORED_SHARE = 0.2  # of the requests: with fewer, p50 and p99 tell whether they matter
+CENSORED_SHIFT = 0.05  # of p50 or p99
 
 Finding = tuple[str, str]  # code and text
 
 
 def _about_client(level: Document) -> list[Finding]:
     if text(level, "client", "verdict") != "client-bound":
-        return _about_stream(level)
+        return []
     because = "; ".join(("client-bound", *texts(level, "client", "reasons")))
     spoilt = titles(texts(level, "doubtful"))
     said = (
@@ -29,23 +31,6 @@ def _about_client(level: Document) -> list[Finding]:
         f"{f' Doubtful: {spoilt}.' if spoilt else ''}"
     )
     return [("client-bound", said)]
-
-
-def _about_stream(level: Document) -> list[Finding]:
-    """Doubt a stream whose answers come at once, to a client that was in time to see more."""
-    output, completed = number(level, "tokens", "output"), number(level, "requests", "completed")
-    a_read = number(level, "client", "tokens_per_read")
-    if not output or not completed or not a_read:
-        return []
-    an_answer = output / completed
-    if an_answer < HELD_BACK_TOKENS or a_read < HELD_BACK_SHARE * an_answer:
-        return []
-    said = (
-        f"answers of {_digits(an_answer)} tokens come with {_digits(a_read)} tokens a read (half of"
-        " an answer or more): the server or a proxy holds the stream back, so TTFT and ITL do not"
-        " show when tokens were made."
-    )
-    return [("held-back-stream", said)]
 
 
 def _about_end(level: Document) -> list[Finding]:
@@ -88,13 +73,17 @@ def _about_requests(level: Document) -> list[Finding]:
 
 def _about_first_tokens(level: Document) -> list[Finding]:
     found: list[Finding] = []
-    if quantiles := part(level, "ttft_ms", "kaplan_meier"):
+    if _waits_matter(part(level, "ttft_ms")):
+        quantiles = part(level, "ttft_ms", "kaplan_meier")
         values = " and ".join(
-            f"{name} {_milliseconds(number(quantiles, name))}" for name in quantiles
+            f"{name} {_milliseconds(number(quantiles, name))}" for name in ("p50", "p99")
         )
+        longest = number(level, "ttft_ms", "censored_ms_max")
         said = (
             f"{_requests_were(number(level, 'ttft_ms', 'censored') or 0)} cut before their first"
-            f" token; with them, by Kaplan and Meier, TTFT is {values}."
+            " token or still waited for it when the window ended"
+            f"{f' (the longest for {_milliseconds(longest)})' if longest else ''}; with them, by"
+            f" Kaplan and Meier, TTFT is {values}."
         )
         found.append(("censored-first-tokens", said))
     before, n = (number(level, "ttft_ms", name) for name in ("sent_before", "n"))
@@ -106,6 +95,19 @@ def _about_first_tokens(level: Document) -> list[Finding]:
         )
         found.append(("sent-before-window", said))
     return found
+
+
+def _waits_matter(ttft: Document) -> bool:
+    """Tell whether first tokens that had not come by the window's end make TTFT another one."""
+    counted = part(ttft, "kaplan_meier")
+    if not counted:
+        return False
+    n, censored = number(ttft, "n") or 0, number(ttft, "censored") or 0
+    pairs = [(number(counted, name), number(ttft, name)) for name in ("p50", "p99")]
+    return censored > CENSORED_SHARE * (n + censored) or any(
+        with_them is None or (plain is not None and with_them > (1 + CENSORED_SHIFT) * plain)
+        for with_them, plain in pairs
+    )
 
 
 def is_steady(level: Document) -> bool:
@@ -176,11 +178,16 @@ def _about_import(level: Document) -> list[Finding]:
 
 CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
     _about_client,
+    about_stream,
     _about_end,
     _about_requests,
     _about_first_tokens,
     _about_window,
     _about_tokens,
+    about_lengths,
+    about_rate,
+    about_users,
+    about_backlog,
     _about_server,
     _about_gpus,
     _about_energy,

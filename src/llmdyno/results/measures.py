@@ -13,6 +13,7 @@ import numpy as np
 
 from llmdyno.records.columns import Columns, Window
 from llmdyno.results import metrics, stats
+from llmdyno.results.censoring import censoring
 from llmdyno.results.facts import by_point, read_levels
 from llmdyno.results.metrics import BY_NAME, Metric, latency_values
 from llmdyno.results.observations import Values
@@ -21,8 +22,6 @@ from llmdyno.results.slo import Slo
 from llmdyno.results.stats import STATISTICS, significant
 from llmdyno.results.window import steady_window
 
-# With a larger share of censored requests the plain percentiles mislead.
-_CENSORED_SHARE_MAX = 0.01
 _CI_OBSERVATIONS_MAX = 50_000
 
 RunWindow = tuple[Columns, Window]
@@ -134,13 +133,14 @@ def distribution(*runs: Values) -> dict[str, Any]:
     values, weights = observed.values.astype(np.float64), observed.weights
     n = len(values)
     if not n:
-        return {"n": 0, **dict.fromkeys(STATISTICS), "p50_ci95": None, **_censoring(observed)}
+        return {"n": 0, **dict.fromkeys(STATISTICS), "p50_ci95": None, **censoring(observed, None)}
     document: dict[str, Any] = {"n": n} | {
         name: significant(value) for name, value in _statistics(values, weights).items()
     }
     document["p50_ci95"] = _median_interval(runs)
     before = observed.sent_before
-    return document | _censoring(observed) | ({} if before is None else {"sent_before": before})
+    document |= censoring(observed, document["p99"])
+    return document | ({} if before is None else {"sent_before": before})
 
 
 def _statistics(values: stats.Floats, weights: stats.Array | None) -> dict[str, float]:
@@ -162,6 +162,7 @@ def _pooled(runs: Sequence[Values]) -> Values:
         np.concatenate([run.values for run in runs]),
         joined([run.weights for run in runs]),
         joined([run.censored for run in runs]),
+        joined([run.later for run in runs]),
         None if runs[0].sent_before is None else sum(run.sent_before or 0 for run in runs),
     )
 
@@ -177,27 +178,6 @@ def _median_interval(runs: Sequence[Values]) -> list[float] | None:
     if not 1 < len(values) <= _CI_OBSERVATIONS_MAX:
         return None
     return _interval(stats.bootstrap_medians(values))
-
-
-def _censoring(observed: Values) -> dict[str, Any]:
-    """Say how many requests were cut before they had a value, and what that does to the quantiles.
-
-    Without them p50 and p99 are those of the quicker requests. With them, by Kaplan and Meier, they
-    are null where so many were cut that the quantile lies beyond all that was seen.
-    """
-    if observed.censored is None:
-        return {}
-    count, n = len(observed.censored), len(observed.values)
-    document: dict[str, Any] = {"censored": count, "kaplan_meier": None}
-    if count > _CENSORED_SHARE_MAX * (n + count):
-        quantiles = {
-            name: stats.censored_quantile(observed.values, observed.censored, share)
-            for name, share in (("p50", 0.5), ("p99", 0.99))
-        }
-        document["kaplan_meier"] = {
-            name: None if value is None else significant(value) for name, value in quantiles.items()
-        }
-    return document
 
 
 def _interval(replicates: stats.Floats) -> list[float]:

@@ -20,9 +20,11 @@ class Values(msgspec.Struct, frozen=True):
 
     values: Array
     weights: Array | None = None
-    # One value in ms for each request that was cut before it had a value: how long it had waited.
-    # Its true value is greater. None: such requests do not matter to the metric.
+    # One value in ms for each request that still waited when the window ended, or was cut: how long
+    # it had waited. Its true value is greater. None: such requests do not matter to the metric.
     censored: Array | None = None
+    # Of each of those the value that it had in the end, after the window; infinite: it never had.
+    later: Array | None = None
     # How many observations are of requests sent before the window. None: it does not matter.
     sent_before: int | None = None
 
@@ -63,19 +65,40 @@ def ttft(columns: Columns, window: Window) -> Values:
     # A first token counts in the window in which it arrived: every such token was seen, however
     # long it took. Of the requests sent in a window, the slowest may have been cut (dev/LOG.md).
     chosen = ~np.isnan(values) & _inside(first_ns, window)
+    waiting = _waiting(columns, window)
     return Values(
         values[chosen][np.argsort(first_ns[chosen], kind="stable")],
-        censored=_cut(columns, window, columns.ttft_ns < 0),
+        censored=_waited_ms(columns, window, waiting),
+        later=_ms_or_never(values[waiting]),
         sent_before=int((columns.sent_ns[chosen] < window.start_ns).sum()),
     )
 
 
-def _cut(columns: Columns, window: Window, without_value: Array) -> Array:
-    """Return for how long those had waited that were cut after having been sent by the window."""
-    chosen = (columns.outcome == CUT) & without_value & (columns.sent_ns <= window.end_ns)
-    chosen &= columns.sent_ns + columns.end_ns >= window.start_ns
-    waited: Array = columns.end_ns[chosen] * MS_PER_NS
+def _waiting(columns: Columns, window: Window) -> Array:
+    """Mark the requests that were sent by the window's end and had no first token then.
+
+    What became of them later does not matter. Of those that a full server lets wait, most are
+    answered as soon as the load falls, in the grace: without them p99 is that of the lucky ones.
+    """
+    ended_ns = columns.sent_ns + columns.end_ns
+    answered = (columns.ttft_ns >= 0) & (columns.sent_ns + columns.ttft_ns <= window.end_ns)
+    # A level's window may outlast the cut that ends the level.
+    in_flight = (ended_ns > window.end_ns) | (
+        (columns.outcome == CUT) & (ended_ns >= window.start_ns)
+    )
+    waiting: Array = (columns.sent_ns <= window.end_ns) & ~answered & in_flight
+    return waiting
+
+
+def _waited_ms(columns: Columns, window: Window, chosen: Array) -> Array:
+    """Return for how long each had waited when the window ended, or when it was cut before."""
+    until_ns = np.minimum(columns.sent_ns + columns.end_ns, window.end_ns)[chosen]
+    waited: Array = (until_ns - columns.sent_ns[chosen]) * MS_PER_NS
     return waited
+
+
+def _ms_or_never(values: Floats) -> Floats:
+    return np.where(np.isnan(values), np.inf, values)
 
 
 def itl(columns: Columns, window: Window) -> Values:
@@ -103,8 +126,18 @@ def e2e_of_request(columns: Columns) -> Floats:
 def e2e(columns: Columns, window: Window) -> Values:
     """Return the times to last token, in ms, of the last tokens that came inside the window."""
     found = at_last_token(e2e_of_request)(columns, window)
-    censored = _cut(columns, window, columns.outcome == CUT)
-    return msgspec.structs.replace(found, censored=censored)
+    # Of those that have their first token most are in flight at any window's end, and nothing is
+    # wrong with them. Those that wait for it, and those that were cut, are missing above.
+    waiting = _waiting(columns, window)
+    ended_ns = columns.sent_ns + columns.end_ns
+    cut = (columns.outcome == CUT) & (columns.sent_ns <= window.end_ns) & ~waiting
+    cut &= ended_ns >= window.start_ns
+    waited = [_waited_ms(columns, window, waiting), columns.end_ns[cut] * MS_PER_NS]
+    values = e2e_of_request(columns)
+    later = [_ms_or_never(values[waiting]), np.full(int(cut.sum()), np.inf)]
+    return msgspec.structs.replace(
+        found, censored=np.concatenate(waited), later=np.concatenate(later)
+    )
 
 
 def delay_of_request(columns: Columns) -> Floats:

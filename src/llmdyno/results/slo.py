@@ -31,6 +31,39 @@ def read_stat(document: Mapping[str, Any], metric: str, stat: str) -> float | No
     return None if values is None else values.get(stat)
 
 
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """What a level says of an SLO."""
+
+    met: bool
+    value: float | None  # None: nothing was measured, or it lies beyond all that was seen
+    at_least: float | None = None  # the lower bound of a value beyond all that was seen
+
+
+def judge(slo: Slo, level: Mapping[str, Any]) -> Judged:
+    """Judge a level of a summary by an SLO, with the requests that waited at the window's end.
+
+    They count by Kaplan and Meier. Where they put the value beyond all that was seen, the SLO is
+    missed, unless it would be met with the values that these requests had after the window.
+    """
+    value = read_stat(level, slo.metric, slo.stat)
+    counted = (level.get(slo.metric) or {}).get("kaplan_meier") or {}
+    if slo.stat not in (level.get(slo.metric) or {}).get("moved", counted):
+        return Judged(met=_meets(slo, value), value=value)
+    if counted[slo.stat] is not None:
+        return Judged(met=_meets(slo, counted[slo.stat]), value=counted[slo.stat])
+    bounds = level[slo.metric]
+    later = bounds.get("answered_later", {}).get(slo.stat)
+    if _meets(slo, later):
+        return Judged(met=True, value=later)
+    return Judged(met=False, value=None, at_least=bounds.get("at_least", {}).get(slo.stat))
+
+
+def _meets(slo: Slo, value: float | None) -> bool:
+    if value is None:
+        return False
+    return value < slo.limit if slo.relation == "<" else value > slo.limit
+
+
 _UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
 
 

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from llmdyno.results.series import period
+from llmdyno.results.survival import survival
+
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
@@ -22,6 +25,7 @@ RESAMPLES = 1000
 _DRAWS_MAX = 4_000_000
 # So many draws are made at a time: what stays in a core's cache is drawn several times as fast.
 _DRAWS_AT_ONCE = 2**17
+_PERIODIC_BLOCKS = 16
 _SPREAD_RESAMPLES = 200  # enough for a variance
 # The degrees of freedom of two arms of two runs each that are equally noisy, as runs on one machine
 # are. With more runs Welch's own number is never smaller.
@@ -52,16 +56,9 @@ def quantiles(
 def censored_quantile(values: Floats, censored: Floats, q: float) -> float | None:
     """Return the q-quantile where some values are only known to be greater than `censored`.
 
-    By the product-limit estimate (Kaplan & Meier 1958): the smallest value at which the estimated
-    share of smaller or equal ones reaches q. None: it is beyond what was observed.
+    By the product-limit estimate; None: it is beyond what was observed.
     """
-    times = np.concatenate([values, censored])
-    known = np.arange(len(times)) < len(values)
-    order = np.lexsort((~known, times))  # of equal ones the known come first
-    at_risk = np.arange(len(times), 0, -1)
-    share_above = np.cumprod(np.where(known[order], 1.0 - 1.0 / at_risk, 1.0))
-    reached = np.flatnonzero(share_above <= 1.0 - q + 1e-12)
-    return float(times[order][reached[0]]) if len(reached) else None
+    return survival(values, censored).quantile(q)
 
 
 def steady_start(counts: Floats, *, batch: int = 5) -> int:
@@ -91,14 +88,47 @@ def block_length(n: int) -> int:
     return max(1, int(np.ceil(n ** (1 / 3))))
 
 
-def block_resamples(values: Array, resamples: int, rng: np.random.Generator) -> Array:
-    """Return resamples [resamples, n] of a circular block bootstrap (Politis & Romano 1992)."""
+class Blocks(NamedTuple):
+    """The blocks that a bootstrap draws from a series."""
+
+    length: int
+    wraps: bool  # whether the first observation comes after the last one
+
+
+def blocks_of(values: Floats) -> Blocks:
+    """Return which blocks suit a series: of block_length(n), and of a periodic one whole periods.
+
+    A block that is shorter than a period, or ends within one, has a mean that says where in the
+    period it began, and nothing about how far runs differ. Blocks of whole periods keep the
+    dependence (Politis 2001, "Resampling time series with seasonal components"). They do not wrap
+    (Kunsch 1989): where the end meets the beginning a period is broken.
+    """
     n = len(values)
-    length = block_length(n)
-    starts = rng.integers(0, n, size=(resamples, -(-n // length)))
+    every = period(values)
+    if every is None:
+        return Blocks(block_length(n), wraps=True)
+    # What a jitter of the period moves over the ends of a block is the less the fewer blocks.
+    periods = math.ceil(max(block_length(n), n / _PERIODIC_BLOCKS) / every)
+    return Blocks(round(periods * every), wraps=False)
+
+
+def block_resamples(
+    values: Array, resamples: int, rng: np.random.Generator, blocks: Blocks | None = None
+) -> Array:
+    """Return resamples [resamples, n] of a block bootstrap (circular: Politis & Romano 1992).
+
+    Args:
+        values: observations in order of time.
+        resamples: how many.
+        rng: the source of chance.
+        blocks: what to draw; None: blocks_of(values).
+    """
+    n = len(values)
+    length, wraps = blocks or blocks_of(values)
+    starts = rng.integers(0, n if wraps else n - length + 1, size=(resamples, -(-n // length)))
     around = np.concatenate([values, values[: length - 1]])
-    blocks: Array = np.lib.stride_tricks.sliding_window_view(around, length)[starts]
-    return blocks.reshape(resamples, -1)[:, :n]
+    drawn: Array = np.lib.stride_tricks.sliding_window_view(around, length)[starts]
+    return drawn.reshape(resamples, -1)[:, :n]
 
 
 def bootstrap(
@@ -119,10 +149,11 @@ def bootstrap(
     n = len(values)
     rng = np.random.default_rng(seed)
     left = resamples or affordable_resamples(n)
+    blocks = blocks_of(values)
     replicates = []
     while left:
         some = min(left, max(1, _DRAWS_AT_ONCE // n))
-        replicates.append(statistic(block_resamples(values, some, rng)))
+        replicates.append(statistic(block_resamples(values, some, rng, blocks)))
         left -= some
     return np.concatenate(replicates)
 

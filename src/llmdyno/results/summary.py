@@ -18,14 +18,24 @@ import msgspec
 import numpy as np
 
 from llmdyno.faults import meaning
-from llmdyno.records.entries import LAG_PERIOD_S, OUTCOMES, LevelStarted
-from llmdyno.results import by_model, capacity, client_health, crosscheck, doubts, energy
+from llmdyno.records.entries import COMPLETED, LAG_PERIOD_S, OUTCOMES, LevelStarted
+from llmdyno.results import (
+    by_model,
+    capacity,
+    client_health,
+    crosscheck,
+    delivered,
+    doubts,
+    energy,
+    streams,
+)
+from llmdyno.results.delivered import Asked, asked_of, delivered_part
 from llmdyno.results.documents import level_name
 from llmdyno.results.facts import SOURCES, LevelFacts, by_point, read_run
 from llmdyno.results.measures import measures
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.samples import samples
-from llmdyno.results.slo import Slo, read_stat
+from llmdyno.results.slo import Slo, judge
 from llmdyno.results.window import steady_window, whole_level
 
 SCHEMA = "llmdyno.summary/1"
@@ -43,10 +53,16 @@ def summarise(journal: Path) -> dict[str, Any]:
     interval_s = float(opened.spec["load"]["interval_s"])
     calibration = facts.calibration
     ceiling = calibration.events_per_s_max if calibration else None
+    asked = asked_of(opened.spec)
     shared = crosscheck.shared_by_level(opened.spec, facts.levels)
     documents = [
         point_document(
-            repeats, interval_s, slos, events_per_s_max=ceiling, input_tokens_shared=shared
+            repeats,
+            interval_s,
+            slos,
+            asked=asked,
+            events_per_s_max=ceiling,
+            input_tokens_shared=shared,
         )
         for repeats in by_point(facts.levels)
     ]
@@ -72,6 +88,7 @@ def point_document(
     interval_s: float,
     slos: Sequence[Slo],
     *,
+    asked: Asked,
     events_per_s_max: float | None = None,
     input_tokens_shared: Mapping[int, int | None],
 ) -> dict[str, Any]:
@@ -85,6 +102,7 @@ def point_document(
             facts,
             interval_s,
             slos,
+            asked=asked,
             events_per_s_max=events_per_s_max,
             input_tokens_shared=input_tokens_shared.get(facts.started.level),
         )
@@ -98,6 +116,12 @@ def point_document(
     wholes = [(facts.columns, whole_level(facts)) for facts in repeats]
     whole = measures(wholes, slos, is_open=is_open)
     client = _worst_client([document["client"] for document in documents])
+    stream = streams.of_rounds([document["stream"] for document in documents])
+    requests = _summed([document["requests"] for document in documents])
+    measured = measures(runs, slos, is_open=is_open)
+    if streams.comes_whole(stream, requests["completed"]):
+        measured = streams.without_token_times(measured, slos)
+        whole = streams.without_token_times(whole, slos)
     spoilt = {name for document in documents for name in document["doubtful"]}
     shared = [input_tokens_shared.get(facts.started.level) for facts in repeats]
     return {
@@ -105,7 +129,7 @@ def point_document(
         "duration_s": round(sum(document["duration_s"] for document in documents), 6),
         "interrupted": any(document["interrupted"] for document in documents),
         "stopped": next(filter(None, (document["stopped"] for document in documents)), ""),
-        "requests": _summed([document["requests"] for document in documents]),
+        "requests": requests,
         "faults": {
             fault: said
             for document in reversed(documents)  # of each the first example stays
@@ -115,7 +139,9 @@ def point_document(
             **_summed([document["tokens"] for document in documents]),
             "source": max((facts.source for facts in repeats), key=SOURCES.index),
         },
-        **measures(runs, slos, is_open=is_open),
+        "stream": stream,
+        "delivered": delivered.of_rounds([document["delivered"] for document in documents]),
+        **measured,
         **by_model.part(repeats, slos),
         "whole": whole,
         "client": client,
@@ -166,6 +192,7 @@ def level_document(
     interval_s: float,
     slos: Sequence[Slo],
     *,
+    asked: Asked,
     events_per_s_max: float | None = None,
     input_tokens_shared: int | None = None,
 ) -> dict[str, Any]:
@@ -188,6 +215,13 @@ def level_document(
         workers=facts.started.workers,
         events_per_s_max=events_per_s_max,
     )
+    expected = asked.output_tokens
+    stream = streams.stream_part(columns, client["late_ms_p50"], expected[0] if expected else None)
+    rows = samples(facts, interval_s)
+    if streams.comes_whole(stream, int(outcomes[COMPLETED])):
+        measured = streams.without_token_times(measured, slos)
+        over_all = streams.without_token_times(over_all, slos)
+        rows = [{**row, "ttft_ms_p50": None} for row in rows]
     return {
         "users": facts.started.users,
         "arrival": facts.started.arrival,
@@ -217,11 +251,13 @@ def level_document(
             "steady": window.steady,
             "method": window.method,
         },
+        "stream": stream,
+        "delivered": delivered_part(facts, window, asked),
         **measured,
         **({"energy": used} if used else {}),
         **by_model.part([facts], slos),
         "whole": over_all,
-        "samples": samples(facts, interval_s),
+        "samples": rows,
         "client": client,
         "doubtful": doubtful,
         **_beside([facts], over_all, client, input_tokens_shared),
@@ -285,17 +321,15 @@ def _beside(
 def _slo_verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, Any]]:
     verdicts = []
     for slo in slos:
-        value = read_stat(level, slo.metric, slo.stat)
-        met = value is not None and (
-            value < slo.limit if slo.relation == "<" else value > slo.limit
-        )
+        judged = judge(slo, level)
         verdicts.append(
             {
                 "expr": slo.expr,
                 "level": level["rate"] if level["users"] is None else level["users"],
                 "at": level_name(level),
-                "value": value,
-                "met": bool(met),
+                "value": judged.value,
+                "met": judged.met,
+                **({} if judged.at_least is None else {"at_least": judged.at_least}),
             }
         )
     return verdicts

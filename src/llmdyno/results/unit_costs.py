@@ -19,7 +19,7 @@ _NS_PER_H = 3600e9
 
 def cost_of_output(columns: Columns, window: Window) -> Floats | None:
     """Return the price of a million output tokens in each stretch; None: no price is known."""
-    return _cost(columns, _cut(columns.read_ns, columns.read_tokens, window))
+    return _cost(columns, _cut(columns, window, columns.read_ns, columns.read_tokens))
 
 
 def cost_of_all(columns: Columns, window: Window) -> Floats | None:
@@ -33,12 +33,12 @@ def cost_of_all(columns: Columns, window: Window) -> Floats | None:
         return None
     at_ns = np.concatenate([columns.read_ns, (columns.sent_ns + columns.ttft_ns)[answered]])
     tokens = np.concatenate([columns.read_tokens, columns.input_tokens[answered]])
-    return _cost(columns, _cut(at_ns, tokens, window))
+    return _cost(columns, _cut(columns, window, at_ns, tokens))
 
 
 def joules_of_output(columns: Columns, window: Window) -> Floats | None:
     """Return the energy of an output token (J) in each stretch; None: it is not known."""
-    cut = _cut(columns.read_ns, columns.read_tokens, window)
+    cut = _cut(columns, window, columns.read_ns, columns.read_tokens)
     used_j = None if cut is None else energy.used_until(columns, window, cut.ends_ns)
     return None if cut is None or used_j is None else np.diff(used_j) / cut.tokens
 
@@ -50,14 +50,14 @@ class _Cut(msgspec.Struct, frozen=True):
     tokens: float  # in each stretch
 
 
-def _cut(at_ns: Array, tokens: Array, window: Window) -> _Cut | None:
+def _cut(columns: Columns, window: Window, at_ns: Array, tokens: Array) -> _Cut | None:
     """Cut a window into stretches with equally many tokens; None: there are no tokens."""
     inside = (at_ns >= window.start_ns) & (at_ns <= window.end_ns) & (tokens > 0)
     if not inside.any():
         return None
     order = np.argsort(at_ns[inside], kind="stable")
     done = np.cumsum(tokens[inside][order], dtype=np.float64)
-    count, _ = stretches(window)
+    count, _ = stretches(columns, window)
     wanted = np.linspace(0.0, done[-1], count + 1)[1:-1]
     between_ns = np.interp(wanted, [0.0, *done], [window.start_ns, *at_ns[inside][order]])
     ends_ns = np.array([window.start_ns, *between_ns, window.end_ns], dtype=np.float64)

@@ -29,7 +29,7 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
     whole = not out.is_terminal  # a file gets each sentence in one line, a person's are wrapped
     out.print(_table(summary, wide=out.width >= _WIDE_CELLS))
     for verdict in summary["slo"]:
-        value = "no data" if verdict["value"] is None else f"{verdict['value']:,.4g}"
+        value = _slo_value(verdict)
         word = "[green]met[/]" if verdict["met"] else "[red]missed[/]"
         out.print(f"SLO {verdict['expr']} at {verdict['at']}: {word} ({value})")
     for level in summary["levels"]:
@@ -84,6 +84,13 @@ def _further(summary: Mapping[str, Any]) -> list[str]:
             )
             lines.append(f"{metric.title}, {metric.unit}: {told}")
     return lines
+
+
+def _slo_value(verdict: Mapping[str, Any]) -> str:
+    if verdict["value"] is not None:
+        return f"{verdict['value']:,.4g}"
+    at_least = verdict.get("at_least")
+    return "no data" if at_least is None else f"at least {at_least:,.4g}"
 
 
 def show_selftest(document: Mapping[str, Any], out: Console) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from llmdyno import store
 from llmdyno.knobs import Value
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.slo import read_stat
+from llmdyno.results.slo import judge, read_stat
 from llmdyno.store import SUMMARY
 from llmdyno.tune.ledger import Phase, Step
 from llmdyno.tune.measure import Measurement
@@ -73,9 +73,12 @@ def excess(study: Study, folder: Path, step: Step) -> dict[str, float]:
     level = store.read_json(folder / step.run / SUMMARY)["levels"][-1]
     missed_by = {}
     for slo in study.slos:
-        value = read_stat(level, slo.metric, slo.stat)
+        judged = judge(slo, level)
+        value = judged.value if judged.at_least is None else judged.at_least
         if value is None:
             missed_by[slo.expr] = 1.0
+        elif judged.at_least is not None and value <= slo.limit:
+            missed_by[slo.expr] = 1.0  # beyond all that was seen, and not shown to be met
         else:
             over = (value - slo.limit) / slo.limit if slo.limit else value
             missed_by[slo.expr] = over if slo.relation == "<" else -over

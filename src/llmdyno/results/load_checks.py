@@ -1,0 +1,140 @@
+"""The checks that find a level that did not do what was asked: answers, rate, users, a backlog."""
+
+from llmdyno.results.documents import Document, number, part
+from llmdyno.results.wording import count, milliseconds, significant
+
+Finding = tuple[str, str]  # code and text
+
+MISSED_MAX = 0.02  # of the asked length, or of the asked rate
+_PEAK_MIN = 0.98  # of the requests that the users should have in flight at once
+_MEAN_MIN = 0.8
+# Of an imported level the users in flight are known in the mean of the whole run, ramp and tail
+# included (Little's law: request rate times E2E).
+_FOREIGN_MEAN_MIN = 0.7
+# A backlog: the medians of ten groups of requests rise nearly always (Kendall's tau), and by much.
+TAU_MIN = 0.8
+GROWTH_MIN = 1.5
+_GROWING_PROMPTS = 0.5  # tau of their lengths
+
+
+def about_lengths(level: Document) -> list[Finding]:
+    """Doubt answers that are not as long as asked."""
+    told = part(level, "delivered", "output_tokens")
+    asked, mean, off = (number(told, name) for name in ("asked", "mean", "missed_by"))
+    if not asked or mean is None:
+        return []
+    off = abs(mean / asked - 1) if off is None else off
+    if off <= max(MISSED_MAX, number(told, "noise") or 0.0):
+        return []
+    said = (
+        f"answers have {significant(mean)} tokens in the mean where {significant(asked)} were asked"
+        f" (off by {100 * off:.1f} %, more than {MISSED_MAX:.0%}): the work is not what was asked."
+        " See whether the server obeys ignore_eos and max_tokens, and has a long enough context."
+    )
+    return [("output-length-missed", said)]
+
+
+def about_rate(level: Document) -> list[Finding]:
+    """Doubt an open loop that sent fewer requests a second than were due."""
+    told = part(level, "delivered", "rate")
+    due, sent, missing = (number(told, name) for name in ("due", "sent", "not_sent"))
+    if not told:
+        return _about_foreign_rate(level)
+    if not due or sent is None or sent >= (1 - MISSED_MAX) * due or (missing or 0) < 2:
+        return []
+    p50, p99 = (number(level, "schedule_delay_ms", name) for name in ("p50", "p99"))
+    delays = (
+        f" (schedule delay p50 {milliseconds(p50)}, p99 {milliseconds(p99)})"
+        if p50 is not None and p99 is not None
+        else ""
+    )
+    said = (
+        f"{significant(sent)} requests/s were sent where {significant(due)} were due{delays}: the"
+        " level is one of a lower rate; raise --max-concurrency, or the client is too slow."
+    )
+    return [("rate-not-delivered", said)]
+
+
+def _about_foreign_rate(level: Document) -> list[Finding]:
+    """Doubt a rate of another tool's file, which tells the rate of completions alone.
+
+    The last request is sent no later than the longest E2E before the end. Arrivals that are drawn
+    may be fewer by chance: three standard deviations are allowed for.
+    """
+    asked, duration_s = number(level, "rate"), number(level, "duration_s")
+    longest_ms = number(level, "e2e_ms", "max") or number(level, "e2e_ms", "p99")
+    requests = sum(number(level, "requests", name) or 0 for name in ("completed", "failed", "cut"))
+    if not asked or not duration_s or not longest_ms or not requests or "delivered" in level:
+        return []
+    sending_s = duration_s - longest_ms / 1000
+    if sending_s <= 0:
+        return []
+    chance = 0.0 if level.get("arrival") == "constant" else 3 / requests**0.5
+    if requests / sending_s >= (1 - MISSED_MAX - chance) * asked:
+        return []
+    said = (
+        f"at most {significant(requests / sending_s)} requests/s were sent where"
+        f" {significant(asked)} were asked: the level is one of a lower rate."
+    )
+    return [("rate-not-delivered", said)]
+
+
+def about_users(level: Document) -> list[Finding]:
+    """Doubt a closed loop in which fewer requests were in flight than its users should keep."""
+    told = part(level, "delivered", "in_flight")
+    if not told:
+        return _about_foreign_users(level)
+    users, expected, peak, mean = (
+        number(told, name) or 0 for name in ("users", "expected", "peak", "mean")
+    )
+    asked = f"{count(users)} users were asked"
+    if peak < _PEAK_MIN * expected - 0.5:
+        seen = f"never more than {count(peak)} requests were in flight at once"
+    elif mean < _MEAN_MIN * expected and expected >= users / 2 and _is_steady(level):
+        seen = f"{significant(mean)} requests were in flight in the mean"
+    else:
+        return []
+    said = (
+        f"{asked}, and {seen}: the load is a smaller one (users that back off after failures, a"
+        " ramp as long as the level, or too few requests)."
+    )
+    return [("users-not-reached", said)]
+
+
+def _is_steady(level: Document) -> bool:
+    return level.get("window", {}).get("steady") is True
+
+
+def _about_foreign_users(level: Document) -> list[Finding]:
+    users, rate = number(level, "users"), number(level, "request_rate", "mean")
+    e2e_ms = number(level, "e2e_ms", "mean")
+    if not users or not rate or not e2e_ms or "delivered" in level:
+        return []
+    if level.get("arrival") != "closed":  # its users are but the limit of an open loop
+        return []
+    mean = rate * e2e_ms / 1000
+    if mean >= _FOREIGN_MEAN_MIN * users:
+        return []
+    said = (
+        f"{count(users)} users were asked, and {significant(mean)} requests were in flight in the"
+        " mean (request rate times E2E): the load is a smaller one."
+    )
+    return [("users-not-reached", said)]
+
+
+def about_backlog(level: Document) -> list[Finding]:
+    """Doubt a TTFT that grows with the number of the request."""
+    told = part(level, "delivered", "ttft_trend")
+    first, last, tau = (number(told, name) for name in ("first_ms", "last_ms", "tau"))
+    if not first or last is None or tau is None:
+        return []
+    if tau < TAU_MIN or last < GROWTH_MIN * first:
+        return []
+    if (number(told, "input_tau") or 0.0) >= _GROWING_PROMPTS:
+        return []
+    said = (
+        f"TTFT grows with the number of the request, from {milliseconds(first)} to"
+        f" {milliseconds(last)} in this window: requests pile up faster than they are answered, so"
+        " this is the length of a backlog and not a latency; it would be longer in a longer run."
+    )
+    return [("backlog", said)]

@@ -1,0 +1,148 @@
+"""What a level delivered of what was asked, from its records."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from llmdyno.records.columns import Window
+from llmdyno.records.entries import LevelEnded
+from llmdyno.results.delivered import Asked, asked_of, delivered_part, of_rounds
+from llmdyno.results.window import steady_window
+from llmdyno.units import Lengths
+from results.run_facts import MS, SECOND, level_facts, record
+
+TEN_S = Window(start_ns=0, end_ns=10 * SECOND, steady=True, method="-")
+
+
+def of_lengths(lengths: list[int], asked: Lengths | None) -> dict[str, Any]:
+    records = [
+        record(n, 100 * n, gaps_ns=(MS,) * length, outcome="completed")
+        for n, length in enumerate(lengths)
+    ]
+    cut = record(99, 0, gaps_ns=(MS,), outcome="cut")
+    facts = level_facts(*records, cut, seconds=10)
+    part: dict[str, Any] = delivered_part(facts, TEN_S, Asked(osl=asked))["output_tokens"]
+    return part
+
+
+def test_equal_lengths_are_missed_by_each_answer() -> None:
+    asked = Lengths("fixed", 40)
+
+    assert of_lengths([40] * 9, asked)["missed_by"] == 0
+    assert of_lengths([20, 60] * 9, asked) == {
+        "mean": 40,
+        "asked": 40,
+        "missed_by": 0.5,
+        "noise": 0,
+    }
+    assert of_lengths([30] * 9, asked)["missed_by"] == 0.25
+    assert of_lengths([30] * 9, None) == {"mean": 30, "asked": None}
+
+
+@pytest.mark.parametrize("text", ["uniform", "normal", "lognormal"])
+def test_drawn_lengths_are_within_their_noise(text: Any) -> None:
+    import random
+
+    asked = Lengths(text, 20, 60) if text == "uniform" else Lengths(text, 60, 15)
+    rng = random.Random(1)
+    for _ in range(20):
+        part = of_lengths([asked.draw(rng) for _ in range(50)], asked)
+        assert part["missed_by"] <= part["noise"] < 0.2
+
+
+def test_what_was_asked_is_read_from_old_and_new_specs() -> None:
+    spec = {"workload": {"osl": {"shape": "fixed", "a": 48}}, "load": {"think_s": [1.0, 5.0]}}
+
+    assert asked_of(spec) == Asked(osl=Lengths("fixed", 48), think_s=3.0)
+    assert asked_of({}) == asked_of({"workload": {"osl": None}}) == Asked()
+
+
+def test_requests_that_were_due_and_not_sent_lower_the_rate() -> None:
+    records = [record(n, 200 * n, due_ns=100 * n * MS) for n in range(50)]
+    facts = level_facts(*records, seconds=10, users=None, arrival="constant", rate=10.0)
+    unsent = LevelEnded(level=0, end_ns=10 * SECOND, full_until_ns=10 * SECOND, unsent=50)
+    facts = msgspec.structs.replace(facts, ended=unsent)
+
+    assert delivered_part(facts, TEN_S, Asked())["rate"] == {
+        "asked": 10.0,
+        "due": 10.0,
+        "sent": 5.0,
+        "not_sent": 50,
+    }
+    assert delivered_part(facts, TEN_S, Asked())["in_flight"] is None
+
+
+def test_a_request_that_is_sent_after_the_load_fell_is_none_of_the_rate() -> None:
+    records = [record(n, 100 * n + (9000 if n > 40 else 0), due_ns=100 * n * MS) for n in range(50)]
+    facts = level_facts(*records, seconds=10, users=None, arrival="constant", rate=10.0)
+
+    assert delivered_part(facts, TEN_S, Asked())["rate"]["not_sent"] == 9
+
+
+def test_users_in_flight_are_counted_with_their_time_to_think() -> None:
+    # Three of four users: 40 ms for a request, 40 ms to think, each at another moment.
+    records = [
+        record(3 * n + user, 80 * n + 20 * user, user=user) for n in range(100) for user in range(3)
+    ]
+    facts = level_facts(*records, seconds=8, users=4)
+    window = Window(start_ns=0, end_ns=8 * SECOND, steady=True, method="-")
+
+    part = delivered_part(facts, window, Asked(think_s=0.04))["in_flight"]
+
+    assert part["users"] == 4
+    assert part["expected"] == pytest.approx(2)
+    assert part["peak"] == 2  # the third starts when the first ends
+    assert part["mean"] == pytest.approx(1.5, abs=0.01)
+
+
+def trend(ttft_ms: Any, **facts: Any) -> dict[str, Any] | None:
+    records = [
+        record(n, 100 * n, gaps_ns=(round(ms * MS), MS), input_tokens=100, **facts)
+        for n, ms in enumerate(ttft_ms)
+    ]
+    level = level_facts(*records, seconds=10)
+    part: dict[str, Any] | None = delivered_part(level, TEN_S, Asked())["ttft_trend"]
+    return part
+
+
+def test_a_growing_ttft_has_a_trend_and_an_even_one_has_none() -> None:
+    rng = np.random.default_rng(0)
+
+    growing = trend(np.linspace(100, 9000, 90) * rng.lognormal(0, 0.2, 90))
+    even = trend(500 * rng.lognormal(0, 0.5, 90))
+
+    assert growing is not None
+    assert even is not None
+    assert growing["tau"] > 0.8
+    assert growing["last_ms"] > 5 * growing["first_ms"]
+    assert growing["input_tau"] == 0
+    assert abs(even["tau"]) < 0.8
+    assert trend([500.0] * 39) is None
+
+
+def test_of_several_rounds_the_worst_counts() -> None:
+    rounds = [
+        {
+            "output_tokens": {"mean": 48, "asked": 48, "missed_by": off, "noise": 0.0},
+            "rate": {"due": 10.0, "sent": sent},
+            "in_flight": None,
+            "ttft_trend": None if tau is None else {"tau": tau},
+        }
+        for off, sent, tau in [(0.0, 10.0, None), (0.2, 9.9, 0.9), (0.1, 7.0, 0.1)]
+    ]
+
+    found = of_rounds(rounds)
+
+    assert found["output_tokens"]["missed_by"] == 0.2
+    assert (found["rate"]["sent"], found["in_flight"], found["ttft_trend"]["tau"]) == (7, None, 0.9)
+
+
+def test_a_ramp_is_no_trend() -> None:
+    records = [record(n, 100 * n, gaps_ns=(20 * (n + 1) * MS,)) for n in range(90)]
+    facts = level_facts(*records, seconds=10, ramp_s=9.9)
+    window = steady_window(facts)
+
+    assert not window.steady
+    assert delivered_part(facts, window, Asked())["ttft_trend"] is None
