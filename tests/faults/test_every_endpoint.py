@@ -55,7 +55,7 @@ def _gzipped(endpoint: str) -> bytes:
 FAULTS: dict[str, tuple[str, Make]] = {
     "closed without an answer": ("no-response", lambda _: raw(close=True)),
     "reset without an answer": ("reset", lambda _: raw(reset=True)),
-    "reset in the middle": ("reset", lambda name: raw(_first(name), reset=True, pause_s=0.05)),
+    "reset in the middle": ("truncated", lambda name: raw(_first(name), reset=True, pause_s=0.05)),
     "closed in the middle": ("truncated", lambda name: raw(_first(name), close=True)),
     "closed inside a character": (
         "truncated",

@@ -95,8 +95,8 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "nobody",
     ),
     "cut off before the end mark": (
-        {"error": "reset", "detail": "by peer", "pieces": WHOLE[:2]},
-        "reset",
+        {"error": "truncated", "detail": "by peer", "pieces": WHOLE[:2]},
+        "truncated",
         "by peer",
     ),
     "an end without a mark": (
