@@ -56,6 +56,12 @@ FAULTS: dict[str, tuple[str, Make]] = {
     "closed without an answer": ("no-response", lambda _: raw(close=True)),
     "reset without an answer": ("reset", lambda _: raw(reset=True)),
     "reset in the middle": ("truncated", lambda name: raw(_first(name), reset=True, pause_s=0.05)),
+    "reset before any event": ("truncated", lambda _: raw(HEAD, reset=True, pause_s=0.05)),
+    "closed before any event": ("truncated", lambda _: raw(HEAD, close=True)),
+    "reset inside an event": (
+        "truncated",
+        lambda name: raw(_first(name) + framed(b"data: {"), reset=True, pause_s=0.05),
+    ),
     "closed in the middle": ("truncated", lambda name: raw(_first(name), close=True)),
     "closed inside a character": (
         "truncated",
@@ -77,6 +83,18 @@ FAULTS: dict[str, tuple[str, Make]] = {
     "an error in the stream": (
         "stream-error",
         lambda name: raw(_first(name) + framed(STREAMS[name].failure) + END),
+    ),
+    "an event named error": (
+        "stream-error",
+        lambda name: raw(_first(name) + framed(b"event: error\ndata: oops\n\n") + END),
+    ),
+    "an error, and then the end": (
+        "stream-error",
+        lambda name: raw(_first(name) + framed(STREAMS[name].failure + STREAMS[name].end(1)) + END),
+    ),
+    "ended inside an event": (
+        "truncated",
+        lambda name: raw(_first(name) + framed(b'data: {"choices": [{"del') + END),
     ),
     "garbage in the stream": (
         "bad-json",
@@ -152,7 +170,14 @@ FAULTS: dict[str, tuple[str, Make]] = {
 # The body's end is all there is to go by; and where nothing marks an event, any text is a token.
 NO_FAULT = {
     name: {"no end mark"}
-    | ({"garbage in the stream", "nothing in the stream"} if name in UNFRAMED else set())
+    | (
+        {
+            *("garbage in the stream", "nothing in the stream"),
+            *("an event named error", "ended inside an event"),
+        }
+        if name in UNFRAMED
+        else set()
+    )
     for name in UNMARKED
 }
 

@@ -1,9 +1,10 @@
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmdyno.wire.sse import events
+from llmdyno.wire.sse import ErrorData, ends_within_event, events
 
 LINE = st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])
 
@@ -41,6 +42,32 @@ def test_a_byte_order_mark_hides_no_event() -> None:
 
 def test_an_event_that_keeps_alive_is_skipped() -> None:
     assert _all(b"event: ping\ndata: ping\n\nevent: message\ndata: a\n\n") == [b"a"]
+
+
+@pytest.mark.parametrize("name", [b"ping", b" heartbeat", b" Keep-Alive ", b" keep_alive"])
+def test_names_that_keep_alive_have_many_spellings(name: bytes) -> None:
+    assert _all(b"event:%s\ndata: x\n\ndata: a\n\n" % name) == [b"a"]
+
+
+@pytest.mark.parametrize("name", [b"error", b"Error ", b"stream_error", b"response.error"])
+@pytest.mark.parametrize("data", [b"", b"data: oom\n", b"data: o\ndata: om\n"])
+def test_an_event_named_an_error_is_told_apart(name: bytes, data: bytes) -> None:
+    whole = b"event: %s\n%s\n" % (name, data)
+    (error,) = _all(whole)
+
+    assert isinstance(error, ErrorData)
+    assert error.replace(b"\n", b"") == data.replace(b"data: ", b"").replace(b"\n", b"")
+    assert not any(isinstance(one, ErrorData) for one in _all(b"event: errors_none\ndata: a\n\n"))
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_body_ends_within_an_event_unless_a_blank_line_ends_it(end: bytes) -> None:
+    event = b"data: a" + end
+
+    assert ends_within_event(event)
+    assert ends_within_event(event[:-3])
+    assert not ends_within_event(event + end)
+    assert not ends_within_event(b"")
 
 
 def test_an_event_without_its_blank_line_is_not_lost() -> None:
