@@ -233,6 +233,18 @@ def test_a_body_that_never_ends_after_its_end_mark_holds_nobody_up(
     assert all(record.end_ns < 5e9 for record in records)
 
 
+def test_a_body_that_never_ends_after_an_error_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sender, "_AFTER_THE_END_NS", 300_000_000)
+    endless = silence(_first("openai-chat") + framed(STREAMS["openai-chat"].failure))
+
+    (record,) = run(answering(endless), "openai-chat", requests=1, timeout_s=20.0, interval_s=0.25)
+
+    assert (record.error, record.detail) == ("stream-error", "out of memory")
+    assert record.end_ns < 5e9
+
+
 def test_there_are_enough_faults() -> None:
     assert len(FAULTS) >= 25
 
