@@ -238,6 +238,15 @@ def test_all_choices_are_counted_and_the_answer_ends_with_the_last_of_them() -> 
     assert count_tokens(read(*both, first, second, usage(4), DONE)) == ([1] * 8, "chunks")
 
 
+def test_chunks_that_are_numbered_like_choices_are_one_answer() -> None:
+    chunks = [event(text("word ", index=number)) for number in range(20)]
+
+    reply = read(*chunks, event(text("", "stop")))
+
+    assert reply.ended
+    assert not reply.has_choices
+
+
 ODD_TEXTS: dict[str, list[bytes]] = {
     "text in chat": [event({"text": "a", "delta": {}})],
     "a delta that is text": [event({"delta": "a"})],

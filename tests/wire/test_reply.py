@@ -142,7 +142,7 @@ def test_a_usage_that_the_text_can_hold_is_believed(name: str) -> None:
     "why",
     [
         {"reasoned": True},
-        {"choices": frozenset({0, 1})},
+        {"choices": {0, 1}},
         {"chunks_at_usage": 5},
         {"texts": ["<think>", "hm", "</think>", *WORDS[3:]]},
     ],

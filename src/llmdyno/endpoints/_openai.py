@@ -313,8 +313,8 @@ def _take_choice(reply: Reply, choice: Choice, stamp_ns: int, running: int | Non
             reply.usage_after.append(running)
     if choice.finish_reason:
         reply.finish = choice.finish_reason
-        reply.finished |= {choice.index}
-        reply.ended = reply.choices <= reply.finished
+        reply.finished.add(choice.index)
+        reply.ended = reply.choices <= reply.finished or not reply.has_choices
         if choice.finish_reason in _FAILED_FINISHES:
             reply.error = "stream-error"
             reply.detail = f"the server ended it with finish_reason '{choice.finish_reason}'"
@@ -325,7 +325,7 @@ def _take_choice(reply: Reply, choice: Choice, stamp_ns: int, running: int | Non
 def _begin_choice(reply: Reply, index: int) -> None:
     """Note that a choice brings text: the answer has not ended before each has its end."""
     if index not in reply.choices:
-        reply.choices |= {index}
+        reply.choices.add(index)
         reply.ended = reply.ended and index in reply.finished
 
 

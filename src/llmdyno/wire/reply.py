@@ -48,14 +48,19 @@ class Reply(msgspec.Struct, kw_only=True):
     output_tokens: int = -1  # the last usage seen
     reasoning_tokens: int = 0  # by the usage
     reasoned: bool = False  # reasoning text came
-    choices: frozenset[int] = frozenset()  # the indices of the choices that brought text
-    finished: frozenset[int] = frozenset()  # of those with a finish reason
+    choices: set[int] = set()  # the indices of the choices that brought text
+    finished: set[int] = set()  # of those with a finish reason
     chunks_at_usage: int = -1  # token-carrying chunks up to the last usage; -1: not known
     usage_is_odd: bool = False  # what the server sent for its usage is no count of tokens
     finish: str = ""
     ended: bool = False  # a finish reason or the protocol's end mark was seen
     error: str = ""  # the error class, if the body carries an error
     detail: str = ""
+
+    @property
+    def has_choices(self) -> bool:
+        """Whether several choices brought text; some servers number their chunks instead."""
+        return 1 < len(self.choices) < len(self.stamps_ns)
 
 
 def count_tokens(reply: Reply) -> tuple[list[int], str]:
@@ -76,7 +81,7 @@ def count_tokens(reply: Reply) -> tuple[list[int], str]:
         return _streamed_in_each(counts, reply.texts), "usage"
     if total < chunks:
         reasoned = reply.reasoned or "</think>" in "".join(reply.texts)
-        if reasoned or len(reply.choices) > 1 or 0 <= reply.chunks_at_usage < chunks:
+        if reasoned or reply.has_choices or 0 <= reply.chunks_at_usage < chunks:
             return [1] * chunks, "chunks"
     else:
         if not reply.reasoned:
