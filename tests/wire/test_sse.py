@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmdyno.wire.sse import ErrorData, ends_within_event, events
+from llmdyno.wire.inbox import Piece
+from llmdyno.wire.sse import Body, ErrorData, ends_within_event, events
 
 LINE = st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])
 
@@ -17,6 +18,22 @@ def test_an_event_bears_the_stamp_of_the_piece_that_completed_it() -> None:
     pieces = [(10, b"data: a\n"), (20, b"\ndata: b\n\ndata: c"), (30, b"\n\n")]
 
     assert list(events(pieces)) == [(20, b"a"), (20, b"b"), (30, b"c")]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ([(1, b"aaa"), (2, b"bb"), (3, b"cccc")], [1, 2, 3]),
+        ([(1, b"aaab"), (2, b""), (3, b"bcccc")], [1, 3, 3]),
+        ([(1, b"aaa"), (2, b""), (3, b"bb"), (4, b"cc"), (5, b"cc")], [1, 3, 5]),
+        ([(1, b"aaabbcccc")], [1, 1, 1]),
+    ],
+)
+def test_a_place_in_a_body_has_the_stamp_of_the_piece_that_brought_it(
+    pieces: list[Piece], expected: list[int]
+) -> None:
+    assert Body(pieces).stamps_ns([3, 5, 9]) == expected
+    assert Body(pieces).stamps_ns([]) == []
 
 
 def test_comments_and_other_fields_are_skipped_and_data_lines_joined() -> None:

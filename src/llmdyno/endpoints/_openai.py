@@ -196,7 +196,7 @@ class _Run(msgspec.Struct, frozen=True):
     """Events that follow one another and are equal but for their text."""
 
     start: int  # where in the body the first one begins
-    ends: Sequence[int]  # where each of them ends
+    ends: list[int]  # where each of them ends
     texts: list[str]
     choice: int  # the index of their choice
     reasoned: bool  # they are reasoning text
@@ -336,8 +336,8 @@ def _text_of(reply: Reply, delta: Delta) -> str:
         reply.reasoned = True
     rest = delta.refusal or delta.tool_calls or delta.function_call
     if not rest:
-        if not reasoning and isinstance(delta.content, str):
-            return delta.content
+        if not reasoning and (delta.content is None or isinstance(delta.content, str)):
+            return delta.content or ""
         if not delta.content and isinstance(reasoning, str):
             return reasoning
     return _joined([reasoning, delta.content, delta.refusal, delta.tool_calls, delta.function_call])

@@ -88,7 +88,7 @@ def count_tokens(reply: Reply) -> tuple[list[int], str]:
             total = max(chunks, total - reply.reasoning_tokens)
             if total == chunks:
                 return [1] * chunks, "usage"
-        if total > chunks + SPECIAL_TOKENS_MAX and total > _tokens_max("".join(reply.texts)):
+        if total > chunks + SPECIAL_TOKENS_MAX and not _can_hold("".join(reply.texts), total):
             return [1] * chunks, "chunks"
     return spread(total, [len(text) for text in reply.texts]), "usage"
 
@@ -100,6 +100,8 @@ def unstreamed(reply: Reply, streamed: int) -> int:
 
 def oddities(reply: Reply) -> tuple[str, ...]:
     """Return what was odd about the counts of tokens of a stream."""
+    if reply.output_tokens >= len(reply.stamps_ns) > 0:  # the usual case
+        return ()
     below = 0 < reply.output_tokens < len(reply.stamps_ns)
     no_count = reply.output_tokens == 0 or (reply.output_tokens < 0 and reply.usage_is_odd)
     found = {UNUSABLE_USAGE: no_count and bool(reply.texts), USAGE_BELOW_STREAM: below}
@@ -140,17 +142,18 @@ def _streamed_in_each(counts: list[int], texts: Sequence[str]) -> list[int]:
     What a chunk has beyond them was made before it and not streamed.
     """
     for place, (count, text) in enumerate(zip(counts, texts, strict=True)):
-        # The first bound is cheap, and nearly always enough.
-        if count > len(text) // 2 + SPECIAL_TOKENS_MAX and count > _tokens_max(text):
+        if count > 1 and not _can_hold(text, count):
             counts[place] = 1
     return counts
 
 
-def _tokens_max(text: str) -> int:
-    """Return how many tokens a text can hold: see the top of this file."""
+def _can_hold(text: str, tokens: int) -> bool:
+    """Whether a text can hold so many tokens: see the top of this file."""
+    if tokens <= len(text) // 2 + SPECIAL_TOKENS_MAX:  # all the same what it consists of
+        return True
     data = text.encode(errors="replace")
     dense = len(data.translate(None, _LETTERS))
-    return dense + (len(data) - dense + 1) // 2 + SPECIAL_TOKENS_MAX
+    return tokens <= dense + (len(data) - dense + 1) // 2 + SPECIAL_TOKENS_MAX
 
 
 def spread(total: int, sizes: Sequence[int]) -> list[int]:

@@ -37,9 +37,12 @@ class Body:
         self._ends = list(accumulate([len(data) for _, data in self._pieces]))
         self.data = b"".join([data for _, data in self._pieces])
 
-    def stamps_ns(self, ends: Iterable[int]) -> list[int]:
+    def stamps_ns(self, ends: list[int]) -> list[int]:
         """Return, for each end offset, the stamp of the piece that brought the byte before it."""
         stamps = [stamp for stamp, _ in self._pieces]
+        first = bisect_left(self._ends, ends[0]) if ends else 0
+        if self._ends[first : first + len(ends)] == ends:  # an event a piece: the usual case
+            return stamps[first : first + len(ends)]
         return [stamps[bisect_left(self._ends, end)] for end in ends]
 
     def between(self, start: int, end: int) -> Iterator[Piece]:
