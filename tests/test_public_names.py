@@ -12,7 +12,7 @@ OUTSIDE = sorted((Path(__file__).parent / "outside").glob("*.py"))
 PUBLIC = {
     "llmdyno.endpoints": {
         *("Ask", "Detection", "Endpoint", "Event", "Piece", "Reply", "ServerProbe", "Tensor"),
-        *("error_of", "joined_prompt", "merge", "read_events"),
+        *("count_of", "error_of", "joined_prompt", "merge", "read_events", "reported"),
     },
     "llmdyno.workload": {
         *("Draws", "Item", "Row", "Session", "Workload", "WorkloadSpec"),

@@ -22,8 +22,8 @@ FAULTS: Mapping[str, str] = {
     "tls-certificate": "the server's certificate is not trusted, or is for another host",
     # No whole response.
     "no-response": "the server closed the connection without answering",
-    "reset": "the connection was reset",
-    "truncated": "the response ended before it was whole",
+    "reset": "the connection was reset before any byte of a response",
+    "truncated": "the response had begun and ended before it was whole",
     "timeout": "the response did not end within --timeout",
     # A response that is no HTTP, or none that we take.
     "bad-http": "what came is not HTTP/1.1",

@@ -97,6 +97,21 @@ def tgi(_asked: str, body: Any) -> bytes:
     return plain("200 OK", json.dumps(tokens).encode())
 
 
+def test_what_the_tokenizer_finds_is_not_unstreamed(words: Path) -> None:
+    def counted(unstreamed: int) -> Record:
+        found: list[Record] = []
+        target = parse_url("http://127.0.0.1:9")
+        local = LocalTokenizer(str(words))
+        given = [record(source="chunks", unstreamed=unstreamed)]
+        asyncio.run(recount(given, target, "m", local, found.append))
+        return found[0]
+
+    # 4 chunks and 4 words: what the usage has beyond them was hidden, or is a special token.
+    assert (counted(100).output_tokens, counted(100).unstreamed) == (4, 100)
+    assert counted(3).unstreamed == 0
+    assert counted(0).unstreamed == 0
+
+
 def test_vllms_tokenizer_gives_the_total_and_the_text_its_shares() -> None:
     (again,) = counted(vllm, None)
 

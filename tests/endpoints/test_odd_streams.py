@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llmdyno.endpoints.openai_chat import ENDPOINT
-from llmdyno.wire.reply import count_tokens
+from llmdyno.wire.reply import Reply, count_tokens, oddities, unstreamed
 
 DONE = b"data: [DONE]\n\n"
 
@@ -77,3 +77,226 @@ def test_an_answer_that_the_server_broke_off_has_failed(finish: str) -> None:
 
 def test_what_is_no_json_for_other_reasons_is_still_named() -> None:
     assert ENDPOINT.read([(1, b'data: {"choices": NaNsense}\n\n')]).error == "bad-json"
+
+
+def data(document: Any) -> bytes:
+    """Return an event of that JSON, or of those bytes."""
+    return b"data: %s\n\n" % (
+        document if isinstance(document, bytes) else json.dumps(document).encode()
+    )
+
+
+def read(*events: bytes) -> Reply:
+    """Read events that came one after the other, at 1 ns, 2 ns and so on."""
+    return ENDPOINT.read(list(enumerate(events, 1)))
+
+
+def usage(tokens: Any, **more: Any) -> bytes:
+    """Return the event that has the usage."""
+    return event(usage={"prompt_tokens": 9, "completion_tokens": tokens, **more})
+
+
+# Data that is neither a part of an answer nor an error.
+SIGNS_OF_LIFE: list[Any] = [
+    *("", None, 5, 2.5, [], [1, 2], True, {}, "ping", "processing", {"type": "ping"}, {"id": "x"}),
+    *({"choices": None}, {"choices": []}, {"choices": {}}, {"choices": [None]}, {"choices": "x"}),
+    *({"choices": [{}]}, {"choices": [{"delta": None}]}, {"choices": [{"delta": [1]}]}),
+    *({"message": ""}, {"error": None}, {"error": {}}, {"error": {"code": 0, "message": ""}}),
+    *({"detail": []}, {"status": "processing", "message": "3 before you"}, {"message": {"a": 1}}),
+    *(b"ping", b"keep-alive", b": a comment that went astray", b"  ", b"[ping]"),
+]
+
+
+@pytest.mark.parametrize("sign", SIGNS_OF_LIFE)
+def test_a_sign_of_life_is_no_token_and_no_fault(sign: Any) -> None:
+    reply = read(event(text("a")), data(sign), event(text("b")), STOP, usage(2), DONE)
+
+    assert (reply.error, reply.detail) == ("", "")
+    assert (reply.stamps_ns, reply.texts) == ([1, 3], ["a", "b"])
+    assert count_tokens(reply) == ([1, 1], "usage")
+
+
+# Errors, of which all but the named say "out of memory".
+ERRORS: list[Any] = [
+    *({"error": "out of memory"}, {"error": {"message": "out of memory", "code": 500}}),
+    *({"message": "out of memory"}, {"detail": "out of memory"}, {"errors": ["out of memory"]}),
+    {"detail": [{"loc": ["body"], "msg": "out of memory", "type": "missing"}]},
+    {"object": "error", "message": "out of memory", "code": 50_000},
+    {"type": "error", "error": {"type": "overloaded", "message": "out of memory"}},
+    {"error": True, "message": "out of memory"},
+    {"error": None, "detail": {"message": "out of memory"}},
+    [{"error": {"message": "out of memory"}}],
+    {"choices": [], "message": "out of memory"},
+    {"choices": None, "usage": None, "detail": "out of memory"},
+    {"choices": [{"delta": {"content": ""}, "error": {"message": "out of memory"}}]},
+    {"id": "x", "choices": [text("b")], "error": {"message": "out of memory"}},
+    *("Error: out of memory", b"Internal Server Error: out of memory"),
+]
+AFTER = {"nothing": b"", "the end mark": DONE, "a finish": STOP, "both": STOP + usage(1) + DONE}
+
+
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize("error", ERRORS)
+def test_an_error_is_a_failure_wherever_it_stands(error: Any, after: str) -> None:
+    for before in (b"", event(text("a")) * 20, event(text("a")) + STOP):
+        reply = read(before, data(error), AFTER[after])
+
+        assert reply.error == "stream-error"
+        assert "out of memory" in reply.detail
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (b'data: {"message": "out of memory"}\n', "out of memory"),
+        (b"data: out of memory\n", "out of memory"),
+        (b"data: out of\ndata: memory\n", "out of\nmemory"),
+        (data({"choices": [text("b")]}), "choices"),
+        (b"data: [DONE]\n", "[DONE]"),
+        (b"", "an event named error"),
+    ],
+)
+def test_an_event_named_error_is_a_failure_whatever_it_says(lines: bytes, words: str) -> None:
+    for body in (lines, lines.replace(b"\n", b"\r\n")):
+        end = b"\r\n" if b"\r" in body else b"\n"
+        reply = read(event(text("a")), b"event: error" + end + body + end, STOP + DONE)
+
+        assert reply.error == "stream-error"
+        assert words in reply.detail
+
+
+@pytest.mark.parametrize("count", [8.0, 8])
+def test_a_whole_number_is_a_count_however_it_is_written(count: float) -> None:
+    reply = read(*[event(text("w "))] * 8, STOP, usage(count), DONE)
+
+    assert count_tokens(reply) == ([1] * 8, "usage")
+    assert oddities(reply) == ()
+
+
+ODD_USAGES: list[Any] = [
+    *({"completion_tokens": odd} for odd in ("8", None, -5, True, 8.5, [8], {"n": 8}, 0)),
+    *({"completion_tokens": odd} for odd in (2**53 + 1, 10**25, 1e300)),
+    *({}, {"completion": 8}, {"usage": {"completion_tokens": 8}}),
+    *("8", 8, True, [], [{"completion_tokens": 8}]),
+]
+UNWRITABLE = [b'{"choices":[],"usage":{"completion_tokens":%s}}' % n for n in (b"NaN", b"1e999")]
+
+
+@pytest.mark.parametrize("odd", [*({"choices": [], "usage": o} for o in ODD_USAGES), *UNWRITABLE])
+def test_an_unusable_usage_is_named_and_chunks_are_counted(odd: Any) -> None:
+    reply = read(*[event(text("w "))] * 8, STOP, data(odd), DONE)
+
+    assert (reply.error, reply.ended) == ("", True)
+    assert count_tokens(reply) == ([1] * 8, "chunks")
+    assert oddities(reply) == ("unusable-usage",)
+
+
+def test_an_unusable_usage_beside_a_good_one_costs_nothing() -> None:
+    reply = read(event(text("a"), usage="?"), event(text("b")), usage(2), usage(None), DONE)
+
+    assert count_tokens(reply) == ([1, 1], "usage")
+    assert oddities(reply) == ()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "more"),
+    [
+        (28, {"completion_tokens_details": {"reasoning_tokens": 20}}),
+        (28, {"reasoning_tokens": 20}),  # SGLang
+        (8, {"completion_tokens_details": {"reasoning_tokens": 20}}),  # apart from the others
+        (8, {"completion_tokens_details": {"reasoning_tokens": 3}, "total_tokens": 20}),
+    ],
+)
+def test_reasoning_that_was_not_streamed_is_counted_apart(
+    tokens: int, more: dict[str, Any]
+) -> None:
+    reply = read(*[event(text("word "))] * 8, STOP, usage(tokens, **more), DONE)
+
+    assert count_tokens(reply) == ([1] * 8, "usage")
+    assert unstreamed(reply, 8) == (20 if tokens == 28 or "total_tokens" not in more else 3)
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content", "thinking"])
+def test_reasoning_that_the_usage_leaves_out_keeps_its_time(name: str) -> None:
+    thought = [delta(**{name: "hm"})] * 20
+    reply = read(*thought, *[event(text("word "))] * 8, STOP, usage(8), DONE)
+
+    assert reply.stamps_ns == list(range(1, 29))
+    assert count_tokens(reply) == ([1] * 28, "chunks")
+    assert oddities(reply) == ("usage-below-stream",)
+
+
+def test_all_choices_are_counted_and_the_answer_ends_with_the_last_of_them() -> None:
+    both = [event(text("a"), text("b", index=1))] * 4
+    first, second = event(text("", "stop")), event(text("", "stop", index=1))
+
+    whole = read(*both, first, second, usage(8), DONE)
+    assert (whole.ended, count_tokens(whole)) == (True, ([1] * 8, "usage"))
+    assert read(*both, first, second).ended
+    assert not read(*both, first).ended
+    assert not read(event(text("a")), first, *[event(text("b", index=1))] * 20).ended
+    assert count_tokens(read(*both, first, second, usage(4), DONE)) == ([1] * 8, "chunks")
+
+
+def test_chunks_that_are_numbered_like_choices_are_one_answer() -> None:
+    chunks = [event(text("word ", index=number)) for number in range(20)]
+
+    reply = read(*chunks, event(text("", "stop")))
+
+    assert reply.ended
+    assert not reply.has_choices
+
+
+ODD_TEXTS: dict[str, list[bytes]] = {
+    "text in chat": [event({"text": "a", "delta": {}})],
+    "a delta that is text": [event({"delta": "a"})],
+    "content that is one part": [delta(content={"type": "text", "text": "a"})],
+    "thinking": [delta(thinking="a")],
+    "the call of a function": [delta(function_call={"name": "a", "arguments": ""})],
+    "the same reasoning under two names": [delta(reasoning="a", reasoning_content="a")],
+    "reasoning and text at once": [delta(reasoning="", content="a")],
+    "fields of another kind": [event({"index": "0", "delta": {"content": "a", "refusal": 5}})],
+    "no index": [event({"index": None, "delta": {"content": "a"}})],
+    "several lines of data": [event(text("a")).replace(b', "finish', b',\ndata: "finish')],
+    "no blank after the colon": [event(text("a")).replace(b"data: ", b"data:")],
+    "a control character": [event(text("a")).replace(b'"a"', b'"a\x01"')],
+}
+
+
+@pytest.mark.parametrize("name", ODD_TEXTS)
+def test_text_is_found_where_servers_put_it(name: str) -> None:
+    reply = read(*ODD_TEXTS[name] * 12, STOP + DONE)
+
+    assert (reply.error, reply.ended) == ("", True)
+    assert reply.stamps_ns == list(range(1, 13))
+    assert {text.rstrip("\x01") for text in reply.texts} == {"a"}
+
+
+def test_one_large_event_is_one_chunk() -> None:
+    whole = event(text("word " * 200_000)) + STOP + usage(200_000) + DONE
+    pieces = [
+        (stamp, whole[at : at + 9_000]) for stamp, at in enumerate(range(0, len(whole), 9_000))
+    ]
+
+    reply = ENDPOINT.read(pieces)
+
+    assert (reply.error, reply.ended) == ("", True)
+    assert count_tokens(reply) == ([200_000], "usage")
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_body_that_ends_within_an_event_is_cut_unless_its_end_came(ended: bool) -> None:
+    begun = [event(text("a"))] * 3 + [STOP] * ended
+    for last in (event(text("b")), usage(3), DONE):
+        for length in range(7, len(last.rstrip())):
+            reply = read(*begun, last[:length])
+
+            assert reply.texts == ["a"] * 3
+            assert (reply.error, reply.ended) == ("" if ended else "truncated", ended)
+
+
+def test_what_follows_the_end_mark_is_read_as_well() -> None:
+    reply = read(event(text("a")), DONE, event(text("b")), usage(2))
+
+    assert reply.ended
+    assert (reply.stamps_ns, reply.texts, reply.output_tokens) == ([1, 3], ["a", "b"], 2)

@@ -55,7 +55,13 @@ def _gzipped(endpoint: str) -> bytes:
 FAULTS: dict[str, tuple[str, Make]] = {
     "closed without an answer": ("no-response", lambda _: raw(close=True)),
     "reset without an answer": ("reset", lambda _: raw(reset=True)),
-    "reset in the middle": ("reset", lambda name: raw(_first(name), reset=True, pause_s=0.05)),
+    "reset in the middle": ("truncated", lambda name: raw(_first(name), reset=True, pause_s=0.05)),
+    "reset before any event": ("truncated", lambda _: raw(HEAD, reset=True, pause_s=0.05)),
+    "closed before any event": ("truncated", lambda _: raw(HEAD, close=True)),
+    "reset inside an event": (
+        "truncated",
+        lambda name: raw(_first(name) + framed(b"data: {"), reset=True, pause_s=0.05),
+    ),
     "closed in the middle": ("truncated", lambda name: raw(_first(name), close=True)),
     "closed inside a character": (
         "truncated",
@@ -77,6 +83,18 @@ FAULTS: dict[str, tuple[str, Make]] = {
     "an error in the stream": (
         "stream-error",
         lambda name: raw(_first(name) + framed(STREAMS[name].failure) + END),
+    ),
+    "an event named error": (
+        "stream-error",
+        lambda name: raw(_first(name) + framed(b"event: error\ndata: oops\n\n") + END),
+    ),
+    "an error, and then the end": (
+        "stream-error",
+        lambda name: raw(_first(name) + framed(STREAMS[name].failure + STREAMS[name].end(1)) + END),
+    ),
+    "ended inside an event": (
+        "truncated",
+        lambda name: raw(_first(name) + framed(b'data: {"choices": [{"del') + END),
     ),
     "garbage in the stream": (
         "bad-json",
@@ -152,7 +170,14 @@ FAULTS: dict[str, tuple[str, Make]] = {
 # The body's end is all there is to go by; and where nothing marks an event, any text is a token.
 NO_FAULT = {
     name: {"no end mark"}
-    | ({"garbage in the stream", "nothing in the stream"} if name in UNFRAMED else set())
+    | (
+        {
+            *("garbage in the stream", "nothing in the stream"),
+            *("an event named error", "ended inside an event"),
+        }
+        if name in UNFRAMED
+        else set()
+    )
     for name in UNMARKED
 }
 
@@ -206,6 +231,18 @@ def test_a_body_that_never_ends_after_its_end_mark_holds_nobody_up(
     ] * 2
     assert "never ended" in records[0].detail
     assert all(record.end_ns < 5e9 for record in records)
+
+
+def test_a_body_that_never_ends_after_an_error_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sender, "_AFTER_THE_END_NS", 300_000_000)
+    endless = silence(_first("openai-chat") + framed(STREAMS["openai-chat"].failure))
+
+    (record,) = run(answering(endless), "openai-chat", requests=1, timeout_s=20.0, interval_s=0.25)
+
+    assert (record.error, record.detail) == ("stream-error", "out of memory")
+    assert record.end_ns < 5e9
 
 
 def test_there_are_enough_faults() -> None:

@@ -138,8 +138,8 @@ FAULTS: dict[str, tuple[str, Make]] = {
     "reset without an answer": ("reset", lambda _: raw(reset=True)),
     "closed in the middle": ("truncated", lambda n: raw(first(n), close=True)),
     "closed inside a frame": ("truncated", lambda n: raw(first(n)[:-5], close=True)),
-    "reset in the middle": ("reset", lambda n: raw(first(n), reset=True, pause_s=0.05)),
-    "the stream reset": ("reset", lambda n: raw(first(n) + frame(RST, 0, n, b"\0\0\0\x08"))),
+    "reset in the middle": ("truncated", lambda n: raw(first(n), reset=True, pause_s=0.05)),
+    "the stream reset": ("truncated", lambda n: raw(first(n) + frame(RST, 0, n, b"\0\0\0\x08"))),
     "never answers": ("timeout", lambda _: silence()),
     "stalls after the header": ("timeout", lambda n: silence(head(n))),
     "stalls in the stream": ("timeout", lambda n: silence(first(n))),
@@ -551,7 +551,13 @@ def test_a_server_that_dies_and_returns() -> None:
 
     assert outcomes[0] == outcomes[-1] == "completed"
     assert "refused" in {record.error for record in records}
-    assert {record.error for record in records} <= {"", "refused", "reset", "no-response"}
+    assert {record.error for record in records} <= {
+        "",
+        "refused",
+        "reset",
+        "truncated",
+        "no-response",
+    }
 
 
 def test_an_api_key_is_metadata() -> None:

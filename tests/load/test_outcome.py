@@ -30,7 +30,9 @@ def plan(endpoint: str = "openai-chat") -> Plan:
     )
 
 
-def judged(item: Item | None = None, **response: Any) -> tuple[Record, str]:
+def judged(
+    item: Item | None = None, endpoint: str = "openai-chat", **response: Any
+) -> tuple[Record, str]:
     given: dict[str, Any] = {
         "sent_ns": SENT_NS,
         "end_ns": 9_500,
@@ -42,7 +44,7 @@ def judged(item: Item | None = None, **response: Any) -> tuple[Record, str]:
     asked = Request(
         number=3, user=1, item=item or Item(number=8, prompt="p", system_prompt="s"), due_ns=4_000
     )
-    return record_of(Response(**given | response), asked, plan(), ZERO_NS)
+    return record_of(Response(**given | response), asked, plan(endpoint), ZERO_NS)
 
 
 def test_moments_count_from_the_run_or_from_sending() -> None:
@@ -95,8 +97,8 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "nobody",
     ),
     "cut off before the end mark": (
-        {"error": "reset", "detail": "by peer", "pieces": WHOLE[:2]},
-        "reset",
+        {"error": "truncated", "detail": "by peer", "pieces": WHOLE[:2]},
+        "truncated",
         "by peer",
     ),
     "an end without a mark": (
@@ -126,6 +128,85 @@ def test_a_fault_has_its_class_and_its_words(name: str) -> None:
 
     assert (record.outcome, record.error) == ("failed", error)
     assert record.detail.startswith(words)
+
+
+def fixed(tokens: int) -> Item:
+    return Item(number=8, prompt="p", max_tokens=tokens, exact_length=True)
+
+
+@pytest.mark.parametrize(
+    "end", [DONE, USAGE + DONE, USAGE.replace(b"4", b"0") + DONE, USAGE.replace(b"4", b"null")]
+)
+def test_an_answer_that_is_shorter_than_asked_for_no_reason_is_truncated(end: bytes) -> None:
+    pieces = [*WHOLE[:2], (9_000, end + DONE)]
+
+    record, _ = judged(fixed(16), pieces=pieces)
+
+    assert (record.outcome, record.error) == ("failed", "truncated")
+    assert record.detail.endswith("of 16 tokens, without a finish reason")
+    # It may be as long as it likes, it is as long as was asked, or it says why it ended.
+    free = Item(number=8, prompt="p", max_tokens=16)
+    assert judged(free, pieces=pieces)[0].outcome == "completed"
+    assert judged(fixed(2), pieces=pieces)[0].outcome == "completed"
+    assert judged(fixed(16), pieces=[*pieces[:2], (9_000, STOP + end + DONE)])[0].error == ""
+
+
+def test_hidden_tokens_are_part_of_an_answer_of_fixed_length() -> None:
+    usage = USAGE.replace(b"4", b"40")
+
+    record, _ = judged(fixed(40), pieces=[*WHOLE[:2], (9_000, usage + DONE)])
+
+    assert (record.error, record.output_tokens, record.unstreamed) == ("", 2, 38)
+    assert (record.source, record.texts) == ("chunks", ("aaa", "b"))
+
+
+def test_a_protocol_without_finish_reasons_is_not_asked_for_one() -> None:
+    event = b'data: {"text_output": "a"}\n\n'
+
+    record, _ = judged(fixed(16), "triton-generate", pieces=[(6_000, event)])
+
+    assert (record.outcome, record.error) == ("completed", "")
+
+
+def test_what_was_odd_about_a_stream_stands_in_its_record() -> None:
+    wholes = ["a", "ab", "abc", "abcd"]
+    pieces = [(6_000 + place, chunk(text)) for place, text in enumerate(wholes)]
+
+    record, answer = judged(
+        Item(number=8, prompt="p", session=1),
+        pieces=[*pieces, (9_000, STOP + USAGE.replace(b"4", b'"4"') + DONE)],
+    )
+
+    assert record.oddities == ("cumulative-text", "unusable-usage")
+    assert (record.texts, answer) == (("a", "b", "c", "d"), "abcd")
+    assert judged()[0].oddities == ()
+
+
+@pytest.mark.parametrize("endpoint", ["openai-chat", "tgi", "triton-generate", "bentoml"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error": {"message": "out of memory"}}',
+        b'{"detail": [{"loc": ["body"], "msg": "out of memory"}]}',
+        b'\n{"object": "error", "message": "out of memory", "code": 500}\n',
+    ],
+)
+def test_an_error_instead_of_a_stream_is_none_of_its_answers(endpoint: str, body: bytes) -> None:
+    for media_type in ("application/json", "text/event-stream", "text/plain"):
+        record, _ = judged(
+            endpoint=endpoint, pieces=[(6_000, body)], headers={"content-type": media_type}
+        )
+
+        assert (record.outcome, record.error) == ("failed", "not-a-stream")
+        assert record.detail == "out of memory"
+
+
+def test_an_answer_that_is_json_is_an_answer() -> None:
+    body = b'{"name": "Ada", "born": 1815}'
+
+    record, _ = judged(endpoint="bentoml", pieces=[(6_000, body)])
+
+    assert record.outcome == "completed"
 
 
 def test_what_breaks_after_the_end_mark_costs_nothing() -> None:

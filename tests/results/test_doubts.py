@@ -171,6 +171,26 @@ OF_LEVEL: dict[str, tuple[Callable[[Document], None], list[str], str]] = {
         ["itl_ms", "tpot_ms", "token_rate"],
         "a chunk may hold several tokens",
     ),
+    "unstreamed-tokens": (
+        put("tokens", "unstreamed", value=250),
+        ["token_rate"],
+        "the server counts 250 tokens",
+    ),
+    "usage-below-stream": (
+        put("tokens", "oddities", value={"usage-below-stream": 3}),
+        ["itl_ms", "tpot_ms", "token_rate"],
+        "of 3 requests the usage counts fewer tokens than events brought text",
+    ),
+    "unusable-usage": (
+        put("tokens", "oddities", value={"unusable-usage": 1}),
+        ["itl_ms", "tpot_ms", "token_rate"],
+        "of 1 request the usage is no count of tokens",
+    ),
+    "cumulative-text": (
+        put("tokens", "oddities", value={"cumulative-text": 2}),
+        ["itl_ms", "tpot_ms", "token_rate"],
+        "of 2 requests each event repeats the text before it",
+    ),
     "own-tokenizer": (
         put("tokens", "source", value="tokenizer"),
         ["itl_ms", "tpot_ms", "token_rate"],

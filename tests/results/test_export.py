@@ -58,7 +58,13 @@ def some_run(folder: Path) -> Path:
     return journal(
         folder,
         [
-            record(0, gaps_ns=(50 * MS, 20 * MS, 30 * MS), output_tokens=3, **COMPLETED),
+            record(
+                0,
+                gaps_ns=(50 * MS, 20 * MS, 30 * MS),
+                output_tokens=3,
+                unstreamed=90,
+                **COMPLETED,
+            ),
             record(
                 1,
                 gaps_ns=(60 * MS, 40 * MS),
@@ -103,6 +109,7 @@ def test_every_request_is_a_row_with_its_own_values(tmp_path: Path) -> None:
     assert [row["tpot_ms"] for row in rows] == ["25.0", "8.0", "", "", "", ""]
     assert [row["error"] for row in rows[2:5]] == ["", "incomplete", "refused, twice\n"]
     assert [row["status"] for row in rows[2:5]] == ["200", "200", ""]
+    assert [row["unstreamed"] for row in rows] == ["90", "0", "0", "0", "0", "0"]
     assert [row["input_tokens"] for row in rows[1:3]] == ["30", ""]
     assert rows[1]["due_s"] == "0.01"
     assert rows[1]["sent_s"] == "0.010000001"

@@ -84,6 +84,21 @@ def test_a_level_has_its_least_trusted_source_but_not_that_of_what_was_cut(tmp_p
     assert level.by_source == {"usage": 3, "tokenizer": 3, "chunks": 3}
 
 
+def test_hidden_tokens_and_odd_streams_are_counted_but_not_those_that_were_cut(
+    tmp_path: Path,
+) -> None:
+    (level,) = read(
+        tmp_path,
+        started(0),
+        record(0, 1, unstreamed=20, oddities=("unusable-usage", "cumulative-text")),
+        record(1, 2, unstreamed=5, oddities=("cumulative-text",)),
+        record(2, 3, outcome="cut", oddities=("usage-below-stream",)),
+    ).levels
+
+    assert level.unstreamed == 25
+    assert level.oddities == {"cumulative-text": 2, "unusable-usage": 1}
+
+
 def test_errors_are_counted_with_their_first_example(tmp_path: Path) -> None:
     failed = {"outcome": "failed", "error": "reset", "gaps_ns": (), "end_ns": 1}
     ended = LevelEnded(level=0, end_ns=9, full_until_ns=8)

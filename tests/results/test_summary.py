@@ -135,6 +135,35 @@ def test_what_went_wrong_in_a_later_round_is_said_of_the_whole(tmp_path: Path) -
     assert gpu["throttled"] == {"heat (hardware)": 0.5}
 
 
+def test_tokens_that_were_not_streamed_are_in_no_rate_and_no_latency(tmp_path: Path) -> None:
+    def hiding(entry: Entry) -> Entry:
+        if not isinstance(entry, Record):
+            return entry
+        return msgspec.structs.replace(entry, unstreamed=5, oddities=("usage-below-stream",))
+
+    rounds = [_round(n, error="", lag_ms=0, throttle=0, lost=0) for n in range(2)]
+    hidden = [[hiding(entry) for entry in one] for one in rounds]
+    (tmp_path / "plain").mkdir()
+
+    plain = _summary(tmp_path / "plain", *rounds)
+    summary = _summary(tmp_path, *hidden)
+
+    (level,), (of_plain,) = summary["levels"], plain["levels"]
+    requests = 2 * (REQUESTS + 1)
+    assert level["tokens"]["output"] == requests * TOKENS
+    assert level["tokens"]["unstreamed"] == 5 * requests
+    assert level["tokens"]["oddities"] == {"usage-below-stream": requests}
+    assert level["server"]["tokens"]["client"] == requests * (TOKENS + 5)
+    for metric in ("token_rate", "tpot_ms", "itl_ms", "e2e_ms"):
+        assert level[metric] == of_plain[metric]
+    spoilt = {doubt["code"]: doubt["metrics"] for doubt in summary["doubts"]}
+    assert spoilt["unstreamed-tokens"] == ["token_rate"]
+    assert "tpot_ms" in spoilt["usage-below-stream"]
+    assert not {"unstreamed-tokens", "usage-below-stream"} & {
+        doubt["code"] for doubt in plain["doubts"]
+    }
+
+
 def test_first_tokens_of_requests_sent_before_the_window_are_told_apart() -> None:
     collector = Collector()
     for number in range(10):

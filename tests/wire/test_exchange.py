@@ -53,7 +53,7 @@ def ended(error: Exception | None, *reads: bytes) -> Response:
     [
         (None, [], "no-response"),
         (None, [b"half"], "truncated"),
-        (ConnectionResetError(104, "Connection reset by peer"), [b"half"], "reset"),
+        (ConnectionResetError(104, "Connection reset by peer"), [b"half"], "truncated"),
         (ssl.SSLError(1, "bad record"), [], "tls"),
         (None, [b"whole!"], ""),
     ],
@@ -129,4 +129,5 @@ def test_a_body_that_cannot_be_decoded_is_a_fault_unless_there_is_another() -> N
 
     assert (whole.body(), whole.error) == (b"hello", "")
     assert broken.error == "bad-encoding"
-    assert (reset.error, reset.detail) == ("reset", "gone")
+    assert reset.error == "truncated"
+    assert reset.detail == "the server reset the connection in the middle: gone"

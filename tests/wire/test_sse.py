@@ -1,9 +1,11 @@
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmdyno.wire.sse import events
+from llmdyno.wire.inbox import Piece
+from llmdyno.wire.sse import Body, ErrorData, ends_within_event, events
 
 LINE = st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])
 
@@ -16,6 +18,22 @@ def test_an_event_bears_the_stamp_of_the_piece_that_completed_it() -> None:
     pieces = [(10, b"data: a\n"), (20, b"\ndata: b\n\ndata: c"), (30, b"\n\n")]
 
     assert list(events(pieces)) == [(20, b"a"), (20, b"b"), (30, b"c")]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ([(1, b"aaa"), (2, b"bb"), (3, b"cccc")], [1, 2, 3]),
+        ([(1, b"aaab"), (2, b""), (3, b"bcccc")], [1, 3, 3]),
+        ([(1, b"aaa"), (2, b""), (3, b"bb"), (4, b"cc"), (5, b"cc")], [1, 3, 5]),
+        ([(1, b"aaabbcccc")], [1, 1, 1]),
+    ],
+)
+def test_a_place_in_a_body_has_the_stamp_of_the_piece_that_brought_it(
+    pieces: list[Piece], expected: list[int]
+) -> None:
+    assert Body(pieces).stamps_ns([3, 5, 9]) == expected
+    assert Body(pieces).stamps_ns([]) == []
 
 
 def test_comments_and_other_fields_are_skipped_and_data_lines_joined() -> None:
@@ -41,6 +59,32 @@ def test_a_byte_order_mark_hides_no_event() -> None:
 
 def test_an_event_that_keeps_alive_is_skipped() -> None:
     assert _all(b"event: ping\ndata: ping\n\nevent: message\ndata: a\n\n") == [b"a"]
+
+
+@pytest.mark.parametrize("name", [b"ping", b" heartbeat", b" Keep-Alive ", b" keep_alive"])
+def test_names_that_keep_alive_have_many_spellings(name: bytes) -> None:
+    assert _all(b"event:%s\ndata: x\n\ndata: a\n\n" % name) == [b"a"]
+
+
+@pytest.mark.parametrize("name", [b"error", b"Error ", b"stream_error", b"response.error"])
+@pytest.mark.parametrize("data", [b"", b"data: oom\n", b"data: o\ndata: om\n"])
+def test_an_event_named_an_error_is_told_apart(name: bytes, data: bytes) -> None:
+    whole = b"event: %s\n%s\n" % (name, data)
+    (error,) = _all(whole)
+
+    assert isinstance(error, ErrorData)
+    assert error.replace(b"\n", b"") == data.replace(b"data: ", b"").replace(b"\n", b"")
+    assert not any(isinstance(one, ErrorData) for one in _all(b"event: errors_none\ndata: a\n\n"))
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_body_ends_within_an_event_unless_a_blank_line_ends_it(end: bytes) -> None:
+    event = b"data: a" + end
+
+    assert ends_within_event(event)
+    assert ends_within_event(event[:-3])
+    assert not ends_within_event(event + end)
+    assert not ends_within_event(b"")
 
 
 def test_an_event_without_its_blank_line_is_not_lost() -> None:

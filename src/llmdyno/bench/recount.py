@@ -22,7 +22,7 @@ from llmdyno.bench.prober import Prober
 from llmdyno.errors import TargetError, UsageError
 from llmdyno.records.entries import Record
 from llmdyno.wire.exchange import Response
-from llmdyno.wire.reply import by_read, spread
+from llmdyno.wire.reply import SPECIAL_TOKENS_MAX, by_read, spread
 from llmdyno.wire.target import Target
 
 # A server without a tokenizer may take any request for one that wants text generated.
@@ -202,12 +202,14 @@ async def _counted(record: Record, counter: Counter, inputs: dict[str, int]) -> 
         input_tokens = inputs[record.input_text]
     stamps_ns = list(accumulate(record.gaps_ns))
     gaps_ns, counts = by_read(stamps_ns, tokens, 0)
+    beyond = record.output_tokens + record.unstreamed - sum(tokens) if record.unstreamed else 0
     return msgspec.structs.replace(
         record,
         gaps_ns=gaps_ns,
         tokens=counts,
         input_tokens=input_tokens,
         output_tokens=sum(tokens),
+        unstreamed=beyond if beyond > SPECIAL_TOKENS_MAX else 0,
         source=counter.source,
         texts=(),
         input_text="",

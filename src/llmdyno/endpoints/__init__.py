@@ -10,8 +10,9 @@ from typing import Protocol, cast
 
 from llmdyno import plugins
 from llmdyno.endpoints._answers import listed_model
+from llmdyno.endpoints._errors import error_of, reported
 from llmdyno.endpoints._interface import Ask, Detection, Endpoint, ServerProbe
-from llmdyno.endpoints._json_events import Event, error_of, joined_prompt, merge, read_events
+from llmdyno.endpoints._json_events import Event, count_of, joined_prompt, merge, read_events
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.kserve import Tensor
 from llmdyno.wire.reply import Reply
@@ -25,10 +26,12 @@ __all__ = [
     "Reply",
     "ServerProbe",
     "Tensor",
+    "count_of",
     "error_of",
     "joined_prompt",
     "merge",
     "read_events",
+    "reported",
 ]
 
 AUTO = "auto"  # the name that stands for whichever the server speaks
@@ -84,6 +87,11 @@ async def tensors(endpoint: Endpoint, server: ServerProbe, model: str) -> tuple[
 def metrics_port_offset(endpoint: Endpoint) -> int:
     """Return how far above the endpoint's port a server has its metrics page; 0: on the same."""
     return cast("int", getattr(endpoint, "metrics_port_offset", 0))
+
+
+def names_finish(endpoint: Endpoint) -> bool:
+    """Tell whether each answer of the protocol ends with the reason why it ended."""
+    return cast("bool", getattr(endpoint, "names_finish", False))
 
 
 def full_url(name: str, url: str) -> str:

@@ -29,7 +29,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 class Endpoint(Protocol):
     """The interface of an endpoint: these members are required.
 
-    Five more are optional; `llmdyno.endpoints` has a function that reads each, with its default.
+    Six more are optional; `llmdyno.endpoints` has a function that reads each, with its default.
 
     `detect_order: int` and `async detect(server: ServerProbe, model: str) -> Detection`
         `--endpoint auto` asks the endpoints of this package in ascending order whether the server
@@ -44,6 +44,9 @@ class Endpoint(Protocol):
     `metrics_port_offset: int`
         How far above the endpoint's port the server has its Prometheus page. The default is 0: the
         page is on the same port.
+    `names_finish: bool`
+        Whether each answer ends with the reason why it ended (`Reply.finish`). Then one without it
+        that is shorter than asked was broken off. The default is False.
     """
 
     name: str

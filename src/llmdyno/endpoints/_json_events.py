@@ -4,37 +4,59 @@ They differ in the fields of a body and of an event. They do not differ in how a
 how an error in the middle of a stream looks, and where the server's own words stand.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, TypeVar
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import msgspec
 
+from llmdyno.endpoints._errors import (
+    DETAIL_CHARACTERS_MAX,
+    error_of,
+    is_error_text,
+    is_sign_of_life,
+    reported,
+)
 from llmdyno.endpoints._interface import Ask
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
-from llmdyno.wire.sse import events
+from llmdyno.wire.sse import ErrorData, ends_within_event, events
 
-DETAIL_CHARACTERS_MAX = 300
-
-# Tokens as a server counts them. A number above 2^53 is nonsense: a float does not hold it exactly,
-# so it could not be spread over chunks.
-Count = Annotated[int, msgspec.Meta(le=2**53)]
+# Tokens as a server counts them, before count_of() has looked at it: servers send all sorts.
+Count = Any
+# A greater number is nonsense: a float does not hold it exactly, so it could not be spread over
+# chunks.
+_COUNT_MAX = 2**53
 
 
 class Event(msgspec.Struct):
-    """What any event may carry: an `error`, or "error" as its `object`."""
+    """What any event may carry: an `error`, or "error" as its `object`.
+
+    An endpoint's own event says in `answers` whether it is a part of an answer. One that is not is
+    searched for an error.
+    """
 
     error: Any = None
     object: str | None = None
 
+    @property
+    def answers(self) -> bool:
+        """Whether the event is a part of an answer, with text or without."""
+        return True
+
 
 # Half of a surrogate pair, as a JSON escape, without the other half beside it.
 _HALF_CHARACTER = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
-    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
-_NO_NUMBER = re.compile(rb"([\[:,]\s*)(?:NaN|-?Infinity)\b")
+_ODD_FIELDS_MAX = 20  # of an event; with more of them it is none of this protocol's
+_DIGITS_MAX = 300  # of a whole number; more of them are no count of anything
+# Where msgspec says that a value does not fit, and the steps on the way there.
+_PLACE = re.compile(r"- at `\$((?:\.\w+|\[\d+\])+)(?:\[\.\.\.\])?`$")
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 
@@ -55,18 +77,37 @@ def prompt_after_history(ask: Ask) -> str:
     return "\n\n".join([*(text for turn in ask.history for text in turn), ask.prompt])
 
 
+def count_of(value: Any) -> int | None:
+    """Return a count of tokens that a server sent; None if it is no whole number from 0.
+
+    8.0 is 8. A text, true or false, or a number above 2^53 is no count.
+    """
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= _COUNT_MAX else None
+
+
 def read_events(
     pieces: Iterable[Piece], decode: Callable[[bytes], AnyEvent], reply: Reply
 ) -> Iterator[tuple[int, AnyEvent]]:
-    """Yield (stamp in ns, event) up to the first that is an error or not JSON.
+    """Yield (stamp in ns, event) up to the first that is an error or cannot be read.
+
+    What is neither a part of an answer nor an error is a sign of life, and is skipped: no data, a
+    word such as "ping", JSON that is no object.
 
     Args:
         pieces: the body of the response.
         decode: decodes one event.
         reply: gets `error` and `detail` of an event that ends the reading, and `ended` at [DONE].
     """
-    for stamp_ns, padded in events(pieces):
+    pieces = list(pieces)
+    stream = events(pieces)
+    for stamp_ns, padded in stream:
         data = padded.strip()
+        if isinstance(padded, ErrorData):
+            words = error_of(data) or "the server sent an event named error, without a word"
+            reply.error, reply.detail = "stream-error", words
+            return
         if not data:  # keeps the connection alive
             continue
         if data == b"[DONE]":
@@ -74,42 +115,108 @@ def read_events(
             continue
         try:
             event = _decode_lenient(decode, data)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            reply.error, reply.detail = "bad-json", f"{error}: {data[:80]!r}"
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            if is_sign_of_life(data.decode(errors="replace")):
+                continue
+            _take_unread(reply, data, error)
+            is_last = next(stream, None) is None
+            if reply.error == "bad-json" and is_last and _is_cut(pieces):
+                _cut_short(reply, data)
             return
-        if event.error or event.object == "error":
-            reply.error, reply.detail = "stream-error", error_of(data)
-            return
+        if event is None or event.error or not event.answers or event.object == "error":
+            if words := _reported(data):
+                reply.error, reply.detail = "stream-error", words
+                return
+            if event is None:
+                continue
         yield stamp_ns, event
 
 
-def _decode_lenient(decode: Callable[[bytes], AnyEvent], data: bytes) -> AnyEvent:
+def _take_unread(reply: Reply, data: bytes, error: Exception) -> None:
+    """Note an event that is no JSON: an error in plain words, or one of unknown shape."""
+    text = data.decode(errors="replace")
+    if is_error_text(text):
+        reply.error, reply.detail = "stream-error", text[:DETAIL_CHARACTERS_MAX]
+    else:
+        reply.error, reply.detail = "bad-json", f"{error}: {data[:80]!r}"
+
+
+def _is_cut(pieces: Iterable[Piece]) -> bool:
+    return ends_within_event(b"".join([body for _, body in pieces]))
+
+
+def _cut_short(reply: Reply, data: bytes) -> None:
+    """Note that the body ends in the middle of an event; after its end mark that costs nothing."""
+    if reply.ended:
+        reply.error, reply.detail = "", ""
+    else:
+        reply.error = "truncated"
+        reply.detail = f"the stream ended in the middle of an event: {data[-80:]!r}"
+
+
+def _reported(data: bytes) -> str:
+    """Return the words of an error in an event's data; an empty text if it reports none."""
+    try:
+        try:
+            return reported(msgspec.json.decode(data))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return reported(_document(data))
+    except (ValueError, RecursionError):
+        return ""
+
+
+def _decode_lenient(decode: Callable[[bytes], AnyEvent], data: bytes) -> AnyEvent | None:
+    """Decode an event as well as it can be; None: it is JSON, but no object.
+
+    Raises:
+        MsgspecError, ValueError, RecursionError: it is no JSON.
+    """
     try:
         return decode(data)
     except UnicodeDecodeError:
         # A server that passes on the bytes of each token as they are (Triton does) sends a
         # character of several tokens in several events. They are tokens all the same.
-        return decode(data.decode(errors="replace").encode())
+        with suppress(msgspec.DecodeError):
+            return decode(data.decode(errors="replace").encode())
     except msgspec.DecodeError:
-        # Python's own decoder accepts two things that are not JSON, so nobody notices them: a log
-        # probability of NaN or -Infinity, and half of a surrogate pair.
-        mended = _NO_NUMBER.sub(rb"\1null", _HALF_CHARACTER.sub(rb"\\ufffd", data))
-        if mended == data:
-            raise
-        return decode(mended)
+        pass
+    document = _document(data)
+    if not isinstance(document, dict):
+        return None
+    for _ in range(_ODD_FIELDS_MAX):
+        try:
+            return decode(msgspec.json.encode(document))
+        except msgspec.ValidationError as error:
+            if not _drop(document, str(error)):
+                break
+    return decode(data)
 
 
-def error_of(body: bytes) -> str:
-    """Return the words of an error in one of its usual shapes, or the beginning of the body."""
-    try:
-        # Triton sends an error before the first token as an event, though its status is not 200.
-        document = msgspec.json.decode(body.strip().removeprefix(b"data: "))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return body[:DETAIL_CHARACTERS_MAX].decode(errors="replace").strip()
-    if isinstance(document, dict):
-        inner = document.get("error", document)
-        if isinstance(inner, dict):
-            document = inner.get("message", inner.get("detail", inner))
-        else:
-            document = inner
-    return str(document)[:DETAIL_CHARACTERS_MAX]
+def _document(data: bytes) -> Any:
+    """Return what is in a document of JSON, or nearly JSON.
+
+    Raises:
+        ValueError, RecursionError: it is neither.
+    """
+    text = data.decode(errors="replace")
+    # Python's own decoder accepts some things that are not JSON, so nobody notices them: a log
+    # probability of NaN or -Infinity, control characters, half of a surrogate pair.
+    return json.loads(
+        _HALF_CHARACTER.sub(r"\\ufffd", text),
+        strict=False,
+        parse_constant=lambda _: None,
+        parse_int=lambda digits: int(digits) if len(digits) < _DIGITS_MAX else None,
+    )
+
+
+def _drop(document: Any, complaint: str) -> bool:
+    """Drop what a decoder complains of, since it has a shape that nobody expects there."""
+    match = _PLACE.search(complaint)
+    steps = _STEP.findall(match[1]) if match else []
+    for number, (name, index) in enumerate(steps, 1):
+        place = name or int(index)
+        if number == len(steps):
+            del document[place]
+            return True
+        document = document[place]
+    return False

@@ -13,45 +13,61 @@ import msgspec
 
 from llmdyno.endpoints import Ask, Detection, ServerProbe
 from llmdyno.endpoints._answers import MODELS_PATH, first_model, listed_model
-from llmdyno.endpoints._json_events import Count, Event, error_of, merge, read_events
+from llmdyno.endpoints._errors import error_of, reported
+from llmdyno.endpoints._json_events import Count, Event, count_of, merge, read_events
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 from llmdyno.wire.sse import Body
 
+# Text, or typed parts of it, or a part that stands alone.
+Words = str | list[Any] | dict[str, Any] | None
+
 
 class Delta(msgspec.Struct):
-    """The new part of a chat message; servers name the reasoning text in two ways.
+    """The new part of a chat message; servers name the reasoning text in three ways.
 
     The model's words may also be a refusal, the arguments of a tool, or content in typed parts.
     """
 
-    content: str | list[Any] | None = None
-    reasoning_content: str | None = None
-    reasoning: str | list[Any] | None = None
-    refusal: str | None = None
-    tool_calls: list[Any] | None = None
+    content: Words = None
+    reasoning_content: Words = None
+    reasoning: Words = None
+    thinking: Words = None
+    refusal: Words = None
+    tool_calls: Words = None
+    function_call: Words = None  # how a tool was called before there were tools
 
 
 class Choice(msgspec.Struct):
     """One choice of a chunk: `delta` for chat, `text` for completions."""
 
-    delta: Delta | None = None
-    text: str | None = None
+    delta: Delta | str | None = None
+    text: Words = None
     finish_reason: str | None = None
+    index: int = 0
+    error: Any = None
 
 
 class Usage(msgspec.Struct):
     """Token counts by the server's own tokenizer."""
 
-    prompt_tokens: Count | None = None
-    completion_tokens: Count | None = None
+    prompt_tokens: Count = None
+    completion_tokens: Count = None
+    total_tokens: Count = None
+    completion_tokens_details: Any = None  # of OpenAI and vLLM: among them `reasoning_tokens`
+    reasoning_tokens: Count = None  # of SGLang
 
 
 class Chunk(Event):
     """One event of the stream."""
 
     choices: list[Choice] | None = None
-    usage: Usage | None = None
+    usage: Usage | list[Any] | str | float | bool | None = None
+
+    @property
+    def answers(self) -> bool:
+        """Whether it has a choice, or is the one with the usage."""
+        return bool(self.choices) or isinstance(self.usage, Usage)
 
 
 _decode = msgspec.json.Decoder(Chunk).decode
@@ -63,8 +79,11 @@ _BLANK = b"\n\n"
 # Events of a shorter run are read one by one: to prove them alike would not pay.
 _RUN_EVENTS_MIN = 8
 _OTHER_TEXT = "quite another text"
-# vLLM's and SGLang's finish reasons of an answer that the server broke off.
-_FAILED_FINISHES = frozenset({"error", "abort"})
+# Finish reasons of an answer that the server broke off: vLLM's and SGLang's, DeepSeek's, Zhipu's.
+_FAILED_FINISHES = frozenset(
+    {"error", "abort", "aborted", "cancelled", "failed", "timeout"}
+    | {"insufficient_system_resource", "network_error", "server_error"}
+)
 
 
 class OpenAI:
@@ -78,6 +97,7 @@ class OpenAI:
     """
 
     ends_with_body = False
+    names_finish = True
     rpc = False
 
     def __init__(
@@ -133,6 +153,8 @@ class OpenAI:
             return reply
         _read_each(body.between(0, run.start), reply)
         if not reply.error:
+            _begin_choice(reply, run.choice)
+            reply.reasoned |= run.reasoned
             reply.stamps_ns += body.stamps_ns(run.ends)
             reply.texts += run.texts
             _read_each(body.between(run.ends[-1], len(body.data)), reply)
@@ -161,10 +183,11 @@ def _common_fields(ask: Ask) -> dict[str, Any]:
 
 def _read_each(pieces: Iterable[Piece], reply: Reply) -> None:
     for stamp_ns, chunk in read_events(pieces, _decode, reply):
-        if chunk.usage is not None:
-            _take_usage(reply, chunk.usage)
+        running = None if chunk.usage is None else _take_usage(reply, chunk.usage)
         for choice in chunk.choices or ():
-            _take_choice(reply, choice, stamp_ns, chunk.usage)
+            _take_choice(reply, choice, stamp_ns, running)
+        if running is not None:
+            reply.chunks_at_usage = len(reply.stamps_ns)
         if reply.error:
             return
 
@@ -173,8 +196,10 @@ class _Run(msgspec.Struct, frozen=True):
     """Events that follow one another and are equal but for their text."""
 
     start: int  # where in the body the first one begins
-    ends: Sequence[int]  # where each of them ends
+    ends: list[int]  # where each of them ends
     texts: list[str]
+    choice: int  # the index of their choice
+    reasoned: bool  # they are reasoning text
 
 
 def _find_run(body: bytes) -> _Run | None:
@@ -185,8 +210,10 @@ def _find_run(body: bytes) -> _Run | None:
     end = body.find(_BLANK, start) + len(_BLANK)
     if start < len(_BLANK) or end < len(_BLANK) or not body.startswith(_DATA, start):
         return None
-    shape = _shape(body[start + len(_DATA) : end - len(_BLANK)])
-    if shape is None:
+    event = body[start + len(_DATA) : end - len(_BLANK)]
+    sample = _of_only_text(event)
+    shape = None if sample is None else _shape(event, sample)
+    if sample is None or shape is None:
         return None
     before, after = _DATA + shape[0], shape[1] + _BLANK
     # No string of JSON holds a line feed, so a part is what one event has between the two.
@@ -199,29 +226,32 @@ def _find_run(body: bytes) -> _Run | None:
         return None
     around = len(before) + len(after)
     ends = list(accumulate([len(part) + around for part in parts], initial=start))
-    return _Run(start, ends[1:], texts)
+    (choice,) = sample.choices
+    return _Run(start, ends[1:], texts, choice, sample.reasoned)
 
 
-def _shape(event: bytes) -> tuple[bytes, bytes] | None:
+def _shape(event: bytes, sample: Reply) -> tuple[bytes, bytes] | None:
     """Return what stands before and after the text of an event that carries text and no more.
 
     The proof: with another text in this place, the event carries that and no more.
     """
-    text = _only_text(event)
-    if text is None:
-        return None
-    before, quoted, after = event.rpartition(msgspec.json.encode(text))
+    before, quoted, after = event.rpartition(msgspec.json.encode(sample.texts[0]))
     before, after = before + b'"', b'"' + after
-    proved = quoted and _only_text(before + _OTHER_TEXT.encode() + after) == _OTHER_TEXT
-    return (before, after) if proved else None
+    if not quoted:
+        return None
+    proof = _of_only_text(before + _OTHER_TEXT.encode() + after)
+    other = msgspec.structs.replace(sample, texts=[_OTHER_TEXT])
+    return (before, after) if proof == other else None
 
 
-def _only_text(event: bytes) -> str | None:
-    """Return the text of an event that carries text and no more."""
+def _of_only_text(event: bytes) -> Reply | None:
+    """Return the reply of one event if it carries text and no more: a text of one choice."""
     reply = Reply()
     _read_each([(0, _DATA + event + _BLANK)], reply)
-    expected = Reply(stamps_ns=[0], texts=reply.texts)
-    return reply.texts[0] if reply == expected and len(reply.texts) == 1 else None
+    expected = Reply(
+        stamps_ns=[0], texts=reply.texts, choices=reply.choices, reasoned=reply.reasoned
+    )
+    return reply if reply == expected and len(reply.texts) == 1 else None
 
 
 def _texts(parts: Sequence[bytes]) -> list[str] | None:
@@ -241,35 +271,81 @@ def _texts(parts: Sequence[bytes]) -> list[str] | None:
     return texts if len(texts) == len(parts) and all(texts) else None
 
 
-def _take_usage(reply: Reply, usage: Usage) -> None:
-    if usage.prompt_tokens is not None:
-        reply.input_tokens = usage.prompt_tokens
-    if usage.completion_tokens is not None:
-        reply.output_tokens = usage.completion_tokens
+def _take_usage(reply: Reply, usage: Any) -> int | None:
+    """Keep a usage, and return the tokens of the answer so far; None: it does not count them."""
+    if not isinstance(usage, Usage):
+        reply.usage_is_odd = True
+        return None
+    if usage.prompt_tokens != reply.input_tokens:
+        prompt = count_of(usage.prompt_tokens)
+        reply.input_tokens = reply.input_tokens if prompt is None else prompt
+    tokens = count_of(usage.completion_tokens)
+    if tokens is None:
+        reply.usage_is_odd = True
+        return None
+    if usage.completion_tokens_details is not None or usage.reasoning_tokens is not None:
+        tokens += _take_reasoning(reply, usage, tokens)
+    reply.output_tokens = tokens
+    return tokens
 
 
-def _take_choice(reply: Reply, choice: Choice, stamp_ns: int, usage: Usage | None) -> None:
-    text = choice.text or ""
-    if choice.delta is not None:
-        text = _text_of(choice.delta)
+def _take_reasoning(reply: Reply, usage: Usage, tokens: int) -> int:
+    """Keep the number of reasoning tokens; return how many of them the other tokens leave out."""
+    details = usage.completion_tokens_details
+    told = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    reasoning = count_of(usage.reasoning_tokens if told is None else told) or 0
+    reply.reasoning_tokens = reasoning
+    apart = tokens + reasoning + (count_of(usage.prompt_tokens) or 0)
+    return reasoning if reasoning > tokens or count_of(usage.total_tokens) == apart else 0
+
+
+def _take_choice(reply: Reply, choice: Choice, stamp_ns: int, running: int | None) -> None:
+    delta = choice.delta
+    text = "" if delta is None else delta if isinstance(delta, str) else _text_of(reply, delta)
+    if not text and choice.text:
+        text = choice.text if isinstance(choice.text, str) else _joined(choice.text)
     if text:
+        if choice.index not in reply.choices:
+            _begin_choice(reply, choice.index)
         reply.stamps_ns.append(stamp_ns)
         reply.texts.append(text)
-        if usage is not None and usage.completion_tokens is not None:
-            reply.usage_after.append(usage.completion_tokens)
+        if running is not None:
+            reply.usage_after.append(running)
     if choice.finish_reason:
         reply.finish = choice.finish_reason
-        reply.ended = True
+        reply.finished.add(choice.index)
+        reply.ended = reply.choices <= reply.finished or not reply.has_choices
         if choice.finish_reason in _FAILED_FINISHES:
             reply.error = "stream-error"
             reply.detail = f"the server ended it with finish_reason '{choice.finish_reason}'"
+    if choice.error and (words := reported({"error": choice.error})):
+        reply.error, reply.detail = "stream-error", words
 
 
-def _text_of(delta: Delta) -> str:
-    text = delta.content or delta.reasoning_content or delta.reasoning or delta.refusal or ""
-    if isinstance(text, str) and not delta.tool_calls:
-        return text
-    return "".join(_texts_within([text, delta.tool_calls or []]))
+def _begin_choice(reply: Reply, index: int) -> None:
+    """Note that a choice brings text: the answer has not ended before each has its end."""
+    if index not in reply.choices:
+        reply.choices.add(index)
+        reply.ended = reply.ended and index in reply.finished
+
+
+def _text_of(reply: Reply, delta: Delta) -> str:
+    # Some servers send the same reasoning text under two names.
+    reasoning = delta.reasoning_content or delta.reasoning or delta.thinking
+    if reasoning:
+        reply.reasoned = True
+    rest = delta.refusal or delta.tool_calls or delta.function_call
+    if not rest:
+        if not reasoning and (delta.content is None or isinstance(delta.content, str)):
+            return delta.content or ""
+        if not delta.content and isinstance(reasoning, str):
+            return reasoning
+    return _joined([reasoning, delta.content, delta.refusal, delta.tool_calls, delta.function_call])
+
+
+def _joined(part: Any) -> str:
+    """Return the model's words in parts of content and in calls of tools."""
+    return "".join(_texts_within(part))
 
 
 def _texts_within(part: Any) -> Iterator[str]:
@@ -280,5 +356,5 @@ def _texts_within(part: Any) -> Iterator[str]:
         for each in part:
             yield from _texts_within(each)
     elif isinstance(part, dict):
-        for name in ("text", "thinking", "function", "name", "arguments"):
+        for name in ("text", "thinking", "content", "function", "name", "arguments"):
             yield from _texts_within(part.get(name))

@@ -14,12 +14,8 @@ import msgspec
 
 from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
 from llmdyno.endpoints._answers import document
-from llmdyno.endpoints._json_events import (
-    DETAIL_CHARACTERS_MAX,
-    error_of,
-    merge,
-    prompt_after_history,
-)
+from llmdyno.endpoints._errors import DETAIL_CHARACTERS_MAX, error_of
+from llmdyno.endpoints._json_events import merge, prompt_after_history
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 

@@ -11,7 +11,15 @@ import msgspec
 
 from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
 from llmdyno.endpoints._answers import document
-from llmdyno.endpoints._json_events import Count, Event, error_of, joined_prompt, merge, read_events
+from llmdyno.endpoints._errors import error_of
+from llmdyno.endpoints._json_events import (
+    Count,
+    Event,
+    count_of,
+    joined_prompt,
+    merge,
+    read_events,
+)
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 
@@ -27,8 +35,8 @@ class Details(msgspec.Struct):
     """What the last event tells; `input_length` came with version 2."""
 
     finish_reason: str = ""
-    generated_tokens: Count = 0
-    input_length: Count | None = None
+    generated_tokens: Count = None
+    input_length: Count = None
 
 
 class Generated(Event):
@@ -37,6 +45,11 @@ class Generated(Event):
     token: Token | None = None
     generated_text: str | None = None
     details: Details | None = None
+
+    @property
+    def answers(self) -> bool:
+        """Whether it has a token, or is the last one."""
+        return self.token is not None or self.generated_text is not None
 
 
 _decode = msgspec.json.Decoder(Generated).decode
@@ -50,6 +63,7 @@ class TGI:
 
     name = "tgi"
     ends_with_body = False
+    names_finish = True
     rpc = False
     detect_order = 40
 
@@ -107,11 +121,11 @@ class TGI:
 def _take_details(reply: Reply, details: Details, tokens: int) -> None:
     reply.ended = True
     reply.finish = details.finish_reason
-    if details.input_length is not None:
-        reply.input_tokens = details.input_length
+    if (prompt := count_of(details.input_length)) is not None:
+        reply.input_tokens = prompt
     # The TensorRT-LLM backend says 1 however many it sent (huggingface/text-generation-inference
     # issue 2466): what has arrived is counted.
-    reply.output_tokens = max(tokens, details.generated_tokens)
+    reply.output_tokens = max(tokens, count_of(details.generated_tokens) or 0)
     if reply.usage_after:
         # What came after the last text was the end-of-sequence token.
         reply.usage_after[-1] = reply.output_tokens

@@ -16,7 +16,8 @@ import msgspec
 
 from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
 from llmdyno.endpoints._answers import decoded, document
-from llmdyno.endpoints._json_events import Count, Event, error_of, merge, read_events
+from llmdyno.endpoints._errors import error_of
+from llmdyno.endpoints._json_events import Count, Event, count_of, merge, read_events
 from llmdyno.endpoints._triton import TEXT_INPUT, TEXT_OUTPUT, Tally, choose_model, inputs
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
@@ -25,9 +26,14 @@ from llmdyno.wire.reply import Reply
 class Output(Event):
     """One response of the model; the counts come from backends that know `return_num_…`."""
 
-    text_output: str = ""
-    num_input_tokens: Count | None = None
-    num_output_tokens: Count | None = None  # in this event alone
+    text_output: str | None = None
+    num_input_tokens: Count = None
+    num_output_tokens: Count = None  # in this event alone
+
+    @property
+    def answers(self) -> bool:
+        """Whether it has a text, be it an empty one, or counts."""
+        return self.text_output is not None or self.num_output_tokens is not None
 
 
 _decode = msgspec.json.Decoder(Output).decode
@@ -85,7 +91,10 @@ class TritonGenerate:
         tally = Tally(reply)
         for stamp_ns, output in read_events(pieces, _decode, reply):
             tally.add(
-                stamp_ns, output.text_output, output.num_input_tokens, output.num_output_tokens
+                stamp_ns,
+                output.text_output or "",
+                count_of(output.num_input_tokens),
+                count_of(output.num_output_tokens),
             )
         tally.end()
         return reply

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
-from llmdyno.endpoints._json_events import DETAIL_CHARACTERS_MAX
+from llmdyno.endpoints._errors import DETAIL_CHARACTERS_MAX
 from llmdyno.endpoints._triton import TEXT_INPUT, TEXT_OUTPUT, Tally, choose_model, inputs
 from llmdyno.errors import TargetError
 from llmdyno.wire import kserve

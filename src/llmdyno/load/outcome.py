@@ -6,12 +6,21 @@ the same bytes always give the same record.
 
 import msgspec
 
-from llmdyno.endpoints import Endpoint
+from llmdyno.endpoints import Endpoint, names_finish, reported
 from llmdyno.faults import REDIRECTS, http_fault, meaning
 from llmdyno.load.plan import Plan
 from llmdyno.records.entries import Record
 from llmdyno.wire.exchange import Response
-from llmdyno.wire.reply import Reply, by_read, count_tokens, text_by_read
+from llmdyno.wire.reply import (
+    CUMULATIVE_TEXT,
+    Reply,
+    by_read,
+    count_tokens,
+    oddities,
+    text_by_read,
+    unstreamed,
+    without_repeats,
+)
 from llmdyno.workload.sessions import Item
 
 _DETAIL_CHARACTERS_MAX = 300
@@ -42,10 +51,14 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
     """
     item = sent.item
     answered = response.status == 200
-    reply = plan.endpoint.read(response.pieces) if answered else Reply()
-    error, detail = _verdict(response, reply, plan.endpoint)
-    assert error in {"", "cut"} or meaning(error), f"{error} is not in faults.FAULTS"
+    as_read = plan.endpoint.read(response.pieces) if answered else Reply()
+    reply = without_repeats(as_read)
     tokens, source = count_tokens(reply)
+    output_tokens = sum(tokens)
+    error, detail = _verdict(response, reply, plan.endpoint)
+    if not error and (why := _shortfall(reply, output_tokens, item, plan.endpoint)):
+        error, detail = "truncated", why
+    assert error in {"", "cut"} or meaning(error), f"{error} is not in faults.FAULTS"
     gaps_ns, counts = by_read(reply.stamps_ns, tokens, response.sent_ns)
     recountable = source == "chunks" and bool(tokens) and error in {"", "cut"}
     record = Record(
@@ -67,7 +80,9 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
         gaps_ns=gaps_ns,
         tokens=counts,
         input_tokens=reply.input_tokens,
-        output_tokens=sum(tokens),
+        output_tokens=output_tokens,
+        unstreamed=unstreamed(reply, output_tokens),
+        oddities=(CUMULATIVE_TEXT,) * (reply is not as_read) + oddities(reply),
         source=source,
         reads=response.reads,
         texts=tuple(plan.target.redact_parts(text_by_read(reply))) if recountable else (),
@@ -112,8 +127,33 @@ def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str,
     return "", ""
 
 
+def _shortfall(reply: Reply, output_tokens: int, item: Item, endpoint: Endpoint) -> str:
+    """Say what is missing if an answer of a fixed length is shorter and names no reason.
+
+    An end mark alone proves nothing: a proxy sends it after a server that broke off.
+    """
+    asked = item.max_tokens or 0
+    answered = max(output_tokens, reply.output_tokens)
+    is_told = reply.finish or not names_finish(endpoint)
+    if is_told or not item.exact_length or answered >= asked:
+        return ""
+    return f"the answer ended after {answered} of {asked} tokens, without a finish reason"
+
+
 def _is_stream(response: Response, reply: Reply, endpoint: Endpoint) -> bool:
     if endpoint.ends_with_body:  # any body would pass for such a stream; the media type decides
         media_type = response.headers.get("content-type", "")
-        return not media_type.startswith(("application/json", "text/html"))
+        document = media_type.startswith(("application/json", "text/html"))
+        return not document and not _is_error_body(response)
     return reply.ended or bool(reply.stamps_ns)
+
+
+def _is_error_body(response: Response) -> bool:
+    """Whether the body came at once and is an error's JSON, whatever the header calls it."""
+    body = response.body().strip()
+    if len(response.pieces) != 1 or not body.startswith(b"{"):
+        return False
+    try:
+        return bool(reported(msgspec.json.decode(body)))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False  # text that happens to look like it

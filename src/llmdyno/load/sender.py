@@ -123,7 +123,7 @@ class Sender:
             exchange.give_up("cut")
 
     def look_after(self, now_ns: int) -> None:
-        """Let connections parse deferred reads, and end bodies that do not end after the end mark.
+        """Let connections parse deferred reads, and end bodies that do not end after their end.
 
         To be called about once a second.
         """
@@ -156,12 +156,13 @@ class Sender:
             self._recorder.progress.in_flight -= 1
 
     def _end_unended(self, user: int, exchange: Exchange, now_ns: int) -> None:
-        """End a request whose server sent the end mark and then never ended the body."""
+        """End a request whose server sent the end mark, or an error, and never ended the body."""
         pieces = exchange.came_before(now_ns - _AFTER_THE_END_NS)
         if not pieces or self._silent_after.get(user) == len(pieces):
             return
         self._silent_after[user] = len(pieces)  # reads each body once per silence, as that costs
-        if self._plan.endpoint.read(pieces).ended:
+        reply = self._plan.endpoint.read(pieces)
+        if reply.ended or reply.error == "stream-error":
             exchange.give_up("truncated", "the server never ended the body after its end mark")
 
 

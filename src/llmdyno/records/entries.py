@@ -5,7 +5,8 @@ All times are nanoseconds of one monotonic clock, counted from the start of the 
 Format versions:
     1 (November 2026): the first. Since then, further kinds of lines: "scrape",
         "gpu", "cpu-energy" and "calibration"; "share-end", "worker-host", and files beside the
-        journal, journal-0.jsonl and on, in which a level's workers write its requests and ticks.
+        journal, journal-0.jsonl and on, in which a level's workers write its requests and ticks;
+        `unstreamed`, `oddities` and `model` of a request.
 """
 
 from typing import Any, Literal
@@ -63,7 +64,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defa
     tokens: tuple[int, ...] = ()  # tokens in each of those reads; empty: one in each
     input_tokens: int = -1  # as the server counts them; -1: it did not say
     output_tokens: int = 0
+    # Tokens that the server counts beyond output_tokens, and never streamed: hidden reasoning.
+    unstreamed: int = 0
     source: str = "chunks"  # where output_tokens comes from
+    oddities: tuple[str, ...] = ()  # what was odd about its stream: see wire/reply.py
     session: int = -1  # which one of the level; -1: the request stands alone
     turn: int = 0
     model: str = ""  # where the level asks several

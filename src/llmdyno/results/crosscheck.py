@@ -46,7 +46,7 @@ class ClientSide(msgspec.Struct, frozen=True, kw_only=True):
     """What the client counted over a whole level."""
 
     input_tokens: int
-    output_tokens: int
+    output_tokens: int  # also those that the server says it made and did not stream
     requests: int  # that were answered, in whatever way
     cut: int
     failed: int

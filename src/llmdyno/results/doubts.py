@@ -28,6 +28,10 @@ def _latencies(row: Metric) -> bool:
     return row.observe is not None
 
 
+def _token_rates(row: Metric) -> bool:
+    return row.rate is not None and "token count" in row.rests_on
+
+
 _FIRST = resting_on("first token")
 _LAST = resting_on("last token")
 _COUNTED = resting_on("token count")
@@ -92,6 +96,12 @@ CODES: Mapping[str, Code] = {
     "no-steady-window": Code("the level counts whole, ramp and drain too"),
     "short-window": Code("the window is shorter than 30 s: slow swings hide"),
     "chunks-as-tokens": Code("tokens were counted as chunks", _COUNTED),
+    "unstreamed-tokens": Code(
+        "the server counts tokens that it did not stream, such as hidden reasoning", _token_rates
+    ),
+    "usage-below-stream": Code("the server's usage is below what it streamed", _COUNTED),
+    "unusable-usage": Code("the server's usage is no count of tokens", _COUNTED),
+    "cumulative-text": Code("each event repeats the text before it", _COUNTED),
     "own-tokenizer": Code("tokens were counted with our tokenizer, not the server's", _COUNTED),
     # The server's own metrics.
     UNREAD: Code("the server's metrics could not be read before and after, or began anew"),

@@ -39,6 +39,8 @@ class LevelFacts(msgspec.Struct, frozen=True, kw_only=True):
     examples: Mapping[str, str]  # the first detail of each class of errors
     source: str
     by_source: Mapping[str, int]  # output tokens
+    unstreamed: int = 0  # tokens that the server counts beyond them
+    oddities: Mapping[str, int] = {}  # completed requests whose stream was odd in such a way
     ticks: Sequence[Tick]
     last_ns: int  # the latest time of an entry of the level
     by_model: Mapping[str, Columns] = {}  # where several were asked; the level's columns, divided
@@ -121,6 +123,8 @@ class _LevelReader:
         self._examples: dict[str, str] = {}
         self._by_source: Counter[str] = Counter()
         self._cut_by_source: Counter[str] = Counter()
+        self._unstreamed = 0
+        self._oddities: Counter[str] = Counter()
         self._ticks: list[Tick] = []
         self._prompts: list[tuple[int, int]] = []
         self._hosts: dict[int, WorkerHost] = {}
@@ -140,6 +144,9 @@ class _LevelReader:
                 # server, so it is counted by itself.
                 counts = self._cut_by_source if entry.outcome == "cut" else self._by_source
                 counts[entry.source] += entry.output_tokens
+            self._unstreamed += entry.unstreamed
+            if entry.outcome == "completed":  # what is odd of a part may be well of the whole
+                self._oddities.update(entry.oddities)
             self._last_ns = max(self._last_ns, entry.sent_ns + entry.end_ns)
         elif isinstance(entry, Tick):
             self._ticks.append(entry)
@@ -165,6 +172,8 @@ class _LevelReader:
             examples=self._examples,
             source=max(self._by_source or self._cut_by_source or ["usage"], key=SOURCES.index),
             by_source=dict(self._by_source + self._cut_by_source),
+            unstreamed=self._unstreamed,
+            oddities=dict(self._oddities),
             ticks=self._ticks,
             last_ns=self._last_ns,
             prompts=self._prompts,

@@ -18,6 +18,18 @@ FEW_REQUESTS = 100  # below this a p99 is no more than the slowest request
 CENSORED_SHARE = 0.2  # of the requests: with fewer, p50 and p99 tell whether they matter
 CENSORED_SHIFT = 0.05  # of p50 or p99
 
+# What was odd about the streams of some requests, by the codes of wire/reply.py.
+_ODD_STREAMS = {
+    "usage-below-stream": (
+        "the usage counts fewer tokens than events brought text (reasoning or a choice left out, or"
+        " tokens sent in parts)"
+    ),
+    "unusable-usage": "the usage is no count of tokens (no whole number above 0)",
+    "cumulative-text": (
+        "each event repeats the text before it: what was new in each was taken for its text"
+    ),
+}
+
 Finding = tuple[str, str]  # code and text
 
 
@@ -140,6 +152,23 @@ def _about_tokens(level: Document) -> list[Finding]:
     return []
 
 
+def _about_usage(level: Document) -> list[Finding]:
+    """Doubt counts where the server's usage and its stream disagree."""
+    tokens = part(level, "tokens")
+    found: list[Finding] = []
+    if beyond := number(tokens, "unstreamed"):
+        share = _digits(100 * beyond / (beyond + (number(tokens, "output") or 0)))
+        said = (
+            f"the server counts {beyond:,.0f} tokens ({share} % of its output) that it did not"
+            " stream, such as hidden reasoning: they are in no rate and no latency per token."
+        )
+        found.append(("unstreamed-tokens", said))
+    for code, said in _ODD_STREAMS.items():
+        if count := number(tokens, "oddities", code):
+            found.append((code, f"of {_requests(count)} {said}."))
+    return found
+
+
 def _about_server(level: Document) -> list[Finding]:
     """Return what the cross-check with the server's own metrics found."""
     server = part(level, "server")
@@ -188,6 +217,7 @@ CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
     about_rate,
     about_users,
     about_backlog,
+    _about_usage,
     _about_server,
     _about_gpus,
     _about_energy,

@@ -4,6 +4,7 @@ There is one way from records to numbers, this one: the end of a run, `dyno repo
 journal and the tuner all take it. The document's keys are a contract; its version's history:
 
     llmdyno.summary/1 (November 2026): the first.
+    28 November 2026, added: "unstreamed" and "oddities" of a level's "tokens".
     28 November 2026, added: "doubts"; in a level "steady" of its "window" and "findings" of its
         "server" (the "notes" by code), "energy", "models", and the metrics of cost and energy. For
         an older document doubts.py finds the doubts on reading.
@@ -244,6 +245,8 @@ def level_document(
             "output": int(columns.output_tokens.sum()),
             "source": facts.source,
             "by_source": dict(facts.by_source),
+            "unstreamed": facts.unstreamed,
+            "oddities": dict(facts.oddities),
         },
         "window": {
             "start_s": round((window.start_ns - start_ns) / 1e9, 6),
@@ -304,7 +307,8 @@ def _beside(
         [facts.scrapes for facts in repeats],
         crosscheck.ClientSide(
             input_tokens=sum(int(one.input_tokens[one.input_tokens > 0].sum()) for one in rounds),
-            output_tokens=sum(int(one.output_tokens.sum()) for one in rounds),
+            output_tokens=sum(int(one.output_tokens.sum()) for one in rounds)
+            + sum(facts.unstreamed for facts in repeats),
             requests=int(outcomes.sum()),
             cut=int(outcomes[OUTCOMES.index("cut")]),
             failed=int(outcomes[OUTCOMES.index("failed")]),

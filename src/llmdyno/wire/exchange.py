@@ -65,6 +65,11 @@ class Exchange(asyncio.Protocol):
         """Whether the connection is open, so that another request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def _begun(self) -> bool:
+        """Whether anything of a response to the request under way has come."""
+        return self._response is not None and self._response.first_byte_ns >= 0
+
     def send(self, data: bytes) -> asyncio.Future[Response]:
         """Send a request; returns at once.
 
@@ -117,19 +122,19 @@ class Exchange(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """End the request under way, if any, as reset, truncated or never answered."""
         self._transport = None
-        response = self._response
-        if response is None:
+        if self._response is None:
             return
-        if isinstance(error, ssl.SSLError):
+        words = (error.strerror or str(error)) if isinstance(error, OSError) else ""
+        begun = self._begun
+        if isinstance(error, ssl.SSLError) and not (begun and isinstance(error, ssl.SSLEOFError)):
             self._finish("tls", str(error))
+        elif begun:
+            how = "closed the connection" if error is None else "reset the connection"
+            self._finish("truncated", f"the server {how} in the middle{words and f': {words}'}")
         elif error is not None:
-            self._finish(
-                "reset", error.strerror or str(error) if isinstance(error, OSError) else ""
-            )
-        elif response.first_byte_ns < 0:
-            self._finish("no-response", "the server closed the connection without answering")
+            self._finish("reset", words)
         else:
-            self._finish("truncated", "the server closed the connection in the middle")
+            self._finish("no-response", "the server closed the connection without answering")
 
     def _break_off(self, error: str, detail: str) -> None:
         self._finish(error, detail)

@@ -340,7 +340,8 @@ class GrpcConnection(Exchange):
     def _on_reset(self, _flags: int, stream: bytes, payload: bytes) -> None:
         if stream == self._stream:
             (reason,) = struct.unpack(">I", payload)
-            self._finish("reset", f"the server reset the stream: {_reason(reason)}")
+            fault = "truncated" if self._begun else "reset"
+            self._finish(fault, f"the server reset the stream: {_reason(reason)}")
 
     def _on_settings(self, flags: int, _stream: bytes, payload: bytes) -> None:
         if flags & _ACK:
