@@ -17,13 +17,17 @@ import time
 from typing import Any
 
 import msgspec
+import numpy as np
+import openvino
 
+from llmdyno.embedded import sampling
 from llmdyno.embedded.messages import (
     Accepted,
     Cancel,
     Command,
     CommandReader,
     Generate,
+    Ids,
     Load,
     Piece,
     Prompt,
@@ -39,6 +43,7 @@ from llmdyno.embedded.pieces import (
     StopFilter,
     TableDetokenizer,
     WindowDetokenizer,
+    token_bytes,
     token_table,
 )
 from llmdyno.embedded.pipeline import DROPPED, Pipeline, TooLongError, dropped, read, reason
@@ -64,16 +69,24 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 class Generation:
     """One generation in the pipeline, and the text that it may show so far."""
 
-    __slots__ = ("handle", "id", "stops")
+    __slots__ = ("handle", "id", "stop_ids", "stops", "unstoppable")
 
-    def __init__(self, number: int, handle: Any, stops: StopFilter | None) -> None:
-        self.id = number
+    def __init__(self, asked: Generate, handle: Any) -> None:
+        self.id = asked.id
         self.handle = handle
-        self.stops = stops
+        self.stops = StopFilter(asked.stop) if asked.stop else None
+        self.stop_ids = asked.sampling.stop_ids
+        self.unstoppable = asked.sampling.min_tokens  # so many tokens may still not be the last
+
+    def shown(self, tokens: list[int], finish: str | None) -> list[int]:
+        """Return the tokens whose text may be shown: not the one that the client stops at."""
+        ends = finish == "stop" and tokens and tokens[-1] in self.stop_ids
+        return tokens[:-1] if ends else tokens
 
     def piece(self, text: str, tokens: int, finish: str | None) -> Piece:
         """Return what the step made, as far as it may be shown."""
-        if self.stops is not None:
+        self.unstoppable -= tokens
+        if self.stops is not None and self.unstoppable < 0:
             text, stopped = self.stops.feed(text)
             if stopped:
                 self.handle.cancel()
@@ -90,8 +103,10 @@ class Engine:
         self._pipeline = Pipeline(setup.model, setup.context_length, setup.config)
         self._tokenizer = self._pipeline.tokenizer
         table = token_table(self._tokenizer)
+        every = token_bytes(self._tokenizer)
+        self._tokens_known = len(every)
         self._detokenizer: Detokenizer = (
-            TableDetokenizer(table) if table else WindowDetokenizer(self._tokenizer)
+            TableDetokenizer(table, every) if table else WindowDetokenizer(self._tokenizer)
         )
         self._generations: dict[int, Generation] = {}
         self._load_due_s = 0.0
@@ -131,20 +146,17 @@ class Engine:
     def _pieces(self, refused: list[Refused]) -> list[Piece]:
         """Return what the step made; what the engine has dropped is refused."""
         new: dict[int, list[int]] = {}
-        finishes: dict[int, str | None] = {}
+        made: dict[int, tuple[int, str | None]] = {}  # the number of tokens, the finish reason
         for generation in list(self._generations.values()):
             tokens, finish = read(generation.handle)
             if tokens or finish:
-                new[generation.id] = tokens
-                finishes[generation.id] = finish
+                new[generation.id] = generation.shown(tokens, finish)
+                made[generation.id] = len(tokens), finish
             elif dropped(generation.handle):
                 self._forget(generation.id)
                 refused.append(Refused(generation.id, DROPPED, None, _TOO_LONG))
         texts = self._detokenizer.feed(new)
-        pieces = [
-            self._generations[number].piece(texts[number], len(tokens), finishes[number])
-            for number, tokens in new.items()
-        ]
+        pieces = [self._generations[number].piece(texts[number], *made[number]) for number in new]
         for piece in pieces:
             if piece.finish:
                 self._forget(piece.id)
@@ -156,24 +168,30 @@ class Engine:
         return self._generations.pop(number).handle
 
     def _add(self, asked: Generate) -> Accepted:
-        input_ids = self._encode(asked.prompt)
+        input_ids = self._encode(asked.prompt, special=asked.special)
         prompt_tokens = int(input_ids.shape[1])
         max_tokens = self._pipeline.room(prompt_tokens, asked.max_tokens)
         config = self._pipeline.config(max_tokens=max_tokens, ignore_eos=asked.ignore_eos)
-        config.do_sample = asked.temperature > 0
-        if config.do_sample:
-            config.temperature = asked.temperature
-            config.top_p = asked.top_p
-            config.rng_seed = asked.seed
-        self._generations[asked.id] = Generation(
-            asked.id,
-            self._pipeline.add(asked.id, input_ids, config),
-            StopFilter(asked.stop) if asked.stop else None,
-        )
-        return Accepted(asked.id, prompt_tokens)
+        sampling.apply(asked.sampling, config)
+        try:
+            handle = self._pipeline.add(asked.id, input_ids, config)
+        except RuntimeError as error:  # the library does not like these settings together
+            raise _RefusedError(reason(error), None) from error
+        self._generations[asked.id] = Generation(asked, handle)
+        if asked.show_special:
+            self._detokenizer.show_special(asked.id)
+        return Accepted(asked.id, prompt_tokens, self._text(asked.prompt) if asked.echo else "")
+
+    def _text(self, prompt: Prompt) -> str:
+        if isinstance(prompt, Ids):
+            return str(self._tokenizer.decode(prompt.ids))
+        assert isinstance(prompt, str), "only completions say their prompt"
+        return prompt
 
     def _encode(self, prompt: Prompt, *, special: bool = True) -> Any:
-        if isinstance(prompt, str):
+        if isinstance(prompt, Ids):
+            input_ids = self._tensor(prompt.ids)
+        elif isinstance(prompt, str):
             input_ids = self._tokenizer.encode(prompt, add_special_tokens=special).input_ids
         else:
             if not self._tokenizer.chat_template:
@@ -183,15 +201,25 @@ class Engine:
             try:
                 text = self._tokenizer.apply_chat_template(prompt, add_generation_prompt=True)
             except RuntimeError as error:  # a template may refuse an order of roles, for one
-                reason = str(error).strip().splitlines()[-1]
+                words = str(error).strip().splitlines()[-1]
                 raise _RefusedError(
-                    f"messages: the model's chat template refuses them: {reason}", "messages"
+                    f"messages: the model's chat template refuses them: {words}", "messages"
                 ) from error
             # The template has the special tokens in it already.
             input_ids = self._tokenizer.encode(text, add_special_tokens=False).input_ids
         if input_ids.shape[1] == 0:
             raise _RefusedError("prompt: it is empty; one token at least is needed.", "prompt")
         return input_ids
+
+    def _tensor(self, ids: list[int]) -> Any:
+        wrong = next((one for one in ids if not 0 <= one < self._tokens_known), None)
+        if wrong is not None:
+            raise _RefusedError(
+                f"prompt: {wrong} is no token of this model, whose ids end with"
+                f" {self._tokens_known - 1}.",
+                "prompt",
+            )
+        return openvino.Tensor(np.array([ids], dtype=np.int64))
 
     def _load(self) -> Load | None:
         """Return how busy the engine is, a few times a second and whenever it falls idle."""
@@ -205,7 +233,7 @@ class Engine:
 class _RefusedError(Exception):
     """What was asked cannot be done; the message is for the client."""
 
-    def __init__(self, message: str, param: str) -> None:
+    def __init__(self, message: str, param: str | None) -> None:
         super().__init__(message)
         self.param = param
 
