@@ -18,8 +18,9 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import uvicorn
@@ -34,8 +35,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llmdyno import __version__
 from llmdyno.embedded import metrics, openai_api, openai_request
 from llmdyno.embedded.engine import Engine, EngineDiedError, Generation, HungUpError, RefusedError
-from llmdyno.embedded.messages import Piece
-from llmdyno.embedded.model import resolve
+from llmdyno.embedded.messages import Piece, Prompt
+from llmdyno.embedded.model import Model, resolve
 from llmdyno.embedded.openai_request import ApiError
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
@@ -51,10 +52,28 @@ _STREAM_HEADERS = [
 _log = logging.getLogger("llmdyno.embedded")
 
 
+class Backend(Protocol):
+    """What makes the tokens: engine.py's worker, or Triton behind its front's OpenAI port."""
+
+    model: Model
+    max_tokens: int  # prompt and output together
+    state: str  # "loading", then "ready", then "dead"
+    metrics: metrics.Metrics
+
+    async def run(self) -> str:
+        """Run until it dies, and return why it died."""
+
+    def generate(self, **asked: Any) -> AbstractAsyncContextManager[Generation]:
+        """Run a generation, asked for in the fields of messages.Generate, while the block lasts."""
+
+    async def tokenize(self, prompt: Prompt, *, special: bool) -> list[int]:
+        """Return the tokens of a prompt."""
+
+
 class Completions:
     """POST /v1/chat/completions and /v1/completions, by dialect."""
 
-    def __init__(self, engine: Engine, dialect: openai_api.Dialect) -> None:
+    def __init__(self, engine: Backend, dialect: openai_api.Dialect) -> None:
         self._engine = engine
         self._dialect = dialect
 
@@ -80,7 +99,7 @@ class Completions:
 
 @contextlib.asynccontextmanager
 async def _generations(
-    engine: Engine, asked: Sequence[Mapping[str, Any]]
+    engine: Backend, asked: Sequence[Mapping[str, Any]]
 ) -> AsyncIterator[list[Generation]]:
     """Run the generations of one request, all accepted at once; if one is refused, none runs."""
     async with contextlib.AsyncExitStack() as running:
@@ -182,7 +201,7 @@ def _json(body: bytes, status: int = 200, headers: Mapping[str, str] | None = No
     return Response(body, status, headers, media_type="application/json")
 
 
-def _check_model(engine: Engine, model: str | None) -> None:
+def _check_model(engine: Backend, model: str | None) -> None:
     if model is not None and model != engine.model.name:
         raise ApiError(
             404,
@@ -192,7 +211,7 @@ def _check_model(engine: Engine, model: str | None) -> None:
         )
 
 
-def _check_ready(engine: Engine, model: str | None) -> None:
+def _check_ready(engine: Backend, model: str | None) -> None:
     _check_model(engine, model)
     if engine.state == "loading":
         raise ApiError(503, "The model is still being loaded.", code="loading")
@@ -226,7 +245,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
     )
 
 
-def make_app(engine: Engine) -> ASGIApp:
+def make_app(engine: Backend) -> ASGIApp:
     """Return the ASGI application in front of an engine."""
 
     def card() -> dict[str, object]:
@@ -287,7 +306,7 @@ def make_app(engine: Engine) -> ASGIApp:
     )
 
 
-async def serve(engine: Engine, listener: socket.socket) -> int:
+async def serve(engine: Backend, listener: socket.socket) -> int:
     """Serve until a signal or the worker's death, and return the exit status."""
     server = uvicorn.Server(
         uvicorn.Config(

@@ -17,20 +17,18 @@ import time
 from typing import Any
 
 import msgspec
-import numpy as np
 import openvino
 
 from llmdyno.embedded import sampling
+from llmdyno.embedded.encoding import Encoder, PromptError
 from llmdyno.embedded.messages import (
     Accepted,
     Cancel,
     Command,
     CommandReader,
     Generate,
-    Ids,
     Load,
     Piece,
-    Prompt,
     Ready,
     Refused,
     Step,
@@ -104,7 +102,7 @@ class Engine:
         self._tokenizer = self._pipeline.tokenizer
         table = token_table(self._tokenizer)
         every = token_bytes(self._tokenizer)
-        self._tokens_known = len(every)
+        self._encoder = Encoder(self._tokenizer, len(every))
         self._detokenizer: Detokenizer = (
             TableDetokenizer(table, every) if table else WindowDetokenizer(self._tokenizer)
         )
@@ -127,12 +125,12 @@ class Engine:
                     case Generate():
                         accepted.append(self._add(command))
                     case Tokenize(id=number, prompt=prompt, special=special):
-                        input_ids = self._encode(prompt, special=special)
-                        tokens.append(Tokens(number, input_ids.data[0].tolist()))
+                        ids = self._encoder.ids(prompt, special=special)
+                        tokens.append(Tokens(number, ids[0].tolist()))
                     case Cancel(id=number):
                         if number in self._generations:  # else it has just finished
                             self._forget(number).cancel()
-            except _RefusedError as error:
+            except PromptError as error:
                 refused.append(Refused(command.id, str(error), error.param, None))
             except TooLongError as error:
                 refused.append(Refused(command.id, str(error), error.param, _TOO_LONG))
@@ -168,58 +166,20 @@ class Engine:
         return self._generations.pop(number).handle
 
     def _add(self, asked: Generate) -> Accepted:
-        input_ids = self._encode(asked.prompt, special=asked.special)
-        prompt_tokens = int(input_ids.shape[1])
+        ids = self._encoder.ids(asked.prompt, special=asked.special)
+        prompt_tokens = ids.shape[1]
         max_tokens = self._pipeline.room(prompt_tokens, asked.max_tokens)
         config = self._pipeline.config(max_tokens=max_tokens, ignore_eos=asked.ignore_eos)
         sampling.apply(asked.sampling, config)
         try:
-            handle = self._pipeline.add(asked.id, input_ids, config)
+            handle = self._pipeline.add(asked.id, openvino.Tensor(ids), config)
         except RuntimeError as error:  # the library does not like these settings together
-            raise _RefusedError(reason(error), None) from error
+            raise PromptError(reason(error), None) from error
         self._generations[asked.id] = Generation(asked, handle)
         if asked.show_special:
             self._detokenizer.show_special(asked.id)
-        return Accepted(asked.id, prompt_tokens, self._text(asked.prompt) if asked.echo else "")
-
-    def _text(self, prompt: Prompt) -> str:
-        if isinstance(prompt, Ids):
-            return str(self._tokenizer.decode(prompt.ids))
-        assert isinstance(prompt, str), "only completions say their prompt"
-        return prompt
-
-    def _encode(self, prompt: Prompt, *, special: bool = True) -> Any:
-        if isinstance(prompt, Ids):
-            input_ids = self._tensor(prompt.ids)
-        elif isinstance(prompt, str):
-            input_ids = self._tokenizer.encode(prompt, add_special_tokens=special).input_ids
-        else:
-            if not self._tokenizer.chat_template:
-                raise _RefusedError(
-                    "messages: the model has no chat template; use /v1/completions.", "messages"
-                )
-            try:
-                text = self._tokenizer.apply_chat_template(prompt, add_generation_prompt=True)
-            except RuntimeError as error:  # a template may refuse an order of roles, for one
-                words = str(error).strip().splitlines()[-1]
-                raise _RefusedError(
-                    f"messages: the model's chat template refuses them: {words}", "messages"
-                ) from error
-            # The template has the special tokens in it already.
-            input_ids = self._tokenizer.encode(text, add_special_tokens=False).input_ids
-        if input_ids.shape[1] == 0:
-            raise _RefusedError("prompt: it is empty; one token at least is needed.", "prompt")
-        return input_ids
-
-    def _tensor(self, ids: list[int]) -> Any:
-        wrong = next((one for one in ids if not 0 <= one < self._tokens_known), None)
-        if wrong is not None:
-            raise _RefusedError(
-                f"prompt: {wrong} is no token of this model, whose ids end with"
-                f" {self._tokens_known - 1}.",
-                "prompt",
-            )
-        return openvino.Tensor(np.array([ids], dtype=np.int64))
+        text = self._encoder.text(asked.prompt) if asked.echo else ""
+        return Accepted(asked.id, prompt_tokens, text)
 
     def _load(self) -> Load | None:
         """Return how busy the engine is, a few times a second and whenever it falls idle."""
@@ -228,14 +188,6 @@ class Engine:
             return None
         self._load_due_s = now_s + LOAD_INTERVAL_S
         return self._pipeline.load(len(self._generations))
-
-
-class _RefusedError(Exception):
-    """What was asked cannot be done; the message is for the client."""
-
-    def __init__(self, message: str, param: str | None) -> None:
-        super().__init__(message)
-        self.param = param
 
 
 def _die_with(parent: int) -> None:
