@@ -33,6 +33,7 @@ class Flag(msgspec.Struct, frozen=True):
     help: str  # one sentence; the known plug-ins and the default are added to it
     also: tuple[str, ...] = ()  # further names on the command line, e.g. ("-c", "--concurrency")
     name: str = ""  # with underscores; empty: the field's, without the unit
+    in_file: str = ""  # its key in a TOML file, where that is another
     metavar: str | None = None
     default: str = ""  # says it in words where the field's own default does not
     # Whether `dyno tune` has it as a flag, in its TOML file alone, or not at all.
@@ -47,6 +48,11 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     attribute: str  # of the spec: "think_s"
     flag: Flag
     default: Any  # msgspec.NODEFAULT: it must be given
+
+    @property
+    def key(self) -> str:
+        """Its name in a TOML file."""
+        return self.flag.in_file or self.name
 
     @property
     def option(self) -> str:
@@ -176,6 +182,12 @@ def _names(value: Any, field: str) -> tuple[str, ...]:
     return tuple(str(part).strip() for part in parts)
 
 
+def _words(value: Any, field: str) -> tuple[str, ...]:
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return tuple(value)
+    raise UsageError(f"{field} {value}: must be a list of texts.")
+
+
 def _count_or_auto(value: Any, field: str) -> int | str:
     if value == "auto":
         return "auto"
@@ -218,5 +230,6 @@ COUNTS = Kind(_counts, lambda value: ",".join(map(str, value)))
 RATES = Kind(_rates, lambda value: ",".join(f"{rate:g}" for rate in value))
 NAMES = Kind(_names, ",".join)
 COUNT_OR_AUTO = Kind(_count_or_auto)
+WORDS = Kind(_words, " ".join, type=list[str])  # a flag that may be repeated
 CONFIG = Kind(_config)
 CONFIGS = Kind(_configs)
