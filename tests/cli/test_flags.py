@@ -29,9 +29,9 @@ from llmdyno.flag import (
     PAUSE,
     SECONDS,
     TEXT,
+    TEXTS,
     TRUTH,
     WHOLE,
-    WORDS,
     Field,
     Flag,
     Kind,
@@ -186,7 +186,7 @@ def example(field: Field, folder: Path) -> Any:
         COUNTS: "1,2",
         NAMES: "one, two",
         FILE_TEXT: str(folder / "prompt.txt"),
-        WORDS: ["--one=1", "--two"],
+        TEXTS: ["--one=1", "--two"],
     }
     return next(value for kind, value in by_kind.items() if kind is field.flag.kind)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from llmdyno.errors import UsageError
-from llmdyno.flag import CONFIG, CONFIGS, NAMES, SECONDS, TEXT, TRUTH, WHOLE, WORDS, Flag, parsed
+from llmdyno.flag import CONFIG, CONFIGS, NAMES, SECONDS, TEXT, TEXTS, TRUTH, WHOLE, Flag, parsed
 from llmdyno.results.slo import Objective, Slo, parse_objective
 from llmdyno.spec import SLOS, Load, Workload
 
@@ -25,7 +25,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     engine_args: Annotated[
         tuple[str, ...],
         Flag(
-            WORDS,
+            TEXTS,
             "A word for the engine's own command line, for what has no knob; may be repeated.",
             name="engine_arg",
             in_file="engine_args",
