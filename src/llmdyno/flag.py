@@ -23,7 +23,7 @@ class Kind(msgspec.Struct, frozen=True):
     # raises when it cannot read it. A TOML file gives more than texts.
     read: Callable[[Any, str], Any]
     show: Callable[[Any], str] = str
-    type: type = str  # what the command line makes of the text before `read` sees it
+    type: Any = str  # what the command line makes of the text before `read` sees it
 
 
 class Flag(msgspec.Struct, frozen=True):
@@ -33,6 +33,7 @@ class Flag(msgspec.Struct, frozen=True):
     help: str  # one sentence; the known plug-ins and the default are added to it
     also: tuple[str, ...] = ()  # further names on the command line, e.g. ("-c", "--concurrency")
     name: str = ""  # with underscores; empty: the field's, without the unit
+    in_file: str = ""  # its key in a TOML file, where that is another
     metavar: str | None = None
     default: str = ""  # says it in words where the field's own default does not
     # Whether `dyno tune` has it as a flag, in its TOML file alone, or not at all.
@@ -47,6 +48,11 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     attribute: str  # of the spec: "think_s"
     flag: Flag
     default: Any  # msgspec.NODEFAULT: it must be given
+
+    @property
+    def key(self) -> str:
+        """Its name in a TOML file."""
+        return self.flag.in_file or self.name
 
     @property
     def option(self) -> str:
@@ -176,6 +182,12 @@ def _names(value: Any, field: str) -> tuple[str, ...]:
     return tuple(str(part).strip() for part in parts)
 
 
+def _texts(value: Any, field: str) -> tuple[str, ...]:
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return tuple(value)
+    raise UsageError(f"{field} {value}: must be a list of texts, each in quotes.")
+
+
 def _count_or_auto(value: Any, field: str) -> int | str:
     if value == "auto":
         return "auto"
@@ -218,6 +230,7 @@ SHARE = Kind(lambda value, field: units.share(str(value), field), "{:.4%}".forma
 COUNTS = Kind(_counts, lambda value: ",".join(map(str, value)))
 RATES = Kind(_rates, lambda value: ",".join(f"{rate:g}" for rate in value))
 NAMES = Kind(_names, ",".join)
+TEXTS = Kind(_texts, ", ".join, type=list[str])  # the flag may be repeated; a list in a file
 COUNT_OR_AUTO = Kind(_count_or_auto)
 CONFIG = Kind(_config)
 CONFIGS = Kind(_configs)

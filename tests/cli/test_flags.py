@@ -1,5 +1,6 @@
 """A flag is one field of a spec: help, command line, TOML file and page are made from it."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ from llmdyno.flag import (
     PAUSE,
     SECONDS,
     TEXT,
+    TEXTS,
     TRUTH,
     WHOLE,
     Field,
@@ -184,6 +186,7 @@ def example(field: Field, folder: Path) -> Any:
         COUNTS: "1,2",
         NAMES: "one, two",
         FILE_TEXT: str(folder / "prompt.txt"),
+        TEXTS: ["--one=1", "--two"],
     }
     return next(value for kind, value in by_kind.items() if kind is field.flag.kind)
 
@@ -191,15 +194,31 @@ def example(field: Field, folder: Path) -> Any:
 @pytest.mark.parametrize("field", study_flags(), ids=lambda field: field.name)
 def test_a_file_and_a_flag_are_read_alike(field: Field, tmp_path: Path) -> None:
     value = example(field, tmp_path)
-    written = {True: "true"}.get(value) or (value if isinstance(value, int) else f'"{value}"')
-    (tmp_path / "study.toml").write_text(f"{field.name} = {written}\n")
-    arguments = [field.option] if value is True else [field.option, str(value)]
+    written = json.dumps(value)  # TOML writes these as JSON does
+    (tmp_path / "study.toml").write_text(f"{field.key} = {written}\n")
+    words = value if isinstance(value, list) else [value]
+    arguments = [field.option] if value is True else []
+    arguments += [] if value is True else [f"{field.option}={word}" for word in words]
 
     from_flag = study_spec(given_by(arguments, study_flags()))
     from_file = study_spec(read_toml(tmp_path / "study.toml"))
 
     assert from_flag == from_file
     assert from_flag != Study()
+
+
+def test_words_for_the_engine_are_a_list_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text('engine_args = ["--a=1", "--b"]\n')
+    in_file = read_toml(tmp_path / "s.toml")
+
+    assert study_spec(in_file).engine_args == ("--a=1", "--b")
+    flags = given_by(["--engine-arg", "--c=2"], study_flags())
+    assert study_spec({**in_file, **flags}).engine_args == ("--c=2",)  # a flag wins
+    assert study_spec({**in_file, **given_by([], study_flags())}).engine_args == ("--a=1", "--b")
+    for wrong in ('engine_args = "--a=1"', "engine_args = [1]", 'engine_arg = ["--a"]'):
+        (tmp_path / "s.toml").write_text(wrong)
+        with pytest.raises(UsageError, match=r"engine.arg"):
+            study_spec(read_toml(tmp_path / "s.toml"))
 
 
 def test_a_file_takes_keys_with_hyphens_and_those_that_are_no_flags(tmp_path: Path) -> None:

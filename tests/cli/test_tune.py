@@ -20,6 +20,7 @@ WRONG = {
     "knob": (["--set", "max_num_sqs=4"], "Did you mean 'max_num_seqs'?"),
     "value": (["--set", "max_num_batched_tokens=none"], "must be a whole number"),
     "no effect": (["--set", "max_num_seqs=4"], "has no effect while dynamic_split_fuse=true"),
+    "engine's word": (["--engine", "vllm", "--model", "a/b", "--engine-arg=--port=1"], "dyno sets"),
     "resume": (["--resume", "nowhere"], "nowhere: no such run or study"),
     "file": (["nowhere.toml"], "nowhere.toml: cannot be read"),
 }

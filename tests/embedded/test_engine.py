@@ -104,8 +104,7 @@ async def refused_by_the_dead(ask: Callable[[Engine], Awaitable[object]]) -> Eng
 
 def test_without_a_worker_everything_is_refused() -> None:
     async def generate(dead: Engine) -> None:
-        async with dead.generate(prompt="a", max_tokens=1, temperature=0.0, top_p=1.0, seed=0,
-                                 stop=(), ignore_eos=False):  # fmt: skip
+        async with dead.generate(prompt="a", max_tokens=1):  # fmt: skip
             raise AssertionError("it was taken on")
 
     asyncio.run(refused_by_the_dead(lambda dead: dead.tokenize("a", special=True)))

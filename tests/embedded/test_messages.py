@@ -15,11 +15,13 @@ from llmdyno.embedded.messages import (
     CommandReader,
     Frames,
     Generate,
+    Ids,
     Load,
     Piece,
     Ready,
     Refused,
     Report,
+    Sampling,
     Step,
     Tokenize,
     Tokens,
@@ -31,19 +33,20 @@ from llmdyno.embedded.messages import (
 GENERATE = Generate(
     id=1,
     prompt=[{"role": "user", "content": "é"}],
-    max_tokens=None,
-    temperature=0.5,
-    top_p=1.0,
-    seed=2**63 - 1,
+    sampling=Sampling(temperature=0.5, top_k=3, seed=2**63 - 1, stop_ids=(7,)),
     stop=("\n",),
-    ignore_eos=False,
 )
-COMMANDS: list[Command] = [GENERATE, Tokenize(id=2, prompt="a", special=True), Cancel(id=1)]
+COMMANDS: list[Command] = [
+    GENERATE,
+    Generate(id=3, prompt=Ids([1, 2]), max_tokens=5, echo=True),
+    Tokenize(id=2, prompt="a", special=True),
+    Cancel(id=1),
+]
 REPORTS: list[Report] = [
     Ready(max_tokens=2048),
     Step(),
     Step(
-        accepted=[Accepted(1, 9)],
+        accepted=[Accepted(1, 9, "é")],
         refused=[Refused(2, "too long", "prompt", None)],
         tokens=[Tokens(3, [1, 2])],
         pieces=[Piece(1, "é", 2, "stop")],

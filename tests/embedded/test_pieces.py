@@ -11,6 +11,7 @@ from llmdyno.embedded.pieces import (
     StopFilter,
     TableDetokenizer,
     WindowDetokenizer,
+    token_bytes,
     token_table,
 )
 
@@ -46,7 +47,8 @@ class SpacingTokenizer(ByteTokenizer):
 def detokenizers() -> list[Detokenizer]:
     table = token_table(ByteTokenizer())
     assert table is not None
-    return [TableDetokenizer(table), WindowDetokenizer(ByteTokenizer())]
+    every = token_bytes(ByteTokenizer())
+    return [TableDetokenizer(table, every), WindowDetokenizer(ByteTokenizer())]
 
 
 @given(st.text(max_size=40), st.integers(1, 5))
@@ -88,6 +90,15 @@ def test_special_tokens_have_no_text() -> None:
     assert table[ByteTokenizer.end] == b""
     for detokenizer in detokenizers():
         assert detokenizer.feed({1: [ord("a"), ByteTokenizer.end]})[1] == "a"
+
+
+def test_a_generation_shows_special_tokens_if_it_is_asked_to() -> None:
+    made = {1: [ord("a"), ByteTokenizer.end], 2: [ord("b"), ByteTokenizer.end]}
+    for detokenizer in detokenizers():
+        detokenizer.show_special(2)
+        assert detokenizer.feed(made) == {1: "a", 2: "b</s>"}
+        detokenizer.forget(2)  # a later one of that number does not inherit it
+        assert detokenizer.feed({2: made[2]}) == {2: "b"}
 
 
 def test_a_tokenizer_that_is_not_just_bytes_gets_no_table_and_keeps_its_spaces() -> None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import openai
@@ -320,12 +321,15 @@ def test_what_it_is_and_how_it_counts_is_found_out_by_asking(server: Server) -> 
     ("fields", "status", "param", "code"),
     [
         ({"model": "huge"}, 404, "model", "model_not_found"),
-        ({"n": 2}, 400, "n", None),
+        ({"n": 0}, 400, "n", None),
         ({"logprobs": 0}, 400, "logprobs", None),
-        ({"echo": True}, 400, "echo", None),
+        ({"suffix": "Z"}, 400, "suffix", None),
         ({"best_of": 2}, 400, "best_of", None),
         ({"tools": [{"type": "function"}]}, 400, "tools", None),
-        ({"top_pp": 0.5}, 400, "top_pp", None),
+        ({"response_format": {"type": "json_object"}}, 400, "response_format", None),
+        ({"min_tokens": 3}, 400, "min_tokens", None),
+        ({"prompt": [1, 99_999]}, 400, "prompt", None),
+        ({"prompt": ["A", ""]}, 400, "prompt", None),
         ({"top_p": 0}, 400, "top_p", None),
         ({"temperature": -1}, 400, "temperature", None),
         ({"max_tokens": 0}, 400, "max_tokens", None),
@@ -366,6 +370,92 @@ def test_fields_that_ask_for_what_we_do_anyway_are_taken(client: openai.OpenAI) 
         user="somebody",
     )
     assert made.choices[0].finish_reason == "length"
+
+
+def test_a_list_of_prompts_is_a_choice_each_and_token_ids_are_a_prompt(server: Server) -> None:
+    def texts(prompt: object, **fields: object) -> list[str]:
+        asked = {"model": "tiny", "prompt": prompt, "max_tokens": 6, **fields}
+        status, body = server.request("POST", "/v1/completions", asked)
+        assert status == 200, body
+        choices = json.loads(body)["choices"]
+        assert [choice["index"] for choice in choices] == list(range(len(choices)))
+        return [choice["text"] for choice in choices]
+
+    prompts = ["One", "Two", "Three"]
+    alone = [texts(prompt)[0] for prompt in prompts]
+    assert texts(prompts) == alone
+    assert texts(prompts, echo=True) == [a + b for a, b in zip(prompts, alone, strict=True)]
+    assert texts("One", n=2) == [alone[0]] * 2  # greedy: there is one answer
+    ids = json.loads(server.request("POST", "/tokenize", {"prompt": "One"})[1])["tokens"]
+    assert texts(ids) == [alone[0]]
+    assert texts([ids, ids]) == [alone[0]] * 2
+    sampled = texts("One", n=2, temperature=1, seed=4)
+    assert len(set(sampled)) == 2
+
+
+def test_a_stream_of_several_choices_says_what_each_says_alone(client: openai.OpenAI) -> None:
+    def stream(**fields: Any) -> list[Any]:
+        asked = client.completions.create(
+            model="tiny",
+            max_tokens=6,
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_body={"echo": True},
+            **fields,
+        )
+        return list(asked)
+
+    *events, counted = stream(prompt=["One", "Two"])
+    texts, ends = ["", ""], []
+    for event in events:
+        (choice,) = event.choices
+        texts[choice.index] += choice.text
+        ends += [choice.index] if choice.finish_reason else []
+    assert sorted(ends) == [0, 1]
+    assert counted.usage.completion_tokens == 12
+    whole = client.completions.create(model="tiny", prompt=["One", "Two"], max_tokens=6, echo=True)
+    assert texts == [choice.text for choice in whole.choices]
+    assert whole.usage == counted.usage
+
+
+def test_unknown_fields_are_ignored_with_a_warning(server: Server) -> None:
+    asked = {"model": "tiny", "prompt": "A", "max_tokens": 2, "top_pp": 0.5, "user": "me"}
+    for stream in (False, True):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
+        with contextlib.closing(connection):
+            body = json.dumps({**asked, "stream": stream})
+            connection.request("POST", "/v1/completions", body)
+            response = connection.getresponse()
+            assert response.status == 200
+            warning = response.getheader("X-Warning")
+            assert warning is not None
+            assert warning.endswith('"top_pp"')
+            assert response.read()
+
+
+def test_tokens_end_the_answer_where_they_are_asked_to(server: Server) -> None:
+    def say(**fields: object) -> tuple[str, str, int]:
+        asked = {"model": "tiny", "prompt": "Hello", "max_tokens": 6, **fields}
+        document = json.loads(server.request("POST", "/v1/completions", asked)[1])
+        choice = document["choices"][0]
+        return choice["text"], choice["finish_reason"], document["usage"]["completion_tokens"]
+
+    plain = say()[0]
+    body = server.request("POST", "/tokenize", {"prompt": plain, "add_special_tokens": False})[1]
+    third = json.loads(body)["tokens"][2]
+    for ignore_eos in (False, True):
+        text, finish, tokens = say(stop_token_ids=[third], ignore_eos=ignore_eos)
+        assert (finish, tokens) == ("stop", 3)
+        assert plain.startswith(text)
+        assert len(text) < len(plain)
+    assert say(stop_token_ids=[third], min_tokens=5)[2] >= 5
+    assert say(stop=[plain[1:3]], min_tokens=6) == (plain, "length", 6)
+
+
+@pytest.mark.parametrize("path", ["/health", "/ping", "/version", "/v1/models/tiny"])
+def test_what_clients_look_at_is_there(server: Server, path: str) -> None:
+    assert server.request("GET", path)[0] == 200
+    assert server.request("GET", "/v1/models/none")[0] == 404
 
 
 @pytest.mark.parametrize(

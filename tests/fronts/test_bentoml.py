@@ -174,6 +174,7 @@ def test_it_is_ready_soon_and_only_with_a_token(service: Service) -> None:
     assert 0 < (service.ready_s() or 0) < 60
     assert service.metric("generation_tokens_total") >= 1
     assert (service.health("/readyz"), service.health("/livez")) == (200, 200)
+    assert [service.health(path) for path in ("/health", "/ping", "/version")] == [200] * 3
 
 
 def test_a_chat_streams_with_its_usage(client: openai.OpenAI) -> None:
@@ -370,7 +371,7 @@ def test_what_dies_is_replaced_until_it_dies_too_often(tmp_path: Path) -> None:
         assert service.processes()["engine"] not in {None, before["engine"]}
 
         os.kill(service.processes()["engine"], signal.SIGKILL)
-        eventually(lambda: service.health() == 503, NOTICED_S)
+        eventually(lambda: service.health("/health") == 503, NOTICED_S)
         eventually(lambda: service.health() == 200)
         last = service.processes()
         os.kill(last["engine"], signal.SIGKILL)

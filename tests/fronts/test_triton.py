@@ -123,6 +123,15 @@ def eventually(holds: Callable[[], bool]) -> None:
     until(holds, "what is waited for", within_s=PATIENCE_S)
 
 
+def openai(launch: Launch, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+    target = parse_url(launch.also["openai-chat"])
+    connection = http.client.HTTPConnection(target.host, target.port, timeout=PATIENCE_S)
+    with contextlib.closing(connection):
+        connection.request(method, path, None if body is None else json.dumps(body))
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
 # Tokens.
 
 
@@ -404,6 +413,86 @@ def test_a_client_that_hangs_up_stops_its_generation(launch: Launch, wire: str, 
 # Death.
 
 
+# OpenAI's protocol, on a port beside Triton's own.
+
+
+def completion(launch: Launch, **asked: Any) -> dict[str, Any]:
+    body = {"model": "tiny", "prompt": "import os", "max_tokens": 12, **asked}
+    status, answer = openai(launch, "POST", "/v1/completions", body)
+    document: dict[str, Any] = json.loads(answer)
+    assert status == 200, document
+    return document
+
+
+def test_openais_clients_get_the_text_that_tritons_own_get(launch: Launch) -> None:
+    ours = whole(launch, max_tokens=12, min_tokens=12)
+
+    (choice,) = completion(launch, ignore_eos=True)["choices"]
+    assert (choice["text"], choice["finish_reason"]) == (ours["text_output"], "length")
+    usage = completion(launch, ignore_eos=True)["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (ours["num_input_tokens"], 12)
+    several = completion(launch, prompt=["import os", "def f"], n=2)["choices"]
+    assert [one["index"] for one in several] == [0, 1, 2, 3]
+    sampled = whole(launch, max_tokens=8, temperature=1.5, seed=5)["text_output"]
+    again = completion(launch, max_tokens=8, temperature=1.5, seed=5, ignore_eos=True)
+    assert again["choices"][0]["text"] == sampled
+
+
+def test_an_openai_stream_ends_with_its_usage(launch: Launch) -> None:
+    asked = {"model": "tiny", "messages": [{"role": "user", "content": "é"}], "max_tokens": 30}
+    options = {"include_usage": True}
+    streaming = {**asked, "stream": True, "stream_options": options, "unheard_of": 1}
+    _, body = openai(launch, "POST", "/v1/chat/completions", streaming)
+    *events, mark = body.strip().split(b"\n\n")
+
+    decoded = [json.loads(event.removeprefix(b"data: ")) for event in events]
+    text = "".join(one["choices"][0]["delta"].get("content", "") for one in decoded[:-1])
+    together = json.loads(openai(launch, "POST", "/v1/chat/completions", asked)[1])
+    assert mark == b"data: [DONE]"
+    assert text == together["choices"][0]["message"]["content"]
+    assert decoded[-1]["usage"] == together["usage"]
+
+
+def test_an_openai_stop_ends_the_generation_in_triton(launch: Launch) -> None:
+    text = completion(launch, max_tokens=40)["choices"][0]["text"]
+    before = metric(launch, "llmdyno_generation_tokens_total")
+
+    (choice,) = completion(launch, max_tokens=6000, ignore_eos=True, stop=text[9:12])["choices"]
+
+    assert (choice["text"], choice["finish_reason"]) == (text[: text.index(text[9:12])], "stop")
+    eventually(lambda: metric(launch, "llmdyno_requests_running") == 0)
+    assert metric(launch, "llmdyno_generation_tokens_total") - before < 6000
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param", "code"),
+    [
+        ({"max_tokens": 9000}, 400, "max_tokens", "context_length_exceeded"),
+        ({"min_p": 0.5}, 400, "min_p", None),
+        ({"prompt": ""}, 400, "prompt", None),
+        ({"model": "nobody"}, 404, "model", "model_not_found"),
+    ],
+)
+@pytest.mark.parametrize("streams", [False, True])
+def test_openais_clients_are_refused_in_their_own_terms(
+    launch: Launch,
+    fields: dict[str, Any],
+    status: int,
+    param: str,
+    code: str | None,
+    streams: bool,
+) -> None:
+    body = {"model": "tiny", "prompt": "A", "max_tokens": 2, "stream": streams, **fields}
+    got, answer = openai(launch, "POST", "/v1/completions", body)
+    error = json.loads(answer)["error"]
+    assert (got, error["param"], error["code"]) == (status, param, code), error
+
+
+def test_the_openai_port_shows_what_clients_look_at(launch: Launch) -> None:
+    for path in ("/health", "/ping", "/version", "/v1/models", "/metrics"):
+        assert openai(launch, "GET", path)[0] == 200
+
+
 def descendants(pid: int) -> dict[int, str]:
     """Return what stems from a process: pid → program."""
     found: dict[int, str] = {}
@@ -419,6 +508,9 @@ def test_what_holds_it_together_may_die_too(tmp_path: Path, victim: str) -> None
     with serving(tmp_path, {}) as server:
         family = descendants(server.pid)
         assert len(family) == 5
+        assert openai(server.launch, "GET", "/health")[0] == 200  # its process starts with this
+        family = descendants(server.pid)
+        assert len(family) == 6
 
         os.kill(server.pid if victim == "launcher" else server.leash_pid, signal.SIGKILL)
         killed_s = time.monotonic()

@@ -29,3 +29,14 @@ def test_the_default_is_that_of_the_engines_version() -> None:
     )
     text = words(report.study_page(study(), {knob.name: knob}))
     assert "max_num_batched_tokens 256 (default) 2048" in text
+
+
+def test_the_words_of_engine_arg_are_a_setting_that_is_the_same() -> None:
+    document = study()
+    assert "engine arguments" not in words(report.study_page(document, GUIDE))
+
+    document["engine_args"] = ["--a=1", "--b=two words"]
+
+    text = words(report.study_page(document, GUIDE))
+    assert "engine arguments --a=1 '--b=two words' --a=1 '--b=two words' Words at the end" in text
+    assert "Settings that are the same (3)" in text

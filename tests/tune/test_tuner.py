@@ -1,6 +1,7 @@
 """Studies over an engine of known speed, so that there is a right answer."""
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -221,6 +222,7 @@ def test_a_search_that_goes_on_is_where_it_was(
 
 
 CANDIDATES = """
+engine_args = ["--of-mine='1'"]
 search = "itl_ms"
 trials = 3
 
@@ -248,10 +250,16 @@ def test_candidates_are_the_first_trials_and_survive_a_stop(tmp_path: Path) -> N
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=30)
 
-    done = run(tmp_path, "tune", "--resume", "s", "--json")
+    other = run(tmp_path, "tune", "--resume", "s", "--engine-arg=--another")
+    done = run(tmp_path, "tune", "--resume", "s", "--json", "--engine-arg=--of-mine='1'")
 
+    assert other.returncode == 2
+    assert "--engine-arg --another: the study s began with --of-mine='1', and" in other.stderr
     assert done.returncode == 0, done.stderr
     document = last_json(done.stdout)
+    assert document["engine_args"] == document["spec"]["engine_args"] == ["--of-mine='1'"]
+    assert shlex.quote("--of-mine='1'") in (tmp_path / "s" / "bundle" / "serve.sh").read_text()
+    assert "engine arguments" in (tmp_path / "s" / "report.html").read_text()
     first, second, third = (trial["config"] for trial in document["trials"])
     assert first == {"mode": "good", "itl_ms": 20}
     assert second == {"mode": "good", "itl_ms": 14, "idle": True}

@@ -11,7 +11,7 @@ from llmdyno.cli.serve import checked_stack, stack_flags
 from llmdyno.errors import UsageError
 
 
-@command(stack_flags("engine", "front", "model"))
+@command(stack_flags("engine", "front", "model", "engine_arg"))
 def deploy(
     given: Given,
     settings: Sets = None,
@@ -75,7 +75,7 @@ def _winner(name: str, *, alone: bool) -> tuple[Any, Any, Mapping[str, Any]]:
     if not alone:
         raise UsageError(
             f"--study {name}: says engine, front, model and settings; leave out --engine, --front,"
-            " --model and --set."
+            " --model, --engine-arg and --set."
         )
     folder = store.find(name)
     stack = stack_of(open_study(folder))

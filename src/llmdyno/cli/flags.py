@@ -97,12 +97,12 @@ def read_toml(path: Path, spec: type[Study] = Study) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: is not TOML: {error}.") from error
-    known = {field.name for field in study_flags(spec, in_file=True)}
+    known = {field.key: field.name for field in study_flags(spec, in_file=True)}
     given = {key.replace("-", "_"): value for key, value in given.items()}
     for key in given:
         if key not in known:
             raise UsageError(f"{path}: unknown key '{key}'.{nearest(key, known)}")
-    return given
+    return {known[key]: value for key, value in given.items()}
 
 
 def _load_spec(given: Given) -> Load:

@@ -61,7 +61,8 @@ def command(fields: Iterable[Field] = ()) -> Callable[[Command], Command]:
                 function(**values)
                 return
             given = {name: values.pop(name) for name in flags}
-            function({name: one for name, one in given.items() if one is not None}, **values)
+            # A list that was not given is empty.
+            function({name: one for name, one in given.items() if one not in (None, [])}, **values)
 
         parameters = [*flags.values(), *own]
         called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -33,8 +33,8 @@ document.
 """
 
 _FILE = """A study's file, `dyno tune study.toml`, takes every flag from `--engine` to `--seed` as
-a key: `--trial-duration 30s` is `trial_duration = "30s"`. A flag wins over the file, the file over
-`--quick`. These keys have no flag:
+a key: `--trial-duration 30s` is `trial_duration = "30s"`; the words of `--engine-arg` are a list,
+`engine_args`. A flag wins over the file, the file over `--quick`. These keys have no flag:
 """
 
 _QUICK = "`--quick` is this file:"

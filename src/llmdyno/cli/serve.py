@@ -127,7 +127,7 @@ def prune(
     say(f"{len(removed)} removed.")
 
 
-@command(stack_flags("engine", "front", "model"))
+@command(stack_flags("engine", "front", "model", "engine_arg"))
 def serve(
     given: Given,
     settings: Sets = None,
@@ -174,7 +174,7 @@ def read_stack(asked: Study, settings: list[str] | None) -> tuple[Any, Config]:
     from llmdyno.serve.equivalents import refuse_others_knobs
     from llmdyno.serve.stack import load_stack
 
-    stack = load_stack(asked.engine, asked.front, asked.model)
+    stack = load_stack(asked.engine, asked.front, asked.model, asked.engine_args)
     knobs = (*stack.engine.knobs, *stack.front.knobs)
     refuse_others_knobs(settings or [], stack.engine, stack.front, knobs)
     return stack, parse_settings(settings or [], knobs, whole=False)

@@ -11,7 +11,8 @@ from llmdyno.cli.flags import QUICK, Given, read_toml, study_flags, study_spec, 
 from llmdyno.cli.options import AsJson, Out, Text, command, option
 from llmdyno.cli.output import import_numpy, print_json, print_line, say, terminate_as_interrupt
 from llmdyno.cli.serve import read_stack
-from llmdyno.errors import DynoError, InterruptError
+from llmdyno.errors import DynoError, InterruptError, UsageError
+from llmdyno.tune.spec import Study
 
 
 @command(study_flags())
@@ -44,6 +45,7 @@ def tune(
     if resume is not None:
         folder = store.find(resume)
         study = open_study(folder)
+        _check_same_arguments(study, given, resume)
     else:
         profile = QUICK if quick else {}
         study = study_spec({**profile, **(read_toml(file) if file else {}), **given})
@@ -67,6 +69,21 @@ def tune(
         print_json(document)
     else:
         print_line(str(page))
+
+
+def _check_same_arguments(study: Study, given: Given, resume: str) -> None:
+    """Refuse other words for the engine than the study began with: it would be another engine.
+
+    Raises:
+        UsageError: names the words of both.
+    """
+    words = tuple(given.get("engine_arg", study.engine_args))
+    if words != study.engine_args:
+        began = " ".join(study.engine_args) or "none"
+        raise UsageError(
+            f"--engine-arg {' '.join(words)}: the study {resume} began with {began}, and a study"
+            " keeps its engine's arguments; leave them out, or begin another study."
+        )
 
 
 def _study_page(folder: Path, document: Mapping[str, Any]) -> Path:

@@ -183,8 +183,11 @@ def _plan(
         front=stack.front.name,
         model=stack.model,
         config=dict(config),
+        engine_args=stack.engine_args,
         port=port,
-        launch=msgspec.structs.replace(served.launch, gpus=gpus),
+        launch=msgspec.structs.replace(
+            served.launch, gpus=gpus, doubts=(*served.launch.doubts, *_places_named(stack))
+        ),
         image=_image(engine, served, image),
         prepare=served.prepare,
         secrets=tuple(dict.fromkeys([*secrets, *(["HF_TOKEN"] if hub else [])])),
@@ -192,6 +195,18 @@ def _plan(
         built=built,
         links=links,
     )
+
+
+def _places_named(stack: Stack) -> list[str]:
+    """Return a sentence for each path of this machine among the words for the engine."""
+    places = [
+        word.partition("=")[2] if word.startswith("-") else word for word in stack.engine_args
+    ]
+    return [
+        f"--engine-arg names {place}, which the bundle does not hold: put it there."
+        for place in places
+        if place.startswith(("/", "~")) and Path(place).expanduser().exists()
+    ]
 
 
 def _image(engine: Engine, served: Portable, wanted: str) -> Image | None:

@@ -39,6 +39,7 @@ class BundlePlan(msgspec.Struct, frozen=True, kw_only=True):
     front: str
     model: str
     config: Mapping[str, Value]
+    engine_args: tuple[str, ...] = ()  # words of the user at the end of the engine's command
     port: int
     launch: Launch  # from the bundle's folder, on HOST
     image: Image | None

@@ -11,58 +11,32 @@ from pathlib import Path
 
 import msgspec
 
-from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines import Launch, Step
+from llmdyno.engines._wrapped import WrappedEngine
 from llmdyno.fronts import model_link
-from llmdyno.knobs import Config, Knob
+from llmdyno.knobs import Config
 
 PYTHON = "python3"
 ARTIFACT = Path("artifact")  # where the bundle has what was built
 FILES = Path("files")  # what the engine reads its settings from
 
 
-class PortableEngine:
-    """An engine whose launches are portable; everything else is the engine's own.
-
-    Args:
-        engine: the engine.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.name: str = engine.name
-        self.knobs: tuple[Knob, ...] = engine.knobs
-        self.install: str = engine.install
-        self.image: str = engine.image
-
-    def __getattr__(self, name: str) -> object:
-        """Return one of the engine's Facts, or say that it has none of that name."""
-        return getattr(self._engine, name)
-
-    def version(self) -> str | None:
-        """Return the version that is installed here."""
-        return self._engine.version()
-
-    def check(self, model: str, config: Config) -> None:
-        """Refuse what the engine refuses.
-
-        Raises:
-            UsageError: as the engine's own.
-        """
-        self._engine.check(model, config)
+class PortableEngine(WrappedEngine):
+    """An engine whose launches are portable; everything else is the engine's own."""
 
     def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
         """Return the engine's steps, for a model that lies in the bundle."""
         places = dict(zip([model], model_link(model), strict=False))  # none for a hub's id
         return tuple(
             msgspec.structs.replace(step, argv=tuple(_moved(word, places) for word in step.argv))
-            for step in self._engine.build(model, config, folder)
+            for step in super().build(model, config, folder)
         )
 
     def launch(
         self, model: str, config: Config, *, artifact: Path | None, host: str, port: int
     ) -> Launch:
         """Return the engine's launch, made portable."""
-        launch = self._engine.launch(model, config, artifact=artifact, host=host, port=port)
+        launch = super().launch(model, config, artifact=artifact, host=host, port=port)
         return _portable(launch, model)
 
 

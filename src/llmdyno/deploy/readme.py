@@ -1,5 +1,6 @@
 """README.md of a bundle: what it serves, how to start it, and the figures that speak for it."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +16,12 @@ def text(plan: BundlePlan, files: tuple[str, ...], study: Mapping[str, Any] | No
     version = f" {plan.engine_version}" if plan.engine_version else ""
     settings = ", ".join(f"`{name}={show(value)}`" for name, value in plan.config.items())
     served = f"Served by {plan.engine}{version} behind the front {plan.front}"
+    said = settings or "all settings at their defaults"
+    if plan.engine_args:
+        said += f" and `{shlex.join(plan.engine_args)}`"
     parts = [
         f"# {plan.model}",
-        f"{served}, with {settings or 'all settings at their defaults'}. Written by llmdyno.",
+        f"{served}, with {said}. Written by llmdyno.",
         *([_figures(study)] if study else []),
         *(f"**Mind:** {doubt}" for doubt in plan.launch.doubts),
         *_needs(plan),

@@ -80,6 +80,7 @@ class Generation:
 
     def __init__(self, mailbox: Mailbox, metrics: Metrics) -> None:
         self.prompt_tokens = 0
+        self.prompt_text = ""  # if it is to be said
         self.output_tokens = 0
         self.finish: str | None = None
         self.outcome = "cancelled"  # unless another end is seen
@@ -97,6 +98,7 @@ class Generation:
         accepted = await self._receive("refused")
         assert isinstance(accepted, Accepted)
         self.prompt_tokens = accepted.prompt_tokens
+        self.prompt_text = accepted.prompt_text
         self._metrics.prompt_tokens.inc(accepted.prompt_tokens)
 
     def hang_up(self) -> None:

@@ -13,9 +13,32 @@ from typing import Any
 import msgspec
 
 Messages = list[dict[str, Any]]  # a chat: role and content of each
-Prompt = str | Messages
 
 _LENGTH_BYTES = 4
+
+
+class Ids(msgspec.Struct, frozen=True):
+    """A prompt that its client has tokenised."""
+
+    ids: list[int]
+
+
+Prompt = str | Messages | Ids
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How each token is chosen, and which may end the answer."""
+
+    temperature: float = 0.0  # 0 is greedy; then top_p, top_k, min_p and the seed say nothing
+    top_p: float = 1.0
+    top_k: int | None = None  # None: all tokens
+    min_p: float = 0.0  # of the likeliest token's probability
+    seed: int = 0
+    min_tokens: int = 0  # before that many nothing ends the answer
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    stop_ids: tuple[int, ...] = ()  # these end the answer, too
 
 
 class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
@@ -23,12 +46,13 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
 
     id: int
     prompt: Prompt
-    max_tokens: int | None  # None: as many as there is room for
-    temperature: float  # 0 is greedy
-    top_p: float
-    seed: int
-    stop: tuple[str, ...]
-    ignore_eos: bool
+    max_tokens: int | None = None  # None: as many as there is room for
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    special: bool = True  # a text gets the tokens that the tokenizer puts around it
+    show_special: bool = False  # in what is made
+    echo: bool = False  # say the prompt's text
 
 
 class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag="tokenize"):
@@ -69,6 +93,7 @@ class Accepted(msgspec.Struct, frozen=True, array_like=True):
 
     id: int
     prompt_tokens: int
+    prompt_text: str = ""  # if it is to be said
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True):

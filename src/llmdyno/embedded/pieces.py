@@ -33,16 +33,25 @@ class Detokenizer(Protocol):
     def feed(self, new: Mapping[int, Sequence[int]]) -> Mapping[int, str]:
         """Take each generation's new tokens, and return the text of each that is certain now."""
 
+    def show_special(self, generation: int) -> None:
+        """Let a new generation's text show its special tokens, which else have no text."""
+
     def forget(self, generation: int) -> None:
         """Drop what is kept for a generation that has ended."""
 
 
-def token_table(tokenizer: Tokenizer) -> list[bytes] | None:
-    """Return each token's bytes; None if a text is not simply its tokens' bytes in a row."""
+def token_bytes(tokenizer: Tokenizer) -> list[bytes]:
+    """Return each token as the vocabulary has it, special tokens too."""
     vocabulary = tokenizer.get_vocab()
     table = [b""] * (max(vocabulary.values()) + 1)
     for token, number in vocabulary.items():
         table[number] = token
+    return table
+
+
+def token_table(tokenizer: Tokenizer) -> list[bytes] | None:
+    """Return each token's bytes; None if a text is not simply its tokens' bytes in a row."""
+    table = token_bytes(tokenizer)
     alone = [[number] for number in range(len(table))]
     visible = tokenizer.decode(alone)
     everything = tokenizer.decode(alone, skip_special_tokens=False)
@@ -61,8 +70,10 @@ def token_table(tokenizer: Tokenizer) -> list[bytes] | None:
 class TableDetokenizer:
     """Looks each token's bytes up, and keeps back an incomplete character."""
 
-    def __init__(self, table: Sequence[bytes]) -> None:
+    def __init__(self, table: Sequence[bytes], full: Sequence[bytes]) -> None:
         self._table = table
+        self._full = full  # with the special tokens
+        self._showing: set[int] = set()  # the generations that show them
         self._utf8: dict[int, codecs.IncrementalDecoder] = {}
 
     def feed(self, new: Mapping[int, Sequence[int]]) -> Mapping[int, str]:
@@ -72,11 +83,17 @@ class TableDetokenizer:
             utf8 = self._utf8.get(generation)
             if utf8 is None:
                 utf8 = self._utf8[generation] = _Utf8("ignore")
-            texts[generation] = utf8.decode(b"".join([self._table[token] for token in tokens]))
+            table = self._full if generation in self._showing else self._table
+            texts[generation] = utf8.decode(b"".join([table[token] for token in tokens]))
         return texts
+
+    def show_special(self, generation: int) -> None:
+        """Let a new generation's text show its special tokens."""
+        self._showing.add(generation)
 
     def forget(self, generation: int) -> None:
         """Drop what is kept for a generation that has ended."""
+        self._showing.discard(generation)
         self._utf8.pop(generation, None)
 
 
@@ -90,9 +107,17 @@ class WindowDetokenizer:
         self._tokenizer = tokenizer
         self._known: dict[int, list[int]] = {}  # the last tokens that have been seen as text
         self._held: dict[int, list[int]] = {}  # those after them, which have not
+        self._showing: set[int] = set()  # the generations that show special tokens
 
     def feed(self, new: Mapping[int, Sequence[int]]) -> Mapping[int, str]:
         """Take each generation's new tokens, and return the text of each that is certain now."""
+        if not self._showing:
+            return self._feed(new, skip=True)
+        shown = {number: tokens for number, tokens in new.items() if number in self._showing}
+        others = {number: tokens for number, tokens in new.items() if number not in self._showing}
+        return {**self._feed(others, skip=True), **self._feed(shown, skip=False)}
+
+    def _feed(self, new: Mapping[int, Sequence[int]], *, skip: bool) -> dict[int, str]:
         windows: list[list[int]] = []
         for generation, tokens in new.items():
             known = self._known.setdefault(generation, [])
@@ -100,7 +125,7 @@ class WindowDetokenizer:
             held += tokens
             windows += (known, known + held)
         # No window may be empty: that is not a text to the library.
-        decoded = iter(self._decode([window for window in windows if window]))
+        decoded = iter(self._decode([window for window in windows if window], skip=skip))
         texts: dict[int, str] = {}
         for generation in new:
             before = next(decoded) if self._known[generation] else ""
@@ -113,13 +138,18 @@ class WindowDetokenizer:
                 texts[generation] = ""
         return texts
 
+    def show_special(self, generation: int) -> None:
+        """Let a new generation's text show its special tokens."""
+        self._showing.add(generation)
+
     def forget(self, generation: int) -> None:
         """Drop what is kept for a generation that has ended."""
+        self._showing.discard(generation)
         self._known.pop(generation, None)
         self._held.pop(generation, None)
 
-    def _decode(self, windows: list[list[int]]) -> list[str]:
-        texts = self._tokenizer.decode(windows) if windows else []
+    def _decode(self, windows: list[list[int]], *, skip: bool) -> list[str]:
+        texts = self._tokenizer.decode(windows, skip_special_tokens=skip) if windows else []
         assert isinstance(texts, list)
         return texts
 

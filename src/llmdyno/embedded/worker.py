@@ -17,7 +17,10 @@ import time
 from typing import Any
 
 import msgspec
+import openvino
 
+from llmdyno.embedded import sampling
+from llmdyno.embedded.encoding import Encoder, PromptError
 from llmdyno.embedded.messages import (
     Accepted,
     Cancel,
@@ -26,7 +29,6 @@ from llmdyno.embedded.messages import (
     Generate,
     Load,
     Piece,
-    Prompt,
     Ready,
     Refused,
     Step,
@@ -39,6 +41,7 @@ from llmdyno.embedded.pieces import (
     StopFilter,
     TableDetokenizer,
     WindowDetokenizer,
+    token_bytes,
     token_table,
 )
 from llmdyno.embedded.pipeline import DROPPED, Pipeline, TooLongError, dropped, read, reason
@@ -64,16 +67,24 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 class Generation:
     """One generation in the pipeline, and the text that it may show so far."""
 
-    __slots__ = ("handle", "id", "stops")
+    __slots__ = ("handle", "id", "stop_ids", "stops", "unstoppable")
 
-    def __init__(self, number: int, handle: Any, stops: StopFilter | None) -> None:
-        self.id = number
+    def __init__(self, asked: Generate, handle: Any) -> None:
+        self.id = asked.id
         self.handle = handle
-        self.stops = stops
+        self.stops = StopFilter(asked.stop) if asked.stop else None
+        self.stop_ids = asked.sampling.stop_ids
+        self.unstoppable = asked.sampling.min_tokens  # so many tokens may still not be the last
+
+    def shown(self, tokens: list[int], finish: str | None) -> list[int]:
+        """Return the tokens whose text may be shown: not the one that the client stops at."""
+        ends = finish == "stop" and tokens and tokens[-1] in self.stop_ids
+        return tokens[:-1] if ends else tokens
 
     def piece(self, text: str, tokens: int, finish: str | None) -> Piece:
         """Return what the step made, as far as it may be shown."""
-        if self.stops is not None:
+        self.unstoppable -= tokens
+        if self.stops is not None and self.unstoppable < 0:
             text, stopped = self.stops.feed(text)
             if stopped:
                 self.handle.cancel()
@@ -90,8 +101,10 @@ class Engine:
         self._pipeline = Pipeline(setup.model, setup.context_length, setup.config)
         self._tokenizer = self._pipeline.tokenizer
         table = token_table(self._tokenizer)
+        every = token_bytes(self._tokenizer)
+        self._encoder = Encoder(self._tokenizer, len(every))
         self._detokenizer: Detokenizer = (
-            TableDetokenizer(table) if table else WindowDetokenizer(self._tokenizer)
+            TableDetokenizer(table, every) if table else WindowDetokenizer(self._tokenizer)
         )
         self._generations: dict[int, Generation] = {}
         self._load_due_s = 0.0
@@ -112,12 +125,12 @@ class Engine:
                     case Generate():
                         accepted.append(self._add(command))
                     case Tokenize(id=number, prompt=prompt, special=special):
-                        input_ids = self._encode(prompt, special=special)
-                        tokens.append(Tokens(number, input_ids.data[0].tolist()))
+                        ids = self._encoder.ids(prompt, special=special)
+                        tokens.append(Tokens(number, ids[0].tolist()))
                     case Cancel(id=number):
                         if number in self._generations:  # else it has just finished
                             self._forget(number).cancel()
-            except _RefusedError as error:
+            except PromptError as error:
                 refused.append(Refused(command.id, str(error), error.param, None))
             except TooLongError as error:
                 refused.append(Refused(command.id, str(error), error.param, _TOO_LONG))
@@ -131,20 +144,17 @@ class Engine:
     def _pieces(self, refused: list[Refused]) -> list[Piece]:
         """Return what the step made; what the engine has dropped is refused."""
         new: dict[int, list[int]] = {}
-        finishes: dict[int, str | None] = {}
+        made: dict[int, tuple[int, str | None]] = {}  # the number of tokens, the finish reason
         for generation in list(self._generations.values()):
             tokens, finish = read(generation.handle)
             if tokens or finish:
-                new[generation.id] = tokens
-                finishes[generation.id] = finish
+                new[generation.id] = generation.shown(tokens, finish)
+                made[generation.id] = len(tokens), finish
             elif dropped(generation.handle):
                 self._forget(generation.id)
                 refused.append(Refused(generation.id, DROPPED, None, _TOO_LONG))
         texts = self._detokenizer.feed(new)
-        pieces = [
-            self._generations[number].piece(texts[number], len(tokens), finishes[number])
-            for number, tokens in new.items()
-        ]
+        pieces = [self._generations[number].piece(texts[number], *made[number]) for number in new]
         for piece in pieces:
             if piece.finish:
                 self._forget(piece.id)
@@ -156,42 +166,20 @@ class Engine:
         return self._generations.pop(number).handle
 
     def _add(self, asked: Generate) -> Accepted:
-        input_ids = self._encode(asked.prompt)
-        prompt_tokens = int(input_ids.shape[1])
+        ids = self._encoder.ids(asked.prompt, special=asked.special)
+        prompt_tokens = ids.shape[1]
         max_tokens = self._pipeline.room(prompt_tokens, asked.max_tokens)
         config = self._pipeline.config(max_tokens=max_tokens, ignore_eos=asked.ignore_eos)
-        config.do_sample = asked.temperature > 0
-        if config.do_sample:
-            config.temperature = asked.temperature
-            config.top_p = asked.top_p
-            config.rng_seed = asked.seed
-        self._generations[asked.id] = Generation(
-            asked.id,
-            self._pipeline.add(asked.id, input_ids, config),
-            StopFilter(asked.stop) if asked.stop else None,
-        )
-        return Accepted(asked.id, prompt_tokens)
-
-    def _encode(self, prompt: Prompt, *, special: bool = True) -> Any:
-        if isinstance(prompt, str):
-            input_ids = self._tokenizer.encode(prompt, add_special_tokens=special).input_ids
-        else:
-            if not self._tokenizer.chat_template:
-                raise _RefusedError(
-                    "messages: the model has no chat template; use /v1/completions.", "messages"
-                )
-            try:
-                text = self._tokenizer.apply_chat_template(prompt, add_generation_prompt=True)
-            except RuntimeError as error:  # a template may refuse an order of roles, for one
-                reason = str(error).strip().splitlines()[-1]
-                raise _RefusedError(
-                    f"messages: the model's chat template refuses them: {reason}", "messages"
-                ) from error
-            # The template has the special tokens in it already.
-            input_ids = self._tokenizer.encode(text, add_special_tokens=False).input_ids
-        if input_ids.shape[1] == 0:
-            raise _RefusedError("prompt: it is empty; one token at least is needed.", "prompt")
-        return input_ids
+        sampling.apply(asked.sampling, config)
+        try:
+            handle = self._pipeline.add(asked.id, openvino.Tensor(ids), config)
+        except RuntimeError as error:  # the library does not like these settings together
+            raise PromptError(reason(error), None) from error
+        self._generations[asked.id] = Generation(asked, handle)
+        if asked.show_special:
+            self._detokenizer.show_special(asked.id)
+        text = self._encoder.text(asked.prompt) if asked.echo else ""
+        return Accepted(asked.id, prompt_tokens, text)
 
     def _load(self) -> Load | None:
         """Return how busy the engine is, a few times a second and whenever it falls idle."""
@@ -200,14 +188,6 @@ class Engine:
             return None
         self._load_due_s = now_s + LOAD_INTERVAL_S
         return self._pipeline.load(len(self._generations))
-
-
-class _RefusedError(Exception):
-    """What was asked cannot be done; the message is for the client."""
-
-    def __init__(self, message: str, param: str) -> None:
-        super().__init__(message)
-        self.param = param
 
 
 def _die_with(parent: int) -> None:

@@ -13,7 +13,8 @@ import msgspec
 
 from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
 from llmdyno.endpoints._answers import asked_for_a_token, listed_model
-from llmdyno.endpoints._json_events import Count, Event, error_of, merge, read_events
+from llmdyno.endpoints._errors import error_of
+from llmdyno.endpoints._json_events import Count, Event, merge, read_events
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 

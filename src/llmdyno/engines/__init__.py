@@ -9,6 +9,7 @@ An engine in somebody else's package is a module with `ENGINE`, named with its d
 my_package.my_engine`. It must have what `Engine` lists; what `Facts` lists it may have.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -68,6 +69,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     packages: tuple[str, ...] = ()  # what pip must install for it; none: pip cannot, or need not
     distributions: tuple[str, ...] = ()  # pip's packages whose versions change an artifact
     build_distributions: tuple[str, ...] = ()  # ... and those that only a build uses
+    takes_arguments: bool = True  # its server has flags beside its knobs, for --engine-arg
+    # Other spellings of a knob's flag, e.g. {"-tp": "tensor_parallel_size"}.
+    flag_aliases: Mapping[str, str] = {}
     # The module with its Triton backend, see fronts/_triton/backends; empty: one of its own name.
     triton_backend: str = ""
     # The names on its server's page of metrics. The page of a server that `dyno bench` finds is

@@ -305,6 +305,7 @@ class OpenVinoEngine:
     metrics = METRICS
     install = "run: pip install 'llmdyno[cpu]'"
     image = ""
+    takes_arguments = False
     packages = ("llmdyno[cpu]",)
     distributions = ("openvino-genai", "openvino")
     build_distributions = ("nncf", "optimum-intel", "torch")

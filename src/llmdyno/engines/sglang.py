@@ -7,6 +7,7 @@ as unset.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmdyno.engines import Engine, Launch
@@ -447,6 +448,12 @@ class SglangEngine(Engine):
     metrics = METRICS
     install = "run: pip install sglang"
     image = "lmsysorg/sglang:v0.5.23"
+    flag_aliases: Mapping[str, str] = {  # sglang/srt/server_args.py
+        "--tp": "tp_size",
+        "--tensor-parallel-size": "tp_size",
+        "--dp": "dp_size",
+        "--data-parallel-size": "dp_size",
+    }
     packages = ("sglang",)
     distributions = ("sglang",)
 

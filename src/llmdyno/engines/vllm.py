@@ -7,6 +7,7 @@ default is of a later version came with that one. Run by us: 0.26 on one H200. O
 run by us.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from llmdyno.engines import Engine, Launch
@@ -555,6 +556,13 @@ class VllmEngine(Engine):
     metrics = METRICS
     install = "run: pip install vllm"
     image = "vllm/vllm-openai:v0.26.0"
+    flag_aliases: Mapping[str, str] = {  # vllm/engine/arg_utils.py
+        "-tp": "tensor_parallel_size",
+        "-pp": "pipeline_parallel_size",
+        "-dp": "data_parallel_size",
+        "-ep": "enable_expert_parallel",
+        "-q": "quantization",
+    }
     packages = ("vllm",)
     distributions = ("vllm",)
 

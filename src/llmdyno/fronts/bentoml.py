@@ -131,9 +131,9 @@ _README = """\
     bentoml containerize llmdyno_front:latest       # an image, which does ask
 
 `POST /v1/chat/completions`, `/v1/completions` and `GET /v1/models` are OpenAI's; `POST /generate`
-takes `prompt`, `system_prompt` and `max_tokens` and streams text. `/readyz` is green once the
-engine has made a token. `llmdyno_front/spec.json` holds the engine's command and the settings of
-the front; a model that it names by a folder must be in that place.
+takes `prompt`, `system_prompt` and `max_tokens` and streams text. `/readyz` and `/health` are green
+once the engine has made a token. `llmdyno_front/spec.json` holds the engine's command and the
+settings of the front; a model that it names by a folder must be in that place.
 """
 
 

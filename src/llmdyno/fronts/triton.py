@@ -31,6 +31,7 @@ from llmdyno.records.server_page import MetricsPage, Series
 _PARTS = Path(_triton.__file__).parent
 _BUNDLE = Path("triton")
 _LAUNCHER = "launcher.py"
+_OPENAI_PORT = "llmdyno.fronts._triton.openai_port"
 _ACKNOWLEDGEMENTS = "acknowledgements"
 _EXIT_TIMEOUT_S = 5
 
@@ -186,7 +187,7 @@ class TritonFront:
     metrics = METRICS
     serves_by_engine = False
     has_image = True
-    ports_beside = 2  # of gRPC and of the metrics
+    ports_beside = 2  # of gRPC and of the metrics; a bundle has none for OpenAI's protocol
     target = "triton"
 
     def check(self, engine: Engine, model: str, config: Config) -> None:  # noqa: ARG002
@@ -246,9 +247,16 @@ class TritonFront:
         repository.write(content, models, triton.python, Path(llmdyno.__file__).parent)
         ports = (port, _port_beside(host, port, 1), _port_beside(host, port, 2))
         says(f"Triton: HTTP {host}:{port}, gRPC {host}:{ports[1]}, metrics {host}:{ports[2]}")
-        command = (sys.executable, "-I", "-S", str(_PARTS / _LAUNCHER), *triton.command)
-        launch = _launch(content, command, models, host, ports)
-        return msgspec.structs.replace(launch, environment=triton.environment)
+        openai = _port_beside(host, port, 3)
+        beside = _openai(content, host, port, openai)
+        if beside:
+            says(f"OpenAI's protocol: http://{host}:{openai}")
+        launcher = (sys.executable, "-I", "-S", str(_PARTS / _LAUNCHER), *beside)
+        launch = _launch(content, (*launcher, *triton.command), models, host, ports)
+        also = {"openai-chat": f"http://{host}:{openai}"} if beside else {}
+        return msgspec.structs.replace(
+            launch, environment=triton.environment, also={**launch.also, **also}
+        )
 
     def bundle(
         self,
@@ -343,6 +351,19 @@ def _launch(
         metrics_url=f"http://{host}:{metrics}/metrics",
         symptoms=_SYMPTOMS,
     )
+
+
+def _openai(content: Repository, host: str, port: int, openai: int) -> tuple[str, ...]:
+    """Return what has the launcher speak OpenAI's protocol on a port beside Triton's own."""
+    if content.openai is None:
+        return ()
+    asked = {
+        "host": host,
+        "port": openai,
+        "argv": [sys.executable, "-m", _OPENAI_PORT],
+        "settings": {**msgspec.to_builtins(content.openai), "host": host, "port": port},
+    }
+    return (f"--on-demand={msgspec.json.encode(asked).decode()}",)
 
 
 def _copy_parts(ours: Path) -> None:

@@ -4,6 +4,7 @@ A setting that a config leaves out has the engine's default. So two configs diff
 *effective* values differ, and setting a knob to its own default is no change.
 """
 
+import shlex
 from collections.abc import Mapping
 
 import msgspec
@@ -14,15 +15,18 @@ from llmdyno.report import documents
 from llmdyno.report.documents import Document
 from llmdyno.results.study_doubts import effective
 
+ENGINE_ARGUMENTS = "engine arguments"
+
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
-    """One row: a knob's value in both configs, and what the guide says of it."""
+    """One row: a setting's value in both configs, and what the guide says of it."""
 
     name: str
     before: str
     after: str
     differs: bool
     knob: Knob | None  # None: the guide does not know it
+    does: str = "(not in the guide)"  # what is said where there is no knob
 
 
 def of_study(study: Document, guide: Mapping[str, Knob]) -> list[Setting]:
@@ -42,7 +46,25 @@ def of_study(study: Document, guide: Mapping[str, Knob]) -> list[Setting]:
         )
         for name in names
     ]
-    return sorted(rows, key=lambda row: not row.differs)
+    return [*sorted(rows, key=lambda row: not row.differs), *_engine_arguments(study)]
+
+
+def _engine_arguments(study: Document) -> list[Setting]:
+    """Return the row of the words that --engine-arg gave, the same for every config; or none."""
+    words = study.get("engine_args")
+    if not isinstance(words, list) or not words:
+        return []
+    written = shlex.join(map(str, words))
+    return [
+        Setting(
+            name=ENGINE_ARGUMENTS,
+            before=written,
+            after=written,
+            differs=False,
+            knob=None,
+            does="Words at the end of the engine's command line, given with --engine-arg.",
+        )
+    ]
 
 
 def _written(config: Document, name: str, guide: Mapping[str, Knob], version: str | None) -> str:

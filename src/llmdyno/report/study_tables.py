@@ -186,7 +186,7 @@ def _setting_row(row: settings.Setting) -> Row:
         cells=(
             Cell(row.before, "code", tone="quiet" if row.before.endswith("(default)") else ""),
             Cell(row.after, "code", tone="quiet" if row.after.endswith("(default)") else ""),
-            Cell(knob.does if knob else "(not in the guide)"),
+            Cell(knob.does if knob else row.does),
             Cell(knob.trades if knob else ""),
         ),
     )

@@ -18,6 +18,7 @@ from llmdyno.knobs import Config, check
 from llmdyno.machine import hardware
 from llmdyno.processes import containers
 from llmdyno.serve.build import Artifact, ensure
+from llmdyno.serve.engine_arguments import extended
 
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +27,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     engine: Engine
     front: Front
     model: str
+    engine_args: tuple[str, ...] = ()  # words that the engine has at the end of its command
     container: containers.Container | None = None  # where the engine runs; None: natively
 
     def check(self, config: Config) -> None:
@@ -156,12 +158,22 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         return containers.launch_in(self.container, launch, reads=reads)
 
 
-def load_stack(engine: str, front: str, model: str) -> Stack:
+def load_stack(engine: str, front: str, model: str, engine_args: tuple[str, ...] = ()) -> Stack:
     """Return the engine of that name behind the front of that name, with a model.
 
+    Args:
+        engine: its name.
+        front: its name.
+        model: as the user named it.
+        engine_args: words for the engine's own command line.
+
     Raises:
-        UsageError: there is no such engine or front.
+        UsageError: there is no such engine or front, or it cannot have such a word.
     """
+    found, served = plugins.load("engines", engine), plugins.load("fronts", front)
     return Stack(
-        engine=plugins.load("engines", engine), front=plugins.load("fronts", front), model=model
+        engine=extended(found, served, model, engine_args),
+        front=served,
+        model=model,
+        engine_args=engine_args,
     )

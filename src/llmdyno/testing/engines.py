@@ -87,6 +87,13 @@ class EngineContract:
                 check({other: value}, [msgspec.structs.replace(by_name[other], needs=None)])
             assert not knob.instead or knob.instead in by_name, f"{knob.name}: {knob.instead}"
 
+    def test_other_spellings_of_flags_are_those_of_knobs(self) -> None:
+        """`--engine-arg` with such a flag is told which knob to set instead."""
+        names = {knob.name for knob in self.engine.knobs}
+        for flag, name in facts(self.engine).flag_aliases.items():
+            assert flag.startswith("-"), f"{flag}: is no flag"
+            assert name in names, f"{flag}: {name} is no knob"
+
     def test_wrong_names_and_values_are_refused_in_one_sentence(self) -> None:
         """A user mistypes; the sentence says what would be right."""
         for knob in self.engine.knobs[:1]:

@@ -40,7 +40,7 @@ def stack_of(study: Study) -> Stack:
     Raises:
         UsageError: there is no such engine or front.
     """
-    return load_stack(study.engine, study.front, study.model)
+    return load_stack(study.engine, study.front, study.model, study.engine_args)
 
 
 def open_study(folder: Path) -> Study:

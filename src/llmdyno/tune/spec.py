@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from llmdyno.errors import UsageError
-from llmdyno.flag import CONFIG, CONFIGS, NAMES, SECONDS, TEXT, TRUTH, WHOLE, Flag, parsed
+from llmdyno.flag import CONFIG, CONFIGS, NAMES, SECONDS, TEXT, TEXTS, TRUTH, WHOLE, Flag, parsed
 from llmdyno.results.slo import Objective, Slo, parse_objective
 from llmdyno.spec import PRICE_PER_H, SLOS, Load, Workload
 
@@ -22,6 +22,16 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     model: Annotated[
         str, Flag(TEXT, "Model: a built-in name (tiny, small), a path or a hub id.", ("-m",))
     ] = "tiny"
+    engine_args: Annotated[
+        tuple[str, ...],
+        Flag(
+            TEXTS,
+            "A word for the engine's own command line, for what has no knob; may be repeated.",
+            name="engine_arg",
+            in_file="engine_args",
+            metavar="--FLAG=VALUE",
+        ),
+    ] = ()
     baseline: Annotated[
         dict[str, bool | int | float | str],
         Flag(

@@ -5,6 +5,7 @@ it can be gone again at any time. The document's keys are a contract; its versio
 
     llmdyno.study/1 (November 2026): the first.
     28 November 2026, added: "doubts". For an older document study_doubts.py finds them on reading.
+    28 November 2026, added: "engine_args", what --engine-arg gave; an older document has none.
 """
 
 import math
@@ -65,6 +66,7 @@ class _Document:
             "dir": str(self._folder),
             "engine": study.engine,
             "engine_version": self._engine_version,
+            "engine_args": list(study.engine_args),
             "front": study.front,
             "model": study.model,
             "objective": str(study.objective),

@@ -3,6 +3,7 @@
     GET  /v1/…, POST /v1/…      the engine's own answers, byte by byte; so is /tokenize
     POST /generate              {prompt, system_prompt, max_tokens, …} → the text as it comes
     GET  /readyz                200 once the engine has made a token, and while it is well
+    GET  /health, /ping         the same, as other servers have it; /version is the engine's
     GET  /livez                 503 when the engine keeps dying; the service then ends
     GET  /metrics               BentoML's page, and the engine's below it; /engine/metrics alone
 
@@ -18,6 +19,8 @@ import bentoml
 from annotated_types import Ge
 from bentoml._internal import utils
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from . import engine_process
@@ -32,10 +35,21 @@ _traffic: dict[str, Any] = {"timeout": _spec.request_timeout_s}
 if _spec.max_concurrency is not None:
     _traffic["max_concurrency"] = _spec.max_concurrency
 
+
+async def _health(request: Request) -> Response:
+    del request
+    well = await _relay.answers()
+    state = "ready" if well else engine_process.state()
+    return JSONResponse({"status": state}, 200 if well else 503)
+
+
 _routes = Starlette(
     routes=[
         Route("/v1/{rest:path}", Passage(_relay), methods=_METHODS),
         Route("/tokenize", Passage(_relay), methods=_METHODS),
+        Route("/version", Passage(_relay), methods=["GET"]),
+        Route("/health", _health, methods=["GET"]),
+        Route("/ping", _health, methods=_METHODS),
         Route("/engine/metrics", Passage(_relay, b"/metrics"), methods=["GET"]),
     ]
 )

@@ -1,18 +1,25 @@
-"""Runs tritonserver and ends it when one of its Python models dies: `launcher.py COMMAND …`.
+"""Runs tritonserver and ends it when one of its Python models dies.
+
+    launcher.py [--on-demand=JSON] COMMAND …
 
 Where it stands: fronts/triton.py launches this, and this launches tritonserver. Triton itself goes
 on without a model's process, answers each request with an error or restarts the process in the
 middle of a measurement, and still calls itself ready. Whoever started it must see a server that has
 failed, at once. It runs without llmdyno's packages, so it starts in milliseconds.
+
+--on-demand names a second server: {"host", "port", "argv", "settings"}. The launcher opens its port
+and starts it with the first client; it gets its settings as JSON, with the socket's descriptor.
 """
 
 import contextlib
 import ctypes
 import fcntl
+import json
 import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +28,8 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 PREFIX = "llmdyno_"  # of shared memory; then the launcher's pid
 LOCK = "lock"
+ON_DEMAND = "--on-demand="
+BACKLOG = 2048
 STUB = "triton_python_backend_stub"
 LOOK_S = 0.5  # between looks for processes that Triton has started
 LAST_WORDS_S = 1.0  # what Triton gets to say why, after the death of a model's process
@@ -29,12 +38,14 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Triton puts it; its name 
 
 def main() -> int:
     """Run the command until it ends, a signal comes, or one of its Python processes dies."""
+    command = sys.argv[1:]
+    second = Second(command.pop(0)[len(ON_DEMAND) :]) if command[0].startswith(ON_DEMAND) else None
     _sweep()
     prefix = f"{PREFIX}{os.getpid()}_"
     lock = (SHARED_MEMORY / f"{prefix}{LOCK}").open("w")  # held until the end
     fcntl.flock(lock, fcntl.LOCK_EX)
     server = subprocess.Popen(
-        [*sys.argv[1:], f"--backend-config=python,shm-region-prefix-name={prefix}"],
+        [*command, f"--backend-config=python,shm-region-prefix-name={prefix}"],
         preexec_fn=_die_with_parent,  # noqa: PLW1509 - there is one thread here
     )
     stopping = False
@@ -43,6 +54,8 @@ def main() -> int:
         nonlocal stopping
         stopping = True
         server.terminate()
+        if second is not None:
+            second.stop()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
@@ -50,9 +63,13 @@ def main() -> int:
     ours = os.pidfd_open(server.pid)
     try:
         while True:
-            dead, _, _ = select.select([ours, *processes.values()], [], [], LOOK_S)
+            waiting = second.waiting() if second is not None and not stopping else []
+            dead, _, _ = select.select([ours, *processes.values(), *waiting], [], [], LOOK_S)
             if ours in dead:
                 return _ending(server.wait())
+            if second is not None and waiting and waiting[0] in dead:
+                dead.remove(waiting[0])
+                second.start()
             if dead and not stopping:
                 return _mourn(server, [pid for pid in processes if processes[pid] in dead])
             if not stopping:
@@ -60,9 +77,50 @@ def main() -> int:
             elif dead:
                 time.sleep(0.05)  # they end one by one, as they should
     finally:
+        if second is not None:
+            second.kill()
         server.kill()
         server.wait()
         _remove(prefix)
+
+
+class Second:
+    """The second server: its port is open from the beginning, its process is there if need be."""
+
+    def __init__(self, text: str) -> None:
+        asked = json.loads(text)
+        self._argv: list[str] = asked["argv"]
+        try:
+            address = asked["host"], asked["port"]
+            self._listener = socket.create_server(address, backlog=BACKLOG)
+        except OSError as error:
+            sys.exit(f"llmdyno.triton: {asked['host']}:{asked['port']}: {error.strerror}")
+        self._settings = json.dumps({**asked["settings"], "socket": self._listener.fileno()})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def waiting(self) -> list[int]:
+        """Return the descriptor that a client makes readable, while nobody else looks at it."""
+        runs = self._process is not None and self._process.poll() is None
+        return [] if runs else [self._listener.fileno()]
+
+    def start(self) -> None:
+        """Run its process, which finds the client that waits."""
+        self._process = subprocess.Popen(
+            [*self._argv, self._settings],
+            pass_fds=[self._listener.fileno()],
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - there is one thread here
+        )
+
+    def stop(self) -> None:
+        """Ask the server to end."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """Leave nothing of it, whether it has ended or not."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
 
 def _die_with_parent() -> None:

@@ -14,6 +14,15 @@ import msgspec
 from llmdyno.errors import StorageError
 
 
+class OpenAiPort(msgspec.Struct, frozen=True, kw_only=True):
+    """What openai_port.py must know to call the engine's model."""
+
+    engine: str  # the model that takes token ids
+    model: str  # as OpenAI's clients name it
+    place: str  # where its files are
+    context_length: int
+
+
 class Repository(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be written, and how a client asks for a token."""
 
@@ -22,6 +31,7 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     model: str  # the one that clients call
     empty: tuple[str, ...] = ()  # folders that must be there
     imports: tuple[str, ...] = ()  # models whose code is ours: they must find llmdyno
+    openai: OpenAiPort | None = None  # None: OpenAI's protocol is not spoken
 
 
 def write(content: Repository, models: Path, python: Path, package: Path) -> None:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from llmdyno.embedded.model import resolve
 from llmdyno.engines import Engine
 from llmdyno.fronts import MODELS
@@ -25,7 +27,7 @@ from llmdyno.fronts._triton.chain import (
     python_model,
     tensor,
 )
-from llmdyno.fronts._triton.repository import Repository
+from llmdyno.fronts._triton.repository import OpenAiPort, Repository
 from llmdyno.knobs import Config
 
 
@@ -115,9 +117,16 @@ class OpenVinoBackend:
         # What a bundle serves need not be built yet.
         is_built = served.artifact is not None and served.artifact.exists()
         model = resolve(served.model, served.artifact if is_built else None)
-        return repository(
+        content = repository(
             served.place, model.context_length, served.acknowledgements, settings, served.front
         )
+        openai = OpenAiPort(
+            engine="openvino",
+            model=model.name,
+            place=served.place,
+            context_length=model.context_length,
+        )
+        return msgspec.structs.replace(content, openai=openai)
 
     def prepare(self, artifact: Path | None, models: Path) -> str:
         """Return nothing: the bundle holds all of it."""
