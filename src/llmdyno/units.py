@@ -75,6 +75,11 @@ def show_seconds_between(value_s: float | tuple[float, float]) -> str:
     return show_seconds(value_s)
 
 
+def counted(count: float, noun: str, plural: str = "") -> str:
+    """Write a number of things: "1 request", "2,000 requests"; the plural, if an s is not it."""
+    return f"{count:,.0f} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 class Lengths(msgspec.Struct, frozen=True):
     """A distribution of token counts; `a` and `b` are low/high or mean/standard deviation."""
 

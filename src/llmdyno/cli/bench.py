@@ -10,7 +10,7 @@ import typer
 
 from llmdyno.cli.flags import Given, bench_flags, bench_spec
 from llmdyno.cli.options import AsJson, Out, command, option
-from llmdyno.cli.output import import_numpy, print_json, say
+from llmdyno.cli.output import import_numpy, print_json, print_line, say
 from llmdyno.errors import DynoError, InterruptError, StorageError
 from llmdyno.spec import Bench
 
@@ -67,11 +67,13 @@ def bench(
                 print_json(kept)
         raise
     show_summary(outcome.summary, console())
-    say(f"Results: {folder}")
-    if json:
-        print_json(outcome.summary)
     if junit is not None:
         write_junit(outcome.summary, junit)
+    if json:
+        say(f"Results: {folder}")
+        print_json(outcome.summary)
+    else:
+        print_line(str(folder))
     if outcome.interrupted:
         raise InterruptError("interrupted; what was measured until then is kept.")
     if outcome.stopped:

@@ -9,6 +9,7 @@ import typer
 from llmdyno.cli.options import AsJson, Out, Text, command, option
 from llmdyno.cli.output import print_json, print_line, say
 from llmdyno.errors import UsageError
+from llmdyno.units import counted
 
 
 @command()
@@ -69,10 +70,14 @@ def export(
     if csv is None and parquet is None:
         raise UsageError("dyno export: name a file with --csv or --parquet.")
     folder = store.find(name)
-    for target, write in ((csv, write_csv), (parquet, write_parquet)):
-        if target is not None:
-            say(f"{write(folder, target):,} requests")
-            print_line(str(target))
+    written = [
+        (target, write(folder, target))
+        for target, write in ((csv, write_csv), (parquet, write_parquet))
+        if target is not None
+    ]
+    for target, count in written:
+        say(counted(count, "request"))
+        print_line(str(target))
 
 
 @command()
