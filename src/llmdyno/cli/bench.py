@@ -35,7 +35,7 @@ def bench(
 ) -> None:
     """Put a server under load and measure it."""
     import_numpy()
-    from llmdyno import store
+    from llmdyno import store, workload
     from llmdyno.bench.run import Watcher, run, run_id
     from llmdyno.results.junit import write_junit
     from llmdyno.results.summary import summarise
@@ -47,6 +47,8 @@ def bench(
     if junit is not None:
         store.check_file("--junit", junit)
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
+    for note in workload.notes(spec.workload):
+        say(note)
     # A search does not know how many levels it will take.
     levels = () if spec.until else [load for _, load in spec.levels]
     live = Live(levels, interval_s=spec.load.interval_s, stream=sys.stderr)

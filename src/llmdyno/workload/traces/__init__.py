@@ -63,9 +63,9 @@ def read(name: str) -> list[TracedRequest]:
             if request is not None:
                 _check(request)
         except KeyError as error:
-            raise UsageError(f"--dataset {name}, line {place}: has no {error}.") from error
+            raise UsageError(f"--dataset {name}, {place.name}: has no {error}.") from error
         except (ValueError, TypeError) as error:
-            raise UsageError(f"--dataset {name}, line {place}: {error}.") from error
+            raise UsageError(f"--dataset {name}, {place.name}: {error}.") from error
         if request is not None:
             found.append(request)
     if not found:
