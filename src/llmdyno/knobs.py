@@ -132,7 +132,8 @@ def parse_settings(
         if not equals:
             raise UsageError(f"--set {text}: write knob=value, e.g. --set max_num_seqs=64.")
         if name not in by_name:
-            raise UsageError(f"--set {text}: no knob '{name}'.{nearest(name, by_name)}")
+            given = dict(one.partition("=")[::2] for one in settings)
+            raise UsageError(f"--set {text}: no knob '{name}'.{nearest_knob(name, knobs, given)}")
         if name in config:
             raise UsageError(f"--set {text}: '{name}' is set twice.")
         config[name] = _from_text(by_name[name], raw)
@@ -150,7 +151,8 @@ def check(config: Config, knobs: Sequence[Knob]) -> None:
     by_name = {knob.name: knob for knob in knobs}
     for name, value in config.items():
         if name not in by_name:
-            raise UsageError(f"{name}={show(value)}: no such knob.{nearest(name, by_name)}")
+            said = nearest_knob(name, knobs, config)
+            raise UsageError(f"{name}={show(value)}: no such knob.{said}")
         knob = by_name[name]
         if not _fits(knob, value):
             # A number in quotes in a file is a text; the message shows the quotes.
@@ -167,6 +169,52 @@ def check(config: Config, knobs: Sequence[Knob]) -> None:
                     f"{name}={show(value)} has no effect while {other}={show(actual)}:"
                     f" set {other}={show(wanted)} or {instead}."
                 )
+
+
+def takes_effect(knob: Knob, knobs: Sequence[Knob], given: Config) -> bool:
+    """Return whether a knob would be accepted beside these settings, or has no effect then."""
+    if knob.needs is None:
+        return True
+    other, wanted = knob.needs
+    by_name = {one.name: one for one in knobs}
+    return show(given.get(other, default(by_name[other], None))) == show(wanted)
+
+
+def only_with(knob: Knob) -> str:
+    """Say beside which other setting a knob takes effect."""
+    if knob.needs is None:
+        return "that always takes effect"
+    other, wanted = knob.needs
+    return f"that takes effect only with {other}={show(wanted)}"
+
+
+def nearest_knob(name: str, knobs: Sequence[Knob], given: Config) -> str:
+    """Return " Did you mean …?" with the knob that a wrong name means, or the list of all.
+
+    Other places write a knob with the group that it stands in, as "kv_cache_config.dtype", or as a
+    flag, "--max-num-seqs". The last part says which knob it is, the group which of several.
+
+    Args:
+        name: what was written.
+        knobs: those that may be set.
+        given: the other settings; a knob that they leave without effect is not named.
+    """
+    known = [knob.name for knob in knobs if takes_effect(knob, knobs, given)]
+    group, _, last = name.lower().lstrip("-").replace("-", "_").rpartition(".")
+    words = {*re.split(r"[._]", group), *last.split("_")}
+    alike = [
+        one
+        for one in known
+        if one == last or (one.endswith(f"_{last}") and words.issuperset(one.split("_")))
+    ]
+    if alike:
+        return f" Did you mean '{max(alike, key=len)}'?"
+    for knob in knobs:
+        if knob.name == last:
+            if knob.instead in known:
+                return f" Did you mean '{knob.instead}'?"
+            return f" '{last}' is a knob {only_with(knob)}."
+    return nearest(name, known)
 
 
 def accepts(knob: Knob) -> str:
