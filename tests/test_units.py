@@ -4,7 +4,7 @@ import statistics
 import pytest
 
 from llmdyno.errors import UsageError
-from llmdyno.units import lengths, seconds, show_seconds
+from llmdyno.units import counted, lengths, seconds, show_seconds
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,13 @@ def test_wrong_lengths_are_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["128", "64-256", "normal:128,32", "lognormal:128,64"])
 def test_lengths_are_shown_as_they_are_typed(text: str) -> None:
     assert str(lengths(text, "--osl")) == text
+
+
+def test_one_thing_is_singular() -> None:
+    said = [counted(n, "request") for n in (0, 1, 1.0, 0.7, 2, 1500)]
+
+    assert said == [
+        *("0 requests", "1 request", "1 request", "1 request", "2 requests", "1,500 requests")
+    ]
+    assert counted(1, "query", "queries") == "1 query"
+    assert counted(2, "query", "queries") == "2 queries"

@@ -77,7 +77,8 @@ def show_seconds_between(value_s: float | tuple[float, float]) -> str:
 
 def counted(count: float, noun: str, plural: str = "") -> str:
     """Write a number of things: "1 request", "2,000 requests"; the plural, if an s is not it."""
-    return f"{count:,.0f} {noun if count == 1 else plural or f'{noun}s'}"
+    written = f"{count:,.0f}"
+    return f"{written} {noun if written == '1' else plural or f'{noun}s'}"
 
 
 class Lengths(msgspec.Struct, frozen=True):

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmdyno.units import counted
+
 Document = Mapping[str, Any]
 Interval = tuple[float, float]
 
@@ -68,9 +70,9 @@ def level_name(level: Document) -> str:
     """Return what a level of a summary document is called: "10 users", "poisson 2/s"."""
     users, arrival, rate = level.get("users"), level.get("arrival") or "closed", level.get("rate")
     if arrival == "closed":
-        return "level" if users is None else f"{users:,.0f} user{'' if users == 1 else 's'}"
+        return "level" if users is None else counted(users, "user")
     pace = f"{arrival} arrivals" if rate is None else f"{arrival} {rate:g}/s"
-    return pace + (f", {users:,.0f} users" if users is not None else "")
+    return pace + (f", {counted(users, 'user')}" if users is not None else "")
 
 
 def levels(summary: Document) -> dict[str, Document]:
