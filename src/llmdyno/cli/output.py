@@ -5,7 +5,9 @@ results of a run lie in files, so a stream that fails must not end the work: wha
 dropped, and a result that cannot be written ends the command with one sentence.
 """
 
+import codecs
 import io
+import json
 import os
 import select
 import signal
@@ -60,7 +62,10 @@ def print_json(document: Any) -> None:
     """Write a result as one line of JSON, to standard output."""
     import msgspec
 
-    print_line(msgspec.json.encode(document).decode())
+    written = msgspec.json.encode(document).decode()
+    if not written.isascii() and codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8":
+        written = json.dumps(json.loads(written))  # a terminal of another encoding gets escapes
+    print_line(written)
 
 
 class _Raw(io.FileIO):

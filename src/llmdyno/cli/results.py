@@ -95,7 +95,7 @@ def import_(
     """Take in another tool's result as a run, with notes on what it defines otherwise."""
     from llmdyno import store
     from llmdyno.importers import import_file, run_id, store_imported
-    from llmdyno.results import doubts
+    from llmdyno.results import doubts, grouping
     from llmdyno.store import SUMMARY
 
     if not file.is_file():
@@ -105,8 +105,8 @@ def import_(
     stored = store_imported(document, folder)
     for meaning in stored["spec"]["definitions"].items():
         say(": ".join(meaning))
-    for doubt in doubts.of(stored):
-        say(f"! {doubt.sentence}")
+    for said in grouping.sentences(doubts.of(stored)):
+        say(f"! {said}")
     print_line(str(folder))
 
 
