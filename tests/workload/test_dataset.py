@@ -168,6 +168,11 @@ QUESTIONS: dict[str, tuple[Any, list[str]]] = {
     "a list of messages": (TALK, ["u1", "u2"]),
     "messages of a table": ({"messages": json.dumps(TALK)}, ["u1", "u2"]),
     "turns": ({"question_id": 81, "turns": ["q1", "q2"]}, ["q1", "q2"]),
+    "functions beside messages": (
+        {"messages": TALK, "functions": [{"name": "f", "parameters": {}}]},
+        ["u1", "u2"],
+    ),
+    "messages under data": ({"data": TALK}, ["u1", "u2"]),
     "a null answer": ({"messages": said(("user", "u"), ("assistant", None))}, ["u"]),
     "one prompt in a list": ({"prompt": ["a"]}, ["a"]),
     "a query": ({"query": "q", "positive": "p"}, ["q"]),

@@ -80,7 +80,9 @@ def _conversation_or_items(items: list[Any]) -> Sequence[Any]:
 
 
 def _is_row(document: Mapping[str, Any]) -> bool:
-    return any(isinstance(document.get(key), str | int | float) for key in _OF_A_ROW)
+    if any(isinstance(document.get(key), str | int | float) for key in _OF_A_ROW):
+        return True
+    return any(_is_talk(value) for key, value in document.items() if key not in _WRAPPERS)
 
 
 def _is_message(item: Any) -> bool:
@@ -114,9 +116,9 @@ def _columns(document: Mapping[str, Any]) -> list[Row]:
     return [dict(zip(document, cells, strict=True)) for cells in zip(*columns, strict=True)]
 
 
-def _is_talk(column: Sequence[Any]) -> bool:
+def _is_talk(column: Any) -> bool:
     """Whether a list is one row's messages, not a column."""
-    return bool(column) and all(map(_is_message, column))
+    return isinstance(column, list) and bool(column) and all(map(_is_message, column))
 
 
 def _by_name(document: Mapping[str, Any]) -> list[Row]:
