@@ -119,6 +119,12 @@ WRONG: dict[str, tuple[str, bytes, str]] = {
         b'{"timestamp": 0, "input_length": 5, "output_length": 5, "hash_ids": [0]}',
         "is a trace (mooncake), which has times and lengths but no prompts; replay it with --arr",
     ),
+    "no length": (
+        "a.jsonl",
+        b'{"prompt": "a", "max_tokens": {}}',
+        "line 1: max_tokens is {}; must",
+    ),
+    "control codes": ("a.jsonl", b'{"a\\n\\u001b": 1}', r"it has a\n\x1b."),
     "a length": ("a.jsonl", b'{"prompt": "a", "max_tokens": 0}', "line 1: max_tokens is 0; must"),
 }
 

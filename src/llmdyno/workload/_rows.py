@@ -194,7 +194,7 @@ def _single(row: Row) -> Asked:
     empty |= any(key in row and not row[key] for key in (*_TALK_KEYS, *_REQUEST_KEYS))
     if empty:
         return Asked(turns=(), unused=frozenset({"empty"}))
-    columns = ", ".join(map(str, row))
+    columns = ", ".join(repr(str(column))[1:-1] for column in row)  # repr escapes control codes
     raise ValueError(f"has no text under any of {', '.join(_NAMED_KEYS)}; it has {columns}")
 
 

@@ -183,7 +183,7 @@ def _trace_told(name: str, row: Row) -> str:
 
 def _length(row: Row, answer: str, where: str, *, own: bool) -> int:
     for key in _LENGTH_KEYS:
-        if row.get(key) in {None, ""}:
+        if row.get(key) is None or row[key] == "":
             continue
         try:
             length = int(float(row[key]))
