@@ -203,6 +203,15 @@ def test_a_knob_by_another_name_is_suggested_if_it_would_be_accepted(written: st
     assert str(refused.value) == f"--set {written}=1: no knob '{written}'. {MEANT[written]}"
 
 
+def test_a_slip_of_the_pen_in_a_knob_without_effect_says_what_it_needs() -> None:
+    knobs = plugins.load("engines", "openvino").knobs
+
+    assert nearest_knob("max_num_sqs", knobs, {}) == (
+        " Did you mean 'max_num_seqs'? It is a knob that takes effect only with"
+        " dynamic_split_fuse=false."
+    )
+
+
 def test_the_other_settings_say_which_knob_would_be_accepted() -> None:
     knobs = plugins.load("engines", "tensorrt-llm").knobs
     written = "kv_cache_config.free_gpu_memory_fraction"

@@ -6,6 +6,7 @@ settings. A config is a plain mapping from knob names to values; a knob that is 
 engine's own default. What a plug-in's author may import is in `__all__`.
 """
 
+import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -197,7 +198,8 @@ def nearest_knob(name: str, knobs: Sequence[Knob], given: Config) -> str:
     Args:
         name: what was written.
         knobs: those that may be set.
-        given: the other settings; a knob that they leave without effect is not named.
+        given: the other settings; a knob that they leave without effect is named only if no
+            other is meant, and it is said what it needs.
     """
     known = [knob.name for knob in knobs if takes_effect(knob, knobs, given)]
     group, _, last = name.lower().lstrip("-").replace("-", "_").rpartition(".")
@@ -214,7 +216,12 @@ def nearest_knob(name: str, knobs: Sequence[Knob], given: Config) -> str:
             if knob.instead in known:
                 return f" Did you mean '{knob.instead}'?"
             return f" '{last}' is a knob {only_with(knob)}."
-    return nearest(name, known)
+    said = nearest(name, known)
+    others = {knob.name: knob for knob in knobs if knob.name not in known}
+    close = difflib.get_close_matches(name, others, n=1)
+    if close and not said.startswith(" Did you mean"):
+        return f" Did you mean '{close[0]}'? It is a knob {only_with(others[close[0]])}."
+    return said
 
 
 def accepts(knob: Knob) -> str:

@@ -18,7 +18,7 @@ _TALK_KEYS = ("conversations", "conversation")
 _REQUEST_KEYS = ("messages", "contents", "turns", "prompt", "input", "inputs")
 _NAMED_KEYS = (*_PROMPT_KEYS, "conversations", "messages", "conversation")
 _ENVELOPES = ("body", "request", "params", "row")  # batch files of OpenAI, Gemini, Anthropic
-_ANSWER_KEYS = ("response", "output", "answer", "completion")
+ANSWER_KEYS = ("response", "output", "answer", "completion")
 _ASKS = ("human", "user", "prompter")
 _ANSWERS = ("gpt", "assistant", "chatgpt", "bing", "bard", "model")
 _SYSTEM = ("system", "developer")
@@ -185,7 +185,7 @@ def _single(row: Row) -> Asked:
             prompt = f"{prompt}\n\n{more}"
         if context := _text(row.get("context")):
             prompt = f"{context}\n\n{prompt}"
-        answers = (row[key] for key in _ANSWER_KEYS if isinstance(row.get(key), str))
+        answers = (row[key] for key in ANSWER_KEYS if isinstance(row.get(key), str))
         return Asked(
             turns=(Turn(prompt, next(answers, "")),),
             system_prompt=_text(row.get("system_prompt")) or _text(row.get("system")),

@@ -29,7 +29,6 @@ _LENGTH_KEYS = (
     *("max_tokens", "output_tokens", "output_length", "output_tokens_count"),
     *("max_completion_tokens", "max_output_tokens", "max_new_tokens"),
 )
-_ANSWER_KEYS = ("response", "output", "answer", "completion")
 # The length of an answer is estimated from its text where the data set has no length. English has
 # about so many.
 _CHARACTERS_PER_TOKEN = 4
@@ -199,6 +198,6 @@ def _length(row: Row, answer: str, where: str, *, own: bool) -> int:
     if not answer:
         raise UsageError(
             f"{where}: --dataset-osl needs an answer or its length, under any of"
-            f" {', '.join((*_LENGTH_KEYS, *_ANSWER_KEYS))}."
+            f" {', '.join((*_LENGTH_KEYS, *_rows.ANSWER_KEYS))}."
         )
     return max(1, round(len(answer) / _CHARACTERS_PER_TOKEN))
