@@ -15,10 +15,7 @@ from llmdyno.knobs import (
     check,
     check_version,
     default,
-    nearest_knob,
-    only_with,
     parse_settings,
-    takes_effect,
 )
 from llmdyno.tune.search import Search, space
 
@@ -206,7 +203,10 @@ def test_a_knob_by_another_name_is_suggested_if_it_would_be_accepted(written: st
 def test_a_slip_of_the_pen_in_a_knob_without_effect_says_what_it_needs() -> None:
     knobs = plugins.load("engines", "openvino").knobs
 
-    assert nearest_knob("max_num_sqs", knobs, {}) == (
+    with pytest.raises(UsageError) as refused:
+        parse_settings(["max_num_sqs=4"], knobs)
+
+    assert str(refused.value).endswith(
         " Did you mean 'max_num_seqs'? It is a knob that takes effect only with"
         " dynamic_split_fuse=false."
     )
@@ -226,6 +226,7 @@ def test_every_knob_that_is_suggested_would_be_accepted() -> None:
     for engine in plugins.names("engines"):
         knobs = plugins.load("engines", engine).knobs
         for knob in knobs:
-            said = nearest_knob(f"group.{knob.name}", knobs, {})
-            named = knob.name if takes_effect(knob, knobs, {}) else knob.instead
-            assert said.endswith((f"Did you mean '{named}'?", f" {only_with(knob)}."))
+            with pytest.raises(UsageError) as refused:
+                check({f"group.{knob.name}": 1}, knobs)
+            named = knob.name if knob.takes_effect(knobs, {}) else knob.instead
+            assert str(refused.value).endswith((f"Did you mean '{named}'?", f" {knob.only_with}."))

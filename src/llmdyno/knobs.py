@@ -78,6 +78,26 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
     but: str = ""  # how it differs from those knobs, to go on "in ENGINE: KNOB, but …"
     memory_share: MemoryShare | None = None  # for a knob that is a share of the GPU's memory
 
+    def takes_effect(self, knobs: "Sequence[Knob]", given: Config) -> bool:
+        """Return whether it has an effect beside these settings; without one it is refused.
+
+        Args:
+            knobs: all that may be set.
+            given: the other settings.
+        """
+        if self.needs is None:
+            return True
+        other, wanted = self.needs
+        by_name = {one.name: one for one in knobs}
+        return show(given.get(other, default(by_name[other], None))) == show(wanted)
+
+    @property
+    def only_with(self) -> str:
+        """Beside which other setting it takes effect, to go on "a knob …"."""
+        if self.needs is None:
+            return "that always takes effect"
+        return f"that takes effect only with {self.needs[0]}={show(self.needs[1])}"
+
 
 def default(knob: Knob, version: str | None) -> Value | None:
     """Return the knob's default in that engine version (None: the newest known)."""
@@ -134,7 +154,7 @@ def parse_settings(
             raise UsageError(f"--set {text}: write knob=value, e.g. --set max_num_seqs=64.")
         if name not in by_name:
             given = dict(one.partition("=")[::2] for one in settings)
-            raise UsageError(f"--set {text}: no knob '{name}'.{nearest_knob(name, knobs, given)}")
+            raise UsageError(f"--set {text}: no knob '{name}'.{_nearest_knob(name, knobs, given)}")
         if name in config:
             raise UsageError(f"--set {text}: '{name}' is set twice.")
         config[name] = _from_text(by_name[name], raw)
@@ -152,7 +172,7 @@ def check(config: Config, knobs: Sequence[Knob]) -> None:
     by_name = {knob.name: knob for knob in knobs}
     for name, value in config.items():
         if name not in by_name:
-            said = nearest_knob(name, knobs, config)
+            said = _nearest_knob(name, knobs, config)
             raise UsageError(f"{name}={show(value)}: no such knob.{said}")
         knob = by_name[name]
         if not _fits(knob, value):
@@ -172,24 +192,7 @@ def check(config: Config, knobs: Sequence[Knob]) -> None:
                 )
 
 
-def takes_effect(knob: Knob, knobs: Sequence[Knob], given: Config) -> bool:
-    """Return whether a knob would be accepted beside these settings, or has no effect then."""
-    if knob.needs is None:
-        return True
-    other, wanted = knob.needs
-    by_name = {one.name: one for one in knobs}
-    return show(given.get(other, default(by_name[other], None))) == show(wanted)
-
-
-def only_with(knob: Knob) -> str:
-    """Say beside which other setting a knob takes effect."""
-    if knob.needs is None:
-        return "that always takes effect"
-    other, wanted = knob.needs
-    return f"that takes effect only with {other}={show(wanted)}"
-
-
-def nearest_knob(name: str, knobs: Sequence[Knob], given: Config) -> str:
+def _nearest_knob(name: str, knobs: Sequence[Knob], given: Config) -> str:
     """Return " Did you mean …?" with the knob that a wrong name means, or the list of all.
 
     Other places write a knob with the group that it stands in, as "kv_cache_config.dtype", or as a
@@ -201,7 +204,7 @@ def nearest_knob(name: str, knobs: Sequence[Knob], given: Config) -> str:
         given: the other settings; a knob that they leave without effect is named only if no
             other is meant, and it is said what it needs.
     """
-    known = [knob.name for knob in knobs if takes_effect(knob, knobs, given)]
+    known = [knob.name for knob in knobs if knob.takes_effect(knobs, given)]
     group, _, last = name.lower().lstrip("-").replace("-", "_").rpartition(".")
     words = {*re.split(r"[._]", group), *last.split("_")}
     alike = [
@@ -215,12 +218,12 @@ def nearest_knob(name: str, knobs: Sequence[Knob], given: Config) -> str:
         if knob.name == last:
             if knob.instead in known:
                 return f" Did you mean '{knob.instead}'?"
-            return f" '{last}' is a knob {only_with(knob)}."
+            return f" '{last}' is a knob {knob.only_with}."
     said = nearest(name, known)
     others = {knob.name: knob for knob in knobs if knob.name not in known}
     close = difflib.get_close_matches(name, others, n=1)
     if close and not said.startswith(" Did you mean"):
-        return f" Did you mean '{close[0]}'? It is a knob {only_with(others[close[0]])}."
+        return f" Did you mean '{close[0]}'? It is a knob {others[close[0]].only_with}."
     return said
 
 

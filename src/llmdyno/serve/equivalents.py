@@ -14,7 +14,7 @@ from llmdyno import plugins
 from llmdyno.engines import Engine
 from llmdyno.errors import UsageError
 from llmdyno.fronts import Front
-from llmdyno.knobs import Knob, MemoryShare, only_with, takes_effect
+from llmdyno.knobs import Knob, MemoryShare
 
 GIB = 1 << 30
 
@@ -63,7 +63,7 @@ def like(knob: Knob) -> dict[str, list[Knob]]:
         knobs = plugins.load("engines", engine).knobs
         alike = [other for other in knobs if other.means == knob.means]
         if alike:
-            found[engine] = sorted(alike, key=lambda other: not takes_effect(other, knobs, {}))
+            found[engine] = sorted(alike, key=lambda other: not other.takes_effect(knobs, {}))
     return found
 
 
@@ -142,7 +142,7 @@ def _nearest(theirs: Iterable[Knob], knobs: Sequence[Knob], settings: Sequence[s
     alike = [knob for knob in knobs if knob.means in meanings]
     if not alike:
         return "nothing here does the same"
-    ours = min(alike, key=lambda knob: not takes_effect(knob, knobs, given))
+    ours = min(alike, key=lambda knob: not knob.takes_effect(knobs, given))
     what = ours.does.partition(". ")[0].rstrip(".")
-    only = "" if takes_effect(ours, knobs, given) else f", {only_with(ours)}"
+    only = "" if ours.takes_effect(knobs, given) else f", {ours.only_with}"
     return f"the nearest here is {ours.name} ({what[0].lower()}{what[1:]}){only}"

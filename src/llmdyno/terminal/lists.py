@@ -6,9 +6,9 @@ from typing import Any, TextIO
 
 from llmdyno import store
 from llmdyno.engines import Engine
-from llmdyno.errors import UsageError
+from llmdyno.errors import UsageError, nearest
 from llmdyno.fronts import Front
-from llmdyno.knobs import accepts, default, nearest_knob, show
+from llmdyno.knobs import accepts, default, show
 from llmdyno.results import verdicts
 from llmdyno.results.documents import level_name
 from llmdyno.serve import artifacts
@@ -143,7 +143,9 @@ def show_knob(owner: Engine | Front, name: str, version: str | None, stream: Tex
     """
     by_name = {knob.name: knob for knob in owner.knobs}
     if name not in by_name:
-        raise UsageError(f"{owner.name}: no knob '{name}'.{nearest_knob(name, owner.knobs, {})}")
+        raise UsageError(
+            f"{owner.name}: no knob '{name}'.{nearest(name.rpartition('.')[2], by_name)}"
+        )
     knob = by_name[name]
     known = default(knob, version)
     share = known if isinstance(known, float) else None
