@@ -6,8 +6,17 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from llmdyno import plugins
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Knob, Value, at_least, check, check_version, default, parse_settings
+from llmdyno.knobs import (
+    Knob,
+    Value,
+    at_least,
+    check,
+    check_version,
+    default,
+    parse_settings,
+)
 from llmdyno.tune.search import Search, space
 
 ROAD = Knob(
@@ -163,3 +172,61 @@ def test_the_search_learns_from_what_it_is_given(monkeypatch: pytest.MonkeyPatch
         {"many": 48, "choice": "b", "switch": False, "part": 7},
     ]
     assert [trial.value for trial in trials] == [1.0, 1.0, 1.0, 2.0]
+
+
+# What somebody writes for a knob of TensorRT-LLM, and what is said on the PyTorch road.
+MEANT = {
+    "kv_cache_config.free_gpu_memory_fraction": "Did you mean 'free_gpu_memory_fraction'?",
+    "kv_cache_config.dtype": "Did you mean 'kv_cache_dtype'?",
+    "kv_cache_config.max_tokens": "Did you mean 'kv_cache_max_tokens'?",
+    "build_config.max_batch_size": "Did you mean 'max_batch_size'?",
+    "cuda_graph_config.max_batch_size": "Did you mean 'cuda_graph_max_batch_size'?",
+    "KvCacheConfig.Enable-Block-Reuse": "Did you mean 'enable_block_reuse'?",
+    "--max-num-tokens": "Did you mean 'max_num_tokens'?",
+    "kv_cache_free_gpu_mem_fractio": "Did you mean 'free_gpu_memory_fraction'?",
+    "plugin_config.gemm_plugin": (
+        "'gemm_plugin' is a knob that takes effect only with backend=tensorrt."
+    ),
+}
+
+
+@pytest.mark.parametrize("written", MEANT)
+def test_a_knob_by_another_name_is_suggested_if_it_would_be_accepted(written: str) -> None:
+    knobs = plugins.load("engines", "tensorrt-llm").knobs
+
+    with pytest.raises(UsageError) as refused:
+        parse_settings([f"{written}=1"], knobs)
+
+    assert str(refused.value) == f"--set {written}=1: no knob '{written}'. {MEANT[written]}"
+
+
+def test_a_slip_of_the_pen_in_a_knob_without_effect_says_what_it_needs() -> None:
+    knobs = plugins.load("engines", "openvino").knobs
+
+    with pytest.raises(UsageError) as refused:
+        parse_settings(["max_num_sqs=4"], knobs)
+
+    assert str(refused.value).endswith(
+        " Did you mean 'max_num_seqs'? It is a knob that takes effect only with"
+        " dynamic_split_fuse=false."
+    )
+
+
+def test_the_other_settings_say_which_knob_would_be_accepted() -> None:
+    knobs = plugins.load("engines", "tensorrt-llm").knobs
+    written = "kv_cache_config.free_gpu_memory_fraction"
+
+    with pytest.raises(UsageError, match=r"Did you mean 'kv_cache_free_gpu_mem_fraction'\?"):
+        parse_settings([f"{written}=0.8", "backend=tensorrt"], knobs)
+    with pytest.raises(UsageError, match=r"Did you mean 'kv_cache_free_gpu_mem_fraction'\?"):
+        check({written: 0.8, "backend": "tensorrt"}, knobs)
+
+
+def test_every_knob_that_is_suggested_would_be_accepted() -> None:
+    for engine in plugins.names("engines"):
+        knobs = plugins.load("engines", engine).knobs
+        for knob in knobs:
+            with pytest.raises(UsageError) as refused:
+                check({f"group.{knob.name}": 1}, knobs)
+            named = knob.name if knob.takes_effect(knobs, {}) else knob.instead
+            assert str(refused.value).endswith((f"Did you mean '{named}'?", f" {knob.only_with}."))

@@ -25,7 +25,6 @@ TOGETHER = {
     "workload/kinds": "workload/test_contract.py",
     "workload/traces": "workload/test_traces.py",
     "workload/builtin.py": "workload/test_data.py",
-    "workload/dataset.py": "workload/test_sessions.py",
     "workload/prompts.py": "workload/test_same_prompts.py",
     "workload/share.py": "load/test_workers.py",
     "workload/words.py": "workload/test_same_prompts.py",

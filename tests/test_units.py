@@ -4,7 +4,7 @@ import statistics
 import pytest
 
 from llmdyno.errors import UsageError
-from llmdyno.units import lengths, price_per_h, seconds, show_seconds
+from llmdyno.units import counted, lengths, price_per_h, seconds, show_seconds
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,13 @@ def test_a_price_is_an_hours() -> None:
 def test_another_price_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"--price .*: write a price an hour above 0"):
         price_per_h(text, "--price")
+
+
+def test_one_thing_is_singular() -> None:
+    said = [counted(n, "request") for n in (0, 1, 1.0, 0.7, 2, 1500)]
+
+    assert said == [
+        *("0 requests", "1 request", "1 request", "1 request", "2 requests", "1,500 requests")
+    ]
+    assert counted(1, "query", "queries") == "1 query"
+    assert counted(2, "query", "queries") == "2 queries"

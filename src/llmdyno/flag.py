@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-from llmdyno import plugins, units
+from llmdyno import files, plugins, units
 from llmdyno.errors import UsageError
 
 
@@ -156,9 +156,9 @@ def _text(value: Any, field: str) -> str:
 
 def _file_text(value: Any, field: str) -> str:
     try:
-        return Path(_text(value, field)).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{field} {value}: cannot be read: {error}.") from error
+        return files.text(Path(_text(value, field))).strip()
+    except files.FileError as error:
+        raise UsageError(f"{field} {value}: {error}.") from error
 
 
 def _counts(value: Any, field: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ settings. A config is a plain mapping from knob names to values; a knob that is 
 engine's own default. What a plug-in's author may import is in `__all__`.
 """
 
+import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,26 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
     but: str = ""  # how it differs from those knobs, to go on "in ENGINE: KNOB, but …"
     memory_share: MemoryShare | None = None  # for a knob that is a share of the GPU's memory
 
+    def takes_effect(self, knobs: "Sequence[Knob]", given: Config) -> bool:
+        """Return whether it has an effect beside these settings; without one it is refused.
+
+        Args:
+            knobs: all that may be set.
+            given: the other settings.
+        """
+        if self.needs is None:
+            return True
+        other, wanted = self.needs
+        by_name = {one.name: one for one in knobs}
+        return show(given.get(other, default(by_name[other], None))) == show(wanted)
+
+    @property
+    def only_with(self) -> str:
+        """Beside which other setting it takes effect, to go on "a knob …"."""
+        if self.needs is None:
+            return "that always takes effect"
+        return f"that takes effect only with {self.needs[0]}={show(self.needs[1])}"
+
 
 def default(knob: Knob, version: str | None) -> Value | None:
     """Return the knob's default in that engine version (None: the newest known)."""
@@ -132,7 +153,8 @@ def parse_settings(
         if not equals:
             raise UsageError(f"--set {text}: write knob=value, e.g. --set max_num_seqs=64.")
         if name not in by_name:
-            raise UsageError(f"--set {text}: no knob '{name}'.{nearest(name, by_name)}")
+            given = dict(one.partition("=")[::2] for one in settings)
+            raise UsageError(f"--set {text}: no knob '{name}'.{_nearest_knob(name, knobs, given)}")
         if name in config:
             raise UsageError(f"--set {text}: '{name}' is set twice.")
         config[name] = _from_text(by_name[name], raw)
@@ -150,7 +172,8 @@ def check(config: Config, knobs: Sequence[Knob]) -> None:
     by_name = {knob.name: knob for knob in knobs}
     for name, value in config.items():
         if name not in by_name:
-            raise UsageError(f"{name}={show(value)}: no such knob.{nearest(name, by_name)}")
+            said = _nearest_knob(name, knobs, config)
+            raise UsageError(f"{name}={show(value)}: no such knob.{said}")
         knob = by_name[name]
         if not _fits(knob, value):
             # A number in quotes in a file is a text; the message shows the quotes.
@@ -167,6 +190,41 @@ def check(config: Config, knobs: Sequence[Knob]) -> None:
                     f"{name}={show(value)} has no effect while {other}={show(actual)}:"
                     f" set {other}={show(wanted)} or {instead}."
                 )
+
+
+def _nearest_knob(name: str, knobs: Sequence[Knob], given: Config) -> str:
+    """Return " Did you mean …?" with the knob that a wrong name means, or the list of all.
+
+    Other places write a knob with the group that it stands in, as "kv_cache_config.dtype", or as a
+    flag, "--max-num-seqs". The last part says which knob it is, the group which of several.
+
+    Args:
+        name: what was written.
+        knobs: those that may be set.
+        given: the other settings; a knob that they leave without effect is named only if no
+            other is meant, and it is said what it needs.
+    """
+    known = [knob.name for knob in knobs if knob.takes_effect(knobs, given)]
+    group, _, last = name.lower().lstrip("-").replace("-", "_").rpartition(".")
+    words = {*re.split(r"[._]", group), *last.split("_")}
+    alike = [
+        one
+        for one in known
+        if one == last or (one.endswith(f"_{last}") and words.issuperset(one.split("_")))
+    ]
+    if alike:
+        return f" Did you mean '{max(alike, key=len)}'?"
+    for knob in knobs:
+        if knob.name == last:
+            if knob.instead in known:
+                return f" Did you mean '{knob.instead}'?"
+            return f" '{last}' is a knob {knob.only_with}."
+    said = nearest(name, known)
+    others = {knob.name: knob for knob in knobs if knob.name not in known}
+    close = difflib.get_close_matches(name, others, n=1)
+    if close and not said.startswith(" Did you mean"):
+        return f" Did you mean '{close[0]}'? It is a knob {others[close[0]].only_with}."
+    return said
 
 
 def accepts(knob: Knob) -> str:

@@ -88,6 +88,12 @@ def price_per_h(text: str, field: str) -> float:
     return price
 
 
+def counted(count: float, noun: str, plural: str = "") -> str:
+    """Write a number of things: "1 request", "2,000 requests"; the plural, if an s is not it."""
+    written = f"{count:,.0f}"
+    return f"{written} {noun if written == '1' else plural or f'{noun}s'}"
+
+
 class Lengths(msgspec.Struct, frozen=True):
     """A distribution of token counts; `a` and `b` are low/high or mean/standard deviation."""
 

@@ -230,6 +230,24 @@ def test_a_file_takes_keys_with_hyphens_and_those_that_are_no_flags(tmp_path: Pa
     assert "hang" not in shown("tune")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_is_read_as_an_editor_has_saved_it(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_text("Be kürzer.\r\n", encoding=encoding)
+    text = f"engine = 'vllm'\r\nsystem_prompt = '{tmp_path / 'prompt.txt'}'\r\n"
+    (tmp_path / "s.toml").write_bytes(text.encode(encoding))
+
+    study = study_spec(read_toml(tmp_path / "s.toml"))
+
+    assert (study.engine, study.workload.system_prompt) == ("vllm", "Be kürzer.")
+
+
+def test_a_file_of_another_kind_is_called_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_bytes(b"PK\x03\x04")
+
+    with pytest.raises(UsageError, match=r"s\.toml: is a ZIP archive"):
+        read_toml(tmp_path / "s.toml")
+
+
 @pytest.mark.parametrize("key", ["request_rate", "max_errors", "arrival", "url", "load"])
 def test_a_file_has_no_key_that_a_study_does_not_take(key: str, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(f"{key} = 1\n")

@@ -1,5 +1,7 @@
 """What every command prints, and what it imports first."""
 
+import io
+import json
 import os
 import signal
 import subprocess
@@ -31,6 +33,15 @@ def test_results_go_to_standard_output_and_words_to_standard_error(
     print_json({"n": 1, "of": (2, 3)})
 
     assert capsys.readouterr() == ('a result\n{"n":1,"of":[2,3]}\n', "a word\n")
+
+
+def test_json_is_json_on_a_terminal_that_is_not_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, "latin-1", "backslashreplace"))
+
+    print_json({"µ": "ē"})
+
+    assert json.loads(raw.getvalue().decode("latin-1")) == {"µ": "ē"}
 
 
 def test_a_polite_end_is_an_interrupt_and_no_longer_than_the_work() -> None:

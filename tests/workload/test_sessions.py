@@ -214,6 +214,18 @@ def test_sessions_from_the_command_line(streamer: Streamer, dyno: Dyno, tmp_path
     assert level["tokens"]["output"] == 2 * (100 + 10)
 
 
+def test_what_a_request_does_not_carry_is_said_once_before_the_run(
+    dyno: Dyno, tmp_path: Path
+) -> None:
+    (tmp_path / "sharegpt.json").write_text(json.dumps(SHAREGPT))
+
+    done = dyno("bench", "--url", "http://127.0.0.1:9", "--dataset", "sharegpt.json", "-c", "1,2")
+
+    left_out, talk, _refused = done.stderr.splitlines()
+    assert left_out == "--dataset sharegpt.json: 1 of 2 rows holds no question and is left out."
+    assert talk.startswith("--dataset sharegpt.json: 1 of 2 rows is a conversation: only its first")
+
+
 def test_sessions_need_users(dyno: Dyno) -> None:
     done = dyno(
         *("bench", "--url", "http://127.0.0.1:9", "--workload", "sessions"),

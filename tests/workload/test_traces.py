@@ -118,6 +118,9 @@ WRONG: dict[str, tuple[str, str]] = {
     "no trace": ('{"question": "Why?"}', "is no trace that we know (azure, burstgpt, mooncake"),
     "no number": ('{"due_s": "soon", "prompt": "a"}', "line 1: could not convert"),
     "no tokens": ('{"due_s": 1, "input_tokens": 0}', "line 1: a prompt of 0 tokens"),
+    "no time": ('{"due_s": NaN, "prompt": "a"}', "line 1: a time of nan; must be a number"),
+    "endless": ('{"due_s": 1, "input_tokens": Infinity}', "line 1: cannot convert float infinity"),
+    "no row": ("5\n6", "is no trace that we know"),
     "nothing": ("", "holds no requests"),
 }
 

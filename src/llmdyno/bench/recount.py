@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import msgspec
 import numpy as np
 
+from llmdyno import files
 from llmdyno.bench.prober import Prober
 from llmdyno.errors import TargetError, UsageError
 from llmdyno.records.entries import Record
@@ -69,9 +70,9 @@ class LocalTokenizer:
             ) from error
         file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
         try:
-            self._tokenizer = Tokenizer.from_str(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"--tokenizer {file}: cannot be read: {error.strerror}.") from error
+            self._tokenizer = Tokenizer.from_str(files.text(file))
+        except files.FileError as error:
+            raise UsageError(f"--tokenizer {file}: {error}.") from error
         except Exception as error:  # the package raises no class of its own
             raise UsageError(f"--tokenizer {file}: is no tokenizer.json: {error}.") from error
 

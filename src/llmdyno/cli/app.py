@@ -5,16 +5,15 @@ A command is a function in the file of its group. It is imported when it is call
 """
 
 import importlib
-import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from llmdyno import __version__
-from llmdyno.cli.output import print_line, say
+from llmdyno.cli.output import flush_output, guard_streams, print_line, say
 from llmdyno.errors import DynoError, InterruptError, UsageError
 
 # The commands in the order of `dyno --help`: where each stands, and its line there.
@@ -87,11 +86,24 @@ def top(
 
 def main() -> None:
     """Run `dyno`; every fault of the world ends in one sentence and an exit status."""
+    guard_streams()
+    status = _ended(_run)
+    # What a command that failed had printed before is no news; its own sentence is out.
+    lost = _ended(flush_output)
+    sys.exit(status or lost)
+
+
+def _run() -> int:
+    ended = app(prog_name="dyno", standalone_mode=False)
+    if ended == InterruptError.exit_status:  # what typer makes of Ctrl-C
+        say("dyno: interrupted.")
+    return ended if isinstance(ended, int) else 0
+
+
+def _ended(part: Callable[[], int | None]) -> int:
+    """Run a part of `dyno`; return the exit status, and say the sentence of what went wrong."""
     try:
-        ended = app(prog_name="dyno", standalone_mode=False)
-        if ended == InterruptError.exit_status:  # what typer makes of Ctrl-C
-            say("dyno: interrupted.")
-        sys.exit(ended if isinstance(ended, int) else 0)
+        return part() or 0
     except _FlagError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # no command at all: it carries the help
             error.show()
@@ -99,14 +111,10 @@ def main() -> None:
             command = error.ctx.command_path if error.ctx else "dyno"
             what = error.format_message().strip().rstrip(".")
             say(f"dyno: {what}; `{command} --help` says what there is.")
-        sys.exit(UsageError.exit_status)
+        return UsageError.exit_status
     except DynoError as error:
         say(f"dyno: {error}")
-        sys.exit(error.exit_status)
-    except BrokenPipeError:
-        # The reader of the pipe has closed it. Python must not report that again at exit.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
-        sys.exit(0)
+        return error.exit_status
 
 
 if __name__ == "__main__":

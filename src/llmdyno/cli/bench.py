@@ -10,7 +10,7 @@ import typer
 
 from llmdyno.cli.flags import Given, bench_flags, bench_spec
 from llmdyno.cli.options import AsJson, Out, command, option
-from llmdyno.cli.output import import_numpy, print_json, say
+from llmdyno.cli.output import import_numpy, print_json, print_line, say
 from llmdyno.errors import DynoError, InterruptError, StorageError
 from llmdyno.spec import Bench
 
@@ -35,7 +35,7 @@ def bench(
 ) -> None:
     """Put a server under load and measure it."""
     import_numpy()
-    from llmdyno import store
+    from llmdyno import store, workload
     from llmdyno.bench.run import Watcher, run, run_id
     from llmdyno.results.junit import write_junit
     from llmdyno.results.summary import summarise
@@ -47,6 +47,8 @@ def bench(
     if junit is not None:
         store.check_file("--junit", junit)
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
+    for note in workload.notes(spec.workload):
+        say(note)
     # A search does not know how many levels it will take.
     levels = () if spec.until else [load for _, load in spec.levels]
     live = Live(levels, interval_s=spec.load.interval_s, stream=sys.stderr)
@@ -67,11 +69,13 @@ def bench(
                 print_json(kept)
         raise
     show_summary(outcome.summary, console())
-    say(f"Results: {folder}")
-    if json:
-        print_json(outcome.summary)
     if junit is not None:
         write_junit(outcome.summary, junit)
+    if json:
+        say(f"Results: {folder}")
+        print_json(outcome.summary)
+    else:
+        print_line(str(folder))
     if outcome.interrupted:
         raise InterruptError("interrupted; what was measured until then is kept.")
     if outcome.stopped:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from llmdyno import files
 from llmdyno.errors import UsageError, nearest
 from llmdyno.flag import Field, all_fields, own_fields
 from llmdyno.knobs import Config
@@ -92,10 +93,10 @@ def read_toml(path: Path, spec: type[Study] = Study) -> dict[str, Any]:
         UsageError: it cannot be read, or has a key that no flag has; names the nearest one.
     """
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        given = tomllib.loads(files.text(path))
+    except files.FileError as error:
+        raise UsageError(f"{path}: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: is not TOML: {error}.") from error
     known = {field.key: field.name for field in study_flags(spec, in_file=True)}
     given = {key.replace("-", "_"): value for key, value in given.items()}

@@ -10,6 +10,7 @@ from llmdyno import plugins
 from llmdyno.cli.options import AsJson, Out, Text, command, option
 from llmdyno.cli.output import print_json, print_line, say
 from llmdyno.errors import UsageError
+from llmdyno.units import counted
 
 
 @command()
@@ -70,10 +71,14 @@ def export(
     if csv is None and parquet is None:
         raise UsageError("dyno export: name a file with --csv or --parquet.")
     folder = store.find(name)
-    for target, write in ((csv, write_csv), (parquet, write_parquet)):
-        if target is not None:
-            say(f"{write(folder, target):,} requests")
-            print_line(str(target))
+    written = [
+        (target, write(folder, target))
+        for target, write in ((csv, write_csv), (parquet, write_parquet))
+        if target is not None
+    ]
+    for target, count in written:
+        say(counted(count, "request"))
+        print_line(str(target))
 
 
 @command()
@@ -91,7 +96,7 @@ def import_(
     """Take in another tool's result as a run, with notes on what it defines otherwise."""
     from llmdyno import store
     from llmdyno.importers import import_file, run_id, store_imported
-    from llmdyno.results import doubts
+    from llmdyno.results import doubts, grouping
     from llmdyno.store import SUMMARY
 
     if file.is_dir():
@@ -103,8 +108,8 @@ def import_(
     stored = store_imported(document, folder)
     for meaning in stored["spec"]["definitions"].items():
         say(": ".join(meaning))
-    for doubt in doubts.of(stored):
-        say(f"! {doubt.sentence}")
+    for said in grouping.sentences(doubts.of(stored)):
+        say(f"! {said}")
     print_line(str(folder))
 
 

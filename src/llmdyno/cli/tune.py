@@ -36,7 +36,7 @@ def tune(
 ) -> None:
     """Find better settings, and prove it: before, search, after, interleaved pairs."""
     import_numpy()
-    from llmdyno import store
+    from llmdyno import store, workload
     from llmdyno.store import LEDGER
     from llmdyno.terminal.study import narrator, show_study
     from llmdyno.tune.folder import open_study
@@ -54,6 +54,8 @@ def tune(
             study = with_baseline(study, config)
         name = store.new_id(f"{study.engine}-{Path(study.model).name}")
         folder = store.choose_folder(out, store.STUDIES, name, LEDGER)
+    for note in workload.notes(study.workload):
+        say(note)
     with terminate_as_interrupt():
         tuner = Tuner(study, folder, narrator(sys.stderr))
         try:

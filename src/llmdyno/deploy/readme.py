@@ -9,6 +9,7 @@ from llmdyno.deploy.plan import BundlePlan
 from llmdyno.deploy.script import BUILD
 from llmdyno.knobs import show
 from llmdyno.results import verdicts
+from llmdyno.units import counted
 
 
 def text(plan: BundlePlan, files: tuple[str, ...], study: Mapping[str, Any] | None) -> str:
@@ -108,8 +109,8 @@ def _figures(study: Mapping[str, Any]) -> str:
     found = verdicts.confirmed(study)
     gain = f", {found.times}" if found.times else ""
     verdict = (
-        f"Confirmed in {found.pairs:.0f} interleaved pairs at {found.level}: {found.word}{gain}."
-        f" From the study {study['study']}."
+        f"Confirmed in {counted(found.pairs, 'interleaved pair')} at {found.level}:"
+        f" {found.word}{gain}. From the study {study['study']}."
     )
     return "\n".join(["## What was measured", "", *rows, "", verdict])
 

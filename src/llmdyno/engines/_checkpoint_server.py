@@ -53,7 +53,7 @@ def check_model(model: str, config: Config, shards: str) -> None:
 
 def _heads(path: Path) -> int | None:
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = json.loads(path.read_text("utf-8-sig"))
         heads = document.get("text_config", document).get("num_attention_heads")
     except (OSError, ValueError, AttributeError):
         return None  # the engine will judge it

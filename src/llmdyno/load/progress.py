@@ -11,6 +11,7 @@ import msgspec
 from llmdyno import spec
 from llmdyno.load.plan import Plan
 from llmdyno.records.entries import Record
+from llmdyno.units import counted
 
 ERROR_RATE_REQUESTS = 50  # --max-error-rate is judged over so many of the last requests
 RECENT_MAX = 200  # completed requests of which a live display knows the latencies
@@ -78,7 +79,7 @@ class ErrorLimits:
     def reached(self) -> str:
         """Return in words which limit has been reached; empty if none has."""
         if self._errors_max is not None and self._failed >= self._errors_max:
-            return f"{self._failed} requests failed, as many as --max-errors allows"
+            return f"{counted(self._failed, 'request')} failed, as many as --max-errors allows"
         if self._rate_max is None or len(self._last) < ERROR_RATE_REQUESTS:
             return ""
         share = sum(self._last) / ERROR_RATE_REQUESTS

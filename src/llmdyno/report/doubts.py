@@ -10,6 +10,7 @@ from llmdyno.knobs import Knob
 from llmdyno.report.documents import Document, Run
 from llmdyno.results import doubts, study_doubts
 from llmdyno.results.doubts import Doubt
+from llmdyno.results.grouping import sentences
 
 
 def of_run(run: Run) -> list[str]:
@@ -32,13 +33,12 @@ def of_comparison(before: Run, after: Run, unlike: Sequence[str]) -> list[str]:
 
 
 def _of_runs(runs: tuple[Run, ...], between: Sequence[Doubt]) -> list[str]:
-    """Return the doubts of each level, then those between the runs, then those of whole runs."""
+    """Return the doubts of levels, a line a code; then those between runs, and of whole runs."""
     of_each = [(run.name, doubts.of(run.summary)) for run in runs]
     found = [
-        f"{name}, {doubt.sentence}" if len(runs) > 1 else doubt.sentence
+        f"{name}, {said}" if len(runs) > 1 else said
         for name, of_one in of_each
-        for doubt in of_one
-        if doubt.at is not None
+        for said in sentences([doubt for doubt in of_one if doubt.at is not None])
     ]
     # Runs of one machine give the same warnings: each is printed once.
     whole = (doubt.sentence for _, of_one in of_each for doubt in of_one if doubt.at is None)

@@ -12,6 +12,7 @@ from llmdyno.report import documents
 from llmdyno.report.documents import Document, Run
 from llmdyno.results import titles, verdicts, wording
 from llmdyno.results.slo import HEADLINES
+from llmdyno.units import counted
 
 
 class _Clause(NamedTuple):
@@ -151,6 +152,6 @@ def _confirmed_at(confirmation: Document, runs: tuple[Run, ...]) -> str:
     """Name the level of the pairs: the one they name, else the only one there is."""
     named = documents.number(confirmation, "level")
     if named is not None:
-        return f"{wording.count(named)} users"
+        return counted(named, "user")
     names = documents.level_names(runs)
     return names[0] if len(names) == 1 else ""

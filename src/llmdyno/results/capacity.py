@@ -26,6 +26,7 @@ from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import Slo, judge
 from llmdyno.results.stats import STATISTICS, Floats
 from llmdyno.results.window import steady_window
+from llmdyno.units import counted
 
 # A level of which more failed than this does not meet its SLOs, however quick the others were.
 FAILED_SHARE_MAX = 0.01
@@ -210,16 +211,18 @@ def says_capacity(summary: Mapping[str, Any]) -> str:
     unit = "users" if "users" in found else "requests/s"
     load, (low, high) = found.get("users", found.get("rate")), found["ci95"]
     slos = ", ".join(slo["expr"] for slo in summary["spec"]["slos"])
-    levels = f"{len(found['points'])} levels"
+    levels = counted(len(found["points"]), "level")
     if load is None:
         return f"Capacity: not even the lowest load measured met {slos} ({levels})."
+    said = "1 user" if (load, unit) == (1, "users") else f"{load:,.4g} {unit}"
     if high is None:
         return (
-            f"Capacity: {load:,.4g} {unit} or more meet {slos}, at least {low:,.4g}; that more"
+            f"Capacity: {said} or more meet {slos}, at least {low:,.4g}; that more"
             f" would not is not shown ({levels})."
         )
+    meet = "meets" if load == 1 else "meet"
     interval = f"95 % interval {low:,.4g} to {high:,.4g}"
-    return f"Capacity: {load:,.4g} {unit} meet {slos}; {interval} ({levels})."
+    return f"Capacity: {said} {meet} {slos}; {interval} ({levels})."
 
 
 def _crossing(loads: Floats, margins: Floats) -> float | None:

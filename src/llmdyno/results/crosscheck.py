@@ -17,6 +17,7 @@ from llmdyno.records.entries import GpuSample, Scrape
 from llmdyno.results import speculation
 from llmdyno.results.facts import LevelFacts
 from llmdyno.results.stats import significant
+from llmdyno.units import counted
 
 TOKENS_DIFFERENCE_MAX = 0.005
 TTFT_DIFFERENCE_MS = 5.0
@@ -224,14 +225,14 @@ def _about_tokens(part: Mapping[str, Any], seen: ClientSide) -> str | None:
     why = []
     if seen.cut or seen.failed:
         why.append(
-            f"{seen.cut} requests were cut and {seen.failed} failed, of which each side may count"
-            " another part"
+            f"{counted(seen.cut, 'request was', 'requests were')} cut and {seen.failed:,} failed,"
+            " of which each side may count another part"
         )
     if seen.source == "chunks":
         why.append("the client counts chunks, which may hold several tokens")
     requests = part.get("requests")
     if requests and requests["server"] > requests["client"]:
-        why.append(f"the server answered {requests['server']:,} requests, not only ours")
+        why.append(f"the server answered {counted(requests['server'], 'request')}, not only ours")
     return f"{sentence}: {'; '.join(why) or 'not explained: doubt the token rate'}"
 
 
@@ -242,8 +243,8 @@ def _about_requests(part: Mapping[str, Any]) -> str | None:
     if requests is None or "tokens" in part or requests["server"] <= requests["client"]:
         return None
     return (
-        f"the server answered {requests['server']:,} requests, {requests['client']:,} of them ours:"
-        " someone else uses it"
+        f"the server answered {counted(requests['server'], 'request')},"
+        f" {requests['client']:,} of them ours: someone else uses it"
     )
 
 
@@ -279,15 +280,15 @@ def _about_queue(part: Mapping[str, Any]) -> str | None:
     waiting, running = part.get("waiting_mean") or 0.0, part.get("running_mean") or 0.0
     if queue_ms is None and waiting > QUEUE_SHARE * (waiting + running):
         return (
-            f"{waiting:,.0f} requests waited in the server's queue beside {running:,.0f} running"
-            " (mean of the samples): the server is saturated"
+            f"{counted(waiting, 'request')} waited in the server's queue beside"
+            f" {running:,.0f} running (mean of the samples): the server is saturated"
         )
     return None
 
 
 def _about_preemptions(part: Mapping[str, Any]) -> str | None:
     if preemptions := part.get("preemptions"):
-        return f"the server preempted {preemptions:,} requests: its KV cache is too small"
+        return f"the server preempted {counted(preemptions, 'request')}: its KV cache is too small"
     return None
 
 

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmdyno.units import counted
+
 Document = Mapping[str, Any]
 Interval = tuple[float, float]
 
@@ -72,10 +74,9 @@ def level_name(level: Document) -> str:
     users, arrival, rate = level.get("users"), level.get("arrival") or "closed", level.get("rate")
     label = f", {level['label']}" if level.get("label") else ""
     if arrival == "closed":
-        load = "level" if users is None else f"{users:,.0f} user{'' if users == 1 else 's'}"
-        return load + label
+        return ("level" if users is None else counted(users, "user")) + label
     pace = f"{arrival} arrivals" if rate is None else f"{arrival} {rate:g}/s"
-    return pace + (f", {users:,.0f} users" if users is not None else "") + label
+    return pace + (f", {counted(users, 'user')}" if users is not None else "") + label
 
 
 def levels(summary: Document) -> dict[str, Document]:

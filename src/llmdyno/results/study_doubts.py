@@ -17,6 +17,7 @@ from llmdyno.results.documents import Document, interval, items, levels, number,
 from llmdyno.results.doubts import Doubt
 from llmdyno.results.load_checks import about_backlog, about_rate, about_users
 from llmdyno.results.titles import metric_of, title
+from llmdyno.units import counted
 
 FEW_PAIRS = 5
 _UNEQUAL_OUTPUT = 0.02  # of the output tokens of a request
@@ -64,8 +65,10 @@ def find(study: Document, guide: Mapping[str, Knob]) -> list[Doubt]:
     trials = items(study, "trials")
     failed = [trial for trial in trials if text(trial, "state") == "failed"]
     if failed:
-        said = f"{len(failed)} of {len(trials)} trials failed: the search could not judge those"
-        found.append(_of_study("failed-trials", f"{said} settings."))
+        said = f"{len(failed):,} of {counted(len(trials), 'trial')} failed"
+        found.append(
+            _of_study("failed-trials", f"{said}: the search could not judge those settings.")
+        )
     before, after = (part(study, arm, "summary") for arm in ("baseline", "best"))
     if before and after:
         unlike = environment.differences(part(before, "environment"), part(after, "environment"))
@@ -190,7 +193,7 @@ def _about_confirmation(confirmation: Document) -> list[Doubt]:
     pairs = number(confirmation, "pairs")
     if pairs is not None and pairs < FEW_PAIRS:
         said = (
-            f"The verdict rests on {wording.count(pairs)} pairs (fewer than {FEW_PAIRS}): the"
+            f"The verdict rests on {counted(pairs, 'pair')} (fewer than {FEW_PAIRS}): the"
             " interval is rough."
         )
         found.append(_of_study("few-pairs", said))

@@ -12,6 +12,7 @@ from llmdyno.results import wording
 from llmdyno.results.documents import Document, interval, number, part, text
 from llmdyno.results.slo import HEADLINES
 from llmdyno.results.titles import title, unit
+from llmdyno.units import counted
 
 Word = Literal["better", "worse", "no difference", "not confirmed"]
 
@@ -88,7 +89,7 @@ def confirmed(study: Document) -> Confirmed:
     return Confirmed(
         word=text(found, "verdict"),
         pairs=number(found, "pairs") or 0,
-        level="" if users is None else f"{users:,.0f} users",
+        level="" if users is None else counted(users, "user"),
         # Studies of the first version were all decided by the token rate.
         decided_by=text(found, "decided_by") or HEADLINES[0].key,
         ratios=part(found, "ratio"),

@@ -6,7 +6,7 @@ of all the GPU's memory in vLLM. The guide (terminal/lists.py) shows both. A use
 engine's knob gets the nearest one of this engine.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -14,7 +14,7 @@ from llmdyno import plugins
 from llmdyno.engines import Engine
 from llmdyno.errors import UsageError
 from llmdyno.fronts import Front
-from llmdyno.knobs import Knob, MemoryShare, default
+from llmdyno.knobs import Knob, MemoryShare
 
 GIB = 1 << 30
 
@@ -63,13 +63,8 @@ def like(knob: Knob) -> dict[str, list[Knob]]:
         knobs = plugins.load("engines", engine).knobs
         alike = [other for other in knobs if other.means == knob.means]
         if alike:
-            found[engine] = sorted(alike, key=lambda other: not _takes_effect(other, knobs))
+            found[engine] = sorted(alike, key=lambda other: not other.takes_effect(knobs, {}))
     return found
-
-
-def _takes_effect(knob: Knob, knobs: Sequence[Knob]) -> bool:
-    by_name = {other.name: other for other in knobs}
-    return knob.needs is None or default(by_name[knob.needs[0]], None) == knob.needs[1]
 
 
 def elsewhere(engine: str, knob: Knob, value: float | None) -> Sequence[str]:
@@ -124,9 +119,10 @@ def refuse_others_knobs(
                 f" is {front.name}."
             )
         if owners := _owners("engines", name):
+            nearest = _nearest(owners.values(), known, settings)
             raise UsageError(
                 f"--set {text}: {engine.name} has no knob of that name, {' and '.join(owners)}"
-                f" {'have' if len(owners) > 1 else 'has'}; {_nearest(owners.values(), here)}."
+                f" {'have' if len(owners) > 1 else 'has'}; {nearest}."
             )
 
 
@@ -140,11 +136,13 @@ def _owners(kind: str, name: str) -> dict[str, Knob]:
     }
 
 
-def _nearest(theirs: Iterable[Knob], here: Mapping[str, Knob]) -> str:
+def _nearest(theirs: Iterable[Knob], knobs: Sequence[Knob], settings: Sequence[str]) -> str:
     meanings = {knob.means for knob in theirs if knob.means}
-    alike = [knob for knob in here.values() if knob.means in meanings]
+    given = dict(text.partition("=")[::2] for text in settings)
+    alike = [knob for knob in knobs if knob.means in meanings]
     if not alike:
         return "nothing here does the same"
-    ours = min(alike, key=lambda knob: not _takes_effect(knob, tuple(here.values())))
+    ours = min(alike, key=lambda knob: not knob.takes_effect(knobs, given))
     what = ours.does.partition(". ")[0].rstrip(".")
-    return f"the nearest here is {ours.name} ({what[0].lower()}{what[1:]})"
+    only = "" if ours.takes_effect(knobs, given) else f", {ours.only_with}"
+    return f"the nearest here is {ours.name} ({what[0].lower()}{what[1:]}){only}"

@@ -19,6 +19,7 @@ from llmdyno.machine import hardware
 from llmdyno.processes import containers
 from llmdyno.serve.build import Artifact, ensure
 from llmdyno.serve.engine_arguments import extended
+from llmdyno.units import counted
 
 
 class Stack(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +142,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         visible = hardware.gpus_visible()
         if visible is not None and launch.gpus > visible:
             raise UsageError(
-                f"--engine {self.engine.name}: this config takes {launch.gpus} GPUs, and"
+                f"--engine {self.engine.name}: this config takes {counted(launch.gpus, 'GPU')}, and"
                 f" {visible} can be seen here; let it share its layers among fewer."
             )
         for doubt in launch.doubts:

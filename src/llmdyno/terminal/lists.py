@@ -1,6 +1,5 @@
 """Lists for the terminal: runs and studies, knobs, the facts of this machine."""
 
-import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
@@ -15,6 +14,8 @@ from llmdyno.results.documents import level_name
 from llmdyno.serve import artifacts
 from llmdyno.serve.equivalents import elsewhere
 from llmdyno.store import JOURNAL, LEDGER, STUDY, SUMMARY
+from llmdyno.terminal.tables import line, wrapped
+from llmdyno.units import counted
 
 
 def list_runs() -> list[dict[str, Any]]:
@@ -40,7 +41,7 @@ def _outcome(document: Mapping[str, Any]) -> str:
     if "trials" in document:
         found = verdicts.confirmed(document)
         gain = f", {found.gain}" if found.gain else ""
-        return f"{len(document['trials'])} trials: {found.word}{gain}"
+        return f"{counted(len(document['trials']), 'trial')}: {found.word}{gain}"
     imported = f"from {document['imported']['tool']}: " if "imported" in document else ""
     return imported + ", ".join(_level_line(level) for level in document["levels"])
 
@@ -56,7 +57,7 @@ def show_runs(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
     """Print the rows of list_runs()."""
     if not rows:
         stream.write("No runs and no studies in this folder.\n")
-    stream.writelines(f"{row['id']}  {row['says']}\n" for row in rows)
+    stream.writelines(line(f"{row['id']}  {row['says']}", stream) for row in rows)
 
 
 def list_artifacts() -> list[dict[str, Any]]:
@@ -89,18 +90,21 @@ def show_artifacts(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
         stream.write("Nothing was built yet.\n")
     for row in rows:
         if row.get("damaged"):
-            stream.write(f"{row['id']}  damaged: `dyno artifacts prune` removes it\n")
+            stream.write(line(f"{row['id']}  damaged: `dyno artifacts prune` removes it", stream))
             continue
         knobs = " ".join(f"{name}={show(value)}" for name, value in row["knobs"].items())
-        stream.write(
+        said = (
             f"{row['id']}  {row['engine']} {row['engine_version']}  {row['model']}"
             f"  {knobs or 'all defaults'}  {row['bytes'] / 1e6:,.1f} MB  built {row['built']}"
-            f" in {row['seconds']:.0f} s, used {_ago(row['last_used_s_ago'])} ago\n"
+            f" in {row['seconds']:.0f} s, used {_ago(row['last_used_s_ago'])} ago"
         )
+        stream.write(line(said, stream))
 
 
 def _ago(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+    if seconds >= 86400:
+        return counted(round(seconds / 86400), "day")
+    for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(0.0, seconds):.0f} s"
@@ -108,17 +112,19 @@ def _ago(seconds: float) -> str:
 
 def show_knobs(owner: Engine | Front, version: str | None, stream: TextIO) -> None:
     """Print the knobs of an engine of that version, or of a front: defaults, and what each does."""
-    stream.write(_called(owner, version))
+    stream.write(_called(owner, version, stream))
     if not owner.knobs:
         stream.write("It has no settings of its own: all are the engine's.\n")
         return
     for knob in owner.knobs:
         heading = f"{knob.name}={show(default(knob, version))}    {accepts(knob)}"
-        stream.write("\n" + _wrapped(heading, first="", rest=" " * 8) + _indented(knob.does))
-    stream.write(f"\n`dyno knobs {owner.name} KNOB` says when to turn one and what it costs.\n")
+        heading = wrapped(heading, stream, rest=" " * 8)
+        stream.write(f"\n{heading}{_indented(knob.does, stream)}")
+    more = f"`dyno knobs {owner.name} KNOB` says when to turn one and what it costs."
+    stream.write("\n" + line(more, stream))
 
 
-def _called(owner: Engine | Front, version: str | None) -> str:
+def _called(owner: Engine | Front, version: str | None, stream: TextIO) -> str:
     """Name an engine with its version, or say that the defaults are those of the newest known."""
     install = getattr(owner, "install", None)  # a front has none
     if install is None or version is not None:
@@ -126,7 +132,7 @@ def _called(owner: Engine | Front, version: str | None) -> str:
     words = (
         f"{owner.name}, not installed here: these are the newest defaults that we know; {install}"
     )
-    return _wrapped(words, first="", rest="    ")
+    return wrapped(words, stream, rest="    ")
 
 
 def show_knob(owner: Engine | Front, name: str, version: str | None, stream: TextIO) -> None:
@@ -137,7 +143,9 @@ def show_knob(owner: Engine | Front, name: str, version: str | None, stream: Tex
     """
     by_name = {knob.name: knob for knob in owner.knobs}
     if name not in by_name:
-        raise UsageError(f"{owner.name}: no knob '{name}'.{nearest(name, by_name)}")
+        raise UsageError(
+            f"{owner.name}: no knob '{name}'.{nearest(name.rpartition('.')[2], by_name)}"
+        )
     knob = by_name[name]
     known = default(knob, version)
     share = known if isinstance(known, float) else None
@@ -154,34 +162,23 @@ def show_knob(owner: Engine | Front, name: str, version: str | None, stream: Tex
         "may change the tokens": "yes" if knob.alters_output else "no",
         "source": knob.source,
     }
-    stream.write(_called(owner, version) + f"\n{knob.name} ({knob.layer})\n")
-    stream.writelines(f"  {title}\n" + _indented(words) for title, words in facts.items())
+    stream.write(_called(owner, version, stream) + f"\n{knob.name} ({knob.layer})\n")
+    stream.writelines(f"  {title}\n" + _indented(words, stream) for title, words in facts.items())
     if same := elsewhere(owner.name, knob, share):
         stream.write("  the same\n")
-        stream.writelines(_indented(words) for words in same)
+        stream.writelines(_indented(words, stream) for words in same)
 
 
-def _indented(words: str) -> str:
-    return _wrapped(words, first="    ", rest="    ")
-
-
-def _wrapped(words: str, *, first: str, rest: str) -> str:
-    """Write words for 80 columns; names with hyphens and paths stay whole, to be copied."""
-    lines = textwrap.wrap(
-        words,
-        78,
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
-    return "\n".join(lines) + "\n"
+def _indented(words: str, stream: TextIO) -> str:
+    return wrapped(words, stream, first="    ", rest="    ")
 
 
 def show_facts(facts: Mapping[str, Any], doubts: Sequence[str], stream: TextIO) -> None:
     """Print the facts of this machine, and what is doubtful about measuring on it."""
-    stream.writelines(f"{name}: {_fact(name, value)}\n" for name, value in facts.items())
-    stream.writelines(f"! {doubt}\n" for doubt in doubts)
+    stream.writelines(
+        line(f"{name}: {_fact(name, value)}", stream) for name, value in facts.items()
+    )
+    stream.writelines(line(f"! {doubt}", stream) for doubt in doubts)
 
 
 def _fact(name: str, value: Any) -> str:

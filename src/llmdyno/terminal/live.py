@@ -13,6 +13,7 @@ from typing import TextIO
 from rich.console import Console
 
 from llmdyno.load.progress import Progress
+from llmdyno.units import counted
 from llmdyno.wire.exchange import Meter
 
 _BAR_CELLS = 24
@@ -91,17 +92,31 @@ class Live:
     def _redraw(self, lines: Sequence[str], *, keep: bool) -> None:
         up = f"\x1b[{self._lines_drawn}A\x1b[J" if self._lines_drawn else ""
         width = max(20, Console(file=self._stream).width - 1)
-        text = "".join(f"{_CLEAR_LINE}{line[:width]}\n" for line in lines)
+        lines = [part[:width] for line in lines for part in _folded(line, width)]
+        text = "".join(f"{_CLEAR_LINE}{line}\n" for line in lines)
         self._stream.write(f"{up}\r{text}")
         self._stream.flush()
         self._lines_drawn = 0 if keep else len(lines)
+
+
+def _folded(line: str, width: int) -> list[str]:
+    """Return a line as several that are no wider, divided where it has two blanks."""
+    found: list[str] = []
+    for part in line.split("  "):
+        if found and len(found[-1]) + 2 + len(part) <= width:
+            found[-1] += f"  {part}"
+        else:
+            found.append(part)
+    return found
 
 
 def _advance(progress: Progress) -> tuple[float, str]:
     """Return how far the level is, 0 to 1, and the same in words."""
     if progress.requests is not None:
         ended = progress.completed + progress.failed
-        return min(1.0, ended / progress.requests), f"{ended:,}/{progress.requests:,} requests"
+        return min(
+            1.0, ended / progress.requests
+        ), f"{ended:,}/{counted(progress.requests, 'request')}"
     duration_s = progress.duration_s or 1.0
     words = f"{progress.elapsed_s:.0f}/{duration_s:.0f} s"
     if progress.phase == "finishing":

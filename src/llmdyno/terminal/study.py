@@ -9,7 +9,9 @@ from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.results.titles import title, unit
 from llmdyno.terminal.live import Live
+from llmdyno.terminal.tables import Cell, Heading, console, line, show_blocks, width_of
 from llmdyno.tune.tuner import Narrator
+from llmdyno.units import counted
 from llmdyno.wire.exchange import Meter
 
 _CLEAR_LINE = "\r\x1b[2K"
@@ -25,7 +27,7 @@ def narrator(stream: TextIO) -> Narrator:
 
     def notify_waiting(line: str) -> None:
         if redraws:
-            stream.write(f"{_CLEAR_LINE}  {line[:100]}")
+            stream.write(f"{_CLEAR_LINE}  {line[: max(20, width_of(stream) - 3)]}")
             stream.flush()
 
     def display(label: str, users: Sequence[int]) -> Callable[[Progress, Meter], None]:
@@ -42,17 +44,36 @@ def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
     if before is None or after is None:
         return
     objective = _beside(document)
+    rows = [
+        _row(name, level, objective)
+        for levels in zip(before["summary"]["levels"], after["summary"]["levels"], strict=True)
+        for name, level in zip(("before", "after"), levels, strict=True)
+    ]
     beside = f"{title(objective):>18}" if objective else ""
     lines = ["", f"{'users':>6}  {'':<7}{'TTFT p50':>12}{'p99':>12}{'token rate':>18}{beside}"]
-    for levels in zip(before["summary"]["levels"], after["summary"]["levels"], strict=True):
-        for name, level in zip(("before", "after"), levels, strict=True):
-            ttft, rate = level["ttft_ms"], level["token_rate"]["mean"]
-            lines.append(
-                f"{level['users']:>6}  {name:<7}{_ms(ttft['p50']):>12}{_ms(ttft['p99']):>12}"
-                f"{rate:>12,.0f} tok/s{_value(level, objective)}"
-            )
-    stream.write("\n".join([*lines, "", *verdict_lines(document), ""]) + "\n")
+    for users, name, first, slowest, rate, *values in rows:
+        last = f"{values[0]:>18}" if values else ""
+        lines.append(f"{users:>6}  {name:<7}{first:>12}{slowest:>12}{rate:>18}{last}")
+    if max(map(len, lines)) <= width_of(stream):
+        stream.write("\n".join([*lines, ""]))
+    else:
+        headings = [Heading(""), *map(Heading, ("TTFT p50", "TTFT p99", "token rate"))]
+        headings += [Heading(title(objective))] if objective else []
+        cells = [
+            [Cell(f"{counted(users, 'user')}, {name}"), *map(Cell, numbers)]
+            for users, name, *numbers in rows
+        ]
+        show_blocks(console(stream), headings, cells)
+    said = [line(one, stream) for one in verdict_lines(document)]
+    stream.write("\n" + "".join(said) + "\n")
     stream.flush()
+
+
+def _row(name: str, level: Mapping[str, Any], objective: str) -> tuple[Any, ...]:
+    ttft, rate = level["ttft_ms"], level["token_rate"]["mean"]
+    values = [_value(level, objective)] if objective else []
+    said = (_ms(ttft["p50"]), _ms(ttft["p99"]), f"{rate:,.0f} tok/s")
+    return (level["users"], name, *said, *values)
 
 
 def verdict_lines(document: Mapping[str, Any]) -> list[str]:
@@ -75,11 +96,9 @@ def _beside(document: Mapping[str, Any]) -> str:
 
 
 def _value(level: Mapping[str, Any], objective: str) -> str:
-    if not objective:
-        return ""
     asked = parse_objective(objective)
     value, unit = read_stat(level, asked.metric, asked.stat), BY_NAME[asked.metric].unit
-    return f"{'-' if value is None else f'{value:,.4g} {unit}':>18}"
+    return "-" if value is None else f"{value:,.4g} {unit}"
 
 
 def _ratio(ratio: Mapping[str, Any], of_unit: str) -> str:

@@ -3,31 +3,33 @@
 Everything here goes to standard error; standard output is for results.
 """
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from llmdyno.results import documents, doubts
+from llmdyno.results import documents, doubts, grouping
 from llmdyno.results.capacity import says_capacity
 from llmdyno.results.documents import level_name
 from llmdyno.results.metrics import BY_NAME, Metric, Shown
+from llmdyno.terminal import tables
+from llmdyno.terminal.tables import Cell, Heading, show_table
+from llmdyno.units import counted
 
 _WIDE_CELLS = 130
 
 
 def console() -> Console:
     """Return the console for people: standard error."""
-    return Console(stderr=True, highlight=False)
+    return tables.console(sys.stderr)
 
 
 def show_summary(summary: Mapping[str, Any], out: Console) -> None:
     """Print the table of a run's levels, its SLOs, its doubts, and what the numbers mean."""
     whole = not out.is_terminal  # a file gets each sentence in one line, a person's are wrapped
-    out.print(_table(summary, wide=out.width >= _WIDE_CELLS))
+    _show_levels(summary, out)
     for verdict in summary["slo"]:
         value = _slo_value(verdict)
         word = "[green]met[/]" if verdict["met"] else "[red]missed[/]"
@@ -35,13 +37,14 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
     for level in summary["levels"]:
         if rounds := level.get("repeats"):
             rates = "  ".join(number(one["token_rate"]) for one in rounds)
-            out.print(f"{level_name(level)}, tok/s in each of {len(rounds)} rounds: {rates}")
+            of = counted(len(rounds), "round")
+            out.print(f"{level_name(level)}, tok/s in each of {of}: {rates}", soft_wrap=whole)
     for line in (*_by_model(summary), *_further(summary)):
         out.print(line, soft_wrap=whole)
     if "capacity" in summary:
         out.print(f"[bold]{says_capacity(summary)}[/]", soft_wrap=whole)
-    for doubt in doubts.of(summary):
-        out.print(f"[yellow]![/] {escape(doubt.sentence)}", soft_wrap=whole)
+    for said in grouping.sentences(doubts.of(summary)):
+        out.print(f"[yellow]![/] {escape(said)}", soft_wrap=whole)
     for line in _meanings(summary):
         out.print(escape(line), soft_wrap=whole)
     out.print(f"[dim]{_client_line(summary)}[/]", soft_wrap=whole)
@@ -93,39 +96,40 @@ def _slo_value(verdict: Mapping[str, Any]) -> str:
     return "no data" if at_least is None else f"at least {at_least:,.4g}"
 
 
+_SELFTEST = (
+    Heading("load"),
+    Heading("requests"),
+    Heading("TTFT p50"),
+    Heading("p99", "TTFT p99"),
+    Heading("ITL p50"),
+    Heading("p99", "ITL p99"),
+    Heading("lost"),
+    Heading("events/s"),
+    Heading("us/tok"),
+)
+
+
 def show_selftest(document: Mapping[str, Any], out: Console) -> None:
     """Print how exact and how fast the client is."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    headings = (
-        "load",
-        "requests",
-        "TTFT p50",
-        "p99",
-        "ITL p50",
-        "p99",
-        "lost",
-        "events/s",
-        "us/tok",
-    )
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for load in document["loads"]:
-        table.add_row(
-            load["name"],
-            f"{load['requests']:,}",
-            f"{load['ttft_error_ms_p50']:.2f}",
-            f"{load['ttft_error_ms_p99']:.2f}",
-            f"{load['itl_error_ms_p50']:.2f}",
-            f"{load['itl_error_ms_p99']:.2f}",
-            str(load["tokens_lost"]),
-            f"{load['events_per_s']:,.0f}",
-            f"{load['cpu_us_per_token']:.1f}",
-        )
-    table.caption = (
+    rows = [
+        [
+            Cell(load["name"]),
+            Cell(f"{load['requests']:,}"),
+            Cell(f"{load['ttft_error_ms_p50']:.2f}"),
+            Cell(f"{load['ttft_error_ms_p99']:.2f}"),
+            Cell(f"{load['itl_error_ms_p50']:.2f}"),
+            Cell(f"{load['itl_error_ms_p99']:.2f}"),
+            Cell(str(load["tokens_lost"])),
+            Cell(f"{load['events_per_s']:,.0f}"),
+            Cell(f"{load['cpu_us_per_token']:.1f}"),
+        ]
+        for load in document["loads"]
+    ]
+    caption = (
         "Errors of TTFT and ITL in ms against a server of known timing,\n"
         "less that server's own lateness; lost: tokens; us/tok: CPU time."
     )
-    out.print(table)
+    show_table(out, _SELFTEST, rows, caption)
     late_ms = max(load["streamer_late_ms_p99"] for load in document["loads"])
     out.print(f"[dim]The server itself was late by up to {late_ms:.1f} ms (p99).[/]")
     out.print(
@@ -136,24 +140,28 @@ def show_selftest(document: Mapping[str, Any], out: Console) -> None:
 
 
 class _Column(NamedTuple):
-    heading: str
-    cell: Callable[[Mapping[str, Any]], str]
+    heading: Heading
+    cell: Callable[[Mapping[str, Any]], Cell]
     wide: bool = False  # only on a wide terminal
 
 
 _BEFORE = (
-    _Column("load", level_name),
-    _Column("done", lambda level: f"{level['requests']['completed']:,}"),
-    _Column("failed", lambda level: _red_if(level["requests"]["failed"])),
-    _Column("cut", lambda level: f"{level['requests']['cut']:,}", wide=True),
+    _Column(Heading("load"), lambda level: Cell(level_name(level))),
+    _Column(Heading("done"), lambda level: Cell(f"{level['requests']['completed']:,}")),
+    _Column(Heading("failed"), lambda level: Cell(_red_if(level["requests"]["failed"]))),
+    _Column(Heading("cut"), lambda level: Cell(f"{level['requests']['cut']:,}"), wide=True),
 )
 _AFTER = (
     _Column(
-        "window",
-        lambda level: "{start_s:.0f}-{end_s:.0f} s".format(**level["window"]),
+        Heading("window"),
+        lambda level: Cell("{start_s:.0f}-{end_s:.0f} s".format(**level["window"])),
         wide=True,
     ),
-    _Column("client", lambda level: _yellow_unless(level["client"]["verdict"], "valid"), wide=True),
+    _Column(
+        Heading("client"),
+        lambda level: Cell(_yellow_unless(level["client"]["verdict"], "valid")),
+        wide=True,
+    ),
 )
 
 
@@ -165,40 +173,54 @@ def _columns(summary: Mapping[str, Any]) -> list[_Column]:
 
 
 def _column(row: Metric, shown: Shown) -> _Column:
-    write = _with_interval if shown.interval else _stat
-    return _Column(shown.heading, lambda level: write(level, row.name, shown.stat), shown.wide)
+    """Return a metric's column; alone, "p99" is called by the heading that it goes on."""
+    name = row.shown[0].heading.removesuffix(f" {row.shown[0].stat}")
+    alone = f"{name} {shown.stat}" if shown.heading == shown.stat else shown.heading
+
+    def cell(level: Mapping[str, Any]) -> Cell:
+        interval = _interval(level, row.name, shown.stat) if shown.interval else ""
+        return Cell(_stat(level, row.name, shown.stat), interval)
+
+    return _Column(Heading(shown.heading, alone), cell, shown.wide)
 
 
 def _is_open(summary: Mapping[str, Any]) -> bool:
     return any(level["arrival"] != "closed" for level in summary["levels"])
 
 
-def _table(summary: Mapping[str, Any], *, wide: bool) -> Table:
-    columns = [column for column in _columns(summary) if wide or not column.wide]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        table.add_column(column.heading, justify="right", no_wrap=True)
-    for level in summary["levels"]:
-        table.add_row(*(column.cell(level) for column in columns))
-    table.caption = (
+def _show_levels(summary: Mapping[str, Any], out: Console) -> None:
+    """Print the table of the levels, with the columns for which there is room."""
+    caption = (
         "Latencies in ms, inside the window, with 95 % intervals;\n"
         "failed requests are never among them."
     )
     if any(level.get("doubtful") for level in summary["levels"]):
-        table.caption += "\n? the client had a share in it: see below."
-    return table
+        caption += "\n? the client had a share in it: see below."
+    columns = _columns(summary)
+    if out.width < _WIDE_CELLS or not tables.fits(out, *_written(columns, summary)):
+        columns = [column for column in columns if not column.wide]
+    show_table(out, *_written(columns, summary), caption)
+
+
+def _written(
+    columns: Sequence[_Column], summary: Mapping[str, Any]
+) -> tuple[list[Heading], list[list[Cell]]]:
+    rows = [[column.cell(level) for column in columns] for level in summary["levels"]]
+    return [column.heading for column in columns], rows
 
 
 def _client_line(summary: Mapping[str, Any]) -> str:
     clients = [level["client"] for level in summary["levels"]]
-    lag_ms = max((client["loop_lag_ms_p99"] for client in clients), default=0.0)
+    # Late is what the verdict judges: how late the client looked. Old runs have the loop's lag.
+    late_ms = max((c.get("late_ms_p99", c["loop_lag_ms_p99"]) for c in clients), default=0.0)
     cpu = [client["cpu_us_per_token"] for client in clients if client["cpu_us_per_token"]]
     bound = [client for client in clients if client["verdict"] != "valid"]
     word = "client-bound, see above" if bound else "valid at every level"
-    cost = f", {min(cpu):.0f}-{max(cpu):.0f} us CPU a token" if cpu else ""
+    costs = list(dict.fromkeys(f"{cost:.0f}" for cost in (min(cpu), max(cpu)))) if cpu else []
+    cost = f", {'-'.join(costs)} us CPU a token" if costs else ""
     headrooms = [client["headroom"] for client in clients if client.get("headroom")]
     room = f", headroom {number(min(headrooms))}x" if headrooms else ""
-    line = f"Client: {word} (late by {lag_ms:.1f} ms p99{cost}{room})."
+    line = f"Client: {word} (late by {late_ms:.1f} ms p99{cost}{room})."
     if floor := summary.get("calibration"):
         line += (
             f" Its own share, calibrated before the run: TTFT {floor['ttft_floor_ms_p50']:.2f} ms"
@@ -263,12 +285,9 @@ def _stat(level: Mapping[str, Any], metric: str, stat: str) -> str:
     return f"{number(documents.number(level, metric, stat))}{mark}"
 
 
-def _with_interval(level: Mapping[str, Any], metric: str, stat: str) -> str:
-    interval = documents.interval(level, metric, "ci95" if stat == "mean" else f"{stat}_ci95")
-    shown = _stat(level, metric, stat)
-    if interval is None:
-        return shown
-    return rf"{shown} \[{number(interval[0])}, {number(interval[1])}]"
+def _interval(level: Mapping[str, Any], metric: str, stat: str) -> str:
+    found = documents.interval(level, metric, "ci95" if stat == "mean" else f"{stat}_ci95")
+    return "" if found is None else rf"\[{number(found[0])}, {number(found[1])}]"
 
 
 def _red_if(count: int) -> str:

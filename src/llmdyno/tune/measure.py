@@ -21,6 +21,7 @@ from llmdyno.results.slo import Slo
 from llmdyno.serve.build import Artifact
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Bench, Load, Workload
+from llmdyno.units import counted
 from llmdyno.wire.exchange import Meter
 
 HOST = "127.0.0.1"
@@ -185,11 +186,12 @@ def _nothing_to_show(summary: Mapping[str, Any]) -> str | None:
     if requests["failed"] > requests["completed"]:
         errors = ", ".join(f"{name} x{count}" for name, count in requests["errors"].items())
         return (
-            f"{requests['failed']} of {requests['failed'] + requests['completed']} requests failed"
-            f" at {level['users']} users ({errors})"
+            f"{requests['failed']} of"
+            f" {counted(requests['failed'] + requests['completed'], 'request')} failed"
+            f" at {counted(level['users'], 'user')} ({errors})"
         )
     if not level["tokens"]["output"]:
-        return f"not one token at {level['users']} users"
+        return f"not one token at {counted(level['users'], 'user')}"
     return None
 
 

@@ -31,6 +31,7 @@ from llmdyno.tune.search import Search, space
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import as_step, excess, outcome
 from llmdyno.tune.study import study_document
+from llmdyno.units import counted
 from llmdyno.wire.exchange import Meter
 
 # Configs that are refused before a server starts cost nothing. They do not count as trials, up to
@@ -181,7 +182,8 @@ class Tuner:
         names = ", ".join(knob.name for knob in self._space)
         given = f", the first {len(self._candidates)} of them given" if self._candidates else ""
         self._narrator.notify(
-            f"Search over {names}: {study.trials} trials at {study.level} users{given}."
+            f"Search over {names}: {counted(study.trials, 'trial')} at"
+            f" {counted(study.level, 'user')}{given}."
         )
         tried: list[Step] = []
         while not self._enough(tried):
@@ -258,7 +260,7 @@ class Tuner:
 
     def _confirm(self, before: Mapping[str, Value], after: Mapping[str, Value]) -> None:
         """Measure both configs in turn, A B B A …, each time on a fresh server."""
-        self._narrator.notify(f"Confirmation: {self._study.pairs} interleaved pairs.")
+        self._narrator.notify(f"Confirmation: {counted(self._study.pairs, 'interleaved pair')}.")
         for pair in range(self._study.pairs):
             arms = (before, after) if pair % 2 == 0 else (after, before)
             for place, config in enumerate(arms):

@@ -134,6 +134,17 @@ def has_times(workload: Workload) -> bool:
     return hasattr(workload, "due_s")
 
 
+def notes(spec: WorkloadSpec) -> list[str]:
+    """Return what of a workload's data set no request carries, a sentence a kind.
+
+    Raises:
+        UsageError: there is no such workload, or its data set cannot be read.
+    """
+    workload = load(spec.name)
+    found: list[str] = workload.notes(spec) if hasattr(workload, "notes") else []
+    return found
+
+
 def due_s(workload: Workload, spec: WorkloadSpec) -> list[float]:
     """Return when the requests of a workload with times of its own are due, in seconds."""
     found: list[float] = workload.due_s(spec) if hasattr(workload, "due_s") else []

@@ -28,7 +28,7 @@ class Draws(msgspec.Struct, frozen=True, kw_only=True):
 class Workload(Protocol):
     """The interface of a workload: these members are required.
 
-    Seven more are optional; `llmdyno.workload` reads them, with these defaults.
+    Eight more are optional; `llmdyno.workload` reads them, with these defaults.
 
     `takes: frozenset[str]`
         Which of the spec's fields "isl", "dataset", "dataset_osl" and "unique" mean something to
@@ -50,6 +50,9 @@ class Workload(Protocol):
         much of a prompt a prefix cache knows already.
     `shares_prefix: bool`
         Whether all prompts begin alike even without `--system-prompt`. The default is False.
+    `notes(spec: WorkloadSpec) -> list[str]`
+        What of its data set no request carries, a sentence a kind; said once before the run. The
+        default is none.
     """
 
     name: str

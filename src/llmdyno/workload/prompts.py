@@ -108,7 +108,9 @@ class Conversation:
             self._said = []
         item = self._coming.pop(0)
         self._asked = item.prompt
-        return msgspec.structs.replace(item, history=tuple(self._said)) if self._said else item
+        if item.history or not self._said:  # one that the data set has recorded goes before
+            return item
+        return msgspec.structs.replace(item, history=tuple(self._said))
 
     def hear(self, answer: str) -> None:
         """Note the model's answer; an empty one ends the session, for no turn could follow it."""

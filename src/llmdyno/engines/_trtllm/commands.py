@@ -65,7 +65,7 @@ def family(model: str) -> str:
     """
     path = Path(model).expanduser() / "config.json"
     try:
-        kind = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+        kind = json.loads(path.read_text(encoding="utf-8-sig")).get("model_type")
     except (OSError, ValueError) as error:
         raise UsageError(
             f"--model {model}: backend=tensorrt converts a local folder with a config.json;"

@@ -9,8 +9,9 @@ from llmdyno.workload import (
     WorkloadSpec,
     drawn_from,
     require_dataset,
-    sessions_of,
+    sessions,
 )
+from llmdyno.workload.sessions import DataSet
 
 
 class File:
@@ -27,17 +28,20 @@ class File:
         Raises:
             UsageError: no data set is given, or it cannot be read; the message names the line.
         """
-        _first_turns(spec)
+        _read(spec)
+
+    def notes(self, spec: WorkloadSpec) -> list[str]:
+        """Say what of the data set is not sent."""
+        return _read(spec).notes(in_turns=False)
 
     def sessions(self, spec: WorkloadSpec, draws: Draws) -> Iterator[Session]:
         """Return an endless sequence of single prompts."""
-        return drawn_from(_first_turns(spec), draws)
+        return drawn_from([turns[:1] for turns in _read(spec).sessions], draws)
 
 
-def _first_turns(spec: WorkloadSpec) -> list[Session]:
+def _read(spec: WorkloadSpec) -> DataSet:
     name = require_dataset(spec)
-    sessions = sessions_of(name, spec.system_prompt, own_lengths=spec.dataset_osl)
-    return [turns[:1] for turns in sessions]
+    return sessions.read(name, spec.system_prompt, own_lengths=spec.dataset_osl)
 
 
 WORKLOAD: Workload = File()

@@ -5,8 +5,9 @@ They are those of a file, or made of our chat prompts behind one system prompt.
 
 from collections.abc import Iterator, Sequence
 
-from llmdyno.workload import Draws, Session, Workload, WorkloadSpec, drawn_from, sessions_of
+from llmdyno.workload import Draws, Session, Workload, WorkloadSpec, drawn_from, sessions
 from llmdyno.workload.builtin import chat_prompts, long_system_prompt
+from llmdyno.workload.sessions import DataSet
 
 
 class Sessions:
@@ -23,17 +24,21 @@ class Sessions:
             UsageError: the data set cannot be read; the message names the line.
         """
         if spec.dataset:
-            _of_file(spec.dataset, spec)
+            _read(spec.dataset, spec)
+
+    def notes(self, spec: WorkloadSpec) -> list[str]:
+        """Say what of the data set is not sent."""
+        return _read(spec.dataset, spec).notes(in_turns=True) if spec.dataset else []
 
     def sessions(self, spec: WorkloadSpec, draws: Draws) -> Iterator[Session]:
         """Return an endless sequence of sessions."""
         if spec.dataset:
-            return drawn_from(_of_file(spec.dataset, spec), draws)
+            return drawn_from(_read(spec.dataset, spec).sessions, draws)
         return _made(chat_prompts(spec.system_prompt or long_system_prompt()), spec, draws)
 
 
-def _of_file(name: str, spec: WorkloadSpec) -> list[Session]:
-    return sessions_of(name, spec.system_prompt, own_lengths=spec.dataset_osl)
+def _read(name: str, spec: WorkloadSpec) -> DataSet:
+    return sessions.read(name, spec.system_prompt, own_lengths=spec.dataset_osl)
 
 
 def _made(prompts: Sequence[Session], spec: WorkloadSpec, draws: Draws) -> Iterator[Session]:

@@ -6,6 +6,7 @@ a format tells which prompts began alike (`blocks`), they begin alike again, so 
 hits as often as it did then.
 """
 
+import math
 from collections.abc import Collection
 from typing import Protocol
 
@@ -63,9 +64,9 @@ def read(name: str) -> list[TracedRequest]:
             if request is not None:
                 _check(request)
         except KeyError as error:
-            raise UsageError(f"--dataset {name}, line {place}: has no {error}.") from error
-        except (ValueError, TypeError) as error:
-            raise UsageError(f"--dataset {name}, line {place}: {error}.") from error
+            raise UsageError(f"--dataset {name}, {place.name}: has no {error}.") from error
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UsageError(f"--dataset {name}, {place.name}: {error}.") from error
         if request is not None:
             found.append(request)
     if not found:
@@ -88,6 +89,8 @@ def _recognise(name: str, row: Row) -> Trace:
 
 
 def _check(request: TracedRequest) -> None:
+    if not math.isfinite(request.due_s):
+        raise ValueError(f"a time of {request.due_s}; must be a number")
     if not request.prompt and request.input_tokens < 1:
         raise ValueError(f"a prompt of {request.input_tokens} tokens; must be at least 1")
     if request.output_tokens is not None and request.output_tokens < 1:
