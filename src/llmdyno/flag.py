@@ -23,7 +23,7 @@ class Kind(msgspec.Struct, frozen=True):
     # raises when it cannot read it. A TOML file gives more than texts.
     read: Callable[[Any, str], Any]
     show: Callable[[Any], str] = str
-    type: type = str  # what the command line makes of the text before `read` sees it
+    type: Any = str  # what the command line makes of the text before `read` sees it
 
 
 class Flag(msgspec.Struct, frozen=True):
@@ -176,6 +176,12 @@ def _names(value: Any, field: str) -> tuple[str, ...]:
     return tuple(str(part).strip() for part in parts)
 
 
+def _texts(value: Any, field: str) -> tuple[str, ...]:
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return tuple(value)
+    raise UsageError(f"{field} {value}: must be a list of texts, each in quotes.")
+
+
 def _count_or_auto(value: Any, field: str) -> int | str:
     if value == "auto":
         return "auto"
@@ -217,6 +223,7 @@ SHARE = Kind(lambda value, field: units.share(str(value), field), "{:.4%}".forma
 COUNTS = Kind(_counts, lambda value: ",".join(map(str, value)))
 RATES = Kind(_rates, lambda value: ",".join(f"{rate:g}" for rate in value))
 NAMES = Kind(_names, ",".join)
+TEXTS = Kind(_texts, ", ".join, type=list[str])  # the flag may be repeated; a list in a file
 COUNT_OR_AUTO = Kind(_count_or_auto)
 CONFIG = Kind(_config)
 CONFIGS = Kind(_configs)

@@ -12,10 +12,32 @@ import msgspec
 from llmdyno.endpoints import Endpoint
 from llmdyno.load.arrivals import due_times_s
 from llmdyno.spec import Bench, Load
+from llmdyno.wire.headers import Header
 from llmdyno.wire.kserve import Tensor
-from llmdyno.wire.target import Target
+from llmdyno.wire.target import Target, parse_url
 from llmdyno.workload.prompts import Prompts
 from llmdyno.workload.share import Share
+
+
+def target_of(spec: Bench, secrets: Sequence[Header] = ()) -> Target:
+    """Return the server of a benchmark, checked.
+
+    Args:
+        spec: what is run.
+        secrets: the headers whose values no spec has: see wire/headers.py.
+
+    Raises:
+        UsageError: the URL, a header, a certificate or the proxy cannot be used.
+    """
+    return parse_url(
+        spec.url,
+        more_headers=(*spec.plain_headers, *secrets),
+        ca_cert=spec.ca_cert,
+        insecure=spec.insecure,
+        client_cert=spec.client_cert,
+        client_key=spec.client_key,
+        proxy=spec.proxy,
+    )
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,11 +5,12 @@ from typing import Annotated, Literal
 import msgspec
 
 from llmdyno.errors import UsageError
-from llmdyno.flag import COUNT_OR_AUTO, SECONDS, SHARE, TEXT, TRUTH, WHOLE, Flag, parsed
+from llmdyno.flag import COUNT_OR_AUTO, SECONDS, SHARE, TEXT, TEXTS, TRUTH, WHOLE, Flag, parsed
 from llmdyno.results.slo import Slo, parse_slos
 from llmdyno.spec.load import Load
 from llmdyno.spec.workload import Workload
 from llmdyno.units import show_seconds
+from llmdyno.wire.headers import Header, check_once, plain
 from llmdyno.wire.kserve import Tensor
 
 ROUNDS_MIN = 3  # before --repeat-until may find that it has been enough
@@ -76,9 +77,35 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         str | None, Flag(TEXT, "PEM file of certificates to trust.", metavar="FILE")
     ] = None
     insecure: Annotated[bool, Flag(TRUTH, "Do not check the server's certificate.")] = False
+    client_cert: Annotated[
+        str | None,
+        Flag(TEXT, "PEM file of the certificate by which the server knows us.", metavar="FILE"),
+    ] = None
+    client_key: Annotated[
+        str | None,
+        Flag(TEXT, "PEM file of its key.", metavar="FILE", default="in the certificate's file"),
+    ] = None
     proxy: Annotated[
         str | None, Flag(TEXT, "HTTP proxy; environment variables are not read.", metavar="URL")
     ] = None
+    headers: Annotated[
+        tuple[str, ...],
+        Flag(
+            TEXTS, "Header of every request; may be repeated.", name="header", metavar="NAME: VALUE"
+        ),
+    ] = ()
+    header_env: Annotated[
+        tuple[str, ...],
+        Flag(
+            TEXTS,
+            "Header whose value is a secret in that variable; may be repeated.",
+            metavar="NAME=VARIABLE",
+        ),
+    ] = ()
+    basic_auth_env: Annotated[
+        str,
+        Flag(TEXT, "Environment variable that holds user:password.", metavar="VARIABLE"),
+    ] = ""
 
     note: Annotated[
         str, Flag(TEXT, "A note that is kept with the results, e.g. 'after the driver update'.")
@@ -86,6 +113,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         self._check_repeats()
+        check_once(self.plain_headers)
         if self.workers != "auto" and self.workers < 1:
             raise UsageError(f"--workers {self.workers}: must be at least 1, or auto.")
         if self.until:
@@ -127,6 +155,20 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
                 f"--until-budget {show_seconds(self.until_budget_s)}: must hold a level of"
                 f" {show_seconds(self.load.duration_s)}, better ten."
             )
+
+    @property
+    def plain_headers(self) -> tuple[Header, ...]:
+        """The headers of `--header`; those of variables are no part of a spec."""
+        return tuple(plain(text) for text in self.headers)
+
+    @property
+    def kept(self) -> "Bench":
+        """The spec as files keep it: without the values of headers, any of which may be a secret.
+
+        It has the names alone, each with a value that says so.
+        """
+        names = tuple(f"{header.name}: (not kept)" for header in self.plain_headers)
+        return msgspec.structs.replace(self, headers=names)
 
     @property
     def levels(self) -> tuple[tuple[int, float], ...]:
