@@ -219,7 +219,7 @@ class Crew:
         self._plan = plan
         self._recorder = recorder
         self._files = files
-        self._limits = ErrorLimits(plan.load)
+        self._limits = ErrorLimits(plan.load, plan.requests)
         self._members: Sequence[_Member] = ()
         self._stopping = asyncio.Event()
         recorder.progress.expect(plan)
@@ -309,6 +309,8 @@ class Crew:
                 break
         await self._poll()  # the last entries
         self._end_if_one_is_missing()
+        if not self.interrupted:
+            self.stopped = self._limits.reached(at_end=True)
 
     async def _poll(self) -> None:
         """Read the new entries of all workers, and update the display."""
