@@ -58,13 +58,13 @@ class Prober:
         response = await self._answer(method, path, body)
         if response.error:
             raise TargetError(
-                f"{self.target.authority}{self.target.prefix}{path}:"
+                f"{self.target.authority}{self.target.resource(path)}:"
                 f" {response.detail or response.error} ({response.error})."
             )
         if response.status in REDIRECTS:
             where = self.target.redact(response.headers.get("location", "elsewhere"))
             raise TargetError(
-                f"{self.target.authority}{self.target.prefix}{path}: redirects to {where}."
+                f"{self.target.authority}{self.target.resource(path)}: redirects to {where}."
             )
         return response
 
@@ -77,7 +77,7 @@ class Prober:
         response = await self._answer("GET", path, b"")
         if response.error == "timeout":
             raise TargetError(
-                f"{self.target.authority}{self.target.prefix}{path}: {response.detail}: name what"
+                f"{self.target.authority}{self.target.resource(path)}: {response.detail}: name what"
                 " the server is with --endpoint and --model, or look after it."
             )
         return response

@@ -89,6 +89,7 @@ def run(
         StorageError: a record could not be written; what was written before is kept.
     """
     target = target_of(spec, secrets)
+    spec = _as_the_url_says(spec)
     if spec.endpoint != endpoints.AUTO:
         _check_scheme(spec, target, endpoints.load(spec.endpoint))
     workload.check(spec.workload, spec.load)
@@ -106,6 +107,13 @@ def run(
         import uvloop
 
         return uvloop.run(coroutine)
+
+
+def _as_the_url_says(spec: Bench) -> Bench:
+    """Fill in the endpoint and the model that the user left open and the URL's path names."""
+    place = endpoints.locate(spec.url, spec.endpoint)
+    named = spec.endpoint if spec.endpoint != endpoints.AUTO else place.endpoint or endpoints.AUTO
+    return msgspec.structs.replace(spec, endpoint=named, model=spec.model or place.model)
 
 
 def _check_scheme(spec: Bench, target: Target, endpoint: Endpoint) -> None:

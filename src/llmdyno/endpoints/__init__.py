@@ -9,6 +9,7 @@ package imports from here what `__all__` names, and proves itself with
 from typing import Protocol, cast
 
 from llmdyno import plugins
+from llmdyno.endpoints import _location
 from llmdyno.endpoints._answers import listed_model
 from llmdyno.endpoints._interface import Ask, Detection, Endpoint, ServerProbe
 from llmdyno.endpoints._json_events import Event, error_of, joined_prompt, merge, read_events
@@ -95,3 +96,16 @@ def full_url(name: str, url: str) -> str:
     if "://" in url or name == AUTO or not load(name).rpc:
         return url
     return f"grpc://{url}"
+
+
+def locate(url: str, name: str) -> _location.Location:
+    """Return what a URL says of the endpoint and the model, and the base URL in it.
+
+    Args:
+        url: the user's: a base URL, or that of a request.
+        name: of the endpoint that the user named, or AUTO.
+
+    Raises:
+        UsageError: there is no such endpoint, or the path is another endpoint's.
+    """
+    return _location.locate(url, name)

@@ -45,7 +45,7 @@ async def listed_model(server: ServerProbe) -> str:
     if not (model := first_model(response)):
         raise TargetError(
             f"{server.target.authority} does not list its models"
-            f" (GET {server.target.prefix}{MODELS_PATH}: status {response.status}):"
+            f" (GET {server.target.resource(MODELS_PATH)}: status {response.status}):"
             " name one with --model."
         )
     return model

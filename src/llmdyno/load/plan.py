@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from llmdyno.endpoints import Endpoint
+from llmdyno.endpoints import Endpoint, locate
 from llmdyno.load.arrivals import due_times_s
 from llmdyno.spec import Bench, Load
 from llmdyno.wire.headers import Header
@@ -29,8 +29,11 @@ def target_of(spec: Bench, secrets: Sequence[Header] = ()) -> Target:
     Raises:
         UsageError: the URL, a header, a certificate or the proxy cannot be used.
     """
+    place = locate(spec.url, spec.endpoint)
     return parse_url(
-        spec.url,
+        place.url,
+        version=place.version,
+        query=place.query,
         more_headers=(*spec.plain_headers, *secrets),
         ca_cert=spec.ca_cert,
         insecure=spec.insecure,

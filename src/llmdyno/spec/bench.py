@@ -25,7 +25,9 @@ SLOS = Flag(
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
     """One benchmark of one server, over all levels."""
 
-    url: Annotated[str, Flag(TEXT, "Base URL of the server.", ("--base-url", "--target"))]
+    url: Annotated[
+        str, Flag(TEXT, "URL of the server, with or without a path.", ("--base-url", "--target"))
+    ]
     endpoint: Annotated[
         str,
         Flag(

@@ -56,7 +56,12 @@ def plain(text: str) -> Header:
         raise UsageError(f"--header {name}: write 'Name: value', with a colon.")
     _check_name("--header", name)
     header = _checked(f"--header {name}", name, value.strip(" \t"))
-    return _hidden(header) if _SECRET.search(name) else header
+    return _hidden(header) if sounds_secret(name) else header
+
+
+def sounds_secret(name: str) -> bool:
+    """Return whether what has this name is likely to be a secret."""
+    return _SECRET.search(name) is not None
 
 
 def api_key(key: str | None) -> tuple[Header, ...]:

@@ -4,10 +4,11 @@ Everything that sends to the server under test gets a Target, so a wrong URL, ke
 proxy is refused before anything starts.
 """
 
+import re
 import ssl
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
 
 import msgspec
 
@@ -18,6 +19,7 @@ from llmdyno.wire.tls import tls_context
 
 # Characters that stay as they are in a path (RFC 3986); a percent sign counts as an escape.
 _PATH_CHARACTERS = "/%:@!$&'()*+,;=~"
+_VERSION = re.compile(r"/v[12]$")  # OpenAI's and KServe's, with which their paths begin
 # What each request says; a header of the user's of the same name, in lower case, takes its place.
 _HEADERS = (
     ("content-type", "Content-Type: application/json"),
@@ -42,6 +44,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     tls: bool
     prefix: str  # of the URL's path, without a slash at the end
+    version: str = ""  # such as "/v1": the prefix has it, or another in its place
+    query: str = ""  # of each request, without the question mark
     headers: tuple[Header, ...] = ()
     ca_cert: str | None = None  # PEM file of trusted certificates, instead of the system's store
     insecure: bool = False  # trust any certificate
@@ -63,7 +67,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         origin = f"http://{self.authority}" if forwarded else ""
         given = {header.key for header in self.headers}
         lines = [
-            f"POST {origin}{self.prefix}{path} HTTP/1.1",
+            f"POST {origin}{self.resource(path)} HTTP/1.1",
             *(() if "host" in given else (f"Host: {self.authority}",)),
             *(line for key, line in _HEADERS if key not in given),
             f"Content-Length: {length}",
@@ -72,6 +76,15 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         if forwarded:
             lines += (f"{header.name}: {header.value}" for header in self.proxy_headers)
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+    def resource(self, path: str) -> str:
+        """Return what is asked for in a request line: the path with prefix and query.
+
+        A version with which both the prefix ends and the path begins is there once.
+        """
+        if self.version and f"{path}/".startswith(f"{self.version}/"):
+            path = path[len(self.version) :]
+        return f"{self.prefix}{path}?{self.query}" if self.query else f"{self.prefix}{path}"
 
     def redact(self, text: str) -> str:
         """Return a server's text with the API key and other secrets blanked out.
@@ -132,6 +145,8 @@ def parse_url(
     url: str,
     api_key: str | None = None,
     *,
+    version: str = "",
+    query: str = "",
     more_headers: Sequence[Header] = (),
     ca_cert: str | None = None,
     insecure: bool = False,
@@ -144,6 +159,9 @@ def parse_url(
     Args:
         url: http://, https://, grpc:// or grpcs://, with a host.
         api_key: sent as a bearer token; None: no such header.
+        version: the beginning of paths, such as "/v1", whose place the URL's path takes. That of
+            a path that ends with /v1 or /v2 need not be given.
+        query: of each request, without the question mark.
         more_headers: sent with each request, besides the key's.
         ca_cert: a PEM file of trusted certificates, instead of the system's store.
         insecure: trust any certificate.
@@ -167,6 +185,7 @@ def parse_url(
     prefix = parts.path.rstrip("/")
     if rpc and prefix:
         raise UsageError(f"--url {url}: a gRPC address ends with its port, without {prefix}.")
+    ends_with = _VERSION.search(prefix)
     every = (*more_headers, *headers.api_key(api_key))
     headers.check_once(every)
     headers.check_protocol(every, rpc=rpc, forwarded=bool(proxy) and not tls and not rpc)
@@ -178,6 +197,8 @@ def parse_url(
         tls=tls,
         rpc=rpc,
         prefix=quote(prefix, safe=_PATH_CHARACTERS),
+        version=version or (ends_with[0] if ends_with else ""),
+        query=_checked_query(query),
         headers=tuple(header for header in every if header.key != headers.FOR_THE_PROXY),
         ca_cert=ca_cert,
         insecure=insecure,
@@ -188,6 +209,21 @@ def parse_url(
     )
     _check_certificates(target)
     return target
+
+
+def _checked_query(query: str) -> str:
+    """Return a query as it is sent; it stands in files as the URL does, so no secret may be in it.
+
+    Raises:
+        UsageError: one of its names sounds like a secret's.
+    """
+    for name, _ in parse_qsl(query, keep_blank_values=True):
+        if headers.sounds_secret(name):
+            raise UsageError(
+                f"--url: must not hold a secret such as '{name}', because a URL is written to"
+                " files; see --header-env."
+            )
+    return quote(query, safe=f"{_PATH_CHARACTERS}?")
 
 
 def _check_tls(
@@ -252,7 +288,9 @@ def _split(flag: str, url: str) -> SplitResult:
     except UnicodeError as error:
         raise UsageError(f"{flag} {url}: the host's name cannot be one: {error}.") from error
     except ValueError as error:
-        raise UsageError(f"{flag} {url}: {error}.") from error
+        bare = url.partition("://")[2].partition("/")[0].count(":") > 1 and "[" not in url
+        why = "write an IPv6 address in brackets, e.g. http://[::1]:8000" if bare else str(error)
+        raise UsageError(f"{flag} {url}: {why}.") from error
     if parts.query or parts.fragment:
         raise UsageError(f"{flag} {url}: must end with the path, without ? or #.")
     if parts.username is not None:
