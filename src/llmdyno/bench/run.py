@@ -23,6 +23,7 @@ from llmdyno.bench.interruption import Interruption, interruptible
 from llmdyno.bench.live_metrics import LivePage, serving
 from llmdyno.bench.questions import ask
 from llmdyno.bench.recount import LocalTokenizer, recount
+from llmdyno.bench.rehearsal import rehearse
 from llmdyno.bench.schedule import loads
 from llmdyno.calibration.calibrate import calibrate
 from llmdyno.endpoints import Endpoint
@@ -72,6 +73,7 @@ def run(
     secrets: Sequence[Header] = (),
     watcher: Watcher | None = None,
     metrics_port: int | None = None,
+    rehearsed: bool = True,
 ) -> Outcome:
     """Run a benchmark and wait for its end; journal and summary go into the folder.
 
@@ -81,10 +83,12 @@ def run(
         secrets: headers whose values are never written anywhere: see wire/headers.py.
         watcher: the callbacks of the caller.
         metrics_port: where the live counts are served for Prometheus; None: nowhere.
+        rehearsed: send one request before the run as the run will; False: the server is ours.
 
     Raises:
         UsageError: the spec cannot be run; nothing was started.
-        TargetError: the server cannot be reached, or a worker or the streamer does not start.
+        TargetError: the server cannot be reached or refuses the requests, or a worker or the
+            streamer does not start.
         InterruptError: the user interrupted it before anything was measured.
         StorageError: a record could not be written; what was written before is kept.
     """
@@ -100,6 +104,7 @@ def run(
             tokenizer=LocalTokenizer(spec.tokenizer) if spec.tokenizer else None,
             watcher=watcher or Watcher(),
             site=site,
+            rehearsed=rehearsed,
         )
         coroutine = _run_shown(spec, folder.resolve(), context, metrics_port)
         if sys.platform == "win32":
@@ -140,6 +145,7 @@ class _RunContext(msgspec.Struct, frozen=True, kw_only=True):
     tokenizer: LocalTokenizer | None
     watcher: Watcher
     site: Site  # where workers start, if a level needs any
+    rehearsed: bool  # whether one request goes before the run
 
 
 async def _run_shown(
@@ -163,6 +169,8 @@ async def _run(spec: Bench, folder: Path, context: _RunContext) -> Outcome:
     with interruptible() as interruption:
         try:
             spec, endpoint, scale = await ask(spec, context.target)
+            if context.rehearsed:
+                spec = await rehearse(spec, context.target, endpoint, scale)
             metrics_page = None
             if spec.scrape:
                 metrics_page = await scraper.find(context.target, spec.endpoint, spec.metrics_url)

@@ -63,6 +63,13 @@ _BLANK = b"\n\n"
 # Events of a shorter run are read one by one: to prove them alike would not pay.
 _RUN_EVENTS_MIN = 8
 _OTHER_TEXT = "quite another text"
+# A field of ours, what it is called instead (empty: it is left out), and the word in a refusal.
+_ADAPTATIONS = (
+    ("max_tokens", "max_completion_tokens", "max_completion_tokens"),
+    ("stream_options", "", "stream_options"),
+)
+# Of a reasoning model that one token was too few for.
+_LIMIT_REACHED = "output limit was reached"
 # vLLM's and SGLang's finish reasons of an answer that the server broke off.
 _FAILED_FINISHES = frozenset({"error", "abort"})
 
@@ -104,7 +111,10 @@ class OpenAI:
         response = await server.ask("POST", self._path, body)
         if response.status == 200:
             return Detection(speaks=True, model=model)
-        refusal = f"status {response.status} {self.error_of(response.body())}"
+        words = self.error_of(response.body())
+        if response.status in {400, 422} and (self.adapted(words, {}) or _LIMIT_REACHED in words):
+            return Detection(speaks=True, model=model)  # what it refuses is not the protocol
+        refusal = f"status {response.status} {words}"
         return Detection(speaks=False, why_not=f"{self.name}: {refusal}".strip())
 
     async def choose_model(self, server: ServerProbe) -> str:
@@ -121,7 +131,22 @@ class OpenAI:
 
     def body(self, ask: Ask) -> bytes:
         """Return the request's JSON body."""
-        return merge({**_common_fields(ask), **self._prompt_fields(ask)}, ask.extra)
+        fields = {**_common_fields(ask), **self._prompt_fields(ask)}
+        for name, other in ask.renamed.items():
+            if name in fields:
+                value = fields.pop(name)
+                fields |= {other: value} if other else {}
+        return merge(fields, ask.extra)
+
+    def adapted(self, refusal: str, renamed: Mapping[str, str]) -> Mapping[str, str]:
+        """Return how fields must be called for a server that refused a request with these words.
+
+        OpenAI's reasoning models know no max_tokens, and some servers no stream_options.
+        """
+        for name, other, told in _ADAPTATIONS:
+            if name not in renamed and told in refusal:
+                return {**renamed, name: other}
+        return renamed
 
     def read(self, pieces: Iterable[Piece]) -> Reply:
         """Return what a stream of chat.completion.chunk or text_completion events amounts to."""

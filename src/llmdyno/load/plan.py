@@ -5,17 +5,18 @@ JSON. A level in this process, in workers and on other machines is made from the
 of them send the same prompts at the same times.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from llmdyno.endpoints import Endpoint, locate
+from llmdyno.endpoints import Ask, Endpoint, locate
 from llmdyno.load.arrivals import due_times_s
 from llmdyno.spec import Bench, Load
 from llmdyno.wire.headers import Header
 from llmdyno.wire.kserve import Tensor
 from llmdyno.wire.target import Target, parse_url
 from llmdyno.workload.prompts import Prompts
+from llmdyno.workload.sessions import Item
 from llmdyno.workload.share import Share
 
 
@@ -52,6 +53,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     target: Target
     endpoint: Endpoint
     model: str
+    renamed: Mapping[str, str] = {}  # fields that the server calls otherwise: see Ask
     tensors: tuple[Tensor, ...] = ()  # the model's inputs, for endpoints that need them
     repeat: int = 0
     rate: float | None = None  # requests a second, of an open loop
@@ -64,6 +66,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         if self.load.ends_by_count and self.due_s is not None:
             return len(self.due_s)
         return self.load.requests
+
+    def ask(self, item: Item) -> Ask:
+        """Return what the endpoint is asked for an item of the workload."""
+        return Ask(
+            prompt=item.prompt,
+            system_prompt=item.system_prompt,
+            history=item.history,
+            model=self.model,
+            max_tokens=item.max_tokens,
+            exact_length=item.exact_length,
+            renamed=self.renamed,
+            tensors=self.tensors,
+        )
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +133,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
             target=target,
             endpoint=endpoint,
             model=self.spec.model,
+            renamed=self.spec.renamed,
             tensors=self.spec.tensors,
             repeat=self.repeat,
             share=share,

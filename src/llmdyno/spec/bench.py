@@ -41,6 +41,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         str, Flag(TEXT, "Name of the model.", ("-m",), default="the first that the server lists")
     ] = ""
     tensors: tuple[Tensor, ...] = ()  # the model's inputs, asked for where they are needed
+    renamed: dict[str, str] = {}  # fields of requests that this server calls otherwise; empty: not
     tokenizer: Annotated[
         str,
         Flag(
