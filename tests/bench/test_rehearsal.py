@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llmdyno import endpoints, spec
+from llmdyno.bench.prober import Prober
 from llmdyno.bench.rehearsal import rehearse
 from llmdyno.errors import TargetError
 from llmdyno.units import lengths
@@ -40,7 +41,11 @@ def rehearsed(answer: Answer, **given: Any) -> tuple[spec.Bench, list[Body]]:
     async def main() -> spec.Bench:
         async with scripted(server) as url:
             bench = spec.Bench(**{"url": url, "endpoint": "openai-chat", "model": "llama", **given})
-            return await rehearse(bench, parse_url(url), endpoints.load(bench.endpoint), {})
+            prober = Prober(parse_url(url))
+            try:
+                return await rehearse(bench, prober, endpoints.load(bench.endpoint), {})
+            finally:
+                prober.close()
 
     return asyncio.run(main()), asked
 
@@ -68,7 +73,8 @@ def test_the_rehearsal_ends_with_the_first_token() -> None:
     async def main() -> None:
         async with scripted(endless) as url:
             bench = spec.Bench(url=url, endpoint="openai-chat", model="m")
-            found = await rehearse(bench, parse_url(url), endpoints.load("openai-chat"), {})
+            prober = Prober(parse_url(url))
+            found = await rehearse(bench, prober, endpoints.load("openai-chat"), {})
             assert found == bench
             gone.set()
 

@@ -113,6 +113,7 @@ class Prober:
         path: str,
         body: bytes = b"",
         enough: Callable[[list[Piece]], bool] | None = None,
+        timeout_s: float | None = None,
     ) -> Response:
         """Send one request and wait for its response, complete or not.
 
@@ -122,14 +123,16 @@ class Prober:
             body: of a POST.
             enough: whether so much of the body will do; then the connection is closed, which tells
                 the server to stop, and the response's `error` is "cut".
+            timeout_s: for the response; None: the prober's own.
 
         Raises:
             TargetError: the server cannot be reached.
         """
         data = as_sent(self.target, path, body).replace(b"POST", method.encode(), 1)
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
         try:
             return await self._connection.request(
-                lambda exchange: _until(exchange, data, self._timeout_s, enough)
+                lambda exchange: _until(exchange, data, limit_s, enough)
             )
         except ConnectError as error:
             raise self._unreachable(error) from error

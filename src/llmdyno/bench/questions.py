@@ -10,6 +10,7 @@ import msgspec
 from llmdyno import endpoints, workload
 from llmdyno.bench.detect import detect
 from llmdyno.bench.prober import Prober
+from llmdyno.bench.rehearsal import rehearse
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.spec import Bench
 from llmdyno.wire.target import Target
@@ -18,8 +19,15 @@ from llmdyno.workload.words import synthetic_text
 _PROBE_WORDS = (50, 250)
 
 
-async def ask(spec: Bench, target: Target) -> tuple[Bench, Endpoint, dict[str, float]]:
+async def ask(
+    spec: Bench, target: Target, *, rehearsed: bool = False
+) -> tuple[Bench, Endpoint, dict[str, float]]:
     """Ask the server for all that the spec leaves open, and wait for its answers.
+
+    Args:
+        spec: what is run.
+        target: the server.
+        rehearsed: also send one request as the run will: see rehearsal.py.
 
     Returns:
         The spec with endpoint, model and tensors filled in; the endpoint; and the scale of
@@ -28,12 +36,15 @@ async def ask(spec: Bench, target: Target) -> tuple[Bench, Endpoint, dict[str, f
 
     Raises:
         UsageError: there is no endpoint of that name.
-        TargetError: nobody answers, or no protocol is known.
+        TargetError: nobody answers, no protocol is known, or the rehearsal is refused.
     """
     prober = Prober(target)
     try:
         spec, endpoint = await _resolve(spec, prober)
-        return spec, endpoint, await _calibrate_synthetic(spec, prober, endpoint)
+        scale = await _calibrate_synthetic(spec, prober, endpoint)
+        if rehearsed:
+            spec = await rehearse(spec, prober, endpoint, scale)
+        return spec, endpoint, scale
     finally:
         prober.close()
 
@@ -57,7 +68,13 @@ async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) 
     counts = []
     for words in _PROBE_WORDS:
         text = synthetic_text(words, random.Random(words))
-        ask = Ask(prompt=text, model=spec.model, max_tokens=1, tensors=spec.tensors)
+        ask = Ask(
+            prompt=text,
+            model=spec.model,
+            max_tokens=1,
+            renamed=spec.renamed,
+            tensors=spec.tensors,
+        )
         response = await prober.ask("POST", endpoint.path(spec.model), endpoint.body(ask))
         counts.append(endpoint.read(response.pieces).input_tokens)
     if min(counts) <= 0 or counts[0] == counts[1]:

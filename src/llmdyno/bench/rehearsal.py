@@ -40,13 +40,13 @@ _REFUSED_OVER_GRPC = frozenset(
 
 
 async def rehearse(
-    spec: Bench, target: Target, endpoint: Endpoint, scale: Mapping[str, float]
+    spec: Bench, prober: Prober, endpoint: Endpoint, scale: Mapping[str, float]
 ) -> Bench:
     """Send one request as the run will.
 
     Args:
         spec: with endpoint, model and tensors filled in.
-        target: the server.
+        prober: connected to the server, or not yet.
         endpoint: the protocol.
         scale: of synthetic prompts: Point's tokens_per_word and tokens_fixed.
 
@@ -57,21 +57,17 @@ async def rehearse(
         UsageError: the workload's file of prompts cannot be read.
         TargetError: the server refuses the request; says what it said, and what would be right.
     """
-    prober = Prober(target, timeout_s=min(TIMEOUT_S, spec.load.timeout_s))
-    try:
-        while True:
-            plan, item = _planned(spec, target, endpoint, scale)
-            response = await _response(prober, plan, item)
-            if not _refused(response, endpoint):
-                return spec
-            words = _words(response, endpoint)
-            renamed = endpoints.adapted(endpoint, words, spec.renamed)
-            if renamed == spec.renamed or (item.exact_length and _EXACT_LENGTH.search(words)):
-                why = await _why(spec, prober, plan, item, response)
-                raise TargetError(target.redact(why))
-            spec = msgspec.structs.replace(spec, renamed=dict(renamed))
-    finally:
-        prober.close()
+    while True:
+        plan, item = _planned(spec, prober.target, endpoint, scale)
+        response = await _response(prober, plan, item)
+        if not _refused(response, endpoint):
+            return spec
+        words = _words(response, endpoint)
+        renamed = endpoints.adapted(endpoint, words, spec.renamed)
+        if renamed == spec.renamed or (item.exact_length and _EXACT_LENGTH.search(words)):
+            why = await _why(spec, prober, plan, item, response)
+            raise TargetError(prober.target.redact(why))
+        spec = msgspec.structs.replace(spec, renamed=dict(renamed))
 
 
 def _planned(
@@ -112,6 +108,7 @@ async def _response(prober: Prober, plan: Plan, item: Item) -> Response:
         endpoint.path(plan.model),
         endpoint.body(plan.ask(item)),
         lambda pieces: bool(pieces and endpoint.read(pieces).stamps_ns),
+        timeout_s=min(TIMEOUT_S, plan.load.timeout_s),
     )
 
 

@@ -23,7 +23,6 @@ from llmdyno.bench.interruption import Interruption, interruptible
 from llmdyno.bench.live_metrics import LivePage, serving
 from llmdyno.bench.questions import ask
 from llmdyno.bench.recount import LocalTokenizer, recount
-from llmdyno.bench.rehearsal import rehearse
 from llmdyno.bench.schedule import loads
 from llmdyno.calibration.calibrate import calibrate
 from llmdyno.endpoints import Endpoint
@@ -168,9 +167,7 @@ async def _run_shown(
 async def _run(spec: Bench, folder: Path, context: _RunContext) -> Outcome:
     with interruptible() as interruption:
         try:
-            spec, endpoint, scale = await ask(spec, context.target)
-            if context.rehearsed:
-                spec = await rehearse(spec, context.target, endpoint, scale)
+            spec, endpoint, scale = await ask(spec, context.target, rehearsed=context.rehearsed)
             metrics_page = None
             if spec.scrape:
                 metrics_page = await scraper.find(context.target, spec.endpoint, spec.metrics_url)
