@@ -8,10 +8,12 @@ import random
 import msgspec
 
 from llmdyno import endpoints, workload
+from llmdyno.bench.answers import wrong_model
 from llmdyno.bench.detect import detect
 from llmdyno.bench.prober import Prober
 from llmdyno.bench.rehearsal import rehearse
 from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.errors import TargetError
 from llmdyno.spec import Bench
 from llmdyno.wire.target import Target
 from llmdyno.workload.words import synthetic_text
@@ -53,7 +55,13 @@ async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
     """Fill in the endpoint, the model and its inputs, where the user left them open."""
     name, model = await detect(prober, spec.endpoint, spec.model)
     endpoint = endpoints.load(name)
-    inputs = await endpoints.tensors(endpoint, prober, model)
+    try:
+        inputs = await endpoints.tensors(endpoint, prober, model)
+    except TargetError as error:
+        known = await endpoints.models(endpoint, prober)
+        if model in known or not known:
+            raise
+        raise TargetError(f"{wrong_model(model, known)}.") from error
     return msgspec.structs.replace(spec, endpoint=name, model=model, tensors=inputs), endpoint
 
 

@@ -396,5 +396,5 @@ def _no_frame(data: bytes) -> tuple[str, str]:
     if data.startswith(TLS_ALERT):
         return "tls", "the server speaks TLS: give its URL with grpcs://"
     if re.match(rb"HTTP/1\.\d", data):
-        return "bad-grpc", f"the server speaks HTTP/1.1, so http://; {_PORT_OF_ITS_OWN}"
+        return "bad-grpc", f"the server speaks HTTP/1.1: give http:// in --url; {_PORT_OF_ITS_OWN}"
     return "bad-grpc", f"no frame of HTTP/2: {data[:40]!r}"
