@@ -154,6 +154,13 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], tuple[str, ...]]] = {
 }
 
 
+def test_a_page_is_no_stream_of_text() -> None:
+    page = plain("200 OK", b"<html><title>Login</title>", "Content-Type: text/html")
+
+    with pytest.raises(TargetError, match="a web page answers there with the title 'Login'"):
+        rehearsed(lambda _body: page, endpoint="bentoml")
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_every_request_would_meet_is_told_before_the_run(name: str) -> None:
     answer, given, words = REFUSED[name]

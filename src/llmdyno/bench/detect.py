@@ -74,12 +74,12 @@ async def _choose_model(server: "_Listener", endpoint: str) -> str:
 
 async def _why_unknown(server: "_Listener", model: str) -> str:
     """Return what a server is that speaks no endpoint that we know; empty: no idea."""
+    if said := await server.explained():
+        return said
     if not server.target.rpc and model:
         known = await endpoints.listed_models(server)
         if known and model not in known:
             return wrong_model(model, known)
-    if said := await server.explained():
-        return said
     target = server.target
     nowhere = unknown_paths(target, server.answers)
     if not nowhere:

@@ -114,7 +114,7 @@ async def _response(prober: Prober, plan: Plan, item: Item) -> Response:
 
 def _refused(response: Response, endpoint: Endpoint) -> bool:
     """Whether a server is sure to refuse every request like the one that it answered."""
-    if response.error:
+    if response.error and response.error != "cut":
         return response.error in _REFUSED_OVER_GRPC
     status = response.status
     if status != 200:
@@ -125,12 +125,14 @@ def _refused(response: Response, endpoint: Endpoint) -> bool:
             _EXACT_LENGTH.search(reply.detail) or endpoints.adapted(endpoint, reply.detail, {})
         )
     media_type = response.headers.get("content-type", "")
-    return not reply.stamps_ns and media_type.startswith(("text/html", "application/json"))
+    # Where the body is the text, any page has tokens.
+    has_tokens = bool(reply.stamps_ns) and not endpoint.ends_with_body
+    return not has_tokens and media_type.startswith(("text/html", "application/json"))
 
 
 def _words(response: Response, endpoint: Endpoint) -> str:
     """Return a server's own words of a refusal."""
-    if response.error:
+    if response.error and response.error != "cut":
         return response.detail
     if response.status == 200:
         return endpoint.read(response.pieces).detail
@@ -155,7 +157,7 @@ async def _why(spec: Bench, prober: Prober, plan: Plan, item: Item, response: Re
             return f"{wrong_model(spec.model, known)} ({words})."
     status = response.error or f"status {response.status}"
     where = f"{target.authority}{target.resource(path)}"
-    if response.status == 200:
+    if response.status == 200 and not words:
         return (
             f"{where}: answers with one whole body ({response.headers.get('content-type')}), not"
             f" with a stream of {endpoint.name}: look whether --endpoint is right and the server"
