@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -187,6 +189,41 @@ WRONG: dict[str, tuple[Answers, str, str]] = {
         "openai-chat",
         "name one with --model",
     ),
+    "a refusal names the flag": (
+        {"GET /v1/models": plain("401 Unauthorized", b'{"error": "no key"}')},
+        "auto",
+        "wants a key, and none was given (status 401): no key; put it into a variable, and write",
+    ),
+    "a named endpoint's refusal, too": (
+        {"GET /v1/models": plain("403 Forbidden", b"<title>Stop</title>", "Server: cloudflare")},
+        "openai-chat",
+        "Cloudflare wants a key, and none was given (status 403): Stop",
+    ),
+    "elsewhere": (
+        {"GET /v2": plain("301 X", b"", "Location: https://h/api/v2")},
+        "auto",
+        "redirects to https://h/api/v2 (status 301): give https://h/api as --url",
+    ),
+    "a proxy alone": (
+        {"GET /v1/models": plain("502 Bad Gateway", b"<center>nginx</center>")},
+        "auto",
+        "nginx, in front of the server, answered with status 502",
+    ),
+    "a metrics port": (
+        {"GET /metrics": plain("200 OK", b"# HELP x y\n# TYPE x gauge\nx 1\n")},
+        "auto",
+        "a page of metrics (Prometheus) answers there",
+    ),
+    "a web page": (
+        {"GET /": plain("200 OK", b"<!DOCTYPE html><title>Grafana</title>")},
+        "auto",
+        "a web page answers there with the title 'Grafana'",
+    ),
+    "JSON of something else": (
+        {"GET /v1/models": {"hello": "world"}},
+        "auto",
+        'it answers GET /v1/models with JSON of something else: {"hello":',
+    ),
     "a refusal has its words": (
         {
             "GET /v1/models": MODELS,
@@ -206,6 +243,102 @@ def test_what_is_not_clear_is_said(name: str) -> None:
         detected(answers, endpoint)
 
     assert words in str(caught.value)
+
+
+def test_a_wrong_model_is_told_with_those_that_there_are() -> None:
+    answers = {
+        "GET /v1/models": {"data": [{"id": "zephyr"}, {"id": "llama-3"}]},
+        "POST /v1/chat/completions": plain("404 Not Found", b'{"error": "no such model"}'),
+        "POST /v1/completions": plain("404 Not Found", b'{"error": "no such model"}'),
+    }
+
+    with pytest.raises(TargetError, match=r"--model lama: .* it has 'llama-3', 'zephyr' "):
+        detected(answers, model="lama")
+
+
+def test_a_model_that_wants_its_length_called_otherwise_speaks_all_the_same() -> None:
+    words = b'{"error": {"message": "use \'max_completion_tokens\' instead"}}'
+    reasoning = {
+        "GET /v1/models": MODELS,
+        "POST /v1/chat/completions": plain("400 Bad Request", words),
+    }
+
+    assert detected(reasoning) == ("openai-chat", "llama")
+
+
+def test_a_prefix_that_is_none_is_named() -> None:
+    async def script(client: Client) -> None:
+        while True:
+            asked, _ = await client.asked()
+            known = plain("200 OK", json.dumps(MODELS).encode())
+            await client.send(known if asked == "GET /v1/models" else plain("404 X", b""))
+
+    async def main() -> None:
+        async with scripted(script) as url:
+            prober = Prober(parse_url(f"{url}/wrong"))
+            try:
+                await detect(prober, "auto", "")
+            finally:
+                prober.close()
+
+    with pytest.raises(TargetError, match="no endpoint below /wrong, but one without it"):
+        asyncio.run(main())
+
+
+async def _words(url: str) -> str:
+    prober = Prober(parse_url(url), timeout_s=5.0)
+    try:
+        with pytest.raises(TargetError) as caught:
+            await detect(prober, "auto", "")
+    finally:
+        prober.close()
+    return str(caught.value)
+
+
+def test_plain_http_to_a_server_of_tls_names_the_scheme(certificate: Path) -> None:
+    async def hang_up(client: Client) -> None:
+        await client.request()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    async def main() -> str:
+        async with scripted(hang_up, tls=context) as url:
+            return await _words(url.replace("https", "http"))
+
+    assert "give its URL with https://" in asyncio.run(main())
+
+
+@pytest.mark.parametrize("first", [b"", b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\xff\xff"])
+def test_http_to_a_server_of_grpc_names_the_scheme(first: bytes) -> None:
+    settings = b"\0\0\0\x04\0\0\0\0\0"
+    trailers = b"\x88\0\x0bgrpc-status\x0212"  # :status 200 from the static table
+    refusal = b"\0\0" + bytes([len(trailers)]) + b"\x01\x05\0\0\0\x01" + trailers
+
+    async def script(client: Client) -> None:
+        if first:
+            await client.send(first)
+        if not (await client.some()).startswith(b"PRI * HTTP/2.0"):
+            return
+        await client.send(settings + refusal, pause_s=0.2)
+
+    async def main() -> str:
+        async with scripted(script) as url:
+            return await _words(url)
+
+    assert "give its URL with grpc://" in asyncio.run(main())
+
+
+def test_grpc_to_a_server_of_http_names_the_scheme() -> None:
+    async def script(client: Client) -> None:
+        await client.some()
+        await client.send(plain("400 Bad Request", b""))
+
+    async def main() -> str:
+        async with scripted(script) as url:
+            return await _words(url.replace("http", "grpc"))
+
+    assert "http://" in asyncio.run(main())
 
 
 def test_a_server_that_keeps_silent_is_not_asked_four_times() -> None:

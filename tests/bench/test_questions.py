@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmdyno import spec
 from llmdyno.bench.questions import ask
+from llmdyno.errors import TargetError
 from llmdyno.units import lengths
 from llmdyno.wire.target import parse_url
 from scripted_server import DONE, END, HEAD, STOP, Client, chunk, framed, plain, scripted
@@ -70,3 +72,32 @@ def test_a_server_that_does_not_count_leaves_a_token_a_word(per_word: float, fix
     _, scale, _ = asking(SYNTHETIC, per_word, fixed, endpoint="openai-chat", model="m")
 
     assert scale == {}
+
+
+def test_a_model_whose_inputs_are_unknown_is_told_with_those_that_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "forgetful.py").write_text(
+        "from llmdyno.errors import TargetError\n"
+        "class Forgetful:\n"
+        "    name, rpc, ends_with_body = 'forgetful', False, False\n"
+        "    def path(self, model): return '/forgetful'\n"
+        "    async def tensors(self, server, model): raise TargetError('no such thing')\n"
+        "    async def models(self, server): return ['llama', 'zephyr']\n"
+        "ENDPOINT = Forgetful()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    async def silent(client: Client) -> None:
+        await client.request()
+
+    async def main(model: str) -> None:
+        async with scripted(silent) as url:
+            bench = spec.Bench(url=url, endpoint="own.forgetful", model=model)
+            await ask(bench, parse_url(url))
+
+    with pytest.raises(TargetError, match=r"--model lama: .* it has 'llama', 'zephyr'"):
+        asyncio.run(main("lama"))
+    with pytest.raises(TargetError, match="no such thing"):
+        asyncio.run(main("llama"))

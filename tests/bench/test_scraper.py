@@ -57,6 +57,27 @@ def test_where_the_user_says_it_is_no_other_place_is_tried() -> None:
     assert serving("/own", look) == ["/own", "/nowhere"]
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_page_of_another_server_gets_no_headers_of_this_one(beside: bool) -> None:
+    heads: list[bytes] = []
+
+    async def server(client: Client) -> None:
+        await client.request()
+        heads.append(client.head)
+        await client.send(plain("200 OK", PAGE % 1))
+
+    async def main() -> None:
+        async with scripted(server) as url:
+            host = "http://127.0.0.1:1" if beside else url
+            scraper = await find(parse_url(host, "sk-1"), "openai-chat", f"{url}/metrics")
+            assert scraper is not None
+            scraper.close()
+
+    asyncio.run(main())
+
+    assert (b"sk-1" in heads[0]) is not beside
+
+
 def test_a_level_has_a_page_before_and_after_it_and_some_during() -> None:
     seen: list[Scrape] = []
 

@@ -194,7 +194,7 @@ def test_what_starts_a_worker_afar_makes_its_folder_when_it_does(
     post = NodeAgent()
     assert not list(tmp_path.iterdir())
 
-    post.start(msgspec.json.encode(assignment), None)
+    post.start(msgspec.json.encode(assignment), ())
     try:
         (folder,) = tmp_path.iterdir()
         assert folder.stat().st_mode & 0o777 == 0o700

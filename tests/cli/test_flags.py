@@ -44,6 +44,7 @@ from llmdyno.tune.spec import Study
 NOT_FLAGS = {
     "Bench.load": "its own fields are flags",
     "Bench.workload": "its own fields are flags",
+    "Bench.renamed": "asked of the server, not of the user",
     "Bench.tensors": "asked of the server, not of the user",
     "Study.load": "its own fields are flags",
     "Study.workload": "its own fields are flags",

@@ -169,6 +169,47 @@ def test_a_certificate_that_is_not_to_be_trusted(
     assert words in records[0].detail.replace("self signed", "self-signed")
 
 
+def test_a_certificate_that_is_not_trusted_names_the_flags(certificate: Path) -> None:
+    async def main() -> list[Record]:
+        async with scripted(WHOLE, tls=server_context(certificate)) as url:
+            found = await drive(by_name(url), target=parse_url(by_name(url)), requests=1)
+            trusted = str(certificate.with_suffix(".crt"))
+            return found + await drive(url, target=parse_url(url, ca_cert=trusted), requests=1)
+
+    untrusted, of_another_host = run(main)
+
+    assert "--ca-cert FILE, or any certificate with --insecure" in untrusted.detail
+    assert "give a host that it names in --url, or write --insecure" in of_another_host.detail
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_server_that_wants_to_know_who_asks(certificate: Path, shown: bool) -> None:
+    context = server_context(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(certificate.with_suffix(".crt"))
+
+    async def main() -> list[Record]:
+        async with scripted(WHOLE, tls=context) as url:
+            own = str(certificate) if shown else None
+            target = parse_url(url, insecure=True, client_cert=own)
+            return await drive(url, target=target, requests=1)
+
+    (record,) = run(main)
+
+    assert record.outcome == ("completed" if shown else "failed")
+    if not shown:
+        assert record.error in {"tls", "reset", "no-response"}
+
+
+def test_tls_spoken_to_a_server_without_says_which_url() -> None:
+    async def main() -> list[Record]:
+        async with scripted(raw(plain("400 Bad Request", b""), close=True)) as url:
+            target = parse_url(url.replace("http", "https"), insecure=True)
+            return await drive(url, target=target, requests=1)
+
+    assert "give its URL with http://" in run(main)[0].detail
+
+
 def test_tls_spoken_to_a_server_without() -> None:
     async def main() -> list[Record]:
         async with scripted(raw(plain("400 Bad Request", b""), close=True)) as url:

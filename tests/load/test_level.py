@@ -217,8 +217,31 @@ def test_a_share_of_errors_ends_a_level_once_there_are_enough_to_judge() -> None
 def test_a_share_of_errors_is_judged_as_soon_as_there_are_enough_requests() -> None:
     played = play(Server([BROKEN] * 30 + [OK]), requests=200, max_error_rate=0.5)
 
-    assert len(played.records) == 50
-    assert end_of(played).stopped.startswith("60% of the last 50 requests failed")
+    assert len(played.records) == 10
+    assert end_of(played).stopped.startswith("100% of the last 10 requests failed")
+
+
+def test_a_share_of_errors_is_judged_for_few_users_and_requests() -> None:
+    half = Server(lambda number: OK if number % 2 else BROKEN)
+
+    surely = play(half, users=5, requests=30, max_error_rate=0.1)
+    at_its_end = play(half, users=5, requests=30, max_error_rate=0.4)
+    within = play(half, users=5, requests=30, max_error_rate=0.5)
+
+    assert 10 <= sum(record.outcome != "cut" for record in surely.records) < 20
+    assert "more than --max-error-rate 0.1 allows" in end_of(surely).stopped
+    assert len(at_its_end.records) == 30
+    assert end_of(at_its_end).stopped.startswith("50% of the last 30 requests failed")
+    assert end_of(within).stopped == ""
+
+
+def test_a_level_that_ends_by_time_is_judged_whole_however_few_requests_it_had() -> None:
+    slow = Server(lambda number: Reply(20.0) if number % 3 else BROKEN)
+
+    played = play(slow, users=2, duration_s=60.0, grace_s=60.0, max_error_rate=0.2)
+
+    assert len(played.records) < 10
+    assert "more than --max-error-rate 0.2 allows" in end_of(played).stopped
 
 
 # An open loop.

@@ -6,7 +6,9 @@ import msgspec
 import pytest
 
 from llmdyno import plugins, spec
-from llmdyno.load.plan import Plan, Point
+from llmdyno.load.plan import Plan, Point, target_of
+from llmdyno.load.worker import SECRETS, environment
+from llmdyno.wire.headers import Header, from_variables
 from llmdyno.wire.target import parse_url
 from llmdyno.workload.share import Share
 
@@ -57,3 +59,27 @@ def test_a_point_survives_the_way_to_a_worker() -> None:
     sent = point(4.0, 1, arrival="poisson", rates=(4.0,))
 
     assert msgspec.json.decode(msgspec.json.encode(sent), type=Point) == sent
+
+
+def test_a_worker_sends_the_headers_that_its_parent_sends() -> None:
+    bench = spec.Bench(url="http://h", headers=("X-Zone: a",), header_env=("X-Key=MINE",))
+    secrets = from_variables(bench.header_env, "", None, {"MINE": "abc-012"})
+    passed = environment(secrets)[SECRETS]
+
+    of_worker = target_of(bench, msgspec.json.decode(passed, type=tuple[Header, ...]))
+
+    assert of_worker == target_of(bench, secrets)
+    assert of_worker.head("/", 0).endswith(b"\r\nX-Zone: a\r\nX-Key: abc-012\r\n\r\n")
+    assert of_worker.redact("abc-012") == "[X-Key]"
+    assert SECRETS not in environment(())
+
+
+def test_no_file_gets_the_value_of_a_header() -> None:
+    bench = spec.Bench(url="http://h", headers=("X-Zone: abc-012",), header_env=("X-Key=MINE",))
+
+    written = msgspec.json.encode(bench.kept)
+
+    assert b"abc-012" not in written
+    assert b"X-Zone" in written
+    assert b"X-Key=MINE" in written
+    assert msgspec.json.decode(written, type=spec.Bench) == bench.kept

@@ -98,6 +98,40 @@ def test_a_share_of_errors_is_of_the_last_requests() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("rate", "failed", "of", "at_end", "ends"),
+    [
+        (0.0, 1, 40, True, False),  # one failure alone ends nothing
+        (0.1, 9, 9, False, False),  # too few to judge
+        (0.1, 4, 10, False, False),  # may be chance
+        (0.1, 5, 10, False, True),
+        (0.0, 2, 10, False, True),
+        (0.1, 4, 10, True, True),  # all there will be
+        (0.4, 2, 5, True, False),  # as many as allowed
+        (0.3, 2, 5, True, True),
+        (0.9, 40, 40, False, False),
+    ],
+)
+def test_a_share_of_few_requests_ends_a_level_if_it_is_no_chance(
+    rate: float, failed: int, of: int, at_end: bool, ends: bool
+) -> None:
+    limits = ErrorLimits(spec.Load(max_error_rate=rate))
+
+    for number in range(of):
+        limits.count(record("failed" if number < failed else "completed"))
+
+    assert bool(limits.reached(at_end=at_end)) is ends
+
+
+def test_all_requests_of_a_short_level_are_judged_like_fifty() -> None:
+    limits = ErrorLimits(spec.Load(max_error_rate=0.1), requests=12)
+
+    for number in range(12):
+        limits.count(record("failed" if number < 2 else "completed"))
+
+    assert limits.reached().startswith("17% of the last 12 requests failed")
+
+
 def test_without_limits_nothing_ends_a_level() -> None:
     limits = ErrorLimits(spec.Load())
 

@@ -9,9 +9,31 @@ import pytest
 from llmdyno.errors import UsageError
 from llmdyno.spec import Bench, Load, Workload
 from llmdyno.tune.spec import Study
+from llmdyno.units import lengths
 
 WRONG: dict[str, tuple[Callable[..., object], dict[str, Any], str]] = {
     "a seed below 0": (Workload, {"seed": -1}, "--seed -1: must be at least 0."),
+    "no tokens": (Workload, {"max_tokens": 0}, "--max-tokens 0: must be at least 1."),
+    "two lengths": (
+        Workload,
+        {"max_tokens": 9, "osl": lengths("7", "--osl")},
+        "--max-tokens 9: not together with --osl",
+    ),
+    "two lengths, one of a file": (
+        Workload,
+        {"max_tokens": 9, "dataset": "x", "dataset_osl": True},
+        "--max-tokens 9: not together with --dataset-osl",
+    ),
+    "a header that is none": (
+        Bench,
+        {"url": "http://h", "headers": ("X-Key",)},
+        "--header X-Key: write 'Name: value'",
+    ),
+    "a header twice": (
+        Bench,
+        {"url": "http://h", "headers": ("X: a", "x: b")},
+        "x: is set twice",
+    ),
     "nobody": (Load, {"users": (1, 0)}, "-c 1,0: each level needs 1 user or more."),
     "no arrivals": (Load, {"arrival": "poisson"}, "needs a rate"),
     "a rate of users": (Load, {"rates": (2.0,)}, "needs arrivals that are not closed"),

@@ -1,7 +1,9 @@
 """Where requests go: URLs and options checked, heads written, the API key kept out of words."""
 
 import re
+import subprocess
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,6 +18,21 @@ WRONG = {
     "no name": ("http://a..b", {}, "the host's name cannot be one"),
     "a key of two lines": ("http://h", {"api_key": "sk-1\r\nX: y"}, "--api-key-env: the variable"),
     "no file": ("https://h", {"ca_cert": "nowhere.pem"}, "--ca-cert nowhere.pem: is no PEM file"),
+    "a certificate without TLS": (
+        "http://h:1",
+        {"client_cert": "a.pem"},
+        "--client-cert: only for",
+    ),
+    "a key alone": (
+        "https://h",
+        {"client_key": "k.pem"},
+        "--client-key k.pem: needs --client-cert",
+    ),
+    "no certificate": (
+        "https://h",
+        {"client_cert": "nowhere.pem"},
+        "--client-cert nowhere.pem: cannot be read: No such file",
+    ),
     "a proxy of TLS": ("http://h", {"proxy": "https://p:1"}, "write http://host:port"),
     "a proxy without a port": ("http://h", {"proxy": "http://p"}, "write http://host:port"),
     "a secret": ("http://h", {"proxy": "http://u:p@h:1"}, "must not hold a user name or password"),
@@ -84,3 +101,24 @@ def test_a_head_names_the_host_the_length_and_the_key() -> None:
 )
 def test_a_key_is_blanked_out_whole_or_cut_short(text: str, redacted: str) -> None:
     assert parse_url("http://h", "sk-0123456789").redact(text) == redacted
+
+
+def test_a_certificate_and_the_key_of_another_are_refused(
+    certificate: Path, tmp_path: Path
+) -> None:
+    key = tmp_path / "key.pem"
+    for how in ("-aes256", "-pass", "pass:x"), ():
+        subprocess.run(
+            [
+                *("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"),
+                *(*how, "-out", str(key)),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        with pytest.raises(UsageError, match=r"--client-key .*: must be PEM files of a cert"):
+            parse_url(
+                "https://h",
+                client_cert=str(certificate.with_suffix(".crt")),
+                client_key=str(key),
+            )

@@ -5,11 +5,12 @@ import socket
 
 import pytest
 
+from llmdyno.wire.headers import Header
 from llmdyno.wire.tunnel import ProxyError, open_tunnel
 from scripted_server import Client, plain, scripted
 
 
-def ask_through(answer: bytes) -> tuple[bytes, bytes]:
+def ask_through(answer: bytes, *headers: Header) -> tuple[bytes, bytes]:
     """Return the head that the proxy got, and what then came through the tunnel."""
     heads: list[bytes] = []
 
@@ -20,7 +21,8 @@ def ask_through(answer: bytes) -> tuple[bytes, bytes]:
 
     async def main() -> bytes:
         async with scripted(proxy) as url:
-            channel = await open_tunnel(("127.0.0.1", int(url.rpartition(":")[2])), "models:443")
+            proxy_at = ("127.0.0.1", int(url.rpartition(":")[2]))
+            channel = await open_tunnel(proxy_at, "models:443", headers)
             with channel:
                 return await asyncio.get_running_loop().sock_recv(channel, 100)
 
@@ -33,6 +35,14 @@ def test_the_proxy_is_told_where_to_and_then_only_passes_bytes_on() -> None:
 
     assert head == b"CONNECT models:443 HTTP/1.1\r\nHost: models:443\r\n\r\n"
     assert after == b""  # it hung up
+
+
+def test_the_proxy_is_told_who_asks() -> None:
+    own = Header("Proxy-Authorization", "Basic abc")
+
+    head, _ = ask_through(b"HTTP/1.1 200 OK\r\n\r\n", own)
+
+    assert head.endswith(b"\r\nProxy-Authorization: Basic abc\r\n\r\n")
 
 
 @pytest.mark.parametrize(

@@ -111,3 +111,18 @@ def digest(case: str, tmp_path: Path) -> str:
 @pytest.mark.parametrize("case", CASES)
 def test_a_seed_gives_the_prompts_that_it_has_always_given(case: str, tmp_path: Path) -> None:
     assert digest(case, tmp_path) == HASHES[case]
+
+
+def test_at_most_so_many_tokens_are_asked_for_and_none_of_them_must_come(tmp_path: Path) -> None:
+    def lengths(**spec: Any) -> list[tuple[int | None, bool]]:
+        items = Prompts(Workload(**spec))
+        drawn = [items.draw() for _ in range(3)]
+        return [(item.max_tokens, item.exact_length) for item in drawn]
+
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("\n".join(map(json.dumps, TRACE)))
+
+    assert lengths(max_tokens=900) == [(900, False)] * 3  # more than the usual most, too
+    assert lengths(name="trace", dataset=str(trace)) == [(5, True), (3, True), (2, True)]
+    cut = lengths(name="trace", dataset=str(trace), max_tokens=3)
+    assert cut == [(3, False), (3, False), (2, False)]

@@ -8,9 +8,12 @@ import random
 import msgspec
 
 from llmdyno import endpoints, workload
+from llmdyno.bench.answers import wrong_model
 from llmdyno.bench.detect import detect
 from llmdyno.bench.prober import Prober
+from llmdyno.bench.rehearsal import rehearse
 from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.errors import TargetError
 from llmdyno.spec import Bench
 from llmdyno.wire.target import Target
 from llmdyno.workload.words import synthetic_text
@@ -18,8 +21,15 @@ from llmdyno.workload.words import synthetic_text
 _PROBE_WORDS = (50, 250)
 
 
-async def ask(spec: Bench, target: Target) -> tuple[Bench, Endpoint, dict[str, float]]:
+async def ask(
+    spec: Bench, target: Target, *, rehearsed: bool = False
+) -> tuple[Bench, Endpoint, dict[str, float]]:
     """Ask the server for all that the spec leaves open, and wait for its answers.
+
+    Args:
+        spec: what is run.
+        target: the server.
+        rehearsed: also send one request as the run will: see rehearsal.py.
 
     Returns:
         The spec with endpoint, model and tensors filled in; the endpoint; and the scale of
@@ -28,12 +38,15 @@ async def ask(spec: Bench, target: Target) -> tuple[Bench, Endpoint, dict[str, f
 
     Raises:
         UsageError: there is no endpoint of that name.
-        TargetError: nobody answers, or no protocol is known.
+        TargetError: nobody answers, no protocol is known, or the rehearsal is refused.
     """
     prober = Prober(target)
     try:
         spec, endpoint = await _resolve(spec, prober)
-        return spec, endpoint, await _calibrate_synthetic(spec, prober, endpoint)
+        scale = await _calibrate_synthetic(spec, prober, endpoint)
+        if rehearsed:
+            spec = await rehearse(spec, prober, endpoint, scale)
+        return spec, endpoint, scale
     finally:
         prober.close()
 
@@ -43,7 +56,13 @@ async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
     first = spec.models[0].name
     name, model = await detect(prober, spec.endpoint, first)
     endpoint = endpoints.load(name)
-    inputs = await endpoints.tensors(endpoint, prober, model)
+    try:
+        inputs = await endpoints.tensors(endpoint, prober, model)
+    except TargetError as error:
+        known = await endpoints.models(endpoint, prober)
+        if model in known or not known:
+            raise
+        raise TargetError(f"{wrong_model(model, known)}.") from error
     if len(spec.models) > 1:
         model = spec.model
     return msgspec.structs.replace(spec, endpoint=name, model=model, tensors=inputs), endpoint
@@ -60,9 +79,14 @@ async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) 
     counts = []
     for words in _PROBE_WORDS:
         text = synthetic_text(words, random.Random(words))
-        model = spec.models[0].name  # its adapters have the same tokenizer
-        ask = Ask(prompt=text, model=model, max_tokens=1, tensors=spec.tensors)
-        response = await prober.ask("POST", endpoint.path(model), endpoint.body(ask))
+        ask = Ask(
+            prompt=text,
+            model=spec.models[0].name,  # its adapters have the same tokenizer
+            max_tokens=1,
+            renamed=spec.renamed,
+            tensors=spec.tensors,
+        )
+        response = await prober.ask("POST", endpoint.path(ask.model), endpoint.body(ask))
         counts.append(endpoint.read(response.pieces).input_tokens)
     if min(counts) <= 0 or counts[0] == counts[1]:
         return {}

@@ -8,7 +8,7 @@ finished requests.
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ from llmdyno.endpoints import Endpoint
 from llmdyno.errors import InterruptError, UsageError
 from llmdyno.load import LoadPoint, ray_workers
 from llmdyno.load.level import Level, rare_collections
-from llmdyno.load.plan import Plan, Point
+from llmdyno.load.plan import Plan, Point, target_of
 from llmdyno.load.progress import Progress
 from llmdyno.load.recorder import Recorder
 from llmdyno.load.workers import Crew, LocalSite, Site, workers_for
@@ -41,7 +41,8 @@ from llmdyno.results.summary import summarise
 from llmdyno.spec import Bench
 from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.wire.exchange import Meter
-from llmdyno.wire.target import Target, parse_url
+from llmdyno.wire.headers import Header
+from llmdyno.wire.target import Target
 from llmdyno.workload.share import Share
 
 _WATCH_S = 0.5
@@ -69,38 +70,41 @@ def run(
     spec: Bench,
     folder: Path,
     *,
-    api_key: str | None = None,
+    secrets: Sequence[Header] = (),
     watcher: Watcher | None = None,
     metrics_port: int | None = None,
+    rehearsed: bool = True,
 ) -> Outcome:
     """Run a benchmark and wait for its end; journal and summary go into the folder.
 
     Args:
         spec: what to run.
         folder: of the run; it is made once the server has answered.
-        api_key: for the server's Authorization header; it is never written anywhere.
+        secrets: headers whose values are never written anywhere: see wire/headers.py.
         watcher: the callbacks of the caller.
         metrics_port: where the live counts are served for Prometheus; None: nowhere.
+        rehearsed: send one request before the run as the run will; False: the server is ours.
 
     Raises:
         UsageError: the spec cannot be run; nothing was started.
-        TargetError: the server cannot be reached, or a worker or the streamer does not start.
+        TargetError: the server cannot be reached or refuses the requests, or a worker or the
+            streamer does not start.
         InterruptError: the user interrupted it before anything was measured.
         StorageError: a record could not be written; what was written before is kept.
     """
-    target = parse_url(
-        spec.url, api_key, ca_cert=spec.ca_cert, insecure=spec.insecure, proxy=spec.proxy
-    )
+    target = target_of(spec, secrets)
+    spec = _as_the_url_says(spec)
     if spec.endpoint != endpoints.AUTO:
         _check_scheme(spec, target, endpoints.load(spec.endpoint))
     workload.check(spec.workload, spec.load)
     open_files.allow(_connections(spec))
-    with _site(spec, target, api_key) as site:
+    with _site(spec, target, secrets) as site:
         context = _RunContext(
             target=target,
             tokenizer=LocalTokenizer(spec.tokenizer) if spec.tokenizer else None,
             watcher=watcher or Watcher(),
             site=site,
+            rehearsed=rehearsed,
         )
         coroutine = _run_shown(spec, folder.resolve(), context, metrics_port)
         if sys.platform == "win32":
@@ -110,6 +114,13 @@ def run(
         return uvloop.run(coroutine)
 
 
+def _as_the_url_says(spec: Bench) -> Bench:
+    """Fill in the endpoint and the model that the user left open and the URL's path names."""
+    place = endpoints.locate(spec.url, spec.endpoint)
+    named = spec.endpoint if spec.endpoint != endpoints.AUTO else place.endpoint or endpoints.AUTO
+    return msgspec.structs.replace(spec, endpoint=named, model=spec.model or place.model)
+
+
 def _check_scheme(spec: Bench, target: Target, endpoint: Endpoint) -> None:
     """Raise UsageError if the endpoint does not go with the scheme of the URL."""
     if endpoint.rpc != target.rpc:
@@ -117,14 +128,14 @@ def _check_scheme(spec: Bench, target: Target, endpoint: Endpoint) -> None:
         raise UsageError(f"--url {spec.url}: --endpoint {spec.endpoint} needs {wanted}.")
 
 
-def _site(spec: Bench, target: Target, api_key: str | None) -> AbstractContextManager[Site]:
+def _site(spec: Bench, target: Target, secrets: Sequence[Header]) -> AbstractContextManager[Site]:
     """Return where the workers of a run start, if a level needs any."""
     if spec.ray:
-        return ray_workers.joined(spec.ray, spec.workers, api_key)
+        return ray_workers.joined(spec.ray, spec.workers, secrets)
     cores = hardware.cpu().cores_usable
     # A server on this machine needs cores too.
     own = cores // 2 if gpu.is_local(target.host) else cores - 1
-    return contextlib.nullcontext(LocalSite(api_key, own))
+    return contextlib.nullcontext(LocalSite(secrets, own))
 
 
 class _RunContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +145,7 @@ class _RunContext(msgspec.Struct, frozen=True, kw_only=True):
     tokenizer: LocalTokenizer | None
     watcher: Watcher
     site: Site  # where workers start, if a level needs any
+    rehearsed: bool  # whether one request goes before the run
 
 
 async def _run_shown(
@@ -156,7 +168,7 @@ async def _run_shown(
 async def _run(spec: Bench, folder: Path, context: _RunContext) -> Outcome:
     with interruptible() as interruption:
         try:
-            spec, endpoint, scale = await ask(spec, context.target)
+            spec, endpoint, scale = await ask(spec, context.target, rehearsed=context.rehearsed)
             metrics_page = None
             if spec.scrape:
                 metrics_page = await scraper.find(context.target, spec.endpoint, spec.metrics_url)
@@ -209,7 +221,7 @@ async def _measure(run: _Run, name: str) -> str | None:
         Opened(
             run=name,
             started=datetime.now().astimezone().isoformat(timespec="seconds"),
-            spec=msgspec.to_builtins(spec),
+            spec=msgspec.to_builtins(spec.kept),
             environment=environment.describe(),
         )
     )

@@ -124,10 +124,12 @@ async def find(target: Target, endpoint: str, url: str = "") -> Scraper | None:
     if target.rpc:  # a port of gRPC serves no page
         places = []
     if offset := endpoints.metrics_port_offset(endpoints.load(endpoint)):
-        beside = msgspec.structs.replace(root, rpc=False, port=target.port + offset)
+        port = target.port + offset
+        # What is meant for the server is not sent to another port.
+        beside = msgspec.structs.replace(root, rpc=False, port=port, headers=(), client_cert=None)
         places.insert(0, (beside, "/metrics"))
     if url:
-        page = parse_url(url)
+        page = _page(url, target)
         places = [(msgspec.structs.replace(page, prefix=""), page.prefix or "/metrics")]
     for place, path in dict.fromkeys(places):
         try:
@@ -142,3 +144,27 @@ async def find(target: Target, endpoint: str, url: str = "") -> Scraper | None:
         if response.error == "timeout":  # the other paths would time out too
             return None
     return None
+
+
+def _page(url: str, target: Target) -> Target:
+    """Return the target of a metrics page that the user named.
+
+    It is trusted and reached as the server is. What is meant for the server alone, headers and our
+    certificate, goes there only if it is the same host and port.
+    """
+    page = parse_url(url)
+    page = msgspec.structs.replace(
+        page,
+        proxy=target.proxy,
+        proxy_headers=target.proxy_headers,
+        ca_cert=target.ca_cert if page.tls else None,
+        insecure=target.insecure and page.tls,
+    )
+    if (page.host, page.port, page.tls) != (target.host, target.port, target.tls):
+        return page
+    return msgspec.structs.replace(
+        page,
+        headers=target.headers,
+        client_cert=target.client_cert,
+        client_key=target.client_key,
+    )

@@ -13,6 +13,7 @@ from llmdyno.cli.options import AsJson, Out, command, option
 from llmdyno.cli.output import import_numpy, print_json, print_line, say
 from llmdyno.errors import DynoError, InterruptError, StorageError
 from llmdyno.spec import Bench
+from llmdyno.wire import headers
 
 EXIT_THRESHOLD_MISSED = 1
 
@@ -21,8 +22,12 @@ EXIT_THRESHOLD_MISSED = 1
 def bench(
     given: Given,
     api_key_env: Annotated[
-        str, option("--api-key-env", help="Environment variable that holds the API key.")
-    ] = "LLMDYNO_API_KEY",
+        str | None,
+        option(
+            "--api-key-env",
+            help=f"Environment variable that holds the API key. [{headers.API_KEY_VARIABLE}]",
+        ),
+    ] = None,
     metrics_port: Annotated[
         int | None,
         option("--metrics-port", help="Port of 127.0.0.1 for live Prometheus metrics of the run."),
@@ -44,6 +49,9 @@ def bench(
     from llmdyno.terminal.summary import console, show_summary
 
     spec = bench_spec(given)
+    secrets = headers.from_variables(
+        spec.header_env, spec.basic_auth_env, api_key_env, os.environ, spec.plain_headers
+    )
     if junit is not None:
         store.check_file("--junit", junit)
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
@@ -56,7 +64,7 @@ def bench(
         outcome = run(
             spec,
             folder,
-            api_key=os.environ.get(api_key_env),
+            secrets=secrets,
             watcher=Watcher(report_progress=live.show),
             metrics_port=metrics_port,
         )

@@ -6,10 +6,12 @@ package imports from here what `__all__` names, and proves itself with
 `llmdyno.testing.endpoints.EndpointContract`.
 """
 
+from collections.abc import Mapping
 from typing import Protocol, cast
 
 from llmdyno import plugins
-from llmdyno.endpoints._answers import listed_model
+from llmdyno.endpoints import _location
+from llmdyno.endpoints._answers import MODELS_PATH, listed_model, model_names
 from llmdyno.endpoints._errors import error_of, reported
 from llmdyno.endpoints._interface import Ask, Detection, Endpoint, ServerProbe
 from llmdyno.endpoints._json_events import Event, count_of, joined_prompt, merge, read_events
@@ -84,6 +86,30 @@ async def tensors(endpoint: Endpoint, server: ServerProbe, model: str) -> tuple[
     return cast("tuple[Tensor, ...]", await endpoint.tensors(server, model))
 
 
+async def listed_models(server: ServerProbe) -> list[str]:
+    """Return the models that a server lists as OpenAI's does; most do, whatever else they speak."""
+    return model_names(await server.look(MODELS_PATH))
+
+
+async def models(endpoint: Endpoint, server: ServerProbe) -> list[str]:
+    """Return the names of the models that a server has; none if it does not say."""
+    if hasattr(endpoint, "models"):
+        return cast("list[str]", await endpoint.models(server))
+    return [] if endpoint.rpc else await listed_models(server)
+
+
+def adapted(endpoint: Endpoint, refusal: str, renamed: Mapping[str, str]) -> Mapping[str, str]:
+    """Return `Ask.renamed` for a server that refused a request with these words.
+
+    Args:
+        endpoint: the protocol.
+        refusal: the server's words.
+        renamed: with what the refused request was sent; the same comes back if nothing helps.
+    """
+    adapt = getattr(endpoint, "adapted", lambda _refusal, same: same)
+    return cast("Mapping[str, str]", adapt(refusal, renamed))
+
+
 def metrics_port_offset(endpoint: Endpoint) -> int:
     """Return how far above the endpoint's port a server has its metrics page; 0: on the same."""
     return cast("int", getattr(endpoint, "metrics_port_offset", 0))
@@ -103,3 +129,16 @@ def full_url(name: str, url: str) -> str:
     if "://" in url or name == AUTO or not load(name).rpc:
         return url
     return f"grpc://{url}"
+
+
+def locate(url: str, name: str) -> _location.Location:
+    """Return what a URL says of the endpoint and the model, and the base URL in it.
+
+    Args:
+        url: the user's: a base URL, or that of a request.
+        name: of the endpoint that the user named, or AUTO.
+
+    Raises:
+        UsageError: there is no such endpoint, or the path is another endpoint's.
+    """
+    return _location.locate(url, name)

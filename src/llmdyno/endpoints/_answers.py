@@ -27,12 +27,17 @@ def document(response: Response) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def model_names(response: Response) -> list[str]:
+    """Return the models of OpenAI's list; none if the response is no such list."""
+    listed = document(response).get("data")
+    models = listed if isinstance(listed, list) else []
+    names = [model.get("id") for model in models if isinstance(model, dict)]
+    return [name for name in names if isinstance(name, str)]
+
+
 def first_model(response: Response) -> str:
     """Return the first model of OpenAI's list; an empty text if the response is no such list."""
-    match document(response).get("data"):
-        case [{"id": str() as model}, *_]:
-            return model
-    return ""
+    return next(iter(model_names(response)), "")
 
 
 async def listed_model(server: ServerProbe) -> str:
@@ -45,7 +50,7 @@ async def listed_model(server: ServerProbe) -> str:
     if not (model := first_model(response)):
         raise TargetError(
             f"{server.target.authority} does not list its models"
-            f" (GET {server.target.prefix}{MODELS_PATH}: status {response.status}):"
+            f" (GET {server.target.resource(MODELS_PATH)}: status {response.status}):"
             " name one with --model."
         )
     return model

@@ -23,13 +23,15 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     exact_length: bool = False  # go on to max_tokens whatever the model says (ignore_eos)
     temperature: float | None = None
     extra: Mapping[str, Any] = {}  # merged into the body, as the user gave it
+    # Names of our fields that this server has another name for, with that; empty: it has none.
+    renamed: Mapping[str, str] = {}
     tensors: tuple[Tensor, ...] = ()  # what the model takes, for a protocol that must know
 
 
 class Endpoint(Protocol):
     """The interface of an endpoint: these members are required.
 
-    Six more are optional; `llmdyno.endpoints` has a function that reads each, with its default.
+    Eight more are optional; `llmdyno.endpoints` has a function that reads each, with its default.
 
     `detect_order: int` and `async detect(server: ServerProbe, model: str) -> Detection`
         `--endpoint auto` asks the endpoints of this package in ascending order whether the server
@@ -41,6 +43,12 @@ class Endpoint(Protocol):
     `async tensors(server: ServerProbe, model: str) -> tuple[Tensor, ...]`
         The model's inputs, for a protocol whose `body` must know them (`Ask.tensors`). It raises
         TargetError if the server does not know the model. The default is none.
+    `async models(server: ServerProbe) -> list[str]`
+        The models that the server has, for the sentence that a wrong one gets. The default is what
+        GET /v1/models lists.
+    `adapted(refusal: str, renamed: Mapping[str, str]) -> Mapping[str, str]`
+        `Ask.renamed` for a server that refused a request with these words although it was sent with
+        `renamed`; the same mapping if nothing helps, which is the default.
     `metrics_port_offset: int`
         How far above the endpoint's port the server has its Prometheus page. The default is 0: the
         page is on the same port.

@@ -84,6 +84,13 @@ _FAILED_FINISHES = frozenset(
     {"error", "abort", "aborted", "cancelled", "failed", "timeout"}
     | {"insufficient_system_resource", "network_error", "server_error"}
 )
+# A field of ours, what it is called instead (empty: it is left out), and the word in a refusal.
+_ADAPTATIONS = (
+    ("max_tokens", "max_completion_tokens", "max_completion_tokens"),
+    ("stream_options", "", "stream_options"),
+)
+# Of a reasoning model that one token was too few for.
+_LIMIT_REACHED = "output limit was reached"
 
 
 class OpenAI:
@@ -124,7 +131,10 @@ class OpenAI:
         response = await server.ask("POST", self._path, body)
         if response.status == 200:
             return Detection(speaks=True, model=model)
-        refusal = f"status {response.status} {self.error_of(response.body())}"
+        words = self.error_of(response.body())
+        if response.status in {400, 422} and (self.adapted(words, {}) or _LIMIT_REACHED in words):
+            return Detection(speaks=True, model=model)  # what it refuses is not the protocol
+        refusal = f"status {response.status} {words}"
         return Detection(speaks=False, why_not=f"{self.name}: {refusal}".strip())
 
     async def choose_model(self, server: ServerProbe) -> str:
@@ -141,7 +151,22 @@ class OpenAI:
 
     def body(self, ask: Ask) -> bytes:
         """Return the request's JSON body."""
-        return merge({**_common_fields(ask), **self._prompt_fields(ask)}, ask.extra)
+        fields = {**_common_fields(ask), **self._prompt_fields(ask)}
+        for name, other in ask.renamed.items():
+            if name in fields:
+                value = fields.pop(name)
+                fields |= {other: value} if other else {}
+        return merge(fields, ask.extra)
+
+    def adapted(self, refusal: str, renamed: Mapping[str, str]) -> Mapping[str, str]:
+        """Return how fields must be called for a server that refused a request with these words.
+
+        OpenAI's reasoning models know no max_tokens, and some servers no stream_options.
+        """
+        for name, other, told in _ADAPTATIONS:
+            if name not in renamed and told in refusal:
+                return {**renamed, name: other}
+        return renamed
 
     def read(self, pieces: Iterable[Piece]) -> Reply:
         """Return what a stream of chat.completion.chunk or text_completion events amounts to."""

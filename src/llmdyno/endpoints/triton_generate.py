@@ -69,13 +69,16 @@ class TritonGenerate:
             takes, gives = _tensor_names(described, "inputs"), _tensor_names(described, "outputs")
             return TEXT_INPUT in takes and TEXT_OUTPUT in gives
 
+        return await choose_model(server, await self.models(server), generates_text)
+
+    async def models(self, server: ServerProbe) -> list[str]:
+        """Return the models that are ready."""
         index = decoded(await server.ask("POST", "/v2/repository/index", b"{}"))
-        ready = [
+        return [
             str(model["name"])
             for model in (index if isinstance(index, list) else [])
             if isinstance(model, dict) and "name" in model and model.get("state") == "READY"
         ]
-        return await choose_model(server, ready, generates_text)
 
     def path(self, model: str) -> str:
         """Return the path, which names the model."""

@@ -50,10 +50,12 @@ class TritonGrpc:
                 tensor.name for tensor in gives
             }
 
+        return await choose_model(server, await self.models(server), generates_text)
+
+    async def models(self, server: ServerProbe) -> list[str]:
+        """Return the models that are ready."""
         index = await _call(server, "RepositoryIndex", b"")
-        return await choose_model(
-            server, _understood(server, kserve.read_index, index), generates_text
-        )
+        return list(_understood(server, kserve.read_index, index))
 
     async def tensors(self, server: ServerProbe, model: str) -> tuple[kserve.Tensor, ...]:
         """Return the model's inputs.

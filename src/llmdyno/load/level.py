@@ -68,7 +68,7 @@ class Level:
         self._dialer = Dialer(plan, recorder.meter)
         self._sender = Sender(plan, recorder, self._ending, dial or self._dialer.dial)
         self._ticker = Ticker(recorder, plan.level, plan.share.index)
-        self._limits = ErrorLimits(plan.load)
+        self._limits = ErrorLimits(plan.load, plan.requests)
         self._sent = 0
         self._failure: BaseException | None = None
         recorder.progress.expect(plan)
@@ -115,6 +115,8 @@ class Level:
         await asyncio.gather(*watchers, return_exceptions=True)
         if self._failure is not None:
             raise self._failure
+        if not self.interrupted:
+            self.stopped = self._limits.reached(at_end=True)
         self._close(loop)
 
     def _close(self, loop: OpenLoop | None) -> None:

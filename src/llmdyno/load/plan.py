@@ -5,17 +5,43 @@ JSON. A level in this process, in workers and on other machines is made from the
 of them send the same prompts at the same times.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from llmdyno.endpoints import Endpoint
+from llmdyno.endpoints import Ask, Endpoint, locate
 from llmdyno.load.arrivals import due_times_s
 from llmdyno.spec import Asked, Bench, Load, draw, parse_models
+from llmdyno.wire.headers import Header
 from llmdyno.wire.kserve import Tensor
-from llmdyno.wire.target import Target
+from llmdyno.wire.target import Target, parse_url
 from llmdyno.workload.prompts import Prompts
+from llmdyno.workload.sessions import Item
 from llmdyno.workload.share import Share
+
+
+def target_of(spec: Bench, secrets: Sequence[Header] = ()) -> Target:
+    """Return the server of a benchmark, checked.
+
+    Args:
+        spec: what is run.
+        secrets: the headers whose values no spec has: see wire/headers.py.
+
+    Raises:
+        UsageError: the URL, a header, a certificate or the proxy cannot be used.
+    """
+    place = locate(spec.url, spec.endpoint)
+    return parse_url(
+        place.url,
+        version=place.version,
+        query=place.query,
+        more_headers=(*spec.plain_headers, *secrets),
+        ca_cert=spec.ca_cert,
+        insecure=spec.insecure,
+        client_cert=spec.client_cert,
+        client_key=spec.client_key,
+        proxy=spec.proxy,
+    )
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +54,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Endpoint
     model: str  # or several with their shares, as --model takes them
     draws: str = ""  # the random stream that tells which request asks which model
+    renamed: Mapping[str, str] = {}  # fields that the server calls otherwise: see Ask
     tensors: tuple[Tensor, ...] = ()  # the model's inputs, for endpoints that need them
     repeat: int = 0
     rate: float | None = None  # requests a second, of an open loop
@@ -57,6 +84,19 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         if self.load.ends_by_count and self.due_s is not None:
             return len(self.due_s)
         return self.load.requests
+
+    def ask(self, item: Item, model: str) -> Ask:
+        """Return what the endpoint is asked for an item of the workload."""
+        return Ask(
+            prompt=item.prompt,
+            system_prompt=item.system_prompt,
+            history=item.history,
+            model=model,
+            max_tokens=item.max_tokens,
+            exact_length=item.exact_length,
+            renamed=self.renamed,
+            tensors=self.tensors,
+        )
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +152,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
             endpoint=endpoint,
             model=self.spec.model,
             draws=f"{self.spec.workload.seed}/{self.stream}/models",
+            renamed=self.spec.renamed,
             tensors=self.spec.tensors,
             repeat=self.repeat,
             share=share,

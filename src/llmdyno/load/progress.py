@@ -4,6 +4,7 @@ The level, or the crew of workers, writes the counts as requests end; the termin
 metrics read them. No figure of the results comes from here: those come from the journal.
 """
 
+import math
 from collections import deque
 
 import msgspec
@@ -14,6 +15,8 @@ from llmdyno.records.entries import Record
 from llmdyno.units import counted
 
 ERROR_RATE_REQUESTS = 50  # --max-error-rate is judged over so many of the last requests
+ERROR_RATE_REQUESTS_MIN = 10  # fewer say nothing
+_CHANCE = 0.01
 RECENT_MAX = 200  # completed requests of which a live display knows the latencies
 
 
@@ -62,11 +65,20 @@ class Progress(msgspec.Struct, kw_only=True):
 
 
 class ErrorLimits:
-    """How many failed requests end a level: `--max-errors`, `--max-error-rate`."""
+    """How many failed requests end a level: `--max-errors`, `--max-error-rate`.
 
-    def __init__(self, load: spec.Load) -> None:
+    The rate is judged over the last 50 requests. Before there are 50 it ends a level only if the
+    allowed rate cannot explain so many failures; a level that ends before is judged as a whole.
+
+    Args:
+        load: with the limits.
+        requests: of the whole level; None if it ends by its duration.
+    """
+
+    def __init__(self, load: spec.Load, requests: int | None = None) -> None:
         self._errors_max = load.max_errors
         self._rate_max = load.max_error_rate
+        self._whole = min(ERROR_RATE_REQUESTS, requests or ERROR_RATE_REQUESTS)
         self._failed = 0
         self._last: deque[bool] = deque(maxlen=ERROR_RATE_REQUESTS)  # whether each has failed
 
@@ -76,16 +88,33 @@ class ErrorLimits:
             self._last.append(record.outcome == "failed")
         self._failed += record.outcome == "failed"
 
-    def reached(self) -> str:
-        """Return in words which limit has been reached; empty if none has."""
+    def reached(self, *, at_end: bool = False) -> str:
+        """Return in words which limit has been reached; empty if none has.
+
+        Args:
+            at_end: the level has ended, so that few requests are all there will be.
+        """
         if self._errors_max is not None and self._failed >= self._errors_max:
             return f"{counted(self._failed, 'request')} failed, as many as --max-errors allows"
-        if self._rate_max is None or len(self._last) < ERROR_RATE_REQUESTS:
+        failed, judged = sum(self._last), len(self._last)
+        if self._rate_max is None or failed < 2:
             return ""
-        share = sum(self._last) / ERROR_RATE_REQUESTS
-        if share <= self._rate_max:
+        if judged < ERROR_RATE_REQUESTS_MIN and not at_end:
+            return ""
+        if failed <= self._rate_max * judged:
+            return ""
+        if judged < self._whole and not at_end and not _too_many(failed, judged, self._rate_max):
             return ""
         return (
-            f"{share:.0%} of the last {ERROR_RATE_REQUESTS} requests failed, more than"
+            f"{failed / judged:.0%} of the last {judged} requests failed, more than"
             f" --max-error-rate {self._rate_max:g} allows"
         )
+
+
+def _too_many(failed: int, judged: int, rate: float) -> bool:
+    """Whether so many or more of so many requests fail by chance less than once in a hundred."""
+    chances = (
+        math.comb(judged, each) * rate**each * (1 - rate) ** (judged - each)
+        for each in range(failed, judged + 1)
+    )
+    return sum(chances) < _CHANCE

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic, perf_counter_ns
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from llmdyno.errors import StorageError, TargetError, UsageError
 from llmdyno.load.plan import Point
 from llmdyno.load.worker import READY, Assignment, environment
 from llmdyno.load.workers import START_S, Site, Worker
+from llmdyno.wire.headers import Header
 from llmdyno.workload.share import Share
 
 _CLOCK_QUESTIONS = 20
@@ -57,12 +58,12 @@ class NodeAgent:
         """Return this machine's perf_counter_ns."""
         return perf_counter_ns()
 
-    def start(self, line: bytes, api_key: str | None) -> None:
+    def start(self, line: bytes, secrets: Sequence[Header]) -> None:
         """Start the worker; returns before it is ready.
 
         Args:
             line: its Assignment as JSON; the journal named there is replaced by a file here.
-            api_key: for the worker's environment; it is never written to a file.
+            secrets: for the worker's environment; they are never written to a file.
         """
         assignment = msgspec.json.decode(line, type=Assignment)
         own = msgspec.structs.replace(assignment, journal=str(self._journal))
@@ -74,7 +75,7 @@ class NodeAgent:
                 stdout=subprocess.PIPE,
                 stderr=said,
                 start_new_session=True,
-                env=environment(api_key),
+                env=environment(secrets),
             )
         self._write(msgspec.json.encode(own) + b"\n")
 
@@ -229,10 +230,10 @@ async def clock_of(agent: Any) -> Clock:
 class Cluster:
     """The machines of a Ray cluster, behind the interface of workers.Site."""
 
-    def __init__(self, actor: Any, cores: int, api_key: str | None) -> None:
+    def __init__(self, actor: Any, cores: int, secrets: Sequence[Header]) -> None:
         self.cores = cores
         self._actor = actor
-        self._api_key = api_key
+        self._secrets = secrets
 
     async def hire(self, point: Point, share: Share, zero_ns: int, journal: Path) -> Worker:
         """Start a worker on a node and return it before it is ready.
@@ -254,8 +255,8 @@ class Cluster:
         line = msgspec.json.encode(
             Assignment(point=point, share=share, zero_ns=zero_ns + clock.offset_ns, journal="")
         )
-        # Ray passes small arguments in memory, so the key is never written to a file.
-        await agent.start.remote(line, self._api_key)
+        # Ray passes small arguments in memory, so the secrets are never written to a file.
+        await agent.start.remote(line, self._secrets)
         return RayWorker(agent, host, clock, journal)
 
 
@@ -271,7 +272,7 @@ def _require_listener(address: str) -> None:
 
 
 @contextlib.contextmanager
-def joined(address: str, workers: int | str, api_key: str | None) -> Iterator[Site]:
+def joined(address: str, workers: int | str, secrets: Sequence[Header]) -> Iterator[Site]:
     """Join a Ray cluster during the `with`, from a machine that is part of it.
 
     Raises:
@@ -292,6 +293,6 @@ def joined(address: str, workers: int | str, api_key: str | None) -> Iterator[Si
         if isinstance(workers, int) and workers > cores:
             raise UsageError(f"--workers {workers}: the cluster has {cores} CPUs, one for each.")
         actor = ray.remote(num_cpus=1, scheduling_strategy="SPREAD", max_concurrency=4)(NodeAgent)
-        yield Cluster(actor, cores, api_key)
+        yield Cluster(actor, cores, secrets)
     finally:
         ray.shutdown()

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from llmdyno.endpoints import Ask
 from llmdyno.load.ending import Ending
 from llmdyno.load.outcome import Request, record_of
 from llmdyno.load.plan import Plan
@@ -17,7 +16,6 @@ from llmdyno.wire.connect import CONNECT_TIMEOUT_S, ConnectError, as_sent, conne
 from llmdyno.wire.exchange import Exchange, Meter, Response
 from llmdyno.wire.poller import Poller, can_stamp
 from llmdyno.wire.request import KeptConnection, answered
-from llmdyno.workload.sessions import Item
 
 RETRY_AFTER_MAX_S = 60.0
 # Stop waiting for the body this long after the end mark: no more data is expected.
@@ -85,7 +83,7 @@ class Sender:
         """
         plan = self._plan
         model = plan.model_of(request.number, request.item.session)
-        body = plan.endpoint.body(self._asked(request.item, model))
+        body = plan.endpoint.body(plan.ask(request.item, model))
         data = as_sent(plan.target, self._paths[model], body)
         started_ns = self._recorder.now_ns()
         kept = self._kept.get(request.user)
@@ -130,17 +128,6 @@ class Sender:
         for user, exchange in list(self._in_flight.items()):
             exchange.look_after(now_ns)
             self._end_unended(user, exchange, now_ns)
-
-    def _asked(self, item: Item, model: str) -> Ask:
-        return Ask(
-            prompt=item.prompt,
-            system_prompt=item.system_prompt,
-            history=item.history,
-            model=model,
-            max_tokens=item.max_tokens,
-            exact_length=item.exact_length,
-            tensors=self._plan.tensors,
-        )
 
     async def _await_response(self, exchange: Exchange, user: int, data: bytes) -> Response:
         if self._ending.is_cut:  # the cut came while it connected

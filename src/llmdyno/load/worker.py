@@ -8,14 +8,14 @@ pipes between them, only the start and the stop:
     worker → parent   "ready", once everything is imported and the prompts are drawn
 
 The moment is in perf_counter_ns, one clock for all processes of a machine (CLOCK_MONOTONIC). The
-API key is passed in the environment. The exit status is 0 if the share was done or stopped;
+secret headers are passed in the environment. The exit status is 0 if the share was done or stopped;
 otherwise a sentence on standard error says what happened.
 """
 
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,26 +23,26 @@ import msgspec
 from llmdyno import plugins
 from llmdyno.errors import DynoError
 from llmdyno.load.level import Level, rare_collections
-from llmdyno.load.plan import Plan, Point
+from llmdyno.load.plan import Plan, Point, target_of
 from llmdyno.load.progress import Progress
 from llmdyno.load.recorder import Recorder
 from llmdyno.machine import open_files
 from llmdyno.records.entries import Entry, LevelEnded, LevelStarted, ShareEnded
 from llmdyno.records.journal import Journal
 from llmdyno.wire.exchange import Meter
-from llmdyno.wire.target import parse_url
+from llmdyno.wire.headers import Header
 from llmdyno.workload.share import Share
 
-API_KEY = "LLMDYNO_WORKER_API_KEY"
+SECRETS = "LLMDYNO_WORKER_SECRETS"
 READY = b"ready\n"
 
 
-def environment(api_key: str | None) -> dict[str, str]:
-    """Return the variables of a worker's environment.
+def environment(secrets: Sequence[Header]) -> dict[str, str]:
+    """Return the variables of a worker's environment; the secret headers are one of them.
 
     BLAS gets one thread: a worker does not use it, but its threads, one per core, spin at start.
     """
-    given = {API_KEY: api_key} if api_key else {}
+    given = {SECRETS: msgspec.json.encode(secrets).decode()} if secrets else {}
     return {"OPENBLAS_NUM_THREADS": "1", **os.environ, **given}
 
 
@@ -69,13 +69,8 @@ async def work() -> None:
     assignment = msgspec.json.decode(line, type=Assignment)
     point, share = assignment.point, assignment.share
     spec = point.spec
-    target = parse_url(
-        spec.url,
-        os.environ.get(API_KEY),
-        ca_cert=spec.ca_cert,
-        insecure=spec.insecure,
-        proxy=spec.proxy,
-    )
+    secrets = msgspec.json.decode(os.environ.get(SECRETS, "[]"), type=tuple[Header, ...])
+    target = target_of(spec, secrets)
     prompts = point.prompts(share)
     plan = point.plan(prompts, target, plugins.load("endpoints", spec.endpoint), share)
     open_files.allow(connections(plan))

@@ -25,6 +25,7 @@ from llmdyno.load.recorder import Recorder
 from llmdyno.load.worker import READY, Assignment, environment
 from llmdyno.records.entries import Entry, LevelEnded, Record, ShareEnded, Tick, WorkerHost
 from llmdyno.records.journal import Follower
+from llmdyno.wire.headers import Header
 from llmdyno.workload.share import Share
 
 POLL_S = 0.2  # how often the workers' files are read
@@ -137,9 +138,9 @@ class LocalWorker:
 class LocalSite:
     """Starts workers as processes of this machine."""
 
-    def __init__(self, api_key: str | None, cores: int) -> None:
+    def __init__(self, secrets: Sequence[Header], cores: int) -> None:
         self.cores = cores
-        self._api_key = api_key
+        self._secrets = secrets
 
     async def hire(self, point: Point, share: Share, zero_ns: int, journal: Path) -> Worker:
         """Start a process in its own session, so that Ctrl-C reaches it only through us."""
@@ -151,7 +152,7 @@ class LocalSite:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
-            env=environment(self._api_key),
+            env=environment(self._secrets),
         )
         assert process.stdin is not None
         assignment = Assignment(point=point, share=share, zero_ns=zero_ns, journal=str(journal))
@@ -218,7 +219,7 @@ class Crew:
         self._plan = plan
         self._recorder = recorder
         self._files = files
-        self._limits = ErrorLimits(plan.load)
+        self._limits = ErrorLimits(plan.load, plan.requests)
         self._members: Sequence[_Member] = ()
         self._stopping = asyncio.Event()
         recorder.progress.expect(plan)
@@ -308,6 +309,8 @@ class Crew:
                 break
         await self._poll()  # the last entries
         self._end_if_one_is_missing()
+        if not self.interrupted:
+            self.stopped = self._limits.reached(at_end=True)
 
     async def _poll(self) -> None:
         """Read the new entries of all workers, and update the display."""

@@ -5,12 +5,24 @@ from typing import Annotated, Literal
 import msgspec
 
 from llmdyno.errors import UsageError
-from llmdyno.flag import COUNT_OR_AUTO, PRICE, SECONDS, SHARE, TEXT, TRUTH, WHOLE, Flag, parsed
+from llmdyno.flag import (
+    COUNT_OR_AUTO,
+    PRICE,
+    SECONDS,
+    SHARE,
+    TEXT,
+    TEXTS,
+    TRUTH,
+    WHOLE,
+    Flag,
+    parsed,
+)
 from llmdyno.results.slo import Slo, parse_slos
 from llmdyno.spec.load import Load
 from llmdyno.spec.models import Asked, parse_models
 from llmdyno.spec.workload import Workload
 from llmdyno.units import show_seconds
+from llmdyno.wire.headers import Header, check_once, plain
 from llmdyno.wire.kserve import Tensor
 
 ROUNDS_MIN = 3  # before --repeat-until may find that it has been enough
@@ -33,7 +45,9 @@ PRICE_PER_H = Flag(
 class Bench(msgspec.Struct, frozen=True, kw_only=True):
     """One benchmark of one server, over all levels."""
 
-    url: Annotated[str, Flag(TEXT, "Base URL of the server.", ("--base-url", "--target"))]
+    url: Annotated[
+        str, Flag(TEXT, "URL of the server, with or without a path.", ("--base-url", "--target"))
+    ]
     endpoint: Annotated[
         str,
         Flag(
@@ -53,6 +67,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     tensors: tuple[Tensor, ...] = ()  # the model's inputs, asked for where they are needed
+    renamed: dict[str, str] = {}  # fields of requests that this server calls otherwise; empty: not
     tokenizer: Annotated[
         str,
         Flag(
@@ -91,9 +106,35 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         str | None, Flag(TEXT, "PEM file of certificates to trust.", metavar="FILE")
     ] = None
     insecure: Annotated[bool, Flag(TRUTH, "Do not check the server's certificate.")] = False
+    client_cert: Annotated[
+        str | None,
+        Flag(TEXT, "PEM file of the certificate by which the server knows us.", metavar="FILE"),
+    ] = None
+    client_key: Annotated[
+        str | None,
+        Flag(TEXT, "PEM file of its key.", metavar="FILE", default="in the certificate's file"),
+    ] = None
     proxy: Annotated[
         str | None, Flag(TEXT, "HTTP proxy; environment variables are not read.", metavar="URL")
     ] = None
+    headers: Annotated[
+        tuple[str, ...],
+        Flag(
+            TEXTS, "Header of every request; may be repeated.", name="header", metavar="NAME: VALUE"
+        ),
+    ] = ()
+    header_env: Annotated[
+        tuple[str, ...],
+        Flag(
+            TEXTS,
+            "Header whose value is a secret in that variable; may be repeated.",
+            metavar="NAME=VARIABLE",
+        ),
+    ] = ()
+    basic_auth_env: Annotated[
+        str,
+        Flag(TEXT, "Environment variable that holds user:password.", metavar="VARIABLE"),
+    ] = ""
 
     price_per_h: Annotated[float | None, PRICE_PER_H] = None
     note: Annotated[
@@ -103,6 +144,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         parse_models(self.model)
         self._check_repeats()
+        check_once(self.plain_headers)
         if self.workers != "auto" and self.workers < 1:
             raise UsageError(f"--workers {self.workers}: must be at least 1, or auto.")
         if self.until:
@@ -151,6 +193,20 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     def models(self) -> tuple[Asked, ...]:
         """The models that are asked, with their shares of the requests."""
         return parse_models(self.model)
+
+    @property
+    def plain_headers(self) -> tuple[Header, ...]:
+        """The headers of `--header`; those of variables are no part of a spec."""
+        return tuple(plain(text) for text in self.headers)
+
+    @property
+    def kept(self) -> "Bench":
+        """The spec as files keep it: without the values of headers, any of which may be a secret.
+
+        It has the names alone, each with a value that says so.
+        """
+        names = tuple(f"{header.name}: (not kept)" for header in self.plain_headers)
+        return msgspec.structs.replace(self, headers=names)
 
     @property
     def levels(self) -> tuple[tuple[int, float], ...]:

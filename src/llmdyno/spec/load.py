@@ -93,7 +93,11 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     max_error_rate: Annotated[
         float | None,
-        Flag(NUMBER, "Share of failed ones among the last 50 that ends the run.", tune="never"),
+        Flag(
+            NUMBER,
+            "Share of failed ones among the last 50 that ends the run; fewer count, too.",
+            tune="never",
+        ),
     ] = None
 
     def __post_init__(self) -> None:

@@ -33,6 +33,10 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
             default=f"the model's own number, at most {CHAT_OUTPUT_TOKENS}",
         ),
     ] = None
+    max_tokens: Annotated[
+        int | None,
+        Flag(WHOLE, "Most output tokens of an answer; the model may end before.", tune="file"),
+    ] = None
     dataset_osl: Annotated[
         bool, Flag(TRUTH, "Make answers exactly as long as the data set's.", tune="file")
     ] = False
@@ -51,3 +55,13 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed}: must be at least 0.")
+        if self.max_tokens is None:
+            return
+        if self.max_tokens < 1:
+            raise UsageError(f"--max-tokens {self.max_tokens}: must be at least 1.")
+        exact = "--osl" if self.osl is not None else "--dataset-osl" if self.dataset_osl else ""
+        if exact:
+            raise UsageError(
+                f"--max-tokens {self.max_tokens}: not together with {exact}, which makes answers"
+                " exactly as long as it says; leave out one of the two."
+            )

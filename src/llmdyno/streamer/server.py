@@ -76,7 +76,7 @@ class Streamer:
         self._lifeline = -1
         self._lateness = Lateness()
         self._counts = dict.fromkeys(
-            ("requests", "completed", "aborted", "refused", "tokens", "blocked_writes"), 0
+            "requests completed aborted aborted_tokens refused tokens blocked_writes".split(), 0
         )
 
     def run(self) -> None:
@@ -296,7 +296,9 @@ class Streamer:
             return
         connection.open = False
         connection.parser = None  # breaks a reference cycle; garbage collection is off
-        self._counts["aborted"] += connection.reply is not None
+        if connection.reply is not None:
+            self._counts["aborted"] += 1
+            self._counts["aborted_tokens"] += sum(connection.reply.tokens[: connection.reply.sent])
         connection.reply = None
         del self._connections[connection.client.fileno()]
         self._epoll.unregister(connection.client)

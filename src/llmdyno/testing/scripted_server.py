@@ -40,6 +40,10 @@ class Client:
         body = await self._reader.readexactly(length)
         return head.split(b" HTTP/")[0].decode(), body
 
+    async def some(self) -> bytes:
+        """Read whatever comes first, in any protocol."""
+        return await self._reader.read(65_536)
+
     async def send(self, *pieces: bytes, pause_s: float = 0.01) -> None:
         """Send pieces, each in a write of its own."""
         for piece in pieces:

@@ -98,7 +98,7 @@ def measure(
                 calibration=calibration,
             )
             early = _warm_up(asked, warmup_s, folder / WARMUP, watcher)
-            outcome = early or run.run(asked, folder, watcher=watcher)
+            outcome = early or run.run(asked, folder, watcher=watcher, rehearsed=False)
             failure = server.failure()
             hangs = not (failure or outcome.interrupted or server.answers(hang_s))
     except UsageError as error:
@@ -175,7 +175,7 @@ def _warm_up(
     warm = msgspec.structs.replace(
         asked, load=load, workload=workload, slos=(), calibration=False, scrape=False
     )
-    outcome = run.run(warm, folder, watcher=watcher)
+    outcome = run.run(warm, folder, watcher=watcher, rehearsed=False)
     return outcome if outcome.interrupted or outcome.stopped else None
 
 

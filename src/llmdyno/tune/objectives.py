@@ -35,10 +35,11 @@ def check(study: Study) -> None:
             f"{flag}: counts the requests that meet an SLO on ttft, tpot or e2e, and none is given;"
             " add one, e.g. --slo 'ttft:p99<2s'."
         )
-    osl = study.workload.osl
-    if "later tokens" in metric.rests_on and osl is not None and _always_one(osl):
+    osl, most = study.workload.osl, study.workload.max_tokens
+    if "later tokens" in metric.rests_on and (most == 1 or (osl and _always_one(osl))):
+        limit = f"--osl {osl}" if osl else "--max-tokens 1"
         raise UsageError(
-            f"{flag}: --osl {osl} gives outputs of one token, which have none; ask for longer ones"
+            f"{flag}: {limit} gives outputs of one token, which have none; ask for longer ones"
             " or use ttft."
         )
 

@@ -15,13 +15,17 @@ from llmdyno.wire.exchange import Exchange, Meter
 from llmdyno.wire.grpc import GrpcConnection
 from llmdyno.wire.http1 import Connection
 from llmdyno.wire.poller import Poller
-from llmdyno.wire.target import Target
-from llmdyno.wire.tls import tls_context
+from llmdyno.wire.target import Target, own_context
 from llmdyno.wire.tunnel import ProxyError, open_tunnel
 
 CONNECT_TIMEOUT_S = 30.0
 # connect() fails with these when this machine can hold no more connections.
 _OUR_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS})
+# OpenSSL's reasons when the answer to its greeting is text, as its versions put it.
+_PLAIN_ANSWERS = (
+    *("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG"),
+    *("RECORD_OVERFLOW", "HTTPS_PROXY_REQUEST", "RECORD_LAYER_FAILURE"),
+)
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
 
 
@@ -76,20 +80,52 @@ async def connect(
         host = target.proxy[0] if target.proxy else target.host
         raise ConnectError("dns", f"{host}: {error.strerror}") from error
     except ssl.SSLCertVerificationError as error:
-        raise ConnectError("tls-certificate", error.verify_message or str(error)) from error
+        raise ConnectError("tls-certificate", _untrusted(error)) from error
     except ssl.SSLError as error:
-        raise ConnectError("tls", str(error)) from error
+        raise ConnectError("tls", _no_tls(error, target)) from error
     except OSError as error:
-        raise ConnectError(_kind(error), f"{via}: {error.strerror or error}") from error
+        said = f"{via}: {error.strerror or error}"
+        if target.tls and isinstance(error, ConnectionResetError | ConnectionAbortedError):
+            said += f"; if the server speaks no TLS, give its URL with {_without_tls(target)}"
+        raise ConnectError(_kind(error), said) from error
     return exchange
+
+
+def _untrusted(error: ssl.SSLCertVerificationError) -> str:
+    """Return why a certificate is not trusted, and the flags that help."""
+    said = error.verify_message or str(error)
+    # Host and IP mismatch (OpenSSL's X509_V_ERR_…): no authority would help.
+    if error.verify_code in {62, 64}:
+        return f"{said.rstrip('.')}; give a host that it names in --url, or write --insecure"
+    return f"{said}; trust its authority with --ca-cert FILE, or any certificate with --insecure"
+
+
+def _no_tls(error: ssl.SSLError, target: Target) -> str:
+    """Return why no TLS connection came about, and what may help."""
+    reason = (error.reason or str(error)).upper().replace(" ", "_")
+    plain = _without_tls(target)
+    if any(words in reason for words in _PLAIN_ANSWERS):
+        return f"the server answered without TLS: give its URL with {plain}"
+    if "EOF" in reason:
+        return (
+            f"the server hung up in the TLS handshake; if it speaks no TLS, give its URL with"
+            f" {plain}; if it wants a certificate of ours, --client-cert FILE"
+        )
+    if "CERTIFICATE" in reason:  # an alert of the server's
+        return f"the server does not take our certificate, see --client-cert: {error}"
+    return f"{error}; --ca-cert and --insecure say whom to trust"
+
+
+def _without_tls(target: Target) -> str:
+    return "grpc://" if target.rpc else "http://"
 
 
 async def _open(exchange: Exchange, target: Target, poller: Poller | None) -> None:
     loop = asyncio.get_running_loop()
-    context = tls_context(target.ca_cert, target.insecure, target.rpc) if target.tls else None
+    context = own_context(target) if target.tls else None
     # A proxy forwards plain HTTP itself; TLS and gRPC need a tunnel through it.
     if target.proxy and (context or target.rpc):
-        channel = await open_tunnel(target.proxy, target.authority)
+        channel = await open_tunnel(target.proxy, target.authority, target.proxy_headers)
         name = target.host if context else None
         await loop.create_connection(
             lambda: exchange, sock=channel, ssl=context, server_hostname=name

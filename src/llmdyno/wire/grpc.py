@@ -75,6 +75,7 @@ def call(target: Target, path: str, message: bytes) -> bytes:
         path: of the method, such as /inference.GRPCInferenceService/ModelInfer.
         message: with gRPC's prefix of flag and length: see kserve.framed.
     """
+    given = {header.key for header in target.headers}
     fields = [
         (":method", "POST"),
         (":scheme", "https" if target.tls else "http"),
@@ -82,8 +83,8 @@ def call(target: Target, path: str, message: bytes) -> bytes:
         (":authority", target.authority),
         ("content-type", "application/grpc"),
         ("te", "trailers"),
-        ("user-agent", "llmdyno"),
-        *((name.lower(), value) for name, value in target.headers),
+        *(() if "user-agent" in given else (("user-agent", "llmdyno"),)),
+        *((header.key, header.value) for header in target.headers),
     ]
     block = b"".join(b"\0" + _literal(name) + _literal(value) for name, value in fields)
     return _frame(_HEADERS, _END_HEADERS, 0, block) + message
@@ -396,5 +397,5 @@ def _no_frame(data: bytes) -> tuple[str, str]:
     if data.startswith(TLS_ALERT):
         return "tls", "the server speaks TLS: give its URL with grpcs://"
     if re.match(rb"HTTP/1\.\d", data):
-        return "bad-grpc", f"the server speaks HTTP/1.1: {_PORT_OF_ITS_OWN}"
+        return "bad-grpc", f"the server speaks HTTP/1.1: give http:// in --url; {_PORT_OF_ITS_OWN}"
     return "bad-grpc", f"no frame of HTTP/2: {data[:40]!r}"

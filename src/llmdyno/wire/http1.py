@@ -10,6 +10,7 @@ silence.
 """
 
 import asyncio
+import re
 
 import httptools
 
@@ -23,6 +24,8 @@ from llmdyno.wire.exchange import (
 )
 from llmdyno.wire.inbox import Inbox, Piece
 
+# A frame with the settings (or GOAWAY) of HTTP/2, which gRPC speaks, on no stream.
+_HTTP2 = re.compile(rb"\0[\0-\xff]{2}[\x04\x07][\0-\xff]\0{4}", re.DOTALL)
 _SILENCE_NS = 1_000_000_000
 
 
@@ -173,6 +176,8 @@ class Connection(Exchange):
         except httptools.HttpParserError as error:
             if not self._headers_complete and data.startswith(TLS_ALERT):
                 self._break_off("tls", "the server speaks TLS: give its URL with https://")
+            elif not self._headers_complete and _HTTP2.match(data):
+                self._break_off("bad-http", "the server speaks gRPC: give its URL with grpc://")
             else:
                 self._break_off("bad-http", str(error))
         else:

@@ -6,7 +6,9 @@ first line (`target.Target.head`).
 
 import asyncio
 import socket
+from collections.abc import Sequence
 
+from llmdyno.wire.headers import Header
 from llmdyno.wire.sockets import connect_first, resolve
 
 _ANSWER_BYTES_MAX = 16_384
@@ -16,12 +18,15 @@ class ProxyError(Exception):
     """The proxy refused to connect; the message quotes its answer."""
 
 
-async def open_tunnel(proxy: tuple[str, int], authority: str) -> socket.socket:
+async def open_tunnel(
+    proxy: tuple[str, int], authority: str, headers: Sequence[Header] = ()
+) -> socket.socket:
     """Return a socket that leads through the proxy to a server; it waits for both.
 
     Args:
         proxy: host and port.
         authority: of the server, as "host:port".
+        headers: for the proxy, such as Proxy-Authorization.
 
     Raises:
         ProxyError: the proxy did not answer with a status 2xx.
@@ -29,7 +34,7 @@ async def open_tunnel(proxy: tuple[str, int], authority: str) -> socket.socket:
     """
     channel = await connect_first(await resolve(*proxy))
     try:
-        answer = await _ask(channel, authority)
+        answer = await _ask(channel, authority, headers)
     except BaseException:
         channel.close()
         raise
@@ -41,11 +46,12 @@ async def open_tunnel(proxy: tuple[str, int], authority: str) -> socket.socket:
     return channel
 
 
-async def _ask(channel: socket.socket, authority: str) -> bytes:
+async def _ask(channel: socket.socket, authority: str, headers: Sequence[Header]) -> bytes:
     """Send CONNECT and return the head of the answer; nothing follows it until we send."""
     loop = asyncio.get_running_loop()
-    request = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n"
-    await loop.sock_sendall(channel, request.encode())
+    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    lines += (f"{header.name}: {header.value}" for header in headers)
+    await loop.sock_sendall(channel, ("\r\n".join(lines) + "\r\n\r\n").encode())
     answer = b""
     while b"\r\n\r\n" not in answer and len(answer) < _ANSWER_BYTES_MAX:
         if not (part := await loop.sock_recv(channel, 4096)):

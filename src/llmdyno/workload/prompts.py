@@ -2,7 +2,8 @@
 
 The same seed gives the same prompts in the same order, level by level, so that a run before a
 change and a run after it ask the same questions. The workload (kinds/) draws the prompts; this
-module deals them out to the workers and adds what any workload may have: `--unique` and `--osl`.
+module deals them out to the workers and adds what any workload may have: `--unique`, `--osl` and
+`--max-tokens`.
 """
 
 import random
@@ -10,7 +11,7 @@ import random
 import msgspec
 
 from llmdyno import workload
-from llmdyno.spec import Workload
+from llmdyno.spec import CHAT_OUTPUT_TOKENS, Workload
 from llmdyno.workload._interface import Draws
 from llmdyno.workload.sessions import Item, Session
 from llmdyno.workload.share import Share
@@ -86,7 +87,13 @@ class Prompts:
         return msgspec.structs.replace(item, prompt=prompt, number=number)
 
     def _with_length(self, item: Item) -> Item:
-        osl = self._spec.osl
+        osl, most = self._spec.osl, self._spec.max_tokens
+        if most is not None:
+            # A length of the data set's own stays, if it is shorter.
+            own = item.max_tokens if item.max_tokens != CHAT_OUTPUT_TOKENS else None
+            return msgspec.structs.replace(
+                item, max_tokens=min(own or most, most), exact_length=False
+            )
         if osl is None:
             return item
         return msgspec.structs.replace(item, max_tokens=osl.draw(self._rng), exact_length=True)
