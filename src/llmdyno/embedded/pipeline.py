@@ -22,6 +22,10 @@ FINISH: Mapping[Any, str | None] = {
     openvino_genai.GenerationFinishReason.TOOL_CALL: "stop",
 }
 DROPPED = "The engine dropped the request: it does not fit the KV cache beside the others."
+LOST = "The engine ended the request without saying why."
+# What the library raises of itself. Out of a step it is the engine's end; out of anything that
+# concerns one generation it is that generation's.
+LIBRARY_ERRORS = (RuntimeError, ValueError)
 
 
 class TooLongError(Exception):
@@ -121,13 +125,20 @@ class Pipeline:
 
 
 def read(handle: Any) -> tuple[list[int], str | None]:
-    """Return the tokens of the last step, and the finish reason with the last of them."""
+    """Return the tokens of the last step, and the finish reason with the last of them.
+
+    A read may bring nothing at all: the library sends an empty output when it drops a generation,
+    or ends one whose tokens it has handed out already (push_finished_hidden_states and
+    push_empty_outputs in its sequence_group.hpp).
+    """
     tokens: list[int] = []
     finish = None
     while handle.can_read():
-        (output,) = handle.read().values()
-        tokens += output.generated_ids
-        finish = FINISH[output.finish_reason]
+        for output in handle.read().values():
+            tokens += output.generated_ids
+            finish = FINISH.get(output.finish_reason, "stop")
+    if not tokens and handle.get_status() == openvino_genai.GenerationStatus.FINISHED:
+        finish = finish or "stop"
     return tokens, finish
 
 
@@ -140,7 +151,8 @@ def reason(error: Exception) -> str:
     """Return the library's error message without the place in its source."""
     lines = [line for line in str(error).splitlines() if not line.startswith("Exception from")]
     said = " ".join(" ".join(lines).split())
-    return re.sub(r" at /\S+:\d+:", ":", said) or type(error).__name__
+    said = re.sub(r" at /\S+:\d+(:|(?= |$))", r"\1", said)
+    return said or type(error).__name__
 
 
 def _split(config: Mapping[str, Value]) -> tuple[Any, dict[str, Value]]:
@@ -154,4 +166,10 @@ def _split(config: Mapping[str, Value]) -> tuple[Any, dict[str, Value]]:
             setattr(scheduler, name, value)
         else:
             raise RuntimeError(f"'{name}' is no setting of OpenVINO GenAI's scheduler")
+    # The library's own window of 8 tokens ends the engine at the first prompt of 33 to 39 tokens:
+    # beyond the 32 that are never evicted it has fewer scores than the window
+    # (new_scores_size >= num_snapkv_scores, _accumulate_initial_scores in cache_eviction.cpp).
+    eviction = scheduler.cache_eviction_config
+    eviction.snapkv_window_size = min(eviction.snapkv_window_size, 1)
+    scheduler.cache_eviction_config = eviction
     return scheduler, properties

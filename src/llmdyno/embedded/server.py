@@ -29,7 +29,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llmdyno.embedded import metrics, openai_api
+from llmdyno.embedded import messages, metrics, openai_api
 from llmdyno.embedded.engine import Engine, EngineDiedError, Generation, HungUpError, RefusedError
 from llmdyno.embedded.model import resolve
 from llmdyno.embedded.openai_api import ApiError
@@ -136,6 +136,8 @@ def _as_api_error(error: Exception) -> ApiError:
     match error:
         case ApiError():
             return error
+        case RefusedError(code=messages.FAILED):
+            return ApiError(500, str(error), code=error.code)
         case RefusedError():
             return ApiError(400, str(error), param=error.param, code=error.code)
         case EngineDiedError():
