@@ -11,7 +11,7 @@ import pytest
 
 from llmdyno.embedded.messages import Load
 from llmdyno.embedded.model import resolve
-from llmdyno.embedded.pipeline import Pipeline, TooLongError, dropped, read, reason
+from llmdyno.embedded.pipeline import Handle, Pipeline, TooLongError, dropped, read, reason
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,11 @@ def test_tokens_come_step_by_step_and_the_last_has_its_finish(pipeline: Pipeline
     assert not dropped(handle)
 
 
-class Handle:
-    """The library's handle of a generation, with outputs that are hard to bring about."""
+class Scripted(Handle):
+    """A handle with outputs that are hard to bring about."""
 
     def __init__(self, status: str, outputs: Sequence[Mapping[int, Any]]) -> None:
+        self._made = []
         self._status = getattr(openvino_genai.GenerationStatus, status)
         self._outputs = list(outputs)
 
@@ -75,7 +76,7 @@ def output(tokens: Sequence[int], reason: str = "NONE") -> Mapping[int, Any]:
 def test_an_output_may_be_empty(
     status: str, outputs: list[Mapping[int, Any]], made: tuple[list[int], str | None]
 ) -> None:
-    handle = Handle(status, outputs)
+    handle = Scripted(status, outputs)
 
     assert read(handle) == made
     assert dropped(handle) == (status == "IGNORED")
@@ -116,6 +117,54 @@ def test_with_eviction_a_prompt_may_be_little_longer_than_what_is_never_evicted(
 
     made = [read(handle) for handle in handles]
     assert [(len(tokens), finish) for tokens, finish in made] == [(2, "length")] * 11
+
+
+def test_who_waits_is_not_dropped_because_others_hang_up() -> None:
+    config = {"max_num_batched_tokens": 512, "max_num_seqs": 2, "dynamic_split_fuse": False}
+    pipeline = Pipeline(str(resolve("tiny").path), 8192, config)
+    asked = pipeline.config(max_tokens=6, ignore_eos=True)
+    ids = pipeline.tokenizer.encode("Once upon a time").input_ids
+    alone = pipeline.add(1, ids, asked)
+    told, _ = run(pipeline, alone)
+
+    running = [
+        pipeline.add(number, ids, pipeline.config(max_tokens=90, ignore_eos=True))
+        for number in (2, 3)
+    ]
+    pipeline.step()
+    waiting = pipeline.add(4, ids, pipeline.config(max_tokens=6, ignore_eos=True))
+    pipeline.step()
+    for handle in running:
+        handle.cancel()
+
+    assert run(pipeline, waiting) == (told, "length")
+
+
+def test_a_generation_that_begins_again_goes_on_where_it_was(pipeline: Pipeline) -> None:
+    ids = pipeline.tokenizer.encode("Once upon a time").input_ids
+    whole, _ = run(pipeline, pipeline.add(5, ids, pipeline.config(max_tokens=9, ignore_eos=True)))
+
+    handle = pipeline.add(6, ids, pipeline.config(max_tokens=9, ignore_eos=True))
+    made: list[int] = []
+    while len(made) < 4:
+        pipeline.step()
+        made += read(handle)[0]
+    handle._cancel()
+    pipeline.step()
+    handle.begin_again()
+
+    rest, finish = run(pipeline, handle)
+    assert (made + rest, finish) == (whole, "length")
+
+
+def run(pipeline: Pipeline, handle: Handle) -> tuple[list[int], str | None]:
+    tokens: list[int] = []
+    finish = None
+    while pipeline.busy():
+        pipeline.step()
+        made, finish = read(handle)
+        tokens += made
+    return tokens, finish
 
 
 def test_without_generations_there_is_no_load(pipeline: Pipeline) -> None:
