@@ -95,13 +95,7 @@ def measure(
                 slos=slos,
                 calibration=calibration,
             )
-            try:
-                early = _warm_up(asked, warmup_s, folder / WARMUP, watcher)
-                outcome = early or run.run(asked, folder, watcher=watcher)
-            except TargetError:
-                if failure := _death(server):
-                    raise failure from None
-                raise
+            outcome = _put_under_load(server, asked, warmup_s, folder, watcher)
             failure = server.failure()
             hangs = not (failure or outcome.interrupted or server.answers(hang_s))
             if hangs or outcome.stopped is not None:
@@ -167,6 +161,24 @@ def _start(
                 raise
             notify("a port was taken before the server had it; once more on another one")
     raise AssertionError
+
+
+def _put_under_load(
+    server: supervise.Server, asked: Bench, warmup_s: float, folder: Path, watcher: run.Watcher
+) -> run.Outcome:
+    """Warm the server up and measure it.
+
+    Raises:
+        ServerError: it has died, so that the benchmark found nobody there.
+        TargetError: the benchmark found nobody there, but the server lives.
+    """
+    try:
+        early = _warm_up(asked, warmup_s, folder / WARMUP, watcher)
+        return early or run.run(asked, folder, watcher=watcher)
+    except TargetError:
+        if failure := _death(server):
+            raise failure from None
+        raise
 
 
 def _warm_up(
