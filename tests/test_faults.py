@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llmdyno.faults import FAULTS, grpc_fault, http_fault, meaning
+from llmdyno.faults import FAULTS, grpc_fault, http_fault, is_too_long, meaning
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "llmdyno"
@@ -76,3 +76,39 @@ def test_a_grpc_status_is_a_class_by_its_name(status: str, fault: str) -> None:
 
 def test_ok_is_no_class() -> None:
     assert not meaning("grpc-ok")
+
+
+TOO_LONG = """\
+The prompt's 600 tokens and the 4 to make exceed max_num_batched_tokens=512, and dynamic_split_fuse
+This model's maximum is 100 tokens, prompt and output together; 100 in the prompt and 1 to make
+This model's maximum context length is 4096 tokens. However, you requested 5000 tokens
+The decoder prompt (length 5000) is longer than the maximum model length of 4096.
+The input (5000 tokens) is longer than the model's context length (4096 tokens).
+Requested token count exceeds the model's maximum context length of 4096 tokens.
+Input validation error: `inputs` must have less than 1024 tokens. Given: 1201
+Input validation error: `inputs` tokens + `max_new_tokens` must be <= 2048. Given: 1201
+The sum of prompt length (5000), max_tokens (10) should not exceed max_seq_len (4096)
+the request exceeds the available context size, try increasing it
+Request prompt has 5000 tokens in total, larger than the model input length limit 4096.
+"""
+
+
+@pytest.mark.parametrize("words", TOO_LONG.splitlines())
+def test_a_refusal_for_its_length_is_known_by_its_words(words: str) -> None:
+    assert is_too_long("http-400", words)
+    assert not is_too_long("reset", words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "'max_tokens': Expected `int` >= 1.",
+        "'prompt': it is empty; one token at least is needed.",
+        "The model 'long' does not exist here; this server has 'tiny'.",
+        "Rate limit reached.",
+        "'stop': Expected `array` of length <= 4.",
+        "",
+    ],
+)
+def test_a_refusal_for_something_else_is_not_one_for_its_length(words: str) -> None:
+    assert not is_too_long("http-400", words)

@@ -40,6 +40,23 @@ FAULTS: Mapping[str, str] = {
     "no-tokens": "the stream ended without a single token",
 }
 
+# How servers refuse a request: by status, or, having begun a stream, in it.
+_REFUSALS = frozenset(
+    {"http-400", "http-413", "http-422", "stream-error"}
+    | {f"grpc-{name}" for name in ("invalid-argument", "out-of-range")}
+)
+# The words of the embedded engine, vLLM, SGLang, TGI, TensorRT-LLM, LMDeploy, MLC LLM, llama.cpp
+# and OpenAI for a prompt, or prompt and output, that are too long.
+_TOO_LONG = re.compile(
+    r"maximum (context|model|input|sequence|allowed)|model'?s (maximum|context)"
+    r"|context.(length|size)"
+    r"|max_(num_batched_tokens|num_tokens|seq_len|model_len|input_len\w*|total_tokens)"
+    r"|must have less than \d+ tokens|max_new_tokens`? must be"
+    r"|(input|prompt|session).{0,40}too long"
+    r"|(exceed|larger|longer|greater).{0,40}(length|tokens)",
+    re.IGNORECASE,
+)
+
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HTTP = re.compile(r"http-(\d{1,3})")
 # By number, as gRPC has them.
@@ -62,6 +79,14 @@ def grpc_fault(status: str) -> str:
     """
     known = status.isdecimal() and 0 < int(status) < len(_GRPC)
     return f"grpc-{_GRPC[int(status)] if known else 'unknown'}"
+
+
+def is_too_long(fault: str, detail: str) -> bool:
+    """Tell whether a server has refused a request because prompt or output are too long for it.
+
+    Such refusals are one fault of a whole level: no retry and no lower load mends them.
+    """
+    return fault in _REFUSALS and _TOO_LONG.search(detail) is not None
 
 
 def meaning(fault: str) -> str:

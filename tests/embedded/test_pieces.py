@@ -143,3 +143,19 @@ def test_a_stop_string_over_several_pieces(pieces: list[str], shown: str) -> Non
     filter_ = StopFilter(["STOP"])
     text = "".join(filter_.feed(piece)[0] for piece in pieces)
     assert text == shown
+
+
+def test_a_token_beyond_the_vocabulary_has_no_text() -> None:
+    # A model's output may be wider than its tokenizer's vocabulary.
+    table = token_table(ByteTokenizer())
+    assert table is not None
+    detokenizer = TableDetokenizer(table, table)
+    assert detokenizer.feed({1: [ord("a"), len(table) + 7, ord("b")]})[1] == "ab"
+
+
+def test_what_the_library_could_not_decode_can_be_fed_again_without_the_culprit() -> None:
+    detokenizer = WindowDetokenizer(ByteTokenizer())
+    detokenizer.feed({1: [0xE2, 0x82]})
+    with pytest.raises(ValueError, match="byte"):
+        detokenizer.feed({1: [0xAC], 2: [999]})
+    assert detokenizer.feed({1: [0xAC]})[1] == "€"

@@ -572,6 +572,7 @@ def test_a_dead_worker_ends_streams_with_an_error_and_the_server_too(folder: Pat
         assert server.health() in {503, 0}
         assert server.process.wait(PATIENCE_S) == 1
         assert "status -9" in server.said()
+        assert "SIGKILL" in server.said()
 
 
 def test_a_killed_server_leaves_no_worker_behind(folder: Path) -> None:

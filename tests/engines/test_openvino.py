@@ -11,6 +11,7 @@ from llmdyno import knobs, plugins
 from llmdyno.engines.openvino import ENGINE, KNOBS
 from llmdyno.errors import UsageError
 from llmdyno.fronts import native
+from llmdyno.machine import hardware
 from llmdyno.serve.stack import Stack
 
 
@@ -69,6 +70,31 @@ def test_what_the_tuner_may_try_is_accepted_and_what_alters_output_is_marked() -
             {"KV_CACHE_PRECISION": "bf16", "INFERENCE_PRECISION_HINT": "f32"},
             ("KV_CACHE_PRECISION=bf16", "f16 or f32"),
         ),
+        (
+            {"KV_CACHE_PRECISION": "bf16", "INFERENCE_PRECISION_HINT": "f16"},
+            ("KV_CACHE_PRECISION=bf16", "INFERENCE_PRECISION_HINT=f16"),
+        ),
+        ({"KV_CACHE_PRECISION": "u4"}, ("KV_CACHE_PRECISION=u4", "cache_size or num_kv_blocks")),
+        (
+            {
+                "dynamic_split_fuse": False,
+                "max_num_batched_tokens": 512,
+                "max_num_seqs": 513,
+            },
+            ("max_num_seqs=513", "max_num_batched_tokens=512"),
+        ),
+        (
+            {"use_cache_eviction": True, "enable_prefix_caching": True},
+            ("use_cache_eviction=true", "enable_prefix_caching=true"),
+        ),
+        (
+            {"use_cache_eviction": True, "num_kv_blocks": 900},
+            ("use_cache_eviction=true", "num_kv_blocks=900"),
+        ),
+        (
+            {"use_cache_eviction": True, "cache_size": 1},
+            ("use_cache_eviction=true", "cache_size=1"),
+        ),
     ],
 )
 def test_wrong_combinations_are_refused_by_name(
@@ -103,7 +129,37 @@ def test_a_checkpoint_is_served_only_if_it_is_converted(tmp_path: Path) -> None:
         ENGINE.check(str(tmp_path), {})
 
 
+@pytest.mark.parametrize(
+    ("flags", "hint", "taken"),
+    [
+        ({"avx2"}, None, False),
+        ({"avx2"}, "bf16", False),
+        ({"avx2", "avx512bw"}, None, False),
+        ({"avx2", "avx512bw"}, "bf16", True),  # emulated
+        ({"avx512bw", "avx512_bf16"}, None, True),
+        ({"amx_bf16"}, "bf16", True),
+        (set(), None, True),  # Linux does not tell: the library will
+    ],
+)
+def test_a_cache_in_bfloat16_needs_a_cpu_that_has_it(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], hint: str | None, taken: bool
+) -> None:
+    monkeypatch.setattr(hardware, "cpu_flags", lambda: frozenset(flags))
+    config: dict[str, knobs.Value] = {"KV_CACHE_PRECISION": "bf16"}
+    if hint:
+        config["INFERENCE_PRECISION_HINT"] = hint
+    if taken:
+        ENGINE.check("tiny", config)
+    else:
+        with pytest.raises(UsageError, match="needs a CPU that computes in bfloat16"):
+            ENGINE.check("tiny", config)
+
+
 def test_right_combinations_pass() -> None:
+    ENGINE.check("tiny", {"use_cache_eviction": True, "use_sparse_attention": True})
+    ENGINE.check("tiny", {"use_cache_eviction": False, "enable_prefix_caching": True})
+    ENGINE.check("tiny", {"use_cache_eviction": True, "cache_size": 0})
+    ENGINE.check("tiny", {"KV_CACHE_PRECISION": "u4", "num_kv_blocks": 900})
     ENGINE.check("tiny", {})
     ENGINE.check("org/name", {"cache_size": 1, "enable_prefix_caching": True})
     ENGINE.check("small", {"dynamic_split_fuse": False, "max_num_batched_tokens": 2048})

@@ -52,6 +52,12 @@ def failed(one: Document) -> None:
     one["requests"] |= {"failed": 1, "errors": {"timeout": 1}}
 
 
+def too_long(one: Document) -> None:
+    words = "The prompt's 600 tokens and the 4 to make exceed max_num_batched_tokens=512."
+    one["requests"] |= {"failed": 360, "errors": {"http-400": 360}, "too_long": 360}
+    one["faults"] = {"http-400": {"meaning": "-", "example": words}}
+
+
 def unsent(one: Document) -> None:
     one |= {"users": None, "arrival": "poisson", "rate": 2.5, "ttft_due_ms": one["ttft_ms"]}
     one["requests"]["unsent"] = 3
@@ -130,6 +136,11 @@ OF_LEVEL: dict[str, tuple[Callable[[Document], None], list[str], str]] = {
         failed,
         ["ttft_ms", "itl_ms", "tpot_ms", "e2e_ms"],
         "1 request failed (0.0784 %: timeout 1); latencies are those of the others.",
+    ),
+    "too-long-requests": (
+        too_long,
+        [],
+        "max_num_batched_tokens=512. The level measures the others only.",
     ),
     "cut-requests": (put("requests", "cut", value=4), ["e2e_ms"], "4 requests were cut off"),
     "censored-first-tokens": (

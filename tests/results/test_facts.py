@@ -13,6 +13,7 @@ from llmdyno.records.entries import (
     LevelEnded,
     LevelStarted,
     Opened,
+    Record,
     Scrape,
     Tick,
 )
@@ -69,6 +70,25 @@ def test_a_level_that_broke_off_ends_with_the_last_of_it(tmp_path: Path) -> None
 
     assert level.ended is None
     assert level.end_ns == level.full_until_ns == 70_000_000
+
+
+def test_what_was_refused_for_its_length_is_counted_apart(tmp_path: Path) -> None:
+    def failed(number: int, error: str, detail: str) -> Record:
+        return record(number, 1, outcome="failed", gaps_ns=(), error=error, detail=detail)
+
+    said = "1 and 2 are 3 tokens; they exceed max_num_batched_tokens=2."
+    (level,) = read(
+        tmp_path,
+        started(0),
+        failed(0, "http-400", said),
+        failed(1, "http-400", "'prompt': it is empty"),
+        failed(2, "http-400", said),
+        failed(3, "reset", said),
+        record(4, 2),
+    ).levels
+
+    assert level.errors == {"http-400": 3, "reset": 1}
+    assert level.too_long == 2
 
 
 def test_a_level_has_its_least_trusted_source_but_not_that_of_what_was_cut(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ KNOBS: tuple[Knob, ...] = (
         layer="engine",
         kind="choice",
         defaults=(("1", "good"),),
-        choices=("good", "refuses", "dies", "hangs", "taken"),
+        choices=("good", "refuses", "dies", "hangs", "taken", "fades"),
         search=("good", "refuses", "dies", "hangs"),
         does="-",
         turn="-",
@@ -68,6 +68,8 @@ SCRIPTS = {
     "refuses": "echo 'error: unrecognized arguments: --fast'; exit 2",
     "dies": "{streamer} & P=$!; sleep 2; kill -9 $P; exit 1",
     "taken": "mkdir taken || exec {streamer}; echo '[Errno 98] Address already in use'; exit 1",
+    # Its engine dies before it does, as a server in two processes.
+    "fades": "{streamer} & P=$!; sleep 1.5; kill -9 $P; sleep 1; echo 'is_all_free failed'; exit 1",
     "hangs": "{streamer} & P=$!; sleep 2; kill -STOP $P; wait $P",
 }
 

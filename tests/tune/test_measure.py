@@ -73,3 +73,10 @@ def test_a_config_that_does_not_start_is_a_result_with_a_class_and_a_cost(tmp_pa
     assert "unrecognized arguments: --fast" in (done.failure_why or "")
     assert done.start_s > 0
     assert done.measure_s == 0.0
+
+
+def test_a_server_whose_engine_is_dead_has_died_and_does_not_hang(tmp_path: Path) -> None:
+    done, _ = measured({"mode": "fades", "itl_ms": 5}, tmp_path / "run", [])
+
+    assert (done.summary, done.failure_class) == (None, "died")
+    assert "is_all_free failed" in (done.failure_why or "")

@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -138,6 +139,13 @@ class Generation:
             raise
 
 
+def _ending(status: int) -> str:
+    """Say how a process ended; a crash inside the library has no words but its signal."""
+    with contextlib.suppress(ValueError):
+        return f"ended with status {status} ({signal.Signals(-status).name})"
+    return f"ended with status {status}"
+
+
 class Engine:
     """The worker process and what is under way in it."""
 
@@ -187,7 +195,7 @@ class Engine:
                 process.kill()
                 await process.wait()
         said = "\n".join(self._last_words) or "(nothing)"
-        return f"the engine's process ended with status {status}; its last words:\n{said}"
+        return f"the engine's process {_ending(status)}; its last words:\n{said}"
 
     @contextlib.asynccontextmanager
     async def generate(self, **asked: Any) -> AsyncIterator[Generation]:

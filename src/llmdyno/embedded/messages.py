@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+FAILED = "generation_failed"  # the code of a Refused for which the engine is to blame
+
 Messages = list[dict[str, Any]]  # a chat: role and content of each
 
 _LENGTH_BYTES = 4

@@ -84,7 +84,7 @@ class TableDetokenizer:
             if utf8 is None:
                 utf8 = self._utf8[generation] = _Utf8("ignore")
             table = self._full if generation in self._showing else self._table
-            texts[generation] = utf8.decode(b"".join([table[token] for token in tokens]))
+            texts[generation] = utf8.decode(_bytes(table, tokens))
         return texts
 
     def show_special(self, generation: int) -> None:
@@ -95,6 +95,13 @@ class TableDetokenizer:
         """Drop what is kept for a generation that has ended."""
         self._showing.discard(generation)
         self._utf8.pop(generation, None)
+
+
+def _bytes(table: Sequence[bytes], tokens: Sequence[int]) -> bytes:
+    try:
+        return b"".join([table[token] for token in tokens])
+    except IndexError:  # a model's output may be wider than its vocabulary
+        return b"".join([table[token] for token in tokens if token < len(table)])
 
 
 class WindowDetokenizer:
@@ -119,23 +126,27 @@ class WindowDetokenizer:
 
     def _feed(self, new: Mapping[int, Sequence[int]], *, skip: bool) -> dict[int, str]:
         windows: list[list[int]] = []
+        helds: dict[int, list[int]] = {}
         for generation, tokens in new.items():
-            known = self._known.setdefault(generation, [])
-            held = self._held.setdefault(generation, [])
-            held += tokens
+            known = self._known.get(generation, [])
+            held = helds[generation] = [*self._held.get(generation, []), *tokens]
             windows += (known, known + held)
-        # No window may be empty: that is not a text to the library.
+        # No window may be empty: that is not a text to the library. If it fails on one, nothing
+        # has been kept yet, so that the others can be fed again.
         decoded = iter(self._decode([window for window in windows if window], skip=skip))
         texts: dict[int, str] = {}
-        for generation in new:
-            before = next(decoded) if self._known[generation] else ""
-            after = next(decoded) if self._known[generation] or self._held[generation] else ""
+        for generation, held in helds.items():
+            known = self._known.get(generation, [])
+            before = next(decoded) if known else ""
+            after = next(decoded) if known or held else ""
             if len(after) > len(before) and not after.endswith("\ufffd"):
                 texts[generation] = after[len(before) :]
                 # They stay as the window: what comes next may be spaced differently after them.
-                self._known[generation] = self._held.pop(generation)
+                self._known[generation] = held
+                self._held.pop(generation, None)
             else:
                 texts[generation] = ""
+                self._held[generation] = held
         return texts
 
     def show_special(self, generation: int) -> None:

@@ -33,7 +33,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmdyno import __version__
-from llmdyno.embedded import metrics, openai_api, openai_request
+from llmdyno.embedded import messages, metrics, openai_api, openai_request
 from llmdyno.embedded.engine import Engine, EngineDiedError, Generation, HungUpError, RefusedError
 from llmdyno.embedded.messages import Piece, Prompt
 from llmdyno.embedded.model import Model, resolve
@@ -222,6 +222,8 @@ def _as_api_error(error: Exception) -> ApiError:
     match error:
         case ApiError():
             return error
+        case RefusedError(code=messages.FAILED):
+            return ApiError(500, str(error), code=error.code)
         case RefusedError():
             return ApiError(400, str(error), param=error.param, code=error.code)
         case EngineDiedError():

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ import openvino
 from llmdyno.embedded import sampling
 from llmdyno.embedded.encoding import Encoder, PromptError
 from llmdyno.embedded.messages import (
+    FAILED,
     Accepted,
     Cancel,
     Command,
@@ -44,7 +46,16 @@ from llmdyno.embedded.pieces import (
     token_bytes,
     token_table,
 )
-from llmdyno.embedded.pipeline import DROPPED, Pipeline, TooLongError, dropped, read, reason
+from llmdyno.embedded.pipeline import (
+    DROPPED,
+    LIBRARY_ERRORS,
+    LOST,
+    Pipeline,
+    TooLongError,
+    dropped,
+    read,
+    reason,
+)
 from llmdyno.knobs import Value
 from llmdyno.processes import leash
 
@@ -111,8 +122,8 @@ class Engine:
         self.max_tokens = self._pipeline.max_tokens
 
     def busy(self) -> bool:
-        """Say whether another step would do something."""
-        return self._pipeline.busy()
+        """Say whether another step would do something, if only end what the engine has let go."""
+        return self._pipeline.busy() or bool(self._generations)
 
     def step(self, commands: list[Command]) -> Step:
         """Obey the commands, run one step of the engine, and say what came of both."""
@@ -134,7 +145,11 @@ class Engine:
                 refused.append(Refused(command.id, str(error), error.param, None))
             except TooLongError as error:
                 refused.append(Refused(command.id, str(error), error.param, _TOO_LONG))
-        if self.busy():
+            except LIBRARY_ERRORS as error:  # the library takes it for wrong, not itself
+                refused.append(
+                    Refused(command.id, f"The engine refuses it: {reason(error)}", None, None)
+                )
+        if self._pipeline.busy():
             self._pipeline.step()
         pieces = self._pieces(refused)
         return Step(
@@ -142,23 +157,53 @@ class Engine:
         )
 
     def _pieces(self, refused: list[Refused]) -> list[Piece]:
-        """Return what the step made; what the engine has dropped is refused."""
+        """Return what the step made; a generation that the engine has let go is refused.
+
+        A generation's fault ends that generation and no other.
+        """
+        idle = not self._pipeline.busy()
         new: dict[int, list[int]] = {}
         made: dict[int, tuple[int, str | None]] = {}  # the number of tokens, the finish reason
         for generation in list(self._generations.values()):
-            tokens, finish = read(generation.handle)
+            try:
+                tokens, finish = read(generation.handle)
+            except LIBRARY_ERRORS as error:
+                refused.append(self._fail(generation.id, reason(error)))
+                continue
             if tokens or finish:
                 new[generation.id] = generation.shown(tokens, finish)
                 made[generation.id] = len(tokens), finish
             elif dropped(generation.handle):
                 self._forget(generation.id)
                 refused.append(Refused(generation.id, DROPPED, None, _TOO_LONG))
-        texts = self._detokenizer.feed(new)
-        pieces = [self._generations[number].piece(texts[number], *made[number]) for number in new]
+            elif idle:
+                refused.append(self._fail(generation.id, LOST))
+        pieces = [
+            self._generations[number].piece(text, *made[number])
+            for number, text in self._texts(new, refused).items()
+        ]
         for piece in pieces:
             if piece.finish:
                 self._forget(piece.id)
         return pieces
+
+    def _texts(self, new: Mapping[int, Sequence[int]], refused: list[Refused]) -> Mapping[int, str]:
+        """Return the text of each generation's new tokens; without those that have none."""
+        try:
+            return self._detokenizer.feed(new)
+        except LIBRARY_ERRORS:  # of one of them: find out which
+            texts: dict[int, str] = {}
+            for number, tokens in new.items():
+                try:
+                    texts |= self._detokenizer.feed({number: tokens})
+                except LIBRARY_ERRORS as error:
+                    refused.append(self._fail(number, reason(error)))
+            return texts
+
+    def _fail(self, number: int, why: str) -> Refused:
+        """End a generation on which the engine has failed."""
+        self._forget(number).cancel()
+        return Refused(number, f"The engine failed on this request: {why}", None, FAILED)
 
     def _forget(self, number: int) -> Any:
         """Drop a generation, and return its handle."""
@@ -206,8 +251,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
     connection = socket.socket(fileno=setup.socket)
+    failed = "failed"  # to start: engines/openvino.py tells the two apart
     try:
         engine = Engine(setup)
+        failed = "died"
         connection.sendall(frame(Ready(max_tokens=engine.max_tokens)))
         reader = CommandReader(connection)
         idle = Step()
@@ -217,9 +264,12 @@ def main() -> None:
                 connection.sendall(frame(report))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the server has gone
-    except (RuntimeError, ValueError, MemoryError) as error:  # what the library raises
-        _log.error("the engine failed: %s", reason(error))
-        sys.exit(1)
+    except (*LIBRARY_ERRORS, MemoryError) as error:
+        _log.error("the engine %s: %s", failed, reason(error))
+        # Not sys.exit: what the library has left behind is in no state to be taken down. It may
+        # write hundreds of lines about it over the last words, or never come to its end.
+        sys.stderr.flush()
+        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from llmdyno.embedded import model as models
 from llmdyno.engines import Engine, Launch, Step
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, Value, default, show
+from llmdyno.machine import hardware
 from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 
 DISTRIBUTION = "openvino-genai"
@@ -23,6 +24,10 @@ WHOLE_PROMPT_TOKENS_MIN = 512
 
 _VERIFIED = "2026.4"  # the oldest version whose defaults were read from the library itself
 _CORES = len(os.sched_getaffinity(0))
+# What /proc/cpuinfo calls the instructions with which OpenVINO computes in bfloat16: unasked, and
+# when INFERENCE_PRECISION_HINT asks for it.
+_BF16_BY_ITSELF = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
+_BF16_IF_ASKED = frozenset({"avx512bw"})
 _SCHEDULER = "OpenVINO GenAI's SchedulerConfig; measured with 2026.4.1 on two cores"
 _WEIGHTS = "NNCF's compress_weights 3.4.0; the model `small`, eight rounds on a busy machine"
 _DEVICE = "OpenVINO's CPU plug-in; tried with 2026.4.1 on a CPU with bfloat16"
@@ -31,7 +36,7 @@ KNOBS = (
     Knob(
         name="max_num_batched_tokens",
         means="tokens a step",
-        conflicts="with dynamic_split_fuse=false fewer than a whole prompt",
+        conflicts="with dynamic_split_fuse=false fewer than a whole prompt, or than max_num_seqs",
         layer="engine",
         kind="int",
         does="How many tokens, of prompts and of running generations together, one step computes.",
@@ -50,7 +55,7 @@ KNOBS = (
     Knob(
         name="dynamic_split_fuse",
         means="chunked prefill",
-        conflicts="off: a max_num_batched_tokens below a whole prompt",
+        conflicts="off: a max_num_batched_tokens below a whole prompt or max_num_seqs",
         layer="engine",
         kind="bool",
         does="Splits prompts into chunks that share a step with running generations (chunked"
@@ -66,6 +71,7 @@ KNOBS = (
         name="max_num_seqs",
         means="sequences a step",
         but="it binds only with dynamic_split_fuse=false",
+        conflicts="a smaller max_num_batched_tokens",
         layer="engine",
         kind="int",
         does="How many generations run at once; the others wait.",
@@ -84,6 +90,7 @@ KNOBS = (
     Knob(
         name="enable_prefix_caching",
         means="prefix cache",
+        conflicts="use_cache_eviction",
         layer="engine",
         kind="bool",
         does="Keeps the KV cache of finished requests, so that a prompt with the same beginning"
@@ -101,7 +108,7 @@ KNOBS = (
         name="cache_size",
         means="KV cache size",
         but="it counts GB",
-        conflicts="num_kv_blocks",
+        conflicts="num_kv_blocks, use_cache_eviction",
         layer="engine",
         kind="int",
         does="Memory for the KV cache. 0: it grows with the work, without a limit.",
@@ -116,7 +123,7 @@ KNOBS = (
     ),
     Knob(
         name="num_kv_blocks",
-        conflicts="cache_size",
+        conflicts="cache_size, use_cache_eviction",
         layer="engine",
         kind="int",
         does="The KV cache's size in blocks of 32 tokens. 0: as cache_size says.",
@@ -132,7 +139,8 @@ KNOBS = (
     Knob(
         name="KV_CACHE_PRECISION",
         means="KV cache format",
-        conflicts="f32 unless INFERENCE_PRECISION_HINT=f32, and bf16 with that",
+        conflicts="f32 unless INFERENCE_PRECISION_HINT=f32; bf16 with that or with f16, or on a CPU"
+        " without bfloat16; u4 unless cache_size or num_kv_blocks is set",
         layer="engine",
         kind="choice",
         does="The type in which keys and values are cached.",
@@ -147,7 +155,7 @@ KNOBS = (
     ),
     Knob(
         name="INFERENCE_PRECISION_HINT",
-        conflicts="f32 with KV_CACHE_PRECISION=bf16",
+        conflicts="f32 or f16 with KV_CACHE_PRECISION=bf16",
         layer="engine",
         kind="choice",
         does="The type in which the model computes.",
@@ -178,12 +186,15 @@ KNOBS = (
     ),
     Knob(
         name="use_cache_eviction",
+        conflicts="enable_prefix_caching, num_kv_blocks, cache_size",
         layer="engine",
         kind="bool",
         does="Forgets the least attended tokens of long contexts, so that each generation holds at"
         " most 672 tokens (the library's default) in the KV cache.",
         turn="For long contexts under memory pressure, when the task bears it.",
-        trades="The model no longer sees all of the prompt. Prompts under 672 tokens gain nothing;"
+        trades="The model no longer sees all of the prompt. What it forgets is chosen by the scores"
+        " of the prompt's last token, where the library takes eight and fails on short prompts."
+        " Prompts under 672 tokens gain nothing;"
         " with 4159 tokens the cache held a sixth as much at the end, at the same speed.",
         source=_SCHEDULER,
         defaults=((_VERIFIED, False),),
@@ -275,7 +286,9 @@ _SYMPTOMS = (
     (r"memory (size )?(available )?on the system|available memory", "out-of-memory"),
     (r"bad_alloc|MemoryError|[Cc]annot allocate memory", "out-of-memory"),
     (r"--config: |is no setting of|Wrong value|Unsupported property", "bad-config"),
-    (r"weight_format: |InvalidGroupSizeError|Check '.*' failed|with this config", "bad-config"),
+    (r"weight_format: |InvalidGroupSizeError|with this config", "bad-config"),
+    # At the start the library's check is one of the config; later the engine has died of it.
+    (r"the engine failed: .*Check '.*' failed", "bad-config"),
 )
 # NNCF reports its use to Intel unless it believes itself in continuous integration.
 _NO_TELEMETRY = {"NNCF_CI": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -324,30 +337,9 @@ class OpenVinoEngine:
             UsageError: names the knobs, or the model, and what would be right.
         """
         models.check_name(model, converted="weight_format" in config)
-        if config.get("cache_size") and config.get("num_kv_blocks"):
-            raise UsageError(
-                f"cache_size={show(config['cache_size'])} has no effect beside"
-                f" num_kv_blocks={show(config['num_kv_blocks'])}: set one of the two."
-            )
-        batch = _value(config, "max_num_batched_tokens")
-        assert isinstance(batch, int)
-        if not _value(config, "dynamic_split_fuse") and batch < WHOLE_PROMPT_TOKENS_MIN:
-            raise UsageError(
-                f"max_num_batched_tokens={batch} is too small with dynamic_split_fuse=false, which"
-                " does not split prompts: set it to your longest prompt and its output, at least"
-                f" {WHOLE_PROMPT_TOKENS_MIN}."
-            )
-        compute, cache = config.get("INFERENCE_PRECISION_HINT"), config.get("KV_CACHE_PRECISION")
-        if cache == "f32" and compute != "f32":
-            raise UsageError(
-                "KV_CACHE_PRECISION=f32 needs INFERENCE_PRECISION_HINT=f32: a CPU that computes in"
-                " bfloat16 refuses it."
-            )
-        if cache == "bf16" and compute == "f32":
-            raise UsageError(
-                "KV_CACHE_PRECISION=bf16 is refused with INFERENCE_PRECISION_HINT=f32: set it to"
-                " f16 or f32, or leave one of the two out."
-            )
+        _check_batches(config)
+        _check_cache(config)
+        _check_precisions(config)
 
     def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
         """Return what converts the model and compresses its weights, if weight_format asks."""
@@ -405,6 +397,92 @@ class OpenVinoEngine:
             # Not a chat: a model without a chat template can serve completions all the same.
             probe=("/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1}),
             symptoms=_SYMPTOMS,
+        )
+
+
+def _check_batches(config: Config) -> None:
+    """Refuse batches that cannot hold what dynamic_split_fuse=false puts into them whole."""
+    if _value(config, "dynamic_split_fuse"):
+        return
+    batch, sequences = (_value(config, name) for name in ("max_num_batched_tokens", "max_num_seqs"))
+    assert isinstance(batch, int)
+    assert isinstance(sequences, int)
+    if batch < WHOLE_PROMPT_TOKENS_MIN:
+        raise UsageError(
+            f"max_num_batched_tokens={batch} is too small with dynamic_split_fuse=false, which"
+            " does not split prompts: set it to your longest prompt and its output, at least"
+            f" {WHOLE_PROMPT_TOKENS_MIN}."
+        )
+    # The scheduler ends the engine at its first step: "Max num batched tokens must be greater or
+    # equal to max num sequences" (_schedule_prompt_phase_vllm in scheduler.hpp).
+    if sequences > batch:
+        raise UsageError(
+            f"max_num_seqs={sequences} is more than max_num_batched_tokens={batch}, which"
+            " dynamic_split_fuse=false refuses: set max_num_seqs to at most"
+            f" {batch}, or max_num_batched_tokens to at least {sequences}."
+        )
+
+
+def _check_cache(config: Config) -> None:
+    """Refuse limits of the KV cache that exclude each other, and what eviction excludes."""
+    if config.get("cache_size") and config.get("num_kv_blocks"):
+        raise UsageError(
+            f"cache_size={show(config['cache_size'])} has no effect beside"
+            f" num_kv_blocks={show(config['num_kv_blocks'])}: set one of the two."
+        )
+    if not config.get("use_cache_eviction"):
+        return
+    # Eviction frees a different block in each layer. The prefix cache frees a block in all layers
+    # at once, or ends the engine ("blocks across layers must be freed simultaneously",
+    # is_all_free in block_manager.hpp).
+    if config.get("enable_prefix_caching"):
+        raise UsageError(
+            "use_cache_eviction=true and enable_prefix_caching=true exclude each other: the prefix"
+            " cache needs blocks that eviction has taken apart; turn one of the two off."
+        )
+    # A full cache preempts a generation, whose prompt is then computed again. Eviction keeps the
+    # scores of the first time (m_seq_group_id_to_cache_eviction_algo_map in pipeline_impl.cpp is
+    # never cleared), and its checks new_size_in_tokens >= old_size_in_tokens and of num_snapkv
+    # (cache_eviction.cpp) end the engine. Without a limit the cache grows, and nobody is preempted.
+    for name in ("num_kv_blocks", "cache_size"):
+        if config.get(name):
+            raise UsageError(
+                f"use_cache_eviction=true does not bear {name}={show(config[name])}: a KV cache"
+                " that is full preempts generations, which eviction cannot compute again;"
+                f" leave {name} out, or turn use_cache_eviction off."
+            )
+
+
+def _check_precisions(config: Config) -> None:
+    """Refuse a type of the KV cache that the type of the computation does not read."""
+    compute, cache = config.get("INFERENCE_PRECISION_HINT"), config.get("KV_CACHE_PRECISION")
+    if cache == "f32" and compute != "f32":
+        raise UsageError(
+            "KV_CACHE_PRECISION=f32 needs INFERENCE_PRECISION_HINT=f32: a CPU that computes in"
+            " bfloat16 refuses it."
+        )
+    # A cache without a limit grows, and while it grows the library copies twice the bytes that a
+    # cache of 4 bits has, beyond its end (key_stride in kv_cache_manager.hpp), and crashes.
+    if cache == "u4" and not (config.get("cache_size") or config.get("num_kv_blocks")):
+        raise UsageError(
+            "KV_CACHE_PRECISION=u4 needs a KV cache of a fixed size, because the library fails when"
+            " it lets one of 4 bits grow: set cache_size or num_kv_blocks, or take u8."
+        )
+    if cache != "bf16":
+        return
+    if compute in {"f32", "f16"}:
+        raise UsageError(
+            f"KV_CACHE_PRECISION=bf16 is refused with INFERENCE_PRECISION_HINT={compute}: set it to"
+            " f16 or f32, or leave one of the two out."
+        )
+    # The library falls back to f32 on such a CPU, whatever the hint, and its attention then
+    # refuses the cache: "expect kvcache type f32, current: bf16".
+    flags = hardware.cpu_flags()
+    wanted = _BF16_BY_ITSELF | (_BF16_IF_ASKED if compute == "bf16" else frozenset())
+    if flags and not flags & wanted:
+        raise UsageError(
+            "KV_CACHE_PRECISION=bf16 needs a CPU that computes in bfloat16, and this one does not:"
+            " set it to f16 or u8, or leave it out."
         )
 
 

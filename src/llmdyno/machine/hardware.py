@@ -61,6 +61,12 @@ def cpu() -> Cpu:
     )
 
 
+def cpu_flags() -> frozenset[str]:
+    """Return what instructions the processor has, as Linux names them; none if it does not tell."""
+    found = re.search(r"^(?:flags|Features)\s*: (.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    return frozenset(found[1].split()) if found else frozenset()
+
+
 def memory_bytes() -> int:
     """Return the size of the machine's memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -78,6 +78,9 @@ CODES: Mapping[str, Code] = {
     "stopped-early": Code("the level was ended early, by a limit of errors or a fault"),
     "interrupted": Code("the level was interrupted and is shorter than asked"),
     "failed-requests": Code("requests failed; latencies are those of the others", _latencies),
+    "too-long-requests": Code(
+        "the server refused requests as too long: the level measures the others only"
+    ),
     "cut-requests": Code("the slowest requests were cut off at the end of the grace", _LAST),
     "censored-first-tokens": Code(
         "so many had no first token when the window ended that TTFT is too good", _FIRST

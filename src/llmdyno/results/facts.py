@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from llmdyno.errors import StorageError
+from llmdyno.faults import is_too_long
 from llmdyno.records.columns import Collector, Columns
 from llmdyno.records.entries import (
     Calibration,
@@ -37,6 +38,7 @@ class LevelFacts(msgspec.Struct, frozen=True, kw_only=True):
     columns: Columns
     errors: Mapping[str, int]
     examples: Mapping[str, str]  # the first detail of each class of errors
+    too_long: int = 0  # requests that the server refused for their length
     source: str
     by_source: Mapping[str, int]  # output tokens
     unstreamed: int = 0  # tokens that the server counts beyond them
@@ -121,6 +123,7 @@ class _LevelReader:
         self._by_model: defaultdict[str, Collector] = defaultdict(Collector)
         self._errors: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
+        self._too_long = 0
         self._by_source: Counter[str] = Counter()
         self._cut_by_source: Counter[str] = Counter()
         self._unstreamed = 0
@@ -139,6 +142,7 @@ class _LevelReader:
             if entry.error:
                 self._errors[entry.error] += 1
                 self._examples.setdefault(entry.error, entry.detail)
+                self._too_long += is_too_long(entry.error, entry.detail)
             if entry.output_tokens:
                 # A request that was cut never received its usage. Its source says nothing about the
                 # server, so it is counted by itself.
@@ -170,6 +174,7 @@ class _LevelReader:
             by_model={name: own.columns() for name, own in sorted(self._by_model.items())},
             errors=dict(self._errors.most_common()),
             examples=self._examples,
+            too_long=self._too_long,
             source=max(self._by_source or self._cut_by_source or ["usage"], key=SOURCES.index),
             by_source=dict(self._by_source + self._cut_by_source),
             unstreamed=self._unstreamed,

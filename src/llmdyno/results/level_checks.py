@@ -6,6 +6,7 @@ check is a function here or in a module of its own, and a place in CHECKS.
 
 from collections.abc import Callable
 
+from llmdyno.faults import is_too_long
 from llmdyno.results import energy
 from llmdyno.results.documents import Document, items, number, part, text, texts
 from llmdyno.results.load_checks import about_backlog, about_lengths, about_rate, about_users
@@ -58,7 +59,8 @@ def _about_requests(level: Document) -> list[Finding]:
     completed, failed, cut, unsent = (
         number(level, "requests", name) for name in ("completed", "failed", "cut", "unsent")
     )
-    if failed:
+    too_long = number(level, "requests", "too_long") or 0
+    if failed and failed > too_long:
         errors = part(level, "requests", "errors")
         classes = ", ".join(f"{name} {number(errors, name) or 0:,.0f}" for name in errors)
         share = _digits(100 * failed / (failed + (completed or 0)))
@@ -81,6 +83,25 @@ def _about_requests(level: Document) -> list[Finding]:
         )
         found.append(("few-requests", said))
     return found
+
+
+def _about_lengths(level: Document) -> list[Finding]:
+    """Doubt a level whose longest requests the server does not take: the rest is another load."""
+    refused = number(level, "requests", "too_long")
+    if not refused:
+        return []
+    asked = (number(level, "requests", name) or 0 for name in ("completed", "failed", "cut"))
+    examples = (
+        text(level, "faults", fault, "example")
+        for fault in part(level, "faults")
+        if is_too_long(fault, text(level, "faults", fault, "example"))
+    )
+    words = next(examples, "").rstrip(".")
+    said = (
+        f"{_requests_were(refused)} refused as too long ({_digits(100 * refused / sum(asked))} %)"
+        f"{f': {words}' if words else ''}. The level measures the others only."
+    )
+    return [("too-long-requests", said)]
 
 
 def _about_first_tokens(level: Document) -> list[Finding]:
@@ -210,6 +231,7 @@ CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
     about_stream,
     _about_end,
     _about_requests,
+    _about_lengths,
     _about_first_tokens,
     _about_window,
     _about_tokens,

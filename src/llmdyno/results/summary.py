@@ -234,6 +234,7 @@ def level_document(
         "requests": {
             **{name: int(count) for name, count in zip(OUTCOMES, outcomes, strict=True)},
             "errors": dict(facts.errors),
+            **({"too_long": facts.too_long} if facts.too_long else {}),
             **({"unsent": facts.ended.unsent} if is_open and facts.ended else {}),
         },
         "faults": {

@@ -29,6 +29,7 @@ SERVER_LOG = "server.log"
 SERVER_FILES = "server"  # what the server reads
 WARMUP = "warmup"
 _PORT_TRIES = 3
+_DYING_S = 5.0  # what a server may take to end after its engine has
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,10 +98,11 @@ def measure(
                 price_per_h=price_per_h,
                 calibration=calibration,
             )
-            early = _warm_up(asked, warmup_s, folder / WARMUP, watcher)
-            outcome = early or run.run(asked, folder, watcher=watcher, rehearsed=False)
+            outcome = _put_under_load(server, asked, warmup_s, folder, watcher)
             failure = server.failure()
             hangs = not (failure or outcome.interrupted or server.answers(hang_s))
+            if hangs or outcome.stopped is not None:
+                failure = _death(server)
     except UsageError as error:
         return costs.failed("bad-config", str(error))
     except ServerError as error:
@@ -118,6 +120,16 @@ def measure(
     if why := _nothing_to_show(outcome.summary):
         return costs.failed("requests-failed", why)
     return costs.of(Measurement(summary=dict(outcome.summary)))
+
+
+def _death(server: supervise.Server) -> ServerError | None:
+    """Return how a server that does not answer has died; None if it lives.
+
+    A server whose engine has died takes a moment to say so and to end. Until then it looks as if it
+    hung.
+    """
+    server.wait(_DYING_S)
+    return server.failure()
 
 
 def _wedged(hang_s: float) -> str:
@@ -152,6 +164,24 @@ def _start(
                 raise
             notify("a port was taken before the server had it; once more on another one")
     raise AssertionError
+
+
+def _put_under_load(
+    server: supervise.Server, asked: Bench, warmup_s: float, folder: Path, watcher: run.Watcher
+) -> run.Outcome:
+    """Warm the server up and measure it.
+
+    Raises:
+        ServerError: it has died, so that the benchmark found nobody there.
+        TargetError: the benchmark found nobody there, but the server lives.
+    """
+    try:
+        early = _warm_up(asked, warmup_s, folder / WARMUP, watcher)
+        return early or run.run(asked, folder, watcher=watcher, rehearsed=False)
+    except TargetError:
+        if failure := _death(server):
+            raise failure from None
+        raise
 
 
 def _warm_up(
