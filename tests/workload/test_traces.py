@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from llmdyno.records.journal import read_journal
 from llmdyno.spec import Workload
 from llmdyno.workload import traces
 from llmdyno.workload.prompts import Prompts
+from llmdyno.workload.sessions import Item
 
 Streamer = Callable[..., str]
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
@@ -44,6 +46,17 @@ PLAIN = """\
 {"due_s": 10.5, "input_tokens": 40, "output_tokens": 4}
 {"due_s": 10.0, "prompt": "What is a dynamometer?"}
 """
+_RECORDED: tuple[dict[str, Any], ...] = (
+    {"arrival_s": 7.5, "session": 0, "input_tokens": 30, "output_tokens": 9}
+    | {"part_characters": [64, 32], "hash_ids": [1, 2], "outcome": "completed"},
+    {"arrival_s": 8.0, "session": 1, "input_tokens": 0, "output_tokens": 0}
+    | {"part_characters": [], "hash_ids": [], "outcome": "failed"},
+    {"arrival_s": 9.0, "session": 0, "input_tokens": 50, "output_tokens": 0}
+    | {"part_characters": [64, 32, 64], "hash_ids": [1, 2, 3], "outcome": "cut"},
+)
+RECORDED = "\n".join(
+    json.dumps({"schema": "llmdyno.trace/1", "block_characters": 64} | row) for row in _RECORDED
+)
 
 Times = list[tuple[float, int, int | None]]
 PUBLISHED: dict[str, tuple[str, str, Times]] = {
@@ -51,6 +64,7 @@ PUBLISHED: dict[str, tuple[str, str, Times]] = {
     "azure 2023": ("a.csv", AZURE_2023, [(0, 374, 44), (4.314579, 396, 109)]),
     "azure 2024": ("a.csv", AZURE_2024, [(0, 2162, 5), (0.5, 2399, 6)]),
     "burstgpt": ("b.csv", BURSTGPT, [(0, 472, 18), (113, 417, 276)]),
+    "recorded": ("r.jsonl", RECORDED, [(0, 30, 9), (1.5, 50, 1)]),
     "plain": ("p.jsonl", PLAIN, [(0, 0, None), (0.5, 40, 4)]),
 }
 
@@ -114,10 +128,52 @@ def test_a_trace_is_replayed_at_its_times_and_lengths(
     assert max(record.sent_ns - record.due_ns for record in records) < 0.1e9
 
 
+def drawn(path: Path, rows: list[dict[str, Any]]) -> list[Item]:
+    """Return the requests that a trace of these rows asks."""
+    path.write_text("\n".join(map(json.dumps, rows)))
+    prompts = Prompts(Workload(name="trace", dataset=str(path)))
+    return [prompts.draw() for _ in rows]
+
+
+def test_a_recorded_block_is_as_long_as_it_was_first(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in RECORDED.splitlines() if '"failed"' not in line]
+    first, second = (item.prompt.split() for item in drawn(tmp_path / "t.jsonl", rows))
+
+    assert [len(first), len(second)] == [30, 50]
+    assert second[:30] == first
+
+
+def test_kept_messages_are_asked_again_where_they_are_texts(tmp_path: Path) -> None:
+    row = json.loads(RECORDED.splitlines()[0])
+    said = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"},
+    ]
+    bodies: list[Any] = [
+        {"messages": said},
+        {"prompt": "once upon"},
+        {"messages": [*said, {"role": "tool", "content": "four"}]},
+        {"messages": said[:3]},
+    ]
+
+    items = drawn(tmp_path / "t.jsonl", [{**row, "body": body} for body in bodies])
+
+    assert (items[0].system_prompt, items[0].history, items[0].prompt) == (
+        *("be brief", (("one", "two"),)),
+        "three",
+    )
+    assert items[1].prompt == "once upon"
+    assert [len(item.prompt.split()) for item in items[2:]] == [30, 30]
+    assert items[2].prompt == items[3].prompt  # of the same blocks
+
+
 WRONG: dict[str, tuple[str, str]] = {
     "no trace": ('{"question": "Why?"}', "is no trace that we know (azure, burstgpt, mooncake"),
     "no number": ('{"due_s": "soon", "prompt": "a"}', "line 1: could not convert"),
     "no tokens": ('{"due_s": 1, "input_tokens": 0}', "line 1: a prompt of 0 tokens"),
+    "blocks amiss": (RECORDED.splitlines()[0].replace("[1, 2]", "[1]"), "line 1: hash_ids has 1"),
     "nothing": ("", "holds no requests"),
 }
 

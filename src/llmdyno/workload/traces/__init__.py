@@ -24,10 +24,17 @@ class TracedRequest(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int = 0  # 0: `prompt` has the text itself
     output_tokens: int | None = None  # None: the model decides
     prompt: str = ""
+    system_prompt: str = ""  # beside a `prompt`
+    history: tuple[tuple[str, str], ...] = ()  # beside a `prompt`: questions and answers before it
+    session: str = ""  # requests of the same name are turns of one conversation
     # Names of the prompt's blocks: blocks of the same name have the same text. Each block has
     # block_tokens tokens; the last one has the rest.
     blocks: tuple[str, ...] = ()
     block_tokens: int = 512
+    # Where blocks are of no fixed number of tokens: how long each is beside the others, in any
+    # unit. The prompt's tokens are divided among them, but a block that an earlier request had is
+    # as long as it was there.
+    block_weights: tuple[float, ...] = ()
 
 
 class Trace(Protocol):
