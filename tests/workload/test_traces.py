@@ -58,6 +58,25 @@ RECORDED = "\n".join(
     json.dumps({"schema": "llmdyno.trace/1", "block_characters": 64} | row) for row in _RECORDED
 )
 
+WEKA_REQUESTS: list[dict[str, Any]] = [
+    {"t": 0.0, "type": "s", "model": "m", "in": 130, "out": 9, "hash_ids": [1, 2, 3]},
+    {
+        "t": 2.0,
+        "type": "subagent",
+        "agent_id": "a1",
+        "requests": [{"t": 0.5, "type": "n", "model": "h", "in": 70, "out": 4, "hash_ids": [1, 9]}],
+    },
+    {"t": 8.0, "type": "s", "model": "m", "in": 200, "out": 5, "hash_ids": [1, 2, 3, 4]},
+]
+WEKA = json.dumps({"id": "w", "block_size": 64, "requests": WEKA_REQUESTS})
+# A session: its later turns have a pause, and the tokens of what is new.
+MOONCAKE_SESSIONS = """\
+{"session_id": "a", "timestamp": 1000, "input_length": 100, "output_length": 10}
+{"session_id": "b", "timestamp": 1500, "input_length": 50, "output_length": 5}
+{"session_id": "a", "delay": 2000, "input_length": 30, "output_length": 7}
+{"session_id": "a", "delay": 500, "input_length": 20, "output_length": 3}
+"""
+
 Times = list[tuple[float, int, int | None]]
 PUBLISHED: dict[str, tuple[str, str, Times]] = {
     "mooncake": ("m.jsonl", MOONCAKE, [(0, 1100, 5), (0.25, 1200, 3), (0.5, 400, 2)]),
@@ -65,6 +84,11 @@ PUBLISHED: dict[str, tuple[str, str, Times]] = {
     "azure 2024": ("a.csv", AZURE_2024, [(0, 2162, 5), (0.5, 2399, 6)]),
     "burstgpt": ("b.csv", BURSTGPT, [(0, 472, 18), (113, 417, 276)]),
     "recorded": ("r.jsonl", RECORDED, [(0, 30, 9), (1.5, 50, 1)]),
+    "weka": ("w.jsonl", WEKA, [(0, 130, 9), (2.5, 70, 4), (8, 200, 5)]),
+    "mooncake sessions": (
+        *("s.jsonl", MOONCAKE_SESSIONS),
+        [(0, 100, 10), (0.5, 50, 5), (2, 140, 7), (2.5, 167, 3)],
+    ),
     "plain": ("p.jsonl", PLAIN, [(0, 0, None), (0.5, 40, 4)]),
 }
 
@@ -167,6 +191,46 @@ def test_kept_messages_are_asked_again_where_they_are_texts(tmp_path: Path) -> N
     assert items[1].prompt == "once upon"
     assert [len(item.prompt.split()) for item in items[2:]] == [30, 30]
     assert items[2].prompt == items[3].prompt  # of the same blocks
+
+
+def test_a_turn_that_has_only_what_is_new_begins_with_the_turns_before(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in MOONCAKE_SESSIONS.splitlines()]
+
+    first, other, second, third = (item.prompt.split() for item in drawn(tmp_path / "t", rows))
+
+    assert [len(first), len(other), len(second), len(third)] == [100, 50, 140, 167]
+    assert second[:100] == first
+    assert third[:140] == second
+    assert other[:20] != first[:20]
+
+
+def test_a_turn_that_has_all_of_it_stays_as_it_is(tmp_path: Path) -> None:
+    row = {"session_id": 1, "timestamp": 0, "input_length": 600, "output_length": 10}
+    rows: list[dict[str, Any]] = [
+        {**row, "hash_ids": [1, 2]},
+        {**row, "timestamp": 900, "input_length": 1100, "hash_ids": [1, 2, 3]},
+    ]
+
+    first, second = (item.prompt.split() for item in drawn(tmp_path / "t", rows))
+
+    assert (len(first), len(second)) == (600, 1100)
+    assert second[:600] == first
+
+
+def test_sub_agents_share_what_their_hashes_say_at_either_count_of_time(tmp_path: Path) -> None:
+    absolute = json.loads(WEKA)
+    absolute["requests"][1]["requests"][0]["t"] = 2.5
+    items = drawn(tmp_path / "a", [json.loads(WEKA), {**absolute, "id": "v"}])
+    found = traces.read(str(tmp_path / "a"))
+
+    assert [one.due_s for one in found] == [0, 0, 2.5, 2.5, 8, 8]
+    assert {one.session for one in found} == {"w", "v", "w/a1", "v/a1"}
+    assert items[0].prompt.split()[:64] != items[1].prompt.split()[:64]  # ids are each file's own
+    prompts = Prompts(Workload(name="trace", dataset=str(tmp_path / "a")))
+    words = [prompts.draw().prompt.split() for _ in found]
+    assert words[2][:64] == words[0][:64]
+    assert words[2][64:] != words[0][64:70]
+    assert words[4][:130] == words[0]
 
 
 WRONG: dict[str, tuple[str, str]] = {

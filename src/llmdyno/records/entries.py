@@ -5,7 +5,8 @@ All times are nanoseconds of one monotonic clock, counted from the start of the 
 Format versions:
     1 (November 2026): the first. Since then, further kinds of lines: "scrape",
         "gpu" and "calibration"; "share-end", "worker-host", and files beside the journal,
-        journal-0.jsonl and on, in which the workers of a level write its requests and ticks.
+        journal-0.jsonl and on, in which the workers of a level write its requests and ticks;
+        "blocks" and "characters" of a request.
 """
 
 from typing import Any, Literal
@@ -67,6 +68,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defa
     session: int = -1  # which one of the level; -1: the request stands alone
     turn: int = 0
     reads: int = 0  # all reads of this response, also those without tokens
+    # Of a prompt whose beginning matters: blocks, and characters of its parts (prefixes.py).
+    blocks: tuple[int, ...] = ()
+    characters: tuple[int, ...] = ()
     # Only where the server counted nothing, for bench/recount.py: what each of those reads
     # brought, and what was asked. A later record of the same request takes this one's place.
     texts: tuple[str, ...] = ()

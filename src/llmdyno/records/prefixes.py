@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+JOURNAL_CHARACTERS = 128  # of a block in a journal
 ID_BYTES = 8
 _ID_BITS = 53  # a whole number that every reader of JSON holds exactly
 _SHIFT = 8 * ID_BYTES - _ID_BITS
@@ -21,6 +22,9 @@ class Blocks(msgspec.Struct, frozen=True):
 
     ids: tuple[int, ...]
     characters: tuple[int, ...]  # of each part
+
+
+NO_BLOCKS = Blocks((), ())
 
 
 def blocks_of(parts: Iterable[str], block_characters: int, key: bytes = b"") -> Blocks:

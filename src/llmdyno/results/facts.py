@@ -25,6 +25,15 @@ from llmdyno.records.journal import read_journal
 SOURCES = ("usage", "server-tokenizer", "tokenizer", "chunks")
 
 
+class Prefix(msgspec.Struct, frozen=True):
+    """How one prompt begins, where the workload has its prompts hashed."""
+
+    sent_ns: int
+    input_tokens: int
+    blocks: tuple[int, ...]
+    characters: tuple[int, ...]  # of the prompt's parts
+
+
 class LevelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the journal says of one level."""
 
@@ -38,6 +47,7 @@ class LevelFacts(msgspec.Struct, frozen=True, kw_only=True):
     ticks: Sequence[Tick]
     last_ns: int  # the latest time of an entry of the level
     prompts: Sequence[tuple[int, int]] = ()  # of each request: which item, its input tokens
+    prefixes: Sequence[Prefix] = ()
     scrapes: Sequence[Scrape] = ()
     gpus: Sequence[GpuSample] = ()
     hosts: Sequence[WorkerHost] = ()
@@ -113,6 +123,7 @@ class _LevelReader:
         self._cut_by_source: Counter[str] = Counter()
         self._ticks: list[Tick] = []
         self._prompts: list[tuple[int, int]] = []
+        self._prefixes: list[Prefix] = []
         self._hosts: dict[int, WorkerHost] = {}
         self._last_ns = started.start_ns
 
@@ -120,6 +131,10 @@ class _LevelReader:
         if isinstance(entry, Record):
             self._records.add(entry)
             self._prompts.append((entry.prompt, entry.input_tokens))
+            if entry.blocks and entry.input_tokens > 0:
+                self._prefixes.append(
+                    Prefix(entry.sent_ns, entry.input_tokens, entry.blocks, entry.characters)
+                )
             if entry.error:
                 self._errors[entry.error] += 1
                 self._examples.setdefault(entry.error, entry.detail)
@@ -149,6 +164,7 @@ class _LevelReader:
             ticks=self._ticks,
             last_ns=self._last_ns,
             prompts=self._prompts,
+            prefixes=self._prefixes,
             scrapes=[entry for entry in beside if isinstance(entry, Scrape)],
             gpus=[entry for entry in beside if isinstance(entry, GpuSample)],
             hosts=list(self._hosts.values()),

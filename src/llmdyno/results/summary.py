@@ -6,6 +6,7 @@ journal and the tuner all take it. The document's keys are a contract; its versi
     llmdyno.summary/1 (November 2026): the first.
     28 November 2026, added: "doubts"; in a level "steady" of its "window" and "findings" of its
         "server" (the "notes" by code). For an older document doubts.py finds the doubts on reading.
+        Also "prefix" of a level.
 """
 
 from collections import Counter
@@ -18,7 +19,7 @@ import numpy as np
 
 from llmdyno.faults import meaning
 from llmdyno.records.entries import LAG_PERIOD_S, OUTCOMES, LevelStarted
-from llmdyno.results import capacity, client_health, crosscheck, doubts
+from llmdyno.results import capacity, client_health, crosscheck, doubts, prefixes
 from llmdyno.results.documents import level_name
 from llmdyno.results.facts import SOURCES, LevelFacts, by_point, read_run
 from llmdyno.results.measures import measures
@@ -43,12 +44,22 @@ def summarise(journal: Path) -> dict[str, Any]:
     calibration = facts.calibration
     ceiling = calibration.events_per_s_max if calibration else None
     shared = crosscheck.shared_by_level(opened.spec, facts.levels)
+    ideal = prefixes.ideal_by_level(facts.levels, shared)
+    points = by_point(facts.levels)
     documents = [
         point_document(
-            repeats, interval_s, slos, events_per_s_max=ceiling, input_tokens_shared=shared
+            repeats,
+            interval_s,
+            slos,
+            events_per_s_max=ceiling,
+            input_tokens_shared=prefixes.shared_at_most(facts.levels, shared, ideal),
+            alike_on_purpose=prefixes.alike_on_purpose(opened.spec),
         )
-        for repeats in by_point(facts.levels)
+        for repeats in points
     ]
+    for repeats, point in zip(points, documents, strict=True):
+        known = [ideal.get(one.started.level) for one in repeats]
+        point.update(prefixes.prefix_part(known, point.get("server")))
     is_search = opened.spec.get("until") and facts.levels
     searched = {"capacity": capacity.search_document(facts.levels, slos)} if is_search else {}
     document = {
@@ -73,6 +84,7 @@ def point_document(
     *,
     events_per_s_max: float | None = None,
     input_tokens_shared: Mapping[int, int | None],
+    alike_on_purpose: bool = False,
 ) -> dict[str, Any]:
     """Return one load point of the document; the repeats of it are pooled.
 
@@ -86,6 +98,7 @@ def point_document(
             slos,
             events_per_s_max=events_per_s_max,
             input_tokens_shared=input_tokens_shared.get(facts.started.level),
+            alike_on_purpose=alike_on_purpose,
         )
         for facts in repeats
     ]
@@ -118,19 +131,27 @@ def point_document(
         "whole": whole,
         "client": client,
         "doubtful": [name for name in BY_NAME if name in spoilt],
-        **_beside(repeats, whole, client, None if None in shared else sum(filter(None, shared))),
-        "repeats": [
-            {
-                "token_rate": document["token_rate"]["mean"],
-                "ttft_ms_p50": document["ttft_ms"]["p50"],
-                "ttft_ms_p99": document["ttft_ms"]["p99"],
-                "completed": document["requests"]["completed"],
-                "failed": document["requests"]["failed"],
-                "window": document["window"],
-                "client": document["client"]["verdict"],
-            }
-            for document in documents
-        ],
+        **_beside(
+            repeats,
+            whole,
+            client,
+            None if None in shared else sum(filter(None, shared)),
+            alike_on_purpose,
+        ),
+        "repeats": [_headline(document) for document in documents],
+    }
+
+
+def _headline(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a load point keeps of each of its rounds."""
+    return {
+        "token_rate": document["token_rate"]["mean"],
+        "ttft_ms_p50": document["ttft_ms"]["p50"],
+        "ttft_ms_p99": document["ttft_ms"]["p99"],
+        "completed": document["requests"]["completed"],
+        "failed": document["requests"]["failed"],
+        "window": document["window"],
+        "client": document["client"]["verdict"],
     }
 
 
@@ -166,6 +187,7 @@ def level_document(
     *,
     events_per_s_max: float | None = None,
     input_tokens_shared: int | None = None,
+    alike_on_purpose: bool = False,
 ) -> dict[str, Any]:
     """Return one level of the document."""
     columns = facts.columns
@@ -219,7 +241,7 @@ def level_document(
         "samples": samples(facts, interval_s),
         "client": client,
         "doubtful": doubtful,
-        **_beside([facts], over_all, client, input_tokens_shared),
+        **_beside([facts], over_all, client, input_tokens_shared, alike_on_purpose),
     }
 
 
@@ -254,6 +276,7 @@ def _beside(
     over_all: Mapping[str, Any],
     client: Mapping[str, Any],
     input_tokens_shared: int | None,
+    alike_on_purpose: bool,
 ) -> dict[str, Any]:
     """Return `server` and `gpu` of a load point, the parts that there are."""
     rounds = [facts.columns for facts in repeats]
@@ -271,6 +294,7 @@ def _beside(
             source=max((facts.source for facts in repeats), key=SOURCES.index),
             input_tokens_shared=input_tokens_shared,
             late_ms_p50=client["late_ms_p50"],
+            alike_on_purpose=alike_on_purpose,
         ),
     )
     gpus = crosscheck.gpu_part([sample for facts in repeats for sample in facts.gpus])

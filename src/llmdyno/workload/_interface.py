@@ -28,11 +28,11 @@ class Draws(msgspec.Struct, frozen=True, kw_only=True):
 class Workload(Protocol):
     """The interface of a workload: these members are required.
 
-    Seven more are optional; `llmdyno.workload` reads them, with these defaults.
+    Eight more are optional; `llmdyno.workload` reads them, with these defaults.
 
     `takes: frozenset[str]`
-        Which of the spec's fields "isl", "dataset", "dataset_osl" and "unique" mean something to
-        it. The others are refused. The default is none.
+        Which of the spec's fields "isl", "dataset", "dataset_osl", "unique" and "prefix_share" mean
+        something to it. The others are refused. The default is none.
     `implied_by: str`
         The field of the spec that chooses this workload when the user names none. The default is
         none.
@@ -50,6 +50,9 @@ class Workload(Protocol):
         much of a prompt a prefix cache knows already.
     `shares_prefix: bool`
         Whether all prompts begin alike even without `--system-prompt`. The default is False.
+    `alike_on_purpose: bool`
+        Whether prompts begin alike because those of real users do, so that hits of a prefix cache
+        are part of what is measured and no reason for doubt. The default is False.
     """
 
     name: str

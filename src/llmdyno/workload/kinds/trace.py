@@ -26,6 +26,7 @@ class Trace:
     name = "trace"
     takes = frozenset({"dataset"})
     calibrates = True
+    alike_on_purpose = True
 
     def check(self, spec: WorkloadSpec) -> None:
         """Refuse what a trace cannot be replayed with, and read the whole file once.
@@ -111,7 +112,7 @@ def _divide(request: TracedRequest, wanted: int, lengths: dict[str, int]) -> Non
     done = given = 0.0
     for name, weight in new.items():
         done += weight
-        upto = round(left * done / whole)
+        upto = round(left * done / whole) if whole else 0
         lengths[name] = int(upto - given)
         given = upto
 
