@@ -122,7 +122,7 @@ class Chat:
         return "" if reply.stamps_ns else "no-tokens: the answer has no text"
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection to the server; the conversation is over."""
         self._connection.close()
 
 
