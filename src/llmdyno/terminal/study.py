@@ -28,10 +28,10 @@ def narrator(stream: TextIO) -> Narrator:
             stream.write(f"{_CLEAR_LINE}  {line[:100]}")
             stream.flush()
 
-    def display(label: str, users: Sequence[int]) -> Callable[[Progress, Meter], None]:
+    def display(label: str, loads: Sequence[float]) -> Callable[[Progress, Meter], None]:
         if not redraws:
             return lambda _progress, _meter: None
-        return Live(users, interval_s=2.0, label=label, stream=stream, transient=True).show
+        return Live(loads, interval_s=2.0, label=label, stream=stream, transient=True).show
 
     return Narrator(notify=notify, notify_waiting=notify_waiting, display=display)
 
@@ -47,8 +47,9 @@ def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
     for levels in zip(before["summary"]["levels"], after["summary"]["levels"], strict=True):
         for name, level in zip(("before", "after"), levels, strict=True):
             ttft, rate = level["ttft_ms"], level["token_rate"]["mean"]
+            load = level["users"] or level["arrival"]
             lines.append(
-                f"{level['users']:>6}  {name:<7}{_ms(ttft['p50']):>12}{_ms(ttft['p99']):>12}"
+                f"{load:>6}  {name:<7}{_ms(ttft['p50']):>12}{_ms(ttft['p99']):>12}"
                 f"{rate:>12,.0f} tok/s{_value(level, objective)}"
             )
     stream.write("\n".join([*lines, "", *verdict_lines(document), ""]) + "\n")

@@ -63,7 +63,7 @@ def require_value(study: Study, value: float | None, *, of: str, flag: str) -> N
     if value is None:
         raise ServerError(
             "requests-failed",
-            f"{of} has no value of --objective {study.objective} at {study.level} users: nothing"
+            f"{of} has no value of --objective {study.objective} at {study.compared_at}: nothing"
             f" to measure it by happened in its window; give a longer {flag} or another"
             " --objective. What was measured is kept.",
         )
