@@ -114,6 +114,7 @@ def test_an_address_and_a_file_are_checked(tmp_path: Path) -> None:
     assert listen_address(":80") == ("127.0.0.1", 80)
     check_hash_key("k" * 64)
     check_out(tmp_path / "new")
+    assert (tmp_path / "new").stat().st_mode & 0o077 == 0  # for its owner alone
     (tmp_path / "old").write_text("something")
     with pytest.raises(UsageError, match="holds something"):
         check_out(tmp_path / "old")

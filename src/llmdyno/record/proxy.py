@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -52,14 +53,15 @@ def listen_address(listen: str) -> tuple[str, int]:
 
 
 def check_out(path: Path) -> None:
-    """Refuse a file that holds something, or cannot be written.
+    """Make the file, for its owner alone; refuse one that holds something, or cannot be written.
 
     Raises:
         UsageError: names the file.
     """
     try:
-        with path.open("ab") as file:
-            size = file.tell()
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        size = os.fstat(file).st_size
+        os.close(file)
     except OSError as error:
         raise UsageError(f"--out {path}: cannot be written: {error.strerror}.") from error
     if size:
