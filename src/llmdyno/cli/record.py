@@ -79,6 +79,7 @@ def record(
     )
     written = uvloop.run(proxy.record(asked, say))
     failed = f", {written.failed} of them failed" if written.failed else ""
-    say(f"{written.requests} requests recorded{failed}: {out}")
+    requests = "request" if written.requests == 1 else "requests"
+    say(f"{written.requests} {requests} recorded{failed}: {out}")
     if json:
         print_json({"out": str(out), "requests": written.requests, "failed": written.failed})

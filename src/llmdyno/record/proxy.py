@@ -107,8 +107,9 @@ async def record(asked: Recording, notify: Callable[[str], None]) -> Written:
             written = await scribe.end()
     if scribe.lost or written.lost:
         raise StorageError(
-            f"--out {asked.out}: {scribe.lost + written.lost} requests could not be written"
-            f" ({written.why_lost or 'the process that writes has died'}); {written.requests} were."
+            f"--out {asked.out}: of {scribe.lost + written.lost + written.requests} requests only"
+            f" {written.requests} could be written"
+            f" ({written.why_lost or 'the process that writes has died'})."
         )
     return written
 
@@ -155,7 +156,8 @@ async def _serve(
         relay.end_when_idle()
     busy = sum(relay.is_busy for relay in relays)
     if busy:
-        notify(f"{busy} requests are under way and may end; Ctrl-C again cuts them.")
+        are = "request is" if busy == 1 else "requests are"
+        notify(f"{busy} {are} under way and may end; Ctrl-C again cuts what is left.")
     if relays:
         waits = [asyncio.ensure_future(event.wait()) for event in (idle, again)]
         await asyncio.wait(waits, timeout=GRACE_S, return_when=asyncio.FIRST_COMPLETED)
