@@ -19,6 +19,9 @@ EXEMPT = {
 # Plug-ins of one kind, and small parts of one thing, are tested together: module or folder → test.
 TOGETHER = {
     "endpoints": "endpoints/test_contract.py",
+    "record/entries.py": "record/test_scribe.py",
+    "record/exchange.py": "record/test_relay.py",
+    "record/prompts.py": "record/test_lines.py",
     "report/plots": "report/plots/test_plots.py",
     "spec": "spec/test_spec.py",
     "testing": "test_examples.py",

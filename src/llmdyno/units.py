@@ -114,6 +114,11 @@ class Lengths(msgspec.Struct, frozen=True):
         variance = math.log1p((self.b / self.a) ** 2)
         return max(1, round(rng.lognormvariate(math.log(self.a) - variance / 2, variance**0.5)))
 
+    @property
+    def typical(self) -> float:
+        """The mean of the lengths, before those below 1 become 1."""
+        return (self.a + self.b) / 2 if self.shape == "uniform" else self.a
+
     def __str__(self) -> str:
         """Write it the way the command line takes it."""
         if self.shape == "fixed":

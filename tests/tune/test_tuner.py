@@ -15,10 +15,14 @@ import pytest
 import lab
 from conftest import DYNO, last_json
 from llmdyno import store
-from llmdyno.errors import UsageError
+from llmdyno.cli import flags
+from llmdyno.errors import InterruptError, UsageError
 from llmdyno.knobs import Value
+from llmdyno.results.verdicts import confirmed
+from llmdyno.spec import Load
 from llmdyno.tune.folder import open_study
 from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.measure import Measurement
 from llmdyno.tune.search import Search
 from llmdyno.tune.tuner import Tuner
 from studies import (
@@ -287,6 +291,42 @@ def test_a_tuner_is_made_without_writing(results: Path) -> None:
     Tuner(lab.spec(), results.parent / "new" / "s", unheard())
 
     assert lab.snapshot(results.parent) == before
+
+
+def test_a_trace_is_replayed_for_as_long_as_a_trial_takes(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"due_s": float(n), "input_tokens": 9, "output_tokens": 4} for n in range(100)]
+    (results / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    given = {"engine": lab.ENGINE, "model": "m", "duration": "40s", "trial_duration": "9.5s"}
+    asked = flags.study_spec({**given, "dataset": str(results / "t.jsonl"), "workload": "trace"})
+    measured: list[Load] = []
+    level: dict[str, Any] = {"users": None, "arrival": "trace"}
+    level |= {"token_rate": {"mean": 5.0}, "ttft_ms": {"p50": 1.0}}
+
+    def measure(*_: Any, load: Load, folder: Path, **__: Any) -> Measurement:
+        measured.append(load)
+        store.make_folder(folder)
+        store.write_json(folder / store.SUMMARY, {"levels": [level], "slo": []})
+        if len(measured) == 3:
+            raise InterruptError("enough seen")
+        return Measurement(summary={"levels": [level], "slo": [{"level": None, "met": False}]})
+
+    monkeypatch.setattr("llmdyno.tune.tuner.measure", measure)
+    with pytest.raises(InterruptError):
+        Tuner(asked, results / "new", unheard()).run()
+
+    assert [load.arrival for load in measured] == ["trace"] * 3
+    assert [load.requests for load in measured] == [41, 10, 10]  # baseline, reference, trial
+    assert [step.slo_met for step in Ledger(results / "new").steps] == [False, False]
+    document = store.read_json(results / "new" / store.STUDY)
+    assert document["confirmation"]["level"] is None
+    assert confirmed(document).level == asked.compared_at == "trace arrivals"
+
+
+def test_a_trace_has_its_own_load() -> None:
+    with pytest.raises(UsageError, match=r"-c 5: a trace has its own load"):
+        flags.study_spec({"dataset": "t.jsonl", "workload": "trace", "users": "5"})
 
 
 def test_a_tuner_takes_its_folder_when_it_runs(results: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from llmdyno.records.journal import read_journal
 from llmdyno.spec import Workload
 from llmdyno.workload import traces
 from llmdyno.workload.prompts import Prompts
+from llmdyno.workload.sessions import Item
 
 Streamer = Callable[..., str]
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
@@ -44,6 +46,36 @@ PLAIN = """\
 {"due_s": 10.5, "input_tokens": 40, "output_tokens": 4}
 {"due_s": 10.0, "prompt": "What is a dynamometer?"}
 """
+_RECORDED: tuple[dict[str, Any], ...] = (
+    {"arrival_s": 7.5, "session": 0, "input_tokens": 30, "output_tokens": 9}
+    | {"part_characters": [64, 32], "hash_ids": [1, 2], "outcome": "completed"},
+    {"arrival_s": 8.0, "session": 1, "input_tokens": 0, "output_tokens": 0}
+    | {"part_characters": [], "hash_ids": [], "outcome": "failed"},
+    {"arrival_s": 9.0, "session": 0, "input_tokens": 50, "output_tokens": 0}
+    | {"part_characters": [64, 32, 64], "hash_ids": [1, 2, 3], "outcome": "cut"},
+)
+RECORDED = "\n".join(
+    json.dumps({"schema": "llmdyno.trace/1", "block_characters": 64} | row) for row in _RECORDED
+)
+
+WEKA_REQUESTS: list[dict[str, Any]] = [
+    {"t": 0.0, "type": "s", "model": "m", "in": 130, "out": 9, "hash_ids": [1, 2, 3]},
+    {
+        "t": 2.0,
+        "type": "subagent",
+        "agent_id": "a1",
+        "requests": [{"t": 0.5, "type": "n", "model": "h", "in": 70, "out": 4, "hash_ids": [1, 9]}],
+    },
+    {"t": 8.0, "type": "s", "model": "m", "in": 200, "out": 5, "hash_ids": [1, 2, 3, 4]},
+]
+WEKA = json.dumps({"id": "w", "block_size": 64, "requests": WEKA_REQUESTS})
+# A session: its later turns have a pause, and the tokens of what is new.
+MOONCAKE_SESSIONS = """\
+{"session_id": "a", "timestamp": 1000, "input_length": 100, "output_length": 10}
+{"session_id": "b", "timestamp": 1500, "input_length": 50, "output_length": 5}
+{"session_id": "a", "delay": 2000, "input_length": 30, "output_length": 7}
+{"session_id": "a", "delay": 500, "input_length": 20, "output_length": 3}
+"""
 
 Times = list[tuple[float, int, int | None]]
 PUBLISHED: dict[str, tuple[str, str, Times]] = {
@@ -51,6 +83,12 @@ PUBLISHED: dict[str, tuple[str, str, Times]] = {
     "azure 2023": ("a.csv", AZURE_2023, [(0, 374, 44), (4.314579, 396, 109)]),
     "azure 2024": ("a.csv", AZURE_2024, [(0, 2162, 5), (0.5, 2399, 6)]),
     "burstgpt": ("b.csv", BURSTGPT, [(0, 472, 18), (113, 417, 276)]),
+    "recorded": ("r.jsonl", RECORDED, [(0, 30, 9), (1.5, 50, 1)]),
+    "weka": ("w.jsonl", WEKA, [(0, 130, 9), (2.5, 70, 4), (8, 200, 5)]),
+    "mooncake sessions": (
+        *("s.jsonl", MOONCAKE_SESSIONS),
+        [(0, 100, 10), (0.5, 50, 5), (2, 140, 7), (2.5, 167, 3)],
+    ),
     "plain": ("p.jsonl", PLAIN, [(0, 0, None), (0.5, 40, 4)]),
 }
 
@@ -114,6 +152,87 @@ def test_a_trace_is_replayed_at_its_times_and_lengths(
     assert max(record.sent_ns - record.due_ns for record in records) < 0.1e9
 
 
+def drawn(path: Path, rows: list[dict[str, Any]]) -> list[Item]:
+    """Return the requests that a trace of these rows asks."""
+    path.write_text("\n".join(map(json.dumps, rows)))
+    prompts = Prompts(Workload(name="trace", dataset=str(path)))
+    return [prompts.draw() for _ in rows]
+
+
+def test_a_recorded_block_is_as_long_as_it_was_first(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in RECORDED.splitlines() if '"failed"' not in line]
+    first, second = (item.prompt.split() for item in drawn(tmp_path / "t.jsonl", rows))
+
+    assert [len(first), len(second)] == [30, 50]
+    assert second[:30] == first
+
+
+def test_kept_messages_are_asked_again_where_they_are_texts(tmp_path: Path) -> None:
+    row = json.loads(RECORDED.splitlines()[0])
+    said = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"},
+    ]
+    bodies: list[Any] = [
+        {"messages": said},
+        {"prompt": "once upon"},
+        {"messages": [*said, {"role": "tool", "content": "four"}]},
+        {"messages": said[:3]},
+    ]
+
+    items = drawn(tmp_path / "t.jsonl", [{**row, "body": body} for body in bodies])
+
+    assert (items[0].system_prompt, items[0].history, items[0].prompt) == (
+        *("be brief", (("one", "two"),)),
+        "three",
+    )
+    assert items[1].prompt == "once upon"
+    assert [len(item.prompt.split()) for item in items[2:]] == [30, 30]
+    assert items[2].prompt == items[3].prompt  # of the same blocks
+
+
+def test_a_turn_that_has_only_what_is_new_begins_with_the_turns_before(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in MOONCAKE_SESSIONS.splitlines()]
+
+    first, other, second, third = (item.prompt.split() for item in drawn(tmp_path / "t", rows))
+
+    assert [len(first), len(other), len(second), len(third)] == [100, 50, 140, 167]
+    assert second[:100] == first
+    assert third[:140] == second
+    assert other[:20] != first[:20]
+
+
+def test_a_turn_that_has_all_of_it_stays_as_it_is(tmp_path: Path) -> None:
+    row = {"session_id": 1, "timestamp": 0, "input_length": 600, "output_length": 10}
+    rows: list[dict[str, Any]] = [
+        {**row, "hash_ids": [1, 2]},
+        {**row, "timestamp": 900, "input_length": 1100, "hash_ids": [1, 2, 3]},
+    ]
+
+    first, second = (item.prompt.split() for item in drawn(tmp_path / "t", rows))
+
+    assert (len(first), len(second)) == (600, 1100)
+    assert second[:600] == first
+
+
+def test_sub_agents_share_what_their_hashes_say_at_either_count_of_time(tmp_path: Path) -> None:
+    absolute = json.loads(WEKA)
+    absolute["requests"][1]["requests"][0]["t"] = 2.5
+    items = drawn(tmp_path / "a", [json.loads(WEKA), {**absolute, "id": "v"}])
+    found = traces.read(str(tmp_path / "a"))
+
+    assert [one.due_s for one in found] == [0, 0, 2.5, 2.5, 8, 8]
+    assert {one.session for one in found} == {"w", "v", "w/a1", "v/a1"}
+    assert items[0].prompt.split()[:64] != items[1].prompt.split()[:64]  # ids are each file's own
+    prompts = Prompts(Workload(name="trace", dataset=str(tmp_path / "a")))
+    words = [prompts.draw().prompt.split() for _ in found]
+    assert words[2][:64] == words[0][:64]
+    assert words[2][64:] != words[0][64:70]
+    assert words[4][:130] == words[0]
+
+
 WRONG: dict[str, tuple[str, str]] = {
     "no trace": ('{"question": "Why?"}', "is no trace that we know (azure, burstgpt, mooncake"),
     "no number": ('{"due_s": "soon", "prompt": "a"}', "line 1: could not convert"),
@@ -121,6 +240,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "no time": ('{"due_s": NaN, "prompt": "a"}', "line 1: a time of nan; must be a number"),
     "endless": ('{"due_s": 1, "input_tokens": Infinity}', "line 1: cannot convert float infinity"),
     "no row": ("5\n6", "is no trace that we know"),
+    "blocks amiss": (RECORDED.splitlines()[0].replace("[1, 2]", "[1]"), "line 1: hash_ids has 1"),
     "nothing": ("", "holds no requests"),
 }
 

@@ -19,6 +19,8 @@ from llmdyno.errors import DynoError, InterruptError, UsageError
 # The commands in the order of `dyno --help`: where each stands, and its line there.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "bench": ("bench:bench", "Put a server under load and measure it."),
+    "chat": ("chat:chat", "Talk to a server, and see what each answer took."),
+    "record": ("record:record", "Make a trace of live traffic, as a proxy."),
     "build": ("serve:build", "Build what an engine serves, or find it built already."),
     "serve": ("serve:serve", "Serve a model with an engine until it is told to stop."),
     "deploy": ("deploy:deploy", "Write what serves a config, or a study's winner, elsewhere."),

@@ -77,8 +77,16 @@ def study_spec(given: Given, spec: type[Study] = Study) -> Study:
     Raises:
         UsageError: a value cannot be read or does not fit the others.
     """
-    load = msgspec.structs.replace(spec().load, **_fields(Load, given))
-    return spec(**_fields(spec, given), workload=_workload_spec(given), load=load)
+    from llmdyno import workload  # as in bench_spec
+
+    asked = _workload_spec(given)
+    fields = _fields(Load, given)
+    if workload.has_times(workload.load(asked.name)):
+        fields["arrival"] = "trace"  # a trace has its own; a study needs no flag for it
+        if "users" in fields:
+            raise UsageError(f"-c {given['users']}: a trace has its own load.")
+    load = msgspec.structs.replace(spec().load, **fields)
+    return spec(**_fields(spec, given), workload=asked, load=load)
 
 
 def with_baseline(study: Study, config: Config) -> Study:

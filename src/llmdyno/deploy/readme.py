@@ -102,7 +102,7 @@ def _figures(study: Mapping[str, Any]) -> str:
     ]
     levels = zip(before["summary"]["levels"], after["summary"]["levels"], strict=False)
     for old, new in levels:
-        cells = [str(old["users"])]
+        cells = [str(old["users"] or old["arrival"])]
         for metric, stat in (("token_rate", "mean"), ("ttft_ms", "p50")):
             cells += [_number(level[metric][stat]) for level in (old, new)]
         rows.append("| " + " | ".join(cells) + " |")

@@ -10,6 +10,7 @@ from llmdyno.endpoints import Endpoint, names_finish, reported
 from llmdyno.faults import REDIRECTS, http_fault, meaning
 from llmdyno.load.plan import Plan
 from llmdyno.records.entries import Record
+from llmdyno.records.prefixes import JOURNAL_CHARACTERS, NO_BLOCKS, blocks_of
 from llmdyno.wire.exchange import Response
 from llmdyno.wire.reply import (
     CUMULATIVE_TEXT,
@@ -60,6 +61,7 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
         error, detail = "truncated", why
     assert error in {"", "cut"} or meaning(error), f"{error} is not in faults.FAULTS"
     gaps_ns, counts = by_read(reply.stamps_ns, tokens, response.sent_ns)
+    blocks = blocks_of(_asked_parts(item), JOURNAL_CHARACTERS) if plan.hashed else NO_BLOCKS
     recountable = source == "chunks" and bool(tokens) and error in {"", "cut"}
     record = Record(
         level=plan.level,
@@ -90,6 +92,8 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
         session=item.session,
         turn=item.turn,
         model=plan.model_of(sent.number, item.session) if "," in plan.model else "",
+        blocks=blocks.ids,
+        characters=blocks.characters,
     )
     goes_on = item.session >= 0 and not error
     return record, "".join(reply.texts) if goes_on else ""
@@ -97,8 +101,11 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
 
 def _asked(item: Item) -> str:
     """Return all text of a request that the server counts as input."""
-    said = (text for turn in item.history for text in turn)
-    return "\n\n".join(text for text in (item.system_prompt, *said, item.prompt) if text)
+    return "\n\n".join(text for text in _asked_parts(item) if text)
+
+
+def _asked_parts(item: Item) -> tuple[str, ...]:
+    return (item.system_prompt, *(text for turn in item.history for text in turn), item.prompt)
 
 
 def _verdict(response: Response, reply: Reply, endpoint: Endpoint) -> tuple[str, str]:

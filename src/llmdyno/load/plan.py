@@ -60,6 +60,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     rate: float | None = None  # requests a second, of an open loop
     due_s: Sequence[float] | None = None  # of an open loop, ascending, since the level's start
     share: Share = Share()  # the part of the level that this process runs
+    hashed: bool = False  # records say with hashes how their prompts begin
 
     @property
     def models(self) -> tuple[Asked, ...]:
@@ -156,6 +157,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
             tensors=self.spec.tensors,
             repeat=self.repeat,
             share=share,
+            hashed=prompts.hashed,
         )
 
     def _due_s(self, prompts: Prompts) -> list[float] | None:

@@ -6,7 +6,7 @@ Format versions:
     1 (November 2026): the first. Since then, further kinds of lines: "scrape",
         "gpu", "cpu-energy" and "calibration"; "share-end", "worker-host", and files beside the
         journal, journal-0.jsonl and on, in which a level's workers write its requests and ticks;
-        `unstreamed`, `oddities` and `model` of a request.
+        `unstreamed`, `oddities`, `model`, `blocks` and `characters` of a request.
 """
 
 from typing import Any, Literal
@@ -72,6 +72,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defa
     turn: int = 0
     model: str = ""  # where the level asks several
     reads: int = 0  # all reads of this response, also those without tokens
+    # Of a prompt whose beginning matters: blocks, and characters of its parts (prefixes.py).
+    blocks: tuple[int, ...] = ()
+    characters: tuple[int, ...] = ()
     # Only where the server counted nothing, for bench/recount.py: what each of those reads
     # brought, and what was asked. A later record of the same request takes this one's place.
     texts: tuple[str, ...] = ()

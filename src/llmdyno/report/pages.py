@@ -205,7 +205,7 @@ def _closing(runs: tuple[Run, ...]) -> list[Section]:
         Section(
             name="client",
             title="Load generator",
-            tables=[run_tables.client(runs), run_tables.server(runs)],
+            tables=[run_tables.client(runs), run_tables.server(runs), run_tables.prefixes(runs)],
         ),
         Section(
             name="asked",

@@ -249,6 +249,33 @@ def server(runs: tuple[Run, ...]) -> Table | None:
     )
 
 
+def prefixes(runs: tuple[Run, ...]) -> Table | None:
+    """Return how much a prefix cache could have hit beside how much it did, or None."""
+    run_column: tuple[Column, ...] = (("Run", "text"),) if len(runs) > 1 else ()
+    rows = []
+    for run in runs:
+        for name, level in documents.levels(run.summary).items():
+            told = documents.part(level, "prefix")
+            rates = [documents.number(told, f"{key}_hit_rate") for key in ("ideal", "observed")]
+            if not told or (rates[1] is None and documents.text(told, "method") != "hashes"):
+                continue
+            cells = [Cell(run.name)] if run_column else []
+            cells += [Cell(wording.significant(rate), "number") for rate in rates]
+            rows.append(Row(heads=((name, 1),), cells=tuple(cells)))
+    if not rows:
+        return None
+    return Table(
+        caption="Share of the input tokens that a prefix cache could have hit, and that it did",
+        columns=(
+            ("Level", "text"),
+            *run_column,
+            ("Ideal", "number"),
+            ("Observed", "number"),
+        ),
+        rows=tuple(rows),
+    )
+
+
 def objectives(runs: tuple[Run, ...]) -> Table | None:
     """Return the SLOs of each run, with what was measured against them."""
     rows = [

@@ -31,7 +31,7 @@ UNREAD = "server-metrics-unread"
 _GAUGES = ("running", "waiting", "kv_use")
 # The most tokens that a chat template may put before every prompt. They are the same for all, so
 # the prefix cache holds them.
-_TEMPLATE_TOKENS = 64
+TEMPLATE_TOKENS = 64
 
 # The bits of NVML's clocks event reasons that mean that the GPU is slowed down.
 THROTTLE_REASONS: Mapping[int, str] = {
@@ -55,6 +55,7 @@ class ClientSide(msgspec.Struct, frozen=True, kw_only=True):
     source: str  # where output_tokens comes from
     input_tokens_shared: int | None  # the most that the workload lets a prefix cache hit
     late_ms_p50: float | None  # how late the client was with a read
+    alike_on_purpose: bool = False  # prompts begin alike as those of real users do
 
 
 def server_part(rounds: Sequence[Sequence[Scrape]], seen: ClientSide) -> dict[str, Any] | None:
@@ -153,7 +154,7 @@ def shared_tokens(
     if not counted:
         return None
     shortest = min(tokens for _, tokens in counted)
-    prefix = shortest if prefix_shared else min(shortest, _TEMPLATE_TOKENS)
+    prefix = shortest if prefix_shared else min(shortest, TEMPLATE_TOKENS)
     seen_before = set(known)
     total = 0
     for number, tokens in counted:
@@ -205,7 +206,7 @@ def _findings(part: Mapping[str, Any], seen: ClientSide) -> dict[str, str]:
         "preempted-requests": _about_preemptions(part),
         "kv-cache-full": _about_cache(part),
         "warm-prefix-cache": _about_prefixes(part),
-        "repeated-prompts": _about_repetition(part),
+        "repeated-prompts": None if seen.alike_on_purpose else _about_repetition(part),
         "forced-acceptance": speculation.doubt_of(part.get("speculation")),
     }
     return {code: sentence for code, sentence in found.items() if sentence}

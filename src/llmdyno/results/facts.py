@@ -30,6 +30,15 @@ _Beside = Scrape | GpuSample | CpuEnergy  # what was seen beside the requests
 SOURCES = ("usage", "server-tokenizer", "tokenizer", "chunks")
 
 
+class Prefix(msgspec.Struct, frozen=True):
+    """How one prompt begins, where the workload has its prompts hashed."""
+
+    sent_ns: int
+    input_tokens: int
+    blocks: tuple[int, ...]
+    characters: tuple[int, ...]  # of the prompt's parts
+
+
 class LevelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the journal says of one level."""
 
@@ -47,6 +56,7 @@ class LevelFacts(msgspec.Struct, frozen=True, kw_only=True):
     last_ns: int  # the latest time of an entry of the level
     by_model: Mapping[str, Columns] = {}  # where several were asked; the level's columns, divided
     prompts: Sequence[tuple[int, int]] = ()  # of each request: which item, its input tokens
+    prefixes: Sequence[Prefix] = ()
     scrapes: Sequence[Scrape] = ()
     gpus: Sequence[GpuSample] = ()
     hosts: Sequence[WorkerHost] = ()
@@ -130,6 +140,7 @@ class _LevelReader:
         self._oddities: Counter[str] = Counter()
         self._ticks: list[Tick] = []
         self._prompts: list[tuple[int, int]] = []
+        self._prefixes: list[Prefix] = []
         self._hosts: dict[int, WorkerHost] = {}
         self._last_ns = started.start_ns
 
@@ -139,6 +150,10 @@ class _LevelReader:
             if entry.model:
                 self._by_model[entry.model].add(entry)
             self._prompts.append((entry.prompt, entry.input_tokens))
+            if entry.blocks and entry.input_tokens > 0:
+                self._prefixes.append(
+                    Prefix(entry.sent_ns, entry.input_tokens, entry.blocks, entry.characters)
+                )
             if entry.error:
                 self._errors[entry.error] += 1
                 self._examples.setdefault(entry.error, entry.detail)
@@ -182,6 +197,7 @@ class _LevelReader:
             ticks=self._ticks,
             last_ns=self._last_ns,
             prompts=self._prompts,
+            prefixes=self._prefixes,
             scrapes=[entry for entry in beside if isinstance(entry, Scrape)],
             gpus=gpus,
             hosts=list(self._hosts.values()),

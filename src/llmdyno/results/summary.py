@@ -6,8 +6,8 @@ journal and the tuner all take it. The document's keys are a contract; its versi
     llmdyno.summary/1 (November 2026): the first.
     28 November 2026, added: "unstreamed" and "oddities" of a level's "tokens".
     28 November 2026, added: "doubts"; in a level "steady" of its "window" and "findings" of its
-        "server" (the "notes" by code), "energy", "models", and the metrics of cost and energy. For
-        an older document doubts.py finds the doubts on reading.
+        "server" (the "notes" by code), "energy", "models", "prefix", and the metrics of cost and
+        energy. For an older document doubts.py finds the doubts on reading.
 """
 
 from collections import Counter
@@ -28,6 +28,7 @@ from llmdyno.results import (
     delivered,
     doubts,
     energy,
+    prefixes,
     streams,
 )
 from llmdyno.results.delivered import Asked, asked_of, delivered_part
@@ -56,6 +57,8 @@ def summarise(journal: Path) -> dict[str, Any]:
     ceiling = calibration.events_per_s_max if calibration else None
     asked = asked_of(opened.spec)
     shared = crosscheck.shared_by_level(opened.spec, facts.levels)
+    ideal = prefixes.ideal_by_level(facts.levels, shared)
+    points = by_point(facts.levels)
     documents = [
         point_document(
             repeats,
@@ -63,10 +66,14 @@ def summarise(journal: Path) -> dict[str, Any]:
             slos,
             asked=asked,
             events_per_s_max=ceiling,
-            input_tokens_shared=shared,
+            input_tokens_shared=prefixes.shared_at_most(facts.levels, shared, ideal),
+            alike_on_purpose=prefixes.alike_on_purpose(opened.spec),
         )
-        for repeats in by_point(facts.levels)
+        for repeats in points
     ]
+    for repeats, point in zip(points, documents, strict=True):
+        known = [ideal.get(one.started.level) for one in repeats]
+        point.update(prefixes.prefix_part(known, point.get("server")))
     is_search = opened.spec.get("until") and facts.levels
     searched = {"capacity": capacity.search_document(facts.levels, slos)} if is_search else {}
     document = {
@@ -92,6 +99,7 @@ def point_document(
     asked: Asked,
     events_per_s_max: float | None = None,
     input_tokens_shared: Mapping[int, int | None],
+    alike_on_purpose: bool = False,
 ) -> dict[str, Any]:
     """Return one load point of the document; the repeats of it are pooled.
 
@@ -106,6 +114,7 @@ def point_document(
             asked=asked,
             events_per_s_max=events_per_s_max,
             input_tokens_shared=input_tokens_shared.get(facts.started.level),
+            alike_on_purpose=alike_on_purpose,
         )
         for facts in repeats
     ]
@@ -147,19 +156,27 @@ def point_document(
         "whole": whole,
         "client": client,
         "doubtful": [name for name in BY_NAME if name in spoilt],
-        **_beside(repeats, whole, client, None if None in shared else sum(filter(None, shared))),
-        "repeats": [
-            {
-                "token_rate": document["token_rate"]["mean"],
-                "ttft_ms_p50": document["ttft_ms"]["p50"],
-                "ttft_ms_p99": document["ttft_ms"]["p99"],
-                "completed": document["requests"]["completed"],
-                "failed": document["requests"]["failed"],
-                "window": document["window"],
-                "client": document["client"]["verdict"],
-            }
-            for document in documents
-        ],
+        **_beside(
+            repeats,
+            whole,
+            client,
+            None if None in shared else sum(filter(None, shared)),
+            alike_on_purpose,
+        ),
+        "repeats": [_headline(document) for document in documents],
+    }
+
+
+def _headline(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a load point keeps of each of its rounds."""
+    return {
+        "token_rate": document["token_rate"]["mean"],
+        "ttft_ms_p50": document["ttft_ms"]["p50"],
+        "ttft_ms_p99": document["ttft_ms"]["p99"],
+        "completed": document["requests"]["completed"],
+        "failed": document["requests"]["failed"],
+        "window": document["window"],
+        "client": document["client"]["verdict"],
     }
 
 
@@ -196,6 +213,7 @@ def level_document(
     asked: Asked,
     events_per_s_max: float | None = None,
     input_tokens_shared: int | None = None,
+    alike_on_purpose: bool = False,
 ) -> dict[str, Any]:
     """Return one level of the document."""
     columns = facts.columns
@@ -264,7 +282,7 @@ def level_document(
         "samples": rows,
         "client": client,
         "doubtful": doubtful,
-        **_beside([facts], over_all, client, input_tokens_shared),
+        **_beside([facts], over_all, client, input_tokens_shared, alike_on_purpose),
     }
 
 
@@ -299,6 +317,7 @@ def _beside(
     over_all: Mapping[str, Any],
     client: Mapping[str, Any],
     input_tokens_shared: int | None,
+    alike_on_purpose: bool,
 ) -> dict[str, Any]:
     """Return `server` and `gpu` of a load point, the parts that there are."""
     rounds = [facts.columns for facts in repeats]
@@ -317,6 +336,7 @@ def _beside(
             source=max((facts.source for facts in repeats), key=SOURCES.index),
             input_tokens_shared=input_tokens_shared,
             late_ms_p50=client["late_ms_p50"],
+            alike_on_purpose=alike_on_purpose,
         ),
     )
     gpus = crosscheck.gpu_part([sample for facts in repeats for sample in facts.gpus])

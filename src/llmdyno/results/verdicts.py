@@ -16,6 +16,8 @@ from llmdyno.units import counted
 
 Word = Literal["better", "worse", "no difference", "not confirmed"]
 
+TRACE_LEVEL = "trace arrivals"  # where a study's load is a trace's own
+
 # How a sentence that tells a verdict begins. "not confirmed" has no such sentence.
 OPENINGS: Mapping[str, str] = {
     "better": "Better",
@@ -85,15 +87,21 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
 def confirmed(study: Document) -> Confirmed:
     """Read the confirmation of a study, an old one or an unfinished one too."""
     found = part(study, "confirmation")
-    users = number(found, "level")
     return Confirmed(
         word=text(found, "verdict"),
         pairs=number(found, "pairs") or 0,
-        level="" if users is None else counted(users, "user"),
+        level=_level(found),
         # Studies of the first version were all decided by the token rate.
         decided_by=text(found, "decided_by") or HEADLINES[0].key,
         ratios=part(found, "ratio"),
     )
+
+
+def _level(confirmation: Document) -> str:
+    if text(confirmation, "arrival") == "trace":
+        return TRACE_LEVEL
+    users = number(confirmation, "level")
+    return "" if users is None else counted(users, "user")
 
 
 def told(ratio: Document, of_unit: str) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from llmdyno.errors import UsageError
-from llmdyno.flag import FILE_TEXT, LENGTHS, TEXT, TRUTH, WHOLE, Flag
+from llmdyno.flag import FILE_TEXT, LENGTHS, SHARE, TEXT, TRUTH, WHOLE, Flag
 from llmdyno.units import Lengths
 
 CHAT_OUTPUT_TOKENS = 512  # the most a chat answer may take, as in the 2024 client
@@ -47,6 +47,15 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     turns: Annotated[
         Lengths, Flag(LENGTHS, "Turns of a session of our own prompts: 4 or 2-6.", tune="file")
     ] = Lengths("uniform", 2, 6)
+    prefix_share: Annotated[
+        float | None,
+        Flag(
+            SHARE,
+            "Share of an agent's first prompt that all have in common, e.g. 75%.",
+            default="75% with --workload agent",
+            tune="file",
+        ),
+    ] = None
     system_prompt: Annotated[
         str, Flag(FILE_TEXT, "Text file that is put before every prompt.", metavar="FILE")
     ] = ""
@@ -55,6 +64,11 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise UsageError(f"--seed {self.seed}: must be at least 0.")
+        if self.prefix_share is not None and not 0 <= self.prefix_share < 1:
+            raise UsageError(
+                f"--prefix-share {self.prefix_share:g}: write a share of at least 0 and below 1,"
+                " such as 75%."
+            )
         if self.max_tokens is None:
             return
         if self.max_tokens < 1:

@@ -30,10 +30,10 @@ def narrator(stream: TextIO) -> Narrator:
             stream.write(f"{_CLEAR_LINE}  {line[: max(20, width_of(stream) - 3)]}")
             stream.flush()
 
-    def display(label: str, users: Sequence[int]) -> Callable[[Progress, Meter], None]:
+    def display(label: str, loads: Sequence[float]) -> Callable[[Progress, Meter], None]:
         if not redraws:
             return lambda _progress, _meter: None
-        return Live(users, interval_s=2.0, label=label, stream=stream, transient=True).show
+        return Live(loads, interval_s=2.0, label=label, stream=stream, transient=True).show
 
     return Narrator(notify=notify, notify_waiting=notify_waiting, display=display)
 
@@ -73,7 +73,7 @@ def _row(name: str, level: Mapping[str, Any], objective: str) -> tuple[Any, ...]
     ttft, rate = level["ttft_ms"], level["token_rate"]["mean"]
     values = [_value(level, objective)] if objective else []
     said = (_ms(ttft["p50"]), _ms(ttft["p99"]), f"{rate:,.0f} tok/s")
-    return (level["users"], name, *said, *values)
+    return (level["users"] or level["arrival"], name, *said, *values)
 
 
 def verdict_lines(document: Mapping[str, Any]) -> list[str]:

@@ -48,7 +48,7 @@ def show_summary(summary: Mapping[str, Any], out: Console) -> None:
     for line in _meanings(summary):
         out.print(escape(line), soft_wrap=whole)
     out.print(f"[dim]{_client_line(summary)}[/]", soft_wrap=whole)
-    if line := _server_line(summary):
+    for line in filter(None, (_server_line(summary), _prefix_line(summary))):
         out.print(f"[dim]{line}[/]", soft_wrap=whole)
     sources = {level["tokens"]["source"] for level in summary["levels"]}
     out.print(f"[dim]Tokens are counted by: {', '.join(sorted(sources))}.[/]")
@@ -252,6 +252,27 @@ def _server_line(summary: Mapping[str, Any]) -> str:
     if known := [length for length in lengths if length is not None]:
         line += f"; speculative decoding brings {min(known):.2f} to {max(known):.2f} tokens a step"
     return f"{line}."
+
+
+def _prefix_line(summary: Mapping[str, Any]) -> str:
+    """Say how much a prefix cache could have hit, where prompts were hashed or the server tells."""
+    told = [
+        (level_name(level), level["prefix"])
+        for level in summary["levels"]
+        if level.get("prefix", {}).get("observed_hit_rate") is not None
+        or level.get("prefix", {}).get("method") == "hashes"
+    ]
+    if not told:
+        return ""
+    rates = [
+        f"{name} {_percent(part['ideal_hit_rate'])} / {_percent(part['observed_hit_rate'])}"
+        for name, part in told
+    ]
+    return f"Prefix cache, input tokens hit, ideal / by the server: {', '.join(rates)}."
+
+
+def _percent(share: float | None) -> str:
+    return "not known" if share is None else f"{share:.0%}"
 
 
 def _meanings(summary: Mapping[str, Any]) -> list[str]:

@@ -30,6 +30,7 @@ _FIELDS: Mapping[str, Any] = {
     "dataset": "nowhere.jsonl",
     "dataset_osl": True,
     "unique": True,
+    "prefix_share": 0.5,
 }
 
 

@@ -17,6 +17,7 @@ from llmdyno.knobs import Config
 from llmdyno.load.progress import Progress
 from llmdyno.processes import ports
 from llmdyno.processes import server as supervise
+from llmdyno.results.documents import level_name
 from llmdyno.results.slo import Slo
 from llmdyno.serve.build import Artifact
 from llmdyno.serve.stack import Stack
@@ -198,7 +199,7 @@ def _warm_up(
         users=(max(asked.load.users),),
         ramp_s=None,
         duration_s=warmup_s,
-        requests=None,
+        requests=_warmup_requests(asked.load, warmup_s),
         grace_s=0.0,
     )
     workload = msgspec.structs.replace(asked.workload, seed=asked.workload.seed + 1)
@@ -207,6 +208,13 @@ def _warm_up(
     )
     outcome = run.run(warm, folder, watcher=watcher, rehearsed=False)
     return outcome if outcome.interrupted or outcome.stopped else None
+
+
+def _warmup_requests(load: Load, warmup_s: float) -> int | None:
+    """Return how many requests of a trace warm a server up; None: other loads end by the clock."""
+    if load.arrival != "trace" or load.requests is None:
+        return None
+    return max(1, round(load.requests * min(1.0, warmup_s / load.duration_s)))
 
 
 def _nothing_to_show(summary: Mapping[str, Any]) -> str | None:
@@ -218,10 +226,10 @@ def _nothing_to_show(summary: Mapping[str, Any]) -> str | None:
         return (
             f"{requests['failed']} of"
             f" {counted(requests['failed'] + requests['completed'], 'request')} failed"
-            f" at {counted(level['users'], 'user')} ({errors})"
+            f" at {level_name(level)} ({errors})"
         )
     if not level["tokens"]["output"]:
-        return f"not one token at {counted(level['users'], 'user')}"
+        return f"not one token at {level_name(level)}"
     return None
 
 

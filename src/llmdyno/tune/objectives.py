@@ -8,7 +8,7 @@ from llmdyno.errors import ServerError, UsageError
 from llmdyno.results.measures import judges_requests
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.tune.spec import Study
-from llmdyno.units import Lengths, counted
+from llmdyno.units import Lengths
 
 
 def check(study: Study) -> None:
@@ -66,7 +66,7 @@ def require_value(study: Study, value: float | None, *, of: str, flag: str) -> N
     if value is None:
         raise ServerError(
             "requests-failed",
-            f"{of} has no value of --objective {study.objective} at"
-            f" {counted(study.level, 'user')}: nothing to measure it by happened in its"
-            f" window; give a longer {flag} or another --objective. What was measured is kept.",
+            f"{of} has no value of --objective {study.objective} at {study.compared_at}: nothing"
+            f" to measure it by happened in its window; give a longer {flag} or another"
+            " --objective. What was measured is kept.",
         )

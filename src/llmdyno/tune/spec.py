@@ -7,7 +7,9 @@ import msgspec
 from llmdyno.errors import UsageError
 from llmdyno.flag import CONFIG, CONFIGS, NAMES, SECONDS, TEXT, TEXTS, TRUTH, WHOLE, Flag, parsed
 from llmdyno.results.slo import Objective, Slo, parse_objective
+from llmdyno.results.verdicts import TRACE_LEVEL
 from llmdyno.spec import PRICE_PER_H, SLOS, Load, Workload
+from llmdyno.units import counted
 
 SEARCH_SEEDS = 2**32  # how many Optuna knows
 
@@ -101,3 +103,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     def level(self) -> int:
         """The number of users at which configs are compared: the largest."""
         return max(self.load.users)
+
+    @property
+    def compared_at(self) -> str:
+        """The load at which configs are compared, in words."""
+        return TRACE_LEVEL if self.load.arrival == "trace" else counted(self.level, "user")

@@ -40,7 +40,9 @@ def as_step(
     level = measurement.summary["levels"][-1]
     objective = study.objective
     at_level = [
-        verdict["met"] for verdict in measurement.summary["slo"] if verdict["level"] == study.level
+        verdict["met"]
+        for verdict in measurement.summary["slo"]
+        if study.load.is_open or verdict["level"] == study.level
     ]
     return Step(
         phase=phase,

@@ -132,7 +132,8 @@ class _Document:
         ]
         return {
             "design": "ABBA",
-            "level": self._study.level,
+            "level": None if self._study.load.is_open else self._study.level,
+            "arrival": self._study.load.arrival,
             "pairs": len(pairs),
             "ratio": ratios if pairs else {},
             "verdict": verdict(ratios[key], maximise=objective.maximise)

@@ -8,6 +8,7 @@ because a machine drifts, and because the best of many noisy numbers is partly l
 confirmation is believed.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
@@ -45,8 +46,8 @@ class Narrator(msgspec.Struct, frozen=True, kw_only=True):
 
     notify: Callable[[str], None]  # of a step that ended, or of one that begins
     notify_waiting: Callable[[str], None]  # while a server starts
-    # Takes a run's name and the users of its levels, and returns what shows the run's progress.
-    display: Callable[[str, Sequence[int]], Callable[[Progress, Meter], None]]
+    # Takes a run's name and the loads of its levels, and returns what shows the run's progress.
+    display: Callable[[str, Sequence[float]], Callable[[Progress, Meter], None]]
 
 
 class Tuner:
@@ -142,7 +143,7 @@ class Tuner:
             if not self._study.baseline
             else f"Baseline: {describe(self._study.baseline)}."
         )
-        step = self._step("baseline", 0, self._study.baseline, self._study.load)
+        step = self._step("baseline", 0, self._study.baseline, self._whole_load())
         if step.state != "measured":
             raise ServerError(
                 step.failure_class or "died",
@@ -158,7 +159,7 @@ class Tuner:
         """
         load = self._trial_load()
         begun = bool(self._ledger.of("trial"))  # by a version that knew no reference
-        if load == self._study.load or (begun and self._ledger.find("reference", 0) is None):
+        if load == self._whole_load() or (begun and self._ledger.find("reference", 0) is None):
             return baseline
         step = self._step("reference", 0, baseline.config, load)
         if step.state != "measured":
@@ -182,8 +183,7 @@ class Tuner:
         names = ", ".join(knob.name for knob in self._space)
         given = f", the first {len(self._candidates)} of them given" if self._candidates else ""
         self._narrator.notify(
-            f"Search over {names}: {counted(study.trials, 'trial')} at"
-            f" {counted(study.level, 'user')}{given}."
+            f"Search over {names}: {counted(study.trials, 'trial')} at {study.compared_at}{given}."
         )
         tried: list[Step] = []
         while not self._enough(tried):
@@ -236,7 +236,7 @@ class Tuner:
         Returns None if no trial that can be served at every level beats the baseline.
         """
         for number, candidate in enumerate(self._better_than(reference)):
-            step = self._step("best", number, candidate.config, self._study.load)
+            step = self._step("best", number, candidate.config, self._whole_load())
             if step.state == "measured":
                 return step
         return None
@@ -319,7 +319,7 @@ class Tuner:
             warmup_s=self._study.warmup_s,
             folder=run,
             calibration=phase == "baseline",  # the machine is one for the whole study
-            report_progress=self._narrator.display(label, load.users),
+            report_progress=self._narrator.display(label, load.points),
             notify=self._narrator.notify_waiting,
         )
         measurement = msgspec.structs.replace(
@@ -343,14 +343,23 @@ class Tuner:
         self._narrator.notify(f"  {_label(phase, number)}: {told}")
         return step
 
+    def _whole_load(self) -> Load:
+        """Return the load at which a config is measured in full."""
+        return self._lasting(self._study.load, self._study.load.duration_s)
+
     def _trial_load(self, *, confirm: bool = False) -> Load:
         """Return the load of a trial: the largest number of users only, and a shorter run."""
-        load = self._study.load
-        return msgspec.structs.replace(
-            load,
-            users=(self._study.level,),
-            duration_s=load.duration_s if confirm else self._study.trial_duration_s,
-        )
+        load = msgspec.structs.replace(self._study.load, users=(self._study.level,))
+        return self._lasting(load, load.duration_s if confirm else self._study.trial_duration_s)
+
+    def _lasting(self, load: Load, duration_s: float) -> Load:
+        """Return a load of this duration; of a trace the requests that are due within it."""
+        load = msgspec.structs.replace(load, duration_s=duration_s)
+        if load.arrival != "trace":
+            return load
+        asked = self._study.workload
+        due_s = workload.due_s(workload.load(asked.name), asked)
+        return msgspec.structs.replace(load, requests=max(1, bisect_right(due_s, duration_s)))
 
     def _over_budget(self, share: float) -> bool:
         budget_s = self._study.budget_s

@@ -95,6 +95,11 @@ def _check_fields(spec: WorkloadSpec, taken: Collection[str]) -> None:
         raise UsageError("--dataset-osl: needs --dataset FILE with answers or their lengths.")
     if spec.dataset_osl and spec.osl is not None:
         raise UsageError(f"--osl {spec.osl}: not together with --dataset-osl.")
+    if spec.prefix_share is not None and "prefix_share" not in taken:
+        kinds = [name for name in plugins.names(_PLUGINS) if "prefix_share" in takes(load(name))]
+        raise UsageError(
+            f"--prefix-share {spec.prefix_share:g}: only for --workload {', '.join(kinds)}."
+        )
     if spec.unique and "unique" not in taken:
         raise UsageError(
             f"--unique: not for --workload {spec.name}, whose prompts are as alike as they are"
@@ -122,6 +127,11 @@ def takes(workload: Workload) -> frozenset[str]:
 def in_turns(workload: Workload) -> bool:
     """Whether its sessions have turns, each after the answer to the one before."""
     return bool(getattr(workload, "in_turns", False))
+
+
+def alike_on_purpose(workload: Workload) -> bool:
+    """Whether its prompts begin alike because those of real users do."""
+    return bool(getattr(workload, "alike_on_purpose", False))
 
 
 def calibrates(workload: Workload) -> bool:

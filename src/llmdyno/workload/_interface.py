@@ -28,11 +28,11 @@ class Draws(msgspec.Struct, frozen=True, kw_only=True):
 class Workload(Protocol):
     """The interface of a workload: these members are required.
 
-    Eight more are optional; `llmdyno.workload` reads them, with these defaults.
+    Nine more are optional; `llmdyno.workload` reads them, with these defaults.
 
     `takes: frozenset[str]`
-        Which of the spec's fields "isl", "dataset", "dataset_osl" and "unique" mean something to
-        it. The others are refused. The default is none.
+        Which of the spec's fields "isl", "dataset", "dataset_osl", "unique" and "prefix_share" mean
+        something to it. The others are refused. The default is none.
     `implied_by: str`
         The field of the spec that chooses this workload when the user names none. The default is
         none.
@@ -53,6 +53,9 @@ class Workload(Protocol):
     `notes(spec: WorkloadSpec) -> list[str]`
         What of its data set no request carries, a sentence a kind; said once before the run. The
         default is none.
+    `alike_on_purpose: bool`
+        Whether prompts begin alike because those of real users do, so that hits of a prefix cache
+        are part of what is measured and no reason for doubt. The default is False.
     """
 
     name: str

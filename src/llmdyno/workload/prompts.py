@@ -52,6 +52,11 @@ class Prompts:
         self._given = 0  # of our share
 
     @property
+    def hashed(self) -> bool:
+        """Whether records say with hashes how each prompt begins: see records/prefixes.py."""
+        return self._in_turns or workload.alike_on_purpose(self._workload)
+
+    @property
     def due_s(self) -> list[float]:
         """When the requests of a workload with times of its own are due, in the order of draws."""
         return workload.due_s(self._workload, self._spec)

@@ -26,6 +26,7 @@ class Trace:
     name = "trace"
     takes = frozenset({"dataset"})
     calibrates = True
+    alike_on_purpose = True
 
     def check(self, spec: WorkloadSpec) -> None:
         """Refuse what a trace cannot be replayed with, and read the whole file once.
@@ -63,30 +64,57 @@ def _read(name: str, _changed_ns: int) -> Sequence[TracedRequest]:
 def _replayed(
     requests: Sequence[TracedRequest], spec: WorkloadSpec, draws: Draws
 ) -> Iterator[Session]:
+    lengths: dict[str, int] = {}  # of blocks without a fixed one, in words, as first asked
     for number, request in enumerate(requests):
         item = Item(
             number=number,
-            prompt=request.prompt or _prompt(request, spec.seed, draws),
-            system_prompt=spec.system_prompt,
+            prompt=request.prompt or _prompt(request, spec.seed, draws, lengths),
+            system_prompt=request.system_prompt or spec.system_prompt,
+            history=request.history,
             max_tokens=request.output_tokens or CHAT_OUTPUT_TOKENS,
             exact_length=request.output_tokens is not None,
         )
         yield (item,)
 
 
-def _prompt(request: TracedRequest, seed: int, draws: Draws) -> str:
+def _prompt(request: TracedRequest, seed: int, draws: Draws, lengths: dict[str, int]) -> str:
     """Make a prompt of the request's length that begins as those with the same blocks do."""
     wanted = draws.words(request.input_tokens)
     if not request.blocks:
         return synthetic_text(wanted, draws.rng)
-    block_words = max(1, round(request.block_tokens / draws.tokens_per_word))
+    if request.block_weights:
+        _divide(request, wanted, lengths)
+    fixed = max(1, round(request.block_tokens / draws.tokens_per_word))
     found: list[str] = []
     for name in request.blocks:
-        found += words.block(f"{seed}/{name}", block_words)
+        found += words.block(f"{seed}/{name}", lengths.get(name, fixed))
     # The last block is rarely full: the words are cut. A trace may name too few blocks: random
     # words follow.
     missing = max(0, wanted - len(found))
     return " ".join(found[:wanted] + words.random_words(missing, draws.rng))
+
+
+def _divide(request: TracedRequest, wanted: int, lengths: dict[str, int]) -> None:
+    """Divide a prompt's words among its blocks that are new, in proportion to their weights.
+
+    Args:
+        request: with weights.
+        wanted: words of the prompt.
+        lengths: of the blocks known so far, in words; the new ones are added.
+    """
+    known = sum(lengths.get(name, 0) for name in request.blocks)
+    new = {
+        name: weight
+        for name, weight in zip(request.blocks, request.block_weights, strict=True)
+        if name not in lengths
+    }
+    left, whole = max(0, wanted - known), sum(new.values())
+    done = given = 0.0
+    for name, weight in new.items():
+        done += weight
+        upto = round(left * done / whole) if whole else 0
+        lengths[name] = int(upto - given)
+        given = upto
 
 
 WORKLOAD: Workload = Trace()

@@ -7,7 +7,7 @@ hits as often as it did then.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -25,10 +25,19 @@ class TracedRequest(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int = 0  # 0: `prompt` has the text itself
     output_tokens: int | None = None  # None: the model decides
     prompt: str = ""
+    system_prompt: str = ""  # beside a `prompt`
+    history: tuple[tuple[str, str], ...] = ()  # beside a `prompt`: questions and answers before it
+    session: str = ""  # requests of the same name are turns of one conversation
+    delay_s: float | None = None  # instead of a time: after the turn before, which must be there
+    adds_to_session: bool = False  # it has only what is new, not the turns before
     # Names of the prompt's blocks: blocks of the same name have the same text. Each block has
     # block_tokens tokens; the last one has the rest.
     blocks: tuple[str, ...] = ()
     block_tokens: int = 512
+    # Where blocks are of no fixed number of tokens: how long each is beside the others, in any
+    # unit. The prompt's tokens are divided among them, but a block that an earlier request had is
+    # as long as it was there.
+    block_weights: tuple[float, ...] = ()
 
 
 class Trace(Protocol):
@@ -41,6 +50,9 @@ class Trace(Protocol):
 
     def request(self, row: Row) -> TracedRequest | None:
         """Return a row's request; None for one that failed when it was recorded.
+
+        A format whose rows hold several has `requests(row) -> Sequence[TracedRequest]` besides,
+        which is called instead.
 
         Raises:
             KeyError: a column is missing.
@@ -60,20 +72,82 @@ def read(name: str) -> list[TracedRequest]:
         if trace is None:
             trace = _recognise(name, row)
         try:
-            request = trace.request(row)
-            if request is not None:
+            requests = _requests(trace, row)
+            for request in requests:
                 _check(request)
         except KeyError as error:
             raise UsageError(f"--dataset {name}, {place.name}: has no {error}.") from error
-        except (ValueError, TypeError, OverflowError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise UsageError(f"--dataset {name}, {place.name}: {error}.") from error
-        if request is not None:
-            found.append(request)
+        found += requests
+    found = list(_in_sessions(found))
     if not found:
         raise UsageError(f"--dataset {name}: holds no requests.")
     found.sort(key=lambda request: request.due_s)
     first_s = found[0].due_s
     return [msgspec.structs.replace(one, due_s=one.due_s - first_s) for one in found]
+
+
+def _in_sessions(requests: Iterable[TracedRequest]) -> Iterator[TracedRequest]:
+    """Yield each request with a time of its own and all that was said before it.
+
+    Some traces give a session's later turns only what is new in them: a pause instead of a time,
+    the tokens of the question alone. The turns of a session must come in their order.
+    """
+    last: dict[str, TracedRequest] = {}
+    for each in requests:
+        before = last.get(each.session) if each.session else None
+        request = _first(each) if before is None else _after(before, each)
+        if request.session:
+            last[request.session] = request
+        yield request
+
+
+def _first(request: TracedRequest) -> TracedRequest:
+    """Return a session's first turn with a name for its text, so that later ones can begin so."""
+    if not request.adds_to_session or request.prompt or request.blocks:
+        return request
+    names, weights = _blocks(request, f"{request.session}/begun")
+    return msgspec.structs.replace(request, blocks=names, block_weights=weights)
+
+
+def _after(before: TracedRequest, request: TracedRequest) -> TracedRequest:
+    if request.delay_s is not None:
+        request = msgspec.structs.replace(
+            request, due_s=before.due_s + request.delay_s, delay_s=None
+        )
+    is_whole = request.blocks[: len(before.blocks)] == before.blocks
+    if not request.adds_to_session or is_whole or before.prompt or request.prompt:
+        return request
+    answered = before.output_tokens or 0
+    said = f"{before.session}/{before.due_s:g}/{before.input_tokens}"
+    own, weights = _blocks(request, f"{said}/asked")
+    begun, begun_weights = _blocks(before, "")
+    return msgspec.structs.replace(
+        request,
+        input_tokens=before.input_tokens + answered + request.input_tokens,
+        blocks=(*begun, f"{said}/answered", *own),
+        block_weights=(*begun_weights, answered, *weights),
+    )
+
+
+def _blocks(request: TracedRequest, name: str) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Return the blocks of a request and their tokens; without any, all of it is one."""
+    if not request.blocks:
+        return (name,), (float(request.input_tokens),)
+    if request.block_weights:
+        return request.blocks, request.block_weights
+    full = len(request.blocks) - 1
+    rest = max(1.0, float(request.input_tokens - full * request.block_tokens))
+    return request.blocks, (*(float(request.block_tokens),) * full, rest)
+
+
+def _requests(trace: Trace, row: Row) -> Sequence[TracedRequest]:
+    if hasattr(trace, "requests"):
+        found: Sequence[TracedRequest] = trace.requests(row)
+        return found
+    one = trace.request(row)
+    return [] if one is None else [one]
 
 
 def _recognise(name: str, row: Row) -> Trace:

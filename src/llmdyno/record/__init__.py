@@ -1,0 +1,7 @@
+"""A proxy that records: live traffic goes through it unchanged, and becomes a trace.
+
+heads.py rewrites the head of a request, relay.py passes one client's bytes on and back, proxy.py
+listens and hands what has passed to the scribe, a process of its own: so neither decoding nor
+hashing delays a byte. scribe.py writes a line for each request (lines.py), in which conversation it
+belongs (conversations.py), and never what was said, unless the user wants it.
+"""
