@@ -81,6 +81,8 @@ WORLDS: dict[str, tuple[Callable[[np.random.Generator], Series], float]] = {
     "independent, n 240": (autocorrelated(240, 0.0), 500.0),
     "AR(1) rho 0.5, n 240": (autocorrelated(240, 0.5), 500.0),
     "AR(1) rho 0.8, n 240": (autocorrelated(240, 0.8), 500.0),
+    "lockstep 4 s, 5 ms": (rates_in_lockstep(4, 0.005), IN_LOCKSTEP),
+    "lockstep 8 s, 5 ms": (rates_in_lockstep(8, 0.005), IN_LOCKSTEP),
     "lockstep 20 s, jitter 0": (rates_in_lockstep(20, 0.0), IN_LOCKSTEP),
     "lockstep 60 s, jitter 0": (rates_in_lockstep(60, 0.0), IN_LOCKSTEP),
     "lockstep 60 s, 1 ms": (rates_in_lockstep(60, 0.001), IN_LOCKSTEP),

@@ -6,17 +6,17 @@ import pytest
 from llmdyno.results.series import period, rank_trend
 
 
-@pytest.mark.parametrize("every", [5.0, 7.3, 12.0, 33.25])
+@pytest.mark.parametrize("every", [2.0, 3.0, 5.0, 7.3, 12.0, 33.25])
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_a_period_is_found_to_a_part_of_an_observation(every: float, noise: float) -> None:
     rng = np.random.default_rng(0)
-    series = (np.arange(600) % every < every / 4) + rng.normal(0, noise / 2, 600)
+    series = (np.arange(600) % every < max(1, every / 4)) + rng.normal(0, noise / 2, 600)
 
     found = period(series)
 
     assert found is not None
     periods = found / every
-    assert 1 <= round(periods) <= 4
+    assert 1 <= round(periods) <= 5
     assert periods == pytest.approx(round(periods), abs=0.02)
 
 
@@ -43,3 +43,12 @@ def test_a_trend_is_the_share_of_pairs_that_rise() -> None:
     assert rank_trend(-np.arange(10.0)) == -1
     assert rank_trend(np.array([1.0, 3, 2])) == pytest.approx(1 / 3)
     assert rank_trend(np.ones(5)) == rank_trend(np.ones(1)) == 0
+
+
+def test_any_short_series_has_a_period_within_it_or_none() -> None:
+    rng = np.random.default_rng(3)
+    for n in range(2, 60):
+        numbers = np.arange(n, dtype=np.float64)
+        for series in (rng.normal(size=n), np.argsort(numbers % 2), numbers % 3):
+            found = period(series.astype(np.float64))
+            assert found is None or 1.5 <= found <= n / 8 + 1

@@ -13,6 +13,7 @@ from llmdyno.results.stats import Array, Floats
 _STRETCH_S = 0.25
 _STRETCHES_MIN, _STRETCHES_MAX = 20, 600
 _STRETCHES_A_CYCLE = 4  # at least so many stretches are one or several periods of lockstep
+_CYCLES_MIN = 9  # of them in a window: stats.blocks_of() sees periods up to an eighth of it
 _PERIOD_BIN_NS = 20_000_000  # shorter periods, as the steps of an engine, are lost in a stretch
 _PERIOD_BINS_MAX = 8192
 
@@ -66,8 +67,11 @@ def _stretches(columns: Columns, window: Window) -> tuple[int, float]:
     every_s = lockstep_period_s(columns, window)
     if every_s is not None:
         width_s = window.length_s / bins
-        periods_s = every_s * max(1, round(_STRETCHES_A_CYCLE * width_s / every_s))
-        bins = max(1, round(window.length_s * max(1, round(periods_s / width_s)) / periods_s))
+        # Some periods are as long as some stretches, and a block of them is a small part of all.
+        most = int(window.length_s / _CYCLES_MIN / every_s)
+        cycle_s = every_s * max(1, min(most, round(_STRETCHES_A_CYCLE * width_s / every_s)))
+        stretches = max(_STRETCHES_A_CYCLE, round(cycle_s / width_s))
+        bins = max(1, round(window.length_s * stretches / cycle_s))
     return bins, max(window.length_s / bins, 1e-9)
 
 
@@ -82,5 +86,5 @@ def lockstep_period_s(columns: Columns, window: Window) -> float | None:
     # As tokens_in_bins() counts, but several times as fast; to the nanosecond it does not matter.
     places = (since_ns[inside] * (bins / length_ns)).astype(np.int64)
     counts = np.bincount(places, weights=columns.read_tokens[inside], minlength=bins)[:bins]
-    every = period(counts)
+    every = period(counts.astype(np.float64))
     return None if every is None else every * length_ns / bins / 1e9

@@ -7,15 +7,15 @@ Floats = NDArray[np.float64]
 
 # A series is periodic if its autocorrelation comes back to this, from a valley this much deeper.
 _PERIODIC_MIN = 0.5
-_NEAR = 2
+_REACH = 2
 
 
 def period(values: Floats) -> float | None:
     """Return after how many observations a series repeats itself, in the mean; None: it does not.
 
     It is the first high peak of the autocorrelation, made exact at multiples of it: one or a few
-    periods, as they best fit whole observations. A decay, as of
-    an AR(1) process, has no peak. At most an eighth of the series, or there were too few blocks.
+    periods, as they best fit whole observations. A decay, as of an AR(1) process, has no peak. It
+    is at most an eighth of the series, or there were too few blocks.
     """
     n = len(values)
     correlations = _autocorrelations(np.asarray(values, dtype=np.float64), n // 2 + 1)
@@ -32,12 +32,13 @@ def period(values: Floats) -> float | None:
     highest = heights[is_peak].max()
     found = float(lags[is_peak & (heights >= 0.9 * highest)][0])
     # At a multiple of the period its error shows so many times as large.
+    reach = min(_REACH, int((found - 1) / 2))  # no nearer to the peaks beside it
     times = 2
-    while (lag := round(times * found)) + _NEAR < len(correlations):
-        near = correlations[lag - _NEAR : lag + _NEAR + 1]
+    while (lag := round(times * found)) + reach < len(correlations):
+        near = correlations[lag - reach : lag + reach + 1]
         if near.max() < 0.5 * highest:
             break
-        found = (lag - _NEAR + int(near.argmax())) / times
+        found = (lag - reach + int(near.argmax())) / times
         times *= 2
     return found
 

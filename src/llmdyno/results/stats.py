@@ -100,8 +100,8 @@ def blocks_of(values: Floats) -> Blocks:
 
     A block that is shorter than a period, or ends within one, has a mean that says where in the
     period it began, and nothing about how far runs differ. Blocks of whole periods keep the
-    dependence (Politis 2001, "Resampling time series with seasonal components"). Where the end meets
-    the beginning a period is broken: they do not wrap (Kunsch 1989).
+    dependence (Politis 2001, "Resampling time series with seasonal components"). They do not wrap
+    (Kunsch 1989): where the end meets the beginning a period is broken.
     """
     n = len(values)
     every = period(values)
