@@ -177,7 +177,7 @@ def measured_point(facts: LevelFacts, slos: Sequence[Slo]) -> Measured:
     measured = measures([(columns, window)], slos, is_open=started.users is None)
     late_ms_p50 = client_health.lateness(facts.ticks, LAG_PERIOD_S).p50
     stream = streams.stream_part(columns, late_ms_p50, asked_tokens=None)
-    if streams.comes_whole(stream, np.count_nonzero(columns.outcome == COMPLETED)):
+    if streams.comes_whole(stream, int(np.count_nonzero(columns.outcome == COMPLETED))):
         measured = streams.without_token_times(measured, slos)
     margin, sd = max(_margin(measured, columns, window, slo) for slo in slos)
     failed = np.count_nonzero(columns.outcome == FAILED)
