@@ -88,10 +88,8 @@ def test_what_was_never_answered_meets_no_slo() -> None:
 
 def test_a_search_for_the_capacity_counts_them_too() -> None:
     slos = parse_slos("ttft:p99<1s")
-    ends = {"seconds": 5.0, "level": 0}
-
     served, waited = (
-        measured_point(level_facts(*starved(waiting=n), **ends), slos) for n in (0, 3)
+        measured_point(level_facts(*starved(waiting=n), seconds=5.0), slos) for n in (0, 3)
     )
 
     assert served.margin < 0 < waited.margin
@@ -135,3 +133,15 @@ def test_the_mean_by_kaplan_and_meier_is_that_of_its_curve() -> None:
     found = censoring(Values(np.array([1.0, 2, 4]), censored=np.array([2.0])), 4.0)
 
     assert found["kaplan_meier"]["mean"] == pytest.approx(0.25 * 1 + 0.25 * 2 + 0.5 * 4)
+
+
+def test_a_statistic_that_the_waits_do_not_move_is_the_plain_one() -> None:
+    """Kaplan and Meier do not interpolate: their median of 1, 2, 3, 4 is 2 and not 2.5."""
+    found = censoring(Values(np.array([1.0, 2, 3, 4]), censored=np.array([0.5])), 3.97)
+    (slo,) = parse_slos("ttft:p50<1s")
+
+    assert (found["kaplan_meier"]["p50"], found["moved"]) == (2, [])
+    assert judge(slo, {"ttft_ms": {"p50": 2.5, **found}}).value == 2.5
+    moved = censoring(Values(np.array([1.0, 2, 3, 4]), censored=np.array([2.0])), 3.97)
+    assert moved["moved"] == ["mean", "p50"]
+    assert judge(slo, {"ttft_ms": {"p50": 2.5, **moved}}).value == 3

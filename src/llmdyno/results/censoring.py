@@ -12,7 +12,7 @@ import numpy as np
 
 from llmdyno.results.observations import Values
 from llmdyno.results.stats import STATISTICS, Floats, significant
-from llmdyno.results.survival import survival
+from llmdyno.results.survival import Survival, survival
 
 # With a larger share of censored requests the plain percentiles mislead, however short the waits.
 _SHARE_MAX = 0.01
@@ -22,9 +22,11 @@ def censoring(observed: Values, p99: float | None) -> dict[str, Any]:
     """Return the keys that a latency's document has for its censored requests; none: no such keys.
 
     `kaplan_meier` has the statistics that count them by Kaplan and Meier; null where that would
-    change nothing. A statistic in it is null where it lies beyond all that was seen: then
-    `at_least` has its lower bound, and `answered_later` what it is if each request counts with the
-    value that it had in the end, after the window; null if it never had one.
+    change nothing. `moved` names those that differ from what the same estimate gives without them
+    (it does not interpolate, so the plain percentiles differ by themselves). A statistic is null
+    where it lies beyond all that was seen: then `at_least` has its lower bound, and
+    `answered_later` what it is if each request counts with the value that it had in the end, after
+    the window; null if it never had one.
 
     Args:
         observed: with what was censored.
@@ -40,12 +42,13 @@ def censoring(observed: Values, p99: float | None) -> dict[str, Any]:
     document["censored_ms_max"] = significant(longest)
     if count <= _SHARE_MAX * (len(values) + count) and p99 is not None and longest <= p99:
         return document
-    curve = survival(values, waits)
-    document["kaplan_meier"] = {
-        name: _rounded(curve.mean() if one.share is None else curve.quantile(one.share))
-        for name, one in STATISTICS.items()
-    }
-    if None in document["kaplan_meier"].values():
+    curve, alone = survival(values, waits), survival(values, np.zeros(0))
+    counted = {name: _of(curve, one.share) for name, one in STATISTICS.items()}
+    document["kaplan_meier"] = counted
+    document["moved"] = [
+        name for name, one in STATISTICS.items() if counted[name] != _of(alone, one.share)
+    ]
+    if None in counted.values():
         document["at_least"] = {
             name: significant(curve.mean_at_least() if one.share is None else curve.last)
             for name, one in STATISTICS.items()
@@ -70,6 +73,11 @@ def _answered_later(observed: Values, values: Floats) -> Mapping[str, float | No
         )
         for name, one in STATISTICS.items()
     }
+
+
+def _of(curve: Survival, share: float | None) -> float | None:
+    """Return the mean of a curve, or its quantile at a share."""
+    return _rounded(curve.mean() if share is None else curve.quantile(share))
 
 
 def _rounded(value: float | None) -> float | None:

@@ -47,7 +47,7 @@ def judge(slo: Slo, level: Mapping[str, Any]) -> Judged:
     """
     value = read_stat(level, slo.metric, slo.stat)
     counted = (level.get(slo.metric) or {}).get("kaplan_meier") or {}
-    if slo.stat not in counted:
+    if slo.stat not in (level.get(slo.metric) or {}).get("moved", counted):
         return Judged(met=_meets(slo, value), value=value)
     if counted[slo.stat] is not None:
         return Judged(met=_meets(slo, counted[slo.stat]), value=counted[slo.stat])
