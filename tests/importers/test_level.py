@@ -3,12 +3,14 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from importers.tool_samples import SAMPLES, TOOLS, keys_of
 from llmdyno.cli.rebuild import run_summary
 from llmdyno.errors import UsageError
 from llmdyno.importers import import_file, store_imported
+from llmdyno.results.documents import level_name
 from report_samples import level
 
 
@@ -19,7 +21,9 @@ def test_an_imported_level_has_the_keys_of_a_measured_one(name: str) -> None:
     for imported in import_file(SAMPLES / name)["levels"]:
         shape = keys_of({**imported, "goodput": None, "whole": None})
         shape["requests"]["errors"] = {}
-        assert shape == keys_of({**measured, "whole": None})
+        # As of a measured one, the rate of an open loop is part of what the level is.
+        rate = {} if imported["arrival"] == "closed" else {"rate": 1.0}
+        assert shape == keys_of({**measured, "whole": None, **rate})
 
 
 def test_a_number_that_is_none_counts_as_not_there(tmp_path: Path) -> None:
@@ -53,3 +57,16 @@ def test_absurd_numbers_end_in_a_document_or_a_sentence(
         assert "is not a result of" in str(error)  # noqa: PT017  # either end is right
     else:
         assert run_summary(tmp_path / "run")["levels"][0].keys() == stored["levels"][0].keys()
+
+
+@pytest.mark.parametrize(("asked", "rate"), [("4", 4.0), (2.5, 2.5), ("inf", None)])
+def test_a_rate_is_part_of_a_levels_name(tmp_path: Path, asked: object, rate: float | None) -> None:
+    """Runs at 2 and at 4 requests a second are no pair."""
+    document = msgspec.json.decode((SAMPLES / "vllm_detailed.json").read_bytes())
+    path = tmp_path / "vllm.json"
+    path.write_bytes(msgspec.json.encode({**document, "request_rate": asked}))
+
+    (one,) = import_file(path)["levels"]
+
+    assert one.get("rate") == rate
+    assert rate is None or level_name(one).startswith(f"poisson {rate:g}/s")

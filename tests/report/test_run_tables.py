@@ -17,6 +17,38 @@ def test_both_runs_of_a_level_stand_with_their_ratio_and_what_they_rest_on() -> 
     assert "Numbers of the window (after the ramp, MSER-5 on the token rate)" in text
 
 
+def test_the_ratio_of_unequal_work_or_load_is_marked_with_its_reason() -> None:
+    before, after = summary(run="run-1"), summary(run="run-2")
+    after["levels"][0]["tokens"]["output"] //= 2
+    after["levels"][1]["delivered"] = {
+        "in_flight": {"users": 50, "expected": 49.0, "peak": 12, "mean": 11.0}
+    }
+
+    text = words(report.compare_page(before, after))
+
+    assert text.count("1.00x ? unequal-work") == text.count("1.00x ? unequal-load") >= 5
+    assert "After ÷ Before 1.00x 1.00x" in text  # at 100 users all is equal
+    assert "48.0 against 24.0 output tokens a request: the work was not the same" in text
+    assert "of After, 50 users were asked, and never more than 12 requests" in text
+
+
+def test_levels_of_another_rate_are_no_pair() -> None:
+    before, after = (
+        summary(
+            [level(10, rate=400, ttft_ms=500) | {"users": None, "arrival": arrival, "rate": rate}]
+        )
+        for arrival, rate in (("poisson", 2.0), ("poisson", 4.0))
+    )
+    constant = summary(
+        [level(10, rate=400, ttft_ms=500) | {"users": None, "arrival": "constant", "rate": 2.0}]
+    )
+
+    for other in (after, constant):
+        text = words(report.compare_page(before, other))
+        assert "After ÷ Before" not in text
+        assert "poisson 2/s: measured in Before only." in text
+
+
 def test_errors_are_told_by_class() -> None:
     document = summary()
     document["levels"][1]["requests"] |= {"failed": 7, "errors": {"timeout": 4, "http-503": 3}}

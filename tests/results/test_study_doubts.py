@@ -10,7 +10,7 @@ import pytest
 from llmdyno.knobs import Knob
 from llmdyno.report import study_page
 from llmdyno.results import doubts, study_doubts
-from report_samples import GUIDE, study
+from report_samples import GUIDE, level, study
 
 Study = dict[str, Any]
 
@@ -57,6 +57,13 @@ def shorter(document: Study) -> None:
     levels(document)[0]["tokens"]["output"] //= 2
 
 
+def slower(document: Study) -> None:
+    for one, sent in zip(
+        (document["baseline"]["summary"]["levels"], levels(document)), (5, 4), strict=True
+    ):
+        one[0]["delivered"] = {"rate": {"due": sent, "sent": sent, "not_sent": 0}}
+
+
 OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "unconfirmed": (unconfirmed, "was not confirmed by repeated pairs", []),
     "few-pairs": (few_pairs, "rests on 4 pairs (fewer than 5)", []),
@@ -67,6 +74,7 @@ OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "unlike-places": (elsewhere, "not measured in the same place: openvino-genai: 2026.4.1.0", []),
     "measured-once": (one_level_less, "measured in Baseline only", []),
     "unequal-work": (shorter, "answers differ in length, 48.0 against 24.0 output tokens", []),
+    "unequal-load": (slower, "the load was not the same: 5.00 against 4.00 requests/s were", []),
 }
 
 
@@ -125,3 +133,52 @@ def test_where_the_baseline_stands_nothing_is_unconfirmed() -> None:
     unconfirmed(document)
 
     assert codes(document) == []
+
+
+def pair(**facts: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a level, and the same with other facts."""
+    one = level(10, rate=420, ttft_ms=510)
+    return one, {**copy.deepcopy(one), **facts}
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (
+            {"delivered": {"in_flight": {"users": 10, "expected": 9.9, "peak": 3, "mean": 2.0}}},
+            "of After, 10 users were asked, and never more than 3",
+        ),
+        (
+            {"delivered": {"rate": {"due": 10.0, "sent": 7.0, "not_sent": 90}}},
+            "of After, 7.00 requests/s were sent where 10.0 were due",
+        ),
+        (
+            {"delivered": {"ttft_trend": {"first_ms": 100, "last_ms": 900, "tau": 1.0}}},
+            "of After, TTFT grows with the number of the request",
+        ),
+        ({"max_concurrency": 8}, "--max-concurrency no limit and 8"),
+        ({"users": None, "arrival": "poisson"}, "a file does not tell the load"),
+        ({"delivered": {"output_tokens": {"mean": 49.2}}}, "48.0 against 49.2 output tokens"),
+    ],
+)
+def test_levels_of_other_work_or_load_say_why(facts: dict[str, Any], said: str) -> None:
+    old, new = pair(**facts)
+
+    ((code, text),) = study_doubts.unequal(old, new, ("Before", "After"))
+
+    assert said in text
+    assert code == ("unequal-work" if "output tokens" in said else "unequal-load")
+    assert study_doubts.unequal(*pair(), ("Before", "After")) == []
+
+
+def test_bursts_are_as_large_as_they_have_requests() -> None:
+    old, new = pair()
+    for one in (old, new):
+        one |= {"users": None, "arrival": "burst", "rate": None}
+    assert study_doubts.unequal(old, new, ("Before", "After")) == []
+    new["requests"] = {**new["requests"], "completed": 2 * new["requests"]["completed"]}
+    new["tokens"] = {**new["tokens"], "output": 2 * new["tokens"]["output"]}
+
+    ((_, text),) = study_doubts.unequal(old, new, ("Before", "After"))
+
+    assert "requests at once" in text

@@ -21,6 +21,7 @@ class ForeignLevel(msgspec.Struct, frozen=True, kw_only=True):
 
     users: int | None
     arrival: str
+    rate: float | None = None  # of an open loop: the requests a second that were asked
     duration_s: float | None
     completed: float | None
     failed: float | None
@@ -49,6 +50,7 @@ def level_document(level: ForeignLevel) -> dict[str, Any]:
     return {
         "users": level.users,
         "arrival": level.arrival,
+        **({} if level.arrival == "closed" else {"rate": level.rate}),
         "duration_s": level.duration_s,
         "interrupted": level.interrupted,
         "requests": {

@@ -104,6 +104,7 @@ def _level(document: Foreign, config: _Config, load: _Phase) -> ForeignLevel:
     return ForeignLevel(
         users=load.concurrency,
         arrival="closed" if load.type in _CLOSED else load.type,
+        rate=load.rate,
         duration_s=_nvidia.seconds(document, "benchmark_duration"),
         completed=completed,
         failed=sum(failure.count for failure in failures) if failed is None else failed,

@@ -50,6 +50,7 @@ class GenaiPerfImporter:
         level = ForeignLevel(
             users=config.concurrency,
             arrival="closed" if config.request_rate is None else "constant",
+            rate=config.request_rate,
             duration_s=None,
             completed=completed,
             failed=None,

@@ -181,6 +181,7 @@ def _level(benchmark: _Benchmark) -> ForeignLevel:
     return ForeignLevel(
         users=_users(strategy),
         arrival=_arrival(strategy),
+        rate=strategy.rate,
         duration_s=start_s + benchmark.duration + benchmark.cooldown_duration,
         completed=counts.successful if counts else None,
         failed=counts.errored if counts else None,

@@ -6,6 +6,7 @@ every request: then all statistics are worked out anew from them, which also giv
 summary lacks (it has by default mean, median and p99, and no end-to-end latency).
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -121,6 +122,7 @@ def _level(result: _Result, latencies: Mapping[str, Statistics]) -> dict[str, An
         ForeignLevel(
             users=result.max_concurrency,
             arrival=_arrival(result),
+            rate=_rate(result),
             duration_s=result.duration,
             completed=result.completed,
             failed=failed,
@@ -190,6 +192,15 @@ def _arrival(result: _Result) -> str:
     if result.request_rate in {None, "inf"}:
         return "closed" if result.max_concurrency else "burst"
     return "poisson" if result.burstiness in {None, 1.0} else "gamma"
+
+
+def _rate(result: _Result) -> float | None:
+    """Return the rate that was asked; None: none, all requests were sent at once."""
+    try:
+        rate = float(result.request_rate or "inf")
+    except ValueError:
+        return None
+    return rate if math.isfinite(rate) else None
 
 
 def _level_name(result: _Result) -> str:

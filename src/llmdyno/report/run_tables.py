@@ -11,7 +11,7 @@ from llmdyno.faults import meaning
 from llmdyno.report import documents
 from llmdyno.report.documents import Document, Run
 from llmdyno.report.tables import Cell, Column, Kind, Row, Table, Tone, met_cell
-from llmdyno.results import metrics, wording
+from llmdyno.results import metrics, study_doubts, wording
 from llmdyno.results.metrics import BY_NAME, Metric
 
 Path = tuple[Metric, str]  # a metric and the statistic of it that is shown
@@ -85,7 +85,8 @@ def _of_levels(
         ]
         if len(present) == 2:
             (old_name, old), (new_name, new) = present
-            cells = [_ratio(old, new, path) for path in paths] + [Cell("")] * len(basis)
+            why = study_doubts.unequal(old, new, (old_name, new_name))
+            cells = [_ratio(old, new, path, why) for path in paths] + [Cell("")] * len(basis)
             heads = ((f"{new_name} ÷ {old_name}", 1),)
             group.append(Row(heads=heads, cells=tuple(cells), tone="quiet"))
         first = msgspec.structs.replace(group[0], heads=((name, len(group)), *group[0].heads))
@@ -301,10 +302,17 @@ def _values(level: Document, paths: tuple[Path, ...]) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def _ratio(old: Document, new: Document, path: Path) -> Cell:
+def _ratio(old: Document, new: Document, path: Path, why: list[tuple[str, str]]) -> Cell:
+    """Return the ratio of two levels, with a mark and the codes if it is not of equal loads."""
     metric, statistic = path
     before, after = (documents.number(level, metric.name, statistic) for level in (old, new))
-    return Cell(wording.ratio(after / before if before and after is not None else None), "number")
+    if not before or after is None:
+        return Cell(wording.ratio(None), "number")
+    shown = wording.ratio(after / before)
+    if not why:
+        return Cell(shown, "number")
+    codes = ", ".join(dict.fromkeys(code for code, _ in why))  # the doubts say it in full
+    return Cell(f"{shown} ?", "number", codes, "bad")
 
 
 def _outcomes(outcome: str) -> Callable[[Document], Cell]:

@@ -119,6 +119,7 @@ CODES: Mapping[str, Code] = {
     "unlike-places": Code("baseline and winner were not measured in the same place"),
     "measured-once": Code("a level was measured in one of the two runs only"),
     "unequal-work": Code("answers differ in length: the work was not the same"),
+    "unequal-load": Code("rates or users in flight differ: the load was not the same"),
     # Another tool's file.
     "imported-file": Code("what the file of another tool does not hold, or contradicts"),
 }

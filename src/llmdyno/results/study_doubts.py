@@ -15,10 +15,14 @@ from llmdyno.machine import environment
 from llmdyno.results import wording
 from llmdyno.results.documents import Document, interval, items, levels, number, part, text
 from llmdyno.results.doubts import Doubt
+from llmdyno.results.load_checks import about_backlog, about_rate, about_users
 from llmdyno.results.titles import metric_of, title
 
 FEW_PAIRS = 5
-_UNEQUAL_OUTPUT = 0.05  # of the output tokens of a request
+_UNEQUAL_OUTPUT = 0.02  # of the output tokens of a request
+_UNEQUAL_LOAD = 0.02  # of the requests a second that were sent
+# A level with one of these did not put on the load that its name says.
+_ANOTHER_LOAD = ("rate-not-delivered", "users-not-reached", "backlog")
 _NAMES = ("Baseline", "Tuned")
 
 
@@ -90,18 +94,68 @@ def between(before: Document, after: Document, names: tuple[str, str]) -> list[D
         if new is None:
             found.append(_of_level("measured-once", name, old, f"measured in {names[0]} only."))
             continue
-        one, other = _output_each(old), _output_each(new)
-        if one and other and abs(other / one - 1) > _UNEQUAL_OUTPUT:
-            said = (
-                f"answers differ in length, {wording.significant(one)} against"
-                f" {wording.significant(other)} output tokens a request: the work was not the same."
-            )
-            found.append(_of_level("unequal-work", name, old, said))
+        found += [_of_level(code, name, old, said) for code, said in unequal(old, new, names)]
     return found + [
         _of_level("measured-once", name, new, f"measured in {names[1]} only.")
         for name, new in new_levels.items()
         if name not in old_levels
     ]
+
+
+def unequal(old: Document, new: Document, names: tuple[str, str]) -> list[tuple[str, str]]:
+    """Return why the numbers of two levels of one name are not of the same work and load.
+
+    Args:
+        old: a level of a summary.
+        new: that of another one.
+        names: what the two runs are called.
+
+    Returns:
+        Codes with their sentences; none: nothing speaks against their ratios.
+    """
+    found: list[tuple[str, str]] = []
+    one, other = _output_each(old), _output_each(new)
+    if one and other and abs(other / one - 1) > _UNEQUAL_OUTPUT:
+        said = (
+            f"answers differ in length, {wording.significant(one)} against"
+            f" {wording.significant(other)} output tokens a request: the work was not the same."
+        )
+        found.append(("unequal-work", said))
+    return found + [("unequal-load", said) for said in _unequal_loads(old, new, names)]
+
+
+def _unequal_loads(old: Document, new: Document, names: tuple[str, str]) -> list[str]:
+    found = [
+        f"the load was not the same: of {name}, {said}"
+        for name, level in zip(names, (old, new), strict=True)
+        for check in (about_rate, about_users, about_backlog)
+        for code, said in check(level)
+        if code in _ANOTHER_LOAD
+    ]
+    one, other = (number(level, "delivered", "rate", "sent") for level in (old, new))
+    if one and other and abs(other / one - 1) > _UNEQUAL_LOAD:
+        found.append(
+            f"the load was not the same: {wording.significant(one)} against"
+            f" {wording.significant(other)} requests/s were sent."
+        )
+    if old.get("arrival") == "burst":
+        sizes = [number(level, "requests", "completed") or 0 for level in (old, new)]
+        if sizes[0] != sizes[1]:
+            counts = " against ".join(wording.count(size) for size in sizes)
+            found.append(f"the load was not the same: {counts} requests at once.")
+    if old.get("max_concurrency") != new.get("max_concurrency"):
+        limits = [level.get("max_concurrency") or "no limit" for level in (old, new)]
+        found.append(f"the load was not the same: --max-concurrency {limits[0]} and {limits[1]}.")
+    if any(_is_unknown(level) for level in (old, new)):
+        found.append("a file does not tell the load: whether it was the same is not known.")
+    return found
+
+
+def _is_unknown(level: Document) -> bool:
+    """Tell whether a level, of another tool's file, says neither users nor a rate."""
+    if level.get("arrival") == "burst":  # all at once, and how many is known
+        return False
+    return all(level.get(name) is None for name in ("users", "rate", "delivered"))
 
 
 def changed_settings(study: Document, guide: Mapping[str, Knob]) -> list[str]:
@@ -167,5 +221,8 @@ def _of_level(code: str, name: str, level: Document, said: str) -> Doubt:
 
 def _output_each(level: Document) -> float | None:
     """Return how many output tokens a completed request has, if both are known."""
+    mean = number(level, "delivered", "output_tokens", "mean")
+    if mean is not None:  # of the completed ones alone
+        return mean
     tokens, completed = number(level, "tokens", "output"), number(level, "requests", "completed")
     return tokens / completed if tokens is not None and completed else None
