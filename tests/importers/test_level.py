@@ -10,6 +10,7 @@ from importers.tool_samples import SAMPLES, TOOLS, keys_of
 from llmdyno.cli.rebuild import run_summary
 from llmdyno.errors import UsageError
 from llmdyno.importers import import_file, store_imported
+from llmdyno.results import doubts
 from llmdyno.results.documents import level_name
 from report_samples import level
 
@@ -19,7 +20,8 @@ def test_an_imported_level_has_the_keys_of_a_measured_one(name: str) -> None:
     measured = level(10, rate=420, ttft_ms=510)
 
     for imported in import_file(SAMPLES / name)["levels"]:
-        shape = keys_of({**imported, "goodput": None, "whole": None})
+        told = {name: value for name, value in imported.items() if name != "delivered"}
+        shape = keys_of({**told, "goodput": None, "whole": None})
         shape["requests"]["errors"] = {}
         # As of a measured one, the rate of an open loop is part of what the level is.
         rate = {} if imported["arrival"] == "closed" else {"rate": 1.0}
@@ -70,3 +72,11 @@ def test_a_rate_is_part_of_a_levels_name(tmp_path: Path, asked: object, rate: fl
 
     assert one.get("rate") == rate
     assert rate is None or level_name(one).startswith(f"poisson {rate:g}/s")
+
+
+def test_the_length_that_was_asked_stands_beside_the_one_that_came() -> None:
+    document = import_file(SAMPLES / "genai_perf.json")
+
+    assert document["levels"][0]["delivered"]["output_tokens"]["asked"] == 500
+    said = [doubt.text for doubt in doubts.find(document) if doubt.code == "output-length-missed"]
+    assert said[0].startswith("answers have 2,570 tokens in the mean where 500 were asked")

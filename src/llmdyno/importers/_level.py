@@ -30,6 +30,7 @@ class ForeignLevel(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: float | None = None
     output_tokens: float | None = None
     token_source: str | None = None
+    output_tokens_asked: float | None = None  # of an answer, in the mean
     window: tuple[float | None, float | None] | None = None  # None: the whole run
     method: str
     latencies: Mapping[str, Statistics]
@@ -70,6 +71,7 @@ def level_document(level: ForeignLevel) -> dict[str, Any]:
             "steady": level.window is not None,
             "method": level.method,
         },
+        **_delivered(level),
         **measured,
         # A tool that leaves out a warm-up does not report the level with it.
         "whole": measured if level.window is None else None,
@@ -83,6 +85,14 @@ def level_document(level: ForeignLevel) -> dict[str, Any]:
             "reasons": [],
         },
     }
+
+
+def _delivered(level: ForeignLevel) -> dict[str, Any]:
+    """Return how long answers were beside what was asked, where a tool tells both."""
+    if not level.output_tokens_asked or not level.output_tokens or not level.completed:
+        return {}
+    mean = level.output_tokens / level.completed
+    return {"delivered": {"output_tokens": {"mean": mean, "asked": level.output_tokens_asked}}}
 
 
 def _rate(row: metrics.Metric, mean: float | None) -> Statistics | None:

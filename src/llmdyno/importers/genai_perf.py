@@ -21,6 +21,7 @@ class _Config(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_type: str | None = None
     streaming: bool = True
     concurrency: int | None = None
+    output_tokens_mean: float = -1.0
     request_rate: float | None = None
 
 
@@ -56,6 +57,7 @@ class GenaiPerfImporter:
             failed=None,
             input_tokens=_nvidia.total(document, "", "input_sequence_length", completed),
             output_tokens=_nvidia.total(document, "", "output_sequence_length", completed),
+            output_tokens_asked=max(0.0, config.output_tokens_mean),  # -1: it was not asked
             token_source="tokenizer",  # noqa: S106  # not that kind of token
             method="whole measurement of perf_analyzer (imported)",
             latencies={
