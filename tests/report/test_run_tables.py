@@ -32,6 +32,13 @@ def test_the_ratio_of_unequal_work_or_load_is_marked_with_its_reason() -> None:
     assert "of After, 50 users were asked, and never more than 12 requests" in text
 
 
+def test_an_slo_beyond_all_that_was_seen_stands_with_its_bound() -> None:
+    document = summary()
+    document["slo"][0] |= {"value": None, "at_least": 4831.38}
+
+    assert "ttft:p99<2s 100 ≥ 4,830 missed" in words(report.run_page(document))
+
+
 def test_levels_of_another_rate_are_no_pair() -> None:
     before, after = (
         summary(

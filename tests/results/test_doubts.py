@@ -317,6 +317,29 @@ def test_an_answer_in_one_read_is_no_doubt_where_it_is_short_or_the_client_was_l
     assert [doubt.code for doubt in doubts.find(summary([short, late]))] == ["client-bound"]
 
 
+@pytest.mark.parametrize(
+    ("ttft", "says"),
+    [
+        ({"n": 1000, "censored": 30, "p50": 511.0, "p99": 1540.0}, False),  # they change nothing
+        ({"n": 1000, "censored": 30, "p50": 511.0, "p99": 1700.0}, True),
+        ({"n": 100, "censored": 30, "p50": 511.0, "p99": 1540.0}, True),
+        # Too few to move p99, and they starve.
+        ({"n": 1000, "censored": 3, "p50": 510.0, "p99": 1530.0, "censored_ms_max": 9e3}, True),
+        ({"n": 1000, "censored": 3, "p50": 510.0, "p99": 1530.0, "censored_ms_max": 2e3}, False),
+    ],
+)
+def test_first_tokens_that_had_not_come_are_doubted_where_they_matter(
+    ttft: Document, *, says: bool
+) -> None:
+    one = level(10, rate=420, ttft_ms=510)
+    counted = {name: ttft.pop(name) for name in ("p50", "p99")}
+    one["ttft_ms"] |= {**ttft, "kaplan_meier": counted}
+
+    found = [doubt.code for doubt in doubts.find(summary([one]))]
+
+    assert found == (["censored-first-tokens"] if says else [])
+
+
 def test_two_levels_of_one_load_are_told_apart() -> None:
     twice = [level(10, rate=420, ttft_ms=510) for _ in range(2)]
     twice[1]["interrupted"] = True

@@ -54,6 +54,17 @@ def test_each_slo_is_a_test_case_that_says_value_and_limit() -> None:
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
 
 
+def test_a_value_beyond_all_that_was_seen_is_a_failure_with_its_bound() -> None:
+    document = judged(("ttft:p99<1s", None, False))
+    document["slo"][0]["at_least"] = 4831.38
+
+    (case,) = parse(junit_xml(document)).findall("testcase")
+
+    failure = case.find("failure")
+    assert failure is not None
+    assert failure.get("message") == "ttft_ms p99 is at least 4831.38 ms; the limit is < 1000 ms"
+
+
 def test_the_shape_is_the_strict_one() -> None:
     suite = parse(junit_xml(judged(("ttft:p99<2s", 12900.0, False))))
     (case,) = suite.findall("testcase")

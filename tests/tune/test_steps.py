@@ -68,3 +68,15 @@ def test_how_far_an_slo_was_missed_is_a_share_of_its_limit(
     step = step_of(Measurement(summary=document, folder="runs"))
 
     assert excess(STUDY, tmp_path, step) == pytest.approx(expected)
+
+
+def test_an_slo_beyond_all_that_was_seen_is_missed_by_its_bound_or_wholly(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    for at_least_ms, by in ((3000.0, 0.5), (1500.0, 1.0)):
+        document = summary(ttft_p99_ms=90.0, rate=150.0)
+        waited = {"kaplan_meier": {"p99": None}, "at_least": {"p99": at_least_ms}}
+        document["levels"][-1]["ttft_ms"] |= waited
+        store.write_json(tmp_path / "runs" / store.SUMMARY, document)
+        step = step_of(Measurement(summary=document, folder="runs"))
+
+        assert excess(STUDY, tmp_path, step)["ttft:p99<2s"] == pytest.approx(by)

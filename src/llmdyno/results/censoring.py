@@ -52,6 +52,7 @@ def censoring(observed: Values, p99: float | None) -> dict[str, Any]:
         document["at_least"] = {
             name: significant(curve.mean_at_least() if one.share is None else curve.last)
             for name, one in STATISTICS.items()
+            if counted[name] is None
         }
         document["answered_later"] = _answered_later(observed, values)
     return document

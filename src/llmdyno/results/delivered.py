@@ -40,6 +40,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
             return (self.osl.a + self.osl.b) / 2, (self.osl.b - self.osl.a) / 12**0.5
         return self.osl.a, self.osl.b
 
+    @property
+    def output_tokens_mean(self) -> float | None:
+        """The mean of the asked lengths of answers."""
+        return None if self.output_tokens is None else self.output_tokens[0]
+
 
 def asked_of(spec: Mapping[str, Any]) -> Asked:
     """Read what was asked from a journal's spec, an old one too."""

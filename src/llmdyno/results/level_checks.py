@@ -18,6 +18,7 @@ SHORT_WINDOW_S = 30
 FEW_REQUESTS = 100  # below this a p99 is no more than the slowest request
 CENSORED_SHARE = 0.2  # of the requests: with fewer, p50 and p99 tell whether they matter
 CENSORED_SHIFT = 0.05  # of p50 or p99
+CENSORED_TIMES = 3  # a wait so many times the longest TTFT is starvation, however few wait
 
 # What was odd about the streams of some requests, by the codes of wire/reply.py.
 _ODD_STREAMS = {
@@ -136,6 +137,9 @@ def _waits_matter(ttft: Document) -> bool:
     if not counted:
         return False
     n, censored = number(ttft, "n") or 0, number(ttft, "censored") or 0
+    longest, most = number(ttft, "censored_ms_max") or 0, number(ttft, "max")
+    if most is not None and longest > CENSORED_TIMES * most:
+        return True
     pairs = [(number(counted, name), number(ttft, name)) for name in ("p50", "p99")]
     return censored > CENSORED_SHARE * (n + censored) or any(
         with_them is None or (plain is not None and with_them > (1 + CENSORED_SHIFT) * plain)

@@ -163,12 +163,12 @@ def point_document(
             None if None in shared else sum(filter(None, shared)),
             alike_on_purpose,
         ),
-        "repeats": [_headline(document) for document in documents],
+        "repeats": [_headlines(document) for document in documents],
     }
 
 
-def _headline(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a load point keeps of each of its rounds."""
+def _headlines(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a load point tells of one of its rounds."""
     return {
         "token_rate": document["token_rate"]["mean"],
         "ttft_ms_p50": document["ttft_ms"]["p50"],
@@ -178,6 +178,12 @@ def _headline(document: Mapping[str, Any]) -> dict[str, Any]:
         "window": document["window"],
         "client": document["client"]["verdict"],
     }
+
+
+def _samples(facts: LevelFacts, interval_s: float, *, with_ttft: bool) -> list[dict[str, Any]]:
+    """Return the time series of a level, without TTFT where it means nothing."""
+    rows = samples(facts, interval_s)
+    return rows if with_ttft else [{**row, "ttft_ms_p50": None} for row in rows]
 
 
 def _worst_client(clients: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -234,13 +240,10 @@ def level_document(
         workers=facts.started.workers,
         events_per_s_max=events_per_s_max,
     )
-    expected = asked.output_tokens
-    stream = streams.stream_part(columns, client["late_ms_p50"], expected[0] if expected else None)
-    rows = samples(facts, interval_s)
-    if streams.comes_whole(stream, int(outcomes[COMPLETED])):
-        measured = streams.without_token_times(measured, slos)
-        over_all = streams.without_token_times(over_all, slos)
-        rows = [{**row, "ttft_ms_p50": None} for row in rows]
+    stream = streams.stream_part(columns, client["late_ms_p50"], asked.output_tokens_mean)
+    is_whole = streams.comes_whole(stream, int(outcomes[COMPLETED]))
+    if is_whole:
+        measured, over_all = (streams.without_token_times(m, slos) for m in (measured, over_all))
     return {
         "users": facts.started.users,
         "arrival": facts.started.arrival,
@@ -279,7 +282,7 @@ def level_document(
         **({"energy": used} if used else {}),
         **by_model.part([facts], slos),
         "whole": over_all,
-        "samples": rows,
+        "samples": _samples(facts, interval_s, with_ttft=not is_whole),
         "client": client,
         "doubtful": doubtful,
         **_beside([facts], over_all, client, input_tokens_shared, alike_on_purpose),
