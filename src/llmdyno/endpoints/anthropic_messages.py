@@ -14,7 +14,7 @@ import msgspec
 from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
 from llmdyno.endpoints._answers import asked_for_a_token, listed_model
 from llmdyno.endpoints._errors import error_of
-from llmdyno.endpoints._json_events import Count, Event, merge, read_events
+from llmdyno.endpoints._json_events import Count, Event, count_of, merge, read_events
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 
@@ -25,10 +25,10 @@ _MAX_TOKENS = 4096  # the protocol has no default, and wants one
 class Usage(msgspec.Struct):
     """Token counts; input that a cache took or gave is counted apart from the rest of it."""
 
-    input_tokens: Count | None = None
-    cache_creation_input_tokens: Count | None = None
-    cache_read_input_tokens: Count | None = None
-    output_tokens: Count | None = None
+    input_tokens: Count = None
+    cache_creation_input_tokens: Count = None
+    cache_read_input_tokens: Count = None
+    output_tokens: Count = None
 
 
 class Message(msgspec.Struct):
@@ -54,6 +54,11 @@ class Streamed(Event):
     delta: Delta | None = None
     usage: Usage | None = None
 
+    @property
+    def answers(self) -> bool:
+        """Whether it names its type, and that type is no error."""
+        return bool(self.type) and self.type != "error"
+
 
 _decode = msgspec.json.Decoder(Streamed).decode
 
@@ -64,6 +69,7 @@ class AnthropicMessages:
     name = "anthropic-messages"
     ends_with_body = False
     rpc = False
+    names_finish = True
     detect_order = 61  # a server that speaks OpenAI's protocols as well is asked over those
 
     async def detect(self, server: ServerProbe, model: str) -> Detection:
@@ -115,6 +121,7 @@ class AnthropicMessages:
                     if text := delta.text or delta.thinking or delta.partial_json:
                         reply.stamps_ns.append(stamp_ns)
                         reply.texts.append(text)
+                        reply.reasoned |= bool(delta.thinking)
                 case "message_delta":
                     _take_delta(reply, event)
                 case "message_stop":
@@ -132,15 +139,18 @@ def _take_delta(reply: Reply, event: Streamed) -> None:
         stop = event.delta.stop_reason
         reply.finish = "length" if stop == "max_tokens" else stop
     _take_input(reply, event.usage)
-    if event.usage is not None and event.usage.output_tokens is not None:
-        reply.output_tokens = event.usage.output_tokens
+    if event.usage is not None:
+        output = count_of(event.usage.output_tokens)
+        reply.output_tokens = -1 if output is None else output
+        reply.usage_is_odd = output is None
+        reply.chunks_at_usage = len(reply.stamps_ns)
 
 
 def _take_input(reply: Reply, usage: Usage | None) -> None:
-    if usage is None or usage.input_tokens is None:
+    if usage is None or (prompt := count_of(usage.input_tokens)) is None:
         return
     cached = (usage.cache_creation_input_tokens, usage.cache_read_input_tokens)
-    reply.input_tokens = usage.input_tokens + sum(count or 0 for count in cached)
+    reply.input_tokens = prompt + sum(count_of(count) or 0 for count in cached)
 
 
 ENDPOINT: Endpoint = AnthropicMessages()

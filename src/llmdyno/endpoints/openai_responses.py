@@ -13,7 +13,7 @@ import msgspec
 from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
 from llmdyno.endpoints._answers import asked_for_a_token, listed_model
 from llmdyno.endpoints._errors import error_of
-from llmdyno.endpoints._json_events import Count, Event, merge, read_events
+from llmdyno.endpoints._json_events import Count, Event, count_of, merge, read_events
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 
@@ -33,8 +33,9 @@ _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed
 class Usage(msgspec.Struct):
     """Token counts; those of reasoning are among the output's."""
 
-    input_tokens: Count | None = None
-    output_tokens: Count | None = None
+    input_tokens: Count = None
+    output_tokens: Count = None
+    output_tokens_details: Any = None
 
 
 class Incomplete(msgspec.Struct):
@@ -60,6 +61,11 @@ class Streamed(Event):
     response: Whole | None = None
     message: Any = None
 
+    @property
+    def answers(self) -> bool:
+        """Whether it names its type, and that type is no error."""
+        return bool(self.type) and self.type != "error"
+
 
 _decode = msgspec.json.Decoder(Streamed).decode
 
@@ -70,6 +76,7 @@ class OpenAIResponses:
     name = "openai-responses"
     ends_with_body = False
     rpc = False
+    names_finish = True
     detect_order = 60  # a server that has chat or completions as well is asked over those
 
     async def detect(self, server: ServerProbe, model: str) -> Detection:
@@ -118,8 +125,7 @@ class OpenAIResponses:
             if event.type in _DELTAS and isinstance(event.delta, str) and event.delta:
                 reply.stamps_ns.append(stamp_ns)
                 reply.texts.append(event.delta)
-            elif event.type == "error":
-                reply.error, reply.detail = "stream-error", str(event.message)
+                reply.reasoned |= "reasoning" in event.type
             elif event.type in _ENDS and event.response is not None:
                 _take_end(reply, event.response)
             if reply.error:
@@ -136,10 +142,14 @@ def _take_end(reply: Reply, whole: Whole) -> None:
     cut_by = whole.incomplete_details.reason if whole.incomplete_details else None
     reply.finish = "length" if cut_by == "max_output_tokens" else cut_by or whole.status or ""
     if whole.usage is not None:
-        if whole.usage.input_tokens is not None:
-            reply.input_tokens = whole.usage.input_tokens
-        if whole.usage.output_tokens is not None:
-            reply.output_tokens = whole.usage.output_tokens
+        prompt, output = map(count_of, (whole.usage.input_tokens, whole.usage.output_tokens))
+        reply.input_tokens = -1 if prompt is None else prompt
+        reply.output_tokens = -1 if output is None else output
+        reply.usage_is_odd = output is None
+        details = whole.usage.output_tokens_details
+        if isinstance(details, dict):
+            reply.reasoning_tokens = count_of(details.get("reasoning_tokens")) or 0
+        reply.chunks_at_usage = len(reply.stamps_ns)
     if whole.status == "failed" or whole.error:
         reply.error = "stream-error"
         reply.detail = error_of(msgspec.json.encode({"error": whole.error or "it failed"}))
