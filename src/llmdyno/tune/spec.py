@@ -7,7 +7,6 @@ import msgspec
 from llmdyno.errors import UsageError
 from llmdyno.flag import CONFIG, CONFIGS, NAMES, SECONDS, TEXT, TEXTS, TRUTH, WHOLE, Flag, parsed
 from llmdyno.results.slo import Objective, Slo, parse_objective
-from llmdyno.results.verdicts import TRACE_LEVEL
 from llmdyno.spec import PRICE_PER_H, SLOS, Load, Workload
 from llmdyno.units import counted
 
@@ -107,4 +106,6 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def compared_at(self) -> str:
         """The load at which configs are compared, in words."""
+        from llmdyno.results.verdicts import TRACE_LEVEL  # imports numpy, which a help does without
+
         return TRACE_LEVEL if self.load.arrival == "trace" else counted(self.level, "user")
