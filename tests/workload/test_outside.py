@@ -27,7 +27,7 @@ WRONG = {
     ),
     "a field of no use": (
         ["--workload", "outside.riddles", "--isl", "5"],
-        "--isl 5: only for --workload synthetic; 'outside.riddles' has its own prompts.",
+        "--isl 5: only for --workload agent, synthetic; 'outside.riddles' has its own prompts.",
     ),
 }
 

@@ -20,7 +20,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a length of no use": (
         {"name": "chat-system", "isl": FIVE},
         {},
-        "only for --workload synthetic; 'chat-system' has its own prompts.",
+        "only for --workload agent, synthetic; 'chat-system' has its own prompts.",
     ),
     "no file": ({"name": "file"}, {}, "--workload file: needs --dataset FILE."),
     "no trace": (

@@ -134,7 +134,9 @@ class _Listener:
             return said
         silent = self.answers and all(answer.response.error in _SILENT for answer in self.answers)
         if silent and (scheme := await self._prober.greeting()):
-            return f"the server speaks another protocol: give its URL with {scheme}://"
+            elsewhere = "gRPC has a port of its own (Triton: 8001)" if self.target.rpc else ""
+            said = f"the server speaks another protocol: give its URL with {scheme}://"
+            return f"{said}; {elsewhere}" if elsewhere else said
         return ""
 
     def _note(self, method: str, path: str, response: Response) -> None:
