@@ -13,7 +13,6 @@ SOURCE = TESTS.parent / "src" / "llmdyno"
 
 # Covered by the test that starts it: a module whose every public name is one process's entry.
 EXEMPT = {
-    "embedded/worker.py": "a process; embedded/test_server.py talks to it through the server",
     "load/worker.py": "a process; load/test_workers.py starts it and reads its journal",
 }
 # Plug-ins of one kind, and small parts of one thing, are tested together: module or folder → test.
@@ -32,6 +31,7 @@ TOGETHER = {
     "workload/share.py": "load/test_workers.py",
     "workload/words.py": "workload/test_same_prompts.py",
     "records/server_page.py": "results/test_crosscheck.py",
+    "report/side_tables.py": "report/test_run_tables.py",
     "results/level_checks.py": "results/test_doubts.py",
     "results/observations.py": "results/test_metrics.py",
 }

@@ -27,6 +27,7 @@ from llmdyno.flag import (
     LENGTHS,
     NAMES,
     PAUSE,
+    PRICE,
     SECONDS,
     TEXT,
     TEXTS,
@@ -188,6 +189,7 @@ def example(field: Field, folder: Path) -> Any:
         NAMES: "one, two",
         FILE_TEXT: str(folder / "prompt.txt"),
         TEXTS: ["--one=1", "--two"],
+        PRICE: "3.5/h",
     }
     return next(value for kind, value in by_kind.items() if kind is field.flag.kind)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llmdyno.embedded.messages import FAILED, Cancel, Generate
+from llmdyno.embedded.messages import FAILED, Cancel, Generate, Sampling
 from llmdyno.embedded.model import resolve
 from llmdyno.embedded.pieces import Detokenizer
 from llmdyno.embedded.pipeline import LOST
@@ -32,9 +32,7 @@ def asked(number: int, **fields: Any) -> Generate:
     usual: dict[str, Any] = {
         "prompt": "Once",
         "max_tokens": 4,
-        "temperature": 0.0,
-        "top_p": 1.0,
-        "seed": 1,
+        "sampling": Sampling(seed=1),
         "stop": (),
         "ignore_eos": True,
     }

@@ -1,7 +1,7 @@
 """What is known of an endpoint stands in its own file: no other file of the program names one.
 
-An engine's, a front's and the streamer's own file says what it speaks. Some engines and fronts have
-the name of an endpoint (tgi, bentoml): this test does not look for those.
+An engine's, a front's, the recorder's and the streamer's own file says what it speaks. Some engines
+and fronts have the name of an endpoint (tgi, bentoml): this test does not look for those.
 """
 
 import ast
@@ -14,7 +14,7 @@ import llmdyno
 from llmdyno import plugins
 
 SOURCE = Path(llmdyno.__file__).parent
-OWN = ("endpoints", "engines", "fronts", "importers", "streamer", "testing")
+OWN = ("endpoints", "engines", "fronts", "importers", "record", "streamer", "testing")
 NAMES = set(plugins.names("endpoints")) - {
     *plugins.names("engines"),
     *plugins.names("fronts"),

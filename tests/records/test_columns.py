@@ -7,6 +7,9 @@ import numpy as np
 from llmdyno.records.columns import Collector, Columns, Window
 from llmdyno.records.entries import COMPLETED, CUT, FAILED, OUTCOMES, Record
 
+# The columns of requests and reads; energy and price stand beside them.
+ARRAYS = [name for name in Columns.__struct_fields__ if name not in {"energy", "price_per_h"}]
+
 
 def record(request: int, outcome: int, **facts: Any) -> Record:
     return Record(
@@ -63,7 +66,7 @@ def test_each_value_of_a_record_is_in_its_own_column() -> None:
         "read_timed": [True, True, True],
         "read_request": [7, 7, 7],
     }
-    found = {name: getattr(columns, name).tolist() for name in columns.__struct_fields__}
+    found = {name: getattr(columns, name).tolist() for name in ARRAYS}
     assert found == per_request | per_read
 
 
@@ -80,7 +83,7 @@ def test_gaps_of_a_failed_request_do_not_count_and_reads_hold_a_token_unless_sai
 def test_no_record_gives_empty_columns() -> None:
     columns = collected()
 
-    assert {len(getattr(columns, name)) for name in columns.__struct_fields__} == {0}
+    assert {len(getattr(columns, name)) for name in ARRAYS} == {0}
     assert columns.read_later.dtype == np.bool_
 
 

@@ -157,7 +157,9 @@ def test_tokens_that_were_not_streamed_are_in_no_rate_and_no_latency(tmp_path: P
     for metric in ("token_rate", "tpot_ms", "itl_ms", "e2e_ms"):
         assert level[metric] == of_plain[metric]
     spoilt = {doubt["code"]: doubt["metrics"] for doubt in summary["doubts"]}
-    assert spoilt["unstreamed-tokens"] == ["token_rate"]
+    assert spoilt["unstreamed-tokens"] == [
+        *("token_rate", "cost_per_million_output", "cost_per_million_total", "joules_per_token"),
+    ]
     assert "tpot_ms" in spoilt["usage-below-stream"]
     assert not {"unstreamed-tokens", "usage-below-stream"} & {
         doubt["code"] for doubt in plain["doubts"]

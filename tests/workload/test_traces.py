@@ -270,13 +270,3 @@ def test_a_trace_is_not_mixed_with_rates_and_durations(dyno: Dyno) -> None:
         )
         assert done.returncode == 2
         assert words in done.stderr
-
-
-def test_a_study_over_a_trace_is_refused_before_anything_starts(dyno: Dyno, tmp_path: Path) -> None:
-    (tmp_path / "trace.jsonl").write_text(PLAIN)
-
-    done = dyno("tune", "--workload", "trace", "--dataset", "trace.jsonl")
-
-    assert done.returncode == 2
-    assert "--arrival closed: does not go with --workload trace" in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["trace.jsonl"]

@@ -216,10 +216,7 @@ class Engine:
         max_tokens = self._pipeline.room(prompt_tokens, asked.max_tokens)
         config = self._pipeline.config(max_tokens=max_tokens, ignore_eos=asked.ignore_eos)
         sampling.apply(asked.sampling, config)
-        try:
-            handle = self._pipeline.add(asked.id, openvino.Tensor(ids), config)
-        except RuntimeError as error:  # the library does not like these settings together
-            raise PromptError(reason(error), None) from error
+        handle = self._pipeline.add(asked.id, openvino.Tensor(ids), config)
         self._generations[asked.id] = Generation(asked, handle)
         if asked.show_special:
             self._detokenizer.show_special(asked.id)

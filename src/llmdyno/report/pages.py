@@ -17,6 +17,7 @@ from llmdyno.report import (
     drawing,
     plots,
     run_tables,
+    side_tables,
     study_tables,
     verdict,
 )
@@ -205,7 +206,7 @@ def _closing(runs: tuple[Run, ...]) -> list[Section]:
         Section(
             name="client",
             title="Load generator",
-            tables=[run_tables.client(runs), run_tables.server(runs), run_tables.prefixes(runs)],
+            tables=[side_tables.client(runs), side_tables.server(runs), side_tables.prefixes(runs)],
         ),
         Section(
             name="asked",

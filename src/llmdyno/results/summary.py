@@ -134,6 +134,7 @@ def point_document(
         whole = streams.without_token_times(whole, slos)
     spoilt = {name for document in documents for name in document["doubtful"]}
     shared = [input_tokens_shared.get(facts.started.level) for facts in repeats]
+    known = None if None in shared else sum(filter(None, shared))
     return {
         **{name: value for name, value in first.items() if name not in {"server", "gpu"}},
         "duration_s": round(sum(document["duration_s"] for document in documents), 6),
@@ -156,13 +157,7 @@ def point_document(
         "whole": whole,
         "client": client,
         "doubtful": [name for name in BY_NAME if name in spoilt],
-        **_beside(
-            repeats,
-            whole,
-            client,
-            None if None in shared else sum(filter(None, shared)),
-            alike_on_purpose,
-        ),
+        **_beside(repeats, whole, client, known, alike_on_purpose),
         "repeats": [_headlines(document) for document in documents],
     }
 
@@ -226,7 +221,6 @@ def level_document(
     window = steady_window(facts)
     start_ns = facts.started.start_ns
     whole = whole_level(facts)
-    outcomes = np.bincount(columns.outcome, minlength=len(OUTCOMES))
     is_open = facts.started.users is None
     measured = measures([(columns, window)], slos, is_open=is_open)
     over_all = measures([(columns, whole)], slos, is_open=is_open)
@@ -241,7 +235,7 @@ def level_document(
         events_per_s_max=events_per_s_max,
     )
     stream = streams.stream_part(columns, client["late_ms_p50"], asked.output_tokens_mean)
-    is_whole = streams.comes_whole(stream, int(outcomes[COMPLETED]))
+    is_whole = streams.comes_whole(stream, int((columns.outcome == COMPLETED).sum()))
     if is_whole:
         measured, over_all = (streams.without_token_times(m, slos) for m in (measured, over_all))
     return {
@@ -252,24 +246,12 @@ def level_document(
         "duration_s": round(whole.length_s, 6),
         "interrupted": facts.ended is None or facts.ended.interrupted,
         "stopped": facts.ended.stopped if facts.ended else "",
-        "requests": {
-            **{name: int(count) for name, count in zip(OUTCOMES, outcomes, strict=True)},
-            "errors": dict(facts.errors),
-            **({"too_long": facts.too_long} if facts.too_long else {}),
-            **({"unsent": facts.ended.unsent} if is_open and facts.ended else {}),
-        },
+        "requests": _requests(facts),
         "faults": {
             fault: {"meaning": meaning(fault), "example": facts.examples[fault]}
             for fault in facts.errors
         },
-        "tokens": {
-            "input": int(columns.input_tokens[columns.input_tokens > 0].sum()),
-            "output": int(columns.output_tokens.sum()),
-            "source": facts.source,
-            "by_source": dict(facts.by_source),
-            "unstreamed": facts.unstreamed,
-            "oddities": dict(facts.oddities),
-        },
+        "tokens": _tokens(facts),
         "window": {
             "start_s": round((window.start_ns - start_ns) / 1e9, 6),
             "end_s": round((window.end_ns - start_ns) / 1e9, 6),
@@ -286,6 +268,31 @@ def level_document(
         "client": client,
         "doubtful": doubtful,
         **_beside([facts], over_all, client, input_tokens_shared, alike_on_purpose),
+    }
+
+
+def _requests(facts: LevelFacts) -> dict[str, Any]:
+    """Return what became of a level's requests."""
+    outcomes = np.bincount(facts.columns.outcome, minlength=len(OUTCOMES))
+    is_open = facts.started.users is None
+    return {
+        **{name: int(count) for name, count in zip(OUTCOMES, outcomes, strict=True)},
+        "errors": dict(facts.errors),
+        **({"too_long": facts.too_long} if facts.too_long else {}),
+        **({"unsent": facts.ended.unsent} if is_open and facts.ended else {}),
+    }
+
+
+def _tokens(facts: LevelFacts) -> dict[str, Any]:
+    """Return a level's tokens, and how they were counted."""
+    columns = facts.columns
+    return {
+        "input": int(columns.input_tokens[columns.input_tokens > 0].sum()),
+        "output": int(columns.output_tokens.sum()),
+        "source": facts.source,
+        "by_source": dict(facts.by_source),
+        "unstreamed": facts.unstreamed,
+        "oddities": dict(facts.oddities),
     }
 
 

@@ -59,10 +59,9 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     failure: bytes  # an error event with the words "out of memory"
     end: Callable[[int], bytes]  # the end of a stream of so many tokens
     silent_tokens: int = 0  # tokens without text that the end brings
-    # An event that brings a text: (text, its tokens, tokens of the stream so far). None: the
-    # protocol has no usage.
+    # An event that brings a text: (text, its tokens, tokens of the stream so far). None: no usage.
     counted: Callable[[str, int, int], bytes] | None = None
-    wants_length: bool = False  # the protocol has no default of the most tokens
+    wants_length: bool = False  # of every request: the protocol has no default
     framed: bool = True  # the protocol marks the end of each event
     asked: Callable[[bytes], Any] = json.loads  # a request's body, as the server reads it
     garbage: bytes = b"data: {nonsense\n\n"  # an event that cannot be read, and its class

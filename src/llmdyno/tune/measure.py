@@ -114,10 +114,8 @@ def measure(
         raise InterruptError("interrupted; what was measured before is kept.")
     if failure is not None:
         return costs.failed(failure.kind, str(failure))
-    if outcome.stopped is not None:
-        return costs.failed("hung", outcome.stopped)
-    if hangs:  # towards the end, so that the benchmark did not see it for what it was
-        return costs.failed("hung", _wedged(hang_s))
+    if outcome.stopped is not None or hangs:  # if towards the end, the benchmark did not see it
+        return costs.failed("hung", outcome.stopped or _wedged(hang_s))
     if why := _nothing_to_show(outcome.summary):
         return costs.failed("requests-failed", why)
     return costs.of(Measurement(summary=dict(outcome.summary)))

@@ -6,9 +6,8 @@ control and its faults. grpcio's event queue costs three to four times the CPU t
 this file implements HTTP/2 itself, as far as a call needs it. Frames are parsed as they arrive,
 because the server may expect an answer at any time (PING, SETTINGS). Messages are parsed after the
 stream has ended. We grant the server the largest flow-control window, so that no stream waits for
-the client that measures it.
-
-A call ends with the server's trailers. A gRPC status other than OK is the error class grpc-NAME.
+the client that measures it. A call ends with the server's trailers. A gRPC status other than OK is
+the error class grpc-NAME.
 """
 
 import asyncio

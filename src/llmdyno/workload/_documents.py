@@ -13,7 +13,18 @@ _WRAPPERS = (
     *("dataset", "prompts", "questions", "requests", "inputs", "test", "validation", "eval"),
 )
 # A document that has one of these as a plain value is a row by itself.
-_OF_A_ROW = ("prompt", "question", "instruction", "text", "input", "timestamp", "due_s", "body")
+_OF_A_ROW = (
+    "prompt",
+    "question",
+    "instruction",
+    "text",
+    "input",
+    "timestamp",
+    "due_s",
+    "body",
+    "block_size",
+    "hash_id_scope",
+)
 _OF_A_MESSAGE = ("role", "from")
 
 
