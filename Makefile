@@ -9,13 +9,13 @@ demo: $(VENV)/.installed-cpu
 	@echo "Write a small Llama, serve it, load it, tune it, prove it: about six minutes on two cores."
 	@$(BIN)/dyno tune --engine openvino --model tiny --quick
 
-# Three workers for two cores, and mypy beside them: a third of the time is spent waiting for servers.
+# Four workers for two cores, and mypy beside them: a third of the time is spent waiting for servers.
 test: $(VENV)/.installed-dev
 	@$(MAKE) --no-print-directory -j 2 lint together
 	$(BIN)/pytest -q -m alone
 
 together: $(VENV)/.installed-dev
-	$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"
+	$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder -m "not alone"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

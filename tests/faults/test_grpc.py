@@ -557,6 +557,7 @@ def test_a_server_that_dies_and_returns() -> None:
         "reset",
         "truncated",
         "no-response",
+        "grpc-unavailable",  # as the server says while it ends
     }
 
 

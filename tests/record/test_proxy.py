@@ -96,7 +96,8 @@ def test_what_had_passed_is_written_even_if_the_proxy_is_killed(
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=20)  # the scribe has our pipes, too: this waits for its end
 
-    assert len((tmp_path / "t.jsonl").read_text().splitlines()) == 5
+    # The last one may have been on its way to the scribe when its process was killed.
+    assert len((tmp_path / "t.jsonl").read_text().splitlines()) in {4, 5}
 
 
 def test_a_port_that_is_taken_is_said(dyno: Callable[..., Any], streamer: Streamer) -> None:

@@ -100,7 +100,7 @@ TEXTS = st.lists(
 _ODD = [b"data: [DONE]\n\n", b": ping\n\n", b"\r", b"\n\n", b'{"status":"error"}']
 # Several classes inherit each test, which hypothesis takes for a fault without this.
 unhurried = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.differing_executors]
+    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.differing_executors]
 )
 
 
