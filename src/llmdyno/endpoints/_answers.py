@@ -1,5 +1,6 @@
 """What a server answers when it is asked what it is: its JSON, and the models that it lists."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -56,10 +57,23 @@ async def listed_model(server: ServerProbe) -> str:
     return model
 
 
-async def asked_for_a_token(
-    endpoint: Endpoint, server: ServerProbe, model: str, *, tokens: int
+async def asked_for_tokens(
+    endpoint: Endpoint,
+    server: ServerProbe,
+    model: str,
+    *,
+    tokens: int = 1,
+    speaks_anyway: Callable[[Response, str], bool] = lambda _response, _words: False,
 ) -> Detection:
-    """Ask for so many tokens: that a server lists a model does not say which protocol it speaks."""
+    """Ask for tokens: that a server lists a model does not say which protocol it speaks.
+
+    Args:
+        endpoint: the protocol.
+        server: that is asked.
+        model: that is asked; empty: the first that the server lists.
+        tokens: how many.
+        speaks_anyway: tells of a refusal and its words whether it is about something else.
+    """
     if not model:
         listed = await server.look(MODELS_PATH)
         model = first_model(listed)
@@ -69,5 +83,8 @@ async def asked_for_a_token(
     response = await server.ask("POST", endpoint.path(model), body)
     if response.status == 200:
         return Detection(speaks=True, model=model)
-    refusal = f"status {response.status} {endpoint.error_of(response.body())}"
+    words = endpoint.error_of(response.body())
+    if speaks_anyway(response, words):
+        return Detection(speaks=True, model=model)
+    refusal = f"status {response.status} {words}"
     return Detection(speaks=False, why_not=f"{endpoint.name}: {refusal}".strip())

@@ -77,6 +77,16 @@ def prompt_after_history(ask: Ask) -> str:
     return "\n\n".join([*(text for turn in ask.history for text in turn), ask.prompt])
 
 
+def messages_of(ask: Ask) -> list[dict[str, str]]:
+    """Return the history and the prompt as messages of user and assistant, the last one ours."""
+    said = [
+        {"role": role, "content": text}
+        for turn in ask.history
+        for role, text in zip(("user", "assistant"), turn, strict=True)
+    ]
+    return [*said, {"role": "user", "content": ask.prompt}]
+
+
 def count_of(value: Any) -> int | None:
     """Return a count of tokens that a server sent; None if it is no whole number from 0.
 

@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from llmdyno.endpoints import Ask, Detection, ServerProbe
-from llmdyno.endpoints._answers import MODELS_PATH, first_model, listed_model
+from llmdyno.endpoints._answers import asked_for_tokens, listed_model
 from llmdyno.endpoints._errors import error_of, reported
 from llmdyno.endpoints._json_events import Count, Event, count_of, merge, read_events
+from llmdyno.wire.exchange import Response
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 from llmdyno.wire.sse import Body
@@ -121,21 +122,13 @@ class OpenAI:
         self._prompt_fields = prompt_fields
 
     async def detect(self, server: ServerProbe, model: str) -> Detection:
-        """Ask for one token: that a server lists a model does not say which protocol it speaks."""
-        if not model:
-            listed = await server.look(MODELS_PATH)
-            model = first_model(listed)
-            if not model:
-                return Detection(speaks=False, why_not=f"{MODELS_PATH}: status {listed.status}")
-        body = self.body(Ask(prompt="Hello", model=model, max_tokens=1))
-        response = await server.ask("POST", self._path, body)
-        if response.status == 200:
-            return Detection(speaks=True, model=model)
-        words = self.error_of(response.body())
-        if response.status in {400, 422} and (self.adapted(words, {}) or _LIMIT_REACHED in words):
-            return Detection(speaks=True, model=model)  # what it refuses is not the protocol
-        refusal = f"status {response.status} {words}"
-        return Detection(speaks=False, why_not=f"{self.name}: {refusal}".strip())
+        """Ask for one token; a server may refuse a field, or so few, and speak the protocol."""
+        return await asked_for_tokens(self, server, model, speaks_anyway=self._refuses_a_field)
+
+    def _refuses_a_field(self, response: Response, words: str) -> bool:
+        return response.status in {400, 422} and bool(
+            self.adapted(words, {}) or _LIMIT_REACHED in words
+        )
 
     async def choose_model(self, server: ServerProbe) -> str:
         """Return the first model that the server lists.

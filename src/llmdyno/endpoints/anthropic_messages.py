@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
-from llmdyno.endpoints._answers import asked_for_a_token, listed_model
+from llmdyno.endpoints._answers import asked_for_tokens, listed_model
 from llmdyno.endpoints._errors import error_of
-from llmdyno.endpoints._json_events import Count, Event, count_of, merge, read_events
+from llmdyno.endpoints._json_events import Count, Event, count_of, merge, messages_of, read_events
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 
@@ -74,7 +74,7 @@ class AnthropicMessages:
 
     async def detect(self, server: ServerProbe, model: str) -> Detection:
         """Ask for one token."""
-        return await asked_for_a_token(self, server, model, tokens=1)
+        return await asked_for_tokens(self, server, model)
 
     async def choose_model(self, server: ServerProbe) -> str:
         """Return the first model that the server lists.
@@ -90,15 +90,10 @@ class AnthropicMessages:
 
     def body(self, ask: Ask) -> bytes:
         """Return the request's JSON body."""
-        said = [
-            {"role": role, "content": text}
-            for turn in ask.history
-            for role, text in zip(("user", "assistant"), turn, strict=True)
-        ]
         fields: dict[str, Any] = {
             "model": ask.model,
             "max_tokens": _MAX_TOKENS if ask.max_tokens is None else ask.max_tokens,
-            "messages": [*said, {"role": "user", "content": ask.prompt}],
+            "messages": messages_of(ask),
             "stream": True,
         }
         if ask.system_prompt:

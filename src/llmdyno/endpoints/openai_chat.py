@@ -6,16 +6,13 @@ The prompt is a user message; the system prompt, if any, goes before it.
 from typing import Any
 
 from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.endpoints._json_events import messages_of
 from llmdyno.endpoints._openai import OpenAI
 
 
 def _messages(ask: Ask) -> dict[str, Any]:
-    messages = [{"role": "system", "content": ask.system_prompt}] if ask.system_prompt else []
-    for question, answer in ask.history:
-        messages.append({"role": "user", "content": question})
-        messages.append({"role": "assistant", "content": answer})
-    messages.append({"role": "user", "content": ask.prompt})
-    return {"messages": messages}
+    system = [{"role": "system", "content": ask.system_prompt}] if ask.system_prompt else []
+    return {"messages": [*system, *messages_of(ask)]}
 
 
 ENDPOINT: Endpoint = OpenAI(

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
-from llmdyno.endpoints._answers import asked_for_a_token, listed_model
+from llmdyno.endpoints._answers import asked_for_tokens, listed_model
 from llmdyno.endpoints._errors import error_of
-from llmdyno.endpoints._json_events import Count, Event, count_of, merge, read_events
+from llmdyno.endpoints._json_events import Count, Event, count_of, merge, messages_of, read_events
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 
@@ -81,7 +81,7 @@ class OpenAIResponses:
 
     async def detect(self, server: ServerProbe, model: str) -> Detection:
         """Ask for a few tokens: OpenAI's own service refuses fewer than 16."""
-        return await asked_for_a_token(self, server, model, tokens=16)
+        return await asked_for_tokens(self, server, model, tokens=16)
 
     async def choose_model(self, server: ServerProbe) -> str:
         """Return the first model that the server lists.
@@ -97,14 +97,9 @@ class OpenAIResponses:
 
     def body(self, ask: Ask) -> bytes:
         """Return the request's JSON body; the server is to keep nothing of it."""
-        said = [
-            {"role": role, "content": text}
-            for turn in ask.history
-            for role, text in zip(("user", "assistant"), turn, strict=True)
-        ]
         fields: dict[str, Any] = {
             "model": ask.model,
-            "input": [*said, {"role": "user", "content": ask.prompt}],
+            "input": messages_of(ask),
             "stream": True,
             "store": False,
         }
