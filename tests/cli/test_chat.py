@@ -112,3 +112,13 @@ def test_ctrl_c_ends_it_with_its_own_status(streamer: Streamer, tmp_path: Path) 
 
     assert process.returncode == 130
     assert said.endswith("dyno: interrupted.\n")
+
+
+@pytest.mark.parametrize("command", [("chat",), ("record", "--out", "t.jsonl")])
+def test_a_key_whose_variable_is_not_set_is_refused(
+    dyno: Callable[..., subprocess.CompletedProcess[str]], command: tuple[str, ...]
+) -> None:
+    done = dyno(*command, "--url", "http://127.0.0.1:9", "--api-key-env", "NO_SUCH_VARIABLE")
+
+    assert done.returncode == 2
+    assert "--api-key-env NO_SUCH_VARIABLE" in done.stderr

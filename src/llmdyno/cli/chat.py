@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from llmdyno.cli.options import AsJson, Text, command, option
+from llmdyno.cli.options import AsJson, CaCert, Insecure, command, option
 from llmdyno.cli.output import print_json, say
+from llmdyno.wire import headers
 
 
 @command()
@@ -27,14 +28,14 @@ def chat(
         int | None, option("--max-tokens", help="Most tokens of an answer.", min=1)
     ] = None,
     api_key_env: Annotated[
-        str, option("--api-key-env", help="Environment variable that holds the API key.")
-    ] = "LLMDYNO_API_KEY",
-    ca_cert: Annotated[
-        Text, option("--ca-cert", help="PEM file of certificates to trust.", metavar="FILE")
+        str | None,
+        option(
+            "--api-key-env",
+            help=f"Environment variable that holds the API key. [{headers.API_KEY_VARIABLE}]",
+        ),
     ] = None,
-    insecure: Annotated[
-        bool, option("--insecure", help="Do not check the server's certificate.")
-    ] = False,
+    ca_cert: CaCert = None,
+    insecure: Insecure = False,
     json: AsJson = False,
 ) -> None:
     """Talk to a server, and see what each answer took; lines of a pipe are turns."""
@@ -51,7 +52,8 @@ def chat(
     if endpoint != endpoints.AUTO:
         url = endpoints.full_url(endpoint, url)
         endpoints.load(endpoint)
-    target = parse_url(url, os.environ.get(api_key_env), ca_cert=ca_cert, insecure=insecure)
+    secrets = headers.from_variables((), "", api_key_env, os.environ)
+    target = parse_url(url, more_headers=secrets, ca_cert=ca_cert, insecure=insecure)
     person = sys.stdin.isatty()
     turns: list[Any] = []
     with asyncio.Runner() as runner:

@@ -39,6 +39,10 @@ ContainerName = Annotated[
         " apptainer.",
     ),
 ]
+CaCert = Annotated[
+    str | None, option("--ca-cert", help="PEM file of certificates to trust.", metavar="FILE")
+]
+Insecure = Annotated[bool, option("--insecure", help="Do not check the server's certificate.")]
 Port = Annotated[int, option("--port", help="Port to listen on.", min=1, max=65535)]
 
 Command = Callable[..., None]

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from llmdyno.cli.options import AsJson, Text, command, option
+from llmdyno.cli.options import AsJson, CaCert, Insecure, command, option
 from llmdyno.cli.output import print_json, say
+from llmdyno.wire import headers
 
 
 @command()
@@ -37,18 +38,15 @@ def record(
         ),
     ] = "",
     api_key_env: Annotated[
-        str,
+        str | None,
         option(
             "--api-key-env",
-            help="Environment variable that holds an API key for requests that bring none.",
+            help="Environment variable that holds an API key for requests that bring none."
+            f" [{headers.API_KEY_VARIABLE}]",
         ),
-    ] = "LLMDYNO_API_KEY",
-    ca_cert: Annotated[
-        Text, option("--ca-cert", help="PEM file of certificates to trust.", metavar="FILE")
     ] = None,
-    insecure: Annotated[
-        bool, option("--insecure", help="Do not check the server's certificate.")
-    ] = False,
+    ca_cert: CaCert = None,
+    insecure: Insecure = False,
     json: AsJson = False,
 ) -> None:
     """Pass live OpenAI traffic through to a server, and record it as a trace to replay."""
@@ -59,7 +57,8 @@ def record(
     from llmdyno.wire.target import parse_url
 
     host, port = proxy.listen_address(listen)
-    target = parse_url(url, os.environ.get(api_key_env), ca_cert=ca_cert, insecure=insecure)
+    secrets = headers.from_variables((), "", api_key_env, os.environ)
+    target = parse_url(url, more_headers=secrets, ca_cert=ca_cert, insecure=insecure)
     if target.rpc:
         raise UsageError(f"--url {url}: must be http:// or https://; gRPC cannot be recorded.")
     proxy.check_hash_key(hash_key)
