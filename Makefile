@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Where bytecode is not written (PYTHONDONTWRITEBYTECODE), every start of `dyno` compiles all it imports again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test together lint format docs clean
 
 demo: $(VENV)/.installed-cpu

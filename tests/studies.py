@@ -14,7 +14,7 @@ MARK = "STUDY_OF_A_TEST"
 TESTS = str(Path(__file__).parent)
 STUDY = (
     *("tune", "--engine", "timed.engine", "--model", "m", "-c", "2,6", "--ramp", "200ms"),
-    *("--duration", "3s", "--trial-duration", "2500ms", "--interval", "1s", "--osl", "16"),
+    *("--duration", "2s", "--trial-duration", "1500ms", "--interval", "500ms", "--osl", "10"),
     *("--pairs", "2", "--warmup", "300ms"),
 )
 

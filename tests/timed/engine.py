@@ -66,11 +66,11 @@ KNOBS: tuple[Knob, ...] = (
 SCRIPTS = {
     "good": "exec {streamer}",
     "refuses": "echo 'error: unrecognized arguments: --fast'; exit 2",
-    "dies": "{streamer} & P=$!; sleep 2; kill -9 $P; exit 1",
+    "dies": "{streamer} & P=$!; sleep 1.5; kill -9 $P; exit 1",
     "taken": "mkdir taken || exec {streamer}; echo '[Errno 98] Address already in use'; exit 1",
     # Its engine dies before it does, as a server in two processes.
     "fades": "{streamer} & P=$!; sleep 1.5; kill -9 $P; sleep 1; echo 'is_all_free failed'; exit 1",
-    "hangs": "{streamer} & P=$!; sleep 2; kill -STOP $P; wait $P",
+    "hangs": "{streamer} & P=$!; sleep 1.5; kill -STOP $P; wait $P",
 }
 
 

@@ -26,7 +26,7 @@ class Counted(Stack, frozen=True, kw_only=True):
 
 
 def measured(
-    config: dict[str, object], folder: Path, said: list[str]
+    config: dict[str, object], folder: Path, said: list[str], duration_s: float = 1.0
 ) -> tuple[Measurement, Counted]:
     stack = load_stack("timed.engine", "native", "m")
     counted = Counted(engine=stack.engine, front=stack.front, model="m", asked=[])
@@ -34,7 +34,7 @@ def measured(
         counted,
         config,  # type: ignore[arg-type]
         workload=Workload(osl=Lengths("fixed", 4, 4)),
-        load=Load(users=(1,), duration_s=1.0, ramp_s=0.0),
+        load=Load(users=(1,), duration_s=duration_s, ramp_s=0.0),
         slos=(),
         hang_s=5.0,
         warmup_s=0.0,
@@ -76,7 +76,8 @@ def test_a_config_that_does_not_start_is_a_result_with_a_class_and_a_cost(tmp_pa
 
 
 def test_a_server_whose_engine_is_dead_has_died_and_does_not_hang(tmp_path: Path) -> None:
-    done, _ = measured({"mode": "fades", "itl_ms": 5}, tmp_path / "run", [])
+    fades = {"mode": "fades", "itl_ms": 5}
+    done, _ = measured(fades, tmp_path / "run", [], duration_s=6.0)  # it fades after 1.5 s
 
     assert (done.summary, done.failure_class) == (None, "died")
     assert "is_all_free failed" in (done.failure_why or "")

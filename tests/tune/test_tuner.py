@@ -51,8 +51,8 @@ def test_the_right_answer_is_found_and_confirmed(study: tuple[Path, dict[str, An
     _, document = study
     confirmation = document["confirmation"]
     best_itl_ms = document["best"]["config"]["itl_ms"]
-    # 16 tokens take 30 + 15 x ITL ms and a pause of 10 ms: the truth of the ratio.
-    truth = (40 + 15 * 40) / (40 + 15 * best_itl_ms)
+    # 10 tokens take 30 + 9 x ITL ms and a pause of 10 ms: the truth of the ratio.
+    truth = (40 + 9 * 40) / (40 + 9 * best_itl_ms)
 
     assert best_itl_ms < 25
     assert confirmation["verdict"] == "better"
