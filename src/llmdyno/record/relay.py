@@ -23,6 +23,7 @@ from llmdyno.wire.tls import tls_context
 
 CONNECT_TIMEOUT_S = 30.0
 _SENT_AHEAD_BYTES_MAX = 2**20
+_LINGER_S = 1.0  # for a client that we refused to read our answer
 
 
 class Relay(asyncio.Protocol):
@@ -50,6 +51,7 @@ class Relay(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._is_tunnel = False  # both sides have changed to another protocol
         self._last = False  # the connection ends with this answer
+        self._is_refused = False  # we have answered; what still comes is dropped
 
     @property
     def is_busy(self) -> bool:
@@ -76,6 +78,8 @@ class Relay(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass on a part of a body, or begin a request with it."""
         exchange = self._exchange
+        if self._is_refused:
+            return
         if self._is_tunnel:
             self._to_server(data)
         elif exchange is not None and not exchange.is_asked:
@@ -278,7 +282,11 @@ class Relay(asyncio.Protocol):
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
             + body
         )
-        self._client.close()
+        # Closing with bytes unread is a reset, which can take our answer from the client unseen.
+        self._is_refused = True
+        self._client.write_eof()
+        self._client.resume_reading()
+        asyncio.get_running_loop().call_later(_LINGER_S, self._client.close)
 
     def _drop_server(self) -> None:
         server, self._server = self._server, None
