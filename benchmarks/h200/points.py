@@ -179,8 +179,9 @@ class Campaign:
         (run / CONFIG).write_text(json.dumps(facts, indent=1) + "\n")
         for level in json.loads((run / SUMMARY).read_text())["levels"]:
             rate, ttft = level["token_rate"] or {}, level["ttft_ms"] or {}
+            asked = f"{level['users']} users" if level["users"] else f"{level['rate']:g} req/s"
             say(
-                f"  {name}: {level['users']} users {rate.get('mean', 0):,.0f} tok/s, TTFT p50"
+                f"  {name}: {asked} {rate.get('mean', 0):,.0f} tok/s, TTFT p50"
                 f" {ttft.get('p50') or 0:,.1f} p99 {ttft.get('p99') or 0:,.1f} ms,"
                 f" failed {level['requests']['failed']}, {level['client']['verdict']}"
             )
@@ -275,6 +276,7 @@ def _row(
         "kv_cache_memory_bytes": config.get("kv_cache_memory_bytes"),
         "workload": asked["name"],
         "users": level["users"],
+        "request_rate": level.get("rate"),
         "input_tokens_mean": round(tokens["input"] / completed, 1),
         "output_tokens_mean": round(tokens["output"] / completed, 1),
         "requests_completed": level["requests"]["completed"],

@@ -312,7 +312,7 @@ def test_a_trace_is_replayed_for_as_long_as_a_trial_takes(
             raise InterruptError("enough seen")
         return Measurement(summary={"levels": [level], "slo": [{"level": None, "met": False}]})
 
-    monkeypatch.setattr("llmdyno.tune.tuner.measure", measure)
+    monkeypatch.setattr("llmdyno.tune.runner.measure", measure)
     with pytest.raises(InterruptError):
         Tuner(asked, results / "new", unheard()).run()
 

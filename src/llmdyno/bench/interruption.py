@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Iterator
+from types import FrameType
 
 from llmdyno.load import LoadPoint
 
@@ -18,16 +19,35 @@ class Interruption:
         task = asyncio.current_task()
         assert task is not None, "made within the run"
         self._task = task
+        self._loop = asyncio.get_running_loop()
+        self._is_over = False
         self.level: LoadPoint | None = None  # the one that runs now
+        self.unheard: int | None = None  # the signal that came and that the run has not heard of
         self.came = False
 
+    def note(self, number: int, _frame: FrameType | None = None) -> None:
+        """Take a signal: at once, even if the event loop is busy and never turns again."""
+        self.came, self.unheard = True, number
+        self._loop.call_soon_threadsafe(self.come)
+
     def come(self) -> None:
-        """Interrupt the level that runs, or cancel the task of the run; a signal calls this."""
+        """Interrupt the level that runs, or cancel the task of the run."""
+        if self._is_over:
+            return
         self.came = True
         if self.level is not None:
             self.level.interrupt()
         else:
             self._task.cancel()
+
+    def heard(self) -> bool:
+        """Return whether a signal came; the run then says so to its caller."""
+        self.unheard = None
+        return self.came
+
+    def end(self) -> None:
+        """Interrupt nothing any more: the run is over."""
+        self._is_over = True
 
     def take(self) -> None:
         """Take back the cancellation that `come` requested, so that the task can go on.
@@ -37,20 +57,25 @@ class Interruption:
         """
         if not self.came:
             raise asyncio.CancelledError
+        self.unheard = None
         self._task.uncancel()
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Let SIGINT and SIGTERM interrupt the body of the `with`; then restore their handlers."""
+    """Let SIGINT and SIGTERM interrupt the body of the `with`; then restore their handlers.
+
+    The handlers are Python's and not the loop's. Those are called by the loop, which has no turn
+    left while the run writes its summary: a Ctrl-C of that moment would be lost.
+    """
     interruption = Interruption()
-    loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        loop.add_signal_handler(number, interruption.come)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interruption.note) for number in numbers}
     try:
         yield interruption
     finally:
+        interruption.end()
         for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)  # the loop would restore the system's default
+            signal.signal(number, handler)
+    if interruption.unheard is not None:  # it came after the run had looked for the last time
+        signal.raise_signal(interruption.unheard)

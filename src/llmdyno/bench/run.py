@@ -197,7 +197,7 @@ async def _run(spec: Bench, folder: Path, context: _RunContext) -> Outcome:
                 metrics_page.close()
         summary = summarise(folder / JOURNAL)
         store.write_json(folder / SUMMARY, summary)
-        interrupted = interruption.came and not stopped
+        interrupted = interruption.heard() and not stopped
         return Outcome(summary=summary, interrupted=interrupted, stopped=stopped)
 
 

@@ -175,6 +175,6 @@ def read_stack(asked: Study, settings: list[str] | None) -> tuple[Any, Config]:
     from llmdyno.serve.stack import load_stack
 
     stack = load_stack(asked.engine, asked.front, asked.model, asked.engine_args)
-    knobs = (*stack.engine.knobs, *stack.front.knobs)
+    knobs = stack.knobs
     refuse_others_knobs(settings or [], stack.engine, stack.front, knobs)
     return stack, parse_settings(settings or [], knobs, whole=False)

@@ -14,7 +14,7 @@ from llmdyno import plugins, store
 from llmdyno.engines import Engine, Launch
 from llmdyno.errors import UsageError
 from llmdyno.fronts import Front, facts
-from llmdyno.knobs import Config, check
+from llmdyno.knobs import Config, Knob, check
 from llmdyno.machine import hardware
 from llmdyno.processes import containers
 from llmdyno.serve.build import Artifact, ensure
@@ -31,6 +31,11 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     engine_args: tuple[str, ...] = ()  # words that the engine has at the end of its command
     container: containers.Container | None = None  # where the engine runs; None: natively
 
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """What can be set: the engine's knobs, then the front's."""
+        return (*self.engine.knobs, *self.front.knobs)
+
     def check(self, config: Config) -> None:
         """Refuse a config that cannot work; nothing is started or read but the model's folder.
 
@@ -39,7 +44,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not self.model:
             raise UsageError("--model: is empty; give a built-in name, a path or a hub id.")
-        check(config, (*self.engine.knobs, *self.front.knobs))
+        check(config, self.knobs)
         self.engine.check(self.model, config)
         self.front.check(self.engine, self.model, config)
 

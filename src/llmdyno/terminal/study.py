@@ -10,7 +10,7 @@ from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.results.titles import title, unit
 from llmdyno.terminal.live import Live
 from llmdyno.terminal.tables import Cell, Heading, console, line, show_blocks, width_of
-from llmdyno.tune.tuner import Narrator
+from llmdyno.tune.runner import Narrator
 from llmdyno.units import counted
 from llmdyno.wire.exchange import Meter
 

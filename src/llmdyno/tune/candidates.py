@@ -23,7 +23,7 @@ def checked_candidates(
         UsageError: one cannot be served, may change the tokens, or is nothing new.
     """
     names = {knob.name for knob in searched}
-    knobs = (*stack.engine.knobs, *stack.front.knobs)
+    knobs = stack.knobs
     before = effective(study.baseline, knobs)
     seen = {"the baseline": before}
     found: list[dict[str, Value]] = []

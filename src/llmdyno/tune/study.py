@@ -214,11 +214,7 @@ class _Document:
     def _value(self, name: str, config: Mapping[str, Value]) -> Value | None:
         if name in config:
             return config[name]
-        knob = next(
-            knob
-            for knob in (*self._subject.engine.knobs, *self._subject.front.knobs)
-            if knob.name == name
-        )
+        knob = next(knob for knob in self._subject.knobs if knob.name == name)
         return default(knob, self._engine_version)
 
 

@@ -1,0 +1,101 @@
+"""The trials of a study: candidates first, then what the search proposes."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from llmdyno.errors import UsageError
+from llmdyno.knobs import Knob, Value
+from llmdyno.tune.ledger import Step
+from llmdyno.tune.measure import Measurement
+from llmdyno.tune.runner import Runner
+from llmdyno.tune.search import Search
+from llmdyno.tune.steps import excess
+from llmdyno.units import counted
+
+# Configs that are refused before a server starts cost nothing. They do not count as trials, up to
+# so many times the number of trials.
+_INFEASIBLE_FACTOR = 3
+
+
+class Trials:
+    """The phase of a study that looks for a better config.
+
+    Args:
+        runner: measures what is proposed.
+        space: the knobs that are searched.
+        candidates: configs to try first; they are checked.
+        make_search: makes what proposes configs; it takes the arguments of Search.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        space: Sequence[Knob],
+        candidates: Sequence[Mapping[str, Value]],
+        make_search: Callable[..., Search],
+    ) -> None:
+        self._runner = runner
+        self._space = space
+        self._candidates = candidates
+        self._make_search = make_search
+
+    def run(self) -> None:
+        """Try configs until there were enough, or the budget or the space is used up."""
+        study = self._runner.study
+        searched_names = {knob.name for knob in self._space}
+        search = self._make_search(
+            self._space,
+            trials=study.trials,
+            maximise=study.objective.maximise,
+            seed=study.seed,
+            # A knob that the user set and the search leaves alone has that value in every trial.
+            fixed={k: v for k, v in study.baseline.items() if k not in searched_names},
+        )
+        names = ", ".join(knob.name for knob in self._space)
+        given = f", the first {len(self._candidates)} of them given" if self._candidates else ""
+        self._runner.say(
+            f"Search over {names}: {counted(study.trials, 'trial')} at {study.compared_at}{given}."
+        )
+        tried: list[Step] = []
+        while not self._enough(tried):
+            new = self._runner.ledger.find("trial", len(tried)) is None
+            if new and self._runner.over_budget(1.0):
+                self._runner.say("The budget is used up; no further trials.")
+                return
+            config = self._next(search, tried)
+            if config is None:
+                self._runner.say("Every config that the search can think of has been tried.")
+                return
+            step = self._trial(len(tried), config)
+            if step.config != config:  # done before a stop, by another version of the search
+                search.give(step.config)
+            search.tell(step.value, excess(self._runner.study, self._runner.folder, step))
+            tried.append(step)
+
+    def _next(self, search: Search, tried: Sequence[Step]) -> Mapping[str, Value] | None:
+        """Return the next trial's config: a candidate while there are any, then the search's."""
+        if len(tried) < len(self._candidates):
+            config = self._candidates[len(tried)]
+            search.give(config)
+            return config
+        return search.ask([self._runner.study.baseline, *(step.config for step in tried)])
+
+    def _trial(self, number: int, config: Mapping[str, Value]) -> Step:
+        """Measure a config that the search proposes; one that cannot work is not started.
+
+        Candidates were checked when the tuner was made.
+        """
+        if number >= len(self._candidates) and self._runner.ledger.find("trial", number) is None:
+            try:
+                self._runner.stack.check(config)
+            except UsageError as error:
+                infeasible = Measurement(
+                    failure_class="predicted-infeasible", failure_why=str(error)
+                )
+                return self._runner.record(infeasible, "trial", number, config)
+        return self._runner.step("trial", number, config, self._runner.trial_load())
+
+    def _enough(self, tried: Sequence[Step]) -> bool:
+        started = sum(step.state != "predicted-infeasible" for step in tried)
+        return started >= self._runner.study.trials or len(tried) >= (
+            _INFEASIBLE_FACTOR * self._runner.study.trials
+        )
