@@ -19,8 +19,8 @@ from llmdyno.results.slo import Objective, parse_objective, parse_slos
 from llmdyno.results.verdicts import verdict
 from llmdyno.spec import Load, Workload
 from llmdyno.tune import objectives
+from llmdyno.tune.paired import Series, ratio
 from llmdyno.tune.spec import Study
-from llmdyno.tune.study import _ratio
 from llmdyno.units import lengths
 from studies import STUDY, run
 
@@ -179,7 +179,7 @@ def test_of_a_rate_that_was_zero_the_difference_decides() -> None:
     nothing, some = np.zeros(40), np.tile([3.0, 5.0], 20)
     more = some + 0.2
 
-    found = _ratio([(nothing, some), (nothing, more)], stats.mean_over_time)
+    found = ratio([Series(nothing, some), Series(nothing, more, (2, 3))], stats.mean_over_time)
 
     # Two runs of which only one arm is noisy leave one degree of freedom: Student's t is 12.706.
     low, high = found["difference"]["ci95"]
@@ -188,12 +188,12 @@ def test_of_a_rate_that_was_zero_the_difference_decides() -> None:
     assert (low, high) == pytest.approx((4.1 - 12.706 * 0.1, 4.1 + 12.706 * 0.1), rel=0.4)
     assert verdict(found, maximise=True) == "better"
     assert verdict(found, maximise=False) == "worse"
-    same = _ratio([(nothing, nothing)] * 2, stats.mean_over_time)
+    same = ratio([Series(nothing, nothing)] * 2, stats.mean_over_time)
     assert verdict(same, maximise=True) == "no difference"
 
 
 def test_a_run_without_a_value_confirms_nothing() -> None:
-    found = _ratio([(np.ones(4), np.zeros(0))], stats.mean_over_time)
+    found = ratio([Series(np.ones(4), np.zeros(0))], stats.mean_over_time)
 
     assert found == {"mean": None, "ci95": None}
     assert verdict(found, maximise=True) == "not confirmed"

@@ -6,8 +6,8 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.tune.candidates import changed
 from llmdyno.tune.ledger import Step
+from llmdyno.tune.pairs import arms, planned
 from llmdyno.tune.runner import Runner
-from llmdyno.units import counted
 
 _ABLATION_BUDGET_SHARE = 0.8  # past this much of the budget, no ablation starts
 
@@ -52,10 +52,8 @@ class Proof:
 
     def confirm(self, before: Mapping[str, Value], after: Mapping[str, Value]) -> None:
         """Measure both configs in turn, A B B A …, each time on a fresh server."""
-        self._runner.say(f"Confirmation: {counted(self._runner.study.pairs, 'interleaved pair')}.")
-        for pair in range(self._runner.study.pairs):
-            arms = (before, after) if pair % 2 == 0 else (after, before)
-            for place, config in enumerate(arms):
+        for pair in planned(self._runner, lambda: self._runner.ledger.of("confirm")):
+            for place, config in enumerate(arms(self._runner.ledger, pair, before, after)):
                 self._runner.step(
                     "confirm", 2 * pair + place, config, self._runner.trial_load(confirm=True)
                 )

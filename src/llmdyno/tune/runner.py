@@ -4,6 +4,7 @@ Every step is in the ledger before the next one begins, so a study that was stop
 crashed goes on with `--resume`.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from llmdyno.load.progress import Progress
 from llmdyno.machine import environment
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load
+from llmdyno.tune.budget import Costs, costs
 from llmdyno.tune.candidates import describe
 from llmdyno.tune.ledger import Began, Ledger, Phase, Step
 from llmdyno.tune.measure import Measurement, measure
@@ -130,6 +132,8 @@ class Runner:
 
     def trial_load(self, *, confirm: bool = False) -> Load:
         """Return the load of a trial: the largest number of users only, and a shorter run."""
+        if confirm and self.study.confirm_levels == "all":
+            return self.whole_load()
         load = msgspec.structs.replace(self.study.load, users=(self.study.level,))
         return self._lasting(load, load.duration_s if confirm else self.study.trial_duration_s)
 
@@ -142,12 +146,25 @@ class Runner:
         due_s = workload.due_s(workload.load(asked.name), asked)
         return msgspec.structs.replace(load, requests=max(1, bisect_right(due_s, duration_s)))
 
+    def costs(self) -> Costs:
+        """Return what steps have cost lately, beside their load."""
+        whole, trial, confirm = self.whole_load(), self.trial_load(), self.trial_load(confirm=True)
+        loads: dict[str, Load] = {"baseline": whole, "best": whole, "confirm": confirm}
+        loads |= {"reference": trial, "trial": trial, "ablation": confirm}
+        return costs(self.ledger.steps, loads, self.study.warmup_s)
+
+    def left_s(self) -> float:
+        """Return how much of the budget is left, in s; infinite without one."""
+        if self.study.limit_s is None:
+            return math.inf
+        return self.study.limit_s - self._spent_before_s - (monotonic() - self._began_s)
+
     def over_budget(self, share: float) -> bool:
         """Whether this share of the budget is spent."""
-        budget_s = self.study.budget_s
-        if budget_s is None:
+        limit_s = self.study.limit_s
+        if limit_s is None:
             return False
-        return self._spent_before_s + monotonic() - self._began_s > share * budget_s
+        return self._spent_before_s + monotonic() - self._began_s > share * limit_s
 
 
 def _label(phase: Phase, number: int) -> str:

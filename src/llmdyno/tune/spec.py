@@ -5,11 +5,26 @@ from typing import Annotated
 import msgspec
 
 from llmdyno.errors import UsageError
-from llmdyno.flag import CONFIG, CONFIGS, NAMES, SECONDS, TEXT, TEXTS, TRUTH, WHOLE, Flag, parsed
+from llmdyno.flag import (
+    CONFIG,
+    CONFIGS,
+    NAMES,
+    SECONDS,
+    SHARE,
+    TEXT,
+    TEXTS,
+    TRUTH,
+    WHOLE,
+    Flag,
+    Kind,
+    parsed,
+)
 from llmdyno.results.slo import Objective, Slo, parse_objective
 from llmdyno.spec import PRICE_PER_H, SLOS, Load, Workload
+from llmdyno.tune.spend import Spend, parse_budget, show_budget
 from llmdyno.units import counted
 
+BUDGET = Kind(parse_budget, show_budget)
 SEARCH_SEEDS = 2**32  # how many Optuna knows
 
 
@@ -68,9 +83,45 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     trials: Annotated[int, Flag(WHOLE, "Number of configs to try.")] = 20
     budget_s: Annotated[
-        float | None, Flag(SECONDS, "Time after which no trial starts, e.g. 2h.")
+        float | Spend | None,
+        Flag(
+            BUDGET,
+            "What is spent before no trial starts: time (2h), machine hours (2mh) or, with --price,"
+            " money ($20).",
+            metavar="TIME|MACHINE-HOURS|MONEY",
+        ),
     ] = None
-    pairs: Annotated[int, Flag(WHOLE, "Pairs of runs that confirm the winner.")] = 3
+    patience: Annotated[
+        int | None,
+        Flag(
+            WHOLE,
+            "End the search after so many trials in a row without a gain beyond the noise, once as"
+            " many more promise less than 1 %.",
+            metavar="TRIALS",
+        ),
+    ] = None
+    pairs: Annotated[
+        int | None,
+        Flag(
+            WHOLE,
+            "Pairs of runs that confirm the winner; with --confirm-until the least.",
+            default="as many as find 10 % given the noise seen",
+        ),
+    ] = None
+    confirm_until: Annotated[
+        float | None,
+        Flag(
+            SHARE,
+            "Confirm until the interval of the objective's ratio is so narrow to either side, e.g."
+            " 3%.",
+        ),
+    ] = None
+    max_pairs: Annotated[
+        int, Flag(WHOLE, "Pairs at most where their number is not given by --pairs.")
+    ] = 12
+    confirm_levels: Annotated[
+        str, Flag(TEXT, "Levels that the pairs measure: last (the one that decides) or all.")
+    ] = "last"
     trial_duration_s: Annotated[float, Flag(SECONDS, "Length of a trial, ramp included.")] = 30.0
     warmup_s: Annotated[float, Flag(SECONDS, "Load on each fresh server that does not count.")] = (
         5.0
@@ -91,12 +142,55 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
                 f"--trials {self.trials}: the {len(self.candidates)} [[candidates]] are trials,"
                 f" too; set at least {len(self.candidates)}, or leave some out."
             )
-        if self.pairs < 2:
-            raise UsageError(f"--pairs {self.pairs}: must be at least 2, or nothing is confirmed.")
-        if self.budget_s is not None and self.budget_s <= 0:
+        self._check_pairs()
+        if isinstance(self.budget_s, Spend):
+            self.budget_s.check(self.price_per_h)
+        elif self.budget_s is not None and self.budget_s <= 0:
             raise UsageError("--budget 0s: must be longer than 0.")
+        if self.patience is not None and self.patience < 2:
+            raise UsageError(
+                f"--patience {self.patience}: must be at least 2 trials; one alone tells no trend."
+            )
         if self.seed >= SEARCH_SEEDS:
             raise UsageError(f"--seed {self.seed}: must be below {SEARCH_SEEDS} for a search.")
+
+    def _check_pairs(self) -> None:
+        if self.pairs is not None and self.pairs < 2:
+            raise UsageError(f"--pairs {self.pairs}: must be at least 2, or nothing is confirmed.")
+        least = self.pairs_least
+        fixed = self.pairs is not None and self.confirm_until is None
+        if self.max_pairs < least and not fixed:
+            raise UsageError(
+                f"--max-pairs {self.max_pairs}: must be at least {least}, the number of --pairs."
+                if self.confirm_until is not None
+                else f"--max-pairs {self.max_pairs}: must be at least {least}, or nothing is"
+                " confirmed."
+            )
+        if self.confirm_until is not None and not 0 < self.confirm_until < 1:
+            raise UsageError(
+                f"--confirm-until {self.confirm_until:g}: must be above 0 % and below 100 %."
+            )
+        if self.confirm_levels not in {"last", "all"}:
+            raise UsageError(f"--confirm-levels {self.confirm_levels}: must be last or all.")
+
+    @property
+    def pairs_least(self) -> int:
+        """How many pairs there will be at least, whatever the budget."""
+        return self.pairs if self.pairs is not None else 2
+
+    @property
+    def pairs_most(self) -> int:
+        """How many pairs there can be."""
+        if self.pairs is not None and self.confirm_until is None:
+            return self.pairs
+        return self.max_pairs
+
+    @property
+    def limit_s(self) -> float | None:
+        """The budget in seconds of one machine; None: there is none."""
+        if isinstance(self.budget_s, Spend):
+            return self.budget_s.machine_s(self.price_per_h)
+        return self.budget_s
 
     @property
     def level(self) -> int:

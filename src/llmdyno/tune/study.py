@@ -6,10 +6,12 @@ it can be gone again at any time. The document's keys are a contract; its versio
     llmdyno.study/1 (November 2026): the first.
     28 November 2026, added: "doubts". For an older document study_doubts.py finds them on reading.
     28 November 2026, added: "engine_args", what --engine-arg gave; an older document has none.
+    28 November 2026, added: in "confirmation" "slo_ratio", "levels" (the ratios
+    of each level that the pairs measured), "drift" of a ratio (a factor, first run to last).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,15 @@ import msgspec
 
 from llmdyno import store
 from llmdyno.knobs import Knob, Value, default
-from llmdyno.results import stats, study_doubts
-from llmdyno.results.facts import read_levels
-from llmdyno.results.measures import series
+from llmdyno.results import study_doubts
+from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, Objective
-from llmdyno.results.stats import significant
 from llmdyno.results.verdicts import verdict
-from llmdyno.results.window import steady_window
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
+from llmdyno.tune import paired
 from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.paired import Pair, Reader
 
 SCHEMA = "llmdyno.study/1"
 
@@ -43,9 +44,6 @@ def study_document(folder: Path, ledger: Ledger, subject: Stack) -> dict[str, An
     return _Document(folder, ledger, subject).whole()
 
 
-_Journals = tuple[Path, Path]  # of a run before and one after
-
-
 class _Document:
     def __init__(self, folder: Path, ledger: Ledger, subject: Stack) -> None:
         assert ledger.began is not None
@@ -55,6 +53,7 @@ class _Document:
         self._folder = folder
         self._ledger = ledger
         self._subject = subject
+        self._reader = Reader(self._study.slos)
 
     def whole(self) -> dict[str, Any]:
         baseline = self._ledger.find("baseline", 0)
@@ -118,8 +117,8 @@ class _Document:
         pairs = self._pairs() if best is not None else []
         objective = self._study.objective
         key = objective.key
-        named = {one.key: one for one in (objective, *HEADLINES)}
-        ratios = {name: self._ratio(pairs, one) for name, one in named.items()}
+        named = {one.key: one for one in (objective, *HEADLINES, *self._of_slos())}
+        ratios = {name: self._reader.ratio(pairs, one) for name, one in named.items()}
         runs = [
             {
                 "pair": step.number // 2,
@@ -135,7 +134,10 @@ class _Document:
             "level": None if self._study.load.is_open else self._study.level,
             "arrival": self._study.load.arrival,
             "pairs": len(pairs),
-            "ratio": ratios if pairs else {},
+            "ratio": {one.key: ratios[one.key] for one in (objective, *HEADLINES)} if pairs else {},
+            # Beside "ratio", whose keys readers know: the metrics of the SLOs.
+            "slo_ratio": {one.key: ratios[one.key] for one in self._of_slos()} if pairs else {},
+            "levels": self._levels(pairs, named, ratios),
             "verdict": verdict(ratios[key], maximise=objective.maximise)
             if pairs
             else "no difference",
@@ -143,34 +145,35 @@ class _Document:
             "runs": runs,
         }
 
+    def _of_slos(self) -> list[Objective]:
+        """Return the metrics of the SLOs, as far as they can be compared."""
+        asked = [Objective(metric=slo.metric, stat=slo.stat) for slo in self._study.slos]
+        rows = [(one, BY_NAME[one.metric]) for one in asked]
+        return [one for one, row in rows if row.observe is not None or row.rate is not None]
+
+    def _levels(
+        self,
+        pairs: Sequence[Pair],
+        named: Mapping[str, Objective],
+        last: Mapping[str, Mapping[str, Any]],
+    ) -> list[dict[str, Any]]:
+        """Return the ratios at each level where pairs were measured, in the order of the runs."""
+        ratios = self._reader.ratio
+        return [
+            {
+                "users": users,
+                "ratio": {key: ratios(pairs, one, level=level) for key, one in named.items()}
+                if level
+                else last,
+            }
+            for level, users in reversed(list(enumerate(self._reader.levels(pairs))))
+        ]
+
     def _arm_of(self, step: Step) -> str:
         return "before" if step.config == self._study.baseline else "after"
 
-    def _pairs(self) -> list[_Journals]:
-        """Return the journals (before, after) of the pairs of which both runs were measured."""
-        steps = {step.number: step for step in self._ledger.of("confirm")}
-        pairs = []
-        for pair in range(self._study.pairs):
-            two = [steps.get(2 * pair), steps.get(2 * pair + 1)]
-            measured = [step for step in two if step is not None and step.state == "measured"]
-            if len(measured) == 2:
-                ordered = sorted(measured, key=lambda step: self._arm_of(step) == "after")
-                before, after = (self._folder / step.run / JOURNAL for step in ordered)
-                pairs.append((before, after))
-        return pairs
-
-    def _ratio(
-        self, pairs: Sequence[_Journals], of: Objective, known: stats.Spread | None = None
-    ) -> dict[str, Any]:
-        return _ratio([self._series(pair, of) for pair in pairs], of.statistic.over_time, known)
-
-    def _series(self, pair: _Journals, of: Objective) -> tuple[stats.Floats, stats.Floats]:
-        """Return what was observed in the windows of two runs' last levels, in order of time."""
-        before, after = (
-            series(of.metric, facts.columns, steady_window(facts), self._study.slos)
-            for facts in (read_levels(journal)[1][-1] for journal in pair)
-        )
-        return before, after
+    def _pairs(self) -> list[Pair]:
+        return paired.confirmed(self._folder, self._ledger.of("confirm"), self._arm_of)
 
     def _ablation(self) -> list[dict[str, Any]]:
         """Return by how much each changed knob's new value moves the objective, largest first.
@@ -181,14 +184,17 @@ class _Document:
         objective = self._study.objective
         of = {one.key: one for one in (objective, HEADLINES[0])}
         # With one run each there is no variance between runs. The confirmation's is used.
-        known = {name: self._spread(one) for name, one in of.items()}
+        confirmed = self._pairs()
+        known = {name: self._reader.spread(confirmed, one) for name, one in of.items()}
         rows = []
         for number in sorted(steps):
             reverted, whole = steps[number], steps.get(number + 1)
             if number % 2 or whole is None or not reverted.state == whole.state == "measured":
                 continue
-            pair = (self._folder / reverted.run / JOURNAL, self._folder / whole.run / JOURNAL)
-            effects = {name: self._ratio([pair], one, known[name]) for name, one in of.items()}
+            pair = Pair(self._folder / reverted.run / JOURNAL, self._folder / whole.run / JOURNAL)
+            effects = {
+                name: self._reader.ratio([pair], one, known=known[name]) for name, one in of.items()
+            }
             rows.append(
                 {
                     "knob": reverted.knob,
@@ -202,49 +208,11 @@ class _Document:
             )
         return sorted(rows, key=lambda row: _size(row["effect"][objective.key]))
 
-    def _spread(self, of: Objective) -> stats.Spread | None:
-        """Return how far apart the confirmation's equal runs lie, if they tell."""
-        confirmed = [self._series(pair, of) for pair in self._pairs()]
-        statistic = of.statistic.over_time
-        if not confirmed or not _divides(confirmed, statistic):
-            return None
-        before, after = zip(*confirmed, strict=True)
-        return stats.spread(before, after, statistic)
-
     def _value(self, name: str, config: Mapping[str, Value]) -> Value | None:
         if name in config:
             return config[name]
         knob = next(knob for knob in self._subject.knobs if knob.name == name)
         return default(knob, self._engine_version)
-
-
-Pairs = Sequence[tuple[stats.Floats, stats.Floats]]
-Statistic = Callable[[stats.Floats], stats.Floats]  # of resamples, as stats.bootstrap() takes it
-
-
-def _ratio(pairs: Pairs, statistic: Statistic, known: stats.Spread | None = None) -> dict[str, Any]:
-    """Return after ÷ before: the geometric mean over the pairs and its 95 % interval.
-
-    Where some run has a value of 0 there is no ratio: "difference" then holds after - before.
-    """
-    nothing = {"mean": None, "ci95": None}
-    if not pairs or not all(len(side) for pair in pairs for side in pair):
-        return nothing
-    before, after = zip(*pairs, strict=True)
-    if not _divides(pairs, statistic):
-        return {**nothing, "difference": _said(*stats.difference(before, after, statistic))}
-    return _said(*stats.ratio(before, after, statistic, known=known))
-
-
-def _divides(pairs: Pairs, statistic: Statistic) -> bool:
-    """Tell whether every run has a value above 0."""
-    return all(
-        len(side) and float(statistic(side[None, :])[0]) > 0 for pair in pairs for side in pair
-    )
-
-
-def _said(mean: float, ci95: tuple[float, float] | None) -> dict[str, Any]:
-    return {"mean": significant(mean), "ci95": ci95 and [significant(bound) for bound in ci95]}
 
 
 def _size(effect: Mapping[str, Any]) -> float:

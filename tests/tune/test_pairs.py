@@ -1,0 +1,145 @@
+"""How many pairs a confirmation measures, over a measurement of known noise."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lab
+from llmdyno.cli import flags
+from llmdyno.knobs import Value
+from llmdyno.results import pairs as statistics
+from llmdyno.tune import pairs
+from llmdyno.tune.folder import stack_of
+from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.measure import Measurement
+from llmdyno.tune.proof import Proof
+from llmdyno.tune.runner import Narrator, Runner
+
+AFTER: dict[str, Value] = {"itl_ms": 20}
+
+
+class Confirmed:
+    """A confirmation of a winner that is 10 % better, by runs of this noise and drift."""
+
+    def __init__(self, folder: Path, noise: float, *, seed: int = 0, **given: Any) -> None:
+        asked = {"engine": lab.ENGINE, "model": "m", "users": "2", "trials": 1, **given}
+        self.study = flags.study_spec(asked)
+        self.folder = folder
+        self.said: list[str] = []
+        self.noise = noise
+        self._rng = np.random.default_rng(seed)
+        self.loads: list[Any] = []
+
+    def measure(self, _stack: Any, config: Any, *, load: Any, **_: Any) -> Measurement:
+        self.loads.append(load)
+        drift = 0.01 * len(self.loads)
+        log = 0.0953 * (config == AFTER) + drift + self._rng.normal(0, self.noise)
+        rate = {"token_rate": {"mean": 100 * math.exp(log)}, "users": 2}
+        return Measurement(summary={"levels": [rate], "slo": []}, start_s=100.0)
+
+    def run(self, monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+        narrator = Narrator(
+            notify=self.said.append, notify_waiting=print, display=lambda *_: lambda *_: None
+        )
+        monkeypatch.setattr("llmdyno.tune.runner.measure", self.measure)
+        runner = Runner(self.study, self.folder, stack_of(self.study), narrator)
+        self.folder.mkdir(exist_ok=True)
+        runner.begin()
+        Proof(runner).confirm(self.study.baseline, AFTER)
+        return runner.ledger.of("confirm")
+
+
+def values_only(runner: Runner, steps: Sequence[Step]) -> float:
+    """Stand in for pairs.half_width() where runs have no journals."""
+    return statistics.compared(pairs.value_runs(runner.study, steps)).half_width
+
+
+def test_pairs_that_are_given_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Confirmed(tmp_path / "s", 0.5, pairs=3)
+
+    steps = asked.run(monkeypatch)
+
+    assert [bool(step.config) for step in steps] == [False, True, True, False, True, False]
+    assert asked.said[0].startswith("Confirmation: 3 interleaved pairs. With equal runs 5.0%")
+    assert "in 80 of 100 cases; one of 10% would need 6 pairs." in asked.said[0]
+
+
+def test_the_noise_that_the_pairs_show_asks_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = Confirmed(tmp_path / "quiet", 0.001).run(monkeypatch)
+    loud = Confirmed(tmp_path / "loud", 0.3).run(monkeypatch)
+
+    assert 4 <= len(quiet) <= 10
+    assert len(loud) == 24
+
+
+def test_what_was_measured_twice_tells_the_noise_before(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for phase, value in (("baseline", 100.0), ("reference", 130.0)):
+        ledger.append(
+            Step(phase=phase, number=0, config={}, state="measured", value=value)  # type: ignore[arg-type]
+        )
+
+    (spread,) = pairs.spreads_before(ledger)
+    assert spread.variance == pytest.approx(math.log(1.3) ** 2 / 2)
+    assert pairs.noise_before(ledger) > 0.05
+
+
+def test_a_study_that_goes_on_asks_as_it_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Confirmed(tmp_path / "s", 0.05).run(monkeypatch)
+    again = Confirmed(tmp_path / "s", 0.05)
+
+    assert again.run(monkeypatch) == first
+    assert not again.loads
+
+
+def test_pairs_until_the_interval_is_narrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "half_width", values_only)
+    narrow = Confirmed(tmp_path / "a", 0.02, confirm_until="3%", max_pairs=30)
+    never = Confirmed(tmp_path / "b", 0.3, confirm_until="1%", max_pairs=6)
+
+    steps = narrow.run(monkeypatch)
+
+    assert pairs.UNTIL_PAIRS_MIN * 2 <= len(steps) < 60
+    found = statistics.compared(pairs.value_runs(narrow.study, steps))
+    assert found.half_width <= 0.03
+    assert len(never.run(monkeypatch)) == 12
+
+
+def test_the_budget_ends_all_but_the_least_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Confirmed(tmp_path / "s", 0.3, budget="1s")
+
+    assert len(asked.run(monkeypatch)) == 4
+    assert asked.said[-1] == (
+        "The budget has no time for another pair; the confirmation ends with 2."
+    )
+
+
+def test_all_levels_are_confirmed_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"users": "1,2", "pairs": 2}
+    every = Confirmed(tmp_path / "a", 0.01, **given, confirm_levels="all")
+    last = Confirmed(tmp_path / "b", 0.01, **given)
+    every.run(monkeypatch)
+    last.run(monkeypatch)
+
+    assert {load.users for load in every.loads} == {(1, 2)}
+    assert {load.users for load in last.loads} == {(2,)}
+
+
+def test_a_pair_that_another_version_began_gets_its_other_arm(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.append(Step(phase="confirm", number=4, config={}, state="measured"))
+
+    assert pairs.arms(ledger, 2, {}, AFTER) == ({}, AFTER)
+    assert pairs.arms(ledger, 1, {}, AFTER) == (AFTER, {})
