@@ -91,15 +91,6 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             metavar="TIME|MACHINE-HOURS|MONEY",
         ),
     ] = None
-    patience: Annotated[
-        int | None,
-        Flag(
-            WHOLE,
-            "End the search after so many trials in a row without a gain beyond the noise, once as"
-            " many more promise less than 1 %.",
-            metavar="TRIALS",
-        ),
-    ] = None
     pairs: Annotated[
         int | None,
         Flag(
@@ -147,10 +138,6 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             self.budget_s.check(self.price_per_h)
         elif self.budget_s is not None and self.budget_s <= 0:
             raise UsageError("--budget 0s: must be longer than 0.")
-        if self.patience is not None and self.patience < 2:
-            raise UsageError(
-                f"--patience {self.patience}: must be at least 2 trials; one alone tells no trend."
-            )
         if self.seed >= SEARCH_SEEDS:
             raise UsageError(f"--seed {self.seed}: must be below {SEARCH_SEEDS} for a search.")
 
