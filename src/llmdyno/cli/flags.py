@@ -5,6 +5,7 @@ readers, those of the specs' fields. A flag wins over the file, the file over a 
 the profile over the spec's own defaults.
 """
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from llmdyno.flag import Field, all_fields, own_fields
 from llmdyno.knobs import Config
 from llmdyno.spec import REPEATS_MAX, UNTIL_BUDGET_S, Bench, Load, Workload
 from llmdyno.tune.spec import Study
+from llmdyno.wire.headers import Header, from_variables
 
 Given = Mapping[str, Any]
 
@@ -39,6 +41,24 @@ QUICK: Given = {
 
 # The budget of --until is divided into so many levels when no duration is given.
 _UNTIL_LEVELS = 20
+
+
+# How a server is reached: fields of Bench that `dyno chat` takes, too.
+CONNECTION = (
+    *("ca_cert", "insecure", "client_cert", "client_key", "proxy"),
+    *("header", "header_env", "basic_auth_env"),
+)
+
+
+def secrets_of(spec: Bench, api_key_env: str | None) -> tuple[Header, ...]:
+    """Return the headers whose values stand in variables of the environment.
+
+    Raises:
+        UsageError: a variable is not set, or its value cannot be what it should be.
+    """
+    return from_variables(
+        spec.header_env, spec.basic_auth_env, api_key_env, os.environ, spec.plain_headers
+    )
 
 
 def bench_flags(spec: type[Bench] = Bench) -> list[Field]:

@@ -14,6 +14,7 @@ import typer
 from typer.models import OptionInfo
 
 from llmdyno.flag import TRUTH, Field
+from llmdyno.wire.headers import API_KEY_VARIABLE
 
 Text = str | None
 
@@ -37,6 +38,13 @@ ContainerName = Annotated[
         "--container",
         help="Run the engine in its image: none, auto (if it is not installed), docker, podman,"
         " apptainer.",
+    ),
+]
+ApiKeyEnv = Annotated[
+    str | None,
+    option(
+        "--api-key-env",
+        help=f"Environment variable that holds the API key. [{API_KEY_VARIABLE}]",
     ),
 ]
 CaCert = Annotated[
