@@ -60,6 +60,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "prefill between decode steps": (JERKY, "prefill", "2.0 x the median"),
     "an idle GPU": ({"gpu": [{"use_mean": 0.42}, {"use_mean": 0.31}]}, "host", "42%"),
     "a busy GPU": ({"gpu": [{"use_mean": 0.42}, {"use_mean": 0.93}]}, "decode", ""),
+    "a GPU that serves nothing": ({"gpu": [{"use_mean": 0.0}]}, "decode", ""),
     "an idle GPU for want of arrivals": (
         {"gpu": [{"use_mean": 0.42}], "arrival": "poisson", "users": None},
         "decode",

@@ -24,6 +24,7 @@ TITLES = {
     "": "not known",
 }
 
+GPU_USE_NONE = 0.05  # of the time; the server runs elsewhere, or was not sampled at work
 GPU_USE_LOW = 0.7  # of the time a kernel ran; below it the GPU waits for its host
 PREFILL_SHARE = 0.5  # of the end-to-end latency, without the wait in the queue
 FIRST_TOKEN_SHARE = 0.4  # of the end-to-end latency: more of it is a wait, if not prefill
@@ -110,7 +111,7 @@ def _queue(level: Document) -> Bottleneck | None:
 
 def _host(level: Document) -> Bottleneck | None:
     uses = [use for gpu in items(level, "gpu") if (use := number(gpu, "use_mean")) is not None]
-    if not uses or max(uses) >= GPU_USE_LOW:
+    if not uses or not GPU_USE_NONE < max(uses) < GPU_USE_LOW:
         return None
     if level.get("arrival") not in {None, "closed"}:  # the arrivals leave it idle
         return None
