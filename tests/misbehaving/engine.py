@@ -36,7 +36,7 @@ def _knob(
     )
 
 
-KNOBS = (
+KNOBS: tuple[Knob, ...] = (
     _knob("itl_ms", "int", 20, (5, 40)),
     _knob("fast", "bool", False, (False, True)),
     _knob("idle", "choice", "a", ("a", "b", "c", "d")),
@@ -57,7 +57,7 @@ SCRIPTS = {
 
 class MisbehavingEngine:
     name = "misbehaving.engine"
-    knobs = KNOBS
+    knobs: tuple[Knob, ...] = KNOBS
     install = "it is always there"
     image = ""
 
