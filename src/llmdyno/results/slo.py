@@ -101,6 +101,8 @@ def _parse_slo(expr: str) -> Slo:
         hint = "needs a unit, e.g. 200ms or 2s" if latency else f"is in {BY_NAME[metric].unit}"
         raise UsageError(f"--slo {expr}: {name} {hint}.")
     limit = float(number) * (_UNITS_MS[unit] if latency else 1.0)
+    if relation == "<" and limit <= 0:
+        raise UsageError(f"--slo {expr}: nothing is below {number}{unit}; give a larger limit.")
     better: Literal["<", ">"] = "<" if relation == "<" else ">"
     return Slo(expr=expr, metric=metric, stat=stat, relation=better, limit=limit)
 

@@ -51,12 +51,16 @@ class PairOfRuns(msgspec.Struct, frozen=True):
 
 
 def pairs_of(ledger: Ledger, contender: int) -> list[PairOfRuns]:
-    """Return the pairs of a would-be winner's ablation in the order in which they were made."""
+    """Return the pairs of a would-be winner's ablation in the order in which they were made.
+
+    Two runs of different machines, or versions of the engine, are no pair.
+    """
     steps = {step.number: step for step in ledger.of("ablation", contender)}
-    return [
+    pairs = [
         PairOfRuns(number, steps.get(2 * number), steps.get(2 * number + 1))
         for number in sorted({at // 2 for at in steps})
     ]
+    return [p for p in pairs if not (p.without and p.whole and p.without.place != p.whole.place)]
 
 
 def without(

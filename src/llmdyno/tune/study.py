@@ -210,7 +210,7 @@ class _Document:
         for pair in range(self._study.pairs):
             two = [steps.get(2 * pair), steps.get(2 * pair + 1)]
             measured = [step for step in two if step is not None and step.state == "measured"]
-            if len({step.place for step in measured}) == 1 < len(measured):
+            if len(measured) == 2 and _comparable(*measured):
                 ordered = sorted(measured, key=lambda step: self._arm_of(step) == "after")
                 before, after = (self._folder / step.run / JOURNAL for step in ordered)
                 pairs.append((before, after))
@@ -279,6 +279,11 @@ class _Document:
         knob = next((knob for knob in self._subject.knobs if knob.name == name), None)
         # None: the engine no longer has it.
         return None if knob is None else default(knob, self._engine_version)
+
+
+def _comparable(one: Step, other: Step) -> bool:
+    """Tell whether two runs were measured, and in the same place."""
+    return one.state == other.state == "measured" and one.place == other.place
 
 
 Pairs = Sequence[tuple[stats.Floats, stats.Floats]]
