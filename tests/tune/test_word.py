@@ -40,11 +40,10 @@ def breaks(at: int, *, until: int | None = None, kind: str = "missing-library") 
 def test_a_study_in_a_sound_world(lab: StudyLab) -> None:
     document = lab.run(fast)
 
-    # Baseline, trial, best, four runs of two pairs, and the ablation's two.
+    # Baseline, trial, best, four runs of two pairs; one change needs no ablation.
     assert [start.phase for start in lab.starts] == [
         *("baseline", "trial", "best"),
         *["confirm"] * 4,
-        *["ablation"] * 2,
     ]
     assert document["confirmation"]["verdict"] == "better"
     assert document["outcome"]["state"] == "confirmed"
@@ -54,7 +53,7 @@ def test_a_study_in_a_sound_world(lab: StudyLab) -> None:
 
 @pytest.mark.parametrize(
     ("at", "kind"),
-    [*((at, "missing-library") for at in range(2, 10)), *((6, "died"), (3, "out-of-memory"))],
+    [*((at, "missing-library") for at in range(2, 8)), *((6, "died"), (3, "out-of-memory"))],
 )
 def test_a_machine_that_breaks_stops_the_study_wherever_it_is(
     lab: StudyLab, at: int, kind: str
@@ -68,7 +67,7 @@ def test_a_machine_that_breaks_stops_the_study_wherever_it_is(
     assert f"dyno tune --resume {lab.folder}" in str(error)
     assert len(lab.starts) <= at + 4  # twice what failed, twice the baseline
     document = lab.document
-    assert document["confirmation"]["verdict"] == ("better" if at > 7 else "not confirmed")
+    assert document["confirmation"]["verdict"] == "not confirmed"
     assert document["stopped"]["class"] == kind
     assert document["outcome"]["state"] == "stopped"
     assert document["outcome"]["said"].startswith("Not confirmed: the study stopped")
@@ -82,14 +81,14 @@ def test_a_machine_that_breaks_stops_the_study_wherever_it_is(
     assert [trial["state"] for trial in document["trials"]] == ["measured"]
     assert [row["knob"] for row in document["ablation"]] == ["fast"]
     assert document["stopped"] is None
-    assert len(lab.starts) <= 9 - (at - 1) + 1
+    assert len(lab.starts) <= 7 - (at - 1) + 1
 
 
-@pytest.mark.parametrize("at", range(3, 10))
+@pytest.mark.parametrize("at", range(3, 8))
 def test_one_run_that_fails_is_made_again(lab: StudyLab, at: int) -> None:
     document = lab.run(breaks(at, until=at))
 
-    assert len(lab.starts) == 10
+    assert len(lab.starts) == 8
     assert document["confirmation"]["verdict"] == "better"
     assert document["confirmation"]["pairs"] == 2
     assert len(document["confirmation"]["runs"]) == 4
