@@ -72,7 +72,7 @@ def _study(folder: Path) -> tuple[Mapping[str, Any], Stack]:
     ledger = Ledger(folder)
     if ledger.began is None:
         raise UsageError(f"{folder}: its ledger is empty.")
-    subject = stack_of(ledger.began.spec)
+    subject = stack_of(ledger.spec)
     return study_document(folder, ledger, subject), subject
 
 

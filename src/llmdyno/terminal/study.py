@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from llmdyno.load.progress import Progress
-from llmdyno.results import verdicts
+from llmdyno.results import conclusions, verdicts
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.results.titles import title, unit
@@ -79,13 +79,15 @@ def _row(name: str, level: Mapping[str, Any], objective: str) -> tuple[Any, ...]
 def verdict_lines(document: Mapping[str, Any]) -> list[str]:
     """Say what the confirmation found, a ratio with its interval a line."""
     found = verdicts.confirmed(document)
-    if not found.pairs:
-        return ["No config that was tried beats the baseline: no difference."]
+    if conclusions.stands_alone(document):
+        return [conclusions.conclusion(document)]
+    slo = conclusions.of_slo(document)
     headline = f"Tuned against baseline at {found.level}: {found.word} ({found.basis})."
     names = dict.fromkeys([found.decided_by, *(one.key for one in HEADLINES)])
     width = max(len(title(name)) for name in names) + 2
     ratios = {name: _ratio(found.ratios[name], unit(name)) for name in names}
-    return [headline, *(f"  {title(name):<{width}}{said}" for name, said in ratios.items())]
+    lines = [f"  {title(name):<{width}}{said}" for name, said in ratios.items()]
+    return [headline, *lines, *([slo] if slo else [])]
 
 
 def _beside(document: Mapping[str, Any]) -> str:

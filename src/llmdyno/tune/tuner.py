@@ -19,6 +19,7 @@ from llmdyno.tune import objectives
 from llmdyno.tune.candidates import checked_candidates, describe
 from llmdyno.tune.folder import stack_of, write_study
 from llmdyno.tune.ledger import Step
+from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.runner import Narrator, Runner
 from llmdyno.tune.search import Search, space
@@ -35,6 +36,7 @@ class Tuner:
         folder: of the study; one that was stopped is resumed.
         narrator: gets the lines for people.
         make_search: makes what proposes configs; it takes the arguments of Search.
+        elsewhere: whether a study may go on with another engine's version, driver or machine.
 
     Raises:
         UsageError: the study cannot be run as it is.
@@ -48,7 +50,9 @@ class Tuner:
         narrator: Narrator,
         *,
         make_search: Callable[..., Search] = Search,
+        elsewhere: bool = False,
     ) -> None:
+        self._elsewhere = elsewhere
         objectives.check(study)
         stack = self.stack = stack_of(study)
         stack.check(study.baseline)
@@ -71,27 +75,38 @@ class Tuner:
         """Run the study, or what is left of it, and return its document.
 
         Raises:
-            UsageError: another process runs it.
-            ServerError: the baseline cannot be measured, or has no value of the objective.
+            UsageError: another process runs it, or it began in another place.
+            ServerError: the baseline cannot be measured, or has no value of the objective; or the
+                machine is broken, and what has worked fails. study.json says so.
             InterruptError: the user stopped it; study.json holds what there is.
             StorageError: results cannot be written.
         """
         runner = self._runner
         store.make_folder(runner.folder)
-        with store.hold(runner.folder):
-            runner.begin()
+        with store.hold(runner.folder), Presence(runner.folder) as presence:
+            runner.begin(presence, elsewhere=self._elsewhere)
             try:
                 baseline = self._baseline()
                 reference = self._reference(baseline)
                 self._trials.run()
-                best = self._proof.best(reference)
-                if best is not None:
-                    self._proof.confirm(baseline.config, best.config)
-                    self._proof.ablate(baseline.config, best.config)
+                self._prove(baseline, reference)
             finally:
                 document = study_document(runner.folder, runner.ledger, self.stack)
                 document = write_study(runner.folder, document, self.stack)
         return document
+
+    def _prove(self, baseline: Step, reference: Step) -> None:
+        """Confirm the best config; if it dies or is worse, the next best."""
+        proof, runner = self._proof, self._runner
+        for best in proof.contenders(reference):
+            proof.confirm(baseline.config, best)
+            document = study_document(runner.folder, runner.ledger, self.stack)
+            if document["best"]["config"] == best.config:
+                proof.ablate(baseline.config, best)
+                return
+            whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
+            runner.say(f"  {describe(best.config)} {(whys or ['does not do better'])[0]}.")
+        runner.check_machine()  # all may have failed because it does not work any more
 
     # How the baseline is measured.
 
@@ -122,8 +137,6 @@ class Tuner:
         if load == runner.whole_load() or (begun and ledger.find("reference", 0) is None):
             return baseline
         step = runner.step("reference", 0, baseline.config, load)
-        if step.state != "measured":
-            return baseline
         objectives.require_value(
             runner.study, step.value, of="the reference", flag="--trial-duration"
         )
