@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from llmdyno.results import stacks
 from llmdyno.serve.stack import Stack, load_stack
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.spec import Study
@@ -86,6 +87,8 @@ def combined_document(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Sta
         "spec": msgspec.to_builtins(study),
         "combinations": [_entry(study, ledger, part, document) for part in parts],
     }
+    said = f"{stacks.conclusion(document)} {document['outcome']['said']}"
+    document["outcome"] = {**document["outcome"], "said": said}
     return document, _stack(study, subject)
 
 
