@@ -182,6 +182,14 @@ def _names(value: Any, field: str) -> tuple[str, ...]:
     return tuple(str(part).strip() for part in parts)
 
 
+def _one_or_more(value: Any, field: str) -> str:
+    """Return names joined by commas, of a text or of a file's list of texts."""
+    names = _names(value, field)
+    if not names or not all(names):
+        raise UsageError(f"{field} {value}: has an empty name; write names, e.g. a,b.")
+    return ",".join(names)
+
+
 def _texts(value: Any, field: str) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return tuple(value)
@@ -230,6 +238,7 @@ SHARE = Kind(lambda value, field: units.share(str(value), field), "{:.4%}".forma
 COUNTS = Kind(_counts, lambda value: ",".join(map(str, value)))
 RATES = Kind(_rates, lambda value: ",".join(f"{rate:g}" for rate in value))
 NAMES = Kind(_names, ",".join)
+ONE_OR_MORE = Kind(_one_or_more)  # a name, or several: a,b; a list in a file
 TEXTS = Kind(_texts, ", ".join, type=list[str])  # the flag may be repeated; a list in a file
 COUNT_OR_AUTO = Kind(_count_or_auto)
 CONFIG = Kind(_config)

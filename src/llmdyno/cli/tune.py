@@ -45,6 +45,8 @@ def tune(
     from llmdyno import store, workload
     from llmdyno.store import LEDGER
     from llmdyno.terminal.study import narrator, show_study
+    from llmdyno.tune.combinations import read_settings
+    from llmdyno.tune.combined import Combined
     from llmdyno.tune.folder import open_study
     from llmdyno.tune.going_on import extended
     from llmdyno.tune.tuner import Tuner
@@ -57,15 +59,19 @@ def tune(
     else:
         profile = QUICK if quick else {}
         study = study_spec({**profile, **(read_toml(file) if file else {}), **given})
-        if settings:
+        if settings and study.combines:
+            study = with_baseline(study, read_settings(study, settings))
+        elif settings:
             _, config = read_stack(study, settings)  # the tuner checks the whole baseline
             study = with_baseline(study, config)
-        name = store.new_id(f"{study.engine}-{Path(study.model).name}")
+        engine = study.engine.replace(",", "+")
+        name = store.new_id(f"{engine}-{Path(study.model).name}")
         folder = store.choose_folder(out, store.STUDIES, name, LEDGER)
     for note in workload.notes(study.workload):
         say(note)
     with terminate_as_interrupt():
-        tuner = Tuner(study, folder, narrator(sys.stderr), elsewhere=elsewhere)
+        conductor = Combined if study.combines else Tuner
+        tuner = conductor(study, folder, narrator(sys.stderr), elsewhere=elsewhere)
         try:
             document = tuner.run()
         except (InterruptError, KeyboardInterrupt) as error:

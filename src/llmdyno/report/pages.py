@@ -75,6 +75,11 @@ def of_study(study: Document, guide: Mapping[str, Knob]) -> str:
             subtitle=_study_subtitle(study, runs),
             verdict=verdict.of_study(study, runs),
             sections=[
+                Section(
+                    name="combinations",
+                    title="Engines and fronts",
+                    tables=[study_tables.combinations(study)],
+                ),
                 *_measured(material),
                 Section(
                     name="settings", title="Settings", tables=study_tables.of_settings(study, guide)

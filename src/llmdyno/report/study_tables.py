@@ -7,7 +7,7 @@ from llmdyno.knobs import Knob
 from llmdyno.report import documents, settings
 from llmdyno.report.documents import Document
 from llmdyno.report.tables import Cell, Row, Table, bounds_cell, met_cell
-from llmdyno.results import titles, wording
+from llmdyno.results import stacks, titles, wording
 
 
 def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:
@@ -33,6 +33,38 @@ def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:
             )
         )
     return tables
+
+
+def combinations(study: Document) -> Table | None:
+    """Return what came of each engine behind each front; None: the study has one."""
+    rows = [
+        Row(
+            heads=((one.name, 1),),
+            cells=(
+                Cell(one.baseline, "number"),
+                Cell(one.best, "number"),
+                Cell(one.slo),
+                Cell(one.trials),
+                Cell(one.outcome),
+            ),
+        )
+        for one in stacks.combinations(study)
+    ]
+    if not rows:
+        return None
+    return Table(
+        caption=f"{stacks.conclusion(study)} The values are {documents.text(study, 'objective')}"
+        " of single runs; only the confirmation decides.",
+        columns=(
+            ("Combination", "text"),
+            ("Baseline", "number"),
+            ("Best", "number"),
+            ("SLOs", "text"),
+            ("Trials", "text"),
+            ("Outcome", "text"),
+        ),
+        rows=tuple(rows),
+    )
 
 
 def trials(study: Document) -> Table | None:

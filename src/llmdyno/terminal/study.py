@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from llmdyno.load.progress import Progress
-from llmdyno.results import conclusions, verdicts
+from llmdyno.results import conclusions, stacks, verdicts
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.results.titles import title, unit
@@ -39,7 +39,8 @@ def narrator(stream: TextIO) -> Narrator:
 
 
 def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
-    """Print before and after, and the verdict."""
+    """Print the combinations if there are several, before and after, and the verdict."""
+    _show_combinations(document, stream)
     before, after = document["baseline"], document["best"]
     if before is None or after is None:
         return
@@ -67,6 +68,23 @@ def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
     said = [line(one, stream) for one in verdict_lines(document)]
     stream.write("\n" + "".join(said) + "\n")
     stream.flush()
+
+
+def _show_combinations(document: Mapping[str, Any], stream: TextIO) -> None:
+    """Print a line for each combination of a study over engines and fronts."""
+    found = stacks.combinations(document)
+    if not found:
+        return
+    unit_of = BY_NAME[parse_objective(str(document["objective"])).metric].unit
+    names = ("combination", f"baseline, {unit_of}", f"best, {unit_of}", "SLOs", "trials", "")
+    rows = [(one.name, one.baseline, one.best, one.slo, one.trials, one.outcome) for one in found]
+    widths = [max(len(row[at]) for row in (names, *rows)) for at in range(len(names) - 1)]
+    stream.write("\n")
+    for row in (names, *rows):
+        cells = [f"{row[0]:<{widths[0]}}"]
+        cells += [f"{text:>{width}}" for text, width in zip(row[1:-1], widths[1:], strict=True)]
+        stream.write("  ".join([*cells, row[-1]]).rstrip() + "\n")
+    stream.write(line(stacks.conclusion(document), stream))
 
 
 def _row(name: str, level: Mapping[str, Any], objective: str) -> tuple[Any, ...]:

@@ -49,6 +49,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     measure_s: float = 0.0
     knob: str = ""  # what an ablation takes back
     contender: int = 0  # which would-be winner a confirmation or an ablation is of
+    engine: str = ""  # of a study over several, and front; empty: the study has one
+    front: str = ""
+    arm: Literal["", "before", "after"] = ""  # of its confirmation; empty: the config tells
     place: int = 0  # how often the machine or the engine's version had changed before
 
 
@@ -63,15 +66,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     extended   --resume asked for more: `changes` are fields of the spec
     moved      it went on with another engine, driver or machine
     beside     another study ran on this machine at the same time
+    left       a combination, `stack`, was left out of a study over several
     """
 
-    kind: Literal["machine", "ended", "extended", "moved", "beside"]
+    kind: Literal["machine", "ended", "extended", "moved", "beside", "left"]
     why: str
     failure_class: str | None = None
     void: tuple[Key, ...] = ()
     changes: dict[str, int | float] = {}
     environment: dict[str, Any] | None = None
     engine_version: str | None = None
+    stack: str = ""
 
 
 Entry = Began | Step | Event

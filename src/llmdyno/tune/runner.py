@@ -58,6 +58,8 @@ class Runner:
         self.ledger = Ledger(folder)
         self._narrator = narrator
         self._presence: Presence | None = None
+        # Tells of a budget that this study shares with others; None: it has its own.
+        self.over: Callable[[float], bool] | None = None
         self._began_s = self._spent_before_s = 0.0  # known when begin() was called
 
     def begin(self, presence: Presence, *, elsewhere: bool = False) -> None:
@@ -270,6 +272,8 @@ class Runner:
 
     def over_budget(self, share: float) -> bool:
         """Whether this share of the budget is spent."""
+        if self.over is not None:
+            return self.over(share)
         budget_s = self.study.budget_s
         if budget_s is None:
             return False

@@ -5,7 +5,19 @@ from typing import Annotated
 import msgspec
 
 from llmdyno.errors import UsageError
-from llmdyno.flag import CONFIG, CONFIGS, NAMES, SECONDS, TEXT, TEXTS, TRUTH, WHOLE, Flag, parsed
+from llmdyno.flag import (
+    CONFIG,
+    CONFIGS,
+    NAMES,
+    ONE_OR_MORE,
+    SECONDS,
+    TEXT,
+    TEXTS,
+    TRUTH,
+    WHOLE,
+    Flag,
+    parsed,
+)
 from llmdyno.results.slo import Objective, Slo, parse_objective
 from llmdyno.spec import PRICE_PER_H, SLOS, Load, Workload
 from llmdyno.units import counted, show_seconds
@@ -17,10 +29,12 @@ _TRIAL_S_MIN = 0.2
 class Study(msgspec.Struct, frozen=True, kw_only=True):
     """One tuning study: what is tuned, for what, under which load, and how long."""
 
-    engine: Annotated[str, Flag(TEXT, "Engine that computes the tokens", plugins="engines")] = (
-        "openvino"
+    engine: Annotated[
+        str, Flag(ONE_OR_MORE, "Engine that computes the tokens", plugins="engines")
+    ] = "openvino"  # several: joined by commas
+    front: Annotated[str, Flag(ONE_OR_MORE, "Server in front of the engine", plugins="fronts")] = (
+        "native"
     )
-    front: Annotated[str, Flag(TEXT, "Server in front of the engine", plugins="fronts")] = "native"
     model: Annotated[
         str, Flag(TEXT, "Model: a built-in name (tiny, small), a path or a hub id.", ("-m",))
     ] = "tiny"
@@ -117,6 +131,21 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
                 f"--trial-duration {show_seconds(trial)}: must be longer than --ramp"
                 f" {show_seconds(least)}, which it includes."
             )
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that are compared; most studies have one."""
+        return tuple(self.engine.split(","))
+
+    @property
+    def fronts(self) -> tuple[str, ...]:
+        """The fronts that are compared; most studies have one."""
+        return tuple(self.front.split(","))
+
+    @property
+    def combines(self) -> bool:
+        """Whether it compares several engines or fronts."""
+        return len(self.engines) * len(self.fronts) > 1
 
     @property
     def level(self) -> int:

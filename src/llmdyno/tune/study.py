@@ -8,7 +8,9 @@ it can be gone again at any time. The document's keys are a contract; its versio
     28 November 2026, added: "engine_args", what --engine-arg gave; an older document has none.
     28 November 2026, added: "outcome" (how the study ended, in a sentence), "slo_outcome" (who
     meets the SLOs), "rejected" (would-be winners that died or were worse), "stopped", "moves",
-    "beside"; "place" of trials and runs. A verdict of too few pairs is "not confirmed".
+    "beside"; "place" of trials and runs. In a study over engines and fronts "combinations", and
+    "engine" and "front" of trials, runs, baseline and best; such a study's are the
+    winner's. A verdict of too few pairs is "not confirmed".
     28 November 2026, added: "interactions"; "pairs" and "matters" of an ablation's row;
         "bottleneck" of a trial. If one knob changed, its row holds the confirmation's ratios.
 """
@@ -104,7 +106,9 @@ class _Document:
             found = self._confirmation(step)
             why = endings.rejection(step, found)
             if why is not None:
-                rejected.append({"config": step.config, "why": why, "confirmation": found})
+                rejected.append(
+                    {"config": step.config, "why": why, "confirmation": found, **_of(step)}
+                )
                 last = found
             elif best is None or found["verdict"] == "better":
                 best, confirmation = step, found
@@ -119,7 +123,12 @@ class _Document:
     def _arm(self, step: Step | None) -> dict[str, Any] | None:
         if step is None or step.state != "measured":
             return None
-        return {"config": step.config, "summary": self._summary(step), "place": step.place}
+        return {
+            "config": step.config,
+            "summary": self._summary(step),
+            "place": step.place,
+            **_of(step),
+        }
 
     def _summary(self, step: Step) -> dict[str, Any]:
         document: dict[str, Any] = store.read_json(self._folder / step.run / SUMMARY)
@@ -144,6 +153,7 @@ class _Document:
             "bottleneck": self._bottleneck(step),
             "run": step.run,
             "place": step.place,
+            **_of(step),
         }
 
     def _bottleneck(self, step: Step) -> dict[str, str] | None:
@@ -171,6 +181,7 @@ class _Document:
                 "slo_met": step.slo_met,
                 "failure": step.failure_class,
                 "place": step.place,
+                **_of(step),
             }
             for step in steps
         ]
@@ -200,6 +211,8 @@ class _Document:
         return verdicts.with_slo(word, runs)
 
     def _arm_of(self, step: Step) -> str:
+        if step.arm:
+            return step.arm
         before = same(step.config, self._study.baseline, self._subject.knobs)
         return "before" if before else "after"
 
@@ -284,6 +297,11 @@ class _Document:
 def _comparable(one: Step, other: Step) -> bool:
     """Tell whether two runs were measured, and in the same place."""
     return one.state == other.state == "measured" and one.place == other.place
+
+
+def _of(step: Step) -> dict[str, str]:
+    """Return whose step it is, in a study over several engines or fronts."""
+    return {"engine": step.engine, "front": step.front} if step.engine else {}
 
 
 Pairs = Sequence[tuple[stats.Floats, stats.Floats]]

@@ -67,7 +67,7 @@ class Tuner:
             baseline=study.baseline,
         )
         candidates = checked_candidates(study, stack, searched)
-        self._runner = Runner(study, folder, stack, narrator)
+        self._runner = self.runner = Runner(study, folder, stack, narrator)
         self._trials = Trials(self._runner, searched, candidates, make_search)
         self._proof = Proof(self._runner)
 
@@ -86,14 +86,26 @@ class Tuner:
         with store.hold(runner.folder), Presence(runner.folder) as presence:
             runner.begin(presence, elsewhere=self._elsewhere)
             try:
-                baseline = self._baseline()
-                reference = self._reference(baseline)
-                self._trials.run()
+                baseline, reference = self.measure_baseline()
+                self.search()
                 self._prove(baseline, reference)
             finally:
                 document = study_document(runner.folder, runner.ledger, self.stack)
                 document = write_study(runner.folder, document, self.stack)
         return document
+
+    def measure_baseline(self) -> tuple[Step, Step]:
+        """Return the baseline at every level, and as a trial is measured.
+
+        Raises:
+            ServerError: it cannot be measured, or has no value of the objective.
+        """
+        baseline = self._baseline()
+        return baseline, self._reference(baseline)
+
+    def search(self) -> None:
+        """Try configs until there were enough."""
+        self._trials.run()
 
     def _prove(self, baseline: Step, reference: Step) -> None:
         """Confirm the best config; if it dies or is worse, the next best."""
