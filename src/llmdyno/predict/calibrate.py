@@ -163,9 +163,13 @@ def _data(measured: Sequence[Measured]) -> _Data:
     for each in measured:
         setup, point = setup_of(each), point_of(each)
         rough = msgspec.structs.replace(
-            point, cached_share=round(point.cached_share, 1), duration_s=min(point.duration_s, _FIT_S)
+            point,
+            cached_share=round(point.cached_share, 1),
+            duration_s=min(point.duration_s, _FIT_S),
         )
-        key = msgspec.json.encode((sorted(setup.config.items()), setup.gpu.name, setup.shape, rough))
+        key = msgspec.json.encode(
+            (sorted(setup.config.items()), setup.gpu.name, setup.shape, rough)
+        )
         if key not in places:
             places[key] = len(places)
             servers.append(server_of(setup))

@@ -121,9 +121,7 @@ def _latencies(
     beside = np.where(servers.mixes > 0, running, 1e-9)
     decode_s = _joined(*time.parts(running, context))
     seen = chunk * (loads.prompt - loads.uncached / 2)
-    mixed_s = _joined(
-        *time.parts(beside, context * (beside > 1e-6), chunk, seen, coming / share)
-    )
+    mixed_s = _joined(*time.parts(beside, context * (beside > 1e-6), chunk, seen, coming / share))
     tpot_s = np.where(
         servers.mixes > 0, (1 - share) * decode_s + share * mixed_s, decode_s + share * mixed_s
     )

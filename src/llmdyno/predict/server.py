@@ -89,9 +89,7 @@ def _number(config: Mapping[str, Value], limit: Limit, gpu: Gpu) -> float:
     return float(value)
 
 
-def _cache_bytes(
-    scheduling: Scheduling, setup: Setup, work: Work, tokens: int, gpus: int
-) -> float:
+def _cache_bytes(scheduling: Scheduling, setup: Setup, work: Work, tokens: int, gpus: int) -> float:
     """Return the bytes of one GPU that are left for the cache."""
     if scheduling.cache_bytes and scheduling.cache_bytes in setup.config:
         limit = Limit(scheduling.cache_bytes, 0)

@@ -57,7 +57,11 @@ def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str, cache: str, compute
         compute: the key of the GPU's peak that counts; bf16 where it has no other.
     """
     expert_params = (
-        3.0 * shape.hidden * shape.moe_intermediate * shape.experts * (shape.layers - shape.dense_layers)
+        3.0
+        * shape.hidden
+        * shape.moe_intermediate
+        * shape.experts
+        * (shape.layers - shape.dense_layers)
         if shape.experts
         else 0.0
     )
@@ -80,7 +84,9 @@ def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str, cache: str, compute
         context_flops=4.0 * shape.layers * shape.heads * shape.head_dim / gpus,
         bandwidth=gpu.bandwidth_bytes_s,
         flops=gpu.flops.get(compute) or gpu.flops["bf16"],
-        exchange_s=2.0 * shape.layers * shape.hidden * 2.0 * ring / _NVLINK_BYTES_S if gpus > 1 else 0.0,
+        exchange_s=2.0 * shape.layers * shape.hidden * 2.0 * ring / _NVLINK_BYTES_S
+        if gpus > 1
+        else 0.0,
         layers=shape.layers,
         quantised=size < 2,  # noqa: PLR2004 - bytes of 16 bits
         gpus=gpus,
