@@ -1,4 +1,4 @@
-"""The document of `dyno plan`, llmdyno.plan/1: what is predicted, as JSON, terminal and page have it.
+"""The document of `dyno plan`, llmdyno.plan/1: what is predicted, as JSON and page have it.
 
 A point is one config at one level. `token_rate` is of all copies of the server together; a range is
 {"mean", "ci80"}, the interval that holds four of five.
@@ -14,6 +14,8 @@ from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Range, forecast
 from llmdyno.predict.judged import judge
 from llmdyno.predict.options import Option, Predicted, Site, point_of
+from llmdyno.results import wording
+from llmdyno.units import counted
 
 SCHEMA = "llmdyno.plan/1"
 _DIGITS = 6
@@ -179,9 +181,23 @@ def changes(before: Mapping[str, Value], after: Mapping[str, Value]) -> str:
 def nearest(site: Site, chosen: Predicted) -> str:
     """Say how near the best config comes to SLOs that nothing meets."""
     verdicts = [verdict for verdict in chosen.verdicts[-1] if not verdict.met]
-    values = ", ".join(f"{one.expr}: {one.value:,.4g}" for one in verdicts)
+    values = ", ".join(
+        f"{wording.significant(one.value)}{' ms' if one.expr[-1].isalpha() else ''} for {one.expr}"
+        for one in verdicts
+    )
     shown = " ".join(f"{name}={show(value)}" for name, value in chosen.option.config.items())
     return (
         f"no config of {site.engine} meets it on {site.hardware}; the nearest has {values}"
         f" with {shown or 'the defaults'}."
+    )
+
+
+def more_gpus(found: Mapping[str, Any]) -> str:
+    """Say how many GPUs would do for the largest request rate; empty: no number would."""
+    if not found["needs"]:
+        return ""
+    need = max(found["needs"], key=lambda one: one["request_rate"])
+    return (
+        f" {need['request_rate']:g} requests/s need {counted(need['replicas'], 'replica')} of it,"
+        f" {counted(need['gpus'], 'GPU')} in all."
     )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
+import numpy as np
 
 from llmdyno.knobs import Value
 from llmdyno.predict.asked import Plan, longest
@@ -136,20 +137,26 @@ def predict(plan: Plan, option: Option, calibration: Calibration) -> Predicted:
     )
 
 
-def best(plan: Plan, before: Predicted, calibration: Calibration) -> Predicted:
-    """Return the best option under the SLOs; the one before, if none is better.
+Front = Sequence[tuple[Option, float, float]]
+
+
+def best(plan: Plan, before: Predicted, calibration: Calibration) -> tuple[Predicted, Front]:
+    """Return the best option under the SLOs (the one before, if none is better) and the front.
+
+    The front are the options of which none has both more tokens a second and a shorter TTFT, with
+    these two, in ms, by the coarse pass.
 
     Where no option meets the SLOs it is the one that comes nearest. The coarse pass looks at
     all configs; the best of it are simulated.
     """
     options = _distinct(plan, before.option)
+    seen = _coarse(plan, options, calibration)
+    front = _front(options, seen)
     heavy = _at(plan, heaviest(plan))
-    simulated = [
-        predict(heavy, option, calibration) for option in _pruned(plan, options, calibration)
-    ]
+    simulated = [predict(heavy, option, calibration) for option in _pruned(plan, options, seen)]
     candidates = [one for one in [before, *simulated] if one.fits]
     if not candidates:
-        return before
+        return before, front
     meeting = [one for one in candidates if one.margin > 1]
     if meeting:
         chosen = max(meeting, key=_worth)
@@ -157,7 +164,9 @@ def best(plan: Plan, before: Predicted, calibration: Calibration) -> Predicted:
             chosen = before
     else:
         chosen = max(candidates, key=lambda one: one.margin)
-    return before if chosen is before else predict(plan, chosen.option, calibration)
+    if chosen is not before:
+        chosen = predict(plan, chosen.option, calibration)
+    return chosen, front
 
 
 def _at(plan: Plan, level: tuple[int | None, float | None]) -> Plan:
@@ -189,30 +198,57 @@ def _distinct(plan: Plan, before: Option) -> list[Option]:
     return [Option(site=site, config=config, copies=copies) for config, copies in found]
 
 
-def _pruned(plan: Plan, options: Sequence[Option], calibration: Calibration) -> list[Option]:
-    """Return the options that the coarse pass finds best, each with as few changes as it needs."""
-    import numpy as np
+class _Coarse(msgspec.Struct, frozen=True):
+    """What the coarse pass says of each option at the heaviest level; nan: it cannot start."""
 
+    worth: np.ndarray  # tokens a second; in an open loop, how far the load is from the most
+    token_rate: np.ndarray
+    ttft_s: np.ndarray
+    tpot_s: np.ndarray
+
+
+def _coarse(plan: Plan, options: Sequence[Option], calibration: Calibration) -> _Coarse:
     level = heaviest(plan)
-    rates, ttfts, tpots = (np.full(len(options), np.nan) for _ in range(3))
+    found = _Coarse(*(np.full(len(options), np.nan) for _ in range(4)))
     for copies in {option.copies for option in options}:
         places = [place for place, one in enumerate(options) if one.copies == copies]
         point = point_of(plan, options[places[0]], level)
         answer = coarse([options[place].setup for place in places], point, calibration)
+        found.token_rate[places] = answer.token_rate * copies
         # In an open loop all that keep up have one rate: the less used one is better.
-        rate = answer.token_rate if level[1] is None else 1 / np.maximum(answer.used, 1e-9)
-        rates[places] = rate * (copies if level[1] is None else 1)
-        ttfts[places], tpots[places] = answer.ttft_s, answer.tpot_s
-    kept = [place for place in range(len(options)) if np.isfinite(rates[place])]
+        spare = 1 / np.maximum(answer.used, 1e-9)
+        found.worth[places] = found.token_rate[places] if level[1] is None else spare
+        found.ttft_s[places], found.tpot_s[places] = answer.ttft_s, answer.tpot_s
+    return found
 
-    def few(place: int) -> int:
-        return len(options[place].config)
 
-    orders = [sorted(kept, key=lambda place: (-round(math.log(rates[place]) / _SAME), few(place)))]
+def _pruned(plan: Plan, options: Sequence[Option], found: _Coarse) -> list[Option]:
+    """Return the options that the coarse pass finds best; of equals those with fewest changes."""
+    kept = [place for place in range(len(options)) if np.isfinite(found.worth[place])]
+
+    def order(column: np.ndarray, sign: int) -> list[int]:
+        return sorted(
+            kept,
+            key=lambda place: (
+                sign * round(math.log(max(column[place], 1e-9)) / _SAME),
+                len(options[place].config),
+            ),
+        )
+
+    orders = [order(found.worth, -1)]
     if plan.slos:
-        for column in (ttfts, tpots):
-            orders.append(
-                sorted(kept, key=lambda place: (round(math.log(column[place]) / _SAME), few(place)))
-            )
+        orders += [order(found.ttft_s, 1), order(found.tpot_s, 1)]
     chosen = dict.fromkeys(place for order in orders for place in order[:_SIMULATED])
     return [options[place] for place in chosen]
+
+
+def _front(options: Sequence[Option], found: _Coarse) -> list[tuple[Option, float, float]]:
+    """Return the options of which none has more tokens a second and a shorter TTFT."""
+    kept = [place for place in range(len(options)) if np.isfinite(found.worth[place])]
+    kept.sort(key=lambda place: (found.ttft_s[place], -found.token_rate[place]))
+    front: list[tuple[Option, float, float]] = []
+    for place in kept:
+        rate, ttft_ms = float(found.token_rate[place]), float(found.ttft_s[place]) * 1e3
+        if not front or rate > front[-1][1] * (1 + _SAME):
+            front.append((options[place], rate, ttft_ms))
+    return front

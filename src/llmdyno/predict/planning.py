@@ -15,7 +15,7 @@ from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.grid import shares
 from llmdyno.predict.judged import check_slos
 from llmdyno.predict.layout import scheduling_of
-from llmdyno.predict.options import Option, Predicted, Site, best, ordered, predict
+from llmdyno.predict.options import Front, Option, Predicted, Site, best, ordered, predict
 from llmdyno.predict.points import Whose, read_points
 from llmdyno.predict.shapes import shape_of
 
@@ -38,6 +38,7 @@ class _Of(msgspec.Struct, frozen=True, kw_only=True):
     base: Mapping[str, Value]
     before: Predicted
     after: Predicted | None
+    front: Front
     calibration: Calibration
 
 
@@ -64,8 +65,17 @@ def make(plan: Plan, settings: Sequence[str] = ()) -> Planned:
         before = predict(
             plan, Option(site=site, config=base, copies=_copies(site, base)), calibration
         )
-        after = None if plan.config_only else best(plan, before, calibration)
-        parts.append(_Of(site=site, base=base, before=before, after=after, calibration=calibration))
+        after, front = (None, ()) if plan.config_only else best(plan, before, calibration)
+        parts.append(
+            _Of(
+                site=site,
+                base=base,
+                before=before,
+                after=after,
+                front=front,
+                calibration=calibration,
+            )
+        )
     return _planned(plan, parts)
 
 
@@ -103,6 +113,14 @@ def _planned(plan: Plan, parts: Sequence[_Of]) -> Planned:
         "price_per_h": plan.price_per_h,
         "points": points,
         "recommended": None if chosen is None else _recommended(plan, lead, chosen),
+        "front": [
+            {
+                "config": dict(option.config),
+                "token_rate": made.number(rate),
+                "ttft_ms": made.number(ttft_ms),
+            }
+            for option, rate, ttft_ms in lead.front
+        ],
         "engines": [_engine(plan, part) for part in parts],
         "what_if": [_what_if(plan, lead, text) for text in plan.what_if],
     }
@@ -112,6 +130,9 @@ def _planned(plan: Plan, parts: Sequence[_Of]) -> Planned:
     elif plan.slos and chosen is None and not plan.config_only:
         exprs = ",".join(slo.expr for slo in plan.slos)
         nothing_meets = f"--slo {exprs}: {made.nearest(lead.site, shown)}"
+        if plan.rates:
+            document["capacity"] = made.capacity(plan, shown.option, lead.calibration)
+            nothing_meets += made.more_gpus(document["capacity"])
     if chosen is not None:
         study = made.toml(plan, chosen, lead.base)
     return Planned(
