@@ -27,6 +27,12 @@ def number(value: float) -> float:
     return float(f"{float(value):.{_DIGITS}g}")
 
 
+def load(level: tuple[int | None, float | None]) -> dict[str, Any]:
+    """Return a level as a point has it: its users, or its request rate."""
+    users, rate = level
+    return {"users": users} if rate is None else {"request_rate": rate}
+
+
 def _range(value: Range, times: float = 1.0) -> dict[str, Any]:
     low, high = value.ci80
     return {"mean": number(value.mean * times), "ci80": [number(low * times), number(high * times)]}
@@ -45,11 +51,11 @@ def points(plan: Plan, predicted: Predicted) -> list[dict[str, Any]]:
 def _point(
     plan: Plan, predicted: Predicted, level: tuple[int | None, float | None], one: Forecast
 ) -> dict[str, Any]:
-    option, (users, rate) = predicted.option, level
+    option = predicted.option
     fits = predicted.memory.fits and one.fits
     found: dict[str, Any] = {
         "config": dict(option.config),
-        **({"users": users} if rate is None else {"request_rate": rate}),
+        **load(level),
         "isl": number(option.site.isl.typical),
         "osl": number(option.site.osl.typical),
         "copies": option.copies,

@@ -20,6 +20,7 @@ from llmdyno.units import Lengths
 
 _SAME = 0.005  # a share of the token rate that is no difference
 _BETTER = 0.01  # what a recommendation must gain over the config before
+_FRONT_OPTIONS = 150  # looked at for the front, at each level
 _SIMULATED = 3  # the best by the coarse pass that are simulated, of each kind
 
 
@@ -137,21 +138,27 @@ def predict(plan: Plan, option: Option, calibration: Calibration) -> Predicted:
     )
 
 
-Front = Sequence[tuple[Option, float, float]]
+class Dot(msgspec.Struct, frozen=True, kw_only=True):
+    """One option at one level on the Pareto front, by the coarse pass."""
+
+    option: Option
+    level: tuple[int | None, float | None]
+    token_rate: float  # of all users together
+    each: float  # tokens a second that one user sees
+
+
+Front = Sequence[Dot]
 
 
 def best(plan: Plan, before: Predicted, calibration: Calibration) -> tuple[Predicted, Front]:
     """Return the best option under the SLOs (the one before, if none is better) and the front.
 
-    The front are the options of which none has both more tokens a second and a shorter TTFT, with
-    these two, in ms, by the coarse pass.
-
     Where no option meets the SLOs it is the one that comes nearest. The coarse pass looks at
     all configs; the best of it are simulated.
     """
     options = _distinct(plan, before.option)
-    seen = _coarse(plan, options, calibration)
-    front = _front(options, seen)
+    seen = _coarse(plan, options, calibration, heaviest(plan))
+    front = _front(plan, options, calibration)
     heavy = _at(plan, heaviest(plan))
     simulated = [predict(heavy, option, calibration) for option in _pruned(plan, options, seen)]
     candidates = [one for one in [before, *simulated] if one.fits]
@@ -199,7 +206,7 @@ def _distinct(plan: Plan, before: Option) -> list[Option]:
 
 
 class _Coarse(msgspec.Struct, frozen=True):
-    """What the coarse pass says of each option at the heaviest level; nan: it cannot start."""
+    """What the coarse pass says of each option at a level; nan: it cannot start."""
 
     worth: np.ndarray  # tokens a second; in an open loop, how far the load is from the most
     token_rate: np.ndarray
@@ -207,8 +214,12 @@ class _Coarse(msgspec.Struct, frozen=True):
     tpot_s: np.ndarray
 
 
-def _coarse(plan: Plan, options: Sequence[Option], calibration: Calibration) -> _Coarse:
-    level = heaviest(plan)
+def _coarse(
+    plan: Plan,
+    options: Sequence[Option],
+    calibration: Calibration,
+    level: tuple[int | None, float | None],
+) -> _Coarse:
     found = _Coarse(*(np.full(len(options), np.nan) for _ in range(4)))
     for copies in {option.copies for option in options}:
         places = [place for place, one in enumerate(options) if one.copies == copies]
@@ -242,13 +253,20 @@ def _pruned(plan: Plan, options: Sequence[Option], found: _Coarse) -> list[Optio
     return [options[place] for place in chosen]
 
 
-def _front(options: Sequence[Option], found: _Coarse) -> list[tuple[Option, float, float]]:
-    """Return the options of which none has more tokens a second and a shorter TTFT."""
-    kept = [place for place in range(len(options)) if np.isfinite(found.worth[place])]
-    kept.sort(key=lambda place: (found.ttft_s[place], -found.token_rate[place]))
-    front: list[tuple[Option, float, float]] = []
-    for place in kept:
-        rate, ttft_ms = float(found.token_rate[place]), float(found.ttft_s[place]) * 1e3
-        if not front or rate > front[-1][1] * (1 + _SAME):
-            front.append((options[place], rate, ttft_ms))
+def _front(plan: Plan, options: Sequence[Option], calibration: Calibration) -> Front:
+    """Return the options and levels of which none has more tokens a second, in all and a user."""
+    some = options[:: max(1, len(options) // _FRONT_OPTIONS)]
+    seen: list[Dot] = []
+    for level in plan.levels:
+        found = _coarse(plan, some, calibration, level)
+        for option, rate, tpot_s in zip(some, found.token_rate, found.tpot_s, strict=True):
+            if np.isfinite(rate) and tpot_s > 0:
+                dot = Dot(
+                    option=option, level=level, token_rate=float(rate), each=1 / float(tpot_s)
+                )
+                seen.append(dot)
+    front: list[Dot] = []
+    for dot in sorted(seen, key=lambda dot: (-dot.each, -dot.token_rate)):
+        if not front or dot.token_rate > front[-1].token_rate * (1 + _SAME):
+            front.append(dot)
     return front

@@ -115,11 +115,12 @@ def _planned(plan: Plan, parts: Sequence[_Of]) -> Planned:
         "recommended": None if chosen is None else _recommended(plan, lead, chosen),
         "front": [
             {
-                "config": dict(option.config),
-                "token_rate": made.number(rate),
-                "ttft_ms": made.number(ttft_ms),
+                "config": dict(dot.option.config),
+                **made.load(dot.level),
+                "token_rate": made.number(dot.token_rate),
+                "token_rate_each": made.number(dot.each),
             }
-            for option, rate, ttft_ms in lead.front
+            for dot in lead.front
         ],
         "engines": [_engine(plan, part) for part in parts],
         "what_if": [_what_if(plan, lead, text) for text in plan.what_if],

@@ -4,6 +4,7 @@ The charts are those of a run's page: a config before or after stands as a run w
 predicted.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,10 @@ def of_plan(plan: Document) -> str:
     known = f"calibrated on {calibrated:,} measured points" if calibrated else "from data sheets"
     lines = [f"Memory of one GPU: {engine['before']['memory']}."]
     if recommended is not None:
-        lines += [*_needs(recommended), f"What would prove it: {' '.join(recommended['command'])}"]
+        lines += [
+            *_needs(recommended),
+            f"What would prove it: {shlex.join(recommended['command'])}",
+        ]
     return pages.set_page(
         pages.Page(
             title="Plan",
@@ -124,9 +128,9 @@ def _figures(plan: Document, material: Material) -> list[pages.Figure | None]:
         _figure(
             "pareto",
             "Pareto front, predicted",
-            "Configs of which none is better in both: more tokens per second, or a shorter wait for"
-            " the first token, at the heaviest level. The quick estimate that chose what to"
-            " simulate; point at a dot for its settings.",
+            "Configs and loads of which none has both more tokens per second in all and more for"
+            " each user. The quick estimate that chose what to simulate, not the simulation; point"
+            " at a dot for its settings.",
             _front(plan["front"]),
             wide=True,
         ),
@@ -148,27 +152,31 @@ def _front(front: Sequence[Document]) -> Drawing | None:
     rows = [
         {
             "rate": one["token_rate"],
-            "ttft": one["ttft_ms"],
+            "each": one["token_rate_each"],
             "config": _in_words(one["config"]),
             "shown": f"{wording.significant(one['token_rate'])} tokens/s,"
-            f" TTFT {wording.milliseconds(one['ttft_ms'])}",
+            f" {wording.significant(one['token_rate_each'])} for each user",
+            "load": documents.level_name(
+                one if "users" in one else {"rate": one["request_rate"], "arrival": "poisson"}
+            ),
         }
         for one in front
     ]
     base = alt.Chart(drawing.data(rows)).encode(
         x=alt.X(
-            "ttft:Q",
-            axis=alt.Axis(title="TTFT, ms"),
+            "each:Q",
+            axis=alt.Axis(title="Output tokens/s of each user, 1 / TPOT"),
             scale=alt.Scale(zero=False),
         ),
         y=alt.Y("rate:Q", axis=alt.Axis(title="Output tokens/s"), scale=alt.Scale(zero=False)),
         tooltip=[
+            alt.Tooltip("load:N", title="Level"),
             alt.Tooltip("config:N", title="Config"),
             alt.Tooltip("shown:N", title="Predicted"),
         ],
     )
     colour = drawing.ONE_RUN[0]
-    line = base.mark_line(color=colour, opacity=0.4, interpolate="step-after")
+    line = base.mark_line(color=colour, opacity=0.4, interpolate="step-before")
     dots = base.mark_point(filled=True, size=90, opacity=1, color=colour)
     chart = drawing.layered((line, len(rows) > 1), (dots, True))
     return chart.properties(width=2 * drawing.WIDTH_PX, height=drawing.HEIGHT_PX)

@@ -75,7 +75,7 @@ def _show_side(document: Document, title: str, side: Document, stream: TextIO) -
 
 
 def _why(side: Document) -> str:
-    return next((point["why"] for point in side["points"] if "why" in point), side["memory"])
+    return str(next((point["why"] for point in side["points"] if "why" in point), side["memory"]))
 
 
 def load(point: Document) -> str:
