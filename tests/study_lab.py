@@ -22,7 +22,7 @@ from llmdyno.tune.spec import Study
 from llmdyno.tune.tuner import Tuner
 
 Config = Mapping[str, Value]
-ENGINE = "misbehaving.engine"
+ENGINE = "faulty.engine"
 LEVEL_S = 8
 
 

@@ -256,7 +256,7 @@ def test_resume_raises_trials_budget_and_pairs(lab: StudyLab) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"engine": "vllm"}, "--engine vllm: the study s began with misbehaving.engine, and"),
+        ({"engine": "vllm"}, "--engine vllm: the study s began with faulty.engine, and"),
         ({"osl": "7"}, "--osl 7: the study s began with"),
         ({"users": "5"}, "--users 5: the study s began with 2, and"),
         ({"slo": "ttft:p99<2s"}, "--slo ttft:p99<2s: the study s began with none, and"),
@@ -273,7 +273,7 @@ def test_another_version_is_refused_or_marked(
     lab: StudyLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.fails(breaks(5))
-    monkeypatch.setenv("MISBEHAVE_VERSION", "2.0")
+    monkeypatch.setenv("FAULTY_VERSION", "2.0")
 
     error = lab.fails(fast)
     assert isinstance(error, UsageError)
