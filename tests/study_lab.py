@@ -57,7 +57,7 @@ class StudyLab:
         self.starts: list[Start] = []
         self.told: list[str] = []
         self.world: World = fast
-        monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder.parent / "runtime"))
         monkeypatch.setattr("llmdyno.tune.runner.measure", self._measure)
 
     def study(self, **given: Any) -> Study:

@@ -130,7 +130,7 @@ def run(case: Case, folder: Path, *, resume: bool) -> Ended:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(_ROOT / "src"), str(_ROOT / "tests")]),
-        "XDG_CACHE_HOME": str(folder / "cache"),
+        "XDG_RUNTIME_DIR": str(folder / "runtime"),
         "FAULTY_STATE": str(folder / "state"),
         "FAULTY_EFFECT": str(case.effect),
         "FAULTY": "" if mended else script(case),
