@@ -36,7 +36,7 @@ def _knob(
     )
 
 
-KNOBS = (
+KNOBS: tuple[Knob, ...] = (
     _knob("itl_ms", "int", 20, (5, 40)),
     _knob("fast", "bool", False, (False, True)),
     _knob("idle", "choice", "a", ("a", "b", "c", "d")),
