@@ -22,7 +22,7 @@ from llmdyno.tune.spec import Study
 from llmdyno.tune.tuner import Tuner
 
 Config = Mapping[str, Value]
-ENGINE = "misbehaving.engine"
+ENGINE = "faulty.engine"
 LEVEL_S = 8
 
 
@@ -57,7 +57,7 @@ class StudyLab:
         self.starts: list[Start] = []
         self.told: list[str] = []
         self.world: World = fast
-        monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent / "cache"))
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder.parent / "runtime"))
         monkeypatch.setattr("llmdyno.tune.runner.measure", self._measure)
 
     def study(self, **given: Any) -> Study:

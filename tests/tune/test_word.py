@@ -255,7 +255,7 @@ def test_resume_raises_trials_budget_and_pairs(lab: StudyLab) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"engine": "vllm"}, "--engine vllm: the study s began with misbehaving.engine, and"),
+        ({"engine": "vllm"}, "--engine vllm: the study s began with faulty.engine, and"),
         ({"osl": "7"}, "--osl 7: the study s began with"),
         ({"users": "5"}, "--users 5: the study s began with 2, and"),
         ({"slo": "ttft:p99<2s"}, "--slo ttft:p99<2s: the study s began with none, and"),
@@ -272,7 +272,7 @@ def test_another_version_is_refused_or_marked(
     lab: StudyLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.fails(breaks(5))
-    monkeypatch.setenv("MISBEHAVE_VERSION", "2.0")
+    monkeypatch.setenv("FAULTY_VERSION", "2.0")
 
     error = lab.fails(fast)
     assert isinstance(error, UsageError)
@@ -285,14 +285,15 @@ def test_another_version_is_refused_or_marked(
     assert [doubt["code"] for doubt in document["doubts"]].count("another-place") == 1
     assert document["engine_version"] == "2.0"
     places = [run["place"] for run in document["confirmation"]["runs"]]
-    assert places == [0, 1, 1, 1]
-    assert document["confirmation"]["pairs"] == 1  # a pair over two places is none
+    assert places == [1, 1, 1, 1]  # a pair over two places would be none
+    assert document["trials"][0]["place"] == 0
+    assert document["confirmation"]["verdict"] == "better"
     page = rebuild(lab.folder)[1].read_text()
     assert "place 2" in page
 
 
 def test_studies_on_one_machine_warn_each_other(lab: StudyLab, tmp_path: Path) -> None:
-    left = store.cache_folder("at-work") / "1-dead.json"
+    left = store.runtime_folder("studies-at-work") / "1-dead.json"
     left.parent.mkdir(parents=True)
     left.write_text('{"pid": 1, "folder": "/gone"}')
     with Presence(tmp_path / "other"):
