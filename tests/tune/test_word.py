@@ -11,6 +11,7 @@ from llmdyno.cli.flags import with_baseline
 from llmdyno.cli.rebuild import rebuild
 from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.results.conclusions import NO_DIFFERENCE
+from llmdyno.results.verdicts import Word, with_slo
 from llmdyno.terminal.study import verdict_lines
 from llmdyno.tune.folder import open_study, stack_of
 from llmdyno.tune.going_on import extended
@@ -71,7 +72,9 @@ def test_a_machine_that_breaks_stops_the_study_wherever_it_is(
     assert document["confirmation"]["verdict"] == ("better" if at > 7 else "not confirmed")
     assert document["stopped"]["class"] == kind
     assert document["outcome"]["state"] == "stopped"
-    assert document["outcome"]["said"].startswith("Not confirmed: the study stopped")
+    said = document["outcome"]["said"]
+    assert said.startswith("Better at 2 users" if at > 7 else "Not confirmed: the study stopped")
+    assert "as the machine is at fault" in said
     assert verdict_lines(document) == [document["outcome"]["said"]]
     assert [trial["state"] for trial in document["trials"]] in ([], ["measured"])
 
@@ -124,6 +127,10 @@ def test_trials_that_fail_by_themselves_are_results(lab: StudyLab) -> None:
     assert [trial["failure"]["class"] for trial in document["trials"]] == ["out-of-memory"] * 5
     assert document["confirmation"]["verdict"] == "not confirmed"
     assert document["best"]["config"] == {}
+    assert document["outcome"]["said"] == (
+        "Not confirmed: of 5 trials none could be measured. The baseline stays."
+    )
+    assert document["outcome"]["said"] in rebuild(lab.folder)[1].read_text()
     assert [start.phase for start in lab.starts].count("check") == 2  # after three, and at the end
 
 
@@ -196,6 +203,39 @@ def test_a_winner_that_meets_what_the_baseline_misses_is_better(lab: StudyLab) -
     for text in (*verdict_lines(document)[-1:], lab.bundled(), rebuild(lab.folder)[1].read_text()):
         assert said in text.replace("&lt;", "<")
         assert "times the token rate" in text
+
+
+def test_a_winner_that_is_none_says_nothing_of_the_slos(lab: StudyLab) -> None:
+    def world(start: Start) -> tuple[float, float] | str:
+        return "died" if start.config and start.number > 5 else slow_first(start)
+
+    document = lab.run(world, lab.study(slo="ttft:p99<100ms"))
+
+    assert document["best"]["config"] == {}
+    (said,) = verdict_lines(document)
+    assert said == (
+        "The baseline stays: fast=true died in the confirmation (died). The baseline misses"
+        " ttft:p99<100ms."
+    )
+
+
+@pytest.mark.parametrize(
+    ("runs", "word", "expected"),
+    [
+        ("bF aT aT bF", "worse", "better"),
+        ("bT aF aF bT", "better", "worse"),
+        ("bF aT aF bF", "better", "better"),
+        ("bF aT aF bF", "worse", "not confirmed"),
+        ("bT aT aF bT", "no difference", "not confirmed"),
+        ("bT aT aT bT", "no difference", "no difference"),
+        ("b- a- a- b-", "better", "better"),
+    ],
+)
+def test_slos_go_before_the_objective(runs: str, word: Word, expected: Word) -> None:
+    arms = {"b": "before", "a": "after"}
+    met = {"T": True, "F": False, "-": None}
+    found = [{"arm": arms[arm], "slo_met": met[slo]} for arm, slo in runs.split()]
+    assert with_slo(word, found) == expected
 
 
 def test_what_nobody_meets_is_said_with_the_nearest(lab: StudyLab) -> None:
