@@ -41,7 +41,7 @@ World = Callable[[Start], tuple[float, float] | str]
 def fast(start: Start) -> tuple[float, float]:
     """Be 1.9 times as fast with fast=true, as itl_ms says, and never quite the same twice."""
     gap_ms = float(start.config.get("itl_ms", 20)) / (1.9 if start.config.get("fast") else 1.0)
-    return gap_ms * (1 + 0.002 * (start.number % 3)), gap_ms
+    return gap_ms * (1 + 0.002 * (start.number % 2)), gap_ms
 
 
 class StudyLab:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,10 @@ from llmdyno import store
 from llmdyno.cli.flags import with_baseline
 from llmdyno.cli.rebuild import rebuild
 from llmdyno.errors import ServerError, StorageError, UsageError
+from llmdyno.report import study_tables, verdict
+from llmdyno.report.pages import study_runs
 from llmdyno.results.conclusions import NO_DIFFERENCE
+from llmdyno.results.verdicts import Word, with_slo
 from llmdyno.terminal.study import verdict_lines
 from llmdyno.tune.folder import open_study, stack_of
 from llmdyno.tune.going_on import extended
@@ -25,6 +29,11 @@ WINNER = {"fast": True}
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyLab:
     return StudyLab(tmp_path / "s", monkeypatch)
+
+
+def headline(document: dict[str, Any]) -> str:
+    """Return the first sentence of a study's page."""
+    return verdict.of_study(document, study_runs(document)).sentence
 
 
 def breaks(at: int, *, until: int | None = None, kind: str = "missing-library") -> World:
@@ -70,7 +79,9 @@ def test_a_machine_that_breaks_stops_the_study_wherever_it_is(
     assert document["confirmation"]["verdict"] == "not confirmed"
     assert document["stopped"]["class"] == kind
     assert document["outcome"]["state"] == "stopped"
-    assert document["outcome"]["said"].startswith("Not confirmed: the study stopped")
+    said = document["outcome"]["said"]
+    assert said.startswith("Better at 2 users" if at > 7 else "Not confirmed: the study stopped")
+    assert "as the machine is at fault" in said
     assert verdict_lines(document) == [document["outcome"]["said"]]
     assert [trial["state"] for trial in document["trials"]] in ([], ["measured"])
 
@@ -123,6 +134,10 @@ def test_trials_that_fail_by_themselves_are_results(lab: StudyLab) -> None:
     assert [trial["failure"]["class"] for trial in document["trials"]] == ["out-of-memory"] * 5
     assert document["confirmation"]["verdict"] == "not confirmed"
     assert document["best"]["config"] == {}
+    assert document["outcome"]["said"] == (
+        "Not confirmed: of 5 trials none could be measured. The baseline stays."
+    )
+    assert document["outcome"]["said"] in headline(document)
     assert [start.phase for start in lab.starts].count("check") == 2  # after three, and at the end
 
 
@@ -140,7 +155,6 @@ def test_a_winner_that_dies_is_none_and_the_next_best_is_confirmed(lab: StudyLab
     assert [one["config"] for one in document["rejected"]] == [{"itl_ms": 5}]
     assert "died" in document["rejected"][0]["why"]
     assert "itl_ms=10" in lab.bundled()
-    assert rebuild(lab.folder)[0]["best"]["config"] == {"itl_ms": 10}
     assert lab.run(world, asked)["best"]["config"] == {"itl_ms": 10}
     assert lab.starts == []  # what is settled is not started again
 
@@ -161,7 +175,7 @@ def test_without_another_winner_the_baseline_stays(lab: StudyLab, dies: bool) ->
     said = f"The baseline stays: fast=true {why}."
     assert verdict_lines(document) == [said]
     assert said in lab.bundled()
-    assert said in rebuild(lab.folder)[1].read_text()
+    assert said in headline(document)
     assert "all settings at their defaults" in lab.bundled()
 
 
@@ -182,8 +196,8 @@ def test_one_pair_is_no_verdict(lab: StudyLab) -> None:
 def slow_first(start: Start) -> tuple[float, float]:
     """Answer at once with fast=true, and then at 0.75 times the rate."""
     if start.config.get("fast"):
-        return 26.7 * (1 + 0.002 * (start.number % 3)), 20.0
-    return 20.0 * (1 + 0.002 * (start.number % 3)), 300.0
+        return 26.7 * (1 + 0.002 * (start.number % 2)), 20.0
+    return 20.0 * (1 + 0.002 * (start.number % 2)), 300.0
 
 
 def test_a_winner_that_meets_what_the_baseline_misses_is_better(lab: StudyLab) -> None:
@@ -192,9 +206,42 @@ def test_a_winner_that_meets_what_the_baseline_misses_is_better(lab: StudyLab) -
     assert document["confirmation"]["verdict"] == "better"
     assert document["slo_outcome"]["baseline_meets"] == [False, False]
     said = "Tuned meets ttft:p99<100ms, which the baseline misses; 0.7"
-    for text in (*verdict_lines(document)[-1:], lab.bundled(), rebuild(lab.folder)[1].read_text()):
-        assert said in text.replace("&lt;", "<")
+    for text in (*verdict_lines(document)[-1:], lab.bundled(), headline(document)):
+        assert said in text
         assert "times the token rate" in text
+
+
+def test_a_winner_that_is_none_says_nothing_of_the_slos(lab: StudyLab) -> None:
+    def world(start: Start) -> tuple[float, float] | str:
+        return "died" if start.config and start.number > 5 else slow_first(start)
+
+    document = lab.run(world, lab.study(slo="ttft:p99<100ms"))
+
+    assert document["best"]["config"] == {}
+    (said,) = verdict_lines(document)
+    assert said == (
+        "The baseline stays: fast=true died in the confirmation (died). The baseline misses"
+        " ttft:p99<100ms."
+    )
+
+
+@pytest.mark.parametrize(
+    ("runs", "word", "expected"),
+    [
+        ("bF aT aT bF", "worse", "better"),
+        ("bT aF aF bT", "better", "worse"),
+        ("bF aT aF bF", "better", "better"),
+        ("bF aT aF bF", "worse", "not confirmed"),
+        ("bT aT aF bT", "no difference", "not confirmed"),
+        ("bT aT aT bT", "no difference", "no difference"),
+        ("b- a- a- b-", "better", "better"),
+    ],
+)
+def test_slos_go_before_the_objective(runs: str, word: Word, expected: Word) -> None:
+    arms = {"b": "before", "a": "after"}
+    met = {"T": True, "F": False, "-": None}
+    found = [{"arm": arms[run[0]], "slo_met": met[run[1]]} for run in runs.split()]
+    assert with_slo(word, found) == expected
 
 
 def test_what_nobody_meets_is_said_with_the_nearest(lab: StudyLab) -> None:
@@ -203,7 +250,7 @@ def test_what_nobody_meets_is_said_with_the_nearest(lab: StudyLab) -> None:
     said = "No config that was tried meets ttft:p99<1ms; nearest: fast=true (ttft:p99<1ms at 12.5"
     assert document["confirmation"]["verdict"] == "better"
     assert document["slo_outcome"]["nearest"]["config"] == WINNER
-    page = rebuild(lab.folder)[1].read_text().replace("&lt;", "<")
+    page = headline(document)
     for text in (verdict_lines(document)[-1], document["outcome"]["said"], lab.bundled(), page):
         assert said in text
 
@@ -288,8 +335,9 @@ def test_another_version_is_refused_or_marked(
     assert places == [1, 1, 1, 1]  # a pair over two places would be none
     assert document["trials"][0]["place"] == 0
     assert document["confirmation"]["verdict"] == "better"
-    page = rebuild(lab.folder)[1].read_text()
-    assert "place 2" in page
+    table = study_tables.confirmation_runs(document)
+    assert table is not None
+    assert [row.cells[2].text for row in table.rows] == ["measured (place 2)"] * 4
 
 
 def test_studies_on_one_machine_warn_each_other(lab: StudyLab, tmp_path: Path) -> None:

@@ -33,11 +33,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 def of_study(study: Document, runs: tuple[Run, ...]) -> Verdict:
     """Say what the confirmation showed, or that there was none; and who meets the SLOs."""
     if documents.part(study, "outcome") and conclusions.stands_alone(study):
-        better = documents.text(study, "outcome", "state") == "nothing better"
-        return Verdict(
-            sentence=conclusions.conclusion(study) if not better else _stays(study),
-            tone="same" if better else "open",
-        )
+        said = conclusions.conclusion(study)
+        if said.startswith(conclusions.NO_DIFFERENCE):
+            return Verdict(sentence=_stays(study), tone="same")
+        return Verdict(sentence=said, tone="open")
     found = _of_pairs(study, runs)
     slo = conclusions.of_slo(study)
     return msgspec.structs.replace(found, sentence=f"{found.sentence} {slo}".strip())

@@ -34,8 +34,11 @@ def _ending(study: Document) -> str:
     tried = number(outcome, "tried") or 0
     if state == "stopped":
         kind = text(study, "stopped", "class") or "it failed"
-        why = text(study, "stopped", "why")
-        return f"Not confirmed: the study stopped, as the machine is at fault ({kind}): {why}"
+        why = f"as the machine is at fault ({kind}): {text(study, 'stopped', 'why')}"
+        found = verdicts.confirmed(study)
+        if found.word in verdicts.OPENINGS and found.pairs:  # it stopped in the ablation
+            return f"{_decided(found)} The study stopped after that, {why}"
+        return f"Not confirmed: the study stopped, {why}"
     if state == "nothing tried":
         why = "the budget ended" if text(outcome, "ended_by") == "budget" else "nothing could be"
         return f"Nothing was tried: {why}. The baseline stays."
@@ -45,10 +48,20 @@ def _ending(study: Document) -> str:
     if state == "unfinished" or (found.pairs and found.word not in verdicts.OPENINGS):
         return _unfinished(study, found, tried)
     if not found.pairs:
-        return NO_DIFFERENCE
+        return NO_DIFFERENCE if number(outcome, "measured") != 0 else _none_measured(tried)
     less = f" ({_rejections(study)})" if items(study, "rejected") else ""
+    return f"{_decided(found)}{less}"
+
+
+def _decided(found: verdicts.Confirmed) -> str:
     gain = f", {found.gain}" if found.gain else ""
-    return f"{verdicts.OPENINGS[found.word]} at {found.level}{gain} ({found.basis}).{less}"
+    return f"{verdicts.OPENINGS[found.word]} at {found.level}{gain} ({found.basis})."
+
+
+def _none_measured(tried: float) -> str:
+    return (
+        f"Not confirmed: of {counted(tried, 'trial')} none could be measured. The baseline stays."
+    )
 
 
 def _unfinished(study: Document, found: verdicts.Confirmed, tried: float) -> str:
@@ -91,7 +104,7 @@ def of_slo(study: Document) -> str:
     if not outcome.get("met_by_some"):
         return f"No config that was tried meets {wanted}{_nearest(part(outcome, 'nearest'))}."
     baseline, tuned = outcome.get("baseline_meets") or [], outcome.get("tuned_meets") or []
-    if not tuned:
+    if not tuned or text(study, "outcome", "state") == "rejected":
         said = "meets" if baseline and all(baseline) else "misses"
         return f"The baseline {said} {wanted}."
     if all(tuned) or not any(tuned):

@@ -77,6 +77,7 @@ def of(
         "outcome": {
             "state": _state(ledger, confirmation, has_winner=has_winner),
             "tried": started,
+            "measured": sum(step.state == "measured" for step in trials),
             "trials": ledger.spec.trials,
             "ended_by": why,
         },
