@@ -33,6 +33,7 @@ TOGETHER = {
     "records/server_page.py": "results/test_crosscheck.py",
     "report/side_tables.py": "report/test_run_tables.py",
     "results/level_checks.py": "results/test_doubts.py",
+    "tune/combined_study.py": "tune/test_combined.py",
     "tune/proof.py": "tune/test_tuner.py",
     "tune/runner.py": "tune/test_tuner.py",
     "tune/trials.py": "tune/test_tuner.py",
