@@ -11,6 +11,7 @@ import pytest
 import lab
 from llmdyno import store
 from llmdyno.cli import flags
+from llmdyno.cli.rebuild import rebuild
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.serve.stack import Stack
 from llmdyno.tune import runner
@@ -88,6 +89,9 @@ def test_the_best_of_all_is_confirmed_against_the_first_baseline(
     assert (tmp_path / "s" / "bundle" / "serve.sh").exists()
     written = store.read_json(tmp_path / "s" / "study.json")
     assert written == json.loads(msgspec.json.encode(document))
+    again, page = rebuild(tmp_path / "s")
+    assert msgspec.json.encode(again) == msgspec.json.encode(document)
+    assert "Best of 2 combinations" in page.read_text()
 
 
 @pytest.mark.parametrize("stop_at", [5, 9])
