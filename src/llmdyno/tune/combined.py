@@ -179,9 +179,7 @@ class Combined:
         rounds = rounds_of(len(alive))
         for number in range(rounds if alive else 0):
             left = self._study.trials - sum(arm.started() for arm in arms)
-            least = [least_trials(arm.of) if not number else 0 for arm in alive]
-            if number:
-                least = [1] * len(alive)
+            least = [1 if number else least_trials(arm.of) for arm in alive]
             given = shares(left, rounds - number, least)
             if not any(given):
                 break
