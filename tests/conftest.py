@@ -53,6 +53,14 @@ def streamer() -> Iterator[Callable[..., str]]:
         process.stdout.close()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _studies_do_not_meet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hide the studies of these tests from those of other processes, which would warn of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for localhost, signed by itself, with its key in the same file."""

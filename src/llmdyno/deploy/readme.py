@@ -109,13 +109,11 @@ def _figures(study: Mapping[str, Any]) -> str:
     found = verdicts.confirmed(study)
     gain = f", {found.times}" if found.times else ""
     if conclusions.stands_alone(study):
-        verdict = f"{conclusions.conclusion(study)} From the study {study['study']}."
+        verdict = conclusions.conclusion(study)
     else:
-        slo = conclusions.of_slo(study)
-        verdict = (
-            f"Confirmed in {counted(found.pairs, 'interleaved pair')} at {found.level}:"
-            f" {found.word}{gain}. {f'{slo} ' if slo else ''}From the study {study['study']}."
-        )
+        pairs = counted(found.pairs, "interleaved pair")
+        verdict = f"Confirmed in {pairs} at {found.level}: {found.word}{gain}."
+    verdict = " ".join([verdict, *conclusions.remarks(study), f"From the study {study['study']}."])
     return "\n".join(["## What was measured", "", *rows, "", verdict])
 
 

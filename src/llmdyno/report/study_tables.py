@@ -184,7 +184,7 @@ def ablation(study: Document) -> Table | None:
     """Return the effect of each single change on each metric that was measured."""
     rows = [
         Row(
-            heads=((documents.text(change, "knob"), 1),),
+            heads=((f"{documents.text(change, 'knob')}{_place(change)}", 1),),
             cells=(
                 Cell(knobs.show(change.get("from")), "code"),
                 Cell(knobs.show(change.get("to")), "code"),
@@ -225,8 +225,14 @@ def _setting_row(row: settings.Setting) -> Row:
 
 
 def _state(trial: Document) -> Cell:
-    state = documents.text(trial, "state") or wording.ABSENT
+    state = f"{documents.text(trial, 'state') or wording.ABSENT}{_place(trial)}"
     kind = documents.text(trial, "failure", "class")
     why = documents.text(trial, "failure", "why")
     detail = ": ".join(said for said in (kind, why) if said)
-    return Cell(state, detail=detail, tone="bad" if state == "failed" else "")
+    return Cell(state, detail=detail, tone="bad" if state.startswith("failed") else "")
+
+
+def _place(measured: Document) -> str:
+    """Mark what was measured after the study had moved to another machine or version."""
+    place = documents.number(measured, "place")
+    return f" (place {place + 1:g})" if place else ""

@@ -70,6 +70,18 @@ def _rejections(study: Document) -> str:
     )
 
 
+def remarks(study: Document) -> list[str]:
+    """Return what belongs beside a verdict: who meets the SLOs, and where it was measured."""
+    found = [of_slo(study)] if not stands_alone(study) else []
+    moves = texts(study, "moves")
+    if moves:
+        found.append(f"Not all of it was measured in one place: {'; '.join(moves)}.")
+    beside = texts(study, "beside")
+    if beside:
+        found.append(f"Another study ran on this machine meanwhile: {', '.join(beside)}.")
+    return [one for one in found if one]
+
+
 def of_slo(study: Document) -> str:
     """Say who meets a study's SLOs; empty: it has none, or an older version judged them not."""
     outcome = part(study, "slo_outcome")

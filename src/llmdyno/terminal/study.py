@@ -103,14 +103,13 @@ def verdict_lines(document: Mapping[str, Any]) -> list[str]:
     """Say what the confirmation found, a ratio with its interval a line."""
     found = verdicts.confirmed(document)
     if conclusions.stands_alone(document):
-        return [conclusions.conclusion(document)]
-    slo = conclusions.of_slo(document)
+        return [conclusions.conclusion(document), *conclusions.remarks(document)]
     headline = f"Tuned against baseline at {found.level}: {found.word} ({found.basis})."
     names = dict.fromkeys([found.decided_by, *(one.key for one in HEADLINES)])
     width = max(len(title(name)) for name in names) + 2
     ratios = {name: _ratio(found.ratios[name], unit(name)) for name in names}
     lines = [f"  {title(name):<{width}}{said}" for name, said in ratios.items()]
-    return [headline, *lines, *([slo] if slo else [])]
+    return [headline, *lines, *conclusions.remarks(document)]
 
 
 def _beside(document: Mapping[str, Any]) -> str:

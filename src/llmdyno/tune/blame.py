@@ -50,6 +50,14 @@ def is_open(
     return worked and not settled
 
 
+def is_half(ledger: Ledger, step: Step) -> bool:
+    """Tell whether a run of a pair is alone in a place where the study no longer is."""
+    if step.phase not in {"confirm", "ablation"} or step.place == ledger.place:
+        return False
+    other = ledger.find(step.phase, step.number ^ 1, step.contender)
+    return other is None or other.state != "measured" or other.place != step.place
+
+
 def failed_last(ledger: Ledger) -> list[Step]:
     """Return the steps that have failed since the last that was measured."""
     found: list[Step] = []

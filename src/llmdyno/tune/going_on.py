@@ -39,7 +39,7 @@ def extended(study: Study, asked: Study, given: Mapping[str, Any], name: str) ->
                 f" {_show(field, was)}, and keeps it; leave it out, or begin another study. Only"
                 f" {more} can be raised."
             )
-        if was is None or wanted < was:
+        if was is not None and wanted < was:
             raise UsageError(
                 f"{field.option} {_show(field, wanted)}: the study {name} has"
                 f" {_show(field, was)}; it can be raised, not lowered."

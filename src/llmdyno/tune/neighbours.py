@@ -34,7 +34,7 @@ class Presence:
 
     def __init__(self, folder: Path) -> None:
         self._own = Neighbour(os.getpid(), str(folder.resolve()), _boot())
-        self._place = store.cache_folder("at-work")
+        self._place = store.runtime_folder("studies-at-work")
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Self:

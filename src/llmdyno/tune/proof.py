@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
-from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
-from llmdyno.tune.candidates import changed, effective, same
+from llmdyno.tune.ablation import Ablation
+from llmdyno.tune.candidates import same
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.runner import Runner
 from llmdyno.units import counted
-
-_ABLATION_BUDGET_SHARE = 0.8  # past this much of the budget, no ablation starts
 
 
 class Proof:
@@ -81,39 +79,5 @@ class Proof:
                     return
 
     def ablate(self, before: Mapping[str, Value], best: Step) -> None:
-        """Undo one changed knob at a time, each time beside a fresh run of the winner."""
-        runner, after = self._runner, best.config
-        load = runner.trial_load(confirm=True)
-        takes_effect = (effective(one, runner.stack.knobs) for one in (before, after))
-        for number, name in enumerate(changed(*takes_effect)):
-            if runner.over_budget(_ABLATION_BUDGET_SHARE):
-                runner.say("The budget is nearly used up; the ablation ends here.")
-                return
-            config = self._without(name, before, after)
-            if config is not None:
-                for place, arm in enumerate((config, after)):
-                    runner.step(
-                        "ablation",
-                        2 * number + place,
-                        arm,
-                        load,
-                        knob=name,
-                        contender=best.contender,
-                    )
-
-    def _without(
-        self, name: str, before: Mapping[str, Value], after: Mapping[str, Value]
-    ) -> dict[str, Value] | None:
-        """Return the winner with one knob as it was, or None if that cannot be served."""
-        config = {knob: value for knob, value in after.items() if knob != name}
-        if name in before:
-            config[name] = before[name]
-        dependents = {
-            knob.name for knob in self._runner.stack.knobs if knob.needs and knob.needs[0] == name
-        }
-        config = {knob: value for knob, value in config.items() if knob not in dependents}
-        try:
-            self._runner.stack.check(config)
-        except UsageError:
-            return None
-        return config
+        """Find out which of the changed knobs make the difference."""
+        Ablation(self._runner, before, best).run()

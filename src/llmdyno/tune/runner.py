@@ -170,8 +170,9 @@ class Runner:
         return step
 
     def is_open(self, step: Step) -> bool:
-        """Tell whether a step failed in a way that has to be measured again."""
-        return blame.is_open(self.ledger, step, self.study.baseline, self.stack.knobs)
+        """Tell whether a step is to be measured again: it failed, or its pair is torn."""
+        failed = blame.is_open(self.ledger, step, self.study.baseline, self.stack.knobs)
+        return failed or blame.is_half(self.ledger, step)
 
     def check_machine(self) -> None:
         """Start the baseline once more if all has failed since something was measured.

@@ -20,9 +20,10 @@ from llmdyno.flag import (
 )
 from llmdyno.results.slo import Objective, Slo, parse_objective
 from llmdyno.spec import PRICE_PER_H, SLOS, Load, Workload
-from llmdyno.units import counted
+from llmdyno.units import counted, show_seconds
 
 SEARCH_SEEDS = 2**32  # how many Optuna knows
+_TRIAL_S_MIN = 0.2
 
 
 class Study(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,10 +118,29 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.pairs < 2:
             raise UsageError(f"--pairs {self.pairs}: must be at least 2, or nothing is confirmed.")
+        self._check_durations()
         if self.budget_s is not None and self.budget_s <= 0:
             raise UsageError("--budget 0s: must be longer than 0.")
         if self.seed >= SEARCH_SEEDS:
             raise UsageError(f"--seed {self.seed}: must be below {SEARCH_SEEDS} for a search.")
+
+    def _check_durations(self) -> None:
+        """Refuse what a trial's load would refuse only after the baseline, by its own name."""
+        trial, least = self.trial_duration_s, self.load.ramp_s or 0.0
+        if self.hang_s <= 0:
+            raise UsageError(f"hang {show_seconds(self.hang_s)}: must be longer than 0.")
+        if self.warmup_s < 0:
+            raise UsageError(f"--warmup {show_seconds(self.warmup_s)}: must be at least 0.")
+        if trial < _TRIAL_S_MIN:
+            raise UsageError(
+                f"--trial-duration {show_seconds(trial)}: is too short to measure anything; set at"
+                f" least {show_seconds(_TRIAL_S_MIN)}."
+            )
+        if self.load.requests is None and trial <= least:
+            raise UsageError(
+                f"--trial-duration {show_seconds(trial)}: must be longer than --ramp"
+                f" {show_seconds(least)}, which it includes."
+            )
 
     @property
     def engines(self) -> tuple[str, ...]:

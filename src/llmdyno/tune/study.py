@@ -11,9 +11,10 @@ it can be gone again at any time. The document's keys are a contract; its versio
     "beside"; "place" of trials and runs. In a study over engines and fronts "combinations", and
     "engine" and "front" of trials, runs, baseline and best; such a study's are the
     winner's. A verdict of too few pairs is "not confirmed".
+    28 November 2026, added: "interactions"; "pairs" and "matters" of an ablation's row;
+        "bottleneck" of a trial. If one knob changed, its row holds the confirmation's ratios.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import msgspec
 from llmdyno import store
 from llmdyno.knobs import Knob, Value, default
 from llmdyno.results import conclusions, stats, study_doubts, verdicts
+from llmdyno.results.bottleneck import bottleneck
 from llmdyno.results.facts import read_levels
 from llmdyno.results.measures import series
 from llmdyno.results.slo import HEADLINES, Objective
@@ -31,7 +33,9 @@ from llmdyno.results.window import steady_window
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.tune import endings
-from llmdyno.tune.candidates import same
+from llmdyno.tune.ablation import noise, pairs_of
+from llmdyno.tune.candidates import changed, effective, same
+from llmdyno.tune.explained import Explained, of_confirmation
 from llmdyno.tune.ledger import Ledger, Step
 
 SCHEMA = "llmdyno.study/1"
@@ -83,7 +87,7 @@ class _Document:
             "best": self._arm(best or baseline),
             "trials": [self._trial(step) for step in self._ledger.of("trial")],
             "confirmation": confirmation,
-            "ablation": self._ablation(best.contender if best else 0),
+            **self._explanation(best, confirmation),
             "bundle": None,
             "rejected": rejected,
             **endings.of(self._folder, self._ledger, confirmation, has_winner=best is not None),
@@ -146,10 +150,18 @@ class _Document:
             },
             "value": step.value,
             "slo_met": step.slo_met,
+            "bottleneck": self._bottleneck(step),
             "run": step.run,
             "place": step.place,
             **_of(step),
         }
+
+    def _bottleneck(self, step: Step) -> dict[str, str] | None:
+        """Return what held a trial back at its last level; None: it was not measured."""
+        if step.state != "measured" or not (self._folder / step.run / SUMMARY).exists():
+            return None
+        found = bottleneck(self._summary(step)["levels"][-1])
+        return msgspec.structs.asdict(found)
 
     def _confirmation(self, best: Step | None) -> dict[str, Any]:
         contender = None if best is None else best.contender
@@ -211,7 +223,7 @@ class _Document:
         for pair in range(self._study.pairs):
             two = [steps.get(2 * pair), steps.get(2 * pair + 1)]
             measured = [step for step in two if step is not None and step.state == "measured"]
-            if len({step.place for step in measured}) == 1 < len(measured):
+            if len(measured) == 2 and _comparable(*measured):
                 ordered = sorted(measured, key=lambda step: self._arm_of(step) == "after")
                 before, after = (self._folder / step.run / JOURNAL for step in ordered)
                 pairs.append((before, after))
@@ -230,35 +242,40 @@ class _Document:
         )
         return before, after
 
-    def _ablation(self, contender: int) -> list[dict[str, Any]]:
-        """Return by how much each changed knob's new value moves the objective, largest first.
+    def _explanation(
+        self, best: Step | None, confirmation: Mapping[str, Any]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return what each changed knob gives, and what some of them give together."""
+        if best is None:
+            return {"ablation": [], "interactions": []}
+        objective, rate = self._study.objective, HEADLINES[0]
+        of = list({one.key: one for one in (objective, rate)}.values())
+        # With one pair there is no variance between runs. The confirmation's is used.
+        known = {one.key: self._spread(one, best.contender) for one in of}
 
-        The token rate stands beside it, whatever the objective is.
-        """
-        steps = {step.number: step for step in self._ledger.of("ablation", contender)}
-        objective = self._study.objective
-        of = {one.key: one for one in (objective, HEADLINES[0])}
-        # With one run each there is no variance between runs. The confirmation's is used.
-        known = {name: self._spread(one, contender) for name, one in of.items()}
-        rows = []
-        for number in sorted(steps):
-            reverted, whole = steps[number], steps.get(number + 1)
-            if number % 2 or whole is None or not reverted.state == whole.state == "measured":
-                continue
-            pair = (self._folder / reverted.run / JOURNAL, self._folder / whole.run / JOURNAL)
-            effects = {name: self._ratio([pair], one, known[name]) for name, one in of.items()}
-            rows.append(
-                {
-                    "knob": reverted.knob,
-                    "from": self._value(reverted.knob, self._study.baseline),
-                    "to": self._value(reverted.knob, whole.config),
-                    "effect": {
-                        name: {"ratio": effect.pop("mean"), **effect}
-                        for name, effect in effects.items()
-                    },
-                }
-            )
-        return sorted(rows, key=lambda row: _size(row["effect"][objective.key]))
+        def ratio(runs: Sequence[tuple[str, str]], one: Objective) -> dict[str, Any]:
+            pairs = [
+                (self._folder / without / JOURNAL, self._folder / whole / JOURNAL)
+                for without, whole in runs
+            ]
+            return self._ratio(pairs, one, known[one.key] if len(pairs) == 1 else None)
+
+        explained = Explained(
+            pairs=pairs_of(self._ledger, best.contender),
+            objectives=of,
+            noise=noise(self._ledger.of("confirm", best.contender)),
+            ratio=ratio,
+            value=lambda name, after: self._value(
+                name, best.config if after else self._study.baseline
+            ),
+        )
+        knobs = self._subject.knobs
+        names = changed(effective(self._study.baseline, knobs), effective(best.config, knobs))
+        whole = {one.key: confirmation["ratio"][one.key] for one in of if confirmation["ratio"]}
+        return {
+            "ablation": explained.rows() or of_confirmation(names, whole, explained),
+            "interactions": explained.interactions(),
+        }
 
     def _spread(self, of: Objective, contender: int) -> stats.Spread | None:
         """Return how far apart the confirmation's equal runs lie, if they tell."""
@@ -275,6 +292,11 @@ class _Document:
         knob = next((knob for knob in self._subject.knobs if knob.name == name), None)
         # None: the engine no longer has it.
         return None if knob is None else default(knob, self._engine_version)
+
+
+def _comparable(one: Step, other: Step) -> bool:
+    """Tell whether two runs were measured, and in the same place."""
+    return one.state == other.state == "measured" and one.place == other.place
 
 
 def _of(step: Step) -> dict[str, str]:
@@ -309,8 +331,3 @@ def _divides(pairs: Pairs, statistic: Statistic) -> bool:
 
 def _said(mean: float, ci95: tuple[float, float] | None) -> dict[str, Any]:
     return {"mean": significant(mean), "ci95": ci95 and [significant(bound) for bound in ci95]}
-
-
-def _size(effect: Mapping[str, Any]) -> float:
-    """Return by what effects are sorted, the largest first and those without a ratio last."""
-    return -abs(math.log(effect["ratio"])) if effect["ratio"] else math.inf

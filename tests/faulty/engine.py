@@ -1,11 +1,11 @@
-"""An engine of known speed that misbehaves at the starts that the environment names.
+"""An engine of known speed that fails at the starts that the environment names.
 
-It is a plug-in from outside the package, named as `--engine misbehaving.engine`. Its variables:
+It is a plug-in from outside the package, named as `--engine faulty.engine`. Its variables:
 
-MISBEHAVE_STATE    a folder, in which starts are counted
-MISBEHAVE          what happens at which start: "3:lib" the third, "5-:lib" from the fifth on
-MISBEHAVE_EFFECT   how many times as fast fast=true is; 1.9 if it is not set
-MISBEHAVE_VERSION  the engine's version
+FAULTY_STATE    a folder, in which starts are counted
+FAULTY          what happens at which start: "3:lib" the third, "5-:lib" from the fifth on
+FAULTY_EFFECT   how many times as fast fast=true is; 1.9 if it is not set
+FAULTY_VERSION  the engine's version
 """
 
 import os
@@ -36,11 +36,13 @@ def _knob(
     )
 
 
-KNOBS = (
+KNOBS: tuple[Knob, ...] = (
     _knob("itl_ms", "int", 20, (5, 40)),
     _knob("fast", "bool", False, (False, True)),
     _knob("idle", "choice", "a", ("a", "b", "c", "d")),
 )
+
+_FAST_STARTS = 2  # a trial and the run in full
 
 # The streamer, and what befalls it once the readiness probe has had its token.
 SCRIPTS = {
@@ -55,14 +57,14 @@ SCRIPTS = {
 }
 
 
-class MisbehavingEngine:
-    name = "misbehaving.engine"
-    knobs = KNOBS
+class FaultyEngine:
+    name = "faulty.engine"
+    knobs: tuple[Knob, ...] = KNOBS
     install = "it is always there"
     image = ""
 
     def version(self) -> str | None:
-        return os.environ.get("MISBEHAVE_VERSION", "1.0")
+        return os.environ.get("FAULTY_VERSION", "1.0")
 
     def check(self, _model: str, _config: Config) -> None:
         pass
@@ -74,14 +76,14 @@ class MisbehavingEngine:
         self, model: str, config: Config, *, artifact: Path | None, host: str, port: int
     ) -> Launch:
         del artifact
-        effect = float(os.environ.get("MISBEHAVE_EFFECT", "1.9")) if config.get("fast") else 1.0
+        effect = float(os.environ.get("FAULTY_EFFECT", "1.9")) if config.get("fast") else 1.0
         itl_ms = int(config.get("itl_ms", 20)) / effect
         streamer = (
             f"{sys.executable} -m llmdyno.streamer --host {host} --port {port}"
             f" --ttft {30 / effect:.3f}ms --itl {itl_ms:.3f}ms"
         )
         return Launch(
-            argv=("sh", "-c", SCRIPTS[_befalls()].format(streamer=streamer)),
+            argv=("sh", "-c", SCRIPTS[_befalls(config)].format(streamer=streamer)),
             url=f"http://{host}:{port}",
             endpoint="openai-chat",
             model=model,
@@ -89,21 +91,29 @@ class MisbehavingEngine:
         )
 
 
-def _befalls() -> str:
+def _befalls(config: Config) -> str:
     """Count a start, and return what is to happen at it."""
-    state = os.environ.get("MISBEHAVE_STATE")
+    state = os.environ.get("FAULTY_STATE")
     if state is None:
         return "good"
-    counter = Path(state, "starts")
-    number = 1 + (int(counter.read_text()) if counter.exists() else 0)
-    counter.write_text(str(number))
+    number = _counted(Path(state, "starts"))
+    fast = _counted(Path(state, "fast")) if config.get("fast") else 0
     mode = "good"
-    for rule in filter(None, os.environ.get("MISBEHAVE", "").split(",")):
+    for rule in filter(None, os.environ.get("FAULTY", "").split(",")):
         at, _, what = rule.partition(":")
+        if at == "fast":
+            mode = what if fast > _FAST_STARTS else mode
+            continue
         first = int(at.rstrip("-"))
         if number == first or (at.endswith("-") and number > first):
             mode = what
     return mode
 
 
-ENGINE: Engine = MisbehavingEngine()
+def _counted(counter: Path) -> int:
+    number = 1 + (int(counter.read_text()) if counter.exists() else 0)
+    counter.write_text(str(number))
+    return number
+
+
+ENGINE: Engine = FaultyEngine()
