@@ -33,6 +33,7 @@ TOGETHER = {
     "records/server_page.py": "results/test_crosscheck.py",
     "report/side_tables.py": "report/test_run_tables.py",
     "results/level_checks.py": "results/test_doubts.py",
+    "tune/combined_study.py": "tune/test_combined.py",
     "tune/explained.py": "tune/test_ablation.py",
     "results/conclusions.py": "tune/test_word.py",
     "tune/blame.py": "tune/test_word.py",

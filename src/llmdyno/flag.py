@@ -184,6 +184,8 @@ def _names(value: Any, field: str) -> tuple[str, ...]:
 
 def _one_or_more(value: Any, field: str) -> str:
     """Return names joined by commas, of a text or of a file's list of texts."""
+    if isinstance(value, str) and "," not in value:
+        return value  # whether there is such a plug-in is said where it is loaded
     names = _names(value, field)
     if not names or not all(names):
         raise UsageError(f"{field} {value}: has an empty name; write names, e.g. a,b.")

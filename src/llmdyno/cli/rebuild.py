@@ -13,10 +13,9 @@ from llmdyno.results import doubts
 from llmdyno.results.summary import summarise
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, LEDGER, REPORT, SUMMARY
-from llmdyno.tune.combined_study import combined_document
-from llmdyno.tune.folder import stack_of, write_study
+from llmdyno.tune.combined_study import document_of
+from llmdyno.tune.folder import write_study
 from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.study import study_document
 
 
 def rebuild(folder: Path, out: Path | None = None) -> tuple[Mapping[str, Any], Path]:
@@ -73,10 +72,7 @@ def _study(folder: Path) -> tuple[Mapping[str, Any], Stack]:
     ledger = Ledger(folder)
     if ledger.began is None:
         raise UsageError(f"{folder}: its ledger is empty.")
-    if ledger.spec.combines:
-        return combined_document(folder, ledger)
-    subject = stack_of(ledger.spec)
-    return study_document(folder, ledger, subject), subject
+    return document_of(folder, ledger)
 
 
 def run_summary(folder: Path) -> Mapping[str, Any]:

@@ -40,7 +40,7 @@ def tune(
     out: Out = None,
     json: AsJson = False,
 ) -> None:
-    """Find better settings, and prove it: before, search, after, interleaved pairs."""
+    """Find better settings, and prove it; --engine a,b --front x,y compares what they name."""
     import_numpy()
     from llmdyno import store, workload
     from llmdyno.store import LEDGER

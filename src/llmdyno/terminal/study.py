@@ -79,11 +79,16 @@ def _show_combinations(document: Mapping[str, Any], stream: TextIO) -> None:
     names = ("combination", f"baseline, {unit_of}", f"best, {unit_of}", "SLOs", "trials", "")
     rows = [(one.name, one.baseline, one.best, one.slo, one.trials, one.outcome) for one in found]
     widths = [max(len(row[at]) for row in (names, *rows)) for at in range(len(names) - 1)]
-    stream.write("\n")
+    lines = []
     for row in (names, *rows):
         cells = [f"{row[0]:<{widths[0]}}"]
         cells += [f"{text:>{width}}" for text, width in zip(row[1:-1], widths[1:], strict=True)]
-        stream.write("  ".join([*cells, row[-1]]).rstrip() + "\n")
+        lines.append("  ".join([*cells, row[-1]]).rstrip())
+    if max(map(len, lines)) <= width_of(stream):
+        stream.write("\n".join(["", *lines, ""]))
+    else:
+        headings = [Heading(name or "outcome") for name in names]
+        show_blocks(console(stream), headings, [[*map(Cell, row)] for row in rows])
     stream.write(line(stacks.conclusion(document), stream))
 
 

@@ -179,9 +179,7 @@ class Combined:
         rounds = rounds_of(len(alive))
         for number in range(rounds if alive else 0):
             left = self._study.trials - sum(arm.started() for arm in arms)
-            least = [least_trials(arm.of) if not number else 0 for arm in alive]
-            if number:
-                least = [1] * len(alive)
+            least = [1 if number else least_trials(arm.of) for arm in alive]
             given = shares(left, rounds - number, least)
             if not any(given):
                 break
@@ -203,14 +201,29 @@ class Combined:
             return  # done before a stop
         self._whole.say(f"{arm.of.name}:")
         arm.begin(presence, trials)
-        arm.runner.over = lambda share: self._over(share * until)
+        arm.runner.over = lambda share: self._over(share, until)
         arm.tuner.search()
 
-    def _over(self, share: float) -> bool:
-        """Whether all combinations together have spent this share of the budget."""
+    def _over(self, share: float, until: float = 1.0) -> bool:
+        """Whether all combinations together have spent this share of the budget.
+
+        Args:
+            share: of the budget, or of the part that ends with `until`.
+            until: a share of what the baselines have left of the budget.
+        """
         budget_s = self._study.budget_s
-        spent_s = sum(arm.runner.ledger.spent_s for arm in self._arms)
-        return budget_s is not None and spent_s > share * budget_s
+        if budget_s is None:
+            return False
+        ledgers = [arm.runner.ledger for arm in self._arms]
+        baselines = ("baseline", "reference", "check")
+        fixed_s = sum(
+            step.build_s + step.start_s + step.measure_s
+            for ledger in ledgers
+            for step in ledger.steps
+            if step.phase in baselines
+        )
+        limit_s = fixed_s + (budget_s - fixed_s) * until
+        return sum(ledger.spent_s for ledger in ledgers) > share * limit_s
 
     # What decides.
 

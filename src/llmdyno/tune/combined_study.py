@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from llmdyno.errors import UsageError
 from llmdyno.results import stacks
 from llmdyno.serve.stack import Stack, load_stack
+from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.spec import Study
 from llmdyno.tune.study import study_document
@@ -55,6 +57,19 @@ def reference_of(ledger: Ledger) -> Step | None:
     return reference if reference.state == "measured" and reference.value is not None else None
 
 
+def document_of(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Stack]:
+    """Derive the document of any study; return with it what was tuned, of several the winner.
+
+    Raises:
+        UsageError: an engine or a front that it names is not there any more, or nothing was begun.
+        StorageError: a run or a ledger cannot be read.
+    """
+    if ledger.spec.combines:
+        return combined_document(folder, ledger)
+    stack = stack_of(ledger.spec)
+    return study_document(folder, ledger, stack), stack
+
+
 def combined_document(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Stack]:
     """Derive study.json as it stands; return with it the winner's stack, or the first's.
 
@@ -72,6 +87,8 @@ def combined_document(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Sta
         for engine, front in product(study.engines, study.fronts)
     ]
     begun = [part for part in parts if part.ledger.began is not None]
+    if not begun:
+        raise UsageError(f"{folder}: nothing was measured yet; go on with dyno tune --resume.")
     works = [part for part in begun if reference_of(part.ledger) is not None]
     subject = (works or begun)[0]
     document = _derived(folder, ledger, works, subject)

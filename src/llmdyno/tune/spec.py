@@ -30,11 +30,21 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     """One tuning study: what is tuned, for what, under which load, and how long."""
 
     engine: Annotated[
-        str, Flag(ONE_OR_MORE, "Engine that computes the tokens", plugins="engines")
+        str,
+        Flag(
+            ONE_OR_MORE,
+            "Engine that computes the tokens",
+            plugins="engines",
+        ),
     ] = "openvino"  # several: joined by commas
-    front: Annotated[str, Flag(ONE_OR_MORE, "Server in front of the engine", plugins="fronts")] = (
-        "native"
-    )
+    front: Annotated[
+        str,
+        Flag(
+            ONE_OR_MORE,
+            "Server in front of the engine",
+            plugins="fronts",
+        ),
+    ] = "native"
     model: Annotated[
         str, Flag(TEXT, "Model: a built-in name (tiny, small), a path or a hub id.", ("-m",))
     ] = "tiny"
