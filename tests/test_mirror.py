@@ -21,6 +21,18 @@ TOGETHER = {
     "record/entries.py": "record/test_scribe.py",
     "record/exchange.py": "record/test_relay.py",
     "record/prompts.py": "record/test_lines.py",
+    **dict.fromkeys(
+        (
+            *("predict/asked.py", "predict/document.py", "predict/grid.py", "predict/judged.py"),
+            *("predict/layout.py", "predict/options.py", "predict/planning.py"),
+            "report/plan_page.py",
+        ),
+        "cli/test_plan.py",
+    ),
+    "predict/configs.py": "predict/test_shapes.py",
+    "predict/decoder.py": "predict/test_shapes.py",
+    "predict/known.py": "predict/test_shapes.py",
+    "report/limits.py": "predict/test_limits.py",
     "report/plots": "report/plots/test_plots.py",
     "spec": "spec/test_spec.py",
     "testing": "test_examples.py",

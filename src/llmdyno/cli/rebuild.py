@@ -8,6 +8,7 @@ from typing import Any
 from llmdyno import plugins, store
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob
+from llmdyno.predict.limits import with_limits
 from llmdyno.report import run_page, study_page
 from llmdyno.results import doubts
 from llmdyno.results.summary import summarise
@@ -97,7 +98,8 @@ def write_study_page(folder: Path, document: Mapping[str, Any]) -> Path:
     """Write a study's page and return its path."""
     guide = guide_of(document)
     page = folder / REPORT
-    store.write_atomically(page, study_page(document, guide).encode())
+    # What is predicted stands on the page alone: study.json holds what was measured.
+    store.write_atomically(page, study_page(with_limits(document), guide).encode())
     return page
 
 

@@ -7,12 +7,13 @@ interval of a forecast has two parts: what the parameters' posterior leaves open
 (Laplace), and the scatter between runs of one server, which no parameter explains.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
 
-from llmdyno.predict.coarse import solve, stack
+from llmdyno.predict.coarse import CoarseLoads, Stack, solve, stack
 from llmdyno.predict.points import Measured
 from llmdyno.predict.server import Server, Setup, server_of
 from llmdyno.predict.simulated import Point, loads_of, simulated_at, ways
@@ -22,13 +23,16 @@ from llmdyno.units import Lengths
 METRICS = ("token_rate", "ttft_ms_p50", "tpot_ms_p50")
 _SCATTER = np.array([0.08, 0.18, 0.08])  # of runs of one server, believed before any was seen
 _SCATTER_WEIGHT = 4.0  # ... as firmly as so many points say
-_NOISE = np.array([0.03, 0.15, 0.03])  # of a point in the fit; TTFT has two answers at times
+_NOISE = np.array([0.03, 0.2, 0.03])  # of a point in the fit; TTFT has two answers at times
 _FAR = 3.0  # deviations from which a point counts less and less
-_ROUNDS = 4
-_MATCHINGS = 3  # times that the points' ways are chosen anew
+_ROUNDS = 12
+_MOVE_MAX = 0.25
+_MATCHINGS = 5  # times that all points are simulated
+_SAME_TOKENS, _SAME_S = 8, 3  # points that differ by less are one load
 _FIT_S = 10.0  # simulated of a point
 _DIFFERENCE = 1e-3
-_STEP_MAX = 0.4
+_STEP_MAX = 0.2
+_DAMPING = 0.01
 
 
 class Calibration(msgspec.Struct, frozen=True):
@@ -62,8 +66,9 @@ class _Data(msgspec.Struct, frozen=True):
 
     servers: list[Server]
     points: list[Point]
-    plain: list[Point]
     cycles: np.ndarray
+    stacked: Stack
+    loads: CoarseLoads
     same: np.ndarray
     logs: np.ndarray
     noise: np.ndarray
@@ -78,51 +83,66 @@ def calibrate(measured: Sequence[Measured]) -> Calibration:
     if not measured:
         return prior()
     data = _data(measured)
-    mean = np.log(MEDIANS)
-    precision = np.diag(DEVIATIONS**-2.0)
-    x = mean.copy()
-    for matching in range(_MATCHINGS):
-        data, residuals = _matched(data, x)
-        loss = _loss(data, residuals, x)
-        for _ in range(_ROUNDS):
-            slopes = _slopes(data.servers, data.points, x)[data.same]
-            weights = _weights(data, residuals)
-            normal = np.einsum("pmi,pm,pmj->ij", slopes, weights, slopes) + precision
-            pull = np.einsum("pmi,pm->i", slopes, weights * residuals)
-            step = np.linalg.solve(normal, pull - precision @ (x - mean))
-            step *= min(1.0, _STEP_MAX / max(1e-12, float(np.abs(step).max())))
-            tried = _residuals(data, x + step)
-            new = _loss(data, tried, x + step)
-            if new >= loss:
-                step /= 3
-                tried = _residuals(data, x + step)
-                new = _loss(data, tried, x + step)
-                if new >= loss:
-                    break
-            gain = loss - new
-            x, residuals, loss = x + step, tried, new
-            if gain < 0.003 * loss:
-                break
-    slopes = _slopes(data.servers, data.points, x)[data.same]
-    normal = np.einsum("pmi,pm,pmj->ij", slopes, _weights(data, residuals), slopes) + precision
-    return Calibration(np.exp(x), np.linalg.inv(normal), _scatter(residuals), len(measured))
+    x = np.log(MEDIANS)
+    best = (math.inf, x, np.zeros_like(data.logs))
+    for _ in range(_MATCHINGS):
+        simulated = _matched(data, x)
+        residuals = data.logs - simulated[data.same]
+        best = min(best, (_loss(data, residuals, x), x, residuals), key=lambda each: each[0])
+        x = _descended(data, simulated - _coarse_logs(data.stacked, data.loads, x), x)
+    _, x, residuals = best
+    slopes = _slopes(data.stacked, data.loads, x)[data.same]
+    normal = np.einsum("pmi,pm,pmj->ij", slopes, _weights(data, residuals), slopes)
+    covariance = np.linalg.inv(normal + np.diag(DEVIATIONS**-2.0))
+    return Calibration(np.exp(x), covariance, _scatter(residuals), len(measured))
 
 
-def _matched(data: _Data, x: np.ndarray) -> tuple[_Data, np.ndarray]:
-    """Take each point as its users met it most likely: as they started, in step, or spread."""
+def _descended(data: _Data, beyond: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return the most probable parameters if the simulation stays as far from the coarse pass.
+
+    The simulation itself is too rough to descend on: a prompt that misses a step by a microsecond
+    moves everything after it.
+    """
+
+    def residuals_at(place: np.ndarray) -> np.ndarray:
+        logs = _coarse_logs(data.stacked, data.loads, place) + beyond
+        return np.asarray(data.logs - logs[data.same])
+
+    start, residuals = x, residuals_at(x)
+    loss, damping = _loss(data, residuals, x), _DAMPING
+    for _ in range(_ROUNDS):
+        step = _step(data, residuals, x, damping)
+        tried = x + step
+        tried = start + np.clip(tried - start, -_MOVE_MAX, _MOVE_MAX)
+        found = residuals_at(tried)
+        if (new := _loss(data, found, tried)) < loss:
+            x, residuals, loss, damping = tried, found, new, damping / 4
+        else:
+            damping = damping * 6 + 0.01
+    return x
+
+
+def _step(data: _Data, residuals: np.ndarray, x: np.ndarray, damping: float) -> np.ndarray:
+    """Return Levenberg and Marquardt's step, which `damping` shortens."""
+    slopes = _slopes(data.stacked, data.loads, x)[data.same]
+    weights = _weights(data, residuals)
+    normal = np.einsum("pmi,pm,pmj->ij", slopes, weights, slopes) + np.diag(DEVIATIONS**-2.0)
+    pull = np.einsum("pmi,pm->i", slopes, weights * residuals)
+    pull = pull - (x - np.log(MEDIANS)) / DEVIATIONS**2
+    step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), pull)
+    return np.asarray(step * min(1.0, _STEP_MAX / max(1e-12, float(np.abs(step).max()))))
+
+
+def _matched(data: _Data, x: np.ndarray) -> np.ndarray:
+    """Simulate each point as its users met it most likely: as they started, in step, or spread."""
     theta = np.exp(x)
-    points, rows = [], []
-    for place, (server, point) in enumerate(zip(data.servers, data.plain, strict=True)):
-        cycle_s = float(data.cycles[place])
-        tried = [(way, _simulated(server, way, theta)) for way in ways(point, cycle_s)]
-        own = data.logs[data.same == place]
-        noise = data.noise[data.same == place]
-        costs = [float(np.log1p(((own - row) / noise / _FAR) ** 2).sum()) for _, row in tried]
-        way, row = tried[int(np.argmin(costs))]
-        points.append(way)
-        rows.append(row)
-    matched = msgspec.structs.replace(data, points=points)
-    return matched, np.asarray(data.logs - np.array(rows)[data.same])
+    rows = []
+    for place, (server, point) in enumerate(zip(data.servers, data.points, strict=True)):
+        own, noise = data.logs[data.same == place], data.noise[data.same == place]
+        tried = [_simulated(server, way, theta) for way in ways(point, float(data.cycles[place]))]
+        costs = [float(np.log1p(((own - row) / noise / _FAR) ** 2).sum()) for row in tried]
+        rows.append(tried[int(np.argmin(costs))])
+    return np.array(rows)
 
 
 def _simulated(server: Server, point: Point, theta: np.ndarray) -> np.ndarray:
@@ -135,7 +155,7 @@ def deviations(
     calibration: Calibration, servers: Sequence[Server], points: Sequence[Point]
 ) -> np.ndarray:
     """Return the deviation of the logarithm of each of METRICS: a row a point."""
-    slopes = _slopes(servers, points, np.log(calibration.theta))
+    slopes = _slopes(stack(servers), loads_of(servers, points), np.log(calibration.theta))
     open_ = np.einsum("pmi,ij,pmj->pm", slopes, calibration.covariance, slopes)
     return np.asarray(np.sqrt(open_ + calibration.scatter**2))
 
@@ -164,8 +184,9 @@ def _data(measured: Sequence[Measured]) -> _Data:
         setup, point = setup_of(each), point_of(each)
         rough = msgspec.structs.replace(
             point,
+            isl=Lengths("fixed", round(each.isl / _SAME_TOKENS)),
             cached_share=round(point.cached_share, 1),
-            duration_s=min(point.duration_s, _FIT_S),
+            duration_s=round(min(point.duration_s, _FIT_S) / _SAME_S),
         )
         key = msgspec.json.encode(
             (sorted(setup.config.items()), setup.gpu.name, setup.shape, rough)
@@ -187,16 +208,16 @@ def _data(measured: Sequence[Measured]) -> _Data:
         for place in range(len(points))
         for each in [measured[same.index(place)]]
     ]
-    return _Data(servers, points, points, np.array(cycles), np.array(same), logs, noise)
-
-
-def _residuals(data: _Data, x: np.ndarray) -> np.ndarray:
-    theta = np.exp(x)
-    rows = [
-        _simulated(server, point, theta)
-        for server, point in zip(data.servers, data.points, strict=True)
-    ]
-    return np.asarray(data.logs - np.array(rows)[data.same])
+    return _Data(
+        servers=servers,
+        points=points,
+        cycles=np.array(cycles),
+        stacked=stack(servers),
+        loads=loads_of(servers, points),
+        same=np.array(same, int),
+        logs=logs,
+        noise=noise,
+    )
 
 
 def _weights(data: _Data, residuals: np.ndarray) -> np.ndarray:
@@ -216,15 +237,13 @@ def _scatter(residuals: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(total / (_SCATTER_WEIGHT + count)))
 
 
-def _slopes(servers: Sequence[Server], points: Sequence[Point], x: np.ndarray) -> np.ndarray:
+def _coarse_logs(servers: Stack, loads: CoarseLoads, x: np.ndarray) -> np.ndarray:
+    answer = solve(servers, loads, np.exp(x)[:, None])
+    return np.log(np.stack([answer.token_rate, answer.ttft_s * 1e3, answer.tpot_s * 1e3], axis=1))
+
+
+def _slopes(servers: Stack, loads: CoarseLoads, x: np.ndarray) -> np.ndarray:
     """Return how the logarithms of METRICS change with those of the parameters: (point, 3, 8)."""
-    stacked, loads = stack(servers), loads_of(servers, points)
-
-    def logs(moved: np.ndarray) -> np.ndarray:
-        answer = solve(stacked, loads, np.exp(moved)[:, None])
-        return np.log(np.stack([answer.token_rate, answer.ttft_s, answer.tpot_s], axis=1))
-
-    base = logs(x)
-    return np.stack(
-        [(logs(x + _DIFFERENCE * row) - base) / _DIFFERENCE for row in np.eye(len(x))], axis=2
-    )
+    base = _coarse_logs(servers, loads, x)
+    moved = [_coarse_logs(servers, loads, x + _DIFFERENCE * row) for row in np.eye(len(x))]
+    return np.stack([(each - base) / _DIFFERENCE for each in moved], axis=2)

@@ -119,19 +119,15 @@ def _latencies(
     share = np.minimum(1.0, np.maximum(1 - np.exp(-coming), coming * loads.uncached / budget))
     chunk = np.minimum(budget, coming * loads.uncached / share)
     beside = np.where(servers.mixes > 0, running, 1e-9)
-    decode_s = _joined(*time.parts(running, context))
+    decode_s = time.seconds(running, context)
     seen = chunk * (loads.prompt - loads.uncached / 2)
-    mixed_s = _joined(*time.parts(beside, context * (beside > 1e-6), chunk, seen, coming / share))
+    mixed_s = time.seconds(beside, context * servers.mixes, chunk, seen, coming / share)
     tpot_s = np.where(
         servers.mixes > 0, (1 - share) * decode_s + share * mixed_s, decode_s + share * mixed_s
     )
     busy = np.minimum(0.85, running / tpot_s * time.token_api_s / servers.servers)
     api_s = time.api_s * (LATENCY_REQUESTS + 1 / (1 - busy))
     steps = np.maximum(1.0, loads.uncached / budget)
-    handover_s = running / 2 * time.token_api_s / servers.servers
+    handover_s = running * time.token_api_s / servers.servers
     ttft_s = api_s + (0.5 + servers.ahead) * tpot_s + steps * mixed_s + handover_s
     return tpot_s, ttft_s
-
-
-def _joined(gpu: np.ndarray, host: np.ndarray) -> np.ndarray:
-    return np.asarray((gpu**4 + host**4) ** 0.25)

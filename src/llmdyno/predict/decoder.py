@@ -71,7 +71,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def linear_params(self) -> int:
-        """Parameters in the layers."""
+        """Parameters in the layers: attention, nets, routers, all experts; no embeddings."""
         return self._beside_experts + self.expert_params
 
     @property

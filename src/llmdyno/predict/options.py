@@ -60,7 +60,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def gpus_each(self) -> int:
-        """GPUs of one copy."""
+        """How many GPUs each copy of the server is spread over."""
         return tensor_gpus(self.setup)
 
     def memory(self) -> Fit:

@@ -107,7 +107,10 @@ def _level_point(
         users=None if users is None else int(users),
         request_rate=float(arrivals) if users is None and arrivals is not None else None,
         isl=(tokens.get("input") or _typical(spec, "isl") * answered) / answered,
-        osl=tokens["output"] / answered,
+        osl=_answer(
+            tokens["output"] / answered,
+            *((level.get(name) or {}).get("p50") for name in ("e2e_ms", "ttft_ms", "tpot_ms")),
+        ),
         cached_share=(level.get("server") or {}).get("prefix_cache_hits") or 0.0,
         duration_s=float(window.get("end_s") or level.get("duration_s") or 0.0),
         token_rate=float(rate),
@@ -116,6 +119,20 @@ def _level_point(
         tpot_ms_p50=(level.get("tpot_ms") or {}).get("p50"),
         source=f"{source}: {users if users is not None else arrivals}",
     )
+
+
+def _answer(
+    mean: float, e2e_ms: float | None, ttft_ms: float | None, tpot_ms: float | None
+) -> float:
+    """Return the tokens of an answer. `mean` is too large where requests were cut.
+
+    Their tokens are in the sum, they are not in the count. By the latencies of whole requests an
+    answer has 1 + (E2E - TTFT) / TPOT tokens.
+    """
+    if not (e2e_ms and ttft_ms and tpot_ms) or e2e_ms <= ttft_ms:
+        return mean
+    whole = round(1 + (e2e_ms - ttft_ms) / tpot_ms)
+    return float(whole) if 1.02 * whole < mean < 1.5 * whole else mean  # noqa: PLR2004
 
 
 def _typical(spec: Mapping[str, Any], name: str) -> float:
@@ -244,7 +261,7 @@ def _row_point(row: Mapping[str, str | None], whose: Whose, where: str) -> Measu
         users=None if users is None else int(users),
         request_rate=arrivals if users is None else None,
         isl=isl,
-        osl=osl,
+        osl=_answer(osl, number("e2e_ms_p50"), number("ttft_ms_p50"), number("tpot_ms_p50")),
         cached_share=number("prefix_cache_hits") or 0.0,
         duration_s=number("duration_s") or answered * osl / rate,
         token_rate=rate,

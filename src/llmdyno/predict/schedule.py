@@ -16,19 +16,22 @@ Between two events (a prompt, an end) every step has the same sequences: those s
 
 import heapq
 import math
+import random
 from collections import deque
 from collections.abc import Sequence
 
 import msgspec
 
 from llmdyno.engines._scheduling import Admission
-from llmdyno.predict.steptime import StepTime, joined_s
+from llmdyno.predict.steptime import StepTime
 
 _LEAP_MAX = 64  # steps in one leap: the context grows meanwhile
 _ESTIMATE_SHARE = 0.5  # of the answers' remaining tokens, SGLang's new_token_ratio half decayed
 _STEPS_MAX = 400_000
 _API_BUSY_MAX = 0.85
 LATENCY_REQUESTS = 2.0  # what a request passes outside the queues, in API times: sockets, events
+
+_SURE_SHARE = 0.3  # of that: what every request passes; the rest is exponential
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -132,6 +135,7 @@ class _Simulation:
         self._count = 0
         self._servers = [0.0] * max(1, rules.servers)
         self._asked = 0
+        self._random = random.Random("predict/latency")
         self.sending = sorted(load.starts_s)  # a heap: when requests leave the client
 
     def run(self) -> Happened:
@@ -157,7 +161,9 @@ class _Simulation:
         ready_s = max(free_s, sent_s) + self.time.api_s / (1 - busy)
         heapq.heappush(self._servers, ready_s)
         self._count += 1
-        arrives_s = ready_s + LATENCY_REQUESTS * self.time.api_s
+        # Scattered: without it all prompts would keep step with the steps that ended their answers.
+        scatter = _SURE_SHARE + (1 - _SURE_SHARE) * self._random.expovariate(1.0)
+        arrives_s = ready_s + LATENCY_REQUESTS * self.time.api_s * scatter
         heapq.heappush(self.coming, (arrives_s, self._count, request))
 
     def _advance(self) -> bool:
@@ -264,8 +270,12 @@ class _Simulation:
         decodes = len(self.running) if self.rules.mixes else 0
         context = self.context if decodes else 0.0
         gpu, host = self.time.parts(decodes, context, chunk, look, len(ended))
-        seconds = joined_s(gpu, host)
+        seconds = self.time.joined_s(gpu, host, decodes, chunk)
         made = decodes + len(ended)
+        # The process that takes tokens out first starts the next step, if that one is planned.
+        late_s = 0.0
+        if self.rules.plans_ahead and self.coming and self.coming[0][0] <= self.now_s:
+            late_s = min(host, seconds) / 2
         self._pass(1, seconds, decodes, chunk, len(ended), host_led=host > gpu)
         if decodes:
             self._step_on(1)
@@ -274,7 +284,7 @@ class _Simulation:
             request.joined = self.step
             request.context += 1
             if not request.first_s:
-                request.first_s = self.now_s + self._handover_s(made)
+                request.first_s = self.now_s + late_s + self._handover_s(made)
                 if self._in_window(request.first_s):
                     self.seen.ttft_s.append(request.first_s - request.sent_s)
             if request.done >= request.answer:
@@ -290,13 +300,13 @@ class _Simulation:
         decodes = len(self.running)
         steps = min(self.running[0][0] - self.step, _LEAP_MAX)
         gpu, host = self.time.parts(decodes, self.context + decodes * steps / 2)
-        seconds = joined_s(gpu, host)
+        seconds = self.time.joined_s(gpu, host, decodes, 0)
         free = decodes + len(self.partial) + len(self.leaving) < self.rules.sequences
         until_s = math.inf
         if free and not self.waiting:
             until_s = self.coming[0][0] if self.coming else math.inf
             if self.sending:
-                until_s = min(until_s, self.sending[0] + (1 + LATENCY_REQUESTS) * self.time.api_s)
+                until_s = min(until_s, self.sending[0] + self.time.api_s)
         if self.leaving and self.waiting:
             until_s = min(until_s, self.leaving[0])
         if until_s < math.inf:
@@ -329,7 +339,7 @@ class _Simulation:
 
     def _handover_s(self, made: int) -> float:
         """From a step's end to the client: the API servers write the step's tokens in turn."""
-        return made / 2 * self.time.token_api_s / len(self._servers)
+        return made * self.time.token_api_s / len(self._servers)
 
     def _in_window(self, moment_s: float) -> bool:
         return self.load.window_s <= moment_s <= self.load.duration_s

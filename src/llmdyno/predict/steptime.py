@@ -2,28 +2,25 @@
 
     gpu  = (memory^4 + compute^4)^(1/4) + cache + fixed
     host = step + sequences x each + (pieces + prompts x each, if prompts are among them)
-    step = (gpu^4 + host^4)^(1/4)
+    step = (gpu^p + host^p)^(1/p), p = 4, and 1.5 where the host starts kernels one by one
 
-The fourth-power mean is a maximum with a rounded corner: near the corner both hinder each other.
+A mean of such a power is a maximum with a rounded corner: near the corner both hinder each other,
+the more so where the GPU waits for the host between the kernels of one step.
 Eight numbers are not known beforehand; `PRIORS` holds what is believed of them and how firmly.
 """
-
-import math
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from llmdyno.predict.work import Work
 
-_CORNER = 4.0
 # Of what 16-bit weights reach: 8-bit ones have scales, and inputs that are quantised step by step.
 _QUANTISED_LOSS = 0.1  # of the bandwidth
 _QUANTISED_FLOPS_LOSS = 0.35  # of the share of the (doubled) peak
 _QUANTISED_PIECES = 0.3  # more host time where kernels are started one by one
 _SHARED_LAYER = 0.5  # more GPU time a layer where GPUs wait for each other twice in it
 _SAMPLE_S = 3e-6  # the sampler's passes over a sequence's logits
-_TOKEN_SHARE = 0.02  # an answer's token costs an API server so much of what a request costs it
+_TOKEN_SHARE = 0.05  # an answer's token costs an API server so much of what a request costs it
 
 
 class Prior(msgspec.Struct, frozen=True):
@@ -41,9 +38,9 @@ PRIORS = (
     Prior("layer_s", 35e-6, 0.3, "GPU time a layer that depends on nothing: launches, norms"),
     Prior("host_step_s", 2.5e-3, 0.3, "host time of a step: planning, sampling, taking results in"),
     Prior("host_sequence_s", 25e-6, 0.4, "host time of a step for each sequence in it"),
-    Prior("host_layer_s", 220e-6, 0.3, "host time a layer of a step without a whole graph"),
+    Prior("host_layer_s", 150e-6, 0.4, "host time a layer of a step without a whole graph"),
     Prior("host_prompt_s", 0.3e-3, 0.6, "host time for a prompt that is let in"),
-    Prior("api_s", 1.3e-3, 0.4, "an API server's time for a request: HTTP, template, tokens"),
+    Prior("api_s", 2.2e-3, 0.4, "an API server's time for a request: HTTP, template, tokens"),
 )
 NAMES = tuple(prior.name for prior in PRIORS)
 MEDIANS = np.array([prior.median for prior in PRIORS])
@@ -95,7 +92,19 @@ class StepTime:
             prompts: prompts that are let in.
         """
         gpu, host = self.parts(decodes, context, chunk, seen, prompts)
-        return joined_s(gpu, host)
+        return self.joined_s(gpu, host, decodes, chunk)
+
+    def joined_s(self, gpu: float, host: float, decodes: float, chunk: float) -> float:
+        """Return the time of a step whose parts take so long."""
+        whole = self._is_whole(decodes + chunk, chunk)
+        return whole * rounded_max(gpu, host) + (1 - whole) * (gpu**1.5 + host**1.5) ** (1 / 1.5)
+
+    def _is_whole(self, tokens: float, chunk: float) -> float:
+        """Whether one graph has all of the step; works for arrays, too."""
+        graphs = self.graphs
+        return (chunk <= 0) * (tokens <= graphs.decode_max) + (chunk > 0) * (
+            tokens <= graphs.prompts_max
+        )
 
     def parts(
         self, decodes: float, context: float, chunk: float = 0, seen: float = 0, prompts: float = 0
@@ -103,7 +112,9 @@ class StepTime:
         """Return the GPU's and the host's part of a step, in seconds."""
         tokens = decodes + chunk
         memory_s = self.work.read_bytes(tokens) * self._byte_s
-        linear_s = joined_s(memory_s, tokens * self._token_s + (decodes + prompts) * self._head_s)
+        linear_s = rounded_max(
+            memory_s, tokens * self._token_s + (decodes + prompts) * self._head_s
+        )
         gpu_s = (
             linear_s
             + context * self._cache_s
@@ -112,11 +123,7 @@ class StepTime:
             + decodes * _SAMPLE_S
         )
         host_s = self._step_s + decodes * self._sequence_s + prompts * self._prompt_s
-        graphs = self.graphs
-        whole = (chunk <= 0) * (tokens <= graphs.decode_max) + (chunk > 0) * (
-            tokens <= graphs.prompts_max
-        )
-        return gpu_s, host_s + self._pieces_s * (1 - whole)
+        return gpu_s, host_s + self._pieces_s * (1 - self._is_whole(tokens, chunk))
 
     def bound_by(self, decodes: float, context: float, chunk: float = 0, prompts: float = 0) -> str:
         """Name what the time of such a step goes to most."""
@@ -140,9 +147,9 @@ class StepTime:
         return max(read / work.bandwidth, flops / work.flops)
 
 
-def joined_s(gpu: float, host: float) -> float:
-    """Return the time of a step whose parts take so long: a maximum with a rounded corner."""
-    one, other = gpu * gpu, host * host
+def rounded_max(one: float, other: float) -> float:
+    """Return the maximum of two times with a rounded corner; works for arrays, too."""
+    one, other = one * one, other * other
     return (one * one + other * other) ** 0.25
 
 

@@ -7,11 +7,20 @@ weight.
 
 import msgspec
 
+from llmdyno.predict.decoder import Shape
 from llmdyno.predict.gpus import Gpu
-from llmdyno.predict.shapes import Shape
 
 _GROUP_SCALE = 0.06  # 4-bit weights: scales and zero points of groups of 128, a share of the bytes
 _NVLINK_BYTES_S = 450e9  # of one GPU in one direction (NVIDIA H100 data sheet)
+
+BYTES = {
+    "fp32": 4.0,
+    "bf16": 2.0,
+    "fp8": 1.0,
+    "int8": 1.0,
+    "fp4": 0.5 * (1 + _GROUP_SCALE),
+    "int4": 0.5 * (1 + _GROUP_SCALE),
+}
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -47,62 +56,35 @@ class Work(msgspec.Struct, frozen=True):
         return self.weight_bytes + self.expert_bytes * (1 - self.expert_missed**tokens)
 
 
-def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str, cache: str, compute: str) -> Work:
+def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str | None, cache: str) -> Work:
     """Return the costs of a step.
 
     Args:
         gpus: how many share every layer (tensor parallelism).
-        weights: the weights' number format, a key of `BYTES`.
+        weights: the number format that they are quantised to, a key of `BYTES`; None: as shipped.
         cache: that of keys and values.
-        compute: the key of the GPU's peak that counts; bf16 where it has no other.
     """
-    expert_params = (
-        3.0
-        * shape.hidden
-        * shape.moe_intermediate
-        * shape.experts
-        * (shape.layers - shape.dense_layers)
-        if shape.experts
-        else 0.0
-    )
-    other = shape.linear_params - expert_params
-    size = bytes_of(weights)
-    if shape.kv_lora_rank:  # latent attention keeps one compressed vector, on every GPU
-        kv_values = float(shape.layers * (shape.kv_lora_rank + shape.rope_dim))
-        kv_shared = 1
-    else:
-        kv_values = 2.0 * shape.layers * shape.kv_heads * shape.head_dim
-        kv_shared = min(gpus, shape.kv_heads)
+    size = BYTES[weights] if weights else shape.weight_bytes
+    expert_size = BYTES[weights] if weights else shape.expert_bytes or size
+    computes = weights or ("fp8" if size == BYTES["fp8"] else "bf16")
+    shared = 1 if shape.kv_lora_rank else min(gpus, shape.kv_heads)
     ring = 2 * (gpus - 1) / gpus
     return Work(
-        weight_bytes=(other * size + shape.head_params * max(size, 2.0)) / gpus,
-        expert_bytes=expert_params * size / gpus,
+        weight_bytes=(
+            (shape.linear_params - shape.expert_params) * size
+            + shape.head_params * max(size, BYTES["bf16"])
+        )
+        / gpus,
+        expert_bytes=shape.expert_params * expert_size / gpus,
         expert_missed=1 - shape.experts_active / shape.experts if shape.experts else 0.0,
-        kv_bytes=kv_values * bytes_of(cache) / kv_shared,
+        kv_bytes=shape.layers * shape.kv_numbers * BYTES[cache] / shared,
         token_flops=2.0 * shape.linear_params_active / gpus,
         head_flops=2.0 * shape.head_params / gpus,
         context_flops=4.0 * shape.layers * shape.heads * shape.head_dim / gpus,
         bandwidth=gpu.bandwidth_bytes_s,
-        flops=gpu.flops.get(compute) or gpu.flops["bf16"],
-        exchange_s=2.0 * shape.layers * shape.hidden * 2.0 * ring / _NVLINK_BYTES_S
-        if gpus > 1
-        else 0.0,
+        flops=gpu.flops_at(computes),
+        exchange_s=shape.layers * 2 * shape.hidden * BYTES["bf16"] * ring / _NVLINK_BYTES_S,
         layers=shape.layers,
-        quantised=size < 2,  # noqa: PLR2004 - bytes of 16 bits
+        quantised=size < BYTES["bf16"],
         gpus=gpus,
     )
-
-
-BYTES = {
-    "fp32": 4.0,
-    "bf16": 2.0,
-    "fp8": 1.0,
-    "int8": 1.0,
-    "fp4": 0.5 * (1 + _GROUP_SCALE),
-    "int4": 0.5 * (1 + _GROUP_SCALE),
-}
-
-
-def bytes_of(number_format: str) -> float:
-    """Bytes of one value."""
-    return BYTES[number_format]

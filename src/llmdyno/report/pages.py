@@ -15,6 +15,7 @@ from llmdyno.report import (
     documents,
     doubts,
     drawing,
+    limits,
     plots,
     run_tables,
     side_tables,
@@ -207,6 +208,7 @@ def _closing(runs: tuple[Run, ...]) -> list[Section]:
                 if "capacity" in run.summary
             ),
         ),
+        Section(name="limits", title="Distance from the limit", tables=[limits.table(runs)]),
         Section(name="slo", title="SLOs", tables=[run_tables.objectives(runs)]),
         Section(
             name="client",

@@ -13,7 +13,7 @@ Document = Mapping[str, Any]
 
 
 def show_plan(document: Document, stream: TextIO) -> None:
-    """Print a plan."""
+    """Print before and after with intervals, what bounds them, and what would prove it."""
     out = console(stream)
     points = document["calibrated_on"]
     known = (
