@@ -5,7 +5,7 @@ from llmdyno.engines import Limit, Scheduling, facts
 from llmdyno.errors import UsageError
 from llmdyno.predict.memory import Fit, Part, fit
 from llmdyno.predict.server import Setup
-from llmdyno.predict.work import bytes_of
+from llmdyno.predict.work import BYTES
 
 _PLAIN_BYTES = 2.0
 
@@ -59,8 +59,8 @@ def memory_of(setup: Setup, longest: int) -> Fit:
     cache_bytes = config.get(rules.cache_bytes) if rules.cache_bytes else None
     part = Part(
         tensor=tensor_gpus(setup),
-        weight_bytes=None if weights is None else bytes_of(weights),
-        kv_bytes=_PLAIN_BYTES if cache is None else bytes_of(cache),
+        weight_bytes=None if weights is None else BYTES[weights],
+        kv_bytes=_PLAIN_BYTES if cache is None else BYTES[cache],
         share=share,
         step_tokens=int(number(rules.tokens)),
         sequences=int(number(rules.sequences)),

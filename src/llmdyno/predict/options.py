@@ -241,7 +241,7 @@ def _pruned(plan: Plan, options: Sequence[Option], found: _Coarse) -> list[Optio
         return sorted(
             kept,
             key=lambda place: (
-                sign * round(math.log(max(column[place], 1e-9)) / _SAME),
+                sign * round(math.log(max(float(column[place]), 1e-9)) / _SAME),
                 len(options[place].config),
             ),
         )
