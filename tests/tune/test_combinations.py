@@ -11,7 +11,7 @@ from llmdyno.tune.spec import Study
 
 
 def spec(**given: Any) -> Study:
-    asked = {"engine": "timed.engine,misbehaving.engine", "model": "m", "users": "2"}
+    asked = {"engine": "timed.engine,faulty.engine", "model": "m", "users": "2"}
     return flags.study_spec({**asked, **given})
 
 
@@ -21,10 +21,10 @@ def own(found: Combination) -> Study:
 
 
 def test_a_list_of_a_file_is_as_names_with_commas() -> None:
-    listed = spec(engine=["timed.engine", "misbehaving.engine"], front=["native"])
+    listed = spec(engine=["timed.engine", "faulty.engine"], front=["native"])
 
     assert listed == spec()
-    assert listed.engines == ("timed.engine", "misbehaving.engine")
+    assert listed.engines == ("timed.engine", "faulty.engine")
     assert listed.combines
     assert not spec(engine="timed.engine").combines
 

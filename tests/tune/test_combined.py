@@ -21,7 +21,7 @@ from llmdyno.tune.measure import Measurement
 from llmdyno.tune.spec import Study
 from studies import unheard
 
-ENGINES = "timed.engine,misbehaving.engine"
+ENGINES = "timed.engine,faulty.engine"
 Measure = Callable[..., Measurement]
 
 
@@ -61,19 +61,19 @@ class Bench:
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[Bench], None]:
     monkeypatch.setattr(lab, "_LEVEL_S", 4)
-    monkeypatch.setenv("MISBEHAVE_VERSION", "1.0")
+    monkeypatch.setenv("FAULTY_VERSION", "1.0")
     return lambda bench: monkeypatch.setattr(runner, "measure", bench)
 
 
 def test_the_best_of_all_is_confirmed_against_the_first_baseline(
     measured: Callable[[Bench], None], tmp_path: Path
 ) -> None:
-    measured(bench := Bench({"timed.engine": 40, "misbehaving.engine": 20}))
+    measured(bench := Bench({"timed.engine": 40, "faulty.engine": 20}))
 
     document = Combined(spec(), tmp_path / "s", unheard()).run()
 
-    assert document["engine"] == "misbehaving.engine"
-    assert document["best"]["engine"] == "misbehaving.engine"
+    assert document["engine"] == "faulty.engine"
+    assert document["best"]["engine"] == "faulty.engine"
     assert document["baseline"]["engine"] == "timed.engine"
     assert document["baseline"]["config"] == {}
     confirmation = document["confirmation"]
@@ -81,9 +81,9 @@ def test_the_best_of_all_is_confirmed_against_the_first_baseline(
     assert confirmation["pairs"] == 2
     assert confirmation["ratio"]["token_rate"]["mean"] == pytest.approx(40 / 18, rel=0.05)
     arms = {(run["arm"], run["engine"]) for run in confirmation["runs"]}
-    assert arms == {("before", "timed.engine"), ("after", "misbehaving.engine")}
+    assert arms == {("before", "timed.engine"), ("after", "faulty.engine")}
     states = {one["engine"]: (one["state"], one["trials"]) for one in document["combinations"]}
-    assert states == {"timed.engine": ("measured", 1), "misbehaving.engine": ("best", 3)}
+    assert states == {"timed.engine": ("measured", 1), "faulty.engine": ("best", 3)}
     assert {trial["engine"] for trial in document["trials"]} == set(bench.gap_ms)
     assert [trial["id"] for trial in document["trials"]] == [1, 2, 3, 4]
     assert (tmp_path / "s" / "bundle" / "serve.sh").exists()
@@ -98,7 +98,7 @@ def test_the_best_of_all_is_confirmed_against_the_first_baseline(
 def test_a_study_that_was_stopped_goes_on_as_it_would_have(
     stop_at: int, measured: Callable[[Bench], None], tmp_path: Path
 ) -> None:
-    speeds = {"timed.engine": 40, "misbehaving.engine": 20}
+    speeds = {"timed.engine": 40, "faulty.engine": 20}
     measured(whole := Bench(speeds))
     expected = Combined(spec(), tmp_path / "whole", unheard()).run()
 
@@ -120,7 +120,7 @@ def test_a_study_that_was_stopped_goes_on_as_it_would_have(
 def test_a_baseline_that_dies_leaves_its_combination_out(
     measured: Callable[[Bench], None], tmp_path: Path
 ) -> None:
-    measured(Bench({"misbehaving.engine": 20}))
+    measured(Bench({"faulty.engine": 20}))
 
     document = Combined(spec(), tmp_path / "s", unheard()).run()
 
@@ -128,7 +128,7 @@ def test_a_baseline_that_dies_leaves_its_combination_out(
     assert dead["state"] == "failed"
     assert "it died" in dead["why"]
     assert alive["trials"] == 4
-    assert document["baseline"]["engine"] == "misbehaving.engine"
+    assert document["baseline"]["engine"] == "faulty.engine"
 
 
 def test_without_any_baseline_the_study_fails(
@@ -146,7 +146,7 @@ def test_without_any_baseline_the_study_fails(
 def test_what_is_slower_than_the_first_baseline_does_not_win(
     measured: Callable[[Bench], None], tmp_path: Path
 ) -> None:
-    measured(Bench({"timed.engine": 20, "misbehaving.engine": 40}))
+    measured(Bench({"timed.engine": 20, "faulty.engine": 40}))
 
     document = Combined(spec(search="mode"), tmp_path / "s", unheard()).run()
 
@@ -158,7 +158,7 @@ def test_what_is_slower_than_the_first_baseline_does_not_win(
 def test_all_combinations_share_one_budget(
     measured: Callable[[Bench], None], tmp_path: Path
 ) -> None:
-    measured(Bench({"timed.engine": 40, "misbehaving.engine": 20}))
+    measured(Bench({"timed.engine": 40, "faulty.engine": 20}))
 
     document = Combined(spec(budget="10s", trials=40), tmp_path / "s", unheard()).run()
 
@@ -171,7 +171,7 @@ def test_all_combinations_share_one_budget(
 def test_a_stopped_study_may_have_more_trials(
     measured: Callable[[Bench], None], tmp_path: Path
 ) -> None:
-    measured(Bench({"timed.engine": 40, "misbehaving.engine": 20}))
+    measured(Bench({"timed.engine": 40, "faulty.engine": 20}))
     Combined(spec(), tmp_path / "s", unheard()).run()
 
     document = Combined(spec(trials=6), tmp_path / "s", unheard()).run()
