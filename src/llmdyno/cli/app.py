@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "build": ("serve:build", "Build what an engine serves, or find it built already."),
     "serve": ("serve:serve", "Serve a model with an engine until it is told to stop."),
     "deploy": ("deploy:deploy", "Write what serves a config, or a study's winner, elsewhere."),
+    "plan": ("plan:plan", "Predict what a server will do, without a GPU."),
     "tune": ("tune:tune", "Find better settings, and prove it."),
     "report": ("results:report", "Make summaries and reports again from what was measured."),
     "compare": ("results:compare", "Set two runs side by side."),

@@ -6,9 +6,9 @@ the profile over the spec's own defaults.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ from llmdyno.spec import REPEATS_MAX, UNTIL_BUDGET_S, Bench, Load, Workload
 from llmdyno.tune.spec import Study
 
 Given = Mapping[str, Any]
+Spec = TypeVar("Spec", bound=msgspec.Struct)
 
 # For two CPU cores and a few minutes. The whole study takes little longer than `budget`.
 QUICK: Given = {
@@ -100,18 +101,36 @@ def read_toml(path: Path, spec: type[Study] = Study) -> dict[str, Any]:
     Raises:
         UsageError: it cannot be read, or has a key that no flag has; names the nearest one.
     """
+    return read_file(path, study_flags(spec, in_file=True))
+
+
+def read_file(path: Path, fields: Iterable[Field]) -> dict[str, Any]:
+    """Read a TOML file that has these fields as its keys.
+
+    Raises:
+        UsageError: it cannot be read, or has a key that no field has; names the nearest one.
+    """
     try:
         given = tomllib.loads(files.text(path))
     except files.FileError as error:
         raise UsageError(f"{path}: {error}.") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: is not TOML: {error}.") from error
-    known = {field.key: field.name for field in study_flags(spec, in_file=True)}
+    known = {field.key: field.name for field in fields}
     given = {key.replace("-", "_"): value for key, value in given.items()}
     for key in given:
         if key not in known:
             raise UsageError(f"{path}: unknown key '{key}'.{nearest(key, known)}")
     return {known[key]: value for key, value in given.items()}
+
+
+def spec_of(spec: type[Spec], given: Given) -> Spec:
+    """Return a spec that has no parts, of what was given.
+
+    Raises:
+        UsageError: a value cannot be read or does not fit the others.
+    """
+    return spec(**_fields(spec, given))
 
 
 def _load_spec(given: Given) -> Load:

@@ -5,6 +5,7 @@ the one place where it stands: the spec's field, or the function's own signature
 """
 
 import inspect
+import keyword
 from collections.abc import Callable, Iterable
 from copy import copy
 from typing import Annotated, Any, get_args, get_origin
@@ -64,7 +65,7 @@ def command(fields: Iterable[Field] = ()) -> Callable[[Command], Command]:
             if not flags:
                 function(**values)
                 return
-            given = {name: values.pop(name) for name in flags}
+            given = {name: values.pop(_word(name)) for name in flags}
             # A list that was not given is empty.
             function({name: one for name, one in given.items() if one not in (None, [])}, **values)
 
@@ -93,11 +94,16 @@ def _parameter(field: Field) -> inspect.Parameter:
     )
     kind: Any = field.flag.kind.type
     return inspect.Parameter(
-        field.name,
+        _word(field.name),
         inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if required else None,
         annotation=Annotated[kind if required else kind | None, info],
     )
+
+
+def _word(name: str) -> str:
+    """Return a flag's name as Python takes it for a parameter, which "from" is not."""
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def _with_default_in_help(parameter: inspect.Parameter) -> inspect.Parameter:

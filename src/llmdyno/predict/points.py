@@ -132,7 +132,7 @@ def _answer(
     if not (e2e_ms and ttft_ms and tpot_ms) or e2e_ms <= ttft_ms:
         return mean
     whole = round(1 + (e2e_ms - ttft_ms) / tpot_ms)
-    return float(whole) if 1.02 * whole < mean < 1.5 * whole else mean  # noqa: PLR2004
+    return float(whole) if 1.02 * whole < mean < 1.5 * whole else mean
 
 
 def _typical(spec: Mapping[str, Any], name: str) -> float:

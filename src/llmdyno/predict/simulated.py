@@ -80,6 +80,8 @@ def simulated_at(
     """Return the mean of several simulations.
 
     Args:
+        server, point: what is asked of whom.
+        theta: the parameters, in the order of steptime.PRIORS.
         together: simulate all users starting at once, too: only its TTFT counts, as another answer.
         starts: simulations of a closed loop; an open loop's arrivals are drawn once.
     """
@@ -152,7 +154,7 @@ def asked(server: Server, point: Point, start: int) -> Asked:
         ramp_s = 0.0 if ramp_s is None else ramp_s
         load = Load(
             users=(1,),
-            arrival=point.arrival,  # type: ignore[arg-type]  # refused by Load itself
+            arrival=point.arrival,
             rates=(point.request_rate,),
             duration_s=duration_s,
             ramp_s=ramp_s,
