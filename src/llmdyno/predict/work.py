@@ -60,7 +60,8 @@ def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str | None, cache: str) 
     """Return the costs of a step.
 
     Args:
-        shape, gpu: the model, and what computes it.
+        shape: the model.
+        gpu: what computes it.
         gpus: how many share every layer (tensor parallelism).
         weights: the number format that they are quantised to, a key of `BYTES`; None: as shipped.
         cache: that of keys and values.
