@@ -80,6 +80,8 @@ def calibrate(measured: Sequence[Measured]) -> Calibration:
     Raises:
         UsageError: nothing is known of an engine's scheduler.
     """
+    # A level in which no answer had two tokens has no TPOT: nothing to compare with.
+    measured = [each for each in measured if each.ttft_ms_p50 and each.tpot_ms_p50]
     if not measured:
         return prior()
     data = _data(measured)
@@ -196,7 +198,9 @@ def _data(measured: Sequence[Measured]) -> _Data:
             servers.append(server_of(setup))
             points.append(point)
         same.append(places[key])
-    logs = np.log([[m.token_rate, m.ttft_ms_p50, m.tpot_ms_p50] for m in measured])
+    logs = np.log(
+        [[m.token_rate, m.ttft_ms_p50 or math.nan, m.tpot_ms_p50 or math.nan] for m in measured]
+    )
     noise = np.tile(_NOISE, (len(measured), 1))
     for row, each in enumerate(measured):
         if each.token_rate_ci:
@@ -204,7 +208,7 @@ def _data(measured: Sequence[Measured]) -> _Data:
             if 0 < low < high:
                 noise[row, 0] = np.hypot(noise[row, 0], np.log(high / low) / (2 * 1.96))
     cycles = [
-        (each.ttft_ms_p50 + each.tpot_ms_p50 * each.osl) / 1e3
+        ((each.ttft_ms_p50 or 0.0) + (each.tpot_ms_p50 or 0.0) * each.osl) / 1e3
         for place in range(len(points))
         for each in [measured[same.index(place)]]
     ]
@@ -239,7 +243,9 @@ def _scatter(residuals: np.ndarray) -> np.ndarray:
 
 def _coarse_logs(servers: Stack, loads: CoarseLoads, x: np.ndarray) -> np.ndarray:
     answer = solve(servers, loads, np.exp(x)[:, None])
-    return np.log(np.stack([answer.token_rate, answer.ttft_s * 1e3, answer.tpot_s * 1e3], axis=1))
+    return np.asarray(
+        np.log(np.stack([answer.token_rate, answer.ttft_s * 1e3, answer.tpot_s * 1e3], axis=1))
+    )
 
 
 def _slopes(servers: Stack, loads: CoarseLoads, x: np.ndarray) -> np.ndarray:

@@ -17,7 +17,6 @@ from llmdyno.predict.work import Work
 
 _ROUNDS = 40
 _DAMPING = 0.5
-_STUCK_S = 1e4
 
 
 class CoarseLoads(msgspec.Struct, frozen=True):
@@ -78,7 +77,7 @@ def stack(servers: Sequence[Server]) -> Stack:
 
 
 def solve(servers: Stack, loads: CoarseLoads, theta: np.ndarray) -> CoarseAnswer:
-    """Return what the servers do, at parameters as in steptime.PRIORS (rows: one of each, or (8, 1))."""
+    """Return what the servers do; `theta` has a row for each of steptime.PRIORS: (8, 1)."""
     time = StepTime(servers.work, servers.graphs, theta)
     answer, is_open = loads.answer, loads.rate > 0
     places = np.maximum(
@@ -119,9 +118,9 @@ def _latencies(
     share = np.minimum(1.0, np.maximum(1 - np.exp(-coming), coming * loads.uncached / budget))
     chunk = np.minimum(budget, coming * loads.uncached / share)
     beside = np.where(servers.mixes > 0, running, 1e-9)
-    decode_s = time.seconds(running, context)
+    decode_s = time.seconds(running, context)  # type: ignore[arg-type]
     seen = chunk * (loads.prompt - loads.uncached / 2)
-    mixed_s = time.seconds(beside, context * servers.mixes, chunk, seen, coming / share)
+    mixed_s = time.seconds(beside, context * servers.mixes, chunk, seen, coming / share)  # type: ignore[arg-type]
     tpot_s = np.where(
         servers.mixes > 0, (1 - share) * decode_s + share * mixed_s, decode_s + share * mixed_s
     )

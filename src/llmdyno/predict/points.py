@@ -129,10 +129,11 @@ def _answer(
     Their tokens are in the sum, they are not in the count. By the latencies of whole requests an
     answer has 1 + (E2E - TTFT) / TPOT tokens.
     """
-    if not (e2e_ms and ttft_ms and tpot_ms) or e2e_ms <= ttft_ms:
+    # Where requests queue, the medians of the three are of different requests.
+    if not (e2e_ms and ttft_ms and tpot_ms) or ttft_ms > 0.1 * e2e_ms:
         return mean
     whole = round(1 + (e2e_ms - ttft_ms) / tpot_ms)
-    return float(whole) if 1.02 * whole < mean < 1.5 * whole else mean  # noqa: PLR2004
+    return float(whole) if 1.02 * whole < mean < 1.12 * whole else mean
 
 
 def _typical(spec: Mapping[str, Any], name: str) -> float:

@@ -99,7 +99,7 @@ class Happened(msgspec.Struct):
 
 
 class _Request:
-    """A request on its way; `context` counts the tokens that it holds in the cache when it joins."""
+    """A request on its way; `context`: tokens that it holds in the cache when it joins."""
 
     __slots__ = ("answer", "context", "done", "first_s", "joined", "left", "promised", "sent_s")
 
@@ -149,7 +149,7 @@ class _Simulation:
         return self.seen
 
     def _send(self, sent_s: float) -> None:
-        """Let a request, sent by now, pass an API server's queue; the engine sees it when that is done."""
+        """Let a request, sent by now, pass an API server's queue on its way to the engine."""
         load = self.load
         request = _Request(load.asks[self._asked % len(load.asks)], sent_s)
         self._asked += 1
@@ -231,7 +231,7 @@ class _Simulation:
         return used <= rules.cache_tokens
 
     def _plan_prompts(self) -> tuple[int, float, list[_Request]]:
-        """Return tokens of prompts, the sum of contexts that they look at, and whose prompts end."""
+        """Return tokens of prompts, the contexts that they look at, and whose prompts end."""
         if not (self.partial or self.waiting):
             return 0, 0.0, []
         rules = self.rules
@@ -339,7 +339,7 @@ class _Simulation:
 
     def _handover_s(self, made: int) -> float:
         """From a step's end to the client: the API servers write the step's tokens in turn."""
-        return made * self.time.token_api_s / len(self._servers)
+        return made * self.time.token_api_s / len(self._servers)  # type: ignore[no-any-return]
 
     def _in_window(self, moment_s: float) -> bool:
         return self.load.window_s <= moment_s <= self.load.duration_s
@@ -361,7 +361,6 @@ class _Simulation:
         seen.waiting_s += (high - low) * len(self.waiting)
         seen.context_s += (high - low) * context
         seen.chunk += share * chunk
-        work = self.time.work
         seen.steps += share * steps
         seen.decodes += share * steps * decodes
         seen.contexts += share * steps * context

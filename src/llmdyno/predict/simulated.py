@@ -80,6 +80,9 @@ def simulated_at(
     """Return the mean of several simulations.
 
     Args:
+        server: what is asked.
+        point: the load.
+        theta: the parameters, in the order of steptime.PRIORS.
         together: simulate all users starting at once, too: only its TTFT counts, as another answer.
         starts: simulations of a closed loop; an open loop's arrivals are drawn once.
     """
@@ -90,7 +93,7 @@ def simulated_at(
     runs = [simulate(server.rules, time, load) for load in loads]
     window_s = loads[0].duration_s - loads[0].window_s
     rows = np.array([_row(run, window_s) for run in runs])
-    mean = np.exp(np.log(rows).mean(axis=0))
+    mean = np.exp(np.log(rows).mean(axis=0)).tolist()
     ttfts, rates, tpots = rows[:, 1].tolist(), rows[:, 0].tolist(), rows[:, 3].tolist()
     if together:
         load = asked(server, msgspec.structs.replace(point, ramp_s=0.0), 0)
@@ -152,7 +155,7 @@ def asked(server: Server, point: Point, start: int) -> Asked:
         ramp_s = 0.0 if ramp_s is None else ramp_s
         load = Load(
             users=(1,),
-            arrival=point.arrival,  # type: ignore[arg-type]  # refused by Load itself
+            arrival=point.arrival,
             rates=(point.request_rate,),
             duration_s=duration_s,
             ramp_s=ramp_s,

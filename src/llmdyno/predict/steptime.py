@@ -97,7 +97,7 @@ class StepTime:
     def joined_s(self, gpu: float, host: float, decodes: float, chunk: float) -> float:
         """Return the time of a step whose parts take so long."""
         whole = self._is_whole(decodes + chunk, chunk)
-        return whole * rounded_max(gpu, host) + (1 - whole) * (gpu**1.5 + host**1.5) ** (1 / 1.5)
+        return whole * rounded_max(gpu, host) + (1 - whole) * (gpu**1.5 + host**1.5) ** (1 / 1.5)  # type: ignore[no-any-return]
 
     def _is_whole(self, tokens: float, chunk: float) -> float:
         """Whether one graph has all of the step; works for arrays, too."""
@@ -150,7 +150,7 @@ class StepTime:
 def rounded_max(one: float, other: float) -> float:
     """Return the maximum of two times with a rounded corner; works for arrays, too."""
     one, other = one * one, other * other
-    return (one * one + other * other) ** 0.25
+    return (one * one + other * other) ** 0.25  # type: ignore[no-any-return]
 
 
 def log_prior(theta: np.ndarray) -> np.ndarray:

@@ -53,13 +53,15 @@ class Work(msgspec.Struct, frozen=True):
     def read_bytes(self, tokens: float) -> float:
         """Weights that a step of so many tokens reads, in bytes."""
         # Each token takes `experts_active` of them; drawn evenly, so many are taken by none.
-        return self.weight_bytes + self.expert_bytes * (1 - self.expert_missed**tokens)
+        return self.weight_bytes + self.expert_bytes * (1 - self.expert_missed**tokens)  # type: ignore[no-any-return]
 
 
 def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str | None, cache: str) -> Work:
     """Return the costs of a step.
 
     Args:
+        shape: the model.
+        gpu: what computes it.
         gpus: how many share every layer (tensor parallelism).
         weights: the number format that they are quantised to, a key of `BYTES`; None: as shipped.
         cache: that of keys and values.
@@ -88,3 +90,8 @@ def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str | None, cache: str) 
         quantised=size < BYTES["bf16"],
         gpus=gpus,
     )
+
+
+def bytes_of(number_format: str) -> float:
+    """Bytes of one value in a number format, a key of `BYTES`."""
+    return BYTES[number_format]
