@@ -278,7 +278,8 @@ def test_log_probabilities_are_those_of_the_chosen_tokens(client: openai.OpenAI)
     assert said.token_logprobs is not None
     assert made.usage is not None
     assert len(said.tokens) == len(said.token_logprobs) == made.usage.completion_tokens == 6
-    assert "".join(said.tokens) == text
+    # A token may be half a character, which the text as a whole does not show.
+    assert "".join(said.tokens).replace("\ufffd", "") == text
     assert all(value <= 0 for value in said.token_logprobs)
     assert said.text_offset == [len("".join(said.tokens[:at])) for at in range(6)]
     plain = client.completions.create(model="tiny", prompt="Once", max_tokens=6)

@@ -29,6 +29,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     model: str
     tokens_max: int
+    prompts: list[str]
     alone: list[Said]
     again: list[Said]  # empty: it was not asked again
     loaded: list[Said]  # with several requests at once

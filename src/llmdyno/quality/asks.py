@@ -8,6 +8,7 @@ one, else its text alone. All other endpoints stream, and give text.
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -28,6 +29,8 @@ SEED = 0
 TIMEOUT_S = 300.0
 _REFUSED = frozenset({400, 404, 415, 422, 501})
 _TOP = 5
+_TOKENS_MIN = 8  # of an answer of a slow server, and of the first that shows its speed
+_PROMPTS_MIN = 4
 
 # By endpoint, what is asked for, from the most to the least. vLLM writes tokens as their ids when
 # it is asked to: two tokens may have the same text.
@@ -51,6 +54,7 @@ async def ask_server(
     concurrency: int = CONCURRENCY,
     again: bool = True,
     prompts: Sequence[str] = (),
+    seconds_max: float | None = None,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Answers:
     """Ask each prompt alone, again if wanted, and with others at once.
@@ -63,6 +67,8 @@ async def ask_server(
         concurrency: of the requests at once.
         again: whether to ask twice alone; the two show how far the server repeats itself.
         prompts: what is asked; none: the built-in ones.
+        seconds_max: about how long it may take; a slow server gets shorter answers to make, and
+            fewer prompts. None: as long as it takes.
         notify: is told in a line what is asked.
 
     Raises:
@@ -75,6 +81,9 @@ async def ask_server(
         name, model = await detect(prober, endpoint, model)
         asker = _Asker(name, model, tokens_max)
         await asker.choose_rung(prober, wanted[0])
+        if seconds_max is not None:
+            wanted = wanted[: await _fit(asker, prober, wanted, seconds_max)]
+            tokens_max = asker.tokens_max
         notify(f"asking {len(wanted)} prompts, one at a time")
         alone = [await asker.ask(prober, prompt) for prompt in wanted]
         second = [await asker.ask(prober, prompt) for prompt in wanted] if again else []
@@ -84,11 +93,27 @@ async def ask_server(
         endpoint=name,
         model=model,
         tokens_max=tokens_max,
+        prompts=wanted,
         alone=alone,
         again=second,
         loaded=loaded,
         concurrency=concurrency,
     )
+
+
+async def _fit(asker: "_Asker", prober: Prober, prompts: Sequence[str], seconds_max: float) -> int:
+    """Set how long answers may be, and return how many prompts fit into the time.
+
+    A short answer shows how fast the server is alone. Two passes of three are made so.
+    """
+    tokens_max = asker.tokens_max
+    asker.tokens_max = min(_TOKENS_MIN, tokens_max)
+    began_s = monotonic()
+    await asker.ask(prober, prompts[0])
+    token_s = (monotonic() - began_s) / asker.tokens_max
+    afforded = seconds_max / max(token_s, 1e-6) / 2.5  # tokens alone; the third pass is shorter
+    asker.tokens_max = int(min(tokens_max, max(_TOKENS_MIN, afforded / len(prompts))))
+    return max(_PROMPTS_MIN, min(len(prompts), int(afforded / asker.tokens_max)))
 
 
 async def _at_once(
@@ -118,13 +143,14 @@ class _Asker:
     def __init__(self, endpoint: str, model: str, tokens_max: int) -> None:
         self._endpoint = endpoints.load(endpoint)
         self._model = model
-        self._tokens_max = tokens_max
+        self.tokens_max = tokens_max
         self._rungs = RUNGS.get(self._endpoint.name, ())
         self._rung: dict[str, Any] | None = None  # None: text alone
         self._renamed: Mapping[str, str] = {}
 
     async def choose_rung(self, prober: Prober, prompt: str) -> None:
         """Find out how much the server tells of its tokens."""
+        tokens_max, self.tokens_max = self.tokens_max, 1
         for rung in self._rungs:
             self._rung = rung
             try:
@@ -132,8 +158,10 @@ class _Asker:
             except _RefusedError:
                 continue
             if said.tokens and said.logprobs:
-                return
-        self._rung = None
+                break
+        else:
+            self._rung = None
+        self.tokens_max = tokens_max
 
     async def ask(self, prober: Prober, prompt: str) -> Said:
         """Ask one prompt.
@@ -174,7 +202,7 @@ class _Asker:
         ask = Ask(
             prompt=prompt,
             model=self._model,
-            max_tokens=self._tokens_max,
+            max_tokens=self.tokens_max,
             temperature=0.0,
             renamed=self._renamed,
             extra={"seed": SEED} if self._rungs else {},

@@ -66,5 +66,5 @@ PROMPTS: Mapping[str, tuple[str, ...]] = {
 
 
 def prompts() -> list[str]:
-    """Return all prompts in their order, the kinds one after the other."""
-    return [prompt for kind in PROMPTS.values() for prompt in kind]
+    """Return all prompts; those of a kind stand far apart, so that a few are of several kinds."""
+    return [prompt for row in zip(*PROMPTS.values(), strict=True) for prompt in row]

@@ -1,6 +1,6 @@
 """The proof of a study: the best config in full, in pairs against the baseline, knob by knob."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from llmdyno.knobs import Value
 from llmdyno.tune.ablation import Ablation
@@ -14,10 +14,14 @@ class Proof:
 
     Args:
         runner: measures the runs.
+        admits: whether a config may win, by its answers.
     """
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(
+        self, runner: Runner, *, admits: Callable[[Mapping[str, Value]], bool] = lambda _: True
+    ) -> None:
         self._runner = runner
+        self._admits = admits
 
     def best(self, reference: Step) -> Step | None:
         """Measure the best config at every number of users; if it fails there, the next best.
@@ -25,6 +29,8 @@ class Proof:
         Returns None if no trial that can be served at every level beats the baseline.
         """
         for number, candidate in enumerate(self._better_than(reference)):
+            if not self._admits(candidate.config):
+                continue
             step = self._runner.step("best", number, candidate.config, self._runner.whole_load())
             if step.state == "measured":
                 return step

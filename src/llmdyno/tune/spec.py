@@ -5,7 +5,19 @@ from typing import Annotated
 import msgspec
 
 from llmdyno.errors import UsageError
-from llmdyno.flag import CONFIG, CONFIGS, NAMES, SECONDS, TEXT, TEXTS, TRUTH, WHOLE, Flag, parsed
+from llmdyno.flag import (
+    CONFIG,
+    CONFIGS,
+    NAMES,
+    PERMISSION,
+    SECONDS,
+    TEXT,
+    TEXTS,
+    TRUTH,
+    WHOLE,
+    Flag,
+    parsed,
+)
 from llmdyno.results.slo import Objective, Slo, parse_objective
 from llmdyno.spec import PRICE_PER_H, SLOS, Load, Workload
 from llmdyno.units import counted
@@ -64,8 +76,17 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     allow_altered_output: Annotated[
-        bool, Flag(TRUTH, "Also try knobs that may change the tokens.")
+        bool | float,
+        Flag(
+            PERMISSION,
+            "Also try knobs that may change the tokens; with a share, such as =0.5%, those win only"
+            " if at most so many tokens differ beyond the engine's own noise.",
+            metavar="[=SHARE]",
+        ),
     ] = False
+    quality: Annotated[
+        bool, Flag(TRUTH, "Compare the winner's answers with the baseline's, token by token.")
+    ] = True
     trials: Annotated[int, Flag(WHOLE, "Number of configs to try.")] = 20
     budget_s: Annotated[
         float | None, Flag(SECONDS, "Time after which no trial starts, e.g. 2h.")
@@ -97,6 +118,17 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("--budget 0s: must be longer than 0.")
         if self.seed >= SEARCH_SEEDS:
             raise UsageError(f"--seed {self.seed}: must be below {SEARCH_SEEDS} for a search.")
+
+    @property
+    def tries_altered_output(self) -> bool:
+        """Whether knobs that may change the tokens are tried."""
+        return self.allow_altered_output is not False
+
+    @property
+    def altered_output_max(self) -> float | None:
+        """The largest share of tokens that may differ beyond the engine's noise; None: any."""
+        allowed = self.allow_altered_output
+        return None if isinstance(allowed, bool) else allowed
 
     @property
     def level(self) -> int:

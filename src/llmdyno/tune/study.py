@@ -7,7 +7,8 @@ it can be gone again at any time. The document's keys are a contract; its versio
     28 November 2026, added: "doubts". For an older document study_doubts.py finds them on reading.
     28 November 2026, added: "engine_args", what --engine-arg gave; an older document has none.
     28 November 2026, added: "interactions"; "pairs" and "matters" of an ablation's row;
-        "bottleneck" of a trial. If one knob changed, its row holds the confirmation's ratios.
+        "bottleneck" of a trial; "quality". If one knob changed, its row holds the ratios of the
+        confirmation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from llmdyno.results.verdicts import verdict
 from llmdyno.results.window import steady_window
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
+from llmdyno.tune import gate
 from llmdyno.tune.ablation import noise, pairs_of
 from llmdyno.tune.candidates import changed, effective
 from llmdyno.tune.explained import Explained, of_confirmation
@@ -84,6 +86,7 @@ class _Document:
             "trials": [self._trial(step) for step in self._ledger.of("trial")],
             "confirmation": confirmation,
             **self._explanation(best, confirmation),
+            "quality": gate.told(self._folder, best.config if best else None),
             "bundle": None,
         }
         return {**document, "doubts": study_doubts.entries(document, self._guide())}

@@ -18,6 +18,7 @@ from llmdyno.fronts import check_load
 from llmdyno.tune import objectives
 from llmdyno.tune.candidates import checked_candidates, describe
 from llmdyno.tune.folder import stack_of, write_study
+from llmdyno.tune.gate import Gate
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.runner import Narrator, Runner
@@ -59,13 +60,14 @@ class Tuner:
         searched = space(
             stack.knobs,
             only=study.search,
-            allow_altered_output=study.allow_altered_output,
+            allow_altered_output=study.tries_altered_output,
             baseline=study.baseline,
         )
         candidates = checked_candidates(study, stack, searched)
         self._runner = Runner(study, folder, stack, narrator)
         self._trials = Trials(self._runner, searched, candidates, make_search)
-        self._proof = Proof(self._runner)
+        self._gate = Gate(self._runner)
+        self._proof = Proof(self._runner, admits=self._gate.admits)
 
     def run(self) -> dict[str, Any]:
         """Run the study, or what is left of it, and return its document.
@@ -87,6 +89,7 @@ class Tuner:
                 best = self._proof.best(reference)
                 if best is not None:
                     self._proof.confirm(baseline.config, best.config)
+                    self._gate.after_confirmation(best.config)
                     self._proof.ablate(baseline.config, best.config)
             finally:
                 document = study_document(runner.folder, runner.ledger, self.stack)
