@@ -55,6 +55,7 @@ TOGETHER = {
     "tune/proof.py": "tune/test_tuner.py",
     "tune/runner.py": "tune/test_tuner.py",
     "tune/trials.py": "tune/test_tuner.py",
+    "results/quality.py": "quality/test_gate.py",
     "results/observations.py": "results/test_metrics.py",
 }
 

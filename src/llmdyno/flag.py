@@ -24,6 +24,7 @@ class Kind(msgspec.Struct, frozen=True):
     read: Callable[[Any, str], Any]
     show: Callable[[Any], str] = str
     type: Any = str  # what the command line makes of the text before `read` sees it
+    bare: str = ""  # the text of a flag without a value; another one needs an equals sign
 
 
 class Flag(msgspec.Struct, frozen=True):
@@ -220,6 +221,16 @@ def _configs(value: Any, field: str) -> tuple[dict[str, Any], ...]:
     return tuple(value)
 
 
+def _permission(value: Any, field: str) -> bool | float:
+    if isinstance(value, bool):
+        return value
+    return True if value == ANY else units.share(str(value), field)
+
+
+def _show_permission(value: bool | float) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:.4%}"
+
+
 def parsed(parse: Callable[[str], Any]) -> Kind:
     """Return the kind of a text that `parse` reads; its sentences name the flag by themselves."""
     return Kind(lambda value, field: parse(_text(value, field)))
@@ -237,6 +248,9 @@ PAUSE = Kind(  # one duration, or two: uniform between them
 LENGTHS = Kind(lambda value, field: units.lengths(str(value), field))
 PRICE = Kind(lambda value, field: units.price_per_h(str(value), field), "{:g}/h".format)
 SHARE = Kind(lambda value, field: units.share(str(value), field), "{:.4%}".format)
+ANY = "any"
+# Whether something is allowed, or up to which share.
+PERMISSION = Kind(_permission, _show_permission, bare=ANY)
 COUNTS = Kind(_counts, lambda value: ",".join(map(str, value)))
 RATES = Kind(_rates, lambda value: ",".join(f"{rate:g}" for rate in value))
 NAMES = Kind(_names, ",".join)

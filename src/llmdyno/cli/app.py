@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from llmdyno import __version__
+from llmdyno.cli.options import with_values
 from llmdyno.cli.output import flush_output, guard_streams, print_line, say
 from llmdyno.errors import DynoError, InterruptError, UsageError
 
@@ -26,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "deploy": ("deploy:deploy", "Write what serves a config, or a study's winner, elsewhere."),
     "plan": ("plan:plan", "Predict what a server will do, without a GPU."),
     "tune": ("tune:tune", "Find better settings, and prove it."),
+    "quality": ("quality:quality", "Compare what two servers answer, token by token."),
     "report": ("results:report", "Make summaries and reports again from what was measured."),
     "compare": ("results:compare", "Set two runs side by side."),
     "export": ("results:export", "Write a run's requests as a table, one row each."),
@@ -63,7 +65,8 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        return name, load(name) if name else command, rest
+        found = load(name) if name else command
+        return name, found, with_values(rest)
 
 
 app = typer.Typer(

@@ -6,7 +6,8 @@ the one place where it stands: the spec's field, or the function's own signature
 
 import inspect
 import keyword
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from typing import Annotated, Any, get_args, get_origin
 
@@ -86,8 +87,32 @@ def command(fields: Iterable[Field] = ()) -> Callable[[Command], Command]:
     return decorate
 
 
+# Flags that may stand without a value, and the value that this means; _parameter fills it.
+BARE: dict[str, str] = {}
+
+
+def with_values(arguments: Sequence[str]) -> list[str]:
+    """Return a command's arguments with a value at each flag that may stand without one.
+
+    What follows such a flag is its value only if it is a percentage: else it may be a file.
+    """
+    found: list[str] = []
+    for argument in arguments:
+        if found and found[-1] in BARE:
+            if re.fullmatch(r"[\d.]+\s*%", argument):
+                found[-1] += f"={argument}"
+                continue
+            found[-1] += f"={BARE[found[-1]]}"
+        found.append(argument)
+    if found and found[-1] in BARE:
+        found[-1] += f"={BARE[found[-1]]}"
+    return found
+
+
 def _parameter(field: Field) -> inspect.Parameter:
     """Return the parameter of a command that is a field's flag."""
+    if field.flag.kind.bare:
+        BARE[field.option] = field.flag.kind.bare
     required = field.default is msgspec.NODEFAULT
     both = field.flag.kind is TRUTH and field.default is True
     name = f"{field.option}/--no-{field.option[2:]}" if both else field.option

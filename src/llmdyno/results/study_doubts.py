@@ -12,7 +12,7 @@ import msgspec
 from llmdyno import knobs
 from llmdyno.knobs import Knob, Value
 from llmdyno.machine import environment
-from llmdyno.results import wording
+from llmdyno.results import quality, wording
 from llmdyno.results.documents import Document, interval, items, levels, number, part, text, texts
 from llmdyno.results.doubts import Doubt
 from llmdyno.results.load_checks import about_backlog, about_rate, about_users
@@ -60,6 +60,8 @@ def find(study: Document, guide: Mapping[str, Knob]) -> list[Doubt]:
         for name in changed
         if name in guide and guide[name].alters_output
     ]
+    if text(study, "quality", "verdict") == "differs":
+        found.append(_of_study("altered-output", quality.sentences(part(study, "quality"))[0]))
     trials = items(study, "trials")
     failed = [trial for trial in trials if text(trial, "state") == "failed"]
     if failed:

@@ -35,7 +35,7 @@ def checked_candidates(
         except UsageError as error:
             raise UsageError(f"{name}: {error}") from None
         takes_effect = effective(config, knobs)
-        if not study.allow_altered_output:
+        if not study.tries_altered_output:
             _refuse_altered_output(name, config, changed(before, takes_effect), knobs)
         for other, known in seen.items():
             if takes_effect == known:

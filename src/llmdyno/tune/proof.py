@@ -1,6 +1,6 @@
 """The proof of a study: the best config in full, in pairs against the baseline, knob by knob."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from llmdyno.knobs import Value
 from llmdyno.tune.ablation import Ablation
@@ -15,10 +15,14 @@ class Proof:
 
     Args:
         runner: measures the runs.
+        admits: whether a config may win, by its answers.
     """
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(
+        self, runner: Runner, *, admits: Callable[[Mapping[str, Value]], bool] = lambda _: True
+    ) -> None:
         self._runner = runner
+        self._admits = admits
 
     def contenders(self, reference: Step) -> Iterator[Step]:
         """Yield the trials that beat the baseline, best first, each measured at every level.
@@ -26,6 +30,8 @@ class Proof:
         One that cannot be served at every level is passed over.
         """
         for trial in self._better_than(reference):
+            if not self._admits(trial.config):
+                continue
             step = self._in_full(trial.config)
             if step.state == "measured":
                 yield step

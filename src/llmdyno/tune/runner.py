@@ -135,6 +135,10 @@ class Runner:
         """Tell a person what goes on."""
         self._narrator.notify(line)
 
+    def wait(self, line: str) -> None:
+        """Tell a person what is waited for."""
+        self._narrator.notify_waiting(line)
+
     def step(
         self,
         phase: Phase,

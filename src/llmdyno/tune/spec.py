@@ -10,6 +10,7 @@ from llmdyno.flag import (
     CONFIGS,
     NAMES,
     ONE_OR_MORE,
+    PERMISSION,
     SECONDS,
     TEXT,
     TEXTS,
@@ -89,8 +90,17 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     allow_altered_output: Annotated[
-        bool, Flag(TRUTH, "Also try knobs that may change the tokens.")
+        bool | float,
+        Flag(
+            PERMISSION,
+            "Also try knobs that may change the tokens; with a share, such as =0.5%, those win only"
+            " if at most so many tokens differ beyond the engine's own noise.",
+            metavar="[=SHARE]",
+        ),
     ] = False
+    quality: Annotated[
+        bool, Flag(TRUTH, "Compare the winner's answers with the baseline's, token by token.")
+    ] = True
     trials: Annotated[int, Flag(WHOLE, "Number of configs to try.")] = 20
     budget_s: Annotated[
         float | None, Flag(SECONDS, "Time after which no trial starts, e.g. 2h.")
@@ -156,6 +166,17 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     def combines(self) -> bool:
         """Whether it compares several engines or fronts."""
         return len(self.engines) * len(self.fronts) > 1
+
+    @property
+    def tries_altered_output(self) -> bool:
+        """Whether knobs that may change the tokens are tried."""
+        return self.allow_altered_output is not False
+
+    @property
+    def altered_output_max(self) -> float | None:
+        """The largest share of tokens that may differ beyond the engine's noise; None: any."""
+        allowed = self.allow_altered_output
+        return None if isinstance(allowed, bool) else allowed
 
     @property
     def level(self) -> int:

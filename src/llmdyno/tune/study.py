@@ -12,7 +12,8 @@ it can be gone again at any time. The document's keys are a contract; its versio
     "engine" and "front" of trials, runs, baseline and best; such a study's are the
     winner's. A verdict of too few pairs is "not confirmed".
     28 November 2026, added: "interactions"; "pairs" and "matters" of an ablation's row;
-        "bottleneck" of a trial. If one knob changed, its row holds the confirmation's ratios.
+        "bottleneck" of a trial; "quality". If one knob changed, its row holds the ratios of the
+        confirmation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,7 @@ from llmdyno.results.stats import significant
 from llmdyno.results.window import steady_window
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
-from llmdyno.tune import endings
+from llmdyno.tune import endings, gate
 from llmdyno.tune.ablation import noise, pairs_of
 from llmdyno.tune.candidates import changed, effective, same
 from llmdyno.tune.explained import Explained, of_confirmation
@@ -88,6 +89,7 @@ class _Document:
             "trials": [self._trial(step) for step in self._ledger.of("trial")],
             "confirmation": confirmation,
             **self._explanation(best, confirmation),
+            "quality": gate.told(self._folder, best.config if best else None),
             "bundle": None,
             "rejected": rejected,
             **endings.of(self._folder, self._ledger, confirmation, has_winner=best is not None),

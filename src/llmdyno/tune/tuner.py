@@ -18,6 +18,7 @@ from llmdyno.fronts import check_load
 from llmdyno.tune import objectives
 from llmdyno.tune.candidates import checked_candidates, describe
 from llmdyno.tune.folder import stack_of, write_study
+from llmdyno.tune.gate import Gate
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.proof import Proof
@@ -63,13 +64,14 @@ class Tuner:
         searched = space(
             stack.knobs,
             only=study.search,
-            allow_altered_output=study.allow_altered_output,
+            allow_altered_output=study.tries_altered_output,
             baseline=study.baseline,
         )
         candidates = checked_candidates(study, stack, searched)
         self._runner = self.runner = Runner(study, folder, stack, narrator)
         self._trials = Trials(self._runner, searched, candidates, make_search)
-        self._proof = Proof(self._runner)
+        self._gate = Gate(self._runner)
+        self._proof = Proof(self._runner, admits=self._gate.admits)
 
     def run(self) -> dict[str, Any]:
         """Run the study, or what is left of it, and return its document.
@@ -114,6 +116,7 @@ class Tuner:
             proof.confirm(baseline.config, best)
             document = study_document(runner.folder, runner.ledger, self.stack)
             if document["best"]["config"] == best.config:
+                self._gate.after_confirmation(best.config)
                 proof.ablate(baseline.config, best)
                 return
             whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
