@@ -29,6 +29,13 @@ TOGETHER = {
         ),
         "cli/test_plan.py",
     ),
+    **dict.fromkeys(
+        (
+            *("predict/coarse.py", "predict/forecast.py", "predict/server.py"),
+            *("predict/simulated.py", "predict/steptime.py", "predict/work.py"),
+        ),
+        "predict/test_calibrate.py",
+    ),
     "predict/configs.py": "predict/test_shapes.py",
     "predict/decoder.py": "predict/test_shapes.py",
     "predict/known.py": "predict/test_shapes.py",

@@ -13,7 +13,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from llmdyno import __version__
-from llmdyno.cli.options import with_values
 from llmdyno.cli.output import flush_output, guard_streams, print_line, say
 from llmdyno.errors import DynoError, InterruptError, UsageError
 
@@ -64,6 +63,8 @@ class _Commands(TyperGroup):
         }
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        from llmdyno.cli.options import with_values  # imports msgspec, which a list does without
+
         name, command, rest = super().resolve_command(ctx, args)
         found = load(name) if name else command
         return name, found, with_values(rest)

@@ -1,12 +1,14 @@
 """`dyno quality`: whether two servers give the same answers, beside how far one repeats itself."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from llmdyno.cli.options import AsJson, CaCert, Insecure, Text, command, option
+from llmdyno.cli.options import ApiKeyEnv, AsJson, CaCert, Insecure, Text, command, option
 from llmdyno.cli.output import import_numpy, print_json, print_line, say
 from llmdyno.errors import UsageError
 from llmdyno.wire import headers
+from llmdyno.wire.target import Target, parse_url
 
 
 @command()
@@ -36,13 +38,7 @@ def quality(
             metavar="SHARE",
         ),
     ] = None,
-    api_key_env: Annotated[
-        str | None,
-        option(
-            "--api-key-env",
-            help=f"Environment variable that holds the API key. [{headers.API_KEY_VARIABLE}]",
-        ),
-    ] = None,
+    api_key_env: ApiKeyEnv = None,
     ca_cert: CaCert = None,
     insecure: Insecure = False,
     json: AsJson = False,
@@ -50,34 +46,26 @@ def quality(
     """Ask two servers the same prompts, greedily, and say how far their tokens agree."""
     import_numpy()
     import asyncio
-    import os
 
     import typer
 
-    from llmdyno import endpoints, units
+    from llmdyno import units
     from llmdyno.errors import InterruptError
     from llmdyno.quality.answers import Answers
     from llmdyno.quality.asks import ask_server
     from llmdyno.quality.gate import admits, judge
     from llmdyno.results.quality import sentences
-    from llmdyno.wire.target import parse_url
 
     limit = None if fail_above is None else units.share(fail_above, "--fail-above")
     if limit is not None and against is None:
         raise UsageError("--fail-above: compares two servers; name the other one with --against.")
-    if endpoint != endpoints.AUTO:
-        endpoints.load(endpoint)
-    secrets = headers.from_variables((), "", api_key_env, os.environ)
-    targets = [
-        parse_url(
-            one if endpoint == endpoints.AUTO else endpoints.full_url(endpoint, one),
-            more_headers=secrets,
-            ca_cert=ca_cert,
-            insecure=insecure,
-        )
-        for one in (url, against)
-        if one is not None
-    ]
+    targets = _targets(
+        [one for one in (url, against) if one is not None],
+        endpoint,
+        api_key_env,
+        ca_cert=ca_cert,
+        insecure=insecure,
+    )
 
     async def ask_all() -> list[Answers]:
         found = []
@@ -109,6 +97,25 @@ def quality(
         print_line(document["verdict"] or "not compared")
     if not admits(document, limit):
         raise typer.Exit(1)
+
+
+def _targets(
+    urls: Sequence[str],
+    endpoint: str,
+    api_key_env: str | None,
+    *,
+    ca_cert: str | None,
+    insecure: bool,
+) -> list[Target]:
+    from llmdyno import endpoints
+
+    if endpoint != endpoints.AUTO:
+        endpoints.load(endpoint)
+        urls = [endpoints.full_url(endpoint, url) for url in urls]
+    secrets = headers.from_variables((), "", api_key_env, os.environ)
+    return [
+        parse_url(url, more_headers=secrets, ca_cert=ca_cert, insecure=insecure) for url in urls
+    ]
 
 
 def _alone(document: Mapping[str, Any]) -> list[str]:

@@ -37,7 +37,7 @@ class Couple(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Couples(msgspec.Struct, frozen=True, kw_only=True):
-    """All prompts' couples."""
+    """How the answers to all prompts compare, couple by couple, and over all of them."""
 
     unit: str  # "tokens" or "characters"
     couples: list[Couple]

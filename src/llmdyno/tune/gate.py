@@ -41,7 +41,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Kept(msgspec.Struct, kw_only=True):
-    """What quality.json holds."""
+    """The content of a study's quality.json: what was asked, and what came of each config."""
 
     version: int = 1
     baseline: Answers | None = None
