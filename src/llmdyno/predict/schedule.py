@@ -1,7 +1,7 @@
 """A discrete-event simulation of an engine's scheduler: who is in which step, and when it ends.
 
-The rules as we understand them, and where each engine's source has its own. Of vLLM's the first part
-was read for this; the others are written from what is known of them, and not checked line by line:
+The rules as we understand them, and where each engine's source has its own. Of vLLM's the first
+part was read for this; the others are written from what is known of them, and were not checked:
 - decode first, prompts in chunks with what is left of the step's tokens, admission by sequences and
   blocks of the cache, preemption of the last one let in, which computes its prompt again:
   vllm/v1/core/sched/scheduler.py (Scheduler.schedule). With asynchronous scheduling
