@@ -25,7 +25,7 @@ def test_the_committed_points_are_read() -> None:
     }
     assert (first.users, first.request_rate) == (100, None)
     assert (first.isl, first.cached_share) == (95.5, 0.492148)
-    assert first.osl == 214.0  # of whole requests: E2E and TPOT say so, the mean holds cut ones
+    assert first.osl == 256.0
     assert first.token_rate == 7799.51
     assert first.token_rate_ci == (7183.33, 8419.31)
     assert first.duration_s == pytest.approx(676 * 256 / 7799.51)

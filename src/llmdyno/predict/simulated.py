@@ -17,6 +17,7 @@ from llmdyno.predict.steptime import StepTime
 from llmdyno.spec import Load
 from llmdyno.units import Lengths
 
+_DRAWN_FOR = 2.0  # so many times the duration, of which as many arrivals are taken as are expected
 _SIMULATED_S = 30.0
 _RAMP_S = 2.0
 _STARTS = 3  # simulations of a closed loop whose users start at other moments
@@ -128,6 +129,18 @@ def _row(run: Happened, window_s: float) -> list[float]:
     ]
 
 
+def _at_its_rate(due_s: list[float], duration_s: float, expected: float) -> list[float]:
+    """Return arrivals in a duration, moved a little so that there are as many as are expected.
+
+    What is predicted is the rate that was asked, not the luck of one draw.
+    """
+    count = round(expected)
+    if not 0 < count < len(due_s):
+        return [moment_s for moment_s in due_s if moment_s < duration_s]
+    stretch = duration_s / due_s[count]
+    return [moment_s * stretch for moment_s in due_s[:count]]
+
+
 def ways(point: Point, cycle_s: float) -> list[Point]:
     """Return a point as users may meet it: as they start, all in step, spread over a request.
 
@@ -157,10 +170,11 @@ def asked(server: Server, point: Point, start: int) -> Asked:
             users=(1,),
             arrival=point.arrival,
             rates=(point.request_rate,),
-            duration_s=duration_s,
+            duration_s=_DRAWN_FOR * duration_s,
             ramp_s=ramp_s,
         )
-        starts = due_times_s(load, point.request_rate, f"{point.seed}/{start}")
+        drawn = due_times_s(load, point.request_rate, f"{point.seed}/{start}")
+        starts = _at_its_rate(drawn, duration_s, point.request_rate * (duration_s - ramp_s / 2))
         count = len(starts) or 1
     share = point.cached_share if server.prefix_cache else 0.0
     asks = []
