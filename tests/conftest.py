@@ -17,6 +17,12 @@ DYNO = (sys.executable, "-m", "llmdyno")
 # These take longest, so they begin first: no worker is left alone with one at the end.
 LONGEST = (
     *("tune/test_tuner.py", "tune/test_objectives.py", "fronts/test_bentoml.py"),
+    *(
+        "tune/test_word.py",
+        "tune/test_combined.py",
+        "cli/test_plan.py",
+        "predict/test_calibrate.py",
+    ),
     *("bench/test_run.py", "fronts/test_triton.py", "embedded/test_build.py"),
     *("load/test_workers.py", "deploy/test_bundle.py", "load/test_open_loop.py"),
     *("serve/test_artifacts.py", "report/test_report_browser.py", "embedded/test_server.py"),

@@ -55,6 +55,7 @@ TOGETHER = {
     "tune/combined_study.py": "tune/test_combined.py",
     "tune/explained.py": "tune/test_ablation.py",
     "results/conclusions.py": "tune/test_word.py",
+    "tune/checked.py": "tune/test_gate.py",
     "tune/blame.py": "tune/test_word.py",
     "tune/endings.py": "tune/test_word.py",
     "tune/going_on.py": "tune/test_word.py",

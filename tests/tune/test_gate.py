@@ -10,8 +10,8 @@ from llmdyno.errors import ServerError, UsageError
 from llmdyno.flag import PERMISSION
 from llmdyno.knobs import Knob, Value
 from llmdyno.quality.answers import Answers, Said
-from llmdyno.tune import gate
-from llmdyno.tune.gate import Gate, read, told
+from llmdyno.tune.checked import read, told
+from llmdyno.tune.gate import Gate
 from llmdyno.tune.spec import Study
 
 LENGTH = 20
@@ -164,4 +164,4 @@ def test_another_permission_is_refused_by_its_name() -> None:
 
 
 def test_an_older_study_has_none(tmp_path: Path) -> None:
-    assert gate.told(tmp_path, {}) is None
+    assert told(tmp_path, {}) is None

@@ -28,21 +28,8 @@ CONCURRENCY = 8
 SEED = 0
 TIMEOUT_S = 300.0
 _REFUSED = frozenset({400, 404, 415, 422, 501})
-_TOP = 5
 _TOKENS_MIN = 8  # of an answer of a slow server, and of the first that shows its speed
 _PROMPTS_MIN = 4
-
-# By endpoint, what is asked for, from the most to the least. vLLM writes tokens as their ids when
-# it is asked to: two tokens may have the same text.
-_IDS = {"return_tokens_as_token_ids": True}
-RUNGS: Mapping[str, tuple[dict[str, Any], ...]] = {
-    "openai-chat": (
-        {"logprobs": True, "top_logprobs": _TOP, **_IDS},
-        {"logprobs": True, "top_logprobs": _TOP},
-        {"logprobs": True},
-    ),
-    "openai-completions": ({"logprobs": _TOP, **_IDS}, {"logprobs": _TOP}, {"logprobs": 1}),
-}
 
 
 async def ask_server(
@@ -144,8 +131,8 @@ class _Asker:
         self._endpoint = endpoints.load(endpoint)
         self._model = model
         self.tokens_max = tokens_max
-        self._rungs = RUNGS.get(self._endpoint.name, ())
-        self._rung: dict[str, Any] | None = None  # None: text alone
+        self._rungs = endpoints.logprobs(self._endpoint)
+        self._rung: Mapping[str, Any] | None = None  # None: text alone
         self._renamed: Mapping[str, str] = {}
 
     async def choose_rung(self, prober: Prober, prompt: str) -> None:

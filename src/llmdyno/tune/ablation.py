@@ -10,6 +10,7 @@ together, which shows whether they work only together.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -18,7 +19,9 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value
 from llmdyno.tune.candidates import changed, effective
 from llmdyno.tune.ledger import Ledger, Step
-from llmdyno.tune.runner import Runner
+
+if TYPE_CHECKING:  # it brings the load generator with it, which readers of a study do without
+    from llmdyno.tune.runner import Runner
 
 BUDGET_SHARE = 0.8  # past this much of the budget, no pair of the ablation starts
 BETWEEN = ","  # the names of knobs that a step takes back together
@@ -85,7 +88,7 @@ class Ablation:
         best: the winner, measured in full.
     """
 
-    def __init__(self, runner: Runner, before: Mapping[str, Value], best: Step) -> None:
+    def __init__(self, runner: "Runner", before: Mapping[str, Value], best: Step) -> None:
         self._runner = runner
         self._before = before
         self._after = after = best.config

@@ -33,7 +33,7 @@ from llmdyno.results.stats import significant
 from llmdyno.results.window import steady_window
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
-from llmdyno.tune import endings, gate
+from llmdyno.tune import checked, endings
 from llmdyno.tune.ablation import noise, pairs_of
 from llmdyno.tune.candidates import changed, effective, same
 from llmdyno.tune.explained import Explained, of_confirmation
@@ -89,7 +89,7 @@ class _Document:
             "trials": [self._trial(step) for step in self._ledger.of("trial")],
             "confirmation": confirmation,
             **self._explanation(best, confirmation),
-            "quality": gate.told(self._folder, best.config if best else None),
+            "quality": checked.told(self._folder, best.config if best else None),
             "bundle": None,
             "rejected": rejected,
             **endings.of(self._folder, self._ledger, confirmation, has_winner=best is not None),
