@@ -57,9 +57,7 @@ class Function(msgspec.Struct, frozen=True):
 
 def _row(name: str, kind: Any, first: Value | None, **more: Any) -> Knob:
     text = {"does": "-", "turn": "-", "trades": "-", "source": "-"}
-    return Knob(
-        name=name, layer="engine", kind=kind, defaults=(("1", first),), **text, **more
-    )
+    return Knob(name=name, layer="engine", kind=kind, defaults=(("1", first),), **text, **more)
 
 
 def _batch(draw: np.random.Generator, name: str, at: float, *, unset: bool = False) -> Knob:
@@ -163,7 +161,9 @@ def _finish(
                 steps[swapped, i] = draw.integers(0, len(knob.choices), swapped.sum())
             else:
                 moved = steps[:, i] + scale * draw.standard_normal(len(steps))
-                steps[:, i] = np.where(draw.random(len(steps)) < 0.6, np.clip(moved, 0, 1), steps[:, i])
+                steps[:, i] = np.where(
+                    draw.random(len(steps)) < 0.6, np.clip(moved, 0, 1), steps[:, i]
+                )
         rows = np.concatenate([rows, steps])
         values = true(rows)
         rows, best = rows[np.argsort(values)[-40:]], max(best, float(values.max()))
@@ -353,7 +353,10 @@ def _near(seed: int) -> Function:
         _flag("four", on=True),
         _choice("five", 3, 0),
     )
-    shapes = [peaked(f, a, w) for f, a, w in zip(draw.uniform(0.2, 0.6, 3), at, draw.uniform(0.2, 0.5, 3), strict=True)]
+    shapes = [
+        peaked(f, a, w)
+        for f, a, w in zip(draw.uniform(0.2, 0.6, 3), at, draw.uniform(0.2, 0.5, 3), strict=True)
+    ]
     flag = chosen(np.array([draw.uniform(0.6, 0.98), 1.0]))
     kind = chosen(np.array([1.0, *draw.uniform(0.6, 1.02, 2)]))
 

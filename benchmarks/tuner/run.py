@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from functions import FAMILIES, NOISE, make
 
-from llmdyno.search.samplers import SAMPLERS
+from llmdyno.search.samplers import SAMPLERS, sampler as made
 
 TRIALS = (8, 15, 30)
 
@@ -27,9 +27,7 @@ def study(sampler: str, family: str, seed: int, trials: int) -> dict[str, float]
     """
     function = make(family, seed)
     noise = np.random.default_rng([seed, 99, trials])
-    search = SAMPLERS[sampler](
-        function.knobs, trials=trials, maximise=True, seed=seed, fixed={}
-    )
+    search = made(sampler)(function.knobs, trials=trials, maximise=True, seed=seed, fixed={})
     measured: list[tuple[float, float]] = []  # what was measured, what is true
     known: list[dict[str, Any]] = []
     failed, slowest_s = 0, 0.0
@@ -42,8 +40,7 @@ def study(sampler: str, family: str, seed: int, trials: int) -> dict[str, float]
             measured.append((value, true))
         return value
 
-    search.give({})
-    search.tell(measure({}), {})
+    search.start({}, measure({}), {})
     for _ in range(trials):
         began_s = time.process_time()
         config = search.ask(known)
@@ -53,8 +50,14 @@ def study(sampler: str, family: str, seed: int, trials: int) -> dict[str, float]
         value = measure(config)
         failed += value is None
         search.tell(value, {})
+    starting = [config for config in known if function.value(config) > 0]
+    ranks = search.expected(starting) if hasattr(search, "expected") else None
+    chosen = max(measured)[1]
+    if ranks is not None:
+        chosen = function.value(starting[int(np.argmax(ranks))])
     return {
-        "chosen": max(measured)[1] / function.best,
+        "chosen": chosen / function.best,
+        "luckiest": max(measured)[1] / function.best,
         "seen": max(true for _, true in measured) / function.best,
         "failed": failed / trials,
         "ask_ms": 1000 * slowest_s,

@@ -14,8 +14,9 @@ from llmdyno.search.model import INACTIVE, UNSET, Points
 from llmdyno.search.space import Floats, Space
 
 _RATIOS = (0.5, 1.0, 2.0)
-_CORNER_RISK = 0.35  # that more of two numbers does not start, before any result
+_CORNER_RISK = 0.6  # that more of two numbers does not start, before any result
 _UNSEEN_RISK = 0.06  # that a choice is refused that was not tried yet
+_NEAR = 0.5  # below 1: what is near a failure is avoided more than in proportion
 _SHARED = 3.0  # how much more likely a cause is for each further failure that it explains
 
 
@@ -108,7 +109,7 @@ class Feasibility:
         for weights, upper in self._bounds:
             with np.errstate(invalid="ignore", divide="ignore"):
                 share = (sums - self._reached) / (upper - self._reached)
-            share = np.where(np.isfinite(upper), np.clip(share, 0.0, 1.0), 0.0)
+            share = np.where(np.isfinite(upper), np.clip(share, 0.0, 1.0) ** _NEAR, 0.0)
             found = np.maximum(found, share @ weights)
         return found
 

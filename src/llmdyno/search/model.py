@@ -6,14 +6,16 @@ matters, and over what distance, is not fitted but averaged over: many guesses a
 weighed by how well it explains the results. Few results cannot tell one guess from another.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from llmdyno.search.space import Floats, Key, Space
 
-GUESSES = 96  # weighed at each question
-KEPT = 10  # that predict
+GUESSES = 60  # weighed at each question
+SATURATION = 2.0
+KEPT = 6  # that predict
 _JITTER = 1e-8
 _NUMBER_WITHOUT_PLACE = 0.4  # the likeness of a number and the engine's own choice
 _OTHER_CHOICE = 0.1  # the likeness of two different choices
@@ -43,6 +45,8 @@ class Points:
         shape = (len(keys), len(space.axes))
         self.at = np.array(rows, dtype=np.float64).reshape(shape)
         self.kinds = np.array(classes, dtype=np.int64).reshape(shape)
+        # What is expected of a batch knob before any result: it gains, and saturates.
+        self.rise = 1 - np.exp(-SATURATION * np.clip(self.at, 0.0, 1.0))
 
 
 class Model:
@@ -57,7 +61,7 @@ class Model:
     def __init__(self, space: Space, draw: np.random.Generator, slopes: Floats) -> None:
         self._draw = draw
         self._numbers = np.array([axis.is_number for axis in space.axes])
-        self._slopes = slopes
+        self.slopes = slopes
         self._guesses = self._drawn(GUESSES)
 
     def _drawn(self, count: int) -> Floats:
@@ -72,8 +76,8 @@ class Model:
     def fit(self, points: Points, values: Floats) -> None:
         """Weigh the guesses by these results: logarithms of values, one a point."""
         self._points = points
-        self._mean = float(values.mean() - (points.at @ self._slopes).mean())
-        rest = values - self._mean - points.at @ self._slopes
+        self._mean = float(values.mean() - (points.rise @ self.slopes).mean())
+        rest = values - self._mean - points.rise @ self.slopes
         nudged = self._guesses[: GUESSES // 3] + self._draw.normal(
             0.0, 0.25, self._guesses[: GUESSES // 3].shape
         )
@@ -84,7 +88,8 @@ class Model:
         noise = np.exp(2 * guesses[:, -1]) + _JITTER
         kernel += noise[:, None, None] * np.eye(len(values))
         lower = np.linalg.cholesky(kernel)
-        inner = np.linalg.solve(lower, np.broadcast_to(rest[:, None], (*lower.shape[:2], 1)))
+        inverse = np.linalg.inv(lower)
+        inner = inverse @ rest[:, None]
         fits = -0.5 * (inner[..., 0] ** 2).sum(1) - np.log(
             np.diagonal(lower, axis1=1, axis2=2)
         ).sum(1)
@@ -95,7 +100,7 @@ class Model:
         weights = np.exp(fits[best] - fits[best].max())
         self._weights = weights / weights.sum()
         self._best = guesses[best]
-        self._lower = lower[best]
+        self._inverse = inverse[best]
         self._inner = inner[best]
 
     def _prior(self, guesses: Floats) -> Floats:
@@ -134,8 +139,8 @@ class Model:
     def predict(self, points: Points) -> tuple[Floats, Floats, Floats]:
         """Return means and deviations of the logarithm, a row a guess, and the guesses' weights."""
         cross = self._kernel(self._best, self._points, points)
-        solved = np.linalg.solve(self._lower, cross)
-        mean = (solved * self._inner).sum(1) + self._mean + points.at @ self._slopes
+        solved = self._inverse @ cross
+        mean = (solved * self._inner).sum(1) + self._mean + points.rise @ self.slopes
         whole = self._diagonal(points)
         variance = np.maximum(whole - (solved**2).sum(1), 1e-9)
         return mean, np.sqrt(variance), self._weights
@@ -153,3 +158,29 @@ class Model:
         mean, _, weights = self.predict(points)
         found: Floats = weights @ mean
         return found
+
+    def gains(self, points: Points, best: float, shift: Floats, sign: float) -> Floats:
+        """Return the expected gain of each point over the best.
+
+        Args:
+            points: to look at.
+            best: the level to beat, with its shift.
+            shift: what is added to each point.
+            sign: -1.0 if smaller is better.
+        """
+        mean, deviation, weights = self.predict(points)
+        ahead = (sign * mean + shift - best) / deviation
+        density = np.exp(-0.5 * ahead**2) / math.sqrt(2 * math.pi)
+        found: Floats = weights @ (deviation * np.maximum(ahead * normal(ahead) + density, 0.0))
+        return found
+
+
+def normal(x: Floats) -> Floats:
+    """Return the normal distribution function, to 1e-7 (Abramowitz and Stegun 26.2.17)."""
+    t = 1 / (1 + 0.2316419 * np.abs(x))
+    series = t * (
+        0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429)))
+    )
+    tail = series * np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi)
+    found: Floats = np.where(x > 0, 1 - tail, tail)
+    return found

@@ -1,116 +1,204 @@
 """llmdyno's own search: a model of the value, a model of what starts, and what both promise.
 
 Each question is the point with the largest expected gain over the best point so far, times the
-chance that it starts. The best point is the best by the model, not the luckiest measurement.
+chance that it starts (and that it meets the SLOs). The best point is the best by the model, not the
+luckiest measurement. A space of few points is looked at as a whole.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from llmdyno.knobs import Knob, Value
 from llmdyno.search.feasibility import Feasibility
-from llmdyno.search.model import Model, Points
-from llmdyno.search.simple import Memory
-from llmdyno.search.space import Floats, Key, Space
+from llmdyno.search.memory import Memory
+from llmdyno.search.model import Model, Points, normal
+from llmdyno.search.space import Floats, Key
 
-FEWER_CHANGES = 0.002  # of the value: what one changed knob must gain to be worth it
-_CAUTION = 2.0  # the power of the chance to start
-_BATCH_SLOPE = 0.3  # how much a knob on a log scale is expected to gain over its range
-_POINTS_MAX = 700
+FEWER_CHANGES = 0.002  # the share of the value that one more changed knob must gain
+_CAUTION = 4.0  # the power of the chance to start
+_AFTER_FAILURES = 1.0  # by how much each failure raises it
+_BATCH_SLOPE = 0.6  # by how much the logarithm of the value is expected to rise on a log scale
+_POINTS_MAX = 400  # up to so many, all points are compared
+_DRAWN = 120  # points beside the best, and anywhere
+_UNIT = 0.3  # a deviation of values that have no logarithm, in the model's unit
+
+Prior = Callable[[Mapping[str, Value]], float | None]
 
 
 class OwnSearch(Memory):
-    """Proposes what promises the largest gain."""
+    """Proposes what promises the largest gain.
+
+    Args:
+        knobs: those searched.
+        starts: configs to propose first.
+        prior: what a value is expected to be before it is measured, None where it is unknown.
+        rises: by knob, whether the guide would raise (1.0) or lower (-1.0) it for the bottleneck
+            that was seen; names it first, too.
+        more: as Memory takes them.
+    """
 
     def __init__(
         self,
         knobs: Sequence[Knob],
         *,
-        trials: int,
-        maximise: bool,
-        seed: int,
-        fixed: Mapping[str, Value],
+        starts: Sequence[Mapping[str, Value]] = (),
+        prior: Prior | None = None,
+        rises: Mapping[str, float] | None = None,
+        **more: Any,
     ) -> None:
-        super().__init__(knobs, trials=trials, maximise=maximise, seed=seed, fixed=fixed)
-        slopes = np.array(
-            [_BATCH_SLOPE if axis.knob.search_log else 0.0 for axis in self.space.axes]
-        )
-        self._model = Model(self.space, self.draw, slopes)
+        super().__init__(knobs, **more)
+        self._starts = [self.space.key({**self.space.fixed, **start}) for start in starts]
+        self._prior = prior
+        self._rises = dict(rises or {})
+        self._model = Model(self.space, self.draw, self._slopes())
+        self._misses = Model(self.space, self.draw, np.zeros(len(self.space.axes)))
         self._feasibility = Feasibility(self.space)
-        self._small = self.space.size(_POINTS_MAX) < _POINTS_MAX
+        self._small = self.space.is_small(_POINTS_MAX)
+
+    def hint(self, rises: Mapping[str, float]) -> None:
+        """Take the direction of some knobs: 1.0 to raise one, -1.0 to lower it."""
+        self._rises = dict(rises)
+        self._model.slopes = self._slopes()
+
+    def _slopes(self) -> Floats:
+        """Return what is expected to be gained along each axis, before any result."""
+        found = [
+            self._rises.get(axis.knob.name, 1.0 if axis.knob.search_log else 0.0)
+            if axis.is_number
+            else 0.0
+            for axis in self.space.axes
+        ]
+        return _BATCH_SLOPE * np.array(found, dtype=np.float64)
 
     def propose(self, taken: set[Key]) -> Key | None:
-        """Return the point that promises most."""
-        measured = [key for key, score in self.told.items() if score is not None]
+        """Return the point that promises most; None when all that were thought of are taken."""
+        for start in self._starts:
+            if start not in taken:
+                return start
+        measured = self._learn()
         if not measured:
-            return self.space.origin() if self.space.origin() not in taken else None
-        values = np.log(np.array([max(self.told[key] or 0.0, 1e-9) for key in measured]))
-        told = Points(self.space, measured)
-        failed = [key for key, score in self.told.items() if score is None]
-        self._model.fit(told, values)
-        self._feasibility.fit(told, Points(self.space, failed))
-        expected = self._model.expected(told) - FEWER_CHANGES * self._changes(measured)
-        order = np.argsort(-expected)
-        keys = [key for key in self._points([measured[n] for n in order[:3]]) if key not in taken]
+            origin = self.space.origin()
+            return origin if origin not in taken else None
+        order = np.argsort(-self._worth(Points(self.space, measured)))
+        centres = [measured[int(number)] for number in order[:2]]
+        keys = [key for key in self._points(centres) if key not in taken]
         if not keys:
             return None
         points = Points(self.space, keys)
-        gains = self._gains(points, float(expected.max()))
+        failures = len(self.told) - len(measured)
         chances = 1 - self._feasibility.risk(points)
-        return keys[int(np.argmax(gains * chances**_CAUTION))]
+        promise = self._promise(points, centres[0]) * chances ** (
+            _CAUTION + _AFTER_FAILURES * failures
+        )
+        return keys[int(np.argmax(promise))]
 
-    def _gains(self, points: Points, best: float) -> Floats:
-        mean, deviation, weights = self._model.predict(points)
-        mean = mean - FEWER_CHANGES * self._changes(points.keys)
-        ahead = (mean - best) / deviation
-        density = np.exp(-0.5 * ahead**2) / math.sqrt(2 * math.pi)
-        found: Floats = weights @ (deviation * (ahead * _normal(ahead) + density))
+    def expected(self, configs: Sequence[Mapping[str, Value]]) -> list[float] | None:
+        """Return a number a config that ranks them: larger is better; None: nothing is known.
+
+        It is the model's expectation, which a lucky measurement moves less than the measurement.
+        """
+        if not self._learn():
+            return None
+        keys = [self.space.key(config) for config in configs]
+        return [float(worth) for worth in self._worth(Points(self.space, keys))]
+
+    def _learn(self) -> list[Key]:
+        """Fit the models to what was told; return the points that were measured."""
+        measured = [key for key, told in self.told.items() if told.value is not None]
+        if not measured:
+            return []
+        points = Points(self.space, measured)
+        values = [float(self.told[key].value or 0.0) for key in measured]
+        self._logarithmic = min(values) > 0
+        rest = self._scaled(np.array(values)) - self._known(measured)
+        self._model.fit(points, rest)
+        missed = np.clip([self.told[key].missed for key in measured], -1.0, 2.0)
+        self._limited = bool((missed != 0).any())
+        self._met = bool((missed <= 0).any())
+        if self._limited:
+            self._misses.fit(points, missed)
+        failed = [key for key, told in self.told.items() if told.value is None]
+        self._feasibility.fit(points, Points(self.space, failed))
+        return measured
+
+    def _scaled(self, values: Floats) -> Floats:
+        """Return values as the model has them: larger is better, differences are shares."""
+        if self._logarithmic:
+            return self.sign * np.log(values)
+        spread = float(values.std()) or 1.0
+        return self.sign * (values - values.mean()) * (_UNIT / spread)
+
+    def _known(self, keys: Sequence[Key]) -> Floats:
+        """Return what was expected of points before they were measured."""
+        if self._prior is None or not self._logarithmic:
+            return np.zeros(len(keys))
+        found = [self._prior(self.space.config(key)) for key in keys]
+        known = [value for value in found if value is not None and value > 0]
+        if not known:
+            return np.zeros(len(keys))
+        middle = float(np.median(known))
+        return self.sign * np.log(
+            [value if value is not None and value > 0 else middle for value in found]
+        )
+
+    def _worth(self, points: Points) -> Floats:
+        """Return the expected value of points, less for each changed knob and each miss."""
+        found = self._model.expected(points) + self._known(points.keys) - self._cost(points.keys)
+        if self._limited:
+            missed = np.maximum(self._misses.expected(points), 0.0)
+            found = found - 10.0 * missed
         return found
 
-    def _changes(self, keys: Sequence[Key]) -> Floats:
-        origin = next(iter(self.told))
-        return np.array([self.space.count_changed(key, origin) for key in keys], dtype=np.float64)
+    def _promise(self, points: Points, best: Key) -> Floats:
+        """Return by how much each point is expected to be better than the best."""
+        top = Points(self.space, [best])
+        if self._limited and not self._met:  # first of all one must meet the SLOs
+            return self._misses.gains(
+                points, -float(self._misses.expected(top)[0]), np.zeros(len(points.keys)), -1.0
+            )
+        shift = self._known(points.keys) - self._cost(points.keys)
+        level = self._model.expected(top) + self._known([best]) - self._cost([best])
+        gains = self._model.gains(points, float(level[0]), shift, 1.0)
+        if self._limited:
+            mean, deviation, weights = self._misses.predict(points)
+            gains = gains * (weights @ normal(-mean / deviation))
+        return gains
+
+    def _cost(self, keys: Sequence[Key]) -> Floats:
+        """Return what the changes to the first point that was told must gain."""
+        first = next(iter(self.told))
+        changes = [self.space.count_changed(key, first) for key in keys]
+        return FEWER_CHANGES * np.array(changes, dtype=np.float64)
 
     def _points(self, centres: Sequence[Key]) -> list[Key]:
         """Return points to choose from: near the best, and anywhere."""
         if self._small:
             return list(self.space.points())
         found: dict[Key, None] = {}
+        axes = self.space.axes
         for centre in centres:
-            for number, axis in enumerate(self.space.axes):
+            for number, axis in enumerate(axes):
                 for level in axis.levels:
                     found[self._with(centre, {number: level})] = None
-        for _ in range(200):
+        for _ in range(_DRAWN):
             centre = centres[int(self.draw.integers(len(centres)))]
-            axes = self.draw.permutation(len(self.space.axes))[: int(self.draw.integers(2, 4))]
-            found[self._with(centre, {int(n): self._some(int(n)) for n in axes})] = None
-        for _ in range(200):
+            some = self.draw.permutation(len(axes))[: int(self.draw.integers(2, 4))]
+            found[self._with(centre, {int(n): self._level(int(n)) for n in some})] = None
             found[self.space.random(self.draw)] = None
         return list(found)
 
-    def _some(self, number: int) -> Value | None:
+    def _level(self, number: int) -> Value | None:
         levels = self.space.axes[number].levels
         return levels[int(self.draw.integers(len(levels)))]
 
     def _with(self, centre: Key, changes: Mapping[int, Value | None]) -> Key:
-        changed = list(centre)
+        """Return a point with some changes; a knob that begins to have an effect has its default."""
+        changed = [
+            axis.unset if value is None and number not in changes else value
+            for number, (axis, value) in enumerate(zip(self.space.axes, centre, strict=True))
+        ]
         for number, level in changes.items():
             changed[number] = level
-        for number, axis in enumerate(self.space.axes):
-            # A knob that begins to have an effect has the engine's own value at first.
-            if changed[number] is None and number not in changes:
-                changed[number] = axis.unset
         return self.space.canonical(changed)
-
-
-def _normal(x: Floats) -> Floats:
-    """Return the normal distribution function, to 1e-7 (Abramowitz and Stegun 26.2.17)."""
-    t = 1 / (1 + 0.2316419 * np.abs(x))
-    series = t * (
-        0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429)))
-    )
-    tail = series * np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi)
-    found: Floats = np.where(x > 0, 1 - tail, tail)
-    return found

@@ -69,9 +69,7 @@ class Space:
 
     def key(self, config: Mapping[str, Value]) -> Key:
         """Return a config's point: what takes effect of it on each axis."""
-        return self.canonical(
-            tuple(config.get(axis.knob.name, axis.unset) for axis in self.axes)
-        )
+        return self.canonical(tuple(config.get(axis.knob.name, axis.unset) for axis in self.axes))
 
     def canonical(self, key: Sequence[Value | None]) -> Key:
         """Return a point with None on the axes that have no effect there."""
@@ -101,9 +99,9 @@ class Space:
         """Return the point where nothing is set."""
         return self.canonical([axis.unset for axis in self.axes])
 
-    def size(self, enough: int) -> int:
-        """Return how many points there are, counted up to `enough`."""
-        return sum(1 for _ in itertools.islice(self.points(), enough))
+    def is_small(self, points: int) -> bool:
+        """Return whether there are at most so many points."""
+        return sum(1 for _ in itertools.islice(self.points(), points + 1)) <= points
 
     def points(self) -> Iterator[Key]:
         """Yield every point once."""
@@ -126,7 +124,7 @@ class Space:
             # A number is left to the engine as often as it has any one of its levels.
             level = axis.levels[int(draw.integers(len(axis.levels)))]
             between = axis.is_number and level is not None and len(axis.levels) >= LEVELS_MAX
-            found.append(_between(axis, float(draw.random())) if between else level)
+            found.append(_at(axis.knob, float(draw.random())) if between else level)
         return self.canonical(found)
 
     def count_changed(self, key: Key, other: Key) -> int:
@@ -162,7 +160,3 @@ def _at(knob: Knob, position: float) -> Value:
     if knob.kind == "int":
         return int(min(high, max(low, round(value))))
     return min(high, max(low, float(f"{value:.4g}")))
-
-
-def _between(axis: Axis, position: float) -> Value:
-    return _at(axis.knob, position)

@@ -72,6 +72,13 @@ class TpeSearch:
             if knob.name in values:
                 _suggest(self._asked, knob)
 
+    def start(
+        self, config: Mapping[str, Value], value: float, constraints: Mapping[str, float]
+    ) -> None:
+        """Take the baseline and its result, before the first question."""
+        TpeSearch.give(self, config)
+        self.tell(value, constraints)
+
     def ask(self, known: Sequence[Mapping[str, Value]]) -> dict[str, Value] | None:
         """Propose a config that is not among `known`; None when the space seems used up."""
         for _ in range(_REPEATS_MAX):

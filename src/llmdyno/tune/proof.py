@@ -1,6 +1,6 @@
 """The proof of a study: the best config in full, in pairs against the baseline, knob by knob."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
@@ -8,6 +8,8 @@ from llmdyno.tune.candidates import changed
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.runner import Runner
 from llmdyno.units import counted
+
+Expected = Callable[[Sequence[Step]], list[float] | None]
 
 _ABLATION_BUDGET_SHARE = 0.8  # past this much of the budget, no ablation starts
 
@@ -22,18 +24,23 @@ class Proof:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
-    def best(self, reference: Step) -> Step | None:
+    def best(self, reference: Step, expected: Expected) -> Step | None:
         """Measure the best config at every number of users; if it fails there, the next best.
+
+        Args:
+            reference: the baseline as a trial is measured.
+            expected: ranks trials by all that the search has learnt; one lucky measurement
+                makes no winner then. None: by their values.
 
         Returns None if no trial that can be served at every level beats the baseline.
         """
-        for number, candidate in enumerate(self._better_than(reference)):
+        for number, candidate in enumerate(self._better_than(reference, expected)):
             step = self._runner.step("best", number, candidate.config, self._runner.whole_load())
             if step.state == "measured":
                 return step
         return None
 
-    def _better_than(self, reference: Step) -> list[Step]:
+    def _better_than(self, reference: Step, expected: Expected) -> list[Step]:
         """Return the trials that beat the baseline, best first.
 
         A trial that meets the SLOs comes before one that does not, whatever their values.
@@ -48,7 +55,14 @@ class Proof:
             for step in self._runner.ledger.of("trial")
             if step.state == "measured" and step.value is not None and rank(step) > rank(reference)
         ]
-        return sorted(measured, key=rank, reverse=True)
+        measured.sort(key=rank, reverse=True)
+        ranks = expected(measured)
+        if ranks is None:
+            return measured
+        known = {step.number: place for step, place in zip(measured, ranks, strict=True)}
+        return sorted(
+            measured, key=lambda step: (step.slo_met is not False, known[step.number]), reverse=True
+        )
 
     def confirm(self, before: Mapping[str, Value], after: Mapping[str, Value]) -> None:
         """Measure both configs in turn, A B B A …, each time on a fresh server."""

@@ -15,14 +15,16 @@ from typing import Any
 from llmdyno import store, workload
 from llmdyno.errors import ServerError
 from llmdyno.fronts import check_load
+from llmdyno.search.samplers import Searching, sampler
 from llmdyno.tune import objectives
 from llmdyno.tune.candidates import checked_candidates, describe
 from llmdyno.tune.folder import stack_of, write_study
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.runner import Narrator, Runner
-from llmdyno.tune.search import Search, space
+from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study
+from llmdyno.tune.starts import learnt
 from llmdyno.tune.study import study_document
 from llmdyno.tune.trials import Trials
 
@@ -34,7 +36,8 @@ class Tuner:
         study: what is tuned.
         folder: of the study; one that was stopped is resumed.
         narrator: gets the lines for people.
-        make_search: makes what proposes configs; it takes the arguments of Search.
+        make_search: makes what proposes configs, instead of the study's sampler; it takes the
+            arguments of `search.memory.Memory`.
 
     Raises:
         UsageError: the study cannot be run as it is.
@@ -47,7 +50,7 @@ class Tuner:
         folder: Path,
         narrator: Narrator,
         *,
-        make_search: Callable[..., Search] = Search,
+        make_search: Callable[..., Searching] | None = None,
     ) -> None:
         objectives.check(study)
         stack = self.stack = stack_of(study)
@@ -63,8 +66,11 @@ class Tuner:
             baseline=study.baseline,
         )
         candidates = checked_candidates(study, stack, searched)
+        candidates += learnt(study, stack, searched, candidates, going_on=folder.is_dir())
         self._runner = Runner(study, folder, stack, narrator)
-        self._trials = Trials(self._runner, searched, candidates, make_search)
+        self._trials = Trials(
+            self._runner, searched, candidates, make_search or sampler(study.sampler)
+        )
         self._proof = Proof(self._runner)
 
     def run(self) -> dict[str, Any]:
@@ -83,8 +89,8 @@ class Tuner:
             try:
                 baseline = self._baseline()
                 reference = self._reference(baseline)
-                self._trials.run()
-                best = self._proof.best(reference)
+                self._trials.run(reference)
+                best = self._proof.best(reference, self._trials.expected)
                 if best is not None:
                     self._proof.confirm(baseline.config, best.config)
                     self._proof.ablate(baseline.config, best.config)
