@@ -353,10 +353,8 @@ def _near(seed: int) -> Function:
         _flag("four", on=True),
         _choice("five", 3, 0),
     )
-    shapes = [
-        peaked(f, a, w)
-        for f, a, w in zip(draw.uniform(0.2, 0.6, 3), at, draw.uniform(0.2, 0.5, 3), strict=True)
-    ]
+    floors, widths = draw.uniform(0.2, 0.6, 3), draw.uniform(0.2, 0.5, 3)
+    shapes = [peaked(*shape) for shape in zip(floors, at, widths, strict=True)]
     flag = chosen(np.array([draw.uniform(0.6, 0.98), 1.0]))
     kind = chosen(np.array([1.0, *draw.uniform(0.6, 1.02, 2)]))
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from functions import FAMILIES, NOISE, make
 
-from llmdyno.search.samplers import SAMPLERS, sampler as made
+from llmdyno.search.samplers import SAMPLERS
+from llmdyno.search.samplers import sampler as made
 
 TRIALS = (8, 15, 30)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from llmdyno.embedded import model as models
 from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines._scheduling import Limit, Scheduling
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, Value, default, show
 from llmdyno.machine import hardware
@@ -310,11 +311,26 @@ METRICS = MetricsPage(
 )
 
 
+SCHEDULING = Scheduling(
+    mixes_knob="dynamic_split_fuse",
+    plans_ahead=False,
+    sequences=Limit("max_num_seqs", 256),
+    tokens=Limit("max_num_batched_tokens", 256),
+    memory_share=Limit("", 0.9),
+    cache_bytes="cache_size",
+    cache_unit_bytes=2.0**30,
+    prefix_cache="enable_prefix_caching",
+    graph_size=Limit("", 1_000_000),  # a compiled model: the host starts one inference a step
+    source="openvino.genai, src/cpp/src/continuous_batching/scheduler.hpp",
+)
+
+
 class OpenVinoEngine:
     """OpenVINO GenAI behind llmdyno.embedded.server, started by the Python that runs llmdyno."""
 
     name = "openvino"
     knobs: tuple[Knob, ...] = KNOBS
+    scheduling = SCHEDULING
     metrics = METRICS
     install = "run: pip install 'llmdyno[cpu]'"
     image = ""

@@ -18,6 +18,7 @@ from llmdyno.engines._checkpoint_server import (
     gpus,
     installed_version,
 )
+from llmdyno.engines._scheduling import Limit, Scheduling
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare, show
 from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
@@ -440,11 +441,29 @@ METRICS = MetricsPage(
 )
 
 
+SCHEDULING = Scheduling(
+    mixes=False,  # prompts go first, in steps of their own: get_next_batch_to_run
+    mixes_knob="enable_mixed_chunk",
+    admission="estimate",
+    sequences=Limit("max_running_requests", 2048),
+    tokens=Limit("chunked_prefill_size", 8192, 2048),
+    memory_share=Limit("mem_fraction_static", 0.88),
+    longest=Limit("context_length", 1),
+    block=Limit("page_size", 1),
+    weights="quantization",
+    cache="kv_cache_dtype",
+    formats={"fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "awq": "int4", "gptq": "int4"},
+    gpus="tp_size",
+    source="SGLang, python/sglang/srt/managers/scheduler.py and schedule_policy.py; not run by us",
+)
+
+
 class SglangEngine(Engine):
     """`python -m sglang.launch_server` of the Python that runs llmdyno."""
 
     name = "sglang"
     knobs = KNOBS
+    scheduling = SCHEDULING
     metrics = METRICS
     install = "run: pip install sglang"
     image = "lmsysorg/sglang:v0.5.23"

@@ -19,6 +19,7 @@ from llmdyno.engines._checkpoint_server import (
     installed_version,
     program,
 )
+from llmdyno.engines._scheduling import Limit, Scheduling
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare, show
 from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
@@ -512,6 +513,39 @@ KNOBS: tuple[Knob, ...] = (
     ),
 )
 
+SCHEDULING = Scheduling(
+    plans_ahead=True,  # asynchronous scheduling, on by itself since 0.14
+    chunks="enable_chunked_prefill",
+    sequences=Limit("max_num_seqs", 1024, 256),
+    tokens=Limit("max_num_batched_tokens", 8192, 2048),
+    memory_share=Limit("gpu_memory_utilization", 0.92),
+    cache_bytes="kv_cache_memory_bytes",
+    longest=Limit("max_model_len", 1),
+    block=Limit("block_size", 16),
+    prefix_cache="enable_prefix_caching",
+    weights="quantization",
+    cache="kv_cache_dtype",
+    formats={
+        "fp8": "fp8",
+        "fp8_e4m3": "fp8",
+        "fp8_e5m2": "fp8",
+        "modelopt": "fp8",
+        "compressed-tensors": "fp8",
+        "awq": "int4",
+        "awq_marlin": "int4",
+        "gptq": "int4",
+        "gptq_marlin": "int4",
+    },
+    graph_mode="cudagraph_mode",
+    graph_whole=("FULL",),
+    graph_none=("NONE", "PIECEWISE"),
+    graph_off="enforce_eager",
+    graph_size=Limit("max_cudagraph_capture_size", 512),
+    servers="api_server_count",
+    gpus="tensor_parallel_size",
+    source="vLLM 0.26 source, vllm/v1/core/sched/scheduler.py and vllm/config/",
+)
+
 # A field of a structured flag; all others are --knob-name.
 _RENAMED = {"cudagraph_mode": "--compilation-config.cudagraph_mode"}
 
@@ -553,6 +587,7 @@ class VllmEngine(Engine):
 
     name = "vllm"
     knobs = KNOBS
+    scheduling = SCHEDULING
     metrics = METRICS
     install = "run: pip install vllm"
     image = "vllm/vllm-openai:v0.26.0"

@@ -7,7 +7,7 @@ from llmdyno.knobs import Knob
 from llmdyno.report import documents, settings
 from llmdyno.report.documents import Document
 from llmdyno.report.tables import Cell, Row, Table, bounds_cell, met_cell
-from llmdyno.results import titles, wording
+from llmdyno.results import stacks, titles, wording
 
 
 def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:
@@ -33,6 +33,38 @@ def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:
             )
         )
     return tables
+
+
+def combinations(study: Document) -> Table | None:
+    """Return what came of each engine behind each front; None: the study has one."""
+    rows = [
+        Row(
+            heads=((one.name, 1),),
+            cells=(
+                Cell(one.baseline, "number"),
+                Cell(one.best, "number"),
+                Cell(one.slo),
+                Cell(one.trials),
+                Cell(one.outcome),
+            ),
+        )
+        for one in stacks.combinations(study)
+    ]
+    if not rows:
+        return None
+    return Table(
+        caption=f"{stacks.conclusion(study)} The values are {documents.text(study, 'objective')}"
+        " of single runs; only the confirmation decides.",
+        columns=(
+            ("Combination", "text"),
+            ("Baseline", "number"),
+            ("Best", "number"),
+            ("SLOs", "text"),
+            ("Trials", "text"),
+            ("Outcome", "text"),
+        ),
+        rows=tuple(rows),
+    )
 
 
 def trials(study: Document) -> Table | None:
@@ -152,7 +184,7 @@ def ablation(study: Document) -> Table | None:
     """Return the effect of each single change on each metric that was measured."""
     rows = [
         Row(
-            heads=((documents.text(change, "knob"), 1),),
+            heads=((f"{documents.text(change, 'knob')}{_place(change)}", 1),),
             cells=(
                 Cell(knobs.show(change.get("from")), "code"),
                 Cell(knobs.show(change.get("to")), "code"),
@@ -193,8 +225,14 @@ def _setting_row(row: settings.Setting) -> Row:
 
 
 def _state(trial: Document) -> Cell:
-    state = documents.text(trial, "state") or wording.ABSENT
+    state = f"{documents.text(trial, 'state') or wording.ABSENT}{_place(trial)}"
     kind = documents.text(trial, "failure", "class")
     why = documents.text(trial, "failure", "why")
     detail = ": ".join(said for said in (kind, why) if said)
-    return Cell(state, detail=detail, tone="bad" if state == "failed" else "")
+    return Cell(state, detail=detail, tone="bad" if state.startswith("failed") else "")
+
+
+def _place(measured: Document) -> str:
+    """Mark what was measured after the study had moved to another machine or version."""
+    place = documents.number(measured, "place")
+    return f" (place {place + 1:g})" if place else ""

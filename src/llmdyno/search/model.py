@@ -45,7 +45,7 @@ class Points:
         shape = (len(keys), len(space.axes))
         self.at = np.array(rows, dtype=np.float64).reshape(shape)
         self.kinds = np.array(classes, dtype=np.int64).reshape(shape)
-        # What is expected of a batch knob before any result: it gains, and saturates.
+        # How much of its gain a batch knob has there: it saturates.
         self.rise = 1 - np.exp(-SATURATION * np.clip(self.at, 0.0, 1.0))
 
 
@@ -55,13 +55,11 @@ class Model:
     Args:
         space: of the points.
         draw: the search's random numbers.
-        slopes: by how much the logarithm is expected to rise over each axis, before any result.
     """
 
-    def __init__(self, space: Space, draw: np.random.Generator, slopes: Floats) -> None:
+    def __init__(self, space: Space, draw: np.random.Generator) -> None:
         self._draw = draw
         self._numbers = np.array([axis.is_number for axis in space.axes])
-        self.slopes = slopes
         self._guesses = self._drawn(GUESSES)
 
     def _drawn(self, count: int) -> Floats:
@@ -76,8 +74,8 @@ class Model:
     def fit(self, points: Points, values: Floats) -> None:
         """Weigh the guesses by these results: logarithms of values, one a point."""
         self._points = points
-        self._mean = float(values.mean() - (points.rise @ self.slopes).mean())
-        rest = values - self._mean - points.rise @ self.slopes
+        self._mean = float(values.mean())
+        rest = values - self._mean
         nudged = self._guesses[: GUESSES // 3] + self._draw.normal(
             0.0, 0.25, self._guesses[: GUESSES // 3].shape
         )
@@ -140,7 +138,7 @@ class Model:
         """Return means and deviations of the logarithm, a row a guess, and the guesses' weights."""
         cross = self._kernel(self._best, self._points, points)
         solved = self._inverse @ cross
-        mean = (solved * self._inner).sum(1) + self._mean + points.rise @ self.slopes
+        mean = (solved * self._inner).sum(1) + self._mean
         whole = self._diagonal(points)
         variance = np.maximum(whole - (solved**2).sum(1), 1e-9)
         return mean, np.sqrt(variance), self._weights

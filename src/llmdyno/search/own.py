@@ -20,6 +20,7 @@ FEWER_CHANGES = 0.002  # the share of the value that one more changed knob must 
 _CAUTION = 4.0  # the power of the chance to start
 _AFTER_FAILURES = 1.0  # by how much each failure raises it
 _BATCH_SLOPE = 0.6  # by how much the logarithm of the value is expected to rise on a log scale
+_CHOICE_GAIN = 0.1  # ... and with the choice that the guide names
 _POINTS_MAX = 400  # up to so many, all points are compared
 _DRAWN = 120  # points beside the best, and anywhere
 _UNIT = 0.3  # a deviation of values that have no logarithm, in the model's unit
@@ -34,8 +35,7 @@ class OwnSearch(Memory):
         knobs: those searched.
         starts: configs to propose first.
         prior: what a value is expected to be before it is measured, None where it is unknown.
-        rises: by knob, whether the guide would raise (1.0) or lower (-1.0) it for the bottleneck
-            that was seen; names it first, too.
+        turns: as hint() takes them.
         more: as Memory takes them.
     """
 
@@ -45,32 +45,42 @@ class OwnSearch(Memory):
         *,
         starts: Sequence[Mapping[str, Value]] = (),
         prior: Prior | None = None,
-        rises: Mapping[str, float] | None = None,
+        turns: Mapping[str, Value] | None = None,
         **more: Any,
     ) -> None:
         super().__init__(knobs, **more)
         self._starts = [self.space.key({**self.space.fixed, **start}) for start in starts]
         self._prior = prior
-        self._rises = dict(rises or {})
-        self._model = Model(self.space, self.draw, self._slopes())
-        self._misses = Model(self.space, self.draw, np.zeros(len(self.space.axes)))
+        self._turns = dict(turns or {})
+        self._model = Model(self.space, self.draw)
+        self._misses = Model(self.space, self.draw)
         self._feasibility = Feasibility(self.space)
         self._small = self.space.is_small(_POINTS_MAX)
 
-    def hint(self, rises: Mapping[str, float]) -> None:
-        """Take the direction of some knobs: 1.0 to raise one, -1.0 to lower it."""
-        self._rises = dict(rises)
-        self._model.slopes = self._slopes()
+    def hint(self, turns: Mapping[str, Value]) -> None:
+        """Take which way the guide turns some knobs.
 
-    def _slopes(self) -> Floats:
-        """Return what is expected to be gained along each axis, before any result."""
-        found = [
-            self._rises.get(axis.knob.name, 1.0 if axis.knob.search_log else 0.0)
-            if axis.is_number
-            else 0.0
-            for axis in self.space.axes
-        ]
-        return _BATCH_SLOPE * np.array(found, dtype=np.float64)
+        Args:
+            turns: by knob: "raise" or "lower" for a number, else the value that should help.
+        """
+        self._turns = dict(turns)
+
+    def _guess(self, points: Points) -> Floats:
+        """Return what is expected to be gained at points, before any result.
+
+        A knob on a log scale is taken for the size of a batch: more gains, and saturates.
+        """
+        found = np.zeros(len(points.keys))
+        for number, axis in enumerate(self.space.axes):
+            turn = self._turns.get(axis.knob.name)
+            if not axis.is_number:
+                if turn is not None:
+                    found += _CHOICE_GAIN * np.array([key[number] == turn for key in points.keys])
+                continue
+            batch = axis.knob.search_log and self.sign > 0
+            rises = {"raise": 1.0, "lower": -1.0}.get(str(turn), 1.0 if batch else 0.0)
+            found += _BATCH_SLOPE * rises * points.rise[:, number]
+        return found
 
     def propose(self, taken: set[Key]) -> Key | None:
         """Return the point that promises most; None when all that were thought of are taken."""
@@ -112,7 +122,7 @@ class OwnSearch(Memory):
         points = Points(self.space, measured)
         values = [float(self.told[key].value or 0.0) for key in measured]
         self._logarithmic = min(values) > 0
-        rest = self._scaled(np.array(values)) - self._known(measured)
+        rest = self._scaled(np.array(values)) - self._known(points)
         self._model.fit(points, rest)
         missed = np.clip([self.told[key].missed for key in measured], -1.0, 2.0)
         self._limited = bool((missed != 0).any())
@@ -125,27 +135,28 @@ class OwnSearch(Memory):
 
     def _scaled(self, values: Floats) -> Floats:
         """Return values as the model has them: larger is better, differences are shares."""
-        if self._logarithmic:
-            return self.sign * np.log(values)
         spread = float(values.std()) or 1.0
-        return self.sign * (values - values.mean()) * (_UNIT / spread)
+        scaled = np.log(values) if self._logarithmic else (values - values.mean()) * _UNIT / spread
+        found: Floats = self.sign * scaled
+        return found
 
-    def _known(self, keys: Sequence[Key]) -> Floats:
+    def _known(self, points: Points) -> Floats:
         """Return what was expected of points before they were measured."""
+        keys = points.keys
         if self._prior is None or not self._logarithmic:
-            return np.zeros(len(keys))
+            return self._guess(points)
         found = [self._prior(self.space.config(key)) for key in keys]
         known = [value for value in found if value is not None and value > 0]
         if not known:
-            return np.zeros(len(keys))
+            return self._guess(points)
         middle = float(np.median(known))
-        return self.sign * np.log(
-            [value if value is not None and value > 0 else middle for value in found]
-        )
+        filled = [value if value is not None and value > 0 else middle for value in found]
+        logarithms: Floats = self.sign * np.log(np.array(filled))
+        return logarithms
 
     def _worth(self, points: Points) -> Floats:
         """Return the expected value of points, less for each changed knob and each miss."""
-        found = self._model.expected(points) + self._known(points.keys) - self._cost(points.keys)
+        found = self._model.expected(points) + self._known(points) - self._cost(points.keys)
         if self._limited:
             missed = np.maximum(self._misses.expected(points), 0.0)
             found = found - 10.0 * missed
@@ -158,8 +169,8 @@ class OwnSearch(Memory):
             return self._misses.gains(
                 points, -float(self._misses.expected(top)[0]), np.zeros(len(points.keys)), -1.0
             )
-        shift = self._known(points.keys) - self._cost(points.keys)
-        level = self._model.expected(top) + self._known([best]) - self._cost([best])
+        shift = self._known(points) - self._cost(points.keys)
+        level = self._model.expected(top) + self._known(top) - self._cost([best])
         gains = self._model.gains(points, float(level[0]), shift, 1.0)
         if self._limited:
             mean, deviation, weights = self._misses.predict(points)
@@ -194,7 +205,7 @@ class OwnSearch(Memory):
         return levels[int(self.draw.integers(len(levels)))]
 
     def _with(self, centre: Key, changes: Mapping[int, Value | None]) -> Key:
-        """Return a point with some changes; a knob that begins to have an effect has its default."""
+        """Return a point with some changes; one that begins to have an effect has its default."""
         changed = [
             axis.unset if value is None and number not in changes else value
             for number, (axis, value) in enumerate(zip(self.space.axes, centre, strict=True))

@@ -1,5 +1,6 @@
 """Searches to compare with: at random, a naive hill climb, a grid."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from llmdyno.search.memory import Memory
 from llmdyno.search.space import Axis, Key, Space
 
 _DRAWS_MAX = 200
+_GRID_MAX = 4096
 _GRID_LEVELS = (2, 3, 5, 9, 17)
 
 
@@ -53,13 +55,15 @@ class GridSearch(Memory):
                 else list(axis.levels)
                 for axis in self.space.axes
             ]
-            sizes = [len(one) for one in levels]
-            total = int(min(np.prod([float(size) for size in sizes]), 4096))
-            for flat in self.draw.permutation(total):
-                at = np.unravel_index(int(flat), sizes) if np.prod(sizes) < 2**62 else ()
-                key = [one[int(place)] for one, place in zip(levels, at, strict=False)]
-                if len(key) == len(levels):
-                    yield self.space.canonical(key)
+            total = math.prod(len(one) for one in levels)
+            few = total <= _GRID_MAX  # of more points some are drawn, as no study gets through them
+            for flat in self.draw.permutation(total if few else _GRID_MAX):
+                at = int(flat) if few else int(self.draw.integers(2**62))
+                key: list[Value | None] = []
+                for one in levels:
+                    at, place = divmod(at, len(one))
+                    key.append(one[place])
+                yield self.space.canonical(key)
 
 
 class HillClimb(Memory):

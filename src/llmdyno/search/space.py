@@ -35,6 +35,7 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_number(self) -> bool:
+        """Whether it has positions, not only values."""
         return self.knob.kind in {"int", "float"}
 
     def position(self, value: Value | None) -> float:
@@ -134,7 +135,8 @@ class Space:
 
 def _axis(knob: Knob) -> Axis:
     unset = default(knob, None)
-    levels = list(_numbers(knob)) if knob.kind in {"int", "float"} else list(knob.search)
+    levels: list[Value | None] = []
+    levels += _numbers(knob) if knob.kind in {"int", "float"} else list(knob.search)
     # Leaving a knob to the engine is one of the choices; so is the default, where it is one.
     if unset is None:
         levels.append(None)

@@ -5,22 +5,48 @@ from typing import Annotated
 import msgspec
 
 from llmdyno.errors import UsageError, nearest
-from llmdyno.flag import CONFIG, CONFIGS, NAMES, SECONDS, TEXT, TEXTS, TRUTH, WHOLE, Flag, parsed
+from llmdyno.flag import (
+    CONFIG,
+    CONFIGS,
+    NAMES,
+    ONE_OR_MORE,
+    PERMISSION,
+    SECONDS,
+    TEXT,
+    TEXTS,
+    TRUTH,
+    WHOLE,
+    Flag,
+    parsed,
+)
 from llmdyno.results.slo import Objective, Slo, parse_objective
 from llmdyno.search.samplers import SAMPLERS
 from llmdyno.spec import PRICE_PER_H, SLOS, Load, Workload
-from llmdyno.units import counted
+from llmdyno.units import counted, show_seconds
 
 SEARCH_SEEDS = 2**32  # how many Optuna knows
+_TRIAL_S_MIN = 0.2
 
 
 class Study(msgspec.Struct, frozen=True, kw_only=True):
     """One tuning study: what is tuned, for what, under which load, and how long."""
 
-    engine: Annotated[str, Flag(TEXT, "Engine that computes the tokens", plugins="engines")] = (
-        "openvino"
-    )
-    front: Annotated[str, Flag(TEXT, "Server in front of the engine", plugins="fronts")] = "native"
+    engine: Annotated[
+        str,
+        Flag(
+            ONE_OR_MORE,
+            "Engine that computes the tokens",
+            plugins="engines",
+        ),
+    ] = "openvino"  # several: joined by commas
+    front: Annotated[
+        str,
+        Flag(
+            ONE_OR_MORE,
+            "Server in front of the engine",
+            plugins="fronts",
+        ),
+    ] = "native"
     model: Annotated[
         str, Flag(TEXT, "Model: a built-in name (tiny, small), a path or a hub id.", ("-m",))
     ] = "tiny"
@@ -65,8 +91,17 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     allow_altered_output: Annotated[
-        bool, Flag(TRUTH, "Also try knobs that may change the tokens.")
+        bool | float,
+        Flag(
+            PERMISSION,
+            "Also try knobs that may change the tokens; with a share, such as =0.5%, those win only"
+            " if at most so many tokens differ beyond the engine's own noise.",
+            metavar="[=SHARE]",
+        ),
     ] = False
+    quality: Annotated[
+        bool, Flag(TRUTH, "Compare the winner's answers with the baseline's, token by token.")
+    ] = True
     sampler: Annotated[
         str,
         Flag(TEXT, f"What proposes configs: {', '.join(SAMPLERS)}."),
@@ -109,10 +144,55 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"--sampler {self.sampler}: unknown.{nearest(self.sampler, SAMPLERS)}")
         if self.pairs < 2:
             raise UsageError(f"--pairs {self.pairs}: must be at least 2, or nothing is confirmed.")
+        self._check_durations()
         if self.budget_s is not None and self.budget_s <= 0:
             raise UsageError("--budget 0s: must be longer than 0.")
         if self.seed >= SEARCH_SEEDS:
             raise UsageError(f"--seed {self.seed}: must be below {SEARCH_SEEDS} for a search.")
+
+    def _check_durations(self) -> None:
+        """Refuse what a trial's load would refuse only after the baseline, by its own name."""
+        trial, least = self.trial_duration_s, self.load.ramp_s or 0.0
+        if self.hang_s <= 0:
+            raise UsageError(f"hang {show_seconds(self.hang_s)}: must be longer than 0.")
+        if self.warmup_s < 0:
+            raise UsageError(f"--warmup {show_seconds(self.warmup_s)}: must be at least 0.")
+        if trial < _TRIAL_S_MIN:
+            raise UsageError(
+                f"--trial-duration {show_seconds(trial)}: is too short to measure anything; set at"
+                f" least {show_seconds(_TRIAL_S_MIN)}."
+            )
+        if self.load.requests is None and trial <= least:
+            raise UsageError(
+                f"--trial-duration {show_seconds(trial)}: must be longer than --ramp"
+                f" {show_seconds(least)}, which it includes."
+            )
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that are compared; most studies have one."""
+        return tuple(self.engine.split(","))
+
+    @property
+    def fronts(self) -> tuple[str, ...]:
+        """The fronts that are compared; most studies have one."""
+        return tuple(self.front.split(","))
+
+    @property
+    def combines(self) -> bool:
+        """Whether it compares several engines or fronts."""
+        return len(self.engines) * len(self.fronts) > 1
+
+    @property
+    def tries_altered_output(self) -> bool:
+        """Whether knobs that may change the tokens are tried."""
+        return self.allow_altered_output is not False
+
+    @property
+    def altered_output_max(self) -> float | None:
+        """The largest share of tokens that may differ beyond the engine's noise; None: any."""
+        allowed = self.allow_altered_output
+        return None if isinstance(allowed, bool) else allowed
 
     @property
     def level(self) -> int:

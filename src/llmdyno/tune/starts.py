@@ -6,10 +6,10 @@ from pathlib import Path
 from llmdyno import store
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.knobs import Knob, Value
+from llmdyno.results.bottleneck import bottleneck
 from llmdyno.search.samplers import Searching
 from llmdyno.serve.stack import Stack
 from llmdyno.store import SUMMARY
-from llmdyno.tune.bottleneck import bottleneck, directions
 from llmdyno.tune.candidates import effective
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.runner import Runner
@@ -37,11 +37,17 @@ def begin(search: Searching, runner: Runner, reference: Step) -> None:
     try:
         summary = store.read_json(runner.folder / reference.run / SUMMARY)
     except StorageError:
-        return  # its values are in the ledger; only the hint is lost
-    found = bottleneck(summary)
-    if found is not None:
-        runner.say(f"The baseline's bottleneck: {found.name} ({found.reason}).")
-        hint(directions(runner.stack.knobs, found.name))
+        return  # its value is in the ledger; only the hint is lost
+    found = bottleneck(summary["levels"][-1])
+    turns = {
+        knob.name: turn
+        for knob in runner.stack.knobs
+        for when, turn in knob.when
+        if when == found.name
+    }
+    if turns:
+        runner.say(f"The baseline's bottleneck is its {found.title}: {found.why}.")
+        hint(turns)
 
 
 def learnt(
