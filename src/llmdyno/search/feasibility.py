@@ -111,7 +111,8 @@ class Feasibility:
                 share = (sums - self._reached) / (upper - self._reached)
             share = np.where(np.isfinite(upper), np.clip(share, 0.0, 1.0) ** _NEAR, 0.0)
             found = np.maximum(found, share @ weights)
-        return found
+        clipped: Floats = np.clip(found, 0.0, 1.0)  # rounding
+        return clipped
 
     def _corner_risk(self, features: Floats) -> Floats:
         """Return the risk before any failure: of more of two numbers, and of unseen choices."""
@@ -123,6 +124,6 @@ class Feasibility:
             found = _CORNER_RISK * (share**2).max(1)
         first = len(self._numbers)
         unseen = self._good[:, first:].max(0) == 0
-        fresh: Floats = (features[:, first:] * unseen).sum(1)
+        fresh = (features[:, first:] * unseen).sum(1)
         total: Floats = 1 - (1 - found) * (1 - _UNSEEN_RISK) ** fresh
         return total

@@ -47,6 +47,7 @@ class Memory:
         self.draw = np.random.default_rng(seed)
         self._refuse = refuse
         self._asked: Key | None = None
+        self.refused: list[Key] = []
         self.told: dict[Key, Told] = {}  # in the order of telling
 
     def start(
@@ -61,7 +62,7 @@ class Memory:
 
     def ask(self, known: Sequence[Mapping[str, Value]]) -> dict[str, Value] | None:
         """Propose a config that has another effect than all `known`; None: the space is used up."""
-        taken = {self.space.key(config) for config in known}
+        taken = {*(self.space.key(config) for config in known), *self.refused}
         for _ in range(_REFUSED_MAX):
             key = self.propose(taken)
             if key is None:
@@ -72,6 +73,7 @@ class Memory:
             if self._refuse is None or self._refuse(config) is None:
                 self._asked = key
                 return config
+            self.refused.append(key)
             taken.add(key)
         return None
 

@@ -14,7 +14,9 @@ import numpy as np
 from llmdyno.search.space import Floats, Key, Space
 
 GUESSES = 60  # weighed at each question
-SATURATION = 2.0
+SATURATION = 3.0
+WEIGHT = 0.5  # the deviation of a knob's effect, in the logarithm of the value
+LENGTH = 0.5  # the distance over which a knob's effect changes, as a share of its range
 KEPT = 6  # that predict
 _JITTER = 1e-8
 _NUMBER_WITHOUT_PLACE = 0.4  # the likeness of a number and the engine's own choice
@@ -65,8 +67,8 @@ class Model:
     def _drawn(self, count: int) -> Floats:
         """Return guesses, a row each: logs of weights, of lengths, of pairs' weight, of noise."""
         axes = len(self._numbers)
-        weights = self._draw.normal(np.log(0.35), 0.9, (count, axes))
-        lengths = self._draw.normal(np.log(0.5), 0.4, (count, axes))
+        weights = self._draw.normal(np.log(WEIGHT), 0.9, (count, axes))
+        lengths = self._draw.normal(np.log(LENGTH), 0.4, (count, axes))
         pairs = self._draw.normal(np.log(0.3), 0.7, (count, 1))
         noise = self._draw.normal(np.log(0.04), 0.3, (count, 1))
         return np.concatenate([weights, lengths, pairs, noise], axis=1)
@@ -104,7 +106,7 @@ class Model:
     def _prior(self, guesses: Floats) -> Floats:
         axes = len(self._numbers)
         centre = np.array(
-            [*[np.log(0.35)] * axes, *[np.log(0.5)] * axes, np.log(0.3), np.log(0.04)]
+            [*[np.log(WEIGHT)] * axes, *[np.log(LENGTH)] * axes, np.log(0.3), np.log(0.04)]
         )
         wide = np.array([*[0.9] * axes, *[0.4] * axes, 0.7, 0.3])
         total: Floats = -0.5 * (((guesses - centre) / wide) ** 2).sum(1)

@@ -17,8 +17,10 @@ from llmdyno.search.model import Model, Points, normal
 from llmdyno.search.space import Floats, Key
 
 FEWER_CHANGES = 0.002  # the share of the value that one more changed knob must gain
-_CAUTION = 4.0  # the power of the chance to start
-_AFTER_FAILURES = 1.0  # by how much each failure raises it
+_CAUTION = 6.0  # the power of the chance to start
+_CAUTION_MAX = 3.0  # times that, when much has failed
+_FAILING = 0.08  # the share of trials that may fail
+_AT_FIRST = 6  # trials as which the expectation counts
 _BATCH_SLOPE = 0.6  # by how much the logarithm of the value is expected to rise on a log scale
 _CHOICE_GAIN = 0.1  # ... and with the choice that the guide names
 _POINTS_MAX = 400  # up to so many, all points are compared
@@ -99,10 +101,14 @@ class OwnSearch(Memory):
         points = Points(self.space, keys)
         failures = len(self.told) - len(measured)
         chances = 1 - self._feasibility.risk(points)
-        promise = self._promise(points, centres[0]) * chances ** (
-            _CAUTION + _AFTER_FAILURES * failures
-        )
+        caution = _CAUTION * self._impatience(failures)
+        promise = self._promise(points, centres[0]) * chances**caution
         return keys[int(np.argmax(promise))]
+
+    def _impatience(self, failures: int) -> float:
+        """Return by how much more than wanted has failed so far, between 1 and the most."""
+        wanted = _FAILING * (len(self.told) + _AT_FIRST)
+        return min(_CAUTION_MAX, max(1.0, (failures + _FAILING * _AT_FIRST) / wanted))
 
     def expected(self, configs: Sequence[Mapping[str, Value]]) -> list[float] | None:
         """Return a number a config that ranks them: larger is better; None: nothing is known.
@@ -129,7 +135,7 @@ class OwnSearch(Memory):
         self._met = bool((missed <= 0).any())
         if self._limited:
             self._misses.fit(points, missed)
-        failed = [key for key, told in self.told.items() if told.value is None]
+        failed = [key for key, told in self.told.items() if told.value is None] + self.refused
         self._feasibility.fit(points, Points(self.space, failed))
         return measured
 
