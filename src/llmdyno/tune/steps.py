@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmdyno import store
 from llmdyno.errors import StorageError
@@ -11,13 +11,15 @@ from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge, read_stat
 from llmdyno.store import SUMMARY
 from llmdyno.tune.ledger import Phase, Step
-from llmdyno.tune.measure import Measurement
 from llmdyno.tune.spec import Study
+
+if TYPE_CHECKING:  # it brings the load generator with it, which readers of a study do without
+    from llmdyno.tune.measure import Measurement
 
 
 def as_step(
     study: Study,
-    measurement: Measurement,
+    measurement: "Measurement",
     phase: Phase,
     number: int,
     config: Mapping[str, Value],
