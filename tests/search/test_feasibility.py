@@ -22,7 +22,12 @@ def risks(
 
 
 def test_a_choice_that_is_refused_is_avoided_whatever_stands_beside_it() -> None:
-    started = [{}, {"kernel": "b"}, {"sequences": 200, "tokens": 4096}, {"guess": True}]
+    started: list[Config] = [
+        {},
+        {"kernel": "b"},
+        {"sequences": 200, "tokens": 4096},
+        {"guess": True},
+    ]
     again, other = risks(
         started,
         [{"kernel": "c"}],

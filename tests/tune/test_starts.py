@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from llmdyno.errors import UsageError
@@ -23,10 +24,12 @@ def earlier(
     spec = Study(engine=engine, model="m")
     ledger.append(Began(study=folder.name, spec=spec, environment={}))
     for number, (config, value) in enumerate(trials):
-        state = "failed" if value is None else "measured"
-        ledger.append(
-            Step(phase="trial", number=number, config=dict(config), state=state, value=value)
+        step = Step(
+            phase="trial", number=number, config=dict(config), state="measured", value=value
         )
+        if value is None:
+            step = msgspec.structs.replace(step, state="failed")
+        ledger.append(step)
     return str(folder)
 
 

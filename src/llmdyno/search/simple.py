@@ -15,7 +15,7 @@ _GRID_LEVELS = (2, 3, 5, 9, 17)
 
 
 class RandomSearch(Memory):
-    """Proposes configs at random."""
+    """Draws each knob by itself, evenly over its range or its log scale; it learns nothing."""
 
     def propose(self, taken: set[Key]) -> Key | None:
         """Return a point that is not taken; None when none was drawn."""
