@@ -50,6 +50,7 @@ KNOBS = (
         low=1,
         high=1 << 20,
         search=(64, 4096),
+        when=(("queue", "raise"), ("prefill", "raise")),
         search_log=True,
         unit="tokens",
     ),
@@ -84,6 +85,7 @@ KNOBS = (
         low=1,
         high=4096,
         search=(8, 256),
+        when=(("queue", "raise"),),
         search_log=True,
         unit="sequences",
         needs=("dynamic_split_fuse", False),
@@ -104,6 +106,7 @@ KNOBS = (
         source=_SCHEDULER,
         defaults=((_VERIFIED, False),),
         search=(True, False),
+        when=(("prefill", True), ("queue", True)),
     ),
     Knob(
         name="cache_size",
@@ -152,6 +155,7 @@ KNOBS = (
         defaults=((_VERIFIED, None),),
         choices=("f32", "bf16", "f16", "u8", "u4"),
         search=("f16", "u8"),
+        when=(("kv", "u8"),),
         alters_output=True,
     ),
     Knob(
@@ -214,6 +218,7 @@ KNOBS = (
         source=_SCHEDULER,
         defaults=((_VERIFIED, False),),
         search=(True, False),
+        when=(("prefill", True),),
         alters_output=True,
     ),
     Knob(
@@ -232,6 +237,7 @@ KNOBS = (
         defaults=((_VERIFIED, None),),
         choices=("fp16", "int8", "int4"),
         search=("int8", "int4"),
+        when=(("decode", "int8"),),
         alters_output=True,
     ),
     Knob(

@@ -1,6 +1,6 @@
 """The proof of a study: the best config in full, in pairs against the baseline, knob by knob."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from llmdyno.knobs import Value
 from llmdyno.tune.ablation import Ablation
@@ -8,6 +8,8 @@ from llmdyno.tune.candidates import same
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.runner import Runner
 from llmdyno.units import counted
+
+Expected = Callable[[Sequence[Step]], list[float] | None]
 
 
 class Proof:
@@ -24,12 +26,17 @@ class Proof:
         self._runner = runner
         self._admits = admits
 
-    def contenders(self, reference: Step) -> Iterator[Step]:
+    def contenders(self, reference: Step, expected: Expected) -> Iterator[Step]:
         """Yield the trials that beat the baseline, best first, each measured at every level.
 
         One that cannot be served at every level is passed over.
+
+        Args:
+            reference: the baseline as a trial is measured.
+            expected: ranks trials by all that the search has learnt, so that one lucky
+                measurement makes no winner; if it returns None, their values do.
         """
-        for trial in self._better_than(reference):
+        for trial in self._better_than(reference, expected):
             if not self._admits(trial.config):
                 continue
             step = self._in_full(trial.config)
@@ -47,7 +54,7 @@ class Proof:
         number = 1 + max((step.number for step in steps), default=-1)
         return runner.step("best", number, config, runner.whole_load(), contender=number)
 
-    def _better_than(self, reference: Step) -> list[Step]:
+    def _better_than(self, reference: Step, expected: Expected) -> list[Step]:
         """Return the trials that beat the baseline, best first.
 
         A trial that meets the SLOs comes before one that does not, whatever their values.
@@ -66,7 +73,16 @@ class Proof:
             and rank(step) > rank(reference)
             and not same(step.config, study.baseline, knobs)
         ]
-        return sorted(measured, key=rank, reverse=True)
+        measured.sort(key=rank, reverse=True)
+        ranks = expected(measured)
+        if ranks is None:
+            return measured
+        known = {step.number: place for step, place in zip(measured, ranks, strict=True)}
+
+        def rank_expected(step: Step) -> tuple[bool, float]:
+            return step.slo_met is not False, known[step.number]
+
+        return sorted(measured, key=rank_expected, reverse=True)
 
     def confirm(self, before: Mapping[str, Value], best: Step) -> None:
         """Measure both configs in turn, A B B A …, each time on a fresh server.

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from llmdyno.errors import UsageError
+from llmdyno.errors import UsageError, nearest
 from llmdyno.flag import (
     CONFIG,
     CONFIGS,
@@ -20,6 +20,7 @@ from llmdyno.flag import (
     parsed,
 )
 from llmdyno.results.slo import Objective, Slo, parse_objective
+from llmdyno.search.samplers import SAMPLERS
 from llmdyno.spec import PRICE_PER_H, SLOS, Load, Workload
 from llmdyno.units import counted, show_seconds
 
@@ -101,6 +102,19 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     quality: Annotated[
         bool, Flag(TRUTH, "Compare the winner's answers with the baseline's, token by token.")
     ] = True
+    sampler: Annotated[
+        str,
+        Flag(TEXT, f"What proposes configs: {', '.join(SAMPLERS)}."),
+    ] = "own"
+    learn_from: Annotated[
+        tuple[str, ...],
+        Flag(
+            NAMES,
+            "Earlier studies of the same engine, on like hardware: their best configs are tried"
+            " first.",
+            metavar="STUDY[,STUDY...]",
+        ),
+    ] = ()
     trials: Annotated[int, Flag(WHOLE, "Number of configs to try.")] = 20
     budget_s: Annotated[
         float | None, Flag(SECONDS, "Time after which no trial starts, e.g. 2h.")
@@ -126,6 +140,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
                 f"--trials {self.trials}: the {len(self.candidates)} [[candidates]] are trials,"
                 f" too; set at least {len(self.candidates)}, or leave some out."
             )
+        if self.sampler not in SAMPLERS:
+            raise UsageError(f"--sampler {self.sampler}: unknown.{nearest(self.sampler, SAMPLERS)}")
         if self.pairs < 2:
             raise UsageError(f"--pairs {self.pairs}: must be at least 2, or nothing is confirmed.")
         self._check_durations()

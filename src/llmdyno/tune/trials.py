@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value
+from llmdyno.search.samplers import Searching
 from llmdyno.tune.candidates import effective
 from llmdyno.tune.endings import enough
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.runner import Runner
-from llmdyno.tune.search import Search
+from llmdyno.tune.starts import begin
 from llmdyno.tune.steps import excess
 from llmdyno.units import counted
 
@@ -21,7 +22,8 @@ class Trials:
         runner: measures what is proposed.
         space: the knobs that are searched.
         candidates: configs to try first; they are checked.
-        make_search: makes what proposes configs; it takes the arguments of Search.
+        make_search: makes what proposes configs; it takes the arguments of
+            `search.memory.Memory`.
     """
 
     def __init__(
@@ -29,15 +31,32 @@ class Trials:
         runner: Runner,
         space: Sequence[Knob],
         candidates: Sequence[Mapping[str, Value]],
-        make_search: Callable[..., Search],
+        make_search: Callable[..., Searching],
     ) -> None:
         self._runner = runner
         self._space = space
         self._candidates = candidates
         self._make_search = make_search
+        self._search: Searching | None = None
 
-    def run(self) -> None:
-        """Try configs until there were enough, or the budget or the space is used up."""
+    def expected(self, steps: Sequence[Step]) -> list[float] | None:
+        """Return a number a measured trial that ranks them, larger is better, by what was learnt.
+
+        Returns:
+            None if the search has no such opinion.
+        """
+        ranked = getattr(self._search, "expected", None)
+        if ranked is None or not steps:
+            return None
+        found: list[float] | None = ranked([step.config for step in steps])
+        return found
+
+    def run(self, reference: Step | None) -> None:
+        """Try configs until there were enough, or the budget or the space is used up.
+
+        Args:
+            reference: the baseline as a trial is measured; the search knows it first.
+        """
         study = self._runner.study
         searched_names = {knob.name for knob in self._space}
         search = self._make_search(
@@ -48,6 +67,9 @@ class Trials:
             # A knob that the user set and the search leaves alone has that value in every trial.
             fixed={k: v for k, v in study.baseline.items() if k not in searched_names},
         )
+        if reference is not None:
+            begin(search, self._runner, reference)
+        self._search = search
         names = ", ".join(knob.name for knob in self._space)
         given = f", the first {len(self._candidates)} of them given" if self._candidates else ""
         self._runner.say(
@@ -71,7 +93,7 @@ class Trials:
             search.tell(step.value, excess(self._runner.study, self._runner.folder, step))
             tried.append(step)
 
-    def _next(self, search: Search, tried: Sequence[Step]) -> Mapping[str, Value] | None:
+    def _next(self, search: Searching, tried: Sequence[Step]) -> Mapping[str, Value] | None:
         """Return the next trial's config: a candidate while there are any, then the search's."""
         if len(tried) < len(self._candidates):
             config = self._candidates[len(tried)]

@@ -15,6 +15,8 @@ from typing import Any
 from llmdyno import store, workload
 from llmdyno.errors import ServerError
 from llmdyno.fronts import check_load
+from llmdyno.search.samplers import Searching, sampler
+from llmdyno.store import LEDGER
 from llmdyno.tune import objectives
 from llmdyno.tune.candidates import checked_candidates, describe
 from llmdyno.tune.folder import stack_of, write_study
@@ -23,8 +25,9 @@ from llmdyno.tune.ledger import Step
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.runner import Narrator, Runner
-from llmdyno.tune.search import Search, space
+from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study
+from llmdyno.tune.starts import learnt
 from llmdyno.tune.study import study_document
 from llmdyno.tune.trials import Trials
 
@@ -36,7 +39,8 @@ class Tuner:
         study: what is tuned.
         folder: of the study; one that was stopped is resumed.
         narrator: gets the lines for people.
-        make_search: makes what proposes configs; it takes the arguments of Search.
+        make_search: makes what proposes configs, instead of the study's sampler; it takes the
+            arguments of `search.memory.Memory`.
         elsewhere: whether a study may go on with another engine's version, driver or machine.
 
     Raises:
@@ -50,7 +54,7 @@ class Tuner:
         folder: Path,
         narrator: Narrator,
         *,
-        make_search: Callable[..., Search] = Search,
+        make_search: Callable[..., Searching] | None = None,
         elsewhere: bool = False,
     ) -> None:
         self._elsewhere = elsewhere
@@ -68,8 +72,13 @@ class Tuner:
             baseline=study.baseline,
         )
         candidates = checked_candidates(study, stack, searched)
+        going_on = (folder / LEDGER).exists()
+        candidates += learnt(study, stack, searched, candidates, going_on=going_on)
         self._runner = self.runner = Runner(study, folder, stack, narrator)
-        self._trials = Trials(self._runner, searched, candidates, make_search)
+        self._trials = Trials(
+            self._runner, searched, candidates, make_search or sampler(study.sampler)
+        )
+        self._told: Step | None = None  # what the search knows first
         self._gate = Gate(self._runner)
         self._proof = Proof(self._runner, admits=self._gate.admits)
 
@@ -103,16 +112,17 @@ class Tuner:
             ServerError: it cannot be measured, or has no value of the objective.
         """
         baseline = self._baseline()
-        return baseline, self._reference(baseline)
+        self._told = self._reference(baseline)
+        return baseline, self._told
 
     def search(self) -> None:
         """Try configs until there were enough."""
-        self._trials.run()
+        self._trials.run(self._told)
 
     def _prove(self, baseline: Step, reference: Step) -> None:
         """Confirm the best config; if it dies or is worse, the next best."""
         proof, runner = self._proof, self._runner
-        for best in proof.contenders(reference):
+        for best in proof.contenders(reference, self._trials.expected):
             proof.confirm(baseline.config, best)
             document = study_document(runner.folder, runner.ledger, self.stack)
             if document["best"]["config"] == best.config:
