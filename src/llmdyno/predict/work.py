@@ -92,6 +92,3 @@ def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str | None, cache: str) 
     )
 
 
-def bytes_of(number_format: str) -> float:
-    """Bytes of one value in a number format, a key of `BYTES`."""
-    return BYTES[number_format]

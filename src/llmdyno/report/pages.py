@@ -104,8 +104,9 @@ def of_study(study: Document, guide: Mapping[str, Knob]) -> str:
                     name="ablation",
                     title="Ablation",
                     figures=figures(material, "ablation"),
-                    tables=[study_tables.ablation(study)],
+                    tables=[study_tables.ablation(study), study_tables.interactions(study)],
                 ),
+                Section(name="output", title="Output", tables=[study_tables.output(study)]),
                 # Without a measured run, the study itself knows what was asked and where.
                 *_closing(runs or (Run(name="Study", summary=study),)),
             ],

@@ -1,4 +1,4 @@
-"""The tables of a study: its settings, trials, confirmation and ablation."""
+"""The tables of a study: its settings, trials, confirmation, ablation and quality gate."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,8 @@ from llmdyno.knobs import Knob
 from llmdyno.report import documents, settings
 from llmdyno.report.documents import Document
 from llmdyno.report.tables import Cell, Row, Table, bounds_cell, met_cell
-from llmdyno.results import stacks, titles, wording
+from llmdyno.results import conclusions, quality, stacks, titles, wording
+from llmdyno.results.bottleneck import TITLES
 
 
 def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:
@@ -84,6 +85,7 @@ def trials(study: Document) -> Table | None:
                 ),
                 Cell(wording.significant(documents.number(trial, "value")), "number"),
                 met_cell(trial.get("slo_met")),
+                _bottleneck(trial),
                 *(
                     Cell(wording.seconds(documents.number(trial, "cost_s", step)), "number")
                     for step in ("build", "start", "measure")
@@ -103,6 +105,7 @@ def trials(study: Document) -> Table | None:
             ("Settings", "text"),
             ("Value", "number"),
             ("SLOs", "text"),
+            ("Held back by", "text"),
             ("Build", "number"),
             ("Start", "number"),
             ("Measure", "number"),
@@ -209,6 +212,61 @@ def ablation(study: Document) -> Table | None:
         ),
         rows=tuple(rows),
     )
+
+
+def interactions(study: Document) -> Table | None:
+    """Return what settings do that were changed back together."""
+    rows = [
+        Row(
+            heads=((", ".join(documents.texts(group, "knobs")), 1),),
+            cells=(
+                Cell(documents.text(group, "kind"), detail=documents.text(group, "why")),
+                Cell(titles.title(metric)),
+                *_ratio_cells(documents.part(group, "effect", metric), "ratio"),
+            ),
+        )
+        for group in documents.items(study, "interactions")
+        for metric in documents.part(group, "effect")
+    ]
+    if not rows:
+        return None
+    return Table(
+        caption="What settings give together: the winner ÷ the winner with all changed back",
+        columns=(
+            ("Settings", "text"),
+            ("Together", "text"),
+            ("Metric", "text"),
+            ("Ratio", "number"),
+            ("95 % interval", "number"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def output(study: Document) -> Table | None:
+    """Return what the quality gate found of the winner's answers, and whom it kept out."""
+    found = documents.part(study, "quality")
+    rows = [Row(heads=(("Winner", 1),), cells=(Cell(said),)) for said in quality.sentences(found)]
+    rows += [
+        Row(
+            heads=((conclusions.described(documents.part(one, "config")), 1),),
+            cells=(Cell(" ".join(["Kept out.", *documents.texts(one, "said")]), tone="bad"),),
+        )
+        for one in documents.items(found, "refused")
+    ]
+    if not rows:
+        return None
+    return Table(
+        caption="Greedy answers to fixed prompts, beside the baseline's",
+        columns=(("Config", "text"), ("What was found", "text")),
+        rows=tuple(rows),
+    )
+
+
+def _bottleneck(trial: Document) -> Cell:
+    name = documents.text(trial, "bottleneck", "name")
+    why = documents.text(trial, "bottleneck", "why")
+    return Cell(TITLES.get(name, name) if name else wording.ABSENT, detail=why)
 
 
 def _setting_row(row: settings.Setting) -> Row:

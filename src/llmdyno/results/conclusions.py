@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmdyno.knobs import show
-from llmdyno.results import verdicts, wording
+from llmdyno.results import quality, verdicts, wording
 from llmdyno.results.documents import Document, items, number, part, text, texts
 from llmdyno.units import counted
 
+# Kinds of a group of knobs that the winner's reader need not know to use it.
+_NO_INTERACTION = frozenset({"independent", "no effect", "unknown"})
 NO_DIFFERENCE = "No config that was tried beats the baseline: no difference."
 
 
@@ -84,8 +86,10 @@ def _rejections(study: Document) -> str:
 
 
 def remarks(study: Document) -> list[str]:
-    """Return what belongs beside a verdict: who meets the SLOs, and where it was measured."""
+    """Return what belongs beside a verdict: SLOs, which knobs interact, output, where it ran."""
     found = [of_slo(study)] if not stands_alone(study) else []
+    found += interactions(study)
+    found += quality.of_study(study)
     moves = texts(study, "moves")
     if moves:
         found.append(f"Not all of it was measured in one place: {'; '.join(moves)}.")
@@ -93,6 +97,15 @@ def remarks(study: Document) -> list[str]:
     if beside:
         found.append(f"Another study ran on this machine meanwhile: {', '.join(beside)}.")
     return [one for one in found if one]
+
+
+def interactions(study: Document) -> list[str]:
+    """Return a sentence for each group of knobs whose effects are not each their own."""
+    return [
+        text(one, "why")
+        for one in items(study, "interactions")
+        if text(one, "kind") not in _NO_INTERACTION
+    ]
 
 
 def of_slo(study: Document) -> str:

@@ -3,7 +3,8 @@
 The document is made by quality/gate.py; it stands in study.json under "quality".
 """
 
-from llmdyno.results.documents import Document, interval, number, part, text, texts
+from llmdyno.results.documents import Document, interval, items, number, part, text, texts
+from llmdyno.units import counted
 
 
 def sentences(document: Document) -> list[str]:
@@ -28,6 +29,18 @@ def sentences(document: Document) -> list[str]:
         beside = "" if own is None else f" (the baseline against itself: {own:.3g})"
         said.append(f"Log-probabilities of equal tokens differ by {by:.3g} on average{beside}.")
     return said + texts(document, "cannot_judge")[1:]
+
+
+def of_study(study: Document) -> list[str]:
+    """Say what a study's quality gate found of its winner, and how many configs it kept out."""
+    found = part(study, "quality")
+    refused = items(found, "refused")
+    kept_out = (
+        [f"The quality gate kept {counted(len(refused), 'config')} out, as the output differs."]
+        if refused
+        else []
+    )
+    return sentences(found) + kept_out
 
 
 def _share(value: float | None) -> str:
