@@ -40,6 +40,8 @@ def test_two_servers_alike_are_the_same_and_one_alone_is_its_own_yardstick(
         (("--fail-above", "1%"), 2, "--fail-above: compares two servers"),
         (("--fail-above", "much", "--against", "http://127.0.0.1:9"), 2, "--fail-above much:"),
         (("--endpoint", "nonsense"), 2, "nonsense"),
+        (("-m", "a:0.5,b:0.5"), 2, "--model a:0.5,b:0.5: each server is asked for one model"),
+        (("--header", "nonsense"), 2, "--header nonsense"),
         ((), 3, "--url 127.0.0.1:9: "),
     ],
 )

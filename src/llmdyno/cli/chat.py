@@ -8,8 +8,6 @@ from typing import Annotated, Any
 from llmdyno.cli import flags
 from llmdyno.cli.options import ApiKeyEnv, AsJson, command, option
 from llmdyno.cli.output import import_numpy, print_json, say
-from llmdyno.errors import UsageError
-from llmdyno.spec import parse_models
 
 # The flags of `dyno bench` that say which server it is, and how it is reached.
 _SERVER = ("url", "endpoint", "model", *flags.CONNECTION)
@@ -40,8 +38,7 @@ def chat(
     before = "" if system_prompt is None else FILE_TEXT.read(str(system_prompt), "--system-prompt")
     import_numpy()
     spec = flags.bench_spec(given)
-    if len(parse_models(spec.model)) > 1:
-        raise UsageError(f"--model {spec.model}: a conversation is with one model; name one.")
+    flags.one_model(spec, "a conversation is with one model")
     target = target_of(spec, flags.secrets_of(spec, api_key_env))
     person = sys.stdin.isatty()
     turns: list[Any] = []

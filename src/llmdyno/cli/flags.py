@@ -17,7 +17,7 @@ from llmdyno import files
 from llmdyno.errors import UsageError, nearest
 from llmdyno.flag import Field, all_fields, own_fields
 from llmdyno.knobs import Config
-from llmdyno.spec import REPEATS_MAX, UNTIL_BUDGET_S, Bench, Load, Workload
+from llmdyno.spec import REPEATS_MAX, UNTIL_BUDGET_S, Bench, Load, Workload, parse_models
 from llmdyno.tune.spec import Study
 from llmdyno.wire.headers import Header, from_variables
 
@@ -60,6 +60,16 @@ def secrets_of(spec: Bench, api_key_env: str | None) -> tuple[Header, ...]:
     return from_variables(
         spec.header_env, spec.basic_auth_env, api_key_env, os.environ, spec.plain_headers
     )
+
+
+def one_model(spec: Bench, why: str) -> None:
+    """Refuse several models.
+
+    Raises:
+        UsageError: the spec names more than one; `why` says whom it is for.
+    """
+    if len(parse_models(spec.model)) > 1:
+        raise UsageError(f"--model {spec.model}: {why}; name one.")
 
 
 def bench_flags(spec: type[Bench] = Bench) -> list[Field]:

@@ -1,31 +1,27 @@
 """`dyno quality`: whether two servers give the same answers, beside how far one repeats itself."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from llmdyno.cli.options import ApiKeyEnv, AsJson, CaCert, Insecure, Text, command, option
+from llmdyno.cli import flags
+from llmdyno.cli.options import ApiKeyEnv, AsJson, Text, command, option
 from llmdyno.cli.output import import_numpy, print_json, print_line, say
 from llmdyno.errors import UsageError
-from llmdyno.wire import headers
-from llmdyno.wire.target import Target, parse_url
+
+# The flags of `dyno bench` that say which server it is, and how both are reached.
+_SERVER = ("url", "endpoint", "model", *flags.CONNECTION)
 
 
-@command()
+@command([field for field in flags.bench_flags() if field.name in _SERVER])
 def quality(
-    url: Annotated[str, option("--url", help="Base URL of the baseline's server.")],
+    given: flags.Given,
     against: Annotated[
         Text,
         option(
-            "--against", help="Base URL of the other server. [none: how far one repeats itself]"
+            "--against",
+            help="The other server; gets the same headers. [none: how far one repeats itself]",
         ),
     ] = None,
-    endpoint: Annotated[
-        str, option("--endpoint", help="Wire protocol, or auto, which asks the server.")
-    ] = "auto",
-    model: Annotated[
-        str, option("-m", "--model", help="Name of the model; else the first that is listed.")
-    ] = "",
     tokens: Annotated[int, option("--tokens", help="Most tokens of an answer.", min=1)] = 48,
     concurrency: Annotated[
         int, option("-c", "--concurrency", help="Requests at once in the pass under load.", min=1)
@@ -39,18 +35,18 @@ def quality(
         ),
     ] = None,
     api_key_env: ApiKeyEnv = None,
-    ca_cert: CaCert = None,
-    insecure: Insecure = False,
     json: AsJson = False,
 ) -> None:
     """Ask two servers the same prompts, greedily, and say how far their tokens agree."""
     import_numpy()
     import asyncio
 
+    import msgspec
     import typer
 
-    from llmdyno import units
+    from llmdyno import endpoints, units
     from llmdyno.errors import InterruptError
+    from llmdyno.load.plan import target_of
     from llmdyno.quality.answers import Answers
     from llmdyno.quality.asks import ask_server
     from llmdyno.quality.gate import admits, judge
@@ -59,13 +55,13 @@ def quality(
     limit = None if fail_above is None else units.share(fail_above, "--fail-above")
     if limit is not None and against is None:
         raise UsageError("--fail-above: compares two servers; name the other one with --against.")
-    targets = _targets(
-        [one for one in (url, against) if one is not None],
-        endpoint,
-        api_key_env,
-        ca_cert=ca_cert,
-        insecure=insecure,
-    )
+    spec = flags.bench_spec(given)
+    flags.one_model(spec, "each server is asked for one model")
+    secrets = flags.secrets_of(spec, api_key_env)
+    targets = [target_of(spec, secrets)]
+    if against is not None:
+        other = endpoints.full_url(spec.endpoint, against)
+        targets.append(target_of(msgspec.structs.replace(spec, url=other), secrets))
 
     async def ask_all() -> list[Answers]:
         found = []
@@ -74,8 +70,8 @@ def quality(
             found.append(
                 await ask_server(
                     target,
-                    endpoint=endpoint,
-                    model=model,
+                    endpoint=spec.endpoint,
+                    model=spec.model,
                     tokens_max=tokens,
                     concurrency=concurrency,
                     again=number == 0,
@@ -97,25 +93,6 @@ def quality(
         print_line(document["verdict"] or "not compared")
     if not admits(document, limit):
         raise typer.Exit(1)
-
-
-def _targets(
-    urls: Sequence[str],
-    endpoint: str,
-    api_key_env: str | None,
-    *,
-    ca_cert: str | None,
-    insecure: bool,
-) -> list[Target]:
-    from llmdyno import endpoints
-
-    if endpoint != endpoints.AUTO:
-        endpoints.load(endpoint)
-        urls = [endpoints.full_url(endpoint, url) for url in urls]
-    secrets = headers.from_variables((), "", api_key_env, os.environ)
-    return [
-        parse_url(url, more_headers=secrets, ca_cert=ca_cert, insecure=insecure) for url in urls
-    ]
 
 
 def _alone(document: Mapping[str, Any]) -> list[str]:

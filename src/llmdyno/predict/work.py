@@ -90,5 +90,3 @@ def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str | None, cache: str) 
         quantised=size < BYTES["bf16"],
         gpus=gpus,
     )
-
-
