@@ -17,6 +17,12 @@ DYNO = (sys.executable, "-m", "llmdyno")
 # These take longest, so they begin first: no worker is left alone with one at the end.
 LONGEST = (
     *("tune/test_tuner.py", "tune/test_objectives.py", "fronts/test_bentoml.py"),
+    *(
+        "tune/test_word.py",
+        "tune/test_combined.py",
+        "cli/test_plan.py",
+        "predict/test_calibrate.py",
+    ),
     *("bench/test_run.py", "fronts/test_triton.py", "embedded/test_build.py"),
     *("load/test_workers.py", "deploy/test_bundle.py", "load/test_open_loop.py"),
     *("serve/test_artifacts.py", "report/test_report_browser.py", "embedded/test_server.py"),
@@ -51,6 +57,14 @@ def streamer() -> Iterator[Callable[..., str]]:
         process.wait(timeout=10)
         assert process.stdout is not None
         process.stdout.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _studies_do_not_meet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hide the studies of these tests from those of other processes, which would warn of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,14 @@
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.records.entries import LevelEnded, LevelStarted, Opened, Record
 from llmdyno.records.journal import Journal
+from llmdyno.results.slo import Slo
 from llmdyno.results.summary import summarise
 from llmdyno.tune.ledger import Began, Ledger, Phase, Step
 from llmdyno.tune.spec import Study
@@ -64,7 +66,14 @@ def write_study(folder: Path) -> None:
         )
 
 
-def write_run(folder: Path, *, gap_ms: int) -> None:
+def write_run(
+    folder: Path,
+    *,
+    gap_ms: float,
+    first_ms: float | None = None,
+    level_s: int = _LEVEL_S,
+    slos: tuple[Slo, ...] = (),
+) -> None:
     """Write the journal and the summary of a run: two users, answers of ten tokens."""
     folder.mkdir(parents=True)
     journal = Journal(folder / store.JOURNAL)
@@ -72,13 +81,17 @@ def write_run(folder: Path, *, gap_ms: int) -> None:
         Opened(
             run=folder.name,
             started="2026-11-23T20:00:00+00:00",
-            spec={"load": {"interval_s": 1.0, "duration_s": _LEVEL_S}},
+            spec={
+                "load": {"interval_s": 1.0, "duration_s": level_s},
+                **({"slos": msgspec.to_builtins(slos)} if slos else {}),
+            },
             environment={},
         )
     )
     journal.append(LevelStarted(level=0, users=2, start_ns=0, ramp_ns=0))
-    answer_ns = 10 * gap_ms * _MS
-    for number in range(_LEVEL_S * 1000 * _MS // answer_ns * 2):
+    answer_ns = round(10 * gap_ms * _MS)
+    first = gap_ms if first_ms is None else first_ms
+    for number in range(level_s * 1000 * _MS // answer_ns * 2):
         sent_ns = number // 2 * answer_ns
         journal.append(
             Record(
@@ -97,10 +110,13 @@ def write_run(folder: Path, *, gap_ms: int) -> None:
                 output_tokens=10,
                 reads=10,
                 # No two answers alike, or there is no spread to compare.
-                gaps_ns=((gap_ms + number % 5 - 2) * _MS, *[gap_ms * _MS - 1000] * 9),
+                gaps_ns=(
+                    round((first + number % 5 - 2) * _MS),
+                    *[round(gap_ms * _MS) - 1000] * 9,
+                ),
             )
         )
-    end_ns = _LEVEL_S * 1000 * _MS
+    end_ns = level_s * 1000 * _MS
     journal.append(LevelEnded(level=0, end_ns=end_ns, full_until_ns=end_ns))
     journal.close()
     store.write_json(folder / store.SUMMARY, summarise(folder / store.JOURNAL))

@@ -15,7 +15,7 @@ TESTS = str(Path(__file__).parent)
 STUDY = (
     *("tune", "--engine", "timed.engine", "--model", "m", "-c", "2,6", "--ramp", "200ms"),
     *("--duration", "2s", "--trial-duration", "1500ms", "--interval", "500ms", "--osl", "10"),
-    *("--pairs", "2", "--warmup", "300ms"),
+    *("--pairs", "2", "--warmup", "300ms", "--no-quality"),
 )
 
 

@@ -17,7 +17,8 @@ from llmdyno.knobs import (
     default,
     parse_settings,
 )
-from llmdyno.tune.search import Search, space
+from llmdyno.search.tpe import TpeSearch
+from llmdyno.tune.search import space
 
 ROAD = Knob(
     name="road",
@@ -150,7 +151,7 @@ def test_the_search_learns_from_what_it_is_given(monkeypatch: pytest.MonkeyPatch
         return studies[-1]
 
     monkeypatch.setattr(optuna, "create_study", listen)
-    search = Search(knobs, trials=20, maximise=True, seed=1, fixed={})
+    search = TpeSearch(knobs, trials=20, maximise=True, seed=1, fixed={})
     given: list[dict[str, Value]] = [
         {"many": 32, "switch": True, "elsewhere": 1},
         {"many": 8, "choice": "b"},  # fewer than it would suggest

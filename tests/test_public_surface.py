@@ -6,7 +6,9 @@ import inspect
 import pytest
 
 SURFACE = {
-    "llmdyno.engines": ["Engine", "Facts", "Launch", "Step", "facts", "pinned"],
+    "llmdyno.engines": [
+        "Engine", "Facts", "Launch", "Limit", "Scheduling", "Step", "facts", "pinned",
+    ],
     "llmdyno.fronts": [
         "MODELS", "Facts", "Front", "Portable", "check_load", "facts", "model_link",
     ],

@@ -42,3 +42,12 @@ def test_a_temporary_folder_goes_and_takes_those_of_the_killed_along(
             assert not of_the_dead.exists()
         assert not folder.exists()
         lives.kill()
+
+
+def test_what_holds_while_processes_run_lies_beside_the_users_other_such_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    assert store.runtime_folder("x") == Path("/run/user/7/llmdyno/x")
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert store.runtime_folder("x") == store.cache_folder("x")

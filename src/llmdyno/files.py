@@ -64,7 +64,9 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise FileError(f"is compressed, and cut off or damaged: {_said(error)}") from error
     except OSError as error:
-        raise FileError(f"cannot be read: {error.strerror or _said(error)}") from error
+        if error.errno is None:  # of a library that unpacks, not of the system
+            raise FileError(f"is compressed, and cut off or damaged: {_said(error)}") from error
+        raise FileError(f"cannot be read: {error.strerror}") from error
 
 
 def _said(error: Exception) -> str:
@@ -113,7 +115,7 @@ def _refuse_foreign(start: bytes) -> None:
         raise FileError("is a tar archive; unpack it, and name a file in it")
     lower = start[:512].lstrip().lower()
     if lower.startswith((b"<!doctype html", b"<html")):
-        raise FileError("is a web page (HTML), not data; was it downloaded without a login?")
+        raise FileError("is a web page (HTML), not data; perhaps that of a login")
     if b"\x00" in start and not _encoding(start).startswith("utf-"):
         raise FileError("is binary, not text")
 

@@ -24,6 +24,7 @@ class Kind(msgspec.Struct, frozen=True):
     read: Callable[[Any, str], Any]
     show: Callable[[Any], str] = str
     type: Any = str  # what the command line makes of the text before `read` sees it
+    bare: str = ""  # the text of a flag without a value; another one needs an equals sign
 
 
 class Flag(msgspec.Struct, frozen=True):
@@ -182,6 +183,16 @@ def _names(value: Any, field: str) -> tuple[str, ...]:
     return tuple(str(part).strip() for part in parts)
 
 
+def _one_or_more(value: Any, field: str) -> str:
+    """Return names joined by commas, of a text or of a file's list of texts."""
+    if isinstance(value, str) and "," not in value:
+        return value  # whether there is such a plug-in is said where it is loaded
+    names = _names(value, field)
+    if not names or not all(names):
+        raise UsageError(f"{field} {value}: has an empty name; write names, e.g. a,b.")
+    return ",".join(names)
+
+
 def _texts(value: Any, field: str) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return tuple(value)
@@ -210,6 +221,16 @@ def _configs(value: Any, field: str) -> tuple[dict[str, Any], ...]:
     return tuple(value)
 
 
+def _permission(value: Any, field: str) -> bool | float:
+    if isinstance(value, bool):
+        return value
+    return True if value == ANY else units.share(str(value), field)
+
+
+def _show_permission(value: bool | float) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:.4%}"
+
+
 def parsed(parse: Callable[[str], Any]) -> Kind:
     """Return the kind of a text that `parse` reads; its sentences name the flag by themselves."""
     return Kind(lambda value, field: parse(_text(value, field)))
@@ -227,9 +248,13 @@ PAUSE = Kind(  # one duration, or two: uniform between them
 LENGTHS = Kind(lambda value, field: units.lengths(str(value), field))
 PRICE = Kind(lambda value, field: units.price_per_h(str(value), field), "{:g}/h".format)
 SHARE = Kind(lambda value, field: units.share(str(value), field), "{:.4%}".format)
+ANY = "any"
+# Whether something is allowed, or up to which share.
+PERMISSION = Kind(_permission, _show_permission, bare=ANY)
 COUNTS = Kind(_counts, lambda value: ",".join(map(str, value)))
 RATES = Kind(_rates, lambda value: ",".join(f"{rate:g}" for rate in value))
 NAMES = Kind(_names, ",".join)
+ONE_OR_MORE = Kind(_one_or_more)  # a name, or several: a,b; a list in a file
 TEXTS = Kind(_texts, ", ".join, type=list[str])  # the flag may be repeated; a list in a file
 COUNT_OR_AUTO = Kind(_count_or_auto)
 CONFIG = Kind(_config)

@@ -40,6 +40,15 @@ def cache_folder(kind: str) -> Path:
     return Path(cache) / "llmdyno" / kind
 
 
+def runtime_folder(kind: str) -> Path:
+    """Return the folder for what holds while processes run: $XDG_RUNTIME_DIR/llmdyno/KIND.
+
+    Without that variable it is the cache's.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(runtime) / "llmdyno" / kind if runtime else cache_folder(kind)
+
+
 def new_id(label: str) -> str:
     """Return a new id: the time (UTC), the label, and four random hexadecimal digits."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")

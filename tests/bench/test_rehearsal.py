@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from llmdyno import endpoints, spec
+from llmdyno.bench import rehearsal
 from llmdyno.bench.prober import Prober
 from llmdyno.bench.rehearsal import rehearse
 from llmdyno.errors import TargetError
@@ -61,8 +62,36 @@ def test_the_rehearsal_has_the_fields_of_the_run_and_another_prompt() -> None:
     assert body["stream_options"] == {"include_usage": True}
 
 
-def test_the_rehearsal_ends_with_the_first_token() -> None:
-    gone = asyncio.Event()
+def rehearsed_once(serve: Callable[[Client], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with scripted(serve) as url:
+            bench = spec.Bench(url=url, endpoint="openai-chat", model="m")
+            prober = Prober(parse_url(url))
+            assert await rehearse(bench, prober, endpoints.load("openai-chat"), {}) == bench
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
+def test_an_answer_that_ends_soon_is_read_whole() -> None:
+    hung_up_on = None
+
+    async def slow_to_hear(client: Client) -> None:
+        nonlocal hung_up_on
+        await client.request()
+        await client.send(HEAD + framed(chunk("a")))
+        try:
+            hung_up_on = await asyncio.wait_for(client.some(), 0.3) == b""
+        except TimeoutError:
+            hung_up_on = False
+        await client.send(framed(chunk("b") + STOP + DONE) + END)
+
+    rehearsed_once(slow_to_hear)
+
+    assert hung_up_on is False
+
+
+def test_a_long_answer_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "READS_ON_S", 0.1)
 
     async def endless(client: Client) -> None:
         await client.request()
@@ -70,16 +99,7 @@ def test_the_rehearsal_ends_with_the_first_token() -> None:
         await client.request()  # raises once the client has hung up
         raise AssertionError("it was kept waiting")
 
-    async def main() -> None:
-        async with scripted(endless) as url:
-            bench = spec.Bench(url=url, endpoint="openai-chat", model="m")
-            prober = Prober(parse_url(url))
-            found = await rehearse(bench, prober, endpoints.load("openai-chat"), {})
-            assert found == bench
-            gone.set()
-
-    asyncio.run(asyncio.wait_for(main(), 10))
-    assert gone.is_set()
+    rehearsed_once(endless)
 
 
 @pytest.mark.parametrize(

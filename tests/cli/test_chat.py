@@ -4,7 +4,9 @@ import os
 import pty
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,38 @@ def test_a_key_whose_variable_is_not_set_is_refused(
 
     assert done.returncode == 2
     assert "--api-key-env NO_SUCH_VARIABLE" in done.stderr
+
+
+def test_it_reaches_a_server_as_a_benchmark_does(tmp_path: Path) -> None:
+    seen: list[dict[str, str]] = []
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(dict(self.headers))
+            self.send_error(404)
+
+        do_POST = do_GET  # noqa: N815  # the library's word
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = subprocess.run(
+            [
+                *(*DYNO, "chat", "--url", f"http://127.0.0.1:{server.server_port}"),
+                *("--header", "X-Team: speed", "--header-env", "X-Pass=PASS"),
+            ],
+            env={**os.environ, "PASS": "hush"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            cwd=tmp_path,
+        )
+        server.shutdown()
+
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    assert "hush" not in done.stderr
+    assert {(one["X-Team"], one["X-Pass"]) for one in seen} == {("speed", "hush")}

@@ -26,7 +26,9 @@ from llmdyno.flag import (
     FILE_TEXT,
     LENGTHS,
     NAMES,
+    ONE_OR_MORE,
     PAUSE,
+    PERMISSION,
     PRICE,
     SECONDS,
     TEXT,
@@ -180,16 +182,18 @@ def example(field: Field, folder: Path) -> Any:
     (folder / "prompt.txt").write_text("Be brief.")
     by_kind: dict[Kind, Any] = {
         WHOLE: 7,
-        TRUTH: True,
+        TRUTH: not field.default,
         TEXT: "chat-system" if field.name == "workload" else "word",
         SECONDS: "3s",
         PAUSE: "1s-2s",
         LENGTHS: "64-256",
         COUNTS: "1,2",
         NAMES: "one, two",
+        ONE_OR_MORE: "one, two",
         FILE_TEXT: str(folder / "prompt.txt"),
         TEXTS: ["--one=1", "--two"],
         PRICE: "3.5/h",
+        PERMISSION: "0.5%",
     }
     return next(value for kind, value in by_kind.items() if kind is field.flag.kind)
 
@@ -200,8 +204,9 @@ def test_a_file_and_a_flag_are_read_alike(field: Field, tmp_path: Path) -> None:
     written = json.dumps(value)  # TOML writes these as JSON does
     (tmp_path / "study.toml").write_text(f"{field.key} = {written}\n")
     words = value if isinstance(value, list) else [value]
-    arguments = [field.option] if value is True else []
-    arguments += [] if value is True else [f"{field.option}={word}" for word in words]
+    arguments = [f"{field.option}={word}" for word in words]
+    if isinstance(value, bool):
+        arguments = [field.option if value else f"--no-{field.option[2:]}"]
 
     from_flag = study_spec(given_by(arguments, study_flags()))
     from_file = study_spec(read_toml(tmp_path / "study.toml"))

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from llmdyno.cli.tune import _refuse_beside_resume
+from llmdyno.errors import UsageError
 from studies import run
 
 WRONG = {
@@ -59,3 +61,20 @@ def test_the_whole_baseline_is_checked_not_the_settings_alone(tmp_path: Path) ->
 
     assert done.returncode == 2
     assert done.stderr.startswith("dyno: --search nothing: no such knob.")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"settings": ["fast=true"]}, "--set fast=true: the study s goes on as it began"),
+        ({"quick": True}, "--quick: the study s goes on"),
+        ({"out": "elsewhere"}, "--out elsewhere: the study s goes on"),
+        ({"file": "study.toml"}, "a study's file study.toml: the study s goes on"),
+    ],
+)
+def test_what_makes_another_study_is_refused_beside_resume(
+    given: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        _refuse_beside_resume("s", **given)
+    _refuse_beside_resume("s", **dict.fromkeys(given))

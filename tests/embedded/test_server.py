@@ -270,6 +270,52 @@ def test_a_stop_string_ends_the_text_before_it(client: openai.OpenAI, stream: bo
     assert say("never said") == (full, "length")
 
 
+def test_log_probabilities_are_those_of_the_chosen_tokens(client: openai.OpenAI) -> None:
+    made = client.completions.create(model="tiny", prompt="Once", max_tokens=6, logprobs=1)
+    said, text = made.choices[0].logprobs, made.choices[0].text
+    assert said is not None
+    assert said.tokens is not None
+    assert said.token_logprobs is not None
+    assert made.usage is not None
+    assert len(said.tokens) == len(said.token_logprobs) == made.usage.completion_tokens == 6
+    # A token may be half a character, which the text as a whole does not show.
+    assert "".join(said.tokens).replace("\ufffd", "") == text
+    assert all(value <= 0 for value in said.token_logprobs)
+    assert said.text_offset == [len("".join(said.tokens[:at])) for at in range(6)]
+    plain = client.completions.create(model="tiny", prompt="Once", max_tokens=6)
+    assert plain.choices[0].text == text
+    assert plain.choices[0].logprobs is None
+
+    chat = client.chat.completions.create(
+        model="tiny", messages=CHAT, max_tokens=4, n=2, logprobs=True
+    )
+    for choice in chat.choices:
+        assert choice.logprobs is not None
+        assert choice.logprobs.content is not None
+        raw = b"".join(bytes(one.bytes or ()) for one in choice.logprobs.content)
+        assert raw.decode(errors="ignore") == choice.message.content
+        assert len(choice.logprobs.content) == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("completions", {"prompt": "A", "logprobs": 2}),
+        ("completions", {"prompt": "A", "logprobs": True}),
+        ("completions", {"prompt": "A", "logprobs": 1, "stream": True}),
+        ("chat/completions", {"messages": CHAT, "logprobs": 1}),
+        ("chat/completions", {"messages": CHAT, "logprobs": True, "stream": True}),
+    ],
+)
+def test_other_tokens_and_streams_have_no_log_probabilities(
+    server: Server, path: str, fields: dict[str, object]
+) -> None:
+    status, body = server.request("POST", f"/v1/{path}", {"model": "tiny", **fields})
+    error = json.loads(body)["error"]
+    assert (status, error["param"]) == (400, "logprobs")
+    assert "'logprobs': " in error["message"]
+
+
 def test_tokenize_counts_as_usage_does(server: Server, client: openai.OpenAI) -> None:
     asked = [{"role": "user", "content": [{"type": "text", "text": "Say something."}]}]
     status, body = server.request("POST", "/tokenize", {"messages": asked})

@@ -1,7 +1,9 @@
 """The forms in which tools and people save results, and sentences on those that are broken."""
 
+import bz2
 import gzip
 import json
+import lzma
 import re
 from pathlib import Path
 from typing import Any
@@ -32,12 +34,15 @@ TEXT = f"{json.dumps(ONE)}\n{json.dumps(OTHER)}\n"
         TEXT.encode("utf-32"),
         gzip.compress(TEXT.encode()),
         gzip.compress(TEXT.encode("utf-16")),
+        bz2.compress(TEXT.encode()),
+        lzma.compress(TEXT.encode()),
         TEXT.replace(": ", ":\xa0"),
         "\x1e" + TEXT.replace("\n{", "\n\x1e{"),
     ],
     ids=[
         *("lines", "blank lines", "no line breaks", "a list", "an indented list", "indented ones"),
         *("a mark", "UTF-16", "UTF-16-LE", "UTF-16-BE", "UTF-32", "gzip", "gzip of UTF-16"),
+        *("bzip2", "xz"),
         *("odd spaces", "record separators"),
     ],
 )
@@ -53,17 +58,29 @@ def test_two_results_are_read_however_they_were_saved(tmp_path: Path, content: s
     [
         (TEXT[: len(TEXT) // 2 + 151], r"is not JSON: line 2, column \d+: .*the file breaks off"),
         ('{"a": 1}\n{"b": tru}\n{"c": 1}', r"line 2, column 7: Expecting value\.$"),
-        (gzip.compress(b"{}" * 500)[:-9], "is packed by gzip and broken"),
-        (b"\x28\xb5\x2f\xfd\x04", "a file packed by zstd: unpack it with `zstd -d` first"),
-        (b"PK\x03\x04xl", "a zip archive or an Excel sheet"),
-        (b'{"m\xfcller": 1}', r"it is no text in UTF-8 \(byte 3 does not fit\)"),
+        (gzip.compress(b"{}" * 500)[:-9], "is compressed, and cut off or damaged"),
+        (b"\x28\xb5\x2f\xfd\x04", "is compressed, and cut off or damaged"),
+        (b"PK\x03\x04xl", "is a ZIP archive or an Excel workbook"),
+        (b'{"m\xfcller": 1}', r"line 1 is not UTF-8 text \(byte 0xfc\)"),
+        ("<!DOCTYPE html>\n<html><body>404</body></html>", r"is a web page \(HTML\), not data"),
         ("[]", "looks like an empty list"),
         ('["a"]', "JSON with a list of texts, and a result is"),
         ('{"a": 1}\n7', "looks like JSON with the key a, .*entry 2 of 2 holds no JSON object"),
         ('{"a": 99' + "9" * 5000 + "}", "is not JSON: Exceeds the limit"),
     ],
     ids=[
-        *("breaks off", "a line", "gzip", "zstd", "zip", "Latin-1", "empty", "texts", "a number"),
+        *(
+            "breaks off",
+            "a line",
+            "gzip",
+            "zstd",
+            "zip",
+            "Latin-1",
+            "HTML",
+            "empty",
+            "texts",
+            "a number",
+        ),
         "a long number",
     ],
 )
@@ -95,7 +112,7 @@ def test_naming_the_tool_does_not_skip_the_check(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("<!DOCTYPE html>\n<html><body>404</body></html>", "an HTML page"),
+        ("<body><p>404</p></body>", "an HTML page"),
         ("<?xml version='1.0'?><testsuite/>", "XML"),
         ("# HELP up It is.\n# TYPE up gauge\nup 1\nvllm:running{m='x'} 3.0\n", "a Prometheus page"),
         ('a_total{x="1"} 3\nb 1e5\nc{} NaN 17\n', "a Prometheus page"),

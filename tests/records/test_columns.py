@@ -41,6 +41,7 @@ def test_each_value_of_a_record_is_in_its_own_column() -> None:
             tokens=(2, 3, 4),
             input_tokens=11,
             output_tokens=9,
+            asked_tokens=8,
             reads=5,
         ),
         record(8, CUT),
@@ -55,6 +56,7 @@ def test_each_value_of_a_record_is_in_its_own_column() -> None:
         "outcome": [COMPLETED, CUT],
         "input_tokens": [11, -1],
         "output_tokens": [9, 0],
+        "asked_tokens": [8, -1],
         "first_tokens": [2, 0],
         "reads": [5, 0],
     }

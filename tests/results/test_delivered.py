@@ -41,6 +41,22 @@ def test_equal_lengths_are_missed_by_each_answer() -> None:
     assert of_lengths([30] * 9, None) == {"mean": 30, "asked": None}
 
 
+def test_lengths_of_a_data_sets_own_are_missed_by_each_answer() -> None:
+    """No flag says how long they are: each request's record does."""
+    records = [
+        record(n, 100 * n, gaps_ns=(MS,) * made, outcome="completed", asked_tokens=asked)
+        for n, (made, asked) in enumerate([(20, 20), (60, 60), (30, 60), (60, 60)])
+    ]
+    facts = level_facts(*records, seconds=10)
+
+    assert delivered_part(facts, TEN_S, Asked())["output_tokens"] == {
+        "mean": 42.5,
+        "asked": 50,
+        "missed_by": 0.15,
+        "noise": 0.0,
+    }
+
+
 @pytest.mark.parametrize("text", ["uniform", "normal", "lognormal"])
 def test_drawn_lengths_are_within_their_noise(text: Any) -> None:
     import random

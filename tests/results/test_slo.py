@@ -19,6 +19,15 @@ def test_thresholds_are_read_in_the_metrics_own_unit() -> None:
     assert parse_slos(None) == parse_slos(" , ") == ()
 
 
+def test_the_constraints_of_llm_optimizer_are_read() -> None:
+    first, second, third = parse_slos("ttft:p95<200ms;itl:median<20ms; e2e_latency:mean<=2s;")
+
+    assert (first.metric, first.stat, first.limit) == ("ttft_ms", "p95", 200)
+    assert (second.metric, second.stat, second.limit) == ("itl_ms", "p50", 20)
+    assert (third.metric, third.stat, third.limit) == ("e2e_ms", "mean", 2000)
+    assert second.expr == "itl:median<20ms"
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -64,6 +64,14 @@ def slower(document: Study) -> None:
         one[0]["delivered"] = {"rate": {"due": sent, "sent": sent, "not_sent": 0}}
 
 
+def moved(document: Study) -> None:
+    document["moves"] = ["vllm 0.25 before, 0.26 after"]
+
+
+def beside(document: Study) -> None:
+    document["beside"] = ["/srv/other"]
+
+
 OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "unconfirmed": (unconfirmed, "was not confirmed by repeated pairs", []),
     "few-pairs": (few_pairs, "rests on 4 pairs (fewer than 5)", []),
@@ -74,6 +82,8 @@ OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "unlike-places": (elsewhere, "not measured in the same place: openvino-genai: 2026.4.1.0", []),
     "measured-once": (one_level_less, "measured in Baseline only", []),
     "unequal-work": (shorter, "answers differ in length, 48.0 against 24.0 output tokens", []),
+    "another-place": (moved, "its runs are not alike: vllm 0.25 before, 0.26 after", []),
+    "studies-beside": (beside, "Another study ran on this machine at the same time", []),
     "unequal-load": (slower, "the load was not the same: 5.00 against 4.00 requests/s were", []),
 }
 

@@ -13,7 +13,7 @@ from llmdyno.results import verdicts
         ({"mean": 1.2, "ci95": [1.1, 1.3]}, "better", "worse"),
         ({"mean": 0.8, "ci95": [0.7, 0.9]}, "worse", "better"),
         ({"mean": 1.2, "ci95": [1.0, 1.4]}, "no difference", "no difference"),
-        ({"mean": 1.2, "ci95": None}, "no difference", "no difference"),
+        ({"mean": 1.2, "ci95": None}, "not confirmed", "not confirmed"),
         ({"mean": None, "ci95": None}, "not confirmed", "not confirmed"),
         (
             {"mean": None, "ci95": None, "difference": {"mean": 2.0, "ci95": [1.0, 3.0]}},

@@ -122,6 +122,7 @@ def columns_of(e2e_ms: list[float], ends_ms: list[float], outcome: int = COMPLET
         outcome=ones * outcome,
         input_tokens=ones,
         output_tokens=ones,
+        asked_tokens=-ones,
         first_tokens=ones,
         reads=ones,
         read_request=nothing,

@@ -16,8 +16,11 @@ from llmdyno.tune import pairs
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.measure import Measurement
+from llmdyno.tune.pairs import Confirmation, Side
+from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.runner import Narrator, Runner
+from llmdyno.tune.spec import Study
 
 AFTER: dict[str, Value] = {"itl_ms": 20}
 
@@ -48,14 +51,20 @@ class Confirmed:
         monkeypatch.setattr("llmdyno.tune.runner.measure", self.measure)
         runner = Runner(self.study, self.folder, stack_of(self.study), narrator)
         self.folder.mkdir(exist_ok=True)
-        runner.begin()
-        Proof(runner).confirm(self.study.baseline, AFTER)
+        with Presence(self.folder) as presence:
+            runner.begin(presence)
+            best = Step(phase="best", number=0, config=dict(AFTER), state="measured")
+            Proof(runner).confirm(self.study.baseline, best)
+        self.confirmation = Confirmation(
+            Side(runner, self.study.baseline), Side(runner, AFTER), contender=0
+        )
+        self.paired = runner.ledger.has_its_pairs(0)
         return runner.ledger.of("confirm")
 
 
-def values_only(runner: Runner, steps: Sequence[Step]) -> float:
+def values_only(_study: Study, steps: Sequence[Step]) -> float:
     """Stand in for pairs.half_width() where runs have no journals."""
-    return statistics.compared(pairs.value_runs(runner.study, steps)).half_width
+    return statistics.compared(pairs.value_runs(steps)).half_width
 
 
 def test_pairs_that_are_given_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +96,7 @@ def test_what_was_measured_twice_tells_the_noise_before(tmp_path: Path) -> None:
 
     (spread,) = pairs.spreads_before(ledger)
     assert spread.variance == pytest.approx(math.log(1.3) ** 2 / 2)
-    assert pairs.noise_before(ledger) > 0.05
+    assert statistics.pooled_noise([spread]) > 0.05
 
 
 def test_a_study_that_goes_on_asks_as_it_did(
@@ -110,7 +119,7 @@ def test_pairs_until_the_interval_is_narrow(
     steps = narrow.run(monkeypatch)
 
     assert pairs.UNTIL_PAIRS_MIN * 2 <= len(steps) < 60
-    found = statistics.compared(pairs.value_runs(narrow.study, steps))
+    found = statistics.compared(pairs.value_runs(narrow.confirmation.steps()))
     assert found.half_width <= 0.03
     assert len(never.run(monkeypatch)) == 12
 
@@ -121,13 +130,14 @@ def test_the_budget_ends_all_but_the_least_pairs(
     asked = Confirmed(tmp_path / "s", 0.3, budget="1s")
 
     assert len(asked.run(monkeypatch)) == 4
+    assert asked.paired
     assert asked.said[-1] == (
         "The budget has no time for another pair; the confirmation ends with 2."
     )
 
 
 def test_all_levels_are_confirmed_if_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = {"users": "1,2", "pairs": 2}
+    given: dict[str, Any] = {"users": "1,2", "pairs": 2}
     every = Confirmed(tmp_path / "a", 0.01, **given, confirm_levels="all")
     last = Confirmed(tmp_path / "b", 0.01, **given)
     every.run(monkeypatch)
@@ -138,8 +148,32 @@ def test_all_levels_are_confirmed_if_asked(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_pair_that_another_version_began_gets_its_other_arm(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    ledger.append(Step(phase="confirm", number=4, config={}, state="measured"))
+    study = flags.study_spec({"engine": lab.ENGINE, "model": "m", "users": "2", "pairs": 3})
+    narrator = Narrator(notify=print, notify_waiting=print, display=lambda *_: lambda *_: None)
+    runner = Runner(study, tmp_path, stack_of(study), narrator)
+    runner.ledger.append(Step(phase="confirm", number=4, config={}, state="measured"))
+    before, after = Side(runner, {}), Side(runner, AFTER)
+    confirmation = Confirmation(before, after, contender=0)
 
-    assert pairs.arms(ledger, 2, {}, AFTER) == ({}, AFTER)
-    assert pairs.arms(ledger, 1, {}, AFTER) == (AFTER, {})
+    assert confirmation.arms(2) == (before, after)
+    assert confirmation.arms(1) == (after, before)
+    assert [step.arm for step in confirmation.steps()] == ["before"]
+
+
+def test_sides_of_two_engines_are_told_apart_though_their_configs_are_equal(
+    tmp_path: Path,
+) -> None:
+    study = flags.study_spec({"engine": lab.ENGINE, "model": "m", "users": "2", "pairs": 2})
+    narrator = Narrator(notify=print, notify_waiting=print, display=lambda *_: lambda *_: None)
+    sides = []
+    for name, number in (("one", 0), ("other", 1)):
+        (tmp_path / name).mkdir()
+        runner = Runner(study, tmp_path / name, stack_of(study), narrator)
+        runner.ledger.append(
+            Step(phase="confirm", number=number, config={}, state="measured", run=f"runs/{name}")
+        )
+        sides.append(Side(runner, {}))
+    steps = Confirmation(sides[0], sides[1], contender=0).steps()
+
+    assert [step.arm for step in steps] == ["before", "after"]
+    assert steps[1].run == str(tmp_path / "other" / "runs" / "other")

@@ -31,7 +31,7 @@ def test_a_study_is_derived_without_writing(results: Path) -> None:
         ({"mean": 1.5, "ci95": [1.2, 1.8]}, False, "worse"),
         ({"mean": 0.5, "ci95": [0.4, 0.6]}, False, "better"),
         ({"mean": 1.5, "ci95": [0.9, 2.5]}, True, "no difference"),
-        ({"mean": 1.5, "ci95": None}, True, "no difference"),
+        ({"mean": 1.5, "ci95": None}, True, "not confirmed"),
         ({"mean": None, "ci95": None}, True, "not confirmed"),
         (
             {"mean": None, "ci95": None, "difference": {"mean": 2.0, "ci95": [1.0, 3.0]}},

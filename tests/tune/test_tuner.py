@@ -41,7 +41,7 @@ from studies import (
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A whole study with failing trials, run once."""
     folder = tmp_path_factory.mktemp("study")
-    (folder / "study.toml").write_text('hang = "1500ms"\ntrials = 8\nseed = 3\n')
+    (folder / "study.toml").write_text('hang = "1500ms"\ntrials = 8\nseed = 33\n')
     done = run(folder, *STUDY, "study.toml", "--out", "s", "--json")
     assert done.returncode == 0, done.stderr
     return folder / "s", last_json(done.stdout)

@@ -28,13 +28,12 @@ class Interruption:
     def note(self, number: int, _frame: FrameType | None = None) -> None:
         """Take a signal: at once, even if the event loop is busy and never turns again."""
         self.came, self.unheard = True, number
-        self._loop.call_soon_threadsafe(self.come)
+        self._loop.call_soon_threadsafe(self._come)
 
-    def come(self) -> None:
+    def _come(self) -> None:
         """Interrupt the level that runs, or cancel the task of the run."""
         if self._is_over:
             return
-        self.came = True
         if self.level is not None:
             self.level.interrupt()
         else:
@@ -50,7 +49,7 @@ class Interruption:
         self._is_over = True
 
     def take(self) -> None:
-        """Take back the cancellation that `come` requested, so that the task can go on.
+        """Take back the cancellation that a signal requested, so that the task can go on.
 
         Raises:
             CancelledError: the cancellation is somebody else's.

@@ -1,13 +1,15 @@
 """One request as the run will send it, before the run: what a server refuses is told in a sentence.
 
 Without it a field that the server does not take, a wrong model or a prompt that is too long would
-fail every request. The rehearsal ends with the first token, and its prompt is none of the run's. A
-server that is busy or broken just now is left to the run, whose records say so.
+fail every request. Its prompt is none of the run's. It reads an answer that ends soon whole: some
+servers hear late that a client hung up, go on with its answer inside the run, and count it there.
+A server that is busy or broken just now is left to the run, whose records say so.
 """
 
 import random
 import re
 from collections.abc import Mapping
+from time import perf_counter_ns
 
 import msgspec
 
@@ -20,11 +22,13 @@ from llmdyno.faults import REDIRECTS
 from llmdyno.load.plan import Plan, Point
 from llmdyno.spec import Bench
 from llmdyno.wire.exchange import Response
+from llmdyno.wire.inbox import Piece
 from llmdyno.wire.target import Target
 from llmdyno.workload.sessions import Item
 from llmdyno.workload.share import Share
 from llmdyno.workload.words import synthetic_text
 
+READS_ON_S = 3.0  # after the first token; then it hangs up
 _CHARACTERS_PER_WORD = 6  # of text that has no blanks between its words
 # By which endpoints ask for an exact length, as a server's words may name them.
 _EXACT_LENGTH = re.compile(r"ignore_eos(?:_token)?|min_tokens|min_length|min_new_tokens")
@@ -111,13 +115,18 @@ def _word_count(text: str) -> int:
 
 
 async def _response(prober: Prober, plan: Plan, item: Item) -> Response:
-    """Return the response to a request, up to its first token."""
+    """Return the response to a request: whole, or up to READS_ON_S after its first token."""
     endpoint = plan.endpoint
+
+    def is_long(pieces: list[Piece]) -> bool:
+        stamps_ns = endpoint.read(pieces).stamps_ns if pieces else []
+        return len(stamps_ns) > 0 and perf_counter_ns() - stamps_ns[0] > READS_ON_S * 1e9
+
     return await prober.answer(
         "POST",
         endpoint.path(plan.model),
         endpoint.body(plan.ask(item, plan.model)),
-        lambda pieces: bool(pieces and endpoint.read(pieces).stamps_ns),
+        is_long,
         timeout_s=min(TIMEOUT_S, plan.load.timeout_s),
     )
 

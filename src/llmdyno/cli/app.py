@@ -24,7 +24,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "build": ("serve:build", "Build what an engine serves, or find it built already."),
     "serve": ("serve:serve", "Serve a model with an engine until it is told to stop."),
     "deploy": ("deploy:deploy", "Write what serves a config, or a study's winner, elsewhere."),
+    "plan": ("plan:plan", "Predict what a server will do, without a GPU."),
     "tune": ("tune:tune", "Find better settings, and prove it."),
+    "quality": ("quality:quality", "Compare what two servers answer, token by token."),
     "report": ("results:report", "Make summaries and reports again from what was measured."),
     "compare": ("results:compare", "Set two runs side by side."),
     "export": ("results:export", "Write a run's requests as a table, one row each."),
@@ -61,8 +63,11 @@ class _Commands(TyperGroup):
         }
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        from llmdyno.cli.options import with_values  # imports msgspec, which a list does without
+
         name, command, rest = super().resolve_command(ctx, args)
-        return name, load(name) if name else command, rest
+        found = load(name) if name else command
+        return name, found, with_values(rest)
 
 
 app = typer.Typer(

@@ -1,6 +1,5 @@
 """`dyno bench` and `dyno selftest`: what measures, a server or this client."""
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from llmdyno.cli.flags import Given, bench_flags, bench_spec
-from llmdyno.cli.options import AsJson, Out, command, option
+from llmdyno.cli.flags import Given, bench_flags, bench_spec, secrets_of
+from llmdyno.cli.options import ApiKeyEnv, AsJson, Out, command, option
 from llmdyno.cli.output import import_numpy, print_json, print_line, say
 from llmdyno.errors import DynoError, InterruptError, StorageError
 from llmdyno.spec import Bench
-from llmdyno.wire import headers
 
 EXIT_THRESHOLD_MISSED = 1
 
@@ -21,13 +19,7 @@ EXIT_THRESHOLD_MISSED = 1
 @command(bench_flags())
 def bench(
     given: Given,
-    api_key_env: Annotated[
-        str | None,
-        option(
-            "--api-key-env",
-            help=f"Environment variable that holds the API key. [{headers.API_KEY_VARIABLE}]",
-        ),
-    ] = None,
+    api_key_env: ApiKeyEnv = None,
     metrics_port: Annotated[
         int | None,
         option("--metrics-port", help="Port of 127.0.0.1 for live Prometheus metrics of the run."),
@@ -49,9 +41,7 @@ def bench(
     from llmdyno.terminal.summary import console, show_summary
 
     spec = bench_spec(given)
-    secrets = headers.from_variables(
-        spec.header_env, spec.basic_auth_env, api_key_env, os.environ, spec.plain_headers
-    )
+    secrets = secrets_of(spec, api_key_env)
     if junit is not None:
         store.check_file("--junit", junit)
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)

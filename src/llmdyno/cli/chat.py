@@ -1,25 +1,21 @@
 """`dyno chat`: one conversation in the terminal, the smoke test of a server."""
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from llmdyno.cli.options import AsJson, CaCert, Insecure, command, option
-from llmdyno.cli.output import print_json, say
-from llmdyno.wire import headers
+from llmdyno.cli import flags
+from llmdyno.cli.options import ApiKeyEnv, AsJson, command, option
+from llmdyno.cli.output import import_numpy, print_json, say
+
+# The flags of `dyno bench` that say which server it is, and how it is reached.
+_SERVER = ("url", "endpoint", "model", *flags.CONNECTION)
 
 
-@command()
+@command([field for field in flags.bench_flags() if field.name in _SERVER])
 def chat(
-    url: Annotated[str, option("--url", help="Base URL of the server.")],
-    endpoint: Annotated[
-        str, option("--endpoint", help="Wire protocol, or auto, which asks the server.")
-    ] = "auto",
-    model: Annotated[
-        str, option("-m", "--model", help="Name of the model; else the first that is listed.")
-    ] = "",
+    given: flags.Given,
     system_prompt: Annotated[
         Path | None,
         option("--system-prompt", help="Text file that is put before it all.", metavar="FILE"),
@@ -27,39 +23,31 @@ def chat(
     max_tokens: Annotated[
         int | None, option("--max-tokens", help="Most tokens of an answer.", min=1)
     ] = None,
-    api_key_env: Annotated[
-        str | None,
-        option(
-            "--api-key-env",
-            help=f"Environment variable that holds the API key. [{headers.API_KEY_VARIABLE}]",
-        ),
-    ] = None,
-    ca_cert: CaCert = None,
-    insecure: Insecure = False,
+    api_key_env: ApiKeyEnv = None,
     json: AsJson = False,
 ) -> None:
     """Talk to a server, and see what each answer took; lines of a pipe are turns."""
     import asyncio
 
-    from llmdyno import endpoints
     from llmdyno.bench.chat import begin
     from llmdyno.errors import InterruptError, TargetError
     from llmdyno.flag import FILE_TEXT
+    from llmdyno.load.plan import target_of
     from llmdyno.wire.connect import ConnectError
-    from llmdyno.wire.target import parse_url
 
     before = "" if system_prompt is None else FILE_TEXT.read(str(system_prompt), "--system-prompt")
-    if endpoint != endpoints.AUTO:
-        url = endpoints.full_url(endpoint, url)
-        endpoints.load(endpoint)
-    secrets = headers.from_variables((), "", api_key_env, os.environ)
-    target = parse_url(url, more_headers=secrets, ca_cert=ca_cert, insecure=insecure)
+    import_numpy()
+    spec = flags.bench_spec(given)
+    flags.one_model(spec, "a conversation is with one model")
+    target = target_of(spec, flags.secrets_of(spec, api_key_env))
     person = sys.stdin.isatty()
     turns: list[Any] = []
     with asyncio.Runner() as runner:
         try:
             talk = runner.run(
-                begin(target, endpoint, model, system_prompt=before, max_tokens=max_tokens)
+                begin(
+                    target, spec.endpoint, spec.model, system_prompt=before, max_tokens=max_tokens
+                )
             )
             say(f"{talk.endpoint.name}, model '{talk.model}'.")
             for prompt in _prompts(person):

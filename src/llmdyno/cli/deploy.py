@@ -68,9 +68,9 @@ def _winner(name: str, *, alone: bool) -> tuple[Any, Any, Mapping[str, Any]]:
             study says by itself what was served.
     """
     from llmdyno import store
-    from llmdyno.tune.folder import open_study, stack_of
+    from llmdyno.tune.combined_study import document_of
+    from llmdyno.tune.folder import open_study
     from llmdyno.tune.ledger import Ledger
-    from llmdyno.tune.study import study_document
 
     if not alone:
         raise UsageError(
@@ -78,8 +78,8 @@ def _winner(name: str, *, alone: bool) -> tuple[Any, Any, Mapping[str, Any]]:
             " --model, --engine-arg and --set."
         )
     folder = store.find(name)
-    stack = stack_of(open_study(folder))
-    document = study_document(folder, Ledger(folder), stack)
+    open_study(folder)  # refuses a folder that holds none
+    document, stack = document_of(folder, Ledger(folder))
     if document["best"] is None:
         raise UsageError(
             f"--study {name}: nothing was measured yet; go on with dyno tune --resume."

@@ -5,10 +5,11 @@ readers, those of the specs' fields. A flag wins over the file, the file over a 
 the profile over the spec's own defaults.
 """
 
+import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,10 +17,12 @@ from llmdyno import files
 from llmdyno.errors import UsageError, nearest
 from llmdyno.flag import Field, all_fields, own_fields
 from llmdyno.knobs import Config
-from llmdyno.spec import REPEATS_MAX, UNTIL_BUDGET_S, Bench, Load, Workload
+from llmdyno.spec import REPEATS_MAX, UNTIL_BUDGET_S, Bench, Load, Workload, parse_models
 from llmdyno.tune.spec import Study
+from llmdyno.wire.headers import Header, from_variables
 
 Given = Mapping[str, Any]
+Spec = TypeVar("Spec", bound=msgspec.Struct)
 
 # For two CPU cores and a few minutes. The whole study takes little longer than `budget`.
 QUICK: Given = {
@@ -39,6 +42,34 @@ QUICK: Given = {
 
 # The budget of --until is divided into so many levels when no duration is given.
 _UNTIL_LEVELS = 20
+
+
+# How a server is reached: fields of Bench that `dyno chat` takes, too.
+CONNECTION = (
+    *("ca_cert", "insecure", "client_cert", "client_key", "proxy"),
+    *("header", "header_env", "basic_auth_env"),
+)
+
+
+def secrets_of(spec: Bench, api_key_env: str | None) -> tuple[Header, ...]:
+    """Return the headers whose values stand in variables of the environment.
+
+    Raises:
+        UsageError: a variable is not set, or its value cannot be what it should be.
+    """
+    return from_variables(
+        spec.header_env, spec.basic_auth_env, api_key_env, os.environ, spec.plain_headers
+    )
+
+
+def one_model(spec: Bench, why: str) -> None:
+    """Refuse several models.
+
+    Raises:
+        UsageError: the spec names more than one; `why` says whom it is for.
+    """
+    if len(parse_models(spec.model)) > 1:
+        raise UsageError(f"--model {spec.model}: {why}; name one.")
 
 
 def bench_flags(spec: type[Bench] = Bench) -> list[Field]:
@@ -100,18 +131,36 @@ def read_toml(path: Path, spec: type[Study] = Study) -> dict[str, Any]:
     Raises:
         UsageError: it cannot be read, or has a key that no flag has; names the nearest one.
     """
+    return read_file(path, study_flags(spec, in_file=True))
+
+
+def read_file(path: Path, fields: Iterable[Field]) -> dict[str, Any]:
+    """Read a TOML file that has these fields as its keys.
+
+    Raises:
+        UsageError: it cannot be read, or has a key that no field has; names the nearest one.
+    """
     try:
         given = tomllib.loads(files.text(path))
     except files.FileError as error:
         raise UsageError(f"{path}: {error}.") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: is not TOML: {error}.") from error
-    known = {field.key: field.name for field in study_flags(spec, in_file=True)}
+    known = {field.key: field.name for field in fields}
     given = {key.replace("-", "_"): value for key, value in given.items()}
     for key in given:
         if key not in known:
             raise UsageError(f"{path}: unknown key '{key}'.{nearest(key, known)}")
     return {known[key]: value for key, value in given.items()}
+
+
+def spec_of(spec: type[Spec], given: Given) -> Spec:
+    """Return a spec that has no parts, of what was given.
+
+    Raises:
+        UsageError: a value cannot be read or does not fit the others.
+    """
+    return spec(**_fields(spec, given))
 
 
 def _load_spec(given: Given) -> Load:

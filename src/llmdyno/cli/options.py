@@ -5,7 +5,9 @@ the one place where it stands: the spec's field, or the function's own signature
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+import keyword
+import re
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from typing import Annotated, Any, get_args, get_origin
 
@@ -14,6 +16,7 @@ import typer
 from typer.models import OptionInfo
 
 from llmdyno.flag import TRUTH, Field
+from llmdyno.wire.headers import API_KEY_VARIABLE
 
 Text = str | None
 
@@ -37,6 +40,13 @@ ContainerName = Annotated[
         "--container",
         help="Run the engine in its image: none, auto (if it is not installed), docker, podman,"
         " apptainer.",
+    ),
+]
+ApiKeyEnv = Annotated[
+    str | None,
+    option(
+        "--api-key-env",
+        help=f"Environment variable that holds the API key. [{API_KEY_VARIABLE}]",
     ),
 ]
 CaCert = Annotated[
@@ -64,7 +74,7 @@ def command(fields: Iterable[Field] = ()) -> Callable[[Command], Command]:
             if not flags:
                 function(**values)
                 return
-            given = {name: values.pop(name) for name in flags}
+            given = {name: values.pop(_word(name)) for name in flags}
             # A list that was not given is empty.
             function({name: one for name, one in given.items() if one not in (None, [])}, **values)
 
@@ -77,8 +87,32 @@ def command(fields: Iterable[Field] = ()) -> Callable[[Command], Command]:
     return decorate
 
 
+# Flags that may stand without a value, and the value that this means; _parameter fills it.
+BARE: dict[str, str] = {}
+
+
+def with_values(arguments: Sequence[str]) -> list[str]:
+    """Return a command's arguments with a value at each flag that may stand without one.
+
+    What follows such a flag is its value only if it is a percentage: else it may be a file.
+    """
+    found: list[str] = []
+    for argument in arguments:
+        if found and found[-1] in BARE:
+            if re.fullmatch(r"[\d.]+\s*%", argument):
+                found[-1] += f"={argument}"
+                continue
+            found[-1] += f"={BARE[found[-1]]}"
+        found.append(argument)
+    if found and found[-1] in BARE:
+        found[-1] += f"={BARE[found[-1]]}"
+    return found
+
+
 def _parameter(field: Field) -> inspect.Parameter:
     """Return the parameter of a command that is a field's flag."""
+    if field.flag.kind.bare:
+        BARE[field.option] = field.flag.kind.bare
     required = field.default is msgspec.NODEFAULT
     both = field.flag.kind is TRUTH and field.default is True
     name = f"{field.option}/--no-{field.option[2:]}" if both else field.option
@@ -93,11 +127,16 @@ def _parameter(field: Field) -> inspect.Parameter:
     )
     kind: Any = field.flag.kind.type
     return inspect.Parameter(
-        field.name,
+        _word(field.name),
         inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if required else None,
         annotation=Annotated[kind if required else kind | None, info],
     )
+
+
+def _word(name: str) -> str:
+    """Return a flag's name as Python takes it for a parameter, which "from" is not."""
+    return f"{name}_" if keyword.iskeyword(name) else name
 
 
 def _with_default_in_help(parameter: inspect.Parameter) -> inspect.Parameter:

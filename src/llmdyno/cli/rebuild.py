@@ -8,14 +8,15 @@ from typing import Any
 from llmdyno import plugins, store
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob
+from llmdyno.predict.limits import with_limits
 from llmdyno.report import run_page, study_page
 from llmdyno.results import doubts
 from llmdyno.results.summary import summarise
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, LEDGER, REPORT, SUMMARY
-from llmdyno.tune.folder import stack_of, write_study
+from llmdyno.tune.combined_study import document_of
+from llmdyno.tune.folder import write_study
 from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.study import study_document
 
 
 def rebuild(folder: Path, out: Path | None = None) -> tuple[Mapping[str, Any], Path]:
@@ -72,8 +73,7 @@ def _study(folder: Path) -> tuple[Mapping[str, Any], Stack]:
     ledger = Ledger(folder)
     if ledger.began is None:
         raise UsageError(f"{folder}: its ledger is empty.")
-    subject = stack_of(ledger.began.spec)
-    return study_document(folder, ledger, subject), subject
+    return document_of(folder, ledger)
 
 
 def run_summary(folder: Path) -> Mapping[str, Any]:
@@ -98,7 +98,8 @@ def write_study_page(folder: Path, document: Mapping[str, Any]) -> Path:
     """Write a study's page and return its path."""
     guide = guide_of(document)
     page = folder / REPORT
-    store.write_atomically(page, study_page(document, guide).encode())
+    # What is predicted stands on the page alone: study.json holds what was measured.
+    store.write_atomically(page, study_page(with_limits(document), guide).encode())
     return page
 
 

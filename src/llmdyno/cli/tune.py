@@ -12,7 +12,6 @@ from llmdyno.cli.options import AsJson, Out, Text, command, option
 from llmdyno.cli.output import import_numpy, print_json, print_line, say, terminate_as_interrupt
 from llmdyno.cli.serve import read_stack
 from llmdyno.errors import DynoError, InterruptError, UsageError
-from llmdyno.tune.spec import Study
 
 
 @command(study_flags())
@@ -31,33 +30,50 @@ def tune(
     resume: Annotated[
         Text, option("--resume", help="Go on with a stopped study.", metavar="STUDY")
     ] = None,
+    elsewhere: Annotated[
+        bool,
+        option(
+            "--elsewhere",
+            help="Resume though the engine's version, a driver or the machine has changed.",
+        ),
+    ] = False,
     out: Out = None,
     json: AsJson = False,
 ) -> None:
-    """Find better settings, and prove it: before, search, after, interleaved pairs."""
+    """Find better settings, and prove it; --engine a,b --front x,y compares what they name."""
     import_numpy()
     from llmdyno import store, workload
     from llmdyno.store import LEDGER
     from llmdyno.terminal.study import narrator, show_study
+    from llmdyno.tune.combinations import read_settings
+    from llmdyno.tune.combined import Combined
     from llmdyno.tune.folder import open_study
+    from llmdyno.tune.going_on import extended
     from llmdyno.tune.tuner import Tuner
 
     if resume is not None:
         folder = store.find(resume)
         study = open_study(folder)
-        _check_same_arguments(study, given, resume)
+        _refuse_beside_resume(resume, file=file, settings=settings, quick=quick, out=out)
+        # A budget in money is read by the price that the study has.
+        price = {} if study.price_per_h is None else {"price": f"{study.price_per_h}/h"}
+        study = extended(study, study_spec({**price, **given}), given, resume)
     else:
         profile = QUICK if quick else {}
         study = study_spec({**profile, **(read_toml(file) if file else {}), **given})
-        if settings:
+        if settings and study.combines:
+            study = with_baseline(study, read_settings(study, settings))
+        elif settings:
             _, config = read_stack(study, settings)  # the tuner checks the whole baseline
             study = with_baseline(study, config)
-        name = store.new_id(f"{study.engine}-{Path(study.model).name}")
+        engine = study.engine.replace(",", "+")
+        name = store.new_id(f"{engine}-{Path(study.model).name}")
         folder = store.choose_folder(out, store.STUDIES, name, LEDGER)
     for note in workload.notes(study.workload):
         say(note)
     with terminate_as_interrupt():
-        tuner = Tuner(study, folder, narrator(sys.stderr))
+        conductor = Combined if study.combines else Tuner
+        tuner = conductor(study, folder, narrator(sys.stderr), elsewhere=elsewhere)
         try:
             document = tuner.run()
         except (InterruptError, KeyboardInterrupt) as error:
@@ -73,19 +89,21 @@ def tune(
         print_line(str(page))
 
 
-def _check_same_arguments(study: Study, given: Given, resume: str) -> None:
-    """Refuse other words for the engine than the study began with: it would be another engine.
+def _refuse_beside_resume(resume: str, **given: Any) -> None:
+    """Refuse what would make another study of one that goes on.
 
     Raises:
-        UsageError: names the words of both.
+        UsageError: names it.
     """
-    words = tuple(given.get("engine_arg", study.engine_args))
-    if words != study.engine_args:
-        began = " ".join(study.engine_args) or "none"
-        raise UsageError(
-            f"--engine-arg {' '.join(words)}: the study {resume} began with {began}, and a study"
-            " keeps its engine's arguments; leave them out, or begin another study."
-        )
+    names = {"file": "a study's file", "settings": "--set", "quick": "--quick", "out": "--out"}
+    for name, value in given.items():
+        if value:
+            said = " ".join(map(str, value)) if isinstance(value, list) else value
+            shown = names[name] if value is True else f"{names[name]} {said}"
+            raise UsageError(
+                f"{shown}: the study {resume} goes on as it began, in its own folder; leave it"
+                " out, or begin another study."
+            )
 
 
 def _study_page(folder: Path, document: Mapping[str, Any]) -> Path:

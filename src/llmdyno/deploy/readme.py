@@ -8,7 +8,7 @@ from llmdyno.deploy.kubernetes import CLAIM_GIB
 from llmdyno.deploy.plan import BundlePlan
 from llmdyno.deploy.script import BUILD
 from llmdyno.knobs import show
-from llmdyno.results import verdicts
+from llmdyno.results import conclusions, verdicts
 from llmdyno.units import counted
 
 
@@ -108,10 +108,12 @@ def _figures(study: Mapping[str, Any]) -> str:
         rows.append("| " + " | ".join(cells) + " |")
     found = verdicts.confirmed(study)
     gain = f", {found.times}" if found.times else ""
-    verdict = (
-        f"Confirmed in {counted(found.pairs, 'interleaved pair')} at {found.level}:"
-        f" {found.word}{gain}. From the study {study['study']}."
-    )
+    if conclusions.stands_alone(study):
+        verdict = conclusions.conclusion(study)
+    else:
+        pairs = counted(found.pairs, "interleaved pair")
+        verdict = f"Confirmed in {pairs} at {found.level}: {found.word}{gain}."
+    verdict = " ".join([verdict, *conclusions.remarks(study), f"From the study {study['study']}."])
     return "\n".join(["## What was measured", "", *rows, "", verdict])
 
 

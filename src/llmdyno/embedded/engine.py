@@ -23,6 +23,7 @@ import msgspec
 from llmdyno.embedded.messages import (
     Accepted,
     Cancel,
+    Chosen,
     Command,
     Frames,
     Generate,
@@ -83,6 +84,7 @@ class Generation:
         self.prompt_tokens = 0
         self.prompt_text = ""  # if it is to be said
         self.output_tokens = 0
+        self.chosen: list[Chosen] = []  # the tokens, if the request asks for them
         self.finish: str | None = None
         self.outcome = "cancelled"  # unless another end is seen
         self._mailbox = mailbox
@@ -123,6 +125,7 @@ class Generation:
             self._metrics.time_to_first_token.observe(now_s - self._started_s)
         self._last_s = now_s
         self.output_tokens += piece.tokens
+        self.chosen += piece.chosen
         if piece.finish:
             self.finish = self.outcome = piece.finish
             self._metrics.request_latency.observe(now_s - self._started_s)

@@ -55,6 +55,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
     special: bool = True  # a text gets the tokens that the tokenizer puts around it
     show_special: bool = False  # in what is made
     echo: bool = False  # say the prompt's text
+    logprobs: bool = False  # say each token with its log-probability
 
 
 class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag="tokenize"):
@@ -74,6 +75,13 @@ class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
 Command = Generate | Tokenize | Cancel
 
 
+class Chosen(msgspec.Struct, frozen=True, array_like=True):
+    """A token that was made, for a client that asks for log-probabilities."""
+
+    token: bytes
+    logprob: float
+
+
 class Piece(msgspec.Struct, frozen=True, array_like=True):
     """The output of one step for one generation; its text may be empty, e.g. half a character."""
 
@@ -81,6 +89,7 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
     text: str
     tokens: int
     finish: str | None  # "stop" or "length" with the last piece
+    chosen: list[Chosen] = []  # the tokens, if they are to be said
 
 
 class Tokens(msgspec.Struct, frozen=True, array_like=True):

@@ -6,12 +6,14 @@ for is in openai_request.py. A choice is one generation; a request has `n` of th
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Protocol
 
 import msgspec
 
 from llmdyno.embedded.engine import Generation
+from llmdyno.embedded.messages import Chosen
 from llmdyno.embedded.openai_request import ApiError, ChatRequest, CompletionRequest
 
 DONE = b"data: [DONE]\n\n"
@@ -55,6 +57,32 @@ def completion_choice(
     return {"index": index, "text": text or "", "logprobs": None, "finish_reason": finish}
 
 
+def chat_logprobs(chosen: Sequence[Chosen]) -> dict[str, object]:
+    """Write the log-probabilities of a chat's tokens; the engine knows no others than theirs."""
+    return {
+        "content": [
+            {
+                "token": one.token.decode("utf-8", "replace"),
+                "logprob": one.logprob,
+                "bytes": list(one.token),
+                "top_logprobs": [],
+            }
+            for one in chosen
+        ]
+    }
+
+
+def completion_logprobs(chosen: Sequence[Chosen]) -> dict[str, object]:
+    """Write the log-probabilities of a completion's tokens, none beside those that were chosen."""
+    tokens = [one.token.decode("utf-8", "replace") for one in chosen]
+    return {
+        "tokens": tokens,
+        "token_logprobs": [one.logprob for one in chosen],
+        "top_logprobs": None,
+        "text_offset": list(accumulate(map(len, tokens[:-1]), initial=0)) if tokens else [],
+    }
+
+
 class Choice(Protocol):
     """The signature of chat_choice and completion_choice."""
 
@@ -72,6 +100,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     whole: str  # the `object` of an answer in one piece
     event: str  # ... and of an event
     choice: Choice
+    logprobs: Callable[[Sequence[Chosen]], dict[str, object]]
     opening: dict[str, object] | None  # the first event's delta, before there is text
 
 
@@ -81,6 +110,7 @@ CHAT = Dialect(
     whole="chat.completion",
     event="chat.completion.chunk",
     choice=chat_choice,
+    logprobs=chat_logprobs,
     opening={"role": "assistant", "content": ""},
 )
 COMPLETION = Dialect(
@@ -89,6 +119,7 @@ COMPLETION = Dialect(
     whole="text_completion",
     event="text_completion",
     choice=completion_choice,
+    logprobs=completion_logprobs,
     opening=None,
 )
 
@@ -102,6 +133,7 @@ class Answer:
         self._always_with_usage = options is not None and options.continuous_usage_stats
         self._each = request.n
         self._dialect = dialect
+        self._says_logprobs = bool(request.logprobs)
         self._head = {
             "id": f"{dialect.id_prefix}-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -118,12 +150,20 @@ class Answer:
                 **self._head,
                 "object": self._dialect.whole,
                 "choices": [
-                    choice(index, text, generation.finish, whole=True)
+                    {
+                        **choice(index, text, generation.finish, whole=True),
+                        **self._logprobs(generation),
+                    }
                     for index, (text, generation) in enumerate(zip(texts, generations, strict=True))
                 ],
                 "usage": usage(generations, each=self._each),
             }
         )
+
+    def _logprobs(self, generation: Generation) -> dict[str, object]:
+        if not self._says_logprobs:
+            return {}
+        return {"logprobs": self._dialect.logprobs(generation.chosen)}
 
     def opening(self, index: int, generation: Generation) -> bytes:
         """Return what the stream of a choice begins with, before there is any text."""

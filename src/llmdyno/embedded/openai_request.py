@@ -4,7 +4,7 @@ Where it stands: server.py reads bodies with `read`; what is asked becomes one m
 choice. Clients are made for many servers, so a field is treated by what it would do. A field that
 nobody here knows is ignored, as vLLM does, and named in the answer's header X-Warning. One that we
 know, that would change the answer and that we cannot honour is refused by name, unless its value
-asks for what we do anyway (`logprobs: false`).
+asks for what we do anyway (`echo: false`).
 
 Two defaults are ours, not OpenAI's: no temperature means greedy, since a benchmark's output should
 repeat, and a chat without max_tokens may fill the context. And one limit is the engine's: it draws
@@ -14,7 +14,7 @@ other request is sampled.
 
 import random
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -50,7 +50,6 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "json_schema": (),
     "logit_bias": ({},),
     "logits_processors": ([],),
-    "logprobs": (False,),
     "modalities": (["text"],),
     "no_repeat_ngram_size": (0,),
     "no_stop_trim": (False,),
@@ -124,6 +123,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     stop_token_ids: list[Annotated[int, msgspec.Meta(ge=0, le=_INT_MAX)]] = []
     skip_special_tokens: bool = True
     ignore_eos: bool = False
+    # Of the tokens that are made, in an answer in one piece; the engine knows no others'.
+    logprobs: bool | int = False
+    logprobs_known: ClassVar[tuple[object, ...]] = (False,)
 
     def prompts(self) -> list[Prompt]:
         """Return the prompts; each is answered by `n` choices, in this order."""
@@ -142,6 +144,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
                 f"'min_tokens': {self.min_tokens} is more than max_tokens, which is {limit}.",
                 param="min_tokens",
             )
+        if self.logprobs and self.stream:
+            raise ApiError(
+                400,
+                "'logprobs': is not supported in a stream by this server; leave out stream.",
+                param="logprobs",
+            )
         if self.best_of not in {None, 1, self.n}:
             raise ApiError(
                 400,
@@ -157,6 +165,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
                 "max_tokens": limit,
                 "stop": tuple(text for text in stop if text),
                 "ignore_eos": self.ignore_eos,
+                "logprobs": bool(self.logprobs),
                 "show_special": not self.skip_special_tokens,
                 # The first choice of a prompt is what the seed gives without the others.
                 "sampling": self._sampling((seed + number) % 2**63),
@@ -184,6 +193,7 @@ class CompletionRequest(Request, frozen=True, kw_only=True):
     """The body of POST /v1/completions: texts, or token ids."""
 
     prompt: str | list[str | int | list[int]]
+    logprobs_known: ClassVar[tuple[object, ...]] = (False, 1)
     echo: bool = False
     add_special_tokens: bool = True
 
@@ -243,6 +253,7 @@ class ChatRequest(Request, frozen=True, kw_only=True):
     """The body of POST /v1/chat/completions: the messages of a chat."""
 
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
+    logprobs_known: ClassVar[tuple[object, ...]] = (False, True)
 
     def prompts(self) -> list[Prompt]:
         """Return the chat as the only prompt."""
@@ -298,7 +309,9 @@ def read(body: bytes, kind: type[Body]) -> tuple[Body, tuple[str, ...]]:
     wanted = {name: value for name, value in given.items() if name in kind.__struct_fields__}
     others = given.keys() - wanted.keys()
     for name in sorted(others & _NEUTRAL.keys()):
-        _refuse_unless_neutral(name, given)
+        _refuse_unless_neutral(name, given, _NEUTRAL[name])
+    if "logprobs" in wanted and issubclass(kind, Request):
+        _refuse_unless_neutral("logprobs", given, kind.logprobs_known)
     ignored = [name for name in given if name in others - _NEUTRAL.keys() - _IRRELEVANT]
     options = wanted.get("stream_options")
     if isinstance(options, dict):
@@ -326,9 +339,9 @@ def warning(ignored: tuple[str, ...]) -> dict[str, str]:
     return {"X-Warning": f"ignored, unknown to this server: {names}"[:_WARNING_CHARACTERS_MAX]}
 
 
-def _refuse_unless_neutral(name: str, given: dict[str, Any]) -> None:
+def _refuse_unless_neutral(name: str, given: dict[str, Any], taken: tuple[object, ...]) -> None:
     value = given[name]
-    if any(value == same and type(value) is type(same) for same in _NEUTRAL[name]):
+    if any(value == same and type(value) is type(same) for same in taken):
         return
     if name == "tools" and given.get("tool_choice") == "none":
         return  # the model may not call them, and is not told of them

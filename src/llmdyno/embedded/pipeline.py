@@ -50,14 +50,27 @@ class Handle:
         self._input_ids = input_ids
         self._config = config
         self._made: list[int] = []
+        self.logprobs: list[float] = []  # of what was read, if the config asks for them
         self._take_on()
 
     def _take_on(self) -> None:
         handle = self._pipeline.library.add_request(self.number, self._input_ids, self._config)
         self.can_read = handle.can_read
-        self.read = handle.read
+        self._read = handle.read
+        self.read = self._read_with_logprobs if self.says_logprobs else handle.read
         self.get_status = handle.get_status
         self._cancel = handle.cancel
+
+    @property
+    def says_logprobs(self) -> bool:
+        """Whether the library returns the log-probability of each token, that of the chosen one."""
+        return bool(self._config.logprobs)
+
+    def _read_with_logprobs(self) -> Any:
+        outputs = self._read()
+        for output in outputs.values():
+            self.logprobs += output.generated_log_probs
+        return outputs
 
     def keep(self, tokens: Sequence[int]) -> None:
         """Note what has been read: a generation that begins again goes on after it."""

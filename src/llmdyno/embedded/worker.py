@@ -26,6 +26,7 @@ from llmdyno.embedded.messages import (
     FAILED,
     Accepted,
     Cancel,
+    Chosen,
     Command,
     CommandReader,
     Generate,
@@ -92,7 +93,9 @@ class Generation:
         ends = finish == "stop" and tokens and tokens[-1] in self.stop_ids
         return tokens[:-1] if ends else tokens
 
-    def piece(self, text: str, tokens: int, finish: str | None) -> Piece:
+    def piece(
+        self, text: str, tokens: int, finish: str | None, chosen: list[Chosen] | None = None
+    ) -> Piece:
         """Return what the step made, as far as it may be shown."""
         self.unstoppable -= tokens
         if self.stops is not None and self.unstoppable < 0:
@@ -102,7 +105,7 @@ class Generation:
                 finish = "stop"
             elif finish:
                 text += self.stops.rest()
-        return Piece(self.id, text, tokens, finish)
+        return Piece(self.id, text, tokens, finish, chosen or [])
 
 
 class Engine:
@@ -112,7 +115,7 @@ class Engine:
         self._pipeline = Pipeline(setup.model, setup.context_length, setup.config)
         self._tokenizer = self._pipeline.tokenizer
         table = token_table(self._tokenizer)
-        every = token_bytes(self._tokenizer)
+        every = self._every = token_bytes(self._tokenizer)
         self._encoder = Encoder(self._tokenizer, len(every))
         self._detokenizer: Detokenizer = (
             TableDetokenizer(table, every) if table else WindowDetokenizer(self._tokenizer)
@@ -179,13 +182,24 @@ class Engine:
             elif idle:
                 refused.append(self._fail(generation.id, LOST))
         pieces = [
-            self._generations[number].piece(text, *made[number])
+            self._generations[number].piece(text, *made[number], self._chosen(number, new[number]))
             for number, text in self._texts(new, refused).items()
         ]
         for piece in pieces:
             if piece.finish:
                 self._forget(piece.id)
         return pieces
+
+    def _chosen(self, number: int, shown: Sequence[int]) -> list[Chosen]:
+        """Return the tokens that a generation shows with their log-probabilities, if asked for."""
+        handle = self._generations[number].handle
+        if not handle.says_logprobs:
+            return []
+        logprobs, handle.logprobs = handle.logprobs, []
+        return [
+            Chosen(self._every[token] if token < len(self._every) else b"", logprob)
+            for token, logprob in zip(shown, logprobs, strict=False)  # a stop token is not shown
+        ]
 
     def _texts(self, new: Mapping[int, Sequence[int]], refused: list[Refused]) -> Mapping[int, str]:
         """Return the text of each generation's new tokens; without those that have none."""
@@ -216,6 +230,7 @@ class Engine:
         max_tokens = self._pipeline.room(prompt_tokens, asked.max_tokens)
         config = self._pipeline.config(max_tokens=max_tokens, ignore_eos=asked.ignore_eos)
         sampling.apply(asked.sampling, config)
+        config.logprobs = int(asked.logprobs)
         handle = self._pipeline.add(asked.id, openvino.Tensor(ids), config)
         self._generations[asked.id] = Generation(asked, handle)
         if asked.show_special:

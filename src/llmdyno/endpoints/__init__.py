@@ -7,7 +7,7 @@ package imports from here what `__all__` names, and proves itself with
 """
 
 from collections.abc import Mapping
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from llmdyno import plugins
 from llmdyno.endpoints import _location
@@ -118,6 +118,11 @@ def metrics_port_offset(endpoint: Endpoint) -> int:
 def names_finish(endpoint: Endpoint) -> bool:
     """Tell whether each answer of the protocol ends with the reason why it ended."""
     return cast("bool", getattr(endpoint, "names_finish", False))
+
+
+def logprobs(endpoint: Endpoint) -> tuple[Mapping[str, Any], ...]:
+    """Return the fields that ask for log-probabilities, from the most to the least; () for none."""
+    return cast("tuple[Mapping[str, Any], ...]", getattr(endpoint, "logprobs", ()))
 
 
 def full_url(name: str, url: str) -> str:

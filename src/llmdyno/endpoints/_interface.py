@@ -31,7 +31,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 class Endpoint(Protocol):
     """The interface of an endpoint: these members are required.
 
-    Eight more are optional; `llmdyno.endpoints` has a function that reads each, with its default.
+    Nine more are optional; `llmdyno.endpoints` has a function that reads each, with its default.
 
     `detect_order: int` and `async detect(server: ServerProbe, model: str) -> Detection`
         `--endpoint auto` asks the endpoints of this package in ascending order whether the server
@@ -52,6 +52,9 @@ class Endpoint(Protocol):
     `metrics_port_offset: int`
         How far above the endpoint's port the server has its Prometheus page. The default is 0: the
         page is on the same port.
+    `logprobs: tuple[Mapping[str, Any], ...]`
+        The fields of a request that ask for log-probabilities, from the most to the least: a server
+        that refuses the first may take the next. The default is none.
     `names_finish: bool`
         Whether each answer ends with the reason why it ended (`Reply.finish`). Then one without it
         that is shorter than asked was broken off. The default is False.

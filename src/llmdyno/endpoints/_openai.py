@@ -94,6 +94,11 @@ _ADAPTATIONS = (
 _LIMIT_REACHED = "output limit was reached"
 
 
+TOP = 5  # log-probabilities of so many tokens are asked for at each position
+# vLLM writes tokens as their ids when it is asked to: two tokens may have the same text.
+TOKEN_IDS: Mapping[str, Any] = {"return_tokens_as_token_ids": True}
+
+
 class OpenAI:
     """One of OpenAI's two protocols.
 
@@ -102,6 +107,7 @@ class OpenAI:
         path: of its requests.
         prompt_fields: returns the fields of a body that carry the prompt.
         detect_order: its place among those that `--endpoint auto` tries.
+        logprobs: the fields that ask for log-probabilities, from the most to the least.
     """
 
     ends_with_body = False
@@ -115,8 +121,10 @@ class OpenAI:
         path: str,
         prompt_fields: Callable[[Ask], Mapping[str, Any]],
         detect_order: int,
+        logprobs: tuple[Mapping[str, Any], ...] = (),
     ) -> None:
         self.name = name
+        self.logprobs = logprobs
         self.detect_order = detect_order
         self._path = path
         self._prompt_fields = prompt_fields

@@ -7,7 +7,7 @@ from typing import Any
 
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.endpoints._json_events import messages_of
-from llmdyno.endpoints._openai import OpenAI
+from llmdyno.endpoints._openai import TOKEN_IDS, TOP, OpenAI
 
 
 def _messages(ask: Ask) -> dict[str, Any]:
@@ -20,4 +20,9 @@ ENDPOINT: Endpoint = OpenAI(
     path="/v1/chat/completions",
     prompt_fields=_messages,
     detect_order=20,  # before those that most servers have besides and that count no tokens
+    logprobs=(
+        {"logprobs": True, "top_logprobs": TOP, **TOKEN_IDS},
+        {"logprobs": True, "top_logprobs": TOP},
+        {"logprobs": True},
+    ),
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from llmdyno.endpoints import Ask, Endpoint
 from llmdyno.endpoints._json_events import joined_prompt
-from llmdyno.endpoints._openai import OpenAI
+from llmdyno.endpoints._openai import TOKEN_IDS, TOP, OpenAI
 
 
 def _prompt(ask: Ask) -> dict[str, Any]:
@@ -19,4 +19,5 @@ ENDPOINT: Endpoint = OpenAI(
     path="/v1/completions",
     prompt_fields=_prompt,
     detect_order=30,  # for a model without a chat template
+    logprobs=({"logprobs": TOP, **TOKEN_IDS}, {"logprobs": TOP}, {"logprobs": 1}),
 )

@@ -16,11 +16,12 @@ from typing import Protocol
 import msgspec
 
 from llmdyno import __version__
+from llmdyno.engines._scheduling import Limit, Scheduling
 from llmdyno.knobs import Config, Knob
 from llmdyno.processes.launch import Launch, Step
 from llmdyno.records.server_page import MetricsPage
 
-__all__ = ("Engine", "Facts", "Launch", "Step", "facts", "pinned")
+__all__ = ("Engine", "Facts", "Launch", "Limit", "Scheduling", "Step", "facts", "pinned")
 
 
 class Engine(Protocol):
@@ -77,6 +78,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     # The names on its server's page of metrics. The page of a server that `dyno bench` finds is
     # told by those of the engines that ship with llmdyno.
     metrics: MetricsPage | None = None
+    # What its knobs mean to its scheduler; None: what it will do cannot be predicted.
+    scheduling: Scheduling | None = None
 
 
 def facts(engine: Engine) -> Facts:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from llmdyno.embedded import model as models
 from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines._scheduling import Limit, Scheduling
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, Value, default, show
 from llmdyno.machine import hardware
@@ -49,6 +50,7 @@ KNOBS = (
         low=1,
         high=1 << 20,
         search=(64, 4096),
+        when=(("queue", "raise"), ("prefill", "raise")),
         search_log=True,
         unit="tokens",
     ),
@@ -83,6 +85,7 @@ KNOBS = (
         low=1,
         high=4096,
         search=(8, 256),
+        when=(("queue", "raise"),),
         search_log=True,
         unit="sequences",
         needs=("dynamic_split_fuse", False),
@@ -103,6 +106,7 @@ KNOBS = (
         source=_SCHEDULER,
         defaults=((_VERIFIED, False),),
         search=(True, False),
+        when=(("prefill", True), ("queue", True)),
     ),
     Knob(
         name="cache_size",
@@ -151,6 +155,7 @@ KNOBS = (
         defaults=((_VERIFIED, None),),
         choices=("f32", "bf16", "f16", "u8", "u4"),
         search=("f16", "u8"),
+        when=(("kv", "u8"),),
         alters_output=True,
     ),
     Knob(
@@ -213,6 +218,7 @@ KNOBS = (
         source=_SCHEDULER,
         defaults=((_VERIFIED, False),),
         search=(True, False),
+        when=(("prefill", True),),
         alters_output=True,
     ),
     Knob(
@@ -231,6 +237,7 @@ KNOBS = (
         defaults=((_VERIFIED, None),),
         choices=("fp16", "int8", "int4"),
         search=("int8", "int4"),
+        when=(("decode", "int8"),),
         alters_output=True,
     ),
     Knob(
@@ -310,11 +317,26 @@ METRICS = MetricsPage(
 )
 
 
+SCHEDULING = Scheduling(
+    mixes_knob="dynamic_split_fuse",
+    plans_ahead=False,
+    sequences=Limit("max_num_seqs", 256),
+    tokens=Limit("max_num_batched_tokens", 256),
+    memory_share=Limit("", 0.9),
+    cache_bytes="cache_size",
+    cache_unit_bytes=2.0**30,
+    prefix_cache="enable_prefix_caching",
+    graph_size=Limit("", 1_000_000),  # a compiled model: the host starts one inference a step
+    source="openvino.genai, src/cpp/src/continuous_batching/scheduler.hpp",
+)
+
+
 class OpenVinoEngine:
     """OpenVINO GenAI behind llmdyno.embedded.server, started by the Python that runs llmdyno."""
 
     name = "openvino"
     knobs: tuple[Knob, ...] = KNOBS
+    scheduling = SCHEDULING
     metrics = METRICS
     install = "run: pip install 'llmdyno[cpu]'"
     image = ""

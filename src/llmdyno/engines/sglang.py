@@ -18,6 +18,7 @@ from llmdyno.engines._checkpoint_server import (
     gpus,
     installed_version,
 )
+from llmdyno.engines._scheduling import Limit, Scheduling
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare, show
 from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
@@ -38,6 +39,7 @@ KNOBS: tuple[Knob, ...] = (
         low=0.05,
         high=0.99,
         search=(0.7, 0.93),
+        when=(("kv", "raise"),),
         does=(
             "The share of the GPU's memory for weights and KV cache together; what is left is for"
             " activations and CUDA graphs. Unset: what an estimate of those leaves."
@@ -58,6 +60,7 @@ KNOBS: tuple[Knob, ...] = (
         low=1,
         high=16384,
         search=(32, 2048),
+        when=(("queue", "raise"), ("kv", "lower")),
         search_log=True,
         unit="requests",
         does="The most requests that run at once. Unset: what the KV cache's size suggests.",
@@ -117,6 +120,7 @@ KNOBS: tuple[Knob, ...] = (
         kind="bool",
         defaults=(("0.5.9", False),),
         search=(True, False),
+        when=(("prefill", True),),
         does="Computes a chunk of a prompt and a step of decoding in the same batch.",
         turn="Try it where prompts are long and ITL must stay even.",
         trades="Decode no longer stops for prefills, but has no CUDA graph in such steps.",
@@ -141,6 +145,7 @@ KNOBS: tuple[Knob, ...] = (
         ),
         defaults=(("0.5.9", "fcfs"),),
         search=("fcfs", "lpm"),
+        when=(("prefill", "lpm"),),
         does="Who comes first: by arrival (fcfs), by the longest cached prefix (lpm), others.",
         turn="lpm where many prompts share prefixes; the last two are new in 0.5.23.",
         trades="lpm may starve prompts without a cached prefix, and costs CPU in long queues.",
@@ -154,6 +159,7 @@ KNOBS: tuple[Knob, ...] = (
         low=0.0,
         high=10.0,
         search=(0.3, 1.3),
+        when=(("queue", "lower"), ("kv", "raise")),
         does=(
             "How much room is kept for the answers of running requests before another one is let"
             " in; below 1 counts on their ending early."
@@ -186,6 +192,7 @@ KNOBS: tuple[Knob, ...] = (
         kind="bool",
         defaults=(("0.5.9", False),),
         search=(True, False),
+        when=(("prefill", False),),
         does="Turns the prefix cache off.",
         turn="Only where no two prompts share a beginning.",
         trades="Saves a little CPU, and computes every prompt whole.",
@@ -211,6 +218,7 @@ KNOBS: tuple[Knob, ...] = (
         choices=("auto", "fp8_e4m3", "fp8_e5m2", "bf16", "bfloat16"),
         defaults=(("0.5.9", "auto"),),
         search=("auto", "fp8_e4m3"),
+        when=(("kv", "fp8_e4m3"), ("decode", "fp8_e4m3")),
         alters_output=True,
         does="The number format of the KV cache; auto: the model's own.",
         turn="fp8_e4m3 when the cache is the limit or decode is bound by reading it.",
@@ -236,6 +244,7 @@ KNOBS: tuple[Knob, ...] = (
         ),
         defaults=(("0.5.9", None),),
         search=("fp8",),
+        when=(("decode", "fp8"),),
         alters_output=True,
         does="How weights are quantised; fp8 quantises 16-bit weights while loading.",
         turn="fp8 on GPUs that compute in it; most others need weights made so.",
@@ -292,6 +301,7 @@ KNOBS: tuple[Knob, ...] = (
         low=1,
         high=8192,
         search=(64, 1024),
+        when=(("host", "raise"),),
         search_log=True,
         unit="requests",
         does=(
@@ -335,6 +345,7 @@ KNOBS: tuple[Knob, ...] = (
         low=1,
         high=64,
         search=(1, 8),
+        when=(("host", "raise"),),
         does="Steps of decoding before the scheduler looks at the queue again.",
         turn="Raise it when the scheduler's CPU is the limit and TTFT is not.",
         trades="New requests wait longer: tokens/s against TTFT.",
@@ -362,6 +373,7 @@ KNOBS: tuple[Knob, ...] = (
         low=1,
         high=64,
         search=(1, 8),
+        when=(("host", "raise"),),
         unit="processes",
         does="Processes that tokenise prompts and speak HTTP.",
         turn="Raise it when that process is at 100 % of a core.",
@@ -440,11 +452,29 @@ METRICS = MetricsPage(
 )
 
 
+SCHEDULING = Scheduling(
+    mixes=False,  # prompts go first, in steps of their own: get_next_batch_to_run
+    mixes_knob="enable_mixed_chunk",
+    admission="estimate",
+    sequences=Limit("max_running_requests", 2048),
+    tokens=Limit("chunked_prefill_size", 8192, 2048),
+    memory_share=Limit("mem_fraction_static", 0.88),
+    longest=Limit("context_length", 1),
+    block=Limit("page_size", 1),
+    weights="quantization",
+    cache="kv_cache_dtype",
+    formats={"fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "awq": "int4", "gptq": "int4"},
+    gpus="tp_size",
+    source="SGLang, python/sglang/srt/managers/scheduler.py and schedule_policy.py; not run by us",
+)
+
+
 class SglangEngine(Engine):
     """`python -m sglang.launch_server` of the Python that runs llmdyno."""
 
     name = "sglang"
     knobs = KNOBS
+    scheduling = SCHEDULING
     metrics = METRICS
     install = "run: pip install sglang"
     image = "lmsysorg/sglang:v0.5.23"

@@ -15,6 +15,7 @@ from typing import Any
 
 from llmdyno.engines import Engine, Launch, Step
 from llmdyno.engines._checkpoint_server import check_model, gpus
+from llmdyno.engines._scheduling import Limit, Scheduling
 from llmdyno.engines._trtllm import commands
 from llmdyno.engines._trtllm.check import KNOBS, check, doubts, on_engine_road
 from llmdyno.engines._trtllm.pytorch_knobs import PATHS, PYTORCH
@@ -82,11 +83,32 @@ METRICS = MetricsPage(
 )
 
 
+SCHEDULING = Scheduling(
+    admission="whole",
+    admission_knob="capacity_scheduler_policy",
+    admissions={"GUARANTEED_NO_EVICT": "whole", "MAX_UTILIZATION": "prompt"},
+    sequences=Limit("max_batch_size", 2048),
+    tokens=Limit("max_num_tokens", 8192),
+    chunks="enable_chunked_prefill",
+    memory_share=Limit("free_gpu_memory_fraction", 0.9),
+    memory_of_free=True,
+    longest=Limit("max_seq_len", 1),
+    block=Limit("", 32),
+    prefix_cache="enable_block_reuse",
+    weights="quantization",
+    cache="kv_cache_dtype",
+    formats={"fp8": "fp8", "FP8": "fp8"},
+    gpus="tensor_parallel_size",
+    source="TensorRT-LLM, cpp/tensorrt_llm/batch_manager/capacityScheduler.cpp; not run by us",
+)
+
+
 class TensorRtLlmEngine:
     """`trtllm-serve`, and `trtllm-build` before it where an engine is wanted."""
 
     name = "tensorrt-llm"
     knobs = KNOBS
+    scheduling = SCHEDULING
     metrics = METRICS
     install = "run: pip install tensorrt-llm, or use NVIDIA's container"
     image = f"nvcr.io/nvidia/tensorrt-llm/release:{RELEASE}"

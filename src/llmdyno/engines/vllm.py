@@ -19,6 +19,7 @@ from llmdyno.engines._checkpoint_server import (
     installed_version,
     program,
 )
+from llmdyno.engines._scheduling import Limit, Scheduling
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare, show
 from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
@@ -38,6 +39,7 @@ KNOBS: tuple[Knob, ...] = (
         low=1,
         high=16384,
         search=(32, 2048),
+        when=(("queue", "raise"), ("kv", "lower")),
         search_log=True,
         does=(
             "The most sequences that one step computes. Unset: 1024 on GPUs of 70 GiB and more"
@@ -63,6 +65,7 @@ KNOBS: tuple[Knob, ...] = (
         low=1,
         high=1_048_576,
         search=(1024, 32768),
+        when=(("prefill", "raise"), ("kv", "lower")),
         search_log=True,
         unit="tokens",
         does=(
@@ -88,6 +91,7 @@ KNOBS: tuple[Knob, ...] = (
         low=0.05,
         high=1.0,
         search=(0.8, 0.95),
+        when=(("kv", "raise"),),
         does=(
             "The share of the GPU's total memory that vLLM may use: weights, activations and, with"
             " what is left, the KV cache. (TensorRT-LLM's fraction is of the free memory.)"
@@ -144,6 +148,7 @@ KNOBS: tuple[Knob, ...] = (
         kind="bool",
         defaults=(("0.10", True),),
         search=(True, False),
+        when=(("prefill", True),),
         does="Keeps the KV cache of finished prompts and skips what a new prompt shares with one.",
         turn="Leave it on where prompts share a beginning; off it saves hashing where none do.",
         trades="Hashing costs some CPU a block; timing may tell one user what another asked.",
@@ -169,6 +174,7 @@ KNOBS: tuple[Knob, ...] = (
         choices=("auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"),
         defaults=(("0.10", "auto"),),
         search=("auto", "fp8"),
+        when=(("kv", "fp8"), ("decode", "fp8")),
         alters_output=True,
         does="The number format of the KV cache; auto: the model's own.",
         turn="fp8 when the cache is the limit or decode is bound by reading it.",
@@ -192,6 +198,7 @@ KNOBS: tuple[Knob, ...] = (
         ),
         defaults=(("0.10", None),),
         search=("fp8",),
+        when=(("decode", "fp8"),),
         alters_output=True,
         does="How weights are quantised; fp8 quantises 16-bit weights while loading.",
         turn="fp8 on GPUs that compute in it (from Ada and Hopper on); others need such weights.",
@@ -223,6 +230,7 @@ KNOBS: tuple[Knob, ...] = (
         low=1,
         high=64,
         search=(1, 8),
+        when=(("host", "raise"),),
         does="Processes that tokenise, detokenise and speak HTTP. Unset: one a data-parallel rank.",
         turn="Raise it when one Python process at 100 % holds up thousands of tokens a second.",
         trades="Each takes a core and some memory.",
@@ -253,6 +261,7 @@ KNOBS: tuple[Knob, ...] = (
         low=0,
         high=8192,
         search=(128, 1024),
+        when=(("host", "raise"),),
         search_log=True,
         unit="sequences",
         does="The largest batch with a CUDA graph. Unset: the lesser of 2 x max_num_seqs and 512.",
@@ -330,6 +339,7 @@ KNOBS: tuple[Knob, ...] = (
         choices=("sha256", "sha256_cbor", "xxhash", "xxhash_cbor"),
         defaults=(("0.10", "sha256"),),
         search=("sha256", "xxhash"),
+        when=(("host", "xxhash"),),
         needs=("enable_prefix_caching", True),
         does="How the blocks of cached prompts are named; the two xxhash need its package.",
         turn="xxhash when long prompts keep the scheduler's CPU busy and all users are trusted.",
@@ -512,6 +522,39 @@ KNOBS: tuple[Knob, ...] = (
     ),
 )
 
+SCHEDULING = Scheduling(
+    plans_ahead=True,  # asynchronous scheduling, on by itself since 0.14
+    chunks="enable_chunked_prefill",
+    sequences=Limit("max_num_seqs", 1024, 256),
+    tokens=Limit("max_num_batched_tokens", 8192, 2048),
+    memory_share=Limit("gpu_memory_utilization", 0.92),
+    cache_bytes="kv_cache_memory_bytes",
+    longest=Limit("max_model_len", 1),
+    block=Limit("block_size", 16),
+    prefix_cache="enable_prefix_caching",
+    weights="quantization",
+    cache="kv_cache_dtype",
+    formats={
+        "fp8": "fp8",
+        "fp8_e4m3": "fp8",
+        "fp8_e5m2": "fp8",
+        "modelopt": "fp8",
+        "compressed-tensors": "fp8",
+        "awq": "int4",
+        "awq_marlin": "int4",
+        "gptq": "int4",
+        "gptq_marlin": "int4",
+    },
+    graph_mode="cudagraph_mode",
+    graph_whole=("FULL",),
+    graph_none=("NONE", "PIECEWISE"),
+    graph_off="enforce_eager",
+    graph_size=Limit("max_cudagraph_capture_size", 512),
+    servers="api_server_count",
+    gpus="tensor_parallel_size",
+    source="vLLM 0.26 source, vllm/v1/core/sched/scheduler.py and vllm/config/",
+)
+
 # A field of a structured flag; all others are --knob-name.
 _RENAMED = {"cudagraph_mode": "--compilation-config.cudagraph_mode"}
 
@@ -553,6 +596,7 @@ class VllmEngine(Engine):
 
     name = "vllm"
     knobs = KNOBS
+    scheduling = SCHEDULING
     metrics = METRICS
     install = "run: pip install vllm"
     image = "vllm/vllm-openai:v0.26.0"

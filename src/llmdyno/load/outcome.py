@@ -84,6 +84,7 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
         input_tokens=reply.input_tokens,
         output_tokens=output_tokens,
         unstreamed=unstreamed(reply, output_tokens),
+        asked_tokens=-1 if item.max_tokens is None or not item.exact_length else item.max_tokens,
         oddities=(CUMULATIVE_TEXT,) * (reply is not as_read) + oddities(reply),
         source=source,
         reads=response.reads,

@@ -52,6 +52,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     outcome: NDArray[np.int64]
     input_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
+    asked_tokens: NDArray[np.int64]
     first_tokens: NDArray[np.int64]
     reads: NDArray[np.int64]
     read_ns: NDArray[np.int64]
@@ -73,6 +74,7 @@ _FIELDS = (
     "outcome",
     "input_tokens",
     "output_tokens",
+    "asked_tokens",
     "first_tokens",
     "reads",
     "due_ns",
@@ -101,6 +103,7 @@ class Collector:
             "outcome": OUTCOMES.index(record.outcome),
             "input_tokens": record.input_tokens,
             "output_tokens": record.output_tokens,
+            "asked_tokens": record.asked_tokens,
             "first_tokens": tokens[0] if has_tokens else 0,
             "reads": record.reads,
             "due_ns": record.due_ns,

@@ -66,6 +66,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defa
     output_tokens: int = 0
     # Tokens that the server counts beyond output_tokens, and never streamed: hidden reasoning.
     unstreamed: int = 0
+    asked_tokens: int = -1  # the length that was asked of the answer; -1: any
     source: str = "chunks"  # where output_tokens comes from
     oddities: tuple[str, ...] = ()  # what was odd about its stream: see wire/reply.py
     session: int = -1  # which one of the level; -1: the request stands alone

@@ -15,6 +15,7 @@ from llmdyno.report import (
     documents,
     doubts,
     drawing,
+    limits,
     plots,
     run_tables,
     side_tables,
@@ -69,12 +70,17 @@ def of_study(study: Document, guide: Mapping[str, Knob]) -> str:
     """Return the page of a study: the verdict, then everything that it rests on."""
     runs = study_runs(study)
     material = Material(runs=runs, study=study)
-    return _set(
+    return set_page(
         Page(
             title="Tuning study",
             subtitle=_study_subtitle(study, runs),
             verdict=verdict.of_study(study, runs),
             sections=[
+                Section(
+                    name="combinations",
+                    title="Engines and fronts",
+                    tables=[study_tables.combinations(study)],
+                ),
                 *_measured(material),
                 Section(
                     name="settings", title="Settings", tables=study_tables.of_settings(study, guide)
@@ -98,8 +104,9 @@ def of_study(study: Document, guide: Mapping[str, Knob]) -> str:
                     name="ablation",
                     title="Ablation",
                     figures=figures(material, "ablation"),
-                    tables=[study_tables.ablation(study)],
+                    tables=[study_tables.ablation(study), study_tables.interactions(study)],
                 ),
+                Section(name="output", title="Output", tables=[study_tables.output(study)]),
                 # Without a measured run, the study itself knows what was asked and where.
                 *_closing(runs or (Run(name="Study", summary=study),)),
             ],
@@ -111,7 +118,7 @@ def of_study(study: Document, guide: Mapping[str, Knob]) -> str:
 def of_run(summary: Document) -> str:
     """Return the page of one run."""
     runs = (Run(name="Run", summary=summary),)
-    return _set(
+    return set_page(
         Page(
             title="Run",
             subtitle=_joined(documents.text(summary, "run"), _model(runs)),
@@ -126,7 +133,7 @@ def of_comparison(before: Document, after: Document, differences: Sequence[str])
     """Return the page of two runs side by side; what makes them unlike is said first."""
     runs = (Run(name="Before", summary=before), Run(name="After", summary=after))
     names = [documents.text(run.summary, "run") or run.name for run in runs]
-    return _set(
+    return set_page(
         Page(
             title="Comparison",
             subtitle=_joined(f"{names[0]} (before) against {names[1]} (after)", _model(runs)),
@@ -202,6 +209,7 @@ def _closing(runs: tuple[Run, ...]) -> list[Section]:
                 if "capacity" in run.summary
             ),
         ),
+        Section(name="limits", title="Distance from the limit", tables=[limits.table(runs)]),
         Section(name="slo", title="SLOs", tables=[run_tables.objectives(runs)]),
         Section(
             name="client",
@@ -247,7 +255,7 @@ def _joined(*words: str) -> str:
     return " · ".join(word for word in words if word)
 
 
-def _set(page: Page) -> str:
+def set_page(page: Page) -> str:
     """Set the page: one self-contained document that fetches nothing."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("llmdyno.report", "page"),

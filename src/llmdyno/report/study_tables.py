@@ -1,4 +1,4 @@
-"""The tables of a study: its settings, trials, confirmation and ablation."""
+"""The tables of a study: its settings, trials, confirmation, ablation and quality gate."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,8 @@ from llmdyno.knobs import Knob
 from llmdyno.report import documents, settings
 from llmdyno.report.documents import Document
 from llmdyno.report.tables import Cell, Row, Table, bounds_cell, met_cell
-from llmdyno.results import titles, wording
+from llmdyno.results import conclusions, quality, stacks, titles, wording
+from llmdyno.results.bottleneck import TITLES
 
 
 def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:
@@ -35,6 +36,38 @@ def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:
     return tables
 
 
+def combinations(study: Document) -> Table | None:
+    """Return what came of each engine behind each front; None: the study has one."""
+    rows = [
+        Row(
+            heads=((one.name, 1),),
+            cells=(
+                Cell(one.baseline, "number"),
+                Cell(one.best, "number"),
+                Cell(one.slo),
+                Cell(one.trials),
+                Cell(one.outcome),
+            ),
+        )
+        for one in stacks.combinations(study)
+    ]
+    if not rows:
+        return None
+    return Table(
+        caption=f"{stacks.conclusion(study)} The values are {documents.text(study, 'objective')}"
+        " of single runs; only the confirmation decides.",
+        columns=(
+            ("Combination", "text"),
+            ("Baseline", "number"),
+            ("Best", "number"),
+            ("SLOs", "text"),
+            ("Trials", "text"),
+            ("Outcome", "text"),
+        ),
+        rows=tuple(rows),
+    )
+
+
 def trials(study: Document) -> Table | None:
     """Return every trial with its settings, outcome and cost."""
     rows = [
@@ -52,6 +85,7 @@ def trials(study: Document) -> Table | None:
                 ),
                 Cell(wording.significant(documents.number(trial, "value")), "number"),
                 met_cell(trial.get("slo_met")),
+                _bottleneck(trial),
                 *(
                     Cell(wording.seconds(documents.number(trial, "cost_s", step)), "number")
                     for step in ("build", "start", "measure")
@@ -71,6 +105,7 @@ def trials(study: Document) -> Table | None:
             ("Settings", "text"),
             ("Value", "number"),
             ("SLOs", "text"),
+            ("Held back by", "text"),
             ("Build", "number"),
             ("Start", "number"),
             ("Measure", "number"),
@@ -152,7 +187,7 @@ def ablation(study: Document) -> Table | None:
     """Return the effect of each single change on each metric that was measured."""
     rows = [
         Row(
-            heads=((documents.text(change, "knob"), 1),),
+            heads=((f"{documents.text(change, 'knob')}{_place(change)}", 1),),
             cells=(
                 Cell(knobs.show(change.get("from")), "code"),
                 Cell(knobs.show(change.get("to")), "code"),
@@ -179,6 +214,61 @@ def ablation(study: Document) -> Table | None:
     )
 
 
+def interactions(study: Document) -> Table | None:
+    """Return what settings do that were changed back together."""
+    rows = [
+        Row(
+            heads=((", ".join(documents.texts(group, "knobs")), 1),),
+            cells=(
+                Cell(documents.text(group, "kind"), detail=documents.text(group, "why")),
+                Cell(titles.title(metric)),
+                *_ratio_cells(documents.part(group, "effect", metric), "ratio"),
+            ),
+        )
+        for group in documents.items(study, "interactions")
+        for metric in documents.part(group, "effect")
+    ]
+    if not rows:
+        return None
+    return Table(
+        caption="What settings give together: the winner ÷ the winner with all changed back",
+        columns=(
+            ("Settings", "text"),
+            ("Together", "text"),
+            ("Metric", "text"),
+            ("Ratio", "number"),
+            ("95 % interval", "number"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def output(study: Document) -> Table | None:
+    """Return what the quality gate found of the winner's answers, and whom it kept out."""
+    found = documents.part(study, "quality")
+    rows = [Row(heads=(("Winner", 1),), cells=(Cell(said),)) for said in quality.sentences(found)]
+    rows += [
+        Row(
+            heads=((conclusions.described(documents.part(one, "config")), 1),),
+            cells=(Cell(" ".join(["Kept out.", *documents.texts(one, "said")]), tone="bad"),),
+        )
+        for one in documents.items(found, "refused")
+    ]
+    if not rows:
+        return None
+    return Table(
+        caption="Greedy answers to fixed prompts, beside the baseline's",
+        columns=(("Config", "text"), ("What was found", "text")),
+        rows=tuple(rows),
+    )
+
+
+def _bottleneck(trial: Document) -> Cell:
+    name = documents.text(trial, "bottleneck", "name")
+    why = documents.text(trial, "bottleneck", "why")
+    return Cell(TITLES.get(name, name) if name else wording.ABSENT, detail=why)
+
+
 def _setting_row(row: settings.Setting) -> Row:
     knob = row.knob
     return Row(
@@ -193,8 +283,14 @@ def _setting_row(row: settings.Setting) -> Row:
 
 
 def _state(trial: Document) -> Cell:
-    state = documents.text(trial, "state") or wording.ABSENT
+    state = f"{documents.text(trial, 'state') or wording.ABSENT}{_place(trial)}"
     kind = documents.text(trial, "failure", "class")
     why = documents.text(trial, "failure", "why")
     detail = ": ".join(said for said in (kind, why) if said)
-    return Cell(state, detail=detail, tone="bad" if state == "failed" else "")
+    return Cell(state, detail=detail, tone="bad" if state.startswith("failed") else "")
+
+
+def _place(measured: Document) -> str:
+    """Mark what was measured after the study had moved to another machine or version."""
+    place = documents.number(measured, "place")
+    return f" (place {place + 1:g})" if place else ""

@@ -10,7 +10,7 @@ import msgspec
 
 from llmdyno.report import documents
 from llmdyno.report.documents import Document, Run
-from llmdyno.results import titles, verdicts, wording
+from llmdyno.results import conclusions, titles, verdicts, wording
 from llmdyno.results.slo import HEADLINES
 from llmdyno.units import counted
 
@@ -31,7 +31,23 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of_study(study: Document, runs: tuple[Run, ...]) -> Verdict:
-    """Say what the confirmation showed, or that there was none."""
+    """Say what the confirmation showed, or that there was none; and who meets the SLOs."""
+    if documents.part(study, "outcome") and conclusions.stands_alone(study):
+        said = conclusions.conclusion(study)
+        if said.startswith(conclusions.NO_DIFFERENCE):
+            return Verdict(sentence=_stays(study), tone="same")
+        return Verdict(sentence=said, tone="open")
+    found = _of_pairs(study, runs)
+    slo = conclusions.of_slo(study)
+    return msgspec.structs.replace(found, sentence=f"{found.sentence} {slo}".strip())
+
+
+def _stays(study: Document) -> str:
+    said = "No better settings were found: the baseline stands."
+    return f"{said} {conclusions.of_slo(study)}".strip()
+
+
+def _of_pairs(study: Document, runs: tuple[Run, ...]) -> Verdict:
     confirmation = documents.part(study, "confirmation")
     measured = documents.part(confirmation, "ratio")
     word = documents.text(confirmation, "verdict")

@@ -91,14 +91,22 @@ def of_rounds(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _output_tokens(columns: Columns, asked: tuple[float, float] | None) -> dict[str, Any] | None:
     """Return how long the completed answers were, and by which share they missed what was asked.
 
-    Of equal lengths each answer's own miss counts: half of them too long and half too short are not
-    right in the mean. Drawn lengths are known in the mean alone, within `noise` (three standard
-    errors).
+    Each answer's own miss counts: half of them too long and half too short are not right in the
+    mean. Journals from before 28 November 2026 do not say what each answer was asked for: of drawn
+    lengths they know the mean alone, within `noise` (three standard errors).
     """
-    tokens = columns.output_tokens[columns.outcome == COMPLETED]
+    completed = columns.outcome == COMPLETED
+    tokens, each = columns.output_tokens[completed], columns.asked_tokens[completed]
     if not len(tokens):
         return None
     found: dict[str, Any] = {"mean": significant(float(tokens.mean())), "asked": None}
+    if each.min() > 0:
+        return {
+            **found,
+            "asked": significant(float(each.mean())),
+            "missed_by": significant(float(np.abs(tokens - each).sum() / each.sum())),
+            "noise": 0.0,
+        }
     if asked is None:
         return found
     mean, deviation = asked

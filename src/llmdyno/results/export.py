@@ -56,6 +56,7 @@ _WHEN = (
 _WHAT = (
     Column("input_tokens", "int64", lambda record, _: _unless(record.input_tokens, -1)),
     Column("output_tokens", "int64", lambda record, _: record.output_tokens),
+    Column("asked_tokens", "int64", lambda record, _: _unless(record.asked_tokens, -1)),
     Column("unstreamed", "int64", lambda record, _: record.unstreamed),
     Column("source", "string", lambda record, _: record.source),
     Column("outcome", "string", lambda record, _: record.outcome),

@@ -67,13 +67,18 @@ def _meets(slo: Slo, value: float | None) -> bool:
 _UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
 
 
+# What llm-optimizer of BentoML, whose constraints are written alike, calls what we have.
+_OTHER_METRICS = {"e2e_latency": "e2e"}
+_OTHER_STATS = {"median": "p50", "avg": "mean"}
+
+
 def parse_slos(text: str | None) -> tuple[Slo, ...]:
-    """Read 'ttft:p99<2s,tpot:p95<50ms,token_rate>1000'.
+    """Read 'ttft:p99<2s,tpot:p95<50ms,token_rate>1000'; semicolons divide as commas do.
 
     Raises:
         UsageError: names the expression and what would be right.
     """
-    return tuple(_parse_slo(part.strip()) for part in (text or "").split(",") if part.strip())
+    return tuple(_parse_slo(part.strip()) for part in re.split(r"[,;]", text or "") if part.strip())
 
 
 def _parse_slo(expr: str) -> Slo:
@@ -83,6 +88,7 @@ def _parse_slo(expr: str) -> Slo:
     if match is None:
         raise UsageError(f"--slo {expr}: write metric:stat<limit, e.g. ttft:p99<2s.")
     name, stat, relation, number, unit = match.groups()
+    name, stat = _OTHER_METRICS.get(name, name), _OTHER_STATS.get(stat, stat)
     known = by_flag()
     metric = name if name in BY_NAME else known.get(name)
     if metric is None:
@@ -101,6 +107,8 @@ def _parse_slo(expr: str) -> Slo:
         hint = "needs a unit, e.g. 200ms or 2s" if latency else f"is in {BY_NAME[metric].unit}"
         raise UsageError(f"--slo {expr}: {name} {hint}.")
     limit = float(number) * (_UNITS_MS[unit] if latency else 1.0)
+    if relation == "<" and limit <= 0:
+        raise UsageError(f"--slo {expr}: nothing is below {number}{unit}; give a larger limit.")
     better: Literal["<", ">"] = "<" if relation == "<" else ">"
     return Slo(expr=expr, metric=metric, stat=stat, relation=better, limit=limit)
 

@@ -12,8 +12,8 @@ import msgspec
 from llmdyno import knobs
 from llmdyno.knobs import Knob, Value
 from llmdyno.machine import environment
-from llmdyno.results import wording
-from llmdyno.results.documents import Document, interval, items, levels, number, part, text
+from llmdyno.results import quality, wording
+from llmdyno.results.documents import Document, interval, items, levels, number, part, text, texts
 from llmdyno.results.doubts import Doubt
 from llmdyno.results.load_checks import about_backlog, about_rate, about_users
 from llmdyno.results.titles import metric_of, title
@@ -60,6 +60,8 @@ def find(study: Document, guide: Mapping[str, Knob]) -> list[Doubt]:
         for name in changed
         if name in guide and guide[name].alters_output
     ]
+    if text(study, "quality", "verdict") == "differs":
+        found.append(_of_study("altered-output", quality.sentences(part(study, "quality"))[0]))
     trials = items(study, "trials")
     failed = [trial for trial in trials if text(trial, "state") == "failed"]
     if failed:
@@ -67,6 +69,7 @@ def find(study: Document, guide: Mapping[str, Knob]) -> list[Doubt]:
         found.append(
             _of_study("failed-trials", f"{said}: the search could not judge those settings.")
         )
+    found += _about_the_machine(study)
     before, after = (part(study, arm, "summary") for arm in ("baseline", "best"))
     if before and after:
         unlike = environment.differences(part(before, "environment"), part(after, "environment"))
@@ -180,6 +183,20 @@ def effective(
         value: Value | None = config[name]
         return value
     return knobs.default(guide[name], version) if name in guide else None
+
+
+def _about_the_machine(study: Document) -> list[Doubt]:
+    """Find whether the study stayed in its place, and had the machine to itself."""
+    found = []
+    moves = texts(study, "moves")
+    if moves:
+        said = f"The study went on in another place, and its runs are not alike: {'; '.join(moves)}"
+        found.append(_of_study("another-place", f"{said}."))
+    beside = texts(study, "beside")
+    if beside:
+        said = f"Another study ran on this machine at the same time: {', '.join(beside)}."
+        found.append(_of_study("studies-beside", f"{said} Each measured the other's load."))
+    return found
 
 
 def _about_confirmation(confirmation: Document) -> list[Doubt]:

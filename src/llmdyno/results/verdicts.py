@@ -3,7 +3,7 @@
 The words themselves stand in study.json and are a contract.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -29,8 +29,8 @@ OPENINGS: Mapping[str, str] = {
 def verdict(ratio: Mapping[str, Any], *, maximise: bool) -> Word:
     """Return what a ratio with its interval shows.
 
-    "no difference": the interval holds 1 (of a difference: 0), or there is none. "not confirmed":
-    some run has no value, so there is nothing to compare.
+    "no difference": the interval holds 1 (of a difference: 0). "not confirmed": some run has no
+    value, so there is nothing to compare; or there is no interval, as of one pair.
 
     Args:
         ratio: "mean" and "ci95" of after ÷ before; where some run has 0, those of "difference".
@@ -39,14 +39,35 @@ def verdict(ratio: Mapping[str, Any], *, maximise: bool) -> Word:
     measured, nothing = ratio, 1.0
     if ratio["mean"] is None:
         measured, nothing = ratio.get("difference", ratio), 0.0
-    if measured["mean"] is None:
+    if measured["mean"] is None or measured["ci95"] is None:
         return "not confirmed"
-    if measured["ci95"] is None:
-        return "no difference"
     low, high = measured["ci95"]
     if low <= nothing <= high:
         return "no difference"
     return "better" if (low > nothing) == maximise else "worse"
+
+
+def with_slo(word: Word, runs: Sequence[Mapping[str, Any]]) -> Word:
+    """Return a verdict that counts the SLOs before the objective.
+
+    A config that meets them in every run is better than one that never does, whatever its speed.
+    Where an arm meets them now and then only, the two must not contradict each other.
+
+    Args:
+        word: what the objective's ratio shows.
+        runs: of the confirmation: "arm" and "slo_met", null without an SLO.
+    """
+    before, after = (
+        [bool(run["slo_met"]) for run in runs if run["arm"] == arm and run["slo_met"] is not None]
+        for arm in ("before", "after")
+    )
+    if not before or not after:
+        return word
+    old, new = sum(before) / len(before), sum(after) / len(after)
+    if old == new:
+        return word
+    shown: Word = "better" if new > old else "worse"
+    return shown if {old, new} == {0.0, 1.0} or word == shown else "not confirmed"
 
 
 class Confirmed(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from llmdyno.load.progress import Progress
-from llmdyno.results import verdicts
+from llmdyno.results import conclusions, stacks, verdicts
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.results.titles import title, unit
@@ -39,7 +39,8 @@ def narrator(stream: TextIO) -> Narrator:
 
 
 def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
-    """Print before and after, and the verdict."""
+    """Print the combinations if there are several, before and after, and the verdict."""
+    _show_combinations(document, stream)
     before, after = document["baseline"], document["best"]
     if before is None or after is None:
         return
@@ -69,6 +70,28 @@ def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
     stream.flush()
 
 
+def _show_combinations(document: Mapping[str, Any], stream: TextIO) -> None:
+    """Print a line for each combination of a study over engines and fronts."""
+    found = stacks.combinations(document)
+    if not found:
+        return
+    unit_of = BY_NAME[parse_objective(str(document["objective"])).metric].unit
+    names = ("combination", f"baseline, {unit_of}", f"best, {unit_of}", "SLOs", "trials", "")
+    rows = [(one.name, one.baseline, one.best, one.slo, one.trials, one.outcome) for one in found]
+    widths = [max(len(row[at]) for row in (names, *rows)) for at in range(len(names) - 1)]
+    lines = []
+    for row in (names, *rows):
+        cells = [f"{row[0]:<{widths[0]}}"]
+        cells += [f"{text:>{width}}" for text, width in zip(row[1:-1], widths[1:], strict=True)]
+        lines.append("  ".join([*cells, row[-1]]).rstrip())
+    if max(map(len, lines)) <= width_of(stream):
+        stream.write("\n".join(["", *lines, ""]))
+    else:
+        headings = [Heading(name or "outcome") for name in names]
+        show_blocks(console(stream), headings, [[*map(Cell, row)] for row in rows])
+    stream.write(line(stacks.conclusion(document), stream))
+
+
 def _row(name: str, level: Mapping[str, Any], objective: str) -> tuple[Any, ...]:
     ttft, rate = level["ttft_ms"], level["token_rate"]["mean"]
     values = [_value(level, objective)] if objective else []
@@ -79,13 +102,14 @@ def _row(name: str, level: Mapping[str, Any], objective: str) -> tuple[Any, ...]
 def verdict_lines(document: Mapping[str, Any]) -> list[str]:
     """Say what the confirmation found, a ratio with its interval a line."""
     found = verdicts.confirmed(document)
-    if not found.pairs:
-        return ["No config that was tried beats the baseline: no difference."]
+    if conclusions.stands_alone(document):
+        return [conclusions.conclusion(document), *conclusions.remarks(document)]
     headline = f"Tuned against baseline at {found.level}: {found.word} ({found.basis})."
     names = dict.fromkeys([found.decided_by, *(one.key for one in HEADLINES)])
     width = max(len(title(name)) for name in names) + 2
     ratios = {name: _ratio(found.ratios[name], unit(name)) for name in names}
-    return [headline, *(f"  {title(name):<{width}}{said}" for name, said in ratios.items())]
+    lines = [f"  {title(name):<{width}}{said}" for name, said in ratios.items()]
+    return [headline, *lines, *conclusions.remarks(document)]
 
 
 def _beside(document: Mapping[str, Any]) -> str:

@@ -68,6 +68,15 @@ class EngineContract:
                 assert low < high, f"{knob.name}: search is (low, high)"
                 assert low > 0 or not knob.search_log, f"{knob.name}: no ratio reaches {low}"
 
+    def test_the_search_can_turn_knobs_as_the_guide_says(self) -> None:
+        """`when` names a bottleneck, and a direction or a value that the search may try."""
+        for knob in self.engine.knobs:
+            for bottleneck, turn in knob.when:
+                assert bottleneck in {"queue", "prefill", "decode", "host", "kv"}, knob.name
+                is_number = knob.kind in {"int", "float"}
+                values = ("raise", "lower") if is_number else (*knob.search, *knob.choices)
+                assert turn in values, f"{knob.name}: {turn} is no turn of it"
+
     def test_newer_defaults_come_first(self) -> None:
         """The first row is the newest version's; each row holds from its version on."""
         for knob in self.engine.knobs:

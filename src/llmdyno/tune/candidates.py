@@ -35,7 +35,7 @@ def checked_candidates(
         except UsageError as error:
             raise UsageError(f"{name}: {error}") from None
         takes_effect = effective(config, knobs)
-        if not study.allow_altered_output:
+        if not study.tries_altered_output:
             _refuse_altered_output(name, config, changed(before, takes_effect), knobs)
         for other, known in seen.items():
             if takes_effect == known:
@@ -62,7 +62,10 @@ def _refuse_altered_output(
 
 
 def changed(before: Mapping[str, Value], after: Mapping[str, Value]) -> list[str]:
-    """Return the knobs that two configs set differently, in the order of `after`."""
+    """Return the knobs that two configs set differently, in the order of `after`.
+
+    Give it what takes effect, lest a default that is written out counts as a change.
+    """
     names = dict.fromkeys((*after, *before))
     return [name for name in names if before.get(name) != after.get(name)]
 
@@ -70,7 +73,13 @@ def changed(before: Mapping[str, Value], after: Mapping[str, Value]) -> list[str
 def effective(config: Mapping[str, Value], knobs: Sequence[Knob]) -> dict[str, Value]:
     """Return a config without the values that equal the engine's defaults."""
     defaults = {knob.name: default(knob, None) for knob in knobs}
-    return {name: value for name, value in config.items() if value != defaults[name]}
+    # A knob that the engine no longer has stays: an old study is read, too.
+    return {name: value for name, value in config.items() if value != defaults.get(name)}
+
+
+def same(one: Mapping[str, Value], other: Mapping[str, Value], knobs: Sequence[Knob]) -> bool:
+    """Tell whether two configs are one in what takes effect."""
+    return effective(one, knobs) == effective(other, knobs)
 
 
 def describe(config: Mapping[str, Value]) -> str:

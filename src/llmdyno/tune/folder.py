@@ -49,7 +49,7 @@ def open_study(folder: Path) -> Study:
     Raises:
         UsageError: there is no study in that folder.
     """
-    began = Ledger(folder).began if folder.is_dir() else None
-    if began is None:
+    ledger = Ledger(folder) if folder.is_dir() else None
+    if ledger is None or ledger.began is None:
         raise UsageError(f"{folder}: holds no study; `dyno runs` lists them.")
-    return began.spec
+    return ledger.spec

@@ -14,15 +14,19 @@ from llmdyno.errors import StorageError
 from llmdyno.knobs import Value
 from llmdyno.store import LEDGER
 from llmdyno.tune.spec import Study
+from llmdyno.tune.spend import Spend
 
-# "reference" is the baseline once more, measured as a trial is.
-Phase = Literal["baseline", "reference", "trial", "best", "confirm", "ablation"]
+# "reference" is the baseline once more, measured as a trial is; "check" is the baseline again, to
+# tell a broken machine from configs that fail.
+Phase = Literal["baseline", "reference", "trial", "check", "best", "confirm", "ablation"]
+
+VERSION = 1
 
 
 class Began(msgspec.Struct, frozen=True, kw_only=True, tag="study"):
     """The first line: what is studied."""
 
-    version: int = 1
+    version: int = VERSION
     study: str
     spec: Study
     environment: dict[str, Any]
@@ -45,9 +49,45 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     start_s: float = 0.0
     measure_s: float = 0.0
     knob: str = ""  # what an ablation takes back
+    contender: int = 0  # which would-be winner a confirmation or an ablation is of
+    engine: str = ""  # of a study over several, and front; empty: the study has one
+    front: str = ""
+    arm: Literal["", "before", "after"] = ""  # of its confirmation; empty: the config tells
+    place: int = 0  # how often the machine or the engine's version had changed before
 
 
-_decoder: msgspec.json.Decoder[Began | Step] = msgspec.json.Decoder(Began | Step)
+Key = tuple[Phase, int, int]  # phase, contender, number
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
+    """What befell the study between two steps.
+
+    machine    the machine failed, not a config: it stopped, and the failures in `void` do not count
+    ended      no further trial will be: "budget" or "space"
+    extended   --resume asked for more: `changes` are fields of the spec
+    moved      it went on with another engine, driver or machine
+    beside     another study ran on this machine at the same time
+    left       a combination, `stack`, was left out of a study over several
+    paired     the confirmation of `contender` has had all pairs that were planned, or affordable
+    """
+
+    kind: Literal["machine", "ended", "extended", "moved", "beside", "left", "paired"]
+    why: str
+    failure_class: str | None = None
+    void: tuple[Key, ...] = ()
+    changes: dict[str, int | float | Spend] = {}
+    environment: dict[str, Any] | None = None
+    engine_version: str | None = None
+    stack: str = ""
+    contender: int = 0
+
+
+Entry = Began | Step | Event
+_decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
+
+
+class _Version(msgspec.Struct):
+    version: int = VERSION
 
 
 class Ledger:
@@ -60,7 +100,10 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.path = folder / LEDGER
         self.began: Began | None = None
-        self.steps: list[Step] = []
+        self.steps: list[Step] = []  # but for the failures that were the machine's
+        self.events: list[Event] = []
+        self.spent_s = 0.0  # by all steps, those that do not count too
+        self.stopped: Event | None = None  # why nothing was measured since
         self._torn_at: int | None = None
         if self.path.exists():
             self._read()
@@ -75,17 +118,37 @@ class Ledger:
             self._torn_at = len(content) - len(torn)
         for number, line in enumerate(whole.splitlines(), 1):
             try:
+                self._refuse_newer(line)
                 entry = _decoder.decode(line)
             except msgspec.MsgspecError as error:
                 raise StorageError(
                     f"{self.path}, line {number}: cannot be read: {error}"
                 ) from error
-            if isinstance(entry, Began):
-                self.began = entry
-            else:
-                self.steps.append(entry)
+            self._take(entry)
 
-    def append(self, entry: Began | Step) -> None:
+    def _refuse_newer(self, line: bytes) -> None:
+        """Refuse a ledger whose lines may mean something else."""
+        version = msgspec.json.decode(line, type=_Version).version
+        if version != VERSION:
+            raise StorageError(
+                f"{self.path}: is a ledger of version {version}; this llmdyno reads version"
+                f" {VERSION}. Use the llmdyno that wrote it, or begin another study."
+            )
+
+    def _take(self, entry: Entry) -> None:
+        if isinstance(entry, Began):
+            self.began = entry
+        elif isinstance(entry, Step):
+            self.steps.append(entry)
+            self.spent_s += entry.build_s + entry.start_s + entry.measure_s
+            self.stopped = None
+        else:
+            self.events.append(entry)
+            if entry.kind == "machine":
+                self.stopped = entry
+                self.steps = [s for s in self.steps if not (_failed(s) and key(s) in entry.void)]
+
+    def append(self, entry: Entry) -> None:
         """Append one line and bring it to the disk.
 
         Raises:
@@ -101,21 +164,83 @@ class Ledger:
                 os.fsync(file.fileno())
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error.strerror}.") from error
-        if isinstance(entry, Began):
-            self.began = entry
-        else:
-            self.steps.append(entry)
+        self._take(entry)
 
-    def find(self, phase: Phase, number: int) -> Step | None:
-        """Return a step that has been done already: its last try; None if it has not been done."""
-        found = (s for s in reversed(self.steps) if (s.phase, s.number) == (phase, number))
-        return next(found, None)
+    @property
+    def spec(self) -> Study:
+        """What is studied, with all that --resume has added since it began."""
+        assert self.began is not None
+        spec = self.began.spec
+        for event in self.events:
+            if event.kind == "extended":
+                spec = msgspec.structs.replace(spec, **event.changes)
+        return spec
+
+    @property
+    def place(self) -> int:
+        """How often the study has moved: to another machine or another version of the engine."""
+        return sum(event.kind == "moved" for event in self.events)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Where the study runs now, as environment.describe() has it."""
+        assert self.began is not None
+        moved = [event.environment for event in self.events if event.environment is not None]
+        return moved[-1] if moved else self.began.environment
+
+    @property
+    def engine_version(self) -> str | None:
+        """The engine's version with which the study runs now; None: it is not known."""
+        assert self.began is not None
+        moved = [event for event in self.events if event.kind == "moved"]
+        return moved[-1].engine_version if moved else self.began.engine_version
+
+    def ended(self, why: str) -> bool:
+        """Tell whether the trials ended for this reason, and nothing was added since."""
+        for event in reversed(self.events):
+            if event.kind in {"ended", "extended"}:
+                return event.kind == "ended" and event.why == why
+        return False
+
+    def has_its_pairs(self, contender: int) -> bool:
+        """Tell whether a confirmation of an open number of pairs has come to its planned end."""
+        return any(e.kind == "paired" and e.contender == contender for e in self.events)
 
     def winner(self) -> Step | None:
-        """Return the config that the search came to, measured at every level."""
+        """Return the config that the search came to last, measured at every level.
+
+        Whether it stands after its confirmation is the document's to say.
+        """
         measured = [step for step in self.of("best") if step.state == "measured"]
         return measured[-1] if measured else None
 
-    def of(self, phase: Phase) -> list[Step]:
-        """Return a phase's steps in order."""
-        return [step for step in self.steps if step.phase == phase]
+    def find(self, phase: Phase, number: int, contender: int = 0) -> Step | None:
+        """Return a step that has been done already: its last try; None if it has not been done."""
+        tries = self.tries((phase, contender, number))
+        return tries[-1] if tries else None
+
+    def tries(self, of: Key) -> list[Step]:
+        """Return every try of a step, in order."""
+        return [step for step in self.steps if key(step) == of]
+
+    def of(self, phase: Phase, contender: int | None = None) -> list[Step]:
+        """Return a phase's steps in order, of each its last try.
+
+        Args:
+            phase: which one.
+            contender: of this one alone; None: of all.
+        """
+        last: dict[Key, Step] = {}
+        for step in self.steps:
+            if step.phase == phase and contender in {None, step.contender}:
+                last[key(step)] = step
+        return list(last.values())
+
+
+def key(step: Step) -> Key:
+    """Return what a step is found by."""
+    return step.phase, step.contender, step.number
+
+
+def _failed(step: Step) -> bool:
+    return step.state == "failed"

@@ -84,7 +84,7 @@ def measure(
     try:
         artifact = stack.build(config, notify=notify)
         costs.enter("start")
-        with _start(stack, config, artifact, folder, notify) as server:
+        with start(stack, config, artifact, folder, notify) as server:
             costs.enter("measure")
             launch = server.launch
             watcher = _Watch(server, hang_s, report_progress).watcher()
@@ -135,7 +135,7 @@ def _wedged(hang_s: float) -> str:
     return f"the server lives but made no token within {hang_s:g} s after the benchmark"
 
 
-def _start(
+def start(
     stack: Stack,
     config: Config,
     artifact: Artifact | None,

@@ -42,7 +42,7 @@ class Series(NamedTuple):
 
 
 def confirmed(folder: Path, steps: Iterable[Step], arm_of: Callable[[Step], str]) -> list[Pair]:
-    """Return the pairs of a confirmation of which both runs were measured.
+    """Return the pairs of a confirmation of which both runs were measured, in the same place.
 
     Args:
         folder: of the study.
@@ -54,7 +54,7 @@ def confirmed(folder: Path, steps: Iterable[Step], arm_of: Callable[[Step], str]
     for number in sorted({number // 2 for number in by_number}):
         two = [by_number.get(2 * number), by_number.get(2 * number + 1)]
         arms = {arm_of(step): step for step in two if step and step.state == "measured"}
-        if len(arms) == 2:
+        if len(arms) == 2 and arms["before"].place == arms["after"].place:
             before, after = arms["before"], arms["after"]
             first, second = (folder / step.run / JOURNAL for step in (before, after))
             pairs.append(Pair(first, second, (before.number, after.number)))
@@ -88,6 +88,7 @@ class Reader:
         *,
         level: int = 0,
         known: stats.Spread | None = None,
+        in_a_row: bool = True,
     ) -> dict[str, Any]:
         """Return after ÷ before: the geometric mean over the pairs and its 95 % interval.
 
@@ -98,8 +99,10 @@ class Reader:
             of: the metric and its statistic.
             level: counted from the last one, which is 0.
             known: how far apart equal runs lie, if other runs have told.
+            in_a_row: whether the runs followed one another, so that a trend can be fitted.
         """
-        return ratio(self.series(pairs, of, level), of.statistic.over_time, known)
+        found = self.series(pairs, of, level)
+        return ratio(found, of.statistic.over_time, known, in_a_row=in_a_row)
 
     def series(self, pairs: Sequence[Pair], of: Objective, level: int = 0) -> list[Series]:
         """Return what was observed in the windows of the pairs' runs at a level, see ratio()."""
@@ -129,7 +132,11 @@ class Reader:
 
 
 def ratio(
-    found: Sequence[Series], statistic: Statistic, known: stats.Spread | None = None
+    found: Sequence[Series],
+    statistic: Statistic,
+    known: stats.Spread | None = None,
+    *,
+    in_a_row: bool = True,
 ) -> dict[str, Any]:
     """Return what Reader.ratio() does, of what the runs observed."""
     nothing = {"mean": None, "ci95": None}
@@ -138,7 +145,7 @@ def ratio(
     before, after = zip(*(one.sides for one in found), strict=True)
     if not divides(found, statistic):
         return {**nothing, "difference": _said(*stats.difference(before, after, statistic))}
-    if known is not None:
+    if known is not None or not in_a_row:
         return _said(*stats.ratio(before, after, statistic, known=known))
     paired = statistics.compared(runs(found, statistic))
     drift = {} if paired.drift is None else {"drift": significant(paired.drift)}

@@ -8,14 +8,18 @@ goes on asks as it did.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
 
 from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
 from llmdyno.results.pairs import Run
 from llmdyno.results.stats import Spread
 from llmdyno.tune import paired
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.ledger import Event, Ledger, Step
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 from llmdyno.units import counted
@@ -26,52 +30,116 @@ EFFECT = 0.10  # what a confirmation is to find
 UNTIL_PAIRS_MIN = 4
 
 
-def planned(runner: Runner, steps: Callable[[], Sequence[Step]]) -> Iterator[int]:
-    """Yield the numbers of the pairs to measure, one after the other, and tell why so many.
+class Side(NamedTuple):
+    """One of the two configs, and what measures it: in a study over engines each has its own."""
+
+    runner: Runner
+    config: Mapping[str, Value]
+
+
+class Confirmation:
+    """The pairs of one would-be winner, each arm on a fresh server.
 
     Args:
-        runner: measures them.
-        steps: returns those of this confirmation that are in the ledger.
+        before: the baseline.
+        after: the would-be winner.
+        contender: its number.
     """
-    study = runner.study
-    noise = noise_before(runner.ledger)
-    runner.say(announcement(study, noise))
-    number = 0
-    while number < study.pairs_most and not is_enough(runner, number, steps(), noise):
-        if number >= study.pairs_least and runner.ledger.find("confirm", 2 * number) is None:
-            load = runner.trial_load(confirm=True)
-            if 2 * runner.costs().step_s(load, study.warmup_s) > runner.left_s():
+
+    def __init__(self, before: Side, after: Side, contender: int) -> None:
+        self._before, self._after = before, after
+        self._runner = before.runner
+        self._contender = contender
+
+    def run(self, heading: str = "Confirmation") -> None:
+        """Measure as many pairs as are planned; it ends early when a run fails.
+
+        Args:
+            heading: begins what is said of it.
+        """
+        for pair in self._planned(heading):
+            for place, side in enumerate(self.arms(pair)):
+                step = side.runner.step(
+                    "confirm",
+                    2 * pair + place,
+                    side.config,
+                    side.runner.trial_load(confirm=True),
+                    contender=self._contender,
+                )
+                if step.state == "failed":
+                    return
+        ledger = self._after.runner.ledger
+        if not ledger.has_its_pairs(self._contender):
+            ledger.append(Event(kind="paired", why="all pairs", contender=self._contender))
+
+    def steps(self) -> list[Step]:
+        """Return what was measured, in order, each with its arm and the whole path of its run."""
+        sides = {id(side.runner): side.runner for side in (self._before, self._after)}
+        found = [
+            msgspec.structs.replace(
+                step, arm=self._arm(runner, step), run=str(runner.folder / step.run)
+            )
+            for runner in sides.values()
+            for step in runner.ledger.of("confirm", self._contender)
+        ]
+        return sorted(found, key=lambda step: step.number)
+
+    def arms(self, pair: int) -> tuple[Side, Side]:
+        """Return the sides of a pair in order.
+
+        One that was begun, maybe by a version with another order, keeps its own.
+        """
+        late, _ = statistics.order(pair)
+        for step in self.steps():
+            if step.number // 2 == pair:
+                late = (step.arm == "after") == (step.number % 2 == 0)
+                break
+        return (self._after, self._before) if late else (self._before, self._after)
+
+    def _arm(self, runner: Runner, step: Step) -> Literal["before", "after"]:
+        is_before = runner is self._before.runner and step.config == dict(self._before.config)
+        return "before" if is_before else "after"
+
+    def _planned(self, heading: str) -> Iterator[int]:
+        """Yield the numbers of the pairs to measure, one after the other, and tell why so many."""
+        runner, study = self._runner, self._runner.study
+        before = self._spreads_before()
+        runner.say(announcement(study, statistics.pooled_noise(before), heading))
+        number = 0
+        while number < study.pairs_most and not is_enough(study, number, self.steps(), before):
+            begun = any(step.number // 2 == number for step in self.steps())
+            if number >= study.pairs_least and not begun and self._pair_s() > runner.left_s():
                 runner.say(
                     f"The budget has no time for another pair; the confirmation ends with {number}."
                 )
                 return
-        yield number
-        number += 1
+            yield number
+            number += 1
+
+    def _spreads_before(self) -> list[Spread]:
+        ledgers = {id(side.runner): side.runner.ledger for side in (self._before, self._after)}
+        return [spread for ledger in ledgers.values() for spread in spreads_before(ledger)]
+
+    def _pair_s(self) -> float:
+        """Return how long another pair will take."""
+        return sum(
+            runner.costs().step_s(runner.trial_load(confirm=True), runner.study.warmup_s)
+            for runner, _ in (self._before, self._after)
+        )
 
 
-def arms(
-    ledger: Ledger, pair: int, before: Mapping[str, Value], after: Mapping[str, Value]
-) -> tuple[Mapping[str, Value], Mapping[str, Value]]:
-    """Return the configs of a pair in order; of a pair that was begun the other one is second."""
-    first, second = (after if late else before for late in statistics.order(pair))
-    begun = ledger.find("confirm", 2 * pair)
-    if begun is not None and begun.config == second != first:  # by a version with another order
-        return second, first
-    return first, second
-
-
-def announcement(study: Study, noise: float) -> str:
+def announcement(study: Study, noise: float, heading: str = "Confirmation") -> str:
     """Say how many pairs there will be, and what they can find."""
     spread = f"equal runs {noise:.1%} apart"
     if study.confirm_until is not None:
         return (
-            f"Confirmation: {least(study)} to {study.pairs_most} interleaved pairs, until the ratio"
+            f"{heading}: {least(study)} to {study.pairs_most} interleaved pairs, until the ratio"
             f" is known to {study.confirm_until:.2%} to either side. So far {spread}."
         )
     asked = pairs_asked(study, noise)
     smallest = statistics.detectable(noise, asked)
     told = (
-        f"Confirmation: {counted(asked, 'interleaved pair')}. With {spread} they find a"
+        f"{heading}: {counted(asked, 'interleaved pair')}. With {spread} they find a"
         f" difference of {smallest:.0%} in 80 of 100 cases"
     )
     would = statistics.pairs_for(EFFECT, noise)
@@ -94,44 +162,38 @@ def least(study: Study) -> int:
     return study.pairs if study.pairs is not None else min(UNTIL_PAIRS_MIN, study.max_pairs)
 
 
-def is_enough(runner: Runner, done: int, steps: Sequence[Step], before: float) -> bool:
+def is_enough(study: Study, done: int, steps: Sequence[Step], before: Sequence[Spread]) -> bool:
     """Tell whether so many pairs are enough.
 
     Args:
-        runner: of the study.
+        study: that plans them.
         done: pairs so far.
-        steps: of the confirmation; those of later pairs are not looked at.
-        before: the noise as it was known before the confirmation.
+        steps: of the confirmation, each with its arm; those of later pairs are not looked at.
+        before: how far equal runs lay apart before the confirmation.
     """
-    study = runner.study
     steps = [step for step in steps if step.number < 2 * done]
     if study.confirm_until is not None:
-        return done >= least(study) and half_width(runner, steps) <= study.confirm_until
+        return done >= least(study) and half_width(study, steps) <= study.confirm_until
     if study.pairs is not None or done < study.pairs_least:
         return False
-    spreads = [*spreads_before(runner.ledger), statistics.residual_spread(value_runs(study, steps))]
-    return done >= pairs_asked(study, statistics.pooled_noise(spreads) if done else before)
+    shown = statistics.residual_spread(value_runs(steps))
+    return done >= pairs_asked(study, statistics.pooled_noise([*before, shown]))
 
 
-def half_width(runner: Runner, steps: Sequence[Step]) -> float:
-    """Return half the width of the interval of the objective's ratio; infinite: there is none."""
-    study, objective = runner.study, runner.study.objective
+def half_width(study: Study, steps: Sequence[Step]) -> float:
+    """Return half the width of the interval of the objective's ratio; infinite: there is none.
 
-    def arm_of(step: Step) -> str:
-        return "before" if step.config == study.baseline else "after"
-
+    Args:
+        study: whose objective and SLOs count.
+        steps: of the confirmation, each with its arm and the whole path of its run.
+    """
     found = paired.Reader(study.slos).series(
-        paired.confirmed(runner.folder, steps, arm_of), objective
+        paired.confirmed(Path(), steps, lambda step: step.arm), study.objective
     )
-    statistic = objective.statistic.over_time
+    statistic = study.objective.statistic.over_time
     if not found or not paired.divides(found, statistic):
         return math.inf
     return statistics.compared(paired.runs(found, statistic)).half_width
-
-
-def noise_before(ledger: Ledger) -> float:
-    """Return how far equal runs lie apart, by the configs that were measured more than once."""
-    return statistics.pooled_noise(spreads_before(ledger))
 
 
 def spreads_before(ledger: Ledger) -> list[Spread]:
@@ -152,10 +214,10 @@ def _spread(logs: Sequence[float]) -> Spread:
     return Spread(sum((one - mean) ** 2 for one in logs) / (len(logs) - 1), len(logs) - 1)
 
 
-def value_runs(study: Study, steps: Sequence[Step]) -> list[Run]:
+def value_runs(steps: Sequence[Step]) -> list[Run]:
     """Return the measured runs of a confirmation by the ledger's values alone."""
     return [
-        Run(step.number, step.config != study.baseline, math.log(step.value), 0.0)
+        Run(step.number, step.arm == "after", math.log(step.value), 0.0)
         for step in sorted(steps, key=lambda step: step.number)
         if step.state == "measured" and step.value is not None and step.value > 0
     ]

@@ -1,15 +1,15 @@
 """The proof of a study: the best config in full, in pairs against the baseline, knob by knob."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
-from llmdyno.tune.candidates import changed
+from llmdyno.tune.ablation import Ablation
+from llmdyno.tune.candidates import same
 from llmdyno.tune.ledger import Step
-from llmdyno.tune.pairs import arms, planned
+from llmdyno.tune.pairs import Confirmation, Side
 from llmdyno.tune.runner import Runner
 
-_ABLATION_BUDGET_SHARE = 0.8  # past this much of the budget, no ablation starts
+Expected = Callable[[Sequence[Step]], list[float] | None]
 
 
 class Proof:
@@ -17,28 +17,50 @@ class Proof:
 
     Args:
         runner: measures the runs.
+        admits: whether a config may win, by its answers.
     """
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(
+        self, runner: Runner, *, admits: Callable[[Mapping[str, Value]], bool] = lambda _: True
+    ) -> None:
         self._runner = runner
+        self._admits = admits
 
-    def best(self, reference: Step) -> Step | None:
-        """Measure the best config at every number of users; if it fails there, the next best.
+    def contenders(self, reference: Step, expected: Expected) -> Iterator[Step]:
+        """Yield the trials that beat the baseline, best first, each measured at every level.
 
-        Returns None if no trial that can be served at every level beats the baseline.
+        One that cannot be served at every level is passed over.
+
+        Args:
+            reference: the baseline as a trial is measured.
+            expected: ranks trials by all that the search has learnt, so that one lucky
+                measurement makes no winner; if it returns None, their values do.
         """
-        for number, candidate in enumerate(self._better_than(reference)):
-            step = self._runner.step("best", number, candidate.config, self._runner.whole_load())
+        for trial in self._better_than(reference, expected):
+            if not self._admits(trial.config):
+                continue
+            step = self._in_full(trial.config)
             if step.state == "measured":
-                return step
-        return None
+                yield step
 
-    def _better_than(self, reference: Step) -> list[Step]:
+    def _in_full(self, config: Mapping[str, Value]) -> Step:
+        """Measure a would-be winner at every level, unless the ledger has it."""
+        runner = self._runner
+        steps = runner.ledger.of("best")
+        for step in steps:
+            if step.config == config and not runner.is_open(step):
+                return step
+        # A study may have gone on with more trials: their order is another one now.
+        number = 1 + max((step.number for step in steps), default=-1)
+        return runner.step("best", number, config, runner.whole_load(), contender=number)
+
+    def _better_than(self, reference: Step, expected: Expected) -> list[Step]:
         """Return the trials that beat the baseline, best first.
 
         A trial that meets the SLOs comes before one that does not, whatever their values.
         """
-        sign = 1.0 if self._runner.study.objective.maximise else -1.0
+        study, knobs = self._runner.study, self._runner.stack.knobs
+        sign = 1.0 if study.objective.maximise else -1.0
 
         def rank(step: Step) -> tuple[bool, float]:
             return step.slo_met is not False, sign * (step.value or 0.0)
@@ -46,43 +68,30 @@ class Proof:
         measured = [
             step
             for step in self._runner.ledger.of("trial")
-            if step.state == "measured" and step.value is not None and rank(step) > rank(reference)
+            if step.state == "measured"
+            and step.value is not None
+            and rank(step) > rank(reference)
+            and not same(step.config, study.baseline, knobs)
         ]
-        return sorted(measured, key=rank, reverse=True)
+        measured.sort(key=rank, reverse=True)
+        ranks = expected(measured)
+        if ranks is None:
+            return measured
+        known = {step.number: place for step, place in zip(measured, ranks, strict=True)}
 
-    def confirm(self, before: Mapping[str, Value], after: Mapping[str, Value]) -> None:
-        """Measure both configs in turn, A B B A …, each time on a fresh server."""
-        for pair in planned(self._runner, lambda: self._runner.ledger.of("confirm")):
-            for place, config in enumerate(arms(self._runner.ledger, pair, before, after)):
-                self._runner.step(
-                    "confirm", 2 * pair + place, config, self._runner.trial_load(confirm=True)
-                )
+        def rank_expected(step: Step) -> tuple[bool, float]:
+            return step.slo_met is not False, known[step.number]
 
-    def ablate(self, before: Mapping[str, Value], after: Mapping[str, Value]) -> None:
-        """Undo one changed knob at a time, each time beside a fresh run of the winner."""
-        load = self._runner.trial_load(confirm=True)
-        for number, name in enumerate(changed(before, after)):
-            if self._runner.over_budget(_ABLATION_BUDGET_SHARE):
-                self._runner.say("The budget is nearly used up; the ablation ends here.")
-                return
-            config = self._without(name, before, after)
-            if config is not None:
-                for place, arm in enumerate((config, after)):
-                    self._runner.step("ablation", 2 * number + place, arm, load, knob=name)
+        return sorted(measured, key=rank_expected, reverse=True)
 
-    def _without(
-        self, name: str, before: Mapping[str, Value], after: Mapping[str, Value]
-    ) -> dict[str, Value] | None:
-        """Return the winner with one knob as it was, or None if that cannot be served."""
-        config = {knob: value for knob, value in after.items() if knob != name}
-        if name in before:
-            config[name] = before[name]
-        dependents = {
-            knob.name for knob in self._runner.stack.knobs if knob.needs and knob.needs[0] == name
-        }
-        config = {knob: value for knob, value in config.items() if knob not in dependents}
-        try:
-            self._runner.stack.check(config)
-        except UsageError:
-            return None
-        return config
+    def confirm(self, before: Mapping[str, Value], best: Step) -> None:
+        """Measure both configs in turn, A B B A B A A B …, each time on a fresh server.
+
+        It ends early when the would-be winner dies.
+        """
+        before_side, after = Side(self._runner, before), Side(self._runner, best.config)
+        Confirmation(before_side, after, best.contender).run()
+
+    def ablate(self, before: Mapping[str, Value], best: Step) -> None:
+        """Find out which of the changed knobs make the difference."""
+        Ablation(self._runner, before, best).run()

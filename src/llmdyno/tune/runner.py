@@ -9,19 +9,23 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
+from typing import Any, Literal
 
 import msgspec
 
 from llmdyno import store, workload
+from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Value
 from llmdyno.load.progress import Progress
 from llmdyno.machine import environment
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load
+from llmdyno.tune import blame, going_on
 from llmdyno.tune.budget import Costs, costs
-from llmdyno.tune.candidates import describe
-from llmdyno.tune.ledger import Began, Ledger, Phase, Step
+from llmdyno.tune.candidates import describe, same
+from llmdyno.tune.ledger import Began, Event, Ledger, Phase, Step, key
 from llmdyno.tune.measure import Measurement, measure
+from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import as_step, outcome
 from llmdyno.wire.exchange import Meter
@@ -55,28 +59,88 @@ class Runner:
         self.stack = stack
         self.ledger = Ledger(folder)
         self._narrator = narrator
+        self._presence: Presence | None = None
+        # Tells of a budget that this study shares with others; None: it has its own.
+        self.over: Callable[[float], bool] | None = None
+        self.left: Callable[[], float] | None = None  # of it, in s
         self._began_s = self._spent_before_s = 0.0  # known when begin() was called
 
-    def begin(self) -> None:
-        """Read the ledger again, now that nobody else appends to it; begin it if it is new."""
+    def begin(self, presence: Presence, *, elsewhere: bool = False) -> None:
+        """Read the ledger again, now that nobody else appends to it; begin it if it is new.
+
+        Args:
+            presence: tells of other studies on this machine.
+            elsewhere: whether it may go on with another engine's version, driver or machine.
+
+        Raises:
+            UsageError: that has changed, and the study may not go on so.
+        """
         self._began_s = monotonic()
+        self._presence = presence
         self.ledger = Ledger(self.folder)
-        self._spent_before_s = sum(
-            step.build_s + step.start_s + step.measure_s for step in self.ledger.steps
-        )
+        self._spent_before_s = self.ledger.spent_s
+        here, version = environment.describe(), self.stack.engine.version()
         if self.ledger.began is None:
             self.ledger.append(
                 Began(
                     study=self.folder.resolve().name,
                     spec=self.study,
-                    environment=environment.describe(),
-                    engine_version=self.stack.engine.version(),
+                    environment=here,
+                    engine_version=version,
                 )
             )
+            return
+        self._notice_the_place(here, version, elsewhere)
+        was = self.ledger.spec
+        changes = {
+            name: getattr(self.study, name)
+            for name in going_on.EXTENDABLE
+            if getattr(self.study, name) != getattr(was, name)
+        }
+        if changes:
+            said = ", ".join(going_on.told(self.study, name) for name in changes)
+            self.ledger.append(Event(kind="extended", why=said, changes=changes))
+
+    def _notice_the_place(self, here: dict[str, Any], version: str | None, elsewhere: bool) -> None:
+        """Refuse to go on in another place, or write down that it is one."""
+        ledger = self.ledger
+        unlike = going_on.moved(ledger.environment, ledger.engine_version, here, version)
+        if not unlike:
+            return
+        said = "; ".join(unlike)
+        if not elsewhere:
+            raise UsageError(
+                f"{self.folder}: is not where it began: {said}. What was measured there cannot be"
+                " compared with what is measured here; begin another study, or go on all the same"
+                " with --elsewhere, which every table will say."
+            )
+        ledger.append(Event(kind="moved", why=said, environment=here, engine_version=version))
+        self.say(f"! Another place than before: {said}.")
+
+    def look_around(self) -> None:
+        """Warn of other studies that run on this machine, of each once, and write them down."""
+        for other in self._presence.others() if self._presence is not None else ():
+            why = f"{Path(other.folder).name} (process {other.pid})"
+            if any(event.kind == "beside" and event.why == why for event in self.ledger.events):
+                continue
+            self.ledger.append(Event(kind="beside", why=why))
+            self.say(
+                f"! Another study runs on this machine, in {other.folder} (process {other.pid}):"
+                " both measure each other's load. Stop one of them."
+            )
+
+    def ended(self, why: Literal["budget", "space"]) -> None:
+        """Write down why there will be no further trial."""
+        if not self.ledger.ended(why):
+            self.ledger.append(Event(kind="ended", why=why))
 
     def say(self, line: str) -> None:
         """Tell a person what goes on."""
         self._narrator.notify(line)
+
+    def wait(self, line: str) -> None:
+        """Tell a person what is waited for."""
+        self._narrator.notify_waiting(line)
 
     def step(
         self,
@@ -86,11 +150,79 @@ class Runner:
         load: Load,
         *,
         knob: str = "",
+        contender: int = 0,
     ) -> Step:
-        """Measure one checked config, unless the ledger has it already."""
-        done = self.ledger.find(phase, number)
-        if done is not None and not (phase == "baseline" and done.state == "failed"):
+        """Measure one checked config, unless the ledger has it already.
+
+        One that has worked before and fails now is tried once more.
+
+        Raises:
+            ServerError: the machine is at fault, not the config. The ledger says so, and what
+                failed is measured when the study goes on.
+        """
+        done = self.ledger.find(phase, number, contender)
+        if done is not None and not self.is_open(done):
             return done
+        worked = blame.has_worked(self.ledger, config, self.stack.knobs)
+        step = self._measured(phase, number, config, load, knob, contender)
+        if step.state != "failed":
+            return step
+        if worked:
+            self.say("  This config has worked before; it is tried once more.")
+            step = self._measured(phase, number, config, load, knob, contender)
+            if step.state == "failed":
+                self._judge(step)
+        elif phase == "trial" and blame.looks_broken(self.ledger):
+            self.check_machine()
+        return step
+
+    def is_open(self, step: Step) -> bool:
+        """Tell whether a step is to be measured again: it failed, or its pair is torn."""
+        failed = blame.is_open(self.ledger, step, self.study.baseline, self.stack.knobs)
+        return failed or blame.is_half(self.ledger, step)
+
+    def check_machine(self) -> None:
+        """Start the baseline once more if all has failed since something was measured.
+
+        Raises:
+            ServerError: the baseline fails too: the machine is at fault.
+        """
+        if not blame.failed_last(self.ledger):
+            return
+        self.say("Nothing works any more; the baseline is started to see whether the machine does.")
+        number = len(self.ledger.of("check"))
+        self.step("check", number, self.study.baseline, self.trial_load())
+
+    def _judge(self, step: Step) -> None:
+        """Find whose fault it is that a config has failed twice that had worked."""
+        is_baseline = same(step.config, self.study.baseline, self.stack.knobs)
+        if not is_baseline and step.failure_class not in blame.MACHINES:
+            self.check_machine()
+            return
+        why = (
+            f"{describe(step.config)} has worked, and failed twice in a row now"
+            f" ({step.failure_class}): {' '.join((step.failure_why or '').split())}"
+        )
+        void = tuple({key(failed): None for failed in blame.failed_last(self.ledger)})
+        self.ledger.append(
+            Event(kind="machine", why=why, failure_class=step.failure_class, void=void)
+        )
+        raise ServerError(
+            step.failure_class or "died",
+            f"the machine is at fault, not a config: {why} Mend it, and go on with: dyno tune"
+            f" --resume {self.folder}; what failed is measured again then.",
+        )
+
+    def _measured(
+        self,
+        phase: Phase,
+        number: int,
+        config: Mapping[str, Value],
+        load: Load,
+        knob: str,
+        contender: int,
+    ) -> Step:
+        self.look_around()
         label = _label(phase, number)
         run = self.folder / "runs" / store.new_id(label)
         measurement = measure(
@@ -108,7 +240,7 @@ class Runner:
             notify=self._narrator.notify_waiting,
         )
         measurement = msgspec.structs.replace(measurement, folder=str(run.relative_to(self.folder)))
-        return self.record(measurement, phase, number, config, knob=knob)
+        return self.record(measurement, phase, number, config, knob=knob, contender=contender)
 
     def record(
         self,
@@ -118,9 +250,11 @@ class Runner:
         config: Mapping[str, Value],
         *,
         knob: str = "",
+        contender: int = 0,
     ) -> Step:
         """Append to the ledger what came of a config, and tell it."""
         step = as_step(self.study, measurement, phase, number, config, knob)
+        step = msgspec.structs.replace(step, contender=contender, place=self.ledger.place)
         self.ledger.append(step)
         told = f"{outcome(self.study, step)}  {describe(config)}"
         self._narrator.notify(f"  {_label(phase, number)}: {told}")
@@ -155,12 +289,16 @@ class Runner:
 
     def left_s(self) -> float:
         """Return how much of the budget is left, in s; infinite without one."""
+        if self.left is not None:
+            return self.left()
         if self.study.limit_s is None:
             return math.inf
         return self.study.limit_s - self._spent_before_s - (monotonic() - self._began_s)
 
     def over_budget(self, share: float) -> bool:
         """Whether this share of the budget is spent."""
+        if self.over is not None:
+            return self.over(share)
         limit_s = self.study.limit_s
         if limit_s is None:
             return False

@@ -4,11 +4,13 @@ from typing import Annotated
 
 import msgspec
 
-from llmdyno.errors import UsageError
+from llmdyno.errors import UsageError, nearest
 from llmdyno.flag import (
     CONFIG,
     CONFIGS,
     NAMES,
+    ONE_OR_MORE,
+    PERMISSION,
     SECONDS,
     SHARE,
     TEXT,
@@ -20,21 +22,36 @@ from llmdyno.flag import (
     parsed,
 )
 from llmdyno.results.slo import Objective, Slo, parse_objective
+from llmdyno.search.samplers import SAMPLERS
 from llmdyno.spec import PRICE_PER_H, SLOS, Load, Workload
 from llmdyno.tune.spend import Spend, parse_budget, show_budget
-from llmdyno.units import counted
+from llmdyno.units import counted, show_seconds
 
 BUDGET = Kind(parse_budget, show_budget)
 SEARCH_SEEDS = 2**32  # how many Optuna knows
+_TRIAL_S_MIN = 0.2
+_ABLATION_PAIRS = 3  # of a change that matters, where the confirmation's number is open
 
 
 class Study(msgspec.Struct, frozen=True, kw_only=True):
     """One tuning study: what is tuned, for what, under which load, and how long."""
 
-    engine: Annotated[str, Flag(TEXT, "Engine that computes the tokens", plugins="engines")] = (
-        "openvino"
-    )
-    front: Annotated[str, Flag(TEXT, "Server in front of the engine", plugins="fronts")] = "native"
+    engine: Annotated[
+        str,
+        Flag(
+            ONE_OR_MORE,
+            "Engine that computes the tokens",
+            plugins="engines",
+        ),
+    ] = "openvino"  # several: joined by commas
+    front: Annotated[
+        str,
+        Flag(
+            ONE_OR_MORE,
+            "Server in front of the engine",
+            plugins="fronts",
+        ),
+    ] = "native"
     model: Annotated[
         str, Flag(TEXT, "Model: a built-in name (tiny, small), a path or a hub id.", ("-m",))
     ] = "tiny"
@@ -79,8 +96,30 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     allow_altered_output: Annotated[
-        bool, Flag(TRUTH, "Also try knobs that may change the tokens.")
+        bool | float,
+        Flag(
+            PERMISSION,
+            "Also try knobs that may change the tokens; with a share, such as =0.5%, those win only"
+            " if at most so many tokens differ beyond the engine's own noise.",
+            metavar="[=SHARE]",
+        ),
     ] = False
+    quality: Annotated[
+        bool, Flag(TRUTH, "Compare the winner's answers with the baseline's, token by token.")
+    ] = True
+    sampler: Annotated[
+        str,
+        Flag(TEXT, f"What proposes configs: {', '.join(SAMPLERS)}."),
+    ] = "own"
+    learn_from: Annotated[
+        tuple[str, ...],
+        Flag(
+            NAMES,
+            "Earlier studies of the same engine, on like hardware: their best configs are tried"
+            " first.",
+            metavar="STUDY[,STUDY...]",
+        ),
+    ] = ()
     trials: Annotated[int, Flag(WHOLE, "Number of configs to try.")] = 20
     budget_s: Annotated[
         float | Spend | None,
@@ -133,7 +172,10 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
                 f"--trials {self.trials}: the {len(self.candidates)} [[candidates]] are trials,"
                 f" too; set at least {len(self.candidates)}, or leave some out."
             )
+        if self.sampler not in SAMPLERS:
+            raise UsageError(f"--sampler {self.sampler}: unknown.{nearest(self.sampler, SAMPLERS)}")
         self._check_pairs()
+        self._check_durations()
         if isinstance(self.budget_s, Spend):
             self.budget_s.check(self.price_per_h)
         elif self.budget_s is not None and self.budget_s <= 0:
@@ -145,8 +187,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         if self.pairs is not None and self.pairs < 2:
             raise UsageError(f"--pairs {self.pairs}: must be at least 2, or nothing is confirmed.")
         least = self.pairs_least
-        fixed = self.pairs is not None and self.confirm_until is None
-        if self.max_pairs < least and not fixed:
+        if self.max_pairs < least and not self.pairs_fixed:
             raise UsageError(
                 f"--max-pairs {self.max_pairs}: must be at least {least}, the number of --pairs."
                 if self.confirm_until is not None
@@ -160,6 +201,29 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         if self.confirm_levels not in {"last", "all"}:
             raise UsageError(f"--confirm-levels {self.confirm_levels}: must be last or all.")
 
+    def _check_durations(self) -> None:
+        """Refuse what a trial's load would refuse only after the baseline, by its own name."""
+        trial, least = self.trial_duration_s, self.load.ramp_s or 0.0
+        if self.hang_s <= 0:
+            raise UsageError(f"hang {show_seconds(self.hang_s)}: must be longer than 0.")
+        if self.warmup_s < 0:
+            raise UsageError(f"--warmup {show_seconds(self.warmup_s)}: must be at least 0.")
+        if trial < _TRIAL_S_MIN:
+            raise UsageError(
+                f"--trial-duration {show_seconds(trial)}: is too short to measure anything; set at"
+                f" least {show_seconds(_TRIAL_S_MIN)}."
+            )
+        if self.load.requests is None and trial <= least:
+            raise UsageError(
+                f"--trial-duration {show_seconds(trial)}: must be longer than --ramp"
+                f" {show_seconds(least)}, which it includes."
+            )
+
+    @property
+    def pairs_fixed(self) -> bool:
+        """Whether the number of pairs is known before the first."""
+        return self.pairs is not None and self.confirm_until is None
+
     @property
     def pairs_least(self) -> int:
         """How many pairs there will be at least, whatever the budget."""
@@ -168,9 +232,7 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def pairs_most(self) -> int:
         """How many pairs there can be."""
-        if self.pairs is not None and self.confirm_until is None:
-            return self.pairs
-        return self.max_pairs
+        return self.pairs_least if self.pairs_fixed else self.max_pairs
 
     @property
     def limit_s(self) -> float | None:
@@ -178,6 +240,37 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(self.budget_s, Spend):
             return self.budget_s.machine_s(self.price_per_h)
         return self.budget_s
+
+    @property
+    def pairs_of_ablation(self) -> int:
+        """How many pairs a change that matters gets at most."""
+        return self.pairs if self.pairs is not None else _ABLATION_PAIRS
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that are compared; most studies have one."""
+        return tuple(self.engine.split(","))
+
+    @property
+    def fronts(self) -> tuple[str, ...]:
+        """The fronts that are compared; most studies have one."""
+        return tuple(self.front.split(","))
+
+    @property
+    def combines(self) -> bool:
+        """Whether it compares several engines or fronts."""
+        return len(self.engines) * len(self.fronts) > 1
+
+    @property
+    def tries_altered_output(self) -> bool:
+        """Whether knobs that may change the tokens are tried."""
+        return self.allow_altered_output is not False
+
+    @property
+    def altered_output_max(self) -> float | None:
+        """The largest share of tokens that may differ beyond the engine's noise; None: any."""
+        allowed = self.allow_altered_output
+        return None if isinstance(allowed, bool) else allowed
 
     @property
     def level(self) -> int:

@@ -2,20 +2,24 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from llmdyno import store
+from llmdyno.errors import StorageError
 from llmdyno.knobs import Value
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge, read_stat
 from llmdyno.store import SUMMARY
 from llmdyno.tune.ledger import Phase, Step
-from llmdyno.tune.measure import Measurement
 from llmdyno.tune.spec import Study
+
+if TYPE_CHECKING:  # it brings the load generator with it, which readers of a study do without
+    from llmdyno.tune.measure import Measurement
 
 
 def as_step(
     study: Study,
-    measurement: Measurement,
+    measurement: "Measurement",
     phase: Phase,
     number: int,
     config: Mapping[str, Value],
@@ -65,14 +69,20 @@ def excess(study: Study, folder: Path, step: Step) -> dict[str, float]:
     Args:
         study: whose SLOs they are.
         folder: of the study.
-        step: which config; one that was not measured has none.
-
-    Raises:
-        StorageError: the run's summary cannot be read.
+        step: which config; one that was not measured has none. Of a run whose folder is gone it is
+            known whether it met them, not by how much: 1 as a whole, or 0.
     """
-    if step.state != "measured":
+    if step.state != "measured" or not study.slos:
         return {}
-    level = store.read_json(folder / step.run / SUMMARY)["levels"][-1]
+    try:
+        level = store.read_json(folder / step.run / SUMMARY)["levels"][-1]
+    except StorageError:
+        return {slo.expr: 1.0 if step.slo_met is False else 0.0 for slo in study.slos}
+    return excess_at(study, level)
+
+
+def excess_at(study: Study, level: Mapping[str, Any]) -> dict[str, float]:
+    """Return by how much a level of a summary misses each SLO, as excess() does."""
     missed_by = {}
     for slo in study.slos:
         judged = judge(slo, level)

@@ -6,11 +6,18 @@ it can be gone again at any time. The document's keys are a contract; its versio
     llmdyno.study/1 (November 2026): the first.
     28 November 2026, added: "doubts". For an older document study_doubts.py finds them on reading.
     28 November 2026, added: "engine_args", what --engine-arg gave; an older document has none.
-    28 November 2026, added: in "confirmation" "slo_ratio", "levels" (the ratios
-    of each level that the pairs measured), "drift" of a ratio (a factor, first run to last).
+    28 November 2026, added: "outcome" (how the study ended, in a sentence), "slo_outcome" (who
+    meets the SLOs), "rejected" (would-be winners that died or were worse), "stopped", "moves",
+    "beside"; "place" of trials and runs. In a study over engines and fronts "combinations", and
+    "engine" and "front" of trials, runs, baseline and best; such a study's are the
+    winner's. A verdict of too few pairs is "not confirmed".
+    28 November 2026, added: "interactions"; "pairs" and "matters" of an ablation's row;
+        "bottleneck" of a trial; "quality". If one knob changed, its row holds the ratios of the
+        confirmation.
+    29 November 2026, added: in "confirmation" "slo_ratio", "levels" (the ratios of each level that
+        the pairs measured), "drift" of a ratio (a factor, first run to last).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +26,16 @@ import msgspec
 
 from llmdyno import store
 from llmdyno.knobs import Knob, Value, default
-from llmdyno.results import study_doubts
+from llmdyno.results import conclusions, study_doubts, verdicts
+from llmdyno.results.bottleneck import bottleneck
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, Objective
-from llmdyno.results.verdicts import verdict
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
-from llmdyno.tune import paired
+from llmdyno.tune import checked, endings, paired
+from llmdyno.tune.ablation import noise, pairs_of
+from llmdyno.tune.candidates import changed, effective, same
+from llmdyno.tune.explained import Explained, of_confirmation
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.paired import Pair, Reader
 
@@ -47,9 +57,9 @@ def study_document(folder: Path, ledger: Ledger, subject: Stack) -> dict[str, An
 class _Document:
     def __init__(self, folder: Path, ledger: Ledger, subject: Stack) -> None:
         assert ledger.began is not None
-        self._study = ledger.began.spec
-        self._environment = ledger.began.environment
-        self._engine_version = ledger.began.engine_version or subject.engine.version()
+        self._study = ledger.spec
+        self._environment = ledger.environment
+        self._engine_version = ledger.engine_version or subject.engine.version()
         self._folder = folder
         self._ledger = ledger
         self._subject = subject
@@ -57,7 +67,7 @@ class _Document:
 
     def whole(self) -> dict[str, Any]:
         baseline = self._ledger.find("baseline", 0)
-        best = self._ledger.winner()
+        best, confirmation, rejected = self._standing()
         study = self._study
         document = {
             "schema": SCHEMA,
@@ -75,11 +85,36 @@ class _Document:
             "baseline": self._arm(baseline),
             "best": self._arm(best or baseline),
             "trials": [self._trial(step) for step in self._ledger.of("trial")],
-            "confirmation": self._confirmation(best),
-            "ablation": self._ablation(),
+            "confirmation": confirmation,
+            **self._explanation(best, confirmation),
+            "quality": checked.told(self._folder, best.config if best else None),
             "bundle": None,
+            "rejected": rejected,
+            **endings.of(self._folder, self._ledger, confirmation, best=best),
         }
+        document["outcome"] = {**document["outcome"], "said": conclusions.conclusion(document)}
         return {**document, "doubts": study_doubts.entries(document, self._guide())}
+
+    def _standing(self) -> tuple[Step | None, dict[str, Any], list[dict[str, Any]]]:
+        """Return the winner, its confirmation, and the would-be winners that are none.
+
+        One that was confirmed as better stays the winner until another is.
+        """
+        best, confirmation = None, self._confirmation(None)
+        last, rejected = confirmation, []
+        for step in self._ledger.of("best"):
+            found = self._confirmation(step)
+            why = endings.rejection(step, found)
+            if why is not None:
+                rejected.append(
+                    {"config": step.config, "why": why, "confirmation": found, **_of(step)}
+                )
+                last = found
+            elif best is None or found["verdict"] == "better":
+                best, confirmation = step, found
+        if best is None:
+            confirmation = last
+        return best, confirmation, rejected
 
     def _guide(self) -> dict[str, Knob]:
         parts = (self._subject.engine, self._subject.front)
@@ -88,7 +123,12 @@ class _Document:
     def _arm(self, step: Step | None) -> dict[str, Any] | None:
         if step is None or step.state != "measured":
             return None
-        return {"config": step.config, "summary": self._summary(step)}
+        return {
+            "config": step.config,
+            "summary": self._summary(step),
+            "place": step.place,
+            **_of(step),
+        }
 
     def _summary(self, step: Step) -> dict[str, Any]:
         document: dict[str, Any] = store.read_json(self._folder / step.run / SUMMARY)
@@ -110,11 +150,23 @@ class _Document:
             },
             "value": step.value,
             "slo_met": step.slo_met,
+            "bottleneck": self._bottleneck(step),
             "run": step.run,
+            "place": step.place,
+            **_of(step),
         }
 
+    def _bottleneck(self, step: Step) -> dict[str, str] | None:
+        """Return what held a trial back at its last level; None: it was not measured."""
+        if step.state != "measured" or not (self._folder / step.run / SUMMARY).exists():
+            return None
+        found = bottleneck(self._summary(step)["levels"][-1])
+        return msgspec.structs.asdict(found)
+
     def _confirmation(self, best: Step | None) -> dict[str, Any]:
-        pairs = self._pairs() if best is not None else []
+        contender = None if best is None else best.contender
+        pairs = [] if contender is None else self._pairs(contender)
+        steps = [] if contender is None else self._ledger.of("confirm", contender)
         objective = self._study.objective
         key = objective.key
         named = {one.key: one for one in (objective, *HEADLINES, *self._of_slos())}
@@ -126,8 +178,12 @@ class _Document:
                 "run": step.run,
                 "value": step.value,
                 "state": step.state,
+                "slo_met": step.slo_met,
+                "failure": step.failure_class,
+                "place": step.place,
+                **_of(step),
             }
-            for step in self._ledger.of("confirm")
+            for step in steps
         ]
         return {
             "design": "ABBA",
@@ -138,12 +194,24 @@ class _Document:
             # Beside "ratio", whose keys readers know: the metrics of the SLOs.
             "slo_ratio": {one.key: ratios[one.key] for one in self._of_slos()} if pairs else {},
             "levels": self._levels(pairs, named, ratios),
-            "verdict": verdict(ratios[key], maximise=objective.maximise)
-            if pairs
-            else "no difference",
+            "verdict": self._word(best, pairs, ratios[key], runs),
             "decided_by": key,
             "runs": runs,
         }
+
+    def _word(
+        self,
+        best: Step | None,
+        pairs: Sequence[Pair],
+        ratio: Mapping[str, Any],
+        runs: Sequence[Mapping[str, Any]],
+    ) -> verdicts.Word:
+        if best is None:
+            return "no difference" if endings.searched(self._ledger) else "not confirmed"
+        if not endings.has_its_pairs(self._ledger, best.contender, len(pairs)):
+            return "not confirmed"
+        word = verdicts.verdict(ratio, maximise=self._study.objective.maximise)
+        return verdicts.with_slo(word, runs)
 
     def _of_slos(self) -> list[Objective]:
         """Return the metrics of the SLOs, as far as they can be compared."""
@@ -170,51 +238,59 @@ class _Document:
         ]
 
     def _arm_of(self, step: Step) -> str:
-        return "before" if step.config == self._study.baseline else "after"
+        if step.arm:
+            return step.arm
+        before = same(step.config, self._study.baseline, self._subject.knobs)
+        return "before" if before else "after"
 
-    def _pairs(self) -> list[Pair]:
-        return paired.confirmed(self._folder, self._ledger.of("confirm"), self._arm_of)
+    def _pairs(self, contender: int) -> list[Pair]:
+        return paired.confirmed(self._folder, self._ledger.of("confirm", contender), self._arm_of)
 
-    def _ablation(self) -> list[dict[str, Any]]:
-        """Return by how much each changed knob's new value moves the objective, largest first.
+    def _explanation(
+        self, best: Step | None, confirmation: Mapping[str, Any]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Return what each changed knob gives, and what some of them give together."""
+        if best is None:
+            return {"ablation": [], "interactions": []}
+        objective, rate = self._study.objective, HEADLINES[0]
+        of = list({one.key: one for one in (objective, rate)}.values())
+        # With one pair there is no variance between runs. The confirmation's is used.
+        confirmed = self._pairs(best.contender)
+        known = {one.key: self._reader.spread(confirmed, one) for one in of}
 
-        The token rate stands beside it, whatever the objective is.
-        """
-        steps = {step.number: step for step in self._ledger.of("ablation")}
-        objective = self._study.objective
-        of = {one.key: one for one in (objective, HEADLINES[0])}
-        # With one run each there is no variance between runs. The confirmation's is used.
-        confirmed = self._pairs()
-        known = {name: self._reader.spread(confirmed, one) for name, one in of.items()}
-        rows = []
-        for number in sorted(steps):
-            reverted, whole = steps[number], steps.get(number + 1)
-            if number % 2 or whole is None or not reverted.state == whole.state == "measured":
-                continue
-            pair = Pair(self._folder / reverted.run / JOURNAL, self._folder / whole.run / JOURNAL)
-            effects = {
-                name: self._reader.ratio([pair], one, known=known[name]) for name, one in of.items()
-            }
-            rows.append(
-                {
-                    "knob": reverted.knob,
-                    "from": self._value(reverted.knob, self._study.baseline),
-                    "to": self._value(reverted.knob, whole.config),
-                    "effect": {
-                        name: {"ratio": effect.pop("mean"), **effect}
-                        for name, effect in effects.items()
-                    },
-                }
-            )
-        return sorted(rows, key=lambda row: _size(row["effect"][objective.key]))
+        def ratio(runs: Sequence[tuple[str, str]], one: Objective) -> dict[str, Any]:
+            pairs = [
+                Pair(self._folder / without / JOURNAL, self._folder / whole / JOURNAL)
+                for without, whole in runs
+            ]
+            spread = known[one.key] if len(pairs) == 1 else None
+            return self._reader.ratio(pairs, one, known=spread, in_a_row=False)
+
+        explained = Explained(
+            pairs=pairs_of(self._ledger, best.contender),
+            objectives=of,
+            noise=noise(self._ledger.of("confirm", best.contender)),
+            ratio=ratio,
+            value=lambda name, after: self._value(
+                name, best.config if after else self._study.baseline
+            ),
+        )
+        knobs = self._subject.knobs
+        names = changed(effective(self._study.baseline, knobs), effective(best.config, knobs))
+        whole = {one.key: confirmation["ratio"][one.key] for one in of if confirmation["ratio"]}
+        return {
+            "ablation": explained.rows() or of_confirmation(names, whole, explained),
+            "interactions": explained.interactions(),
+        }
 
     def _value(self, name: str, config: Mapping[str, Value]) -> Value | None:
         if name in config:
             return config[name]
-        knob = next(knob for knob in self._subject.knobs if knob.name == name)
-        return default(knob, self._engine_version)
+        knob = next((knob for knob in self._subject.knobs if knob.name == name), None)
+        # None: the engine no longer has it.
+        return None if knob is None else default(knob, self._engine_version)
 
 
-def _size(effect: Mapping[str, Any]) -> float:
-    """Return by what effects are sorted, the largest first and those without a ratio last."""
-    return -abs(math.log(effect["ratio"])) if effect["ratio"] else math.inf
+def _of(step: Step) -> dict[str, str]:
+    """Return whose step it is, in a study over several engines or fronts."""
+    return {"engine": step.engine, "front": step.front} if step.engine else {}

@@ -4,16 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value
+from llmdyno.search.samplers import Searching
+from llmdyno.tune.candidates import effective
+from llmdyno.tune.endings import enough
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.runner import Runner
-from llmdyno.tune.search import Search
+from llmdyno.tune.starts import begin
 from llmdyno.tune.steps import excess
 from llmdyno.units import counted
-
-# Configs that are refused before a server starts cost nothing. They do not count as trials, up to
-# so many times the number of trials.
-_INFEASIBLE_FACTOR = 3
 
 
 class Trials:
@@ -23,7 +22,8 @@ class Trials:
         runner: measures what is proposed.
         space: the knobs that are searched.
         candidates: configs to try first; they are checked.
-        make_search: makes what proposes configs; it takes the arguments of Search.
+        make_search: makes what proposes configs; it takes the arguments of
+            `search.memory.Memory`.
     """
 
     def __init__(
@@ -31,15 +31,32 @@ class Trials:
         runner: Runner,
         space: Sequence[Knob],
         candidates: Sequence[Mapping[str, Value]],
-        make_search: Callable[..., Search],
+        make_search: Callable[..., Searching],
     ) -> None:
         self._runner = runner
         self._space = space
         self._candidates = candidates
         self._make_search = make_search
+        self._search: Searching | None = None
 
-    def run(self) -> None:
-        """Try configs until there were enough, or the budget or the space is used up."""
+    def expected(self, steps: Sequence[Step]) -> list[float] | None:
+        """Return a number a measured trial that ranks them, larger is better, by what was learnt.
+
+        Returns:
+            None if the search has no such opinion.
+        """
+        ranked = getattr(self._search, "expected", None)
+        if ranked is None or not steps:
+            return None
+        found: list[float] | None = ranked([step.config for step in steps])
+        return found
+
+    def run(self, reference: Step | None) -> None:
+        """Try configs until there were enough, or the budget or the space is used up.
+
+        Args:
+            reference: the baseline as a trial is measured; the search knows it first.
+        """
         study = self._runner.study
         searched_names = {knob.name for knob in self._space}
         search = self._make_search(
@@ -50,6 +67,9 @@ class Trials:
             # A knob that the user set and the search leaves alone has that value in every trial.
             fixed={k: v for k, v in study.baseline.items() if k not in searched_names},
         )
+        if reference is not None:
+            begin(search, self._runner, reference)
+        self._search = search
         names = ", ".join(knob.name for knob in self._space)
         given = f", the first {len(self._candidates)} of them given" if self._candidates else ""
         self._runner.say(
@@ -60,10 +80,12 @@ class Trials:
             new = self._runner.ledger.find("trial", len(tried)) is None
             if new and self._runner.over_budget(1.0):
                 self._runner.say("The budget is used up; no further trials.")
+                self._runner.ended("budget")
                 return
             config = self._next(search, tried)
             if config is None:
                 self._runner.say("Every config that the search can think of has been tried.")
+                self._runner.ended("space")
                 return
             step = self._trial(len(tried), config)
             if step.config != config:  # done before a stop, by another version of the search
@@ -71,13 +93,20 @@ class Trials:
             search.tell(step.value, excess(self._runner.study, self._runner.folder, step))
             tried.append(step)
 
-    def _next(self, search: Search, tried: Sequence[Step]) -> Mapping[str, Value] | None:
+    def _next(self, search: Searching, tried: Sequence[Step]) -> Mapping[str, Value] | None:
         """Return the next trial's config: a candidate while there are any, then the search's."""
         if len(tried) < len(self._candidates):
             config = self._candidates[len(tried)]
             search.give(config)
             return config
-        return search.ask([self._runner.study.baseline, *(step.config for step in tried)])
+        known = [self._runner.study.baseline, *(step.config for step in tried)]
+        return search.ask([self._as_proposed(config) for config in known])
+
+    def _as_proposed(self, config: Mapping[str, Value]) -> dict[str, Value]:
+        """Return a config as the search writes it: without a searched knob's own default."""
+        names = {knob.name for knob in self._space}
+        takes_effect = effective(config, self._runner.stack.knobs)
+        return {k: v for k, v in config.items() if k in takes_effect or k not in names}
 
     def _trial(self, number: int, config: Mapping[str, Value]) -> Step:
         """Measure a config that the search proposes; one that cannot work is not started.
@@ -95,7 +124,5 @@ class Trials:
         return self._runner.step("trial", number, config, self._runner.trial_load())
 
     def _enough(self, tried: Sequence[Step]) -> bool:
-        started = sum(step.state != "predicted-infeasible" for step in tried)
-        return started >= self._runner.study.trials or len(tried) >= (
-            _INFEASIBLE_FACTOR * self._runner.study.trials
-        )
+        infeasible = sum(step.state == "predicted-infeasible" for step in tried)
+        return enough(len(tried), infeasible, self._runner.study.trials)

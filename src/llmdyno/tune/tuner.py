@@ -15,14 +15,19 @@ from typing import Any
 from llmdyno import store, workload
 from llmdyno.errors import ServerError
 from llmdyno.fronts import check_load
+from llmdyno.search.samplers import Searching, sampler
+from llmdyno.store import LEDGER
 from llmdyno.tune import objectives
 from llmdyno.tune.candidates import checked_candidates, describe
 from llmdyno.tune.folder import stack_of, write_study
+from llmdyno.tune.gate import Gate
 from llmdyno.tune.ledger import Step
+from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.runner import Narrator, Runner
-from llmdyno.tune.search import Search, space
+from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study
+from llmdyno.tune.starts import learnt
 from llmdyno.tune.study import study_document
 from llmdyno.tune.trials import Trials
 
@@ -34,7 +39,9 @@ class Tuner:
         study: what is tuned.
         folder: of the study; one that was stopped is resumed.
         narrator: gets the lines for people.
-        make_search: makes what proposes configs; it takes the arguments of Search.
+        make_search: makes what proposes configs, instead of the study's sampler; it takes the
+            arguments of `search.memory.Memory`.
+        elsewhere: whether a study may go on with another engine's version, driver or machine.
 
     Raises:
         UsageError: the study cannot be run as it is.
@@ -47,8 +54,10 @@ class Tuner:
         folder: Path,
         narrator: Narrator,
         *,
-        make_search: Callable[..., Search] = Search,
+        make_search: Callable[..., Searching] | None = None,
+        elsewhere: bool = False,
     ) -> None:
+        self._elsewhere = elsewhere
         objectives.check(study)
         stack = self.stack = stack_of(study)
         stack.check(study.baseline)
@@ -59,39 +68,70 @@ class Tuner:
         searched = space(
             stack.knobs,
             only=study.search,
-            allow_altered_output=study.allow_altered_output,
+            allow_altered_output=study.tries_altered_output,
             baseline=study.baseline,
         )
         candidates = checked_candidates(study, stack, searched)
-        self._runner = Runner(study, folder, stack, narrator)
-        self._trials = Trials(self._runner, searched, candidates, make_search)
-        self._proof = Proof(self._runner)
+        going_on = (folder / LEDGER).exists()
+        candidates += learnt(study, stack, searched, candidates, going_on=going_on)
+        self._runner = self.runner = Runner(study, folder, stack, narrator)
+        self._trials = Trials(
+            self._runner, searched, candidates, make_search or sampler(study.sampler)
+        )
+        self._told: Step | None = None  # what the search knows first
+        self._gate = Gate(self._runner)
+        self._proof = Proof(self._runner, admits=self._gate.admits)
 
     def run(self) -> dict[str, Any]:
         """Run the study, or what is left of it, and return its document.
 
         Raises:
-            UsageError: another process runs it.
-            ServerError: the baseline cannot be measured, or has no value of the objective.
+            UsageError: another process runs it, or it began in another place.
+            ServerError: the baseline cannot be measured, or has no value of the objective; or the
+                machine is broken, and what has worked fails. study.json says so.
             InterruptError: the user stopped it; study.json holds what there is.
             StorageError: results cannot be written.
         """
         runner = self._runner
         store.make_folder(runner.folder)
-        with store.hold(runner.folder):
-            runner.begin()
+        with store.hold(runner.folder), Presence(runner.folder) as presence:
+            runner.begin(presence, elsewhere=self._elsewhere)
             try:
-                baseline = self._baseline()
-                reference = self._reference(baseline)
-                self._trials.run()
-                best = self._proof.best(reference)
-                if best is not None:
-                    self._proof.confirm(baseline.config, best.config)
-                    self._proof.ablate(baseline.config, best.config)
+                baseline, reference = self.measure_baseline()
+                self.search()
+                self._prove(baseline, reference)
             finally:
                 document = study_document(runner.folder, runner.ledger, self.stack)
                 document = write_study(runner.folder, document, self.stack)
         return document
+
+    def measure_baseline(self) -> tuple[Step, Step]:
+        """Return the baseline at every level, and as a trial is measured.
+
+        Raises:
+            ServerError: it cannot be measured, or has no value of the objective.
+        """
+        baseline = self._baseline()
+        self._told = self._reference(baseline)
+        return baseline, self._told
+
+    def search(self) -> None:
+        """Try configs until there were enough."""
+        self._trials.run(self._told)
+
+    def _prove(self, baseline: Step, reference: Step) -> None:
+        """Confirm the best config; if it dies or is worse, the next best."""
+        proof, runner = self._proof, self._runner
+        for best in proof.contenders(reference, self._trials.expected):
+            proof.confirm(baseline.config, best)
+            document = study_document(runner.folder, runner.ledger, self.stack)
+            if document["best"]["config"] == best.config:
+                self._gate.after_confirmation(best.config)
+                proof.ablate(baseline.config, best)
+                return
+            whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
+            runner.say(f"  {describe(best.config)} {(whys or ['does not do better'])[0]}.")
+        runner.check_machine()  # all may have failed because it does not work any more
 
     # How the baseline is measured.
 
@@ -122,8 +162,6 @@ class Tuner:
         if load == runner.whole_load() or (begun and ledger.find("reference", 0) is None):
             return baseline
         step = runner.step("reference", 0, baseline.config, load)
-        if step.state != "measured":
-            return baseline
         objectives.require_value(
             runner.study, step.value, of="the reference", flag="--trial-duration"
         )

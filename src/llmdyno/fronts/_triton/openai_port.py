@@ -145,6 +145,9 @@ class TritonEngine:
             ApiError: Triton cannot do it, or not now.
         """
         wanted = Generate(id=next(self._numbers), **asked)
+        if wanted.logprobs:
+            said = "'logprobs': is not supported behind Triton; leave it out."
+            raise ApiError(400, said, param="logprobs")
         mailbox: asyncio.Queue[Any] = asyncio.Queue()
         generation = Generation(mailbox, self.metrics)
         reading = asyncio.create_task(self._deliver(wanted, mailbox))

@@ -1,0 +1,74 @@
+"""The predictor's error on the points under evidence/, as a Markdown table.
+
+python benchmarks/predictor/run.py
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from llmdyno.predict.calibrate import (
+    Calibration,
+    calibrate,
+    deviations,
+    point_of,
+    prior,
+    setup_of,
+)
+from llmdyno.predict.gpus import gpu_of
+from llmdyno.predict.points import Measured, Whose, read_points
+from llmdyno.predict.server import server_of
+from llmdyno.predict.shapes import shape_of
+from llmdyno.predict.simulated import simulated_at
+
+EVIDENCE = Path(__file__).parents[2] / "evidence"
+CI80 = 1.2816
+
+
+def points() -> list[Measured]:
+    """Return all points; study-a.csv does not say what the prefix cache held and is left out."""
+    whose = Whose(gpu=gpu_of("h200"), engine="vllm", shape=shape_of("meta-llama/Meta-Llama-3-8B"))
+    paths = sorted(EVIDENCE.glob("**/points*.csv"))
+    return [each for path in paths for each in read_points(str(path), whose)]
+
+
+def row(name: str, calibration: Calibration, measured: Sequence[Measured]) -> str:
+    """Return a line of the table: errors (mean, median), and what the 80 % intervals hold."""
+    usable = [each for each in measured if each.ttft_ms_p50 and each.tpot_ms_p50]
+    servers = [server_of(setup_of(each)) for each in usable]
+    loads = [point_of(each) for each in usable]
+    seen = [
+        simulated_at(server, load, calibration.theta, together=False, starts=1)
+        for server, load in zip(servers, loads, strict=True)
+    ]
+    said = np.log([[each.token_rate, each.ttft_ms_p50, each.tpot_ms_p50] for each in seen])
+    true = np.log([[m.token_rate, m.ttft_ms_p50, m.tpot_ms_p50] for m in usable])
+    error = np.abs(np.exp(said - true) - 1) * 100
+    held = np.abs(said - true) < CI80 * deviations(calibration, servers, loads)
+    cells = [
+        f"{error[:, metric].mean():.1f} ({np.median(error[:, metric]):.1f});"
+        f" {held[:, metric].mean():.0%}"
+        for metric in range(3)
+    ]
+    return f"| {name} | {len(usable)} | " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Print the table."""
+    everything = points()
+    few = [each for each in everything if "/h200/points/" in each.source][22:31]
+    held_out = [each for each in everything if each not in few]
+    h100 = [each for each in everything if "H100" in each.gpu.name.upper()]
+    h200 = [each for each in everything if each not in h100]
+    odd, even = everything[1::2], everything[::2]
+    print("| calibrated on | points | token rate | TTFT p50 | TPOT p50 |\n|---|---|---|---|---|")
+    print(row("nothing", prior(), everything))
+    print(row("all, the same points", calibrate(everything), everything))
+    print(row("every second point, the others", calibrate(even), odd))
+    print(row("9 points, the others", calibrate(few), held_out))
+    print(row("H200, on the H100", calibrate(h200), h100))
+
+
+if __name__ == "__main__":
+    main()

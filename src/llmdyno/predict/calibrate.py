@@ -1,0 +1,255 @@
+"""The step time's parameters, fitted to what was measured.
+
+The estimate is the most probable one (MAP): the priors of steptime.PRIORS, and residuals of the
+logarithms of token rate, TTFT p50 and TPOT p50. The residuals come from the simulation; how they
+change with a parameter, from the coarse pass, which has all points at once (Gauss-Newton). The
+interval of a forecast has two parts: what the parameters' posterior leaves open, by its curvature
+(Laplace), and the scatter between runs of one server, which no parameter explains.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from llmdyno.predict.coarse import CoarseLoads, Stack, solve, stack
+from llmdyno.predict.points import Measured
+from llmdyno.predict.server import Server, Setup, server_of
+from llmdyno.predict.simulated import Point, loads_of, simulated_at, ways
+from llmdyno.predict.steptime import DEVIATIONS, MEDIANS, NAMES
+from llmdyno.units import Lengths
+
+METRICS = ("token_rate", "ttft_ms_p50", "tpot_ms_p50")
+_SCATTER = np.array([0.08, 0.18, 0.08])  # of runs of one server, believed before any was seen
+_SCATTER_WEIGHT = 4.0  # ... as firmly as so many points say
+_NOISE = np.array([0.03, 0.2, 0.03])  # of a point in the fit; TTFT has two answers at times
+_FAR = 3.0  # deviations from which a point counts less and less
+_ROUNDS = 12
+_MOVE_MAX = 0.25
+_MATCHINGS = 5  # times that all points are simulated
+_SAME_TOKENS, _SAME_S = 8, 3  # points that differ by less are one load
+_FIT_S = 10.0  # simulated of a point
+_DIFFERENCE = 1e-3
+_STEP_MAX = 0.2
+_DAMPING = 0.01
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """Fitted parameters.
+
+    Attributes:
+        theta: in the order of steptime.PRIORS.
+        covariance: of their logarithms.
+        scatter: of the logarithms of METRICS around a forecast.
+        points: how many points it was fitted to.
+    """
+
+    theta: np.ndarray
+    covariance: np.ndarray
+    scatter: np.ndarray
+    points: int = 0
+
+    @property
+    def parameters(self) -> Mapping[str, float]:
+        """The parameters by name."""
+        return dict(zip(NAMES, self.theta.tolist(), strict=True))
+
+
+def prior() -> Calibration:
+    """Return what is believed where nothing was measured."""
+    return Calibration(MEDIANS.copy(), np.diag(DEVIATIONS**2), _SCATTER.copy())
+
+
+class _Data(msgspec.Struct, frozen=True):
+    """Points, each with its server; equal ones are simulated once: `same` says which."""
+
+    servers: list[Server]
+    points: list[Point]
+    cycles: np.ndarray
+    stacked: Stack
+    loads: CoarseLoads
+    same: np.ndarray
+    logs: np.ndarray
+    noise: np.ndarray
+
+
+def calibrate(measured: Sequence[Measured]) -> Calibration:
+    """Return the parameters that explain the points best; without any, the prior.
+
+    Raises:
+        UsageError: nothing is known of an engine's scheduler.
+    """
+    # A level in which no answer had two tokens has no TPOT: nothing to compare with.
+    measured = [each for each in measured if each.ttft_ms_p50 and each.tpot_ms_p50]
+    if not measured:
+        return prior()
+    data = _data(measured)
+    x = np.log(MEDIANS)
+    best = (math.inf, x, np.zeros_like(data.logs))
+    for _ in range(_MATCHINGS):
+        simulated = _matched(data, x)
+        residuals = data.logs - simulated[data.same]
+        best = min(best, (_loss(data, residuals, x), x, residuals), key=lambda each: each[0])
+        x = _descended(data, simulated - _coarse_logs(data.stacked, data.loads, x), x)
+    _, x, residuals = best
+    slopes = _slopes(data.stacked, data.loads, x)[data.same]
+    normal = np.einsum("pmi,pm,pmj->ij", slopes, _weights(data, residuals), slopes)
+    covariance = np.linalg.inv(normal + np.diag(DEVIATIONS**-2.0))
+    return Calibration(np.exp(x), covariance, _scatter(residuals), len(measured))
+
+
+def _descended(data: _Data, beyond: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return the most probable parameters if the simulation stays as far from the coarse pass.
+
+    The simulation itself is too rough to descend on: a prompt that misses a step by a microsecond
+    moves everything after it.
+    """
+
+    def residuals_at(place: np.ndarray) -> np.ndarray:
+        logs = _coarse_logs(data.stacked, data.loads, place) + beyond
+        return np.asarray(data.logs - logs[data.same])
+
+    start, residuals = x, residuals_at(x)
+    loss, damping = _loss(data, residuals, x), _DAMPING
+    for _ in range(_ROUNDS):
+        step = _step(data, residuals, x, damping)
+        tried = x + step
+        tried = start + np.clip(tried - start, -_MOVE_MAX, _MOVE_MAX)
+        found = residuals_at(tried)
+        if (new := _loss(data, found, tried)) < loss:
+            x, residuals, loss, damping = tried, found, new, damping / 4
+        else:
+            damping = damping * 6 + 0.01
+    return x
+
+
+def _step(data: _Data, residuals: np.ndarray, x: np.ndarray, damping: float) -> np.ndarray:
+    """Return Levenberg and Marquardt's step, which `damping` shortens."""
+    slopes = _slopes(data.stacked, data.loads, x)[data.same]
+    weights = _weights(data, residuals)
+    normal = np.einsum("pmi,pm,pmj->ij", slopes, weights, slopes) + np.diag(DEVIATIONS**-2.0)
+    pull = np.einsum("pmi,pm->i", slopes, weights * residuals)
+    pull = pull - (x - np.log(MEDIANS)) / DEVIATIONS**2
+    step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), pull)
+    return np.asarray(step * min(1.0, _STEP_MAX / max(1e-12, float(np.abs(step).max()))))
+
+
+def _matched(data: _Data, x: np.ndarray) -> np.ndarray:
+    """Simulate each point as its users met it most likely: as they started, in step, or spread."""
+    theta = np.exp(x)
+    rows = []
+    for place, (server, point) in enumerate(zip(data.servers, data.points, strict=True)):
+        own, noise = data.logs[data.same == place], data.noise[data.same == place]
+        tried = [_simulated(server, way, theta) for way in ways(point, float(data.cycles[place]))]
+        costs = [float(np.log1p(((own - row) / noise / _FAR) ** 2).sum()) for row in tried]
+        rows.append(tried[int(np.argmin(costs))])
+    return np.array(rows)
+
+
+def _simulated(server: Server, point: Point, theta: np.ndarray) -> np.ndarray:
+    short = msgspec.structs.replace(point, duration_s=min(point.duration_s, _FIT_S))
+    seen = simulated_at(server, short, theta, together=False, starts=1)
+    return np.log([seen.token_rate, seen.ttft_ms_p50, seen.tpot_ms_p50])
+
+
+def deviations(
+    calibration: Calibration, servers: Sequence[Server], points: Sequence[Point]
+) -> np.ndarray:
+    """Return the deviation of the logarithm of each of METRICS: a row a point."""
+    slopes = _slopes(stack(servers), loads_of(servers, points), np.log(calibration.theta))
+    open_ = np.einsum("pmi,ij,pmj->pm", slopes, calibration.covariance, slopes)
+    return np.asarray(np.sqrt(open_ + calibration.scatter**2))
+
+
+def setup_of(measured: Measured) -> Setup:
+    """Return the server of a measured point."""
+    return Setup(measured.engine, measured.shape, measured.gpu, config=measured.config)
+
+
+def point_of(measured: Measured) -> Point:
+    """Return the load of a measured point."""
+    return Point(
+        users=measured.users,
+        request_rate=measured.request_rate,
+        isl=Lengths("fixed", measured.isl),
+        osl=Lengths("fixed", measured.osl),
+        cached_share=measured.cached_share or 0.0,
+        duration_s=measured.duration_s or 20.0,
+    )
+
+
+def _data(measured: Sequence[Measured]) -> _Data:
+    places: dict[bytes, int] = {}
+    servers, points, same = [], [], []
+    for each in measured:
+        setup, point = setup_of(each), point_of(each)
+        rough = msgspec.structs.replace(
+            point,
+            isl=Lengths("fixed", round(each.isl / _SAME_TOKENS)),
+            cached_share=round(point.cached_share, 1),
+            duration_s=round(min(point.duration_s, _FIT_S) / _SAME_S),
+        )
+        key = msgspec.json.encode(
+            (sorted(setup.config.items()), setup.gpu.name, setup.shape, rough)
+        )
+        if key not in places:
+            places[key] = len(places)
+            servers.append(server_of(setup))
+            points.append(point)
+        same.append(places[key])
+    logs = np.log(
+        [[m.token_rate, m.ttft_ms_p50 or math.nan, m.tpot_ms_p50 or math.nan] for m in measured]
+    )
+    noise = np.tile(_NOISE, (len(measured), 1))
+    for row, each in enumerate(measured):
+        if each.token_rate_ci:
+            low, high = each.token_rate_ci
+            if 0 < low < high:
+                noise[row, 0] = np.hypot(noise[row, 0], np.log(high / low) / (2 * 1.96))
+    cycles = [
+        ((each.ttft_ms_p50 or 0.0) + (each.tpot_ms_p50 or 0.0) * each.osl) / 1e3
+        for place in range(len(points))
+        for each in [measured[same.index(place)]]
+    ]
+    return _Data(
+        servers=servers,
+        points=points,
+        cycles=np.array(cycles),
+        stacked=stack(servers),
+        loads=loads_of(servers, points),
+        same=np.array(same, int),
+        logs=logs,
+        noise=noise,
+    )
+
+
+def _weights(data: _Data, residuals: np.ndarray) -> np.ndarray:
+    far = residuals / (data.noise * _FAR)
+    return np.asarray(1 / (data.noise**2 * (1 + far**2)))
+
+
+def _loss(data: _Data, residuals: np.ndarray, x: np.ndarray) -> float:
+    far = residuals / (data.noise * _FAR)
+    prior_part = (((x - np.log(MEDIANS)) / DEVIATIONS) ** 2).sum()
+    return float(_FAR**2 * np.log1p(far**2).sum() + prior_part)
+
+
+def _scatter(residuals: np.ndarray) -> np.ndarray:
+    count = len(residuals)
+    total = _SCATTER_WEIGHT * _SCATTER**2 + (residuals**2).sum(axis=0)
+    return np.asarray(np.sqrt(total / (_SCATTER_WEIGHT + count)))
+
+
+def _coarse_logs(servers: Stack, loads: CoarseLoads, x: np.ndarray) -> np.ndarray:
+    answer = solve(servers, loads, np.exp(x)[:, None])
+    return np.asarray(
+        np.log(np.stack([answer.token_rate, answer.ttft_s * 1e3, answer.tpot_s * 1e3], axis=1))
+    )
+
+
+def _slopes(servers: Stack, loads: CoarseLoads, x: np.ndarray) -> np.ndarray:
+    """Return how the logarithms of METRICS change with those of the parameters: (point, 3, 8)."""
+    base = _coarse_logs(servers, loads, x)
+    moved = [_coarse_logs(servers, loads, x + _DIFFERENCE * row) for row in np.eye(len(x))]
+    return np.stack([(each - base) / _DIFFERENCE for each in moved], axis=2)

@@ -1,0 +1,132 @@
+"""The coarse pass: many servers and loads at once, in a closed form that is iterated.
+
+Arrivals are spread evenly here: n sequences with answers of O tokens end n/O a step, so that many
+prompts come in, and by Poisson's law 1 - exp(-n/O) of the steps have prompts among them. What it
+leaves out (users in step, ends of chunks, preemption) the simulation in schedule.py has.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from llmdyno.predict.schedule import LATENCY_REQUESTS
+from llmdyno.predict.server import Server
+from llmdyno.predict.steptime import Graphs, StepTime
+from llmdyno.predict.work import Work
+
+_ROUNDS = 40
+_DAMPING = 0.5
+
+
+class CoarseLoads(msgspec.Struct, frozen=True):
+    """A load for each server; arrays of one length. `users` counts where `rate` is 0."""
+
+    users: np.ndarray
+    rate: np.ndarray
+    prompt: np.ndarray
+    uncached: np.ndarray
+    answer: np.ndarray
+    duration_s: np.ndarray
+    think_s: float = 0.01
+
+
+class CoarseAnswer(msgspec.Struct, frozen=True):
+    """Tokens a second, TTFT and TPOT in seconds, sequences that run: arrays, one value a load."""
+
+    token_rate: np.ndarray
+    ttft_s: np.ndarray
+    tpot_s: np.ndarray
+    running: np.ndarray
+    used: np.ndarray  # the load as a share of what the server can take
+
+
+class Stack(msgspec.Struct, frozen=True):
+    """Servers side by side: the fields of their rules, work and graphs as arrays."""
+
+    work: Work
+    graphs: Graphs
+    sequences: np.ndarray
+    tokens: np.ndarray
+    cache_tokens: np.ndarray
+    servers: np.ndarray
+    ahead: np.ndarray
+    mixes: np.ndarray
+
+
+def stack(servers: Sequence[Server]) -> Stack:
+    """Put servers side by side."""
+
+    def column(kind: str, field: str) -> np.ndarray:
+        return np.array([getattr(getattr(server, kind), field) for server in servers], float)
+
+    works = {field: column("work", field) for field in Work.__struct_fields__}
+    return Stack(
+        work=Work(**works),  # type: ignore[arg-type]  # arrays do where numbers do
+        graphs=Graphs(
+            decode_max=column("graphs", "decode_max"),  # type: ignore[arg-type]
+            prompts_max=column("graphs", "prompts_max"),  # type: ignore[arg-type]
+        ),
+        sequences=column("rules", "sequences"),
+        tokens=column("rules", "tokens"),
+        cache_tokens=column("rules", "cache_tokens"),
+        servers=np.maximum(1, column("rules", "servers")),
+        ahead=column("rules", "plans_ahead"),
+        mixes=column("rules", "mixes"),
+    )
+
+
+def solve(servers: Stack, loads: CoarseLoads, theta: np.ndarray) -> CoarseAnswer:
+    """Return what the servers do; `theta` has a row for each of steptime.PRIORS: (8, 1)."""
+    time = StepTime(servers.work, servers.graphs, theta)
+    answer, is_open = loads.answer, loads.rate > 0
+    places = np.maximum(
+        1.0, np.minimum(servers.sequences, servers.cache_tokens / (loads.prompt + answer / 2))
+    )
+    running = np.minimum(places, np.where(is_open, loads.rate * answer * 0.01, loads.users))
+    running = np.maximum(running, 1e-3)
+    for _ in range(_ROUNDS):
+        tpot_s, ttft_s = _latencies(servers, loads, time, running)
+        e2e_s = ttft_s + (answer - 1) * tpot_s
+        wanted = np.where(
+            is_open, loads.rate * e2e_s, loads.users * e2e_s / (e2e_s + loads.think_s)
+        )
+        running = running + _DAMPING * (np.minimum(places, wanted) - running)
+    full = wanted > places * 1.0001
+    cycle_s = (answer + 1 + servers.ahead) * tpot_s  # a place is free one step after an end is seen
+    capacity = places / cycle_s
+    requests = np.where(full, capacity, np.where(is_open, loads.rate, running / e2e_s))
+    closed_s = loads.users / capacity - (answer - 1) * tpot_s - loads.think_s
+    behind_s = ttft_s + np.maximum(0.0, loads.rate / capacity - 1) * loads.duration_s / 2
+    queued_s = np.where(is_open, behind_s, np.maximum(ttft_s, closed_s))
+    return CoarseAnswer(
+        token_rate=requests * answer,
+        ttft_s=np.where(full, queued_s, ttft_s),
+        tpot_s=tpot_s,
+        running=running,
+        used=np.where(is_open, loads.rate / capacity, loads.users / places),
+    )
+
+
+def _latencies(
+    servers: Stack, loads: CoarseLoads, time: StepTime, running: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return TPOT and TTFT without queueing for a place, in seconds."""
+    context = running * (loads.prompt + loads.answer / 2)
+    coming = running / loads.answer  # prompts a step
+    budget = np.maximum(1.0, servers.tokens - running * servers.mixes)
+    share = np.minimum(1.0, np.maximum(1 - np.exp(-coming), coming * loads.uncached / budget))
+    chunk = np.minimum(budget, coming * loads.uncached / share)
+    beside = np.where(servers.mixes > 0, running, 1e-9)
+    decode_s = time.seconds(running, context)  # type: ignore[arg-type]
+    seen = chunk * (loads.prompt - loads.uncached / 2)
+    mixed_s = time.seconds(beside, context * servers.mixes, chunk, seen, coming / share)  # type: ignore[arg-type]
+    tpot_s = np.where(
+        servers.mixes > 0, (1 - share) * decode_s + share * mixed_s, decode_s + share * mixed_s
+    )
+    busy = np.minimum(0.85, running / tpot_s * time.token_api_s / servers.servers)
+    api_s = time.api_s * (LATENCY_REQUESTS + 1 / (1 - busy))
+    steps = np.maximum(1.0, loads.uncached / budget)
+    handover_s = running * time.token_api_s / servers.servers
+    ttft_s = api_s + (0.5 + servers.ahead) * tpot_s + steps * mixed_s + handover_s
+    return tpot_s, ttft_s

@@ -1,0 +1,131 @@
+"""A decoder's sizes, and what follows from them: parameters, and numbers in the KV cache."""
+
+import re
+
+import msgspec
+
+BITS_A_BYTE = 8
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """A decoder's sizes. Parameters are counts of numbers; biases and norms are left out.
+
+    A layer has `heads` queries and `kv_heads` keys and values of `head_dim` each, and a
+    feed-forward net of `matrices` matrices. With `experts`, all layers but `dense_layers` have that
+    many nets of `moe_intermediate`, of which `experts_active` work on a token, beside
+    `shared_intermediate` that always does. `kv_lora_rank` above 0 is multi-head latent attention:
+    one vector a token and layer of that length and `rope_dim` is all that the cache holds. In
+    `window_layers` of the layers (all, if it is 0) attention reaches back `window` tokens.
+    """
+
+    name: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocab: int
+    tied: bool = False
+    experts: int = 0
+    experts_active: int = 0
+    moe_intermediate: int = 0
+    shared_intermediate: int = 0
+    dense_layers: int = 0
+    kv_lora_rank: int = 0
+    rope_dim: int = 0
+    window: int = 0
+    window_layers: int = 0
+    q_lora_rank: int = 0
+    value_dim: int = 0  # of a head with latent attention; 0: head_dim
+    matrices: int = 3  # of a feed-forward net: 3 with a gate, 2 without
+    weight_bytes: float = 2.0  # of a parameter in the layers, as the checkpoint has it
+    expert_bytes: float = 0.0  # the same of the experts; 0: weight_bytes
+    context: int = 0  # tokens of the longest sequence that the model was made for; 0: not known
+
+    @property
+    def attention_params(self) -> int:
+        """Parameters of one layer's attention."""
+        if self.kv_lora_rank:
+            value_dim = self.value_dim or self.head_dim
+            query = self.heads * (self.head_dim + self.rope_dim)
+            queries = (
+                self.q_lora_rank * (self.hidden + query)
+                if self.q_lora_rank
+                else self.hidden * query
+            )
+            latent = self.hidden * (self.kv_lora_rank + self.rope_dim)
+            up = self.kv_lora_rank * self.heads * (self.head_dim + value_dim)
+            return queries + latent + up + self.heads * value_dim * self.hidden
+        return 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
+
+    @property
+    def moe_layers(self) -> int:
+        """How many layers have experts."""
+        return self.layers - self.dense_layers if self.experts else 0
+
+    @property
+    def expert_params(self) -> int:
+        """Parameters of all experts in all layers, without those that every token passes."""
+        return self.moe_layers * self.experts * self._net(self.moe_intermediate)
+
+    @property
+    def linear_params(self) -> int:
+        """Parameters in the layers: attention, nets, routers, all experts; no embeddings."""
+        return self._beside_experts + self.expert_params
+
+    @property
+    def linear_params_active(self) -> int:
+        """Parameters in the layers that work on one token."""
+        active = self.moe_layers * self.experts_active * self._net(self.moe_intermediate)
+        return self._beside_experts + active
+
+    @property
+    def head_params(self) -> int:
+        """Parameters of the matrix that makes logits."""
+        return self.hidden * self.vocab
+
+    @property
+    def params(self) -> int:
+        """All parameters: layers, logits, and the table of tokens where it is not the same."""
+        return self.linear_params + self.head_params * (1 if self.tied else 2)
+
+    @property
+    def bytes_as_shipped(self) -> float:
+        """Bytes of the weights as the checkpoint has them."""
+        experts = self.expert_params * (self.expert_bytes or self.weight_bytes)
+        others = (self.params - self.linear_params) * 2.0  # logits and tokens stay in 16 bits
+        return self._beside_experts * self.weight_bytes + experts + others
+
+    @property
+    def kv_numbers(self) -> int:
+        """How many numbers one token puts into the KV cache of one layer."""
+        if self.kv_lora_rank:
+            return self.kv_lora_rank + self.rope_dim
+        return 2 * self.kv_heads * self.head_dim
+
+    def kv_layer_tokens(self, length: float) -> float:
+        """Return for how many tokens the layers together hold keys and values of one sequence.
+
+        It is `layers` times `length`, less what layers with a window have forgotten.
+        """
+        if not self.window or length <= self.window:
+            return self.layers * length
+        windowed = self.window_layers or self.layers
+        return windowed * self.window + (self.layers - windowed) * length
+
+    @property
+    def _beside_experts(self) -> int:
+        dense = self.dense_layers if self.experts else self.layers
+        nets = dense * self._net(self.intermediate)
+        shared = self.moe_layers * self._net(self.shared_intermediate)
+        routers = self.moe_layers * self.hidden * self.experts
+        return self.layers * self.attention_params + nets + shared + routers
+
+    def _net(self, intermediate: int) -> int:
+        return self.matrices * self.hidden * intermediate
+
+
+def canonical(name: str) -> str:
+    """Return a name without what people write differently: case, dashes, dots, colons."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,209 @@
+"""The document of `dyno plan`, llmdyno.plan/1: what is predicted, as JSON and page have it.
+
+A point is one config at one level. `token_rate` is of all copies of the server together; a range is
+{"mean", "ci80"}, the interval that holds four of five.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmdyno.knobs import Value, show
+from llmdyno.predict.asked import Plan
+from llmdyno.predict.calibrate import Calibration
+from llmdyno.predict.forecast import Forecast, Range, forecast
+from llmdyno.predict.judged import judge
+from llmdyno.predict.options import Option, Predicted, Site, point_of
+from llmdyno.results import wording
+from llmdyno.units import counted
+
+SCHEMA = "llmdyno.plan/1"
+_DIGITS = 6
+_HEADROOM = (0.95, 0.85, 0.7, 0.5, 0.3, 0.15)  # shares of the most that a server takes
+
+
+def number(value: float) -> float:
+    """Return a value with the digits that mean something."""
+    return float(f"{float(value):.{_DIGITS}g}")
+
+
+def load(level: tuple[int | None, float | None]) -> dict[str, Any]:
+    """Return a level as a point has it: its users, or its request rate."""
+    users, rate = level
+    return {"users": users} if rate is None else {"request_rate": rate}
+
+
+def _range(value: Range, times: float = 1.0) -> dict[str, Any]:
+    low, high = value.ci80
+    return {"mean": number(value.mean * times), "ci80": [number(low * times), number(high * times)]}
+
+
+def points(plan: Plan, predicted: Predicted) -> list[dict[str, Any]]:
+    """Return the points of an option, one a level."""
+    rows = zip(plan.levels, predicted.forecasts, predicted.verdicts, strict=True)
+    return [
+        _point(plan, predicted, level, one)
+        | {"slo": [{"expr": v.expr, "value": number(v.value), "met": v.met} for v in verdicts]}
+        for level, one, verdicts in rows
+    ]
+
+
+def _point(
+    plan: Plan, predicted: Predicted, level: tuple[int | None, float | None], one: Forecast
+) -> dict[str, Any]:
+    option = predicted.option
+    fits = predicted.memory.fits and one.fits
+    found: dict[str, Any] = {
+        "config": dict(option.config),
+        **load(level),
+        "isl": number(option.site.isl.typical),
+        "osl": number(option.site.osl.typical),
+        "copies": option.copies,
+        "token_rate": _range(one.token_rate, option.copies),
+        "ttft_ms_p50": _range(one.ttft_ms_p50),
+        "ttft_ms_p99": _range(one.ttft_ms_p99),
+        "tpot_ms_p50": _range(one.tpot_ms_p50),
+        "e2e_ms_p50": _range(one.e2e_ms_p50),
+        "bound_by": one.bound_by,
+        "fits": fits,
+        "running_mean": number(one.running_mean),
+        "limit_share": number(one.limit_share),
+        "mbu": number(one.mbu),
+        "mfu": number(one.mfu),
+    }
+    if not fits:
+        found["why"] = predicted.memory.why if not predicted.memory.fits else one.why
+    elif plan.price_per_h is not None and one.token_rate.mean > 0:
+        dollars_s = plan.price_per_h * option.gpus_each * option.copies / 3600
+        rate_all = one.token_rate.mean * option.copies
+        found["cost_per_million_tokens"] = number(dollars_s / rate_all * 1e6)
+    return found
+
+
+def side(plan: Plan, predicted: Predicted) -> dict[str, Any]:
+    """Return a config with its memory and its points."""
+    memory, option = predicted.memory, predicted.option
+    return {
+        "config": dict(option.config),
+        "gpus_each": option.gpus_each,
+        "copies": option.copies,
+        "fits": predicted.fits,
+        "memory": memory.why,
+        "sequences_that_fit": memory.sequences,
+        "cache_tokens": number(memory.cache_tokens),
+        "slo_met": predicted.margin > 1 if plan.slos else None,
+        "points": points(plan, predicted),
+    }
+
+
+def capacity(plan: Plan, option: Option, calibration: Calibration) -> dict[str, Any]:
+    """Return the requests a second that one copy takes under the SLOs, and what each rate needs.
+
+    It is found by simulating shares of what the busiest server would take.
+    """
+    alone = Option(site=option.site, config=option.config)
+    osl = option.site.osl.typical
+    full = forecast(alone.setup, point_of(plan, alone, (1000, None)), calibration)
+    most = full.token_rate.mean / osl
+    found = 0.0
+    for share in _HEADROOM:
+        one = forecast(alone.setup, point_of(plan, alone, (None, most * share)), calibration)
+        if all(judge(slo, one, 1, osl).met for slo in plan.slos if "rate" not in slo.metric):
+            found = most * share
+            break
+    needs = [
+        {"request_rate": rate, "replicas": copies, "gpus": copies * option.gpus_each}
+        for rate in plan.rates
+        if found > 0
+        for copies in [math.ceil(rate / found)]
+    ]
+    return {"request_rate_each": number(found), "gpus_each": option.gpus_each, "needs": needs}
+
+
+def proof(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> list[str]:
+    """Return the words of the command that would prove it on the GPU."""
+    site = chosen.option.site
+    words = ["dyno", "tune", "--engine", site.engine, "--model", plan.model]
+    words += ["-c", ",".join(str(count) for count in study_users(plan, chosen))]
+    words += ["--isl", str(site.isl), "--osl", str(site.osl)]
+    if plan.slos:
+        words += ["--slo", ",".join(slo.expr for slo in plan.slos)]
+    if plan.allow_altered_output:
+        words.append("--allow-altered-output")
+    return words + [
+        word for name, value in base.items() for word in ("--set", f"{name}={show(value)}")
+    ]
+
+
+def study_users(plan: Plan, chosen: Predicted) -> Sequence[int]:
+    """Return the users of a study; for request rates, as many as would be under way."""
+    if plan.rates:
+        return sorted({max(1, math.ceil(one.running_mean)) for one in chosen.forecasts})
+    return [users for users, _ in plan.levels if users is not None]
+
+
+def toml(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> str:
+    """Return the study's file: the base is its baseline, what is recommended its first trial."""
+    site = chosen.option.site
+    lines = [
+        "# Predicted by dyno plan; `dyno tune study.toml` proves it on the GPU.",
+        f"engine = {_toml_value(site.engine)}",
+        f"model = {_toml_value(plan.model)}",
+        f"users = {list(study_users(plan, chosen))}",
+        f"isl = {_toml_value(str(site.isl))}",
+        f"osl = {_toml_value(str(site.osl))}",
+    ]
+    if plan.slos:
+        lines.append(f"slo = {_toml_value(','.join(slo.expr for slo in plan.slos))}")
+    if plan.allow_altered_output:
+        lines.append("allow_altered_output = true")
+    if base:
+        lines += ["", "[baseline]", *_toml_table(base)]
+    changed = {k: v for k, v in chosen.option.config.items() if base.get(k) != v}
+    if changed:
+        lines += ["", "[[candidates]]", *_toml_table(changed)]
+    return "\n".join([*lines, ""])
+
+
+def _toml_table(config: Mapping[str, Value]) -> list[str]:
+    return [f"{name} = {_toml_value(value)}" for name, value in config.items()]
+
+
+def _toml_value(value: Value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def changes(before: Mapping[str, Value], after: Mapping[str, Value]) -> str:
+    """Return a config's differences from another in words: "max_num_seqs=512"."""
+    found = [f"{name}={show(value)}" for name, value in after.items() if before.get(name) != value]
+    return " ".join(found) or "as before"
+
+
+def nearest(site: Site, chosen: Predicted) -> str:
+    """Say how near the best config comes to SLOs that nothing meets."""
+    verdicts = [verdict for verdict in chosen.verdicts[-1] if not verdict.met]
+    values = ", ".join(
+        f"{wording.significant(one.value)}{' ms' if one.expr[-1].isalpha() else ''} for {one.expr}"
+        for one in verdicts
+    )
+    shown = " ".join(f"{name}={show(value)}" for name, value in chosen.option.config.items())
+    return (
+        f"no config of {site.engine} meets it on {site.hardware}; the nearest has {values}"
+        f" with {shown or 'the defaults'}."
+    )
+
+
+def more_gpus(found: Mapping[str, Any]) -> str:
+    """Say how many GPUs would do for the largest request rate; empty: no number would."""
+    if not found["needs"]:
+        return ""
+    need = max(found["needs"], key=lambda one: one["request_rate"])
+    return (
+        f" {need['request_rate']:g} requests/s need {counted(need['replicas'], 'replica')} of it,"
+        f" {counted(need['gpus'], 'GPU')} in all."
+    )

@@ -1,0 +1,139 @@
+"""What a server will do under a load: simulated, with intervals that say how much is known."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from llmdyno.predict.calibrate import Calibration, deviations
+from llmdyno.predict.coarse import CoarseAnswer, solve, stack
+from llmdyno.predict.schedule import Happened
+from llmdyno.predict.server import Server, Setup, server_of
+from llmdyno.predict.simulated import Point, loads_of, simulated_at
+from llmdyno.predict.steptime import StepTime
+
+__all__ = ("Forecast", "Point", "Range", "Setup", "coarse", "forecast")
+
+_CI80 = 1.2816  # deviations of a normal distribution
+_P99_WIDER = 1.5
+
+
+class Range(msgspec.Struct, frozen=True):
+    """A value and the interval that holds it four times in five."""
+
+    mean: float
+    ci80: tuple[float, float]
+
+
+class Forecast(msgspec.Struct, frozen=True):
+    """What is predicted of a server under one load.
+
+    Attributes:
+        bound_by: host, weights bandwidth, KV bandwidth, compute, admission, KV memory or client.
+        fits, why: whether the server can start; if not, the sum that shows it.
+        running_mean: sequences in a step.
+        limit_share: the time at the GPU's peaks as a share of the time taken.
+        mbu, mfu: bandwidth and FLOPs used, as shares of the peaks.
+    """
+
+    point: Point
+    token_rate: Range
+    ttft_ms_p50: Range
+    ttft_ms_p99: Range
+    tpot_ms_p50: Range
+    e2e_ms_p50: Range
+    bound_by: str
+    fits: bool
+    why: str
+    running_mean: float
+    limit_share: float
+    mbu: float
+    mfu: float
+
+
+def forecast(setup: Setup, point: Point, calibration: Calibration) -> Forecast:
+    """Return what a server will do.
+
+    Raises:
+        UsageError: the point is no load, or nothing is known of the engine's scheduler.
+    """
+    point.check()
+    server = server_of(setup)
+    if server.why:
+        nothing = Range(0.0, (0.0, 0.0))
+        return Forecast(
+            point, nothing, nothing, nothing, nothing, nothing, "KV memory",
+            fits=False, why=server.why, running_mean=0.0, limit_share=0.0, mbu=0.0, mfu=0.0,
+        )  # fmt: skip
+    theta = calibration.theta
+    simulated = simulated_at(server, point, theta, together=point.users is not None)
+    spread = deviations(calibration, [server], [point])[0]
+    time = StepTime(server.work, server.graphs, theta.tolist())
+    means, happened = _means(simulated.happened), simulated.happened
+    limit_s = time.limit_s(means["decodes"], means["context"], means["chunk"])
+    step_s = happened.busy_s / max(happened.steps, 1e-9)
+    work = server.work
+    read = work.read_bytes(means["decodes"] + means["chunk"]) + means["context"] * work.kv_bytes
+    flops = (means["decodes"] + means["chunk"]) * work.token_flops
+    return Forecast(
+        point=point,
+        token_rate=_range(simulated.token_rate, spread[0], simulated.rates),
+        ttft_ms_p50=_range(simulated.ttft_ms_p50, spread[1], simulated.ttfts_ms),
+        ttft_ms_p99=_range(simulated.ttft_ms_p99, _P99_WIDER * spread[1], ()),
+        tpot_ms_p50=_range(simulated.tpot_ms_p50, spread[2], simulated.tpots_ms),
+        e2e_ms_p50=_range(simulated.e2e_ms_p50, spread[0], ()),
+        bound_by=_bound_by(server, time, simulated.happened, simulated.window_s),
+        fits=True,
+        why="",
+        running_mean=happened.running_s / simulated.window_s,
+        limit_share=limit_s / step_s,
+        mbu=read / work.bandwidth / step_s,
+        mfu=flops / work.flops / step_s,
+    )
+
+
+def _means(happened: Happened) -> dict[str, float]:
+    """Return the mean step's decodes, context and prompt tokens."""
+    steps = max(happened.steps, 1e-9)
+    return {
+        "decodes": max(1e-9, happened.decodes / steps),
+        "context": happened.contexts / steps,
+        "chunk": happened.chunk / steps,
+    }
+
+
+def _range(mean: float, deviation: float, seen: Sequence[float]) -> Range:
+    """Return the mean with its interval, which holds every simulation's answer, too."""
+    factor = float(np.exp(_CI80 * deviation))
+    low, high = mean / factor, mean * factor
+    return Range(mean, (min([low, *seen]), max([high, *seen])))
+
+
+def _bound_by(server: Server, time: StepTime, happened: Happened, window_s: float) -> str:
+    """Name what keeps the server from more tokens."""
+    running = happened.running_s / window_s
+    if happened.waiting_s / window_s > max(1.0, 0.02 * running):
+        return "KV memory" if running < 0.97 * server.rules.sequences else "admission"
+    if happened.preempted:
+        return "KV memory"
+    if happened.host_s > happened.busy_s / 2:
+        return "host"
+    means = _means(happened)
+    parts = time.bound_by(means["decodes"], means["context"], means["chunk"])
+    return parts if happened.host_s < happened.busy_s / 2 else "host"
+
+
+def coarse(setups: Sequence[Setup], point: Point, calibration: Calibration) -> CoarseAnswer:
+    """Return what many servers do under one load, quickly and less exactly; nan: cannot start.
+
+    Raises:
+        UsageError: the point is no load, or nothing is known of an engine's scheduler.
+    """
+    point.check()
+    servers = [server_of(setup) for setup in setups]
+    loads = loads_of(servers, [point] * len(servers))
+    answer = solve(stack(servers), loads, calibration.theta[:, None])
+    fits = np.array([not server.why for server in servers])
+    return CoarseAnswer(
+        *(np.where(fits, getattr(answer, name), np.nan) for name in answer.__struct_fields__)
+    )

@@ -1,0 +1,252 @@
+"""What a GPU can do at most: its memory, its bandwidth, its FLOP/s by precision; and this CPU.
+
+FLOP/s are dense: data sheets that give them "with sparsity" are halved. "bf16" stands for whatever
+16-bit product with sums in 32 bits the GPU has (fp16 on the T4 and V100). A precision that a GPU
+has not is not in its row: it computes in 16 bits then, with smaller weights to read.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+
+import msgspec
+
+from llmdyno.errors import UsageError
+from llmdyno.machine.hardware import memory_bytes
+from llmdyno.predict.shapes import closest
+
+GIB = 2.0**30
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU as its maker describes it."""
+
+    name: str
+    memory_bytes: float  # what its driver shows
+    bandwidth_bytes_s: float
+    flops: Mapping[str, float]  # by precision: bf16, fp8, int8, fp4; operations a second, dense
+    source: str
+
+    def flops_at(self, precision: str) -> float:
+        """Return operations a second in a precision; in 16 bits where it has not that one."""
+        return self.flops.get(precision, self.flops["bf16"])
+
+
+# name: GiB, GB/s, TFLOP/s in bf16, fp8, int8 (TOP/s), fp4; 0: it has none.
+_Row = tuple[float, float, float, float, float, float]
+
+_NVIDIA: dict[str, dict[str, _Row]] = {
+    "NVIDIA Tesla V100 data sheet, 2020": {
+        "V100 16GB": (16, 900, 125, 0, 0, 0),
+        "V100 32GB": (32, 900, 125, 0, 0, 0),
+    },
+    "NVIDIA T4 data sheet, 2019": {"T4": (15, 320, 65, 0, 130, 0)},
+    "NVIDIA A10 data sheet, 2021": {"A10": (22.5, 600, 125, 0, 250, 0)},
+    "NVIDIA A10G as AWS describes its G5 instances, 2021": {"A10G": (22.5, 600, 70, 0, 140, 0)},
+    "NVIDIA A30 data sheet, 2022": {"A30": (24, 933, 165, 0, 330, 0)},
+    "NVIDIA A40 data sheet, 2021": {"A40": (45, 696, 149.7, 0, 299.3, 0)},
+    "NVIDIA RTX A6000 data sheet, 2021": {"RTX A6000": (48, 768, 154.8, 0, 309.7, 0)},
+    "NVIDIA A100 data sheet, 2021": {
+        "A100 40GB PCIe": (40, 1555, 312, 0, 624, 0),
+        "A100 40GB SXM": (40, 1555, 312, 0, 624, 0),
+        "A100 80GB PCIe": (80, 1935, 312, 0, 624, 0),
+        "A100 80GB SXM": (80, 2039, 312, 0, 624, 0),
+    },
+    "NVIDIA L4 data sheet, 2023": {"L4": (22.5, 300, 121, 242, 242, 0)},
+    "NVIDIA L40 data sheet, 2023": {"L40": (45, 864, 181, 362, 362, 0)},
+    "NVIDIA L40S data sheet, 2023": {"L40S": (45, 864, 362, 733, 733, 0)},
+    "NVIDIA RTX 6000 Ada data sheet, 2023": {"RTX 6000 Ada": (48, 960, 364, 728.5, 728.5, 0)},
+    "NVIDIA H100 data sheet, 2024": {
+        "H100 PCIe": (79.6, 2000, 756, 1513, 1513, 0),
+        "H100 SXM": (79.6, 3350, 989.4, 1978.9, 1978.9, 0),
+        "H100 NVL": (93.6, 3900, 835, 1670, 1670, 0),
+        "H800 SXM": (79.6, 3350, 989.4, 1978.9, 1978.9, 0),
+    },
+    "NVIDIA H20 as its resellers list it, 2024": {"H20": (95.6, 4000, 148, 296, 296, 0)},
+    "NVIDIA H200 data sheet, 2024": {
+        "H200 SXM": (140.4, 4800, 989.4, 1978.9, 1978.9, 0),
+        "H200 NVL": (140.4, 4800, 835, 1671, 1671, 0),
+    },
+    "NVIDIA GH200 data sheet, 2024": {
+        "GH200 96GB": (95.6, 4000, 989.4, 1978.9, 1978.9, 0),
+        "GH200 144GB": (141, 4900, 989.4, 1978.9, 1978.9, 0),
+    },
+    "NVIDIA Blackwell architecture brief and HGX data sheet, 2025": {
+        "B100": (179, 8000, 1750, 3500, 3500, 7000),
+        "B200": (179, 8000, 2250, 4500, 4500, 9000),
+        "B300": (268, 8000, 2250, 4500, 150, 13500),
+        "GB200": (184, 8000, 2500, 5000, 5000, 10000),
+        "GB300": (276, 8000, 2500, 5000, 165, 15000),
+    },
+    "NVIDIA RTX Blackwell PRO architecture white paper, 2025": {
+        "RTX PRO 6000": (95.6, 1792, 503.8, 1007.6, 1007.6, 2015),
+        "RTX PRO 6000 Server": (95.6, 1597, 468, 936, 936, 1872),
+    },
+    "NVIDIA Ampere GA102 architecture white paper, 2021": {
+        "RTX 3090": (24, 936, 71.2, 0, 284.7, 0),
+        "RTX 3090 Ti": (24, 1008, 80, 0, 320, 0),
+    },
+    "NVIDIA Ada GPU architecture white paper, 2023": {
+        "RTX 4080": (16, 717, 97.5, 194.9, 389.9, 0),
+        "RTX 4080 SUPER": (16, 736, 104.4, 208.9, 417.7, 0),
+        "RTX 4090": (24, 1008, 165.2, 330.3, 660.6, 0),
+    },
+    "NVIDIA RTX Blackwell architecture white paper, 2025": {
+        "RTX 5070 Ti": (16, 896, 87.9, 175.8, 351.5, 703),
+        "RTX 5080": (16, 960, 112.6, 225.1, 450.2, 900.4),
+        "RTX 5090": (32, 1792, 209.5, 419, 838, 1676),
+    },
+}
+_OTHERS: dict[str, dict[str, _Row]] = {
+    "AMD Instinct MI200 data sheets, 2022": {
+        "MI210": (64, 1638, 181, 0, 181, 0),
+        # A card is two dies, each a GPU of its own to programs; the row is the card.
+        "MI250": (128, 3277, 362.1, 0, 362.1, 0),
+        "MI250X": (128, 3277, 383, 0, 383, 0),
+    },
+    "AMD Instinct MI300 data sheets, 2024": {
+        "MI300A": (128, 5300, 980.6, 1961.2, 1961.2, 0),
+        "MI300X": (192, 5300, 1307.4, 2614.9, 2614.9, 0),
+        "MI325X": (256, 6000, 1307.4, 2614.9, 2614.9, 0),
+    },
+    "AMD Instinct MI350 data sheets, 2025": {
+        "MI350X": (288, 8000, 2306.9, 4613.7, 4613.7, 9227.5),
+        "MI355X": (288, 8000, 2516.6, 5033.2, 5033.2, 10066.3),
+    },
+    "Intel Gaudi 2 and Gaudi 3 white papers, 2024": {
+        "Gaudi 2": (96, 2460, 432, 865, 0, 0),
+        "Gaudi 3": (128, 3700, 1835, 1835, 0, 0),
+    },
+}
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _gpu(name: str, row: _Row, source: str) -> Gpu:
+    gib, gb_s, *tera = row
+    rates = zip(("bf16", "fp8", "int8", "fp4"), tera, strict=True)
+    flops = {precision: rate * 1e12 for precision, rate in rates if rate}
+    return Gpu(
+        name=name,
+        memory_bytes=gib * GIB,
+        bandwidth_bytes_s=gb_s * 1e9,
+        flops=flops,
+        source=source,
+    )
+
+
+GPUS: dict[str, Gpu] = {
+    name: _gpu(name, row, source)
+    for table in (_NVIDIA, _OTHERS)
+    for source, rows in table.items()
+    for name, row in rows.items()
+}
+# Which one is meant when a name leaves the variant open: the one that is rented most.
+_ALIASES = {
+    "V100": "V100 16GB",
+    "V100 SXM2": "V100 16GB",
+    "A100": "A100 80GB SXM",
+    "A100 PCIe": "A100 80GB PCIe",
+    "A100 SXM": "A100 80GB SXM",
+    "A100 80GB": "A100 80GB SXM",
+    "A100 40GB": "A100 40GB SXM",
+    "A800": "A100 80GB SXM",
+    "H100": "H100 SXM",
+    "H100 HBM3": "H100 SXM",
+    "H800": "H800 SXM",
+    "H200": "H200 SXM",
+    "H200 141GB": "H200 SXM",
+    "GH200": "GH200 96GB",
+    "GH200 480GB": "GH200 96GB",  # the 480 GB are the CPU's
+    "A6000": "RTX A6000",
+    "RTX 6000 Ada Generation": "RTX 6000 Ada",
+    "RTX PRO 6000 Blackwell": "RTX PRO 6000",
+    "RTX PRO 6000 Blackwell Workstation": "RTX PRO 6000",
+    "RTX PRO 6000 Blackwell Server": "RTX PRO 6000 Server",
+    "3090": "RTX 3090",
+    "3090 Ti": "RTX 3090 Ti",
+    "4080": "RTX 4080",
+    "4090": "RTX 4090",
+    "5070 Ti": "RTX 5070 Ti",
+    "5080": "RTX 5080",
+    "5090": "RTX 5090",
+    "MI300": "MI300X",
+    "Gaudi2": "Gaudi 2",
+    "HL-225": "Gaudi 2",
+    "HL-325": "Gaudi 3",
+}
+_BY_KEY = {_key(name): gpu for name, gpu in GPUS.items()} | {
+    _key(alias): GPUS[name] for alias, name in _ALIASES.items()
+}
+# Words of a driver's or a cloud's name that say nothing of which GPU it is.
+_EXTRA = re.compile(
+    r"^(nvidia|amd|intel|instinct|geforce|tesla|corporation|radeon|habana)[-_ ]+"
+    r"|[-_ ](edition|generation|gpu|tensor core|oam|hbm\d?e?|\d+gb hbm\d?e?|laptop)\b",
+    re.IGNORECASE,
+)
+# nvidia-smi says SXM2, SXM4 or SXM5, of which a table needs one.
+_SOCKET = re.compile(r"sxm\d", re.IGNORECASE)
+CPU = "cpu"
+
+
+def gpu_of(name: str) -> Gpu:
+    """Return what is known of a GPU by the name that people, clouds or its driver give it.
+
+    "cpu" is the processor of this machine, measured the first time it is asked for.
+
+    Raises:
+        UsageError: there is none of that name; names the nearest.
+    """
+    if name.strip().lower() == CPU:
+        return _this_cpu()
+    for spelled in _spellings(name.strip()):
+        if (found := _BY_KEY.get(_key(spelled))) is not None:
+            return found
+    raise UsageError(f"--gpu {name}: no such GPU is known here.{closest(name, [*GPUS, CPU])}")
+
+
+def _spellings(name: str) -> list[str]:
+    plain = name
+    while (shorter := _EXTRA.sub("", plain).strip()) != plain:
+        plain = shorter
+    plain = _SOCKET.sub("SXM", plain)
+    # "A100-SXM-80GB" is "A100 80GB SXM" here, "H100 80GB" is "H100".
+    size = re.search(r"[-_ ](\d+) ?GB\b", plain, re.IGNORECASE)
+    spelled = [name, plain, plain.replace("-SXM", "").replace(" SXM", "")]
+    if size:
+        bare = plain.replace(size[0], "")
+        words = bare.replace("_", "-").replace(" ", "-").split("-")
+        with_size = " ".join([words[0], f"{size[1]}GB", *words[1:]])
+        spelled += [with_size, with_size.replace(" SXM", ""), bare]
+    return spelled
+
+
+@cache
+def _this_cpu() -> Gpu:
+    """Measure this processor with all the threads that numpy may use: some 0.2 s."""
+    import numpy as np
+
+    from llmdyno.machine.hardware import cpu
+
+    words = np.ones(2**23, dtype=np.float64)  # 64 MiB: more than the caches of a share of a CPU
+    copy = np.empty_like(words)
+    matrix = np.ones((1024, 1024), dtype=np.float32)
+    product = np.empty_like(matrix)
+    copy_s = min(_timed(lambda: np.copyto(copy, words)) for _ in range(5))
+    product_s = min(_timed(lambda: np.matmul(matrix, matrix, out=product)) for _ in range(5))
+    return Gpu(
+        name=CPU,
+        memory_bytes=float(memory_bytes()),
+        bandwidth_bytes_s=2 * words.nbytes / copy_s,
+        flops={"bf16": 2.0 * 1024**3 / product_s},  # in 32 bits, as most CPUs compute
+        source=f"measured here: {cpu().model}, a copy of 64 MiB and a product of matrices",
+    )
+
+
+def _timed(run: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began

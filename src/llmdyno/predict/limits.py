@@ -1,0 +1,117 @@
+"""How far a measured server was from its GPU's limit, and what was predicted of it.
+
+Of a study all is known: engine, config, model, GPU. Where the GPU, the model or the scheduler is
+not known, nothing is said.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmdyno.errors import UsageError
+from llmdyno.predict.calibrate import prior
+from llmdyno.predict.document import number
+from llmdyno.predict.forecast import Forecast, Point, Setup, forecast
+from llmdyno.predict.gpus import gpu_of
+from llmdyno.predict.points import Measured, Whose, run_points
+from llmdyno.predict.server import Server, server_of
+from llmdyno.predict.shapes import shape_of
+from llmdyno.units import Lengths
+
+
+def with_limits(study: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a study's document in which each level of before and after has its `limit`.
+
+    It is {"mbu", "mfu", "share", "bound_by", "predicted": {"token_rate", "ttft_ms_p50",
+    "tpot_ms_p50"}}: the bandwidth and the FLOP/s used, as measured, as shares of the GPU's peaks;
+    the larger one; what bounds the simulated server; what data sheets alone predict.
+    """
+    found = dict(study)
+    whose = _whose(study)
+    if whose is None:
+        return found
+    for key in ("baseline", "best"):
+        side = study.get(key)
+        if not isinstance(side, Mapping) or not side.get("summary"):
+            continue
+        setup = Setup(whose.engine, whose.shape, whose.gpu, config=side.get("config") or {})
+        found[key] = {**side, "summary": _summary(side["summary"], setup, whose)}
+    return found
+
+
+def _whose(study: Mapping[str, Any]) -> Whose | None:
+    gpus = (study.get("environment") or {}).get("gpus") or []
+    names = {gpu.get("name", "") for gpu in gpus}
+    if len(names) != 1 or not study.get("model"):
+        return None
+    try:
+        return Whose(
+            gpu=gpu_of(names.pop()), engine=study["engine"], shape=shape_of(study["model"])
+        )
+    except UsageError:
+        return None
+
+
+def _summary(summary: Mapping[str, Any], setup: Setup, whose: Whose) -> dict[str, Any]:
+    levels = []
+    for level in summary.get("levels") or []:
+        points = list(run_points({**summary, "levels": [level]}, whose, ""))
+        limit = _limit(points[0], setup) if points else None
+        levels.append({**level, "limit": limit} if limit else level)
+    return {**summary, "levels": levels}
+
+
+def _limit(measured: Measured, setup: Setup) -> dict[str, Any] | None:
+    """Return a level's distance from the limit; None: nothing is known of such a server."""
+    if not measured.tpot_ms_p50:
+        return None
+    point = Point(
+        users=measured.users,
+        request_rate=measured.request_rate,
+        isl=Lengths("fixed", max(1.0, measured.isl)),
+        osl=Lengths("fixed", max(1.0, measured.osl)),
+        cached_share=min(1.0, measured.cached_share),
+        duration_s=max(5.0, measured.duration_s),
+    )
+    try:
+        server, predicted = server_of(setup), forecast(setup, point, prior())
+    except UsageError:
+        return None
+    if not predicted.fits:
+        return None
+    mbu, mfu = _used(measured, server)
+    return {
+        "mbu": number(mbu),
+        "mfu": number(mfu),
+        "share": number(max(mbu, mfu)),
+        "bound_by": predicted.bound_by,
+        "predicted": _predicted(predicted),
+    }
+
+
+def _used(measured: Measured, server: Server) -> tuple[float, float]:
+    """Return the shares of the peak bandwidth and FLOP/s that what was measured needs.
+
+    A step takes a TPOT and has a token of each running sequence: token rate x TPOT of them, by
+    Little's law. It reads the weights once and the keys and values of half an answer and a prompt.
+    """
+    work = server.work
+    assert measured.tpot_ms_p50 is not None
+    step_s = measured.tpot_ms_p50 / 1e3
+    running = measured.token_rate * step_s
+    prompts_s = measured.token_rate / measured.osl * measured.isl * (1 - measured.cached_share)
+    context = running * (measured.isl + measured.osl / 2)
+    read = work.read_bytes(running + prompts_s * step_s) + context * work.kv_bytes
+    flops = (measured.token_rate + prompts_s) * work.token_flops
+    return read / step_s / work.bandwidth, flops / work.flops
+
+
+def _predicted(one: Forecast) -> dict[str, Any]:
+    named = (
+        ("token_rate", one.token_rate),
+        ("ttft_ms_p50", one.ttft_ms_p50),
+        ("tpot_ms_p50", one.tpot_ms_p50),
+    )
+    return {
+        name: {"mean": number(value.mean), "ci80": [number(end) for end in value.ci80]}
+        for name, value in named
+    }

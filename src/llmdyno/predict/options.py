@@ -1,0 +1,272 @@
+"""A config on given GPUs under all levels: predicted, judged by the SLOs, and the best of many."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from llmdyno.knobs import Value
+from llmdyno.predict.asked import Plan, longest
+from llmdyno.predict.calibrate import Calibration
+from llmdyno.predict.forecast import Forecast, Point, Setup, coarse, forecast
+from llmdyno.predict.gpus import Gpu
+from llmdyno.predict.grid import configs
+from llmdyno.predict.judged import Verdict, judge
+from llmdyno.predict.layout import memory_of, tensor_gpus
+from llmdyno.predict.memory import Fit
+from llmdyno.predict.shapes import Shape
+from llmdyno.units import Lengths
+
+_SAME = 0.005  # a share of the token rate that is no difference
+_BETTER = 0.01  # what a recommendation must gain over the config before
+_FRONT_OPTIONS = 150  # looked at for the front, at each level
+_SIMULATED = 3  # the best by the coarse pass that are simulated, of each kind
+
+
+class Site(msgspec.Struct, frozen=True, kw_only=True):
+    """Where configs are compared: engine, model, GPUs, lengths."""
+
+    engine: str
+    shape: Shape
+    gpu: Gpu
+    gpus: int
+    isl: Lengths
+    osl: Lengths
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence."""
+        return longest(self.isl) + longest(self.osl)
+
+    @property
+    def hardware(self) -> str:
+        """The GPUs in words."""
+        return f"{self.gpus} x {self.gpu.name}"
+
+
+class Option(msgspec.Struct, frozen=True, kw_only=True):
+    """A config, and how many copies of its server run on the site's GPUs."""
+
+    site: Site
+    config: Mapping[str, Value]
+    copies: int = 1
+
+    @property
+    def setup(self) -> Setup:
+        """One copy, as the simulation takes it."""
+        site = self.site
+        return Setup(engine=site.engine, shape=site.shape, gpu=site.gpu, config=self.config)
+
+    @property
+    def gpus_each(self) -> int:
+        """How many GPUs each copy of the server is spread over."""
+        return tensor_gpus(self.setup)
+
+    def memory(self) -> Fit:
+        """Return the sum of one GPU's memory."""
+        return memory_of(self.setup, self.site.longest)
+
+
+class Predicted(msgspec.Struct, frozen=True, kw_only=True):
+    """An option under each level of a plan, in the plan's order."""
+
+    option: Option
+    memory: Fit
+    forecasts: tuple[Forecast, ...]
+    verdicts: tuple[tuple[Verdict, ...], ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the server can start."""
+        return self.memory.fits and all(one.fits for one in self.forecasts)
+
+    @property
+    def margin(self) -> float:
+        """The least margin of the SLOs at the heaviest level; above 1: all are met."""
+        return min((verdict.margin for verdict in self.verdicts[-1]), default=math.inf)
+
+    @property
+    def token_rate(self) -> float:
+        """Tokens a second of all copies at the heaviest level."""
+        return self.forecasts[-1].token_rate.mean * self.option.copies
+
+
+def point_of(plan: Plan, option: Option, level: tuple[int | None, float | None]) -> Point:
+    """Return the load that one of an option's copies gets at a level."""
+    users, rate = level
+    return Point(
+        users=None if users is None else max(1, round(users / option.copies)),
+        request_rate=None if rate is None else rate / option.copies,
+        isl=option.site.isl,
+        osl=option.site.osl,
+        cached_share=plan.cached,
+        duration_s=plan.duration_s,
+        seed=plan.seed,
+    )
+
+
+def heaviest(plan: Plan) -> tuple[int | None, float | None]:
+    """Return the level at which configs are compared, as `dyno tune` does: the largest."""
+    return max(plan.levels, key=lambda level: level[0] or level[1] or 0)
+
+
+def ordered(plan: Plan) -> Plan:
+    """Return the plan with its levels from the lightest to the heaviest."""
+    return msgspec.structs.replace(
+        plan, users=tuple(sorted(plan.users)), rates=tuple(sorted(plan.rates))
+    )
+
+
+def predict(plan: Plan, option: Option, calibration: Calibration) -> Predicted:
+    """Predict an option at every level.
+
+    Raises:
+        UsageError: a knob's value is none that the simulation can take.
+    """
+    found = tuple(
+        forecast(option.setup, point_of(plan, option, level), calibration) for level in plan.levels
+    )
+    osl = option.site.osl.typical
+    return Predicted(
+        option=option,
+        memory=option.memory(),
+        forecasts=found,
+        verdicts=tuple(
+            tuple(judge(slo, one, option.copies, osl) for slo in plan.slos) for one in found
+        ),
+    )
+
+
+class Dot(msgspec.Struct, frozen=True, kw_only=True):
+    """One option at one level on the Pareto front, by the coarse pass."""
+
+    option: Option
+    level: tuple[int | None, float | None]
+    token_rate: float  # of all users together
+    each: float  # tokens a second that one user sees
+
+
+Front = Sequence[Dot]
+
+
+def best(plan: Plan, before: Predicted, calibration: Calibration) -> tuple[Predicted, Front]:
+    """Return the best option under the SLOs (the one before, if none is better) and the front.
+
+    Where no option meets the SLOs it is the one that comes nearest. The coarse pass looks at
+    all configs; the best of it are simulated.
+    """
+    options = _distinct(plan, before.option)
+    seen = _coarse(plan, options, calibration, heaviest(plan))
+    front = _front(plan, options, calibration)
+    heavy = _at(plan, heaviest(plan))
+    simulated = [predict(heavy, option, calibration) for option in _pruned(plan, options, seen)]
+    candidates = [one for one in [before, *simulated] if one.fits]
+    if not candidates:
+        return before, front
+    meeting = [one for one in candidates if one.margin > 1]
+    if meeting:
+        chosen = max(meeting, key=_worth)
+        if before in meeting and _worth(chosen) < _worth(before) * (1 + _BETTER):
+            chosen = before
+    else:
+        chosen = max(candidates, key=lambda one: one.margin)
+    if chosen is not before:
+        chosen = predict(plan, chosen.option, calibration)
+    return chosen, front
+
+
+def _at(plan: Plan, level: tuple[int | None, float | None]) -> Plan:
+    """Return the plan with this level alone."""
+    users, rate = level
+    return msgspec.structs.replace(
+        plan,
+        users=() if users is None else (users,),
+        rates=() if rate is None else (rate,),
+    )
+
+
+def _worth(one: Predicted) -> float:
+    """Tokens a second; in an open loop, where all keep up, the less loaded server is better."""
+    last = one.forecasts[-1]
+    if last.point.request_rate is None:
+        return one.token_rate
+    return one.token_rate / (1 + last.e2e_ms_p50.mean / 1e5)
+
+
+def _distinct(plan: Plan, before: Option) -> list[Option]:
+    site = before.site
+    found = configs(
+        site.engine,
+        before.config,
+        site.gpus,
+        allow_altered_output=plan.allow_altered_output,
+    )
+    return [Option(site=site, config=config, copies=copies) for config, copies in found]
+
+
+class _Coarse(msgspec.Struct, frozen=True):
+    """What the coarse pass says of each option at a level; nan: it cannot start."""
+
+    worth: np.ndarray  # tokens a second; in an open loop, how far the load is from the most
+    token_rate: np.ndarray
+    ttft_s: np.ndarray
+    tpot_s: np.ndarray
+
+
+def _coarse(
+    plan: Plan,
+    options: Sequence[Option],
+    calibration: Calibration,
+    level: tuple[int | None, float | None],
+) -> _Coarse:
+    found = _Coarse(*(np.full(len(options), np.nan) for _ in range(4)))
+    for copies in {option.copies for option in options}:
+        places = [place for place, one in enumerate(options) if one.copies == copies]
+        point = point_of(plan, options[places[0]], level)
+        answer = coarse([options[place].setup for place in places], point, calibration)
+        found.token_rate[places] = answer.token_rate * copies
+        # In an open loop all that keep up have one rate: the less used one is better.
+        spare = 1 / np.maximum(answer.used, 1e-9)
+        found.worth[places] = found.token_rate[places] if level[1] is None else spare
+        found.ttft_s[places], found.tpot_s[places] = answer.ttft_s, answer.tpot_s
+    return found
+
+
+def _pruned(plan: Plan, options: Sequence[Option], found: _Coarse) -> list[Option]:
+    """Return the options that the coarse pass finds best; of equals those with fewest changes."""
+    kept = [place for place in range(len(options)) if np.isfinite(found.worth[place])]
+
+    def order(column: np.ndarray, sign: int) -> list[int]:
+        return sorted(
+            kept,
+            key=lambda place: (
+                sign * round(math.log(max(float(column[place]), 1e-9)) / _SAME),
+                len(options[place].config),
+            ),
+        )
+
+    orders = [order(found.worth, -1)]
+    if plan.slos:
+        orders += [order(found.ttft_s, 1), order(found.tpot_s, 1)]
+    chosen = dict.fromkeys(place for order in orders for place in order[:_SIMULATED])
+    return [options[place] for place in chosen]
+
+
+def _front(plan: Plan, options: Sequence[Option], calibration: Calibration) -> Front:
+    """Return the options and levels of which none has more tokens a second, in all and a user."""
+    some = options[:: max(1, len(options) // _FRONT_OPTIONS)]
+    seen: list[Dot] = []
+    for level in plan.levels:
+        found = _coarse(plan, some, calibration, level)
+        for option, rate, tpot_s in zip(some, found.token_rate, found.tpot_s, strict=True):
+            if np.isfinite(rate) and tpot_s > 0:
+                dot = Dot(
+                    option=option, level=level, token_rate=float(rate), each=1 / float(tpot_s)
+                )
+                seen.append(dot)
+    front: list[Dot] = []
+    for dot in sorted(seen, key=lambda dot: (-dot.each, -dot.token_rate)):
+        if not front or dot.token_rate > front[-1].token_rate * (1 + _SAME):
+            front.append(dot)
+    return front

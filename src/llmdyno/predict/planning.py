@@ -1,0 +1,236 @@
+"""`dyno plan`: before, after, what if; from the user's wishes to the document."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from llmdyno import plugins, units
+from llmdyno.errors import UsageError
+from llmdyno.knobs import Value, check, parse_settings
+from llmdyno.predict import document as made
+from llmdyno.predict.asked import Plan
+from llmdyno.predict.calibrate import Calibration, calibrate
+from llmdyno.predict.gpus import gpu_of
+from llmdyno.predict.grid import shares
+from llmdyno.predict.judged import check_slos
+from llmdyno.predict.layout import scheduling_of
+from llmdyno.predict.options import Front, Option, Predicted, Site, best, ordered, predict
+from llmdyno.predict.points import Whose, read_points
+from llmdyno.predict.shapes import shape_of
+
+_GPUS_MAX = 64
+
+
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan's document, and what is wrong with it."""
+
+    document: dict[str, Any]
+    does_not_fit: str = ""  # a sentence with the sum
+    nothing_meets: str = ""  # a sentence with the nearest
+    study: str = ""  # the file of the study that would prove it, as TOML
+
+
+class _Of(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine's part of a plan."""
+
+    site: Site
+    base: Mapping[str, Value]
+    before: Predicted
+    after: Predicted | None
+    front: Front
+    calibration: Calibration
+
+
+def make(plan: Plan, settings: Sequence[str] = ()) -> Planned:
+    """Return the plan: predictions, recommendation, what would prove it.
+
+    Args:
+        plan: what is asked.
+        settings: knobs of the config before, as `name=value`.
+
+    Raises:
+        UsageError: names what is unknown or cannot be.
+    """
+    plan = ordered(plan)
+    check_slos(plan.slos)
+    gpu, shape = gpu_of(plan.gpu), shape_of(plan.model)
+    parts: list[_Of] = []
+    for engine in plan.engines:
+        site = Site(engine=engine, shape=shape, gpu=gpu, gpus=plan.gpus, isl=plan.isl, osl=plan.osl)
+        base = _base(site, plan, settings)
+        whose = Whose(gpu=gpu, engine=engine, shape=shape, config=base)
+        measured = [one for source in plan.measured for one in read_points(source, whose)]
+        calibration = calibrate([one for one in measured if one.engine == engine])
+        before = predict(
+            plan, Option(site=site, config=base, copies=_copies(site, base)), calibration
+        )
+        after, front = (None, ()) if plan.config_only else best(plan, before, calibration)
+        parts.append(
+            _Of(
+                site=site,
+                base=base,
+                before=before,
+                after=after,
+                front=front,
+                calibration=calibration,
+            )
+        )
+    return _planned(plan, parts)
+
+
+def _base(site: Site, plan: Plan, settings: Sequence[str]) -> dict[str, Value]:
+    """Return the config before: the engine's defaults with what the user sets."""
+    rules = scheduling_of(site.engine)
+    knobs = plugins.load("engines", site.engine).knobs
+    config: dict[str, Value] = {**plan.baseline, **parse_settings(settings, knobs)}
+    check(config, knobs)
+    spread = shares(rules.gpus, config, site.gpus)[0][0]
+    return {**config, **spread}
+
+
+def _copies(site: Site, base: Mapping[str, Value]) -> int:
+    return shares(scheduling_of(site.engine).gpus, base, site.gpus)[0][1]
+
+
+def _planned(plan: Plan, parts: Sequence[_Of]) -> Planned:
+    found = [(part, chosen) for part in parts if (chosen := _chosen(plan, part)) is not None]
+    lead = max(found, key=lambda one: one[1].token_rate)[0] if found else parts[0]
+    chosen = _chosen(plan, lead)
+    shown = chosen or lead.after or lead.before
+    points = made.points(plan, lead.before)
+    if chosen is not None and chosen is not lead.before:
+        points += made.points(plan, chosen)
+    document: dict[str, Any] = {
+        "schema": made.SCHEMA,
+        "engine": lead.site.engine,
+        "gpu": lead.site.gpu.name,
+        "gpus": plan.gpus,
+        "model": plan.model,
+        "parameters": lead.site.shape.params,
+        "calibrated_on": lead.calibration.points,
+        "slo": [slo.expr for slo in plan.slos],
+        "price_per_h": plan.price_per_h,
+        "points": points,
+        "recommended": None if chosen is None else _recommended(plan, lead, chosen),
+        "front": [
+            {
+                "config": dict(dot.option.config),
+                **made.load(dot.level),
+                "token_rate": made.number(dot.token_rate),
+                "token_rate_each": made.number(dot.each),
+            }
+            for dot in lead.front
+        ],
+        "engines": [_engine(plan, part) for part in parts],
+        "what_if": [_what_if(plan, lead, text) for text in plan.what_if],
+    }
+    does_not_fit = nothing_meets = study = ""
+    if not shown.fits:
+        does_not_fit = _no_room(lead)
+    elif plan.slos and chosen is None and not plan.config_only:
+        exprs = ",".join(slo.expr for slo in plan.slos)
+        nothing_meets = f"--slo {exprs}: {made.nearest(lead.site, shown)}"
+        if plan.rates:
+            document["capacity"] = made.capacity(plan, shown.option, lead.calibration)
+            nothing_meets += made.more_gpus(document["capacity"])
+    if chosen is not None:
+        study = made.toml(plan, chosen, lead.base)
+    return Planned(
+        document=document, does_not_fit=does_not_fit, nothing_meets=nothing_meets, study=study
+    )
+
+
+def _chosen(plan: Plan, part: _Of) -> Predicted | None:
+    """Return what an engine's part recommends; None: nothing, or nothing was asked."""
+    after = part.after
+    if after is None or not after.fits or (plan.slos and after.margin <= 1):
+        return None
+    return after
+
+
+def _engine(plan: Plan, part: _Of) -> dict[str, Any]:
+    chosen = _chosen(plan, part)
+    return {
+        "engine": part.site.engine,
+        "calibrated_on": part.calibration.points,
+        "before": made.side(plan, part.before),
+        "after": None if chosen is None else made.side(plan, chosen),
+    }
+
+
+def _recommended(plan: Plan, part: _Of, chosen: Predicted) -> dict[str, Any]:
+    found = made.side(plan, chosen)
+    del found["points"]
+    found |= {
+        "engine": part.site.engine,
+        "changes": made.changes(part.base, chosen.option.config),
+        "token_rate_ratio": made.number(chosen.token_rate / part.before.token_rate)
+        if part.before.fits and part.before.token_rate
+        else None,
+        "command": made.proof(plan, chosen, part.base),
+        "study_toml": made.toml(plan, chosen, part.base),
+    }
+    if plan.rates or plan.slos:
+        found["capacity"] = made.capacity(plan, chosen.option, part.calibration)
+    return found
+
+
+def _no_room(part: _Of) -> str:
+    """Say that the model does not fit, with the sum and how many GPUs would do."""
+    site, memory = part.site, part.before.memory
+    why = memory.why if not memory.fits else part.before.forecasts[0].why
+    knob = scheduling_of(site.engine).gpus
+    counts = [2**power for power in range(1, 7) if site.gpus < 2**power <= _GPUS_MAX]
+    for count in counts if knob else []:
+        larger = Option(site=site, config={**part.base, knob: count})
+        if larger.memory().fits:
+            return (
+                f"{site.shape.name} does not fit {site.hardware}: {why}; --gpus {count} would do."
+            )
+    return f"{site.shape.name} does not fit {site.hardware}: {why}."
+
+
+_PLACES = ("gpu", "gpus", "model", "engine", "isl", "osl")
+
+
+def _what_if(plan: Plan, part: _Of, text: str) -> dict[str, Any]:
+    """Predict the config before with some things changed: "max_num_seqs=512,gpu=h100".
+
+    Raises:
+        UsageError: names the change that is none.
+    """
+    pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
+    if not pairs or not all(name and equals and value for name, equals, value in pairs):
+        raise UsageError(f"--what-if {text}: write name=value, e.g. max_num_seqs=512,gpu=h100.")
+    given = {name.strip(): value.strip() for name, _, value in pairs}
+    site = part.site
+    if "engine" in given:
+        scheduling_of(given["engine"])
+    site = msgspec.structs.replace(
+        site,
+        engine=given.get("engine", site.engine),
+        shape=shape_of(given["model"]) if "model" in given else site.shape,
+        gpu=gpu_of(given["gpu"]) if "gpu" in given else site.gpu,
+        gpus=_whole(text, given["gpus"]) if "gpus" in given else site.gpus,
+        isl=units.lengths(given["isl"], "--what-if isl") if "isl" in given else site.isl,
+        osl=units.lengths(given["osl"], "--what-if osl") if "osl" in given else site.osl,
+    )
+    knobs = plugins.load("engines", site.engine).knobs
+    changed = [f"{name}={value}" for name, value in given.items() if name not in _PLACES]
+    base = dict(part.base) if site.engine == part.site.engine else {}
+    rules = scheduling_of(site.engine)
+    if site.gpus != part.site.gpus:
+        base.pop(rules.gpus, None)
+    config = {**base, **parse_settings(changed, knobs)}
+    check(config, knobs)
+    tensor, copies = shares(rules.gpus, config, site.gpus)[0]
+    option = Option(site=site, config={**config, **tensor}, copies=copies)
+    found = predict(plan, option, part.calibration)
+    return {"change": text, "gpu": site.gpu.name, "engine": site.engine, **made.side(plan, found)}
+
+
+def _whole(text: str, value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise UsageError(f"--what-if {text}: gpus={value} must be a whole number from 1 on.")
+    return int(value)

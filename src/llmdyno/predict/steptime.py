@@ -1,0 +1,158 @@
+"""How long a step takes: the GPU's part, the host's part, and what of both lies beside the other.
+
+    gpu  = (memory^4 + compute^4)^(1/4) + cache + fixed
+    host = step + sequences x each + (pieces + prompts x each, if prompts are among them)
+    step = (gpu^p + host^p)^(1/p), p = 4, and 1.5 where the host starts kernels one by one
+
+A mean of such a power is a maximum with a rounded corner: near the corner both hinder each other,
+the more so where the GPU waits for the host between the kernels of one step.
+Eight numbers are not known beforehand; `PRIORS` holds what is believed of them and how firmly.
+"""
+
+import msgspec
+import numpy as np
+
+from llmdyno.predict.work import Work
+
+# Of what 16-bit weights reach: 8-bit ones have scales, and inputs that are quantised step by step.
+_QUANTISED_LOSS = 0.1  # of the bandwidth
+_QUANTISED_FLOPS_LOSS = 0.35  # of the share of the (doubled) peak
+_QUANTISED_PIECES = 0.3  # more host time where kernels are started one by one
+_SHARED_LAYER = 0.5  # more GPU time a layer where GPUs wait for each other twice in it
+_SAMPLE_S = 3e-6  # the sampler's passes over a sequence's logits
+_TOKEN_SHARE = 0.05  # an answer's token costs an API server so much of what a request costs it
+
+
+class Prior(msgspec.Struct, frozen=True):
+    """What is believed of a parameter: its median, and the deviation of its logarithm."""
+
+    name: str
+    median: float
+    deviation: float
+    means: str
+
+
+PRIORS = (
+    Prior("bandwidth_share", 0.8, 0.12, "share of the peak bandwidth that reads reach"),
+    Prior("flops_share", 0.65, 0.2, "share of the peak FLOPs that matrix products reach"),
+    Prior("layer_s", 35e-6, 0.3, "GPU time a layer that depends on nothing: launches, norms"),
+    Prior("host_step_s", 2.5e-3, 0.3, "host time of a step: planning, sampling, taking results in"),
+    Prior("host_sequence_s", 25e-6, 0.4, "host time of a step for each sequence in it"),
+    Prior("host_layer_s", 150e-6, 0.4, "host time a layer of a step without a whole graph"),
+    Prior("host_prompt_s", 0.3e-3, 0.6, "host time for a prompt that is let in"),
+    Prior("api_s", 2.2e-3, 0.4, "an API server's time for a request: HTTP, template, tokens"),
+)
+NAMES = tuple(prior.name for prior in PRIORS)
+MEDIANS = np.array([prior.median for prior in PRIORS])
+DEVIATIONS = np.array([prior.deviation for prior in PRIORS])
+
+
+class Graphs(msgspec.Struct, frozen=True):
+    """Which steps the host starts as one graph: up to so many sequences, up to so many tokens."""
+
+    decode_max: int
+    prompts_max: int = 0
+
+
+class StepTime:
+    """The step time of one server. `theta` holds the parameters in the order of `PRIORS`."""
+
+    def __init__(self, work: Work, graphs: Graphs, theta: np.ndarray) -> None:
+        """Work the constants out once; `seconds` is called a million times."""
+        values = dict(zip(NAMES, theta, strict=True))
+        self.work = work
+        self.graphs = graphs
+        share = values["bandwidth_share"] * (1 - _QUANTISED_LOSS * work.quantised)
+        self._byte_s = 1 / (work.bandwidth * share)
+        self._cache_s = work.kv_bytes / (work.bandwidth * values["bandwidth_share"])
+        rate = work.flops * (1 - _QUANTISED_FLOPS_LOSS * work.quantised)
+        self._flop_s = 1 / (rate * values["flops_share"])
+        self._token_s = work.token_flops * self._flop_s + work.exchange_s
+        self._head_s = work.head_flops * self._flop_s
+        self._context_s = work.context_flops * self._flop_s
+        self._fixed_s = work.layers * values["layer_s"] * (1 + _SHARED_LAYER * (work.gpus > 1))
+        self._step_s = values["host_step_s"]
+        self._sequence_s = values["host_sequence_s"]
+        pieces = 1 + _QUANTISED_PIECES * work.quantised
+        self._pieces_s = work.layers * values["host_layer_s"] * pieces
+        self._prompt_s = values["host_prompt_s"]
+        self.api_s = values["api_s"]
+        self.token_api_s = self.api_s * _TOKEN_SHARE
+
+    def seconds(
+        self, decodes: float, context: float, chunk: float = 0, seen: float = 0, prompts: float = 0
+    ) -> float:
+        """Return a step's time.
+
+        Args:
+            decodes: sequences that get their next token.
+            context: tokens of context of all of these together.
+            chunk: prompt tokens that the step computes.
+            seen: the sum over these of the tokens of context that each looks at.
+            prompts: prompts that are let in.
+        """
+        gpu, host = self.parts(decodes, context, chunk, seen, prompts)
+        return self.joined_s(gpu, host, decodes, chunk)
+
+    def joined_s(self, gpu: float, host: float, decodes: float, chunk: float) -> float:
+        """Return the time of a step whose parts take so long."""
+        whole = self._is_whole(decodes + chunk, chunk)
+        return whole * rounded_max(gpu, host) + (1 - whole) * (gpu**1.5 + host**1.5) ** (1 / 1.5)  # type: ignore[no-any-return]
+
+    def _is_whole(self, tokens: float, chunk: float) -> float:
+        """Whether one graph has all of the step; works for arrays, too."""
+        graphs = self.graphs
+        return (chunk <= 0) * (tokens <= graphs.decode_max) + (chunk > 0) * (
+            tokens <= graphs.prompts_max
+        )
+
+    def parts(
+        self, decodes: float, context: float, chunk: float = 0, seen: float = 0, prompts: float = 0
+    ) -> tuple[float, float]:
+        """Return the GPU's and the host's part of a step, in seconds."""
+        tokens = decodes + chunk
+        memory_s = self.work.read_bytes(tokens) * self._byte_s
+        linear_s = rounded_max(
+            memory_s, tokens * self._token_s + (decodes + prompts) * self._head_s
+        )
+        gpu_s = (
+            linear_s
+            + context * self._cache_s
+            + seen * self._context_s
+            + self._fixed_s
+            + decodes * _SAMPLE_S
+        )
+        host_s = self._step_s + decodes * self._sequence_s + prompts * self._prompt_s
+        return gpu_s, host_s + self._pieces_s * (1 - self._is_whole(tokens, chunk))
+
+    def bound_by(self, decodes: float, context: float, chunk: float = 0, prompts: float = 0) -> str:
+        """Name what the time of such a step goes to most."""
+        gpu, host = self.parts(decodes, context, chunk, prompts=prompts)
+        if host > gpu:
+            return "host"
+        compute_s = (decodes + chunk) * self._token_s + (decodes + prompts) * self._head_s
+        memory_s = self.work.read_bytes(decodes + chunk) * self._byte_s
+        parts = {
+            "compute": compute_s,
+            "weights bandwidth": memory_s,
+            "KV bandwidth": context * self._cache_s,
+        }
+        return max(parts, key=lambda name: parts[name])
+
+    def limit_s(self, decodes: float, context: float, chunk: float = 0) -> float:
+        """Return the time of a step at the peaks of bandwidth and FLOPs: no server can beat it."""
+        work = self.work
+        read = work.read_bytes(decodes + chunk) + context * work.kv_bytes
+        flops = (decodes + chunk) * work.token_flops + decodes * work.head_flops
+        return max(read / work.bandwidth, flops / work.flops)
+
+
+def rounded_max(one: float, other: float) -> float:
+    """Return the maximum of two times with a rounded corner; works for arrays, too."""
+    one, other = one * one, other * other
+    return (one * one + other * other) ** 0.25  # type: ignore[no-any-return]
+
+
+def log_prior(theta: np.ndarray) -> np.ndarray:
+    """Return how many deviations each parameter's logarithm lies from its prior."""
+    return np.asarray(np.log(theta / MEDIANS) / DEVIATIONS)

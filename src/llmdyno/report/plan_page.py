@@ -1,0 +1,235 @@
+"""The page of a plan: the two headline charts, marked as predicted, the Pareto front, the numbers.
+
+The charts are those of a run's page: a config before or after stands as a run whose levels were
+predicted.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from llmdyno import knobs
+from llmdyno.report import drawing, pages, percentiles
+from llmdyno.report.documents import Document, Material, Run
+from llmdyno.report.drawing import Drawing
+from llmdyno.report.plots import token_rate_by_users
+from llmdyno.report.tables import Cell, Row, Table
+from llmdyno.report.verdict import Verdict
+from llmdyno.results import documents, wording
+
+_INTERVAL = " The thin line is the interval that holds four of five such predictions."
+
+
+def of_plan(plan: Document) -> str:
+    """Return the HTML page of a plan's document, llmdyno.plan/1."""
+    engine = next(one for one in plan["engines"] if one["engine"] == plan["engine"])
+    material = Material(runs=tuple(_runs(engine)))
+    recommended = plan["recommended"]
+    calibrated = plan["calibrated_on"]
+    known = f"calibrated on {calibrated:,} measured points" if calibrated else "from data sheets"
+    lines = [f"Memory of one GPU: {engine['before']['memory']}."]
+    if recommended is not None:
+        lines += [
+            *_needs(recommended),
+            f"What would prove it: {shlex.join(recommended['command'])}",
+        ]
+    return pages.set_page(
+        pages.Page(
+            title="Plan",
+            subtitle=" · ".join(
+                (plan["engine"], plan["model"], f"{plan['gpus']} x {plan['gpu']}", known)
+            ),
+            verdict=Verdict(sentence=_sentence(recommended), tone="open"),
+            sections=[
+                pages.Section(
+                    name="predicted",
+                    title="Predicted",
+                    figures=[one for one in _figures(plan, material) if one is not None],
+                    tables=[_table(plan)],
+                    lines=lines,
+                )
+            ],
+            doubts=["Everything on this page is predicted; nothing was measured for it."],
+        )
+    )
+
+
+def _sentence(recommended: Mapping[str, Any] | None) -> str:
+    if recommended is None:
+        return "Predicted, not measured."
+    if recommended["changes"] == "as before":
+        return "Predicted: no config is better than the one before by 1 %."
+    ratio = recommended["token_rate_ratio"]
+    times = f" with {wording.ratio(ratio)} the token rate" if ratio else ""
+    return f"Predicted: {recommended['changes']}{times}."
+
+
+def _needs(recommended: Mapping[str, Any]) -> list[str]:
+    capacity = recommended.get("capacity")
+    if not capacity:
+        return []
+    rate = wording.significant(capacity["request_rate_each"])
+    return [
+        f"One copy of the server takes {rate} requests/s.",
+        *(
+            f"{need['request_rate']:g} requests/s need {need['replicas']} replicas,"
+            f" {need['gpus']} GPUs in all."
+            for need in capacity["needs"]
+        ),
+    ]
+
+
+def _runs(engine: Document) -> list[Run]:
+    """Return before and after as runs whose levels were predicted."""
+    sides = [("Before (predicted)", engine["before"])]
+    after = engine["after"]
+    if after is not None and after["config"] != engine["before"]["config"]:
+        sides.append(("After (predicted)", after))
+    return [
+        Run(name=name, summary={"levels": [_level(point) for point in side["points"]]})
+        for name, side in sides
+        if side["fits"]
+    ]
+
+
+def _level(point: Document) -> dict[str, Any]:
+    ttft = point["ttft_ms_p50"]
+    load = (
+        {"users": point["users"], "arrival": "closed"}
+        if "users" in point
+        else {"users": None, "arrival": "poisson", "rate": point["request_rate"]}
+    )
+    return load | {
+        "token_rate": {"mean": point["token_rate"]["mean"], "ci95": point["token_rate"]["ci80"]},
+        "ttft_ms": {
+            "p50": ttft["mean"],
+            "p50_ci95": ttft["ci80"],
+            "p99": max(ttft["mean"], point["ttft_ms_p99"]["mean"]),
+        },
+    }
+
+
+def _figures(plan: Document, material: Material) -> list[pages.Figure | None]:
+    return [
+        _figure(
+            "token_rate",
+            "Token rate, predicted",
+            f"Output tokens per second, all users together, at each level.{_INTERVAL}",
+            token_rate_by_users.draw(material) if material.runs else None,
+        ),
+        _figure(
+            "ttft",
+            "Time to first token, predicted",
+            f"The median of each level, and its p99.{_INTERVAL}",
+            percentiles.draw("ttft_ms", material) if material.runs else None,
+        ),
+        _figure(
+            "pareto",
+            "Pareto front, predicted",
+            "Configs and loads of which none has both more tokens per second in all and more for"
+            " each user. The quick estimate that chose what to simulate, not the simulation; point"
+            " at a dot for its settings.",
+            _front(plan["front"]),
+            wide=True,
+        ),
+    ]
+
+
+def _figure(
+    name: str, title: str, says: str, chart: Drawing | None, *, wide: bool = False
+) -> pages.Figure | None:
+    if chart is None:
+        return None
+    specification = drawing.specification(chart, f"{title}. {says}")
+    return pages.Figure(name=name, title=title, says=says, wide=wide, specification=specification)
+
+
+def _front(front: Sequence[Document]) -> Drawing | None:
+    if not front:
+        return None
+    rows = [
+        {
+            "rate": one["token_rate"],
+            "each": one["token_rate_each"],
+            "config": _in_words(one["config"]),
+            "shown": f"{wording.significant(one['token_rate'])} tokens/s,"
+            f" {wording.significant(one['token_rate_each'])} for each user",
+            "load": documents.level_name(
+                one if "users" in one else {"rate": one["request_rate"], "arrival": "poisson"}
+            ),
+        }
+        for one in front
+    ]
+    base = alt.Chart(drawing.data(rows)).encode(
+        x=alt.X(
+            "each:Q",
+            axis=alt.Axis(title="Output tokens/s of each user, 1 / TPOT"),
+            scale=alt.Scale(zero=False),
+        ),
+        y=alt.Y("rate:Q", axis=alt.Axis(title="Output tokens/s"), scale=alt.Scale(zero=False)),
+        tooltip=[
+            alt.Tooltip("load:N", title="Level"),
+            alt.Tooltip("config:N", title="Config"),
+            alt.Tooltip("shown:N", title="Predicted"),
+        ],
+    )
+    colour = drawing.ONE_RUN[0]
+    line = base.mark_line(color=colour, opacity=0.4, interpolate="step-before")
+    dots = base.mark_point(filled=True, size=90, opacity=1, color=colour)
+    chart = drawing.layered((line, len(rows) > 1), (dots, True))
+    return chart.properties(width=2 * drawing.WIDTH_PX, height=drawing.HEIGHT_PX)
+
+
+def _in_words(config: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={knobs.show(value)}" for name, value in config.items()) or "defaults"
+
+
+def _table(plan: Document) -> Table:
+    """Return every point in numbers, those of each what-if, too."""
+    points = [point for one in plan["engines"] for side in _sides(one) for point in side["points"]]
+    points += [point for changed in plan["what_if"] for point in changed["points"]]
+    rows = tuple(
+        Row(
+            heads=((documents.level_name(_level(point)), 1),),
+            cells=(
+                Cell(_in_words(point["config"]), "code"),
+                _cell(point["token_rate"], wording.significant),
+                _cell(point["ttft_ms_p50"], wording.milliseconds),
+                _cell(point["tpot_ms_p50"], wording.milliseconds),
+                Cell(point["bound_by"] if point["fits"] else "does not fit"),
+                Cell(f"{point['limit_share']:.0%}", "number"),
+                Cell(f"{point['mbu']:.0%}", "number"),
+                Cell(f"{point['mfu']:.0%}", "number"),
+                Cell(wording.significant(point.get("cost_per_million_tokens")), "number"),
+            ),
+        )
+        for point in points
+    )
+    return Table(
+        caption="What is predicted, with the interval that holds four of five",
+        columns=(
+            ("Level", "text"),
+            ("Config", "code"),
+            ("Tokens/s", "number"),
+            ("TTFT p50", "number"),
+            ("TPOT p50", "number"),
+            ("Bound by", "text"),
+            ("Of the limit", "number"),
+            ("MBU", "number"),
+            ("MFU", "number"),
+            ("Per million tokens", "number"),
+        ),
+        rows=rows,
+    )
+
+
+def _sides(engine: Document) -> list[Document]:
+    before, after = engine["before"], engine["after"]
+    return [before] if after is None or after["config"] == before["config"] else [before, after]
+
+
+def _cell(value: Document, write: Any) -> Cell:
+    low, high = value["ci80"]
+    return Cell(write(value["mean"]), "number", detail=f"{write(low)} to {write(high)}")

@@ -1,0 +1,155 @@
+"""How a study ended and who meets its SLOs, in sentences: of study.json, for all who tell of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmdyno.knobs import show
+from llmdyno.results import quality, verdicts, wording
+from llmdyno.results.documents import Document, items, number, part, text, texts
+from llmdyno.units import counted
+
+# Kinds of a group of knobs that the winner's reader need not know to use it.
+_NO_INTERACTION = frozenset({"independent", "no effect", "unknown"})
+NO_DIFFERENCE = "No config that was tried beats the baseline: no difference."
+
+
+def conclusion(study: Document) -> str:
+    """Say in a sentence or two what a study found, or why it found nothing.
+
+    Args:
+        study: its document; "outcome" may lack its "said".
+    """
+    slo = of_slo(study)
+    return " ".join(part for part in (_ending(study), slo) if part)
+
+
+def stands_alone(study: Document) -> bool:
+    """Tell whether the conclusion says it all, as there are no whole pairs that decide."""
+    found = verdicts.confirmed(study)
+    decided = text(part(study, "outcome"), "state") in {"", "confirmed"}
+    return not (decided and found.pairs and part(study, "confirmation", "ratio"))
+
+
+def _ending(study: Document) -> str:
+    outcome = part(study, "outcome")
+    state = text(outcome, "state")
+    tried = number(outcome, "tried") or 0
+    if state == "stopped":
+        kind = text(study, "stopped", "class") or "it failed"
+        why = f"as the machine is at fault ({kind}): {text(study, 'stopped', 'why')}"
+        found = verdicts.confirmed(study)
+        if found.word in verdicts.OPENINGS and found.pairs:  # it stopped in the ablation
+            return f"{_decided(found)} The study stopped after that, {why}"
+        return f"Not confirmed: the study stopped, {why}"
+    if state == "nothing tried":
+        why = "the budget ended" if text(outcome, "ended_by") == "budget" else "nothing could be"
+        return f"Nothing was tried: {why}. The baseline stays."
+    if state == "rejected":
+        return f"The baseline stays: {_rejections(study)}."
+    found = verdicts.confirmed(study)
+    if state == "unfinished" or (found.pairs and found.word not in verdicts.OPENINGS):
+        return _unfinished(study, found, tried)
+    if not found.pairs:
+        return NO_DIFFERENCE if number(outcome, "measured") != 0 else _none_measured(tried)
+    less = f" ({_rejections(study)})" if items(study, "rejected") else ""
+    return f"{_decided(found)}{less}"
+
+
+def _decided(found: verdicts.Confirmed) -> str:
+    gain = f", {found.gain}" if found.gain else ""
+    return f"{verdicts.OPENINGS[found.word]} at {found.level}{gain} ({found.basis})."
+
+
+def _none_measured(tried: float) -> str:
+    return (
+        f"Not confirmed: of {counted(tried, 'trial')} none could be measured. The baseline stays."
+    )
+
+
+def _unfinished(study: Document, found: verdicts.Confirmed, tried: float) -> str:
+    if not part(study, "baseline"):
+        return "Not confirmed: the baseline was not measured."
+    if found.pairs:
+        gain = f", {found.gain}" if found.gain else ""
+        pairs = counted(found.pairs, "whole pair")
+        return f"Not confirmed: {pairs} at {found.level} do not decide{gain}."
+    trials = number(part(study, "outcome"), "trials")
+    of = f" of {trials:g}" if trials else ""
+    after = f"after {tried:g}{of} trials" if tried != trials else "before any pair was whole"
+    return f"Not confirmed: the study ended {after}; dyno tune --resume goes on with it."
+
+
+def _rejections(study: Document) -> str:
+    return "; ".join(
+        f"{described(part(one, 'config'))} {text(one, 'why')}" for one in items(study, "rejected")
+    )
+
+
+def remarks(study: Document) -> list[str]:
+    """Return what belongs beside a verdict: SLOs, which knobs interact, output, where it ran."""
+    found = [of_slo(study)] if not stands_alone(study) else []
+    found += interactions(study)
+    found += quality.of_study(study)
+    moves = texts(study, "moves")
+    if moves:
+        found.append(f"Not all of it was measured in one place: {'; '.join(moves)}.")
+    beside = texts(study, "beside")
+    if beside:
+        found.append(f"Another study ran on this machine meanwhile: {', '.join(beside)}.")
+    return [one for one in found if one]
+
+
+def interactions(study: Document) -> list[str]:
+    """Return a sentence for each group of knobs whose effects are not each their own."""
+    return [
+        text(one, "why")
+        for one in items(study, "interactions")
+        if text(one, "kind") not in _NO_INTERACTION
+    ]
+
+
+def of_slo(study: Document) -> str:
+    """Say who meets a study's SLOs; empty: it has none, or an older version judged them not."""
+    outcome = part(study, "slo_outcome")
+    if not outcome:
+        return ""
+    wanted = " and ".join(texts(study, "slo"))
+    if not outcome.get("met_by_some"):
+        return f"No config that was tried meets {wanted}{_nearest(part(outcome, 'nearest'))}."
+    baseline, tuned = outcome.get("baseline_meets") or [], outcome.get("tuned_meets") or []
+    if not tuned or text(study, "outcome", "state") == "rejected":
+        said = "meets" if baseline and all(baseline) else "misses"
+        return f"The baseline {said} {wanted}."
+    if all(tuned) or not any(tuned):
+        verb, other = ("meets", "misses") if all(tuned) else ("misses", "meets")
+        if all(baseline) == all(tuned) and any(baseline) == any(tuned):
+            return f"Tuned {verb} {wanted}, as the baseline does."
+        if all(baseline) or not any(baseline):
+            return f"Tuned {verb} {wanted}, which the baseline {other}{_at_the_price(study)}."
+    return f"Tuned meets {wanted} in {_share(tuned)}, the baseline in {_share(baseline)}."
+
+
+def _at_the_price(study: Document) -> str:
+    """Say beside an SLO what happened to the objective: "; 0.75 times the token rate"."""
+    times = verdicts.confirmed(study).times
+    return f"; {times}" if times else ""
+
+
+def _nearest(nearest: Document) -> str:
+    if not nearest:
+        return ""
+    values, units = part(nearest, "values"), part(nearest, "units")
+    said = ", ".join(
+        f"{expr} at {wording.significant(value)} {units.get(expr) or ''}".rstrip()
+        for expr, value in values.items()
+    )
+    return f"; nearest: {described(part(nearest, 'config'))} ({said})"
+
+
+def _share(met: Sequence[Any]) -> str:
+    return f"{sum(map(bool, met))} of {counted(len(met), 'run')}"
+
+
+def described(config: Mapping[str, Any]) -> str:
+    """Return a config in one line: "knob=value, knob=value", or "all defaults"."""
+    return ", ".join(f"{name}={show(value)}" for name, value in config.items()) or "all defaults"

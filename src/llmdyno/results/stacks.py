@@ -1,0 +1,69 @@
+"""What a study over engines and fronts found of each combination, for all who tell of it."""
+
+import msgspec
+
+from llmdyno.knobs import show
+from llmdyno.results import wording
+from llmdyno.results.documents import Document, items, number, part, text
+from llmdyno.units import counted
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """A combination in words; a value that there is not is "-"."""
+
+    name: str  # "vllm behind triton"
+    baseline: str
+    best: str
+    slo: str  # of the best: "met", "missed", "-"
+    trials: str  # "5, 1 failed"
+    outcome: str  # the best config, or why it is left out
+
+
+def combinations(study: Document) -> list[Told]:
+    """Return what came of each combination, in the order in which the user named them."""
+    return [_told(one) for one in items(study, "combinations")]
+
+
+def conclusion(study: Document) -> str:
+    """Say which combination is the best, and what it was proven against; empty: it has none."""
+    found = items(study, "combinations")
+    if not found:
+        return ""
+    worked = [one for one in found if part(one, "baseline")]
+    if not worked:
+        return "No combination could be measured."
+    first, best = part(study, "baseline"), part(study, "best")
+    among = counted(len(worked), "combination")
+    out = len(found) - len(worked)
+    among += f" ({out} left out)" if out else ""
+    against = f"the baseline of {named(first)}"
+    if (best.get("config"), named(best)) == (first.get("config"), named(first)):
+        return f"Of {among}, none is shown to beat {against}."
+    return f"Best of {among}: {named(best)}, told against {against}."
+
+
+def named(one: Document) -> str:
+    """Return what a combination is called: "vllm behind triton"."""
+    return f"{text(one, 'engine')} behind {text(one, 'front')}"
+
+
+def _told(one: Document) -> Told:
+    failed, trials = number(one, "failed"), number(one, "trials") or 0
+    best = part(one, "best")
+    config = ", ".join(f"{knob}={show(value)}" for knob, value in part(best, "config").items())
+    why = text(one, "why")
+    outcome = (config or "all defaults") if best else f"{text(one, 'state')}: {why}".strip(": ")
+    winner = "best of all: " if text(one, "state") == "best" else ""
+    return Told(
+        name=named(one),
+        baseline=_value(part(one, "baseline")),
+        best=_value(best),
+        slo={True: "met", False: "missed"}.get(best.get("slo_met"), "-"),  # type: ignore[arg-type]
+        trials=f"{trials:g}" + (f", {failed:g} failed" if failed else ""),
+        outcome=f"{winner}{outcome}",
+    )
+
+
+def _value(of: Document) -> str:
+    value = number(of, "value")
+    return "-" if value is None else wording.significant(value)

@@ -1,0 +1,221 @@
+"""llmdyno's own search: a model of the value, a model of what starts, and what both promise.
+
+Each question is the point with the largest expected gain over the best point so far, times the
+chance that it starts (and that it meets the SLOs). The best point is the best by the model, not the
+luckiest measurement. A space of few points is looked at as a whole.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from llmdyno.knobs import Knob, Value
+from llmdyno.search.feasibility import Feasibility
+from llmdyno.search.memory import Memory
+from llmdyno.search.model import Model, Points, normal
+from llmdyno.search.space import Floats, Key
+
+FEWER_CHANGES = 0.002  # the share of the value that one more changed knob must gain
+_CAUTION = 6.0  # the power of the chance to start
+_CAUTION_MAX = 3.0  # times that, when much has failed
+_FAILING = 0.08  # the share of trials that may fail
+_AT_FIRST = 6  # trials as which the expectation counts
+_BATCH_SLOPE = 0.6  # by how much the logarithm of the value is expected to rise on a log scale
+_CHOICE_GAIN = 0.1  # ... and with the choice that the guide names
+_POINTS_MAX = 400  # up to so many, all points are compared
+_DRAWN = 120  # points beside the best, and anywhere
+_UNIT = 0.3  # a deviation of values that have no logarithm, in the model's unit
+
+Prior = Callable[[Mapping[str, Value]], float | None]
+
+
+class OwnSearch(Memory):
+    """Proposes what promises the largest gain.
+
+    Args:
+        knobs: those searched.
+        starts: configs to propose first.
+        prior: what a value is expected to be before it is measured, None where it is unknown.
+        turns: as hint() takes them.
+        more: as Memory takes them.
+    """
+
+    def __init__(
+        self,
+        knobs: Sequence[Knob],
+        *,
+        starts: Sequence[Mapping[str, Value]] = (),
+        prior: Prior | None = None,
+        turns: Mapping[str, Value] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(knobs, **more)
+        self._starts = [self.space.key({**self.space.fixed, **start}) for start in starts]
+        self._prior = prior
+        self._turns = dict(turns or {})
+        self._model = Model(self.space, self.draw)
+        self._misses = Model(self.space, self.draw)
+        self._feasibility = Feasibility(self.space)
+        self._small = self.space.is_small(_POINTS_MAX)
+
+    def hint(self, turns: Mapping[str, Value]) -> None:
+        """Take which way the guide turns some knobs.
+
+        Args:
+            turns: by knob: "raise" or "lower" for a number, else the value that should help.
+        """
+        self._turns = dict(turns)
+
+    def _guess(self, points: Points) -> Floats:
+        """Return what is expected to be gained at points, before any result.
+
+        A knob on a log scale is taken for the size of a batch: more gains, and saturates.
+        """
+        found = np.zeros(len(points.keys))
+        for number, axis in enumerate(self.space.axes):
+            turn = self._turns.get(axis.knob.name)
+            if not axis.is_number:
+                if turn is not None:
+                    found += _CHOICE_GAIN * np.array([key[number] == turn for key in points.keys])
+                continue
+            batch = axis.knob.search_log and self.sign > 0
+            rises = {"raise": 1.0, "lower": -1.0}.get(str(turn), 1.0 if batch else 0.0)
+            found += _BATCH_SLOPE * rises * points.rise[:, number]
+        return found
+
+    def propose(self, taken: set[Key]) -> Key | None:
+        """Return the point that promises most; None when all that were thought of are taken."""
+        for start in self._starts:
+            if start not in taken:
+                return start
+        measured = self._learn()
+        if not measured:
+            origin = self.space.origin()
+            return origin if origin not in taken else None
+        order = np.argsort(-self._worth(Points(self.space, measured)))
+        centres = [measured[int(number)] for number in order[:2]]
+        keys = [key for key in self._points(centres) if key not in taken]
+        if not keys:
+            return None
+        points = Points(self.space, keys)
+        failures = len(self.told) - len(measured)
+        chances = 1 - self._feasibility.risk(points)
+        caution = _CAUTION * self._impatience(failures)
+        promise = self._promise(points, centres[0]) * chances**caution
+        return keys[int(np.argmax(promise))]
+
+    def _impatience(self, failures: int) -> float:
+        """Return by how much more than wanted has failed so far, between 1 and the most."""
+        wanted = _FAILING * (len(self.told) + _AT_FIRST)
+        return min(_CAUTION_MAX, max(1.0, (failures + _FAILING * _AT_FIRST) / wanted))
+
+    def expected(self, configs: Sequence[Mapping[str, Value]]) -> list[float] | None:
+        """Return a number a config that ranks them: larger is better; None: nothing is known.
+
+        It is the model's expectation, which a lucky measurement moves less than the measurement.
+        """
+        if not self._learn():
+            return None
+        keys = [self.space.key(config) for config in configs]
+        return [float(worth) for worth in self._worth(Points(self.space, keys))]
+
+    def _learn(self) -> list[Key]:
+        """Fit the models to what was told; return the points that were measured."""
+        measured = [key for key, told in self.told.items() if told.value is not None]
+        if not measured:
+            return []
+        points = Points(self.space, measured)
+        values = [float(self.told[key].value or 0.0) for key in measured]
+        self._logarithmic = min(values) > 0
+        rest = self._scaled(np.array(values)) - self._known(points)
+        self._model.fit(points, rest)
+        missed = np.clip([self.told[key].missed for key in measured], -1.0, 2.0)
+        self._limited = bool((missed != 0).any())
+        self._met = bool((missed <= 0).any())
+        if self._limited:
+            self._misses.fit(points, missed)
+        failed = [key for key, told in self.told.items() if told.value is None] + self.refused
+        self._feasibility.fit(points, Points(self.space, failed))
+        return measured
+
+    def _scaled(self, values: Floats) -> Floats:
+        """Return values as the model has them: larger is better, differences are shares."""
+        spread = float(values.std()) or 1.0
+        scaled = np.log(values) if self._logarithmic else (values - values.mean()) * _UNIT / spread
+        found: Floats = self.sign * scaled
+        return found
+
+    def _known(self, points: Points) -> Floats:
+        """Return what was expected of points before they were measured."""
+        keys = points.keys
+        if self._prior is None or not self._logarithmic:
+            return self._guess(points)
+        found = [self._prior(self.space.config(key)) for key in keys]
+        known = [value for value in found if value is not None and value > 0]
+        if not known:
+            return self._guess(points)
+        middle = float(np.median(known))
+        filled = [value if value is not None and value > 0 else middle for value in found]
+        logarithms: Floats = self.sign * np.log(np.array(filled))
+        return logarithms
+
+    def _worth(self, points: Points) -> Floats:
+        """Return the expected value of points, less for each changed knob and each miss."""
+        found = self._model.expected(points) + self._known(points) - self._cost(points.keys)
+        if self._limited:
+            missed = np.maximum(self._misses.expected(points), 0.0)
+            found = found - 10.0 * missed
+        return found
+
+    def _promise(self, points: Points, best: Key) -> Floats:
+        """Return by how much each point is expected to be better than the best."""
+        top = Points(self.space, [best])
+        if self._limited and not self._met:  # first of all one must meet the SLOs
+            return self._misses.gains(
+                points, -float(self._misses.expected(top)[0]), np.zeros(len(points.keys)), -1.0
+            )
+        shift = self._known(points) - self._cost(points.keys)
+        level = self._model.expected(top) + self._known(top) - self._cost([best])
+        gains = self._model.gains(points, float(level[0]), shift, 1.0)
+        if self._limited:
+            mean, deviation, weights = self._misses.predict(points)
+            gains = gains * (weights @ normal(-mean / deviation))
+        return gains
+
+    def _cost(self, keys: Sequence[Key]) -> Floats:
+        """Return what the changes to the first point that was told must gain."""
+        first = next(iter(self.told))
+        changes = [self.space.count_changed(key, first) for key in keys]
+        return FEWER_CHANGES * np.array(changes, dtype=np.float64)
+
+    def _points(self, centres: Sequence[Key]) -> list[Key]:
+        """Return points to choose from: near the best, and anywhere."""
+        if self._small:
+            return list(self.space.points())
+        found: dict[Key, None] = {}
+        axes = self.space.axes
+        for centre in centres:
+            for number, axis in enumerate(axes):
+                for level in axis.levels:
+                    found[self._with(centre, {number: level})] = None
+        for _ in range(_DRAWN):
+            centre = centres[int(self.draw.integers(len(centres)))]
+            some = self.draw.permutation(len(axes))[: int(self.draw.integers(2, 4))]
+            found[self._with(centre, {int(n): self._level(int(n)) for n in some})] = None
+            found[self.space.random(self.draw)] = None
+        return list(found)
+
+    def _level(self, number: int) -> Value | None:
+        levels = self.space.axes[number].levels
+        return levels[int(self.draw.integers(len(levels)))]
+
+    def _with(self, centre: Key, changes: Mapping[int, Value | None]) -> Key:
+        """Return a point with some changes; one that begins to have an effect has its default."""
+        changed = [
+            axis.unset if value is None and number not in changes else value
+            for number, (axis, value) in enumerate(zip(self.space.axes, centre, strict=True))
+        ]
+        for number, level in changes.items():
+            changed[number] = level
+        return self.space.canonical(changed)

@@ -1,0 +1,231 @@
+"""The ablation of a winner: which changed knobs make the difference, and which only together.
+
+Each changed knob is taken back in a pair of runs: the winner without it beside the winner. A knob
+whose effect lies within the noise of the confirmation is not measured again. All such knobs are
+taken back together in one pair more: where that matters though none does alone, either of some two
+is enough. Those that matter get pairs while the budget lasts, and two of them are taken back
+together, which shows whether they work only together.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from llmdyno.errors import UsageError
+from llmdyno.knobs import Knob, Value
+from llmdyno.tune.candidates import changed, effective
+from llmdyno.tune.ledger import Ledger, Step
+
+if TYPE_CHECKING:  # it brings the load generator with it, which readers of a study do without
+    from llmdyno.tune.runner import Runner
+
+BUDGET_SHARE = 0.8  # past this much of the budget, no pair of the ablation starts
+BETWEEN = ","  # the names of knobs that a step takes back together
+_NOISE_MIN = 0.01  # of a run's value: equal runs never agree better
+_NOISE_UNKNOWN = 0.05  # where no two runs of the confirmation tell
+_BEYOND = 2.0  # standard errors that an effect must have to matter
+_TOGETHER_MAX = 3  # combinations of knobs that matter that are tried
+
+
+class PairOfRuns(msgspec.Struct, frozen=True):
+    """The winner without some knobs, and the winner beside it; a run that is not done is None."""
+
+    number: int
+    without: Step | None
+    whole: Step | None
+
+    @property
+    def knobs(self) -> tuple[str, ...]:
+        """The knobs that were taken back."""
+        step = self.without or self.whole
+        return tuple(step.knob.split(BETWEEN)) if step else ()
+
+    @property
+    def effect(self) -> float | None:
+        """The logarithm of winner ÷ winner without; None: a run has no value, or 0."""
+        values = [step.value if step else None for step in (self.without, self.whole)]
+        if not values[0] or not values[1] or min(values[0], values[1]) <= 0:
+            return None
+        return math.log(values[1] / values[0])
+
+
+def pairs_of(ledger: Ledger, contender: int) -> list[PairOfRuns]:
+    """Return the pairs of a would-be winner's ablation in the order in which they were made.
+
+    Two runs of different machines, or versions of the engine, are no pair.
+    """
+    steps = {step.number: step for step in ledger.of("ablation", contender)}
+    pairs = [
+        PairOfRuns(number, steps.get(2 * number), steps.get(2 * number + 1))
+        for number in sorted({at // 2 for at in steps})
+    ]
+    return [p for p in pairs if not (p.without and p.whole and p.without.place != p.whole.place)]
+
+
+def without(
+    names: Sequence[str],
+    before: Mapping[str, Value],
+    after: Mapping[str, Value],
+    knobs: Sequence[Knob],
+) -> dict[str, Value]:
+    """Return the winner with some knobs, and those that only act with them, as they were."""
+    dependents = [knob.name for knob in knobs if knob.needs and knob.needs[0] in names]
+    back = dict.fromkeys((*names, *dependents))
+    kept = {name: value for name, value in after.items() if name not in back}
+    return kept | {name: before[name] for name in back if name in before}
+
+
+class Ablation:
+    """Explains a winner by runs without some of its changes.
+
+    Args:
+        runner: measures the runs.
+        before: the baseline's config.
+        best: the winner, measured in full.
+    """
+
+    def __init__(self, runner: "Runner", before: Mapping[str, Value], best: Step) -> None:
+        self._runner = runner
+        self._before = before
+        self._after = after = best.config
+        self._contender = best.contender
+        knobs = runner.stack.knobs
+        self._changed = changed(effective(before, knobs), effective(after, knobs))
+        self._noise = noise(runner.ledger.of("confirm", best.contender))
+        self._left = (
+            len(self._changed) + runner.study.pairs_of_ablation
+        )  # pairs, where no budget is given
+
+    def run(self) -> None:
+        """Measure pairs until every change is explained, or the budget is nearly used up."""
+        if len(self._changed) < 2:  # the confirmation has taken it back already
+            return
+        for names in self._wanted():
+            done = len(self._found(names))
+            if not self._servable(names):
+                continue
+            if self._runner.over_budget(BUDGET_SHARE):
+                self._runner.say("The budget is nearly used up; the ablation ends here.")
+                return
+            self._pair(names, done)
+
+    def _wanted(self) -> Iterator[tuple[str, ...]]:
+        """Yield what to take back next; what was measured before is yielded as it was then."""
+        for name in self._changed:
+            yield from self._once((name,))
+        mattering = [name for name in self._changed if self._matters((name,))]
+        idle = [name for name in self._changed if self._matters((name,)) is False]
+        yield from self._group(idle)
+        suspects = sorted(
+            combinations(mattering, 2),
+            key=lambda two: -min(abs(self._effect((name,)) or 0.0) for name in two),
+        )
+        for two in suspects[:_TOGETHER_MAX]:
+            yield from self._once(two)
+        for _ in range(1, self._runner.study.pairs_of_ablation):
+            for name in mattering:
+                if (
+                    len(self._found((name,))) < self._runner.study.pairs_of_ablation
+                    and self._affordable()
+                ):
+                    yield (name,)
+
+    def _group(self, idle: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """Take back together what has no effect alone; look closer while the group has one."""
+        group = tuple(idle)
+        while len(group) > 1:
+            yield from self._once(group)
+            if not self._matters(group) or len(group) == 2:
+                return
+            parts = _parts(group)
+            for part in parts:
+                yield from self._once(part)
+            group = next((part for part in parts if self._matters(part)), ())
+
+    def _once(self, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        if not self._found(names):
+            yield names
+
+    def _affordable(self) -> bool:
+        """Whether another pair may be made: without a budget their number is bounded."""
+        made = len(pairs_of(self._runner.ledger, self._contender))
+        return self._runner.study.budget_s is not None or made < self._left
+
+    def _found(self, names: Sequence[str]) -> list[PairOfRuns]:
+        """Return the whole pairs in which these knobs were taken back."""
+        pairs = pairs_of(self._runner.ledger, self._contender)
+        return [p for p in pairs if p.knobs == tuple(names) and p.without and p.whole]
+
+    def _effect(self, names: Sequence[str]) -> float | None:
+        effects = [pair.effect for pair in self._found(names)]
+        known = [effect for effect in effects if effect is not None]
+        return float(np.mean(known)) if known else None
+
+    def _matters(self, names: Sequence[str]) -> bool | None:
+        """Tell whether an effect is beyond the noise of its pairs; None: it is not known."""
+        effect = self._effect(names)
+        if effect is None:
+            return None
+        return matters(effect, self._noise, len(self._found(names)))
+
+    def _servable(self, names: Sequence[str]) -> bool:
+        try:
+            self._runner.stack.check(self._config(names))
+        except UsageError:
+            return False
+        return True
+
+    def _config(self, names: Sequence[str]) -> dict[str, Value]:
+        return without(names, self._before, self._after, self._runner.stack.knobs)
+
+    def _pair(self, names: Sequence[str], turn: int) -> None:
+        """Measure one pair, each arm on a fresh server; the order changes from pair to pair."""
+        pairs = pairs_of(self._runner.ledger, self._contender)
+        torn = [p.number for p in pairs if p.knobs == tuple(names) and not (p.without and p.whole)]
+        taken = {step.number // 2 for step in self._runner.ledger.of("ablation", self._contender)}
+        number = torn[0] if torn else max(taken, default=-1) + 1
+        arms = [(0, self._config(names)), (1, dict(self._after))]
+        load = self._runner.trial_load(confirm=True)
+        for place, arm in arms if turn % 2 == 0 else reversed(arms):
+            self._runner.step(
+                "ablation",
+                2 * number + place,
+                arm,
+                load,
+                knob=BETWEEN.join(names),
+                contender=self._contender,
+            )
+
+
+def matters(effect: float, noise_of_run: float, pairs: int) -> bool:
+    """Tell whether the mean effect of some pairs is beyond their noise.
+
+    Args:
+        effect: the logarithm of a ratio.
+        noise_of_run: the standard deviation of the logarithm of a run's value.
+        pairs: so many were measured.
+    """
+    return abs(effect) > _BEYOND * noise_of_run * math.sqrt(2 / pairs)
+
+
+def noise(confirmed: Sequence[Step]) -> float:
+    """Return the standard deviation of the logarithm of the values of equal runs."""
+    arms: dict[str, list[float]] = {}
+    for step in confirmed:
+        if step.state == "measured" and step.value and step.value > 0:
+            arms.setdefault(str(sorted(step.config.items())), []).append(math.log(step.value))
+    freedom = sum(len(values) - 1 for values in arms.values())
+    if not freedom:
+        return _NOISE_UNKNOWN
+    squares = sum(float(np.var(values)) * len(values) for values in arms.values())
+    return max(_NOISE_MIN, math.sqrt(squares / freedom))
+
+
+def _parts(group: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the halves of a group; of three knobs each two."""
+    middle = len(group) // 2
+    return [group[:middle], group[middle:]] if len(group) > 3 else list(combinations(group, 2))

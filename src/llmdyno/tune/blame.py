@@ -1,0 +1,76 @@
+"""Whose fault a failure is: the config's, or the machine's.
+
+A config that has never worked and fails is a result. One that has worked and fails is tried once
+more. If it fails again, for a reason that only the machine can have, it is the machine's fault; for
+any other reason the baseline is started once more, and tells: where it fails too, the machine is
+broken; where it works, the config has died by itself. The same check is made after several trials
+in a row that have failed. What a broken machine has let fail does not count.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from llmdyno.knobs import Knob, Value
+from llmdyno.tune.candidates import same
+from llmdyno.tune.ledger import Ledger, Step, key
+
+# A config that has worked does not get these by itself.
+MACHINES = frozenset({"missing-library", "port-in-use", "model-not-found", "auth", "disk-full"})
+_TRIALS_IN_A_ROW = 3  # failed, and the baseline is started to see whether it still works
+_OF_THE_MACHINE = 2  # the same where the reason is most likely the machine
+
+
+def has_worked(ledger: Ledger, config: Mapping[str, Value], knobs: Sequence[Knob]) -> bool:
+    """Tell whether a config was measured before, in any phase."""
+    return any(
+        step.state == "measured" and same(step.config, config, knobs) for step in ledger.steps
+    )
+
+
+def is_open(
+    ledger: Ledger, step: Step, baseline: Mapping[str, Value], knobs: Sequence[Knob]
+) -> bool:
+    """Tell whether a step that failed is to be measured again when a study goes on.
+
+    So is the baseline, and every config that has worked; unless it failed twice and the baseline
+    worked after that.
+    """
+    if step.state != "failed":
+        return False
+    if step.phase in {"baseline", "check"}:
+        return True
+    at = max(place for place, other in enumerate(ledger.steps) if other is step)
+    worked = any(
+        other.state == "measured" and same(other.config, step.config, knobs)
+        for other in ledger.steps[:at]
+    )
+    settled = len(ledger.tries(key(step))) > 1 and any(
+        other.state == "measured" and same(other.config, baseline, knobs)
+        for other in ledger.steps[at + 1 :]
+    )
+    return worked and not settled
+
+
+def is_half(ledger: Ledger, step: Step) -> bool:
+    """Tell whether a run of a pair is alone in a place where the study no longer is."""
+    if step.phase not in {"confirm", "ablation"} or step.place == ledger.place:
+        return False
+    other = ledger.find(step.phase, step.number ^ 1, step.contender)
+    return other is None or other.state != "measured" or other.place != step.place
+
+
+def failed_last(ledger: Ledger) -> list[Step]:
+    """Return the steps that have failed since the last that was measured."""
+    found: list[Step] = []
+    for step in reversed(ledger.steps):
+        if step.state == "failed":
+            found.append(step)
+        elif step.state != "predicted-infeasible":
+            break
+    return found[::-1]
+
+
+def looks_broken(ledger: Ledger) -> bool:
+    """Tell whether so many trials have failed in a row that the machine is to be checked."""
+    failed = failed_last(ledger)
+    likely = sum(step.failure_class in MACHINES for step in failed)
+    return len(failed) >= _TRIALS_IN_A_ROW or likely >= _OF_THE_MACHINE

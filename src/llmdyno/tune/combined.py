@@ -1,0 +1,292 @@
+"""A study over engines and fronts: baselines → rounds of trials → best of all → confirmation.
+
+It conducts a study of each combination in a folder of its own, `stacks/ENGINE+FRONT`, whose ledger
+holds what was measured of it. What it decides, it decides from these ledgers alone, so a study that
+was killed comes to the same decisions again and goes on. Its own ledger holds what was asked, which
+combinations were left out, and how the trials ended.
+
+The winner of all is confirmed in ABBA pairs against the baseline of the first combination: that is
+what the user named first, what runs today. `rounds` says how the trials are shared.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from llmdyno import store
+from llmdyno.errors import ServerError, UsageError
+from llmdyno.knobs import Value
+from llmdyno.tune.candidates import describe, same
+from llmdyno.tune.combinations import Combination, combinations, least_trials
+from llmdyno.tune.combined_study import STACKS, combined_document, rank, reference_of
+from llmdyno.tune.folder import write_study
+from llmdyno.tune.ledger import Event, Ledger, Step
+from llmdyno.tune.neighbours import Presence
+from llmdyno.tune.pairs import Confirmation, Side
+from llmdyno.tune.proof import Proof
+from llmdyno.tune.rounds import rounds_of, shares, survivors
+from llmdyno.tune.runner import Narrator, Runner
+from llmdyno.tune.spec import Study
+from llmdyno.tune.tuner import Tuner
+
+
+class _Arm:
+    """A combination that can work, and the study of it alone."""
+
+    def __init__(
+        self, of: Combination, study: Study, folder: Path, narrator: Narrator, *, elsewhere: bool
+    ) -> None:
+        self.of = of
+        self.folder = folder
+        self.given = 0  # trials, in the rounds so far
+        self._asked = study
+        self._narrator = narrator
+        self._elsewhere = elsewhere
+        self.tuner = self._made(study.trials)
+
+    def _made(self, trials: int) -> Tuner:
+        """Return the tuner for so many trials; never for fewer than the study had before."""
+        ledger = Ledger(self.folder)
+        had = ledger.spec.trials if ledger.began is not None else 1
+        study = msgspec.structs.replace(self._asked, trials=max(trials, had))
+        try:
+            return Tuner(study, self.folder, self._narrator, elsewhere=self._elsewhere)
+        except UsageError as error:
+            raise UsageError(f"{self.of.name}: {error}") from None
+
+    def begin(self, presence: Presence, trials: int = 1) -> None:
+        """Go on in its folder, towards so many trials."""
+        self.tuner = self._made(trials)
+        self.runner.begin(presence, elsewhere=self._elsewhere)
+
+    @property
+    def runner(self) -> Runner:
+        return self.tuner.runner
+
+    def started(self) -> int:
+        """Return how many of the trials given to it were started."""
+        return len(self._trials())
+
+    def standing(self) -> tuple[bool, float]:
+        """Return how good its best config is, by its reference and the trials given to it."""
+        reference = reference_of(self.runner.ledger)
+        measured = [s for s in self._trials() if s.state == "measured" and s.value is not None]
+        return max(rank(self._asked, step) for step in (*measured, reference) if step is not None)
+
+    def _trials(self) -> list[Step]:
+        trials = self.runner.ledger.of("trial")
+        return [step for step in trials if step.state != "predicted-infeasible"][: self.given]
+
+
+class Combined:
+    """Runs a study over engines and fronts; making one checks the study and writes nothing.
+
+    Args:
+        study: what is tuned; it names several engines or fronts.
+        folder: of the study; one that was stopped is resumed.
+        narrator: gets the lines for people.
+        elsewhere: whether a study may go on with another engine's version, driver or machine.
+
+    Raises:
+        UsageError: no combination can work, or the study cannot be run as it is.
+        StorageError: the folder holds a ledger that cannot be read.
+    """
+
+    def __init__(
+        self, study: Study, folder: Path, narrator: Narrator, *, elsewhere: bool = False
+    ) -> None:
+        self._study = study
+        self._folder = folder
+        self._elsewhere = elsewhere
+        found = combinations(study)
+        self._left = [one for one in found if one.study is None]
+        self._arms = [
+            _Arm(one, one.study, folder / STACKS / one.folder, narrator, elsewhere=elsewhere)
+            for one in found
+            if one.study is not None
+        ]
+        self._whole = Runner(study, folder, self._arms[0].tuner.stack, narrator)
+
+    def run(self) -> dict[str, Any]:
+        """Run the study, or what is left of it, and return its document.
+
+        Raises:
+            UsageError: another process runs it, or it began in another place.
+            ServerError: no combination's baseline can be measured; or the machine is broken.
+            InterruptError: the user stopped it; study.json holds what there is.
+            StorageError: results cannot be written.
+        """
+        store.make_folder(self._folder)
+        with ExitStack() as held, Presence(self._folder) as presence:
+            held.enter_context(store.hold(self._folder))
+            for arm in self._arms:
+                store.make_folder(arm.folder)
+                held.enter_context(store.hold(arm.folder))
+            self._whole.begin(presence, elsewhere=self._elsewhere)
+            for arm in self._arms:
+                arm.begin(presence)
+            self._leave_out()
+            try:
+                arms = self._measured_baselines()
+                self._share_trials(arms, presence)
+                self._prove(arms)
+            finally:
+                document, stack = combined_document(self._folder, Ledger(self._folder))
+                document = write_study(self._folder, document, stack)
+        return document
+
+    def _leave_out(self) -> None:
+        """Name what cannot work, and write it down once."""
+        known = {event.stack for event in self._whole.ledger.events if event.kind == "left"}
+        for one in self._left:
+            self._whole.say(f"Left out: {one.name}: {one.why}")
+            if one.folder not in known:
+                self._whole.ledger.append(Event(kind="left", why=str(one.why), stack=one.folder))
+
+    def _measured_baselines(self) -> list[_Arm]:
+        """Measure every combination's baseline; return those that have one, in their order.
+
+        Raises:
+            ServerError: none has one, or the machine is broken.
+        """
+        proven = any(arm.runner.ledger.of("best") for arm in self._arms)
+        found, faults = [], []
+        for arm in self._arms:
+            if proven and reference_of(arm.runner.ledger) is None:
+                continue  # the pairs have begun without it
+            self._whole.say(f"{arm.of.name}:")
+            try:
+                arm.tuner.measure_baseline()
+            except ServerError as error:
+                if arm.runner.ledger.stopped is not None:
+                    raise
+                faults.append(error)
+                self._whole.say(f"  Left out: {error}")
+            else:
+                found.append(arm)
+        if not found:
+            raise faults[0]
+        return found
+
+    # How the trials are shared.
+
+    def _share_trials(self, arms: Sequence[_Arm], presence: Presence) -> None:
+        """Give the trials in rounds; after each the better half goes on."""
+        alive = [arm for arm in arms if arm.of.searches]
+        rounds = rounds_of(len(alive))
+        for number in range(rounds if alive else 0):
+            left = self._study.trials - sum(arm.started() for arm in arms)
+            least = [1 if number else least_trials(arm.of) for arm in alive]
+            given = shares(left, rounds - number, least)
+            if not any(given):
+                break
+            names = ", ".join(f"{a.of.name} {g}" for a, g in zip(alive, given, strict=True))
+            self._whole.say(f"Round {number + 1} of {rounds}, trials: {names}.")
+            for place, (arm, more) in enumerate(zip(alive, given, strict=True)):
+                until = (number + (place + 1) / len(alive)) / rounds
+                self._try(arm, arm.started() + more, until, presence)
+            alive = sorted(alive, key=_Arm.standing, reverse=True)[: survivors(len(alive))]
+        short = sum(arm.started() for arm in arms) < self._study.trials
+        why: Literal["budget", "space"] = "budget" if self._over(1.0) else "space"
+        if short and not self._whole.ledger.ended(why):
+            self._whole.ended(why)
+
+    def _try(self, arm: _Arm, trials: int, until: float, presence: Presence) -> None:
+        """Give a combination trials up to a number, while this share of the budget is not spent."""
+        before, arm.given = arm.given, trials
+        if trials <= before or arm.started() >= trials:
+            return  # done before a stop
+        self._whole.say(f"{arm.of.name}:")
+        arm.begin(presence, trials)
+        arm.runner.over = lambda share: self._over(share, until)
+        arm.tuner.search()
+
+    def _over(self, share: float, until: float = 1.0) -> bool:
+        """Whether all combinations together have spent this share of the budget.
+
+        Args:
+            share: of the budget, or of the part that ends with `until`.
+            until: a share of what the baselines have left of the budget.
+        """
+        budget_s = self._study.limit_s
+        if budget_s is None:
+            return False
+        ledgers = [arm.runner.ledger for arm in self._arms]
+        baselines = ("baseline", "reference", "check")
+        fixed_s = sum(
+            step.build_s + step.start_s + step.measure_s
+            for ledger in ledgers
+            for step in ledger.steps
+            if step.phase in baselines
+        )
+        limit_s = fixed_s + (budget_s - fixed_s) * until
+        return sum(ledger.spent_s for ledger in ledgers) > share * limit_s
+
+    def _left_s(self) -> float:
+        """Return how much of the budget is left to all combinations together, in s."""
+        limit_s = self._study.limit_s
+        spent_s = sum(arm.runner.ledger.spent_s for arm in self._arms)
+        return math.inf if limit_s is None else limit_s - spent_s
+
+    # What decides.
+
+    def _prove(self, arms: Sequence[_Arm]) -> None:
+        """Confirm the best config of all; if it dies or is worse, the next best."""
+        first = arms[0]
+        for arm in arms:
+            arm.runner.over = self._over
+            arm.runner.left = self._left_s
+        for arm, config in self._contenders(arms):
+            best = self._in_full(arm, config)
+            if best.state != "measured":
+                continue
+            self._confirm(first, arm, best)
+            document, _ = combined_document(self._folder, Ledger(self._folder))
+            standing = document["best"]
+            if (standing["config"], standing["engine"], standing["front"]) == (
+                *(best.config, arm.of.engine, arm.of.front),
+            ):
+                Proof(arm.runner).ablate(arm.runner.study.baseline, best)
+                return
+            self._whole.say(f"  {arm.of.name}, {describe(config)}: does not do better.")
+        first.runner.check_machine()
+
+    def _contenders(self, arms: Sequence[_Arm]) -> Iterator[tuple[_Arm, dict[str, Value]]]:
+        """Yield what did better than the first combination's baseline, best first."""
+        first = reference_of(arms[0].runner.ledger)
+        assert first is not None
+        found = []
+        for arm in arms:
+            own = reference_of(arm.runner.ledger)
+            for step in (own, *arm.runner.ledger.of("trial")):
+                if step is None or step.state != "measured" or step.value is None:
+                    continue
+                is_first = arm is arms[0] and same(
+                    step.config, first.config, arm.runner.stack.knobs
+                )
+                if not is_first and rank(self._study, step) > rank(self._study, first):
+                    found.append((rank(self._study, step), arm, step.config))
+        for _, arm, config in sorted(found, key=lambda one: one[0], reverse=True):
+            yield arm, config
+
+    def _in_full(self, arm: _Arm, config: dict[str, Value]) -> Step:
+        """Measure a would-be winner at every level, unless its ledger has it."""
+        runner = arm.runner
+        for step in runner.ledger.of("best"):
+            if step.config == config and not runner.is_open(step):
+                return step
+        self._whole.say(f"Best of all: {arm.of.name}, {describe(config)}.")
+        known = [step.number for one in self._arms for step in one.runner.ledger.of("best")]
+        number = 1 + max(known, default=-1)  # one row of would-be winners over all combinations
+        return runner.step("best", number, config, runner.whole_load(), contender=number)
+
+    def _confirm(self, first: _Arm, arm: _Arm, best: Step) -> None:
+        """Measure the first baseline and the winner in turn, on fresh servers."""
+        before = Side(first.runner, first.runner.study.baseline)
+        after = Side(arm.runner, best.config)
+        heading = f"Confirmation against {first.of.name}"
+        Confirmation(before, after, best.contender).run(heading)

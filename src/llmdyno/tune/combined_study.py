@@ -1,0 +1,216 @@
+"""The document of a study over engines and fronts, derived from its combinations' ledgers.
+
+It is a study's document: the baseline is the first combination's, the winner that of all, and
+"engine" and "front" are the winner's. "combinations" says of each what came of it; trials, runs,
+the baseline and the winner name their engine and front.
+"""
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from llmdyno.errors import UsageError
+from llmdyno.results import stacks
+from llmdyno.serve.stack import Stack, load_stack
+from llmdyno.tune.folder import stack_of
+from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.spec import Study
+from llmdyno.tune.study import study_document
+
+STACKS = "stacks"  # the folder of the combinations' studies
+_SHARED = ("best", "confirm", "ablation")
+
+
+class _Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A combination and its ledger."""
+
+    engine: str
+    front: str
+    ledger: Ledger
+
+    @property
+    def place(self) -> str:
+        return f"{STACKS}/{self.engine}+{self.front}"
+
+    def seen(self, step: Step, **changes: Any) -> Step:
+        """Return a step as the whole study sees it."""
+        run = f"{self.place}/{step.run}" if step.run else ""
+        own = {"engine": self.engine, "front": self.front, "run": run}
+        return msgspec.structs.replace(step, **own, **changes)
+
+
+def rank(study: Study, step: Step) -> tuple[bool, float]:
+    """Return by what configs are put in order: one that meets the SLOs first, then the value."""
+    sign = 1.0 if study.objective.maximise else -1.0
+    return step.slo_met is not False, sign * (step.value or 0.0)
+
+
+def reference_of(ledger: Ledger) -> Step | None:
+    """Return a combination's baseline, measured as trials are; None: it has no value."""
+    baseline = ledger.find("baseline", 0)
+    if baseline is None or baseline.state != "measured" or baseline.value is None:
+        return None
+    reference = ledger.find("reference", 0) or baseline
+    return reference if reference.state == "measured" and reference.value is not None else None
+
+
+def document_of(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Stack]:
+    """Derive the document of any study; return with it what was tuned, of several the winner.
+
+    Raises:
+        UsageError: an engine or a front that it names is not there any more, or nothing was begun.
+        StorageError: a run or a ledger cannot be read.
+    """
+    if ledger.spec.combines:
+        return combined_document(folder, ledger)
+    stack = stack_of(ledger.spec)
+    return study_document(folder, ledger, stack), stack
+
+
+def combined_document(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Stack]:
+    """Derive study.json as it stands; return with it the winner's stack, or the first's.
+
+    Args:
+        folder: of the study.
+        ledger: its own one.
+
+    Raises:
+        UsageError: an engine or a front that it names is not there any more.
+        StorageError: a run or a ledger cannot be read.
+    """
+    study = ledger.spec
+    parts = [
+        _Part(engine=engine, front=front, ledger=Ledger(folder / STACKS / f"{engine}+{front}"))
+        for engine, front in product(study.engines, study.fronts)
+    ]
+    begun = [part for part in parts if part.ledger.began is not None]
+    if not begun:
+        raise UsageError(f"{folder}: nothing was measured yet; go on with dyno tune --resume.")
+    works = [part for part in begun if reference_of(part.ledger) is not None]
+    subject = (works or begun)[0]
+    document = _derived(folder, ledger, works, subject)
+    best = document["best"]
+    if best is not None:
+        winner = next(p for p in works if (p.engine, p.front) == (best["engine"], best["front"]))
+        if winner is not subject:
+            subject = winner
+            document = _derived(folder, ledger, works, subject)
+    document |= {
+        "engine": subject.engine,
+        "front": subject.front,
+        "spec": msgspec.to_builtins(study),
+        "combinations": [_entry(study, ledger, part, document) for part in parts],
+    }
+    said = f"{stacks.conclusion(document)} {document['outcome']['said']}"
+    document["outcome"] = {**document["outcome"], "said": said}
+    return document, _stack(study, subject)
+
+
+def _derived(
+    folder: Path, ledger: Ledger, works: Sequence[_Part], subject: _Part
+) -> dict[str, Any]:
+    """Return the document of all that was measured, as one study of a stack would have it."""
+    own = subject.ledger
+    assert ledger.began is not None
+    whole = Ledger(folder)
+    whole.began = msgspec.structs.replace(
+        ledger.began,
+        spec=msgspec.structs.replace(ledger.began.spec, baseline=own.spec.baseline),
+        environment=own.environment,
+        engine_version=own.engine_version,
+    )
+    first = works[0] if works else subject
+    whole.steps = [
+        first.seen(step) for name in ("baseline", "reference") for step in first.ledger.of(name)
+    ]
+    trials = [part.seen(step) for part in works for step in part.ledger.of("trial")]
+    whole.steps += [
+        msgspec.structs.replace(step, number=number) for number, step in enumerate(trials)
+    ]
+    for part in works:
+        for step in part.ledger.steps:
+            if step.phase in _SHARED:
+                whole.steps.append(part.seen(step, arm=_arm(step, part, first)))
+        known = {(event.kind, event.why, event.contender) for event in whole.events}
+        whole.events += [
+            event
+            for event in part.ledger.events
+            if event.kind in {"beside", "moved", "paired"}
+            and (event.kind, event.why, event.contender) not in known
+        ]
+    whole.steps.sort(key=lambda step: (step.phase == "best", step.contender))
+    stopped = [part.ledger.stopped for part in (*works, subject)]
+    whole.stopped = next((one for one in stopped if one is not None), None)
+    return study_document(folder, whole, _stack(ledger.spec, subject))
+
+
+def _arm(step: Step, part: _Part, first: _Part) -> Literal["", "before", "after"]:
+    """Return the arm of a step of a confirmation, which is against the first one's baseline."""
+    if step.phase != "confirm":
+        return ""
+    is_before = part is first and step.config == first.ledger.spec.baseline
+    return "before" if is_before else "after"
+
+
+def _stack(study: Study, part: _Part) -> Stack:
+    return load_stack(part.engine, part.front, study.model, study.engine_args)
+
+
+def _entry(study: Study, ledger: Ledger, part: _Part, document: dict[str, Any]) -> dict[str, Any]:
+    """Return what came of a combination."""
+    own = part.ledger
+    reference = reference_of(own)
+    trials = own.of("trial")
+    measured = [step for step in trials if step.state == "measured" and step.value is not None]
+    ranked = sorted(measured, key=lambda step: rank(study, step), reverse=True)
+    best = reference
+    if ranked and (best is None or rank(study, ranked[0]) > rank(study, best)):
+        best = ranked[0]
+    wins = document["best"] is not None and part.engine == document["best"]["engine"]
+    wins = wins and part.front == document["best"]["front"]
+    state, why = "measured", None
+    if reference is None:
+        state, why = _fault(ledger, part)
+    return {
+        "engine": part.engine,
+        "front": part.front,
+        "engine_version": own.engine_version if own.began is not None else None,
+        "state": "best" if wins else state,
+        "why": why,
+        "baseline": _value(reference),
+        "best": _value(best),
+        "trials": sum(step.state != "predicted-infeasible" for step in trials),
+        "failed": sum(step.state == "failed" for step in trials),
+        "cost_s": round(own.spent_s, 3),
+        "dir": part.place if own.began is not None else None,
+    }
+
+
+def _fault(ledger: Ledger, part: _Part) -> tuple[str, str | None]:
+    """Say why a combination has no value."""
+    name = f"{part.engine}+{part.front}"
+    for event in ledger.events:
+        if event.kind == "left" and event.stack == name and part.ledger.began is None:
+            return "left out", event.why
+    for phase in ("reference", "baseline"):
+        step = part.ledger.find(phase, 0)
+        if step is not None and step.state == "failed":
+            return "failed", f"its baseline failed ({step.failure_class}): {step.failure_why}"
+    measured = part.ledger.find("baseline", 0) is not None
+    return (
+        ("failed", "its baseline has no value of the objective")
+        if measured
+        else (
+            "not measured",
+            None,
+        )
+    )
+
+
+def _value(step: Step | None) -> dict[str, Any] | None:
+    if step is None:
+        return None
+    return {"config": step.config, "value": step.value, "slo_met": step.slo_met}

@@ -1,0 +1,170 @@
+"""How a study ended: what it tried, whether it was stopped, who meets the SLOs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from llmdyno import store
+from llmdyno.errors import StorageError
+from llmdyno.results.metrics import BY_NAME
+from llmdyno.results.slo import judge
+from llmdyno.store import SUMMARY
+from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.spec import Study
+from llmdyno.tune.steps import excess_at
+
+# Configs that are refused before a server starts cost nothing. They do not count as trials, up to
+# so many times the number of trials.
+INFEASIBLE_FACTOR = 3
+
+State = Literal["stopped", "unfinished", "nothing tried", "nothing better", "rejected", "confirmed"]
+
+
+def enough(tried: int, infeasible: int, trials: int) -> bool:
+    """Tell whether a study has had its trials, of which some were refused before a start."""
+    return tried - infeasible >= trials or tried >= INFEASIBLE_FACTOR * trials
+
+
+def searched(ledger: Ledger) -> bool:
+    """Tell whether the search came to its end with something measured, and nothing better."""
+    return _trials_over(ledger) and any(s.state == "measured" for s in ledger.of("trial"))
+
+
+def _trials_over(ledger: Ledger) -> bool:
+    if ledger.stopped is not None:
+        return False
+    trials = ledger.of("trial")
+    infeasible = sum(step.state == "predicted-infeasible" for step in trials)
+    over = enough(len(trials), infeasible, ledger.spec.trials)
+    return over or ledger.ended("budget") or ledger.ended("space")
+
+
+def has_its_pairs(ledger: Ledger, contender: int, pairs: int) -> bool:
+    """Tell whether a confirmation with so many whole pairs has all that were planned.
+
+    Where the noise, an interval or the budget ends the pairs, the ledger says that it did.
+    """
+    study = ledger.spec
+    if study.pairs_fixed:
+        return pairs >= study.pairs_least
+    return pairs >= study.pairs_least and ledger.has_its_pairs(contender)
+
+
+def rejection(best: Step, confirmation: Mapping[str, Any]) -> str | None:
+    """Say why a would-be winner is none; None: nothing speaks against it.
+
+    Args:
+        best: its measurement at every level.
+        confirmation: of it.
+    """
+    if best.state != "measured":
+        return f"died when it was measured in full ({best.failure_class})"
+    if confirmation["verdict"] == "worse":
+        return "was confirmed as worse"
+    for run in confirmation["runs"]:
+        if run["arm"] == "after" and run["state"] == "failed":
+            return f"died in the confirmation ({run['failure']})"
+    return None
+
+
+def of(
+    folder: Path, ledger: Ledger, confirmation: Mapping[str, Any], *, best: Step | None
+) -> dict[str, Any]:
+    """Return what study.json says of the study's end.
+
+    Args:
+        folder: of the study.
+        ledger: of the study.
+        confirmation: of the winner.
+        best: the config that beats the baseline and has not been rejected; None: there is none.
+    """
+    stopped = ledger.stopped
+    trials = ledger.of("trial")
+    infeasible = sum(step.state == "predicted-infeasible" for step in trials)
+    started = len(trials) - infeasible
+    why = next((word for word in ("budget", "space") if ledger.ended(word)), None)
+    return {
+        "stopped": stopped and {"class": stopped.failure_class, "why": stopped.why},
+        "outcome": {
+            "state": _state(ledger, confirmation, best=best),
+            "tried": started,
+            "measured": sum(step.state == "measured" for step in trials),
+            "trials": ledger.spec.trials,
+            "ended_by": why,
+        },
+        "slo_outcome": _slo_outcome(folder, ledger, confirmation),
+        "moves": [event.why for event in ledger.events if event.kind == "moved"],
+        "beside": [event.why for event in ledger.events if event.kind == "beside"],
+    }
+
+
+def _state(ledger: Ledger, confirmation: Mapping[str, Any], *, best: Step | None) -> State:
+    if ledger.stopped is not None:
+        return "stopped"
+    baseline = ledger.find("baseline", 0)
+    if baseline is None or baseline.state != "measured":
+        return "unfinished"
+    if best is not None:
+        whole = has_its_pairs(ledger, best.contender, confirmation["pairs"])
+        return "confirmed" if whole else "unfinished"
+    if not _trials_over(ledger):
+        return "unfinished"
+    if all(step.state == "predicted-infeasible" for step in ledger.of("trial")):
+        return "nothing tried"
+    return "rejected" if ledger.of("best") else "nothing better"
+
+
+def _slo_outcome(
+    folder: Path, ledger: Ledger, confirmation: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return who meets the SLOs: runs of the confirmation by arm, and the nearest if nobody does.
+
+    None without an SLO, and before anything was measured.
+    """
+    study = ledger.spec
+    of_baseline = ledger.find("reference", 0) or ledger.find("baseline", 0)
+    steps = [
+        step
+        for step in (of_baseline, *ledger.of("trial"))
+        if step is not None and step.state == "measured" and step.slo_met is not None
+    ]
+    if not study.slos or not steps:
+        return None
+    arms = {
+        arm: [
+            run["slo_met"]
+            for run in confirmation["runs"]
+            if run["arm"] == arm and run["slo_met"] is not None
+        ]
+        for arm in ("before", "after")
+    }
+    met = any(step.slo_met for step in steps) or any(arms["after"])
+    return {
+        "baseline_meets": arms["before"] or [s.slo_met for s in steps if s.phase != "trial"],
+        "tuned_meets": arms["after"],
+        "met_by_some": met,
+        "nearest": None if met else _nearest(study, folder, steps),
+    }
+
+
+def _nearest(study: Study, folder: Path, steps: Sequence[Step]) -> dict[str, Any] | None:
+    """Return the config that misses its SLOs by least, by the one that it misses most."""
+    found: dict[str, Any] | None = None
+    for step in steps:
+        try:
+            level = store.read_json(folder / step.run / SUMMARY)["levels"][-1]
+        except StorageError:  # its folder is gone: it cannot be told how near it was
+            continue
+        missed_by = excess_at(study, level)
+        if found is None or max(missed_by.values()) < max(found["missed_by"].values()):
+            values = {slo.expr: judge(slo, level) for slo in study.slos}
+            found = {
+                "config": step.config,
+                "missed_by": missed_by,
+                "values": {
+                    expr: judged.at_least if judged.value is None else judged.value
+                    for expr, judged in values.items()
+                },
+                "units": {slo.expr: BY_NAME[slo.metric].unit for slo in study.slos},
+            }
+    return found

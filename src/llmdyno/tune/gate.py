@@ -1,0 +1,140 @@
+"""The quality gate of a study: what the winner says beside what the baseline says.
+
+Baseline and winner are asked the same prompts, each on a fresh server, one after the other: there
+may be room for one only. What they said is kept in the study's folder, so that a study that is
+resumed asks nothing twice.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from llmdyno import store
+from llmdyno.errors import ServerError, TargetError, UsageError
+from llmdyno.knobs import Value
+from llmdyno.quality.answers import Answers
+from llmdyno.quality.asks import TOKENS_MAX, ask_server
+from llmdyno.quality.gate import SCHEMA, admits, judge
+from llmdyno.results.quality import sentences
+from llmdyno.tune.candidates import changed, describe, effective
+from llmdyno.tune.checked import QUALITY, Checked, read
+from llmdyno.tune.measure import start
+from llmdyno.tune.runner import Runner
+from llmdyno.wire.target import parse_url
+
+FOLDER = "quality"  # of the servers that are asked
+SECONDS_MIN, SECONDS_MAX = (
+    2.0,
+    60.0,
+)  # for the baseline to be asked in; between them, a run's length
+
+
+class Gate:
+    """Compares configs with the baseline by what they answer.
+
+    Args:
+        runner: whose study it is.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def admits(self, config: Mapping[str, Value]) -> bool:
+        """Whether a config may win: its answers are asked for if a limit was set on them.
+
+        A config that has the altering settings of one that was refused is refused, too.
+        """
+        limit = self._runner.study.altered_output_max
+        altering = self._altering(config)
+        if limit is None or not altering:
+            return True
+        for one in read(self._runner.folder).checked:
+            if one.refused and self._altering(one.config) == altering:
+                return False
+        document = self._check(config)
+        if admits(document, limit):
+            return True
+        self._keep(config, document, refused=True)
+        why = (sentences(document) or ["its answers could not be compared."])[0]
+        self._runner.say(f"  {describe(config)} may not win: {why}")
+        return False
+
+    def after_confirmation(self, winner: Mapping[str, Value]) -> None:
+        """Compare the winner with the baseline, unless that is not wanted or was done."""
+        if not self._runner.study.quality:
+            return
+        if not self._known(winner) and self._runner.over_budget(1.0):
+            self._runner.say("The budget is used up; the winner's answers are not compared.")
+            return
+        for line in sentences(self._check(winner))[:2]:
+            self._runner.say(f"  {line}")
+
+    def _altering(self, config: Mapping[str, Value]) -> dict[str, Value | None]:
+        """Return the settings that may change the tokens, where they are not the baseline's."""
+        knobs = self._runner.stack.knobs
+        altering = {knob.name for knob in knobs if knob.alters_output}
+        before, after = effective(self._runner.study.baseline, knobs), effective(config, knobs)
+        return {name: after.get(name) for name in changed(before, after) if name in altering}
+
+    def _known(self, config: Mapping[str, Value]) -> dict[str, Any] | None:
+        checked = read(self._runner.folder).checked
+        found = (one.document for one in checked if one.config == config)
+        return next((document for document in found if not document.get("why")), None)
+
+    def _check(self, config: Mapping[str, Value]) -> dict[str, Any]:
+        """Return the document of a config's comparison; "why" says why there is none."""
+        known = self._known(config)
+        if known is not None:
+            return known
+        self._runner.say(f"Quality: the answers of {describe(config)} beside the baseline's.")
+        try:
+            baseline = read(self._runner.folder).baseline
+            if baseline is None:
+                baseline = self._ask(self._runner.study.baseline, None)
+                kept = read(self._runner.folder)
+                kept.baseline = baseline
+                store.write_json(self._runner.folder / QUALITY, msgspec.to_builtins(kept))
+            document = judge(baseline, self._ask(config, baseline))
+        except (UsageError, ServerError, TargetError) as error:
+            document = {"schema": SCHEMA, "comparison": None, "verdict": None, "why": str(error)}
+        self._keep(config, document)
+        return document
+
+    def _keep(
+        self, config: Mapping[str, Value], document: dict[str, Any], *, refused: bool = False
+    ) -> None:
+        kept = read(self._runner.folder)
+        kept.checked = [one for one in kept.checked if one.config != config]
+        kept.checked.append(Checked(config=dict(config), document=document, refused=refused))
+        store.write_json(self._runner.folder / QUALITY, msgspec.to_builtins(kept))
+
+    def _ask(self, config: Mapping[str, Value], like: Answers | None) -> Answers:
+        """Serve a config and ask it; what the baseline was asked, if that is known.
+
+        Raises:
+            UsageError: it cannot be built.
+            ServerError: it does not start.
+            TargetError: it does not answer.
+        """
+        runner = self._runner
+        place = runner.folder / FOLDER / store.new_id("baseline" if like is None else "winner")
+        artifact = runner.stack.build(config, notify=runner.wait)
+        duration_s = runner.study.load.duration_s
+        with start(runner.stack, config, artifact, place, runner.wait) as server:
+            launch = server.launch
+            return asyncio.run(
+                ask_server(
+                    parse_url(launch.url),
+                    endpoint=launch.endpoint,
+                    model=launch.model,
+                    tokens_max=TOKENS_MAX if like is None else like.tokens_max,
+                    prompts=[] if like is None else like.prompts,
+                    again=like is None,
+                    seconds_max=min(SECONDS_MAX, max(SECONDS_MIN, duration_s))
+                    if like is None
+                    else None,
+                    notify=runner.wait,
+                )
+            )

@@ -1,0 +1,98 @@
+"""What a study that goes on may add, what it keeps, and whether it is still where it began."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmdyno.errors import UsageError
+from llmdyno.flag import Field, all_fields
+from llmdyno.machine import environment
+from llmdyno.tune.spec import Study
+from llmdyno.tune.spend import Spend
+
+# What --resume may raise. All else is what the study is about.
+EXTENDABLE = ("trials", "budget_s", "pairs", "max_pairs", "confirm_until")
+_TIGHTENED = "confirm_until"  # less of it is more work
+_MEMORY_SHARE = 0.02  # what a kernel keeps for itself varies from boot to boot
+
+
+def extended(study: Study, asked: Study, given: Mapping[str, Any], name: str) -> Study:
+    """Return a study with more trials, pairs or time, as its user asks.
+
+    Args:
+        study: as it was.
+        asked: a study of the same flags over the defaults, for their values.
+        given: the flags, by name.
+        name: of the study.
+
+    Raises:
+        UsageError: a flag asks for something else than the study began with.
+    """
+    changes: dict[str, Any] = {}
+    for field in all_fields(Study):
+        if given.get(field.name) is None:
+            continue
+        was, wanted = _value(study, field), _value(asked, field)
+        if was == wanted:
+            continue
+        if field.attribute not in EXTENDABLE:
+            fields = {one.attribute: one.option for one in all_fields(Study)}
+            more = ", ".join(fields[one] for one in EXTENDABLE if one != _TIGHTENED)
+            raise UsageError(
+                f"{field.option} {_show(field, wanted)}: the study {name} began with"
+                f" {_show(field, was)}, and keeps it; leave it out, or begin another study. Only"
+                f" {more} can be raised, and {fields[_TIGHTENED]} lowered."
+            )
+        tightened = field.attribute == _TIGHTENED
+        if was is not None and (_amount(study, wanted) < _amount(study, was)) != tightened:
+            way = "lowered, not raised" if tightened else "raised, not lowered"
+            raise UsageError(
+                f"{field.option} {_show(field, wanted)}: the study {name} has"
+                f" {_show(field, was)}; it can be {way}."
+            )
+        changes[field.attribute] = wanted
+    # replace() would check again what cannot have changed; the new values are checked in `asked`.
+    return Study(**{one: getattr(study, one) for one in study.__struct_fields__} | changes)
+
+
+def told(study: Study, attribute: str) -> str:
+    """Say what a study has now of what can be raised: "trials 30"."""
+    field = next(one for one in all_fields(Study) if one.attribute == attribute)
+    return f"{field.name} {_show(field, _value(study, field))}"
+
+
+def _amount(study: Study, value: float | Spend) -> float:
+    """Return a number to compare; of a budget its seconds of a machine, whatever its form."""
+    return value.machine_s(study.price_per_h) if isinstance(value, Spend) else value
+
+
+def _value(study: Study, field: Field) -> Any:
+    for part in (study, study.load, study.workload):
+        if field.attribute in part.__struct_fields__:
+            return getattr(part, field.attribute)
+    raise AssertionError(field.name)
+
+
+def _show(field: Field, value: Any) -> str:
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, tuple):  # words of a command line, levels, SLOs
+        return " ".join(str(getattr(one, "expr", one)) for one in value)
+    return field.flag.kind.show(value)
+
+
+def moved(
+    began: Mapping[str, Any], began_version: str | None, now: Mapping[str, Any], version: str | None
+) -> list[str]:
+    """Say in which facts that a result depends on the place is not the one that it was.
+
+    Facts that the study did not take down when it began tell nothing.
+    """
+    known = {name: value for name, value in now.items() if name in began}
+    old, new = began.get("memory_bytes"), known.get("memory_bytes")
+    if old and new and abs(new / old - 1) < _MEMORY_SHARE:
+        known["memory_bytes"] = old
+    known["llmdyno"] = began.get("llmdyno")  # a result is read from the journal by any version
+    found = environment.differences(began, known)
+    if began_version and version and began_version != version:
+        found.insert(0, f"the engine's version: {began_version} before, {version} after")
+    return found

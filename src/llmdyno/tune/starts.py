@@ -1,0 +1,124 @@
+"""What a search knows before its first question: the baseline, and earlier studies."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from llmdyno import store
+from llmdyno.errors import StorageError, UsageError
+from llmdyno.knobs import Knob, Value
+from llmdyno.results.bottleneck import bottleneck
+from llmdyno.search.samplers import Searching
+from llmdyno.serve.stack import Stack
+from llmdyno.store import SUMMARY
+from llmdyno.tune.candidates import effective
+from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.runner import Runner
+from llmdyno.tune.spec import Study
+from llmdyno.tune.steps import excess
+
+_BEST_OF_EACH = 3  # configs taken from an earlier study
+_SHARE = 0.5  # of the trials, that earlier studies may take
+
+
+def begin(search: Searching, runner: Runner, reference: Step) -> None:
+    """Tell a search of the baseline, and which way the guide would turn each knob.
+
+    Args:
+        search: that asks nothing yet.
+        runner: of the study.
+        reference: the baseline, measured as a trial is.
+    """
+    study = runner.study
+    if reference.value is not None:
+        search.start(reference.config, reference.value, excess(study, runner.folder, reference))
+    hint = getattr(search, "hint", None)
+    if hint is None:
+        return
+    try:
+        summary = store.read_json(runner.folder / reference.run / SUMMARY)
+    except StorageError:
+        return  # its value is in the ledger; only the hint is lost
+    found = bottleneck(summary["levels"][-1])
+    turns = {
+        knob.name: turn
+        for knob in runner.stack.knobs
+        for when, turn in knob.when
+        if when == found.name
+    }
+    if turns:
+        runner.say(f"The baseline's bottleneck is its {found.title}: {found.why}.")
+        hint(turns)
+
+
+def learnt(
+    study: Study,
+    stack: Stack,
+    searched: Sequence[Knob],
+    candidates: Sequence[Mapping[str, Value]],
+    *,
+    going_on: bool,
+) -> list[dict[str, Value]]:
+    """Return the best configs of the studies that are to be learnt from, best first.
+
+    What cannot be served here, may change the tokens or is no searched knob is left out.
+
+    Args:
+        study: that learns.
+        stack: what is tuned.
+        searched: the knobs of the search.
+        candidates: configs that are tried anyway.
+        going_on: the study began before; an earlier one that is gone meanwhile is left out.
+
+    Raises:
+        UsageError: a study is not there, or is of another engine.
+    """
+    names = {knob.name for knob in searched}
+    seen = [effective(config, stack.knobs) for config in (study.baseline, *candidates)]
+    room = max(0, min(round(study.trials * _SHARE), study.trials - len(candidates)))
+    found: list[dict[str, Value]] = []
+    for name in study.learn_from:
+        for config in _best_of(study, name, going_on=going_on):
+            kept = {knob: value for knob, value in config.items() if knob in names}
+            wanted = effective({**study.baseline, **kept}, stack.knobs)
+            try:
+                stack.check({**study.baseline, **kept})
+            except UsageError:
+                continue
+            if wanted not in seen and len(found) < room:
+                seen.append(wanted)
+                fixed = {k: v for k, v in study.baseline.items() if k not in names}
+                found.append({**wanted, **fixed})
+    return found
+
+
+def _best_of(study: Study, name: str, *, going_on: bool) -> list[dict[str, Value]]:
+    """Return the best configs of an earlier study: its winner, then its trials by value."""
+    try:
+        folder = Path(name) if Path(name).is_dir() else store.find(name)
+        ledger = Ledger(folder)
+    except (UsageError, StorageError):
+        if going_on:
+            return []
+        raise
+    if ledger.began is None:
+        if going_on:
+            return []
+        raise UsageError(f"--learn-from {name}: holds no study; `dyno runs` lists them.")
+    earlier = ledger.began.spec
+    if earlier.engine != study.engine:
+        raise UsageError(
+            f"--learn-from {name}: is a study of {earlier.engine}; its knobs are not those of"
+            f" {study.engine}."
+        )
+    sign = 1.0 if earlier.objective.maximise else -1.0
+    trials = [
+        step
+        for step in ledger.of("trial")
+        if step.state == "measured" and step.value is not None and step.slo_met is not False
+    ]
+    trials.sort(key=lambda step: sign * (step.value or 0.0), reverse=True)
+    winner = ledger.winner()
+    first = [winner] if winner is not None else []
+    configs = [step.config for step in (*first, *trials)]
+    unique = [config for n, config in enumerate(configs) if config not in configs[:n]]
+    return unique[:_BEST_OF_EACH]

@@ -1,0 +1,119 @@
+"""An engine of known speed that fails at the starts that the environment names.
+
+It is a plug-in from outside the package, named as `--engine faulty.engine`. Its variables:
+
+FAULTY_STATE    a folder, in which starts are counted
+FAULTY          what happens at which start: "3:lib" the third, "5-:lib" from the fifth on
+FAULTY_EFFECT   how many times as fast fast=true is; 1.9 if it is not set
+FAULTY_VERSION  the engine's version
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from llmdyno.engines import Engine, Launch, Step
+from llmdyno.knobs import Config, Knob
+
+
+def _knob(
+    name: str, kind: str, first: bool | int | str, search: tuple[bool | int | str, ...]
+) -> Knob:
+    choices = search if kind == "choice" else ()
+    return Knob(
+        name=name,
+        layer="engine",
+        kind=kind,  # type: ignore[arg-type]
+        defaults=(("1", first),),
+        search=search,
+        choices=choices,
+        low=1 if kind == "int" else None,
+        high=1000 if kind == "int" else None,
+        does="-",
+        turn="-",
+        trades="-",
+        source="-",
+    )
+
+
+KNOBS: tuple[Knob, ...] = (
+    _knob("itl_ms", "int", 20, (5, 40)),
+    _knob("fast", "bool", False, (False, True)),
+    _knob("idle", "choice", "a", ("a", "b", "c", "d")),
+)
+
+_FAST_STARTS = 2  # a trial and the run in full
+
+# The streamer, and what befalls it once the readiness probe has had its token.
+SCRIPTS = {
+    "good": "exec {streamer}",
+    "lib": "echo 'libcudart.so.12: cannot open shared object file: No such file'; exit 127",
+    "oom": "echo 'torch.OutOfMemoryError: CUDA out of memory.'; exit 1",
+    "disk": "echo 'OSError: [Errno 28] No space left on device'; exit 1",
+    "port": "echo '[Errno 98] Address already in use'; exit 1",
+    "refuses": "echo 'error: unrecognized arguments: --fast'; exit 2",
+    "dies": "{streamer} & P=$!; sleep 1.2; kill -9 $P; exit 1",
+    "hangs": "{streamer} & P=$!; sleep 1.2; kill -STOP $P; wait $P",
+}
+
+
+class FaultyEngine:
+    name = "faulty.engine"
+    knobs: tuple[Knob, ...] = KNOBS
+    install = "it is always there"
+    image = ""
+
+    def version(self) -> str | None:
+        return os.environ.get("FAULTY_VERSION", "1.0")
+
+    def check(self, _model: str, _config: Config) -> None:
+        pass
+
+    def build(self, _model: str, _config: Config, _folder: Path) -> tuple[Step, ...]:
+        return ()
+
+    def launch(
+        self, model: str, config: Config, *, artifact: Path | None, host: str, port: int
+    ) -> Launch:
+        del artifact
+        effect = float(os.environ.get("FAULTY_EFFECT", "1.9")) if config.get("fast") else 1.0
+        itl_ms = int(config.get("itl_ms", 20)) / effect
+        streamer = (
+            f"{sys.executable} -m llmdyno.streamer --host {host} --port {port}"
+            f" --ttft {30 / effect:.3f}ms --itl {itl_ms:.3f}ms"
+        )
+        return Launch(
+            argv=("sh", "-c", SCRIPTS[_befalls(config)].format(streamer=streamer)),
+            url=f"http://{host}:{port}",
+            endpoint="openai-chat",
+            model=model,
+            start_timeout_s=10,
+        )
+
+
+def _befalls(config: Config) -> str:
+    """Count a start, and return what is to happen at it."""
+    state = os.environ.get("FAULTY_STATE")
+    if state is None:
+        return "good"
+    number = _counted(Path(state, "starts"))
+    fast = _counted(Path(state, "fast")) if config.get("fast") else 0
+    mode = "good"
+    for rule in filter(None, os.environ.get("FAULTY", "").split(",")):
+        at, _, what = rule.partition(":")
+        if at == "fast":
+            mode = what if fast > _FAST_STARTS else mode
+            continue
+        first = int(at.rstrip("-"))
+        if number == first or (at.endswith("-") and number > first):
+            mode = what
+    return mode
+
+
+def _counted(counter: Path) -> int:
+    number = 1 + (int(counter.read_text()) if counter.exists() else 0)
+    counter.write_text(str(number))
+    return number
+
+
+ENGINE: Engine = FaultyEngine()

@@ -1,0 +1,62 @@
+"""GPUs by the names that people, clouds and drivers give them."""
+
+import pytest
+
+from llmdyno.errors import UsageError
+from llmdyno.predict.gpus import GPUS, gpu_of
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("h200", "H200 SXM"),
+        ("NVIDIA H200", "H200 SXM"),
+        ("NVIDIA H200 NVL", "H200 NVL"),
+        ("NVIDIA H100 80GB HBM3", "H100 SXM"),
+        ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("H100-SXM5-80GB", "H100 SXM"),
+        ("NVIDIA A100-SXM4-80GB", "A100 80GB SXM"),
+        ("NVIDIA A100-PCIE-40GB", "A100 40GB PCIe"),
+        ("a100-40gb", "A100 40GB SXM"),
+        ("Tesla T4", "T4"),
+        ("Tesla V100-SXM2-16GB", "V100 16GB"),
+        ("Tesla V100-SXM2-32GB", "V100 32GB"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("5090", "RTX 5090"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX PRO 6000 Server"),
+        ("NVIDIA GH200 480GB", "GH200 96GB"),
+        ("AMD Instinct MI300X", "MI300X"),
+        ("gaudi3", "Gaudi 3"),
+    ],
+)
+def test_names(said: str, name: str) -> None:
+    assert gpu_of(said).name == name
+
+
+@pytest.mark.parametrize("said", ["h300", "", "NVIDIA", "H100 80GB HBM3 MIG 1g.10gb"])
+def test_an_unknown_name_gets_the_nearest(said: str) -> None:
+    with pytest.raises(UsageError, match=r"no such GPU is known here\. Nearest: "):
+        gpu_of(said)
+
+
+def test_the_table_is_of_dense_operations() -> None:
+    """Sparse figures, which data sheets print large, are twice these."""
+    for gpu in GPUS.values():
+        assert gpu.source
+        assert gpu.memory_bytes > 10e9, gpu.name
+        assert 2e11 < gpu.bandwidth_bytes_s < 9e12, gpu.name
+        # No GPU computes more than 1,400 operations of 16 bits on a byte that it reads.
+        assert 30 < gpu.flops["bf16"] / gpu.bandwidth_bytes_s < 600, gpu.name
+        assert gpu.flops.get("fp8", 1e99) >= gpu.flops["bf16"], gpu.name
+
+
+def test_a_precision_that_is_not_there_computes_in_16_bits() -> None:
+    assert gpu_of("a100").flops_at("fp8") == gpu_of("a100").flops["bf16"]
+    assert gpu_of("h100").flops_at("fp8") == 1978.9e12
+
+
+def test_this_cpu_is_measured() -> None:
+    cpu = gpu_of("cpu")
+    assert 1e8 < cpu.bandwidth_bytes_s < 2e12
+    assert 1e8 < cpu.flops["bf16"] < 1e14
+    assert cpu.memory_bytes > 1e8

@@ -1,0 +1,36 @@
+"""The distance from the limit, on a study's page where GPU and model are known."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llmdyno.predict.limits import with_limits
+from llmdyno.report import study_page
+
+STUDY = Path(__file__).parents[2] / "evidence/full-graphs/h200/study.json"
+
+
+def test_a_study_says_how_far_it_is_from_the_limit() -> None:
+    study = json.loads(STUDY.read_text()) | {"model": "llama-3-8b"}
+    found = with_limits(study)
+    [level] = found["baseline"]["summary"]["levels"]
+    limit = level["limit"]
+    # By hand: 15.0 GB of weights (all but the table of tokens) each TPOT, and a little cache.
+    tpot_s = level["tpot_ms"]["p50"] / 1e3
+    assert limit["mbu"] == pytest.approx(15.0e9 / tpot_s / 4.8e12, rel=0.25)
+    assert 0 < limit["mfu"] < limit["mbu"] < 1
+    assert limit["share"] == limit["mbu"]
+    low, high = limit["predicted"]["token_rate"]["ci80"]
+    assert low < limit["predicted"]["token_rate"]["mean"] < high
+    page = study_page(found, {})
+    assert f"{limit['share']:.0%} of what this GPU&#39;s bandwidth allows; bound by" in page
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": "/gone/folder"}, {"environment": {"gpus": []}}, {"engine": "mlc-llm"}]
+)
+def test_what_is_not_known_is_not_said(change: dict[str, object]) -> None:
+    study = json.loads(STUDY.read_text()) | {"model": "llama-3-8b"} | change
+    assert with_limits(study) == study
+    assert "Distance from the limit" not in study_page(with_limits(study), {})

@@ -1,0 +1,74 @@
+"""Memory: the sum by hand, and how GPUs share it."""
+
+import pytest
+
+from llmdyno.predict.gpus import GIB, gpu_of
+from llmdyno.predict.memory import Part, fit, weight_bytes
+from llmdyno.predict.shapes import shape_of
+
+LLAMA = shape_of("llama-3-8b")
+
+
+def test_the_sum_by_hand() -> None:
+    found = fit(LLAMA, gpu_of("h200"), Part(longest=1200, share=0.9))
+    assert found.weights == pytest.approx(8.03e9 * 2, rel=0.001)
+    assert found.kv_bytes_token == 2 * 8 * 128 * 32 * 2
+    assert found.usable == pytest.approx(0.9 * 140.4 * GIB)
+    assert found.cache == found.usable - found.weights - found.activations - found.graphs
+    assert found.sequences == int(found.cache // (1200 * found.kv_bytes_token))
+    assert found.fits
+    assert f"{found.sequences} sequences of 1,200 tokens" in found.why
+
+
+def test_weights_too_large_are_told_with_the_sum() -> None:
+    found = fit(shape_of("llama-3.1-70b"), gpu_of("h100"), Part())
+    assert not found.fits
+    assert found.sequences == 0
+    assert "weights 131.4 GiB" in found.why
+    assert "> 71.6 GiB usable of H100 SXM's 79.6 GiB" in found.why
+
+
+def test_a_sequence_too_long_is_told_with_the_sum() -> None:
+    found = fit(LLAMA, gpu_of("rtx 4090"), Part(longest=131072))
+    assert not found.fits
+    assert found.why.endswith("but 131,072 tokens of KV cache take 16.0 GiB")
+
+
+def test_gpus_share_weights_and_cache() -> None:
+    model, h100 = shape_of("llama-3.1-70b"), gpu_of("h100")
+    four = fit(model, h100, Part(tensor=4, longest=1000))
+    two_by_two = fit(model, h100, Part(tensor=2, pipeline=2, longest=1000))
+    whole = weight_bytes(model)
+    assert four.weights == two_by_two.weights == whole / 4
+    assert four.kv_bytes_token == two_by_two.kv_bytes_token == model.kv_numbers * 80 * 2 / 4
+    # Sixteen GPUs for eight heads of keys: every head lies on two of them.
+    assert fit(model, h100, Part(tensor=16)).kv_bytes_token == model.kv_numbers * 80 * 2 / 8
+    # Latent attention: every GPU has the whole vector.
+    deepseek = fit(shape_of("deepseek-v3"), gpu_of("h200"), Part(tensor=8))
+    assert deepseek.kv_bytes_token == 576 * 61 * 2
+
+
+def test_smaller_numbers_leave_more_room() -> None:
+    h100 = gpu_of("h100")
+    plain = fit(LLAMA, h100, Part(longest=1000))
+    small = fit(LLAMA, h100, Part(longest=1000, weight_bytes=1.0, kv_bytes=1.0))
+    assert small.weights < 0.6 * plain.weights
+    assert small.kv_bytes_token == plain.kv_bytes_token / 2
+    assert small.sequences > 2 * plain.sequences
+
+
+def test_a_cache_set_by_hand_is_what_it_says_or_does_not_fit() -> None:
+    h200 = gpu_of("h200")
+    found = fit(LLAMA, h200, Part(longest=1200, cache_bytes=8e9, share=0.1))
+    assert found.fits
+    assert found.cache == 8e9
+    huge = fit(LLAMA, h200, Part(longest=1200, cache_bytes=200e9))
+    assert not huge.fits
+    assert "the cache is to have 186.3 GiB" in huge.why
+
+
+def test_a_share_of_what_the_weights_leave() -> None:
+    h100 = gpu_of("h100")
+    found = fit(LLAMA, h100, Part(share=0.9, share_of_free=True))
+    left = h100.memory_bytes - found.weights - found.activations
+    assert found.cache == pytest.approx(0.9 * left - found.graphs)

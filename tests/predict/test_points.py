@@ -1,0 +1,97 @@
+"""Points: what CSV files, runs and studies say that was measured."""
+
+from pathlib import Path
+
+import pytest
+
+from llmdyno.errors import UsageError
+from llmdyno.predict.gpus import gpu_of
+from llmdyno.predict.points import Whose, read_points, sources
+from llmdyno.predict.shapes import shape_of
+
+EVIDENCE = Path(__file__).parents[2] / "evidence"
+WHOSE = Whose(gpu=gpu_of("h200"), engine="vllm", shape=shape_of("llama-3-8b"))
+
+
+def test_the_committed_points_are_read() -> None:
+    points = read_points(str(EVIDENCE / "h200/points/points.csv"), WHOSE)
+    assert len(points) == 37
+    first = points[0]
+    assert first.config == {
+        "max_num_seqs": 64,
+        "kv_cache_dtype": "auto",
+        "gpu_memory_utilization": 0.1,
+        "kv_cache_memory_bytes": 8_000_000_000,
+    }
+    assert (first.users, first.request_rate) == (100, None)
+    assert (first.isl, first.cached_share) == (95.5, 0.492148)
+    assert first.osl == 256.0
+    assert first.token_rate == 7799.51
+    assert first.token_rate_ci == (7183.33, 8419.31)
+    assert first.duration_s == pytest.approx(676 * 256 / 7799.51)
+    assert points[1].config["quantization"] == "fp8"
+    assert sources(points) == 7
+
+
+def test_a_file_named_after_a_gpu_is_of_that_gpu() -> None:
+    points = read_points(str(EVIDENCE / "full-graphs/points-h100.csv"), WHOSE)
+    assert {point.gpu.name for point in points} == {"H100 SXM"}
+    assert points[1].config["cudagraph_mode"]
+
+
+def test_a_study_says_all_itself() -> None:
+    points = read_points(str(EVIDENCE / "full-graphs/h100"), WHOSE)
+    assert len(points) == 4
+    assert {point.gpu.name for point in points} == {"H100 SXM"}
+    assert points[0].config["max_num_seqs"] == 64
+    assert points[0].users == 100
+    assert points[0].cached_share > 0.5
+
+
+def test_a_run_has_the_settings_that_the_caller_names() -> None:
+    run = EVIDENCE / "full-graphs/h100/runs/20261127-062605-baseline-02a0"
+    whose = Whose(gpu=WHOSE.gpu, engine="vllm", shape=WHOSE.shape, config={"max_num_seqs": 64})
+    [point] = read_points(str(run), whose)
+    assert point.gpu.name == "H200 SXM"
+    assert point.config == {"max_num_seqs": 64}
+
+
+def test_columns_may_say_whose_a_row_is(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "gpu,engine,model,max_running_requests,request_rate,input_tokens_mean,output_tokens_mean,"
+        "token_rate\nl40s,sglang,qwen3-8b,128,2.5,1000,200,480\n"
+    )
+    [point] = read_points(str(path), WHOSE)
+    assert (point.gpu.name, point.engine, point.shape.name) == ("L40S", "sglang", "qwen3-8b")
+    assert point.config == {"max_running_requests": 128}
+    assert (point.users, point.request_rate) == (None, 2.5)
+    assert point.ttft_ms_p50 is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "has no column token_rate"),
+        ("a,b\n1,2\n", "has no column token_rate, input_tokens_mean, output_tokens_mean, users"),
+        (
+            "users,input_tokens_mean,output_tokens_mean,token_rate\n10,100,100,fast\n",
+            "token_rate is 'fast'",
+        ),
+        ("users,input_tokens_mean,output_tokens_mean,token_rate\n10,1,1,-5\n", "'-5'; it must be"),
+        ("users,input_tokens_mean,output_tokens_mean,token_rate\n10,1,1,nan\n", "'nan'"),
+        ("users,input_tokens_mean,output_tokens_mean,token_rate\n10,1,1,\n", "has no level that"),
+    ],
+)
+def test_nonsense_is_named(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=said):
+        read_points(str(path), WHOSE)
+
+
+def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such run or study"):
+        read_points(str(tmp_path / "nowhere"), WHOSE)
+    with pytest.raises(UsageError, match="is no run, no study"):
+        read_points(str(tmp_path), WHOSE)

@@ -1,0 +1,52 @@
+"""The simulated scheduler obeys the rules that are known of the real ones."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from llmdyno.predict.coarse import solve, stack
+from llmdyno.predict.gpus import gpu_of
+from llmdyno.predict.schedule import Ask, Load, Rules, simulate
+from llmdyno.predict.server import Setup, server_of
+from llmdyno.predict.shapes import shape_of
+from llmdyno.predict.simulated import Point, loads_of
+from llmdyno.predict.steptime import MEDIANS, StepTime
+from llmdyno.units import Lengths
+
+SETUP = Setup("vllm", shape_of("meta-llama/Llama-3.1-8B"), gpu_of("h200"))
+SERVER = server_of(SETUP)
+TIME = StepTime(SERVER.work, SERVER.graphs, MEDIANS.tolist())
+
+
+def closed(users: int, prompt: int = 100, answer: int = 50, duration_s: float = 6.0) -> Load:
+    starts = [user / users for user in range(users)]
+    return Load([Ask(prompt, 0, answer)], starts, True, duration_s, 1.0)
+
+
+def test_tokens_are_requests_times_their_answers() -> None:
+    seen = simulate(SERVER.rules, TIME, closed(10))
+    assert seen.tokens == pytest.approx(50 * len(seen.e2e_s), rel=0.05)
+    assert seen.preempted == 0
+
+
+def test_a_cap_of_sequences_makes_the_others_wait() -> None:
+    capped = msgspec.structs.replace(SERVER.rules, sequences=8)
+    few, all_in = (simulate(rules, TIME, closed(32)) for rules in (capped, SERVER.rules))
+    assert few.running_s / few.busy_s <= 8
+    assert np.median(few.ttft_s) > 5 * np.median(all_in.ttft_s)
+
+
+def test_a_small_cache_preempts_unless_room_is_kept_for_whole_answers() -> None:
+    small = msgspec.structs.replace(SERVER.rules, cache_tokens=1500.0)
+    careful: Rules = msgspec.structs.replace(small, admission="whole")
+    load = closed(20, answer=200)
+    assert simulate(small, TIME, load).preempted > 0
+    assert simulate(careful, TIME, load).preempted == 0
+
+
+def test_the_coarse_pass_is_near_the_simulation() -> None:
+    point = Point(users=20, isl=Lengths("fixed", 100), osl=Lengths("fixed", 100), duration_s=6.0)
+    coarse = solve(stack([SERVER]), loads_of([SERVER], [point]), MEDIANS[:, None])
+    seen = simulate(SERVER.rules, TIME, closed(20, answer=100))
+    assert coarse.token_rate[0] == pytest.approx(seen.tokens / 5.0, rel=0.1)
+    assert coarse.tpot_s[0] == pytest.approx(np.median(seen.tpot_s), rel=0.1)

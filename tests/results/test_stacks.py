@@ -1,0 +1,77 @@
+"""What is told of the combinations of a study over engines and fronts."""
+
+import io
+from typing import Any
+
+from llmdyno import report
+from llmdyno.results import stacks
+from llmdyno.terminal.study import show_study
+from report.page_text import words
+from report_samples import GUIDE, study
+
+
+def combined() -> dict[str, Any]:
+    document = study()
+    of = {"slo_met": True}
+    document["baseline"] |= {"engine": "openvino", "front": "native"}
+    document["best"] |= {"engine": "openvino", "front": "triton"}
+    document["combinations"] = [
+        {
+            "engine": "openvino",
+            "front": "native",
+            "state": "measured",
+            "why": None,
+            "baseline": {"config": {}, "value": 300.0, **of},
+            "trials": 2,
+            "failed": 1,
+            "best": {"config": {}, "value": 300.0, **of},
+        },
+        {
+            "engine": "openvino",
+            "front": "triton",
+            "state": "best",
+            "why": None,
+            "baseline": {"config": {}, "value": 290.0, **of},
+            "trials": 6,
+            "failed": 0,
+            "best": {"config": {"cache_size": 2}, "value": 500.0, **of},
+        },
+        {
+            "engine": "vllm",
+            "front": "native",
+            "state": "left out",
+            "why": "not installed.",
+            "baseline": None,
+            "best": None,
+            "trials": 0,
+            "failed": 0,
+        },
+    ]
+    return document
+
+
+def test_each_combination_is_told_and_the_best_is_named() -> None:
+    first, best, out = stacks.combinations(combined())
+
+    assert (first.trials, first.outcome, first.slo) == ("2, 1 failed", "all defaults", "met")
+    assert (best.best, best.outcome) == ("500", "best of all: cache_size=2")
+    assert (out.baseline, out.outcome) == ("-", "left out: not installed.")
+    assert stacks.conclusion(combined()) == (
+        "Best of 2 combinations (1 left out): openvino behind triton, told against the baseline"
+        " of openvino behind native."
+    )
+
+
+def test_a_study_of_one_stack_says_nothing_of_combinations() -> None:
+    assert not stacks.combinations(study())
+    assert stacks.conclusion(study()) == ""
+
+
+def test_terminal_and_page_have_the_table() -> None:
+    stream = io.StringIO()
+    show_study(combined(), stream)
+
+    assert "openvino behind triton" in stream.getvalue()
+    page = words(report.study_page(combined(), GUIDE))
+    assert "Best of 2 combinations (1 left out)" in page
+    assert "left out: not installed." in page

@@ -1,0 +1,63 @@
+"""What does not start is learnt."""
+
+from collections.abc import Mapping, Sequence
+
+from batches import KNOBS
+from llmdyno.knobs import Value
+from llmdyno.search.feasibility import Feasibility
+from llmdyno.search.model import Points
+from llmdyno.search.space import Space
+
+Config = Mapping[str, Value]
+
+
+def risks(
+    started: Sequence[Config], failed: Sequence[Config], asked: Sequence[Config]
+) -> list[float]:
+    space = Space(KNOBS, {})
+    learnt = Feasibility(space)
+    points = [Points(space, [space.key(one) for one in some]) for some in (started, failed, asked)]
+    learnt.fit(points[0], points[1])
+    return [float(risk) for risk in learnt.risk(points[2])]
+
+
+def test_a_choice_that_is_refused_is_avoided_whatever_stands_beside_it() -> None:
+    started: list[Config] = [
+        {},
+        {"kernel": "b"},
+        {"sequences": 200, "tokens": 4096},
+        {"guess": True},
+    ]
+    again, other = risks(
+        started,
+        [{"kernel": "c"}],
+        [{"kernel": "c", "guess": True, "sequences": 20}, {"kernel": "b", "guess": True}],
+    )
+
+    assert again > 0.8
+    assert other < 0.2
+
+
+def test_more_of_two_numbers_than_what_failed_fails_and_less_than_what_started_does_not() -> None:
+    started = [{"tokens": 1024}, {"sequences": 500, "tokens": 300}, {"tokens": 8000}]
+    more, less = risks(
+        started,
+        [{"sequences": 250, "tokens": 4096}],
+        [{"sequences": 300, "tokens": 5000}, {"sequences": 16, "tokens": 2048}],
+    )
+
+    assert more > 0.9
+    assert less < 0.1
+
+
+def test_near_a_failure_the_risk_rises_step_by_step() -> None:
+    steps = [{"sequences": number, "tokens": 4096} for number in (32, 64, 128, 250)]
+    found = risks(
+        [{"tokens": 1024}, {"sequences": 16, "tokens": 4096}],
+        [{"sequences": 256, "tokens": 4096}],
+        steps,
+    )
+
+    assert found == sorted(found)
+    assert found[-1] > 0.9
+    assert found[0] < 0.7

@@ -1,0 +1,55 @@
+"""What the results say of points that were not measured."""
+
+import numpy as np
+import pytest
+
+from batches import SEQUENCES, TOKENS, row
+from llmdyno.search.model import Model, Points, normal
+from llmdyno.search.space import Space
+
+
+def test_it_predicts_between_what_was_measured_and_is_less_sure_far_from_it() -> None:
+    space = Space(
+        (SEQUENCES, row("switch", kind="bool", defaults=(("1", False),), search=(True, False))), {}
+    )
+    model = Model(space, np.random.default_rng(1))
+    known = [space.key({"sequences": number}) for number in (8, 16, 32, 64, 128)]
+    model.fit(Points(space, known), np.array([0.0, 0.1, 0.2, 0.3, 0.4]))
+    asked = Points(
+        space, [space.key({"sequences": 45}), space.key({"sequences": 64, "switch": True})]
+    )
+    mean, deviation, weights = model.predict(asked)
+
+    assert float((weights @ mean)[0]) == pytest.approx(0.25, abs=0.04)
+    assert (weights @ deviation)[0] < 0.06 < (weights @ deviation)[1]
+    assert weights.sum() == pytest.approx(1.0)
+
+
+def test_a_lucky_measurement_is_not_believed() -> None:
+    space = Space((SEQUENCES, TOKENS), {})
+    model = Model(space, np.random.default_rng(1))
+    keys = [space.key({"sequences": n, "tokens": 1024}) for n in (100, 110, 120, 130, 140, 150)]
+    points = Points(space, keys)
+    model.fit(points, np.array([0.0, 0.0, 0.0, 0.12, 0.0, 0.0]))
+
+    assert model.expected(points)[3] < 0.06
+
+
+def test_the_gain_over_the_best_is_larger_where_more_is_expected() -> None:
+    space = Space((SEQUENCES,), {})
+    model = Model(space, np.random.default_rng(1))
+    model.fit(
+        Points(space, [space.key({"sequences": n}) for n in (8, 16, 32, 64)]),
+        np.array([0.0, 0.3, 0.6, 0.9]),
+    )
+    asked = Points(space, [space.key({"sequences": n}) for n in (9, 128)])
+
+    worse, better = model.gains(asked, 0.9, np.zeros(2), 1.0)
+    assert better > 10 * worse >= 0
+    low, high = model.gains(asked, 0.0, np.zeros(2), -1.0)  # smaller is better
+    assert low > high
+
+
+@pytest.mark.parametrize(("x", "share"), [(0.0, 0.5), (1.0, 0.8413447), (-1.96, 0.0249979)])
+def test_the_normal_distribution(x: float, share: float) -> None:
+    assert float(normal(np.array([x]))[0]) == pytest.approx(share, abs=2e-7)

@@ -1,0 +1,145 @@
+"""Our own search, on a function that is known."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batches import BEST, GUESS, KERNEL, KNOBS, SEQUENCES, TOKENS, speed
+from llmdyno.knobs import Value
+from llmdyno.search.own import OwnSearch
+
+
+def made(knobs: Any = KNOBS, *, trials: int = 15, maximise: bool = True, **more: Any) -> OwnSearch:
+    return OwnSearch(knobs, trials=trials, maximise=maximise, seed=3, fixed={}, **more)
+
+
+def studied(search: OwnSearch, trials: int, seed: int = 5) -> list[dict[str, Value]]:
+    """Tell the baseline and run the trials; return all configs."""
+    noise = np.random.default_rng(seed)
+    baseline = speed({})
+    assert baseline is not None
+    search.start({}, baseline, {})
+    known: list[dict[str, Value]] = [{}]
+    for _ in range(trials):
+        config = search.ask(known)
+        assert config is not None
+        known.append(config)
+        value = speed(config)
+        search.tell(None if value is None else value * (1 + 0.05 * noise.standard_normal()), {})
+    return known
+
+
+def test_it_finds_what_is_nearly_the_best_and_little_of_it_does_not_start() -> None:
+    search = made(trials=20)
+    known = studied(search, 20)
+    started = [config for config in known if speed(config) is not None]
+    ranks = search.expected(started)
+    assert ranks is not None
+    chosen = speed(started[int(np.argmax(ranks))])
+
+    assert chosen is not None
+    assert chosen > 0.9 * BEST
+    assert len(known) - len(started) <= 5
+
+
+def test_nothing_with_the_same_effect_is_proposed_twice() -> None:
+    search = made()
+    known = studied(search, 12)
+    keys = [search.space.key(config) for config in known]
+
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_small_space_is_gone_through_to_its_end() -> None:
+    search = made((KERNEL, GUESS))
+    search.start({}, 1.0, {})
+    known: list[dict[str, Value]] = [{}]
+    while (config := search.ask(known)) is not None:
+        known.append(config)
+        search.tell(1.0, {})
+
+    assert len(known) == 3 * 2
+
+
+def test_configs_to_start_with_come_first_and_refused_ones_never() -> None:
+    starts = [{"kernel": "b"}, {"sequences": 64}]
+
+    def refuse(config: Mapping[str, Value]) -> str | None:
+        return "c is refused." if config.get("kernel") == "c" else None
+
+    search = made(starts=starts, refuse=refuse)
+    known = studied(search, 12)
+
+    assert known[1:3] == starts
+    assert all(config.get("kernel") != "c" for config in known)
+
+
+def test_what_is_expected_before_a_measurement_shows_the_way() -> None:
+    def prior(config: Mapping[str, Value]) -> float | None:
+        return 9.0 if config.get("kernel") == "b" and config.get("sequences") == 512 else 1.0
+
+    search = made((SEQUENCES, KERNEL), prior=prior)
+    search.start({}, 1.0, {})
+
+    assert search.ask([{}]) == {"sequences": 512, "kernel": "b"}
+
+
+@pytest.mark.parametrize(("turn", "is_more"), [("raise", True), ("lower", False)])
+def test_the_guide_says_which_way_to_go(turn: str, is_more: bool) -> None:
+    search = made((SEQUENCES, TOKENS))
+    search.start({"sequences": 64, "tokens": 1500}, 1.0, {})
+    search.hint({"sequences": turn, "tokens": turn})
+    config = search.ask([{"sequences": 64, "tokens": 1500}])
+
+    assert config is not None
+    moved = {
+        name: config[name] > first  # type: ignore[operator]
+        for name, first in (("sequences", 64), ("tokens", 1500))
+        if config.get(name, first) != first
+    }
+    assert moved
+    assert set(moved.values()) == {is_more}
+
+
+def test_what_misses_an_slo_is_no_best_and_a_way_to_meet_it_is_sought() -> None:
+    search = made((SEQUENCES,))
+    known: list[dict[str, Value]] = [{}]
+    search.start({}, 100.0, {"ttft:p99<1s": 0.8})
+    for _ in range(8):
+        config = search.ask(known)
+        assert config is not None
+        known.append(config)
+        sequences = int(config.get("sequences", 16))
+        search.tell(100.0 / sequences, {"ttft:p99<1s": (100 - sequences) / 100})
+    ranks = search.expected(known)
+    assert ranks is not None
+
+    assert int(known[int(np.argmax(ranks))].get("sequences", 16)) == pytest.approx(100, rel=0.35)
+
+
+def test_smaller_is_better_for_a_latency() -> None:
+    search = made((SEQUENCES,), maximise=False)
+    known: list[dict[str, Value]] = [{}]
+    search.start({}, 16.0, {})
+    for _ in range(6):
+        config = search.ask(known)
+        assert config is not None
+        known.append(config)
+        search.tell(float(config.get("sequences", 16)), {})
+
+    assert min(int(config.get("sequences", 16)) for config in known) == 8
+
+
+def test_fewer_changes_win_where_nothing_else_differs() -> None:
+    search = made((KERNEL, GUESS))
+    search.start({}, 1.0, {})
+    known: list[dict[str, Value]] = [{}]
+    while (config := search.ask(known)) is not None:
+        known.append(config)
+        search.tell(1.0, {})
+    ranks = search.expected(known)
+
+    assert ranks is not None
+    assert known[int(np.argmax(ranks))] == {}

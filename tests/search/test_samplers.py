@@ -1,0 +1,53 @@
+"""Every search that `--sampler` offers."""
+
+import pytest
+
+from batches import GUESS, KERNEL, KNOBS, speed
+from llmdyno.knobs import Value
+from llmdyno.search.samplers import SAMPLERS, sampler
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_it_asks_for_new_configs_and_the_same_answers_bring_the_same_questions(name: str) -> None:
+    def asked() -> list[dict[str, Value]]:
+        search = sampler(name)(KNOBS, trials=6, maximise=True, seed=1, fixed={})
+        search.start({}, 1.0, {})
+        known: list[dict[str, Value]] = [{}]
+        for number in range(6):
+            config = search.ask(known)
+            assert config is not None
+            assert config not in known
+            known.append(config)
+            if number == 2:  # it was another one, of another version
+                search.give({"sequences": 99})
+            search.tell(speed(config), {})
+        return known
+
+    assert asked() == asked()
+
+
+@pytest.mark.parametrize("name", ["own", "random", "hill-climb", "grid"])
+def test_it_finds_the_end_of_a_small_space(name: str) -> None:
+    search = sampler(name)((KERNEL, GUESS), trials=20, maximise=True, seed=1, fixed={})
+    search.start({}, 1.0, {})
+    known: list[dict[str, Value]] = [{}]
+    while (config := search.ask(known)) is not None:
+        known.append(config)
+        search.tell(1.0, {})
+
+    assert len(known) == 6
+
+
+def test_a_climb_goes_on_along_a_step_that_gained() -> None:
+    search = sampler("hill-climb")(KNOBS, trials=6, maximise=True, seed=1, fixed={})
+    search.start({}, 1.0, {})
+    known: list[dict[str, Value]] = [{}]
+    for value in (2.0, 3.0, 4.0):
+        config = search.ask(known)
+        assert config is not None
+        known.append(config)
+        search.tell(value, {})
+
+    steps = [int(config.get("sequences", 16)) for config in known]
+    assert steps == sorted(steps)
+    assert steps[-1] > 4 * steps[0]

@@ -1,0 +1,61 @@
+"""The space of a search: what is compared, and what there is."""
+
+import numpy as np
+
+from batches import GUESS, GUESSES, KERNEL, KNOBS, SEQUENCES, TOKENS, row
+from llmdyno.search.space import LEVELS_MAX, Space
+
+
+def test_configs_are_compared_by_what_takes_effect() -> None:
+    space = Space(KNOBS, {})
+
+    assert space.key({}) == space.key({"sequences": 16, "guess": False})
+    assert space.key({"guesses": 7}) == space.key({})  # has no effect without guess
+    assert space.key({"guess": True, "guesses": 7}) != space.key({"guess": True})
+    assert space.key({"tokens": 1024}) != space.key({})  # the engine's own choice is another
+
+
+def test_the_engines_own_choice_and_the_default_are_values_of_every_knob() -> None:
+    outside = row("outside", kind="int", defaults=(("1", 3),), search=(8, 64), search_log=True)
+    axes = {axis.knob.name: axis for axis in Space((*KNOBS, outside), {}).axes}
+
+    assert None in axes["tokens"].levels
+    assert axes["outside"].levels[0] == 3
+    assert None not in axes["kernel"].levels
+    assert len(axes["sequences"].levels) <= LEVELS_MAX + 1
+
+
+def test_a_config_holds_what_is_fixed_and_no_default() -> None:
+    space = Space(KNOBS, {"kernel": "b"})
+
+    assert space.config(space.key({"sequences": 16})) == {"kernel": "b"}
+    assert space.config(space.key({"guess": True, "guesses": 3, "tokens": 512})) == {
+        "kernel": "b",
+        "tokens": 512,
+        "guess": True,
+        "guesses": 3,
+    }
+
+
+def test_a_knob_that_needs_a_fixed_value_takes_effect_with_it() -> None:
+    assert Space([GUESSES], {"guess": True}).key({"guesses": 5}) == (5,)
+    assert Space([GUESSES], {}).key({"guesses": 5}) == (None,)
+
+
+def test_every_point_is_yielded_once() -> None:
+    space = Space((KERNEL, GUESS, GUESSES), {})
+    points = list(space.points())
+
+    assert len(points) == len(set(points)) == 3 * (1 + 8)
+    assert space.is_small(27)
+    assert not space.is_small(26)
+
+
+def test_random_points_are_in_the_space_and_leave_knobs_alone_at_times() -> None:
+    space = Space((SEQUENCES, TOKENS, GUESS, GUESSES), {})
+    draw = np.random.default_rng(0)
+    points = [space.random(draw) for _ in range(400)]
+
+    assert all(8 <= point[0] <= 512 for point in points if isinstance(point[0], int))
+    assert any(point[1] is None for point in points)
+    assert all(point[3] is None for point in points if not point[2])

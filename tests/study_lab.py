@@ -1,0 +1,140 @@
+"""A lab for studies: `measure` is a function of config, phase and count, so a study takes a moment.
+
+The ledger, the runs' journals, study.json and the bundle are real; only the servers are not there.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import lab
+from llmdyno import store
+from llmdyno.cli import flags
+from llmdyno.errors import DynoError
+from llmdyno.knobs import Value
+from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.measure import Measurement
+from llmdyno.tune.runner import Narrator
+from llmdyno.tune.spec import Study
+from llmdyno.tune.tuner import Tuner
+
+Config = Mapping[str, Value]
+ENGINE = "faulty.engine"
+LEVEL_S = 8
+
+
+class Start(msgspec.Struct, frozen=True):
+    """One start of a server: what is served, how often one was started, and in which phase."""
+
+    config: Config
+    number: int  # 1: the first
+    phase: str
+
+
+# Returns the gap between tokens and the time to the first, in ms; or the class of a failure.
+World = Callable[[Start], tuple[float, float] | str]
+
+
+def fast(start: Start) -> tuple[float, float]:
+    """Be 1.9 times as fast with fast=true, as itl_ms says, and never quite the same twice."""
+    gap_ms = float(start.config.get("itl_ms", 20)) / (1.9 if start.config.get("fast") else 1.0)
+    return gap_ms * (1 + 0.002 * (start.number % 2)), gap_ms
+
+
+class StudyLab:
+    """A study in a folder of its own, over a world that is a function.
+
+    Args:
+        folder: of the study.
+        monkeypatch: replaces what starts servers.
+    """
+
+    def __init__(self, folder: Path, monkeypatch: Any) -> None:
+        self.folder = folder
+        self.starts: list[Start] = []
+        self.told: list[str] = []
+        self.world: World = fast
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder.parent / "runtime"))
+        monkeypatch.setattr("llmdyno.tune.runner.measure", self._measure)
+
+    def study(self, **given: Any) -> Study:
+        """Return what is studied: one searched knob, one trial, two pairs, unless it is given."""
+        return flags.study_spec(
+            {
+                "engine": ENGINE,
+                "model": "m",
+                "users": "2",
+                "search": "fast",
+                "trials": 1,
+                "pairs": 2,
+                "duration": f"{LEVEL_S}s",
+                "trial_duration": f"{LEVEL_S}s",
+                "interval": "1s",
+                **given,
+            }
+        )
+
+    def run(self, world: World, asked: Study | None = None, **named: Any) -> dict[str, Any]:
+        """Run or go on with the study in a world, and return its document."""
+        self.world, self.starts = world, []
+        narrator = Narrator(
+            notify=self.told.append,
+            notify_waiting=lambda _: None,
+            display=lambda *_: lambda *_: None,
+        )
+        return Tuner(asked or self.study(), self.folder, narrator, **named).run()
+
+    def fails(self, world: World, asked: Study | None = None, **named: Any) -> DynoError:
+        """Run the study, which must end with a fault; return that."""
+        try:
+            self.run(world, asked, **named)
+        except DynoError as error:
+            return error
+        raise AssertionError("the study did not fail")
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The study's document as it is on disk."""
+        found: dict[str, Any] = store.read_json(self.folder / store.STUDY)
+        return found
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps in the ledger that count."""
+        return Ledger(self.folder).steps
+
+    def bundled(self) -> str:
+        """Return the README of the bundle."""
+        return (self.folder / store.BUNDLE / "README.md").read_text()
+
+    def _measure(
+        self, _stack: Any, config: Config, *, slos: Any, folder: Path, **_: Any
+    ) -> Measurement:
+        phase = folder.name.split("-")[2]
+        start = Start(dict(config), len(self.starts) + 1, phase)
+        self.starts.append(start)
+        came = self.world(start)
+        if isinstance(came, str):
+            return Measurement(failure_class=came, failure_why=f"it says {came}.")
+        gap_ms, first_ms = came
+        template = _run(self.folder.parent / "like", gap_ms, first_ms, slos)
+        store.make_folder(folder)
+        for name, content in template.items():
+            (folder / name).write_bytes(content)
+        return Measurement(summary=store.read_json(folder / store.SUMMARY), measure_s=1.0)
+
+
+_RUNS: dict[tuple[float, float, Any], dict[str, bytes]] = {}  # runs alike are written once
+
+
+def _run(folder: Path, gap_ms: float, first_ms: float, slos: Any) -> dict[str, bytes]:
+    """Return the files of a run, by name."""
+    key = (gap_ms, first_ms, slos)
+    if key not in _RUNS:
+        lab.write_run(folder, gap_ms=gap_ms, first_ms=first_ms, level_s=LEVEL_S, slos=slos)
+        _RUNS[key] = {path.name: path.read_bytes() for path in folder.iterdir()}
+        shutil.rmtree(folder)
+    return _RUNS[key]

@@ -1,0 +1,39 @@
+"""A plan in the terminal: what a person must be able to read off it."""
+
+import io
+
+from llmdyno.predict.asked import Plan
+from llmdyno.predict.planning import make
+from llmdyno.terminal.plan import show_plan
+from llmdyno.units import Lengths
+
+
+def test_before_what_if_and_what_bounds_them_are_printed() -> None:
+    plan = Plan(
+        model="llama-3.1-8b",
+        gpu="h200",
+        users=(2,),
+        isl=Lengths("fixed", 100),
+        osl=Lengths("fixed", 20),
+        duration_s=5.0,
+        config_only=True,
+        price_per_h=3.5,
+        what_if=("gpu=l4",),
+    )
+    out = io.StringIO()
+    show_plan(make(plan, ["max_num_seqs=64"]).document, out)
+    text = out.getvalue()
+    assert "Predicted, not measured: llama-3.1-8b (8.03 billion parameters)" in text
+    assert "from data sheets alone" in " ".join(text.split())
+    assert "vllm, before: max_num_seqs=64" in text
+    assert "vllm on L4, if gpu=l4: max_num_seqs=64" in text
+    assert "2 users" in text
+    assert "of limit" in text
+    assert "Recommended" not in text  # nothing was asked but this config
+
+
+def test_what_does_not_fit_is_said_in_its_place() -> None:
+    plan = Plan(model="llama-3.1-8b", gpu="h200", users=(1,), config_only=True, what_if=("gpu=t4",))
+    out = io.StringIO()
+    show_plan(make(plan).document, out)
+    assert "does not fit: weights 15.0 GiB" in out.getvalue()

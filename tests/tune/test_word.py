@@ -1,0 +1,442 @@
+"""The tuner's word is true whatever happens: machines that break, winners that die, SLOs."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmdyno import store
+from llmdyno.cli.flags import with_baseline
+from llmdyno.cli.rebuild import rebuild
+from llmdyno.errors import ServerError, StorageError, UsageError
+from llmdyno.report import study_tables, verdict
+from llmdyno.report.pages import study_runs
+from llmdyno.results.conclusions import NO_DIFFERENCE
+from llmdyno.results.verdicts import Word, with_slo
+from llmdyno.terminal.study import verdict_lines
+from llmdyno.tune.folder import open_study, stack_of
+from llmdyno.tune.going_on import extended
+from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.neighbours import Presence
+from llmdyno.tune.spec import Study
+from llmdyno.tune.study import study_document
+from study_lab import Start, StudyLab, World, fast
+
+WINNER = {"fast": True}
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyLab:
+    return StudyLab(tmp_path / "s", monkeypatch)
+
+
+def headline(document: dict[str, Any]) -> str:
+    """Return the first sentence of a study's page."""
+    return verdict.of_study(document, study_runs(document)).sentence
+
+
+def breaks(at: int, *, until: int | None = None, kind: str = "missing-library") -> World:
+    """Return a world whose machine is broken from one start on, or up to another."""
+
+    def world(start: Start) -> tuple[float, float] | str:
+        broken = start.number >= at and (until is None or start.number <= until)
+        return kind if broken else fast(start)
+
+    return world
+
+
+def test_a_study_in_a_sound_world(lab: StudyLab) -> None:
+    document = lab.run(fast)
+
+    # Baseline, trial, best, four runs of two pairs; one change needs no ablation.
+    assert [start.phase for start in lab.starts] == [
+        *("baseline", "trial", "best"),
+        *["confirm"] * 4,
+    ]
+    assert document["confirmation"]["verdict"] == "better"
+    assert document["outcome"]["state"] == "confirmed"
+    assert document["confirmation"]["ratio"]["token_rate"]["mean"] == pytest.approx(1.9, rel=0.05)
+    assert (document["rejected"], document["stopped"], document["slo_outcome"]) == ([], None, None)
+
+
+@pytest.mark.parametrize(
+    ("at", "kind"),
+    [*((at, "missing-library") for at in range(2, 8)), *((6, "died"), (3, "out-of-memory"))],
+)
+def test_a_machine_that_breaks_stops_the_study_wherever_it_is(
+    lab: StudyLab, at: int, kind: str
+) -> None:
+    error = lab.fails(breaks(at, kind=kind))
+
+    assert isinstance(error, ServerError)
+    assert error.exit_status == 3
+    assert "the machine is at fault, not a config: " in str(error)
+    assert f"({kind})" in str(error)
+    assert f"dyno tune --resume {lab.folder}" in str(error)
+    assert len(lab.starts) <= at + 4  # twice what failed, twice the baseline
+    document = lab.document
+    assert document["confirmation"]["verdict"] == "not confirmed"
+    assert document["stopped"]["class"] == kind
+    assert document["outcome"]["state"] == "stopped"
+    said = document["outcome"]["said"]
+    assert said.startswith("Better at 2 users" if at > 7 else "Not confirmed: the study stopped")
+    assert "as the machine is at fault" in said
+    assert verdict_lines(document) == [document["outcome"]["said"]]
+    assert [trial["state"] for trial in document["trials"]] in ([], ["measured"])
+
+    document = lab.run(fast)
+
+    assert document["confirmation"]["verdict"] == "better"
+    assert document["confirmation"]["pairs"] == 2
+    assert [trial["state"] for trial in document["trials"]] == ["measured"]
+    assert [row["knob"] for row in document["ablation"]] == ["fast"]
+    assert document["stopped"] is None
+    assert len(lab.starts) <= 7 - (at - 1) + 1
+
+
+@pytest.mark.parametrize("at", range(3, 8))
+def test_one_run_that_fails_is_made_again(lab: StudyLab, at: int) -> None:
+    document = lab.run(breaks(at, until=at))
+
+    assert len(lab.starts) == 8
+    assert document["confirmation"]["verdict"] == "better"
+    assert document["confirmation"]["pairs"] == 2
+    assert len(document["confirmation"]["runs"]) == 4
+    assert "  This config has worked before; it is tried once more." in lab.told
+
+
+def test_a_reference_that_fails_is_made_again_or_stops_the_study(lab: StudyLab) -> None:
+    asked = lab.study(users="1,2")
+    lab.run(breaks(2, until=2), asked)
+    assert [start.phase for start in lab.starts[:4]] == [
+        *("baseline", "reference", "reference", "trial")
+    ]
+
+
+def test_trials_that_all_fail_are_the_machines_fault_if_the_baseline_fails_too(
+    lab: StudyLab,
+) -> None:
+    asked = lab.study(search="fast,idle,itl_ms", trials=6)
+    lab.fails(breaks(2), asked)
+
+    assert len(lab.starts) <= 1 + 2 + 2  # the baseline, two trials, the baseline twice
+    assert lab.document["trials"] == []
+
+    document = lab.run(fast, asked)
+    assert [trial["state"] for trial in document["trials"]] == ["measured"] * 6
+
+
+def test_trials_that_fail_by_themselves_are_results(lab: StudyLab) -> None:
+    asked = lab.study(search="fast,idle,itl_ms", trials=5)
+    document = lab.run(lambda start: "out-of-memory" if start.config else fast(start), asked)
+
+    assert [trial["failure"]["class"] for trial in document["trials"]] == ["out-of-memory"] * 5
+    assert document["confirmation"]["verdict"] == "not confirmed"
+    assert document["best"]["config"] == {}
+    assert document["outcome"]["said"] == (
+        "Not confirmed: of 5 trials none could be measured. The baseline stays."
+    )
+    assert document["outcome"]["said"] in headline(document)
+    assert [start.phase for start in lab.starts].count("check") == 2  # after three, and at the end
+
+
+def test_a_winner_that_dies_is_none_and_the_next_best_is_confirmed(lab: StudyLab) -> None:
+    def world(start: Start) -> tuple[float, float] | str:
+        dies = start.config.get("itl_ms") == 5 and start.phase in {"confirm", "best"}
+        return "hung" if dies else fast(start)
+
+    candidates = [{"itl_ms": 5}, {"itl_ms": 10}]
+    asked = lab.study(search="itl_ms,fast", trials=2, candidates=candidates)
+    document = lab.run(world, asked)
+
+    assert document["best"]["config"] == {"itl_ms": 10}
+    assert document["confirmation"]["verdict"] == "better"
+    assert [one["config"] for one in document["rejected"]] == [{"itl_ms": 5}]
+    assert "died" in document["rejected"][0]["why"]
+    assert "itl_ms=10" in lab.bundled()
+    assert lab.run(world, asked)["best"]["config"] == {"itl_ms": 10}
+    assert lab.starts == []  # what is settled is not started again
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_without_another_winner_the_baseline_stays(lab: StudyLab, dies: bool) -> None:
+    def world(start: Start) -> tuple[float, float] | str:
+        if start.config == WINNER and start.phase == "confirm":
+            return "died" if dies else (30.0 + start.number % 2, 30.0)
+        return fast(start)
+
+    document = lab.run(world)
+
+    assert document["best"]["config"] == document["baseline"]["config"] == {}
+    assert document["confirmation"]["verdict"] == ("not confirmed" if dies else "worse")
+    assert document["outcome"]["state"] == "rejected"
+    why = "died in the confirmation (died)" if dies else "was confirmed as worse"
+    said = f"The baseline stays: fast=true {why}."
+    assert verdict_lines(document) == [said]
+    assert said in lab.bundled()
+    assert said in headline(document)
+    assert "all settings at their defaults" in lab.bundled()
+
+
+def test_one_pair_is_no_verdict(lab: StudyLab) -> None:
+    lab.run(fast)
+    ledger = lab.folder / store.LEDGER
+    lines = ledger.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if '"confirm"' not in line or json.loads(line)["number"] < 3]
+    ledger.write_text("".join(kept))
+
+    document = study_document(lab.folder, Ledger(lab.folder), stack_of(lab.study()))
+
+    assert document["confirmation"]["pairs"] == 1
+    assert document["confirmation"]["verdict"] == "not confirmed"
+    assert document["outcome"]["said"].startswith("Not confirmed: 1 whole pair at 2 users")
+
+
+def slow_first(start: Start) -> tuple[float, float]:
+    """Answer at once with fast=true, and then at 0.75 times the rate."""
+    if start.config.get("fast"):
+        return 26.7 * (1 + 0.002 * (start.number % 2)), 20.0
+    return 20.0 * (1 + 0.002 * (start.number % 2)), 300.0
+
+
+def test_a_winner_that_meets_what_the_baseline_misses_is_better(lab: StudyLab) -> None:
+    document = lab.run(slow_first, lab.study(slo="ttft:p99<100ms"))
+
+    assert document["confirmation"]["verdict"] == "better"
+    assert document["slo_outcome"]["baseline_meets"] == [False, False]
+    said = "Tuned meets ttft:p99<100ms, which the baseline misses; 0.7"
+    for text in (*verdict_lines(document)[-1:], lab.bundled(), headline(document)):
+        assert said in text
+        assert "times the token rate" in text
+
+
+def test_a_winner_that_is_none_says_nothing_of_the_slos(lab: StudyLab) -> None:
+    def world(start: Start) -> tuple[float, float] | str:
+        return "died" if start.config and start.number > 5 else slow_first(start)
+
+    document = lab.run(world, lab.study(slo="ttft:p99<100ms"))
+
+    assert document["best"]["config"] == {}
+    (said,) = verdict_lines(document)
+    assert said == (
+        "The baseline stays: fast=true died in the confirmation (died). The baseline misses"
+        " ttft:p99<100ms."
+    )
+
+
+@pytest.mark.parametrize(
+    ("runs", "word", "expected"),
+    [
+        ("bF aT aT bF", "worse", "better"),
+        ("bT aF aF bT", "better", "worse"),
+        ("bF aT aF bF", "better", "better"),
+        ("bF aT aF bF", "worse", "not confirmed"),
+        ("bT aT aF bT", "no difference", "not confirmed"),
+        ("bT aT aT bT", "no difference", "no difference"),
+        ("b- a- a- b-", "better", "better"),
+    ],
+)
+def test_slos_go_before_the_objective(runs: str, word: Word, expected: Word) -> None:
+    arms = {"b": "before", "a": "after"}
+    met = {"T": True, "F": False, "-": None}
+    found = [{"arm": arms[run[0]], "slo_met": met[run[1]]} for run in runs.split()]
+    assert with_slo(word, found) == expected
+
+
+def test_what_nobody_meets_is_said_with_the_nearest(lab: StudyLab) -> None:
+    document = lab.run(fast, lab.study(slo="ttft:p99<1ms"))
+
+    said = "No config that was tried meets ttft:p99<1ms; nearest: fast=true (ttft:p99<1ms at 12.5"
+    assert document["confirmation"]["verdict"] == "better"
+    assert document["slo_outcome"]["nearest"]["config"] == WINNER
+    page = headline(document)
+    for text in (verdict_lines(document)[-1], document["outcome"]["said"], lab.bundled(), page):
+        assert said in text
+
+
+def test_a_budget_that_ends_before_any_trial(lab: StudyLab) -> None:
+    document = lab.run(fast, lab.study(budget="0.0001s"))
+
+    assert verdict_lines(document) == ["Nothing was tried: the budget ended. The baseline stays."]
+    assert document["confirmation"]["verdict"] == "not confirmed"
+    assert document["outcome"]["ended_by"] == "budget"
+
+    document = lab.run(fast, lab.study(budget="2h"))
+    assert document["confirmation"]["verdict"] == "better"
+
+
+def test_a_default_that_is_written_out_is_the_baseline(lab: StudyLab) -> None:
+    document = lab.run(fast, with_baseline(lab.study(trials=2), {"fast": False}))
+
+    assert [trial["config"] for trial in document["trials"]] == [WINNER]
+    assert [row["knob"] for row in document["ablation"]] == ["fast"]
+    assert document["outcome"]["ended_by"] == "space"
+
+
+def test_nothing_better_is_no_difference(lab: StudyLab) -> None:
+    document = lab.run(lambda start: (20.0, 20.0 + start.number % 2))
+
+    assert document["confirmation"]["verdict"] == "no difference"
+    assert document["outcome"]["said"] == NO_DIFFERENCE
+    assert verdict_lines(document) == [NO_DIFFERENCE]
+
+
+def test_resume_raises_trials_budget_and_pairs(lab: StudyLab) -> None:
+    lab.run(fast, lab.study(search="fast,idle"))
+    given = {"trials": 2, "pairs": 4, "budget": "1h"}
+    was = open_study(lab.folder)
+    more = extended(was, lab.study(**given), given, "s")
+
+    document = lab.run(fast, more)
+
+    assert [start.phase for start in lab.starts].count("trial") == 1
+    assert document["confirmation"]["pairs"] == 4
+    assert document["spec"]["trials"] == 2
+    assert open_study(lab.folder) == more
+    assert extended(more, more, {"trials": 2}, "s") == more
+    with pytest.raises(UsageError, match=r"--pairs 2: the study s has 4; it can be raised"):
+        extended(more, lab.study(pairs=2), {"pairs": 2}, "s")
+
+
+def test_resume_takes_a_narrower_interval_more_pairs_and_money(lab: StudyLab) -> None:
+    def asked(**given: Any) -> Study:
+        return lab.study(price="2/h", **given)
+
+    was = asked(confirm_until="5%", budget="1h", max_pairs=6)
+    given = {"confirm_until": "3%", "budget": "$4", "max_pairs": 9}
+
+    more = extended(was, asked(**given), given, "s")
+
+    assert (more.confirm_until, more.max_pairs, more.limit_s) == (0.03, 9, 7200.0)
+    for less, said in (
+        (
+            {"confirm_until": "6%"},
+            "--confirm-until 6.0000%: the study s has 5.0000%; it can be lowered",
+        ),
+        ({"budget": "$1"}, r"--budget \$1: the study s has 1h; it can be raised"),
+        ({"max_pairs": 5}, "--max-pairs 5: the study s has 6; it can be raised"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            extended(was, asked(**less), less, "s")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"engine": "vllm"}, "--engine vllm: the study s began with faulty.engine, and"),
+        ({"osl": "7"}, "--osl 7: the study s began with"),
+        ({"users": "5"}, "--users 5: the study s began with 2, and"),
+        ({"slo": "ttft:p99<2s"}, "--slo ttft:p99<2s: the study s began with none, and"),
+        ({"objective": "ttft:p50"}, "--objective ttft:p50: the study s began with token_rate:mean"),
+        ({"duration": "9s"}, "--duration 9s: the study s began with 8s"),
+    ],
+)
+def test_resume_refuses_another_study(lab: StudyLab, given: dict[str, str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        extended(lab.study(), lab.study(**given), given, "s")
+
+
+def test_another_version_is_refused_or_marked(
+    lab: StudyLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.fails(breaks(5))
+    monkeypatch.setenv("FAULTY_VERSION", "2.0")
+
+    error = lab.fails(fast)
+    assert isinstance(error, UsageError)
+    assert "the engine's version: 1.0 before, 2.0 after" in str(error)
+    assert "--elsewhere" in str(error)
+    assert lab.starts == []
+
+    document = lab.run(fast, elsewhere=True)
+    assert document["moves"] == ["the engine's version: 1.0 before, 2.0 after"]
+    assert [doubt["code"] for doubt in document["doubts"]].count("another-place") == 1
+    assert document["engine_version"] == "2.0"
+    places = [run["place"] for run in document["confirmation"]["runs"]]
+    assert places == [1, 1, 1, 1]  # a pair over two places would be none
+    assert document["trials"][0]["place"] == 0
+    assert document["confirmation"]["verdict"] == "better"
+    table = study_tables.confirmation_runs(document)
+    assert table is not None
+    assert [row.cells[2].text for row in table.rows] == ["measured (place 2)"] * 4
+
+
+def test_studies_on_one_machine_warn_each_other(lab: StudyLab, tmp_path: Path) -> None:
+    left = store.runtime_folder("studies-at-work") / "1-dead.json"
+    left.parent.mkdir(parents=True)
+    left.write_text('{"pid": 1, "folder": "/gone"}')
+    with Presence(tmp_path / "other"):
+        document = lab.run(fast)
+
+    assert not left.exists()
+    assert len([line for line in lab.told if "Another study runs on this machine" in line]) == 1
+    assert document["beside"][0].startswith("other (process ")
+    said = [doubt["text"] for doubt in document["doubts"] if doubt["code"] == "studies-beside"]
+    assert said[0].startswith("Another study ran on this machine at the same time: other")
+    assert list(left.parent.glob("*")) == []
+
+
+def test_a_ledger_of_another_version_is_refused(lab: StudyLab) -> None:
+    lab.run(fast)
+    ledger = lab.folder / store.LEDGER
+    ledger.write_text(ledger.read_text().replace('"version":1', '"version":2', 1))
+
+    with pytest.raises(
+        StorageError, match="is a ledger of version 2; this llmdyno reads version 1"
+    ):
+        Ledger(lab.folder)
+
+
+def test_a_knob_that_is_gone_is_read_and_a_study_with_it_does_not_go_on(lab: StudyLab) -> None:
+    lab.run(fast)
+    ledger = lab.folder / store.LEDGER
+    ledger.write_text(ledger.read_text().replace('"fast"', '"brisk"'))
+
+    document = rebuild(lab.folder)[0]
+
+    assert [row["knob"] for row in document["ablation"]] == ["brisk"]
+    with pytest.raises(UsageError, match="brisk"):
+        lab.run(fast, open_study(lab.folder))
+
+
+def test_a_trial_whose_folder_is_gone_keeps_its_value(lab: StudyLab) -> None:
+    asked = lab.study(slo="ttft:p99<1s", trials=2, search="fast,idle")
+    lab.run(fast, asked)
+    for step in lab.steps:
+        if step.phase == "trial":
+            shutil.rmtree(lab.folder / step.run)
+
+    document = lab.run(fast, asked)
+
+    assert all(trial["value"] for trial in document["trials"])
+    assert lab.starts == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"trial_duration": "10ms", "ramp": "100ms"}, "--trial-duration 10ms"),
+        ({"trial_duration": "0s"}, "--trial-duration 0s"),
+        ({"trial_duration": "10ms"}, "--trial-duration 10ms"),
+        ({"hang": "0s"}, "hang 0s: must be longer than 0"),
+        ({"slo": "ttft:p99<0s"}, "--slo ttft:p99<0s"),
+        ({"objective": "goodput"}, "goodput"),
+        ({"objective": "ttft_due"}, "due"),
+        ({"objective": "tpot", "osl": "1"}, "tpot"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_its_own_name(
+    lab: StudyLab, given: dict[str, str], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        lab.run(fast, lab.study(**given))
+    assert lab.starts == []
+
+
+def test_an_objective_without_a_value_ends_after_the_baseline(lab: StudyLab) -> None:
+    error = lab.fails(fast, lab.study(objective="joules_per_token"))
+
+    assert len(lab.starts) == 1
+    assert "the baseline has no value of --objective joules_per_token" in str(error)
