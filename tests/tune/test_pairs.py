@@ -16,8 +16,8 @@ from llmdyno.tune import pairs
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.measure import Measurement
-from llmdyno.tune.pairs import Confirmation, Side
 from llmdyno.tune.neighbours import Presence
+from llmdyno.tune.pairs import Confirmation, Side
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.runner import Narrator, Runner
 from llmdyno.tune.spec import Study
