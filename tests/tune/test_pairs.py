@@ -12,7 +12,7 @@ import lab
 from llmdyno.cli import flags
 from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
-from llmdyno.tune import pairs
+from llmdyno.tune import endings, pairs
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.measure import Measurement
@@ -177,3 +177,16 @@ def test_sides_of_two_engines_are_told_apart_though_their_configs_are_equal(
 
     assert [step.arm for step in steps] == ["before", "after"]
     assert steps[1].run == str(tmp_path / "other" / "runs" / "other")
+
+
+def test_an_open_number_of_pairs_is_whole_once_its_plan_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Confirmed(tmp_path / "s", 0.001).run(monkeypatch)
+    ledger = Ledger(tmp_path / "s")
+
+    assert endings.has_its_pairs(ledger, 0, 2)
+    assert not endings.has_its_pairs(ledger, 0, 1)
+    assert not endings.has_its_pairs(ledger, 1, 2)
+    ledger.events.clear()  # as if it had been killed between two pairs
+    assert not endings.has_its_pairs(ledger, 0, 2)
