@@ -28,6 +28,7 @@ BETWEEN = ","  # the names of knobs that a step takes back together
 _NOISE_MIN = 0.01  # of a run's value: equal runs never agree better
 _NOISE_UNKNOWN = 0.05  # where no two runs of the confirmation tell
 _BEYOND = 2.0  # standard errors that an effect must have to matter
+_PAIRS = 3  # of a knob that matters, where the confirmation's number is open
 _TOGETHER_MAX = 3  # combinations of knobs that matter that are tried
 
 
@@ -96,9 +97,8 @@ class Ablation:
         knobs = runner.stack.knobs
         self._changed = changed(effective(before, knobs), effective(after, knobs))
         self._noise = noise(runner.ledger.of("confirm", best.contender))
-        self._left = (
-            len(self._changed) + runner.study.pairs_of_ablation
-        )  # pairs, where no budget is given
+        self._pairs_most = runner.study.pairs or _PAIRS
+        self._left = len(self._changed) + self._pairs_most  # pairs, where no budget is given
 
     def run(self) -> None:
         """Measure pairs until every change is explained, or the budget is nearly used up."""
@@ -126,12 +126,9 @@ class Ablation:
         )
         for two in suspects[:_TOGETHER_MAX]:
             yield from self._once(two)
-        for _ in range(1, self._runner.study.pairs_of_ablation):
+        for _ in range(1, self._pairs_most):
             for name in mattering:
-                if (
-                    len(self._found((name,))) < self._runner.study.pairs_of_ablation
-                    and self._affordable()
-                ):
+                if len(self._found((name,))) < self._pairs_most and self._affordable():
                     yield (name,)
 
     def _group(self, idle: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -30,7 +30,6 @@ from llmdyno.units import counted, show_seconds
 BUDGET = Kind(parse_budget, show_budget)
 SEARCH_SEEDS = 2**32  # how many Optuna knows
 _TRIAL_S_MIN = 0.2
-_ABLATION_PAIRS = 3  # of a change that matters, where the confirmation's number is open
 
 
 class Study(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,11 +239,6 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(self.budget_s, Spend):
             return self.budget_s.machine_s(self.price_per_h)
         return self.budget_s
-
-    @property
-    def pairs_of_ablation(self) -> int:
-        """How many pairs a change that matters gets at most."""
-        return self.pairs if self.pairs is not None else _ABLATION_PAIRS
 
     @property
     def engines(self) -> tuple[str, ...]:
