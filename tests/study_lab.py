@@ -73,6 +73,7 @@ class StudyLab:
                 "duration": f"{LEVEL_S}s",
                 "trial_duration": f"{LEVEL_S}s",
                 "interval": "1s",
+                "quality": False,  # it would start a server; test_gate.py is about it
                 **given,
             }
         )

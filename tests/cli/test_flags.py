@@ -177,6 +177,7 @@ def test_the_aliases_of_other_load_generators_are_taken() -> None:
 def example(field: Field, folder: Path) -> Any:
     """Return a value of a study's field, as a TOML file would hold it."""
     by_name = {"objective": "ttft:p99", "slo": "ttft:p99<2s", "seed": 5, "users": "2,6"}
+    by_name["sampler"] = "tpe"
     if field.name in by_name:
         return by_name[field.name]
     (folder / "prompt.txt").write_text("Be brief.")

@@ -58,8 +58,8 @@ def truth(url: str) -> dict[str, Any]:
     return told
 
 
-def tokens_of_runs(url: str) -> int:
-    """Return the tokens sent so far, without those of rehearsals, which hang up early."""
+def tokens_sent(url: str) -> int:
+    """Return the tokens sent so far, also to rehearsals."""
     told = truth(url)
     sent: int = told["tokens"] - told["aborted_tokens"]
     return sent
@@ -275,7 +275,7 @@ def test_the_tokens_are_the_truth_and_the_prompts_the_same_with_any_number_of_wo
     url = streamer("--ttft", "50ms", "--itl", "5ms")
     asked = []
     for workers in (1, 2, 4):
-        before = tokens_of_runs(url)
+        before = tokens_sent(url)
         folder = tmp_path / f"run{workers}"
         done = dyno(
             *("bench", "--url", url, *TO_STREAMER, "-c", "20", "--ramp", "100ms"),
@@ -285,13 +285,16 @@ def test_the_tokens_are_the_truth_and_the_prompts_the_same_with_any_number_of_wo
         assert done.returncode == 0, done.stderr
         levels = last_json(done.stdout)["levels"]
 
-        assert sum(level["tokens"]["output"] for level in levels) == tokens_of_runs(url) - before
         for level in levels:
             assert level["requests"] == {"completed": 61, "failed": 0, "cut": 0, "errors": {}}
             assert level.get("workers", 1) == workers
             assert level["ttft_ms"]["p50"] == pytest.approx(50, abs=10)
             assert sum(sample["completed"] for sample in level["samples"]) == 61
         found = records(folder)
+        # The rehearsal asks for as many tokens as the first request.
+        rehearsed = next(one.output_tokens for one in found if one.level == one.request == 0)
+        counted = sum(level["tokens"]["output"] for level in levels) + rehearsed
+        assert counted == tokens_sent(url) - before
         asked.append(
             sorted((one.level, one.request, one.prompt, one.output_tokens) for one in found)
         )
@@ -376,7 +379,7 @@ def test_ctrl_c_ends_all_workers_and_keeps_what_there_is(
     assert len(workers) == 3
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     (level,) = last_json(output)["levels"]
-    assert level["requests"]["completed"] == truth(url)["completed"]
+    assert level["requests"]["completed"] == truth(url)["completed"] - 1  # the rehearsal
     assert 1 <= level["requests"]["cut"] <= 6
     assert level["stopped"] == ""
     assert level == json.loads((tmp_path / "run" / "summary.json").read_text())["levels"][0]
@@ -413,7 +416,7 @@ def test_workers_end_with_a_parent_that_is_killed_and_nothing_finished_is_lost(
     done = dyno("report", str(tmp_path / "run"), "--json")
     assert done.returncode == 0, done.stderr
     (level,) = last_json(done.stdout)["levels"]
-    assert level["requests"]["completed"] == truth(url)["completed"]
+    assert level["requests"]["completed"] == truth(url)["completed"] - 1  # the rehearsal
     # A worker has time to write what it had in flight; a user may just have been thinking.
     assert 1 <= level["requests"]["cut"] <= 6
     assert level["interrupted"]
@@ -495,7 +498,8 @@ def test_two_thousand_streams_lose_no_token_and_stamp_none_late(
 
     assert max(sample["in_flight"] or 0 for sample in level["samples"]) > 1900
     assert level["requests"] == {"completed": 2000, "failed": 0, "cut": 0, "errors": {}}
-    assert tokens_of_runs(url) == level["tokens"]["output"] == 6000
+    assert level["tokens"]["output"] == 6000
+    assert tokens_sent(url) == 6000 + 3  # the rehearsal's
     # A stamp is the kernel's: as late as the streamer was with its write, and no later.
     stamps_s = [sum(one.gaps_ns) / 1e9 for one in records(tmp_path / "run")]
     late_ms = sorted((stamp_s - 4) * 1e3 for stamp_s in stamps_s)

@@ -1,5 +1,6 @@
 """What stands on the three pages, in which order, and how incomplete documents are read."""
 
+import re
 from typing import Any
 
 import pytest
@@ -58,6 +59,16 @@ def test_a_study_of_which_nothing_was_measured_still_has_its_trials_and_machine(
     assert headline(page) == "No comparison: there is no baseline measurement."
     assert charts(page) == ["trials"]
     assert "cpu.model AMD EPYC" in words(page)
+
+
+def test_no_table_is_empty() -> None:
+    for page in (
+        report.study_page(study(), GUIDE),
+        report.run_page(summary()),
+        report.compare_page(summary(), summary()),
+    ):
+        assert "<tbody>" in page
+        assert not re.search(r"<tbody>\s*</tbody>", page)
 
 
 def test_every_metric_is_defined() -> None:

@@ -245,7 +245,17 @@ def test_a_study_builds_each_value_once_and_a_failed_build_is_a_failed_trial(
         [
             *(*DYNO, "tune", "--engine", "built.scripted", "--model", "m", "-c", "2"),
             *("--ramp", "100ms", "--duration", "1s", "--trial-duration", "1s", "--osl", "8"),
-            *("--interval", "1s", "--pairs", "2", "--warmup", "100ms", "--trials", "3"),
+            *(
+                "--interval",
+                "1s",
+                "--pairs",
+                "2",
+                "--warmup",
+                "100ms",
+                "--trials",
+                "3",
+                "--no-quality",
+            ),
             *("--out", "s", "--json"),
         ],
         env={**os.environ, "SLEEP": "0.2"},

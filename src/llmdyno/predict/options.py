@@ -150,18 +150,50 @@ class Dot(msgspec.Struct, frozen=True, kw_only=True):
 Front = Sequence[Dot]
 
 
+def simulated(
+    plan: Plan, options: Sequence[Option], calibration: Calibration, most: int = _SIMULATED
+) -> list[Predicted]:
+    """Return the options that the coarse pass finds best, simulated at the heaviest level.
+
+    Args:
+        plan: what is asked.
+        options: all that there are.
+        calibration: of the predictor.
+        most: options of each kind: by token rate and, under SLOs, by each latency.
+    """
+    seen = _coarse(plan, options, calibration, heaviest(plan))
+    heavy = _at(plan, heaviest(plan))
+    return [predict(heavy, option, calibration) for option in _pruned(plan, options, seen, most)]
+
+
+def best_few(
+    plan: Plan, options: Sequence[Option], calibration: Calibration, most: int
+) -> list[Predicted]:
+    """Return options that fit, simulated at the heaviest level: best first, those that meet SLOs.
+
+    Args:
+        plan: what is asked.
+        options: all that there are.
+        calibration: of the predictor.
+        most: how many of each kind the coarse pass gives.
+    """
+    found = simulated(plan, options, calibration, most)
+    return sorted(
+        (one for one in found if one.fits),
+        key=lambda one: (one.margin > 1, _worth(one) if one.margin > 1 else one.margin),
+        reverse=True,
+    )
+
+
 def best(plan: Plan, before: Predicted, calibration: Calibration) -> tuple[Predicted, Front]:
     """Return the best option under the SLOs (the one before, if none is better) and the front.
 
     Where no option meets the SLOs it is the one that comes nearest. The coarse pass looks at
     all configs; the best of it are simulated.
     """
-    options = _distinct(plan, before.option)
-    seen = _coarse(plan, options, calibration, heaviest(plan))
+    options = distinct(plan, before.option)
     front = _front(plan, options, calibration)
-    heavy = _at(plan, heaviest(plan))
-    simulated = [predict(heavy, option, calibration) for option in _pruned(plan, options, seen)]
-    candidates = [one for one in [before, *simulated] if one.fits]
+    candidates = [one for one in [before, *simulated(plan, options, calibration)] if one.fits]
     if not candidates:
         return before, front
     meeting = [one for one in candidates if one.margin > 1]
@@ -194,7 +226,8 @@ def _worth(one: Predicted) -> float:
     return one.token_rate / (1 + last.e2e_ms_p50.mean / 1e5)
 
 
-def _distinct(plan: Plan, before: Option) -> list[Option]:
+def distinct(plan: Plan, before: Option) -> list[Option]:
+    """Return the option, and all that differ from it in knobs that the predictor knows."""
     site = before.site
     found = configs(
         site.engine,
@@ -233,7 +266,7 @@ def _coarse(
     return found
 
 
-def _pruned(plan: Plan, options: Sequence[Option], found: _Coarse) -> list[Option]:
+def _pruned(plan: Plan, options: Sequence[Option], found: _Coarse, most: int) -> list[Option]:
     """Return the options that the coarse pass finds best; of equals those with fewest changes."""
     kept = [place for place in range(len(options)) if np.isfinite(found.worth[place])]
 
@@ -249,7 +282,7 @@ def _pruned(plan: Plan, options: Sequence[Option], found: _Coarse) -> list[Optio
     orders = [order(found.worth, -1)]
     if plan.slos:
         orders += [order(found.ttft_s, 1), order(found.tpot_s, 1)]
-    chosen = dict.fromkeys(place for order in orders for place in order[:_SIMULATED])
+    chosen = dict.fromkeys(place for order in orders for place in order[:most])
     return [options[place] for place in chosen]
 
 

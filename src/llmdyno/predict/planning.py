@@ -1,6 +1,6 @@
 """`dyno plan`: before, after, what if; from the user's wishes to the document."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,11 +15,22 @@ from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.grid import shares
 from llmdyno.predict.judged import check_slos
 from llmdyno.predict.layout import scheduling_of
-from llmdyno.predict.options import Front, Option, Predicted, Site, best, ordered, predict
+from llmdyno.predict.options import (
+    Front,
+    Option,
+    Predicted,
+    Site,
+    best,
+    best_few,
+    distinct,
+    ordered,
+    predict,
+)
 from llmdyno.predict.points import Whose, read_points
 from llmdyno.predict.shapes import shape_of
 
 _GPUS_MAX = 64
+_RANKED = 6
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +88,43 @@ def make(plan: Plan, settings: Sequence[str] = ()) -> Planned:
             )
         )
     return _planned(plan, parts)
+
+
+def ranked(plan: Plan, only: Collection[str], most: int = _RANKED) -> list[dict[str, Value]]:
+    """Return the configs that are predicted to beat the plan's baseline, best first.
+
+    The engine runs on as many GPUs as the plan's baseline spreads it over, else on one.
+
+    Args:
+        plan: what is asked; its GPUs are not looked at.
+        only: the knobs that may differ from the plan's baseline.
+        most: how many are simulated of each kind.
+
+    Raises:
+        UsageError: names what is unknown or cannot be.
+    """
+    check_slos(plan.slos)
+    (engine,) = plan.engines
+    spread = plan.baseline.get(scheduling_of(engine).gpus, 1)
+    gpus = spread if isinstance(spread, int) else 1
+    site = Site(
+        engine=engine,
+        shape=shape_of(plan.model),
+        gpu=gpu_of(plan.gpu),
+        gpus=gpus,
+        isl=plan.isl,
+        osl=plan.osl,
+    )
+    base = Option(site=site, config=_base(site, plan, ()))
+    options = [
+        option
+        for option in distinct(plan, base)
+        if all(
+            name in only or base.config.get(name) == option.config[name] for name in option.config
+        )
+    ]
+    found = [dict(one.option.config) for one in best_few(plan, options, calibrate(()), most)]
+    return found[: found.index(dict(base.config))] if base.config in found else found
 
 
 def _base(site: Site, plan: Plan, settings: Sequence[str]) -> dict[str, Value]:

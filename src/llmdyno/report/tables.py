@@ -35,12 +35,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """A table; a folded one opens on a click (and in print)."""
+    """A table; a folded one opens on a click (and in print). One without rows is not printed."""
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     folded: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
 
 
 def bounds_cell(bounds: Interval | None) -> Cell:

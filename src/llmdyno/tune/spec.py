@@ -119,6 +119,14 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             metavar="STUDY[,STUDY...]",
         ),
     ] = ()
+    predict_on: Annotated[
+        str,
+        Flag(
+            TEXT,
+            "GPU, e.g. h200: the configs that `dyno plan` predicts best there are tried first.",
+            default="nothing is predicted",
+        ),
+    ] = ""
     trials: Annotated[int, Flag(WHOLE, "Number of configs to try.")] = 20
     budget_s: Annotated[
         float | Spend | None,

@@ -20,6 +20,7 @@ from llmdyno.store import LEDGER
 from llmdyno.tune import objectives
 from llmdyno.tune.candidates import checked_candidates, describe
 from llmdyno.tune.folder import stack_of, write_study
+from llmdyno.tune.foreseen import foreseen
 from llmdyno.tune.gate import Gate
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.neighbours import Presence
@@ -73,6 +74,7 @@ class Tuner:
         )
         candidates = checked_candidates(study, stack, searched)
         going_on = (folder / LEDGER).exists()
+        candidates += foreseen(study, stack, searched, candidates)
         candidates += learnt(study, stack, searched, candidates, going_on=going_on)
         self._runner = self.runner = Runner(study, folder, stack, narrator)
         self._trials = Trials(
