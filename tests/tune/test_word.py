@@ -313,7 +313,7 @@ def test_resume_takes_a_narrower_interval_more_pairs_and_money(lab: StudyLab) ->
     for less, said in (
         (
             {"confirm_until": "6%"},
-            "--confirm-until 6.0000%: the study s has 5.0000%; it can be lowered",
+            "--confirm-until 6%: the study s has 5%; it can be lowered",
         ),
         ({"budget": "$1"}, r"--budget \$1: the study s has 1h; it can be raised"),
         ({"max_pairs": 5}, "--max-pairs 5: the study s has 6; it can be raised"),
