@@ -29,7 +29,7 @@ def chat(url: str, said: str, *arguments: str, cwd: Path) -> subprocess.Complete
 
 
 def test_lines_of_a_pipe_are_turns(streamer: Streamer, tmp_path: Path) -> None:
-    url = streamer("--ttft", "5ms", "--itl", "1ms")
+    url = streamer("--ttft", "5ms", "--itl", "20ms")
     (tmp_path / "system.txt").write_text("be brief")
 
     done = chat(

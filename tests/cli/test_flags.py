@@ -31,6 +31,7 @@ from llmdyno.flag import (
     PERMISSION,
     PRICE,
     SECONDS,
+    SHARE,
     TEXT,
     TEXTS,
     TRUTH,
@@ -41,7 +42,7 @@ from llmdyno.flag import (
     all_fields,
 )
 from llmdyno.spec import Bench, Load, Workload
-from llmdyno.tune.spec import Study
+from llmdyno.tune.spec import BUDGET, Study
 
 # Fields of the specs that are no flags, and why.
 NOT_FLAGS = {
@@ -75,7 +76,7 @@ KNOWN_DEFAULTS = {
         "model": "tiny",
         "objective": "token_rate:mean",
         "trials": "20",
-        "pairs": "3",
+        "pairs": "as many as find 10 % given the noise seen",
         "trial-duration": "30s",
         "warmup": "5s",
         "duration": "1m",
@@ -176,8 +177,14 @@ def test_the_aliases_of_other_load_generators_are_taken() -> None:
 
 def example(field: Field, folder: Path) -> Any:
     """Return a value of a study's field, as a TOML file would hold it."""
-    by_name = {"objective": "ttft:p99", "slo": "ttft:p99<2s", "seed": 5, "users": "2,6"}
-    by_name["sampler"] = "tpe"
+    by_name = {
+        "objective": "ttft:p99",
+        "slo": "ttft:p99<2s",
+        "seed": 5,
+        "users": "2,6",
+        "sampler": "tpe",
+        "confirm_levels": "all",
+    }
     if field.name in by_name:
         return by_name[field.name]
     (folder / "prompt.txt").write_text("Be brief.")
@@ -195,6 +202,8 @@ def example(field: Field, folder: Path) -> Any:
         TEXTS: ["--one=1", "--two"],
         PRICE: "3.5/h",
         PERMISSION: "0.5%",
+        SHARE: "0.5%",
+        BUDGET: "2mh",
     }
     return next(value for kind, value in by_kind.items() if kind is field.flag.kind)
 

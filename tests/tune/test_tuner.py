@@ -70,7 +70,8 @@ def test_trials_are_compared_with_a_baseline_measured_as_they_are(
     study: tuple[Path, dict[str, Any]],
 ) -> None:
     folder, _ = study
-    steps = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()][1:]
+    lines = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["type"] == "step"]
     baseline, reference, trial = steps[:3]
 
     assert [step["phase"] for step in (baseline, reference, trial)] == [
