@@ -9,11 +9,8 @@ from llmdyno.cli import flags
 from llmdyno.cli.options import ApiKeyEnv, AsJson, command, option
 from llmdyno.cli.output import import_numpy, print_json, say
 
-# The flags of `dyno bench` that say which server it is, and how it is reached.
-_SERVER = ("url", "endpoint", "model", *flags.CONNECTION)
 
-
-@command([field for field in flags.bench_flags() if field.name in _SERVER])
+@command(flags.server_flags())
 def chat(
     given: flags.Given,
     system_prompt: Annotated[

@@ -72,6 +72,12 @@ def one_model(spec: Bench, why: str) -> None:
         raise UsageError(f"--model {spec.model}: {why}; name one.")
 
 
+def server_flags() -> list[Field]:
+    """Return the flags of `dyno bench` that say which server it is, and how it is reached."""
+    names = ("url", "endpoint", "model", *CONNECTION)
+    return [field for field in bench_flags() if field.name in names]
+
+
 def bench_flags(spec: type[Bench] = Bench) -> list[Field]:
     """Return the fields that are flags of `dyno bench`."""
     return all_fields(spec)

@@ -8,11 +8,8 @@ from llmdyno.cli.options import ApiKeyEnv, AsJson, Text, command, option
 from llmdyno.cli.output import import_numpy, print_json, print_line, say
 from llmdyno.errors import UsageError
 
-# The flags of `dyno bench` that say which server it is, and how both are reached.
-_SERVER = ("url", "endpoint", "model", *flags.CONNECTION)
 
-
-@command([field for field in flags.bench_flags() if field.name in _SERVER])
+@command(flags.server_flags())
 def quality(
     given: flags.Given,
     against: Annotated[

@@ -7,8 +7,8 @@ from llmdyno.knobs import Knob, Value
 from llmdyno.predict.asked import Plan
 from llmdyno.predict.planning import ranked
 from llmdyno.serve.stack import Stack
-from llmdyno.tune.candidates import effective
 from llmdyno.tune.spec import Study
+from llmdyno.tune.starts import kept
 from llmdyno.units import Lengths
 
 FORESEEN_MAX = 3
@@ -61,17 +61,5 @@ def foreseen(
         seed=study.seed,
     )
     names = {knob.name for knob in searched}
-    seen = [effective(config, stack.knobs) for config in (study.baseline, *candidates)]
     room = max(0, min(FORESEEN_MAX, study.trials - len(candidates)))
-    found: list[dict[str, Value]] = []
-    for config in ranked(plan, names):
-        wanted = {**study.baseline, **{k: v for k, v in config.items() if k in names}}
-        takes_effect = effective(wanted, stack.knobs)
-        try:
-            stack.check(wanted)
-        except UsageError:
-            continue
-        if takes_effect not in seen and len(found) < room:
-            seen.append(takes_effect)
-            found.append(wanted)
-    return found
+    return kept(ranked(plan, names), study, stack, searched, candidates)[:room]

@@ -1,6 +1,6 @@
 """What a search knows before its first question: the baseline, and earlier studies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from llmdyno import store
@@ -72,22 +72,39 @@ def learnt(
     Raises:
         UsageError: a study is not there, or is of another engine.
     """
-    names = {knob.name for knob in searched}
-    seen = [effective(config, stack.knobs) for config in (study.baseline, *candidates)]
     room = max(0, min(round(study.trials * _SHARE), study.trials - len(candidates)))
+    earlier = (
+        config for name in study.learn_from for config in _best_of(study, name, going_on=going_on)
+    )
+    return kept(earlier, study, stack, searched, candidates)[:room]
+
+
+def kept(
+    configs: Iterable[Mapping[str, Value]],
+    study: Study,
+    stack: Stack,
+    searched: Sequence[Knob],
+    candidates: Sequence[Mapping[str, Value]],
+) -> list[dict[str, Value]]:
+    """Return what a study can begin with of some configs: their searched knobs over its baseline.
+
+    What cannot be served, or has the effect of the baseline, of a candidate or of one before it, is
+    left out.
+    """
+    names = {knob.name for knob in searched}
+    fixed = {name: value for name, value in study.baseline.items() if name not in names}
+    seen = [effective(config, stack.knobs) for config in (study.baseline, *candidates)]
     found: list[dict[str, Value]] = []
-    for name in study.learn_from:
-        for config in _best_of(study, name, going_on=going_on):
-            kept = {knob: value for knob, value in config.items() if knob in names}
-            wanted = effective({**study.baseline, **kept}, stack.knobs)
-            try:
-                stack.check({**study.baseline, **kept})
-            except UsageError:
-                continue
-            if wanted not in seen and len(found) < room:
-                seen.append(wanted)
-                fixed = {k: v for k, v in study.baseline.items() if k not in names}
-                found.append({**wanted, **fixed})
+    for config in configs:
+        whole = {**study.baseline, **{k: v for k, v in config.items() if k in names}}
+        wanted = effective(whole, stack.knobs)
+        try:
+            stack.check(whole)
+        except UsageError:
+            continue
+        if wanted not in seen:
+            seen.append(wanted)
+            found.append({**wanted, **fixed})
     return found
 
 
