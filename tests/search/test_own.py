@@ -52,13 +52,19 @@ def test_nothing_with_the_same_effect_is_proposed_twice() -> None:
     assert len(set(keys)) == len(keys)
 
 
-def test_a_small_space_is_gone_through_to_its_end() -> None:
+def gone_through() -> tuple[OwnSearch, list[dict[str, Value]]]:
+    """Return a search of a small space that has been asked for all of it, and all configs."""
     search = made((KERNEL, GUESS))
     search.start({}, 1.0, {})
     known: list[dict[str, Value]] = [{}]
     while (config := search.ask(known)) is not None:
         known.append(config)
         search.tell(1.0, {})
+    return search, known
+
+
+def test_a_small_space_is_gone_through_to_its_end() -> None:
+    _, known = gone_through()
 
     assert len(known) == 3 * 2
 
@@ -133,12 +139,7 @@ def test_smaller_is_better_for_a_latency() -> None:
 
 
 def test_fewer_changes_win_where_nothing_else_differs() -> None:
-    search = made((KERNEL, GUESS))
-    search.start({}, 1.0, {})
-    known: list[dict[str, Value]] = [{}]
-    while (config := search.ask(known)) is not None:
-        known.append(config)
-        search.tell(1.0, {})
+    search, known = gone_through()
     ranks = search.expected(known)
 
     assert ranks is not None

@@ -1,11 +1,12 @@
 """Searches to compare with: at random, a naive hill climb, a grid."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 
-from llmdyno.knobs import Knob, Value
+from llmdyno.knobs import Value
 from llmdyno.search.memory import Memory
 from llmdyno.search.space import Axis, Key, Space
 
@@ -31,23 +32,12 @@ def random_point(space: Space, draw: np.random.Generator, taken: set[Key]) -> Ke
 class GridSearch(Memory):
     """Proposes the points of a grid in a random order: few values a knob first, then more."""
 
-    def __init__(
-        self,
-        knobs: Sequence[Knob],
-        *,
-        trials: int,
-        maximise: bool,
-        seed: int,
-        fixed: Mapping[str, Value],
-    ) -> None:
-        super().__init__(knobs, trials=trials, maximise=maximise, seed=seed, fixed=fixed)
-        self._points = self._ordered()
-
     def propose(self, taken: set[Key]) -> Key | None:
         """Return the grid's next point that is not taken."""
         return next((key for key in self._points if key not in taken), None)
 
-    def _ordered(self) -> Iterator[Key]:
+    @cached_property
+    def _points(self) -> Iterator[Key]:
         for count in _GRID_LEVELS:
             levels = [
                 [axis.levels[round(at)] for at in np.linspace(0, len(axis.levels) - 1, count)]
