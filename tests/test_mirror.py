@@ -18,6 +18,7 @@ EXEMPT = {
 # Plug-ins of one kind, and small parts of one thing, are tested together: module or folder → test.
 TOGETHER = {
     "endpoints": "endpoints/test_contract.py",
+    "dashboard/server.py": "dashboard/test_board.py",
     "record/entries.py": "record/test_scribe.py",
     "record/exchange.py": "record/test_relay.py",
     "record/prompts.py": "record/test_lines.py",
@@ -52,6 +53,7 @@ TOGETHER = {
     "records/server_page.py": "results/test_crosscheck.py",
     "report/side_tables.py": "report/test_run_tables.py",
     "results/level_checks.py": "results/test_doubts.py",
+    "tune/outlook.py": "tune/test_remaining.py",
     "tune/paired.py": "tune/test_study.py",
     "search/memory.py": "search/test_own.py",
     "search/simple.py": "search/test_samplers.py",

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from llmdyno.cli.dashboards import Dashboard, study_page
 from llmdyno.cli.flags import QUICK, Given, read_toml, study_flags, study_spec, with_baseline
 from llmdyno.cli.options import AsJson, Out, Text, command, option
 from llmdyno.cli.output import import_numpy, print_json, print_line, say, terminate_as_interrupt
@@ -37,6 +38,7 @@ def tune(
             help="Resume though the engine's version, a driver or the machine has changed.",
         ),
     ] = False,
+    dashboard: Dashboard = None,
     out: Out = None,
     json: AsJson = False,
 ) -> None:
@@ -71,11 +73,15 @@ def tune(
         folder = store.choose_folder(out, store.STUDIES, name, LEDGER)
     for note in workload.notes(study.workload):
         say(note)
-    with terminate_as_interrupt():
+    with terminate_as_interrupt(), study_page(dashboard, study, folder) as live:
         conductor = Combined if study.combines else Tuner
-        tuner = conductor(study, folder, narrator(sys.stderr), elsewhere=elsewhere)
+        told = narrator(sys.stderr)
+        told = told if live is None else live.narrator(told)
+        tuner = conductor(study, folder, told, elsewhere=elsewhere)
         try:
             document = tuner.run()
+            if live is not None:
+                live.end(document["outcome"]["said"])
         except (InterruptError, KeyboardInterrupt) as error:
             raise InterruptError(
                 f"interrupted; what was measured is kept. Go on with: dyno tune --resume {folder}"

@@ -5,6 +5,7 @@ chance that it starts (and that it meets the SLOs). The best point is the best b
 luckiest measurement. A space of few points is looked at as a whole.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -88,9 +89,11 @@ class OwnSearch(Memory):
         """Return the point that promises most; None when all that were thought of are taken."""
         for start in self._starts:
             if start not in taken:
+                self.reason = "to begin with"
                 return start
         measured = self._learn()
         if not measured:
+            self.reason = "nothing could be measured yet: the engine's own choice"
             origin = self.space.origin()
             return origin if origin not in taken else None
         order = np.argsort(-self._worth(Points(self.space, measured)))
@@ -103,7 +106,23 @@ class OwnSearch(Memory):
         chances = 1 - self._feasibility.risk(points)
         caution = _CAUTION * self._impatience(failures)
         promise = self._promise(points, centres[0]) * chances**caution
-        return keys[int(np.argmax(promise))]
+        chosen = int(np.argmax(promise))
+        self.reason = self._why(keys[chosen], centres[0], float(chances[chosen]))
+        return keys[chosen]
+
+    def _why(self, key: Key, best: Key, chance: float) -> str:
+        """Say what is expected of a point, beside the best so far, and whether it will start."""
+        if self._limited and not self._met:
+            return f"most likely to meet the SLOs, {chance:.0%} to start"
+        ahead, level = self._worth(Points(self.space, [key, best]))
+        gain = math.expm1(min(float(ahead - level), 5.0))
+        if not self._logarithmic:
+            expected = "promises most"
+        elif gain > 0:
+            expected = f"expected {gain:.1%} better than the best so far"
+        else:
+            expected = f"expected {-gain:.1%} worse than the best so far, but little is known there"
+        return f"{expected}; {chance:.0%} to start"
 
     def _impatience(self, failures: int) -> float:
         """Return by how much more than wanted has failed so far, between 1 and the most."""

@@ -1,6 +1,7 @@
 """How a study tells a person what goes on: a line a step, a live display within it, a verdict."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TextIO
 
 from llmdyno.load.progress import Progress
@@ -10,6 +11,7 @@ from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.results.titles import title, unit
 from llmdyno.terminal.live import Live
 from llmdyno.terminal.tables import Cell, Heading, console, line, show_blocks, width_of
+from llmdyno.tune.outlook import Outlook, sentences
 from llmdyno.tune.runner import Narrator
 from llmdyno.units import counted
 from llmdyno.wire.exchange import Meter
@@ -35,7 +37,13 @@ def narrator(stream: TextIO) -> Narrator:
             return lambda _progress, _meter: None
         return Live(loads, interval_s=2.0, label=label, stream=stream, transient=True).show
 
-    return Narrator(notify=notify, notify_waiting=notify_waiting, display=display)
+    def foretell(outlook: Outlook) -> None:
+        for said in sentences(outlook, datetime.now().astimezone()):
+            notify(line(f"    {said}", stream).rstrip("\n"))
+
+    return Narrator(
+        notify=notify, notify_waiting=notify_waiting, display=display, foretell=foretell
+    )
 
 
 def show_study(document: Mapping[str, Any], stream: TextIO) -> None:

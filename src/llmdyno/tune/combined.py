@@ -179,6 +179,8 @@ class Combined:
         alive = [arm for arm in arms if arm.of.searches]
         rounds = rounds_of(len(alive))
         for number in range(rounds if alive else 0):
+            if self._whole.enough():
+                break
             left = self._study.trials - sum(arm.started() for arm in arms)
             least = [1 if number else least_trials(arm.of) for arm in alive]
             given = shares(left, rounds - number, least)
@@ -191,15 +193,16 @@ class Combined:
                 self._try(arm, arm.started() + more, until, presence)
             alive = sorted(alive, key=_Arm.standing, reverse=True)[: survivors(len(alive))]
         short = sum(arm.started() for arm in arms) < self._study.trials
-        why: Literal["budget", "space"] = "budget" if self._over(1.0) else "space"
+        why: Literal["budget", "space", "hand"] = "budget" if self._over(1.0) else "space"
+        why = "hand" if self._whole.enough() else why
         if short and not self._whole.ledger.ended(why):
             self._whole.ended(why)
 
     def _try(self, arm: _Arm, trials: int, until: float, presence: Presence) -> None:
         """Give a combination trials up to a number, while this share of the budget is not spent."""
         before, arm.given = arm.given, trials
-        if trials <= before or arm.started() >= trials:
-            return  # done before a stop
+        if trials <= before or arm.started() >= trials or self._whole.enough():
+            return  # done before a stop, or a person had enough
         self._whole.say(f"{arm.of.name}:")
         arm.begin(presence, trials)
         arm.runner.over = lambda share: self._over(share, until)

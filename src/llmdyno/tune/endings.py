@@ -16,6 +16,7 @@ from llmdyno.tune.steps import excess_at
 # Configs that are refused before a server starts cost nothing. They do not count as trials, up to
 # so many times the number of trials.
 INFEASIBLE_FACTOR = 3
+_ENDED_BY = ("budget", "space", "hand")  # what may end the trials before their number
 
 State = Literal["stopped", "unfinished", "nothing tried", "nothing better", "rejected", "confirmed"]
 
@@ -36,7 +37,7 @@ def _trials_over(ledger: Ledger) -> bool:
     trials = ledger.of("trial")
     infeasible = sum(step.state == "predicted-infeasible" for step in trials)
     over = enough(len(trials), infeasible, ledger.spec.trials)
-    return over or ledger.ended("budget") or ledger.ended("space")
+    return over or any(ledger.ended(why) for why in _ENDED_BY)
 
 
 def has_its_pairs(ledger: Ledger, contender: int, pairs: int) -> bool:
@@ -82,7 +83,7 @@ def of(
     trials = ledger.of("trial")
     infeasible = sum(step.state == "predicted-infeasible" for step in trials)
     started = len(trials) - infeasible
-    why = next((word for word in ("budget", "space") if ledger.ended(word)), None)
+    why = next((word for word in _ENDED_BY if ledger.ended(word)), None)
     return {
         "stopped": stopped and {"class": stopped.failure_class, "why": stopped.why},
         "outcome": {

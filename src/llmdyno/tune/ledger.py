@@ -63,7 +63,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     """What befell the study between two steps.
 
     machine    the machine failed, not a config: it stopped, and the failures in `void` do not count
-    ended      no further trial will be: "budget" or "space"
+    ended      no further trial will be: "budget", "space", or "hand": a person had enough of them
     extended   --resume asked for more: `changes` are fields of the spec
     moved      it went on with another engine, driver or machine
     beside     another study ran on this machine at the same time

@@ -26,6 +26,7 @@ from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.ledger import Began, Event, Ledger, Phase, Step, key
 from llmdyno.tune.measure import Measurement, measure
 from llmdyno.tune.neighbours import Presence
+from llmdyno.tune.outlook import Outlook
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import as_step, outcome
 from llmdyno.wire.exchange import Meter
@@ -38,6 +39,12 @@ class Narrator(msgspec.Struct, frozen=True, kw_only=True):
     notify_waiting: Callable[[str], None]  # while a server starts
     # Takes a run's name and the loads of its levels, and returns what shows the run's progress.
     display: Callable[[str, Sequence[float]], Callable[[Progress, Meter], None]]
+    # Is given the ledger after each step.
+    observe: Callable[[Ledger], None] = lambda _: None
+    # Is told before each trial what it is, and how the study stands.
+    foretell: Callable[[Outlook], None] = lambda _: None
+    # Tells whether a person has said that there were enough trials.
+    enough: Callable[[], bool] = lambda: False
 
 
 class Runner:
@@ -129,14 +136,26 @@ class Runner:
                 " both measure each other's load. Stop one of them."
             )
 
-    def ended(self, why: Literal["budget", "space"]) -> None:
+    def ended(self, why: Literal["budget", "space", "hand"]) -> None:
         """Write down why there will be no further trial."""
         if not self.ledger.ended(why):
             self.ledger.append(Event(kind="ended", why=why))
 
+    def enough(self) -> bool:
+        """Tell whether a person has ended the trials, now or before the study was stopped.
+
+        Of a study over several engines the ledger of the whole knows.
+        """
+        alone = self.over is None
+        return self._narrator.enough() or (alone and self.ledger.ended("hand"))
+
     def say(self, line: str) -> None:
         """Tell a person what goes on."""
         self._narrator.notify(line)
+
+    def foretell(self, outlook: Outlook) -> None:
+        """Tell a person what is tried next, and how the study stands."""
+        self._narrator.foretell(outlook)
 
     def wait(self, line: str) -> None:
         """Tell a person what is waited for."""
@@ -223,8 +242,8 @@ class Runner:
         contender: int,
     ) -> Step:
         self.look_around()
-        label = _label(phase, number)
-        run = self.folder / "runs" / store.new_id(label)
+        name = label(phase, number)
+        run = self.folder / "runs" / store.new_id(name)
         measurement = measure(
             self.stack,
             config,
@@ -236,7 +255,7 @@ class Runner:
             warmup_s=self.study.warmup_s,
             folder=run,
             calibration=phase == "baseline",  # the machine is one for the whole study
-            report_progress=self._narrator.display(label, load.points),
+            report_progress=self._narrator.display(name, load.points),
             notify=self._narrator.notify_waiting,
         )
         measurement = msgspec.structs.replace(measurement, folder=str(run.relative_to(self.folder)))
@@ -257,7 +276,8 @@ class Runner:
         step = msgspec.structs.replace(step, contender=contender, place=self.ledger.place)
         self.ledger.append(step)
         told = f"{outcome(self.study, step)}  {describe(config)}"
-        self._narrator.notify(f"  {_label(phase, number)}: {told}")
+        self._narrator.notify(f"  {label(phase, number)}: {told}")
+        self._narrator.observe(self.ledger)
         return step
 
     def whole_load(self) -> Load:
@@ -305,6 +325,6 @@ class Runner:
         return self._spent_before_s + monotonic() - self._began_s > share * limit_s
 
 
-def _label(phase: Phase, number: int) -> str:
+def label(phase: Phase, number: int) -> str:
     """Return what a step is called: "baseline", "trial 3"."""
     return phase if phase in {"baseline", "reference"} else f"{phase} {number + 1}"

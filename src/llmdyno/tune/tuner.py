@@ -74,11 +74,14 @@ class Tuner:
         )
         candidates = checked_candidates(study, stack, searched)
         going_on = (folder / LEDGER).exists()
+        whys = ["given"] * len(candidates)
         candidates += foreseen(study, stack, searched, candidates)
+        whys += ["foreseen by the predictor"] * (len(candidates) - len(whys))
         candidates += learnt(study, stack, searched, candidates, going_on=going_on)
+        whys += ["learnt from an earlier study"] * (len(candidates) - len(whys))
         self._runner = self.runner = Runner(study, folder, stack, narrator)
         self._trials = Trials(
-            self._runner, searched, candidates, make_search or sampler(study.sampler)
+            self._runner, searched, candidates, make_search or sampler(study.sampler), whys=whys
         )
         self._told: Step | None = None  # what the search knows first
         self._gate = Gate(self._runner)
