@@ -52,6 +52,7 @@ TOGETHER = {
     "workload/words.py": "workload/test_same_prompts.py",
     "records/server_page.py": "results/test_crosscheck.py",
     "report/side_tables.py": "report/test_run_tables.py",
+    "results/gave.py": "terminal/test_lists.py",
     "results/level_checks.py": "results/test_doubts.py",
     "tune/outlook.py": "tune/test_remaining.py",
     "tune/paired.py": "tune/test_study.py",

@@ -31,7 +31,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "compare": ("results:compare", "Set two runs side by side."),
     "export": ("results:export", "Write a run's requests as a table, one row each."),
     "import": ("results:import_", "Take in another tool's result as a run."),
-    "runs": ("results:runs", "List the runs and studies in this folder."),
+    "runs": ("runs:runs_app", "List, tag, compare, prune and export runs and studies."),
     "knobs": ("machine:knobs", "Explain the settings of an engine or a front."),
     "env": ("machine:env", "Describe this machine, and the engines on it."),
     "selftest": ("bench:selftest", "Measure this client itself: how exact, how fast."),

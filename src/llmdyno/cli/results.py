@@ -1,6 +1,5 @@
-"""`dyno report`, `compare`, `export`, `import` and `runs`: what was measured before."""
+"""`dyno report`, `compare`, `export` and `import`: what was measured before."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -111,15 +110,3 @@ def import_(
     for said in grouping.sentences(doubts.of(stored)):
         say(f"! {said}")
     print_line(str(folder))
-
-
-@command()
-def runs(json: AsJson = False) -> None:
-    """List the runs and studies in this folder."""
-    from llmdyno.terminal.lists import list_runs, show_runs
-
-    rows = list_runs()
-    if json:
-        print_json(rows)
-    else:
-        show_runs(rows, sys.stdout)
