@@ -29,7 +29,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "quality": ("quality:quality", "Compare what two servers answer, token by token."),
     "report": ("results:report", "Make summaries and reports again from what was measured."),
     "compare": ("results:compare", "Set two runs side by side."),
-    "export": ("results:export", "Write a run's requests as a table, one row each."),
+    "export": (
+        "results:export",
+        "Write a run's requests as a table, or a study for Optuna.",
+    ),
     "import": ("results:import_", "Take in another tool's result as a run."),
     "runs": ("runs:runs_app", "List, tag, compare, prune and export runs and studies."),
     "knobs": ("machine:knobs", "Explain the settings of an engine or a front."),

@@ -57,19 +57,29 @@ def compare(
 
 @command()
 def export(
-    name: Annotated[str, typer.Argument(help="A run: its folder or id.")],
+    name: Annotated[str, typer.Argument(help="A run or study: its folder or id.")],
     csv: Annotated[Path | None, option("--csv", help="CSV file to write.", metavar="FILE")] = None,
     parquet: Annotated[
         Path | None, option("--parquet", help="Parquet file to write.", metavar="FILE")
     ] = None,
+    optuna: Annotated[
+        Path | None,
+        option("--optuna", help="Of a study: SQLite file for Optuna's dashboard.", metavar="FILE"),
+    ] = None,
 ) -> None:
-    """Write a run's requests as a table, one row each."""
+    """Write a run's requests as a table, one row each, or a study's trials for Optuna."""
     from llmdyno import store
     from llmdyno.results.export import write_csv, write_parquet
 
-    if csv is None and parquet is None:
-        raise UsageError("dyno export: name a file with --csv or --parquet.")
+    if csv is None and parquet is None and optuna is None:
+        raise UsageError("dyno export: name a file with --csv or --parquet; of a study, --optuna.")
     folder = store.find(name)
+    if optuna is not None:
+        from llmdyno.tune.optuna_export import write_optuna
+
+        store.check_file("--optuna", optuna)
+        say(counted(write_optuna(folder, optuna), "trial"))
+        print_line(str(optuna))
     written = [
         (target, write(folder, target))
         for target, write in ((csv, write_csv), (parquet, write_parquet))
