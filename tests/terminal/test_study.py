@@ -92,7 +92,7 @@ def outlook() -> Outlook:
         number=4,
         trials=12,
         config={"max_num_seqs": 128, "enable_prefix_caching": True},
-        why="expected 3.1% better than the best so far; 95% to start",
+        why="expected +3.1% on the best, 95% to start",
         best=best,
         times=1.142,
         left_s=1500.0,
@@ -109,4 +109,4 @@ def test_on_a_terminal_of_80_columns_no_line_is_longer(monkeypatch: pytest.Monke
     lines = out.getvalue().replace("\r\x1b[2K", "").splitlines()
     assert max(map(len, lines)) <= 80
     assert all(line.startswith("    ") for line in lines)
-    assert "best so far; 95% to start)" in " ".join(line.strip() for line in lines)
+    assert "the best, 95% to start)" in " ".join(line.strip() for line in lines)

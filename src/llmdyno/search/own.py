@@ -113,16 +113,15 @@ class OwnSearch(Memory):
     def _why(self, key: Key, best: Key, chance: float) -> str:
         """Say what is expected of a point, beside the best so far, and whether it will start."""
         if self._limited and not self._met:
-            return f"most likely to meet the SLOs, {chance:.0%} to start"
+            return f"likeliest to meet the SLOs, {chance:.0%} to start"
         ahead, level = self._worth(Points(self.space, [key, best]))
         gain = math.expm1(min(float(ahead - level), 5.0))
         if not self._logarithmic:
             expected = "promises most"
-        elif gain > 0:
-            expected = f"expected {gain:.1%} better than the best so far"
         else:
-            expected = f"expected {-gain:.1%} worse than the best so far, but little is known there"
-        return f"{expected}; {chance:.0%} to start"
+            unknown = "" if gain > 0 else " but little is known there"
+            expected = f"expected {gain:+.1%} on the best{unknown}"
+        return f"{expected}, {chance:.0%} to start"
 
     def _impatience(self, failures: int) -> float:
         """Return by how much more than wanted has failed so far, between 1 and the most."""

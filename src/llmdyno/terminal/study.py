@@ -23,8 +23,9 @@ def narrator(stream: TextIO) -> Narrator:
     """Return a narrator that writes to a stream; on a terminal, waiting is redrawn in place."""
     redraws = stream.isatty()
 
-    def notify(line: str) -> None:
-        stream.write(f"{_CLEAR_LINE if redraws else ''}{line}\n")
+    def notify(words: str) -> None:
+        lines = "".join(line(one, stream) for one in words.split("\n"))
+        stream.write(f"{_CLEAR_LINE if redraws else ''}{lines}")
         stream.flush()
 
     def notify_waiting(line: str) -> None:
@@ -39,7 +40,7 @@ def narrator(stream: TextIO) -> Narrator:
 
     def foretell(outlook: Outlook) -> None:
         for said in sentences(outlook, datetime.now().astimezone()):
-            notify(line(f"    {said}", stream).rstrip("\n"))
+            notify(f"    {said}")
 
     return Narrator(
         notify=notify, notify_waiting=notify_waiting, display=display, foretell=foretell

@@ -15,7 +15,8 @@ it can be gone again at any time. The document's keys are a contract; its versio
         "bottleneck" of a trial; "quality". If one knob changed, its row holds the ratios of the
         confirmation.
     29 November 2026, added: in "confirmation" "slo_ratio", "levels" (the ratios of each level that
-        the pairs measured), "drift" of a ratio (a factor, first run to last).
+        the pairs measured), "drift" of a ratio (a factor, first run to last); "hand" as what ended
+        the trials, in "outcome" "ended_by".
 """
 
 from collections.abc import Mapping, Sequence
