@@ -44,9 +44,7 @@ def runs_top(
 ) -> None:
     """List the runs and studies in this folder."""
     if context.invoked_subcommand is not None:
-        if engine or model or since or tag or compare_last or json:
-            name = context.invoked_subcommand
-            raise UsageError(f"dyno runs {name}: write its flags after it: dyno runs {name} ...")
+        _refuse_before(context.invoked_subcommand, engine, model, since, tag, compare_last, json)
         return
     from llmdyno.results import catalog
     from llmdyno.terminal.lists import rows_of, show_runs, sizes
@@ -62,6 +60,12 @@ def runs_top(
     show_runs(rows, sys.stdout)
     if rows:
         say(sizes(found))
+
+
+def _refuse_before(name: str, *given: str | bool | None) -> None:
+    """Refuse flags before a command, which would not hear them: it might prune the whole store."""
+    if any(given):
+        raise UsageError(f"dyno runs {name}: write its flags after it: dyno runs {name} ...")
 
 
 def _filter(engine: Text, model: Text, since: Text, tag: Text) -> "Filter":

@@ -41,7 +41,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """Its name."""
+        """The name of its folder, by which `dyno` finds it."""
         return self.folder.name
 
     @property
