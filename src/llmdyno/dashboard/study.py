@@ -119,7 +119,10 @@ class StudyFeed:
             "unit": BY_NAME[study.objective.metric].unit,
             "maximise": study.objective.maximise,
             "trials": study.trials,
-            "searching": not (proof or any(map(_has_ended, ledgers.values()))),
+            # Of several engines one may come to its end while the others go on.
+            "searching": not (
+                proof or (not study.combines and any(map(_has_ended, ledgers.values())))
+            ),
             "baseline": known[0].value if known else None,
             "steps": [{"stack": name, **_row(step), "best": step is best} for name, step in steps],
         }
