@@ -75,3 +75,13 @@ def test_a_run_within_the_study_is_drawn_under_its_name(study_lab: StudyLab, boa
     told.display("trial 3", [2.0])(Progress(load="2 users"), Meter())
 
     assert board.parts["now"]["name"] == "trial 3"
+
+
+def test_a_study_that_goes_on_shows_what_it_had_before(study_lab: StudyLab, board: Any) -> None:
+    asked = study_lab.study()
+    study_lab.run(fast, asked)
+
+    feed = StudyFeed(board, asked, Event())
+    Tuner(asked, study_lab.folder, feed.narrator(quiet([]))).run()  # there is nothing left to do
+
+    assert [step["phase"] for step in board.parts["study"]["steps"]][-1] == "confirm"

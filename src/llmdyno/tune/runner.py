@@ -39,7 +39,7 @@ class Narrator(msgspec.Struct, frozen=True, kw_only=True):
     notify_waiting: Callable[[str], None]  # while a server starts
     # Takes a run's name and the loads of its levels, and returns what shows the run's progress.
     display: Callable[[str, Sequence[float]], Callable[[Progress, Meter], None]]
-    # Is given the ledger after each step.
+    # Is given the ledger when a study goes on, and after each step.
     observe: Callable[[Ledger], None] = lambda _: None
     # Is told before each trial what it is, and how the study stands.
     foretell: Callable[[Outlook], None] = lambda _: None
@@ -97,6 +97,7 @@ class Runner:
                 )
             )
             return
+        self._narrator.observe(self.ledger)
         self._notice_the_place(here, version, elsewhere)
         was = self.ledger.spec
         changes = {
