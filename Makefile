@@ -12,13 +12,15 @@ demo: $(VENV)/.installed-cpu
 	@echo "Write a small Llama, serve it, load it, tune it, prove it: about six minutes on two cores."
 	@$(BIN)/dyno tune --engine openvino --model tiny --quick
 
-# Four workers for two cores, and mypy beside them: a third of the time is spent waiting for servers.
+# Five workers for two cores, and mypy beside them: most of a test's time is spent waiting for servers.
 test: $(VENV)/.installed-dev
 	@$(MAKE) --no-print-directory -j 2 lint together
-	$(BIN)/pytest -q -m alone
+	$(BIN)/pytest -q -m alone $$(grep -rl --include='*.py' 'mark[.]alone' tests)
 
+# The tests are collected once before: what is compiled there, five workers would each compile for themselves.
 together: $(VENV)/.installed-dev
-	$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder -m "not alone"
+	@$(BIN)/pytest -q --collect-only -m "not alone" >/dev/null || $(BIN)/pytest -q --collect-only
+	$(BIN)/pytest -q -n 5 --dist loadfile --no-loadscope-reorder -m "not alone"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
