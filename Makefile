@@ -12,15 +12,15 @@ demo: $(VENV)/.installed-cpu
 	@echo "Write a small Llama, serve it, load it, tune it, prove it: about six minutes on two cores."
 	@$(BIN)/dyno tune --engine openvino --model tiny --quick
 
-# Five workers for two cores, and mypy beside them: most of a test's time is spent waiting for servers.
+# Four workers for two cores, and mypy beside them: most of a test's time is spent waiting for servers.
 test: $(VENV)/.installed-dev
 	@$(MAKE) --no-print-directory -j 2 lint together
 	$(BIN)/pytest -q -m alone $$(grep -rl --include='*.py' 'mark[.]alone' tests)
 
-# The tests are collected once before: what is compiled there, five workers would each compile for themselves.
+# The tests are collected once before: what is compiled there, four workers would each compile for themselves.
 together: $(VENV)/.installed-dev
 	@$(BIN)/pytest -q --collect-only -m "not alone" >/dev/null || $(BIN)/pytest -q --collect-only
-	$(BIN)/pytest -q -n 5 --dist loadfile --no-loadscope-reorder -m "not alone"
+	$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder -m "not alone"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -42,11 +42,11 @@ $(BIN)/python:
 BUILT_FROM := pyproject.toml hatch_build.py src/llmdyno/wire/_reading.c
 
 $(VENV)/.installed-cpu: $(BUILT_FROM) | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[cpu]'
+	$(BIN)/python dev/install.py '.[cpu]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(BUILT_FROM) | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[cpu,build,parquet,dev]'
+	$(BIN)/python dev/install.py '.[cpu,build,parquet,dev]'
 	@touch $@ $(VENV)/.installed-cpu
 
 clean:

@@ -48,6 +48,7 @@ TOGETHER = {
     "workload/share.py": "load/test_workers.py",
     "workload/words.py": "workload/test_same_prompts.py",
     "records/server_page.py": "results/test_crosscheck.py",
+    "processes/indexes.py": "processes/test_environments.py",
     "report/side_tables.py": "report/test_run_tables.py",
     "results/level_checks.py": "results/test_doubts.py",
     "tune/paired.py": "tune/test_study.py",
