@@ -11,10 +11,10 @@ defaults and messages are from NVIDIA's sources and release notes; docs/tensorrt
 import importlib.metadata
 from pathlib import Path
 
-from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines import Circumstances, Engine, Launch, Step
 from llmdyno.engines._checkpoint_server import check_model, gpus
 from llmdyno.engines._scheduling import Limit, Scheduling
-from llmdyno.engines._trtllm import commands
+from llmdyno.engines._trtllm import commands, starts
 from llmdyno.engines._trtllm.check import check, doubts
 from llmdyno.engines._trtllm.llm_args import FLAGS, document
 from llmdyno.engines._trtllm.table import KNOBS, on_engine_road
@@ -119,6 +119,10 @@ class TensorRtLlmEngine:
     def meant(self, config: Config) -> str:
         """Return the version that the config is for."""
         return str(config.get("version") or self.version() or RELEASE)
+
+    def starts(self, known: Circumstances) -> tuple[Config, ...]:
+        """Return what `trtllm-bench` would set, and what BentoML had set in 2024."""
+        return starts.starts(known, self.meant(known.baseline))
 
     def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
         """Return the commands of conversion and build; none for backend=pytorch.
