@@ -14,7 +14,7 @@ from llmdyno.engines._trtllm.template_knobs import SERVE_PATHS, TEMPLATE
 from llmdyno.engines.tensorrt_llm import ENGINE
 from llmdyno.errors import UsageError
 from llmdyno.fronts import native
-from llmdyno.knobs import Config, Value, check, default
+from llmdyno.knobs import Config, Knob, Value, check, default
 from llmdyno.serve.stack import Stack
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tensorrt-llm-2024"
@@ -23,14 +23,11 @@ OLD: Config = {"backend": "tensorrt", "version": "0.10.0"}
 LAST: Config = {"backend": "tensorrt", "version": "1.2.1"}
 HOST, PORT = "127.0.0.1", 8000
 
-# What trtllm-build takes, of what we set: commands/build.py and plugin/plugin.py.
-BUILD_FLAGS = {
-    *("max_batch_size", "max_input_len", "max_seq_len", "max_beam_width", "max_num_tokens"),
-    *("opt_num_tokens", "paged_kv_cache", "gpt_attention_plugin", "gemm_plugin"),
-    *("gemm_swiglu_plugin", "context_fmha", "remove_input_padding", "reduce_fusion"),
-    *("tokens_per_block", "use_paged_context_fmha", "use_fp8_context_fmha"),
-    *("multiple_profiles", "use_fused_mlp", "workers", "checkpoint_dir", "output_dir"),
-}
+# What trtllm-build takes, of what we set.
+BUILD_TABLE = json.loads(
+    (Path(__file__).parent / "arguments" / "tensorrt_llm.json").read_text(encoding="utf-8")
+)["build"]
+BUILD_FLAGS = {flag[2:] for flag in BUILD_TABLE}
 # The template's keys in 0.10, of all that are not another model's.
 TEMPLATE_0_10 = {
     *("batch_scheduler_policy", "batching_strategy", "decoding_mode", "enable_chunked_context"),
@@ -92,6 +89,22 @@ def test_every_build_knob_is_a_flag_of_trtllm_build() -> None:
     (_, build) = ENGINE.build(MODEL, config, Path("artifact"))
     assert {word[2:] for word in build.argv if word.startswith("--")} <= BUILD_FLAGS
     assert build.argv[-2:] == ("--workers", "2")
+
+
+@pytest.mark.parametrize("knob", BUILD, ids=[knob.name for knob in BUILD])
+def test_a_build_knob_is_written_as_trtllm_build_reads_it(knob: Knob) -> None:
+    if knob.name not in BUILD_FLAGS:
+        assert knob.until == "0.12"
+        return
+    kind, theirs, *choices = BUILD_TABLE[f"--{knob.name}"]
+    for value in knob.choices or ((True, False) if knob.kind == "bool" else (8,)):
+        argv = ENGINE.build(MODEL, {**LAST, knob.name: value}, Path("artifact"))[1].argv
+        word = argv[argv.index(f"--{knob.name}") + 1]
+        assert not choices or word in choices[0]
+        assert kind != "int" or int(word) == value
+    ours = default(knob, "1.2.1")
+    as_word = {True: "enable", False: "disable"}.get(ours) if isinstance(ours, bool) else ours
+    assert theirs in {as_word, "…"}
 
 
 def test_the_pytorch_road_builds_nothing_and_reads_a_typed_document() -> None:
