@@ -1,8 +1,8 @@
 """What Triton's two protocols share: a model's inputs, how its tokens add up, which model it is.
 
 TensorRT-LLM's pipeline and its llmapi model have different names for what a client asks for: a name
-of the latter is used where the model declares it and not the other. The llmapi model, and vLLM's
-backend, put the prompt in front of the answer unless they are told not to.
+of the latter is used where the model declares it and not the other. The llmapi model puts the
+prompt in front of the answer unless it is told not to; so is any model that declares such a switch.
 """
 
 from collections.abc import Awaitable, Callable, Collection

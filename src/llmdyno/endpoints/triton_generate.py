@@ -86,7 +86,8 @@ class TritonGenerate:
         """Return the model's inputs; none where the server does not describe it."""
         described = document(await server.look(_model_path(model)))
         return tuple(
-            Tensor(name=name, datatype="", shape=()) for name in _tensor_names(described, "inputs")
+            Tensor(name=name, datatype="", shape=())
+            for name in sorted(_tensor_names(described, "inputs"))
         )
 
     def path(self, model: str) -> str:
