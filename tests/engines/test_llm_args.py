@@ -42,6 +42,7 @@ TEXTS: dict[str, tuple[str, Any]] = {
     "cuda_graph_batch_sizes": ("1,8", [1, 8]),
     "prefill_capture_num_tokens": ("256,512", [256, 512]),
     "disk_cache_path": ("/mnt/cache", "/mnt/cache"),
+    "moe_load_balancer": ("/etc/experts.yaml", "/etc/experts.yaml"),
     "speculative_model": ("org/heads", "org/heads"),
 }
 TYPES: dict[str, tuple[type, ...]] = {

@@ -44,6 +44,16 @@ EXPERTS: tuple[Knob, ...] = (
         trades="A larger step is cut up and computed piece by piece.",
     ),
     _run(
+        name="moe_load_balancer",
+        kind="text",
+        pattern=r"/\S+",
+        form="a YAML file that the server can read, from / on",
+        defaults=(("1.0", None),),
+        does="The file that says which GPU holds which experts, and which ones twice.",
+        turn="With moe_expert_parallel_size, when few experts get most of the tokens.",
+        trades="Experts that are held twice take memory; moving them takes time.",
+    ),
+    _run(
         name="moe_disable_finalize_fusion",
         kind="bool",
         defaults=(("1.1", False),),
@@ -123,6 +133,7 @@ _MOE, _DP = "moe_config", "attention_dp_config"
 MIXTURE_PATHS: dict[str, tuple[str, ...]] = {
     "moe_backend": (_MOE, "backend"),
     "moe_max_num_tokens": (_MOE, "max_num_tokens"),
+    "moe_load_balancer": (_MOE, "load_balancer"),
     "moe_disable_finalize_fusion": (_MOE, "disable_finalize_fusion"),
     "moe_low_precision_combine": (_MOE, "use_low_precision_moe_combine"),
     "attention_dp_balance": (_DP, "enable_balance"),
