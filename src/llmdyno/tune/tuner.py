@@ -22,6 +22,7 @@ from llmdyno.tune.candidates import checked_candidates, describe
 from llmdyno.tune.folder import stack_of, write_study
 from llmdyno.tune.foreseen import foreseen
 from llmdyno.tune.gate import Gate
+from llmdyno.tune.known_good import known_good
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.proof import Proof
@@ -76,6 +77,7 @@ class Tuner:
         going_on = (folder / LEDGER).exists()
         candidates += foreseen(study, stack, searched, candidates)
         candidates += learnt(study, stack, searched, candidates, going_on=going_on)
+        candidates += known_good(study, stack, searched, candidates)
         self._runner = self.runner = Runner(study, folder, stack, narrator)
         self._trials = Trials(
             self._runner, searched, candidates, make_search or sampler(study.sampler)
