@@ -18,9 +18,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 SOURCE = ROOT / "build" / "site-source"
+SITE = ROOT / "build" / "site"
 CONFIG = ROOT / "zensical.toml"
 _LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))|(<img src=\")([^\"]+)(\")")
 _IS_CODE = re.compile(r" {4}|\t")
+# What the pages would fetch from elsewhere, and what of ours does the same.
+_FETCHED, _OURS = re.compile(r"https://unpkg\.com/iframe-worker/shim"), "worker.js"
 _LARGEST_BYTES = 2_000_000  # of a file that is copied; a larger one is not for reading
 
 
@@ -87,10 +90,14 @@ def build() -> None:
     if built.returncode:
         sys.stderr.write(built.stdout.decode())
         raise SystemExit("the site was not built: see the warnings above.")
+    for page in SITE.rglob("*.html"):
+        text = page.read_text()
+        ours = os.path.relpath(SITE / _OURS, page.parent)
+        page.write_text(_FETCHED.sub(ours, text))
 
 
 if __name__ == "__main__":
     stage()
     if "--stage" not in sys.argv:
         build()
-        print(ROOT / "build" / "site" / "index.html")
+        print(SITE / "index.html")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from browser import CHROMIUM, opened
 from documents import DOCS, ROOT
 
 SITE = ROOT / "build" / "site"
@@ -85,6 +87,38 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
             text = path.read_text()
             found = [one for pattern in FETCHED for one in re.findall(pattern, text)]
             assert not found, (path, found)
+
+
+def test_nothing_is_fetched_later_by_what_a_page_holds(site: Path) -> None:
+    # What the theme's script would load from elsewhere if a page had it.
+    later = re.compile(
+        r"class=\"[^\"]*\\b(mermaid|glightbox)\\b|data-md-exec|data-md-component=\"source\""
+    )
+
+    assert not [path for path in site.rglob("*.html") if later.search(path.read_text())]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_search_works_from_disk(site: Path, tmp_path: Path) -> None:
+    # What the reader does: open the page, press Search, write a word, look at what comes.
+    typed = (
+        "<script>setTimeout(() => { document.querySelector('.md-search__button').click();"
+        "setTimeout(() => { const roots = () => [...document.querySelectorAll('*')]"
+        ".map((one) => one.shadowRoot).filter(Boolean); const input = roots()"
+        ".map((one) => one.querySelector('input')).find(Boolean); input.value = 'dynamometer';"
+        "input.dispatchEvent(new InputEvent('input', { bubbles: true, composed: true }));"
+        "setTimeout(() => { document.body.dataset.found = roots()"
+        ".map((one) => [...one.querySelectorAll('a')].map((link) => link.href)).join(' ');"
+        "}, 3000); }, 2500); }, 1500);</script></body>"
+    )
+    page = (site / "index.html").read_text().replace("</body>", typed)
+    copy = shutil.copytree(site, tmp_path / "site")
+
+    dom, console = opened(page, copy)
+
+    assert console == []
+    (found,) = re.findall(r'data-found="([^"]*)"', dom)
+    assert "index.html" in found
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,10 @@ REPLACED = (
     (r"--duration \S+", "--duration 1s --interval 500ms"),
     (r"-c [\d,]+", "-c 2"),
     (r"--osl \d+", "--osl 4"),
+    (r"dyno bench(?!.*(--osl|trace))", "dyno bench --osl 4"),
+    (r"dyno bench", "dyno bench --no-calibration"),
+    # A recommendation among three engines takes seconds; cli/test_plan.py is about it.
+    (r"dyno plan --engine (\w+),", r"dyno plan --config-only --engine \1,"),
     (r"<\d+m?s", "<60s"),  # the machine may be busy
     # Fronts are started by fronts/test_triton.py and fronts/test_bentoml.py.
     (r"dyno serve .* --front \w+( .*)?", r"python -m llmdyno.streamer --port 8000\1"),
@@ -181,7 +185,11 @@ def reader(tmp_path: Path, dyno: Dyno, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_reader_follows_it_to_its_end(reader: Reader, page: str) -> None:
+def test_a_reader_follows_it_to_its_end(
+    reader: Reader, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if page != "quickstart":  # a study's page takes a second; one is drawn
+        monkeypatch.setattr("llmdyno.cli.tune._study_page", lambda folder, _: folder)
     reader.follow(f"docs/{page}.md")
 
     assert len(reader.ran) >= 2
