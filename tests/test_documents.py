@@ -1,6 +1,7 @@
 """The commands in the documents are real: the command line reads every one, and many are run."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from llmdyno.cli.flags import bench_flags, bench_spec, spec_of, study_flags, stu
 from llmdyno.cli.options import with_values
 from llmdyno.cli.plan import plan_flags
 from llmdyno.cli.serve import read_stack
+from llmdyno.flag import Field
 from llmdyno.predict.asked import Plan
 from llmdyno.results.metrics import BY_NAME
 
@@ -59,8 +61,8 @@ def read(words: list[str]) -> None:
         return
     with command.make_context(name, with_values(rest)) as context:
         params = {key.removesuffix("_"): value for key, value in context.params.items()}
-    fields = {"bench": bench_flags, "plan": plan_flags}.get(name, study_flags)()
-    known = {field.name for field in fields}
+    flags: dict[str, Callable[[], list[Field]]] = {"bench": bench_flags, "plan": plan_flags}
+    known = {field.name for field in flags.get(name, study_flags)()}
     given = {
         key: list(one) if isinstance(one, tuple) else one
         for key, one in params.items()
