@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Where bytecode is not written (PYTHONDONTWRITEBYTECODE), every start of `dyno` compiles all it imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test together lint format docs clean
+.PHONY: demo test together lint format docs site clean
 
 demo: $(VENV)/.installed-cpu
 	@echo "Write a small Llama, serve it, load it, tune it, prove it: about six minutes on two cores."
@@ -34,6 +34,11 @@ format: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m llmdyno.cli.reference > docs/commands.md.new
 	@mv docs/commands.md.new docs/commands.md
+	$(BIN)/python -m llmdyno.cli.tables docs
+
+# The docs site, in build/site: no network is needed to read it.
+site: docs
+	$(BIN)/python dev/site.py
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("llmdyno needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -46,7 +51,7 @@ $(VENV)/.installed-cpu: $(BUILT_FROM) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: $(BUILT_FROM) | $(BIN)/python
-	$(BIN)/python dev/install.py '.[cpu,build,parquet,dev]'
+	$(BIN)/python dev/install.py '.[cpu,build,parquet,docs,dev]'
 	@touch $@ $(VENV)/.installed-cpu
 
 clean:
