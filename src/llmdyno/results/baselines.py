@@ -14,13 +14,13 @@ import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from llmdyno import store
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.results.documents import Document, items, part, text
+from llmdyno.results.likeness import lengths
 from llmdyno.results.sides import Start
 from llmdyno.store import JOURNAL, SUMMARY
 
@@ -145,17 +145,10 @@ def workload(summary: Document) -> str:
     """Name the workload of a run."""
     asked = part(summary, "spec", "workload")
     name = text(asked, "name") or text(summary, "spec", "tool") or "an unknown workload"
-    told = [name, *(f"{key} {_length(asked[key])}" for key in ("isl", "osl") if asked.get(key))]
+    told = [name, *(f"{key} {lengths(asked[key])}" for key in ("isl", "osl") if asked.get(key))]
     if dataset := text(asked, "dataset"):
         told.append(Path(dataset).name)
     return " ".join(told)
-
-
-def _length(lengths: Any) -> str:
-    if not isinstance(lengths, dict):
-        return str(lengths)
-    shape, low, high = (lengths.get(key) for key in ("shape", "a", "b"))
-    return f"{low:g}" if low == high or high in {0, None} else f"{shape}:{low:g},{high:g}"
 
 
 def _key(summary: Document) -> str:

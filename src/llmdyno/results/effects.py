@@ -38,6 +38,7 @@ class Observation(NamedTuple):
     value: float
     inside: float | None = None  # by the block bootstrap; None: not known, as of an imported file
     quarters: float | None = None  # between the quarters of the window
+    freedom: float = _FREEDOM_INSIDE  # the degrees of freedom of `inside`
 
     def scaled(self, *, logs: bool) -> "Observation":
         """Return it as a logarithm, if that is asked."""
@@ -48,6 +49,7 @@ class Observation(NamedTuple):
             math.log(self.value),
             None if self.inside is None else self.inside / square,
             None if self.quarters is None else self.quarters / square,
+            self.freedom,
         )
 
 
@@ -102,7 +104,10 @@ def observation(series: Floats, statistic: Statistic, value: float) -> Observati
         batches = [statistic.of(part) for part in np.array_split(series, _BATCHES)]
         inside = float(np.var(batches, ddof=1)) / _BATCHES
     quarters = [statistic.of(part) for part in np.array_split(series, _QUARTERS)]
-    return Observation(value, inside, float(np.var(quarters, ddof=1)))
+    # A quantile is known as well as the observations beyond it are many.
+    beyond = n if statistic.share is None else n * min(statistic.share, 1 - statistic.share)
+    freedom = min(_FREEDOM_INSIDE, max(_FREEDOM_MIN, beyond))
+    return Observation(value, inside, float(np.var(quarters, ddof=1)), freedom)
 
 
 def effect(
@@ -149,6 +154,7 @@ class _Arm:
         self.mean = float(self.values.mean())
         known = [one.inside for one in observations if one.inside is not None]
         self.inside = float(np.mean(known)) if len(known) == self.count else None
+        self.freedom = float(sum(one.freedom for one in observations))
         quarters = [one.quarters for one in observations if one.quarters is not None]
         self.quarters = float(np.mean(quarters)) if len(quarters) == self.count else None
 
@@ -205,7 +211,8 @@ def _within(arms: Sequence[_Arm]) -> list[_Part] | None:
     ]
     swings = max(0.0, float(np.mean(excess)))
     freedom = float(len(arms) * (_QUARTERS - 1))
-    return [*((own, _FREEDOM_INSIDE) for own in inside), (len(arms) * swings, freedom)]
+    own = [(variance, arm.freedom) for arm, variance in zip(arms, inside, strict=True)]
+    return [*own, (len(arms) * swings, freedom)]
 
 
 def _joined(mean: float, parts: Sequence[_Part], *, is_ratio: bool, assumed: bool) -> Effect:

@@ -16,7 +16,7 @@ from llmdyno.results import study_doubts, wording
 from llmdyno.results.documents import Document, flat, items, number, part, text, texts
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.sides import Side, Start
-from llmdyno.units import counted
+from llmdyno.units import Lengths, counted
 
 Kind = Literal[
     "workload",
@@ -105,7 +105,7 @@ def differences(before: Start, after: Start) -> list[Difference]:
 
 
 def _asked(before: Start, after: Start) -> list[Difference]:
-    specs = [part(start.summary, "spec") for start in (before, after)]
+    specs = [_with_plain_lengths(part(start.summary, "spec")) for start in (before, after)]
     old, new = (flat(spec) for spec in specs)
     found = []
     for name in dict.fromkeys([*old, *new]):
@@ -128,6 +128,20 @@ def _asked(before: Start, after: Start) -> list[Difference]:
         said = [one or "none" for one in slos]
         found.append(Difference(kind="SLO", name="SLO", before=said[0], after=said[1]))
     return found
+
+
+def _with_plain_lengths(spec: Document) -> Document:
+    """Return a spec in which lengths are written as the command line takes them."""
+    asked = part(spec, "workload")
+    return {**spec, "workload": {key: lengths(value) for key, value in asked.items()}}
+
+
+def lengths(value: Any) -> Any:
+    """Write a value of a workload as the command line takes it if it is a length of texts."""
+    try:
+        return str(msgspec.convert(value, Lengths))
+    except msgspec.ValidationError:
+        return value
 
 
 def _has(spec: Document, name: str) -> bool:
@@ -165,9 +179,9 @@ def _places(before: Start, after: Start) -> list[Difference]:
 def _of_level(name: str, old: Document, new: Document) -> list[Difference]:
     """Return in what the same level of two runs differs beside its numbers."""
     found = []
-    lengths = [_window_s(level) for level in (old, new)]
-    if lengths[0] and lengths[1] and abs(lengths[1] / lengths[0] - 1) > _WINDOWS_MAX:
-        said = [wording.seconds(one) for one in lengths]
+    windows = [_window_s(level) for level in (old, new)]
+    if windows[0] and windows[1] and abs(windows[1] / windows[0] - 1) > _WINDOWS_MAX:
+        said = [wording.seconds(one) for one in windows]
         found.append(_difference("window", f"{name}, length of the window", said))
     methods = [text(level, "window", "method") for level in (old, new)]
     if methods[0] != methods[1]:
@@ -226,7 +240,7 @@ def _unlike_loads(old: Start, new: Start, name: str, names: tuple[str, str]) -> 
     levels = old.levels[name], new.levels[name]
     found = _unlike_lengths(old, new, name)
     found += [
-        said.removeprefix("the load was not the same: ")
+        said.removeprefix("the load was not the same: ").rstrip(".")
         for code, said in study_doubts.unequal(*levels, names)
         if code == "unequal-load"
     ]
