@@ -147,7 +147,7 @@ def show_baselines(
     ] = None,
     json: AsJson = False,
 ) -> None:
-    """List what is kept."""
+    """List what is kept, each with its runs, machine and workload."""
     import_numpy()
     import msgspec
 

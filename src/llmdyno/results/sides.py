@@ -72,7 +72,7 @@ class Start:
 
     @property
     def run(self) -> str:
-        """The run's id."""
+        """The id by which `dyno runs` lists it; the folder's name where the document has none."""
         return text(self.summary, "run") or self.folder.name
 
     @property

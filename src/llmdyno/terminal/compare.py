@@ -129,7 +129,7 @@ def _cells(row: Row, *, with_why: bool) -> tuple[str, ...]:
 
 
 def show_kept(kept: Sequence[Kept], stream: TextIO) -> None:
-    """Print the baselines."""
+    """Print a line for each baseline, or that there is none."""
     if not kept:
         stream.write("No baselines in this folder.\n")
     stream.writelines(
