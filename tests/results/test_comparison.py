@@ -143,6 +143,20 @@ def test_a_limit_brings_its_statistic_with_it(before: Side, tmp_path: Path) -> N
     msgspec.json.encode(found)
 
 
+def test_a_server_that_answers_nothing_any_more_fails_the_gate(
+    before: Side, tmp_path: Path
+) -> None:
+    limits = parse_limits("token_rate:-5%")
+
+    found = document(before, [side(tmp_path, "b", failing=1)], limits=limits)
+
+    assert found["gate"]["status"] == 1
+    (comparison_,) = found["comparisons"]
+    assert rows(comparison_)["token_rate:mean 2 users"]["difference_pct"] == -100.0
+    back = document(side(tmp_path, "c", failing=1), [before], limits=limits)
+    assert back["gate"]["status"] == 3  # of 0 there is no percentage
+
+
 def test_a_study_has_the_verdict_of_its_confirmation(before: Side, tmp_path: Path) -> None:
     setting = Difference(kind="settings", name="batch", before="1", after="8")
     decided = Decided(

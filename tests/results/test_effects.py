@@ -57,10 +57,8 @@ def test_several_starts_are_compared_by_what_lies_between_them() -> None:
     assert found.value == pytest.approx(1.1, rel=1e-3)
     # Welch's t of the logarithms: two arms of the same variance have four degrees of freedom.
     error = math.sqrt(2 * np.log([100, 101, 99]).var(ddof=1) / 3)
-    assert (found.error, found.freedom) == (
-        pytest.approx(error, rel=0.06),
-        pytest.approx(4, abs=0.1),
-    )
+    assert found.error == pytest.approx(error, rel=0.06)
+    assert found.freedom == pytest.approx(4, abs=0.1)
     assert not found.assumed
 
 

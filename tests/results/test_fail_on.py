@@ -31,8 +31,15 @@ def row(
     }
 
 
-def gate(limits: str, *rows: dict[str, Any], strict: bool = False) -> dict[str, Any]:
-    comparison = {"after": {"name": "b"}, "rows": list(rows), "why": ""}
+def gate(
+    limits: str, *rows: dict[str, Any], strict: bool = False, alone: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    comparison = {
+        "after": {"name": "b"},
+        "rows": list(rows),
+        "why": "",
+        "only_in_one": list(alone),
+    }
     found = judge(parse_limits(limits), [comparison], strict=strict)
     assert found is not None
     return found
@@ -118,6 +125,17 @@ def test_a_level_that_is_not_comparable_is_said_and_fails_the_strict_only() -> N
     assert found["status"] == 0
     assert found["said"].endswith("; 1 of 2 could not be compared.")
     assert gate("token_rate:-5%", *rows, strict=True)["status"] == 1
+
+
+def test_a_level_that_one_side_lacks_is_said_and_fails_the_strict_only() -> None:
+    alone = ("3 users: measured in a only",)
+
+    found = gate("token_rate:-5%", row(), alone=alone)
+
+    assert (found["status"], found["limits"][1]["at"]) == (0, "3 users")
+    assert found["said"].endswith("; 1 of 2 could not be compared.")
+    assert gate("token_rate:-5%", row(), alone=alone, strict=True)["status"] == 1
+    assert gate("token_rate:-5%", alone=alone)["status"] == 3
 
 
 def test_a_limit_that_was_judged_nowhere_is_no_pass() -> None:

@@ -119,7 +119,7 @@ def test_lengths_that_are_drawn_may_differ_by_chance(before: Side, tmp_path: Pat
     assert lengths["answers"] == (10.0, 0.0)
     before_lengths = before.first.lengths(AT)["prompts"]
     drawn = before_lengths._replace(mean=before_lengths.mean * 1.04, error=0.5)
-    after.first.lengths = lambda _: {"prompts": drawn}  # type: ignore[method-assign]
+    after.first.lengths = lambda _: {"prompts": drawn}  # type: ignore[method-assign,assignment]
 
     assert obstacles(before, after, AT).whole == ()
 

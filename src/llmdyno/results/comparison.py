@@ -221,9 +221,11 @@ def _row(
             ci95_pct=(significant(100 * (low - 1)), significant(100 * (high - 1))),
         )
     else:
+        # Of a server that is down afterwards this is -100 %; of a 0 before there is no percentage.
+        share = 100 / found.before if found.before else None
         row = msgspec.structs.replace(
             row,
-            difference_pct=None,
+            ci95_pct=(significant(share * low), significant(share * high)) if share else None,
             difference=significant(effect.value),
             difference_ci95=(significant(low), significant(high)),
         )

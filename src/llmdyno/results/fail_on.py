@@ -111,6 +111,12 @@ def judge(
         for row in items(comparison, "rows")
         if (row["metric"], row["stat"]) == limit.key
     ]
+    judged += [
+        _of_one_side(limit, text(comparison, "after", "name"), alone, strict=strict)
+        for comparison in comparisons
+        for limit in limits
+        for alone in texts(comparison, "only_in_one")
+    ]
     unjudged = [
         (limit.expr, text(comparison, "after", "name"), _why_unjudged(limit, comparison))
         for comparison in comparisons
@@ -145,6 +151,15 @@ def _judged(limit: Limit, after: str, row: Mapping[str, Any], *, strict: bool) -
     return Judged(expr=limit.expr, after=after, at=row["at"], state=state, fails=fails, said=said)
 
 
+def _of_one_side(limit: Limit, after: str, alone: str, *, strict: bool) -> Judged:
+    """Judge a level that one side lacks: "3 users: measured in b only"."""
+    at, _, why = alone.rpartition(": ")
+    said = f"not comparable: {why}"
+    return Judged(
+        expr=limit.expr, after=after, at=at, state="not comparable", fails=strict, said=said
+    )
+
+
 def _state(limit: Limit, row: Document) -> tuple[State, str]:
     bounds, mean = interval(row, "ci95_pct"), number(row, "difference_pct")
     if row["verdict"] == "not comparable" or bounds is None or mean is None:
@@ -152,18 +167,11 @@ def _state(limit: Limit, row: Document) -> tuple[State, str]:
         return "not comparable", f"not comparable: {why}"
     allowed = 100 * limit.share
     told = f"{mean:+.3g} % [{bounds[0]:+.3g}, {bounds[1]:+.3g}], and {allowed:+g} % is allowed"
-    beyond = [
-        bound < allowed if limit.share <= 0 and _falls(limit) else bound > allowed
-        for bound in bounds
-    ]
+    falls = BY_NAME[limit.metric].better == "higher"  # when it is worse
+    beyond = [bound < allowed if falls else bound > allowed for bound in bounds]
     if all(beyond):
         return "failed", told
     return ("doubtful", f"{told}: more cannot be excluded") if any(beyond) else ("passed", told)
-
-
-def _falls(limit: Limit) -> bool:
-    """Tell whether a metric is worse when it falls."""
-    return BY_NAME[limit.metric].better == "higher"
 
 
 def _why_unjudged(limit: Limit, comparison: Document) -> str:
