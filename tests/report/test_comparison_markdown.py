@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from compared_runs import side
-from llmdyno.report import comparison_table
+from llmdyno.report import compare_page, comparison_table
 from llmdyno.report.comparison_markdown import comparison_markdown
 from llmdyno.results.comparison import document
 from llmdyno.results.fail_on import parse_limits
 from llmdyno.results.sides import Side
+from report.page_text import headline, sections, words
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,11 @@ def test_every_row_of_a_table_has_as_many_cells(sides: tuple[Side, Side]) -> Non
 def test_the_page_has_the_verdicts(sides: tuple[Side, Side]) -> None:
     (found,) = document(sides[0], [sides[1]])["comparisons"]
 
+    page = compare_page(sides[0].first.summary, sides[1].first.summary, found)
+    assert headline(page) == found["said"]
+    assert "compared" in sections(page)
+    assert "One run each: what differs between two starts" in words(page)
+    assert "not alike" not in words(page)
     table = comparison_table.compared(found)
     verdict = comparison_table.verdict_of(found)
 

@@ -139,6 +139,8 @@ def of_comparison(
     """Return the page of two runs side by side; what makes them unlike is said first."""
     runs = (Run(name="Before", summary=before), Run(name="After", summary=after))
     names = [documents.text(run.summary, "run") or run.name for run in runs]
+    if comparison is not None:  # it tells settings, which were to differ, from what was not
+        differences = documents.texts(comparison, "warnings")
     return set_page(
         Page(
             title="Comparison",

@@ -16,6 +16,7 @@ from llmdyno.units import counted
 Word = Literal["better", "worse", "no difference", "not comparable"]
 Verdict = Literal["better", "worse", "mixed", "no difference", "not comparable"]
 _CLAUSES_MAX = 3
+_NOISE_PCT = 100.0  # an interval that does not exclude twice as much
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,7 +170,8 @@ def interval(row: Row) -> str:
     if bounds is None:
         return ""
     if row.ci95_pct and bounds[1] >= 1000:
-        return wording.interval((1 + bounds[0] / 100, 1 + bounds[1] / 100))
+        low, high = (wording.ratio(1 + bound / 100) for bound in bounds)
+        return f"[{low}, {high}]"
     return f"[{_signed(bounds[0])}, {_signed(bounds[1])}]"
 
 
@@ -181,6 +183,8 @@ def change(row: Row) -> str:
 def verdict(row: Row) -> str:
     """Write a verdict with its bound or its reason."""
     if row.verdict == "no difference" and row.within_pct is not None:
+        if row.within_pct >= _NOISE_PCT:
+            return "no difference shown: too noisy to tell"
         return f"no difference {within(row.within_pct)}"
     return f"not comparable: {row.why}" if row.verdict == "not comparable" else row.verdict
 
