@@ -201,6 +201,15 @@ def test_numbers_are_written_for_people() -> None:
     )
 
 
+def test_an_interval_that_says_nothing_is_no_bound() -> None:
+    wide = row(
+        verdict="no difference", difference_pct=340.0, ci95_pct=(-48.1, 3431.0), within_pct=3431.0
+    )
+
+    assert comparison_words.interval(wide) == "[0.519x, 35.3x]"
+    assert comparison_words.verdict(wide) == "no difference shown: too noisy to tell"
+
+
 def test_better_and_worse_at_once_is_said() -> None:
     words = comparison_words.Words(
         rows=[

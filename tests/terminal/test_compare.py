@@ -72,6 +72,16 @@ def test_a_level_that_cannot_be_compared_has_its_reason_once(before: Side, tmp_p
     assert "setting url: http://127.0.0.1:8000 before, http://other after" in lines
 
 
+def test_doubts_of_a_level_are_one_line(before: Side, tmp_path: Path) -> None:
+    after = side(tmp_path, "b", seconds=8, failing=9)
+
+    lines = shown(document(before, [after]))
+
+    (said,) = (line for line in lines if line.startswith("! Rows with ? at 2 users"))
+    assert "spoilt by failed-requests, few-requests" in said
+    assert any(line.startswith("TTFT p50 ?") for line in lines)
+
+
 def test_each_other_side_has_its_own_table(before: Side, tmp_path: Path) -> None:
     others = [side(tmp_path, name, seed=seed) for name, seed in (("b", 1), ("c", 2))]
 

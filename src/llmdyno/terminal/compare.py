@@ -85,7 +85,8 @@ def _show_rows(rows: Sequence[Row], out: Console, *, whole: bool) -> None:
     out.print(table)
     notes = [f"{at}: not comparable: {why}." for at, why in shared.items()]
     notes += [
-        f"{code} at {', '.join(levels)} spoils rows with ?." for code, levels in _spoilt(rows)
+        f"Rows with ? at {at} are spoilt by {', '.join(codes)} (docs/doubts.md)."
+        for at, codes in _spoilt(rows)
     ]
     if any(_is_luck(row) for row in rows):
         notes.append(
@@ -96,12 +97,15 @@ def _show_rows(rows: Sequence[Row], out: Console, *, whole: bool) -> None:
 
 
 def _spoilt(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
-    """Return the codes of doubts that spoil rows, and the levels in which each does."""
-    levels: dict[str, dict[str, None]] = {}
+    """Return the levels with the codes of the doubts that spoil rows there; equal ones as one."""
+    codes: dict[str, dict[str, None]] = {}
     for row in rows:
         for code in row.doubts:
-            levels.setdefault(code, {})[row.at] = None
-    return [(code, list(names)) for code, names in levels.items()]
+            codes.setdefault(row.at, {})[code] = None
+    levels: dict[tuple[str, ...], list[str]] = {}
+    for at, found in codes.items():
+        levels.setdefault(tuple(found), []).append(at)
+    return [(", ".join(names), list(found)) for found, names in levels.items()]
 
 
 def _is_luck(row: Row) -> bool:
