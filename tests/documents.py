@@ -15,15 +15,6 @@ ANOTHER_TERMINAL = "in another terminal"  # runs until the page's end
 NEEDS_GPU, NEEDS_SERVER = "needs a GPU", "needs your server"
 ENDS_WITH = "ends with "  # ... and the exit status
 
-# Commands of parts that are being built: they are neither read nor run until they are there.
-PENDING = (
-    (
-        "dyno compare before after --fail-on 'token_rate:-5%,ttft:p99:+10%' --markdown -"
-        " --junit compare.xml"
-    ),
-    "dyno baseline set main before",
-)
-
 _FENCE = re.compile(r'^ *```(\w*)(?: title="(.*)")?$')
 
 

@@ -85,16 +85,7 @@ def test_the_command_line_reads_every_command(page: str) -> None:
             for words in documents.calls(line):
                 read(words)
         except Exception as error:
-            if line in documents.PENDING:
-                continue
             raise AssertionError(f"{page}: {line}") from error
-        assert line not in documents.PENDING, f"{line}: it is read by now; take it out of PENDING"
-
-
-def test_what_is_pending_stands_in_the_documents() -> None:
-    every = {line for page in documents.pages() for line in documents.lines(page)}
-
-    assert set(documents.PENDING) <= every
 
 
 def test_a_command_that_is_none_is_seen() -> None:

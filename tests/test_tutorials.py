@@ -85,8 +85,7 @@ class Reader:
                 (self.folder / block.title).write_text("\n".join(block.lines) + "\n")
             elif block.language == "sh" and block.title not in SKIPPED:
                 for line in block.lines:
-                    if line not in documents.PENDING:
-                        self._type(block, line)
+                    self._type(block, line)
 
     def close(self) -> None:
         """End what still runs in other terminals."""

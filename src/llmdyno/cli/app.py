@@ -28,7 +28,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "tune": ("tune:tune", "Find better settings, and prove it."),
     "quality": ("quality:quality", "Compare what two servers answer, token by token."),
     "report": ("results:report", "Make summaries and reports again from what was measured."),
-    "compare": ("results:compare", "Set two runs side by side."),
+    "compare": ("compare:compare", "Compare runs, with intervals, and fail on what is worse."),
+    "baseline": ("compare:baseline_app", "Keep runs under a name, to compare others with."),
     "export": ("results:export", "Write a run's requests as a table, one row each."),
     "import": ("results:import_", "Take in another tool's result as a run."),
     "runs": ("results:runs", "List the runs and studies in this folder."),
@@ -67,7 +68,7 @@ class _Commands(TyperGroup):
 
         name, command, rest = super().resolve_command(ctx, args)
         found = load(name) if name else command
-        return name, found, with_values(rest)
+        return name, found, with_values(rest, name or "")
 
 
 app = typer.Typer(

@@ -26,9 +26,9 @@ document.
 | exit status | meaning |
 |---|---|
 | 0 | done |
-| 1 | done, but an SLO was missed |
+| 1 | done, but an SLO or a limit of `--fail-on` was missed |
 | 2 | wrong usage or config; nothing was started |
-| 3 | the server or an engine failed |
+| 3 | the server or an engine failed, or `--fail-on` could compare nothing |
 | 130 | interrupted; the results so far are kept |
 """
 

@@ -1,4 +1,4 @@
-"""`dyno report`, `compare`, `export`, `import` and `runs`: what was measured before."""
+"""`dyno report`, `export`, `import` and `runs`: what was measured before."""
 
 import sys
 from pathlib import Path
@@ -37,23 +37,6 @@ def report(
             print_json(document)
         else:
             print_line(str(page))
-
-
-@command()
-def compare(
-    before: Annotated[str, typer.Argument(help="A run: its folder or id.")],
-    after: Annotated[str, typer.Argument(help="Another run.")],
-    out: Annotated[str, option("--out", help="File of the page.")] = "compare.html",
-) -> None:
-    """Set two runs side by side."""
-    from llmdyno import store
-    from llmdyno.cli.rebuild import run_summary
-    from llmdyno.report import compare_page
-
-    store.check_file("--out", Path(out))
-    first, second = (run_summary(store.find(name)) for name in (before, after))
-    store.write_atomically(Path(out), compare_page(first, second).encode())
-    print_line(out)
 
 
 @command()

@@ -36,15 +36,25 @@ def run_page(summary: Mapping[str, Any]) -> str:
     return pages.of_run(summary)
 
 
-def compare_page(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+def compare_page(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    comparison: Mapping[str, Any] | None = None,
+) -> str:
     """Return the HTML page of two runs side by side, with what makes them unlike at its head.
+
+    Args:
+        before: a summary.
+        after: another one.
+        comparison: of the two, from the "comparisons" of results.comparison.document(); None: there
+            are no intervals of the difference, and no verdicts.
 
     Raises:
         StorageError: a document is not a summary.
     """
     documents.require(before, SUMMARY_SCHEMA)
     documents.require(after, SUMMARY_SCHEMA)
-    return pages.of_comparison(before, after, differences.between(before, after))
+    return pages.of_comparison(before, after, differences.between(before, after), comparison)
 
 
 def study_images(study: Mapping[str, Any], folder: Path) -> list[Path]:

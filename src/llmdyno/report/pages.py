@@ -11,6 +11,7 @@ import msgspec
 
 from llmdyno.knobs import Knob
 from llmdyno.report import (
+    comparison_table,
     definitions,
     documents,
     doubts,
@@ -129,18 +130,37 @@ def of_run(summary: Document) -> str:
     )
 
 
-def of_comparison(before: Document, after: Document, differences: Sequence[str]) -> str:
+def of_comparison(
+    before: Document,
+    after: Document,
+    differences: Sequence[str],
+    comparison: Document | None = None,
+) -> str:
     """Return the page of two runs side by side; what makes them unlike is said first."""
     runs = (Run(name="Before", summary=before), Run(name="After", summary=after))
     names = [documents.text(run.summary, "run") or run.name for run in runs]
+    if comparison is not None:  # it tells settings, which were to differ, from what was not
+        differences = documents.texts(comparison, "warnings")
     return set_page(
         Page(
             title="Comparison",
             subtitle=_joined(f"{names[0]} (before) against {names[1]} (after)", _model(runs)),
-            verdict=verdict.of_comparison(*runs),
+            verdict=(
+                verdict.of_comparison(*runs)
+                if comparison is None
+                else comparison_table.verdict_of(comparison)
+            ),
             warnings=differences,
-            sections=[*_measured(Material(runs=runs)), *_closing(runs)],
-            doubts=doubts.of_comparison(*runs, differences),
+            sections=[
+                Section(
+                    name="compared",
+                    title="Compared",
+                    tables=[comparison_table.compared(comparison)] if comparison else (),
+                ),
+                *_measured(Material(runs=runs)),
+                *_closing(runs),
+            ],
+            doubts=doubts.of_comparison(*runs, differences, comparison),
         )
     )
 
