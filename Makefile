@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Where bytecode is not written (PYTHONDONTWRITEBYTECODE), every start of `dyno` compiles all it imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test together lint format docs clean
+.PHONY: demo test together lint format docs pictures release clean
 
 demo: $(VENV)/.installed-cpu
 	@echo "Write a small Llama, serve it, load it, tune it, prove it: about six minutes on two cores."
@@ -32,6 +32,16 @@ format: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m llmdyno.cli.reference > docs/commands.md.new
 	@mv docs/commands.md.new docs/commands.md
+
+# One demo, recorded: its charts and the terminal are what README shows.
+pictures: $(VENV)/.installed-cpu
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[cpu,pictures]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python dev/pictures.py
+
+# dist/: the sdist and the wheels, each tried in clean environments of every Python that is found.
+release: | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[release]'
+	$(BIN)/python dev/release.py
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("llmdyno needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
