@@ -37,6 +37,17 @@ class ReleaseError(Exception):
     """A package is not what it should be; the sentence says how."""
 
 
+def pythons() -> dict[str, str]:
+    """Return the Pythons of PYTHONS that are on the PATH or among pyenv's: where each is."""
+    home = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    found = {}
+    for name in PYTHONS:
+        kept = sorted(home.glob(f"{name.removeprefix('python')}.*/bin/{name}"))
+        if path := shutil.which(name) or (str(kept[-1]) if kept else None):
+            found[name] = path
+    return found
+
+
 def version_of(changelog: str) -> str:
     """Return the newest version of a changelog.
 
@@ -272,7 +283,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder of the packages")
     parser.add_argument("--python", nargs="*", help="the Pythons to try [all that are found]")
     given = parser.parse_args()
-    found = given.python or [name for name in PYTHONS if shutil.which(name)]
+    found = {name: name for name in given.python} if given.python else pythons()
     try:
         version = version_of((ROOT / "CHANGELOG.md").read_text())
         packages = build(given.out)
@@ -285,10 +296,10 @@ def main() -> int:
         for package in packages:
             print(f"{package.name}: {package.stat().st_size / 1e3:,.0f} kB", flush=True)
         with tempfile.TemporaryDirectory() as scratch:
-            for python in found:
+            for name, python in found.items():
                 for wheel in wheels:
                     said = try_wheel(wheel, python, Path(scratch))
-                    print(f"{python}, {wheel.name}: {said}", flush=True)
+                    print(f"{name}, {wheel.name}: {said}", flush=True)
             for tool, said in try_tools(wheels[0], Path(scratch)).items():
                 print(f"{tool}: {said}", flush=True)
     except ReleaseError as error:

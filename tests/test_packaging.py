@@ -21,10 +21,10 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from release import EXTENSION, ReleaseError, check_sdist, check_wheel, sources, version_of
 
 import llmdyno
 from llmdyno.cli.app import load
+from release import EXTENSION, ReleaseError, check_sdist, check_wheel, sources, version_of
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

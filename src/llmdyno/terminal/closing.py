@@ -1,17 +1,28 @@
 """The lines that a study ends with, each fit to be quoted alone: what was gained, and by what."""
 
+import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from llmdyno.knobs import show
 from llmdyno.results import stacks, verdicts, wording
 from llmdyno.results.documents import Document, Interval, interval, items, number, part, text
 from llmdyno.results.slo import HEADLINES, read_stat
 from llmdyno.results.titles import lower_is_better, metric_of, title, unit
+from llmdyno.terminal.tables import line
 
 # From here on a ratio is told as a multiple, below it in percent.
 _MULTIPLE = 2.0
 _MANY = 10.0
+
+
+def show_closing(study: Mapping[str, Any], stream: TextIO) -> None:
+    """Print the lines, on a terminal in bold."""
+    bold = stream.isatty() and not os.environ.get("NO_COLOR")
+    for one in closing_lines(study):
+        said = line(one, stream)
+        stream.write(f"\x1b[1m{said}\x1b[0m" if bold else said)
+    stream.flush()
 
 
 def closing_lines(study: Mapping[str, Any]) -> list[str]:
