@@ -43,8 +43,11 @@ def pythons() -> dict[str, str]:
     found = {}
     for name in PYTHONS:
         kept = sorted(home.glob(f"{name.removeprefix('python')}.*/bin/{name}"))
-        if path := shutil.which(name) or (str(kept[-1]) if kept else None):
-            found[name] = path
+        for path in filter(None, (shutil.which(name), *map(str, reversed(kept)))):
+            # A shim of pyenv's may lead nowhere.
+            if not subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode:
+                found[name] = path
+                break
     return found
 
 
