@@ -19,7 +19,8 @@ from llmdyno.cli.options import command
 from llmdyno.cli.output import print_line
 from llmdyno.errors import UsageError, nearest
 
-_HELP_MAX = 60  # characters: beside a knob's name it fits a terminal of 80 columns
+# Characters: a word and its help fit a terminal of 80 columns, unless the word is too long.
+_LINE, _HELP_MIN = 76, 24
 
 _BASH = r"""# bash completion of dyno; it needs nothing but bash 4.4 or newer.
 _dyno() {
@@ -150,7 +151,8 @@ def answer(line: str, commands: Commands) -> None:
     """Print the words that may stand at the end of a command line that is being typed."""
     with suppress(UsageError):  # an engine that there is not has no knobs
         for word in complete(line, commands):
-            said = textwrap.shorten(word.help, _HELP_MAX, placeholder=" ...")
+            room = max(_HELP_MIN, _LINE - len(word.text))
+            said = textwrap.shorten(word.help, room, placeholder=" ...")
             print_line(f"{word.text}\t{said}" if said else word.text)
 
 
