@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Where bytecode is not written (PYTHONDONTWRITEBYTECODE), every start of `dyno` compiles all it imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test together lint format docs site clean
+.PHONY: demo test together lint format docs site pictures release clean
 
 demo: $(VENV)/.installed-cpu
 	@echo "Write a small Llama, serve it, load it, tune it, prove it: about six minutes on two cores."
@@ -38,7 +38,17 @@ docs: $(VENV)/.installed-dev
 
 # The docs site, in build/site: no network is needed to read it.
 site: docs
-	$(BIN)/python dev/site.py
+	$(BIN)/python dev/docs_site.py
+
+# One demo, recorded: its charts and the terminal are what README shows.
+pictures: $(VENV)/.installed-cpu
+	$(BIN)/python dev/install.py '.[cpu,pictures]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python dev/pictures.py
+
+# dist/: the sdist and the wheels, each tried in clean environments of every Python that is found.
+release: | $(BIN)/python
+	$(BIN)/python dev/install.py '.[release]'
+	$(BIN)/python dev/release.py
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("llmdyno needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

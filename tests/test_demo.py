@@ -1,6 +1,7 @@
 """What `make demo` does, shortened: a real engine, a real search, the report in a real browser."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,12 @@ def test_the_demo_finds_and_proves_a_better_config(dyno: Dyno, tmp_path: Path) -
         assert [level["users"] for level in levels] == [40]
         assert all(level["requests"]["failed"] == 0 for level in levels)
         assert all(level["tokens"]["source"] == "usage" for level in levels)
+
+    # What a person quotes stands last on the terminal, above the report's path.
+    rate, ttft, settings = done.stderr.splitlines()[-3:]
+    assert re.fullmatch(r"Token rate at 40 users: .+ -> .+ tok/s, .+ \[.+\]", rate)
+    assert ttft.startswith("TTFT p50: ")
+    assert "enable_prefix_caching=true" in settings
 
     if CHROMIUM is not None:
         dom, console = opened((tmp_path / report).read_text(), tmp_path)

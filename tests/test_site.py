@@ -16,7 +16,7 @@ from browser import CHROMIUM, opened
 from documents import DOCS, ROOT
 
 SITE = ROOT / "build" / "site"
-SCRIPT = ROOT / "dev" / "site.py"
+SCRIPT = ROOT / "dev" / "docs_site.py"
 # What a browser fetches by itself: not links, which a reader follows.
 FETCHED = (
     r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^\"'> ]+",

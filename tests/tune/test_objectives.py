@@ -195,6 +195,15 @@ def test_of_a_rate_that_was_zero_the_difference_decides() -> None:
     assert verdict(same, maximise=True) == "no difference"
 
 
+def test_a_ratio_has_what_each_arm_measured() -> None:
+    slow, fast = (Series(np.full(9, low), np.full(9, 3 * low)) for low in (2.0, 8.0))
+
+    found = ratio([slow, fast], stats.mean_over_time)
+
+    assert (found["before"], found["after"]) == (4.0, 12.0)  # geometric means
+    assert found["mean"] == 3.0
+
+
 def test_a_run_without_a_value_confirms_nothing() -> None:
     found = ratio([Series(np.ones(4), np.zeros(0))], stats.mean_over_time)
 

@@ -1,7 +1,7 @@
 """The docs site: docs/ and the pages outside it that docs/ links to, built strictly.
 
-python dev/site.py            # writes build/site; open build/site/index.html from disk
-python dev/site.py --stage    # only gathers the pages, into build/site-source
+python dev/docs_site.py            # writes build/site; open build/site/index.html from disk
+python dev/docs_site.py --stage    # only gathers the pages, into build/site-source
 
 A page of docs/ may link to a file outside it, such as ../evidence/h200/README.md. The site must
 hold all that it links to, for it is read without a network. So such files are copied to repo/
