@@ -42,7 +42,7 @@ def test_a_run_and_a_comparison_draw_every_chart(tmp_path: Path) -> None:
         dom, console = opened(page, folder)
         assert console == []
         marks = drawn(dom)
-        assert len(marks) == 6
+        assert len(marks) == 9
         assert all(marks.values())
 
 
