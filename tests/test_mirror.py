@@ -39,6 +39,14 @@ TOGETHER = {
     "predict/known.py": "predict/test_shapes.py",
     "report/limits.py": "predict/test_limits.py",
     "report/plots": "report/plots/test_plots.py",
+    "report/distributions.py": "report/plots/test_plots.py",
+    **dict.fromkeys(
+        (
+            *("report/answers.py", "report/explanation.py", "report/failures.py"),
+            *("report/method.py", "report/setup.py", "report/spending.py", "report/untested.py"),
+        ),
+        "report/test_html.py",  # the page that has their sentences
+    ),
     "spec": "spec/test_spec.py",
     "testing": "test_examples.py",
     "workload/kinds": "workload/test_contract.py",

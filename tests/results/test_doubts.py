@@ -370,7 +370,7 @@ def test_a_field_says_whether_a_window_is_steady(window: Document, *, steady: bo
 
 def on_page(page: str) -> list[str]:
     """Return the doubts that a page lists."""
-    section = page[page.index('<section id="doubts">') :]
+    section = page[page.index('<section id="doubts"') :]
     section = section[: section.index("</section>")]
     return [html.unescape(one).strip() for one in re.findall(r"<li>(.*?)</li>", section, re.DOTALL)]
 

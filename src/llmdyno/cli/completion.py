@@ -328,12 +328,15 @@ def _folders(parent: str) -> Source:
     return completed
 
 
+_UNNAMED = {"--engine": "openvino", "--front": ""}  # whose knobs are offered where none is named
+
+
 def _knobs(_last: str, given: Given) -> Iterator[Word]:
     """Complete the knobs of the engines and fronts that the line names, with what each does."""
     seen: set[str] = set()
     fronts = plugins.names("fronts")
-    for flag, default in (("--engine", "openvino"), ("--front", "")):
-        for name in (given.get(flag) or default).split(","):
+    for flag in ("--engine", "--front"):
+        for name in (given.get(flag) or _UNNAMED[flag]).split(","):
             if not name:
                 continue
             kind = "fronts" if name in fronts else "engines"
@@ -352,7 +355,7 @@ def _settings(last: str, given: Given) -> Iterator[Word]:
     from llmdyno.knobs import show
 
     for flag, kind in (("--engine", "engines"), ("--front", "fronts")):
-        for stack in (given.get(flag) or ("openvino" if kind == "engines" else "")).split(","):
+        for stack in (given.get(flag) or _UNNAMED[flag]).split(","):
             knobs = plugins.load(kind, stack).knobs if stack else ()
             for knob in knobs:
                 if knob.name == name:

@@ -21,18 +21,39 @@ def report(
     out: Annotated[
         Text, option("--out", help="Folder to write into. [the folder of the run]", metavar="DIR")
     ] = None,
+    markdown: Annotated[
+        bool, option("--markdown", help="Write report.md, too, for a blog or a pull request.")
+    ] = False,
+    assets: Annotated[
+        Text,
+        option(
+            "--assets",
+            help="Folder of its charts, as SVG and PNG. [assets beside it]",
+            metavar="DIR",
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Make the summary and the report of runs or studies again from what was measured."""
     from llmdyno import store
-    from llmdyno.cli.rebuild import rebuild
+    from llmdyno.cli.rebuild import rebuild, write_markdown
 
     if out == "":
         raise UsageError("--out: is empty; name a folder.")
+    if assets is not None and not markdown:
+        raise UsageError(f"--assets {assets}: are the charts of --markdown; add that.")
+    if assets == "":
+        raise UsageError("--assets: is empty; name a folder.")
+    if assets is not None and len(names) > 1:
+        raise UsageError(
+            f"--assets {assets}: takes the charts of one run or study; name one at a time."
+        )
     if out is not None and len(names) > 1:
         raise UsageError(f"--out {out}: takes the report of one run or study; name one at a time.")
     for folder in [store.find(name) for name in names]:
         document, page = rebuild(folder, None if out is None else Path(out))
+        if markdown:
+            page = write_markdown(page.parent, document, None if assets is None else Path(assets))
         if json:
             print_json(document)
         else:

@@ -4,8 +4,8 @@ import msgspec
 
 from llmdyno.report.documents import Document, text
 from llmdyno.report.tables import Cell, Row, Table, Tone
-from llmdyno.report.verdict import Verdict
 from llmdyno.results import comparison_words as words
+from llmdyno.results.findings import Verdict
 from llmdyno.results.metrics import BY_NAME
 
 _TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "not comparable": "quiet"}

@@ -146,6 +146,14 @@ def png(chart: Drawing, described: str) -> bytes:
     return vl_convert.vegalite_to_png(document, vl_version=_vega_lite_version(), scale=2)
 
 
+def still(specification: Row) -> tuple[str, bytes]:
+    """Return a drawn chart as SVG and as PNG of twice its size, both on white."""
+    document = specification | {"background": "white", "padding": 16}
+    version = _vega_lite_version()
+    svg: str = vl_convert.vegalite_to_svg(document, vl_version=version)
+    return svg, vl_convert.vegalite_to_png(document, vl_version=version, scale=2)
+
+
 def javascript() -> str:
     """Return the libraries that draw charts in a browser, so that a page need not fetch them.
 
