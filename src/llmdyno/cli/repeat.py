@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from llmdyno.errors import UsageError
 from llmdyno.flag import (
     CONFIG,
     CONFIGS,
@@ -54,7 +55,7 @@ def of_study(study: Mapping[str, Any]) -> list[Block]:
     """Return how a study is repeated, and how its winner is served."""
     try:
         spec = msgspec.convert(study.get("spec"), Study)
-    except msgspec.ValidationError:  # one without a spec, or of another version
+    except (msgspec.ValidationError, UsageError):  # one without a spec, or of another version
         return []
     blocks = [
         *_prompt(spec.workload.system_prompt),
@@ -75,7 +76,7 @@ def of_run(summary: Mapping[str, Any]) -> list[Block]:
     """Return how a run is repeated; nothing of one that another tool made."""
     try:
         spec = msgspec.convert(summary.get("spec"), Bench)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UsageError):  # what it says of the load is no load of ours
         return []
     words = ["dyno", "bench", "--url", spec.url]
     for field, value in _asked(spec, Bench(url=spec.url)):
