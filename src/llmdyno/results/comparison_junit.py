@@ -16,7 +16,7 @@ import msgspec
 from llmdyno import store
 from llmdyno.results import comparison_words as words
 from llmdyno.results.comparison_words import Row
-from llmdyno.results.junit import clean
+from llmdyno.results.junit import clean, document_of, suite_of
 
 
 def write_junit(document: Mapping[str, Any], path: Path) -> None:
@@ -30,32 +30,19 @@ def write_junit(document: Mapping[str, Any], path: Path) -> None:
 
 def junit_xml(document: Mapping[str, Any]) -> bytes:
     """Return a comparison's document as JUnit XML: a suite for each side that is compared."""
-    root = ET.Element("testsuites")
-    for number, found in enumerate(document["comparisons"]):
-        cases = _cases(document, found)
-        suite = ET.SubElement(
-            root,
-            "testsuite",
-            {
-                "id": str(number),
-                "name": clean(f"{found['after']['name']} against {document['before']['name']}"),
-                "package": "llmdyno",
-                "hostname": "localhost",
-                "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
-                "tests": str(len(cases)),
-                "failures": str(sum(case.find("failure") is not None for case in cases)),
-                "errors": str(sum(case.find("error") is not None for case in cases)),
-                "skipped": str(sum(case.find("skipped") is not None for case in cases)),
-                "time": "0.000",
-            },
-        )
-        ET.SubElement(suite, "properties")
-        suite.extend(cases)
-        ET.SubElement(suite, "system-out").text = clean(found["said"])
-        ET.SubElement(suite, "system-err")
-    ET.indent(root)
-    written: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
-    return written + b"\n"
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return document_of(
+        [
+            suite_of(
+                f"{found['after']['name']} against {document['before']['name']}",
+                _cases(document, found),
+                timestamp=now,
+                kinds=("failure", "error", "skipped"),
+                said=found["said"],
+            )
+            for found in document["comparisons"]
+        ]
+    )
 
 
 def _cases(document: Mapping[str, Any], found: Mapping[str, Any]) -> list[ET.Element]:

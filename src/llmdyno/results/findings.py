@@ -223,7 +223,7 @@ def _values(study: Document, key: str, level: str) -> str:
     metric = titles.metric_of(key)
     if metric is None:
         return ""
-    stat = key.removeprefix(metric.name).strip("_") or "mean"
+    stat = titles.statistic_of(key, metric) or "mean"
     old, new = (
         number(levels(part(study, arm, "summary")).get(level, {}), metric.name, stat)
         for arm in _ARMS

@@ -8,7 +8,7 @@ from llmdyno.knobs import show
 from llmdyno.results import stacks, verdicts, wording
 from llmdyno.results.documents import Document, Interval, interval, items, number, part, text
 from llmdyno.results.slo import HEADLINES, read_stat
-from llmdyno.results.titles import lower_is_better, metric_of, title, unit
+from llmdyno.results.titles import lower_is_better, metric_of, statistic_of, title, unit
 from llmdyno.terminal.tables import line
 
 # From here on a ratio is told as a multiple, below it in percent.
@@ -66,7 +66,7 @@ def _value(study: Document, ratio: Document, key: str, arm: str) -> float | None
     levels = items(part(study, config, "summary"), "levels")
     users = number(study, "confirmation", "level")
     level = next((one for one in levels if number(one, "users") == users), None)
-    statistic = "mean" if metric.rate else key.rpartition("_")[2]
+    statistic = statistic_of(key, metric) or "mean"
     return None if level is None else read_stat(level, metric.name, statistic)
 
 
