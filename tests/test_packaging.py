@@ -297,11 +297,12 @@ def test_a_gate_keeps_a_run_and_stops_what_became_slower(
 
     summary = tmp_path / "summary.md"
     slower = {"DYNO_URL": streamer("--itl", "8ms"), "GITHUB_STEP_SUMMARY": str(summary)}
-    done = gate("check", "kept", "out", DYNO_FAIL_ON="token_rate:-5%", **slower)
+    # Gaps between tokens are the streamer's own; a rate in so short a run is the machine's, too.
+    done = gate("check", "kept", "out", DYNO_FAIL_ON="itl:p50:+50%", **slower)
 
     assert (tmp_path / "out" / "run" / "summary.json").is_file()
     assert done.returncode == 1, done.stderr
-    assert "token rate" in done.stdout
+    assert "ITL p50" in done.stdout
     assert summary.read_text() == done.stdout
     assert (tmp_path / "out" / "junit.xml").is_file()
     assert (tmp_path / "out" / "compare.html").is_file()
