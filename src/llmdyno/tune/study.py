@@ -16,6 +16,9 @@ it can be gone again at any time. The document's keys are a contract; its versio
         confirmation.
     29 November 2026, added: in "confirmation" "slo_ratio", "levels" (the ratios of each level that
         the pairs measured), "drift" of a ratio (a factor, first run to last).
+    29 November 2026, added: the state "pruned" of a trial that was ended early, with "pruned" (why,
+        and the interval of its value if that is known); else it is null. In "outcome"
+        "expected_gain", where "ended_by" is "patience", and "pruned", how many trials were.
 """
 
 from collections.abc import Mapping, Sequence
@@ -150,6 +153,9 @@ class _Document:
             },
             "value": step.value,
             "slo_met": step.slo_met,
+            "pruned": {"why": step.pruned_why, "interval": step.interval and list(step.interval)}
+            if step.state == "pruned"
+            else None,
             "bottleneck": self._bottleneck(step),
             "run": step.run,
             "place": step.place,
@@ -157,8 +163,9 @@ class _Document:
         }
 
     def _bottleneck(self, step: Step) -> dict[str, str] | None:
-        """Return what held a trial back at its last level; None: it was not measured."""
-        if step.state != "measured" or not (self._folder / step.run / SUMMARY).exists():
+        """Return what held a trial back at its last level; None: it did not work."""
+        works = step.state in {"measured", "pruned"}
+        if not works or not (self._folder / step.run / SUMMARY).exists():
             return None
         found = bottleneck(self._summary(step)["levels"][-1])
         return msgspec.structs.asdict(found)

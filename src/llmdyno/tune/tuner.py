@@ -72,10 +72,14 @@ class Tuner:
             allow_altered_output=study.tries_altered_output,
             baseline=study.baseline,
         )
-        candidates = checked_candidates(study, stack, searched)
+        given = checked_candidates(study, stack, searched)
         going_on = (folder / LEDGER).exists()
-        candidates += foreseen(study, stack, searched, candidates)
-        candidates += learnt(study, stack, searched, candidates, going_on=going_on)
+        seen = foreseen(study, stack, searched, given)
+        known = learnt(study, stack, searched, [*given, *seen], going_on=going_on)
+        # The configs that are tried first, by what names them.
+        self.starts = {"given": given, "foreseen": seen, "learnt": known}
+        candidates = [*given, *seen, *known]
+        self.searched = searched
         self._runner = self.runner = Runner(study, folder, stack, narrator)
         self._trials = Trials(
             self._runner, searched, candidates, make_search or sampler(study.sampler)
