@@ -77,7 +77,9 @@ def test_half_as_fast_is_given_up_long_before_the_end() -> None:
 
 
 def test_a_rate_that_still_rises_is_not_given_up() -> None:
-    rising: Floats = np.linspace(0.0, 1000.0, len(AT_S))  # 500 in the middle, and about 1000 at its end
+    rising: Floats = np.linspace(
+        0.0, 1000.0, len(AT_S)
+    )  # 500 in the middle, and about 1000 at its end
 
     assert given_up_s(rising, 700.0) is None
     assert given_up_s(np.full(60, 500.0), 700.0) is not None

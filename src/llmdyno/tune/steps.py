@@ -124,5 +124,5 @@ def outcome(study: Study, step: Step) -> str:
     value = "no value" if step.value is None else f"{step.value:,.4g} {unit}"
     missed = ", SLO missed" if step.slo_met is False else ""
     if step.state == "pruned":
-        return f"{objective} {value} so far; {step.pruned_why}"
+        return f"pruned: {objective} {value} so far; {step.pruned_why}"
     return f"{objective} {value}{missed}"
