@@ -41,7 +41,7 @@ def junit_xml(summary: Mapping[str, Any]) -> bytes:
         "testsuite",
         {
             "id": "0",
-            "name": _clean(summary["run"]),
+            "name": clean(summary["run"]),
             "package": "llmdyno",
             # Results are passed on, and a summary has no host name.
             "hostname": "localhost",
@@ -68,8 +68,8 @@ def _case(
     case = ET.Element(
         "testcase",
         {
-            "name": _clean(f"{verdict['expr']} at {at}"),
-            "classname": _clean(f"llmdyno.{summary['run']}"),
+            "name": clean(f"{verdict['expr']} at {at}"),
+            "classname": clean(f"llmdyno.{summary['run']}"),
             "time": _seconds(durations_s[at]),
         },
     )
@@ -86,12 +86,12 @@ def _case(
         kind, message = "error", f"{slo.metric} {slo.stat} was not measured; {limit}"
     else:
         kind, message = "failure", f"{slo.metric} {slo.stat} is {value:g} {unit}; {limit}"
-    details = ET.SubElement(case, kind, {"type": "slo", "message": _clean(message)})
-    details.text = _clean(f"{verdict['expr']} at {at}: {message}.")
+    details = ET.SubElement(case, kind, {"type": "slo", "message": clean(message)})
+    details.text = clean(f"{verdict['expr']} at {at}: {message}.")
     return case
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Replace what no XML document may hold; quoting the rest is the library's work."""
     return _NOT_XML.sub("\ufffd", text)
 

@@ -8,6 +8,14 @@ from collections.abc import Iterable
 
 from llmdyno.results.metrics import BY_NAME, Metric
 
+_IN_WORDS = {
+    "p50": "median",
+    "p90": "90th-percentile",
+    "p95": "95th-percentile",
+    "p99": "99th-percentile",
+    "max": "longest",
+}
+
 
 def title(name: str) -> str:
     """Return a short title: "TTFT p50" for "ttft_ms_p50" and for the objective "ttft:p50"."""
@@ -18,6 +26,18 @@ def title(name: str) -> str:
     # The mean of a rate over its window is the rate.
     statistic = "" if metric.rate is not None and statistic == "mean" else statistic
     return f"{metric.short} {statistic}".strip()
+
+
+def in_words(name: str) -> str:
+    """Return what a sentence calls it: "median time to first token" for "ttft_ms_p50"."""
+    metric = metric_of(name)
+    if metric is None:
+        return name
+    if metric.rate is not None:
+        return metric.short
+    statistic = name.removeprefix(metric.name).removeprefix(metric.flag).strip("_:")
+    named = _IN_WORDS.get(statistic, statistic)
+    return f"{named} {metric.title[0].lower()}{metric.title[1:]}".strip()
 
 
 def titles(names: Iterable[str]) -> str:

@@ -75,7 +75,12 @@ def _show_stack(stack: Document, stream: TextIO) -> None:
     name = f"{stack['engine']} behind {stack['front']}"
     takes = f"a build takes {cost['build']:g} s, a start {cost['start']:g} s ({known})"
     lines = ["", f"{name}: {takes}."]
-    names = {"given": "candidate", "foreseen": "foreseen", "learnt": "from an earlier study"}
+    names = {
+        "given": "candidate",
+        "foreseen": "foreseen",
+        "learnt": "from an earlier study",
+        "known_good": "the engine's own",
+    }
     for kind, name in names.items():
         lines += [f"  first ({name}): {described(config)}" for config in stack["starts"][kind]]
     points = counted(search["points"], "config")

@@ -32,7 +32,7 @@ from llmdyno.knobs import Knob, Value, default
 from llmdyno.results import conclusions, study_doubts, verdicts
 from llmdyno.results.bottleneck import bottleneck
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.slo import HEADLINES, Objective
+from llmdyno.results.slo import HEADLINES, Objective, read_stat
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.tune import checked, endings, paired
@@ -43,6 +43,9 @@ from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.paired import Pair, Reader
 
 SCHEMA = "llmdyno.study/1"
+
+# Of each trial, whatever the objective: rate against wait is what a page draws.
+_TOLD = (*HEADLINES, Objective(metric="ttft_ms", stat="p99"))
 
 
 def study_document(folder: Path, ledger: Ledger, subject: Stack) -> dict[str, Any]:
@@ -91,6 +94,7 @@ class _Document:
             "confirmation": confirmation,
             **self._explanation(best, confirmation),
             "quality": checked.told(self._folder, best.config if best else None),
+            "spent_s": round(self._ledger.spent_s, 3),
             "bundle": None,
             "rejected": rejected,
             **endings.of(self._folder, self._ledger, confirmation, best=best),
@@ -141,6 +145,8 @@ class _Document:
         failure = None
         if step.failure_class is not None:
             failure = {"class": step.failure_class, "why": step.failure_why}
+        level = self._last_level(step)
+        told = level and {one.key: read_stat(level, one.metric, one.stat) for one in _TOLD}
         return {
             "id": step.number + 1,
             "config": step.config,
@@ -156,19 +162,20 @@ class _Document:
             "pruned": {"why": step.pruned_why, "interval": step.interval and list(step.interval)}
             if step.state == "pruned"
             else None,
-            "bottleneck": self._bottleneck(step),
+            "bottleneck": level and msgspec.structs.asdict(bottleneck(level)),
+            "headlines": told,
             "run": step.run,
             "place": step.place,
             **_of(step),
         }
 
-    def _bottleneck(self, step: Step) -> dict[str, str] | None:
-        """Return what held a trial back at its last level; None: it did not work."""
+    def _last_level(self, step: Step) -> Mapping[str, Any] | None:
+        """Return the summary of a trial's last level; None: it did not work."""
         works = step.state in {"measured", "pruned"}
         if not works or not (self._folder / step.run / SUMMARY).exists():
             return None
-        found = bottleneck(self._summary(step)["levels"][-1])
-        return msgspec.structs.asdict(found)
+        level: Mapping[str, Any] = self._summary(step)["levels"][-1]
+        return level
 
     def _confirmation(self, best: Step | None) -> dict[str, Any]:
         contender = None if best is None else best.contender

@@ -22,6 +22,7 @@ from llmdyno.tune.candidates import checked_candidates, describe
 from llmdyno.tune.folder import stack_of, write_study
 from llmdyno.tune.foreseen import foreseen
 from llmdyno.tune.gate import Gate
+from llmdyno.tune.known_good import known_good
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.proof import Proof
@@ -76,9 +77,10 @@ class Tuner:
         going_on = (folder / LEDGER).exists()
         seen = foreseen(study, stack, searched, given)
         known = learnt(study, stack, searched, [*given, *seen], going_on=going_on)
+        named = known_good(study, stack, searched, [*given, *seen, *known])
         # The configs that are tried first, by what names them.
-        self.starts = {"given": given, "foreseen": seen, "learnt": known}
-        candidates = [*given, *seen, *known]
+        self.starts = {"given": given, "foreseen": seen, "learnt": known, "known_good": named}
+        candidates = [*given, *seen, *known, *named]
         self.searched = searched
         self._runner = self.runner = Runner(study, folder, stack, narrator)
         self._trials = Trials(
