@@ -37,6 +37,10 @@ def tune(
             help="Resume though the engine's version, a driver or the machine has changed.",
         ),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        option("--dry-run", help="Show the plan and what it costs; start nothing, write nothing."),
+    ] = False,
     out: Out = None,
     json: AsJson = False,
 ) -> None:
@@ -47,6 +51,7 @@ def tune(
     from llmdyno.terminal.study import narrator, show_study
     from llmdyno.tune.combinations import read_settings
     from llmdyno.tune.combined import Combined
+    from llmdyno.tune.dry_run import dry_run as planned
     from llmdyno.tune.folder import open_study
     from llmdyno.tune.going_on import extended
     from llmdyno.tune.tuner import Tuner
@@ -74,6 +79,9 @@ def tune(
     with terminate_as_interrupt():
         conductor = Combined if study.combines else Tuner
         tuner = conductor(study, folder, narrator(sys.stderr), elsewhere=elsewhere)
+        if dry_run:
+            _show_plan(planned(study, tuner), as_json=json)
+            return
         try:
             document = tuner.run()
         except (InterruptError, KeyboardInterrupt) as error:
@@ -87,6 +95,16 @@ def tune(
         print_json(document)
     else:
         print_line(str(page))
+
+
+def _show_plan(document: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what a study would do, and what it costs."""
+    from llmdyno.terminal.dry_run import show_dry_run
+
+    if as_json:
+        print_json(document)
+    else:
+        show_dry_run(document, sys.stdout)
 
 
 def _refuse_beside_resume(resume: str, **given: Any) -> None:

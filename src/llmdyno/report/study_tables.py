@@ -295,7 +295,7 @@ def _setting_row(row: settings.Setting, gave: str | None) -> Row:
 def _state(trial: Document) -> Cell:
     state = f"{documents.text(trial, 'state') or wording.ABSENT}{_place(trial)}"
     kind = documents.text(trial, "failure", "class")
-    why = documents.text(trial, "failure", "why")
+    why = documents.text(trial, "failure", "why") or documents.text(trial, "pruned", "why")
     detail = ": ".join(said for said in (kind, why) if said)
     return Cell(state, detail=detail, tone="bad" if state.startswith("failed") else "")
 

@@ -50,7 +50,8 @@ def _ending(study: Document) -> str:
     if state == "unfinished" or (found.pairs and found.word not in verdicts.OPENINGS):
         return _unfinished(study, found, tried)
     if not found.pairs:
-        return NO_DIFFERENCE if number(outcome, "measured") != 0 else _none_measured(tried)
+        none_works = number(outcome, "measured") == 0 and not number(outcome, "pruned")
+        return _none_measured(tried) if none_works else NO_DIFFERENCE
     less = f" ({_rejections(study)})" if items(study, "rejected") else ""
     return f"{_decided(found)}{less}"
 
@@ -88,6 +89,7 @@ def _rejections(study: Document) -> str:
 def remarks(study: Document) -> list[str]:
     """Return what belongs beside a verdict: SLOs, which knobs interact, output, where it ran."""
     found = [of_slo(study)] if not stands_alone(study) else []
+    found.append(of_patience(study))
     found += interactions(study)
     found += quality.of_study(study)
     moves = texts(study, "moves")
@@ -97,6 +99,21 @@ def remarks(study: Document) -> list[str]:
     if beside:
         found.append(f"Another study ran on this machine meanwhile: {', '.join(beside)}.")
     return [one for one in found if one]
+
+
+def of_patience(study: Document) -> str:
+    """Say that the trials ended before all were tried, as a next one did not pay; else empty."""
+    outcome = part(study, "outcome")
+    if text(outcome, "ended_by") != "patience":
+        return ""
+    tried, trials = number(outcome, "tried") or 0, number(outcome, "trials") or 0
+    gain = number(outcome, "expected_gain")
+    why = (
+        "the last ones were no better"
+        if gain is None
+        else f"the next one was expected to gain {gain:.1%}"
+    )
+    return f"The trials ended after {tried:g} of {trials:g}: {why}."
 
 
 def interactions(study: Document) -> list[str]:

@@ -16,6 +16,9 @@ it can be gone again at any time. The document's keys are a contract; its versio
         confirmation.
     29 November 2026, added: in "confirmation" "slo_ratio", "levels" (the ratios of each level that
         the pairs measured), "drift" of a ratio (a factor, first run to last).
+    29 November 2026, added: the state "pruned" of a trial that was ended early, with "pruned" (why,
+        and the interval of its value if that is known); else it is null. In "outcome"
+        "expected_gain", where "ended_by" is "patience", and "pruned", how many trials were.
 """
 
 from collections.abc import Mapping, Sequence
@@ -156,6 +159,9 @@ class _Document:
             },
             "value": step.value,
             "slo_met": step.slo_met,
+            "pruned": {"why": step.pruned_why, "interval": step.interval and list(step.interval)}
+            if step.state == "pruned"
+            else None,
             "bottleneck": level and msgspec.structs.asdict(bottleneck(level)),
             "headlines": told,
             "run": step.run,
@@ -164,8 +170,9 @@ class _Document:
         }
 
     def _last_level(self, step: Step) -> Mapping[str, Any] | None:
-        """Return the summary of a trial's last level; None: it was not measured."""
-        if step.state != "measured" or not (self._folder / step.run / SUMMARY).exists():
+        """Return the summary of a trial's last level; None: it did not work."""
+        works = step.state in {"measured", "pruned"}
+        if not works or not (self._folder / step.run / SUMMARY).exists():
             return None
         level: Mapping[str, Any] = self._summary(step)["levels"][-1]
         return level

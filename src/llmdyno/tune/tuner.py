@@ -73,11 +73,15 @@ class Tuner:
             allow_altered_output=study.tries_altered_output,
             baseline=study.baseline,
         )
-        candidates = checked_candidates(study, stack, searched)
+        given = checked_candidates(study, stack, searched)
         going_on = (folder / LEDGER).exists()
-        candidates += foreseen(study, stack, searched, candidates)
-        candidates += learnt(study, stack, searched, candidates, going_on=going_on)
-        candidates += known_good(study, stack, searched, candidates)
+        seen = foreseen(study, stack, searched, given)
+        known = learnt(study, stack, searched, [*given, *seen], going_on=going_on)
+        named = known_good(study, stack, searched, [*given, *seen, *known])
+        # The configs that are tried first, by what names them.
+        self.starts = {"given": given, "foreseen": seen, "learnt": known, "known_good": named}
+        candidates = [*given, *seen, *known, *named]
+        self.searched = searched
         self._runner = self.runner = Runner(study, folder, stack, narrator)
         self._trials = Trials(
             self._runner, searched, candidates, make_search or sampler(study.sampler)
