@@ -6,18 +6,20 @@ BIN := $(VENV)/bin
 # Where bytecode is not written (PYTHONDONTWRITEBYTECODE), every start of `dyno` compiles all it imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test together lint format docs clean
+.PHONY: demo test together lint format docs site pictures release clean
 
 demo: $(VENV)/.installed-cpu
 	@echo "Write a small Llama, serve it, load it, tune it, prove it: about six minutes on two cores."
 	@$(BIN)/dyno tune --engine openvino --model tiny --quick
 
-# Four workers for two cores, and mypy beside them: a third of the time is spent waiting for servers.
+# Four workers for two cores, and mypy beside them: most of a test's time is spent waiting for servers.
 test: $(VENV)/.installed-dev
 	@$(MAKE) --no-print-directory -j 2 lint together
-	$(BIN)/pytest -q -m alone
+	$(BIN)/pytest -q -m alone $$(grep -rl --include='*.py' 'mark[.]alone' tests)
 
+# The tests are collected once before: what is compiled there, four workers would each compile for themselves.
 together: $(VENV)/.installed-dev
+	@$(BIN)/pytest -q --collect-only -m "not alone" >/dev/null || $(BIN)/pytest -q --collect-only
 	$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder -m "not alone"
 
 lint: $(VENV)/.installed-dev
@@ -32,6 +34,21 @@ format: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m llmdyno.cli.reference > docs/commands.md.new
 	@mv docs/commands.md.new docs/commands.md
+	$(BIN)/python -m llmdyno.cli.tables docs
+
+# The docs site, in build/site: no network is needed to read it.
+site: docs
+	$(BIN)/python dev/docs_site.py
+
+# One demo, recorded: its charts and the terminal are what README shows.
+pictures: $(VENV)/.installed-cpu
+	$(BIN)/python dev/install.py '.[cpu,pictures]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python dev/pictures.py
+
+# dist/: the sdist and the wheels, each tried in clean environments of every Python that is found.
+release: | $(BIN)/python
+	$(BIN)/python dev/install.py '.[release]'
+	$(BIN)/python dev/release.py
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("llmdyno needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -40,11 +57,11 @@ $(BIN)/python:
 BUILT_FROM := pyproject.toml hatch_build.py src/llmdyno/wire/_reading.c
 
 $(VENV)/.installed-cpu: $(BUILT_FROM) | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[cpu]'
+	$(BIN)/python dev/install.py '.[cpu]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(BUILT_FROM) | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[cpu,build,parquet,dev]'
+	$(BIN)/python dev/install.py '.[cpu,build,parquet,docs,dev]'
 	@touch $@ $(VENV)/.installed-cpu
 
 clean:

@@ -1,6 +1,7 @@
 """Compiles src/llmdyno/wire/_reading.c on installation, where there is a C compiler.
 
 Without one, or should it fail, the package is installed all the same and inbox.py does its work.
+LLMDYNO_PLAIN_READING=1 asks for that, as it does where llmdyno runs: so the pure wheel is made.
 """
 
 import os
@@ -39,6 +40,8 @@ class CompileReading(BuildHookInterface[Any]):
 
 def _compile(source: Path, made: Path) -> str:
     """Compile; return why it could not be done, or nothing."""
+    if os.environ.get("LLMDYNO_PLAIN_READING") == "1":
+        return "LLMDYNO_PLAIN_READING=1 asks for the pure wheel"
     named = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "")
     compiler = next((name for name in (*named[:1], "cc", "gcc", "clang") if shutil.which(name)), "")
     if not compiler:

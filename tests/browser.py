@@ -1,5 +1,7 @@
 """A headless Chromium that opens a page from disk and tells what it drew and said."""
 
+import html
+import json
 import re
 import shutil
 import subprocess
@@ -37,6 +39,27 @@ def opened(page: str, folder: Path) -> tuple[str, list[str]]:
     )
     console = [line for line in finished.stderr.splitlines() if "CONSOLE" in line]
     return finished.stdout, console
+
+
+def violations(page: str, axe: str, folder: Path) -> list[str]:
+    """Return what axe-core, given as its source, finds serious or critical: "rule: element"."""
+    probe = f"""<script>{axe}</script><script>
+    setTimeout(async () => {{
+      for (const folded of document.querySelectorAll("details")) folded.open = true;
+      const found = await axe.run(document);
+      const lines = found.violations
+        .filter((one) => ["serious", "critical"].includes(one.impact))
+        .flatMap((one) => one.nodes.map((node) => `${{one.id}}: ${{node.html.slice(0, 200)}}`));
+      const told = document.createElement("pre");
+      told.id = "axe";
+      told.textContent = JSON.stringify(lines);
+      document.body.append(told);
+    }}, 3000);</script>"""
+    dom, _ = opened(page.replace("</body>", f"{probe}</body>"), folder)
+    found = re.search(r'<pre id="axe">(.*?)</pre>', dom, flags=re.DOTALL)
+    assert found, "axe has not answered"
+    lines: list[str] = json.loads(html.unescape(found[1]))
+    return lines
 
 
 def drawn(dom: str) -> dict[str, int]:

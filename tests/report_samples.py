@@ -80,7 +80,7 @@ def level(
 ) -> dict[str, Any]:
     """Return a level without failures, whose window begins after a ramp of 20 s."""
     rng = random.Random(seed + users)
-    measured = {
+    measured: dict[str, Any] = {
         "ttft_ms": latencies(ttft_ms),
         "itl_ms": latencies(1000 * users / rate),
         "tpot_ms": latencies(1020 * users / rate, tail=1.6),
@@ -102,6 +102,15 @@ def level(
         }
         for t_s in times
     ]
+    shares = [rng.random() for _ in range(20)]
+    shapes = {
+        name: {
+            "low_ms": measured[name]["p50"] / 3,
+            "high_ms": measured[name]["max"],
+            "shares": [share / sum(shares) for share in shares],
+        }
+        for name in ("ttft_ms", "itl_ms", "tpot_ms", "e2e_ms")
+    }
     completed = round(rate / 48 * duration_s)
     return {
         "users": users,
@@ -117,6 +126,7 @@ def level(
             "method": "after the ramp, MSER-5 on the token rate",
         },
         **measured,
+        "histograms": shapes,
         "whole": measured,
         "samples": samples,
         "client": {
@@ -217,6 +227,8 @@ def study() -> dict[str, Any]:
                 "slo_met": None if failed else bool(number % 3),
             }
         )
+        rate = trials[-1]["value"]
+        trials[-1]["headlines"] = rate and {"token_rate": rate, "ttft_ms_p50": 2e6 / rate}
     trials.append(
         {
             "id": "t25",

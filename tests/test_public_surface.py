@@ -7,7 +7,8 @@ import pytest
 
 SURFACE = {
     "llmdyno.engines": [
-        "Engine", "Facts", "Launch", "Limit", "Scheduling", "Step", "facts", "pinned",
+        "Circumstances", "Engine", "Facts", "Launch", "Limit", "Scheduling", "Sizes", "Step",
+        "facts", "pinned",
     ],
     "llmdyno.fronts": [
         "MODELS", "Facts", "Front", "Portable", "check_load", "facts", "model_link",

@@ -95,6 +95,7 @@ def test_a_duration_ends_on_time_and_nothing_is_lost(streamer: Streamer, dyno: D
     assert level["client"]["verdict"] in {"valid", "client-bound"}
 
 
+@pytest.mark.alone
 def test_requests_cut_before_a_first_token_are_counted(streamer: Streamer, dyno: Dyno) -> None:
     # A request takes 1.0 s, of which 0.9 s to its first token: at the end most have none yet.
     url = streamer("--ttft", "900ms", "--itl", "20ms")

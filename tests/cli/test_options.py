@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from llmdyno.cli.options import Command, command, divided, option
+from llmdyno.cli.options import BARE, Command, command, divided, option, with_values
 from llmdyno.flag import TEXT, TRUTH, WHOLE, Flag, all_fields
 
 
@@ -79,3 +79,25 @@ def test_wrong_flags_do_not_reach_the_command(
 def test_a_default_stands_at_the_end_of_a_help_text() -> None:
     assert divided("Text [of it] here. [5m]") == ("Text [of it] here.", "5m")
     assert divided("Text without.") == ("Text without.", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["--may", "--trials", "3"], ["--may=true", "--trials", "3"]),
+        (["--may", "0.5%", "study.toml"], ["--may=0.5%", "study.toml"]),
+        (["--may", "0.5 %"], ["--may=0.5 %"]),
+        (["--may", "study.toml"], ["--may=true", "study.toml"]),  # a file, no value
+        (["--may", "0.5"], ["--may=true", "0.5"]),  # no percentage
+        (["--may=2%", "1%"], ["--may=2%", "1%"]),  # it has its value
+        (["--may", "--may"], ["--may=true", "--may=true"]),
+        (["--out", "1%", "--may"], ["--out", "1%", "--may=true"]),
+        ([], []),
+    ],
+)
+def test_a_flag_that_may_stand_alone_gets_its_value(
+    given: list[str], meant: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BARE, "--may", "true")
+
+    assert with_values(given) == meant

@@ -1,9 +1,12 @@
 """`dyno tune`: wrong input is told before anything starts."""
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from conftest import last_json
 from llmdyno.cli.tune import _refuse_beside_resume
 from llmdyno.errors import UsageError
 from studies import run
@@ -78,3 +81,17 @@ def test_what_makes_another_study_is_refused_beside_resume(
     with pytest.raises(UsageError, match=said):
         _refuse_beside_resume("s", **given)
     _refuse_beside_resume("s", **dict.fromkeys(given))
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    dyno: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    asked = ("tune", "--engine", "openvino", "--model", "tiny", "--quick", "--dry-run")
+    read, shown = dyno(*asked, "--json"), dyno(*asked)
+
+    assert (read.returncode, shown.returncode) == (0, 0), read.stderr + shown.stderr
+    document = last_json(read.stdout)
+    assert document["schema"] == "llmdyno.dry-run/1"
+    assert [one["phase"] for one in document["phases"]][:3] == ["baseline", "reference", "trials"]
+    assert shown.stdout.startswith("Nothing was started. openvino behind native, tiny: token_rate")
+    assert not list(tmp_path.iterdir())

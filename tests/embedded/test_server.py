@@ -232,13 +232,10 @@ def test_streams_at_once_say_what_each_says_alone(client: openai.OpenAI) -> None
 
 def test_a_seed_repeats_a_sample_and_no_temperature_is_greedy(client: openai.OpenAI) -> None:
     def say(seed: int | None, temperature: float | None) -> str:
-        return (
-            client.completions.create(
-                model="tiny", prompt="A", max_tokens=20, seed=seed, temperature=temperature
-            )
-            .choices[0]
-            .text
+        answer = client.completions.create(
+            model="tiny", prompt="A", max_tokens=20, seed=seed, temperature=temperature
         )
+        return str(answer.choices[0].text)
 
     assert say(7, 1.0) == say(7, 1.0)
     assert say(7, 1.0) != say(8, 1.0)

@@ -1,12 +1,20 @@
 """What one endpoint does and the others do not; what all do is in test_endpoint_contract.py."""
 
+import asyncio
 import json
+from typing import Any
+
+import pytest
 
 from endpoint_streams import STREAMS
+from llmdyno import endpoints
 from llmdyno.endpoints import Ask
+from llmdyno.endpoints._triton import inputs
 from llmdyno.endpoints.bentoml import ENDPOINT as BENTOML
 from llmdyno.endpoints.tgi import ENDPOINT as TGI
 from llmdyno.endpoints.triton_generate import ENDPOINT as TRITON
+from llmdyno.wire.exchange import Response
+from llmdyno.wire.kserve import Tensor
 from llmdyno.wire.reply import count_tokens
 
 
@@ -20,6 +28,86 @@ def test_triton_gets_a_least_length_only_when_the_length_is_to_be_exact() -> Non
     exact = json.loads(TRITON.body(Ask(prompt="p", max_tokens=5, exact_length=True)))
 
     assert exact.items() - free.items() == {("min_length", 5), ("min_tokens", 5)}
+
+
+# What NVIDIA's llmapi model, our ensemble of it, its C++ pipeline and vLLM's backend declare.
+_LLMAPI = (
+    *("text_input", "streaming", "sampling_param_max_tokens", "sampling_param_temperature"),
+    "sampling_param_exclude_input_from_output",
+)
+_ENSEMBLE = (
+    *("text_input", "stream", "max_tokens", "temperature"),
+    "sampling_param_exclude_input_from_output",
+)
+_PIPELINE = ("text_input", "stream", "max_tokens", "temperature", "min_tokens")
+_VLLM = ("text_input", "stream", "exclude_input_in_output", "return_num_input_tokens")
+
+
+@pytest.mark.parametrize(
+    ("declared", "there", "absent"),
+    [
+        (
+            _LLMAPI,
+            {
+                "sampling_param_max_tokens": 5,
+                "streaming": True,
+                "sampling_param_temperature": 0.5,
+                "sampling_param_exclude_input_from_output": True,
+            },
+            {"max_tokens", "stream", "temperature"},
+        ),
+        (
+            _ENSEMBLE,
+            {"max_tokens": 5, "stream": True, "sampling_param_exclude_input_from_output": True},
+            {"streaming", "sampling_param_max_tokens"},
+        ),
+        (
+            _PIPELINE,
+            {"max_tokens": 5, "stream": True, "temperature": 0.5},
+            {"streaming", *(name for name in _LLMAPI if name.startswith("sampling"))},
+        ),
+        (
+            _VLLM,
+            {"stream": True, "max_tokens": 5, "exclude_input_in_output": True},
+            {"streaming", "sampling_param_exclude_input_from_output"},
+        ),
+        ((), {"stream": True, "max_tokens": 5}, {"exclude_input_in_output", "streaming"}),
+    ],
+    ids=["llmapi", "ensemble", "pipeline", "vllm", "not known"],
+)
+@pytest.mark.parametrize("over", ["HTTP", "gRPC"])
+def test_a_triton_model_is_asked_by_the_names_that_it_declares(
+    declared: tuple[str, ...], there: dict[str, object], absent: set[str], over: str
+) -> None:
+    tensors = tuple(Tensor(name=name, datatype="BYTES", shape=(1, 1)) for name in declared)
+    ask = Ask(prompt="p", max_tokens=5, temperature=0.5, tensors=tensors)
+
+    named = json.loads(TRITON.body(ask)) if over == "HTTP" else inputs(ask)
+
+    assert there.items() <= named.items()
+    assert not absent & named.keys()
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "names"),
+    [
+        (200, {"inputs": [{"name": "text_input"}, {"name": "streaming"}, {}]}, {*_LLMAPI[:2]}),
+        (200, {"name": "no model"}, set()),
+        (400, {"error": "Request for unknown model"}, set()),
+    ],
+)
+def test_triton_is_asked_what_a_model_declares_over_http(
+    status: int, answer: dict[str, object], names: set[str]
+) -> None:
+    class Server:
+        async def look(self, path: str) -> Response:
+            assert path == "/v2/models/a%2Fb"
+            return Response(sent_ns=0, status=status, pieces=[(1, json.dumps(answer).encode())])
+
+    server: Any = Server()
+    found = asyncio.run(endpoints.tensors(TRITON, server, "a/b"))
+
+    assert {tensor.name for tensor in found} == names
 
 
 def test_tritons_last_event_brings_the_end_of_sequence_token() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import runpy
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,12 @@ import pytest
 
 from llmdyno.cli import flags as ask
 from llmdyno.engines._trtllm.build_knobs import BUILD, CHECKPOINT, SHARED
-from llmdyno.engines._trtllm.pytorch_knobs import PATHS, PYTORCH
+from llmdyno.engines._trtllm.pytorch_knobs import PYTORCH
 from llmdyno.engines._trtllm.template_knobs import SERVE_PATHS, TEMPLATE
 from llmdyno.engines.tensorrt_llm import ENGINE
 from llmdyno.errors import UsageError
 from llmdyno.fronts import native
-from llmdyno.knobs import Config, Value, check, default
+from llmdyno.knobs import Config, Knob, Value, check, default
 from llmdyno.serve.stack import Stack
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "tensorrt-llm-2024"
@@ -24,48 +23,11 @@ OLD: Config = {"backend": "tensorrt", "version": "0.10.0"}
 LAST: Config = {"backend": "tensorrt", "version": "1.2.1"}
 HOST, PORT = "127.0.0.1", 8000
 
-# The fields of KvCacheConfig, SchedulerConfig, CudaGraphConfig and the like, as llm_args.py of 1.2
-# has them: what a document may say below each section.
-FIELDS: Mapping[str, set[str]] = {
-    "kv_cache_config": {
-        *("enable_block_reuse", "max_tokens", "max_attention_window", "sink_token_length"),
-        *("free_gpu_memory_fraction", "host_cache_size", "onboard_blocks", "use_uvm"),
-        *("cross_kv_cache_fraction", "secondary_offload_min_priority", "event_buffer_max_size"),
-        *("attention_dp_events_gather_period_ms", "enable_partial_reuse", "dtype"),
-        *("copy_on_partial_reuse", "max_gpu_total_bytes", "mamba_ssm_cache_dtype"),
-        "tokens_per_block",
-    },
-    "scheduler_config": {
-        *("capacity_scheduler_policy", "context_chunking_policy", "dynamic_batch_config"),
-        # Of 1.3.
-        *("waiting_queue_policy", "use_python_scheduler", "enable_prefix_aware_scheduling"),
-    },
-    "cuda_graph_config": {"batch_sizes", "max_batch_size", "enable_padding"},
-    "speculative_config": {
-        *("decoding_type", "max_draft_len", "speculative_model_dir", "max_concurrency"),
-    },
-    "extended_runtime_perf_knob_config": {
-        *("multi_block_mode", "enable_context_fmha_fp32_acc", "cuda_graph_mode"),
-        "cuda_graph_cache_size",
-    },
-}
-# Top-level fields of TorchLlmArgs and its base in the same source.
-TOP = {
-    *("dtype", "enable_chunked_prefill", "enable_attention_dp", "disable_overlap_scheduler"),
-    *("attn_backend", "sampler_type", "enable_autotuner", "allreduce_strategy", "load_format"),
-    *("num_postprocess_workers", "stream_interval", "garbage_collection_gen0_threshold"),
-    *("return_perf_metrics", "enable_iter_perf_stats", "batch_wait_timeout_ms"),
-    *("batch_wait_timeout_iters", "batch_wait_max_tokens_ratio", "normalize_log_probs"),
-    *("cuda_graph_config", "torch_compile_config", "print_iter_log", "perf_metrics_max_requests"),
-}
-# What trtllm-build takes, of what we set: commands/build.py and plugin/plugin.py.
-BUILD_FLAGS = {
-    *("max_batch_size", "max_input_len", "max_seq_len", "max_beam_width", "max_num_tokens"),
-    *("opt_num_tokens", "paged_kv_cache", "gpt_attention_plugin", "gemm_plugin"),
-    *("gemm_swiglu_plugin", "context_fmha", "remove_input_padding", "reduce_fusion"),
-    *("tokens_per_block", "use_paged_context_fmha", "use_fp8_context_fmha"),
-    *("multiple_profiles", "use_fused_mlp", "workers", "checkpoint_dir", "output_dir"),
-}
+# What trtllm-build takes, of what we set.
+BUILD_TABLE = json.loads(
+    (Path(__file__).parent / "arguments" / "tensorrt_llm.json").read_text(encoding="utf-8")
+)["build"]
+BUILD_FLAGS = {flag[2:] for flag in BUILD_TABLE}
 # The template's keys in 0.10, of all that are not another model's.
 TEMPLATE_0_10 = {
     *("batch_scheduler_policy", "batching_strategy", "decoding_mode", "enable_chunked_context"),
@@ -108,18 +70,6 @@ def test_the_sizes_of_graphs_are_numbers_in_the_document() -> None:
     }
 
 
-def test_every_place_in_the_document_is_a_field_of_the_library() -> None:
-    for path in (*PATHS.values(), *SERVE_PATHS.values()):
-        if len(path) == 2:
-            assert path[1] in FIELDS[path[0]], path
-        else:
-            assert path[0] in TOP, path
-    flags = {"moe_expert_parallel_size"}
-    switches = {"cuda_graph", "torch_compile"}
-    plain = {knob.name for knob in PYTORCH} - set(PATHS) - flags - switches
-    assert plain <= TOP
-
-
 def test_the_template_keys_of_0_10_are_the_knobs_of_0_10() -> None:
     had = {knob.name for knob in TEMPLATE if knob.defaults[-1][0] in {"0.9", "0.10"}}
 
@@ -139,6 +89,22 @@ def test_every_build_knob_is_a_flag_of_trtllm_build() -> None:
     (_, build) = ENGINE.build(MODEL, config, Path("artifact"))
     assert {word[2:] for word in build.argv if word.startswith("--")} <= BUILD_FLAGS
     assert build.argv[-2:] == ("--workers", "2")
+
+
+@pytest.mark.parametrize("knob", BUILD, ids=[knob.name for knob in BUILD])
+def test_a_build_knob_is_written_as_trtllm_build_reads_it(knob: Knob) -> None:
+    if knob.name not in BUILD_FLAGS:
+        assert knob.until == "0.12"
+        return
+    kind, theirs, *choices = BUILD_TABLE[f"--{knob.name}"]
+    for value in knob.choices or ((True, False) if knob.kind == "bool" else (8,)):
+        argv = ENGINE.build(MODEL, {**LAST, knob.name: value}, Path("artifact"))[1].argv
+        word = argv[argv.index(f"--{knob.name}") + 1]
+        assert not choices or word in choices[0]
+        assert kind != "int" or int(word) == value
+    ours = default(knob, "1.2.1")
+    as_word = {True: "enable", False: "disable"}.get(ours) if isinstance(ours, bool) else ours
+    assert theirs in {as_word, "…"}
 
 
 def test_the_pytorch_road_builds_nothing_and_reads_a_typed_document() -> None:
@@ -380,7 +346,8 @@ WRONG: tuple[tuple[Config, str], ...] = (
     ({**LAST, "max_output_len": 512}, "was removed in 0.12"),
     ({**OLD, "reduce_fusion": True}, "version 0.10.0 does not have it"),
     ({**OLD, "version": "0.9.0", "cancellation_check_period_ms": 50}, "it came with 0.10"),
-    ({"version": "1.1.0", "sampler_type": "TorchSampler"}, "it came with 1.2"),
+    ({"version": "1.0.0", "sampler_type": "TorchSampler"}, "it came with 1.1"),
+    ({"version": "1.4.0rc4", "sampler_type": "TRTLLMSampler"}, "PyTorch's sampler is the only one"),
     ({"max_batch_size": 512, "max_num_tokens": 256}, "set max_num_tokens to at least 512"),
     ({"free_gpu_memory_fraction": 1.0}, "set at most 0.95"),
     ({**OLD, "kv_cache_free_gpu_mem_fraction": 1.0}, "set at most 0.95"),
@@ -422,13 +389,97 @@ WRONG: tuple[tuple[Config, str], ...] = (
     ),
     ({"cuda_graph_batch_sizes": "1;2"}, "must be batch sizes with commas between"),
     ({"cuda_graph": False, "cuda_graph_batch_sizes": "8"}, "no effect while cuda_graph=false"),
-    ({"enable_prefix_aware_scheduling": False}, "does not have it; it came with 1.3.0rc27"),
-    ({"version": "1.0.0", "perf_metrics_max_requests": 9}, "it came with 1.2"),
+    ({"enable_prefix_aware_scheduling": False}, "does not have it; it came with 1.3.0rc26"),
+    ({"version": "1.0.0", "perf_metrics_max_requests": 9}, "it came with 1.1"),
+    ({"version": "1.4.0", "perf_metrics_max_requests": 9}, "keeps no times of requests any more"),
+    ({"version": "1.0.0", "tokens_per_block": 64}, "with backend=pytorch it came with 1.1"),
     ({"enable_block_reuse": False, "host_cache_size": 1 << 30}, "enable_block_reuse=false"),
     ({"context_chunking_policy": "EQUAL_PROGRESS"}, "without enable_chunked_prefill=true"),
     ({"batch_wait_max_tokens_ratio": 0.5}, "needs batch_wait_timeout_iters above 0"),
     ({"max_draft_len": 3}, "no effect without speculative_decoding"),
-    ({"speculative_decoding": "Eagle3"}, "Eagle3 needs speculative_model"),
+    ({"version": "1.3.0", "speculative_decoding": "Eagle3"}, "Eagle3 needs speculative_model"),
+    ({"speculative_decoding": "NGram"}, "NGram needs max_draft_len: set how many tokens"),
+    (
+        {"speculative_decoding": "Eagle", "speculative_model": "org/heads"},
+        "Eagle needs max_draft_len",
+    ),
+    (
+        {"speculative_decoding": "DraftTarget", "speculative_model": "org/small"},
+        "DraftTarget needs max_draft_len",
+    ),
+    (
+        {"version": "1.3.0", "speculative_decoding": "PARD", "speculative_model": "org/pard"},
+        "PARD needs max_draft_len",
+    ),
+    (
+        {"speculative_decoding": "AUTO", "max_draft_len": 3},
+        "max_draft_len=3 is ignored with speculative_decoding=AUTO",
+    ),
+    (
+        {"speculative_decoding": "AUTO", "speculative_model": "org/small"},
+        "speculative_model=org/small is ignored with speculative_decoding=AUTO",
+    ),
+    (
+        {"speculative_decoding": "NGram", "max_draft_len": 3, "speculative_model": "org/small"},
+        "NGram, which needs no other model",
+    ),
+    ({"speculative_max_concurrency": 8}, "no effect without speculative_decoding"),
+    ({"moe_backend": "AUTO"}, "moe_backend=AUTO came with 1.3, and version is 1.2.1"),
+    ({"version": "1.4.0rc4", "moe_backend": "WIDEEP"}, "was removed in 1.4"),
+    ({"attention_dp_balance": True}, "without enable_attention_dp=true"),
+    (
+        {"enable_attention_dp": True, "attention_dp_timeout_iters": 9},
+        "without attention_dp_balance=true",
+    ),
+    (
+        {
+            "version": "1.3.0",
+            "enable_attention_dp": True,
+            "attention_dp_cache_routing": True,
+            "attention_dp_conversation_affinity": True,
+        },
+        "set one of the two",
+    ),
+    ({"torch_compile_inductor": True}, "no effect without torch_compile=true"),
+    ({"enable_piecewise_cuda_graph": True}, "no effect without torch_compile=true"),
+    (
+        {"version": "1.3.0", "torch_compile": True, "enable_piecewise_cuda_graph": True},
+        "version 1.3.0 has prefill_cuda_graph_backend=piecewise for it",
+    ),
+    (
+        {"prefill_cuda_graph_backend": "piecewise"},
+        "version 1.2.1 says torch_compile=true and enable_piecewise_cuda_graph=true",
+    ),
+    (
+        {
+            "version": "1.3.0",
+            "prefill_cuda_graph_backend": "breakable",
+            "torch_compile": True,
+        },
+        "breakable does not go with torch_compile=true",
+    ),
+    (
+        {"version": "1.3.0", "prefill_capture_num_tokens": "256"},
+        "no effect while prefill_cuda_graph_backend=disabled",
+    ),
+    ({"version": "1.3.0", "disk_cache_size": 1 << 40}, "needs disk_cache_path: name a folder"),
+    (
+        {"version": "1.3.0", "disk_cache_size": 1 << 40, "disk_cache_path": "/mnt/cache"},
+        "only used with use_kv_cache_manager_v2=true",
+    ),
+    ({"version": "1.3.0", "disk_cache_path": "/mnt/cache"}, "no effect without disk_cache_size"),
+    ({"num_serve_frontends": 4}, "does not have it; it came with 1.3.0rc26"),
+    ({"max_gpu_total_bytes": 9, "version": "1.0.0"}, "does not have it; it came with 1.1"),
+    ({"waiting_queue_policy": "priority", "version": "1.3.0rc1"}, "priority came with 1.3.0rc26"),
+    ({"allreduce_strategy": "NCCL_SYMMETRIC", "version": "1.0.0"}, "set NCCL or AUTO"),
+    (
+        {
+            "enable_chunked_prefill": True,
+            "version": "1.2.1",
+            "context_chunking_policy": "FORCE_CHUNK",
+        },
+        "context_chunking_policy=FORCE_CHUNK came with 1.3.0rc26",
+    ),
     (
         {"version": "1.2.0", "speculative_decoding": "Eagle3", "speculative_model": "org/heads"},
         "speculative_decoding=Eagle3 came with 1.3",
@@ -479,6 +530,40 @@ def test_what_is_seldom_meant_is_said_and_not_refused() -> None:
     assert "pauses requests when the KV cache runs out" in doubts(policy)
     quantised: Config = {**LAST, "quantization": "fp8", "gemm_plugin": "auto"}
     assert "often slower than TensorRT's own kernels" in doubts(quantised)
+
+
+# Each is what a release would take; the sentence that a refusal of one of them gave is a slip.
+RIGHT: tuple[Config, ...] = (
+    {"speculative_decoding": "AUTO"},
+    {"speculative_decoding": "MTP"},
+    {"speculative_decoding": "MTP", "max_draft_len": 3, "speculative_max_concurrency": 16},
+    {"version": "1.4.0rc4", "speculative_decoding": "MTP", "speculative_model": "org/heads"},
+    {"speculative_decoding": "Eagle", "speculative_model": "org/heads", "max_draft_len": 3},
+    {"version": "1.1.0", "return_perf_metrics": True, "batch_wait_timeout_iters": 3},
+    {"torch_compile": True, "enable_piecewise_cuda_graph": True, "torch_compile_streams": 2},
+    {
+        "version": "1.3.0rc26",
+        "prefill_cuda_graph_backend": "piecewise",
+        "prefill_capture_num_tokens": "256,4096",
+        "torch_compile_inductor": True,
+    },
+    {"version": "1.3.0", "prefill_cuda_graph_backend": "breakable"},
+    {"enable_attention_dp": True, "attention_dp_balance": True, "attention_dp_timeout_iters": 9},
+    {
+        "version": "1.3.0",
+        "disk_cache_size": 1 << 40,
+        "disk_cache_path": "/mnt/cache",
+        "use_kv_cache_manager_v2": "true",
+        "disk_prefetch_num_reqs": 8,
+    },
+    {"version": "1.3.0", "num_serve_frontends": 4, "waiting_queue_policy": "priority"},
+    {"moe_backend": "CUTLASS", "moe_max_num_tokens": 8192, "max_gpu_total_bytes": 1 << 34},
+)
+
+
+@pytest.mark.parametrize("config", RIGHT, ids=[" ".join(config) for config in RIGHT])
+def test_what_a_release_takes_is_taken(config: Config) -> None:
+    Stack(engine=ENGINE, front=native.FRONT, model=MODEL).check(config)
 
 
 def test_every_knob_of_a_road_says_which_road() -> None:

@@ -676,6 +676,9 @@ def test_llmapi_gets_a_model_yaml_and_an_ensemble_with_the_usual_names(tmp_path:
     assert settings_["max_batch_size"] == 512
     assert settings_["triton_config"] == {"max_batch_size": 0, "decoupled": True}
     assert_connected(configs)
+    # Else an answer begins with its prompt: our client sends it where it is declared.
+    hidden = "sampling_param_exclude_input_from_output"
+    assert hidden in {tensor["name"] for tensor in configs["ensemble"]["input"]}
 
 
 def test_vllms_backend_gets_its_engine_arguments(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What became of a request: its record, from the response alone."""
 
+import json
 from typing import Any
 
 import pytest
@@ -180,6 +181,23 @@ def test_what_was_odd_about_a_stream_stands_in_its_record() -> None:
     assert record.oddities == ("cumulative-text", "unusable-usage")
     assert (record.texts, answer) == (("a", "b", "c", "d"), "abcd")
     assert judged()[0].oddities == ()
+
+
+def test_a_prompt_in_front_of_the_answer_is_no_part_of_it() -> None:
+    prompt = "Name four letters of the alphabet."
+    said = ["", "a", "ab", "abc", "abcd"]
+    events = [json.dumps({"text_output": f"Be brief.\n\n{prompt}{text}"}) for text in said]
+    pieces = [(6_000 + at, f"data: {event}\n\n".encode()) for at, event in enumerate(events)]
+
+    record, answer = judged(
+        Item(number=8, prompt=prompt, system_prompt="Be brief.", session=1),
+        "triton-generate",
+        pieces=pieces,
+    )
+
+    assert record.oddities == ("cumulative-text",)
+    assert (record.texts, answer) == (("a", "b", "c", "d"), "abcd")
+    assert record.gaps_ns == (1_001, 1, 1, 1)
 
 
 @pytest.mark.parametrize("endpoint", ["openai-chat", "tgi", "triton-generate", "bentoml"])

@@ -1,17 +1,19 @@
 """The pages in a real browser: charts are drawn, nothing is fetched, nothing hostile runs."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from browser import CHROMIUM, drawn, opened
+from browser import CHROMIUM, drawn, opened, violations
 from llmdyno import report
 from report_samples import GUIDE, level, study, summary, tuned_summary
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
 
+AXE = os.environ.get("LLMDYNO_AXE")
 HOSTILE = (
     """</script><script>document.title="owned"</script><img src=x onerror='document.title="o"'>"""
 )
@@ -42,7 +44,7 @@ def test_a_run_and_a_comparison_draw_every_chart(tmp_path: Path) -> None:
         dom, console = opened(page, folder)
         assert console == []
         marks = drawn(dom)
-        assert len(marks) == 6
+        assert len(marks) == 9
         assert all(marks.values())
 
 
@@ -91,6 +93,18 @@ def test_hostile_texts_are_shown_and_do_not_run(tmp_path: Path) -> None:
     assert "<img" not in dom.split("<script")[0]
     assert "&lt;img src=x onerror=" in dom
     assert all(drawn(dom).values())
+
+
+@pytest.mark.parametrize("kind", ["study", "run", "comparison"])
+@pytest.mark.skipif(AXE is None, reason="LLMDYNO_AXE names no axe.min.js; npm pack axe-core has it")
+def test_axe_finds_nothing_serious(kind: str, tmp_path: Path) -> None:
+    pages = {
+        "study": lambda: report.study_page(study(), GUIDE),
+        "run": lambda: report.run_page(summary()),
+        "comparison": lambda: report.compare_page(summary(), tuned_summary()),
+    }
+    assert AXE is not None
+    assert violations(pages[kind](), Path(AXE).read_text(), tmp_path) == []
 
 
 def test_a_page_names_no_other_place_to_fetch_from(tmp_path: Path) -> None:

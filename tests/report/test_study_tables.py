@@ -34,7 +34,7 @@ def test_settings_that_work_only_together_are_named() -> None:
 
     text = words(report.study_page(found, GUIDE))
     assert f"a, b only together {why}" in text
-    assert text.count("1.50x") == 2  # in the sentence, and as the ratio
+    assert text.count("1.50x") == 4  # in the finding, its answer, the table, and as the ratio
     assert why in conclusions.remarks(found)
     assert conclusions.remarks({**found, "interactions": [alone]}) == []
 

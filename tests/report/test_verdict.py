@@ -10,9 +10,9 @@ from report_samples import GUIDE, level, study, summary
 @pytest.mark.parametrize(
     ("verdict", "opening"),
     [
-        ("better", "Better: tuned is 3.11x"),
-        ("worse", "Worse: tuned is 3.11x"),
-        ("no difference", "No difference shown: tuned is 3.11x"),
+        ("better", "Better: at 100 users the token rate is 3.1 times as high"),
+        ("worse", "Worse: at 100 users the token rate is 3.1 times as high"),
+        ("no difference", "No difference shown: at 100 users the token rate is 3.1 times"),
     ],
 )
 def test_the_verdict_is_the_studys_own(verdict: str, opening: str) -> None:
@@ -26,7 +26,7 @@ def test_an_unconfirmed_gain_is_not_called_better() -> None:
     del document["confirmation"]
     page = report.study_page(document, GUIDE)
     assert headline(page).startswith(
-        "Not confirmed: in one run each, tuned is 3.10x the token rate at 100 users"
+        "Not confirmed: in one run each at 100 users, the token rate is 3.1 times as high"
     )
     assert "The winner was not confirmed by repeated pairs" in words(page)
     assert "confirmation" not in sections(page)

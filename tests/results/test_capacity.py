@@ -71,8 +71,8 @@ def test_the_capacity_of_a_server_is_found(streamer: Streamer, dyno: Dyno) -> No
 
     done = dyno(
         *("bench", "--url", url, "--model", "m", "--endpoint", "openai-chat", "-c", "4"),
-        *("--until", "--until-budget", "26s", "--slo", "ttft:p50<200ms", "--think-time", "0s"),
-        *("--duration", "2s", "--ramp", "0s", "--osl", "2", "--json"),
+        *("--until", "--until-budget", "15s", "--slo", "ttft:p50<200ms", "--think-time", "0s"),
+        *("--duration", "1200ms", "--ramp", "0s", "--osl", "2", "--json"),
     )
     assert done.returncode == 0, done.stderr
     summary = last_json(done.stdout)

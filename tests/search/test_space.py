@@ -46,9 +46,21 @@ def test_every_point_is_yielded_once() -> None:
     space = Space((KERNEL, GUESS, GUESSES), {})
     points = list(space.points())
 
-    assert len(points) == len(set(points)) == 3 * (1 + 8)
+    assert len(points) == len(set(points)) == space.size() == 3 * (1 + 8)
     assert space.is_small(27)
     assert not space.is_small(26)
+
+
+def test_the_size_is_known_without_looking_at_each_point() -> None:
+    for knobs, fixed in (
+        (KNOBS, {}),
+        ((GUESSES,), {}),
+        ((GUESSES,), {"guess": True}),
+        ((KERNEL, GUESSES), {"guess": False}),
+    ):
+        space = Space(knobs, fixed)
+
+        assert space.size() == len(list(space.points()))
 
 
 def test_random_points_are_in_the_space_and_leave_knobs_alone_at_times() -> None:

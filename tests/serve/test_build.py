@@ -10,6 +10,7 @@ import pytest
 from conftest import DYNO
 from llmdyno import plugins
 from llmdyno.engines import Engine
+from llmdyno.knobs import Value, default
 from llmdyno.serve import build
 
 ENGINE: Engine = plugins.load("engines", "built.scripted")
@@ -72,6 +73,31 @@ def test_a_recipe_names_what_is_built_and_leaves_defaults_out(cache: Path) -> No
     assert fast.knobs == {"build": "fast"}
     assert plain.id != fast.id
     assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "builds"),
+    [("openvino", {"weight_format": "int8"}), ("tensorrt-llm", {"backend": "tensorrt"})],
+)
+def test_configs_that_differ_at_run_time_only_share_a_build(
+    name: str, builds: dict[str, Value], tmp_path: Path
+) -> None:
+    """A study builds once for all trials that turn only what is set at the start."""
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    engine: Engine = plugins.load("engines", name)
+    plain = build.recipe(engine, str(tmp_path), builds, None)
+    turned = {
+        knob.name: value
+        for knob in engine.knobs
+        if knob.layer != "build" and knob.name not in builds
+        for value in knob.search
+        if value != default(knob, None)
+    }
+
+    assert plain is not None
+    assert len(turned) > 3
+    for knob, value in turned.items():
+        assert build.recipe(engine, str(tmp_path), {**builds, knob: value}, None) == plain, knob
 
 
 def test_an_engine_that_builds_nothing_has_no_recipe() -> None:

@@ -156,17 +156,23 @@ def test_what_is_slower_than_the_first_baseline_does_not_win(
     assert slower["trials"] == 0  # it has no knob of that name: its baseline only
 
 
+@pytest.mark.parametrize(
+    "budget", [{"budget": "10s"}, {"budget": "$10", "price": "3600/h"}], ids=["time", "money"]
+)
 def test_all_combinations_share_one_budget(
-    measured: Callable[[Bench], None], tmp_path: Path
+    budget: dict[str, str], measured: Callable[[Bench], None], tmp_path: Path
 ) -> None:
     measured(Bench({"timed.engine": 40, "faulty.engine": 20}))
+    asked = spec(**budget, trials=40)
 
-    document = Combined(spec(budget="10s", trials=40), tmp_path / "s", unheard()).run()
+    document = Combined(asked, tmp_path / "s", unheard()).run()
 
     tried = [one["trials"] for one in document["combinations"]]
     # A second each, after two for the baselines: until 4 s, until 6 s, and the rest for the best.
     assert tried == [3, 6]
     assert document["outcome"]["ended_by"] == "budget"
+    hours = spec(budget=f"{10 / 3600:.12f}mh").limit_s
+    assert (asked.limit_s, hours) == pytest.approx((10.0, 10.0))
 
 
 def test_a_person_ends_the_trials_of_all_combinations(

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,17 +11,20 @@ from conftest import last_json
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.records.columns import Columns, Window
 from llmdyno.records.entries import COMPLETED, CUT
+from llmdyno.report import study_page
 from llmdyno.results import stats
 from llmdyno.results.measures import measures, series
 from llmdyno.results.metrics import BY_NAME, Metric
 from llmdyno.results.slo import Objective, parse_objective, parse_slos
 from llmdyno.results.verdicts import verdict
 from llmdyno.spec import Load, Workload
+from llmdyno.terminal.study import verdict_lines
 from llmdyno.tune import objectives
 from llmdyno.tune.paired import Series, ratio
 from llmdyno.tune.spec import Study
 from llmdyno.units import lengths
 from studies import STUDY, run
+from study_lab import StudyLab, fast
 
 REFUSED = {
     "goodput without an SLO": ("goodput", "", "", "add one, e.g. --slo 'ttft:p99<2s'"),
@@ -193,6 +195,15 @@ def test_of_a_rate_that_was_zero_the_difference_decides() -> None:
     assert verdict(same, maximise=True) == "no difference"
 
 
+def test_a_ratio_has_what_each_arm_measured() -> None:
+    slow, fast = (Series(np.full(9, low), np.full(9, 3 * low)) for low in (2.0, 8.0))
+
+    found = ratio([slow, fast], stats.mean_over_time)
+
+    assert (found["before"], found["after"]) == (4.0, 12.0)  # geometric means
+    assert found["mean"] == 3.0
+
+
 def test_a_run_without_a_value_confirms_nothing() -> None:
     found = ratio([Series(np.ones(4), np.zeros(0))], stats.mean_over_time)
 
@@ -204,62 +215,63 @@ SHORT = (
     *(*STUDY, "-c", "6", "--duration", "2500ms", "--osl", "8"),
     *("--search", "itl_ms", "--trials", "1"),
 )
-RATED = {
-    "request_rate": (),
-    "goodput": (
-        "--slo",
-        "e2e<305ms",
-        "--pairs",
-        "3",
-    ),  # the baseline takes 30 + 7 x 40 = 310 ms
-}
 
 
-@pytest.fixture(scope="module", params=RATED)
-def rated(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, Path, dict[str, Any], str]:
-    """A whole study for a rate of requests."""
-    folder = tmp_path_factory.mktemp("rated")
-    (folder / "study.toml").write_text("[[candidates]]\nitl_ms = 15\n")
-    given = (*SHORT, *RATED[request.param], "study.toml", "--objective", request.param)
-    done = run(folder, *given, "--out", "s", "--json")
+def test_a_study_for_the_goodput_ends_with_a_verdict(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text("[[candidates]]\nitl_ms = 15\n")
+    # The baseline takes 30 + 7 x 40 = 310 ms: it has no goodput.
+    asked = ("study.toml", "--objective", "goodput", "--slo", "e2e<305ms", "--pairs", "3")
+
+    done = run(tmp_path, *SHORT, *asked, "--out", "s", "--json")
+
     assert done.returncode == 0, done.stderr
-    return request.param, folder / "s", last_json(done.stdout), done.stderr
-
-
-def test_a_study_for_a_rate_of_requests_ends_with_a_verdict(
-    rated: tuple[str, Path, dict[str, Any], str],
-) -> None:
-    key, folder, document, said = rated
+    document = last_json(done.stdout)
     confirmation = document["confirmation"]
-    decisive = confirmation["ratio"][key]
-    page = (folder / "report.html").read_text()
-
-    assert json.loads((folder / "study.json").read_text()) == document
-    assert (document["objective"], confirmation["decided_by"]) == (f"{key}:mean", key)
+    decisive = confirmation["ratio"]["goodput"]
+    page = (tmp_path / "s" / "report.html").read_text()
+    low, high = decisive["difference"]["ci95"]
+    assert json.loads((tmp_path / "s" / "study.json").read_text()) == document
+    assert (document["objective"], confirmation["decided_by"]) == ("goodput:mean", "goodput")
     assert confirmation["verdict"] == "better"
-    assert {"token_rate", "ttft_ms_p50", key} == set(confirmation["ratio"])
-    if key == "goodput":  # the baseline has none
-        low, high = decisive["difference"]["ci95"]
-        assert decisive["mean"] is None
-        assert 0 < low < decisive["difference"]["mean"] < high
-        assert "Better: tuned is higher by" in page
-        assert "] req/s in the goodput at 6 users" in page
-    else:
-        low, high = decisive["ci95"]
-        # A request takes 30 + 7 x ITL ms and a pause of 10 ms.
-        best_ms = document["best"]["config"]["itl_ms"]
-        assert decisive["mean"] == pytest.approx((40 + 7 * 40) / (40 + 7 * best_ms), rel=0.12)
-        assert 1 < low <= decisive["mean"] <= high
-        assert f"] the {key.replace('_', ' ')} at 6 users" in page
-        (effect,) = [row["effect"][key] for row in document["ablation"]]
-        assert effect["ratio"] > 1.2
-        assert effect["ci95"][0] < effect["ratio"] < effect["ci95"][1]
-    assert f"  {key.replace('_', ' ')}  " in said
+    assert {"token_rate", "ttft_ms_p50", "goodput"} == set(confirmation["ratio"])
+    assert decisive["mean"] is None
+    assert 0 < low < decisive["difference"]["mean"] < high
+    assert "Better: at 6 users the goodput differs by +" in page
+    assert "  goodput  " in done.stderr
     for arm in ("baseline", "best"):
         level = document[arm]["summary"]["levels"][-1]
         assert level["request_rate"]["ci95"][0] < level["request_rate"]["mean"]
+
+
+def test_a_study_for_the_request_rate_ends_with_a_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = StudyLab(tmp_path / "s", monkeypatch)
+    asked = lab.study(
+        objective="request_rate", search="fast,itl_ms", candidates=[{"fast": True, "itl_ms": 15}]
+    )
+
+    document = lab.run(fast, asked)
+
+    confirmation = document["confirmation"]
+    decisive = confirmation["ratio"]["request_rate"]
+    low, high = decisive["ci95"]
+    truth = 1.9 * 20 / 15
+    assert (document["objective"], confirmation["decided_by"]) == (
+        *("request_rate:mean", "request_rate"),
+    )
+    assert confirmation["verdict"] == "better"
+    assert {"token_rate", "ttft_ms_p50", "request_rate"} == set(confirmation["ratio"])
+    assert decisive["mean"] == pytest.approx(truth, rel=0.05)
+    assert 1 < low <= decisive["mean"] <= high
+    said = f"at 2 users the request rate is {decisive['mean']:.1f} times as high"
+    assert said in study_page(document, {})
+    assert any("  request rate  " in line for line in verdict_lines(document))
+    effects = {row["knob"]: row["effect"]["request_rate"] for row in document["ablation"]}
+    assert effects["fast"]["ratio"] == pytest.approx(1.9, rel=0.05)
+    assert effects["itl_ms"]["ratio"] == pytest.approx(20 / 15, rel=0.05)
+    for effect in effects.values():
+        assert effect["ci95"][0] <= effect["ratio"] <= effect["ci95"][1]
 
 
 def test_a_baseline_without_a_value_ends_the_study_and_is_kept(tmp_path: Path) -> None:

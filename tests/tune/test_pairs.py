@@ -17,6 +17,7 @@ from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.neighbours import Presence
+from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.pairs import Confirmation, Side
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.runner import Narrator, Runner
@@ -94,7 +95,7 @@ def test_what_was_measured_twice_tells_the_noise_before(tmp_path: Path) -> None:
             Step(phase=phase, number=0, config={}, state="measured", value=value)  # type: ignore[arg-type]
         )
 
-    (spread,) = pairs.spreads_before(ledger)
+    (spread,) = spreads_before(ledger)
     assert spread.variance == pytest.approx(math.log(1.3) ** 2 / 2)
     assert statistics.pooled_noise([spread]) > 0.05
 

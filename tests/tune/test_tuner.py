@@ -140,45 +140,6 @@ def test_the_winner_is_deployed_with_its_figures(study: tuple[Path, dict[str, An
     ).read_text()
 
 
-def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path) -> None:
-    command = [*DYNO, *STUDY, "--trials", "3", "--out", "s"]
-    (tmp_path / "quick.toml").write_text('hang = "1500ms"\n')
-    stops = [(signal.SIGINT, 130), (signal.SIGKILL, -9)]
-    for number, (stop, status) in enumerate(stops):
-        process = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env={**environment(), MARK: str(tmp_path)},
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        wait_for_lines(tmp_path / "s" / "ledger.jsonl", 3 + 2 * number)
-        wait_for_measurement(tmp_path / "s")
-        second = run(tmp_path, "tune", "--resume", "s")
-        assert second.returncode == 2, second.stderr
-        assert second.stderr.strip() == (
-            "dyno: s: another dyno is at work there; wait for it, or stop it."
-        )
-        process.send_signal(stop)
-        _, errors = process.communicate(timeout=90)
-        assert process.returncode == status, errors
-        assert "Traceback" not in errors
-        command = [*DYNO, "tune", "--resume", "s", "--json"]
-    before = (tmp_path / "s" / "ledger.jsonl").read_text()
-
-    done = run(tmp_path, "tune", "--resume", "s", "--json")
-
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "s" / "ledger.jsonl").read_text().startswith(before)
-    document = last_json(done.stdout)
-    assert [trial["id"] for trial in document["trials"]] == list(
-        range(1, len(document["trials"]) + 1)
-    )
-    assert document["confirmation"]["verdict"] in {"better", "no difference"}
-    assert not servers_left(tmp_path)
-
-
 class Listened(Search):
     """A search that writes down what it proposes and what it is given."""
 
@@ -243,17 +204,34 @@ idle = true
 """
 
 
-def test_candidates_are_the_first_trials_and_survive_a_stop(tmp_path: Path) -> None:
+def test_a_stopped_study_goes_on_where_it_was_and_tries_its_candidates_first(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "study.toml").write_text(CANDIDATES)
-    process = subprocess.Popen(
-        [*DYNO, *STUDY, "study.toml", "--out", "s"],
-        cwd=tmp_path,
-        env={**environment(), MARK: str(tmp_path)},
-        stderr=subprocess.DEVNULL,
-    )
-    wait_for_lines(tmp_path / "s" / "ledger.jsonl", 3)  # the study, baseline, first candidate
-    process.send_signal(signal.SIGKILL)
-    process.wait(timeout=30)
+    command = [*DYNO, *STUDY, "study.toml", "--out", "s"]
+    stops = [(signal.SIGINT, 130), (signal.SIGKILL, -9)]
+    for number, (stop, status) in enumerate(stops):
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env={**environment(), MARK: str(tmp_path)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        wait_for_lines(tmp_path / "s" / "ledger.jsonl", 3 + 2 * number)
+        wait_for_measurement(tmp_path / "s")
+        second = run(tmp_path, "tune", "--resume", "s")
+        assert second.returncode == 2, second.stderr
+        assert second.stderr.strip() == (
+            "dyno: s: another dyno is at work there; wait for it, or stop it."
+        )
+        process.send_signal(stop)
+        _, errors = process.communicate(timeout=90)
+        assert process.returncode == status, errors
+        assert "Traceback" not in errors
+        command = [*DYNO, "tune", "--resume", "s", "--json"]
+    before = (tmp_path / "s" / "ledger.jsonl").read_text()
 
     other = run(tmp_path, "tune", "--resume", "s", "--engine-arg=--another")
     done = run(tmp_path, "tune", "--resume", "s", "--json", "--engine-arg=--of-mine='1'")
@@ -261,15 +239,19 @@ def test_candidates_are_the_first_trials_and_survive_a_stop(tmp_path: Path) -> N
     assert other.returncode == 2
     assert "--engine-arg --another: the study s began with --of-mine='1', and" in other.stderr
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "s" / "ledger.jsonl").read_text().startswith(before)
+    assert not servers_left(tmp_path)
     document = last_json(done.stdout)
+    assert [trial["id"] for trial in document["trials"]] == [1, 2, 3]
+    assert document["confirmation"]["verdict"] == "better"
     assert document["engine_args"] == document["spec"]["engine_args"] == ["--of-mine='1'"]
     assert shlex.quote("--of-mine='1'") in (tmp_path / "s" / "bundle" / "serve.sh").read_text()
     assert "engine arguments" in (tmp_path / "s" / "report.html").read_text()
-    first, second, third = (trial["config"] for trial in document["trials"])
+    first, then, third = (trial["config"] for trial in document["trials"])
     assert first == {"mode": "good", "itl_ms": 20}
-    assert second == {"mode": "good", "itl_ms": 14, "idle": True}
+    assert then == {"mode": "good", "itl_ms": 14, "idle": True}
     assert third.keys() <= {"mode", "itl_ms"}  # what is not searched holds: idle is off again
-    assert third not in (first, second)
+    assert third not in (first, then)
     assert document["spec"]["candidates"] == [{"itl_ms": 20}, {"itl_ms": 14, "idle": True}]
     assert document["best"]["config"]["itl_ms"] <= 14
     assert "3 trials at 6 users, the first 2 of them given." in done.stderr

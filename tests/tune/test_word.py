@@ -11,8 +11,8 @@ from llmdyno import store
 from llmdyno.cli.flags import with_baseline
 from llmdyno.cli.rebuild import rebuild
 from llmdyno.errors import ServerError, StorageError, UsageError
-from llmdyno.report import study_tables, verdict
-from llmdyno.report.pages import study_runs
+from llmdyno.report import study_tables
+from llmdyno.results import findings
 from llmdyno.results.conclusions import NO_DIFFERENCE
 from llmdyno.results.verdicts import Word, with_slo
 from llmdyno.terminal.study import verdict_lines
@@ -34,7 +34,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyLab:
 
 def headline(document: dict[str, Any]) -> str:
     """Return the first sentence of a study's page."""
-    return verdict.of_study(document, study_runs(document)).sentence
+    return findings.verdict(document).sentence
 
 
 def breaks(at: int, *, until: int | None = None, kind: str = "missing-library") -> World:

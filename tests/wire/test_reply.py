@@ -12,6 +12,7 @@ from llmdyno.wire.reply import (
     oddities,
     spread,
     unstreamed,
+    without_prompt,
     without_repeats,
 )
 
@@ -210,6 +211,44 @@ def test_text_that_is_new_is_left_as_it_is(texts: list[str]) -> None:
     reply = _said(8, texts)
 
     assert without_repeats(reply) is reply
+
+
+PROMPT = "What is the capital?"
+
+
+@pytest.mark.parametrize(
+    ("texts", "new"),
+    [
+        ([f"{PROMPT} It", " is"], [" It", " is"]),
+        ([PROMPT, " It", " is"], [" It", " is"]),
+        ([PROMPT], []),
+    ],
+)
+def test_a_prompt_in_front_is_taken_off(texts: list[str], new: list[str]) -> None:
+    running = list(range(1, 1 + len(texts)))
+    echoed = _said(-1, texts, usage_after=running)
+
+    reply = without_prompt(echoed, PROMPT)
+
+    assert reply.texts == new
+    dropped = len(texts) - len(new)
+    assert reply.stamps_ns == echoed.stamps_ns[dropped:]
+    assert reply.usage_after == running[dropped:]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "texts"),
+    [
+        (PROMPT, []),
+        (PROMPT, ["What", " is the capital?"]),  # a model that says it again, token by token
+        (PROMPT, [f"You ask: {PROMPT}"]),
+        ("Count.", ["Count. One", " two"]),  # so short that an answer may begin so
+    ],
+)
+def test_an_answer_that_is_not_led_by_the_prompt_is_left(prompt: str, texts: list[str]) -> None:
+    reply = _said(-1, texts)
+
+    assert without_prompt(reply, prompt) is reply
 
 
 @pytest.mark.parametrize("fields", [{"output_tokens": 0}, {"usage_is_odd": True}])

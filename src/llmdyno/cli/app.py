@@ -5,6 +5,7 @@ A command is a function in the file of its group. It is imported when it is call
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
@@ -28,7 +29,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "tune": ("tune:tune", "Find better settings, and prove it."),
     "quality": ("quality:quality", "Compare what two servers answer, token by token."),
     "report": ("results:report", "Make summaries and reports again from what was measured."),
-    "compare": ("results:compare", "Set two runs side by side."),
+    "compare": ("compare:compare", "Compare runs, with intervals, and fail on what is worse."),
+    "baseline": ("compare:baseline_app", "Keep runs under a name, to compare others with."),
     "export": (
         "results:export",
         "Write a run's requests as a table, or a study for Optuna.",
@@ -38,8 +40,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "knobs": ("machine:knobs", "Explain the settings of an engine or a front."),
     "env": ("machine:env", "Describe this machine, and the engines on it."),
     "selftest": ("bench:selftest", "Measure this client itself: how exact, how fast."),
+    "completion": ("completion:completion", "Teach a shell to complete commands and names."),
     "artifacts": ("serve:artifacts_app", "List what was built, or remove it."),
 }
+
+# Where a shell asks for the words that may end a line, this variable holds the line.
+COMPLETING = "_DYNO_COMPLETE"
 
 # What typer raises for a flag that it cannot read; it does not export it.
 _FlagError: Any = typer.BadParameter.__base__
@@ -70,7 +76,7 @@ class _Commands(TyperGroup):
 
         name, command, rest = super().resolve_command(ctx, args)
         found = load(name) if name else command
-        return name, found, with_values(rest)
+        return name, found, with_values(rest, name or "")
 
 
 app = typer.Typer(
@@ -97,10 +103,17 @@ def top(
 def main() -> None:
     """Run `dyno`; every fault of the world ends in one sentence and an exit status."""
     guard_streams()
-    status = _ended(_run)
+    status = _ended(_complete if COMPLETING in os.environ else _run)
     # What a command that failed had printed before is no news; its own sentence is out.
     lost = _ended(flush_output)
     sys.exit(status or lost)
+
+
+def _complete() -> None:
+    from llmdyno.cli.completion import Commands, answer
+
+    lines = {name: line for name, (_, line) in COMMANDS.items()}
+    answer(os.environ[COMPLETING], Commands(lines, load))
 
 
 def _run() -> int:

@@ -7,8 +7,9 @@ the one place where it stands: the spec's field, or the function's own signature
 import inspect
 import keyword
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
@@ -91,21 +92,50 @@ def command(fields: Iterable[Field] = ()) -> Callable[[Command], Command]:
 BARE: dict[str, str] = {}
 
 
-def with_values(arguments: Sequence[str]) -> list[str]:
+def _is_percentage(word: str) -> bool:
+    return re.fullmatch(r"[\d.]+\s*%", word) is not None
+
+
+def _is_file_to_write(word: str) -> bool:
+    """Tell whether a word after a flag is the file of it, and neither a flag nor a run."""
+    from llmdyno import store
+    from llmdyno.errors import UsageError
+
+    if word == "-" or Path(word).is_file():
+        return Path(word).suffix not in {".json", ".jsonl", ".yaml", ".yml"}
+    if word.startswith(("-", "baseline:")) or "," in word:
+        return False
+    try:
+        store.find(word)
+    except UsageError:
+        return True
+    return False
+
+
+# The same for flags of one command: what this means, and whether a word after it is its value.
+OPTIONAL: Mapping[tuple[str, str], tuple[str, Callable[[str], bool]]] = {
+    ("compare", "--markdown"): ("-", _is_file_to_write)
+}
+
+
+def with_values(arguments: Sequence[str], command: str = "") -> list[str]:
     """Return a command's arguments with a value at each flag that may stand without one.
 
     What follows such a flag is its value only if it is a percentage: else it may be a file.
     """
     found: list[str] = []
+    own = {flag: one for (of, flag), one in OPTIONAL.items() if of == command}
+    meant = {**{flag: (value, _is_percentage) for flag, value in BARE.items()}, **own}
     for argument in arguments:
-        if found and found[-1] in BARE:
-            if re.fullmatch(r"[\d.]+\s*%", argument):
+        if found and found[-1] in meant:
+            value, is_value = meant[found[-1]]
+            if is_value(argument):
                 found[-1] += f"={argument}"
                 continue
-            found[-1] += f"={BARE[found[-1]]}"
+            found[-1] += f"={value}"
         found.append(argument)
-    if found and found[-1] in BARE:
-        found[-1] += f"={BARE[found[-1]]}"
+    if found and found[-1] in meant:
+        found[-1] += f"={meant[found[-1]][0]}"
     return found
 
 

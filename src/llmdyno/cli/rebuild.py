@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from llmdyno import plugins, store
+from llmdyno.cli.repeat import with_repeat
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob
 from llmdyno.predict.limits import with_limits
-from llmdyno.report import run_page, study_page
+from llmdyno.report import run_markdown, run_page, study_markdown, study_page
 from llmdyno.results import doubts
 from llmdyno.results.summary import summarise
 from llmdyno.serve.stack import Stack
@@ -17,6 +18,8 @@ from llmdyno.store import JOURNAL, LEDGER, REPORT, SUMMARY
 from llmdyno.tune.combined_study import document_of
 from llmdyno.tune.folder import write_study
 from llmdyno.tune.ledger import Ledger
+
+MARKDOWN, ASSETS = "report.md", "assets"  # beside the page
 
 
 def rebuild(folder: Path, out: Path | None = None) -> tuple[Mapping[str, Any], Path]:
@@ -41,7 +44,7 @@ def rebuild(folder: Path, out: Path | None = None) -> tuple[Mapping[str, Any], P
     if target != folder or (folder / JOURNAL).exists():
         store.write_json(target / SUMMARY, summary)
     page = target / REPORT
-    store.write_atomically(page, run_page(summary).encode())
+    store.write_atomically(page, run_page(with_repeat(summary)).encode())
     return summary, page
 
 
@@ -99,8 +102,35 @@ def write_study_page(folder: Path, document: Mapping[str, Any]) -> Path:
     guide = guide_of(document)
     page = folder / REPORT
     # What is predicted stands on the page alone: study.json holds what was measured.
-    store.write_atomically(page, study_page(with_limits(document), guide).encode())
+    store.write_atomically(page, study_page(_for_page(document), guide).encode())
     return page
+
+
+def write_markdown(folder: Path, document: Mapping[str, Any], assets: Path | None = None) -> Path:
+    """Write the page of a run or a study as Markdown, and its charts; return the text's path.
+
+    Args:
+        folder: to write it into, beside the page.
+        document: of the run or the study.
+        assets: the folder of the charts; None: one beside the text.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    target = folder / MARKDOWN
+    place = folder / ASSETS if assets is None else assets
+    link = Path(os.path.relpath(place, folder)).as_posix()
+    if "trials" in document:
+        text = study_markdown(_for_page(document), guide_of(document), place, link)
+    else:
+        text = run_markdown(with_repeat(document), place, link)
+    store.write_atomically(target, text.encode())
+    return target
+
+
+def _for_page(study: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a study's document with what stands on its page alone."""
+    return with_repeat(with_limits(study))
 
 
 def guide_of(document: Mapping[str, Any]) -> dict[str, Knob]:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from llmdyno.cli.app import COMMANDS, load
-from llmdyno.cli.flags import QUICK, study_flags
+from llmdyno.cli.flags import QUICK, Given, study_flags
 from llmdyno.cli.options import divided
 from llmdyno.cli.output import print_line
 from llmdyno.flag import Field
@@ -26,9 +26,9 @@ document.
 | exit status | meaning |
 |---|---|
 | 0 | done |
-| 1 | done, but an SLO was missed |
+| 1 | done, but an SLO or a limit of `--fail-on` was missed |
 | 2 | wrong usage or config; nothing was started |
-| 3 | the server or an engine failed |
+| 3 | the server or an engine failed, or `--fail-on` could compare nothing |
 | 130 | interrupted; the results so far are kept |
 """
 
@@ -56,20 +56,20 @@ def _section(name: str, command: Any) -> str:
     ]
     if name == "dyno tune":
         keys = [field for field in study_flags(in_file=True) if field.flag.tune == "file"]
-        parts += [_FILE, file_table(keys), f"{_QUICK}\n", _as_toml()]
+        parts += [_FILE, file_table(keys), f"{_QUICK}\n", as_toml(QUICK)]
     return "\n".join(part for part in parts if part)
 
 
 def table(parameters: Iterable[Any]) -> str:
     """Return the table of a command's arguments and flags; empty: it has none."""
     rows = [_row(one) for one in parameters if one.name != "help"]
-    return _table(("flag", "what it is for", "default"), rows) if rows else ""
+    return markdown_table(("flag", "what it is for", "default"), rows) if rows else ""
 
 
 def file_table(fields: Iterable[Field]) -> str:
     """Return the table of the keys that a study's file has, and the command line has not."""
     rows = [(f"`{one.name}`", one.help, one.shown_default) for one in fields]
-    return _table(("key", "what it is for", "default"), rows)
+    return markdown_table(("key", "what it is for", "default"), rows)
 
 
 def _row(parameter: Any) -> tuple[str, str, str]:
@@ -83,14 +83,16 @@ def _row(parameter: Any) -> tuple[str, str, str]:
     return name, purpose, "must be given" if parameter.required else default
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table as Markdown; bars within cells are escaped."""
     lines = [head, ["---"] * len(head), *rows]
     written = ("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines)
     return "\n".join(written) + "\n"
 
 
-def _as_toml() -> str:
-    written = {key: f'"{one}"' if isinstance(one, str) else one for key, one in QUICK.items()}
+def as_toml(profile: Given) -> str:
+    """Return a profile as the lines of a TOML file, indented as code."""
+    written = {key: f'"{one}"' if isinstance(one, str) else one for key, one in profile.items()}
     return "".join(f"    {key} = {one}\n" for key, one in written.items())
 
 

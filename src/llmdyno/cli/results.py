@@ -1,4 +1,4 @@
-"""`dyno report`, `compare`, `export` and `import`: what was measured before."""
+"""`dyno report`, `export` and `import`: what was measured before."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,39 +20,43 @@ def report(
     out: Annotated[
         Text, option("--out", help="Folder to write into. [the folder of the run]", metavar="DIR")
     ] = None,
+    markdown: Annotated[
+        bool, option("--markdown", help="Write report.md, too, for a blog or a pull request.")
+    ] = False,
+    assets: Annotated[
+        Text,
+        option(
+            "--assets",
+            help="Folder of its charts, as SVG and PNG. [assets beside it]",
+            metavar="DIR",
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Make the summary and the report of runs or studies again from what was measured."""
     from llmdyno import store
-    from llmdyno.cli.rebuild import rebuild
+    from llmdyno.cli.rebuild import rebuild, write_markdown
 
     if out == "":
         raise UsageError("--out: is empty; name a folder.")
+    if assets is not None and not markdown:
+        raise UsageError(f"--assets {assets}: are the charts of --markdown; add that.")
+    if assets == "":
+        raise UsageError("--assets: is empty; name a folder.")
+    if assets is not None and len(names) > 1:
+        raise UsageError(
+            f"--assets {assets}: takes the charts of one run or study; name one at a time."
+        )
     if out is not None and len(names) > 1:
         raise UsageError(f"--out {out}: takes the report of one run or study; name one at a time.")
     for folder in [store.find(name) for name in names]:
         document, page = rebuild(folder, None if out is None else Path(out))
+        if markdown:
+            page = write_markdown(page.parent, document, None if assets is None else Path(assets))
         if json:
             print_json(document)
         else:
             print_line(str(page))
-
-
-@command()
-def compare(
-    before: Annotated[str, typer.Argument(help="A run: its folder or id.")],
-    after: Annotated[str, typer.Argument(help="Another run.")],
-    out: Annotated[str, option("--out", help="File of the page.")] = "compare.html",
-) -> None:
-    """Set two runs side by side."""
-    from llmdyno import store
-    from llmdyno.cli.rebuild import run_summary
-    from llmdyno.report import compare_page
-
-    store.check_file("--out", Path(out))
-    first, second = (run_summary(store.find(name)) for name in (before, after))
-    store.write_atomically(Path(out), compare_page(first, second).encode())
-    print_line(out)
 
 
 @command()

@@ -39,6 +39,10 @@ def tune(
         ),
     ] = False,
     dashboard: Dashboard = None,
+    dry_run: Annotated[
+        bool,
+        option("--dry-run", help="Show the plan and what it costs; start nothing, write nothing."),
+    ] = False,
     out: Out = None,
     json: AsJson = False,
 ) -> None:
@@ -49,6 +53,7 @@ def tune(
     from llmdyno.terminal.study import narrator, show_study
     from llmdyno.tune.combinations import read_settings
     from llmdyno.tune.combined import Combined
+    from llmdyno.tune.dry_run import dry_run as planned
     from llmdyno.tune.folder import open_study
     from llmdyno.tune.going_on import extended
     from llmdyno.tune.tuner import Tuner
@@ -73,11 +78,15 @@ def tune(
         folder = store.choose_folder(out, store.STUDIES, name, LEDGER)
     for note in workload.notes(study.workload):
         say(note)
-    with terminate_as_interrupt(), study_page(dashboard, study, folder) as live:
+    page_asked = None if dry_run else dashboard  # a plan starts nothing
+    with terminate_as_interrupt(), study_page(page_asked, study, folder) as live:
         conductor = Combined if study.combines else Tuner
         told = narrator(sys.stderr)
         told = told if live is None else live.narrator(told)
         tuner = conductor(study, folder, told, elsewhere=elsewhere)
+        if dry_run:
+            _show_plan(planned(study, tuner), as_json=json)
+            return
         try:
             document = tuner.run()
             if live is not None:
@@ -93,6 +102,16 @@ def tune(
         print_json(document)
     else:
         print_line(str(page))
+
+
+def _show_plan(document: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what a study would do, and what it costs."""
+    from llmdyno.terminal.dry_run import show_dry_run
+
+    if as_json:
+        print_json(document)
+    else:
+        show_dry_run(document, sys.stdout)
 
 
 def _refuse_beside_resume(resume: str, **given: Any) -> None:

@@ -129,7 +129,7 @@ class StudyFeed:
 
 
 def _has_ended(ledger: Ledger) -> bool:
-    return any(ledger.ended(why) for why in ("budget", "space", "hand"))
+    return ledger.last_end is not None
 
 
 def _row(step: Step) -> dict[str, Any]:

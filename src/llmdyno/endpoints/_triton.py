@@ -1,4 +1,9 @@
-"""What Triton's two protocols share: a model's inputs, how its tokens add up, which model it is."""
+"""What Triton's two protocols share: a model's inputs, how its tokens add up, which model it is.
+
+TensorRT-LLM's pipeline and its llmapi model have different names for what a client asks for: a name
+of the latter is used where the model declares it and not the other. The llmapi model puts the
+prompt in front of the answer unless it is told not to; so is any model that declares such a switch.
+"""
 
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
@@ -13,6 +18,13 @@ TEXT_INPUT = "text_input"
 TEXT_OUTPUT = "text_output"
 # TensorRT-LLM's names of its whole pipeline, which is preferred to its parts.
 _FIRST = ("ensemble", "tensorrt_llm_bls")
+# The name in the pipeline → the name in the llmapi model.
+_LLMAPI = {
+    "max_tokens": "sampling_param_max_tokens",
+    "temperature": "sampling_param_temperature",
+    "stream": "streaming",
+}
+_WITHOUT_PROMPT = ("sampling_param_exclude_input_from_output", "exclude_input_in_output")
 
 
 async def choose_model(
@@ -39,7 +51,10 @@ async def choose_model(
 
 
 def inputs(ask: Ask) -> dict[str, Any]:
-    """Return what is asked for, under the names that TensorRT-LLM's ensemble has for it."""
+    """Return what is asked for, under the names that the model declares for it.
+
+    Where it is not known what the model declares, these are those of TensorRT-LLM's ensemble.
+    """
     named: dict[str, Any] = {
         TEXT_INPUT: joined_prompt(ask),
         "stream": True,
@@ -53,7 +68,11 @@ def inputs(ask: Ask) -> dict[str, Any]:
             named["min_length"] = named["min_tokens"] = ask.max_tokens
     if ask.temperature is not None:
         named["temperature"] = ask.temperature
-    return named
+    declared = {tensor.name for tensor in ask.tensors}
+    for ours, theirs in _LLMAPI.items():
+        if ours in named and theirs in declared and ours not in declared:
+            named[theirs] = named.pop(ours)
+    return {**named, **{name: True for name in _WITHOUT_PROMPT if name in declared}}
 
 
 class Tally:

@@ -2,8 +2,9 @@
 
 Triton makes an input of each field of the body that the model declares, and a request parameter of
 each that it does not, which the TensorRT-LLM backend ignores. The vLLM backend takes parameters for
-sampling parameters and refuses those that it does not know; so nothing is sent without need. (The
-ensemble of TensorRT-LLM 0.5, of 2023, wanted empty `bad_words` and `stop_words`.)
+sampling parameters and refuses those that it does not know; so nothing is sent without need, and
+the model is asked before the run what it declares. (The ensemble of TensorRT-LLM 0.5, of 2023,
+wanted empty `bad_words` and `stop_words`.)
 
 Each event holds the text that is new. Nothing marks the last one: the stream ends with the body.
 """
@@ -20,6 +21,7 @@ from llmdyno.endpoints._errors import error_of
 from llmdyno.endpoints._json_events import Count, Event, count_of, merge, read_events
 from llmdyno.endpoints._triton import TEXT_INPUT, TEXT_OUTPUT, Tally, choose_model, inputs
 from llmdyno.wire.inbox import Piece
+from llmdyno.wire.kserve import Tensor
 from llmdyno.wire.reply import Reply
 
 
@@ -80,6 +82,14 @@ class TritonGenerate:
             if isinstance(model, dict) and "name" in model and model.get("state") == "READY"
         ]
 
+    async def tensors(self, server: ServerProbe, model: str) -> tuple[Tensor, ...]:
+        """Return the model's inputs; none where the server does not describe it."""
+        described = document(await server.look(_model_path(model)))
+        return tuple(
+            Tensor(name=name, datatype="", shape=())
+            for name in sorted(_tensor_names(described, "inputs"))
+        )
+
     def path(self, model: str) -> str:
         """Return the path, which names the model."""
         return f"{_model_path(model)}/generate_stream"
@@ -115,7 +125,9 @@ def _tensor_names(described: dict[str, Any], field: str) -> set[str]:
     tensors = described.get(field)
     if not isinstance(tensors, list):
         return set()
-    return {str(tensor.get("name")) for tensor in tensors if isinstance(tensor, dict)}
+    return {
+        str(tensor["name"]) for tensor in tensors if isinstance(tensor, dict) and "name" in tensor
+    }
 
 
 ENDPOINT: Endpoint = TritonGenerate()

@@ -9,7 +9,7 @@ An engine in somebody else's package is a module with `ENGINE`, named with its d
 my_package.my_engine`. It must have what `Engine` lists; what `Facts` lists it may have.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -17,11 +17,23 @@ import msgspec
 
 from llmdyno import __version__
 from llmdyno.engines._scheduling import Limit, Scheduling
+from llmdyno.engines._starts import Circumstances, Sizes
 from llmdyno.knobs import Config, Knob
 from llmdyno.processes.launch import Launch, Step
 from llmdyno.records.server_page import MetricsPage
 
-__all__ = ("Engine", "Facts", "Launch", "Limit", "Scheduling", "Step", "facts", "pinned")
+__all__ = (
+    "Circumstances",
+    "Engine",
+    "Facts",
+    "Launch",
+    "Limit",
+    "Scheduling",
+    "Sizes",
+    "Step",
+    "facts",
+    "pinned",
+)
 
 
 class Engine(Protocol):
@@ -80,6 +92,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     metrics: MetricsPage | None = None
     # What its knobs mean to its scheduler; None: what it will do cannot be predicted.
     scheduling: Scheduling | None = None
+    # Returns configs that are known to be good, for a study to try first; None: none are known.
+    starts: Callable[[Circumstances], tuple[Config, ...]] | None = None
 
 
 def facts(engine: Engine) -> Facts:

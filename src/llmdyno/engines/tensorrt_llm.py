@@ -9,16 +9,15 @@ defaults and messages are from NVIDIA's sources and release notes; docs/tensorrt
 """
 
 import importlib.metadata
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from llmdyno.engines import Engine, Launch, Step
+from llmdyno.engines import Circumstances, Engine, Launch, Step
 from llmdyno.engines._checkpoint_server import check_model, gpus
 from llmdyno.engines._scheduling import Limit, Scheduling
-from llmdyno.engines._trtllm import commands
-from llmdyno.engines._trtllm.check import KNOBS, check, doubts, on_engine_road
-from llmdyno.engines._trtllm.pytorch_knobs import PATHS, PYTORCH
+from llmdyno.engines._trtllm import commands, starts
+from llmdyno.engines._trtllm.check import check, doubts
+from llmdyno.engines._trtllm.llm_args import FLAGS, document
+from llmdyno.engines._trtllm.table import KNOBS, on_engine_road
 from llmdyno.engines._trtllm.template_knobs import SERVE_PATHS, TEMPLATE
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, at_least, show
@@ -27,23 +26,6 @@ from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
 START_TIMEOUT_S = 1800.0  # weights are read, kernels tuned, graphs captured
 RELEASE = "1.2.1"  # the newest that is no candidate; it has both roads
 SERVES_ENGINES_SINCE = "0.20"  # trtllm-serve is older, but could not be told the runtime keys
-
-# What the command line has had under one name in every release from 0.20 on; all else goes into
-# the document, which wins over the command line.
-_FLAGS: Mapping[str, str] = {
-    "max_batch_size": "--max_batch_size",
-    "max_num_tokens": "--max_num_tokens",
-    "max_seq_len": "--max_seq_len",
-    "max_beam_width": "--max_beam_width",
-    "tensor_parallel_size": "--tp_size",
-    "pipeline_parallel_size": "--pp_size",
-    "moe_expert_parallel_size": "--ep_size",
-}
-_DOCUMENT: Mapping[str, tuple[str, ...]] = {
-    **{knob.name: (knob.name,) for knob in PYTORCH if knob.name not in _FLAGS},
-    **{name: (name,) for name in ("dtype",)},
-    **PATHS,
-}
 
 SYMPTOMS: tuple[tuple[str, str], ...] = (
     # Most stand so in its sources or in reports: tests/engines/test_messages.py says where.
@@ -138,6 +120,10 @@ class TensorRtLlmEngine:
         """Return the version that the config is for."""
         return str(config.get("version") or self.version() or RELEASE)
 
+    def starts(self, known: Circumstances) -> tuple[Config, ...]:
+        """Return what `trtllm-bench` would set, and what BentoML had set in 2024."""
+        return starts.starts(known, self.meant(known.baseline))
+
     def build(self, model: str, config: Config, folder: Path) -> tuple[Step, ...]:
         """Return the commands of conversion and build; none for backend=pytorch.
 
@@ -167,11 +153,11 @@ class TensorRtLlmEngine:
             source, what = model, (model,)
             flags = tuple(
                 word
-                for name, flag in _FLAGS.items()
+                for name, flag in FLAGS.items()
                 if name in config
                 for word in (flag, show(config[name]))
             )
-            settings = _nested(config, _DOCUMENT)
+            settings = document(config, version)
         path, text = commands.written(settings)
         # The option's older name: every release has it, the newer ones as an alias of --config.
         file = ("--extra_llm_api_options", path) if settings else ()
@@ -213,26 +199,6 @@ class TensorRtLlmEngine:
         if here != version:
             found.append(f"the config is for version {version}, and {here} will read it.")
         return tuple(found)
-
-
-def llm_arguments(config: Config) -> dict[str, Any]:
-    """Return a config of the PyTorch road as the fields of LlmArgs, nested as they are there."""
-    return _nested(config, {**{name: (name,) for name in _FLAGS}, **_DOCUMENT})
-
-
-def _nested(config: Config, paths: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    settings = commands.document(_without_graphs(config), paths)
-    if config.get("cuda_graph") is False:
-        settings["cuda_graph_config"] = None
-    if config.get("torch_compile"):
-        settings["torch_compile_config"] = {}
-    return settings
-
-
-def _without_graphs(config: Config) -> Config:
-    """Return the config without the two switches that are no fields but whole sections."""
-    switches = {"cuda_graph", "torch_compile"}
-    return {name: value for name, value in config.items() if name not in switches}
 
 
 ENGINE: Engine = TensorRtLlmEngine()

@@ -20,6 +20,7 @@ from llmdyno.wire.reply import (
     oddities,
     text_by_read,
     unstreamed,
+    without_prompt,
     without_repeats,
 )
 from llmdyno.workload.sessions import Item
@@ -53,7 +54,7 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
     item = sent.item
     answered = response.status == 200
     as_read = plan.endpoint.read(response.pieces) if answered else Reply()
-    reply = without_repeats(as_read)
+    reply, repeats = _answer(as_read, item)
     tokens, source = count_tokens(reply)
     output_tokens = sum(tokens)
     error, detail = _verdict(response, reply, plan.endpoint)
@@ -85,7 +86,7 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
         output_tokens=output_tokens,
         unstreamed=unstreamed(reply, output_tokens),
         asked_tokens=-1 if item.max_tokens is None or not item.exact_length else item.max_tokens,
-        oddities=(CUMULATIVE_TEXT,) * (reply is not as_read) + oddities(reply),
+        oddities=(CUMULATIVE_TEXT,) * repeats + oddities(reply),
         source=source,
         reads=response.reads,
         texts=tuple(plan.target.redact_parts(text_by_read(reply))) if recountable else (),
@@ -98,6 +99,15 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
     )
     goes_on = item.session >= 0 and not error
     return record, "".join(reply.texts) if goes_on else ""
+
+
+def _answer(as_read: Reply, item: Item) -> tuple[Reply, bool]:
+    """Return the reply with new text alone, and whether each event repeated those before it."""
+    reply = without_repeats(as_read)
+    repeats = reply is not as_read
+    if reply.texts and len(reply.texts[0]) >= len(item.prompt):
+        reply = without_prompt(reply, _asked(item))
+    return reply, repeats
 
 
 def _asked(item: Item) -> str:

@@ -1,6 +1,6 @@
 """`dyno plan`: before, after, what if; from the user's wishes to the document."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -104,17 +104,7 @@ def ranked(plan: Plan, only: Collection[str], most: int = _RANKED) -> list[dict[
         UsageError: names what is unknown or cannot be.
     """
     check_slos(plan.slos)
-    (engine,) = plan.engines
-    spread = plan.baseline.get(scheduling_of(engine).gpus, 1)
-    gpus = spread if isinstance(spread, int) else 1
-    site = Site(
-        engine=engine,
-        shape=shape_of(plan.model),
-        gpu=gpu_of(plan.gpu),
-        gpus=gpus,
-        isl=plan.isl,
-        osl=plan.osl,
-    )
+    site = _site(plan)
     base = Option(site=site, config=_base(site, plan, ()))
     options = [
         option
@@ -125,6 +115,68 @@ def ranked(plan: Plan, only: Collection[str], most: int = _RANKED) -> list[dict[
     ]
     found = [dict(one.option.config) for one in best_few(plan, options, calibrate(()), most)]
     return found[: found.index(dict(base.config))] if base.config in found else found
+
+
+def forecasts(plan: Plan, configs: Sequence[Mapping[str, Value]]) -> list[dict[str, Any]]:
+    """Return what is expected of configs at the heaviest level of a plan of one engine.
+
+    Args:
+        plan: what is asked, as ranked() takes it.
+        configs: to predict.
+
+    Returns:
+        For each "token_rate" (tok/s), its "ci80" (which holds four of five), whether it "fits",
+        and the sum of its "memory".
+
+    Raises:
+        UsageError: names what is unknown or cannot be.
+    """
+    site, calibration = _site(plan), calibrate(())
+    found = []
+    for config in configs:
+        option = Option(site=site, config={**_base(site, plan, ()), **config})
+        one = predict(plan, option, calibration)
+        rate = one.forecasts[-1].token_rate
+        found.append(
+            {
+                "config": dict(config),
+                "token_rate": made.number(rate.mean),
+                "ci80": [made.number(bound) for bound in rate.ci80],
+                "fits": one.fits,
+                "memory": one.memory.why,
+            }
+        )
+    return found
+
+
+def no_room(plan: Plan) -> Callable[[Mapping[str, Value]], str | None]:
+    """Return what gives the sum for a config that does not fit, and None for one that does.
+
+    Raises:
+        UsageError: names what is unknown or cannot be.
+    """
+    site = _site(plan)
+    base = _base(site, plan, ())
+
+    def why(config: Mapping[str, Value]) -> str | None:
+        memory = Option(site=site, config={**base, **config}).memory()
+        return None if memory.fits else memory.why
+
+    return why
+
+
+def _site(plan: Plan) -> Site:
+    """Return where the configs of a plan of one engine are compared."""
+    (engine,) = plan.engines
+    spread = plan.baseline.get(scheduling_of(engine).gpus, 1)
+    return Site(
+        engine=engine,
+        shape=shape_of(plan.model),
+        gpu=gpu_of(plan.gpu),
+        gpus=spread if isinstance(spread, int) else 1,
+        isl=plan.isl,
+        osl=plan.osl,
+    )
 
 
 def _base(site: Site, plan: Plan, settings: Sequence[str]) -> dict[str, Value]:

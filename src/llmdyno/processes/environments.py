@@ -8,7 +8,6 @@ uv installs the packages in a tenth of pip's time: the uv on the PATH, else one 
 once. It gets the package indexes of pip's settings. If uv is not available or fails, pip installs.
 """
 
-import ast
 import fcntl
 import hashlib
 import os
@@ -24,26 +23,12 @@ from pathlib import Path
 
 from llmdyno import store
 from llmdyno.errors import ServerError, StorageError
+from llmdyno.processes import indexes
 from llmdyno.processes.spawn import OnLeash
 
-_INSTALLER = "uv==0.13.9"
 _TAIL_LINES = 3
 _PROGRESS_S = 2.0  # between two reports on an installation
 _STOP_GRACE_S = 5.0
-# pip's settings and uv's variables for them. They are passed by the environment, not on the command
-# line, because an index's URL may hold a password.
-_UV_SETTINGS: Mapping[str, str] = {
-    "index-url": "UV_INDEX_URL",
-    "extra-index-url": "UV_EXTRA_INDEX_URL",
-    "find-links": "UV_FIND_LINKS",
-    "no-index": "UV_NO_INDEX",
-    "constraint": "UV_CONSTRAINT",
-    "trusted-host": "UV_INSECURE_HOST",
-    "cert": "SSL_CERT_FILE",
-    "client-cert": "SSL_CLIENT_CERT",
-    "proxy": "ALL_PROXY",
-}
-
 _UNREACHED = re.compile(r"connection broken|error sending request|[Ff]ailed to (connect|fetch)")
 
 Notify = Callable[[str], None]
@@ -120,15 +105,9 @@ def _make(
 def _fill(name: str, python: Path, requirements: Sequence[str], notify: Notify) -> None:
     """Install packages for a Python: by uv, and by pip where that cannot."""
     try:
-        uv = shutil.which("uv") or str(_ensure("uv", [_INSTALLER], notify, _fill_by_pip) / "uv")
+        uv = shutil.which("uv") or str(_ensure("uv", [indexes.UV], notify, _fill_by_pip) / "uv")
         command = [uv, "pip", "install", "--python", str(python), *requirements]
-        # Like pip: the best version of all indexes, not only of the first one.
-        _run(
-            name,
-            command,
-            notify,
-            {"UV_INDEX_STRATEGY": "unsafe-best-match", **_settings_of_pip()},
-        )
+        _run(name, command, notify, indexes.settings())
     except ServerError as error:
         notify(f"{str(error).strip()}\ninstalling {name} by pip instead")
         _fill_by_pip(name, python, requirements, notify)
@@ -143,26 +122,6 @@ def _fill_by_pip(name: str, python: Path, requirements: Sequence[str], notify: N
     # Python compiles modules on import; compiling all of them now takes a quarter of the time.
     options = ("--no-compile", "--disable-pip-version-check", "--progress-bar", "off")
     _run(name, [*pip, "install", *options, *requirements], notify)
-
-
-def _settings_of_pip() -> dict[str, str]:
-    """Return pip's settings for package indexes as uv's variables.
-
-    An organisation that configures its own index for pip wants it for every installer.
-    """
-    found: dict[str, str] = {}
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-    ).stdout
-    for section in ("global.", "install.", ":env:."):  # the later one wins
-        for line in listed.splitlines():  # global.index-url='https://…'
-            name, _, quoted = line.removeprefix(section).partition("=")
-            setting = _UV_SETTINGS.get(name) if line.startswith(section) else None
-            if setting is None:
-                continue
-            values = str(ast.literal_eval(quoted)).split()
-            found[setting] = ("," if setting == "UV_FIND_LINKS" else " ").join(values)
-    return found
 
 
 def _run(

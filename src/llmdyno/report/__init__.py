@@ -1,4 +1,4 @@
-"""The report: documents in, one self-contained HTML page out, or the headline charts as images.
+"""The report: documents in, one self-contained HTML page out, or the same page as Markdown.
 
 It is the last stage (records → metrics → report) and reads nothing but summary and study documents,
 so a page can be made again from any folder of results, by a later version too. What a page shows
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmdyno.knobs import Knob
-from llmdyno.report import differences, documents, drawing, pages, plots
+from llmdyno.report import differences, documents, drawing, html, markdown, pages, plots
 
 SUMMARY_SCHEMA = "llmdyno.summary/1"
 STUDY_SCHEMA = "llmdyno.study/1"
@@ -23,7 +23,7 @@ def study_page(study: Mapping[str, Any], guide: Mapping[str, Knob]) -> str:
         StorageError: the document is not a study.
     """
     documents.require(study, STUDY_SCHEMA)
-    return pages.of_study(study, guide)
+    return html.set_page(pages.of_study(study, guide))
 
 
 def run_page(summary: Mapping[str, Any]) -> str:
@@ -33,18 +33,57 @@ def run_page(summary: Mapping[str, Any]) -> str:
         StorageError: the document is not a summary.
     """
     documents.require(summary, SUMMARY_SCHEMA)
-    return pages.of_run(summary)
+    return html.set_page(pages.of_run(summary))
 
 
-def compare_page(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+def compare_page(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    comparison: Mapping[str, Any] | None = None,
+) -> str:
     """Return the HTML page of two runs side by side, with what makes them unlike at its head.
+
+    Args:
+        before: a summary.
+        after: another one.
+        comparison: of the two, from the "comparisons" of results.comparison.document(); None: there
+            are no intervals of the difference, and no verdicts.
 
     Raises:
         StorageError: a document is not a summary.
     """
     documents.require(before, SUMMARY_SCHEMA)
     documents.require(after, SUMMARY_SCHEMA)
-    return pages.of_comparison(before, after, differences.between(before, after))
+    unlike = differences.between(before, after)
+    return html.set_page(pages.of_comparison(before, after, unlike, comparison))
+
+
+def study_markdown(
+    study: Mapping[str, Any], guide: Mapping[str, Knob], assets: Path, link: str
+) -> str:
+    """Return a study's page as Markdown; its charts are written into a folder as SVG and PNG.
+
+    Args:
+        study: the document.
+        guide: what each knob does, by its name.
+        assets: the folder, made if it is not there.
+        link: the folder's path as the text names it.
+
+    Raises:
+        StorageError: the document is not a study, or the folder cannot be written.
+    """
+    documents.require(study, STUDY_SCHEMA)
+    return markdown.set_page(pages.of_study(study, guide), assets, link)
+
+
+def run_markdown(summary: Mapping[str, Any], assets: Path, link: str) -> str:
+    """Return a run's page as Markdown, as study_markdown() does a study's.
+
+    Raises:
+        StorageError: the document is not a summary, or the folder cannot be written.
+    """
+    documents.require(summary, SUMMARY_SCHEMA)
+    return markdown.set_page(pages.of_run(summary), assets, link)
 
 
 def study_images(study: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -5,7 +5,7 @@ earlier version wrote, or from a run that broke off. The readers of llmdyno.resu
 whatever is there; what a page cannot do without is checked once, by `require`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -14,6 +14,7 @@ from llmdyno.results.documents import (
     Document,
     Interval,
     finite,
+    flat,
     interval,
     items,
     levels,
@@ -84,24 +85,3 @@ def pair_number(run: Document) -> float | None:
 def level_names(runs: Sequence[Run]) -> list[str]:
     """Return the names of all levels of these runs, each once, in the order of the first."""
     return list(dict.fromkeys(name for run in runs for name in levels(run.summary)))
-
-
-def flat(document: Document, prefix: str = "") -> dict[str, str]:
-    """Return a nested document as one level of dotted names and texts, to compare and to print."""
-    rows: dict[str, str] = {}
-    for key, value in document.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            rows |= flat(value, f"{name}.")
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            if any(isinstance(item, Mapping) for item in value):
-                rows |= flat({str(place): item for place, item in enumerate(value)}, f"{name}.")
-            elif value:
-                rows[name] = ", ".join(_fact(item) for item in value)
-        elif value not in {None, ""}:
-            rows[name] = _fact(value)
-    return rows
-
-
-def _fact(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -7,7 +7,7 @@ order of a page.
 from collections.abc import Mapping, Sequence
 
 from llmdyno.knobs import Knob
-from llmdyno.report.documents import Document, Run
+from llmdyno.report.documents import Document, Run, items, text
 from llmdyno.results import doubts, study_doubts
 from llmdyno.results.doubts import Doubt
 from llmdyno.results.grouping import sentences
@@ -25,11 +25,15 @@ def of_study(study: Document, runs: tuple[Run, ...], guide: Mapping[str, Knob]) 
     return whole + _of_runs(runs, [doubt for doubt in found if doubt.at is not None])
 
 
-def of_comparison(before: Run, after: Run, unlike: Sequence[str]) -> list[str]:
+def of_comparison(
+    before: Run, after: Run, unlike: Sequence[str], comparison: Document | None = None
+) -> list[str]:
     """Doubt that the change alone made the difference, and then what the runs give cause to."""
-    once = "Each run was made once: its intervals do not hold what changes from run to run."
+    once = ["Each run was made once: its intervals do not hold what changes from run to run."]
+    if comparison is not None:
+        once = [text(doubt, "text") for doubt in items(comparison, "doubts")]
     between = study_doubts.between(before.summary, after.summary, (before.name, after.name))
-    return [once, *unlike, *_of_runs((before, after), between)]
+    return [*once, *unlike, *_of_runs((before, after), between)]
 
 
 def _of_runs(runs: tuple[Run, ...], between: Sequence[Doubt]) -> list[str]:

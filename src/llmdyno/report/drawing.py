@@ -13,14 +13,13 @@ from typing import Any
 
 import altair as alt
 import vl_convert
-from altair.typing import ChartType
 
 from llmdyno import store
 from llmdyno.errors import StorageError
 from llmdyno.report.documents import Material, Run, levels
 
 Row = dict[str, Any]
-Drawing = ChartType
+Drawing = Any  # one of Altair's charts: mypy does not read Altair (pyproject.toml)
 
 ONE_RUN = ("#2b7bba",)
 TWO_RUNS = ("#e08a1e", "#2b7bba")
@@ -145,6 +144,14 @@ def png(chart: Drawing, described: str) -> bytes:
     """Return the chart as an image of twice its size, on white, for a README."""
     document = specification(chart, described) | {"background": "white", "padding": 16}
     return vl_convert.vegalite_to_png(document, vl_version=_vega_lite_version(), scale=2)
+
+
+def still(specification: Row) -> tuple[str, bytes]:
+    """Return a drawn chart as SVG and as PNG of twice its size, both on white."""
+    document = specification | {"background": "white", "padding": 16}
+    version = _vega_lite_version()
+    svg: str = vl_convert.vegalite_to_svg(document, vl_version=version)
+    return svg, vl_convert.vegalite_to_png(document, vl_version=version, scale=2)
 
 
 def javascript() -> str:

@@ -1,32 +1,39 @@
-"""The three pages: which sections they have and in which order; the template only sets them.
+"""The three pages: which sections they have and in which order; html.py and markdown.py set them.
 
 A section without a chart, a table or a line has nothing to say and is left out.
 """
 
 from collections.abc import Mapping, Sequence
 
-import jinja2
-import markupsafe
 import msgspec
 
 from llmdyno.knobs import Knob
 from llmdyno.report import (
+    answers,
+    comparison_table,
     definitions,
     documents,
     doubts,
     drawing,
+    explanation,
+    failures,
     limits,
+    method,
     plots,
     run_tables,
+    setup,
     side_tables,
+    spending,
     study_tables,
+    untested,
     verdict,
 )
+from llmdyno.report.answers import Answer
 from llmdyno.report.documents import Document, Material, Run
 from llmdyno.report.tables import Table
-from llmdyno.report.verdict import Verdict
-from llmdyno.results import titles
+from llmdyno.results import findings, study_doubts, titles
 from llmdyno.results.capacity import says_capacity
+from llmdyno.results.findings import Verdict
 from llmdyno.results.metrics import BY_NAME, Metric
 
 
@@ -40,19 +47,30 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     specification: drawing.Row
 
 
+class Block(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to type, and what it does."""
+
+    what: str
+    text: str
+
+
 class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """A titled part of a page."""
+    """A titled part of a page; its parts are set in the order in which they stand here."""
 
     name: str
     title: str
+    steps: Sequence[str] = ()  # sentences with a number
+    answers: Sequence[Answer] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[Table | None] = ()
-    lines: Sequence[str] = ()
     terms: Sequence[Metric] = ()
+    lines: Sequence[str] = ()
+    blocks: Sequence[Block] = ()
 
     def says_something(self) -> bool:
         """Tell whether there is anything under the title."""
-        return bool(self.figures or any(self.tables) or self.lines or self.terms)
+        parts = (self.steps, self.answers, self.figures, self.terms, self.lines, self.blocks)
+        return any(self.tables) or any(parts)
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,82 +84,145 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     doubts: Sequence[str]
 
 
-def of_study(study: Document, guide: Mapping[str, Knob]) -> str:
-    """Return the page of a study: the verdict, then everything that it rests on."""
+def of_study(study: Document, guide: Mapping[str, Knob]) -> Page:
+    """Return the page of a study: what was found, then everything that it rests on."""
     runs = study_runs(study)
     material = Material(runs=runs, study=study)
-    return set_page(
-        Page(
-            title="Tuning study",
-            subtitle=_study_subtitle(study, runs),
-            verdict=verdict.of_study(study, runs),
-            sections=[
-                Section(
-                    name="combinations",
-                    title="Engines and fronts",
-                    tables=[study_tables.combinations(study)],
-                ),
-                *_measured(material),
-                Section(
-                    name="settings", title="Settings", tables=study_tables.of_settings(study, guide)
-                ),
-                Section(
-                    name="trials",
-                    title="Trials",
-                    figures=figures(material, "trials"),
-                    tables=[study_tables.trials(study)],
-                ),
-                Section(
-                    name="confirmation",
-                    title="Confirmation",
-                    figures=figures(material, "confirmation"),
-                    tables=[
-                        study_tables.confirmation(study),
-                        study_tables.confirmation_runs(study),
-                    ],
-                ),
-                Section(
-                    name="ablation",
-                    title="Ablation",
-                    figures=figures(material, "ablation"),
-                    tables=[study_tables.ablation(study), study_tables.interactions(study)],
-                ),
-                Section(name="output", title="Output", tables=[study_tables.output(study)]),
-                # Without a measured run, the study itself knows what was asked and where.
-                *_closing(runs or (Run(name="Study", summary=study),)),
-            ],
-            doubts=doubts.of_study(study, runs, guide),
-        )
+    doubtful = doubts.of_study(study, runs, guide)
+    left_out = untested.of_study(study, runs, guide)
+    changed = study_doubts.changed_settings(study, guide)
+    return Page(
+        title="Tuning study",
+        subtitle=_study_subtitle(study, runs),
+        verdict=findings.verdict(study),
+        sections=[
+            Section(
+                name="findings",
+                title="Key findings",
+                steps=findings.key_findings(study, changed),
+            ),
+            Section(
+                name="answers",
+                title="In ten answers",
+                answers=answers.of_study(study, runs, guide, left_out, doubtful),
+            ),
+            _headlines(material, "Before and after"),
+            Section(name="setup", title="What was run, on what", tables=[setup.table(study, runs)]),
+            Section(
+                name="combinations",
+                title="Engines and fronts",
+                tables=[study_tables.combinations(study)],
+            ),
+            *_of_the_change(study, material, guide),
+            *_of_the_search(study, material),
+            *_measured(material),
+            *_side(study, runs),
+            Section(name="untested", title="What was not tested", lines=left_out),
+            _repeat(study),
+            # Without a measured run, the study itself knows what was asked and where.
+            *_closing(runs or (Run(name="Study", summary=study),), method.of_study(study)),
+        ],
+        doubts=doubtful,
     )
 
 
-def of_run(summary: Document) -> str:
+def _of_the_change(study: Document, material: Material, guide: Mapping[str, Knob]) -> list[Section]:
+    """Return what changed, what each change gave, and why."""
+    runs = material.runs
+    return [
+        Section(
+            name="settings",
+            title="Settings before and after",
+            tables=study_tables.of_settings(study, guide),
+        ),
+        Section(
+            name="ablation",
+            title="What each setting gave",
+            figures=figures(material, "ablation"),
+            tables=[study_tables.ablation(study), study_tables.interactions(study)],
+        ),
+        Section(
+            name="why",
+            title="Why it is faster, and how near the limit is",
+            tables=[explanation.held_back(runs), limits.table(runs)],
+            lines=[findings.near_the_limit(study)] if runs and not limits.table(runs) else (),
+        ),
+    ]
+
+
+def _of_the_search(study: Document, material: Material) -> list[Section]:
+    """Return what proves the change, and what was tried."""
+    return [
+        Section(
+            name="confirmation",
+            title="Confirmation",
+            figures=figures(material, "confirmation"),
+            tables=[study_tables.confirmation(study), study_tables.confirmation_runs(study)],
+        ),
+        Section(
+            name="trials",
+            title="Trials",
+            figures=figures(material, "trials"),
+            tables=[study_tables.trials(study)],
+        ),
+        Section(name="output", title="Output", tables=[study_tables.output(study)]),
+    ]
+
+
+def of_run(summary: Document) -> Page:
     """Return the page of one run."""
     runs = (Run(name="Run", summary=summary),)
-    return set_page(
-        Page(
-            title="Run",
-            subtitle=_joined(documents.text(summary, "run"), _model(runs)),
-            verdict=verdict.of_run(summary),
-            sections=[*_measured(Material(runs=runs)), *_closing(runs)],
-            doubts=doubts.of_run(*runs),
-        )
+    material = Material(runs=runs)
+    return Page(
+        title="Run",
+        subtitle=_joined(documents.text(summary, "run"), _model(runs)),
+        verdict=verdict.of_run(summary),
+        sections=[
+            _headlines(material, "Measured"),
+            Section(name="setup", title="What was run, on what", tables=[setup.table({}, runs)]),
+            Section(name="why", title="What held it back", tables=[explanation.held_back(runs)]),
+            *_measured(material),
+            *_side({}, runs),
+            _repeat(summary),
+            *_closing(runs, method.RUN),
+        ],
+        doubts=doubts.of_run(*runs),
     )
 
 
-def of_comparison(before: Document, after: Document, differences: Sequence[str]) -> str:
+def of_comparison(
+    before: Document,
+    after: Document,
+    differences: Sequence[str],
+    comparison: Document | None = None,
+) -> Page:
     """Return the page of two runs side by side; what makes them unlike is said first."""
     runs = (Run(name="Before", summary=before), Run(name="After", summary=after))
     names = [documents.text(run.summary, "run") or run.name for run in runs]
-    return set_page(
-        Page(
-            title="Comparison",
-            subtitle=_joined(f"{names[0]} (before) against {names[1]} (after)", _model(runs)),
-            verdict=verdict.of_comparison(*runs),
-            warnings=differences,
-            sections=[*_measured(Material(runs=runs)), *_closing(runs)],
-            doubts=doubts.of_comparison(*runs, differences),
-        )
+    if comparison is not None:  # it tells settings, which were to differ, from what was not
+        differences = documents.texts(comparison, "warnings")
+    material = Material(runs=runs)
+    return Page(
+        title="Comparison",
+        subtitle=_joined(f"{names[0]} (before) against {names[1]} (after)", _model(runs)),
+        verdict=(
+            verdict.of_comparison(*runs)
+            if comparison is None
+            else comparison_table.verdict_of(comparison)
+        ),
+        warnings=differences,
+        sections=[
+            Section(
+                name="compared",
+                title="Compared",
+                tables=[comparison_table.compared(comparison)] if comparison else (),
+            ),
+            _headlines(material, "Measured"),
+            *_measured(material),
+            *_side({}, runs),
+            *_closing(runs, method.RUN),
+        ],
+        doubts=doubts.of_comparison(*runs, differences, comparison),
     )
 
 
@@ -175,31 +256,38 @@ def figures(material: Material, *sections: plots.Section) -> list[Figure]:
     ]
 
 
+def _headlines(material: Material, title: str) -> Section:
+    return Section(
+        name="measured",
+        title=title,
+        figures=figures(material, "headline"),
+        tables=[run_tables.by_level(material.runs), run_tables.by_model(material.runs)]
+        if material.runs
+        else (),
+    )
+
+
 def _measured(material: Material) -> list[Section]:
     return [
         Section(
-            name="measured",
-            title="Measured",
-            figures=figures(material, "headline"),
-            tables=[
-                run_tables.by_level(material.runs),
-                run_tables.by_model(material.runs),
-                run_tables.errors(material.runs),
-            ],
+            name="latency",
+            title="Latencies and load",
+            figures=figures(material, "latency"),
+            tables=[run_tables.later_latencies(material.runs)] if material.runs else (),
         ),
         Section(
-            name="latency",
-            title="Other latencies",
-            figures=figures(material, "latency"),
-            tables=[run_tables.later_latencies(material.runs)],
+            name="distribution",
+            title="Distributions",
+            figures=figures(material, "distribution"),
         ),
         Section(name="time", title="Over time", figures=figures(material, "time")),
     ]
 
 
-def _closing(runs: tuple[Run, ...]) -> list[Section]:
-    """Return what every page ends with: SLOs, the client, what was asked, where, what is meant."""
+def _side(study: Document, runs: tuple[Run, ...]) -> list[Section]:
+    """Return what goes with the figures: SLOs, capacity, failures, cost, the client."""
     return [
+        Section(name="slo", title="SLOs", tables=[run_tables.objectives(runs)]),
         Section(
             name="capacity",
             title="Capacity",
@@ -209,23 +297,43 @@ def _closing(runs: tuple[Run, ...]) -> list[Section]:
                 if "capacity" in run.summary
             ),
         ),
-        Section(name="limits", title="Distance from the limit", tables=[limits.table(runs)]),
-        Section(name="slo", title="SLOs", tables=[run_tables.objectives(runs)]),
+        Section(
+            name="failures",
+            title="Failures",
+            tables=[run_tables.errors(runs)],
+            lines=failures.lines(study, runs),
+        ),
+        Section(
+            name="cost",
+            title="Cost and energy",
+            tables=[spending.table(runs)],
+            lines=spending.lines(study, runs) if runs else (),
+        ),
         Section(
             name="client",
             title="Load generator",
             tables=[side_tables.client(runs), side_tables.server(runs), side_tables.prefixes(runs)],
         ),
-        Section(
-            name="asked",
-            title="What was asked",
-            tables=[run_tables.facts(runs, "spec", "Specification of the run")],
-        ),
-        Section(
-            name="environment",
-            title="Environment",
-            tables=[run_tables.facts(runs, "environment", "Where it ran")],
-        ),
+    ]
+
+
+def _repeat(document: Document) -> Section:
+    """Return how it is repeated, as the document's "repeat" has it."""
+    blocks = [
+        Block(what=documents.text(one, "what"), text=documents.text(one, "text"))
+        for one in documents.items(document, "repeat")
+    ]
+    return Section(name="repeat", title="How to repeat it", blocks=blocks)
+
+
+def _closing(runs: tuple[Run, ...], how: Sequence[str]) -> list[Section]:
+    """Return what every page ends with: the facts in full, the method, what is meant."""
+    asked = run_tables.facts(runs, "spec", "Every setting of what was asked")
+    where = run_tables.facts(runs, "environment", "Every fact of where it ran")
+    return [
+        Section(name="asked", title="What was asked", tables=[_folded(asked)]),
+        Section(name="environment", title="Environment", tables=[_folded(where)]),
+        Section(name="method", title="Method", lines=how),
         Section(
             name="definitions",
             title="Definitions",
@@ -233,6 +341,10 @@ def _closing(runs: tuple[Run, ...]) -> list[Section]:
             lines=definitions.RULES,
         ),
     ]
+
+
+def _folded(table: Table | None) -> Table | None:
+    return table and msgspec.structs.replace(table, folded=True)
 
 
 def _study_subtitle(study: Document, runs: tuple[Run, ...]) -> str:
@@ -253,26 +365,3 @@ def _model(runs: tuple[Run, ...]) -> str:
 
 def _joined(*words: str) -> str:
     return " · ".join(word for word in words if word)
-
-
-def set_page(page: Page) -> str:
-    """Set the page: one self-contained document that fetches nothing."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("llmdyno.report", "page"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    sections = [section for section in page.sections if section.says_something()]
-    drawn = {
-        figure.name: figure.specification for section in sections for figure in section.figures
-    }
-    # The one text that is not escaped: it comes from vl-convert, not from a server or a user.
-    bundle = drawing.javascript() if drawn else ""
-    return environment.get_template("page.html.j2").render(
-        page=page,
-        sections=sections,
-        drawn=drawn,
-        bundle=markupsafe.Markup(bundle),  # noqa: S704
-    )

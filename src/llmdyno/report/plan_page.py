@@ -11,13 +11,13 @@ from typing import Any
 import altair as alt
 
 from llmdyno import knobs
-from llmdyno.report import drawing, pages, percentiles
+from llmdyno.report import drawing, html, pages, percentiles
 from llmdyno.report.documents import Document, Material, Run
 from llmdyno.report.drawing import Drawing
 from llmdyno.report.plots import token_rate_by_users
 from llmdyno.report.tables import Cell, Row, Table
-from llmdyno.report.verdict import Verdict
 from llmdyno.results import documents, wording
+from llmdyno.results.findings import Verdict
 
 _INTERVAL = " The thin line is the interval that holds four of five such predictions."
 
@@ -35,7 +35,7 @@ def of_plan(plan: Document) -> str:
             *_needs(recommended),
             f"What would prove it: {shlex.join(recommended['command'])}",
         ]
-    return pages.set_page(
+    return html.set_page(
         pages.Page(
             title="Plan",
             subtitle=" · ".join(

@@ -6,30 +6,31 @@ from llmdyno import knobs
 from llmdyno.knobs import Knob
 from llmdyno.report import documents, settings
 from llmdyno.report.documents import Document
-from llmdyno.report.tables import Cell, Row, Table, bounds_cell, met_cell
-from llmdyno.results import conclusions, quality, stacks, titles, wording
+from llmdyno.report.tables import Cell, Column, Row, Table, bounds_cell, met_cell
+from llmdyno.results import conclusions, findings, quality, stacks, titles, wording
 from llmdyno.results.bottleneck import TITLES
 
 
 def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:
-    """Return the settings that differ, and folded those that do not."""
+    """Return the settings that differ with what each gave, and folded those that do not."""
     rows = settings.of_study(study, guide)
+    gave = {
+        documents.text(row, "knob"): findings.effect_of(study, row)
+        for row in documents.items(study, "ablation")
+    }
     tables: list[Table] = []
     for differs, caption in ((True, "Settings that differ"), (False, "Settings that are the same")):
         chosen = [row for row in rows if row.differs == differs]
         if not chosen:
             continue
+        last: tuple[Column, ...] = (("What it gave", "text"),) if differs else ()
         tables.append(
             Table(
                 caption=f"{caption} ({len(chosen)})",
-                columns=(
-                    ("Setting", "text"),
-                    ("Baseline", "text"),
-                    ("Tuned", "text"),
-                    ("What it does", "text"),
-                    ("What it trades", "text"),
+                columns=(("Setting", "text"), ("Baseline", "code"), ("Tuned", "code"), *last),
+                rows=tuple(
+                    _setting_row(row, gave.get(row.name) if differs else "") for row in chosen
                 ),
-                rows=tuple(_setting_row(row) for row in chosen),
                 folded=not differs,
             )
         )
@@ -69,20 +70,13 @@ def combinations(study: Document) -> Table | None:
 
 
 def trials(study: Document) -> Table | None:
-    """Return every trial with its settings, outcome and cost."""
+    """Return every trial with its outcome and cost, and below it what it changed."""
+    base = documents.part(study, "baseline", "config")
     rows = [
         Row(
             heads=((documents.text(trial, "id") or str(place), 1),),
             cells=(
                 _state(trial),
-                Cell(
-                    "\n".join(
-                        f"{name} = {knobs.show(value)}"
-                        for name, value in documents.part(trial, "config").items()
-                    )
-                    or "all defaults",
-                    "code",
-                ),
                 Cell(wording.significant(documents.number(trial, "value")), "number"),
                 met_cell(trial.get("slo_met")),
                 _bottleneck(trial),
@@ -91,6 +85,7 @@ def trials(study: Document) -> Table | None:
                     for step in ("build", "start", "measure")
                 ),
             ),
+            codes=_changes(base, documents.part(trial, "config")),
         )
         for place, trial in enumerate(documents.items(study, "trials"), start=1)
     ]
@@ -98,11 +93,11 @@ def trials(study: Document) -> Table | None:
         return None
     objective = documents.text(study, "objective") or "the objective's"
     return Table(
-        caption=f"All trials; the value is {objective}",
+        caption=f"All trials; the value is {objective}. Below each stands what it sets otherwise"
+        " than the baseline.",
         columns=(
             ("Trial", "text"),
             ("State", "text"),
-            ("Settings", "text"),
             ("Value", "number"),
             ("SLOs", "text"),
             ("Held back by", "text"),
@@ -112,6 +107,17 @@ def trials(study: Document) -> Table | None:
         ),
         rows=tuple(rows),
     )
+
+
+def _changes(base: Document, config: Document) -> tuple[str, ...]:
+    """Return the settings of a config that are not the baseline's, as "name = value"."""
+    told = [
+        f"{name} = {knobs.show(value)}"
+        for name, value in config.items()
+        if name not in base or base[name] != value
+    ]
+    told += [f"{name} = default" for name in base if name not in config]
+    return tuple(told) or ("as the baseline",)
 
 
 def confirmation(study: Document) -> Table | None:
@@ -269,23 +275,27 @@ def _bottleneck(trial: Document) -> Cell:
     return Cell(TITLES.get(name, name) if name else wording.ABSENT, detail=why)
 
 
-def _setting_row(row: settings.Setting) -> Row:
+def _setting_row(row: settings.Setting, gave: str | None) -> Row:
     knob = row.knob
+    trades = f" It trades: {knob.trades}" if knob and knob.trades.strip("-") else ""
+    cells = [
+        Cell(value, "code", tone="quiet" if value.endswith("(default)") else "")
+        for value in (row.before, row.after)
+    ]
+    if gave != "":
+        said = f"{gave[0].upper()}{gave[1:]}" if gave else "not measured by itself"
+        cells.append(Cell(said, tone="" if gave else "quiet"))
     return Row(
         heads=((row.name, 1),),
-        cells=(
-            Cell(row.before, "code", tone="quiet" if row.before.endswith("(default)") else ""),
-            Cell(row.after, "code", tone="quiet" if row.after.endswith("(default)") else ""),
-            Cell(knob.does if knob else row.does),
-            Cell(knob.trades if knob else ""),
-        ),
+        cells=tuple(cells),
+        says=f"{knob.does if knob else row.does}{trades}",
     )
 
 
 def _state(trial: Document) -> Cell:
     state = f"{documents.text(trial, 'state') or wording.ABSENT}{_place(trial)}"
     kind = documents.text(trial, "failure", "class")
-    why = documents.text(trial, "failure", "why")
+    why = documents.text(trial, "failure", "why") or documents.text(trial, "pruned", "why")
     detail = ": ".join(said for said in (kind, why) if said)
     return Cell(state, detail=detail, tone="bad" if state.startswith("failed") else "")
 

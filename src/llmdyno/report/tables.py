@@ -27,11 +27,17 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One row; the heads name it, and a head may span the rows below."""
+    """One row; the heads name it, and a head may span the rows below.
+
+    What is too long for a column stands below the row, over its whole width: first settings as
+    code, then a text.
+    """
 
     heads: tuple[tuple[str, int], ...] = ()  # (text, rows it spans)
     cells: tuple[Cell, ...]
     tone: Tone = ""
+    codes: tuple[str, ...] = ()
+    says: str = ""
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +50,11 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
     def __bool__(self) -> bool:
         return bool(self.rows)
+
+    @property
+    def stacks(self) -> bool:
+        """Whether a narrow screen may set each row by itself: no head is shared between rows."""
+        return all(span == 1 for row in self.rows for _, span in row.heads)
 
 
 def bounds_cell(bounds: Interval | None) -> Cell:

@@ -51,7 +51,8 @@ def _ending(study: Document) -> str:
     if state == "unfinished" or (found.pairs and found.word not in verdicts.OPENINGS):
         return _unfinished(study, found, tried)
     if not found.pairs:
-        return NO_DIFFERENCE if number(outcome, "measured") != 0 else _none_measured(tried)
+        none_works = number(outcome, "measured") == 0 and not number(outcome, "pruned")
+        return _none_measured(tried) if none_works else NO_DIFFERENCE
     less = f" ({_rejections(study)})" if items(study, "rejected") else ""
     return f"{_decided(found)}{less}"
 
@@ -90,6 +91,7 @@ def remarks(study: Document) -> list[str]:
     """Return what belongs beside a verdict: SLOs, which knobs interact, output, where it ran."""
     found = [of_slo(study)] if not stands_alone(study) else []
     found += _ended_by_hand(part(study, "outcome"))
+    found.append(of_patience(study))
     found += interactions(study)
     found += quality.of_study(study)
     moves = texts(study, "moves")
@@ -107,6 +109,21 @@ def _ended_by_hand(outcome: Document) -> list[str]:
     if text(outcome, "ended_by") != "hand" or not tried or trials is None:
         return []
     return [f"The trials were ended by hand after {tried:g} of {trials:g}."]
+
+
+def of_patience(study: Document) -> str:
+    """Say that the trials ended before all were tried, as a next one did not pay; else empty."""
+    outcome = part(study, "outcome")
+    if text(outcome, "ended_by") != "patience":
+        return ""
+    tried, trials = number(outcome, "tried") or 0, number(outcome, "trials") or 0
+    gain = number(outcome, "expected_gain")
+    why = (
+        "the last ones were no better"
+        if gain is None
+        else f"the next one was expected to gain {gain:.1%}"
+    )
+    return f"The trials ended after {tried:g} of {trials:g}: {why}."
 
 
 def interactions(study: Document) -> list[str]:

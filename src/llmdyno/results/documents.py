@@ -92,3 +92,24 @@ def levels(summary: Document) -> dict[str, Document]:
         seen[name] += 1
         named[name if seen[name] == 1 else f"{name} ({seen[name]})"] = level
     return named
+
+
+def flat(document: Document, prefix: str = "") -> dict[str, str]:
+    """Return a nested document as one level of dotted names and texts, to compare and to print."""
+    rows: dict[str, str] = {}
+    for key, value in document.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            rows |= flat(value, f"{name}.")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            if any(isinstance(item, Mapping) for item in value):
+                rows |= flat({str(place): item for place, item in enumerate(value)}, f"{name}.")
+            elif value:
+                rows[name] = ", ".join(_fact(item) for item in value)
+        elif value not in {None, ""}:
+            rows[name] = _fact(value)
+    return rows
+
+
+def _fact(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

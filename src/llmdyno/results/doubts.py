@@ -146,6 +146,7 @@ CODES: Mapping[str, Code] = {
     "measured-once": Code("a level was measured in one of the two runs only"),
     "unequal-work": Code("answers differ in length: the work was not the same"),
     "unequal-load": Code("rates or users in flight differ: the load was not the same"),
+    "single-start": Code("one run each: what differs between two starts was not measured"),
     # Another tool's file.
     "imported-file": Code("what the file of another tool does not hold, or contradicts"),
     "called-invalid": Code("the tool that measured it calls the result invalid itself"),

@@ -8,7 +8,7 @@ GitLab, GitHub actions) take too: that is why empty elements and a host name are
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from llmdyno.results.documents import level_name
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import parse_slos
 
+_COUNTS = {"failure": "failures", "error": "errors", "skipped": "skipped"}
 # Characters that XML 1.0 does not allow, escaped or not.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -35,27 +36,67 @@ def junit_xml(summary: Mapping[str, Any]) -> bytes:
     """Return a summary's SLOs as a JUnit XML document."""
     durations_s = {level_name(level): level["duration_s"] for level in summary["levels"]}
     cases = [_case(summary, verdict, durations_s) for verdict in summary["slo"]]
-    root = ET.Element("testsuites")
-    suite = ET.SubElement(
-        root,
+    return document_of(
+        [
+            suite_of(
+                summary["run"],
+                cases,
+                timestamp=_without_zone(summary["started"]),
+                seconds=sum(level["duration_s"] for level in summary["levels"]),
+            )
+        ]
+    )
+
+
+def suite_of(
+    name: str,
+    cases: Sequence[ET.Element],
+    *,
+    timestamp: str,
+    seconds: float = 0.0,
+    kinds: Sequence[str] = ("failure", "error"),
+    said: str = "",
+) -> ET.Element:
+    """Return a test suite of these cases.
+
+    Args:
+        name: of what was tested.
+        cases: the test cases.
+        timestamp: in UTC and without a zone.
+        seconds: that the cases took.
+        kinds: what is counted of the cases: failure, error, skipped.
+        said: the suite's output.
+    """
+    suite = ET.Element(
         "testsuite",
         {
             "id": "0",
-            "name": _clean(summary["run"]),
+            "name": clean(name),
             "package": "llmdyno",
             # Results are passed on, and a summary has no host name.
             "hostname": "localhost",
-            "timestamp": _without_zone(summary["started"]),
+            "timestamp": timestamp,
             "tests": str(len(cases)),
-            "failures": str(sum(case.find("failure") is not None for case in cases)),
-            "errors": str(sum(case.find("error") is not None for case in cases)),
-            "time": _seconds(sum(level["duration_s"] for level in summary["levels"])),
+            **{
+                _COUNTS[kind]: str(sum(case.find(kind) is not None for case in cases))
+                for kind in kinds
+            },
+            "time": _seconds(seconds),
         },
     )
     ET.SubElement(suite, "properties")
     suite.extend(cases)
-    ET.SubElement(suite, "system-out")
+    ET.SubElement(suite, "system-out").text = clean(said) or None
     ET.SubElement(suite, "system-err")
+    return suite
+
+
+def document_of(suites: Sequence[ET.Element]) -> bytes:
+    """Return suites as a JUnit XML document; each gets its number."""
+    root = ET.Element("testsuites")
+    for number, suite in enumerate(suites):
+        suite.set("id", str(number))
+        root.append(suite)
     ET.indent(root)
     document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
     return document + b"\n"
@@ -68,8 +109,8 @@ def _case(
     case = ET.Element(
         "testcase",
         {
-            "name": _clean(f"{verdict['expr']} at {at}"),
-            "classname": _clean(f"llmdyno.{summary['run']}"),
+            "name": clean(f"{verdict['expr']} at {at}"),
+            "classname": clean(f"llmdyno.{summary['run']}"),
             "time": _seconds(durations_s[at]),
         },
     )
@@ -86,12 +127,12 @@ def _case(
         kind, message = "error", f"{slo.metric} {slo.stat} was not measured; {limit}"
     else:
         kind, message = "failure", f"{slo.metric} {slo.stat} is {value:g} {unit}; {limit}"
-    details = ET.SubElement(case, kind, {"type": "slo", "message": _clean(message)})
-    details.text = _clean(f"{verdict['expr']} at {at}: {message}.")
+    details = ET.SubElement(case, kind, {"type": "slo", "message": clean(message)})
+    details.text = clean(f"{verdict['expr']} at {at}: {message}.")
     return case
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Replace what no XML document may hold; quoting the rest is the library's work."""
     return _NOT_XML.sub("\ufffd", text)
 

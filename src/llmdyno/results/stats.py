@@ -387,8 +387,8 @@ def student_interval95(values: Floats) -> tuple[float, float]:
     return float(values.mean()) - half, float(values.mean()) + half
 
 
-def student_quantile(freedom: float) -> float:
-    """Return the 97.5 % quantile of Student's t, for any real degrees of freedom from 1 on.
+def student_quantile(freedom: float, share: float = 0.975) -> float:
+    """Return a quantile of Student's t above its median, for any real degrees of freedom from 1 on.
 
     With t = sqrt(freedom) tan(angle) its density is a power of a cosine, which is integrated here
     on a grid: numpy has no quantile of t, and scipy is 100 MB.
@@ -396,4 +396,4 @@ def student_quantile(freedom: float) -> float:
     angles = np.linspace(0.0, np.pi / 2, 20_001)
     density = np.cos(angles) ** (freedom - 1)
     mass = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return math.sqrt(freedom) * math.tan(float(np.interp(0.95, mass / mass[-1], angles)))
+    return math.sqrt(freedom) * math.tan(float(np.interp(2 * share - 1, mass / mass[-1], angles)))

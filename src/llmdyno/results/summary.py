@@ -8,6 +8,7 @@ journal and the tuner all take it. The document's keys are a contract; its versi
     28 November 2026, added: "doubts"; in a level "steady" of its "window" and "findings" of its
         "server" (the "notes" by code), "energy", "models", "prefix", and the metrics of cost and
         energy. For an older document doubts.py finds the doubts on reading.
+    29 November 2026, added: "histograms" of a level's latencies.
 """
 
 from collections import Counter
@@ -34,6 +35,7 @@ from llmdyno.results import (
 from llmdyno.results.delivered import Asked, asked_of, delivered_part
 from llmdyno.results.documents import level_name
 from llmdyno.results.facts import SOURCES, LevelFacts, by_point, read_run
+from llmdyno.results.histograms import histograms
 from llmdyno.results.measures import measures
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.samples import samples
@@ -153,6 +155,7 @@ def point_document(
         "stream": stream,
         "delivered": delivered.of_rounds([document["delivered"] for document in documents]),
         **measured,
+        "histograms": histograms(runs, measured),
         **by_model.part(repeats, slos),
         "whole": whole,
         "client": client,
@@ -262,6 +265,7 @@ def level_document(
         "delivered": delivered_part(facts, window, asked),
         **measured,
         **({"energy": used} if used else {}),
+        "histograms": histograms([(columns, window)], measured),
         **by_model.part([facts], slos),
         "whole": over_all,
         "samples": _samples(facts, interval_s, with_ttft=not is_whole),

@@ -8,16 +8,36 @@ from collections.abc import Iterable
 
 from llmdyno.results.metrics import BY_NAME, Metric
 
+_IN_WORDS = {
+    "p50": "median",
+    "p90": "90th-percentile",
+    "p95": "95th-percentile",
+    "p99": "99th-percentile",
+    "max": "longest",
+}
+
 
 def title(name: str) -> str:
     """Return a short title: "TTFT p50" for "ttft_ms_p50" and for the objective "ttft:p50"."""
     metric = metric_of(name)
     if metric is None:
         return name
-    statistic = name.removeprefix(metric.name).removeprefix(metric.flag).strip("_:")
+    statistic = statistic_of(name, metric)
     # The mean of a rate over its window is the rate.
     statistic = "" if metric.rate is not None and statistic == "mean" else statistic
     return f"{metric.short} {statistic}".strip()
+
+
+def in_words(name: str) -> str:
+    """Return what a sentence calls it: "median time to first token" for "ttft_ms_p50"."""
+    metric = metric_of(name)
+    if metric is None:
+        return name
+    if metric.rate is not None:
+        return metric.short
+    statistic = statistic_of(name, metric)
+    named = _IN_WORDS.get(statistic, statistic)
+    return f"{named} {metric.title[0].lower()}{metric.title[1:]}".strip()
 
 
 def titles(names: Iterable[str]) -> str:
@@ -42,3 +62,8 @@ def metric_of(name: str) -> Metric | None:
     found = [row for row in BY_NAME.values() if name.startswith(row.flag)]
     # "ttft_due_ms_p50" begins with "ttft" as well.
     return max(found, key=lambda row: len(row.flag), default=None)
+
+
+def statistic_of(name: str, metric: Metric) -> str:
+    """Return the statistic behind a metric's name: "p50" of "ttft_ms_p50"; empty if none is."""
+    return name.removeprefix(metric.name).removeprefix(metric.flag).strip("_:")

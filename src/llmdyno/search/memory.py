@@ -17,6 +17,7 @@ class Told(msgspec.Struct, frozen=True):
 
     value: float | None
     missed: float = 0.0  # as a share of the limit; met if ≤ 0
+    error: float = 0.0  # of the value's logarithm, beside what equal runs are apart
 
 
 class Memory:
@@ -90,16 +91,19 @@ class Memory:
         """Return a point that is not taken; None: any that is left."""
         raise NotImplementedError
 
-    def tell(self, value: float | None, constraints: Mapping[str, float]) -> None:
+    def tell(
+        self, value: float | None, constraints: Mapping[str, float], error: float = 0.0
+    ) -> None:
         """Take the result of the config that was proposed, or given, last.
 
         Args:
             value: of the objective; None: the config cannot be served.
             constraints: by SLO, how far it was missed as a share of its limit; met if ≤ 0.
+            error: of the value's logarithm, of a run that was ended early.
         """
         assert self._asked is not None, "ask first"
         missed = max(constraints.values(), default=0.0)
-        self.told[self._asked] = Told(value, missed)
+        self.told[self._asked] = Told(value, missed, error)
         self._asked = None
 
     def best(self) -> Key:

@@ -73,8 +73,14 @@ class Model:
         noise = self._draw.normal(np.log(0.04), 0.3, (count, 1))
         return np.concatenate([weights, lengths, pairs, noise], axis=1)
 
-    def fit(self, points: Points, values: Floats) -> None:
-        """Weigh the guesses by these results: logarithms of values, one a point."""
+    def fit(self, points: Points, values: Floats, errors: Floats | None = None) -> None:
+        """Weigh the guesses by these results: logarithms of values, one a point.
+
+        Args:
+            points: where.
+            values: the logarithms.
+            errors: of each, beside the noise that all have; None: there are none.
+        """
         self._points = points
         self._mean = float(values.mean())
         rest = values - self._mean
@@ -87,6 +93,8 @@ class Model:
         kernel = self._kernel(guesses, points, points)
         noise = np.exp(2 * guesses[:, -1]) + _JITTER
         kernel += noise[:, None, None] * np.eye(len(values))
+        if errors is not None:
+            kernel += np.diag(errors**2)
         lower = np.linalg.cholesky(kernel)
         inverse = np.linalg.inv(lower)
         inner = inverse @ rest[:, None]

@@ -59,6 +59,9 @@ class OwnSearch(Memory):
         self._misses = Model(self.space, self.draw)
         self._feasibility = Feasibility(self.space)
         self._small = self.space.is_small(_POINTS_MAX)
+        # What the last point that was proposed was expected to gain, as a share of the value,
+        # times its chance to start; None: it cannot be said, or it is not what matters yet.
+        self.expected_gain: float | None = None
 
     def hint(self, turns: Mapping[str, Value]) -> None:
         """Take which way the guide turns some knobs.
@@ -87,6 +90,7 @@ class OwnSearch(Memory):
 
     def propose(self, taken: set[Key]) -> Key | None:
         """Return the point that promises most; None when all that were thought of are taken."""
+        self.expected_gain = None
         for start in self._starts:
             if start not in taken:
                 self.reason = "to begin with"
@@ -105,9 +109,11 @@ class OwnSearch(Memory):
         failures = len(self.told) - len(measured)
         chances = 1 - self._feasibility.risk(points)
         caution = _CAUTION * self._impatience(failures)
-        promise = self._promise(points, centres[0]) * chances**caution
-        chosen = int(np.argmax(promise))
+        gains = self._promise(points, centres[0])
+        chosen = int(np.argmax(gains * chances**caution))
         self.reason = self._why(keys[chosen], centres[0], float(chances[chosen]))
+        if self._logarithmic and (self._met or not self._limited):
+            self.expected_gain = float(gains[chosen] * chances[chosen])
         return keys[chosen]
 
     def _why(self, key: Key, best: Key, chance: float) -> str:
@@ -147,7 +153,8 @@ class OwnSearch(Memory):
         values = [float(self.told[key].value or 0.0) for key in measured]
         self._logarithmic = min(values) > 0
         rest = self._scaled(np.array(values)) - self._known(points)
-        self._model.fit(points, rest)
+        errors = np.array([self.told[key].error for key in measured])
+        self._model.fit(points, rest, errors if self._logarithmic else errors * 0.0)
         missed = np.clip([self.told[key].missed for key in measured], -1.0, 2.0)
         self._limited = bool((missed != 0).any())
         self._met = bool((missed <= 0).any())

@@ -30,8 +30,13 @@ class Searching(Protocol):
     def ask(self, known: Sequence[Mapping[str, Value]]) -> dict[str, Value] | None:
         """Propose a config that is not among `known`; None when the space is used up."""
 
-    def tell(self, value: float | None, constraints: Mapping[str, float]) -> None:
-        """Take the result of the config that was proposed, or given, last."""
+    def tell(
+        self, value: float | None, constraints: Mapping[str, float], error: float = 0.0
+    ) -> None:
+        """Take the result of the config that was proposed, or given, last.
+
+        A run that was ended early tells the value that it had so far, with its error.
+        """
 
 
 def sampler(name: str) -> Callable[..., Searching]:

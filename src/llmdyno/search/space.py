@@ -104,6 +104,30 @@ class Space:
         """Return whether there are at most so many points."""
         return sum(1 for _ in itertools.islice(self.points(), points + 1)) <= points
 
+    def size(self) -> int:
+        """Return how many points there are, without looking at each."""
+        return math.prod(
+            self._weight(number)
+            for number, axis in enumerate(self.axes)
+            if axis.knob.needs is None or axis.knob.needs[0] not in self._place
+        )
+
+    def _weight(self, number: int) -> int:
+        """Return how many points an axis has with the axes that depend on it."""
+        axis = self.axes[number]
+        needs = axis.knob.needs
+        if needs is not None and needs[0] not in self._place and not self.bites(number, ()):
+            return 1
+        dependents = [
+            (other.knob.needs[1], place)
+            for place, other in enumerate(self.axes)
+            if other.knob.needs is not None and other.knob.needs[0] == axis.knob.name
+        ]
+        return sum(
+            math.prod(self._weight(place) for wanted, place in dependents if wanted == level)
+            for level in axis.levels
+        )
+
     def points(self) -> Iterator[Key]:
         """Yield every point once."""
         yield from self._rest(())

@@ -94,7 +94,12 @@ class TpeSearch:
             self._study.tell(trial, state=TrialState.FAIL)
         return None
 
-    def tell(self, value: float | None, constraints: Mapping[str, float]) -> None:
+    def tell(
+        self,
+        value: float | None,
+        constraints: Mapping[str, float],
+        error: float = 0.0,  # noqa: ARG002  # this sampler knows no errors
+    ) -> None:
         """Take the result of the config that was proposed, or given, last.
 
         A config that cannot be served is told as a constraint that was missed, not as a failed
@@ -103,6 +108,7 @@ class TpeSearch:
         Args:
             value: of the objective; None: the config cannot be served.
             constraints: by SLO, how far it was missed as a share of its limit; met if ≤ 0.
+            error: of the value's logarithm.
         """
         assert self._asked is not None, "ask first"
         trial, self._asked = self._asked, None

@@ -9,6 +9,7 @@ from llmdyno.results import conclusions, stacks, verdicts
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.results.titles import title, unit
+from llmdyno.terminal.closing import show_closing
 from llmdyno.terminal.live import Live
 from llmdyno.terminal.tables import Cell, Heading, console, line, show_blocks, width_of
 from llmdyno.tune.outlook import Outlook, sentences
@@ -76,7 +77,7 @@ def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
         show_blocks(console(stream), headings, cells)
     said = [line(one, stream) for one in verdict_lines(document)]
     stream.write("\n" + "".join(said) + "\n")
-    stream.flush()
+    show_closing(document, stream)
 
 
 def _show_combinations(document: Mapping[str, Any], stream: TextIO) -> None:

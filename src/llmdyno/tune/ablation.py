@@ -28,7 +28,7 @@ BETWEEN = ","  # the names of knobs that a step takes back together
 _NOISE_MIN = 0.01  # of a run's value: equal runs never agree better
 _NOISE_UNKNOWN = 0.05  # where no two runs of the confirmation tell
 _BEYOND = 2.0  # standard errors that an effect must have to matter
-_PAIRS = 3  # of a knob that matters, where the confirmation's number is open
+PAIRS = 3  # of a knob that matters, where the confirmation's number is open
 _TOGETHER_MAX = 3  # combinations of knobs that matter that are tried
 
 
@@ -97,7 +97,7 @@ class Ablation:
         knobs = runner.stack.knobs
         self._changed = changed(effective(before, knobs), effective(after, knobs))
         self._noise = noise(runner.ledger.of("confirm", best.contender))
-        self._pairs_most = runner.study.pairs or _PAIRS
+        self._pairs_most = runner.study.pairs or PAIRS
         self._left = len(self._changed) + self._pairs_most  # pairs, where no budget is given
 
     def run(self) -> None:

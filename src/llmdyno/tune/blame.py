@@ -22,7 +22,8 @@ _OF_THE_MACHINE = 2  # the same where the reason is most likely the machine
 def has_worked(ledger: Ledger, config: Mapping[str, Value], knobs: Sequence[Knob]) -> bool:
     """Tell whether a config was measured before, in any phase."""
     return any(
-        step.state == "measured" and same(step.config, config, knobs) for step in ledger.steps
+        step.state in {"measured", "pruned"} and same(step.config, config, knobs)
+        for step in ledger.steps
     )
 
 
@@ -40,7 +41,7 @@ def is_open(
         return True
     at = max(place for place, other in enumerate(ledger.steps) if other is step)
     worked = any(
-        other.state == "measured" and same(other.config, step.config, knobs)
+        other.state in {"measured", "pruned"} and same(other.config, step.config, knobs)
         for other in ledger.steps[:at]
     )
     settled = len(ledger.tries(key(step))) > 1 and any(

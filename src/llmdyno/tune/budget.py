@@ -4,7 +4,7 @@ The flags say how long it puts a server under load. How long its server takes to
 start, the study's own steps say: a mean that follows the last ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -50,6 +50,16 @@ def costs(steps: Sequence[Step], loads: Mapping[str, Load], warmup_s: float) -> 
         other_s += share * (beside_s - other_s)
         known += 1
     return Costs(build_s=build_s, start_s=start_s, other_s=other_s, steps=known)
+
+
+def usual_s(steps: Sequence[Step], phases: Collection[str]) -> float | None:
+    """Return how long steps of these phases have taken lately, in s; None: none was measured."""
+    found = None
+    for step in steps:
+        if step.state == "measured" and step.phase in phases:
+            took_s = step.build_s + step.start_s + step.measure_s
+            found = took_s if found is None else found + _RECENT * (took_s - found)
+    return found
 
 
 def loaded_s(load: Load) -> float:

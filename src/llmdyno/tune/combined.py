@@ -111,6 +111,16 @@ class Combined:
         ]
         self._whole = Runner(study, folder, self._arms[0].tuner.stack, narrator)
 
+    @property
+    def tuners(self) -> list[Tuner]:
+        """The tuners of the combinations that can work, in the order in which they are named."""
+        return [arm.tuner for arm in self._arms]
+
+    @property
+    def left_out(self) -> list[Combination]:
+        """The combinations that cannot work, each with the reason."""
+        return self._left
+
     def run(self) -> dict[str, Any]:
         """Run the study, or what is left of it, and return its document.
 
@@ -193,10 +203,17 @@ class Combined:
                 self._try(arm, arm.started() + more, until, presence)
             alive = sorted(alive, key=_Arm.standing, reverse=True)[: survivors(len(alive))]
         short = sum(arm.started() for arm in arms) < self._study.trials
-        why: Literal["budget", "space", "hand"] = "budget" if self._over(1.0) else "space"
-        why = "hand" if self._whole.enough() else why
-        if short and not self._whole.ledger.ended(why):
-            self._whole.ended(why)
+        if short:
+            self._whole.ended(self._why_short(arms))
+
+    def _why_short(self, arms: Sequence[_Arm]) -> Literal["budget", "space", "patience", "hand"]:
+        """Return why fewer trials were made than were asked for."""
+        found = {arm.runner.ledger.last_end.why for arm in arms if arm.runner.ledger.last_end}
+        if self._whole.enough():
+            return "hand"
+        if self._over(1.0):
+            return "budget"
+        return "patience" if "patience" in found else "space"
 
     def _try(self, arm: _Arm, trials: int, until: float, presence: Presence) -> None:
         """Give a combination trials up to a number, while this share of the budget is not spent."""

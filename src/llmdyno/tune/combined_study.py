@@ -103,6 +103,7 @@ def combined_document(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Sta
         "front": subject.front,
         "spec": msgspec.to_builtins(study),
         "combinations": [_entry(study, ledger, part, document) for part in parts],
+        "spent_s": round(sum(part.ledger.spent_s for part in parts), 3),
     }
     said = f"{stacks.conclusion(document)} {document['outcome']['said']}"
     document["outcome"] = {**document["outcome"], "said": said}

@@ -16,7 +16,6 @@ from llmdyno.tune.steps import excess_at
 # Configs that are refused before a server starts cost nothing. They do not count as trials, up to
 # so many times the number of trials.
 INFEASIBLE_FACTOR = 3
-_ENDED_BY = ("budget", "space", "hand")  # what may end the trials before their number
 
 State = Literal["stopped", "unfinished", "nothing tried", "nothing better", "rejected", "confirmed"]
 
@@ -27,8 +26,9 @@ def enough(tried: int, infeasible: int, trials: int) -> bool:
 
 
 def searched(ledger: Ledger) -> bool:
-    """Tell whether the search came to its end with something measured, and nothing better."""
-    return _trials_over(ledger) and any(s.state == "measured" for s in ledger.of("trial"))
+    """Tell whether the search came to its end with something that works, and nothing better."""
+    works = {"measured", "pruned"}
+    return _trials_over(ledger) and any(s.state in works for s in ledger.of("trial"))
 
 
 def _trials_over(ledger: Ledger) -> bool:
@@ -37,7 +37,7 @@ def _trials_over(ledger: Ledger) -> bool:
     trials = ledger.of("trial")
     infeasible = sum(step.state == "predicted-infeasible" for step in trials)
     over = enough(len(trials), infeasible, ledger.spec.trials)
-    return over or any(ledger.ended(why) for why in _ENDED_BY)
+    return over or ledger.last_end is not None
 
 
 def has_its_pairs(ledger: Ledger, contender: int, pairs: int) -> bool:
@@ -83,15 +83,17 @@ def of(
     trials = ledger.of("trial")
     infeasible = sum(step.state == "predicted-infeasible" for step in trials)
     started = len(trials) - infeasible
-    why = next((word for word in _ENDED_BY if ledger.ended(word)), None)
+    end = ledger.last_end
     return {
         "stopped": stopped and {"class": stopped.failure_class, "why": stopped.why},
         "outcome": {
             "state": _state(ledger, confirmation, best=best),
             "tried": started,
             "measured": sum(step.state == "measured" for step in trials),
+            "pruned": sum(step.state == "pruned" for step in trials),
             "trials": ledger.spec.trials,
-            "ended_by": why,
+            "ended_by": end and end.why,
+            "expected_gain": end and end.gain,
         },
         "slo_outcome": _slo_outcome(folder, ledger, confirmation),
         "moves": [event.why for event in ledger.events if event.kind == "moved"],

@@ -1,11 +1,12 @@
 """What the predictor would try first, for `--predict-on`: the best few that it simulates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value
 from llmdyno.predict.asked import Plan
-from llmdyno.predict.planning import ranked
+from llmdyno.predict.planning import forecasts, no_room, ranked
 from llmdyno.serve.stack import Stack
 from llmdyno.tune.spec import Study
 from llmdyno.tune.starts import kept
@@ -44,9 +45,48 @@ def foreseen(
             f"--predict-on {study.predict_on}: ranks configs by token rate, and --objective is"
             f" {study.objective.key}; leave one of the two out."
         )
-    own = {knob.name for knob in stack.engine.knobs}
+    names = {knob.name for knob in searched}
+    room = max(0, min(FORESEEN_MAX, study.trials - len(candidates)))
+    configs = ranked(_plan(study, stack), names)
+    return kept(configs, study, stack, searched, candidates)[:room]
+
+
+def expected(
+    study: Study, stack: Stack, configs: Sequence[Mapping[str, Value]]
+) -> list[dict[str, Any]]:
+    """Return what the predictor expects of configs on the study's GPU; without one nothing.
+
+    Returns:
+        For each what predict.planning.forecasts() does.
+
+    Raises:
+        UsageError: as foreseen() does.
+    """
+    if not study.predict_on:
+        return []
+    own = _own(stack)
+    found = forecasts(_plan(study, stack), [own(config) for config in configs])
+    return [{**one, "config": dict(config)} for one, config in zip(found, configs, strict=True)]
+
+
+def does_not_fit(study: Study, stack: Stack) -> Callable[[Mapping[str, Value]], str | None]:
+    """Return what tells by the memory arithmetic that a config cannot start: the sum, or None."""
+    if not study.predict_on:
+        return lambda _: None
+    own, why = _own(stack), no_room(_plan(study, stack))
+    return lambda config: why(own(config))
+
+
+def _own(stack: Stack) -> Callable[[Mapping[str, Value]], dict[str, Value]]:
+    """Return what leaves only the engine's knobs of a config: the predictor knows no front."""
+    names = {knob.name for knob in stack.engine.knobs}
+    return lambda config: {name: value for name, value in config.items() if name in names}
+
+
+def _plan(study: Study, stack: Stack) -> Plan:
+    """Return a study as the predictor takes it."""
     load = study.load
-    plan = Plan(
+    return Plan(
         model=study.model,
         gpu=study.predict_on,
         engines=(study.engine,),
@@ -56,10 +96,7 @@ def foreseen(
         rates=load.rates[-1:],
         duration_s=study.trial_duration_s,
         slos=study.slos,
-        baseline={name: value for name, value in study.baseline.items() if name in own},
+        baseline=_own(stack)(study.baseline),
         allow_altered_output=study.tries_altered_output,
         seed=study.seed,
     )
-    names = {knob.name for knob in searched}
-    room = max(0, min(FORESEEN_MAX, study.trials - len(candidates)))
-    return kept(ranked(plan, names), study, stack, searched, candidates)[:room]

@@ -10,7 +10,7 @@ from llmdyno.tune.spec import Study
 from llmdyno.tune.spend import Spend
 
 # What --resume may raise. All else is what the study is about.
-EXTENDABLE = ("trials", "budget_s", "pairs", "max_pairs", "confirm_until")
+EXTENDABLE = ("trials", "budget_s", "patience", "pairs", "max_pairs", "confirm_until")
 _TIGHTENED = "confirm_until"  # less of it is more work
 _MEMORY_SHARE = 0.02  # what a kernel keeps for itself varies from boot to boot
 

@@ -39,10 +39,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     phase: Phase
     number: int
     config: dict[str, Value]
-    state: Literal["measured", "failed", "predicted-infeasible"]
+    state: Literal["measured", "failed", "predicted-infeasible", "pruned"]
     run: str = ""  # its folder within the study's
     value: float | None = None  # of the objective, at the study's level
     slo_met: bool | None = None
+    interval: tuple[float, float] | None = None  # of the value; of a pruned one, if it is known
+    pruned_why: str = ""  # why it was ended early
     failure_class: str | None = None
     failure_why: str | None = None
     build_s: float = 0.0
@@ -63,7 +65,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     """What befell the study between two steps.
 
     machine    the machine failed, not a config: it stopped, and the failures in `void` do not count
-    ended      no further trial will be: "budget", "space", or "hand": a person had enough of them
+    ended      no further trial will be: "budget", "space", "hand" (a person had enough of them) or
+               "patience"; the last with the `gain` that the next one was expected to have, if the
+               search says so
     extended   --resume asked for more: `changes` are fields of the spec
     moved      it went on with another engine, driver or machine
     beside     another study ran on this machine at the same time
@@ -80,6 +84,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     engine_version: str | None = None
     stack: str = ""
     contender: int = 0
+    gain: float | None = None
 
 
 Entry = Began | Step | Event
@@ -197,10 +202,15 @@ class Ledger:
 
     def ended(self, why: str) -> bool:
         """Tell whether the trials ended for this reason, and nothing was added since."""
+        return (last := self.last_end) is not None and last.why == why
+
+    @property
+    def last_end(self) -> Event | None:
+        """How the trials ended; None: they did not, or something was added since."""
         for event in reversed(self.events):
             if event.kind in {"ended", "extended"}:
-                return event.kind == "ended" and event.why == why
-        return False
+                return event if event.kind == "ended" else None
+        return None
 
     def has_its_pairs(self, contender: int) -> bool:
         """Tell whether a confirmation of an open number of pairs has come to its planned end."""

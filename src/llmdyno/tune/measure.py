@@ -22,6 +22,7 @@ from llmdyno.results.slo import Slo
 from llmdyno.serve.build import Artifact
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Bench, Load, Workload
+from llmdyno.tune.race import Lost, Race
 from llmdyno.units import counted
 from llmdyno.wire.exchange import Meter
 
@@ -39,6 +40,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     summary: dict[str, Any] | None = None
     failure_class: str | None = None
     failure_why: str | None = None
+    lost: Lost | None = None  # why it was ended early: it could not win any more
     build_s: float = 0.0
     start_s: float = 0.0
     measure_s: float = 0.0
@@ -57,6 +59,7 @@ def measure(
     warmup_s: float,
     folder: Path,
     calibration: bool,
+    race: Race | None = None,
     report_progress: Callable[[Progress, Meter], None],
     notify: Callable[[str], None],
 ) -> Measurement:
@@ -73,6 +76,7 @@ def measure(
         warmup_s: load that does not count, before the benchmark; 0: none.
         folder: of the run; it is made.
         calibration: whether this client is measured first.
+        race: ends the benchmark once it is lost; None: it goes on to its end.
         report_progress: is told of the benchmark's progress.
         notify: is told in a line what is waited for.
 
@@ -87,7 +91,7 @@ def measure(
         with start(stack, config, artifact, folder, notify) as server:
             costs.enter("measure")
             launch = server.launch
-            watcher = _Watch(server, hang_s, report_progress).watcher()
+            watch = _Watch(server, hang_s, report_progress, race)
             asked = Bench(
                 url=launch.url,
                 endpoint=launch.endpoint,
@@ -99,26 +103,26 @@ def measure(
                 price_per_h=price_per_h,
                 calibration=calibration,
             )
-            outcome = _put_under_load(server, asked, warmup_s, folder, watcher)
+            outcome = _put_under_load(server, asked, warmup_s, folder, watch)
             failure = server.failure()
+            lost = watch.lost if outcome.stopped is not None else None
+            cut = outcome.stopped if lost is None else None
             hangs = not (failure or outcome.interrupted or server.answers(hang_s))
-            if hangs or outcome.stopped is not None:
+            if hangs or cut is not None:
                 failure = _death(server)
-    except UsageError as error:
-        return costs.failed("bad-config", str(error))
     except ServerError as error:
         return costs.failed(error.kind, str(error))
-    except TargetError as error:
-        return costs.failed("died", str(error))
+    except (UsageError, TargetError) as error:
+        return costs.failed("died" if isinstance(error, TargetError) else "bad-config", str(error))
     if outcome.interrupted:
         raise InterruptError("interrupted; what was measured before is kept.")
     if failure is not None:
         return costs.failed(failure.kind, str(failure))
-    if outcome.stopped is not None or hangs:  # if towards the end, the benchmark did not see it
-        return costs.failed("hung", outcome.stopped or _wedged(hang_s))
+    if hangs or cut is not None:  # if towards the end, the benchmark did not see it
+        return costs.failed("hung", cut or _wedged(hang_s))
     if why := _nothing_to_show(outcome.summary):
         return costs.failed("requests-failed", why)
-    return costs.of(Measurement(summary=dict(outcome.summary)))
+    return costs.of(Measurement(summary=dict(outcome.summary), lost=lost))
 
 
 def _death(server: supervise.Server) -> ServerError | None:
@@ -166,7 +170,7 @@ def start(
 
 
 def _put_under_load(
-    server: supervise.Server, asked: Bench, warmup_s: float, folder: Path, watcher: run.Watcher
+    server: supervise.Server, asked: Bench, warmup_s: float, folder: Path, watch: "_Watch"
 ) -> run.Outcome:
     """Warm the server up and measure it.
 
@@ -175,8 +179,8 @@ def _put_under_load(
         TargetError: the benchmark found nobody there, but the server lives.
     """
     try:
-        early = _warm_up(asked, warmup_s, folder / WARMUP, watcher)
-        return early or run.run(asked, folder, watcher=watcher, rehearsed=False)
+        early = _warm_up(asked, warmup_s, folder / WARMUP, watch.watcher())
+        return early or run.run(asked, folder, watcher=watch.raced(), rehearsed=False)
     except TargetError:
         if failure := _death(server):
             raise failure from None
@@ -268,7 +272,9 @@ class _Watch:
         server: supervise.Server,
         hang_s: float,
         report_progress: Callable[[Progress, Meter], None],
+        race: Race | None,
     ) -> None:
+        self._race = race
         self._server = server
         self._hang_s = hang_s
         self._report_progress = report_progress
@@ -292,6 +298,26 @@ class _Watch:
             return f"the server lives but sent nothing for {silent_s:.0f} s"
         return None
 
+    @property
+    def lost(self) -> Lost | None:
+        """Why the race is lost; None: it is not, or there is none."""
+        return None if self._race is None else self._race.lost
+
     def watcher(self) -> run.Watcher:
         """Return what a benchmark asks and tells."""
         return run.Watcher(report_progress=self.look, stop_because=self.why)
+
+    def raced(self) -> run.Watcher:
+        """Return the same for a benchmark that also ends once its race is lost."""
+        race = self._race
+        if race is None:
+            return self.watcher()
+
+        def look(progress: Progress, meter: Meter) -> None:
+            self.look(progress, meter)
+            race.look(progress, meter)
+
+        def why() -> str | None:
+            return self.why() or (race.lost.why if race.lost is not None else None)
+
+        return run.Watcher(report_progress=look, stop_because=why)

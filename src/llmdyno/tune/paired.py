@@ -92,7 +92,8 @@ class Reader:
     ) -> dict[str, Any]:
         """Return after ÷ before: the geometric mean over the pairs and its 95 % interval.
 
-        Where some run has a value of 0 there is no ratio: "difference" then holds after - before.
+        "before" and "after" are the geometric means of the runs of each arm. Where some run has a
+        value of 0 there is no ratio: "difference" then holds after - before.
 
         Args:
             pairs: of equal configs.
@@ -145,11 +146,21 @@ def ratio(
     before, after = zip(*(one.sides for one in found), strict=True)
     if not divides(found, statistic):
         return {**nothing, "difference": _said(*stats.difference(before, after, statistic))}
+    arms = {
+        arm: significant(_typical(side, statistic))
+        for arm, side in (("before", before), ("after", after))
+    }
     if known is not None or not in_a_row:
-        return _said(*stats.ratio(before, after, statistic, known=known))
+        return {**_said(*stats.ratio(before, after, statistic, known=known)), **arms}
     paired = statistics.compared(runs(found, statistic))
     drift = {} if paired.drift is None else {"drift": significant(paired.drift)}
-    return {**_said(paired.mean, paired.ci95), **drift}
+    return {**_said(paired.mean, paired.ci95), **arms, **drift}
+
+
+def _typical(arm: Sequence[stats.Floats], statistic: Statistic) -> float:
+    """Return the geometric mean of an arm's runs, whose quotient is the ratio without drift."""
+    logs = [math.log(float(statistic(side[None, :])[0])) for side in arm]
+    return math.exp(math.fsum(logs) / len(logs))
 
 
 def divides(found: Sequence[Series], statistic: Statistic) -> bool:

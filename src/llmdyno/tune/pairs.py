@@ -19,7 +19,8 @@ from llmdyno.results import pairs as statistics
 from llmdyno.results.pairs import Run
 from llmdyno.results.stats import Spread
 from llmdyno.tune import paired
-from llmdyno.tune.ledger import Event, Ledger, Step
+from llmdyno.tune.ledger import Event, Step
+from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 from llmdyno.units import counted
@@ -194,24 +195,6 @@ def half_width(study: Study, steps: Sequence[Step]) -> float:
     if not found or not paired.divides(found, statistic):
         return math.inf
     return statistics.compared(paired.runs(found, statistic)).half_width
-
-
-def spreads_before(ledger: Ledger) -> list[Spread]:
-    """Return the spread of each config that was measured twice before the confirmation.
-
-    The baseline was in full and as a trial is, and so was the winner.
-    """
-    values: dict[str, list[float]] = {}
-    for step in ledger.steps:
-        early = step.phase in {"baseline", "reference", "trial", "best"}
-        if early and step.state == "measured" and step.value is not None and step.value > 0:
-            values.setdefault(repr(sorted(step.config.items())), []).append(step.value)
-    return [_spread([math.log(one) for one in same]) for same in values.values() if len(same) > 1]
-
-
-def _spread(logs: Sequence[float]) -> Spread:
-    mean = sum(logs) / len(logs)
-    return Spread(sum((one - mean) ** 2 for one in logs) / (len(logs) - 1), len(logs) - 1)
 
 
 def value_runs(steps: Sequence[Step]) -> list[Run]:

@@ -10,8 +10,9 @@ from llmdyno.results.pairs import pooled_noise
 from llmdyno.tune.candidates import changed, effective
 from llmdyno.tune.combined_study import rank, reference_of
 from llmdyno.tune.ledger import Step
+from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.outlook import Outlook
-from llmdyno.tune.pairs import least, pairs_asked, spreads_before
+from llmdyno.tune.pairs import least, pairs_asked
 from llmdyno.tune.runner import Runner
 
 _CHANGES_FORESEEN = 2  # knobs that a winner will have changed, while there is none

@@ -21,12 +21,13 @@ from llmdyno.machine import environment
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load
 from llmdyno.tune import blame, going_on
-from llmdyno.tune.budget import Costs, costs
+from llmdyno.tune.budget import Costs, costs, usual_s
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.ledger import Began, Event, Ledger, Phase, Step, key
 from llmdyno.tune.measure import Measurement, measure
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.outlook import Outlook
+from llmdyno.tune.race import race
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import as_step, outcome
 from llmdyno.wire.exchange import Meter
@@ -137,10 +138,12 @@ class Runner:
                 " both measure each other's load. Stop one of them."
             )
 
-    def ended(self, why: Literal["budget", "space", "hand"]) -> None:
-        """Write down why there will be no further trial."""
+    def ended(
+        self, why: Literal["budget", "space", "patience", "hand"], gain: float | None = None
+    ) -> None:
+        """Write down why there will be no further trial, and what the next was to gain."""
         if not self.ledger.ended(why):
-            self.ledger.append(Event(kind="ended", why=why))
+            self.ledger.append(Event(kind="ended", why=why, gain=gain))
 
     def enough(self) -> bool:
         """Tell whether a person has ended the trials, now or before the study was stopped.
@@ -256,6 +259,7 @@ class Runner:
             warmup_s=self.study.warmup_s,
             folder=run,
             calibration=phase == "baseline",  # the machine is one for the whole study
+            race=race(self.study, self.ledger, self.folder, load) if phase == "trial" else None,
             report_progress=self._narrator.display(name, load.points),
             notify=self._narrator.notify_waiting,
         )
@@ -307,6 +311,18 @@ class Runner:
         loads: dict[str, Load] = {"baseline": whole, "best": whole, "confirm": confirm}
         loads |= {"reference": trial, "trial": trial, "ablation": confirm}
         return costs(self.ledger.steps, loads, self.study.warmup_s)
+
+    def trial_s(self) -> float:
+        """Return how long a trial takes: as the last ones did, else by what steps cost."""
+        alike = {"reference", "trial"}
+        if self.trial_load() == self.whole_load():
+            alike |= {"baseline"}
+        taken_s = usual_s(self.ledger.steps, alike)
+        return (
+            self.costs().step_s(self.trial_load(), self.study.warmup_s)
+            if taken_s is None
+            else taken_s
+        )
 
     def left_s(self) -> float:
         """Return how much of the budget is left, in s; infinite without one."""

@@ -128,6 +128,19 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     trials: Annotated[int, Flag(WHOLE, "Number of configs to try.")] = 20
+    race: Annotated[
+        bool,
+        Flag(TRUTH, "End a trial early that can no longer win, by what it has shown so far."),
+    ] = True
+    patience: Annotated[
+        int | None,
+        Flag(
+            WHOLE,
+            "End the trials after so many in a row that were expected to gain less than 1 %, or,"
+            " with another --sampler than own, so many that were no better.",
+            default="all --trials are tried",
+        ),
+    ] = None
     budget_s: Annotated[
         float | Spend | None,
         Flag(
@@ -179,6 +192,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
                 f"--trials {self.trials}: the {len(self.candidates)} [[candidates]] are trials,"
                 f" too; set at least {len(self.candidates)}, or leave some out."
             )
+        if self.patience is not None and self.patience < 1:
+            raise UsageError(f"--patience {self.patience}: must be at least 1.")
         if self.sampler not in SAMPLERS:
             raise UsageError(f"--sampler {self.sampler}: unknown.{nearest(self.sampler, SAMPLERS)}")
         self._check_pairs()

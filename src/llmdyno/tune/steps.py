@@ -1,5 +1,6 @@
 """What of a measurement stands in the ledger, and what the search and a person are told of it."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,10 @@ from llmdyno.tune.spec import Study
 
 if TYPE_CHECKING:  # it brings the load generator with it, which readers of a study do without
     from llmdyno.tune.measure import Measurement
+
+# The bound of a race is so many errors from the value: one look has a risk of 1 in 800.
+_ERRORS = 4.0
+_ERROR = 0.15  # where there is no such bound, and at most
 
 
 def as_step(
@@ -42,7 +47,7 @@ def as_step(
             knob=knob,
         )
     level = measurement.summary["levels"][-1]
-    objective = study.objective
+    objective, lost = study.objective, measurement.lost
     at_level = [
         verdict["met"]
         for verdict in measurement.summary["slo"]
@@ -52,9 +57,11 @@ def as_step(
         phase=phase,
         number=number,
         config=dict(config),
-        state="measured",
+        state="measured" if lost is None else "pruned",
         run=measurement.folder,
         value=read_stat(level, objective.metric, objective.stat),
+        interval=None if lost is None else lost.interval,
+        pruned_why="" if lost is None else lost.why,
         slo_met=all(at_level) if at_level else None,
         build_s=round(measurement.build_s, 3),
         start_s=round(measurement.start_s, 3),
@@ -63,16 +70,27 @@ def as_step(
     )
 
 
+def error_of(step: Step, *, maximise: bool) -> float:
+    """Return the error of the logarithm of what a pruned trial was worth when it was ended.
+
+    Only the bound to the better side counts: the other one allows for a trend downwards.
+    """
+    if step.interval is None or step.value is None or min(step.value, *step.interval) <= 0:
+        return _ERROR
+    best = step.interval[1] if maximise else step.interval[0]
+    return min(_ERROR, abs(math.log(best / step.value)) / _ERRORS)
+
+
 def excess(study: Study, folder: Path, step: Step) -> dict[str, float]:
     """Return by how much each SLO was missed, as a share of its limit; below 0, it was met.
 
     Args:
         study: whose SLOs they are.
         folder: of the study.
-        step: which config; one that was not measured has none. Of a run whose folder is gone it is
+        step: which config; one that does not work has none. Of a run whose folder is gone it is
             known whether it met them, not by how much: 1 as a whole, or 0.
     """
-    if step.state != "measured" or not study.slos:
+    if step.state not in {"measured", "pruned"} or not study.slos:
         return {}
     try:
         level = store.read_json(folder / step.run / SUMMARY)["levels"][-1]
@@ -99,10 +117,12 @@ def excess_at(study: Study, level: Mapping[str, Any]) -> dict[str, float]:
 
 def outcome(study: Study, step: Step) -> str:
     """Say in a few words what came of a config: its value, or why it has none."""
-    if step.state != "measured":
+    if step.state not in {"measured", "pruned"}:
         return f"{step.failure_class}: {step.failure_why}"
     objective = study.objective
     unit = BY_NAME[objective.metric].unit
     value = "no value" if step.value is None else f"{step.value:,.4g} {unit}"
     missed = ", SLO missed" if step.slo_met is False else ""
+    if step.state == "pruned":
+        return f"pruned: {objective} {value} so far; {step.pruned_why}"
     return f"{objective} {value}{missed}"

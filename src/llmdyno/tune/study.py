@@ -17,6 +17,9 @@ it can be gone again at any time. The document's keys are a contract; its versio
     29 November 2026, added: in "confirmation" "slo_ratio", "levels" (the ratios of each level that
         the pairs measured), "drift" of a ratio (a factor, first run to last); "hand" as what ended
         the trials, in "outcome" "ended_by".
+    29 November 2026, added: the state "pruned" of a trial that was ended early, with "pruned" (why,
+        and the interval of its value if that is known); else it is null. In "outcome"
+        "expected_gain", where "ended_by" is "patience", and "pruned", how many trials were.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +33,7 @@ from llmdyno.knobs import Knob, Value, default
 from llmdyno.results import conclusions, study_doubts, verdicts
 from llmdyno.results.bottleneck import bottleneck
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.slo import HEADLINES, Objective
+from llmdyno.results.slo import HEADLINES, Objective, read_stat
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.tune import checked, endings, paired
@@ -41,6 +44,9 @@ from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.paired import Pair, Reader
 
 SCHEMA = "llmdyno.study/1"
+
+# Of each trial, whatever the objective: rate against wait is what a page draws.
+_TOLD = (*HEADLINES, Objective(metric="ttft_ms", stat="p99"))
 
 
 def study_document(folder: Path, ledger: Ledger, subject: Stack) -> dict[str, Any]:
@@ -89,6 +95,7 @@ class _Document:
             "confirmation": confirmation,
             **self._explanation(best, confirmation),
             "quality": checked.told(self._folder, best.config if best else None),
+            "spent_s": round(self._ledger.spent_s, 3),
             "bundle": None,
             "rejected": rejected,
             **endings.of(self._folder, self._ledger, confirmation, best=best),
@@ -139,6 +146,8 @@ class _Document:
         failure = None
         if step.failure_class is not None:
             failure = {"class": step.failure_class, "why": step.failure_why}
+        level = self._last_level(step)
+        told = level and {one.key: read_stat(level, one.metric, one.stat) for one in _TOLD}
         return {
             "id": step.number + 1,
             "config": step.config,
@@ -151,18 +160,23 @@ class _Document:
             },
             "value": step.value,
             "slo_met": step.slo_met,
-            "bottleneck": self._bottleneck(step),
+            "pruned": {"why": step.pruned_why, "interval": step.interval and list(step.interval)}
+            if step.state == "pruned"
+            else None,
+            "bottleneck": level and msgspec.structs.asdict(bottleneck(level)),
+            "headlines": told,
             "run": step.run,
             "place": step.place,
             **_of(step),
         }
 
-    def _bottleneck(self, step: Step) -> dict[str, str] | None:
-        """Return what held a trial back at its last level; None: it was not measured."""
-        if step.state != "measured" or not (self._folder / step.run / SUMMARY).exists():
+    def _last_level(self, step: Step) -> Mapping[str, Any] | None:
+        """Return the summary of a trial's last level; None: it did not work."""
+        works = step.state in {"measured", "pruned"}
+        if not works or not (self._folder / step.run / SUMMARY).exists():
             return None
-        found = bottleneck(self._summary(step)["levels"][-1])
-        return msgspec.structs.asdict(found)
+        level: Mapping[str, Any] = self._summary(step)["levels"][-1]
+        return level
 
     def _confirmation(self, best: Step | None) -> dict[str, Any]:
         contender = None if best is None else best.contender

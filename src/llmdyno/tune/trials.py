@@ -9,10 +9,11 @@ from llmdyno.tune.candidates import effective
 from llmdyno.tune.endings import enough
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.measure import Measurement
+from llmdyno.tune.patience import Patience
 from llmdyno.tune.remaining import outlook
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.starts import begin
-from llmdyno.tune.steps import excess
+from llmdyno.tune.steps import error_of, excess
 from llmdyno.units import counted
 
 
@@ -81,10 +82,10 @@ class Trials:
             f"Search over {names}: {counted(study.trials, 'trial')} at {study.compared_at}{given}."
         )
         tried: list[Step] = []
+        patience = Patience(study, reference)
         while not self._enough(tried):
             new = self._runner.ledger.find("trial", len(tried)) is None
-            if new and self._runner.over_budget(1.0):
-                self._runner.say("The budget is used up; no further trials.")
+            if new and self._has_no_time():
                 self._runner.ended("budget")
                 return
             if new and self._runner.enough():
@@ -96,13 +97,38 @@ class Trials:
                 self._runner.say("Every config that the search can think of has been tried.")
                 self._runner.ended("space")
                 return
+            if len(tried) >= len(self._candidates) and patience.ends(search, tried) and new:
+                self._runner.say(patience.said)
+                self._runner.ended("patience", patience.gain)
+                return
             if new:
                 self._look_ahead(config, len(tried))
             step = self._trial(len(tried), config)
             if step.config != config:  # done before a stop, by another version of the search
                 search.give(step.config)
-            search.tell(step.value, excess(self._runner.study, self._runner.folder, step))
+            self._tell(search, step)
             tried.append(step)
+
+    def _has_no_time(self) -> bool:
+        """Tell whether the budget has no room for another trial, and say so."""
+        runner = self._runner
+        if runner.over_budget(1.0):
+            runner.say("The budget is used up; no further trials.")
+            return True
+        takes_s = runner.trial_s()
+        if takes_s <= runner.left_s():
+            return False
+        runner.say(f"The budget has no time for another trial, which takes {takes_s:.0f} s.")
+        return True
+
+    def _tell(self, search: Searching, step: Step) -> None:
+        missed = excess(self._runner.study, self._runner.folder, step)
+        if step.state == "pruned":
+            search.tell(
+                step.value, missed, error_of(step, maximise=self._runner.study.objective.maximise)
+            )
+        else:
+            search.tell(step.value, missed)
 
     def _look_ahead(self, config: Mapping[str, Value], number: int) -> None:
         """Tell what is tried next and why, and how the study stands."""

@@ -22,6 +22,7 @@ from llmdyno.tune.candidates import checked_candidates, describe
 from llmdyno.tune.folder import stack_of, write_study
 from llmdyno.tune.foreseen import foreseen
 from llmdyno.tune.gate import Gate
+from llmdyno.tune.known_good import known_good
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.proof import Proof
@@ -31,6 +32,14 @@ from llmdyno.tune.spec import Study
 from llmdyno.tune.starts import learnt
 from llmdyno.tune.study import study_document
 from llmdyno.tune.trials import Trials
+
+# Why a config is tried first, by what names it.
+_WHYS = {
+    "given": "given",
+    "foreseen": "foreseen by the predictor",
+    "learnt": "learnt from an earlier study",
+    "known_good": "named by the engine",
+}
 
 
 class Tuner:
@@ -72,13 +81,16 @@ class Tuner:
             allow_altered_output=study.tries_altered_output,
             baseline=study.baseline,
         )
-        candidates = checked_candidates(study, stack, searched)
+        given = checked_candidates(study, stack, searched)
         going_on = (folder / LEDGER).exists()
-        whys = ["given"] * len(candidates)
-        candidates += foreseen(study, stack, searched, candidates)
-        whys += ["foreseen by the predictor"] * (len(candidates) - len(whys))
-        candidates += learnt(study, stack, searched, candidates, going_on=going_on)
-        whys += ["learnt from an earlier study"] * (len(candidates) - len(whys))
+        seen = foreseen(study, stack, searched, given)
+        known = learnt(study, stack, searched, [*given, *seen], going_on=going_on)
+        named = known_good(study, stack, searched, [*given, *seen, *known])
+        # The configs that are tried first, by what names them.
+        self.starts = {"given": given, "foreseen": seen, "learnt": known, "known_good": named}
+        candidates = [*given, *seen, *known, *named]
+        whys = [_WHYS[by] for by, configs in self.starts.items() for _ in configs]
+        self.searched = searched
         self._runner = self.runner = Runner(study, folder, stack, narrator)
         self._trials = Trials(
             self._runner, searched, candidates, make_search or sampler(study.sampler), whys=whys

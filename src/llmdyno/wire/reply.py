@@ -33,6 +33,7 @@ USAGE_BELOW_STREAM = "usage-below-stream"
 SPECIAL_TOKENS_MAX = 4  # the end of the sequence, and marks around reasoning or a tool's call
 # Of a stream in which each event repeats the text before it.
 _CUMULATIVE_CHUNKS_MIN = 4
+_ECHO_CHARACTERS_MIN = 16  # an answer may begin with a shorter prompt by chance
 _LETTERS = bytes(range(ord("a"), ord("z") + 1)) + bytes(range(ord("A"), ord("Z") + 1)) + b" "
 
 
@@ -133,6 +134,26 @@ def without_repeats(reply: Reply) -> Reply:
         texts=[new[place] for place in kept],
         usage_after=[running[place] for place in kept] if is_running else [],
         chunks_at_usage=-1,
+    )
+
+
+def without_prompt(reply: Reply, prompt: str) -> Reply:
+    """Return a reply whose first text does not begin with the prompt.
+
+    The reply itself is returned where it does not. A chunk that holds nothing else is dropped: it
+    holds no token of the answer.
+    """
+    first = reply.texts[0] if reply.texts else ""
+    if len(prompt) < _ECHO_CHARACTERS_MIN or not first.startswith(prompt):
+        return reply
+    if rest := first[len(prompt) :]:
+        return msgspec.structs.replace(reply, texts=[rest, *reply.texts[1:]])
+    return msgspec.structs.replace(
+        reply,
+        stamps_ns=reply.stamps_ns[1:],
+        texts=reply.texts[1:],
+        usage_after=reply.usage_after[1:],
+        chunks_at_usage=reply.chunks_at_usage - (reply.chunks_at_usage > 0),
     )
 
 

@@ -16,7 +16,7 @@ from report_samples import GUIDE, study
 def test_every_plot_is_used_and_says_how_to_read_it() -> None:
     files = {path.stem for path in Path(plots.__file__).parent.glob("[!_]*.py")}
     assert set(charts(report.study_page(study(), GUIDE))) == files
-    for section in ("headline", "latency", "time", "trials", "confirmation", "ablation"):
+    for section in get_args(plots.Section):
         for plot in plots.load(section).values():
             assert plot.title
             assert plot.says.endswith(".")

@@ -1,37 +1,22 @@
 """What does not go together in a TensorRT-LLM config, refused before a build of an hour starts.
 
-Each rule is a function of (config, version) that raises UsageError; `doubts` are what works but is
-seldom meant.
+Each rule is a function of (config, version) that raises UsageError; those of the PyTorch road stand
+in pytorch_rules.py. `doubts` are what works but is seldom meant.
 """
 
-from collections.abc import Callable
-
-from llmdyno.engines._trtllm.build_knobs import BUILD, CHECKPOINT, ENGINES_END, SHARED
-from llmdyno.engines._trtllm.pytorch_knobs import PYTORCH
-from llmdyno.engines._trtllm.template_knobs import TEMPLATE
+from llmdyno.engines._trtllm.build_knobs import ENGINES_END
+from llmdyno.engines._trtllm.pytorch_rules import PYTORCH_RULES
+from llmdyno.engines._trtllm.table import BY_NAME, KNOBS, Rule, on_engine_road, value
+from llmdyno.engines._trtllm.values import check_successors, check_values
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Config, Value, at_least, check_version, default, show
+from llmdyno.knobs import Config, Value, at_least, check_version, show
 
-KNOBS = (*SHARED, *CHECKPOINT, *BUILD, *TEMPLATE, *PYTORCH)
 FRACTION_MAX = 0.95
 PYTORCH_SINCE = "1.0"
 OLDEST = "0.9.0"
 WEIGHT_ONLY = ("int8_weight_only", "int4_weight_only")
-_BY_NAME = {knob.name: knob for knob in KNOBS}
 _FP8 = ("fp8",)
 _AWQ = ("int4_awq", "w4a8_awq")
-_NEEDS_MODEL = ("Eagle", "Eagle3", "DraftTarget", "PARD")
-_SINCE_1_3 = ("Eagle3", "PARD")
-
-
-def value(config: Config, name: str, version: str) -> Value | None:
-    """Return a knob's value, or its default in that version."""
-    return config.get(name, default(_BY_NAME[name], version))
-
-
-def on_engine_road(config: Config) -> bool:
-    """Return whether an engine is built; the PyTorch road is the default."""
-    return config.get("backend", default(_BY_NAME["backend"], None)) == "tensorrt"
 
 
 def check(config: Config, version: str) -> None:
@@ -42,8 +27,10 @@ def check(config: Config, version: str) -> None:
     """
     _road(config, version)
     known = [knob for knob in KNOBS if knob.name not in {"version", "backend"}]
+    check_successors(config, version)
     check_version(config, known, version)
-    rules = _ENGINE_RULES if on_engine_road(config) else _PYTORCH_RULES
+    check_values(config, version)
+    rules = _ENGINE_RULES if on_engine_road(config) else PYTORCH_RULES
     for rule in (*_SHARED_RULES, *rules):
         rule(config, version)
 
@@ -160,7 +147,7 @@ def _longest_built(config: Config, version: str) -> int | None:
     """Return the tokens of a sequence where the two lengths are built in, before 0.12."""
     prompt = value(config, "max_input_len", version)
     answer = value(config, "max_output_len", version)
-    if at_least(version, _BY_NAME["max_output_len"].until) or "max_seq_len" in config:
+    if at_least(version, BY_NAME["max_output_len"].until) or "max_seq_len" in config:
         return None
     assert isinstance(prompt, int)
     assert isinstance(answer, int)
@@ -262,61 +249,6 @@ def _template_pairs(config: Config, version: str) -> None:
         )
 
 
-def _graphs(config: Config, version: str) -> None:
-    del version
-    if {"cuda_graph_batch_sizes", "cuda_graph_max_batch_size"} <= config.keys():
-        raise UsageError(
-            f"cuda_graph_batch_sizes={config['cuda_graph_batch_sizes']} excludes"
-            f" cuda_graph_max_batch_size={show(config['cuda_graph_max_batch_size'])}: set one of"
-            " the two."
-        )
-    for name in ("cuda_graph_batch_sizes", "cuda_graph_max_batch_size", "cuda_graph_padding"):
-        if name in config and config.get("cuda_graph") is False:
-            raise UsageError(
-                f"{name}={show(config[name])} has no effect while cuda_graph=false: leave one out."
-            )
-
-
-def _reuse(config: Config, version: str) -> None:
-    for name in ("enable_partial_reuse", "copy_on_partial_reuse", "host_cache_size"):
-        if config.get(name) and not value(config, "enable_block_reuse", version):
-            raise UsageError(
-                f"{name}={show(config[name])} has no effect while enable_block_reuse=false: leave"
-                " one of them out."
-            )
-
-
-def _chunking(config: Config, version: str) -> None:
-    if "context_chunking_policy" in config and not value(config, "enable_chunked_prefill", version):
-        raise UsageError(
-            f"context_chunking_policy={show(config['context_chunking_policy'])} has no effect"
-            " without enable_chunked_prefill=true: set it, or leave the policy out."
-        )
-
-
-def _waiting(config: Config, version: str) -> None:
-    del version
-    if config.get("batch_wait_max_tokens_ratio") and not config.get("batch_wait_timeout_iters"):
-        raise UsageError(
-            f"batch_wait_max_tokens_ratio={show(config['batch_wait_max_tokens_ratio'])} needs"
-            " batch_wait_timeout_iters above 0, or nothing ends the wait."
-        )
-
-
-def _speculation(config: Config, version: str) -> None:
-    kind = config.get("speculative_decoding")
-    for name in ("max_draft_len", "speculative_model"):
-        if name in config and kind is None:
-            raise UsageError(
-                f"{name}={show(config[name])} has no effect without speculative_decoding: say"
-                " which, or leave it out."
-            )
-    if kind in _NEEDS_MODEL and "speculative_model" not in config:
-        raise UsageError(f"speculative_decoding={kind} needs speculative_model: name one.")
-    if kind in _SINCE_1_3 and not at_least(version, "1.3"):
-        raise UsageError(f"speculative_decoding={kind} came with 1.3, and version is {version}.")
-
-
 def _policy_name(config: Config) -> str:
     return "batch_scheduler_policy" if on_engine_road(config) else "capacity_scheduler_policy"
 
@@ -325,7 +257,6 @@ def _policy(config: Config) -> Value | None:
     return config.get(_policy_name(config))
 
 
-Rule = Callable[[Config, str], None]
 _SHARED_RULES: tuple[Rule, ...] = (
     _tokens_cover_sequences,
     _memory_is_left,
@@ -341,4 +272,3 @@ _ENGINE_RULES: tuple[Rule, ...] = (
     _parallel_fusion,
     _template_pairs,
 )
-_PYTORCH_RULES: tuple[Rule, ...] = (_graphs, _reuse, _chunking, _waiting, _speculation)

@@ -160,7 +160,9 @@ def _flags(config: Config, flags: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _typed(key: str, value: Value) -> Any:
-    if key in {"max_attention_window", "batch_sizes"}:
+    if key in {"max_attention_window", "batch_sizes", "prefill_capture_num_tokens"}:
         return [int(part) for part in str(value).split(",")]
+    if key == "use_kv_cache_manager_v2":  # auto, or a truth
+        return {"true": True, "false": False}.get(str(value), value)
     # The template writes policies in small letters, the document in capitals.
     return value.upper() if key == "capacity_scheduler_policy" and isinstance(value, str) else value

@@ -1,20 +1,21 @@
 """What the PyTorch road of TensorRT-LLM is run with: fields of its LlmArgs, from 1.0 on.
 
 Names are those of the fields, where a plain name says what it is; PATHS says where a knob lies in
-the nested document that `trtllm-serve` reads. Read from tensorrt_llm/llmapi/llm_args.py of 1.0, 1.2
-and 1.3 candidates and from the published reference of 1.3.0rc27; the names of the document are
-checked against that. Not run by us.
+the nested document that `trtllm-serve` reads. Read from tensorrt_llm/llmapi/llm_args.py of 1.0.0,
+1.1.0, 1.2.1 and of the candidates of 1.3 and 1.4; tests hold names, types, defaults and releases
+against the table of those. Which values a release has, says values.py. Not run by us.
 """
 
 from collections.abc import Mapping
 from functools import partial
 
+from llmdyno.engines._trtllm.mixture_knobs import MIXTURE, MIXTURE_PATHS, SECTIONS_KNOWN
 from llmdyno.knobs import Knob, MemoryShare
 
 _run = partial(
     Knob,
     layer="engine",
-    source="TensorRT-LLM sources 1.0, 1.2 and 1.3 candidates, tensorrt_llm/llmapi/llm_args.py",
+    source="TensorRT-LLM sources 1.0 to 1.4 candidates, tensorrt_llm/llmapi/llm_args.py",
     needs=("backend", "pytorch"),
 )
 
@@ -49,6 +50,16 @@ KV_CACHE: tuple[Knob, ...] = (
         instead="max_tokens_in_paged_kv_cache",
         does="The KV cache in tokens; the lesser of it and the fraction counts.",
         turn="Leave it unset unless the GPU is shared.",
+        trades="Too small, requests wait or none fits.",
+    ),
+    _run(
+        name="max_gpu_total_bytes",
+        kind="int",
+        low=0,
+        unit="bytes",
+        defaults=(("1.1", 0),),
+        does="The KV cache in bytes; the lesser of it and the fraction counts. 0: the fraction.",
+        turn="When something else on the GPU needs a known amount of memory.",
         trades="Too small, requests wait or none fits.",
     ),
     _run(
@@ -93,6 +104,51 @@ KV_CACHE: tuple[Knob, ...] = (
         does="Host memory where blocks for reuse go when the GPU's are needed.",
         turn="When many long prompts come back and the GPU's cache is small.",
         trades="Copies over PCIe; pinned memory of the host.",
+    ),
+    _run(
+        name="disk_cache_size",
+        conflicts=(
+            "no disk_cache_path; enable_block_reuse=false; use_kv_cache_manager_v2 that is not true"
+        ),
+        kind="int",
+        low=0,
+        unit="bytes",
+        defaults=((SECTIONS_KNOWN, None),),
+        does="Disk space where blocks for reuse go when the host's memory is needed.",
+        turn="When long prompts come back after hours, and the disk is a quick NVMe one.",
+        trades="Reads from the disk before a first token; the disk's life.",
+    ),
+    _run(
+        name="disk_cache_path",
+        conflicts="no disk_cache_size",
+        kind="text",
+        pattern=r"/\S*",
+        form="a folder that the server can write, from / on",
+        defaults=((SECTIONS_KNOWN, None),),
+        does="The folder of the disk cache. It must be there when the server starts.",
+        turn="With disk_cache_size.",
+        trades="What it holds are users' prompts.",
+    ),
+    _run(
+        name="disk_prefetch_num_reqs",
+        conflicts="no disk_cache_size",
+        kind="int",
+        low=0,
+        high=65536,
+        unit="requests",
+        defaults=((SECTIONS_KNOWN, 0),),
+        does="For how many waiting requests blocks are read from disk ahead. 0: for none.",
+        turn="With disk_cache_size, about as many as wait in the queue.",
+        trades="The host's memory and the disk's time for requests that may be cancelled.",
+    ),
+    _run(
+        name="use_kv_cache_manager_v2",
+        kind="choice",
+        choices=("auto", "true", "false"),
+        defaults=((SECTIONS_KNOWN, "auto"),),
+        does="Which of two managers the KV cache has; the second one has the disk cache.",
+        turn="Leave it at auto; true for the disk cache.",
+        trades="The second one is a prototype.",
     ),
     _run(
         name="max_attention_window",
@@ -150,39 +206,40 @@ SCHEDULING: tuple[Knob, ...] = (
         name="context_chunking_policy",
         conflicts="enable_chunked_prefill=false",
         kind="choice",
-        choices=("FIRST_COME_FIRST_SERVED", "EQUAL_PROGRESS"),
+        choices=("FIRST_COME_FIRST_SERVED", "EQUAL_PROGRESS", "FORCE_CHUNK"),
         defaults=(("1.0", None),),
-        does="Whose chunks go first: the oldest prompt's, or all prompts' alike.",
+        does=(
+            "Whose chunks go first: the oldest prompt's, or all prompts' alike. FORCE_CHUNK cuts"
+            " every prompt up, even one that fits a step."
+        ),
         turn="With enable_chunked_prefill; EQUAL_PROGRESS when TTFT must be alike for all.",
         trades="EQUAL_PROGRESS gives everybody a later first token.",
     ),
     _run(
         name="waiting_queue_policy",
         kind="choice",
-        choices=("fcfs",),
+        choices=("fcfs", "priority"),
         defaults=(("1.3", "fcfs"),),
-        does="Who of those that wait is let in first; the releases that we know have one order.",
-        turn="Nothing to turn yet.",
-        trades="First come, first served: a short prompt waits behind a long one.",
+        does="Who of those that wait is let in first: who came first, or who has a priority.",
+        turn="priority where requests say theirs; without, it is as fcfs.",
+        trades="A request of low priority may wait for ever.",
     ),
     _run(
         name="use_python_scheduler",
         kind="bool",
-        defaults=(("1.3", False),),
+        defaults=((SECTIONS_KNOWN, False),),
         does="Plans each step in Python instead of in C++.",
         turn="Leave it off, unless a feature of the release asks for it.",
         trades="CPU time between steps.",
-        source="TensorRT-LLM's published reference of 1.3.0rc27, SchedulerConfig",
     ),
     _run(
         name="enable_prefix_aware_scheduling",
         kind="bool",
-        defaults=(("1.3.0rc27", True),),
+        defaults=((SECTIONS_KNOWN, True),),
         does="Lets a prompt wait for one with the same beginning that is being computed, to use its"
         " cache.",
         turn="Off where prompts share nothing and each first token counts.",
         trades="Some first tokens come later, for less that is computed twice.",
-        source="TensorRT-LLM's published reference of 1.3.0rc27, SchedulerConfig",
     ),
     _run(
         name="batch_wait_timeout_ms",
@@ -190,7 +247,7 @@ SCHEDULING: tuple[Knob, ...] = (
         low=0,
         high=60_000,
         unit="ms",
-        defaults=(("1.2", 0.0),),
+        defaults=(("1.1", 0.0),),
         instead="max_queue_delay_microseconds",
         does="How long a step waits for more requests when there are fewer than max_batch_size.",
         turn="A little above zero when requests come in bursts.",
@@ -202,7 +259,7 @@ SCHEDULING: tuple[Knob, ...] = (
         low=0,
         high=10_000,
         unit="steps",
-        defaults=(("1.2", 0),),
+        defaults=(("1.1", 0),),
         does="How many steps new prompts may be held back, to be computed together.",
         turn="A few when prefill steps are too small to fill the GPU.",
         trades="First tokens come later.",
@@ -213,7 +270,7 @@ SCHEDULING: tuple[Knob, ...] = (
         kind="float",
         low=0,
         high=1,
-        defaults=(("1.2", 0.0),),
+        defaults=(("1.1", 0.0),),
         does="Waiting ends when this share of max_num_tokens has come together.",
         turn="With batch_wait_timeout_iters.",
         trades="First tokens come later.",
@@ -310,7 +367,9 @@ COMPUTE: tuple[Knob, ...] = (
         name="sampler_type",
         kind="choice",
         choices=("auto", "TRTLLMSampler", "TorchSampler"),
-        defaults=(("1.2", "auto"),),
+        defaults=(("1.1", "auto"),),
+        # Removed before: auto and TorchSampler are taken and ignored, TRTLLMSampler ends the start.
+        until=SECTIONS_KNOWN,
         alters_output=True,
         does="Who draws tokens; auto: PyTorch's, unless beams are asked for.",
         turn="Leave it at auto.",
@@ -327,6 +386,88 @@ COMPUTE: tuple[Knob, ...] = (
         trades="A start that is minutes longer; a prototype.",
     ),
     _run(
+        name="torch_compile_fullgraph",
+        conflicts="torch_compile=false",
+        kind="bool",
+        defaults=(("1.0", True),),
+        alters_output=True,
+        does="Compiles the model as one graph; off, it may fall apart into several.",
+        turn="Leave it on; off for a model that cannot be compiled whole.",
+        trades="Each break between graphs costs CPU time at every step.",
+    ),
+    _run(
+        name="torch_compile_inductor",
+        conflicts="torch_compile=false",
+        kind="bool",
+        defaults=(("1.0", False),),
+        alters_output=True,
+        does="Lets Inductor write kernels of its own.",
+        turn="Try it with torch_compile, when much time goes into small operations.",
+        trades="A start that is minutes longer.",
+    ),
+    _run(
+        name="torch_compile_userbuffers",
+        conflicts="torch_compile=false",
+        kind="bool",
+        defaults=(("1.0", True),),
+        alters_output=True,
+        does="Fuses what GPUs add up with what follows, in buffers that they share.",
+        turn="Leave it on; it matters with tensor parallelism.",
+        trades="Some memory of each GPU.",
+    ),
+    _run(
+        name="torch_compile_streams",
+        conflicts="torch_compile=false",
+        kind="int",
+        low=1,
+        high=64,
+        unit="streams",
+        defaults=(("1.4", 3), ("1.0", 1)),
+        alters_output=True,
+        does="On how many CUDA streams the compiled model's parts may run side by side.",
+        turn="Two or three, when a layer has parts that do not wait for one another.",
+        trades="Parts compete for the GPU; the plan takes longer.",
+    ),
+    _run(
+        name="enable_piecewise_cuda_graph",
+        conflicts="torch_compile=false",
+        kind="bool",
+        defaults=(("1.0", False),),
+        until=SECTIONS_KNOWN,
+        alters_output=True,
+        does=(
+            "Replays steps with prompts as pieces of CUDA graphs, too. From 1.3.0rc26 on it is"
+            " prefill_cuda_graph_backend=piecewise."
+        ),
+        turn="On with torch_compile, when short prompts leave the GPU waiting for launches.",
+        trades="Graphs for many sizes: memory, and a start that is minutes longer.",
+    ),
+    _run(
+        name="prefill_cuda_graph_backend",
+        conflicts="breakable with torch_compile=true",
+        kind="choice",
+        choices=("disabled", "piecewise", "breakable"),
+        defaults=((SECTIONS_KNOWN, "disabled"),),
+        alters_output=True,
+        does=(
+            "Replays steps with prompts as CUDA graphs: piecewise ones, which compile the model,"
+            " or breakable ones, which do not."
+        ),
+        turn="On when short prompts leave the GPU waiting for launches.",
+        trades="Graphs for many sizes: memory, and a longer start.",
+    ),
+    _run(
+        name="prefill_capture_num_tokens",
+        conflicts="prefill_cuda_graph_backend=disabled",
+        kind="text",
+        pattern=r"[1-9]\d*(,[1-9]\d*)*",
+        form="numbers of tokens with commas between, such as 128,256,512",
+        defaults=((SECTIONS_KNOWN, None),),
+        does="The sizes of prompt steps with a graph. Unset: powers of two, then to 3072 by 256.",
+        turn="When prompt steps are larger than 3072 tokens, or few sizes occur.",
+        trades="Memory and start-up time for each.",
+    ),
+    _run(
         name="enable_autotuner",
         kind="bool",
         defaults=(("1.0", True),),
@@ -339,7 +480,7 @@ COMPUTE: tuple[Knob, ...] = (
         kind="choice",
         choices=(
             *("AUTO", "NCCL", "UB", "MINLATENCY", "ONESHOT", "TWOSHOT"),
-            *("LOWPRECISION", "MNNVL"),
+            *("LOWPRECISION", "MNNVL", "NCCL_SYMMETRIC"),
         ),
         defaults=(("1.0", "AUTO"),),
         alters_output=True,
@@ -374,6 +515,17 @@ SERVER: tuple[Knob, ...] = (
         trades="A core and some memory each.",
     ),
     _run(
+        name="num_serve_frontends",
+        kind="int",
+        low=1,
+        high=64,
+        unit="processes",
+        defaults=((SECTIONS_KNOWN, 1),),
+        does="HTTP servers on one port that share the engine; the kernel deals connections out.",
+        turn="A few when one Python process at 100 % holds requests up.",
+        trades="A core and some memory each; a client with one connection uses one of them.",
+    ),
+    _run(
         name="stream_interval",
         kind="int",
         low=1,
@@ -396,7 +548,7 @@ SERVER: tuple[Knob, ...] = (
     _run(
         name="return_perf_metrics",
         kind="bool",
-        defaults=(("1.2", False),),
+        defaults=(("1.1", False),),
         does="Keeps the times of each request and serves Prometheus metrics of them.",
         turn="On to cross-check what the client sees; then dyno reads /prometheus/metrics.",
         trades="A little CPU a request.",
@@ -407,7 +559,8 @@ SERVER: tuple[Knob, ...] = (
         low=0,
         high=1 << 20,
         unit="requests",
-        defaults=(("1.2", 0),),
+        defaults=(("1.1", 0),),
+        until="1.4",  # it is still taken, and keeps nothing
         does="Of how many requests the server keeps the times, for /perf_metrics. 0: of none.",
         turn="With return_perf_metrics, to see where single requests spent their time.",
         trades="Memory for each request that is kept.",
@@ -434,31 +587,34 @@ SPECULATION: tuple[Knob, ...] = (
     _run(
         name="speculative_decoding",
         conflicts=(
-            "Eagle, Eagle3, DraftTarget and PARD without speculative_model; Eagle3 and PARD before"
-            " 1.3"
+            "Eagle, Eagle3, DraftTarget and PARD without speculative_model or max_draft_len; NGram"
+            " without max_draft_len; Eagle3 and PARD before 1.3"
         ),
         kind="choice",
         choices=("Eagle", "Eagle3", "MTP", "NGram", "DraftTarget", "PARD", "AUTO"),
         defaults=(("1.0", None),),
-        does="Guesses tokens ahead and checks several in one step. Eagle3 and PARD: from 1.3 on.",
+        does=(
+            "Guesses tokens ahead and checks several in one step. Eagle3 and PARD: from 1.3 on;"
+            " Eagle means Eagle3's heads on this road in every release."
+        ),
         turn="When few users wait for long answers; with many the GPU has no compute to spare.",
         trades="Guesses that fail are computed for nothing.",
     ),
     _run(
         name="max_draft_len",
-        conflicts="no speculative_decoding",
+        conflicts="no speculative_decoding; AUTO, which decides by itself",
         kind="int",
         low=1,
         high=64,
         unit="tokens",
         defaults=(("1.0", None),),
         does="How many tokens are guessed ahead.",
-        turn="With speculative_decoding; 3 is a common start.",
+        turn="With speculative_decoding: all but MTP and AUTO need it; 3 is a common start.",
         trades="The further ahead, the fewer guesses hold.",
     ),
     _run(
         name="speculative_model",
-        conflicts="no speculative_decoding",
+        conflicts="no speculative_decoding; AUTO and NGram; MTP before 1.3.0rc26",
         kind="text",
         pattern=r"\S+",
         form="a folder or a hub id such as org/name",
@@ -467,11 +623,23 @@ SPECULATION: tuple[Knob, ...] = (
         turn="With speculative_decoding=Eagle, Eagle3, DraftTarget or PARD.",
         trades="Its weights take memory from the KV cache.",
     ),
+    _run(
+        name="speculative_max_concurrency",
+        conflicts="no speculative_decoding; AUTO, which decides by itself",
+        kind="int",
+        low=1,
+        high=65536,
+        unit="sequences",
+        defaults=(("1.2", None),),
+        does="Guesses only in steps of at most so many sequences. Unset: always.",
+        turn="To the number of users up to which guessing pays; try 8, 16, 32.",
+        trades="Above it each token is a step of its own; CUDA graphs are kept for both ways.",
+    ),
 )
 
-PYTORCH: tuple[Knob, ...] = (*KV_CACHE, *SCHEDULING, *COMPUTE, *SERVER, *SPECULATION)
+PYTORCH: tuple[Knob, ...] = (*(*KV_CACHE, *SCHEDULING, *MIXTURE, *COMPUTE, *SERVER, *SPECULATION),)
 
-_KV = "kv_cache_config"
+_KV, _COMPILE = "kv_cache_config", "torch_compile_config"
 # Where a knob lies in the document; one that is not here lies at its top under its own name.
 PATHS: Mapping[str, tuple[str, ...]] = {
     "free_gpu_memory_fraction": (_KV, "free_gpu_memory_fraction"),
@@ -480,6 +648,11 @@ PATHS: Mapping[str, tuple[str, ...]] = {
     "enable_partial_reuse": (_KV, "enable_partial_reuse"),
     "copy_on_partial_reuse": (_KV, "copy_on_partial_reuse"),
     "host_cache_size": (_KV, "host_cache_size"),
+    "max_gpu_total_bytes": (_KV, "max_gpu_total_bytes"),
+    "disk_cache_size": (_KV, "disk_cache_size"),
+    "disk_cache_path": (_KV, "disk_cache_path"),
+    "disk_prefetch_num_reqs": (_KV, "disk_prefetch_num_reqs"),
+    "use_kv_cache_manager_v2": (_KV, "use_kv_cache_manager_v2"),
     "max_attention_window": (_KV, "max_attention_window"),
     "kv_cache_dtype": (_KV, "dtype"),
     "tokens_per_block": (_KV, "tokens_per_block"),
@@ -491,8 +664,15 @@ PATHS: Mapping[str, tuple[str, ...]] = {
     "cuda_graph_batch_sizes": ("cuda_graph_config", "batch_sizes"),
     "cuda_graph_max_batch_size": ("cuda_graph_config", "max_batch_size"),
     "cuda_graph_padding": ("cuda_graph_config", "enable_padding"),
+    "torch_compile_fullgraph": (_COMPILE, "enable_fullgraph"),
+    "torch_compile_inductor": (_COMPILE, "enable_inductor"),
+    "torch_compile_userbuffers": (_COMPILE, "enable_userbuffers"),
+    "torch_compile_streams": (_COMPILE, "max_num_streams"),
+    "enable_piecewise_cuda_graph": (_COMPILE, "enable_piecewise_cuda_graph"),
     "speculative_decoding": ("speculative_config", "decoding_type"),
     "max_draft_len": ("speculative_config", "max_draft_len"),
     # 1.3 renamed it to speculative_model and still takes this.
     "speculative_model": ("speculative_config", "speculative_model_dir"),
+    "speculative_max_concurrency": ("speculative_config", "max_concurrency"),
+    **MIXTURE_PATHS,
 }

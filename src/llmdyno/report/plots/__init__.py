@@ -14,7 +14,9 @@ import msgspec
 from llmdyno.report.documents import Material
 from llmdyno.report.drawing import Drawing
 
-Section = Literal["headline", "latency", "time", "trials", "confirmation", "ablation"]
+Section = Literal[
+    "headline", "latency", "distribution", "time", "trials", "confirmation", "ablation"
+]
 
 
 class Plot(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,11 @@ _LLMAPI: Mapping[str, tuple[str, str]] = {
     "presence_penalty": ("TYPE_FP32", "sampling_param_presence_penalty"),
     "stop_words": ("TYPE_STRING", "sampling_param_stop"),
     "seed": ("TYPE_UINT64", "sampling_param_seed"),
+    # Without it the prompt stands in front of the answer. Our client sends it where it is declared.
+    "sampling_param_exclude_input_from_output": (
+        "TYPE_BOOL",
+        "sampling_param_exclude_input_from_output",
+    ),
 }
 _LLMAPI_LISTS = {"text_input", "stop_words"}
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmdyno.engines import Engine
-from llmdyno.engines.tensorrt_llm import RELEASE, llm_arguments
+from llmdyno.engines._trtllm.llm_args import llm_arguments
+from llmdyno.engines.tensorrt_llm import RELEASE
 from llmdyno.fronts import model_link
 from llmdyno.fronts._triton import wire
 from llmdyno.fronts._triton.backends import NEWEST_RELEASE, Backend, Served, _llmapi, image
@@ -163,9 +164,8 @@ class TensorRtLlmBackend:
         if served.artifact is None:
             # In a bundle NVIDIA's code is copied where it runs: see `prepare`.
             code = {} if served.portable else _llmapi.code()
-            return _llmapi.repository(
-                served.place, llm_arguments(served.config), served.front, code
-            )
+            arguments = llm_arguments(served.config, _version(served.engine, served.config))
+            return _llmapi.repository(served.place, arguments, served.front, code)
         version = tuple(int(part) for part in _release(served.engine, served.config).split("."))
         built = str(served.artifact / "engine")
         return repository(built, served.place, version, served.config, served.front)

@@ -1,0 +1,369 @@
+"""What a study found, in sentences that need no training: page, Markdown and terminal share them.
+
+The verdict is study.json's; the figures are those of the confirmation, the ablation and the two
+full runs. Here they only get their words.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from llmdyno.knobs import show
+from llmdyno.results import conclusions, titles, verdicts, wording
+from llmdyno.results.bottleneck import Bottleneck, bottleneck
+from llmdyno.results.documents import Document, interval, items, levels, number, part, text
+from llmdyno.results.metrics import BY_NAME
+from llmdyno.results.proportions import worded
+from llmdyno.results.slo import HEADLINES
+from llmdyno.units import counted
+
+Tone = Literal["better", "same", "worse", "open"]
+
+STANDS = "No better settings were found: the baseline stands."
+_TONES: dict[str, Tone] = {"better": "better", "no difference": "same", "worse": "worse"}
+_ARMS = ("baseline", "best")
+_WORSE = 1.1  # times; single runs differ by less without a cause
+_HOLDERS = {
+    "client": "the load generator",
+    "kv": "a full KV cache",
+    "queue": "the queue",
+    "host": "the host",
+    "prefill": "prefill",
+    "decode": "decode",
+}
+_NOT_SHOWN = "not shown to differ:"
+_PUT_BACK = "the winner was not measured again with one of them put back"
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a metric: "the token rate is twice as high", and from what to what."""
+
+    said: str
+    values: str = ""  # "from 525 to 1,630 tok/s"; empty: it is not known
+
+    @property
+    def whole(self) -> str:
+        """Both, in one clause."""
+        return f"{self.said}, {self.values}" if self.values else self.said
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found, in a sentence, and the tone in which a page sets it."""
+
+    sentence: str
+    tone: Tone
+
+
+def verdict(study: Document) -> Verdict:
+    """Say what the confirmation showed, or that there was none; and who meets the SLOs."""
+    if part(study, "outcome") and conclusions.stands_alone(study):
+        said = conclusions.conclusion(study)
+        if not said.startswith(conclusions.NO_DIFFERENCE):
+            return Verdict(sentence=said, tone="open")
+        return Verdict(sentence=_with_slo(STANDS, study), tone="same")
+    found = verdicts.confirmed(study)
+    told = changes(study)
+    if is_decided(study):
+        at = f"at {level_of(study)} " if level_of(study) else ""
+        said = f"{verdicts.OPENINGS[found.word]}: {at}{told[0].said}."
+        if found.word == "no difference":
+            said = said.replace(f" {_NOT_SHOWN}", "")
+        return Verdict(sentence=_with_slo(said, study), tone=_TONES[found.word])
+    if part(study, "best") and _stands(study):
+        return Verdict(sentence=_with_slo(STANDS, study), tone="same")
+    return Verdict(sentence=_with_slo(_unconfirmed(study, told), study), tone="open")
+
+
+def key_findings(study: Document, changed: Sequence[str]) -> list[str]:
+    """Return three sentences: what became of it, which setting did it, and why; some may be more.
+
+    Args:
+        study: its document; where its levels have a "limit", the third tells it.
+        changed: the names of the settings in which the winner differs from the baseline.
+    """
+    return [
+        one
+        for one in (by_how_much(study), which_setting(study, changed), " ".join(why(study)))
+        if one
+    ]
+
+
+def is_decided(study: Document) -> bool:
+    """Tell whether whole pairs of runs decided, whatever they showed."""
+    found = verdicts.confirmed(study)
+    return bool(found.word in verdicts.OPENINGS and changes_of_pairs(study))
+
+
+def by_how_much(study: Document) -> str:
+    """Say what became of the metrics that every study tells, and what that rests on."""
+    if _stands(study):
+        return _of_the_baseline(study)
+    told = changes(study)
+    if not told:
+        return "Nothing was compared: there are not two measurements of one level."
+    at = f" at {level_of(study)}" if level_of(study) else ""
+    if is_decided(study):
+        pairs = verdicts.confirmed(study).pairs
+        on = (
+            f"In {counted(pairs, 'interleaved pair')} of runs{at}, " if pairs else f"{at} ".lstrip()
+        )
+    else:
+        on = f"In one run each{at}, which may be luck, "
+    return f"{on}{_joined([one.whole for one in told])}."
+
+
+def _stands(study: Document) -> bool:
+    """Tell whether the winner is the baseline itself, so that there is nothing to compare."""
+    best, baseline = (part(study, arm, "config") for arm in reversed(_ARMS))
+    same = part(study, "best", "summary").get("run") == part(study, "baseline", "summary").get(
+        "run"
+    )
+    return bool(part(study, "best")) and best == baseline and same
+
+
+def _of_the_baseline(study: Document) -> str:
+    """Say what the baseline reaches where nothing beats it."""
+    level, _ = levels_that_decide(study)
+    trials = items(study, "trials")
+    rate, first = number(level, "token_rate", "mean"), number(level, "ttft_ms", "p50")
+    said = f"None of {counted(len(trials), 'trial')} is shown to beat the baseline"
+    if rate is None:
+        return f"{said}."
+    return (
+        f"{said}, which gives {wording.significant(rate)} tok/s at {level_of(study)}, with a median"
+        f" time to first token of {wording.milliseconds(first)}."
+    )
+
+
+def how_sure(study: Document) -> str:
+    """Say what the verdict rests on."""
+    found = verdicts.confirmed(study)
+    if not found.pairs:
+        return "Not sure: nothing was repeated, so a difference may be luck."
+    design = text(study, "confirmation", "design")
+    order = f" ({design}, so drift hits both alike)" if design == "ABBA" else ""
+    pairs = counted(found.pairs, "pair")
+    said = f"{pairs} of runs, baseline and tuned in turn{order}; in brackets the 95 % intervals"
+    bounds = interval(found.ratios, found.decided_by, "ci95")
+    if bounds is None:
+        return f"{said}. The {titles.in_words(found.decided_by)}, which decides, has no interval."
+    shown = "includes" if bounds[0] <= 1 <= bounds[1] else "leaves out"
+    name = titles.in_words(found.decided_by)
+    return f"{said}. The {name} decides: its interval {shown} “no difference”."
+
+
+def changes(study: Document) -> list[Change]:
+    """Return what became of the decisive metric and the headlines: of the pairs, else of the runs.
+
+    The metric that decides comes first.
+    """
+    return changes_of_pairs(study) or _changes_of_runs(study)
+
+
+def changes_of_pairs(study: Document) -> list[Change]:
+    """Return what the confirmation found of each metric that it compared."""
+    found = verdicts.confirmed(study)
+    ordered = sorted(found.ratios, key=lambda metric: metric != found.decided_by)
+    told = [
+        _change(study, metric, part(found.ratios, metric), level_of(study)) for metric in ordered
+    ]
+    return [one for one in told if one is not None]
+
+
+def _change(study: Document, metric: str, measured: Document, level: str) -> Change | None:
+    name, values = titles.in_words(metric), _values(study, metric, level)
+    mean, bounds = number(measured, "mean"), interval(measured, "ci95")
+    if mean is not None and mean >= 0:
+        said = worded(mean, metric, bounds)
+        if bounds is not None and bounds[0] <= 1 <= bounds[1]:
+            said = f"{_NOT_SHOWN} {said}"
+        return Change(said=f"the {name} is {said}", values=values)
+    # A run had 0 of it: there is a difference and no ratio.
+    told = verdicts.told(measured, titles.unit(metric))
+    return Change(said=f"the {name} differs by {told}", values=values) if told else None
+
+
+def _changes_of_runs(study: Document) -> list[Change]:
+    name, pair = _common_level(study)
+    if pair is None:
+        return []
+    told = []
+    for one in HEADLINES:
+        old, new = (number(level, one.metric, one.stat) for level in pair)
+        if old and new is not None:
+            change = _change(study, one.key, {"mean": new / old}, name)
+            told += [change] if change else []
+    return told
+
+
+def level_of(study: Document) -> str:
+    """Return the level that decides: that of the pairs, else the highest that both runs have."""
+    known = verdicts.confirmed(study).level
+    return known if known and part(study, "confirmation", "ratio") else _common_level(study)[0]
+
+
+def levels_that_decide(study: Document) -> tuple[Document, Document]:
+    """Return the level that decides, of both full runs; one that was not measured is empty."""
+    name = level_of(study)
+    baseline, best = (levels(part(study, arm, "summary")).get(name, {}) for arm in _ARMS)
+    return baseline, best
+
+
+def _common_level(study: Document) -> tuple[str, tuple[Document, Document] | None]:
+    baseline, best = (levels(part(study, arm, "summary")) for arm in _ARMS)
+    for name in reversed(baseline):
+        if name in best:
+            return name, (baseline[name], best[name])
+    return "", None
+
+
+def _values(study: Document, key: str, level: str) -> str:
+    """Return a metric in both full runs: "from 4.3 s to 910 ms"."""
+    metric = titles.metric_of(key)
+    if metric is None:
+        return ""
+    stat = titles.statistic_of(key, metric) or "mean"
+    old, new = (
+        number(levels(part(study, arm, "summary")).get(level, {}), metric.name, stat)
+        for arm in _ARMS
+    )
+    if old is None or new is None:
+        return ""
+    if metric.observe is not None:
+        return f"from {wording.milliseconds(old)} to {wording.milliseconds(new)}"
+    return f"from {wording.significant(old)} to {wording.significant(new)} {metric.unit}"
+
+
+def which_setting(study: Document, changed: Sequence[str]) -> str:
+    """Say which of the changed settings made the difference, by the ablation."""
+    if not part(study, "best"):
+        return ""
+    if not changed:
+        return "No setting differs from the baseline's."
+    effects = [(row, effect_of(study, row)) for row in items(study, "ablation")]
+    known = [(row, said) for row, said in effects if said]
+    if len(changed) == 1:
+        return f"One setting differs, {changed[0]}, so whatever differs is its doing."
+    if not known:
+        listed = _listed(changed)
+        return (
+            f"Which of the {len(changed)} changed settings ({listed}) did it is not known:"
+            f" {_PUT_BACK}."
+        )
+    active = [(row, said) for row, said in known if has_effect(study, row)]
+    idle = [text(row, "knob") for row, _ in known if not has_effect(study, row)]
+    clauses = [
+        f"{text(row, 'knob')} ({show(row.get('from'))} → {show(row.get('to'))}): with it {said}"
+        for row, said in active
+    ]
+    told = f"What did it is {'; '.join(clauses)}." if clauses else ""
+    verb = "shows" if len(idle) == 1 else "show"
+    rest = f"{_listed(idle)} {verb} no effect of {'its' if len(idle) == 1 else 'their'} own."
+    together = conclusions.interactions(study)
+    return " ".join(one for one in (told, rest if idle else "", *together) if one)
+
+
+def effect_of(study: Document, row: Document) -> str:
+    """Return what a row of the ablation gives, in words; empty: it has no ratio."""
+    metric, measured = _effect(study, row)
+    said = worded(number(measured, "ratio"), metric, interval(measured, "ci95"))
+    shown = "" if has_effect(study, row) else f"{_NOT_SHOWN} "
+    return f"the {titles.in_words(metric)} is {shown}{said}" if said else ""
+
+
+def has_effect(study: Document, row: Document) -> bool:
+    """Tell whether a row of the ablation shows an effect beyond the noise."""
+    bounds = interval(_effect(study, row)[1], "ci95")
+    if bounds is None:
+        return row.get("matters") is True
+    return not bounds[0] <= 1 <= bounds[1]
+
+
+def _effect(study: Document, row: Document) -> tuple[str, Document]:
+    """Return the metric by which a row is told, the decisive one if it can be, and its ratio."""
+    decisive = verdicts.confirmed(study).decided_by
+    known = number(row, "effect", decisive, "ratio") is not None
+    metric = decisive if known else HEADLINES[0].key
+    return metric, part(row, "effect", metric)
+
+
+def why(study: Document) -> list[str]:
+    """Say what held the server back before and after, and how near its limit it is."""
+    before, after = (bottleneck(level) for level in levels_that_decide(study))
+    return [_held_back(before, after, level_of(study)), near_the_limit(study)]
+
+
+def _held_back(before: Bottleneck, after: Bottleneck, level: str) -> str:
+    at = f" at {level}" if level else ""
+    if not before.name and not after.name:
+        return f"What held the server back{at} is not known."
+    if before.name == after.name:
+        holder = _HOLDERS[after.name]
+        return f"Before as after, {holder} held the server back{at}: {after.why}."
+    sides = [
+        f"{side} it was {_HOLDERS[one.name]} ({one.why})" if one.name else f"{side} it is not known"
+        for side, one in (("before,", before), ("after,", after))
+    ]
+    return f"What held the server back{at}: {'; '.join(sides)}."
+
+
+def near_the_limit(study: Document) -> str:
+    """Say how much of the GPU's limit the winner uses, or why that is not known."""
+    shares = [number(level, "limit", "share") for level in levels_that_decide(study)]
+    old, new = shares
+    if new is None:
+        return (
+            "How near it is to the machine's limit is not known: that takes one kind of GPU whose"
+            " data sheet dyno has, and a model whose shape is known."
+        )
+    limit = part(levels_that_decide(study)[1], "limit")
+    mbu, mfu = number(limit, "mbu"), number(limit, "mfu")
+    which = "memory bandwidth" if mfu is None or (mbu or 0.0) >= mfu else "FLOP/s"
+    before = "" if old is None else f", {100 * old:.0f} % before"
+    return f"It now uses {100 * new:.0f} % of what the GPU's {which} allows{before}."
+
+
+def what_got_worse(study: Document) -> list[str]:
+    """Say for each level which metrics are clearly worse in the winner's full run."""
+    baseline, best = (levels(part(study, arm, "summary")) for arm in _ARMS)
+    found = {name: _worse(old, best[name]) for name, old in baseline.items() if name in best}
+    return [f"at {name} {_listed(worse)}" for name, worse in found.items() if worse]
+
+
+def _worse(old: Document, new: Document) -> list[str]:
+    said = []
+    for row in BY_NAME.values():
+        for stat in ("p50", "p99") if row.observe is not None else ("mean",):
+            before, after = (number(level, row.name, stat) for level in (old, new))
+            if not before or after is None:
+                continue
+            worse = after / before if row.better == "lower" else before / max(after, 1e-12)
+            if worse > _WORSE:
+                key = row.name if row.rate else f"{row.name}_{stat}"
+                said.append(f"the {titles.in_words(key)} is {worded(after / before, key)}")
+    return said
+
+
+def _unconfirmed(study: Document, told: Sequence[Change]) -> str:
+    arms = [part(study, arm, "summary") for arm in _ARMS]
+    if not all(arms):
+        missing = "tuned" if arms[0] else "baseline"
+        return f"No comparison: there is no {missing} measurement."
+    if not told:
+        return "No comparison: the runs have no level in common."
+    at = f" at {level_of(study)}" if level_of(study) else ""
+    said = _joined([one.said for one in told])
+    return f"Not confirmed: in one run each{at}, {said}. Without repeated pairs this may be noise."
+
+
+def _with_slo(said: str, study: Document) -> str:
+    return f"{said} {conclusions.of_slo(study)}".strip()
+
+
+def _joined(clauses: Sequence[str]) -> str:
+    return "; ".join(clauses)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(one for one in (", ".join(names[:-1]), *names[-1:]) if one)

@@ -1,0 +1,110 @@
+"""The plan of a study in the terminal: its steps, what they cost, what is searched and expected."""
+
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from llmdyno.knobs import show
+from llmdyno.results.conclusions import described
+from llmdyno.terminal.tables import Cell, Heading, console, line, show_table
+from llmdyno.units import counted
+
+Document = Mapping[str, Any]
+
+_VALUES_SHOWN = 6  # of a knob; more are told by their ends
+
+
+def show_dry_run(document: Document, stream: TextIO) -> None:
+    """Print what a study would do, what that costs, and what its confirmation can find."""
+    out = console(stream)
+    slo = f", under {' and '.join(document['slo'])}" if document["slo"] else ""
+    stream.write(
+        line(
+            f"Nothing was started. {document['engine']} behind {document['front']},"
+            f" {document['model']}: {document['objective']} at {document['compared_at']}{slo}.",
+            stream,
+        )
+    )
+    headings = [Heading(name) for name in ("step", "runs", "minutes", "what")]
+    rows = [
+        [Cell(one["phase"]), Cell(f"{one['runs']}"), Cell(f"{one['minutes']:g}"), Cell(one["what"])]
+        for one in document["phases"]
+    ]
+    rows.append([Cell("in all"), Cell(""), Cell(f"{document['minutes']:g}"), Cell("")])
+    show_table(out, headings, rows)
+    sentences = (*_costs(document), *_found(document["confirmation"]))
+    stream.writelines(line(said, stream) for said in sentences)
+    for stack in document["stacks"]:
+        _show_stack(stack, stream)
+    stream.writelines(
+        line(f"Left out: {one['engine']} behind {one['front']}: {one['why']}", stream)
+        for one in document["left_out"]
+    )
+    stream.flush()
+
+
+def _costs(document: Document) -> list[str]:
+    """Say what it costs beside time, and whether the budget is enough."""
+    found = []
+    if document["money"] is not None:
+        found.append(f"At the machine's price that is {document['money']:g}.")
+    budget = document["budget"]
+    if budget is not None:
+        enough = "enough for all of it" if budget["enough"] else "less than all of it takes"
+        trials = counted(budget["trials"], "trial")
+        found.append(f"The budget of {budget['minutes']:g} minutes is {enough}: {trials}.")
+    return found
+
+
+def _found(confirmation: Document) -> list[str]:
+    """Say what the pairs can find."""
+    pairs = counted(confirmation["pairs"], "pair")
+    said = (
+        f"Equal runs are taken to lie {confirmation['noise']:.1%} apart. {pairs} then find a"
+        f" difference of {confirmation['detects']:.0%} in 80 of 100 cases"
+    )
+    if confirmation["detects"] > 0.10:
+        needed = counted(confirmation["pairs_for_10_percent"], "pair")
+        said += f"; one of 10 % needs {needed}"
+    return [f"{said}."]
+
+
+def _show_stack(stack: Document, stream: TextIO) -> None:
+    """Print what a start costs, what is tried first, and the space."""
+    cost, search = stack["start_cost_s"], stack["search"]
+    known = f"as in {cost['known_from']}" if cost["known_from"] else "a guess: none was seen here"
+    name = f"{stack['engine']} behind {stack['front']}"
+    takes = f"a build takes {cost['build']:g} s, a start {cost['start']:g} s ({known})"
+    lines = ["", f"{name}: {takes}."]
+    names = {
+        "given": "candidate",
+        "foreseen": "foreseen",
+        "learnt": "from an earlier study",
+        "known_good": "the engine's own",
+    }
+    for kind, name in names.items():
+        lines += [f"  first ({name}): {described(config)}" for config in stack["starts"][kind]]
+    points = counted(search["points"], "config")
+    lines.append(f"  {points}, searched by {search['sampler']}:")
+    lines += [
+        f"    {knob['name']}: {_values(knob['values'])} [{show(knob['default'])}]"
+        for knob in search["knobs"]
+    ]
+    looked, refused = search["infeasible"]["looked_at"], search["infeasible"]["refused"]
+    if refused:
+        lines.append(f"  {refused} of {counted(looked, 'config')} looked at cannot work:")
+        lines += [f"    {one['count']} as: {one['why']}" for one in search["infeasible"]["whys"]]
+    lines += [
+        f"  predicted: {one['token_rate']:,.4g} tok/s ({one['ci80'][0]:,.4g} to"
+        f" {one['ci80'][1]:,.4g}), {described(one['config'])}"
+        for one in stack["expected"]
+    ]
+    stream.writelines(line(said, stream) for said in lines)
+
+
+def _values(values: list[Any]) -> str:
+    """Write a knob's values, of many only the ends and how many there are."""
+    if len(values) <= _VALUES_SHOWN:
+        return ", ".join(show(value) for value in values)
+    set_to = [value for value in values if value is not None]
+    own = ", or the engine's own choice" if None in values else ""
+    return f"{show(set_to[0])} to {show(set_to[-1])}, {len(set_to)} values{own}"

@@ -1,0 +1,289 @@
+"""`dyno tune --dry-run`: what a study would do, what that costs, and what it expects.
+
+Nothing is started and nothing is written. How long a server takes to be built and to start is known
+from an earlier study of the same engine, front and model in this folder, or of the study itself
+where it goes on; else it is a guess, and the document says so. The document's keys are a contract:
+
+    llmdyno.dry-run/1 (November 2026): the first.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmdyno import store
+from llmdyno.errors import StorageError, UsageError
+from llmdyno.knobs import Value
+from llmdyno.results import pairs as statistics
+from llmdyno.search.space import Space
+from llmdyno.store import LEDGER
+from llmdyno.tune.ablation import PAIRS
+from llmdyno.tune.budget import Costs
+from llmdyno.tune.combined import Combined
+from llmdyno.tune.foreseen import does_not_fit, expected
+from llmdyno.tune.gate import SECONDS_MAX, SECONDS_MIN
+from llmdyno.tune.ledger import Ledger, Phase
+from llmdyno.tune.noise import spreads_before
+from llmdyno.tune.pairs import EFFECT, pairs_asked
+from llmdyno.tune.runner import Narrator, Runner
+from llmdyno.tune.spec import Study
+from llmdyno.tune.tuner import Tuner
+from llmdyno.units import counted
+
+SCHEMA = "llmdyno.dry-run/1"
+_CHANGED = 3  # knobs that a winner is taken to change, for the cost of its ablation
+_LOOKED_AT = 500  # points of a large space that are checked
+_WHYS = 5  # kinds of refusals that are told
+_MINUTE_S, _HOUR_S = 60.0, 3600.0
+_SILENT = Narrator(
+    notify=lambda _: None, notify_waiting=lambda _: None, display=lambda *_: lambda *_: None
+)
+
+
+def dry_run(study: Study, conductor: Tuner | Combined) -> dict[str, Any]:
+    """Return the document of a study that was made and is not run.
+
+    Args:
+        study: what is tuned.
+        conductor: of it.
+
+    Raises:
+        UsageError: the predictor that the study names does not know what is tuned.
+    """
+    tuners, left = [], []
+    if isinstance(conductor, Combined):
+        tuners, left = conductor.tuners, conductor.left_out
+    else:
+        tuners = [conductor]
+    sides = [_Side(tuner) for tuner in tuners]
+    phases = list(_phases(study, sides))
+    minutes = sum(phase["minutes"] for phase in phases)
+    return {
+        "schema": SCHEMA,
+        "engine": study.engine,
+        "front": study.front,
+        "model": study.model,
+        "objective": str(study.objective),
+        "slo": [slo.expr for slo in study.slos],
+        "compared_at": study.compared_at,
+        "phases": phases,
+        "minutes": round(minutes, 1),
+        "money": _money(study, minutes),
+        "budget": _budget(study, sides, phases),
+        "confirmation": _confirmation(study, sides[0]),
+        "stacks": [side.document() for side in sides],
+        "left_out": [{"engine": one.engine, "front": one.front, "why": one.why} for one in left],
+    }
+
+
+class _Side:
+    """One engine behind one front: its search, its starts, and what a run of it costs."""
+
+    def __init__(self, tuner: Tuner) -> None:
+        self.tuner, self.runner = tuner, tuner.runner
+        self.study = tuner.runner.study
+        self.source, self.costs = _known_costs(self.runner)
+
+    def run_s(self, phase: Phase) -> float:
+        """Return how long a run of a phase takes, from its build to its end."""
+        runner = self.runner
+        load = runner.trial_load(confirm=phase in {"confirm", "ablation"})
+        if phase in {"baseline", "best"}:
+            load = runner.whole_load()
+        return self.costs.step_s(load, self.study.warmup_s)
+
+    def left(self, phase: Phase, runs: int) -> int:
+        """Return how many of a phase's runs are not done yet."""
+        return max(0, runs - len(self.runner.ledger.of(phase)))
+
+    def document(self) -> dict[str, Any]:
+        """Return what is searched, what is tried first, what a start costs."""
+        study, stack = self.study, self.runner.stack
+        searched = self.tuner.searched
+        names = {knob.name for knob in searched}
+        space = Space(searched, {k: v for k, v in study.baseline.items() if k not in names})
+        known = self.tuner.starts
+        return {
+            "engine": study.engine,
+            "front": study.front,
+            "baseline": study.baseline,
+            "start_cost_s": {
+                "build": round(self.costs.build_s, 1),
+                "start": round(self.costs.start_s, 1),
+                "known_from": self.source,
+            },
+            "starts": known,
+            "search": {
+                "sampler": study.sampler,
+                "knobs": [
+                    {"name": axis.knob.name, "values": list(axis.levels), "default": axis.unset}
+                    for axis in space.axes
+                ],
+                "points": space.size(),
+                "infeasible": self._infeasible(space),
+            },
+            "expected": expected(study, stack, [study.baseline, *known["foreseen"]]),
+        }
+
+    def _infeasible(self, space: Space) -> dict[str, Any]:
+        """Return how many points cannot work, by the checks that need no server, and why."""
+        study, stack = self.study, self.runner.stack
+        fits = does_not_fit(study, stack)
+        whys: Counter[str] = Counter()
+        examples: dict[str, dict[str, Any]] = {}
+        keys = _looked_at(space, study.seed)
+        for key in keys:
+            config = {**study.baseline, **space.config(key)}
+            try:
+                stack.check(config)
+                why = fits(config)
+            except UsageError as error:
+                why = str(error)
+            if why is not None:
+                kind = re.sub(r"\d[\d.,]*", "#", why)  # refusals alike but for their numbers
+                whys[kind] += 1
+                examples.setdefault(kind, {"why": why, "config": config})
+        return {
+            "looked_at": len(keys),
+            "refused": whys.total(),
+            "whys": [{"count": count, **examples[kind]} for kind, count in whys.most_common(_WHYS)],
+        }
+
+
+def _looked_at(space: Space, seed: int) -> list[tuple[Value | None, ...]]:
+    """Return all points of a small space; of a large one some, at random."""
+    if space.size() <= _LOOKED_AT:
+        return list(space.points())
+    draw = np.random.default_rng(seed)
+    return [space.random(draw) for _ in range(_LOOKED_AT)]
+
+
+def _known_costs(runner: Runner) -> tuple[str | None, Costs]:
+    """Return what a start costs, and which study tells it; None: it is a guess."""
+    own = runner.costs()
+    if own.steps:
+        return str(runner.folder), own
+    asked = runner.study
+    wanted = (asked.engine, asked.front, asked.model)
+    for folder in _earlier(runner.folder):
+        try:
+            ledger = Ledger(folder)
+        except StorageError:  # of another version: it tells nothing
+            continue
+        if ledger.began is None:
+            continue
+        spec = ledger.spec
+        if (spec.engine, spec.front, spec.model) == wanted:
+            found = Runner(spec, folder, runner.stack, _SILENT).costs()
+            if found.steps:
+                return str(folder), found
+    return None, own
+
+
+def _earlier(besides: Path) -> Iterator[Path]:
+    """Yield the studies in this folder, the last one first; of those over several the parts."""
+    ledgers = [*store.STUDIES.glob(f"*/{LEDGER}"), *store.STUDIES.glob(f"*/stacks/*/{LEDGER}")]
+    for ledger in sorted(ledgers, key=lambda path: path.stat().st_mtime, reverse=True):
+        if ledger.parent.resolve() != besides.resolve():
+            yield ledger.parent
+
+
+def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[dict[str, Any]]:
+    """Yield what a study does, step by step: how many runs, how long, and what it is for.
+
+    A study over several stacks is taken to have a winner that costs what the dearest stack does.
+    """
+    first, dearest = sides[0], max(sides, key=lambda side: side.run_s("trial"))
+    whole, trial = first.runner.whole_load(), first.runner.trial_load()
+    levels = f"{counted(len(whole.points), 'level')} of {_seconds(whole.duration_s)}"
+    yield _phase("baseline", [(s.left("baseline", 1), s.run_s("baseline")) for s in sides], levels)
+    if trial != whole:
+        runs = [(side.left("reference", 1), side.run_s("reference")) for side in sides]
+        yield _phase("reference", runs, "the baseline as trials are measured")
+    done = sum(len(side.runner.ledger.of("trial")) for side in sides)
+    trial_s = sum(side.run_s("trial") for side in sides) / len(sides)
+    what = f"at {study.compared_at}, {_seconds(trial.duration_s)}"
+    what += "; fewer where one is ended early" if study.race else ""
+    yield _phase("trials", [(max(0, study.trials - done), trial_s)], what)
+    yield _phase("best", [(dearest.left("best", 1), dearest.run_s("best"))], levels)
+    pairs = _pairs(study, first)
+    confirm_s = (first.run_s("confirm") + dearest.run_s("confirm")) / 2
+    confirmed = sum(len(side.runner.ledger.of("confirm")) for side in sides)
+    yield _phase(
+        "confirmation",
+        [(max(0, 2 * pairs - confirmed), confirm_s)],
+        f"{counted(pairs, 'pair')} of baseline and winner",
+    )
+    changed = min(_CHANGED, max(len(side.tuner.searched) for side in sides))
+    runs_of_ablation = 0 if changed < 2 else 2 * (changed + (study.pairs or PAIRS))
+    yield _phase(
+        "ablation",
+        [(runs_of_ablation, dearest.run_s("ablation"))],
+        f"at most, if {counted(changed, 'knob')} changed",
+    )
+    if study.quality and not study.combines:
+        asks_s = min(SECONDS_MAX, max(SECONDS_MIN, study.load.duration_s))
+        start_s = dearest.costs.build_s + dearest.costs.start_s
+        yield _phase("quality", [(2, start_s + asks_s)], "answers of baseline and winner")
+
+
+def _phase(name: str, runs: Sequence[tuple[int, float]], what: str) -> dict[str, Any]:
+    seconds = sum(count * each_s for count, each_s in runs)
+    return {
+        "phase": name,
+        "runs": sum(count for count, _ in runs),
+        "minutes": round(seconds / _MINUTE_S, 1),
+        "what": what,
+    }
+
+
+def _pairs(study: Study, first: _Side) -> int:
+    noise = statistics.pooled_noise(spreads_before(first.runner.ledger))
+    return pairs_asked(study, noise)
+
+
+def _confirmation(study: Study, first: _Side) -> dict[str, Any]:
+    """Return what the pairs of the plan can find."""
+    noise = statistics.pooled_noise(spreads_before(first.runner.ledger))
+    pairs = pairs_asked(study, noise)
+    return {
+        "pairs": pairs,
+        "pairs_most": study.pairs_most,
+        "until": study.confirm_until,
+        "noise": round(noise, 4),
+        "detects": round(statistics.detectable(noise, pairs), 4),
+        "pairs_for_10_percent": statistics.pairs_for(EFFECT, noise),
+    }
+
+
+def _budget(
+    study: Study, sides: Sequence[_Side], phases: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """Return how much of the plan the budget has time for; None: there is none."""
+    limit_s = study.limit_s
+    if limit_s is None:
+        return None
+    before = {"baseline", "reference"}
+    fixed_s = sum(one["minutes"] * _MINUTE_S for one in phases if one["phase"] in before)
+    spent_s = sum(side.runner.ledger.spent_s for side in sides)
+    trial_s = sum(side.run_s("trial") for side in sides) / len(sides)
+    room = max(0.0, limit_s - spent_s - fixed_s) / max(trial_s, 1e-9)
+    planned = next(one["runs"] for one in phases if one["phase"] == "trials")
+    return {
+        "minutes": round(limit_s / _MINUTE_S, 1),
+        "trials": min(planned, int(room)),
+        "enough": limit_s - spent_s >= sum(one["minutes"] for one in phases) * _MINUTE_S,
+    }
+
+
+def _money(study: Study, minutes: float) -> float | None:
+    price = study.price_per_h
+    return None if price is None else round(price * minutes * _MINUTE_S / _HOUR_S, 2)
+
+
+def _seconds(duration_s: float) -> str:
+    return f"{duration_s:g} s"

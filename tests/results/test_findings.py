@@ -1,0 +1,115 @@
+"""What a study found, in sentences."""
+
+from typing import Any
+
+import pytest
+
+from llmdyno.results import findings, study_doubts
+from report_samples import GUIDE, study
+
+
+def told(document: dict[str, Any]) -> list[str]:
+    return findings.key_findings(document, study_doubts.changed_settings(document, GUIDE))
+
+
+def test_three_sentences_say_what_by_what_and_why() -> None:
+    first, second, third = told(study())
+    assert first == (
+        "In 6 interleaved pairs of runs at 100 users, the token rate is 3.1 times as high (2.8 to"
+        " 3.4 times as high), from 525 to 1,630 tok/s; the median time to first token is 4.7 times"
+        " shorter (4.2 to 5.3 times shorter), from 4.30 s to 910 ms."
+    )
+    assert second == (
+        "What did it is enable_prefix_caching (false → true): with it the token rate is 2.9 times"
+        " as high (2.6 to 3.2 times as high). max_num_batched_tokens shows no effect of its own."
+    )
+    assert third.startswith("Before as after, decode held the server back at 100 users: a request")
+    assert "not known" in third
+
+
+def test_the_metric_that_decides_comes_first() -> None:
+    document = study()
+    document["confirmation"]["decided_by"] = "ttft_ms_p50"
+    assert findings.verdict(document).sentence == (
+        "Better: at 100 users the median time to first token is 4.7 times shorter (4.2 to 5.3 times"
+        " shorter)."
+    )
+
+
+def test_an_interval_that_holds_one_is_not_told_as_a_gain() -> None:
+    document = study()
+    document["confirmation"] |= {"verdict": "no difference"}
+    document["confirmation"]["ratio"]["token_rate"] = {"mean": 1.02, "ci95": [0.97, 1.07]}
+    said = findings.verdict(document)
+    assert said.tone == "same"
+    assert said.sentence == (
+        "No difference shown: at 100 users the token rate is 2 % higher (3 % lower to 7 % higher)."
+    )
+    assert "the token rate is not shown to differ: 2 % higher" in told(document)[0]
+    assert findings.how_sure(document).endswith("its interval includes “no difference”.")
+
+
+def test_without_pairs_nothing_is_sure() -> None:
+    document = study()
+    del document["confirmation"]
+    assert told(document)[0].startswith(
+        "In one run each at 100 users, which may be luck, the token rate is 3.1 times as high, from"
+    )
+    assert findings.how_sure(document).startswith("Not sure")
+    assert findings.verdict(document).tone == "open"
+
+
+def test_a_value_of_zero_has_a_difference_and_no_ratio() -> None:
+    document = study()
+    document["confirmation"]["ratio"]["token_rate"] = {
+        "mean": None,
+        "ci95": None,
+        "difference": {"mean": 2.1, "ci95": [1.9, 2.3]},
+    }
+    assert "the token rate differs by +2.10 [1.90, 2.30] tok/s" in told(document)[0]
+
+
+def test_without_an_ablation_it_is_not_known_which_setting_did_it() -> None:
+    document = study() | {"ablation": []}
+    assert told(document)[1].startswith(
+        "Which of the 2 changed settings (enable_prefix_caching and max_num_batched_tokens) did it"
+        " is not known"
+    )
+    document["best"]["config"] = {"enable_prefix_caching": True}
+    assert told(document)[1] == (
+        "One setting differs, enable_prefix_caching, so whatever differs is its doing."
+    )
+
+
+def test_the_limit_is_told_where_it_is_known() -> None:
+    document = study()
+    for arm, share in (("baseline", 0.21), ("best", 0.64)):
+        document[arm]["summary"]["levels"][-1]["limit"] = {"share": share, "mbu": share, "mfu": 0.1}
+    said = findings.near_the_limit(document)
+    assert said == "It now uses 64 % of what the GPU's memory bandwidth allows, 21 % before."
+
+
+def test_what_got_worse_is_told_at_its_level() -> None:
+    document = study()
+    assert findings.what_got_worse(document) == []
+    document["best"]["summary"]["levels"][1]["ttft_ms"]["p99"] = 21 * 6210
+    (said,) = findings.what_got_worse(document)
+    assert said == "at 50 users the 99th-percentile time to first token is 21 times as long"
+
+
+def test_a_baseline_that_stands_is_compared_with_nothing() -> None:
+    document = study()
+    document["best"] = document["baseline"]
+    document["confirmation"] = {"pairs": 0, "ratio": {}, "verdict": "no difference", "runs": []}
+    first, second, _ = told(document)
+    assert first == (
+        "None of 25 trials is shown to beat the baseline, which gives 525 tok/s at 100 users, with"
+        " a median time to first token of 4.30 s."
+    )
+    assert second == "No setting differs from the baseline's."
+
+
+@pytest.mark.parametrize("document", [{}, {"baseline": None, "best": None}, {"best": {}}])
+def test_a_study_of_nothing_has_sentences(document: dict[str, Any]) -> None:
+    assert findings.verdict(document).sentence.startswith("No comparison")
+    assert told(document)

@@ -1,0 +1,162 @@
+"""What a study would do and cost, without starting anything."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lab
+from llmdyno import store
+from llmdyno.cli.flags import study_spec
+from llmdyno.search.space import Space
+from llmdyno.terminal.dry_run import show_dry_run
+from llmdyno.tune.combined import Combined
+from llmdyno.tune.dry_run import dry_run
+from llmdyno.tune.folder import stack_of
+from llmdyno.tune.search import space
+from llmdyno.tune.spec import Study
+from llmdyno.tune.tuner import Tuner
+from studies import unheard
+from study_lab import StudyLab, fast
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder of one's own, in which nothing was measured."""
+    monkeypatch.chdir(tmp_path)
+
+
+def asked(**given: Any) -> Study:
+    return study_spec(
+        {
+            "engine": "timed.engine",
+            "model": "m",
+            "users": "2,6",
+            "duration": "60s",
+            "trial_duration": "30s",
+            "warmup": "5s",
+            "trials": 10,
+            "pairs": 3,
+            **given,
+        }
+    )
+
+
+def planned(study: Study, folder: Path = Path("s")) -> dict[str, Any]:
+    conductor = Combined if study.combines else Tuner
+    return dry_run(study, conductor(study, folder, unheard()))
+
+
+def shown(document: dict[str, Any]) -> str:
+    stream = io.StringIO()
+    show_dry_run(document, stream)
+    return stream.getvalue()
+
+
+def test_every_step_of_a_study_has_its_runs_and_minutes(tmp_path: Path) -> None:
+    document = planned(asked(price="6/h"))
+    phases = {one["phase"]: one for one in document["phases"]}
+    start_s = 60.0  # a guess
+
+    runs = {"baseline": 1, "reference": 1, "trials": 10, "best": 1, "confirmation": 6}
+    # Three knobs are searched: a pair for each, and three to look closer.
+    runs |= {"ablation": 2 * (3 + 3), "quality": 2}
+    assert {name: one["runs"] for name, one in phases.items()} == runs
+    assert phases["baseline"]["minutes"] == round((start_s + 5 + 120) / 60, 1)
+    assert phases["trials"]["minutes"] == round(10 * (start_s + 5 + 30) / 60, 1)
+    assert phases["confirmation"]["minutes"] == round(6 * (start_s + 5 + 60) / 60, 1)
+    assert document["minutes"] == pytest.approx(
+        sum(one["minutes"] for one in phases.values()), abs=0.1
+    )
+    assert document["money"] == pytest.approx(document["minutes"] / 60 * 6, abs=0.02)
+    assert document["stacks"][0]["start_cost_s"]["known_from"] is None
+    assert list(tmp_path.iterdir()) == []  # nothing is written
+
+
+def test_what_is_searched_is_told_with_its_size_and_what_is_tried_first() -> None:
+    study = asked()
+    (stack,) = planned(study)["stacks"]
+    knobs = {knob["name"]: knob for knob in stack["search"]["knobs"]}
+
+    assert knobs["mode"]["values"] == ["good", "refuses", "dies", "hangs"]
+    assert knobs["itl_ms"]["default"] == 40
+    searched = space(stack_of(study).knobs, only=(), allow_altered_output=False, baseline={})
+    assert stack["search"]["points"] == len(list(Space(searched, {}).points()))
+    assert stack["search"]["infeasible"]["refused"] == 0
+
+
+def test_a_budget_says_how_many_trials_it_has_time_for() -> None:
+    little = planned(asked(budget="15m"))
+    much = planned(asked(budget="$20", price="10/h"))
+
+    # 15 minutes less 3.1 for the baseline and 1.6 for the reference, at 95 s a trial.
+    assert little["budget"] == {"minutes": 15.0, "trials": 6, "enough": False}
+    assert much["budget"] == {"minutes": 120.0, "trials": 10, "enough": True}
+    assert "The budget of 15 minutes is less than all of it takes: 6 trials." in shown(little)
+
+
+def test_a_start_costs_what_an_earlier_study_has_paid() -> None:
+    lab.write_study(store.STUDIES / "earlier")
+    ledger = store.STUDIES / "earlier" / store.LEDGER
+    ledger.write_text(ledger.read_text().replace('"start_s":0.0', '"start_s":12.0'))
+    (stack,) = planned(asked())["stacks"]
+
+    assert stack["start_cost_s"]["known_from"] == str(store.STUDIES / "earlier")
+    assert stack["start_cost_s"]["start"] == 12.0
+    other = planned(asked(model="another"))["stacks"][0]
+    assert other["start_cost_s"]["known_from"] is None
+
+
+def test_the_pairs_say_what_they_can_find() -> None:
+    few, many = planned(asked(pairs=2)), planned(asked(pairs=12))
+
+    assert few["confirmation"]["detects"] > 0.10 > many["confirmation"]["detects"]
+    assert few["confirmation"]["noise"] == 0.05
+    needed = few["confirmation"]["pairs_for_10_percent"]
+    assert f"one of 10 % needs {needed} pairs." in shown(few)
+    assert "one of 10 % needs" not in shown(many)
+
+
+def test_several_engines_are_one_plan_and_who_cannot_work_is_named() -> None:
+    study = asked(engine="timed.engine,faulty.engine,vllm", model="m", search="itl_ms")
+    document = planned(study)
+    phases = {one["phase"]: one for one in document["phases"]}
+
+    assert [stack["engine"] for stack in document["stacks"]] == ["timed.engine", "faulty.engine"]
+    assert phases["baseline"]["runs"] == 2
+    assert phases["trials"]["runs"] == 10  # shared by all
+    assert [one["engine"] for one in document["left_out"]] == ["vllm"]
+    assert "Left out: vllm behind native" in shown(document)
+
+
+def test_memory_that_is_not_there_is_told_with_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It need not be installed here for a plan.
+    monkeypatch.setattr("llmdyno.engines.vllm.VllmEngine.version", lambda _: "0.11.0")
+    study = asked(
+        engine="vllm",
+        model="meta-llama/Llama-3.1-70B",
+        predict_on="h200",
+        search="gpu_memory_utilization,max_num_batched_tokens",
+    )
+    document = planned(study)
+    (stack,) = document["stacks"]
+    infeasible = stack["search"]["infeasible"]
+
+    assert infeasible["refused"] > 0
+    assert "GiB" in infeasible["whys"][0]["why"]
+    assert stack["expected"][0]["config"] == {}
+    assert "cannot work:" in shown(document)
+    assert "predicted: " in shown(document)
+
+
+def test_a_study_that_goes_on_has_only_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = StudyLab(tmp_path / "s", monkeypatch)
+    study.run(fast, study.study())
+    more = study.study(trials=5)
+    phases = {one["phase"]: one for one in planned(more, tmp_path / "s")["phases"]}
+
+    assert phases["baseline"]["runs"] == 0
+    assert phases["trials"]["runs"] == 4
