@@ -69,3 +69,29 @@ def test_a_warm_up_and_the_run_after_it_are_parted_and_no_rate_is_negative(board
     assert [point["part"] for point in points] == [1, 2]
     assert [point["rate"] for point in points] == [20.0, 0.0]
     assert {point["run"] for point in points} == {"trial 3"}
+
+
+def test_the_moment_after_the_last_interval_makes_no_point(board: Any) -> None:
+    now_s = 0.0
+    gauge = Gauge(board, 5.0, clock=lambda: now_s)
+    progress = Progress(load="4 users")
+    gauge.show(progress, Meter())
+    progress.add(completed(0, 100))
+    now_s = 5.0
+    gauge.show(progress, Meter())
+    progress.phase, now_s = "done", 5.1
+    gauge.show(progress, Meter())
+
+    assert [(one["rate"], one["load"]) for one in board.lists["points"]] == [(2.0, "4 users")]
+
+
+def test_what_is_under_way_counts_as_many_tokens_a_read_as_what_has_ended(board: Any) -> None:
+    now_s = 0.0
+    gauge = Gauge(board, 5.0, clock=lambda: now_s)
+    progress, meter = Progress(), Meter()
+    gauge.show(progress, meter)
+    progress.add(completed(0, 100))  # ten tokens
+    progress.reads, meter.reads, now_s = 2, 6, 5.0
+    gauge.show(progress, meter)
+
+    assert board.lists["points"][0]["rate"] == pytest.approx(30 / 5.0)

@@ -54,7 +54,8 @@ def filled(board: Board) -> None:
     board.put("head", {"kind": "tune", "title": f"Tuning {EVIL}", "about": "for token_rate"})
     board.put("now", NOW)
     study = {"objective": "token_rate:mean", "unit": "tok/s", "maximise": True, "trials": 4}
-    steps = [step(1, 100.0), step(2, None), step(3, 250.0, best=True)]
+    lost = {"state": "pruned", "why": "ended after 4 s: 60 tok/s at most"}
+    steps = [step(1, 100.0), step(2, None), step(3, 250.0, best=True), {**step(4, 50.0), **lost}]
     board.put("study", {**study, "searching": False, "baseline": 90.0, "steps": steps})
     board.put("outlook", {"lines": ["best so far 250", "next, 4 of 4"]})
     board.put("doubts", [f"{EVIL} is doubtful"])
@@ -102,8 +103,12 @@ def test_a_study_is_drawn_and_nothing_of_it_is_markup(tmp_path: Path) -> None:
     text = re.sub(r"<[^>]+>", " ", dom)
     for words in ("33.3 tok/s", "1,234", "Better at 100 users.", "died: out of memory", "is doubt"):
         assert words in text, words
+    assert "50 so far" in text
+    assert "60 tok/s at most" in text
     assert len(re.findall(r'<circle class="dot"', dom)) == 2
     assert len(re.findall(r'class="miss" d=', dom)) == 1
-    assert '<tr class="best">' in dom
+    assert len(re.findall(r'<tr class="best"', dom)) == 1
+    assert len(re.findall(r'<tr class="pruned"', dom)) == 1
+    assert len(re.findall(r'<path class="pruned"', dom)) == 1
     assert re.search(r'id="stop"[^>]*disabled', dom)
     assert len(re.findall(r'<path class="a"', dom)) == 2

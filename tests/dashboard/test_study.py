@@ -4,10 +4,12 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import msgspec
 import pytest
 
 from llmdyno.dashboard.study import StudyFeed
 from llmdyno.load.progress import Progress
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.runner import Narrator
 from llmdyno.tune.tuner import Tuner
 from llmdyno.wire.exchange import Meter
@@ -85,3 +87,20 @@ def test_a_study_that_goes_on_shows_what_it_had_before(study_lab: StudyLab, boar
     Tuner(asked, study_lab.folder, feed.narrator(quiet([]))).run()  # there is nothing left to do
 
     assert [step["phase"] for step in board.parts["study"]["steps"]][-1] == "confirm"
+
+
+def test_a_trial_that_was_ended_early_is_shown_with_its_reason_and_is_no_best(
+    study_lab: StudyLab, board: Any
+) -> None:
+    asked = study_lab.study()
+    study_lab.run(fast, asked)
+    ledger = Ledger(study_lab.folder)
+    lost = next(step for step in ledger.steps if step.phase == "trial")
+    lost = msgspec.structs.replace(lost, state="pruned", value=1e9, pruned_why="cannot win")
+    ledger.steps = [lost if step.phase == "trial" else step for step in ledger.steps]
+
+    StudyFeed(board, asked, Event()).show(ledger)
+
+    shown = board.parts["study"]["steps"]
+    (trial,) = [step for step in shown if step["phase"] == "trial"]
+    assert (trial["state"], trial["why"], trial["best"]) == ("pruned", "cannot win", False)

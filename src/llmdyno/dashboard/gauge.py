@@ -36,7 +36,8 @@ class Gauge:
         self._progress: Progress | None = None  # of the level that runs
         self._part = 0  # how many levels there were, warm-ups included
         self._rate: float | None = None
-        self._from = (0.0, 0, 0)  # when the last point was, its tokens and its requests
+        # When the last point was, its tokens and its requests.
+        self._from: tuple[float, float, int] = (0.0, 0, 0)
 
     def show(self, progress: Progress, meter: Meter) -> None:
         """Send what a level's counts are now; with a point, when an interval is over."""
@@ -45,10 +46,12 @@ class Gauge:
             self._progress, self._rate = progress, None
             self._part += 1
             self._from = (now_s, 0, 0)
-        tokens = progress.tokens + max(0, meter.reads - progress.reads)
+        a_read = progress.tokens / progress.reads if progress.reads else 1.0
+        tokens = progress.tokens + max(0, meter.reads - progress.reads) * a_read
         then_s, tokens_then, ended_then = self._from
         done = progress.phase == "done"
-        if now_s - then_s >= self._interval_s or (done and now_s > then_s):
+        # A few moments, as they are left when a level is over, give no rate.
+        if now_s - then_s >= self._interval_s * (0.5 if done else 1.0):
             self._rate = (tokens - tokens_then) / (now_s - then_s)
             ended = progress.completed - ended_then
             ttft_ms = progress.ttft_ms[-ended:] if ended else []
@@ -60,6 +63,7 @@ class Gauge:
         return {
             "run": self._run,
             "part": self._part,
+            "load": progress.load,
             "at": round(now_s - self._began_s, 2),
             "users": progress.users,
             "rate": self._rate,

@@ -17,6 +17,7 @@ from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.outlook import Outlook, sentences
 from llmdyno.tune.runner import Narrator, label
 from llmdyno.tune.spec import Study
+from llmdyno.tune.steps import outcome
 from llmdyno.wire.exchange import Meter
 
 _PROOF = frozenset({"best", "confirm", "ablation"})
@@ -124,7 +125,10 @@ class StudyFeed:
                 proof or (not study.combines and any(map(_has_ended, ledgers.values())))
             ),
             "baseline": known[0].value if known else None,
-            "steps": [{"stack": name, **_row(step), "best": step is best} for name, step in steps],
+            "baseline_met": known[0].slo_met if known else None,
+            "steps": [
+                {"stack": name, **_row(study, step), "best": step is best} for name, step in steps
+            ],
         }
 
 
@@ -132,7 +136,7 @@ def _has_ended(ledger: Ledger) -> bool:
     return ledger.last_end is not None
 
 
-def _row(step: Step) -> dict[str, Any]:
+def _row(study: Study, step: Step) -> dict[str, Any]:
     """Return a step as the page shows it."""
     whole = msgspec.structs.asdict(step)
     return {
@@ -140,6 +144,6 @@ def _row(step: Step) -> dict[str, Any]:
         "label": label(step.phase, step.number),
         "config": describe(step.config),
         "said": "" if step.value is None else f"{step.value:,.4g}",
-        "why": f"{step.failure_class}: {step.failure_why}" if step.failure_class else "",
+        "why": "" if step.state == "measured" else outcome(study, step),
         "cost_s": step.build_s + step.start_s + step.measure_s,
     }

@@ -29,7 +29,7 @@ from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.outlook import Outlook
 from llmdyno.tune.race import race
 from llmdyno.tune.spec import Study
-from llmdyno.tune.steps import as_step, outcome
+from llmdyno.tune.steps import account, as_step
 from llmdyno.wire.exchange import Meter
 
 
@@ -280,7 +280,7 @@ class Runner:
         step = as_step(self.study, measurement, phase, number, config, knob)
         step = msgspec.structs.replace(step, contender=contender, place=self.ledger.place)
         self.ledger.append(step)
-        told = f"{outcome(self.study, step)}  {describe(config)}"
+        told = account(self.study, step, describe(config))
         self._narrator.notify(f"  {label(phase, number)}: {told}")
         self._narrator.observe(self.ledger)
         return step
