@@ -3,9 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lab import RUN
 from llmdyno.dashboard.bench import BenchFeed
 from llmdyno.load.progress import Progress
+from llmdyno.results import doubts
+from llmdyno.results.crosscheck import UNREAD
+from llmdyno.results.documents import level_name
 from llmdyno.results.summary import summarise
 from llmdyno.store import JOURNAL
 from llmdyno.wire.exchange import Meter
@@ -48,3 +53,21 @@ def test_how_it_ended_is_said_once(board: Any, tmp_path: Path) -> None:
     feed.end("ended")
 
     assert board.parts["end"] == {"said": "done"}
+
+
+def test_a_metrics_page_that_is_still_to_be_read_is_no_doubt_before_the_end(
+    board: Any, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = results / RUN / JOURNAL
+    last = level_name(summarise(journal)["levels"][-1])
+    found = [
+        doubts.Doubt(code=UNREAD, level=None, at=at, metrics=(), text="unread")
+        for at in ("9 users", last)
+    ]
+    monkeypatch.setattr(doubts, "of", lambda _: found)
+    feed = BenchFeed(board, journal, {}, 5.0, lambda *_: None)
+
+    feed.show(Progress(phase="done"), Meter())
+    assert board.parts["doubts"] == ["9 users: unread"]
+    feed.show_summary(summarise(journal))
+    assert last in " ".join(board.parts["doubts"])

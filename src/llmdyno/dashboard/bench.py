@@ -1,6 +1,6 @@
 """What a live page shows of a benchmark: the counts, and the figures of levels that are over."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from llmdyno.dashboard.gauge import Gauge
 from llmdyno.errors import StorageError
 from llmdyno.load.progress import Progress
 from llmdyno.results import doubts, grouping
+from llmdyno.results.crosscheck import UNREAD
 from llmdyno.results.documents import level_name
 from llmdyno.results.summary import summarise
 from llmdyno.wire.exchange import Meter
@@ -47,18 +48,26 @@ class BenchFeed:
         self._gauge.show(progress, meter)
         if progress.phase == "done" and self._bytes() <= _JOURNAL_BYTES_MAX:
             try:
-                self.show_summary(summarise(self._journal))
+                summary = summarise(self._journal)
             except StorageError:  # the run will say so itself
                 return
+            # After this the server's metrics page is read once more.
+            last = level_name(summary["levels"][-1]) if summary["levels"] else ""
+            found = [d for d in doubts.of(summary) if d.code != UNREAD or d.at != last]
+            self._show(summary, found)
 
     def _bytes(self) -> int:
         name = f"{self._journal.stem}*{self._journal.suffix}"
         return sum(file.stat().st_size for file in self._journal.parent.glob(name))
 
     def show_summary(self, summary: Mapping[str, Any]) -> None:
+        """Show what the run has come to."""
+        self._show(summary, doubts.of(summary))
+
+    def _show(self, summary: Mapping[str, Any], found: Sequence[doubts.Doubt]) -> None:
         """Show the levels that are over, and the doubts about them."""
         self._board.put("levels", [_level(level) for level in summary["levels"]])
-        self._board.put("doubts", grouping.sentences(doubts.of(summary)))
+        self._board.put("doubts", grouping.sentences(found))
 
     def end(self, said: str) -> None:
         """Say how it ended, unless that was said before."""
