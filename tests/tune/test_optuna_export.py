@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import msgspec
 import optuna
 import pytest
 
 from llmdyno.errors import UsageError
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.optuna_export import write_optuna
 from study_lab import Start, StudyLab, fast
 
@@ -66,3 +68,23 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no study"):
         write_optuna(tmp_path, tmp_path / "study.db")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_that_was_ended_early_is_a_pruned_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = StudyLab(tmp_path / "s", monkeypatch)
+    made.run(fast, made.study())
+    ledger = Ledger(made.folder)
+    (trial,) = ledger.of("trial")
+    ledger.append(
+        msgspec.structs.replace(trial, number=1, state="pruned", value=9.0, pruned_why="too slow")
+    )
+
+    write_optuna(made.folder, tmp_path / "study.db")
+
+    ((*_, pruned),) = [study.get_trials() for study in read(tmp_path / "study.db")]
+    assert (pruned.state.name, pruned.value, pruned.user_attrs["pruned"]) == (
+        *("PRUNED", None, "too slow"),
+    )
+    assert pruned.intermediate_values == {0: 9.0}

@@ -7,6 +7,7 @@ import msgspec
 
 from llmdyno.results.catalog import Entry
 from llmdyno.results.documents import Document, items, part, text
+from llmdyno.units import counted
 
 
 class Gave(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +58,7 @@ def _row(name: str, study: Document, row: Document) -> Gave:
         front=text(study, "front"),
         model=text(study, "model"),
         hardware=_hardware(part(study, "environment")),
-        level=f"{users:g} users" if isinstance(users, int | float) else "its arrival rate",
+        level=counted(users, "user") if isinstance(users, int | float) else "its arrival rate",
         before=row.get("from"),
         after=row.get("to"),
         effect={key: one for key, one in part(row, "effect").items() if isinstance(one, Mapping)},

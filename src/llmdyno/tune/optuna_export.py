@@ -166,7 +166,7 @@ def _trial(
 
     measured = step.state == "measured" and step.value is not None
     state = TrialState.COMPLETE if measured else TrialState.FAIL
-    if str(step.state) == "pruned":
+    if step.state == "pruned":
         state = TrialState.PRUNED
     cost_s = step.build_s + step.start_s + step.measure_s
     attributes: dict[str, Any] = {
@@ -178,12 +178,15 @@ def _trial(
     }
     if step.failure_class:
         attributes["failure"] = f"{step.failure_class}: {step.failure_why}"
+    if step.pruned_why:
+        attributes["pruned"] = step.pruned_why
     trial = create_trial(
         state=state,
         value=step.value if measured else None,
         params=dict(values),
         distributions={name: distributions[name] for name in values},
         user_attrs=attributes,
+        intermediate_values={} if measured or step.value is None else {0: step.value},
         constraints=excess(spec, folder, step) if measured and spec.slos else None,
     )
     began = _began(folder, step)
