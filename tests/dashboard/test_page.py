@@ -42,7 +42,6 @@ def step(number: int, value: float | None, *, best: bool = False) -> dict[str, A
         "slo_met": None if value is None else True,
         "label": f"trial {number}",
         "config": f"name={EVIL}",
-        "said": "" if value is None else f"{value:g}",
         "why": "died: out of memory" if value is None else "",
         "cost_s": 61.0,
         "best": best,

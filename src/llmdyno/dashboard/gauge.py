@@ -52,7 +52,7 @@ class Gauge:
         done = progress.phase == "done"
         # A few moments, as they are left when a level is over, give no rate.
         if now_s - then_s >= self._interval_s * (0.5 if done else 1.0):
-            self._rate = (tokens - tokens_then) / (now_s - then_s)
+            self._rate = max(0.0, tokens - tokens_then) / (now_s - then_s)
             ended = progress.completed - ended_then
             ttft_ms = progress.ttft_ms[-ended:] if ended else []
             self._board.add("points", self._point(progress, ttft_ms, now_s))

@@ -143,7 +143,6 @@ def _row(study: Study, step: Step) -> dict[str, Any]:
         **{name: whole[name] for name in ("phase", "state", "value", "slo_met")},
         "label": label(step.phase, step.number),
         "config": describe(step.config),
-        "said": "" if step.value is None else f"{step.value:,.4g}",
         "why": "" if step.state == "measured" else outcome(study, step),
         "cost_s": step.build_s + step.start_s + step.measure_s,
     }
