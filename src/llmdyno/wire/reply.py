@@ -13,7 +13,7 @@ Usage and stream may disagree. What was streamed is what has a time, so these ru
   character, one a byte of UTF-8 for the rest; and four special tokens that have no text. If the
   usage is above that, and above the number of chunks, it counts tokens that were not streamed: each
   chunk counts as one token. Running usage is judged chunk by chunk.
-- Less than that may be hidden, too: visible.py tells from the texts whether each chunk is one token.
+- Less may be hidden, too: visible.py tells by the texts whether each chunk is one token.
 - The usage is below the number of chunks, and what it leaves out is known, because there was
   reasoning text, there were several choices, or text came after it: each chunk counts as one token.
 - The usage is below the number of chunks for no reason that is known: a server may send a token in
