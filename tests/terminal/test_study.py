@@ -8,10 +8,12 @@ from llmdyno.terminal.study import narrator, show_study, verdict_lines
 from llmdyno.wire.exchange import Meter
 from report_samples import study
 
+FINDINGS = ("The token rate is twice as high.", "What did it is one setting. " * 5)
+
 
 def shown(document: dict[str, Any]) -> str:
     out = io.StringIO()
-    show_study(document, out)
+    show_study(document, FINDINGS, out)
     return out.getvalue()
 
 
@@ -80,3 +82,14 @@ def test_a_file_is_told_the_steps_and_no_waiting() -> None:
     told.display("trial 1", [4])(Progress(), Meter())
 
     assert out.getvalue() == "trial 1: itl_ms=20\n"
+
+
+def test_the_key_findings_are_numbered_and_stand_below_the_verdict() -> None:
+    verdict, _, told = shown(study()).partition("Key findings\n")
+    lines = told.splitlines()
+
+    assert "95 % intervals" in verdict
+    assert lines[0] == f"1. {FINDINGS[0]}"
+    assert lines[1].startswith("2. What did it")
+    assert lines[2].startswith("   ")
+    assert max(map(len, lines[:3])) <= 78

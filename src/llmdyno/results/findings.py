@@ -14,7 +14,7 @@ from llmdyno.results import conclusions, titles, verdicts, wording
 from llmdyno.results.bottleneck import Bottleneck, bottleneck
 from llmdyno.results.documents import Document, interval, items, levels, number, part, text
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.proportions import worded
+from llmdyno.results.proportions import NOT_SHOWN, judged, worded
 from llmdyno.results.slo import HEADLINES
 from llmdyno.units import counted
 
@@ -32,7 +32,6 @@ _HOLDERS = {
     "prefill": "prefill",
     "decode": "decode",
 }
-_NOT_SHOWN = "not shown to differ:"
 _PUT_BACK = "the winner was not measured again with one of them put back"
 
 
@@ -68,7 +67,7 @@ def verdict(study: Document) -> Verdict:
         at = f"at {level_of(study)} " if level_of(study) else ""
         said = f"{verdicts.OPENINGS[found.word]}: {at}{told[0].said}."
         if found.word == "no difference":
-            said = said.replace(f" {_NOT_SHOWN}", "")
+            said = said.replace(f" {NOT_SHOWN}", "")
         return Verdict(sentence=_with_slo(said, study), tone=_TONES[found.word])
     if part(study, "best") and _stands(study):
         return Verdict(sentence=_with_slo(STANDS, study), tone="same")
@@ -175,10 +174,7 @@ def _change(study: Document, metric: str, measured: Document, level: str) -> Cha
     name, values = titles.in_words(metric), _values(study, metric, level)
     mean, bounds = number(measured, "mean"), interval(measured, "ci95")
     if mean is not None and mean >= 0:
-        said = worded(mean, metric, bounds)
-        if bounds is not None and bounds[0] <= 1 <= bounds[1]:
-            said = f"{_NOT_SHOWN} {said}"
-        return Change(said=f"the {name} is {said}", values=values)
+        return Change(said=f"the {name} is {judged(mean, metric, bounds)}", values=values)
     # A run had 0 of it: there is a difference and no ratio.
     told = verdicts.told(measured, titles.unit(metric))
     return Change(said=f"the {name} differs by {told}", values=values) if told else None
@@ -268,7 +264,7 @@ def effect_of(study: Document, row: Document) -> str:
     """Return what a row of the ablation gives, in words; empty: it has no ratio."""
     metric, measured = _effect(study, row)
     said = worded(number(measured, "ratio"), metric, interval(measured, "ci95"))
-    shown = "" if has_effect(study, row) else f"{_NOT_SHOWN} "
+    shown = "" if has_effect(study, row) else f"{NOT_SHOWN} "
     return f"the {titles.in_words(metric)} is {shown}{said}" if said else ""
 
 
