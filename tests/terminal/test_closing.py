@@ -30,7 +30,9 @@ def test_three_lines_say_what_was_gained_and_by_what() -> None:
 def test_the_values_are_those_of_the_pairs_that_gave_the_ratio() -> None:
     document = with_ratio("token_rate", mean=6.02, ci95=[5.5, 6.6], before=1021.6, after=6150.9)
 
-    assert closing_lines(document)[0].endswith(": 1,022 -> 6,151 tok/s, 6 times as high (5.5 to 6.6)")
+    assert closing_lines(document)[0].endswith(
+        ": 1,022 -> 6,151 tok/s, 6 times as high (5.5 to 6.6)"
+    )
 
 
 def test_what_is_not_shown_says_so() -> None:

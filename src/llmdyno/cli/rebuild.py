@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from llmdyno import store
-from llmdyno.cli.told import guide_of
 from llmdyno.cli.repeat import with_repeat
+from llmdyno.cli.told import guide_of
 from llmdyno.errors import UsageError
 from llmdyno.predict.limits import with_limits
 from llmdyno.report import run_markdown, run_page, study_markdown, study_page

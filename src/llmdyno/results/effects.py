@@ -116,9 +116,7 @@ def observation(series: Floats, statistic: Statistic, value: float) -> Observati
 
 def swings_of(before: Sequence[Start], after: Sequence[Start]) -> Swings | None:
     """Return what one run each says of slow swings; None: there are several, or it says nothing."""
-    known = [
-        start[0].batches for side in (before, after) for start in side if len(start) == 1
-    ]
+    known = [start[0].batches for side in (before, after) for start in side if len(start) == 1]
     seen = [one for one in known if one is not None]
     single = len(before) == len(after) == 1 and len(seen) == 2
     return swings(seen) if single else None
@@ -227,8 +225,8 @@ def _within(arms: Sequence[_Arm]) -> list[_Part] | None:
 def _swinging(found: Effect, slow: Swings, level: float, *, certain: bool) -> Effect:
     """Return an effect whose runs may swing: their variances are weighed against one another.
 
-    What it is then distributed as is a mixture of Student's t. It is told as the t that has the same
-    95 and 99.5 % intervals.
+    What it is then distributed as is a mixture of Student's t. It is told as the t that has the
+    same 95 and 99.5 % intervals.
 
     Args:
         found: the effect without swings.
@@ -255,7 +253,6 @@ def _swinging(found: Effect, slow: Swings, level: float, *, certain: bool) -> Ef
         freedom=matched,
         swings=certain and halves[0] >= _WIDER * before,
     )
-
 
 
 @functools.cache

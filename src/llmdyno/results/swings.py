@@ -1,5 +1,4 @@
-"""Swings of a server's speed that last for a good part of a run: whether two runs show them, and
-what they do to the mean of a run.
+"""Swings of a server's speed that last for a good part of a run, and what they do to its mean.
 
 Where a server is slow for ten seconds and fast for the next ten, a run of twenty has met one swing
 or two. What happens inside it then says little of how far equal runs lie apart: a block bootstrap

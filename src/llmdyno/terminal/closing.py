@@ -16,8 +16,10 @@ from llmdyno.terminal.tables import line, wrapped
 def show_findings(findings: Sequence[str], stream: TextIO) -> None:
     """Print the key findings of a study, numbered, as its page has them."""
     stream.write("Key findings\n")
-    for number, said in enumerate(findings, 1):
-        stream.write(wrapped(said, stream, first=f"{number}. ", rest="   "))
+    stream.writelines(
+        wrapped(said, stream, first=f"{place}. ", rest="   ")
+        for place, said in enumerate(findings, 1)
+    )
     stream.write("\n")
     stream.flush()
 
