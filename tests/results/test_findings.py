@@ -35,6 +35,13 @@ def test_the_metric_that_decides_comes_first() -> None:
     )
 
 
+def test_the_values_beside_a_ratio_are_those_of_the_pairs_that_gave_it() -> None:
+    document = study()
+    document["confirmation"]["ratio"]["token_rate"] |= {"before": 500.0, "after": 1555.0}
+
+    assert ", from 500 to 1,560 tok/s; the median" in told(document)[0]
+
+
 def test_an_interval_that_holds_one_is_not_told_as_a_gain() -> None:
     document = study()
     document["confirmation"] |= {"verdict": "no difference"}

@@ -171,7 +171,7 @@ def changes_of_pairs(study: Document) -> list[Change]:
 
 
 def _change(study: Document, metric: str, measured: Document, level: str) -> Change | None:
-    name, values = titles.in_words(metric), _values(study, metric, level)
+    name, values = titles.in_words(metric), _values(study, metric, measured, level)
     mean, bounds = number(measured, "mean"), interval(measured, "ci95")
     if mean is not None and mean >= 0:
         return Change(said=f"the {name} is {judged(mean, metric, bounds)}", values=values)
@@ -214,16 +214,26 @@ def _common_level(study: Document) -> tuple[str, tuple[Document, Document] | Non
     return "", None
 
 
-def _values(study: Document, key: str, level: str) -> str:
-    """Return a metric in both full runs: "from 4.3 s to 910 ms"."""
+def _values(study: Document, key: str, measured: Document, level: str) -> str:
+    """Return what a metric was before and after: "from 4.3 s to 910 ms".
+
+    Args:
+        study: its document.
+        key: of the metric.
+        measured: its ratio, which has the means of the pairs; in an older study it has none, and
+            those of the full runs stand here.
+        level: which decides.
+    """
     metric = titles.metric_of(key)
     if metric is None:
         return ""
-    stat = titles.statistic_of(key, metric) or "mean"
-    old, new = (
-        number(levels(part(study, arm, "summary")).get(level, {}), metric.name, stat)
-        for arm in _ARMS
-    )
+    old, new = (number(measured, arm) for arm in ("before", "after"))
+    if old is None or new is None:
+        stat = titles.statistic_of(key, metric) or "mean"
+        old, new = (
+            number(levels(part(study, arm, "summary")).get(level, {}), metric.name, stat)
+            for arm in _ARMS
+        )
     if old is None or new is None:
         return ""
     if metric.observe is not None:

@@ -113,6 +113,9 @@ def _between(bounds: Interval, words: Words, said: str) -> str:
         return "no interval"
     if low <= 0:
         return f"at most {_end(high, words)}"
+    if " times " in said and (low > 1) == (high > 1):
+        ends = (low, high) if low > 1 else (1 / high, 1 / low)
+        return " to ".join(dict.fromkeys(_times(end) for end in ends))
     first, last = (_end(low, words), _end(high, words))
     if first == last:
         return first
@@ -125,8 +128,6 @@ def _between(bounds: Interval, words: Words, said: str) -> str:
         one, other = other, one
     if one.endswith(" times") and other.endswith(" times"):
         one = one.removesuffix(" times")
-        if said.endswith(f" times {tail}"):
-            other = other.removesuffix(" times")
     return f"{one} to {other}" if said.endswith(f" {tail}") else f"{one} to {other} {tail}"
 
 

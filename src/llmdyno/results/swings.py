@@ -19,9 +19,9 @@ import numpy as np
 from llmdyno.results.stats import Floats, Statistic
 
 # By this factor the batches must speak for swings rather than against them.
-SHOWN = 4.0
+SHOWN = 2.0
 # Of swings that are not shown: the chance that they are there all the same.
-_CHANCE = 0.02
+_CHANCE = 0.03
 _BATCHES = (32, 16, 8)
 _PER_BATCH_MIN = 2
 _MEMORIES = (0.1, 0.3, 1.0)  # of a run: after so much of it a swing has fallen to 1/e
