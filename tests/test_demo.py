@@ -42,7 +42,7 @@ def test_the_demo_finds_and_proves_a_better_config(dyno: Dyno, tmp_path: Path) -
 
     # What a person quotes stands last on the terminal, above the report's path.
     rate, ttft, settings = done.stderr.splitlines()[-3:]
-    assert re.fullmatch(r"Token rate at 40 users: .+ -> .+ tok/s, .+ \[.+\]", rate)
+    assert re.fullmatch(r"Token rate at 40 users: .+ -> .+ tok/s, .+ \(.+\)", rate)
     assert ttft.startswith("TTFT p50: ")
     assert "enable_prefix_caching=true" in settings
 

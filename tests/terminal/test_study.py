@@ -12,10 +12,12 @@ from llmdyno.tune.outlook import Outlook
 from llmdyno.wire.exchange import Meter
 from report_samples import study
 
+FINDINGS = ("The token rate is twice as high.", "What did it is one setting. " * 5)
+
 
 def shown(document: dict[str, Any]) -> str:
     out = io.StringIO()
-    show_study(document, out)
+    show_study(document, FINDINGS, out)
     return out.getvalue()
 
 
@@ -110,3 +112,14 @@ def test_on_a_terminal_of_80_columns_no_line_is_longer(monkeypatch: pytest.Monke
     assert max(map(len, lines)) <= 80
     assert all(line.startswith("    ") for line in lines)
     assert "the best, 95% to start)" in " ".join(line.strip() for line in lines)
+
+
+def test_the_key_findings_are_numbered_and_stand_below_the_verdict() -> None:
+    verdict, _, told = shown(study()).partition("Key findings\n")
+    lines = told.splitlines()
+
+    assert "95 % intervals" in verdict
+    assert lines[0] == f"1. {FINDINGS[0]}"
+    assert lines[1].startswith("2. What did it")
+    assert lines[2].startswith("   ")
+    assert max(map(len, lines[:3])) <= 78

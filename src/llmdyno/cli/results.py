@@ -1,7 +1,9 @@
 """`dyno report`, `export` and `import`: what was measured before."""
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,12 +53,29 @@ def report(
         raise UsageError(f"--out {out}: takes the report of one run or study; name one at a time.")
     for folder in [store.find(name) for name in names]:
         document, page = rebuild(folder, None if out is None else Path(out))
+        _tell(document)
         if markdown:
             page = write_markdown(page.parent, document, None if assets is None else Path(assets))
         if json:
             print_json(document)
         else:
             print_line(str(page))
+
+
+def _tell(document: Mapping[str, Any]) -> None:
+    """Print what the page begins with: its verdict, and the key findings of a study."""
+    from llmdyno.cli.told import key_findings
+    from llmdyno.report.verdict import of_run
+    from llmdyno.results import findings
+    from llmdyno.terminal.closing import show_findings
+    from llmdyno.terminal.tables import line
+
+    is_study = "trials" in document
+    verdict = findings.verdict(document) if is_study else of_run(document)
+    sys.stderr.write(line(verdict.sentence, sys.stderr))
+    if is_study:
+        sys.stderr.write("\n")
+        show_findings(key_findings(document), sys.stderr)
 
 
 @command()

@@ -49,6 +49,7 @@ def tune(
     """Find better settings, and prove it; --engine a,b --front x,y compares what they name."""
     import_numpy()
     from llmdyno import store, workload
+    from llmdyno.cli.told import key_findings
     from llmdyno.store import LEDGER
     from llmdyno.terminal.study import narrator, show_study
     from llmdyno.tune.combinations import read_settings
@@ -95,7 +96,7 @@ def tune(
             raise InterruptError(
                 f"interrupted; what was measured is kept. Go on with: dyno tune --resume {folder}"
             ) from error
-    show_study(document, sys.stderr)
+    show_study(document, key_findings(document), sys.stderr)
     page = _study_page(folder, document)
     if json:
         say(f"Report: {page}")

@@ -9,7 +9,7 @@ from llmdyno.results import conclusions, stacks, verdicts
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.results.titles import title, unit
-from llmdyno.terminal.closing import show_closing
+from llmdyno.terminal.closing import show_closing, show_findings
 from llmdyno.terminal.live import Live
 from llmdyno.terminal.tables import Cell, Heading, console, line, show_blocks, width_of
 from llmdyno.tune.outlook import Outlook, sentences
@@ -48,8 +48,8 @@ def narrator(stream: TextIO) -> Narrator:
     )
 
 
-def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
-    """Print the combinations if there are several, before and after, and the verdict."""
+def show_study(document: Mapping[str, Any], findings: Sequence[str], stream: TextIO) -> None:
+    """Print the combinations if there are several, before and after, the verdict, the findings."""
     _show_combinations(document, stream)
     before, after = document["baseline"], document["best"]
     if before is None or after is None:
@@ -77,6 +77,7 @@ def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
         show_blocks(console(stream), headings, cells)
     said = [line(one, stream) for one in verdict_lines(document)]
     stream.write("\n" + "".join(said) + "\n")
+    show_findings(findings, stream)
     show_closing(document, stream)
 
 
