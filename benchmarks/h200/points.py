@@ -244,7 +244,7 @@ def study_rows(study: Path) -> list[dict[str, Any]]:
 
 def _levels(path: Path, arm: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     document = json.loads(path.read_text())
-    asked = document["spec"]["workload"]
+    asked = document["spec"]
     return [_row(each, arm, config, asked, path.parent.name) for each in document["levels"]]
 
 
@@ -257,7 +257,7 @@ def _row(
 ) -> dict[str, Any]:
     completed = level["requests"]["completed"] or 1
     server = level.get("server") or {}
-    rate, tokens = level["token_rate"] or {}, level["tokens"]
+    rate, tokens, load = level["token_rate"] or {}, level["tokens"], asked["load"]
     ci95 = rate.get("ci95") or (None, None)
 
     def stat(metric: str, name: str) -> Any:
@@ -274,9 +274,11 @@ def _row(
         "kv_cache_dtype": config.get("kv_cache_dtype", "auto"),
         "gpu_memory_utilization": config.get("gpu_memory_utilization"),
         "kv_cache_memory_bytes": config.get("kv_cache_memory_bytes"),
-        "workload": asked["name"],
+        "workload": asked["workload"]["name"],
         "users": level["users"],
         "request_rate": level.get("rate"),
+        "ramp_s": load.get("ramp_s"),
+        "duration_s": load.get("duration_s"),
         "input_tokens_mean": round(tokens["input"] / completed, 1),
         "output_tokens_mean": round(tokens["output"] / completed, 1),
         "requests_completed": level["requests"]["completed"],
