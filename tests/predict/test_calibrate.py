@@ -51,3 +51,11 @@ def test_a_slower_memory_is_found_and_intervals_narrow() -> None:
     before, after = (deviations(each, [server], [point])[0] for each in (prior(), found))
     assert len(before) == len(METRICS)
     assert (after < before).all()
+
+
+def test_a_load_measured_twenty_times_says_little_more_than_once() -> None:
+    """What the model lacks under a load is in all of its points: many are no proof of it."""
+    one = measured(8, MEDIANS)
+    once, often = (np.diag(calibrate([one] * count).covariance) for count in (1, 20))
+    assert (often > 0.5 * once).all()
+    assert (often <= once * 1.001).all()
