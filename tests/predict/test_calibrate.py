@@ -53,9 +53,9 @@ def test_a_slower_memory_is_found_and_intervals_narrow() -> None:
     assert (after < before).all()
 
 
-def test_a_load_measured_twenty_times_says_little_more_than_once() -> None:
-    """What the model lacks under a load is in all of its points: many are no proof of it."""
-    one = measured(8, MEDIANS)
-    once, often = (np.diag(calibrate([one] * count).covariance) for count in (1, 20))
-    assert (often > 0.5 * once).all()
-    assert (often <= once * 1.001).all()
+def test_a_load_measured_often_leaves_open_what_the_model_may_lack_there() -> None:
+    found = calibrate([measured(2, MEDIANS)] * 20)
+    server, point = server_of(SETUP), Point(users=2, osl=Lengths("fixed", 100), duration_s=6.0)
+    total = deviations(found, [server], [point])[0]
+    left = np.sqrt(total**2 - found.scatter**2)[0]
+    assert 0.02 < left < deviations(prior(), [server], [point])[0][0]

@@ -27,6 +27,7 @@ _NOISE = np.array([0.03, 0.2, 0.03])  # of a point in the fit; TTFT has two answ
 _MISFIT = np.array([0.05, 0.15, 0.05])  # of the model under a load, which all its points share
 _FAR = 3.0  # deviations from which a point counts less and less
 _ROUNDS = 12
+_GAIN_MIN = 1e-3  # of twice the logarithm of the probability: less is not worth a round
 _MOVE_MAX = 0.25
 _MATCHINGS = 5  # times that all points are simulated
 _SAME_TOKENS, _SAME_S = 8, 3  # points that differ by less are one load
@@ -123,7 +124,10 @@ def _descended(data: _Data, beyond: np.ndarray, x: np.ndarray) -> np.ndarray:
         tried = start + np.clip(tried - start, -_MOVE_MAX, _MOVE_MAX)
         found = residuals_at(tried)
         if (new := _loss(data, found, tried)) < loss:
+            gained = loss - new
             x, residuals, loss, damping = tried, found, new, damping / 4
+            if gained < _GAIN_MIN:
+                break
         else:
             damping = damping * 6 + 0.01
     return x
