@@ -51,11 +51,3 @@ def test_a_slower_memory_is_found_and_intervals_narrow() -> None:
     before, after = (deviations(each, [server], [point])[0] for each in (prior(), found))
     assert len(before) == len(METRICS)
     assert (after < before).all()
-
-
-def test_a_load_measured_often_leaves_open_what_the_model_may_lack_there() -> None:
-    found = calibrate([measured(2, MEDIANS)] * 20)
-    server, point = server_of(SETUP), Point(users=2, osl=Lengths("fixed", 100), duration_s=6.0)
-    total = deviations(found, [server], [point])[0]
-    left = np.sqrt(total**2 - found.scatter**2)[0]
-    assert 0.02 < left < deviations(prior(), [server], [point])[0][0]

@@ -24,7 +24,6 @@ METRICS = ("token_rate", "ttft_ms_p50", "tpot_ms_p50")
 _SCATTER = np.array([0.08, 0.18, 0.08])  # of runs of one server, believed before any was seen
 _SCATTER_WEIGHT = 4.0  # ... as firmly as so many points say
 _NOISE = np.array([0.03, 0.2, 0.03])  # of a point in the fit; TTFT has two answers at times
-_MISFIT = np.array([0.05, 0.15, 0.05])  # of the model under a load, which all its points share
 _FAR = 3.0  # deviations from which a point counts less and less
 _ROUNDS = 12
 _GAIN_MIN = 1e-3  # of twice the logarithm of the probability: less is not worth a round
@@ -64,10 +63,7 @@ def prior() -> Calibration:
 
 
 class _Data(msgspec.Struct, frozen=True):
-    """Points, each with its server; equal ones are simulated once: `same` says which.
-
-    `worth` is what a point counts, from 0 to 1: less where many have the same load.
-    """
+    """Points, each with its server; equal ones are simulated once: `same` says which."""
 
     servers: list[Server]
     points: list[Point]
@@ -77,7 +73,6 @@ class _Data(msgspec.Struct, frozen=True):
     same: np.ndarray
     logs: np.ndarray
     noise: np.ndarray
-    worth: np.ndarray
 
 
 def calibrate(measured: Sequence[Measured]) -> Calibration:
@@ -231,32 +226,18 @@ def _data(measured: Sequence[Measured]) -> _Data:
         same=np.array(same, int),
         logs=logs,
         noise=noise,
-        worth=noise**2 / (noise**2 + _crowd(measured)[:, None] * _MISFIT**2),
     )
-
-
-def _crowd(measured: Sequence[Measured]) -> np.ndarray:
-    """Return how many points have the load of each: together they say as much as a few others.
-
-    A model that is off under a load is off at every point of it: as many points of one load
-    would bend the parameters to what the model lacks there.
-    """
-    loads = [
-        (each.gpu.name, each.users, each.request_rate, round(each.isl, -2), round(each.osl, -2))
-        for each in measured
-    ]
-    return np.array([loads.count(load) for load in loads], float)
 
 
 def _weights(data: _Data, residuals: np.ndarray) -> np.ndarray:
     far = residuals / (data.noise * _FAR)
-    return np.asarray(data.worth / (data.noise**2 * (1 + far**2)))
+    return np.asarray(1 / (data.noise**2 * (1 + far**2)))
 
 
 def _loss(data: _Data, residuals: np.ndarray, x: np.ndarray) -> float:
     far = residuals / (data.noise * _FAR)
     prior_part = (((x - np.log(MEDIANS)) / DEVIATIONS) ** 2).sum()
-    return float(_FAR**2 * (data.worth * np.log1p(far**2)).sum() + prior_part)
+    return float(_FAR**2 * np.log1p(far**2).sum() + prior_part)
 
 
 def _scatter(residuals: np.ndarray) -> np.ndarray:
