@@ -278,7 +278,7 @@ def study_rows(study: Path) -> list[dict[str, Any]]:
 
 def _levels(path: Path, arm: str, engine: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     document = json.loads(path.read_text())
-    asked = document["spec"]["workload"]
+    asked = document["spec"]
     facts = {"run": path.parent.name, "arm": arm, "engine": engine, **_knobs(config)}
     return [{**facts, **_row(each, asked)} for each in document["levels"]]
 
@@ -302,16 +302,18 @@ def _knobs(config: Mapping[str, Any]) -> dict[str, Any]:
 def _row(level: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
     completed = level["requests"]["completed"] or 1
     server = level.get("server") or {}
-    rate, tokens = level["token_rate"] or {}, level["tokens"]
+    rate, tokens, load = level["token_rate"] or {}, level["tokens"], asked["load"]
     ci95 = rate.get("ci95") or (None, None)
 
     def stat(metric: str, name: str) -> Any:
         return (level[metric] or {}).get(name)
 
     return {
-        "workload": asked["name"],
+        "workload": asked["workload"]["name"],
         "users": level["users"],
         "request_rate": level.get("rate"),
+        "ramp_s": load.get("ramp_s"),
+        "duration_s": load.get("duration_s"),
         "input_tokens_mean": round(tokens["input"] / completed, 1),
         "output_tokens_mean": round(tokens["output"] / completed, 1),
         "requests_completed": level["requests"]["completed"],
