@@ -1,4 +1,4 @@
-"""Known functions to search: eight families that the search was made on, and four others.
+"""Known functions to search: eight families, and four others (others.py).
 
 Each family draws its parameters anew from a seed, so no search can be fitted to one function. A
 function is a product of effects, as the speed of a server is: batch knobs that gain until they

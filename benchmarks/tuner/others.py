@@ -1,4 +1,4 @@
-"""Four more families, which no constant of a search may be chosen on.
+"""Four more families, of other kinds than the first eight.
 
 They hold what the first eight do not: values that fall steeply before the space ends, knobs that
 pay only together, a ridge that crosses the axes, a choice with which another knob's optimum moves.
