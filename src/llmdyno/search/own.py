@@ -5,6 +5,7 @@ chance that it starts (and that it meets the SLOs). The best point is the best b
 luckiest measurement. A space of few points is looked at as a whole.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,8 @@ _BATCH_SLOPE = 0.6  # by how much the logarithm of the value is expected to rise
 _CHOICE_GAIN = 0.1  # ... and with the choice that the guide names
 _POINTS_MAX = 400  # up to so many, all points are compared
 _DRAWN = 120  # points beside the best, and anywhere
+_SETTLED = 0.06  # below this share, times the chance to start, a pair is as good a question
+_PAIR_CHANCE = 0.5  # what two settings together must have to be tried without a promise
 _UNIT = 0.3  # a deviation of values that have no logarithm, in the model's unit
 
 Prior = Callable[[Mapping[str, Value]], float | None]
@@ -112,8 +115,40 @@ class OwnSearch(Memory):
         gains = self._promise(points, centres[0])
         chosen = int(np.argmax(gains * chances**caution))
         self.reason = self._why(keys[chosen], centres[0], float(chances[chosen]))
+        if len(self.told) % 2 and gains[chosen] * chances[chosen] < _SETTLED:
+            together = self._never_together(centres[0], taken)
+            if together is not None:
+                return together
         if self._logarithmic and (self._met or not self._limited):
             self.expected_gain = float(gains[chosen] * chances[chosen])
+        return keys[chosen]
+
+    def _never_together(self, best: Key, taken: set[Key]) -> Key | None:
+        """Return the best point with two choices changed to what was never tried together.
+
+        The model takes two settings that lose alone for two that lose together. Some gain only
+        together, and nothing but a trial shows it. Of several such points it is the one that
+        promises most; None where there is none that is likely to start.
+        """
+        axes = self.space.axes
+        pairs = list(itertools.combinations([n for n, a in enumerate(axes) if not a.is_number], 2))
+        seen = {(i, j, key[i], key[j]) for key in self.told for i, j in pairs}
+        keys = []
+        for i, j in pairs:
+            for one, other in itertools.product(axes[i].levels, axes[j].levels):
+                if best[i] == one or best[j] == other or (i, j, one, other) in seen:
+                    continue
+                key = self._with(best, {i: one, j: other})
+                if (key[i], key[j]) == (one, other) and key not in taken:
+                    keys.append(key)
+        if not keys:
+            return None
+        points = Points(self.space, keys)
+        chances = 1 - self._feasibility.risk(points)
+        chosen = int(np.argmax(np.where(chances < _PAIR_CHANCE, -np.inf, self._worth(points))))
+        if chances[chosen] < _PAIR_CHANCE:
+            return None
+        self.reason = f"two settings never tried together, {chances[chosen]:.0%} to start"
         return keys[chosen]
 
     def _why(self, key: Key, best: Key, chance: float) -> str:
