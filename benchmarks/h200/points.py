@@ -49,10 +49,9 @@ class Server:
     ) -> None:
         self.arm = arm
         self.url = f"http://127.0.0.1:{port}"
-        engine = plan["arms"][arm].get("engine", plan["engine"])
+        engine, special = engine_of(plan, arm)
         config = {**shared(plan, arm), **own(plan, arm)}
         settings = [f"--set={name}={_text(value)}" for name, value in config.items()]
-        special = plan.get("engines", {}).get(engine, {})
         settings += [f"--engine-arg={word}" for word in special.get("engine_args", ())]
         self.argv = [*DYNO, "serve", "--engine", engine, "--model", model]
         self.argv += ["--port", str(port), *settings]
@@ -82,9 +81,15 @@ class Server:
         self.process.wait(timeout=60)
 
 
+def engine_of(plan: Mapping[str, Any], arm: str) -> tuple[str, Mapping[str, Any]]:
+    """Return the engine of an arm, and what the plan says of that engine."""
+    engine = plan["arms"][arm].get("engine", plan["engine"])
+    return engine, plan.get("engines", {}).get(engine, {})
+
+
 def shared(plan: Mapping[str, Any], arm: str) -> dict[str, Any]:
     """Return the knobs that an arm shares with the other arms of its engine."""
-    special = plan.get("engines", {}).get(plan["arms"][arm].get("engine", plan["engine"]), {})
+    _, special = engine_of(plan, arm)
     return dict(special.get("common", plan.get("common", {})))
 
 

@@ -115,12 +115,13 @@ class OwnSearch(Memory):
         gains = self._promise(points, centres[0])
         chosen = int(np.argmax(gains * chances**caution))
         self.reason = self._why(keys[chosen], centres[0], float(chances[chosen]))
-        if len(self.told) % 2 and gains[chosen] * chances[chosen] < _SETTLED:
+        gain = float(gains[chosen] * chances[chosen])
+        if len(self.told) % 2 and gain < _SETTLED:
             together = self._never_together(centres[0], taken)
             if together is not None:
                 return together
         if self._logarithmic and (self._met or not self._limited):
-            self.expected_gain = float(gains[chosen] * chances[chosen])
+            self.expected_gain = gain
         return keys[chosen]
 
     def _never_together(self, best: Key, taken: set[Key]) -> Key | None:
