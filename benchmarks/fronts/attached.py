@@ -39,7 +39,9 @@ class AttachedEngine(Engine):
         """
         del model, config
         if not os.environ.get("ATTACHED_URL"):
-            raise UsageError("--engine fronts.attached: set ATTACHED_URL, e.g. to http://127.0.0.1:8000.")
+            raise UsageError(
+                "--engine fronts.attached: set ATTACHED_URL, e.g. to http://127.0.0.1:8000."
+            )
 
     def launch(
         self, model: str, config: Config, *, artifact: Path | None, host: str, port: int

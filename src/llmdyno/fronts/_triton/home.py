@@ -25,6 +25,7 @@ import msgspec
 
 from llmdyno.errors import ServerError, StorageError
 from llmdyno.fronts._triton.found import Triton
+from llmdyno.processes import environments
 
 VARIABLE = "DYNO_TRITON_HOME"
 _SERVER = Path("bin", "tritonserver")
@@ -93,7 +94,8 @@ def assemble(home: Path, folder: Path) -> Triton:
         shutil.copytree(backend, backends / "python", dirs_exist_ok=True)
         shutil.copyfile(stubs[python.version], backends / "python" / _STUB)
         (backends / "python" / _STUB).chmod(0o755)
-        _environment(environment, python, numpy)
+        # The stub takes the packages of the first Python on the PATH.
+        environments.link(environment, Path(python.executable), python.version, numpy)
     except OSError as error:
         raise StorageError(f"cannot write {folder}: {error.strerror}.") from error
     libraries = [str(home / "nvidia_pytriton.libs"), str(server / "lib"), library]
@@ -152,26 +154,6 @@ def _library(home: Path, python: _Python) -> str:
         f"{VARIABLE}={home}: its Python backend needs {name}, which {python.executable} does not"
         f" have beside it; put it into {home / 'lib'} (missing-library).",
     )
-
-
-def _environment(folder: Path, python: _Python, numpy: Path | None) -> None:
-    """Make an environment that finds numpy: the stub takes the packages of the PATH's Python.
-
-    Without a numpy of the folder's own it is that Python's own.
-    """
-    packages = folder / "lib" / f"python{python.version}" / "site-packages"
-    packages.mkdir(parents=True, exist_ok=True)
-    (folder / "bin").mkdir(exist_ok=True)
-    home = Path(python.executable).parent
-    shares = str(numpy is None).lower()
-    (folder / "pyvenv.cfg").write_text(
-        f"home = {home}\ninclude-system-site-packages = {shares}\n", "utf-8"
-    )
-    for name in ("python3", "python", f"python{python.version}"):
-        if not (folder / "bin" / name).is_symlink():
-            (folder / "bin" / name).symlink_to(python.executable)
-    if numpy is not None:
-        (packages / "numpy.pth").write_text(f"{numpy}\n", "utf-8")
 
 
 def _missing(home: Path, what: str, has: str = "has no") -> ServerError:
