@@ -188,10 +188,13 @@ class BentoFront:
             model, _without_ours(config), artifact=artifact, host="127.0.0.1", port=inner_port
         )
         require_openai(engine, inner)
-        program = _program(folder, says)
+        command = (*_program(folder, says), "serve", _IMPORT, "--working-dir", str(folder))
+        if path := os.environ.get("PYTHONPATH"):
+            # What an engine finds there would take the place of BentoML's own packages.
+            command = ("env", "-u", "PYTHONPATH", *command)
+            inner = msgspec.structs.replace(inner, argv=("env", f"PYTHONPATH={path}", *inner.argv))
         write_service(folder, inner, config)
         home = folder / "bentoml_home"
-        command = (*program, "serve", _IMPORT, "--working-dir", str(folder))
         launch = _service(inner, command, host, port)
         environment = {**launch.environment, "BENTOML_HOME": str(home)}
         return msgspec.structs.replace(launch, environment=environment)

@@ -4,14 +4,16 @@ For engines that this tritonserver has no backend for. The file is copied into t
 alone: it needs nothing of llmdyno, and of other packages numpy only, which Triton's Python backend
 needs itself.
 
-One thread has an event loop with all streams. A read of the engine's socket is parsed where it
-comes in, and what text it brought is one response, sent before the next read: nothing polls, and
-under a load that one process cannot keep up with, more pieces come in a read. Whether clients have
-hung up is asked now and then, because asking takes a round trip to the server for each request.
+A few threads have an event loop each, and share the streams: to send a response is to wait for
+Triton's process, and meanwhile another thread sends. A read of the engine's socket is parsed where
+it comes in, and what text it brought is one response, sent before the stream's next read: nothing
+polls, and under a load that cannot be kept up with, more pieces come in a read. Whether clients
+have hung up is asked now and then, because asking takes a round trip for each request.
 """
 
 import asyncio
 import importlib
+import itertools
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,6 +22,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+WAYS = 4
 CANCELLATION_CHECK_S = 0.5
 CONNECT_TIMEOUT_S = 5.0
 MAX_TOKENS = 16  # of a request that does not say, as OpenAI's completions have it
@@ -56,35 +59,55 @@ class TritonPythonModel:
     """The model; its methods are Triton's."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Learn where the engine is, and start the event loop."""
-        self._triton = importlib.import_module("triton_python_backend_utils")
+        """Learn where the engine is, and start the event loops."""
+        triton = importlib.import_module("triton_python_backend_utils")
         parameters = json.loads(args["model_config"])["parameters"]
-        address = urlsplit(parameters["url"]["string_value"])
+        url = parameters["url"]["string_value"]
+        self._model = parameters["model"]["string_value"]
+        self._ways = [Way(triton, url) for _ in range(WAYS)]
+        self._turns = itertools.cycle(self._ways)
+
+    def execute(self, requests: Sequence[Any]) -> None:
+        """Pass requests on; they are answered from the event loops."""
+        for request in requests:
+            sender = request.get_response_sender()
+            way = next(self._turns)
+            try:
+                inputs = {tensor.name(): tensor.as_numpy().ravel() for tensor in request.inputs()}
+                fields, wanted = completion(inputs, request.parameters(), self._model)
+            except (ValueError, TypeError) as error:
+                way.refuse(sender, str(error))
+            else:
+                way.begin(sender, fields, wanted)
+
+    def finalize(self) -> None:
+        """Hang up on the engine: nobody waits for its answers any more."""
+        for way in self._ways:
+            way.stop()
+
+
+class Way:
+    """A thread with an event loop, and the streams that are its own."""
+
+    def __init__(self, triton: Any, url: str) -> None:
+        self._triton = triton
+        address = urlsplit(url)
         self._address = str(address.hostname), int(address.port or 80)
         self._path = f"{address.path.rstrip('/')}/v1/completions"
-        self._model = parameters["model"]["string_value"]
         self._streams: set[Stream] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._loop.call_soon_threadsafe(self._look_for_hang_ups)
 
-    def execute(self, requests: Sequence[Any]) -> None:
-        """Pass requests on; they are answered from the event loop."""
-        for request in requests:
-            sender = request.get_response_sender()
-            try:
-                inputs = {tensor.name(): tensor.as_numpy().ravel() for tensor in request.inputs()}
-                fields, wanted = completion(inputs, request.parameters(), self._model)
-            except (ValueError, TypeError) as error:
-                self._refuse(sender, str(error))
-                continue
-            self._loop.call_soon_threadsafe(self._begin, sender, fields, wanted)
-
-    def finalize(self) -> None:
-        """Hang up on the engine: nobody waits for its answers any more."""
+    def stop(self) -> None:
+        """End the loop, from another thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+
+    def begin(self, sender: Any, fields: dict[str, Any], wanted: set[str]) -> None:
+        """Begin a stream, from another thread."""
+        self._loop.call_soon_threadsafe(self._begin, sender, fields, wanted)
 
     def _begin(self, sender: Any, fields: dict[str, Any], wanted: set[str]) -> None:
         stream = Stream(self, sender, whole="stream" not in wanted, wanted=wanted)
@@ -124,11 +147,12 @@ class TritonPythonModel:
         self._streams.remove(stream)
         stream.hang_up()
         if error:
-            self._refuse(stream.sender, error)
+            self.refuse(stream.sender, error)
         else:
             stream.sender.send(flags=self._triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
-    def _refuse(self, sender: Any, words: str) -> None:
+    def refuse(self, sender: Any, words: str) -> None:
+        """Answer a request with an error, from any thread."""
         wrong = self._triton.TritonError(words, self._triton.TritonError.INVALID_ARG)
         final = self._triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL
         sender.send(self._triton.InferenceResponse(error=wrong), flags=final)
@@ -144,10 +168,10 @@ class TritonPythonModel:
 class Stream(asyncio.Protocol):
     """One request at the engine: its HTTP, its events, and what was told of them."""
 
-    def __init__(self, model: Any, sender: Any, *, whole: bool, wanted: set[str]) -> None:
+    def __init__(self, way: Any, sender: Any, *, whole: bool, wanted: set[str]) -> None:
         self.sender = sender
         self.task: Any = None  # the connecting one: the loop itself does not keep it alive
-        self._model = model
+        self._way = way
         self._whole = whole  # one response at the end, not one a read
         self._wanted = wanted
         self._transport: asyncio.Transport | None = None
@@ -176,19 +200,19 @@ class Stream(asyncio.Protocol):
         try:
             ended = self._read(self._body.feed(data))
         except (StreamError, ValueError) as error:
-            self._model.end(self, str(error))
+            self._way.end(self, str(error))
             return
         self._tell(ended=ended)
         if ended:
-            self._model.end(self)
+            self._way.end(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail what was not whole; a refusal is, once its connection is closed."""
         del error
         if self._body.status not in {0, 200}:
-            self._model.end(self, refusal(self._body.status, self._line))
+            self._way.end(self, refusal(self._body.status, self._line))
         else:
-            self._model.end(self, "the engine hung up before the end of its answer")
+            self._way.end(self, "the engine hung up before the end of its answer")
 
     def _read(self, content: bytes) -> bool:
         """Take in a piece of the body; return whether the answer is whole."""
@@ -235,7 +259,7 @@ class Stream(asyncio.Protocol):
         told = {name: count for name, count in counts.items() if f"return_{name}" in self._wanted}
         if text or (ended and (self._whole or any(told.values()))):
             self._told, self._told_input = made, "num_input_tokens" in counts or self._told_input
-            self._model.respond(self, text, told)
+            self._way.respond(self, text, told)
 
 
 class Body:
