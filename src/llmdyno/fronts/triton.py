@@ -70,7 +70,8 @@ KNOBS = (
         name="postprocessing_instance_count",
         layer="front",
         kind="int",
-        does="How many processes turn token ids into text, for every token of every stream.",
+        does="How many processes turn token ids into text, for every token of every stream."
+        " Where Triton passes requests on to an engine's own server: how many do that.",
         turn="Raise it when the token rate stops growing and this process is what is busy; BentoML"
         " went from 1 to 8 for 100 users on a GPU.",
         trades="Each is a Python process, on the engine's cores; the order of a stream's pieces is"
@@ -182,6 +183,10 @@ class TritonFront:
             place = Path("artifact")  # any path will do: the launch is not started
             built = place if engine.build(model, settings, place) else None
             passing.engine_launch(engine, model, settings, front, built, 1)
+
+    def starts_server_of(self, engine: Engine) -> bool:
+        """Return whether that engine always runs beside Triton, not inside of it."""
+        return backends.find(engine) is None
 
     def check_load(self, config: Config, *, streams: bool) -> None:
         """Refuse a server whose requests have one response each where a load streams.
@@ -305,7 +310,7 @@ class TritonFront:
         )
         requirements = (*backend.requirements, *install.SCHEMA) if backend.requirements else ()
         return Portable(
-            launch=msgspec.structs.replace(launch, doubts=backend.doubts(engine, config)),
+            launch=msgspec.structs.replace(launch, doubts=_doubts(backend, engine, config)),
             wrote=str(_BUNDLE),
             image=backend.image(engine, config),
             requirements=requirements,
@@ -328,6 +333,15 @@ def _split(config: Config) -> tuple[dict[str, Value], dict[str, Value]]:
 def _passes_on(backend: Backend) -> bool:
     """Return whether the tritonserver here lacks a backend whose engine has a server of its own."""
     return bool(backend.else_passes_on) and not install.has_backend(backend.else_passes_on)
+
+
+def _doubts(backend: Backend, engine: Engine, config: Config) -> tuple[str, ...]:
+    """Return what of a bundle may not be meant; one is that here something else is served."""
+    doubts = backend.doubts(engine, config)
+    if not _passes_on(backend):
+        return doubts
+    here = f"Triton here passes requests on to {engine.name}'s own server; the bundle has"
+    return (*doubts, f"{here} {engine.name} inside of Triton: measure it there, too.")
 
 
 def _openai(content: Repository, host: str, port: int, openai: int) -> tuple[str, ...]:
