@@ -21,7 +21,7 @@ import msgspec
 import llmdyno
 from llmdyno.engines import Engine, Launch, pinned
 from llmdyno.errors import StorageError, UsageError
-from llmdyno.fronts import Front, Portable, _triton, model_link
+from llmdyno.fronts import Front, Portable, _triton
 from llmdyno.fronts._triton import backends, install, passing, repository, starting
 from llmdyno.fronts._triton.backends import Backend, Served
 from llmdyno.fronts._triton.repository import Repository
@@ -286,7 +286,6 @@ class TritonFront:
                 wrote=str(_BUNDLE),
                 image=backends.image("-py3"),
                 requirements=pinned(engine),
-                links=model_link(model),
             )
         place, links = backend.portable_place(model, artifact)
         content = backend.repository(
@@ -340,8 +339,9 @@ def _doubts(backend: Backend, engine: Engine, config: Config) -> tuple[str, ...]
     doubts = backend.doubts(engine, config)
     if not _passes_on(backend):
         return doubts
-    here = f"Triton here passes requests on to {engine.name}'s own server; the bundle has"
-    return (*doubts, f"{here} {engine.name} inside of Triton: measure it there, too.")
+    name = engine.name
+    here = f"a Triton without NVIDIA's backend, as here, passes requests on to {name}'s own server;"
+    return (*doubts, f"{here} the bundle has {name} inside of Triton: measure it there, too.")
 
 
 def _openai(content: Repository, host: str, port: int, openai: int) -> tuple[str, ...]:
