@@ -117,7 +117,7 @@ class Run:
                 time.sleep(0.05)  # they end one by one, as they should
 
     def leave_nothing(self) -> None:
-        """Kill what still runs."""
+        """Kill Triton, what runs beside it and the engine, whichever of them still run."""
         if self._second is not None:
             self._second.kill()
         if self._server is not None:

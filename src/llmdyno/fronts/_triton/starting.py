@@ -70,7 +70,11 @@ def _addresses(host: str, http: int, grpc: int, metrics: int) -> tuple[str, ...]
 
 
 def port_beside(host: str, port: int, step: int) -> int:
-    """Return the port at its usual distance from HTTP's, or a free one if that is taken."""
+    """Return the port at its usual distance from HTTP's, or a free one if that is taken.
+
+    Raises:
+        ServerError: no port is free.
+    """
     for candidate in (port + step, 0):
         try:
             with socket.create_server((host, candidate)) as probe:
