@@ -97,7 +97,7 @@ class Tuner:
         )
         self._told: Step | None = None  # what the search knows first
         self._gate = Gate(self._runner)
-        self._proof = Proof(self._runner, admits=self._gate.admits)
+        self._proof = Proof(self._runner, self._gate)
 
     def run(self) -> dict[str, Any]:
         """Run the study, or what is left of it, and return its document.
