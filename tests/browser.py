@@ -10,7 +10,7 @@ from pathlib import Path
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-def opened(page: str, folder: Path) -> tuple[str, list[str]]:
+def opened(page: str, folder: Path, *, dark: bool = False) -> tuple[str, list[str]]:
     """Open a page from disk; return its document once it is drawn, and what the console said."""
     assert CHROMIUM is not None
     file = folder / "page.html"
@@ -28,6 +28,7 @@ def opened(page: str, folder: Path) -> tuple[str, list[str]]:
             "--enable-logging=stderr",
             "--v=0",
             f"--user-data-dir={folder / 'profile'}",
+            f"--blink-settings=preferredColorScheme={0 if dark else 1}",
             "--virtual-time-budget=10000",
             "--dump-dom",
             file.as_uri(),
@@ -41,7 +42,7 @@ def opened(page: str, folder: Path) -> tuple[str, list[str]]:
     return finished.stdout, console
 
 
-def violations(page: str, axe: str, folder: Path) -> list[str]:
+def violations(page: str, axe: str, folder: Path, *, dark: bool = False) -> list[str]:
     """Return what axe-core, given as its source, finds serious or critical: "rule: element"."""
     probe = f"""<script>{axe}</script><script>
     setTimeout(async () => {{
@@ -53,12 +54,15 @@ def violations(page: str, axe: str, folder: Path) -> list[str]:
       const told = document.createElement("pre");
       told.id = "axe";
       told.textContent = JSON.stringify(lines);
+      told.className = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
       document.body.append(told);
     }}, 3000);</script>"""
-    dom, _ = opened(page.replace("</body>", f"{probe}</body>"), folder)
-    found = re.search(r'<pre id="axe">(.*?)</pre>', dom, flags=re.DOTALL)
+    dom, console = opened(page.replace("</body>", f"{probe}</body>"), folder, dark=dark)
+    assert console == []
+    found = re.search(r'<pre id="axe" class="(\w+)">(.*?)</pre>', dom, flags=re.DOTALL)
     assert found, "axe has not answered"
-    lines: list[str] = json.loads(html.unescape(found[1]))
+    assert (found[1] == "dark") == dark
+    lines: list[str] = json.loads(html.unescape(found[2]))
     return lines
 
 

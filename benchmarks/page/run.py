@@ -4,19 +4,22 @@
 
 The study is made, not measured: its journals have as many requests, tokens and samples as runs of
 that length have, and take the road of `dyno report` from the ledger to the page. A headless
-Chromium opens the page, and a blank one beside it; what the page takes longer is what it costs. The
-browser's own log of the network tells whether anything was asked for.
+Chromium that is up opens the page, and says when all but the charts was there, when the charts in
+its window were, at the page's top and at a section of charts, and when all were. It opens a blank
+page, too. The browser tells whether the page asked a network for anything.
 """
 
 import argparse
+import fcntl
 import json
-import re
+import os
 import shutil
 import statistics
 import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -127,27 +130,141 @@ def write_study(folder: Path, users: list[int], seconds: int) -> None:
         )
 
 
-def opened_s(page: Path, folder: Path) -> tuple[float, list[str], list[str], int]:
-    """Open a page; return the seconds, what the console said, the hosts asked, and the charts.
+# Since the page was asked for, in ms: when its load was over, when no chart in the window was
+# missing any more, when none was at all; and how many there are.
+_TIMES = """new Promise((done) => {
+  const isIn = (one) => { const at = one.getBoundingClientRect();
+    return at.bottom > 0 && at.top < innerHeight; };
+  const isDrawn = (one) => one.querySelector("svg.marks");
+  let inWindow = null;
+  const look = () => {
+    const isLoaded = performance.getEntriesByType("navigation")[0].loadEventEnd;
+    const isThere = isLoaded && (!location.hash || scrollY);
+    const charts = isThere ? [...document.querySelectorAll(".chart")] : [];
+    if (isThere && inWindow === null && charts.filter(isIn).every(isDrawn))
+      inWindow = performance.now();
+    if (inWindow === null || !charts.every(isDrawn)) return setTimeout(look, 10);
+    done([isLoaded, inWindow, performance.now(), charts.length]);
+  };
+  look();
+})"""
 
-    Time that nothing is computed in is skipped by the browser, so the seconds are work.
+
+_PARTS = ("loaded_s", "window_s", "all_s", "cpu_s")
+_COMPLAINTS = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+
+
+class Browser:
+    """A headless Chromium with one page, spoken to over its pipe of remote debugging.
+
+    Args:
+        folder: for its profile.
     """
-    browser = shutil.which("chromium") or shutil.which("chromium-browser")
-    if browser is None:
-        raise SystemExit("There is no chromium on the PATH.")
-    log = folder / "net.json"
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    flags += ["--enable-logging=stderr", "--v=0", "--virtual-time-budget=10000", "--dump-dom"]
-    flags += [f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}"]
-    began = time.monotonic()
-    done = subprocess.run(
-        [browser, *flags, page.as_uri()], capture_output=True, text=True, check=True, timeout=120
-    )
-    took_s = time.monotonic() - began
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    asked = sorted(set(re.findall(r'"url":"(https?://[^/"?]+)', log.read_text())))
-    return took_s, console, asked, done.stdout.split("<script")[0].count("<svg")
+
+    def __init__(self, folder: Path) -> None:
+        program = shutil.which("chromium") or shutil.which("chromium-browser")
+        if program is None:
+            raise SystemExit("There is no chromium on the PATH.")
+        (theirs_in, self._out), (self._in, theirs_out) = os.pipe(), os.pipe()
+        # It reads what it is told from descriptor 3, and answers on 4: neither may be one of these.
+        pipes = [fcntl.fcntl(one, fcntl.F_DUPFD, 10) for one in (theirs_in, theirs_out)]
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+        flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        flags += ["--window-size=1280,900", "--remote-debugging-pipe"]
+        flags += [f"--user-data-dir={folder}"]
+        shell = ["bash", "-c", f'exec "$@" 3<&{pipes[0]} 4>&{pipes[1]}', "bash"]
+        self._process = subprocess.Popen(
+            [*shell, program, *flags], pass_fds=pipes, stderr=subprocess.DEVNULL
+        )
+        for one in (theirs_in, theirs_out, *pipes):
+            os.close(one)
+        self._session: dict[str, str] = {}
+        self._heard, self._asked = b"", 0
+        self.console: list[str] = []
+        self.asked_for: list[str] = []
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self._call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = {"sessionId": attached["sessionId"]}
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self._call(f"{domain}.enable")
+
+    def opened(self, url: str) -> tuple[list[float], int]:
+        """Open a page; return the seconds of _PARTS, and how many charts there are."""
+        self._call("Page.navigate", url="about:blank")
+        before_s = self._cpu_s()
+        self._call("Page.navigate", url=url)
+        told = self._call(
+            "Runtime.evaluate", expression=_TIMES, awaitPromise=True, returnByValue=True
+        )
+        *times_ms, charts = told["result"]["value"]
+        return [*(one / 1000 for one in times_ms), self._cpu_s() - before_s], charts
+
+    def _cpu_s(self) -> float:
+        """Return the CPU time of all processes of the browser."""
+        session, self._session = self._session, {}
+        found = self._call("SystemInfo.getProcessInfo")["processInfo"]
+        self._session = session
+        return sum(float(one["cpuTime"]) for one in found)
+
+    def close(self) -> None:
+        """End it."""
+        self._call("Browser.close")
+        self._process.wait(20)
+        os.close(self._out)
+        os.close(self._in)
+
+    def _call(self, method: str, **arguments: Any) -> Any:
+        self._asked += 1
+        asked = {"id": self._asked, "method": method, "params": arguments, **self._session}
+        os.write(self._out, json.dumps(asked).encode() + b"\0")
+        while (answer := self._read()).get("id") != self._asked:
+            self._notice(answer)
+        return answer["result"]
+
+    def _notice(self, event: dict[str, Any]) -> None:
+        said = event.get("params", {})
+        if event.get("method") in _COMPLAINTS:
+            self.console.append(json.dumps(said)[:300])
+        if event.get("method") == "Network.requestWillBeSent":
+            url = said["request"]["url"]
+            if not url.startswith(("file:", "data:", "blob:", "about:")):
+                self.asked_for.append(url)
+
+    def _read(self) -> dict[str, Any]:
+        while b"\0" not in self._heard:
+            data = os.read(self._in, 1 << 16)
+            if not data:
+                raise SystemExit("Chromium ended.")
+            self._heard += data
+        line, self._heard = self._heard.split(b"\0", 1)
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+
+def opened(page: Path, blank: Path, folder: Path, opens: int) -> dict[str, Any]:
+    """Open the pages in turn in one browser; return what it said, medians in s."""
+    browser = Browser(folder)
+    urls = {"page": page.as_uri(), "at charts": f"{page.as_uri()}#latency", "blank": blank.as_uri()}
+    times: dict[str, list[list[float]]] = {name: [] for name in urls}
+    charts = 0
+    for _ in range(opens):
+        for name, url in urls.items():
+            taken, count = browser.opened(url)
+            times[name].append(taken)
+            charts = max(charts, count)
+    browser.close()
+    return {
+        "charts": charts,
+        "opens": {
+            name: {
+                part: round(statistics.median(one[place] for one in taken), 2)
+                for place, part in enumerate(_PARTS)
+            }
+            for name, taken in times.items()
+        },
+        "console": browser.console,
+        "asked_for": browser.asked_for,
+    }
 
 
 def main() -> None:
@@ -156,36 +273,29 @@ def main() -> None:
     parser.add_argument("--users", default="10,50,100")
     parser.add_argument("--seconds", type=int, default=300)
     parser.add_argument("--opens", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="where to leave the study; else it is removed")
+    parser.add_argument("--out", type=Path, help="where the study lies, or is left; else removed")
     given = parser.parse_args()
     users = [int(count) for count in given.users.split(",")]
     with tempfile.TemporaryDirectory() as temporary:
-        folder = (given.out or Path(temporary)).resolve()
-        study = folder / "study"
+        study = (given.out or Path(temporary)).resolve() / "study"
         began = time.monotonic()
-        write_study(study, users, given.seconds)
+        if not study.exists():
+            write_study(study, users, given.seconds)
         made_s, began = time.monotonic() - began, time.monotonic()
         document, page = rebuild(study)
         built_s = time.monotonic() - began
-        blank = folder / "blank.html"
+        blank = Path(temporary) / "blank.html"
         blank.write_text(BLANK)
-        pages = [opened_s(page, folder) for _ in range(given.opens)]
-        bare = [opened_s(blank, folder) for _ in range(given.opens)]
         requests = [
             level["requests"]["completed"] for level in document["best"]["summary"]["levels"]
         ]
-        of_page, of_blank = (statistics.median(one[0] for one in some) for some in (pages, bare))
         found = {
             "requests": requests,
             "page_bytes": page.stat().st_size,
             "made_s": round(made_s, 1),
             "report_s": round(built_s, 1),
-            "opens_s": round(of_page, 2),
-            "blank_s": round(of_blank, 2),
-            "charts": pages[-1][3],
-            "console": pages[-1][1],
-            # The browser asks its maker for updates by itself, whatever page it shows.
-            "asked_for": [host for host in pages[-1][2] if host not in bare[-1][2]],
+            "load_average": os.getloadavg()[0],
+            **opened(page, blank, Path(temporary) / "browser", given.opens),
         }
     print(json.dumps(found, indent=1))
 

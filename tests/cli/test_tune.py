@@ -5,8 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from conftest import last_json
+from llmdyno import plugins
+from llmdyno.cli.app import app
 from llmdyno.cli.tune import _refuse_beside_resume
 from llmdyno.errors import UsageError
 from studies import run
@@ -95,3 +98,16 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert [one["phase"] for one in document["phases"]][:3] == ["baseline", "reference", "trials"]
     assert shown.stdout.startswith("Nothing was started. openvino behind native, tiny: token_rate")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_needs_no_engine_and_the_study_does() -> None:
+    if plugins.load("engines", "tgi").version() is not None:
+        pytest.skip("tgi is installed here")
+    asked = ["tune", "--engine", "tgi", "--model", "org/name"]
+
+    plan = CliRunner().invoke(app, [*asked, "--dry-run"])
+
+    assert plan.exit_code == 0, plan.output
+    assert "tgi is not installed here" in " ".join(plan.stdout.split())
+    with pytest.raises(UsageError, match="--engine tgi: it is not installed here"):
+        CliRunner().invoke(app, asked, catch_exceptions=False)

@@ -1,18 +1,23 @@
 """The page in a headless Chromium: what it is sent is drawn, as text, and nothing is refused."""
 
 import contextlib
+import json
+import os
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
-from browser import CHROMIUM
+from browser import CHROMIUM, violations
+from llmdyno.dashboard import server
 from llmdyno.dashboard.board import Board
 from waiting import until
 
+AXE = os.environ.get("LLMDYNO_AXE")
 EVIL = "<img src=x onerror=alert(1)>"
 NOW: dict[str, Any] = {
     "name": "trial 2",
@@ -48,7 +53,15 @@ def step(number: int, value: float | None, *, best: bool = False) -> dict[str, A
     }
 
 
-def filled(board: Board) -> None:
+class Sent(Protocol):
+    """What takes the parts of a page: a board, or what stands in for one."""
+
+    def put(self, name: str, data: Any) -> None: ...
+
+    def add(self, name: str, entry: Any) -> None: ...
+
+
+def filled(board: Sent) -> None:
     """Send all that a study sends."""
     board.put("head", {"kind": "tune", "title": f"Tuning {EVIL}", "about": "for token_rate"})
     board.put("now", NOW)
@@ -63,6 +76,32 @@ def filled(board: Board) -> None:
         point = {"run": "trial 2", "part": 1, "at": at, "rate": 30.0 + at, "ttft_p50": 12.0}
         board.add("points", {**point, "ttft_p99": None})
     board.put("end", {"said": "Better at 100 users."})
+
+
+def filled_by_a_benchmark(board: Sent) -> None:
+    """Send all that a benchmark sends, with a level that runs and one that is over."""
+    board.put("head", {"kind": "bench", "title": "Benchmark of m", "about": "http://h, 10 users"})
+    board.put("now", NOW)
+    level = {"name": "10 users", "rate": 99.0, "ttft_p50": 12.0, "ttft_p99": 80.0}
+    board.put("levels", [{**level, "tpot_p50": 9.0, "completed": 40, "failed": 2}])
+    board.put("doubts", [f"{EVIL} is doubtful", "few cores"])
+    for at in range(12):
+        point = {"run": "", "part": 1 + at // 6, "at": at, "load": f"{10 + at // 6} users"}
+        board.add("points", {**point, "rate": 30.0 + at, "ttft_p50": 12.0, "ttft_p99": 30.0})
+
+
+def in_a_file(board: Any) -> str:
+    """Return the page with what a board was sent, as a file that needs no server."""
+    events = [*board.parts.items(), *((f"{name}+", told) for name, told in board.lists.items())]
+    # What is sent may hold markup, which would end the script.
+    sent = json.dumps(events).replace("<", "\\u003c")
+    source = f"""<script>window.EventSource = class {{
+      constructor() {{ this.hears = {{}}; setTimeout(() => {{
+        for (const [name, data] of {sent}) this.hears[name]({{ data: JSON.stringify(data) }});
+      }}); }}
+      addEventListener(name, hears) {{ this.hears[name] = hears; }}
+    }};</script>"""
+    return server.PAGE.read_text().replace("</head>", f"{source}</head>")
 
 
 def sockets(board: Board) -> int:
@@ -111,3 +150,21 @@ def test_a_study_is_drawn_and_nothing_of_it_is_markup(tmp_path: Path) -> None:
     assert len(re.findall(r'<path class="pruned"', dom)) == 1
     assert re.search(r'id="stop"[^>]*disabled', dom)
     assert len(re.findall(r'<path class="a"', dom)) == 2
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("fill", [filled, filled_by_a_benchmark])
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.skipif(AXE is None, reason="LLMDYNO_AXE names no axe.min.js; npm pack axe-core has it")
+def test_axe_finds_nothing_serious_on_the_live_page(
+    fill: Callable[[Sent], None], board: Any, tmp_path: Path, *, dark: bool
+) -> None:
+    assert AXE is not None
+    fill(board)
+    if fill is filled:
+        del board.parts["end"]  # it goes on: its buttons and what comes next are shown
+        board.parts["proving"] = {"line": "next, pair 2 of 3; ends about 09:44, in 94.0 s"}
+
+    page = in_a_file(board)
+
+    assert violations(page, Path(AXE).read_text(), tmp_path, dark=dark) == []

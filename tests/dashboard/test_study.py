@@ -1,5 +1,6 @@
 """What the page shows of a study, and what its buttons do to it."""
 
+import re
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -51,6 +52,9 @@ def test_the_page_has_every_step_the_best_and_what_comes_next(
     ]
     assert not shown["searching"]
     assert any(line.startswith("next, 3 of 3: ") for line in board.parts["outlook"]["lines"])
+    assert re.fullmatch(
+        r"next, (pair 2 of 2|without .*); ends about .*", board.parts["proving"]["line"]
+    )
     assert board.lists["lines"] == told
     assert board.parts["head"]["kind"] == "tune"
 

@@ -1,6 +1,7 @@
 """What a study tells on the terminal: a line a step, before and after, the verdict."""
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from llmdyno.load.progress import Progress
 from llmdyno.terminal.study import narrator, show_study, verdict_lines
 from llmdyno.tune.ledger import Step
-from llmdyno.tune.outlook import Outlook
+from llmdyno.tune.outlook import Outlook, Proving
 from llmdyno.wire.exchange import Meter
 from report_samples import study
 
@@ -112,6 +113,16 @@ def test_on_a_terminal_of_80_columns_no_line_is_longer(monkeypatch: pytest.Monke
     assert max(map(len, lines)) <= 80
     assert all(line.startswith("    ") for line in lines)
     assert "the best, 95% to start)" in " ".join(line.strip() for line in lines)
+
+
+def test_a_step_of_the_proof_is_told_with_the_end_of_the_study() -> None:
+    out = io.StringIO()
+
+    narrator(out).foretell_proof(Proving(comes="pair 2 of 3", left_s=94.0))
+
+    assert re.fullmatch(
+        r"    next, pair 2 of 3; ends about .*\d\d:\d\d, in 94.0 s\n", out.getvalue()
+    )
 
 
 def test_the_key_findings_are_numbered_and_stand_below_the_verdict() -> None:

@@ -38,7 +38,7 @@ class FakeRunner:
 
     def __init__(self, folder: Path, speed: Speed, knobs: list[Knob], *, runs_max: int) -> None:
         self.ledger = Ledger(folder)
-        self.study = SimpleNamespace(pairs=3, budget_s=100.0)
+        self.study = SimpleNamespace(pairs=3, budget_s=100.0, limit_s=100.0)
         self.stack = SimpleNamespace(knobs=knobs, check=self._check)
         self.measured: list[tuple[str, bool]] = []
         self.order: list[int] = []
@@ -47,6 +47,16 @@ class FakeRunner:
         self._runs_max = runs_max
         self.said: list[str] = []
         self.say = self.said.append
+        self.foretold: list[tuple[str, float]] = []
+
+    def foretell_proof(self, comes: str, left_s: float) -> None:
+        self.foretold.append((comes, left_s))
+
+    def lasts_s(self, _load: str) -> float:
+        return 1.0
+
+    def left_s(self) -> float:
+        return 100.0 - len(self.measured)
 
     def _check(self, config: Mapping[str, Value]) -> None:
         if config.get("bad"):

@@ -6,7 +6,7 @@ import pytest
 
 from llmdyno.serve.stack import Stack, load_stack
 from llmdyno.spec import Load, Workload
-from llmdyno.tune.measure import Measurement, measure
+from llmdyno.tune.measure import Measurement, _nothing_to_show, measure
 from llmdyno.units import Lengths
 
 
@@ -81,3 +81,20 @@ def test_a_server_whose_engine_is_dead_has_died_and_does_not_hang(tmp_path: Path
 
     assert (done.summary, done.failure_class) == (None, "died")
     assert "is_all_free failed" in (done.failure_why or "")
+
+
+def test_requests_that_fail_are_told_with_what_the_server_says_of_most_of_them() -> None:
+    said = "The prompt's 785 tokens exceed\n max_num_batched_tokens=776."
+    level = {
+        "users": 4,
+        "arrival": "closed",
+        "requests": {"completed": 1, "failed": 7, "errors": {"reset": 2, "http-400": 5}},
+        "faults": {"reset": {"example": "Connection reset"}, "http-400": {"example": said}},
+    }
+
+    assert _nothing_to_show({"levels": [level]}) == (
+        "7 of 8 requests failed at 4 users (reset x2, http-400 x5): The prompt's 785 tokens exceed"
+        " max_num_batched_tokens=776."
+    )
+    level["faults"]["http-400"]["example"] = ""  # type: ignore[index]
+    assert str(_nothing_to_show({"levels": [level]})).endswith("http-400 x5)")

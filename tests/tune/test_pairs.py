@@ -18,7 +18,7 @@ from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.noise import spreads_before
-from llmdyno.tune.pairs import Confirmation, Side
+from llmdyno.tune.pairs import Confirmation, Side, pairs_expected
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.runner import Narrator, Runner
 from llmdyno.tune.spec import Study
@@ -146,6 +146,14 @@ def test_all_levels_are_confirmed_if_asked(tmp_path: Path, monkeypatch: pytest.M
 
     assert {load.users for load in every.loads} == {(1, 2)}
     assert {load.users for load in last.loads} == {(2,)}
+
+
+@pytest.mark.parametrize(("wanted", "pairs"), [("20%", 4), ("3%", 23), ("1%", 40)])
+def test_how_many_pairs_a_narrow_interval_takes_is_foreseen(wanted: str, pairs: int) -> None:
+    asked = {"engine": lab.ENGINE, "model": "m", "users": "2", "max_pairs": 40}
+    study = flags.study_spec({**asked, "confirm_until": wanted})
+
+    assert pairs_expected(study, 0, [], []) == pairs
 
 
 def test_a_pair_that_another_version_began_gets_its_other_arm(tmp_path: Path) -> None:

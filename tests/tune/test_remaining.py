@@ -10,8 +10,8 @@ import pytest
 
 from llmdyno.results.conclusions import remarks
 from llmdyno.tune.ledger import Ledger, Step
-from llmdyno.tune.outlook import Outlook, sentences
-from llmdyno.tune.runner import Narrator
+from llmdyno.tune.outlook import Outlook, Proving, proving_sentence, sentences
+from llmdyno.tune.runner import Narrator, Runner
 from llmdyno.tune.tuner import Tuner
 from study_lab import LEVEL_S, StudyLab, fast
 
@@ -64,10 +64,10 @@ def test_the_expected_end_comes_nearer_and_counts_all_that_is_left(study_lab: St
 
     left = [one.left_s for one in foretold]
     assert all(one is not None for one in left)
-    # Three trials, the best in full, two pairs, and two of the ablation: twelve loads.
+    # Three trials, the best in full, two pairs, and three of the ablation: fourteen loads.
     first = left[0]
     assert first is not None
-    assert 12 * LEVEL_S <= first <= 12 * (LEVEL_S + 10)
+    assert 14 * LEVEL_S <= first <= 14 * (LEVEL_S + 1)
     assert left[-1] is not None
     assert left[-1] < first
 
@@ -152,3 +152,72 @@ def test_what_is_not_known_is_left_out() -> None:
     assert sentences(outlook(best=baseline, times=1.0, left_s=None), now)[0] == (
         "best so far 9 (the baseline)"
     )
+
+
+def proof_of(study_lab: StudyLab, asked: Any) -> tuple[list[Proving], dict[str, Any]]:
+    """Run a study whose runs take a second; return what was told before each step of its proof."""
+    foretold: list[Proving] = []
+    study_lab.world = fast
+    narrator = Narrator(
+        notify=study_lab.told.append,
+        notify_waiting=lambda _: None,
+        display=lambda *_: lambda *_: None,
+        foretell_proof=foretold.append,
+    )
+    return foretold, Tuner(asked, study_lab.folder, narrator).run()
+
+
+def test_before_each_step_of_the_proof_it_is_told_what_comes_and_when_it_ends(
+    study_lab: StudyLab,
+) -> None:
+    given: dict[str, Any] = {"warmup": "0s", "grace": "0s", "pairs": 3}
+    asked = study_lab.study(
+        search="fast,itl_ms", trials=1, candidates=[{"fast": True, "itl_ms": 10}], **given
+    )
+
+    foretold, _ = proof_of(study_lab, asked)
+
+    assert [one.comes for one in foretold] == [
+        "the best in full",
+        *(f"pair {number} of 3" for number in (1, 2, 3)),
+        *("without fast", "without itl_ms", "without fast and itl_ms"),
+        *("without fast", "without itl_ms"),
+    ]
+    loads = [one.left_s / LEVEL_S for one in foretold]
+    # One knob is taken to matter until both turn out to, and work apart as together.
+    assert loads == pytest.approx([15, 14, 12, 10, 8, 6, 6, 4, 2])
+
+
+def test_a_study_that_goes_on_says_nothing_of_what_it_has(study_lab: StudyLab) -> None:
+    proof_of(study_lab, study_lab.study(trials=1))
+
+    foretold, document = proof_of(study_lab, study_lab.study(trials=1))
+
+    assert (foretold, document["outcome"]["state"]) == ([], "confirmed")
+
+
+def test_a_budget_that_is_used_up_leaves_the_least_number_of_pairs_and_no_ablation(
+    study_lab: StudyLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = study_lab.study(
+        search="fast,itl_ms",
+        trials=1,
+        pairs=None,
+        budget="1h",
+        candidates=[{"fast": True, "itl_ms": 10}],
+    )
+    monkeypatch.setattr(Runner, "left_s", lambda runner: 0.1 if runner.ledger.of("trial") else 1e9)
+
+    foretold, _ = proof_of(study_lab, asked)
+
+    first = foretold[0]
+    assert first.comes == "the best in full"
+    assert first.left_s / LEVEL_S == pytest.approx(1 + 2 * 2)
+
+
+def test_a_step_of_the_proof_and_the_end_are_one_line() -> None:
+    now = datetime(2026, 11, 29, 9, 42, 30, tzinfo=UTC)
+
+    said = proving_sentence(Proving(comes="pair 2 of about 4", left_s=94.0), now)
+
+    assert said == "next, pair 2 of about 4; ends about 09:44, in 94.0 s"

@@ -6,8 +6,9 @@ A command is a function in the file of its group. It is imported when it is call
 
 import importlib
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -109,6 +110,13 @@ def main() -> None:
     sys.exit(status or lost)
 
 
+def _address(words: Sequence[str]) -> str | None:
+    """Return the first URL that stands alone, without a flag before it."""
+    pairs = zip(["", *words], words, strict=False)
+    alone = (word for before, word in pairs if not before.startswith("-"))
+    return next((word for word in alone if re.match(r"(https?|grpc)://", word)), None)
+
+
 def _complete() -> None:
     from llmdyno.cli.completion import Commands, answer
 
@@ -133,6 +141,9 @@ def _ended(part: Callable[[], int | None]) -> int:
         else:
             command = error.ctx.command_path if error.ctx else "dyno"
             what = error.format_message().strip().rstrip(".")
+            address = _address(sys.argv[1:])
+            if type(error).__name__ == "MissingParameter" and address and "--url" in what:
+                what = f"{address}: the server's address is a flag, --url {address}"
             say(f"dyno: {what}; `{command} --help` says what there is.")
         return UsageError.exit_status
     except DynoError as error:

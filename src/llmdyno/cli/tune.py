@@ -81,10 +81,13 @@ def tune(
         say(note)
     page_asked = None if dry_run else dashboard  # a plan starts nothing
     with terminate_as_interrupt(), study_page(page_asked, study, folder) as live:
-        conductor = Combined if study.combines else Tuner
         told = narrator(sys.stderr)
         told = told if live is None else live.narrator(told)
-        tuner = conductor(study, folder, told, elsewhere=elsewhere)
+        tuner: Combined | Tuner
+        if study.combines:
+            tuner = Combined(study, folder, told, elsewhere=elsewhere)
+        else:
+            tuner = Tuner(study, folder, told, elsewhere=elsewhere, here=not dry_run)
         if dry_run:
             _show_plan(planned(study, tuner), as_json=json)
             return

@@ -26,7 +26,7 @@ from urllib.parse import parse_qs, urlsplit
 HOST = "127.0.0.1"
 COMMAND = (sys.executable, "-m", "llmdyno.dashboard.server")
 _NAMES = frozenset({"127.0.0.1", "localhost"})
-_PAGE = Path(__file__).with_name("page.html")
+PAGE = Path(__file__).with_name("page.html")
 _NICENESS = 10  # what measures comes first
 _HEAD_BYTES = 16 * 1024
 _HEAD_S = 5.0
@@ -197,7 +197,7 @@ class Dashboard:
 
     async def _send_page(self, request: Request, writer: asyncio.StreamWriter) -> None:
         nonce = secrets.token_urlsafe(16)
-        page = _PAGE.read_text().replace("NONCE", nonce)
+        page = PAGE.read_text().replace("NONCE", nonce)
         policy = (
             f"Content-Security-Policy: default-src 'none'; script-src 'nonce-{nonce}';"
             f" style-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; base-uri 'none';"

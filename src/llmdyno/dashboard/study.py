@@ -14,7 +14,7 @@ from llmdyno.results.metrics import BY_NAME
 from llmdyno.tune.candidates import describe
 from llmdyno.tune.combined_study import rank, reference_of
 from llmdyno.tune.ledger import Ledger, Step
-from llmdyno.tune.outlook import Outlook, sentences
+from llmdyno.tune.outlook import Outlook, Proving, proving_sentence, sentences
 from llmdyno.tune.runner import Narrator, label
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import outcome
@@ -80,12 +80,18 @@ class StudyFeed:
             lines = sentences(outlook, datetime.now().astimezone())
             board.put("outlook", {"lines": lines})
 
+        def foretell_proof(proving: Proving) -> None:
+            told.foretell_proof(proving)
+            line = proving_sentence(proving, datetime.now().astimezone())
+            board.put("proving", {"line": line})
+
         return Narrator(
             notify=notify,
             notify_waiting=notify_waiting,
             display=display,
             observe=observe,
             foretell=foretell,
+            foretell_proof=foretell_proof,
             enough=lambda: told.enough() or self._enough.is_set(),
         )
 

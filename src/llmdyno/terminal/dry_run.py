@@ -75,6 +75,11 @@ def _show_stack(stack: Document, stream: TextIO) -> None:
     name = f"{stack['engine']} behind {stack['front']}"
     takes = f"a build takes {cost['build']:g} s, a start {cost['start']:g} s ({known})"
     lines = ["", f"{name}: {takes}."]
+    if stack["engine_version"] is None:
+        lines.append(
+            f"  {stack['engine']} is not installed here: its settings are those of the newest"
+            " version that we know. The study itself needs it."
+        )
     names = {
         "given": "candidate",
         "foreseen": "foreseen",

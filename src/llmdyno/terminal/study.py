@@ -12,7 +12,7 @@ from llmdyno.results.titles import title, unit
 from llmdyno.terminal.closing import show_closing, show_findings
 from llmdyno.terminal.live import Live
 from llmdyno.terminal.tables import Cell, Heading, console, line, show_blocks, width_of
-from llmdyno.tune.outlook import Outlook, sentences
+from llmdyno.tune.outlook import Outlook, Proving, proving_sentence, sentences
 from llmdyno.tune.runner import Narrator
 from llmdyno.units import counted
 from llmdyno.wire.exchange import Meter
@@ -43,8 +43,15 @@ def narrator(stream: TextIO) -> Narrator:
         for said in sentences(outlook, datetime.now().astimezone()):
             notify(f"    {said}")
 
+    def foretell_proof(proving: Proving) -> None:
+        notify(f"    {proving_sentence(proving, datetime.now().astimezone())}")
+
     return Narrator(
-        notify=notify, notify_waiting=notify_waiting, display=display, foretell=foretell
+        notify=notify,
+        notify_waiting=notify_waiting,
+        display=display,
+        foretell=foretell,
+        foretell_proof=foretell_proof,
     )
 
 

@@ -80,6 +80,28 @@ def without(
     return kept | {name: before[name] for name in back if name in before}
 
 
+def pairs_to_come(
+    unknown: int, mattering: Sequence[int], idle: int, pairs_most: int, *, together: int = 0
+) -> int:
+    """Return about how many pairs an ablation will make.
+
+    Args:
+        unknown: knobs of which no pair was made; one of them is taken to matter if none is known.
+        mattering: pairs that were made of each knob that matters.
+        idle: knobs that have no effect.
+        pairs_most: of a knob that matters.
+        together: pairs that were made of several knobs.
+    """
+    if unknown + len(mattering) + idle < 2:  # the confirmation tells of a single one
+        return 0
+    taken = [*mattering, *([1] if unknown and not mattering else [])]
+    several = min(_TOGETHER_MAX, math.comb(len(taken), 2))
+    if unknown + idle - (len(taken) - len(mattering)) > 1:
+        several += 1
+    again = sum(max(0, pairs_most - made) for made in taken)
+    return unknown + max(0, several - together) + again
+
+
 class Ablation:
     """Explains a winner by runs without some of its changes.
 
@@ -111,7 +133,38 @@ class Ablation:
             if self._runner.over_budget(BUDGET_SHARE):
                 self._runner.say("The budget is nearly used up; the ablation ends here.")
                 return
+            self._runner.foretell_proof(f"without {' and '.join(names)}", self.left_s())
             self._pair(names, done)
+
+    def left_s(self, before_s: float = 0.0) -> float:
+        """Return about how long it will go on; a budget ends it.
+
+        Args:
+            before_s: what is to be done before it.
+        """
+        runner = self._runner
+        pair_s = 2 * runner.lasts_s(runner.trial_load(confirm=True))
+        kept_s = (1 - BUDGET_SHARE) * (runner.study.limit_s or 0.0)
+        room_s = runner.left_s() - before_s - kept_s
+        if room_s <= 0:
+            return 0.0
+        return min(self._pairs_to_come() * pair_s, room_s + pair_s)
+
+    def _pairs_to_come(self) -> int:
+        ledger = self._runner.ledger
+        whole = [p for p in pairs_of(ledger, self._contender) if p.without and p.whole]
+        known = {name: [p for p in whole if p.knobs == (name,)] for name in self._changed}
+        mattering = [len(pairs) for name, pairs in known.items() if self._matters((name,))]
+        pairs = pairs_to_come(
+            sum(not pairs for pairs in known.values()),
+            mattering,
+            sum(self._matters((name,)) is False for name in known),
+            self._pairs_most,
+            together=sum(len(pair.knobs) > 1 for pair in whole),
+        )
+        if self._runner.study.budget_s is None:
+            pairs = min(pairs, max(1, self._left - len(whole)))
+        return pairs
 
     def _wanted(self) -> Iterator[tuple[str, ...]]:
         """Yield what to take back next; what was measured before is yielded as it was then."""

@@ -62,6 +62,30 @@ def usual_s(steps: Sequence[Step], phases: Collection[str]) -> float | None:
     return found
 
 
+def lasts_s(steps: Sequence[Step], loads: Mapping[str, Load], load: Load) -> float | None:
+    """Return about how long a step with this load will take, by how long others took; None: none.
+
+    Costs.step_s() allows for all the grace of each level. This goes by what was used of it.
+
+    Args:
+        steps: of the ledger, in order.
+        loads: of each phase, as planned.
+        load: of the step to come.
+    """
+    beside_s = None
+    for step in steps:
+        if step.state != "measured" or step.phase not in loads:
+            continue
+        over_s = step.build_s + step.start_s + step.measure_s - _levels_s(loads[step.phase])
+        over_s = max(0.0, over_s)
+        beside_s = over_s if beside_s is None else beside_s + _RECENT * (over_s - beside_s)
+    return None if beside_s is None else beside_s + _levels_s(load)
+
+
+def _levels_s(load: Load) -> float:
+    return len(load.points) * load.duration_s
+
+
 def loaded_s(load: Load) -> float:
     """Return how long a load lasts in all: its levels, each with its grace."""
     return len(load.points) * (load.duration_s + load.grace_s)

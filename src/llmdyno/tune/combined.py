@@ -20,6 +20,7 @@ import msgspec
 from llmdyno import store
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Value
+from llmdyno.tune.ablation import Ablation
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.combinations import Combination, combinations, least_trials
 from llmdyno.tune.combined_study import STACKS, combined_document, rank, reference_of
@@ -309,4 +310,5 @@ class Combined:
         before = Side(first.runner, first.runner.study.baseline)
         after = Side(arm.runner, best.config)
         heading = f"Confirmation against {first.of.name}"
-        Confirmation(before, after, best.contender).run(heading)
+        ablation = Ablation(arm.runner, arm.runner.study.baseline, best)
+        Confirmation(before, after, best.contender).run(heading, ablation.left_s)

@@ -110,6 +110,7 @@ class _Side:
         return {
             "engine": study.engine,
             "front": study.front,
+            "engine_version": stack.engine.version(),  # None: it is not installed here
             "baseline": study.baseline,
             "start_cost_s": {
                 "build": round(self.costs.build_s, 1),

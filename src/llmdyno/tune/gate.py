@@ -71,6 +71,12 @@ class Gate:
         for line in sentences(self._check(winner))[:2]:
             self._runner.say(f"  {line}")
 
+    def left_s(self, winner: Mapping[str, Value]) -> float:
+        """Return about how long after_confirmation() will take."""
+        if not self._runner.study.quality or self._known(winner):
+            return 0.0
+        return asks_s(self._runner)
+
     def _altering(self, config: Mapping[str, Value]) -> dict[str, Value | None]:
         """Return the settings that may change the tokens, where they are not the baseline's."""
         knobs = self._runner.stack.knobs
@@ -138,3 +144,10 @@ class Gate:
                     notify=runner.wait,
                 )
             )
+
+
+def asks_s(runner: Runner) -> float:
+    """Return about how long it takes to ask the baseline and a winner, each on a fresh server."""
+    costs = runner.costs()
+    asked_s = min(SECONDS_MAX, max(SECONDS_MIN, runner.study.load.duration_s))
+    return 2 * (costs.build_s + costs.start_s + asked_s)

@@ -224,12 +224,16 @@ def _nothing_to_show(summary: Mapping[str, Any]) -> str | None:
     level = summary["levels"][-1]
     requests = level["requests"]
     if requests["failed"] > requests["completed"]:
-        errors = ", ".join(f"{name} x{count}" for name, count in requests["errors"].items())
-        return (
+        found = requests["errors"]
+        errors = ", ".join(f"{name} x{count}" for name, count in found.items())
+        said = (
             f"{requests['failed']} of"
             f" {counted(requests['failed'] + requests['completed'], 'request')} failed"
             f" at {level_name(level)} ({errors})"
         )
+        # What the server itself says of the most frequent one names the setting that is wrong.
+        words = " ".join(level["faults"][max(found, key=found.__getitem__)]["example"].split())
+        return f"{said}: {words}" if words else said
     if not level["tokens"]["output"]:
         return f"not one token at {level_name(level)}"
     return None

@@ -1,4 +1,4 @@
-"""How a study stands between two trials, as the terminal and the dashboard tell it."""
+"""How a study stands between two steps, as the terminal and the dashboard tell it."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -23,6 +23,23 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     left_s: float | None  # until the study ends, about; None: it is a part of another one
 
 
+class Proving(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the proof is measured next, and how long the study will go on."""
+
+    comes: str  # in words: "pair 2 of 3"
+    left_s: float  # until the study ends, about
+
+
+def proving_sentence(proving: Proving, now: datetime) -> str:
+    """Say before a step of the proof what it is, and when the study will end.
+
+    Args:
+        proving: of the study.
+        now: in local time, as the end is told.
+    """
+    return f"next, {proving.comes}; {_end(proving.left_s, now)}"
+
+
 def sentences(outlook: Outlook, now: datetime) -> list[str]:
     """Say before a trial how the study stands, and what is tried next and why.
 
@@ -34,12 +51,16 @@ def sentences(outlook: Outlook, now: datetime) -> list[str]:
     if outlook.best is not None:
         stands.append(f"best so far {_standing(outlook.best, outlook.times)}")
     if outlook.left_s is not None:
-        end = now + timedelta(seconds=outlook.left_s)
-        day = "" if end.date() == now.date() else f"{end:%a} "
-        stands.append(f"ends about {day}{end:%H:%M}, in {seconds(outlook.left_s)}")
+        stands.append(_end(outlook.left_s, now))
     why = f" ({outlook.why})" if outlook.why else ""
     comes = f"next, {outlook.number} of {outlook.trials}: {describe(outlook.config)}{why}"
     return ["; ".join(stands), comes] if stands else [comes]
+
+
+def _end(left_s: float, now: datetime) -> str:
+    end = now + timedelta(seconds=left_s)
+    day = "" if end.date() == now.date() else f"{end:%a} "
+    return f"ends about {day}{end:%H:%M}, in {seconds(left_s)}"
 
 
 def _standing(best: Step, times: float | None) -> str:

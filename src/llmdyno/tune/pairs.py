@@ -8,7 +8,7 @@ goes on asks as it did.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -29,6 +29,7 @@ EFFECT = 0.10  # what a confirmation is to find
 # An interval that looks narrow enough by chance ends the pairs: with fewer than this its width
 # itself is known too badly.
 UNTIL_PAIRS_MIN = 4
+_ERRORS = 2.0  # standard errors that half an interval has, about
 
 
 class Side(NamedTuple):
@@ -52,13 +53,17 @@ class Confirmation:
         self._runner = before.runner
         self._contender = contender
 
-    def run(self, heading: str = "Confirmation") -> None:
+    def run(
+        self, heading: str = "Confirmation", then_s: Callable[[float], float] = lambda _: 0.0
+    ) -> None:
         """Measure as many pairs as are planned; it ends early when a run fails.
 
         Args:
             heading: begins what is said of it.
+            then_s: takes how long it will go on, and returns how long what follows will.
         """
         for pair in self._planned(heading):
+            self._foretell(pair, then_s)
             for place, side in enumerate(self.arms(pair)):
                 step = side.runner.step(
                     "confirm",
@@ -117,6 +122,34 @@ class Confirmation:
             yield number
             number += 1
 
+    def _foretell(self, pair: int, then_s: Callable[[float], float]) -> None:
+        """Tell which pair comes, and how long the study will go on; not of one that is there."""
+        if sum(step.number // 2 == pair for step in self.steps()) == 2:
+            return
+        left_s = self.left_s()
+        about = "" if self._runner.study.pairs_fixed else "about "
+        comes = f"pair {pair + 1} of {about}{self._expected()}"
+        self._runner.foretell_proof(comes, left_s + then_s(left_s))
+
+    def left_s(self, before_s: float = 0.0) -> float:
+        """Return about how long it will go on; the budget ends all pairs but the least number.
+
+        Args:
+            before_s: what is to be done before it.
+        """
+        done = len(self.steps()) / 2
+        pair_s = sum(
+            side.runner.lasts_s(side.runner.trial_load(confirm=True))
+            for side in (self._before, self._after)
+        )
+        least_s = max(0.0, self._runner.study.pairs_least - done) * pair_s
+        planned_s = (self._expected() - done) * pair_s
+        return max(least_s, min(planned_s, self._runner.left_s() - before_s))
+
+    def _expected(self) -> int:
+        steps = self.steps()
+        return pairs_expected(self._runner.study, len(steps) // 2, steps, self._spreads_before())
+
     def _spreads_before(self) -> list[Spread]:
         ledgers = {id(side.runner): side.runner.ledger for side in (self._before, self._after)}
         return [spread for ledger in ledgers.values() for spread in spreads_before(ledger)]
@@ -161,6 +194,26 @@ def pairs_asked(study: Study, noise: float) -> int:
 def least(study: Study) -> int:
     """Return after how many pairs --confirm-until may end a confirmation."""
     return study.pairs if study.pairs is not None else min(UNTIL_PAIRS_MIN, study.max_pairs)
+
+
+def pairs_expected(study: Study, done: int, steps: Sequence[Step], before: Sequence[Spread]) -> int:
+    """Return about how many pairs there will be in all, by what those so far have shown.
+
+    Args:
+        study: that plans them.
+        done: pairs so far; they are not enough.
+        steps: of the confirmation, each with its arm.
+        before: how far equal runs lay apart before the confirmation.
+    """
+    steps = [step for step in steps if step.number < 2 * done]
+    shown = statistics.residual_spread(value_runs(steps))
+    noise = statistics.pooled_noise([*before, shown])
+    asked = pairs_asked(study, noise)
+    if study.confirm_until is not None:
+        # Half an interval of the ratio of two means of so many runs.
+        narrow = math.ceil(2 * (_ERRORS * noise / study.confirm_until) ** 2)
+        asked = min(study.pairs_most, max(least(study), narrow))
+    return max(done + 1, asked)
 
 
 def is_enough(study: Study, done: int, steps: Sequence[Step], before: Sequence[Spread]) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from llmdyno.knobs import Value
 from llmdyno.tune.ablation import Ablation
 from llmdyno.tune.candidates import same
+from llmdyno.tune.gate import Gate
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.pairs import Confirmation, Side
 from llmdyno.tune.runner import Runner
@@ -17,14 +18,12 @@ class Proof:
 
     Args:
         runner: measures the runs.
-        admits: whether a config may win, by its answers.
+        gate: compares answers; a config that it does not admit may not win. None: there is none.
     """
 
-    def __init__(
-        self, runner: Runner, *, admits: Callable[[Mapping[str, Value]], bool] = lambda _: True
-    ) -> None:
+    def __init__(self, runner: Runner, gate: Gate | None = None) -> None:
         self._runner = runner
-        self._admits = admits
+        self._gate = gate
 
     def contenders(self, reference: Step, expected: Expected) -> Iterator[Step]:
         """Yield the trials that beat the baseline, best first, each measured at every level.
@@ -37,7 +36,7 @@ class Proof:
                 measurement makes no winner; if it returns None, their values do.
         """
         for trial in self._better_than(reference, expected):
-            if not self._admits(trial.config):
+            if self._gate is not None and not self._gate.admits(trial.config):
                 continue
             step = self._in_full(trial.config)
             if step.state == "measured":
@@ -52,7 +51,27 @@ class Proof:
                 return step
         # A study may have gone on with more trials: their order is another one now.
         number = 1 + max((step.number for step in steps), default=-1)
+        best = Step(
+            phase="best", number=number, config=dict(config), state="measured", contender=number
+        )
+        self._foretell_best(best)
         return runner.step("best", number, config, runner.whole_load(), contender=number)
+
+    def _foretell_best(self, best: Step) -> None:
+        """Tell that a would-be winner comes, and how long the study will go on with it."""
+        runner = self._runner
+        before = runner.study.baseline
+        sides = Side(runner, before), Side(runner, best.config)
+        left_s = runner.lasts_s(runner.whole_load())
+        left_s += Confirmation(*sides, best.contender).left_s(left_s)
+        runner.foretell_proof(
+            "the best in full", left_s + self._after_pairs_s(before, best, left_s)
+        )
+
+    def _after_pairs_s(self, before: Mapping[str, Value], best: Step, before_s: float) -> float:
+        """Return about how long what follows the pairs of a would-be winner will take."""
+        asks_s = self._gate.left_s(best.config) if self._gate is not None else 0.0
+        return asks_s + Ablation(self._runner, before, best).left_s(before_s + asks_s)
 
     def _better_than(self, reference: Step, expected: Expected) -> list[Step]:
         """Return the trials that beat the baseline, best first.
@@ -90,7 +109,9 @@ class Proof:
         It ends early when the would-be winner dies.
         """
         before_side, after = Side(self._runner, before), Side(self._runner, best.config)
-        Confirmation(before_side, after, best.contender).run()
+        Confirmation(before_side, after, best.contender).run(
+            then_s=lambda left_s: self._after_pairs_s(before, best, left_s)
+        )
 
     def ablate(self, before: Mapping[str, Value], best: Step) -> None:
         """Find out which of the changed knobs make the difference."""

@@ -6,13 +6,14 @@ It is read from the ledger, and nothing is decided by it.
 from collections.abc import Mapping
 
 from llmdyno.knobs import Value
-from llmdyno.results.pairs import pooled_noise
+from llmdyno.tune.ablation import PAIRS, pairs_to_come
 from llmdyno.tune.candidates import changed, effective
 from llmdyno.tune.combined_study import rank, reference_of
+from llmdyno.tune.gate import asks_s
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.outlook import Outlook
-from llmdyno.tune.pairs import least, pairs_asked
+from llmdyno.tune.pairs import pairs_expected
 from llmdyno.tune.runner import Runner
 
 _CHANGES_FORESEEN = 2  # knobs that a winner will have changed, while there is none
@@ -55,31 +56,29 @@ def left_s(runner: Runner) -> float:
 
     A budget that ends before ends the trials; the least number of pairs comes all the same.
     """
-    study, costs = runner.study, runner.costs()
+    study = runner.study
     trial_s, whole_s, confirm_s = (
-        costs.step_s(load, study.warmup_s)
+        runner.lasts_s(load)
         for load in (runner.trial_load(), runner.whole_load(), runner.trial_load(confirm=True))
     )
     tried = runner.ledger.of("trial")
     started = sum(step.state != "predicted-infeasible" for step in tried)
     trials_s = max(1, study.trials - started) * trial_s
-    if study.confirm_until is not None:
-        pairs = least(study)
-    else:
-        pairs = pairs_asked(study, pooled_noise(spreads_before(runner.ledger)))
-    pairs += _taken_back(runner)
+    pairs = pairs_expected(study, 0, [], spreads_before(runner.ledger)) + _taken_back(runner)
     at_least_s = trial_s + whole_s + 2 * study.pairs_least * confirm_s
     planned_s = trials_s + whole_s + 2 * pairs * confirm_s
-    return max(at_least_s, min(planned_s, runner.left_s()))
+    asked_s = asks_s(runner) if study.quality else 0.0
+    return max(at_least_s, min(planned_s + asked_s, runner.left_s()))
 
 
 def _taken_back(runner: Runner) -> int:
-    """Return how many pairs the ablation takes: one a knob that the best so far has changed."""
+    """Return about how many pairs the ablation takes, by what the best so far has changed."""
     best, knobs = best_so_far(runner), runner.stack.knobs
     changes: list[str] = []
     if best is not None:
         before = effective(runner.study.baseline, knobs)
         changes = changed(before, effective(best.config, knobs))
-    if not changes:  # the baseline is the best yet
-        return 0 if len(runner.study.search) == 1 else _CHANGES_FORESEEN
-    return len(changes) if len(changes) > 1 else 0  # of one knob the confirmation tells
+    count = len(changes)
+    if not changes and len(runner.study.search) != 1:  # the baseline is the best yet
+        count = _CHANGES_FORESEEN
+    return pairs_to_come(count, [], 0, runner.study.pairs or PAIRS)

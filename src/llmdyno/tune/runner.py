@@ -21,12 +21,12 @@ from llmdyno.machine import environment
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load
 from llmdyno.tune import blame, going_on
-from llmdyno.tune.budget import Costs, costs, usual_s
+from llmdyno.tune.budget import Costs, costs, lasts_s, usual_s
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.ledger import Began, Event, Ledger, Phase, Step, key
 from llmdyno.tune.measure import Measurement, measure
 from llmdyno.tune.neighbours import Presence
-from llmdyno.tune.outlook import Outlook
+from llmdyno.tune.outlook import Outlook, Proving
 from llmdyno.tune.race import race
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import account, as_step
@@ -44,6 +44,8 @@ class Narrator(msgspec.Struct, frozen=True, kw_only=True):
     observe: Callable[[Ledger], None] = lambda _: None
     # Is told before each trial what it is, and how the study stands.
     foretell: Callable[[Outlook], None] = lambda _: None
+    # Is told before each step of the proof what it is, and when the study will end.
+    foretell_proof: Callable[[Proving], None] = lambda _: None
     # Tells whether a person has said that there were enough trials.
     enough: Callable[[], bool] = lambda: False
 
@@ -160,6 +162,10 @@ class Runner:
     def foretell(self, outlook: Outlook) -> None:
         """Tell a person what is tried next, and how the study stands."""
         self._narrator.foretell(outlook)
+
+    def foretell_proof(self, comes: str, left_s: float) -> None:
+        """Tell a person what of the proof comes next, and how long the study will go on."""
+        self._narrator.foretell_proof(Proving(comes=comes, left_s=left_s))
 
     def wait(self, line: str) -> None:
         """Tell a person what is waited for."""
@@ -307,10 +313,18 @@ class Runner:
 
     def costs(self) -> Costs:
         """Return what steps have cost lately, beside their load."""
+        return costs(self.ledger.steps, self._loads(), self.study.warmup_s)
+
+    def _loads(self) -> dict[str, Load]:
+        """Return the load of each phase, as planned."""
         whole, trial, confirm = self.whole_load(), self.trial_load(), self.trial_load(confirm=True)
         loads: dict[str, Load] = {"baseline": whole, "best": whole, "confirm": confirm}
-        loads |= {"reference": trial, "trial": trial, "ablation": confirm}
-        return costs(self.ledger.steps, loads, self.study.warmup_s)
+        return loads | {"reference": trial, "trial": trial, "ablation": confirm}
+
+    def lasts_s(self, load: Load) -> float:
+        """Return about how long a step with this load will take, by how long others took."""
+        found = lasts_s(self.ledger.steps, self._loads(), load)
+        return self.costs().step_s(load, self.study.warmup_s) if found is None else found
 
     def trial_s(self) -> float:
         """Return how long a trial takes: as the last ones did, else by what steps cost."""

@@ -52,6 +52,7 @@ class Tuner:
         make_search: makes what proposes configs, instead of the study's sampler; it takes the
             arguments of `search.memory.Memory`.
         elsewhere: whether a study may go on with another engine's version, driver or machine.
+        here: whether the study runs here: a plan of it can be made without the engine.
 
     Raises:
         UsageError: the study cannot be run as it is.
@@ -66,6 +67,7 @@ class Tuner:
         *,
         make_search: Callable[..., Searching] | None = None,
         elsewhere: bool = False,
+        here: bool = True,
     ) -> None:
         self._elsewhere = elsewhere
         objectives.check(study)
@@ -74,7 +76,8 @@ class Tuner:
         stack.check_served(study.baseline)
         workload.check(study.workload, study.load)
         check_load(stack.front, study.baseline, streams=True)
-        stack.require_engine()
+        if here:
+            stack.require_engine()
         searched = space(
             stack.knobs,
             only=study.search,
@@ -97,7 +100,7 @@ class Tuner:
         )
         self._told: Step | None = None  # what the search knows first
         self._gate = Gate(self._runner)
-        self._proof = Proof(self._runner, admits=self._gate.admits)
+        self._proof = Proof(self._runner, self._gate)
 
     def run(self) -> dict[str, Any]:
         """Run the study, or what is left of it, and return its document.
