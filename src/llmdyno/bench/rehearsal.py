@@ -3,7 +3,8 @@
 Without it a field that the server does not take, a wrong model or a prompt that is too long would
 fail every request. Its prompt is none of the run's. It reads an answer that ends soon whole: some
 servers hear late that a client hung up, go on with its answer inside the run, and count it there.
-A server that is busy or broken just now is left to the run, whose records say so.
+On a longer one it hangs up, and settling.py waits for the server. A server that is busy or broken
+just now is left to the run, whose records say so.
 """
 
 import random
