@@ -20,15 +20,13 @@ import msgspec
 from llmdyno import endpoints, store, workload
 from llmdyno.bench import gpu, rapl, scraper
 from llmdyno.bench.interruption import Interruption, interruptible
-from llmdyno.bench.live_metrics import LivePage, serving
 from llmdyno.bench.questions import ask
 from llmdyno.bench.recount import LocalTokenizer, recount
 from llmdyno.bench.schedule import loads
 from llmdyno.bench.settling import Settler
-from llmdyno.calibration.calibrate import calibrate
 from llmdyno.endpoints import Endpoint
 from llmdyno.errors import InterruptError, UsageError
-from llmdyno.load import LoadPoint, ray_workers
+from llmdyno.load import LoadPoint
 from llmdyno.load.level import Level, rare_collections
 from llmdyno.load.plan import Plan, Point, target_of
 from llmdyno.load.progress import Progress
@@ -135,6 +133,8 @@ def _check_scheme(spec: Bench, target: Target, endpoint: Endpoint) -> None:
 def _site(spec: Bench, target: Target, secrets: Sequence[Header]) -> AbstractContextManager[Site]:
     """Return where the workers of a run start, if a level needs any."""
     if spec.ray:
+        from llmdyno.load import ray_workers  # few runs need it
+
         return ray_workers.joined(spec.ray, spec.workers, secrets)
     cores = hardware.cpu().cores_usable
     # A server on this machine needs cores too.
@@ -158,6 +158,8 @@ async def _run_shown(
 ) -> Outcome:
     if metrics_port is None:
         return await _run(spec, folder, context)
+    from llmdyno.bench.live_metrics import LivePage, serving  # few runs need it
+
     page = LivePage()
     watcher = context.watcher
 
@@ -236,8 +238,11 @@ async def _measure(run: _Run, name: str) -> str | None:
             environment=environment.describe(),
         )
     )
-    calibration = await calibrate() if spec.calibration else None
-    if calibration is not None:
+    calibration = None
+    if spec.calibration:
+        from llmdyno.calibration.calibrate import calibrate  # brings a server of its own
+
+        calibration = await calibrate()
         journal.append(calibration)
     ceiling = calibration.events_per_s_max if calibration else None
     for number, (repeat, load) in enumerate(loads(spec, journal.path)):
@@ -315,7 +320,7 @@ async def _run_level(level: LoadPoint, recorder: Recorder, run: _Run) -> str | N
     watching = asyncio.create_task(watch())
     run.interruption.level = level
     try:
-        with rare_collections():
+        with rare_collections(again=recorder.progress.level > 0):
             await level.run()
     finally:
         run.interruption.level = None

@@ -31,12 +31,16 @@ _TICK_S = 1.0
 
 
 @contextlib.contextmanager
-def rare_collections() -> Iterator[None]:
+def rare_collections(*, again: bool = False) -> Iterator[None]:
     """Make garbage collections rare and small inside the `with`.
 
     A full collection would stop the client for longer than the gap between two tokens.
+
+    Args:
+        again: collect first what an earlier level has left; a fresh process has no garbage.
     """
-    gc.collect()
+    if again:
+        gc.collect()
     gc.freeze()
     thresholds = gc.get_threshold()
     gc.set_threshold(100_000, 50, 1_000)
