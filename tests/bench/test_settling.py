@@ -156,6 +156,7 @@ def test_the_first_request_does_not_wait_behind_the_rehearsal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rehearsal, "READS_ON_S", 0.05)
+    monkeypatch.setattr(rehearsal, "READS_TO_S", 0.05)
 
     # The rehearsal's answer takes 0.5 s, and is not heard to its end.
     summary = measured(tmp_path / "r", lambda nth: 0 if nth else 0.5, users=(1,), requests=2)
