@@ -320,7 +320,7 @@ async def _run_level(level: LoadPoint, recorder: Recorder, run: _Run) -> str | N
     watching = asyncio.create_task(watch())
     run.interruption.level = level
     try:
-        with rare_collections(again=recorder.progress.level > 0):
+        with rare_collections():
             await level.run()
     finally:
         run.interruption.level = None
