@@ -62,6 +62,15 @@ def test_a_summary_is_the_same_by_both() -> None:
     ]
 
 
+def test_lines_are_drawn_of_what_the_file_can_hold() -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="latin-1", write_through=True)
+
+    tables.show_table(Plain(out), [Heading("load")], [[Cell("10 users")]])
+
+    assert raw.getvalue() == b"\n     load\n --------\n 10 users\n\n"
+
+
 def test_a_block_has_its_values_below_each_other() -> None:
     out = io.StringIO()
 

@@ -56,6 +56,8 @@ class Plain:
 
     def __init__(self, stream: TextIO) -> None:
         self.file = stream
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        self.rule = "─" if encoding.lower().startswith("utf") else "-"  # what lines are drawn of
 
     def print(self, text: str, /, *, soft_wrap: bool = True) -> None:  # noqa: ARG002  # always
         """Write a line of rich's markup without its tags."""
@@ -84,14 +86,26 @@ def unmarked(markup: str) -> str:
     return "".join(found).translate(_CONTROL)
 
 
-def table(headings: Sequence[Heading], rows: Sequence[Sequence[Cell]], caption: str = "") -> str:
-    """Return a table with a row a line, every cell at the right, and its caption below it."""
+def table(
+    headings: Sequence[Heading],
+    rows: Sequence[Sequence[Cell]],
+    caption: str = "",
+    rule: str = "─",
+) -> str:
+    """Return a table with a row a line, every cell at the right, and its caption below it.
+
+    Args:
+        headings: of the columns.
+        rows: a cell for each heading.
+        caption: one line or several; may be empty.
+        rule: what the line below the headings is drawn of.
+    """
     over = [heading.over for heading in headings]
     written = [[unmarked(" ".join(part for part in cell if part)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(over, *written, strict=True)]
-    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-    lines = [_row(over, widths), f" {rule}", *(_row(row, widths) for row in written)]
-    room = len(rule) + 2
+    ruled = rule * (sum(widths) + 2 * (len(widths) - 1))
+    lines = [_row(over, widths), f" {ruled}", *(_row(row, widths) for row in written)]
+    room = len(ruled) + 2
     centred = [f"{'':{max(0, room - len(text)) // 2}}{text}" for text in caption.splitlines()]
     return "".join(f"{line.rstrip()}\n" for line in ("", *lines, "", *centred))
 

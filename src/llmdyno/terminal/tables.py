@@ -44,7 +44,7 @@ def show_table(
     heading and a value.
     """
     if isinstance(out, Plain):
-        out.file.write(table(headings, rows, caption))
+        out.file.write(table(headings, rows, caption, out.rule))
         return
     from llmdyno.terminal import coloured
 
