@@ -68,6 +68,7 @@ TOGETHER = {
     "cli/sides.py": "cli/test_compare.py",
     "tune/outlook.py": "tune/test_remaining.py",
     "tune/paired.py": "tune/test_study.py",
+    "terminal/coloured.py": "terminal/test_tables.py",
     "terminal/dry_run.py": "tune/test_dry_run.py",
     "search/memory.py": "search/test_own.py",
     "search/simple.py": "search/test_samplers.py",

@@ -10,7 +10,6 @@
 A failed *request* is none of these: it is a record with an error class (see records/entries.py).
 """
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -57,6 +56,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if not names:
         return " There is none."
     by_lower = {other.lower(): other for other in reversed(names)}
+    import difflib  # 5 ms, for what was misspelt
+
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6) or [
         by_lower[other] for other in difflib.get_close_matches(name.lower(), by_lower, n=1)
     ]

@@ -6,7 +6,6 @@ settings. A config is a plain mapping from knob names to values; a knob that is 
 engine's own default. What a plug-in's author may import is in `__all__`.
 """
 
-import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -225,6 +224,8 @@ def _nearest_knob(name: str, knobs: Sequence[Knob], given: Config) -> str:
             return f" '{last}' is a knob {knob.only_with}."
     said = nearest(name, known)
     others = {knob.name: knob for knob in knobs if knob.name not in known}
+    import difflib  # as errors.nearest does
+
     close = difflib.get_close_matches(name, others, n=1)
     if close and not said.startswith(" Did you mean"):
         return f" Did you mean '{close[0]}'? It is a knob {others[close[0]].only_with}."

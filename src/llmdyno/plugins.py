@@ -10,6 +10,7 @@ somebody else's, so a plug-in need not live here: `--engine my_package.my_engine
 import importlib
 import importlib.util
 import pkgutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,15 @@ from llmdyno.errors import UsageError, nearest
 
 def names(kind: str) -> list[str]:
     """Return the names of all plug-ins of a kind, e.g. "engines", sorted."""
+    return list(_names(kind))
+
+
+@cache  # a run asks dozens of times
+def _names(kind: str) -> tuple[str, ...]:
     # Listed, not imported: a command's help must stay quick.
     folder = Path(__file__).parent.joinpath(*kind.split("."))
     modules = (module.name for module in pkgutil.iter_modules([str(folder)]))
-    return sorted(name.replace("_", "-") for name in modules if not name.startswith("_"))
+    return tuple(sorted(name.replace("_", "-") for name in modules if not name.startswith("_")))
 
 
 def load(kind: str, name: str) -> Any:

@@ -62,14 +62,17 @@ def test_the_rehearsal_has_the_fields_of_the_run_and_another_prompt() -> None:
     assert body["stream_options"] == {"include_usage": True}
 
 
-def rehearsed_once(serve: Callable[[Client], Awaitable[None]]) -> None:
-    async def main() -> None:
+def rehearsed_once(serve: Callable[[Client], Awaitable[None]], **given: Any) -> bool:
+    """Rehearse once at a server; return whether it was hung up on."""
+
+    async def main() -> bool:
         async with scripted(serve) as url:
-            bench = spec.Bench(url=url, endpoint="openai-chat", model="m")
+            bench = spec.Bench(url=url, endpoint="openai-chat", model="m", **given)
             prober = Prober(parse_url(url))
             assert await rehearse(bench, prober, endpoints.load("openai-chat"), {}) == bench
+            return prober.has_hung_up
 
-    asyncio.run(asyncio.wait_for(main(), 10))
+    return asyncio.run(asyncio.wait_for(main(), 10))
 
 
 def test_an_answer_that_ends_soon_is_read_whole() -> None:
@@ -88,6 +91,23 @@ def test_an_answer_that_ends_soon_is_read_whole() -> None:
     rehearsed_once(slow_to_hear)
 
     assert hung_up_on is False
+
+
+@pytest.mark.parametrize(("max_tokens", "whole"), [(4, True), (4000, False)])
+def test_an_answer_whose_end_is_near_is_read_on(
+    monkeypatch: pytest.MonkeyPatch, max_tokens: int, whole: bool
+) -> None:
+    monkeypatch.setattr(rehearsal, "READS_ON_S", 0.05)
+    monkeypatch.setattr(rehearsal, "READS_TO_S", 2.0)
+
+    async def steady(client: Client) -> None:
+        await client.request()
+        await client.send(HEAD, *[framed(chunk("a"))] * 4, pause_s=0.05)
+        await client.send(framed(STOP + DONE) + END)
+
+    hung_up = rehearsed_once(steady, workload=spec.Workload(max_tokens=max_tokens))
+
+    assert hung_up is not whole
 
 
 def test_a_long_answer_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,14 @@
 """When a level's requests start, rest and end: exact moments, in virtual time."""
 
 import asyncio
+import gc
 import time
+import weakref
 from itertools import pairwise
 
 import pytest
 
-from llmdyno.load.level import Level
+from llmdyno.load.level import Level, rare_collections
 from llmdyno.records.entries import LevelEnded, LevelStarted, Record, Tick
 from virtual_time import Played, Reply, Server, play
 
@@ -315,3 +317,22 @@ def test_minutes_take_seconds() -> None:
 
     assert end_of(played).end_ns == 300_000_000_000
     assert time.monotonic() - began_s < 30
+
+
+# Garbage.
+
+
+class Ring:
+    def __init__(self) -> None:
+        self.own = self
+
+
+def test_what_a_level_has_left_is_collected_before_the_next_and_not_in_it() -> None:
+    with rare_collections():
+        before = weakref.ref(Ring())
+
+    with rare_collections():
+        assert before() is None
+        within = weakref.ref(Ring())
+        assert gc.get_threshold()[0] >= 100_000
+        assert within() is not None

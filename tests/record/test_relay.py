@@ -1,10 +1,13 @@
 """The relay: bytes pass unchanged and at once, and what one side does is done to the other."""
 
 import asyncio
+import gc
+import random
 from collections.abc import Coroutine
 
 import pytest
 
+from llmdyno.record.exchange import Exchange
 from passing import passing, passing_to, post
 from scripted_server import DONE, END, HEAD, STOP, Client, Script, chunk, framed, plain
 
@@ -297,6 +300,51 @@ def test_a_slow_client_holds_the_server_back() -> None:
         assert held_back < 390
         assert whole.endswith(END)
         assert whole.count(b"x") == 400 * 100_000
+
+    run(work())
+
+
+def test_bytes_keep_their_order_where_a_side_takes_them_late() -> None:
+    sent = random.Random(1).randbytes(6_000_000)  # more than two sockets hold
+    asked = b""
+
+    async def script(client: Client) -> None:
+        nonlocal asked
+        await asyncio.sleep(0.1)  # the question waits on its way
+        asked = await client.request()
+        await client.send(plain("200 OK", sent))
+
+    async def work() -> None:
+        async with passing(script) as proxy:
+            reader, writer = await proxy.connect()
+            head = b"POST /v1/files HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(sent)
+            writer.write(head + sent)
+            await asyncio.sleep(0.2)  # the answer waits, too
+            received = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            assert received.startswith(b"HTTP/1.1 200 OK")
+            came = await asyncio.wait_for(reader.readexactly(len(sent)), 5)
+            writer.close()
+        assert (came == sent, asked == sent) == (True, True)  # too long to be shown
+
+    run(work())
+
+
+def test_a_request_that_has_passed_leaves_nothing_to_collect() -> None:
+    async def script(client: Client) -> None:
+        await client.request()
+        await client.send(*STREAM, pause_s=0)
+
+    async def work() -> None:
+        async with passing(script) as proxy:
+            gc.collect()
+            gc.disable()
+            try:
+                await proxy.ask(LAST)
+                await proxy.until_kept()
+                left = [one for one in gc.get_objects() if isinstance(one, Exchange)]
+            finally:
+                gc.enable()
+        assert left == []
 
     run(work())
 

@@ -132,6 +132,14 @@ OF_LEVEL: dict[str, tuple[Callable[[Document], None], list[str], str]] = {
     "held-back-stream": (held_back, ["ttft_ms", "itl_ms", "tpot_ms"], "holds the stream back"),
     "stopped-early": (put("stopped", value="too many"), [], "ended early: too many."),
     "interrupted": (put("interrupted", value=True), [], "interrupted: it is shorter than asked"),
+    "busy-at-start": (
+        put(
+            "settled",
+            value={"busy": True, "waited_s": 30.1, "answered_ms": 4260.0, "idle_ms": 89.0},
+        ),
+        ["ttft_ms", "e2e_ms"],
+        "30 s after we had hung up on a request, one for a single token took 4.26 s, the quickest",
+    ),
     "failed-requests": (
         failed,
         ["ttft_ms", "itl_ms", "tpot_ms", "e2e_ms"],

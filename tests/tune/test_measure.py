@@ -26,7 +26,11 @@ class Counted(Stack, frozen=True, kw_only=True):
 
 
 def measured(
-    config: dict[str, object], folder: Path, said: list[str], duration_s: float = 1.0
+    config: dict[str, object],
+    folder: Path,
+    said: list[str],
+    duration_s: float = 1.0,
+    warmup_s: float = 0.0,
 ) -> tuple[Measurement, Counted]:
     stack = load_stack("timed.engine", "native", "m")
     counted = Counted(engine=stack.engine, front=stack.front, model="m", asked=[])
@@ -37,7 +41,7 @@ def measured(
         load=Load(users=(1,), duration_s=duration_s, ramp_s=0.0),
         slos=(),
         hang_s=5.0,
-        warmup_s=0.0,
+        warmup_s=warmup_s,
         folder=folder,
         calibration=False,
         report_progress=lambda _progress, _meter: None,
@@ -73,6 +77,15 @@ def test_a_config_that_does_not_start_is_a_result_with_a_class_and_a_cost(tmp_pa
     assert "unrecognized arguments: --fast" in (done.failure_why or "")
     assert done.start_s > 0
     assert done.measure_s == 0.0
+
+
+def test_the_benchmark_waits_for_what_the_warmup_cut(tmp_path: Path) -> None:
+    config: dict[str, object] = {"itl_ms": 5}
+
+    warmed, _ = measured(config, tmp_path / "warm", [], duration_s=0.3, warmup_s=0.2)
+
+    assert warmed.summary is not None
+    assert warmed.summary["levels"][0]["settled"]["busy"] is False
 
 
 def test_a_server_whose_engine_is_dead_has_died_and_does_not_hang(tmp_path: Path) -> None:

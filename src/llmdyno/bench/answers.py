@@ -4,7 +4,6 @@ detect.py and rehearsal.py hand over what was asked and answered. Here stands ho
 page, a metrics port, a server that wants a key and the like are recognised, and what helps.
 """
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from urllib.parse import urljoin, urlsplit
@@ -87,6 +86,8 @@ def unknown_paths(target: Target, answers: Sequence[Answer]) -> str:
 
 def wrong_model(model: str, known: Sequence[str]) -> str:
     """Return that a server does not have a model, and which ones it has, the nearest first."""
+    import difflib  # as errors.nearest does
+
     lower = model.lower()
 
     def distance(name: str) -> float:

@@ -9,6 +9,7 @@ others are left out, because they do not serve this run.
 
 import asyncio
 import contextlib
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -44,7 +45,7 @@ async def around(
         interval_s: between two samples.
         sink: takes the samples.
     """
-    program = sampler()
+    program = sampler() if _has_nvidia() else None
     if not program:
         yield
         return
@@ -65,6 +66,17 @@ async def around(
             process.kill()
         await asyncio.gather(task, return_exceptions=True)
         await process.wait()
+
+
+def _has_nvidia() -> bool:
+    """Whether this machine may have NVIDIA's driver; without it a sampler starts for nothing."""
+    if shutil.which("nvidia-smi") is not None or sys.platform == "win32":
+        return True
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")  # as pynvml loads it
+    except OSError:
+        return False
+    return True
 
 
 def sampler() -> list[str]:

@@ -43,6 +43,7 @@ class Prober:
         self.target = target
         self._timeout_s = timeout_s
         self._connection = KeptConnection(self._dial)
+        self.has_hung_up = False  # on an answer that was under way
 
     async def _dial(self) -> Exchange:
         return await connect(self.target, Meter(), timeout_s=_CONNECT_TIMEOUT_S)
@@ -131,11 +132,13 @@ class Prober:
         data = as_sent(self.target, path, body).replace(b"POST", method.encode(), 1)
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         try:
-            return await self._connection.request(
+            response = await self._connection.request(
                 lambda exchange: _until(exchange, data, limit_s, enough)
             )
         except ConnectError as error:
             raise self._unreachable(error) from error
+        self.has_hung_up = self.has_hung_up or response.error in {"cut", "timeout"}
+        return response
 
     async def greeting(self) -> str:
         """Try the other protocols on a server that says nothing to ours; return what it speaks.

@@ -3,8 +3,6 @@
 run.py asks once per run; the answers complete the spec, so the journal says what was measured.
 """
 
-import random
-
 import msgspec
 
 from llmdyno import endpoints, workload
@@ -12,17 +10,17 @@ from llmdyno.bench.answers import wrong_model
 from llmdyno.bench.detect import detect
 from llmdyno.bench.prober import Prober
 from llmdyno.bench.rehearsal import rehearse
-from llmdyno.endpoints import Ask, Endpoint
+from llmdyno.bench.settling import SHORT_WORDS, Settler, question
+from llmdyno.endpoints import Endpoint
 from llmdyno.errors import TargetError
 from llmdyno.spec import Bench
 from llmdyno.wire.target import Target
-from llmdyno.workload.words import synthetic_text
 
-_PROBE_WORDS = (50, 250)
+_PROBE_WORDS = (SHORT_WORDS, 250)
 
 
 async def ask(
-    spec: Bench, target: Target, *, rehearsed: bool = False
+    spec: Bench, target: Target, *, rehearsed: bool = False, settler: Settler | None = None
 ) -> tuple[Bench, Endpoint, dict[str, float]]:
     """Ask the server for all that the spec leaves open, and wait for its answers.
 
@@ -30,6 +28,7 @@ async def ask(
         spec: what is run.
         target: the server.
         rehearsed: also send one request as the run will: see rehearsal.py.
+        settler: learns how soon an idle server answers, and whether we hung up on an answer.
 
     Returns:
         The spec with endpoint, model and tensors filled in; the endpoint; and the scale of
@@ -41,11 +40,13 @@ async def ask(
         TargetError: nobody answers, no protocol is known, or the rehearsal is refused.
     """
     prober = Prober(target)
+    settler = settler or Settler(target)
     try:
         spec, endpoint = await _resolve(spec, prober)
-        scale = await _calibrate_synthetic(spec, prober, endpoint)
+        scale = await _calibrate_synthetic(spec, prober, endpoint, settler)
         if rehearsed:
             spec = await rehearse(spec, prober, endpoint, scale)
+        settler.is_due = settler.is_due or prober.has_hung_up
         return spec, endpoint, scale
     finally:
         prober.close()
@@ -68,7 +69,9 @@ async def _resolve(spec: Bench, prober: Prober) -> tuple[Bench, Endpoint]:
     return msgspec.structs.replace(spec, endpoint=name, model=model, tensors=inputs), endpoint
 
 
-async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) -> dict[str, float]:
+async def _calibrate_synthetic(
+    spec: Bench, prober: Prober, endpoint: Endpoint, settler: Settler
+) -> dict[str, float]:
     """Measure with two prompts how many tokens the server counts for synthetic words.
 
     Two prompts of different length give the line tokens = fixed + per_word x words. Without usage
@@ -78,15 +81,10 @@ async def _calibrate_synthetic(spec: Bench, prober: Prober, endpoint: Endpoint) 
         return {}
     counts = []
     for words in _PROBE_WORDS:
-        text = synthetic_text(words, random.Random(words))
-        ask = Ask(
-            prompt=text,
-            model=spec.models[0].name,  # its adapters have the same tokenizer
-            max_tokens=1,
-            renamed=spec.renamed,
-            tensors=spec.tensors,
-        )
-        response = await prober.ask("POST", endpoint.path(ask.model), endpoint.body(ask))
+        asked = question(spec, words)
+        response = await prober.ask("POST", endpoint.path(asked.model), endpoint.body(asked))
+        if words == SHORT_WORDS:
+            settler.note(response)
         counts.append(endpoint.read(response.pieces).input_tokens)
     if min(counts) <= 0 or counts[0] == counts[1]:
         return {}

@@ -3,9 +3,11 @@
 Without it a field that the server does not take, a wrong model or a prompt that is too long would
 fail every request. Its prompt is none of the run's. It reads an answer that ends soon whole: some
 servers hear late that a client hung up, go on with its answer inside the run, and count it there.
-A server that is busy or broken just now is left to the run, whose records say so.
+On a longer one it hangs up, and settling.py waits for the server. A server that is busy or broken
+just now is left to the run, whose records say so.
 """
 
+import math
 import random
 import re
 from collections.abc import Mapping
@@ -28,7 +30,8 @@ from llmdyno.workload.sessions import Item
 from llmdyno.workload.share import Share
 from llmdyno.workload.words import synthetic_text
 
-READS_ON_S = 3.0  # after the first token; then it hangs up
+READS_ON_S = 3.0  # after the first token; then it hangs up,
+READS_TO_S = 10.0  # unless the answer, at the rate so far, ends before this
 _CHARACTERS_PER_WORD = 6  # of text that has no blanks between its words
 # By which endpoints ask for an exact length, as a server's words may name them.
 _EXACT_LENGTH = re.compile(r"ignore_eos(?:_token)?|min_tokens|min_length|min_new_tokens")
@@ -115,12 +118,18 @@ def _word_count(text: str) -> int:
 
 
 async def _response(prober: Prober, plan: Plan, item: Item) -> Response:
-    """Return the response to a request: whole, or up to READS_ON_S after its first token."""
+    """Return the response to a request: whole, if that does not take too long."""
     endpoint = plan.endpoint
 
     def is_long(pieces: list[Piece]) -> bool:
         stamps_ns = endpoint.read(pieces).stamps_ns if pieces else []
-        return len(stamps_ns) > 0 and perf_counter_ns() - stamps_ns[0] > READS_ON_S * 1e9
+        if not stamps_ns:
+            return False
+        lasts_s = (perf_counter_ns() - stamps_ns[0]) / 1e9
+        if lasts_s <= READS_ON_S:
+            return False
+        longest = math.inf if item.max_tokens is None else item.max_tokens / len(stamps_ns)
+        return lasts_s * max(1.0, longest) > READS_TO_S
 
     return await prober.answer(
         "POST",

@@ -20,14 +20,13 @@ import msgspec
 from llmdyno import endpoints, store, workload
 from llmdyno.bench import gpu, rapl, scraper
 from llmdyno.bench.interruption import Interruption, interruptible
-from llmdyno.bench.live_metrics import LivePage, serving
 from llmdyno.bench.questions import ask
 from llmdyno.bench.recount import LocalTokenizer, recount
 from llmdyno.bench.schedule import loads
-from llmdyno.calibration.calibrate import calibrate
+from llmdyno.bench.settling import Settler
 from llmdyno.endpoints import Endpoint
 from llmdyno.errors import InterruptError, UsageError
-from llmdyno.load import LoadPoint, ray_workers
+from llmdyno.load import LoadPoint
 from llmdyno.load.level import Level, rare_collections
 from llmdyno.load.plan import Plan, Point, target_of
 from llmdyno.load.progress import Progress
@@ -74,6 +73,7 @@ def run(
     watcher: Watcher | None = None,
     metrics_port: int | None = None,
     rehearsed: bool = True,
+    settles: bool = False,
 ) -> Outcome:
     """Run a benchmark and wait for its end; journal and summary go into the folder.
 
@@ -84,6 +84,7 @@ def run(
         watcher: the callbacks of the caller.
         metrics_port: where the live counts are served for Prometheus; None: nowhere.
         rehearsed: send one request before the run as the run will; False: the server is ours.
+        settles: wait first until the server is idle; False: we have hung up on nothing there.
 
     Raises:
         UsageError: the spec cannot be run; nothing was started.
@@ -105,6 +106,7 @@ def run(
             watcher=watcher or Watcher(),
             site=site,
             rehearsed=rehearsed,
+            settles=settles,
         )
         coroutine = _run_shown(spec, folder.resolve(), context, metrics_port)
         if sys.platform == "win32":
@@ -131,6 +133,8 @@ def _check_scheme(spec: Bench, target: Target, endpoint: Endpoint) -> None:
 def _site(spec: Bench, target: Target, secrets: Sequence[Header]) -> AbstractContextManager[Site]:
     """Return where the workers of a run start, if a level needs any."""
     if spec.ray:
+        from llmdyno.load import ray_workers  # few runs need it
+
         return ray_workers.joined(spec.ray, spec.workers, secrets)
     cores = hardware.cpu().cores_usable
     # A server on this machine needs cores too.
@@ -146,6 +150,7 @@ class _RunContext(msgspec.Struct, frozen=True, kw_only=True):
     watcher: Watcher
     site: Site  # where workers start, if a level needs any
     rehearsed: bool  # whether one request goes before the run
+    settles: bool  # whether what was asked before may keep the server busy
 
 
 async def _run_shown(
@@ -153,6 +158,8 @@ async def _run_shown(
 ) -> Outcome:
     if metrics_port is None:
         return await _run(spec, folder, context)
+    from llmdyno.bench.live_metrics import LivePage, serving  # few runs need it
+
     page = LivePage()
     watcher = context.watcher
 
@@ -166,9 +173,13 @@ async def _run_shown(
 
 
 async def _run(spec: Bench, folder: Path, context: _RunContext) -> Outcome:
+    settler = Settler(context.target)
+    settler.is_due = context.settles
     with interruptible() as interruption:
         try:
-            spec, endpoint, scale = await ask(spec, context.target, rehearsed=context.rehearsed)
+            spec, endpoint, scale = await ask(
+                spec, context.target, rehearsed=context.rehearsed, settler=settler
+            )
             metrics_page = None
             if spec.scrape:
                 metrics_page = await scraper.find(context.target, spec.endpoint, spec.metrics_url)
@@ -182,6 +193,7 @@ async def _run(spec: Bench, folder: Path, context: _RunContext) -> Outcome:
             scale=scale,
             context=context,
             metrics_page=metrics_page,
+            settler=settler,
             zero_ns=perf_counter_ns(),
             journal=Journal(folder / JOURNAL),
             interruption=interruption,
@@ -209,6 +221,7 @@ class _Run(msgspec.Struct, frozen=True, kw_only=True):
     scale: Mapping[str, float]  # of synthetic prompts: Point's tokens_per_word, tokens_fixed
     context: _RunContext
     metrics_page: scraper.Scraper | None  # of the server
+    settler: Settler
     zero_ns: int  # of the journal, by perf_counter_ns
     journal: Journal
     interruption: Interruption
@@ -225,8 +238,11 @@ async def _measure(run: _Run, name: str) -> str | None:
             environment=environment.describe(),
         )
     )
-    calibration = await calibrate() if spec.calibration else None
-    if calibration is not None:
+    calibration = None
+    if spec.calibration:
+        from llmdyno.calibration.calibrate import calibrate  # brings a server of its own
+
+        calibration = await calibrate()
         journal.append(calibration)
     ceiling = calibration.events_per_s_max if calibration else None
     for number, (repeat, load) in enumerate(loads(spec, journal.path)):
@@ -247,8 +263,11 @@ async def _measure(run: _Run, name: str) -> str | None:
         else:
             files = [worker_journal(journal.path, worker) for worker in range(workers)]
             level = Crew(plan, point, run.context.site, files, recorder)
+        if run.settler.is_due and (settled := await run.settler.settle(spec, run.endpoint, number)):
+            journal.append(settled)
         async with _observed(plan, run.metrics_page, run.zero_ns, journal.append):
             stopped = await _run_level(level, recorder, run)
+        run.settler.is_due = recorder.progress.hung_up > 0
         if recorder.progress.uncounted and not stopped:
             records = _uncounted(journal.path, number)
             context = run.context

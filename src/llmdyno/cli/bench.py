@@ -36,7 +36,6 @@ def bench(
     import_numpy()
     from llmdyno import store, workload
     from llmdyno.bench.run import Watcher, run, run_id
-    from llmdyno.results.junit import write_junit
     from llmdyno.results.summary import summarise
     from llmdyno.store import JOURNAL
     from llmdyno.terminal.live import Live
@@ -73,6 +72,8 @@ def bench(
         raise
     show_summary(outcome.summary, console())
     if junit is not None:
+        from llmdyno.results.junit import write_junit  # imports an XML library
+
         write_junit(outcome.summary, junit)
     if json:
         say(f"Results: {folder}")

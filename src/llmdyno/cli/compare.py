@@ -62,8 +62,8 @@ def compare(
     from llmdyno.results import comparison
     from llmdyno.results.comparison_junit import write_junit
     from llmdyno.results.fail_on import parse_limits
+    from llmdyno.terminal.coloured import console
     from llmdyno.terminal.compare import show_comparison
-    from llmdyno.terminal.summary import console
 
     limits = parse_limits(fail_on)
     if fail_on_doubt and not limits:
@@ -76,7 +76,7 @@ def compare(
     document = comparison.document(
         before, others, limits=limits, strict=fail_on_doubt, decided=decided
     )
-    show_comparison(document, console())
+    show_comparison(document, console(sys.stderr))
     if junit is not None:
         write_junit(document, junit)
     pages = _write_pages(Path(out), before, others, document)

@@ -6,10 +6,9 @@ the profile over the spec's own defaults.
 """
 
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -18,8 +17,10 @@ from llmdyno.errors import UsageError, nearest
 from llmdyno.flag import Field, all_fields, own_fields
 from llmdyno.knobs import Config
 from llmdyno.spec import REPEATS_MAX, UNTIL_BUDGET_S, Bench, Load, Workload, parse_models
-from llmdyno.tune.spec import Study
 from llmdyno.wire.headers import Header, from_variables
+
+if TYPE_CHECKING:  # a benchmark does without it
+    from llmdyno.tune.spec import Study
 
 Given = Mapping[str, Any]
 Spec = TypeVar("Spec", bound=msgspec.Struct)
@@ -83,8 +84,9 @@ def bench_flags(spec: type[Bench] = Bench) -> list[Field]:
     return all_fields(spec)
 
 
-def study_flags(spec: type[Study] = Study, *, in_file: bool = False) -> list[Field]:
+def study_flags(spec: "type[Study] | None" = None, *, in_file: bool = False) -> list[Field]:
     """Return the fields that are flags of `dyno tune`; in_file: those that its TOML file has."""
+    spec = spec or _study()
     has = {"flag", "file"} if in_file else {"flag"}
     return [field for field in all_fields(spec) if field.flag.tune in has]
 
@@ -108,7 +110,7 @@ def bench_spec(given: Given, spec: type[Bench] = Bench) -> Bench:
     return spec(**fields, workload=_workload_spec(given), load=_load_spec(given))
 
 
-def study_spec(given: Given, spec: type[Study] = Study) -> Study:
+def study_spec(given: Given, spec: "type[Study] | None" = None) -> "Study":
     """Return the spec of a study.
 
     Raises:
@@ -116,6 +118,7 @@ def study_spec(given: Given, spec: type[Study] = Study) -> Study:
     """
     from llmdyno import workload  # as in bench_spec
 
+    spec = spec or _study()
     asked = _workload_spec(given)
     fields = _fields(Load, given)
     if workload.has_times(workload.load(asked.name)):
@@ -126,12 +129,12 @@ def study_spec(given: Given, spec: type[Study] = Study) -> Study:
     return spec(**_fields(spec, given), workload=asked, load=load)
 
 
-def with_baseline(study: Study, config: Config) -> Study:
+def with_baseline(study: "Study", config: Config) -> "Study":
     """Return the study with these knobs of its baseline set, over those of the file."""
     return msgspec.structs.replace(study, baseline={**study.baseline, **config})
 
 
-def read_toml(path: Path, spec: type[Study] = Study) -> dict[str, Any]:
+def read_toml(path: Path, spec: "type[Study] | None" = None) -> dict[str, Any]:
     """Read a study's TOML file.
 
     Raises:
@@ -140,12 +143,20 @@ def read_toml(path: Path, spec: type[Study] = Study) -> dict[str, Any]:
     return read_file(path, study_flags(spec, in_file=True))
 
 
+def _study() -> "type[Study]":
+    from llmdyno.tune.spec import Study
+
+    return Study
+
+
 def read_file(path: Path, fields: Iterable[Field]) -> dict[str, Any]:
     """Read a TOML file that has these fields as its keys.
 
     Raises:
         UsageError: it cannot be read, or has a key that no field has; names the nearest one.
     """
+    import tomllib  # as a command line does without it
+
     try:
         given = tomllib.loads(files.text(path))
     except files.FileError as error:

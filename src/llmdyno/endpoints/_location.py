@@ -57,7 +57,8 @@ def locate(url: str, endpoint: str) -> Location:
     path = parts.path.rstrip("/")
     if path.endswith(MODELS_PATH):
         return Location(url.partition("?")[0].rstrip("/").removesuffix("/models"))
-    matches = list(_matches(path)) if parts.scheme in {"http", "https"} else []
+    # Without a path there is nothing to hold against the endpoints'.
+    matches = list(_matches(path)) if path and parts.scheme in {"http", "https"} else []
     if endpoint not in {"", "auto"}:
         matches = _own(matches, path, endpoint, url)
     if not matches:

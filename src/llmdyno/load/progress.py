@@ -30,6 +30,7 @@ class Progress(msgspec.Struct, kw_only=True):
     in_flight: int = 0
     completed: int = 0
     failed: int = 0
+    hung_up: int = 0  # requests that we ended: cut, or after their time limit
     uncounted: int = 0  # completed requests whose tokens the server did not count
     tokens: int = 0  # of finished requests
     reads: int = 0  # reads that brought those tokens
@@ -55,6 +56,7 @@ class Progress(msgspec.Struct, kw_only=True):
         """Count a request that has ended."""
         self.tokens += record.output_tokens
         self.reads += record.reads
+        self.hung_up += record.outcome == "cut" or record.error == "timeout"
         if record.outcome == "completed":
             self.completed += 1
             self.uncounted += bool(record.texts)

@@ -5,7 +5,6 @@ level.py decides when a user sends; this module sends, waits, and returns the re
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from llmdyno.load.ending import Ending
 from llmdyno.load.outcome import Request, record_of
@@ -161,6 +160,8 @@ def _retry_after_s(response: Response) -> float:
     said = response.headers.get("retry-after", "").strip()
     if response.status not in {429, 503} or not said:
         return 0.0
+    from email.utils import parsedate_to_datetime  # 5 ms that few runs need
+
     try:
         if said.replace(".", "", 1).isdecimal():
             wait_s = float(said)

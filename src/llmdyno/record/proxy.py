@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import signal
@@ -142,6 +143,7 @@ async def _serve(
         raise UsageError(
             f"--listen {asked.host}:{asked.port}: cannot be listened on: {error.strerror}."
         ) from error
+    gc.freeze()  # a collection looks only at what passes, and that leaves no garbage
     port = server.sockets[0].getsockname()[1]
     host = f"[{asked.host}]" if ":" in asked.host else asked.host
     scheme = "https" if asked.target.tls else "http"

@@ -7,6 +7,7 @@ in the middle of an answer ends the client's connection, and one that is not the
 """
 
 import asyncio
+import os
 import ssl
 from collections.abc import Callable
 from time import perf_counter_ns
@@ -45,6 +46,7 @@ class Relay(asyncio.Protocol):
         self._keep = keep
         self._gone = gone
         self._client: asyncio.Transport | None = None
+        self._client_file = -1  # of its socket
         self._server: _ServerSide | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._unread = bytearray()  # of the client: the next head, or what it sent ahead
@@ -74,6 +76,7 @@ class Relay(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport on which the client is answered."""
         self._client = cast("asyncio.Transport", transport)
+        self._client_file = transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
         """Pass on a part of a body, or begin a request with it."""
@@ -193,7 +196,7 @@ class Relay(asyncio.Protocol):
         if exchange is None and not self._is_tunnel:  # bytes that nobody asked for
             self._drop_server()
             return
-        client.write(data)
+        _write_now(client, self._client_file, data)
         if exchange is None:
             return
         try:
@@ -201,6 +204,7 @@ class Relay(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._is_tunnel = True
             self._exchange = None
+            exchange.release()
         except httptools.HttpParserError:
             self._end_exchange("bad-http")
             client.close()
@@ -262,8 +266,11 @@ class Relay(asyncio.Protocol):
 
     def _end_exchange(self, error: str) -> None:
         exchange, self._exchange = self._exchange, None
-        if exchange is not None and exchange.passed is not None:
+        if exchange is None:
+            return
+        if exchange.passed is not None:
             self._keep(exchange.ended(error, perf_counter_ns()))
+        exchange.release()
 
     def _refuse(self, status: int, why: str, error: str = "") -> None:
         """Answer in the server's place, and close the connection."""
@@ -300,10 +307,13 @@ class _ServerSide(asyncio.Protocol):
     def __init__(self, relay: Relay) -> None:
         self._relay = relay
         self._transport: asyncio.Transport | None = None
+        self._file = -1  # of its socket, if that takes the bytes as they are
         self.served = 0  # requests that were answered on it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        if transport.get_extra_info("sslcontext") is None:
+            self._file = transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
         self._relay.from_server(data)
@@ -320,7 +330,7 @@ class _ServerSide(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
-            self._transport.write(data)
+            _write_now(self._transport, self._file, data)
 
     def pause(self) -> None:
         if self._transport is not None:
@@ -333,3 +343,21 @@ class _ServerSide(asyncio.Protocol):
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+def _write_now(transport: asyncio.Transport, file: int, data: bytes) -> None:
+    """Write to a connection now: uvloop would write after it has read all else that has come.
+
+    Args:
+        transport: of the connection.
+        file: of its socket; -1: the bytes must go through the transport.
+        data: what is written; what the socket does not take waits in the transport.
+    """
+    written = 0
+    if file >= 0 and not transport.get_write_buffer_size() and not transport.is_closing():
+        try:
+            written = os.write(file, data)
+        except OSError:  # full, or broken: the transport sees to both
+            written = 0
+    if written < len(data):
+        transport.write(data[written:])

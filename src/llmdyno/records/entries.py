@@ -7,7 +7,7 @@ Format versions:
         "gpu", "cpu-energy" and "calibration"; "share-end", "worker-host", and files beside the
         journal, journal-0.jsonl and on, in which a level's workers write its requests and ticks;
         `unstreamed`, `oddities`, `model`, `blocks` and `characters` of a request;
-        `unsent_due_ns` of a level's end.
+        `unsent_due_ns` of a level's end; "settled".
 """
 
 from typing import Any, Literal
@@ -29,6 +29,16 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag="opened"):
     started: str  # wall clock, ISO 8601 with zone; the only wall-clock time in the journal
     spec: dict[str, Any]
     environment: dict[str, Any]
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True, tag="settled"):
+    """How long the run waited before a level for a server on which it had hung up."""
+
+    level: int
+    waited_ns: int
+    answered_ns: int  # what the last short question took
+    idle_ns: int  # what the quickest took; -1: none was answered
+    busy: bool  # the time for it was over, and the server as busy as before
 
 
 class LevelStarted(msgspec.Struct, frozen=True, kw_only=True, tag="level"):
@@ -175,6 +185,7 @@ class CpuEnergy(msgspec.Struct, frozen=True, kw_only=True, tag="cpu-energy"):
 
 Entry = (
     Opened
+    | Settled
     | LevelStarted
     | Record
     | Tick

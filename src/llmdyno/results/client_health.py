@@ -18,6 +18,7 @@ import numpy as np
 from llmdyno.records.columns import Columns
 from llmdyno.records.entries import Tick
 from llmdyno.results.metrics import BY_NAME, GAP_BOUNDS, latencies
+from llmdyno.results.quantiles import linear, median
 from llmdyno.results.stats import Array, Floats, significant
 
 # Beyond these the client is at its limit.
@@ -52,7 +53,7 @@ def lateness(ticks: Sequence[Tick], period_s: float) -> Lateness:
     lags_ms = np.array([lag for tick in ticks for lag in tick.loop_lags_us]) / 1e3
     if not len(lags_ms):
         return Lateness(lag_p99=0.0, p50=0.0, p99=0.0)
-    p50, p99 = (float(np.quantile(lags_ms, share)) for share in (0.5, 0.99))
+    p50, p99 = map(float, linear(lags_ms, (0.5, 0.99)))
     time_ms = float(lags_ms.sum()) + period_s * 1e3 * len(lags_ms)
     return Lateness(
         lag_p99=p99,
@@ -142,9 +143,9 @@ def _coalesced(columns: Columns, late: Lateness) -> list[Finding]:
     tokens = columns.read_tokens[columns.read_later]
     if not len(tokens) or late.p50 <= GAP_BOUNDS[0].floor_ms:
         return []  # a client that is in time reads what the server or the network put together
-    share = float((tokens > np.median(tokens)).mean())
+    share = float((tokens > median(tokens)).mean())
     # When most reads are late, the median is too high itself. The smallest reads are not.
-    share = max(share, float((tokens > np.quantile(tokens, 0.05)).mean()))
+    share = max(share, float((tokens > linear(tokens, 0.05)).mean()))
     if share <= _COALESCED_MAX:
         return []
     reason = f"{share:.0%} of the reads carried more tokens than the server sends at once"

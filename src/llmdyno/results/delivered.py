@@ -14,6 +14,7 @@ import numpy as np
 from llmdyno.records.columns import Columns, Window
 from llmdyno.records.entries import COMPLETED, CUT, FAILED
 from llmdyno.results.facts import LevelFacts
+from llmdyno.results.quantiles import median
 from llmdyno.results.series import rank_trend
 from llmdyno.results.stats import Floats, significant
 from llmdyno.units import Lengths
@@ -187,8 +188,8 @@ def _ttft_trend(columns: Columns, window: Window) -> dict[str, Any] | None:
     medians = _medians(waits_ns[chosen] / 1e6)
     inputs = _medians(np.maximum(columns.input_tokens[chosen], 0).astype(np.float64))
     return {
-        "first_ms": significant(float(np.median(medians[:_ENDS]))),
-        "last_ms": significant(float(np.median(medians[-_ENDS:]))),
+        "first_ms": significant(median(medians[:_ENDS])),
+        "last_ms": significant(median(medians[-_ENDS:])),
         "tau": round(rank_trend(medians), 3),
         # Prompts that grow, as a history does, take longer by themselves.
         "input_tau": round(rank_trend(inputs), 3),
@@ -196,4 +197,4 @@ def _ttft_trend(columns: Columns, window: Window) -> dict[str, Any] | None:
 
 
 def _medians(values: Floats) -> Floats:
-    return np.array([np.median(group) for group in np.array_split(values, GROUPS)])
+    return np.array([median(group) for group in np.array_split(values, GROUPS)])

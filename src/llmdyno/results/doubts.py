@@ -77,6 +77,10 @@ CODES: Mapping[str, Code] = {
     # How the level went.
     "stopped-early": Code("the level was ended early, by a limit of errors or a fault"),
     "interrupted": Code("the level was interrupted and is shorter than asked"),
+    "busy-at-start": Code(
+        "the server was still busy with requests that we had hung up on when the level began",
+        _WAITED,
+    ),
     "failed-requests": Code("requests failed; latencies are those of the others", _latencies),
     "too-long-requests": Code(
         "the server refused requests as too long: the level measures the others only"

@@ -18,13 +18,14 @@ from llmdyno.records.entries import (
     Opened,
     Record,
     Scrape,
+    Settled,
     Tick,
     WorkerHost,
 )
 from llmdyno.records.journal import read_journal
 from llmdyno.results.energy import of_samples
 
-_Beside = Scrape | GpuSample | CpuEnergy  # what was seen beside the requests
+_Beside = Scrape | GpuSample | CpuEnergy | Settled  # what was seen beside the requests
 
 # From the most trusted to the least. A level is labelled with its least trusted source.
 SOURCES = ("usage", "server-tokenizer", "tokenizer", "chunks")
@@ -60,6 +61,7 @@ class LevelFacts(msgspec.Struct, frozen=True, kw_only=True):
     scrapes: Sequence[Scrape] = ()
     gpus: Sequence[GpuSample] = ()
     hosts: Sequence[WorkerHost] = ()
+    settled: Settled | None = None  # None: nothing was waited for before it
 
     @property
     def end_ns(self) -> int:
@@ -107,7 +109,7 @@ def read_run(journal: Path) -> RunFacts:
         match entry:
             case LevelStarted():
                 open_levels[entry.level] = _LevelReader(entry)
-            case Scrape() | GpuSample() | CpuEnergy():
+            case Scrape() | GpuSample() | CpuEnergy() | Settled():
                 beside[entry.level].append(entry)
             case Calibration():
                 calibration = entry
@@ -202,6 +204,7 @@ class _LevelReader:
             scrapes=[entry for entry in beside if isinstance(entry, Scrape)],
             gpus=gpus,
             hosts=list(self._hosts.values()),
+            settled=next((entry for entry in beside if isinstance(entry, Settled)), None),
         )
 
 

@@ -11,6 +11,7 @@ from llmdyno.results import energy
 from llmdyno.results.documents import Document, items, number, part, text, texts
 from llmdyno.results.load_checks import about_backlog, about_lengths, about_rate, about_users
 from llmdyno.results.metrics import SENT_BEFORE_MAX
+from llmdyno.results.settled import about_settling
 from llmdyno.results.stream_checks import about_stream
 from llmdyno.results.titles import titles
 
@@ -234,6 +235,7 @@ CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
     _about_client,
     about_stream,
     _about_end,
+    about_settling,
     _about_requests,
     _about_lengths,
     _about_first_tokens,

@@ -3,13 +3,12 @@
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from llmdyno.records.columns import Window
 from llmdyno.records.entries import COMPLETED, OUTCOMES
 from llmdyno.results import crosscheck
 from llmdyno.results.facts import LevelFacts
 from llmdyno.results.metrics import latency_values
+from llmdyno.results.quantiles import median
 from llmdyno.results.stats import significant
 
 
@@ -48,7 +47,7 @@ def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
                 "completed": int((inside & (columns.outcome == COMPLETED)).sum()),
                 "failed": int((inside & (columns.outcome == OUTCOMES.index("failed"))).sum()),
                 "token_rate": significant(float(tokens.sum()) / window.length_s),
-                "ttft_ms_p50": significant(float(np.median(ttft))) if len(ttft) else None,
+                "ttft_ms_p50": significant(median(ttft)) if len(ttft) else None,
                 **crosscheck.sample_part(facts.scrapes, facts.gpus, low_ns, high_ns),
             }
         )

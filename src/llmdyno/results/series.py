@@ -18,9 +18,11 @@ def period(values: Floats) -> float | None:
     is at most an eighth of the series, or there were too few blocks.
     """
     n = len(values)
-    correlations = _autocorrelations(np.asarray(values, dtype=np.float64), n // 2 + 1)
     lags = np.arange(2, n // 8 + 1)
-    if not len(lags) or not len(correlations):
+    if not len(lags):
+        return None
+    correlations = _autocorrelations(np.asarray(values, dtype=np.float64), n // 2 + 1)
+    if not len(correlations):
         return None
     heights = correlations[lags]
     is_peak = (heights >= correlations[lags - 1]) & (heights >= correlations[lags + 1])

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from llmdyno.results.quantiles import linear
 from llmdyno.results.series import period
 from llmdyno.results.survival import survival
 
@@ -46,7 +47,7 @@ def quantiles(
     weights: the smallest value at which the cumulated weight reaches that share of the whole.
     """
     if weights is None:
-        return [float(value) for value in np.quantile(values, shares)]
+        return [float(value) for value in linear(values, shares)]
     order = np.argsort(values)
     cumulated = np.cumsum(weights[order])
     indices = np.searchsorted(cumulated, np.asarray(shares) * cumulated[-1])
@@ -186,7 +187,7 @@ def affordable_resamples(n: int) -> int:
 
 def interval95(replicates: Floats) -> tuple[float, float]:
     """Return the percentile interval that holds 95 % of the replicates."""
-    low, high = np.quantile(replicates, (0.025, 0.975))
+    low, high = linear(replicates, (0.025, 0.975))
     return float(low), float(high)
 
 
@@ -222,7 +223,7 @@ class Statistic(NamedTuple):
             return mean_over_time(values)
         if self.share == 0.5:
             return median_over_time(values)
-        return np.asarray(np.quantile(values, self.share, axis=1), dtype=np.float64)
+        return linear(values, self.share)
 
 
 def _statistic(name: str) -> Statistic:

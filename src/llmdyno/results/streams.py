@@ -14,6 +14,7 @@ import numpy as np
 from llmdyno.records.columns import Columns
 from llmdyno.records.entries import COMPLETED
 from llmdyno.results.metrics import BY_NAME, resting_on
+from llmdyno.results.quantiles import median
 from llmdyno.results.slo import Slo
 from llmdyno.results.stats import STATISTICS, Array, significant
 
@@ -63,7 +64,7 @@ def stream_part(columns: Columns, late_ms_p50: float, asked_tokens: float | None
         "answers": int(answers.sum()),
         "whole": int(whole.sum()),
         "pieces": int(in_pieces.sum()),
-        "tokens_per_read": significant(float(np.median(each))) if len(each) else None,
+        "tokens_per_read": significant(median(each)) if len(each) else None,
     }
 
 

@@ -8,7 +8,7 @@ journal and the tuner all take it. The document's keys are a contract; its versi
     28 November 2026, added: "doubts"; in a level "steady" of its "window" and "findings" of its
         "server" (the "notes" by code), "energy", "models", "prefix", and the metrics of cost and
         energy. For an older document doubts.py finds the doubts on reading.
-    29 November 2026, added: "histograms" of a level's latencies.
+    29 November 2026, added: "histograms" of a level's latencies, "settled" of a level.
 """
 
 from collections import Counter
@@ -39,10 +39,12 @@ from llmdyno.results.histograms import histograms
 from llmdyno.results.measures import measures
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.samples import samples
+from llmdyno.results.settled import settled_part
 from llmdyno.results.slo import Slo, judge
 from llmdyno.results.window import steady_window, whole_level
 
 SCHEMA = "llmdyno.summary/1"
+_BESIDE = frozenset({"server", "gpu", "settled"})  # of all rounds of a load point together
 
 
 def summarise(journal: Path) -> dict[str, Any]:
@@ -138,7 +140,7 @@ def point_document(
     shared = [input_tokens_shared.get(facts.started.level) for facts in repeats]
     known = None if None in shared else sum(filter(None, shared))
     return {
-        **{name: value for name, value in first.items() if name not in {"server", "gpu"}},
+        **{name: value for name, value in first.items() if name not in _BESIDE},
         "duration_s": round(sum(document["duration_s"] for document in documents), 6),
         "interrupted": any(document["interrupted"] for document in documents),
         "stopped": next(filter(None, (document["stopped"] for document in documents)), ""),
@@ -335,7 +337,7 @@ def _beside(
     input_tokens_shared: int | None,
     alike_on_purpose: bool,
 ) -> dict[str, Any]:
-    """Return `server` and `gpu` of a load point, the parts that there are."""
+    """Return `server`, `gpu` and `settled` of a load point, the parts that there are."""
     rounds = [facts.columns for facts in repeats]
     outcomes = sum(np.bincount(columns.outcome, minlength=len(OUTCOMES)) for columns in rounds)
     assert isinstance(outcomes, np.ndarray), "there is a round"
@@ -356,7 +358,11 @@ def _beside(
         ),
     )
     gpus = crosscheck.gpu_part([sample for facts in repeats for sample in facts.gpus])
-    return {**({"server": server} if server else {}), **({"gpu": gpus} if gpus else {})}
+    return {
+        **({"server": server} if server else {}),
+        **({"gpu": gpus} if gpus else {}),
+        **settled_part(repeats),
+    }
 
 
 def _slo_verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -14,7 +14,6 @@ Document = Mapping[str, Any]
 
 def show_plan(document: Document, stream: TextIO) -> None:
     """Print before and after with intervals, what bounds them, and what would prove it."""
-    out = console(stream)
     points = document["calibrated_on"]
     known = (
         f"calibrated on {counted(points, 'measured point')}"
@@ -40,7 +39,7 @@ def show_plan(document: Document, stream: TextIO) -> None:
         title = f"{changed['engine']} on {changed['gpu']}, if {changed['change']}"
         _show_side(document, title, changed, stream)
     _show_recommended(document, stream)
-    out.file.flush()
+    stream.flush()
 
 
 def config_in_words(config: Mapping[str, Any]) -> str:

@@ -7,26 +7,24 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.markup import escape
-
 from llmdyno.results import documents, doubts, grouping
 from llmdyno.results.capacity import says_capacity
 from llmdyno.results.documents import level_name
 from llmdyno.results.metrics import BY_NAME, Metric, Shown
 from llmdyno.terminal import tables
+from llmdyno.terminal.plain import Paper, escape
 from llmdyno.terminal.tables import Cell, Heading, show_table
 from llmdyno.units import counted
 
 _WIDE_CELLS = 130
 
 
-def console() -> Console:
+def console() -> Paper:
     """Return the console for people: standard error."""
     return tables.console(sys.stderr)
 
 
-def show_summary(summary: Mapping[str, Any], out: Console) -> None:
+def show_summary(summary: Mapping[str, Any], out: Paper) -> None:
     """Print the table of a run's levels, its SLOs, its doubts, and what the numbers mean."""
     whole = not out.is_terminal  # a file gets each sentence in one line, a person's are wrapped
     _show_levels(summary, out)
@@ -109,7 +107,7 @@ _SELFTEST = (
 )
 
 
-def show_selftest(document: Mapping[str, Any], out: Console) -> None:
+def show_selftest(document: Mapping[str, Any], out: Paper) -> None:
     """Print how exact and how fast the client is."""
     rows = [
         [
@@ -188,7 +186,7 @@ def _is_open(summary: Mapping[str, Any]) -> bool:
     return any(level["arrival"] != "closed" for level in summary["levels"])
 
 
-def _show_levels(summary: Mapping[str, Any], out: Console) -> None:
+def _show_levels(summary: Mapping[str, Any], out: Paper) -> None:
     """Print the table of the levels, with the columns for which there is room."""
     caption = (
         "Latencies in ms, inside the window, with 95 % intervals;\n"

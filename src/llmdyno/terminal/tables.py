@@ -3,94 +3,83 @@
 A file or a pipe has no width: what goes there is never cut and never wrapped.
 """
 
+import os
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
-from rich import box
-from rich.console import Console
-from rich.measure import Measurement
-from rich.padding import Padding
-from rich.table import Table
+from llmdyno.terminal.plain import UNLIMITED_CELLS, Cell, Heading, Paper, Plain, table
 
-_UNLIMITED_CELLS = 10_000
+if TYPE_CHECKING:
+    from rich.console import Console
+
 _TEXT_CELLS = 78  # of texts that are read as a page, where nothing says how wide it is
 
-
-class Cell(NamedTuple):
-    """What a table says in one place: a value, in rich's markup, and perhaps its interval."""
-
-    value: str
-    interval: str = ""
-
-
-class Heading(NamedTuple):
-    """What a column is called: over it, and where it stands alone."""
-
-    over: str
-    alone: str = ""  # empty: the same
+__all__ = ["Cell", "Heading", "console", "fits", "line", "show_blocks", "show_table", "wrapped"]
 
 
 def width_of(stream: TextIO) -> int:
     """Return how many cells a line of a stream may have; many if it is no terminal."""
-    return Console(file=stream).width if stream.isatty() else _UNLIMITED_CELLS
+    return _terminal(stream).width if stream.isatty() else UNLIMITED_CELLS
 
 
-def console(stream: TextIO) -> Console:
+def console(stream: TextIO) -> Paper:
     """Return a console that writes to a stream, which has a width only if it is a terminal."""
-    return Console(file=stream, highlight=False, width=width_of(stream))
+    wants_colours = stream.isatty() or os.environ.get("FORCE_COLOR")
+    return _terminal(stream) if wants_colours else Plain(stream)
+
+
+def _terminal(stream: TextIO) -> "Console":
+    from llmdyno.terminal import coloured  # imports rich: see plain.py
+
+    return coloured.console(stream)
 
 
 def show_table(
-    out: Console, headings: Sequence[Heading], rows: Sequence[Sequence[Cell]], caption: str = ""
+    out: Paper, headings: Sequence[Heading], rows: Sequence[Sequence[Cell]], caption: str = ""
 ) -> None:
     """Print a table in the first of three forms that fits the width.
 
     They are: a row a line; intervals below their values; a block a row, where each line has a
     heading and a value.
     """
-    for divider in (" ", "\n"):
-        table = _table(headings, rows, divider)
-        if _fits(table, out):
-            table.caption = caption or None
-            out.print(table)
-            return
+    if isinstance(out, Plain):
+        out.file.write(table(headings, rows, caption, out.rule))
+        return
+    from llmdyno.terminal import coloured
+
+    if coloured.show_table(cast("Console", out), headings, rows, caption):
+        return
     show_blocks(out, headings, rows)
     if caption:
         out.print(f"\n{' '.join(caption.split())}")
 
 
-def show_blocks(out: Console, headings: Sequence[Heading], rows: Sequence[Sequence[Cell]]) -> None:
+def show_blocks(out: Paper, headings: Sequence[Heading], rows: Sequence[Sequence[Cell]]) -> None:
     """Print each row as a block: its first cell, and below it a line for each other one."""
     for row in rows:
         out.print(f"\n[bold]{row[0].value}[/]")
-        block = Table.grid(padding=(0, 1, 0, 0))
-        block.add_column(no_wrap=True)
-        block.add_column(overflow="fold")
-        for heading, cell in zip(headings[1:], row[1:], strict=True):
-            block.add_row(heading.alone or heading.over, f"{cell.value} {cell.interval}".rstrip())
-        out.print(Padding(block, (0, 0, 0, 2)))
+        lines = [
+            (heading.alone or heading.over, f"{cell.value} {cell.interval}".rstrip())
+            for heading, cell in zip(headings[1:], row[1:], strict=True)
+        ]
+        if isinstance(out, Plain):
+            width = max((len(heading) for heading, _ in lines), default=0)
+            for heading, value in lines:
+                out.print(f"  {heading:<{width}} {value}".rstrip())
+        else:
+            from llmdyno.terminal import coloured
+
+            coloured.show_block(cast("Console", out), lines)
 
 
-def fits(out: Console, headings: Sequence[Heading], rows: Sequence[Sequence[Cell]]) -> bool:
+def fits(out: Paper, headings: Sequence[Heading], rows: Sequence[Sequence[Cell]]) -> bool:
     """Tell whether a table can be printed with a row a line."""
-    return _fits(_table(headings, rows, " "), out)
+    if isinstance(out, Plain):
+        return True
+    from llmdyno.terminal import coloured
 
-
-def _table(headings: Sequence[Heading], rows: Sequence[Sequence[Cell]], divider: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in headings:
-        table.add_column(heading.over, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            *(divider.join(part for part in (cell.value, cell.interval) if part) for cell in row)
-        )
-    return table
-
-
-def _fits(table: Table, out: Console) -> bool:
-    anyhow = out.options.update(width=_UNLIMITED_CELLS)
-    return Measurement.get(out, anyhow, table).maximum <= out.width
+    return coloured.fits(cast("Console", out), headings, rows)
 
 
 def wrapped(words: str, stream: TextIO, *, first: str = "", rest: str = "") -> str:

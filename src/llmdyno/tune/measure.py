@@ -180,7 +180,9 @@ def _put_under_load(
     """
     try:
         early = _warm_up(asked, warmup_s, folder / WARMUP, watch.watcher())
-        return early or run.run(asked, folder, watcher=watch.raced(), rehearsed=False)
+        return early or run.run(
+            asked, folder, watcher=watch.raced(), rehearsed=False, settles=warmup_s > 0
+        )
     except TargetError:
         if failure := _death(server):
             raise failure from None

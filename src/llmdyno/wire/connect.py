@@ -10,9 +10,7 @@ import re
 import socket
 import ssl
 
-from llmdyno.wire import grpc
 from llmdyno.wire.exchange import Exchange, Meter
-from llmdyno.wire.grpc import GrpcConnection
 from llmdyno.wire.http1 import Connection
 from llmdyno.wire.poller import Poller
 from llmdyno.wire.target import Target, own_context
@@ -46,6 +44,8 @@ def as_sent(target: Target, path: str, body: bytes) -> bytes:
         body: JSON, or the framed message of a gRPC call.
     """
     if target.rpc:
+        from llmdyno.wire import grpc  # imports hpack, which HTTP/1 does without
+
         return grpc.call(target, path, body)
     return target.head(path, len(body)) + body
 
@@ -67,7 +67,7 @@ async def connect(
     Raises:
         ConnectError: it could not be opened; `kind` is the error class of faults.py.
     """
-    exchange = GrpcConnection(meter) if target.rpc else Connection(meter)
+    exchange = _exchange(target, meter)
     via = f"the proxy {target.proxy[0]}:{target.proxy[1]}" if target.proxy else target.authority
     try:
         async with asyncio.timeout(timeout_s):
@@ -89,6 +89,14 @@ async def connect(
             said += f"; if the server speaks no TLS, give its URL with {_without_tls(target)}"
         raise ConnectError(_kind(error), said) from error
     return exchange
+
+
+def _exchange(target: Target, meter: Meter) -> Exchange:
+    if target.rpc:
+        from llmdyno.wire.grpc import GrpcConnection  # as in as_sent
+
+        return GrpcConnection(meter)
+    return Connection(meter)
 
 
 def _untrusted(error: ssl.SSLCertVerificationError) -> str:

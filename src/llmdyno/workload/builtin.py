@@ -1,6 +1,6 @@
 """The prompts that come with the package: some 250 short varied ones, and a system prompt."""
 
-from importlib import resources
+from pathlib import Path
 
 import msgspec
 
@@ -30,4 +30,4 @@ def long_system_prompt() -> str:
 
 
 def _text(name: str) -> str:
-    return resources.files("llmdyno.workload").joinpath("data", name).read_text(encoding="utf-8")
+    return Path(__file__).with_name("data").joinpath(name).read_text(encoding="utf-8")

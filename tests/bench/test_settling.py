@@ -1,0 +1,198 @@
+"""A server that goes on with an answer on which we hung up: it is waited for, or told."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import pytest
+
+from llmdyno import endpoints, spec
+from llmdyno.bench import rehearsal, settling
+from llmdyno.bench.run import run
+from llmdyno.bench.settling import Settler
+from llmdyno.records.entries import Settled
+from llmdyno.units import lengths
+from llmdyno.wire.target import parse_url
+from scripted_server import DONE, END, HEAD, STOP, Client, chunk, framed, plain, scripted
+
+SHORT = HEAD + framed(chunk("a") + STOP + DONE) + END
+
+
+def deaf(long_s: Callable[[int], float]) -> Callable[[Client], Any]:
+    """Return a server with one slot that makes every answer to its end, whoever still reads it.
+
+    Args:
+        long_s: how long the nth long answer, from 0, holds the slot.
+    """
+    slot = asyncio.Lock()
+    seen = 0
+
+    async def answer(client: Client, body: dict[str, Any]) -> None:
+        nonlocal seen
+        async with slot:
+            if body["max_tokens"] == 1:
+                await client.send(SHORT, pause_s=0)
+                return
+            nth, seen = seen, seen + 1
+            await client.send(HEAD + framed(chunk("a")), pause_s=long_s(nth))
+            try:
+                await client.send(framed(chunk("b") + STOP + DONE) + END, pause_s=0)
+            except OSError:  # only now it is noticed that nobody reads
+                raise EOFError from None
+
+    async def script(client: Client) -> None:
+        while True:
+            body = json.loads(await client.request())
+            if "messages" not in body:
+                await client.send(plain("404 Not Found", b""), pause_s=0)
+                continue
+            await asyncio.shield(asyncio.ensure_future(answer(client, body)))
+
+    return script
+
+
+def settled(
+    long_s: float, *, before: int = 1, idle_known: bool = False
+) -> tuple[Settled | None, float]:
+    """Hang up on a request of a deaf server and settle; return the outcome and how long it took."""
+    bench = spec.Bench(url="http://x", endpoint="openai-chat", model="m")
+    endpoint = endpoints.load("openai-chat")
+
+    async def main() -> tuple[Settled | None, float]:
+        async with scripted(deaf(lambda _nth: long_s)) as url:
+            settler = Settler(parse_url(url))
+            if idle_known:
+                await settler.settle(bench, endpoint, 0)
+            asking = settling.question(bench, 9)
+            body = json.loads(endpoint.body(asking)) | {"max_tokens": 5}
+            target = parse_url(url)
+            _, writer = await asyncio.open_connection(target.host, target.port)
+            sent = json.dumps(body).encode()
+            writer.write(target.head("/v1/chat/completions", len(sent)) + sent)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+            writer.close()
+            began_s = asyncio.get_running_loop().time()
+            found = await settler.settle(bench, endpoint, before)
+            return found, asyncio.get_running_loop().time() - began_s
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("idle_known", [False, True])
+def test_the_answer_that_nobody_reads_is_waited_for(idle_known: bool) -> None:
+    found, took_s = settled(0.25, idle_known=idle_known)
+
+    assert found is not None
+    assert (found.level, found.busy) == (1, False)
+    assert 0.2 < took_s < 2
+    assert found.waited_ns == pytest.approx(took_s * 1e9, rel=0.1)
+    assert found.idle_ns <= found.answered_ns < 0.2e9
+
+
+def test_a_server_that_is_busy_for_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "SETTLES_S", 0.2)
+
+    found, took_s = settled(0.8)
+
+    assert found is not None
+    assert found.busy
+    assert 0.15 < took_s < 0.75
+
+
+def test_a_server_that_answers_no_short_question_is_left_to_the_run() -> None:
+    async def refusing(client: Client) -> None:
+        while True:
+            await client.request()
+            await client.send(plain("400 Bad Request", b"{}"), pause_s=0)
+
+    async def main() -> Settled | None:
+        async with scripted(refusing) as url:
+            bench = spec.Bench(url=url, endpoint="openai-chat", model="m")
+            return await Settler(parse_url(url)).settle(bench, endpoints.load("openai-chat"), 0)
+
+    assert asyncio.run(main()) is None
+
+
+def measured(
+    folder: Path, long_s: Callable[[int], float], *, settles: bool = False, **load: Any
+) -> dict[str, Any]:
+    """Return the summary of a run against a deaf server, which answers from another thread."""
+    urls: Queue[str] = Queue()
+    stop = threading.Event()
+
+    async def serve() -> None:
+        async with scripted(deaf(long_s)) as url:
+            urls.put(url)
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        bench = spec.Bench(
+            url=urls.get(timeout=10),
+            endpoint="openai-chat",
+            model="m",
+            workload=spec.Workload(osl=lengths("2", "--osl")),
+            load=spec.Load(ramp_s=0.0, think_s=0.0, **load),
+            scrape=False,
+            calibration=False,
+        )
+        return dict(run(bench, folder, settles=settles).summary)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def codes(summary: dict[str, Any]) -> set[tuple[str, str | None]]:
+    return {(doubt["code"], doubt["at"]) for doubt in summary["doubts"]}
+
+
+def test_the_first_request_does_not_wait_behind_the_rehearsal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearsal, "READS_ON_S", 0.05)
+    monkeypatch.setattr(rehearsal, "READS_TO_S", 0.05)
+
+    # The rehearsal's answer takes 0.5 s, and is not heard to its end.
+    summary = measured(tmp_path / "r", lambda nth: 0 if nth else 0.5, users=(1,), requests=2)
+
+    (level,) = summary["levels"]
+    assert level["ttft_ms"]["max"] < 200
+    assert level["settled"]["busy"] is False
+    assert level["settled"]["waited_s"] > 0.3
+    assert not {code for code, _ in codes(summary)} & {"busy-at-start"}
+
+
+def test_a_run_that_is_told_to_settles_first(tmp_path: Path) -> None:
+    summary = measured(tmp_path / "r", lambda _nth: 0, settles=True, users=(1,), requests=1)
+
+    assert summary["levels"][0]["settled"]["busy"] is False
+
+
+def test_a_level_waits_for_what_the_one_before_it_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "SETTLES_S", 0.2)
+
+    # Of the two levels' requests, the first of each is cut at the end of its level.
+    summary = measured(
+        tmp_path / "r",
+        lambda nth: 0 if nth == 0 else 0.5,
+        users=(1, 2),
+        duration_s=0.3,
+        grace_s=0.0,
+    )
+
+    first, second = summary["levels"]
+    assert first["requests"]["cut"] == 1
+    assert "settled" not in first
+    assert second["settled"]["busy"] is True
+    assert ("busy-at-start", "2 users") in codes(summary)
+    (doubt,) = (one for one in summary["doubts"] if one["code"] == "busy-at-start")
+    assert "still busy when the level began" in doubt["text"]
+    assert "ttft_ms" in doubt["metrics"]
