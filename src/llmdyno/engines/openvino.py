@@ -326,6 +326,7 @@ SCHEDULING = Scheduling(
     cache_bytes="cache_size",
     cache_unit_bytes=2.0**30,
     prefix_cache="enable_prefix_caching",
+    prefix_cached=False,
     graph_size=Limit("", 1_000_000),  # a compiled model: the host starts one inference a step
     source="openvino.genai, src/cpp/src/continuous_batching/scheduler.hpp",
 )

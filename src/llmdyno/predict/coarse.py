@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from llmdyno.predict.schedule import API_PASSES, LATENCY_REQUESTS, api_pass_s
+from llmdyno.predict.api import API_PASSES, LATENCY_REQUESTS, api_pass_s
 from llmdyno.predict.server import Server
 from llmdyno.predict.steptime import Graphs, StepTime
 from llmdyno.predict.work import Work

@@ -10,8 +10,8 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.predict.decoder import Shape
 from llmdyno.predict.gpus import Gpu
-from llmdyno.predict.memory import Part, fit
-from llmdyno.predict.schedule import Rules
+from llmdyno.predict.memory import Part, fit, token_bytes
+from llmdyno.predict.rules import Rules
 from llmdyno.predict.steptime import Graphs
 from llmdyno.predict.work import BYTES, Work, work_of
 
@@ -44,34 +44,20 @@ def server_of(setup: Setup) -> Server:
     Raises:
         UsageError: nothing is known of the engine's scheduler, or a number is none.
     """
-    scheduling = facts(plugins.load("engines", setup.engine)).scheduling
-    if scheduling is None:
-        raise UsageError(f"engine {setup.engine}: its scheduler is not known to the predictor.")
+    scheduling = rules_under(setup)
     config = setup.config
-    gpus = max(setup.gpus, int(_number(config, Limit(scheduling.gpus, 1), setup.gpu)))
-    asked = scheduling.formats.get(str(config.get(scheduling.weights)))
-    cache = scheduling.formats.get(str(config.get(scheduling.cache)), "bf16")
-    work = work_of(setup.shape, setup.gpu, gpus, asked, cache)
-    sequences = int(_number(config, scheduling.sequences, setup.gpu))
-    tokens = int(_number(config, scheduling.tokens, setup.gpu))
-    graphs = _graphs(scheduling, setup, sequences)
-    own = config.get(scheduling.cache_bytes) if scheduling.cache_bytes else None
-    found = fit(
+    work = work_of(
         setup.shape,
         setup.gpu,
-        Part(
-            tensor=gpus,
-            weight_bytes=BYTES[asked] if asked else None,
-            kv_bytes=BYTES[cache],
-            share=_number(config, scheduling.memory_share, setup.gpu),
-            step_tokens=tokens,
-            sequences=sequences,
-            longest=int(_number(config, scheduling.longest, setup.gpu)),
-            graphs=graphs.decode_max > 0,
-            cache_bytes=None if own is None else float(own) * scheduling.cache_unit_bytes,
-            share_of_free=scheduling.memory_of_free,
-        ),
+        gpus_of(setup, scheduling),
+        scheduling.formats.get(str(config.get(scheduling.weights))),
+        scheduling.formats.get(str(config.get(scheduling.cache)), "bf16"),
     )
+    sequences = int(_number(config, scheduling.sequences, setup.gpu))
+    tokens, splits = _tokens(scheduling, setup)
+    graphs = _graphs(scheduling, setup, sequences)
+    part = part_of(setup, int(_number(config, scheduling.longest, setup.gpu)))
+    found = fit(setup.shape, setup.gpu, msgspec.structs.replace(part, graphs=graphs.decode_max > 0))
     return Server(
         rules=Rules(
             mixes=bool(config.get(scheduling.mixes_knob, scheduling.mixes)),
@@ -79,7 +65,9 @@ def server_of(setup: Setup) -> Server:
                 str(config.get(scheduling.admission_knob)), scheduling.admission
             ),
             plans_ahead=scheduling.plans_ahead,
-            chunks=bool(config.get(scheduling.chunks, True)),
+            chunks=splits and bool(config.get(scheduling.chunks, True)),
+            whole=scheduling.whole,
+            interval=scheduling.interval,
             sequences=sequences,
             tokens=tokens,
             cache_tokens=found.cache_tokens,
@@ -88,9 +76,69 @@ def server_of(setup: Setup) -> Server:
         ),
         work=work,
         graphs=graphs,
-        prefix_cache=bool(config.get(scheduling.prefix_cache, True)),
+        prefix_cache=bool(config.get(scheduling.prefix_cache, scheduling.prefix_cached))
+        and config.get(scheduling.prefix_cache_off) is not True,
         why="" if found.fits else found.why,
     )
+
+
+def rules_under(setup: Setup) -> Scheduling:
+    """Return what the knobs of a setup's engine mean to its scheduler under the setup's config.
+
+    Raises:
+        UsageError: nothing is known of it.
+    """
+    scheduling = facts(plugins.load("engines", setup.engine)).scheduling
+    if scheduling is None:
+        raise UsageError(f"engine {setup.engine}: its scheduler is not known to the predictor.")
+    return scheduling.under(setup.config)
+
+
+def gpus_of(setup: Setup, scheduling: Scheduling) -> int:
+    """Return how many GPUs share every layer."""
+    return max(setup.gpus, int(_number(setup.config, Limit(scheduling.gpus, 1), setup.gpu)))
+
+
+def part_of(setup: Setup, longest: int) -> Part:
+    """Return how the model lies in memory.
+
+    Args:
+        setup: the server.
+        longest: tokens of the longest sequence that its cache must hold.
+
+    Raises:
+        UsageError: nothing is known of the engine's scheduler, or a number is none.
+    """
+    scheduling, config = rules_under(setup), setup.config
+    weights = scheduling.formats.get(str(config.get(scheduling.weights)))
+    kv_bytes = BYTES[scheduling.formats.get(str(config.get(scheduling.cache)), "bf16")]
+    gpus = gpus_of(setup, scheduling)
+    cache_bytes = _number(config, Limit(scheduling.cache_bytes, 0), setup.gpu)
+    cache_bytes *= scheduling.cache_unit_bytes
+    blocks = _number(config, Limit(scheduling.cache_blocks, 0), setup.gpu)
+    if blocks:
+        block = _number(config, scheduling.block, setup.gpu)
+        cache_bytes = blocks * block * setup.shape.layers * token_bytes(setup.shape, kv_bytes, gpus)
+    return Part(
+        tensor=gpus,
+        weight_bytes=BYTES[weights] if weights else None,
+        kv_bytes=kv_bytes,
+        share=_number(config, scheduling.memory_share, setup.gpu),
+        step_tokens=_tokens(scheduling, setup)[0],
+        sequences=int(_number(config, scheduling.sequences, setup.gpu)),
+        longest=max(1, longest),
+        graphs=config.get(scheduling.graph_off) is not True,
+        cache_bytes=cache_bytes or None,
+        share_of_free=scheduling.memory_of_free,
+    )
+
+
+def _tokens(scheduling: Scheduling, setup: Setup) -> tuple[int, bool]:
+    """Return the tokens of a step, and whether prompts may be split at all."""
+    value = setup.config.get(scheduling.tokens.knob)
+    if scheduling.whole_tokens and isinstance(value, int) and value < 0:
+        return int(_number(setup.config, scheduling.whole_tokens, setup.gpu)), False
+    return int(_number(setup.config, scheduling.tokens, setup.gpu)), True
 
 
 def _number(config: Mapping[str, Value], limit: Limit, gpu: Gpu) -> float:
@@ -105,8 +153,8 @@ def _number(config: Mapping[str, Value], limit: Limit, gpu: Gpu) -> float:
 
 def _graphs(scheduling: Scheduling, setup: Setup, sequences: int) -> Graphs:
     size = int(_number(setup.config, scheduling.graph_size, setup.gpu))
-    if scheduling.graph_size.knob not in setup.config:
-        size = min(size, 2 * sequences)
+    if scheduling.graph_sequences and scheduling.graph_size.knob not in setup.config:
+        size = min(size, scheduling.graph_sequences * sequences)
     mode = setup.config.get(scheduling.graph_mode)
     if setup.config.get(scheduling.graph_off) is True or mode in scheduling.graph_none:
         return Graphs(decode_max=0)

@@ -10,8 +10,9 @@ import numpy as np
 from llmdyno.errors import UsageError
 from llmdyno.load.arrivals import due_times_s
 from llmdyno.predict.coarse import CoarseLoads
-from llmdyno.predict.schedule import Ask, Happened, simulate
-from llmdyno.predict.schedule import Load as Asked
+from llmdyno.predict.rules import Ask, Happened
+from llmdyno.predict.rules import Load as Asked
+from llmdyno.predict.schedule import simulate
 from llmdyno.predict.server import Server
 from llmdyno.predict.steptime import StepTime
 from llmdyno.spec import Load
