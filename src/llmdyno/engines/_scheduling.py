@@ -49,7 +49,8 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         prefix_cache: a knob that turns the prefix cache on and off; `prefix_cached` holds while it
             is unset.
         prefix_cache_off: a knob that, when true, turns it off.
-        weights, cache: knobs of number formats; `formats` says which value means which.
+        weights, cache: knobs of number formats; `formats` says which value means which, and
+            `cache_unset` which holds for the cache while its knob is unset.
         graph_mode: a knob whose values `graph_whole` make whole graphs of steps with prompts, too,
             whose values `graph_none` make none, whose values `graph_pieces` start steps of decodes
             in pieces, too, and whose values `graph_decodes` start steps with prompts without any.
@@ -60,6 +61,9 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         pieces_size: the largest step with prompts, in tokens, that is started as a few graphs a
             layer; above it each kernel is started by itself. None: as `graph_size`.
         servers: a knob for the number of processes that speak HTTP.
+        threads: a knob for the threads that compute on a processor; 0: one a core.
+        paces: multiples of the medians of predict/steptime.PRIORS, by their names, that hold for
+            this engine; those that are not named are 1.
         gpus: a knob for the GPUs that share every layer.
         variants: other rules under values of the knob `variant`, as of an engine with two cores;
             the knobs that both name are the same.
@@ -89,6 +93,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     prefix_cache_off: str = ""
     weights: str = ""
     cache: str = ""
+    cache_unset: str = "bf16"
     formats: Mapping[str, str] = {}
     graph_mode: str = ""
     graph_whole: tuple[Value, ...] = ()
@@ -100,6 +105,8 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     graph_sequences: int = 0
     pieces_size: Limit | None = None
     servers: str = ""
+    threads: str = ""
+    paces: Mapping[str, float] = {}
     gpus: str = ""
     variant: str = ""
     variants: Mapping[str, "Scheduling"] = {}

@@ -12,7 +12,7 @@ from llmdyno.predict.decoder import Shape
 from llmdyno.predict.gpus import Gpu
 from llmdyno.predict.memory import Part, fit, token_bytes
 from llmdyno.predict.rules import Rules
-from llmdyno.predict.steptime import Graphs
+from llmdyno.predict.steptime import NAMES, Graphs
 from llmdyno.predict.work import BYTES, Work, work_of
 
 _LARGE_GPU_BYTES = 70 * 2**30
@@ -51,16 +51,20 @@ def server_of(setup: Setup) -> Server:
         setup.gpu,
         gpus_of(setup, scheduling),
         scheduling.formats.get(str(config.get(scheduling.weights))),
-        scheduling.formats.get(str(config.get(scheduling.cache)), "bf16"),
+        scheduling.formats.get(str(config.get(scheduling.cache)), scheduling.cache_unset),
     )
-    sequences = int(_number(config, scheduling.sequences, setup.gpu))
+    work = _paced(work, scheduling, setup)
     tokens, splits = _tokens(scheduling, setup)
+    mixes = bool(config.get(scheduling.mixes_knob, scheduling.mixes))
+    sequences = int(_number(config, scheduling.sequences, setup.gpu))
+    if mixes:  # each that decodes takes a token of the step
+        sequences = min(sequences, tokens)
     graphs = _graphs(scheduling, setup, sequences)
     part = part_of(setup, int(_number(config, scheduling.longest, setup.gpu)))
     found = fit(setup.shape, setup.gpu, msgspec.structs.replace(part, graphs=graphs.decode_max > 0))
     return Server(
         rules=Rules(
-            mixes=bool(config.get(scheduling.mixes_knob, scheduling.mixes)),
+            mixes=mixes,
             admission=scheduling.admissions.get(
                 str(config.get(scheduling.admission_knob)), scheduling.admission
             ),
@@ -111,7 +115,8 @@ def part_of(setup: Setup, longest: int) -> Part:
     """
     scheduling, config = rules_under(setup), setup.config
     weights = scheduling.formats.get(str(config.get(scheduling.weights)))
-    kv_bytes = BYTES[scheduling.formats.get(str(config.get(scheduling.cache)), "bf16")]
+    cache = scheduling.formats.get(str(config.get(scheduling.cache)), scheduling.cache_unset)
+    kv_bytes = BYTES[cache]
     gpus = gpus_of(setup, scheduling)
     cache_bytes = _number(config, Limit(scheduling.cache_bytes, 0), setup.gpu)
     cache_bytes *= scheduling.cache_unit_bytes
@@ -151,17 +156,30 @@ def _number(config: Mapping[str, Value], limit: Limit, gpu: Gpu) -> float:
     return float(value)
 
 
+def _paced(work: Work, scheduling: Scheduling, setup: Setup) -> Work:
+    """Return the work with what the engine's own pace and a processor's threads make of it."""
+    paces = tuple(scheduling.paces.get(name, 1.0) for name in NAMES)
+    cores = setup.gpu.cores
+    threads = int(_number(setup.config, Limit(scheduling.threads, 0), setup.gpu)) or cores
+    share = min(1.0, threads / cores) if cores else 1.0
+    return msgspec.structs.replace(
+        work, paces=paces, flops=work.flops * share, bandwidth=work.bandwidth * share
+    )
+
+
 def _graphs(scheduling: Scheduling, setup: Setup, sequences: int) -> Graphs:
     size = int(_number(setup.config, scheduling.graph_size, setup.gpu))
     if scheduling.graph_sequences and scheduling.graph_size.knob not in setup.config:
         size = min(size, scheduling.graph_sequences * sequences)
     mode = setup.config.get(scheduling.graph_mode)
+    in_turn = not scheduling.plans_ahead
     if setup.config.get(scheduling.graph_off) is True or mode in scheduling.graph_none:
-        return Graphs(decode_max=0)
+        return Graphs(decode_max=0, in_turn=in_turn)
     pieces = scheduling.pieces_size
     pieces_max = size if pieces is None else int(_number(setup.config, pieces, setup.gpu))
     return Graphs(
         decode_max=0 if mode in scheduling.graph_pieces else size,
         prompts_max=size if mode in scheduling.graph_whole else 0,
         pieces_max=0 if mode in scheduling.graph_decodes else pieces_max,
+        in_turn=in_turn,
     )
