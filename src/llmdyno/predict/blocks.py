@@ -17,6 +17,7 @@ class BlockCache:
 
     def __init__(self) -> None:
         self._held: Counter[int] = Counter()  # by how many sequences
+        self._counted = 0  # the sum of these
         self._unused: OrderedDict[int, None] = OrderedDict()  # the longest unused first
 
     def hits(self, ids: Sequence[int]) -> int:
@@ -35,6 +36,7 @@ class BlockCache:
 
     def hold(self, ids: Sequence[int]) -> None:
         """Let a sequence hold its blocks, those that are here and those that it computes."""
+        self._counted += len(ids)
         for block in ids:
             self._unused.pop(block, None)
             self._held[block] += 1
@@ -46,6 +48,7 @@ class BlockCache:
             ids: that it has held.
             room: how many blocks that nobody holds the cache has room for.
         """
+        self._counted -= len(ids)
         for block in reversed(ids):
             self._held[block] -= 1
             if not self._held[block]:
@@ -61,4 +64,9 @@ class BlockCache:
     @property
     def shared(self) -> int:
         """How many blocks the sequences' own sums count too often."""
-        return self._held.total() - len(self._held)
+        return self._counted - len(self._held)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is kept that nobody holds."""
+        return not self._unused

@@ -121,7 +121,8 @@ class _Simulation:
             self.leaving.popleft()
         self._make_room()
         chunk, look, ended = self._plan_prompts()
-        self.cache.trim(self._room())
+        if not self.cache.is_empty:
+            self.cache.trim(self._room())
         if chunk:
             self._mixed_step(chunk, look, ended)
         elif self.running:
