@@ -73,3 +73,14 @@ def test_the_noise_of_a_point_is_that_of_all_but_a_few_far_off() -> None:
     assert (one < [0.05, 0.17, 0.05]).all()
     assert (_noise(np.zeros_like(far), 10 * far)[0] > 4 * one).all()
     assert (_noise(np.full_like(far, 0.5), far) == 0.5).all()  # what was measured so roughly
+
+
+def test_less_is_known_of_an_engine_that_was_never_measured() -> None:
+    point = Point(users=64, isl=Lengths("fixed", 128), osl=Lengths("fixed", 100))
+    server = server_of(SETUP)
+    unknown = msgspec.structs.replace(server, measured=False)
+    seen, unseen = deviations(prior(), [server, unknown], [point, point])
+    assert (unseen > 1.2 * seen).all()
+    fitted = msgspec.structs.replace(prior(), points=1)
+    assert np.ptp(deviations(fitted, [server, unknown], [point, point]), axis=0).max() == 0
+    assert not server_of(msgspec.structs.replace(SETUP, engine="sglang")).measured

@@ -65,6 +65,8 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         paces: multiples of the medians of predict/steptime.PRIORS, by their names, that hold for
             this engine; those that are not named are 1.
         gpus: a knob for the GPUs that share every layer.
+        measured: whether the predictor was held against this engine: else its host's pace is less
+            known.
         variants: other rules under values of the knob `variant`, as of an engine with two cores;
             the knobs that both name are the same.
     """
@@ -108,6 +110,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     threads: str = ""
     paces: Mapping[str, float] = {}
     gpus: str = ""
+    measured: bool = False
     variant: str = ""
     variants: Mapping[str, "Scheduling"] = {}
     source: str = ""

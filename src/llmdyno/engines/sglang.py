@@ -473,6 +473,7 @@ SCHEDULING = Scheduling(
     weights="quantization",
     cache="kv_cache_dtype",
     formats={"fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "awq": "int4", "gptq": "int4"},
+    servers="tokenizer_worker_num",  # each speaks HTTP, too
     gpus="tp_size",
     source="SGLang 0.5.23 source, python/sglang/srt/managers/scheduler.py and schedule_policy.py",
 )

@@ -37,6 +37,8 @@ _MATCHINGS = 5  # times that all points are simulated
 _SAME_TOKENS, _SAME_S = 8, 3  # points that differ by less are one load
 _FIT_S = 10.0  # simulated of a point
 _DIFFERENCE = 1e-3
+_UNMEASURED = 2.0  # times as wide
+_OF_THE_HOST = np.array([name.startswith(("host", "api")) for name in NAMES])
 _STEP_MAX = 0.2
 _DAMPING = 0.01
 
@@ -169,8 +171,14 @@ def _simulated(server: Server, point: Point, theta: np.ndarray) -> np.ndarray:
 def deviations(
     calibration: Calibration, servers: Sequence[Server], points: Sequence[Point]
 ) -> np.ndarray:
-    """Return the deviation of the logarithm of each of METRICS: a row a point."""
+    """Return the deviation of the logarithm of each of METRICS: a row a point.
+
+    Without any point the host's pace is less known of an engine that was never measured.
+    """
     slopes = _slopes(stack(servers), loads_of(servers, points), np.log(calibration.theta))
+    if not calibration.points:
+        unknown = np.array([not server.measured for server in servers])
+        slopes = slopes * (1 + (_UNMEASURED - 1) * unknown[:, None, None] * _OF_THE_HOST)
     open_ = np.einsum("pmi,ij,pmj->pm", slopes, calibration.covariance, slopes)
     return np.asarray(np.sqrt(open_ + calibration.scatter**2))
 

@@ -35,6 +35,7 @@ class Server(msgspec.Struct, frozen=True):
     work: Work
     graphs: Graphs
     prefix_cache: bool
+    measured: bool = True  # whether the predictor was held against this engine
     why: str = ""
 
 
@@ -82,6 +83,7 @@ def server_of(setup: Setup) -> Server:
         graphs=graphs,
         prefix_cache=bool(config.get(scheduling.prefix_cache, scheduling.prefix_cached))
         and config.get(scheduling.prefix_cache_off) is not True,
+        measured=scheduling.measured,
         why="" if found.fits else found.why,
     )
 
