@@ -344,6 +344,7 @@ _SPLIT_FUSE = Scheduling(
         "u4": "int4",
     },
     threads="INFERENCE_NUM_THREADS",
+    measured=True,
     source="openvino.genai, src/cpp/src/continuous_batching/scheduler.hpp",
 )
 # Without split-fuse a step is either whole prompts or one token of each that runs, up to so many.
