@@ -25,6 +25,7 @@ from llmdyno.predict.steptime import NAMES
 CONFIGS_MIN = 4  # of one load, or there is nothing to rank
 FIRST = 3  # trials that a study gives to the predictor
 
+_AGAIN = 500  # times that all points are measured again, in numbers drawn at random
 SURE = 1.96 * 2**0.5  # deviations by which one of twenty pairs of equal runs differs
 
 # Per point: token rate, TTFT p50, TPOT p50, and the ends of the interval of TTFT p50.
@@ -136,6 +137,21 @@ def sure_tau(measured: Sequence[Measured], said: Figures, truth: Figures) -> str
     return f"{np.mean(signs):.2f} ({len(signs)} pairs)"
 
 
+def tau_of_noise(measured: Sequence[Measured], truth: Figures) -> str:
+    """Return tau of the measured rates against themselves, measured again: mean and deviation.
+
+    No forecast can be expected to rank better: the second measurement differs as equal runs do.
+    """
+    rng, deviation = np.random.default_rng(0), noise(measured, truth)
+    groups = list(rankings(measured).values())
+    found = []
+    for _ in range(_AGAIN):
+        again_rates = truth[:, 0] * np.exp(rng.normal(0.0, deviation, len(truth)))
+        taus = [kendalltau(truth[own, 0], again_rates[own]).statistic for own in groups]
+        found.append(np.mean(taus))
+    return f"{np.mean(found):.2f} +- {np.std(found):.2f}"
+
+
 def judged_ttft(said: Figures, truth: Figures) -> str:
     """Return the error of TTFT where it has one answer, and how often the range holds both."""
     low, high = said[:, 3], said[:, 4]
@@ -203,7 +219,8 @@ def main() -> None:
     runs = again(measured, truth)
     floor = f"{int(np.isfinite(runs[:, 0]).sum())} | {' | '.join(errors(runs, truth))}"
     print(f"| the same config, other runs | {floor} | - | - | - | - | - |", flush=True)
-    print(f"\nequal runs differ by {noise(measured, truth):.1%} (one deviation)\n", flush=True)
+    print(f"\nequal runs differ by {noise(measured, truth):.1%} (one deviation);", flush=True)
+    print(f"tau of rates against themselves, measured again: {tau_of_noise(measured, truth)}\n")
     print(row(f"other configs ({folds} folds)", measured, held_out(measured, folds), truth))
 
 

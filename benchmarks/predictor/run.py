@@ -26,11 +26,16 @@ EVIDENCE = Path(__file__).parents[2] / "evidence"
 CI80 = 1.2816
 
 
+def whose(engine: str, gpu: str = "h200", model: str = "meta-llama/Meta-Llama-3-8B") -> Whose:
+    """Return whose the rows are that do not say it."""
+    return Whose(gpu=gpu_of(gpu), engine=engine, shape=shape_of(model))
+
+
 def points() -> list[Measured]:
-    """Return all points; study-a.csv does not say what the prefix cache held and is left out."""
-    whose = Whose(gpu=gpu_of("h200"), engine="vllm", shape=shape_of("meta-llama/Meta-Llama-3-8B"))
+    """Return vLLM's points; study-a.csv does not say what the prefix cache held and is left out."""
     paths = sorted(EVIDENCE.glob("**/points*.csv"))
-    return [each for path in paths for each in read_points(str(path), whose)]
+    found = [each for path in paths for each in read_points(str(path), whose("vllm"))]
+    return [each for each in found if each.engine == "vllm"]
 
 
 def three_configs(measured: Sequence[Measured]) -> list[Measured]:

@@ -15,6 +15,7 @@ import pytest
 
 import waiting
 from conftest import DYNO, last_json
+from llmdyno.processes.presence import Served, serving
 
 Streamer = Callable[..., str]
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
@@ -31,6 +32,25 @@ def _tokens_of_run(url: str, rehearsed: int) -> int:
     truth = _truth(url)
     sent: int = truth["tokens"] - truth["aborted_tokens"] - rehearsed
     return sent
+
+
+def test_a_server_that_dyno_serve_has_started_is_measured_against_its_prediction(
+    streamer: Streamer, dyno: Dyno, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    url = streamer("--ttft", "10ms", "--itl", "2ms")
+    served = Served(
+        port=int(url.rsplit(":", 1)[1]), engine="openvino", front="native", model="tiny", config={}
+    )
+    asked = ("bench", "--url", url, "--endpoint", "openai-chat", "--model", "m", "-c", "2")
+    few = ("--requests", "4", "--osl", "8", "--ramp", "0s", "--no-calibration")
+    with serving(served):
+        done = dyno(*asked, *few, "--json", "--out", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert last_json(done.stdout)["environment"]["server"]["engine"] == "openvino"
+    if not last_json(done.stdout)["environment"]["gpus"]:
+        assert "allows; bound by" in done.stderr
+    assert "allows; bound by" not in dyno(*asked, *few, "--out", str(tmp_path / "again")).stderr
 
 
 @pytest.mark.alone

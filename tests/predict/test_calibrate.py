@@ -1,14 +1,15 @@
 """The calibration finds parameters that its points were made with, and says how sure it is."""
 
+import msgspec
 import numpy as np
 
-from llmdyno.predict.calibrate import METRICS, calibrate, deviations, prior
+from llmdyno.predict.calibrate import METRICS, _noise, calibrate, deviations, prior
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.points import Measured
 from llmdyno.predict.server import Setup, server_of
 from llmdyno.predict.shapes import shape_of
 from llmdyno.predict.simulated import Point, simulated_at
-from llmdyno.predict.steptime import MEDIANS, NAMES
+from llmdyno.predict.steptime import DEVIATIONS, MEDIANS, NAMES
 from llmdyno.units import Lengths
 
 SETUP = Setup("vllm", shape_of("meta-llama/Llama-3.1-8B"), gpu_of("h200"))
@@ -51,3 +52,35 @@ def test_a_slower_memory_is_found_and_intervals_narrow() -> None:
     before, after = (deviations(each, [server], [point])[0] for each in (prior(), found))
     assert len(before) == len(METRICS)
     assert (after < before).all()
+
+
+def test_what_the_model_does_not_explain_is_not_laid_on_its_parameters() -> None:
+    """Points that contradict each other leave the parameters near their priors."""
+    scattered = []
+    for users, luck in ((2, 0.85), (3, 1.15), (12, 1.15), (14, 0.85)):
+        point = measured(users, MEDIANS)
+        assert point.tpot_ms_p50
+        changed = {"token_rate": point.token_rate * luck, "tpot_ms_p50": point.tpot_ms_p50 / luck}
+        scattered.append(msgspec.structs.replace(point, **changed))
+    found = calibrate(scattered)
+    assert np.abs(np.log(found.theta / MEDIANS) / DEVIATIONS).max() < 0.2
+    assert found.scatter[0] > 0.08
+
+
+def test_the_noise_of_a_point_is_that_of_all_but_a_few_far_off() -> None:
+    far = np.array([[0.02, 0.1, 0.02]] * 18 + [[0.9, 2.0, 0.9]] * 2)
+    [one, *_] = _noise(np.zeros_like(far), far)
+    assert (one < [0.05, 0.17, 0.05]).all()
+    assert (_noise(np.zeros_like(far), 10 * far)[0] > 4 * one).all()
+    assert (_noise(np.full_like(far, 0.5), far) == 0.5).all()  # what was measured so roughly
+
+
+def test_less_is_known_of_an_engine_that_was_never_measured() -> None:
+    point = Point(users=64, isl=Lengths("fixed", 128), osl=Lengths("fixed", 100))
+    server = server_of(SETUP)
+    unknown = msgspec.structs.replace(server, measured=False)
+    seen, unseen = deviations(prior(), [server, unknown], [point, point])
+    assert (unseen > 1.2 * seen).all()
+    fitted = msgspec.structs.replace(prior(), points=1)
+    assert np.ptp(deviations(fitted, [server, unknown], [point, point]), axis=0).max() == 0
+    assert not server_of(msgspec.structs.replace(SETUP, engine="sglang")).measured

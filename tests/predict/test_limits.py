@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from llmdyno.predict.limits import with_limits
-from llmdyno.report import study_page
+from llmdyno.predict.limits import run_with_limits, with_limits
+from llmdyno.report import run_page, study_page
+from llmdyno.results.limit_words import line
 
-STUDY = Path(__file__).parents[2] / "evidence/full-graphs/h200/study.json"
+EVIDENCE = Path(__file__).parents[2] / "evidence/full-graphs"
+STUDY = EVIDENCE / "h200/study.json"
+RUN = EVIDENCE / "h100/runs/20261127-063315-confirm-1-6fb2/summary.json"
 
 
 def test_a_study_says_how_far_it_is_from_the_limit() -> None:
@@ -34,3 +37,18 @@ def test_what_is_not_known_is_not_said(change: dict[str, object]) -> None:
     study = json.loads(STUDY.read_text()) | {"model": "llama-3-8b"} | change
     assert with_limits(study) == study
     assert "Distance from the limit" not in study_page(with_limits(study), {})
+
+
+def test_a_run_whose_server_dyno_has_started_says_it_too() -> None:
+    run = json.loads(RUN.read_text())
+    assert run_with_limits(run) == run
+    server = {"engine": "vllm", "front": "native", "model": "llama-3-8b", "config": {}}
+    run["environment"]["server"] = server
+    found = run_with_limits(run)
+    [level] = found["levels"]
+    assert 0 < level["limit"]["share"] < 1
+    assert line(level).startswith("100 users: ")
+    assert "predicted from data sheets" in run_page(found)
+    run["environment"]["server"] = {**server, "config": {"max_num_seqs": 16}}
+    slower = run_with_limits(run)["levels"][0]["limit"]["predicted"]["token_rate"]["mean"]
+    assert slower < level["limit"]["predicted"]["token_rate"]["mean"] / 2

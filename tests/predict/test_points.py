@@ -107,3 +107,27 @@ def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_points(str(tmp_path / "nowhere"), WHOSE)
     with pytest.raises(UsageError, match="is no run, no study"):
         read_points(str(tmp_path), WHOSE)
+
+
+def test_a_table_of_several_engines_has_their_other_knobs_in_one_column(tmp_path: Path) -> None:
+    table = tmp_path / "points.csv"
+    table.write_text(
+        "engine,users,input_tokens_mean,output_tokens_mean,token_rate,ttft_ms_p50,tpot_ms_p50,"
+        "max_num_seqs,weights,kv_cache_dtype,other_knobs\n"
+        'lmdeploy,10,96,256,1500,30,6,,bfloat16,auto,"{""backend"": ""pytorch"",'
+        ' ""max_batch_size"": 256, ""model_format"": ""fp8""}"\n'
+        'sglang,10,96,256,1500,30,6,,fp8,fp8_e4m3,"{""chunked_prefill_size"": 4096}"\n'
+        "vllm,10,96,256,1500,30,6,64,bfloat16,auto,{}\n"
+    )
+    points = read_points(str(table), WHOSE)
+    assert [(point.engine, point.config) for point in points] == [
+        ("lmdeploy", {"backend": "pytorch", "max_batch_size": 256, "model_format": "fp8"}),
+        (
+            "sglang",
+            {"chunked_prefill_size": 4096, "kv_cache_dtype": "fp8_e4m3", "quantization": "fp8"},
+        ),
+        ("vllm", {"max_num_seqs": 64, "kv_cache_dtype": "auto"}),
+    ]
+    table.write_text(table.read_text().replace("{}", "[1]"))
+    with pytest.raises(UsageError, match=r"other_knobs is '\[1\]'; it must be a JSON object"):
+        read_points(str(table), WHOSE)

@@ -6,7 +6,8 @@ import pytest
 
 from llmdyno.predict.coarse import solve, stack
 from llmdyno.predict.gpus import gpu_of
-from llmdyno.predict.schedule import Ask, Load, Rules, simulate
+from llmdyno.predict.rules import Ask, Load, Rules
+from llmdyno.predict.schedule import simulate
 from llmdyno.predict.server import Setup, server_of
 from llmdyno.predict.shapes import shape_of
 from llmdyno.predict.simulated import Point, loads_of

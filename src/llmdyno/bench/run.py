@@ -33,6 +33,7 @@ from llmdyno.load.progress import Progress
 from llmdyno.load.recorder import Recorder
 from llmdyno.load.workers import Crew, LocalSite, Site, workers_for
 from llmdyno.machine import environment, hardware, open_files
+from llmdyno.processes import presence
 from llmdyno.records.entries import Entry, Opened, Record
 from llmdyno.records.journal import Journal, read_journal, worker_journal
 from llmdyno.results.documents import level_name
@@ -45,6 +46,7 @@ from llmdyno.wire.target import Target
 from llmdyno.workload.share import Share
 
 _WATCH_S = 0.5
+_SERVED = ("engine", "front", "model", "config")  # what a run says of a server of dyno's own
 _ENERGY_S = 1.0  # between two samples at most: a gap of 3 s is too long for a sum
 
 
@@ -235,7 +237,7 @@ async def _measure(run: _Run, name: str) -> str | None:
             run=name,
             started=datetime.now().astimezone().isoformat(timespec="seconds"),
             spec=msgspec.to_builtins(spec.kept),
-            environment=environment.describe(),
+            environment={**environment.describe(), **_served(run.context.target)},
         )
     )
     calibration = None
@@ -276,6 +278,14 @@ async def _measure(run: _Run, name: str) -> str | None:
         if level.interrupted or stopped:
             return stopped
     return None
+
+
+def _served(target: Target) -> dict[str, Any]:
+    """Return the settings of a server that `dyno serve` has started on this machine."""
+    found = presence.served_at(target.port) if gpu.is_local(target.host) else None
+    if found is None:
+        return {}
+    return {"server": {name: getattr(found, name) for name in _SERVED}}
 
 
 def _connections(spec: Bench) -> int:

@@ -36,6 +36,7 @@ def bench(
     import_numpy()
     from llmdyno import store, workload
     from llmdyno.bench.run import Watcher, run, run_id
+    from llmdyno.predict.limits import run_with_limits
     from llmdyno.results.summary import summarise
     from llmdyno.store import JOURNAL
     from llmdyno.terminal.live import Live
@@ -70,7 +71,7 @@ def bench(
             if json:
                 print_json(kept)
         raise
-    show_summary(outcome.summary, console())
+    show_summary(run_with_limits(outcome.summary), console())
     if junit is not None:
         from llmdyno.results.junit import write_junit  # imports an XML library
 

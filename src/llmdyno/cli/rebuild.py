@@ -9,7 +9,7 @@ from llmdyno import store
 from llmdyno.cli.repeat import with_repeat
 from llmdyno.cli.told import guide_of
 from llmdyno.errors import UsageError
-from llmdyno.predict.limits import with_limits
+from llmdyno.predict.limits import run_with_limits, with_limits
 from llmdyno.report import run_markdown, run_page, study_markdown, study_page
 from llmdyno.results import doubts
 from llmdyno.results.summary import summarise
@@ -44,7 +44,7 @@ def rebuild(folder: Path, out: Path | None = None) -> tuple[Mapping[str, Any], P
     if target != folder or (folder / JOURNAL).exists():
         store.write_json(target / SUMMARY, summary)
     page = target / REPORT
-    store.write_atomically(page, run_page(with_repeat(summary)).encode())
+    store.write_atomically(page, run_page(with_repeat(run_with_limits(summary))).encode())
     return summary, page
 
 
@@ -123,7 +123,7 @@ def write_markdown(folder: Path, document: Mapping[str, Any], assets: Path | Non
     if "trials" in document:
         text = study_markdown(_for_page(document), guide_of(document), place, link)
     else:
-        text = run_markdown(with_repeat(document), place, link)
+        text = run_markdown(with_repeat(run_with_limits(document)), place, link)
     store.write_atomically(target, text.encode())
     return target
 

@@ -137,7 +137,7 @@ def serve(
 ) -> None:
     """Serve a model with an engine until it is told to stop."""
     from llmdyno import store
-    from llmdyno.processes import ports, server
+    from llmdyno.processes import ports, presence, server
 
     stack, config = checked_stack(study_spec(given), settings)
     stack.check_served(config)
@@ -149,7 +149,15 @@ def serve(
             launch = stack.launch(
                 config, artifact=artifact, folder=folder, host=host, port=port, notify=say
             )
-        status = server.foreground(launch, announce=say)
+        served = presence.Served(
+            port=port,
+            engine=stack.engine.name,
+            front=stack.front.name,
+            model=stack.model,
+            config=dict(config),
+        )
+        with presence.serving(served):
+            status = server.foreground(launch, announce=say)
     raise typer.Exit(status)
 
 

@@ -35,21 +35,40 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         plans_ahead: a step is planned while the one before it runs, so that a prompt that comes
             meanwhile waits for one step more.
         chunks: a knob that, when false, keeps prompts whole.
+        whole: prompts that fit a step are not split to fill one; a longer one is computed in steps
+            of its own, with a step of decodes between two of them.
+        interval: steps of decodes that a prompt may wait for once half of `sequences` run, unless
+            those that wait fill a step; 0: none.
         sequences, tokens, memory_share: what limits a step, and the cache.
+        whole_tokens: the limit that holds where the knob of `tokens` is below 0: prompts stay whole
+            then. None: it cannot be.
         memory_of_free: the share is of what the weights leave, not of all memory.
         cache_bytes: a knob that sets the cache's size itself, in units of `cache_unit_bytes`.
+        cache_blocks: a knob that sets it as a number of blocks; at 0 it is unset.
         longest: tokens of the longest sequence, which the cache must hold.
-        prefix_cache: a knob that turns the prefix cache off.
-        weights, cache: knobs of number formats; `formats` says which value means which.
+        prefix_cache: a knob that turns the prefix cache on and off; `prefix_cached` holds while it
+            is unset.
+        prefix_cache_off: a knob that, when true, turns it off.
+        weights, cache: knobs of number formats; `formats` says which value means which, and
+            `cache_unset` which holds for the cache while its knob is unset.
         graph_mode: a knob whose values `graph_whole` make whole graphs of steps with prompts, too,
             whose values `graph_none` make none, whose values `graph_pieces` start steps of decodes
             in pieces, too, and whose values `graph_decodes` start steps with prompts without any.
         graph_off: a knob that, when true, turns graphs off.
         graph_size: the largest batch with a graph.
+        graph_sequences: while its knob is unset, it is at most so many times `sequences`; 0: it is
+            not bound to them.
         pieces_size: the largest step with prompts, in tokens, that is started as a few graphs a
             layer; above it each kernel is started by itself. None: as `graph_size`.
         servers: a knob for the number of processes that speak HTTP.
+        threads: a knob for the threads that compute on a processor; 0: one a core.
+        paces: multiples of the medians of predict/steptime.PRIORS, by their names, that hold for
+            this engine; those that are not named are 1.
         gpus: a knob for the GPUs that share every layer.
+        measured: whether the predictor was held against this engine: else its host's pace is less
+            known.
+        variants: other rules under values of the knob `variant`, as of an engine with two cores;
+            the knobs that both name are the same.
     """
 
     mixes: bool = True
@@ -59,17 +78,24 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     admissions: Mapping[str, Admission] = {}
     plans_ahead: bool = True
     chunks: str = ""
+    whole: bool = False
+    interval: int = 0
     sequences: Limit
     tokens: Limit
+    whole_tokens: Limit | None = None
     memory_share: Limit
     memory_of_free: bool = False
     cache_bytes: str = ""
     cache_unit_bytes: float = 1
+    cache_blocks: str = ""
     longest: Limit = Limit("", 1)
     block: Limit = Limit("", 16)
     prefix_cache: str = ""
+    prefix_cached: bool = True
+    prefix_cache_off: str = ""
     weights: str = ""
     cache: str = ""
+    cache_unset: str = "bf16"
     formats: Mapping[str, str] = {}
     graph_mode: str = ""
     graph_whole: tuple[Value, ...] = ()
@@ -78,11 +104,21 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     graph_decodes: tuple[Value, ...] = ()
     graph_off: str = ""
     graph_size: Limit = Limit("", 512)
+    graph_sequences: int = 0
     pieces_size: Limit | None = None
     servers: str = ""
+    threads: str = ""
+    paces: Mapping[str, float] = {}
     gpus: str = ""
+    measured: bool = False
+    variant: str = ""
+    variants: Mapping[str, "Scheduling"] = {}
     source: str = ""
 
     def splits_prompts(self, config: Mapping[str, Value]) -> bool:
         """Return whether a config splits prompts over several steps."""
         return bool(config.get(self.chunks, True))
+
+    def under(self, config: Mapping[str, Value]) -> "Scheduling":
+        """Return the rules that hold under a config."""
+        return self.variants.get(str(config.get(self.variant)), self)

@@ -8,8 +8,11 @@ TurboMind does not support is served by the PyTorch engine with a warning in the
 
 from pathlib import Path
 
+import msgspec
+
 from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import check_model, flags, gpus, installed_version, program
+from llmdyno.engines._scheduling import Limit, Scheduling
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare
 from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
@@ -311,11 +314,64 @@ METRICS = MetricsPage(
 )
 
 
+# Read in LMDeploy's repository at version 0.16. TurboMind: src/turbomind/engine/engine.cc
+# (Schedule) and scheduler.cc; prompts and answers share a forward pass of max_prefill_token_num
+# tokens and one of each that decodes, the next pass is planned while one runs, and C++ starts its
+# kernels.
+_TURBOMIND = Scheduling(
+    sequences=Limit("max_batch_size", 1024, 128),
+    tokens=Limit("max_prefill_token_num", 8192),
+    memory_share=Limit("cache_max_entry_count", 0.8),
+    memory_of_free=True,
+    longest=Limit("session_len", 1),
+    block=Limit("cache_block_seq_len", 64),
+    prefix_cache="enable_prefix_caching",
+    prefix_cached=False,
+    graph_size=Limit("", 1_000_000),
+    weights="model_format",
+    cache="quant_policy",
+    formats={
+        "fp8": "fp8",
+        "awq": "int4",
+        "gptq": "int4",
+        "mxfp4": "fp4",
+        "4": "int4",
+        "8": "int8",
+        "16": "fp8",
+        "17": "fp8",
+    },
+    gpus="tp",
+    source="LMDeploy source, src/turbomind/engine/engine.cc and scheduler.cc; not run by us",
+)
+
+# PyTorch: lmdeploy/pytorch/engine/inputs_maker.py (do_prefill_default: when prompts go first;
+# _select_active_chunk_work: a long prompt's chunks), engine_loop.py (_main_loop_get_outputs: the
+# next inputs are made before the outputs are there), lmdeploy/pytorch/paging/scheduler.py
+# (_PrefillAdmissionAttempt: room for the prompt; _schedule_decoding: the last one is evicted),
+# lmdeploy/pytorch/backends/cuda/graph_runner.py (decodes are graphs up to max_batch_size).
+_PYTORCH = msgspec.structs.replace(
+    _TURBOMIND,
+    mixes=False,
+    whole=True,
+    interval=16,  # PytorchEngineConfig.prefill_interval; lmdeploy serve has no flag for it
+    cache_blocks="num_gpu_blocks",
+    graph_size=Limit("max_batch_size", 1024, 128),
+    graph_off="eager_mode",
+    pieces_size=Limit("", 0),  # prompts are never graphs
+    source="LMDeploy source, lmdeploy/pytorch/engine/inputs_maker.py and paging/scheduler.py",
+)
+
+SCHEDULING = msgspec.structs.replace(
+    _TURBOMIND, variant="backend", variants={"pytorch": _PYTORCH}, cache_blocks="num_gpu_blocks"
+)
+
+
 class LmdeployEngine(Engine):
     """`lmdeploy serve api_server` of the Python that runs llmdyno."""
 
     name = "lmdeploy"
     knobs = KNOBS
+    scheduling = SCHEDULING
     metrics = METRICS
     install = "run: pip install lmdeploy"
     image = "openmmlab/lmdeploy:v0.18.0-cu12"

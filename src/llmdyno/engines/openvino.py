@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 
+import msgspec
+
 from llmdyno.embedded import model as models
 from llmdyno.engines import Engine, Launch, Step
 from llmdyno.engines._scheduling import Limit, Scheduling
@@ -317,18 +319,46 @@ METRICS = MetricsPage(
 )
 
 
-SCHEDULING = Scheduling(
-    mixes_knob="dynamic_split_fuse",
-    chunks="dynamic_split_fuse",
+_SPLIT_FUSE = Scheduling(
     plans_ahead=False,
-    sequences=Limit("max_num_seqs", 256),
+    sequences=Limit("", 1_000_000),  # only a step's tokens limit those who run
     tokens=Limit("max_num_batched_tokens", 256),
     memory_share=Limit("", 0.9),
     cache_bytes="cache_size",
     cache_unit_bytes=2.0**30,
+    cache_blocks="num_kv_blocks",
+    block=Limit("", 32),  # on a CPU: kv_cache_manager.hpp
     prefix_cache="enable_prefix_caching",
+    prefix_cached=False,
     graph_size=Limit("", 1_000_000),  # a compiled model: the host starts one inference a step
+    weights="weight_format",
+    cache="KV_CACHE_PRECISION",
+    cache_unset="int8",
+    formats={
+        "int8": "int8",
+        "int4": "int4",
+        "f32": "fp32",
+        "f16": "bf16",
+        "bf16": "bf16",
+        "u8": "int8",
+        "u4": "int4",
+    },
+    threads="INFERENCE_NUM_THREADS",
+    measured=True,
     source="openvino.genai, src/cpp/src/continuous_batching/scheduler.hpp",
+)
+# Without split-fuse a step is either whole prompts or one token of each that runs, up to so many.
+SCHEDULING = msgspec.structs.replace(
+    _SPLIT_FUSE,
+    variant="dynamic_split_fuse",
+    variants={
+        "False": msgspec.structs.replace(
+            _SPLIT_FUSE,
+            mixes=False,
+            chunks="dynamic_split_fuse",
+            sequences=Limit("max_num_seqs", 256),
+        )
+    },
 )
 
 

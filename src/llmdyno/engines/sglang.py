@@ -457,17 +457,25 @@ SCHEDULING = Scheduling(
     mixes_knob="enable_mixed_chunk",
     admission="estimate",
     sequences=Limit("max_running_requests", 2048),
-    tokens=Limit("chunked_prefill_size", 8192, 2048),
+    tokens=Limit("chunked_prefill_size", 8192, 4096),
+    whole_tokens=Limit("max_prefill_tokens", 16384),
     memory_share=Limit("mem_fraction_static", 0.88),
     longest=Limit("context_length", 1),
     block=Limit("page_size", 1),
-    graph_size=Limit("cuda_graph_max_bs_decode", 512),
-    pieces_size=Limit("", 8192),  # docs.sglang.io, "Piecewise CUDA Graph": on by default
+    prefix_cache_off="disable_radix_cache",
+    # Below 160 GiB, 32 below 60: arg_groups/memory_hook.py. Decodes above it have no graph.
+    graph_size=Limit("cuda_graph_max_bs_decode", 256, 32),
+    graph_mode="cuda_graph_backend_decode",
+    graph_none=("disabled",),
+    graph_pieces=("breakable",),
+    # Prompts are graphs between attentions, "breakable", up to a step's tokens and 8192.
+    pieces_size=Limit("", 8192),
     weights="quantization",
     cache="kv_cache_dtype",
     formats={"fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "awq": "int4", "gptq": "int4"},
+    servers="tokenizer_worker_num",  # each speaks HTTP, too
     gpus="tp_size",
-    source="SGLang, python/sglang/srt/managers/scheduler.py and schedule_policy.py; not run by us",
+    source="SGLang 0.5.23 source, python/sglang/srt/managers/scheduler.py and schedule_policy.py",
 )
 
 

@@ -552,7 +552,9 @@ SCHEDULING = Scheduling(
     graph_decodes=("FULL_DECODE_ONLY",),
     graph_off="enforce_eager",
     graph_size=Limit("max_cudagraph_capture_size", 512),
+    graph_sequences=2,
     servers="api_server_count",
+    measured=True,
     gpus="tensor_parallel_size",
     source="vLLM 0.26 source, vllm/v1/core/sched/scheduler.py and vllm/config/",
 )

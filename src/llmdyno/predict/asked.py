@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 
+from llmdyno import workload as workloads
 from llmdyno.errors import UsageError
 from llmdyno.flag import (
     CONFIG,
@@ -22,7 +23,7 @@ from llmdyno.flag import (
     Flag,
 )
 from llmdyno.results.slo import Slo
-from llmdyno.spec import SLOS
+from llmdyno.spec import SLOS, Load, Workload
 from llmdyno.units import Lengths
 
 
@@ -71,6 +72,25 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cached: Annotated[
         float, Flag(SHARE, "Share of the prompts' tokens that the prefix cache holds.")
     ] = 0.0
+    workload: Annotated[
+        str,
+        Flag(
+            TEXT,
+            "Simulate this workload's own prompts, and what of them the prefix cache holds.",
+            default="prompts of --isl, of which it holds --cached",
+        ),
+    ] = ""
+    prefix_share: Annotated[
+        float | None,
+        Flag(
+            SHARE,
+            "Share of an agent's first prompt that all have in common, e.g. 75%.",
+            default="75% with --workload agent",
+        ),
+    ] = None
+    turns: Annotated[Lengths, Flag(LENGTHS, "Turns of a session of the workload: 4 or 2-6.")] = (
+        Lengths("uniform", 2, 6)
+    )
     duration_s: Annotated[float, Flag(SECONDS, "Length of a level.")] = 60.0
     slos: Annotated[tuple[Slo, ...], SLOS] = ()
     baseline: Annotated[
@@ -130,6 +150,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                 raise UsageError(f"--request-rate {rate:g}: must be above 0.")
         if not 0 <= self.cached <= 1:
             raise UsageError(f"--cached {self.cached:g}: must be from 0% to 100%.")
+        if self.workload and self.cached:
+            raise UsageError(
+                f"--cached {self.cached:g}: not together with --workload {self.workload}, whose"
+                " prompts say it themselves."
+            )
+        if self.prefix_share is not None and not self.workload:
+            raise UsageError(f"--prefix-share {self.prefix_share:g}: only with --workload agent.")
         if not 0 < self.duration_s < math.inf:
             raise UsageError(f"--duration {self.duration_s:g}s: must be above 0.")
 
@@ -139,6 +166,33 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         if self.rates:
             return tuple((None, rate) for rate in self.rates)
         return tuple((users, None) for users in self.users or (10, 50, 100))
+
+
+def own_workload(plan: Plan, isl: Lengths, osl: Lengths) -> Workload | None:
+    """Return the workload whose own prompts are to be simulated, None where lengths are enough.
+
+    Raises:
+        UsageError: there is no such workload, or it cannot be asked so.
+    """
+    if not plan.workload:
+        return None
+    kind = workloads.load(plan.workload)
+    if workloads.has_times(kind):
+        raise UsageError(
+            f"--workload {plan.workload}: has times of its own, which dyno plan does not simulate."
+        )
+    if workloads.in_turns(kind) and plan.rates:
+        raise UsageError(f"--workload {plan.workload}: needs users, -c; a turn follows an answer.")
+    found = Workload(
+        name=plan.workload,
+        isl=isl if "isl" in workloads.takes(kind) else None,
+        osl=osl,
+        turns=plan.turns,
+        prefix_share=plan.prefix_share,
+        seed=plan.seed,
+    )
+    workloads.check(found, Load(users=(1,)))
+    return found
 
 
 def longest(lengths: Lengths) -> int:

@@ -1,7 +1,9 @@
 """The step time's parameters, fitted to what was measured.
 
 The estimate is the most probable one (MAP): the priors of steptime.PRIORS, and residuals of the
-logarithms of token rate, TTFT p50 and TPOT p50. The residuals come from the simulation; how they
+logarithms of token rate, TTFT p50 and TPOT p50. How firmly residuals pull follows from how large
+they are: what the model does not explain must not be laid on its parameters, so where that is much,
+or the points are few, they stay near their priors. The residuals come from the simulation; how they
 change with a parameter, from the coarse pass, which has all points at once (Gauss-Newton). The
 interval of a forecast has two parts: what the parameters' posterior leaves open, by its curvature
 (Laplace), and the scatter between runs of one server, which no parameter explains.
@@ -23,7 +25,10 @@ from llmdyno.units import Lengths
 METRICS = ("token_rate", "ttft_ms_p50", "tpot_ms_p50")
 _SCATTER = np.array([0.08, 0.18, 0.08])  # of runs of one server, believed before any was seen
 _SCATTER_WEIGHT = 4.0  # ... as firmly as so many points say
-_NOISE = np.array([0.03, 0.2, 0.03])  # of a point in the fit; TTFT has two answers at times
+_MISFIT = np.array([0.06, 0.15, 0.06])  # of a point in the fit, believed before any residual
+_MISFIT_WEIGHT = 4.0  # ... as firmly as so many points say
+_MISFIT_TURNS = 3  # matchings after which it is estimated anew; then it stays
+_NORMAL = 1.4826  # deviations of a normal distribution in the median of its sizes
 _FAR = 3.0  # deviations from which a point counts less and less
 _ROUNDS = 12
 _GAIN_MIN = 1e-3  # of twice the logarithm of the probability: less is not worth a round
@@ -32,6 +37,8 @@ _MATCHINGS = 5  # times that all points are simulated
 _SAME_TOKENS, _SAME_S = 8, 3  # points that differ by less are one load
 _FIT_S = 10.0  # simulated of a point
 _DIFFERENCE = 1e-3
+_UNMEASURED = 2.0  # times as wide
+_OF_THE_HOST = np.array([name.startswith(("host", "api")) for name in NAMES])
 _STEP_MAX = 0.2
 _DAMPING = 0.01
 
@@ -72,7 +79,8 @@ class _Data(msgspec.Struct, frozen=True):
     loads: CoarseLoads
     same: np.ndarray
     logs: np.ndarray
-    noise: np.ndarray
+    measured: np.ndarray  # the deviation of a point's measurement itself, where it is known
+    noise: np.ndarray  # ... and of what the model does not explain
 
 
 def calibrate(measured: Sequence[Measured]) -> Calibration:
@@ -88,9 +96,12 @@ def calibrate(measured: Sequence[Measured]) -> Calibration:
     data = _data(measured)
     x = np.log(MEDIANS)
     best = (math.inf, x, np.zeros_like(data.logs))
-    for _ in range(_MATCHINGS):
+    for turn in range(_MATCHINGS):
         simulated = _matched(data, x)
         residuals = data.logs - simulated[data.same]
+        if turn < _MISFIT_TURNS:
+            data = msgspec.structs.replace(data, noise=_noise(data.measured, residuals))
+            best = (math.inf, x, residuals)
         best = min(best, (_loss(data, residuals, x), x, residuals), key=lambda each: each[0])
         x = _descended(data, simulated - _coarse_logs(data.stacked, data.loads, x), x)
     _, x, residuals = best
@@ -160,8 +171,14 @@ def _simulated(server: Server, point: Point, theta: np.ndarray) -> np.ndarray:
 def deviations(
     calibration: Calibration, servers: Sequence[Server], points: Sequence[Point]
 ) -> np.ndarray:
-    """Return the deviation of the logarithm of each of METRICS: a row a point."""
+    """Return the deviation of the logarithm of each of METRICS: a row a point.
+
+    Without any point the host's pace is less known of an engine that was never measured.
+    """
     slopes = _slopes(stack(servers), loads_of(servers, points), np.log(calibration.theta))
+    if not calibration.points:
+        unknown = np.array([not server.measured for server in servers])
+        slopes = slopes * (1 + (_UNMEASURED - 1) * unknown[:, None, None] * _OF_THE_HOST)
     open_ = np.einsum("pmi,ij,pmj->pm", slopes, calibration.covariance, slopes)
     return np.asarray(np.sqrt(open_ + calibration.scatter**2))
 
@@ -206,12 +223,12 @@ def _data(measured: Sequence[Measured]) -> _Data:
     logs = np.log(
         [[m.token_rate, m.ttft_ms_p50 or math.nan, m.tpot_ms_p50 or math.nan] for m in measured]
     )
-    noise = np.tile(_NOISE, (len(measured), 1))
+    own = np.zeros_like(logs)
     for row, each in enumerate(measured):
         if each.token_rate_ci:
             low, high = each.token_rate_ci
             if 0 < low < high:
-                noise[row, 0] = np.hypot(noise[row, 0], np.log(high / low) / (2 * 1.96))
+                own[row, 0] = np.log(high / low) / (2 * 1.96)
     cycles = [
         ((each.ttft_ms_p50 or 0.0) + (each.tpot_ms_p50 or 0.0) * each.osl) / 1e3
         for place in range(len(points))
@@ -225,8 +242,21 @@ def _data(measured: Sequence[Measured]) -> _Data:
         loads=loads_of(servers, points),
         same=np.array(same, int),
         logs=logs,
-        noise=noise,
+        measured=own,
+        noise=np.maximum(own, _MISFIT),
     )
+
+
+def _noise(measured: np.ndarray, residuals: np.ndarray) -> np.ndarray:
+    """Return the deviation of each residual that is to be expected.
+
+    It is that of all residuals of a metric: a few that lie far off, as a TTFT that had its other
+    answer, do not widen it.
+    """
+    count = len(residuals)
+    seen = _NORMAL * np.median(np.abs(residuals), axis=0)
+    total = _MISFIT_WEIGHT * _MISFIT**2 + count * seen**2
+    return np.asarray(np.maximum(measured, np.sqrt(total / (_MISFIT_WEIGHT + count))))
 
 
 def _weights(data: _Data, residuals: np.ndarray) -> np.ndarray:

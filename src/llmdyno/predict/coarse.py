@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from llmdyno.predict.schedule import API_PASSES, LATENCY_REQUESTS, api_pass_s
+from llmdyno.predict.api import API_PASSES, LATENCY_REQUESTS, api_pass_s
 from llmdyno.predict.server import Server
-from llmdyno.predict.steptime import Graphs, StepTime
+from llmdyno.predict.steptime import NAMES, Graphs, StepTime
 from llmdyno.predict.work import Work
 
 _ROUNDS = 40
@@ -60,13 +60,18 @@ def stack(servers: Sequence[Server]) -> Stack:
     def column(kind: str, field: str) -> np.ndarray:
         return np.array([getattr(getattr(server, kind), field) for server in servers], float)
 
-    works = {field: column("work", field) for field in Work.__struct_fields__}
+    works: dict[str, object] = {
+        field: column("work", field) for field in Work.__struct_fields__ if field != "paces"
+    }
+    paces = [server.work.paces or (1.0,) * len(NAMES) for server in servers]
+    works["paces"] = tuple(np.array(paces).T)
     return Stack(
         work=Work(**works),  # type: ignore[arg-type]  # arrays do where numbers do
         graphs=Graphs(
             decode_max=column("graphs", "decode_max"),  # type: ignore[arg-type]
             prompts_max=column("graphs", "prompts_max"),  # type: ignore[arg-type]
             pieces_max=column("graphs", "pieces_max"),  # type: ignore[arg-type]
+            in_turn=column("graphs", "in_turn"),  # type: ignore[arg-type]
         ),
         sequences=column("rules", "sequences"),
         tokens=column("rules", "tokens"),

@@ -15,6 +15,7 @@ from llmdyno.predict.forecast import Forecast, Range, forecast
 from llmdyno.predict.judged import judge
 from llmdyno.predict.options import Option, Predicted, Site, point_of
 from llmdyno.results import wording
+from llmdyno.spec import Workload
 from llmdyno.units import counted
 
 SCHEMA = "llmdyno.plan/1"
@@ -56,8 +57,8 @@ def _point(
     found: dict[str, Any] = {
         "config": dict(option.config),
         **load(level),
-        "isl": number(option.site.isl.typical),
-        "osl": number(option.site.osl.typical),
+        "isl": number(one.point.isl.typical),
+        "osl": number(one.point.osl.typical),
         "copies": option.copies,
         "token_rate": _range(one.token_rate, option.copies),
         "ttft_ms_p50": _range(one.ttft_ms_p50),
@@ -102,8 +103,9 @@ def capacity(plan: Plan, option: Option, calibration: Calibration) -> dict[str, 
     It is found by simulating shares of what the busiest server would take.
     """
     alone = Option(site=option.site, config=option.config)
-    osl = option.site.osl.typical
-    full = forecast(alone.setup, point_of(plan, alone, (1000, None)), calibration)
+    crowd = point_of(plan, alone, (1000, None))
+    osl = crowd.osl.typical
+    full = forecast(alone.setup, crowd, calibration)
     most = full.token_rate.mean / osl
     found = 0.0
     for share in _HEADROOM:
@@ -125,7 +127,7 @@ def proof(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> list[str]
     site = chosen.option.site
     words = ["dyno", "tune", "--engine", site.engine, "--model", plan.model]
     words += ["-c", ",".join(str(count) for count in study_users(plan, chosen))]
-    words += ["--isl", str(site.isl), "--osl", str(site.osl)]
+    words += [word for name, value in _prompts(site).items() for word in (f"--{name}", value)]
     if plan.slos:
         words += ["--slo", ",".join(slo.expr for slo in plan.slos)]
     if plan.allow_altered_output:
@@ -133,6 +135,14 @@ def proof(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> list[str]
     return words + [
         word for name, value in base.items() for word in ("--set", f"{name}={show(value)}")
     ]
+
+
+def _prompts(site: Site) -> dict[str, str]:
+    """Return the flags that say what is asked."""
+    if site.workload is None:
+        return {"isl": str(site.isl), "osl": str(site.osl)}
+    own = {} if site.workload.isl is None else {"isl": str(site.isl)}
+    return {"workload": site.workload.name, **own, "osl": str(site.osl)}
 
 
 def study_users(plan: Plan, chosen: Predicted) -> Sequence[int]:
@@ -150,9 +160,12 @@ def toml(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> str:
         f"engine = {_toml_value(site.engine)}",
         f"model = {_toml_value(plan.model)}",
         f"users = {list(study_users(plan, chosen))}",
-        f"isl = {_toml_value(str(site.isl))}",
-        f"osl = {_toml_value(str(site.osl))}",
+        *(f"{name} = {_toml_value(value)}" for name, value in _prompts(site).items()),
     ]
+    if site.workload is not None and site.workload.prefix_share is not None:
+        lines.append(f"prefix_share = {_toml_value(f'{site.workload.prefix_share:.3%}')}")
+    if site.workload is not None and site.workload.turns != Workload().turns:
+        lines.append(f"turns = {_toml_value(str(site.workload.turns))}")
     if plan.slos:
         lines.append(f"slo = {_toml_value(','.join(slo.expr for slo in plan.slos))}")
     if plan.allow_altered_output:

@@ -7,7 +7,7 @@ import numpy as np
 
 from llmdyno.predict.calibrate import Calibration, deviations
 from llmdyno.predict.coarse import CoarseAnswer, solve, stack
-from llmdyno.predict.schedule import Happened
+from llmdyno.predict.rules import Happened
 from llmdyno.predict.server import Server, Setup, server_of
 from llmdyno.predict.simulated import Point, loads_of, simulated_at
 from llmdyno.predict.steptime import StepTime

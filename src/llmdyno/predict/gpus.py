@@ -5,6 +5,7 @@ FLOP/s are dense: data sheets that give them "with sparsity" are halved. "bf16" 
 has not is not in its row: it computes in 16 bits then, with smaller weights to read.
 """
 
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -20,13 +21,32 @@ GIB = 2.0**30
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU as its maker describes it."""
+    """One GPU as its maker describes it, or this machine's processor as it was measured.
+
+    Attributes:
+        memory_bytes: what its driver shows.
+        bandwidth_bytes_s: of its memory.
+        flops: operations a second by precision: bf16, fp8, int8, fp4; dense.
+        near_bytes, near_bytes_s: a cache that keeps weights of so many bytes from step to step, and
+            its bandwidth; 0: none does.
+        number_bytes: of a number that it computes with: smaller weights are made as large when
+            they are loaded, unless they are quantised.
+        cores: of a processor, whose threads are shared with all else that runs there.
+    """
 
     name: str
-    memory_bytes: float  # what its driver shows
+    memory_bytes: float
     bandwidth_bytes_s: float
-    flops: Mapping[str, float]  # by precision: bf16, fp8, int8, fp4; operations a second, dense
+    flops: Mapping[str, float]
     source: str
+    near_bytes: float = 0.0
+    near_bytes_s: float = 0.0
+    number_bytes: float = 2.0
+    cores: int = 0
+
+    def bandwidth_of(self, weights: float) -> float:
+        """Return the bandwidth at which weights of so many bytes are read, again and again."""
+        return self.near_bytes_s if weights <= self.near_bytes else self.bandwidth_bytes_s
 
     def flops_at(self, precision: str) -> float:
         """Return operations a second in a precision; in 16 bits where it has not that one."""
@@ -190,6 +210,11 @@ _EXTRA = re.compile(
 # nvidia-smi says SXM2, SXM4 or SXM5, of which a table needs one.
 _SOCKET = re.compile(r"sxm\d", re.IGNORECASE)
 CPU = "cpu"
+# Weights of this size may stay in a CPU's last cache from step to step, ...
+_NEAR_MIB = 8
+_KEPT_MIB = 24  # ... up to about this one,
+_FAR_MIB = 128  # ... and of this one they do not.
+_NEARER = 1.3
 
 
 def gpu_of(name: str) -> Gpu:
@@ -226,27 +251,52 @@ def _spellings(name: str) -> list[str]:
 
 @cache
 def _this_cpu() -> Gpu:
-    """Measure this processor with all the threads that numpy may use: some 0.2 s."""
+    """Measure this processor with all the threads that numpy may use: some 0.3 s.
+
+    It is measured by the CPU time of all threads, shared out among them: what else runs on the
+    machine meanwhile does not make it slower.
+    """
     import numpy as np
 
     from llmdyno.machine.hardware import cpu
 
-    words = np.ones(2**23, dtype=np.float64)  # 64 MiB: more than the caches of a share of a CPU
-    copy = np.empty_like(words)
+    vector = np.ones(1024, dtype=np.float32)
+
+    def read_s(mib: int) -> float:
+        """Bytes a second of what a step does with weights: a matrix times a vector."""
+        matrix = np.ones((mib * 256, 1024), dtype=np.float32)
+        product = np.empty(mib * 256, dtype=np.float32)
+        return matrix.nbytes / min(
+            _timed(lambda: np.matmul(matrix, vector, out=product)) for _ in range(5)
+        )
+
+    near_s, far_s = read_s(_NEAR_MIB), read_s(_FAR_MIB)
     matrix = np.ones((1024, 1024), dtype=np.float32)
     product = np.empty_like(matrix)
-    copy_s = min(_timed(lambda: np.copyto(copy, words)) for _ in range(5))
     product_s = min(_timed(lambda: np.matmul(matrix, matrix, out=product)) for _ in range(5))
+    kept = near_s > _NEARER * far_s
     return Gpu(
         name=CPU,
         memory_bytes=float(memory_bytes()),
-        bandwidth_bytes_s=2 * words.nbytes / copy_s,
+        bandwidth_bytes_s=far_s,
         flops={"bf16": 2.0 * 1024**3 / product_s},  # in 32 bits, as most CPUs compute
-        source=f"measured here: {cpu().model}, a copy of 64 MiB and a product of matrices",
+        near_bytes=_KEPT_MIB * 2.0**20 if kept else 0.0,
+        near_bytes_s=near_s if kept else 0.0,
+        number_bytes=4.0,
+        cores=len(os.sched_getaffinity(0)),
+        source=f"measured here: {cpu().model}, products of matrices of 4, {_NEAR_MIB} and"
+        f" {_FAR_MIB} MiB",
     )
 
 
 def _timed(run: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    began_s = time.process_time()
     run()
-    return time.perf_counter() - began
+    return (time.process_time() - began_s) / _threads()
+
+
+def _threads() -> int:
+    """Return with how many threads numpy computes products."""
+    cores = len(os.sched_getaffinity(0))
+    asked = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
+    return min(cores, int(asked)) if asked.isdecimal() and int(asked) else cores

@@ -14,19 +14,26 @@ _ANY_MODEL = "organisation/model"  # engines refuse a folder that is not there; 
 
 
 def configs(
-    engine: str, base: Mapping[str, Value], gpus: int, *, allow_altered_output: bool
+    engine: str,
+    base: Mapping[str, Value],
+    gpus: int,
+    *,
+    allow_altered_output: bool,
+    prefixes: bool = False,
 ) -> Iterator[tuple[dict[str, Value], int]]:
     """Yield configs with how many copies of the server they leave room for on `gpus` GPUs.
 
     The first is the base on all GPUs. A config is the base with other values for the knobs that the
-    scheduler's data names and that have a range to search.
+    scheduler's data names and that have a range to search; that of the prefix cache is among them
+    where `prefixes` says that prompts begin alike.
     """
-    rules = scheduling_of(engine)
+    rules = scheduling_of(engine).under(base)
     plugin = plugins.load("engines", engine)
     known: dict[str, Knob] = {knob.name: knob for knob in plugin.knobs}
     names = (
         *(rules.sequences.knob, rules.tokens.knob, rules.servers, rules.graph_mode),
         *(rules.mixes_knob, rules.admission_knob, rules.weights, rules.cache),
+        *((rules.prefix_cache, rules.prefix_cache_off) if prefixes else ()),
     )
     knobs = [
         known[name]

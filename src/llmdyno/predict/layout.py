@@ -1,13 +1,10 @@
 """A setup's memory: what its config means to the sum in memory.py."""
 
 from llmdyno import plugins
-from llmdyno.engines import Limit, Scheduling, facts
+from llmdyno.engines import Scheduling, facts
 from llmdyno.errors import UsageError
-from llmdyno.predict.memory import Fit, Part, fit
-from llmdyno.predict.server import Setup
-from llmdyno.predict.work import BYTES
-
-_PLAIN_BYTES = 2.0
+from llmdyno.predict.memory import Fit, fit
+from llmdyno.predict.server import Setup, part_of
 
 
 def scheduling_of(engine: str) -> Scheduling:
@@ -42,33 +39,8 @@ def memory_of(setup: Setup, longest: int) -> Fit:
     Args:
         setup: the server.
         longest: tokens of the longest sequence that it will be asked for.
+
+    Raises:
+        UsageError: nothing is known of the engine's scheduler, or a number is none.
     """
-    rules = scheduling_of(setup.engine)
-    config = setup.config
-
-    def number(limit: Limit) -> float:
-        value = config.get(limit.knob) if limit.knob else None
-        if isinstance(value, int | float):
-            return value
-        small = setup.gpu.memory_bytes < 70 * 2**30 and limit.unset_small is not None
-        return limit.unset_small if small and limit.unset_small is not None else limit.unset
-
-    weights = rules.formats.get(str(config.get(rules.weights)))
-    cache = rules.formats.get(str(config.get(rules.cache)))
-    share = number(rules.memory_share)
-    cache_bytes = config.get(rules.cache_bytes) if rules.cache_bytes else None
-    part = Part(
-        tensor=tensor_gpus(setup),
-        weight_bytes=None if weights is None else BYTES[weights],
-        kv_bytes=_PLAIN_BYTES if cache is None else BYTES[cache],
-        share=share,
-        step_tokens=int(number(rules.tokens)),
-        sequences=int(number(rules.sequences)),
-        longest=max(1, longest),
-        graphs=config.get(rules.graph_off) is not True,
-        cache_bytes=cache_bytes * rules.cache_unit_bytes
-        if isinstance(cache_bytes, int | float) and cache_bytes
-        else None,
-        share_of_free=rules.memory_of_free,
-    )
-    return fit(setup.shape, setup.gpu, part)
+    return fit(setup.shape, setup.gpu, part_of(setup, longest))

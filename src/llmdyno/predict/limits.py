@@ -1,32 +1,36 @@
 """How far a measured server was from its GPU's limit, and what was predicted of it.
 
-Of a study all is known: engine, config, model, GPU. Where the GPU, the model or the scheduler is
-not known, nothing is said.
+Of a study all is known: engine, config, model, GPU. Of a run it is where `dyno serve` has started
+the server on the machine that measured it. Where the GPU, the model or the scheduler is not known,
+nothing is said.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from llmdyno.errors import UsageError
+from llmdyno.machine import hardware
 from llmdyno.predict.calibrate import prior
 from llmdyno.predict.document import number
 from llmdyno.predict.forecast import Forecast, Point, Setup, forecast
-from llmdyno.predict.gpus import gpu_of
+from llmdyno.predict.gpus import CPU, gpu_of
 from llmdyno.predict.points import Measured, Whose, run_points
 from llmdyno.predict.server import Server, server_of
 from llmdyno.predict.shapes import shape_of
 from llmdyno.units import Lengths
 
+_ON_CPUS = "openvino"
+
 
 def with_limits(study: Mapping[str, Any]) -> dict[str, Any]:
     """Return a study's document in which each level of before and after has its `limit`.
 
-    It is {"mbu", "mfu", "share", "bound_by", "predicted": {"token_rate", "ttft_ms_p50",
+    It is {"mbu", "mfu", "share", "bound_by", "machine", "predicted": {"token_rate", "ttft_ms_p50",
     "tpot_ms_p50"}}: the bandwidth and the FLOP/s used, as measured, as shares of the GPU's peaks;
     the larger one; what bounds the simulated server; what data sheets alone predict.
     """
     found = dict(study)
-    whose = _whose(study)
+    whose = _whose(study, study)
     if whose is None:
         return found
     for key in ("baseline", "best"):
@@ -38,17 +42,34 @@ def with_limits(study: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _whose(study: Mapping[str, Any]) -> Whose | None:
-    gpus = (study.get("environment") or {}).get("gpus") or []
-    names = {gpu.get("name", "") for gpu in gpus}
-    if len(names) != 1 or not study.get("model"):
+def run_with_limits(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's document with the `limit` of each level, see with_limits."""
+    server = (summary.get("environment") or {}).get("server") or {}
+    whose = _whose(summary, server)
+    if whose is None:
+        return dict(summary)
+    setup = Setup(whose.engine, whose.shape, whose.gpu, config=server.get("config") or {})
+    return _summary(summary, setup, whose)
+
+
+def _whose(document: Mapping[str, Any], server: Mapping[str, Any]) -> Whose | None:
+    """Return what is known of a server, on the machine of a run's or a study's document."""
+    machine = _machine(document.get("environment") or {}, server.get("engine", ""))
+    if machine is None or not server.get("model"):
         return None
     try:
-        return Whose(
-            gpu=gpu_of(names.pop()), engine=study["engine"], shape=shape_of(study["model"])
-        )
+        return Whose(gpu=gpu_of(machine), engine=server["engine"], shape=shape_of(server["model"]))
     except UsageError:
         return None
+
+
+def _machine(environment: Mapping[str, Any], engine: str) -> str | None:
+    """Return the name of the one kind of GPU; of an engine on the CPU, if that is this one, CPU."""
+    names = {gpu.get("name", "") for gpu in environment.get("gpus") or []}
+    if len(names) == 1:
+        return str(names.pop())
+    measured_here = (environment.get("cpu") or {}).get("model") == hardware.cpu().model
+    return CPU if not names and engine == _ON_CPUS and measured_here else None
 
 
 def _summary(summary: Mapping[str, Any], setup: Setup, whose: Whose) -> dict[str, Any]:
@@ -84,6 +105,7 @@ def _limit(measured: Measured, setup: Setup) -> dict[str, Any] | None:
         "mfu": number(mfu),
         "share": number(max(mbu, mfu)),
         "bound_by": predicted.bound_by,
+        "machine": "CPU" if setup.gpu.cores else "GPU",
         "predicted": _predicted(predicted),
     }
 

@@ -80,9 +80,7 @@ def fit(shape: Shape, gpu: Gpu, part: Part) -> Fit:
         usable = gpu.memory_bytes
         left = usable - weights - activations - graphs
         cache = min(part.cache_bytes, left)
-    # Latent attention keeps the same vector on every GPU; heads are copied if they are too few.
-    shared = 1 if shape.kv_lora_rank else min(part.tensor, shape.kv_heads)
-    one = shape.kv_numbers * part.kv_bytes / shared / part.pipeline
+    one = token_bytes(shape, part.kv_bytes, part.tensor) / part.pipeline
     longest_bytes = shape.kv_layer_tokens(part.longest) * one
     too_large = part.cache_bytes is not None and part.cache_bytes > left
     fits = cache >= longest_bytes and not too_large
@@ -101,6 +99,13 @@ def fit(shape: Shape, gpu: Gpu, part: Part) -> Fit:
     )
     asked = part.cache_bytes if too_large else None
     return msgspec.structs.replace(found, why=_sentence(found, gpu, part, asked))
+
+
+def token_bytes(shape: Shape, kv_bytes: float, tensor: int) -> float:
+    """Return the bytes of one layer's keys and values of one token on each of `tensor` GPUs."""
+    # Latent attention keeps the same vector on every GPU; heads are copied if they are too few.
+    shared = 1 if shape.kv_lora_rank else min(tensor, shape.kv_heads)
+    return shape.kv_numbers * kv_bytes / shared
 
 
 def weight_bytes(shape: Shape, of_one: float | None = None) -> float:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
+from llmdyno import workload as workloads
 from llmdyno.knobs import Value
 from llmdyno.predict.asked import Plan, longest
+from llmdyno.predict.asking import Typical, typical
 from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Point, Setup, coarse, forecast
 from llmdyno.predict.gpus import Gpu
@@ -16,6 +18,7 @@ from llmdyno.predict.judged import Verdict, judge
 from llmdyno.predict.layout import memory_of, tensor_gpus
 from llmdyno.predict.memory import Fit
 from llmdyno.predict.shapes import Shape
+from llmdyno.spec import Workload
 from llmdyno.units import Lengths
 
 _SAME = 0.005  # a share of the token rate that is no difference
@@ -25,7 +28,10 @@ _SIMULATED = 3  # the best by the coarse pass that are simulated, of each kind
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
-    """Where configs are compared: engine, model, GPUs, lengths."""
+    """Where configs are compared: engine, model, GPUs, lengths.
+
+    `workload`: where its own prompts are simulated; it may have `isl` and `osl` from here.
+    """
 
     engine: str
     shape: Shape
@@ -33,11 +39,18 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     gpus: int
     isl: Lengths
     osl: Lengths
+    workload: Workload | None = None
+
+    @property
+    def typical(self) -> Typical | None:
+        """What the workload's own prompts are like."""
+        return None if self.workload is None else typical(self.workload)
 
     @property
     def longest(self) -> int:
         """Tokens of the longest sequence."""
-        return longest(self.isl) + longest(self.osl)
+        own = self.typical
+        return longest(self.isl) + longest(self.osl) if own is None else own.longest
 
     @property
     def hardware(self) -> str:
@@ -95,14 +108,27 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True):
 def point_of(plan: Plan, option: Option, level: tuple[int | None, float | None]) -> Point:
     """Return the load that one of an option's copies gets at a level."""
     users, rate = level
-    return Point(
+    site = option.site
+    own = site.workload
+    if own is not None and users is None and workloads.in_turns(workloads.load(own.name)):
+        own = None  # no turn follows an answer there: its lengths are enough
+    point = Point(
         users=None if users is None else max(1, round(users / option.copies)),
         request_rate=None if rate is None else rate / option.copies,
-        isl=option.site.isl,
-        osl=option.site.osl,
+        isl=site.isl,
+        osl=site.osl,
         cached_share=plan.cached,
         duration_s=plan.duration_s,
         seed=plan.seed,
+        workload=own,
+    )
+    if site.typical is None:
+        return point
+    return msgspec.structs.replace(
+        point,
+        isl=Lengths("fixed", round(site.typical.prompt)),
+        osl=Lengths("fixed", round(site.typical.answer)),
+        cached_share=site.typical.cached,
     )
 
 
@@ -127,7 +153,7 @@ def predict(plan: Plan, option: Option, calibration: Calibration) -> Predicted:
     found = tuple(
         forecast(option.setup, point_of(plan, option, level), calibration) for level in plan.levels
     )
-    osl = option.site.osl.typical
+    osl = found[0].point.osl.typical
     return Predicted(
         option=option,
         memory=option.memory(),
@@ -234,6 +260,7 @@ def distinct(plan: Plan, before: Option) -> list[Option]:
         before.config,
         site.gpus,
         allow_altered_output=plan.allow_altered_output,
+        prefixes=plan.cached > 0 or site.workload is not None,
     )
     return [Option(site=site, config=config, copies=copies) for config, copies in found]
 

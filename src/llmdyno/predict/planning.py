@@ -9,7 +9,7 @@ from llmdyno import plugins, units
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value, check, parse_settings
 from llmdyno.predict import document as made
-from llmdyno.predict.asked import Plan
+from llmdyno.predict.asked import Plan, own_workload
 from llmdyno.predict.calibrate import Calibration, calibrate
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.grid import shares
@@ -68,7 +68,15 @@ def make(plan: Plan, settings: Sequence[str] = ()) -> Planned:
     gpu, shape = gpu_of(plan.gpu), shape_of(plan.model)
     parts: list[_Of] = []
     for engine in plan.engines:
-        site = Site(engine=engine, shape=shape, gpu=gpu, gpus=plan.gpus, isl=plan.isl, osl=plan.osl)
+        site = Site(
+            engine=engine,
+            shape=shape,
+            gpu=gpu,
+            gpus=plan.gpus,
+            isl=plan.isl,
+            osl=plan.osl,
+            workload=own_workload(plan, plan.isl, plan.osl),
+        )
         base = _base(site, plan, settings)
         whose = Whose(gpu=gpu, engine=engine, shape=shape, config=base)
         measured = [one for source in plan.measured for one in read_points(source, whose)]
@@ -176,6 +184,7 @@ def _site(plan: Plan) -> Site:
         gpus=spread if isinstance(spread, int) else 1,
         isl=plan.isl,
         osl=plan.osl,
+        workload=own_workload(plan, plan.isl, plan.osl),
     )
 
 
@@ -307,14 +316,17 @@ def _what_if(plan: Plan, part: _Of, text: str) -> dict[str, Any]:
     site = part.site
     if "engine" in given:
         scheduling_of(given["engine"])
+    isl = units.lengths(given["isl"], "--what-if isl") if "isl" in given else site.isl
+    osl = units.lengths(given["osl"], "--what-if osl") if "osl" in given else site.osl
     site = msgspec.structs.replace(
         site,
         engine=given.get("engine", site.engine),
         shape=shape_of(given["model"]) if "model" in given else site.shape,
         gpu=gpu_of(given["gpu"]) if "gpu" in given else site.gpu,
         gpus=_whole(text, given["gpus"]) if "gpus" in given else site.gpus,
-        isl=units.lengths(given["isl"], "--what-if isl") if "isl" in given else site.isl,
-        osl=units.lengths(given["osl"], "--what-if osl") if "osl" in given else site.osl,
+        isl=isl,
+        osl=osl,
+        workload=own_workload(plan, isl, osl),
     )
     knobs = plugins.load("engines", site.engine).knobs
     changed = [f"{name}={value}" for name, value in given.items() if name not in _PLACES]

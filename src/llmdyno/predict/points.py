@@ -4,8 +4,8 @@ A CSV has a row a level with the columns of evidence/h200/points/points.csv: kno
 their names (`weights` is the number format of the weights), `users` or `request_rate`,
 `input_tokens_mean`, `output_tokens_mean`, `token_rate`, `ttft_ms_p50`, `tpot_ms_p50`; columns
 `gpu`, `engine` and `model` may say whose they are, `ramp_s` and `duration_s` how long users took to
-start and how long the level was. A run says nothing of the server's settings: they are those that
-the caller names. A study says all.
+start and how long the level was, and `other_knobs` has a JSON object of knobs without a column. A
+run says nothing of the server's settings: they are those that the caller names. A study says all.
 """
 
 import csv
@@ -261,7 +261,7 @@ def _row_point(row: Mapping[str, str | None], whose: Whose, where: str) -> Measu
         gpu=gpu,
         engine=engine,
         shape=shape,
-        config={**whose.config, **_row_config(cells, engine)},
+        config={**whose.config, **_row_config(cells, engine, where)},
         users=None if users is None else int(users),
         request_rate=arrivals if users is None else None,
         isl=isl,
@@ -277,7 +277,7 @@ def _row_point(row: Mapping[str, str | None], whose: Whose, where: str) -> Measu
     )
 
 
-def _row_config(cells: Mapping[str, str], engine: str) -> Config:
+def _row_config(cells: Mapping[str, str], engine: str, where: str) -> Config:
     """Return the knobs of a row; what is no knob of the engine is a result, not a setting."""
     knobs = {knob.name: knob for knob in plugins.load("engines", engine).knobs}
     config = {
@@ -286,7 +286,21 @@ def _row_config(cells: Mapping[str, str], engine: str) -> Config:
     weights = cells.get("weights", "")
     if weights not in _PLAIN and "quantization" in knobs:
         config.setdefault("quantization", weights)
-    return config
+    return {**_other_knobs(cells, where), **config}
+
+
+def _other_knobs(cells: Mapping[str, str], where: str) -> Config:
+    """Return the settings for which a table of several engines has no column."""
+    cell = cells.get("other_knobs", "")
+    try:
+        found = json.loads(cell) if cell and cell != "-" else {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or any(isinstance(each, dict | list) for each in found.values()):
+        raise UsageError(
+            f"--from {where}: other_knobs is {cell!r}; it must be a JSON object of knobs."
+        )
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _value(cell: str) -> Value:

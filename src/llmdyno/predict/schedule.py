@@ -1,7 +1,8 @@
 """A discrete-event simulation of an engine's scheduler: who is in which step, and when it ends.
 
-The rules as we understand them, and where each engine's source has its own. Of vLLM's the first
-part was read for this; the others are written from what is known of them, and were not checked:
+The rules as we understand them, and where each engine's source has its own. Those of vLLM 0.26,
+SGLang 0.5.23, LMDeploy (at 0.16) and OpenVINO GenAI were read for this; TensorRT-LLM's are written
+from what is known of them:
 - decode first, prompts in chunks with what is left of the step's tokens, admission by sequences and
   blocks of the cache, preemption of the last one let in, which computes its prompt again:
   vllm/v1/core/sched/scheduler.py (Scheduler.schedule). With asynchronous scheduling
@@ -11,6 +12,9 @@ part was read for this; the others are written from what is known of them, and w
 - room for the whole answer (GUARANTEED_NO_EVICT) or for the prompt only (MAX_UTILIZATION):
   TensorRT-LLM, cpp/tensorrt_llm/batch_manager/capacityScheduler.cpp and microBatchScheduler.cpp.
 - dynamic split-fuse: openvino.genai, src/cpp/src/continuous_batching/scheduler.hpp (schedule).
+- whole prompts first while fewer than half of the sequences run, else after 16 steps of decodes at
+  most; a prompt longer than a step alone, a step of decodes between its chunks:
+  lmdeploy/pytorch/engine/inputs_maker.py (do_prefill_default, _select_active_chunk_work).
 
 Between two events (a prompt, an end) every step has the same sequences: those steps are one leap.
 """
@@ -19,103 +23,17 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import msgspec
-import numpy as np
-
-from llmdyno.engines._scheduling import Admission
+from llmdyno.predict.api import API_PASSES, LATENCY_REQUESTS, SURE_SHARE, api_pass_s
+from llmdyno.predict.blocks import BlockCache
+from llmdyno.predict.rules import Ask, Happened, Load, Rules
 from llmdyno.predict.steptime import StepTime
+from llmdyno.predict.underway import Request
 
 _LEAP_MAX = 64  # steps in one leap: the context grows meanwhile
 _ESTIMATE_SHARE = 0.5  # of the answers' remaining tokens, SGLang's new_token_ratio half decayed
 _STEPS_MAX = 400_000
-_API_BUSY_MAX = 0.9
-API_PASSES = 2  # of its event loop, that a request and its first token wait for
-LATENCY_REQUESTS = 2.0  # what a request passes outside the queues, in API times: sockets, events
-
-_SURE_SHARE = 0.3  # of that: what every request passes; the rest is exponential
-
-
-class Rules(msgspec.Struct, frozen=True):
-    """A scheduler's rules with their limits, see engines/_scheduling.py.
-
-    Attributes:
-        cache_tokens: tokens that the cache holds.
-        servers: processes that speak HTTP.
-    """
-
-    mixes: bool
-    admission: Admission
-    plans_ahead: bool
-    chunks: bool
-    sequences: int
-    tokens: int
-    cache_tokens: float
-    block: int
-    servers: int
-
-
-class Ask(msgspec.Struct, frozen=True):
-    """A request: tokens of its prompt, how many of them the prefix cache holds, of its answer."""
-
-    prompt: int
-    cached: int
-    answer: int
-
-
-class Load(msgspec.Struct, frozen=True):
-    """What is sent, and when.
-
-    Attributes:
-        asks: taken in turn, again from the first when they are used up.
-        starts_s: closed loop: when each user sends its first request; open loop: every request.
-        closed: each user sends again `think_s` after its answer's end.
-    """
-
-    asks: Sequence[Ask]
-    starts_s: Sequence[float]
-    closed: bool
-    duration_s: float
-    window_s: float
-    think_s: float = 0.01
-
-
-class Happened(msgspec.Struct):
-    """What the simulation has seen in the window [Load.window_s, Load.duration_s]."""
-
-    tokens: float = 0.0
-    ttft_s: list[float] = []
-    tpot_s: list[float] = []
-    e2e_s: list[float] = []
-    busy_s: float = 0.0
-    running_s: float = 0.0
-    context_s: float = 0.0
-    waiting_s: float = 0.0
-    host_s: float = 0.0
-    steps: float = 0.0
-    decodes: float = 0.0
-    contexts: float = 0.0
-    chunk: float = 0.0
-    preempted: int = 0
-    unfinished: int = 0
-
-
-class _Request:
-    """A request on its way; `context`: tokens that it holds in the cache when it joins."""
-
-    __slots__ = ("answer", "context", "done", "first_s", "joined", "left", "promised", "sent_s")
-
-    def __init__(self, ask: Ask, sent_s: float) -> None:
-        self.sent_s = sent_s
-        self.context = ask.prompt
-        self.answer = ask.answer
-        self.left = ask.prompt - min(ask.cached, ask.prompt - 1)  # tokens still to be computed
-        self.done = 0  # tokens of the answer made when it joined
-        self.joined = 0  # the step that made the last of these
-        self.promised = 0  # tokens that admission has kept room for
-        self.first_s = 0.0
 
 
 class _Simulation:
@@ -130,10 +48,10 @@ class _Simulation:
         self.step = 0
         self.context = 0.0  # tokens of context of all that decode
         self.reserved = 0.0  # tokens of answers that admission has promised
-        self.coming: list[tuple[float, int, _Request]] = []  # by arrival at the engine
-        self.waiting: deque[_Request] = deque()
-        self.partial: deque[_Request] = deque()
-        self.running: list[tuple[int, int, _Request]] = []  # by the step that ends them
+        self.coming: list[tuple[float, int, Request]] = []  # by arrival at the engine
+        self.waiting: deque[Request] = deque()
+        self.partial: deque[Request] = deque()
+        self.running: list[tuple[int, int, Request]] = []  # by the step that ends them
         self.leaving: deque[float] = deque()  # slots whose end is not yet seen
         self.seen = Happened()
         self._count = 0
@@ -141,7 +59,13 @@ class _Simulation:
         self._servers = [(0.0, server) for server in range(max(1, rules.servers))]
         self._asked = 0
         self._random = random.Random("predict/latency")
-        self.sending = sorted(load.starts_s)  # a heap: when requests leave the client
+        # A heap: when requests leave the client, and whose they are.
+        self.sending = sorted((start_s, user) for user, start_s in enumerate(load.starts_s))
+        self.cache = BlockCache()
+        self._sessions = iter(load.sessions or ())
+        self._turns: dict[int, Iterator[Ask]] = {}  # that a user has still to ask
+        self._held_off = 0  # steps of decodes since prompts began to wait for their turn
+        self._chunked = False  # whether the last step had a long prompt's chunk
 
     def run(self) -> Happened:
         """Simulate to the end of the level."""
@@ -153,11 +77,24 @@ class _Simulation:
         self.seen.unfinished = len(self.waiting) + len(self.partial) + len(self.running)
         return self.seen
 
-    def _send(self, sent_s: float) -> None:
-        """Let a request, sent by now, pass an API server's queue on its way to the engine."""
+    def _next_ask(self, user: int) -> Ask | None:
+        """Return what a user asks next, None if nothing is left."""
         load = self.load
-        request = _Request(load.asks[self._asked % len(load.asks)], sent_s)
-        self._asked += 1
+        if load.sessions is None:
+            self._asked += 1
+            return load.asks[(self._asked - 1) % len(load.asks)]
+        ask = next(self._turns.get(user, iter(())), None)
+        if ask is None:
+            self._turns[user] = iter(next(self._sessions, ()))
+            ask = next(self._turns[user], None)
+        return ask
+
+    def _send(self, sent_s: float, user: int) -> None:
+        """Let a request, sent by now, pass an API server's queue on its way to the engine."""
+        ask = self._next_ask(user)
+        if ask is None:
+            return
+        request = Request(ask, sent_s, user)
         free_s, server = heapq.heappop(self._servers)
         ready_s = max(free_s, sent_s) + self.time.api_s
         heapq.heappush(self._servers, (ready_s, server))
@@ -169,21 +106,23 @@ class _Simulation:
             passes = math.ceil((ready_s - phase_s) / pass_s) + API_PASSES - 1
             ready_s = phase_s + passes * pass_s
         # Scattered: without it all prompts would keep step with the steps that ended their answers.
-        scatter = _SURE_SHARE + (1 - _SURE_SHARE) * self._random.expovariate(1.0)
+        scatter = SURE_SHARE + (1 - SURE_SHARE) * self._random.expovariate(1.0)
         arrives_s = ready_s + LATENCY_REQUESTS * self.time.api_s * scatter
         heapq.heappush(self.coming, (arrives_s, self._count, request))
 
     def _advance(self) -> bool:
         """Take one step, or a leap of equal ones; False: nothing is left to do."""
         planned_s = self.now_s - (self.last_s if self.rules.plans_ahead else 0.0)
-        while self.sending and self.sending[0] <= self.now_s:
-            self._send(heapq.heappop(self.sending))
+        while self.sending and self.sending[0][0] <= self.now_s:
+            self._send(*heapq.heappop(self.sending))
         while self.coming and self.coming[0][0] <= planned_s:
             self.waiting.append(heapq.heappop(self.coming)[2])
         while self.leaving and self.leaving[0] <= planned_s:
             self.leaving.popleft()
         self._make_room()
         chunk, look, ended = self._plan_prompts()
+        if not self.cache.is_empty:
+            self.cache.trim(self._room())
         if chunk:
             self._mixed_step(chunk, look, ended)
         elif self.running:
@@ -197,7 +136,8 @@ class _Simulation:
 
     def _next_s(self) -> float:
         """When something comes from outside, if nothing is in a step."""
-        moments = [*self.sending[:1], *(each[0] for each in self.coming[:1])]
+        moments = [start_s for start_s, _ in self.sending[:1]]
+        moments += [arrives_s for arrives_s, _, _ in self.coming[:1]]
         if self.leaving:
             moments.append(self.leaving[0])
         return min(moments, default=math.inf)
@@ -205,7 +145,12 @@ class _Simulation:
     def _used(self) -> float:
         """Tokens of the cache that are taken: half a block is lost at the end of each sequence."""
         ends = (len(self.running) + len(self.partial)) * self.rules.block / 2
-        return self.context + sum(each.context for each in self.partial) + ends
+        shared = self.cache.shared * self.rules.block
+        return self.context + sum(each.context for each in self.partial) + ends - shared
+
+    def _room(self) -> float:
+        """Blocks that no sequence holds."""
+        return (self.rules.cache_tokens - self._used()) / self.rules.block
 
     def _make_room(self) -> None:
         """Preempt the last ones let in while the next step's tokens do not fit."""
@@ -220,10 +165,11 @@ class _Simulation:
             request.context += made
             request.done += made
             request.left = request.context
+            self._release(request)
             self.waiting.appendleft(request)
             self.seen.preempted += 1
 
-    def _fits(self, request: _Request, beside: Sequence[_Request]) -> bool:
+    def _fits(self, request: Request, beside: Sequence[Request]) -> bool:
         """Whether one more may come in, beside those whose prompts end in this very step."""
         rules = self.rules
         held = len(self.running) + len(self.partial) + len(beside)
@@ -232,19 +178,20 @@ class _Simulation:
         if not held:
             return True
         used = self._used() + request.context + sum(each.context for each in beside)
+        used -= self.rules.block * self.cache.held(self._prompt_blocks(request))
         if rules.admission != "prompt":
             share = _ESTIMATE_SHARE if rules.admission == "estimate" else 1.0
             used += share * (self.reserved + request.answer - request.done)
         return used <= rules.cache_tokens
 
-    def _plan_prompts(self) -> tuple[int, float, list[_Request]]:
+    def _plan_prompts(self) -> tuple[int, float, list[Request]]:
         """Return tokens of prompts, the contexts that they look at, and whose prompts end."""
-        if not (self.partial or self.waiting):
+        if not (self.partial or self.waiting) or self._decodes_first():
             return 0, 0.0, []
         rules = self.rules
         budget = rules.tokens - (len(self.running) if rules.mixes else 0)
         total, seen = 0, 0.0
-        ended: list[_Request] = []
+        ended: list[Request] = []
         while self.partial and total < budget:
             request = self.partial[0]
             taken = min(budget - total, request.left)
@@ -252,27 +199,73 @@ class _Simulation:
             if request.left:
                 break
             ended.append(self.partial.popleft())
+        if rules.whole and total:  # a long prompt's chunk has its step for itself
+            self._chunked = True
+            return total, seen, ended
         while self.waiting and total < budget and not self.partial:
             request = self.waiting[0]
+            self._match(request)
             if not self._fits(request, ended):
                 break
-            if not rules.chunks and request.left > budget - total and total:
+            if (rules.whole or not rules.chunks) and request.left > budget - total and total:
                 break
-            self.waiting.popleft()
+            self._let_in(self.waiting.popleft())
             taken = min(budget - total, request.left) if rules.chunks else request.left
             total, seen = total + taken, seen + self._compute(request, taken)
-            request.promised = request.answer - request.done
-            self.reserved += request.promised
             (self.partial if request.left else ended).append(request)
+        self._chunked = bool(self.partial)
         return total, seen, ended
 
+    def _decodes_first(self) -> bool:
+        """Whether an engine that computes prompts by themselves lets those who decode go on."""
+        rules = self.rules
+        if not rules.whole or not self.running:
+            return False
+        if self.partial:
+            self._chunked, last = False, self._chunked
+            return last
+        if not rules.interval or self._held_off >= rules.interval:
+            self._held_off = 0
+            return False
+        few = len(self.running) + len(self.leaving) < rules.sequences / 2
+        if few or sum(each.left for each in self.waiting) >= rules.tokens:
+            self._held_off = 0
+            return False
+        return True
+
+    def _let_in(self, request: Request) -> None:
+        request.promised = request.answer - request.done
+        self.reserved += request.promised
+        if self._in_window(self.now_s):
+            self.seen.prompts += request.context
+            self.seen.cached += request.context - request.left
+        ids = self._prompt_blocks(request)
+        self.cache.hold(ids)
+        request.held = len(ids)
+
+    def _match(self, request: Request) -> None:
+        """Find out how much of a prompt the prefix cache holds."""
+        if request.blocks:
+            hits = self.cache.hits(self._prompt_blocks(request)) * self.rules.block
+            request.left = request.context - min(hits, request.context - 1)
+
+    def _prompt_blocks(self, request: Request) -> Sequence[int]:
+        """Blocks of what a request has to compute before its next token."""
+        return request.blocks[: request.context // self.rules.block]
+
+    def _release(self, request: Request) -> None:
+        """Let the blocks go that a request held: others may still find them."""
+        if request.blocks:
+            self.cache.release(request.blocks[: request.held], self._room())
+            request.held = 0
+
     @staticmethod
-    def _compute(request: _Request, taken: int) -> float:
+    def _compute(request: Request, taken: int) -> float:
         start = request.context - request.left
         request.left -= taken
         return taken * (start + taken / 2)
 
-    def _mixed_step(self, chunk: int, look: float, ended: Sequence[_Request]) -> None:
+    def _mixed_step(self, chunk: int, look: float, ended: Sequence[Request]) -> None:
         """Take a step that computes prompts, beside the decodes where the rules mix them."""
         decodes = len(self.running) if self.rules.mixes else 0
         context = self.context if decodes else 0.0
@@ -313,12 +306,17 @@ class _Simulation:
         if free and not self.waiting:
             until_s = self.coming[0][0] if self.coming else math.inf
             if self.sending:
-                until_s = min(until_s, self.sending[0] + self.time.api_s)
+                until_s = min(until_s, self.sending[0][0] + self.time.api_s)
         if self.leaving and self.waiting:
             until_s = min(until_s, self.leaving[0])
+        if self.waiting and self.rules.interval:
+            steps = min(steps, max(1, self.rules.interval - self._held_off))
+        if self.partial:  # a long prompt's next chunk
+            steps = 1
         if until_s < math.inf:
             lag_s = seconds if self.rules.plans_ahead else 0.0
             steps = max(1, min(steps, math.ceil((until_s + lag_s - self.now_s) / seconds)))
+        self._held_off = self._held_off + steps if self.waiting else 0
         self._pass(steps, seconds, decodes, 0, 0, host_led=host > gpu)
         self._step_on(steps)
 
@@ -332,9 +330,13 @@ class _Simulation:
             self.context -= request.context + self.step - request.joined
             self._end(request, made)
 
-    def _end(self, request: _Request, made: int) -> None:
+    def _end(self, request: Request, made: int) -> None:
         last_s = self.now_s + self._handover_s(made)
         self.reserved -= request.promised
+        if request.blocks:
+            self.cache.hold(request.blocks[request.held :])
+            request.held = len(request.blocks)
+            self._release(request)
         if self.rules.plans_ahead:
             self.leaving.append(self.now_s)
         if self._in_window(last_s):
@@ -342,7 +344,7 @@ class _Simulation:
                 self.seen.tpot_s.append((last_s - request.first_s) / (request.answer - 1))
             self.seen.e2e_s.append(last_s - request.sent_s)
         if self.load.closed and last_s < self.load.duration_s:
-            heapq.heappush(self.sending, last_s + self.load.think_s)
+            heapq.heappush(self.sending, (last_s + self.load.think_s, request.user))
 
     def _handover_s(self, made: int) -> float:
         """From a step's end to the client: the API servers write the step's tokens in turn."""
@@ -373,17 +375,6 @@ class _Simulation:
         seen.contexts += share * steps * context
         if host_led:
             seen.host_s += high - low
-
-
-def api_pass_s(work_s: Any, step_s: Any) -> Any:
-    """Return the time of a pass of an API server's event loop; takes arrays, too.
-
-    In a pass it writes a token for each of its requests, which costs it `work_s`; while it does, a
-    step of `step_s` makes the next ones. The nearer the two are, the longer are its passes, until
-    it sends several tokens at once.
-    """
-    busy = np.minimum(_API_BUSY_MAX, work_s / np.maximum(step_s, 1e-9))
-    return work_s / (1 - busy)
 
 
 def simulate(rules: Rules, time: StepTime, load: Load) -> Happened:

@@ -10,9 +10,9 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.predict.decoder import Shape
 from llmdyno.predict.gpus import Gpu
-from llmdyno.predict.memory import Part, fit
-from llmdyno.predict.schedule import Rules
-from llmdyno.predict.steptime import Graphs
+from llmdyno.predict.memory import Part, fit, token_bytes
+from llmdyno.predict.rules import Rules
+from llmdyno.predict.steptime import NAMES, Graphs
 from llmdyno.predict.work import BYTES, Work, work_of
 
 _LARGE_GPU_BYTES = 70 * 2**30
@@ -35,6 +35,7 @@ class Server(msgspec.Struct, frozen=True):
     work: Work
     graphs: Graphs
     prefix_cache: bool
+    measured: bool = True  # whether the predictor was held against this engine
     why: str = ""
 
 
@@ -44,42 +45,34 @@ def server_of(setup: Setup) -> Server:
     Raises:
         UsageError: nothing is known of the engine's scheduler, or a number is none.
     """
-    scheduling = facts(plugins.load("engines", setup.engine)).scheduling
-    if scheduling is None:
-        raise UsageError(f"engine {setup.engine}: its scheduler is not known to the predictor.")
+    scheduling = rules_under(setup)
     config = setup.config
-    gpus = max(setup.gpus, int(_number(config, Limit(scheduling.gpus, 1), setup.gpu)))
-    asked = scheduling.formats.get(str(config.get(scheduling.weights)))
-    cache = scheduling.formats.get(str(config.get(scheduling.cache)), "bf16")
-    work = work_of(setup.shape, setup.gpu, gpus, asked, cache)
-    sequences = int(_number(config, scheduling.sequences, setup.gpu))
-    tokens = int(_number(config, scheduling.tokens, setup.gpu))
-    graphs = _graphs(scheduling, setup, sequences)
-    own = config.get(scheduling.cache_bytes) if scheduling.cache_bytes else None
-    found = fit(
+    work = work_of(
         setup.shape,
         setup.gpu,
-        Part(
-            tensor=gpus,
-            weight_bytes=BYTES[asked] if asked else None,
-            kv_bytes=BYTES[cache],
-            share=_number(config, scheduling.memory_share, setup.gpu),
-            step_tokens=tokens,
-            sequences=sequences,
-            longest=int(_number(config, scheduling.longest, setup.gpu)),
-            graphs=graphs.decode_max > 0,
-            cache_bytes=None if own is None else float(own) * scheduling.cache_unit_bytes,
-            share_of_free=scheduling.memory_of_free,
-        ),
+        gpus_of(setup, scheduling),
+        scheduling.formats.get(str(config.get(scheduling.weights))),
+        scheduling.formats.get(str(config.get(scheduling.cache)), scheduling.cache_unset),
     )
+    work = _paced(work, scheduling, setup)
+    tokens, splits = _tokens(scheduling, setup)
+    mixes = bool(config.get(scheduling.mixes_knob, scheduling.mixes))
+    sequences = int(_number(config, scheduling.sequences, setup.gpu))
+    if mixes:  # each that decodes takes a token of the step
+        sequences = min(sequences, tokens)
+    graphs = _graphs(scheduling, setup, sequences)
+    part = part_of(setup, int(_number(config, scheduling.longest, setup.gpu)))
+    found = fit(setup.shape, setup.gpu, msgspec.structs.replace(part, graphs=graphs.decode_max > 0))
     return Server(
         rules=Rules(
-            mixes=bool(config.get(scheduling.mixes_knob, scheduling.mixes)),
+            mixes=mixes,
             admission=scheduling.admissions.get(
                 str(config.get(scheduling.admission_knob)), scheduling.admission
             ),
             plans_ahead=scheduling.plans_ahead,
-            chunks=scheduling.splits_prompts(config),
+            chunks=splits and scheduling.splits_prompts(config),
+            whole=scheduling.whole,
+            interval=scheduling.interval,
             sequences=sequences,
             tokens=tokens,
             cache_tokens=found.cache_tokens,
@@ -88,9 +81,71 @@ def server_of(setup: Setup) -> Server:
         ),
         work=work,
         graphs=graphs,
-        prefix_cache=bool(config.get(scheduling.prefix_cache, True)),
+        prefix_cache=bool(config.get(scheduling.prefix_cache, scheduling.prefix_cached))
+        and config.get(scheduling.prefix_cache_off) is not True,
+        measured=scheduling.measured,
         why="" if found.fits else found.why,
     )
+
+
+def rules_under(setup: Setup) -> Scheduling:
+    """Return what the knobs of a setup's engine mean to its scheduler under the setup's config.
+
+    Raises:
+        UsageError: nothing is known of it.
+    """
+    scheduling = facts(plugins.load("engines", setup.engine)).scheduling
+    if scheduling is None:
+        raise UsageError(f"engine {setup.engine}: its scheduler is not known to the predictor.")
+    return scheduling.under(setup.config)
+
+
+def gpus_of(setup: Setup, scheduling: Scheduling) -> int:
+    """Return how many GPUs share every layer."""
+    return max(setup.gpus, int(_number(setup.config, Limit(scheduling.gpus, 1), setup.gpu)))
+
+
+def part_of(setup: Setup, longest: int) -> Part:
+    """Return how the model lies in memory.
+
+    Args:
+        setup: the server.
+        longest: tokens of the longest sequence that its cache must hold.
+
+    Raises:
+        UsageError: nothing is known of the engine's scheduler, or a number is none.
+    """
+    scheduling, config = rules_under(setup), setup.config
+    weights = scheduling.formats.get(str(config.get(scheduling.weights)))
+    cache = scheduling.formats.get(str(config.get(scheduling.cache)), scheduling.cache_unset)
+    kv_bytes = BYTES[cache]
+    gpus = gpus_of(setup, scheduling)
+    cache_bytes = _number(config, Limit(scheduling.cache_bytes, 0), setup.gpu)
+    cache_bytes *= scheduling.cache_unit_bytes
+    blocks = _number(config, Limit(scheduling.cache_blocks, 0), setup.gpu)
+    if blocks:
+        block = _number(config, scheduling.block, setup.gpu)
+        cache_bytes = blocks * block * setup.shape.layers * token_bytes(setup.shape, kv_bytes, gpus)
+    return Part(
+        tensor=gpus,
+        weight_bytes=BYTES[weights] if weights else None,
+        kv_bytes=kv_bytes,
+        share=_number(config, scheduling.memory_share, setup.gpu),
+        step_tokens=_tokens(scheduling, setup)[0],
+        sequences=int(_number(config, scheduling.sequences, setup.gpu)),
+        longest=max(1, longest),
+        graphs=config.get(scheduling.graph_off) is not True,
+        cache_bytes=cache_bytes or None,
+        share_of_free=scheduling.memory_of_free,
+    )
+
+
+def _tokens(scheduling: Scheduling, setup: Setup) -> tuple[int, bool]:
+    """Return the tokens of a step, and whether prompts may be split at all."""
+    value = setup.config.get(scheduling.tokens.knob)
+    if scheduling.whole_tokens and isinstance(value, int) and value < 0:
+        return int(_number(setup.config, scheduling.whole_tokens, setup.gpu)), False
+    return int(_number(setup.config, scheduling.tokens, setup.gpu)), True
 
 
 def _number(config: Mapping[str, Value], limit: Limit, gpu: Gpu) -> float:
@@ -103,17 +158,30 @@ def _number(config: Mapping[str, Value], limit: Limit, gpu: Gpu) -> float:
     return float(value)
 
 
+def _paced(work: Work, scheduling: Scheduling, setup: Setup) -> Work:
+    """Return the work with what the engine's own pace and a processor's threads make of it."""
+    paces = tuple(scheduling.paces.get(name, 1.0) for name in NAMES)
+    cores = setup.gpu.cores
+    threads = int(_number(setup.config, Limit(scheduling.threads, 0), setup.gpu)) or cores
+    share = min(1.0, threads / cores) if cores else 1.0
+    return msgspec.structs.replace(
+        work, paces=paces, flops=work.flops * share, bandwidth=work.bandwidth * share
+    )
+
+
 def _graphs(scheduling: Scheduling, setup: Setup, sequences: int) -> Graphs:
     size = int(_number(setup.config, scheduling.graph_size, setup.gpu))
-    if scheduling.graph_size.knob not in setup.config:
-        size = min(size, 2 * sequences)
+    if scheduling.graph_sequences and scheduling.graph_size.knob not in setup.config:
+        size = min(size, scheduling.graph_sequences * sequences)
     mode = setup.config.get(scheduling.graph_mode)
+    in_turn = not scheduling.plans_ahead
     if setup.config.get(scheduling.graph_off) is True or mode in scheduling.graph_none:
-        return Graphs(decode_max=0)
+        return Graphs(decode_max=0, in_turn=in_turn)
     pieces = scheduling.pieces_size
     pieces_max = size if pieces is None else int(_number(setup.config, pieces, setup.gpu))
     return Graphs(
         decode_max=0 if mode in scheduling.graph_pieces else size,
         prompts_max=size if mode in scheduling.graph_whole else 0,
         pieces_max=0 if mode in scheduling.graph_decodes else pieces_max,
+        in_turn=in_turn,
     )

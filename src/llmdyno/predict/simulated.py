@@ -1,7 +1,8 @@
 """A load as `dyno bench` would send it, simulated: several starts, and what came of them."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -9,12 +10,14 @@ import numpy as np
 
 from llmdyno.errors import UsageError
 from llmdyno.load.arrivals import due_times_s
+from llmdyno.predict.asking import sessions
 from llmdyno.predict.coarse import CoarseLoads
-from llmdyno.predict.schedule import Ask, Happened, simulate
-from llmdyno.predict.schedule import Load as Asked
+from llmdyno.predict.rules import Ask, Happened
+from llmdyno.predict.rules import Load as Asked
+from llmdyno.predict.schedule import simulate
 from llmdyno.predict.server import Server
 from llmdyno.predict.steptime import StepTime
-from llmdyno.spec import Load
+from llmdyno.spec import Load, Workload
 from llmdyno.units import Lengths
 
 _DRAWN_FOR = 2.0  # so many times the duration, of which as many arrivals are taken as are expected
@@ -30,6 +33,8 @@ class Point(msgspec.Struct, frozen=True):
     Attributes:
         cached_share: of the prompts' tokens, what a prefix cache holds.
         ramp_s: None: as `dyno bench` does, at most 2 s or a quarter of the duration.
+        workload: where it is given, its own prompts are simulated, and a prefix cache finds out
+            itself what it holds; `isl`, `osl` and `cached_share` say the same for the coarse pass.
     """
 
     users: int | None = None
@@ -41,6 +46,7 @@ class Point(msgspec.Struct, frozen=True):
     duration_s: float = 60.0
     seed: int = 0
     ramp_s: float | None = None
+    workload: Workload | None = None
 
     def check(self) -> None:
         """Refuse what is no load.
@@ -178,18 +184,39 @@ def asked(server: Server, point: Point, start: int) -> Asked:
         drawn = due_times_s(load, point.request_rate, f"{point.seed}/{start}")
         starts = _at_its_rate(drawn, duration_s, point.request_rate * (duration_s - ramp_s / 2))
         count = len(starts) or 1
-    share = point.cached_share if server.prefix_cache else 0.0
-    asks = []
-    for _ in range(count if point.isl.shape != "fixed" or point.osl.shape != "fixed" else 1):
-        prompt, answer = point.isl.draw(rng), point.osl.draw(rng)
-        asks.append(Ask(prompt, round(share * prompt), answer))
+    own = None if point.workload is None else _own(point, point.workload, server)
+    if own is None:
+        asks = _drawn(point, server, count, rng)
+    else:  # in an open loop no turn follows an answer
+        asks = [] if point.users is not None else [turns[0] for turns in islice(own, count)]
     return Asked(
         asks=asks,
         starts_s=starts,
         closed=point.users is not None,
         duration_s=duration_s,
         window_s=min(ramp_s, duration_s / 2),
+        sessions=own if point.users is not None else None,
     )
+
+
+def _drawn(point: Point, server: Server, count: int, rng: random.Random) -> list[Ask]:
+    """Return requests of a point's lengths, of which the prefix cache holds what it says."""
+    share = point.cached_share if server.prefix_cache else 0.0
+    asks = []
+    for _ in range(count if point.isl.shape != "fixed" or point.osl.shape != "fixed" else 1):
+        prompt, answer = point.isl.draw(rng), point.osl.draw(rng)
+        asks.append(Ask(prompt, round(share * prompt), answer))
+    return asks
+
+
+def _own(point: Point, workload: Workload, server: Server) -> Iterator[Sequence[Ask]]:
+    """Return the sessions of a point's workload; without a prefix cache nothing is found again."""
+    stream = f"{point.users or point.request_rate:g}"
+    for turns in sessions(workload, stream, server.rules.block):
+        if server.prefix_cache:
+            yield turns
+        else:
+            yield [msgspec.structs.replace(ask, blocks=()) for ask in turns]
 
 
 def loads_of(servers: Sequence[Server], points: Sequence[Point]) -> CoarseLoads:

@@ -2,7 +2,8 @@
 
     gpu  = (memory^4 + compute^4)^(1/4) + cache + fixed
     host = step + sequences x each + prompts x each + (pieces or kernels, where no graph is whole)
-    step = (gpu^p + host^p)^(1/p), p = 4, and 1.5 where the host starts a step in pieces of graphs
+    step = (gpu^p + host^p)^(1/p), p = 4, and 1.5 where the host starts a step in pieces of graphs,
+           1 where it plans a step only when the one before it is done
 
 A mean of such a power is a maximum with a rounded corner: near the corner both hinder each other,
 the more so where the GPU waits for the host between the pieces of one step.
@@ -57,11 +58,13 @@ class Graphs(msgspec.Struct, frozen=True):
         prompts_max: up to so many tokens a step with prompts is.
         pieces_max: up to so many tokens other steps are a few graphs a layer; the kernels of larger
             ones are started one by one.
+        in_turn: the host plans a step when the one before it is done: their times add up.
     """
 
     decode_max: int
     prompts_max: int = 0
     pieces_max: int = 0
+    in_turn: bool = False
 
 
 class StepTime:
@@ -69,7 +72,8 @@ class StepTime:
 
     def __init__(self, work: Work, graphs: Graphs, theta: np.ndarray) -> None:
         """Work the constants out once; `seconds` is called a million times."""
-        values = dict(zip(NAMES, theta, strict=True))
+        paces = work.paces or (1.0,) * len(NAMES)
+        values = {name: value * pace for name, value, pace in zip(NAMES, theta, paces, strict=True)}
         self.work = work
         self.graphs = graphs
         share = values["bandwidth_share"] * (1 - _QUANTISED_LOSS * work.quantised)
@@ -110,7 +114,8 @@ class StepTime:
         tokens = decodes + chunk
         # Kernels that are started one by one are queued ahead of the GPU.
         apart = 1 - (1 - self._is_whole(tokens, chunk)) * (tokens <= self.graphs.pieces_max)
-        return apart * rounded_max(gpu, host) + (1 - apart) * (gpu**1.5 + host**1.5) ** (1 / 1.5)  # type: ignore[no-any-return]
+        beside = apart * rounded_max(gpu, host) + (1 - apart) * (gpu**1.5 + host**1.5) ** (1 / 1.5)
+        return beside + self.graphs.in_turn * (gpu + host - beside)  # type: ignore[no-any-return]
 
     def _is_whole(self, tokens: float, chunk: float) -> float:
         """Whether one graph has all of the step; works for arrays, too."""

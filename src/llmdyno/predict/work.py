@@ -34,6 +34,7 @@ class Work(msgspec.Struct, frozen=True):
         token_flops, head_flops: for a token; for a sequence that gets a token.
         context_flops: attention, for a token and each token of context that it looks at.
         exchange_s: a token's activations between the GPUs, in seconds.
+        paces: multiples of the medians of steptime.PRIORS, in their order.
     """
 
     weight_bytes: float
@@ -49,6 +50,7 @@ class Work(msgspec.Struct, frozen=True):
     layers: int
     quantised: bool
     gpus: int
+    paces: tuple[float, ...] = ()
 
     def read_bytes(self, tokens: float) -> float:
         """Weights that a step of so many tokens reads, in bytes."""
@@ -66,27 +68,31 @@ def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str | None, cache: str) 
         weights: the number format that they are quantised to, a key of `BYTES`; None: as shipped.
         cache: that of keys and values.
     """
-    size = BYTES[weights] if weights else shape.weight_bytes
-    expert_size = BYTES[weights] if weights else shape.expert_bytes or size
+    size = BYTES[weights] if weights else _in_memory(shape.weight_bytes, gpu)
+    expert_size = BYTES[weights] if weights else _in_memory(shape.expert_bytes or size, gpu)
+    weight_bytes = (shape.linear_params - shape.expert_params) * size
+    weight_bytes += shape.head_params * max(size, gpu.number_bytes)
+    expert_bytes = shape.expert_params * expert_size
     computes = weights or ("fp8" if size == BYTES["fp8"] else "bf16")
     shared = 1 if shape.kv_lora_rank else min(gpus, shape.kv_heads)
     ring = 2 * (gpus - 1) / gpus
     return Work(
-        weight_bytes=(
-            (shape.linear_params - shape.expert_params) * size
-            + shape.head_params * max(size, BYTES["bf16"])
-        )
-        / gpus,
-        expert_bytes=shape.expert_params * expert_size / gpus,
+        weight_bytes=weight_bytes / gpus,
+        expert_bytes=expert_bytes / gpus,
         expert_missed=1 - shape.experts_active / shape.experts if shape.experts else 0.0,
         kv_bytes=shape.layers * shape.kv_numbers * BYTES[cache] / shared,
         token_flops=2.0 * shape.linear_params_active / gpus,
         head_flops=2.0 * shape.head_params / gpus,
         context_flops=4.0 * shape.layers * shape.heads * shape.head_dim / gpus,
-        bandwidth=gpu.bandwidth_bytes_s,
+        bandwidth=gpu.bandwidth_of((weight_bytes + expert_bytes) / gpus),
         flops=gpu.flops_at(computes),
         exchange_s=shape.layers * 2 * shape.hidden * BYTES["bf16"] * ring / _NVLINK_BYTES_S,
         layers=shape.layers,
         quantised=size < BYTES["bf16"],
         gpus=gpus,
     )
+
+
+def _in_memory(size: float, gpu: Gpu) -> float:
+    """Return the bytes of a number as it is read: one that is no quantisation is made larger."""
+    return max(size, gpu.number_bytes) if size >= BYTES["bf16"] else size

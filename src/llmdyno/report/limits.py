@@ -6,7 +6,7 @@ The levels' documents carry the figures, where GPU, model and config are known.
 from llmdyno.report import documents
 from llmdyno.report.documents import Run
 from llmdyno.report.tables import Cell, Row, Table
-from llmdyno.results import wording
+from llmdyno.results import limit_words, wording
 
 
 def table(runs: tuple[Run, ...]) -> Table | None:
@@ -15,27 +15,21 @@ def table(runs: tuple[Run, ...]) -> Table | None:
     for run in runs:
         for name, level in documents.levels(run.summary).items():
             limit = documents.part(level, "limit")
-            share = documents.number(limit, "share")
-            if share is None:
+            if documents.number(limit, "share") is None:
                 continue
-            mbu, mfu = documents.number(limit, "mbu"), documents.number(limit, "mfu")
-            which = "bandwidth" if mfu is None or (mbu or 0.0) >= mfu else "FLOP/s"
-            bound = documents.text(limit, "bound_by")
             cells = (
                 Cell(run.name),
-                Cell(f"{share:.0%} of what this GPU's {which} allows; bound by {bound}"),
-                Cell(_share(mbu), "number"),
-                Cell(_share(mfu), "number"),
-                _pair(level, limit, "token_rate", "mean", "token_rate"),
-                _pair(level, limit, "ttft_ms", "p50", "ttft_ms_p50"),
-                _pair(level, limit, "tpot_ms", "p50", "tpot_ms_p50"),
+                Cell(limit_words.distance(limit)),
+                Cell(_share(documents.number(limit, "mbu")), "number"),
+                Cell(_share(documents.number(limit, "mfu")), "number"),
+                *(_pair(level, limit, *named) for named in limit_words.PREDICTED),
             )
             rows.append(Row(heads=((name, 1),), cells=cells))
     if not rows:
         return None
     return Table(
-        caption="Distance from the GPU's limit; measured, and below it predicted from data sheets"
-        " alone, with the interval that holds four of five",
+        caption="Distance from the machine's limit; measured, and below it predicted from data"
+        " sheets alone, with the interval that holds four of five",
         columns=(
             ("Level", "text"),
             ("Run", "text"),

@@ -180,7 +180,11 @@ def of_run(summary: Document) -> Page:
         sections=[
             _headlines(material, "Measured"),
             Section(name="setup", title="What was run, on what", tables=[setup.table({}, runs)]),
-            Section(name="why", title="What held it back", tables=[explanation.held_back(runs)]),
+            Section(
+                name="why",
+                title="What held it back",
+                tables=[explanation.held_back(runs), limits.table(runs)],
+            ),
             *_measured(material),
             *_side({}, runs),
             _repeat(summary),

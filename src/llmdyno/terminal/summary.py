@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from llmdyno.results import documents, doubts, grouping
+from llmdyno.results import documents, doubts, grouping, limit_words
 from llmdyno.results.capacity import says_capacity
 from llmdyno.results.documents import level_name
 from llmdyno.results.metrics import BY_NAME, Metric, Shown
@@ -39,6 +39,8 @@ def show_summary(summary: Mapping[str, Any], out: Paper) -> None:
             out.print(f"{level_name(level)}, tok/s in each of {of}: {rates}", soft_wrap=whole)
     for line in (*_by_model(summary), *_further(summary)):
         out.print(line, soft_wrap=whole)
+    for line in filter(None, map(limit_words.line, summary["levels"])):
+        out.print(escape(line), soft_wrap=whole)
     if "capacity" in summary:
         out.print(f"[bold]{says_capacity(summary)}[/]", soft_wrap=whole)
     for said in grouping.sentences(doubts.of(summary)):

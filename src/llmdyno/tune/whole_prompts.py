@@ -22,12 +22,12 @@ def check_prompt(stack: Stack, config: Mapping[str, Value], tokens: int) -> None
         UsageError: names the knobs, and what would be right.
     """
     scheduling = facts(stack.engine).scheduling
-    if scheduling is None or scheduling.splits_prompts(config):
+    if scheduling is None or (rules := scheduling.under(config)).splits_prompts(config):
         return
-    step = config.get(scheduling.tokens.knob)
+    step = config.get(rules.tokens.knob)
     if isinstance(step, int) and step < tokens:
         raise UsageError(
-            f"{scheduling.tokens.knob}={show(step)} is less than the longest prompt of this load,"
-            f" {tokens} tokens, and {scheduling.chunks}=false keeps prompts whole: it takes at"
-            f" least {tokens}, or {scheduling.chunks}=true."
+            f"{rules.tokens.knob}={show(step)} is less than the longest prompt of this load,"
+            f" {tokens} tokens, and {rules.chunks}=false keeps prompts whole: it takes at"
+            f" least {tokens}, or {rules.chunks}=true."
         )
