@@ -56,6 +56,17 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     front: str = ""
     arm: Literal["", "before", "after"] = ""  # of its confirmation; empty: the config tells
     place: int = 0  # how often the machine or the engine's version had changed before
+    beside: int = 0  # how many other servers were measured meanwhile, at most
+    device: str = ""  # what part of the machine it had, if not all: "GPU 1", "cores 0-3"
+    # Of the study's time, by the clock, what is charged to it; None: all that it took.
+    wall_s: float | None = None
+
+    @property
+    def charged_s(self) -> float:
+        """The machine's time that it cost; of those that ran at once each has a share."""
+        if self.wall_s is not None:
+            return self.wall_s
+        return self.build_s + self.start_s + self.measure_s
 
 
 Key = tuple[Phase, int, int]  # phase, contender, number
@@ -144,7 +155,7 @@ class Ledger:
             self.began = entry
         elif isinstance(entry, Step):
             self.steps.append(entry)
-            self.spent_s += entry.build_s + entry.start_s + entry.measure_s
+            self.spent_s += entry.charged_s
             self.stopped = None
         else:
             self.events.append(entry)

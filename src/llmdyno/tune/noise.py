@@ -13,11 +13,13 @@ def spreads_before(ledger: Ledger) -> list[Spread]:
 
     The baseline was in full and as a trial is, and so was the winner.
     """
-    values: dict[str, list[float]] = {}
+    values: dict[tuple[str, bool], list[float]] = {}
     for step in ledger.steps:
         early = step.phase in {"baseline", "reference", "trial", "best"}
         if early and step.state == "measured" and step.value is not None and step.value > 0:
-            values.setdefault(repr(sorted(step.config.items())), []).append(step.value)
+            # A run beside others is slower than one alone: that is no noise.
+            alike = (repr(sorted(step.config.items())), step.beside > 0)
+            values.setdefault(alike, []).append(step.value)
     return [_spread([math.log(one) for one in same]) for same in values.values() if len(same) > 1]
 
 

@@ -177,6 +177,18 @@ class Runner:
             self.check_machine()
         return step
 
+    def again(self, failed: Step, load: Load) -> Step:
+        """Measure once more, alone, what failed while others ran, which may have been the reason.
+
+        Raises:
+            ServerError: as step() does.
+        """
+        worked = blame.has_worked(self.ledger, failed.config, self.stack.knobs)
+        step = self._measured(failed.phase, failed.number, failed.config, load, "", 0)
+        if step.state == "failed" and worked:
+            self._judge(step)
+        return step
+
     def is_open(self, step: Step) -> bool:
         """Tell whether a step is to be measured again: it failed, or its pair is torn."""
         failed = blame.is_open(self.ledger, step, self.study.baseline, self.stack.knobs)
@@ -253,12 +265,24 @@ class Runner:
         *,
         knob: str = "",
         contender: int = 0,
+        **beside: Any,
     ) -> Step:
-        """Append to the ledger what came of a config, and tell it."""
+        """Append to the ledger what came of a config, and tell it.
+
+        Args:
+            measurement: of it.
+            phase: of the study.
+            number: within the phase.
+            config: that was measured.
+            knob: that an ablation takes back.
+            contender: which would-be winner it is of.
+            beside: of one that ran beside others: the step's `beside`, `device` and `wall_s`.
+        """
         step = as_step(self.study, measurement, phase, number, config, knob)
-        step = msgspec.structs.replace(step, contender=contender, place=self.ledger.place)
+        step = msgspec.structs.replace(step, contender=contender, place=self.ledger.place, **beside)
         self.ledger.append(step)
-        told = f"{outcome(self.study, step)}  {describe(config)}"
+        where = f"  ({step.device})" if step.device else ""
+        told = f"{outcome(self.study, step)}  {describe(config)}{where}"
         self._narrator.notify(f"  {_label(phase, number)}: {told}")
         return step
 

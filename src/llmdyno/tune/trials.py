@@ -59,23 +59,10 @@ class Trials:
             reference: the baseline as a trial is measured; the search knows it first.
         """
         study = self._runner.study
-        searched_names = {knob.name for knob in self._space}
-        search = self._make_search(
-            self._space,
-            trials=study.trials,
-            maximise=study.objective.maximise,
-            seed=study.seed,
-            # A knob that the user set and the search leaves alone has that value in every trial.
-            fixed={k: v for k, v in study.baseline.items() if k not in searched_names},
-        )
+        search = self._search = self._new_search(study.seed)
         if reference is not None:
             begin(search, self._runner, reference)
-        self._search = search
-        names = ", ".join(knob.name for knob in self._space)
-        given = f", the first {len(self._candidates)} of them given" if self._candidates else ""
-        self._runner.say(
-            f"Search over {names}: {counted(study.trials, 'trial')} at {study.compared_at}{given}."
-        )
+        self._announce()
         tried: list[Step] = []
         patience = Patience(study, reference)
         while not self._enough(tried):
@@ -97,6 +84,28 @@ class Trials:
                 search.give(step.config)
             self._tell(search, step)
             tried.append(step)
+
+    def _new_search(self, seed: int) -> Searching:
+        """Return a search that knows nothing yet."""
+        study = self._runner.study
+        searched_names = {knob.name for knob in self._space}
+        return self._make_search(
+            self._space,
+            trials=study.trials,
+            maximise=study.objective.maximise,
+            seed=seed,
+            # A knob that the user set and the search leaves alone has that value in every trial.
+            fixed={k: v for k, v in study.baseline.items() if k not in searched_names},
+        )
+
+    def _announce(self) -> None:
+        """Tell what is searched, and how many trials there will be."""
+        study = self._runner.study
+        names = ", ".join(knob.name for knob in self._space)
+        given = f", the first {len(self._candidates)} of them given" if self._candidates else ""
+        self._runner.say(
+            f"Search over {names}: {counted(study.trials, 'trial')} at {study.compared_at}{given}."
+        )
 
     def _has_no_time(self) -> bool:
         """Tell whether the budget has no room for another trial, and say so."""
