@@ -70,6 +70,7 @@ def write(
     place: dict[str, Any] = PLACE,
     noise: float = 0.005,
     ramp_s: float = 0.0,
+    swing: float = 0.0,
 ) -> Path:
     """Write the journal of a run whose requests take 50 ms and 20 ms a token, and vary a little.
 
@@ -89,6 +90,7 @@ def write(
         place: its environment.
         noise: of the speed, from request to request, as a share.
         ramp_s: of each level.
+        swing: of the speed, as a share, over two thirds of a level.
     """
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
@@ -111,7 +113,8 @@ def write(
         for user in range(count):
             at_ns = start_ns + int(rng.uniform(0, 20) * _MS)
             while at_ns < end_ns:
-                speed = (1 + slower) * (1 + noise * rng.normal())
+                turn = np.sin(3 * np.pi * (at_ns - start_ns) / (end_ns - start_ns))
+                speed = (1 + slower) * (1 + noise * rng.normal()) * (1 + swing * turn)
                 gaps = speed * np.array([50.0, *[20.0] * (output_tokens - 1)])
                 due.append((at_ns, user, gaps))
                 at_ns += int(gaps.sum() * _MS)

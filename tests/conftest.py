@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +13,9 @@ from typing import Any
 import pytest
 
 from forge import Forge
+
+# A shell starts what it puts in the background with Ctrl-C ignored, and every child inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DYNO = (sys.executable, "-m", "llmdyno")
 # These take longest, so they begin first: no worker is left alone with one at the end.

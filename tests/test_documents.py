@@ -55,9 +55,9 @@ def read(words: list[str]) -> None:
     """Read a command as the command line does, up to where it would begin."""
     name, *rest = words
     command: Any = load(name)
-    while hasattr(command, "commands") and rest:
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         command, rest = command.commands[rest[0]], rest[1:]
-    if hasattr(command, "commands"):
+    if hasattr(command, "commands") and not rest:
         return
     with command.make_context(name, with_values(rest)) as context:
         params = {key.removesuffix("_"): value for key, value in context.params.items()}

@@ -16,6 +16,7 @@ EXEMPT = {
 # Plug-ins of one kind, and small parts of one thing, are tested together: module or folder → test.
 TOGETHER = {
     "endpoints": "endpoints/test_contract.py",
+    "dashboard/server.py": "dashboard/test_board.py",
     "record/entries.py": "record/test_scribe.py",
     "record/exchange.py": "record/test_relay.py",
     "record/prompts.py": "record/test_lines.py",
@@ -58,12 +59,14 @@ TOGETHER = {
     "records/server_page.py": "results/test_crosscheck.py",
     "processes/indexes.py": "processes/test_environments.py",
     "report/side_tables.py": "report/test_run_tables.py",
+    "results/gave.py": "terminal/test_lists.py",
     "results/level_checks.py": "results/test_doubts.py",
     "tune/goals.py": "tune/test_race.py",
     "tune/noise.py": "tune/test_pairs.py",
     "report/comparison_table.py": "report/test_comparison_markdown.py",
     "results/comparison_words.py": "results/test_comparison.py",
     "cli/sides.py": "cli/test_compare.py",
+    "tune/outlook.py": "tune/test_remaining.py",
     "tune/paired.py": "tune/test_study.py",
     "terminal/dry_run.py": "tune/test_dry_run.py",
     "search/memory.py": "search/test_own.py",

@@ -296,7 +296,7 @@ def test_a_gate_keeps_a_run_and_stops_what_became_slower(
     assert (tmp_path / "kept" / "summary.json").is_file()
 
     summary = tmp_path / "summary.md"
-    slower = {"DYNO_URL": streamer("--itl", "8ms"), "GITHUB_STEP_SUMMARY": str(summary)}
+    slower = {"DYNO_URL": streamer("--itl", "20ms"), "GITHUB_STEP_SUMMARY": str(summary)}
     # Gaps between tokens are the streamer's own; a rate in so short a run is the machine's, too.
     done = gate("check", "kept", "out", DYNO_FAIL_ON="itl:p50:+50%", **slower)
 

@@ -20,8 +20,6 @@ ALLOWED = {
     ("engines/sglang.py", "triton"): "an attention kernel's language, not the server",
     ("importers/vllm.py", "vllm"): "the importer of that name",
     ("importers/llm_d.py", "native"): "a key of its reports",
-    ("report/setup.py", "native"): "no front stands before it: a sentence leaves it out",
-    ("cli/completion.py", "openvino"): "whose knobs are offered where no engine is named: ours",
     ("endpoints/tgi.py", "tgi"): "the endpoint of that name",
     ("endpoints/bentoml.py", "bentoml"): "the endpoint of that name",
     ("endpoints/triton_generate.py", "triton"): "what the server calls itself",

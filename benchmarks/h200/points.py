@@ -13,6 +13,10 @@ A plan has [common] knobs, [arms.NAME] knobs, [loads.NAME] flags of `dyno bench`
 arms, loads, and which arm takes which load. An arm may be named by `best_of` earlier ones: the one
 with the best geometric mean of token rates over the loads in `by`, each at its last level.
 
+Arms may be of several engines: an arm names its `engine` where it is not the plan's, [engines.NAME]
+has knobs that all its arms share in place of [common], `engine_args` for what has no knob, and
+`environment` (a $NAME in it is this process's own).
+
 What has been measured is not measured again: call it again in the same OUT and it goes on with the
 next round. No round starts that could not end within --seconds, by what the last one took. A table
 takes the runs of `dyno tune` in, too: a study's folder.
@@ -22,6 +26,7 @@ import argparse
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -44,14 +49,22 @@ class Server:
     ) -> None:
         self.arm = arm
         self.url = f"http://127.0.0.1:{port}"
-        config = {**plan.get("common", {}), **plan["arms"][arm]}
+        engine, special = engine_of(plan, arm)
+        config = {**shared(plan, arm), **own(plan, arm)}
         settings = [f"--set={name}={_text(value)}" for name, value in config.items()]
-        self.argv = [*DYNO, "serve", "--engine", plan["engine"], "--model", model]
+        settings += [f"--engine-arg={word}" for word in special.get("engine_args", ())]
+        self.argv = [*DYNO, "serve", "--engine", engine, "--model", model]
         self.argv += ["--port", str(port), *settings]
+        environment = {
+            name: os.path.expandvars(value)
+            for name, value in special.get("environment", {}).items()
+        }
         self._log = folder / f"server-{arm}.log"
         self._began_s = time.monotonic()
         with self._log.open("wb") as output:
-            self.process = subprocess.Popen(self.argv, stdout=output, stderr=output)
+            self.process = subprocess.Popen(
+                self.argv, stdout=output, stderr=output, env={**os.environ, **environment}
+            )
 
     def is_ready(self) -> bool:
         """Whether it has made its first token; it may also have died before."""
@@ -66,6 +79,23 @@ class Server:
         if not self.is_dead():
             self.process.terminate()
         self.process.wait(timeout=60)
+
+
+def engine_of(plan: Mapping[str, Any], arm: str) -> tuple[str, Mapping[str, Any]]:
+    """Return the engine of an arm, and what the plan says of that engine."""
+    engine = plan["arms"][arm].get("engine", plan["engine"])
+    return engine, plan.get("engines", {}).get(engine, {})
+
+
+def shared(plan: Mapping[str, Any], arm: str) -> dict[str, Any]:
+    """Return the knobs that an arm shares with the other arms of its engine."""
+    _, special = engine_of(plan, arm)
+    return dict(special.get("common", plan.get("common", {})))
+
+
+def own(plan: Mapping[str, Any], arm: str) -> dict[str, Any]:
+    """Return the knobs that an arm has for itself."""
+    return {name: value for name, value in plan["arms"][arm].items() if name != "engine"}
 
 
 class Campaign:
@@ -173,9 +203,14 @@ class Campaign:
         if not (run / SUMMARY).exists():
             say(f"  {name}: no result, status {status}")
             return
-        facts = {"arm": server.arm, "load": load + suffix, "round": folder.name, "argv": argv}
-        facts |= {"serve": server.argv, "config": self._plan["arms"][server.arm]}
-        facts["common"] = self._plan.get("common", {})
+        facts: dict[str, Any] = {
+            "arm": server.arm,
+            "load": load + suffix,
+            "round": folder.name,
+            "argv": argv,
+        }
+        facts |= {"serve": server.argv, "config": own(self._plan, server.arm)}
+        facts["common"] = shared(self._plan, server.arm)
         (run / CONFIG).write_text(json.dumps(facts, indent=1) + "\n")
         for level in json.loads((run / SUMMARY).read_text())["levels"]:
             rate, ttft = level["token_rate"] or {}, level["ttft_ms"] or {}
@@ -228,44 +263,34 @@ def rows(out: Path) -> list[dict[str, Any]]:
     for path in sorted((out / RUNS).glob(f"*/{SUMMARY}")):
         facts = json.loads((path.parent / CONFIG).read_text())
         config = {**facts["common"], **facts["config"]}
-        found += _levels(path, facts["arm"], config)
+        engine = facts["serve"][facts["serve"].index("--engine") + 1]
+        found += _levels(path, facts["arm"], engine, config)
     return found
 
 
 def study_rows(study: Path) -> list[dict[str, Any]]:
     """Return one row a level of every run of a study."""
-    found = []
+    found: list[dict[str, Any]] = []
+    engine = ""
     for line in (study / LEDGER).read_text().splitlines():
         step = json.loads(line)
+        engine = step.get("spec", {}).get("engine", engine)
         if step["type"] == "step" and step["state"] == "measured":
-            found += _levels(study / step["run"] / SUMMARY, step["phase"], step["config"])
+            path = study / step["run"] / SUMMARY
+            found += _levels(path, step["phase"], engine, step["config"])
     return found
 
 
-def _levels(path: Path, arm: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _levels(path: Path, arm: str, engine: str, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     document = json.loads(path.read_text())
-    asked = document["spec"]["workload"]
-    return [_row(each, arm, config, asked, path.parent.name) for each in document["levels"]]
+    asked = document["spec"]
+    facts = {"run": path.parent.name, "arm": arm, "engine": engine, **_knobs(config)}
+    return [{**facts, **_row(each, asked)} for each in document["levels"]]
 
 
-def _row(
-    level: Mapping[str, Any],
-    arm: str,
-    config: Mapping[str, Any],
-    asked: Mapping[str, Any],
-    run: str,
-) -> dict[str, Any]:
-    completed = level["requests"]["completed"] or 1
-    server = level.get("server") or {}
-    rate, tokens = level["token_rate"] or {}, level["tokens"]
-    ci95 = rate.get("ci95") or (None, None)
-
-    def stat(metric: str, name: str) -> Any:
-        return (level[metric] or {}).get(name)
-
-    return {
-        "run": run,
-        "arm": arm,
+def _knobs(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a column for each knob of vLLM that the predictor reads, and one for all others."""
+    columns = {
         "max_num_seqs": config.get("max_num_seqs"),
         "max_num_batched_tokens": config.get("max_num_batched_tokens"),
         "api_server_count": config.get("api_server_count"),
@@ -274,9 +299,26 @@ def _row(
         "kv_cache_dtype": config.get("kv_cache_dtype", "auto"),
         "gpu_memory_utilization": config.get("gpu_memory_utilization"),
         "kv_cache_memory_bytes": config.get("kv_cache_memory_bytes"),
-        "workload": asked["name"],
+    }
+    others = {k: v for k, v in config.items() if k not in {*columns, "quantization", "dtype"}}
+    return {**columns, "other_knobs": json.dumps(others)}
+
+
+def _row(level: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    completed = level["requests"]["completed"] or 1
+    server = level.get("server") or {}
+    rate, tokens, load = level["token_rate"] or {}, level["tokens"], asked["load"]
+    ci95 = rate.get("ci95") or (None, None)
+
+    def stat(metric: str, name: str) -> Any:
+        return (level[metric] or {}).get(name)
+
+    return {
+        "workload": asked["workload"]["name"],
         "users": level["users"],
         "request_rate": level.get("rate"),
+        "ramp_s": load.get("ramp_s"),
+        "duration_s": load.get("duration_s"),
         "input_tokens_mean": round(tokens["input"] / completed, 1),
         "output_tokens_mean": round(tokens["output"] / completed, 1),
         "requests_completed": level["requests"]["completed"],

@@ -8,6 +8,7 @@ no host), and a constant: the mean of the other configs at that load, which rank
 """
 
 import argparse
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -24,7 +25,10 @@ from llmdyno.predict.steptime import NAMES
 CONFIGS_MIN = 4  # of one load, or there is nothing to rank
 FIRST = 3  # trials that a study gives to the predictor
 
-Figures = np.ndarray  # per point: token rate, TTFT p50, TPOT p50
+SURE = 1.96 * 2**0.5  # deviations by which one of twenty pairs of equal runs differs
+
+# Per point: token rate, TTFT p50, TPOT p50, and the ends of the interval of TTFT p50.
+Figures = np.ndarray
 
 
 def config_of(measured: Measured) -> str:
@@ -48,7 +52,10 @@ def predicted(measured: Sequence[Measured], calibration: Calibration) -> Figures
     """Return what is predicted of each point."""
     found = [forecast(setup_of(each), point_of(each), calibration) for each in measured]
     return np.array(
-        [[one.token_rate.mean, one.ttft_ms_p50.mean, one.tpot_ms_p50.mean] for one in found]
+        [
+            [one.token_rate.mean, one.ttft_ms_p50.mean, one.tpot_ms_p50.mean, *one.ttft_ms_p50.ci80]
+            for one in found
+        ]
     )
 
 
@@ -56,7 +63,7 @@ def held_out(measured: Sequence[Measured], folds: int) -> Figures:
     """Return what is predicted of each point by a calibration that did not see its config."""
     configs = sorted({config_of(each) for each in measured})
     fold = {config: number % folds for number, config in enumerate(configs)}
-    found = np.zeros((len(measured), 3))
+    found = np.zeros((len(measured), 5))
     for number in range(folds):
         out = [place for place, each in enumerate(measured) if fold[config_of(each)] == number]
         seen = [each for each in measured if fold[config_of(each)] != number]
@@ -78,6 +85,70 @@ def constant(measured: Sequence[Measured], truth: Figures) -> Figures:
     return found
 
 
+def alike(measured: Measured) -> tuple[object, ...]:
+    """Return what levels have in common that were asked the same: their inputs, roughly.
+
+    How much of a prompt the prefix cache held is an outcome, and a chat's mean lengths differ a
+    little from run to run.
+    """
+    lengths = (round(measured.isl, -1), round(measured.osl, -2))
+    return (measured.gpu.name, measured.users, measured.request_rate, *lengths)
+
+
+def again(measured: Sequence[Measured], truth: Figures) -> Figures:
+    """Return what other runs of the same config under the same load gave; NaN without any.
+
+    No predictor can be nearer than that, on average: it is the noise between runs.
+    """
+    found = np.full((len(measured), 3), np.nan)
+    for place, each in enumerate(measured):
+        others = [
+            other
+            for other, one in enumerate(measured)
+            if other != place and alike(one) == alike(each) and config_of(one) == config_of(each)
+        ]
+        if others:
+            found[place] = np.exp(np.log(truth[others]).mean(axis=0))
+    return found
+
+
+def noise(measured: Sequence[Measured], truth: Figures) -> float:
+    """Return the deviation of the logarithm of the token rate between equal runs."""
+    groups: dict[object, list[float]] = defaultdict(list)
+    for place, each in enumerate(measured):
+        groups[alike(each), config_of(each)].append(float(np.log(truth[place, 0])))
+    repeated = [np.array(each) for each in groups.values() if len(each) > 1]
+    squares = sum(float(((each - each.mean()) ** 2).sum()) for each in repeated)
+    return float(np.sqrt(squares / sum(len(each) - 1 for each in repeated)))
+
+
+def sure_tau(measured: Sequence[Measured], said: Figures, truth: Figures) -> str:
+    """Return tau over the pairs that differ by more than equal runs do, and how many they are."""
+    limit = SURE * noise(measured, truth)
+    signs = []
+    for one, other in itertools.combinations(range(len(measured)), 2):
+        if alike(measured[one]) != alike(measured[other]):
+            continue
+        apart = float(np.log(truth[one, 0] / truth[other, 0]))
+        if abs(apart) > limit:
+            guessed = float(np.log(said[one, 0] / said[other, 0]))
+            signs.append(float(np.sign(apart * guessed)))
+    return f"{np.mean(signs):.2f} ({len(signs)} pairs)"
+
+
+def judged_ttft(said: Figures, truth: Figures) -> str:
+    """Return the error of TTFT where it has one answer, and how often the range holds both."""
+    low, high = said[:, 3], said[:, 4]
+    # An interval is even around its mean until an answer of another start lies outside it.
+    two = np.abs(np.log(low * high / said[:, 1] ** 2)) > 0.02
+    error = np.abs(said[:, 1] / truth[:, 1] - 1)[~two] * 100
+    inside = ((low <= truth[:, 1]) & (truth[:, 1] <= high))[two]
+    return (
+        f"{error.mean():.1f} ({np.median(error):.1f}) of {len(error)};"
+        f" {inside.mean():.0%} of {len(inside)} in range"
+    )
+
+
 def rankings(measured: Sequence[Measured]) -> Mapping[tuple[object, ...], list[int]]:
     """Return the places of the points of each load that has enough configs."""
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
@@ -89,12 +160,13 @@ def rankings(measured: Sequence[Measured]) -> Mapping[tuple[object, ...], list[i
 def row(name: str, measured: Sequence[Measured], said: Figures, truth: Figures) -> str:
     """Return a line of the table: errors, and how the configs of a load are ranked."""
     cells = [name, str(len(measured)), *errors(said, truth), *ranks(measured, said, truth)]
+    cells += [sure_tau(measured, said, truth), judged_ttft(said, truth)]
     return f"| {' | '.join(cells)} |"
 
 
 def errors(said: Figures, truth: Figures) -> list[str]:
     """Return the mean error of each figure in %, and the median."""
-    error = np.abs(said / truth - 1) * 100
+    error = np.abs(said[:, :3] / truth - 1) * 100
     return [f"{np.nanmean(error[:, k]):.1f} ({np.nanmedian(error[:, k]):.1f})" for k in range(3)]
 
 
@@ -121,12 +193,17 @@ def main() -> None:
     print(f"{len(rankings(measured))} loads with {CONFIGS_MIN} or more configs\n")
     print(
         "| calibrated on | points | token rate | TTFT p50 | TPOT p50 | tau | regret of the first"
-        f" | ... of the best of {FIRST} |\n|---|---|---|---|---|---|---|---|"
+        f" | ... of the best of {FIRST} | tau beyond noise | TTFT where it has one answer; two |\n"
+        "|---|---|---|---|---|---|---|---|---|---|"
     )
     print(row("nothing", measured, predicted(measured, prior()), truth), flush=True)
     print(row("a roofline", measured, predicted(measured, roofline()), truth), flush=True)
     same = errors(constant(measured, truth), truth)
-    print(f"| a constant | {len(measured)} | {' | '.join(same)} | - | - | - |", flush=True)
+    print(f"| a constant | {len(measured)} | {' | '.join(same)} | - | - | - | - | - |", flush=True)
+    runs = again(measured, truth)
+    floor = f"{int(np.isfinite(runs[:, 0]).sum())} | {' | '.join(errors(runs, truth))}"
+    print(f"| the same config, other runs | {floor} | - | - | - | - | - |", flush=True)
+    print(f"\nequal runs differ by {noise(measured, truth):.1%} (one deviation)\n", flush=True)
     print(row(f"other configs ({folds} folds)", measured, held_out(measured, folds), truth))
 
 

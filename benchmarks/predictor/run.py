@@ -33,6 +33,12 @@ def points() -> list[Measured]:
     return [each for path in paths for each in read_points(str(path), whose)]
 
 
+def three_configs(measured: Sequence[Measured]) -> list[Measured]:
+    """Return 3 configs at 10, 50 and 100 users: the rounds of 8 s with short prompts."""
+    first = "/h200/points/"
+    return [m for m in measured if first in m.source and m.isl < 200 and m.duration_s == 8]
+
+
 def row(name: str, calibration: Calibration, measured: Sequence[Measured]) -> str:
     """Return a line of the table: errors (mean, median), and what the 80 % intervals hold."""
     usable = [each for each in measured if each.ttft_ms_p50 and each.tpot_ms_p50]
@@ -57,7 +63,7 @@ def row(name: str, calibration: Calibration, measured: Sequence[Measured]) -> st
 def main() -> None:
     """Print the table."""
     everything = points()
-    few = [each for each in everything if "/h200/points/" in each.source][22:31]
+    few = three_configs(everything)
     held_out = [each for each in everything if each not in few]
     h100 = [each for each in everything if "H100" in each.gpu.name.upper()]
     h200 = [each for each in everything if each not in h100]
@@ -66,7 +72,7 @@ def main() -> None:
     print(row("nothing", prior(), everything))
     print(row("all, the same points", calibrate(everything), everything))
     print(row("every second point, the others", calibrate(even), odd))
-    print(row("9 points, the others", calibrate(few), held_out))
+    print(row(f"3 configs at 3 loads ({len(few)} points), the others", calibrate(few), held_out))
     print(row("H200, on the H100", calibrate(h200), h100))
 
 

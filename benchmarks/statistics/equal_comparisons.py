@@ -1,6 +1,6 @@
 """How often does `dyno compare` call equal runs different, and how often does it see 3 %?
 
-    python benchmarks/statistics/equal_comparisons.py [--pairs 200] [--seconds 40]
+    python benchmarks/statistics/equal_comparisons.py [--pairs 200] [--seconds 40] [--only quiet]
 
 Each comparison is of journals that are made for it alone, and takes the road of the command: from
 the journal to the sentence on top. The server of these runs is as slow as a factor says that is
@@ -159,15 +159,16 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--seconds", type=int, default=40)
     parser.add_argument("--runs", type=int, nargs="*", default=[1, 3])
+    parser.add_argument("--only", choices=WORLDS, nargs="*", default=list(WORLDS))
     given = parser.parse_args()
     print(
         f"{'called different':<22}{'runs':>5}{'equal':>8}{'any row':>9}{'3 % apart':>11}{'half':>8}"
     )
-    for name, world in WORLDS.items():
+    for name in given.only:
         for runs in given.runs:
             sizes = {"pairs": given.pairs, "runs": runs, "seconds": given.seconds}
-            equal = rates(world, **sizes, slower=0.0)
-            apart = rates(world, **sizes, slower=0.03)
+            equal = rates(WORLDS[name], **sizes, slower=0.0)
+            apart = rates(WORLDS[name], **sizes, slower=0.03)
             print(
                 f"{name:<22}{runs:>5}{equal[0]:>8.1%}{equal[1]:>9.1%}{apart[0]:>11.1%}"
                 f"{equal[2]:>6.1f} %",

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import racing
-from functions import FAMILIES, NOISE, make
+from functions import FAMILIES, make
+from parts import NOISE
 
 from llmdyno.results.pairs import PRIOR
 from llmdyno.results.racing import Bound, value_to_reach

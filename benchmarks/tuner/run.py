@@ -11,7 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
-from functions import FAMILIES, NOISE, make
+from functions import FAMILIES, make
+from parts import NOISE
 
 from llmdyno.search.samplers import SAMPLERS
 from llmdyno.search.samplers import sampler as made

@@ -48,6 +48,7 @@ await() {
 }
 
 measure() { # FOLDER: a missed SLO (status 1) is a result, too; anything else is none
+    rm -rf "$1" # of a job that was stopped: a run is written into no folder that holds one
     start
     await
     local status=0

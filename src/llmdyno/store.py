@@ -31,7 +31,7 @@ LEDGER = "ledger.jsonl"
 STUDY = "study.json"
 REPORT = "report.html"
 BUNDLE = "bundle"
-_LOCK = ".lock"
+LOCK = ".lock"
 
 
 def cache_folder(kind: str) -> Path:
@@ -117,9 +117,9 @@ def hold(folder: Path) -> IO[str]:
         StorageError: the lock's file cannot be made.
     """
     try:
-        lock = (folder / _LOCK).open("w")
+        lock = (folder / LOCK).open("w")
     except OSError as error:
-        raise StorageError(f"cannot write {folder / _LOCK}: {error.strerror}.") from error
+        raise StorageError(f"cannot write {folder / LOCK}: {error.strerror}.") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -140,15 +140,15 @@ def temporary_folder(name: str) -> Iterator[Path]:
         StorageError: the folder cannot be made.
     """
     parent = Path(tempfile.gettempdir())
-    for left in parent.glob(f"{name}-*/{_LOCK}"):
+    for left in parent.glob(f"{name}-*/{LOCK}"):
         with suppress(OSError), left.open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: its owner still runs
             shutil.rmtree(left.parent, ignore_errors=True)
     try:
         folder = tempfile.TemporaryDirectory(prefix=f"{name}-", dir=parent)
-        lock = Path(folder.name, f"{_LOCK}.new").open("w")  # noqa: SIM115 - held until the end
+        lock = Path(folder.name, f"{LOCK}.new").open("w")  # noqa: SIM115 - held until the end
         fcntl.flock(lock, fcntl.LOCK_EX)
-        Path(lock.name).rename(Path(folder.name, _LOCK))
+        Path(lock.name).rename(Path(folder.name, LOCK))
     except OSError as error:
         raise StorageError(f"cannot make a folder in {parent}: {error.strerror}.") from error
     with folder as path, lock:

@@ -155,6 +155,11 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], tuple[str, ...]]] = {
         {},
         ("refuses a request of this run (status 400): This model's maximum context",),
     ),
+    "too long, behind a proxy that speaks in lines": (
+        refusal("The prompt is too long.\n\nModel group 'llama' failed. No fallback was tried.."),
+        {},
+        ("too long. Model group 'llama' failed. No fallback was tried.",),
+    ),
     "a key": (refusal("no key", "401 Unauthorized"), {}, ("wants a key", "--api-key-env")),
     "elsewhere": (
         plain("307 X", b"", "Location: https://x/v1/chat/completions"),

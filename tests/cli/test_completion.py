@@ -34,6 +34,10 @@ def texts(line: str) -> list[str]:
         ("dyno be", ["bench"]),
         ("dyno artifacts ", ["list", "remove", "prune"]),
         ("dyno artifacts prune --ke", ["--keep"]),
+        ("dyno runs ", ["tag", "prune", "export"]),
+        ("dyno runs --si", ["--since"]),
+        ("dyno runs --engine vl", ["vllm"]),
+        ("dyno runs prune --ke", ["--keep"]),
         ("dyno tune --engine ", plugins.names("engines")),
         ("dyno tune --engine=v", ["--engine=vllm"]),
         ("dyno tune --engine vllm,sg", ["vllm,sglang"]),
@@ -72,9 +76,7 @@ def test_the_knobs_are_those_of_the_engine_and_the_front_that_the_line_names() -
     assert set(texts("dyno serve --set ")) == {f"{name}=" for name in KNOBS}
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in COMMANDS if name not in {"artifacts", "baseline"}]
-)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_flag_of_a_command_is_offered_with_its_help(name: str) -> None:
     offered = words(f"dyno {name} -")
 
@@ -89,7 +91,8 @@ def test_runs_and_studies_of_the_folder_are_offered_newest_first(
     for folder in ("runs/20260101-a", "runs/20260102-b", "studies/20260103-c"):
         (tmp_path / folder).mkdir(parents=True)
 
-    assert texts("dyno export ") == ["20260102-b", "20260101-a"]
+    assert texts("dyno export ") == ["20260102-b", "20260101-a", "20260103-c"]
+    assert texts("dyno runs tag 2026010") == ["20260102-b", "20260101-a", "20260103-c"]
     assert texts("dyno report 20260102-b ") == ["20260102-b", "20260101-a", "20260103-c"]
     assert texts("dyno tune --resume ") == ["20260103-c"]
 

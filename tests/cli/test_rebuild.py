@@ -8,7 +8,7 @@ import pytest
 
 import lab
 from llmdyno import store
-from llmdyno.cli.rebuild import guide_of, rebuild, run_summary
+from llmdyno.cli.rebuild import rebuild, run_summary
 from llmdyno.errors import UsageError
 
 
@@ -48,10 +48,3 @@ def test_a_report_replaces_no_other_results(other: str, results: Path) -> None:
 def test_a_folder_that_holds_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds neither a run nor a study"):
         run_summary(tmp_path)
-
-
-def test_the_guide_has_the_knobs_of_engine_and_front() -> None:
-    guide = guide_of({"engine": "timed.engine", "front": "triton"})
-
-    assert {"itl_ms", "mode", "lossy", "idle"} < guide.keys()
-    assert "triton_max_batch_size" in guide

@@ -283,6 +283,7 @@ def test_what_never_got_a_slot_is_counted() -> None:
 
     assert played.sent_s == [0.0, 0.5, 1.0, 1.5]
     assert end_of(played).unsent == 16
+    assert [due_ns / 10**8 for due_ns in end_of(played).unsent_due_ns] == list(range(4, 20))
     waiting = [entry.waiting for entry in played.entries if isinstance(entry, Tick)]
     assert waiting[0] == 6  # at 0.75 s eight were due, two of them sent
 

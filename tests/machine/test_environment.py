@@ -66,6 +66,14 @@ def test_the_same_machine_does_not_differ_from_itself() -> None:
     assert environment.differences(environment.describe(), environment.describe()) == []
 
 
+def test_two_gpus_of_one_kind_are_two() -> None:
+    gpu = {"name": "H200", "driver": "580", "power_limit_w": 700.0, "mig": False}
+    one, other = ({"gpus": [{**gpu, "id": name}]} for name in ("a1", "b2"))
+
+    assert environment.differences(one, other) == ["GPU ids: a1 before, b2 after"]
+    assert environment.differences(one, one) == environment.differences({"gpus": [gpu]}, one) == []
+
+
 def test_a_quiet_machine_gets_no_warning() -> None:
     assert environment.warnings(facts()) == []
 

@@ -15,8 +15,8 @@ def test_a_gpu_is_read_as_nvidia_smi_writes_it(
     program = tmp_path / "nvidia-smi"
     program.write_text(
         "#!/bin/sh\n"
-        "echo 'NVIDIA H200, 143771, 580.159.04, 9.0, 1980, 700.00, Disabled'\n"
-        "echo 'NVIDIA H200, 143771, 580.159.04, 9.0, 1980, [N/A], Enabled'\n"
+        "echo 'NVIDIA H200, 143771, 580.159.04, 9.0, 1980, 700.00, Disabled, GPU-1'\n"
+        "echo 'NVIDIA H200, 143771, 580.159.04, 9.0, 1980, [N/A], Enabled, GPU-2'\n"
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -25,9 +25,10 @@ def test_a_gpu_is_read_as_nvidia_smi_writes_it(
 
     assert whole == hardware.Gpu(
         name="NVIDIA H200", memory_mib=143771.0, driver="580.159.04", compute_capability="9.0",
-        clock_mhz_max=1980.0, power_limit_w=700.0, mig=False,
+        clock_mhz_max=1980.0, power_limit_w=700.0, mig=False, id="9207b013e156",
     )  # fmt: skip
     assert (part.power_limit_w, part.mig) == (None, True)
+    assert part.id not in {None, whole.id}
 
 
 @pytest.mark.parametrize("script", ["exit 9", "echo 'NVIDIA-SMI has failed'; exit 1"])

@@ -28,7 +28,7 @@ def test_the_committed_points_are_read() -> None:
     assert first.osl == 256.0
     assert first.token_rate == 7799.51
     assert first.token_rate_ci == (7183.33, 8419.31)
-    assert first.duration_s == pytest.approx(676 * 256 / 7799.51)
+    assert (first.ramp_s, first.duration_s) == (2.0, 20.0)
     assert points[1].config["quantization"] == "fp8"
     assert sources(points) == 7
 
@@ -46,6 +46,7 @@ def test_a_study_says_all_itself() -> None:
     assert points[0].config["max_num_seqs"] == 64
     assert points[0].users == 100
     assert points[0].cached_share > 0.5
+    assert points[0].ramp_s == 2.0
 
 
 def test_a_run_has_the_settings_that_the_caller_names() -> None:
@@ -67,6 +68,17 @@ def test_columns_may_say_whose_a_row_is(tmp_path: Path) -> None:
     assert point.config == {"max_running_requests": 128}
     assert (point.users, point.request_rate) == (None, 2.5)
     assert point.ttft_ms_p50 is None
+    assert point.ramp_s is None
+
+
+def test_a_level_of_no_stated_duration_lasts_as_long_as_its_tokens_need(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "users,input_tokens_mean,output_tokens_mean,requests_completed,token_rate\n"
+        "10,1000,200,60,800\n"
+    )
+    [point] = read_points(str(path), WHOSE)
+    assert point.duration_s == 60 * 200 / 800
 
 
 @pytest.mark.parametrize(

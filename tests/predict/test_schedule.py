@@ -10,7 +10,7 @@ from llmdyno.predict.schedule import Ask, Load, Rules, simulate
 from llmdyno.predict.server import Setup, server_of
 from llmdyno.predict.shapes import shape_of
 from llmdyno.predict.simulated import Point, loads_of
-from llmdyno.predict.steptime import MEDIANS, StepTime
+from llmdyno.predict.steptime import MEDIANS, Graphs, StepTime
 from llmdyno.units import Lengths
 
 SETUP = Setup("vllm", shape_of("meta-llama/Llama-3.1-8B"), gpu_of("h200"))
@@ -42,6 +42,34 @@ def test_a_small_cache_preempts_unless_room_is_kept_for_whole_answers() -> None:
     load = closed(20, answer=200)
     assert simulate(small, TIME, load).preempted > 0
     assert simulate(careful, TIME, load).preempted == 0
+
+
+def test_a_prompt_above_the_graphs_costs_the_host_every_kernel() -> None:
+    """VLLM has graphs up to twice max_num_seqs tokens, at most 512."""
+    few = server_of(msgspec.structs.replace(SETUP, config={"max_num_seqs": 32}))
+    short = StepTime(few.work, few.graphs, MEDIANS.tolist())
+    assert short.seconds(8, 800, 250) > 1.5 * TIME.seconds(8, 800, 250)
+    assert short.seconds(8, 800, 40) == TIME.seconds(8, 800, 40)
+
+
+def test_a_mode_of_graphs_says_which_steps_have_them() -> None:
+    def graphs(mode: str) -> Graphs:
+        config = {"cudagraph_mode": mode, "max_num_seqs": 100}
+        return server_of(msgspec.structs.replace(SETUP, config=config)).graphs
+
+    assert graphs("FULL_AND_PIECEWISE") == Graphs(decode_max=200, pieces_max=200)
+    assert graphs("FULL") == Graphs(decode_max=200, prompts_max=200, pieces_max=200)
+    assert graphs("PIECEWISE") == Graphs(decode_max=0, pieces_max=200)
+    assert graphs("FULL_DECODE_ONLY") == Graphs(decode_max=200)
+    assert graphs("NONE") == Graphs(decode_max=0)
+
+
+def test_one_api_server_under_many_users_lets_prompts_in_together() -> None:
+    """Its event loop passes them on in bunches: TTFT rises, and fewer steps hold a prompt."""
+    many = msgspec.structs.replace(SERVER.rules, servers=4)
+    one, four = (simulate(rules, TIME, closed(100, answer=100)) for rules in (SERVER.rules, many))
+    assert np.median(one.ttft_s) > 2 * np.median(four.ttft_s)
+    assert np.median(one.tpot_s) < np.median(four.tpot_s)
 
 
 def test_the_coarse_pass_is_near_the_simulation() -> None:

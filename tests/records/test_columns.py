@@ -8,7 +8,8 @@ from llmdyno.records.columns import Collector, Columns, Window
 from llmdyno.records.entries import COMPLETED, CUT, FAILED, OUTCOMES, Record
 
 # The columns of requests and reads; energy and price stand beside them.
-ARRAYS = [name for name in Columns.__struct_fields__ if name not in {"energy", "price_per_h"}]
+BESIDE = {"unsent_due_ns", "energy", "price_per_h"}
+ARRAYS = [name for name in Columns.__struct_fields__ if name not in BESIDE]
 
 
 def record(request: int, outcome: int, **facts: Any) -> Record:

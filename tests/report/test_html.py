@@ -38,7 +38,7 @@ def part(page: str, section: str) -> str:
 
 def test_ten_questions_are_answered_by_the_page_alone(kept: str) -> None:
     ten = [
-        ("What was run?", r"m on timed\.engine 1\.0\..* Load: 2 users"),
+        ("What was run?", r"m on timed\.engine 1\.0 behind native\. Load: 2 users"),
         ("On what?", r"Not known: the machine was not written down"),
         ("What changed?", r"1 setting\. itl_ms: 40 \(default\) → 20"),
         ("By how much?", r"2 interleaved pairs .* the token rate is twice as high .* tok/s"),

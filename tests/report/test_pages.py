@@ -15,7 +15,7 @@ from report_samples import GUIDE, study, summary
 def test_a_study_is_told_in_order() -> None:
     page = report.study_page(study(), GUIDE)
     assert headline(page) == (
-        "Better: at 100 users the token rate is 3.1 times as high (2.8 to 3.4 times as high)."
+        "Better: at 100 users the token rate is 3.1 times as high (2.8 to 3.4)."
     )
     assert sections(page) == [
         "findings",

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+import compared_runs
 from browser import CHROMIUM, drawn, opened, violations
 from llmdyno import report
+from llmdyno.results import comparison
 from report_samples import GUIDE, level, study, summary, tuned_summary
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
@@ -95,13 +97,21 @@ def test_hostile_texts_are_shown_and_do_not_run(tmp_path: Path) -> None:
     assert all(drawn(dom).values())
 
 
-@pytest.mark.parametrize("kind", ["study", "run", "comparison"])
+def compared(folder: Path) -> str:
+    """Return the page that `dyno compare` writes of two runs."""
+    before, after = (compared_runs.side(folder, name, seed=seed) for seed, name in enumerate("ab"))
+    (found,) = comparison.document(before, [after])["comparisons"]
+    return report.compare_page(before.first.summary, after.first.summary, found)
+
+
+@pytest.mark.parametrize("kind", ["study", "run", "comparison", "compared"])
 @pytest.mark.skipif(AXE is None, reason="LLMDYNO_AXE names no axe.min.js; npm pack axe-core has it")
 def test_axe_finds_nothing_serious(kind: str, tmp_path: Path) -> None:
     pages = {
         "study": lambda: report.study_page(study(), GUIDE),
         "run": lambda: report.run_page(summary()),
         "comparison": lambda: report.compare_page(summary(), tuned_summary()),
+        "compared": lambda: compared(tmp_path),
     }
     assert AXE is not None
     assert violations(pages[kind](), Path(AXE).read_text(), tmp_path) == []

@@ -12,8 +12,8 @@ def test_settings_that_differ_come_first_and_defaults_are_marked() -> None:
     differ = text.index("Settings that differ (2)")
     same = text.index("Settings that are the same (2)")
     caching = text.index(
-        "enable_prefix_caching false (default) true The token rate is 2.9 times as high (2.6 to 3.2"
-        " times as high) Keeps the KV cache"
+        "enable_prefix_caching false (default) true The token rate is 2.9 times as high (2.6 to"
+        " 3.2) Keeps the KV cache"
     )
     assert differ < caching < same < text.index("cache_size default: the engine decides")
     assert "max_num_batched_tokens 256 (default) 2048" in text

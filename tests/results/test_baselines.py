@@ -30,7 +30,7 @@ def test_a_baseline_outlives_its_run_and_is_read_as_it_was() -> None:
 
     again = Start(folder)
     assert again.levels["2 users"]["token_rate"] == kept.levels["2 users"]["token_rate"]
-    assert again.observations("2 users", "ttft_ms", "p50")[0].quarters is not None
+    assert again.observations("2 users", "ttft_ms", "p50")[0].batches is not None
     assert (saved.workload, saved.machine) == ("synthetic isl 30 osl 10", "EPYC, 16 cores")
 
 

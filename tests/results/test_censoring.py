@@ -1,5 +1,6 @@
 """Requests that wait for their first token when the window ends count, whatever became of them."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -84,6 +85,18 @@ def test_what_was_never_answered_meets_no_slo() -> None:
     (slo,) = parse_slos("ttft:max<1s")
 
     assert judge(slo, measured) == Judged(met=False, value=None, at_least=100)
+
+
+def test_a_request_that_never_got_a_slot_counts_from_when_it_was_due() -> None:
+    sent = columns_of(*starved(waiting=0))
+    columns = msgspec.structs.replace(sent, unsent_due_ns=(SECOND, 2 * SECOND, 9 * SECOND))
+    measured = measures([(columns, WINDOW)], (), is_open=True)
+    due, e2e, plain = parse_slos("ttft_due:p99<200ms,e2e_due:p99<200ms,ttft:p99<200ms")
+
+    assert measured["ttft_due_ms"]["censored"] == 2  # the third was due after the window
+    assert judge(due, measured) == Judged(met=False, value=None, at_least=4000)
+    assert judge(e2e, measured).at_least == 4000
+    assert judge(plain, measured).met
 
 
 def test_a_search_for_the_capacity_counts_them_too() -> None:

@@ -59,6 +59,29 @@ def test_a_run_that_is_3_percent_slower_is_worse(before: Side, tmp_path: Path) -
     assert back["verdict"] == "better"
 
 
+def test_runs_that_swing_slowly_are_too_short_and_say_so(tmp_path: Path) -> None:
+    sides = [
+        side(tmp_path, name, seed=seed, slower=slower, swing=0.1)
+        for name, seed, slower in (("a", 0, 0.0), ("b", 1, 0.04))
+    ]
+
+    found = one(*sides)
+
+    assert found["verdict"] == "no difference"
+    assert "95 % intervals); the run is too short for its swings." in found["said"]
+    row = rows(found)["token_rate:mean 2 users"]
+    assert row["swings"]
+    assert row["within_pct"] > 5
+    assert comparison_words.verdict(msgspec.convert(row, comparison_words.Row)).startswith(
+        "no difference shown: the run is too short for its swings (within ±"
+    )
+    assert [(doubt["code"], doubt["at"]) for doubt in found["doubts"]] == [
+        ("single-start", None),
+        ("slow-swings", "2 users"),
+    ]
+    assert all(doubt["code"] in doubts.CODES for doubt in found["doubts"])
+
+
 def test_several_starts_measure_what_one_each_assumes(tmp_path: Path) -> None:
     before, after = (
         side(tmp_path, name, runs=3, seconds=10, seed=seed, slower=slower, started_s=moments)

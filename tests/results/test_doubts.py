@@ -262,7 +262,7 @@ MACHINE = {
 
 
 def test_every_code_is_brought_about_here() -> None:
-    elsewhere = {"single-start"}  # of a comparison: test_comparison.py
+    elsewhere = {"single-start", "slow-swings"}  # of a comparison: test_comparison.py
     assert {*OF_LEVEL, *MACHINE, "imported-file", *OF_STUDY, *elsewhere} == set(doubts.CODES)
 
 

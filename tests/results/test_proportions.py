@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from llmdyno.results.proportions import worded
+from llmdyno.results.proportions import judged, worded
 
 TTFT, RATE = "ttft_ms_p50", "token_rate"
 
@@ -47,13 +47,18 @@ def test_a_ratio_is_said_as_people_say_it(ratio: float, of_time: str, of_rate: s
 @pytest.mark.parametrize(
     ("ratio", "bounds", "said"),
     [
-        (0.0158, (0.0145, 0.0172), "63 times shorter (58 to 69 times shorter)"),
+        (0.0158, (0.0145, 0.0172), "63 times shorter (58 to 69)"),
         (0.97, (0.95, 1.03), "3 % shorter (5 % shorter to 3 % longer)"),
-        (1.33, (1.28, 1.39), "a third longer (28 % to 39 % longer)"),
+        (1.33, (1.28, 1.39), "a third longer (28 % to 39 %)"),
         (1.9, (1.7, 2.3), "90 % longer (70 % longer to 2.3 times as long)"),
-        (0.45, (0.4, 0.55), "2.2 times shorter (45 % to 2.5 times shorter)"),
-        (3.11, (2.79, 3.42), "3.1 times as long (2.8 to 3.4 times as long)"),
+        (0.45, (0.4, 0.55), "2.2 times shorter (1.8 to 2.5)"),
+        (3.11, (2.79, 3.42), "3.1 times as long (2.8 to 3.4)"),
         (2.0, (1.997, 2.003), "twice as long (2 times as long)"),
+        (3.9, (1.92, 7.9), "3.9 times as long (1.9 to 7.9)"),
+        (3.9, (0.9, 7.9), "3.9 times as long (10 % shorter to 7.9 times as long)"),
+        (2.0, (1.9, 2.2), "twice as long (90 % longer to 2.2 times as long)"),
+        (2.04, (2.01, 2.2), "twice as long (2 to 2.2 times)"),
+        (0.5, (0.4, 0.45), "half as long (2.2 to 2.5 times shorter)"),
         (1.02, (1.001, 1.04), "2 % longer (the same to 4 % longer)"),
         (1.0, (1.0, 1.0), "the same (the same)"),
         (0.3, (-0.1, 0.7), "3.3 times shorter (at most 30 % shorter)"),
@@ -84,3 +89,10 @@ def test_words_grow_with_the_ratio_and_never_show_a_digit_of_nothing() -> None:
 
 def test_an_interval_without_finite_ends_is_none() -> None:
     assert worded(2.0, RATE, (1.0, math.inf)) == "twice as high (no interval)"
+
+
+def test_a_difference_that_is_not_shown_is_said_to_be_none() -> None:
+    assert judged(0.97, TTFT, (0.95, 1.03)).startswith("not shown to differ: 3 % shorter (")
+    assert judged(0.97, TTFT, (0.95, 0.99)) == "3 % shorter (1 % to 5 %)"
+    assert judged(0.97, TTFT) == "3 % shorter"
+    assert judged(None, TTFT, (0.95, 1.03)) == ""

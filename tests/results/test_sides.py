@@ -22,7 +22,7 @@ def test_a_start_tells_each_round_and_what_lies_inside_it(tmp_path: Path) -> Non
     assert start.rounds("2 users") == 3
     found = start.observations("2 users", "ttft_ms", "p50")
     assert len(found) == 3
-    assert all(one.inside and one.quarters for one in found)
+    assert all(one.inside and one.batches is not None for one in found)
     pooled = start.levels["2 users"]["ttft_ms"]["p50"]
     assert sum(one.value for one in found) / 3 == pytest.approx(pooled, rel=0.01)
 

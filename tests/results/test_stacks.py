@@ -69,7 +69,7 @@ def test_a_study_of_one_stack_says_nothing_of_combinations() -> None:
 
 def test_terminal_and_page_have_the_table() -> None:
     stream = io.StringIO()
-    show_study(combined(), stream)
+    show_study(combined(), [], stream)
 
     assert "openvino behind triton" in stream.getvalue()
     page = words(report.study_page(combined(), GUIDE))

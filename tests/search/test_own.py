@@ -1,12 +1,13 @@
 """Our own search, on a function that is known."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
-from batches import BEST, GUESS, KERNEL, KNOBS, SEQUENCES, TOKENS, speed
+from batches import BEST, GUESS, KERNEL, KNOBS, SEQUENCES, TOKENS, row, speed
 from llmdyno.knobs import Value
 from llmdyno.search.own import OwnSearch
 
@@ -144,3 +145,27 @@ def test_fewer_changes_win_where_nothing_else_differs() -> None:
 
     assert ranks is not None
     assert known[int(np.argmax(ranks))] == {}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_settings_that_gain_only_together_are_found(seed: int) -> None:
+    def gained(config: Mapping[str, Value]) -> float:
+        guess, kernel = bool(config.get("guess")), str(config.get("kernel", "a"))
+        pair = {(False, "a"): 1.0, (True, "b"): 1.5}.get((guess, kernel), 0.85)
+        return pair * (1 - math.exp(-float(config.get("sequences", 16)) / 20))
+
+    streams = [
+        row(f"streams{number}", kind="int", defaults=(("1", 8),), search=(1, 64))
+        for number in range(3)
+    ]
+    knobs = (SEQUENCES, KERNEL, GUESS, *streams)
+    search = OwnSearch(knobs, trials=20, maximise=True, seed=seed, fixed={})
+    search.start({}, gained({}), {})
+    known: list[dict[str, Value]] = [{}]
+    for _ in range(20):
+        config = search.ask(known)
+        assert config is not None
+        known.append(config)
+        search.tell(gained(config), {})
+
+    assert max(map(gained, known)) > 1.35

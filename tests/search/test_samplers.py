@@ -1,5 +1,7 @@
 """Every search that `--sampler` offers."""
 
+from typing import Any
+
 import pytest
 
 from batches import GUESS, KERNEL, KNOBS, speed
@@ -36,6 +38,25 @@ def test_it_finds_the_end_of_a_small_space(name: str) -> None:
         search.tell(1.0, {})
 
     assert len(known) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("own", "expected "),
+        ("tpe", "at random, to learn from"),
+        ("random", "at random"),
+        ("hill-climb", "one step from the best so far"),
+        ("grid", "the next point of the grid"),
+    ],
+)
+def test_it_says_why_it_proposes_a_config(name: str, why: str) -> None:
+    search: Any = sampler(name)(KNOBS, trials=6, maximise=True, seed=1, fixed={})
+    search.start({}, 1.0, {})
+
+    assert search.ask([{}]) is not None
+
+    assert search.reason.startswith(why)
 
 
 def test_a_climb_goes_on_along_a_step_that_gained() -> None:

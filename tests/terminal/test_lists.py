@@ -8,6 +8,8 @@ import pytest
 
 from llmdyno import plugins, store
 from llmdyno.errors import UsageError
+from llmdyno.results import catalog
+from llmdyno.results.gave import gave
 from llmdyno.terminal.lists import list_runs, show_facts, show_knob, show_knobs, show_runs
 from report_samples import study, summary
 
@@ -53,6 +55,39 @@ def test_an_imported_run_says_from_where_and_may_lack_its_rate() -> None:
     store.write_json(Path("runs/a") / store.SUMMARY, document)
 
     assert list_runs()[0]["says"].startswith("from vllm: 10 users, 50 users ")
+
+
+def test_a_knob_has_what_it_gave_in_the_studies_of_this_folder(folder: Path) -> None:
+    document = {**study(), "engine": "openvino", "front": "native", "started": None}
+    document["ablation"][1] |= {"knob": "cache_size", "pairs": 3, "matters": False}
+    for name in ("20261101-000000-first-1", "20261102-000000-second-2"):
+        (folder / "studies" / name).mkdir()
+        store.write_json(folder / "studies" / name / store.STUDY, document)
+    out = io.StringIO()
+
+    found = gave(catalog.entries(), "openvino", "enable_prefix_caching")
+    show_knob(plugins.load("engines", "openvino"), "cache_size", None, out, gave=found)
+
+    said = out.getvalue().partition("what it gave in your studies\n")[2]
+    first, where = said.splitlines()[:2]
+    assert first == "    false → true: token rate 2.90x [2.60, 3.20]"
+    assert " on " in where
+    assert said.index("second-2") < said.index("first-1")
+    (again, _) = gave(catalog.entries(), "openvino", "cache_size")
+    assert (again.pairs, again.matters) == (3, False)
+    assert gave(catalog.entries(), "vllm", "cache_size") == []
+    assert [one.study for one in gave(catalog.entries(), "native", "cache_size")] != []
+
+
+def test_a_knob_that_no_study_has_tried_says_so_in_a_line() -> None:
+    out = io.StringIO()
+
+    show_knob(plugins.load("engines", "openvino"), "cache_size", None, out, gave=[])
+
+    assert out.getvalue().endswith(
+        "  what it gave in your studies\n"
+        "    nothing yet: no study of this folder has taken it back\n"
+    )
 
 
 def test_an_empty_folder_is_said_to_be_empty(

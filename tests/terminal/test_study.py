@@ -3,15 +3,21 @@
 import io
 from typing import Any
 
+import pytest
+
 from llmdyno.load.progress import Progress
 from llmdyno.terminal.study import narrator, show_study, verdict_lines
+from llmdyno.tune.ledger import Step
+from llmdyno.tune.outlook import Outlook
 from llmdyno.wire.exchange import Meter
 from report_samples import study
+
+FINDINGS = ("The token rate is twice as high.", "What did it is one setting. " * 5)
 
 
 def shown(document: dict[str, Any]) -> str:
     out = io.StringIO()
-    show_study(document, out)
+    show_study(document, FINDINGS, out)
     return out.getvalue()
 
 
@@ -80,3 +86,40 @@ def test_a_file_is_told_the_steps_and_no_waiting() -> None:
     told.display("trial 1", [4])(Progress(), Meter())
 
     assert out.getvalue() == "trial 1: itl_ms=20\n"
+
+
+def outlook() -> Outlook:
+    best = Step(phase="trial", number=2, config={"a": 64}, state="measured", value=812.3)
+    return Outlook(
+        number=4,
+        trials=12,
+        config={"max_num_seqs": 128, "enable_prefix_caching": True},
+        why="expected +3.1% on the best, 95% to start",
+        best=best,
+        times=1.142,
+        left_s=1500.0,
+    )
+
+
+def test_on_a_terminal_of_80_columns_no_line_is_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = io.StringIO()
+    out.isatty = lambda: True  # type: ignore[method-assign]
+
+    narrator(out).foretell(outlook())
+
+    lines = out.getvalue().replace("\r\x1b[2K", "").splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(line.startswith("    ") for line in lines)
+    assert "the best, 95% to start)" in " ".join(line.strip() for line in lines)
+
+
+def test_the_key_findings_are_numbered_and_stand_below_the_verdict() -> None:
+    verdict, _, told = shown(study()).partition("Key findings\n")
+    lines = told.splitlines()
+
+    assert "95 % intervals" in verdict
+    assert lines[0] == f"1. {FINDINGS[0]}"
+    assert lines[1].startswith("2. What did it")
+    assert lines[2].startswith("   ")
+    assert max(map(len, lines[:3])) <= 78

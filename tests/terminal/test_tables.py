@@ -61,7 +61,7 @@ def test_a_row_is_a_block_where_there_is_no_room_for_a_table() -> None:
 def everything(stream: Any) -> str:
     document = {**sample(), "slo": []}
     show_summary(document, tables.console(stream))
-    show_study(study(), stream)
+    show_study(study(), [], stream)
     show_runs([{"id": "20261128-1", "says": "10 users 420 tok/s, " * 8}], stream)
     show_facts({"cpu": {"model": "x" * 30, "flags": ["word"] * 30}}, ["It is busy. " * 9], stream)
     return re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())  # without colours

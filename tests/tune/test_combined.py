@@ -18,6 +18,7 @@ from llmdyno.tune import runner
 from llmdyno.tune.combined import Combined
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import Measurement
+from llmdyno.tune.runner import Narrator
 from llmdyno.tune.spec import Study
 from studies import unheard
 
@@ -172,6 +173,33 @@ def test_all_combinations_share_one_budget(
     assert document["outcome"]["ended_by"] == "budget"
     hours = spec(budget=f"{10 / 3600:.12f}mh").limit_s
     assert (asked.limit_s, hours) == pytest.approx((10.0, 10.0))
+
+
+def test_a_person_ends_the_trials_of_all_combinations(
+    measured: Callable[[Bench], None], tmp_path: Path
+) -> None:
+    bench = Bench({"timed.engine": 40, "faulty.engine": 20})
+    measured(bench)
+    folder = tmp_path / "s"
+
+    def narrator(trials: int) -> Narrator:
+        return msgspec.structs.replace(unheard(), enough=lambda: _tried(folder) >= trials)
+
+    document = Combined(spec(trials=8), folder, narrator(3)).run()
+
+    assert sum(one["trials"] for one in document["combinations"]) == 3
+    assert document["outcome"]["ended_by"] == "hand"
+    assert document["confirmation"]["verdict"] == "better"
+    done = len(bench.done)
+    assert Combined(spec(trials=8), folder, unheard()).run()["outcome"] == document["outcome"]
+    assert len(bench.done) == done  # --resume begins no trial
+
+    more = Combined(spec(trials=9), folder, unheard()).run()
+    assert sum(one["trials"] for one in more["combinations"]) == 9
+
+
+def _tried(folder: Path) -> int:
+    return sum(len(Ledger(place.parent).of("trial")) for place in folder.glob("stacks/*/ledger.*"))
 
 
 def test_a_stopped_study_may_have_more_trials(

@@ -9,7 +9,8 @@ from llmdyno import store
 from llmdyno.cli.flags import study_spec
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.measure import Measurement
-from llmdyno.tune.steps import as_step, excess, outcome
+from llmdyno.tune.race import Lost
+from llmdyno.tune.steps import account, as_step, excess, outcome
 
 STUDY = study_spec({"users": "2,6", "objective": "ttft:p50", "slo": "ttft:p99<2s,token_rate>100"})
 
@@ -48,7 +49,23 @@ def test_a_failure_keeps_its_class(kind: str, state: str) -> None:
 
     assert (step.state, step.value, step.slo_met) == (state, None, None)
     assert outcome(STUDY, step) == f"{kind}: because"
+    assert account(STUDY, step, "a=1").endswith(f"  a=1\n    {kind}: because")
     assert excess(STUDY, Path("nowhere"), step) == {}
+
+
+def test_what_is_told_of_a_trial_has_its_reason_on_lines_of_its_own() -> None:
+    bad = step_of(Measurement(failure_class="died", failure_why="it died:\n  so it\n said. Log: x"))
+    lost = Lost(why="ended after 4 s: TTFT 99 ms at least", interval=None)
+    pruned = step_of(Measurement(summary=summary(ttft_p99_ms=900.0), lost=lost))
+    good = step_of(Measurement(summary=summary(ttft_p99_ms=900.0)))
+
+    assert account(STUDY, good, "a=1") == "ttft:p50 80 ms  a=1"
+    assert account(STUDY, bad, "a=1").split("\n    ") == [
+        *("failed  a=1", "died: it died:", "so it", "said. Log: x")
+    ]
+    assert account(STUDY, pruned, "a=1").split("\n    ") == [
+        *("pruned, ttft:p50 80 ms so far  a=1", lost.why)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_the_winner_is_deployed_with_its_figures(study: tuple[Path, dict[str, An
     assert done.returncode == 0, done.stderr
     page = (folder.parent / "deployed" / "README.md").read_text()
     ratio = document["confirmation"]["ratio"]["token_rate"]["mean"]
-    assert f"{ratio:g} times the token rate" in page
+    assert f"{ratio:.3g} times the token rate" in page
     assert (folder.parent / "deployed" / "serve.sh").read_text() == (
         folder / "bundle" / "serve.sh"
     ).read_text()

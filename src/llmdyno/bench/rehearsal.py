@@ -164,7 +164,7 @@ async def _why(spec: Bench, prober: Prober, plan: Plan, item: Item, response: Re
     """Return in a sentence why the run cannot be: what was refused, and what would be right."""
     target, endpoint = plan.target, plan.endpoint
     path = endpoint.path(plan.model)
-    words = _words(response, endpoint)
+    words = " ".join(_words(response, endpoint).split()).rstrip(".")  # LiteLLM says it in lines
     refusal = response.status in {400, 422} or bool(response.error) or response.status == 200
     if refusal and item.exact_length and await _is_length_refused(prober, plan, item, words):
         return _other_length(spec, item, words)

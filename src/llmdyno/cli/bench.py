@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from llmdyno.cli.dashboards import Dashboard, bench_page
 from llmdyno.cli.flags import Given, bench_flags, bench_spec, secrets_of
 from llmdyno.cli.options import ApiKeyEnv, AsJson, Out, command, option
 from llmdyno.cli.output import import_numpy, print_json, print_line, say
@@ -24,6 +25,7 @@ def bench(
         int | None,
         option("--metrics-port", help="Port of 127.0.0.1 for live Prometheus metrics of the run."),
     ] = None,
+    dashboard: Dashboard = None,
     junit: Annotated[
         Path | None, option("--junit", help="Also write the SLOs as JUnit XML.", metavar="FILE")
     ] = None,
@@ -51,13 +53,16 @@ def bench(
     levels = () if spec.until else [load for _, load in spec.levels]
     live = Live(levels, interval_s=spec.load.interval_s, stream=sys.stderr)
     try:
-        outcome = run(
-            spec,
-            folder,
-            secrets=secrets,
-            watcher=Watcher(report_progress=live.show),
-            metrics_port=metrics_port,
-        )
+        with bench_page(dashboard, spec, folder, live.show) as (show, page):
+            outcome = run(
+                spec,
+                folder,
+                secrets=secrets,
+                watcher=Watcher(report_progress=show),
+                metrics_port=metrics_port,
+            )
+            if page is not None:
+                page.show_summary(outcome.summary)
     except StorageError:
         if (folder / JOURNAL).exists():
             kept = summarise(folder / JOURNAL)

@@ -184,9 +184,11 @@ def _words(before: Sequence[str], last: str, commands: Commands) -> Iterator[Wor
         return
     group = commands.load(name)
     while hasattr(group, "commands"):
-        if not rest:
+        if not rest and not last.startswith("-"):
             yield from (Word(sub, inner.help or "") for sub, inner in group.commands.items())
             return
+        if not rest or rest[0].startswith("-"):
+            break  # a flag of the group itself
         inner, *rest = rest
         if inner not in group.commands:
             return
@@ -289,7 +291,8 @@ def _sources() -> dict[str, Source]:
         "knobs knob": _knobs,
         "report names": both,
         "compare names": both,
-        "export name": runs,
+        "export name": both,
+        "runs tag run": both,
         "completion shell": _texts(*SHELLS),
     }
 
@@ -328,22 +331,25 @@ def _folders(parent: str) -> Source:
     return completed
 
 
-_UNNAMED = {"--engine": "openvino", "--front": ""}  # whose knobs are offered where none is named
+def _named(given: Given) -> Iterator[tuple[str, str]]:
+    """Yield the plug-ins that the line names, or those that a study has by default: kind, name."""
+    from llmdyno.tune.spec import Study
+
+    usual, fronts = Study(), plugins.names("fronts")
+    for flag, default in (("--engine", usual.engine), ("--front", usual.front)):
+        for name in (given.get(flag) or default).split(","):
+            if name:
+                yield ("fronts" if name in fronts else "engines"), name
 
 
 def _knobs(_last: str, given: Given) -> Iterator[Word]:
     """Complete the knobs of the engines and fronts that the line names, with what each does."""
     seen: set[str] = set()
-    fronts = plugins.names("fronts")
-    for flag in ("--engine", "--front"):
-        for name in (given.get(flag) or _UNNAMED[flag]).split(","):
-            if not name:
-                continue
-            kind = "fronts" if name in fronts else "engines"
-            for knob in plugins.load(kind, name).knobs:
-                if knob.name not in seen:
-                    seen.add(knob.name)
-                    yield Word(knob.name, knob.does)
+    for kind, name in _named(given):
+        for knob in plugins.load(kind, name).knobs:
+            if knob.name not in seen:
+                seen.add(knob.name)
+                yield Word(knob.name, knob.does)
 
 
 def _settings(last: str, given: Given) -> Iterator[Word]:
@@ -354,13 +360,11 @@ def _settings(last: str, given: Given) -> Iterator[Word]:
         return
     from llmdyno.knobs import show
 
-    for flag, kind in (("--engine", "engines"), ("--front", "fronts")):
-        for stack in (given.get(flag) or _UNNAMED[flag]).split(","):
-            knobs = plugins.load(kind, stack).knobs if stack else ()
-            for knob in knobs:
-                if knob.name == name:
-                    listed = (True, False) if knob.kind == "bool" else knob.choices
-                    yield from (Word(f"{name}={show(value)}") for value in listed)
+    for kind, plugin in _named(given):
+        for knob in plugins.load(kind, plugin).knobs:
+            if knob.name == name:
+                listed = (True, False) if knob.kind == "bool" else knob.choices
+                yield from (Word(f"{name}={show(value)}") for value in listed)
 
 
 def _metrics(_last: str, _given: Given) -> Iterator[Word]:

@@ -22,7 +22,11 @@ def knobs(
     found = plugins.load("fronts" if is_front else "engines", engine)
     version = None if is_front else found.version()
     if knob is not None:
-        show_knob(found, knob, version, sys.stdout)
+        from llmdyno.results import catalog
+        from llmdyno.results.gave import gave
+
+        known = gave(catalog.entries(), engine, knob)
+        show_knob(found, knob, version, sys.stdout, gave=known)
     else:
         show_knobs(found, version, sys.stdout)
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmdyno import plugins, store
+from llmdyno import store
 from llmdyno.cli.repeat import with_repeat
+from llmdyno.cli.told import guide_of
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Knob
 from llmdyno.predict.limits import with_limits
 from llmdyno.report import run_markdown, run_page, study_markdown, study_page
 from llmdyno.results import doubts
@@ -131,9 +131,3 @@ def write_markdown(folder: Path, document: Mapping[str, Any], assets: Path | Non
 def _for_page(study: Mapping[str, Any]) -> dict[str, Any]:
     """Return a study's document with what stands on its page alone."""
     return with_repeat(with_limits(study))
-
-
-def guide_of(document: Mapping[str, Any]) -> dict[str, Knob]:
-    """Return the guide to the settings of a study's engine and front, by name."""
-    parts = (plugins.load("engines", document["engine"]), plugins.load("fronts", document["front"]))
-    return {knob.name: knob for part in parts for knob in part.knobs}

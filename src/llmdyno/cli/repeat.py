@@ -74,9 +74,11 @@ def of_study(study: Mapping[str, Any]) -> list[Block]:
 
 def of_run(summary: Mapping[str, Any]) -> list[Block]:
     """Return how a run is repeated; nothing of one that another tool made."""
+    if part(summary, "imported"):
+        return []
     try:
         spec = msgspec.convert(summary.get("spec"), Bench)
-    except (msgspec.ValidationError, UsageError):  # what it says of the load is no load of ours
+    except (msgspec.ValidationError, UsageError):  # one of another version
         return []
     words = ["dyno", "bench", "--url", spec.url]
     for field, value in _asked(spec, Bench(url=spec.url)):

@@ -1,8 +1,9 @@
-"""`dyno report`, `export`, `import` and `runs`: what was measured before."""
+"""`dyno report`, `export` and `import`: what was measured before."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -52,6 +53,7 @@ def report(
         raise UsageError(f"--out {out}: takes the report of one run or study; name one at a time.")
     for folder in [store.find(name) for name in names]:
         document, page = rebuild(folder, None if out is None else Path(out))
+        _tell(document)
         if markdown:
             page = write_markdown(page.parent, document, None if assets is None else Path(assets))
         if json:
@@ -60,21 +62,47 @@ def report(
             print_line(str(page))
 
 
+def _tell(document: Mapping[str, Any]) -> None:
+    """Print what the page begins with: its verdict, and the key findings of a study."""
+    from llmdyno.cli.told import key_findings
+    from llmdyno.report.verdict import of_run
+    from llmdyno.results import findings
+    from llmdyno.terminal.closing import show_findings
+    from llmdyno.terminal.tables import line
+
+    is_study = "trials" in document
+    verdict = findings.verdict(document) if is_study else of_run(document)
+    sys.stderr.write(line(verdict.sentence, sys.stderr))
+    if is_study:
+        sys.stderr.write("\n")
+        show_findings(key_findings(document), sys.stderr)
+
+
 @command()
 def export(
-    name: Annotated[str, typer.Argument(help="A run: its folder or id.")],
+    name: Annotated[str, typer.Argument(help="A run or study: its folder or id.")],
     csv: Annotated[Path | None, option("--csv", help="CSV file to write.", metavar="FILE")] = None,
     parquet: Annotated[
         Path | None, option("--parquet", help="Parquet file to write.", metavar="FILE")
     ] = None,
+    optuna: Annotated[
+        Path | None,
+        option("--optuna", help="Of a study: SQLite file for Optuna's dashboard.", metavar="FILE"),
+    ] = None,
 ) -> None:
-    """Write a run's requests as a table, one row each."""
+    """Write a run's requests as a table, one row each, or a study's trials for Optuna."""
     from llmdyno import store
     from llmdyno.results.export import write_csv, write_parquet
 
-    if csv is None and parquet is None:
-        raise UsageError("dyno export: name a file with --csv or --parquet.")
+    if csv is None and parquet is None and optuna is None:
+        raise UsageError("dyno export: name a file with --csv or --parquet; of a study, --optuna.")
     folder = store.find(name)
+    if optuna is not None:
+        from llmdyno.tune.optuna_export import write_optuna
+
+        store.check_file("--optuna", optuna)
+        say(counted(write_optuna(folder, optuna), "trial"))
+        print_line(str(optuna))
     written = [
         (target, write(folder, target))
         for target, write in ((csv, write_csv), (parquet, write_parquet))
@@ -115,15 +143,3 @@ def import_(
     for said in grouping.sentences(doubts.of(stored)):
         say(f"! {said}")
     print_line(str(folder))
-
-
-@command()
-def runs(json: AsJson = False) -> None:
-    """List the runs and studies in this folder."""
-    from llmdyno.terminal.lists import list_runs, show_runs
-
-    rows = list_runs()
-    if json:
-        print_json(rows)
-    else:
-        show_runs(rows, sys.stdout)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from llmdyno.cli.dashboards import Dashboard, study_page
 from llmdyno.cli.flags import QUICK, Given, read_toml, study_flags, study_spec, with_baseline
 from llmdyno.cli.options import AsJson, Out, Text, command, option
 from llmdyno.cli.output import import_numpy, print_json, print_line, say, terminate_as_interrupt
@@ -37,6 +38,7 @@ def tune(
             help="Resume though the engine's version, a driver or the machine has changed.",
         ),
     ] = False,
+    dashboard: Dashboard = None,
     dry_run: Annotated[
         bool,
         option("--dry-run", help="Show the plan and what it costs; start nothing, write nothing."),
@@ -47,6 +49,7 @@ def tune(
     """Find better settings, and prove it; --engine a,b --front x,y compares what they name."""
     import_numpy()
     from llmdyno import store, workload
+    from llmdyno.cli.told import key_findings
     from llmdyno.store import LEDGER
     from llmdyno.terminal.study import narrator, show_study
     from llmdyno.tune.combinations import read_settings
@@ -76,19 +79,24 @@ def tune(
         folder = store.choose_folder(out, store.STUDIES, name, LEDGER)
     for note in workload.notes(study.workload):
         say(note)
-    with terminate_as_interrupt():
+    page_asked = None if dry_run else dashboard  # a plan starts nothing
+    with terminate_as_interrupt(), study_page(page_asked, study, folder) as live:
         conductor = Combined if study.combines else Tuner
-        tuner = conductor(study, folder, narrator(sys.stderr), elsewhere=elsewhere)
+        told = narrator(sys.stderr)
+        told = told if live is None else live.narrator(told)
+        tuner = conductor(study, folder, told, elsewhere=elsewhere)
         if dry_run:
             _show_plan(planned(study, tuner), as_json=json)
             return
         try:
             document = tuner.run()
+            if live is not None:
+                live.end(document["outcome"]["said"])
         except (InterruptError, KeyboardInterrupt) as error:
             raise InterruptError(
                 f"interrupted; what was measured is kept. Go on with: dyno tune --resume {folder}"
             ) from error
-    show_study(document, sys.stderr)
+    show_study(document, key_findings(document), sys.stderr)
     page = _study_page(folder, document)
     if json:
         say(f"Report: {page}")

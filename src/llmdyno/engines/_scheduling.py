@@ -42,9 +42,12 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         prefix_cache: a knob that turns the prefix cache off.
         weights, cache: knobs of number formats; `formats` says which value means which.
         graph_mode: a knob whose values `graph_whole` make whole graphs of steps with prompts, too,
-            and whose values `graph_none` make none.
+            whose values `graph_none` make none, whose values `graph_pieces` start steps of decodes
+            in pieces, too, and whose values `graph_decodes` start steps with prompts without any.
         graph_off: a knob that, when true, turns graphs off.
         graph_size: the largest batch with a graph.
+        pieces_size: the largest step with prompts, in tokens, that is started as a few graphs a
+            layer; above it each kernel is started by itself. None: as `graph_size`.
         servers: a knob for the number of processes that speak HTTP.
         gpus: a knob for the GPUs that share every layer.
     """
@@ -71,8 +74,11 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     graph_mode: str = ""
     graph_whole: tuple[Value, ...] = ()
     graph_none: tuple[Value, ...] = ()
+    graph_pieces: tuple[Value, ...] = ()
+    graph_decodes: tuple[Value, ...] = ()
     graph_off: str = ""
     graph_size: Limit = Limit("", 512)
+    pieces_size: Limit | None = None
     servers: str = ""
     gpus: str = ""
     source: str = ""

@@ -76,6 +76,7 @@ SCHEDULING = Scheduling(
     memory_of_free=True,
     longest=Limit("max_seq_len", 1),
     block=Limit("", 32),
+    pieces_size=Limit("", 1_000_000),  # C++ starts the engine's kernels, of large steps, too
     prefix_cache="enable_block_reuse",
     weights="quantization",
     cache="kv_cache_dtype",

@@ -122,6 +122,7 @@ class Level:
     def _close(self, loop: OpenLoop | None) -> None:
         """Write the last tick and the end of the level."""
         self._ticker.tick(_waiting(loop))
+        unsent_due_ns = loop.unsent_due_ns if loop else ()
         self._recorder.sink(
             LevelEnded(
                 level=self._plan.level,
@@ -129,7 +130,8 @@ class Level:
                 full_until_ns=self._recorder.since_zero(self._ending.stopped_ns),
                 interrupted=self.interrupted,
                 stopped=self.stopped,
-                unsent=loop.unsent if loop else 0,
+                unsent=len(unsent_due_ns),
+                unsent_due_ns=tuple(map(self._recorder.since_zero, unsent_due_ns)),
             )
         )
 

@@ -43,7 +43,7 @@ class OpenLoop:
         self._in_flight: set[asyncio.Task[None]] = set()
         self._stopped = False
         self._all_started = asyncio.Event()
-        self.unsent = 0  # requests that were due but got no slot before the end
+        self.unsent_due_ns: list[int] = []  # of requests that got no slot before the end
 
     @property
     def waiting(self) -> int:
@@ -63,9 +63,9 @@ class OpenLoop:
             await self._all_started.wait()
 
     def stop(self) -> None:
-        """Start no further request; count those that wait for a slot as unsent."""
+        """Start no further request; those that wait for a slot are unsent."""
         self._stopped = True
-        self.unsent = len(self._waiting)
+        self.unsent_due_ns = [due_ns for _, due_ns in self._waiting]
         self._all_started.set()
 
     async def finish(self) -> None:

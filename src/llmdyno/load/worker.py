@@ -119,6 +119,7 @@ def _own_lines(append: Callable[[Entry], None], share: Share) -> Callable[[Entry
                         end_ns=entry.end_ns,
                         full_until_ns=entry.full_until_ns,
                         unsent=entry.unsent,
+                        unsent_due_ns=entry.unsent_due_ns,
                     )
                 )
             case _:

@@ -13,6 +13,7 @@ import contextlib
 import math
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from time import monotonic
 from typing import Protocol
@@ -357,6 +358,7 @@ class Crew:
                 interrupted=self.interrupted,
                 stopped=self.stopped,
                 unsent=sum(end.unsent for end in ends),
+                unsent_due_ns=tuple(sorted(chain.from_iterable(end.unsent_due_ns for end in ends))),
             )
         )
 

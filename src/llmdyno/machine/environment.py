@@ -101,6 +101,9 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     gpus_before, gpus_after = (_gpus(environment) for environment in (before, after))
     if gpus_before != gpus_after:
         found.append(f"GPUs: {_show(gpus_before)} before, {_show(gpus_after)} after")
+    ids_before, ids_after = (_gpu_ids(environment) for environment in (before, after))
+    if ids_before and ids_after and ids_before != ids_after:  # older results have none
+        found.append(f"GPU ids: {ids_before} before, {ids_after} after")
     packages = [environment.get("packages", {}) for environment in (before, after)]
     names = {*packages[0], *packages[1]}
     if before.get("packages_listed_by") != after.get("packages_listed_by"):
@@ -166,6 +169,11 @@ def _gpus(environment: Mapping[str, Any]) -> str | None:
         for gpu in environment.get("gpus", [])
     ]
     return ", ".join(names) or None
+
+
+def _gpu_ids(environment: Mapping[str, Any]) -> str:
+    """Name the very GPUs: two machines of one kind are still two."""
+    return " ".join(gpu.get("id") or "" for gpu in environment.get("gpus", [])).strip()
 
 
 def _show(value: object) -> str:

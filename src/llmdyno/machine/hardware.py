@@ -4,6 +4,7 @@ Read from the kernel and from nvidia-smi each time it is asked for, never guesse
 read is None. environment.py writes it beside every result.
 """
 
+import hashlib
 import os
 import platform
 import re
@@ -17,7 +18,7 @@ import msgspec
 _NVIDIA_SMI_TIMEOUT_S = 10.0  # without persistence mode it must load the driver first
 _GPU_FIELDS = (
     *("name", "memory.total", "driver_version", "compute_cap"),
-    *("clocks.max.sm", "power.limit", "mig.mode.current"),
+    *("clocks.max.sm", "power.limit", "mig.mode.current", "uuid"),
 )
 
 
@@ -41,6 +42,7 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     clock_mhz_max: float | None
     power_limit_w: float | None
     mig: bool
+    id: str | None = None  # of this very GPU: a hash of its UUID; None: it was not asked for
 
 
 def cpu() -> Cpu:
@@ -144,7 +146,7 @@ def _ask_nvidia_smi(fields: Sequence[str]) -> list[str]:
 
 
 def _gpu(line: str) -> Gpu:
-    name, memory, driver, capability, clock_max, power, mig = line.split(", ")
+    name, memory, driver, capability, clock_max, power, mig, *uuid = line.split(", ")
     return Gpu(
         name=name,
         memory_mib=_number(memory),
@@ -153,6 +155,7 @@ def _gpu(line: str) -> Gpu:
         clock_mhz_max=_number(clock_max),
         power_limit_w=_number(power),
         mig=mig == "Enabled",
+        id=hashlib.sha256(uuid[0].encode()).hexdigest()[:12] if uuid else None,
     )
 
 

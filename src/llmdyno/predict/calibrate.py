@@ -26,6 +26,7 @@ _SCATTER_WEIGHT = 4.0  # ... as firmly as so many points say
 _NOISE = np.array([0.03, 0.2, 0.03])  # of a point in the fit; TTFT has two answers at times
 _FAR = 3.0  # deviations from which a point counts less and less
 _ROUNDS = 12
+_GAIN_MIN = 1e-3  # of twice the logarithm of the probability: less is not worth a round
 _MOVE_MAX = 0.25
 _MATCHINGS = 5  # times that all points are simulated
 _SAME_TOKENS, _SAME_S = 8, 3  # points that differ by less are one load
@@ -118,7 +119,10 @@ def _descended(data: _Data, beyond: np.ndarray, x: np.ndarray) -> np.ndarray:
         tried = start + np.clip(tried - start, -_MOVE_MAX, _MOVE_MAX)
         found = residuals_at(tried)
         if (new := _loss(data, found, tried)) < loss:
+            gained = loss - new
             x, residuals, loss, damping = tried, found, new, damping / 4
+            if gained < _GAIN_MIN:
+                break
         else:
             damping = damping * 6 + 0.01
     return x
@@ -176,6 +180,7 @@ def point_of(measured: Measured) -> Point:
         osl=Lengths("fixed", measured.osl),
         cached_share=measured.cached_share or 0.0,
         duration_s=measured.duration_s or 20.0,
+        ramp_s=measured.ramp_s,
     )
 
 
@@ -249,7 +254,7 @@ def _coarse_logs(servers: Stack, loads: CoarseLoads, x: np.ndarray) -> np.ndarra
 
 
 def _slopes(servers: Stack, loads: CoarseLoads, x: np.ndarray) -> np.ndarray:
-    """Return how the logarithms of METRICS change with those of the parameters: (point, 3, 8)."""
+    """Return how the logarithms of METRICS change with those of the parameters: (point, 3, 9)."""
     base = _coarse_logs(servers, loads, x)
     moved = [_coarse_logs(servers, loads, x + _DIFFERENCE * row) for row in np.eye(len(x))]
     return np.stack([(each - base) / _DIFFERENCE for each in moved], axis=2)

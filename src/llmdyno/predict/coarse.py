@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from llmdyno.predict.schedule import LATENCY_REQUESTS
+from llmdyno.predict.schedule import API_PASSES, LATENCY_REQUESTS, api_pass_s
 from llmdyno.predict.server import Server
 from llmdyno.predict.steptime import Graphs, StepTime
 from llmdyno.predict.work import Work
@@ -66,6 +66,7 @@ def stack(servers: Sequence[Server]) -> Stack:
         graphs=Graphs(
             decode_max=column("graphs", "decode_max"),  # type: ignore[arg-type]
             prompts_max=column("graphs", "prompts_max"),  # type: ignore[arg-type]
+            pieces_max=column("graphs", "pieces_max"),  # type: ignore[arg-type]
         ),
         sequences=column("rules", "sequences"),
         tokens=column("rules", "tokens"),
@@ -77,7 +78,7 @@ def stack(servers: Sequence[Server]) -> Stack:
 
 
 def solve(servers: Stack, loads: CoarseLoads, theta: np.ndarray) -> CoarseAnswer:
-    """Return what the servers do; `theta` has a row for each of steptime.PRIORS: (8, 1)."""
+    """Return what the servers do; `theta` has a row for each of steptime.PRIORS: (9, 1)."""
     time = StepTime(servers.work, servers.graphs, theta)
     answer, is_open = loads.answer, loads.rate > 0
     places = np.maximum(
@@ -124,9 +125,9 @@ def _latencies(
     tpot_s = np.where(
         servers.mixes > 0, (1 - share) * decode_s + share * mixed_s, decode_s + share * mixed_s
     )
-    busy = np.minimum(0.85, running / tpot_s * time.token_api_s / servers.servers)
-    api_s = time.api_s * (LATENCY_REQUESTS + 1 / (1 - busy))
-    steps = np.maximum(1.0, loads.uncached / budget)
     handover_s = running * time.token_api_s / servers.servers
+    passes_s = (API_PASSES - 0.5) * api_pass_s(handover_s, tpot_s)
+    api_s = time.api_s * (LATENCY_REQUESTS + 1) + passes_s
+    steps = np.maximum(1.0, loads.uncached / budget)
     ttft_s = api_s + (0.5 + servers.ahead) * tpot_s + steps * mixed_s + handover_s
     return tpot_s, ttft_s

@@ -3,8 +3,9 @@
 A CSV has a row a level with the columns of evidence/h200/points/points.csv: knobs of the engine by
 their names (`weights` is the number format of the weights), `users` or `request_rate`,
 `input_tokens_mean`, `output_tokens_mean`, `token_rate`, `ttft_ms_p50`, `tpot_ms_p50`; columns
-`gpu`, `engine` and `model` may say whose they are. A run says nothing of the server's settings:
-they are those that the caller names. A study says all.
+`gpu`, `engine` and `model` may say whose they are, `ramp_s` and `duration_s` how long users took to
+start and how long the level was. A run says nothing of the server's settings: they are those that
+the caller names. A study says all.
 """
 
 import csv
@@ -36,6 +37,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     osl: float  # mean tokens of an answer
     cached_share: float  # of the prompts' tokens, found in a prefix cache
     duration_s: float
+    ramp_s: float | None = None  # in which users started; None: not known
     token_rate: float  # output tokens a second
     token_rate_ci: tuple[float, float] | None
     ttft_ms_p50: float | None
@@ -113,6 +115,7 @@ def _level_point(
         ),
         cached_share=(level.get("server") or {}).get("prefix_cache_hits") or 0.0,
         duration_s=float(window.get("end_s") or level.get("duration_s") or 0.0),
+        ramp_s=(spec.get("load") or {}).get("ramp_s"),
         token_rate=float(rate),
         token_rate_ci=tuple(interval) if interval else None,
         ttft_ms_p50=(level.get("ttft_ms") or {}).get("p50"),
@@ -265,6 +268,7 @@ def _row_point(row: Mapping[str, str | None], whose: Whose, where: str) -> Measu
         osl=_answer(osl, number("e2e_ms_p50"), number("ttft_ms_p50"), number("tpot_ms_p50")),
         cached_share=number("prefix_cache_hits") or 0.0,
         duration_s=number("duration_s") or answered * osl / rate,
+        ramp_s=number("ramp_s"),
         token_rate=rate,
         token_rate_ci=(low, high) if low is not None and high is not None else None,
         ttft_ms_p50=number("ttft_ms_p50"),

@@ -20,8 +20,10 @@ import math
 import random
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
+import numpy as np
 
 from llmdyno.engines._scheduling import Admission
 from llmdyno.predict.steptime import StepTime
@@ -29,7 +31,8 @@ from llmdyno.predict.steptime import StepTime
 _LEAP_MAX = 64  # steps in one leap: the context grows meanwhile
 _ESTIMATE_SHARE = 0.5  # of the answers' remaining tokens, SGLang's new_token_ratio half decayed
 _STEPS_MAX = 400_000
-_API_BUSY_MAX = 0.85
+_API_BUSY_MAX = 0.9
+API_PASSES = 2  # of its event loop, that a request and its first token wait for
 LATENCY_REQUESTS = 2.0  # what a request passes outside the queues, in API times: sockets, events
 
 _SURE_SHARE = 0.3  # of that: what every request passes; the rest is exponential
@@ -134,7 +137,8 @@ class _Simulation:
         self.leaving: deque[float] = deque()  # slots whose end is not yet seen
         self.seen = Happened()
         self._count = 0
-        self._servers = [0.0] * max(1, rules.servers)
+        # When each API server is free.
+        self._servers = [(0.0, server) for server in range(max(1, rules.servers))]
         self._asked = 0
         self._random = random.Random("predict/latency")
         self.sending = sorted(load.starts_s)  # a heap: when requests leave the client
@@ -154,14 +158,16 @@ class _Simulation:
         load = self.load
         request = _Request(load.asks[self._asked % len(load.asks)], sent_s)
         self._asked += 1
-        busy = 0.0
-        if self.last_s:
-            tokens_s = len(self.running) / self.last_s
-            busy = min(_API_BUSY_MAX, tokens_s * self.time.token_api_s / len(self._servers))
-        free_s = heapq.heappop(self._servers)
-        ready_s = max(free_s, sent_s) + self.time.api_s / (1 - busy)
-        heapq.heappush(self._servers, ready_s)
+        free_s, server = heapq.heappop(self._servers)
+        ready_s = max(free_s, sent_s) + self.time.api_s
+        heapq.heappush(self._servers, (ready_s, server))
         self._count += 1
+        # The loop takes what has come since its last pass: those requests go on together.
+        pass_s = api_pass_s(self._handover_s(len(self.running)), self.last_s)
+        if pass_s:
+            phase_s = pass_s * server / len(self._servers)
+            passes = math.ceil((ready_s - phase_s) / pass_s) + API_PASSES - 1
+            ready_s = phase_s + passes * pass_s
         # Scattered: without it all prompts would keep step with the steps that ended their answers.
         scatter = _SURE_SHARE + (1 - _SURE_SHARE) * self._random.expovariate(1.0)
         arrives_s = ready_s + LATENCY_REQUESTS * self.time.api_s * scatter
@@ -367,6 +373,17 @@ class _Simulation:
         seen.contexts += share * steps * context
         if host_led:
             seen.host_s += high - low
+
+
+def api_pass_s(work_s: Any, step_s: Any) -> Any:
+    """Return the time of a pass of an API server's event loop; takes arrays, too.
+
+    In a pass it writes a token for each of its requests, which costs it `work_s`; while it does, a
+    step of `step_s` makes the next ones. The nearer the two are, the longer are its passes, until
+    it sends several tokens at once.
+    """
+    busy = np.minimum(_API_BUSY_MAX, work_s / np.maximum(step_s, 1e-9))
+    return work_s / (1 - busy)
 
 
 def simulate(rules: Rules, time: StepTime, load: Load) -> Happened:

@@ -110,4 +110,10 @@ def _graphs(scheduling: Scheduling, setup: Setup, sequences: int) -> Graphs:
     mode = setup.config.get(scheduling.graph_mode)
     if setup.config.get(scheduling.graph_off) is True or mode in scheduling.graph_none:
         return Graphs(decode_max=0)
-    return Graphs(decode_max=size, prompts_max=size if mode in scheduling.graph_whole else 0)
+    pieces = scheduling.pieces_size
+    pieces_max = size if pieces is None else int(_number(setup.config, pieces, setup.gpu))
+    return Graphs(
+        decode_max=0 if mode in scheduling.graph_pieces else size,
+        prompts_max=size if mode in scheduling.graph_whole else 0,
+        pieces_max=0 if mode in scheduling.graph_decodes else pieces_max,
+    )

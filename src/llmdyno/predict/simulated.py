@@ -84,7 +84,8 @@ def simulated_at(
         server: what is asked.
         point: the load.
         theta: the parameters, in the order of steptime.PRIORS.
-        together: simulate all users starting at once, too: only its TTFT counts, as another answer.
+        together: simulate users in step and users spread evenly over a request, too: only their
+            TTFT counts, as other answers.
         starts: simulations of a closed loop; an open loop's arrivals are drawn once.
     """
     time = StepTime(server.work, server.graphs, theta.tolist())
@@ -97,10 +98,11 @@ def simulated_at(
     mean = np.exp(np.log(rows).mean(axis=0)).tolist()
     ttfts, rates, tpots = rows[:, 1].tolist(), rows[:, 0].tolist(), rows[:, 3].tolist()
     if together:
-        load = asked(server, msgspec.structs.replace(point, ramp_s=0.0), 0)
-        row = _row(simulate(server.rules, time, load), window_s)
-        if not 1 / _TWO_ANSWERS < row[1] / mean[1] < _TWO_ANSWERS:
-            ttfts.append(row[1])
+        for way in ways(point, mean[4] / 1e3)[1:]:
+            load = asked(server, way, 0)
+            row = _row(simulate(server.rules, time, load), load.duration_s - load.window_s)
+            if not 1 / _TWO_ANSWERS < row[1] / mean[1] < _TWO_ANSWERS:
+                ttfts.append(row[1])
     return Simulated(
         token_rate=mean[0],
         ttft_ms_p50=mean[1],

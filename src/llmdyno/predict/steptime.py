@@ -1,12 +1,12 @@
 """How long a step takes: the GPU's part, the host's part, and what of both lies beside the other.
 
     gpu  = (memory^4 + compute^4)^(1/4) + cache + fixed
-    host = step + sequences x each + (pieces + prompts x each, if prompts are among them)
-    step = (gpu^p + host^p)^(1/p), p = 4, and 1.5 where the host starts kernels one by one
+    host = step + sequences x each + prompts x each + (pieces or kernels, where no graph is whole)
+    step = (gpu^p + host^p)^(1/p), p = 4, and 1.5 where the host starts a step in pieces of graphs
 
 A mean of such a power is a maximum with a rounded corner: near the corner both hinder each other,
-the more so where the GPU waits for the host between the kernels of one step.
-Eight numbers are not known beforehand; `PRIORS` holds what is believed of them and how firmly.
+the more so where the GPU waits for the host between the pieces of one step.
+Nine numbers are not known beforehand; `PRIORS` holds what is believed of them and how firmly.
 """
 
 import msgspec
@@ -17,10 +17,11 @@ from llmdyno.predict.work import Work
 # Of what 16-bit weights reach: 8-bit ones have scales, and inputs that are quantised step by step.
 _QUANTISED_LOSS = 0.1  # of the bandwidth
 _QUANTISED_FLOPS_LOSS = 0.35  # of the share of the (doubled) peak
+_QUANTISED_TOKENS = 355  # ... and small steps half of that: the lack halves each so many tokens
 _QUANTISED_PIECES = 0.3  # more host time where kernels are started one by one
 _SHARED_LAYER = 0.5  # more GPU time a layer where GPUs wait for each other twice in it
 _SAMPLE_S = 3e-6  # the sampler's passes over a sequence's logits
-_TOKEN_SHARE = 0.05  # an answer's token costs an API server so much of what a request costs it
+_TOKEN_SHARE = 0.032  # an answer's token costs an API server so much of what a request costs it
 
 
 class Prior(msgspec.Struct, frozen=True):
@@ -38,7 +39,8 @@ PRIORS = (
     Prior("layer_s", 35e-6, 0.3, "GPU time a layer that depends on nothing: launches, norms"),
     Prior("host_step_s", 2.5e-3, 0.3, "host time of a step: planning, sampling, taking results in"),
     Prior("host_sequence_s", 25e-6, 0.4, "host time of a step for each sequence in it"),
-    Prior("host_layer_s", 150e-6, 0.4, "host time a layer of a step without a whole graph"),
+    Prior("host_layer_s", 150e-6, 0.4, "host time a layer of a step that is graphs in pieces"),
+    Prior("host_kernels_s", 550e-6, 0.3, "host time a layer of a step that has no graph"),
     Prior("host_prompt_s", 0.3e-3, 0.6, "host time for a prompt that is let in"),
     Prior("api_s", 2.2e-3, 0.4, "an API server's time for a request: HTTP, template, tokens"),
 )
@@ -48,10 +50,18 @@ DEVIATIONS = np.array([prior.deviation for prior in PRIORS])
 
 
 class Graphs(msgspec.Struct, frozen=True):
-    """Which steps the host starts as one graph: up to so many sequences, up to so many tokens."""
+    """How the host starts a step.
+
+    Attributes:
+        decode_max: up to so many sequences a step of decodes is one graph.
+        prompts_max: up to so many tokens a step with prompts is.
+        pieces_max: up to so many tokens other steps are a few graphs a layer; the kernels of larger
+            ones are started one by one.
+    """
 
     decode_max: int
     prompts_max: int = 0
+    pieces_max: int = 0
 
 
 class StepTime:
@@ -75,6 +85,7 @@ class StepTime:
         self._sequence_s = values["host_sequence_s"]
         pieces = 1 + _QUANTISED_PIECES * work.quantised
         self._pieces_s = work.layers * values["host_layer_s"] * pieces
+        self._kernels_s = work.layers * values["host_kernels_s"] * pieces
         self._prompt_s = values["host_prompt_s"]
         self.api_s = values["api_s"]
         self.token_api_s = self.api_s * _TOKEN_SHARE
@@ -96,8 +107,10 @@ class StepTime:
 
     def joined_s(self, gpu: float, host: float, decodes: float, chunk: float) -> float:
         """Return the time of a step whose parts take so long."""
-        whole = self._is_whole(decodes + chunk, chunk)
-        return whole * rounded_max(gpu, host) + (1 - whole) * (gpu**1.5 + host**1.5) ** (1 / 1.5)  # type: ignore[no-any-return]
+        tokens = decodes + chunk
+        # Kernels that are started one by one are queued ahead of the GPU.
+        apart = 1 - (1 - self._is_whole(tokens, chunk)) * (tokens <= self.graphs.pieces_max)
+        return apart * rounded_max(gpu, host) + (1 - apart) * (gpu**1.5 + host**1.5) ** (1 / 1.5)  # type: ignore[no-any-return]
 
     def _is_whole(self, tokens: float, chunk: float) -> float:
         """Whether one graph has all of the step; works for arrays, too."""
@@ -112,9 +125,7 @@ class StepTime:
         """Return the GPU's and the host's part of a step, in seconds."""
         tokens = decodes + chunk
         memory_s = self.work.read_bytes(tokens) * self._byte_s
-        linear_s = rounded_max(
-            memory_s, tokens * self._token_s + (decodes + prompts) * self._head_s
-        )
+        linear_s = rounded_max(memory_s, self._compute_s(tokens, decodes + prompts))
         gpu_s = (
             linear_s
             + context * self._cache_s
@@ -123,14 +134,21 @@ class StepTime:
             + decodes * _SAMPLE_S
         )
         host_s = self._step_s + decodes * self._sequence_s + prompts * self._prompt_s
-        return gpu_s, host_s + self._pieces_s * (1 - self._is_whole(tokens, chunk))
+        in_pieces = tokens <= self.graphs.pieces_max
+        starts_s = in_pieces * self._pieces_s + (1 - in_pieces) * self._kernels_s
+        return gpu_s, host_s + starts_s * (1 - self._is_whole(tokens, chunk))
+
+    def _compute_s(self, tokens: float, sequences: float) -> float:
+        """Return the time of the matrix products; works for arrays, too."""
+        small = self.work.quantised * 0.5 ** (tokens / _QUANTISED_TOKENS)
+        return tokens * self._token_s * (1 + small) + sequences * self._head_s  # type: ignore[no-any-return]
 
     def bound_by(self, decodes: float, context: float, chunk: float = 0, prompts: float = 0) -> str:
         """Name what the time of such a step goes to most."""
         gpu, host = self.parts(decodes, context, chunk, prompts=prompts)
         if host > gpu:
             return "host"
-        compute_s = (decodes + chunk) * self._token_s + (decodes + prompts) * self._head_s
+        compute_s = self._compute_s(decodes + chunk, decodes + prompts)
         memory_s = self.work.read_bytes(decodes + chunk) * self._byte_s
         parts = {
             "compute": compute_s,

@@ -41,7 +41,8 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     Per token-carrying read: read_ns since the run's start, read_gap_ns since the read before (or
     since sent, for the first), read_tokens, read_later (not the first of its request), read_timed
     (its request did not fail, so that its gaps count), read_request (the request's number).
-    Beside them: what the machine used meanwhile, and what it costs an hour, if that is known.
+    Beside them: unsent_due_ns, when each request was due that never got a slot, since the run's
+    start; what the machine used meanwhile, and what it costs an hour, if that is known.
     """
 
     due_ns: NDArray[np.int64]
@@ -61,6 +62,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     read_later: NDArray[np.bool_]
     read_timed: NDArray[np.bool_]
     read_request: NDArray[np.int64]
+    unsent_due_ns: tuple[int, ...] = ()
     energy: tuple[Energy, ...] = ()
     price_per_h: float | None = None
 

@@ -6,7 +6,8 @@ Format versions:
     1 (November 2026): the first. Since then, further kinds of lines: "scrape",
         "gpu", "cpu-energy" and "calibration"; "share-end", "worker-host", and files beside the
         journal, journal-0.jsonl and on, in which a level's workers write its requests and ticks;
-        `unstreamed`, `oddities`, `model`, `blocks` and `characters` of a request.
+        `unstreamed`, `oddities`, `model`, `blocks` and `characters` of a request;
+        `unsent_due_ns` of a level's end.
 """
 
 from typing import Any, Literal
@@ -105,6 +106,7 @@ class LevelEnded(msgspec.Struct, frozen=True, kw_only=True, tag="level-end"):
     interrupted: bool = False
     stopped: str = ""  # why it ended early, if too many requests failed
     unsent: int = 0  # requests due that had no slot before the level ended
+    unsent_due_ns: tuple[int, ...] = ()  # when each of them was due, since the run's start
 
 
 class ShareEnded(msgspec.Struct, frozen=True, kw_only=True, tag="share-end"):
@@ -115,6 +117,7 @@ class ShareEnded(msgspec.Struct, frozen=True, kw_only=True, tag="share-end"):
     end_ns: int
     full_until_ns: int
     unsent: int
+    unsent_due_ns: tuple[int, ...] = ()
 
 
 class WorkerHost(msgspec.Struct, frozen=True, kw_only=True, tag="worker-host"):

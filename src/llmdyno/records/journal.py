@@ -6,6 +6,7 @@ all of them in order of time, as if one process had written them.
 """
 
 import contextlib
+import fcntl
 import heapq
 import os
 from collections.abc import Iterator
@@ -43,6 +44,8 @@ class Journal:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror}.") from error
+        with contextlib.suppress(OSError):  # it tells others that the run goes on; see catalog
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def append(self, entry: Entry) -> None:
         """Append one line.

@@ -40,7 +40,7 @@ def what(study: Document, runs: tuple[Run, ...]) -> str:
     """Say what was run in a sentence."""
     named = [model(study, runs), f"on {engine(study)}" if engine(study) else ""]
     front = documents.text(study, "front")
-    named += [f"behind {front}"] if front and front != "native" else []
+    named += [f"behind {front}"] if front else []
     asked = documents.part(runs[0].summary, "spec") if runs else documents.part(study, "spec")
     told = [one[0].upper() + one[1:] for one in (workload(asked), load(study, runs)) if one]
     return ". ".join(one for one in (" ".join(filter(None, named)), *told) if one) + "."

@@ -3,7 +3,8 @@
 The first side is what the others are compared with. The document's keys are a contract; its
 version's history:
 
-    llmdyno.compare/1 (29 November 2026): the first.
+    llmdyno.compare/1 (29 November 2026): the first. Since the same day "swings" of a row says that
+        slow swings of the server make most of its interval.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -81,8 +82,11 @@ def _comparison(
     shared = [name for name in before.levels if name in after.levels]
     turns = in_turns(before, after)
     in_the_way = {name: obstacles(before, after, name) for name in shared}
+    swinging = [name for name in shared if _swings(before, after, name)]
     found = {
-        (name, key): _effect(before, after, name, key, turns, in_the_way[name])
+        (name, key): _effect(
+            before, after, name, key, turns, in_the_way[name], swinging=name in swinging
+        )
         for name in shared
         for key in _keys(before, after, name, asked)
     }
@@ -108,7 +112,7 @@ def _comparison(
         "only_in_one": _alone(before, after),
         "differences": [{**msgspec.to_builtins(one), "warns": one.warns} for one in unlike],
         "warnings": _warnings(unlike),
-        "doubts": list(decided.doubts) if decided else _doubts(found.values()),
+        "doubts": list(decided.doubts) if decided else _doubts(found.values(), rows),
     }
 
 
@@ -144,6 +148,8 @@ def _effect(
     key: Key,
     turns: Sequence[bool],
     in_the_way: Obstacles,
+    *,
+    swinging: bool,
 ) -> _Found:
     metric, stat = key
     old, new = (side.observations(name, metric, stat) for side in (before, after))
@@ -157,9 +163,19 @@ def _effect(
     for side, starts in ((before, old), (after, new)):
         if not starts:
             return msgspec.structs.replace(found, why=f"no value in {side.name}")
-    effect = effects.effect(old, new, assumed=_assumed(BY_NAME[metric], stat), row=turns)
+    assumed = _assumed(BY_NAME[metric], stat)
+    effect = effects.effect(old, new, assumed=assumed, row=turns, swinging=swinging)
     why = "" if effect else "one value each, without an interval: nothing tells it from noise"
     return msgspec.structs.replace(found, effect=effect, why=why)
+
+
+def _swings(before: Side, after: Side, name: str) -> bool:
+    """Tell whether one run each shows, by any number that decides, that a level's speed swings."""
+    seen = [
+        effects.swings_of(*(side.observations(name, *key) for side in (before, after)))
+        for key in DECIDING
+    ]
+    return any(one is not None and one.is_shown for one in seen)
 
 
 def _assumed(row: Metric, stat: str) -> float:
@@ -208,6 +224,7 @@ def _row(
         verdict="not comparable",
         why=found.why,
         doubts=tuple(codes),
+        swings=found.effect is not None and found.effect.swings,
     )
     effect = found.effect
     if effect is None or adjusted is None:
@@ -301,7 +318,7 @@ def _warnings(unlike: Sequence[Difference]) -> list[str]:
     return [f"{kind}: {'; '.join(said)}" for kind, said in by_kind.items()]
 
 
-def _doubts(found: Iterable[_Found]) -> list[dict[str, Any]]:
+def _doubts(found: Iterable[_Found], rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return the doubts of the comparison itself, as a summary's document has them."""
     if not any(one.effect is not None and one.effect.assumed for one in found):
         return []
@@ -318,7 +335,21 @@ def _doubts(found: Iterable[_Found]) -> list[dict[str, Any]]:
         f" ({first} of TTFT p50, {tail} of p99) is assumed in the intervals; several runs of each,"
         " in turns, would measure it."
     )
-    return [{"code": "single-start", "level": None, "at": None, "metrics": [], "text": said}]
+    swinging = dict.fromkeys(row.at for row in rows if row.decides and row.swings)
+    return [_doubt("single-start", said), *(_of_swings(name) for name in swinging)]
+
+
+def _of_swings(name: str) -> dict[str, Any]:
+    said = (
+        f"{name}: the server's speed swings for a good part of the run, so one run each hardly"
+        " tells which is faster, and the intervals are wide. Run each several times as long (20"
+        " swings would do), or several times, in turns."
+    )
+    return {**_doubt("slow-swings", said), "at": name}
+
+
+def _doubt(code: str, said: str) -> dict[str, Any]:
+    return {"code": code, "level": None, "at": None, "metrics": [], "text": said}
 
 
 def _percent_of(before: float | None, after: float | None) -> float | None:

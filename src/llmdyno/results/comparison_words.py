@@ -16,6 +16,7 @@ from llmdyno.units import counted
 Word = Literal["better", "worse", "no difference", "not comparable"]
 Verdict = Literal["better", "worse", "mixed", "no difference", "not comparable"]
 _CLAUSES_MAX = 3
+TOO_SHORT = "the run is too short for its swings"
 _NOISE_PCT = 100.0  # an interval that does not exclude twice as much
 
 
@@ -38,6 +39,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Word
     within_pct: float | None = None  # of "no difference": a larger one is excluded
     why: str = ""  # it is not comparable
+    swings: bool = False  # slow swings of the server make most of its interval
     doubts: tuple[str, ...] = ()  # codes of what spoils it in either side
 
     @property
@@ -120,6 +122,10 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
         parts = []
         if left := len(levels - compared) + len(self.alone):
             parts.append(f"{counted(left, 'level')} not comparable")
+        short = {row.at for row in self._deciding if row.verdict == "no difference" and row.swings}
+        if short:
+            at = "" if self.levels == 1 else f" at {counted(len(short), 'level')}"
+            parts.append(f"{TOO_SHORT}{at}")
         codes = dict.fromkeys(
             code
             for row in self._deciding
@@ -182,6 +188,9 @@ def change(row: Row) -> str:
 
 def verdict(row: Row) -> str:
     """Write a verdict with its bound or its reason."""
+    if row.verdict == "no difference" and row.swings:
+        bound = "" if row.within_pct is None else f" ({within(row.within_pct)})"
+        return f"no difference shown: {TOO_SHORT}{bound}"
     if row.verdict == "no difference" and row.within_pct is not None:
         if row.within_pct >= _NOISE_PCT:
             return "no difference shown: too noisy to tell"

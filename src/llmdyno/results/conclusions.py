@@ -10,6 +10,7 @@ from llmdyno.units import counted
 
 # Kinds of a group of knobs that the winner's reader need not know to use it.
 _NO_INTERACTION = frozenset({"independent", "no effect", "unknown"})
+_NOTHING_TRIED = {"budget": "the budget ended", "hand": "the trials were ended by hand"}
 NO_DIFFERENCE = "No config that was tried beats the baseline: no difference."
 
 
@@ -42,7 +43,7 @@ def _ending(study: Document) -> str:
             return f"{_decided(found)} The study stopped after that, {why}"
         return f"Not confirmed: the study stopped, {why}"
     if state == "nothing tried":
-        why = "the budget ended" if text(outcome, "ended_by") == "budget" else "nothing could be"
+        why = _NOTHING_TRIED.get(text(outcome, "ended_by"), "nothing could be")
         return f"Nothing was tried: {why}. The baseline stays."
     if state == "rejected":
         return f"The baseline stays: {_rejections(study)}."
@@ -89,6 +90,7 @@ def _rejections(study: Document) -> str:
 def remarks(study: Document) -> list[str]:
     """Return what belongs beside a verdict: SLOs, which knobs interact, output, where it ran."""
     found = [of_slo(study)] if not stands_alone(study) else []
+    found += _ended_by_hand(part(study, "outcome"))
     found.append(of_patience(study))
     found += interactions(study)
     found += quality.of_study(study)
@@ -99,6 +101,14 @@ def remarks(study: Document) -> list[str]:
     if beside:
         found.append(f"Another study ran on this machine meanwhile: {', '.join(beside)}.")
     return [one for one in found if one]
+
+
+def _ended_by_hand(outcome: Document) -> list[str]:
+    """Say after how many trials a person had enough of them, if one had."""
+    tried, trials = number(outcome, "tried"), number(outcome, "trials")
+    if text(outcome, "ended_by") != "hand" or not tried or trials is None:
+        return []
+    return [f"The trials were ended by hand after {tried:g} of {trials:g}."]
 
 
 def of_patience(study: Document) -> str:

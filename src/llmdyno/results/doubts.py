@@ -147,6 +147,7 @@ CODES: Mapping[str, Code] = {
     "unequal-work": Code("answers differ in length: the work was not the same"),
     "unequal-load": Code("rates or users in flight differ: the load was not the same"),
     "single-start": Code("one run each: what differs between two starts was not measured"),
+    "slow-swings": Code("one run each, too short for the swings of the server's speed"),
     # Another tool's file.
     "imported-file": Code("what the file of another tool does not hold, or contradicts"),
     "called-invalid": Code("the tool that measured it calls the result invalid itself"),

@@ -4,18 +4,20 @@ Three things set two runs apart that serve the same: what happens inside a run, 
 behind for the whole of it, and how the machine drifts. Several starts a side show all three: a
 start is one observation then, by Welch's t, or as pairs.compared() has it where the starts took
 turns. One start a side shows the first alone, so two things are put on top of the block bootstrap:
-how much more the quarters of a run differ than its bootstrap expects (slow swings), and a spread
-between starts that is assumed, ASSUMED_SPREAD. docs/compare.md says what that costs.
+what slow swings of a run may do to its mean (swings.py), and a spread between starts that is
+assumed, ASSUMED_SPREAD. docs/compare.md says what that costs.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from llmdyno.results import pairs, stats
 from llmdyno.results.stats import Floats, Statistic
+from llmdyno.results.swings import Swings, batches, swings
 
 # The standard deviation, as a share, that is assumed between two starts where there is one a side.
 # Of a quantile in the tail it is larger: few requests make it.
@@ -24,11 +26,12 @@ ALPHA = 0.02  # how often equal sides may be called different in any of the numb
 _RESAMPLES = 200  # enough for a variance
 _BOOTSTRAP_MAX = 20_000  # of more observations the batches tell as much, and sooner
 _BATCHES = 64
-_QUARTERS = 4
-_PER_QUARTER_MIN = 2
+_OBSERVATIONS_MIN = 8  # fewer tell no variance
 # The degrees of freedom of a bootstrap's variance (a rule of thumb), and of one that is assumed.
 _FREEDOM_INSIDE, _FREEDOM_SURE = 30.0, 10_000.0
 _FREEDOM_MIN = 2.0  # as stats.ratio() has it
+_LUCKS = (0.05, 0.005)  # of the intervals by which a mixture is told as one t
+_WIDER = 2.0  # times: an interval that swings make so much wider is mostly theirs
 _PAIRS_RUNS_MIN = 6  # with fewer, pairs.compared() is Welch's t, too
 
 
@@ -37,7 +40,7 @@ class Observation(NamedTuple):
 
     value: float
     inside: float | None = None  # by the block bootstrap; None: not known, as of an imported file
-    quarters: float | None = None  # between the quarters of the window
+    batches: Floats | None = None  # as swings.batches() has them; None: not known
     freedom: float = _FREEDOM_INSIDE  # the degrees of freedom of `inside`
 
     def scaled(self, *, logs: bool) -> "Observation":
@@ -48,12 +51,13 @@ class Observation(NamedTuple):
         return Observation(
             math.log(self.value),
             None if self.inside is None else self.inside / square,
-            None if self.quarters is None else self.quarters / square,
+            self.batches,
             self.freedom,
         )
 
 
 Start = Sequence[Observation]  # the rounds of one start
+Tail = Callable[[Floats], Floats]
 
 
 class Effect(NamedTuple):
@@ -64,6 +68,7 @@ class Effect(NamedTuple):
     freedom: float
     is_ratio: bool
     assumed: bool  # whether the spread between starts was assumed
+    swings: bool = False  # whether slow swings of the server make most of its interval
 
     @property
     def ci95(self) -> tuple[float, float]:
@@ -96,18 +101,25 @@ def observation(series: Floats, statistic: Statistic, value: float) -> Observati
         value: the statistic's value, in which observations may have weights.
     """
     n = len(series)
-    if n < _QUARTERS * _PER_QUARTER_MIN:
+    if n < _OBSERVATIONS_MIN:
         return Observation(value)
     if n <= _BOOTSTRAP_MAX:
         inside = float(stats.bootstrap(series, statistic.over_time, resamples=_RESAMPLES).var())
     else:
-        batches = [statistic.of(part) for part in np.array_split(series, _BATCHES)]
-        inside = float(np.var(batches, ddof=1)) / _BATCHES
-    quarters = [statistic.of(part) for part in np.array_split(series, _QUARTERS)]
+        parts = [statistic.of(part) for part in np.array_split(series, _BATCHES)]
+        inside = float(np.var(parts, ddof=1)) / _BATCHES
     # A quantile is known as well as the observations beyond it are many.
     beyond = n if statistic.share is None else n * min(statistic.share, 1 - statistic.share)
     freedom = min(_FREEDOM_INSIDE, max(_FREEDOM_MIN, beyond))
-    return Observation(value, inside, float(np.var(quarters, ddof=1)), freedom)
+    return Observation(value, inside, batches(series, statistic, value), freedom)
+
+
+def swings_of(before: Sequence[Start], after: Sequence[Start]) -> Swings | None:
+    """Return what one run each says of slow swings; None: there are several, or it says nothing."""
+    known = [start[0].batches for side in (before, after) for start in side if len(start) == 1]
+    seen = [one for one in known if one is not None]
+    single = len(before) == len(after) == 1 and len(seen) == 2
+    return swings(seen) if single else None
 
 
 def effect(
@@ -116,6 +128,7 @@ def effect(
     *,
     assumed: float = ASSUMED_SPREAD,
     row: Sequence[bool] = (),
+    swinging: bool = False,
 ) -> Effect | None:
     """Return after against before; None: nothing says how far equal sides lie apart.
 
@@ -125,6 +138,7 @@ def effect(
         assumed: the spread between starts where each side has one, as a share.
         row: the starts of both sides in the order in which they were made, True for after; empty:
             they did not take turns.
+        swinging: whether another metric of these runs has shown slow swings of the server.
     """
     logs = all(one.value > 0 for side in (before, after) for start in side for one in start)
     sides = [
@@ -140,7 +154,11 @@ def effect(
     mean = arms[1].mean - arms[0].mean
     if single:
         level = 1.0 if logs else max(abs(arm.mean) for arm in arms)
-        return _of_single_starts(arms, mean, assumed * level, is_ratio=logs)
+        found = _of_single_starts(arms, mean, assumed * level, is_ratio=logs)
+        slow = swings_of(before, after)
+        if found is None or slow is None:
+            return found
+        return _swinging(found, slow, level, certain=swinging)
     parts = _between(arms)
     return None if parts is None else _joined(mean, parts, is_ratio=logs, assumed=False)
 
@@ -155,8 +173,6 @@ class _Arm:
         known = [one.inside for one in observations if one.inside is not None]
         self.inside = float(np.mean(known)) if len(known) == self.count else None
         self.freedom = float(sum(one.freedom for one in observations))
-        quarters = [one.quarters for one in observations if one.quarters is not None]
-        self.quarters = float(np.mean(quarters)) if len(quarters) == self.count else None
 
     @property
     def between(self) -> float | None:
@@ -201,18 +217,62 @@ def _of_single_starts(
 
 
 def _within(arms: Sequence[_Arm]) -> list[_Part] | None:
-    """Return the variances of two single rounds: inside each, and of slow swings in both."""
-    inside = [arm.inside for arm in arms if arm.inside is not None]
-    if len(inside) < len(arms):
-        return None
-    excess = [
-        0.0 if arm.quarters is None else arm.quarters - _QUARTERS * own
-        for arm, own in zip(arms, inside, strict=True)
-    ]
-    swings = max(0.0, float(np.mean(excess)))
-    freedom = float(len(arms) * (_QUARTERS - 1))
-    own = [(variance, arm.freedom) for arm, variance in zip(arms, inside, strict=True)]
-    return [*own, (len(arms) * swings, freedom)]
+    """Return the variances inside two single rounds; None: of one it is not known."""
+    parts = [(arm.inside, arm.freedom) for arm in arms if arm.inside is not None]
+    return parts if len(parts) == len(arms) else None
+
+
+def _swinging(found: Effect, slow: Swings, level: float, *, certain: bool) -> Effect:
+    """Return an effect whose runs may swing: their variances are weighed against one another.
+
+    What it is then distributed as is a mixture of Student's t. It is told as the t that has the
+    same 95 and 99.5 % intervals.
+
+    Args:
+        found: the effect without swings.
+        slow: what the runs show of them.
+        level: what the swings are a share of.
+        certain: whether there are swings for sure.
+    """
+    certain = certain or slow.is_shown
+    cases = slow.spread(certain=certain)
+    weights = np.array([weight for _, weight in cases])
+    added = np.array([2 * level**2 * variance for variance, _ in cases])
+    mean, own = float(weights @ added), found.error**2
+    if not mean:
+        return found
+    freedom = (own + mean) ** 2 / (own**2 / found.freedom + mean**2 / slow.freedom)
+    tail = _tail(round(freedom, 1))
+    errors = np.sqrt(own + added)
+    halves = [_half(luck, weights, errors, tail) for luck in _LUCKS]
+    freedoms, wider = _freedoms()
+    matched = float(np.interp(halves[1] / halves[0], wider, freedoms))
+    before = stats.student_quantile(found.freedom) * found.error
+    return found._replace(
+        error=halves[0] / stats.student_quantile(matched),
+        freedom=matched,
+        swings=certain and halves[0] >= _WIDER * before,
+    )
+
+
+@functools.cache
+def _freedoms() -> tuple[Floats, Floats]:
+    """Return degrees of freedom, and by how much the 99.5 % interval is wider than the 95 % one."""
+    freedoms = np.concatenate([np.geomspace(1, 100, 40), [_FREEDOM_SURE]])[::-1]
+    inner, outer = (
+        np.array([stats.student_quantile(float(freedom), 1 - luck / 2) for freedom in freedoms])
+        for luck in _LUCKS
+    )
+    return freedoms, outer / inner
+
+
+def _half(luck: float, weights: Floats, errors: Floats, tail: Tail) -> float:
+    """Return what a mixture of t goes beyond so often, to either side."""
+    low, high = 0.0, float(errors.max()) * 1e4
+    for _ in range(60):
+        half = (low + high) / 2
+        low, high = (half, high) if weights @ tail(half / errors) > luck else (low, half)
+    return high
 
 
 def _joined(mean: float, parts: Sequence[_Part], *, is_ratio: bool, assumed: bool) -> Effect:
@@ -243,7 +303,13 @@ def _paired(before: _Arm, after: _Arm, row: Sequence[bool]) -> Effect:
 
 
 def two_sided(t: float, freedom: float) -> float:
-    """Return how often Student's t is further from 0 than this.
+    """Return how often Student's t is further from 0 than this."""
+    return float(_tail(freedom)(np.array([t]))[0])
+
+
+@functools.lru_cache(maxsize=64)
+def _tail(freedom: float) -> Tail:
+    """Return what two_sided() computes, for many t at once.
 
     By the substitution of stats.student_quantile(): t = sqrt(freedom) tan(angle).
     """
@@ -252,7 +318,11 @@ def two_sided(t: float, freedom: float) -> float:
     steps = density[1:] + density[:-1]
     # From the far end, so that a small tail is not the difference of two large masses.
     tail = np.concatenate([np.cumsum(steps[::-1])[::-1], [0.0]])
-    return float(np.interp(math.atan(t / math.sqrt(freedom)), angles, tail) / tail[0])
+
+    def beyond(t: Floats) -> Floats:
+        return np.asarray(np.interp(np.arctan(t / math.sqrt(freedom)), angles, tail) / tail[0])
+
+    return beyond
 
 
 def holm(values: Sequence[float]) -> list[float]:

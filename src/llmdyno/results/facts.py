@@ -183,6 +183,7 @@ class _LevelReader:
             ended=self._ended,
             columns=msgspec.structs.replace(
                 self._records.columns(),
+                unsent_due_ns=self._ended.unsent_due_ns if self._ended else (),
                 energy=of_samples(gpus, cpus),
                 price_per_h=price_per_h,
             ),

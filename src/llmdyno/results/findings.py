@@ -14,7 +14,7 @@ from llmdyno.results import conclusions, titles, verdicts, wording
 from llmdyno.results.bottleneck import Bottleneck, bottleneck
 from llmdyno.results.documents import Document, interval, items, levels, number, part, text
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.proportions import worded
+from llmdyno.results.proportions import NOT_SHOWN, judged, worded
 from llmdyno.results.slo import HEADLINES
 from llmdyno.units import counted
 
@@ -32,7 +32,6 @@ _HOLDERS = {
     "prefill": "prefill",
     "decode": "decode",
 }
-_NOT_SHOWN = "not shown to differ:"
 _PUT_BACK = "the winner was not measured again with one of them put back"
 
 
@@ -68,7 +67,7 @@ def verdict(study: Document) -> Verdict:
         at = f"at {level_of(study)} " if level_of(study) else ""
         said = f"{verdicts.OPENINGS[found.word]}: {at}{told[0].said}."
         if found.word == "no difference":
-            said = said.replace(f" {_NOT_SHOWN}", "")
+            said = said.replace(f" {NOT_SHOWN}", "")
         return Verdict(sentence=_with_slo(said, study), tone=_TONES[found.word])
     if part(study, "best") and _stands(study):
         return Verdict(sentence=_with_slo(STANDS, study), tone="same")
@@ -172,13 +171,10 @@ def changes_of_pairs(study: Document) -> list[Change]:
 
 
 def _change(study: Document, metric: str, measured: Document, level: str) -> Change | None:
-    name, values = titles.in_words(metric), _values(study, metric, level)
+    name, values = titles.in_words(metric), _values(study, metric, measured, level)
     mean, bounds = number(measured, "mean"), interval(measured, "ci95")
     if mean is not None and mean >= 0:
-        said = worded(mean, metric, bounds)
-        if bounds is not None and bounds[0] <= 1 <= bounds[1]:
-            said = f"{_NOT_SHOWN} {said}"
-        return Change(said=f"the {name} is {said}", values=values)
+        return Change(said=f"the {name} is {judged(mean, metric, bounds)}", values=values)
     # A run had 0 of it: there is a difference and no ratio.
     told = verdicts.told(measured, titles.unit(metric))
     return Change(said=f"the {name} differs by {told}", values=values) if told else None
@@ -218,16 +214,26 @@ def _common_level(study: Document) -> tuple[str, tuple[Document, Document] | Non
     return "", None
 
 
-def _values(study: Document, key: str, level: str) -> str:
-    """Return a metric in both full runs: "from 4.3 s to 910 ms"."""
+def _values(study: Document, key: str, measured: Document, level: str) -> str:
+    """Return what a metric was before and after: "from 4.3 s to 910 ms".
+
+    Args:
+        study: its document.
+        key: of the metric.
+        measured: its ratio, which has the means of the pairs; in an older study it has none, and
+            those of the full runs stand here.
+        level: which decides.
+    """
     metric = titles.metric_of(key)
     if metric is None:
         return ""
-    stat = titles.statistic_of(key, metric) or "mean"
-    old, new = (
-        number(levels(part(study, arm, "summary")).get(level, {}), metric.name, stat)
-        for arm in _ARMS
-    )
+    old, new = (number(measured, arm) for arm in ("before", "after"))
+    if old is None or new is None:
+        stat = titles.statistic_of(key, metric) or "mean"
+        old, new = (
+            number(levels(part(study, arm, "summary")).get(level, {}), metric.name, stat)
+            for arm in _ARMS
+        )
     if old is None or new is None:
         return ""
     if metric.observe is not None:
@@ -268,7 +274,7 @@ def effect_of(study: Document, row: Document) -> str:
     """Return what a row of the ablation gives, in words; empty: it has no ratio."""
     metric, measured = _effect(study, row)
     said = worded(number(measured, "ratio"), metric, interval(measured, "ci95"))
-    shown = "" if has_effect(study, row) else f"{_NOT_SHOWN} "
+    shown = "" if has_effect(study, row) else f"{NOT_SHOWN} "
     return f"the {titles.in_words(metric)} is {shown}{said}" if said else ""
 
 

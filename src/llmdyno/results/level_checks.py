@@ -75,7 +75,7 @@ def _about_requests(level: Document) -> list[Finding]:
     if unsent:
         said = f"{_requests_were(unsent)} due and never sent, for want of a slot"
         found.append(
-            ("unsent-requests", f"{said}: the latencies from due lack them and are too good.")
+            ("unsent-requests", f"{said}: the plain latencies from due lack them and are too good.")
         )
     if completed is not None and completed < FEW_REQUESTS:
         said = (

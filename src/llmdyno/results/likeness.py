@@ -49,6 +49,7 @@ _PLACES: Mapping[str, Kind] = {
     "CPU quota in cores": "hardware",
     "memory in bytes": "hardware",
     "GPUs": "hardware",
+    "GPU ids": "hardware",
     "CPU governor": "clocks",
 }
 # The keys of a spec by how they begin, the first that fits; what is not here is a setting.

@@ -302,7 +302,7 @@ BY_NAME: dict[str, Metric] = {
             unit="ms",
             better="lower",
             definition="TTFT from due = when an open loop's request was due → first token text.",
-            observe=lambda columns, window: observations.ttft(since_due(columns), window),
+            observe=observations.ttft_due,
             of_request=lambda columns: observations.ttft_of_request(since_due(columns)),
             rests_on=frozenset({"first token", "due time"}),
             shown=(
@@ -317,7 +317,7 @@ BY_NAME: dict[str, Metric] = {
             unit="ms",
             better="lower",
             definition="E2E from due = when an open loop's request was due → last token.",
-            observe=lambda columns, window: observations.e2e(since_due(columns), window),
+            observe=observations.e2e_due,
             of_request=lambda columns: observations.e2e_of_request(since_due(columns)),
             rests_on=frozenset({"last token", "due time"}),
         ),

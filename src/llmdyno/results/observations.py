@@ -146,6 +146,33 @@ def delay_of_request(columns: Columns) -> Floats:
     return _where(columns.outcome == COMPLETED, waited_ns * MS_PER_NS)
 
 
+def ttft_due(columns: Columns, window: Window) -> Values:
+    """Return what ttft() does, of requests as if each had been sent when it was due."""
+    return _with_unsent(ttft(since_due(columns), window), columns, window)
+
+
+def e2e_due(columns: Columns, window: Window) -> Values:
+    """Return what e2e() does, of requests as if each had been sent when it was due."""
+    return _with_unsent(e2e(since_due(columns), window), columns, window)
+
+
+def _with_unsent(found: Values, columns: Columns, window: Window) -> Values:
+    """Add the waits of requests that were due by the window's end and never got a slot.
+
+    They waited as much as those that were sent: without them a latency from due is that of the
+    lucky ones.
+    """
+    due_ns = np.array(columns.unsent_due_ns, dtype=np.int64)
+    waited_ms = (window.end_ns - due_ns[due_ns <= window.end_ns]) * MS_PER_NS
+    if found.censored is None or found.later is None or not len(waited_ms):
+        return found
+    return msgspec.structs.replace(
+        found,
+        censored=np.concatenate([found.censored, waited_ms]),
+        later=np.concatenate([found.later, np.full(len(waited_ms), np.inf)]),
+    )
+
+
 def since_due(columns: Columns) -> Columns:
     """Return the columns as if each request had been sent when it was due."""
     waited_ns = columns.sent_ns - columns.due_ns

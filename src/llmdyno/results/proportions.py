@@ -28,6 +28,7 @@ _WORDS_OF_UNITS: Mapping[str, Words] = {"ms": _TIMES, "s": _TIMES}
 
 UNCHANGED = "the same"
 NOTHING = "down to zero"
+NOT_SHOWN = "not shown to differ:"
 
 _SAME = 0.005  # of the whole; a smaller difference is below what three digits show
 # Parts that have a name; a percentage that rounds to within one point of one is called by it.
@@ -46,13 +47,20 @@ def worded(ratio: float | None, key: str, bounds: Interval | None = None) -> str
         bounds: of the 95 % interval of the ratio.
 
     Returns:
-        "a third higher (30 % to 37 % higher)", "63 times shorter", "the same".
+        "a third higher (30 % to 37 %)", "63 times shorter", "the same".
     """
     if ratio is None or not math.isfinite(ratio) or ratio < 0:
         return ""
     words = _WORDS_OF_UNITS.get(unit(key), _AMOUNTS)
     said = _one(ratio, words)
-    return f"{said} ({_between(bounds, words)})" if bounds else said
+    return f"{said} ({_between(bounds, words, said)})" if bounds else said
+
+
+def judged(ratio: float | None, key: str, bounds: Interval | None = None) -> str:
+    """Say a ratio as worded() does, and before it that it is not shown if the interval holds 1."""
+    said = worded(ratio, key, bounds)
+    is_shown = not (bounds and bounds[0] <= 1 <= bounds[1])
+    return said if is_shown or not said else f"{NOT_SHOWN} {said}"
 
 
 def _one(ratio: float, words: Words) -> str:
@@ -98,13 +106,16 @@ def _times(factor: float) -> str:
     return f"{factor:,.0f}" if factor < 100 else wording.significant(factor)
 
 
-def _between(bounds: Interval, words: Words) -> str:
-    """Say both ends of an interval, what they share once: "28 % to 39 % higher"."""
+def _between(bounds: Interval, words: Words, said: str) -> str:
+    """Say both ends of an interval, what they share once, or not if it was just `said`."""
     low, high = bounds
     if not all(math.isfinite(end) for end in bounds):
         return "no interval"
     if low <= 0:
         return f"at most {_end(high, words)}"
+    if " times " in said and (low > 1) == (high > 1):
+        ends = (low, high) if low > 1 else (1 / high, 1 / low)
+        return " to ".join(dict.fromkeys(_times(end) for end in ends))
     first, last = (_end(low, words), _end(high, words))
     if first == last:
         return first
@@ -117,7 +128,7 @@ def _between(bounds: Interval, words: Words) -> str:
         one, other = other, one
     if one.endswith(" times") and other.endswith(" times"):
         one = one.removesuffix(" times")
-    return f"{one} to {other} {tail}"
+    return f"{one} to {other}" if said.endswith(f" {tail}") else f"{one} to {other} {tail}"
 
 
 def _end(ratio: float, words: Words) -> str:

@@ -96,13 +96,13 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def times(self) -> str:
-        """The same for prose, in full figures: "3.1084 times the token rate [2.79, 3.4217]"."""
+        """The same for prose: "3.11 times the token rate [2.79, 3.42]"."""
         ratio = part(self.ratios, self.decided_by)
         mean, bounds = number(ratio, "mean"), interval(ratio, "ci95")
         if mean is None:
             return self.gain
-        said = f"{mean:g} times the {title(self.decided_by)}"
-        return f"{said} [{bounds[0]:g}, {bounds[1]:g}]" if bounds else said
+        said = f"{mean:.3g} times the {title(self.decided_by)}"
+        return f"{said} [{bounds[0]:.3g}, {bounds[1]:.3g}]" if bounds else said
 
 
 def confirmed(study: Document) -> Confirmed:

@@ -1,23 +1,36 @@
 """What does not start, learnt from what did not.
 
-Each failure may have one of many causes: a bound on a number, on two numbers together (memory), a
+A failure may have one of many causes: a bound on a number, on two numbers together (memory), a
 choice that is refused, two choices that exclude each other, a choice beside a large number. Each is
-a sum over a point that must stay under an unknown bound: the points that started say how high the
-bound is at least, those that did not how high at most. Causes that fit count by how well they do.
+a sum over a point that must stay under an unknown bound. A cause with a bound is a guess, with a
+chance before any result. What started refutes guesses. What failed must be explained, by one guess
+or by a few: two failures with one explanation are not taken for two.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
+from functools import reduce
+from itertools import combinations
+from operator import or_
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmdyno.search.model import INACTIVE, UNSET, Points
 from llmdyno.search.space import Floats, Space
 
 _RATIOS = (0.5, 1.0, 2.0)
-_CORNER_RISK = 0.6  # that more of two numbers does not start, before any result
-_UNSEEN_RISK = 0.06  # that a choice is refused that was not tried yet
-_NEAR = 0.5  # below 1: what is near a failure is avoided more than in proportion
-_SHARED = 3.0  # how much more likely a cause is for each further failure that it explains
+_BOUNDS = 32  # guesses a cause
+_EXPLAINING = 3  # guesses that explain all failures together, at most
+_GROUPS_MAX = 40  # of guesses that explain the same failures
+_FAILURES_MAX = 20  # that are explained
+_CAUSES = 1.6  # expected in a space
+_SHARE = 0.15  # of the space that a cause is expected to take away
+_SHARE_WIDE = 0.5  # the deviation of that share's logarithm
+_SAMPLE = 400
+_UNLIKELY = 0.01
+# How likely a kind of cause is, in proportion to the others.
+_ONE, _PAIR, _CHOICE = 0.06, 0.1, 0.06
 
 
 class Feasibility:
@@ -28,49 +41,78 @@ class Feasibility:
     """
 
     def __init__(self, space: Space) -> None:
-        numbers = [n for n, axis in enumerate(space.axes) if axis.is_number]
-        choices = [
+        self._numbers = [n for n, axis in enumerate(space.axes) if axis.is_number]
+        self._choices = [
             (n, level)
             for n, axis in enumerate(space.axes)
             if not axis.is_number
             for level in range(len(axis.levels))
         ]
-        self._numbers, self._choices = numbers, choices
-        features = len(numbers) + len(choices)
-        rows: list[Floats] = []
-        priors: list[float] = []
+        causes = [*self._causes_of_numbers(), *self._causes_of_choices()]
+        self._causes = np.zeros((len(causes), len(self._numbers) + len(self._choices)))
+        for row, (_, terms) in zip(self._causes, causes, strict=True):
+            for place, factor in terms.items():
+                row[place] = factor
+        self._rates = self._before(np.array([prior for prior, _ in causes]))
 
-        def cause(prior: float, terms: Sequence[tuple[int, float]]) -> None:
-            row = np.zeros(features)
-            for place, factor in terms:
-                row[place] += factor
-            rows.append(row)
-            priors.append(prior)
+    def _causes_of_numbers(self) -> list[tuple[float, dict[int, float]]]:
+        """Return causes, how likely each is and its terms: a bound on a number or on a pair."""
+        count = len(self._numbers)
+        found = [(_ONE * share, {a: sign}) for a in range(count) for share, sign in _SIGNS]
+        for a, b in combinations(range(count), 2):
+            for ratio in _RATIOS:
+                found += [
+                    (_PAIR * share, {a: one, b: other * ratio})
+                    for share, one, other in _PAIRED_SIGNS
+                ]
+        return found
 
-        for a in range(len(numbers)):
-            cause(1.0, [(a, 1.0)])
-            cause(0.3, [(a, -1.0)])
-            for b in range(a + 1, len(numbers)):
-                for ratio in _RATIOS:
-                    cause(0.7, [(a, 1.0), (b, ratio)])
-                    cause(0.1, [(a, -1.0), (b, ratio)])
-                    cause(0.1, [(a, 1.0), (b, -ratio)])
-                    cause(0.05, [(a, -1.0), (b, -ratio)])
-        first = len(numbers)
-        for one, (axis, _) in enumerate(choices):
-            cause(1.5, [(first + one, 1.0)])
-            for a in range(len(numbers)):
-                cause(0.2, [(first + one, 2.0), (a, 1.0)])
-                cause(0.1, [(first + one, 2.0), (a, -1.0)])
-            for other in range(one + 1, len(choices)):
-                if choices[other][0] != axis:
-                    cause(0.4, [(first + one, 1.0), (first + other, 1.0)])
-        self._causes = np.array(rows).reshape(len(rows), features)
-        self._priors = np.array(priors)
-        pairs = [row for row in self._causes if (row[:first] > 0).sum() == 2]
-        self._corners = np.array([row for row in pairs if (row == 1).sum() == 2]).reshape(
-            -1, features
-        )
+    def _causes_of_choices(self) -> list[tuple[float, dict[int, float]]]:
+        """Return causes: a choice, one beside a large or small number, two choices."""
+        found: list[tuple[float, dict[int, float]]] = []
+        first = len(self._numbers)
+        for one, (axis, _) in enumerate(self._choices):
+            here = first + one
+            found.append((_CHOICE, {here: 1.0}))
+            for a in range(first):
+                found.append((0.2 * _CHOICE, {here: 2.0, a: 1.0}))
+                found.append((0.1 * _CHOICE, {here: 2.0, a: -1.0}))
+            found += [
+                (0.3 * _CHOICE, {here: 1.0, first + other: 1.0})
+                for other in range(one + 1, len(self._choices))
+                if self._choices[other][0] != axis
+            ]
+        return found
+
+    def _before(self, priors: Floats) -> Floats:
+        """Return the chance of each guess before any result: a row a cause, a column a bound."""
+        first = len(self._numbers)
+        sums = np.sort(self._sample() @ self._causes.T, axis=0)
+        top = np.maximum(self._causes, 0).sum(1)
+        bare = (self._causes[:, :first] == 0).all(1)
+        # A bound beside a choice lies where only points are that have the choice.
+        beside = 2.0 + np.minimum(self._causes[:, :first], 0).sum(1)
+        chosen = (self._causes[:, first:] > 0).any(1)
+        self._low = np.where(chosen, np.where(bare, top - 0.5, beside), sums[int(0.45 * _SAMPLE)])
+        self._step = (top - self._low) / _BOUNDS
+        bounds = self._low[:, None] + self._step[:, None] * (np.arange(_BOUNDS) + 0.5)
+        above = (sums.T[:, None, :] > bounds[:, :, None]).mean(2)
+        shares = np.log(np.maximum(above, 0.5 / _SAMPLE) / _SHARE) / _SHARE_WIDE
+        likely = np.exp(-0.5 * shares**2)
+        likely /= likely.sum(1, keepdims=True)
+        found: Floats = _CAUSES * priors[:, None] / max(priors.sum(), 1e-9) * likely
+        return found
+
+    def _sample(self) -> Floats:
+        """Return random points of the space, as features."""
+        draw = np.random.default_rng(0)
+        first = len(self._numbers)
+        found = np.zeros((_SAMPLE, self._causes.shape[1]))
+        found[:, :first] = draw.random((_SAMPLE, first))
+        for axis in dict.fromkeys(axis for axis, _ in self._choices):
+            places = [first + n for n, (other, _) in enumerate(self._choices) if other == axis]
+            found[np.arange(_SAMPLE), draw.choice(places, _SAMPLE)] = 1.0
+        return found
 
     def _features(self, points: Points) -> Floats:
         at = np.where(points.kinds == 0, points.at, 0.4)
@@ -81,49 +123,79 @@ class Feasibility:
         found: Floats = np.concatenate([numbers, ones], axis=1)
         return found
 
+    def _beyond(self, points: Points) -> NDArray[np.int64]:
+        """Return, by point and cause, beyond how many of the cause's bounds the point is."""
+        sums = self._features(points) @ self._causes.T
+        found: NDArray[np.int64] = np.clip(
+            (sums - self._low) / self._step + 0.5, 0, _BOUNDS
+        ).astype(np.int64)
+        return found
+
     def fit(self, started: Points, failed: Points) -> None:
         """Take all points that started, and all that did not."""
-        good, bad = self._features(started), self._features(failed)
-        self._good = good
-        reached = (good @ self._causes.T).max(0)  # by cause: the highest sum that started
-        sums = bad @ self._causes.T
-        highest = np.maximum(self._causes, 0).sum(1)
-        lowest = np.minimum(self._causes, 0).sum(1)
-        self._reached = reached
-        self._bounds: list[tuple[Floats, Floats]] = []  # a failure: weights and upper bounds
-        explained = sums > reached + 1e-9
-        upper = np.where(explained, sums, np.inf).min(0, initial=np.inf)
-        gap = np.where(np.isfinite(upper), upper - reached, 0.0) / (highest - lowest)
-        shared = _SHARED ** np.maximum(explained.sum(0) - 1, 0)
-        for one in range(len(bad)):
-            weights = self._priors * gap * shared * explained[one]
-            total = weights.sum()
-            if total > 0:
-                self._bounds.append((weights / total, upper))
+        bounds = np.arange(_BOUNDS)
+        reached = self._beyond(started).max(0, initial=0)
+        alive = np.where(bounds >= reached[:, None], self._rates, 0.0)
+        explains = np.zeros(alive.shape, dtype=np.int64)  # a bit a failure
+        count = 0
+        for places in self._beyond(failed)[-_FAILURES_MAX:]:
+            beyond = (bounds < places[:, None]) & (alive > 0)
+            if beyond.any():  # else it is explained by nothing that is thought of
+                explains |= beyond.astype(np.int64) << count
+                count += 1
+        self._open = _cumulated(np.where(explains == 0, alive, 0.0))
+        rates = {int(one): float(alive[explains == one].sum()) for one in np.unique(explains)}
+        rates.pop(0, None)
+        chances = _chances(rates, count) if count else {}
+        self._found = [
+            _cumulated(np.where(explains == one, alive, 0.0) * chance / rates[one])
+            for one, chance in chances.items()
+            if chance > _UNLIKELY
+        ]
 
     def risk(self, points: Points) -> Floats:
         """Return the chance that each point does not start."""
-        features = self._features(points)
-        found = self._corner_risk(features)
-        sums = features @ self._causes.T
-        for weights, upper in self._bounds:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                share = (sums - self._reached) / (upper - self._reached)
-            share = np.where(np.isfinite(upper), np.clip(share, 0.0, 1.0) ** _NEAR, 0.0)
-            found = np.maximum(found, share @ weights)
-        clipped: Floats = np.clip(found, 0.0, 1.0)  # rounding
+        places = self._beyond(points)
+        rows = np.arange(len(self._causes))
+        fine = np.exp(-self._open[rows, places].sum(1))
+        for table in self._found:
+            fine = fine * (1 - np.clip(table[rows, places].sum(1), 0.0, 1.0))
+        clipped: Floats = np.clip(1 - fine, 0.0, 1.0)  # rounding
         return clipped
 
-    def _corner_risk(self, features: Floats) -> Floats:
-        """Return the risk before any failure: of more of two numbers, and of unseen choices."""
-        found = np.zeros(len(features))
-        if len(self._corners):
-            sums = features @ self._corners.T
-            reached = (self._good @ self._corners.T).max(0)
-            share = np.clip((sums - reached) / np.maximum(2.0 - reached, 1e-6), 0.0, 1.0)
-            found = _CORNER_RISK * (share**2).max(1)
-        first = len(self._numbers)
-        unseen = self._good[:, first:].max(0) == 0
-        fresh = (features[:, first:] * unseen).sum(1)
-        total: Floats = 1 - (1 - found) * (1 - _UNSEEN_RISK) ** fresh
-        return total
+
+_SIGNS = ((1.0, 1.0), (0.2, -1.0))  # how likely, the number's sign
+_PAIRED_SIGNS = ((1.0, 1.0, 1.0), (0.1, -1.0, 1.0), (0.1, 1.0, -1.0), (0.05, -1.0, -1.0))
+
+
+def _cumulated(rates: Floats) -> Floats:
+    """Return, by cause, the rates of all bounds below a place."""
+    return np.concatenate([np.zeros((len(rates), 1)), np.cumsum(rates, axis=1)], axis=1)
+
+
+def _chances(rates: Mapping[int, float], failures: int) -> dict[int, float]:
+    """Return the chance that a group of guesses holds a true one.
+
+    Args:
+        rates: by the failures that a group explains, a bit each: its chance before.
+        failures: how many there are.
+    """
+    whole = (1 << failures) - 1
+    groups = sorted(rates, key=lambda one: -rates[one] * 4.0 ** one.bit_count())[:_GROUPS_MAX]
+    found = dict.fromkeys(rates, 0.0)
+    total = 0.0
+    for count in range(1, _EXPLAINING + 1):
+        for some in combinations(groups, count):
+            if reduce(or_, some) == whole:
+                weight = math.prod(rates[one] for one in some)
+                total += weight
+                for one in some:
+                    found[one] += weight
+    if total > 0:
+        return {one: chance / total for one, chance in found.items()}
+    for failure in range(failures):  # more causes than that: each failure by itself
+        those = [one for one in rates if one >> failure & 1]
+        share = sum(rates[one] for one in those)
+        for one in those:
+            found[one] = max(found[one], rates[one] / share)
+    return found

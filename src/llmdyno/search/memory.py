@@ -50,6 +50,7 @@ class Memory:
         self._asked: Key | None = None
         self.refused: list[Key] = []
         self.told: dict[Key, Told] = {}  # in the order of telling
+        self.reason = ""  # why the last point was proposed, in words for a person
 
     def start(
         self, config: Mapping[str, Value], value: float, constraints: Mapping[str, float]
@@ -68,6 +69,7 @@ class Memory:
             key = self.propose(taken)
             if key is None:
                 key = self._any_left(taken)
+                self.reason = "one of those that are left"
             if key is None:
                 return None
             config = self.space.config(key)

@@ -11,11 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from llmdyno.search.space import Floats, Key, Space
+from llmdyno.search.space import Axis, Floats, Key, Space
 
 GUESSES = 60  # weighed at each question
 SATURATION = 3.0
-WEIGHT = 0.5  # the deviation of a knob's effect, in the logarithm of the value
+# The deviation of a knob's effect, in the logarithm of the value: of a number on a log scale (the
+# size of a batch), another number, a choice, a flag.
+WEIGHT_BATCH, WEIGHT_NUMBER, WEIGHT_CHOICE, WEIGHT_FLAG = 0.5, 0.25, 0.3, 0.2
+_WEIGHT_WIDE = 0.7  # the deviation of its logarithm
 LENGTH = 0.5  # the distance over which a knob's effect changes, as a share of its range
 KEPT = 6  # that predict
 _JITTER = 1e-8
@@ -62,12 +65,13 @@ class Model:
     def __init__(self, space: Space, draw: np.random.Generator) -> None:
         self._draw = draw
         self._numbers = np.array([axis.is_number for axis in space.axes])
+        self._weights_before = np.log([_weight(axis) for axis in space.axes])
         self._guesses = self._drawn(GUESSES)
 
     def _drawn(self, count: int) -> Floats:
         """Return guesses, a row each: logs of weights, of lengths, of pairs' weight, of noise."""
         axes = len(self._numbers)
-        weights = self._draw.normal(np.log(WEIGHT), 0.9, (count, axes))
+        weights = self._draw.normal(self._weights_before, _WEIGHT_WIDE, (count, axes))
         lengths = self._draw.normal(np.log(LENGTH), 0.4, (count, axes))
         pairs = self._draw.normal(np.log(0.3), 0.7, (count, 1))
         noise = self._draw.normal(np.log(0.04), 0.3, (count, 1))
@@ -114,9 +118,9 @@ class Model:
     def _prior(self, guesses: Floats) -> Floats:
         axes = len(self._numbers)
         centre = np.array(
-            [*[np.log(WEIGHT)] * axes, *[np.log(LENGTH)] * axes, np.log(0.3), np.log(0.04)]
+            [*self._weights_before, *[np.log(LENGTH)] * axes, np.log(0.3), np.log(0.04)]
         )
-        wide = np.array([*[0.9] * axes, *[0.4] * axes, 0.7, 0.3])
+        wide = np.array([*[_WEIGHT_WIDE] * axes, *[0.4] * axes, 0.7, 0.3])
         total: Floats = -0.5 * (((guesses - centre) / wide) ** 2).sum(1)
         return total
 
@@ -192,3 +196,10 @@ def normal(x: Floats) -> Floats:
     tail = series * np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi)
     found: Floats = np.where(x > 0, 1 - tail, tail)
     return found
+
+
+def _weight(axis: Axis) -> float:
+    """Return how much a knob is expected to matter, before any result."""
+    if axis.is_number:
+        return WEIGHT_BATCH if axis.knob.search_log else WEIGHT_NUMBER
+    return WEIGHT_FLAG if len(axis.levels) == 2 else WEIGHT_CHOICE

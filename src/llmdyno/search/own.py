@@ -5,6 +5,8 @@ chance that it starts (and that it meets the SLOs). The best point is the best b
 luckiest measurement. A space of few points is looked at as a whole.
 """
 
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +19,7 @@ from llmdyno.search.model import Model, Points, normal
 from llmdyno.search.space import Floats, Key
 
 FEWER_CHANGES = 0.002  # the share of the value that one more changed knob must gain
-_CAUTION = 6.0  # the power of the chance to start
+_CAUTION = 3.5  # the power of the chance to start
 _CAUTION_MAX = 3.0  # times that, when much has failed
 _FAILING = 0.08  # the share of trials that may fail
 _AT_FIRST = 6  # trials as which the expectation counts
@@ -25,6 +27,8 @@ _BATCH_SLOPE = 0.6  # by how much the logarithm of the value is expected to rise
 _CHOICE_GAIN = 0.1  # ... and with the choice that the guide names
 _POINTS_MAX = 400  # up to so many, all points are compared
 _DRAWN = 120  # points beside the best, and anywhere
+_SETTLED = 0.06  # below this share, times the chance to start, a pair is as good a question
+_PAIR_CHANCE = 0.5  # what two settings together must have to be tried without a promise
 _UNIT = 0.3  # a deviation of values that have no logarithm, in the model's unit
 
 Prior = Callable[[Mapping[str, Value]], float | None]
@@ -92,9 +96,11 @@ class OwnSearch(Memory):
         self.expected_gain = None
         for start in self._starts:
             if start not in taken:
+                self.reason = "to begin with"
                 return start
         measured = self._learn()
         if not measured:
+            self.reason = "nothing could be measured yet: the engine's own choice"
             origin = self.space.origin()
             return origin if origin not in taken else None
         order = np.argsort(-self._worth(Points(self.space, measured)))
@@ -108,9 +114,56 @@ class OwnSearch(Memory):
         caution = _CAUTION * self._impatience(failures)
         gains = self._promise(points, centres[0])
         chosen = int(np.argmax(gains * chances**caution))
+        self.reason = self._why(keys[chosen], centres[0], float(chances[chosen]))
+        gain = float(gains[chosen] * chances[chosen])
+        if len(self.told) % 2 and gain < _SETTLED:
+            together = self._never_together(centres[0], taken)
+            if together is not None:
+                return together
         if self._logarithmic and (self._met or not self._limited):
-            self.expected_gain = float(gains[chosen] * chances[chosen])
+            self.expected_gain = gain
         return keys[chosen]
+
+    def _never_together(self, best: Key, taken: set[Key]) -> Key | None:
+        """Return the best point with two choices changed to what was never tried together.
+
+        The model takes two settings that lose alone for two that lose together. Some gain only
+        together, and nothing but a trial shows it. Of several such points it is the one that
+        promises most; None where there is none that is likely to start.
+        """
+        axes = self.space.axes
+        pairs = list(itertools.combinations([n for n, a in enumerate(axes) if not a.is_number], 2))
+        seen = {(i, j, key[i], key[j]) for key in self.told for i, j in pairs}
+        keys = []
+        for i, j in pairs:
+            for one, other in itertools.product(axes[i].levels, axes[j].levels):
+                if best[i] == one or best[j] == other or (i, j, one, other) in seen:
+                    continue
+                key = self._with(best, {i: one, j: other})
+                if (key[i], key[j]) == (one, other) and key not in taken:
+                    keys.append(key)
+        if not keys:
+            return None
+        points = Points(self.space, keys)
+        chances = 1 - self._feasibility.risk(points)
+        chosen = int(np.argmax(np.where(chances < _PAIR_CHANCE, -np.inf, self._worth(points))))
+        if chances[chosen] < _PAIR_CHANCE:
+            return None
+        self.reason = f"two settings never tried together, {chances[chosen]:.0%} to start"
+        return keys[chosen]
+
+    def _why(self, key: Key, best: Key, chance: float) -> str:
+        """Say what is expected of a point, beside the best so far, and whether it will start."""
+        if self._limited and not self._met:
+            return f"likeliest to meet the SLOs, {chance:.0%} to start"
+        ahead, level = self._worth(Points(self.space, [key, best]))
+        gain = math.expm1(min(float(ahead - level), 5.0))
+        if not self._logarithmic:
+            expected = "promises most"
+        else:
+            unknown = "" if gain > 0 else " but little is known there"
+            expected = f"expected {gain:+.1%} on the best{unknown}"
+        return f"{expected}, {chance:.0%} to start"
 
     def _impatience(self, failures: int) -> float:
         """Return by how much more than wanted has failed so far, between 1 and the most."""

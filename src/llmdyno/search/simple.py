@@ -20,6 +20,7 @@ class RandomSearch(Memory):
 
     def propose(self, taken: set[Key]) -> Key | None:
         """Return a point that is not taken; None when none was drawn."""
+        self.reason = "at random"
         return random_point(self.space, self.draw, taken)
 
 
@@ -34,6 +35,7 @@ class GridSearch(Memory):
 
     def propose(self, taken: set[Key]) -> Key | None:
         """Return the grid's next point that is not taken."""
+        self.reason = "the next point of the grid"
         return next((key for key in self._points if key not in taken), None)
 
     @cached_property
@@ -69,7 +71,9 @@ class HillClimb(Memory):
         best = self.best()
         neighbours = [key for key in self._neighbours(best) if key not in taken]
         if not neighbours:
+            self.reason = "at random: every neighbour of the best is taken"
             return random_point(self.space, self.draw, taken)
+        self.reason = "one step from the best so far"
         previous = list(self.told)[-1:]
         if previous and previous[0] == best:  # the last step gained: go on along it
             along = [key for key in neighbours if self._axis_of(key, best) == self._last_axis]

@@ -53,6 +53,8 @@ class TpeSearch:
             sampler=sampler, direction="maximize" if maximise else "minimize"
         )
         self._asked: Trial | None = None
+        self._startup = startup
+        self.reason = ""  # why the last config was proposed, in words for a person
 
     def give(self, config: Mapping[str, Value]) -> None:
         """Take a config that the search did not propose; the next tell() is about it.
@@ -86,6 +88,8 @@ class TpeSearch:
             config = self._config(trial)
             if config not in known:
                 self._asked = trial
+                learning = trial.number < self._startup
+                self.reason = "at random, to learn from" if learning else "what TPE's model favours"
                 return config
             self._study.tell(trial, state=TrialState.FAIL)
         return None

@@ -1,19 +1,27 @@
-"""The lines that a study ends with, each fit to be quoted alone: what was gained, and by what."""
+"""What a study ends with: its key findings, and lines that are each fit to be quoted alone."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from llmdyno.knobs import show
 from llmdyno.results import stacks, verdicts, wording
-from llmdyno.results.documents import Document, Interval, interval, items, number, part, text
+from llmdyno.results.documents import Document, interval, items, number, part, text
+from llmdyno.results.proportions import judged
 from llmdyno.results.slo import HEADLINES, read_stat
 from llmdyno.results.titles import lower_is_better, metric_of, statistic_of, title, unit
-from llmdyno.terminal.tables import line
+from llmdyno.terminal.tables import line, wrapped
 
-# From here on a ratio is told as a multiple, below it in percent.
-_MULTIPLE = 2.0
-_MANY = 10.0
+
+def show_findings(findings: Sequence[str], stream: TextIO) -> None:
+    """Print the key findings of a study, numbered, as its page has them."""
+    stream.write("Key findings\n")
+    stream.writelines(
+        wrapped(said, stream, first=f"{place}. ", rest="   ")
+        for place, said in enumerate(findings, 1)
+    )
+    stream.write("\n")
+    stream.flush()
 
 
 def show_closing(study: Mapping[str, Any], stream: TextIO) -> None:
@@ -42,13 +50,13 @@ def closing_lines(study: Mapping[str, Any]) -> list[str]:
 
 
 def _gain(study: Document, key: str, where: str) -> str:
-    """Write "Token rate at 100 users: 1,022 -> 6,151 tok/s, 6.0 times [5.5, 6.6]"."""
+    """Write "Token rate at 2 users: 102 -> 615 tok/s, 6 times as high (5.5 to 6.6)"."""
     ratio = part(study, "confirmation", "ratio", key)
     mean = number(ratio, "mean")
     if mean is None:
         said = verdicts.told(ratio, unit(key))
     else:
-        said = _told(mean, interval(ratio, "ci95"), unit(key))
+        said = judged(mean, key, interval(ratio, "ci95"))
     before, after = (_value(study, ratio, key, arm) for arm in ("before", "after"))
     parts = [_from_to(before, after, unit(key)) if before and after else "", said]
     name = title(key)
@@ -79,32 +87,6 @@ def _from_to(before: float, after: float, of_unit: str) -> str:
 def _figure(value: float) -> str:
     """Write thousands in full: a reader takes 6,150 beside 1,022 for a rounder measurement."""
     return wording.count(value) if abs(value) >= 1000 else wording.significant(value)
-
-
-def _told(mean: float, bounds: Interval | None, of_unit: str) -> str:
-    """Write after ÷ before as a multiple or in percent, whichever a person would say."""
-    low, high = bounds or (mean, mean)
-    if bounds and low <= 1.0 <= high:
-        return f"no difference shown: {wording.with_interval(mean, bounds, wording.ratio)}"
-    latency = of_unit == "ms"
-    less, more = (" shorter", " longer") if latency else (" less", " more")
-    times = ""
-    if latency and mean < 1.0 / _MULTIPLE:
-        mean, low, high, times = 1.0 / mean, 1.0 / high, 1.0 / low, less
-    if mean >= _MULTIPLE:
-        edges = f" [{_times(low)}, {_times(high)}]" if bounds else ""
-        return f"{_times(mean)} times{times or (more if latency else '')}{edges}"
-    edges = f" [{_percent(low)}, {_percent(high)}]" if bounds and mean > 1.0 else ""
-    edges = f" [{_percent(high)}, {_percent(low)}]" if bounds and mean < 1.0 else edges
-    return f"{_percent(mean)}%{more if mean > 1.0 else less}{edges}"
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:,.0f}" if ratio >= _MANY else f"{ratio:.1f}"
-
-
-def _percent(ratio: float) -> str:
-    return f"{abs(100.0 * (ratio - 1.0)):.0f}"
 
 
 def _settings(study: Document) -> str:

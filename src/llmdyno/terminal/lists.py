@@ -4,34 +4,61 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from llmdyno import store
 from llmdyno.engines import Engine
 from llmdyno.errors import UsageError, nearest
 from llmdyno.fronts import Front
 from llmdyno.knobs import accepts, default, show
-from llmdyno.results import verdicts
+from llmdyno.results import catalog, titles, verdicts
 from llmdyno.results.documents import level_name
+from llmdyno.results.gave import Gave
+from llmdyno.results.verdicts import told
 from llmdyno.serve import artifacts
 from llmdyno.serve.equivalents import elsewhere
-from llmdyno.store import JOURNAL, LEDGER, STUDY, SUMMARY
 from llmdyno.terminal.tables import line, wrapped
 from llmdyno.units import counted
 
 
 def list_runs() -> list[dict[str, Any]]:
     """Return a row for each run and study of this folder, oldest first."""
-    rows = []
-    for parent, marker, document in (
-        (store.RUNS, JOURNAL, SUMMARY),
-        (store.STUDIES, LEDGER, STUDY),
-    ):
-        folders = sorted(parent.iterdir()) if parent.is_dir() else []
-        for folder in folders:
-            # An imported run has no journal.
-            if (folder / marker).exists() or (folder / document).exists():
-                found = store.read_json(folder / document) if (folder / document).exists() else {}
-                rows.append({"id": folder.name, "dir": str(folder), "says": _outcome(found)})
-    return sorted(rows, key=lambda row: row["id"])
+    return rows_of(catalog.entries())
+
+
+def rows_of(found: Sequence[catalog.Entry]) -> list[dict[str, Any]]:
+    """Return a row for each of some runs and studies, as `dyno runs --json` prints it."""
+    return [
+        {
+            "id": entry.id,
+            "dir": str(entry.folder),
+            "says": _says(entry),
+            "kind": entry.kind,
+            "engine": "+".join(entry.engines) or None,
+            "model": entry.model or None,
+            "started": entry.started.isoformat(timespec="seconds"),
+            "tags": list(entry.tags),
+            "bytes": entry.size_bytes,
+            "running": entry.running,
+        }
+        for entry in found
+    ]
+
+
+def _says(entry: catalog.Entry) -> str:
+    if entry.running:
+        return "running"
+    return entry.fault or _outcome(entry.document)
+
+
+def sizes(found: Sequence[catalog.Entry]) -> str:
+    """Say how many runs and studies there are, and what they take on the disk."""
+    kinds = ("run", "run", "runs"), ("study", "study", "studies")
+    counts = [
+        counted(count, one, many)
+        for kind, one, many in kinds
+        if (count := sum(entry.kind == kind for entry in found))
+    ]
+    size = sum(entry.size_bytes for entry in found)
+    unit, scale = ("GB", 1e9) if size >= 1e9 else ("MB", 1e6)
+    return f"{' and '.join(counts) or 'nothing'}, {size / scale:,.1f} {unit}"
 
 
 def _outcome(document: Mapping[str, Any]) -> str:
@@ -53,11 +80,18 @@ def _level_line(level: Mapping[str, Any]) -> str:
     return load if rate is None else f"{load} {rate:,.0f} tok/s"
 
 
-def show_runs(rows: Sequence[Mapping[str, Any]], stream: TextIO) -> None:
-    """Print the rows of list_runs()."""
+def show_runs(
+    rows: Sequence[Mapping[str, Any]],
+    stream: TextIO,
+    *,
+    nothing: str = "No runs and no studies in this folder.",
+) -> None:
+    """Print the rows of rows_of(); `nothing` if there are none."""
     if not rows:
-        stream.write("No runs and no studies in this folder.\n")
-    stream.writelines(line(f"{row['id']}  {row['says']}", stream) for row in rows)
+        stream.write(f"{nothing}\n")
+    for row in rows:
+        tags = f"  [{', '.join(row['tags'])}]" if row.get("tags") else ""
+        stream.write(line(f"{row['id']}{tags}  {row['says']}", stream))
 
 
 def list_artifacts() -> list[dict[str, Any]]:
@@ -135,8 +169,22 @@ def _called(owner: Engine | Front, version: str | None, stream: TextIO) -> str:
     return wrapped(words, stream, rest="    ")
 
 
-def show_knob(owner: Engine | Front, name: str, version: str | None, stream: TextIO) -> None:
+def show_knob(
+    owner: Engine | Front,
+    name: str,
+    version: str | None,
+    stream: TextIO,
+    *,
+    gave: Sequence[Gave] | None = None,
+) -> None:
     """Print all that is known of one knob of an engine, of that version, or of a front.
+
+    Args:
+        owner: the engine or front.
+        name: of the knob.
+        version: of the engine; None: it is not known.
+        stream: to print to.
+        gave: what it gave in studies; None: nobody has looked.
 
     Raises:
         UsageError: there is no such knob.
@@ -167,6 +215,30 @@ def show_knob(owner: Engine | Front, name: str, version: str | None, stream: Tex
     if same := elsewhere(owner.name, knob, share):
         stream.write("  the same\n")
         stream.writelines(_indented(words, stream) for words in same)
+    if gave is not None:
+        stream.write("  what it gave in your studies\n")
+        stream.writelines(_gave_lines(gave, stream))
+
+
+def _gave_lines(gave: Sequence[Gave], stream: TextIO) -> list[str]:
+    """Say what a knob gave, the newest study first."""
+    if not gave:
+        return [_indented("nothing yet: no study of this folder has taken it back", stream)]
+    lines = []
+    for one in gave:
+        effects = {
+            key: told({**effect, "mean": effect.get("ratio")}, titles.unit(key))
+            for key, effect in one.effect.items()
+        }
+        said = ", ".join(f"{titles.title(key)} {words}" for key, words in effects.items() if words)
+        noise = "; within the noise" if one.matters is False else ""
+        change = f"{show(one.before)} → {show(one.after)}"
+        lines.append(_indented(f"{change}: {said or 'no ratio'}{noise}", stream))
+        engine = f"{one.engine} {one.engine_version}".strip()
+        where = f"{one.model} on {one.hardware}, {engine}, {one.front}, at {one.level}"
+        pairs = "" if one.pairs is None else f", {counted(one.pairs, 'pair')} of runs"
+        lines.append(wrapped(f"{where}{pairs}: {one.study}", stream, first=" " * 6, rest=" " * 6))
+    return lines
 
 
 def _indented(words: str, stream: TextIO) -> str:

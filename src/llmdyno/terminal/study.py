@@ -1,6 +1,7 @@
 """How a study tells a person what goes on: a line a step, a live display within it, a verdict."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TextIO
 
 from llmdyno.load.progress import Progress
@@ -8,9 +9,10 @@ from llmdyno.results import conclusions, stacks, verdicts
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.results.titles import title, unit
-from llmdyno.terminal.closing import show_closing
+from llmdyno.terminal.closing import show_closing, show_findings
 from llmdyno.terminal.live import Live
 from llmdyno.terminal.tables import Cell, Heading, console, line, show_blocks, width_of
+from llmdyno.tune.outlook import Outlook, sentences
 from llmdyno.tune.runner import Narrator
 from llmdyno.units import counted
 from llmdyno.wire.exchange import Meter
@@ -22,8 +24,9 @@ def narrator(stream: TextIO) -> Narrator:
     """Return a narrator that writes to a stream; on a terminal, waiting is redrawn in place."""
     redraws = stream.isatty()
 
-    def notify(line: str) -> None:
-        stream.write(f"{_CLEAR_LINE if redraws else ''}{line}\n")
+    def notify(words: str) -> None:
+        lines = "".join(line(one, stream) for one in words.split("\n"))
+        stream.write(f"{_CLEAR_LINE if redraws else ''}{lines}")
         stream.flush()
 
     def notify_waiting(line: str) -> None:
@@ -36,11 +39,17 @@ def narrator(stream: TextIO) -> Narrator:
             return lambda _progress, _meter: None
         return Live(loads, interval_s=2.0, label=label, stream=stream, transient=True).show
 
-    return Narrator(notify=notify, notify_waiting=notify_waiting, display=display)
+    def foretell(outlook: Outlook) -> None:
+        for said in sentences(outlook, datetime.now().astimezone()):
+            notify(f"    {said}")
+
+    return Narrator(
+        notify=notify, notify_waiting=notify_waiting, display=display, foretell=foretell
+    )
 
 
-def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
-    """Print the combinations if there are several, before and after, and the verdict."""
+def show_study(document: Mapping[str, Any], findings: Sequence[str], stream: TextIO) -> None:
+    """Print the combinations if there are several, before and after, the verdict, the findings."""
     _show_combinations(document, stream)
     before, after = document["baseline"], document["best"]
     if before is None or after is None:
@@ -68,6 +77,7 @@ def show_study(document: Mapping[str, Any], stream: TextIO) -> None:
         show_blocks(console(stream), headings, cells)
     said = [line(one, stream) for one in verdict_lines(document)]
     stream.write("\n" + "".join(said) + "\n")
+    show_findings(findings, stream)
     show_closing(document, stream)
 
 

@@ -189,6 +189,8 @@ class Combined:
         alive = [arm for arm in arms if arm.of.searches]
         rounds = rounds_of(len(alive))
         for number in range(rounds if alive else 0):
+            if self._whole.enough():
+                break
             left = self._study.trials - sum(arm.started() for arm in arms)
             least = [1 if number else least_trials(arm.of) for arm in alive]
             given = shares(left, rounds - number, least)
@@ -204,9 +206,11 @@ class Combined:
         if short:
             self._whole.ended(self._why_short(arms))
 
-    def _why_short(self, arms: Sequence[_Arm]) -> Literal["budget", "space", "patience"]:
+    def _why_short(self, arms: Sequence[_Arm]) -> Literal["budget", "space", "patience", "hand"]:
         """Return why fewer trials were made than were asked for."""
         found = {arm.runner.ledger.last_end.why for arm in arms if arm.runner.ledger.last_end}
+        if self._whole.enough():
+            return "hand"
         if self._over(1.0):
             return "budget"
         return "patience" if "patience" in found else "space"
@@ -214,8 +218,8 @@ class Combined:
     def _try(self, arm: _Arm, trials: int, until: float, presence: Presence) -> None:
         """Give a combination trials up to a number, while this share of the budget is not spent."""
         before, arm.given = arm.given, trials
-        if trials <= before or arm.started() >= trials:
-            return  # done before a stop
+        if trials <= before or arm.started() >= trials or self._whole.enough():
+            return  # done before a stop, or a person had enough
         self._whole.say(f"{arm.of.name}:")
         arm.begin(presence, trials)
         arm.runner.over = lambda share: self._over(share, until)

@@ -76,8 +76,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     """What befell the study between two steps.
 
     machine    the machine failed, not a config: it stopped, and the failures in `void` do not count
-    ended      no further trial will be: "budget", "space" or "patience"; the last with the `gain`
-               that the next one was expected to have, if the search says so
+    ended      no further trial will be: "budget", "space", "hand" (a person had enough of them) or
+               "patience"; the last with the `gain` that the next one was expected to have, if the
+               search says so
     extended   --resume asked for more: `changes` are fields of the spec
     moved      it went on with another engine, driver or machine
     beside     another study ran on this machine at the same time

@@ -26,9 +26,10 @@ from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.ledger import Began, Event, Ledger, Phase, Step, key
 from llmdyno.tune.measure import Measurement, measure
 from llmdyno.tune.neighbours import Presence
+from llmdyno.tune.outlook import Outlook
 from llmdyno.tune.race import race
 from llmdyno.tune.spec import Study
-from llmdyno.tune.steps import as_step, outcome
+from llmdyno.tune.steps import account, as_step
 from llmdyno.wire.exchange import Meter
 
 
@@ -39,6 +40,12 @@ class Narrator(msgspec.Struct, frozen=True, kw_only=True):
     notify_waiting: Callable[[str], None]  # while a server starts
     # Takes a run's name and the loads of its levels, and returns what shows the run's progress.
     display: Callable[[str, Sequence[float]], Callable[[Progress, Meter], None]]
+    # Is given the ledger when a study goes on, and after each step.
+    observe: Callable[[Ledger], None] = lambda _: None
+    # Is told before each trial what it is, and how the study stands.
+    foretell: Callable[[Outlook], None] = lambda _: None
+    # Tells whether a person has said that there were enough trials.
+    enough: Callable[[], bool] = lambda: False
 
 
 class Runner:
@@ -91,6 +98,7 @@ class Runner:
                 )
             )
             return
+        self._narrator.observe(self.ledger)
         self._notice_the_place(here, version, elsewhere)
         was = self.ledger.spec
         changes = {
@@ -130,14 +138,28 @@ class Runner:
                 " both measure each other's load. Stop one of them."
             )
 
-    def ended(self, why: Literal["budget", "space", "patience"], gain: float | None = None) -> None:
+    def ended(
+        self, why: Literal["budget", "space", "patience", "hand"], gain: float | None = None
+    ) -> None:
         """Write down why there will be no further trial, and what the next was to gain."""
         if not self.ledger.ended(why):
             self.ledger.append(Event(kind="ended", why=why, gain=gain))
 
+    def enough(self) -> bool:
+        """Tell whether a person has ended the trials, now or before the study was stopped.
+
+        Of a study over several engines the ledger of the whole knows.
+        """
+        alone = self.over is None
+        return self._narrator.enough() or (alone and self.ledger.ended("hand"))
+
     def say(self, line: str) -> None:
         """Tell a person what goes on."""
         self._narrator.notify(line)
+
+    def foretell(self, outlook: Outlook) -> None:
+        """Tell a person what is tried next, and how the study stands."""
+        self._narrator.foretell(outlook)
 
     def wait(self, line: str) -> None:
         """Tell a person what is waited for."""
@@ -236,8 +258,8 @@ class Runner:
         contender: int,
     ) -> Step:
         self.look_around()
-        label = _label(phase, number)
-        run = self.folder / "runs" / store.new_id(label)
+        name = label(phase, number)
+        run = self.folder / "runs" / store.new_id(name)
         measurement = measure(
             self.stack,
             config,
@@ -250,7 +272,7 @@ class Runner:
             folder=run,
             calibration=phase == "baseline",  # the machine is one for the whole study
             race=race(self.study, self.ledger, self.folder, load) if phase == "trial" else None,
-            report_progress=self._narrator.display(label, load.points),
+            report_progress=self._narrator.display(name, load.points),
             notify=self._narrator.notify_waiting,
         )
         measurement = msgspec.structs.replace(measurement, folder=str(run.relative_to(self.folder)))
@@ -281,9 +303,10 @@ class Runner:
         step = as_step(self.study, measurement, phase, number, config, knob)
         step = msgspec.structs.replace(step, contender=contender, place=self.ledger.place, **beside)
         self.ledger.append(step)
+        told = account(self.study, step, describe(config))
         where = f"  ({step.device})" if step.device else ""
-        told = f"{outcome(self.study, step)}  {describe(config)}{where}"
-        self._narrator.notify(f"  {_label(phase, number)}: {told}")
+        self._narrator.notify(f"  {label(phase, number)}: {told}{where}")
+        self._narrator.observe(self.ledger)
         return step
 
     def whole_load(self) -> Load:
@@ -343,6 +366,6 @@ class Runner:
         return self._spent_before_s + monotonic() - self._began_s > share * limit_s
 
 
-def _label(phase: Phase, number: int) -> str:
+def label(phase: Phase, number: int) -> str:
     """Return what a step is called: "baseline", "trial 3"."""
     return phase if phase in {"baseline", "reference"} else f"{phase} {number + 1}"

@@ -116,13 +116,34 @@ def excess_at(study: Study, level: Mapping[str, Any]) -> dict[str, float]:
 
 
 def outcome(study: Study, step: Step) -> str:
-    """Say in a few words what came of a config: its value, or why it has none."""
-    if step.state not in {"measured", "pruned"}:
+    """Say what came of a config: its value, why it was ended early, or why it has no value."""
+    if step.state == "pruned":
+        return step.pruned_why
+    if step.state != "measured":
         return f"{step.failure_class}: {step.failure_why}"
+    missed = ", SLO missed" if step.slo_met is False else ""
+    return f"{_value(study, step)}{missed}"
+
+
+def account(study: Study, step: Step, config: str) -> str:
+    """Return the same with the config, as a person reads it: a long reason has its own lines.
+
+    Args:
+        study: whose step it is.
+        step: what was done.
+        config: of the step, in words.
+    """
+    if step.state == "measured":
+        return f"{outcome(study, step)}  {config}"
+    came = f"pruned, {_value(study, step)} so far" if step.state == "pruned" else "failed"
+    if step.state == "predicted-infeasible":
+        came = "not started"
+    reasons = [line.strip() for line in outcome(study, step).splitlines()]
+    return "\n    ".join([f"{came}  {config}", *reasons])
+
+
+def _value(study: Study, step: Step) -> str:
     objective = study.objective
     unit = BY_NAME[objective.metric].unit
     value = "no value" if step.value is None else f"{step.value:,.4g} {unit}"
-    missed = ", SLO missed" if step.slo_met is False else ""
-    if step.state == "pruned":
-        return f"pruned: {objective} {value} so far; {step.pruned_why}"
-    return f"{objective} {value}{missed}"
+    return f"{objective} {value}"

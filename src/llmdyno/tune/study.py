@@ -15,7 +15,8 @@ it can be gone again at any time. The document's keys are a contract; its versio
         "bottleneck" of a trial; "quality". If one knob changed, its row holds the ratios of the
         confirmation.
     29 November 2026, added: in "confirmation" "slo_ratio", "levels" (the ratios of each level that
-        the pairs measured), "drift" of a ratio (a factor, first run to last).
+        the pairs measured), "drift" of a ratio (a factor, first run to last); "hand" as what ended
+        the trials, in "outcome" "ended_by".
     29 November 2026, added: the state "pruned" of a trial that was ended early, with "pruned" (why,
         and the interval of its value if that is known); else it is null. In "outcome"
         "expected_gain", where "ended_by" is "patience", and "pruned", how many trials were.

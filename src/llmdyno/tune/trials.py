@@ -10,6 +10,7 @@ from llmdyno.tune.endings import enough
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.patience import Patience
+from llmdyno.tune.remaining import outlook
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.starts import begin
 from llmdyno.tune.steps import error_of, excess
@@ -25,6 +26,7 @@ class Trials:
         candidates: configs to try first; they are checked.
         make_search: makes what proposes configs; it takes the arguments of
             `search.memory.Memory`.
+        whys: why each candidate is tried, in words.
     """
 
     def __init__(
@@ -33,11 +35,14 @@ class Trials:
         space: Sequence[Knob],
         candidates: Sequence[Mapping[str, Value]],
         make_search: Callable[..., Searching],
+        *,
+        whys: Sequence[str] = (),
     ) -> None:
         self._runner = runner
         self._space = space
         self._candidates = candidates
         self._make_search = make_search
+        self._whys = [*whys, *(["given"] * (len(candidates) - len(whys)))]
         self._search: Searching | None = None
 
     def expected(self, steps: Sequence[Step]) -> list[float] | None:
@@ -70,6 +75,10 @@ class Trials:
             if new and self._has_no_time():
                 self._runner.ended("budget")
                 return
+            if new and self._runner.enough():
+                self._runner.say("Ended by hand; no further trials.")
+                self._runner.ended("hand")
+                return
             config = self._next(search, tried)
             if config is None:
                 self._runner.say("Every config that the search can think of has been tried.")
@@ -79,6 +88,8 @@ class Trials:
                 self._runner.say(patience.said)
                 self._runner.ended("patience", patience.gain)
                 return
+            if new:
+                self._look_ahead(config, len(tried))
             step = self._trial(len(tried), config)
             if step.config != config:  # done before a stop, by another version of the search
                 search.give(step.config)
@@ -127,6 +138,12 @@ class Trials:
             )
         else:
             search.tell(step.value, missed)
+
+    def _look_ahead(self, config: Mapping[str, Value], number: int) -> None:
+        """Tell what is tried next and why, and how the study stands."""
+        own = getattr(self._search, "reason", "")
+        why = self._whys[number] if number < len(self._candidates) else own
+        self._runner.foretell(outlook(self._runner, number, config, why))
 
     def _next(self, search: Searching, tried: Sequence[Step]) -> Mapping[str, Value] | None:
         """Return the next trial's config: a candidate while there are any, then the search's."""

@@ -33,6 +33,14 @@ from llmdyno.tune.starts import learnt
 from llmdyno.tune.study import study_document
 from llmdyno.tune.trials import Trials
 
+# Why a config is tried first, by what names it.
+_WHYS = {
+    "given": "given",
+    "foreseen": "foreseen by the predictor",
+    "learnt": "learnt from an earlier study",
+    "known_good": "named by the engine",
+}
+
 
 class Tuner:
     """Runs one study in one folder; making one checks the study and writes nothing.
@@ -81,10 +89,11 @@ class Tuner:
         # The configs that are tried first, by what names them.
         self.starts = {"given": given, "foreseen": seen, "learnt": known, "known_good": named}
         candidates = [*given, *seen, *known, *named]
+        whys = [_WHYS[by] for by, configs in self.starts.items() for _ in configs]
         self.searched = searched
         self._runner = self.runner = Runner(study, folder, stack, narrator)
         self._trials = Trials(
-            self._runner, searched, candidates, make_search or sampler(study.sampler)
+            self._runner, searched, candidates, make_search or sampler(study.sampler), whys=whys
         )
         self._told: Step | None = None  # what the search knows first
         self._gate = Gate(self._runner)

@@ -13,6 +13,7 @@ Usage and stream may disagree. What was streamed is what has a time, so these ru
   character, one a byte of UTF-8 for the rest; and four special tokens that have no text. If the
   usage is above that, and above the number of chunks, it counts tokens that were not streamed: each
   chunk counts as one token. Running usage is judged chunk by chunk.
+- Less may be hidden, too: visible.py tells by the texts whether each chunk is one token.
 - The usage is below the number of chunks, and what it leaves out is known, because there was
   reasoning text, there were several choices, or text came after it: each chunk counts as one token.
 - The usage is below the number of chunks for no reason that is known: a server may send a token in
@@ -24,6 +25,8 @@ from itertools import accumulate, pairwise
 from operator import sub
 
 import msgspec
+
+from llmdyno.wire.visible import holds_single_tokens
 
 # What was odd about a stream. Records carry these; results/doubts.py has a sentence for each.
 CUMULATIVE_TEXT = "cumulative-text"
@@ -89,7 +92,9 @@ def count_tokens(reply: Reply) -> tuple[list[int], str]:
             total = max(chunks, total - reply.reasoning_tokens)
             if total == chunks:
                 return [1] * chunks, "usage"
-        if total > chunks + SPECIAL_TOKENS_MAX and not _can_hold("".join(reply.texts), total):
+        if total > chunks + SPECIAL_TOKENS_MAX and (
+            not _can_hold("".join(reply.texts), total) or holds_single_tokens(reply.texts, total)
+        ):
             return [1] * chunks, "chunks"
     return spread(total, [len(text) for text in reply.texts]), "usage"
 

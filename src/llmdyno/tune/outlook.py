@@ -1,0 +1,52 @@
+"""How a study stands between two trials, as the terminal and the dashboard tell it."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+
+from llmdyno.knobs import Value
+from llmdyno.results.wording import seconds
+from llmdyno.tune.candidates import describe
+from llmdyno.tune.ledger import Step
+
+
+class Outlook(msgspec.Struct, frozen=True, kw_only=True):
+    """What is tried next and why, the best so far, and how long it will go on."""
+
+    number: int  # of the next trial, from 1
+    trials: int  # that there are to be
+    config: Mapping[str, Value]  # of the next trial
+    why: str  # it is tried, in words; empty: the search does not say
+    best: Step | None  # the best so far, which may be the baseline; None: nothing has a value
+    times: float | None  # its value, divided by the baseline's; None: there is none
+    left_s: float | None  # until the study ends, about; None: it is a part of another one
+
+
+def sentences(outlook: Outlook, now: datetime) -> list[str]:
+    """Say before a trial how the study stands, and what is tried next and why.
+
+    Args:
+        outlook: of the study.
+        now: in local time, as the end is told.
+    """
+    stands = []
+    if outlook.best is not None:
+        stands.append(f"best so far {_standing(outlook.best, outlook.times)}")
+    if outlook.left_s is not None:
+        end = now + timedelta(seconds=outlook.left_s)
+        day = "" if end.date() == now.date() else f"{end:%a} "
+        stands.append(f"ends about {day}{end:%H:%M}, in {seconds(outlook.left_s)}")
+    why = f" ({outlook.why})" if outlook.why else ""
+    comes = f"next, {outlook.number} of {outlook.trials}: {describe(outlook.config)}{why}"
+    return ["; ".join(stands), comes] if stands else [comes]
+
+
+def _standing(best: Step, times: float | None) -> str:
+    """Say what the best so far has reached, and by which trial."""
+    value = "no value" if best.value is None else f"{best.value:,.4g}"
+    missed = ", SLO missed" if best.slo_met is False else ""
+    if best.phase != "trial":
+        return f"{value} (the baseline{missed})"
+    ratio = "" if times is None else f", {times:.2f}x the baseline"
+    return f"{value} (trial {best.number + 1}{ratio}{missed})"

@@ -1,0 +1,85 @@
+"""What is left of a study: the best so far, and about how long it will go on.
+
+It is read from the ledger, and nothing is decided by it.
+"""
+
+from collections.abc import Mapping
+
+from llmdyno.knobs import Value
+from llmdyno.results.pairs import pooled_noise
+from llmdyno.tune.candidates import changed, effective
+from llmdyno.tune.combined_study import rank, reference_of
+from llmdyno.tune.ledger import Step
+from llmdyno.tune.noise import spreads_before
+from llmdyno.tune.outlook import Outlook
+from llmdyno.tune.pairs import least, pairs_asked
+from llmdyno.tune.runner import Runner
+
+_CHANGES_FORESEEN = 2  # knobs that a winner will have changed, while there is none
+
+
+def outlook(runner: Runner, number: int, config: Mapping[str, Value], why: str) -> Outlook:
+    """Return how a study stands before a trial.
+
+    Args:
+        runner: of the study.
+        number: of the trial, from 0.
+        config: of the trial.
+        why: it is tried, in words.
+    """
+    reference = reference_of(runner.ledger)
+    best = best_so_far(runner)
+    times = None
+    if best is not None and reference is not None and best.value and reference.value:
+        times = best.value / reference.value
+    return Outlook(
+        number=number + 1,
+        trials=runner.study.trials,
+        config=config,
+        why=why,
+        best=best,
+        times=times,
+        left_s=None if runner.over is not None else left_s(runner),
+    )
+
+
+def best_so_far(runner: Runner) -> Step | None:
+    """Return the best of the trials and the baseline; None: none has a value."""
+    steps = (reference_of(runner.ledger), *runner.ledger.of("trial"))
+    measured = [s for s in steps if s is not None and s.state == "measured" and s.value is not None]
+    return max(measured, key=lambda step: rank(runner.study, step), default=None)
+
+
+def left_s(runner: Runner) -> float:
+    """Return about how long a study will go on: its trials, the confirmation, the ablation.
+
+    A budget that ends before ends the trials; the least number of pairs comes all the same.
+    """
+    study, costs = runner.study, runner.costs()
+    trial_s, whole_s, confirm_s = (
+        costs.step_s(load, study.warmup_s)
+        for load in (runner.trial_load(), runner.whole_load(), runner.trial_load(confirm=True))
+    )
+    tried = runner.ledger.of("trial")
+    started = sum(step.state != "predicted-infeasible" for step in tried)
+    trials_s = max(1, study.trials - started) * trial_s
+    if study.confirm_until is not None:
+        pairs = least(study)
+    else:
+        pairs = pairs_asked(study, pooled_noise(spreads_before(runner.ledger)))
+    pairs += _taken_back(runner)
+    at_least_s = trial_s + whole_s + 2 * study.pairs_least * confirm_s
+    planned_s = trials_s + whole_s + 2 * pairs * confirm_s
+    return max(at_least_s, min(planned_s, runner.left_s()))
+
+
+def _taken_back(runner: Runner) -> int:
+    """Return how many pairs the ablation takes: one a knob that the best so far has changed."""
+    best, knobs = best_so_far(runner), runner.stack.knobs
+    changes: list[str] = []
+    if best is not None:
+        before = effective(runner.study.baseline, knobs)
+        changes = changed(before, effective(best.config, knobs))
+    if not changes:  # the baseline is the best yet
+        return 0 if len(runner.study.search) == 1 else _CHANGES_FORESEEN
+    return len(changes) if len(changes) > 1 else 0  # of one knob the confirmation tells

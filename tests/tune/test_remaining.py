@@ -1,0 +1,154 @@
+"""How a study stands before each trial, and how a person ends the trials."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from llmdyno.results.conclusions import remarks
+from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.outlook import Outlook, sentences
+from llmdyno.tune.runner import Narrator
+from llmdyno.tune.tuner import Tuner
+from study_lab import LEVEL_S, StudyLab, fast
+
+
+@pytest.fixture
+def study_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyLab:
+    return StudyLab(tmp_path / "s", monkeypatch)
+
+
+def told(
+    study_lab: StudyLab, asked: Any, enough: Callable[[], bool] = lambda: False
+) -> tuple[dict[str, Any], list[Outlook]]:
+    """Run a study; return its document, and what was told before each trial."""
+    foretold: list[Outlook] = []
+    study_lab.world, study_lab.starts = fast, []
+    narrator = Narrator(
+        notify=study_lab.told.append,
+        notify_waiting=lambda _: None,
+        display=lambda *_: lambda *_: None,
+        foretell=foretold.append,
+        enough=enough,
+    )
+    return Tuner(asked, study_lab.folder, narrator).run(), foretold
+
+
+def test_before_each_trial_it_is_told_what_comes_and_what_is_best(study_lab: StudyLab) -> None:
+    asked = study_lab.study(search="fast,itl_ms", trials=4, candidates=[{"fast": True}])
+
+    document, foretold = told(study_lab, asked)
+
+    assert [one.number for one in foretold] == [1, 2, 3, 4]
+    assert {one.trials for one in foretold} == {4}
+    assert [dict(one.config) for one in foretold] == [t["config"] for t in document["trials"]]
+    assert foretold[0].why == "given"
+    assert all("expected" in one.why for one in foretold[1:])
+    first, second = foretold[:2]
+    assert first.best is not None
+    assert first.best.phase != "trial"
+    assert first.times == 1.0
+    assert second.best is not None
+    assert second.best.phase == "trial"
+    assert second.times is not None
+    assert second.times > 1.5
+
+
+def test_the_expected_end_comes_nearer_and_counts_all_that_is_left(study_lab: StudyLab) -> None:
+    asked = study_lab.study(search="fast,itl_ms", trials=3, warmup="0s", grace="0s")
+
+    _, foretold = told(study_lab, asked)
+
+    left = [one.left_s for one in foretold]
+    assert all(one is not None for one in left)
+    # Three trials, the best in full, two pairs, and two of the ablation: twelve loads.
+    first = left[0]
+    assert first is not None
+    assert 12 * LEVEL_S <= first <= 12 * (LEVEL_S + 10)
+    assert left[-1] is not None
+    assert left[-1] < first
+
+
+def test_enough_ends_the_trials_and_the_best_is_confirmed(study_lab: StudyLab) -> None:
+    asked = study_lab.study(
+        search="fast,itl_ms", trials=9, candidates=[{"fast": True}, {"itl_ms": 30}]
+    )
+
+    def after_two() -> bool:
+        return len(Ledger(study_lab.folder).of("trial")) == 2
+
+    document, foretold = told(study_lab, asked, after_two)
+
+    assert len(foretold) == 2
+    assert document["outcome"]["ended_by"] == "hand"
+    assert document["outcome"]["state"] == "confirmed"
+    assert document["confirmation"]["verdict"] == "better"
+    assert "The trials were ended by hand after 2 of 9." in remarks(document)
+    assert "Ended by hand; no further trials." in study_lab.told
+
+    again, foretold = told(study_lab, asked)  # --resume does not begin the trials again
+    assert (foretold, again["trials"]) == ([], document["trials"])
+
+    more = study_lab.study(
+        search="fast,itl_ms", trials=10, candidates=[{"fast": True}, {"itl_ms": 30}]
+    )
+    _, foretold = told(study_lab, more)  # ... unless it asks for more of them
+    assert len(foretold) == 8
+
+
+def test_enough_before_the_first_trial_leaves_the_baseline(study_lab: StudyLab) -> None:
+    document, _ = told(study_lab, study_lab.study(), lambda: True)
+
+    assert document["outcome"]["state"] == "nothing tried"
+    assert document["outcome"]["said"].startswith(
+        "Nothing was tried: the trials were ended by hand."
+    )
+
+
+def outlook(**changes: Any) -> Outlook:
+    best = Step(phase="trial", number=2, config={"a": 64}, state="measured", value=812.3)
+    found = Outlook(
+        number=4,
+        trials=12,
+        config={"max_num_seqs": 128, "enable_prefix_caching": True},
+        why="expected +3.1% on the best, 95% to start",
+        best=best,
+        times=1.142,
+        left_s=1500.0,
+    )
+    return msgspec.structs.replace(found, **changes)
+
+
+def test_before_a_trial_it_says_how_the_study_stands_and_what_comes_why() -> None:
+    now = datetime(2026, 11, 29, 23, 20, tzinfo=UTC)
+
+    stands, comes = sentences(outlook(), now)
+
+    assert stands == (
+        "best so far 812.3 (trial 3, 1.14x the baseline); ends about 23:45, in 25.0 min"
+    )
+    assert comes == (
+        "next, 4 of 12: max_num_seqs=128, enable_prefix_caching=true (expected +3.1% on"
+        " the best, 95% to start)"
+    )
+
+
+def test_an_end_on_another_day_names_it() -> None:
+    now = datetime(2026, 11, 29, 23, 50, tzinfo=UTC)
+
+    assert "ends about Mon 00:15" in sentences(outlook(), now)[0]
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    now = datetime(2026, 11, 29, tzinfo=UTC)
+    baseline = Step(phase="reference", number=0, config={}, state="measured", value=9.0)
+
+    assert sentences(outlook(best=None, left_s=None, why=""), now) == [
+        "next, 4 of 12: max_num_seqs=128, enable_prefix_caching=true"
+    ]
+    assert sentences(outlook(best=baseline, times=1.0, left_s=None), now)[0] == (
+        "best so far 9 (the baseline)"
+    )
