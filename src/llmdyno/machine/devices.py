@@ -5,13 +5,16 @@ leases hold the same part.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
 from llmdyno.errors import UsageError
 from llmdyno.machine import hardware
 from llmdyno.units import counted
+
+_TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,13 +25,15 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         """Return what a person calls it: "GPU 0,1", "cores 0-3"."""
-        return f"GPU {','.join(self.gpus)}" if self.gpus else f"cores {_ranges(self.cores)}"
+        if self.gpus:
+            return f"GPU {','.join(self.gpus)}"
+        return f"{'core' if len(self.cores) == 1 else 'cores'} {_ranges(self.cores)}"
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The variables that show a server no other GPU."""
+        """The variables that show a server no other GPU; one that has cores alone sees none."""
         if not self.gpus:
-            return {}
+            return {"CUDA_VISIBLE_DEVICES": ""}
         # CUDA's own order of the indices differs from the bus's, by which ours are.
         order = {} if "CUDA_VISIBLE_DEVICES" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         return {**order, "CUDA_VISIBLE_DEVICES": ",".join(self.gpus)}
@@ -47,46 +52,80 @@ class Devices:
     """
 
     def __init__(self, lanes: int, gpus_each: int) -> None:
-        self._by_gpu = gpus_each > 0
-        if self._by_gpu:
-            self._free: list[Lease] = [Lease(gpus=(name,)) for name in _gpu_names(lanes)]
-            self._check(lanes, gpus_each, "GPU", len(self._free))
+        self._wanted = lanes
+        self.each = max(1, gpus_each)  # parts of the usual lease
+        self.by_gpu = gpus_each > 0
+        if self.by_gpu:
+            self._all = [Lease(gpus=(name,)) for name in _gpu_names(lanes)]
+            self._check(gpus_each, "GPU", len(self._all))
         else:
-            cores = sorted(os.sched_getaffinity(0))
-            self._check(lanes, 1, "CPU core", len(cores))
-            cuts = [len(cores) * number // lanes for number in range(lanes + 1)]
-            self._free = [
-                Lease(cores=tuple(cores[low:high]))
-                for low, high in zip(cuts, cuts[1:], strict=False)
+            cores = _cores()
+            self._check(1, "CPU core", len(cores))
+            each = len(cores) // lanes  # equally many for each, lest the lanes differ
+            self._all = [
+                Lease(cores=tuple(sorted(cores[number * each : (number + 1) * each])))
+                for number in range(lanes)
             ]
-        self._all = len(self._free)
+        self._taken: list[Lease] = []  # in parts
 
-    @staticmethod
-    def _check(lanes: int, each: int, what: str, found: int) -> None:
-        if found >= lanes * each:
+    def _check(self, each: int, what: str, found: int) -> None:
+        if found >= self._wanted * each:
             return
+        takes = f"takes {counted(self._wanted * each, what)}, {each} for each trial"
+        most = found // each
+        advice = f"set at most {most}" if most > 1 else "leave it out"
         raise UsageError(
-            f"--parallel {lanes}: takes {counted(lanes * each, what)}, {each} for each trial, and"
-            f" {found} can be used here; set at most {found // each}."
+            f"--parallel {self._wanted}: {takes}, and {found} can be used here; {advice}."
         )
+
+    @property
+    def lanes(self) -> int:
+        """How many usual leases there can be at once."""
+        return min(self._wanted, len(self._all) // self.each)
+
+    @property
+    def parts(self) -> int:
+        """How many GPUs there are to share out, or how many lots of cores."""
+        return len(self._all)
+
+    @property
+    def usual(self) -> list[Lease]:
+        """The usual leases, in the order in which they are taken while all is free."""
+        parts = [self._all[n * self.each : (n + 1) * self.each] for n in range(self.lanes)]
+        return [_joined(part) for part in parts]
 
     def fits(self, gpus: int) -> bool:
         """Tell whether something that takes so many GPUs can ever have them."""
-        return not self._by_gpu or max(1, gpus) <= self._all
+        return max(1, gpus) <= len(self._all) if self.by_gpu else gpus == 0
 
     def take(self, gpus: int) -> Lease | None:
         """Lease so many GPUs, or one part of the cores; None: they are not free now."""
-        count = max(1, gpus) if self._by_gpu else 1
-        if len(self._free) < count:
+        count = max(1, gpus) if self.by_gpu else 1
+        free = [part for part in self._all if part not in self._taken]
+        if len(free) < count:
             return None
-        taken, self._free = self._free[:count], self._free[count:]
-        names = tuple(name for one in taken for name in one.gpus)
-        return Lease(gpus=names) if self._by_gpu else taken[0]
+        self._taken += free[:count]
+        return _joined(free[:count])
 
     def give_back(self, lease: Lease) -> None:
         """Free what was leased."""
-        parts = [Lease(gpus=(name,)) for name in lease.gpus] or [lease]
-        self._free = sorted([*self._free, *parts], key=lambda one: (one.cores, one.gpus))
+        self._taken = [part for part in self._taken if not _within(part, lease)]
+
+    def leave_out(self, name: str) -> None:
+        """Lease no part of this again; `name` is a lease's, as a person calls it."""
+        lost = [lease for lease in self.usual if str(lease) == name]
+        self._all = [part for part in self._all if not any(_within(part, lease) for lease in lost)]
+
+
+def _joined(parts: Sequence[Lease]) -> Lease:
+    return Lease(
+        gpus=tuple(name for one in parts for name in one.gpus),
+        cores=tuple(core for one in parts for core in one.cores),
+    )
+
+
+def _within(part: Lease, lease: Lease) -> bool:
+    return {*part.gpus} <= {*lease.gpus} and {*part.cores} <= {*lease.cores}
 
 
 def _gpu_names(lanes: int) -> tuple[str, ...]:
@@ -98,7 +137,7 @@ def _gpu_names(lanes: int) -> tuple[str, ...]:
                 f"--parallel {lanes}: CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']}"
                 " names parts of GPUs, which cannot be leased one by one; name whole GPUs."
             )
-        return shown
+        return tuple(dict.fromkeys(shown))
     found = hardware.gpus()
     if not found or any(gpu.mig for gpu in found):
         raise UsageError(
@@ -108,10 +147,32 @@ def _gpu_names(lanes: int) -> tuple[str, ...]:
     return tuple(str(number) for number in range(len(found)))
 
 
-def _ranges(cores: Sequence[int]) -> str:
+def _cores() -> list[int]:
+    """Return the cores that we may use; those that share a socket or a physical core are together.
+
+    A container that may use less time than its cores have gets as many as the time is for.
+    """
+    cores = sorted(os.sched_getaffinity(0), key=lambda core: (*_place(core), core))
+    quota = hardware.cpu().quota_cores
+    return cores if quota is None else cores[: max(1, int(quota))]
+
+
+def _place(core: int) -> tuple[int, int]:
+    """Return the socket and the physical core of a logical one; 0 and its number: not told."""
+    folder = _TOPOLOGY / f"cpu{core}/topology"
+    try:
+        socket, physical = (
+            int((folder / name).read_text("ascii")) for name in ("physical_package_id", "core_id")
+        )
+    except (OSError, ValueError):
+        return 0, core
+    return socket, physical
+
+
+def _ranges(cores: Iterable[int]) -> str:
     """Return cores as Linux writes them: "0-3,8"."""
     parts: list[list[int]] = []
-    for core in cores:
+    for core in sorted(cores):
         if parts and parts[-1][1] == core - 1:
             parts[-1][1] = core
         else:

@@ -35,6 +35,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     load: Load
     cores: tuple[int, ...] = ()  # empty: all that we may use
     imports: tuple[str, ...] = ()  # where the conductor finds modules: an engine may be one
+    unset: tuple[str, ...] = ()  # variables that were for the lane, and that no server inherits
     races: bool = True  # against what the ledger knows when it begins
 
 
@@ -51,6 +52,8 @@ def main(argv: list[str]) -> int:
     order = msgspec.json.decode((run / ORDER).read_bytes(), type=Order)
     # The conductor stops a lane with SIGTERM; its server is to be stopped, and nothing told.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in order.unset:
+        os.environ.pop(name, None)
     # Not by PYTHONPATH, which the server would inherit.
     sys.path += [place for place in order.imports if place not in sys.path]
     if order.cores:

@@ -21,6 +21,7 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     best: Step | None  # the best so far, which may be the baseline; None: nothing has a value
     times: float | None  # its value, divided by the baseline's; None: there is none
     left_s: float | None  # until the study ends, about; None: it is a part of another one
+    where: str = ""  # on what part of the machine it is measured; empty: on all of it
 
 
 def sentences(outlook: Outlook, now: datetime) -> list[str]:
@@ -38,7 +39,8 @@ def sentences(outlook: Outlook, now: datetime) -> list[str]:
         day = "" if end.date() == now.date() else f"{end:%a} "
         stands.append(f"ends about {day}{end:%H:%M}, in {seconds(outlook.left_s)}")
     why = f" ({outlook.why})" if outlook.why else ""
-    comes = f"next, {outlook.number} of {outlook.trials}: {describe(outlook.config)}{why}"
+    where = f" on {outlook.where}" if outlook.where else ""
+    comes = f"next, {outlook.number} of {outlook.trials}{where}: {describe(outlook.config)}{why}"
     return ["; ".join(stands), comes] if stands else [comes]
 
 

@@ -33,12 +33,13 @@ class Asking:
     Args:
         make: makes a search that knows nothing, of a seed.
         seed: of the first one.
+        asked: how often one was asked before a stop.
     """
 
-    def __init__(self, make: Callable[[int], Searching], seed: int) -> None:
+    def __init__(self, make: Callable[[int], Searching], seed: int, *, asked: int = 0) -> None:
         self._make = make
         self._seed = seed
-        self._asked = 0
+        self._asked = asked
         self._start: tuple[Config, float, Mapping[str, float]] | None = None
         self._turns: Mapping[str, Value] | None = None
         if hasattr(make(seed), "hint"):  # what begins a search looks whether it takes hints

@@ -62,7 +62,8 @@ def left_s(runner: Runner) -> float:
     )
     tried = runner.ledger.of("trial")
     started = sum(step.state != "predicted-infeasible" for step in tried)
-    trials_s = max(1, study.trials - started) * trial_s
+    at_once = len(runner.ledger.lanes_left) or study.parallel
+    trials_s = max(1.0, (study.trials - started) / at_once) * trial_s
     if study.confirm_until is not None:
         pairs = least(study)
     else:

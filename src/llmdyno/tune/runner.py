@@ -199,18 +199,6 @@ class Runner:
             self.check_machine()
         return step
 
-    def again(self, failed: Step, load: Load) -> Step:
-        """Measure once more, alone, what failed while others ran, which may have been the reason.
-
-        Raises:
-            ServerError: as step() does.
-        """
-        worked = blame.has_worked(self.ledger, failed.config, self.stack.knobs)
-        step = self._measured(failed.phase, failed.number, failed.config, load, "", 0)
-        if step.state == "failed" and worked:
-            self._judge(step)
-        return step
-
     def is_open(self, step: Step) -> bool:
         """Tell whether a step is to be measured again: it failed, or its pair is torn."""
         failed = blame.is_open(self.ledger, step, self.study.baseline, self.stack.knobs)
@@ -304,8 +292,8 @@ class Runner:
         step = msgspec.structs.replace(step, contender=contender, place=self.ledger.place, **beside)
         self.ledger.append(step)
         told = account(self.study, step, describe(config))
-        where = f"  ({step.device})" if step.device else ""
-        self._narrator.notify(f"  {label(phase, number)}: {told}{where}")
+        where = f" on {step.device}" if step.device else ""
+        self._narrator.notify(f"  {label(phase, number)}{where}: {told}")
         self._narrator.observe(self.ledger)
         return step
 

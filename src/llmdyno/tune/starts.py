@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from llmdyno import store
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.knobs import Knob, Value
 from llmdyno.results.bottleneck import bottleneck
-from llmdyno.search.samplers import Searching
 from llmdyno.serve.stack import Stack
 from llmdyno.store import SUMMARY
 from llmdyno.tune.candidates import effective
@@ -20,7 +20,16 @@ _BEST_OF_EACH = 3  # configs taken from an earlier study
 _SHARE = 0.5  # of the trials, that earlier studies may take
 
 
-def begin(search: Searching, runner: Runner, reference: Step) -> None:
+class Beginning(Protocol):
+    """What is told of the baseline before it proposes anything."""
+
+    def start(
+        self, config: Mapping[str, Value], value: float, constraints: Mapping[str, float]
+    ) -> None:
+        """Take the baseline and its result."""
+
+
+def begin(search: Beginning, runner: Runner, reference: Step) -> None:
     """Tell a search of the baseline, and which way the guide would turn each knob.
 
     Args:
