@@ -15,6 +15,7 @@ from llmdyno.errors import ServerError
 from llmdyno.machine.devices import Devices
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.racing import luck
+from llmdyno.results.stats import Spread
 from llmdyno.tune.lanes import Job, Lanes, record
 from llmdyno.tune.ledger import Event, Step
 from llmdyno.tune.noise import noise_so_far
@@ -45,9 +46,10 @@ def reference_of_lanes(runner: Runner, devices: Devices) -> Step:
     while True:
         names = [str(lease) for lease in devices.usual]
         runner.say(f"The baseline in {counted(len(names), 'lane')} at once: {', '.join(names)}.")
+        noise = noise_so_far(ledger)  # before, lest an odd lane passes for noise
         _measure(runner, devices)
         steps = _steps(runner, names)
-        odd = _odd(runner, steps)
+        odd = _odd(runner, steps, noise)
         if not odd:
             ledger.append(Event(kind="lanes", why=_told(runner, steps), devices=tuple(names)))
             runner.say(f"  {_told(runner, steps)}")
@@ -104,7 +106,7 @@ def _steps(runner: Runner, names: Sequence[str]) -> list[Step]:
     return [last[name] for name in names]
 
 
-def _odd(runner: Runner, steps: Sequence[Step]) -> list[tuple[Step, str]]:
+def _odd(runner: Runner, steps: Sequence[Step], noise: Spread) -> list[tuple[Step, str]]:
     """Return the lanes that are not like the others, each with the reason.
 
     The others are the largest group that lies around one lane, of two as large the better one.
@@ -124,7 +126,7 @@ def _odd(runner: Runner, steps: Sequence[Step]) -> list[tuple[Step, str]]:
     if not works:
         return found
     sign = 1.0 if study.objective.maximise else -1.0
-    most = math.log(luck(max(1, len(works) - 1), noise_so_far(runner.ledger)))
+    most = math.log(luck(max(1, len(works) - 1), noise))
 
     def near(one: Step) -> list[Step]:
         return [other for other in works if _apart(one, other) <= most]
