@@ -47,6 +47,11 @@ def fast(start: Start) -> tuple[float, float]:
     return gap_ms * (1 + 0.002 * (start.number % 2)), gap_ms
 
 
+def flat(_: Start) -> tuple[float, float]:
+    """Be the same whatever is set, so that nothing is better and nothing is to be confirmed."""
+    return 20.0, 20.0
+
+
 class StudyLab:
     """A study in a folder of its own, over a world that is a function.
 

@@ -7,7 +7,8 @@ import pytest
 
 from llmdyno.errors import ServerError
 from llmdyno.tune.ledger import Ledger
-from study_lab import LaneLab, Start, World, fast
+from llmdyno.tune.noise import noise_so_far
+from study_lab import LaneLab, Start, World, flat
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def odd(devices: dict[str, Any]) -> World:
     """Return a world in which some lanes are so many times as slow, or fail."""
 
     def world(start: Start) -> Any:
-        gap_ms, first_ms = fast(start)
+        gap_ms, first_ms = flat(start)
         found = devices.get(start.device, 1.0)
         return found if isinstance(found, str) else (gap_ms * found, first_ms)
 
@@ -52,13 +53,36 @@ def test_a_lane_that_is_unlike_the_others_is_left_out_and_the_rest_measured_agai
     assert left["device"] == "cores 2-3"
     assert ("failed (died)" if what == "died" else "more than equal runs lie apart") in left["why"]
     assert document["lanes"]["devices"] == rest
-    assert [start.device for start in lab.in_lanes("reference")][4:] == rest
+    assert [start.device for start in lab.in_lanes("reference")][8:] == rest
     assert {start.device for start in lab.in_lanes()} <= {*rest}
     assert max(start.beside for start in lab.in_lanes()) == 2
     # It stays so when the study goes on.
     lab.run(odd({"cores 2-3": what}), lab.study(parallel=4, trials=7))
     assert len(lab.in_lanes()) == 2
     assert {start.device for start in lab.in_lanes()} <= {*rest}
+
+
+@pytest.mark.parametrize("what", [1.6, "died"])
+def test_a_lane_that_is_odd_only_once_stays(lab: LaneLab, what: Any) -> None:
+    def world(start: Start) -> Any:
+        before = len(lab.in_lanes("reference"))
+        return odd({"cores 4-7": what if before <= 2 else 1.0})(start)
+
+    document = lab.run(world, lab.study(trials=2))
+
+    assert document["lanes"]["devices"] == ["cores 0-3", "cores 4-7"]
+    assert len(document["lanes"]["baselines"]) == 4
+    assert any("Once more." in line for line in lab.told)
+
+
+def test_lanes_that_are_odd_in_turn_are_noise(lab: LaneLab) -> None:
+    def world(start: Start) -> Any:
+        first = len(lab.in_lanes("reference")) <= 4
+        return odd({"cores 0-1" if first else "cores 6-7": 1.6})(start)
+
+    document = lab.run(world, lab.study(parallel=4, trials=2))
+
+    assert len(document["lanes"]["devices"]) == 4
 
 
 def test_of_two_that_differ_the_better_one_is_left(lab: LaneLab) -> None:
@@ -75,13 +99,11 @@ def test_where_every_lane_fails_the_study_says_so(lab: LaneLab) -> None:
 
     assert isinstance(error, ServerError)
     assert "the baseline works alone and fails in every lane (cores 0-3: died)" in str(error)
-    document = lab.run(fast, lab.study())  # mended: it is asked again
+    document = lab.run(flat, lab.study())  # mended: it is asked again
     assert document["lanes"]["devices"] == ["cores 0-3", "cores 4-7"]
 
 
 def test_what_a_lane_that_is_left_out_made_is_no_noise(lab: LaneLab) -> None:
-    from llmdyno.tune.noise import noise_so_far
-
     lab.run(odd({"cores 4-7": 3.0}), lab.study(trials=2))
 
     assert noise_so_far(Ledger(lab.folder)).variance < 0.06**2
@@ -93,7 +115,7 @@ def test_lanes_found_in_another_place_are_measured_anew(
     lab.run(odd({"cores 4-7": 3.0}), lab.study(trials=2))
     monkeypatch.setenv("FAULTY_VERSION", "2.0")
 
-    document = lab.run(fast, lab.study(trials=4), elsewhere=True)
+    document = lab.run(flat, lab.study(trials=4), elsewhere=True)
 
     assert document["lanes"]["devices"] == ["cores 0-3", "cores 4-7"]
     assert document["lanes"]["left_out"] == []

@@ -1,8 +1,8 @@
 """Are the lanes alike? The baseline is measured in all of them at once, as trials are.
 
-Trials of different lanes are compared with each other, so a lane whose baseline fails, or differs
-from the others' by more than equal runs do, is left out. Then the rest are measured again, because
-they have fewer neighbours. The values together are what the trials are compared with.
+Trials of different lanes are compared with each other, so a lane is left out whose baseline fails
+twice, or twice differs from the others' by more than equal runs do. Then the rest are measured
+again, because they have fewer neighbours. What the lanes come to is what trials are compared with.
 """
 
 import math
@@ -14,11 +14,10 @@ import msgspec
 from llmdyno.errors import ServerError
 from llmdyno.machine.devices import Devices
 from llmdyno.results.metrics import BY_NAME
+from llmdyno.results.pairs import PRIOR
 from llmdyno.results.racing import luck
-from llmdyno.results.stats import Spread
 from llmdyno.tune.lanes import Job, Lanes, record
 from llmdyno.tune.ledger import Event, Step
-from llmdyno.tune.noise import noise_so_far
 from llmdyno.tune.objectives import require_value
 from llmdyno.tune.runner import Runner
 from llmdyno.units import counted
@@ -43,23 +42,27 @@ def reference_of_lanes(runner: Runner, devices: Devices) -> Step:
             devices.leave_out(name)
     if ledger.lanes_left:
         return _joined(_steps(runner, ledger.lanes_left))
+    before: set[str] = set()  # the lanes that were odd in an earlier round of the same lanes
     while True:
         names = [str(lease) for lease in devices.usual]
         runner.say(f"The baseline in {counted(len(names), 'lane')} at once: {', '.join(names)}.")
-        noise = noise_so_far(ledger)  # before, lest an odd lane passes for noise
         _measure(runner, devices)
         steps = _steps(runner, names)
-        odd = _odd(runner, steps, noise)
-        if not odd:
+        odd = _odd(runner, steps)
+        again = [(step, why) for step, why in odd if step.device in before]
+        chance = bool(before) and not again and all(step.value is not None for step in steps)
+        if not odd or chance:
             ledger.append(Event(kind="lanes", why=_told(runner, steps), devices=tuple(names)))
             runner.say(f"  {_told(runner, steps)}")
             return _joined(steps)
-        if len(odd) == len(steps):
+        if len(again) == len(steps):
             _refuse(runner, steps)
-        for step, why in odd:
+        for step, why in again or odd:
+            runner.say(f"  ! {step.device}: {why} {'It is left out.' if again else 'Once more.'}")
+        for step, why in again:
             ledger.append(Event(kind="lane", why=why, devices=(step.device,)))
-            runner.say(f"  ! {step.device}: {why} It is left out.")
             devices.leave_out(step.device)
+        before = set() if again else before | {step.device for step, _ in odd}
 
 
 def _refuse(runner: Runner, steps: Sequence[Step]) -> NoReturn:
@@ -106,7 +109,7 @@ def _steps(runner: Runner, names: Sequence[str]) -> list[Step]:
     return [last[name] for name in names]
 
 
-def _odd(runner: Runner, steps: Sequence[Step], noise: Spread) -> list[tuple[Step, str]]:
+def _odd(runner: Runner, steps: Sequence[Step]) -> list[tuple[Step, str]]:
     """Return the lanes that are not like the others, each with the reason.
 
     The others are the largest group that lies around one lane, of two as large the better one.
@@ -126,7 +129,8 @@ def _odd(runner: Runner, steps: Sequence[Step], noise: Spread) -> list[tuple[Ste
     if not works:
         return found
     sign = 1.0 if study.objective.maximise else -1.0
-    most = math.log(luck(max(1, len(works) - 1), noise))
+    # What the study has measured twice are these very lanes: they must not pass for noise.
+    most = math.log(luck(max(1, len(works) - 1), PRIOR))
 
     def near(one: Step) -> list[Step]:
         return [other for other in works if _apart(one, other) <= most]
