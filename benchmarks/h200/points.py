@@ -32,6 +32,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -129,8 +130,7 @@ class Campaign:
         folder.mkdir(parents=True, exist_ok=True)
         servers = self._start(entry["arms"], folder)
         try:
-            for server in servers.values():
-                self._load(server, "warmup", folder, keep=False)
+            self._warm_up(list(servers.values()), folder)
             for turn, load in enumerate(entry["loads"]):
                 arms = [arm for arm in entry["arms"] if arm in servers and _takes(entry, arm, load)]
                 for arm in arms if (number + turn) % 2 else reversed(arms):
@@ -142,6 +142,14 @@ class Campaign:
                     server.process.terminate()
             for server in servers.values():
                 server.stop()
+
+    def _warm_up(self, servers: Sequence[Server], folder: Path) -> None:
+        """Load all servers at once: what they compile at first use costs no round its time."""
+        with ThreadPoolExecutor(max(1, len(servers))) as pool:
+            for done in [
+                pool.submit(self._load, server, "warmup", folder, keep=False) for server in servers
+            ]:
+                done.result()
 
     def _start(self, arms: Sequence[str], folder: Path) -> dict[str, Server]:
         """Start all servers at once; one that dies is started once more when they are there."""

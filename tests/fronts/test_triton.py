@@ -500,9 +500,10 @@ def descendants(pid: int) -> dict[int, str]:
     """Return what stems from a process: pid → program."""
     found: dict[int, str] = {}
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
-            program = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0].decode()
-            found |= {child: Path(program).name} | descendants(child)
+        with contextlib.suppress(OSError):  # a thread, or a child, has ended
+            for child in map(int, task.read_text().split()):
+                program = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0].decode()
+                found |= {child: Path(program).name} | descendants(child)
     return found
 
 

@@ -82,3 +82,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     servers: str = ""
     gpus: str = ""
     source: str = ""
+
+    def splits_prompts(self, config: Mapping[str, Value]) -> bool:
+        """Return whether a config splits prompts over several steps."""
+        return bool(config.get(self.chunks, True))

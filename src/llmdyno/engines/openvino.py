@@ -106,7 +106,7 @@ KNOBS = (
         source=_SCHEDULER,
         defaults=((_VERIFIED, False),),
         search=(True, False),
-        when=(("prefill", True), ("queue", True)),
+        when=(("repeats", True), ("prefill", True), ("queue", True)),
     ),
     Knob(
         name="cache_size",
@@ -319,6 +319,7 @@ METRICS = MetricsPage(
 
 SCHEDULING = Scheduling(
     mixes_knob="dynamic_split_fuse",
+    chunks="dynamic_split_fuse",
     plans_ahead=False,
     sequences=Limit("max_num_seqs", 256),
     tokens=Limit("max_num_batched_tokens", 256),

@@ -79,7 +79,7 @@ def server_of(setup: Setup) -> Server:
                 str(config.get(scheduling.admission_knob)), scheduling.admission
             ),
             plans_ahead=scheduling.plans_ahead,
-            chunks=bool(config.get(scheduling.chunks, True)),
+            chunks=scheduling.splits_prompts(config),
             sequences=sequences,
             tokens=tokens,
             cache_tokens=found.cache_tokens,

@@ -59,8 +59,11 @@ class ParallelTrials(Trials):
         if reference is not None:
             begin(self._asking, runner, reference)
         self._announce()
-        lanes = counted(self._devices.lanes, "lane")
-        runner.say(f"Trials run at once in {lanes}; all that decides runs alone, after them.")
+        if reference is not None:
+            self._read_reference(reference)
+        lanes = self._devices.lanes
+        at_once = f"{lanes} at once" if lanes > 1 else "in one lane"
+        runner.say(f"Trials run {at_once}; all that decides runs after them, on the whole machine.")
         self._patience = Patience(study, reference)
         self._over = ledger.last_end is not None
         self._waiting = deque(self._left_over())
@@ -162,18 +165,11 @@ class ParallelTrials(Trials):
             return None
         return config
 
-    def _why(self, number: int) -> str:
-        if number < len(self._candidates):
-            return self._whys[number]
-        return getattr(self._search, "reason", "")
-
     def _refused(self, number: int, config: Mapping[str, Value]) -> str | None:
-        """Say why a config cannot work, by what is known before a start; None: it may."""
-        try:
-            if number >= len(self._candidates):  # candidates were checked when the tuner was made
-                self._runner.stack.check(config)
-        except UsageError as error:
-            return str(error)
+        """Say why a config cannot work, or can never have as many GPUs as it takes."""
+        why = super()._refused(number, config)
+        if why is not None:
+            return why
         gpus = self._gpus(config)
         if self._devices.fits(gpus):
             return None

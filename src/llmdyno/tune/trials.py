@@ -12,8 +12,9 @@ from llmdyno.tune.measure import Measurement
 from llmdyno.tune.patience import Patience
 from llmdyno.tune.remaining import outlook
 from llmdyno.tune.runner import Runner
-from llmdyno.tune.starts import begin
+from llmdyno.tune.starts import begin, longest_prompt, suggested
 from llmdyno.tune.steps import error_of, excess
+from llmdyno.tune.whole_prompts import check_prompt
 from llmdyno.units import counted
 
 
@@ -44,6 +45,7 @@ class Trials:
         self._make_search = make_search
         self._whys = [*whys, *(["given"] * (len(candidates) - len(whys)))]
         self._search: Searching | None = None
+        self._longest_prompt = 0  # in tokens; 0: not known
 
     def expected(self, steps: Sequence[Step]) -> list[float] | None:
         """Return a number a measured trial that ranks them, larger is better, by what was learnt.
@@ -68,6 +70,8 @@ class Trials:
         if reference is not None:
             begin(search, self._runner, reference)
         self._announce()
+        if reference is not None:
+            self._read_reference(reference)
         tried: list[Step] = []
         patience = Patience(study, reference)
         while not self._enough(tried):
@@ -118,6 +122,13 @@ class Trials:
             f"Search over {names}: {counted(study.trials, 'trial')} at {study.compared_at}{given}."
         )
 
+    def _read_reference(self, reference: Step) -> None:
+        """Take what the reference run says of the load, and what to try first for it."""
+        configs, why = suggested(self._runner, reference, self._space, self._candidates)
+        self._candidates = [*self._candidates, *configs]
+        self._whys = [*self._whys, *[why] * len(configs)]
+        self._longest_prompt = longest_prompt(self._runner, reference)
+
     def _has_no_time(self) -> bool:
         """Tell whether the budget has no room for another trial, and say so."""
         runner = self._runner
@@ -141,9 +152,13 @@ class Trials:
 
     def _look_ahead(self, config: Mapping[str, Value], number: int) -> None:
         """Tell what is tried next and why, and how the study stands."""
-        own = getattr(self._search, "reason", "")
-        why = self._whys[number] if number < len(self._candidates) else own
-        self._runner.foretell(outlook(self._runner, number, config, why))
+        self._runner.foretell(outlook(self._runner, number, config, self._why(number)))
+
+    def _why(self, number: int) -> str:
+        """Say why a trial is made, by who named it."""
+        if number < len(self._candidates):
+            return self._whys[number]
+        return getattr(self._search, "reason", "")
 
     def _next(self, search: Searching, tried: Sequence[Step]) -> Mapping[str, Value] | None:
         """Return the next trial's config: a candidate while there are any, then the search's."""
@@ -161,19 +176,27 @@ class Trials:
         return {k: v for k, v in config.items() if k in takes_effect or k not in names}
 
     def _trial(self, number: int, config: Mapping[str, Value]) -> Step:
-        """Measure a config that the search proposes; one that cannot work is not started.
+        """Measure a config that the search proposes; one that cannot work is not started."""
+        if self._runner.ledger.find("trial", number) is None:
+            why = self._refused(number, config)
+            if why is not None:
+                infeasible = Measurement(failure_class="predicted-infeasible", failure_why=why)
+                return self._runner.record(infeasible, "trial", number, config)
+        return self._runner.step("trial", number, config, self._runner.trial_load())
+
+    def _refused(self, number: int, config: Mapping[str, Value]) -> str | None:
+        """Say why a config cannot work, by what is known before a start; None: it may.
 
         Candidates were checked when the tuner was made.
         """
-        if number >= len(self._candidates) and self._runner.ledger.find("trial", number) is None:
-            try:
-                self._runner.stack.check(config)
-            except UsageError as error:
-                infeasible = Measurement(
-                    failure_class="predicted-infeasible", failure_why=str(error)
-                )
-                return self._runner.record(infeasible, "trial", number, config)
-        return self._runner.step("trial", number, config, self._runner.trial_load())
+        if number < len(self._candidates):
+            return None
+        try:
+            self._runner.stack.check(config)
+            check_prompt(self._runner.stack, config, self._longest_prompt)
+        except UsageError as error:
+            return str(error)
+        return None
 
     def _enough(self, tried: Sequence[Step]) -> bool:
         infeasible = sum(step.state == "predicted-infeasible" for step in tried)
