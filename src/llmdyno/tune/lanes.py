@@ -106,6 +106,8 @@ class Lanes:
                     os.kill(one.child.pid, signal.SIGTERM)
         for one in self._running:
             one.child.stop()
+            self._devices.give_back(one.lease)
+            _tidy(one.run)
         self._running = []
 
     @property
@@ -180,8 +182,7 @@ class Lanes:
                 raise StorageError(came.storage)
             run = str(one.run.relative_to(self._folder))
             measurement = msgspec.structs.replace(came.measurement, folder=run)
-            for file in (one.run / ORDER, place, one.run / LOG):
-                file.unlink(missing_ok=True)
+            _tidy(one.run)
         return Ended(
             job=one.job,
             measurement=measurement,
@@ -213,6 +214,12 @@ def record(runner: Runner, ended: Ended) -> Step:
         device=ended.device,
         wall_s=round(ended.wall_s, 3),
     )
+
+
+def _tidy(run: Path) -> None:
+    """Remove what a lane and we have told each other."""
+    for name in (ORDER, CAME, LOG):
+        (run / name).unlink(missing_ok=True)
 
 
 def _ours() -> dict[str, str]:
