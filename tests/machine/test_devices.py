@@ -104,6 +104,36 @@ def test_a_lane_that_is_left_out_is_replaced_by_gpus_that_are_spare(
     assert shared.take(1) is None
 
 
+def test_a_lease_may_ask_for_the_very_parts_of_another(
+    machine: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with_gpus(machine, tmp_path, 4)
+    shared = Devices(2, 1)
+
+    assert str(shared.take(1, "GPU 2,3")) == "GPU 2"
+    assert shared.take(1, "GPU 2") is None
+    assert str(shared.take(2, "GPU 0,1")) == "GPU 0,1"
+    assert str(Devices(2, 0).take(0, "cores 1,3")) == "cores 1,3"
+
+
+def test_what_is_left_out_is_hidden_from_servers_without_a_lease_too(
+    machine: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with_gpus(machine, tmp_path, 4)
+    machine.delenv("CUDA_DEVICE_ORDER", raising=False)
+    shared = Devices(2, 1)
+    shared.hide_left_out()
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+    shared.leave_out("GPU 0,2")
+    shared.hide_left_out()
+
+    shown = (os.environ["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_DEVICE_ORDER"])
+    assert shown == ("1,3", "PCI_BUS_ID")
+    shared.show_all()
+    assert not {"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"} & os.environ.keys()
+
+
 @pytest.mark.parametrize(
     ("lanes", "each", "shown", "words"),
     [

@@ -1,11 +1,13 @@
 """Whether lanes are alike: the baseline in all of them at once, and what is left out."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmdyno.errors import ServerError
+from llmdyno.serve.stack import Stack
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.noise import noise_so_far
 from study_lab import LaneLab, Start, World, flat
@@ -119,3 +121,22 @@ def test_lanes_found_in_another_place_are_measured_anew(
 
     assert document["lanes"]["devices"] == ["cores 0-3", "cores 4-7"]
     assert document["lanes"]["left_out"] == []
+
+
+def test_a_gpu_that_is_left_out_measures_nothing_alone_either(
+    lab: LaneLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stack, "gpus", lambda *_: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    shown: dict[str, str] = {}
+
+    def world(start: Start) -> Any:
+        shown[start.phase] = os.environ["CUDA_VISIBLE_DEVICES"]
+        slow = 2.0 if start.device == "GPU 0" else 1.0
+        return (20.0 * slow / (1.9 if start.config else 1.0), 20.0)
+
+    document = lab.run(world, lab.study(search="fast", trials=1))
+
+    assert document["lanes"]["devices"] == ["GPU 1", "GPU 2"]  # the third is a spare one
+    assert (shown["best"], shown["confirm"]) == ("1,2", "1,2")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2"

@@ -162,6 +162,44 @@ def test_a_broken_machine_stops_it_and_what_failed_is_measured_once_it_is_mended
     assert len(lab.in_lanes()) == 6 - len(before)
 
 
+def test_a_lane_that_breaks_is_left_out_and_what_failed_there_comes_back(lab: LaneLab) -> None:
+    def breaking(start: Start) -> Any:
+        broken = start.device == "cores 4-7" and start.phase in {"trial", "check"}
+        return "died" if broken and len(lab.in_lanes()) > 2 else flat(start)
+
+    lab.looks = lambda start: 1 if start.device == "cores 4-7" else 4  # it fails fast
+
+    document = lab.run(breaking, lab.study(trials=12))
+
+    (left,) = document["lanes"]["left_out"]
+    assert left["device"] == "cores 4-7"
+    assert left["why"].startswith("its baseline has worked, and fails now (died)")
+    assert document["lanes"]["devices"] == ["cores 0-3"]
+    assert {trial["state"] for trial in document["trials"]} == {"measured"}
+    assert sorted(trial["id"] for trial in document["trials"]) == [*range(1, 13)]
+    failed = [s.config for s in lab.in_lanes() if breaking(s) == "died"]
+    assert len(failed) >= 3
+    assert lab.in_lanes("check")
+    assert not [start for start in lab.starts if start.phase == "check" and not start.device]
+    # It stays out when the study goes on.
+    lab.run(flat, lab.study(trials=13))
+    assert {start.device for start in lab.in_lanes()} == {"cores 0-3"}
+
+
+def test_a_lane_that_fails_by_its_configs_stays(lab: LaneLab) -> None:
+    given = [{"itl_ms": number} for number in range(10, 15)]
+
+    def refusing(start: Start) -> Any:
+        return "died" if start.config.get("itl_ms") in {11, 12, 13} else flat(start)
+
+    lab.looks = lambda start: 9 if start.config.get("itl_ms") == 10 else 1
+    document = lab.run(refusing, lab.study(candidates=given, trials=6))
+
+    assert document["lanes"]["left_out"] == []
+    assert [start.device for start in lab.in_lanes("check")] == ["cores 4-7"]
+    assert [trial["id"] for trial in document["trials"] if trial["state"] == "failed"] == [2, 3, 4]
+
+
 def test_one_that_takes_two_lanes_waits_for_both_and_one_that_never_fits_is_not_started(
     lab: LaneLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from llmdyno.errors import UsageError
 from llmdyno.machine import hardware
 from llmdyno.units import counted
 
+_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
@@ -67,6 +68,8 @@ class Devices:
                 for number in range(lanes)
             ]
         self._taken: list[Lease] = []  # in parts
+        self._at_first = len(self._all)
+        self._before = {name: os.environ.get(name) for name in _VARIABLES}
 
     def _check(self, each: int, what: str, found: int) -> None:
         if found >= self._wanted * each:
@@ -98,10 +101,17 @@ class Devices:
         """Tell whether something that takes so many GPUs can ever have them."""
         return max(1, gpus) <= len(self._all) if self.by_gpu else gpus == 0
 
-    def take(self, gpus: int) -> Lease | None:
-        """Lease so many GPUs, or one part of the cores; None: they are not free now."""
+    def take(self, gpus: int, name: str = "") -> Lease | None:
+        """Lease so many GPUs, or one part of the cores; None: they are not free now.
+
+        Args:
+            gpus: how many.
+            name: of the very parts that are wanted, as a lease is called; empty: any.
+        """
         count = max(1, gpus) if self.by_gpu else 1
         free = [part for part in self._all if part not in self._taken]
+        if name:
+            free = [part for part in free if _is_of(part, name)]
         if len(free) < count:
             return None
         self._taken += free[:count]
@@ -109,12 +119,24 @@ class Devices:
 
     def give_back(self, lease: Lease) -> None:
         """Free what was leased."""
-        self._taken = [part for part in self._taken if not _within(part, lease)]
+        self._taken = [part for part in self._taken if not _is_of(part, str(lease))]
 
     def leave_out(self, name: str) -> None:
         """Lease no part of this again; `name` is a lease's, as a person calls it."""
-        lost = [lease for lease in self.usual if str(lease) == name]
-        self._all = [part for part in self._all if not any(_within(part, lease) for lease in lost)]
+        self._all = [part for part in self._all if not _is_of(part, name)]
+
+    def hide_left_out(self) -> None:
+        """Show what is started from now on no GPU that was left out, in a lease or without one."""
+        if self.by_gpu and len(self._all) < self._at_first and self._all:
+            os.environ.update(_joined(self._all).environment)
+
+    def show_all(self) -> None:
+        """Take back what hide_left_out() has done."""
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _joined(parts: Sequence[Lease]) -> Lease:
@@ -124,8 +146,12 @@ def _joined(parts: Sequence[Lease]) -> Lease:
     )
 
 
-def _within(part: Lease, lease: Lease) -> bool:
-    return {*part.gpus} <= {*lease.gpus} and {*part.cores} <= {*lease.cores}
+def _is_of(part: Lease, name: str) -> bool:
+    """Tell whether a part belongs to a lease of that name."""
+    kind, _, members = name.partition(" ")
+    if part.gpus:
+        return kind == "GPU" and part.gpus[0] in members.split(",")
+    return str(part) == name
 
 
 def _gpu_names(lanes: int) -> tuple[str, ...]:

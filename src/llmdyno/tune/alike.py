@@ -40,6 +40,7 @@ def reference_of_lanes(runner: Runner, devices: Devices) -> Step:
     for event in ledger.lanes_left_out:
         for name in event.devices:
             devices.leave_out(name)
+    devices.hide_left_out()
     if ledger.lanes_left:
         return _joined(_steps(runner, ledger.lanes_left))
     before: set[str] = set()  # the lanes that were odd in an earlier round of the same lanes
@@ -62,6 +63,7 @@ def reference_of_lanes(runner: Runner, devices: Devices) -> Step:
         for step, why in again:
             ledger.append(Event(kind="lane", why=why, devices=(step.device,)))
             devices.leave_out(step.device)
+        devices.hide_left_out()
         before = set() if again else before | {step.device for step, _ in odd}
 
 

@@ -47,6 +47,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     races: bool = True  # it is ended once it cannot win any more
     alone: bool = False  # nothing is to run beside it
     why: str = ""  # it is measured, in words
+    device: str = ""  # what part of the machine it must have; empty: any
 
     @property
     def name(self) -> str:
@@ -126,7 +127,7 @@ class Lanes:
             return None
         if job.alone and beside:
             return None
-        lease = self._devices.take(job.gpus)
+        lease = self._devices.take(job.gpus, job.device)
         if lease is None:
             return None
         if not beside:

@@ -108,7 +108,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     extended   --resume asked for more: `changes` are fields of the spec
     moved      it went on with another engine, driver or machine
     beside     another study ran on this machine at the same time
-    lane       a part of the machine, `devices`, was left out of a study that measures many at once
+    lane       a part of the machine, `devices`, was left out of a study that measures many at once;
+               the failures in `void`, which it had last, do not count
     lanes      all parts that are left, `devices`, have measured the baseline, and are alike
     alone      a would-be winner, `contender`, did no better than the baseline once it ran alone
     left       a combination, `stack`, was left out of a study over several
@@ -208,10 +209,10 @@ class Ledger:
             self._ended.discard(key(entry))
         else:
             self.events.append(entry)
+            self.steps = [s for s in self.steps if not (_failed(s) and key(s) in entry.void)]
+            self._ended -= {*entry.void}
             if entry.kind == "machine":
                 self.stopped = entry
-                self.steps = [s for s in self.steps if not (_failed(s) and key(s) in entry.void)]
-                self._ended -= {*entry.void}
 
     def append(self, entry: Entry) -> None:
         """Append one line and bring it to the disk.
@@ -280,7 +281,9 @@ class Ledger:
     @property
     def lanes_left(self) -> tuple[str, ...]:
         """The parts of the machine that measure at once, where the study is; empty: none yet."""
-        return next((e.devices for e in reversed(self._here) if e.kind == "lanes"), ())
+        found = next((e.devices for e in reversed(self._here) if e.kind == "lanes"), ())
+        out = {name for event in self.lanes_left_out for name in event.devices}
+        return tuple(name for name in found if name not in out)
 
     @property
     def lanes_left_out(self) -> list[Event]:

@@ -18,7 +18,7 @@ from llmdyno.machine.devices import Devices
 from llmdyno.tune import blame
 from llmdyno.tune.endings import enough
 from llmdyno.tune.lanes import Ended, Job, Lanes, record
-from llmdyno.tune.ledger import Out, Step
+from llmdyno.tune.ledger import Event, Key, Out, Step, key
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.patience import Patience
 from llmdyno.tune.pending import Asking, Tried
@@ -30,6 +30,7 @@ from llmdyno.units import counted
 
 # What a config may come to because others run beside it: they share memory, CPU and disk.
 _OF_NEIGHBOURS = frozenset({"out-of-memory", "port-in-use", "disk-full", "start-timeout", "hung"})
+_IN_A_ROW = 3  # failures of one lane, and it must show that it works: else it eats all trials
 
 
 class ParallelTrials(Trials):
@@ -92,24 +93,37 @@ class ParallelTrials(Trials):
                     return
                 self._waiting.append(new)
             job = self._waiting[0]
-            self._runner.look_around()
-            device = running.start(job)
-            if device is None:
-                return
+            why = self._too_large(job.gpus)
+            if why is not None:  # there were more when the study began it
+                self._record_refused(job.number, job.config, why)
+            else:
+                self._runner.look_around()
+                device = running.start(job)
+                if device is None:
+                    return
+                self._begun(job, device)
             self._waiting.popleft()
-            self._begun(job, device)
 
     def _begun(self, job: Job, device: str) -> None:
         runner = self._runner
+        if job.phase != "trial":
+            runner.say(f"  {device} has failed {_IN_A_ROW} times; the baseline shows if it works.")
+            return
         runner.ledger.append(
-            Out(phase=job.phase, number=job.number, config=job.config, device=device, why=job.why)
+            Out(
+                phase=job.phase,
+                number=job.number,
+                config=job.config,
+                device=device,
+                why=job.why,
+                alone=job.alone,
+            )
         )
         ahead = outlook(runner, job.number, job.config, job.why)
         runner.foretell(msgspec.structs.replace(ahead, where=device))
 
     def _next_job(self, out: Sequence[Job]) -> Job | None:
-        """Return a trial that was not tried yet; None: there will be none, or not now."""
-        runner = self._runner
+        """Return a trial that was not tried yet; None: there will be none."""
         while not self._ends(out):
             number = 1 + max(self._begun_before(out), default=-1)
             config = self._proposed(number, out)
@@ -118,9 +132,12 @@ class ParallelTrials(Trials):
             why = self._refused(number, config)
             if why is None:
                 return self._job(number, config, self._why(number))
-            refused = Measurement(failure_class="predicted-infeasible", failure_why=why)
-            runner.record(refused, "trial", number, config)
+            self._record_refused(number, config, why)
         return None
+
+    def _record_refused(self, number: int, config: Mapping[str, Value], why: str) -> None:
+        refused = Measurement(failure_class="predicted-infeasible", failure_why=why)
+        self._runner.record(refused, "trial", number, config)
 
     def _ends(self, out: Sequence[Job]) -> bool:
         """Tell whether nothing new is to be begun, and say why."""
@@ -167,10 +184,9 @@ class ParallelTrials(Trials):
 
     def _refused(self, number: int, config: Mapping[str, Value]) -> str | None:
         """Say why a config cannot work, or can never have as many GPUs as it takes."""
-        why = super()._refused(number, config)
-        if why is not None:
-            return why
-        gpus = self._gpus(config)
+        return super()._refused(number, config) or self._too_large(self._gpus(config))
+
+    def _too_large(self, gpus: int) -> str | None:
         if self._devices.fits(gpus):
             return None
         have = counted(self._devices.parts, "GPU") if self._devices.by_gpu else "cores alone"
@@ -180,7 +196,7 @@ class ParallelTrials(Trials):
         try:
             return self._runner.stack.gpus(config)
         except UsageError:  # it tells when it is started
-            return self._devices.each
+            return self._devices.each if self._devices.by_gpu else 0
 
     def _job(
         self, number: int, config: Mapping[str, Value], why: str, *, alone: bool = False
@@ -215,8 +231,56 @@ class ParallelTrials(Trials):
             self._retry(job, "its process was lost")
             return
         step = record(self._runner, ended)
+        if step.phase == "check":
+            if step.state == "failed":
+                self._leave_out(step)
+            return
         if _is_doubtful(step):
             self._retry(job, _doubt_of(step))
+        if self._is_suspect(step.device):
+            self._waiting.appendleft(self._check_of(step))
+
+    def _is_suspect(self, device: str) -> bool:
+        """Tell whether a lane, of several, has failed so often in a row that it must be checked."""
+        last = [s for s in self._runner.ledger.steps if s.device == device][-_IN_A_ROW:]
+        failed = len(last) == _IN_A_ROW and all(step.state == "failed" for step in last)
+        return failed and self._devices.lanes > 1
+
+    def _check_of(self, failed: Step) -> Job:
+        """Return the baseline in the lane where a trial has failed."""
+        runner = self._runner
+        return Job(
+            phase="check",
+            number=len(runner.ledger.of("check")),
+            config=runner.study.baseline,
+            load=runner.trial_load(),
+            gpus=self._gpus(runner.study.baseline),
+            races=False,
+            device=failed.device,
+        )
+
+    def _leave_out(self, check: Step) -> None:
+        """Leave out a lane in which the baseline fails; what failed there comes back."""
+        runner = self._runner
+        void: dict[Key, None] = {}
+        for step in reversed(runner.ledger.steps):
+            if step.device == check.device and step.state != "failed":
+                break
+            if step.device == check.device:
+                void[key(step)] = None
+        reason = " ".join((check.failure_why or "").split())
+        why = f"its baseline has worked, and fails now ({check.failure_class}): {reason}"
+        event = Event(kind="lane", why=why, devices=(check.device,), void=tuple(void))
+        runner.ledger.append(event)
+        self._devices.leave_out(check.device)
+        self._devices.hide_left_out()
+        runner.say(f"  ! {check.device}: {why} It is left out; what failed there is tried again.")
+        waiting = {job.number for job in self._waiting}
+        self._waiting.extend(
+            self._job(out.number, out.config, out.why, alone=out.alone)
+            for out in runner.ledger.out
+            if key(out) in void and out.number not in waiting
+        )
 
     def _retry(self, job: Job, why: str) -> None:
         self._runner.say(f"  {job.name} is measured once more, with nothing beside it.")
@@ -225,7 +289,10 @@ class ParallelTrials(Trials):
     def _is_broken(self) -> bool:
         """Tell whether so much has failed that the machine must show that it works."""
         ledger = self._runner.ledger
-        return blame.looks_broken(ledger) and blame.failed_last(ledger)[-1].phase == "trial"
+        failed = blame.failed_last(ledger)
+        # If one lane of several has failed alone, it is checked alone.
+        alone = self._devices.lanes > 1 and len({step.device for step in failed}) == 1
+        return blame.looks_broken(ledger) and failed[-1].phase == "trial" and not alone
 
     def _steps(self, out: Sequence[int] = ()) -> list[Step]:
         """Return the trials that have come to an end, but for those that are measured again."""

@@ -125,6 +125,8 @@ class Tuner:
                 self.search()
                 self._prove(baseline, reference)
             finally:
+                if self.devices is not None:
+                    self.devices.show_all()
                 document = study_document(runner.folder, runner.ledger, self.stack)
                 document = write_study(runner.folder, document, self.stack)
         return document
