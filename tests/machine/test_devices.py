@@ -1,6 +1,7 @@
 """Which parts of a machine are leased, to whom, and what cannot be."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,22 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def with_gpus(machine: pytest.MonkeyPatch, place: Path, count: int, mig: str = "Disabled") -> None:
+def with_gpus(
+    machine: pytest.MonkeyPatch,
+    place: Path,
+    count: int,
+    mig: str = "Disabled",
+    used: Sequence[int] = (),
+) -> None:
+    """Let nvidia-smi tell of so many GPUs, of which others use some."""
     program = place / "nvidia-smi"
-    line = f"NVIDIA H200, 143771, 580.1, 9.0, 1980, 700.00, {mig}, GPU-1"
-    program.write_text("#!/bin/sh\n" + f"echo '{line}'\n" * count)
+    whole = f"NVIDIA H200, 143771, 580.1, 9.0, 1980, 700.00, {mig}, GPU-1"
+    use = "".join(f"{n}, {80_000 if n in used else 4}, 0, {mig}\n" for n in range(count))
+    program.write_text(
+        f"#!/bin/sh\ncase \"$*\" in *memory.used*) printf '{use}';; *) cat <<END\n"
+        + f"{whole}\n" * count
+        + "END\n;; esac\n"
+    )
     program.chmod(0o755)
     machine.setenv("PATH", f"{place}:{os.environ['PATH']}")
 
@@ -64,6 +77,13 @@ def test_a_server_sees_the_gpus_of_its_lease_alone(
     chosen = Devices(2, 1).take(2)
     assert chosen is not None
     assert chosen.environment == {"CUDA_VISIBLE_DEVICES": "GPU-aa,3"}
+
+
+def test_gpus_that_others_use_are_leased_last(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with_gpus(machine, tmp_path, 4, used=[0, 2])
+
+    assert [str(lease) for lease in Devices(2, 1).usual] == ["GPU 1", "GPU 3"]
+    assert str(Devices(2, 1).take(3)) == "GPU 1,3,0"
 
 
 def test_cores_are_divided_evenly_and_a_physical_core_is_never_in_two_lanes(

@@ -57,7 +57,7 @@ class Devices:
         self.each = max(1, gpus_each)  # parts of the usual lease
         self.by_gpu = gpus_each > 0
         if self.by_gpu:
-            self._all = [Lease(gpus=(name,)) for name in _gpu_names(lanes)]
+            self._all = [Lease(gpus=(name,)) for name in _gpu_names(lanes, gpus_each)]
             self._check(gpus_each, "GPU", len(self._all))
         else:
             cores = _cores()
@@ -154,8 +154,11 @@ def _is_of(part: Lease, name: str) -> bool:
     return str(part) == name
 
 
-def _gpu_names(lanes: int) -> tuple[str, ...]:
-    """Return the GPUs that we may use, as CUDA_VISIBLE_DEVICES names them."""
+def _gpu_names(lanes: int, each: int) -> tuple[str, ...]:
+    """Return the GPUs that we may use, as CUDA_VISIBLE_DEVICES names them.
+
+    If the user has not chosen, those that others use least come first.
+    """
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         shown = hardware.shown_gpus(os.environ)
         if shown is None:
@@ -170,7 +173,8 @@ def _gpu_names(lanes: int) -> tuple[str, ...]:
             f"--parallel {lanes}: nvidia-smi does not tell which whole GPUs there are; name them in"
             " CUDA_VISIBLE_DEVICES."
         )
-    return tuple(str(number) for number in range(len(found)))
+    first = hardware.least_used_gpus(min(lanes * each, len(found)))
+    return tuple(str(number) for number in dict.fromkeys((*first, *range(len(found)))))
 
 
 def _cores() -> list[int]:

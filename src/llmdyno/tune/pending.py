@@ -79,13 +79,22 @@ class Asking:
         self._asked += 1
         for believed in [_believed(search, tried, config) for config in out]:
             if believed is not None:
-                _tell(search, believed)
+                _assume(search, believed)
         return search.ask(known), search
 
 
 def _tell(search: Searching, one: Tried) -> None:
     search.give(one.config)
     search.tell(one.value, one.missed, one.error)
+
+
+def _assume(search: Searching, one: Tried) -> None:
+    """Tell what is believed; where a search can tell it from what was measured, as such."""
+    assume = getattr(search, "assume", None)
+    if assume is None or one.value is None:
+        _tell(search, one)
+    else:
+        assume(one.config, one.value, max(one.missed.values(), default=0.0))
 
 
 def _believed(search: Searching, tried: Sequence[Tried], config: Config) -> Tried | None:

@@ -12,7 +12,7 @@ from llmdyno.tune.noise import noise_so_far
 from llmdyno.tune.pairs import Confirmation, Side
 from llmdyno.tune.runner import Runner
 
-_FALLEN_MAX = 3  # would-be winners that do worse alone; it is not the trials' to choose then
+_FALLEN_MAX = 3  # would-be winners that do worse alone, after which no other is looked at
 
 Expected = Callable[[Sequence[Step]], list[float] | None]
 
