@@ -15,6 +15,7 @@ from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.errors import DynoError
 from llmdyno.knobs import Value
+from llmdyno.tune import lane
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.runner import Narrator
@@ -32,6 +33,8 @@ class Start(msgspec.Struct, frozen=True):
     config: Config
     number: int  # 1: the first
     phase: str
+    device: str = ""  # what part of the machine it has; empty: all
+    beside: int = 0  # how many others ran when it started
 
 
 # Returns the gap between tokens and the time to the first, in ms; or the class of a failure.
@@ -42,6 +45,11 @@ def fast(start: Start) -> tuple[float, float]:
     """Be 1.9 times as fast with fast=true, as itl_ms says, and never quite the same twice."""
     gap_ms = float(start.config.get("itl_ms", 20)) / (1.9 if start.config.get("fast") else 1.0)
     return gap_ms * (1 + 0.002 * (start.number % 2)), gap_ms
+
+
+def flat(_: Start) -> tuple[float, float]:
+    """Be the same whatever is set, so that nothing is better and nothing is to be confirmed."""
+    return 20.0, 20.0
 
 
 class StudyLab:
@@ -56,6 +64,7 @@ class StudyLab:
         self.folder = folder
         self.starts: list[Start] = []
         self.told: list[str] = []
+        self._where = ("", 0)
         self.world: World = fast
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder.parent / "runtime"))
         monkeypatch.setattr("llmdyno.tune.runner.measure", self._measure)
@@ -115,7 +124,7 @@ class StudyLab:
         self, _stack: Any, config: Config, *, slos: Any, folder: Path, **_: Any
     ) -> Measurement:
         phase = folder.name.split("-")[2]
-        start = Start(dict(config), len(self.starts) + 1, phase)
+        start = Start(dict(config), len(self.starts) + 1, phase, *self._where)
         self.starts.append(start)
         came = self.world(start)
         if isinstance(came, str):
@@ -126,6 +135,75 @@ class StudyLab:
         for name, content in template.items():
             (folder / name).write_bytes(content)
         return Measurement(summary=store.read_json(folder / store.SUMMARY), measure_s=1.0)
+
+
+class LaneLab(StudyLab):
+    """The same with several trials at once, whose processes are not there either.
+
+    What runs in a lane comes to what the world says of its start. "lost" is the end of a process
+    that has no result.
+
+    Args:
+        folder: of the study.
+        monkeypatch: replaces the processes, and the machine's cores: there are eight.
+    """
+
+    def __init__(self, folder: Path, monkeypatch: Any) -> None:
+        super().__init__(folder, monkeypatch)
+        self.running: list[LaneChild] = []
+        # How many looks each start lasts; it may raise what ends the study in the middle.
+        self.looks: Callable[[Start], int] = lambda _: 1
+        monkeypatch.setattr("llmdyno.tune.lanes._child", self._child)
+        monkeypatch.setattr("llmdyno.tune.lanes._LOOK_S", 0.0)
+        monkeypatch.setattr("llmdyno.machine.devices._cores", lambda: list(range(8)))
+
+    def study(self, **given: Any) -> Study:
+        """Return what is studied: two trials at once, of three knobs."""
+        asked = {"search": "fast,itl_ms,idle", "trials": 6, "parallel": 2, "race": False}
+        return super().study(**asked | given)
+
+    def in_lanes(self, phase: str = "trial") -> list[Start]:
+        """Return what was started beside others, in order."""
+        return [start for start in self.starts if start.device and start.phase == phase]
+
+    def _child(self, run: Path, environment: Mapping[str, str]) -> "LaneChild":
+        order = msgspec.json.decode((run / lane.ORDER).read_bytes(), type=lane.Order)
+        gpus = environment["CUDA_VISIBLE_DEVICES"]
+        device = f"GPU {gpus}" if gpus else f"cores {order.cores[0]}-{order.cores[-1]}"
+        self._where = (device, len(self.running))
+        try:
+            measurement = self._measure(None, order.config, slos=order.study.slos, folder=run)
+        finally:
+            self._where = ("", 0)
+        if measurement.failure_class != "lost":
+            came = lane.Came(measurement=measurement)
+            (run / lane.CAME).write_bytes(msgspec.json.encode(came))
+        child = LaneChild(self, self.starts[-1])
+        self.running.append(child)
+        return child
+
+
+class LaneChild:
+    """A process of a lane that ends after so many looks at it."""
+
+    pid = 2**30  # nobody has it
+
+    def __init__(self, of: LaneLab, start: Start) -> None:
+        self._lab, self._start = of, start
+        self._looked = 0
+
+    def ended(self) -> bool:
+        self._looked += 1
+        return self._looked > self._lab.looks(self._start)
+
+    def succeeded(self) -> bool:
+        return False
+
+    def failure(self) -> str:
+        return "signal 9"
+
+    def stop(self) -> None:
+        self._lab.running.remove(self)
 
 
 _RUNS: dict[tuple[float, float, Any], dict[str, bytes]] = {}  # runs alike are written once

@@ -82,6 +82,7 @@ TOGETHER = {
     "tune/blame.py": "tune/test_word.py",
     "tune/endings.py": "tune/test_word.py",
     "tune/going_on.py": "tune/test_word.py",
+    "tune/lane.py": "tune/test_lanes.py",
     "tune/neighbours.py": "tune/test_word.py",
     "tune/proof.py": "tune/test_tuner.py",
     "tune/runner.py": "tune/test_tuner.py",

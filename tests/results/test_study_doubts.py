@@ -72,6 +72,11 @@ def beside(document: Study) -> None:
     document["beside"] = ["/srv/other"]
 
 
+def in_parallel(document: Study) -> None:
+    document["lanes"] = {"devices": ["GPU 0", "GPU 1"]}
+    document["trials"][0]["beside"] = 1
+
+
 OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "unconfirmed": (unconfirmed, "was not confirmed by repeated pairs", []),
     "few-pairs": (few_pairs, "rests on 4 pairs (fewer than 5)", []),
@@ -83,6 +88,7 @@ OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "measured-once": (one_level_less, "measured in Baseline only", []),
     "unequal-work": (shorter, "answers differ in length, 48.0 against 24.0 output tokens", []),
     "another-place": (moved, "its runs are not alike: vllm 0.25 before, 0.26 after", []),
+    "parallel-trials": (in_parallel, "ran 2 at once (GPU 0, GPU 1) and shared memory", []),
     "studies-beside": (beside, "Another study ran on this machine at the same time", []),
     "unequal-load": (slower, "the load was not the same: 5.00 against 4.00 requests/s were", []),
 }
@@ -192,3 +198,21 @@ def test_bursts_are_as_large_as_they_have_requests() -> None:
     ((_, text),) = study_doubts.unequal(old, new, ("Before", "After"))
 
     assert "requests at once" in text
+
+
+def test_lanes_of_cores_are_less_than_the_machine() -> None:
+    document = clean()
+    in_parallel(document)
+    document["lanes"]["devices"] = ["cores 0-3", "cores 4-7"]
+
+    (found,) = study_doubts.find(document, GUIDE)
+
+    assert found.text.endswith("It had all cores, the trials a part of them each.")
+
+
+def test_lanes_of_which_one_was_left_shared_nothing() -> None:
+    document = clean()
+    in_parallel(document)
+    document["trials"][0]["beside"] = 0
+
+    assert codes(document) == []

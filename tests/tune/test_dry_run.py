@@ -9,6 +9,7 @@ import pytest
 import lab
 from llmdyno import store
 from llmdyno.cli.flags import study_spec
+from llmdyno.errors import UsageError
 from llmdyno.search.space import Space
 from llmdyno.terminal.dry_run import show_dry_run
 from llmdyno.tune.combined import Combined
@@ -160,3 +161,29 @@ def test_a_study_that_goes_on_has_only_what_is_left(
 
     assert phases["baseline"]["runs"] == 0
     assert phases["trials"]["runs"] == 4
+
+
+def test_lanes_are_shown_and_divide_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmdyno.machine.devices._cores", lambda: list(range(8)))
+    one, four = planned(asked(budget="15m")), planned(asked(budget="15m", parallel=4))
+    minutes = {one["phase"]: one["minutes"] for one in four["phases"]}
+    runs = {one["phase"]: one["runs"] for one in four["phases"]}
+
+    assert (one["lanes"], len(four["lanes"])) == ([], 4)
+    assert (runs["reference"], runs["trials"]) == (4, 10)
+    start_s = 60.0  # a guess
+    assert minutes["reference"] == round((start_s + 5 + 30) / 60, 1)
+    assert minutes["trials"] == round(3 * (start_s + 5 + 30) / 60, 1)  # four, four and two
+    assert minutes["confirmation"] == round(6 * (start_s + 5 + 60) / 60, 1)  # one at a time
+    assert one["budget"]["trials"] < four["budget"]["trials"] == 10
+    said = " ".join(shown(four).split())
+    assert "Trials run 4 at once, on cores 0-1, cores 2-3, cores 4-5, cores 6-7;" in said
+
+
+def test_more_lanes_than_the_machine_has_are_refused_before_a_plan(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("llmdyno.machine.devices._cores", lambda: [0, 1])
+
+    with pytest.raises(UsageError, match="--parallel 3: takes 3 CPU cores, 1 for each trial"):
+        planned(asked(parallel=3))

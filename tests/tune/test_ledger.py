@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import lab
 from llmdyno import store
 from llmdyno.errors import StorageError
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.ledger import Began, Event, Ledger, Out, Step
 
 
 def test_a_ledger_that_was_torn_is_read_without_mending(results: Path) -> None:
@@ -57,3 +58,45 @@ def test_a_line_that_cannot_be_read_is_named(results: Path) -> None:
 
     with pytest.raises(StorageError, match=r"ledger\.jsonl, line 3: cannot be read"):
         Ledger(results / lab.STUDY)
+
+
+def test_what_was_begun_is_out_until_it_has_ended_and_again_once_its_failure_is_void(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.append(Began(study="s", spec=lab.spec(), environment={}))
+    for number in range(2):
+        ledger.append(Out(phase="trial", number=number, config={"itl_ms": number}, device="GPU 0"))
+    failed = Step(phase="trial", number=0, config={"itl_ms": 0}, state="failed")
+
+    ledger.append(failed)
+    assert [out.number for out in ledger.out] == [1]
+    ledger.append(Out(phase="trial", number=0, config={"itl_ms": 0}, device="GPU 0", alone=True))
+    assert [(out.number, out.alone) for out in ledger.out] == [(1, False), (0, True)]
+    ledger.append(failed)
+    ledger.append(Event(kind="machine", why="it broke", void=(("trial", 0, 0),)))
+
+    assert [out.number for out in ledger.out] == [1, 0]
+    assert [out.number for out in Ledger(tmp_path).out] == [1, 0]
+
+
+def test_what_ran_at_once_is_charged_by_the_clock_and_not_twice(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    step = Step(phase="trial", number=0, config={}, state="measured", start_s=5.0, measure_s=10.0)
+
+    ledger.append(step)
+    ledger.append(msgspec.structs.replace(step, number=1, wall_s=2.5))
+
+    assert ledger.spent_s == 17.5
+
+
+def test_lanes_are_those_of_the_place_where_the_study_is(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.append(Event(kind="lane", why="it is slow", devices=("GPU 1",)))
+    ledger.append(Event(kind="lanes", why="alike", devices=("GPU 0",)))
+
+    assert ledger.lanes_left == ("GPU 0",)
+    assert [event.why for event in ledger.lanes_left_out] == ["it is slow"]
+    ledger.append(Event(kind="moved", why="another machine"))
+    again = Ledger(tmp_path)
+    assert (list(again.lanes_left), again.lanes_left_out) == ([], [])

@@ -1,14 +1,20 @@
 """A study as Optuna reads it: values, parameters, states, distributions."""
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import optuna
 import pytest
 
-from llmdyno.errors import UsageError
+import lab
+from llmdyno import store
+from llmdyno.errors import StorageError, UsageError
 from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.optuna_export import write_optuna
+from llmdyno.tune.optuna_export import add_to_database, write_optuna
 from study_lab import Start, StudyLab, fast
 
 
@@ -88,3 +94,65 @@ def test_a_trial_that_was_ended_early_is_a_pruned_one(
         *("PRUNED", None, "too slow"),
     )
     assert pruned.intermediate_values == {0: 9.0}
+
+
+@contextmanager
+def opened(url: str) -> Iterator[optuna.storages.RDBStorage]:
+    """Open a database, and close its connections."""
+    storage = optuna.storages.RDBStorage(url)
+    yield storage
+    storage.engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database; of PostgreSQL where LLMDYNO_POSTGRESQL names one."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/team.db"
+    url = os.environ.get("LLMDYNO_POSTGRESQL")
+    if url is None:
+        pytest.skip("LLMDYNO_POSTGRESQL names no database, such as postgresql+psycopg://me@host/db")
+    with opened(url) as storage:
+        for name in optuna.get_all_study_names(storage):
+            optuna.delete_study(study_name=name, storage=storage)
+    return url
+
+
+def test_a_team_has_its_studies_in_one_database(results: Path, database: str) -> None:
+    folder, other = results / lab.STUDY, results / "studies/t"
+    shutil.copytree(folder, other)
+    clash = results / "elsewhere/s"
+    shutil.copytree(folder, clash)
+    ledger = (clash / store.LEDGER).read_text()
+    (clash / store.LEDGER).write_text(ledger.replace('version":"1.0"', 'version":"2.0"'))
+
+    counts = [add_to_database(one, database) for one in (folder, other)]
+    ledger_of_one = Ledger(folder)
+    ledger_of_one.append(msgspec.structs.replace(ledger_of_one.of("trial")[0], number=1))
+    counts.append(add_to_database(folder, database))  # once more, with what came since
+    with pytest.raises(UsageError, match="has another study called s; rename the folder"):
+        add_to_database(clash, database)
+
+    assert counts == [2, 2, 3]
+    with opened(database) as storage:
+        names = optuna.get_all_study_names(storage)
+        found = [optuna.load_study(study_name=name, storage=storage) for name in names]
+        assert {study.study_name: len(study.trials) for study in found} == {"s": 3, "t": 2}
+        assert {study.user_attrs["engine_version"] for study in found} == {"1.0"}
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "words"),
+    [
+        ("nonsense://me:secret@host/db", UsageError, "is no URL of a database"),
+        ("postgresql+pg8000://me:secret@host/db", UsageError, "driver is not installed"),
+        ("sqlite:////no/such/folder/team.db", StorageError, "unable to open database file"),
+    ],
+)
+def test_a_database_that_cannot_be_had_is_told_without_its_password(
+    results: Path, url: str, kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words) as raised:
+        add_to_database(results / lab.STUDY, url)
+
+    assert "secret" not in str(raised.value)

@@ -165,6 +165,16 @@ def test_what_cannot_be_judged_early_is_not_raced(tmp_path: Path) -> None:
     assert raced(tmp_path / "new", []) is None
 
 
+def test_a_trial_in_a_lane_races_what_ran_in_lanes_alone(tmp_path: Path) -> None:
+    alone, beside = step(1, 4000.0), step(2, 1000.0, device="GPU 1", beside=1)
+    in_lanes = raced(tmp_path / "a", [step(0, 900.0, device="GPU 0"), alone, beside], parallel=2)
+    nothing = raced(tmp_path / "b", [alone], parallel=2)
+
+    assert in_lanes is not None
+    assert watch(in_lanes, tokens_s=950) is None
+    assert nothing is None
+
+
 def test_a_pruned_trial_is_in_the_ledger_and_no_winner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,8 +86,12 @@ def export(
         Path | None, option("--parquet", help="Parquet file to write.", metavar="FILE")
     ] = None,
     optuna: Annotated[
-        Path | None,
-        option("--optuna", help="Of a study: SQLite file for Optuna's dashboard.", metavar="FILE"),
+        Text,
+        option(
+            "--optuna",
+            help="Of a study: SQLite file for Optuna's dashboard, or the URL of a database.",
+            metavar="FILE|URL",
+        ),
     ] = None,
 ) -> None:
     """Write a run's requests as a table, one row each, or a study's trials for Optuna."""
@@ -98,11 +102,7 @@ def export(
         raise UsageError("dyno export: name a file with --csv or --parquet; of a study, --optuna.")
     folder = store.find(name)
     if optuna is not None:
-        from llmdyno.tune.optuna_export import write_optuna
-
-        store.check_file("--optuna", optuna)
-        say(counted(write_optuna(folder, optuna), "trial"))
-        print_line(str(optuna))
+        _export_to_optuna(folder, optuna)
     written = [
         (target, write(folder, target))
         for target, write in ((csv, write_csv), (parquet, write_parquet))
@@ -111,6 +111,21 @@ def export(
     for target, count in written:
         say(counted(count, "request"))
         print_line(str(target))
+
+
+def _export_to_optuna(folder: Path, target: str) -> None:
+    """Write a study's trials to an SQLite file, or to a database if the target is a URL."""
+    from llmdyno import store
+    from llmdyno.tune.optuna_export import add_to_database, without_password, write_optuna
+
+    if "://" in target:
+        say(counted(add_to_database(folder, target), "trial"))
+        print_line(without_password(target))
+        return
+    file = Path(target)
+    store.check_file("--optuna", file)
+    say(counted(write_optuna(folder, file), "trial"))
+    print_line(str(file))
 
 
 @command()

@@ -146,6 +146,7 @@ CODES: Mapping[str, Code] = {
     "failed-trials": Code("trials failed: the search could not judge those settings"),
     "unlike-places": Code("baseline and winner were not measured in the same place"),
     "another-place": Code("the study went on with another engine's version, driver or machine"),
+    "parallel-trials": Code("trials ran beside each other and shared more than their lanes divide"),
     "studies-beside": Code("another study ran on this machine at the same time"),
     "measured-once": Code("a level was measured in one of the two runs only"),
     "unequal-work": Code("answers differ in length: the work was not the same"),

@@ -196,6 +196,16 @@ def _about_the_machine(study: Document) -> list[Doubt]:
     if beside:
         said = f"Another study ran on this machine at the same time: {', '.join(beside)}."
         found.append(_of_study("studies-beside", f"{said} Each measured the other's load."))
+    devices = texts(study, "lanes", "devices")
+    if len(devices) > 1 and any(number(one, "beside") for one in items(study, "trials")):
+        said = (
+            f"Trials ran {len(devices)} at once ({', '.join(devices)}) and shared memory, its"
+            " bandwidth, disk and power, so another config may be the best alone. The confirmation"
+            " ran alone."
+        )
+        if devices[0].startswith("core"):
+            said += " It had all cores, the trials a part of them each."
+        found.append(_of_study("parallel-trials", said))
     return found
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from llmdyno.knobs import Knob, Value
 from llmdyno.search.feasibility import Feasibility
-from llmdyno.search.memory import Memory
+from llmdyno.search.memory import Memory, Told
 from llmdyno.search.model import Model, Points, normal
 from llmdyno.search.space import Floats, Key
 
@@ -58,6 +58,7 @@ class OwnSearch(Memory):
         self._starts = [self.space.key({**self.space.fixed, **start}) for start in starts]
         self._prior = prior
         self._turns = dict(turns or {})
+        self._assumed: set[Key] = set()
         self._model = Model(self.space, self.draw)
         self._misses = Model(self.space, self.draw)
         self._feasibility = Feasibility(self.space)
@@ -73,6 +74,12 @@ class OwnSearch(Memory):
             turns: by knob: "raise" or "lower" for a number, else the value that should help.
         """
         self._turns = dict(turns)
+
+    def assume(self, config: Mapping[str, Value], value: float, missed: float) -> None:
+        """Take what a config that is measured now is believed to come to; not that it starts."""
+        key = self.space.key(config)
+        self.told[key] = Told(value, missed)
+        self._assumed.add(key)
 
     def _guess(self, points: Points) -> Floats:
         """Return what is expected to be gained at points, before any result.
@@ -168,7 +175,7 @@ class OwnSearch(Memory):
 
     def _impatience(self, failures: int) -> float:
         """Return by how much more than wanted has failed so far, between 1 and the most."""
-        wanted = _FAILING * (len(self.told) + _AT_FIRST)
+        wanted = _FAILING * (len(self.told) - len(self._assumed) + _AT_FIRST)
         return min(_CAUTION_MAX, max(1.0, (failures + _FAILING * _AT_FIRST) / wanted))
 
     def expected(self, configs: Sequence[Mapping[str, Value]]) -> list[float] | None:
@@ -198,7 +205,8 @@ class OwnSearch(Memory):
         if self._limited:
             self._misses.fit(points, missed)
         failed = [key for key, told in self.told.items() if told.value is None] + self.refused
-        self._feasibility.fit(points, Points(self.space, failed))
+        started = [key for key in measured if key not in self._assumed]
+        self._feasibility.fit(Points(self.space, started), Points(self.space, failed))
         return measured
 
     def _scaled(self, values: Floats) -> Floats:

@@ -54,13 +54,21 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             UsageError: says what would be right.
         """
-        if not facts(self.front).serves_by_engine:
-            return
+        if facts(self.front).serves_by_engine:
+            self.gpus(config)
+
+    def gpus(self, config: Config) -> int:
+        """Return how many GPUs a checked config takes; 0: the engine does not compute on any.
+
+        Raises:
+            UsageError: the engine cannot serve it by itself, and does not tell.
+        """
         names = {knob.name for knob in self.engine.knobs}
         own = {name: value for name, value in config.items() if name in names}
         place = Path("artifact")  # any path will do: the launch is not started
         built = place if self.engine.build(self.model, own, place) else None
-        self.engine.launch(self.model, own, artifact=built, host="127.0.0.1", port=1)
+        launch = self.engine.launch(self.model, own, artifact=built, host="127.0.0.1", port=1)
+        return launch.gpus
 
     def require_engine(self) -> None:
         """Refuse an engine that is not installed here.

@@ -31,7 +31,7 @@ def show_dry_run(document: Document, stream: TextIO) -> None:
     ]
     rows.append([Cell("in all"), Cell(""), Cell(f"{document['minutes']:g}"), Cell("")])
     show_table(out, headings, rows)
-    sentences = (*_costs(document), *_found(document["confirmation"]))
+    sentences = (*_lanes(document), *_costs(document), *_found(document["confirmation"]))
     stream.writelines(line(said, stream) for said in sentences)
     for stack in document["stacks"]:
         _show_stack(stack, stream)
@@ -40,6 +40,15 @@ def show_dry_run(document: Document, stream: TextIO) -> None:
         for one in document["left_out"]
     )
     stream.flush()
+
+
+def _lanes(document: Document) -> list[str]:
+    """Say where trials run at once."""
+    lanes = document["lanes"]
+    if not lanes:
+        return []
+    where = ", ".join(lanes)
+    return [f"Trials run {len(lanes)} at once, on {where}; all that decides runs alone."]
 
 
 def _costs(document: Document) -> list[str]:

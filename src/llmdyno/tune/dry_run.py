@@ -5,8 +5,10 @@ from an earlier study of the same engine, front and model in this folder, or of 
 where it goes on; else it is a guess, and the document says so. The document's keys are a contract:
 
     llmdyno.dry-run/1 (November 2026): the first.
+    29 November 2026, added: "lanes", the parts of the machine on which trials run at once.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -75,6 +77,7 @@ def dry_run(study: Study, conductor: Tuner | Combined) -> dict[str, Any]:
         "money": _money(study, minutes),
         "budget": _budget(study, sides, phases),
         "confirmation": _confirmation(study, sides[0]),
+        "lanes": sides[0].lanes,
         "stacks": [side.document() for side in sides],
         "left_out": [{"engine": one.engine, "front": one.front, "why": one.why} for one in left],
     }
@@ -95,6 +98,12 @@ class _Side:
         if phase in {"baseline", "best"}:
             load = runner.whole_load()
         return self.costs.step_s(load, self.study.warmup_s)
+
+    @property
+    def lanes(self) -> list[str]:
+        """The parts of the machine on which trials run at once; none: one has all of it."""
+        devices = self.tuner.devices
+        return [] if devices is None else [str(lease) for lease in devices.usual]
 
     def left(self, phase: Phase, runs: int) -> int:
         """Return how many of a phase's runs are not done yet."""
@@ -202,14 +211,18 @@ def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[dict[str, Any]]:
     whole, trial = first.runner.whole_load(), first.runner.trial_load()
     levels = f"{counted(len(whole.points), 'level')} of {_seconds(whole.duration_s)}"
     yield _phase("baseline", [(s.left("baseline", 1), s.run_s("baseline")) for s in sides], levels)
-    if trial != whole:
-        runs = [(side.left("reference", 1), side.run_s("reference")) for side in sides]
-        yield _phase("reference", runs, "the baseline as trials are measured")
+    at_once = max(1, len(first.lanes))
+    if trial != whole or first.lanes:
+        runs = [(side.left("reference", at_once), side.run_s("reference")) for side in sides]
+        beside = f", in {at_once} lanes at once" if first.lanes else ""
+        said = f"the baseline as trials are measured{beside}"
+        yield _phase("reference", runs, said, at_once)
     done = sum(len(side.runner.ledger.of("trial")) for side in sides)
     trial_s = sum(side.run_s("trial") for side in sides) / len(sides)
     what = f"at {study.compared_at}, {_seconds(trial.duration_s)}"
     what += "; fewer where one is ended early" if study.race else ""
-    yield _phase("trials", [(max(0, study.trials - done), trial_s)], what)
+    what += f"; {at_once} at once" if first.lanes else ""
+    yield _phase("trials", [(max(0, study.trials - done), trial_s)], what, at_once)
     yield _phase("best", [(dearest.left("best", 1), dearest.run_s("best"))], levels)
     pairs = _pairs(study, first)
     confirm_s = (first.run_s("confirm") + dearest.run_s("confirm")) / 2
@@ -232,8 +245,10 @@ def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[dict[str, Any]]:
         yield _phase("quality", [(2, start_s + asks_s)], "answers of baseline and winner")
 
 
-def _phase(name: str, runs: Sequence[tuple[int, float]], what: str) -> dict[str, Any]:
-    seconds = sum(count * each_s for count, each_s in runs)
+def _phase(
+    name: str, runs: Sequence[tuple[int, float]], what: str, at_once: int = 1
+) -> dict[str, Any]:
+    seconds = sum(math.ceil(count / at_once) * each_s for count, each_s in runs)
     return {
         "phase": name,
         "runs": sum(count for count, _ in runs),
@@ -272,7 +287,7 @@ def _budget(
     fixed_s = sum(one["minutes"] * _MINUTE_S for one in phases if one["phase"] in before)
     spent_s = sum(side.runner.ledger.spent_s for side in sides)
     trial_s = sum(side.run_s("trial") for side in sides) / len(sides)
-    room = max(0.0, limit_s - spent_s - fixed_s) / max(trial_s, 1e-9)
+    room = max(0.0, limit_s - spent_s - fixed_s) / max(trial_s, 1e-9) * max(1, len(sides[0].lanes))
     planned = next(one["runs"] for one in phases if one["phase"] == "trials")
     return {
         "minutes": round(limit_s / _MINUTE_S, 1),

@@ -56,9 +56,46 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     front: str = ""
     arm: Literal["", "before", "after"] = ""  # of its confirmation; empty: the config tells
     place: int = 0  # how often the machine or the engine's version had changed before
+    beside: int = 0  # how many other servers were measured meanwhile, at most
+    device: str = ""  # what part of the machine it had, if not all: "GPU 1", "cores 0-3"
+    # Of the study's time, by the clock, what is charged to it; None: all that it took.
+    wall_s: float | None = None
+
+    @property
+    def charged_s(self) -> float:
+        """The machine's time that it cost; of those that ran at once each has a share."""
+        if self.wall_s is not None:
+            return self.wall_s
+        return self.build_s + self.start_s + self.measure_s
 
 
 Key = tuple[Phase, int, int]  # phase, contender, number
+
+
+class Out(msgspec.Struct, frozen=True, kw_only=True, tag="out"):
+    """A config whose measurement was begun beside others; a step of the same number ends it."""
+
+    phase: Phase
+    number: int
+    config: dict[str, Value]
+    device: str  # what part of the machine it has
+    why: str = ""  # it is tried, in words
+    alone: bool = False  # nothing else is to run meanwhile
+    contender: int = 0
+
+
+Kind = Literal[
+    "machine",
+    "ended",
+    "extended",
+    "moved",
+    "beside",
+    "left",
+    "paired",
+    "lane",
+    "lanes",
+    "alone",
+]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
@@ -71,11 +108,26 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     extended   --resume asked for more: `changes` are fields of the spec
     moved      it went on with another engine, driver or machine
     beside     another study ran on this machine at the same time
+    lane       a part of the machine, `devices`, was left out of a study that measures many at once;
+               the failures in `void`, which it had last, do not count
+    lanes      all parts that are left, `devices`, have measured the baseline, and are alike
+    alone      a would-be winner, `contender`, did no better than the baseline once it ran alone
     left       a combination, `stack`, was left out of a study over several
     paired     the confirmation of `contender` has had all pairs that were planned, or affordable
     """
 
-    kind: Literal["machine", "ended", "extended", "moved", "beside", "left", "paired"]
+    kind: Literal[
+        "machine",
+        "ended",
+        "extended",
+        "moved",
+        "beside",
+        "left",
+        "paired",
+        "lane",
+        "lanes",
+        "alone",
+    ]
     why: str
     failure_class: str | None = None
     void: tuple[Key, ...] = ()
@@ -85,9 +137,10 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     stack: str = ""
     contender: int = 0
     gain: float | None = None
+    devices: tuple[str, ...] = ()
 
 
-Entry = Began | Step | Event
+Entry = Began | Step | Out | Event
 _decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 
 
@@ -109,6 +162,8 @@ class Ledger:
         self.events: list[Event] = []
         self.spent_s = 0.0  # by all steps, those that do not count too
         self.stopped: Event | None = None  # why nothing was measured since
+        self._begun: dict[Key, Out] = {}  # beside others, in that order
+        self._ended: set[Key] = set()  # of those
         self._torn_at: int | None = None
         if self.path.exists():
             self._read()
@@ -145,13 +200,19 @@ class Ledger:
             self.began = entry
         elif isinstance(entry, Step):
             self.steps.append(entry)
-            self.spent_s += entry.build_s + entry.start_s + entry.measure_s
+            self.spent_s += entry.charged_s
             self.stopped = None
+            self._ended.add(key(entry))
+        elif isinstance(entry, Out):
+            self._begun.pop(key(entry), None)  # what fails beside others may be begun once more
+            self._begun[key(entry)] = entry
+            self._ended.discard(key(entry))
         else:
             self.events.append(entry)
+            self.steps = [s for s in self.steps if not (_failed(s) and key(s) in entry.void)]
+            self._ended -= {*entry.void}
             if entry.kind == "machine":
                 self.stopped = entry
-                self.steps = [s for s in self.steps if not (_failed(s) and key(s) in entry.void)]
 
     def append(self, entry: Entry) -> None:
         """Append one line and bring it to the disk.
@@ -170,6 +231,11 @@ class Ledger:
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error.strerror}.") from error
         self._take(entry)
+
+    @property
+    def out(self) -> list[Out]:
+        """What was begun beside others and has not ended, or must be measured again."""
+        return [out for of, out in self._begun.items() if of not in self._ended]
 
     @property
     def spec(self) -> Study:
@@ -212,6 +278,29 @@ class Ledger:
                 return event if event.kind == "ended" else None
         return None
 
+    @property
+    def lanes_left(self) -> tuple[str, ...]:
+        """The parts of the machine that measure at once, where the study is; empty: none yet."""
+        found = next((e.devices for e in reversed(self._here) if e.kind == "lanes"), ())
+        out = {name for event in self.lanes_left_out for name in event.devices}
+        return tuple(name for name in found if name not in out)
+
+    @property
+    def lanes_left_out(self) -> list[Event]:
+        """Which parts of the machine measure nothing, where the study is now, and why."""
+        return [event for event in self._here if event.kind == "lane"]
+
+    @property
+    def _here(self) -> list[Event]:
+        """What befell the study since it came to the place where it is."""
+        moves = [n for n, event in enumerate(self.events) if event.kind == "moved"]
+        return self.events[moves[-1] + 1 :] if moves else self.events
+
+    def fell_behind(self, contender: int) -> str | None:
+        """Return why a would-be winner was none once it ran alone; None: it was not so."""
+        whys = [e.why for e in self.events if e.kind == "alone" and e.contender == contender]
+        return whys[-1] if whys else None
+
     def has_its_pairs(self, contender: int) -> bool:
         """Tell whether a confirmation of an open number of pairs has come to its planned end."""
         return any(e.kind == "paired" and e.contender == contender for e in self.events)
@@ -247,7 +336,7 @@ class Ledger:
         return list(last.values())
 
 
-def key(step: Step) -> Key:
+def key(step: Step | Out) -> Key:
     """Return what a step is found by."""
     return step.phase, step.contender, step.number
 

@@ -13,11 +13,16 @@ def spreads_before(ledger: Ledger) -> list[Spread]:
 
     The baseline was in full and as a trial is, and so was the winner.
     """
-    values: dict[str, list[float]] = {}
+    values: dict[tuple[str, int, bool], list[float]] = {}
+    odd = {name for event in ledger.lanes_left_out for name in event.devices}
     for step in ledger.steps:
+        if step.device in odd:  # it was left out because it is unlike the others
+            continue
         early = step.phase in {"baseline", "reference", "trial", "best"}
         if early and step.state == "measured" and step.value is not None and step.value > 0:
-            values.setdefault(repr(sorted(step.config.items())), []).append(step.value)
+            # A run beside others, or on a part of the machine, is slower: that is no noise.
+            alike = (repr(sorted(step.config.items())), step.beside, bool(step.device))
+            values.setdefault(alike, []).append(step.value)
     return [_spread([math.log(one) for one in same]) for same in values.values() if len(same) > 1]
 
 

@@ -1,18 +1,22 @@
-"""A study as a file that Optuna and its dashboard read: every trial with its parameters and value.
+"""A study as Optuna and its dashboard read it, in a file or a team's database.
 
 Optuna wants one distribution a parameter for all trials of a study. It is the range that was
 searched, widened by values that were given. A knob that has no effect in a trial, or is left to the
 engine, is not among that trial's parameters; its whole config is in its attributes.
 """
 
+import hashlib
 import os
+import re
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.knobs import Knob, Value, default
@@ -26,8 +30,10 @@ from llmdyno.tune.steps import excess
 
 if TYPE_CHECKING:  # it takes half a second to import
     from optuna.distributions import BaseDistribution
+    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
+_IDENTITY = "llmdyno_study"
 _STAMP_LENGTH = len("20261129-120000")
 
 
@@ -40,40 +46,120 @@ def write_optuna(folder: Path, file: Path) -> int:
         UsageError: the folder holds no study, or nothing was measured yet.
         StorageError: its ledger cannot be read, or the file cannot be written.
     """
-    import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
     studies = _studies(folder)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
-    count = 0
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
-        for name, place, ledger in studies:
-            spec = ledger.spec
-            written = optuna.create_study(
-                storage=storage,
-                study_name=name,
-                direction="maximize" if spec.objective.maximise else "minimize",
-            )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                written.set_metric_names([str(spec.objective)])  # what its dashboard's axes say
-            for key, value in _about(spec, ledger).items():
-                written.set_user_attr(key, value)
-            trials = _trials(place, ledger)
-            written.add_trials(trials)
-            count += len(trials)
-        storage.engine.dispose()
+        with _storage(f"sqlite:///{temporary}") as storage:
+            count = sum(_write(storage, *study) for study in studies)
         temporary.replace(file)
     except (OSError, SQLAlchemyError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise StorageError(f"cannot write {file}: {why}.") from error
+        raise StorageError(f"cannot write {file}: {_why(error)}.") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     return count
+
+
+def add_to_database(folder: Path, url: str) -> int:
+    """Add a study to a database that Optuna's storage takes, such as a team's PostgreSQL.
+
+    What was written there before of the same study is replaced. Nobody else's is touched.
+
+    Args:
+        folder: of the study.
+        url: as SQLAlchemy has it; its password is never shown.
+
+    Returns:
+        How many trials there are, the baseline among them.
+
+    Raises:
+        UsageError: the folder holds no study, the URL is none or needs a driver that is not
+            installed, or the database has another study of that name.
+        StorageError: the study's ledger cannot be read, or the database cannot be written.
+    """
+    import optuna
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    studies = _studies(folder)
+    shown = without_password(url)
+    try:
+        with _storage(url) as storage:
+            known = {one.study_name: one for one in storage.get_all_studies()}
+            for name, _, ledger in studies:
+                if name not in known:
+                    continue
+                if known[name].user_attrs.get(_IDENTITY) != _identity(ledger):
+                    raise UsageError(
+                        f"--optuna {shown}: has another study called {name}; rename the folder"
+                        f" {folder}, or delete that one."
+                    )
+                optuna.delete_study(study_name=name, storage=storage)
+            return sum(_write(storage, *study) for study in studies)
+    except ImportError as error:
+        raise UsageError(
+            f"--optuna {shown}: the database's driver is not installed; for PostgreSQL:"
+            " pip install 'psycopg[binary]', and begin the URL with"
+            " postgresql+psycopg://."
+        ) from error
+    except (ValueError, ArgumentError) as error:
+        raise UsageError(
+            f"--optuna {shown}: is no URL of a database; write"
+            " postgresql+psycopg://USER@HOST/DATABASE."
+        ) from error
+    except SQLAlchemyError as error:
+        raise StorageError(f"cannot write {shown}: {_why(error)}.") from error
+
+
+def without_password(url: str) -> str:
+    """Return a database's URL as it may be shown."""
+    return re.sub(r"(://[^/@:]*):[^@/]*@", r"\1:***@", url)
+
+
+@contextmanager
+def _storage(url: str) -> "Iterator[RDBStorage]":
+    """Open a database as Optuna's storage."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.RDBStorage(url)
+    try:
+        yield storage
+    finally:
+        storage.engine.dispose()
+
+
+def _write(storage: "RDBStorage", name: str, place: Path, ledger: Ledger) -> int:
+    """Write one study; return how many trials it has."""
+    import optuna
+
+    spec = ledger.spec
+    written = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        direction="maximize" if spec.objective.maximise else "minimize",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        written.set_metric_names([str(spec.objective)])  # what its dashboard's axes say
+    for key, value in _about(spec, ledger).items():
+        written.set_user_attr(key, value)
+    trials = _trials(place, ledger)
+    written.add_trials(trials)
+    return len(trials)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
+
+
+def _identity(ledger: Ledger) -> str:
+    """Return what tells a study from another one of its name: a hash of how it began."""
+    return hashlib.sha256(msgspec.json.encode(ledger.began)).hexdigest()[:16]
 
 
 def _studies(folder: Path) -> list[tuple[str, Path, Ledger]]:
@@ -101,6 +187,7 @@ def _about(spec: Study, ledger: Ledger) -> dict[str, Any]:
         "model": spec.model,
         "objective": str(spec.objective),
         "slo": [slo.expr for slo in spec.slos],
+        _IDENTITY: _identity(ledger),
     }
 
 

@@ -21,6 +21,7 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     best: Step | None  # the best so far, which may be the baseline; None: nothing has a value
     times: float | None  # its value, divided by the baseline's; None: there is none
     left_s: float | None  # until the study ends, about; None: it is a part of another one
+    where: str = ""  # on what part of the machine it is measured; empty: on all of it
 
 
 class Proving(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +54,8 @@ def sentences(outlook: Outlook, now: datetime) -> list[str]:
     if outlook.left_s is not None:
         stands.append(_end(outlook.left_s, now))
     why = f" ({outlook.why})" if outlook.why else ""
-    comes = f"next, {outlook.number} of {outlook.trials}: {describe(outlook.config)}{why}"
+    where = f" on {outlook.where}" if outlook.where else ""
+    comes = f"next, {outlook.number} of {outlook.trials}{where}: {describe(outlook.config)}{why}"
     return ["; ".join(stands), comes] if stands else [comes]
 
 

@@ -1,14 +1,19 @@
 """The proof of a study: the best config in full, in pairs against the baseline, knob by knob."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from llmdyno.knobs import Value
+from llmdyno.results.stats import Spread
 from llmdyno.tune.ablation import Ablation
-from llmdyno.tune.candidates import same
+from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.gate import Gate
-from llmdyno.tune.ledger import Step
+from llmdyno.tune.ledger import Event, Step
+from llmdyno.tune.noise import noise_so_far
 from llmdyno.tune.pairs import Confirmation, Side
 from llmdyno.tune.runner import Runner
+
+_FALLEN_MAX = 3  # would-be winners that do worse alone, after which no other is looked at
 
 Expected = Callable[[Sequence[Step]], list[float] | None]
 
@@ -28,19 +33,54 @@ class Proof:
     def contenders(self, reference: Step, expected: Expected) -> Iterator[Step]:
         """Yield the trials that beat the baseline, best first, each measured at every level.
 
-        One that cannot be served at every level is passed over.
+        One that cannot be served at every level is passed over. So is, where trials ran beside each
+        other, one that does worse than the baseline once both have run alone; after three such ones
+        there is no further contender.
 
         Args:
             reference: the baseline as a trial is measured.
             expected: ranks trials by all that the search has learnt, so that one lucky
                 measurement makes no winner; if it returns None, their values do.
         """
+        fallen = 0
         for trial in self._better_than(reference, expected):
             if self._gate is not None and not self._gate.admits(trial.config):
                 continue
             step = self._in_full(trial.config)
-            if step.state == "measured":
+            if step.state != "measured":
+                continue
+            if not self._falls_behind(step):
                 yield step
+                continue
+            fallen += 1
+            if fallen == _FALLEN_MAX:
+                self._runner.say(f"  None of the best {fallen} does as well alone.")
+                return
+
+    def _falls_behind(self, best: Step) -> bool:
+        """Tell whether a trial that was good beside others is none alone, and write it down.
+
+        Both it and the baseline have run alone, at every level. It must be worse by more than equal
+        runs usually are: what is as good, the pairs will tell.
+        """
+        ledger, study = self._runner.ledger, self._runner.study
+        if study.parallel == 1 or ledger.of("confirm", best.contender):
+            return False
+        if ledger.fell_behind(best.contender) is not None:
+            return True
+        baseline = ledger.find("baseline", 0)
+        assert baseline is not None, "trials come after it"
+        if best.slo_met is False and baseline.slo_met is not False:
+            why = "misses an SLO once it runs alone, which the baseline meets"
+        elif _is_worse(best, baseline, noise_so_far(ledger), maximise=study.objective.maximise):
+            value = "no value" if best.value is None else f"{best.value:,.4g}"
+            why = f"does worse than the baseline once it runs alone: {value}"
+            why += f" against {baseline.value:,.4g}"
+        else:
+            return False
+        ledger.append(Event(kind="alone", why=why, contender=best.contender))
+        self._runner.say(f"  {describe(best.config)} {why}.")
+        return True
 
     def _in_full(self, config: Mapping[str, Value]) -> Step:
         """Measure a would-be winner at every level, unless the ledger has it."""
@@ -116,3 +156,13 @@ class Proof:
     def ablate(self, before: Mapping[str, Value], best: Step) -> None:
         """Find out which of the changed knobs make the difference."""
         Ablation(self._runner, before, best).run()
+
+
+def _is_worse(one: Step, other: Step, noise: Spread, *, maximise: bool) -> bool:
+    """Tell whether a run is worse than another by more than equal runs usually are."""
+    if one.value is None or other.value is None:
+        return one.value is None
+    sign = 1.0 if maximise else -1.0
+    if min(one.value, other.value) <= 0:
+        return sign * (one.value - other.value) < 0
+    return sign * math.log(one.value / other.value) < -math.sqrt(2 * noise.variance)

@@ -103,7 +103,8 @@ def race(study: Study, ledger: Ledger, folder: Path, load: Load) -> Race | None:
     """
     if not study.race or load.ends_by_count or len(load.points) != 1:
         return None
-    rivals = _rivals(ledger)
+    # A run on a part of the machine races those on a part of it.
+    rivals = [one for one in _rivals(ledger) if bool(one.device) == (study.parallel > 1)]
     if not rivals:
         return None
     noise = noise_so_far(ledger)

@@ -63,7 +63,8 @@ def left_s(runner: Runner) -> float:
     )
     tried = runner.ledger.of("trial")
     started = sum(step.state != "predicted-infeasible" for step in tried)
-    trials_s = max(1, study.trials - started) * trial_s
+    at_once = len(runner.ledger.lanes_left) or study.parallel
+    trials_s = max(1.0, (study.trials - started) / at_once) * trial_s
     pairs = pairs_expected(study, 0, [], spreads_before(runner.ledger)) + _taken_back(runner)
     at_least_s = trial_s + whole_s + 2 * study.pairs_least * confirm_s
     planned_s = trials_s + whole_s + 2 * pairs * confirm_s

@@ -281,13 +281,25 @@ class Runner:
         *,
         knob: str = "",
         contender: int = 0,
+        **beside: Any,
     ) -> Step:
-        """Append to the ledger what came of a config, and tell it."""
+        """Append to the ledger what came of a config, and tell it.
+
+        Args:
+            measurement: of it.
+            phase: of the study.
+            number: within the phase.
+            config: that was measured.
+            knob: that an ablation takes back.
+            contender: which would-be winner it is of.
+            beside: of one that ran beside others: the step's `beside`, `device` and `wall_s`.
+        """
         step = as_step(self.study, measurement, phase, number, config, knob)
-        step = msgspec.structs.replace(step, contender=contender, place=self.ledger.place)
+        step = msgspec.structs.replace(step, contender=contender, place=self.ledger.place, **beside)
         self.ledger.append(step)
         told = account(self.study, step, describe(config))
-        self._narrator.notify(f"  {label(phase, number)}: {told}")
+        where = f" on {step.device}" if step.device else ""
+        self._narrator.notify(f"  {label(phase, number)}{where}: {told}")
         self._narrator.observe(self.ledger)
         return step
 

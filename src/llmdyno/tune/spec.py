@@ -128,6 +128,14 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     trials: Annotated[int, Flag(WHOLE, "Number of configs to try.")] = 20
+    parallel: Annotated[
+        int,
+        Flag(
+            WHOLE,
+            "Trials that are measured at once, each on GPUs, or CPU cores, of its own; all that"
+            " decides is measured alone.",
+        ),
+    ] = 1
     race: Annotated[
         bool,
         Flag(TRUTH, "End a trial early that can no longer win, by what it has shown so far."),
@@ -191,6 +199,13 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(
                 f"--trials {self.trials}: the {len(self.candidates)} [[candidates]] are trials,"
                 f" too; set at least {len(self.candidates)}, or leave some out."
+            )
+        if self.parallel < 1:
+            raise UsageError(f"--parallel {self.parallel}: must be at least 1.")
+        if self.parallel > 1 and self.combines:
+            raise UsageError(
+                f"--parallel {self.parallel}: a study over several engines or fronts has one trial"
+                " at a time; name one engine and one front, or leave it out."
             )
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"--patience {self.patience}: must be at least 1.")

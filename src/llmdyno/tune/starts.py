@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from llmdyno import store
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.knobs import Knob, Value
 from llmdyno.results import prefixes
 from llmdyno.results.bottleneck import bottleneck
-from llmdyno.search.samplers import Searching
 from llmdyno.serve.stack import Stack
 from llmdyno.store import SUMMARY
 from llmdyno.tune.candidates import effective
@@ -23,7 +22,16 @@ _SHARE = 0.5  # of the trials, that earlier studies may take
 _REPEATED_MIN = 0.1  # from this share of the input tokens on, a prefix cache is tried first
 
 
-def begin(search: Searching, runner: Runner, reference: Step) -> None:
+class Beginning(Protocol):
+    """What is told of the baseline before it proposes anything."""
+
+    def start(
+        self, config: Mapping[str, Value], value: float, constraints: Mapping[str, float]
+    ) -> None:
+        """Take the baseline and its result."""
+
+
+def begin(search: Beginning, runner: Runner, reference: Step) -> None:
     """Tell a search of the baseline, and which way the guide would turn each knob.
 
     Args:

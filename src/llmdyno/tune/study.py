@@ -20,6 +20,8 @@ it can be gone again at any time. The document's keys are a contract; its versio
     29 November 2026, added: the state "pruned" of a trial that was ended early, with "pruned" (why,
         and the interval of its value if that is known); else it is null. In "outcome"
         "expected_gain", where "ended_by" is "patience", and "pruned", how many trials were.
+    29 November 2026, added: "lanes" of a study with --parallel, else null; "device" (what part of
+        the machine a trial had; null: all) and "beside" (how many ran with it at most) of a trial.
 """
 
 from collections.abc import Mapping, Sequence
@@ -98,6 +100,7 @@ class _Document:
             "spent_s": round(self._ledger.spent_s, 3),
             "bundle": None,
             "rejected": rejected,
+            "lanes": _lanes(self._ledger),
             **endings.of(self._folder, self._ledger, confirmation, best=best),
         }
         document["outcome"] = {**document["outcome"], "said": conclusions.conclusion(document)}
@@ -112,7 +115,7 @@ class _Document:
         last, rejected = confirmation, []
         for step in self._ledger.of("best"):
             found = self._confirmation(step)
-            why = endings.rejection(step, found)
+            why = endings.rejection(step, found) or self._ledger.fell_behind(step.contender)
             if why is not None:
                 rejected.append(
                     {"config": step.config, "why": why, "confirmation": found, **_of(step)}
@@ -166,6 +169,8 @@ class _Document:
             "bottleneck": level and msgspec.structs.asdict(bottleneck(level)),
             "headlines": told,
             "run": step.run,
+            "device": step.device or None,
+            "beside": step.beside,
             "place": step.place,
             **_of(step),
         }
@@ -304,6 +309,22 @@ class _Document:
         knob = next((knob for knob in self._subject.knobs if knob.name == name), None)
         # None: the engine no longer has it.
         return None if knob is None else default(knob, self._engine_version)
+
+
+def _lanes(ledger: Ledger) -> dict[str, Any] | None:
+    """Return where trials ran at once, and what the baseline came to there; None: one at a time."""
+    if ledger.spec.parallel == 1:
+        return None
+    return {
+        "asked": ledger.spec.parallel,
+        "devices": list(ledger.lanes_left),
+        "left_out": [{"device": e.devices[0], "why": e.why} for e in ledger.lanes_left_out],
+        "baselines": [
+            {name: getattr(step, name) for name in ("device", "state", "value", "beside", "run")}
+            for step in ledger.steps
+            if step.phase == "reference"
+        ],
+    }
 
 
 def _of(step: Step) -> dict[str, str]:

@@ -66,23 +66,10 @@ class Trials:
             reference: the baseline as a trial is measured; the search knows it first.
         """
         study = self._runner.study
-        searched_names = {knob.name for knob in self._space}
-        search = self._make_search(
-            self._space,
-            trials=study.trials,
-            maximise=study.objective.maximise,
-            seed=study.seed,
-            # A knob that the user set and the search leaves alone has that value in every trial.
-            fixed={k: v for k, v in study.baseline.items() if k not in searched_names},
-        )
+        search = self._search = self._new_search(study.seed)
         if reference is not None:
             begin(search, self._runner, reference)
-        self._search = search
-        names = ", ".join(knob.name for knob in self._space)
-        given = f", the first {len(self._candidates)} of them given" if self._candidates else ""
-        self._runner.say(
-            f"Search over {names}: {counted(study.trials, 'trial')} at {study.compared_at}{given}."
-        )
+        self._announce()
         if reference is not None:
             self._read_reference(reference)
         tried: list[Step] = []
@@ -112,6 +99,28 @@ class Trials:
                 search.give(step.config)
             self._tell(search, step)
             tried.append(step)
+
+    def _new_search(self, seed: int) -> Searching:
+        """Return a search that knows nothing yet."""
+        study = self._runner.study
+        searched_names = {knob.name for knob in self._space}
+        return self._make_search(
+            self._space,
+            trials=study.trials,
+            maximise=study.objective.maximise,
+            seed=seed,
+            # A knob that the user set and the search leaves alone has that value in every trial.
+            fixed={k: v for k, v in study.baseline.items() if k not in searched_names},
+        )
+
+    def _announce(self) -> None:
+        """Tell what is searched, and how many trials there will be."""
+        study = self._runner.study
+        names = ", ".join(knob.name for knob in self._space)
+        given = f", the first {len(self._candidates)} of them given" if self._candidates else ""
+        self._runner.say(
+            f"Search over {names}: {counted(study.trials, 'trial')} at {study.compared_at}{given}."
+        )
 
     def _read_reference(self, reference: Step) -> None:
         """Take what the reference run says of the load, and what to try first for it."""
@@ -143,9 +152,13 @@ class Trials:
 
     def _look_ahead(self, config: Mapping[str, Value], number: int) -> None:
         """Tell what is tried next and why, and how the study stands."""
-        own = getattr(self._search, "reason", "")
-        why = self._whys[number] if number < len(self._candidates) else own
-        self._runner.foretell(outlook(self._runner, number, config, why))
+        self._runner.foretell(outlook(self._runner, number, config, self._why(number)))
+
+    def _why(self, number: int) -> str:
+        """Say why a trial is made, by who named it."""
+        if number < len(self._candidates):
+            return self._whys[number]
+        return getattr(self._search, "reason", "")
 
     def _next(self, search: Searching, tried: Sequence[Step]) -> Mapping[str, Value] | None:
         """Return the next trial's config: a candidate while there are any, then the search's."""
@@ -163,20 +176,27 @@ class Trials:
         return {k: v for k, v in config.items() if k in takes_effect or k not in names}
 
     def _trial(self, number: int, config: Mapping[str, Value]) -> Step:
-        """Measure a config that the search proposes; one that cannot work is not started.
+        """Measure a config that the search proposes; one that cannot work is not started."""
+        if self._runner.ledger.find("trial", number) is None:
+            why = self._refused(number, config)
+            if why is not None:
+                infeasible = Measurement(failure_class="predicted-infeasible", failure_why=why)
+                return self._runner.record(infeasible, "trial", number, config)
+        return self._runner.step("trial", number, config, self._runner.trial_load())
+
+    def _refused(self, number: int, config: Mapping[str, Value]) -> str | None:
+        """Say why a config cannot work, by what is known before a start; None: it may.
 
         Candidates were checked when the tuner was made.
         """
-        if number >= len(self._candidates) and self._runner.ledger.find("trial", number) is None:
-            try:
-                self._runner.stack.check(config)
-                check_prompt(self._runner.stack, config, self._longest_prompt)
-            except UsageError as error:
-                infeasible = Measurement(
-                    failure_class="predicted-infeasible", failure_why=str(error)
-                )
-                return self._runner.record(infeasible, "trial", number, config)
-        return self._runner.step("trial", number, config, self._runner.trial_load())
+        if number < len(self._candidates):
+            return None
+        try:
+            self._runner.stack.check(config)
+            check_prompt(self._runner.stack, config, self._longest_prompt)
+        except UsageError as error:
+            return str(error)
+        return None
 
     def _enough(self, tried: Sequence[Step]) -> bool:
         infeasible = sum(step.state == "predicted-infeasible" for step in tried)

@@ -9,15 +9,19 @@ confirmation is believed.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llmdyno import store, workload
 from llmdyno.errors import ServerError
 from llmdyno.fronts import check_load
+from llmdyno.machine.devices import Devices
 from llmdyno.search.samplers import Searching, sampler
+from llmdyno.serve.stack import Stack
 from llmdyno.store import LEDGER
 from llmdyno.tune import objectives
+from llmdyno.tune.alike import reference_of_lanes
 from llmdyno.tune.candidates import checked_candidates, describe
 from llmdyno.tune.folder import stack_of, write_study
 from llmdyno.tune.foreseen import foreseen
@@ -25,6 +29,7 @@ from llmdyno.tune.gate import Gate
 from llmdyno.tune.known_good import known_good
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.neighbours import Presence
+from llmdyno.tune.parallel import ParallelTrials
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.runner import Narrator, Runner
 from llmdyno.tune.search import space
@@ -95,9 +100,11 @@ class Tuner:
         whys = [_WHYS[by] for by, configs in self.starts.items() for _ in configs]
         self.searched = searched
         self._runner = self.runner = Runner(study, folder, stack, narrator)
-        self._trials = Trials(
-            self._runner, searched, candidates, make_search or sampler(study.sampler), whys=whys
-        )
+        # What trials that run at once share out; None: each has the whole machine.
+        self.devices = _devices(study, stack)
+        make = make_search or sampler(study.sampler)
+        tries = Trials if self.devices is None else partial(ParallelTrials, self.devices)
+        self._trials = tries(self._runner, searched, candidates, make, whys=whys)
         self._told: Step | None = None  # what the search knows first
         self._gate = Gate(self._runner)
         self._proof = Proof(self._runner, self._gate)
@@ -121,6 +128,8 @@ class Tuner:
                 self.search()
                 self._prove(baseline, reference)
             finally:
+                if self.devices is not None:
+                    self.devices.show_all()
                 document = study_document(runner.folder, runner.ledger, self.stack)
                 document = write_study(runner.folder, document, self.stack)
         return document
@@ -174,9 +183,12 @@ class Tuner:
     def _reference(self, baseline: Step) -> Step:
         """Measure the baseline as a trial is measured, where that differs.
 
-        A server that ran lower levels first is warmer: its prefix cache holds more.
+        A server that ran lower levels first is warmer: its prefix cache holds more. One that has
+        neighbours is slower.
         """
         runner, ledger = self._runner, self._runner.ledger
+        if self.devices is not None:
+            return reference_of_lanes(runner, self.devices)
         load = runner.trial_load()
         begun = bool(ledger.of("trial"))  # by a version that knew no reference
         if load == runner.whole_load() or (begun and ledger.find("reference", 0) is None):
@@ -186,3 +198,12 @@ class Tuner:
             runner.study, step.value, of="the reference", flag="--trial-duration"
         )
         return step
+
+
+def _devices(study: Study, stack: Stack) -> Devices | None:
+    """Return what a study of several trials at once shares out; None: it has one at a time.
+
+    Raises:
+        UsageError: there are not so many GPUs or cores, or the engine does not tell what it takes.
+    """
+    return None if study.parallel == 1 else Devices(study.parallel, stack.gpus(study.baseline))

@@ -1,0 +1,189 @@
+"""Are the lanes alike? The baseline is measured in all of them at once, as trials are.
+
+Trials of different lanes are compared with each other, so a lane is left out whose baseline fails
+twice, or twice differs from the others' by more than equal runs do. Then the rest are measured
+again, because they have fewer neighbours. What the lanes come to is what trials are compared with.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NoReturn
+
+import msgspec
+
+from llmdyno.errors import ServerError
+from llmdyno.machine.devices import Devices
+from llmdyno.results.metrics import BY_NAME
+from llmdyno.results.pairs import PRIOR
+from llmdyno.results.racing import luck
+from llmdyno.tune.lanes import Job, Lanes, record
+from llmdyno.tune.ledger import Event, Step
+from llmdyno.tune.objectives import require_value
+from llmdyno.tune.runner import Runner
+from llmdyno.units import counted
+
+
+def reference_of_lanes(runner: Runner, devices: Devices) -> Step:
+    """Return the baseline as the lanes measure it at once; those that are not alike are left out.
+
+    Args:
+        runner: of the study; its ledger tells what was found before a stop.
+        devices: what the lanes share out; what is left out is never leased again.
+
+    Returns:
+        The first lane's step, with the mean of all lanes as its value.
+
+    Raises:
+        ServerError: the baseline fails in every lane.
+    """
+    ledger = runner.ledger
+    for event in ledger.lanes_left_out:
+        for name in event.devices:
+            devices.leave_out(name)
+    devices.hide_left_out()
+    if ledger.lanes_left:
+        return _joined(_steps(runner, ledger.lanes_left))
+    before: set[str] = set()  # the lanes that were odd in an earlier round of the same lanes
+    while True:
+        names = [str(lease) for lease in devices.usual]
+        runner.say(f"The baseline in {counted(len(names), 'lane')} at once: {', '.join(names)}.")
+        _measure(runner, devices)
+        steps = _steps(runner, names)
+        odd = _odd(runner, steps)
+        again = [(step, why) for step, why in odd if step.device in before]
+        chance = bool(before) and not again and all(step.value is not None for step in steps)
+        if not odd or chance:
+            ledger.append(Event(kind="lanes", why=_told(runner, steps), devices=tuple(names)))
+            runner.say(f"  {_told(runner, steps)}")
+            return _joined(steps)
+        if len(again) == len(steps):
+            _refuse(runner, steps)
+        for step, why in again or odd:
+            runner.say(f"  ! {step.device}: {why} {'It is left out.' if again else 'Once more.'}")
+        for step, why in again:
+            ledger.append(Event(kind="lane", why=why, devices=(step.device,)))
+            devices.leave_out(step.device)
+        devices.hide_left_out()
+        before = set() if again else before | {step.device for step, _ in odd}
+
+
+def _refuse(runner: Runner, steps: Sequence[Step]) -> NoReturn:
+    """Say why no lane can be used.
+
+    Raises:
+        ServerError: always.
+    """
+    failed = [step for step in steps if step.state == "failed"]
+    if not failed:
+        require_value(runner.study, None, of="the reference", flag="--trial-duration")
+    first = failed[0]
+    raise ServerError(
+        first.failure_class or "died",
+        f"the baseline works alone and fails in every lane ({first.device}:"
+        f" {first.failure_class}): {first.failure_why}",
+    )
+
+
+def _measure(runner: Runner, devices: Devices) -> None:
+    """Measure the baseline in every lane at once, and write down what came."""
+    study, count = runner.study, devices.lanes
+    with Lanes(study, runner.folder, devices) as running:
+        for number in range(count):
+            runner.look_around()
+            running.start(
+                Job(
+                    phase="reference",
+                    number=number,
+                    config=study.baseline,
+                    load=runner.trial_load(),
+                    gpus=devices.each if devices.by_gpu else 0,
+                    races=False,
+                )
+            )
+        while ended := running.wait(runner.wait):
+            for one in ended:
+                record(runner, one)
+
+
+def _steps(runner: Runner, names: Sequence[str]) -> list[Step]:
+    """Return the last measurement of the baseline in each of these lanes."""
+    last = {step.device: step for step in runner.ledger.steps if step.phase == "reference"}
+    return [last[name] for name in names]
+
+
+def _odd(runner: Runner, steps: Sequence[Step]) -> list[tuple[Step, str]]:
+    """Return the lanes that are not like the others, each with the reason.
+
+    The others are the largest group that lies around one lane, of two as large the better one.
+    """
+    study = runner.study
+    failed = [
+        (step, f"its baseline failed ({step.failure_class}): {_one_line(step.failure_why)}")
+        for step in steps
+        if step.state == "failed"
+    ]
+    works = [step for step in steps if step.state != "failed" and step.value is not None]
+    found = failed + [
+        (step, f"its baseline has no value of {study.objective}.")
+        for step in steps
+        if step.state != "failed" and step.value is None
+    ]
+    if not works:
+        return found
+    sign = 1.0 if study.objective.maximise else -1.0
+    # What the study has measured twice are these very lanes: they must not pass for noise.
+    most = math.log(luck(max(1, len(works) - 1), PRIOR))
+
+    def near(one: Step) -> list[Step]:
+        return [other for other in works if _apart(one, other) <= most]
+
+    centre = max(works, key=lambda step: (len(near(step)), sign * _value(step)))
+    group = near(centre)
+    others = f"{_mean(group):,.4g}: more than equal runs lie apart ({math.expm1(most):.0%})."
+    unit = BY_NAME[study.objective.metric].unit
+    for step in works:
+        if step not in group:
+            value = f"{study.objective} {step.value:,.4g} {unit}"
+            found.append((step, f"its baseline has {value}, the others {others}"))
+    return found
+
+
+def _value(step: Step) -> float:
+    assert step.value is not None
+    return step.value
+
+
+def _apart(one: Step, other: Step) -> float:
+    """Return the distance of two values on a logarithmic scale; infinite if only one is 0."""
+    low, high = sorted((_value(one), _value(other)))
+    if low == high:
+        return 0.0
+    return math.log(high / low) if low > 0 else math.inf
+
+
+def _mean(steps: Sequence[Step]) -> float:
+    """Return the geometric mean of values, 0 if one is 0."""
+    values = [_value(step) for step in steps]
+    return math.prod(values) ** (1 / len(values)) if min(values) > 0 else 0.0
+
+
+def _told(runner: Runner, steps: Sequence[Step]) -> str:
+    """Say how far apart the lanes are."""
+    objective = runner.study.objective
+    unit = BY_NAME[objective.metric].unit
+    if len(steps) == 1:
+        return f"One lane is left: {steps[0].device}, {objective} {_value(steps[0]):,.4g} {unit}."
+    low, high = min(steps, key=_value), max(steps, key=_value)
+    return (
+        f"The lanes are alike: {objective} {_value(low):,.4g} to {_value(high):,.4g} {unit},"
+        f" {math.expm1(_apart(low, high)):.1%} apart."
+    )
+
+
+def _joined(steps: Sequence[Step]) -> Step:
+    """Return the first step with the mean of all; the lanes are alike."""
+    return msgspec.structs.replace(steps[0], value=_mean(steps))
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())

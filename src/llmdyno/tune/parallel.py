@@ -1,0 +1,331 @@
+"""Trials in parallel: several servers at once, each on a part of the machine of its own.
+
+The search is asked while trials are out (`pending.py`). What fails for a reason that a neighbour
+may be, and what a dead lane has left, is measured once more with nothing beside it. What was begun
+stands in the ledger, so a study that was killed begins it again. All that decides, from the best
+config on, is measured alone, once the lanes are empty.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from llmdyno.errors import UsageError
+from llmdyno.knobs import Value
+from llmdyno.machine.devices import Devices
+from llmdyno.tune import blame
+from llmdyno.tune.endings import enough
+from llmdyno.tune.lanes import Ended, Job, Lanes, record
+from llmdyno.tune.ledger import Event, Key, Out, Step, key
+from llmdyno.tune.measure import Measurement
+from llmdyno.tune.patience import Patience
+from llmdyno.tune.pending import Asking, Tried
+from llmdyno.tune.remaining import outlook
+from llmdyno.tune.starts import begin
+from llmdyno.tune.steps import error_of, excess
+from llmdyno.tune.trials import Trials
+from llmdyno.units import counted
+
+# What a config may come to because others run beside it: they share memory, CPU and disk.
+_OF_NEIGHBOURS = frozenset({"out-of-memory", "port-in-use", "disk-full", "start-timeout", "hung"})
+_IN_A_ROW = 3  # failures of one lane, and it must show that it works: else it eats all trials
+
+
+class ParallelTrials(Trials):
+    """The phase of a study that looks for a better config, with several trials at once.
+
+    Args:
+        devices: what the trials share out; the lanes that are not alike are left out of it.
+        more: as Trials takes them.
+    """
+
+    def __init__(self, devices: Devices, *more: Any, **named: Any) -> None:
+        super().__init__(*more, **named)
+        self._devices = devices
+        self._waiting: deque[Job] = deque()  # to be begun before anything new
+        self._over = False  # nothing new is begun
+        self._known: dict[str, dict[str, float]] = {}  # what SLOs a run missed, by its folder
+
+    def run(self, reference: Step | None) -> None:
+        """Try configs until there were enough, or the budget or the space is used up.
+
+        Args:
+            reference: the baseline as the lanes have measured it; the search knows it first.
+        """
+        runner = self._runner
+        study, ledger = runner.study, runner.ledger
+        self._asking = Asking(self._new_search, study.seed, asked=len(ledger.of("trial")))
+        if reference is not None:
+            begin(self._asking, runner, reference)
+        self._announce()
+        if reference is not None:
+            self._read_reference(reference)
+        lanes = self._devices.lanes
+        at_once = f"{lanes} at once" if lanes > 1 else "in one lane"
+        runner.say(f"Trials run {at_once}; all that decides runs after them, on the whole machine.")
+        self._patience = Patience(study, reference)
+        self._over = ledger.last_end is not None
+        self._waiting = deque(self._left_over())
+        with Lanes(study, runner.folder, self._devices) as running:
+            while True:
+                self._fill(running)
+                ended = running.wait(runner.wait)
+                for one in ended:
+                    self._take(one)
+                if not ended and not self._is_broken() and not self._waiting and self._over:
+                    break
+        self._search = self._asking.told(self._tried())
+
+    # What is begun.
+
+    def _fill(self, running: Lanes) -> None:
+        """Begin what there is room for."""
+        if self._is_broken():  # nothing new, until the machine has shown that it works
+            if not running.jobs:
+                self._runner.check_machine()
+            return
+        while len(running.jobs) < self._devices.lanes:
+            if not self._waiting:
+                new = self._next_job([*running.jobs])
+                if new is None:
+                    return
+                self._waiting.append(new)
+            job = self._waiting[0]
+            why = self._too_large(job.gpus)
+            if why is not None:  # there were more when the study began it
+                self._record_refused(job.number, job.config, why)
+            else:
+                self._runner.look_around()
+                device = running.start(job)
+                if device is None:
+                    return
+                self._begun(job, device)
+            self._waiting.popleft()
+
+    def _begun(self, job: Job, device: str) -> None:
+        runner = self._runner
+        if job.phase != "trial":
+            runner.say(f"  {device} has failed {_IN_A_ROW} times; the baseline shows if it works.")
+            return
+        runner.ledger.append(
+            Out(
+                phase=job.phase,
+                number=job.number,
+                config=job.config,
+                device=device,
+                why=job.why,
+                alone=job.alone,
+            )
+        )
+        ahead = outlook(runner, job.number, job.config, job.why)
+        runner.foretell(msgspec.structs.replace(ahead, where=device))
+
+    def _next_job(self, out: Sequence[Job]) -> Job | None:
+        """Return a trial that was not tried yet; None: there will be none."""
+        while not self._ends(out):
+            number = 1 + max(self._begun_before(out), default=-1)
+            config = self._proposed(number, out)
+            if config is None:
+                return None
+            why = self._refused(number, config)
+            if why is None:
+                return self._job(number, config, self._why(number))
+            self._record_refused(number, config, why)
+        return None
+
+    def _record_refused(self, number: int, config: Mapping[str, Value], why: str) -> None:
+        refused = Measurement(failure_class="predicted-infeasible", failure_why=why)
+        self._runner.record(refused, "trial", number, config)
+
+    def _ends(self, out: Sequence[Job]) -> bool:
+        """Tell whether nothing new is to be begun, and say why."""
+        runner = self._runner
+        trials = runner.ledger.of("trial")
+        infeasible = sum(step.state == "predicted-infeasible" for step in trials)
+        begun = self._begun_before(out)
+        if self._over or enough(len(begun), infeasible, runner.study.trials):
+            self._over = True
+        elif self._has_no_time():
+            self._end("budget")
+        elif runner.enough():
+            self._end("hand", "Ended by hand; no further trials.")
+        return self._over
+
+    def _begun_before(self, out: Sequence[Job]) -> set[int]:
+        """Return the numbers of all trials so far."""
+        done = {step.number for step in self._runner.ledger.of("trial")}
+        return done | {job.number for job in out}
+
+    def _end(self, why: Any, said: str = "", gain: float | None = None) -> None:
+        if said:
+            self._runner.say(said)
+        self._runner.ended(why, gain)
+        self._over = True
+
+    def _proposed(self, number: int, out: Sequence[Job]) -> Mapping[str, Value] | None:
+        """Return a candidate while there are any, then what the search proposes."""
+        if number < len(self._candidates):
+            return self._candidates[number]
+        tried = self._tried([one.number for one in out])
+        configs = [one.config for one in out]
+        known = [self._runner.study.baseline, *(one.config for one in tried), *configs]
+        config, self._search = self._asking.ask(
+            tried, configs, [self._as_proposed(one) for one in known]
+        )
+        if config is None:
+            self._end("space", "Every config that the search can think of has been tried.")
+            return None
+        if self._patience.ends(self._search, self._steps([one.number for one in out])):
+            self._end("patience", self._patience.said, self._patience.gain)
+            return None
+        return config
+
+    def _refused(self, number: int, config: Mapping[str, Value]) -> str | None:
+        """Say why a config cannot work, or can never have as many GPUs as it takes."""
+        return super()._refused(number, config) or self._too_large(self._gpus(config))
+
+    def _too_large(self, gpus: int) -> str | None:
+        if self._devices.fits(gpus):
+            return None
+        have = counted(self._devices.parts, "GPU") if self._devices.by_gpu else "cores alone"
+        return f"it takes {counted(gpus, 'GPU')}, and the lanes have {have}."
+
+    def _gpus(self, config: Mapping[str, Value]) -> int:
+        try:
+            return self._runner.stack.gpus(config)
+        except UsageError:  # it tells when it is started
+            return self._devices.each if self._devices.by_gpu else 0
+
+    def _job(
+        self, number: int, config: Mapping[str, Value], why: str, *, alone: bool = False
+    ) -> Job:
+        return Job(
+            phase="trial",
+            number=number,
+            config=dict(config),
+            load=self._runner.trial_load(),
+            gpus=self._gpus(config),
+            why=why,
+            alone=alone,
+        )
+
+    def _left_over(self) -> Iterator[Job]:
+        """Yield what a study that was stopped had begun, and what it was to measure once more."""
+        ledger = self._runner.ledger
+        for out in ledger.out:
+            yield self._job(out.number, out.config, out.why, alone=out.alone)
+        begun = {out.number for out in ledger.out}
+        for step in ledger.of("trial"):
+            if step.number not in begun and _is_doubtful(step):
+                yield self._job(step.number, step.config, _doubt_of(step), alone=True)
+
+    # What came.
+
+    def _take(self, ended: Ended) -> None:
+        """Write down what came of a lane; measure once more, alone, what others may have harmed."""
+        job = ended.job
+        if ended.measurement is None and not job.alone:
+            self._runner.say(f"  {job.name}: its process was lost ({ended.lost_why}).")
+            self._retry(job, "its process was lost")
+            return
+        step = record(self._runner, ended)
+        if step.phase == "check":
+            if step.state == "failed":
+                self._leave_out(step)
+            return
+        if _is_doubtful(step):
+            self._retry(job, _doubt_of(step))
+        if self._is_suspect(step.device):
+            self._waiting.appendleft(self._check_of(step))
+
+    def _is_suspect(self, device: str) -> bool:
+        """Tell whether a lane, of several, has failed so often in a row that it must be checked."""
+        last = [s for s in self._runner.ledger.steps if s.device == device][-_IN_A_ROW:]
+        failed = len(last) == _IN_A_ROW and all(step.state == "failed" for step in last)
+        return failed and self._devices.lanes > 1
+
+    def _check_of(self, failed: Step) -> Job:
+        """Return the baseline in the lane where a trial has failed."""
+        runner = self._runner
+        return Job(
+            phase="check",
+            number=len(runner.ledger.of("check")),
+            config=runner.study.baseline,
+            load=runner.trial_load(),
+            gpus=self._gpus(runner.study.baseline),
+            races=False,
+            device=failed.device,
+        )
+
+    def _leave_out(self, check: Step) -> None:
+        """Leave out a lane in which the baseline fails; what failed there comes back."""
+        runner = self._runner
+        void: dict[Key, None] = {}
+        for step in reversed(runner.ledger.steps):
+            if step.device == check.device and step.state != "failed":
+                break
+            if step.device == check.device:
+                void[key(step)] = None
+        reason = " ".join((check.failure_why or "").split())
+        why = f"its baseline has worked, and fails now ({check.failure_class}): {reason}"
+        event = Event(kind="lane", why=why, devices=(check.device,), void=tuple(void))
+        runner.ledger.append(event)
+        self._devices.leave_out(check.device)
+        self._devices.hide_left_out()
+        runner.say(f"  ! {check.device}: {why} It is left out; what failed there is tried again.")
+        waiting = {job.number for job in self._waiting}
+        self._waiting.extend(
+            self._job(out.number, out.config, out.why, alone=out.alone)
+            for out in runner.ledger.out
+            if key(out) in void and out.number not in waiting
+        )
+
+    def _retry(self, job: Job, why: str) -> None:
+        self._runner.say(f"  {job.name} is measured once more, with nothing beside it.")
+        self._waiting.append(self._job(job.number, job.config, why, alone=True))
+
+    def _is_broken(self) -> bool:
+        """Tell whether so much has failed that the machine must show that it works."""
+        ledger = self._runner.ledger
+        failed = blame.failed_last(ledger)
+        # If one lane of several has failed alone, it is checked alone.
+        alone = self._devices.lanes > 1 and len({step.device for step in failed}) == 1
+        return blame.looks_broken(ledger) and failed[-1].phase == "trial" and not alone
+
+    def _steps(self, out: Sequence[int] = ()) -> list[Step]:
+        """Return the trials that have come to an end, but for those that are measured again."""
+        waiting = {*out, *(job.number for job in self._waiting)}
+        return [step for step in self._runner.ledger.of("trial") if step.number not in waiting]
+
+    def _tried(self, out: Sequence[int] = ()) -> list[Tried]:
+        """Return what the search is told: of each trial its config and what came of it."""
+        study = self._runner.study
+        return [
+            Tried(
+                config=step.config,
+                value=step.value,
+                missed=self._missed(step),
+                error=error_of(step, maximise=study.objective.maximise)
+                if step.state == "pruned"
+                else 0.0,
+            )
+            for step in self._steps(out)
+        ]
+
+    def _missed(self, step: Step) -> dict[str, float]:
+        if not step.run:
+            return {}
+        if step.run not in self._known:
+            self._known[step.run] = excess(self._runner.study, self._runner.folder, step)
+        return self._known[step.run]
+
+
+def _is_doubtful(step: Step) -> bool:
+    """Tell whether a failure may be the doing of what ran beside."""
+    return step.state == "failed" and step.beside > 0 and step.failure_class in _OF_NEIGHBOURS
+
+
+def _doubt_of(step: Step) -> str:
+    return f"others ran beside it when it failed ({step.failure_class})"

@@ -1,0 +1,142 @@
+"""Whether lanes are alike: the baseline in all of them at once, and what is left out."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmdyno.errors import ServerError
+from llmdyno.serve.stack import Stack
+from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.noise import noise_so_far
+from study_lab import LaneLab, Start, World, flat
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LaneLab:
+    return LaneLab(tmp_path / "s", monkeypatch)
+
+
+def odd(devices: dict[str, Any]) -> World:
+    """Return a world in which some lanes are so many times as slow, or fail."""
+
+    def world(start: Start) -> Any:
+        gap_ms, first_ms = flat(start)
+        found = devices.get(start.device, 1.0)
+        return found if isinstance(found, str) else (gap_ms * found, first_ms)
+
+    return world
+
+
+def test_the_baseline_runs_in_all_lanes_at_once_and_their_mean_is_the_reference(
+    lab: LaneLab,
+) -> None:
+    document = lab.run(odd({"cores 4-7": 1.04}), lab.study(trials=2))
+
+    starts = lab.in_lanes("reference")
+    assert [start.beside for start in starts] == [0, 1]
+    assert {str(start.config) for start in starts} == {"{}"}
+    values = [one["value"] for one in document["lanes"]["baselines"]]
+    assert values[0] / values[1] == pytest.approx(1.04, abs=0.02)
+    assert document["lanes"]["left_out"] == []
+    assert any("The lanes are alike" in line and "apart" in line for line in lab.told)
+
+
+@pytest.mark.parametrize("what", [1.6, 0.5, "died"])
+def test_a_lane_that_is_unlike_the_others_is_left_out_and_the_rest_measured_again(
+    lab: LaneLab, what: Any
+) -> None:
+    asked = lab.study(parallel=4, trials=5)
+    document = lab.run(odd({"cores 2-3": what}), asked)
+
+    rest = ["cores 0-1", "cores 4-5", "cores 6-7"]
+    (left,) = document["lanes"]["left_out"]
+    assert left["device"] == "cores 2-3"
+    assert ("failed (died)" if what == "died" else "more than equal runs lie apart") in left["why"]
+    assert document["lanes"]["devices"] == rest
+    assert [start.device for start in lab.in_lanes("reference")][8:] == rest
+    assert {start.device for start in lab.in_lanes()} <= {*rest}
+    assert max(start.beside for start in lab.in_lanes()) == 2
+    # It stays so when the study goes on.
+    lab.run(odd({"cores 2-3": what}), lab.study(parallel=4, trials=7))
+    assert len(lab.in_lanes()) == 2
+    assert {start.device for start in lab.in_lanes()} <= {*rest}
+
+
+@pytest.mark.parametrize("what", [1.6, "died"])
+def test_a_lane_that_is_odd_only_once_stays(lab: LaneLab, what: Any) -> None:
+    def world(start: Start) -> Any:
+        before = len(lab.in_lanes("reference"))
+        return odd({"cores 4-7": what if before <= 2 else 1.0})(start)
+
+    document = lab.run(world, lab.study(trials=2))
+
+    assert document["lanes"]["devices"] == ["cores 0-3", "cores 4-7"]
+    assert len(document["lanes"]["baselines"]) == 4
+    assert any("Once more." in line for line in lab.told)
+
+
+def test_lanes_that_are_odd_in_turn_are_noise(lab: LaneLab) -> None:
+    def world(start: Start) -> Any:
+        first = len(lab.in_lanes("reference")) <= 4
+        return odd({"cores 0-1" if first else "cores 6-7": 1.6})(start)
+
+    document = lab.run(world, lab.study(parallel=4, trials=2))
+
+    assert len(document["lanes"]["devices"]) == 4
+
+
+def test_of_two_that_differ_the_better_one_is_left(lab: LaneLab) -> None:
+    document = lab.run(odd({"cores 0-3": 2.0}), lab.study(trials=3))
+
+    assert document["lanes"]["devices"] == ["cores 4-7"]
+    assert {trial["beside"] for trial in document["trials"]} == {0}
+    assert any(line.startswith("  One lane is left: cores 4-7") for line in lab.told)
+    assert "parallel-trials" not in [doubt["code"] for doubt in document["doubts"]]
+
+
+def test_where_every_lane_fails_the_study_says_so(lab: LaneLab) -> None:
+    error = lab.fails(odd({"cores 0-3": "died", "cores 4-7": "died"}), lab.study())
+
+    assert isinstance(error, ServerError)
+    assert "the baseline works alone and fails in every lane (cores 0-3: died)" in str(error)
+    document = lab.run(flat, lab.study())  # mended: it is asked again
+    assert document["lanes"]["devices"] == ["cores 0-3", "cores 4-7"]
+
+
+def test_what_a_lane_that_is_left_out_made_is_no_noise(lab: LaneLab) -> None:
+    lab.run(odd({"cores 4-7": 3.0}), lab.study(trials=2))
+
+    assert noise_so_far(Ledger(lab.folder)).variance < 0.06**2
+
+
+def test_lanes_found_in_another_place_are_measured_anew(
+    lab: LaneLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.run(odd({"cores 4-7": 3.0}), lab.study(trials=2))
+    monkeypatch.setenv("FAULTY_VERSION", "2.0")
+
+    document = lab.run(flat, lab.study(trials=4), elsewhere=True)
+
+    assert document["lanes"]["devices"] == ["cores 0-3", "cores 4-7"]
+    assert document["lanes"]["left_out"] == []
+
+
+def test_a_gpu_that_is_left_out_measures_nothing_alone_either(
+    lab: LaneLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Stack, "gpus", lambda *_: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    shown: dict[str, str] = {}
+
+    def world(start: Start) -> Any:
+        shown[start.phase] = os.environ["CUDA_VISIBLE_DEVICES"]
+        slow = 2.0 if start.device == "GPU 0" else 1.0
+        return (20.0 * slow / (1.9 if start.config else 1.0), 20.0)
+
+    document = lab.run(world, lab.study(search="fast", trials=1))
+
+    assert document["lanes"]["devices"] == ["GPU 1", "GPU 2"]  # the third is a spare one
+    assert (shown["best"], shown["confirm"]) == ("1,2", "1,2")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2"
