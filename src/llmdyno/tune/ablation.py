@@ -67,6 +67,12 @@ def pairs_of(ledger: Ledger, contender: int) -> list[PairOfRuns]:
     return [p for p in pairs if not (p.without and p.whole and p.without.place != p.whole.place)]
 
 
+def died(ledger: Ledger, contender: int, config: Mapping[str, Value]) -> Step | None:
+    """Return the run of an ablation in which the would-be winner itself died, twice in a row."""
+    steps = ledger.of("ablation", contender)
+    return next((s for s in steps if s.state == "failed" and s.config == config), None)
+
+
 def without(
     names: Sequence[str],
     before: Mapping[str, Value],
@@ -112,6 +118,8 @@ class Ablation:
                 self._runner.say("The budget is nearly used up; the ablation ends here.")
                 return
             self._pair(names, done)
+            if died(self._runner.ledger, self._contender, self._after) is not None:
+                return  # it is no winner: its changes need no explanation
 
     def _wanted(self) -> Iterator[tuple[str, ...]]:
         """Yield what to take back next; what was measured before is yielded as it was then."""
@@ -149,7 +157,8 @@ class Ablation:
 
     def _affordable(self) -> bool:
         """Whether another pair may be made: without a budget their number is bounded."""
-        made = len(pairs_of(self._runner.ledger, self._contender))
+        pairs = pairs_of(self._runner.ledger, self._contender)
+        made = sum(1 for pair in pairs if pair.without and pair.whole)
         return self._runner.study.budget_s is not None or made < self._left
 
     def _found(self, names: Sequence[str]) -> list[PairOfRuns]:

@@ -1,5 +1,6 @@
 """How a study ended: what it tried, whether it was stopped, who meets the SLOs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +11,18 @@ from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge
 from llmdyno.store import SUMMARY
 from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.pair_runs import Requests
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import excess_at
 
 # Configs that are refused before a server starts cost nothing. They do not count as trials, up to
 # so many times the number of trials.
 INFEASIBLE_FACTOR = 3
+
+# A would-be winner that loses more of its requests than the baseline by this share, beyond chance,
+# in two runs or more, is none: what is fast because it refuses is not better.
+_LOST_MAX = 0.01
+_ERRORS = 3.0  # standard errors of the difference of two shares, which are chance
 
 State = Literal["stopped", "unfinished", "nothing tried", "nothing better", "rejected", "confirmed"]
 
@@ -51,12 +58,15 @@ def has_its_pairs(ledger: Ledger, contender: int, pairs: int) -> bool:
     return pairs >= study.pairs_least and ledger.has_its_pairs(contender)
 
 
-def rejection(best: Step, confirmation: Mapping[str, Any]) -> str | None:
+def rejection(
+    best: Step, confirmation: Mapping[str, Any], *, died: Step | None = None
+) -> str | None:
     """Say why a would-be winner is none; None: nothing speaks against it.
 
     Args:
         best: its measurement at every level.
         confirmation: of it.
+        died: the run of its ablation in which it died itself; None: it did not.
     """
     if best.state != "measured":
         return f"died when it was measured in full ({best.failure_class})"
@@ -65,7 +75,47 @@ def rejection(best: Step, confirmation: Mapping[str, Any]) -> str | None:
     for run in confirmation["runs"]:
         if run["arm"] == "after" and run["state"] == "failed":
             return f"died in the confirmation ({run['failure']})"
-    return None
+    if died is not None:
+        return f"died in the ablation ({died.failure_class})"
+    return _loses_requests(confirmation)
+
+
+def _loses_requests(confirmation: Mapping[str, Any]) -> str | None:
+    """Say that a config loses requests that the baseline serves, if it does.
+
+    Goodput counts them by itself.
+    """
+    if confirmation["decided_by"].startswith("goodput"):
+        return None
+    before, after = (
+        [
+            Requests(failed=run["requests"]["failed"], completed=run["requests"]["completed"])
+            for run in confirmation["runs"]
+            if run["arm"] == arm and run["requests"] is not None
+        ]
+        for arm in ("before", "after")
+    )
+    if sum(bool(one.failed) for one in after) < 2:
+        return None
+    old, new = _together(before), _together(after)
+    if not loses(old, new):
+        return None
+    return f"failed {new.lost:.1%} of its requests in the confirmation, the baseline {old.lost:.1%}"
+
+
+def loses(old: Requests, new: Requests) -> bool:
+    """Tell whether a config loses more requests than another one, beyond chance."""
+    if not old.asked or not new.asked:
+        return False
+    pooled = (old.failed + new.failed) / (old.asked + new.asked)
+    error = math.sqrt(pooled * (1 - pooled) * (1 / old.asked + 1 / new.asked))
+    return new.lost - old.lost > _LOST_MAX + _ERRORS * error
+
+
+def _together(runs: Sequence[Requests]) -> Requests:
+    return Requests(
+        failed=sum(one.failed for one in runs), completed=sum(one.completed for one in runs)
+    )
 
 
 def of(

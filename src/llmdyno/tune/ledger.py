@@ -56,6 +56,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     front: str = ""
     arm: Literal["", "before", "after"] = ""  # of its confirmation; empty: the config tells
     place: int = 0  # how often the machine or the engine's version had changed before
+    sitting: str = ""  # which process of dyno measured it; empty: a version that did not say
 
 
 Key = tuple[Phase, int, int]  # phase, contender, number
@@ -106,6 +107,7 @@ class Ledger:
         self.path = folder / LEDGER
         self.began: Began | None = None
         self.steps: list[Step] = []  # but for the failures that were the machine's
+        self.voided: list[Step] = []  # those
         self.events: list[Event] = []
         self.spent_s = 0.0  # by all steps, those that do not count too
         self.stopped: Event | None = None  # why nothing was measured since
@@ -151,7 +153,9 @@ class Ledger:
             self.events.append(entry)
             if entry.kind == "machine":
                 self.stopped = entry
-                self.steps = [s for s in self.steps if not (_failed(s) and key(s) in entry.void)]
+                void = [s for s in self.steps if _failed(s) and key(s) in entry.void]
+                self.voided += void
+                self.steps = [s for s in self.steps if not any(s is one for one in void)]
 
     def append(self, entry: Entry) -> None:
         """Append one line and bring it to the disk.

@@ -34,11 +34,12 @@ class Presence:
 
     def __init__(self, folder: Path) -> None:
         self._own = Neighbour(os.getpid(), str(folder.resolve()), _boot())
+        self.sitting = secrets.token_hex(4)  # the study's: one that goes on has another
         self._place = store.runtime_folder("studies-at-work")
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
-        path = self._place / f"{os.getpid()}-{secrets.token_hex(4)}.json"
+        path = self._place / f"{os.getpid()}-{self.sitting}.json"
         with suppress(OSError):
             self._place.mkdir(parents=True, exist_ok=True)
             # Locked before it has its name, or another study takes it for one that is left over.

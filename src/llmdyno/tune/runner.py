@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno import store, workload
-from llmdyno.errors import ServerError, UsageError
+from llmdyno.errors import DynoError, ServerError, UsageError
 from llmdyno.knobs import Value
 from llmdyno.load.progress import Progress
 from llmdyno.machine import environment
@@ -68,6 +68,9 @@ class Runner:
         self.ledger = Ledger(folder)
         self._narrator = narrator
         self._presence: Presence | None = None
+        self._elsewhere = False
+        # Has the other runs of the pairs: in a study over engines each side has its own ledger.
+        self.partner: Ledger | None = None
         # Tells of a budget that this study shares with others; None: it has its own.
         self.over: Callable[[float], bool] | None = None
         self.left: Callable[[], float] | None = None  # of it, in s
@@ -84,7 +87,7 @@ class Runner:
             UsageError: that has changed, and the study may not go on so.
         """
         self._began_s = monotonic()
-        self._presence = presence
+        self._presence, self._elsewhere = presence, elsewhere
         self.ledger = Ledger(self.folder)
         self._spent_before_s = self.ledger.spent_s
         here, version = environment.describe(), self.stack.engine.version()
@@ -99,7 +102,15 @@ class Runner:
             )
             return
         self._narrator.observe(self.ledger)
-        self._notice_the_place(here, version, elsewhere)
+        unlike = going_on.moved(self.ledger.environment, self.ledger.engine_version, here, version)
+        if unlike and not elsewhere:
+            raise UsageError(
+                f"{self.folder}: is not where it began: {'; '.join(unlike)}. What was measured"
+                " there cannot be compared with what is measured here; begin another study, or go"
+                " on all the same with --elsewhere, which every table will say."
+            )
+        if unlike:
+            self.move("; ".join(unlike), here, version)
         was = self.ledger.spec
         changes = {
             name: getattr(self.study, name)
@@ -110,21 +121,32 @@ class Runner:
             said = ", ".join(going_on.told(self.study, name) for name in changes)
             self.ledger.append(Event(kind="extended", why=said, changes=changes))
 
-    def _notice_the_place(self, here: dict[str, Any], version: str | None, elsewhere: bool) -> None:
-        """Refuse to go on in another place, or write down that it is one."""
-        ledger = self.ledger
-        unlike = going_on.moved(ledger.environment, ledger.engine_version, here, version)
-        if not unlike:
+    def move(self, why: str, here: dict[str, Any], version: str | None) -> None:
+        """Write down that the study goes on in another place."""
+        event = Event(kind="moved", why=why, environment=here, engine_version=version)
+        self.ledger.append(event)
+        self.say(f"! Another place than before: {why}.")
+
+    def _notice_an_upgrade(self) -> None:
+        """Find out whether the engine was replaced by another version while the study runs.
+
+        Raises:
+            DynoError: it was, and the study may not go on elsewhere.
+        """
+        was, version = self.ledger.engine_version, self.stack.engine.version()
+        if was is None or version is None or was == version:
             return
-        said = "; ".join(unlike)
-        if not elsewhere:
-            raise UsageError(
-                f"{self.folder}: is not where it began: {said}. What was measured there cannot be"
-                " compared with what is measured here; begin another study, or go on all the same"
-                " with --elsewhere, which every table will say."
+        why = f"the engine's version: {was} before, {version} after"
+        if not self._elsewhere:
+            raise DynoError(
+                f"{why}: it was replaced while the study ran. Put {was} back and go on with: dyno"
+                f" tune --resume {self.folder}; or go on with {version} and --elsewhere, which"
+                " every table will say."
             )
-        ledger.append(Event(kind="moved", why=said, environment=here, engine_version=version))
-        self.say(f"! Another place than before: {said}.")
+        self.move(why, self.ledger.environment, version)
+        if (other := self.partner) is not None:
+            here, its_version = other.environment, other.engine_version
+            other.append(Event(kind="moved", why=why, environment=here, engine_version=its_version))
 
     def look_around(self) -> None:
         """Warn of other studies that run on this machine, of each once, and write them down."""
@@ -202,7 +224,7 @@ class Runner:
     def is_open(self, step: Step) -> bool:
         """Tell whether a step is to be measured again: it failed, or its pair is torn."""
         failed = blame.is_open(self.ledger, step, self.study.baseline, self.stack.knobs)
-        return failed or blame.is_half(self.ledger, step)
+        return failed or blame.is_half(self.ledger, step, self.partner)
 
     def check_machine(self) -> None:
         """Start the baseline once more if all has failed since something was measured.
@@ -213,6 +235,21 @@ class Runner:
         if not blame.failed_last(self.ledger):
             return
         self.say("Nothing works any more; the baseline is started to see whether the machine does.")
+        number = len(self.ledger.of("check"))
+        self.step("check", number, self.study.baseline, self.trial_load())
+
+    def see_that_it_is_mended(self) -> None:
+        """Start the baseline if nothing was measured since the machine failed.
+
+        A study that goes on may have nothing left to measure, and must not say for ever that it
+        stopped.
+
+        Raises:
+            ServerError: the machine fails still.
+        """
+        if self.ledger.stopped is None:
+            return
+        self.say("The machine had failed; the baseline is started to see whether it works now.")
         number = len(self.ledger.of("check"))
         self.step("check", number, self.study.baseline, self.trial_load())
 
@@ -246,6 +283,7 @@ class Runner:
         contender: int,
     ) -> Step:
         self.look_around()
+        self._notice_an_upgrade()
         name = label(phase, number)
         run = self.folder / "runs" / store.new_id(name)
         measurement = measure(
@@ -278,7 +316,12 @@ class Runner:
     ) -> Step:
         """Append to the ledger what came of a config, and tell it."""
         step = as_step(self.study, measurement, phase, number, config, knob)
-        step = msgspec.structs.replace(step, contender=contender, place=self.ledger.place)
+        step = msgspec.structs.replace(
+            step,
+            contender=contender,
+            place=self.ledger.place,
+            sitting=self._presence.sitting if self._presence is not None else "",
+        )
         self.ledger.append(step)
         told = account(self.study, step, describe(config))
         self._narrator.notify(f"  {label(phase, number)}: {told}")

@@ -20,6 +20,9 @@ it can be gone again at any time. The document's keys are a contract; its versio
     29 November 2026, added: the state "pruned" of a trial that was ended early, with "pruned" (why,
         and the interval of its value if that is known); else it is null. In "outcome"
         "expected_gain", where "ended_by" is "patience", and "pruned", how many trials were.
+    29 November 2026, added: of a confirmation's runs "sitting" (which process measured it),
+        "failed_before" (the classes of the tries that failed), "requests" and "doubts" (codes) of
+        the level that decides.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,8 +39,8 @@ from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, Objective, read_stat
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
-from llmdyno.tune import checked, endings, paired
-from llmdyno.tune.ablation import noise, pairs_of
+from llmdyno.tune import checked, endings, pair_runs, paired
+from llmdyno.tune.ablation import died, noise, pairs_of
 from llmdyno.tune.candidates import changed, effective, same
 from llmdyno.tune.explained import Explained, of_confirmation
 from llmdyno.tune.ledger import Ledger, Step
@@ -112,7 +115,9 @@ class _Document:
         last, rejected = confirmation, []
         for step in self._ledger.of("best"):
             found = self._confirmation(step)
-            why = endings.rejection(step, found)
+            why = endings.rejection(
+                step, found, died=died(self._ledger, step.contender, step.config)
+            )
             if why is not None:
                 rejected.append(
                     {"config": step.config, "why": why, "confirmation": found, **_of(step)}
@@ -196,6 +201,7 @@ class _Document:
                 "slo_met": step.slo_met,
                 "failure": step.failure_class,
                 "place": step.place,
+                **pair_runs.befell(self._folder, self._ledger, step),
                 **_of(step),
             }
             for step in steps
