@@ -132,9 +132,15 @@ def _derived(
         msgspec.structs.replace(step, number=number) for number, step in enumerate(trials)
     ]
     for part in works:
-        for step in part.ledger.steps:
-            if step.phase in _SHARED:
-                whole.steps.append(part.seen(step, arm=_arm(step, part, first)))
+        for kept, steps in (
+            (whole.steps, part.ledger.steps),
+            (whole.voided, part.ledger.voided),
+        ):
+            kept += [
+                part.seen(step, arm=_arm(step, part, first))
+                for step in steps
+                if step.phase in _SHARED
+            ]
         known = {(event.kind, event.why, event.contender) for event in whole.events}
         whole.events += [
             event

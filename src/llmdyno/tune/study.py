@@ -97,7 +97,11 @@ class _Document:
             "trials": [self._trial(step) for step in self._ledger.of("trial")],
             "confirmation": confirmation,
             **self._explanation(best, confirmation),
-            "quality": checked.told(self._folder, best.config if best else None),
+            "quality": checked.told(
+                self._folder,
+                best.config if best else None,
+                (best.engine, best.front) if best else ("", ""),
+            ),
             "spent_s": round(self._ledger.spent_s, 3),
             "bundle": None,
             "rejected": rejected,
