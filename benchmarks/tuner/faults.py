@@ -32,6 +32,7 @@ _ENDS_MAX = 8
 _STEP_S = 2.5  # about what a step takes
 _WINNER = {"fast": True, "idle": "b"}
 _PAIRS = 2
+_ASKED_SHARE = 0.2  # of the studies also ask for answers, which takes two starts more
 _SIGNALS = {"SIGKILL", "SIGTERM", "SIGINT"}
 # What the engine does by itself, from a start on.
 _SCRIPTED = {
@@ -117,7 +118,8 @@ class Study:
 
     def to_its_end(self) -> None:
         """Run it, mend what broke, and go on until it ends well or never does."""
-        self._run(["study.toml", *_asked(), "--out", "s"], strike=True)
+        quality = [] if self.dice.random() < _ASKED_SHARE else ["--no-quality"]
+        self._run(["study.toml", *_asked(), *quality, "--out", "s"], strike=True)
         while self.ends[-1].status and len(self.ends) < _ENDS_MAX:
             refused = self.ends[-1].status == 2 and "--elsewhere" in self.ends[-1].errors
             again = self.case.fault in _SIGNALS and self.dice.random() < 0.5
@@ -297,7 +299,7 @@ def _of_end(case: Case, end: Ended) -> list[str]:
         found.append("a traceback")
     known = {0, 3}
     if case.fault in _SIGNALS | {"ledger cut", "version changed while stopped"}:
-        known |= {-signal.SIGKILL, 130}
+        known |= {-signal.SIGKILL, -signal.SIGTERM, 130}  # by its default before dyno has begun
     if case.fault.startswith("version"):
         known |= {2}
     if end.status not in known:
@@ -305,8 +307,13 @@ def _of_end(case: Case, end: Ended) -> list[str]:
     if end.status in {3, 130} and end.document is not None:
         confirmation = end.document["confirmation"]
         word, pairs = confirmation["verdict"], confirmation["pairs"]
+        faster = any(t["value"] and t["config"].get("fast") for t in end.document["trials"])
         ended = end.document["outcome"]["state"] == "nothing better"  # no pairs were to come
-        if not ended and word != "not confirmed" and pairs < _PAIRS:
+        if (
+            not (ended and not (faster and case.effect > 1))
+            and word != "not confirmed"
+            and pairs < _PAIRS
+        ):
             found.append(f"{word} after a stop")
     return found
 

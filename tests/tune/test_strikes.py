@@ -231,6 +231,33 @@ def test_a_stop_that_leaves_nothing_to_measure_is_not_told_for_ever(lab: StudyLa
     assert document["outcome"]["state"] == "confirmed"
 
 
+@pytest.mark.parametrize(("number", "tried"), [(4, 0), (5, 1), (9, 1)])
+def test_a_stop_before_the_next_best_is_confirmed_is_no_verdict(
+    lab: StudyLab, number: int, tried: int
+) -> None:
+    """Start 4 is the best one's full run, which dies in the confirmation; 9 is that of the next."""
+
+    def world(start: Start) -> tuple[float, float] | str:
+        if start.number == number:
+            raise InterruptError("interrupted")
+        dies = start.phase == "confirm" and start.config == {"fast": True}
+        return "died" if dies else fast(start)
+
+    asked = lab.study(search="fast,itl_ms", trials=2, candidates=[{"fast": True}, {"itl_ms": 15}])
+    with pytest.raises(InterruptError):
+        lab.run(world, asked)
+    stopped = lab.document
+
+    assert stopped["confirmation"]["verdict"] == "not confirmed"
+    assert stopped["outcome"]["state"] == "unfinished"
+    assert "dyno tune --resume goes on" in stopped["outcome"]["said"]
+    assert len([step for step in lab.steps if step.phase == "best"]) == tried
+    number = 0
+    document = lab.run(world, asked)
+    assert document["best"]["config"] == {"itl_ms": 15}
+    assert document["confirmation"]["verdict"] == "better"
+
+
 def test_what_is_not_confirmed_is_handed_over_with_that_word(lab: StudyLab) -> None:
     asked = lab.study(search="fast", trials=1, users="1,2")
     with pytest.raises(InterruptError):

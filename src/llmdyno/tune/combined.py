@@ -23,7 +23,8 @@ from llmdyno.knobs import Value
 from llmdyno.tune.ablation import died
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.combinations import Combination, combinations, least_trials
-from llmdyno.tune.combined_study import STACKS, combined_document, rank, reference_of
+from llmdyno.tune.combined_study import STACKS, combined_document, reference_of
+from llmdyno.tune.endings import rank
 from llmdyno.tune.folder import write_study
 from llmdyno.tune.gate import Across, Gate
 from llmdyno.tune.ledger import Event, Ledger, Step
@@ -291,6 +292,7 @@ class Combined:
                     return
             self._whole.say(f"  {arm.of.name}, {describe(config)}: does not do better.")
         first.runner.check_machine()
+        self._whole.settle()
 
     def _stands(self, arm: _Arm, best: Step) -> bool:
         """Tell whether a config is the best of all, by its confirmation."""

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 from llmdyno import store
 from llmdyno.errors import StorageError
+from llmdyno.knobs import Knob, Value
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge
 from llmdyno.store import SUMMARY
+from llmdyno.tune.candidates import same
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.pair_runs import Requests
 from llmdyno.tune.spec import Study
@@ -25,6 +27,51 @@ _LOST_MAX = 0.01
 _ERRORS = 3.0  # standard errors of the difference of two shares, which are chance
 
 State = Literal["stopped", "unfinished", "nothing tried", "nothing better", "rejected", "confirmed"]
+
+
+def rank(study: Study, step: Step) -> tuple[bool, float]:
+    """Return by what configs are put in order: one that meets the SLOs first, then the value."""
+    sign = 1.0 if study.objective.maximise else -1.0
+    return step.slo_met is not False, sign * (step.value or 0.0)
+
+
+def is_left(
+    ledger: Ledger,
+    knobs: Sequence[Knob],
+    *,
+    rivals: Sequence[Step] = (),
+    refused: Sequence[Mapping[str, Value]] = (),
+) -> bool:
+    """Tell whether a config that did better than the baseline is still to be confirmed.
+
+    Args:
+        ledger: of the study.
+        knobs: of what is tuned.
+        rivals: the baselines of other engines.
+        refused: configs that may not win, by their answers.
+    """
+    reference = ledger.find("reference", 0) or ledger.find("baseline", 0)
+    if reference is None or reference.value is None or ledger.settled:
+        return False
+    study, known = ledger.spec, [_stacked(step) for step in ledger.of("best")]
+
+    def is_baseline(step: Step) -> bool:
+        alike = (step.engine, step.front) == (reference.engine, reference.front)
+        return alike and same(step.config, study.baseline, knobs)
+
+    return any(
+        step.state == "measured"
+        and step.value is not None
+        and rank(study, step) > rank(study, reference)
+        and not is_baseline(step)
+        and step.config not in refused
+        and _stacked(step) not in known
+        for step in (*ledger.of("trial"), *rivals)
+    )
+
+
+def _stacked(step: Step) -> tuple[str, str, dict[str, Value]]:
+    return step.engine, step.front, step.config
 
 
 def enough(tried: int, infeasible: int, trials: int) -> bool:
@@ -119,7 +166,12 @@ def _together(runs: Sequence[Requests]) -> Requests:
 
 
 def of(
-    folder: Path, ledger: Ledger, confirmation: Mapping[str, Any], *, best: Step | None
+    folder: Path,
+    ledger: Ledger,
+    confirmation: Mapping[str, Any],
+    *,
+    best: Step | None,
+    left: bool = False,
 ) -> dict[str, Any]:
     """Return what study.json says of the study's end.
 
@@ -128,6 +180,7 @@ def of(
         ledger: of the study.
         confirmation: of the winner.
         best: the config that beats the baseline and has not been rejected; None: there is none.
+        left: whether one is still to be confirmed.
     """
     stopped = ledger.stopped
     trials = ledger.of("trial")
@@ -137,7 +190,7 @@ def of(
     return {
         "stopped": stopped and {"class": stopped.failure_class, "why": stopped.why},
         "outcome": {
-            "state": _state(ledger, confirmation, best=best),
+            "state": _state(ledger, confirmation, best=best, left=left),
             "tried": started,
             "measured": sum(step.state == "measured" for step in trials),
             "pruned": sum(step.state == "pruned" for step in trials),
@@ -151,7 +204,9 @@ def of(
     }
 
 
-def _state(ledger: Ledger, confirmation: Mapping[str, Any], *, best: Step | None) -> State:
+def _state(
+    ledger: Ledger, confirmation: Mapping[str, Any], *, best: Step | None, left: bool
+) -> State:
     if ledger.stopped is not None:
         return "stopped"
     baseline = ledger.find("baseline", 0)
@@ -160,7 +215,7 @@ def _state(ledger: Ledger, confirmation: Mapping[str, Any], *, best: Step | None
     if best is not None:
         whole = has_its_pairs(ledger, best.contender, confirmation["pairs"])
         return "confirmed" if whole else "unfinished"
-    if not _trials_over(ledger):
+    if left or not _trials_over(ledger):
         return "unfinished"
     if all(step.state == "predicted-infeasible" for step in ledger.of("trial")):
         return "nothing tried"

@@ -73,10 +73,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     moved      it went on with another engine, driver or machine
     beside     another study ran on this machine at the same time
     left       a combination, `stack`, was left out of a study over several
+    settled    every would-be winner was tried, and none is one
     paired     the confirmation of `contender` has had all pairs that were planned, or affordable
     """
 
-    kind: Literal["machine", "ended", "extended", "moved", "beside", "left", "paired"]
+    kind: Literal["machine", "ended", "extended", "moved", "beside", "left", "settled", "paired"]
     why: str
     failure_class: str | None = None
     void: tuple[Key, ...] = ()
@@ -215,6 +216,12 @@ class Ledger:
             if event.kind in {"ended", "extended"}:
                 return event if event.kind == "ended" else None
         return None
+
+    @property
+    def settled(self) -> bool:
+        """Whether every would-be winner was tried, and none is one."""
+        kinds = [event.kind for event in self.events if event.kind in {"settled", "extended"}]
+        return bool(kinds) and kinds[-1] == "settled"
 
     def has_its_pairs(self, contender: int) -> bool:
         """Tell whether a confirmation of an open number of pairs has come to its planned end."""

@@ -167,6 +167,11 @@ class Runner:
         if not self.ledger.ended(why):
             self.ledger.append(Event(kind="ended", why=why, gain=gain))
 
+    def settle(self) -> None:
+        """Write down that every would-be winner was tried, and none is one."""
+        if not self.ledger.settled:
+            self.ledger.append(Event(kind="settled", why="no config is left to confirm"))
+
     def enough(self) -> bool:
         """Tell whether a person has ended the trials, now or before the study was stopped.
 

@@ -52,20 +52,30 @@ SCHEMA = "llmdyno.study/1"
 _TOLD = (*HEADLINES, Objective(metric="ttft_ms", stat="p99"))
 
 
-def study_document(folder: Path, ledger: Ledger, subject: Stack) -> dict[str, Any]:
+def study_document(
+    folder: Path, ledger: Ledger, subject: Stack, *, rivals: Sequence[Step] = ()
+) -> dict[str, Any]:
     """Derive study.json as it stands; what is not measured yet is null or empty.
 
     It reads the ledger and the runs, and writes nothing. "bundle" is null: whoever writes one for
     the winner fills it in.
 
+    Args:
+        folder: of the study.
+        ledger: of the study.
+        subject: what is tuned.
+        rivals: the baselines of other engines, which may win, too.
+
     Raises:
         StorageError: a run that the ledger names cannot be read.
     """
-    return _Document(folder, ledger, subject).whole()
+    return _Document(folder, ledger, subject, rivals).whole()
 
 
 class _Document:
-    def __init__(self, folder: Path, ledger: Ledger, subject: Stack) -> None:
+    def __init__(
+        self, folder: Path, ledger: Ledger, subject: Stack, rivals: Sequence[Step]
+    ) -> None:
         assert ledger.began is not None
         self._study = ledger.spec
         self._environment = ledger.environment
@@ -74,6 +84,8 @@ class _Document:
         self._ledger = ledger
         self._subject = subject
         self._reader = Reader(self._study.slos)
+        refused = [one.config for one in checked.read(folder).checked if one.refused]
+        self._left = endings.is_left(ledger, subject.knobs, rivals=rivals, refused=refused)
 
     def whole(self) -> dict[str, Any]:
         baseline = self._ledger.find("baseline", 0)
@@ -105,7 +117,7 @@ class _Document:
             "spent_s": round(self._ledger.spent_s, 3),
             "bundle": None,
             "rejected": rejected,
-            **endings.of(self._folder, self._ledger, confirmation, best=best),
+            **endings.of(self._folder, self._ledger, confirmation, best=best, left=self._left),
         }
         document["outcome"] = {**document["outcome"], "said": conclusions.conclusion(document)}
         return {**document, "doubts": study_doubts.entries(document, self._guide())}
@@ -232,7 +244,8 @@ class _Document:
         runs: Sequence[Mapping[str, Any]],
     ) -> verdicts.Word:
         if best is None:
-            return "no difference" if endings.searched(self._ledger) else "not confirmed"
+            over = endings.searched(self._ledger) and not self._left
+            return "no difference" if over else "not confirmed"
         if not endings.has_its_pairs(self._ledger, best.contender, len(pairs)):
             return "not confirmed"
         word = verdicts.verdict(ratio, maximise=self._study.objective.maximise)

@@ -153,6 +153,7 @@ class Tuner:
             whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
             runner.say(f"  {describe(best.config)} {(whys or ['does not do better'])[0]}.")
         runner.check_machine()  # all may have failed because it does not work any more
+        runner.settle()
 
     # How the baseline is measured.
 
