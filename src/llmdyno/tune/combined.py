@@ -20,6 +20,7 @@ import msgspec
 from llmdyno import store
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Value
+from llmdyno.tune import going_on
 from llmdyno.tune.ablation import died
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.combinations import Combination, combinations, least_trials
@@ -162,7 +163,7 @@ class Combined:
         whys = [event.why for event in moved.events if event.kind == "moved"]
         for runner in runners:
             for why in whys[runner.ledger.place :]:
-                runner.move(why, runner.ledger.environment, runner.ledger.engine_version)
+                going_on.move(runner.ledger, why)
 
     def _leave_out(self) -> None:
         """Name what cannot work, and write it down once."""

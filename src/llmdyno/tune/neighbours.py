@@ -39,7 +39,7 @@ class Presence:
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
-        path = self._place / f"{os.getpid()}-{self.sitting}.json"
+        path = self._place / f"{os.getpid()}-{secrets.token_hex(4)}.json"
         with suppress(OSError):
             self._place.mkdir(parents=True, exist_ok=True)
             # Locked before it has its name, or another study takes it for one that is left over.

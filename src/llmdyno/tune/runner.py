@@ -9,12 +9,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from llmdyno import store, workload
-from llmdyno.errors import DynoError, ServerError, UsageError
+from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
 from llmdyno.load.progress import Progress
 from llmdyno.machine import environment
@@ -102,15 +102,7 @@ class Runner:
             )
             return
         self._narrator.observe(self.ledger)
-        unlike = going_on.moved(self.ledger.environment, self.ledger.engine_version, here, version)
-        if unlike and not elsewhere:
-            raise UsageError(
-                f"{self.folder}: is not where it began: {'; '.join(unlike)}. What was measured"
-                " there cannot be compared with what is measured here; begin another study, or go"
-                " on all the same with --elsewhere, which every table will say."
-            )
-        if unlike:
-            self.move("; ".join(unlike), here, version)
+        going_on.check_place(self.ledger, here, version, elsewhere=elsewhere, say=self.say)
         was = self.ledger.spec
         changes = {
             name: getattr(self.study, name)
@@ -120,33 +112,6 @@ class Runner:
         if changes:
             said = ", ".join(going_on.told(self.study, name) for name in changes)
             self.ledger.append(Event(kind="extended", why=said, changes=changes))
-
-    def move(self, why: str, here: dict[str, Any], version: str | None) -> None:
-        """Write down that the study goes on in another place."""
-        event = Event(kind="moved", why=why, environment=here, engine_version=version)
-        self.ledger.append(event)
-        self.say(f"! Another place than before: {why}.")
-
-    def _notice_an_upgrade(self) -> None:
-        """Find out whether the engine was replaced by another version while the study runs.
-
-        Raises:
-            DynoError: it was, and the study may not go on elsewhere.
-        """
-        was, version = self.ledger.engine_version, self.stack.engine.version()
-        if was is None or version is None or was == version:
-            return
-        why = f"the engine's version: {was} before, {version} after"
-        if not self._elsewhere:
-            raise DynoError(
-                f"{why}: it was replaced while the study ran. Put {was} back and go on with: dyno"
-                f" tune --resume {self.folder}; or go on with {version} and --elsewhere, which"
-                " every table will say."
-            )
-        self.move(why, self.ledger.environment, version)
-        if (other := self.partner) is not None:
-            here, its_version = other.environment, other.engine_version
-            other.append(Event(kind="moved", why=why, environment=here, engine_version=its_version))
 
     def look_around(self) -> None:
         """Warn of other studies that run on this machine, of each once, and write them down."""
@@ -288,7 +253,10 @@ class Runner:
         contender: int,
     ) -> Step:
         self.look_around()
-        self._notice_an_upgrade()
+        version = self.stack.engine.version()
+        going_on.check_version(
+            self.ledger, version, elsewhere=self._elsewhere, say=self.say, partner=self.partner
+        )
         name = label(phase, number)
         run = self.folder / "runs" / store.new_id(name)
         measurement = measure(
