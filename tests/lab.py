@@ -60,10 +60,25 @@ def write_study(folder: Path) -> None:
                 config={**config},
                 state="measured",
                 run=run,
-                value=1.0,
+                value=2.0 if config else 1.0,
                 knob="itl_ms" if phase == "ablation" else "",
             )
         )
+
+
+def _failed(number: int, sent_ns: int) -> Record:
+    return Record(
+        level=0,
+        request=number,
+        user=number % 2,
+        prompt=number,
+        due_ns=sent_ns,
+        sent_ns=sent_ns,
+        end_ns=_MS,
+        outcome="failed",
+        status=500,
+        error="http_500",
+    )
 
 
 def write_run(
@@ -73,8 +88,12 @@ def write_run(
     first_ms: float | None = None,
     level_s: int = _LEVEL_S,
     slos: tuple[Slo, ...] = (),
+    failed_every: int = 0,
 ) -> None:
-    """Write the journal and the summary of a run: two users, answers of ten tokens."""
+    """Write the journal and the summary of a run: two users, answers of ten tokens.
+
+    Every so manieth request failed at once, if that is not 0; its user waited for its next turn.
+    """
     folder.mkdir(parents=True)
     journal = Journal(folder / store.JOURNAL)
     journal.append(
@@ -93,6 +112,9 @@ def write_run(
     first = gap_ms if first_ms is None else first_ms
     for number in range(level_s * 1000 * _MS // answer_ns * 2):
         sent_ns = number // 2 * answer_ns
+        if failed_every and number % failed_every == 0:
+            journal.append(_failed(number, sent_ns))
+            continue
         journal.append(
             Record(
                 level=0,

@@ -37,8 +37,9 @@ class Start(msgspec.Struct, frozen=True):
     beside: int = 0  # how many others ran when it started
 
 
-# Returns the gap between tokens and the time to the first, in ms; or the class of a failure.
-World = Callable[[Start], tuple[float, float] | str]
+# Returns the gap between tokens and the time to the first, in ms, and maybe that every so manieth
+# request fails; or the class of a failure.
+World = Callable[[Start], tuple[float, float] | tuple[float, float, int] | str]
 
 
 def fast(start: Start) -> tuple[float, float]:
@@ -129,8 +130,7 @@ class StudyLab:
         came = self.world(start)
         if isinstance(came, str):
             return Measurement(failure_class=came, failure_why=f"it says {came}.")
-        gap_ms, first_ms = came
-        template = _run(self.folder.parent / "like", gap_ms, first_ms, slos)
+        template = _run(self.folder.parent / "like", (*came, 0)[:3], slos)
         store.make_folder(folder)
         for name, content in template.items():
             (folder / name).write_bytes(content)
@@ -206,14 +206,22 @@ class LaneChild:
         self._lab.running.remove(self)
 
 
-_RUNS: dict[tuple[float, float, Any], dict[str, bytes]] = {}  # runs alike are written once
+_RUNS: dict[Any, dict[str, bytes]] = {}  # runs alike are written once
 
 
-def _run(folder: Path, gap_ms: float, first_ms: float, slos: Any) -> dict[str, bytes]:
+def _run(folder: Path, came: tuple[float, ...], slos: Any) -> dict[str, bytes]:
     """Return the files of a run, by name."""
-    key = (gap_ms, first_ms, slos)
+    key = (came, slos)
     if key not in _RUNS:
-        lab.write_run(folder, gap_ms=gap_ms, first_ms=first_ms, level_s=LEVEL_S, slos=slos)
+        gap_ms, first_ms, failed_every = came
+        lab.write_run(
+            folder,
+            gap_ms=gap_ms,
+            first_ms=first_ms,
+            level_s=LEVEL_S,
+            slos=slos,
+            failed_every=int(failed_every),
+        )
         _RUNS[key] = {path.name: path.read_bytes() for path in folder.iterdir()}
         shutil.rmtree(folder)
     return _RUNS[key]

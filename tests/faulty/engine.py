@@ -2,8 +2,9 @@
 
 It is a plug-in from outside the package, named as `--engine faulty.engine`. Its variables:
 
-FAULTY_STATE    a folder, in which starts are counted
-FAULTY          what happens at which start: "3:lib" the third, "5-:lib" from the fifth on
+FAULTY_STATE    a folder, in which starts are counted; its file "version" is the engine's version
+FAULTY          what happens at which start: "3:lib" the third, "5-:lib" from the fifth on,
+                "fast2-:lib" from the second with fast=true on, "fast:lib" from the confirmation on
 FAULTY_EFFECT   how many times as fast fast=true is; 1.9 if it is not set
 FAULTY_VERSION  the engine's version
 """
@@ -43,6 +44,7 @@ KNOBS: tuple[Knob, ...] = (
 )
 
 _FAST_STARTS = 2  # a trial and the run in full
+_SLOWER = 2.5  # than it was
 
 # The streamer, and what befalls it once the readiness probe has had its token.
 SCRIPTS = {
@@ -54,6 +56,8 @@ SCRIPTS = {
     "refuses": "echo 'error: unrecognized arguments: --fast'; exit 2",
     "dies": "{streamer} & P=$!; sleep 1.2; kill -9 $P; exit 1",
     "hangs": "{streamer} & P=$!; sleep 1.2; kill -STOP $P; wait $P",
+    "errors": "exec {failing}",
+    "slow": "exec {slower}",
 }
 
 
@@ -64,6 +68,9 @@ class FaultyEngine:
     image = ""
 
     def version(self) -> str | None:
+        state = os.environ.get("FAULTY_STATE")
+        if state is not None and (upgraded := Path(state, "version")).exists():
+            return upgraded.read_text()
         return os.environ.get("FAULTY_VERSION", "1.0")
 
     def check(self, _model: str, _config: Config) -> None:
@@ -78,12 +85,18 @@ class FaultyEngine:
         del artifact
         effect = float(os.environ.get("FAULTY_EFFECT", "1.9")) if config.get("fast") else 1.0
         itl_ms = int(config.get("itl_ms", 20)) / effect
-        streamer = (
-            f"{sys.executable} -m llmdyno.streamer --host {host} --port {port}"
-            f" --ttft {30 / effect:.3f}ms --itl {itl_ms:.3f}ms"
+
+        def served(module: str, times: float = 1.0) -> str:
+            timing = f"--ttft {30 * times / effect:.3f}ms --itl {itl_ms * times:.3f}ms"
+            return f"{sys.executable} -m {module} --host {host} --port {port} {timing}"
+
+        script = SCRIPTS[_befalls(config)].format(
+            streamer=served("llmdyno.streamer"),
+            failing=served("faulty.failing"),
+            slower=served("llmdyno.streamer", _SLOWER),
         )
         return Launch(
-            argv=("sh", "-c", SCRIPTS[_befalls(config)].format(streamer=streamer)),
+            argv=("sh", "-c", script),
             url=f"http://{host}:{port}",
             endpoint="openai-chat",
             model=model,
@@ -101,11 +114,11 @@ def _befalls(config: Config) -> str:
     mode = "good"
     for rule in filter(None, os.environ.get("FAULTY", "").split(",")):
         at, _, what = rule.partition(":")
-        if at == "fast":
-            mode = what if fast > _FAST_STARTS else mode
-            continue
+        counted = number
+        if at.startswith("fast"):
+            at, counted = at.removeprefix("fast") or f"{_FAST_STARTS + 1}-", fast
         first = int(at.rstrip("-"))
-        if number == first or (at.endswith("-") and number > first):
+        if counted == first or (at.endswith("-") and counted > first):
             mode = what
     return mode
 

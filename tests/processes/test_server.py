@@ -1,10 +1,12 @@
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -125,6 +127,24 @@ def test_never_healthy_is_a_start_timeout(launch_of: Callable[..., Launch], tmp_
 
     assert failed.value.kind == "start-timeout"
     assert "loading the weights" in str(failed.value)
+
+
+def test_a_server_that_became_ready_while_we_were_suspended_is_ready(
+    launch_of: Callable[..., Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour passes for dyno between two looks; the server is there when it looks again."""
+    launch = launch_of(SERVER, start_timeout_s=30)
+    port = int(launch.url.rpartition(":")[2])
+    monotonic = time.monotonic
+
+    def later() -> float:
+        with socket.socket() as probe:
+            listens = probe.connect_ex(("127.0.0.1", port)) == 0
+        return monotonic() + (3600.0 if listens else 0.0)
+
+    monkeypatch.setattr("llmdyno.processes.server.time", SimpleNamespace(monotonic=later))
+    with supervise.start(launch, log=tmp_path / "log") as server:
+        assert server.failure() is None
 
 
 def test_healthy_without_a_token_hangs(launch_of: Callable[..., Launch], tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.cli.rebuild import rebuild
 from llmdyno.errors import ServerError, UsageError
+from llmdyno.quality.answers import Answers, Said
 from llmdyno.serve.stack import Stack
 from llmdyno.tune import runner
 from llmdyno.tune.combined import Combined
+from llmdyno.tune.gate import Gate
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.runner import Narrator
@@ -28,6 +30,7 @@ Measure = Callable[..., Measurement]
 
 def spec(**given: Any) -> Study:
     asked = {"engine": ENGINES, "model": "m", "users": "2", "pairs": 2, "trials": 4}
+    asked["quality"] = False  # it would start servers
     return flags.study_spec({**asked, "trial_duration": "60s", **given})
 
 
@@ -62,6 +65,7 @@ class Bench:
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[Bench], None]:
     monkeypatch.setattr(lab, "_LEVEL_S", 4)
+    monkeypatch.setattr("llmdyno.results.stats.RESAMPLES", 200)
     monkeypatch.setenv("FAULTY_VERSION", "1.0")
     return lambda bench: monkeypatch.setattr(runner, "measure", bench)
 
@@ -93,6 +97,101 @@ def test_the_best_of_all_is_confirmed_against_the_first_baseline(
     again, page = rebuild(tmp_path / "s")
     assert msgspec.json.encode(again) == msgspec.json.encode(document)
     assert "Best of 2 combinations" in page.read_text()
+
+
+LENGTH = 20
+
+
+def said(differs_at: int) -> Answers:
+    """Return answers to eight prompts of which each differs at a token; past the end: at none."""
+    tokens = tuple("X" if at == differs_at else f"t{at}" for at in range(LENGTH))
+    one = [Said(text=" ".join(tokens), tokens=tokens, logprobs=(-0.5,) * LENGTH)] * 8
+    return Answers(
+        endpoint="openai-chat",
+        model="m",
+        tokens_max=LENGTH,
+        prompts=["p"] * 8,
+        alone=one,
+        again=one,
+        loaded=one,
+        concurrency=2,
+    )
+
+
+def test_what_answers_otherwise_than_the_first_baseline_may_not_win(
+    measured: Callable[[Bench], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def ask(gate: Gate, config: Mapping[str, Any], like: Answers | None) -> Answers:
+        served = gate._baseline if like is None else gate._runner
+        asked.append((served.stack.engine.name, dict(config)))
+        worse = like is not None and served.stack.engine.name == "faulty.engine"
+        return said(LENGTH // 2 if worse else LENGTH)
+
+    monkeypatch.setattr(Gate, "_ask", ask)
+    measured(bench := Bench({"timed.engine": 40, "faulty.engine": 20}))
+    wanted = spec(quality=True, allow_altered_output="0.5%")
+
+    document = Combined(wanted, tmp_path / "s", unheard()).run()
+
+    # All of faulty.engine are faster, and the first of them tells: the others are not asked.
+    assert document["best"]["engine"] == "timed.engine"
+    assert document["confirmation"]["verdict"] == "better"
+    assert [engine for engine, _ in asked] == ["timed.engine", "faulty.engine", "timed.engine"]
+    (refused,) = document["quality"]["refused"]
+    assert (refused["engine"], refused["front"]) == ("faulty.engine", "native")
+    assert document["quality"]["verdict"] == "the same"  # of the winner
+
+    done = len(bench.done)
+    again = Combined(wanted, tmp_path / "s", unheard()).run()
+    assert (len(asked), len(bench.done)) == (3, done)
+    assert again["quality"] == document["quality"]
+
+
+def test_without_a_limit_another_engines_answers_are_told(
+    measured: Callable[[Bench], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Gate, "_ask", lambda _, __, like: said(LENGTH if like is None else 10))
+    measured(Bench({"timed.engine": 40, "faulty.engine": 20}))
+
+    document = Combined(spec(quality=True), tmp_path / "s", unheard()).run()
+
+    assert document["best"]["engine"] == "faulty.engine"
+    assert document["quality"]["verdict"] == "differs"
+    assert "altered-output" in [doubt["code"] for doubt in document["doubts"]]
+
+
+@pytest.mark.parametrize("upgraded", ["2.0", "1.0"])
+def test_pairs_over_two_engines_are_of_one_place(
+    upgraded: str,
+    measured: Callable[[Bench], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The version of one engine alone changes in the middle of the confirmation."""
+    speeds = {"timed.engine": 40, "faulty.engine": 20}
+    measured(first := Bench(speeds, stop_at=10))
+    with pytest.raises(KeyboardInterrupt):
+        Combined(spec(), tmp_path / "s", unheard()).run()
+    pairs = [
+        step for place in (tmp_path / "s").glob("stacks/*") for step in Ledger(place).of("confirm")
+    ]
+    assert len(pairs) == 3  # one pair is whole, one is half
+    monkeypatch.setenv("FAULTY_VERSION", upgraded)
+    measured(rest := Bench(speeds))
+
+    document = Combined(spec(), tmp_path / "s", unheard(), elsewhere=True).run()
+
+    moved = upgraded != "1.0"
+    assert document["confirmation"]["verdict"] == "better"
+    assert document["confirmation"]["pairs"] == 2
+    assert len(document["moves"]) == moved
+    assert len(rest.done) == 1 + moved  # the half pair, made anew if it moved
+    codes = [doubt["code"] for doubt in document["doubts"]]
+    assert ("torn-pairs" in codes) == (not moved)
+    assert ("another-place" in codes) == moved
+    assert len(first.done) == 10
 
 
 @pytest.mark.parametrize("stop_at", [5, 9])

@@ -1,12 +1,15 @@
 """One measurement of one config, as a study makes it."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from llmdyno.load.progress import Progress
 from llmdyno.serve.stack import Stack, load_stack
 from llmdyno.spec import Load, Workload
-from llmdyno.tune.measure import Measurement, _nothing_to_show, measure
+from llmdyno.tune.measure import Measurement, _nothing_to_show, _Watch, measure
 from llmdyno.units import Lengths
 
 
@@ -111,3 +114,28 @@ def test_requests_that_fail_are_told_with_what_the_server_says_of_most_of_them()
     )
     level["faults"]["http-400"]["example"] = ""  # type: ignore[index]
     assert str(_nothing_to_show({"levels": [level]})).endswith("http-400 x5)")
+
+
+def test_a_client_that_stood_still_does_not_blame_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The process was stopped for a minute, or the machine was suspended: nothing was read."""
+    now_s = 0.0
+    monkeypatch.setattr("llmdyno.tune.measure.monotonic", lambda: now_s)
+    alive: Any = SimpleNamespace(failure=lambda: None)
+    watch = _Watch(alive, 3.0, lambda *_: None, None)
+    waiting: Any = Progress(in_flight=1)
+
+    def said_at(*moments_s: float) -> list[str | None]:
+        nonlocal now_s
+        found = []
+        for moment_s in moments_s:
+            now_s = moment_s
+            watch.look(waiting, SimpleNamespace(reads=5))  # type: ignore[arg-type]
+            found.append(watch.why())
+        return found
+
+    assert said_at(0.5, 1.0, 61.0, 61.5, 62.0) == [None] * 5
+    steps = said_at(*(62.0 + 0.5 * step for step in range(1, 6)))
+    assert steps[:4] == [None] * 4
+    assert steps[4] == "the server lives but sent nothing for 4 s"  # it hangs all the same

@@ -104,6 +104,41 @@ def test_a_client_that_looks_late_stamps_as_if_it_had_not() -> None:
     play(script)
 
 
+@pytest.mark.parametrize("step_s", [-3600, 0.2, 3600])
+def test_a_wall_clock_that_is_set_moves_no_stamp_by_more_than_a_look(
+    step_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel stamps a read before the step; the client looks after it."""
+    step_ns = 0
+    monkeypatch.setattr(
+        "llmdyno.wire.poller.clock_gettime_ns", lambda clock: time.clock_gettime_ns(clock) + step_ns
+    )
+
+    async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
+        nonlocal step_ns
+        notes = Notes()
+        await poller.connect(host, port, notes)
+        peer, _ = listener.accept()
+        peer.send(b"before")
+        await until(lambda: len(notes.reads) == 1)
+        await asyncio.sleep(0.01)
+        sent_ns = time.perf_counter_ns()
+        whole = b"x" * 200_000  # more than one turn reads
+        sending = asyncio.get_running_loop().run_in_executor(None, peer.sendall, whole)
+        time.sleep(0.01)  # noqa: ASYNC251  # it arrives before the next look
+        step_ns = round(step_s * 1e9)
+        await until(lambda: b"x" in notes.data)
+        first_ns = notes.reads[1][0]
+        step_ns = 0  # here the kernel's clock does not go with it
+        await until(lambda: len(notes.data) == len(whole) + len(b"before"))
+        await sending
+        peer.close()
+
+        assert -1 < (first_ns - sent_ns) / 1e6 < 1000
+
+    play(script)
+
+
 def test_more_than_the_socket_takes_is_sent_to_the_last_byte() -> None:
     async def script(poller: Poller, listener: socket.socket, host: str, port: int) -> None:
         notes = Notes()

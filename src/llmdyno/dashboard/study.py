@@ -12,7 +12,8 @@ from llmdyno.dashboard.gauge import Gauge
 from llmdyno.load.progress import Progress
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.tune.candidates import describe
-from llmdyno.tune.combined_study import rank, reference_of
+from llmdyno.tune.combined_study import reference_of
+from llmdyno.tune.endings import rank
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.outlook import Outlook, Proving, proving_sentence, sentences
 from llmdyno.tune.runner import Narrator, label

@@ -25,6 +25,7 @@ from llmdyno.errors import StorageError, UsageError, nearest
 from llmdyno.fronts import Portable, model_link
 from llmdyno.knobs import Config
 from llmdyno.processes.secrets import is_secret
+from llmdyno.results import conclusions
 from llmdyno.serve import build
 from llmdyno.serve.stack import Stack
 
@@ -74,8 +75,9 @@ def write(
     _check_image(target, stack, image)
     store.make_folder(folder)
     plan = _plan(folder, stack, config, port=port, image=image, study=study, notify=notify)
-    for doubt in plan.launch.doubts:
-        notify(f"! {doubt}")
+    for doubt in (conclusions.unproven(study) if study else "", *plan.launch.doubts):
+        if doubt:
+            notify(f"! {doubt}")
     texts = dict(plan.launch.files)
     if "script" in wanted:
         texts["serve.sh"] = script.serve(plan)

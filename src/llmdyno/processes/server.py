@@ -27,6 +27,7 @@ from llmdyno.processes.diagnosis import FAILURES, diagnose
 from llmdyno.processes.launch import Launch
 
 _HEALTH_TIMEOUT_S = 5.0
+_LAST_ASK_S = 1.0  # a server is asked once after its time is up: maybe we were suspended, not it
 _REFUSALS = 5  # after so many refused probes in a row the server counts as failed, not as starting
 
 
@@ -149,17 +150,17 @@ def _wait_until_ready(server: Server, progress: Callable[[str], None] | None) ->
         now_s = time.monotonic()
         if failure := server.failure():
             raise failure
-        if now_s > deadline_s:
-            raise _too_late(server, healthy=healthy, status=status)
         healthy = healthy or _ask(launch, "GET", launch.health_path, None, _HEALTH_TIMEOUT_S) == 200
         if healthy:
-            status = _probe(launch, deadline_s - now_s)
+            status = _probe(launch, max(_LAST_ASK_S, deadline_s - now_s))
             if status == 200 and server.failure() is None:
                 server.ready_s = time.monotonic() - begin_s
                 return
             refusals = refusals + 1 if status is not None and 400 <= status < 500 else 0
             if refusals == _REFUSALS and status is not None:
                 raise _refused(server, status)
+        if now_s > deadline_s:  # and it was asked after that: this process may have been suspended
+            raise _too_late(server, healthy=healthy, status=status)
         if progress and now_s - told_s >= 1.0:
             told_s = now_s
             progress(f"{now_s - begin_s:.0f} s: {''.join(server.last_lines()[-1:])}")

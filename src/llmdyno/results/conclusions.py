@@ -11,6 +11,8 @@ from llmdyno.units import counted
 # Kinds of a group of knobs that the winner's reader need not know to use it.
 _NO_INTERACTION = frozenset({"independent", "no effect", "unknown"})
 _NOTHING_TRIED = {"budget": "the budget ended", "hand": "the trials were ended by hand"}
+# Doubts that belong beside a verdict: without them it sounds surer than it is.
+_OF_PAIRS = frozenset({"torn-pairs", "repeated-runs", "doubtful-pairs"})
 NO_DIFFERENCE = "No config that was tried beats the baseline: no difference."
 
 
@@ -87,6 +89,21 @@ def _rejections(study: Document) -> str:
     )
 
 
+def unproven(study: Document) -> str:
+    """Say that a study hands over settings which nothing has confirmed; empty: it does not."""
+    changed = part(study, "best", "config") != part(study, "baseline", "config") or (
+        text(study, "best", "engine") != text(study, "baseline", "engine")
+        or text(study, "best", "front") != text(study, "baseline", "front")
+    )
+    known = part(study, "best") and part(study, "baseline")
+    if not known or not changed or verdicts.confirmed(study).word != "not confirmed":
+        return ""
+    return (
+        "these settings are not confirmed; what the trials showed of them may be luck. dyno tune"
+        f" --resume {text(study, 'study')} goes on with the study."
+    )
+
+
 def remarks(study: Document) -> list[str]:
     """Return what belongs beside a verdict: SLOs, which knobs interact, output, where it ran."""
     found = [of_slo(study)] if not stands_alone(study) else []
@@ -97,6 +114,7 @@ def remarks(study: Document) -> list[str]:
     moves = texts(study, "moves")
     if moves:
         found.append(f"Not all of it was measured in one place: {'; '.join(moves)}.")
+    found += [text(one, "text") for one in items(study, "doubts") if text(one, "code") in _OF_PAIRS]
     beside = texts(study, "beside")
     if beside:
         found.append(f"Another study ran on this machine meanwhile: {', '.join(beside)}.")

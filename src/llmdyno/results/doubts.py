@@ -140,6 +140,9 @@ CODES: Mapping[str, Code] = {
     # A study, or two runs beside each other: study_doubts.py finds these.
     "unconfirmed": Code("no repeated pairs confirmed the winner: its gain may be luck"),
     "few-pairs": Code("fewer than five pairs: the interval is rough"),
+    "torn-pairs": Code("a stop of the study lies between the two runs of a pair"),
+    "repeated-runs": Code("runs of the pairs failed and were made again"),
+    "doubtful-pairs": Code("runs of the pairs have doubts of their own, such as failed requests"),
     "no-interval": Code("a ratio of the confirmation has no interval"),
     "no-difference-shown": Code("the interval of a ratio includes 1"),
     "altered-output": Code("a changed setting may alter the tokens themselves"),

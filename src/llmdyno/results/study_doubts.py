@@ -12,7 +12,7 @@ import msgspec
 from llmdyno import knobs
 from llmdyno.knobs import Knob, Value
 from llmdyno.machine import environment
-from llmdyno.results import quality, wording
+from llmdyno.results import pair_doubts, quality, wording
 from llmdyno.results.documents import Document, interval, items, levels, number, part, text, texts
 from llmdyno.results.doubts import Doubt
 from llmdyno.results.load_checks import about_backlog, about_rate, about_users
@@ -216,12 +216,16 @@ def _about_confirmation(confirmation: Document) -> list[Doubt]:
         return [_of_study("unconfirmed", said)]
     found: list[Doubt] = []
     pairs = number(confirmation, "pairs")
+    if text(confirmation, "verdict") == "not confirmed":
+        said = f"The winner is not confirmed: {counted(pairs or 0, 'whole pair')} do not decide."
+        found.append(_of_study("unconfirmed", said))
     if pairs is not None and pairs < FEW_PAIRS:
         said = (
             f"The verdict rests on {counted(pairs, 'pair')} (fewer than {FEW_PAIRS}): the"
             " interval is rough."
         )
         found.append(_of_study("few-pairs", said))
+    found += [_of_study(code, said) for code, said in pair_doubts.find(confirmation)]
     for name in ratios:
         bounds = interval(ratios, name, "ci95")
         if bounds is None:

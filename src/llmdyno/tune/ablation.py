@@ -67,6 +67,12 @@ def pairs_of(ledger: Ledger, contender: int) -> list[PairOfRuns]:
     return [p for p in pairs if not (p.without and p.whole and p.without.place != p.whole.place)]
 
 
+def died(ledger: Ledger, contender: int, config: Mapping[str, Value]) -> Step | None:
+    """Return the run of an ablation in which the would-be winner itself died, twice in a row."""
+    steps = ledger.of("ablation", contender)
+    return next((s for s in steps if s.state == "failed" and s.config == config), None)
+
+
 def without(
     names: Sequence[str],
     before: Mapping[str, Value],
@@ -135,6 +141,8 @@ class Ablation:
                 return
             self._runner.foretell_proof(f"without {' and '.join(names)}", self.left_s())
             self._pair(names, done)
+            if died(self._runner.ledger, self._contender, self._after) is not None:
+                return  # it is no winner: its changes need no explanation
 
     def left_s(self, before_s: float = 0.0) -> float:
         """Return about how long it will go on; a budget ends it.
@@ -202,7 +210,8 @@ class Ablation:
 
     def _affordable(self) -> bool:
         """Whether another pair may be made: without a budget their number is bounded."""
-        made = len(pairs_of(self._runner.ledger, self._contender))
+        pairs = pairs_of(self._runner.ledger, self._contender)
+        made = sum(1 for pair in pairs if pair.without and pair.whole)
         return self._runner.study.budget_s is not None or made < self._left
 
     def _found(self, names: Sequence[str]) -> list[PairOfRuns]:

@@ -51,11 +51,22 @@ def is_open(
     return worked and not settled
 
 
-def is_half(ledger: Ledger, step: Step) -> bool:
-    """Tell whether a run of a pair is alone in a place where the study no longer is."""
+def is_half(ledger: Ledger, step: Step, partner: Ledger | None = None) -> bool:
+    """Tell whether a run of a pair is alone in a place where the study no longer is.
+
+    Args:
+        ledger: that has the run.
+        step: the run.
+        partner: of the other runs, if these stand in another ledger.
+    """
     if step.phase not in {"confirm", "ablation"} or step.place == ledger.place:
         return False
-    other = ledger.find(step.phase, step.number ^ 1, step.contender)
+    found = (
+        one.find(step.phase, step.number ^ 1, step.contender)
+        for one in (ledger, partner)
+        if one is not None
+    )
+    other = next((one for one in found if one is not None), None)
     return other is None or other.state != "measured" or other.place != step.place
 
 

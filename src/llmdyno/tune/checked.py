@@ -21,6 +21,12 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Value]
     document: dict[str, Any]
     refused: bool = False
+    engine: str = ""  # of a study over several, and front; empty: the study has one
+    front: str = ""
+
+    def is_of(self, config: Mapping[str, Value], stack: tuple[str, str]) -> bool:
+        """Tell whether it is this config of this engine and front."""
+        return self.config == config and (self.engine, self.front) == stack
 
 
 class Kept(msgspec.Struct, kw_only=True):
@@ -43,15 +49,29 @@ def read(folder: Path) -> Kept:
     return msgspec.convert(store.read_json(path), Kept)
 
 
-def told(folder: Path, winner: Mapping[str, Value] | None) -> dict[str, Any] | None:
-    """Return the "quality" of a study's document: of its winner, and of whom it has refused."""
+def told(
+    folder: Path, winner: Mapping[str, Value] | None, stack: tuple[str, str] = ("", "")
+) -> dict[str, Any] | None:
+    """Return the "quality" of a study's document: of its winner, and of whom it has refused.
+
+    Args:
+        folder: of the study.
+        winner: its config; None: there is none.
+        stack: its engine and front, in a study over several.
+    """
     kept = read(folder)
+    wins = [winner is not None and one.is_of(winner, stack) for one in kept.checked]
     refused = [
-        {"config": one.config, "said": sentences(one.document)[:1]}
-        for one in kept.checked
-        if one.refused and one.config != winner
+        {"config": one.config, "said": sentences(one.document)[:1], **_of(one)}
+        for one, is_winner in zip(kept.checked, wins, strict=True)
+        if one.refused and not is_winner
     ]
-    own = next((one.document for one in kept.checked if one.config == winner), None)
+    documents = (one.document for one, won in zip(kept.checked, wins, strict=True) if won)
+    own = next(documents, None)
     if own is None and not refused:
         return None
     return {**(own or {"schema": SCHEMA, "comparison": None, "verdict": None}), "refused": refused}
+
+
+def _of(one: Checked) -> dict[str, str]:
+    return {"engine": one.engine, "front": one.front} if one.engine else {}

@@ -20,11 +20,14 @@ import msgspec
 from llmdyno import store
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Value
-from llmdyno.tune.ablation import Ablation
+from llmdyno.tune import going_on
+from llmdyno.tune.ablation import Ablation, died
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.combinations import Combination, combinations, least_trials
-from llmdyno.tune.combined_study import STACKS, combined_document, rank, reference_of
+from llmdyno.tune.combined_study import STACKS, combined_document, reference_of
+from llmdyno.tune.endings import rank
 from llmdyno.tune.folder import write_study
+from llmdyno.tune.gate import Across, Gate
 from llmdyno.tune.ledger import Event, Ledger, Step
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.pairs import Confirmation, Side
@@ -140,15 +143,27 @@ class Combined:
             self._whole.begin(presence, elsewhere=self._elsewhere)
             for arm in self._arms:
                 arm.begin(presence)
+            self._move_together()
             self._leave_out()
             try:
                 arms = self._measured_baselines()
                 self._share_trials(arms, presence)
                 self._prove(arms)
+                for arm in arms:
+                    arm.runner.see_that_it_is_mended()
             finally:
                 document, stack = combined_document(self._folder, Ledger(self._folder))
                 document = write_study(self._folder, document, stack)
         return document
+
+    def _move_together(self) -> None:
+        """Let all combinations be in one place: pairs are of runs in the same one."""
+        runners = [arm.runner for arm in self._arms]
+        moved = max(runners, key=lambda runner: runner.ledger.place).ledger
+        whys = [event.why for event in moved.events if event.kind == "moved"]
+        for runner in runners:
+            for why in whys[runner.ledger.place :]:
+                going_on.move(runner.ledger, why)
 
     def _leave_out(self) -> None:
         """Name what cannot work, and write it down once."""
@@ -258,23 +273,34 @@ class Combined:
     def _prove(self, arms: Sequence[_Arm]) -> None:
         """Confirm the best config of all; if it dies or is worse, the next best."""
         first = arms[0]
+        self._move_together()  # an engine may have been replaced while trials ran
         for arm in arms:
             arm.runner.over = self._over
             arm.runner.left = self._left_s
         for arm, config in self._contenders(arms):
+            across = Across(first.runner, self._folder, (arm.of.engine, arm.of.front))
+            gate = Gate(arm.runner, across)
+            if not gate.admits(config):
+                continue
             best = self._in_full(arm, config)
             if best.state != "measured":
                 continue
             self._confirm(first, arm, best)
-            document, _ = combined_document(self._folder, Ledger(self._folder))
-            standing = document["best"]
-            if (standing["config"], standing["engine"], standing["front"]) == (
-                *(best.config, arm.of.engine, arm.of.front),
-            ):
+            if self._stands(arm, best):
+                gate.after_confirmation(config)
                 Proof(arm.runner).ablate(arm.runner.study.baseline, best)
-                return
+                if died(arm.runner.ledger, best.contender, best.config) is None:
+                    return
             self._whole.say(f"  {arm.of.name}, {describe(config)}: does not do better.")
         first.runner.check_machine()
+        self._whole.settle()
+
+    def _stands(self, arm: _Arm, best: Step) -> bool:
+        """Tell whether a config is the best of all, by its confirmation."""
+        document, _ = combined_document(self._folder, Ledger(self._folder))
+        standing = document["best"]
+        found = (standing["config"], standing["engine"], standing["front"])
+        return bool(found == (best.config, arm.of.engine, arm.of.front))
 
     def _contenders(self, arms: Sequence[_Arm]) -> Iterator[tuple[_Arm, dict[str, Value]]]:
         """Yield what did better than the first combination's baseline, best first."""

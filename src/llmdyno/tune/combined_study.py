@@ -15,6 +15,7 @@ import msgspec
 from llmdyno.errors import UsageError
 from llmdyno.results import stacks
 from llmdyno.serve.stack import Stack, load_stack
+from llmdyno.tune.endings import rank
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.spec import Study
@@ -40,12 +41,6 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True):
         run = f"{self.place}/{step.run}" if step.run else ""
         own = {"engine": self.engine, "front": self.front, "run": run}
         return msgspec.structs.replace(step, **own, **changes)
-
-
-def rank(study: Study, step: Step) -> tuple[bool, float]:
-    """Return by what configs are put in order: one that meets the SLOs first, then the value."""
-    sign = 1.0 if study.objective.maximise else -1.0
-    return step.slo_met is not False, sign * (step.value or 0.0)
 
 
 def reference_of(ledger: Ledger) -> Step | None:
@@ -132,9 +127,15 @@ def _derived(
         msgspec.structs.replace(step, number=number) for number, step in enumerate(trials)
     ]
     for part in works:
-        for step in part.ledger.steps:
-            if step.phase in _SHARED:
-                whole.steps.append(part.seen(step, arm=_arm(step, part, first)))
+        for kept, steps in (
+            (whole.steps, part.ledger.steps),
+            (whole.voided, part.ledger.voided),
+        ):
+            kept += [
+                part.seen(step, arm=_arm(step, part, first))
+                for step in steps
+                if step.phase in _SHARED
+            ]
         known = {(event.kind, event.why, event.contender) for event in whole.events}
         whole.events += [
             event
@@ -145,7 +146,9 @@ def _derived(
     whole.steps.sort(key=lambda step: (step.phase == "best", step.contender))
     stopped = [part.ledger.stopped for part in (*works, subject)]
     whole.stopped = next((one for one in stopped if one is not None), None)
-    return study_document(folder, whole, _stack(ledger.spec, subject))
+    references = [(part, reference_of(part.ledger)) for part in works if part is not first]
+    rivals = [part.seen(step) for part, step in references if step is not None]
+    return study_document(folder, whole, _stack(ledger.spec, subject), rivals=rivals)
 
 
 def _arm(step: Step, part: _Part, first: _Part) -> Literal["", "before", "after"]:

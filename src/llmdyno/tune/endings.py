@@ -1,15 +1,19 @@
 """How a study ended: what it tried, whether it was stopped, who meets the SLOs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from llmdyno import store
 from llmdyno.errors import StorageError
+from llmdyno.knobs import Knob, Value
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge
 from llmdyno.store import SUMMARY
+from llmdyno.tune.candidates import same
 from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.pair_runs import Requests
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import excess_at
 
@@ -17,7 +21,57 @@ from llmdyno.tune.steps import excess_at
 # so many times the number of trials.
 INFEASIBLE_FACTOR = 3
 
+# A would-be winner that loses more of its requests than the baseline by this share, beyond chance,
+# in two runs or more, is none: what is fast because it refuses is not better.
+_LOST_MAX = 0.01
+_ERRORS = 3.0  # standard errors of the difference of two shares, which are chance
+
 State = Literal["stopped", "unfinished", "nothing tried", "nothing better", "rejected", "confirmed"]
+
+
+def rank(study: Study, step: Step) -> tuple[bool, float]:
+    """Return by what configs are put in order: one that meets the SLOs first, then the value."""
+    sign = 1.0 if study.objective.maximise else -1.0
+    return step.slo_met is not False, sign * (step.value or 0.0)
+
+
+def is_left(
+    ledger: Ledger,
+    knobs: Sequence[Knob],
+    *,
+    rivals: Sequence[Step] = (),
+    refused: Sequence[Mapping[str, Value]] = (),
+) -> bool:
+    """Tell whether a config that did better than the baseline is still to be confirmed.
+
+    Args:
+        ledger: of the study.
+        knobs: of what is tuned.
+        rivals: the baselines of other engines.
+        refused: configs that may not win, by their answers.
+    """
+    reference = ledger.find("reference", 0) or ledger.find("baseline", 0)
+    if reference is None or reference.value is None or ledger.settled:
+        return False
+    study, known = ledger.spec, [_stacked(step) for step in ledger.of("best")]
+
+    def is_baseline(step: Step) -> bool:
+        alike = (step.engine, step.front) == (reference.engine, reference.front)
+        return alike and same(step.config, study.baseline, knobs)
+
+    return any(
+        step.state == "measured"
+        and step.value is not None
+        and rank(study, step) > rank(study, reference)
+        and not is_baseline(step)
+        and step.config not in refused
+        and _stacked(step) not in known
+        for step in (*ledger.of("trial"), *rivals)
+    )
+
+
+def _stacked(step: Step) -> tuple[str, str, dict[str, Value]]:
+    return step.engine, step.front, step.config
 
 
 def enough(tried: int, infeasible: int, trials: int) -> bool:
@@ -51,12 +105,15 @@ def has_its_pairs(ledger: Ledger, contender: int, pairs: int) -> bool:
     return pairs >= study.pairs_least and ledger.has_its_pairs(contender)
 
 
-def rejection(best: Step, confirmation: Mapping[str, Any]) -> str | None:
+def rejection(
+    best: Step, confirmation: Mapping[str, Any], *, died: Step | None = None
+) -> str | None:
     """Say why a would-be winner is none; None: nothing speaks against it.
 
     Args:
         best: its measurement at every level.
         confirmation: of it.
+        died: the run of its ablation in which it died itself; None: it did not.
     """
     if best.state != "measured":
         return f"died when it was measured in full ({best.failure_class})"
@@ -65,11 +122,56 @@ def rejection(best: Step, confirmation: Mapping[str, Any]) -> str | None:
     for run in confirmation["runs"]:
         if run["arm"] == "after" and run["state"] == "failed":
             return f"died in the confirmation ({run['failure']})"
-    return None
+    if died is not None:
+        return f"died in the ablation ({died.failure_class})"
+    return _loses_requests(confirmation)
+
+
+def _loses_requests(confirmation: Mapping[str, Any]) -> str | None:
+    """Say that a config loses requests that the baseline serves, if it does.
+
+    Goodput counts them by itself.
+    """
+    if confirmation["decided_by"].startswith("goodput"):
+        return None
+    before, after = (
+        [
+            Requests(failed=run["requests"]["failed"], completed=run["requests"]["completed"])
+            for run in confirmation["runs"]
+            if run["arm"] == arm and run["requests"] is not None
+        ]
+        for arm in ("before", "after")
+    )
+    if sum(bool(one.failed) for one in after) < 2:
+        return None
+    old, new = _together(before), _together(after)
+    if not loses(old, new):
+        return None
+    return f"failed {new.lost:.1%} of its requests in the confirmation, the baseline {old.lost:.1%}"
+
+
+def loses(old: Requests, new: Requests) -> bool:
+    """Tell whether a config loses more requests than another one, beyond chance."""
+    if not old.asked or not new.asked:
+        return False
+    pooled = (old.failed + new.failed) / (old.asked + new.asked)
+    error = math.sqrt(pooled * (1 - pooled) * (1 / old.asked + 1 / new.asked))
+    return new.lost - old.lost > _LOST_MAX + _ERRORS * error
+
+
+def _together(runs: Sequence[Requests]) -> Requests:
+    return Requests(
+        failed=sum(one.failed for one in runs), completed=sum(one.completed for one in runs)
+    )
 
 
 def of(
-    folder: Path, ledger: Ledger, confirmation: Mapping[str, Any], *, best: Step | None
+    folder: Path,
+    ledger: Ledger,
+    confirmation: Mapping[str, Any],
+    *,
+    best: Step | None,
+    left: bool = False,
 ) -> dict[str, Any]:
     """Return what study.json says of the study's end.
 
@@ -78,6 +180,7 @@ def of(
         ledger: of the study.
         confirmation: of the winner.
         best: the config that beats the baseline and has not been rejected; None: there is none.
+        left: whether one is still to be confirmed.
     """
     stopped = ledger.stopped
     trials = ledger.of("trial")
@@ -87,7 +190,7 @@ def of(
     return {
         "stopped": stopped and {"class": stopped.failure_class, "why": stopped.why},
         "outcome": {
-            "state": _state(ledger, confirmation, best=best),
+            "state": _state(ledger, confirmation, best=best, left=left),
             "tried": started,
             "measured": sum(step.state == "measured" for step in trials),
             "pruned": sum(step.state == "pruned" for step in trials),
@@ -101,7 +204,9 @@ def of(
     }
 
 
-def _state(ledger: Ledger, confirmation: Mapping[str, Any], *, best: Step | None) -> State:
+def _state(
+    ledger: Ledger, confirmation: Mapping[str, Any], *, best: Step | None, left: bool
+) -> State:
     if ledger.stopped is not None:
         return "stopped"
     baseline = ledger.find("baseline", 0)
@@ -110,7 +215,7 @@ def _state(ledger: Ledger, confirmation: Mapping[str, Any], *, best: Step | None
     if best is not None:
         whole = has_its_pairs(ledger, best.contender, confirmation["pairs"])
         return "confirmed" if whole else "unfinished"
-    if not _trials_over(ledger):
+    if left or not _trials_over(ledger):
         return "unfinished"
     if all(step.state == "predicted-infeasible" for step in ledger.of("trial")):
         return "nothing tried"

@@ -7,7 +7,8 @@ resumed asks nothing twice.
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -31,15 +32,27 @@ SECONDS_MIN, SECONDS_MAX = (
 )  # for the baseline to be asked in; between them, a run's length
 
 
+class Across(NamedTuple):
+    """How a study over several engines or fronts has its gate."""
+
+    baseline: Runner  # has what all are compared with
+    folder: Path  # of the study
+    stack: tuple[str, str]  # engine and front of the configs that are compared
+
+
 class Gate:
     """Compares configs with the baseline by what they answer.
 
     Args:
-        runner: whose study it is.
+        runner: serves the configs.
+        across: the baseline is another engine's; None: it is the runner's.
     """
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, across: Across | None = None) -> None:
         self._runner = runner
+        self._baseline = runner if across is None else across.baseline
+        self._folder = runner.folder if across is None else across.folder
+        self._stack = ("", "") if across is None else across.stack
 
     def admits(self, config: Mapping[str, Value]) -> bool:
         """Whether a config may win: its answers are asked for if a limit was set on them.
@@ -50,8 +63,9 @@ class Gate:
         altering = self._altering(config)
         if limit is None or not altering:
             return True
-        for one in read(self._runner.folder).checked:
-            if one.refused and self._altering(one.config) == altering:
+        for one in read(self._folder).checked:
+            alike = (one.engine, one.front) == self._stack
+            if one.refused and alike and self._altering(one.config) == altering:
                 return False
         document = self._check(config)
         if admits(document, limit):
@@ -78,15 +92,22 @@ class Gate:
         return asks_s(self._runner)
 
     def _altering(self, config: Mapping[str, Value]) -> dict[str, Value | None]:
-        """Return the settings that may change the tokens, where they are not the baseline's."""
+        """Return what may change the tokens: settings that are not the baseline's, another engine.
+
+        Of another engine the settings are held against its own baseline.
+        """
         knobs = self._runner.stack.knobs
         altering = {knob.name for knob in knobs if knob.alters_output}
         before, after = effective(self._runner.study.baseline, knobs), effective(config, knobs)
-        return {name: after.get(name) for name in changed(before, after) if name in altering}
+        found = {name: after.get(name) for name in changed(before, after) if name in altering}
+        if self._baseline is self._runner:
+            return found
+        engine = self._runner.stack.engine.name
+        return found if engine == self._baseline.stack.engine.name else {**found, "engine": engine}
 
     def _known(self, config: Mapping[str, Value]) -> dict[str, Any] | None:
-        checked = read(self._runner.folder).checked
-        found = (one.document for one in checked if one.config == config)
+        checked = read(self._folder).checked
+        found = (one.document for one in checked if one.is_of(config, self._stack))
         return next((document for document in found if not document.get("why")), None)
 
     def _check(self, config: Mapping[str, Value]) -> dict[str, Any]:
@@ -96,12 +117,12 @@ class Gate:
             return known
         self._runner.say(f"Quality: the answers of {describe(config)} beside the baseline's.")
         try:
-            baseline = read(self._runner.folder).baseline
+            baseline = read(self._folder).baseline
             if baseline is None:
-                baseline = self._ask(self._runner.study.baseline, None)
-                kept = read(self._runner.folder)
+                baseline = self._ask(self._baseline.study.baseline, None)
+                kept = read(self._folder)
                 kept.baseline = baseline
-                store.write_json(self._runner.folder / QUALITY, msgspec.to_builtins(kept))
+                store.write_json(self._folder / QUALITY, msgspec.to_builtins(kept))
             document = judge(baseline, self._ask(config, baseline))
         except (UsageError, ServerError, TargetError) as error:
             document = {"schema": SCHEMA, "comparison": None, "verdict": None, "why": str(error)}
@@ -111,10 +132,15 @@ class Gate:
     def _keep(
         self, config: Mapping[str, Value], document: dict[str, Any], *, refused: bool = False
     ) -> None:
-        kept = read(self._runner.folder)
-        kept.checked = [one for one in kept.checked if one.config != config]
-        kept.checked.append(Checked(config=dict(config), document=document, refused=refused))
-        store.write_json(self._runner.folder / QUALITY, msgspec.to_builtins(kept))
+        kept = read(self._folder)
+        kept.checked = [one for one in kept.checked if not one.is_of(config, self._stack)]
+        engine, front = self._stack
+        kept.checked.append(
+            Checked(
+                config=dict(config), document=document, refused=refused, engine=engine, front=front
+            )
+        )
+        store.write_json(self._folder / QUALITY, msgspec.to_builtins(kept))
 
     def _ask(self, config: Mapping[str, Value], like: Answers | None) -> Answers:
         """Serve a config and ask it; what the baseline was asked, if that is known.
@@ -124,7 +150,7 @@ class Gate:
             ServerError: it does not start.
             TargetError: it does not answer.
         """
-        runner = self._runner
+        runner = self._baseline if like is None else self._runner
         place = runner.folder / FOLDER / store.new_id("baseline" if like is None else "winner")
         artifact = runner.stack.build(config, notify=runner.wait)
         duration_s = runner.study.load.duration_s

@@ -1,11 +1,12 @@
 """What a study that goes on may add, what it keeps, and whether it is still where it began."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from llmdyno.errors import UsageError
+from llmdyno.errors import DynoError, UsageError
 from llmdyno.flag import Field, all_fields
 from llmdyno.machine import environment
+from llmdyno.tune.ledger import Event, Ledger
 from llmdyno.tune.spec import Study
 from llmdyno.tune.spend import Spend
 
@@ -78,6 +79,93 @@ def _show(field: Field, value: Any) -> str:
     if isinstance(value, tuple):  # words of a command line, levels, SLOs
         return " ".join(str(getattr(one, "expr", one)) for one in value)
     return field.flag.kind.show(value)
+
+
+def check_place(
+    ledger: Ledger,
+    here: dict[str, Any],
+    version: str | None,
+    *,
+    elsewhere: bool,
+    say: Callable[[str], None],
+) -> None:
+    """Refuse to go on in another place than before, or write down that it is one.
+
+    Args:
+        ledger: of the study.
+        here: the machine, as environment.describe() has it.
+        version: of the engine.
+        elsewhere: whether it may go on in another place.
+        say: is told that it does.
+
+    Raises:
+        UsageError: it is another place, and it may not.
+    """
+    unlike = "; ".join(moved(ledger.environment, ledger.engine_version, here, version))
+    if not unlike:
+        return
+    if not elsewhere:
+        raise UsageError(
+            f"{ledger.path.parent}: is not where it began: {unlike}. What was measured there cannot"
+            " be compared with what is measured here; begin another study, or go on all the same"
+            " with --elsewhere, which every table will say."
+        )
+    move(ledger, unlike, environment=here, engine_version=version)
+    say(f"! Another place than before: {unlike}.")
+
+
+def check_version(
+    ledger: Ledger,
+    version: str | None,
+    *,
+    elsewhere: bool,
+    say: Callable[[str], None],
+    partner: Ledger | None = None,
+) -> None:
+    """Find out whether the engine was replaced by another version while the study runs.
+
+    Args:
+        ledger: of the study.
+        version: of the engine; None: it is not known.
+        elsewhere: whether it may go on with another one.
+        say: is told that it does.
+        partner: another ledger of the study, with which it moves.
+
+    Raises:
+        DynoError: it was replaced, and the study may not go on so.
+    """
+    was = ledger.engine_version
+    if was is None or version is None or was == version:
+        return
+    why = f"the engine's version: {was} before, {version} after"
+    if not elsewhere:
+        raise DynoError(
+            f"{why}: it was replaced while the study ran. Put {was} back and go on with: dyno tune"
+            f" --resume {ledger.path.parent}; or go on with {version} and --elsewhere, which every"
+            " table will say."
+        )
+    move(ledger, why, engine_version=version)
+    if partner is not None:
+        move(partner, why)
+    say(f"! Another place than before: {why}.")
+
+
+def move(
+    ledger: Ledger,
+    why: str,
+    *,
+    environment: dict[str, Any] | None = None,
+    engine_version: str | None = None,
+) -> None:
+    """Write down that a study goes on in another place; what is not given is as it was."""
+    ledger.append(
+        Event(
+            kind="moved",
+            why=why,
+            environment=environment or ledger.environment,
+            engine_version=engine_version or ledger.engine_version,
+        )
+    )
 
 
 def moved(

@@ -113,7 +113,7 @@ class Lanes:
 
     @property
     def jobs(self) -> list[Job]:
-        """What runs now."""
+        """The trials that are being measured now, one a lane."""
         return [one.job for one in self._running]
 
     def start(self, job: Job) -> str | None:

@@ -58,6 +58,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     place: int = 0  # how often the machine or the engine's version had changed before
     beside: int = 0  # how many other servers were measured meanwhile, at most
     device: str = ""  # what part of the machine it had, if not all: "GPU 1", "cores 0-3"
+    sitting: str = ""  # which process of dyno measured it; empty: a version that did not say
     # Of the study's time, by the clock, what is charged to it; None: all that it took.
     wall_s: float | None = None
 
@@ -113,6 +114,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     lanes      all parts that are left, `devices`, have measured the baseline, and are alike
     alone      a would-be winner, `contender`, did no better than the baseline once it ran alone
     left       a combination, `stack`, was left out of a study over several
+    settled    every would-be winner was tried, and none is one
     paired     the confirmation of `contender` has had all pairs that were planned, or affordable
     """
 
@@ -123,6 +125,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
         "moved",
         "beside",
         "left",
+        "settled",
         "paired",
         "lane",
         "lanes",
@@ -159,6 +162,7 @@ class Ledger:
         self.path = folder / LEDGER
         self.began: Began | None = None
         self.steps: list[Step] = []  # but for the failures that were the machine's
+        self.voided: list[Step] = []  # those
         self.events: list[Event] = []
         self.spent_s = 0.0  # by all steps, those that do not count too
         self.stopped: Event | None = None  # why nothing was measured since
@@ -209,7 +213,9 @@ class Ledger:
             self._ended.discard(key(entry))
         else:
             self.events.append(entry)
-            self.steps = [s for s in self.steps if not (_failed(s) and key(s) in entry.void)]
+            void = [s for s in self.steps if _failed(s) and key(s) in entry.void]
+            self.voided += void
+            self.steps = [s for s in self.steps if not any(s is one for one in void)]
             self._ended -= {*entry.void}
             if entry.kind == "machine":
                 self.stopped = entry
@@ -300,6 +306,12 @@ class Ledger:
         """Return why a would-be winner was none once it ran alone; None: it was not so."""
         whys = [e.why for e in self.events if e.kind == "alone" and e.contender == contender]
         return whys[-1] if whys else None
+
+    @property
+    def settled(self) -> bool:
+        """Whether every would-be winner was tried, and none is one."""
+        kinds = [event.kind for event in self.events if event.kind in {"settled", "extended"}]
+        return bool(kinds) and kinds[-1] == "settled"
 
     def has_its_pairs(self, contender: int) -> bool:
         """Tell whether a confirmation of an open number of pairs has come to its planned end."""

@@ -31,6 +31,7 @@ SERVER_LOG = "server.log"
 SERVER_FILES = "server"  # what the server reads
 WARMUP = "warmup"
 _PORT_TRIES = 3
+_STOOD_STILL_S = 1.0  # without a look at the server: this process was stopped, or suspended
 _DYING_S = 5.0  # what a server may take to end after its engine has
 
 
@@ -285,7 +286,7 @@ class _Watch:
         self._hang_s = hang_s
         self._report_progress = report_progress
         self._reads = -1
-        self._since_s = monotonic()
+        self._since_s = self._asked_s = monotonic()
 
     def look(self, progress: Progress, meter: Meter) -> None:
         """Notice whether anything came since the last look."""
@@ -299,7 +300,11 @@ class _Watch:
         failure = self._server.failure()
         if failure is not None:
             return str(failure)
-        silent_s = monotonic() - self._since_s
+        now_s = monotonic()
+        if now_s - self._asked_s > _STOOD_STILL_S:  # this process did: it cannot tell of the server
+            self._since_s = max(self._since_s, now_s)
+        self._asked_s = now_s
+        silent_s = now_s - self._since_s
         if silent_s > self._hang_s:
             return f"the server lives but sent nothing for {silent_s:.0f} s"
         return None

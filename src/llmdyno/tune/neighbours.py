@@ -1,6 +1,7 @@
 """Other studies on this machine: each keeps a file where all of a user's studies look."""
 
 import os
+import secrets
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
@@ -27,6 +28,7 @@ class Presence:
 
     def __init__(self, folder: Path) -> None:
         self._own = Neighbour(os.getpid(), str(folder.resolve()), presence.boot())
+        self.sitting = secrets.token_hex(4)  # the study's: one that goes on has another
         self._place = store.runtime_folder("studies-at-work")
         self._stack = ExitStack()
 

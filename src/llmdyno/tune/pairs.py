@@ -52,6 +52,9 @@ class Confirmation:
         self._before, self._after = before, after
         self._runner = before.runner
         self._contender = contender
+        if before.runner is not after.runner:
+            before.runner.partner = after.runner.ledger
+            after.runner.partner = before.runner.ledger
 
     def run(
         self, heading: str = "Confirmation", then_s: Callable[[float], float] = lambda _: 0.0
@@ -64,19 +67,30 @@ class Confirmation:
         """
         for pair in self._planned(heading):
             self._foretell(pair, then_s)
-            for place, side in enumerate(self.arms(pair)):
-                step = side.runner.step(
-                    "confirm",
-                    2 * pair + place,
-                    side.config,
-                    side.runner.trial_load(confirm=True),
-                    contender=self._contender,
-                )
-                if step.state == "failed":
-                    return
+            steps = self._measured(pair)
+            while steps and len({step.place for step in steps}) > 1:
+                steps = self._measured(pair)  # the engine was replaced between the two
+            if not steps:
+                return
         ledger = self._after.runner.ledger
         if not ledger.has_its_pairs(self._contender):
             ledger.append(Event(kind="paired", why="all pairs", contender=self._contender))
+
+    def _measured(self, pair: int) -> list[Step]:
+        """Measure both runs of a pair, as far as they are not measured; none: one has failed."""
+        steps = []
+        for place, side in enumerate(self.arms(pair)):
+            step = side.runner.step(
+                "confirm",
+                2 * pair + place,
+                side.config,
+                side.runner.trial_load(confirm=True),
+                contender=self._contender,
+            )
+            if step.state == "failed":
+                return []
+            steps.append(step)
+        return steps
 
     def steps(self) -> list[Step]:
         """Return what was measured, in order, each with its arm and the whole path of its run."""

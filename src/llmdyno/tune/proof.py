@@ -7,9 +7,11 @@ from llmdyno.knobs import Value
 from llmdyno.results.stats import Spread
 from llmdyno.tune.ablation import Ablation
 from llmdyno.tune.candidates import describe, same
+from llmdyno.tune.endings import loses
 from llmdyno.tune.gate import Gate
 from llmdyno.tune.ledger import Event, Step
 from llmdyno.tune.noise import noise_so_far
+from llmdyno.tune.pair_runs import requests_of
 from llmdyno.tune.pairs import Confirmation, Side
 from llmdyno.tune.runner import Runner
 
@@ -116,10 +118,17 @@ class Proof:
     def _better_than(self, reference: Step, expected: Expected) -> list[Step]:
         """Return the trials that beat the baseline, best first.
 
-        A trial that meets the SLOs comes before one that does not, whatever their values.
+        A trial that meets the SLOs comes before one that does not, whatever their values; what
+        loses requests that the baseline serves comes last.
         """
         study, knobs = self._runner.study, self._runner.stack.knobs
         sign = 1.0 if study.objective.maximise else -1.0
+
+        folder = self._runner.folder
+        requests = requests_of(folder, reference)
+
+        def serves(step: Step) -> bool:
+            return not loses(requests, requests_of(folder, step))
 
         def rank(step: Step) -> tuple[bool, float]:
             return step.slo_met is not False, sign * (step.value or 0.0)
@@ -135,11 +144,11 @@ class Proof:
         measured.sort(key=rank, reverse=True)
         ranks = expected(measured)
         if ranks is None:
-            return measured
+            return sorted(measured, key=serves, reverse=True)
         known = {step.number: place for step, place in zip(measured, ranks, strict=True)}
 
-        def rank_expected(step: Step) -> tuple[bool, float]:
-            return step.slo_met is not False, known[step.number]
+        def rank_expected(step: Step) -> tuple[bool, bool, float]:
+            return serves(step), step.slo_met is not False, known[step.number]
 
         return sorted(measured, key=rank_expected, reverse=True)
 

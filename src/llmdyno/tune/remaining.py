@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from llmdyno.knobs import Value
 from llmdyno.tune.ablation import PAIRS, pairs_to_come
 from llmdyno.tune.candidates import changed, effective
-from llmdyno.tune.combined_study import rank, reference_of
+from llmdyno.tune.combined_study import reference_of
+from llmdyno.tune.endings import rank
 from llmdyno.tune.gate import asks_s
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.noise import spreads_before

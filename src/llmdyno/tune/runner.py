@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno import store, workload
-from llmdyno.errors import ServerError, UsageError
+from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
 from llmdyno.load.progress import Progress
 from llmdyno.machine import environment
@@ -70,6 +70,9 @@ class Runner:
         self.ledger = Ledger(folder)
         self._narrator = narrator
         self._presence: Presence | None = None
+        self._elsewhere = False
+        # Has the other runs of the pairs: in a study over engines each side has its own ledger.
+        self.partner: Ledger | None = None
         # Tells of a budget that this study shares with others; None: it has its own.
         self.over: Callable[[float], bool] | None = None
         self.left: Callable[[], float] | None = None  # of it, in s
@@ -86,7 +89,7 @@ class Runner:
             UsageError: that has changed, and the study may not go on so.
         """
         self._began_s = monotonic()
-        self._presence = presence
+        self._presence, self._elsewhere = presence, elsewhere
         self.ledger = Ledger(self.folder)
         self._spent_before_s = self.ledger.spent_s
         here, version = environment.describe(), self.stack.engine.version()
@@ -101,7 +104,7 @@ class Runner:
             )
             return
         self._narrator.observe(self.ledger)
-        self._notice_the_place(here, version, elsewhere)
+        going_on.check_place(self.ledger, here, version, elsewhere=elsewhere, say=self.say)
         was = self.ledger.spec
         changes = {
             name: getattr(self.study, name)
@@ -111,22 +114,6 @@ class Runner:
         if changes:
             said = ", ".join(going_on.told(self.study, name) for name in changes)
             self.ledger.append(Event(kind="extended", why=said, changes=changes))
-
-    def _notice_the_place(self, here: dict[str, Any], version: str | None, elsewhere: bool) -> None:
-        """Refuse to go on in another place, or write down that it is one."""
-        ledger = self.ledger
-        unlike = going_on.moved(ledger.environment, ledger.engine_version, here, version)
-        if not unlike:
-            return
-        said = "; ".join(unlike)
-        if not elsewhere:
-            raise UsageError(
-                f"{self.folder}: is not where it began: {said}. What was measured there cannot be"
-                " compared with what is measured here; begin another study, or go on all the same"
-                " with --elsewhere, which every table will say."
-            )
-        ledger.append(Event(kind="moved", why=said, environment=here, engine_version=version))
-        self.say(f"! Another place than before: {said}.")
 
     def look_around(self) -> None:
         """Warn of other studies that run on this machine, of each once, and write them down."""
@@ -146,6 +133,11 @@ class Runner:
         """Write down why there will be no further trial, and what the next was to gain."""
         if not self.ledger.ended(why):
             self.ledger.append(Event(kind="ended", why=why, gain=gain))
+
+    def settle(self) -> None:
+        """Write down that every would-be winner was tried, and none is one."""
+        if not self.ledger.settled:
+            self.ledger.append(Event(kind="settled", why="no config is left to confirm"))
 
     def enough(self) -> bool:
         """Tell whether a person has ended the trials, now or before the study was stopped.
@@ -208,7 +200,7 @@ class Runner:
     def is_open(self, step: Step) -> bool:
         """Tell whether a step is to be measured again: it failed, or its pair is torn."""
         failed = blame.is_open(self.ledger, step, self.study.baseline, self.stack.knobs)
-        return failed or blame.is_half(self.ledger, step)
+        return failed or blame.is_half(self.ledger, step, self.partner)
 
     def check_machine(self) -> None:
         """Start the baseline once more if all has failed since something was measured.
@@ -219,6 +211,21 @@ class Runner:
         if not blame.failed_last(self.ledger):
             return
         self.say("Nothing works any more; the baseline is started to see whether the machine does.")
+        number = len(self.ledger.of("check"))
+        self.step("check", number, self.study.baseline, self.trial_load())
+
+    def see_that_it_is_mended(self) -> None:
+        """Start the baseline if nothing was measured since the machine failed.
+
+        A study that goes on may have nothing left to measure, and must not say for ever that it
+        stopped.
+
+        Raises:
+            ServerError: the machine fails still.
+        """
+        if self.ledger.stopped is None:
+            return
+        self.say("The machine had failed; the baseline is started to see whether it works now.")
         number = len(self.ledger.of("check"))
         self.step("check", number, self.study.baseline, self.trial_load())
 
@@ -252,6 +259,10 @@ class Runner:
         contender: int,
     ) -> Step:
         self.look_around()
+        version = self.stack.engine.version()
+        going_on.check_version(
+            self.ledger, version, elsewhere=self._elsewhere, say=self.say, partner=self.partner
+        )
         name = label(phase, number)
         run = self.folder / "runs" / store.new_id(name)
         measurement = measure(
@@ -295,7 +306,13 @@ class Runner:
             beside: of one that ran beside others: the step's `beside`, `device` and `wall_s`.
         """
         step = as_step(self.study, measurement, phase, number, config, knob)
-        step = msgspec.structs.replace(step, contender=contender, place=self.ledger.place, **beside)
+        step = msgspec.structs.replace(
+            step,
+            contender=contender,
+            place=self.ledger.place,
+            sitting=self._presence.sitting if self._presence is not None else "",
+            **beside,
+        )
         self.ledger.append(step)
         told = account(self.study, step, describe(config))
         where = f" on {step.device}" if step.device else ""

@@ -22,6 +22,9 @@ it can be gone again at any time. The document's keys are a contract; its versio
         "expected_gain", where "ended_by" is "patience", and "pruned", how many trials were.
     29 November 2026, added: "lanes" of a study with --parallel, else null; "device" (what part of
         the machine a trial had; null: all) and "beside" (how many ran with it at most) of a trial.
+    29 November 2026, added: of a confirmation's runs "sitting" (which process measured it),
+        "failed_before" (the classes of the tries that failed), "requests" and "doubts" (codes) of
+        the level that decides.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,8 +41,8 @@ from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, Objective, read_stat
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
-from llmdyno.tune import checked, endings, paired
-from llmdyno.tune.ablation import noise, pairs_of
+from llmdyno.tune import checked, endings, pair_runs, paired
+from llmdyno.tune.ablation import died, noise, pairs_of
 from llmdyno.tune.candidates import changed, effective, same
 from llmdyno.tune.explained import Explained, of_confirmation
 from llmdyno.tune.ledger import Ledger, Step
@@ -51,20 +54,30 @@ SCHEMA = "llmdyno.study/1"
 _TOLD = (*HEADLINES, Objective(metric="ttft_ms", stat="p99"))
 
 
-def study_document(folder: Path, ledger: Ledger, subject: Stack) -> dict[str, Any]:
+def study_document(
+    folder: Path, ledger: Ledger, subject: Stack, *, rivals: Sequence[Step] = ()
+) -> dict[str, Any]:
     """Derive study.json as it stands; what is not measured yet is null or empty.
 
     It reads the ledger and the runs, and writes nothing. "bundle" is null: whoever writes one for
     the winner fills it in.
 
+    Args:
+        folder: of the study.
+        ledger: of the study.
+        subject: what is tuned.
+        rivals: the baselines of other engines, which may win, too.
+
     Raises:
         StorageError: a run that the ledger names cannot be read.
     """
-    return _Document(folder, ledger, subject).whole()
+    return _Document(folder, ledger, subject, rivals).whole()
 
 
 class _Document:
-    def __init__(self, folder: Path, ledger: Ledger, subject: Stack) -> None:
+    def __init__(
+        self, folder: Path, ledger: Ledger, subject: Stack, rivals: Sequence[Step]
+    ) -> None:
         assert ledger.began is not None
         self._study = ledger.spec
         self._environment = ledger.environment
@@ -73,6 +86,8 @@ class _Document:
         self._ledger = ledger
         self._subject = subject
         self._reader = Reader(self._study.slos)
+        refused = [one.config for one in checked.read(folder).checked if one.refused]
+        self._left = endings.is_left(ledger, subject.knobs, rivals=rivals, refused=refused)
 
     def whole(self) -> dict[str, Any]:
         baseline = self._ledger.find("baseline", 0)
@@ -96,12 +111,16 @@ class _Document:
             "trials": [self._trial(step) for step in self._ledger.of("trial")],
             "confirmation": confirmation,
             **self._explanation(best, confirmation),
-            "quality": checked.told(self._folder, best.config if best else None),
+            "quality": checked.told(
+                self._folder,
+                best.config if best else None,
+                (best.engine, best.front) if best else ("", ""),
+            ),
             "spent_s": round(self._ledger.spent_s, 3),
             "bundle": None,
             "rejected": rejected,
             "lanes": _lanes(self._ledger),
-            **endings.of(self._folder, self._ledger, confirmation, best=best),
+            **endings.of(self._folder, self._ledger, confirmation, best=best, left=self._left),
         }
         document["outcome"] = {**document["outcome"], "said": conclusions.conclusion(document)}
         return {**document, "doubts": study_doubts.entries(document, self._guide())}
@@ -115,7 +134,9 @@ class _Document:
         last, rejected = confirmation, []
         for step in self._ledger.of("best"):
             found = self._confirmation(step)
-            why = endings.rejection(step, found) or self._ledger.fell_behind(step.contender)
+            why = endings.rejection(
+                step, found, died=died(self._ledger, step.contender, step.config)
+            ) or self._ledger.fell_behind(step.contender)
             if why is not None:
                 rejected.append(
                     {"config": step.config, "why": why, "confirmation": found, **_of(step)}
@@ -201,6 +222,7 @@ class _Document:
                 "slo_met": step.slo_met,
                 "failure": step.failure_class,
                 "place": step.place,
+                **pair_runs.befell(self._folder, self._ledger, step),
                 **_of(step),
             }
             for step in steps
@@ -227,7 +249,8 @@ class _Document:
         runs: Sequence[Mapping[str, Any]],
     ) -> verdicts.Word:
         if best is None:
-            return "no difference" if endings.searched(self._ledger) else "not confirmed"
+            over = endings.searched(self._ledger) and not self._left
+            return "no difference" if over else "not confirmed"
         if not endings.has_its_pairs(self._ledger, best.contender, len(pairs)):
             return "not confirmed"
         word = verdicts.verdict(ratio, maximise=self._study.objective.maximise)

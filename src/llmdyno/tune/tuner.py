@@ -21,6 +21,7 @@ from llmdyno.search.samplers import Searching, sampler
 from llmdyno.serve.stack import Stack
 from llmdyno.store import LEDGER
 from llmdyno.tune import objectives
+from llmdyno.tune.ablation import died
 from llmdyno.tune.alike import reference_of_lanes
 from llmdyno.tune.candidates import checked_candidates, describe
 from llmdyno.tune.folder import stack_of, write_study
@@ -127,6 +128,7 @@ class Tuner:
                 baseline, reference = self.measure_baseline()
                 self.search()
                 self._prove(baseline, reference)
+                runner.see_that_it_is_mended()
             finally:
                 if self.devices is not None:
                     self.devices.show_all()
@@ -157,10 +159,13 @@ class Tuner:
             if document["best"]["config"] == best.config:
                 self._gate.after_confirmation(best.config)
                 proof.ablate(baseline.config, best)
-                return
+                if died(runner.ledger, best.contender, best.config) is None:
+                    return
+                document = study_document(runner.folder, runner.ledger, self.stack)
             whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
             runner.say(f"  {describe(best.config)} {(whys or ['does not do better'])[0]}.")
         runner.check_machine()  # all may have failed because it does not work any more
+        runner.settle()
 
     # How the baseline is measured.
 

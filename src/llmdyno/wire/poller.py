@@ -27,6 +27,8 @@ from llmdyno.wire import inbox
 from llmdyno.wire.inbox import READ_BYTES, Inbox
 from llmdyno.wire.sockets import Address, connect_first, resolve
 
+_STEP_NS = 50_000_000  # what lies between two readings of the clocks is less
+_EDGES = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module does not name it
 _TIMESPEC = struct.Struct("@qq")
 # Per link and poll, so that a server that never stops sending does not hold up the other links.
@@ -125,11 +127,12 @@ class Link:
             self._leave(self._number)
             self._channel.close()
 
-    def read(self, clock_offset_ns: int) -> None:
+    def read(self, clock_offset_ns: int, since_ns: int | None = None) -> None:
         """Read all that has arrived, and pass it to the reader.
 
         Args:
             clock_offset_ns: wall clock minus perf_counter, because the kernel stamps in wall clock.
+            since_ns: the wall clock was set after this: what is read arrived between then and now.
         """
         for _ in range(_READS_MAX):
             if self._closed:
@@ -149,6 +152,8 @@ class Link:
                 stamp_ns = seconds * 1_000_000_000 + nanoseconds - clock_offset_ns
             else:
                 stamp_ns = perf_counter_ns()
+            if since_ns is not None:
+                stamp_ns = min(max(stamp_ns, since_ns), perf_counter_ns())
             if self.reader.take(stamp_ns, data):
                 self._has_read(self.reader)
             if len(data) < READ_BYTES:
@@ -181,6 +186,8 @@ class Poller:
         self.period_s = PERIOD_S_MIN
         self._polls = 0
         self._ready = 0
+        self._offset_ns: int | None = None  # of the last look
+        self._polled_ns = 0  # when that was
 
     def _add(self, channel: socket.socket, reader: Reader) -> Link:
         """Take over a connected, non-blocking socket."""
@@ -190,9 +197,10 @@ class Poller:
         if inbox.look is not None and isinstance(reader.inbox, Inbox):
             self._inboxes[link.fileno()] = reader.inbox
             # Edge-triggered, because the compiled code reads until nothing is left.
-            events |= select.EPOLLRDHUP | select.EPOLLET
+            events = _EDGES
         self._epoll.register(channel, events)
         if self._timer is None:
+            self._offset_ns = None  # as long as nobody looked, the clock may have been set
             self._timer = self._loop.call_later(self.period_s, self._poll)
         return link
 
@@ -232,8 +240,16 @@ class Poller:
         if not self._links:
             self._timer = None
             return
-        offset_ns = clock_gettime_ns(0) - perf_counter_ns()  # CLOCK_REALTIME; it may be stepped
-        self._ready += self._read_compiled(offset_ns) if self._inboxes else self._read(offset_ns)
+        now_ns = perf_counter_ns()
+        offset_ns = clock_gettime_ns(0) - now_ns  # CLOCK_REALTIME; it may be stepped
+        before_ns, self._offset_ns = self._offset_ns, offset_ns
+        since_ns, self._polled_ns = self._polled_ns, now_ns
+        if before_ns is not None and abs(offset_ns - before_ns) > _STEP_NS:
+            self._ready += self._read(offset_ns, since_ns)
+        else:
+            self._ready += (
+                self._read_compiled(offset_ns) if self._inboxes else self._read(offset_ns)
+            )
         if self._unsent:
             waiting, self._unsent[:] = self._unsent[:], []
             for link in waiting:
@@ -247,13 +263,20 @@ class Poller:
             self._change_period()
         self._timer = self._loop.call_later(self.period_s, self._poll)
 
-    def _read(self, offset_ns: int) -> int:
-        """Read what has arrived; return how many links had data."""
+    def _read(self, offset_ns: int, since_ns: int | None = None) -> int:
+        """Read what has arrived; return how many links had data.
+
+        Args:
+            offset_ns: wall clock minus perf_counter.
+            since_ns: the last look, if the wall clock was set after it.
+        """
         ready = self._epoll.poll(0)
         for number, _ in ready:
             link = self._links.get(number)
             if link is not None:  # None: closed while another link was read
-                link.read(offset_ns)
+                link.read(offset_ns, since_ns)
+                if since_ns is not None and number in self._inboxes:  # an edge for what is left
+                    self._epoll.modify(number, _EDGES)
         return len(ready)
 
     def _read_compiled(self, offset_ns: int) -> int:

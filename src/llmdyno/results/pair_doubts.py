@@ -1,0 +1,78 @@
+"""Doubts of a confirmation's pairs: what befell them that their ratio does not show.
+
+Two runs of a pair are to differ in their config alone. A stop between them, a run that failed and
+was made again, and a run that has doubts of its own are other differences.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from llmdyno.results.documents import Document, items, number, text, texts
+from llmdyno.units import counted
+
+# Of the codes of a run's own doubts those that tell of a fault. A short window or few requests are
+# in every run alike, and the interval knows of them.
+_FAULTS = (
+    *("failed-requests", "too-long-requests", "stopped-early", "interrupted", "client-bound"),
+    *("rate-not-delivered", "users-not-reached", "server-not-ours-alone", "gpu-throttled"),
+)
+_ARMS = {"before": "baseline", "after": "tuned"}
+
+Finding = tuple[str, str]  # code and text
+
+
+def find(confirmation: Document) -> list[Finding]:
+    """Return what befell the pairs of a confirmation; of an older one nothing is known."""
+    measured = [run for run in items(confirmation, "runs") if text(run, "state") == "measured"]
+    return [*_torn(measured), *_repeated(measured), *_doubtful(measured)]
+
+
+def _torn(runs: Sequence[Document]) -> list[Finding]:
+    sittings: dict[float | None, set[str]] = {}
+    for run in runs:
+        sittings.setdefault(number(run, "pair"), set()).add(text(run, "sitting"))
+    torn = sum(len(found) > 1 for found in sittings.values())
+    if not torn:
+        return []
+    said = (
+        f"Of {torn} of {counted(len(sittings), 'pair')} one run was measured before the study was"
+        " stopped and the other after that: what changed meanwhile is in their ratio."
+    )
+    return [("torn-pairs", said)]
+
+
+def _repeated(runs: Sequence[Document]) -> list[Finding]:
+    failed = [(run, classes) for run in runs if (classes := texts(run, "failed_before"))]
+    if not failed:
+        return []
+    told = [
+        f"{_arm(run)} in pair {(number(run, 'pair') or 0) + 1:g} ({', '.join(classes)})"
+        for run, classes in failed
+    ]
+    said = (
+        f"{counted(len(failed), 'run')} of the pairs failed and {_were(len(failed))} made again:"
+        f" {'; '.join(told)}."
+    )
+    return [("repeated-runs", said)]
+
+
+def _doubtful(runs: Sequence[Document]) -> list[Finding]:
+    of_arm = Counter(_arm(run) for run in runs)
+    found = Counter((code, _arm(run)) for run in runs for code in set(texts(run, "doubts")))
+    told = [
+        f"{code} in {found[code, arm]} of {counted(of_arm[arm], 'run')} of the {arm}"
+        for code in _FAULTS
+        for arm in _ARMS.values()
+        if found[code, arm]
+    ]
+    if not told:
+        return []
+    return [("doubtful-pairs", f"Runs of the pairs have doubts of their own: {'; '.join(told)}.")]
+
+
+def _arm(run: Document) -> str:
+    return _ARMS.get(text(run, "arm"), "")
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"

@@ -1,0 +1,70 @@
+"""What befell a run of a confirmation, beside its value: for study.json and its doubts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llmdyno import store
+from llmdyno.errors import StorageError
+from llmdyno.results import doubts
+from llmdyno.store import SUMMARY
+from llmdyno.tune.ledger import Ledger, Step, key
+
+
+class Requests(NamedTuple):
+    """What became of the requests of a run, or of several."""
+
+    failed: int = 0
+    completed: int = 0
+
+    @property
+    def asked(self) -> int:
+        """All requests that came to an end, served or not."""
+        return self.failed + self.completed
+
+    @property
+    def lost(self) -> float:
+        """The share that failed."""
+        return self.failed / self.asked if self.asked else 0.0
+
+
+def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:
+    """Return what befell a run: which process measured it, failures before it, its own doubts.
+
+    Args:
+        folder: of the study.
+        ledger: of the study.
+        step: the run's; of one that was not measured "requests" is null.
+    """
+    tries = [one for one in (*ledger.voided, *ledger.tries(key(step))) if key(one) == key(step)]
+    level = _last_level(folder, step)
+    requests = None if level is None else level["requests"]
+    return {
+        "sitting": step.sitting,
+        "failed_before": [one.failure_class for one in tries if one is not step],
+        "requests": requests and {name: requests[name] for name in ("completed", "failed")},
+        "doubts": [] if level is None else level["codes"],
+    }
+
+
+def requests_of(folder: Path, step: Step) -> Requests:
+    """Return what became of a run's requests at its last level; none if it is not known."""
+    level = _last_level(folder, step)
+    if level is None:
+        return Requests()
+    counts = level["requests"]
+    return Requests(failed=counts["failed"] or 0, completed=counts["completed"] or 0)
+
+
+def _last_level(folder: Path, step: Step) -> Mapping[str, Any] | None:
+    """Return the level of a run that decides, with the codes of its doubts; None: it has none."""
+    if step.state not in {"measured", "pruned"}:
+        return None
+    try:
+        summary = store.read_json(folder / step.run / SUMMARY)
+    except StorageError:  # its folder is gone
+        return None
+    level = summary["levels"][-1]
+    loads = {level.get("users"), level.get("rate"), None}
+    codes = dict.fromkeys(one.code for one in doubts.of(summary) if one.level in loads)
+    return {**level, "codes": list(codes)}
