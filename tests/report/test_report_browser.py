@@ -104,9 +104,12 @@ def compared(folder: Path) -> str:
     return report.compare_page(before.first.summary, after.first.summary, found)
 
 
-@pytest.mark.parametrize("kind", ["study", "run", "comparison", "compared"])
+@pytest.mark.parametrize(
+    ("kind", "dark"),
+    [("study", False), ("study", True), ("run", False), ("comparison", False), ("compared", False)],
+)
 @pytest.mark.skipif(AXE is None, reason="LLMDYNO_AXE names no axe.min.js; npm pack axe-core has it")
-def test_axe_finds_nothing_serious(kind: str, tmp_path: Path) -> None:
+def test_axe_finds_nothing_serious(kind: str, tmp_path: Path, *, dark: bool) -> None:
     pages = {
         "study": lambda: report.study_page(study(), GUIDE),
         "run": lambda: report.run_page(summary()),
@@ -114,7 +117,7 @@ def test_axe_finds_nothing_serious(kind: str, tmp_path: Path) -> None:
         "compared": lambda: compared(tmp_path),
     }
     assert AXE is not None
-    assert violations(pages[kind](), Path(AXE).read_text(), tmp_path) == []
+    assert violations(pages[kind](), Path(AXE).read_text(), tmp_path, dark=dark) == []
 
 
 def test_a_page_names_no_other_place_to_fetch_from(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ async function draw(element) {
   try {
     load();
     await vegaEmbed(element, specification, options);
+    const menu = element.querySelector("summary"); // of three dots, which nobody hears
+    menu.setAttribute("aria-label", `Save as an image: ${element.getAttribute("aria-label")}`);
   } catch (error) {
     element.textContent = `This chart could not be drawn: ${error}`;
     console.error(element.id, error);
@@ -42,7 +44,13 @@ function distance(element) {
   const { top, bottom } = element.getBoundingClientRect();
   return Math.max(0, top - innerHeight, -bottom);
 }
+// A page in another tab has no frames: then a moment is enough.
+const painted = () => new Promise((done) => {
+  requestAnimationFrame(() => setTimeout(done));
+  setTimeout(done, 200);
+});
 async function drawAll() {
+  await painted(); // until then a page that is opened at a section stands at its top
   while (waiting.size) {
     // The browser paints and scrolls meanwhile: text and tables are there before the first chart.
     await new Promise((done) => setTimeout(done, 20));
