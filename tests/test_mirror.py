@@ -68,6 +68,8 @@ TOGETHER = {
     "cli/sides.py": "cli/test_compare.py",
     "tune/outlook.py": "tune/test_remaining.py",
     "tune/paired.py": "tune/test_study.py",
+    "tune/pair_runs.py": "tune/test_strikes.py",
+    "results/pair_doubts.py": "tune/test_strikes.py",
     "terminal/dry_run.py": "tune/test_dry_run.py",
     "search/memory.py": "search/test_own.py",
     "search/simple.py": "search/test_samplers.py",

@@ -73,7 +73,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     moved      it went on with another engine, driver or machine
     beside     another study ran on this machine at the same time
     left       a combination, `stack`, was left out of a study over several
-    settled    every would-be winner was tried, and none is one
+    settled    every would-be winner was tried or refused, and none is one
     paired     the confirmation of `contender` has had all pairs that were planned, or affordable
     """
 
