@@ -71,6 +71,8 @@ TOGETHER = {
     "tune/outlook.py": "tune/test_remaining.py",
     "tune/paired.py": "tune/test_study.py",
     "terminal/coloured.py": "terminal/test_tables.py",
+    "tune/pair_runs.py": "tune/test_strikes.py",
+    "results/pair_doubts.py": "tune/test_strikes.py",
     "terminal/dry_run.py": "tune/test_dry_run.py",
     "search/memory.py": "search/test_own.py",
     "search/simple.py": "search/test_samplers.py",

@@ -231,6 +231,19 @@ def test_a_stop_that_leaves_nothing_to_measure_is_not_told_for_ever(lab: StudyLa
     assert document["outcome"]["state"] == "confirmed"
 
 
+def test_a_study_whose_winners_may_all_not_win_ends(
+    lab: StudyLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmdyno.tune.gate.Gate.admits", lambda *_: False)
+
+    document = lab.run(fast)
+    assert document["outcome"]["state"] == "nothing better"
+    assert document["best"]["config"] == {}
+    content = (lab.folder / store.LEDGER).read_bytes()
+    assert lab.run(fast)["outcome"] == document["outcome"]
+    assert (lab.folder / store.LEDGER).read_bytes() == content
+
+
 @pytest.mark.parametrize(("number", "tried"), [(4, 0), (5, 1), (9, 1)])
 def test_a_stop_before_the_next_best_is_confirmed_is_no_verdict(
     lab: StudyLab, number: int, tried: int

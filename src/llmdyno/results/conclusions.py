@@ -98,10 +98,10 @@ def unproven(study: Document) -> str:
     known = part(study, "best") and part(study, "baseline")
     if not known or not changed or verdicts.confirmed(study).word != "not confirmed":
         return ""
-    return (
-        "these settings are not confirmed; what the trials showed of them may be luck. dyno tune"
-        f" --resume {text(study, 'study')} goes on with the study."
-    )
+    said = "these settings are not confirmed; what the trials showed of them may be luck."
+    if text(study, "outcome", "state") in {"unfinished", "stopped"}:
+        said += f" dyno tune --resume {text(study, 'study')} goes on with the study."
+    return said
 
 
 def remarks(study: Document) -> list[str]:

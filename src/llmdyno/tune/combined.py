@@ -293,7 +293,9 @@ class Combined:
                     return
             self._whole.say(f"  {arm.of.name}, {describe(config)}: does not do better.")
         first.runner.check_machine()
-        self._whole.settle()
+        document, _ = combined_document(self._folder, Ledger(self._folder))
+        if document["outcome"]["state"] == "unfinished":  # the gate has let none of them win
+            self._whole.settle()
 
     def _stands(self, arm: _Arm, best: Step) -> bool:
         """Tell whether a config is the best of all, by its confirmation."""

@@ -114,7 +114,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     lanes      all parts that are left, `devices`, have measured the baseline, and are alike
     alone      a would-be winner, `contender`, did no better than the baseline once it ran alone
     left       a combination, `stack`, was left out of a study over several
-    settled    every would-be winner was tried, and none is one
+    settled    every would-be winner was tried or refused, and none is one
     paired     the confirmation of `contender` has had all pairs that were planned, or affordable
     """
 

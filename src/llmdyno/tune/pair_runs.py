@@ -19,7 +19,7 @@ class Requests(NamedTuple):
 
     @property
     def asked(self) -> int:
-        """All requests that came to an end, served or not."""
+        """How many there were, whatever became of them."""
         return self.failed + self.completed
 
     @property

@@ -24,6 +24,7 @@ from llmdyno.tune import objectives
 from llmdyno.tune.ablation import died
 from llmdyno.tune.alike import reference_of_lanes
 from llmdyno.tune.candidates import checked_candidates, describe
+from llmdyno.tune.endings import is_left
 from llmdyno.tune.folder import stack_of, write_study
 from llmdyno.tune.foreseen import foreseen
 from llmdyno.tune.gate import Gate
@@ -165,7 +166,8 @@ class Tuner:
             whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
             runner.say(f"  {describe(best.config)} {(whys or ['does not do better'])[0]}.")
         runner.check_machine()  # all may have failed because it does not work any more
-        runner.settle()
+        if is_left(runner.ledger, self.stack.knobs):  # the gate has let none of them win
+            runner.settle()
 
     # How the baseline is measured.
 
