@@ -60,7 +60,7 @@ def write_study(folder: Path) -> None:
                 config={**config},
                 state="measured",
                 run=run,
-                value=2.0 if config else 1.0,
+                value=1.0,
                 knob="itl_ms" if phase == "ablation" else "",
             )
         )

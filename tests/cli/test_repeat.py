@@ -42,7 +42,7 @@ STUDIES: list[dict[str, Any]] = [
     {"budget": "$20", "price": "3.51/h", "confirm_until": "3%", "pairs": 4, "max_pairs": 9},
     {"budget": "2mh", "allow_altered_output": "0.5%", "quality": False, "sampler": "tpe"},
     {"budget": "1.5h", "allow_altered_output": True, "trials": 3, "confirm_levels": "all"},
-    {"patience": 3, "race": False},
+    {"patience": 3, "race": False, "parallel": 2},
     dict(flags.QUICK),
 ]
 
