@@ -72,7 +72,10 @@ def test_a_command_imports_its_own_group_alone() -> None:
         (["build", "--set", "weight_fromat=int8"], "Did you mean 'weight_format'?"),
         (["artifacts", "prune", "--older-than", "old"], "write a duration such as"),
         (["artifacts", "prune", "--keep", "-1"], "--keep -1: must be at least 0"),
-        (["bench", "http://h:1", "-c", "2"], "the server's address is a flag, --url http://h:1"),
+        (
+            ["bench", "http://h:1", "-c", "2"],
+            "The server's address is a flag: write --url before it",
+        ),
         (["bench", "--proxy", "http://p:1", "-c", "2"], "Missing option '--url'"),
     ],
 )

@@ -117,11 +117,11 @@ def main() -> None:
     sys.exit(status or lost)
 
 
-def _address(words: Sequence[str]) -> str | None:
-    """Return the first URL that stands alone, without a flag before it."""
+def _has_address(words: Sequence[str]) -> bool:
+    """Tell whether a URL stands alone, without a flag before it."""
     pairs = zip(["", *words], words, strict=False)
     alone = (word for before, word in pairs if not before.startswith("-"))
-    return next((word for word in alone if re.match(r"(https?|grpc)://", word)), None)
+    return any(re.match(r"(https?|grpc)://", word) for word in alone)
 
 
 def _complete() -> None:
@@ -148,9 +148,9 @@ def _ended(part: Callable[[], int | None]) -> int:
         else:
             command = error.ctx.command_path if error.ctx else "dyno"
             what = error.format_message().strip().rstrip(".")
-            address = _address(sys.argv[1:])
-            if type(error).__name__ == "MissingParameter" and address and "--url" in what:
-                what = f"{address}: the server's address is a flag, --url {address}"
+            missing = type(error).__name__ == "MissingParameter" and "--url" in what
+            if missing and _has_address(sys.argv[1:]):
+                what = "The server's address is a flag: write --url before it"
             say(f"dyno: {what}; `{command} --help` says what there is.")
         return UsageError.exit_status
     except DynoError as error:

@@ -32,8 +32,8 @@ async function draw(element) {
   try {
     load();
     await vegaEmbed(element, specification, options);
-    const menu = element.querySelector("summary"); // of three dots, which nobody hears
-    menu.setAttribute("aria-label", `Save as an image: ${element.getAttribute("aria-label")}`);
+    const says = `Save as an image: ${element.getAttribute("aria-label")}`;
+    element.querySelector("summary")?.setAttribute("aria-label", says); // it shows three dots
   } catch (error) {
     element.textContent = `This chart could not be drawn: ${error}`;
     console.error(element.id, error);
