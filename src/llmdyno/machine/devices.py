@@ -118,7 +118,7 @@ class Devices:
         return _joined(free[:count])
 
     def give_back(self, lease: Lease) -> None:
-        """Free what was leased, so that another may have it."""
+        """Let others have the parts of a lease that take() has returned."""
         self._taken = [part for part in self._taken if not _is_of(part, str(lease))]
 
     def leave_out(self, name: str) -> None:

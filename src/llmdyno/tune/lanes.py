@@ -113,7 +113,7 @@ class Lanes:
 
     @property
     def jobs(self) -> list[Job]:
-        """The trials that are being measured now, one a lane."""
+        """The jobs that have a lane now, in the order in which they began."""
         return [one.job for one in self._running]
 
     def start(self, job: Job) -> str | None:
