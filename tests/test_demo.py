@@ -19,7 +19,7 @@ def test_the_demo_finds_and_proves_a_better_config(dyno: Dyno, tmp_path: Path) -
     done = dyno(
         *("tune", "--engine", "openvino", "--model", "tiny", "--quick", "--out", "s"),
         *("-c", "40", "--ramp", "500ms", "--duration", "3s", "--trial-duration", "2500ms"),
-        *("--trials", "4", "--budget", "2m"),
+        *("--trials", "2", "--budget", "2m"),
     )
     assert done.returncode == 0, done.stderr
     report = Path(done.stdout.splitlines()[-1])

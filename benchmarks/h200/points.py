@@ -3,6 +3,7 @@
     python benchmarks/h200/points.py run PLAN.toml MODEL OUT [--seconds 1500]
     python benchmarks/h200/points.py table OUT|STUDY ... > points.csv
     python benchmarks/h200/points.py chart points.csv points.png
+    python benchmarks/h200/points.py bars points.csv engines.png
 
 A server takes a minute to start and its measurement seconds, so a round starts all its servers
 together and then loads them one after the other, in an order that turns round by round (ABBA). The
@@ -32,6 +33,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -129,8 +131,7 @@ class Campaign:
         folder.mkdir(parents=True, exist_ok=True)
         servers = self._start(entry["arms"], folder)
         try:
-            for server in servers.values():
-                self._load(server, "warmup", folder, keep=False)
+            self._warm_up(list(servers.values()), folder)
             for turn, load in enumerate(entry["loads"]):
                 arms = [arm for arm in entry["arms"] if arm in servers and _takes(entry, arm, load)]
                 for arm in arms if (number + turn) % 2 else reversed(arms):
@@ -142,6 +143,14 @@ class Campaign:
                     server.process.terminate()
             for server in servers.values():
                 server.stop()
+
+    def _warm_up(self, servers: Sequence[Server], folder: Path) -> None:
+        """Load all servers at once: what they compile at first use costs no round its time."""
+        with ThreadPoolExecutor(max(1, len(servers))) as pool:
+            for done in [
+                pool.submit(self._load, server, "warmup", folder, keep=False) for server in servers
+            ]:
+                done.result()
 
     def _start(self, arms: Sequence[str], folder: Path) -> dict[str, Server]:
         """Start all servers at once; one that dies is started once more when they are there."""
@@ -370,6 +379,7 @@ def draw(table: Path, picture: Path) -> None:
                 "prompts": f"{round(float(row['input_tokens_mean']), -2):.0f} tokens in",
             }
             for row in csv.DictReader(file)
+            if row["users"]
         ]
     chart = (
         alt.Chart(alt.Data(values=points), width=560, height=340)
@@ -385,6 +395,43 @@ def draw(table: Path, picture: Path) -> None:
     chart.save(picture, scale_factor=2)
 
 
+def draw_bars(table: Path, picture: Path) -> None:
+    """Draw each server's token rate and TTFT by users, with chat's prompts; a dot is a start."""
+    import altair as alt
+
+    with table.open() as file:
+        points = [
+            {
+                "server": row["arm"],
+                "users": f"{row['users']} users",
+                "token rate (tok/s)": float(row["token_rate"]),
+                "low": float(row["token_rate_low"]),
+                "high": float(row["token_rate_high"]),
+                "TTFT p50 (ms)": float(row["ttft_ms_p50"]),
+            }
+            for row in csv.DictReader(file)
+            if row["users"] and row["workload"] == "chat"
+        ]
+    order = sorted({point["users"] for point in points}, key=lambda users: int(users.split()[0]))
+    base = alt.Chart(alt.Data(values=points)).encode(
+        y=alt.Y("server:N", title=None), color=alt.Color("server:N", legend=None)
+    )
+
+    def panel(metric: str, scale: str, users: str) -> alt.LayerChart:
+        x = alt.X(f"{metric}:Q", title=metric, scale=alt.Scale(type=scale))
+        dots = base.mark_point(filled=True, size=60).encode(x=x)
+        ends = base.mark_rule().encode(x=alt.X("low:Q", title=metric), x2="high:Q")
+        layers = (dots, ends) if metric.startswith("token") else (dots,)
+        shown = alt.layer(*layers).transform_filter(alt.datum.users == users)
+        return shown.properties(title=users, width=230, height=130)
+
+    rows = [
+        alt.hconcat(*(panel(metric, scale, users) for users in order))
+        for metric, scale in (("token rate (tok/s)", "linear"), ("TTFT p50 (ms)", "log"))
+    ]
+    alt.vconcat(*rows).save(picture, scale_factor=1.3)
+
+
 def main() -> int:
     """Run from the command line; exit status 10: call again."""
     parser = argparse.ArgumentParser(description="Measure many points on one GPU.")
@@ -397,11 +444,13 @@ def main() -> int:
     table = commands.add_parser("table")
     table.add_argument("folders", type=Path, nargs="+")
     chart = commands.add_parser("chart")
-    chart.add_argument("table", type=Path)
-    chart.add_argument("picture", type=Path)
+    bars = commands.add_parser("bars")
+    for drawn in (chart, bars):
+        drawn.add_argument("table", type=Path)
+        drawn.add_argument("picture", type=Path)
     given = parser.parse_args()
-    if given.command == "chart":
-        draw(given.table, given.picture)
+    if given.command in {"chart", "bars"}:
+        (draw if given.command == "chart" else draw_bars)(given.table, given.picture)
         return 0
     if given.command == "table":
         write_table(given.folders, sys.stdout)

@@ -76,8 +76,9 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
     # The purpose that it shares with knobs of other engines, in their words; see equivalents.py.
     means: str = ""  # e.g. "sequences a step"
     but: str = ""  # how it differs from those knobs, to go on "in ENGINE: KNOB, but …"
-    # Which way to turn it for a bottleneck (queue, prefill, decode, host, kv), where that is known:
-    # "raise" or "lower" for a number, else the value. `turn` says the same in words.
+    # Which way to turn it for a bottleneck (queue, prefill, decode, host, kv) or for prompts that
+    # begin alike (repeats), where that is known: "raise" or "lower" for a number, else the value.
+    # `turn` says the same in words.
     when: tuple[tuple[str, Value], ...] = ()
     memory_share: MemoryShare | None = None  # for a knob that is a share of the GPU's memory
 

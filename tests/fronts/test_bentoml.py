@@ -106,14 +106,12 @@ class Service(msgspec.Struct):
 
 
 def descendants(pid: int) -> list[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split()
+    own: set[int] = set()
+    with contextlib.suppress(OSError):  # it has ended
         # BentoML's process starts the engine from a thread.
         for task in Path(f"/proc/{pid}/task").iterdir():
-            children += (task / "children").read_text("utf-8").split()
-    except OSError:
-        return []
-    own = {int(child) for child in children}
+            with contextlib.suppress(OSError):  # a thread has ended
+                own |= {int(child) for child in (task / "children").read_text("utf-8").split()}
     return [*own, *(below for child in own for below in descendants(child))]
 
 

@@ -116,8 +116,10 @@ def test_waiting_for_a_place_is_in_the_latency_from_due_only(
     assert np.diff(sorted(record.due_ns for record in records)) == pytest.approx(50e6, abs=10)
     assert level["whole"]["ttft_ms"]["max"] < 200
     # The last is due at 1.95 s and sent when 38 others have had their 200 ms, two at a time.
-    assert level["whole"]["ttft_due_ms"]["max"] == pytest.approx(3800 - 1950 + 100, abs=250)
-    assert level["whole"]["e2e_due_ms"]["max"] == pytest.approx(3800 - 1950 + 200, abs=250)
+    waited_ms = max(record.sent_ns - record.due_ns for record in records) / 1e6
+    assert waited_ms >= 3800 - 1950 - 50
+    assert level["whole"]["ttft_due_ms"]["max"] == pytest.approx(waited_ms + 100, abs=100)
+    assert level["whole"]["e2e_due_ms"]["max"] == pytest.approx(waited_ms + 200, abs=100)
 
 
 def test_what_never_got_a_place_is_counted(streamer: Streamer, dyno: Dyno) -> None:

@@ -146,6 +146,7 @@ def test_a_flag_that_only_sounds_like_a_secret_is_taken(word: str) -> None:
 def test_triton_has_no_server_of_the_engines_to_hand_them_to() -> None:
     with pytest.raises(UsageError, match="the front triton does not start vllm's own server"):
         stack("--a=1", front="triton")
+    assert stack("--log-level=info", engine="sglang", front="triton").engine_args
 
 
 def test_a_flag_that_only_some_configs_hold_is_refused_with_those() -> None:

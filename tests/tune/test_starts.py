@@ -1,7 +1,9 @@
 """What earlier studies teach a new one."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,9 +12,10 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Began, Ledger, Step
+from llmdyno.tune.runner import Narrator, Runner
 from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study
-from llmdyno.tune.starts import learnt
+from llmdyno.tune.starts import learnt, suggested
 
 
 def earlier(
@@ -87,3 +90,42 @@ def test_a_study_of_another_engine_and_one_that_is_not_there_are_refused(tmp_pat
 
 def test_a_study_that_goes_on_does_without_one_that_is_gone(tmp_path: Path) -> None:
     assert starts(str(tmp_path / "gone"), going_on=True) == []
+
+
+def first_tries(
+    folder: Path, prefix: Mapping[str, Any] | None, baseline: dict[str, Value]
+) -> tuple[list[dict[str, Value]], str]:
+    """Return what a reference run with this key `prefix` says to try first with OpenVINO."""
+    study = Study(engine="openvino", model="tiny", baseline=baseline)
+    stack = stack_of(study)
+    searched = space(stack.knobs, only=(), allow_altered_output=False, baseline=baseline)
+    (folder / "run").mkdir()
+    (folder / "run" / "summary.json").write_text(json.dumps({"levels": [{"prefix": prefix}]}))
+    reference = Step(phase="reference", number=0, config=baseline, state="measured", run="run")
+    silent = Narrator(notify=print, notify_waiting=print, display=lambda *_: lambda *_: None)
+    runner = Runner(study, folder, stack, silent)
+    return suggested(runner, reference, searched, [])
+
+
+def test_a_prefix_cache_that_is_off_comes_first_where_prompts_repeat(tmp_path: Path) -> None:
+    configs, why = first_tries(tmp_path, {"ideal_hit_rate": 0.9496, "observed_hit_rate": None}, {})
+
+    assert configs == [{"enable_prefix_caching": True}]
+    assert why == "95 % of the input tokens repeat and are computed again"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "baseline"),
+    [
+        (None, {}),
+        ({"ideal_hit_rate": None, "observed_hit_rate": None}, {}),
+        ({"ideal_hit_rate": 0.02, "observed_hit_rate": None}, {}),
+        ({"ideal_hit_rate": 0.9, "observed_hit_rate": 0.88}, {}),
+        ({"ideal_hit_rate": 0.9, "observed_hit_rate": None}, {"enable_prefix_caching": True}),
+        ({"ideal_hit_rate": 0.9, "observed_hit_rate": None}, {"use_cache_eviction": True}),
+    ],
+)
+def test_no_prefix_cache_comes_first_where_it_cannot_help(
+    tmp_path: Path, prefix: dict[str, Any] | None, baseline: dict[str, Value]
+) -> None:
+    assert first_tries(tmp_path, prefix, baseline)[0] == []

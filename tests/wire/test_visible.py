@@ -1,5 +1,6 @@
 """Hidden tokens of which nothing is said, told from chunks of several tokens each."""
 
+import itertools
 import random
 import re
 
@@ -63,6 +64,17 @@ def test_several_tokens_a_chunk_are_believed(tokens: list[str], sizes: tuple[int
             place += count
 
         assert not holds_single_tokens(chunks, len(tokens))
+
+
+@pytest.mark.parametrize("tokens", [ENGLISH, GERMAN, CODE])
+@pytest.mark.parametrize("size", [8, 12, 16, 24, 32])
+def test_many_tokens_a_chunk_are_believed(tokens: list[str], size: int) -> None:
+    """LMDeploy under load sends 16 and more at once: its text looked like hidden reasoning."""
+    text = (tokens * 8)[:256]
+    for begin in range(size):
+        cuts = [0, *range(begin, 256, size), 256]
+        chunks = ["".join(text[one:other]) for one, other in itertools.pairwise(cuts)]
+        assert not holds_single_tokens([chunk for chunk in chunks if chunk], 256)
 
 
 @pytest.mark.parametrize("tokens", [ENGLISH, GERMAN, CODE])

@@ -114,6 +114,7 @@ KNOBS: tuple[Knob, ...] = (
         choices=("radix", "disable"),
         defaults=(("0.20", "radix"),),
         search=("radix", "disable"),
+        when=(("repeats", "radix"),),
         does="Keeps the KV cache of finished prompts and skips what a new prompt shares with one.",
         turn="disable only where no two prompts share a beginning.",
         trades="Finished sequences hold places in the cache until they are recycled.",

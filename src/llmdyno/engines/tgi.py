@@ -167,6 +167,7 @@ KNOBS: tuple[Knob, ...] = (
         kind="bool",
         defaults=(("3.0", None),),
         search=(True, False),
+        when=(("repeats", True),),
         does="Keeps the KV cache of finished prompts (the variable PREFIX_CACHING). Unset: on, but"
         " for models and kernels that cannot.",
         turn="Leave it on where prompts share a beginning.",

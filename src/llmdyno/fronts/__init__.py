@@ -1,7 +1,7 @@
 """Fronts: what serves an engine over the network. One file a front; `FRONT` is its last line.
 
 A front in somebody else's package is a module with `FRONT`, named with its dots. It must have what
-`Front` lists; what `Facts` lists, and a method `check_load`, it may have.
+`Front` lists; what `Facts` lists, and methods `check_load` and `starts_server_of`, it may have.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,16 @@ from llmdyno.engines import Engine, Launch
 from llmdyno.knobs import Config, Knob
 from llmdyno.records.server_page import MetricsPage
 
-__all__ = ("MODELS", "Facts", "Front", "Portable", "check_load", "facts", "model_link")
+__all__ = (
+    "MODELS",
+    "Facts",
+    "Front",
+    "Portable",
+    "check_load",
+    "facts",
+    "model_link",
+    "starts_server_of",
+)
 
 MODELS = Path("models")  # where local models lie below the folder of a bundle
 
@@ -115,6 +124,12 @@ def facts(front: Front) -> Facts:
     return Facts(
         **{name: getattr(front, name) for name in Facts.__struct_fields__ if hasattr(front, name)}
     )
+
+
+def starts_server_of(front: Front, engine: Engine) -> bool:
+    """Return whether a front starts an engine's own server; a method of that name may say so."""
+    asked = getattr(front, "starts_server_of", None)
+    return facts(front).serves_by_engine if asked is None else bool(asked(engine))
 
 
 def check_load(front: Front, config: Config, *, streams: bool) -> None:

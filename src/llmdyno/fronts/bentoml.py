@@ -6,6 +6,7 @@ it into the server's folder and starts `bentoml serve` there, from a Python envi
 `write_project` writes the same with all that `bentoml build` wants.
 """
 
+import os
 import re
 import shutil
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from llmdyno.engines import Engine, Launch, pinned
-from llmdyno.errors import StorageError, UsageError
+from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.fronts import Front, Portable
 from llmdyno.knobs import Config, Knob, Value, default
 from llmdyno.processes import environments, leash, spawn
@@ -28,6 +29,8 @@ VERSION = "1.4.39"  # 1.4.40 needs a certifi that some package indexes lack
 REQUIREMENTS = (f"bentoml=={VERSION}", "httptools==0.9.0", "uvloop==0.23.0")
 # `bentoml build` downloads uv even if it locks nothing; with uv installed it needs no network.
 ENVIRONMENT = (*REQUIREMENTS, "uv==0.13.9")
+
+HOME = "DYNO_BENTOML_HOME"  # names a folder with all packages, where no index can be reached
 
 _SERVICE = Path(__file__).with_name("_bentoml")
 _PACKAGE = "llmdyno_front"  # the name of the service's copy
@@ -185,10 +188,13 @@ class BentoFront:
             model, _without_ours(config), artifact=artifact, host="127.0.0.1", port=inner_port
         )
         require_openai(engine, inner)
-        programs = environments.ensure("bentoml", ENVIRONMENT, says)
+        command = (*_program(folder, says), "serve", _IMPORT, "--working-dir", str(folder))
+        if path := os.environ.get("PYTHONPATH"):
+            # What an engine finds there would take the place of BentoML's own packages.
+            command = ("env", "-u", "PYTHONPATH", *command)
+            inner = msgspec.structs.replace(inner, argv=("env", f"PYTHONPATH={path}", *inner.argv))
         write_service(folder, inner, config)
         home = folder / "bentoml_home"
-        command = (str(programs / "bentoml"), "serve", _IMPORT, "--working-dir", str(folder))
         launch = _service(inner, command, host, port)
         environment = {**launch.environment, "BENTOML_HOME": str(home)}
         return msgspec.structs.replace(launch, environment=environment)
@@ -220,6 +226,39 @@ class BentoFront:
             wrote=_PACKAGE,
             requirements=(*REQUIREMENTS, *_requirements(engine)),
         )
+
+
+def _program(folder: Path, says: Callable[[str], None]) -> tuple[str, ...]:
+    """Return the command `bentoml`: of an environment, or of packages that were unpacked here.
+
+    Raises:
+        ServerError: it cannot be installed, or what was unpacked is not it.
+        StorageError: the folder cannot be written.
+    """
+    name = os.environ.get(HOME, "")
+    if not name:
+        return (str(environments.ensure("bentoml", ENVIRONMENT, says) / "bentoml"),)
+    packages = Path(name).expanduser().absolute()
+    if not (packages / "bentoml" / "__main__.py").is_file():
+        raise ServerError(
+            "missing-library",
+            f"{HOME}={name}: has no bentoml/; unpack the wheels of bentoml=={VERSION} and of all it"
+            " needs there, or unset it (missing-library).",
+        )
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    tag = f"cpython-{version.replace('.', '')}-"
+    compiled = [file.name for file in packages.glob("pydantic_core/_pydantic_core.cpython-*")]
+    if compiled and not any(tag in file for file in compiled):
+        raise ServerError(
+            "missing-library",
+            f"{HOME}={name}: its packages are for another Python than this {version}"
+            f" ({compiled[0]}); unpack those for {version} (missing-library).",
+        )
+    try:
+        environments.link(folder / "python", Path(sys.executable).resolve(), version, packages)
+    except OSError as error:
+        raise StorageError(f"cannot write {folder}: {error.strerror}.") from error
+    return (str(folder / "python" / "bin" / "python"), "-m", "bentoml")
 
 
 def _service(inner: Launch, command: tuple[str, ...], host: str, port: int) -> Launch:

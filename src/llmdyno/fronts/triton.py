@@ -2,8 +2,9 @@
 
 A tritonserver on the PATH (NVIDIA's container) is taken first; else, for the embedded engine, the
 one inside the wheel of nvidia-pytriton, in an environment of its own. That is a real Triton 2.51
-with its Python backend and its ensembles, and no other backend: TensorRT-LLM and vLLM need the
-container, and were not run by us.
+with its Python backend and its ensembles, and no other backend: TensorRT-LLM and vLLM inside of
+Triton need the container, and were not run by us. Any other engine with an OpenAI server, vLLM too
+where there is no such backend, is started beside Triton and passed on to (_triton/passing.py).
 
 The repository's configs are made by the environment's Python, because Triton's protobuf schema is
 there; llmdyno itself does without protobuf and gRPC. What is in the repository: _triton/. What an
@@ -11,7 +12,6 @@ engine needs of it: _triton/backends/.
 """
 
 import shutil
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +19,11 @@ from pathlib import Path
 import msgspec
 
 import llmdyno
-from llmdyno.engines import Engine, Launch
-from llmdyno.errors import ServerError, StorageError, UsageError
+from llmdyno.engines import Engine, Launch, pinned
+from llmdyno.errors import StorageError, UsageError
 from llmdyno.fronts import Front, Portable, _triton
-from llmdyno.fronts._triton import backends, install, repository
-from llmdyno.fronts._triton.backends import Served
+from llmdyno.fronts._triton import backends, install, passing, repository, starting
+from llmdyno.fronts._triton.backends import Backend, Served
 from llmdyno.fronts._triton.repository import Repository
 from llmdyno.knobs import Config, Knob, Value, default
 from llmdyno.records.server_page import MetricsPage, Series
@@ -33,7 +33,6 @@ _BUNDLE = Path("triton")
 _LAUNCHER = "launcher.py"
 _OPENAI_PORT = "llmdyno.fronts._triton.openai_port"
 _ACKNOWLEDGEMENTS = "acknowledgements"
-_EXIT_TIMEOUT_S = 5
 
 _SOURCE = "Triton's model configuration and TensorRT-LLM's templates for it"
 
@@ -71,7 +70,8 @@ KNOBS = (
         name="postprocessing_instance_count",
         layer="front",
         kind="int",
-        does="How many processes turn token ids into text, for every token of every stream.",
+        does="How many processes turn token ids into text, for every token of every stream."
+        " Where Triton passes requests on to an engine's own server: how many do that.",
         turn="Raise it when the token rate stops growing and this process is what is busy; BentoML"
         " went from 1 to 8 for 100 users on a GPU.",
         trades="Each is a Python process, on the engine's cores; the order of a stream's pieces is"
@@ -135,24 +135,6 @@ KNOBS = (
     ),
 )
 
-# What tritonserver and its Python models write when they fail.
-_SYMPTOMS = (
-    (
-        r"(failed to start|Unable to bind|bind).*(HTTP|GRPC|Metrics|socket|address|port)",
-        "port-in-use",
-    ),
-    (r"[Aa]ddress already in use", "port-in-use"),
-    (r"memory (size )?(available )?on the system|available memory", "out-of-memory"),
-    (r"bad_alloc|MemoryError|[Cc]annot allocate memory|CUDA out of memory", "out-of-memory"),
-    (r"[Nn]o space left on device|Failed to initialize Python stub.*shm|shm_open", "out-of-memory"),
-    (r"cannot open shared object file|ModuleNotFoundError|ImportError", "missing-library"),
-    (r"[Uu]nable to find backend library|unable to load backend", "missing-library"),
-    (r"is no setting of|Wrong value|Unsupported property|Check '.*' failed", "bad-config"),
-    (r"with this config|[Ii]nvalid argument|[Ff]ailed to parse|must specify", "bad-config"),
-    (r"llmdyno\.triton: a Python model's process", "died"),
-)
-
-
 METRICS = MetricsPage(
     # With the TensorRT-LLM backend. An ensemble and its parts each count every request, but
     # postprocessing counts each piece of a stream; what nobody calls counts none.
@@ -190,13 +172,21 @@ class TritonFront:
     ports_beside = 2  # of gRPC and of the metrics; a bundle has none for OpenAI's protocol
     target = "triton"
 
-    def check(self, engine: Engine, model: str, config: Config) -> None:  # noqa: ARG002
-        """Refuse an engine that Triton has no backend for.
+    def check(self, engine: Engine, model: str, config: Config) -> None:
+        """Refuse an engine that Triton has no backend for and whose own server is not OpenAI's.
 
         Raises:
-            UsageError: names those that it has one for.
+            UsageError: says what would be right.
         """
-        backends.find(engine)
+        if backends.find(engine) is None:
+            settings, front = _split(config)
+            place = Path("artifact")  # any path will do: the launch is not started
+            built = place if engine.build(model, settings, place) else None
+            passing.engine_launch(engine, model, settings, front, built, 1)
+
+    def starts_server_of(self, engine: Engine) -> bool:
+        """Return whether that engine always runs beside Triton, not inside of it."""
+        return backends.find(engine) is None
 
     def check_load(self, config: Config, *, streams: bool) -> None:
         """Refuse a server whose requests have one response each where a load streams.
@@ -231,6 +221,15 @@ class TritonFront:
         folder = folder.absolute()
         backend = backends.find(engine)
         settings, front = _split(config)
+        ports = (port, starting.port_beside(host, port, 1), starting.port_beside(host, port, 2))
+        says(f"Triton: HTTP {host}:{port}, gRPC {host}:{ports[1]}, metrics {host}:{ports[2]}")
+        if backend is None or _passes_on(backend):
+            inner = passing.engine_launch(
+                engine, model, settings, front, artifact, passing.inner_port(ports)
+            )
+            return passing.launch(
+                engine, inner, front, folder=folder, host=host, ports=ports, says=says
+            )
         content = backend.repository(
             Served(
                 engine=engine,
@@ -245,14 +244,12 @@ class TritonFront:
         triton = install.find(engine, backend, folder, says)
         models = folder / "models"
         repository.write(content, models, triton.python, Path(llmdyno.__file__).parent)
-        ports = (port, _port_beside(host, port, 1), _port_beside(host, port, 2))
-        says(f"Triton: HTTP {host}:{port}, gRPC {host}:{ports[1]}, metrics {host}:{ports[2]}")
-        openai = _port_beside(host, port, 3)
+        openai = starting.port_beside(host, port, 3)
         beside = _openai(content, host, port, openai)
         if beside:
             says(f"OpenAI's protocol: http://{host}:{openai}")
         launcher = (sys.executable, "-I", "-S", str(_PARTS / _LAUNCHER), *beside)
-        launch = _launch(content, (*launcher, *triton.command), models, host, ports)
+        launch = starting.launch(content, (*launcher, *triton.command), models, host, ports)
         also = {"openai-chat": f"http://{host}:{openai}"} if beside else {}
         return msgspec.structs.replace(
             launch, environment=triton.environment, also={**launch.also, **also}
@@ -279,6 +276,17 @@ class TritonFront:
         """
         backend = backends.find(engine)
         settings, front = _split(config)
+        ours = folder.absolute() / _BUNDLE
+        command = ("python3", "-I", "-S", str(_BUNDLE / _LAUNCHER))
+        if backend is None:
+            inner = passing.engine_launch(engine, model, settings, front, artifact, port + 3)
+            _copy(_PARTS / _LAUNCHER, ours)
+            return Portable(
+                launch=passing.bundle(inner, front, ours / "models", command, (host, port)),
+                wrote=str(_BUNDLE),
+                image=backends.image("-py3"),
+                requirements=pinned(engine),
+            )
         place, links = backend.portable_place(model, artifact)
         content = backend.repository(
             Served(
@@ -292,16 +300,16 @@ class TritonFront:
                 portable=True,
             )
         )
-        ours = folder.absolute() / _BUNDLE
         _copy_parts(ours)
         python = install.schema_python(says)
         repository.write(content, ours / "models", python, Path("../../../llmdyno"))
-        command = ("python3", "-I", "-S", str(_BUNDLE / _LAUNCHER), "tritonserver")
         models = _BUNDLE / "models"
-        launch = _launch(content, command, models, host, (port, port + 1, port + 2))
+        launch = starting.launch(
+            content, (*command, "tritonserver"), models, host, (port, port + 1, port + 2)
+        )
         requirements = (*backend.requirements, *install.SCHEMA) if backend.requirements else ()
         return Portable(
-            launch=msgspec.structs.replace(launch, doubts=backend.doubts(engine, config)),
+            launch=msgspec.structs.replace(launch, doubts=_doubts(backend, engine, config)),
             wrote=str(_BUNDLE),
             image=backend.image(engine, config),
             requirements=requirements,
@@ -321,36 +329,19 @@ def _split(config: Config) -> tuple[dict[str, Value], dict[str, Value]]:
     return {name: value for name, value in config.items() if name not in ours}, front
 
 
-def _launch(
-    content: Repository,
-    command: tuple[str, ...],
-    models: Path,
-    host: str,
-    ports: tuple[int, int, int],
-) -> Launch:
-    """Return what starts a tritonserver on a repository; ports: HTTP, gRPC, metrics."""
-    http, grpc, metrics = ports
-    return Launch(
-        argv=(
-            *command,
-            f"--model-repository={models}",
-            *_addresses(host, http, grpc, metrics),
-            "--disable-auto-complete-config",
-            "--allow-gpu-metrics=false",
-            f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
-        ),
-        url=f"http://{host}:{http}",
-        endpoint="triton-generate",
-        also={"triton-grpc": f"grpc://{host}:{grpc}"},
-        model=content.model,
-        health_path="/v2/health/ready",
-        probe=(
-            f"/v2/models/{content.model}/generate",
-            {"text_input": "a", "max_tokens": 1, "stream": False},
-        ),
-        metrics_url=f"http://{host}:{metrics}/metrics",
-        symptoms=_SYMPTOMS,
-    )
+def _passes_on(backend: Backend) -> bool:
+    """Return whether the tritonserver here lacks a backend whose engine has a server of its own."""
+    return bool(backend.else_passes_on) and not install.has_backend(backend.else_passes_on)
+
+
+def _doubts(backend: Backend, engine: Engine, config: Config) -> tuple[str, ...]:
+    """Return what of a bundle may not be meant; one is that here something else is served."""
+    doubts = backend.doubts(engine, config)
+    if not _passes_on(backend):
+        return doubts
+    name = engine.name
+    here = f"a Triton without NVIDIA's backend, as here, passes requests on to {name}'s own server;"
+    return (*doubts, f"{here} the bundle has {name} inside of Triton: measure it there, too.")
 
 
 def _openai(content: Repository, host: str, port: int, openai: int) -> tuple[str, ...]:
@@ -368,36 +359,21 @@ def _openai(content: Repository, host: str, port: int, openai: int) -> tuple[str
 
 def _copy_parts(ours: Path) -> None:
     """Copy what the server's Python models import, and what keeps an eye on them."""
+    _copy(Path(llmdyno.__file__).parent, ours / "llmdyno")
+    _copy(_PARTS / _LAUNCHER, ours)
+
+
+def _copy(what: Path, where: Path) -> None:
+    """Copy a file into a folder, or a folder's content, without what Python has compiled."""
     try:
-        shutil.copytree(
-            Path(llmdyno.__file__).parent,
-            ours / "llmdyno",
-            dirs_exist_ok=True,
-            ignore=shutil.ignore_patterns("__pycache__"),
-        )
-        shutil.copy2(_PARTS / _LAUNCHER, ours)
+        where.mkdir(parents=True, exist_ok=True)
+        if what.is_file():
+            shutil.copy2(what, where)
+        else:
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(what, where, dirs_exist_ok=True, ignore=ignored)
     except OSError as error:
-        raise StorageError(f"cannot write {ours}: {error.strerror}.") from error
-
-
-def _addresses(host: str, http: int, grpc: int, metrics: int) -> tuple[str, ...]:
-    ports = {"http": http, "grpc": grpc, "metrics": metrics}
-    return tuple(
-        argument
-        for name, port in ports.items()
-        for argument in (f"--{name}-address={host}", f"--{name}-port={port}")
-    )
-
-
-def _port_beside(host: str, port: int, step: int) -> int:
-    """Return the port at its usual distance from HTTP's, or a free one if that is taken."""
-    for candidate in (port + step, 0):
-        try:
-            with socket.create_server((host, candidate)) as probe:
-                return int(probe.getsockname()[1])
-        except (OSError, OverflowError):
-            continue
-    raise ServerError("port-in-use", f"{host}: no port is free for Triton (port-in-use).")
+        raise StorageError(f"cannot write {where}: {error.strerror}.") from error
 
 
 FRONT: Front = TritonFront()

@@ -11,6 +11,7 @@ from llmdyno.load.ending import Ending
 from llmdyno.load.outcome import Request, record_of
 from llmdyno.load.plan import Plan
 from llmdyno.load.recorder import Recorder
+from llmdyno.load.turnstile import Turnstile
 from llmdyno.records.entries import Record
 from llmdyno.wire.connect import CONNECT_TIMEOUT_S, ConnectError, as_sent, connect
 from llmdyno.wire.exchange import Exchange, Meter, Response
@@ -69,6 +70,7 @@ class Sender:
         self._recorder = recorder
         self._ending = ending
         self._dial = dial
+        self._turnstile = Turnstile()
         self._paths = {one.name: plan.endpoint.path(one.name) for one in plan.models}
         self._kept: dict[int, KeptConnection] = {}  # by user
         self._in_flight: dict[int, Exchange] = {}  # by user
@@ -81,6 +83,7 @@ class Sender:
             The record, the answer with which a session continues (empty if the request failed), and
             how many seconds the server asks the user to wait.
         """
+        await self._turnstile.pass_through()
         plan = self._plan
         model = plan.model_of(request.number, request.item.session)
         body = plan.endpoint.body(plan.ask(request.item, model))

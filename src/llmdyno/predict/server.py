@@ -70,7 +70,7 @@ def server_of(setup: Setup) -> Server:
                 str(config.get(scheduling.admission_knob)), scheduling.admission
             ),
             plans_ahead=scheduling.plans_ahead,
-            chunks=splits and bool(config.get(scheduling.chunks, True)),
+            chunks=splits and scheduling.splits_prompts(config),
             whole=scheduling.whole,
             interval=scheduling.interval,
             sequences=sequences,

@@ -54,6 +54,31 @@ def ensure(name: str, requirements: Sequence[str], notify: Notify) -> Path:
     return _ensure(name, requirements, notify, _fill)
 
 
+def link(folder: Path, python: Path, version: str, packages: Path | None) -> None:
+    """Make an environment in a folder that finds packages where they lie; nothing is installed.
+
+    Args:
+        folder: of the environment; its programs are in bin/.
+        python: no link and no shim.
+        version: that Python's, e.g. 3.12.
+        packages: their folder; None: that Python's own packages are found.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    place = folder / "lib" / f"python{version}" / "site-packages"
+    place.mkdir(parents=True, exist_ok=True)
+    (folder / "bin").mkdir(exist_ok=True)
+    shares = str(packages is None).lower()
+    settings = f"home = {python.parent}\ninclude-system-site-packages = {shares}\n"
+    (folder / "pyvenv.cfg").write_text(settings, "utf-8")
+    for name in ("python3", "python", f"python{version}"):
+        if not (folder / "bin" / name).is_symlink():
+            (folder / "bin" / name).symlink_to(python)
+    if packages is not None:
+        (place / "packages.pth").write_text(f"{packages}\n", "utf-8")
+
+
 def _ensure(
     name: str,
     requirements: Sequence[str],

@@ -95,6 +95,17 @@ def prefix_part(ideals: Sequence[Ideal | None], server: Mapping[str, Any] | None
     }
 
 
+def computed_again(level: Mapping[str, Any]) -> float | None:
+    """Return the share of a load point's input tokens that a prefix cache would have spared.
+
+    Returns:
+        Nothing if it is not known how much the prompts repeat.
+    """
+    part = level.get("prefix") or {}
+    ideal = part.get("ideal_hit_rate")
+    return None if ideal is None else max(0.0, ideal - (part.get("observed_hit_rate") or 0.0))
+
+
 def alike_on_purpose(spec: Mapping[str, Any]) -> bool:
     """Whether the prompts of a run begin alike because those of real users do."""
     try:

@@ -290,8 +290,10 @@ def _requests(facts: LevelFacts) -> dict[str, Any]:
 def _tokens(facts: LevelFacts) -> dict[str, Any]:
     """Return a level's tokens, and how they were counted."""
     columns = facts.columns
+    prompts = columns.input_tokens[columns.input_tokens > 0]
     return {
-        "input": int(columns.input_tokens[columns.input_tokens > 0].sum()),
+        "input": int(prompts.sum()),
+        "input_max": int(prompts.max(initial=0)),
         "output": int(columns.output_tokens.sum()),
         "source": facts.source,
         "by_source": dict(facts.by_source),

@@ -116,12 +116,13 @@ class OwnSearch(Memory):
         chosen = int(np.argmax(gains * chances**caution))
         self.reason = self._why(keys[chosen], centres[0], float(chances[chosen]))
         gain = float(gains[chosen] * chances[chosen])
+        if not self._logarithmic or (self._limited and not self._met):
+            return keys[chosen]  # what is promised is no share of the value
         if len(self.told) % 2 and gain < _SETTLED:
             together = self._never_together(centres[0], taken)
             if together is not None:
                 return together
-        if self._logarithmic and (self._met or not self._limited):
-            self.expected_gain = gain
+        self.expected_gain = gain
         return keys[chosen]
 
     def _never_together(self, best: Key, taken: set[Key]) -> Key | None:

@@ -17,8 +17,7 @@ import msgspec
 from llmdyno.engines import Engine, Launch, facts
 from llmdyno.engines._wrapped import WrappedEngine
 from llmdyno.errors import UsageError
-from llmdyno.fronts import Front
-from llmdyno.fronts import facts as front_facts
+from llmdyno.fronts import Front, starts_server_of
 from llmdyno.knobs import Config, Knob, Value, default
 from llmdyno.processes.secrets import is_secret
 
@@ -85,7 +84,7 @@ def extended(engine: Engine, front: Front, model: str, arguments: tuple[str, ...
             f"{FLAG} {_shown(arguments[0])}: {engine.name} has no flags beside its knobs; use --set"
             f" (dyno knobs {engine.name})."
         )
-    if not front_facts(front).serves_by_engine:
+    if not starts_server_of(front, engine):
         raise UsageError(
             f"{FLAG} {_shown(arguments[0])}: the front {front.name} does not start"
             f" {engine.name}'s own server, whose flag it would be; use another --front, or --set."

@@ -69,10 +69,10 @@ class EngineContract:
                 assert low > 0 or not knob.search_log, f"{knob.name}: no ratio reaches {low}"
 
     def test_the_search_can_turn_knobs_as_the_guide_says(self) -> None:
-        """`when` names a bottleneck, and a direction or a value that the search may try."""
+        """`when` names a bottleneck or "repeats", and a turn that the search may try."""
         for knob in self.engine.knobs:
-            for bottleneck, turn in knob.when:
-                assert bottleneck in {"queue", "prefill", "decode", "host", "kv"}, knob.name
+            for trait, turn in knob.when:
+                assert trait in {"queue", "prefill", "decode", "host", "kv", "repeats"}, knob.name
                 is_number = knob.kind in {"int", "float"}
                 values = ("raise", "lower") if is_number else (*knob.search, *knob.choices)
                 assert turn in values, f"{knob.name}: {turn} is no turn of it"

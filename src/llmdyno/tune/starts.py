@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from llmdyno import store
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.knobs import Knob, Value
+from llmdyno.results import prefixes
 from llmdyno.results.bottleneck import bottleneck
 from llmdyno.search.samplers import Searching
 from llmdyno.serve.stack import Stack
@@ -18,6 +20,7 @@ from llmdyno.tune.steps import excess
 
 _BEST_OF_EACH = 3  # configs taken from an earlier study
 _SHARE = 0.5  # of the trials, that earlier studies may take
+_REPEATED_MIN = 0.1  # from this share of the input tokens on, a prefix cache is tried first
 
 
 def begin(search: Searching, runner: Runner, reference: Step) -> None:
@@ -32,22 +35,61 @@ def begin(search: Searching, runner: Runner, reference: Step) -> None:
     if reference.value is not None:
         search.start(reference.config, reference.value, excess(study, runner.folder, reference))
     hint = getattr(search, "hint", None)
-    if hint is None:
+    level = _level(runner, reference)
+    if hint is None or level is None:
         return
-    try:
-        summary = store.read_json(runner.folder / reference.run / SUMMARY)
-    except StorageError:
-        return  # its value is in the ledger; only the hint is lost
-    found = bottleneck(summary["levels"][-1])
-    turns = {
-        knob.name: turn
-        for knob in runner.stack.knobs
-        for when, turn in knob.when
-        if when == found.name
-    }
+    found = bottleneck(level)
+    turns = _turned(runner.stack, found.name)
     if turns:
         runner.say(f"The baseline's bottleneck is its {found.title}: {found.why}.")
         hint(turns)
+
+
+def suggested(
+    runner: Runner,
+    reference: Step,
+    searched: Sequence[Knob],
+    candidates: Sequence[Mapping[str, Value]],
+) -> tuple[list[dict[str, Value]], str]:
+    """Return what the reference run itself says to try first, and why.
+
+    Where prompts repeat and the server computes them again, that is the engine's prefix cache.
+
+    Args:
+        runner: of the study.
+        reference: the baseline, measured as a trial is.
+        searched: the knobs of the search.
+        candidates: configs that are tried anyway.
+    """
+    study, stack = runner.study, runner.stack
+    again = prefixes.computed_again(_level(runner, reference) or {}) or 0.0
+    if again < _REPEATED_MIN:
+        return [], ""
+    turned = [{name: turn} for name, turn in _turned(stack, "repeats").items()]
+    room = max(0, study.trials - len(candidates))
+    found = kept(turned, study, stack, searched, candidates)[:room]
+    return found, f"{100 * again:.0f} % of the input tokens repeat and are computed again"
+
+
+def longest_prompt(runner: Runner, reference: Step) -> int:
+    """Return the tokens of the longest prompt of a run; 0: nobody counted them."""
+    level = _level(runner, reference) or {}
+    return int((level.get("tokens") or {}).get("input_max") or 0)
+
+
+def _level(runner: Runner, reference: Step) -> dict[str, Any] | None:
+    """Return the load point that trials are compared at; None: its file is lost."""
+    try:
+        summary = store.read_json(runner.folder / reference.run / SUMMARY)
+    except StorageError:
+        return None  # its value is in the ledger
+    level: dict[str, Any] = summary["levels"][-1]
+    return level
+
+
+def _turned(stack: Stack, name: str) -> dict[str, Value]:
+    """Return which way the guide turns knobs when a load has a trait, such as a bottleneck."""
+    return {knob.name: turn for knob in stack.knobs for when, turn in knob.when if when == name}
 
 
 def learnt(

@@ -12,8 +12,9 @@ from llmdyno.tune.measure import Measurement
 from llmdyno.tune.patience import Patience
 from llmdyno.tune.remaining import outlook
 from llmdyno.tune.runner import Runner
-from llmdyno.tune.starts import begin
+from llmdyno.tune.starts import begin, longest_prompt, suggested
 from llmdyno.tune.steps import error_of, excess
+from llmdyno.tune.whole_prompts import check_prompt
 from llmdyno.units import counted
 
 
@@ -44,6 +45,7 @@ class Trials:
         self._make_search = make_search
         self._whys = [*whys, *(["given"] * (len(candidates) - len(whys)))]
         self._search: Searching | None = None
+        self._longest_prompt = 0  # in tokens; 0: not known
 
     def expected(self, steps: Sequence[Step]) -> list[float] | None:
         """Return a number a measured trial that ranks them, larger is better, by what was learnt.
@@ -81,6 +83,8 @@ class Trials:
         self._runner.say(
             f"Search over {names}: {counted(study.trials, 'trial')} at {study.compared_at}{given}."
         )
+        if reference is not None:
+            self._read_reference(reference)
         tried: list[Step] = []
         patience = Patience(study, reference)
         while not self._enough(tried):
@@ -108,6 +112,13 @@ class Trials:
                 search.give(step.config)
             self._tell(search, step)
             tried.append(step)
+
+    def _read_reference(self, reference: Step) -> None:
+        """Take what the reference run says of the load, and what to try first for it."""
+        configs, why = suggested(self._runner, reference, self._space, self._candidates)
+        self._candidates = [*self._candidates, *configs]
+        self._whys = [*self._whys, *[why] * len(configs)]
+        self._longest_prompt = longest_prompt(self._runner, reference)
 
     def _has_no_time(self) -> bool:
         """Tell whether the budget has no room for another trial, and say so."""
@@ -159,6 +170,7 @@ class Trials:
         if number >= len(self._candidates) and self._runner.ledger.find("trial", number) is None:
             try:
                 self._runner.stack.check(config)
+                check_prompt(self._runner.stack, config, self._longest_prompt)
             except UsageError as error:
                 infeasible = Measurement(
                     failure_class="predicted-infeasible", failure_why=str(error)

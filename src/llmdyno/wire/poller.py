@@ -40,7 +40,7 @@ _READY_SHARE_MAX = 0.4
 _READY_SHARE_MIN = 0.15
 _POLLS_PER_CHANGE = 20
 # Each takes some 0.3 ms: its record is written and the next request sent.
-_RESPONSES_PER_POLL = 8
+_RESPONSES_PER_POLL = 4
 
 
 class Tally(Protocol):

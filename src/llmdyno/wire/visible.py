@@ -15,6 +15,7 @@ _CHUNKS_MIN = 8  # fewer say too little
 _BEYOND_MIN = 8  # tokens beyond one a chunk; fewer do little harm
 _BEYOND_SHARE = 0.125
 _CROSSINGS_SHARE = 0.1  # of the tokens beyond; a chunk of two crosses a border half of the times
+_CROSSING_CHUNKS_SHARE = 0.2  # of the chunks; of large ones each crosses borders
 _DIVIDED_SHARE = 0.5  # of the chunks; with more of them the text does not consist of words
 _OTHER_SCRIPT_SHARE = 0.05  # of the characters; words of other scripts have no blanks between
 _WORD_TOKEN_CHARACTERS = 4  # a whole word has at most a token for each so many, begun ones too
@@ -32,7 +33,7 @@ def holds_single_tokens(texts: Sequence[str], total: int) -> bool:
     beyond = total - len(texts)
     if len(texts) < _CHUNKS_MIN or beyond < max(_BEYOND_MIN, _BEYOND_SHARE * len(texts)):
         return False
-    crossings_max = _CROSSINGS_SHARE * beyond
+    crossings_max = min(_CROSSINGS_SHARE * beyond, _CROSSING_CHUNKS_SHARE * len(texts))
     crossings = 0
     for text in texts:
         if len(text) > 1 and _crosses(text):

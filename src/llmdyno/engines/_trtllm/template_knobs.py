@@ -150,7 +150,7 @@ MEMORY: tuple[Knob, ...] = (
         # 0.17: "enabled automatically when paged_context_fmha is".
         defaults=(("0.17", True), ("0.9", False)),
         search=(True, False),
-        when=(("prefill", True),),
+        when=(("prefill", True), ("repeats", True)),
         instead="enable_block_reuse",
         does="Skips what a prompt shares with an earlier one. Needs use_paged_context_fmha.",
         turn="On where prompts share a beginning, such as a system prompt.",

@@ -1,18 +1,20 @@
-"""A tritonserver: the one on the PATH, or the one inside the wheel of nvidia-pytriton."""
+"""A tritonserver: the one on the PATH, or the one inside the wheel of nvidia-pytriton.
+
+For models that only pass requests on, one of an unpacked folder, too (home.py).
+"""
 
 import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-import msgspec
-
 from llmdyno.engines import Engine
 from llmdyno.errors import ServerError, StorageError
+from llmdyno.fronts._triton import home
 from llmdyno.fronts._triton.backends import Backend
+from llmdyno.fronts._triton.found import Triton
 from llmdyno.processes import environments
 from llmdyno.processes.environments import Notify
 
@@ -20,14 +22,6 @@ from llmdyno.processes.environments import Notify
 PYTHONS = ((3, 11), (3, 12))
 SCHEMA = ("tritonclient[grpc]>=2.51",)
 WHEEL = "nvidia-pytriton==0.7.0"
-
-
-class Triton(msgspec.Struct, frozen=True, kw_only=True):
-    """A tritonserver, and what its process and its Python models need to find things."""
-
-    command: tuple[str, ...]
-    environment: Mapping[str, str]
-    python: Path  # one that has Triton's schema
 
 
 def find(engine: Engine, backend: Backend, folder: Path, notify: Notify) -> Triton:
@@ -57,6 +51,39 @@ def find(engine: Engine, backend: Backend, folder: Path, notify: Notify) -> Trit
     return wheel(backend, folder, notify)
 
 
+def find_to_pass_on(folder: Path, notify: Notify) -> Triton:
+    """Find a tritonserver with nothing but its Python backend, or install one.
+
+    Args:
+        folder: the server's own.
+        notify: is told what takes long.
+
+    Raises:
+        ServerError: there is none here, or the unpacked one lacks a part.
+        StorageError: the folder cannot be written.
+    """
+    if (unpacked := home.named()) is not None:
+        return home.assemble(unpacked, folder)
+    native = shutil.which("tritonserver")
+    if native is not None:
+        return Triton(command=(native,), environment={}, python=Path(sys.executable))
+    return wheel(None, folder, notify)
+
+
+def has_backend(library: str) -> bool:
+    """Return whether the tritonserver that is here already has a backend of that name.
+
+    Raises:
+        ServerError: the environment names a folder without a tritonserver.
+    """
+    if (unpacked := home.named()) is not None:
+        return (home.server_folder(unpacked) / "backends" / library).is_dir()
+    native = shutil.which("tritonserver")
+    return (
+        native is not None and (Path(native).resolve().parents[1] / "backends" / library).is_dir()
+    )
+
+
 def schema_python(notify: Notify) -> Path:
     """Return a Python that has Triton's schema: this one, or one of an environment.
 
@@ -74,8 +101,13 @@ def wheel_requirements(backend: Backend) -> tuple[str, ...]:
     return (WHEEL, *backend.requirements, *SCHEMA)
 
 
-def wheel(backend: Backend, folder: Path, notify: Notify) -> Triton:
+def wheel(backend: Backend | None, folder: Path, notify: Notify) -> Triton:
     """Return the tritonserver inside nvidia-pytriton, with its parts where it looks for them.
+
+    Args:
+        backend: what its models import is installed, too; None: they import nothing.
+        folder: the server's own.
+        notify: is told what takes long.
 
     Raises:
         ServerError: this Python cannot run it, or it cannot be installed.
@@ -96,7 +128,8 @@ def wheel(backend: Backend, folder: Path, notify: Notify) -> Triton:
             f"Triton's Python backend needs a Python with a shared library (--enable-shared), which"
             f" {sys.executable} was built without (missing-library).",
         )
-    binaries = environments.ensure("triton", wheel_requirements(backend), notify)
+    requirements = (WHEEL,) if backend is None else wheel_requirements(backend)
+    binaries = environments.ensure("triton", requirements, notify)
     python = f"{version[0]}.{version[1]}"
     packages = binaries.parent / "lib" / f"python{python}" / "site-packages"
     server = packages / "pytriton" / "tritonserver"

@@ -1,6 +1,6 @@
 """Runs tritonserver and ends it when one of its Python models dies.
 
-    launcher.py [--on-demand=JSON] COMMAND …
+    launcher.py [--on-demand=JSON | --engine=JSON] COMMAND …
 
 Where it stands: fronts/triton.py launches this, and this launches tritonserver. Triton itself goes
 on without a model's process, answers each request with an error or restarts the process in the
@@ -9,11 +9,16 @@ failed, at once. It runs without llmdyno's packages, so it starts in millisecond
 
 --on-demand names a second server: {"host", "port", "argv", "settings"}. The launcher opens its port
 and starts it with the first client; it gets its settings as JSON, with the socket's descriptor.
+
+--engine names the server of an engine that Triton passes requests on to: {"argv", "health",
+"timeout_s"}. It is started first, and Triton when its health page answers with 200. When one of the
+two ends, so does the other.
 """
 
 import contextlib
 import ctypes
 import fcntl
+import http.client
 import json
 import os
 import select
@@ -23,12 +28,18 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 PR_SET_PDEATHSIG = 1
 PREFIX = "llmdyno_"  # of shared memory; then the launcher's pid
 LOCK = "lock"
 ON_DEMAND = "--on-demand="
+ENGINE = "--engine="
+HEALTH_LOOK_S = 0.1  # between looks at an engine that starts
+HEALTH_TIMEOUT_S = 5.0
+ENGINE_GRACE_S = 5.0  # what an engine gets to end by itself
 BACKLOG = 2048
 STUB = "triton_python_backend_stub"
 LOOK_S = 0.5  # between looks for processes that Triton has started
@@ -40,48 +51,136 @@ def main() -> int:
     """Run the command until it ends, a signal comes, or one of its Python processes dies."""
     command = sys.argv[1:]
     second = Second(command.pop(0)[len(ON_DEMAND) :]) if command[0].startswith(ON_DEMAND) else None
+    engine = Engine(command.pop(0)[len(ENGINE) :]) if command[0].startswith(ENGINE) else None
     _sweep()
     prefix = f"{PREFIX}{os.getpid()}_"
     lock = (SHARED_MEMORY / f"{prefix}{LOCK}").open("w")  # held until the end
     fcntl.flock(lock, fcntl.LOCK_EX)
-    server = subprocess.Popen(
-        [*command, f"--backend-config=python,shm-region-prefix-name={prefix}"],
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 - there is one thread here
-    )
-    stopping = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopping
-        stopping = True
-        server.terminate()
-        if second is not None:
-            second.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    processes: dict[int, int] = {}  # a model's process → its pidfd
-    ours = os.pidfd_open(server.pid)
+    run = Run(second, engine)
+    signal.signal(signal.SIGTERM, run.stop)
+    signal.signal(signal.SIGINT, run.stop)
     try:
+        if engine is not None and not engine.becomes_ready(lambda: run.stopping):
+            return engine.failed()
+        return run.until_the_end(
+            [*command, f"--backend-config=python,shm-region-prefix-name={prefix}"]
+        )
+    finally:
+        run.leave_nothing()
+        _remove(prefix)
+
+
+class Run:
+    """Triton, and what runs beside it."""
+
+    def __init__(self, second: "Second | None", engine: "Engine | None") -> None:
+        self.stopping = False
+        self._second = second
+        self._engine = engine
+        self._server: subprocess.Popen[bytes] | None = None
+
+    def stop(self, *_: object) -> None:
+        """Have all end; a signal's handler."""
+        self.stopping = True
+        for one in (self._server, self._second, self._engine):
+            if one is not None:
+                one.terminate()
+
+    def until_the_end(self, command: list[str]) -> int:
+        """Start Triton and wait until something ends; return the exit status."""
+        self._server = server = subprocess.Popen(
+            command,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - there is one thread here
+        )
+        if self.stopping:
+            server.terminate()  # the signal came before there was anything to be told
+        second, engine = self._second, self._engine
+        engines = [] if engine is None else [engine.pidfd]
+        processes: dict[int, int] = {}  # a model's process → its pidfd
+        ours = os.pidfd_open(server.pid)
         while True:
-            waiting = second.waiting() if second is not None and not stopping else []
-            dead, _, _ = select.select([ours, *processes.values(), *waiting], [], [], LOOK_S)
+            waiting = second.waiting() if second is not None and not self.stopping else []
+            watched = [ours, *processes.values(), *waiting, *engines]
+            dead, _, _ = select.select(watched, [], [], LOOK_S)
             if ours in dead:
                 return _ending(server.wait())
             if second is not None and waiting and waiting[0] in dead:
                 dead.remove(waiting[0])
                 second.start()
-            if dead and not stopping:
+            if engine is not None and engine.pidfd in dead and not self.stopping:
+                return engine.failed()
+            if dead and not self.stopping:
                 return _mourn(server, [pid for pid in processes if processes[pid] in dead])
-            if not stopping:
+            if not self.stopping:
                 _look(server.pid, processes)
             elif dead:
                 time.sleep(0.05)  # they end one by one, as they should
-    finally:
-        if second is not None:
-            second.kill()
-        server.kill()
-        server.wait()
-        _remove(prefix)
+
+    def leave_nothing(self) -> None:
+        """Kill Triton, what runs beside it and the engine, whichever of them still run."""
+        if self._second is not None:
+            self._second.kill()
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait()
+        if self._engine is not None:
+            self._engine.kill()
+
+
+class Engine:
+    """The server of an engine that Triton passes requests on to, in a process group of its own."""
+
+    def __init__(self, text: str) -> None:
+        asked = json.loads(text)
+        self._health = urlsplit(asked["health"])
+        self._timeout_s = float(asked["timeout_s"])
+        self._process = subprocess.Popen(
+            asked["argv"],
+            process_group=0,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - there is one thread here
+        )
+        self.pidfd = os.pidfd_open(self._process.pid)
+
+    def becomes_ready(self, stopping: Callable[[], bool]) -> bool:
+        """Wait until its health page answers; return whether it has."""
+        deadline_s = time.monotonic() + self._timeout_s
+        while time.monotonic() < deadline_s and not stopping():
+            if self._answers():
+                return True
+            if select.select([self.pidfd], [], [], HEALTH_LOOK_S)[0]:
+                return False
+        return False
+
+    def _answers(self) -> bool:
+        host, port = self._health.hostname or "127.0.0.1", self._health.port
+        connection = http.client.HTTPConnection(host, port, timeout=HEALTH_TIMEOUT_S)
+        with (
+            contextlib.closing(connection),
+            contextlib.suppress(OSError, http.client.HTTPException),
+        ):
+            connection.request("GET", self._health.path)
+            return connection.getresponse().status == 200
+        return False
+
+    def failed(self) -> int:
+        """Say how it ended, or that it took too long; return the exit status."""
+        status = self._process.poll()
+        ended = "was not ready in time" if status is None else f"has ended with status {status}"
+        os.write(2, f"llmdyno.triton: the engine {ended}\n".encode())
+        return 1
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """Leave nothing of it: what it has started is in its group."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.terminate()
+            self._process.wait(ENGINE_GRACE_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 class Second:
@@ -111,7 +210,7 @@ class Second:
             preexec_fn=_die_with_parent,  # noqa: PLW1509 - there is one thread here
         )
 
-    def stop(self) -> None:
+    def terminate(self) -> None:
         """Ask the server to end."""
         if self._process is not None:
             self._process.terminate()

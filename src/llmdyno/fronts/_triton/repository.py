@@ -26,7 +26,7 @@ class OpenAiPort(msgspec.Struct, frozen=True, kw_only=True):
 class Repository(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be written, and how a client asks for a token."""
 
-    configs: Mapping[str, Mapping[str, Any]]  # model → Triton's ModelConfig
+    configs: Mapping[str, Mapping[str, Any]] = {}  # model → Triton's ModelConfig
     files: Mapping[str, str] = {}  # path in the repository → content
     model: str  # the one that clients call
     empty: tuple[str, ...] = ()  # folders that must be there
@@ -58,6 +58,8 @@ def write(content: Repository, models: Path, python: Path, package: Path) -> Non
                 link.symlink_to(package)
     except OSError as error:
         raise StorageError(f"cannot write {models}: {error.strerror}.") from error
+    if not content.configs:  # they are among the files
+        return
     done = subprocess.run(
         [str(python), "-I", str(Path(__file__).with_name("pbtxt.py")), "write", str(models)],
         input=json.dumps(content.configs),

@@ -13,7 +13,6 @@ import msgspec
 
 from llmdyno import plugins
 from llmdyno.engines import Engine, facts
-from llmdyno.errors import UsageError
 from llmdyno.fronts._triton.repository import Repository
 from llmdyno.knobs import Config
 
@@ -40,6 +39,9 @@ class Backend(Protocol):
 
     requirements: tuple[str, ...]  # what its Python models import, for pip
     in_wheel: bool  # the tritonserver of PyTriton's wheel can serve it, which has Python alone
+    # The name of a backend without which Triton passes requests on to the engine's own server;
+    # empty: it never does.
+    else_passes_on: str
 
     def place(self, model: str, artifact: Path | None) -> str:
         """Return where a server on this machine finds the model."""
@@ -64,18 +66,11 @@ class Backend(Protocol):
         """Return what of a bundle works but may not be meant, a sentence each."""
 
 
-def find(engine: Engine) -> Backend:
-    """Return the backend of an engine.
-
-    Raises:
-        UsageError: Triton cannot serve it.
-    """
+def find(engine: Engine) -> Backend | None:
+    """Return the backend of an engine; None: requests are passed on to the engine's own server."""
     name = facts(engine).triton_backend or engine.name
-    known = plugins.names(KIND)
-    if name not in known and not facts(engine).triton_backend:
-        raise UsageError(
-            f"--front triton: cannot serve {engine.name}; it serves {', '.join(known)}."
-        )
+    if name not in plugins.names(KIND) and not facts(engine).triton_backend:
+        return None
     backend: Backend = plugins.load(KIND, name)
     return backend
 

@@ -143,6 +143,7 @@ class TensorRtLlmBackend:
 
     requirements: tuple[str, ...] = ()
     in_wheel = False
+    else_passes_on = ""
 
     def place(self, model: str, artifact: Path | None) -> str:
         """Return the model as it is named: its tokenizer, or all of it, is read from there."""

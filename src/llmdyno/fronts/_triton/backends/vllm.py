@@ -31,6 +31,7 @@ class VllmBackend:
 
     requirements: tuple[str, ...] = ()
     in_wheel = False
+    else_passes_on = "vllm"
 
     def place(self, model: str, artifact: Path | None) -> str:
         """Return the model as it is named."""

@@ -1,0 +1,475 @@
+"""Triton that passes requests on: a real tritonserver of an unpacked folder, a server behind it.
+
+The folder is the environment that test_triton.py uses: nvidia-pytriton's wheel, unpacked.
+"""
+
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmdyno import plugins
+from llmdyno.engines import Engine, Launch
+from llmdyno.errors import ServerError, UsageError
+from llmdyno.fronts import bentoml, triton
+from llmdyno.fronts._triton import home, install, passage
+from llmdyno.fronts._triton.backends import _passage, openvino
+from llmdyno.knobs import Config, Knob, Value, default
+from llmdyno.processes import environments, ports
+from llmdyno.processes import server as supervise
+from llmdyno.wire.target import parse_url
+from waiting import until
+
+PATIENCE_S = 30.0
+TOKENS = 12
+FRONT: dict[str, Value] = {
+    knob.name: value for knob in triton.KNOBS if (value := default(knob, None)) is not None
+}
+
+
+class Streamed(Engine):
+    """A server of known timing, which speaks OpenAI's protocol."""
+
+    name = "streamed"
+    knobs: tuple[Knob, ...] = ()
+    install = "it is there"
+    image = ""
+    endpoint = "openai-completions"
+
+    def version(self) -> str | None:
+        return "1"
+
+    def check(self, model: str, config: Config) -> None:
+        pass
+
+    def launch(
+        self, model: str, config: Config, *, artifact: Path | None, host: str, port: int
+    ) -> Launch:
+        del config, artifact
+        words = ("--host", host, "--port", str(port), "--ttft", "30ms", "--itl", "10ms")
+        return Launch(
+            argv=(sys.executable, "-m", "llmdyno.streamer", *words),
+            url=f"http://{host}:{port}",
+            endpoint=self.endpoint,
+            model=model,
+            symptoms=(("no such thing", "bad-config"),),
+        )
+
+
+def launched(folder: Path, config: Config) -> Launch:
+    return triton.FRONT.launch(
+        Streamed(),
+        "words",
+        config,
+        artifact=None,
+        folder=folder,
+        host="127.0.0.1",
+        port=ports.free_port(),
+        says=lambda _: None,
+    )
+
+
+def wheel() -> Path:
+    """Return the folder with nvidia-pytriton's packages."""
+    bin_folder = environments.ensure(
+        "triton", install.wheel_requirements(openvino.BACKEND), lambda _: None
+    )
+    (found,) = bin_folder.parent.glob("lib/python3.*/site-packages")
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[supervise.Server]:
+    folder = tmp_path_factory.mktemp("passage")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(home.VARIABLE, str(wheel()))
+        launch = launched(folder, {"postprocessing_instance_count": 2})
+    with supervise.start(launch, log=folder / "log") as running:
+        yield running
+
+
+@contextlib.contextmanager
+def asking(launch: Launch, path: str, **asked: Any) -> Iterator[http.client.HTTPResponse]:
+    target = parse_url(launch.url)
+    connection = http.client.HTTPConnection(target.host, target.port, timeout=PATIENCE_S)
+    body = {"text_input": "a b c", "max_tokens": TOKENS, **asked}
+    with contextlib.closing(connection):
+        connection.request("POST", f"/v2/models/{launch.model}/{path}", json.dumps(body))
+        yield connection.getresponse()
+
+
+def engine_port(launch: Launch) -> int:
+    (flag,) = (word for word in launch.argv if word.startswith("--engine="))
+    port = parse_url(json.loads(flag.removeprefix("--engine="))["health"]).port
+    assert port is not None
+    return port
+
+
+# A real server.
+
+
+COUNTED = {"return_num_input_tokens": True, "return_num_output_tokens": True}
+
+
+def test_a_stream_comes_piece_by_piece_and_counts_its_tokens(server: supervise.Server) -> None:
+    events, stamps_s = [], []
+    with asking(server.launch, "generate_stream", stream=True, **COUNTED) as response:
+        for line in response:
+            if line.startswith(b"data: "):
+                stamps_s.append(time.monotonic())
+                events.append(json.loads(line[6:]))
+
+    assert "".join(event["text_output"] for event in events) == " word" * TOKENS
+    assert sum(event["num_output_tokens"] for event in events) == TOKENS
+    assert [event["num_input_tokens"] for event in events if "num_input_tokens" in event] == [3]
+    # 10 ms apart at the engine: pieces that were held back would come together.
+    assert stamps_s[-1] - stamps_s[0] > 0.01 * (TOKENS - 2)
+    assert len(events) > TOKENS / 2
+
+
+def test_a_whole_answer_is_one_response(server: supervise.Server) -> None:
+    with asking(server.launch, "generate", **COUNTED) as response:
+        answer = json.loads(response.read())
+
+    assert (response.status, answer["text_output"]) == (200, " word" * TOKENS)
+    assert (answer["num_input_tokens"], answer["num_output_tokens"]) == (3, TOKENS)
+
+
+def test_a_client_that_hangs_up_is_hung_up_on_at_the_engine(server: supervise.Server) -> None:
+    port = engine_port(server.launch)
+    with asking(server.launch, "generate_stream", stream=True, max_tokens=9000) as response:
+        assert response.readline().startswith(b"data: ")
+        assert connections(port) == 1
+
+    until(lambda: connections(port) == 0, "the engine's stream ends", within_s=PATIENCE_S)
+
+
+def connections(port: int) -> int:
+    """Return how many connections a port on loopback has."""
+    wanted = f"0100007F:{port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text("utf-8").splitlines()[1:]]
+    return sum(1 for row in rows if row[1] == wanted and row[3] == "01")
+
+
+def test_a_refusal_of_the_engine_is_an_error_in_its_words(server: supervise.Server) -> None:
+    with asking(server.launch, "generate", max_tokens=-1) as response:
+        words = json.loads(response.read())["error"]
+    with asking(server.launch, "generate", text_input="") as response:
+        empty = json.loads(response.read())["error"]
+
+    assert re.search(r"the engine answers with status 4\d\d: \S", words), words
+    assert "text_input: must be one text" in empty
+
+
+def test_when_the_engine_dies_so_does_triton(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv(home.VARIABLE, str(wheel()))
+    launch = launched(tmp_path, {})
+    with supervise.start(launch, log=tmp_path / "log") as running:
+        port = engine_port(launch)
+        (victim,) = (
+            pid
+            for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+            if f"\0--port\0{port}\0".encode() in command_of(pid)
+        )
+        os.kill(victim, signal.SIGKILL)
+        running.wait(PATIENCE_S)
+        failure = running.failure()
+
+    assert failure is not None
+    assert "the engine has ended with status -9" in (tmp_path / "log").read_text()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", parse_url(launch.url).port or 0))
+
+
+def command_of(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+# What is written, and for whom.
+
+
+def test_the_config_is_what_tritons_schema_reads() -> None:
+    inner = Streamed().launch('a "ü" b', {}, artifact=None, host="127.0.0.1", port=7)
+    (text,) = (
+        text
+        for name, text in _passage.repository(inner, FRONT).files.items()
+        if name.endswith(".pbtxt")
+    )
+    text_format = pytest.importorskip("google.protobuf.text_format")
+    schema = pytest.importorskip("tritonclient.grpc.model_config_pb2")
+    config = text_format.Parse(text, schema.ModelConfig())
+
+    assert config.model_transaction_policy.decoupled
+    assert config.parameters["model"].string_value == 'a "ü" b'
+    assert config.parameters["url"].string_value == "http://127.0.0.1:7"
+    assert config.instance_group[0].count == 1
+    optional = {tensor.name for tensor in config.input if tensor.optional}
+    assert {tensor.name for tensor in config.input} - optional == {"text_input"}
+    read = {*passage.FIELDS, "stop_words", "stream", *(f"return_{one}" for one in passage.COUNTS)}
+    assert read == optional
+
+
+def test_an_engine_with_another_protocol_is_refused() -> None:
+    other = Streamed()
+    other.endpoint = "tgi"
+
+    with pytest.raises(UsageError, match="--engine streamed speaks tgi: use --front native"):
+        triton.FRONT.check(other, "m", {})
+    with pytest.raises(UsageError, match="max_queue_size: cannot be set where"):
+        triton.FRONT.check(Streamed(), "m", {"max_queue_size": 4})
+    triton.FRONT.check(plugins.load("engines", "sglang"), "org/model", {})
+
+
+def test_vllm_is_passed_on_to_where_triton_has_no_backend_for_it(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    server = tmp_path / "opt"
+    (server / "bin").mkdir(parents=True)
+    (server / "bin" / "tritonserver").touch(0o755)
+    monkeypatch.setenv(home.VARIABLE, str(server))
+
+    assert not install.has_backend("vllm")
+    (server / "backends" / "vllm").mkdir(parents=True)
+    assert install.has_backend("vllm")
+    monkeypatch.delenv(home.VARIABLE)
+    monkeypatch.setenv("PATH", str(server / "bin"))
+    assert install.has_backend("vllm")
+
+
+def test_a_bundle_starts_the_engine_beside_triton(tmp_path: Path) -> None:
+    portable = triton.FRONT.bundle(
+        Streamed(),
+        "words",
+        {},
+        artifact=None,
+        folder=tmp_path,
+        host="127.0.0.1",
+        port=8000,
+        says=lambda _: None,
+    )
+
+    argv = portable.launch.argv
+    assert argv[:4] == ("python3", "-I", "-S", "triton/launcher.py")
+    assert engine_port(portable.launch) == 8003
+    assert "--model-repository=triton/models" in argv
+    assert (tmp_path / "triton" / "launcher.py").is_file()
+    assert (tmp_path / "triton/models/passage/1/model.py").is_file()
+
+
+# An unpacked folder that is not whole.
+
+
+def unpacked(folder: Path) -> Path:
+    """Make a folder with the files that are looked for, all empty."""
+    server = folder / "pytriton" / "tritonserver"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for name in (
+        "bin/tritonserver",
+        "backends/python/libtriton_python.so",
+        f"python_backend_stubs/{version}/triton_python_backend_stub",
+    ):
+        (server / name).parent.mkdir(parents=True, exist_ok=True)
+        (server / name).touch()
+    (folder / "lib").mkdir()
+    (folder / "lib" / f"libpython{version}.so.1.0").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("pytriton/tritonserver/bin", "has neither pytriton/tritonserver/bin/tritonserver"),
+        ("pytriton/tritonserver/backends", "has no pytriton/.*/libtriton_python.so"),
+        ("pytriton/tritonserver/python_backend_stubs", "has no triton_python_backend_stub in"),
+    ],
+)
+def test_what_is_missing_in_the_folder_is_named(tmp_path: Path, missing: str, words: str) -> None:
+    folder = unpacked(tmp_path / "home")
+    shutil.rmtree(folder / missing)
+
+    with pytest.raises(ServerError, match=words) as caught:
+        home.assemble(folder, tmp_path / "server")
+    assert caught.value.kind == "missing-library"
+
+
+def test_a_stub_for_a_python_that_is_not_here_is_named(tmp_path: Path, monkeypatch: Any) -> None:
+    folder = unpacked(tmp_path / "home")
+    stubs = folder / "pytriton/tritonserver/python_backend_stubs"
+    next(stubs.iterdir()).rename(stubs / "3.4")
+    monkeypatch.setenv("PATH", "")
+
+    with pytest.raises(ServerError, match=r"is for Python 3\.4; this is 3\.\d+, and no python3\.4"):
+        home.assemble(folder, tmp_path / "server")
+
+
+def test_numpy_is_found_where_it_was_unpacked(tmp_path: Path) -> None:
+    folder = unpacked(tmp_path / "home")
+    (folder / "np" / "numpy").mkdir(parents=True)
+
+    found = home.assemble(folder, tmp_path / "server")
+
+    first = found.environment["PATH"].partition(":")[0]
+    assert first == str(tmp_path / "server" / "python" / "bin")
+    (link,) = (tmp_path / "server" / "python").rglob("*.pth")
+    assert link.read_text().strip() == str(folder / "np")
+    assert str(folder / "lib") in found.environment["LD_LIBRARY_PATH"].split(":")
+
+
+@pytest.mark.parametrize(
+    ("compiled", "words"),
+    [("", "has no bentoml/"), ("_pydantic_core.cpython-34-x.so", "are for another Python")],
+)
+def test_a_folder_without_bentoml_is_refused(
+    tmp_path: Path, monkeypatch: Any, compiled: str, words: str
+) -> None:
+    if compiled:
+        for name in ("bentoml/__main__.py", f"pydantic_core/{compiled}"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+    monkeypatch.setenv(bentoml.HOME, str(tmp_path))
+
+    with pytest.raises(ServerError, match=words):
+        bentoml._program(tmp_path / "server", lambda _: None)
+
+
+# Requests and streams, without a server.
+
+
+def test_inputs_and_parameters_become_a_completion() -> None:
+    inputs = {
+        "text_input": np.array([b"caf\xc3\xa9"], dtype=np.object_),
+        "max_tokens": np.array([7], dtype=np.int32),
+        "min_length": np.array([7], dtype=np.int32),
+        "temperature": np.array([0.7], dtype=np.float32),
+        "stop_words": np.array([b"", b"end"], dtype=np.object_),
+        "stream": np.array([True]),
+        "return_num_output_tokens": np.array([True]),
+        "return_num_input_tokens": np.array([False]),
+    }
+
+    parameters = {"min_p": 0.1, "triton_enable_empty_final_response": True}
+    fields, wanted = passage.completion(inputs, json.dumps(parameters), "org/m")
+
+    assert fields == {
+        "model": "org/m",
+        "prompt": "café",
+        "max_tokens": 7,
+        "min_tokens": 7,
+        "ignore_eos": True,
+        "temperature": 0.7,
+        "stop": ["end"],
+        "min_p": 0.1,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    assert wanted == {"stream", "return_num_output_tokens"}
+
+
+class Listener:
+    """Stands for the model: keeps what a stream has it send."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, dict[str, int]]] = []
+        self.ends: list[str] = []
+
+    def respond(self, stream: Any, text: str, counts: dict[str, int]) -> None:
+        del stream
+        self.sent.append((text, counts))
+
+    def end(self, stream: Any, error: str = "") -> None:
+        del stream
+        self.ends.append(error)
+
+
+def heard(reads: list[bytes], *wanted: str) -> Listener:
+    listener = Listener()
+    asked = {f"return_{name}" for name in passage.COUNTS} | set(wanted)
+    stream = passage.Stream(listener, SimpleNamespace(), whole="stream" not in wanted, wanted=asked)
+    for read in reads:
+        if not listener.ends:
+            stream.data_received(read)
+    if not listener.ends:
+        stream.connection_lost(None)
+    return listener
+
+
+def event(text: str = "", finish: str | None = None, **more: Any) -> bytes:
+    document = {"choices": [{"text": text, "finish_reason": finish}], **more}
+    return b"data: " + json.dumps(document).encode() + b"\n\n"
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":5}}\n\n'
+EVENTS = event("é") + event() + event("😀") + event("c", "length") + USAGE + b"data: [DONE]\n\n"
+
+
+def chunked(body: bytes, sizes: list[int]) -> bytes:
+    chunks, at = b"", 0
+    for size in [*sizes, len(body)]:
+        piece = body[at : at + size]
+        chunks += b"%x\r\n%s\r\n" % (len(piece), piece) if piece else b""
+        at += len(piece)
+    return chunks + b"0\r\n\r\n"
+
+
+@given(
+    st.lists(st.integers(1, 60), max_size=8),
+    st.lists(st.integers(0, 400), max_size=12),
+    st.booleans(),
+)
+def test_however_an_answer_is_cut_it_is_the_same_text_and_tokens(
+    chunks: list[int], cuts: list[int], streams: bool
+) -> None:
+    answer = HEAD + chunked(EVENTS, chunks)
+    places = sorted({0, len(answer), *(min(cut, len(answer)) for cut in cuts)})
+    reads = [answer[one:other] for one, other in itertools.pairwise(places)]
+
+    listener = heard(reads, *(["stream"] if streams else []))
+
+    assert listener.ends == [""]
+    assert "".join(text for text, _ in listener.sent) == "é😀c"
+    assert sum(counts["num_output_tokens"] for _, counts in listener.sent) == 5
+    told = [
+        counts["num_input_tokens"] for _, counts in listener.sent if "num_input_tokens" in counts
+    ]
+    assert told == [4]
+    assert streams or len(listener.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (HEAD + chunked(event("a"), []), "the engine's stream has no end"),
+        (HEAD + b"5\r\ndata:", "the engine hung up before the end of its answer"),
+        (b"", "the engine hung up before the end of its answer"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "does not speak HTTP/1.1"),
+        (HEAD + chunked(b'data: {"error":{"message":"no room"}}\n\n', []), "no room"),
+        (
+            b'HTTP/1.1 429 Slow\r\ncontent-length: 20\r\n\r\n{"detail":"too many"}'[:-1],
+            "the engine answers with status 429",
+        ),
+        (b'HTTP/1.0 500 Oh\r\n\r\n{"message":"burnt"}', "status 500: burnt"),
+    ],
+)
+def test_what_is_no_whole_answer_ends_in_words(answer: bytes, words: str) -> None:
+    (end,) = heard([answer], "stream").ends
+
+    assert words in end
