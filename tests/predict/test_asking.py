@@ -139,3 +139,13 @@ def test_what_cannot_be_planned_is_refused(asks: dict[str, object], says: str) -
 
     with pytest.raises(UsageError, match=says):
         planned()
+
+
+def test_an_open_loop_below_its_limit_gives_what_is_asked() -> None:
+    """Counted from when the first requests end, as `dyno bench` counts; not from the ramp on."""
+    point = Point(
+        request_rate=12.0, isl=Lengths("fixed", 100), osl=Lengths("fixed", 400), duration_s=12.0
+    )
+    short = msgspec.structs.replace(point, arrival="constant")
+    seen = simulated_at(server_of(SETUP), short, MEDIANS, together=False)
+    assert seen.token_rate == pytest.approx(12 * 400, rel=0.02)

@@ -115,10 +115,10 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     variants: Mapping[str, "Scheduling"] = {}
     source: str = ""
 
-    def splits_prompts(self, config: Mapping[str, Value]) -> bool:
-        """Return whether a config splits prompts over several steps."""
-        return bool(config.get(self.chunks, True))
-
     def under(self, config: Mapping[str, Value]) -> "Scheduling":
         """Return the rules that hold under a config."""
         return self.variants.get(str(config.get(self.variant)), self)
+
+    def splits_prompts(self, config: Mapping[str, Value]) -> bool:
+        """Return whether a config splits prompts over several steps."""
+        return bool(config.get(self.chunks, True))

@@ -320,6 +320,7 @@ METRICS = MetricsPage(
 
 
 _SPLIT_FUSE = Scheduling(
+    chunks="dynamic_split_fuse",
     plans_ahead=False,
     sequences=Limit("", 1_000_000),  # only a step's tokens limit those who run
     tokens=Limit("max_num_batched_tokens", 256),
@@ -355,7 +356,6 @@ SCHEDULING = msgspec.structs.replace(
         "False": msgspec.structs.replace(
             _SPLIT_FUSE,
             mixes=False,
-            chunks="dynamic_split_fuse",
             sequences=Limit("max_num_seqs", 256),
         )
     },

@@ -11,7 +11,7 @@ import numpy as np
 from llmdyno.errors import UsageError
 from llmdyno.load.arrivals import due_times_s
 from llmdyno.predict.asking import sessions
-from llmdyno.predict.coarse import CoarseLoads
+from llmdyno.predict.coarse import CoarseLoads, solve, stack
 from llmdyno.predict.rules import Ask, Happened
 from llmdyno.predict.rules import Load as Asked
 from llmdyno.predict.schedule import simulate
@@ -95,8 +95,10 @@ def simulated_at(
         starts: simulations of a closed loop; an open loop's arrivals are drawn once.
     """
     time = StepTime(server.work, server.graphs, theta.tolist())
+    fill_s = 0.0 if point.users is not None else _request_s(server, point, theta)
     loads = [
-        asked(server, point, start) for start in range(starts if point.users is not None else 1)
+        asked(server, point, start, fill_s)
+        for start in range(starts if point.users is not None else 1)
     ]
     runs = [simulate(server.rules, time, load) for load in loads]
     window_s = loads[0].duration_s - loads[0].window_s
@@ -161,8 +163,22 @@ def ways(point: Point, cycle_s: float) -> list[Point]:
     return [point, *(msgspec.structs.replace(point, ramp_s=ramp_s) for ramp_s in (0.0, spread_s))]
 
 
-def asked(server: Server, point: Point, start: int) -> Asked:
-    """Return the load of a point as `dyno bench` would send it; `start` draws other moments."""
+def _request_s(server: Server, point: Point, theta: np.ndarray) -> float:
+    """Return the seconds from a request to its last token, by the coarse pass."""
+    found = solve(stack([server]), loads_of([server], [point]), theta[:, None])
+    return float(found.ttft_s[0] + (point.osl.typical - 1) * found.tpot_s[0])
+
+
+def asked(server: Server, point: Point, start: int, fill_s: float = 0.0) -> Asked:
+    """Return the load of a point as `dyno bench` would send it.
+
+    Args:
+        server: what is asked.
+        point: the load.
+        start: draws other moments.
+        fill_s: how long an open loop takes until as many requests end as begin: `dyno bench` counts
+            from there on.
+    """
     rng = random.Random(f"predict/{point.seed}/{start}")
     duration_s = min(point.duration_s, _SIMULATED_S)
     ramp_s = point.ramp_s
@@ -194,7 +210,7 @@ def asked(server: Server, point: Point, start: int) -> Asked:
         starts_s=starts,
         closed=point.users is not None,
         duration_s=duration_s,
-        window_s=min(ramp_s, duration_s / 2),
+        window_s=min(ramp_s + fill_s, duration_s / 2),
         sessions=own if point.users is not None else None,
     )
 
