@@ -298,7 +298,7 @@ def test_a_slow_reader_loses_nothing(connect: Start) -> None:
     [
         (b"nonsense\r\n\r\n", 400, "not HTTP"),
         (post("/v1/chat/completions", b"{"), 400, "truncated"),
-        (post("/v1/chat/completions", b'{"model": "\xff"}'), 400, "decode"),
+        (post("/v1/chat/completions", b'{"model": "\xff"}'), 400, "UTF-8"),
         (post("/v1/chat/completions", {"prompt": "a"}), 400, "`messages` is missing"),
         (post("/v1/completions", {"prompt": "a", "max_tokens": 0}), 400, "max_tokens"),
         (post("/v1/elsewhere", {}), 404, "/v1/elsewhere"),
@@ -315,7 +315,7 @@ def test_a_wrong_request_is_refused(
     answered, document = read_plain(client)
 
     assert answered == status
-    assert said in document["error"]["message"]
+    assert said.lower() in document["error"]["message"].lower()  # msgspec's words change
     assert ask(connect(), "/truth")["refused"] == 1
 
 
