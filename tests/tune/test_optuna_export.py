@@ -2,8 +2,9 @@
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -146,6 +147,9 @@ def test_a_team_has_its_studies_in_one_database(results: Path, database: str) ->
     [
         ("nonsense://me:secret@host/db", UsageError, "is no URL of a database"),
         ("postgresql+pg8000://me:secret@host/db", UsageError, "driver is not installed"),
+        ("postgresql+pg8000://me:a/secret@host/db", UsageError, "driver is not installed"),
+        ("postgresql+pg8000://host/db?user=me&password=secret", UsageError, "driver is not"),
+        ("postgresql+pg8000://me:a@secret@host/db", UsageError, "driver is not installed"),
         ("sqlite:////no/such/folder/team.db", StorageError, "unable to open database file"),
     ],
 )
@@ -156,3 +160,14 @@ def test_a_database_that_cannot_be_had_is_told_without_its_password(
         add_to_database(results / lab.STUDY, url)
 
     assert "secret" not in str(raised.value)
+
+
+def test_a_database_of_another_optuna_is_told_in_a_sentence(results: Path, tmp_path: Path) -> None:
+    file = tmp_path / "team.db"
+    add_to_database(results / lab.STUDY, f"sqlite:///{file}")
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
+        connection.commit()
+
+    with pytest.raises(StorageError, match=r"cannot write sqlite:///.*: The runtime optuna"):
+        add_to_database(results / lab.STUDY, f"sqlite:///{file}")

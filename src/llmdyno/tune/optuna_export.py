@@ -7,7 +7,6 @@ engine, is not among that trial's parameters; its whole config is in its attribu
 
 import hashlib
 import os
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +36,10 @@ _IDENTITY = "llmdyno_study"
 _STAMP_LENGTH = len("20261129-120000")
 
 
+class _NoUrlError(Exception):
+    """What was given is no URL of a database."""
+
+
 def write_optuna(folder: Path, file: Path) -> int:
     """Write a study's baseline and trials to an SQLite file; return how many there are.
 
@@ -46,6 +49,7 @@ def write_optuna(folder: Path, file: Path) -> int:
         UsageError: the folder holds no study, or nothing was measured yet.
         StorageError: its ledger cannot be read, or the file cannot be written.
     """
+    import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
     studies = _studies(folder)
@@ -55,7 +59,7 @@ def write_optuna(folder: Path, file: Path) -> int:
         with _storage(f"sqlite:///{temporary}") as storage:
             count = sum(_write(storage, *study) for study in studies)
         temporary.replace(file)
-    except (OSError, SQLAlchemyError) as error:
+    except (OSError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         raise StorageError(f"cannot write {file}: {_why(error)}.") from error
     finally:
         with suppress(OSError):
@@ -81,7 +85,7 @@ def add_to_database(folder: Path, url: str) -> int:
         StorageError: the study's ledger cannot be read, or the database cannot be written.
     """
     import optuna
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+    from sqlalchemy.exc import SQLAlchemyError
 
     studies = _studies(folder)
     shown = without_password(url)
@@ -104,27 +108,39 @@ def add_to_database(folder: Path, url: str) -> int:
             " pip install 'psycopg[binary]', and begin the URL with"
             " postgresql+psycopg://."
         ) from error
-    except (ValueError, ArgumentError) as error:
+    except _NoUrlError as error:
         raise UsageError(
             f"--optuna {shown}: is no URL of a database; write"
             " postgresql+psycopg://USER@HOST/DATABASE."
         ) from error
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         raise StorageError(f"cannot write {shown}: {_why(error)}.") from error
 
 
 def without_password(url: str) -> str:
-    """Return a database's URL as it may be shown."""
-    return re.sub(r"(://[^/@:]*):[^@/]*@", r"\1:***@", url)
+    """Return a database's URL as it may be shown: without its password and its query."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    with suppress(ValueError, ArgumentError):
+        if url.count("@") <= 1:  # else where the password ends is anyone's guess
+            return make_url(url).set(query={}).render_as_string(hide_password=True)
+    return f"{url.partition('://')[0]}://..."
 
 
 @contextmanager
 def _storage(url: str) -> "Iterator[RDBStorage]":
     """Open a database as Optuna's storage."""
     import optuna
+    from sqlalchemy.exc import ArgumentError
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(url)
+    try:
+        storage = optuna.storages.RDBStorage(url)
+    except (ValueError, ArgumentError) as error:
+        raise _NoUrlError from error
+    except RuntimeError as error:  # tables of another version of Optuna, says its first line
+        raise StorageError(f"cannot write {without_password(url)}: {_why(error)}.") from error
     try:
         yield storage
     finally:
@@ -154,7 +170,10 @@ def _write(storage: "RDBStorage", name: str, place: Path, ledger: Ledger) -> int
 def _why(error: Exception) -> str:
     if isinstance(error, OSError):
         return str(error.strerror)
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
+    cause = error.__cause__ or error  # Optuna wraps what its database says
+    return str(getattr(cause, "orig", None) or getattr(error, "orig", None) or cause).splitlines()[
+        0
+    ]
 
 
 def _identity(ledger: Ledger) -> str:

@@ -61,7 +61,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, run.stop)
     try:
         if engine is not None and not engine.becomes_ready(lambda: run.stopping):
-            return engine.failed()
+            return 0 if run.stopping else engine.failed()
         return run.until_the_end(
             [*command, f"--backend-config=python,shm-region-prefix-name={prefix}"]
         )
