@@ -3,7 +3,8 @@
 import asyncio
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, count, repeat
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -16,8 +17,10 @@ from llmdyno.bench.run import run
 from llmdyno.bench.settling import Settler
 from llmdyno.records.entries import Settled
 from llmdyno.units import lengths
+from llmdyno.wire.exchange import Response
 from llmdyno.wire.target import parse_url
 from scripted_server import DONE, END, HEAD, STOP, Client, chunk, framed, plain, scripted
+from virtual_time import TARGET, VirtualLoop, now_ns
 
 SHORT = HEAD + framed(chunk("a") + STOP + DONE) + END
 
@@ -118,6 +121,48 @@ def test_a_server_that_answers_no_short_question_is_left_to_the_run() -> None:
     assert asyncio.run(main()) is None
 
 
+def settled_by(
+    monkeypatch: pytest.MonkeyPatch, answers_ms: Iterator[float], *, noted_ms: Sequence[float] = ()
+) -> Settled:
+    """Settle a server that takes so long for each answer, after notes while a wait was due."""
+
+    async def asked(*_: object) -> Response:
+        sent_ns = now_ns()
+        await asyncio.sleep(next(answers_ms) / 1e3)
+        return Response(sent_ns=sent_ns, end_ns=now_ns(), status=200)
+
+    monkeypatch.setattr(settling, "_asked", asked)
+    settler = Settler(TARGET, now_ns)
+    settler.is_due = True
+    for took_ms in noted_ms:
+        settler.note(Response(sent_ns=0, end_ns=round(took_ms * 1e6), status=200))
+    bench = spec.Bench(url="http://x", endpoint="openai-chat", model="m")
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        found = runner.run(settler.settle(bench, endpoints.load("openai-chat"), 0))
+    assert found is not None
+    return found
+
+
+def test_without_an_idle_answer_it_is_waited_until_answers_stop_getting_quicker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drains = chain(range(400, 100, -10), repeat(20))
+
+    found = settled_by(monkeypatch, drains, noted_ms=(400, 410))
+
+    assert (found.busy, found.idle_ns) == (False, -1)
+    assert found.answered_ns == pytest.approx(20e6)
+
+
+def test_answers_that_get_quicker_for_too_long_are_those_of_a_busy_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = settled_by(monkeypatch, (3000 * 0.9**n for n in count()))
+
+    assert (found.busy, found.idle_ns) == (True, -1)
+    assert found.waited_ns == pytest.approx(30e9, rel=0.05)
+
+
 def measured(
     folder: Path, long_s: Callable[[int], float], *, settles: bool = False, **load: Any
 ) -> dict[str, Any]:
@@ -133,8 +178,11 @@ def measured(
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     try:
+        url = urls.get(timeout=10)
+        settler = Settler(parse_url(url))
+        settler.is_due = settles
         bench = spec.Bench(
-            url=urls.get(timeout=10),
+            url=url,
             endpoint="openai-chat",
             model="m",
             workload=spec.Workload(osl=lengths("2", "--osl")),
@@ -142,7 +190,7 @@ def measured(
             scrape=False,
             calibration=False,
         )
-        return dict(run(bench, folder, settles=settles).summary)
+        return dict(run(bench, folder, settler=settler if settles else None).summary)
     finally:
         stop.set()
         thread.join()

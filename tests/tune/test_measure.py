@@ -1,16 +1,25 @@
 """One measurement of one config, as a study makes it."""
 
+import asyncio
+import json
+import threading
+from itertools import chain, repeat
 from pathlib import Path
+from queue import Queue
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from llmdyno.load.progress import Progress
 from llmdyno.serve.stack import Stack, load_stack
-from llmdyno.spec import Load, Workload
-from llmdyno.tune.measure import Measurement, _nothing_to_show, _Watch, measure
+from llmdyno.spec import Bench, Load, Workload
+from llmdyno.tune.measure import Measurement, _nothing_to_show, _put_under_load, _Watch, measure
 from llmdyno.units import Lengths
+from scripted_server import DONE, END, HEAD, STOP, Client, Script, chunk, framed, plain, scripted
+
+SHORT = HEAD + framed(chunk("a") + STOP + DONE) + END
 
 
 class Counted(Stack, frozen=True, kw_only=True):
@@ -89,6 +98,84 @@ def test_the_benchmark_waits_for_what_the_warmup_cut(tmp_path: Path) -> None:
 
     assert warmed.summary is not None
     assert warmed.summary["levels"][0]["settled"]["busy"] is False
+
+
+def batching() -> Script:
+    """Return a server with room for all, which is slow while answers that nobody reads go on.
+
+    Its first answer is slow, as that of a fresh server. The long one of the warm-up takes 0.8 s.
+    """
+    taken_s = chain((0.15,), repeat(0.0))
+    long_s = chain((0.8,), repeat(0.0))
+    busy = 0
+
+    async def answer(client: Client, *, is_short: bool) -> None:
+        nonlocal busy
+        if is_short:
+            await asyncio.sleep(0.1 if busy else next(taken_s))
+            await client.send(SHORT, pause_s=0)
+            return
+        busy += 1
+        await asyncio.sleep(next(long_s))
+        busy -= 1
+        try:
+            await client.send(SHORT, pause_s=0)
+        except OSError:  # only now it is noticed that nobody reads
+            raise EOFError from None
+
+    async def script(client: Client) -> None:
+        while True:
+            body = json.loads(await client.request())
+            if "messages" not in body:
+                await client.send(plain("404 Not Found", b""), pause_s=0)
+                continue
+            await asyncio.shield(
+                asyncio.ensure_future(answer(client, is_short=body["max_tokens"] == 1))
+            )
+
+    return script
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [Workload(name="synthetic", isl=Lengths("fixed", 8, 8)), Workload()],  # one is calibrated
+    ids=["synthetic", "chat"],
+)
+def test_a_server_that_stays_busy_after_the_warmup_is_waited_for(
+    tmp_path: Path, workload: Workload
+) -> None:
+    urls: Queue[str] = Queue()
+    stop = threading.Event()
+
+    async def serve() -> None:
+        async with scripted(batching()) as url:
+            urls.put(url)
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    try:
+        asked = Bench(
+            url=urls.get(timeout=10),
+            endpoint="openai-chat",
+            model="m",
+            workload=msgspec.structs.replace(workload, osl=Lengths("fixed", 4, 4)),
+            load=Load(users=(1,), requests=1, ramp_s=0.0, think_s=0.0),
+            scrape=False,
+            calibration=False,
+        )
+        server: Any = SimpleNamespace(failure=lambda: None)
+        watch = _Watch(server, 5.0, lambda *_: None, None)
+        outcome = _put_under_load(server, asked, 0.15, tmp_path, watch)
+    finally:
+        stop.set()
+        thread.join()
+
+    (level,) = outcome.summary["levels"]
+    assert level["settled"]["busy"] is False
+    assert level["settled"]["waited_s"] > 0.2
+    assert level["settled"]["answered_ms"] < 90
+    assert level["settled"]["idle_ms"] < 90
 
 
 def test_a_server_whose_engine_is_dead_has_died_and_does_not_hang(tmp_path: Path) -> None:

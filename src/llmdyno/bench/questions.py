@@ -43,6 +43,7 @@ async def ask(
     settler = settler or Settler(target)
     try:
         spec, endpoint = await _resolve(spec, prober)
+        settler.is_due = settler.is_due or prober.has_hung_up
         scale = await _calibrate_synthetic(spec, prober, endpoint, settler)
         if rehearsed:
             spec = await rehearse(spec, prober, endpoint, scale)
@@ -83,8 +84,7 @@ async def _calibrate_synthetic(
     for words in _PROBE_WORDS:
         asked = question(spec, words)
         response = await prober.ask("POST", endpoint.path(asked.model), endpoint.body(asked))
-        if words == SHORT_WORDS:
-            settler.note(response)
+        settler.note(response)  # both: a fresh server may answer the longer one sooner
         counts.append(endpoint.read(response.pieces).input_tokens)
     if min(counts) <= 0 or counts[0] == counts[1]:
         return {}

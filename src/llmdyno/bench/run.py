@@ -75,7 +75,7 @@ def run(
     watcher: Watcher | None = None,
     metrics_port: int | None = None,
     rehearsed: bool = True,
-    settles: bool = False,
+    settler: Settler | None = None,
 ) -> Outcome:
     """Run a benchmark and wait for its end; journal and summary go into the folder.
 
@@ -86,7 +86,8 @@ def run(
         watcher: the callbacks of the caller.
         metrics_port: where the live counts are served for Prometheus; None: nowhere.
         rehearsed: send one request before the run as the run will; False: the server is ours.
-        settles: wait first until the server is idle; False: we have hung up on nothing there.
+        settler: of the runs on this server, so that a later one knows what an earlier one has
+            learned of the idle server; None: one of this run's own.
 
     Raises:
         UsageError: the spec cannot be run; nothing was started.
@@ -108,7 +109,7 @@ def run(
             watcher=watcher or Watcher(),
             site=site,
             rehearsed=rehearsed,
-            settles=settles,
+            settler=settler,
         )
         coroutine = _run_shown(spec, folder.resolve(), context, metrics_port)
         if sys.platform == "win32":
@@ -152,7 +153,7 @@ class _RunContext(msgspec.Struct, frozen=True, kw_only=True):
     watcher: Watcher
     site: Site  # where workers start, if a level needs any
     rehearsed: bool  # whether one request goes before the run
-    settles: bool  # whether what was asked before may keep the server busy
+    settler: Settler | None  # of several runs on one server; None: there is this run alone
 
 
 async def _run_shown(
@@ -175,13 +176,14 @@ async def _run_shown(
 
 
 async def _run(spec: Bench, folder: Path, context: _RunContext) -> Outcome:
-    settler = Settler(context.target)
-    settler.is_due = context.settles
+    settler = context.settler or Settler(context.target)
     with interruptible() as interruption:
         try:
             spec, endpoint, scale = await ask(
                 spec, context.target, rehearsed=context.rehearsed, settler=settler
             )
+            if context.settler is not None:
+                await settler.learn(spec, endpoint)
             metrics_page = None
             if spec.scrape:
                 metrics_page = await scraper.find(context.target, spec.endpoint, spec.metrics_url)

@@ -37,7 +37,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, tag="settled"):
     level: int
     waited_ns: int
     answered_ns: int  # what the last short question took
-    idle_ns: int  # what the quickest took; -1: none was answered
+    idle_ns: int  # what the quickest took, if one was answered before any load; -1: none was
     busy: bool  # the time for it was over, and the server as busy as before
 
 

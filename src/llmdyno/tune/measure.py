@@ -12,8 +12,10 @@ from typing import Any
 import msgspec
 
 from llmdyno.bench import run
+from llmdyno.bench.settling import Settler
 from llmdyno.errors import InterruptError, ServerError, TargetError, UsageError
 from llmdyno.knobs import Config
+from llmdyno.load.plan import target_of
 from llmdyno.load.progress import Progress
 from llmdyno.processes import ports
 from llmdyno.processes import server as supervise
@@ -180,9 +182,13 @@ def _put_under_load(
         TargetError: the benchmark found nobody there, but the server lives.
     """
     try:
-        early = _warm_up(asked, warmup_s, folder / WARMUP, watch.watcher())
+        if not warmup_s:
+            return run.run(asked, folder, watcher=watch.raced(), rehearsed=False)
+        settler = Settler(target_of(asked, ()))
+        early = _warm_up(asked, warmup_s, folder / WARMUP, watch.watcher(), settler)
+        settler.is_due = True  # the warm-up has no grace
         return early or run.run(
-            asked, folder, watcher=watch.raced(), rehearsed=False, settles=warmup_s > 0
+            asked, folder, watcher=watch.raced(), rehearsed=False, settler=settler
         )
     except TargetError:
         if failure := _death(server):
@@ -191,14 +197,12 @@ def _put_under_load(
 
 
 def _warm_up(
-    asked: Bench, warmup_s: float, folder: Path, watcher: run.Watcher
+    asked: Bench, warmup_s: float, folder: Path, watcher: run.Watcher, settler: Settler
 ) -> run.Outcome | None:
     """Load a fresh server for `warmup_s` before anything counts; return an early end, if any.
 
     Engines compile kernels, capture graphs and fill caches in the first requests of a config.
     """
-    if not warmup_s:
-        return None
     load = msgspec.structs.replace(
         asked.load,
         users=(max(asked.load.users),),
@@ -211,7 +215,7 @@ def _warm_up(
     warm = msgspec.structs.replace(
         asked, load=load, workload=workload, slos=(), calibration=False, scrape=False
     )
-    outcome = run.run(warm, folder, watcher=watcher, rehearsed=False)
+    outcome = run.run(warm, folder, watcher=watcher, rehearsed=False, settler=settler)
     return outcome if outcome.interrupted or outcome.stopped else None
 
 
