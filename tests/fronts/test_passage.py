@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from endpoint_streams import rpc_response
 from llmdyno import plugins
 from llmdyno.engines import Engine, Launch
 from llmdyno.errors import ServerError, UsageError
@@ -33,6 +34,7 @@ from llmdyno.fronts._triton.backends import _passage, openvino
 from llmdyno.knobs import Config, Knob, Value, default
 from llmdyno.processes import environments, ports
 from llmdyno.processes import server as supervise
+from llmdyno.wire.reply import count_tokens
 from llmdyno.wire.target import parse_url
 from waiting import until
 
@@ -136,7 +138,7 @@ def test_a_stream_comes_piece_by_piece_and_counts_its_tokens(server: supervise.S
                 events.append(json.loads(line[6:]))
 
     assert "".join(event["text_output"] for event in events) == " word" * TOKENS
-    assert sum(event["num_output_tokens"] for event in events) == TOKENS
+    assert sum(event.get("num_output_tokens", 0) for event in events) == TOKENS
     assert [event["num_input_tokens"] for event in events if "num_input_tokens" in event] == [3]
     # 10 ms apart at the engine: pieces that were held back would come together.
     assert stamps_s[-1] - stamps_s[0] > 0.01 * (TOKENS - 2)
@@ -446,12 +448,84 @@ def test_however_an_answer_is_cut_it_is_the_same_text_and_tokens(
 
     assert listener.ends == [""]
     assert "".join(text for text, _ in listener.sent) == "é😀c"
-    assert sum(counts["num_output_tokens"] for _, counts in listener.sent) == 5
+    assert sum(counts.get("num_output_tokens", 0) for _, counts in listener.sent) == 5
     told = [
         counts["num_input_tokens"] for _, counts in listener.sent if "num_input_tokens" in counts
     ]
     assert told == [4]
     assert streams or len(listener.sent) == 1
+
+
+PIECES = [" several words at once", " and", " é漢字, of", " unlike lengths in each"] * 8
+
+
+def usage(tokens: int) -> dict[str, Any]:
+    return {"usage": {"prompt_tokens": 4, "completion_tokens": tokens}}
+
+
+def usage_at_the_end(total: int) -> bytes:
+    return b"data: " + json.dumps({"choices": [], **usage(total)}).encode() + b"\n\n"
+
+
+SEVERAL_EACH = {
+    "no usage": [event(text) for text in PIECES],
+    "usage at the end": [*map(event, PIECES), usage_at_the_end(128)],
+    "tokens without text at the end": [*map(event, PIECES), event(), usage_at_the_end(131)],
+    "a few too many": [*map(event, PIECES), usage_at_the_end(len(PIECES) + 3)],
+    "fewer than events": [*map(event, PIECES), usage_at_the_end(len(PIECES) - 9)],
+    "more than the text holds": [*map(event, PIECES), usage_at_the_end(9000)],
+    "usage with the finish": [
+        *map(event, PIECES[:-1]),
+        event(PIECES[-1], "length", **usage(128)),
+    ],
+    "running usage": [
+        *(event(text, **usage(4 * place)) for place, text in enumerate(PIECES, 1)),
+        usage_at_the_end(128),
+    ],
+    "usage of 0 until the end": [
+        *(event(text, **usage(0)) for text in PIECES),
+        usage_at_the_end(128),
+    ],
+}
+
+
+SENT: dict[str, Callable[[str, dict[str, int]], bytes]] = {
+    "triton-generate": lambda text, counts: (
+        b"data: " + json.dumps({"text_output": text, **counts}).encode() + b"\n\n"
+    ),
+    "triton-grpc": lambda text, counts: rpc_response(text, final=False, **counts),
+}
+
+
+@pytest.mark.parametrize("endpoint", SENT)
+@pytest.mark.parametrize("said", SEVERAL_EACH)
+def test_events_of_several_tokens_count_as_they_do_without_triton(said: str, endpoint: str) -> None:
+    events = [*SEVERAL_EACH[said], b"data: [DONE]\n\n"]
+    chunks = [b"%x\r\n%s\r\n" % (len(one), one) for one in events]
+    listener = heard([HEAD, *chunks], "stream")
+
+    native = plugins.load("endpoints", "openai-completions").read(list(enumerate(events)))
+    front = plugins.load("endpoints", endpoint).read(
+        [
+            (stamp_ns, SENT[endpoint](text, counts))
+            for stamp_ns, (text, counts) in enumerate(listener.sent)
+        ]
+    )
+
+    assert listener.ends == [""]
+    assert front.texts == native.texts == PIECES
+    assert front.output_tokens == native.output_tokens
+    assert count_tokens(front) == count_tokens(native)
+
+
+def test_a_running_usage_is_told_as_it_comes_and_no_other_count_is() -> None:
+    reads = [event("a b c", **usage(3)), event("d"), event("e f", **usage(7)), usage_at_the_end(8)]
+    chunks = [b"%x\r\n%s\r\n" % (len(one), one) for one in [*reads, b"data: [DONE]\n\n"]]
+
+    sent = heard([HEAD, *chunks], "stream").sent
+
+    told = [(text, counts.get("num_output_tokens")) for text, counts in sent]
+    assert told == [("a b c", 3), ("d", None), ("e f", 4), ("", 1)]
 
 
 @pytest.mark.parametrize(

@@ -78,12 +78,14 @@ def inputs(ask: Ask) -> dict[str, Any]:
 class Tally:
     """Puts the responses of a stream into a reply and adds up their tokens.
 
-    Each response counts only its own tokens, if the model counts any.
+    Each response counts only its own tokens, if the model counts any. Where a text has no count of
+    its own, only the total is known, which count_tokens() spreads over the texts.
     """
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
         self._tokens = 0
+        self._counts_each = True  # every text so far came with a count
 
     def add(
         self, stamp_ns: int, text: str, input_tokens: int | None, output_tokens: int | None
@@ -97,9 +99,12 @@ class Tally:
             reply.stamps_ns.append(stamp_ns)
             reply.texts.append(text)
             reply.usage_after.append(self._tokens)
+            self._counts_each = self._counts_each and output_tokens is not None
 
     def end(self) -> None:
         """Write the total into the reply; call it once, after the last response."""
         if self._tokens and self._reply.usage_after:
             # What came after the last text was the end-of-sequence token.
             self._reply.output_tokens = self._reply.usage_after[-1] = self._tokens
+        if not self._counts_each:
+            self._reply.usage_after = []

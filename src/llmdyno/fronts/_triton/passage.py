@@ -178,11 +178,10 @@ class Stream(asyncio.Protocol):
         self._body = Body()
         self._line = b""  # the beginning of a line whose end is still to come
         self._texts: list[str] = []
-        self._silent = 0  # tokens that have brought no text yet, such as a part of a character
         self._told = 0  # tokens told so far
         self._told_input = False
-        self._made = 0  # tokens seen so far
         self._usage: tuple[int, int] | None = None  # of prompt and answer, once the engine says it
+        self._usage_is_new = False  # no text has come since the event that it was in
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport, to hang up."""
@@ -235,25 +234,31 @@ class Stream(asyncio.Protocol):
     def _event(self, event: dict[str, Any]) -> None:
         if event.get("error"):
             raise StreamError(words_of(event))
-        usage = event.get("usage")
-        if isinstance(usage, dict):
-            self._usage = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
         for choice in event.get("choices") or ():
             if text := choice.get("text"):
                 self._texts.append(text)
-                self._made += 1 + self._silent
-                self._silent = 0
-            elif not choice.get("finish_reason"):
-                self._silent += 1
+                self._usage_is_new = False
+        usage = event.get("usage")
+        if isinstance(usage, dict):
+            self._usage = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+            # Some engines send a usage of 0 until the end: it counts nothing.
+            self._usage_is_new = self._usage[1] > 0
 
     def _tell(self, *, ended: bool) -> None:
-        """Send what is new, if it is anything."""
+        """Send what is new, if it is anything.
+
+        Tokens are told only as the engine counts them: an event may hold several. An engine that
+        counts them at the end alone has no count in the responses before.
+        """
         if self._whole and not ended:
             return
         text = "".join(self._texts)
         self._texts.clear()
-        made = self._made if self._usage is None else max(self._made, self._usage[1])
-        counts = {"num_output_tokens": made - self._told}
+        counts: dict[str, int] = {}
+        made = self._told
+        if self._usage is not None and (self._usage_is_new or ended):
+            made = max(made, self._usage[1])
+            counts["num_output_tokens"] = made - self._told
         if self._usage is not None and not self._told_input:
             counts["num_input_tokens"] = self._usage[0]
         told = {name: count for name, count in counts.items() if f"return_{name}" in self._wanted}
