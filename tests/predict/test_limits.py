@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from llmdyno.machine import hardware
 from llmdyno.predict.limits import run_with_limits, with_limits
 from llmdyno.report import run_page, study_page
 from llmdyno.results.limit_words import line
@@ -37,6 +38,18 @@ def test_what_is_not_known_is_not_said(change: dict[str, object]) -> None:
     study = json.loads(STUDY.read_text()) | {"model": "llama-3-8b"} | change
     assert with_limits(study) == study
     assert "Distance from the limit" not in study_page(with_limits(study), {})
+
+
+def test_an_engine_on_the_cpu_is_not_judged_against_the_gpu_beside_it() -> None:
+    run = json.loads(RUN.read_text())
+    assert run["environment"]["gpus"]
+    server = {"engine": "openvino", "front": "native", "model": "qwen3-0.6b", "config": {}}
+    run["environment"] |= {"server": server, "cpu": {"model": "of another machine"}}
+    assert run_with_limits(run) == run
+    run["environment"]["cpu"] = {"model": hardware.cpu().model}
+    [level] = run_with_limits(run)["levels"]
+    assert level["limit"]["machine"] == "CPU"
+    assert "this CPU's" in line(level)
 
 
 def test_a_run_whose_server_dyno_has_started_says_it_too() -> None:
