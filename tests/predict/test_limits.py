@@ -32,7 +32,13 @@ def test_a_study_says_how_far_it_is_from_the_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"model": "/gone/folder"}, {"environment": {"gpus": []}}, {"engine": "mlc-llm"}]
+    "change",
+    [
+        {"model": "/gone/folder"},
+        {"environment": {"gpus": []}},
+        {"engine": "mlc-llm"},
+        {"engine_args": ["--quantization=fp8"]},
+    ],
 )
 def test_what_is_not_known_is_not_said(change: dict[str, object]) -> None:
     study = json.loads(STUDY.read_text()) | {"model": "llama-3-8b"} | change
@@ -62,6 +68,8 @@ def test_a_run_whose_server_dyno_has_started_says_it_too() -> None:
     assert 0 < level["limit"]["share"] < 1
     assert line(level).startswith("100 users: ")
     assert "predicted from data sheets" in run_page(found)
-    run["environment"]["server"] = {**server, "config": {"max_num_seqs": 16}}
+    run["environment"]["server"] = {**server, "engine_args": ["--quantization=fp8"]}
+    assert run_with_limits(run) == run  # that is another server than its config says
+    run["environment"]["server"] = {**server, "engine_args": [], "config": {"max_num_seqs": 16}}
     slower = run_with_limits(run)["levels"][0]["limit"]["predicted"]["token_rate"]["mean"]
     assert slower < level["limit"]["predicted"]["token_rate"]["mean"] / 2

@@ -46,7 +46,8 @@ from llmdyno.wire.target import Target
 from llmdyno.workload.share import Share
 
 _WATCH_S = 0.5
-_SERVED = ("engine", "front", "model", "config")  # what a run says of a server of dyno's own
+# What a run says of a server of dyno's own.
+_SERVED = ("engine", "front", "model", "config", "engine_args")
 _ENERGY_S = 1.0  # between two samples at most: a gap of 3 s is too long for a sum
 
 

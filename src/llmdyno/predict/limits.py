@@ -2,7 +2,7 @@
 
 Of a study all is known: engine, config, model, GPU. Of a run it is where `dyno serve` has started
 the server on the machine that measured it. Where the GPU, the model or the scheduler is not known,
-nothing is said.
+or --engine-arg may have changed what the config says, nothing is said.
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def run_with_limits(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def _whose(document: Mapping[str, Any], server: Mapping[str, Any]) -> Whose | None:
     """Return what is known of a server, on the machine of a run's or a study's document."""
-    if not server.get("engine") or not server.get("model"):
+    if not server.get("engine") or not server.get("model") or server.get("engine_args"):
         return None
     try:
         machine = _machine(document.get("environment") or {}, server["engine"])

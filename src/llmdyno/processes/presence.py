@@ -21,13 +21,17 @@ _SERVED = "servers-at-work"
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """A server of this machine that `dyno serve` has started, and its settings."""
+    """A server of this machine that `dyno serve` has started, and its settings.
+
+    A file that an older llmdyno has written lacks the fields that have a default.
+    """
 
     port: int
     engine: str
     front: str
     model: str
     config: dict[str, Value]
+    engine_args: tuple[str, ...] = ()  # words of the user at the end of the engine's command
     boot: str = ""
 
 
