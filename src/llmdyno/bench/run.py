@@ -238,7 +238,7 @@ async def _measure(run: _Run, name: str) -> str | None:
             run=name,
             started=datetime.now().astimezone().isoformat(timespec="seconds"),
             spec=msgspec.to_builtins(spec.kept),
-            environment={**environment.describe(), **_served(run.context.target)},
+            environment={**environment.describe(), **_served(run.context.target, spec)},
         )
     )
     calibration = None
@@ -281,9 +281,12 @@ async def _measure(run: _Run, name: str) -> str | None:
     return None
 
 
-def _served(target: Target) -> dict[str, Any]:
+def _served(target: Target, spec: Bench) -> dict[str, Any]:
     """Return the settings of a server that `dyno serve` has started on this machine."""
-    found = presence.served_at(target.port) if gpu.is_local(target.host) else None
+    if not gpu.is_local(target.host):
+        return {}
+    models = [model.name for model in spec.models if model.name]
+    found = presence.served_at(target.host, target.port, models)
     if found is None:
         return {}
     return {"server": {name: getattr(found, name) for name in _SERVED}}

@@ -15,6 +15,7 @@ from llmdyno.knobs import Config
 from llmdyno.tune.spec import Study
 
 if TYPE_CHECKING:
+    from llmdyno.processes.launch import Launch
     from llmdyno.processes.presence import Served
     from llmdyno.serve.stack import Stack
 
@@ -153,20 +154,23 @@ def serve(
             launch = stack.launch(
                 config, artifact=artifact, folder=folder, host=host, port=port, notify=say
             )
-        with presence.serving(served(stack, config, port)):
+        with presence.serving(served(stack, config, launch, (host, port))):
             status = server.foreground(launch, announce=say)
     raise typer.Exit(status)
 
 
-def served(stack: "Stack", config: Config, port: int) -> "Served":
-    """Return what `dyno bench` may know of the server that a stack is at a port."""
+def served(stack: "Stack", config: Config, launch: "Launch", address: tuple[str, int]) -> "Served":
+    """Return what `dyno bench` may know of the server that a stack is at a host and a port."""
     from llmdyno.processes.presence import Served
 
+    host, port = address
     return Served(
+        host=host,
         port=port,
         engine=stack.engine.name,
         front=stack.front.name,
         model=stack.model,
+        names=(launch.model,),
         config=dict(config),
         engine_args=stack.engine_args,
     )

@@ -1,13 +1,16 @@
 """Files that say what runs on this machine now: each is locked by the process that wrote it.
 
 The lock goes with the process, however it ends, so a file that is left over is known as such and
-removed. A home that several machines share has their files too: they are told apart by the boot.
+removed. A home that several machines or containers share has their files too: machines are told
+apart by the boot, and of servers also containers, by their network.
 """
 
 import fcntl
+import ipaddress
 import os
 import secrets
-from collections.abc import Iterator
+import socket
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from llmdyno import store
 from llmdyno.knobs import Value
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_NETWORK = Path("/proc/self/ns/net")
 _SERVED = "servers-at-work"
 
 
@@ -32,7 +36,10 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     config: dict[str, Value]
     engine_args: tuple[str, ...] = ()  # words of the user at the end of the engine's command
+    host: str = ""  # where it listens
+    names: tuple[str, ...] = ()  # of the model in requests, beside `model`
     boot: str = ""
+    network: str = ""
 
 
 @contextmanager
@@ -85,19 +92,64 @@ def boot() -> str:
         return ""
 
 
+def network() -> str:
+    """Return what tells the network of this process from that of a container; empty: unknown."""
+    try:
+        return str(_NETWORK.readlink())
+    except OSError:
+        return ""
+
+
 @contextmanager
 def serving(served: Served) -> Iterator[None]:
     """Let `dyno bench` know a server's settings while the `with` lasts."""
-    here = msgspec.structs.replace(served, boot=boot())
+    here = msgspec.structs.replace(served, boot=boot(), network=network())
     with present(store.runtime_folder(_SERVED), msgspec.json.encode(here)):
         yield
 
 
-def served_at(port: int) -> Served | None:
-    """Return the server that `dyno serve` has at a port of this machine now."""
+def served_at(host: str, port: int, models: Collection[str]) -> Served | None:
+    """Return the server that `dyno serve` has at an address of this machine now.
+
+    Args:
+        host: a name or an address of this machine, as a client asks it.
+        port: of the server.
+        models: the names in the requests; the server must have one of them. None are given where
+            requests name no model.
+    """
     for content in at_work(store.runtime_folder(_SERVED)):
         with suppress(msgspec.MsgspecError):
             found = msgspec.json.decode(content, type=Served)
-            if found.port == port and found.boot == boot():
+            here = found.boot == boot() and found.network in ("", network())
+            if here and found.port == port and _answers(found, models) and _hears(found, host):
                 return found
     return None
+
+
+def _answers(served: Served, models: Collection[str]) -> bool:
+    return not models or not {served.model, *served.names}.isdisjoint(models)
+
+
+def _hears(served: Served, host: str) -> bool:
+    """Return whether a server listens where a client asks; one that says no host may."""
+    if not served.host or _is_any(served.host):
+        return True
+    return not _addresses(served.host).isdisjoint(_addresses(host))
+
+
+def _is_any(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _addresses(host: str) -> set[str]:
+    """Return the addresses of a host; a client that asks 0.0.0.0 or :: asks the loopback."""
+    names = ("127.0.0.1", "::1") if _is_any(host) else (host,)
+    found = set()
+    for name in names:
+        with suppress(OSError):
+            known = socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
+            found |= {str(address[0]) for *_, address in known}
+    return found
