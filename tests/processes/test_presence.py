@@ -1,5 +1,7 @@
 """What runs on this machine: said while it runs, and not a moment longer."""
 
+import errno
+import fcntl
 from pathlib import Path
 
 import msgspec
@@ -100,6 +102,50 @@ def test_a_file_of_an_older_version_is_read() -> None:
         found = served_at("127.0.0.1", 8123, ["m"])
     assert found is not None
     assert (found.engine_args, found.host) == ((), "")
+
+
+def test_what_a_process_killed_while_it_wrote_left_is_removed(place: Path) -> None:
+    with serving(SERVED):
+        (place / "1-dead.new").write_bytes(b"{")
+        with (place / "2-alive.new").open("wb") as being_written:
+            fcntl.flock(being_written, fcntl.LOCK_EX)
+            assert at(8123) is not None
+            assert [path.name for path in place.glob("*.new")] == ["2-alive.new"]
+
+
+@pytest.mark.parametrize("step", ["flock", "rename"])
+def test_a_step_that_fails_leaves_nothing(
+    step: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(*{"flock": (fcntl, "flock"), "rename": (Path, "rename")}[step], fail)
+    with serving(SERVED):
+        assert list(place.iterdir()) == []
+
+
+def test_a_file_that_is_swept_away_before_it_is_locked_is_written_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, names = Path.rename, []
+
+    def swept_once(path: Path, target: Path) -> Path:
+        names.append(path)
+        if len(names) == 1:
+            path.unlink()
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", swept_once)
+    with serving(SERVED):
+        assert at(8123) is not None
+    assert list(place.iterdir()) == []
+
+
+def test_the_folder_is_the_users_alone(place: Path) -> None:
+    place.mkdir(parents=True, mode=0o755)  # as an older version made it
+    with serving(SERVED):
+        assert place.stat().st_mode & 0o777 == 0o700
 
 
 def test_where_nothing_can_be_written_the_server_runs_all_the_same(

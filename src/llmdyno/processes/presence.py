@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -22,6 +22,8 @@ from llmdyno.knobs import Value
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NETWORK = Path("/proc/self/ns/net")
 _SERVED = "servers-at-work"
+_UNFINISHED = ".new"
+_TRIES = 3  # another process may sweep our file away before it is locked
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,31 +46,51 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def present(place: Path, content: bytes) -> Iterator[None]:
-    """Keep a file in a folder while the `with` lasts.
+    """Keep a file in a folder, which is the user's alone, while the `with` lasts.
 
     Where no such file can be written nobody hears of it; that is no failure.
     """
     path = place / f"{os.getpid()}-{secrets.token_hex(4)}.json"
+    with ExitStack() as kept:
+        for _ in range(_TRIES):
+            with suppress(OSError):
+                _make_private(place)
+                kept.enter_context(_written(path, content))
+                break
+        yield
+
+
+def _make_private(place: Path) -> None:
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(OSError):
-        place.mkdir(parents=True, exist_ok=True)
-        # Locked before it has its name, or somebody takes it for one that is left over.
-        hidden = path.with_suffix(".new")
-        file = hidden.open("wb")
+        place.chmod(0o700)  # an older version has made it for all to read
+
+
+def _written(path: Path, content: bytes) -> ExitStack:
+    """Write a locked file and return what removes it; nothing of it is left if that fails."""
+    # Locked before it has its name, or somebody takes it for one that is left over.
+    hidden = path.with_suffix(_UNFINISHED)
+    with ExitStack() as made:
+        file = made.enter_context(hidden.open("wb"))
+        made.callback(_remove, hidden)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.write(content)
         file.flush()
+        made.callback(_remove, path)
         hidden.rename(path)
-    try:
-        yield
-    finally:
-        with suppress(OSError, UnboundLocalError):
-            path.unlink()
-            file.close()
+        return made.pop_all()
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
 
 
 def at_work(place: Path) -> list[bytes]:
     """Return what the files say whose processes are alive; the others are removed."""
     with suppress(OSError):
+        for path in place.glob(f"*{_UNFINISHED}"):
+            _alive(path)
         found = [_alive(path) for path in sorted(place.glob("*.json"))]
         return [content for content in found if content is not None]
     return []
