@@ -14,7 +14,6 @@ SOURCE = Path(llmdyno.__file__).parent
 # (file, name) → why it may stand there.
 ALLOWED = {
     ("tune/spec.py", "openvino"): "the default of --engine, typed once",
-    ("predict/limits.py", "openvino"): "the engine that computes on a processor",
     ("predict/asked.py", "vllm"): "the default of --engine of dyno plan, typed once",
     ("tune/spec.py", "native"): "the default of --front, typed once",
     ("embedded/convert.py", "openvino"): "a subcommand of optimum-cli",

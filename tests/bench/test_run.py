@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import waiting
@@ -40,8 +41,15 @@ def test_a_server_that_dyno_serve_has_started_is_measured_against_its_prediction
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
     url = streamer("--ttft", "10ms", "--itl", "2ms")
     served = Served(
-        port=int(url.rsplit(":", 1)[1]), engine="openvino", front="native", model="tiny", config={}
+        host="127.0.0.1",
+        port=int(url.rsplit(":", 1)[1]),
+        engine="openvino",
+        front="native",
+        model="tiny",
+        names=("m",),
+        config={},
     )
+    with_words = msgspec.structs.replace(served, engine_args=("--more=1",))
     asked = ("bench", "--url", url, "--endpoint", "openai-chat", "--model", "m", "-c", "2")
     few = ("--requests", "4", "--osl", "8", "--ramp", "0s", "--no-calibration")
     with serving(served):
@@ -51,6 +59,13 @@ def test_a_server_that_dyno_serve_has_started_is_measured_against_its_prediction
     if not last_json(done.stdout)["environment"]["gpus"]:
         assert "allows; bound by" in done.stderr
     assert "allows; bound by" not in dyno(*asked, *few, "--out", str(tmp_path / "again")).stderr
+    with serving(with_words):
+        done = dyno(*asked, *few, "--json", "--out", str(tmp_path / "words"))
+    assert last_json(done.stdout)["environment"]["server"]["engine_args"] == ["--more=1"]
+    assert "allows; bound by" not in done.stderr
+    with serving(msgspec.structs.replace(served, names=())):
+        done = dyno(*asked, *few, "--json", "--out", str(tmp_path / "other"))
+    assert "server" not in last_json(done.stdout)["environment"]
 
 
 @pytest.mark.alone

@@ -3,8 +3,9 @@
 import pytest
 
 from llmdyno.cli.flags import study_spec
-from llmdyno.cli.serve import checked_stack, read_stack, stack_flags
+from llmdyno.cli.serve import checked_stack, read_stack, served, stack_flags
 from llmdyno.errors import UsageError
+from llmdyno.processes.launch import Launch
 
 
 def test_the_defaults_are_those_of_a_study() -> None:
@@ -25,3 +26,14 @@ def test_settings_are_read_alone_and_checked_together() -> None:
         checked_stack(asked, ["itl_ms=13"])
     with pytest.raises(UsageError, match=r"no knob .itl.\. Did you mean .itl_ms.\?"):
         read_stack(asked, ["itl=13"])
+
+
+def test_what_is_kept_of_a_server_has_the_words_of_engine_arg() -> None:
+    asked = study_spec({"engine": "vllm", "model": "m", "engine_arg": ["--my-flag=1"]})
+    stack, config = read_stack(asked, ["max_num_seqs=64"])
+
+    launch = Launch(argv=("x",), url="http://x", endpoint="openai-chat", model="as asked")
+    kept = served(stack, config, launch, ("127.0.0.2", 8123))
+    assert kept.engine_args == ("--my-flag=1",)
+    assert (kept.host, kept.port, kept.names) == ("127.0.0.2", 8123, ("as asked",))
+    assert (kept.engine, kept.config) == ("vllm", {"max_num_seqs": 64})

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from llmdyno.machine import hardware
 from llmdyno.predict.limits import run_with_limits, with_limits
 from llmdyno.report import run_page, study_page
 from llmdyno.results.limit_words import line
@@ -31,12 +32,30 @@ def test_a_study_says_how_far_it_is_from_the_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"model": "/gone/folder"}, {"environment": {"gpus": []}}, {"engine": "mlc-llm"}]
+    "change",
+    [
+        {"model": "/gone/folder"},
+        {"environment": {"gpus": []}},
+        {"engine": "mlc-llm"},
+        {"engine_args": ["--quantization=fp8"]},
+    ],
 )
 def test_what_is_not_known_is_not_said(change: dict[str, object]) -> None:
     study = json.loads(STUDY.read_text()) | {"model": "llama-3-8b"} | change
     assert with_limits(study) == study
     assert "Distance from the limit" not in study_page(with_limits(study), {})
+
+
+def test_an_engine_on_the_cpu_is_not_judged_against_the_gpu_beside_it() -> None:
+    run = json.loads(RUN.read_text())
+    assert run["environment"]["gpus"]
+    server = {"engine": "openvino", "front": "native", "model": "qwen3-0.6b", "config": {}}
+    run["environment"] |= {"server": server, "cpu": {"model": "of another machine"}}
+    assert run_with_limits(run) == run
+    run["environment"]["cpu"] = {"model": hardware.cpu().model}
+    [level] = run_with_limits(run)["levels"]
+    assert level["limit"]["machine"] == "CPU"
+    assert "this CPU's" in line(level)
 
 
 def test_a_run_whose_server_dyno_has_started_says_it_too() -> None:
@@ -49,6 +68,8 @@ def test_a_run_whose_server_dyno_has_started_says_it_too() -> None:
     assert 0 < level["limit"]["share"] < 1
     assert line(level).startswith("100 users: ")
     assert "predicted from data sheets" in run_page(found)
-    run["environment"]["server"] = {**server, "config": {"max_num_seqs": 16}}
+    run["environment"]["server"] = {**server, "engine_args": ["--quantization=fp8"]}
+    assert run_with_limits(run) == run  # that is another server than its config says
+    run["environment"]["server"] = {**server, "engine_args": [], "config": {"max_num_seqs": 16}}
     slower = run_with_limits(run)["levels"][0]["limit"]["predicted"]["token_rate"]["mean"]
     assert slower < level["limit"]["predicted"]["token_rate"]["mean"] / 2

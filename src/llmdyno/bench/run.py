@@ -46,7 +46,8 @@ from llmdyno.wire.target import Target
 from llmdyno.workload.share import Share
 
 _WATCH_S = 0.5
-_SERVED = ("engine", "front", "model", "config")  # what a run says of a server of dyno's own
+# What a run says of a server of dyno's own.
+_SERVED = ("engine", "front", "model", "config", "engine_args")
 _ENERGY_S = 1.0  # between two samples at most: a gap of 3 s is too long for a sum
 
 
@@ -239,7 +240,7 @@ async def _measure(run: _Run, name: str) -> str | None:
             run=name,
             started=datetime.now().astimezone().isoformat(timespec="seconds"),
             spec=msgspec.to_builtins(spec.kept),
-            environment={**environment.describe(), **_served(run.context.target)},
+            environment={**environment.describe(), **_served(run.context.target, spec)},
         )
     )
     calibration = None
@@ -282,9 +283,12 @@ async def _measure(run: _Run, name: str) -> str | None:
     return None
 
 
-def _served(target: Target) -> dict[str, Any]:
+def _served(target: Target, spec: Bench) -> dict[str, Any]:
     """Return the settings of a server that `dyno serve` has started on this machine."""
-    found = presence.served_at(target.port) if gpu.is_local(target.host) else None
+    if not gpu.is_local(target.host):
+        return {}
+    models = [model.name for model in spec.models if model.name]
+    found = presence.served_at(target.host, target.port, models)
     if found is None:
         return {}
     return {"server": {name: getattr(found, name) for name in _SERVED}}

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,11 @@ from llmdyno.errors import UsageError
 from llmdyno.flag import Field
 from llmdyno.knobs import Config
 from llmdyno.tune.spec import Study
+
+if TYPE_CHECKING:
+    from llmdyno.processes.launch import Launch
+    from llmdyno.processes.presence import Served
+    from llmdyno.serve.stack import Stack
 
 
 def stack_flags(*names: str) -> list[Field]:
@@ -149,16 +154,26 @@ def serve(
             launch = stack.launch(
                 config, artifact=artifact, folder=folder, host=host, port=port, notify=say
             )
-        served = presence.Served(
-            port=port,
-            engine=stack.engine.name,
-            front=stack.front.name,
-            model=stack.model,
-            config=dict(config),
-        )
-        with presence.serving(served):
+        with presence.serving(served(stack, config, launch, (host, port))):
             status = server.foreground(launch, announce=say)
     raise typer.Exit(status)
+
+
+def served(stack: "Stack", config: Config, launch: "Launch", address: tuple[str, int]) -> "Served":
+    """Return what `dyno bench` may know of the server that a stack is at a host and a port."""
+    from llmdyno.processes.presence import Served
+
+    host, port = address
+    return Served(
+        host=host,
+        port=port,
+        engine=stack.engine.name,
+        front=stack.front.name,
+        model=stack.model,
+        names=(launch.model,),
+        config=dict(config),
+        engine_args=stack.engine_args,
+    )
 
 
 def checked_stack(asked: Study, settings: list[str] | None) -> tuple[Any, Config]:

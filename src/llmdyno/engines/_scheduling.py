@@ -61,6 +61,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         pieces_size: the largest step with prompts, in tokens, that is started as a few graphs a
             layer; above it each kernel is started by itself. None: as `graph_size`.
         servers: a knob for the number of processes that speak HTTP.
+        on_cpu: it computes on the processor, whatever GPUs the machine has.
         threads: a knob for the threads that compute on a processor; 0: one a core.
         paces: multiples of the medians of predict/steptime.PRIORS, by their names, that hold for
             this engine; those that are not named are 1.
@@ -107,6 +108,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     graph_sequences: int = 0
     pieces_size: Limit | None = None
     servers: str = ""
+    on_cpu: bool = False
     threads: str = ""
     paces: Mapping[str, float] = {}
     gpus: str = ""

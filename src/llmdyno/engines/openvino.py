@@ -344,6 +344,7 @@ _SPLIT_FUSE = Scheduling(
         "u8": "int8",
         "u4": "int4",
     },
+    on_cpu=True,
     threads="INFERENCE_NUM_THREADS",
     measured=True,
     source="openvino.genai, src/cpp/src/continuous_batching/scheduler.hpp",

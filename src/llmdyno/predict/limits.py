@@ -1,13 +1,15 @@
-"""How far a measured server was from its GPU's limit, and what was predicted of it.
+"""How far a measured server was from the limit of its GPU or CPU, and what was predicted of it.
 
 Of a study all is known: engine, config, model, GPU. Of a run it is where `dyno serve` has started
 the server on the machine that measured it. Where the GPU, the model or the scheduler is not known,
-nothing is said.
+or --engine-arg may have changed what the config says, nothing is said.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from llmdyno import plugins
+from llmdyno.engines import facts
 from llmdyno.errors import UsageError
 from llmdyno.machine import hardware
 from llmdyno.predict.calibrate import prior
@@ -18,8 +20,6 @@ from llmdyno.predict.points import Measured, Whose, run_points
 from llmdyno.predict.server import Server, server_of
 from llmdyno.predict.shapes import shape_of
 from llmdyno.units import Lengths
-
-_ON_CPUS = "openvino"
 
 
 def with_limits(study: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,22 +54,29 @@ def run_with_limits(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def _whose(document: Mapping[str, Any], server: Mapping[str, Any]) -> Whose | None:
     """Return what is known of a server, on the machine of a run's or a study's document."""
-    machine = _machine(document.get("environment") or {}, server.get("engine", ""))
-    if machine is None or not server.get("model"):
+    if not server.get("engine") or not server.get("model") or server.get("engine_args"):
         return None
     try:
+        machine = _machine(document.get("environment") or {}, server["engine"])
+        if machine is None:
+            return None
         return Whose(gpu=gpu_of(machine), engine=server["engine"], shape=shape_of(server["model"]))
     except UsageError:
         return None
 
 
 def _machine(environment: Mapping[str, Any], engine: str) -> str | None:
-    """Return the name of the one kind of GPU; of an engine on the CPU, if that is this one, CPU."""
+    """Return the name of the one kind of GPU; of an engine on the CPU, if that is this one, CPU.
+
+    Raises:
+        UsageError: there is no such engine.
+    """
+    scheduling = facts(plugins.load("engines", engine)).scheduling
+    if scheduling is not None and scheduling.on_cpu:
+        measured_here = (environment.get("cpu") or {}).get("model") == hardware.cpu().model
+        return CPU if measured_here else None
     names = {gpu.get("name", "") for gpu in environment.get("gpus") or []}
-    if len(names) == 1:
-        return str(names.pop())
-    measured_here = (environment.get("cpu") or {}).get("model") == hardware.cpu().model
-    return CPU if not names and engine == _ON_CPUS and measured_here else None
+    return str(names.pop()) if len(names) == 1 else None
 
 
 def _summary(summary: Mapping[str, Any], setup: Setup, whose: Whose) -> dict[str, Any]:
