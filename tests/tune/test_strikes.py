@@ -94,6 +94,31 @@ def test_a_winner_that_dies_in_the_ablation_is_none(lab: StudyLab) -> None:
     assert lab.starts == []
 
 
+def test_a_winner_that_fails_once_before_a_stop_is_tried_again(lab: StudyLab) -> None:
+    """The stop comes before the second try: nothing tells yet whether the config is at fault."""
+    failed: list[int] = []
+
+    def world(start: Start) -> tuple[float, float] | str:
+        if start.phase != "ablation" or start.config != BEST:
+            return fast(start)
+        if failed:
+            raise InterruptError("interrupted")
+        failed.append(start.number)
+        return "hung"
+
+    with pytest.raises(InterruptError):
+        lab.run(world, lab.study(**ASKED))
+    assert lab.document["best"]["config"] == BEST
+    assert lab.document["rejected"] == []
+
+    document = lab.run(fast, lab.study(**ASKED))
+    assert lab.starts[0].config == BEST
+    assert document["best"]["config"] == BEST
+    assert document["rejected"] == []
+    assert sorted(row["knob"] for row in document["ablation"]) == ["fast", "itl_ms"]
+    assert all(row["pairs"] for row in document["ablation"])
+
+
 @pytest.mark.parametrize("number", [6, 8])
 def test_a_pair_with_a_stop_in_it_is_doubted(lab: StudyLab, number: int) -> None:
     """Starts 5 to 8 are the confirmation: 6 and 8 are the second runs of its pairs."""
