@@ -147,6 +147,22 @@ def test_a_pair_with_a_run_that_failed_is_doubted(lab: StudyLab, at: int, arm: s
     assert said in verdict_lines(document)
 
 
+def test_a_run_measured_again_in_another_place_has_not_failed(
+    lab: StudyLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = lab.study(users="1,2")
+    monkeypatch.setenv("FAULTY_VERSION", "1.0")
+    with pytest.raises(InterruptError):
+        lab.run(interrupted(6), asked)  # half a pair is measured
+    monkeypatch.setenv("FAULTY_VERSION", "2.0")
+    document = lab.run(fast, asked, elsewhere=True)
+
+    tries = [step.place for step in lab.steps if (step.phase, step.number) == ("confirm", 0)]
+    assert tries == [0, 1]
+    assert [run["failed_before"] for run in document["confirmation"]["runs"]] == [[]] * 4
+    assert "repeated-runs" not in codes(document)
+
+
 def test_a_run_that_failed_with_the_machine_is_told_too(lab: StudyLab) -> None:
     lab.fails(fails(5, 6, kind="missing-library"), lab.study(users="1,2"))
     document = lab.run(fast, lab.study(users="1,2"))
