@@ -142,6 +142,7 @@ def _derived(
             event
             for event in part.ledger.events
             if event.kind in {"beside", "moved", "paired"}
+            and (event.kind != "paired" or part.ledger.has_its_pairs(event.contender))
             and (event.kind, event.why, event.contender) not in known
         ]
     whole.steps.sort(key=lambda step: (step.phase == "best", step.contender))
