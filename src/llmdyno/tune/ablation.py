@@ -79,17 +79,20 @@ def died(ledger: Ledger, best: Step, knobs: Sequence[Knob]) -> Step | None:
         best: the would-be winner, measured in full.
         knobs: of what is tuned.
     """
-    baseline = ledger.spec.baseline
     return next(
         (
             step
             for step in ledger.of("ablation", best.contender)
             if step.state == "failed"
             and step.config == best.config
-            and not is_open(ledger, step, baseline, knobs)
+            and not _is_open(ledger, step, knobs)
         ),
         None,
     )
+
+
+def _is_open(ledger: Ledger, step: Step, knobs: Sequence[Knob]) -> bool:
+    return step.state == "failed" and is_open(ledger, step, ledger.spec.baseline, knobs)
 
 
 def deaths(ledger: Ledger, knobs: Sequence[Knob]) -> dict[int, Step]:
@@ -248,8 +251,7 @@ class Ablation:
     def _is_whole(self, pair: PairOfRuns) -> bool:
         runner = self._runner
         return all(
-            step is not None
-            and not is_open(runner.ledger, step, runner.study.baseline, runner.stack.knobs)
+            step is not None and not _is_open(runner.ledger, step, runner.stack.knobs)
             for step in (pair.without, pair.whole)
         )
 
