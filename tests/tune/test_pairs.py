@@ -14,7 +14,7 @@ from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
 from llmdyno.tune import endings, pairs
 from llmdyno.tune.folder import stack_of
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.ledger import Event, Ledger, Step
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.noise import spreads_before
@@ -197,5 +197,13 @@ def test_an_open_number_of_pairs_is_whole_once_its_plan_has_ended(
     assert endings.has_its_pairs(ledger, 0, 2)
     assert not endings.has_its_pairs(ledger, 0, 1)
     assert not endings.has_its_pairs(ledger, 1, 2)
+    plan = Event(kind="extended", why="max-pairs 20", changes={"max_pairs": 20})
+    ended = ledger.events[-1]
+    ledger.events += [Event(kind="extended", why="trials 9", changes={"trials": 9})]
+    assert endings.has_its_pairs(ledger, 0, 2)  # the pairs' plan is as it was
+    ledger.events += [plan]
+    assert not endings.has_its_pairs(ledger, 0, 2)
+    ledger.events += [ended]
+    assert endings.has_its_pairs(ledger, 0, 2)
     ledger.events.clear()  # as if it had been killed between two pairs
     assert not endings.has_its_pairs(ledger, 0, 2)

@@ -94,6 +94,31 @@ def test_a_winner_that_dies_in_the_ablation_is_none(lab: StudyLab) -> None:
     assert lab.starts == []
 
 
+def test_a_winner_that_fails_once_before_a_stop_is_tried_again(lab: StudyLab) -> None:
+    """The stop comes before the second try: nothing tells yet whether the config is at fault."""
+    failed: list[int] = []
+
+    def world(start: Start) -> tuple[float, float] | str:
+        if start.phase != "ablation" or start.config != BEST:
+            return fast(start)
+        if failed:
+            raise InterruptError("interrupted")
+        failed.append(start.number)
+        return "hung"
+
+    with pytest.raises(InterruptError):
+        lab.run(world, lab.study(**ASKED))
+    assert lab.document["best"]["config"] == BEST
+    assert lab.document["rejected"] == []
+
+    document = lab.run(fast, lab.study(**ASKED))
+    assert lab.starts[0].config == BEST
+    assert document["best"]["config"] == BEST
+    assert document["rejected"] == []
+    assert sorted(row["knob"] for row in document["ablation"]) == ["fast", "itl_ms"]
+    assert all(row["pairs"] for row in document["ablation"])
+
+
 @pytest.mark.parametrize("number", [6, 8])
 def test_a_pair_with_a_stop_in_it_is_doubted(lab: StudyLab, number: int) -> None:
     """Starts 5 to 8 are the confirmation: 6 and 8 are the second runs of its pairs."""
@@ -120,6 +145,22 @@ def test_a_pair_with_a_run_that_failed_is_doubted(lab: StudyLab, at: int, arm: s
     said = f"1 run of the pairs failed and was made again: {arm} (out-of-memory)."
     assert said in [doubt["text"] for doubt in document["doubts"]]
     assert said in verdict_lines(document)
+
+
+def test_a_run_measured_again_in_another_place_has_not_failed(
+    lab: StudyLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = lab.study(users="1,2")
+    monkeypatch.setenv("FAULTY_VERSION", "1.0")
+    with pytest.raises(InterruptError):
+        lab.run(interrupted(6), asked)  # half a pair is measured
+    monkeypatch.setenv("FAULTY_VERSION", "2.0")
+    document = lab.run(fast, asked, elsewhere=True)
+
+    tries = [step.place for step in lab.steps if (step.phase, step.number) == ("confirm", 0)]
+    assert tries == [0, 1]
+    assert [run["failed_before"] for run in document["confirmation"]["runs"]] == [[]] * 4
+    assert "repeated-runs" not in codes(document)
 
 
 def test_a_run_that_failed_with_the_machine_is_told_too(lab: StudyLab) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value
+from llmdyno.tune.blame import is_open
 from llmdyno.tune.candidates import changed, effective
 from llmdyno.tune.ledger import Ledger, Step
 
@@ -67,10 +68,37 @@ def pairs_of(ledger: Ledger, contender: int) -> list[PairOfRuns]:
     return [p for p in pairs if not (p.without and p.whole and p.without.place != p.whole.place)]
 
 
-def died(ledger: Ledger, contender: int, config: Mapping[str, Value]) -> Step | None:
-    """Return the run of an ablation in which the would-be winner itself died, twice in a row."""
-    steps = ledger.of("ablation", contender)
-    return next((s for s in steps if s.state == "failed" and s.config == config), None)
+def died(ledger: Ledger, best: Step, knobs: Sequence[Knob]) -> Step | None:
+    """Return the run of an ablation in which the would-be winner itself died.
+
+    It died if it failed twice and the baseline worked after that. A run that is still to be tried
+    again, because the study was stopped before, tells nothing.
+
+    Args:
+        ledger: of the study.
+        best: the would-be winner, measured in full.
+        knobs: of what is tuned.
+    """
+    return next(
+        (
+            step
+            for step in ledger.of("ablation", best.contender)
+            if step.state == "failed"
+            and step.config == best.config
+            and not _is_open(ledger, step, knobs)
+        ),
+        None,
+    )
+
+
+def _is_open(ledger: Ledger, step: Step, knobs: Sequence[Knob]) -> bool:
+    return step.state == "failed" and is_open(ledger, step, ledger.spec.baseline, knobs)
+
+
+def deaths(ledger: Ledger, knobs: Sequence[Knob]) -> dict[int, Step]:
+    """Return the runs of an ablation in which would-be winners died, by contender."""
+    found = {best.contender: died(ledger, best, knobs) for best in ledger.of("best")}
+    return {contender: step for contender, step in found.items() if step is not None}
 
 
 def without(
@@ -120,6 +148,7 @@ class Ablation:
     def __init__(self, runner: "Runner", before: Mapping[str, Value], best: Step) -> None:
         self._runner = runner
         self._before = before
+        self._best = best
         self._after = after = best.config
         self._contender = best.contender
         knobs = runner.stack.knobs
@@ -141,7 +170,7 @@ class Ablation:
                 return
             self._runner.foretell_proof(f"without {' and '.join(names)}", self.left_s())
             self._pair(names, done)
-            if died(self._runner.ledger, self._contender, self._after) is not None:
+            if died(self._runner.ledger, self._best, self._runner.stack.knobs) is not None:
                 return  # it is no winner: its changes need no explanation
 
     def left_s(self, before_s: float = 0.0) -> float:
@@ -159,8 +188,7 @@ class Ablation:
         return min(self._pairs_to_come() * pair_s, room_s + pair_s)
 
     def _pairs_to_come(self) -> int:
-        ledger = self._runner.ledger
-        whole = [p for p in pairs_of(ledger, self._contender) if p.without and p.whole]
+        whole = self._whole_pairs()
         known = {name: [p for p in whole if p.knobs == (name,)] for name in self._changed}
         mattering = [len(pairs) for name, pairs in known.items() if self._matters((name,))]
         pairs = pairs_to_come(
@@ -210,14 +238,22 @@ class Ablation:
 
     def _affordable(self) -> bool:
         """Whether another pair may be made: without a budget their number is bounded."""
-        pairs = pairs_of(self._runner.ledger, self._contender)
-        made = sum(1 for pair in pairs if pair.without and pair.whole)
-        return self._runner.study.budget_s is not None or made < self._left
+        return self._runner.study.budget_s is not None or len(self._whole_pairs()) < self._left
 
     def _found(self, names: Sequence[str]) -> list[PairOfRuns]:
         """Return the whole pairs in which these knobs were taken back."""
-        pairs = pairs_of(self._runner.ledger, self._contender)
-        return [p for p in pairs if p.knobs == tuple(names) and p.without and p.whole]
+        return [pair for pair in self._whole_pairs() if pair.knobs == tuple(names)]
+
+    def _whole_pairs(self) -> list[PairOfRuns]:
+        """Return the pairs of which neither run is still to be measured."""
+        return [p for p in pairs_of(self._runner.ledger, self._contender) if self._is_whole(p)]
+
+    def _is_whole(self, pair: PairOfRuns) -> bool:
+        runner = self._runner
+        return all(
+            step is not None and not _is_open(runner.ledger, step, runner.stack.knobs)
+            for step in (pair.without, pair.whole)
+        )
 
     def _effect(self, names: Sequence[str]) -> float | None:
         effects = [pair.effect for pair in self._found(names)]
@@ -244,7 +280,7 @@ class Ablation:
     def _pair(self, names: Sequence[str], turn: int) -> None:
         """Measure one pair, each arm on a fresh server; the order changes from pair to pair."""
         pairs = pairs_of(self._runner.ledger, self._contender)
-        torn = [p.number for p in pairs if p.knobs == tuple(names) and not (p.without and p.whole)]
+        torn = [p.number for p in pairs if p.knobs == tuple(names) and not self._is_whole(p)]
         taken = {step.number // 2 for step in self._runner.ledger.of("ablation", self._contender)}
         number = torn[0] if torn else max(taken, default=-1) + 1
         arms = [(0, self._config(names)), (1, dict(self._after))]

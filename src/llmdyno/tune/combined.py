@@ -289,7 +289,7 @@ class Combined:
             if self._stands(arm, best):
                 gate.after_confirmation(config)
                 Proof(arm.runner).ablate(arm.runner.study.baseline, best)
-                if died(arm.runner.ledger, best.contender, best.config) is None:
+                if died(arm.runner.ledger, best, arm.runner.stack.knobs) is None:
                     return
             self._whole.say(f"  {arm.of.name}, {describe(config)}: does not do better.")
         first.runner.check_machine()

@@ -15,6 +15,7 @@ import msgspec
 from llmdyno.errors import UsageError
 from llmdyno.results import stacks
 from llmdyno.serve.stack import Stack, load_stack
+from llmdyno.tune.ablation import deaths
 from llmdyno.tune.endings import rank
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger, Step
@@ -141,6 +142,7 @@ def _derived(
             event
             for event in part.ledger.events
             if event.kind in {"beside", "moved", "paired"}
+            and (event.kind != "paired" or part.ledger.has_its_pairs(event.contender))
             and (event.kind, event.why, event.contender) not in known
         ]
     whole.steps.sort(key=lambda step: (step.phase == "best", step.contender))
@@ -148,7 +150,13 @@ def _derived(
     whole.stopped = next((one for one in stopped if one is not None), None)
     references = [(part, reference_of(part.ledger)) for part in works if part is not first]
     rivals = [part.seen(step) for part, step in references if step is not None]
-    return study_document(folder, whole, _stack(ledger.spec, subject), rivals=rivals)
+    # Its own ledger tells of each what the baseline did after a failure; the joint one does not.
+    dead = {
+        contender: part.seen(step)
+        for part in works
+        for contender, step in deaths(part.ledger, _stack(ledger.spec, part).knobs).items()
+    }
+    return study_document(folder, whole, _stack(ledger.spec, subject), rivals=rivals, dead=dead)
 
 
 def _arm(step: Step, part: _Part, first: _Part) -> Literal["", "before", "after"]:

@@ -144,6 +144,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
 
 
 Entry = Began | Step | Out | Event
+_PLAN_OF_PAIRS = frozenset({"pairs", "max_pairs", "confirm_until"})  # fields of the spec
 _decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 
 
@@ -314,8 +315,16 @@ class Ledger:
         return bool(kinds) and kinds[-1] == "settled"
 
     def has_its_pairs(self, contender: int) -> bool:
-        """Tell whether a confirmation of an open number of pairs has come to its planned end."""
-        return any(e.kind == "paired" and e.contender == contender for e in self.events)
+        """Tell whether a confirmation of an open number of pairs has come to its planned end.
+
+        Another plan, which --resume may bring, has an end of its own.
+        """
+        for event in reversed(self.events):
+            if event.kind == "paired" and event.contender == contender:
+                return True
+            if event.kind == "extended" and _PLAN_OF_PAIRS & event.changes.keys():
+                return False
+        return False
 
     def winner(self) -> Step | None:
         """Return the config that the search came to last, measured at every level.

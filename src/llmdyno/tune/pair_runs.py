@@ -41,7 +41,10 @@ def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:
     requests = None if level is None else level["requests"]
     return {
         "sitting": step.sitting,
-        "failed_before": [one.failure_class for one in tries if one is not step],
+        # A try that was measured in another place, before the study moved, has not failed.
+        "failed_before": [
+            one.failure_class for one in tries if one is not step and one.state == "failed"
+        ],
         "requests": requests and {name: requests[name] for name in ("completed", "failed")},
         "doubts": [] if level is None else level["codes"],
     }

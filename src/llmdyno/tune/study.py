@@ -42,7 +42,7 @@ from llmdyno.results.slo import HEADLINES, Objective, read_stat
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.tune import checked, endings, pair_runs, paired
-from llmdyno.tune.ablation import died, noise, pairs_of
+from llmdyno.tune.ablation import deaths, noise, pairs_of
 from llmdyno.tune.candidates import changed, effective, same
 from llmdyno.tune.explained import Explained, of_confirmation
 from llmdyno.tune.ledger import Ledger, Step
@@ -55,7 +55,12 @@ _TOLD = (*HEADLINES, Objective(metric="ttft_ms", stat="p99"))
 
 
 def study_document(
-    folder: Path, ledger: Ledger, subject: Stack, *, rivals: Sequence[Step] = ()
+    folder: Path,
+    ledger: Ledger,
+    subject: Stack,
+    *,
+    rivals: Sequence[Step] = (),
+    dead: Mapping[int, Step] | None = None,
 ) -> dict[str, Any]:
     """Derive study.json as it stands; what is not measured yet is null or empty.
 
@@ -67,16 +72,23 @@ def study_document(
         ledger: of the study.
         subject: what is tuned.
         rivals: the baselines of other engines, which may win, too.
+        dead: the runs of an ablation in which would-be winners died, by contender; None: the ledger
+            tells.
 
     Raises:
         StorageError: a run that the ledger names cannot be read.
     """
-    return _Document(folder, ledger, subject, rivals).whole()
+    return _Document(folder, ledger, subject, rivals, dead).whole()
 
 
 class _Document:
     def __init__(
-        self, folder: Path, ledger: Ledger, subject: Stack, rivals: Sequence[Step]
+        self,
+        folder: Path,
+        ledger: Ledger,
+        subject: Stack,
+        rivals: Sequence[Step],
+        dead: Mapping[int, Step] | None,
     ) -> None:
         assert ledger.began is not None
         self._study = ledger.spec
@@ -87,6 +99,7 @@ class _Document:
         self._subject = subject
         self._reader = Reader(self._study.slos)
         refused = [one.config for one in checked.read(folder).checked if one.refused]
+        self._dead = deaths(ledger, subject.knobs) if dead is None else dead
         self._left = endings.is_left(ledger, subject.knobs, rivals=rivals, refused=refused)
 
     def whole(self) -> dict[str, Any]:
@@ -135,7 +148,7 @@ class _Document:
         for step in self._ledger.of("best"):
             found = self._confirmation(step)
             why = endings.rejection(
-                step, found, died=died(self._ledger, step.contender, step.config)
+                step, found, died=self._dead.get(step.contender)
             ) or self._ledger.fell_behind(step.contender)
             if why is not None:
                 rejected.append(

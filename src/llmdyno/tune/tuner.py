@@ -160,7 +160,7 @@ class Tuner:
             if document["best"]["config"] == best.config:
                 self._gate.after_confirmation(best.config)
                 proof.ablate(baseline.config, best)
-                if died(runner.ledger, best.contender, best.config) is None:
+                if died(runner.ledger, best, self.stack.knobs) is None:
                     return
                 document = study_document(runner.folder, runner.ledger, self.stack)
             whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
