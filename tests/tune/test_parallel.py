@@ -200,6 +200,22 @@ def test_a_lane_that_fails_by_its_configs_stays(lab: LaneLab) -> None:
     assert [trial["id"] for trial in document["trials"] if trial["state"] == "failed"] == [2, 3, 4]
 
 
+def test_a_check_whose_process_is_lost_has_failed(lab: LaneLab) -> None:
+    def breaking(start: Start) -> Any:
+        if start.device == "cores 4-7" and start.phase != "reference":
+            return "lost" if start.phase == "check" else "died"
+        return flat(start)
+
+    lab.looks = lambda start: 9 if start.device == "cores 0-3" and start.phase == "trial" else 1
+    document = lab.run(breaking, lab.study(trials=6))
+
+    (left,) = document["lanes"]["left_out"]
+    assert left["device"] == "cores 4-7"
+    assert "was lost: signal 9" in left["why"]
+    assert len(lab.in_lanes("check")) == 1
+    assert {} not in configs(lab)
+
+
 def test_one_that_takes_two_lanes_waits_for_both_and_one_that_never_fits_is_not_started(
     lab: LaneLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -226,7 +226,7 @@ class ParallelTrials(Trials):
     def _take(self, ended: Ended) -> None:
         """Write down what came of a lane; measure once more, alone, what others may have harmed."""
         job = ended.job
-        if ended.measurement is None and not job.alone:
+        if ended.measurement is None and job.phase == "trial" and not job.alone:
             self._runner.say(f"  {job.name}: its process was lost ({ended.lost_why}).")
             self._retry(job, "its process was lost")
             return
