@@ -9,6 +9,7 @@ from llmdyno import store
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.serve.stack import Stack
 from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.pending import Asking
 from llmdyno.tune.runner import Narrator
 from llmdyno.tune.tuner import Tuner
 from study_lab import LaneLab, Start, fast, flat
@@ -214,6 +215,32 @@ def test_a_check_whose_process_is_lost_has_failed(lab: LaneLab) -> None:
     assert "was lost: signal 9" in left["why"]
     assert len(lab.in_lanes("check")) == 1
     assert {} not in configs(lab)
+
+
+def test_a_check_that_runs_is_no_trial(lab: LaneLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [{"itl_ms": number} for number in range(10, 14)]
+    asked: list[Any] = []
+    ask = Asking.ask
+
+    def asking(self: Asking, tried: Any, out: Any, known: Any) -> Any:
+        if any(start.phase == "check" for start in lab.starts[-1:]):
+            asked.append(([one.config for one in tried], out))
+        return ask(self, tried, out, known)
+
+    def refusing(start: Start) -> Any:
+        return "died" if start.config.get("itl_ms") in {11, 12, 13} else flat(start)
+
+    # The check runs on while the other lane is free for something new.
+    ends = {"trial": 7, "check": 9}
+    monkeypatch.setattr(Asking, "ask", asking)
+    lab.looks = lambda s: ends.get(s.phase, 1) if s.config in ({}, {"itl_ms": 10}) else 1
+    document = lab.run(refusing, lab.study(candidates=given, trials=7))
+
+    assert asked
+    for tried, out in asked:
+        assert {"itl_ms": 10} in tried  # trial 1 has ended; the check is check 1
+        assert {} not in out
+    assert sorted(trial["id"] for trial in document["trials"]) == [*range(1, 8)]
 
 
 def test_one_that_takes_two_lanes_waits_for_both_and_one_that_never_fits_is_not_started(

@@ -7,7 +7,7 @@ config on, is measured alone, once the lanes are empty.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -88,7 +88,7 @@ class ParallelTrials(Trials):
             return
         while len(running.jobs) < self._devices.lanes:
             if not self._waiting:
-                new = self._next_job([*running.jobs])
+                new = self._next_job(_trials_of(running.jobs))
                 if new is None:
                     return
                 self._waiting.append(new)
@@ -123,7 +123,11 @@ class ParallelTrials(Trials):
         runner.foretell(msgspec.structs.replace(ahead, where=device))
 
     def _next_job(self, out: Sequence[Job]) -> Job | None:
-        """Return a trial that was not tried yet; None: there will be none."""
+        """Return a trial that was not tried yet; None: there will be none.
+
+        Args:
+            out: the trials that have not ended.
+        """
         while not self._ends(out):
             number = 1 + max(self._begun_before(out), default=-1)
             config = self._proposed(number, out)
@@ -275,7 +279,7 @@ class ParallelTrials(Trials):
         self._devices.leave_out(check.device)
         self._devices.hide_left_out()
         runner.say(f"  ! {check.device}: {why} It is left out; what failed there is tried again.")
-        waiting = {job.number for job in self._waiting}
+        waiting = {job.number for job in _trials_of(self._waiting)}
         self._waiting.extend(
             self._job(out.number, out.config, out.why, alone=out.alone)
             for out in runner.ledger.out
@@ -296,7 +300,7 @@ class ParallelTrials(Trials):
 
     def _steps(self, out: Sequence[int] = ()) -> list[Step]:
         """Return the trials that have come to an end, but for those that are measured again."""
-        waiting = {*out, *(job.number for job in self._waiting)}
+        waiting = {*out, *(job.number for job in _trials_of(self._waiting))}
         return [step for step in self._runner.ledger.of("trial") if step.number not in waiting]
 
     def _tried(self, out: Sequence[int] = ()) -> list[Tried]:
@@ -320,6 +324,11 @@ class ParallelTrials(Trials):
         if step.run not in self._known:
             self._known[step.run] = excess(self._runner.study, self._runner.folder, step)
         return self._known[step.run]
+
+
+def _trials_of(jobs: Iterable[Job]) -> list[Job]:
+    """Return the trials among jobs; checks are numbered by themselves."""
+    return [job for job in jobs if job.phase == "trial"]
 
 
 def _is_doubtful(step: Step) -> bool:
