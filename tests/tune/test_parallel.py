@@ -243,6 +243,33 @@ def test_a_check_that_runs_is_no_trial(lab: LaneLab, monkeypatch: pytest.MonkeyP
     assert sorted(trial["id"] for trial in document["trials"]) == [*range(1, 8)]
 
 
+@pytest.mark.parametrize("breaks", [True, False])
+@pytest.mark.parametrize("usual", [1, 2])
+def test_a_part_unlike_a_lane_is_checked_in_the_lanes_that_have_it(
+    lab: LaneLab, monkeypatch: pytest.MonkeyPatch, usual: int, *, breaks: bool
+) -> None:
+    takes = 3 - usual  # each trial; the baseline takes the other number
+    monkeypatch.setattr(Stack, "gpus", lambda _, config: takes if config else usual)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    given = [{"itl_ms": number} for number in range(10, 18)]
+
+    def failing(start: Start) -> Any:
+        of_first = start.device in {"GPU 0", "GPU 0,1"}
+        fails = of_first and (start.phase == "trial" or (start.phase == "check" and breaks))
+        return "died" if fails else flat(start)
+
+    lab.looks = lambda start: 1 if start.device in {"GPU 0", "GPU 0,1"} else 5
+    document = lab.run(failing, lab.study(candidates=given, trials=8))
+
+    checks = {start.device for start in lab.in_lanes("check")}
+    assert checks == ({"GPU 0", "GPU 1"} if usual == 1 else {"GPU 0,1"})
+    left = [one["device"] for one in document["lanes"]["left_out"]]
+    assert left == ([("GPU 0" if usual == 1 else "GPU 0,1")] if breaks else [])
+    failed = [trial for trial in document["trials"] if trial["state"] == "failed"]
+    assert bool(failed) is not breaks  # what the lane let fail came back
+    assert len(document["trials"]) == 8
+
+
 def test_one_that_takes_two_lanes_waits_for_both_and_one_that_never_fits_is_not_started(
     lab: LaneLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -313,6 +313,12 @@ class Ledger:
         kinds = [event.kind for event in self.events if event.kind in {"settled", "extended"}]
         return bool(kinds) and kinds[-1] == "settled"
 
+    @property
+    def next_check(self) -> int:
+        """The number of the next check: that of none before, whether it counts or not."""
+        checks = (step.number for step in (*self.steps, *self.voided) if step.phase == "check")
+        return 1 + max(checks, default=-1)
+
     def has_its_pairs(self, contender: int) -> bool:
         """Tell whether a confirmation of an open number of pairs has come to its planned end."""
         return any(e.kind == "paired" and e.contender == contender for e in self.events)

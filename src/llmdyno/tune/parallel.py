@@ -14,7 +14,7 @@ import msgspec
 
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
-from llmdyno.machine.devices import Devices
+from llmdyno.machine.devices import Devices, shares
 from llmdyno.tune import blame
 from llmdyno.tune.endings import enough
 from llmdyno.tune.lanes import Ended, Job, Lanes, record
@@ -46,6 +46,7 @@ class ParallelTrials(Trials):
         self._devices = devices
         self._waiting: deque[Job] = deque()  # to be begun before anything new
         self._over = False  # nothing new is begun
+        self._checks = 0  # the number of the next check
         self._known: dict[str, dict[str, float]] = {}  # what SLOs a run missed, by its folder
 
     def run(self, reference: Step | None) -> None:
@@ -100,6 +101,8 @@ class ParallelTrials(Trials):
                 self._runner.look_around()
                 device = running.start(job)
                 if device is None:
+                    if not running.jobs:  # all is free: it would wait for ever
+                        raise AssertionError(f"no part of the machine is for {job}")
                     return
                 self._begun(job, device)
             self._waiting.popleft()
@@ -242,42 +245,53 @@ class ParallelTrials(Trials):
         if _is_doubtful(step):
             self._retry(job, _doubt_of(step))
         if self._is_suspect(step.device):
-            self._waiting.appendleft(self._check_of(step))
+            self._check(step.device)
 
     def _is_suspect(self, device: str) -> bool:
         """Tell whether a lane, of several, has failed so often in a row that it must be checked."""
-        last = [s for s in self._runner.ledger.steps if s.device == device][-_IN_A_ROW:]
+        last = [s for s in self._runner.ledger.steps if shares(s.device, device)][-_IN_A_ROW:]
         failed = len(last) == _IN_A_ROW and all(step.state == "failed" for step in last)
         return failed and self._devices.lanes > 1
 
-    def _check_of(self, failed: Step) -> Job:
-        """Return the baseline in the lane where a trial has failed."""
+    def _check(self, suspect: str) -> None:
+        """Let the baseline show next whether a part of the machine works where trials failed."""
         runner = self._runner
-        return Job(
-            phase="check",
-            number=len(runner.ledger.of("check")),
-            config=runner.study.baseline,
-            load=runner.trial_load(),
-            gpus=self._gpus(runner.study.baseline),
-            races=False,
-            device=failed.device,
+        known = {job.device for job in self._waiting if job.phase == "check"}
+        self._checks = max(self._checks, runner.ledger.next_check)
+        names = [name for name in self._devices.checked_by(suspect) if name not in known]
+        self._waiting.extendleft(
+            Job(
+                phase="check",
+                number=number,
+                config=runner.study.baseline,
+                load=runner.trial_load(),
+                gpus=self._gpus(runner.study.baseline),
+                races=False,
+                device=name,
+            )
+            for number, name in enumerate(names, self._checks)
         )
+        self._checks += len(names)
 
     def _leave_out(self, check: Step) -> None:
         """Leave out a lane in which the baseline fails; what failed there comes back."""
         runner = self._runner
         void: dict[Key, None] = {}
+        works: set[str] = set()  # what has worked since
         for step in reversed(runner.ledger.steps):
-            if step.device == check.device and step.state != "failed":
-                break
-            if step.device == check.device:
+            if not shares(step.device, check.device) or step.device in works:
+                continue
+            if step.state == "failed":
                 void[key(step)] = None
+            else:
+                works.add(step.device)
         reason = " ".join((check.failure_why or "").split())
         why = f"its baseline has worked, and fails now ({check.failure_class}): {reason}"
         event = Event(kind="lane", why=why, devices=(check.device,), void=tuple(void))
         runner.ledger.append(event)
         self._devices.leave_out(check.device)
         self._devices.hide_left_out()
+        self._waiting = deque(job for job in self._waiting if not shares(job.device, check.device))
         runner.say(f"  ! {check.device}: {why} It is left out; what failed there is tried again.")
         waiting = {job.number for job in _trials_of(self._waiting)}
         self._waiting.extend(

@@ -211,8 +211,7 @@ class Runner:
         if not blame.failed_last(self.ledger):
             return
         self.say("Nothing works any more; the baseline is started to see whether the machine does.")
-        number = len(self.ledger.of("check"))
-        self.step("check", number, self.study.baseline, self.trial_load())
+        self.step("check", self.ledger.next_check, self.study.baseline, self.trial_load())
 
     def see_that_it_is_mended(self) -> None:
         """Start the baseline if nothing was measured since the machine failed.
@@ -226,8 +225,7 @@ class Runner:
         if self.ledger.stopped is None:
             return
         self.say("The machine had failed; the baseline is started to see whether it works now.")
-        number = len(self.ledger.of("check"))
-        self.step("check", number, self.study.baseline, self.trial_load())
+        self.step("check", self.ledger.next_check, self.study.baseline, self.trial_load())
 
     def _judge(self, step: Step) -> None:
         """Find whose fault it is that a config has failed twice that had worked."""
