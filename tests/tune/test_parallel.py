@@ -243,6 +243,28 @@ def test_a_check_that_runs_is_no_trial(lab: LaneLab, monkeypatch: pytest.MonkeyP
     assert sorted(trial["id"] for trial in document["trials"]) == [*range(1, 8)]
 
 
+@pytest.mark.parametrize("alone", ["works", "fails"])
+def test_the_last_lane_is_not_left_out_but_the_machine_is_checked(
+    lab: LaneLab, monkeypatch: pytest.MonkeyPatch, alone: str
+) -> None:
+    monkeypatch.setattr(Stack, "gpus", lambda _, config: 2 if config.get("itl_ms") else 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    asked = lab.study(candidates=[{"itl_ms": number} for number in range(10, 13)])
+
+    def breaking(start: Start) -> Any:
+        fails = start.phase == "check" and (start.device or alone == "fails")
+        return "died" if fails or start.config.get("itl_ms") else flat(start)
+
+    if alone == "works":
+        document = lab.run(breaking, asked)
+        assert document["lanes"]["devices"] == ["GPU 0"]
+    else:
+        assert "the machine is at fault" in str(lab.fails(breaking, asked))
+    assert [one.device for one in lab.starts if one.phase == "check"][:3] == ["GPU 1", "GPU 0", ""]
+    assert [one.devices for one in Ledger(lab.folder).lanes_left_out] == [("GPU 1",)]
+    assert lab.running == []
+
+
 @pytest.mark.parametrize("breaks", [True, False])
 @pytest.mark.parametrize("usual", [1, 2])
 def test_a_part_unlike_a_lane_is_checked_in_the_lanes_that_have_it(

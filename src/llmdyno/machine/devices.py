@@ -86,6 +86,11 @@ class Devices:
         """How many usual leases there can be at once."""
         return min(self._wanted, len(self._all) // self.each)
 
+    def lanes_without(self, name: str) -> int:
+        """Return how many usual leases there could be at once if this one were left out."""
+        rest = sum(not _is_of(part, name) for part in self._all)
+        return min(self._wanted, rest // self.each)
+
     @property
     def parts(self) -> int:
         """How many GPUs there are to share out, or how many lots of cores."""

@@ -46,6 +46,7 @@ class ParallelTrials(Trials):
         self._devices = devices
         self._waiting: deque[Job] = deque()  # to be begun before anything new
         self._over = False  # nothing new is begun
+        self._last_fails = False  # the baseline, in the last lane
         self._checks = 0  # the number of the next check
         self._known: dict[str, dict[str, float]] = {}  # what SLOs a run missed, by its folder
 
@@ -86,6 +87,7 @@ class ParallelTrials(Trials):
         if self._is_broken():  # nothing new, until the machine has shown that it works
             if not running.jobs:
                 self._runner.check_machine()
+                self._last_fails = False
             return
         while len(running.jobs) < self._devices.lanes:
             if not self._waiting:
@@ -239,8 +241,10 @@ class ParallelTrials(Trials):
             return
         step = record(self._runner, ended)
         if step.phase == "check":
-            if step.state == "failed":
+            if step.state == "failed" and self._devices.lanes_without(step.device):
                 self._leave_out(step)
+            elif step.state == "failed":  # no lane would be left: it is the machine
+                self._last_fails = True
             return
         if _is_doubtful(step):
             self._retry(job, _doubt_of(step))
@@ -306,6 +310,8 @@ class ParallelTrials(Trials):
 
     def _is_broken(self) -> bool:
         """Tell whether so much has failed that the machine must show that it works."""
+        if self._last_fails:
+            return True
         ledger = self._runner.ledger
         failed = blame.failed_last(ledger)
         # If one lane of several has failed alone, it is checked alone.
