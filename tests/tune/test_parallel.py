@@ -331,6 +331,31 @@ def test_what_was_good_by_its_neighbours_only_is_passed_over(lab: LaneLab) -> No
     assert {"idle": "b"} not in confirmed
 
 
+def test_what_runs_alone_in_another_place_is_not_compared_with_the_baseline_before(
+    lab: LaneLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = lab.study(candidates=[{"fast": True}], search="fast", trials=1)
+
+    def stopped(start: Start) -> Any:
+        if start.phase == "best":
+            raise KeyboardInterrupt
+        return fast(start)
+
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(stopped, asked)
+    monkeypatch.setenv("FAULTY_VERSION", "2.0")
+
+    def slower(start: Start) -> Any:  # all of it, by more than fast=true gains
+        gap_ms, first_ms = fast(start)
+        return 3 * gap_ms, 3 * first_ms
+
+    document = lab.run(slower, asked, elsewhere=True)
+
+    assert document["best"]["config"] == {"fast": True}
+    assert document["confirmation"]["verdict"] == "better"
+    assert document["rejected"] == []
+
+
 def test_of_many_that_are_good_by_neighbours_three_are_tried_alone(lab: LaneLab) -> None:
     def flattering(start: Start) -> tuple[float, float]:
         gap_ms, first_ms = fast(start)
