@@ -116,7 +116,20 @@ class Runner:
             self.ledger.append(Event(kind="extended", why=said, changes=changes))
 
     def look_around(self) -> None:
-        """Warn of other studies that run on this machine, of each once, and write them down."""
+        """See whether a server that is started now can be compared with those before.
+
+        Other studies that run on this machine are warned of, each once, and written down.
+
+        Raises:
+            DynoError: the engine was replaced by another version, and the study may not go on so.
+        """
+        going_on.check_version(
+            self.ledger,
+            self.stack.engine.version(),
+            elsewhere=self._elsewhere,
+            say=self.say,
+            partner=self.partner,
+        )
         for other in self._presence.others() if self._presence is not None else ():
             why = f"{Path(other.folder).name} (process {other.pid})"
             if any(event.kind == "beside" and event.why == why for event in self.ledger.events):
@@ -257,10 +270,6 @@ class Runner:
         contender: int,
     ) -> Step:
         self.look_around()
-        version = self.stack.engine.version()
-        going_on.check_version(
-            self.ledger, version, elsewhere=self._elsewhere, say=self.say, partner=self.partner
-        )
         name = label(phase, number)
         run = self.folder / "runs" / store.new_id(name)
         measurement = measure(
