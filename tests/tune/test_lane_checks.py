@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from llmdyno.errors import StorageError
 from llmdyno.serve.stack import Stack
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.pending import Asking
-from study_lab import LaneLab, Start, fast, flat
+from study_lab import LaneChild, LaneLab, Start, fast, flat
 
 
 @pytest.fixture
@@ -148,3 +149,30 @@ def test_an_engine_that_is_replaced_while_lanes_run_stops_the_study(
     assert "the engine's version: 1.0 before, 2.0 after: it was replaced" in str(error)
     assert len(lab.in_lanes(phase)) == 1
     assert lab.running == []
+
+
+def test_a_lane_that_cannot_be_stopped_keeps_no_other_running(
+    lab: LaneLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = LaneChild.stop
+    stopped: list[LaneChild] = []
+
+    def stopping(child: LaneChild) -> None:
+        stop(child)
+        stopped.append(child)
+        if len(stopped) == 3:  # the first of the two trials, after two baselines
+            raise StorageError("its log cannot be written.")
+
+    def looks(start: Start) -> int:
+        if start.phase == "trial" and len(lab.in_lanes()) == 2:
+            lab.looks = lambda _: 1  # one Ctrl-C
+            raise KeyboardInterrupt
+        return 1
+
+    monkeypatch.setattr(LaneChild, "stop", stopping)
+    lab.looks = looks
+    with pytest.raises((KeyboardInterrupt, StorageError)):
+        lab.run(flat, lab.study())
+
+    assert lab.running == []
+    assert len(stopped) == 4

@@ -92,6 +92,7 @@ Kind = Literal[
     "moved",
     "beside",
     "left",
+    "settled",
     "paired",
     "lane",
     "lanes",
@@ -118,19 +119,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     paired     the confirmation of `contender` has had all pairs that were planned, or affordable
     """
 
-    kind: Literal[
-        "machine",
-        "ended",
-        "extended",
-        "moved",
-        "beside",
-        "left",
-        "settled",
-        "paired",
-        "lane",
-        "lanes",
-        "alone",
-    ]
+    kind: Kind
     why: str
     failure_class: str | None = None
     void: tuple[Key, ...] = ()
