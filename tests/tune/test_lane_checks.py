@@ -111,7 +111,7 @@ def test_a_part_unlike_a_lane_is_checked_in_the_lanes_that_have_it(
 def test_what_runs_alone_in_another_place_is_not_compared_with_the_baseline_before(
     lab: LaneLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = lab.study(candidates=[{"fast": True}], search="fast", trials=1)
+    asked = lab.study(candidates=[{"fast": True}], search="fast", trials=1, slo="ttft:p99<30ms")
 
     def stopped(start: Start) -> Any:
         if start.phase == "best":
@@ -126,11 +126,10 @@ def test_what_runs_alone_in_another_place_is_not_compared_with_the_baseline_befo
         gap_ms, first_ms = fast(start)
         return 3 * gap_ms, 3 * first_ms
 
-    document = lab.run(slower, asked, elsewhere=True)
+    lab.run(slower, asked, elsewhere=True)
 
-    assert document["best"]["config"] == {"fast": True}
-    assert document["confirmation"]["verdict"] == "better"
-    assert document["rejected"] == []
+    assert "confirm" in {step.phase for step in lab.steps}
+    assert not any("once it runs alone" in line for line in lab.told)
 
 
 @pytest.mark.parametrize("phase", ["reference", "trial"])
