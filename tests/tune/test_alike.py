@@ -8,7 +8,7 @@ import pytest
 
 from llmdyno.errors import ServerError
 from llmdyno.serve.stack import Stack
-from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.ledger import Event, Ledger
 from llmdyno.tune.noise import noise_so_far
 from study_lab import LaneLab, Start, World, flat
 
@@ -103,6 +103,18 @@ def test_where_every_lane_fails_the_study_says_so(lab: LaneLab) -> None:
     assert "the baseline works alone and fails in every lane (cores 0-3: died)" in str(error)
     document = lab.run(flat, lab.study())  # mended: it is asked again
     assert document["lanes"]["devices"] == ["cores 0-3", "cores 4-7"]
+
+
+def test_a_study_whose_lanes_were_all_left_out_says_so(lab: LaneLab) -> None:
+    lab.run(flat, lab.study(trials=2))
+    ledger = Ledger(lab.folder)
+    for name in ("cores 0-3", "cores 4-7"):
+        ledger.append(Event(kind="lane", why="its baseline fails.", devices=(name,)))
+
+    error = lab.fails(flat, lab.study(trials=4))
+
+    assert isinstance(error, ServerError)
+    assert "every lane was left out, cores 4-7 last: its baseline fails. Mend" in str(error)
 
 
 def test_what_a_lane_that_is_left_out_made_is_no_noise(lab: LaneLab) -> None:

@@ -86,6 +86,11 @@ class Devices:
         """How many usual leases there can be at once."""
         return min(self._wanted, len(self._all) // self.each)
 
+    def lanes_without(self, name: str) -> int:
+        """Return how many usual leases there could be at once if this one were left out."""
+        rest = sum(not _is_of(part, name) for part in self._all)
+        return min(self._wanted, rest // self.each)
+
     @property
     def parts(self) -> int:
         """How many GPUs there are to share out, or how many lots of cores."""
@@ -96,6 +101,19 @@ class Devices:
         """The usual leases, in the order in which they are taken while all is free."""
         parts = [self._all[n * self.each : (n + 1) * self.each] for n in range(self.lanes)]
         return [_joined(part) for part in parts]
+
+    def checked_by(self, name: str) -> list[str]:
+        """Return the names of the leases in which the usual server shows if these parts work.
+
+        That is the lease itself if it is as large as a usual one; else all usual ones that have
+        one of its parts, and one that reaches to the end, where parts may be left over.
+        """
+        count, each = len(self._all), self.each
+        if sum(_is_of(part, name) for part in self._all) == each:
+            return [name]
+        begins = {*range(0, count - each + 1, each), max(0, count - each)}
+        leases = [str(_joined(self._all[at : at + each])) for at in sorted(begins)]
+        return [lease for lease in leases if shares(lease, name)]
 
     def fits(self, gpus: int) -> bool:
         """Tell whether something that takes so many GPUs can ever have them."""
@@ -137,6 +155,14 @@ class Devices:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def shares(one: str, other: str) -> bool:
+    """Tell whether leases of these names have a part in common."""
+    (kind, _, members), (other_kind, _, others) = one.partition(" "), other.partition(" ")
+    if kind == other_kind == "GPU":
+        return not {*members.split(",")}.isdisjoint(others.split(","))
+    return one == other
 
 
 def _joined(parts: Sequence[Lease]) -> Lease:

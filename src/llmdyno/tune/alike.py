@@ -34,7 +34,7 @@ def reference_of_lanes(runner: Runner, devices: Devices) -> Step:
         The first lane's step, with the mean of all lanes as its value.
 
     Raises:
-        ServerError: the baseline fails in every lane.
+        ServerError: the baseline fails in every lane, or has failed there before a stop.
     """
     ledger = runner.ledger
     for event in ledger.lanes_left_out:
@@ -43,6 +43,13 @@ def reference_of_lanes(runner: Runner, devices: Devices) -> Step:
     devices.hide_left_out()
     if ledger.lanes_left:
         return _joined(_steps(runner, ledger.lanes_left))
+    if not devices.lanes:
+        last = ledger.lanes_left_out[-1]
+        raise ServerError(
+            "died",
+            f"every lane was left out, {last.devices[0]} last: {last.why} Mend the machine, and"
+            " begin another study.",
+        )
     before: set[str] = set()  # the lanes that were odd in an earlier round of the same lanes
     while True:
         names = [str(lease) for lease in devices.usual]

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -105,11 +105,12 @@ class Lanes:
             if not one.child.ended():
                 with suppress(OSError):
                     os.kill(one.child.pid, signal.SIGTERM)
-        for one in self._running:
-            one.child.stop()
-            self._devices.give_back(one.lease)
-            _tidy(one.run)
-        self._running = []
+        with ExitStack() as each:  # what one raises comes after all have been stopped
+            for one in reversed(self._running):
+                each.callback(_tidy, one.run)
+                each.callback(self._devices.give_back, one.lease)
+                each.callback(one.child.stop)
+            self._running = []
 
     @property
     def jobs(self) -> list[Job]:

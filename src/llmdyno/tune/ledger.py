@@ -92,6 +92,7 @@ Kind = Literal[
     "moved",
     "beside",
     "left",
+    "settled",
     "paired",
     "lane",
     "lanes",
@@ -118,19 +119,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     paired     the confirmation of `contender` has had all pairs that were planned, or affordable
     """
 
-    kind: Literal[
-        "machine",
-        "ended",
-        "extended",
-        "moved",
-        "beside",
-        "left",
-        "settled",
-        "paired",
-        "lane",
-        "lanes",
-        "alone",
-    ]
+    kind: Kind
     why: str
     failure_class: str | None = None
     void: tuple[Key, ...] = ()
@@ -313,6 +302,12 @@ class Ledger:
         """Whether every would-be winner was tried, and none is one."""
         kinds = [event.kind for event in self.events if event.kind in {"settled", "extended"}]
         return bool(kinds) and kinds[-1] == "settled"
+
+    @property
+    def next_check(self) -> int:
+        """The number of the next check: that of none before, whether it counts or not."""
+        checks = (step.number for step in (*self.steps, *self.voided) if step.phase == "check")
+        return 1 + max(checks, default=-1)
 
     def has_its_pairs(self, contender: int) -> bool:
         """Tell whether a confirmation of an open number of pairs has come to its planned end.

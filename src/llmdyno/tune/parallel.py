@@ -7,14 +7,14 @@ config on, is measured alone, once the lanes are empty.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
-from llmdyno.machine.devices import Devices
+from llmdyno.machine.devices import Devices, shares
 from llmdyno.tune import blame
 from llmdyno.tune.endings import enough
 from llmdyno.tune.lanes import Ended, Job, Lanes, record
@@ -46,6 +46,8 @@ class ParallelTrials(Trials):
         self._devices = devices
         self._waiting: deque[Job] = deque()  # to be begun before anything new
         self._over = False  # nothing new is begun
+        self._last_fails = False  # the baseline, in the last lane
+        self._checks = 0  # the number of the next check
         self._known: dict[str, dict[str, float]] = {}  # what SLOs a run missed, by its folder
 
     def run(self, reference: Step | None) -> None:
@@ -85,10 +87,11 @@ class ParallelTrials(Trials):
         if self._is_broken():  # nothing new, until the machine has shown that it works
             if not running.jobs:
                 self._runner.check_machine()
+                self._last_fails = False
             return
         while len(running.jobs) < self._devices.lanes:
             if not self._waiting:
-                new = self._next_job([*running.jobs])
+                new = self._next_job(_trials_of(running.jobs))
                 if new is None:
                     return
                 self._waiting.append(new)
@@ -100,6 +103,8 @@ class ParallelTrials(Trials):
                 self._runner.look_around()
                 device = running.start(job)
                 if device is None:
+                    if not running.jobs:  # all is free: it would wait for ever
+                        raise AssertionError(f"no part of the machine is for {job}")
                     return
                 self._begun(job, device)
             self._waiting.popleft()
@@ -123,7 +128,11 @@ class ParallelTrials(Trials):
         runner.foretell(msgspec.structs.replace(ahead, where=device))
 
     def _next_job(self, out: Sequence[Job]) -> Job | None:
-        """Return a trial that was not tried yet; None: there will be none."""
+        """Return a trial that was not tried yet; None: there will be none.
+
+        Args:
+            out: the trials that have not ended.
+        """
         while not self._ends(out):
             number = 1 + max(self._begun_before(out), default=-1)
             config = self._proposed(number, out)
@@ -226,56 +235,69 @@ class ParallelTrials(Trials):
     def _take(self, ended: Ended) -> None:
         """Write down what came of a lane; measure once more, alone, what others may have harmed."""
         job = ended.job
-        if ended.measurement is None and not job.alone:
+        if ended.measurement is None and job.phase == "trial" and not job.alone:
             self._runner.say(f"  {job.name}: its process was lost ({ended.lost_why}).")
             self._retry(job, "its process was lost")
             return
         step = record(self._runner, ended)
         if step.phase == "check":
-            if step.state == "failed":
+            if step.state == "failed" and self._devices.lanes_without(step.device):
                 self._leave_out(step)
+            elif step.state == "failed":  # no lane would be left: it is the machine
+                self._last_fails = True
             return
         if _is_doubtful(step):
             self._retry(job, _doubt_of(step))
         if self._is_suspect(step.device):
-            self._waiting.appendleft(self._check_of(step))
+            self._check(step.device)
 
     def _is_suspect(self, device: str) -> bool:
         """Tell whether a lane, of several, has failed so often in a row that it must be checked."""
-        last = [s for s in self._runner.ledger.steps if s.device == device][-_IN_A_ROW:]
+        last = [s for s in self._runner.ledger.steps if shares(s.device, device)][-_IN_A_ROW:]
         failed = len(last) == _IN_A_ROW and all(step.state == "failed" for step in last)
         return failed and self._devices.lanes > 1
 
-    def _check_of(self, failed: Step) -> Job:
-        """Return the baseline in the lane where a trial has failed."""
+    def _check(self, suspect: str) -> None:
+        """Let the baseline show next whether a part of the machine works where trials failed."""
         runner = self._runner
-        return Job(
-            phase="check",
-            number=len(runner.ledger.of("check")),
-            config=runner.study.baseline,
-            load=runner.trial_load(),
-            gpus=self._gpus(runner.study.baseline),
-            races=False,
-            device=failed.device,
+        known = {job.device for job in self._waiting if job.phase == "check"}
+        self._checks = max(self._checks, runner.ledger.next_check)
+        names = [name for name in self._devices.checked_by(suspect) if name not in known]
+        self._waiting.extendleft(
+            Job(
+                phase="check",
+                number=number,
+                config=runner.study.baseline,
+                load=runner.trial_load(),
+                gpus=self._gpus(runner.study.baseline),
+                races=False,
+                device=name,
+            )
+            for number, name in enumerate(names, self._checks)
         )
+        self._checks += len(names)
 
     def _leave_out(self, check: Step) -> None:
         """Leave out a lane in which the baseline fails; what failed there comes back."""
         runner = self._runner
         void: dict[Key, None] = {}
+        works: set[str] = set()  # what has worked since
         for step in reversed(runner.ledger.steps):
-            if step.device == check.device and step.state != "failed":
-                break
-            if step.device == check.device:
+            if not shares(step.device, check.device) or step.device in works:
+                continue
+            if step.state == "failed":
                 void[key(step)] = None
+            else:
+                works.add(step.device)
         reason = " ".join((check.failure_why or "").split())
         why = f"its baseline has worked, and fails now ({check.failure_class}): {reason}"
         event = Event(kind="lane", why=why, devices=(check.device,), void=tuple(void))
         runner.ledger.append(event)
         self._devices.leave_out(check.device)
         self._devices.hide_left_out()
+        self._waiting = deque(job for job in self._waiting if not shares(job.device, check.device))
         runner.say(f"  ! {check.device}: {why} It is left out; what failed there is tried again.")
-        waiting = {job.number for job in self._waiting}
+        waiting = {job.number for job in _trials_of(self._waiting)}
         self._waiting.extend(
             self._job(out.number, out.config, out.why, alone=out.alone)
             for out in runner.ledger.out
@@ -288,6 +310,8 @@ class ParallelTrials(Trials):
 
     def _is_broken(self) -> bool:
         """Tell whether so much has failed that the machine must show that it works."""
+        if self._last_fails:
+            return True
         ledger = self._runner.ledger
         failed = blame.failed_last(ledger)
         # If one lane of several has failed alone, it is checked alone.
@@ -296,7 +320,7 @@ class ParallelTrials(Trials):
 
     def _steps(self, out: Sequence[int] = ()) -> list[Step]:
         """Return the trials that have come to an end, but for those that are measured again."""
-        waiting = {*out, *(job.number for job in self._waiting)}
+        waiting = {*out, *(job.number for job in _trials_of(self._waiting))}
         return [step for step in self._runner.ledger.of("trial") if step.number not in waiting]
 
     def _tried(self, out: Sequence[int] = ()) -> list[Tried]:
@@ -320,6 +344,11 @@ class ParallelTrials(Trials):
         if step.run not in self._known:
             self._known[step.run] = excess(self._runner.study, self._runner.folder, step)
         return self._known[step.run]
+
+
+def _trials_of(jobs: Iterable[Job]) -> list[Job]:
+    """Return the trials among jobs; checks are numbered by themselves."""
+    return [job for job in jobs if job.phase == "trial"]
 
 
 def _is_doubtful(step: Step) -> bool:

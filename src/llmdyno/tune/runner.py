@@ -116,7 +116,20 @@ class Runner:
             self.ledger.append(Event(kind="extended", why=said, changes=changes))
 
     def look_around(self) -> None:
-        """Warn of other studies that run on this machine, of each once, and write them down."""
+        """See whether a server that is started now can be compared with those before.
+
+        Other studies that run on this machine are warned of, each once, and written down.
+
+        Raises:
+            DynoError: the engine was replaced by another version, and the study may not go on so.
+        """
+        going_on.check_version(
+            self.ledger,
+            self.stack.engine.version(),
+            elsewhere=self._elsewhere,
+            say=self.say,
+            partner=self.partner,
+        )
         for other in self._presence.others() if self._presence is not None else ():
             why = f"{Path(other.folder).name} (process {other.pid})"
             if any(event.kind == "beside" and event.why == why for event in self.ledger.events):
@@ -211,8 +224,7 @@ class Runner:
         if not blame.failed_last(self.ledger):
             return
         self.say("Nothing works any more; the baseline is started to see whether the machine does.")
-        number = len(self.ledger.of("check"))
-        self.step("check", number, self.study.baseline, self.trial_load())
+        self.step("check", self.ledger.next_check, self.study.baseline, self.trial_load())
 
     def see_that_it_is_mended(self) -> None:
         """Start the baseline if nothing was measured since the machine failed.
@@ -226,8 +238,7 @@ class Runner:
         if self.ledger.stopped is None:
             return
         self.say("The machine had failed; the baseline is started to see whether it works now.")
-        number = len(self.ledger.of("check"))
-        self.step("check", number, self.study.baseline, self.trial_load())
+        self.step("check", self.ledger.next_check, self.study.baseline, self.trial_load())
 
     def _judge(self, step: Step) -> None:
         """Find whose fault it is that a config has failed twice that had worked."""
@@ -259,10 +270,6 @@ class Runner:
         contender: int,
     ) -> Step:
         self.look_around()
-        version = self.stack.engine.version()
-        going_on.check_version(
-            self.ledger, version, elsewhere=self._elsewhere, say=self.say, partner=self.partner
-        )
         name = label(phase, number)
         run = self.folder / "runs" / store.new_id(name)
         measurement = measure(
