@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -66,7 +67,8 @@ def write_study(folder: Path) -> None:
         )
 
 
-def _failed(number: int, sent_ns: int) -> Record:
+def _record(number: int, sent_ns: int, **became: Any) -> Record:
+    """Return a request of one of two users, sent when it was due, and what became of it."""
     return Record(
         level=0,
         request=number,
@@ -74,10 +76,7 @@ def _failed(number: int, sent_ns: int) -> Record:
         prompt=number,
         due_ns=sent_ns,
         sent_ns=sent_ns,
-        end_ns=_MS,
-        outcome="failed",
-        status=500,
-        error="http_500",
+        **became,
     )
 
 
@@ -113,16 +112,13 @@ def write_run(
     for number in range(level_s * 1000 * _MS // answer_ns * 2):
         sent_ns = number // 2 * answer_ns
         if failed_every and number % failed_every == 0:
-            journal.append(_failed(number, sent_ns))
+            fault = {"outcome": "failed", "status": 500, "error": "http_500"}
+            journal.append(_record(number, sent_ns, end_ns=_MS, **fault))
             continue
         journal.append(
-            Record(
-                level=0,
-                request=number,
-                user=number % 2,
-                prompt=number,
-                due_ns=sent_ns,
-                sent_ns=sent_ns,
+            _record(
+                number,
+                sent_ns,
                 end_ns=answer_ns,
                 outcome="completed",
                 status=200,

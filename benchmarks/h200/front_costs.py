@@ -38,15 +38,6 @@ ARMS = ("bentoml", "triton", "triton:postprocessing_instance_count=8")
 ROWS = ("token_rate", "ttft_ms_p50", "ttft_ms_p99", "tpot_ms_p50", "itl_ms_p99", "front_cpu_us")
 
 
-def cpu_s(pid: int) -> float:
-    """Return the processor time of a process and of what stems from it, children that ended too."""
-    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-    spent_s = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        spent_s += sum(cpu_s(int(child)) for child in task.read_text("utf-8").split())
-    return spent_s
-
-
 def started(stack: Stack, settings: list[str], folder: Path) -> supervise.Server:
     """Start a stack and wait until it has made a token."""
     config = parse_settings(settings, stack.knobs, whole=False)
@@ -71,6 +62,8 @@ def tell(line: str) -> None:
 
 def loaded(launch: Launch, pid: int | None, load: Load, osl: str, folder: Path) -> dict[str, float]:
     """Load a server and return what came of it; pid: of the front, if there is one."""
+    from fronts.overhead import cpu_s  # in the folder beside this one: see main()
+
     triton = launch.endpoint.startswith("triton")
     before_s = cpu_s(pid) if pid else 0.0
     outcome = run.run(

@@ -58,10 +58,11 @@ def suggested(
     reference: Step,
     searched: Sequence[Knob],
     candidates: Sequence[Mapping[str, Value]],
-) -> tuple[list[dict[str, Value]], str]:
-    """Return what the reference run itself says to try first, and why.
+) -> tuple[list[dict[str, Value]], str, int]:
+    """Return what the reference run says to try first, why, and the tokens of its longest prompt.
 
-    Where prompts repeat and the server computes them again, that is the engine's prefix cache.
+    Where prompts repeat and the server computes them again, the engine's prefix cache comes first.
+    Where nobody counted the prompts' tokens, the longest has 0.
 
     Args:
         runner: of the study.
@@ -70,19 +71,15 @@ def suggested(
         candidates: configs that are tried anyway.
     """
     study, stack = runner.study, runner.stack
-    again = prefixes.computed_again(_level(runner, reference) or {}) or 0.0
+    level = _level(runner, reference) or {}
+    longest = int((level.get("tokens") or {}).get("input_max") or 0)
+    again = prefixes.computed_again(level) or 0.0
     if again < _REPEATED_MIN:
-        return [], ""
+        return [], "", longest
     turned = [{name: turn} for name, turn in _turned(stack, "repeats").items()]
     room = max(0, study.trials - len(candidates))
     found = kept(turned, study, stack, searched, candidates)[:room]
-    return found, f"{100 * again:.0f} % of the input tokens repeat and are computed again"
-
-
-def longest_prompt(runner: Runner, reference: Step) -> int:
-    """Return the tokens of the longest prompt of a run; 0: nobody counted them."""
-    level = _level(runner, reference) or {}
-    return int((level.get("tokens") or {}).get("input_max") or 0)
+    return found, f"{100 * again:.0f} % of the input tokens repeat and are computed again", longest
 
 
 def _level(runner: Runner, reference: Step) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from llmdyno.tune.measure import Measurement
 from llmdyno.tune.patience import Patience
 from llmdyno.tune.remaining import outlook
 from llmdyno.tune.runner import Runner
-from llmdyno.tune.starts import begin, longest_prompt, suggested
+from llmdyno.tune.starts import begin, suggested
 from llmdyno.tune.steps import error_of, excess
 from llmdyno.tune.whole_prompts import check_prompt
 from llmdyno.units import counted
@@ -124,10 +124,11 @@ class Trials:
 
     def _read_reference(self, reference: Step) -> None:
         """Take what the reference run says of the load, and what to try first for it."""
-        configs, why = suggested(self._runner, reference, self._space, self._candidates)
+        configs, why, self._longest_prompt = suggested(
+            self._runner, reference, self._space, self._candidates
+        )
         self._candidates = [*self._candidates, *configs]
         self._whys = [*self._whys, *[why] * len(configs)]
-        self._longest_prompt = longest_prompt(self._runner, reference)
 
     def _has_no_time(self) -> bool:
         """Tell whether the budget has no room for another trial, and say so."""
