@@ -32,6 +32,18 @@ def test_an_unconfirmed_gain_is_not_called_better() -> None:
     assert "confirmation" not in sections(page)
 
 
+def test_pairs_that_do_not_decide_are_not_called_one_run_each() -> None:
+    """Six pairs, and an SLO that the winner missed in one of them: neither better nor worse."""
+    document = study()
+    document["confirmation"]["verdict"] = "not confirmed"
+    page = report.study_page(document, GUIDE)
+    assert headline(page).startswith(
+        "Not confirmed: in 6 interleaved pairs of runs at 100 users, the token rate is 3.1 times"
+    )
+    assert "These pairs do not decide." in headline(page)
+    assert "one run each" not in words(page)
+
+
 def test_a_baseline_that_stands_is_said_to_stand() -> None:
     document = study()
     document["best"] = document["baseline"]

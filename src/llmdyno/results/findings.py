@@ -101,15 +101,20 @@ def by_how_much(study: Document) -> str:
     told = changes(study)
     if not told:
         return "Nothing was compared: there are not two measurements of one level."
+    luck = "" if _pairs_told(study) else ", which may be luck"
+    return f"In {_runs_told(study)}{luck}, {_joined([one.whole for one in told])}."
+
+
+def _pairs_told(study: Document) -> float:
+    """Return how many pairs of runs `changes` tells of; 0: it tells of one run of each arm."""
+    return verdicts.confirmed(study).pairs if changes_of_pairs(study) else 0
+
+
+def _runs_told(study: Document) -> str:
+    """Name the runs that `changes` tells of: "3 interleaved pairs of runs at 100 users"."""
+    pairs = _pairs_told(study)
     at = f" at {level_of(study)}" if level_of(study) else ""
-    if is_decided(study):
-        pairs = verdicts.confirmed(study).pairs
-        on = (
-            f"In {counted(pairs, 'interleaved pair')} of runs{at}, " if pairs else f"{at} ".lstrip()
-        )
-    else:
-        on = f"In one run each{at}, which may be luck, "
-    return f"{on}{_joined([one.whole for one in told])}."
+    return f"{counted(pairs, 'interleaved pair')} of runs{at}" if pairs else f"one run each{at}"
 
 
 def _stands(study: Document) -> bool:
@@ -358,9 +363,12 @@ def _unconfirmed(study: Document, told: Sequence[Change]) -> str:
         return f"No comparison: there is no {missing} measurement."
     if not told:
         return "No comparison: the runs have no level in common."
-    at = f" at {level_of(study)}" if level_of(study) else ""
-    said = _joined([one.said for one in told])
-    return f"Not confirmed: in one run each{at}, {said}. Without repeated pairs this may be noise."
+    doubt = (
+        "These pairs do not decide."
+        if _pairs_told(study)
+        else "Without repeated pairs this may be noise."
+    )
+    return f"Not confirmed: in {_runs_told(study)}, {_joined([one.said for one in told])}. {doubt}"
 
 
 def _with_slo(said: str, study: Document) -> str:
