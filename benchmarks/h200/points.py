@@ -3,7 +3,7 @@
     python benchmarks/h200/points.py run PLAN.toml MODEL OUT [--seconds 1500]
     python benchmarks/h200/points.py table OUT|STUDY ... > points.csv
     python benchmarks/h200/points.py chart points.csv points.png
-    python benchmarks/h200/points.py bars points.csv engines.png
+    python benchmarks/h200/points.py bars points.csv [MORE.csv ...] engines.png
 
 A server takes a minute to start and its measurement seconds, so a round starts all its servers
 together and then loads them one after the other, in an order that turns round by round (ABBA). The
@@ -278,15 +278,16 @@ def rows(out: Path) -> list[dict[str, Any]]:
 
 
 def study_rows(study: Path) -> list[dict[str, Any]]:
-    """Return one row a level of every run of a study."""
+    """Return one row a level of a study's runs; the arms: ENGINE-baseline, -tuned, -trial."""
+    ledger = [json.loads(line) for line in (study / LEDGER).read_text().splitlines()]
+    (engine,) = (line["spec"]["engine"] for line in ledger if "engine" in line.get("spec", {}))
+    steps = [line for line in ledger if line["type"] == "step" and line["state"] == "measured"]
+    names = {"baseline": "baseline", "best": "tuned"}
+    arms = {str(step["config"]): names[step["phase"]] for step in steps if step["phase"] in names}
     found: list[dict[str, Any]] = []
-    engine = ""
-    for line in (study / LEDGER).read_text().splitlines():
-        step = json.loads(line)
-        engine = step.get("spec", {}).get("engine", engine)
-        if step["type"] == "step" and step["state"] == "measured":
-            path = study / step["run"] / SUMMARY
-            found += _levels(path, step["phase"], engine, step["config"])
+    for step in steps:
+        arm = f"{engine}-{arms.get(str(step['config']), 'trial')}"
+        found += _levels(study / step["run"] / SUMMARY, arm, engine, step["config"])
     return found
 
 
@@ -395,30 +396,31 @@ def draw(table: Path, picture: Path) -> None:
     chart.save(picture, scale_factor=2)
 
 
-def draw_bars(table: Path, picture: Path) -> None:
+def draw_bars(tables: Sequence[Path], picture: Path) -> None:
     """Draw each server's token rate and TTFT by users, with chat's prompts; a dot is a start."""
     import altair as alt
 
-    with table.open() as file:
-        points = [
-            {
-                "server": row["arm"],
-                "users": f"{row['users']} users",
-                "token rate (tok/s)": float(row["token_rate"]),
-                "low": float(row["token_rate_low"]),
-                "high": float(row["token_rate_high"]),
-                "TTFT p50 (ms)": float(row["ttft_ms_p50"]),
-            }
-            for row in csv.DictReader(file)
-            if row["users"] and row["workload"] == "chat"
-        ]
+    points = [
+        {
+            "server": row["arm"],
+            "users": f"{row['users']} users",
+            "token rate (tok/s)": float(row["token_rate"]),
+            "low": float(row["token_rate_low"]),
+            "high": float(row["token_rate_high"]),
+            "TTFT p50 (ms)": float(row["ttft_ms_p50"]),
+        }
+        for table in tables
+        for row in csv.DictReader(table.read_text().splitlines())
+        if row["users"] and row["workload"] == "chat"
+    ]
     order = sorted({point["users"] for point in points}, key=lambda users: int(users.split()[0]))
     base = alt.Chart(alt.Data(values=points)).encode(
         y=alt.Y("server:N", title=None), color=alt.Color("server:N", legend=None)
     )
 
     def panel(metric: str, scale: str, users: str) -> alt.LayerChart:
-        x = alt.X(f"{metric}:Q", title=metric, scale=alt.Scale(type=scale))
+        axis = alt.Axis(labelOverlap="greedy")
+        x = alt.X(f"{metric}:Q", title=metric, scale=alt.Scale(type=scale), axis=axis)
         dots = base.mark_point(filled=True, size=60).encode(x=x)
         ends = base.mark_rule().encode(x=alt.X("low:Q", title=metric), x2="high:Q")
         layers = (dots, ends) if metric.startswith("token") else (dots,)
@@ -445,8 +447,9 @@ def main() -> int:
     table.add_argument("folders", type=Path, nargs="+")
     chart = commands.add_parser("chart")
     bars = commands.add_parser("bars")
+    chart.add_argument("table", type=Path)
+    bars.add_argument("table", type=Path, nargs="+")
     for drawn in (chart, bars):
-        drawn.add_argument("table", type=Path)
         drawn.add_argument("picture", type=Path)
     given = parser.parse_args()
     if given.command in {"chart", "bars"}:
