@@ -1,5 +1,7 @@
 """What engines write when they fail, word for word from their sources, and the class it gets."""
 
+from pathlib import Path
+
 import pytest
 
 from llmdyno import plugins
@@ -196,3 +198,27 @@ def test_a_message_gets_its_class(engine: str, message: str, kind: str) -> None:
 
     assert found == kind
     assert message[:500] in quoted
+
+
+# Whole outputs of servers that did not start on an H200 (SGLang 0.5.17, LMDeploy 0.18.0), shortened.
+@pytest.mark.parametrize(
+    ("engine", "log", "kind", "quoted"),
+    [
+        ("sglang", "sglang-flag.txt", "bad-config", "unrecognized arguments: --no-such-flag=3"),
+        ("sglang", "sglang-length.txt", "bad-config", "context_length (9000000) is greater than"),
+        ("lmdeploy", "lmdeploy-flag.txt", "bad-config", "unrecognized arguments: --no-such-flag=3"),
+    ],
+)
+def test_a_real_log_is_told_by_the_line_that_decides(
+    engine: str, log: str, kind: str, quoted: str
+) -> None:
+    launch = plugins.load("engines", engine).launch(
+        "org/model", {}, artifact=None, host="127.0.0.1", port=8000
+    )
+    written = (Path(__file__).parent / "logs" / log).read_bytes()
+
+    found, said = diagnosis.diagnose(diagnosis.lines(written), launch)
+
+    assert found == kind
+    assert quoted in said
+    assert said.count("\n    ") == 1, "one line, not the usage before it"
