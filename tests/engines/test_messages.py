@@ -200,7 +200,7 @@ def test_a_message_gets_its_class(engine: str, message: str, kind: str) -> None:
     assert message[:500] in quoted
 
 
-# Whole outputs of servers that did not start on an H200 (SGLang 0.5.17, LMDeploy 0.18.0), shortened.
+# Outputs of servers that did not start on an H200 (SGLang 0.5.17, LMDeploy 0.18.0), shortened.
 @pytest.mark.parametrize(
     ("engine", "log", "kind", "quoted"),
     [
