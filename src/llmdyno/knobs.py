@@ -66,6 +66,7 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: str = ""  # the settings or models that exclude it
     # What the tuner tries: (low, high) for int and float, values for choice and bool; empty: never.
     search: tuple[Value, ...] = ()
+    narrowed: Literal["", "range", "values"] = ""  # the user said what `search` holds
     search_log: bool = False  # the tuner's steps are ratios, not differences
     unit: str = ""
     alters_output: bool = False  # the tokens may differ: tuned only when the user allows it
@@ -93,6 +94,18 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
         other, wanted = self.needs
         by_name = {one.name: one for one in knobs}
         return show(given.get(other, default(by_name[other], None))) == show(wanted)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest number that are tried; of a knob that is a number."""
+        return float(self.search[0]), float(self.search[-1])
+
+    def may_try(self, value: Value) -> bool:
+        """Tell whether the user lets a value be tried; without a word of theirs, each may."""
+        if self.narrowed == "range" and isinstance(value, int | float):
+            low, high = self.bounds
+            return low <= value <= high
+        return not self.narrowed or value in self.search
 
     @property
     def only_with(self) -> str:

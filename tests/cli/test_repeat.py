@@ -19,7 +19,7 @@ STUDIES: list[dict[str, Any]] = [
     {
         "baseline": {"max_num_seqs": 64, "dtype": 'odd "name"\n', "share": 0.9, "eager": True},
         "candidates": [{"max_num_seqs": 512}, {"a.b": "x"}],
-        "search": "max_num_seqs,dtype",
+        "search": "max_num_seqs=64..512,dtype",
         "engine_arg": ["--swap-space=8", "--x=a b"],
         "objective": "ttft:p99",
         "slo": "ttft:p99<500ms,tpot:p95<50ms",

@@ -5,7 +5,11 @@ import pytest
 from llmdyno import plugins
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value
+from llmdyno.search import samplers
+from llmdyno.search.samplers import SAMPLERS
 from llmdyno.tune.search import Search, space
+
+UNSET = "unset"
 
 KNOBS: tuple[Knob, ...] = plugins.load("engines", "timed.engine").knobs
 
@@ -29,6 +33,28 @@ def test_what_may_change_the_tokens_is_searched_only_when_that_is_allowed() -> N
         (("itl",), "--search itl: no such knob. Did you mean 'itl_ms'?"),
         (("itl_ms", "itl_ms"), "--search itl_ms: named twice; once is enough."),
         (("lossy",), "--search lossy: may change the tokens; add --allow-altered-output."),
+        (("itl_ms=9..2",), "--search itl_ms=9..2: a range is LOW..HIGH, the lower number first."),
+        (
+            ("itl_ms=2..4..8",),
+            "--search itl_ms=2..4..8: a range is LOW..HIGH, the lower number first.",
+        ),
+        (("itl_ms=4/8/4",), "--search itl_ms=4/8/4: names a value twice."),
+        (
+            ("itl_ms=4",),
+            (
+                "--search itl_ms=4: one value is no search; write --set itl_ms=4, or more values with"
+                " /."
+            ),
+        ),
+        (("itl_ms=4", "itl_ms=5/6"), "--search itl_ms: named twice; once is enough."),
+        (
+            ("mode=good..dies",),
+            "--search mode=good..dies: only numbers have a range; write its values with /.",
+        ),
+        (
+            ("lossy=false/true",),
+            "--search lossy: may change the tokens; add --allow-altered-output.",
+        ),
     ],
 )
 def test_a_wrong_name_is_one_sentence(only: tuple[str, ...], words: str) -> None:
@@ -61,6 +87,40 @@ def test_the_same_answers_bring_the_same_questions() -> None:
         return found
 
     assert asked() == asked()
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [("itl_ms=3..6", {3, 4, 5, 6, UNSET}), ("itl_ms=2/7/16", {2, 7, 16, UNSET})],
+)
+def test_the_user_says_which_values_are_tried(
+    sampler: str, asked: str, allowed: set[Value]
+) -> None:
+    knobs = space(KNOBS, only=[asked], allow_altered_output=False, baseline={})
+    asking = samplers.sampler(sampler)(knobs, trials=12, maximise=False, seed=3, fixed={})
+    known: list[dict[str, Value]] = []
+    while len(known) < 12 and (config := asking.ask(known)) is not None:
+        known.append(config)
+        asking.tell(float(config.get("itl_ms", 40)), {})
+
+    tried = {config.get("itl_ms", UNSET) for config in known}
+    assert tried <= allowed
+    assert len(tried) >= 3
+
+
+def test_a_knob_without_a_range_is_searched_over_the_users_values() -> None:
+    gpus = {knob.name: knob for knob in plugins.load("engines", "vllm").knobs}
+    with pytest.raises(UsageError, match="--search tensor_parallel_size=1/2, or set it with --set"):
+        space(
+            [*gpus.values()], only=["tensor_parallel_size"], allow_altered_output=False, baseline={}
+        )
+
+    (knob,) = space(
+        [*gpus.values()], only=["tensor_parallel_size=2/1"], allow_altered_output=False, baseline={}
+    )
+
+    assert knob.search == (1, 2)
 
 
 def test_what_the_user_set_is_in_every_config_and_a_default_is_not() -> None:

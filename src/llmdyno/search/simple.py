@@ -99,6 +99,6 @@ class HillClimb(Memory):
         here = axis.position(value)
         step = 0.125
         if axis.knob.search_log:
-            low, high = (float(bound) for bound in axis.knob.search)
+            low, high = axis.knob.bounds
             step = float(np.log(2) / np.log(high / low))
         return [axis.nearest(min(1, here + step)), axis.nearest(max(0, here - step))]

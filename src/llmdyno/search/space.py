@@ -42,7 +42,7 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
         """Return where a number is: 0 at the range's low end, 1 at its high end."""
         if not isinstance(value, int | float):
             return OWN_CHOICE_AT
-        low, high = (float(bound) for bound in self.knob.search)
+        low, high = self.knob.bounds
         at = float(value)
         if self.knob.search_log:
             low, high, at = math.log(low), math.log(high), math.log(max(at, 1e-9))
@@ -149,6 +149,7 @@ class Space:
             # A number is left to the engine as often as it has any one of its levels.
             level = axis.levels[int(draw.integers(len(axis.levels)))]
             between = axis.is_number and level is not None and len(axis.levels) >= LEVELS_MAX
+            between = between and axis.knob.narrowed != "values"
             found.append(_at(axis.knob, float(draw.random())) if between else level)
         return self.canonical(found)
 
@@ -173,7 +174,9 @@ def _axis(knob: Knob) -> Axis:
 
 def _numbers(knob: Knob) -> list[Value]:
     """Return the values of a number that are tried: at most LEVELS_MAX, evenly spaced."""
-    low, high = (float(bound) for bound in knob.search)
+    low, high = knob.bounds
+    if knob.narrowed == "values":
+        return list(knob.search)
     if knob.kind == "int" and high - low < LEVELS_MAX:
         return list(range(int(low), int(high) + 1))
     steps = np.linspace(0.0, 1.0, LEVELS_MAX)
@@ -181,7 +184,7 @@ def _numbers(knob: Knob) -> list[Value]:
 
 
 def _at(knob: Knob, position: float) -> Value:
-    low, high = (float(bound) for bound in knob.search)
+    low, high = knob.bounds
     value = low * (high / low) ** position if knob.search_log else low + position * (high - low)
     if knob.kind == "int":
         return int(min(high, max(low, round(value))))

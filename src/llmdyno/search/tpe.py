@@ -139,13 +139,18 @@ def _default_of(knobs: Sequence[Knob], name: str) -> Value | None:
 
 
 def _suggest(trial: Trial, knob: Knob) -> Value | None:
-    if knob.kind in {"bool", "choice"}:
+    if _is_listed(knob):
         value: Value | None = trial.suggest_categorical(knob.name, _choices(knob))
         return value
     low, high = knob.search
     if knob.kind == "int":
         return trial.suggest_int(knob.name, int(low), int(high), log=knob.search_log)
     return trial.suggest_float(knob.name, float(low), float(high), log=knob.search_log)
+
+
+def _is_listed(knob: Knob) -> bool:
+    """Tell whether each of its values is named, so that none lies between two."""
+    return knob.kind in {"bool", "choice"} or knob.narrowed == "values"
 
 
 def _choices(knob: Knob) -> list[Value | None]:
@@ -155,7 +160,7 @@ def _choices(knob: Knob) -> list[Value | None]:
 
 
 def _may_suggest(knob: Knob, value: Value | None) -> bool:
-    if knob.kind in {"bool", "choice"}:
+    if _is_listed(knob):
         return value in _choices(knob)
     low, high = knob.search
     return isinstance(value, int | float) and float(low) <= value <= float(high)

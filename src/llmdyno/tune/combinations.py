@@ -17,6 +17,7 @@ from llmdyno.knobs import parse_settings
 from llmdyno.serve.stack import Stack, load_stack
 from llmdyno.tune import objectives
 from llmdyno.tune.candidates import describe
+from llmdyno.tune.search import name_of
 from llmdyno.tune.spec import Study
 from llmdyno.units import counted
 
@@ -129,7 +130,8 @@ def _fitted(study: Study, engine: str, front: str) -> Stack | Combination:
 def _refuse_foreign(study: Study, works: Sequence[Stack]) -> None:
     """Refuse what no combination that works can take: it would silently go nowhere."""
     names = {knob.name for stack in works for knob in stack.knobs}
-    for what, given in (("[baseline]", study.baseline), ("--search", study.search)):
+    searched = [name_of(asked) for asked in study.search]
+    for what, given in (("[baseline]", study.baseline), ("--search", searched)):
         for name in given:
             if name not in names:
                 raise UsageError(f"{what} {name}: is a knob of no combination that can work here.")
@@ -145,7 +147,7 @@ def _of_its_own(study: Study, stack: Stack, engine: str, front: str) -> Combinat
     names = {knob.name for knob in stack.knobs}
     baseline = _known(study.baseline, names)
     candidates = tuple(one for one in study.candidates if one.keys() <= names)
-    own = tuple(name for name in study.search if name in names)
+    own = tuple(asked for asked in study.search if name_of(asked) in names)
     searches = bool(own or candidates or not study.search)
     of_it = msgspec.structs.replace(
         study,

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 import msgspec
 
 from llmdyno.errors import UsageError, nearest
-from llmdyno.knobs import Config, Knob, default, show
+from llmdyno.knobs import Config, Knob, Value, default, parse_settings, show
 from llmdyno.search.own import OwnSearch as Search
 
-__all__ = ["Search", "space"]
+__all__ = ["Search", "name_of", "space"]
+
+_LOG_FROM = 8  # a range of a knob that has none of its own is walked in ratios from so wide on
 
 
 def space(
@@ -31,28 +33,36 @@ def space(
 
     Args:
         knobs: of the engine and the front.
-        only: names of those to search; empty: all that have a range to search.
+        only: those to search, as `--search` names them: KNOB for its own range, KNOB=LOW..HIGH or
+            KNOB=VALUE/VALUE/... for the user's; empty: all that have a range to search.
         allow_altered_output: whether knobs that may change the tokens are among them.
         baseline: what every trial has for the knobs that are not searched.
 
     Raises:
-        UsageError: a name is unknown, has no range, may change the tokens, or has no effect.
+        UsageError: a name is unknown, has no range, may change the tokens, or has no effect; or
+            the user's range is none.
     """
+    asked = {name_of(each): each for each in only}
+    knobs = [_narrowed(knob, asked.get(knob.name, "")) for knob in knobs]
     by_name = {knob.name: knob for knob in knobs}
-    for name in only:
-        if only.count(name) > 1:
+    names = [name_of(each) for each in only]
+    for name in names:
+        if names.count(name) > 1:
             raise UsageError(f"--search {name}: named twice; once is enough.")
         if name not in by_name:
             raise UsageError(f"--search {name}: no such knob.{nearest(name, by_name)}")
         if not by_name[name].search:
-            raise UsageError(f"--search {name}: has no range to search; set it with --set.")
+            raise UsageError(
+                f"--search {name}: has no range of its own; say which values, as in"
+                f" --search {name}={_example(by_name[name])}, or set it with --set."
+            )
         if by_name[name].alters_output and not allow_altered_output:
             raise UsageError(f"--search {name}: may change the tokens; add --allow-altered-output.")
     chosen = [
         knob
         for knob in knobs
         if knob.search
-        and (knob.name in only or not only)
+        and (knob.name in names or not only)
         and (allow_altered_output or not knob.alters_output)
     ]
     searched = {knob.name for knob in chosen}
@@ -71,3 +81,58 @@ def space(
                 f" --set {other}={show(wanted)} or search {other} too."
             )
     return sorted(bites, key=lambda knob: knob.needs is not None)
+
+
+def name_of(asked: str) -> str:
+    """Return the name of the knob in an entry of `--search`, which may say its values, too."""
+    return asked.partition("=")[0]
+
+
+def _narrowed(knob: Knob, asked: str) -> Knob:
+    """Return a knob with the range or the values that the user asks for.
+
+    Raises:
+        UsageError: they are none that the knob takes, or fewer than two.
+    """
+    _, equals, said = asked.partition("=")
+    if not equals:
+        return knob
+    is_range = ".." in said
+    words = said.split("..") if is_range else said.split("/")
+    values = [_value(knob, word.strip(), asked) for word in words]
+    if is_range and knob.kind not in {"int", "float"}:
+        raise UsageError(f"--search {asked}: only numbers have a range; write its values with /.")
+    if knob.kind in {"int", "float"} and not is_range:
+        values.sort(key=float)
+    if is_range and not (len(values) == 2 and float(values[0]) < float(values[1])):
+        raise UsageError(f"--search {asked}: a range is LOW..HIGH, the lower number first.")
+    if len(set(values)) < len(values):
+        raise UsageError(f"--search {asked}: names a value twice.")
+    if len(values) < 2:
+        raise UsageError(
+            f"--search {asked}: one value is no search; write --set {asked}, or more values with /."
+        )
+    in_ratios = knob.search_log
+    if knob.kind in {"int", "float"}:
+        low, high = float(values[0]), float(values[-1])
+        in_ratios = low > 0 and (knob.search_log if knob.search else high / low >= _LOG_FROM)
+    return msgspec.structs.replace(
+        knob,
+        search=tuple(values),
+        search_log=in_ratios,
+        narrowed="range" if is_range else "values",
+    )
+
+
+def _value(knob: Knob, word: str, asked: str) -> Value:
+    alone = msgspec.structs.replace(knob, needs=None)
+    try:
+        return parse_settings([f"{knob.name}={word}"], [alone])[knob.name]
+    except UsageError as error:
+        raise UsageError(f"--search {asked}: {error}") from None
+
+
+def _example(knob: Knob) -> str:
+    if knob.kind == "choice":
+        return "/".join(show(choice) for choice in knob.choices[:2])
+    return "true/false" if knob.kind == "bool" else "1/2" if knob.kind == "int" else "0.5/1"

@@ -89,8 +89,8 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Flag(
             NAMES,
-            "Knobs to search.",
-            metavar="KNOB[,KNOB...]",
+            "Knobs to search, each in its own range or in yours: KNOB=64..512, KNOB=1/2/4.",
+            metavar="KNOB[=VALUES][,...]",
             default="all that have a range",
         ),
     ] = ()

@@ -135,10 +135,11 @@ def kept(
 ) -> list[dict[str, Value]]:
     """Return what a study can begin with of some configs: their searched knobs over its baseline.
 
-    What cannot be served, or has the effect of the baseline, of a candidate or of one before it, is
-    left out.
+    What cannot be served, lies outside of what the user lets be tried, or has the effect of the
+    baseline, of a candidate or of one before it, is left out.
     """
-    names = {knob.name for knob in searched}
+    by_name = {knob.name: knob for knob in searched}
+    names = by_name.keys()
     fixed = {name: value for name, value in study.baseline.items() if name not in names}
     seen = [effective(config, stack.knobs) for config in (study.baseline, *candidates)]
     found: list[dict[str, Value]] = []
@@ -148,6 +149,8 @@ def kept(
         try:
             stack.check(whole)
         except UsageError:
+            continue
+        if not all(by_name[k].may_try(value) for k, value in wanted.items() if k in names):
             continue
         if wanted not in seen:
             seen.append(wanted)
