@@ -27,6 +27,14 @@ def test_three_sentences_say_what_by_what_and_why() -> None:
     assert "not known" in third
 
 
+def test_words_for_the_engine_are_why_its_limit_is_not_known() -> None:
+    document = study()
+    document["engine_args"] = ["--sampling-backend=pytorch"]
+    assert findings.near_the_limit(document).endswith(
+        "is not known: dyno cannot tell what --sampling-backend=pytorch does to it."
+    )
+
+
 def test_the_metric_that_decides_comes_first() -> None:
     document = study()
     document["confirmation"]["decided_by"] = "ttft_ms_p50"

@@ -12,7 +12,16 @@ import msgspec
 from llmdyno.knobs import show
 from llmdyno.results import conclusions, titles, verdicts, wording
 from llmdyno.results.bottleneck import Bottleneck, bottleneck
-from llmdyno.results.documents import Document, interval, items, levels, number, part, text
+from llmdyno.results.documents import (
+    Document,
+    interval,
+    items,
+    levels,
+    number,
+    part,
+    text,
+    texts,
+)
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.proportions import NOT_SHOWN, judged, worded
 from llmdyno.results.slo import HEADLINES
@@ -324,10 +333,10 @@ def near_the_limit(study: Document) -> str:
     shares = [number(level, "limit", "share") for level in levels_that_decide(study)]
     old, new = shares
     if new is None:
-        return (
-            "How near it is to the machine's limit is not known: that takes one kind of GPU whose"
-            " data sheet dyno has, and a model whose shape is known."
-        )
+        why = "that takes one kind of GPU with a data sheet here, and a model of known shape"
+        if words := texts(study, "engine_args"):
+            why = f"dyno cannot tell what {' '.join(words)} does to it"
+        return f"How near it is to the machine's limit is not known: {why}."
     limit = part(levels_that_decide(study)[1], "limit")
     mbu, mfu = number(limit, "mbu"), number(limit, "mfu")
     which = "memory bandwidth" if mfu is None or (mbu or 0.0) >= mfu else "FLOP/s"
