@@ -109,9 +109,7 @@ def _narrowed(knob: Knob, asked: str) -> Knob:
     if len(set(values)) < len(values):
         raise UsageError(f"--search {asked}: names a value twice.")
     if len(values) < 2:
-        raise UsageError(
-            f"--search {asked}: one value is no search; write --set {asked}, or more values with /."
-        )
+        raise UsageError(f"--search {asked}: one value is no search; write --set {asked}.")
     in_ratios = knob.search_log
     if knob.kind in {"int", "float"}:
         low, high = float(values[0]), float(values[-1])
