@@ -73,3 +73,23 @@ def test_a_run_whose_server_dyno_has_started_says_it_too() -> None:
     run["environment"]["server"] = {**server, "engine_args": [], "config": {"max_num_seqs": 16}}
     slower = run_with_limits(run)["levels"][0]["limit"]["predicted"]["token_rate"]["mean"]
     assert slower < level["limit"]["predicted"]["token_rate"]["mean"] / 2
+
+
+def test_prompts_that_a_prefix_cache_holds_are_not_computed() -> None:
+    """Where the server counts no hits, those of a cache that never evicts stand for them."""
+
+    def used(*, cached: bool) -> float:
+        run = json.loads(RUN.read_text())
+        server = {"engine": "vllm", "front": "native", "model": "llama-3-8b"}
+        run["environment"]["server"] = server | {"config": {"enable_prefix_caching": cached}}
+        [level] = run["levels"]
+        level["server"] = {**(level.get("server") or {}), "prefix_cache_hits": None}
+        level["prefix"] = {"ideal_hit_rate": 1.0}
+        share: float = run_with_limits(run)["levels"][0]["limit"]["mfu"]
+        return share
+
+    [level] = json.loads(RUN.read_text())["levels"]
+    prompts_for_each_token = level["tokens"]["input"] / level["tokens"]["output"]
+    assert used(cached=False) / used(cached=True) == pytest.approx(
+        1 + prompts_for_each_token, rel=0.05
+    )

@@ -101,6 +101,8 @@ def test_the_limit_is_told_where_it_is_known() -> None:
         document[arm]["summary"]["levels"][-1]["limit"] = {"share": share, "mbu": share, "mfu": 0.1}
     said = findings.near_the_limit(document)
     assert said == "It now uses 64 % of what the GPU's memory bandwidth allows, 21 % before."
+    findings.levels_that_decide(document)[1]["limit"]["machine"] = "CPU"
+    assert "of what the CPU's memory bandwidth allows" in findings.near_the_limit(document)
 
 
 def test_what_got_worse_is_told_at_its_level() -> None:

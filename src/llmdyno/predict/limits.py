@@ -127,7 +127,8 @@ def _used(measured: Measured, server: Server) -> tuple[float, float]:
     assert measured.tpot_ms_p50 is not None
     step_s = measured.tpot_ms_p50 / 1e3
     running = measured.token_rate * step_s
-    prompts_s = measured.token_rate / measured.osl * measured.isl * (1 - measured.cached_share)
+    computed = 1 - (measured.cached_share if server.prefix_cache else 0.0)
+    prompts_s = measured.token_rate / measured.osl * measured.isl * computed
     context = running * (measured.isl + measured.osl / 2)
     read = work.read_bytes(running + prompts_s * step_s) + context * work.kv_bytes
     flops = (measured.token_rate + prompts_s) * work.token_flops

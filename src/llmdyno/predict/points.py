@@ -113,7 +113,7 @@ def _level_point(
             tokens["output"] / answered,
             *((level.get(name) or {}).get("p50") for name in ("e2e_ms", "ttft_ms", "tpot_ms")),
         ),
-        cached_share=(level.get("server") or {}).get("prefix_cache_hits") or 0.0,
+        cached_share=_cached(level),
         duration_s=float(window.get("end_s") or level.get("duration_s") or 0.0),
         ramp_s=(spec.get("load") or {}).get("ramp_s"),
         token_rate=float(rate),
@@ -122,6 +122,18 @@ def _level_point(
         tpot_ms_p50=(level.get("tpot_ms") or {}).get("p50"),
         source=f"{source}: {users if users is not None else arrivals}",
     )
+
+
+def _cached(level: Mapping[str, Any]) -> float:
+    """Return the share of the prompts' tokens that a prefix cache holds.
+
+    It is what the server has counted, else what a cache that never evicts would find. A server
+    without such a cache has none of it: whoever reads this knows the config.
+    """
+    counted = (level.get("server") or {}).get("prefix_cache_hits")
+    if counted is None:
+        counted = (level.get("prefix") or {}).get("ideal_hit_rate")
+    return float(counted or 0.0)
 
 
 def _answer(

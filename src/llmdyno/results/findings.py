@@ -341,7 +341,8 @@ def near_the_limit(study: Document) -> str:
     mbu, mfu = number(limit, "mbu"), number(limit, "mfu")
     which = "memory bandwidth" if mfu is None or (mbu or 0.0) >= mfu else "FLOP/s"
     before = "" if old is None else f", {100 * old:.0f} % before"
-    return f"It now uses {100 * new:.0f} % of what the GPU's {which} allows{before}."
+    whose = text(limit, "machine") or "GPU"
+    return f"It now uses {100 * new:.0f} % of what the {whose}'s {which} allows{before}."
 
 
 def what_got_worse(study: Document) -> list[str]:
