@@ -11,7 +11,6 @@ how many of the requests are in the trace.
 """
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
@@ -54,8 +53,10 @@ def streamer() -> Iterator[str]:
     command = [sys.executable, "-m", "llmdyno.streamer", "--ttft", "30ms", "--itl", "5ms"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
-        process.terminate()
+        try:
+            yield f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}"
+        finally:
+            process.terminate()
 
 
 @contextlib.contextmanager
@@ -65,9 +66,11 @@ def recorder(url: str, out: Path) -> Iterator[tuple[str, int]]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
-        yield line.split(" from ")[1].split()[0], process.pid
-        process.send_signal(signal.SIGINT)
-        process.wait()
+        try:
+            yield line.split(" from ")[1].split()[0], process.pid
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait()
 
 
 async def turn(url: str, asked: spec.Bench, number: int) -> list[Record]:

@@ -14,7 +14,7 @@ from llmdyno.cli.output import print_json, print_line, say, terminate_as_interru
 
 def test_numpy_comes_without_threads_and_leaves_no_variable_to_servers() -> None:
     script = (
-        "import os; from llmdyno.cli.output import import_numpy; import_numpy();"
+        "import os; from llmdyno.machine.blas import import_numpy; import_numpy();"
         "print('OPENBLAS_NUM_THREADS' in os.environ, len(os.listdir('/proc/self/task')))"
     )
     clean = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}

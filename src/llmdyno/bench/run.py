@@ -33,11 +33,11 @@ from llmdyno.load.progress import Progress
 from llmdyno.load.recorder import Recorder
 from llmdyno.load.workers import Crew, LocalSite, Site, workers_for
 from llmdyno.machine import environment, hardware, open_files
+from llmdyno.machine.blas import import_numpy
 from llmdyno.processes import presence
 from llmdyno.records.entries import Entry, Opened, Record
 from llmdyno.records.journal import Journal, read_journal, worker_journal
 from llmdyno.results.documents import level_name
-from llmdyno.results.summary import summarise
 from llmdyno.spec import Bench
 from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.wire.exchange import Meter
@@ -212,10 +212,20 @@ async def _run(spec: Bench, folder: Path, context: _RunContext) -> Outcome:
             run.journal.close()
             if metrics_page is not None:
                 metrics_page.close()
-        summary = summarise(folder / JOURNAL)
-        store.write_json(folder / SUMMARY, summary)
+        summary = _summarised(folder)
         interrupted = interruption.heard() and not stopped
         return Outcome(summary=summary, interrupted=interrupted, stopped=stopped)
+
+
+def _summarised(folder: Path) -> Mapping[str, Any]:
+    """Write the summary of a run, and return it."""
+    # What derives numbers is imported once they are there: it costs as much CPU as all the rest.
+    import_numpy()
+    from llmdyno.results.summary import summarise
+
+    summary = summarise(folder / JOURNAL)
+    store.write_json(folder / SUMMARY, summary)
+    return summary
 
 
 class _Run(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,4 +40,4 @@ class Afterwards:
         if self._is_due:
             self._loop.call_soon(self._round)
         for _ in range(turn):
-            self._waiting.popleft()()
+            self._loop.call_soon(self._waiting.popleft())  # one that fails stops no other
