@@ -35,7 +35,7 @@ from llmdyno.load.workers import Crew, LocalSite, Site, workers_for
 from llmdyno.machine import environment, hardware, open_files
 from llmdyno.machine.blas import import_numpy
 from llmdyno.processes import presence
-from llmdyno.records.entries import Entry, Opened, Record
+from llmdyno.records.entries import Entry, Opened, Record, Settled
 from llmdyno.records.journal import Journal, read_journal, worker_journal
 from llmdyno.results.documents import level_name
 from llmdyno.spec import Bench
@@ -278,7 +278,7 @@ async def _measure(run: _Run, name: str) -> str | None:
         else:
             files = [worker_journal(journal.path, worker) for worker in range(workers)]
             level = Crew(plan, point, run.context.site, files, recorder)
-        if run.settler.is_due and (settled := await run.settler.settle(spec, run.endpoint, number)):
+        if run.settler.is_due and (settled := await _settle(run, number)):
             journal.append(settled)
         async with _observed(plan, run.metrics_page, run.zero_ns, journal.append):
             stopped = await _run_level(level, recorder, run)
@@ -291,6 +291,13 @@ async def _measure(run: _Run, name: str) -> str | None:
         if level.interrupted or stopped:
             return stopped
     return None
+
+
+async def _settle(run: _Run, level: int) -> Settled | None:
+    """Wait until the server is done with what we hung up on; return how long that took."""
+    page = run.metrics_page
+    told = () if page is None else (page.under_way,)
+    return await run.settler.settle(run.spec, run.endpoint, level, *told)
 
 
 def _served(target: Target, spec: Bench) -> dict[str, Any]:
