@@ -26,7 +26,7 @@ class Afterwards:
         self._is_due = False
 
     def call(self, one: Callable[[], None]) -> None:
-        """Call it later."""
+        """Call it once a round has brought nothing new, after those that wait already."""
         self._waiting.append(one)
         if not self._is_due:
             self._is_due = True
