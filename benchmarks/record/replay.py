@@ -111,7 +111,11 @@ def of_run(trace: Path, run: dict[str, Any], osl: int) -> list[dict[str, Any]]:
 def engine_hits(rows: list[dict[str, Any]], osl: int) -> dict[str, float]:
     """Return how many tokens of the requests' prompts the engine's cache held, counted by steps."""
     engine = embedded.started(
-        {"enable_prefix_caching": True, "max_num_batched_tokens": embedded.STEP_TOKENS, "num_kv_blocks": 6000}
+        {
+            "enable_prefix_caching": True,
+            "max_num_batched_tokens": embedded.STEP_TOKENS,
+            "num_kv_blocks": 6000,
+        }
     )
     counted = embedded.held(engine, [row["body"]["messages"] for row in rows], osl)
     tokens, held = (sum(column) for column in zip(*counted, strict=True))

@@ -54,7 +54,7 @@ class Relay(asyncio.Protocol):
         self._connecting: asyncio.Task[None] | None = None
         self._unread = bytearray()  # of the client: the next head, or what it sent ahead
         self._exchange: Exchange | None = None
-        self._unfollowed: tuple[int, bytes] | None = None  # passed on, and when; not yet parsed
+        self._is_due = False  # what was passed on may have ended the answer, and is not yet parsed
         self._is_tunnel = False  # both sides have changed to another protocol
         self._last = False  # the connection ends with this answer
         self._is_refused = False  # we have answered; what still comes is dropped
@@ -198,7 +198,8 @@ class Relay(asyncio.Protocol):
 
     def from_server(self, data: bytes) -> None:
         """Pass on a part of an answer; look later whether the answer ends with it."""
-        self._follow()  # what came before
+        if self._is_due:  # what came before
+            self._follow()
         client, exchange = self._client, self._exchange
         if client is None:
             return
@@ -207,20 +208,18 @@ class Relay(asyncio.Protocol):
             return
         now_ns = perf_counter_ns()
         _write_now(client, self._client_file, data)
-        if exchange is not None:
-            self._unfollowed = now_ns, data
+        if exchange is not None and exchange.note_answer(data, now_ns):
+            self._is_due = True
             self._later(self._follow)
 
     def _follow(self) -> None:
-        """Look whether the answer ends with what was passed on last."""
-        if self._unfollowed is None:
-            return
-        (now_ns, data), self._unfollowed = self._unfollowed, None
+        """Look whether the answer ends with what was passed on."""
+        self._is_due = False
         client, exchange = self._client, self._exchange
         if client is None or exchange is None:
             return
         try:
-            exchange.follow_answer(data, now_ns)
+            exchange.follow_answer()
         except httptools.HttpParserUpgrade:
             self._is_tunnel = True
             self._exchange = None
