@@ -1,6 +1,7 @@
 """Whether a replay hits the prefix cache as the original did, on the embedded engine.
 
     python benchmarks/record/replay.py [--requests 120] [--users 6] [--isl 600] [--turns 4]
+                                       [--kv-blocks 6000]
 
 An agent's conversations go through `dyno record` to `dyno serve` with prefix caching; the trace is
 replayed against a server that has just started. Printed as one line of JSON: of both the hit rate
@@ -108,13 +109,13 @@ def of_run(trace: Path, run: dict[str, Any], osl: int) -> list[dict[str, Any]]:
     return sorted(rows[-run["requests"] :], key=lambda row: float(row["arrival_s"]))
 
 
-def engine_hits(rows: list[dict[str, Any]], osl: int) -> dict[str, float]:
+def engine_hits(rows: list[dict[str, Any]], osl: int, blocks: int) -> dict[str, float]:
     """Return how many tokens of the requests' prompts the engine's cache held, counted by steps."""
     engine = embedded.started(
         {
             "enable_prefix_caching": True,
             "max_num_batched_tokens": embedded.STEP_TOKENS,
-            "num_kv_blocks": 6000,
+            "num_kv_blocks": blocks,
         }
     )
     counted = embedded.held(engine, [row["body"]["messages"] for row in rows], osl)
@@ -130,6 +131,7 @@ def main() -> None:
     parser.add_argument("--isl", type=int, default=600)
     parser.add_argument("--turns", type=int, default=4)
     parser.add_argument("--osl", type=int, default=32)
+    parser.add_argument("--kv-blocks", type=int, default=6000, help="of the engine that counts")
     parser.add_argument("--port", type=int, default=8765)
     given = parser.parse_args()
     load = [
@@ -153,8 +155,8 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "original": original | engine_hits(asked, given.osl),
-                "replayed": replayed | engine_hits(asked_again, given.osl),
+                "original": original | engine_hits(asked, given.osl, given.kv_blocks),
+                "replayed": replayed | engine_hits(asked_again, given.osl, given.kv_blocks),
             }
         )
     )
