@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llmdyno.cli.app import main
-from llmdyno.cli.output import import_numpy
+from llmdyno.machine.blas import import_numpy
 
 # What commands import when they are called.
 IMPORTED = (

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from llmdyno.record.afterwards import Afterwards
 from llmdyno.record.entries import Passed
 from llmdyno.record.relay import Relay
 from llmdyno.wire.target import parse_url
@@ -46,9 +47,10 @@ async def passing_to(url: str) -> AsyncIterator[Passing]:
     """Listen before the server of this URL."""
     kept: list[Passed] = []
     relays: set[Relay] = set()
+    later = Afterwards(asyncio.get_running_loop())
 
     def made() -> Relay:
-        relay = Relay(parse_url(url), kept.append, relays.discard)
+        relay = Relay(parse_url(url), kept.append, relays.discard, later.call)
         relays.add(relay)
         return relay
 

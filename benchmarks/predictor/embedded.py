@@ -33,6 +33,7 @@ import msgspec
 import numpy as np
 from scipy.stats import kendalltau
 
+from llmdyno.embedded.messages import Generate, Ids, Prompt
 from llmdyno.engines import openvino
 from llmdyno.knobs import Value
 from llmdyno.predict import gpus
@@ -201,9 +202,9 @@ def hits() -> None:
     for blocks in (2000, 120, 80, 40):
         config: dict[str, Value] = {"enable_prefix_caching": True, "num_kv_blocks": blocks}
         config["max_num_batched_tokens"] = STEP_TOKENS
-        held = [_held(started(config), [prompt])[0] for prompt in prompts[:1]]
-        assert held == [0]
-        found = sum(_held(started(config), prompts))
+        asked = [Ids(prompt) for prompt in prompts]
+        assert held(started(config), asked[:1]) == [(len(prompts[0]), 0)]
+        found = sum(tokens for _, tokens in held(started(config), asked))
         cpu = gpus.gpu_of("h200")  # where it runs is of no consequence
         server = server_of(Setup("openvino", shape_of(MODEL), cpu, config=config))
         asks = [[Ask(len(each), 0, ANSWER, blocks=_blocks(each))] for each in prompts]
@@ -213,20 +214,28 @@ def hits() -> None:
         print(f"| {blocks} | {sum(map(len, prompts)):,} | {found:,} | {said_:,.0f} |", flush=True)
 
 
-def _held(engine: Any, prompts: Sequence[Sequence[int]]) -> list[int]:
-    """Return how many tokens of each prompt the engine did not compute, to a step's tokens."""
-    from llmdyno.embedded.messages import Generate, Ids
+def held(engine: Any, prompts: Sequence[Prompt], answer: int = ANSWER) -> list[tuple[int, int]]:
+    """Return of each prompt its tokens, and those that the engine did not compute.
 
+    The prompts come one after the other. What was computed is known to STEP_TOKENS, the tokens of a
+    step of this engine; so much less than it had may be said to be held.
+
+    Args:
+        engine: of `started`, with steps of STEP_TOKENS.
+        prompts: texts, chats or ids.
+        answer: the tokens of each answer.
+    """
     found = []
     for number, prompt in enumerate(prompts):
-        asked = [Generate(id=number, prompt=Ids(list(prompt)), max_tokens=ANSWER, ignore_eos=True)]
-        steps, first = 0, 0
+        asked = [Generate(id=number, prompt=prompt, max_tokens=answer, ignore_eos=True)]
+        steps, first, tokens = 0, 0, 0
         while asked or engine.busy():
-            pieces = engine.step(asked).pieces
+            step = engine.step(asked)
             asked, steps = [], steps + 1
-            if not first and any(piece.tokens for piece in pieces):
+            tokens += sum(one.prompt_tokens for one in step.accepted)
+            if not first and any(piece.tokens for piece in step.pieces):
                 first = steps
-        found.append(max(0, len(prompt) - first * STEP_TOKENS))
+        found.append((tokens, max(0, tokens - first * STEP_TOKENS)))
     return found
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain, count, repeat
 from pathlib import Path
 from queue import Queue
@@ -122,9 +123,16 @@ def test_a_server_that_answers_no_short_question_is_left_to_the_run() -> None:
 
 
 def settled_by(
-    monkeypatch: pytest.MonkeyPatch, answers_ms: Iterator[float], *, noted_ms: Sequence[float] = ()
+    monkeypatch: pytest.MonkeyPatch,
+    answers_ms: Iterator[float],
+    *,
+    noted_ms: Sequence[float] = (),
+    under_way: Iterator[float | None] | None = None,
 ) -> Settled:
-    """Settle a server that takes so long for each answer, after notes while a wait was due."""
+    """Settle a server that takes so long for each answer, after notes while a wait was due.
+
+    `under_way`: the requests that its page of metrics counts, each time it is asked.
+    """
 
     async def asked(*_: object) -> Response:
         sent_ns = now_ns()
@@ -138,9 +146,49 @@ def settled_by(
         settler.note(Response(sent_ns=0, end_ns=round(took_ms * 1e6), status=200))
     bench = spec.Bench(url="http://x", endpoint="openai-chat", model="m")
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        found = runner.run(settler.settle(bench, endpoints.load("openai-chat"), 0))
+        page = () if under_way is None else (partial(_next, under_way),)
+        found = runner.run(settler.settle(bench, endpoints.load("openai-chat"), 0, *page))
     assert found is not None
     return found
+
+
+async def _next(values: Iterator[float | None]) -> float | None:
+    return next(values)
+
+
+def test_a_steadily_busy_server_is_told_by_its_own_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settled_by(monkeypatch, repeat(50), under_way=repeat(3.0))
+
+    assert (found.busy, found.idle_ns) == (True, -1)
+    assert found.waited_ns == pytest.approx(30e9, rel=0.05)
+
+
+@pytest.mark.parametrize("last", [0.0, None])  # None: the page does not say
+def test_a_page_that_counts_no_request_ends_the_wait(
+    monkeypatch: pytest.MonkeyPatch, last: float | None
+) -> None:
+    found = settled_by(monkeypatch, repeat(50), under_way=chain([2.0, 1.0], repeat(last)))
+
+    assert (found.busy, found.idle_ns) == (False, -1)
+    assert found.waited_ns < 3e9
+
+
+def test_where_an_idle_answer_is_known_it_decides_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    settler = Settler(TARGET, now_ns)
+    settler.note(Response(sent_ns=0, end_ns=50_000_000, status=200))
+
+    async def asked(*_: object) -> Response:
+        return Response(sent_ns=0, end_ns=51_000_000, status=200)
+
+    monkeypatch.setattr(settling, "_asked", asked)
+    bench = spec.Bench(url="http://x", endpoint="openai-chat", model="m")
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        found = runner.run(
+            settler.settle(bench, endpoints.load("openai-chat"), 0, partial(_next, repeat(9.0)))
+        )
+
+    assert found is not None
+    assert not found.busy
 
 
 def test_without_an_idle_answer_it_is_waited_until_answers_stop_getting_quicker(

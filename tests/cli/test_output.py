@@ -1,28 +1,13 @@
-"""What every command prints, and what it imports first."""
+"""What every command prints."""
 
 import io
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
 from llmdyno.cli.output import print_json, print_line, say, terminate_as_interrupt
-
-
-def test_numpy_comes_without_threads_and_leaves_no_variable_to_servers() -> None:
-    script = (
-        "import os; from llmdyno.cli.output import import_numpy; import_numpy();"
-        "print('OPENBLAS_NUM_THREADS' in os.environ, len(os.listdir('/proc/self/task')))"
-    )
-    clean = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=clean, capture_output=True, text=True, check=True
-    )
-
-    assert done.stdout.split() == ["False", "1"]
 
 
 def test_results_go_to_standard_output_and_words_to_standard_error(

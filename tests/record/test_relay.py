@@ -8,10 +8,13 @@ from collections.abc import Coroutine
 import pytest
 
 from llmdyno.record.exchange import Exchange
+from llmdyno.record.heads import read_head
+from llmdyno.wire.target import parse_url
 from passing import passing, passing_to, post
 from scripted_server import DONE, END, HEAD, STOP, Client, Script, chunk, framed, plain
 
 ASKED = post({"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+TARGET = parse_url("http://127.0.0.1:1")
 LAST = post({"messages": []}, "Connection: close")
 HEAD_OF_SEVEN = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"  # of a body that does not come
 STREAM = [HEAD, framed(chunk("a")), framed(chunk("b")), framed(STOP) + framed(DONE) + END]
@@ -71,6 +74,57 @@ def test_a_connection_takes_one_request_after_the_other() -> None:
 
     run(work())
     assert len(heads) == 3
+
+
+@pytest.mark.parametrize("cut", range(1, len(END)))
+def test_a_long_answer_is_kept_whole_and_its_end_seen_however_it_comes(cut: int) -> None:
+    tokens = [framed(chunk(f"{number}")) for number in range(150)]
+    end = framed(STOP) + framed(DONE) + END
+    pieces = [HEAD, *tokens, end[:-cut], end[-cut:]]
+
+    async def script(client: Client) -> None:
+        for _ in range(2):
+            await client.request()
+            for piece in pieces:
+                await client.send(piece, pause_s=0)
+                await asyncio.sleep(0)
+        await client.request()
+
+    async def work() -> None:
+        async with passing(script) as proxy:
+            reader, writer = await proxy.connect()
+            for asked in range(2):  # the second one only after the first one's end was seen
+                writer.write(ASKED)
+                came = await asyncio.wait_for(reader.readexactly(sum(map(len, pieces))), 5)
+                assert came == b"".join(pieces)
+                passed = (await proxy.until_kept(asked + 1))[asked]
+                assert passed.error == ""
+                body = b"".join(data for _, data in passed.pieces)
+                assert body == b"".join([*map(chunk, map(str, range(150))), STOP, DONE])
+                stamps = [stamp for stamp, _ in passed.pieces]
+                assert stamps == sorted(stamps)
+                assert passed.asked_ns < stamps[0] <= stamps[-1] <= passed.end_ns
+            writer.close()
+
+    run(work())
+
+
+def test_parts_that_cannot_be_the_last_are_parsed_many_at_once() -> None:
+    exchange = Exchange(read_head(ASKED.partition(b"\r\n\r\n")[0] + b"\r\n\r\n", TARGET))
+    assert exchange.note_answer(HEAD, 1)  # how the answer ends is not known yet
+    exchange.follow_answer()
+
+    token = framed(chunk("a"))
+    soon = [exchange.note_answer(token, number) for number in range(2, 70)]
+    assert [number for number, one in enumerate(soon, 1) if one] == [64, 65, 66, 67, 68]
+    exchange.follow_answer()
+    assert exchange.passed is not None
+    assert [stamp for stamp, _ in exchange.passed.pieces] == list(range(2, 70))
+
+    assert exchange.note_answer(END, 70)
+    exchange.follow_answer()
+    assert exchange.is_answered
+    exchange.release()
 
 
 def test_what_is_not_recorded_passes_too() -> None:

@@ -9,6 +9,7 @@ The whole text is tokenised, never a chunk alone: a tokenizer puts special token
 and splits words differently at its ends.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -16,7 +17,6 @@ from time import monotonic
 from typing import Any, Protocol
 
 import msgspec
-import numpy as np
 
 from llmdyno import files
 from llmdyno.bench.prober import Prober
@@ -80,9 +80,10 @@ class LocalTokenizer:
         """Count each token in the part that holds its last character; it never raises."""
         encoding = self._tokenizer.encode("".join(texts), add_special_tokens=special)
         part_ends = list(accumulate(map(len, texts)))
-        token_ends = [end for _, end in encoding.offsets]
-        owners = np.searchsorted(part_ends, token_ends, side="left")
-        return [int(count) for count in np.bincount(owners, minlength=len(texts))]
+        counts = [0] * len(texts)
+        for _, end in encoding.offsets:
+            counts[bisect_left(part_ends, end)] += 1
+        return counts
 
 
 Shape = tuple[Callable[[str, str, bool], Mapping[str, Any]], Callable[[Any], int]]

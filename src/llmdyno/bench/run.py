@@ -33,11 +33,11 @@ from llmdyno.load.progress import Progress
 from llmdyno.load.recorder import Recorder
 from llmdyno.load.workers import Crew, LocalSite, Site, workers_for
 from llmdyno.machine import environment, hardware, open_files
+from llmdyno.machine.blas import import_numpy
 from llmdyno.processes import presence
-from llmdyno.records.entries import Entry, Opened, Record
+from llmdyno.records.entries import Entry, Opened, Record, Settled
 from llmdyno.records.journal import Journal, read_journal, worker_journal
 from llmdyno.results.documents import level_name
-from llmdyno.results.summary import summarise
 from llmdyno.spec import Bench
 from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.wire.exchange import Meter
@@ -212,10 +212,20 @@ async def _run(spec: Bench, folder: Path, context: _RunContext) -> Outcome:
             run.journal.close()
             if metrics_page is not None:
                 metrics_page.close()
-        summary = summarise(folder / JOURNAL)
-        store.write_json(folder / SUMMARY, summary)
+        summary = _summarised(folder)
         interrupted = interruption.heard() and not stopped
         return Outcome(summary=summary, interrupted=interrupted, stopped=stopped)
+
+
+def _summarised(folder: Path) -> Mapping[str, Any]:
+    """Write the summary of a run, and return it."""
+    # What derives numbers is imported once they are there: it costs as much CPU as all the rest.
+    import_numpy()
+    from llmdyno.results.summary import summarise
+
+    summary = summarise(folder / JOURNAL)
+    store.write_json(folder / SUMMARY, summary)
+    return summary
 
 
 class _Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -268,7 +278,7 @@ async def _measure(run: _Run, name: str) -> str | None:
         else:
             files = [worker_journal(journal.path, worker) for worker in range(workers)]
             level = Crew(plan, point, run.context.site, files, recorder)
-        if run.settler.is_due and (settled := await run.settler.settle(spec, run.endpoint, number)):
+        if run.settler.is_due and (settled := await _settle(run, number)):
             journal.append(settled)
         async with _observed(plan, run.metrics_page, run.zero_ns, journal.append):
             stopped = await _run_level(level, recorder, run)
@@ -281,6 +291,13 @@ async def _measure(run: _Run, name: str) -> str | None:
         if level.interrupted or stopped:
             return stopped
     return None
+
+
+async def _settle(run: _Run, level: int) -> Settled | None:
+    """Wait until the server is done with what we hung up on; return how long that took."""
+    page = run.metrics_page
+    told = () if page is None else (page.under_way,)
+    return await run.settler.settle(run.spec, run.endpoint, level, *told)
 
 
 def _served(target: Target, spec: Bench) -> dict[str, Any]:

@@ -4,9 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
-from llmdyno.results.capacity import CapacitySearch, measured_point
-from llmdyno.results.facts import read_levels
-from llmdyno.results.measures import token_rate_intervals
 from llmdyno.spec import ROUNDS_MIN, Bench
 
 
@@ -35,6 +32,9 @@ def loads(spec: Bench, journal: Path) -> Iterator[tuple[int, float]]:
 
 def _searched(spec: Bench, journal: Path) -> Iterator[float]:
     """Yield the loads of a search for the highest one that meets the SLOs."""
+    from llmdyno.results.capacity import CapacitySearch, measured_point  # imports numpy
+    from llmdyno.results.facts import read_levels
+
     is_whole = not spec.load.is_open
     search = CapacitySearch(spec.load.points[0], whole=is_whole, seed=spec.workload.seed)
     level_s = 0.0 if spec.load.ends_by_count else spec.load.duration_s
@@ -51,6 +51,8 @@ def _is_known(spec: Bench, journal: Path, rounds: int) -> bool:
     """Return whether so many rounds know each token rate as exactly as `--repeat-until` asks."""
     if spec.repeat_until is None or rounds < ROUNDS_MIN:
         return False
+    from llmdyno.results.measures import token_rate_intervals  # imports numpy
+
     return all(
         (high - low) / 2 <= spec.repeat_until * (low + high) / 2
         for low, high in token_rate_intervals(journal)

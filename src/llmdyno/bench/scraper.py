@@ -66,6 +66,12 @@ class Scraper:
         await self._settle()
         await self._note(level, zero_ns, "after", sink)
 
+    async def under_way(self) -> float | None:
+        """Return how many requests the server says that it has now; None: it does not say."""
+        values = await self._values()
+        told = [values[name] for name in ("running", "waiting") if name in values]
+        return sum(told) if told else None
+
     def close(self) -> None:
         """Close the connection at once; a later poll opens a new one."""
         self._connection.close()

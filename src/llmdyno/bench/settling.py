@@ -7,12 +7,13 @@ idle server answers it. A server that one answer keeps busy answers it once that
 time for this is bounded; if it is over, the level begins, and a doubt says so.
 
 How soon an idle server answers is learned before any load. Where it is not known, the wait ends
-once answers stop getting quicker. A server may be steadily busy then, so no idle time is claimed.
+once answers stop getting quicker, and no idle time is claimed. A server may be steadily busy then:
+its page of metrics tells, where there is one, for none of the requests that it counts are ours.
 """
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import perf_counter_ns
 
 from llmdyno.bench.prober import Prober
@@ -46,6 +47,14 @@ def question(spec: Bench, words: int) -> Ask:
         renamed=spec.renamed,
         tensors=spec.tensors,
     )
+
+
+# Returns how many requests the server says that it has, running and waiting; None: it does not say.
+UnderWay = Callable[[], Awaitable[float | None]]
+
+
+async def _unknown() -> None:
+    """Stand for a server without a page of metrics."""
 
 
 class Settler:
@@ -88,13 +97,16 @@ class Settler:
         finally:
             prober.close()
 
-    async def settle(self, spec: Bench, endpoint: Endpoint, level: int) -> Settled | None:
+    async def settle(
+        self, spec: Bench, endpoint: Endpoint, level: int, under_way: UnderWay = _unknown
+    ) -> Settled | None:
         """Wait until the server is idle, for SETTLES_S at most.
 
         Args:
             spec: with endpoint, model and tensors filled in.
             endpoint: the protocol.
             level: the number of the level that begins next.
+            under_way: asks the server how many requests it has, while none of ours waits.
 
         Returns:
             How long that took; None: the server answers no such question, so nothing is known.
@@ -114,6 +126,8 @@ class Settler:
                     return None
                 is_steady = steadiness.is_reached(None if is_busy else response)
                 is_idle = not is_busy and self._is_idle(response, is_steady=is_steady)
+                if is_idle and self._idle_ns is None:
+                    is_idle = not await under_way()
                 if is_idle:
                     break
                 if self._now_ns() + _PAUSE_S * 1e9 >= ends_ns:

@@ -10,8 +10,9 @@ import typer
 from llmdyno.cli.dashboards import Dashboard, bench_page
 from llmdyno.cli.flags import Given, bench_flags, bench_spec, secrets_of
 from llmdyno.cli.options import ApiKeyEnv, AsJson, Out, command, option
-from llmdyno.cli.output import import_numpy, print_json, print_line, say
+from llmdyno.cli.output import print_json, print_line, say
 from llmdyno.errors import DynoError, InterruptError, StorageError
+from llmdyno.machine.blas import import_numpy
 from llmdyno.spec import Bench
 
 EXIT_THRESHOLD_MISSED = 1
@@ -33,14 +34,10 @@ def bench(
     json: AsJson = False,
 ) -> None:
     """Put a server under load and measure it."""
-    import_numpy()
     from llmdyno import store, workload
     from llmdyno.bench.run import Watcher, run, run_id
-    from llmdyno.predict.limits import run_with_limits
-    from llmdyno.results.summary import summarise
     from llmdyno.store import JOURNAL
     from llmdyno.terminal.live import Live
-    from llmdyno.terminal.summary import console, show_summary
 
     spec = bench_spec(given)
     secrets = secrets_of(spec, api_key_env)
@@ -65,12 +62,20 @@ def bench(
                 page.show_summary(outcome.summary)
     except StorageError:
         if (folder / JOURNAL).exists():
+            import_numpy()
+            from llmdyno.results.summary import summarise
+            from llmdyno.terminal.summary import console, show_summary
+
             kept = summarise(folder / JOURNAL)
             show_summary(kept, console())
             say(f"Results: {folder}; with room again, `dyno report {folder}` writes their summary")
             if json:
                 print_json(kept)
         raise
+    # Imported now: a run begins without what shows its numbers, and without numpy.
+    from llmdyno.predict.limits import run_with_limits
+    from llmdyno.terminal.summary import console, show_summary
+
     show_summary(run_with_limits(outcome.summary), console())
     if junit is not None:
         from llmdyno.results.junit import write_junit  # imports an XML library

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from llmdyno.cli import flags
 from llmdyno.cli.options import ApiKeyEnv, AsJson, command, option
-from llmdyno.cli.output import import_numpy, print_json, say
+from llmdyno.cli.output import print_json, say
+from llmdyno.machine.blas import import_numpy
 
 
 @command(flags.server_flags())

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from llmdyno.cli.options import AsJson, Text, command, option
-from llmdyno.cli.output import import_numpy, print_json, print_line, say
+from llmdyno.cli.output import print_json, print_line, say
 from llmdyno.errors import UsageError
+from llmdyno.machine.blas import import_numpy
 
 _TO_STDOUT = "-"
 

@@ -8,9 +8,10 @@ import typer
 
 from llmdyno.cli.flags import Given, read_file, spec_of
 from llmdyno.cli.options import AsJson, Out, command, option
-from llmdyno.cli.output import import_numpy, print_json, say
+from llmdyno.cli.output import print_json, say
 from llmdyno.errors import UsageError
 from llmdyno.flag import Field, all_fields
+from llmdyno.machine.blas import import_numpy
 from llmdyno.predict.asked import Plan
 
 PLAN = "plan.json"

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 from llmdyno.cli import flags
 from llmdyno.cli.options import ApiKeyEnv, AsJson, Text, command, option
-from llmdyno.cli.output import import_numpy, print_json, print_line, say
+from llmdyno.cli.output import print_json, print_line, say
 from llmdyno.errors import UsageError
+from llmdyno.machine.blas import import_numpy
 
 
 @command(flags.server_flags())

@@ -10,9 +10,10 @@ import typer
 from llmdyno.cli.dashboards import Dashboard, study_page
 from llmdyno.cli.flags import QUICK, Given, read_toml, study_flags, study_spec, with_baseline
 from llmdyno.cli.options import AsJson, Out, Text, command, option
-from llmdyno.cli.output import import_numpy, print_json, print_line, say, terminate_as_interrupt
+from llmdyno.cli.output import print_json, print_line, say, terminate_as_interrupt
 from llmdyno.cli.serve import read_stack
 from llmdyno.errors import DynoError, InterruptError, UsageError
+from llmdyno.machine.blas import import_numpy
 
 
 @command(study_flags())

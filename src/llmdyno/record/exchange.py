@@ -7,12 +7,17 @@ import httptools
 from llmdyno.record.entries import Passed
 from llmdyno.record.heads import Head
 from llmdyno.wire.exchange import RESPONSE_BYTES_MAX
+from llmdyno.wire.inbox import Piece
 
 # Of a request that may have to be sent again, because its connection was stale.
 _RESENT_BYTES_MAX = 8 * 2**20
 _REQUEST_BYTES_MAX = 256 * 2**20  # a longer one passes, too, and is recorded without its prompt
 _RECORDED = ("/chat/completions", "/completions")
 _NO_BODY = frozenset({204, 304})
+# Of an answer in chunks that came and cannot have ended it: so many are parsed at once at most,
+# some tenths of a millisecond.
+_UNPARSED_MAX = 64
+_END = b"\r\n\r\n"  # of a chunked body; the last read may hold only a part of it
 
 
 class Exchange:
@@ -34,6 +39,8 @@ class Exchange:
         if head.method == "POST" and head.path.rstrip("/").endswith(_RECORDED):
             self.passed = Passed(path=head.path, headers=head.headers)
         self._is_head = head.method == "HEAD"
+        self._is_chunked = False  # the answer
+        self._unparsed: list[Piece] = []  # of the answer, in their order
         self._body = bytearray()
         self._kept_bytes = 0
         self._asking: Any = httptools.HttpRequestParser(_Asked(self))
@@ -59,20 +66,35 @@ class Exchange:
         if self.passed is not None:
             self.passed.asked_ns = now_ns
 
-    def follow_answer(self, data: bytes, now_ns: int) -> None:
-        """Parse a part of the answer.
+    def note_answer(self, data: bytes, now_ns: int) -> bool:
+        """Keep a part of the answer until it is parsed; return whether that should be soon.
+
+        It need not be while the part cannot be the answer's last: a token costs an append then.
+        """
+        self._unparsed.append((now_ns, data))
+        return (
+            not self._is_chunked
+            or len(data) < len(_END)
+            or data.endswith(_END)
+            or len(self._unparsed) >= _UNPARSED_MAX
+        )
+
+    def follow_answer(self) -> None:
+        """Parse what has come of the answer.
 
         Raises:
             HttpParserUpgrade: the server speaks another protocol from here on.
             HttpParserError: it is no HTTP.
         """
-        if not self.has_answer:
+        parts, self._unparsed = self._unparsed, []
+        if parts and not self.has_answer:
             self.has_answer = True
             self.can_be_sent_again = False
             self.sent.clear()
         assert self._answer is not None, "not released"
-        self._answer.now_ns = now_ns
-        self._answering.feed_data(data)
+        for now_ns, data in parts:
+            self._answer.now_ns = now_ns
+            self._answering.feed_data(data)
 
     def ended(self, error: str, now_ns: int) -> Passed:
         """Return what is recorded of a request that is recorded and has ended."""
@@ -114,8 +136,8 @@ class Exchange:
             closes = "close" in headers.get("connection", "").lower()
             self._take_end(keep=not closes)
             return
-        chunked = "chunked" in headers.get("transfer-encoding", "").lower()
-        framed = chunked or "content-length" in headers or status in _NO_BODY
+        self._is_chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+        framed = self._is_chunked or "content-length" in headers or status in _NO_BODY
         self.ends_with_connection = not framed
 
     def take_answer_body(self, data: bytes, now_ns: int) -> None:

@@ -14,6 +14,8 @@ import msgspec
 
 from llmdyno.bench.prober import Prober
 from llmdyno.errors import ServerError, StorageError, TargetError, UsageError
+from llmdyno.machine.turns import come_first
+from llmdyno.record.afterwards import Afterwards
 from llmdyno.record.entries import Passed, Settings, Written
 from llmdyno.record.relay import Relay
 from llmdyno.record.scribe import COMMAND, frame
@@ -131,18 +133,20 @@ async def _serve(
             idle.set()
 
     def made() -> Relay:
-        relay = Relay(asked.target, scribe.take, gone)
+        relay = Relay(asked.target, scribe.take, gone, afterwards.call)
         relays.add(relay)
         idle.clear()
         return relay
 
     loop = asyncio.get_running_loop()
+    afterwards = Afterwards(loop)
     try:
         server = await loop.create_server(made, asked.host, asked.port, backlog=_BACKLOG)
     except OSError as error:
         raise UsageError(
             f"--listen {asked.host}:{asked.port}: cannot be listened on: {error.strerror}."
         ) from error
+    come_first()
     gc.freeze()  # a collection looks only at what passes, and that leaves no garbage
     port = server.sockets[0].getsockname()[1]
     host = f"[{asked.host}]" if ":" in asked.host else asked.host
@@ -252,7 +256,9 @@ class _Scribe:
             *COMMAND,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for us
+            # Ctrl-C is for us. Not a session of its own: Linux's autogroup would give that as much
+            # of a core as all that we, the server and the client are, whatever its niceness.
+            preexec_fn=os.setpgrp,
         )
         scribe = cls(process)
         scribe._hand(msgspec.msgpack.encode(settings))

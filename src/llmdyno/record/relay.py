@@ -34,6 +34,7 @@ class Relay(asyncio.Protocol):
         target: the server.
         keep: takes each request that was recorded, when it has ended.
         gone: is called once, when the client's connection is closed.
+        later: calls something once nothing has to be passed on: see afterwards.py.
     """
 
     def __init__(
@@ -41,16 +42,19 @@ class Relay(asyncio.Protocol):
         target: Target,
         keep: Callable[[Passed], None],
         gone: Callable[["Relay"], None],
+        later: Callable[[Callable[[], None]], None],
     ) -> None:
         self._target = target
         self._keep = keep
         self._gone = gone
+        self._later = later
         self._client: asyncio.Transport | None = None
         self._client_file = -1  # of its socket
         self._server: _ServerSide | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._unread = bytearray()  # of the client: the next head, or what it sent ahead
         self._exchange: Exchange | None = None
+        self._is_due = False  # what was passed on may have ended the answer, and is not yet parsed
         self._is_tunnel = False  # both sides have changed to another protocol
         self._last = False  # the connection ends with this answer
         self._is_refused = False  # we have answered; what still comes is dropped
@@ -58,10 +62,12 @@ class Relay(asyncio.Protocol):
     @property
     def is_busy(self) -> bool:
         """Whether a request is under way."""
+        self._follow()
         return self._exchange is not None
 
     def end_when_idle(self) -> None:
         """Close the connection once no request is under way."""
+        self._follow()
         self._last = True
         if self._exchange is None and self._client is not None:
             self._client.close()
@@ -80,6 +86,7 @@ class Relay(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on a part of a body, or begin a request with it."""
+        self._follow()
         exchange = self._exchange
         if self._is_refused:
             return
@@ -96,6 +103,7 @@ class Relay(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002  # asyncio's
         """End the request under way, at the server too."""
+        self._follow()
         self._client = None
         if self._connecting is not None:
             self._connecting.cancel()
@@ -189,18 +197,29 @@ class Relay(asyncio.Protocol):
     # The server's side; _ServerSide calls these.
 
     def from_server(self, data: bytes) -> None:
-        """Pass on a part of an answer; only then look whether the answer ends with it."""
+        """Pass on a part of an answer; look later whether the answer ends with it."""
+        if self._is_due:  # what came before
+            self._follow()
         client, exchange = self._client, self._exchange
         if client is None:
             return
         if exchange is None and not self._is_tunnel:  # bytes that nobody asked for
             self._drop_server()
             return
+        now_ns = perf_counter_ns()
         _write_now(client, self._client_file, data)
-        if exchange is None:
+        if exchange is not None and exchange.note_answer(data, now_ns):
+            self._is_due = True
+            self._later(self._follow)
+
+    def _follow(self) -> None:
+        """Look whether the answer ends with what was passed on."""
+        self._is_due = False
+        client, exchange = self._client, self._exchange
+        if client is None or exchange is None:
             return
         try:
-            exchange.follow_answer(data, perf_counter_ns())
+            exchange.follow_answer()
         except httptools.HttpParserUpgrade:
             self._is_tunnel = True
             self._exchange = None
@@ -215,6 +234,9 @@ class Relay(asyncio.Protocol):
     def server_lost(self, side: "_ServerSide") -> None:
         """End the answer under way, tell the client if there is none, or send the request again."""
         if side is not self._server:
+            return
+        self._follow()
+        if side is not self._server:  # the answer had ended, and the connection with it
             return
         self._server = None
         exchange, client = self._exchange, self._client

@@ -74,7 +74,7 @@ def _append(file: int, line: bytes) -> None:
 def _counter(path: str) -> Counter | None:
     if not path:
         return None
-    from llmdyno.bench.recount import LocalTokenizer  # imports numpy
+    from llmdyno.bench.recount import LocalTokenizer
 
     tokenizer = LocalTokenizer(path)
 

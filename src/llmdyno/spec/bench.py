@@ -149,16 +149,8 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"--workers {self.workers}: must be at least 1, or auto.")
         if self.until:
             self._check_until()
-        from llmdyno.results.metrics import BY_NAME  # imports numpy, which a help does without
-
-        for slo in self.slos:
-            if BY_NAME[slo.metric].open_loop and not self.load.is_open:
-                raise UsageError(
-                    f"--slo {slo.expr}: closed-loop users have no due times; give --request-rate,"
-                    f" or leave out '_due'."
-                )
-            if BY_NAME[slo.metric].needs_price and self.price_per_h is None:
-                raise UsageError(f"--slo {slo.expr}: needs a price, e.g. --price 3.50/h.")
+        if self.slos:
+            self._check_slos()
 
     def _check_repeats(self) -> None:
         if self.repeat < 1:
@@ -177,6 +169,18 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
                 raise UsageError(
                     f"--repeat {self.repeat}: must be at least {ROUNDS_MIN} with --repeat-until."
                 )
+
+    def _check_slos(self) -> None:
+        from llmdyno.results.metrics import BY_NAME  # imports numpy, which a help does without
+
+        for slo in self.slos:
+            if BY_NAME[slo.metric].open_loop and not self.load.is_open:
+                raise UsageError(
+                    f"--slo {slo.expr}: closed-loop users have no due times; give --request-rate,"
+                    f" or leave out '_due'."
+                )
+            if BY_NAME[slo.metric].needs_price and self.price_per_h is None:
+                raise UsageError(f"--slo {slo.expr}: needs a price, e.g. --price 3.50/h.")
 
     def _check_until(self) -> None:
         if not self.slos:
