@@ -1,15 +1,19 @@
 """Whether lanes are alike: the baseline in all of them at once, and what is left out."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from llmdyno.errors import ServerError
 from llmdyno.serve.stack import Stack
 from llmdyno.tune.ledger import Event, Ledger
-from llmdyno.tune.noise import noise_so_far
+from llmdyno.tune.noise import noise_so_far, spreads_before
+from llmdyno.tune.race import _rivals
+from llmdyno.tune.reference import reference_of
 from study_lab import LaneLab, Start, World, flat
 
 
@@ -152,3 +156,87 @@ def test_a_gpu_that_is_left_out_measures_nothing_alone_either(
     assert document["lanes"]["devices"] == ["GPU 1", "GPU 2"]  # the third is a spare one
     assert (shown["best"], shown["confirm"]) == ("1,2", "1,2")
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2"
+
+
+def test_search_race_proof_and_verdict_have_one_reference(lab: LaneLab) -> None:
+    """A trial between the first lane's baseline and the mean of all does better."""
+    slow = odd({"cores 4-7": 1.04})
+
+    def world(start: Start) -> Any:
+        if start.config:  # 3 % slower than the faster lane, 1 % faster than the mean
+            return 20.0 * 1.01, 20.0
+        return slow(start)
+
+    document = lab.run(world, lab.study(trials=2))
+
+    ledger = Ledger(lab.folder)
+    first, second = (step.value for step in ledger.of("reference"))
+    reference = reference_of(ledger)
+    assert first is not None
+    assert second is not None
+    assert reference is not None
+    assert reference.value == pytest.approx(math.sqrt(first * second))
+    assert {rival.value for rival in _rivals(ledger)} >= {reference.value}
+    tried = [trial["config"] for trial in document["trials"] if trial["value"] > reference.value]
+    assert tried
+    assert all(trial["value"] < first for trial in document["trials"])
+    assert [start.config for start in lab.starts if start.phase == "best"] != []
+
+
+def test_lanes_meet_an_slo_if_half_of_them_do(lab: LaneLab) -> None:
+    asked = lab.study(parallel=4, trials=1, slo="ttft:p50<50ms")
+
+    def world(start: Start) -> tuple[float, float]:
+        late = start.device in {"cores 0-1", "cores 2-3", "cores 4-5"} and not start.config
+        return 20.0, 60.0 if late else 20.0
+
+    document = lab.run(world, asked)
+
+    reference = reference_of(Ledger(lab.folder))
+    assert reference is not None
+    assert reference.slo_met is False  # lane 0, 1 and 2 miss it
+    assert reference.device in {"cores 0-1", "cores 2-3", "cores 4-5"}
+    assert document["slo_outcome"]["met_by_some"] is True
+    lab.folder = lab.folder.with_name("t")
+    lab.run(lambda s: (20.0, 60.0 if s.device == "cores 0-1" and not s.config else 20.0), asked)
+    reference = reference_of(Ledger(lab.folder))
+    assert reference is not None
+    assert reference.slo_met is True  # lane 0 alone misses it
+    assert reference.device != "cores 0-1"
+
+
+def test_runs_of_two_lanes_or_of_two_places_are_no_noise_of_equal_runs(lab: LaneLab) -> None:
+    lab.run(odd({"cores 4-7": 1.15}), lab.study(trials=1))
+    ledger = Ledger(lab.folder)
+
+    assert spreads_before(ledger) == []
+    (lanes,) = spreads_before(ledger, across_lanes=True)
+    first, second = (step.value or 0.0 for step in ledger.of("reference"))
+    assert first > 1.1 * second
+    assert lanes.variance == pytest.approx(math.log(first / second) ** 2 / 2)
+    step = ledger.of("reference")[0]
+    again = {"device": "", "beside": 0}
+    ledger.append(msgspec.structs.replace(step, number=7, place=1, **again))
+    ledger.append(msgspec.structs.replace(step, number=8, place=2, value=1.0, **again))
+    assert spreads_before(ledger) == []
+    ledger.append(msgspec.structs.replace(step, number=9, place=1, **again))
+    assert [spread.freedom for spread in spreads_before(ledger)] == [1]
+
+
+def test_an_engine_that_is_replaced_while_trials_run_leaves_the_lanes_told(
+    lab: LaneLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAULTY_VERSION", "1.0")
+
+    def world(start: Start) -> tuple[float, float]:
+        if len(lab.in_lanes()) == 3:
+            monkeypatch.setenv("FAULTY_VERSION", "2.0")
+        return flat(start)
+
+    document = lab.run(world, lab.study(parallel=3, trials=6), elsewhere=True)
+
+    assert document["moves"] == ["the engine's version: 1.0 before, 2.0 after"]
+    assert document["lanes"]["devices"] == ["cores 0-1", "cores 2-3", "cores 4-5"]
+    reference = reference_of(Ledger(lab.folder))
+    assert reference is not None
+    assert (reference.place, reference.phase) == (0, "reference")

@@ -1,6 +1,7 @@
 """A study over engines and fronts, its measurements made without a server."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import lab
 from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.cli.rebuild import rebuild
-from llmdyno.errors import ServerError, UsageError
+from llmdyno.errors import DynoError, ServerError, UsageError
 from llmdyno.quality.answers import Answers, Said
 from llmdyno.serve.stack import Stack
 from llmdyno.tune import runner
@@ -192,6 +193,106 @@ def test_pairs_over_two_engines_are_of_one_place(
     assert ("torn-pairs" in codes) == (not moved)
     assert ("another-place" in codes) == moved
     assert len(first.done) == 10
+
+
+BEST = {"fast": True, "itl_ms": 10}
+
+
+class Phased(Bench):
+    """The same, where one phase of one config dies, or the engine is replaced at some moment."""
+
+    def __init__(self, dies: str = "", replaced_at: int | None = None) -> None:
+        super().__init__({"timed.engine": 40, "faulty.engine": 20})
+        self.dies, self.replaced_at = dies, replaced_at
+        self.phases: list[str] = []
+
+    def __call__(self, stack: Stack, config: Mapping[str, Any], **how: Any) -> Measurement:
+        self.phases.append(how["folder"].name.split("-")[2])
+        if len(self.phases) == self.replaced_at:
+            os.environ["FAULTY_VERSION"] = "2.0"
+        if self.phases[-1] == self.dies and config == BEST:
+            return Measurement(failure_class="hung", failure_why="it hung", measure_s=1.0)
+        return super().__call__(stack, config, **how)
+
+
+def with_best() -> Study:
+    asked = spec(search="fast,itl_ms")
+    return msgspec.structs.replace(asked, candidates=(BEST, {"itl_ms": 10}))
+
+
+@pytest.mark.parametrize("dies", ["best", "confirm", "ablation"])
+def test_a_winner_of_all_that_dies_in_the_proof_is_none(
+    dies: str, measured: Callable[[Bench], None], tmp_path: Path
+) -> None:
+    measured(bench := Phased(dies))
+    document = Combined(with_best(), tmp_path / "s", unheard()).run()
+
+    died = [one["why"] for one in document["rejected"] if one["config"] == BEST]
+    assert len(died) == 1
+    assert "(hung)" in died[0]
+    assert document["best"]["config"] not in ({}, BEST)
+    assert document["confirmation"]["verdict"] == "better"
+    assert "check" in bench.phases  # the baseline has shown that the machine works
+    done = len(bench.done)
+    again = Combined(with_best(), tmp_path / "s", unheard()).run()
+    assert again["best"]["config"] == document["best"]["config"]
+    assert len(bench.done) == done
+
+
+@pytest.mark.parametrize("dies", ["best", "confirm", "ablation"])
+def test_a_winner_of_all_that_failed_once_before_a_stop_is_not_rejected(
+    dies: str, measured: Callable[[Bench], None], tmp_path: Path
+) -> None:
+    class Stopped(Phased):
+        def __call__(self, stack: Stack, config: Mapping[str, Any], **how: Any) -> Measurement:
+            if dies in self.phases and self.phases[-1] == dies and config == BEST and self.failed:
+                raise KeyboardInterrupt
+            came = super().__call__(stack, config, **how)
+            self.failed = came.failure_class is not None
+            return came
+
+        failed = False
+
+    measured(Stopped(dies))
+    with pytest.raises(KeyboardInterrupt):
+        Combined(with_best(), tmp_path / "s", unheard()).run()
+
+    stopped = store.read_json(tmp_path / "s" / "study.json")
+    assert stopped["rejected"] == []
+    assert stopped["outcome"]["state"] == ("confirmed" if dies == "ablation" else "unfinished")
+    measured(Phased())
+    document = Combined(with_best(), tmp_path / "s", unheard()).run()
+    assert document["best"]["config"] == BEST
+    assert document["rejected"] == []
+
+
+@pytest.mark.parametrize(
+    ("replaced_at", "phase", "places"),
+    [(5, "trial", [1] * 4), (8, "confirm", [1] * 4), (9, "confirm", [0, 0, 1, 1])],
+)
+def test_an_engine_that_is_replaced_meanwhile_is_noticed(
+    replaced_at: int,
+    phase: str,
+    places: list[int],
+    measured: Callable[[Bench], None],
+    tmp_path: Path,
+) -> None:
+    """Whoever may not go on elsewhere stops; whoever may has pairs of one place alone."""
+    measured(Phased(replaced_at=replaced_at))
+    with pytest.raises(DynoError, match=r"1\.0 before, 2\.0 after"):
+        Combined(with_best(), tmp_path / "refused", unheard()).run()
+
+    os.environ["FAULTY_VERSION"] = "1.0"
+    measured(bench := Phased(replaced_at=replaced_at))
+    document = Combined(with_best(), tmp_path / "s", unheard(), elsewhere=True).run()
+
+    assert bench.phases[replaced_at - 1] == phase
+    assert document["moves"] == ["the engine's version: 1.0 before, 2.0 after"]
+    assert document["confirmation"]["verdict"] == "better"
+    assert document["confirmation"]["pairs"] == 2
+    runs = sorted((run["pair"], run["place"]) for run in document["confirmation"]["runs"])
+    assert [place for _, place in runs] == places
+    assert "another-place" in [doubt["code"] for doubt in document["doubts"]]
 
 
 @pytest.mark.parametrize("stop_at", [5, 9])

@@ -119,6 +119,33 @@ def test_a_winner_that_fails_once_before_a_stop_is_tried_again(lab: StudyLab) ->
     assert all(row["pairs"] for row in document["ablation"])
 
 
+@pytest.mark.parametrize("phase", ["best", "confirm"])
+def test_a_first_failure_that_a_stop_follows_rejects_nothing(lab: StudyLab, phase: str) -> None:
+    """What has worked is tried once more; until then nobody knows whose fault it was."""
+    failed: list[int] = []
+
+    def world(start: Start) -> tuple[float, float] | str:
+        if start.phase != phase or start.config != BEST:
+            return fast(start)
+        if failed:
+            raise InterruptError("interrupted")
+        failed.append(start.number)
+        return "hung"
+
+    asked = lab.study(**ASKED)
+    with pytest.raises(InterruptError):
+        lab.run(world, asked)
+    stopped = lab.document
+
+    assert stopped["rejected"] == []
+    assert stopped["outcome"]["state"] == "unfinished"
+    assert stopped["confirmation"]["verdict"] == "not confirmed"
+    document = lab.run(fast, asked)
+    assert lab.starts[0].config == BEST
+    assert document["best"]["config"] == BEST
+    assert document["confirmation"]["verdict"] == "better"
+
+
 @pytest.mark.parametrize("number", [6, 8])
 def test_a_pair_with_a_stop_in_it_is_doubted(lab: StudyLab, number: int) -> None:
     """Starts 5 to 8 are the confirmation: 6 and 8 are the second runs of its pairs."""

@@ -12,10 +12,10 @@ from llmdyno.dashboard.gauge import Gauge
 from llmdyno.load.progress import Progress
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.tune.candidates import describe
-from llmdyno.tune.combined_study import reference_of
 from llmdyno.tune.endings import rank
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.outlook import Outlook, Proving, proving_sentence, sentences
+from llmdyno.tune.reference import valued_reference_of
 from llmdyno.tune.runner import Narrator, label
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import outcome
@@ -115,7 +115,7 @@ class StudyFeed:
 
     def _document(self) -> dict[str, Any]:
         study, ledgers = self._study, self._ledgers
-        references = [reference_of(ledger) for ledger in ledgers.values() if ledger.began]
+        references = [valued_reference_of(ledger) for ledger in ledgers.values() if ledger.began]
         known = [step for step in references if step is not None]
         steps = [(name, step) for name, ledger in ledgers.items() for step in ledger.steps]
         trials = [s for _, s in steps if s.phase == "trial" and s.state == "measured"]

@@ -9,8 +9,6 @@ import math
 from collections.abc import Sequence
 from typing import NoReturn
 
-import msgspec
-
 from llmdyno.errors import ServerError
 from llmdyno.machine.devices import Devices
 from llmdyno.results.metrics import BY_NAME
@@ -19,6 +17,7 @@ from llmdyno.results.racing import luck
 from llmdyno.tune.lanes import Job, Lanes, record
 from llmdyno.tune.ledger import Event, Step
 from llmdyno.tune.objectives import require_value
+from llmdyno.tune.reference import baselines_in, mean, of_lanes
 from llmdyno.tune.runner import Runner
 from llmdyno.units import counted
 
@@ -31,7 +30,7 @@ def reference_of_lanes(runner: Runner, devices: Devices) -> Step:
         devices: what the lanes share out; what is left out is never leased again.
 
     Returns:
-        The first lane's step, with the mean of all lanes as its value.
+        What the lanes come to, as reference.of_lanes() has it.
 
     Raises:
         ServerError: the baseline fails in every lane, or has failed there before a stop.
@@ -42,7 +41,7 @@ def reference_of_lanes(runner: Runner, devices: Devices) -> Step:
             devices.leave_out(name)
     devices.hide_left_out()
     if ledger.lanes_left:
-        return _joined(_steps(runner, ledger.lanes_left))
+        return of_lanes(baselines_in(ledger, ledger.lanes_left))
     if not devices.lanes:
         last = ledger.lanes_left_out[-1]
         raise ServerError(
@@ -55,14 +54,14 @@ def reference_of_lanes(runner: Runner, devices: Devices) -> Step:
         names = [str(lease) for lease in devices.usual]
         runner.say(f"The baseline in {counted(len(names), 'lane')} at once: {', '.join(names)}.")
         _measure(runner, devices)
-        steps = _steps(runner, names)
+        steps = baselines_in(ledger, names)
         odd = _odd(runner, steps)
         again = [(step, why) for step, why in odd if step.device in before]
         chance = bool(before) and not again and all(step.value is not None for step in steps)
         if not odd or chance:
             ledger.append(Event(kind="lanes", why=_told(runner, steps), devices=tuple(names)))
             runner.say(f"  {_told(runner, steps)}")
-            return _joined(steps)
+            return of_lanes(steps)
         if len(again) == len(steps):
             _refuse(runner, steps)
         for step, why in again or odd:
@@ -112,12 +111,6 @@ def _measure(runner: Runner, devices: Devices) -> None:
                 record(runner, one)
 
 
-def _steps(runner: Runner, names: Sequence[str]) -> list[Step]:
-    """Return the last measurement of the baseline in each of these lanes."""
-    last = {step.device: step for step in runner.ledger.steps if step.phase == "reference"}
-    return [last[name] for name in names]
-
-
 def _odd(runner: Runner, steps: Sequence[Step]) -> list[tuple[Step, str]]:
     """Return the lanes that are not like the others, each with the reason.
 
@@ -146,7 +139,7 @@ def _odd(runner: Runner, steps: Sequence[Step]) -> list[tuple[Step, str]]:
 
     centre = max(works, key=lambda step: (len(near(step)), sign * _value(step)))
     group = near(centre)
-    others = f"{_mean(group):,.4g}: more than equal runs lie apart ({math.expm1(most):.0%})."
+    others = f"{mean(group):,.4g}: more than equal runs lie apart ({math.expm1(most):.0%})."
     unit = BY_NAME[study.objective.metric].unit
     for step in works:
         if step not in group:
@@ -168,12 +161,6 @@ def _apart(one: Step, other: Step) -> float:
     return math.log(high / low) if low > 0 else math.inf
 
 
-def _mean(steps: Sequence[Step]) -> float:
-    """Return the geometric mean of values, 0 if one is 0."""
-    values = [_value(step) for step in steps]
-    return math.prod(values) ** (1 / len(values)) if min(values) > 0 else 0.0
-
-
 def _told(runner: Runner, steps: Sequence[Step]) -> str:
     """Say how far apart the lanes are."""
     objective = runner.study.objective
@@ -185,11 +172,6 @@ def _told(runner: Runner, steps: Sequence[Step]) -> str:
         f"The lanes are alike: {objective} {_value(low):,.4g} to {_value(high):,.4g} {unit},"
         f" {math.expm1(_apart(low, high)):.1%} apart."
     )
-
-
-def _joined(steps: Sequence[Step]) -> Step:
-    """Return the first step with the mean of all; the lanes are alike."""
-    return msgspec.structs.replace(steps[0], value=_mean(steps))
 
 
 def _one_line(text: str | None) -> str:

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 
 from llmdyno.knobs import Knob, Value
 from llmdyno.tune.candidates import same
-from llmdyno.tune.ledger import Ledger, Step, key
+from llmdyno.tune.ledger import Ledger, Phase, Step, key
 
 # A config that has worked does not get these by itself.
 MACHINES = frozenset({"missing-library", "port-in-use", "model-not-found", "auth", "disk-full"})
+_PROOF: tuple[Phase, ...] = ("best", "confirm")  # ablation.died() tells of the rest
 _TRIALS_IN_A_ROW = 3  # failed, and the baseline is started to see whether it still works
 _OF_THE_MACHINE = 2  # the same where the reason is most likely the machine
 
@@ -49,6 +50,20 @@ def is_open(
         for other in ledger.steps[at + 1 :]
     )
     return worked and not settled
+
+
+def undecided(ledger: Ledger, knobs: Sequence[Knob]) -> list[Step]:
+    """Return the failures of would-be winners that tell nothing yet: what failed is tried again.
+
+    So it is between the first failure of what has worked and the baseline's run that judges it,
+    which a stop may keep apart for days.
+    """
+    return [
+        step
+        for phase in _PROOF
+        for step in ledger.of(phase)
+        if is_open(ledger, step, ledger.spec.baseline, knobs)
+    ]
 
 
 def is_half(ledger: Ledger, step: Step, partner: Ledger | None = None) -> bool:

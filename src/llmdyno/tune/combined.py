@@ -24,7 +24,7 @@ from llmdyno.tune import going_on
 from llmdyno.tune.ablation import Ablation, died
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.combinations import Combination, combinations, least_trials
-from llmdyno.tune.combined_study import STACKS, combined_document, reference_of
+from llmdyno.tune.combined_study import STACKS, combined_document
 from llmdyno.tune.endings import rank
 from llmdyno.tune.folder import write_study
 from llmdyno.tune.gate import Across, Gate
@@ -32,6 +32,7 @@ from llmdyno.tune.ledger import Event, Ledger, Step
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.pairs import Confirmation, Side
 from llmdyno.tune.proof import Proof
+from llmdyno.tune.reference import valued_reference_of
 from llmdyno.tune.rounds import rounds_of, shares, survivors
 from llmdyno.tune.runner import Narrator, Runner
 from llmdyno.tune.spec import Study
@@ -53,10 +54,11 @@ class _Arm:
         self.tuner = self._made(study.trials)
 
     def _made(self, trials: int) -> Tuner:
-        """Return the tuner for so many trials; never for fewer than the study had before."""
+        """Return the tuner for so many trials; never for fewer than its candidates and its past."""
         ledger = Ledger(self.folder)
         had = ledger.spec.trials if ledger.began is not None else 1
-        study = msgspec.structs.replace(self._asked, trials=max(trials, had))
+        trials = max(trials, had, len(self._asked.candidates))
+        study = msgspec.structs.replace(self._asked, trials=trials)
         try:
             return Tuner(study, self.folder, self._narrator, elsewhere=self._elsewhere)
         except UsageError as error:
@@ -77,7 +79,7 @@ class _Arm:
 
     def standing(self) -> tuple[bool, float]:
         """Return how good its best config is, by its reference and the trials given to it."""
-        reference = reference_of(self.runner.ledger)
+        reference = valued_reference_of(self.runner.ledger)
         measured = [s for s in self._trials() if s.state == "measured" and s.value is not None]
         return max(rank(self._asked, step) for step in (*measured, reference) if step is not None)
 
@@ -182,7 +184,7 @@ class Combined:
         proven = any(arm.runner.ledger.of("best") for arm in self._arms)
         found, faults = [], []
         for arm in self._arms:
-            if proven and reference_of(arm.runner.ledger) is None:
+            if proven and valued_reference_of(arm.runner.ledger) is None:
                 continue  # the pairs have begun without it
             self._whole.say(f"{arm.of.name}:")
             try:
@@ -306,11 +308,11 @@ class Combined:
 
     def _contenders(self, arms: Sequence[_Arm]) -> Iterator[tuple[_Arm, dict[str, Value]]]:
         """Yield what did better than the first combination's baseline, best first."""
-        first = reference_of(arms[0].runner.ledger)
+        first = valued_reference_of(arms[0].runner.ledger)
         assert first is not None
         found = []
         for arm in arms:
-            own = reference_of(arm.runner.ledger)
+            own = valued_reference_of(arm.runner.ledger)
             for step in (own, *arm.runner.ledger.of("trial")):
                 if step is None or step.state != "measured" or step.value is None:
                     continue

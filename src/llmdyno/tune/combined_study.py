@@ -16,9 +16,11 @@ from llmdyno.errors import UsageError
 from llmdyno.results import stacks
 from llmdyno.serve.stack import Stack, load_stack
 from llmdyno.tune.ablation import deaths
+from llmdyno.tune.blame import undecided
 from llmdyno.tune.endings import rank
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.reference import valued_reference_of
 from llmdyno.tune.spec import Study
 from llmdyno.tune.study import study_document
 
@@ -42,15 +44,6 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True):
         run = f"{self.place}/{step.run}" if step.run else ""
         own = {"engine": self.engine, "front": self.front, "run": run}
         return msgspec.structs.replace(step, **own, **changes)
-
-
-def reference_of(ledger: Ledger) -> Step | None:
-    """Return a combination's baseline, measured as trials are; None: it has no value."""
-    baseline = ledger.find("baseline", 0)
-    if baseline is None or baseline.state != "measured" or baseline.value is None:
-        return None
-    reference = ledger.find("reference", 0) or baseline
-    return reference if reference.state == "measured" and reference.value is not None else None
 
 
 def document_of(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Stack]:
@@ -85,7 +78,7 @@ def combined_document(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Sta
     begun = [part for part in parts if part.ledger.began is not None]
     if not begun:
         raise UsageError(f"{folder}: nothing was measured yet; go on with dyno tune --resume.")
-    works = [part for part in begun if reference_of(part.ledger) is not None]
+    works = [part for part in begun if valued_reference_of(part.ledger) is not None]
     subject = (works or begun)[0]
     document = _derived(folder, ledger, works, subject)
     best = document["best"]
@@ -148,7 +141,7 @@ def _derived(
     whole.steps.sort(key=lambda step: (step.phase == "best", step.contender))
     stopped = [part.ledger.stopped for part in (*works, subject)]
     whole.stopped = next((one for one in stopped if one is not None), None)
-    references = [(part, reference_of(part.ledger)) for part in works if part is not first]
+    references = [(part, valued_reference_of(part.ledger)) for part in works if part is not first]
     rivals = [part.seen(step) for part, step in references if step is not None]
     # Its own ledger tells of each what the baseline did after a failure; the joint one does not.
     dead = {
@@ -156,7 +149,13 @@ def _derived(
         for part in works
         for contender, step in deaths(part.ledger, _stack(ledger.spec, part).knobs).items()
     }
-    return study_document(folder, whole, _stack(ledger.spec, subject), rivals=rivals, dead=dead)
+    again = [
+        part.seen(step)
+        for part in works
+        for step in undecided(part.ledger, _stack(ledger.spec, part).knobs)
+    ]
+    stack = _stack(ledger.spec, subject)
+    return study_document(folder, whole, stack, rivals=rivals, dead=dead, undecided=again)
 
 
 def _arm(step: Step, part: _Part, first: _Part) -> Literal["", "before", "after"]:
@@ -174,7 +173,7 @@ def _stack(study: Study, part: _Part) -> Stack:
 def _entry(study: Study, ledger: Ledger, part: _Part, document: dict[str, Any]) -> dict[str, Any]:
     """Return what came of a combination."""
     own = part.ledger
-    reference = reference_of(own)
+    reference = valued_reference_of(own)
     trials = own.of("trial")
     measured = [step for step in trials if step.state == "measured" and step.value is not None]
     ranked = sorted(measured, key=lambda step: rank(study, step), reverse=True)

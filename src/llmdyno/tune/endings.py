@@ -1,7 +1,7 @@
 """How a study ended: what it tried, whether it was stopped, who meets the SLOs."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from llmdyno.store import SUMMARY
 from llmdyno.tune.candidates import same
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.pair_runs import Requests
+from llmdyno.tune.reference import reference_of
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import excess_at
 
@@ -41,6 +42,7 @@ def is_left(
     *,
     rivals: Sequence[Step] = (),
     refused: Sequence[Mapping[str, Value]] = (),
+    undecided: Collection[str] = (),
 ) -> bool:
     """Tell whether a config that did better than the baseline is still to be confirmed.
 
@@ -49,11 +51,13 @@ def is_left(
         knobs: of what is tuned.
         rivals: the baselines of other engines.
         refused: configs that may not win, by their answers.
+        undecided: the runs that failed and are to be tried again.
     """
-    reference = ledger.find("reference", 0) or ledger.find("baseline", 0)
+    reference = reference_of(ledger)
     if reference is None or reference.value is None or ledger.settled:
         return False
-    study, known = ledger.spec, [_stacked(step) for step in ledger.of("best")]
+    study = ledger.spec
+    known = [_stacked(step) for step in ledger.of("best") if step.run not in undecided]
 
     def is_baseline(step: Step) -> bool:
         alike = (step.engine, step.front) == (reference.engine, reference.front)
@@ -106,7 +110,11 @@ def has_its_pairs(ledger: Ledger, contender: int, pairs: int) -> bool:
 
 
 def rejection(
-    best: Step, confirmation: Mapping[str, Any], *, died: Step | None = None
+    best: Step,
+    confirmation: Mapping[str, Any],
+    *,
+    died: Step | None = None,
+    undecided: Collection[str] = (),
 ) -> str | None:
     """Say why a would-be winner is none; None: nothing speaks against it.
 
@@ -114,13 +122,15 @@ def rejection(
         best: its measurement at every level.
         confirmation: of it.
         died: the run of its ablation in which it died itself; None: it did not.
+        undecided: the runs that failed and are to be tried again: they do not speak.
     """
-    if best.state != "measured":
+    if best.state != "measured" and best.run not in undecided:
         return f"died when it was measured in full ({best.failure_class})"
     if confirmation["verdict"] == "worse":
         return "was confirmed as worse"
     for run in confirmation["runs"]:
-        if run["arm"] == "after" and run["state"] == "failed":
+        failed = run["state"] == "failed" and run["run"] not in undecided
+        if run["arm"] == "after" and failed:
             return f"died in the confirmation ({run['failure']})"
     if died is not None:
         return f"died in the ablation ({died.failure_class})"
@@ -230,7 +240,7 @@ def _slo_outcome(
     None without an SLO, and before anything was measured.
     """
     study = ledger.spec
-    of_baseline = ledger.find("reference", 0) or ledger.find("baseline", 0)
+    of_baseline = reference_of(ledger)
     steps = [
         step
         for step in (of_baseline, *ledger.of("trial"))

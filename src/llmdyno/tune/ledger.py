@@ -275,11 +275,33 @@ class Ledger:
         return None
 
     @property
+    def lanes(self) -> tuple[str, ...]:
+        """The parts of the machine that measured at once last, wherever; empty: none yet."""
+        at = self._lanes_at
+        if at is None:
+            return ()
+        out = {name for e in self.events[at:] if e.kind == "lane" for name in e.devices}
+        return tuple(name for name in self.events[at].devices if name not in out)
+
+    @property
+    def lanes_missing(self) -> list[Event]:
+        """Which parts were left out where `lanes` measured, and why."""
+        at = self._lanes_at
+        if at is None:
+            return self.lanes_left_out
+        moves = [n for n, event in enumerate(self.events[:at]) if event.kind == "moved"]
+        return [e for e in self.events[moves[-1] if moves else 0 :] if e.kind == "lane"]
+
+    @property
+    def _lanes_at(self) -> int | None:
+        return next(
+            (n for n, event in reversed([*enumerate(self.events)]) if event.kind == "lanes"), None
+        )
+
+    @property
     def lanes_left(self) -> tuple[str, ...]:
-        """The parts of the machine that measure at once, where the study is; empty: none yet."""
-        found = next((e.devices for e in reversed(self._here) if e.kind == "lanes"), ())
-        out = {name for event in self.lanes_left_out for name in event.devices}
-        return tuple(name for name in found if name not in out)
+        """The same where they measured in the place where the study is now; else empty."""
+        return self.lanes if any(event.kind == "lanes" for event in self._here) else ()
 
     @property
     def lanes_left_out(self) -> list[Event]:

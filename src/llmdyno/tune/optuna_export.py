@@ -23,6 +23,7 @@ from llmdyno.store import LEDGER
 from llmdyno.tune.combined_study import STACKS
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.reference import reference_of
 from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import excess
@@ -220,7 +221,7 @@ def _trials(folder: Path, ledger: Ledger) -> "list[FrozenTrial]":
         allow_altered_output=spec.tries_altered_output,
         baseline=spec.baseline,
     )
-    first = ledger.find("reference", 0) or ledger.find("baseline", 0)
+    first = reference_of(ledger)
     steps = [*([first] if first else []), *ledger.of("trial")]
     configs = [_parameters(step.config, knobs, ledger.engine_version) for step in steps]
     distributions = {knob.name: _distribution(knob, configs) for knob in knobs}

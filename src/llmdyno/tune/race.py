@@ -25,6 +25,7 @@ from llmdyno.store import SUMMARY
 from llmdyno.tune.goals import Goal, goal
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.noise import noise_so_far
+from llmdyno.tune.reference import reference_of
 from llmdyno.tune.spec import Study
 from llmdyno.wire.exchange import Meter
 
@@ -107,7 +108,7 @@ def race(study: Study, ledger: Ledger, folder: Path, load: Load) -> Race | None:
     rivals = [one for one in _rivals(ledger) if bool(one.device) == (study.parallel > 1)]
     if not rivals:
         return None
-    noise = noise_so_far(ledger)
+    noise = noise_so_far(ledger, across_lanes=True)
     slos = [_of_slo(slo, study, noise, load) for slo in study.slos]
     objective = _of_objective(study, folder, rivals, noise, load)
     found = [one for one in slos if one is not None]
@@ -116,7 +117,7 @@ def race(study: Study, ledger: Ledger, folder: Path, load: Load) -> Race | None:
 
 def _rivals(ledger: Ledger) -> list[Step]:
     """Return what a trial is compared with: runs as long as its own, that meet the SLOs."""
-    reference = ledger.find("reference", 0) or ledger.find("baseline", 0)
+    reference = reference_of(ledger)
     steps = [*ledger.of("trial"), *([reference] if reference is not None else [])]
     return [
         step

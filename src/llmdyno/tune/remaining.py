@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from llmdyno.knobs import Value
 from llmdyno.tune.ablation import PAIRS, pairs_to_come
 from llmdyno.tune.candidates import changed, effective
-from llmdyno.tune.combined_study import reference_of
 from llmdyno.tune.endings import rank
 from llmdyno.tune.gate import asks_s
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.outlook import Outlook
 from llmdyno.tune.pairs import pairs_expected
+from llmdyno.tune.reference import valued_reference_of
 from llmdyno.tune.runner import Runner
 
 _CHANGES_FORESEEN = 2  # knobs that a winner will have changed, while there is none
@@ -29,7 +29,7 @@ def outlook(runner: Runner, number: int, config: Mapping[str, Value], why: str) 
         config: of the trial.
         why: it is tried, in words.
     """
-    reference = reference_of(runner.ledger)
+    reference = valued_reference_of(runner.ledger)
     best = best_so_far(runner)
     times = None
     if best is not None and reference is not None and best.value and reference.value:
@@ -47,7 +47,7 @@ def outlook(runner: Runner, number: int, config: Mapping[str, Value], why: str) 
 
 def best_so_far(runner: Runner) -> Step | None:
     """Return the best of the trials and the baseline; None: none has a value."""
-    steps = (reference_of(runner.ledger), *runner.ledger.of("trial"))
+    steps = (valued_reference_of(runner.ledger), *runner.ledger.of("trial"))
     measured = [s for s in steps if s is not None and s.state == "measured" and s.value is not None]
     return max(measured, key=lambda step: rank(runner.study, step), default=None)
 
@@ -64,7 +64,7 @@ def left_s(runner: Runner) -> float:
     )
     tried = runner.ledger.of("trial")
     started = sum(step.state != "predicted-infeasible" for step in tried)
-    at_once = len(runner.ledger.lanes_left) or study.parallel
+    at_once = len(runner.ledger.lanes) or study.parallel
     trials_s = max(1.0, (study.trials - started) / at_once) * trial_s
     pairs = pairs_expected(study, 0, [], spreads_before(runner.ledger)) + _taken_back(runner)
     at_least_s = trial_s + whole_s + 2 * study.pairs_least * confirm_s

@@ -27,7 +27,7 @@ it can be gone again at any time. The document's keys are a contract; its versio
         the level that decides.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, Objective, read_stat
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SUMMARY
-from llmdyno.tune import checked, endings, pair_runs, paired
+from llmdyno.tune import blame, checked, endings, pair_runs, paired
 from llmdyno.tune.ablation import deaths, noise, pairs_of
 from llmdyno.tune.candidates import changed, effective, same
 from llmdyno.tune.explained import Explained, of_confirmation
@@ -61,6 +61,7 @@ def study_document(
     *,
     rivals: Sequence[Step] = (),
     dead: Mapping[int, Step] | None = None,
+    undecided: Collection[Step] | None = None,
 ) -> dict[str, Any]:
     """Derive study.json as it stands; what is not measured yet is null or empty.
 
@@ -74,11 +75,16 @@ def study_document(
         rivals: the baselines of other engines, which may win, too.
         dead: the runs of an ablation in which would-be winners died, by contender; None: the ledger
             tells.
+        undecided: failures that tell nothing yet, as blame.undecided() has them; None: the same.
 
     Raises:
         StorageError: a run that the ledger names cannot be read.
     """
-    return _Document(folder, ledger, subject, rivals, dead).whole()
+    if dead is None:
+        dead = deaths(ledger, subject.knobs)
+    if undecided is None:
+        undecided = blame.undecided(ledger, subject.knobs)
+    return _Document(folder, ledger, subject, rivals, dead, undecided).whole()
 
 
 class _Document:
@@ -88,7 +94,8 @@ class _Document:
         ledger: Ledger,
         subject: Stack,
         rivals: Sequence[Step],
-        dead: Mapping[int, Step] | None,
+        dead: Mapping[int, Step],
+        undecided: Collection[Step],
     ) -> None:
         assert ledger.began is not None
         self._study = ledger.spec
@@ -99,8 +106,11 @@ class _Document:
         self._subject = subject
         self._reader = Reader(self._study.slos)
         refused = [one.config for one in checked.read(folder).checked if one.refused]
-        self._dead = deaths(ledger, subject.knobs) if dead is None else dead
-        self._left = endings.is_left(ledger, subject.knobs, rivals=rivals, refused=refused)
+        self._dead = dead
+        self._undecided = {step.run for step in undecided}
+        self._left = endings.is_left(
+            ledger, subject.knobs, rivals=rivals, refused=refused, undecided=self._undecided
+        )
 
     def whole(self) -> dict[str, Any]:
         baseline = self._ledger.find("baseline", 0)
@@ -148,14 +158,14 @@ class _Document:
         for step in self._ledger.of("best"):
             found = self._confirmation(step)
             why = endings.rejection(
-                step, found, died=self._dead.get(step.contender)
+                step, found, died=self._dead.get(step.contender), undecided=self._undecided
             ) or self._ledger.fell_behind(step.contender)
             if why is not None:
                 rejected.append(
                     {"config": step.config, "why": why, "confirmation": found, **_of(step)}
                 )
                 last = found
-            elif best is None or found["verdict"] == "better":
+            elif step.state == "measured" and (best is None or found["verdict"] == "better"):
                 best, confirmation = step, found
         if best is None:
             confirmation = last
@@ -353,8 +363,8 @@ def _lanes(ledger: Ledger) -> dict[str, Any] | None:
         return None
     return {
         "asked": ledger.spec.parallel,
-        "devices": list(ledger.lanes_left),
-        "left_out": [{"device": e.devices[0], "why": e.why} for e in ledger.lanes_left_out],
+        "devices": list(ledger.lanes),
+        "left_out": [{"device": e.devices[0], "why": e.why} for e in ledger.lanes_missing],
         "baselines": [
             {name: getattr(step, name) for name in ("device", "state", "value", "beside", "run")}
             for step in ledger.steps

@@ -33,6 +33,7 @@ from llmdyno.tune.ledger import Step
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.parallel import ParallelTrials
 from llmdyno.tune.proof import Proof
+from llmdyno.tune.reference import reference_of
 from llmdyno.tune.runner import Narrator, Runner
 from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study
@@ -126,9 +127,9 @@ class Tuner:
         with store.hold(runner.folder), Presence(runner.folder) as presence:
             runner.begin(presence, elsewhere=self._elsewhere)
             try:
-                baseline, reference = self.measure_baseline()
+                baseline, _ = self.measure_baseline()
                 self.search()
-                self._prove(baseline, reference)
+                self._prove(baseline)
                 runner.see_that_it_is_mended()
             finally:
                 if self.devices is not None:
@@ -151,9 +152,11 @@ class Tuner:
         """Try configs until there were enough."""
         self._trials.run(self._told)
 
-    def _prove(self, baseline: Step, reference: Step) -> None:
+    def _prove(self, baseline: Step) -> None:
         """Confirm the best config; if it dies or is worse, the next best."""
         proof, runner = self._proof, self._runner
+        reference = reference_of(runner.ledger)  # lanes may have been left out since
+        assert reference is not None, "trials come after it"
         for best in proof.contenders(reference, self._trials.expected):
             proof.confirm(baseline.config, best)
             document = study_document(runner.folder, runner.ledger, self.stack)
