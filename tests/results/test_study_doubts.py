@@ -73,7 +73,7 @@ def beside(document: Study) -> None:
 
 
 def in_parallel(document: Study) -> None:
-    document["lanes"] = {"devices": ["GPU 0", "GPU 1"]}
+    document["lanes"] = {"devices": ["GPU 0", "GPU 1"], "value": 380.0, "alone": 500.0}
     document["trials"][0]["beside"] = 1
 
 
@@ -88,7 +88,7 @@ OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "measured-once": (one_level_less, "measured in Baseline only", []),
     "unequal-work": (shorter, "answers differ in length, 48.0 against 24.0 output tokens", []),
     "another-place": (moved, "its runs are not alike: vllm 0.25 before, 0.26 after", []),
-    "parallel-trials": (in_parallel, "ran 2 at once (GPU 0, GPU 1) and shared memory", []),
+    "parallel-trials": (in_parallel, "at once (GPU 0, GPU 1) and shared memory, its", []),
     "studies-beside": (beside, "Another study ran on this machine at the same time", []),
     "unequal-load": (slower, "the load was not the same: 5.00 against 4.00 requests/s were", []),
 }
@@ -200,6 +200,22 @@ def test_bursts_are_as_large_as_they_have_requests() -> None:
     assert "requests at once" in text
 
 
+def test_what_neighbours_cost_the_baseline_is_said_with_the_lanes() -> None:
+    document = study()
+    in_parallel(document)
+    (said,) = [
+        one.text for one in study_doubts.find(document, GUIDE) if one.code == "parallel-trials"
+    ]
+    assert said.endswith(
+        "There the baseline made 0.76 times what it makes alone. The confirmation ran alone."
+    )
+    del document["confirmation"]
+    (said,) = [
+        one.text for one in study_doubts.find(document, GUIDE) if one.code == "parallel-trials"
+    ]
+    assert said.endswith("There the baseline made 0.76 times what it makes alone.")
+
+
 def test_lanes_of_cores_are_less_than_the_machine() -> None:
     document = clean()
     in_parallel(document)
@@ -207,7 +223,7 @@ def test_lanes_of_cores_are_less_than_the_machine() -> None:
 
     (found,) = study_doubts.find(document, GUIDE)
 
-    assert found.text.endswith("It had all cores, the trials a part of them each.")
+    assert found.text.endswith("Each trial had a part of the cores, what ran alone had all.")
 
 
 def test_lanes_of_which_one_was_left_shared_nothing() -> None:

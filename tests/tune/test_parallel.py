@@ -37,6 +37,7 @@ def test_trials_run_beside_each_other_and_what_decides_runs_alone(lab: LaneLab) 
     assert document["best"]["config"]["fast"] is True
     assert document["outcome"]["tried"] == 6
     assert document["lanes"]["devices"] == sorted(LANES)
+    assert document["lanes"]["alone"] == pytest.approx(document["lanes"]["value"], rel=0.5)
     assert "parallel-trials" in [doubt["code"] for doubt in document["doubts"]]
 
 

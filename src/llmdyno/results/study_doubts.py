@@ -200,11 +200,15 @@ def _about_the_machine(study: Document) -> list[Doubt]:
     if len(devices) > 1 and any(number(one, "beside") for one in items(study, "trials")):
         said = (
             f"Trials ran {len(devices)} at once ({', '.join(devices)}) and shared memory, its"
-            " bandwidth, disk and power, so another config may be the best alone. The confirmation"
-            " ran alone."
+            " bandwidth, disk and power, so another config may be the best alone."
         )
+        value, alone = (number(study, "lanes", name) for name in ("value", "alone"))
+        if value and alone:
+            said += f" There the baseline made {value / alone:.2f} times what it makes alone."
+        if items(part(study, "confirmation"), "runs"):
+            said += " The confirmation ran alone."
         if devices[0].startswith("core"):
-            said += " It had all cores, the trials a part of them each."
+            said += " Each trial had a part of the cores, what ran alone had all."
         found.append(_of_study("parallel-trials", said))
     return found
 

@@ -21,7 +21,8 @@ it can be gone again at any time. The document's keys are a contract; its versio
         and the interval of its value if that is known); else it is null. In "outcome"
         "expected_gain", where "ended_by" is "patience", and "pruned", how many trials were.
     29 November 2026, added: "lanes" of a study with --parallel, else null; "device" (what part of
-        the machine a trial had; null: all) and "beside" (how many ran with it at most) of a trial.
+        the machine a trial had; null: all) and "beside" (how many ran with it at most) of a trial;
+        in "lanes" "value", what all lanes made of the baseline, and "alone", what it made alone.
     29 November 2026, added: of a confirmation's runs "sitting" (which process measured it),
         "failed_before" (the classes of the tries that failed), "requests" and "doubts" (codes) of
         the level that decides.
@@ -47,6 +48,7 @@ from llmdyno.tune.candidates import changed, effective, same
 from llmdyno.tune.explained import Explained, of_confirmation
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.paired import Pair, Reader
+from llmdyno.tune.reference import reference_of
 
 SCHEMA = "llmdyno.study/1"
 
@@ -361,9 +363,12 @@ def _lanes(ledger: Ledger) -> dict[str, Any] | None:
     """Return where trials ran at once, and what the baseline came to there; None: one at a time."""
     if ledger.spec.parallel == 1:
         return None
+    alone, beside = ledger.find("baseline", 0), reference_of(ledger)
     return {
         "asked": ledger.spec.parallel,
         "devices": list(ledger.lanes),
+        "value": beside.value if ledger.lanes and beside else None,
+        "alone": alone.value if alone else None,
         "left_out": [{"device": e.devices[0], "why": e.why} for e in ledger.lanes_missing],
         "baselines": [
             {name: getattr(step, name) for name in ("device", "state", "value", "beside", "run")}
