@@ -255,6 +255,7 @@ async def _measure(run: _Run, name: str) -> str | None:
     )
     calibration = None
     if spec.calibration:
+        import_numpy()
         from llmdyno.calibration.calibrate import calibrate  # brings a server of its own
 
         calibration = await calibrate()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
+from llmdyno.machine.blas import import_numpy
 from llmdyno.spec import ROUNDS_MIN, Bench
 
 
@@ -32,7 +33,8 @@ def loads(spec: Bench, journal: Path) -> Iterator[tuple[int, float]]:
 
 def _searched(spec: Bench, journal: Path) -> Iterator[float]:
     """Yield the loads of a search for the highest one that meets the SLOs."""
-    from llmdyno.results.capacity import CapacitySearch, measured_point  # imports numpy
+    import_numpy()
+    from llmdyno.results.capacity import CapacitySearch, measured_point
     from llmdyno.results.facts import read_levels
 
     is_whole = not spec.load.is_open
@@ -51,7 +53,8 @@ def _is_known(spec: Bench, journal: Path, rounds: int) -> bool:
     """Return whether so many rounds know each token rate as exactly as `--repeat-until` asks."""
     if spec.repeat_until is None or rounds < ROUNDS_MIN:
         return False
-    from llmdyno.results.measures import token_rate_intervals  # imports numpy
+    import_numpy()
+    from llmdyno.results.measures import token_rate_intervals
 
     return all(
         (high - low) / 2 <= spec.repeat_until * (low + high) / 2

@@ -34,6 +34,8 @@ def bench(
     json: AsJson = False,
 ) -> None:
     """Put a server under load and measure it."""
+    if "slo" in given or dashboard is not None or metrics_port is not None:
+        import_numpy()  # else it comes after the last level
     from llmdyno import store, workload
     from llmdyno.bench.run import Watcher, run, run_id
     from llmdyno.store import JOURNAL
