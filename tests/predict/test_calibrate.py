@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 
-from llmdyno.predict.calibrate import METRICS, _noise, calibrate, deviations, prior
+from llmdyno.predict.calibrate import METRICS, _noise, _scatter, calibrate, deviations, prior
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.points import Measured
 from llmdyno.predict.server import Setup, server_of
@@ -65,6 +65,32 @@ def test_what_the_model_does_not_explain_is_not_laid_on_its_parameters() -> None
     found = calibrate(scattered)
     assert np.abs(np.log(found.theta / MEDIANS) / DEVIATIONS).max() < 0.2
     assert found.scatter[0] > 0.08
+
+
+def test_ten_runs_of_one_server_tell_of_that_server_only() -> None:
+    """What the model lacks of a server is the same in each of its levels."""
+    theta = MEDIANS.copy()
+    theta[NAMES.index("bandwidth_share")] *= 0.75
+    points = [measured(users, theta) for users in (1, 8, 24)]
+    once, often = calibrate(points), calibrate(points * 4)
+    server, point = server_of(SETUP), Point(users=8)
+    narrow, same = (deviations(each, [server], [point])[0] for each in (once, often))
+    assert (same > 0.97 * narrow).all()
+    servers = [
+        msgspec.structs.replace(each, config={"max_num_seqs": 512 + number})
+        for number in range(4)
+        for each in points
+    ]
+    assert (deviations(calibrate(servers), [server], [point])[0] < 0.85 * narrow).all()
+
+
+def test_a_forecast_scatters_as_points_do_that_nobody_matched() -> None:
+    """A rate that only fits users in step is scatter to who does not know that they were."""
+    matched, started = np.full((10, 3), 0.01), np.full((10, 3), 0.3)
+    scatter = _scatter(matched, started, 1.0)
+    assert (scatter[[0, 2]] > 0.25).all()
+    assert scatter[1] < prior().scatter[1]  # TTFT's other answer has a range of its own
+    assert (_scatter(matched, started, 0.1) < scatter)[[0, 2]].all()  # of one server
 
 
 def test_the_noise_of_a_point_is_that_of_all_but_a_few_far_off() -> None:

@@ -39,6 +39,8 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
             of its own, with a step of decodes between two of them.
         interval: steps of decodes that a prompt may wait for once half of `sequences` run, unless
             those that wait fill a step; 0: none.
+        wake_s: it tells one stream at a time of its new tokens, in turn, and takes so many seconds
+            from one to the next; 0: all at once.
         sequences, tokens, memory_share: what limits a step, and the cache.
         whole_tokens: the limit that holds where the knob of `tokens` is below 0: prompts stay whole
             then. None: it cannot be.
@@ -81,6 +83,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     chunks: str = ""
     whole: bool = False
     interval: int = 0
+    wake_s: float = 0.0
     sequences: Limit
     tokens: Limit
     whole_tokens: Limit | None = None

@@ -23,8 +23,9 @@ from llmdyno.predict.steptime import DEVIATIONS, MEDIANS, NAMES
 from llmdyno.units import Lengths
 
 METRICS = ("token_rate", "ttft_ms_p50", "tpot_ms_p50")
-_SCATTER = np.array([0.08, 0.18, 0.08])  # of runs of one server, believed before any was seen
-_SCATTER_WEIGHT = 4.0  # ... as firmly as so many points say
+# Around a forecast, believed before any server was seen. TTFT's is what equal runs differ by.
+_SCATTER = np.array([0.08, 0.25, 0.08])
+_SCATTER_WEIGHT = 4.0  # ... as firmly as so many servers say
 _MISFIT = np.array([0.06, 0.15, 0.06])  # of a point in the fit, believed before any residual
 _MISFIT_WEIGHT = 4.0  # ... as firmly as so many points say
 _MISFIT_TURNS = 3  # matchings after which it is estimated anew; then it stays
@@ -81,6 +82,7 @@ class _Data(msgspec.Struct, frozen=True):
     logs: np.ndarray
     measured: np.ndarray  # the deviation of a point's measurement itself, where it is known
     noise: np.ndarray  # ... and of what the model does not explain
+    share: float  # servers for each point: those of one server go wrong together
 
 
 def calibrate(measured: Sequence[Measured]) -> Calibration:
@@ -105,10 +107,12 @@ def calibrate(measured: Sequence[Measured]) -> Calibration:
         best = min(best, (_loss(data, residuals, x), x, residuals), key=lambda each: each[0])
         x = _descended(data, simulated - _coarse_logs(data.stacked, data.loads, x), x)
     _, x, residuals = best
+    started = _started(data, x)[data.same]
     slopes = _slopes(data.stacked, data.loads, x)[data.same]
     normal = np.einsum("pmi,pm,pmj->ij", slopes, _weights(data, residuals), slopes)
     covariance = np.linalg.inv(normal + np.diag(DEVIATIONS**-2.0))
-    return Calibration(np.exp(x), covariance, _scatter(residuals), len(measured))
+    scatter = _scatter(residuals, data.logs - started, data.share)
+    return Calibration(np.exp(x), covariance, scatter, len(measured))
 
 
 def _descended(data: _Data, beyond: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -162,6 +166,13 @@ def _matched(data: _Data, x: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
+def _started(data: _Data, x: np.ndarray) -> np.ndarray:
+    """Simulate each point as a forecast does that does not know how its users met it."""
+    theta = np.exp(x)
+    pairs = zip(data.servers, data.points, strict=True)
+    return np.array([_simulated(server, point, theta) for server, point in pairs])
+
+
 def _simulated(server: Server, point: Point, theta: np.ndarray) -> np.ndarray:
     short = msgspec.structs.replace(point, duration_s=min(point.duration_s, _FIT_S))
     seen = simulated_at(server, short, theta, together=False, starts=1)
@@ -203,6 +214,7 @@ def point_of(measured: Measured) -> Point:
 
 def _data(measured: Sequence[Measured]) -> _Data:
     places: dict[bytes, int] = {}
+    configs: set[bytes] = set()
     servers, points, same = [], [], []
     for each in measured:
         setup, point = setup_of(each), point_of(each)
@@ -212,9 +224,11 @@ def _data(measured: Sequence[Measured]) -> _Data:
             cached_share=round(point.cached_share, 1),
             duration_s=round(min(point.duration_s, _FIT_S) / _SAME_S),
         )
-        key = msgspec.json.encode(
-            (sorted(setup.config.items()), setup.gpu.name, setup.shape, rough)
+        config = msgspec.json.encode(
+            (setup.engine, sorted(setup.config.items()), setup.gpu.name, setup.shape)
         )
+        configs.add(config)
+        key = config + msgspec.json.encode(rough)
         if key not in places:
             places[key] = len(places)
             servers.append(server_of(setup))
@@ -244,6 +258,7 @@ def _data(measured: Sequence[Measured]) -> _Data:
         logs=logs,
         measured=own,
         noise=np.maximum(own, _MISFIT),
+        share=len(configs) / len(measured),
     )
 
 
@@ -261,19 +276,26 @@ def _noise(measured: np.ndarray, residuals: np.ndarray) -> np.ndarray:
 
 def _weights(data: _Data, residuals: np.ndarray) -> np.ndarray:
     far = residuals / (data.noise * _FAR)
-    return np.asarray(1 / (data.noise**2 * (1 + far**2)))
+    return np.asarray(data.share / (data.noise**2 * (1 + far**2)))
 
 
 def _loss(data: _Data, residuals: np.ndarray, x: np.ndarray) -> float:
     far = residuals / (data.noise * _FAR)
     prior_part = (((x - np.log(MEDIANS)) / DEVIATIONS) ** 2).sum()
-    return float(_FAR**2 * np.log1p(far**2).sum() + prior_part)
+    return float(data.share * _FAR**2 * np.log1p(far**2).sum() + prior_part)
 
 
-def _scatter(residuals: np.ndarray) -> np.ndarray:
-    count = len(residuals)
-    total = _SCATTER_WEIGHT * _SCATTER**2 + (residuals**2).sum(axis=0)
-    return np.asarray(np.sqrt(total / (_SCATTER_WEIGHT + count)))
+def _scatter(matched: np.ndarray, started: np.ndarray, share: float) -> np.ndarray:
+    """Return the scatter that forecasts will have, from the residuals of two simulations.
+
+    A forecast does not know which way its users will meet the server, so rate and TPOT scatter as
+    the points as started do. TTFT's other answers are told as a range of their own.
+    """
+    servers = share * len(matched)
+    seen = (started**2).mean(axis=0)
+    seen[1] = (matched[:, 1] ** 2).mean()
+    total = _SCATTER_WEIGHT * _SCATTER**2 + servers * seen
+    return np.asarray(np.sqrt(total / (_SCATTER_WEIGHT + servers)))
 
 
 def _coarse_logs(servers: Stack, loads: CoarseLoads, x: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from llmdyno.predict.api import API_PASSES, LATENCY_REQUESTS, api_pass_s
 from llmdyno.predict.server import Server
-from llmdyno.predict.steptime import NAMES, Graphs, StepTime
+from llmdyno.predict.steptime import NAMES, Graphs, StepTime, rounded_max
 from llmdyno.predict.work import Work
 
 _ROUNDS = 40
@@ -52,6 +52,7 @@ class Stack(msgspec.Struct, frozen=True):
     servers: np.ndarray
     ahead: np.ndarray
     mixes: np.ndarray
+    wake_s: np.ndarray
 
 
 def stack(servers: Sequence[Server]) -> Stack:
@@ -79,6 +80,7 @@ def stack(servers: Sequence[Server]) -> Stack:
         servers=np.maximum(1, column("rules", "servers")),
         ahead=column("rules", "plans_ahead"),
         mixes=column("rules", "mixes"),
+        wake_s=column("rules", "wake_s"),
     )
 
 
@@ -135,4 +137,5 @@ def _latencies(
     api_s = time.api_s * (LATENCY_REQUESTS + 1) + passes_s
     steps = np.maximum(1.0, loads.uncached / budget)
     ttft_s = api_s + (0.5 + servers.ahead) * tpot_s + steps * mixed_s + handover_s
-    return tpot_s, ttft_s
+    # A stream's turn comes once in as many wakes as there are streams: see wakes.py.
+    return tpot_s, rounded_max(ttft_s, running * servers.wake_s)  # type: ignore[return-value]

@@ -11,7 +11,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """A scheduler's rules with their limits, see engines/_scheduling.py.
 
     Attributes:
-        whole, interval: see there.
+        whole, interval, wake_s: see there.
         cache_tokens: tokens that the cache holds.
         servers: processes that speak HTTP.
     """
@@ -22,6 +22,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     chunks: bool
     whole: bool = False
     interval: int = 0
+    wake_s: float = 0.0
     sequences: int
     tokens: int
     cache_tokens: float
@@ -79,7 +80,6 @@ class Happened(msgspec.Struct):
     e2e_s: list[float] = []
     busy_s: float = 0.0
     running_s: float = 0.0
-    context_s: float = 0.0
     waiting_s: float = 0.0
     host_s: float = 0.0
     steps: float = 0.0
@@ -90,3 +90,17 @@ class Happened(msgspec.Struct):
     cached: float = 0.0
     preempted: int = 0
     unfinished: int = 0
+
+    def passed(self, seconds: float, running: int, waiting: int) -> None:
+        """Count time of the window that passed with so many requests in and before the server."""
+        self.busy_s += seconds
+        self.running_s += seconds * running
+        self.waiting_s += seconds * waiting
+
+    def stepped(self, steps: float, decodes: int, context: float, chunk: int, new: int) -> None:
+        """Count steps: their decodes, context and prompt tokens, and the first tokens they made."""
+        self.steps += steps
+        self.tokens += steps * (decodes + new)
+        self.decodes += steps * decodes
+        self.contexts += steps * context
+        self.chunk += steps * chunk

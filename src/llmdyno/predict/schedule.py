@@ -14,7 +14,8 @@ from what is known of them:
 - dynamic split-fuse: openvino.genai, src/cpp/src/continuous_batching/scheduler.hpp (schedule).
 - whole prompts first while fewer than half of the sequences run, else after 16 steps of decodes at
   most; a prompt longer than a step alone, a step of decodes between its chunks:
-  lmdeploy/pytorch/engine/inputs_maker.py (do_prefill_default, _select_active_chunk_work).
+  lmdeploy/pytorch/engine/inputs_maker.py (do_prefill_default, _select_active_chunk_work). Tokens
+  are handed out to one stream at a time: see wakes.py.
 
 Between two events (a prompt, an end) every step has the same sequences: those steps are one leap.
 """
@@ -30,6 +31,7 @@ from llmdyno.predict.blocks import BlockCache
 from llmdyno.predict.rules import Ask, Happened, Load, Rules
 from llmdyno.predict.steptime import StepTime
 from llmdyno.predict.underway import Request
+from llmdyno.predict.wakes import Wakes
 
 _LEAP_MAX = 64  # steps in one leap: the context grows meanwhile
 _ESTIMATE_SHARE = 0.5  # of the answers' remaining tokens, SGLang's new_token_ratio half decayed
@@ -66,6 +68,7 @@ class _Simulation:
         self._turns: dict[int, Iterator[Ask]] = {}  # that a user has still to ask
         self._held_off = 0  # steps of decodes since prompts began to wait for their turn
         self._chunked = False  # whether the last step had a long prompt's chunk
+        self.wakes = Wakes(rules.wake_s) if rules.wake_s else None
 
     def run(self) -> Happened:
         """Simulate to the end of the level."""
@@ -117,6 +120,8 @@ class _Simulation:
             self._send(*heapq.heappop(self.sending))
         while self.coming and self.coming[0][0] <= planned_s:
             self.waiting.append(heapq.heappop(self.coming)[2])
+            if self.wakes:
+                self.wakes.join(self.waiting[-1])
         while self.leaving and self.leaving[0] <= planned_s:
             self.leaving.popleft()
         self._make_room()
@@ -128,8 +133,8 @@ class _Simulation:
         elif self.running:
             self._leap()
         elif (next_s := self._next_s()) < math.inf:
-            self.now_s = max(self.now_s, next_s)
-            self.last_s = 0.0
+            begin_s, self.now_s, self.last_s = self.now_s, max(self.now_s, next_s), 0.0
+            self._wake(begin_s, 0.0)
         else:
             return False
         return True
@@ -138,8 +143,9 @@ class _Simulation:
         """When something comes from outside, if nothing is in a step."""
         moments = [start_s for start_s, _ in self.sending[:1]]
         moments += [arrives_s for arrives_s, _, _ in self.coming[:1]]
-        if self.leaving:
-            moments.append(self.leaving[0])
+        moments += list(self.leaving)[:1]
+        if self.wakes:
+            moments.append(self.now_s + self.wakes.next_s())
         return min(moments, default=math.inf)
 
     def _used(self) -> float:
@@ -195,7 +201,7 @@ class _Simulation:
         while self.partial and total < budget:
             request = self.partial[0]
             taken = min(budget - total, request.left)
-            total, seen = total + taken, seen + self._compute(request, taken)
+            total, seen = total + taken, seen + request.compute(taken)
             if request.left:
                 break
             ended.append(self.partial.popleft())
@@ -211,7 +217,7 @@ class _Simulation:
                 break
             self._let_in(self.waiting.popleft())
             taken = min(budget - total, request.left) if rules.chunks else request.left
-            total, seen = total + taken, seen + self._compute(request, taken)
+            total, seen = total + taken, seen + request.compute(taken)
             (self.partial if request.left else ended).append(request)
         self._chunked = bool(self.partial)
         return total, seen, ended
@@ -259,12 +265,6 @@ class _Simulation:
             self.cache.release(request.blocks[: request.held], self._room())
             request.held = 0
 
-    @staticmethod
-    def _compute(request: Request, taken: int) -> float:
-        start = request.context - request.left
-        request.left -= taken
-        return taken * (start + taken / 2)
-
     def _mixed_step(self, chunk: int, look: float, ended: Sequence[Request]) -> None:
         """Take a step that computes prompts, beside the decodes where the rules mix them."""
         decodes = len(self.running) if self.rules.mixes else 0
@@ -276,17 +276,15 @@ class _Simulation:
         late_s = 0.0
         if self.rules.plans_ahead and self.coming and self.coming[0][0] <= self.now_s:
             late_s = min(host, seconds) / 2
-        self._pass(1, seconds, decodes, chunk, len(ended), host_led=host > gpu)
+        self._pass(1, gpu, host, seconds, decodes, chunk, len(ended))
         if decodes:
             self._step_on(1)
         for request in ended:
             request.done += 1
             request.joined = self.step
             request.context += 1
-            if not request.first_s:
-                request.first_s = self.now_s + late_s + self._handover_s(made)
-                if self._in_window(request.first_s):
-                    self.seen.ttft_s.append(request.first_s - request.sent_s)
+            if request.done == 1:
+                self._tell(request, self.now_s + late_s + self._handover_s(made), last=False)
             if request.done >= request.answer:
                 self._end(request, made)
                 continue
@@ -309,6 +307,8 @@ class _Simulation:
                 until_s = min(until_s, self.sending[0][0] + self.time.api_s)
         if self.leaving and self.waiting:
             until_s = min(until_s, self.leaving[0])
+        if self.wakes:
+            until_s = min(until_s, self.now_s + self.wakes.next_s())
         if self.waiting and self.rules.interval:
             steps = min(steps, max(1, self.rules.interval - self._held_off))
         if self.partial:  # a long prompt's next chunk
@@ -317,7 +317,7 @@ class _Simulation:
             lag_s = seconds if self.rules.plans_ahead else 0.0
             steps = max(1, min(steps, math.ceil((until_s + lag_s - self.now_s) / seconds)))
         self._held_off = self._held_off + steps if self.waiting else 0
-        self._pass(steps, seconds, decodes, 0, 0, host_led=host > gpu)
+        self._pass(steps, gpu, host, seconds, decodes)
         self._step_on(steps)
 
     def _step_on(self, steps: int) -> None:
@@ -331,7 +331,6 @@ class _Simulation:
             self._end(request, made)
 
     def _end(self, request: Request, made: int) -> None:
-        last_s = self.now_s + self._handover_s(made)
         self.reserved -= request.promised
         if request.blocks:
             self.cache.hold(request.blocks[request.held :])
@@ -339,12 +338,37 @@ class _Simulation:
             self._release(request)
         if self.rules.plans_ahead:
             self.leaving.append(self.now_s)
-        if self._in_window(last_s):
-            if request.answer > 1:
-                self.seen.tpot_s.append((last_s - request.first_s) / (request.answer - 1))
-            self.seen.e2e_s.append(last_s - request.sent_s)
-        if self.load.closed and last_s < self.load.duration_s:
-            heapq.heappush(self.sending, (last_s + self.load.think_s, request.user))
+        self._tell(request, self.now_s + self._handover_s(made), last=True)
+
+    def _tell(self, request: Request, moment_s: float, *, last: bool) -> None:
+        """Let a user hear of a first or a last token, at once or when its receiver is woken."""
+        if self.wakes:
+            self.wakes.tell(request, last=last)
+        else:
+            self._told(request, moment_s, last=last)
+
+    def _told(self, request: Request, moment_s: float, *, last: bool) -> None:
+        if not last:
+            request.first_s = moment_s
+            if self._in_window(moment_s):
+                self.seen.ttft_s.append(moment_s - request.sent_s)
+            return
+        if self._in_window(moment_s):
+            self.seen.e2e_s.append(moment_s - request.sent_s)
+            if request.answer > request.first_tokens:
+                tokens = request.answer - request.first_tokens
+                self.seen.tpot_s.append((moment_s - request.first_s) / tokens)
+        if self.load.closed and moment_s < self.load.duration_s:
+            heapq.heappush(self.sending, (moment_s + self.load.think_s, request.user))
+
+    def _wake(self, begin_s: float, blocked_s: float) -> None:
+        """Let those hear of their tokens whose turn has come until now."""
+        woken = self.wakes.passed(begin_s, self.now_s, blocked_s) if self.wakes else ()
+        for request, moment_s, last in woken:
+            if not last:
+                made = request.done + self.step - request.joined
+                request.first_tokens = max(1, min(request.answer, made))
+            self._told(request, moment_s, last=last)
 
     def _handover_s(self, made: int) -> float:
         """From a step's end to the client: the API servers write the step's tokens in turn."""
@@ -354,26 +378,20 @@ class _Simulation:
         return self.load.window_s <= moment_s <= self.load.duration_s
 
     def _pass(
-        self, steps: int, seconds: float, decodes: int, chunk: int, new: int, *, host_led: bool
-    ) -> None:
+        self, steps: int, gpu: float, host: float, seconds: float, decodes: int, chunk: int = 0,
+        new: int = 0,
+    ) -> None:  # fmt: skip
         """Let time pass, and add up what counts of it."""
         took_s = steps * seconds
         begin_s, self.now_s, self.last_s = self.now_s, self.now_s + took_s, seconds
+        self._wake(begin_s, steps * min(host, seconds))
         low, high = max(begin_s, self.load.window_s), min(self.now_s, self.load.duration_s)
         if high <= low:
             return
-        share = (high - low) / took_s
-        seen, context, made = self.seen, self.context if decodes else 0.0, decodes + new
-        seen.tokens += share * steps * made
-        seen.busy_s += high - low
-        seen.running_s += (high - low) * (len(self.running) + len(self.partial))
-        seen.waiting_s += (high - low) * len(self.waiting)
-        seen.context_s += (high - low) * context
-        seen.chunk += share * chunk
-        seen.steps += share * steps
-        seen.decodes += share * steps * decodes
-        seen.contexts += share * steps * context
-        if host_led:
+        seen, counted = self.seen, steps * (high - low) / took_s
+        seen.passed(high - low, len(self.running) + len(self.partial), len(self.waiting))
+        seen.stepped(counted, decodes, self.context if decodes else 0.0, chunk, new)
+        if host > gpu:
             seen.host_s += high - low
 
 

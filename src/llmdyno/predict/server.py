@@ -73,6 +73,7 @@ def server_of(setup: Setup) -> Server:
             chunks=splits and scheduling.splits_prompts(config),
             whole=scheduling.whole,
             interval=scheduling.interval,
+            wake_s=scheduling.wake_s,
             sequences=sequences,
             tokens=tokens,
             cache_tokens=found.cache_tokens,

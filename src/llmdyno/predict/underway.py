@@ -8,7 +8,7 @@ class Request:
 
     __slots__ = (
         *("answer", "blocks", "cached", "context", "done", "first_s", "held"),
-        *("joined", "left", "promised", "sent_s", "user"),
+        *("first_tokens", "joined", "left", "promised", "sent_s", "user", "woken"),
     )
 
     def __init__(self, ask: Ask, sent_s: float, user: int) -> None:
@@ -24,3 +24,11 @@ class Request:
         self.joined = 0  # the step that made the last of these
         self.promised = 0  # tokens that admission has kept room for
         self.first_s = 0.0
+        self.first_tokens = 1  # that came with the first one
+        self.woken = 0.0  # when its receiver is woken next, see wakes.py
+
+    def compute(self, taken: int) -> float:
+        """Compute tokens of the prompt; return the sum of the contexts that they look at."""
+        start = self.context - self.left
+        self.left -= taken
+        return taken * (start + taken / 2)
