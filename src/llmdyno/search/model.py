@@ -175,7 +175,7 @@ class Model:
         lengths = np.exp(guesses[:, axes : 2 * axes])
         pairs = np.exp(2 * guesses[:, -2])
         total = np.zeros((len(guesses), len(one.at), len(other.at)))
-        squares = np.zeros_like(total)
+        crossed = np.zeros_like(total)
         for axis in range(axes):
             same = one.kinds[:, None, axis] == other.kinds[None, :, axis]
             if self._numbers[axis]:
@@ -185,24 +185,27 @@ class Model:
             else:
                 like = np.where(same, 1.0, _OTHER_CHOICE)[None]
             term = weights[:, axis, None, None] * like
+            crossed += term * total
             total += term
-            squares += term**2
-        crossed = 0.5 * (total**2 - squares)
         # A constant of its own for the level of all values.
         found: Floats = total + pairs[:, None, None] * crossed / 0.12 + 0.25
         return found
 
     def predict(self, points: Points) -> tuple[Floats, Floats]:
         """Return means and deviations of the logarithm, a row a guess; all count alike."""
-        mean, solved = self._solved(points)
+        assert self._guesses is not None
+        mean, solved = self._solved(self._kernel(self._guesses, self._points, points))
         variance = np.maximum(self._diagonal(points) - (solved**2).sum(1), _VARIANCE_MIN)
         return mean, np.sqrt(variance)
 
-    def _solved(self, points: Points) -> tuple[Floats, Floats]:
-        """Return the means, and what the covariances between points are reduced by."""
-        assert self._guesses is not None
+    def _solved(self, cross: Floats) -> tuple[Floats, Floats]:
+        """Return points' means, and what their covariances are reduced by.
+
+        Args:
+            cross: the points' covariances with what was measured, a matrix a guess.
+        """
         _, inverse, inner = self._posterior
-        solved = inverse @ self._kernel(self._guesses, self._points, points)
+        solved = inverse @ cross
         mean: Floats = (solved * inner).sum(1) + self._mean
         return mean, solved
 
@@ -235,9 +238,7 @@ class Model:
         found: Floats = (deviation * np.maximum(ahead * normal(ahead) + density, 0.0)).mean(0)
         return found
 
-    def knowledge(
-        self, points: Points, among: Points, shift: Floats, shift_among: Floats
-    ) -> Floats:
+    def knowledge(self, points: Points, shift: Floats, shift_measured: Floats) -> Floats:
         """Return by how much better the choice is expected to be after each point is measured.
 
         That is the knowledge gradient (Frazier, Powell, Dayanik 2009) of one noisy measurement. It
@@ -245,23 +246,23 @@ class Model:
 
         Args:
             points: that could be measured.
-            among: what can be chosen without that: what was measured.
             shift: what is added to each point.
-            shift_among: what is added to each of the others.
+            shift_measured: what is added to each that was measured, and can be chosen, too.
         """
         assert self._guesses is not None
-        means, solved = self._solved(points)
-        means_among, solved_among = self._solved(among)
+        cross = self._kernel(self._guesses, self._points, points)
+        means, solved = self._solved(cross)
+        within = self._kernel(self._guesses, self._points, self._points)
+        means_measured, solved_measured = self._solved(within)
         # The choice is made by the mean of all guesses.
-        level, levels = means.mean(0) + shift, means_among.mean(0) + shift_among
+        level, levels = means.mean(0) + shift, means_measured.mean(0) + shift_measured
         variance = np.maximum(self._diagonal(points) - (solved**2).sum(1), _VARIANCE_MIN)
-        covariances = self._kernel(self._guesses, among, points)
-        covariances -= np.swapaxes(solved_among, 1, 2) @ solved
+        covariances = cross - np.swapaxes(solved_measured, 1, 2) @ solved
         deviation = np.sqrt(variance + np.exp(2 * self._guesses[:, -1])[:, None])
-        moves, moves_among = variance / deviation, covariances / deviation[:, None, :]
+        moves, moves_measured = variance / deviation, covariances / deviation[:, None, :]
         after = np.zeros_like(moves)
         for node, weight in zip(_NODES, _NODE_WEIGHTS, strict=True):
-            others = (levels[None, :, None] + moves_among * node).max(1)
+            others = (levels[None, :, None] + moves_measured * node).max(1)
             after += weight * np.maximum(others, level + moves * node)
         found: Floats = np.maximum(after.mean(0) - levels.max(), 0.0)
         return found

@@ -251,7 +251,6 @@ class OwnSearch(Memory):
         among = Points(self.space, measured)
         gains = self._model.knowledge(
             points,
-            among,
             self._known(points) - self._cost(points.keys),
             self._worth(among) - self._model.expected(among),
         )
