@@ -1,4 +1,4 @@
-"""Known functions to search: eight families, and four others (others.py).
+"""Known functions to search: eight families, four others (others.py), four held out (held_out.py).
 
 Each family draws its parameters anew from a seed, so no search can be fitted to one function. A
 function is a product of effects, as the speed of a server is: batch knobs that gain until they
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 import numpy as np
+from held_out import HELD_OUT
 from numpy.typing import NDArray
 from others import OTHERS
 from parts import (
@@ -277,8 +278,9 @@ FAMILIES: Mapping[str, Callable[[int], Function]] = {
 
 def make(family: str, seed: int) -> Function:
     """Return a family's function of that seed; the default starts, and there is more to find."""
+    families = {**FAMILIES, **HELD_OUT}
     for again in range(50):
-        function = FAMILIES[family](seed + 1000 * again)
+        function = families[family](seed + 1000 * again)
         if function.value({}) > 0:
             return function
     raise AssertionError(f"{family}, seed {seed}: no default that starts")

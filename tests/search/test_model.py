@@ -18,11 +18,11 @@ def test_it_predicts_between_what_was_measured_and_is_less_sure_far_from_it() ->
     asked = Points(
         space, [space.key({"sequences": 45}), space.key({"sequences": 64, "switch": True})]
     )
-    mean, deviation, weights = model.predict(asked)
+    mean, deviation = model.predict(asked)
 
-    assert float((weights @ mean)[0]) == pytest.approx(0.25, abs=0.04)
-    assert (weights @ deviation)[0] < 0.06 < (weights @ deviation)[1]
-    assert weights.sum() == pytest.approx(1.0)
+    assert float(mean.mean(0)[0]) == pytest.approx(0.25, abs=0.04)
+    between, far = deviation.mean(0)
+    assert between < 0.06 < far
 
 
 def test_a_lucky_measurement_is_not_believed() -> None:
@@ -53,3 +53,55 @@ def test_the_gain_over_the_best_is_larger_where_more_is_expected() -> None:
 @pytest.mark.parametrize(("x", "share"), [(0.0, 0.5), (1.0, 0.8413447), (-1.96, 0.0249979)])
 def test_the_normal_distribution(x: float, share: float) -> None:
     assert float(normal(np.array([x]))[0]) == pytest.approx(share, abs=2e-7)
+
+
+def test_a_measurement_that_tells_of_its_neighbour_is_worth_something() -> None:
+    space = Space((SEQUENCES,), {})
+    model = Model(space, np.random.default_rng(1))
+    model.fit(
+        Points(space, [space.key({"sequences": n}) for n in (8, 64, 512)]),
+        np.array([0.0, 0.5, 0.48]),
+    )
+    asked = Points(space, [space.key({"sequences": n}) for n in (9, 480)])
+    shift = np.full(2, -1.0)  # neither can be the choice itself
+
+    far, near = model.knowledge(asked, shift, np.zeros(3))
+    assert near > 10 * far >= 0
+    assert near > model.gains(asked, 0.5, shift, 1.0)[1]
+
+
+def test_what_no_measurement_can_change_is_worth_nothing() -> None:
+    space = Space((SEQUENCES,), {})
+    model = Model(space, np.random.default_rng(1))
+    model.fit(
+        Points(space, [space.key({"sequences": n}) for n in (8, 16, 32, 64)]),
+        np.array([0.0, 0.3, 0.6, 0.9]),
+    )
+    asked = Points(space, [space.key({"sequences": n}) for n in (9, 128)])
+
+    worse, better = model.knowledge(asked, np.zeros(2), np.zeros(4))
+    assert better > 0.01
+    assert worse < 0.001
+
+
+def test_the_deviations_are_as_wide_as_the_errors() -> None:
+    draw = np.random.default_rng(4)
+    space = Space((SEQUENCES, TOKENS), {})
+    errors = []
+    for seed in range(12):
+        model = Model(space, np.random.default_rng(seed))
+        slope, turn = draw.uniform(0.2, 0.8), draw.uniform(1.0, 4.0)
+        known = Points(space, [space.random(draw) for _ in range(8)])
+        asked = Points(space, [space.random(draw) for _ in range(40)])
+
+        def true(points: Points, slope: float = slope, turn: float = turn) -> np.ndarray:
+            return slope * np.sin(turn * points.at[:, 0]) + 0.3 * points.at[:, 1]
+
+        model.fit(known, true(known) + 0.05 * draw.standard_normal(8))
+        mean, deviation = model.predict(asked)
+        middle = mean.mean(0)
+        wide = np.sqrt((deviation**2 + (mean - middle) ** 2).mean(0))
+        errors.append((true(asked) - middle) / wide)
+
+    assert 0.8 < np.mean(np.abs(np.concatenate(errors)) < 1.96) <= 1.0
+    assert float(np.std(np.concatenate(errors))) > 0.4  # nor far too wide

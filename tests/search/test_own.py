@@ -169,3 +169,27 @@ def test_two_settings_that_gain_only_together_are_found(seed: int) -> None:
         search.tell(gained(config), {})
 
     assert max(map(gained, known)) > 1.35
+
+
+def test_a_cliff_does_not_bend_what_lies_before_it() -> None:
+    def steep(sequences: int) -> float:
+        return (100 + sequences / 4) * (0.3 if sequences > 250 else 1.0)
+
+    asked = (30, 50, 80, 120, 180, 200)
+    true = np.log([steep(number) for number in asked])
+    errors = []
+    for seed in range(6):
+        search = OwnSearch((SEQUENCES, TOKENS), trials=9, maximise=True, seed=seed, fixed={})
+        search.start({}, steep(16), {})
+        for sequences, tokens in zip(
+            (40, 64, 100, 160, 220, 300, 400, 512),
+            (1024, 600, 2000, 1024, 1024, 1500, 800, 1024),
+            strict=True,
+        ):
+            search.give({"sequences": sequences, "tokens": tokens})
+            search.tell(steep(sequences), {})
+        ranks = search.expected([{"sequences": number, "tokens": 1024} for number in asked])
+        assert ranks is not None
+        errors.append(np.abs(np.array(ranks) - np.mean(ranks) - (true - true.mean())).max())
+
+    assert np.mean(errors) < 0.1  # with the differences as they are 0.14

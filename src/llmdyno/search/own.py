@@ -1,7 +1,7 @@
 """llmdyno's own search: a model of the value, a model of what starts, and what both promise.
 
-Each question is the point with the largest expected gain over the best point so far, times the
-chance that it starts (and that it meets the SLOs). The best point is the best by the model, not the
+Each question is the point after whose measurement the choice is expected to be best, times the
+chance that it starts (and that it meets the SLOs). The choice is the best by the model, not the
 luckiest measurement. A space of few points is looked at as a whole.
 """
 
@@ -23,12 +23,13 @@ _CAUTION = 3.5  # the power of the chance to start
 _CAUTION_MAX = 3.0  # times that, when much has failed
 _FAILING = 0.08  # the share of trials that may fail
 _AT_FIRST = 6  # trials as which the expectation counts
-_BATCH_SLOPE = 0.6  # by how much the logarithm of the value is expected to rise on a log scale
+_BATCH_SLOPE = 0.5  # by how much the logarithm of the value is expected to rise on a log scale
 _CHOICE_GAIN = 0.1  # ... and with the choice that the guide names
 _POINTS_MAX = 400  # up to so many, all points are compared
 _DRAWN = 120  # points beside the best, and anywhere
 _SETTLED = 0.06  # below this share, times the chance to start, a pair is as good a question
 _PAIR_CHANCE = 0.5  # what two settings together must have to be tried without a promise
+_BAD = 1.0  # how far below the best a difference counts half, in the logarithm of the value
 _UNIT = 0.3  # a deviation of values that have no logarithm, in the model's unit
 
 Prior = Callable[[Mapping[str, Value]], float | None]
@@ -119,7 +120,7 @@ class OwnSearch(Memory):
         failures = len(self.told) - len(measured)
         chances = 1 - self._feasibility.risk(points)
         caution = _CAUTION * self._impatience(failures)
-        gains = self._promise(points, centres[0])
+        gains = self._promise(points, measured, centres[0])
         chosen = int(np.argmax(gains * chances**caution))
         self.reason = self._why(keys[chosen], centres[0], float(chances[chosen]))
         gain = float(gains[chosen] * chances[chosen])
@@ -129,7 +130,8 @@ class OwnSearch(Memory):
             together = self._never_together(centres[0], taken)
             if together is not None:
                 return together
-        self.expected_gain = gain
+        here = Points(self.space, [keys[chosen]])
+        self.expected_gain = float(self._gains(here, centres[0])[0] * chances[chosen])
         return keys[chosen]
 
     def _never_together(self, best: Key, taken: set[Key]) -> Key | None:
@@ -196,7 +198,10 @@ class OwnSearch(Memory):
         points = Points(self.space, measured)
         values = [float(self.told[key].value or 0.0) for key in measured]
         self._logarithmic = min(values) > 0
-        rest = self._scaled(np.array(values)) - self._known(points)
+        scaled = self._scaled(np.array(values))
+        if self._logarithmic and self._prior is None:  # a prior has the unit of the values
+            scaled = _compressed(scaled)
+        rest = scaled - self._known(points)
         errors = np.array([self.told[key].error for key in measured])
         self._model.fit(points, rest, errors if self._logarithmic else errors * 0.0)
         missed = np.clip([self.told[key].missed for key in measured], -1.0, 2.0)
@@ -238,20 +243,32 @@ class OwnSearch(Memory):
             found = found - 10.0 * missed
         return found
 
-    def _promise(self, points: Points, best: Key) -> Floats:
-        """Return by how much each point is expected to be better than the best."""
-        top = Points(self.space, [best])
+    def _promise(self, points: Points, measured: Sequence[Key], best: Key) -> Floats:
+        """Return by how much the choice is expected to be better once each point is measured."""
         if self._limited and not self._met:  # first of all one must meet the SLOs
-            return self._misses.gains(
-                points, -float(self._misses.expected(top)[0]), np.zeros(len(points.keys)), -1.0
-            )
+            level = -float(self._misses.expected(Points(self.space, [best]))[0])
+            return self._misses.gains(points, level, np.zeros(len(points.keys)), -1.0)
+        among = Points(self.space, measured)
+        gains = self._model.knowledge(
+            points,
+            self._known(points) - self._cost(points.keys),
+            self._worth(among) - self._model.expected(among),
+        )
+        return gains * self._meeting(points)
+
+    def _meeting(self, points: Points) -> Floats:
+        """Return the chance that each point meets the SLOs."""
+        if not self._limited:
+            return np.ones(len(points.keys))
+        mean, deviation = self._misses.predict(points)
+        chances: Floats = normal(-mean / deviation).mean(0)
+        return chances
+
+    def _gains(self, points: Points, best: Key) -> Floats:
+        """Return by how much each point is expected to be better than the best."""
         shift = self._known(points) - self._cost(points.keys)
-        level = self._model.expected(top) + self._known(top) - self._cost([best])
-        gains = self._model.gains(points, float(level[0]), shift, 1.0)
-        if self._limited:
-            mean, deviation, weights = self._misses.predict(points)
-            gains = gains * (weights @ normal(-mean / deviation))
-        return gains
+        level = float(self._worth(Points(self.space, [best]))[0])
+        return self._model.gains(points, level, shift, 1.0) * self._meeting(points)
 
     def _cost(self, keys: Sequence[Key]) -> Floats:
         """Return what the changes to the first point that was told must gain."""
@@ -289,3 +306,15 @@ class OwnSearch(Memory):
         for number, level in changes.items():
             changed[number] = level
         return self.space.canonical(changed)
+
+
+def _compressed(scaled: Floats) -> Floats:
+    """Return results with differences far below the best made smaller.
+
+    How bad a bad point is, is of no use, and where values fall off a cliff a smooth model would
+    bend everywhere to follow. Of two that are the best, the mean is the top: one may be luck.
+    """
+    top = float(np.sort(scaled)[-2:].mean())
+    below = np.maximum(top - scaled, 0.0)
+    found: Floats = scaled + below - _BAD * np.log1p(below / _BAD)
+    return found
