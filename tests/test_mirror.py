@@ -35,6 +35,7 @@ TOGETHER = {
         ),
         "predict/test_calibrate.py",
     ),
+    "cli/worker.py": "tune/test_worker.py",
     "tune/database.py": "tune/test_team.py",
     "tune/hosts.py": "tune/test_worker.py",
     "tune/reference.py": "tune/test_alike.py",

@@ -54,6 +54,8 @@ def reference_of_lanes(runner: Runner, devices: Devices | Hosts) -> Step:
         )
     before: set[str] = set()  # the lanes that were odd in an earlier round of the same lanes
     while True:
+        if isinstance(devices, Hosts):
+            devices.await_one(runner.wait)
         names = [str(lease) for lease in devices.usual]
         runner.say(f"The baseline in {counted(len(names), 'lane')} at once: {', '.join(names)}.")
         _measure(runner, devices, names)

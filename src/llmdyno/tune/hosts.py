@@ -114,6 +114,13 @@ class Hosts:
         names = ", ".join(f"{_NAME}{row['number']} is {row['name']}" for row in self._live())
         self._say(f"{counted(len(self.usual), 'host')}: {names}.")
 
+    def await_one(self, wait: Callable[[str], None]) -> None:
+        """Wait until one of the hosts is there, if all are gone."""
+        while not self.usual:
+            wait("no host is there; a worker that comes back goes on")
+            time.sleep(_LOOK_S)
+            self.team.look([])
+
     @property
     def team(self) -> Team:
         """The study's rows; only after open()."""
@@ -186,12 +193,13 @@ class Hosts:
 
     @property
     def parts(self) -> int:
-        """How many GPUs each host has."""
-        return min((int(row["gpus"]) for row in self._live()), default=0)
+        """How many GPUs each host has, as far as it can tell."""
+        return max(0, min((int(row["gpus"]) for row in self._live()), default=0))
 
     def fits(self, gpus: int) -> bool:
-        """Tell whether something that takes so many GPUs can run on a host."""
-        return gpus <= self.parts
+        """Tell whether something that takes so many GPUs can run on a host; if unknown, it can."""
+        known = [int(row["gpus"]) for row in self._live()]
+        return not known or min(known) < 0 or gpus <= min(known)
 
     def leave_out(self, name: str) -> None:
         """Let a host have no further job."""

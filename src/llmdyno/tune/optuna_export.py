@@ -107,7 +107,7 @@ def add_to_database(folder: Path, url: str) -> int:
     except ImportError as error:
         raise UsageError(
             f"--optuna {shown}: the database's driver is not installed; for PostgreSQL:"
-            " pip install 'psycopg[binary]', and begin the URL with"
+            " pip install 'llmdyno[postgresql]', and begin the URL with"
             " postgresql+psycopg://."
         ) from error
     except _NoUrlError as error:

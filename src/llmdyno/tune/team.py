@@ -75,6 +75,7 @@ class Team:
             version=VERSION,
             lease_s=lease_s,
         )
+        self._ask("UPDATE dyno_hosts SET refused = NULL WHERE study = :study")
 
     def close(self, state: str) -> None:
         """Say that no further job will come; what is open or leased is taken back."""

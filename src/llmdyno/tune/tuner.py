@@ -107,14 +107,14 @@ class Tuner:
         whys = [_WHYS[by] for by, configs in self.starts.items() for _ in configs]
         self.searched = searched
         self._runner = self.runner = Runner(study, folder, stack, narrator)
-        # What trials that run at once share out; None: each has the whole machine.
-        self.devices = hosts or _devices(study, stack)
-        self._hosts = hosts
-        if hosts is None and are_hosts(self._runner.ledger):
+        if hosts is None and here and are_hosts(self._runner.ledger):
             raise UsageError(
                 f"--resume {folder}: the study's trials run over hosts; name their database with"
                 " --store."
             )
+        # What trials that run at once share out; None: each has the whole machine.
+        self.devices = hosts or _devices(study, stack)
+        self._hosts = hosts
         make = make_search or sampler(study.sampler)
         tries = Trials if self.devices is None else partial(ParallelTrials, self.devices)
         self._trials = tries(self._runner, searched, candidates, make, whys=whys)

@@ -51,7 +51,7 @@ def work(
 
     Raises:
         UsageError: there is no such study, or this machine is unlike the lead's.
-        DynoError: the lead refuses this host, or was not heard of for ten minutes.
+        DynoError: the lead refuses this host, was stopped, or not heard of for ten minutes.
         StorageError: the database stays away, or nothing can be written here.
     """
     return _Worker(_found(database, study, say), folder, say).run(name)
@@ -111,7 +111,7 @@ class _Worker:
         self._host = team.join(
             name=name,
             boot=presence.boot(),
-            gpus=hardware.gpus_visible() or 0,
+            gpus=-1 if (gpus := hardware.gpus_visible()) is None else gpus,
             sitting=self._sitting,
         )
         self._say(f"host {self._host} ({name}) waits for trials.")
@@ -129,11 +129,16 @@ class _Worker:
         """Give a sign of life; tell whether the study's trials still run.
 
         Raises:
-            DynoError: the lead wants this host no longer, or is gone.
+            DynoError: the lead wants this host no longer, was stopped, or is gone.
         """
         row = self._team.beat(self._host, self._sitting)
         if row["refused"] is not None:
             raise DynoError(f"host {self._host}: the lead takes no work from it: {row['refused']}.")
+        if row["state"] == "stopped":
+            raise DynoError(
+                "the study's lead was stopped; start this worker again once it goes on with dyno"
+                " tune --resume."
+            )
         if row["away_s"] > _AWAY_S:
             raise DynoError(
                 f"the study's lead was not heard of for {row['away_s'] / 60:.0f} min; start it"
