@@ -13,6 +13,7 @@ from llmdyno.errors import StorageError, UsageError
 from llmdyno.spec import Load
 from llmdyno.tune.database import Database
 from llmdyno.tune.team import Posted, Team, studies_at_work
+from llmdyno.tune.worker import work
 
 LEASE_S = 0.4
 
@@ -225,3 +226,24 @@ def test_a_url_that_cannot_be_is_refused_and_no_password_shown(url: str, said: s
     with pytest.raises(UsageError, match=said) as at:
         Database(url)
     assert "secret" not in str(at.value)
+
+
+def test_of_several_studies_a_worker_wants_to_know_which(
+    team: Team, database: Database, tmp_path: Path
+) -> None:
+    other = Team(database, f"{team.study}-2")
+    other.open("a study", LEASE_S)
+    for asked in ("", "a study"):
+        with pytest.raises(UsageError, match="--study: several are at work, a study") as at:
+            work(database, tmp_path, study=asked, name="w", say=lambda _: None)
+        assert team.study in str(at.value)
+    with pytest.raises(StorageError, match="the study has no ledger in the database"):
+        work(database, tmp_path, study=other.study, name="w", say=lambda _: None)
+
+
+def test_a_study_of_another_version_is_refused(
+    team: Team, database: Database, tmp_path: Path
+) -> None:
+    database.ask("UPDATE dyno_studies SET version = 99 WHERE study = :s", s=team.study)
+    with pytest.raises(UsageError, match="has rows of version 99; this llmdyno has version 1"):
+        work(database, tmp_path, study=team.study, name="w", say=lambda _: None)

@@ -22,7 +22,9 @@ Store = Annotated[
 @command()
 def worker(
     url: Store,
-    study: Annotated[str, option("--study", help="Name of the study.", metavar="NAME")] = "",
+    study: Annotated[
+        str, option("--study", help="Name of the study, if several are at work.", metavar="NAME")
+    ] = "",
     name: Annotated[
         str,
         option("--name", help="What this host is called, for its lead alone.", metavar="NAME"),

@@ -86,7 +86,8 @@ class Hosts:
                 " leave it out, or begin another study."
             )
         self._ledger = ledger.path
-        began = hashlib.sha256(msgspec.json.encode(ledger.began)).hexdigest()[:16]
+        with ledger.path.open("rb") as file:  # how it began tells it from others of its name
+            began = hashlib.sha256(file.readline()).hexdigest()[:16]
         self._team = Team(self._database, began)
         self._team.open(folder.resolve().name, self._lease_s)
         self._open = True

@@ -45,7 +45,7 @@ def work(
     Args:
         database: of the team.
         folder: for runs while they are measured.
-        study: its name; empty: the only one that is at work.
+        study: its name or its id; empty: the only one that is at work.
         name: what this machine is called among the hosts.
         say: is told what goes on.
 
@@ -61,10 +61,15 @@ def _found(database: Database, study: str, say: Callable[[str], None]) -> Team:
     """Return the study to work for; wait until there is one."""
     told = False
     while True:
-        rows = [row for row in studies_at_work(database) if study in {"", row["name"]}]
+        rows = [
+            row for row in studies_at_work(database) if study in {"", row["name"], row["study"]}
+        ]
         if len(rows) > 1:
-            names = ", ".join(row["name"] for row in rows)
-            raise UsageError(f"--study: several are at work ({names}); name one of them.")
+            names = ", ".join(f"{row['name']} ({row['study']})" for row in rows)
+            raise UsageError(
+                f"--study: several are at work, {names}; give the name or, in brackets, the id of"
+                " one."
+            )
         if rows:
             break
         if not told:
