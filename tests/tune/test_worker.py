@@ -163,6 +163,24 @@ def test_a_database_that_is_cut_ends_it_in_a_sentence_and_nothing_is_lost(team: 
     assert sorted(step.number for step in after) == [*range(6)]
 
 
+def test_what_workers_measure_while_the_lead_is_dead_is_taken(team: Team) -> None:
+    lead = team.lead("--trials", "4", "--trial-duration", "3s")
+    for name in ("gpu-a", "gpu-b"):
+        team.worker(name)
+    wait_until(lambda: "trial" in team.said("gpu-a") and "trial" in team.said("gpu-b"))
+    lead.send_signal(signal.SIGKILL)
+    wait_until(lambda: _told(team, "was delivered") == 2 + 2)  # two baselines, two trials
+    out = len(team.ledger().out)
+
+    lead = team.start("again", "tune", "--resume", "s", "--store", team.server.url)
+
+    assert lead.wait(150) == 0, team.said("again")
+    assert out == 2
+    assert sorted(trial["id"] for trial in team.document()["trials"]) == [1, 2, 3, 4]
+    assert {trial["state"] for trial in team.document()["trials"]} == {"measured"}
+    assert _told(team, "begins") == 2 + 4  # none of them twice
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core cannot be taken away")
 def test_a_machine_that_is_unlike_the_leads_is_refused(team: Team) -> None:
     lead = team.lead("--trials", "1")
@@ -179,6 +197,10 @@ def test_a_machine_that_is_unlike_the_leads_is_refused(team: Team) -> None:
     assert refused in team.said("gpu-a")
     lead.send_signal(signal.SIGINT)
     assert lead.wait(60) == 130
+
+
+def _told(team: Team, what: str) -> int:
+    return sum(team.said(name).count(what) for name in ("gpu-a", "gpu-b"))
 
 
 def _host_of(team: Team, name: str) -> str:
