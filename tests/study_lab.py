@@ -153,7 +153,7 @@ class LaneLab(StudyLab):
         self.running: list[LaneChild] = []
         # How many looks each start lasts; it may raise what ends the study in the middle.
         self.looks: Callable[[Start], int] = lambda _: 1
-        monkeypatch.setattr("llmdyno.tune.lanes._child", self._child)
+        monkeypatch.setattr("llmdyno.tune.lanes.start_lane", self._child)
         monkeypatch.setattr("llmdyno.tune.lanes._LOOK_S", 0.0)
         monkeypatch.setattr("llmdyno.machine.devices._cores", lambda: list(range(8)))
 

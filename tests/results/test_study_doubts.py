@@ -77,6 +77,10 @@ def in_parallel(document: Study) -> None:
     document["trials"][0]["beside"] = 1
 
 
+def over_hosts(document: Study) -> None:
+    document["lanes"] = {"devices": ["host 1", "host 2"]}
+
+
 OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "unconfirmed": (unconfirmed, "was not confirmed by repeated pairs", []),
     "few-pairs": (few_pairs, "rests on 4 pairs (fewer than 5)", []),
@@ -89,6 +93,7 @@ OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "unequal-work": (shorter, "answers differ in length, 48.0 against 24.0 output tokens", []),
     "another-place": (moved, "its runs are not alike: vllm 0.25 before, 0.26 after", []),
     "parallel-trials": (in_parallel, "at once (GPU 0, GPU 1) and shared memory, its", []),
+    "several-hosts": (over_hosts, "Trials ran on 2 other machines, of the same kind", []),
     "studies-beside": (beside, "Another study ran on this machine at the same time", []),
     "unequal-load": (slower, "the load was not the same: 5.00 against 4.00 requests/s were", []),
 }

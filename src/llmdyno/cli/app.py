@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "deploy": ("deploy:deploy", "Write what serves a config, or a study's winner, elsewhere."),
     "plan": ("plan:plan", "Predict what a server will do, without a GPU."),
     "tune": ("tune:tune", "Find better settings, and prove it."),
+    "worker": ("worker:worker", "Measure trials of a study whose lead runs on another host."),
     "quality": ("quality:quality", "Compare what two servers answer, token by token."),
     "report": ("results:report", "Make summaries and reports again from what was measured."),
     "compare": ("compare:compare", "Compare runs, with intervals, and fail on what is worse."),

@@ -116,7 +116,8 @@ def export(
 def _export_to_optuna(folder: Path, target: str) -> None:
     """Write a study's trials to an SQLite file, or to a database if the target is a URL."""
     from llmdyno import store
-    from llmdyno.tune.optuna_export import add_to_database, without_password, write_optuna
+    from llmdyno.tune.database import without_password
+    from llmdyno.tune.optuna_export import add_to_database, write_optuna
 
     if "://" in target:
         say(counted(add_to_database(folder, target), "trial"))

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,9 @@ from llmdyno.cli.output import print_json, print_line, say, terminate_as_interru
 from llmdyno.cli.serve import read_stack
 from llmdyno.errors import DynoError, InterruptError, UsageError
 from llmdyno.machine.blas import import_numpy
+
+if TYPE_CHECKING:
+    from llmdyno.tune.hosts import Hosts
 
 
 @command(study_flags())
@@ -39,6 +42,15 @@ def tune(
             help="Resume though the engine's version, a driver or the machine has changed.",
         ),
     ] = False,
+    store_url: Annotated[
+        Text,
+        option(
+            "--store",
+            help="Run the trials on other hosts, --parallel of them, that do `dyno worker` with"
+            " the same URL; the password comes from PGPASSWORD or PGPASSFILE.",
+            metavar="postgresql+psycopg://USER@HOST/DATABASE",
+        ),
+    ] = None,
     dashboard: Dashboard = None,
     dry_run: Annotated[
         bool,
@@ -86,9 +98,11 @@ def tune(
         told = told if live is None else live.narrator(told)
         tuner: Combined | Tuner
         if study.combines:
+            _refuse_store(store_url, "a study over several engines or fronts")
             tuner = Combined(study, folder, told, elsewhere=elsewhere)
         else:
-            tuner = Tuner(study, folder, told, elsewhere=elsewhere, here=not dry_run)
+            hosts = _hosts(store_url, study.parallel, dry_run=dry_run)
+            tuner = Tuner(study, folder, told, elsewhere=elsewhere, here=not dry_run, hosts=hosts)
         if dry_run:
             _show_plan(planned(study, tuner), as_json=json)
             return
@@ -107,6 +121,37 @@ def tune(
         print_json(document)
     else:
         print_line(str(page))
+
+
+def _refuse_store(url: str | None, why: str) -> None:
+    """Refuse --store beside what it cannot be with.
+
+    Raises:
+        UsageError: it was given.
+    """
+    if url is not None:
+        from llmdyno.tune.database import without_password
+
+        raise UsageError(f"--store {without_password(url)}: {why} has no hosts; leave it out.")
+
+
+def _hosts(url: str | None, wanted: int, *, dry_run: bool) -> "Hosts | None":
+    """Return the hosts of a team's database, which must be there; None: none are asked for.
+
+    Raises:
+        UsageError: the URL is none, or a plan is asked for, which starts nothing.
+        StorageError: the database cannot be reached.
+    """
+    if url is None:
+        return None
+    if dry_run:
+        _refuse_store(url, "a plan starts nothing and")
+    from llmdyno.tune.database import Database
+    from llmdyno.tune.hosts import Hosts
+
+    hosts = Hosts(Database(url, notify=say), wanted)
+    hosts.check()
+    return hosts
 
 
 def _show_plan(document: Mapping[str, Any], *, as_json: bool) -> None:

@@ -150,6 +150,7 @@ CODES: Mapping[str, Code] = {
     "unlike-places": Code("baseline and winner were not measured in the same place"),
     "another-place": Code("the study went on with another engine's version, driver or machine"),
     "parallel-trials": Code("trials ran beside each other and shared more than their lanes divide"),
+    "several-hosts": Code("trials ran on other machines than the confirmation"),
     "studies-beside": Code("another study ran on this machine at the same time"),
     "measured-once": Code("a level was measured in one of the two runs only"),
     "unequal-work": Code("answers differ in length: the work was not the same"),

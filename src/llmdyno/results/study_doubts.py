@@ -197,6 +197,12 @@ def _about_the_machine(study: Document) -> list[Doubt]:
         said = f"Another study ran on this machine at the same time: {', '.join(beside)}."
         found.append(_of_study("studies-beside", f"{said} Each measured the other's load."))
     devices = texts(study, "lanes", "devices")
+    if devices and devices[0].startswith("host "):
+        said = (
+            f"Trials ran on {counted(len(devices), 'other machine')}, of the same kind and as fast"
+            " with the baseline; the confirmation ran on one alone."
+        )
+        found.append(_of_study("several-hosts", said))
     if len(devices) > 1 and any(number(one, "beside") for one in items(study, "trials")):
         said = (
             f"Trials ran {len(devices)} at once ({', '.join(devices)}) and shared memory, its"

@@ -14,7 +14,8 @@ from llmdyno.machine.devices import Devices
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.pairs import PRIOR
 from llmdyno.results.racing import luck
-from llmdyno.tune.lanes import Job, Lanes, record
+from llmdyno.tune.hosts import Hosts, offered
+from llmdyno.tune.lanes import Job, record
 from llmdyno.tune.ledger import Event, Step
 from llmdyno.tune.objectives import require_value
 from llmdyno.tune.reference import baselines_in, mean, of_lanes
@@ -22,7 +23,7 @@ from llmdyno.tune.runner import Runner
 from llmdyno.units import counted
 
 
-def reference_of_lanes(runner: Runner, devices: Devices) -> Step:
+def reference_of_lanes(runner: Runner, devices: Devices | Hosts) -> Step:
     """Return the baseline as the lanes measure it at once; those that are not alike are left out.
 
     Args:
@@ -40,6 +41,8 @@ def reference_of_lanes(runner: Runner, devices: Devices) -> Step:
         for name in event.devices:
             devices.leave_out(name)
     devices.hide_left_out()
+    if isinstance(devices, Hosts):
+        devices.gather(ledger.lanes_left, runner.wait)
     if ledger.lanes_left:
         return of_lanes(baselines_in(ledger, ledger.lanes_left))
     if not devices.lanes:
@@ -51,9 +54,11 @@ def reference_of_lanes(runner: Runner, devices: Devices) -> Step:
         )
     before: set[str] = set()  # the lanes that were odd in an earlier round of the same lanes
     while True:
+        if isinstance(devices, Hosts):
+            devices.await_one(runner.wait)
         names = [str(lease) for lease in devices.usual]
         runner.say(f"The baseline in {counted(len(names), 'lane')} at once: {', '.join(names)}.")
-        _measure(runner, devices)
+        _measure(runner, devices, names)
         steps = baselines_in(ledger, names)
         odd = _odd(runner, steps)
         again = [(step, why) for step, why in odd if step.device in before]
@@ -90,11 +95,11 @@ def _refuse(runner: Runner, steps: Sequence[Step]) -> NoReturn:
     )
 
 
-def _measure(runner: Runner, devices: Devices) -> None:
+def _measure(runner: Runner, devices: Devices | Hosts, names: Sequence[str]) -> None:
     """Measure the baseline in every lane at once, and write down what came."""
-    study, count = runner.study, devices.lanes
-    with Lanes(study, runner.folder, devices) as running:
-        for number in range(count):
+    study = runner.study
+    with offered(study, runner.folder, devices) as running:
+        for number, name in enumerate(names):
             runner.look_around()
             running.start(
                 Job(
@@ -104,6 +109,7 @@ def _measure(runner: Runner, devices: Devices) -> None:
                     load=runner.trial_load(),
                     gpus=devices.each if devices.by_gpu else 0,
                     races=False,
+                    device=name,
                 )
             )
         while ended := running.wait(runner.wait):

@@ -169,17 +169,33 @@ def move(
 
 
 def moved(
-    began: Mapping[str, Any], began_version: str | None, now: Mapping[str, Any], version: str | None
+    began: Mapping[str, Any],
+    began_version: str | None,
+    now: Mapping[str, Any],
+    version: str | None,
+    *,
+    another_host: bool = False,
 ) -> list[str]:
     """Say in which facts that a result depends on the place is not the one that it was.
 
     Facts that the study did not take down when it began tell nothing.
+
+    Args:
+        began: the machine where it began, as environment.describe() has it.
+        began_version: the engine's there; None: it is not known.
+        now: the machine that is asked about.
+        version: the engine's there.
+        another_host: whether it is another machine of the same kind that is wanted: its GPUs are
+            others, and it must run the same llmdyno.
     """
     known = {name: value for name, value in now.items() if name in began}
     old, new = began.get("memory_bytes"), known.get("memory_bytes")
     if old and new and abs(new / old - 1) < _MEMORY_SHARE:
         known["memory_bytes"] = old
-    known["llmdyno"] = began.get("llmdyno")  # a result is read from the journal by any version
+    if another_host:
+        known["gpus"] = [{**gpu, "id": None} for gpu in known.get("gpus", [])]
+    else:  # a result is read from the journal by any version
+        known["llmdyno"] = began.get("llmdyno")
     found = environment.differences(began, known)
     if began_version and version and began_version != version:
         found.insert(0, f"the engine's version: {began_version} before, {version} after")

@@ -107,7 +107,7 @@ class Lanes:
                     os.kill(one.child.pid, signal.SIGTERM)
         with ExitStack() as each:  # what one raises comes after all have been stopped
             for one in reversed(self._running):
-                each.callback(_tidy, one.run)
+                each.callback(tidy, one.run)
                 each.callback(self._devices.give_back, one.lease)
                 each.callback(one.child.stop)
             self._running = []
@@ -143,11 +143,11 @@ class Lanes:
             load=job.load,
             cores=lease.cores,
             imports=tuple(sys.path),
-            unset=tuple(_ours()),
+            unset=tuple(ours()),
             races=job.races,
         )
         store.write_atomically(run / ORDER, msgspec.json.encode(order))
-        self._running.append(_Running(job, lease, run, _child(run, lease.environment)))
+        self._running.append(_Running(job, lease, run, start_lane(run, lease.environment)))
         for one in self._running:
             one.beside = max(one.beside, len(self._running) - 1)
         return str(lease)
@@ -184,7 +184,7 @@ class Lanes:
                 raise StorageError(came.storage)
             run = str(one.run.relative_to(self._folder))
             measurement = msgspec.structs.replace(came.measurement, folder=run)
-            _tidy(one.run)
+            tidy(one.run)
         return Ended(
             job=one.job,
             measurement=measurement,
@@ -218,22 +218,27 @@ def record(runner: Runner, ended: Ended) -> Step:
     )
 
 
-def _tidy(run: Path) -> None:
-    """Remove what a lane and we have told each other."""
+def tidy(run: Path) -> None:
+    """Remove from a run's folder what a lane and we have told each other."""
     for name in (ORDER, CAME, LOG):
         (run / name).unlink(missing_ok=True)
 
 
-def _ours() -> dict[str, str]:
-    """Return the variables for the lane alone, but for those that the user has set."""
+def ours() -> dict[str, str]:
+    """Return the variables for lanes alone, but for those that the user has set."""
     return {name: value for name, value in _FOR_US.items() if name not in os.environ}
 
 
-def _child(run: Path, environment: Mapping[str, str]) -> Child:
+def start_lane(run: Path, environment: Mapping[str, str]) -> Child:
+    """Start the process that measures what the order in a run's folder says.
+
+    Raises:
+        StorageError: its log cannot be written.
+    """
     command = launch.Step(
         what="measure a config",
         argv=(sys.executable, "-m", "llmdyno.tune.lane", str(run)),
-        environment={**_ours(), **environment},
+        environment={**ours(), **environment},
     )
     log = run / LOG
     try:

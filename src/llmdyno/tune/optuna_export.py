@@ -21,6 +21,7 @@ from llmdyno.errors import StorageError, UsageError
 from llmdyno.knobs import Knob, Value, default
 from llmdyno.store import LEDGER
 from llmdyno.tune.combined_study import STACKS
+from llmdyno.tune.database import without_password
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.reference import reference_of
@@ -106,7 +107,7 @@ def add_to_database(folder: Path, url: str) -> int:
     except ImportError as error:
         raise UsageError(
             f"--optuna {shown}: the database's driver is not installed; for PostgreSQL:"
-            " pip install 'psycopg[binary]', and begin the URL with"
+            " pip install 'llmdyno[postgresql]', and begin the URL with"
             " postgresql+psycopg://."
         ) from error
     except _NoUrlError as error:
@@ -116,17 +117,6 @@ def add_to_database(folder: Path, url: str) -> int:
         ) from error
     except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         raise StorageError(f"cannot write {shown}: {_why(error)}.") from error
-
-
-def without_password(url: str) -> str:
-    """Return a database's URL as it may be shown: without its password and its query."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    with suppress(ValueError, ArgumentError):
-        if url.count("@") <= 1:  # else where the password ends is anyone's guess
-            return make_url(url).set(query={}).render_as_string(hide_password=True)
-    return f"{url.partition('://')[0]}://..."
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from llmdyno.knobs import Value
 from llmdyno.machine.devices import Devices, shares
 from llmdyno.tune import blame
 from llmdyno.tune.endings import enough
+from llmdyno.tune.hosts import Hosts, Offered, offered
 from llmdyno.tune.lanes import Ended, Job, Lanes, record
 from llmdyno.tune.ledger import Event, Key, Out, Step, key
 from llmdyno.tune.measure import Measurement
@@ -41,7 +42,7 @@ class ParallelTrials(Trials):
         more: as Trials takes them.
     """
 
-    def __init__(self, devices: Devices, *more: Any, **named: Any) -> None:
+    def __init__(self, devices: Devices | Hosts, *more: Any, **named: Any) -> None:
         super().__init__(*more, **named)
         self._devices = devices
         self._waiting: deque[Job] = deque()  # to be begun before anything new
@@ -66,11 +67,12 @@ class ParallelTrials(Trials):
             self._read_reference(reference)
         lanes = self._devices.lanes
         at_once = f"{lanes} at once" if lanes > 1 else "in one lane"
-        runner.say(f"Trials run {at_once}; all that decides runs after them, on the whole machine.")
+        where = "here alone" if isinstance(self._devices, Hosts) else "on the whole machine"
+        runner.say(f"Trials run {at_once}; all that decides runs after them, {where}.")
         self._patience = Patience(study, reference)
         self._over = ledger.last_end is not None
         self._waiting = deque(self._left_over())
-        with Lanes(study, runner.folder, self._devices) as running:
+        with offered(study, runner.folder, self._devices) as running:
             while True:
                 self._fill(running)
                 ended = running.wait(runner.wait)
@@ -82,7 +84,7 @@ class ParallelTrials(Trials):
 
     # What is begun.
 
-    def _fill(self, running: Lanes) -> None:
+    def _fill(self, running: Lanes | Offered) -> None:
         """Begin what there is room for."""
         if self._is_broken():  # nothing new, until the machine has shown that it works
             if not running.jobs:

@@ -9,12 +9,13 @@ confirmation is believed.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from llmdyno import store, workload
-from llmdyno.errors import ServerError
+from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.fronts import check_load
 from llmdyno.machine.devices import Devices
 from llmdyno.search.samplers import Searching, sampler
@@ -28,6 +29,7 @@ from llmdyno.tune.endings import is_left
 from llmdyno.tune.folder import stack_of, write_study
 from llmdyno.tune.foreseen import foreseen
 from llmdyno.tune.gate import Gate
+from llmdyno.tune.hosts import Hosts, are_hosts
 from llmdyno.tune.known_good import known_good
 from llmdyno.tune.ledger import Step
 from llmdyno.tune.neighbours import Presence
@@ -61,6 +63,7 @@ class Tuner:
             arguments of `search.memory.Memory`.
         elsewhere: whether a study may go on with another engine's version, driver or machine.
         here: whether the study runs here: a plan of it can be made without the engine.
+        hosts: where its trials run; None: on this machine.
 
     Raises:
         UsageError: the study cannot be run as it is.
@@ -76,6 +79,7 @@ class Tuner:
         make_search: Callable[..., Searching] | None = None,
         elsewhere: bool = False,
         here: bool = True,
+        hosts: Hosts | None = None,
     ) -> None:
         self._elsewhere = elsewhere
         objectives.check(study)
@@ -103,8 +107,14 @@ class Tuner:
         whys = [_WHYS[by] for by, configs in self.starts.items() for _ in configs]
         self.searched = searched
         self._runner = self.runner = Runner(study, folder, stack, narrator)
+        if hosts is None and here and are_hosts(self._runner.ledger):
+            raise UsageError(
+                f"--resume {folder}: the study's trials run over hosts; name their database with"
+                " --store."
+            )
         # What trials that run at once share out; None: each has the whole machine.
-        self.devices = _devices(study, stack)
+        self.devices = hosts or _devices(study, stack)
+        self._hosts = hosts
         make = make_search or sampler(study.sampler)
         tries = Trials if self.devices is None else partial(ParallelTrials, self.devices)
         self._trials = tries(self._runner, searched, candidates, make, whys=whys)
@@ -126,14 +136,21 @@ class Tuner:
         store.make_folder(runner.folder)
         with store.hold(runner.folder), Presence(runner.folder) as presence:
             runner.begin(presence, elsewhere=self._elsewhere)
+            if self._hosts is not None:
+                self._hosts.open(runner.folder, runner.ledger, runner.say)
             try:
                 baseline, _ = self.measure_baseline()
                 self.search()
+                if self._hosts is not None:
+                    self._hosts.release()
                 self._prove(baseline)
                 runner.see_that_it_is_mended()
             finally:
                 if self.devices is not None:
                     self.devices.show_all()
+                if self._hosts is not None:
+                    with suppress(StorageError):  # its own sentence is on its way, or no matter
+                        self._hosts.close()
                 document = study_document(runner.folder, runner.ledger, self.stack)
                 document = write_study(runner.folder, document, self.stack)
         return document

@@ -1,0 +1,380 @@
+"""What lead and workers of a study over several hosts tell each other, in a team's database.
+
+The lead posts jobs; a worker leases one, renews the lease while it measures, and delivers what
+came. A lease that runs out is open again for any worker: `FOR UPDATE SKIP LOCKED` gives each job to
+one of them, and only who holds the lease may deliver. A job whose workers died twice is lost.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from llmdyno import store
+from llmdyno.errors import StorageError, UsageError
+from llmdyno.knobs import Value
+from llmdyno.spec import Load
+from llmdyno.tune.database import VERSION, Database, Row
+from llmdyno.tune.ledger import Phase
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+LEASE_S = 30.0  # without a sign of life from a worker, after which its job is open again
+TRIES = 2  # workers that may die with a job
+
+
+class Posted(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as it stands in the database."""
+
+    phase: Phase
+    number: int
+    config: dict[str, Value]
+    load: Load
+    races: bool
+
+
+class Leased(msgspec.Struct, frozen=True):
+    """A job that a worker has."""
+
+    id: int
+    posted: Posted
+
+
+class Team:
+    """One study's rows.
+
+    Args:
+        database: of the team.
+        study: what it is known by there.
+    """
+
+    def __init__(self, database: Database, study: str) -> None:
+        self._database, self.study = database, study
+
+    def _ask(self, sql: str, **values: Any) -> list[Row]:
+        return self._database.ask(sql, study=self.study, **values)
+
+    # What the lead does.
+
+    def open(self, name: str, lease_s: float) -> None:
+        """Say that the study's trials run now.
+
+        Raises:
+            StorageError: the database cannot be used.
+        """
+        self._database.make_tables()
+        self._ask(
+            "INSERT INTO dyno_studies (study, name, version, state, lease_s)"
+            " VALUES (:study, :name, :version, 'trials', :lease_s)"
+            " ON CONFLICT (study) DO UPDATE SET state = 'trials', seen = now(), name = :name,"
+            " lease_s = :lease_s, version = :version",
+            name=name,
+            version=VERSION,
+            lease_s=lease_s,
+        )
+        self._ask("UPDATE dyno_hosts SET refused = NULL WHERE study = :study")
+
+    def close(self, state: str) -> None:
+        """Say that no further job will come; what is open or leased is taken back."""
+
+        def work(connection: "Connection") -> None:
+            run, study = self._database.run, self.study
+            run(
+                connection,
+                "DELETE FROM dyno_jobs WHERE study = :study AND state IN ('open', 'leased')",
+                study=study,
+            )
+            run(
+                connection,
+                "UPDATE dyno_studies SET state = :state, seen = now() WHERE study = :study",
+                study=study,
+                state=state,
+            )
+
+        self._database.do(work)
+
+    def push(self, first: int, lines: Sequence[str]) -> None:
+        """Add lines of the ledger, of which the first has this number."""
+        if not lines:
+            return
+        sql = (
+            "INSERT INTO dyno_ledger (study, number, line) VALUES (:study, :number, :line)"
+            " ON CONFLICT DO NOTHING"
+        )
+
+        def work(connection: "Connection") -> None:
+            for number, line in enumerate(lines, first):
+                self._database.run(connection, sql, study=self.study, number=number, line=line)
+
+        self._database.do(work)
+
+    def hosts(self) -> list[Row]:
+        """Return the workers that are there: `number`, `name`, `boot`, `gpus`."""
+        return self._ask(
+            "SELECT h.number, h.name, h.boot, h.gpus FROM dyno_hosts h JOIN dyno_studies s"
+            " USING (study) WHERE study = :study AND refused IS NULL"
+            " AND h.seen > now() - make_interval(secs => s.lease_s) ORDER BY h.number"
+        )
+
+    def refuse(self, host: int, why: str) -> None:
+        """Take no further work from a host."""
+        self._ask(
+            "UPDATE dyno_hosts SET refused = :why WHERE study = :study AND number = :host",
+            host=host,
+            why=why,
+        )
+
+    def post(self, job: Posted, *, host: int | None, tries_max: int) -> int:
+        """Offer a job, to one host or to any; return its id.
+
+        One that was offered before the lead was killed is not offered again: who has it goes on,
+        and what came is there.
+        """
+        content = msgspec.json.encode(job).decode()
+
+        def work(connection: "Connection") -> int:
+            found = self._database.run(
+                connection,
+                "SELECT id FROM dyno_jobs WHERE study = :study AND job = :job AND state <> 'taken'"
+                " AND wanted IS NOT DISTINCT FROM CAST(:host AS integer)",
+                study=self.study,
+                job=content,
+                host=host,
+            ) or self._database.run(
+                connection,
+                "INSERT INTO dyno_jobs (study, phase, number, job, wanted, tries_max) VALUES"
+                " (:study, :phase, :number, :job, :host, :tries_max) RETURNING id",
+                study=self.study,
+                phase=job.phase,
+                number=job.number,
+                job=content,
+                host=host,
+                tries_max=tries_max,
+            )
+            return int(found[0]["id"])
+
+        return self._database.do(work)
+
+    def look(self, ids: Sequence[int]) -> dict[int, Row]:
+        """Return how jobs stand, by id; it is a sign of life, too.
+
+        A job whose leases have all run out is "lost". So is an open one for a host that is gone.
+        """
+        self._ask("UPDATE dyno_studies SET seen = now() WHERE study = :study")
+        self._ask(
+            "UPDATE dyno_jobs j SET state = 'lost' FROM dyno_studies s WHERE j.study = :study"
+            " AND s.study = j.study AND ((j.state = 'leased' AND j.until < now()"
+            " AND j.tries >= j.tries_max) OR (j.state <> 'done' AND j.state <> 'taken'"
+            " AND j.wanted IS NOT NULL AND NOT EXISTS (SELECT 1 FROM dyno_hosts h WHERE"
+            " h.study = j.study AND h.number = j.wanted AND h.refused IS NULL"
+            " AND h.seen > now() - make_interval(secs => s.lease_s))))"
+        )
+        found = self._ask(
+            "SELECT id, state, host, wanted, tries, run, came FROM dyno_jobs"
+            " WHERE study = :study AND id = ANY(:ids)",
+            ids=list(ids),
+        )
+        return {int(row["id"]): row for row in found}
+
+    def take(self, job: int, run: str | None, folder: Path) -> None:
+        """Bring a run's files into a folder; the database keeps them no longer.
+
+        Raises:
+            StorageError: a file cannot be written.
+        """
+        for row in self._ask(
+            "SELECT name, content FROM dyno_files WHERE study = :study AND run = :run", run=run
+        ):
+            place = folder / row["name"]
+            if not place.resolve().is_relative_to(folder.resolve()):
+                raise StorageError(f"{row['name']}: is no file of a run; nothing was written.")
+            store.make_folder(place.parent)
+            store.write_atomically(place, zlib.decompress(bytes(row["content"])))
+        self._ask(
+            "UPDATE dyno_jobs SET state = 'taken' WHERE study = :study AND id = :job", job=job
+        )
+        self._ask(
+            "DELETE FROM dyno_files WHERE study = :study AND run = :run AND name <> :kept",
+            run=run,
+            kept=store.SUMMARY,
+        )
+
+    # What a worker does.
+
+    def join(self, *, name: str, boot: str, gpus: int, sitting: str) -> int:
+        """Take a place among the hosts; return its number, the same one whenever it comes again.
+
+        Raises:
+            UsageError: another worker of that name is there.
+        """
+
+        def work(connection: "Connection") -> int:
+            run, study = self._database.run, self.study
+            run(
+                connection,
+                "SELECT study FROM dyno_studies WHERE study = :study FOR UPDATE",
+                study=study,
+            )
+            there = run(
+                connection,
+                "SELECT h.sitting FROM dyno_hosts h JOIN dyno_studies s USING (study)"
+                " WHERE study = :study AND h.name = :name AND h.sitting <> :sitting"
+                " AND h.seen > now() - make_interval(secs => s.lease_s)",
+                study=study,
+                name=name,
+                sitting=sitting,
+            )
+            if there:
+                raise UsageError(
+                    f"{name}: a worker of that name is at work for the study already; name this"
+                    " one otherwise with --name, or wait until the other is known to be gone."
+                )
+            found = run(
+                connection,
+                "INSERT INTO dyno_hosts (study, number, name, boot, gpus, sitting, seen)"
+                " SELECT :study, 1 + coalesce(max(number), 0), :name, :boot, :gpus, :sitting, now()"
+                " FROM dyno_hosts WHERE study = :study ON CONFLICT (study, name) DO UPDATE"
+                " SET boot = :boot, gpus = :gpus, sitting = :sitting, seen = now()"
+                " RETURNING number",
+                study=study,
+                name=name,
+                boot=boot,
+                gpus=gpus,
+                sitting=sitting,
+            )
+            return int(found[0]["number"])
+
+        return self._database.do(work)
+
+    def lease(self, host: int, sitting: str) -> Leased | None:
+        """Lease a job; None: there is none now."""
+        found = self._ask(
+            "UPDATE dyno_jobs SET state = 'leased', host = :host, sitting = :sitting,"
+            " tries = tries + 1, until = now() + make_interval(secs => (SELECT lease_s FROM"
+            " dyno_studies WHERE study = :study)) WHERE id = (SELECT id FROM dyno_jobs WHERE"
+            " study = :study AND (wanted IS NULL OR wanted = :host) AND tries < tries_max AND"
+            " (state = 'open' OR (state = 'leased' AND until < now()))"
+            " ORDER BY id FOR UPDATE SKIP LOCKED LIMIT 1) RETURNING id, job",
+            host=host,
+            sitting=sitting,
+        )
+        if not found:
+            return None
+        return Leased(int(found[0]["id"]), msgspec.json.decode(found[0]["job"], type=Posted))
+
+    def beat(self, host: int, sitting: str) -> Row:
+        """Give a sign of life; return the study's `state`, `refused` (why) and the lead's `away_s`.
+
+        Raises:
+            StorageError: the study was removed from the database, or its place was given away.
+        """
+        found = self._ask(
+            "UPDATE dyno_hosts h SET seen = now() FROM dyno_studies s WHERE s.study = :study AND"
+            " h.study = s.study AND h.number = :host AND h.sitting = :sitting RETURNING"
+            " s.state, h.refused, extract(epoch FROM now() - s.seen)::float8 AS away_s",
+            host=host,
+            sitting=sitting,
+        )
+        if not found:
+            raise StorageError(
+                "the study is not in the database any more, or this host's place"
+                " was given to another worker."
+            )
+        return found[0]
+
+    def renew(self, job: int, sitting: str) -> bool:
+        """Renew a lease; False: somebody else has it, or the job was taken back."""
+        return bool(
+            self._ask(
+                "UPDATE dyno_jobs SET until = now() + make_interval(secs => (SELECT lease_s FROM"
+                " dyno_studies WHERE study = :study)) WHERE study = :study AND id = :job AND"
+                " sitting = :sitting AND state = 'leased' RETURNING id",
+                job=job,
+                sitting=sitting,
+            )
+        )
+
+    def deliver(
+        self, job: int, sitting: str, *, run: str, came: str, files: Mapping[str, bytes]
+    ) -> bool:
+        """Write what came of a job, all or nothing; False: the lease was lost meanwhile."""
+
+        def work(connection: "Connection") -> bool:
+            sql, study = self._database.run, self.study
+            if sql(
+                connection,
+                "SELECT id FROM dyno_jobs WHERE id = :job AND sitting = :sitting AND run = :run",
+                job=job,
+                sitting=sitting,
+                run=run,
+            ):
+                return True  # the answer to an earlier commit was lost
+            mine = sql(
+                connection,
+                "UPDATE dyno_jobs SET state = 'done', run = :run, came = :came WHERE id = :job AND"
+                " study = :study AND sitting = :sitting AND state = 'leased' RETURNING id",
+                job=job,
+                study=study,
+                sitting=sitting,
+                run=run,
+                came=came,
+            )
+            for name, content in files.items() if mine else ():
+                sql(
+                    connection,
+                    "INSERT INTO dyno_files (study, run, name, content)"
+                    " VALUES (:study, :run, :name, :content)",
+                    study=study,
+                    run=run,
+                    name=name,
+                    content=zlib.compress(content),
+                )
+            return bool(mine)
+
+        return self._database.do(work)
+
+    def give_back(self, job: int, sitting: str) -> None:
+        """Let another worker have a job at once: this one was told to stop."""
+        self._ask(
+            "UPDATE dyno_jobs SET state = 'open', tries = tries - 1 WHERE study = :study AND"
+            " id = :job AND sitting = :sitting AND state = 'leased'",
+            job=job,
+            sitting=sitting,
+        )
+
+    def summaries(self, known: Sequence[str]) -> dict[str, bytes]:
+        """Return the summaries of runs, by run, but for those that are known."""
+        rows = self._ask(
+            "SELECT run, content FROM dyno_files WHERE study = :study AND name = :name"
+            " AND NOT run = ANY(:known)",
+            name=store.SUMMARY,
+            known=list(known),
+        )
+        return {row["run"]: zlib.decompress(bytes(row["content"])) for row in rows}
+
+    def lines(self, first: int) -> list[str]:
+        """Return the lines of the ledger from a number on."""
+        rows = self._ask(
+            "SELECT line FROM dyno_ledger WHERE study = :study AND number >= :first"
+            " ORDER BY number",
+            first=first,
+        )
+        return [row["line"] for row in rows]
+
+    def lease_s(self) -> float:
+        """Return how long a lease lasts."""
+        return float(
+            self._ask("SELECT lease_s FROM dyno_studies WHERE study = :study")[0]["lease_s"]
+        )
+
+
+def studies_at_work(database: Database) -> list[Row]:
+    """Return the studies whose trials run now: `study`, `name`, `version`; none before any."""
+    database.make_tables()
+    return database.ask(
+        "SELECT study, name, version FROM dyno_studies WHERE state = 'trials'"
+        " AND seen > now() - make_interval(secs => 2 * lease_s) ORDER BY seen DESC"
+    )

@@ -1,0 +1,249 @@
+"""Leases of jobs in a real PostgreSQL: one holder at a time, and what is dropped comes back."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import postgresql
+from llmdyno.errors import StorageError, UsageError
+from llmdyno.spec import Load
+from llmdyno.tune.database import Database
+from llmdyno.tune.team import Posted, Team, studies_at_work
+from llmdyno.tune.worker import work
+
+LEASE_S = 0.4
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgresql.Server]:
+    with postgresql.started() as found:
+        yield found
+
+
+@pytest.fixture
+def database(server: postgresql.Server) -> Iterator[Database]:
+    found = Database(server.url, patience_s=5.0)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def team(database: Database, request: pytest.FixtureRequest) -> Team:
+    found = Team(database, request.node.name)
+    found.open("a study", LEASE_S)
+    return found
+
+
+def posted(number: int) -> Posted:
+    return Posted(phase="trial", number=number, config={"a": number}, load=Load(), races=False)
+
+
+def joined(team: Team, name: str = "gpu-a", sitting: str = "s1") -> int:
+    return team.join(name=name, boot="b", gpus=0, sitting=sitting)
+
+
+def test_many_workers_that_ask_at_once_get_a_job_each(team: Team, server: Any) -> None:
+    for number in range(12):
+        team.post(posted(number), host=None, tries_max=2)
+    got: list[int] = []
+
+    def work(name: str) -> None:
+        own = Database(server.url)
+        mine = Team(own, team.study)
+        host = joined(mine, name, name)
+        while (leased := mine.lease(host, name)) is not None:
+            got.append(leased.posted.number)
+            assert mine.deliver(leased.id, name, run=f"r{leased.id}", came="{}", files={})
+        own.close()
+
+    threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+
+    assert sorted(got) == list(range(12))
+
+
+def test_a_lease_that_runs_out_is_anothers_and_the_first_may_not_deliver(team: Team) -> None:
+    job = team.post(posted(0), host=None, tries_max=2)
+    first, second = joined(team, "a", "s1"), joined(team, "b", "s2")
+
+    held = team.lease(first, "s1")
+    assert held is not None
+    assert held.posted == posted(0)
+    assert team.lease(second, "s2") is None
+    time.sleep(LEASE_S / 2)
+    assert team.renew(job, "s1")
+    time.sleep(LEASE_S / 2 + 0.1)
+    assert team.lease(second, "s2") is None  # it was renewed
+    time.sleep(LEASE_S)
+    again = team.lease(second, "s2")
+
+    assert again is not None
+    assert again.id == job
+    assert not team.renew(job, "s1")
+    assert not team.deliver(job, "s1", run="old", came="{}", files={"journal.jsonl": b"old"})
+    assert team.deliver(job, "s2", run="new", came="{}", files={"journal.jsonl": b"new"})
+    assert team.deliver(job, "s2", run="new", came="{}", files={})  # the commit's answer was lost
+    assert team.look([job])[job]["run"] == "new"
+
+
+def test_a_job_whose_workers_die_twice_is_lost(team: Team) -> None:
+    job = team.post(posted(0), host=None, tries_max=2)
+    for sitting in ("s1", "s2"):
+        host = joined(team, sitting, sitting)
+        assert team.lease(host, sitting) is not None
+        time.sleep(LEASE_S + 0.1)
+    host = joined(team, "s3", "s3")
+
+    assert team.lease(host, "s3") is None
+    assert team.look([job])[job]["state"] == "lost"
+
+
+def test_a_job_for_a_host_that_is_gone_is_lost(team: Team) -> None:
+    host = joined(team)
+    job = team.post(posted(0), host=host, tries_max=1)
+    other = joined(team, "b", "s2")
+
+    assert team.lease(other, "s2") is None
+    assert team.look([job])[job]["state"] == "open"
+    time.sleep(LEASE_S + 0.1)
+    assert team.look([job])[job]["state"] == "lost"
+
+
+def test_what_was_posted_before_the_lead_died_is_not_posted_twice(
+    team: Team, tmp_path: Path
+) -> None:
+    job = team.post(posted(0), host=None, tries_max=2)
+    host = joined(team)
+    assert team.lease(host, "s1") is not None
+    files = {"summary.json": b"{}", "warmup/journal.jsonl": b"lines" * 1000}
+    assert team.deliver(job, "s1", run="runs/x", came="came", files=files)
+
+    assert team.post(posted(0), host=None, tries_max=2) == job
+    row = team.look([job])[job]
+    assert (row["state"], row["came"]) == ("done", "came")
+    team.take(job, "runs/x", tmp_path)
+    assert {
+        str(p.relative_to(tmp_path)): p.read_bytes() for p in tmp_path.rglob("*.json*")
+    } == files
+    assert team.post(posted(0), host=None, tries_max=2) != job  # a new one: that one was taken
+
+
+def test_a_file_that_would_lie_elsewhere_is_refused(team: Team, tmp_path: Path) -> None:
+    job = team.post(posted(0), host=None, tries_max=2)
+    assert team.lease(joined(team), "s1") is not None
+    team.deliver(job, "s1", run="x", came="", files={"../y": b"z"})
+
+    with pytest.raises(StorageError, match="is no file of a run"):
+        team.take(job, "x", tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_host_has_its_number_again_and_its_name_alone(team: Team) -> None:
+    first = joined(team, "a", "s1")
+    second = joined(team, "b", "s2")
+    assert (first, second) == (1, 2)
+    with pytest.raises(UsageError, match="a: a worker of that name is at work"):
+        joined(team, "a", "s3")
+    time.sleep(LEASE_S + 0.1)
+    assert team.hosts() == []
+    assert joined(team, "a", "s3") == 1
+    assert [row["name"] for row in team.hosts()] == ["a"]
+    with pytest.raises(StorageError, match="place was given to another"):
+        team.beat(1, "s1")
+    team.refuse(1, "it is slow")
+    assert team.hosts() == []
+    assert team.beat(1, "s3")["refused"] == "it is slow"
+
+
+def test_lines_of_the_ledger_are_written_once(team: Team) -> None:
+    team.push(0, ["a", "b"])
+    team.push(1, ["b", "c"])
+    assert team.lines(0) == ["a", "b", "c"]
+    assert team.lines(2) == ["c"]
+
+
+def test_a_study_is_found_while_its_trials_run(team: Team, database: Database) -> None:
+    assert team.study in [row["study"] for row in studies_at_work(database)]
+    job = team.post(posted(0), host=None, tries_max=2)
+    host = joined(team)
+    assert team.lease(host, "s1") is not None
+    team.close("over")
+    assert not team.renew(job, "s1")  # it was taken back
+    assert team.beat(host, "s1")["state"] == "over"
+    assert team.study not in [row["study"] for row in studies_at_work(database)]
+
+
+def test_a_database_that_is_started_again_is_waited_for(
+    team: Team, server: postgresql.Server
+) -> None:
+    server.stop()
+    starting = threading.Timer(1.0, server.start)
+    starting.start()
+
+    team.post(posted(7), host=None, tries_max=2)
+
+    starting.join()
+
+
+def test_a_database_that_stays_away_is_one_sentence(
+    server: postgresql.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "a-secret")
+    told: list[str] = []
+    own = Database(server.url, patience_s=1.0, notify=told.append)
+    own.ask("SELECT 1 AS one")
+    server.stop()
+    try:
+        with pytest.raises(
+            StorageError, match=r"^postgresql\+psycopg://me@/team: cannot be reach"
+        ) as at:
+            own.ask("SELECT 1 AS one")
+    finally:
+        server.start()
+    assert told == ["! postgresql+psycopg://me@/team does not answer; it is asked again."]
+    assert "a-secret" not in str(at.value)
+    assert "\n" not in str(at.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite:///x.db", "is no URL of a PostgreSQL; write postgresql"),
+        ("nonsense", "is no URL of a PostgreSQL"),
+        ("postgresql+psycopg://me@host", "is no URL of a PostgreSQL"),
+        ("postgresql+psycopg://me:secret@host/team", "has a password"),
+        ("postgresql+psycopg://me@host/team?password=secret", "has a password"),
+    ],
+)
+def test_a_url_that_cannot_be_is_refused_and_no_password_shown(url: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as at:
+        Database(url)
+    assert "secret" not in str(at.value)
+
+
+def test_of_several_studies_a_worker_wants_to_know_which(
+    team: Team, database: Database, tmp_path: Path
+) -> None:
+    other = Team(database, f"{team.study}-2")
+    other.open("a study", LEASE_S)
+    for asked in ("", "a study"):
+        with pytest.raises(UsageError, match="--study: several are at work, a study") as at:
+            work(database, tmp_path, study=asked, name="w", say=lambda _: None)
+        assert team.study in str(at.value)
+    with pytest.raises(StorageError, match="the study has no ledger in the database"):
+        work(database, tmp_path, study=other.study, name="w", say=lambda _: None)
+
+
+def test_a_study_of_another_version_is_refused(
+    team: Team, database: Database, tmp_path: Path
+) -> None:
+    database.ask("UPDATE dyno_studies SET version = 99 WHERE study = :s", s=team.study)
+    with pytest.raises(UsageError, match="has rows of version 99; this llmdyno has version 1"):
+        work(database, tmp_path, study=team.study, name="w", say=lambda _: None)

@@ -1,0 +1,208 @@
+"""A study over hosts, for real: a lead, workers in processes of their own, one PostgreSQL."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import postgresql
+from conftest import DYNO
+from llmdyno.store import LEDGER
+from llmdyno.tune.database import Database
+from llmdyno.tune.ledger import Ledger
+from studies import MARK, environment, servers_left, wait_until
+
+ASKED = (
+    *("tune", "--engine", "timed.engine", "--model", "m", "-c", "2", "--ramp", "100ms"),
+    *("--duration", "1s", "--trial-duration", "800ms", "--interval", "200ms", "--osl", "10"),
+    *("--pairs", "2", "--warmup", "0s", "--no-quality", "--search", "itl_ms"),
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgresql.Server]:
+    with postgresql.started() as found:
+        yield found
+
+
+class Team:
+    """Processes of a test, each with its output in a file; all end with the test."""
+
+    def __init__(self, folder: Path, server: postgresql.Server, stack: ExitStack) -> None:
+        self.folder, self.server, self._stack = folder, server, stack
+        self.study = folder / "s"
+
+    def start(self, name: str, *words: str, **more: str) -> subprocess.Popen[bytes]:
+        output = self._stack.enter_context((self.folder / f"{name}.txt").open("wb"))
+        variables = {**environment(), MARK: str(self.folder), "PGPASSWORD": "a-secret", **more}
+        process = subprocess.Popen(
+            [*DYNO, *words],
+            cwd=self.folder,
+            env=variables,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        self._stack.callback(process.wait)
+        self._stack.callback(process.kill)
+        return process
+
+    def lead(self, *words: str) -> subprocess.Popen[bytes]:
+        asked = (*ASKED, "--out", "s", "--parallel", "2", "--store", self.server.url)
+        return self.start("lead", *asked, *words)
+
+    def worker(self, name: str, **more: str) -> subprocess.Popen[bytes]:
+        return self.start(name, "worker", "--store", self.server.url, "--name", name, **more)
+
+    def said(self, name: str) -> str:
+        return (self.folder / f"{name}.txt").read_text()
+
+    def ledger(self) -> Ledger:
+        return Ledger(self.study)
+
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.study / "study.json").read_text())
+        return found
+
+
+@pytest.fixture
+def team(tmp_path: Path, server: postgresql.Server) -> Iterator[Team]:
+    database = Database(server.url)
+    with ExitStack() as stack:
+        yield Team(tmp_path, server, stack)
+    database.make_tables()
+    database.ask("DELETE FROM dyno_studies")
+    database.close()
+    assert servers_left(tmp_path) == []
+
+
+def test_two_hosts_measure_the_trials_and_the_lead_proves_alone(team: Team) -> None:
+    lead = team.lead("--trials", "4")
+    first, second = team.worker("gpu-a"), team.worker("gpu-b")
+
+    assert lead.wait(120) == 0, team.said("lead")
+    assert (first.wait(20), second.wait(20)) == (0, 0), team.said("gpu-a")
+    document = team.document()
+    assert document["lanes"]["devices"] == ["host 1", "host 2"]
+    assert {trial["device"] for trial in document["trials"]} == {"host 1", "host 2"}
+    assert {trial["state"] for trial in document["trials"]} == {"measured"}
+    assert len(document["trials"]) == 4
+    ledger = team.ledger()
+    assert {s.device for s in ledger.steps if s.phase in {"baseline", "best", "confirm"}} == {""}
+    assert document["confirmation"]["verdict"] == "better"
+    for trial in document["trials"]:
+        assert (team.study / trial["run"] / "journal.jsonl").stat().st_size > 0
+    database = Database(team.server.url)
+    rows = database.ask("SELECT line FROM dyno_ledger ORDER BY number")
+    lines = (team.study / LEDGER).read_text().splitlines()
+    assert [row["line"] for row in rows] == lines
+    names = {row["name"] for row in database.ask("SELECT name FROM dyno_files")}
+    assert names <= {"summary.json"}  # the lead has the rest
+    database.close()
+    everything = b"".join(p.read_bytes() for p in team.folder.rglob("*") if p.is_file())
+    assert b"a-secret" not in everything
+    assert b"gpu-a" not in (team.study / LEDGER).read_bytes()  # names of hosts are not passed on
+    assert (team.study / "report.html").exists()
+
+
+def test_the_trial_of_a_worker_that_is_killed_comes_back_on_another_host(team: Team) -> None:
+    lead = team.lead("--trials", "3", "--trial-duration", "3s")
+    doomed, other = team.worker("gpu-a"), team.worker("gpu-b")
+    wait_until(lambda: "  trial" in team.said("gpu-a"), timeout_s=90)
+    doomed.send_signal(signal.SIGKILL)
+
+    assert lead.wait(200) == 0, team.said("lead")
+    assert other.wait(20) == 0
+    (lost,) = [line for line in team.said("lead").splitlines() if "worker was lost" in line]
+    number = int(lost.split("trial ")[1].split(":")[0])
+    (again,) = [trial for trial in team.document()["trials"] if trial["id"] == number]
+    assert (again["state"], again["device"]) == ("measured", _host_of(team, "gpu-b"))
+    assert len(team.document()["trials"]) == 3
+    assert len(team.ledger().tries(("trial", 0, number - 1))) == 1
+
+
+def test_a_database_that_is_cut_ends_it_in_a_sentence_and_nothing_is_lost(team: Team) -> None:
+    lead = team.lead("--trials", "6", "--trial-duration", "2s")
+    workers = team.worker("gpu-a"), team.worker("gpu-b")
+    wait_until(lambda: "trial 2 on host" in team.said("lead"), timeout_s=90)
+    team.server.stop()
+    try:
+        assert lead.wait(90) == 3
+        assert [one.wait(60) for one in workers] == [3, 3]
+    finally:
+        team.server.start()
+    said = team.said("lead")
+    (sentence,) = [line for line in said.splitlines() if line.startswith("dyno: ")]
+    assert "dyno: postgresql+psycopg://me@/team: cannot be reached: " in sentence
+    assert "What was measured is kept; go on with: dyno tune --resume s" in sentence
+    assert "Traceback" not in said + team.said("gpu-a") + team.said("gpu-b")
+    before = [step for step in team.ledger().steps if step.phase == "trial"]
+    assert len(before) >= 2
+
+    without = subprocess.run(
+        [*DYNO, "tune", "--resume", "s"],
+        cwd=team.folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert without.returncode == 2
+    assert "the study's trials run over hosts; name their database with --store" in without.stderr
+    lead = team.start("again", "tune", "--resume", "s", "--store", team.server.url)
+    for name in ("gpu-a", "gpu-b"):
+        team.worker(name)
+    assert lead.wait(120) == 0, team.said("again")
+    after = [step for step in team.ledger().steps if step.phase == "trial"]
+    assert after[: len(before)] == before
+    assert sorted(step.number for step in after) == [*range(6)]
+
+
+def test_what_workers_measure_while_the_lead_is_dead_is_taken(team: Team) -> None:
+    lead = team.lead("--trials", "4", "--trial-duration", "3s")
+    for name in ("gpu-a", "gpu-b"):
+        team.worker(name)
+    wait_until(lambda: "trial" in team.said("gpu-a") and "trial" in team.said("gpu-b"))
+    lead.send_signal(signal.SIGKILL)
+    wait_until(lambda: _told(team, "was delivered") == 2 + 2)  # two baselines, two trials
+    out = len(team.ledger().out)
+
+    lead = team.start("again", "tune", "--resume", "s", "--store", team.server.url)
+
+    assert lead.wait(150) == 0, team.said("again")
+    assert out == 2
+    assert sorted(trial["id"] for trial in team.document()["trials"]) == [1, 2, 3, 4]
+    assert {trial["state"] for trial in team.document()["trials"]} == {"measured"}
+    assert _told(team, "begins") == 2 + 4  # none of them twice
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core cannot be taken away")
+def test_a_machine_that_is_unlike_the_leads_is_refused(team: Team) -> None:
+    lead = team.lead("--trials", "1")
+    wait_until(lambda: "Workers join with" in team.said("lead"))
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(usable)})
+    try:
+        unlike = team.worker("gpu-a")
+    finally:
+        os.sched_setaffinity(0, usable)
+
+    assert unlike.wait(60) == 2
+    refused = "dyno: gpu-a: this machine is unlike the lead's: usable cores:"
+    assert refused in team.said("gpu-a")
+    lead.send_signal(signal.SIGINT)
+    assert lead.wait(60) == 130
+
+
+def _told(team: Team, what: str) -> int:
+    return sum(team.said(name).count(what) for name in ("gpu-a", "gpu-b"))
+
+
+def _host_of(team: Team, name: str) -> str:
+    (line,) = [line for line in team.said(name).splitlines() if "waits for trials" in line]
+    return line.split(" (")[0]
