@@ -352,7 +352,7 @@ def test_an_image_that_must_be_killed_or_keeps_nothing_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     builder(f'case "$1" in create) echo c1;; inspect) echo {status};; esac')
-    monkeypatch.setattr(image.time, "sleep", lambda _: None)
+    monkeypatch.setattr("image.time.sleep", lambda _: None)
     if keeps:
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "summary.json").touch()
