@@ -114,7 +114,7 @@ def test_what_another_engine_gives_is_not_told_of_a_setting(
     assert bench.done[-4:] == ["faulty.engine"] * 4
     said = findings.which_setting(document, [row["knob"]])
     change = "timed.engine behind native → faulty.engine behind native"
-    assert said.startswith(f"No setting alone: engine or front differ ({change}).")
+    assert said.startswith(f"No setting alone: what serves the model changed, too ({change}).")
     assert "itl_ms (20 → 5): with it the token rate is 11 % higher" in said
     assert "whatever differs is its doing" not in said
     _, page = rebuild(tmp_path / "s")

@@ -145,6 +145,8 @@ def load(study: Document, runs: tuple[Run, ...]) -> str:
             told.append(said.format(show_seconds(value)))
     trial = documents.number(study, "spec", "trial_duration_s")
     told += [f"trials of {show_seconds(trial)}"] if trial else []
+    lanes = documents.texts(study, "lanes", "devices")
+    told += [f"{len(lanes)} trials at once ({'; '.join(lanes)})"] if len(lanes) > 1 else []
     return f"load: {', '.join(told)}" if told else ""
 
 

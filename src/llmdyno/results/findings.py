@@ -249,7 +249,7 @@ def which_setting(study: Document, changed: Sequence[str]) -> str:
         return ""
     if combination := stacks.replaced(study):
         own = _which(study, changed)
-        said = f"No setting alone: engine or front differ ({combination})."
+        said = f"No setting alone: what serves the model changed, too ({combination})."
         return f"{said} {_ON_ITS_OWN} {own}" if own else said
     if not changed:
         return "No setting differs from the baseline's."
