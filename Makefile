@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Where bytecode is not written (PYTHONDONTWRITEBYTECODE), every start of `dyno` compiles all it imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test together lint format docs site pictures release clean
+.PHONY: demo test together lint format docs site pictures release image clean
 
 demo: $(VENV)/.installed-cpu
 	@echo "Write a small Llama, serve it, load it, tune it, prove it: about six minutes on two cores."
@@ -49,6 +49,10 @@ pictures: $(VENV)/.installed-cpu
 release: | $(BIN)/python
 	$(BIN)/python dev/install.py '.[release]'
 	$(BIN)/python dev/release.py
+
+# llmdyno:VERSION by podman or docker, run as the Job of examples/kubernetes runs it.
+image: $(VENV)/.installed-cpu
+	$(BIN)/python dev/image.py --base '$(BASE)'
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("llmdyno needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'

@@ -90,7 +90,7 @@ def check_wheel(wheel: Path, version: str, sources: Sequence[str]) -> None:
     wrong = {
         f"its tags are {tags}": pure != (tags == ["py3-none-any"]),
         "it is not for the stable ABI": not pure and "-cp311-abi3-" not in wheel.name,
-        "it has no command dyno": "dyno = llmdyno.cli.app:main" not in commands,
+        "it has no command dyno": "dyno = llmdyno.__main__:main" not in commands,
         "it has no licence": f"{about}/licenses/LICENSE" not in names,
     }
     _check(wheel, metadata, version, wrong)

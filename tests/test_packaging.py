@@ -22,6 +22,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+import image
 import llmdyno
 from llmdyno.cli.app import load
 from release import EXTENSION, ReleaseError, check_sdist, check_wheel, sources, version_of
@@ -70,7 +71,7 @@ Requires-Python: >=3.11
 Description-Content-Type: text/markdown
 """ + "".join(f"Classifier: Programming Language :: Python :: 3.{n}\n" for n in (11, 12, 13, 14))
 ABOUT = "llmdyno-1.0.0.dist-info"
-ENTRIES = "[console_scripts]\ndyno = llmdyno.cli.app:main\n"
+ENTRIES = "[console_scripts]\ndyno = llmdyno.__main__:main\n"
 PURE = "llmdyno-1.0.0-py3-none-any.whl"
 COMPILED = "llmdyno-1.0.0-cp311-abi3-manylinux_2_17_x86_64.whl"
 FILES = ["llmdyno/__init__.py", "llmdyno/report/page/page.css"]
@@ -177,12 +178,14 @@ def test_the_image_is_of_files_that_are_there_and_sent_to_the_builder() -> None:
 def test_the_image_has_a_pinned_base_its_own_user_and_the_command() -> None:
     said = instructions()
     bases = [rest.split()[0] for word, rest in said if word == "FROM"]
+    (base,) = (rest.removeprefix("BASE=") for word, rest in said if word == "ARG")
     last = dict(said)  # of each kind the last one
 
-    assert len(set(bases)) == 1
-    assert re.fullmatch(r"python:3\.1[1-4]-slim-[a-z]+", bases[0])
+    assert set(bases) == {"${BASE}"}
+    # The whole name: podman looks a short one up in a list, or asks.
+    assert re.fullmatch(r"docker\.io/library/python:3\.1[1-4]-slim-[a-z]+", base)
     assert last["USER"] == "10001"
-    assert [word for word, _ in said].index("USER") > [rest for _, rest in said].index(bases[0])
+    assert [word for word, _ in said].index("USER") > [rest for _, rest in said].index("${BASE}")
     (command,) = json.loads(last["ENTRYPOINT"])
     assert command in PROJECT["project"]["scripts"]
     assert "useradd --uid 10001" in " ".join(rest for word, rest in said if word == "RUN")
@@ -306,3 +309,68 @@ def test_a_gate_keeps_a_run_and_stops_what_became_slower(
     assert summary.read_text() == done.stdout
     assert (tmp_path / "out" / "junit.xml").is_file()
     assert (tmp_path / "out" / "compare.html").is_file()
+
+
+@pytest.fixture
+def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let the only podman of the PATH be a script that is given."""
+
+    def make(script: str) -> None:
+        (tmp_path / "podman").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "podman").chmod(0o755)
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return make
+
+
+def test_an_image_wants_a_builder_that_answers(builder: Callable[[str], None]) -> None:
+    with pytest.raises(image.ImageError, match="no builder here that answers: podman or docker"):
+        image.builder()
+    builder("exit 125")
+    with pytest.raises(image.ImageError, match="no builder"):
+        image.builder()
+    builder("exit 0")
+    assert image.builder() == "podman"
+
+
+@pytest.mark.parametrize(
+    ("status", "after_s", "keeps", "fault"),
+    [
+        (130, 0.0, False, ""),
+        (130, 2.0, True, ""),
+        (130, 2.0, False, "summary none"),
+        (137, 0.0, False, "status 137"),
+    ],
+)
+def test_an_image_that_must_be_killed_or_keeps_nothing_is_refused(
+    status: int,
+    after_s: float,
+    keeps: bool,
+    fault: str,
+    builder: Callable[[str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    builder(f'case "$1" in create) echo c1;; inspect) echo {status};; esac')
+    monkeypatch.setattr("image.time.sleep", lambda _: None)
+    if keeps:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "summary.json").touch()
+
+    def stop() -> str:
+        return image.try_stop("podman", "t", "http://127.0.0.1:1", tmp_path, after_s=after_s)
+
+    if fault:
+        with pytest.raises(image.ImageError, match=fault):
+            stop()
+    else:
+        assert stop().endswith(f"summary {'kept' if keeps else 'none'}")
+
+
+def test_the_image_is_tried_as_shut_as_the_job_runs_it() -> None:
+    (container,) = job()["spec"]["template"]["spec"]["containers"]
+    shut = container["securityContext"]
+
+    assert ("--read-only" in image.SHUT) == shut["readOnlyRootFilesystem"]
+    assert ("no-new-privileges" in image.SHUT) != shut["allowPrivilegeEscalation"]
+    assert [f"--cap-drop {name}" in image.SHUT for name in shut["capabilities"]["drop"]] == [True]

@@ -41,6 +41,7 @@ WORLDS = {
     "noise 3 %": World(0.03, 0.0, 0.0, 0.0),
     "noise 3 %, rho 0.6": World(0.03, 0.6, 0.0, 0.0),
     "noise 5 %, rho 0.9": World(0.05, 0.9, 0.0, 0.0),
+    "noise 5 %, rho 0.983": World(0.05, 0.983, 0.0, 0.0),  # a memory of a minute
     "start 0.5 %": World(0.01, 0.6, 0.005, 0.0),
     "start 1 %": World(0.01, 0.6, 0.01, 0.0),
     "walk 0.2 % a second": World(0.01, 0.6, 0.0, 0.002),

@@ -1,5 +1,8 @@
 """The table of commands, and how every command ends."""
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -98,3 +101,39 @@ def test_a_pipe_that_closes_early_is_no_fault(tmp_path: Path) -> None:
 
     assert "Traceback" not in done.stderr
     assert "Broken pipe" not in done.stderr
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> dict[str, str]:
+    """Return the variables by which `dyno` stays in its first import until a signal comes."""
+    said = "import time; print('importing', flush=True); time.sleep(30)"
+    (tmp_path / "typer.py").write_text(said)
+    return {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+
+def ended_by(signal_number: int, command: list[str], variables: dict[str, str]) -> tuple[int, str]:
+    """Send a signal to a command that imports; return its status, and what it said."""
+    with subprocess.Popen(
+        command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(listed[0]) if listed else process.pid, signal_number)
+        _, said = process.communicate(timeout=20)
+    return process.returncode, said
+
+
+def test_ctrl_c_in_the_first_import_is_one_sentence(started: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "llmdyno", "--version"]
+
+    assert ended_by(signal.SIGINT, command, started) == (130, "dyno: interrupted.\n")
+
+
+def test_a_container_that_is_stopped_at_once_ends(started: dict[str, str]) -> None:
+    apart = ["unshare", "--fork", "--pid"]
+    if shutil.which("unshare") is None or subprocess.call([*apart, "true"]):
+        pytest.skip("needs the right to make a process namespace")
+    command = [*apart, sys.executable, "-m", "llmdyno", "--version"]
+
+    assert ended_by(signal.SIGTERM, command, started) == (130, "dyno: interrupted.\n")

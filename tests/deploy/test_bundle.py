@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from conftest import DYNO, last_json
-from llmdyno import deploy, plugins
+from llmdyno import __version__, deploy, plugins
 from llmdyno.deploy.plan import HOST
 from llmdyno.engines import Launch
 from llmdyno.errors import UsageError
@@ -120,6 +120,18 @@ def test_nothing_in_it_is_of_this_machine_and_no_secret(engine: str, tmp_path: P
     for text in texts:
         for not_there in (SECRET, HOST, sys.prefix, str(Path.home()), str(tmp_path)):
             assert not_there not in text
+
+
+def test_its_readme_says_where_a_package_of_ours_comes_from(tmp_path: Path) -> None:
+    for engine in ("openvino", "vllm"):
+        written(tmp_path / engine, engine)
+    ours, other = ((tmp_path / name / "README.md").read_text() for name in ("openvino", "vllm"))
+
+    assert f"pip install --find-links=wheels 'llmdyno[cpu]=={__version__}'" in ours
+    assert f"llmdyno {__version__} need not be in a package index" in ours
+    assert "`make release`" in ours
+    assert "pip install vllm" in other
+    assert "make release" not in other
 
 
 @pytest.mark.parametrize("engine", CONFIGS)

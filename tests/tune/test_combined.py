@@ -15,6 +15,7 @@ from llmdyno.cli import flags
 from llmdyno.cli.rebuild import rebuild
 from llmdyno.errors import DynoError, ServerError, UsageError
 from llmdyno.quality.answers import Answers, Said
+from llmdyno.results import findings
 from llmdyno.serve.stack import Stack
 from llmdyno.tune import runner
 from llmdyno.tune.combined import Combined
@@ -98,6 +99,28 @@ def test_the_best_of_all_is_confirmed_against_the_first_baseline(
     again, page = rebuild(tmp_path / "s")
     assert msgspec.json.encode(again) == msgspec.json.encode(document)
     assert "Best of 2 combinations" in page.read_text()
+
+
+def test_what_another_engine_gives_is_not_told_of_a_setting(
+    measured: Callable[[Bench], None], tmp_path: Path
+) -> None:
+    measured(bench := Bench({"timed.engine": 40, "faulty.engine": 20}))
+
+    document = Combined(spec(), tmp_path / "s", unheard()).run()
+
+    # The engine made it twice as fast, its one setting 20/18; each has runs of its own.
+    assert document["confirmation"]["ratio"]["token_rate"]["mean"] == pytest.approx(2.2, rel=0.05)
+    (row,) = document["ablation"]
+    assert row["effect"]["token_rate"]["ratio"] == pytest.approx(20 / 18, rel=0.02)
+    assert bench.done[-4:] == ["faulty.engine"] * 4
+    said = findings.which_setting(document, [row["knob"]])
+    change = "timed.engine behind native → faulty.engine behind native"
+    assert said.startswith(f"No setting alone: what serves the model changed, too ({change}).")
+    assert "itl_ms (20 → 5): with it the token rate is 11 % higher" in said
+    assert "whatever differs is its doing" not in said
+    _, page = rebuild(tmp_path / "s")
+    assert f"Baseline and winner: {change}." in page.read_text()
+    assert f"What serves the model: {change}." in page.read_text()
 
 
 LENGTH = 20
@@ -188,7 +211,8 @@ def test_pairs_over_two_engines_are_of_one_place(
     assert document["confirmation"]["verdict"] == "better"
     assert document["confirmation"]["pairs"] == 2
     assert len(document["moves"]) == moved
-    assert len(rest.done) == 1 + moved  # the half pair, made anew if it moved
+    explained = 2 * 2  # the winner's one change taken back, two pairs of runs
+    assert len(rest.done) == 1 + moved + explained  # the half pair, made anew if it moved
     codes = [doubt["code"] for doubt in document["doubts"]]
     assert ("torn-pairs" in codes) == (not moved)
     assert ("another-place" in codes) == moved

@@ -7,6 +7,7 @@ import pytest
 
 from llmdyno import store
 from llmdyno.errors import ServerError, UsageError
+from llmdyno.report import setup
 from llmdyno.serve.stack import Stack
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.runner import Narrator
@@ -38,6 +39,7 @@ def test_trials_run_beside_each_other_and_what_decides_runs_alone(lab: LaneLab) 
     assert document["outcome"]["tried"] == 6
     assert document["lanes"]["devices"] == sorted(LANES)
     assert document["lanes"]["alone"] == pytest.approx(document["lanes"]["value"], rel=0.5)
+    assert "2 trials at once (cores 0-3; cores 4-7)" in setup.what(document, ())
     assert "parallel-trials" in [doubt["code"] for doubt in document["doubts"]]
 
 

@@ -157,7 +157,3 @@ def _ended(part: Callable[[], int | None]) -> int:
     except DynoError as error:
         say(f"dyno: {error}")
         return error.exit_status
-
-
-if __name__ == "__main__":
-    main()

@@ -224,8 +224,11 @@ def _image(engine: Engine, served: Portable, wanted: str) -> Image | None:
 
 
 def _install(engine: Engine) -> str:
-    """Return the command that installs an engine, or else what it says itself."""
+    """Return the command that installs an engine elsewhere, or else what it says itself."""
     packages = facts(engine).packages
+    if any(name.startswith("llmdyno") for name in packages):
+        # Ours is found beside the bundle: on that machine no index need have it.
+        return f"pip install --find-links={dockerfile.WHEELS} {shlex.join(pinned(engine))}"
     return f"pip install {shlex.join(packages)}" if packages else engine.install
 
 

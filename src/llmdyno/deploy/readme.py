@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from llmdyno import __version__
+from llmdyno.deploy.dockerfile import WHEELS
 from llmdyno.deploy.kubernetes import CLAIM_GIB
 from llmdyno.deploy.plan import BundlePlan
 from llmdyno.deploy.script import BUILD
@@ -80,9 +82,12 @@ def _ways(plan: BundlePlan, files: tuple[str, ...]) -> list[str]:
             f"The claim of {CLAIM_GIB} GiB in kubernetes.yaml is a guess: set what the model takes."
             + (f" Put {_listed(plan.places)} into it." if plan.places else "")
         )
-    if "Dockerfile" in files and plan.image is not None and "llmdyno" in str(plan.image):
+    made = "Dockerfile" in files and plan.image is not None and "llmdyno" in str(plan.image)
+    if made or ("serve.sh" in files and "llmdyno" in plan.install):
         notes.append(
-            "The Dockerfile installs llmdyno: from the folder `wheels` if its wheel lies there."
+            f"llmdyno {__version__} need not be in a package index: pip takes its wheel from a"
+            f" folder `{WHEELS}` in this one. `make release` in llmdyno's checkout builds it, into"
+            " `dist`."
         )
     checked = [name for name in ("compose.yaml", "kubernetes.yaml") if name in files]
     if checked:

@@ -7,7 +7,7 @@ import msgspec
 from llmdyno.knobs import Knob
 from llmdyno.report import documents, settings, setup, spending
 from llmdyno.report.documents import Document, Run
-from llmdyno.results import findings, verdicts, wording
+from llmdyno.results import findings, stacks, verdicts, wording
 from llmdyno.results.study_doubts import changed_settings
 from llmdyno.units import counted
 
@@ -49,10 +49,15 @@ def of_study(
 
 def _what_changed(study: Document, guide: Mapping[str, Knob]) -> str:
     rows = [row for row in settings.of_study(study, guide) if row.differs]
+    combination = stacks.replaced(study)
+    of = ", told against the defaults of what won" if combination else ""
+    if combination and not rows:
+        return f"What serves the model: {combination}."
     if not documents.part(study, "best") or not rows:
         return "Nothing: no setting differs from the baseline's."
     told = "; ".join(f"{row.name}: {row.before} → {row.after}" for row in rows)
-    return f"{counted(len(rows), 'setting')}. {told}."
+    said = f"{counted(len(rows), 'setting')}{of}. {told}."
+    return f"What serves the model: {combination}. {said}" if combination else said
 
 
 def _how_sure(study: Document, doubts: Sequence[str]) -> str:

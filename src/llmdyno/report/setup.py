@@ -8,6 +8,7 @@ from collections import Counter
 from llmdyno.report import documents
 from llmdyno.report.documents import Document, Run
 from llmdyno.report.tables import Cell, Column, Row, Table
+from llmdyno.results import stacks
 from llmdyno.units import counted, show_seconds
 
 _GIB = 2**30
@@ -42,7 +43,9 @@ def what(study: Document, runs: tuple[Run, ...]) -> str:
     front = documents.text(study, "front")
     named += [f"behind {front}"] if front else []
     asked = documents.part(runs[0].summary, "spec") if runs else documents.part(study, "spec")
-    told = [one[0].upper() + one[1:] for one in (workload(asked), load(study, runs)) if one]
+    replaced = stacks.replaced(study)
+    before = f"baseline and winner: {replaced}" if replaced else ""
+    told = [one[0].upper() + one[1:] for one in (before, workload(asked), load(study, runs)) if one]
     return ". ".join(one for one in (" ".join(filter(None, named)), *told) if one) + "."
 
 
@@ -142,6 +145,8 @@ def load(study: Document, runs: tuple[Run, ...]) -> str:
             told.append(said.format(show_seconds(value)))
     trial = documents.number(study, "spec", "trial_duration_s")
     told += [f"trials of {show_seconds(trial)}"] if trial else []
+    lanes = documents.texts(study, "lanes", "devices")
+    told += [f"{len(lanes)} trials at once ({'; '.join(lanes)})"] if len(lanes) > 1 else []
     return f"load: {', '.join(told)}" if told else ""
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from llmdyno.knobs import show
-from llmdyno.results import conclusions, titles, verdicts, wording
+from llmdyno.results import conclusions, stacks, titles, verdicts, wording
 from llmdyno.results.bottleneck import Bottleneck, bottleneck
 from llmdyno.results.documents import (
     Document,
@@ -41,6 +41,8 @@ _HOLDERS = {
     "prefill": "prefill",
     "decode": "decode",
 }
+_ON_ITS_OWN = "Of settings, measured on the winner's own engine and front:"
+_NOT_PUT_BACK = "the winner was not measured again without it"
 _PUT_BACK = "the winner was not measured again with one of them put back"
 
 
@@ -259,12 +261,25 @@ def which_setting(study: Document, changed: Sequence[str]) -> str:
     """Say which of the changed settings made the difference, by the ablation."""
     if not part(study, "best"):
         return ""
+    if combination := stacks.replaced(study):
+        own = _which(study, changed)
+        said = f"No setting alone: what serves the model changed, too ({combination})."
+        return f"{said} {_ON_ITS_OWN} {own}" if own else said
     if not changed:
         return "No setting differs from the baseline's."
-    effects = [(row, effect_of(study, row)) for row in items(study, "ablation")]
-    known = [(row, said) for row, said in effects if said]
     if len(changed) == 1:
         return f"One setting differs, {changed[0]}, so whatever differs is its doing."
+    return _which(study, changed)
+
+
+def _which(study: Document, changed: Sequence[str]) -> str:
+    """Say which of the changed settings made a difference, by runs with one of them put back."""
+    if not changed:
+        return ""
+    effects = [(row, effect_of(study, row)) for row in items(study, "ablation")]
+    known = [(row, said) for row, said in effects if said]
+    if not known and len(changed) == 1:
+        return f"What the setting {changed[0]} gives there is not known: {_NOT_PUT_BACK}."
     if not known:
         listed = _listed(changed)
         return (

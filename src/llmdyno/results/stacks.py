@@ -42,6 +42,17 @@ def conclusion(study: Document) -> str:
     return f"Best of {among}: {named(best)}, told against {against}."
 
 
+def replaced(study: Document) -> str:
+    """Say what took the place of what, "vllm behind native → sglang behind native".
+
+    Empty: baseline and winner are of one combination.
+    """
+    before, after = part(study, "baseline"), part(study, "best")
+    if not text(before, "engine") or not text(after, "engine") or named(before) == named(after):
+        return ""
+    return f"{named(before)} → {named(after)}"
+
+
 def named(one: Document) -> str:
     """Return what a combination is called: "vllm behind triton"."""
     return f"{text(one, 'engine')} behind {text(one, 'front')}"

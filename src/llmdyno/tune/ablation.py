@@ -115,7 +115,13 @@ def without(
 
 
 def pairs_to_come(
-    unknown: int, mattering: Sequence[int], idle: int, pairs_most: int, *, together: int = 0
+    unknown: int,
+    mattering: Sequence[int],
+    idle: int,
+    pairs_most: int,
+    *,
+    together: int = 0,
+    fewest: int = 2,
 ) -> int:
     """Return about how many pairs an ablation will make.
 
@@ -125,8 +131,9 @@ def pairs_to_come(
         idle: knobs that have no effect.
         pairs_most: of a knob that matters.
         together: pairs that were made of several knobs.
+        fewest: of fewer changed knobs than these the confirmation tells.
     """
-    if unknown + len(mattering) + idle < 2:  # the confirmation tells of a single one
+    if unknown + len(mattering) + idle < fewest:
         return 0
     taken = [*mattering, *([1] if unknown and not mattering else [])]
     several = min(_TOGETHER_MAX, math.comb(len(taken), 2))
@@ -143,9 +150,18 @@ class Ablation:
         runner: measures the runs.
         before: the baseline's config.
         best: the winner, measured in full.
+        one_stack: whether the confirmation is of the same stack: it has taken a single change back.
     """
 
-    def __init__(self, runner: "Runner", before: Mapping[str, Value], best: Step) -> None:
+    def __init__(
+        self,
+        runner: "Runner",
+        before: Mapping[str, Value],
+        best: Step,
+        *,
+        one_stack: bool = True,
+    ) -> None:
+        self._fewest = 2 if one_stack else 1
         self._runner = runner
         self._before = before
         self._best = best
@@ -159,7 +175,7 @@ class Ablation:
 
     def run(self) -> None:
         """Measure pairs until every change is explained, or the budget is nearly used up."""
-        if len(self._changed) < 2:  # the confirmation has taken it back already
+        if len(self._changed) < self._fewest:  # the confirmation has taken it back already
             return
         for names in self._wanted():
             done = len(self._found(names))
@@ -197,6 +213,7 @@ class Ablation:
             sum(self._matters((name,)) is False for name in known),
             self._pairs_most,
             together=sum(len(pair.knobs) > 1 for pair in whole),
+            fewest=self._fewest,
         )
         if self._runner.study.budget_s is None:
             pairs = min(pairs, max(1, self._left - len(whole)))
@@ -312,7 +329,8 @@ def noise(confirmed: Sequence[Step]) -> float:
     arms: dict[str, list[float]] = {}
     for step in confirmed:
         if step.state == "measured" and step.value and step.value > 0:
-            arms.setdefault(str(sorted(step.config.items())), []).append(math.log(step.value))
+            key = f"{step.engine} {step.front} {sorted(step.config.items())}"
+            arms.setdefault(key, []).append(math.log(step.value))
     freedom = sum(len(values) - 1 for values in arms.values())
     if not freedom:
         return _NOISE_UNKNOWN

@@ -290,7 +290,7 @@ class Combined:
             self._confirm(first, arm, best)
             if self._stands(arm, best):
                 gate.after_confirmation(config)
-                Proof(arm.runner).ablate(arm.runner.study.baseline, best)
+                Proof(arm.runner).ablate(arm.runner.study.baseline, best, one_stack=arm is first)
                 if died(arm.runner.ledger, best, arm.runner.stack.knobs) is None:
                     return
             self._whole.say(f"  {arm.of.name}, {describe(config)}: does not do better.")
@@ -340,5 +340,5 @@ class Combined:
         before = Side(first.runner, first.runner.study.baseline)
         after = Side(arm.runner, best.config)
         heading = f"Confirmation against {first.of.name}"
-        ablation = Ablation(arm.runner, arm.runner.study.baseline, best)
+        ablation = Ablation(arm.runner, arm.runner.study.baseline, best, one_stack=arm is first)
         Confirmation(before, after, best.contender).run(heading, ablation.left_s)

@@ -164,9 +164,15 @@ class Proof:
             then_s=lambda left_s: self._after_pairs_s(before, best, left_s)
         )
 
-    def ablate(self, before: Mapping[str, Value], best: Step) -> None:
-        """Find out which of the changed knobs make the difference."""
-        Ablation(self._runner, before, best).run()
+    def ablate(self, before: Mapping[str, Value], best: Step, *, one_stack: bool = True) -> None:
+        """Find out which of the changed knobs make the difference.
+
+        Args:
+            before: the baseline's config.
+            best: the winner, measured in full.
+            one_stack: whether it was confirmed against that baseline, and not another stack's.
+        """
+        Ablation(self._runner, before, best, one_stack=one_stack).run()
 
 
 def _is_worse(one: Step, other: Step, noise: Spread, *, maximise: bool) -> bool:

@@ -346,8 +346,12 @@ class _Document:
         knobs = self._subject.knobs
         names = changed(effective(self._study.baseline, knobs), effective(best.config, knobs))
         whole = {one.key: confirmation["ratio"][one.key] for one in of if confirmation["ratio"]}
+        first = self._ledger.find("baseline", 0)
+        # Against another engine's or front's baseline the confirmation tells of no single knob.
+        one_stack = first is None or (first.engine, first.front) == (best.engine, best.front)
+        single = of_confirmation(names, whole, explained) if one_stack else []
         return {
-            "ablation": explained.rows() or of_confirmation(names, whole, explained),
+            "ablation": explained.rows() or single,
             "interactions": explained.interactions(),
         }
 
