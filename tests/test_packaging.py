@@ -180,10 +180,12 @@ def test_the_image_has_a_pinned_base_its_own_user_and_the_command() -> None:
     bases = [rest.split()[0] for word, rest in said if word == "FROM"]
     (base,) = (rest.removeprefix("BASE=") for word, rest in said if word == "ARG")
     last = dict(said)  # of each kind the last one
+    (wheel,) = (rest for word, rest in said if word == "RUN" and "pip wheel" in rest)
 
     assert set(bases) == {"${BASE}"}
     # The whole name: podman looks a short one up in a list, or asks.
     assert re.fullmatch(r"docker\.io/library/python:3\.1[1-4]-slim-[a-z]+", base)
+    assert wheel.endswith("&& ls /wheels/*-abi3-*.whl")  # or the image would be slower, unnoticed
     assert last["USER"] == "10001"
     assert [word for word, _ in said].index("USER") > [rest for _, rest in said].index("${BASE}")
     (command,) = json.loads(last["ENTRYPOINT"])
