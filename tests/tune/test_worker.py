@@ -167,9 +167,11 @@ def test_what_workers_measure_while_the_lead_is_dead_is_taken(team: Team) -> Non
     lead = team.lead("--trials", "4", "--trial-duration", "3s")
     for name in ("gpu-a", "gpu-b"):
         team.worker(name)
-    wait_until(lambda: "trial" in team.said("gpu-a") and "trial" in team.said("gpu-b"))
+    wait_until(lambda: _told(team, "  trial") == 2, timeout_s=90)
     lead.send_signal(signal.SIGKILL)
-    wait_until(lambda: _told(team, "was delivered") == 2 + 2)  # two baselines, two trials
+    wait_until(
+        lambda: _told(team, "was delivered") == 2 + 2, timeout_s=90
+    )  # two baselines, two trials
     out = len(team.ledger().out)
 
     lead = team.start("again", "tune", "--resume", "s", "--store", team.server.url)
@@ -197,6 +199,38 @@ def test_a_machine_that_is_unlike_the_leads_is_refused(team: Team) -> None:
     assert refused in team.said("gpu-a")
     lead.send_signal(signal.SIGINT)
     assert lead.wait(60) == 130
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--parallel", "2", "--dry-run"), "a plan starts nothing; leave it out"),
+        (("--engine", "timed.engine,faulty.engine"), "a study over engines runs on one machine"),
+        (("--parallel", "1"), "say over how many with --parallel 2 or more"),
+    ],
+)
+def test_what_runs_on_no_host_is_refused(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    asked = [*DYNO, *ASKED, *words, "--store", "postgresql+psycopg://me@nowhere.invalid/team"]
+    ended = subprocess.run(
+        asked, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_is_not_there_is_told_before_anything_starts(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    url = "postgresql+psycopg://me@127.0.0.1:1/team"
+    asked = [*DYNO, *ASKED, "--parallel", "2", "--store", url]
+    for words in (asked, [*DYNO, "worker", "--store", url]):
+        ended = subprocess.run(
+            words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 3
+        assert ended.stderr.startswith(f"dyno: {url}: cannot be reached: ")
+        assert ended.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def _told(team: Team, what: str) -> int:
