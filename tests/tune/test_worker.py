@@ -210,6 +210,7 @@ def test_a_machine_that_is_unlike_the_leads_is_refused(team: Team) -> None:
     ],
 )
 def test_what_runs_on_no_host_is_refused(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
     asked = [*DYNO, *ASKED, *words, "--store", "postgresql+psycopg://me@nowhere.invalid/team"]
     ended = subprocess.run(
         asked, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
