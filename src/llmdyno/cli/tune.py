@@ -92,17 +92,16 @@ def tune(
         folder = store.choose_folder(out, store.STUDIES, name, LEDGER)
     for note in workload.notes(study.workload):
         say(note)
-    page_asked = None if dry_run else dashboard  # a plan starts nothing
-    with terminate_as_interrupt(), study_page(page_asked, study, folder) as live:
+    page = None if dry_run else dashboard  # a plan starts nothing
+    with terminate_as_interrupt(), study_page(page, study, folder) as live:
         told = narrator(sys.stderr)
         told = told if live is None else live.narrator(told)
         hosts = _hosts(store_url, study, dry_run=dry_run)
-        tuner: Combined | Tuner
-        if study.combines:
-            tuner = Combined(study, folder, told, elsewhere=elsewhere)
-        else:
-            here = not dry_run
-            tuner = Tuner(study, folder, told, elsewhere=elsewhere, here=here, hosts=hosts)
+        tuner: Combined | Tuner = (
+            Combined(study, folder, told, elsewhere=elsewhere)
+            if study.combines
+            else Tuner(study, folder, told, elsewhere=elsewhere, here=not dry_run, hosts=hosts)
+        )
         if dry_run:
             _show_plan(planned(study, tuner), as_json=json)
             return
@@ -115,8 +114,12 @@ def tune(
                 f"interrupted; what was measured is kept. Go on with: dyno tune --resume {folder}"
             ) from error
     show_study(document, key_findings(document), sys.stderr)
-    page = _study_page(folder, document)
-    if json:
+    _show_end(_study_page(folder, document), document, as_json=json)
+
+
+def _show_end(page: Path, document: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print where a study's page is, or with --json its document."""
+    if as_json:
         say(f"Report: {page}")
         print_json(document)
     else:
