@@ -15,7 +15,9 @@ import postgresql
 from conftest import DYNO
 from llmdyno.store import LEDGER
 from llmdyno.tune.database import Database
-from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.hosts import Hosts
+from llmdyno.tune.ledger import Began, Ledger
+from llmdyno.tune.spec import Study
 from studies import MARK, environment, servers_left, wait_until
 
 ASKED = (
@@ -167,9 +169,11 @@ def test_what_workers_measure_while_the_lead_is_dead_is_taken(team: Team) -> Non
     lead = team.lead("--trials", "4", "--trial-duration", "3s")
     for name in ("gpu-a", "gpu-b"):
         team.worker(name)
-    wait_until(lambda: "trial" in team.said("gpu-a") and "trial" in team.said("gpu-b"))
+    wait_until(lambda: _told(team, "  trial") == 2, timeout_s=90)
     lead.send_signal(signal.SIGKILL)
-    wait_until(lambda: _told(team, "was delivered") == 2 + 2)  # two baselines, two trials
+    wait_until(
+        lambda: _told(team, "was delivered") == 2 + 2, timeout_s=90
+    )  # two baselines, two trials
     out = len(team.ledger().out)
 
     lead = team.start("again", "tune", "--resume", "s", "--store", team.server.url)
@@ -197,6 +201,73 @@ def test_a_machine_that_is_unlike_the_leads_is_refused(team: Team) -> None:
     assert refused in team.said("gpu-a")
     lead.send_signal(signal.SIGINT)
     assert lead.wait(60) == 130
+
+
+def test_hosts_answer_as_lanes_do_and_who_comes_late_is_refused(
+    server: postgresql.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmdyno.tune.hosts._FRESH_S", 0.0)
+    ledger = Ledger(tmp_path)
+    ledger.append(Began(study="s", spec=Study(), environment={}))
+    told: list[str] = []
+    hosts = Hosts(Database(server.url), 2, lease_s=60.0)
+    hosts.open(tmp_path, ledger, told.append)
+    team = hosts.team
+    for name, gpus in (("a", 2), ("b", 4)):
+        team.join(name=name, boot="x", gpus=gpus, sitting=name)
+    assert (hosts.usual, hosts.lanes) == (["host 1", "host 2"], 2)
+
+    hosts.gather((), told.append)
+    late = team.join(name="late", boot="y", gpus=4, sitting="late")
+
+    assert hosts.usual == ["host 1", "host 2"]
+    assert "the study has its hosts" in team.beat(late, "late")["refused"]
+    assert told[-1] == "2 hosts: host 1 is a, host 2 is b."
+    assert (hosts.parts, hosts.by_gpu) == (2, True)
+    assert [hosts.fits(gpus) for gpus in (1, 2, 3)] == [True, True, False]
+    hosts.leave_out("host 1")
+    assert (hosts.usual, hosts.fits(3), hosts.lanes_without("host 2")) == (["host 2"], True, 0)
+    hosts.leave_out("host 2")
+    assert (hosts.usual, hosts.lanes) == ([], 1)
+    hosts.close()
+    database = Database(server.url)
+    assert database.ask("SELECT state FROM dyno_studies") == [{"state": "stopped"}]
+    assert len(database.ask("SELECT line FROM dyno_ledger")) == 1
+    database.ask("DELETE FROM dyno_studies")
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--parallel", "2", "--dry-run"), "a plan starts nothing; leave it out"),
+        (("--engine", "timed.engine,faulty.engine"), "a study over engines runs on one machine"),
+        (("--parallel", "1"), "say over how many with --parallel 2 or more"),
+    ],
+)
+def test_what_runs_on_no_host_is_refused(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    asked = [*DYNO, *ASKED, *words, "--store", "postgresql+psycopg://me@nowhere.invalid/team"]
+    ended = subprocess.run(
+        asked, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert said in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_is_not_there_is_told_before_anything_starts(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    url = "postgresql+psycopg://me@127.0.0.1:1/team"
+    asked = [*DYNO, *ASKED, "--parallel", "2", "--store", url]
+    for words in (asked, [*DYNO, "worker", "--store", url]):
+        ended = subprocess.run(
+            words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 3
+        assert ended.stderr.startswith(f"dyno: {url}: cannot be reached: ")
+        assert ended.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def _told(team: Team, what: str) -> int:

@@ -17,6 +17,7 @@ from llmdyno.machine.blas import import_numpy
 
 if TYPE_CHECKING:
     from llmdyno.tune.hosts import Hosts
+    from llmdyno.tune.spec import Study
 
 
 @command(study_flags())
@@ -92,17 +93,16 @@ def tune(
         folder = store.choose_folder(out, store.STUDIES, name, LEDGER)
     for note in workload.notes(study.workload):
         say(note)
-    page_asked = None if dry_run else dashboard  # a plan starts nothing
-    with terminate_as_interrupt(), study_page(page_asked, study, folder) as live:
+    page = None if dry_run else dashboard  # a plan starts nothing
+    with terminate_as_interrupt(), study_page(page, study, folder) as live:
         told = narrator(sys.stderr)
         told = told if live is None else live.narrator(told)
-        tuner: Combined | Tuner
-        if study.combines:
-            _refuse_store(store_url, "a study over several engines or fronts")
-            tuner = Combined(study, folder, told, elsewhere=elsewhere)
-        else:
-            hosts = _hosts(store_url, study.parallel, dry_run=dry_run)
-            tuner = Tuner(study, folder, told, elsewhere=elsewhere, here=not dry_run, hosts=hosts)
+        hosts = _hosts(store_url, study, dry_run=dry_run)
+        tuner: Combined | Tuner = (
+            Combined(study, folder, told, elsewhere=elsewhere)
+            if study.combines
+            else Tuner(study, folder, told, elsewhere=elsewhere, here=not dry_run, hosts=hosts)
+        )
         if dry_run:
             _show_plan(planned(study, tuner), as_json=json)
             return
@@ -115,41 +115,34 @@ def tune(
                 f"interrupted; what was measured is kept. Go on with: dyno tune --resume {folder}"
             ) from error
     show_study(document, key_findings(document), sys.stderr)
-    page = _study_page(folder, document)
-    if json:
+    _show_end(_study_page(folder, document), document, as_json=json)
+
+
+def _show_end(page: Path, document: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print where a study's page is, or with --json its document."""
+    if as_json:
         say(f"Report: {page}")
         print_json(document)
     else:
         print_line(str(page))
 
 
-def _refuse_store(url: str | None, why: str) -> None:
-    """Refuse --store beside what it cannot be with.
-
-    Raises:
-        UsageError: it was given.
-    """
-    if url is not None:
-        from llmdyno.tune.database import without_password
-
-        raise UsageError(f"--store {without_password(url)}: {why} has no hosts; leave it out.")
-
-
-def _hosts(url: str | None, wanted: int, *, dry_run: bool) -> "Hosts | None":
+def _hosts(url: str | None, study: "Study", *, dry_run: bool) -> "Hosts | None":
     """Return the hosts of a team's database, which must be there; None: none are asked for.
 
     Raises:
-        UsageError: the URL is none, or a plan is asked for, which starts nothing.
+        UsageError: the URL is none, or what is asked for runs on no host.
         StorageError: the database cannot be reached.
     """
     if url is None:
         return None
-    if dry_run:
-        _refuse_store(url, "a plan starts nothing and")
-    from llmdyno.tune.database import Database
+    from llmdyno.tune.database import Database, without_password
     from llmdyno.tune.hosts import Hosts
 
-    hosts = Hosts(Database(url, notify=say), wanted)
+    if dry_run or study.combines:
+        what = "a plan starts nothing" if dry_run else "a study over engines runs on one machine"
+        raise UsageError(f"--store {without_password(url)}: {what}; leave it out.")
+    hosts = Hosts(Database(url, notify=say), study.parallel)
     hosts.check()
     return hosts
 
