@@ -20,7 +20,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 DYNO = (sys.executable, "-m", "llmdyno")
 # These take longest, so they begin first: no worker is left alone with one at the end.
 LONGEST = (
-    *("tune/test_tuner.py", "tune/test_objectives.py", "fronts/test_bentoml.py"),
+    *("tune/test_tuner.py", "tune/test_worker.py", "tune/test_objectives.py"),
+    "fronts/test_bentoml.py",
     *(
         "tune/test_word.py",
         "tune/test_combined.py",

@@ -105,14 +105,6 @@ def test_the_limit_is_told_where_it_is_known() -> None:
     assert "of what the CPU's memory bandwidth allows" in findings.near_the_limit(document)
 
 
-def test_what_got_worse_is_told_at_its_level() -> None:
-    document = study()
-    assert findings.what_got_worse(document) == []
-    document["best"]["summary"]["levels"][1]["ttft_ms"]["p99"] = 21 * 6210
-    (said,) = findings.what_got_worse(document)
-    assert said == "at 50 users the 99th-percentile time to first token is 21 times as long"
-
-
 def test_a_baseline_that_stands_is_compared_with_nothing() -> None:
     document = study()
     document["best"] = document["baseline"]

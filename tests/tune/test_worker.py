@@ -220,6 +220,7 @@ def test_hosts_answer_as_lanes_do_and_who_comes_late_is_refused(
     hosts.gather((), told.append)
     late = team.join(name="late", boot="y", gpus=4, sitting="late")
 
+    assert late is not None
     assert hosts.usual == ["host 1", "host 2"]
     assert "the study has its hosts" in team.beat(late, "late")["refused"]
     assert told[-1] == "2 hosts: host 1 is a, host 2 is b."

@@ -7,7 +7,7 @@ import msgspec
 from llmdyno.knobs import Knob
 from llmdyno.report import documents, settings, setup, spending
 from llmdyno.report.documents import Document, Run
-from llmdyno.results import findings, stacks, verdicts, wording
+from llmdyno.results import findings, stacks, verdicts, wording, worsened
 from llmdyno.results.study_doubts import changed_settings
 from llmdyno.units import counted
 
@@ -68,7 +68,7 @@ def _how_sure(study: Document, doubts: Sequence[str]) -> str:
 
 
 def _cost(study: Document, runs: tuple[Run, ...]) -> str:
-    worse = findings.what_got_worse(study)
+    worse = worsened.what_got_worse(study)
     price = (
         f"What got worse, in one run each: {'; '.join(worse)}."
         if worse

@@ -22,7 +22,6 @@ from llmdyno.results.documents import (
     text,
     texts,
 )
-from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.proportions import NOT_SHOWN, judged, worded
 from llmdyno.results.slo import HEADLINES
 from llmdyno.units import counted
@@ -32,7 +31,6 @@ Tone = Literal["better", "same", "worse", "open"]
 STANDS = "No better settings were found: the baseline stands."
 _TONES: dict[str, Tone] = {"better": "better", "no difference": "same", "worse": "worse"}
 _ARMS = ("baseline", "best")
-_WORSE = 1.1  # times; single runs differ by less without a cause
 _HOLDERS = {
     "client": "the load generator",
     "kv": "a full KV cache",
@@ -281,7 +279,7 @@ def _which(study: Document, changed: Sequence[str]) -> str:
     if not known and len(changed) == 1:
         return f"What the setting {changed[0]} gives there is not known: {_NOT_PUT_BACK}."
     if not known:
-        listed = _listed(changed)
+        listed = wording.listed(changed)
         return (
             f"Which of the {len(changed)} changed settings ({listed}) did it is not known:"
             f" {_PUT_BACK}."
@@ -294,7 +292,7 @@ def _which(study: Document, changed: Sequence[str]) -> str:
     ]
     told = f"What did it is {'; '.join(clauses)}." if clauses else ""
     verb = "shows" if len(idle) == 1 else "show"
-    rest = f"{_listed(idle)} {verb} no effect of {'its' if len(idle) == 1 else 'their'} own."
+    rest = f"{wording.listed(idle)} {verb} no effect of {'its' if len(idle) == 1 else 'their'} own."
     together = conclusions.interactions(study)
     return " ".join(one for one in (told, rest if idle else "", *together) if one)
 
@@ -360,27 +358,6 @@ def near_the_limit(study: Document) -> str:
     return f"It now uses {100 * new:.0f} % of what the {whose}'s {which} allows{before}."
 
 
-def what_got_worse(study: Document) -> list[str]:
-    """Say for each level which metrics are clearly worse in the winner's full run."""
-    baseline, best = (levels(part(study, arm, "summary")) for arm in _ARMS)
-    found = {name: _worse(old, best[name]) for name, old in baseline.items() if name in best}
-    return [f"at {name} {_listed(worse)}" for name, worse in found.items() if worse]
-
-
-def _worse(old: Document, new: Document) -> list[str]:
-    said = []
-    for row in BY_NAME.values():
-        for stat in ("p50", "p99") if row.observe is not None else ("mean",):
-            before, after = (number(level, row.name, stat) for level in (old, new))
-            if not before or after is None:
-                continue
-            worse = after / before if row.better == "lower" else before / max(after, 1e-12)
-            if worse > _WORSE:
-                key = row.name if row.rate else f"{row.name}_{stat}"
-                said.append(f"the {titles.in_words(key)} is {worded(after / before, key)}")
-    return said
-
-
 def _unconfirmed(study: Document, told: Sequence[Change]) -> str:
     arms = [part(study, arm, "summary") for arm in _ARMS]
     if not all(arms):
@@ -402,7 +379,3 @@ def _with_slo(said: str, study: Document) -> str:
 
 def _joined(clauses: Sequence[str]) -> str:
     return "; ".join(clauses)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(one for one in (", ".join(names[:-1]), *names[-1:]) if one)

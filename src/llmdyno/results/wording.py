@@ -5,7 +5,7 @@ same wherever it stands. A value that is not there is a dash and never a zero.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from llmdyno.results.documents import Interval
 
@@ -76,3 +76,8 @@ def with_interval(
     if value is None or bounds is None:
         return write(value)
     return f"{write(value)} {interval(bounds)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them: "a", "a and b", "a, b and c"."""
+    return " and ".join(one for one in (", ".join(names[:-1]), *names[-1:]) if one)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from llmdyno import store
-from llmdyno.errors import StorageError, UsageError
+from llmdyno.errors import StorageError
 from llmdyno.knobs import Value
 from llmdyno.spec import Load
 from llmdyno.tune.database import VERSION, Database, Row
@@ -204,14 +204,15 @@ class Team:
 
     # What a worker does.
 
-    def join(self, *, name: str, boot: str, gpus: int, sitting: str) -> int:
-        """Take a place among the hosts; return its number, the same one whenever it comes again.
+    def join(self, *, name: str, boot: str, gpus: int, sitting: str) -> int | None:
+        """Take a place among the hosts.
 
-        Raises:
-            UsageError: another worker of that name is there.
+        Returns:
+            Its number, the same one whenever it comes again; None while another worker of that name
+            is there, or was within a lease.
         """
 
-        def work(connection: "Connection") -> int:
+        def work(connection: "Connection") -> int | None:
             run, study = self._database.run, self.study
             run(
                 connection,
@@ -228,10 +229,7 @@ class Team:
                 sitting=sitting,
             )
             if there:
-                raise UsageError(
-                    f"{name}: a worker of that name is at work for the study already; name this"
-                    " one otherwise with --name, or wait until the other is known to be gone."
-                )
+                return None
             found = run(
                 connection,
                 "INSERT INTO dyno_hosts (study, number, name, boot, gpus, sitting, seen)"

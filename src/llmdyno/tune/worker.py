@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -114,12 +115,7 @@ class _Worker:
                 f"{name}: this machine is unlike the lead's: {'; '.join(unlike)}. Runs of both"
                 " cannot be compared; make them alike, or begin a study with this one as its lead."
             )
-        self._host = team.join(
-            name=name,
-            boot=presence.boot(),
-            gpus=-1 if (gpus := hardware.gpus_visible()) is None else gpus,
-            sitting=self._sitting,
-        )
+        self._host = self._joined(name)
         self._say(f"host {self._host} ({name}) waits for trials.")
         delivered = 0
         while self._goes_on():
@@ -130,6 +126,36 @@ class _Worker:
             delivered += self._measured(leased)
         self._say(f"The study has no more trials; {delivered} measured here.")
         return delivered
+
+    def _joined(self, name: str) -> int:
+        """Take a place among the hosts; wait while the name may be that of a worker that has died.
+
+        Who was killed, or lost the database, could not say goodbye: it is known to be gone once
+        it has given no sign for as long as a lease.
+
+        Raises:
+            UsageError: it is still there.
+        """
+        gpus = hardware.gpus_visible()
+        join = partial(
+            self._team.join,
+            name=name,
+            boot=presence.boot(),
+            gpus=-1 if gpus is None else gpus,
+            sitting=self._sitting,
+        )
+        ends_s = time.monotonic() + self._team.lease_s() + _IDLE_S
+        if (number := join()) is None:
+            self._say(f"A worker named {name} was here a moment ago; waiting whether it is gone.")
+        while number is None:
+            if time.monotonic() > ends_s:
+                raise UsageError(
+                    f"--name {name}: a worker of that name is at work for the study already; name"
+                    " this one otherwise."
+                )
+            time.sleep(_IDLE_S)
+            number = join()
+        return number
 
     def _goes_on(self) -> bool:
         """Give a sign of life; tell whether the study's trials still run.
