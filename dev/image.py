@@ -93,7 +93,10 @@ def try_stop(tool: str, tag: str, url: str, results: Path, *, after_s: float) ->
         ImageError: it had to be killed, its status is another, or what it measured is lost.
     """
     words = f"bench --url {url} -c 4 --osl 20 --duration 60s --out /results/run --no-calibration"
-    name = _tool(tool, "create", *_options(results), tag, *words.split()).stdout.strip()
+    made = _tool(tool, "create", *_options(results), tag, *words.split())
+    if made.returncode:
+        raise ImageError(f"{tool} create: {made.stderr.strip()}")
+    name = made.stdout.strip()
     try:
         _tool(tool, "start", name)
         time.sleep(after_s)
@@ -116,6 +119,11 @@ def _options(results: Path) -> list[str]:
 
 def _tool(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder for results; what the image's user owns there may stay when we may not."""
+    return tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 
 
 @contextmanager
@@ -141,7 +149,7 @@ def main() -> int:
     try:
         tool = builder()
         build(tool, tag, given.base)
-        with _streamer() as url, tempfile.TemporaryDirectory() as scratch:
+        with _streamer() as url, _scratch() as scratch:
             folders = [Path(scratch, name) for name in ("run", "early", "late")]
             for folder in folders:
                 folder.mkdir()

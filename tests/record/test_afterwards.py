@@ -23,6 +23,30 @@ def test_what_waits_is_done_in_order_once_nothing_comes() -> None:
     assert done == list(range(10))
 
 
+def test_a_loop_that_is_always_busy_keeps_nothing_waiting_for_ever() -> None:
+    done: list[int] = []
+
+    async def work() -> None:
+        later = Afterwards(asyncio.get_running_loop())
+        for number in range(2_000):
+            for one in range(6):
+                later.call(lambda one=6 * number + one: done.append(one))  # type: ignore[misc]
+            await asyncio.sleep(0)
+            assert 6 * (number + 1) - len(done) <= 256 + 12
+        assert done == [*range(len(done))]
+
+        while len(done) < 12_000:
+            await asyncio.sleep(0)
+        done.clear()
+        seldom = Afterwards(asyncio.get_running_loop())
+        for _ in range(250):
+            seldom.call(lambda: done.append(1))
+            await asyncio.sleep(0)
+        assert len(done) == 8  # four in each hundred rounds
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+
+
 def test_one_that_fails_does_not_keep_the_others_from_being_done() -> None:
     done: list[int] = []
     told: list[object] = []

@@ -93,7 +93,7 @@ OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "unequal-work": (shorter, "answers differ in length, 48.0 against 24.0 output tokens", []),
     "another-place": (moved, "its runs are not alike: vllm 0.25 before, 0.26 after", []),
     "parallel-trials": (in_parallel, "at once (GPU 0, GPU 1) and shared memory, its", []),
-    "several-hosts": (over_hosts, "Trials ran on 2 other machines, of the same kind", []),
+    "several-hosts": (over_hosts, "Trials ran with 2 workers of other hosts, of the same kind", []),
     "studies-beside": (beside, "Another study ran on this machine at the same time", []),
     "unequal-load": (slower, "the load was not the same: 5.00 against 4.00 requests/s were", []),
 }

@@ -103,6 +103,20 @@ def test_the_user_says_which_values_are_tried(
     assert len(tried) >= 3
 
 
+def test_a_climb_over_named_values_goes_from_each_to_the_next() -> None:
+    knobs = space(KNOBS, only=["itl_ms=1/3/9/81"], allow_altered_output=False, baseline={})
+    asking = samplers.sampler("hill-climb")(knobs, trials=3, maximise=True, seed=3, fixed={})
+    asking.start({"itl_ms": 81}, 1.0, {})
+    known: list[dict[str, Value]] = [{"itl_ms": 81}]
+    for value in (2.0, 3.0, 4.0):
+        config = asking.ask(known)
+        assert config is not None
+        known.append(config)
+        asking.tell(value, {})
+
+    assert [config.get("itl_ms", 40) for config in known] == [81, 40, 9, 3]
+
+
 def test_a_knob_without_a_range_is_searched_over_the_users_values() -> None:
     gpus = {knob.name: knob for knob in plugins.load("engines", "vllm").knobs}
     with pytest.raises(UsageError, match="--search tensor_parallel_size=1/2, or set it with --set"):

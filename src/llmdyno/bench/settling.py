@@ -8,7 +8,7 @@ time for this is bounded; if it is over, the level begins, and a doubt says so.
 
 How soon an idle server answers is learned before any load. Where it is not known, the wait ends
 once answers stop getting quicker, and no idle time is claimed. A server may be steadily busy then:
-its page of metrics tells, where there is one, for none of the requests that it counts are ours.
+its page of metrics tells, where there is one: it waits until that counts no request any more.
 """
 
 import asyncio

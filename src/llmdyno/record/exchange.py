@@ -97,10 +97,16 @@ class Exchange:
             self._answering.feed_data(data)
 
     def ended(self, error: str, now_ns: int) -> Passed:
-        """Return what is recorded of a request that is recorded and has ended."""
+        """Return what is recorded of a request that is recorded and has ended.
+
+        Args:
+            error: what broke it; empty: its answer is whole, and ended when its last part came.
+            now_ns: when it broke.
+        """
         assert self.passed is not None, "asked by the caller"
+        assert self._answer is not None, "not released"
         self.passed.body = bytes(self._body)
-        self.passed.end_ns = now_ns
+        self.passed.end_ns = now_ns if error else self._answer.now_ns
         self.passed.error = error
         return self.passed
 

@@ -55,6 +55,7 @@ class Relay(asyncio.Protocol):
         self._unread = bytearray()  # of the client: the next head, or what it sent ahead
         self._exchange: Exchange | None = None
         self._is_due = False  # what was passed on may have ended the answer, and is not yet parsed
+        self._is_put_off = False  # it is parsed later, if nothing else parses it before
         self._is_tunnel = False  # both sides have changed to another protocol
         self._last = False  # the connection ends with this answer
         self._is_refused = False  # we have answered; what still comes is dropped
@@ -210,7 +211,14 @@ class Relay(asyncio.Protocol):
         _write_now(client, self._client_file, data)
         if exchange is not None and exchange.note_answer(data, now_ns):
             self._is_due = True
-            self._later(self._follow)
+            if not self._is_put_off:
+                self._is_put_off = True
+                self._later(self._follow_due)
+
+    def _follow_due(self) -> None:
+        self._is_put_off = False
+        if self._is_due:
+            self._follow()
 
     def _follow(self) -> None:
         """Look whether the answer ends with what was passed on."""

@@ -78,7 +78,7 @@ CODES: Mapping[str, Code] = {
     "stopped-early": Code("the level was ended early, by a limit of errors or a fault"),
     "interrupted": Code("the level was interrupted and is shorter than asked"),
     "busy-at-start": Code(
-        "the server was still busy with requests that we had hung up on when the level began",
+        "the server was still busy when the level began, after we had hung up on requests",
         _WAITED,
     ),
     "failed-requests": Code("requests failed; latencies are those of the others", _latencies),

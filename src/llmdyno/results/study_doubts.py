@@ -199,9 +199,11 @@ def _about_the_machine(study: Document) -> list[Doubt]:
     devices = texts(study, "lanes", "devices")
     if devices and devices[0].startswith("host "):
         said = (
-            f"Trials ran on {counted(len(devices), 'other machine')}, of the same kind and as fast"
-            " with the baseline; the confirmation ran on one alone."
+            f"Trials ran with {counted(len(devices), 'worker')} of other hosts, of the same kind"
+            " and as fast with the baseline."
         )
+        if items(part(study, "confirmation"), "runs"):
+            said += " The confirmation ran on one machine, alone."
         found.append(_of_study("several-hosts", said))
     if len(devices) > 1 and any(number(one, "beside") for one in items(study, "trials")):
         said = (

@@ -96,6 +96,10 @@ class HillClimb(Memory):
     def _steps(self, axis: Axis, value: Value | None) -> list[Value | None]:
         if not axis.is_number:
             return [level for level in axis.levels if level != value]
+        if axis.knob.narrowed == "values" and value in axis.levels:
+            numbers: list[Value | None] = [level for level in axis.levels if level is not None]
+            at = numbers.index(value) if value is not None else -1
+            return numbers[at + 1 : at + 2] + (numbers[at - 1 : at] if at > 0 else [])
         here = axis.position(value)
         step = 0.125
         if axis.knob.search_log:
