@@ -112,3 +112,16 @@ def test_the_end_of_a_log_is_what_came_after_and_not_too_much(tmp_path: Path) ->
     assert end_of(log, 6) == b"x" * TAIL_BYTES
     assert len(end_of(log)) == TAIL_BYTES
     assert end_of(log, log.stat().st_size) == b""
+
+
+def test_what_opens_a_teams_database_reaches_no_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "a-secret")
+    monkeypatch.setenv("PGPASSFILE", "/a/file")
+    log = tmp_path / "log"
+
+    run_step(shell("env"), log=log, progress=silent)
+
+    assert "PATH=" in log.read_text()
+    assert "PGPASS" not in log.read_text()

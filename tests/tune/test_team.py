@@ -140,10 +140,13 @@ def test_what_was_posted_before_the_lead_died_is_not_posted_twice(
 def test_a_file_that_would_lie_elsewhere_is_refused(team: Team, tmp_path: Path) -> None:
     job = team.post(posted(0), host=None, tries_max=2)
     assert team.lease(joined(team), "s1") is not None
-    team.deliver(job, "s1", run="x", came="", files={"../y": b"z"})
+    team.deliver(job, "s1", run="runs/x", came="", files={"../y": b"z"})
 
     with pytest.raises(StorageError, match="is no file of a run"):
-        team.take(job, "x", tmp_path / "x")
+        team.take(job, "runs/x", tmp_path / "x")
+    for run in ("../x", "runs/../../x", "/x"):
+        with pytest.raises(StorageError, match="is no run of a study"):
+            team.take(job, run, tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 

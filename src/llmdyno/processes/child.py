@@ -24,6 +24,7 @@ from llmdyno.processes.spawn import OnLeash
 
 TAIL_BYTES = 64 * 1024
 _STOP_GRACE_S = 10.0
+_OF_DATABASE = ("PGPASSWORD", "PGPASSFILE")  # no server is to have them
 _MARK = "LLMDYNO_SERVER"  # a variable that all descendants of a command inherit
 _ROUNDS = 40  # how often to search for processes that a killed leash left, and kill them
 _PROGRESS_S = 10.0  # between two reports on a build, which may take an hour
@@ -54,7 +55,7 @@ class Child:
         self._mark = f"{_MARK}={token}"
         self._leash = OnLeash(
             argv,
-            environment={**os.environ, **_gpus(command), **command.environment, _MARK: token},
+            environment={**_own(), **_gpus(command), **command.environment, _MARK: token},
             output=output,
             afterwards=self._removal,
         )
@@ -222,6 +223,11 @@ def _by_name(command: Launch | Step) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _pids() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _own() -> dict[str, str]:
+    """Return our own variables, but for those that open the database of a team's study."""
+    return {name: value for name, value in os.environ.items() if name not in _OF_DATABASE}
 
 
 def _gpus(command: Launch | Step) -> dict[str, str]:

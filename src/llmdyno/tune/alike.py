@@ -65,6 +65,7 @@ def reference_of_lanes(runner: Runner, devices: Devices | Hosts) -> Step:
         chance = bool(before) and not again and all(step.value is not None for step in steps)
         if not odd or chance:
             ledger.append(Event(kind="lanes", why=_told(runner, steps), devices=tuple(names)))
+            devices.admit(names)
             runner.say(f"  {_told(runner, steps)}")
             return of_lanes(steps)
         if len(again) == len(steps):

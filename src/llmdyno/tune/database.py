@@ -25,6 +25,14 @@ SCHEME = "postgresql+psycopg"
 VERSION = 1  # of the tables, and of what stands in them
 PATIENCE_S = 20.0  # how long a database may be away, as while it is started again
 _AGAIN_S = 0.5  # between two tries
+# A database that falls silent, as one whose cable was pulled, is gone after some 20 s.
+_ALIVE = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,  # ms
+}
 _CONNECT_S = 10
 _LOCK = 0x64796E6F  # whoever makes the tables holds it
 _TABLES = """
@@ -87,7 +95,11 @@ class Database:
             self._engine = create_engine(
                 url,
                 pool_pre_ping=True,
-                connect_args={"connect_timeout": _CONNECT_S, "client_encoding": "utf8"},
+                connect_args={
+                    "connect_timeout": _CONNECT_S,
+                    "client_encoding": "utf8",
+                    **_ALIVE,
+                },
             )
         except ImportError as error:
             raise UsageError(

@@ -6,7 +6,9 @@ file comes first, and its lines go to the database for the workers to race again
 "host 1", "host 2": the names of machines stay in the database, because results are passed on.
 """
 
+import contextlib
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Self
 
 import msgspec
 
-from llmdyno.errors import StorageError, UsageError
+from llmdyno.errors import DynoError, StorageError, UsageError
 from llmdyno.machine.devices import Devices
 from llmdyno.tune.database import Database, Row
 from llmdyno.tune.lane import Came
@@ -59,6 +61,7 @@ class Hosts:
         self._rows: Sequence[Row] = ()
         self._seen_s = float("-inf")
         self._admitted: set[str] = set()  # empty: whoever joins
+        self._ended = threading.Event()
 
     def check(self) -> None:
         """See whether the database can be used, before anything starts.
@@ -92,10 +95,17 @@ class Hosts:
         self._team.open(folder.resolve().name, self._lease_s)
         self._open = True
         self.push()
+        threading.Thread(target=self._live_on, args=(self._team,), daemon=True).start()
         say(
             f"Workers join with: dyno worker --store {self._database.shown}"
             f" --study {folder.resolve().name}"
         )
+
+    def _live_on(self, team: Team) -> None:
+        """Tell workers that the lead lives while it measures by itself and asks for no trial."""
+        while not self._ended.wait(self._lease_s / 3):
+            with contextlib.suppress(DynoError):  # who asks for something next says it
+                team.beat_lead()
 
     def gather(self, known: Sequence[str], wait: Callable[[str], None]) -> None:
         """Wait until the hosts are there; whoever comes later is refused.
@@ -137,11 +147,13 @@ class Hosts:
     def release(self, state: str = "over") -> None:
         """Let the workers go: no further trial will be."""
         self.push()
+        self._ended.set()
         self.team.close(state)
         self._open = False
 
     def close(self) -> None:
         """Bring the end of the ledger to the database; of a study that was stopped, say so."""
+        self._ended.set()
         if self._team is None:
             return
         try:
@@ -201,6 +213,11 @@ class Hosts:
         """Tell whether something that takes so many GPUs can run on a host; if unknown, it can."""
         known = [int(row["gpus"]) for row in self._live()]
         return not known or min(known) < 0 or gpus <= min(known)
+
+    def admit(self, names: Sequence[str]) -> None:
+        """Let these hosts alone have jobs: they are those that measured the baseline."""
+        self._admitted = set(names)
+        self._seen_s = float("-inf")
 
     def leave_out(self, name: str) -> None:
         """Let a host have no further job."""

@@ -133,4 +133,6 @@ def _value(knob: Knob, word: str, asked: str) -> Value:
 def _example(knob: Knob) -> str:
     if knob.kind == "choice":
         return "/".join(show(choice) for choice in knob.choices[:2])
+    if knob.kind == "text":
+        return "A/B"
     return "true/false" if knob.kind == "bool" else "1/2" if knob.kind == "int" else "0.5/1"

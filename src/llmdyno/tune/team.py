@@ -158,12 +158,16 @@ class Team:
 
         return self._database.do(work)
 
+    def beat_lead(self) -> None:
+        """Give a sign of the lead's life."""
+        self._ask("UPDATE dyno_studies SET seen = now() WHERE study = :study")
+
     def look(self, ids: Sequence[int]) -> dict[int, Row]:
         """Return how jobs stand, by id; it is a sign of life, too.
 
         A job whose leases have all run out is "lost". So is an open one for a host that is gone.
         """
-        self._ask("UPDATE dyno_studies SET seen = now() WHERE study = :study")
+        self.beat_lead()
         self._ask(
             "UPDATE dyno_jobs j SET state = 'lost' FROM dyno_studies s WHERE j.study = :study"
             " AND s.study = j.study AND ((j.state = 'leased' AND j.until < now()"
@@ -183,8 +187,11 @@ class Team:
         """Bring a run's files into a folder; the database keeps them no longer.
 
         Raises:
-            StorageError: a file cannot be written.
+            StorageError: a file cannot be written, or would lie outside of the study's runs.
         """
+        parts = Path(run or "runs").parts
+        if parts[0] != "runs" or ".." in parts:
+            raise StorageError(f"{run}: is no run of a study; nothing was written.")
         for row in self._ask(
             "SELECT name, content FROM dyno_files WHERE study = :study AND run = :run", run=run
         ):
@@ -363,10 +370,15 @@ class Team:
         return [row["line"] for row in rows]
 
     def lease_s(self) -> float:
-        """Return how long a lease lasts."""
-        return float(
-            self._ask("SELECT lease_s FROM dyno_studies WHERE study = :study")[0]["lease_s"]
-        )
+        """Return how long a lease lasts.
+
+        Raises:
+            StorageError: the study is not in the database any more.
+        """
+        found = self._ask("SELECT lease_s FROM dyno_studies WHERE study = :study")
+        if not found:
+            raise StorageError("the study was removed from the database; begin it again.")
+        return float(found[0]["lease_s"])
 
 
 def studies_at_work(database: Database) -> list[Row]:

@@ -32,7 +32,6 @@ from llmdyno.tune.measure import SERVER_FILES, Measurement
 from llmdyno.tune.runner import label
 from llmdyno.tune.team import Leased, Team, studies_at_work
 
-_OF_DATABASE = ("PGPASSWORD", "PGPASSFILE")  # no server is to have them
 _LOOK_S = 0.2  # between two looks at the process that measures
 _IDLE_S = 1.0  # between two questions for a job
 _BEATS = 5  # signs of life within a lease
@@ -205,7 +204,7 @@ class _Worker:
             config=posted.config,
             load=posted.load,
             imports=tuple(sys.path),
-            unset=(*ours(), *_OF_DATABASE),
+            unset=tuple(ours()),
             races=posted.races,
         )
         store.write_atomically(run / ORDER, msgspec.json.encode(order))
