@@ -144,7 +144,7 @@ def test_a_file_that_would_lie_elsewhere_is_refused(team: Team, tmp_path: Path) 
 
     with pytest.raises(StorageError, match="is no file of a run"):
         team.take(job, "runs/x", tmp_path / "x")
-    for run in ("../x", "runs/../../x", "/x"):
+    for run in ("../x", "runs/../../x", "/x", ".", "runs", ""):
         with pytest.raises(StorageError, match="is no run of a study"):
             team.take(job, run, tmp_path / "x")
     assert list(tmp_path.iterdir()) == []

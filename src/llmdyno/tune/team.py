@@ -189,8 +189,8 @@ class Team:
         Raises:
             StorageError: a file cannot be written, or would lie outside of the study's runs.
         """
-        parts = Path(run or "runs").parts
-        if parts[0] != "runs" or ".." in parts:
+        parts = Path(run or "").parts
+        if run is not None and (len(parts) < 2 or parts[0] != "runs" or ".." in parts):
             raise StorageError(f"{run}: is no run of a study; nothing was written.")
         for row in self._ask(
             "SELECT name, content FROM dyno_files WHERE study = :study AND run = :run", run=run
