@@ -121,11 +121,6 @@ def _tool(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    """Return a folder for results; what the image's user owns there may stay when we may not."""
-    return tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-
-
 @contextmanager
 def _streamer() -> Iterator[str]:
     """Start a server of known timing; yield its URL."""
@@ -149,7 +144,9 @@ def main() -> int:
     try:
         tool = builder()
         build(tool, tag, given.base)
-        with _streamer() as url, _scratch() as scratch:
+        # What the image's user owns in it may stay, where we may not delete it.
+        folder_of_ours = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        with _streamer() as url, folder_of_ours as scratch:
             folders = [Path(scratch, name) for name in ("run", "early", "late")]
             for folder in folders:
                 folder.mkdir()

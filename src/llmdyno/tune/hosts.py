@@ -120,7 +120,7 @@ class Hosts:
             wanted = " or ".join(known) if known else counted(self._wanted, "host")
             wait(f"{len(self.usual)} of {wanted} joined" if not known else f"waiting for {wanted}")
             time.sleep(_LOOK_S)
-            self.team.look([])  # a sign of life
+            self.team.look([])
         self._admitted |= set(self.usual)
         names = ", ".join(f"{_NAME}{row['number']} is {row['name']}" for row in self._live())
         self._say(f"{counted(len(self.usual), 'host')}: {names}.")
