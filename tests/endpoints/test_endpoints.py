@@ -119,6 +119,14 @@ def test_tritons_last_event_brings_the_end_of_sequence_token() -> None:
     assert count_tokens(reply) == ([1, 2], "usage")
 
 
+def test_a_model_of_triton_with_a_batch_sends_lists_of_one_text() -> None:
+    reply = TRITON.read(
+        [(1, b'data: {"text_output":["a"]}\n\n'), (2, b'data: {"text_output":["b"]}')]
+    )
+
+    assert (reply.texts, reply.stamps_ns) == (["a", "b"], [1, 2])
+
+
 def test_tgi_refuses_a_temperature_of_nought_and_is_greedy_without() -> None:
     assert b"temperature" not in TGI.body(Ask(prompt="p", temperature=0.0))
 

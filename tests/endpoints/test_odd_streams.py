@@ -67,12 +67,46 @@ def test_every_token_is_counted_where_it_came(name: str) -> None:
     assert count_tokens(reply)[0] == [1, 1]
 
 
-@pytest.mark.parametrize("finish", ["error", "abort"])
+@pytest.mark.parametrize(
+    "finish",
+    ["error", "abort", "ERROR", "internal_error", "MALFORMED_FUNCTION_CALL", "time_out"],
+)
 def test_an_answer_that_the_server_broke_off_has_failed(finish: str) -> None:
     reply = ENDPOINT.read([(1, event(text("a")) + event(text("", finish)) + DONE)])
 
     assert reply.error == "stream-error"
     assert finish in reply.detail
+
+
+def test_a_finish_reason_that_is_an_object_is_read_as_well() -> None:
+    aborted = {"type": "abort", "message": "KV cache pool is full"}  # SGLang's own form
+    reply = ENDPOINT.read([(1, event(text("a")) + event({"finish_reason": aborted}) + DONE)])
+
+    assert (reply.error, reply.finish) == ("stream-error", "abort")
+    assert reply.detail == "KV cache pool is full"
+
+
+@pytest.mark.parametrize("finish", ["stop", "length", "tool_calls", "content_filter", "SAFETY"])
+def test_what_the_model_ended_is_no_failure(finish: str) -> None:
+    reply = ENDPOINT.read([(1, event(text("a")) + event(text("", finish)) + DONE)])
+
+    assert (reply.error, reply.finish, reply.ended) == ("", finish, True)
+
+
+@pytest.mark.parametrize(
+    "mark", [b"[done]", b"DONE", b"[END]", b"<eos>", b'"[DONE]"', b" [DONE] ", b"[DONE]"]
+)
+def test_an_end_mark_is_one_however_it_is_written(mark: bytes) -> None:
+    reply = read(event(text("a")), event(text("b")), data(mark))
+
+    assert (reply.error, reply.ended, reply.texts) == ("", True, ["a", "b"])
+
+
+def test_plain_words_after_the_end_cost_nothing_and_before_it_they_do() -> None:
+    closing = b"event: close\ndata: stream closed\n\n"
+
+    assert read(event(text("a")), STOP, closing).error == ""
+    assert read(event(text("a")), closing).error == "bad-json"
 
 
 def test_what_is_no_json_for_other_reasons_is_still_named() -> None:
@@ -101,6 +135,8 @@ SIGNS_OF_LIFE: list[Any] = [
     *("", None, 5, 2.5, [], [1, 2], True, {}, "ping", "processing", {"type": "ping"}, {"id": "x"}),
     *({"choices": None}, {"choices": []}, {"choices": {}}, {"choices": [None]}, {"choices": "x"}),
     *({"choices": [{}]}, {"choices": [{"delta": None}]}, {"choices": [{"delta": [1]}]}),
+    *({"base_resp": {"status_code": 0, "status_msg": ""}}, {"code": 200}, {"success": True}),
+    *({"status": 200, "error_code": 0}, {"x_groq": {"id": "x", "error": None}}),
     *({"message": ""}, {"error": None}, {"error": {}}, {"error": {"code": 0, "message": ""}}),
     *({"detail": []}, {"status": "processing", "message": "3 before you"}, {"message": {"a": 1}}),
     *(b"ping", b"keep-alive", b": a comment that went astray", b"  ", b"[ping]"),
@@ -131,6 +167,12 @@ ERRORS: list[Any] = [
     {"choices": [{"delta": {"content": ""}, "error": {"message": "out of memory"}}]},
     {"id": "x", "choices": [text("b")], "error": {"message": "out of memory"}},
     *("Error: out of memory", b"Internal Server Error: out of memory"),
+    {"type": "about:blank", "title": "out of memory", "status": 502},  # RFC 9457
+    {"text": "out of memory", "error_code": 50_004},  # FastChat
+    {"choices": None, "base_resp": {"status_code": 1039, "status_msg": "out of memory"}},
+    {"success": False, "reason": "out of memory"},
+    {"code": "InternalError.Algo", "description": "out of memory"},
+    {"id": "x", "choices": [{"delta": {}}], "x_groq": {"error": "out of memory"}},
 ]
 AFTER = {"nothing": b"", "the end mark": DONE, "a finish": STOP, "both": STOP + usage(1) + DONE}
 
@@ -216,7 +258,39 @@ def test_reasoning_that_was_not_streamed_is_counted_apart(
     assert unstreamed(reply, 8) == (20 if tokens == 28 or "total_tokens" not in more else 3)
 
 
-@pytest.mark.parametrize("name", ["reasoning", "reasoning_content", "thinking"])
+@pytest.mark.parametrize(("total", "hidden"), [(237, 200), (37, 0), (0, 0), (None, 0)])
+def test_what_is_only_in_the_total_was_not_streamed(total: int | None, hidden: int) -> None:
+    reply = read(*[event(text("word "))] * 28, STOP, usage(28, total_tokens=total), DONE)
+
+    assert count_tokens(reply) == ([1] * 28, "usage")
+    assert unstreamed(reply, 28) == hidden
+
+
+def test_a_prompt_that_the_cache_had_is_no_hidden_output() -> None:
+    cached = {"prompt_tokens_details": {"cached_tokens": 200}}
+    reply = read(*[event(text("word "))] * 28, STOP, usage(28, total_tokens=237, **cached), DONE)
+
+    assert unstreamed(reply, 28) == 0
+
+
+USAGE = {"prompt_tokens": 9, "completion_tokens": 21}
+ODD_PLACES: dict[str, bytes] = {
+    "in the choice": event({"delta": {}, "finish_reason": "stop", "usage": USAGE}),
+    "in a part of Groq's": STOP.replace(b"}]}", b'}],"x_groq":{"usage":%s}}')
+    % json.dumps(USAGE).encode(),
+    "before an empty one": event(text("", "stop"), usage=USAGE) + usage(0),
+}
+
+
+@pytest.mark.parametrize("name", ODD_PLACES)
+def test_a_usage_is_found_where_servers_put_it(name: str) -> None:
+    reply = read(*[event(text("word "))] * 20, ODD_PLACES[name], DONE)
+
+    assert (reply.error, reply.input_tokens >= 0, reply.output_tokens) == ("", True, 21)
+    assert sum(count_tokens(reply)[0]) == 21
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content", "thinking", "reasoning_text"])
 def test_reasoning_that_the_usage_leaves_out_keeps_its_time(name: str) -> None:
     thought = [delta(**{name: "hm"})] * 20
     reply = read(*thought, *[event(text("word "))] * 8, STOP, usage(8), DONE)
@@ -254,6 +328,10 @@ ODD_TEXTS: dict[str, list[bytes]] = {
     "thinking": [delta(thinking="a")],
     "the call of a function": [delta(function_call={"name": "a", "arguments": ""})],
     "the same reasoning under two names": [delta(reasoning="a", reasoning_content="a")],
+    "reasoning in details": [delta(content="", reasoning_details=[{"text": "a", "index": 0}])],
+    "blocks of thinking": [delta(thinking_blocks=[{"type": "thinking", "thinking": "a"}])],
+    "a summary of reasoning": [delta(content=[{"type": "reasoning", "summary": [{"text": "a"}]}])],
+    "a transcript of speech": [delta(audio={"id": "x", "transcript": "a", "data": "UklGRg=="})],
     "reasoning and text at once": [delta(reasoning="", content="a")],
     "fields of another kind": [event({"index": "0", "delta": {"content": "a", "refusal": 5}})],
     "no index": [event({"index": None, "delta": {"content": "a"}})],

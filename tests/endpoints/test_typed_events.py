@@ -19,6 +19,9 @@ def read(name: str, *events: dict[str, Any]) -> Reply:
     return endpoints.load(name).read(pieces)
 
 
+USAGE = {"output_tokens": 2}
+
+
 def ended(status: str, **facts: Any) -> dict[str, Any]:
     return {"type": f"response.{status}", "response": {"status": status, **facts}}
 
@@ -30,12 +33,14 @@ def test_a_response_is_all_that_the_model_says() -> None:
         {"type": "response.reasoning_text.delta", "delta": "Hm"},
         {"type": "response.output_text.delta", "delta": "Yes"},
         {"type": "response.function_call_arguments.delta", "delta": "{}"},
+        {"type": "response.custom_tool_call_input.delta", "delta": "x"},
+        {"type": "response.audio.delta", "delta": "UklGRg=="},
         {"type": "response.output_text.done", "text": "Yes"},
         ended("completed", usage={"input_tokens": 5, "output_tokens": 7}, error=None),
     )
 
-    assert reply.texts == ["Hm", "Yes", "{}"]
-    assert reply.stamps_ns == [101, 102, 103]
+    assert reply.texts == ["Hm", "Yes", "{}", "x"]
+    assert reply.stamps_ns == [101, 102, 103, 104]
     assert (reply.input_tokens, reply.finish, reply.error) == (5, "completed", "")
     assert sum(count_tokens(reply)[0]) == 7
 
@@ -48,6 +53,29 @@ def test_a_response_that_is_cut_off_says_by_what() -> None:
     )
 
     assert (reply.finish, reply.ended, reply.error) == ("length", True, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "event"),
+    [
+        ("openai-responses", ended("cancelled")),
+        ("anthropic-messages", {"type": "message_delta", "delta": {"stop_reason": "error"}}),
+    ],
+)
+def test_an_answer_that_the_server_broke_off_has_failed(name: str, event: dict[str, Any]) -> None:
+    assert read(name, event).error == "stream-error"
+
+
+def test_text_that_begins_a_block_is_text_and_an_empty_usage_counts_nothing() -> None:
+    reply = read(
+        "anthropic-messages",
+        {"type": "content_block_start", "content_block": {"type": "text", "text": "Yes"}},
+        {"type": "content_block_delta", "delta": {"text": " sir"}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": USAGE},
+        {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 0}},
+    )
+
+    assert (reply.texts, reply.output_tokens) == (["Yes", " sir"], 2)
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,41 @@ def test_an_answer_that_is_shorter_than_asked_for_no_reason_is_truncated(end: by
     assert judged(fixed(16), pieces=[*pieces[:2], (9_000, STOP + end + DONE)])[0].error == ""
 
 
+ROLE = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
+
+
+@pytest.mark.parametrize("begun", [ROLE, b": keep-alive\n\n", ROLE + chunk("a"), chunk("a")[:20]])
+def test_a_stream_that_ends_early_is_truncated_wherever_it_does(begun: bytes) -> None:
+    record, _ = judged(pieces=[(6_000, begun)])
+
+    assert (record.outcome, record.error) == ("failed", "truncated")
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_a_usage_of_each_event_alone_is_summed(each: int) -> None:
+    usage = b'"usage":{"prompt_tokens":7,"completion_tokens":%d}}\n\n' % each
+    event = chunk("ab ").removesuffix(b"}\n\n") + b"," + usage
+    record, _ = judged(pieces=[*((6_000 + at, event) for at in range(8)), (9_000, STOP + DONE)])
+
+    assert (record.source, record.output_tokens, record.oddities) == ("usage", 8 * each, ())
+    assert record.tokens == (() if each == 1 else (each,) * 8)
+
+
+def test_a_last_event_with_the_whole_answer_once_more_is_no_part_of_it() -> None:
+    words = [(6_000 + 10 * at, chunk(f"word{at} ")) for at in range(8)]
+    again = chunk("".join(f"word{at} " for at in range(8)), '"stop"')
+    record, _ = judged(pieces=[*words, (9_000, again + USAGE.replace(b"4", b"8") + DONE)])
+
+    assert (record.output_tokens, len(record.gaps_ns), record.tokens) == (8, 8, ())
+    assert record.oddities == ("cumulative-text",)
+
+
+def test_a_web_page_speaks_by_its_title() -> None:
+    page = b"<!DOCTYPE html>\n<html><head><title>x.org | 502: Bad gateway</title></head>"
+
+    assert judged(status=502, pieces=[(6_000, page)])[0].detail == "x.org | 502: Bad gateway"
+
+
 def test_hidden_tokens_are_part_of_an_answer_of_fixed_length() -> None:
     usage = USAGE.replace(b"4", b"40")
 

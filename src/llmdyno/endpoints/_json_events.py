@@ -52,6 +52,9 @@ _HALF_CHARACTER = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
+# How servers write OpenAI's end mark otherwise.
+_END = rb"(?:done|end|eos|eof)"
+_END_MARK = re.compile(rb'"?(?:\[%b\]|<%b>|%b)"?' % (_END, _END, _END), re.IGNORECASE)
 _ODD_FIELDS_MAX = 20  # of an event; with more of them it is none of this protocol's
 _DIGITS_MAX = 300  # of a whole number; more of them are no count of anything
 # Where msgspec says that a value does not fit, and the steps on the way there.
@@ -126,7 +129,10 @@ def read_events(
         try:
             event = _decode_lenient(decode, data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            if is_sign_of_life(data.decode(errors="replace")):
+            if _END_MARK.fullmatch(data):
+                reply.ended = True
+                continue
+            if _costs_nothing(data.decode(errors="replace"), after_end=reply.ended):
                 continue
             _take_unread(reply, data, error)
             is_last = next(stream, None) is None
@@ -138,8 +144,15 @@ def read_events(
                 reply.error, reply.detail = "stream-error", words
                 return
             if event is None:
+                reply.ended = reply.ended or _END_MARK.fullmatch(data) is not None
                 continue
         yield stamp_ns, event
+
+
+def _costs_nothing(text: str, *, after_end: bool) -> bool:
+    """Whether an event that is no JSON is a sign of life, or plain words after an answer's end."""
+    closing = after_end and not is_error_text(text) and not text.startswith(("{", "[", '"'))
+    return closing or is_sign_of_life(text)
 
 
 def _take_unread(reply: Reply, data: bytes, error: Exception) -> None:

@@ -13,8 +13,9 @@ import msgspec
 
 from llmdyno.endpoints import Ask, Detection, ServerProbe
 from llmdyno.endpoints._answers import asked_for_tokens, listed_model
-from llmdyno.endpoints._errors import error_of, reported
-from llmdyno.endpoints._json_events import Count, Event, count_of, merge, read_events
+from llmdyno.endpoints._errors import error_of, note_finish, reported
+from llmdyno.endpoints._json_events import Event, merge, read_events
+from llmdyno.endpoints._openai_usage import Usage, take_foreign_usage, take_groq, take_usage
 from llmdyno.wire.exchange import Response
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
@@ -25,7 +26,7 @@ Words = str | list[Any] | dict[str, Any] | None
 
 
 class Delta(msgspec.Struct):
-    """The new part of a chat message; servers name the reasoning text in three ways.
+    """The new part of a chat message; servers name the reasoning text in several ways.
 
     The model's words may also be a refusal, the arguments of a tool, or content in typed parts.
     """
@@ -34,29 +35,27 @@ class Delta(msgspec.Struct):
     reasoning_content: Words = None
     reasoning: Words = None
     thinking: Words = None
+    reasoning_text: Words = None
+    reasoning_details: Words = None  # of OpenRouter and MiniMax
+    thinking_blocks: Words = None  # of LiteLLM
+    audio: Words = None  # what is spoken stands in its `transcript`
     refusal: Words = None
     tool_calls: Words = None
     function_call: Words = None  # how a tool was called before there were tools
 
 
 class Choice(msgspec.Struct):
-    """One choice of a chunk: `delta` for chat, `text` for completions."""
+    """One choice of a chunk: `delta` for chat, `text` for completions.
+
+    Moonshot's servers put the usage there, SGLang's own protocol has an object for a finish reason.
+    """
 
     delta: Delta | str | None = None
     text: Words = None
-    finish_reason: str | None = None
+    finish_reason: str | dict[str, Any] | None = None
     index: int = 0
     error: Any = None
-
-
-class Usage(msgspec.Struct):
-    """Token counts by the server's own tokenizer."""
-
-    prompt_tokens: Count = None
-    completion_tokens: Count = None
-    total_tokens: Count = None
-    completion_tokens_details: Any = None  # of OpenAI and vLLM: among them `reasoning_tokens`
-    reasoning_tokens: Count = None  # of SGLang
+    usage: Any = None
 
 
 class Chunk(Event):
@@ -64,6 +63,7 @@ class Chunk(Event):
 
     choices: list[Choice] | None = None
     usage: Usage | list[Any] | str | float | bool | None = None
+    x_groq: Any = None  # Groq's own: its `usage` or its `error`
 
     @property
     def answers(self) -> bool:
@@ -80,15 +80,15 @@ _BLANK = b"\n\n"
 # Events of a shorter run are read one by one: to prove them alike would not pay.
 _RUN_EVENTS_MIN = 8
 _OTHER_TEXT = "quite another text"
-# Finish reasons of an answer that the server broke off: vLLM's and SGLang's, DeepSeek's, Zhipu's.
-_FAILED_FINISHES = frozenset(
-    {"error", "abort", "aborted", "cancelled", "failed", "timeout"}
-    | {"insufficient_system_resource", "network_error", "server_error"}
-)
 # A field of ours, what it is called instead (empty: it is left out), and the word in a refusal.
 _ADAPTATIONS = (
     ("max_tokens", "max_completion_tokens", "max_completion_tokens"),
     ("stream_options", "", "stream_options"),
+)
+# Where words stand in parts of content, of reasoning, of a tool's call and of speech.
+_WORDS_WITHIN = (
+    *("text", "thinking", "content", "summary", "transcript"),
+    *("function", "name", "arguments"),
 )
 # Of a reasoning model that one token was too few for.
 _LIMIT_REACHED = "output limit was reached"
@@ -209,7 +209,9 @@ def _common_fields(ask: Ask) -> dict[str, Any]:
 
 def _read_each(pieces: Iterable[Piece], reply: Reply) -> None:
     for stamp_ns, chunk in read_events(pieces, _decode, reply):
-        running = None if chunk.usage is None else _take_usage(reply, chunk.usage)
+        running = None if chunk.usage is None else take_usage(reply, chunk.usage)
+        if chunk.x_groq is not None:
+            take_groq(reply, chunk.x_groq)
         for choice in chunk.choices or ():
             _take_choice(reply, choice, stamp_ns, running)
         if running is not None:
@@ -297,34 +299,6 @@ def _texts(parts: Sequence[bytes]) -> list[str] | None:
     return texts if len(texts) == len(parts) and all(texts) else None
 
 
-def _take_usage(reply: Reply, usage: Any) -> int | None:
-    """Keep a usage, and return the tokens of the answer so far; None: it does not count them."""
-    if not isinstance(usage, Usage):
-        reply.usage_is_odd = True
-        return None
-    if usage.prompt_tokens != reply.input_tokens:
-        prompt = count_of(usage.prompt_tokens)
-        reply.input_tokens = reply.input_tokens if prompt is None else prompt
-    tokens = count_of(usage.completion_tokens)
-    if tokens is None:
-        reply.usage_is_odd = True
-        return None
-    if usage.completion_tokens_details is not None or usage.reasoning_tokens is not None:
-        tokens += _take_reasoning(reply, usage, tokens)
-    reply.output_tokens = tokens
-    return tokens
-
-
-def _take_reasoning(reply: Reply, usage: Usage, tokens: int) -> int:
-    """Keep the number of reasoning tokens; return how many of them the other tokens leave out."""
-    details = usage.completion_tokens_details
-    told = details.get("reasoning_tokens") if isinstance(details, dict) else None
-    reasoning = count_of(usage.reasoning_tokens if told is None else told) or 0
-    reply.reasoning_tokens = reasoning
-    apart = tokens + reasoning + (count_of(usage.prompt_tokens) or 0)
-    return reasoning if reasoning > tokens or count_of(usage.total_tokens) == apart else 0
-
-
 def _take_choice(reply: Reply, choice: Choice, stamp_ns: int, running: int | None) -> None:
     delta = choice.delta
     text = "" if delta is None else delta if isinstance(delta, str) else _text_of(reply, delta)
@@ -338,12 +312,15 @@ def _take_choice(reply: Reply, choice: Choice, stamp_ns: int, running: int | Non
         if running is not None:
             reply.usage_after.append(running)
     if choice.finish_reason:
-        reply.finish = choice.finish_reason
+        reason = choice.finish_reason
+        if isinstance(reason, dict):
+            note_finish(reply, str(reason.get("type") or ""), str(reason.get("message") or ""))
+        else:
+            note_finish(reply, reason)
         reply.finished.add(choice.index)
         reply.ended = reply.choices <= reply.finished or not reply.has_choices
-        if choice.finish_reason in _FAILED_FINISHES:
-            reply.error = "stream-error"
-            reply.detail = f"the server ended it with finish_reason '{choice.finish_reason}'"
+    if choice.usage is not None:
+        take_foreign_usage(reply, choice.usage)
     if choice.error and (words := reported({"error": choice.error})):
         reply.error, reply.detail = "stream-error", words
 
@@ -358,15 +335,18 @@ def _begin_choice(reply: Reply, index: int) -> None:
 def _text_of(reply: Reply, delta: Delta) -> str:
     # Some servers send the same reasoning text under two names.
     reasoning = delta.reasoning_content or delta.reasoning or delta.thinking
+    reasoning = reasoning or delta.reasoning_text or delta.reasoning_details
+    reasoning = reasoning or delta.thinking_blocks
     if reasoning:
         reply.reasoned = True
-    rest = delta.refusal or delta.tool_calls or delta.function_call
+    rest = delta.refusal or delta.tool_calls or delta.function_call or delta.audio
     if not rest:
         if not reasoning and (delta.content is None or isinstance(delta.content, str)):
             return delta.content or ""
         if not delta.content and isinstance(reasoning, str):
             return reasoning
-    return _joined([reasoning, delta.content, delta.refusal, delta.tool_calls, delta.function_call])
+    calls = [delta.tool_calls, delta.function_call]
+    return _joined([reasoning, delta.content, delta.refusal, *calls, delta.audio])
 
 
 def _joined(part: Any) -> str:
@@ -382,5 +362,5 @@ def _texts_within(part: Any) -> Iterator[str]:
         for each in part:
             yield from _texts_within(each)
     elif isinstance(part, dict):
-        for name in ("text", "thinking", "content", "function", "name", "arguments"):
+        for name in _WORDS_WITHIN:
             yield from _texts_within(part.get(name))

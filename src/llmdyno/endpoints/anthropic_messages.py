@@ -13,7 +13,7 @@ import msgspec
 
 from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
 from llmdyno.endpoints._answers import asked_for_tokens, listed_model
-from llmdyno.endpoints._errors import error_of
+from llmdyno.endpoints._errors import error_of, note_finish
 from llmdyno.endpoints._json_events import Count, Event, count_of, merge, messages_of, read_events
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
@@ -52,6 +52,7 @@ class Streamed(Event):
     type: str | None = None
     message: Message | str | None = None
     delta: Delta | None = None
+    content_block: Delta | None = None  # as it begins, mostly empty
     usage: Usage | None = None
 
     @property
@@ -111,12 +112,8 @@ class AnthropicMessages:
             match event.type:
                 case "message_start" if isinstance(event.message, Message):
                     _take_input(reply, event.message.usage)  # its output is only the first token
-                case "content_block_delta" if event.delta is not None:
-                    delta = event.delta
-                    if text := delta.text or delta.thinking or delta.partial_json:
-                        reply.stamps_ns.append(stamp_ns)
-                        reply.texts.append(text)
-                        reply.reasoned |= bool(delta.thinking)
+                case "content_block_start" | "content_block_delta":
+                    _take_text(reply, event.delta or event.content_block, stamp_ns)
                 case "message_delta":
                     _take_delta(reply, event)
                 case "message_stop":
@@ -128,16 +125,24 @@ class AnthropicMessages:
         return error_of(body)
 
 
+def _take_text(reply: Reply, delta: Delta | None, stamp_ns: int) -> None:
+    if delta is not None and (text := delta.text or delta.thinking or delta.partial_json):
+        reply.stamps_ns.append(stamp_ns)
+        reply.texts.append(text)
+        reply.reasoned |= bool(delta.thinking)
+
+
 def _take_delta(reply: Reply, event: Streamed) -> None:
     if event.delta is not None and event.delta.stop_reason:
         reply.ended = True
         stop = event.delta.stop_reason
-        reply.finish = "length" if stop == "max_tokens" else stop
+        note_finish(reply, "length" if stop == "max_tokens" else stop)
     _take_input(reply, event.usage)
     if event.usage is not None:
         output = count_of(event.usage.output_tokens)
-        reply.output_tokens = -1 if output is None else output
-        reply.usage_is_odd = output is None
+        if output or reply.output_tokens <= 0:  # an empty usage may follow the one that counts
+            reply.output_tokens = -1 if output is None else output
+            reply.usage_is_odd = output is None
         reply.chunks_at_usage = len(reply.stamps_ns)
 
 

@@ -5,6 +5,7 @@ last event bears the whole response with its usage.
 Source: https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,22 +13,17 @@ import msgspec
 
 from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
 from llmdyno.endpoints._answers import asked_for_tokens, listed_model
-from llmdyno.endpoints._errors import error_of
+from llmdyno.endpoints._errors import error_of, note_finish
 from llmdyno.endpoints._json_events import Count, Event, count_of, merge, messages_of, read_events
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
 
 _PATH = "/v1/responses"
-_DELTAS = frozenset(
-    {
-        "response.output_text.delta",
-        "response.reasoning_text.delta",
-        "response.reasoning_summary_text.delta",
-        "response.refusal.delta",
-        "response.function_call_arguments.delta",
-    }
+# The model's words in all their kinds: text, reasoning, refusals, the input of functions and tools.
+_DELTA = re.compile(r"response\.(?!audio\.)\w+(?:\.transcript)?\.delta")
+_ENDS = frozenset(
+    {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
 )
-_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
 class Usage(msgspec.Struct):
@@ -117,10 +113,10 @@ class OpenAIResponses:
         """Return the reply that a stream amounts to, whole or cut short; never raises."""
         reply = Reply()
         for stamp_ns, event in read_events(pieces, _decode, reply):
-            if event.type in _DELTAS and isinstance(event.delta, str) and event.delta:
+            if isinstance(event.delta, str) and event.delta and _DELTA.fullmatch(event.type or ""):
                 reply.stamps_ns.append(stamp_ns)
                 reply.texts.append(event.delta)
-                reply.reasoned |= "reasoning" in event.type
+                reply.reasoned |= "reasoning" in (event.type or "")
             elif event.type in _ENDS and event.response is not None:
                 _take_end(reply, event.response)
             if reply.error:
@@ -135,7 +131,7 @@ class OpenAIResponses:
 def _take_end(reply: Reply, whole: Whole) -> None:
     reply.ended = True
     cut_by = whole.incomplete_details.reason if whole.incomplete_details else None
-    reply.finish = "length" if cut_by == "max_output_tokens" else cut_by or whole.status or ""
+    note_finish(reply, "length" if cut_by == "max_output_tokens" else cut_by or whole.status or "")
     if whole.usage is not None:
         prompt, output = map(count_of, (whole.usage.input_tokens, whole.usage.output_tokens))
         reply.input_tokens = -1 if prompt is None else prompt

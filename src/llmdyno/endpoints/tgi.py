@@ -11,7 +11,7 @@ import msgspec
 
 from llmdyno.endpoints import Ask, Detection, Endpoint, ServerProbe
 from llmdyno.endpoints._answers import document
-from llmdyno.endpoints._errors import error_of
+from llmdyno.endpoints._errors import error_of, note_finish
 from llmdyno.endpoints._json_events import (
     Count,
     Event,
@@ -120,7 +120,7 @@ class TGI:
 
 def _take_details(reply: Reply, details: Details, tokens: int) -> None:
     reply.ended = True
-    reply.finish = details.finish_reason
+    note_finish(reply, details.finish_reason)
     if (prompt := count_of(details.input_length)) is not None:
         reply.input_tokens = prompt
     # The TensorRT-LLM backend says 1 however many it sent (huggingface/text-generation-inference

@@ -28,9 +28,15 @@ from llmdyno.wire.reply import Reply
 class Output(Event):
     """One response of the model; the counts come from backends that know `return_num_…`."""
 
-    text_output: str | None = None
+    text_output: str | list[str] | None = None  # a list of one, where the model has a batch
     num_input_tokens: Count = None
     num_output_tokens: Count = None  # in this event alone
+
+    @property
+    def text(self) -> str:
+        """The text that is new."""
+        text = self.text_output
+        return "".join(text) if isinstance(text, list) else text or ""
 
     @property
     def answers(self) -> bool:
@@ -105,7 +111,7 @@ class TritonGenerate:
         for stamp_ns, output in read_events(pieces, _decode, reply):
             tally.add(
                 stamp_ns,
-                output.text_output or "",
+                output.text,
                 count_of(output.num_input_tokens),
                 count_of(output.num_output_tokens),
             )

@@ -20,6 +20,7 @@ from llmdyno.wire.reply import (
     oddities,
     text_by_read,
     unstreamed,
+    with_whole_usage,
     without_prompt,
     without_repeats,
 )
@@ -27,6 +28,7 @@ from llmdyno.workload.sessions import Item
 
 _DETAIL_CHARACTERS_MAX = 300
 _LAST_WORDS_BYTES = 150
+_EVENT_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 # A stream with its end mark is complete even if the connection then ends like this.
 _AFTER_THE_END = frozenset({"reset", "truncated"})
 
@@ -105,6 +107,7 @@ def _answer(as_read: Reply, item: Item) -> tuple[Reply, bool]:
     """Return the reply with new text alone, and whether each event repeated those before it."""
     reply = without_repeats(as_read)
     repeats = reply is not as_read
+    reply = with_whole_usage(reply)
     if reply.texts and len(reply.texts[0]) >= len(item.prompt):
         reply = without_prompt(reply, _asked(item))
     return reply, repeats
@@ -163,7 +166,13 @@ def _is_stream(response: Response, reply: Reply, endpoint: Endpoint) -> bool:
         media_type = response.headers.get("content-type", "")
         document = media_type.startswith(("application/json", "text/html"))
         return not document and not _is_error_body(response)
-    return reply.ended or bool(reply.stamps_ns)
+    return reply.ended or bool(reply.stamps_ns) or _begins_as_events(response)
+
+
+def _begins_as_events(response: Response) -> bool:
+    """Whether a body begins as server-sent events do, be it with a comment."""
+    first = next((body.lstrip() for _, body in response.pieces if body.strip()), b"")
+    return first.startswith(_EVENT_STARTS)
 
 
 def _is_error_body(response: Response) -> bool:

@@ -115,7 +115,7 @@ def oddities(reply: Reply) -> tuple[str, ...]:
 
 
 def without_repeats(reply: Reply) -> Reply:
-    """Return a reply whose texts are new ones, if each text repeats all that came before it.
+    """Return a reply whose texts are new ones, if each, or the last one, repeats all before it.
 
     The reply itself is returned where the texts are new already, as they should be. A chunk that
     only repeats is dropped, so that the last chunk is the last new text.
@@ -123,6 +123,14 @@ def without_repeats(reply: Reply) -> Reply:
     texts = reply.texts
     if len(texts) < _CUMULATIVE_CHUNKS_MIN or not texts[0].strip():
         return reply
+    if _repeats_at_end(texts):
+        return msgspec.structs.replace(
+            reply,
+            stamps_ns=reply.stamps_ns[:-1],
+            texts=texts[:-1],
+            usage_after=reply.usage_after[:-1],
+            chunks_at_usage=min(reply.chunks_at_usage, len(texts) - 1),
+        )
     # A character that is not whole yet is written as U+FFFD and replaced by the next event.
     if not all(after.startswith(text.rstrip("\ufffd")) for text, after in pairwise(texts)):
         return reply
@@ -140,6 +148,34 @@ def without_repeats(reply: Reply) -> Reply:
         usage_after=[running[place] for place in kept] if is_running else [],
         chunks_at_usage=-1,
     )
+
+
+def _repeats_at_end(texts: Sequence[str]) -> bool:
+    """Whether the last text is the whole answer once more, as some servers end a stream."""
+    last = texts[-1]
+    return (
+        len(texts) > _CUMULATIVE_CHUNKS_MIN
+        and last.startswith(texts[0] + texts[1])
+        and last == "".join(texts[:-1])
+    )
+
+
+def with_whole_usage(reply: Reply) -> Reply:
+    """Return a reply whose running usage counts all tokens so far, if it counts each chunk alone.
+
+    It does so where it never grows, or falls, and is below the number of chunks; then the reply's
+    usage is the sum. The reply itself is returned where its usage needs no summing.
+    """
+    running = reply.usage_after
+    chunks = len(reply.stamps_ns)
+    if len(running) != chunks or not 0 < reply.output_tokens < chunks:
+        return reply
+    if chunks < _CUMULATIVE_CHUNKS_MIN or min(running) < 1 or running[-1] != reply.output_tokens:
+        return reply
+    if running == sorted(running) and running[0] != running[-1]:
+        return reply
+    whole = list(accumulate(running))
+    return msgspec.structs.replace(reply, usage_after=whole, output_tokens=whole[-1])
 
 
 def without_prompt(reply: Reply, prompt: str) -> Reply:
