@@ -101,6 +101,11 @@ def test_two_results_of_one_tool_do_not_differ_in_definitions() -> None:
         (b'{"a": 1}\n[]', "holds no JSON object"),
         (b'{"hello": "world"}', "with the key hello; tools that can be read: aiperf, genai-"),
         (b'{"schema": "llmdyno.summary/1", "levels": []}', "is no result that we know"),
+        (b'{"root_group": {}, "metrics": {}}', "looks like a result of k6, which knows whole"),
+        (b"Type,Name,Request Count,Failure Count\nPOST,/,1,0\n", "looks like a CSV of Locust"),
+        (b"timeStamp,elapsed,label\n1,2,a\n", "looks like a CSV of JMeter"),
+        (b"Running 30s test\n  Thread Stats   Avg\n", "looks like what wrk prints"),
+        (b'{"results_ttft_s_mean": 0.25}', "looks like a summary of LLMPerf"),
     ],
 )
 def test_a_file_of_nobody_is_refused(tmp_path: Path, content: bytes, sentence: str) -> None:

@@ -76,6 +76,34 @@ def test_counts_that_cannot_be_are_null(
     assert notes_on_levels(document)[0].startswith(f"10 users: {note}")
 
 
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"output_throughput": 1e6}, "the token rate of 1,000,000/s over "),
+        ({"request_throughput": 1e4}, "the request rate of 10,000/s over "),
+        ({"duration": 0}, "the duration is 0 s, and requests completed in it"),
+        ({"request_goodput": 1e4}, "the goodput of 1e+04 requests a second is above"),
+        ({"mean_ttft_ms": 9e6, "mean_e2el_ms": 900.0}, "the mean of TTFT of 9e+06 ms is above"),
+    ],
+)
+def test_numbers_that_contradict_one_another_are_noted(
+    tmp_path: Path, changes: dict[str, Any], note: str
+) -> None:
+    document = imported(tmp_path, vllm_result(**changes))
+
+    assert notes_on_levels(document)[0].startswith(f"10 users: {note}")
+
+
+def test_a_first_token_after_the_last_one_is_null_and_so_is_the_last(tmp_path: Path) -> None:
+    impossible = vllm_result(mean_ttft_ms=60.0, mean_e2el_ms=50.0, request_goodput=1e4, duration=0)
+    (level,) = imported(tmp_path, impossible)["levels"]
+
+    for name in ("ttft_ms", "e2e_ms"):
+        assert {stat: level[name][stat] for stat in STATISTICS} == dict.fromkeys(STATISTICS)
+    assert level["tpot_ms"]["p50"] == 13.5
+    assert (level["goodput"], level["duration_s"]) == (None, None)
+
+
 def test_a_whole_number_may_be_written_as_a_float_and_nothing_as_null(tmp_path: Path) -> None:
     changes = {"completed": 299.0, "max_concurrency": 10.0, "total_input_tokens": None}
 

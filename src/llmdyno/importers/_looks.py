@@ -29,7 +29,37 @@ _KNOWN: tuple[tuple[frozenset[str], str], ...] = (
         "a report on the server's own metrics: import the one on requests' lifecycles beside it",
     ),
     (frozenset({"traceEvents"}), "a trace of a profiler"),
+    (
+        frozenset({"root_group", "metrics"}),
+        "a result of k6, which knows whole responses and no tokens: measure with `dyno bench`",
+    ),
+    (
+        frozenset({"type", "data", "metric"}),
+        "the output of k6, which knows whole responses and no tokens: measure with `dyno bench`",
+    ),
+    (
+        frozenset({"latencies", "status_codes"}),
+        "a result of Vegeta, which knows whole responses and no tokens: measure with `dyno bench`",
+    ),
+    (frozenset({"results_ttft_s_mean"}), "a summary of LLMPerf, which we do not read"),
+    (frozenset({"ttft_s", "end_to_end_latency_s"}), "requests of LLMPerf, which we do not read"),
+    (frozenset({"git_hash", "n-shot"}), "a result of lm-evaluation-harness: quality, no speed"),
+    (frozenset({"resourceSpans"}), "traces of OpenTelemetry"),
+    (frozenset({"nbformat", "cells"}), "a notebook"),
     (frozenset({"architectures"}), "the config.json of a model"),
+)
+# Columns that tell whose table it is.
+_TABLES: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"Request Count", "Failure Count"}), "of Locust"),
+    (frozenset({"timeStamp", "elapsed", "label"}), "of JMeter"),
+    (frozenset({"metric_name", "metric_value", "timestamp"}), "of k6"),
+)
+# What tools for web servers print.
+_PRINTED = (
+    ("This is ApacheBench", "ApacheBench"),
+    ("Thread Stats", "wrk"),
+    ("Response time histogram:", "hey"),
+    ("Requests      [total, rate", "Vegeta"),
 )
 
 
@@ -40,6 +70,8 @@ def looks(text: str, documents: Sequence[Any]) -> str:
         text: the file's.
         documents: what it holds, if that was JSON or YAML.
     """
+    if printed := next((tool for words, tool in _PRINTED if words in text[:100_000]), ""):
+        return f"what {printed} prints, which knows whole responses and no tokens"
     if documents:
         return _of_document(documents[0], "JSON" if text.lstrip()[:1] in {"{", "["} else "YAML")
     return _of_text(text)
@@ -102,5 +134,8 @@ def _of_table(lines: Sequence[str]) -> str:
         except csv.Error:
             continue
         if len(rows) > 1 and len(rows[0]) > 1 and len(rows[1]) == len(rows[0]):
-            return f"a {word} of the columns {shortened([name.strip() for name in rows[0]])}"
+            columns = [name.strip() for name in rows[0]]
+            whose = next((tool for names, tool in _TABLES if names <= set(columns)), "")
+            said = f"a {word} {whose}, which knows whole responses and no tokens, with"
+            return f"{said if whose else f'a {word} of'} the columns {shortened(columns)}"
     return ""

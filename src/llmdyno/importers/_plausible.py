@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import msgspec
 
+from llmdyno.importers._contradictions import without_contradictions
 from llmdyno.importers._level import ForeignLevel, Statistics, as_float
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.stats import STATISTICS
@@ -31,6 +32,7 @@ _COUNTS = {
     "output_tokens": "output tokens",
     "duration_s": "the duration in seconds",
     "asked": "requests that were asked for",
+    "asked_output_tokens": "output tokens that were asked for",
     "users": "users",
     "in_flight_mean": "requests in flight",
     "in_flight_max": "most requests in flight",
@@ -46,7 +48,8 @@ def checked(level: ForeignLevel) -> tuple[ForeignLevel, list[str]]:
     level = _of_answers(level, notes)
     latencies = {name: _latency(name, found, notes) for name, found in level.latencies.items()}
     level = msgspec.structs.replace(level, latencies=latencies, rates=_rates(level.rates, notes))
-    return level, [*notes, *_missed_load(level), *_missed_length(level)]
+    level, contradictions = without_contradictions(level)
+    return level, [*notes, *contradictions, *_missed_load(level), *_missed_length(level)]
 
 
 def _with_counts(level: ForeignLevel, notes: list[str]) -> ForeignLevel:
@@ -73,7 +76,10 @@ def _with_counts(level: ForeignLevel, notes: list[str]) -> ForeignLevel:
             " failed is left out."
         )
         known["failed"] = None
-    return msgspec.structs.replace(level, rate=rate, **known)
+    errors = {kind: count for kind, count in level.errors.items() if count >= 0}
+    if len(errors) < len(level.errors):
+        notes.append("errors of some kinds are counted below zero; those counts are left out.")
+    return msgspec.structs.replace(level, rate=rate, errors=errors, **known)
 
 
 def _of_answers(level: ForeignLevel, notes: list[str]) -> ForeignLevel:
@@ -114,7 +120,8 @@ def _latency(name: str, found: Statistics, notes: list[str]) -> Statistics:
     if reason := _contradiction(known):
         notes.append(f"{short}: {reason}; its statistics are left out.")
         return {**found, **dict.fromkeys(STATISTICS), "n": None}
-    return {**found, **values, **({} if known else {"n": None})}
+    n = found.get("n")
+    return {**found, **values, "n": n if known and n is not None and n >= 0 else None}
 
 
 def _contradiction(known: Mapping[str, float]) -> str:

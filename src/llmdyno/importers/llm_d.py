@@ -179,7 +179,8 @@ def _load(document: Foreign) -> _Load:
 def _model(document: Foreign) -> str | None:
     name = _at(document, "scenario", "model", "name")
     stack = _at(document, "scenario", "stack")
-    names = [name, *(_at(one, "standardized", "model", "name") for one in stack or [])]
+    stack = stack if isinstance(stack, list) else []
+    names = [name, *(_at(one, "standardized", "model", "name") for one in stack)]
     return next((found for found in names if isinstance(found, str) and found), None)
 
 
