@@ -91,17 +91,20 @@ def test_what_was_refused_for_its_length_is_counted_apart(tmp_path: Path) -> Non
     assert level.too_long == 2
 
 
-def test_a_level_has_its_least_trusted_source_but_not_that_of_what_was_cut(tmp_path: Path) -> None:
+def test_a_level_has_its_least_trusted_source_but_not_that_of_what_did_not_end(
+    tmp_path: Path,
+) -> None:
     (level,) = read(
         tmp_path,
         started(0),
         record(0, 1),
         record(1, 2, source="tokenizer"),
         record(2, 3, source="chunks", outcome="cut"),
+        record(3, 4, source="chunks", outcome="failed", error="stream-error"),
     ).levels
 
     assert level.source == "tokenizer"
-    assert level.by_source == {"usage": 3, "tokenizer": 3, "chunks": 3}
+    assert level.by_source == {"usage": 3, "tokenizer": 3, "chunks": 6}
 
 
 def test_hidden_tokens_and_odd_streams_are_counted_but_not_those_that_were_cut(
@@ -110,13 +113,14 @@ def test_hidden_tokens_and_odd_streams_are_counted_but_not_those_that_were_cut(
     (level,) = read(
         tmp_path,
         started(0),
-        record(0, 1, unstreamed=20, oddities=("unusable-usage", "cumulative-text")),
+        record(0, 1, unstreamed=20, oddities=("unusable-usage", "cumulative-text"), finish="stop"),
         record(1, 2, unstreamed=5, oddities=("cumulative-text",)),
         record(2, 3, outcome="cut", oddities=("usage-below-stream",)),
     ).levels
 
     assert level.unstreamed == 25
     assert level.oddities == {"cumulative-text": 2, "unusable-usage": 1}
+    assert level.finishes["stop"] >= 1
 
 
 def test_errors_are_counted_with_their_first_example(tmp_path: Path) -> None:

@@ -41,6 +41,27 @@ def test_a_file_may_tell_the_lengths_alone() -> None:
 
 
 @pytest.mark.parametrize(
+    ("unstreamed", "says"), [(0, True), (18 * 1_000, True), (28 * 1_000, False)]
+)
+def test_hidden_tokens_are_part_of_the_work_that_was_asked(unstreamed: int, *, says: bool) -> None:
+    one = with_delivered(output_tokens={"mean": 20.0, "asked": 48, "missed_by": 0.58})
+    one["requests"] = {"completed": 1_000}
+    one["tokens"]["unstreamed"] = unstreamed
+
+    assert bool(about_lengths(one)) is says
+
+
+def test_of_answers_of_another_length_it_is_said_why_they_ended() -> None:
+    one = with_delivered(output_tokens={"mean": 20.0, "asked": 48})
+    one["requests"] = {"completed": 30, "finishes": {"content_filter": 20, "length": 10}}
+
+    ((_, text),) = about_lengths(one)
+    assert "Answers ended with the finish reason 'content_filter' 20, 'length' 10. See" in text
+    one["requests"]["finishes"] = {"length": 30}
+    assert "finish reason" not in about_lengths(one)[0][1]
+
+
+@pytest.mark.parametrize(
     ("sent", "not_sent", "says"), [(9.81, 19, False), (9.7, 30, True), (9.0, 1, False)]
 )
 def test_a_rate_is_doubted_beyond_two_percent(sent: float, not_sent: int, *, says: bool) -> None:

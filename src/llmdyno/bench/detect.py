@@ -90,7 +90,8 @@ async def _why_unknown(server: "_Listener", model: str) -> str:
         )
     for path in ("/metrics", "/"):
         await server.look(path)
-    return await server.explained() or foreign_json(server.answers) or nowhere
+    unnamed = "" if model else "; if it does not list its models, name one with --model"
+    return await server.explained() or foreign_json(server.answers) or nowhere + unnamed
 
 
 async def _answers_at_its_root(target: Target) -> bool:

@@ -53,6 +53,7 @@ class LevelFacts(msgspec.Struct, frozen=True, kw_only=True):
     by_source: Mapping[str, int]  # output tokens
     unstreamed: int = 0  # tokens that the server counts beyond them
     oddities: Mapping[str, int] = {}  # completed requests whose stream was odd in such a way
+    finishes: Mapping[str, int] = {}  # completed requests by the reason why their answer ended
     ticks: Sequence[Tick]
     last_ns: int  # the latest time of an entry of the level
     by_model: Mapping[str, Columns] = {}  # where several were asked; the level's columns, divided
@@ -137,9 +138,10 @@ class _LevelReader:
         self._examples: dict[str, str] = {}
         self._too_long = 0
         self._by_source: Counter[str] = Counter()
-        self._cut_by_source: Counter[str] = Counter()
+        self._unended_by_source: Counter[str] = Counter()
         self._unstreamed = 0
         self._oddities: Counter[str] = Counter()
+        self._finishes: Counter[str] = Counter()
         self._ticks: list[Tick] = []
         self._prompts: list[tuple[int, int]] = []
         self._prefixes: list[Prefix] = []
@@ -161,13 +163,16 @@ class _LevelReader:
                 self._examples.setdefault(entry.error, entry.detail)
                 self._too_long += is_too_long(entry.error, entry.detail)
             if entry.output_tokens:
-                # A request that was cut never received its usage. Its source says nothing about the
-                # server, so it is counted by itself.
-                counts = self._cut_by_source if entry.outcome == "cut" else self._by_source
+                # A request that was cut, or failed, never received its usage. Its source says
+                # nothing about the server, so it is counted by itself.
+                ended = entry.outcome == "completed"
+                counts = self._by_source if ended else self._unended_by_source
                 counts[entry.source] += entry.output_tokens
             self._unstreamed += entry.unstreamed
             if entry.outcome == "completed":  # what is odd of a part may be well of the whole
                 self._oddities.update(entry.oddities)
+                if entry.finish:
+                    self._finishes[entry.finish] += 1
             self._last_ns = max(self._last_ns, entry.sent_ns + entry.end_ns)
         elif isinstance(entry, Tick):
             self._ticks.append(entry)
@@ -193,10 +198,11 @@ class _LevelReader:
             errors=dict(self._errors.most_common()),
             examples=self._examples,
             too_long=self._too_long,
-            source=max(self._by_source or self._cut_by_source or ["usage"], key=SOURCES.index),
-            by_source=dict(self._by_source + self._cut_by_source),
+            source=max(self._by_source or self._unended_by_source or ["usage"], key=SOURCES.index),
+            by_source=dict(self._by_source + self._unended_by_source),
             unstreamed=self._unstreamed,
             oddities=dict(self._oddities),
+            finishes=dict(self._finishes.most_common()),
             ticks=self._ticks,
             last_ns=self._last_ns,
             prompts=self._prompts,

@@ -171,7 +171,10 @@ def _about_window(level: Document) -> list[Finding]:
 def _about_tokens(level: Document) -> list[Finding]:
     match text(level, "tokens", "source"):
         case "chunks":
-            said = "tokens were counted as chunks: a chunk may hold several tokens."
+            counted = part(level, "tokens", "by_source")
+            chunks, total = number(counted, "chunks"), sum(number(counted, n) or 0 for n in counted)
+            some = f"{_digits(100 * chunks / total)} % of the " if chunks and chunks < total else ""
+            said = f"{some}tokens were counted as chunks: a chunk may hold several tokens."
             return [("chunks-as-tokens", said)]
         case "tokenizer":
             return [("own-tokenizer", "tokens were counted with our tokenizer, not the server's.")]

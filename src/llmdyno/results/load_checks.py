@@ -14,6 +14,7 @@ _FOREIGN_MEAN_MIN = 0.7
 # A backlog: the medians of ten groups of requests rise nearly always (Kendall's tau), and by much.
 TAU_MIN = 0.8
 GROWTH_MIN = 1.5
+_FINISHES_MAX = 4  # that a sentence names, the most frequent ones
 _GROWING_PROMPTS = 0.5  # tau of their lengths
 
 
@@ -24,14 +25,27 @@ def about_lengths(level: Document) -> list[Finding]:
     if not asked or mean is None:
         return []
     off = abs(mean / asked - 1) if off is None else off
-    if off <= max(MISSED_MAX, number(told, "noise") or 0.0):
+    noise = max(MISSED_MAX, number(told, "noise") or 0.0)
+    completed = number(level, "requests", "completed") or 0
+    hidden = (number(level, "tokens", "unstreamed") or 0) / completed if completed else 0.0
+    if off <= noise or (hidden and abs((mean + hidden) / asked - 1) <= noise):
         return []
     said = (
         f"answers have {significant(mean)} tokens in the mean where {significant(asked)} were asked"
         f" (off by {100 * off:.1f} %, more than {MISSED_MAX:.0%}): the work is not what was asked."
+        f"{_how_they_ended(level)}"
         " See whether the server obeys ignore_eos and max_tokens, and has a long enough context."
     )
     return [("output-length-missed", said)]
+
+
+def _how_they_ended(level: Document) -> str:
+    """Say in a sentence by which reasons answers ended that are not as long as asked."""
+    finishes = part(level, "requests", "finishes")
+    if not set(finishes) - {"length"}:
+        return ""
+    named = [f"'{name}' {count(number(finishes, name) or 0)}" for name in finishes][:_FINISHES_MAX]
+    return f" Answers ended with the finish reason {', '.join(named)}."
 
 
 def about_rate(level: Document) -> list[Finding]:
@@ -89,7 +103,8 @@ def about_users(level: Document) -> list[Finding]:
     )
     asked = f"{count(users)} users were asked"
     if peak < _PEAK_MIN * expected - 0.5:
-        seen = f"never more than {count(peak)} requests were in flight at once"
+        at_once = "1 request was" if peak == 1 else f"{count(peak)} requests were"
+        seen = f"never more than {at_once} in flight at once"
     elif mean < _MEAN_MIN * expected and expected >= users / 2 and _is_steady(level):
         seen = f"{significant(mean)} requests were in flight in the mean"
     else:

@@ -8,7 +8,8 @@ journal and the tuner all take it. The document's keys are a contract; its versi
     28 November 2026, added: "doubts"; in a level "steady" of its "window" and "findings" of its
         "server" (the "notes" by code), "energy", "models", "prefix", and the metrics of cost and
         energy. For an older document doubts.py finds the doubts on reading.
-    29 November 2026, added: "histograms" of a level's latencies, "settled" of a level.
+    29 November 2026, added: "histograms" of a level's latencies, "settled" of a level,
+        "finishes" of its "requests".
 """
 
 from collections import Counter
@@ -285,6 +286,7 @@ def _requests(facts: LevelFacts) -> dict[str, Any]:
         **{name: int(count) for name, count in zip(OUTCOMES, outcomes, strict=True)},
         "errors": dict(facts.errors),
         **({"too_long": facts.too_long} if facts.too_long else {}),
+        "finishes": dict(facts.finishes),
         **({"unsent": facts.ended.unsent} if is_open and facts.ended else {}),
     }
 
