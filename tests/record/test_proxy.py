@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -74,11 +75,15 @@ def test_traffic_becomes_a_trace_and_ctrl_c_ends_it(
     ask(url, "two", stream=True, stream_options={"include_usage": True})
     with urlopen(f"{url}/v1/models", timeout=10) as answer:
         assert json.load(answer)["data"][0]["id"] == "streamer"
+    with pytest.raises(HTTPError):  # the streamer has none
+        urlopen(Request(f"{url}/v1/embeddings", b"{}"), timeout=10)
 
     process.send_signal(signal.SIGINT)
     said, told = process.communicate(timeout=20)
 
     assert process.returncode == 0, told
+    assert "Passed and not recorded" in told
+    assert "/v1/embeddings 1." in told
     assert "2 requests recorded: t.jsonl" in told
     assert json.loads(said) == {"out": "t.jsonl", "requests": 2, "failed": 0}
     rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]

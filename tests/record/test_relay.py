@@ -4,6 +4,7 @@ import asyncio
 import gc
 import random
 from collections.abc import Coroutine
+from time import perf_counter_ns
 
 import pytest
 
@@ -325,6 +326,19 @@ def test_what_is_no_request_is_refused(data: bytes) -> None:
     async def work() -> None:
         async with passing(script) as proxy:
             assert (await proxy.ask(data)).startswith(b"HTTP/1.1 400 Bad Request")
+
+    run(work())
+
+
+def test_a_request_ahead_of_an_answer_is_refused_by_name_and_has_its_time() -> None:
+    async def work() -> None:
+        async with passing(lambda _: asyncio.sleep(5)) as proxy:
+            begun_ns = perf_counter_ns()
+            refused = await proxy.ask(post({}) + post({}))
+            (kept,) = await proxy.until_kept()
+
+        assert b"a request ahead of the answer to the one before" in refused
+        assert begun_ns < kept.asked_ns < perf_counter_ns()
 
     run(work())
 

@@ -62,9 +62,9 @@ class Exchange:
         Raises:
             HttpParserError: it is no HTTP, or goes on after its end.
         """
-        self._asking.feed_data(data)
-        if self.passed is not None:
+        if self.passed is not None:  # first, because what is no HTTP has come, too
             self.passed.asked_ns = now_ns
+        self._asking.feed_data(data)
 
     def note_answer(self, data: bytes, now_ns: int) -> bool:
         """Keep a part of the answer until it is parsed; return whether that should be soon.

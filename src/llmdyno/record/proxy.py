@@ -6,6 +6,7 @@ import gc
 import os
 import secrets
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from time import perf_counter_ns
@@ -28,6 +29,7 @@ _HASH_KEY_BYTES_MAX = 64
 _BACKLOG = 4096
 _LOOK_S = 5.0
 _SCRIBE_END_S = 60.0
+_PATHS_MAX = 8  # of requests that are not recorded, by name
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +128,10 @@ async def _serve(
 ) -> None:
     relays: set[Relay] = set()
     idle = asyncio.Event()
+    others: Counter[str] = Counter()
+
+    def other(path: str) -> None:
+        others[path if path in others or len(others) < _PATHS_MAX else "others"] += 1
 
     def gone(relay: Relay) -> None:
         relays.discard(relay)
@@ -133,7 +139,7 @@ async def _serve(
             idle.set()
 
     def made() -> Relay:
-        relay = Relay(asked.target, scribe.take, gone, afterwards.call)
+        relay = Relay(asked.target, scribe.take, gone, afterwards.call, other)
         relays.add(relay)
         idle.clear()
         return relay
@@ -173,6 +179,9 @@ async def _serve(
         relay.abort()
     if relays:  # each is told of its end in the loop's next round
         await idle.wait()
+    if others:
+        paths = ", ".join(f"{path} {count:,}" for path, count in others.most_common(_PATHS_MAX))
+        notify(f"Passed and not recorded, as it is neither of chat nor of completions: {paths}.")
 
 
 @contextlib.contextmanager

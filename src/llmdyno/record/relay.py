@@ -35,6 +35,7 @@ class Relay(asyncio.Protocol):
         keep: takes each request that was recorded, when it has ended.
         gone: is called once, when the client's connection is closed.
         later: calls something once nothing has to be passed on: see afterwards.py.
+        other: takes the path of each POST that passes and is not recorded.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class Relay(asyncio.Protocol):
         keep: Callable[[Passed], None],
         gone: Callable[["Relay"], None],
         later: Callable[[Callable[[], None]], None],
+        other: Callable[[str], None] = lambda _path: None,
     ) -> None:
         self._target = target
         self._keep = keep
         self._gone = gone
         self._later = later
+        self._other = other
         self._client: asyncio.Transport | None = None
         self._client_file = -1  # of its socket
         self._server: _ServerSide | None = None
@@ -137,6 +140,8 @@ class Relay(asyncio.Protocol):
         rest = bytes(self._unread[end:])
         self._unread.clear()
         exchange = self._exchange = Exchange(head)
+        if exchange.passed is None and head.method == "POST":
+            self._other(head.path)
         if self._followed(exchange, head.framing + rest):
             self._to_server(head.forward + rest)
 
@@ -149,7 +154,7 @@ class Relay(asyncio.Protocol):
         try:
             exchange.follow_request(data, perf_counter_ns())
         except httptools.HttpParserError as error:
-            self._refuse(400, str(error))
+            self._refuse(400, str(error.__context__ or error))  # what a callback said, if one did
             return False
         return True
 
