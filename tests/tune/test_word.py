@@ -59,6 +59,7 @@ def test_a_study_in_a_sound_world(lab: StudyLab) -> None:
     assert document["outcome"]["state"] == "confirmed"
     assert document["confirmation"]["ratio"]["token_rate"]["mean"] == pytest.approx(1.9, rel=0.05)
     assert (document["rejected"], document["stopped"], document["slo_outcome"]) == ([], None, None)
+    assert "**Mind:**" not in lab.bundled()
 
 
 @pytest.mark.parametrize(
@@ -156,6 +157,9 @@ def test_a_winner_that_dies_is_none_and_the_next_best_is_confirmed(lab: StudyLab
     assert [one["config"] for one in document["rejected"]] == [{"itl_ms": 5}]
     assert "died" in document["rejected"][0]["why"]
     assert "itl_ms=10" in lab.bundled()
+    said = f"Passed over: itl_ms=5 {document['rejected'][0]['why']}."
+    for text in ("\n".join(verdict_lines(document)), lab.bundled(), headline(document)):
+        assert text.count(said) == 1
     assert lab.run(world, asked)["best"]["config"] == {"itl_ms": 10}
     assert lab.starts == []  # what is settled is not started again
 
@@ -178,6 +182,21 @@ def test_without_another_winner_the_baseline_stays(lab: StudyLab, dies: bool) ->
     assert said in lab.bundled()
     assert said in headline(document)
     assert "all settings at their defaults" in lab.bundled()
+
+
+def test_a_bundle_says_that_its_settings_are_not_shown_to_be_better(lab: StudyLab) -> None:
+    """Its trial was luck: in the pairs it is as fast as the baseline."""
+
+    def world(start: Start) -> tuple[float, float]:
+        lucky = start.config == WINNER and start.phase != "confirm"
+        return fast(start) if lucky else (20.0 + 0.1 * (start.number % 3), 20.0)
+
+    document = lab.run(world)
+
+    assert document["confirmation"]["verdict"] == "no difference"
+    assert document["best"]["config"] == WINNER
+    said = "**Mind:** these settings are not shown to be better than those of the baseline."
+    assert said in lab.bundled()
 
 
 def test_one_pair_is_no_verdict(lab: StudyLab) -> None:

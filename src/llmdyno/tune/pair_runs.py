@@ -2,30 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from llmdyno import store
 from llmdyno.errors import StorageError
-from llmdyno.results import doubts
+from llmdyno.results import doubts, lost
+from llmdyno.results.lost import Requests
 from llmdyno.store import SUMMARY
 from llmdyno.tune.ledger import Ledger, Step, key
-
-
-class Requests(NamedTuple):
-    """What became of the requests of a run, or of several."""
-
-    failed: int = 0
-    completed: int = 0
-
-    @property
-    def asked(self) -> int:
-        """How many there were, whatever became of them."""
-        return self.failed + self.completed
-
-    @property
-    def lost(self) -> float:
-        """The share that failed."""
-        return self.failed / self.asked if self.asked else 0.0
 
 
 def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:
@@ -53,10 +37,7 @@ def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:
 def requests_of(folder: Path, step: Step) -> Requests:
     """Return what became of a run's requests at its last level; none if it is not known."""
     level = _last_level(folder, step)
-    if level is None:
-        return Requests()
-    counts = level["requests"]
-    return Requests(failed=counts["failed"] or 0, completed=counts["completed"] or 0)
+    return Requests() if level is None else lost.of_level(level)
 
 
 def _last_level(folder: Path, step: Step) -> Mapping[str, Any] | None:

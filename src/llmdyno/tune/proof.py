@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from llmdyno.knobs import Value
+from llmdyno.results.lost import loses
 from llmdyno.results.stats import Spread
 from llmdyno.tune.ablation import Ablation
 from llmdyno.tune.candidates import describe, same
-from llmdyno.tune.endings import loses
 from llmdyno.tune.gate import Gate
 from llmdyno.tune.ledger import Event, Step
 from llmdyno.tune.noise import noise_so_far
