@@ -161,7 +161,7 @@ class _Document:
             found = self._confirmation(step)
             why = endings.rejection(
                 step, found, died=self._dead.get(step.contender), undecided=self._undecided
-            ) or self._ledger.fell_behind(step.contender)
+            ) or self._ledger.fell_out(step.contender)
             if why is not None:
                 rejected.append(
                     {"config": step.config, "why": why, "confirmation": found, **_of(step)}
