@@ -504,3 +504,4 @@ def test_an_objective_without_a_value_ends_after_the_baseline(lab: StudyLab) -> 
 
     assert len(lab.starts) == 1
     assert "the baseline has no value of --objective joules_per_token" in str(error)
+    assert "no energy counter can be read here" in str(error)

@@ -12,7 +12,7 @@ from llmdyno.units import counted
 _NO_INTERACTION = frozenset({"independent", "no effect", "unknown"})
 _NOTHING_TRIED = {"budget": "the budget ended", "hand": "the trials were ended by hand"}
 # Doubts that belong beside a verdict: without them it sounds surer than it is.
-_OF_PAIRS = frozenset({"torn-pairs", "repeated-runs", "doubtful-pairs"})
+_OF_PAIRS = frozenset({"torn-pairs", "repeated-runs", "failing-starts", "doubtful-pairs"})
 NO_DIFFERENCE = "No config that was tried beats the baseline: no difference."
 
 

@@ -1,14 +1,16 @@
 """What befell a run of a confirmation, beside its value: for study.json and its doubts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmdyno import store
 from llmdyno.errors import StorageError
+from llmdyno.knobs import Knob
 from llmdyno.results import doubts, lost
 from llmdyno.results.lost import Requests
 from llmdyno.store import SUMMARY
+from llmdyno.tune.candidates import same
 from llmdyno.tune.ledger import Ledger, Step, key
 
 
@@ -32,6 +34,28 @@ def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:
         "requests": requests and {name: requests[name] for name in ("completed", "failed")},
         "doubts": [] if level is None else level["codes"],
     }
+
+
+def starts(ledger: Ledger, best: Step | None, knobs: Sequence[Knob]) -> dict[str, Any]:
+    """Return how often each arm was started, whatever for, and how it failed; {} without a winner.
+
+    What failed beside others may be their doing, and does not count.
+    """
+    arms = {"before": ledger.find("baseline", 0), "after": best}
+    found = {}
+    for arm, whose in arms.items():
+        if best is None or whose is None:
+            return {}
+        made = [
+            step
+            for step in ledger.steps
+            if step.state != "predicted-infeasible" and not step.beside
+            if (step.engine, step.front) == (whose.engine, whose.front)
+            if same(step.config, whose.config, knobs)
+        ]
+        failed = [step.failure_class for step in made if step.state == "failed"]
+        found[arm] = {"made": len(made), "failed": failed}
+    return found
 
 
 def requests_of(folder: Path, step: Step) -> Requests:
