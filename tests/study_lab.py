@@ -15,6 +15,7 @@ from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.errors import DynoError
 from llmdyno.knobs import Value
+from llmdyno.quality.answers import Answers, Said
 from llmdyno.tune import lane
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.measure import Measurement
@@ -25,6 +26,7 @@ from llmdyno.tune.tuner import Tuner
 Config = Mapping[str, Value]
 ENGINE = "faulty.engine"
 LEVEL_S = 8
+LENGTH = 20  # of an answer, in tokens
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -51,6 +53,22 @@ def fast(start: Start) -> tuple[float, float]:
 def flat(_: Start) -> tuple[float, float]:
     """Be the same whatever is set, so that nothing is better and nothing is to be confirmed."""
     return 20.0, 20.0
+
+
+def answers(differs_at: int) -> Answers:
+    """Return answers to eight prompts of which each differs at a token; past the end: at none."""
+    tokens = tuple("X" if at == differs_at else f"t{at}" for at in range(LENGTH))
+    one = [Said(text=" ".join(tokens), tokens=tokens, logprobs=(-0.5,) * LENGTH)] * 8
+    return Answers(
+        endpoint="openai-chat",
+        model="m",
+        tokens_max=LENGTH,
+        prompts=["p"] * 8,
+        alone=one,
+        again=one,
+        loaded=one,
+        concurrency=2,
+    )
 
 
 class StudyLab:

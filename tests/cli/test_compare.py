@@ -87,6 +87,9 @@ def test_a_gate_that_compared_nothing_is_no_pass(dyno: Dyno) -> None:
         (("baseline:main", "equal-0"), "baseline:main: there is no such baseline here"),
         (("baseline:main", "baseline:b"), "name a run to compare with the baselines."),
         (("equal-0,other", "slower"), "equal-0,other: its runs are not rounds of one another"),
+        (("equal-0", "equal-0"), "dyno compare equal-0 equal-0: the run equal-0 is in both; name"),
+        (("equal-0,equal-1", "slower", "equal-1"), "the run equal-1 is in both"),
+        (("equal-0,equal-0", "slower"), "equal-0,equal-0: the run equal-0 is there twice"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(

@@ -34,6 +34,13 @@ def test_the_list_says_what_the_store_holds_and_its_size(dyno: Dyno) -> None:
     assert row["bytes"] > 0
 
 
+def test_a_filter_that_nothing_fits_does_not_say_that_nothing_is_here(dyno: Dyno) -> None:
+    done = dyno("runs", "--engine", "nope")
+
+    assert done.stdout.startswith("None of what is here fits (2 runs, 0.")
+    assert json.loads(dyno("runs", "--engine", "nope", "--json").stdout) == []
+
+
 def test_a_wrong_filter_is_one_sentence(dyno: Dyno) -> None:
     done = dyno("runs", "--since", "soon")
 

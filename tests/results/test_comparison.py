@@ -180,6 +180,47 @@ def test_a_server_that_answers_nothing_any_more_fails_the_gate(
     assert back["gate"]["status"] == 3  # of 0 there is no percentage
 
 
+def test_requests_that_fail_are_worse_whatever_the_others_are(before: Side, tmp_path: Path) -> None:
+    """One request in ten is refused: no gate passes, and nothing is simply better."""
+    limits = parse_limits("token_rate:-50%,ttft:p99:+50%,goodput:-50%")
+    failing = side(tmp_path, "b", slower=-0.2, failing=10)
+
+    found = document(before, [failing], limits=limits)
+
+    (refusing,) = found["comparisons"]
+    assert refusing["verdict"] == "mixed"
+    assert "but failed requests 0 % before, 9.63 %" in refusing["said"]
+    (told,) = refusing["requests"]
+    assert (told["before"]["failed"], told["verdict"]) == (0, "worse")
+    assert found["gate"]["status"] == 1
+    states = {one["expr"]: one["state"] for one in found["gate"]["limits"]}
+    assert states["token_rate:-50%"] == states["ttft:p99:+50%"] == "failed"
+    assert states["goodput:-50%"] == "not comparable"  # it counts them by itself; here is no SLO
+    mended = one(failing, before)
+    assert "failed requests 9.63 % before" in mended["said"]
+    assert mended["verdict"] == "mixed"  # slower, and it serves them all
+
+
+def test_a_level_at_which_nothing_is_answered_any_more_misses_every_limit(tmp_path: Path) -> None:
+    """A latency has no value there, and another level that is as before is no excuse."""
+    before, after = (side(tmp_path, name, users=(1, 2)) for name in "ab")
+    dead = side(tmp_path, "dead", users=(2,), failing=1).first
+    after.first.levels["2 users"] = dead.levels["2 users"]
+
+    found = document(before, [after], limits=parse_limits("ttft:p99:+10%"))
+
+    assert found["gate"]["status"] == 1
+    assert "2 users (failed requests 0 % before, 100 % after)" in found["gate"]["said"]
+
+
+def test_other_work_says_nothing_of_failed_requests(before: Side, tmp_path: Path) -> None:
+    other = changed(SPEC, workload__name="chat")
+
+    found = one(before, side(tmp_path, "b", failing=3, spec=other))
+
+    assert (found["verdict"], found["requests"]) == ("not comparable", [])
+
+
 def test_a_study_has_the_verdict_of_its_confirmation(before: Side, tmp_path: Path) -> None:
     setting = Difference(kind="settings", name="batch", before="1", after="8")
     decided = Decided(

@@ -271,7 +271,12 @@ MACHINE = {
 
 def test_every_code_is_brought_about_here() -> None:
     elsewhere = {"single-start", "slow-swings"}  # of a comparison: test_comparison.py
-    elsewhere |= {"doubtful-pairs", "repeated-runs", "torn-pairs"}  # tune/test_strikes.py
+    elsewhere |= {
+        "doubtful-pairs",
+        "repeated-runs",
+        "failing-starts",
+        "torn-pairs",
+    }  # tune/test_strikes.py
     assert {*OF_LEVEL, *MACHINE, "imported-file", *OF_STUDY, *elsewhere} == set(doubts.CODES)
 
 

@@ -85,7 +85,7 @@ def test_an_unlike_place_or_target_is_a_warning_and_a_setting_is_none(
 
     assert sentence in found.sentence
     assert (found.warns, found.spoils) == (kind != "settings", False)
-    assert obstacles(before, after, AT).whole == ()
+    assert not obstacles(before, after, AT).to("token_rate")
 
 
 def test_tokens_counted_otherwise_spoil_what_rests_on_their_number(
@@ -121,7 +121,7 @@ def test_lengths_that_are_drawn_may_differ_by_chance(before: Side, tmp_path: Pat
     drawn = before_lengths._replace(mean=before_lengths.mean * 1.04, error=0.5)
     after.first.lengths = lambda _: {"prompts": drawn}  # type: ignore[method-assign,assignment]
 
-    assert obstacles(before, after, AT).whole == ()
+    assert not obstacles(before, after, AT).to("token_rate")
 
 
 def test_runs_of_unlike_work_are_no_rounds_of_one_another(before: Side, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.cli.rebuild import rebuild
 from llmdyno.errors import DynoError, ServerError, UsageError
-from llmdyno.quality.answers import Answers, Said
+from llmdyno.quality.answers import Answers
 from llmdyno.results import findings
 from llmdyno.serve.stack import Stack
 from llmdyno.tune import runner
@@ -25,6 +25,7 @@ from llmdyno.tune.measure import Measurement
 from llmdyno.tune.runner import Narrator
 from llmdyno.tune.spec import Study
 from studies import unheard
+from study_lab import LENGTH, answers
 
 ENGINES = "timed.engine,faulty.engine"
 Measure = Callable[..., Measurement]
@@ -123,25 +124,6 @@ def test_what_another_engine_gives_is_not_told_of_a_setting(
     assert f"What serves the model: {change}." in page.read_text()
 
 
-LENGTH = 20
-
-
-def said(differs_at: int) -> Answers:
-    """Return answers to eight prompts of which each differs at a token; past the end: at none."""
-    tokens = tuple("X" if at == differs_at else f"t{at}" for at in range(LENGTH))
-    one = [Said(text=" ".join(tokens), tokens=tokens, logprobs=(-0.5,) * LENGTH)] * 8
-    return Answers(
-        endpoint="openai-chat",
-        model="m",
-        tokens_max=LENGTH,
-        prompts=["p"] * 8,
-        alone=one,
-        again=one,
-        loaded=one,
-        concurrency=2,
-    )
-
-
 def test_what_answers_otherwise_than_the_first_baseline_may_not_win(
     measured: Callable[[Bench], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +133,7 @@ def test_what_answers_otherwise_than_the_first_baseline_may_not_win(
         served = gate._baseline if like is None else gate._runner
         asked.append((served.stack.engine.name, dict(config)))
         worse = like is not None and served.stack.engine.name == "faulty.engine"
-        return said(LENGTH // 2 if worse else LENGTH)
+        return answers(LENGTH // 2 if worse else LENGTH)
 
     monkeypatch.setattr(Gate, "_ask", ask)
     measured(bench := Bench({"timed.engine": 40, "faulty.engine": 20}))
@@ -176,7 +158,7 @@ def test_what_answers_otherwise_than_the_first_baseline_may_not_win(
 def test_without_a_limit_another_engines_answers_are_told(
     measured: Callable[[Bench], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Gate, "_ask", lambda _, __, like: said(LENGTH if like is None else 10))
+    monkeypatch.setattr(Gate, "_ask", lambda _, __, like: answers(LENGTH if like is None else 10))
     measured(Bench({"timed.engine": 40, "faulty.engine": 20}))
 
     document = Combined(spec(quality=True), tmp_path / "s", unheard()).run()

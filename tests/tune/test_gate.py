@@ -9,12 +9,11 @@ import pytest
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.flag import PERMISSION
 from llmdyno.knobs import Knob, Value
-from llmdyno.quality.answers import Answers, Said
+from llmdyno.quality.answers import Answers
 from llmdyno.tune.checked import read, told
 from llmdyno.tune.gate import Gate
 from llmdyno.tune.spec import Study
-
-LENGTH = 20
+from study_lab import LENGTH, answers
 
 
 def knob(name: str, *, alters: bool) -> Knob:
@@ -32,21 +31,6 @@ def knob(name: str, *, alters: bool) -> Knob:
 
 
 KNOBS = (knob("speed", alters=False), knob("lossy", alters=True))
-
-
-def answers(differs_at: int) -> Answers:
-    tokens = tuple("X" if at == differs_at else f"t{at}" for at in range(LENGTH))
-    said = Said(text=" ".join(tokens), tokens=tokens, logprobs=(-0.5,) * LENGTH)
-    return Answers(
-        endpoint="openai-chat",
-        model="m",
-        tokens_max=LENGTH,
-        prompts=["p"] * 8,
-        alone=[said] * 8,
-        again=[said] * 8,
-        loaded=[said] * 8,
-        concurrency=2,
-    )
 
 
 class Asked(Gate):

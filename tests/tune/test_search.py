@@ -1,5 +1,6 @@
 """The search by itself, without a server."""
 
+import msgspec
 import pytest
 
 from llmdyno import plugins
@@ -155,3 +156,13 @@ def test_the_search_goes_where_values_are_better() -> None:
 
     late = values[-10:]
     assert sum(late) / 10 == pytest.approx(17, abs=4)
+
+
+def test_a_knob_whose_one_value_the_baseline_has_is_no_search() -> None:
+    knobs = [msgspec.structs.replace(knob, search=(10,)) for knob in KNOBS if knob.name == "itl_ms"]
+
+    with pytest.raises(UsageError, match="--search itl_ms: 10 is all that there is to try"):
+        space(knobs, only=("itl_ms",), allow_altered_output=False, baseline={"itl_ms": 10})
+
+    (found,) = space(knobs, only=("itl_ms",), allow_altered_output=False, baseline={})
+    assert found.name == "itl_ms"

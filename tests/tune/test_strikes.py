@@ -199,6 +199,24 @@ def test_a_run_that_failed_with_the_machine_is_told_too(lab: StudyLab) -> None:
     assert "repeated-runs" in codes(document)
 
 
+def test_a_winner_that_fails_now_and_then_is_told(lab: StudyLab) -> None:
+    """Each time a second try works: what was measured is whole, and hides how often it fails."""
+
+    def world(start: Start) -> tuple[float, float] | str:
+        fails_now = start.number in {3, 6} and start.config == {"fast": True}
+        return "died" if fails_now else fast(start)
+
+    document = lab.run(world)
+
+    assert document["confirmation"]["verdict"] == "better"
+    starts = document["confirmation"]["starts"]
+    assert starts["after"] == {"made": 6, "failed": ["died", "died"]}
+    assert starts["before"] == {"made": 3, "failed": []}
+    said = "tried again: the tuned in 2 of 6 (died, died)"
+    assert said in lab.bundled()
+    assert said in "\n".join(verdict_lines(document))
+
+
 def test_what_is_fast_because_it_refuses_is_no_winner(lab: StudyLab) -> None:
     def world(start: Start) -> tuple[float, float, int]:
         return *fast(start), 4 if start.config.get("fast") else 0

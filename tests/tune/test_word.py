@@ -11,18 +11,20 @@ from llmdyno import store
 from llmdyno.cli.flags import with_baseline
 from llmdyno.cli.rebuild import rebuild
 from llmdyno.errors import ServerError, StorageError, UsageError
+from llmdyno.quality.answers import Answers
 from llmdyno.report import study_tables
 from llmdyno.results import findings
 from llmdyno.results.conclusions import NO_DIFFERENCE
 from llmdyno.results.verdicts import Word, with_slo
 from llmdyno.terminal.study import verdict_lines
 from llmdyno.tune.folder import open_study, stack_of
+from llmdyno.tune.gate import Gate
 from llmdyno.tune.going_on import extended
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.spec import Study
 from llmdyno.tune.study import study_document
-from study_lab import Start, StudyLab, World, fast
+from study_lab import LENGTH, Start, StudyLab, World, answers, fast
 
 WINNER = {"fast": True}
 
@@ -59,6 +61,7 @@ def test_a_study_in_a_sound_world(lab: StudyLab) -> None:
     assert document["outcome"]["state"] == "confirmed"
     assert document["confirmation"]["ratio"]["token_rate"]["mean"] == pytest.approx(1.9, rel=0.05)
     assert (document["rejected"], document["stopped"], document["slo_outcome"]) == ([], None, None)
+    assert "**Mind:**" not in lab.bundled()
 
 
 @pytest.mark.parametrize(
@@ -156,6 +159,9 @@ def test_a_winner_that_dies_is_none_and_the_next_best_is_confirmed(lab: StudyLab
     assert [one["config"] for one in document["rejected"]] == [{"itl_ms": 5}]
     assert "died" in document["rejected"][0]["why"]
     assert "itl_ms=10" in lab.bundled()
+    said = f"Passed over: itl_ms=5 {document['rejected'][0]['why']}."
+    for text in ("\n".join(verdict_lines(document)), lab.bundled(), headline(document)):
+        assert text.count(said) == 1
     assert lab.run(world, asked)["best"]["config"] == {"itl_ms": 10}
     assert lab.starts == []  # what is settled is not started again
 
@@ -178,6 +184,64 @@ def test_without_another_winner_the_baseline_stays(lab: StudyLab, dies: bool) ->
     assert said in lab.bundled()
     assert said in headline(document)
     assert "all settings at their defaults" in lab.bundled()
+
+
+@pytest.mark.parametrize(
+    ("again", "outcome"), [("died", "rejected"), ("works", "confirmed"), ("auth", "stopped")]
+)
+def test_a_winner_that_dies_when_it_is_asked_for_its_answers(
+    lab: StudyLab, monkeypatch: pytest.MonkeyPatch, again: str, outcome: str
+) -> None:
+    """It is started again as what has worked and fails is, and only then judged."""
+
+    def dies(_: Gate, __: object, like: Answers | None) -> Answers:
+        if like is not None:
+            raise ServerError("died", "it died")
+        return answers(LENGTH)
+
+    def world(start: Start) -> tuple[float, float] | str:
+        checked = start.phase == "check" and start.config == WINNER
+        return again if checked and again != "works" else fast(start)
+
+    monkeypatch.setattr(Gate, "_ask", dies)
+    asked = lab.study(quality=True)
+    if outcome == "stopped":
+        assert "the machine is at fault" in str(lab.fails(world, asked))
+    else:
+        lab.run(world, asked)
+
+    document = lab.document
+    assert document["outcome"]["state"] == outcome
+    assert document["best"]["config"] == ({} if outcome == "rejected" else WINNER)
+    checks = [start.config for start in lab.starts if start.phase == "check"]
+    assert (
+        checks
+        == {
+            "rejected": [WINNER, WINNER, {}],
+            "confirmed": [WINNER],
+            "stopped": [WINNER, WINNER],
+        }[outcome]
+    )
+    if outcome == "rejected":
+        said = "The baseline stays: fast=true died after the confirmation (died)."
+        assert document["outcome"]["said"] == said
+        assert lab.run(world, asked)["outcome"]["said"] == said
+        assert lab.starts == []
+
+
+def test_a_bundle_says_that_its_settings_are_not_shown_to_be_better(lab: StudyLab) -> None:
+    """Its trial was luck: in the pairs it is as fast as the baseline."""
+
+    def world(start: Start) -> tuple[float, float]:
+        lucky = start.config == WINNER and start.phase != "confirm"
+        return fast(start) if lucky else (20.0 + 0.1 * (start.number % 3), 20.0)
+
+    document = lab.run(world)
+
+    assert document["confirmation"]["verdict"] == "no difference"
+    assert document["best"]["config"] == WINNER
+    said = "**Mind:** these settings are not shown to be better than those of the baseline."
+    assert said in lab.bundled()
 
 
 def test_one_pair_is_no_verdict(lab: StudyLab) -> None:
@@ -440,3 +504,4 @@ def test_an_objective_without_a_value_ends_after_the_baseline(lab: StudyLab) -> 
 
     assert len(lab.starts) == 1
     assert "the baseline has no value of --objective joules_per_token" in str(error)
+    assert "no energy counter can be read here" in str(error)

@@ -57,6 +57,9 @@ def runs_top(
     if json:
         print_json(rows)
         return
+    if not found and (all_here := catalog.entries(_filter(None, None, None, None))):
+        print_line(f"None of what is here fits ({sizes(all_here)}).")
+        return
     show_runs(rows, sys.stdout)
     if rows:
         say(sizes(found))

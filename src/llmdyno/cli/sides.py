@@ -23,7 +23,8 @@ def read_sides(names: Sequence[str]) -> tuple[Side, list[Side], Decided | None]:
     """Return what the others are compared with, the others, and what a study by itself found.
 
     Raises:
-        UsageError: there are too few names, one of them is of nothing, or its runs are not alike.
+        UsageError: there are too few names, one of them is of nothing, its runs are not alike, or
+            a run would be compared with itself.
         StorageError: a run cannot be read.
     """
     if len(names) == 1:
@@ -41,7 +42,25 @@ def read_sides(names: Sequence[str]) -> tuple[Side, list[Side], Decided | None]:
         _baseline(name, like) if side is None else side
         for name, side in zip(names, sides, strict=True)
     ]
+    for after in read[1:]:
+        if twice := _in_both(read[0].starts, after.starts):
+            raise UsageError(
+                f"dyno compare {read[0].name} {after.name}: the run {twice} is in both; name"
+                " another one to compare it with."
+            )
     return read[0], read[1:], None
+
+
+def _in_both(some: Sequence[Start], others: Sequence[Start]) -> str:
+    """Return the id of a run that is among both, be it as a copy; empty: none is."""
+    known = {_identity(start) for start in some}
+    return next((start.run for start in others if _identity(start) in known), "")
+
+
+def _identity(start: Start) -> tuple[str, str]:
+    """Return what tells a run from others; another tool may not have said when it began."""
+    began = text(start.summary, "started")
+    return start.run, began or str(start.folder.resolve())
 
 
 def runs_of(name: str) -> list[Start]:
@@ -92,9 +111,14 @@ def _rounds(name: str, folders: Sequence[Path]) -> Side:
     """Return equal runs as one side.
 
     Raises:
-        UsageError: they are not equal.
+        UsageError: they are not equal, or one is there twice.
     """
     side = Side(name, "rounds of runs", [Start(folder) for folder in folders])
+    for place, start in enumerate(side.starts):
+        if _in_both(side.starts[:place], [start]):
+            raise UsageError(
+                f"{name}: the run {start.run} is there twice; it is one observation: name it once."
+            )
     if unlike := rounds_that_differ(side):
         raise UsageError(
             f"{name}: its runs are not rounds of one another: {unlike}; name one of them."

@@ -4,7 +4,8 @@ The first side is what the others are compared with. The document's keys are a c
 version's history:
 
     llmdyno.compare/1 (29 November 2026): the first. Since the same day "swings" of a row says that
-        slow swings of the server make most of its interval.
+        slow swings of the server make most of its interval. Since the same day "requests": how
+        many failed at each level of both sides, and whether that is worse beyond chance.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +13,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from llmdyno.results import comparison_words, doubts, effects, fail_on, metrics
+from llmdyno.results import comparison_words, doubts, effects, fail_on, lost, metrics
 from llmdyno.results.comparison_words import Row
 from llmdyno.results.documents import Document, number
 from llmdyno.results.effects import Effect
 from llmdyno.results.fail_on import Limit
 from llmdyno.results.likeness import Difference, Obstacles, differences, obstacles
+from llmdyno.results.lost import Losses
 from llmdyno.results.metrics import BY_NAME, Metric
 from llmdyno.results.sides import Side, in_turns
 from llmdyno.results.stats import significant
@@ -95,8 +97,10 @@ def _comparison(
         rows = [_as_decided(row, decided) for row in rows]
     unlike = differences(before.first, after.first)
     unlike = unlike if decided is None else [*decided.settings, *unlike]
+    losses = [_losses(before, after, name) for name in shared if not in_the_way[name].work]
     words = comparison_words.Words(
         rows=rows,
+        losses=losses,
         basis=_basis(before, after, paired=bool(turns)),
         alone=_alone(before, after),
         levels=len(shared),
@@ -109,6 +113,7 @@ def _comparison(
         "why": words.why,
         "basis": words.basis,
         "rows": [msgspec.to_builtins(row) for row in rows],
+        "requests": [one.told for one in losses],
         "only_in_one": _alone(before, after),
         "differences": [{**msgspec.to_builtins(one), "warns": one.warns} for one in unlike],
         "warnings": _warnings(unlike),
@@ -292,6 +297,15 @@ def _alone(before: Side, after: Side) -> list[str]:
         for name in names
         if (name in before.levels) != (name in after.levels)
     ]
+
+
+def _losses(before: Side, after: Side, name: str) -> Losses:
+    """Return what became of the requests of a level at which the same was asked of both sides."""
+    old, new = (
+        lost.together(lost.of_level(start.levels[name]) for start in side.starts)
+        for side in (before, after)
+    )
+    return Losses(at=name, before=old, after=new)
 
 
 def _basis(before: Side, after: Side, *, paired: bool) -> str:

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from llmdyno.results import wording
+from llmdyno.results.lost import Losses
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.titles import title
 from llmdyno.units import counted
@@ -55,11 +56,16 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     basis: str  # "one run each"
     alone: Sequence[str]  # the levels that only one side has
     levels: int  # that both have
+    losses: Sequence[Losses] = ()  # of those at which the same was asked
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict of the rows that decide."""
+        """The verdict of the rows that decide, and of the requests that failed.
+
+        What is fast because it refuses is not better.
+        """
         shown = {row.verdict for row in self._deciding}
+        shown |= {one.verdict for one in self.losses if one.verdict != "no difference"}
         if {"better", "worse"} <= shown:
             return "mixed"
         for word in ("better", "worse", "no difference"):
@@ -100,7 +106,9 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
         rows = [row for row in self._deciding if row.verdict == word]
         shown = [f"{row.title} {change(row)} at {row.at}" for row in rows[:_CLAUSES_MAX]]
         more = len(rows) - _CLAUSES_MAX
-        return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
+        shown += [f"and {more} more"] if more > 0 else []
+        shown += [f"{one.shares}, at {one.at}" for one in self.losses if one.verdict == word]
+        return "; ".join(shown)
 
     def _bounds(self) -> str:
         """Say, for each metric, which difference is excluded at every level."""

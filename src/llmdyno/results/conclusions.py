@@ -12,7 +12,7 @@ from llmdyno.units import counted
 _NO_INTERACTION = frozenset({"independent", "no effect", "unknown"})
 _NOTHING_TRIED = {"budget": "the budget ended", "hand": "the trials were ended by hand"}
 # Doubts that belong beside a verdict: without them it sounds surer than it is.
-_OF_PAIRS = frozenset({"torn-pairs", "repeated-runs", "doubtful-pairs"})
+_OF_PAIRS = frozenset({"torn-pairs", "repeated-runs", "failing-starts", "doubtful-pairs"})
 NO_DIFFERENCE = "No config that was tried beats the baseline: no difference."
 
 
@@ -22,8 +22,7 @@ def conclusion(study: Document) -> str:
     Args:
         study: its document; "outcome" may lack its "said".
     """
-    slo = of_slo(study)
-    return " ".join(part for part in (_ending(study), slo) if part)
+    return " ".join(one for one in (_ending(study), passed_over(study), of_slo(study)) if one)
 
 
 def stands_alone(study: Document) -> bool:
@@ -55,8 +54,7 @@ def _ending(study: Document) -> str:
     if not found.pairs:
         none_works = number(outcome, "measured") == 0 and not number(outcome, "pruned")
         return _none_measured(tried) if none_works else NO_DIFFERENCE
-    less = f" ({_rejections(study)})" if items(study, "rejected") else ""
-    return f"{_decided(found)}{less}"
+    return _decided(found)
 
 
 def _decided(found: verdicts.Confirmed) -> str:
@@ -84,19 +82,35 @@ def _unfinished(study: Document, found: verdicts.Confirmed, tried: float) -> str
 
 
 def _rejections(study: Document) -> str:
-    return "; ".join(
-        f"{described(part(one, 'config'))} {text(one, 'why')}" for one in items(study, "rejected")
-    )
+    told = []
+    for one in items(study, "rejected"):
+        whose = (
+            f"{text(one, 'engine')} behind {text(one, 'front')}, " if text(one, "engine") else ""
+        )
+        told.append(f"{whose}{described(part(one, 'config'))} {text(one, 'why')}")
+    return "; ".join(told)
+
+
+def passed_over(study: Document) -> str:
+    """Say which configs looked better than the winner and are none, and why; else empty.
+
+    Where no config has won, the ending says it.
+    """
+    is_told = text(study, "outcome", "state") == "rejected"
+    return "" if is_told or not items(study, "rejected") else f"Passed over: {_rejections(study)}."
 
 
 def unproven(study: Document) -> str:
-    """Say that a study hands over settings which nothing has confirmed; empty: it does not."""
+    """Say that a study hands over settings which are not shown to be better; empty: it does not."""
     changed = part(study, "best", "config") != part(study, "baseline", "config") or (
         text(study, "best", "engine") != text(study, "baseline", "engine")
         or text(study, "best", "front") != text(study, "baseline", "front")
     )
     known = part(study, "best") and part(study, "baseline")
-    if not known or not changed or verdicts.confirmed(study).word != "not confirmed":
+    word = verdicts.confirmed(study).word
+    if known and changed and word == "no difference":
+        return "these settings are not shown to be better than those of the baseline."
+    if not known or not changed or word != "not confirmed":
         return ""
     said = "these settings are not confirmed; what the trials showed of them may be luck."
     if text(study, "outcome", "state") in {"unfinished", "stopped"}:
@@ -105,8 +119,8 @@ def unproven(study: Document) -> str:
 
 
 def remarks(study: Document) -> list[str]:
-    """Return what belongs beside a verdict: SLOs, which knobs interact, output, where it ran."""
-    found = [of_slo(study)] if not stands_alone(study) else []
+    """Return what belongs beside a verdict: who else looked good, SLOs, output, where it ran."""
+    found = [] if stands_alone(study) else [passed_over(study), of_slo(study)]
     found += _ended_by_hand(part(study, "outcome"))
     found.append(of_patience(study))
     found += interactions(study)

@@ -142,6 +142,7 @@ CODES: Mapping[str, Code] = {
     "few-pairs": Code("fewer than five pairs: the interval is rough"),
     "torn-pairs": Code("a stop of the study lies between the two runs of a pair"),
     "repeated-runs": Code("runs of the pairs failed and were made again"),
+    "failing-starts": Code("baseline or winner fails now and then, and works when tried again"),
     "doubtful-pairs": Code("runs of the pairs have doubts of their own, such as failed requests"),
     "no-interval": Code("a ratio of the confirmation has no interval"),
     "no-difference-shown": Code("the interval of a ratio includes 1"),

@@ -3,6 +3,9 @@
 A limit is missed only if the whole 95 % interval lies beyond it, so what is noise fails nothing.
 `--fail-on-doubt` turns that round: what the interval cannot exclude, what cannot be compared and
 what a doubt spoils fails as well. A limit that was judged nowhere never passes: status 3.
+
+At a level where requests fail that the first side serves, beyond chance, every limit is missed: the
+others are quick because these are refused. Goodput counts them by itself.
 """
 
 import re
@@ -105,7 +108,7 @@ def judge(
     if not limits:
         return None
     judged = [
-        _judged(limit, text(comparison, "after", "name"), row, strict=strict)
+        _judged(limit, comparison, row, strict=strict)
         for comparison in comparisons
         for limit in limits
         for row in items(comparison, "rows")
@@ -141,14 +144,29 @@ def judge(
     }
 
 
-def _judged(limit: Limit, after: str, row: Mapping[str, Any], *, strict: bool) -> Judged:
+def _judged(limit: Limit, comparison: Document, row: Mapping[str, Any], *, strict: bool) -> Judged:
+    after = text(comparison, "after", "name")
     state, said = _state(limit, row)
+    if limit.metric != "goodput" and (lost := _lost(comparison, row["at"])):
+        state, said = "failed", lost
     spoilt = texts(row, "doubts")
     fails = state == "failed" or (strict and state != "passed")
     if strict and not fails and spoilt:
         fails, state = True, "doubtful"
         said = f"{said}, but {', '.join(spoilt)} spoils it"
     return Judged(expr=limit.expr, after=after, at=row["at"], state=state, fails=fails, said=said)
+
+
+def _lost(comparison: Document, at: str) -> str:
+    """Say which share of a level's requests fails that the first side serves; empty: none."""
+    return next(
+        (
+            text(one, "said")
+            for one in items(comparison, "requests")
+            if one["at"] == at and one["verdict"] == "worse"
+        ),
+        "",
+    )
 
 
 def _of_one_side(limit: Limit, after: str, alone: str, *, strict: bool) -> Judged:

@@ -69,7 +69,7 @@ def verdict(study: Document) -> Verdict:
         said = conclusions.conclusion(study)
         if not said.startswith(conclusions.NO_DIFFERENCE):
             return Verdict(sentence=said, tone="open")
-        return Verdict(sentence=_with_slo(STANDS, study), tone="same")
+        return Verdict(sentence=_with_rest(STANDS, study), tone="same")
     found = verdicts.confirmed(study)
     told = changes(study)
     if is_decided(study):
@@ -77,10 +77,10 @@ def verdict(study: Document) -> Verdict:
         said = f"{verdicts.OPENINGS[found.word]}: {at}{told[0].said}."
         if found.word == "no difference":
             said = said.replace(f" {NOT_SHOWN}", "")
-        return Verdict(sentence=_with_slo(said, study), tone=_TONES[found.word])
+        return Verdict(sentence=_with_rest(said, study), tone=_TONES[found.word])
     if part(study, "best") and _stands(study):
-        return Verdict(sentence=_with_slo(STANDS, study), tone="same")
-    return Verdict(sentence=_with_slo(_unconfirmed(study, told), study), tone="open")
+        return Verdict(sentence=_with_rest(STANDS, study), tone="same")
+    return Verdict(sentence=_with_rest(_unconfirmed(study, told), study), tone="open")
 
 
 def key_findings(study: Document, changed: Sequence[str]) -> list[str]:
@@ -373,8 +373,9 @@ def _unconfirmed(study: Document, told: Sequence[Change]) -> str:
     return f"Not confirmed: in {_runs_told(study)}, {_joined([one.said for one in told])}. {doubt}"
 
 
-def _with_slo(said: str, study: Document) -> str:
-    return f"{said} {conclusions.of_slo(study)}".strip()
+def _with_rest(said: str, study: Document) -> str:
+    rest = (said, conclusions.passed_over(study), conclusions.of_slo(study))
+    return " ".join(one for one in rest if one)
 
 
 def _joined(clauses: Sequence[str]) -> str:

@@ -215,12 +215,14 @@ def _clock_mhz(level: Document) -> float | None:
 class Obstacles(msgspec.Struct, frozen=True, kw_only=True):
     """Why numbers of a level cannot be compared: none of them, or those of a metric."""
 
-    whole: tuple[str, ...] = ()
+    work: tuple[str, ...] = ()  # other work or load was asked
+    load: tuple[str, ...] = ()  # it was not borne, as of a server that refuses
     of_metrics: Mapping[str, str] = {}
 
     def to(self, metric: str) -> str:
         """Return why a metric cannot be compared; empty: nothing is in its way."""
-        return self.whole[0] if self.whole else self.of_metrics.get(metric, "")
+        whole = (*self.work, *self.load)
+        return whole[0] if whole else self.of_metrics.get(metric, "")
 
 
 def obstacles(before: Side, after: Side, name: str) -> Obstacles:
@@ -228,21 +230,28 @@ def obstacles(before: Side, after: Side, name: str) -> Obstacles:
     pairs = [(before.first, start) for start in after.starts]
     pairs += [(start, after.first) for start in before.starts[1:]]
     names = ("A", "B") if before.name == after.name else (before.name, after.name)
-    whole: list[str] = []
+    work: list[str] = []
+    load: list[str] = []
     of_metrics: dict[str, str] = {}
     for old, new in pairs:
-        whole += [one.sentence for one in differences(old, new) if one.spoils]
-        whole += _unlike_loads(old, new, name, names)
+        work += [one.sentence for one in differences(old, new) if one.spoils]
+        if _bear_loads(old, new, name):
+            work += _unlike_lengths(old, new, name)
+            load += _unlike_loads(old, new, name, names)
         of_metrics = {**_of_metrics(old, new, name, names), **of_metrics}
-    return Obstacles(whole=tuple(dict.fromkeys(whole)), of_metrics=of_metrics)
+    return Obstacles(
+        work=tuple(dict.fromkeys(work)), load=tuple(dict.fromkeys(load)), of_metrics=of_metrics
+    )
+
+
+def _bear_loads(old: Start, new: Start, name: str) -> bool:
+    """Tell whether both servers answer something: else that they do not is what was found."""
+    return all(number(one.levels[name], "requests", "completed") for one in (old, new))
 
 
 def _unlike_loads(old: Start, new: Start, name: str, names: tuple[str, str]) -> list[str]:
     levels = old.levels[name], new.levels[name]
-    if not all(number(level, "requests", "completed") for level in levels):
-        return []  # a server that answers nothing bears no load; that is what was found
-    found = _unlike_lengths(old, new, name)
-    found += [
+    found = [
         said.removeprefix("the load was not the same: ").rstrip(".")
         for code, said in study_doubts.unequal(*levels, names)
         if code == "unequal-load"

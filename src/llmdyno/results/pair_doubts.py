@@ -7,7 +7,7 @@ was made again, and a run that has doubts of its own are other differences.
 from collections import Counter
 from collections.abc import Sequence
 
-from llmdyno.results.documents import Document, items, number, text, texts
+from llmdyno.results.documents import Document, items, number, part, text, texts
 from llmdyno.units import counted
 
 # Of the codes of a run's own doubts those that tell of a fault. A short window or few requests are
@@ -24,7 +24,12 @@ Finding = tuple[str, str]  # code and text
 def find(confirmation: Document) -> list[Finding]:
     """Return what befell the pairs of a confirmation; of an older one nothing is known."""
     measured = [run for run in items(confirmation, "runs") if text(run, "state") == "measured"]
-    return [*_torn(measured), *_repeated(measured), *_doubtful(measured)]
+    return [
+        *_torn(measured),
+        *_repeated(measured),
+        *_unsteady(confirmation, measured),
+        *_doubtful(measured),
+    ]
 
 
 def _torn(runs: Sequence[Document]) -> list[Finding]:
@@ -54,6 +59,24 @@ def _repeated(runs: Sequence[Document]) -> list[Finding]:
         f" {'; '.join(told)}."
     )
     return [("repeated-runs", said)]
+
+
+def _unsteady(confirmation: Document, runs: Sequence[Document]) -> list[Finding]:
+    """Doubt a config that fails now and then, which a second try hides."""
+    in_pairs = Counter(text(run, "arm") for run in runs for _ in texts(run, "failed_before"))
+    told = []
+    for arm, name in _ARMS.items():
+        made = number(confirmation, "starts", arm, "made") or 0
+        failed = texts(part(confirmation, "starts", arm), "failed")
+        if len(failed) > 1 or (failed and not in_pairs[arm]):
+            told.append(f"the {name} in {len(failed)} of {made:g} ({', '.join(failed)})")
+    if not told:
+        return []
+    said = (
+        f"Starts failed that worked when they were tried again: {'; '.join(told)}. It may be so in"
+        " operation, too."
+    )
+    return [("failing-starts", said)]
 
 
 def _doubtful(runs: Sequence[Document]) -> list[Finding]:

@@ -288,9 +288,9 @@ class Combined:
             if best.state != "measured":
                 continue
             self._confirm(first, arm, best)
-            if self._stands(arm, best):
-                gate.after_confirmation(config)
-                Proof(arm.runner).ablate(arm.runner.study.baseline, best, one_stack=arm is first)
+            proof = Proof(arm.runner, gate)
+            if self._stands(arm, best) and proof.compare_answers(best):
+                proof.ablate(arm.runner.study.baseline, best, one_stack=arm is first)
                 if died(arm.runner.ledger, best, arm.runner.stack.knobs) is None:
                     return
             self._whole.say(f"  {arm.of.name}, {describe(config)}: does not do better.")

@@ -1,6 +1,5 @@
 """How a study ended: what it tried, whether it was stopped, who meets the SLOs."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -8,12 +7,12 @@ from typing import Any, Literal
 from llmdyno import store
 from llmdyno.errors import StorageError
 from llmdyno.knobs import Knob, Value
+from llmdyno.results.lost import Requests, loses, together
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge
 from llmdyno.store import SUMMARY
 from llmdyno.tune.candidates import same
 from llmdyno.tune.ledger import Ledger, Step
-from llmdyno.tune.pair_runs import Requests
 from llmdyno.tune.reference import reference_of
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import excess_at
@@ -21,11 +20,6 @@ from llmdyno.tune.steps import excess_at
 # Configs that are refused before a server starts cost nothing. They do not count as trials, up to
 # so many times the number of trials.
 INFEASIBLE_FACTOR = 3
-
-# A would-be winner that loses more of its requests than the baseline by this share, beyond chance,
-# in two runs or more, is none: what is fast because it refuses is not better.
-_LOST_MAX = 0.01
-_ERRORS = 3.0  # standard errors of the difference of two shares, which are chance
 
 State = Literal["stopped", "unfinished", "nothing tried", "nothing better", "rejected", "confirmed"]
 
@@ -138,7 +132,7 @@ def rejection(
 
 
 def _loses_requests(confirmation: Mapping[str, Any]) -> str | None:
-    """Say that a config loses requests that the baseline serves, if it does.
+    """Say that a config loses requests that the baseline serves, if it does in two runs or more.
 
     Goodput counts them by itself.
     """
@@ -154,25 +148,10 @@ def _loses_requests(confirmation: Mapping[str, Any]) -> str | None:
     )
     if sum(bool(one.failed) for one in after) < 2:
         return None
-    old, new = _together(before), _together(after)
+    old, new = together(before), together(after)
     if not loses(old, new):
         return None
     return f"failed {new.lost:.1%} of its requests in the confirmation, the baseline {old.lost:.1%}"
-
-
-def loses(old: Requests, new: Requests) -> bool:
-    """Tell whether a config loses more requests than another one, beyond chance."""
-    if not old.asked or not new.asked:
-        return False
-    pooled = (old.failed + new.failed) / (old.asked + new.asked)
-    error = math.sqrt(pooled * (1 - pooled) * (1 / old.asked + 1 / new.asked))
-    return new.lost - old.lost > _LOST_MAX + _ERRORS * error
-
-
-def _together(runs: Sequence[Requests]) -> Requests:
-    return Requests(
-        failed=sum(one.failed for one in runs), completed=sum(one.completed for one in runs)
-    )
 
 
 def of(

@@ -53,6 +53,7 @@ class Gate:
         self._baseline = runner if across is None else across.baseline
         self._folder = runner.folder if across is None else across.folder
         self._stack = ("", "") if across is None else across.stack
+        self._fault: ServerError | None = None  # of the last config that was asked
 
     def admits(self, config: Mapping[str, Value]) -> bool:
         """Whether a config may win: its answers are asked for if a limit was set on them.
@@ -75,15 +76,21 @@ class Gate:
         self._runner.say(f"  {describe(config)} may not win: {why}")
         return False
 
-    def after_confirmation(self, winner: Mapping[str, Value]) -> None:
-        """Compare the winner with the baseline, unless that is not wanted or was done."""
+    def after_confirmation(self, winner: Mapping[str, Value]) -> ServerError | None:
+        """Compare the winner with the baseline, unless that is not wanted or was done.
+
+        Returns:
+            How the winner's own server failed at that; None: it did not.
+        """
         if not self._runner.study.quality:
-            return
+            return None
         if not self._known(winner) and self._runner.over_budget(1.0):
             self._runner.say("The budget is used up; the winner's answers are not compared.")
-            return
+            return None
+        self._fault = None
         for line in sentences(self._check(winner))[:2]:
             self._runner.say(f"  {line}")
+        return self._fault
 
     def left_s(self, winner: Mapping[str, Value]) -> float:
         """Return about how long after_confirmation() will take."""
@@ -123,11 +130,19 @@ class Gate:
                 kept = read(self._folder)
                 kept.baseline = baseline
                 store.write_json(self._folder / QUALITY, msgspec.to_builtins(kept))
-            document = judge(baseline, self._ask(config, baseline))
+            document = judge(baseline, self._ask_other(config, baseline))
         except (UsageError, ServerError, TargetError) as error:
             document = {"schema": SCHEMA, "comparison": None, "verdict": None, "why": str(error)}
         self._keep(config, document)
         return document
+
+    def _ask_other(self, config: Mapping[str, Value], baseline: Answers) -> Answers:
+        """Ask a config what the baseline was asked, and remember if its server fails."""
+        try:
+            return self._ask(config, baseline)
+        except ServerError as error:
+            self._fault = error
+            raise
 
     def _keep(
         self, config: Mapping[str, Value], document: dict[str, Any], *, refused: bool = False

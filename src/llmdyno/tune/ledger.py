@@ -17,7 +17,7 @@ from llmdyno.tune.spec import Study
 from llmdyno.tune.spend import Spend
 
 # "reference" is the baseline once more, measured as a trial is; "check" is the baseline again, to
-# tell a broken machine from configs that fail.
+# tell a broken machine from configs that fail; or a winner that failed when it was asked.
 Phase = Literal["baseline", "reference", "trial", "check", "best", "confirm", "ablation"]
 
 VERSION = 1
@@ -97,6 +97,7 @@ Kind = Literal[
     "lane",
     "lanes",
     "alone",
+    "died",
 ]
 
 
@@ -114,6 +115,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
                the failures in `void`, which it had last, do not count
     lanes      all parts that are left, `devices`, have measured the baseline, and are alike
     alone      a would-be winner, `contender`, did no better than the baseline once it ran alone
+    died       a would-be winner, `contender`, died when it was asked for its answers
     left       a combination, `stack`, was left out of a study over several
     settled    every would-be winner was tried or refused, and none is one
     paired     the confirmation of `contender` has had all pairs that were planned, or affordable
@@ -314,9 +316,10 @@ class Ledger:
         moves = [n for n, event in enumerate(self.events) if event.kind == "moved"]
         return self.events[moves[-1] + 1 :] if moves else self.events
 
-    def fell_behind(self, contender: int) -> str | None:
-        """Return why a would-be winner was none once it ran alone; None: it was not so."""
-        whys = [e.why for e in self.events if e.kind == "alone" and e.contender == contender]
+    def fell_out(self, contender: int) -> str | None:
+        """Return why a would-be winner is none, beside its runs; None: it was not so."""
+        kinds = {"alone", "died"}
+        whys = [e.why for e in self.events if e.kind in kinds and e.contender == contender]
         return whys[-1] if whys else None
 
     @property

@@ -64,9 +64,17 @@ def require_value(study: Study, value: float | None, *, of: str, flag: str) -> N
         ServerError: there is no value.
     """
     if value is None:
+        why = (
+            f"nothing to measure it by happened in its window; give a longer {flag} or another"
+            " --objective."
+        )
+        if "energy" in BY_NAME[study.objective.metric].rests_on:
+            why = (
+                "no energy counter can be read here (NVML has those of GPUs, RAPL those of CPUs,"
+                " for root); give another --objective."
+            )
         raise ServerError(
             "requests-failed",
-            f"{of} has no value of --objective {study.objective} at {study.compared_at}: nothing"
-            f" to measure it by happened in its window; give a longer {flag} or another"
-            " --objective. What was measured is kept.",
+            f"{of} has no value of --objective {study.objective} at {study.compared_at}: {why}"
+            " What was measured is kept.",
         )

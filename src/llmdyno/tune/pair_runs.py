@@ -1,31 +1,17 @@
 """What befell a run of a confirmation, beside its value: for study.json and its doubts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from llmdyno import store
 from llmdyno.errors import StorageError
-from llmdyno.results import doubts
+from llmdyno.knobs import Knob
+from llmdyno.results import doubts, lost
+from llmdyno.results.lost import Requests
 from llmdyno.store import SUMMARY
+from llmdyno.tune.candidates import same
 from llmdyno.tune.ledger import Ledger, Step, key
-
-
-class Requests(NamedTuple):
-    """What became of the requests of a run, or of several."""
-
-    failed: int = 0
-    completed: int = 0
-
-    @property
-    def asked(self) -> int:
-        """How many there were, whatever became of them."""
-        return self.failed + self.completed
-
-    @property
-    def lost(self) -> float:
-        """The share that failed."""
-        return self.failed / self.asked if self.asked else 0.0
 
 
 def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:
@@ -50,13 +36,32 @@ def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:
     }
 
 
+def starts(ledger: Ledger, best: Step | None, knobs: Sequence[Knob]) -> dict[str, Any]:
+    """Return how often each arm was started, whatever for, and how it failed; {} without a winner.
+
+    What failed beside others may be their doing, and does not count.
+    """
+    arms = {"before": ledger.find("baseline", 0), "after": best}
+    found = {}
+    for arm, whose in arms.items():
+        if best is None or whose is None:
+            return {}
+        made = [
+            step
+            for step in ledger.steps
+            if step.state != "predicted-infeasible" and not step.beside
+            if (step.engine, step.front) == (whose.engine, whose.front)
+            if same(step.config, whose.config, knobs)
+        ]
+        failed = [step.failure_class for step in made if step.state == "failed"]
+        found[arm] = {"made": len(made), "failed": failed}
+    return found
+
+
 def requests_of(folder: Path, step: Step) -> Requests:
     """Return what became of a run's requests at its last level; none if it is not known."""
     level = _last_level(folder, step)
-    if level is None:
-        return Requests()
-    counts = level["requests"]
-    return Requests(failed=counts["failed"] or 0, completed=counts["completed"] or 0)
+    return Requests() if level is None else lost.of_level(level)
 
 
 def _last_level(folder: Path, step: Step) -> Mapping[str, Any] | None:

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from llmdyno.knobs import Value
+from llmdyno.results.lost import loses
 from llmdyno.results.stats import Spread
 from llmdyno.tune.ablation import Ablation
 from llmdyno.tune.candidates import describe, same
-from llmdyno.tune.endings import loses
 from llmdyno.tune.gate import Gate
 from llmdyno.tune.ledger import Event, Step
 from llmdyno.tune.noise import noise_so_far
@@ -68,7 +68,7 @@ class Proof:
         ledger, study = self._runner.ledger, self._runner.study
         if study.parallel == 1 or ledger.of("confirm", best.contender):
             return False
-        if ledger.fell_behind(best.contender) is not None:
+        if ledger.fell_out(best.contender) is not None:
             return True
         baseline = ledger.find("baseline", 0)
         assert baseline is not None, "trials come after it"
@@ -163,6 +163,26 @@ class Proof:
         Confirmation(before_side, after, best.contender).run(
             then_s=lambda left_s: self._after_pairs_s(before, best, left_s)
         )
+
+    def compare_answers(self, best: Step) -> bool:
+        """Compare a winner's answers with the baseline's; return whether it lives on.
+
+        If its server fails at that, it is measured as every config is that has worked and fails.
+
+        Raises:
+            ServerError: the machine is at fault, not the config.
+        """
+        if self._gate is None or self._gate.after_confirmation(best.config) is None:
+            return True
+        runner = self._runner
+        runner.say(f"  {describe(best.config)} is started again to see whether it still works.")
+        number = runner.ledger.next_check
+        step = runner.step("check", number, best.config, runner.trial_load())
+        if step.state == "measured":
+            return True
+        why = f"died after the confirmation ({step.failure_class})"
+        runner.ledger.append(Event(kind="died", why=why, contender=best.contender))
+        return False
 
     def ablate(self, before: Mapping[str, Value], best: Step, *, one_stack: bool = True) -> None:
         """Find out which of the changed knobs make the difference.

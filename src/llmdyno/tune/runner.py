@@ -223,7 +223,7 @@ class Runner:
         """
         if not blame.failed_last(self.ledger):
             return
-        self.say("Nothing works any more; the baseline is started to see whether the machine does.")
+        self.say("The baseline is started to see whether the machine still works.")
         self.step("check", self.ledger.next_check, self.study.baseline, self.trial_load())
 
     def see_that_it_is_mended(self) -> None:

@@ -56,6 +56,12 @@ def space(
                 f"--search {name}: has no range of its own; say which values, as in"
                 f" --search {name}={_example(by_name[name])}, or set it with --set."
             )
+        actual = baseline.get(name, default(by_name[name], None))
+        if set(by_name[name].search) == {actual}:
+            raise UsageError(
+                f"--search {name}: {show(actual)} is all that there is to try, and the baseline has"
+                " it; name another knob."
+            )
         if by_name[name].alters_output and not allow_altered_output:
             raise UsageError(f"--search {name}: may change the tokens; add --allow-altered-output.")
     chosen = [

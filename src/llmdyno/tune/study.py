@@ -23,6 +23,8 @@ it can be gone again at any time. The document's keys are a contract; its versio
     29 November 2026, added: "lanes" of a study with --parallel, else null; "device" (what part of
         the machine a trial had; null: all) and "beside" (how many ran with it at most) of a trial;
         in "lanes" "value", what all lanes made of the baseline, and "alone", what it made alone.
+    29 November 2026, added: "starts" of a confirmation (how often each arm was started, and the
+        classes of those that failed).
     29 November 2026, added: of a confirmation's runs "sitting" (which process measured it),
         "failed_before" (the classes of the tries that failed), "requests" and "doubts" (codes) of
         the level that decides.
@@ -161,7 +163,7 @@ class _Document:
             found = self._confirmation(step)
             why = endings.rejection(
                 step, found, died=self._dead.get(step.contender), undecided=self._undecided
-            ) or self._ledger.fell_behind(step.contender)
+            ) or self._ledger.fell_out(step.contender)
             if why is not None:
                 rejected.append(
                     {"config": step.config, "why": why, "confirmation": found, **_of(step)}
@@ -264,6 +266,7 @@ class _Document:
             "verdict": self._word(best, pairs, ratios[key], runs),
             "decided_by": key,
             "runs": runs,
+            "starts": pair_runs.starts(self._ledger, best, self._subject.knobs),
         }
 
     def _word(

@@ -178,10 +178,10 @@ class Tuner:
             proof.confirm(baseline.config, best)
             document = study_document(runner.folder, runner.ledger, self.stack)
             if document["best"]["config"] == best.config:
-                self._gate.after_confirmation(best.config)
-                proof.ablate(baseline.config, best)
-                if died(runner.ledger, best, self.stack.knobs) is None:
-                    return
+                if proof.compare_answers(best):
+                    proof.ablate(baseline.config, best)
+                    if died(runner.ledger, best, self.stack.knobs) is None:
+                        return
                 document = study_document(runner.folder, runner.ledger, self.stack)
             whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
             runner.say(f"  {describe(best.config)} {(whys or ['does not do better'])[0]}.")
