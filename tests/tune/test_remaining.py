@@ -77,7 +77,8 @@ def test_the_expected_end_comes_nearer_and_counts_all_that_is_left(study_lab: St
 def test_a_trial_that_cannot_work_is_none_of_those_that_were_asked_for(
     study_lab: StudyLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check, refused = Stack.check, []
+    check = Stack.check
+    refused: list[Any] = []
 
     def refuse_one(stack: Stack, config: Any) -> None:
         if config.get("itl_ms") and not refused:

@@ -34,8 +34,8 @@ _NOISE_MIN = 1e-18  # of a series that does not vary at all
 def batches(series: Floats, statistic: Statistic, value: float) -> Floats | None:
     """Return a statistic of each of some equal parts of a series, less their mean, as shares.
 
-    A part of a periodic series, as of users in lockstep, holds whole periods: otherwise parts differ
-    by where in a period they begin, and a run that repeats itself exactly would seem to swing.
+    A part of a periodic series, as of users in lockstep, holds whole periods: otherwise parts
+    differ by where in a period they begin, and a run that repeats itself would seem to swing.
 
     Args:
         series: what was observed, in order of time.
