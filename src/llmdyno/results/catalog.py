@@ -20,7 +20,7 @@ import msgspec
 
 from llmdyno import store, units
 from llmdyno.errors import StorageError, UsageError
-from llmdyno.results.documents import items, part, text
+from llmdyno.results.documents import items, text
 from llmdyno.store import JOURNAL, LEDGER, STUDY, SUMMARY
 
 TAGS = "tags.json"
@@ -107,7 +107,7 @@ def entries(wanted: Filter | None = None) -> list[Entry]:
                 continue
             entry = _entry(folder, marker, document, kind, stored=parent != _HERE)
             # Others write a summary.json, too.
-            if entry.stored or has_marker or text(entry.document, "schema").startswith("llmdyno."):
+            if entry.stored or has_marker or entry.document:
                 found.append(entry)
     taken = found if wanted is None else [entry for entry in found if wanted.takes(entry)]
     return sorted(taken, key=lambda entry: (entry.started, entry.id))
@@ -134,7 +134,7 @@ def _entry(folder: Path, marker: str, document: str, kind: Kind, *, stored: bool
     fault = ""
     try:
         if (folder / document).exists():
-            read = part({"": store.read_json(folder / document)}, "")
+            read = store.read_document(folder / document)
     except StorageError as error:
         fault = str(error)
     return Entry(
