@@ -1,8 +1,10 @@
 """Where results and temporary files lie."""
 
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +96,15 @@ def test_what_is_no_document_of_this_version_is_refused_by_its_name(
 
     with pytest.raises(StorageError, match=rf"summary.json: {words}"):
         store.read_document(tmp_path / store.SUMMARY)
+
+
+@pytest.mark.parametrize("ask", [store.find, lambda name: store.check_folder(Path(name))])
+def test_a_folder_whose_name_is_no_text_is_refused_before_anything_is_measured(
+    ask: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfcml"))
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+
+    with pytest.raises(UsageError, match=r"\\xfcml: is no utf-8; rename that folder"):
+        ask(".")

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -75,13 +76,31 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder for results that cannot be one. Nothing is made.
 
     Raises:
-        UsageError: a file is in its way, or it may not be written.
+        UsageError: a file is in its way, it may not be written, or its name is no text.
     """
+    _check_text(folder)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise UsageError(f"--out {folder}: {there} is a file; name a folder.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(f"--out {folder}: {there} may not be written; name another folder.")
+
+
+def _check_text(path: Path) -> None:
+    """Refuse a path that no document can name: its bytes are not of this system's encoding.
+
+    Raises:
+        UsageError: it is such a one.
+    """
+    where = str(path.absolute())
+    try:
+        where.encode()
+    except UnicodeEncodeError:
+        readable = os.fsencode(where).decode("ascii", "backslashreplace")
+        raise UsageError(
+            f"{readable}: is no {sys.getfilesystemencoding()}; rename that folder, or work in"
+            " another one."
+        ) from None
 
 
 def check_file(flag: str, file: Path) -> None:
@@ -228,6 +247,7 @@ def find(name: str) -> Path:
         if path.is_file() and not any((folder / one).exists() for one in _HELD):
             raise UsageError(f"{name}: is no file of a run or study; `dyno import` reads others'.")
         if folder.is_dir():
+            _check_text(folder)
             next(folder.iterdir(), None)
             (folder / JOURNAL).exists()
             return folder
