@@ -264,9 +264,13 @@ def test_the_knob_that_the_trials_missed_most_is_taken_back_first(
         tmp_path, lambda _: 100, [knob("batch"), knob("cache"), knob("threads")], runs_max=2
     )
     runner.study.objective.maximise = maximise
-    tried = [({}, 540), ({"cache": True}, 3440), ({"batch": True, "threads": True}, 887)]
-    tried += [({"batch": True, "cache": True}, 3960)]
-    tried += [({"batch": True, "cache": True, "threads": True}, 4280)]
+    tried: list[tuple[dict[str, Value], float]] = [
+        ({}, 540),
+        ({"cache": True}, 3440),
+        ({"batch": True, "threads": True}, 887),
+        ({"batch": True, "cache": True}, 3960),
+        ({"batch": True, "cache": True, "threads": True}, 4280),
+    ]
     for number, (config, value) in enumerate(tried):
         runner.ledger.append(
             Step(phase="trial", number=number, config=config, state="measured", value=value)
