@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Where bytecode is not written (PYTHONDONTWRITEBYTECODE), every start of `dyno` compiles all it imports again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test together lint format docs site pictures release image clean
+.PHONY: demo test together lint format docs site pictures packages release image clean
 
 demo: $(VENV)/.installed-cpu
 	@echo "Write a small Llama, serve it, load it, tune it, prove it: about six minutes on two cores."
@@ -45,7 +45,12 @@ pictures: $(VENV)/.installed-cpu
 	$(BIN)/python dev/install.py '.[cpu,pictures]'
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python dev/pictures.py
 
-# dist/: the sdist and the wheels, each tried in clean environments of every Python that is found.
+# dist/: the sdist and the wheels of this checkout, each tried in clean environments of every Python that is found.
+packages: | $(BIN)/python
+	$(BIN)/python dev/install.py '.[release]'
+	$(BIN)/python dev/release.py --uncut
+
+# The same, of a version: refused while CHANGELOG.md has changes under "Unreleased".
 release: | $(BIN)/python
 	$(BIN)/python dev/install.py '.[release]'
 	$(BIN)/python dev/release.py

@@ -1,7 +1,8 @@
 """A release: packages are built, looked into, and tried in clean environments. Nothing is uploaded.
 
-make release        (dist/: the sdist, the wheel that is compiled for every CPython from 3.11 on by
+make packages       (dist/: the sdist, the wheel that is compiled for every CPython from 3.11 on by
                     its stable ABI, the pure wheel for machines where that one does not run)
+make release        (the same, and refuses changes that CHANGELOG.md gives to no version yet)
 
 Both wheels are built from the unpacked sdist, so that nothing outside it can be needed. Each wheel
 is installed for each Python that is found, without the compiler's help, and measures a server of
@@ -51,14 +52,19 @@ def pythons() -> dict[str, str]:
     return found
 
 
-def version_of(changelog: str) -> str:
+def version_of(changelog: str, *, uncut: bool = False) -> str:
     """Return the newest version of a changelog.
+
+    Args:
+        changelog: its text.
+        uncut: whether there may be changes that no version has yet.
 
     Raises:
         ReleaseError: there is no empty "Unreleased" above it, or it has no date.
     """
     sections = re.findall(r"^## (.+)\n((?:(?!^## ).*\n)*)", changelog, re.MULTILINE)
-    if len(sections) < 2 or sections[0][0] != "Unreleased" or sections[0][1].strip():
+    is_cut = len(sections) > 1 and (uncut or not sections[0][1].strip())
+    if not is_cut or sections[0][0] != "Unreleased":
         raise ReleaseError("CHANGELOG.md: 'Unreleased' must stand first, and be empty: cut it.")
     found = re.fullmatch(r"(\d+\.\d+\.\d+) - \d{4}-\d\d-\d\d", sections[1][0])
     if not found:
@@ -285,10 +291,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build a release, and try it.")
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder of the packages")
     parser.add_argument("--python", nargs="*", help="the Pythons to try [all that are found]")
+    parser.add_argument(
+        "--uncut", action="store_true", help="also with changes that no version has yet"
+    )
     given = parser.parse_args()
     found = {name: name for name in given.python} if given.python else pythons()
     try:
-        version = version_of((ROOT / "CHANGELOG.md").read_text())
+        version = version_of((ROOT / "CHANGELOG.md").read_text(), uncut=given.uncut)
         packages = build(given.out)
         sdist, *wheels = packages
         files = sources()

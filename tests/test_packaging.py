@@ -63,6 +63,14 @@ def test_the_newest_version_is_that_of_the_first_cut() -> None:
     assert version_of(cut) == "1.2.3"
 
 
+def test_packages_of_a_checkout_may_hold_what_no_version_has_yet() -> None:
+    between = "# C\n\n## Unreleased\n\n- new\n\n## 1.2.3 - 2026-11-29\n\n- a\n"
+
+    assert version_of(between, uncut=True) == "1.2.3"
+    with pytest.raises(ReleaseError, match="must stand first"):
+        version_of("## 1.2.3 - 2026-11-29\n\n- a\n", uncut=True)
+
+
 METADATA = """Metadata-Version: 2.4
 Name: llmdyno
 Version: 1.0.0

@@ -10,6 +10,7 @@
 A failed *request* is none of these: it is a record with an error class (see records/entries.py).
 """
 
+import os
 from collections.abc import Iterable
 
 
@@ -48,6 +49,14 @@ class InterruptError(DynoError):
     """The user stopped us; what was measured before is kept."""
 
     exit_status = 130
+
+
+def reason(error: OSError) -> str:
+    """Say why the system refused something, in its own words.
+
+    asyncio puts a sentence of its own around them, with the address, which the caller names anyhow.
+    """
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

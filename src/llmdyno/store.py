@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,9 +30,12 @@ JOURNAL = "journal.jsonl"
 SUMMARY = "summary.json"
 LEDGER = "ledger.jsonl"
 STUDY = "study.json"
+SCHEMAS = {SUMMARY: "llmdyno.summary/1", STUDY: "llmdyno.study/1"}
 REPORT = "report.html"
 BUNDLE = "bundle"
 LOCK = ".lock"
+_ID_END_MIN = 4
+_HELD = (JOURNAL, SUMMARY, LEDGER, STUDY)
 
 
 def cache_folder(kind: str) -> Path:
@@ -72,13 +76,31 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder for results that cannot be one. Nothing is made.
 
     Raises:
-        UsageError: a file is in its way, or it may not be written.
+        UsageError: a file is in its way, it may not be written, or its name is no text.
     """
+    _check_text(folder)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise UsageError(f"--out {folder}: {there} is a file; name a folder.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(f"--out {folder}: {there} may not be written; name another folder.")
+
+
+def _check_text(path: Path) -> None:
+    """Refuse a path that no document can name: its bytes are not of this system's encoding.
+
+    Raises:
+        UsageError: it is such a one.
+    """
+    where = str(path.absolute())
+    try:
+        where.encode()
+    except UnicodeEncodeError:
+        readable = os.fsencode(where).decode("ascii", "backslashreplace")
+        raise UsageError(
+            f"{readable}: is no {sys.getfilesystemencoding()}; rename that folder, or work in"
+            " another one."
+        ) from None
 
 
 def check_file(flag: str, file: Path) -> None:
@@ -194,11 +216,27 @@ def read_json(path: Path) -> Any:
         raise StorageError(f"{path}: is not JSON: {error}.") from error
 
 
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a summary.json or study.json.
+
+    Raises:
+        StorageError: there is no such file, or it holds something else, as of another tool or a
+            newer version.
+    """
+    document, schema = read_json(path), SCHEMAS[path.name]
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != schema:
+        what = f"the schema {found}" if found else "no document of dyno's"
+        raise StorageError(f"{path}: holds {what}; this version reads {schema}.")
+    return dict(document)
+
+
 def find(name: str) -> Path:
     """Return the folder of a run or study.
 
     Args:
-        name: the folder, a file in it, the id, or the end of the id.
+        name: the folder, a file in it, the id, or the end of the id, from four characters on: a
+            shorter one, or one from its middle, would be met by chance.
 
     Raises:
         UsageError: no run or study has that name, several have it, or it may not be read.
@@ -206,18 +244,22 @@ def find(name: str) -> Path:
     path = Path(name)
     try:
         folder = path.parent if path.is_file() else path
+        if path.is_file() and not any((folder / one).exists() for one in _HELD):
+            raise UsageError(f"{name}: is no file of a run or study; `dyno import` reads others'.")
         if folder.is_dir():
+            _check_text(folder)
             next(folder.iterdir(), None)
             (folder / JOURNAL).exists()
             return folder
     except OSError as error:
         raise UsageError(f"{name}: cannot be read: {error.strerror}.") from error
+    long = len(name) >= _ID_END_MIN
     matches = [
         folder
         for parent in (RUNS, STUDIES)
         if parent.is_dir()
         for folder in sorted(parent.iterdir())
-        if folder.is_dir() and name in folder.name
+        if folder.is_dir() and (folder.name == name or (long and folder.name.endswith(name)))
     ]
     if len(matches) == 1:
         return matches[0]

@@ -48,6 +48,30 @@ def test_a_wrong_filter_is_one_sentence(dyno: Dyno) -> None:
     assert "--since soon: write a day" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("file", "document", "said"),
+    [
+        (store.SUMMARY, {"total": 3}, "holds no document of dyno's"),
+        (store.SUMMARY, {"schema": "llmdyno.summary/9"}, "holds the schema llmdyno.summary/9"),
+        (store.SUMMARY, {"schema": "llmdyno.summary/1"}, "no level"),
+        (store.SUMMARY, {"schema": "llmdyno.summary/1", "levels": [{"users": 4}]}, "4 users"),
+    ],
+)
+def test_a_document_that_is_none_or_not_whole_does_not_end_the_list(
+    dyno: Dyno, runs: Path, file: str, document: object, said: str
+) -> None:
+    (runs / "odd").mkdir()
+    store.write_json(runs / "odd" / file, document)
+
+    done = dyno("runs")
+
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 3
+    assert said in next(line for line in done.stdout.splitlines() if line.startswith("odd"))
+    compared = dyno("compare", "runs/odd", NEW)
+    assert "Traceback" not in compared.stderr
+
+
 def test_a_tagged_run_is_found_by_its_tag_and_never_pruned(dyno: Dyno, runs: Path) -> None:
     assert dyno("runs", "tag", "old-1", "good").stdout == f"{OLD}  good\n"
     assert f"{OLD}  [good]  10 users" in dyno("runs", "--tag", "good").stdout

@@ -129,9 +129,9 @@ def test_its_readme_says_where_a_package_of_ours_comes_from(tmp_path: Path) -> N
 
     assert f"pip install --find-links=wheels 'llmdyno[cpu]=={__version__}'" in ours
     assert f"llmdyno {__version__} need not be in a package index" in ours
-    assert "`make release`" in ours
+    assert "`make packages`" in ours
     assert "pip install vllm" in other
-    assert "make release" not in other
+    assert "make packages" not in other
 
 
 @pytest.mark.parametrize("engine", CONFIGS)

@@ -48,6 +48,9 @@ def test_two_that_say_the_same_are_the_same() -> None:
     assert document["excess"]["mean"] < 0
     assert document["detail"] == "chosen"
     assert admits(document, 0.0)
+    # A person reads no "-1 % more".
+    assert "-" not in sentences(document)[0]
+    assert "fewer than in the baseline against itself" in sentences(document)[0]
 
 
 def test_what_the_engine_does_to_itself_is_no_difference() -> None:

@@ -46,7 +46,7 @@ def test_ten_questions_are_answered_by_the_page_alone(kept: str) -> None:
         ("Which setting did it?", r"One setting differs, itl_ms, so whatever differs is its doing"),
         ("What did it cost?", r"Nothing that was measured got clearly worse\..*no --price"),
         ("How near is the limit?", r"How near it is to the machine's limit is not known"),
-        ("What was not tested?", r"settings, which kept one value .*; Other loads than 2 users"),
+        ("What was not tested?", r"settings, which kept one value .*; other loads than 2 users"),
         ("How is it repeated?", r"dyno tune study\.toml, with timed\.engine 1\.0, seed 0\."),
     ]
     for question, expected in ten:

@@ -115,3 +115,10 @@ def test_the_servers_own_word_stands_beside_ours() -> None:
     assert "requests waited 321 ms" in page
     assert "vllm" in page
     assert "The server's own word" not in html.unescape(report.run_page(summary()))
+
+
+def test_a_study_says_that_its_levels_are_single_runs_and_the_pairs_decide() -> None:
+    said = "One run of each; the pairs of the confirmation decide"
+
+    assert said in report.study_page(study(), GUIDE)
+    assert said not in report.run_page(summary())

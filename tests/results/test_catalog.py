@@ -66,7 +66,8 @@ def test_a_document_that_cannot_be_read_does_not_hide_the_others() -> None:
 
     assert first.document
     assert "is not JSON" in second.fault
-    assert (third.document, third.fault) == ({}, "")
+    assert not third.document
+    assert "holds no document of dyno's" in third.fault
 
 
 @pytest.mark.parametrize(
@@ -176,3 +177,23 @@ def test_the_size_is_what_the_disk_holds() -> None:
     (folder / "link").symlink_to("big")
 
     assert 1_000_000 <= catalog.entries()[0].size_bytes < 1_200_000
+
+
+def test_what_out_has_put_beside_the_store_is_listed_and_never_pruned(folder: Path) -> None:
+    run("20261101-000000-a-1")
+    for name, file, document in (
+        ("first-run", store.SUMMARY, {**summary(), "started": "2026-11-02T00:00:00+00:00"}),
+        ("first-study", store.STUDY, {**study(), "started": "2026-10-02T00:00:00+00:00"}),
+        ("of-another-tool", store.SUMMARY, {"total": 3}),
+        ("src", "notes.txt", {}),
+    ):
+        (folder / name).mkdir()
+        store.write_json(folder / name / file, document)
+    (folder / "begun").mkdir()
+    (folder / "begun" / store.JOURNAL).write_text("")
+
+    found = catalog.entries()
+
+    assert set(ids(found)) == {"first-study", "20261101-000000-a-1", "first-run", "begun"}
+    assert ids(found)[:3] == ["first-study", "20261101-000000-a-1", "first-run"]
+    assert ids(catalog.prunable(found, NOW, keep=0, older_than_s=None)) == ["20261101-000000-a-1"]

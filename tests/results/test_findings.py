@@ -27,6 +27,21 @@ def test_three_sentences_say_what_by_what_and_why() -> None:
     assert "not known" in third
 
 
+def test_a_setting_that_nobody_took_back_is_named() -> None:
+    document = study()
+    names = [*study_doubts.changed_settings(document, GUIDE), "max_num_seqs"]
+
+    _, second, _ = findings.key_findings(document, names)
+    assert second.endswith(
+        " What max_num_seqs gave is not known: the winner was not measured again without it."
+    )
+    _, second, _ = findings.key_findings(document, [*names, "cache_size"])
+    assert second.endswith(
+        " What max_num_seqs and cache_size gave is not known: the winner was not measured again"
+        " with one of them put back."
+    )
+
+
 def test_words_for_the_engine_are_why_its_limit_is_not_known() -> None:
     document = study()
     document["engine_args"] = ["--sampling-backend=pytorch"]

@@ -101,3 +101,25 @@ def test_a_series_that_never_varies_swings_by_nothing() -> None:
     assert found is not None
     assert found.error == pytest.approx(0.01 * math.sqrt(2), rel=1e-3)
     assert not found.swings
+
+
+def test_users_in_lockstep_are_no_swings() -> None:
+    # 95 stretches of a run, of which two are a period: 32 equal parts would hold one and a half.
+    rng = np.random.default_rng(0)
+    stretches = np.tile([20.0, 180.0], 48)[:95]
+    pair = [level * stretches * (1 + rng.normal(0, 0.001, 95)) for level in (1.0, 0.8)]
+    sides = [[[observation(series, MEAN, float(series.mean()))]] for series in pair]
+
+    found = effect(*sides, swinging=True)
+
+    assert found is not None
+    assert found.ci95[1] - found.ci95[0] < 0.06
+    assert not found.swings
+
+
+def test_a_periodic_series_is_cut_into_whole_periods() -> None:
+    parts = batches(np.tile([1.0, 2.0, 6.0], 35), MEAN, 3.0)
+
+    assert parts is not None
+    assert len(parts) == 32
+    assert np.abs(parts).max() < 1e-12

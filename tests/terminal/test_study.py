@@ -28,8 +28,9 @@ def test_before_and_after_stand_under_each_other() -> None:
 
     lines = shown(document).splitlines()
 
-    assert lines[1].split() == ["users", "TTFT", "p50", "p99", "token", "rate"]
-    assert [line.split()[1] for line in lines[2:8]] == ["before", "after"] * 3
+    assert lines[1].startswith("One run of each at every load")
+    assert lines[2].split() == ["users", "TTFT", "p50", "p99", "token", "rate"]
+    assert [line.split()[1] for line in lines[3:9]] == ["before", "after"] * 3
 
 
 def test_an_objective_that_is_no_column_stands_beside() -> None:
@@ -38,8 +39,8 @@ def test_an_objective_that_is_no_column_stands_beside() -> None:
 
     text = shown(document)
 
-    assert "E2E p95" in text.splitlines()[1]
-    assert " ms" in text.splitlines()[2].rsplit("tok/s", maxsplit=1)[1]
+    assert "E2E p95" in text.splitlines()[2]
+    assert " ms" in text.splitlines()[3].rsplit("tok/s", maxsplit=1)[1]
 
 
 def test_the_verdict_has_its_intervals() -> None:

@@ -38,7 +38,9 @@ class FakeRunner:
 
     def __init__(self, folder: Path, speed: Speed, knobs: list[Knob], *, runs_max: int) -> None:
         self.ledger = Ledger(folder)
-        self.study = SimpleNamespace(pairs=3, budget_s=100.0, limit_s=100.0)
+        self.study = SimpleNamespace(
+            pairs=3, budget_s=100.0, limit_s=100.0, objective=SimpleNamespace(maximise=True)
+        )
         self.stack = SimpleNamespace(knobs=knobs, check=self._check)
         self.measured: list[tuple[str, bool]] = []
         self.order: list[int] = []
@@ -252,3 +254,30 @@ def test_noise_is_that_of_equal_runs() -> None:
     assert noise(even) == 0.01
     assert noise(even[:2]) == 0.05
     assert noise([*even, step(4, 120), step(5, 240, a=True)]) == pytest.approx(0.105, abs=0.005)
+
+
+@pytest.mark.parametrize(("maximise", "first"), [(True, "cache"), (False, "batch")])
+def test_the_knob_that_the_trials_missed_most_is_taken_back_first(
+    tmp_path: Path, maximise: bool, first: str
+) -> None:
+    runner = FakeRunner(
+        tmp_path, lambda _: 100, [knob("batch"), knob("cache"), knob("threads")], runs_max=2
+    )
+    runner.study.objective.maximise = maximise
+    tried: list[tuple[dict[str, Value], float]] = [
+        ({}, 540),
+        ({"cache": True}, 3440),
+        ({"batch": True, "threads": True}, 887),
+        ({"batch": True, "cache": True}, 3960),
+        ({"batch": True, "cache": True, "threads": True}, 4280),
+    ]
+    for number, (config, value) in enumerate(tried):
+        runner.ledger.append(
+            Step(phase="trial", number=number, config=config, state="measured", value=value)
+        )
+    best = winner({"batch": True, "cache": True, "threads": True})
+
+    Ablation(runner, {}, best).run()  # type: ignore[arg-type]
+
+    assert [name for name, _ in runner.measured] == [first] * 2
+    assert runner.said == ["The budget is nearly used up; the ablation ends here."]

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from llmdyno.errors import UsageError
 from llmdyno.results.conclusions import remarks
+from llmdyno.serve.stack import Stack
 from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.outlook import Outlook, Proving, proving_sentence, sentences
 from llmdyno.tune.runner import Narrator, Runner
@@ -70,6 +72,27 @@ def test_the_expected_end_comes_nearer_and_counts_all_that_is_left(study_lab: St
     assert 14 * LEVEL_S <= first <= 14 * (LEVEL_S + 1)
     assert left[-1] is not None
     assert left[-1] < first
+
+
+def test_a_trial_that_cannot_work_is_none_of_those_that_were_asked_for(
+    study_lab: StudyLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = Stack.check
+    refused: list[Any] = []
+
+    def refuse_one(stack: Stack, config: Any) -> None:
+        if config.get("itl_ms") and not refused:
+            refused.append(config)
+            raise UsageError("itl_ms: this one cannot work.")
+        check(stack, config)
+
+    asked = study_lab.study(search="itl_ms", trials=3)
+    monkeypatch.setattr(Stack, "check", refuse_one)
+
+    _, foretold = told(study_lab, asked)
+
+    assert refused
+    assert [(one.number, one.trials) for one in foretold] == [(1, 3), (2, 4), (3, 4), (4, 4)]
 
 
 def test_enough_ends_the_trials_and_the_best_is_confirmed(study_lab: StudyLab) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 import msgspec
 import numpy as np
 
-from llmdyno.errors import UsageError
+from llmdyno.errors import UsageError, reason
 from llmdyno.load.progress import RECENT_MAX, Progress
 from llmdyno.records.columns import Collector
 from llmdyno.results.metrics import Metric, of_requests
@@ -133,7 +133,9 @@ async def serving(page: LivePage, port: int) -> AsyncIterator[int]:
     try:
         server = await asyncio.start_server(answer, HOST, port)
     except OSError as error:
-        raise UsageError(f"--metrics-port {port}: cannot be listened on: {error}.") from error
+        raise UsageError(
+            f"--metrics-port {port}: cannot be listened on: {reason(error)}; choose another port."
+        ) from error
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:

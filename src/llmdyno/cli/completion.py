@@ -320,13 +320,18 @@ def _listed(source: Source, *, several: bool) -> Source:
     return completed
 
 
+# What a folder holds that is a run, or a study.
+_HELD = {"runs": ("journal.jsonl", "summary.json"), "studies": ("ledger.jsonl", "study.json")}
+
+
 def _folders(parent: str) -> Source:
-    """Complete the ids of the runs or the studies of this folder, the newest first."""
+    """Complete the runs or the studies of this folder: ids, the newest first, and --out's names."""
 
     def completed(_last: str, _given: Given) -> Iterator[Word]:
         there = Path(parent)
         names = [one.name for one in there.iterdir() if one.is_dir()] if there.is_dir() else []
-        return (Word(name) for name in sorted(names, reverse=True))
+        named = {file.parent.name for what in _HELD[parent] for file in Path().glob(f"*/{what}")}
+        return (Word(name) for name in [*sorted(names, reverse=True), *sorted(named)])
 
     return completed
 

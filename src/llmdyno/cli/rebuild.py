@@ -91,7 +91,7 @@ def run_summary(folder: Path) -> Mapping[str, Any]:
     if (folder / JOURNAL).exists():
         return summarise(folder / JOURNAL)
     if (folder / SUMMARY).exists():
-        stored: Mapping[str, Any] = store.read_json(folder / SUMMARY)
+        stored = store.read_document(folder / SUMMARY)
         # One of an older version has no doubts yet.
         return {**stored, "doubts": doubts.entries(stored)}
     raise UsageError(f"{folder}: holds neither a run nor a study.")

@@ -145,8 +145,7 @@ def _study(folder: Path) -> Document:
         StorageError: it cannot be read.
     """
     if (folder / STUDY).exists():
-        stored: Document = store.read_json(folder / STUDY)
-        return stored
+        return store.read_document(folder / STUDY)
     from llmdyno.tune.combined_study import document_of
     from llmdyno.tune.ledger import Ledger
 

@@ -86,7 +86,7 @@ def _ways(plan: BundlePlan, files: tuple[str, ...]) -> list[str]:
     if made or ("serve.sh" in files and "llmdyno" in plan.install):
         notes.append(
             f"llmdyno {__version__} need not be in a package index: pip takes its wheel from a"
-            f" folder `{WHEELS}` in this one. `make release` in llmdyno's checkout builds it, into"
+            f" folder `{WHEELS}` in this one. `make packages` in llmdyno's checkout builds it, into"
             " `dist`."
         )
     checked = [name for name in ("compose.yaml", "kubernetes.yaml") if name in files]

@@ -14,7 +14,7 @@ from time import perf_counter_ns
 import msgspec
 
 from llmdyno.bench.prober import Prober
-from llmdyno.errors import ServerError, StorageError, TargetError, UsageError
+from llmdyno.errors import ServerError, StorageError, TargetError, UsageError, reason
 from llmdyno.machine.turns import come_first
 from llmdyno.record.afterwards import Afterwards
 from llmdyno.record.entries import Passed, Settings, Written
@@ -150,7 +150,8 @@ async def _serve(
         server = await loop.create_server(made, asked.host, asked.port, backlog=_BACKLOG)
     except OSError as error:
         raise UsageError(
-            f"--listen {asked.host}:{asked.port}: cannot be listened on: {error.strerror}."
+            f"--listen {asked.host}:{asked.port}: cannot be listened on: {reason(error)}; choose"
+            " another port."
         ) from error
     come_first()
     gc.freeze()  # a collection looks only at what passes, and that leaves no garbage

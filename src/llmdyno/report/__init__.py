@@ -11,9 +11,10 @@ from typing import Any
 
 from llmdyno.knobs import Knob
 from llmdyno.report import differences, documents, drawing, html, markdown, pages, plots
+from llmdyno.store import SCHEMAS, STUDY, SUMMARY
 
-SUMMARY_SCHEMA = "llmdyno.summary/1"
-STUDY_SCHEMA = "llmdyno.study/1"
+SUMMARY_SCHEMA = SCHEMAS[SUMMARY]
+STUDY_SCHEMA = SCHEMAS[STUDY]
 
 
 def study_page(study: Mapping[str, Any], guide: Mapping[str, Knob]) -> str:

@@ -81,7 +81,8 @@ def _cost(study: Document, runs: tuple[Run, ...]) -> str:
 
 def _not_tested(untested: Sequence[str]) -> str:
     heads = [one.split(":")[0].rstrip(".") for one in untested]
-    return f"{'; '.join(heads)}." if heads else ""
+    first, *others = heads or [""]
+    return f"{'; '.join([first, *(one[:1].lower() + one[1:] for one in others)])}." if first else ""
 
 
 def _repeat(study: Document, runs: tuple[Run, ...]) -> str:

@@ -31,7 +31,7 @@ from llmdyno.report import (
 from llmdyno.report.answers import Answer
 from llmdyno.report.documents import Document, Material, Run
 from llmdyno.report.tables import Table
-from llmdyno.results import findings, study_doubts, titles
+from llmdyno.results import findings, study_doubts, titles, verdicts
 from llmdyno.results.capacity import says_capacity
 from llmdyno.results.findings import Verdict
 from llmdyno.results.metrics import BY_NAME, Metric
@@ -265,7 +265,10 @@ def _headlines(material: Material, title: str) -> Section:
         name="measured",
         title=title,
         figures=figures(material, "headline"),
-        tables=[run_tables.by_level(material.runs), run_tables.by_model(material.runs)]
+        tables=[
+            run_tables.by_level(material.runs, pairs=verdicts.confirmed(material.study).pairs),
+            run_tables.by_model(material.runs),
+        ]
         if material.runs
         else (),
     )

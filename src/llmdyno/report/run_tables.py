@@ -38,8 +38,13 @@ def _has(runs: tuple[Run, ...], row: Metric) -> bool:
     )
 
 
-def by_level(runs: tuple[Run, ...]) -> Table:
-    """Return rates and first tokens of every level, with what they rest on."""
+def by_level(runs: tuple[Run, ...], *, pairs: float = 0) -> Table:
+    """Return rates and first tokens of every level, with what they rest on.
+
+    Args:
+        runs: in the order of the page.
+        pairs: of a study's confirmation; its runs are others than these.
+    """
     methods = {
         documents.text(level, "window", "method")
         for run in runs
@@ -48,7 +53,8 @@ def by_level(runs: tuple[Run, ...]) -> Table:
     # A method that all levels share is named once, in the caption.
     chosen = f" ({methods.pop()})" if len(methods) == 1 and methods != {""} else ""
     basis = {**_BASIS, "Window, s": _window if chosen else _window_and_method}
-    caption = f"Numbers of the window{chosen}; in brackets the 95 % interval"
+    single = ". One run of each; the pairs of the confirmation decide" if pairs else ""
+    caption = f"Numbers of the window{chosen}; in brackets the 95 % interval{single}"
     first = [row for row in metrics.latencies() if row.headline]
     rates = [
         row for row in metrics.rates() if row.headline and (_has(runs, row) or not row.may_lack)

@@ -48,7 +48,8 @@ def write(file: Path, found: Sequence[Entry]) -> None:
         else:
             with tarfile.open(temporary, "w:gz") as archive:
                 for entry in found:
-                    archive.add(entry.folder, f"{entry.folder.parent.name}/{entry.id}")
+                    place = f"{entry.folder.parent.name}/{entry.id}"
+                    archive.add(entry.folder, place if entry.stored else entry.id)
         temporary.replace(file)
     except OSError as error:
         temporary.unlink(missing_ok=True)

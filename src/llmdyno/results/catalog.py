@@ -1,7 +1,9 @@
 """What lies in the store: runs and studies with their engine, model, start, tags and size.
 
+What `--out` has put into a folder beside the store is found with it, if it lies in this folder.
+
 Tags are a file in the folder of a run or study, tags.json, so they go where the folder goes. What
-is tagged, or still running, is never pruned.
+is tagged, still running, or not in the store, is never pruned.
 """
 
 import fcntl
@@ -18,7 +20,7 @@ import msgspec
 
 from llmdyno import store, units
 from llmdyno.errors import StorageError, UsageError
-from llmdyno.results.documents import items, part, text
+from llmdyno.results.documents import items, text
 from llmdyno.store import JOURNAL, LEDGER, STUDY, SUMMARY
 
 TAGS = "tags.json"
@@ -26,18 +28,30 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STAMP = re.compile(r"(\d{8}-\d{6})-")
 _GONE = ".pruned-"  # a folder that is being removed
 
+Kind = Literal["run", "study"]
+
+_FILES: Mapping[Kind, tuple[str, str]] = {"run": (JOURNAL, SUMMARY), "study": (LEDGER, STUDY)}
+_HERE = Path()
+_PLACES: tuple[tuple[Path, Kind], ...] = (
+    (store.RUNS, "run"),
+    (store.STUDIES, "study"),
+    (_HERE, "run"),
+    (_HERE, "study"),
+)
+
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """A run or a study of the store."""
 
     folder: Path
-    kind: Literal["run", "study"]
+    kind: Kind
     document: Mapping[str, Any]  # its summary.json or study.json; empty: there is none yet
     fault: str  # why that cannot be read; empty: it can
     started: datetime
     tags: tuple[str, ...]
     size_bytes: int
     running: bool
+    stored: bool = True  # in the store; else in a folder that a person has named
 
     @property
     def id(self) -> str:
@@ -79,29 +93,48 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def entries(wanted: Filter | None = None) -> list[Entry]:
-    """Return the runs and studies of this folder that a filter takes, oldest first."""
+    """Return the runs and studies of this folder that a filter takes, oldest first.
+
+    They are those of the store, and those in folders beside it.
+    """
     found = []
-    kinds: tuple[tuple[Path, str, str, Literal["run", "study"]], ...] = (
-        (store.RUNS, JOURNAL, SUMMARY, "run"),
-        (store.STUDIES, LEDGER, STUDY, "study"),
-    )
-    for parent, marker, document, kind in kinds:
-        for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
-            if folder.name.startswith(_GONE):  # a prune was killed
-                continue
+    for parent, kind in _PLACES:
+        marker, document = _FILES[kind]
+        for folder in _folders(parent):
+            has_marker = _is_there(folder / marker)
             # An imported run has no journal.
-            if (folder / marker).exists() or (folder / document).exists():
-                found.append(_entry(folder, marker, document, kind))
+            if not (has_marker or _is_there(folder / document)):
+                continue
+            entry = _entry(folder, marker, document, kind, stored=parent != _HERE)
+            # Others write a summary.json, too.
+            if entry.stored or has_marker or entry.document:
+                found.append(entry)
     taken = found if wanted is None else [entry for entry in found if wanted.takes(entry)]
-    return sorted(taken, key=lambda entry: entry.id)
+    return sorted(taken, key=lambda entry: (entry.started, entry.id))
 
 
-def _entry(folder: Path, marker: str, document: str, kind: Literal["run", "study"]) -> Entry:
+def _folders(parent: Path) -> list[Path]:
+    """Return the folders in a folder; a hidden one is none, as one that a prune has left."""
+    try:
+        return sorted(one for one in parent.iterdir() if not one.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _is_there(file: Path) -> bool:
+    """Tell whether there is a file, and we may know it."""
+    try:
+        return file.exists()
+    except OSError:
+        return False
+
+
+def _entry(folder: Path, marker: str, document: str, kind: Kind, *, stored: bool) -> Entry:
     read: Mapping[str, Any] = {}
     fault = ""
     try:
         if (folder / document).exists():
-            read = part({"": store.read_json(folder / document)}, "")
+            read = store.read_document(folder / document)
     except StorageError as error:
         fault = str(error)
     return Entry(
@@ -113,6 +146,7 @@ def _entry(folder: Path, marker: str, document: str, kind: Literal["run", "study
         tags=tags_of(folder),
         size_bytes=size_bytes(folder),
         running=_is_locked(folder / (marker if kind == "run" else store.LOCK)),
+        stored=stored,
     )
 
 
@@ -208,16 +242,17 @@ def prunable(
 ) -> list[Entry]:
     """Return what may be removed, oldest first.
 
-    What is tagged, runs, or lies behind a link stays; the newest `keep` stay, and all that is
-    younger. Both limits hold at once.
+    What is tagged, runs, lies behind a link or outside the store stays; the newest `keep` stay,
+    and all that is younger. Both limits hold at once.
 
     Args:
-        found: of the store.
+        found: as entries() has them.
         now: the time.
         keep: how many of the newest stay, whether tagged or not; None: no limit by number.
         older_than_s: the age from which one may go; None: any age.
     """
-    newest_first = sorted(found, key=lambda entry: entry.started, reverse=True)
+    stored = [entry for entry in found if entry.stored]
+    newest_first = sorted(stored, key=lambda entry: entry.started, reverse=True)
     spare = newest_first[keep or 0 :]
     return [
         entry

@@ -328,7 +328,9 @@ def _warnings(unlike: Sequence[Difference]) -> list[str]:
     by_kind: dict[str, list[str]] = {}
     for one in unlike:
         if one.warns:
-            by_kind.setdefault(one.kind, []).append(one.sentence)
+            # What is named as its kind, as the SLOs are, is not named twice.
+            said = one.sentence.removeprefix(f"{one.kind}: ")
+            by_kind.setdefault(one.kind, []).append(said)
     return [f"{kind}: {'; '.join(said)}" for kind, said in by_kind.items()]
 
 

@@ -294,7 +294,19 @@ def _which(study: Document, changed: Sequence[str]) -> str:
     verb = "shows" if len(idle) == 1 else "show"
     rest = f"{wording.listed(idle)} {verb} no effect of {'its' if len(idle) == 1 else 'their'} own."
     together = conclusions.interactions(study)
-    return " ".join(one for one in (told, rest if idle else "", *together) if one)
+    return " ".join(
+        one for one in (told, rest if idle else "", *together, _unknown(changed, known)) if one
+    )
+
+
+def _unknown(changed: Sequence[str], known: Sequence[tuple[Document, str]]) -> str:
+    """Name the changed settings that no run has put back; empty: there are none."""
+    put_back = {text(row, "knob") for row, _ in known}
+    left = [name for name in changed if name not in put_back]
+    if not left:
+        return ""
+    how = _NOT_PUT_BACK if len(left) == 1 else _PUT_BACK
+    return f"What {wording.listed(left)} gave is not known: {how}."
 
 
 def effect_of(study: Document, row: Document) -> str:

@@ -20,8 +20,7 @@ def sentences(document: Document) -> list[str]:
     headline = (
         f"Output: {text(document, 'verdict')}. {_share(same)} of {prompts or 0:g} greedy answers"
         f" equal the baseline's; {_share(wrong)} of the {unit} differ where the text before them"
-        f" is the same, {_share(excess)}{_interval(bounds)} more than in the baseline against"
-        " itself."
+        f" is the same, {_beside(excess, bounds)} than in the baseline against itself."
     )
     said = [headline]
     if (by := number(alone, "logprob_difference", "mean")) is not None:
@@ -41,6 +40,14 @@ def of_study(study: Document) -> list[str]:
         else []
     )
     return sentences(found) + kept_out
+
+
+def _beside(excess: float | None, bounds: tuple[float, float] | None) -> str:
+    """Say a difference of two shares without a sign: "0.27 % [0.07, 0.53] fewer"."""
+    if excess is None or excess >= 0:
+        return f"{_share(excess)}{_interval(bounds)} more"
+    turned = None if bounds is None else (-bounds[1], -bounds[0])
+    return f"{_share(-excess)}{_interval(turned)} fewer"
 
 
 def _share(value: float | None) -> str:

@@ -4,7 +4,7 @@ A start is one run: what a journal holds, or a summary alone where that is all t
 tool's file). Its rounds are those of `--repeat`. Several starts of one side are equal runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -63,7 +63,7 @@ class Start:
             facts = read_run(folder / JOURNAL)
             self._points = dict(zip(levels(self.summary), by_point(facts.levels), strict=True))
         elif (folder / SUMMARY).exists():
-            stored: Mapping[str, Any] = store.read_json(folder / SUMMARY)
+            stored = store.read_document(folder / SUMMARY)
             self.summary = {**stored, "doubts": doubts.entries(stored)}
         else:
             raise UsageError(f"{folder}: holds neither a run nor a study.")

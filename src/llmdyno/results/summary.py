@@ -43,8 +43,9 @@ from llmdyno.results.samples import samples
 from llmdyno.results.settled import settled_part
 from llmdyno.results.slo import Slo, judge
 from llmdyno.results.window import steady_window, whole_level
+from llmdyno.store import SCHEMAS, SUMMARY
 
-SCHEMA = "llmdyno.summary/1"
+SCHEMA = SCHEMAS[SUMMARY]
 _BESIDE = frozenset({"server", "gpu", "settled"})  # of all rounds of a load point together
 
 

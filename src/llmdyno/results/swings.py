@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from llmdyno.results.series import period
 from llmdyno.results.stats import Floats, Statistic
 
 # By this factor the batches must speak for swings rather than against them.
@@ -24,6 +25,7 @@ SHOWN = 2.0
 _CHANCE = 0.03
 _BATCHES = (32, 16, 8)
 _PER_BATCH_MIN = 2
+_PERIODIC_MAX = 20_000  # in a longer series a batch holds so many periods that a broken one is lost
 _MEMORIES = (0.1, 0.3, 1.0)  # of a run: after so much of it a swing has fallen to 1/e
 _SHARES = (0.25, 0.5, 0.75, 0.95)  # of the variance of the batches: what is swing
 _NOISE_MIN = 1e-18  # of a series that does not vary at all
@@ -31,6 +33,9 @@ _NOISE_MIN = 1e-18  # of a series that does not vary at all
 
 def batches(series: Floats, statistic: Statistic, value: float) -> Floats | None:
     """Return a statistic of each of some equal parts of a series, less their mean, as shares.
+
+    A part of a periodic series, as of users in lockstep, holds whole periods: otherwise parts
+    differ by where in a period they begin, and a run that repeats itself would seem to swing.
 
     Args:
         series: what was observed, in order of time.
@@ -40,10 +45,16 @@ def batches(series: Floats, statistic: Statistic, value: float) -> Floats | None
     Returns:
         32, 16 or 8 of them; None: there are too few observations, or the whole is 0.
     """
-    count = next((one for one in _BATCHES if len(series) >= one * _PER_BATCH_MIN), None)
+    every = (period(series) if len(series) <= _PERIODIC_MAX else None) or 1.0
+    periods = int(len(series) / every)
+    most = min(periods, len(series) // _PER_BATCH_MIN)
+    count = next((one for one in _BATCHES if most >= one), None)
     if count is None or not value:
         return None
-    parts = np.array([statistic.of(part) for part in np.array_split(series, count)]) / value
+    edges = [every * part[0] for part in np.array_split(np.arange(periods), count)][1:]
+    whole = series[: round(every * periods)]
+    cut = np.split(whole, np.round(edges).astype(int))
+    parts = np.array([statistic.of(part) for part in cut]) / value
     return np.asarray(parts - parts.mean(), dtype=np.float64)
 
 

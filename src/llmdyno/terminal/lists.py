@@ -9,7 +9,7 @@ from llmdyno.errors import UsageError, nearest
 from llmdyno.fronts import Front
 from llmdyno.knobs import accepts, default, show
 from llmdyno.results import catalog, titles, verdicts
-from llmdyno.results.documents import level_name
+from llmdyno.results.documents import items, level_name, number, text
 from llmdyno.results.gave import Gave
 from llmdyno.results.verdicts import told
 from llmdyno.serve import artifacts
@@ -45,7 +45,7 @@ def rows_of(found: Sequence[catalog.Entry]) -> list[dict[str, Any]]:
 def _says(entry: catalog.Entry) -> str:
     if entry.running:
         return "running"
-    return entry.fault or _outcome(entry.document)
+    return entry.fault or _outcome(entry.kind, entry.document)
 
 
 def sizes(found: Sequence[catalog.Entry]) -> str:
@@ -61,22 +61,24 @@ def sizes(found: Sequence[catalog.Entry]) -> str:
     return f"{' and '.join(counts) or 'nothing'}, {size / scale:,.1f} {unit}"
 
 
-def _outcome(document: Mapping[str, Any]) -> str:
-    """Say in a line what came of a run or a study."""
+def _outcome(kind: catalog.Kind, document: Mapping[str, Any]) -> str:
+    """Say in a line what came of a run or a study; what it lacks is left out."""
     if not document:
         return "not finished; `dyno report` makes what there is of it"
-    if "trials" in document:
+    if kind == "study":
         found = verdicts.confirmed(document)
         gain = f", {found.gain}" if found.gain else ""
-        return f"{counted(len(document['trials']), 'trial')}: {found.word}{gain}"
-    imported = f"from {document['imported']['tool']}: " if "imported" in document else ""
-    return imported + ", ".join(_level_line(level) for level in document["levels"])
+        trials = counted(len(items(document, "trials")), "trial")
+        return f"{trials}: {found.word or 'not confirmed'}{gain}"
+    tool = text(document, "imported", "tool")
+    levels = ", ".join(_level_line(level) for level in items(document, "levels")) or "no level"
+    return f"from {tool}: {levels}" if tool else levels
 
 
 def _level_line(level: Mapping[str, Any]) -> str:
     """Write a level's load and its token rate, both of which an imported run may lack."""
     load = level_name(level)
-    rate = level["token_rate"]["mean"]
+    rate = number(level, "token_rate", "mean")
     return load if rate is None else f"{load} {rate:,.0f} tok/s"
 
 

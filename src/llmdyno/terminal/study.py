@@ -68,7 +68,9 @@ def show_study(document: Mapping[str, Any], findings: Sequence[str], stream: Tex
         for name, level in zip(("before", "after"), levels, strict=True)
     ]
     beside = f"{title(objective):>18}" if objective else ""
-    lines = ["", f"{'users':>6}  {'':<7}{'TTFT p50':>12}{'p99':>12}{'token rate':>18}{beside}"]
+    paired = "; the verdict is that of the pairs" if verdicts.confirmed(document).pairs else ""
+    stream.write("\n" + line(f"One run of each at every load{paired}:", stream))
+    lines = [f"{'users':>6}  {'':<7}{'TTFT p50':>12}{'p99':>12}{'token rate':>18}{beside}"]
     for users, name, first, slowest, rate, *values in rows:
         last = f"{values[0]:>18}" if values else ""
         lines.append(f"{users:>6}  {name:<7}{first:>12}{slowest:>12}{rate:>18}{last}")

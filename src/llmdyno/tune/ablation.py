@@ -20,6 +20,7 @@ from llmdyno.knobs import Knob, Value
 from llmdyno.tune.blame import is_open
 from llmdyno.tune.candidates import changed, effective
 from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.reference import valued_reference_of
 
 if TYPE_CHECKING:  # it brings the load generator with it, which readers of a study do without
     from llmdyno.tune.runner import Runner
@@ -168,10 +169,33 @@ class Ablation:
         self._after = after = best.config
         self._contender = best.contender
         knobs = runner.stack.knobs
-        self._changed = changed(effective(before, knobs), effective(after, knobs))
+        self._changed = self._most_missed(
+            changed(effective(before, knobs), effective(after, knobs))
+        )
         self._noise = noise(runner.ledger.of("confirm", best.contender))
         self._pairs_most = runner.study.pairs or PAIRS
         self._left = len(self._changed) + self._pairs_most  # pairs, where no budget is given
+
+    def _most_missed(self, names: Sequence[str]) -> list[str]:
+        """Return knobs, first the one without which the trials did worst: a budget may end it all.
+
+        Of a knob that every trial has changed the reference alone is known.
+        """
+        runner, knobs = self._runner, self._runner.stack.knobs
+        before = effective(self._before, knobs)
+        steps = (valued_reference_of(runner.ledger), *runner.ledger.of("trial"))
+        tried = [
+            (effective(step.config, knobs), step.value)
+            for step in steps
+            if step is not None and step.state == "measured" and step.value is not None
+        ]
+        sign = 1.0 if runner.study.objective.maximise else -1.0
+
+        def without_it(name: str) -> float:
+            found = [sign * value for at, value in tried if at.get(name) == before.get(name)]
+            return max(found, default=-math.inf)
+
+        return sorted(names, key=without_it)
 
     def run(self) -> None:
         """Measure pairs until every change is explained, or the budget is nearly used up."""

@@ -36,7 +36,8 @@ def outlook(runner: Runner, number: int, config: Mapping[str, Value], why: str) 
         times = best.value / reference.value
     return Outlook(
         number=number + 1,
-        trials=runner.study.trials,
+        # One that cannot work is none of those that were asked for.
+        trials=runner.study.trials + _not_started(runner),
         config=config,
         why=why,
         best=best,
@@ -62,8 +63,7 @@ def left_s(runner: Runner) -> float:
         runner.lasts_s(load)
         for load in (runner.trial_load(), runner.whole_load(), runner.trial_load(confirm=True))
     )
-    tried = runner.ledger.of("trial")
-    started = sum(step.state != "predicted-infeasible" for step in tried)
+    started = len(runner.ledger.of("trial")) - _not_started(runner)
     at_once = len(runner.ledger.lanes) or study.parallel
     trials_s = max(1.0, (study.trials - started) / at_once) * trial_s
     pairs = pairs_expected(study, 0, [], spreads_before(runner.ledger)) + _taken_back(runner)
@@ -71,6 +71,11 @@ def left_s(runner: Runner) -> float:
     planned_s = trials_s + whole_s + 2 * pairs * confirm_s
     asked_s = asks_s(runner) if study.quality else 0.0
     return max(at_least_s, min(planned_s + asked_s, runner.left_s()))
+
+
+def _not_started(runner: Runner) -> int:
+    """Return how many trials were refused before anything was started."""
+    return sum(step.state == "predicted-infeasible" for step in runner.ledger.of("trial"))
 
 
 def _taken_back(runner: Runner) -> int:

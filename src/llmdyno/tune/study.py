@@ -43,7 +43,7 @@ from llmdyno.results.bottleneck import bottleneck
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, Objective, read_stat
 from llmdyno.serve.stack import Stack
-from llmdyno.store import JOURNAL, SUMMARY
+from llmdyno.store import JOURNAL, SCHEMAS, STUDY, SUMMARY
 from llmdyno.tune import blame, checked, endings, pair_runs, paired
 from llmdyno.tune.ablation import deaths, noise, pairs_of
 from llmdyno.tune.candidates import changed, effective, same
@@ -52,7 +52,7 @@ from llmdyno.tune.ledger import Ledger, Step
 from llmdyno.tune.paired import Pair, Reader
 from llmdyno.tune.reference import reference_of
 
-SCHEMA = "llmdyno.study/1"
+SCHEMA = SCHEMAS[STUDY]
 
 # Of each trial, whatever the objective: rate against wait is what a page draws.
 _TOLD = (*HEADLINES, Objective(metric="ttft_ms", stat="p99"))

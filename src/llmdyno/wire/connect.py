@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 
+from llmdyno.errors import reason
 from llmdyno.wire.exchange import Exchange, Meter
 from llmdyno.wire.http1 import Connection
 from llmdyno.wire.poller import Poller
@@ -84,7 +85,7 @@ async def connect(
     except ssl.SSLError as error:
         raise ConnectError("tls", _no_tls(error, target)) from error
     except OSError as error:
-        said = f"{via}: {error.strerror or error}"
+        said = f"{via}: {reason(error)}"
         if target.tls and isinstance(error, ConnectionResetError | ConnectionAbortedError):
             said += f"; if the server speaks no TLS, give its URL with {_without_tls(target)}"
         raise ConnectError(_kind(error), said) from error
