@@ -1,23 +1,7 @@
 """A discrete-event simulation of an engine's scheduler: who is in which step, and when it ends.
 
-The rules as we understand them, and where each engine's source has its own. Those of vLLM 0.26,
-SGLang 0.5.23, LMDeploy (at 0.16) and OpenVINO GenAI were read for this; TensorRT-LLM's are written
-from what is known of them:
-- decode first, prompts in chunks with what is left of the step's tokens, admission by sequences and
-  blocks of the cache, preemption of the last one let in, which computes its prompt again:
-  vllm/v1/core/sched/scheduler.py (Scheduler.schedule). With asynchronous scheduling
-  (vllm/v1/core/sched/async_scheduler.py) a step is planned while the one before it runs.
-- prompts first, in steps of their own; room for a share of what answers may become:
-  sglang/srt/managers/scheduler.py (get_next_batch_to_run) and schedule_policy.py (PrefillAdder).
-- room for the whole answer (GUARANTEED_NO_EVICT) or for the prompt only (MAX_UTILIZATION):
-  TensorRT-LLM, cpp/tensorrt_llm/batch_manager/capacityScheduler.cpp and microBatchScheduler.cpp.
-- dynamic split-fuse: openvino.genai, src/cpp/src/continuous_batching/scheduler.hpp (schedule).
-- whole prompts first while fewer than half of the sequences run, else after 16 steps of decodes at
-  most; a prompt longer than a step alone, a step of decodes between its chunks:
-  lmdeploy/pytorch/engine/inputs_maker.py (do_prefill_default, _select_active_chunk_work). Tokens
-  are handed out to one stream at a time: see wakes.py.
-
-Between two events (a prompt, an end) every step has the same sequences: those steps are one leap.
+The rules, and where each engine's source has its own, are in rules.py.
+Between two events (a prompt, an end) steps have the same sequences: they are one leap.
 """
 
 import heapq
@@ -59,7 +43,7 @@ class _Simulation:
         self._count = 0
         # When each API server is free.
         self._servers = [(0.0, server) for server in range(max(1, rules.servers))]
-        self._asked = 0
+        self._asked = 0  # requests
         self._random = random.Random("predict/latency")
         # A heap: when requests leave the client, and whose they are.
         self.sending = sorted((start_s, user) for user, start_s in enumerate(load.starts_s))
@@ -68,14 +52,13 @@ class _Simulation:
         self._turns: dict[int, Iterator[Ask]] = {}  # that a user has still to ask
         self._held_off = 0  # steps of decodes since prompts began to wait for their turn
         self._chunked = False  # whether the last step had a long prompt's chunk
+        self._capped, self._crowded = False, False  # what keeps the next prompt out
         self.wakes = Wakes(rules.wake_s) if rules.wake_s else None
 
     def run(self) -> Happened:
         """Simulate to the end of the level."""
         for _ in range(_STEPS_MAX):
-            if self.now_s >= self.load.duration_s:
-                break
-            if not self._advance():
+            if self.now_s >= self.load.duration_s or not self._advance():
                 break
         self.seen.unfinished = len(self.waiting) + len(self.partial) + len(self.running)
         return self.seen
@@ -150,9 +133,10 @@ class _Simulation:
 
     def _used(self) -> float:
         """Tokens of the cache that are taken: half a block is lost at the end of each sequence."""
-        ends = (len(self.running) + len(self.partial)) * self.rules.block / 2
+        sequences = len(self.running) + len(self.partial)
+        context = self.context + sum(each.context for each in self.partial)
         shared = self.cache.shared * self.rules.block
-        return self.context + sum(each.context for each in self.partial) + ends - shared
+        return self.rules.kept(context, sequences) + sequences * self.rules.block / 2 - shared
 
     def _room(self) -> float:
         """Blocks that no sequence holds."""
@@ -180,18 +164,22 @@ class _Simulation:
         rules = self.rules
         held = len(self.running) + len(self.partial) + len(beside)
         if held + len(self.leaving) >= rules.sequences:
+            self._capped = True
             return False
         if not held:
             return True
-        used = self._used() + request.context + sum(each.context for each in beside)
+        context = request.context + sum(each.context for each in beside)
+        used = self._used() + rules.kept(context, 1 + len(beside))
         used -= self.rules.block * self.cache.held(self._prompt_blocks(request))
         if rules.admission != "prompt":
             share = _ESTIMATE_SHARE if rules.admission == "estimate" else 1.0
             used += share * (self.reserved + request.answer - request.done)
-        return used <= rules.cache_tokens
+        self._crowded = used > rules.cache_tokens
+        return not self._crowded
 
     def _plan_prompts(self) -> tuple[int, float, list[Request]]:
         """Return tokens of prompts, the contexts that they look at, and whose prompts end."""
+        self._capped = self._crowded = False
         if not (self.partial or self.waiting) or self._decodes_first():
             return 0, 0.0, []
         rules = self.rules
@@ -303,18 +291,18 @@ class _Simulation:
         until_s = math.inf
         if free and not self.waiting:
             until_s = self.coming[0][0] if self.coming else math.inf
-            if self.sending:
-                until_s = min(until_s, self.sending[0][0] + self.time.api_s)
+            sent_s = self.sending[0][0] if self.sending else math.inf
+            until_s = min(until_s, sent_s + self.time.api_s)
         if self.leaving and self.waiting:
             until_s = min(until_s, self.leaving[0])
         if self.wakes:
             until_s = min(until_s, self.now_s + self.wakes.next_s())
         if self.waiting and self.rules.interval:
             steps = min(steps, max(1, self.rules.interval - self._held_off))
+        lag_s = seconds if self.rules.plans_ahead else 0.0
         if self.partial:  # a long prompt's next chunk
             steps = 1
-        if until_s < math.inf:
-            lag_s = seconds if self.rules.plans_ahead else 0.0
+        elif until_s < math.inf:
             steps = max(1, min(steps, math.ceil((until_s + lag_s - self.now_s) / seconds)))
         self._held_off = self._held_off + steps if self.waiting else 0
         self._pass(steps, gpu, host, seconds, decodes)
@@ -389,7 +377,8 @@ class _Simulation:
         if high <= low:
             return
         seen, counted = self.seen, steps * (high - low) / took_s
-        seen.passed(high - low, len(self.running) + len(self.partial), len(self.waiting))
+        kept_out = len(self.waiting) * self._capped, len(self.waiting) * self._crowded
+        seen.passed(high - low, len(self.running) + len(self.partial), *kept_out)
         seen.stepped(counted, decodes, self.context if decodes else 0.0, chunk, new)
         if host > gpu:
             seen.host_s += high - low
