@@ -1,17 +1,19 @@
 """What the simulation of a scheduler takes and gives: its rules, what is asked, what happened.
 
 The rules as we understand them, and where each engine's source has its own. Those of vLLM 0.26,
-SGLang 0.5.23, LMDeploy (at 0.16) and OpenVINO GenAI were read for this; TensorRT-LLM's are written
-from what is known of them:
+SGLang 0.5.23, LMDeploy (at 0.16), OpenVINO GenAI and TensorRT-LLM (its C++ scheduler; not run by
+us) were read for this:
 - decode first, prompts in chunks with what is left of the step's tokens, admission by sequences and
   blocks of the cache, preemption of the last one let in, which computes its prompt again:
   vllm/v1/core/sched/scheduler.py (Scheduler.schedule). With asynchronous scheduling
   (vllm/v1/core/sched/async_scheduler.py) a step is planned while the one before it runs.
 - prompts first, in steps of their own; room for a share of what answers may become:
   sglang/srt/managers/scheduler.py (get_next_batch_to_run) and schedule_policy.py (PrefillAdder).
-- room for the whole answer (GUARANTEED_NO_EVICT) or for the prompt only (MAX_UTILIZATION):
+- room for the whole answer (GUARANTEED_NO_EVICT) or for the prompt only (MAX_UTILIZATION, which
+  pauses the last one started); without chunked prefill a prompt waits for a step with room for it:
   TensorRT-LLM, cpp/tensorrt_llm/batch_manager/capacityScheduler.cpp and microBatchScheduler.cpp.
-- dynamic split-fuse: openvino.genai, src/cpp/src/continuous_batching/scheduler.hpp (schedule).
+- dynamic split-fuse, prompts as far as there is room, and preemption of what is needed:
+  openvino.genai, src/cpp/src/continuous_batching/scheduler.hpp (schedule, _preempt_by_recompute).
 - whole prompts first while fewer than half of the sequences run, else after 16 steps of decodes at
   most; a prompt longer than a step alone, a step of decodes between its chunks:
   lmdeploy/pytorch/engine/inputs_maker.py (do_prefill_default, _select_active_chunk_work). Tokens
@@ -30,7 +32,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """A scheduler's rules with their limits, see engines/_scheduling.py.
 
     Attributes:
-        whole, interval, wake_s: see there.
+        whole, partly, interval, wake_s: see there.
         cache_tokens: tokens that the cache holds while no layer forgets any.
         window, window_share, state_tokens: see work.Work.
         servers: processes that speak HTTP.
@@ -41,6 +43,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     plans_ahead: bool
     chunks: bool
     whole: bool = False
+    partly: bool = False
     interval: int = 0
     wake_s: float = 0.0
     sequences: int

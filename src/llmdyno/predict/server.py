@@ -72,6 +72,7 @@ def server_of(setup: Setup) -> Server:
             plans_ahead=scheduling.plans_ahead,
             chunks=splits and scheduling.splits_prompts(config),
             whole=scheduling.whole,
+            partly=scheduling.partly,
             interval=scheduling.interval,
             wake_s=scheduling.wake_s,
             sequences=sequences,
