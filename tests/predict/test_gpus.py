@@ -39,6 +39,27 @@ def test_an_unknown_name_gets_the_nearest(said: str) -> None:
         gpu_of(said)
 
 
+def test_a_gpu_that_is_not_in_the_table_is_described() -> None:
+    gpu = gpu_of("memory=96, bandwidth=1800,bf16=250,fp8=500")
+    assert gpu.memory_bytes == 96 * 2**30
+    assert gpu.bandwidth_bytes_s == 1.8e12
+    assert gpu.flops == {"bf16": 250e12, "fp8": 500e12}
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("memory=96,bandwidth=1800", "lacks bf16, as in memory="),
+        ("memory=96,bandwidth=fast,bf16=1", "bandwidth must be a number above 0, not 'fast'"),
+        ("memory=-1,bandwidth=1,bf16=1", "memory must be a number above 0"),
+        ("memory=96,flops=3", "'flops' is none of memory, bandwidth, bf16"),
+    ],
+)
+def test_a_wrong_description_is_told(said: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        gpu_of(said)
+
+
 def test_the_table_is_of_dense_operations() -> None:
     """Sparse figures, which data sheets print large, are twice these."""
     for gpu in GPUS.values():

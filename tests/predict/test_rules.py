@@ -137,3 +137,82 @@ def test_variants_name_the_same_knobs() -> None:
     variant: Scheduling = LMDEPLOY.variants["pytorch"]
     for name in ("sequences", "tokens", "gpus", "weights", "cache", "memory_share", "cache_blocks"):
         assert getattr(variant, name) == getattr(LMDEPLOY, name)
+
+
+def test_openvino_computes_a_prompt_as_far_as_there_is_room() -> None:
+    """A cache of 64: who decodes takes a token more each step, from the prompt that came last."""
+    rules = server_of(Setup("openvino", LLAMA, H200)).rules
+    assert rules.partly
+    rules = msgspec.structs.replace(rules, cache_tokens=64.0, block=1)
+    seen = run(rules, [Ask(30, 0, 12), Ask(40, 0, 3)], [0.0, 0.0])
+    assert seen.ttft_s[0] == 1.0  # the second's first 32 tokens come with it
+    assert seen.e2e_s[0] == 12.0
+    assert seen.ttft_s[1] == 13.0
+    assert seen.unfinished == 0
+
+
+def test_openvino_preempts_no_more_than_is_needed() -> None:
+    rules = server_of(Setup("openvino", LLAMA, H200)).rules
+    rules = msgspec.structs.replace(rules, cache_tokens=100.0, block=1)
+    asks = [Ask(40, 0, 20), Ask(40, 0, 20)]
+    partly = run(rules, asks, [0.0, 0.0])
+    wholly = run(msgspec.structs.replace(rules, partly=False), asks, [0.0, 0.0])
+    assert partly.preempted == 1
+    assert partly.chunk < wholly.chunk
+
+
+def tensorrt_llm(cache: float = 310.0, **config: bool | int | str) -> Rules:
+    """Return its rules with a cache of so many tokens, in blocks of one."""
+    rules = server_of(Setup("tensorrt-llm", LLAMA, H200, config=config)).rules
+    return msgspec.structs.replace(rules, cache_tokens=cache, block=1)
+
+
+def test_guaranteed_no_evict_lets_in_whom_it_can_take_to_the_end() -> None:
+    """Room for 2 of 100 + 50 tokens: the third comes in when they have left, after 50 steps."""
+    rules = tensorrt_llm()
+    assert rules.admission == "whole"  # unset, as with GUARANTEED_NO_EVICT
+    seen = run(rules, [Ask(100, 0, 50)] * 3, [0.0] * 3)
+    assert seen.ttft_s == [1.0, 1.0, 51.0]
+    assert seen.e2e_s == [50.0, 50.0, 100.0]
+    assert seen.preempted == 0
+
+
+def test_guaranteed_no_evict_keeps_room_for_what_is_still_to_come_only() -> None:
+    """The first has 20 of its 50 tokens left after 30 steps: what it made is in the cache."""
+    rules = tensorrt_llm(cache=260.0)
+    seen = run(rules, [Ask(100, 0, 50), Ask(60, 0, 45)], [0.0, 29.5])
+    assert seen.ttft_s == [1.0, 1.5]
+
+
+def test_max_utilization_lets_in_whose_prompts_fit_and_pauses_the_last() -> None:
+    """All three prompts fit; their answers do not, so the last one in gives its room back."""
+    rules = tensorrt_llm(capacity_scheduler_policy="MAX_UTILIZATION")
+    seen = run(rules, [Ask(100, 0, 50)] * 3, [0.0] * 3)
+    assert seen.ttft_s == [1.0, 1.0, 1.0]
+    assert seen.preempted > 0
+    ends = sorted(seen.e2e_s)
+    assert ends[0] <= ends[1] < ends[2] <= 101.0
+    # With room for all of them nobody is paused.
+    roomy = tensorrt_llm(cache=460.0, capacity_scheduler_policy="MAX_UTILIZATION")
+    seen = run(roomy, [Ask(100, 0, 50)] * 3, [0.0] * 3)
+    assert (seen.e2e_s, seen.preempted) == ([50.0] * 3, 0)
+
+
+def test_who_waits_behind_one_that_does_not_fit_waits_too() -> None:
+    """The first that cannot be taken ends the look at those who wait, however small they are."""
+    rules = tensorrt_llm()
+    asks = [Ask(100, 0, 50), Ask(200, 0, 50), Ask(10, 0, 2)]
+    assert run(rules, asks, [0.0, 0.25, 0.5]).ttft_s == [1.0, 50.75, 50.5]
+
+
+def test_without_chunked_prefill_a_prompt_waits_for_a_step_with_room() -> None:
+    """Off unless it is turned on; decodes take one token of the step each."""
+    rules = tensorrt_llm(cache=10_000.0, max_num_tokens=128, max_batch_size=64)
+    assert not rules.chunks
+    seen = run(rules, [*[Ask(10, 0, 20)] * 10, Ask(120, 0, 2)], [0.0] * 10 + [5.5])
+    assert seen.ttft_s[10] == 20 - 5.5 + 1  # 10 + 120 tokens are more than 128 until they end
+    split = tensorrt_llm(
+        cache=10_000.0, max_num_tokens=128, max_batch_size=64, enable_chunked_prefill=True
+    )
+    seen = run(split, [*[Ask(10, 0, 20)] * 10, Ask(120, 0, 2)], [0.0] * 10 + [5.5])
+    assert seen.ttft_s[10] == 0.5 + 2  # 118 tokens, then 2

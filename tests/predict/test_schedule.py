@@ -37,6 +37,18 @@ def test_a_cap_of_sequences_makes_the_others_wait() -> None:
     assert np.median(few.ttft_s) > 5 * np.median(all_in.ttft_s)
 
 
+def test_who_waits_for_a_share_of_a_step_is_kept_out_by_nothing() -> None:
+    """A burst of long prompts on an empty server: neither its cap nor its cache is the limit."""
+    burst = Load([Ask(4000, 0, 20)], [0.0] * 40, False, 6.0, 0.0)
+    seen = simulate(SERVER.rules, TIME, burst)
+    assert np.median(seen.ttft_s) > 0.3
+    assert seen.capped_s == seen.crowded_s == 0
+    capped = msgspec.structs.replace(SERVER.rules, sequences=8)
+    assert simulate(capped, TIME, burst).capped_s > 10
+    small = msgspec.structs.replace(SERVER.rules, cache_tokens=20_000.0)
+    assert simulate(small, TIME, burst).crowded_s > 10
+
+
 def test_a_small_cache_preempts_unless_room_is_kept_for_whole_answers() -> None:
     small = msgspec.structs.replace(SERVER.rules, cache_tokens=1500.0)
     careful: Rules = msgspec.structs.replace(small, admission="whole")

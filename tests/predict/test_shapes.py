@@ -27,14 +27,20 @@ LLAMA = {
         ("llama3.1:8b", 8.03, 8.03),
         ("meta-llama/Llama-3.1-405B", 405.9, 405.9),
         ("meta-llama/Llama-3.2-1B", 1.24, 1.24),
-        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", 107.8, 17.2),
-        ("meta-llama/Llama-4-Maverick-17B-128E-Instruct", 400.7, 17.2),
+        ("meta-llama/Llama-4-Scout-17B-16E-Instruct", 108.6, 18.0),
+        ("meta-llama/Llama-4-Maverick-17B-128E-Instruct", 401.6, 18.0),
         ("Qwen/Qwen2.5-7B-Instruct", 7.62, 7.62),
         ("Qwen/Qwen3-30B-A3B-Instruct-2507", 30.5, 3.35),
         ("mistralai/Mixtral-8x7B-Instruct-v0.1", 46.7, 12.9),
-        ("mistralai/Mistral-Small-3.1-24B-Instruct-2503", 23.6, 23.6),
+        ("mistralai/Mistral-Small-3.1-24B-Instruct-2503", 24.0, 24.0),
         ("mistralai/Mistral-Small-Instruct-2409", 22.2, 22.2),
-        ("google/gemma-3-27b-it", 27.0, 27.0),
+        ("google/gemma-3-27b-it", 27.4, 27.4),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", 8.29, 8.29),
+        ("moonshotai/Kimi-K2-Instruct-0905", 1026.0, 32.9),
+        ("zai-org/GLM-4.5-Air", 106.9, 13.4),
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct", 79.7, 3.87),
+        ("CohereForAI/c4ai-command-r-plus", 103.8, 103.8),
+        ("allenai/OLMo-2-1124-7B-Instruct", 7.30, 7.30),
         ("microsoft/phi-4", 14.7, 14.7),
         ("deepseek-ai/DeepSeek-V2-Lite", 15.7, 2.66),
         ("deepseek-ai/DeepSeek-R1-0528", 671.0, 37.6),
@@ -54,7 +60,7 @@ def test_known_models_have_their_parameters(name: str, billions: float, active: 
 def test_names_say_how_weights_are_kept() -> None:
     assert shape_of("meta-llama/Llama-3.1-8B").weight_bytes == 2.0
     assert shape_of("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8-dynamic").weight_bytes == 1.0
-    assert shape_of("Qwen/Qwen2.5-7B-Instruct-AWQ").weight_bytes == 4.5 / 8
+    assert shape_of("Qwen/Qwen2.5-7B-Instruct-AWQ").weight_bytes == (4 + 20 / 128) / 8
     assert shape_of("openai/gpt-oss-120b").bytes_as_shipped == pytest.approx(65.2e9, rel=0.01)
 
 
@@ -145,7 +151,7 @@ def test_a_folder_a_file_and_the_hub_cache_are_read(
         ),
         (  # AWQ; compressed-tensors with weights of 8 bits
             LLAMA | {"quantization_config": {"quant_method": "awq", "bits": 4}},
-            {"weight_bytes": 4.25 / 8},
+            {"weight_bytes": (4 + 20 / 128) / 8},
         ),
         (
             LLAMA
@@ -198,6 +204,14 @@ def test_windows_forget() -> None:
     gemma = shape_of("google/gemma-3-27b-it")
     assert gemma.kv_layer_tokens(500) == 62 * 500
     assert gemma.kv_layer_tokens(8192) == 52 * 1024 + 10 * 8192
+
+
+def test_layers_with_a_state_keep_no_more_of_a_long_sequence() -> None:
+    shape = shape_of("Qwen3-Next-80B-A3B")
+    assert shape.cache_layers == 12
+    state = 36 * 548864 / shape.kv_numbers
+    assert shape.kv_layer_tokens(1000) == pytest.approx(12 * 1000 + state)
+    assert shape.kv_layer_tokens(2000) == pytest.approx(12 * 2000 + state)
 
 
 def test_latent_attention_keeps_one_vector() -> None:

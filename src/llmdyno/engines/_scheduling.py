@@ -34,9 +34,12 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
             prompt; also for a share of what the answers may become; for prompt and whole answer.
         plans_ahead: a step is planned while the one before it runs, so that a prompt that comes
             meanwhile waits for one step more.
-        chunks: a knob that, when false, keeps prompts whole.
+        chunks: a knob that, when false, keeps prompts whole; `chunks_unset` holds while it is
+            unset.
         whole: prompts that fit a step are not split to fill one; a longer one is computed in steps
             of its own, with a step of decodes between two of them.
+        partly: a prompt is computed as far as the cache has room, and whoever is preempted gives
+            back what is needed, not all that it has.
         interval: steps of decodes that a prompt may wait for once half of `sequences` run, unless
             those that wait fill a step; 0: none.
         wake_s: it tells one stream at a time of its new tokens, in turn, and takes so many seconds
@@ -81,7 +84,9 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     admissions: Mapping[str, Admission] = {}
     plans_ahead: bool = True
     chunks: str = ""
+    chunks_unset: bool = True
     whole: bool = False
+    partly: bool = False
     interval: int = 0
     wake_s: float = 0.0
     sequences: Limit
@@ -126,4 +131,4 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
 
     def splits_prompts(self, config: Mapping[str, Value]) -> bool:
         """Return whether a config splits prompts over several steps."""
-        return bool(config.get(self.chunks, True))
+        return bool(config.get(self.chunks, self.chunks_unset))

@@ -322,6 +322,7 @@ METRICS = MetricsPage(
 _SPLIT_FUSE = Scheduling(
     chunks="dynamic_split_fuse",
     plans_ahead=False,
+    partly=True,  # _preempt_by_recompute; _schedule_prompt_phase_dynamic_split_fuse
     sequences=Limit("", 1_000_000),  # only a step's tokens limit those who run
     tokens=Limit("max_num_batched_tokens", 256),
     memory_share=Limit("", 0.9),

@@ -72,6 +72,7 @@ SCHEDULING = Scheduling(
     sequences=Limit("max_batch_size", 2048),
     tokens=Limit("max_num_tokens", 8192),
     chunks="enable_chunked_prefill",
+    chunks_unset=False,
     memory_share=Limit("free_gpu_memory_fraction", 0.9),
     memory_of_free=True,
     longest=Limit("max_seq_len", 1),
@@ -82,7 +83,10 @@ SCHEDULING = Scheduling(
     cache="kv_cache_dtype",
     formats={"fp8": "fp8", "FP8": "fp8"},
     gpus="tensor_parallel_size",
-    source="TensorRT-LLM, cpp/tensorrt_llm/batch_manager/capacityScheduler.cpp; not run by us",
+    source=(
+        "TensorRT-LLM, cpp/tensorrt_llm/batch_manager/capacityScheduler.cpp and"
+        " microBatchScheduler.cpp; not run by us"
+    ),
 )
 
 

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from llmdyno.predict.api import API_PASSES, LATENCY_REQUESTS, api_pass_s
+from llmdyno.predict.decoder import remembered
 from llmdyno.predict.server import Server
 from llmdyno.predict.steptime import NAMES, Graphs, StepTime, rounded_max
 from llmdyno.predict.work import Work
@@ -54,6 +55,12 @@ class Stack(msgspec.Struct, frozen=True):
     mixes: np.ndarray
     wake_s: np.ndarray
 
+    def kept(self, context: np.ndarray) -> np.ndarray:
+        """Return the tokens of the cache that a sequence's context takes, see rules.Rules."""
+        work = self.work
+        near = remembered(context, 1, work.window, work.window_share)
+        return np.asarray(near + work.state_tokens)
+
 
 def stack(servers: Sequence[Server]) -> Stack:
     """Put servers side by side."""
@@ -89,7 +96,10 @@ def solve(servers: Stack, loads: CoarseLoads, theta: np.ndarray) -> CoarseAnswer
     time = StepTime(servers.work, servers.graphs, theta)
     answer, is_open = loads.answer, loads.rate > 0
     places = np.maximum(
-        1.0, np.minimum(servers.sequences, servers.cache_tokens / (loads.prompt + answer / 2))
+        1.0,
+        np.minimum(
+            servers.sequences, servers.cache_tokens / servers.kept(loads.prompt + answer / 2)
+        ),
     )
     running = np.minimum(places, np.where(is_open, loads.rate * answer * 0.01, loads.users))
     running = np.maximum(running, 1e-3)

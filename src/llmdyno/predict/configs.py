@@ -8,33 +8,44 @@ import msgspec
 
 from llmdyno import files
 from llmdyno.errors import UsageError
-from llmdyno.predict.decoder import BITS_A_BYTE, Shape
+from llmdyno.predict.checkpoint import kept
+from llmdyno.predict.decoder import Shape
+from llmdyno.predict.families import (
+    GATED_ATTENTION,
+    STATE,
+    TIED,
+    UNGATED,
+    WINDOWED,
+    defaults,
+    unknown,
+)
+from llmdyno.predict.towers import tower_params
 
 # Where multimodal models keep what their language part is made of.
 _TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "language_model")
+_NAMED_PARTS = ("attn_config", "ffn_config")
 _SIZE_MAX = 10**9  # larger is no size of a model
-# Families whose feed-forward net has two matrices, no gate.
-_UNGATED = frozenset(
-    "gpt2 gpt_neo gpt_neox gptj gpt_bigcode opt bloom falcon phi mpt starcoder2 stablelm_alpha"
-    " nemotron".split()
-)
-# Families that share the table of tokens with the logits unless they say otherwise: their
-# config.json leaves out what is the family's default.
-_TIED = frozenset("gemma gemma2 gemma3 gemma3_text gpt2 opt bloom falcon mpt".split())
 
 
 def read_config(path: Path, name: str) -> Shape:
     """Read a config.json; `name` is what the shape is called.
+
+    A hf_quant_config.json beside it, as ModelOpt writes it, says how weights are quantised.
 
     Raises:
         UsageError: it cannot be read, or lacks a size; names the file and the key.
     """
     try:
         raw = msgspec.json.decode(files.text(path))
+        beside = path.with_name("hf_quant_config.json")
+        apart = msgspec.json.decode(files.text(beside)) if beside.is_file() else {}
     except (files.FileError, msgspec.DecodeError) as error:
         raise UsageError(f"--model {path}: cannot be read as JSON: {error}.") from error
     if not isinstance(raw, dict):
         raise UsageError(f"--model {path}: must be a JSON object with the model's sizes.")
+    if isinstance(apart, dict) and isinstance(apart.get("quantization"), dict):
+        own = {"quant_method": "modelopt"} | apart["quantization"]
+        raw = {"quantization_config": own} | raw
     return shape_from(raw, name, str(path))
 
 
@@ -45,6 +56,8 @@ def shape_from(raw: Mapping[str, Any], name: str, where: str = "config.json") ->
         UsageError: a size is missing or no whole number above 0; names `where` and the key.
     """
     keys = _Keys(dict(raw), where)
+    if why := unknown(keys.raw):
+        raise UsageError(f"--model {where}: {why}; the predictor cannot say its speed or memory.")
     hidden = keys.size("hidden_size", "n_embd", "d_model", "dim", "model_dim")
     heads = keys.size("num_attention_heads", "n_head", "n_heads", "num_heads")
     latent = keys.whole("kv_lora_rank")
@@ -57,7 +70,9 @@ def shape_from(raw: Mapping[str, Any], name: str, where: str = "config.json") ->
         *("ffn_dim", "ffn_hidden_dim", "hidden_dim"),
     )
     tied = keys.raw.get("tie_word_embeddings")
-    weight_bytes, expert_bytes = _weights(keys.raw, raw)
+    experts = _experts(keys, layers)
+    numbers = kept(keys.raw.get("quantization_config"), experts=bool(experts), layers=layers)
+    states = _states(keys, layers, hidden)
     window, window_layers = _window(keys, layers)
     return Shape(
         name=name,
@@ -68,18 +83,22 @@ def shape_from(raw: Mapping[str, Any], name: str, where: str = "config.json") ->
         head_dim=head_dim or keys.whole("head_dim", "kv_channels") or default_dim,
         intermediate=intermediate or 4 * hidden,
         vocab=keys.size("vocab_size", "padded_vocab_size", "n_vocab"),
-        tied=family in _TIED if tied is None else bool(tied),
+        tied=family in TIED if tied is None else bool(tied),
         kv_lora_rank=latent,
-        rope_dim=keys.whole("qk_rope_head_dim"),
-        q_lora_rank=keys.whole("q_lora_rank"),
-        value_dim=keys.whole("v_head_dim"),
+        rope_dim=keys.whole("qk_rope_head_dim") if latent else 0,
+        q_lora_rank=keys.whole("q_lora_rank") if latent else 0,
+        value_dim=keys.whole("v_head_dim") if latent else 0,
         window=window,
         window_layers=window_layers,
-        matrices=2 if family in _UNGATED else 3,
-        weight_bytes=weight_bytes,
-        expert_bytes=expert_bytes,
+        query_gate=keys.raw.get("attn_output_gate", family in GATED_ATTENTION) is True,
+        matrices=2 if family in UNGATED else 3,
+        other_params=tower_params(raw, hidden),
+        weight_bytes=numbers.weight_bytes,
+        expert_bytes=numbers.expert_bytes,
+        computes=numbers.computes,
         context=keys.whole("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"),
-        **_experts(keys, layers),
+        **states,
+        **experts,
     )
 
 
@@ -91,7 +110,11 @@ class _Keys:
         self.raw = raw
         while part := next((p for p in _TEXT_PARTS if isinstance(self.raw.get(p), dict)), None):
             inner = self.raw[part]
-            self.raw = {key: value for key, value in self.raw.items() if key != part} | inner
+            around = {key: value for key, value in self.raw.items() if key != part}
+            self.raw = {**defaults(str(inner.get("model_type", ""))), **around, **inner}
+        for part in _NAMED_PARTS:  # DBRX, MPT: what is outside counts first
+            inner = self.raw.get(part)
+            self.raw = {**(inner if isinstance(inner, dict) else {}), **self.raw}
 
     def whole(self, *names: str) -> int:
         """Return the first of these keys that is there as a whole number; 0: none of them."""
@@ -120,7 +143,8 @@ class _Keys:
 
 def _kv_heads(keys: _Keys, heads: int) -> int:
     found = keys.whole(
-        *("num_key_value_heads", "num_kv_heads", "multi_query_group_num", "n_head_kv", "n_kv_heads")
+        *("num_key_value_heads", "num_kv_heads", "multi_query_group_num", "n_head_kv"),
+        *("n_kv_heads", "kv_n_heads"),
     )
     if found:
         return found
@@ -128,31 +152,85 @@ def _kv_heads(keys: _Keys, heads: int) -> int:
 
 
 def _experts(keys: _Keys, layers: int) -> dict[str, int]:
-    """Return the experts, in the spellings of Mixtral, Qwen, DeepSeek, Llama 4, gpt-oss, Phi."""
-    experts = keys.whole("num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts")
+    """Return the experts, in the spellings of Mixtral, Qwen, DeepSeek, Llama 4, Grok, DBRX."""
+    experts = keys.whole(
+        *("num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts")
+    )
     if not experts:
         return {}
     each = keys.whole("moe_intermediate_size", "expert_ffn_hidden_size")
     # Without a size of their own they have that of the net; Llama 4 calls the net's "_mlp".
-    each = each or keys.size("intermediate_size")
-    shared = keys.whole("shared_expert_intermediate_size") or each * keys.whole(
-        "n_shared_experts", "num_shared_experts"
+    each = each or keys.size("intermediate_size", "ffn_hidden_size")
+    shared = keys.whole(
+        *("shared_expert_intermediate_size", "shared_intermediate_size")
+    ) or each * keys.whole(
+        *("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
     )
     if keys.raw.get("intermediate_size_mlp"):
         shared = each  # Llama 4 has one beside the routed ones
-    active = keys.whole("num_experts_per_tok", "num_experts_per_token", "moe_topk", "top_k") or 1
-    step = keys.whole("interleave_moe_layer_step", "moe_layer_freq", "decoder_sparse_step") or 1
-    first = keys.whole("first_k_dense_replace")
-    only_dense = keys.raw.get("mlp_only_layers")
-    dense = first + (layers - first) - (layers - first) // step
-    dense += len(only_dense) if isinstance(only_dense, list) else 0
+    if keys.raw.get("residual_moe") is True:  # Grok 2 has a net of its own beside them
+        shared = keys.size("intermediate_size")
+    active = keys.whole(
+        *("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k"),
+        *("top_k_experts", "top_k"),
+    )
     return {
         "experts": experts,
-        "experts_active": min(active, experts),
+        "experts_active": min(active or 1, experts),
         "moe_intermediate": each,
         "shared_intermediate": shared,
-        "dense_layers": min(layers, dense),
+        "dense_layers": min(layers, _dense_layers(keys, layers)),
     }
+
+
+def _dense_layers(keys: _Keys, layers: int) -> int:
+    """Return how many layers of a model with experts have none."""
+    kinds = keys.raw.get("mlp_layer_types")
+    if isinstance(kinds, list) and kinds:
+        return kinds.count("dense")
+    often = keys.raw.get("moe_layer_freq")
+    if isinstance(often, list):  # one a layer, 0: none
+        return often.count(0)
+    step = keys.whole(
+        *("interleave_moe_layer_step", "moe_layer_freq", "decoder_sparse_step"),
+        "moe_layer_interval",
+    )
+    first = keys.whole("first_k_dense_replace", "moe_layer_start_index")
+    only = keys.raw.get("mlp_only_layers")
+    return layers - (layers - first) // (step or 1) + (len(only) if isinstance(only, list) else 0)
+
+
+def _states(keys: _Keys, layers: int, hidden: int) -> dict[str, int]:
+    """Return the layers that keep a state in place of keys and values, and what of."""
+    crossed = keys.raw.get("cross_attention_layers")
+    if isinstance(crossed, list):  # Llama 3.2 Vision: they look at the picture
+        return {"state_layers": len(crossed)}
+    kinds = keys.raw.get("layer_types")
+    every = keys.whole("full_attention_interval")
+    if isinstance(kinds, list):
+        count = sum(kind in STATE for kind in kinds)
+    else:
+        count = layers - layers // every if every and keys.raw.get("linear_num_key_heads") else 0
+    if not count:
+        return {}
+    if keys.raw.get("mamba_n_heads"):  # Mamba 2 (Dao and Gu, 2024)
+        heads, state = keys.size("mamba_n_heads"), keys.size("mamba_d_state")
+        inner = keys.whole("mamba_d_head") * heads or keys.size("mamba_expand") * hidden
+        mixed = inner + 2 * (keys.whole("mamba_n_groups") or 1) * state
+        kernel = keys.whole("mamba_d_conv") or 4
+        params = hidden * (inner + mixed + heads) + inner * hidden + mixed * kernel
+        numbers = inner * state + mixed * (kernel - 1)
+    else:  # gated delta rule (Yang et al., 2025)
+        heads, width = keys.size("linear_num_value_heads"), keys.size("linear_value_head_dim")
+        key_dim = keys.size("linear_key_head_dim")
+        inner, mixed = (
+            heads * width,
+            heads * width + 2 * keys.size("linear_num_key_heads") * key_dim,
+        )
+        kernel = keys.whole("linear_conv_kernel_dim") or 4
+        params = hidden * (inner + mixed + 2 * heads) + inner * hidden + mixed * kernel
+        numbers = inner * key_dim + mixed * (kernel - 1)
+    return {"state_layers": count, "state_numbers": numbers, "state_params": params}
 
 
 def _window(keys: _Keys, layers: int) -> tuple[int, int]:
@@ -164,9 +242,13 @@ def _window(keys: _Keys, layers: int) -> tuple[int, int]:
         return 0, 0
     types = keys.raw.get("layer_types")
     if isinstance(types, list) and types:
-        local = sum(kind in ("sliding_attention", "chunked_attention") for kind in types)
+        local = sum(kind in WINDOWED for kind in types)
         return (window, local) if local else (0, 0)
-    every = keys.whole("sliding_window_pattern")
+    pattern = keys.raw.get("sliding_window_pattern", keys.raw.get("_sliding_window_pattern"))
+    if isinstance(pattern, str) and pattern:  # EXAONE 4: "LLLG"
+        local = sum(pattern[layer % len(pattern)] == "L" for layer in range(layers))
+        return (window, local) if local else (0, 0)
+    every = keys.whole("sliding_window_pattern", "_sliding_window_pattern")
     if not every and keys.raw.get("model_type") in ("gemma3", "gemma3_text"):
         every = 6
     if not every and keys.raw.get("model_type") == "gemma2":
@@ -174,34 +256,3 @@ def _window(keys: _Keys, layers: int) -> tuple[int, int]:
     if not every and keys.raw.get("attention_chunk_size"):
         every = 4  # Llama 4: every fourth layer sees all
     return window, layers - layers // every if every else layers
-
-
-def _weights(config: Mapping[str, Any], around: Mapping[str, Any]) -> tuple[float, float]:
-    """Return bytes of a weight in the layers, and of an expert's (0: the same)."""
-    wide = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
-    full = 4.0 if wide.endswith("float32") else 2.0
-    quantised = config.get("quantization_config") or around.get("quantization_config")
-    if not isinstance(quantised, dict):
-        return full, 0.0
-    method = str(quantised.get("quant_method", "")).lower()
-    if method == "mxfp4":
-        return full, 4.25 / BITS_A_BYTE  # gpt-oss: only the experts
-    bits = _bits(quantised, method)
-    # A group of 128 weights shares a scale of 16 bits and a zero of some.
-    return ((bits + 0.25) if bits < BITS_A_BYTE else bits) / BITS_A_BYTE, 0.0
-
-
-def _bits(quantised: Mapping[str, Any], method: str) -> float:
-    for key in ("bits", "w_bit", "weight_bits", "num_bits"):
-        if isinstance(quantised.get(key), int):
-            return float(quantised[key])
-    groups = quantised.get("config_groups")
-    if isinstance(groups, dict):  # compressed-tensors, ModelOpt
-        for group in groups.values():
-            weights = group.get("weights") if isinstance(group, dict) else None
-            if isinstance(weights, dict) and isinstance(weights.get("num_bits"), int):
-                return float(weights["num_bits"])
-    if quantised.get("load_in_4bit") or quantised.get("_load_in_4bit"):
-        return 4.0
-    said = f"{method} {quantised.get('quant_algo', '')} {quantised.get('fmt', '')}".lower()
-    return 4.0 if any(word in said for word in ("fp4", "awq", "gptq", "int4", "w4")) else 8.0

@@ -1,8 +1,10 @@
 """A decoder's sizes, and what follows from them: parameters, and numbers in the KV cache."""
 
 import re
+from typing import Any
 
 import msgspec
+import numpy as np
 
 BITS_A_BYTE = 8
 
@@ -16,6 +18,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     `shared_intermediate` that always does. `kv_lora_rank` above 0 is multi-head latent attention:
     one vector a token and layer of that length and `rope_dim` is all that the cache holds. In
     `window_layers` of the layers (all, if it is 0) attention reaches back `window` tokens.
+    `state_layers` have no cache that grows: each keeps `state_numbers` of a sequence, however long
+    it is (linear attention, a state-space model, attention to a picture).
     """
 
     name: str
@@ -38,9 +42,15 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     window_layers: int = 0
     q_lora_rank: int = 0
     value_dim: int = 0  # of a head with latent attention; 0: head_dim
+    query_gate: bool = False  # attention's output passes a gate as large as the queries
+    state_layers: int = 0
+    state_numbers: int = 0
+    state_params: int = 0  # of one such layer in place of attention; 0: as many as attention has
     matrices: int = 3  # of a feed-forward net: 3 with a gate, 2 without
-    weight_bytes: float = 2.0  # of a parameter in the layers, as the checkpoint has it
+    other_params: int = 0  # that no token of an answer passes: a vision tower and its projector
+    weight_bytes: float = 2.0  # of a parameter in the layers, as it lies in the GPU's memory
     expert_bytes: float = 0.0  # the same of the experts; 0: weight_bytes
+    computes: str = ""  # the precision of its products: fp8, int8, fp4; empty: 16 bits
     context: int = 0  # tokens of the longest sequence that the model was made for; 0: not known
 
     @property
@@ -57,7 +67,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
             latent = self.hidden * (self.kv_lora_rank + self.rope_dim)
             up = self.kv_lora_rank * self.heads * (self.head_dim + value_dim)
             return queries + latent + up + self.heads * value_dim * self.hidden
-        return 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
+        queries = self.heads * (2 + self.query_gate)
+        return self.hidden * self.head_dim * (queries + 2 * self.kv_heads)
 
     @property
     def moe_layers(self) -> int:
@@ -87,8 +98,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def params(self) -> int:
-        """All parameters: layers, logits, and the table of tokens where it is not the same."""
-        return self.linear_params + self.head_params * (1 if self.tied else 2)
+        """All parameters: layers, logits, the table of tokens where it is not the same, others."""
+        return self.linear_params + self.head_params * (1 if self.tied else 2) + self.other_params
 
     @property
     def bytes_as_shipped(self) -> float:
@@ -96,6 +107,21 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         experts = self.expert_params * (self.expert_bytes or self.weight_bytes)
         others = (self.params - self.linear_params) * 2.0  # logits and tokens stay in 16 bits
         return self._beside_experts * self.weight_bytes + experts + others
+
+    @property
+    def cache_layers(self) -> int:
+        """How many layers keep keys and values."""
+        return self.layers - self.state_layers
+
+    @property
+    def window_share(self) -> float:
+        """The share of these that reach back `window` tokens only."""
+        return (self.window_layers or self.cache_layers) / self.cache_layers if self.window else 0.0
+
+    @property
+    def state_tokens(self) -> float:
+        """What the layers with a state keep of a sequence, in tokens of the others' cache."""
+        return self.state_layers * self.state_numbers / (self.cache_layers * self.kv_numbers)
 
     @property
     def kv_numbers(self) -> int:
@@ -107,12 +133,11 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     def kv_layer_tokens(self, length: float) -> float:
         """Return for how many tokens the layers together hold keys and values of one sequence.
 
-        It is `layers` times `length`, less what layers with a window have forgotten.
+        It is `cache_layers` times `length`, less what layers with a window have forgotten, and what
+        a sequence takes in layers that keep a state.
         """
-        if not self.window or length <= self.window:
-            return self.layers * length
-        windowed = self.window_layers or self.layers
-        return windowed * self.window + (self.layers - windowed) * length
+        near = float(remembered(length, 1, self.window, self.window_share))
+        return self.cache_layers * (near + self.state_tokens)
 
     @property
     def _beside_experts(self) -> int:
@@ -120,10 +145,23 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         nets = dense * self._net(self.intermediate)
         shared = self.moe_layers * self._net(self.shared_intermediate)
         routers = self.moe_layers * self.hidden * self.experts
-        return self.layers * self.attention_params + nets + shared + routers
+        states = self.state_layers * (self.state_params or self.attention_params)
+        return self.cache_layers * self.attention_params + states + nets + shared + routers
 
     def _net(self, intermediate: int) -> int:
         return self.matrices * self.hidden * intermediate
+
+
+def remembered(context: Any, sequences: Any, window: Any, share: Any) -> Any:
+    """Return the tokens that are left of a context, of which a share of the layers forgets some.
+
+    Args:
+        context: tokens of so many sequences together; all are taken for equally long.
+        sequences: how many; arrays do, too.
+        window: tokens that these layers reach back.
+        share: of the layers.
+    """
+    return context - share * (context - np.minimum(context, sequences * window))
 
 
 def canonical(name: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from llmdyno.predict.calibrate import Calibration, deviations
 from llmdyno.predict.coarse import CoarseAnswer, solve, stack
 from llmdyno.predict.rules import Happened
-from llmdyno.predict.server import Server, Setup, server_of
+from llmdyno.predict.server import Setup, server_of
 from llmdyno.predict.simulated import Point, loads_of, simulated_at
 from llmdyno.predict.steptime import StepTime
 
@@ -73,7 +73,8 @@ def forecast(setup: Setup, point: Point, calibration: Calibration) -> Forecast:
     limit_s = time.limit_s(means["decodes"], means["context"], means["chunk"])
     step_s = happened.busy_s / max(happened.steps, 1e-9)
     work = server.work
-    read = work.read_bytes(means["decodes"] + means["chunk"]) + means["context"] * work.kv_bytes
+    read = work.read_bytes(means["decodes"] + means["chunk"])
+    read += work.context_read(means["context"], means["decodes"]) * work.kv_bytes
     flops = (means["decodes"] + means["chunk"]) * work.token_flops
     return Forecast(
         point=point,
@@ -82,7 +83,7 @@ def forecast(setup: Setup, point: Point, calibration: Calibration) -> Forecast:
         ttft_ms_p99=_range(simulated.ttft_ms_p99, _P99_WIDER * spread[1], ()),
         tpot_ms_p50=_range(simulated.tpot_ms_p50, spread[2], simulated.tpots_ms),
         e2e_ms_p50=_range(simulated.e2e_ms_p50, spread[0], ()),
-        bound_by=_bound_by(server, time, simulated.happened, simulated.window_s),
+        bound_by=_bound_by(time, simulated.happened, simulated.window_s),
         fits=True,
         why="",
         running_mean=happened.running_s / simulated.window_s,
@@ -109,11 +110,12 @@ def _range(mean: float, deviation: float, seen: Sequence[float]) -> Range:
     return Range(mean, (min([low, *seen]), max([high, *seen])))
 
 
-def _bound_by(server: Server, time: StepTime, happened: Happened, window_s: float) -> str:
+def _bound_by(time: StepTime, happened: Happened, window_s: float) -> str:
     """Name what keeps the server from more tokens."""
     running = happened.running_s / window_s
-    if happened.waiting_s / window_s > max(1.0, 0.02 * running):
-        return "KV memory" if running < 0.97 * server.rules.sequences else "admission"
+    many = max(1.0, 0.02 * running) * window_s
+    if happened.capped_s + happened.crowded_s > many:
+        return "KV memory" if happened.crowded_s > happened.capped_s else "admission"
     if happened.preempted:
         return "KV memory"
     if happened.host_s > happened.busy_s / 2:

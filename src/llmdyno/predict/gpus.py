@@ -67,6 +67,8 @@ _NVIDIA: dict[str, dict[str, _Row]] = {
     "NVIDIA A30 data sheet, 2022": {"A30": (24, 933, 165, 0, 330, 0)},
     "NVIDIA A40 data sheet, 2021": {"A40": (45, 696, 149.7, 0, 299.3, 0)},
     "NVIDIA RTX A6000 data sheet, 2021": {"RTX A6000": (48, 768, 154.8, 0, 309.7, 0)},
+    "NVIDIA RTX A5000 data sheet, 2021": {"RTX A5000": (24, 768, 111.1, 0, 222.2, 0)},
+    "NVIDIA RTX A4000 data sheet, 2021": {"RTX A4000": (16, 448, 76.7, 0, 153.4, 0)},
     "NVIDIA A100 data sheet, 2021": {
         "A100 40GB PCIe": (40, 1555, 312, 0, 624, 0),
         "A100 40GB SXM": (40, 1555, 312, 0, 624, 0),
@@ -74,6 +76,8 @@ _NVIDIA: dict[str, dict[str, _Row]] = {
         "A100 80GB SXM": (80, 2039, 312, 0, 624, 0),
     },
     "NVIDIA L4 data sheet, 2023": {"L4": (22.5, 300, 121, 242, 242, 0)},
+    "NVIDIA L20 as its resellers list it, 2024": {"L20": (45, 864, 119.5, 239, 239, 0)},
+    "NVIDIA DGX Spark data sheet, 2025": {"GB10": (119, 273, 125, 250, 250, 500)},
     "NVIDIA L40 data sheet, 2023": {"L40": (45, 864, 181, 362, 362, 0)},
     "NVIDIA L40S data sheet, 2023": {"L40S": (45, 864, 362, 733, 733, 0)},
     "NVIDIA RTX 6000 Ada data sheet, 2023": {"RTX 6000 Ada": (48, 960, 364, 728.5, 728.5, 0)},
@@ -182,6 +186,9 @@ _ALIASES = {
     "GH200": "GH200 96GB",
     "GH200 480GB": "GH200 96GB",  # the 480 GB are the CPU's
     "A6000": "RTX A6000",
+    "A5000": "RTX A5000",
+    "A4000": "RTX A4000",
+    "DGX Spark": "GB10",
     "RTX 6000 Ada Generation": "RTX 6000 Ada",
     "RTX PRO 6000 Blackwell": "RTX PRO 6000",
     "RTX PRO 6000 Blackwell Workstation": "RTX PRO 6000",
@@ -210,6 +217,8 @@ _EXTRA = re.compile(
 # nvidia-smi says SXM2, SXM4 or SXM5, of which a table needs one.
 _SOCKET = re.compile(r"sxm\d", re.IGNORECASE)
 CPU = "cpu"
+_FIGURES = ("memory", "bandwidth", "bf16", "fp8", "int8", "fp4")  # a row, as a user writes it
+_EXAMPLE = "memory=80,bandwidth=3350,bf16=989,fp8=1979"
 # Weights of this size may stay in a CPU's last cache from step to step, ...
 _NEAR_MIB = 8
 _KEPT_MIB = 24  # ... up to about this one,
@@ -220,17 +229,49 @@ _NEARER = 1.3
 def gpu_of(name: str) -> Gpu:
     """Return what is known of a GPU by the name that people, clouds or its driver give it.
 
-    "cpu" is the processor of this machine, measured the first time it is asked for.
+    "cpu" is the processor of this machine, measured the first time it is asked for. One that is not
+    in the table is described: "memory=80,bandwidth=3350,bf16=989", see _described.
 
     Raises:
-        UsageError: there is none of that name; names the nearest.
+        UsageError: there is none of that name, names the nearest; or a description is wrong.
     """
     if name.strip().lower() == CPU:
         return _this_cpu()
+    if "=" in name:
+        return _described(name)
     for spelled in _spellings(name.strip()):
         if (found := _BY_KEY.get(_key(spelled))) is not None:
             return found
-    raise UsageError(f"--gpu {name}: no such GPU is known here.{closest(name, [*GPUS, CPU])}")
+    raise UsageError(
+        f"--gpu {name}: no such GPU is known here.{closest(name, [*GPUS, CPU])} Another one is"
+        f" described: --gpu {_EXAMPLE} (GiB, GB/s, dense TFLOP/s)."
+    )
+
+
+def _described(said: str) -> Gpu:
+    """Read a GPU's figures: memory in GiB, bandwidth in GB/s, dense TFLOP/s by precision.
+
+    Raises:
+        UsageError: names what is wrong, and what would be right.
+    """
+    figures: dict[str, float] = {}
+    for part in said.split(","):
+        name, _, value = (word.strip().lower() for word in part.partition("="))
+        if name not in _FIGURES:
+            raise UsageError(
+                f"--gpu {said}: {name!r} is none of {', '.join(_FIGURES)}, as in {_EXAMPLE}."
+            )
+        try:
+            figures[name] = float(value)
+        except ValueError:
+            figures[name] = 0.0
+        if not 0 < figures[name] < float("inf"):
+            raise UsageError(f"--gpu {said}: {name} must be a number above 0, not {value!r}.")
+    missing = [name for name in _FIGURES[:3] if name not in figures]
+    if missing:
+        raise UsageError(f"--gpu {said}: lacks {' and '.join(missing)}, as in {_EXAMPLE}.")
+    row = tuple(figures.get(name, 0.0) for name in _FIGURES)
+    return _gpu(said, row, "as described")  # type: ignore[arg-type]  # as many as a row has
 
 
 def _spellings(name: str) -> list[str]:

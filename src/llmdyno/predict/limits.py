@@ -130,7 +130,8 @@ def _used(measured: Measured, server: Server) -> tuple[float, float]:
     computed = 1 - (measured.cached_share if server.prefix_cache else 0.0)
     prompts_s = measured.token_rate / measured.osl * measured.isl * computed
     context = running * (measured.isl + measured.osl / 2)
-    read = work.read_bytes(running + prompts_s * step_s) + context * work.kv_bytes
+    read = work.read_bytes(running + prompts_s * step_s)
+    read += work.context_read(context, running) * work.kv_bytes
     flops = (measured.token_rate + prompts_s) * work.token_flops
     return read / step_s / work.bandwidth, flops / work.flops
 

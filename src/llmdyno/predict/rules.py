@@ -1,18 +1,40 @@
-"""What the simulation of a scheduler takes and gives: its rules, what is asked, what happened."""
+"""What the simulation of a scheduler takes and gives: its rules, what is asked, what happened.
+
+The rules as we understand them, and where each engine's source has its own. Those of vLLM 0.26,
+SGLang 0.5.23, LMDeploy (at 0.16), OpenVINO GenAI and TensorRT-LLM (its C++ scheduler; not run by
+us) were read for this:
+- decode first, prompts in chunks with what is left of the step's tokens, admission by sequences and
+  blocks of the cache, preemption of the last one let in, which computes its prompt again:
+  vllm/v1/core/sched/scheduler.py (Scheduler.schedule). With asynchronous scheduling
+  (vllm/v1/core/sched/async_scheduler.py) a step is planned while the one before it runs.
+- prompts first, in steps of their own; room for a share of what answers may become:
+  sglang/srt/managers/scheduler.py (get_next_batch_to_run) and schedule_policy.py (PrefillAdder).
+- room for the whole answer (GUARANTEED_NO_EVICT) or for the prompt only (MAX_UTILIZATION, which
+  pauses the last one started); without chunked prefill a prompt waits for a step with room for it:
+  TensorRT-LLM, cpp/tensorrt_llm/batch_manager/capacityScheduler.cpp and microBatchScheduler.cpp.
+- dynamic split-fuse, prompts as far as there is room, and preemption of what is needed:
+  openvino.genai, src/cpp/src/continuous_batching/scheduler.hpp (schedule, _preempt_by_recompute).
+- whole prompts first while fewer than half of the sequences run, else after 16 steps of decodes at
+  most; a prompt longer than a step alone, a step of decodes between its chunks:
+  lmdeploy/pytorch/engine/inputs_maker.py (do_prefill_default, _select_active_chunk_work). Tokens
+  are handed out to one stream at a time: see wakes.py.
+"""
 
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from llmdyno.engines._scheduling import Admission
+from llmdyno.predict.decoder import remembered
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """A scheduler's rules with their limits, see engines/_scheduling.py.
 
     Attributes:
-        whole, interval, wake_s: see there.
-        cache_tokens: tokens that the cache holds.
+        whole, partly, interval, wake_s: see there.
+        cache_tokens: tokens that the cache holds while no layer forgets any.
+        window, window_share, state_tokens: see work.Work.
         servers: processes that speak HTTP.
     """
 
@@ -21,6 +43,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     plans_ahead: bool
     chunks: bool
     whole: bool = False
+    partly: bool = False
     interval: int = 0
     wake_s: float = 0.0
     sequences: int
@@ -28,6 +51,15 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     cache_tokens: float
     block: int
     servers: int
+    window: float = 0.0
+    window_share: float = 0.0
+    state_tokens: float = 0.0
+
+    def kept(self, context: float, sequences: int) -> float:
+        """Return the tokens of the cache that the contexts of so many sequences take."""
+        if self.window:
+            context = float(remembered(context, sequences, self.window, self.window_share))
+        return context + sequences * self.state_tokens
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -70,6 +102,8 @@ class Load(msgspec.Struct, frozen=True):
 class Happened(msgspec.Struct):
     """What the simulation has seen in the window [Load.window_s, Load.duration_s].
 
+    `capped_s` and `crowded_s`: seconds of requests that waited because as many sequences ran as
+    may, and because the cache had no room. Those who wait for their share of a step are in neither.
     `prompts` and `cached` are the tokens of prompts that were let in, and those of them that the
     prefix cache held.
     """
@@ -80,7 +114,8 @@ class Happened(msgspec.Struct):
     e2e_s: list[float] = []
     busy_s: float = 0.0
     running_s: float = 0.0
-    waiting_s: float = 0.0
+    capped_s: float = 0.0
+    crowded_s: float = 0.0
     host_s: float = 0.0
     steps: float = 0.0
     decodes: float = 0.0
@@ -91,11 +126,12 @@ class Happened(msgspec.Struct):
     preempted: int = 0
     unfinished: int = 0
 
-    def passed(self, seconds: float, running: int, waiting: int) -> None:
+    def passed(self, seconds: float, running: int, capped: int, crowded: int) -> None:
         """Count time of the window that passed with so many requests in and before the server."""
         self.busy_s += seconds
         self.running_s += seconds * running
-        self.waiting_s += seconds * waiting
+        self.capped_s += seconds * capped
+        self.crowded_s += seconds * crowded
 
     def stepped(self, steps: float, decodes: int, context: float, chunk: int, new: int) -> None:
         """Count steps: their decodes, context and prompt tokens, and the first tokens they made."""

@@ -1,36 +1,20 @@
 """A discrete-event simulation of an engine's scheduler: who is in which step, and when it ends.
 
-The rules as we understand them, and where each engine's source has its own. Those of vLLM 0.26,
-SGLang 0.5.23, LMDeploy (at 0.16) and OpenVINO GenAI were read for this; TensorRT-LLM's are written
-from what is known of them:
-- decode first, prompts in chunks with what is left of the step's tokens, admission by sequences and
-  blocks of the cache, preemption of the last one let in, which computes its prompt again:
-  vllm/v1/core/sched/scheduler.py (Scheduler.schedule). With asynchronous scheduling
-  (vllm/v1/core/sched/async_scheduler.py) a step is planned while the one before it runs.
-- prompts first, in steps of their own; room for a share of what answers may become:
-  sglang/srt/managers/scheduler.py (get_next_batch_to_run) and schedule_policy.py (PrefillAdder).
-- room for the whole answer (GUARANTEED_NO_EVICT) or for the prompt only (MAX_UTILIZATION):
-  TensorRT-LLM, cpp/tensorrt_llm/batch_manager/capacityScheduler.cpp and microBatchScheduler.cpp.
-- dynamic split-fuse: openvino.genai, src/cpp/src/continuous_batching/scheduler.hpp (schedule).
-- whole prompts first while fewer than half of the sequences run, else after 16 steps of decodes at
-  most; a prompt longer than a step alone, a step of decodes between its chunks:
-  lmdeploy/pytorch/engine/inputs_maker.py (do_prefill_default, _select_active_chunk_work). Tokens
-  are handed out to one stream at a time: see wakes.py.
-
-Between two events (a prompt, an end) every step has the same sequences: those steps are one leap.
+The rules, and where each engine's source has its own, are in rules.py.
+Between two events (a prompt, an end) steps have the same sequences: they are one leap.
 """
 
 import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from llmdyno.predict.api import API_PASSES, LATENCY_REQUESTS, SURE_SHARE, api_pass_s
 from llmdyno.predict.blocks import BlockCache
-from llmdyno.predict.rules import Ask, Happened, Load, Rules
+from llmdyno.predict.rules import Happened, Load, Rules
 from llmdyno.predict.steptime import StepTime
-from llmdyno.predict.underway import Request
+from llmdyno.predict.underway import Asks, Request, give_back
 from llmdyno.predict.wakes import Wakes
 
 _LEAP_MAX = 64  # steps in one leap: the context grows meanwhile
@@ -47,54 +31,37 @@ class _Simulation:
         self.load = load
         self.now_s = 0.0
         self.last_s = 0.0  # the last step's time
-        self.step = 0
         self.context = 0.0  # tokens of context of all that decode
-        self.reserved = 0.0  # tokens of answers that admission has promised
+        self.reserved = 0.0  # tokens of answers that are still to be made by all that are in
         self.coming: list[tuple[float, int, Request]] = []  # by arrival at the engine
         self.waiting: deque[Request] = deque()
         self.partial: deque[Request] = deque()
         self.running: list[tuple[int, int, Request]] = []  # by the step that ends them
         self.leaving: deque[float] = deque()  # slots whose end is not yet seen
         self.seen = Happened()
-        self._count = 0
-        # When each API server is free.
-        self._servers = [(0.0, server) for server in range(max(1, rules.servers))]
-        self._asked = 0
+        self._asks = Asks(load)
+        self.step = self._count = 0
+        self._servers = [(0.0, each) for each in range(max(1, rules.servers))]  # free from when
         self._random = random.Random("predict/latency")
         # A heap: when requests leave the client, and whose they are.
         self.sending = sorted((start_s, user) for user, start_s in enumerate(load.starts_s))
         self.cache = BlockCache()
-        self._sessions = iter(load.sessions or ())
-        self._turns: dict[int, Iterator[Ask]] = {}  # that a user has still to ask
         self._held_off = 0  # steps of decodes since prompts began to wait for their turn
         self._chunked = False  # whether the last step had a long prompt's chunk
+        self._capped, self._crowded = False, False  # what keeps the next prompt out
         self.wakes = Wakes(rules.wake_s) if rules.wake_s else None
 
     def run(self) -> Happened:
         """Simulate to the end of the level."""
         for _ in range(_STEPS_MAX):
-            if self.now_s >= self.load.duration_s:
-                break
-            if not self._advance():
+            if self.now_s >= self.load.duration_s or not self._advance():
                 break
         self.seen.unfinished = len(self.waiting) + len(self.partial) + len(self.running)
         return self.seen
 
-    def _next_ask(self, user: int) -> Ask | None:
-        """Return what a user asks next, None if nothing is left."""
-        load = self.load
-        if load.sessions is None:
-            self._asked += 1
-            return load.asks[(self._asked - 1) % len(load.asks)]
-        ask = next(self._turns.get(user, iter(())), None)
-        if ask is None:
-            self._turns[user] = iter(next(self._sessions, ()))
-            ask = next(self._turns[user], None)
-        return ask
-
     def _send(self, sent_s: float, user: int) -> None:
         """Let a request, sent by now, pass an API server's queue on its way to the engine."""
-        ask = self._next_ask(user)
+        ask = self._asks.next(user)
         if ask is None:
             return
         request = Request(ask, sent_s, user)
@@ -150,9 +117,11 @@ class _Simulation:
 
     def _used(self) -> float:
         """Tokens of the cache that are taken: half a block is lost at the end of each sequence."""
-        ends = (len(self.running) + len(self.partial)) * self.rules.block / 2
+        sequences = len(self.running) + len(self.partial)
+        partly = self.rules.partly
+        context = sum(each.context - partly * each.left for each in self.partial) + self.context
         shared = self.cache.shared * self.rules.block
-        return self.context + sum(each.context for each in self.partial) + ends - shared
+        return self.rules.kept(context, sequences) + sequences * self.rules.block / 2 - shared
 
     def _room(self) -> float:
         """Blocks that no sequence holds."""
@@ -160,42 +129,58 @@ class _Simulation:
 
     def _make_room(self) -> None:
         """Preempt the last ones let in while the next step's tokens do not fit."""
-        while len(self.running) > 1 and self._used() + len(self.running) > self.rules.cache_tokens:
-            victim = max(self.running, key=lambda each: each[1])
-            self.running.remove(victim)
-            heapq.heapify(self.running)
-            request = victim[2]
-            made = self.step - request.joined
-            self.context -= request.context + made
-            self.reserved -= request.promised
-            request.context += made
-            request.done += made
+        rules = self.rules
+        needed = self._used() + len(self.running) - rules.cache_tokens
+        needed = give_back(self.partial if rules.partly else (), needed)
+        while len(self.running) > 1 and needed > 0:
+            request = self._stop_last()
+            self.seen.preempted += 1
+            if rules.partly:
+                self.partial.appendleft(request)
+                needed = give_back([request], needed - 1)
+                continue
             request.left = request.context
+            self.reserved -= request.answer - request.done
             self._release(request)
             self.waiting.appendleft(request)
-            self.seen.preempted += 1
+            needed = self._used() + len(self.running) - rules.cache_tokens
+
+    def _stop_last(self) -> Request:
+        """Take the last one let in out of the steps."""
+        _, _, request = victim = max(self.running, key=lambda each: each[1])
+        self.running.remove(victim)
+        heapq.heapify(self.running)
+        made = self.step - request.joined
+        self.context -= request.context + made
+        request.context += made
+        request.done += made
+        return request
 
     def _fits(self, request: Request, beside: Sequence[Request]) -> bool:
         """Whether one more may come in, beside those whose prompts end in this very step."""
         rules = self.rules
         held = len(self.running) + len(self.partial) + len(beside)
         if held + len(self.leaving) >= rules.sequences:
+            self._capped = True
             return False
-        if not held:
+        if not held or rules.partly:
             return True
-        used = self._used() + request.context + sum(each.context for each in beside)
+        context = request.context + sum(each.context for each in beside)
+        used = self._used() + rules.kept(context, 1 + len(beside))
         used -= self.rules.block * self.cache.held(self._prompt_blocks(request))
         if rules.admission != "prompt":
             share = _ESTIMATE_SHARE if rules.admission == "estimate" else 1.0
             used += share * (self.reserved + request.answer - request.done)
-        return used <= rules.cache_tokens
+        self._crowded = used > rules.cache_tokens
+        return not self._crowded
 
     def _plan_prompts(self) -> tuple[int, float, list[Request]]:
         """Return tokens of prompts, the contexts that they look at, and whose prompts end."""
+        self._capped = self._crowded = False
         if not (self.partial or self.waiting) or self._decodes_first():
             return 0, 0.0, []
         rules = self.rules
-        budget = rules.tokens - (len(self.running) if rules.mixes else 0)
+        budget = self._budget()
         total, seen = 0, 0.0
         ended: list[Request] = []
         while self.partial and total < budget:
@@ -213,7 +198,8 @@ class _Simulation:
             self._match(request)
             if not self._fits(request, ended):
                 break
-            if (rules.whole or not rules.chunks) and request.left > budget - total and total:
+            beside = total or (rules.mixes and self.running)
+            if (rules.whole or not rules.chunks) and request.left > budget - total and beside:
                 break
             self._let_in(self.waiting.popleft())
             taken = min(budget - total, request.left) if rules.chunks else request.left
@@ -221,6 +207,18 @@ class _Simulation:
             (self.partial if request.left else ended).append(request)
         self._chunked = bool(self.partial)
         return total, seen, ended
+
+    def _budget(self) -> int:
+        """Return how many tokens of prompts a step may have."""
+        rules, running = self.rules, len(self.running)
+        budget = rules.tokens - running * rules.mixes
+        if not rules.partly:
+            return budget
+        if not self.running and self.partial and self._room() < 1:  # none of them would go on
+            give_back(list(self.partial)[1:], self.partial[0].left)
+        room = max(0, int(rules.cache_tokens - self._used()) - running)
+        self._crowded = room == 0
+        return min(budget, room)
 
     def _decodes_first(self) -> bool:
         """Whether an engine that computes prompts by themselves lets those who decode go on."""
@@ -240,8 +238,7 @@ class _Simulation:
         return True
 
     def _let_in(self, request: Request) -> None:
-        request.promised = request.answer - request.done
-        self.reserved += request.promised
+        self.reserved += request.answer - request.done
         if self._in_window(self.now_s):
             self.seen.prompts += request.context
             self.seen.cached += request.context - request.left
@@ -281,6 +278,7 @@ class _Simulation:
             self._step_on(1)
         for request in ended:
             request.done += 1
+            self.reserved -= 1
             request.joined = self.step
             request.context += 1
             if request.done == 1:
@@ -297,6 +295,7 @@ class _Simulation:
         """Take steps of decodes only until somebody ends or somebody may come in."""
         decodes = len(self.running)
         steps = min(self.running[0][0] - self.step, _LEAP_MAX)
+        steps = max(1, min(steps, int((self.rules.cache_tokens - self._used()) / decodes)))
         gpu, host = self.time.parts(decodes, self.context + decodes * steps / 2)
         seconds = self.time.joined_s(gpu, host, decodes, 0)
         free = decodes + len(self.partial) + len(self.leaving) < self.rules.sequences
@@ -313,9 +312,9 @@ class _Simulation:
             steps = min(steps, max(1, self.rules.interval - self._held_off))
         if self.partial:  # a long prompt's next chunk
             steps = 1
-        if until_s < math.inf:
-            lag_s = seconds if self.rules.plans_ahead else 0.0
-            steps = max(1, min(steps, math.ceil((until_s + lag_s - self.now_s) / seconds)))
+        elif until_s < math.inf:
+            wait_s = until_s - self.now_s + seconds * self.rules.plans_ahead
+            steps = max(1, min(steps, math.ceil(wait_s / seconds)))
         self._held_off = self._held_off + steps if self.waiting else 0
         self._pass(steps, gpu, host, seconds, decodes)
         self._step_on(steps)
@@ -325,13 +324,13 @@ class _Simulation:
         self.step += steps
         made = len(self.running)
         self.context += made * steps
+        self.reserved -= made * steps
         while self.running and self.running[0][0] <= self.step:
             request = heapq.heappop(self.running)[2]
             self.context -= request.context + self.step - request.joined
             self._end(request, made)
 
     def _end(self, request: Request, made: int) -> None:
-        self.reserved -= request.promised
         if request.blocks:
             self.cache.hold(request.blocks[request.held :])
             request.held = len(request.blocks)
@@ -389,7 +388,8 @@ class _Simulation:
         if high <= low:
             return
         seen, counted = self.seen, steps * (high - low) / took_s
-        seen.passed(high - low, len(self.running) + len(self.partial), len(self.waiting))
+        running, waiting = len(self.running) + len(self.partial), len(self.waiting)
+        seen.passed(high - low, running, waiting * self._capped, waiting * self._crowded)
         seen.stepped(counted, decodes, self.context if decodes else 0.0, chunk, new)
         if host > gpu:
             seen.host_s += high - low

@@ -72,6 +72,7 @@ def server_of(setup: Setup) -> Server:
             plans_ahead=scheduling.plans_ahead,
             chunks=splits and scheduling.splits_prompts(config),
             whole=scheduling.whole,
+            partly=scheduling.partly,
             interval=scheduling.interval,
             wake_s=scheduling.wake_s,
             sequences=sequences,
@@ -79,6 +80,9 @@ def server_of(setup: Setup) -> Server:
             cache_tokens=found.cache_tokens,
             block=int(_number(config, scheduling.block, setup.gpu)),
             servers=int(_number(config, Limit(scheduling.servers, 1), setup.gpu)),
+            window=work.window,
+            window_share=work.window_share,
+            state_tokens=work.state_tokens,
         ),
         work=work,
         graphs=graphs,
@@ -126,7 +130,9 @@ def part_of(setup: Setup, longest: int) -> Part:
     blocks = _number(config, Limit(scheduling.cache_blocks, 0), setup.gpu)
     if blocks:
         block = _number(config, scheduling.block, setup.gpu)
-        cache_bytes = blocks * block * setup.shape.layers * token_bytes(setup.shape, kv_bytes, gpus)
+        cache_bytes = (
+            blocks * block * setup.shape.cache_layers * token_bytes(setup.shape, kv_bytes, gpus)
+        )
     return Part(
         tensor=gpus,
         weight_bytes=BYTES[weights] if weights else None,

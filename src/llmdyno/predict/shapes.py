@@ -81,32 +81,43 @@ _EXTRA = re.compile(
 # How many bits a weight has, by what the name says of it.
 _QUANTISED = {
     **dict.fromkeys(("fp8", "int8", "w8a8", "w8a16", "8bit", "q8"), 8.0),
-    **dict.fromkeys(("awq", "gptq", "int4", "w4a16", "w4a8", "4bit", "nvfp4", "fp4", "q4"), 4.5),
+    **dict.fromkeys(("awq", "gptq", "int4", "w4a16", "w4a8"), 4 + 20 / 128),
+    **dict.fromkeys(("4bit", "nvfp4", "fp4", "q4"), 4.5),
     "mxfp4": 4.25,
 }
+# In which precision the products are then made; the others only keep their weights small.
+_COMPUTES = {"fp8": "fp8", "w8a8": "int8", "int8": "int8", "nvfp4": "fp4", "fp4": "fp4"}
 
 
-def _spellings(name: str) -> Iterator[tuple[str, float | None]]:
-    """Yield keys that a hub name may have in the table, the longest first, with bits a weight."""
+def _spellings(name: str) -> Iterator[tuple[str, str]]:
+    """Yield keys that a hub name may have in the table, the longest first, and how it is quantised.
+
+    That is a key of `_QUANTISED`; empty: not at all.
+    """
     last = name.rstrip("/").rpartition("/")[2].lower().removeprefix("meta-")
     words = [word for word in re.split(r"[-_\s:]|(?<!\d)\.|\.(?!\d)", last) if word]
-    bits: float | None = None
+    quantised = ""
     while words:
-        yield canonical("".join(words)), bits
+        yield canonical("".join(words)), quantised
         # A date may tell two models apart: Mistral-Small-Instruct-2409 is not Mistral-Small.
         telling = [word for word in words if word.isdigit() or not _EXTRA.fullmatch(word)]
-        yield canonical("".join(telling)), bits
+        yield canonical("".join(telling)), quantised
         word = words.pop()
         if word in _QUANTISED:
-            bits = _QUANTISED[word]
+            quantised = word
         elif not _EXTRA.fullmatch(word):
             return
 
 
-def _with_weights(shape: Shape, bits: float | None) -> Shape:
-    if bits is None:
+def _with_weights(shape: Shape, quantised: str) -> Shape:
+    if not quantised:
         return shape
-    return msgspec.structs.replace(shape, weight_bytes=bits / BITS_A_BYTE, expert_bytes=0.0)
+    return msgspec.structs.replace(
+        shape,
+        weight_bytes=_QUANTISED[quantised] / BITS_A_BYTE,
+        expert_bytes=0.0,
+        computes=_COMPUTES.get(quantised, ""),
+    )
 
 
 def _in_hub_cache(name: str) -> Path | None:

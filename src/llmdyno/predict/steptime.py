@@ -17,7 +17,7 @@ from llmdyno.predict.work import Work
 
 # Of what 16-bit weights reach: 8-bit ones have scales, and inputs that are quantised step by step.
 _QUANTISED_LOSS = 0.1  # of the bandwidth
-_QUANTISED_FLOPS_LOSS = 0.35  # of the share of the (doubled) peak
+_QUANTISED_FLOPS_LOSS = 0.35  # of the share of the (doubled) peak, where products are narrow
 _QUANTISED_TOKENS = 355  # ... and small steps half of that: the lack halves each so many tokens
 _QUANTISED_PIECES = 0.3  # more host time where kernels are started one by one
 _SHARED_LAYER = 0.5  # more GPU time a layer where GPUs wait for each other twice in it
@@ -79,7 +79,7 @@ class StepTime:
         share = values["bandwidth_share"] * (1 - _QUANTISED_LOSS * work.quantised)
         self._byte_s = 1 / (work.bandwidth * share)
         self._cache_s = work.kv_bytes / (work.bandwidth * values["bandwidth_share"])
-        rate = work.flops * (1 - _QUANTISED_FLOPS_LOSS * work.quantised)
+        rate = work.flops * (1 - _QUANTISED_FLOPS_LOSS * work.narrow)
         self._flop_s = 1 / (rate * values["flops_share"])
         self._token_s = work.token_flops * self._flop_s + work.exchange_s
         self._head_s = work.head_flops * self._flop_s
@@ -91,6 +91,7 @@ class StepTime:
         self._pieces_s = work.layers * values["host_layer_s"] * pieces
         self._kernels_s = work.layers * values["host_kernels_s"] * pieces
         self._prompt_s = values["host_prompt_s"]
+        self._forgets = bool(np.any(work.window_share) or np.any(work.state_tokens))
         self.api_s = values["api_s"]
         self.token_api_s = self.api_s * _TOKEN_SHARE
 
@@ -129,6 +130,9 @@ class StepTime:
     ) -> tuple[float, float]:
         """Return the GPU's and the host's part of a step, in seconds."""
         tokens = decodes + chunk
+        if self._forgets:
+            context = self.work.context_read(context, decodes)
+            seen = self.work.context_read(seen, chunk) if np.any(chunk) else seen
         memory_s = self.work.read_bytes(tokens) * self._byte_s
         linear_s = rounded_max(memory_s, self._compute_s(tokens, decodes + prompts))
         gpu_s = (
@@ -145,7 +149,7 @@ class StepTime:
 
     def _compute_s(self, tokens: float, sequences: float) -> float:
         """Return the time of the matrix products; works for arrays, too."""
-        small = self.work.quantised * 0.5 ** (tokens / _QUANTISED_TOKENS)
+        small = self.work.narrow * 0.5 ** (tokens / _QUANTISED_TOKENS)
         return tokens * self._token_s * (1 + small) + sequences * self._head_s  # type: ignore[no-any-return]
 
     def bound_by(self, decodes: float, context: float, chunk: float = 0, prompts: float = 0) -> str:
@@ -158,14 +162,16 @@ class StepTime:
         parts = {
             "compute": compute_s,
             "weights bandwidth": memory_s,
-            "KV bandwidth": context * self._cache_s,
+            "KV bandwidth": self.work.context_read(context, decodes) * self._cache_s,
         }
         return max(parts, key=lambda name: parts[name])
 
     def limit_s(self, decodes: float, context: float, chunk: float = 0) -> float:
         """Return the time of a step at the peaks of bandwidth and FLOPs: no server can beat it."""
         work = self.work
-        read = work.read_bytes(decodes + chunk) + context * work.kv_bytes
+        read = (
+            work.read_bytes(decodes + chunk) + work.context_read(context, decodes) * work.kv_bytes
+        )
         flops = (decodes + chunk) * work.token_flops + decodes * work.head_flops
         return max(read / work.bandwidth, flops / work.flops)
 

@@ -1,6 +1,9 @@
-"""A request on its way through the simulated engine."""
+"""Requests on their way through the simulated engine, and what users ask next."""
 
-from llmdyno.predict.rules import Ask
+import math
+from collections.abc import Iterator, Sequence
+
+from llmdyno.predict.rules import Ask, Load
 
 
 class Request:
@@ -8,7 +11,7 @@ class Request:
 
     __slots__ = (
         *("answer", "blocks", "cached", "context", "done", "first_s", "held"),
-        *("first_tokens", "joined", "left", "promised", "sent_s", "user", "woken"),
+        *("first_tokens", "joined", "left", "sent_s", "user", "woken"),
     )
 
     def __init__(self, ask: Ask, sent_s: float, user: int) -> None:
@@ -22,7 +25,6 @@ class Request:
         self.left = ask.prompt - self.cached  # tokens still to be computed
         self.done = 0  # tokens of the answer made when it joined
         self.joined = 0  # the step that made the last of these
-        self.promised = 0  # tokens that admission has kept room for
         self.first_s = 0.0
         self.first_tokens = 1  # that came with the first one
         self.woken = 0.0  # when its receiver is woken next, see wakes.py
@@ -32,3 +34,41 @@ class Request:
         start = self.context - self.left
         self.left -= taken
         return taken * (start + taken / 2)
+
+
+class Asks:
+    """What a load's users ask, in their order."""
+
+    def __init__(self, load: Load) -> None:
+        """Begin at the load's first."""
+        self._load = load
+        self._asked = 0  # requests
+        self._sessions = iter(load.sessions or ())
+        self._turns: dict[int, Iterator[Ask]] = {}  # that a user has still to ask
+
+    def next(self, user: int) -> Ask | None:
+        """Return what a user asks next, None if nothing is left."""
+        load = self._load
+        if load.sessions is None:
+            self._asked += 1
+            return load.asks[(self._asked - 1) % len(load.asks)]
+        ask = next(self._turns.get(user, iter(())), None)
+        if ask is None:
+            self._turns[user] = iter(next(self._sessions, ()))
+            ask = next(self._turns[user], None)
+        return ask
+
+
+def give_back(requests: Sequence[Request], needed: float) -> float:
+    """Let the last of some requests give tokens of the cache back; return what is still lacking.
+
+    They have to compute these tokens again. Those who need them take a block when theirs is full:
+    on average as many tokens as they make.
+    """
+    for request in reversed(requests):
+        if needed <= 0:
+            break
+        lost = min(request.context - request.left, math.ceil(needed))
+        request.left += lost
+        needed -= lost
+    return needed

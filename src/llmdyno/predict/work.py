@@ -7,7 +7,7 @@ weight.
 
 import msgspec
 
-from llmdyno.predict.decoder import Shape
+from llmdyno.predict.decoder import Shape, remembered
 from llmdyno.predict.gpus import Gpu
 
 _GROUP_SCALE = 0.06  # 4-bit weights: scales and zero points of groups of 128, a share of the bytes
@@ -30,9 +30,13 @@ class Work(msgspec.Struct, frozen=True):
         expert_bytes: weights of experts in all; a step reads those that its tokens are sent to.
         expert_missed: the share of experts that a token is not sent to.
         weight_bytes: all other weights.
-        kv_bytes: keys and values of one token of context.
+        kv_bytes: keys and values of one token of context, as long as no window forgets it.
+        window, window_share: tokens that a share of the layers reach back at most.
+        state_tokens: what a sequence's state takes, in tokens of context.
         token_flops, head_flops: for a token; for a sequence that gets a token.
         context_flops: attention, for a token and each token of context that it looks at.
+        quantised: the weights are smaller than 16 bits.
+        narrow: products are made in fewer bits, at a higher peak.
         exchange_s: a token's activations between the GPUs, in seconds.
         paces: multiples of the medians of steptime.PRIORS, in their order.
     """
@@ -49,13 +53,25 @@ class Work(msgspec.Struct, frozen=True):
     exchange_s: float
     layers: int
     quantised: bool
+    narrow: bool
     gpus: int
+    window: float = 0.0
+    window_share: float = 0.0
+    state_tokens: float = 0.0
     paces: tuple[float, ...] = ()
 
     def read_bytes(self, tokens: float) -> float:
         """Weights that a step of so many tokens reads, in bytes."""
         # Each token takes `experts_active` of them; drawn evenly, so many are taken by none.
         return self.weight_bytes + self.expert_bytes * (1 - self.expert_missed**tokens)  # type: ignore[no-any-return]
+
+    def context_read(self, context: float, sequences: float) -> float:
+        """Return the tokens of context that a step of so many sequences reads; takes arrays, too.
+
+        Layers with a window read its tokens only.
+        """
+        near = remembered(context, sequences, self.window, self.window_share)
+        return near + 2 * sequences * self.state_tokens  # type: ignore[no-any-return]  # and written
 
 
 def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str | None, cache: str) -> Work:
@@ -73,24 +89,33 @@ def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str | None, cache: str) 
     weight_bytes = (shape.linear_params - shape.expert_params) * size
     weight_bytes += shape.head_params * max(size, gpu.number_bytes)
     expert_bytes = shape.expert_params * expert_size
-    computes = weights or ("fp8" if size == BYTES["fp8"] else "bf16")
+    computes = weights or shape.computes or "bf16"
     shared = 1 if shape.kv_lora_rank else min(gpus, shape.kv_heads)
     ring = 2 * (gpus - 1) / gpus
     return Work(
         weight_bytes=weight_bytes / gpus,
         expert_bytes=expert_bytes / gpus,
         expert_missed=1 - shape.experts_active / shape.experts if shape.experts else 0.0,
-        kv_bytes=shape.layers * shape.kv_numbers * BYTES[cache] / shared,
+        kv_bytes=shape.cache_layers * shape.kv_numbers * BYTES[cache] / shared,
         token_flops=2.0 * shape.linear_params_active / gpus,
         head_flops=2.0 * shape.head_params / gpus,
-        context_flops=4.0 * shape.layers * shape.heads * shape.head_dim / gpus,
+        context_flops=2.0 * shape.cache_layers * shape.heads * _looks(shape) / gpus,
         bandwidth=gpu.bandwidth_of((weight_bytes + expert_bytes) / gpus),
         flops=gpu.flops_at(computes),
         exchange_s=shape.layers * 2 * shape.hidden * BYTES["bf16"] * ring / _NVLINK_BYTES_S,
         layers=shape.layers,
         quantised=size < BYTES["bf16"],
+        narrow=gpu.flops_at(computes) > gpu.flops_at("bf16"),
         gpus=gpus,
+        window=shape.window,
+        window_share=shape.window_share,
+        state_tokens=shape.state_tokens,
     )
+
+
+def _looks(shape: Shape) -> int:
+    """Return the numbers of a query and a value, which meet one token of context."""
+    return shape.head_dim + shape.rope_dim + (shape.value_dim or shape.head_dim)
 
 
 def _in_memory(size: float, gpu: Gpu) -> float:
