@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 import numpy as np
 from held_out import HELD_OUT
+from memory import MEMORY
 from numpy.typing import NDArray
 from others import OTHERS
 from parts import (
@@ -278,7 +279,7 @@ FAMILIES: Mapping[str, Callable[[int], Function]] = {
 
 def make(family: str, seed: int) -> Function:
     """Return a family's function of that seed; the default starts, and there is more to find."""
-    families = {**FAMILIES, **HELD_OUT}
+    families = {**FAMILIES, **MEMORY, **HELD_OUT}
     for again in range(50):
         function = families[family](seed + 1000 * again)
         if function.value({}) > 0:

@@ -2,19 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 
-from batches import KNOBS
-from llmdyno.knobs import Value
+import msgspec
+
+from batches import KERNEL, KNOBS, SEQUENCES, TOKENS
+from llmdyno.knobs import Knob, Value
 from llmdyno.search.feasibility import Feasibility
 from llmdyno.search.model import Points
 from llmdyno.search.space import Space
 
 Config = Mapping[str, Value]
+_GPUS = ("one", "two", "four", "eight")
 
 
 def risks(
-    started: Sequence[Config], failed: Sequence[Config], asked: Sequence[Config]
+    started: Sequence[Config],
+    failed: Sequence[Config],
+    asked: Sequence[Config],
+    knobs: Sequence[Knob] = KNOBS,
 ) -> list[float]:
-    space = Space(KNOBS, {})
+    space = Space(knobs, {})
     learnt = Feasibility(space)
     points = [Points(space, [space.key(one) for one in some]) for some in (started, failed, asked)]
     learnt.fit(points[0], points[1])
@@ -61,3 +67,22 @@ def test_near_a_failure_the_risk_rises_step_by_step() -> None:
     assert found == sorted(found)
     assert found[-1] > 0.9
     assert found[0] < 0.7
+
+
+def test_a_choice_moves_the_bound_of_a_number() -> None:
+    gpus = msgspec.structs.replace(
+        KERNEL, name="gpus", defaults=(("1", "one"),), choices=_GPUS, search=_GPUS
+    )
+    four, one, far = risks(
+        [{}, {"gpus": "two", "sequences": 128}, {"gpus": "four", "sequences": 256}],
+        [{"sequences": 256}, {"gpus": "two", "sequences": 512}],
+        [
+            {"gpus": "four", "sequences": 512},
+            {"sequences": 200},
+            {"gpus": "two", "sequences": 768},
+        ],
+        (SEQUENCES, TOKENS, gpus),
+    )
+
+    assert four < 0.5 < one
+    assert far > 0.8

@@ -1,10 +1,11 @@
 """What does not start, learnt from what did not.
 
-A failure may have one of many causes: a bound on a number, on two numbers together (memory), a
-choice that is refused, two choices that exclude each other, a choice beside a large number. Each is
-a sum over a point that must stay under an unknown bound. A cause with a bound is a guess, with a
-chance before any result. What started refutes guesses. What failed must be explained, by one guess
-or by a few: two failures with one explanation are not taken for two.
+A failure may have one of many causes: a bound on a number, on two or three numbers together
+(memory), a choice that is refused, two choices that exclude each other, a choice beside a large
+number, a choice with which numbers need more memory than with the others. Each is a sum over a
+point that must stay under an unknown bound; on log scales a product is a sum. A cause with a bound
+is a guess, with a chance before any result. What started refutes guesses. What failed must be
+explained, by one guess or by a few: two failures with one explanation are not taken for two.
 """
 
 import math
@@ -20,6 +21,7 @@ from llmdyno.search.model import INACTIVE, UNSET, Points
 from llmdyno.search.space import Floats, Space
 
 _RATIOS = (0.5, 1.0, 2.0)
+_BESIDE = 2.0  # the term of a choice without which a bound on a number does not count
 _BOUNDS = 32  # guesses a cause
 _EXPLAINING = 3  # guesses that explain all failures together, at most
 _GROUPS_MAX = 40  # of guesses that explain the same failures
@@ -30,7 +32,16 @@ _SHARE_WIDE = 0.5  # the deviation of that share's logarithm
 _SAMPLE = 400
 _UNLIKELY = 0.01
 # How likely a kind of cause is, in proportion to the others.
-_ONE, _PAIR, _CHOICE = 0.06, 0.1, 0.06
+_ONE, _PAIR, _TRIPLE, _CHOICE = 0.06, 0.1, 0.015, 0.06
+_TRIPLES = ((1.0, 1.0, 1.0), (1.0, 0.5, 0.5), (0.5, 1.0, 0.5), (0.5, 0.5, 1.0))
+# By how much a choice moves the bound of numbers: one value apart from the others, or more with
+# each value in their order (a model over 1, 2, 4 GPUs).
+_APART, _GRADED = (0.5, 1.0), (0.75, 1.5)
+_APART_ONE, _APART_PAIR, _GRADED_ONE, _GRADED_PAIR = 0.03, 0.05, 0.1, 0.15
+# How likely too little of a number is, beside too much: of the size of a batch, of another number
+# (a share of memory) beside the size of a batch. Both alone: _LITTLE.
+_LITTLE_BATCH, _LITTLE_OTHER, _LITTLE = 0.1, 0.35, 0.2
+_LITTLE_BOTH = 0.05
 
 
 class Feasibility:
@@ -42,13 +53,18 @@ class Feasibility:
 
     def __init__(self, space: Space) -> None:
         self._numbers = [n for n, axis in enumerate(space.axes) if axis.is_number]
+        self._batches = {n for n, axis in enumerate(space.axes) if axis.knob.search_log}
         self._choices = [
             (n, level)
             for n, axis in enumerate(space.axes)
             if not axis.is_number
             for level in range(len(axis.levels))
         ]
-        causes = [*self._causes_of_numbers(), *self._causes_of_choices()]
+        causes = [
+            *self._causes_of_numbers(),
+            *self._causes_of_choices(),
+            *self._causes_of_choices_and_numbers(),
+        ]
         self._causes = np.zeros((len(causes), len(self._numbers) + len(self._choices)))
         for row, (_, terms) in zip(self._causes, causes, strict=True):
             for place, factor in terms.items():
@@ -56,16 +72,36 @@ class Feasibility:
         self._rates = self._before(np.array([prior for prior, _ in causes]))
 
     def _causes_of_numbers(self) -> list[tuple[float, dict[int, float]]]:
-        """Return causes, how likely each is and its terms: a bound on a number or on a pair."""
+        """Return causes, how likely each is and its terms: a bound on one, two or three numbers."""
         count = len(self._numbers)
-        found = [(_ONE * share, {a: sign}) for a in range(count) for share, sign in _SIGNS]
+        found: list[tuple[float, dict[int, float]]] = []
+        for a in range(count):
+            found += [(_ONE, {a: 1.0}), (_ONE * _LITTLE, {a: -1.0})]
         for a, b in combinations(range(count), 2):
+            little_a, little_b = self._little(a, b), self._little(b, a)
             for ratio in _RATIOS:
                 found += [
-                    (_PAIR * share, {a: one, b: other * ratio})
-                    for share, one, other in _PAIRED_SIGNS
+                    (_PAIR, {a: 1.0, b: ratio}),
+                    (_PAIR * little_a, {a: -1.0, b: ratio}),
+                    (_PAIR * little_b, {a: 1.0, b: -ratio}),
+                    (_PAIR * _LITTLE_BOTH, {a: -1.0, b: -ratio}),
                 ]
+        for three in combinations(range(count), 3):
+            for ratios in _TRIPLES:
+                terms = dict(zip(three, ratios, strict=True))
+                found.append((_TRIPLE, terms))
+                for a in three:
+                    if not self._is_batch(a):
+                        found.append((_TRIPLE / 2, {**terms, a: -terms[a]}))
         return found
+
+    def _is_batch(self, number: int) -> bool:
+        return self._numbers[number] in self._batches
+
+    def _little(self, number: int, other: int) -> float:
+        """Return how likely too little of a number beside too much of another is a cause."""
+        mixed = self._is_batch(other) and not self._is_batch(number)
+        return _LITTLE_OTHER if mixed else _LITTLE_BATCH
 
     def _causes_of_choices(self) -> list[tuple[float, dict[int, float]]]:
         """Return causes: a choice, one beside a large or small number, two choices."""
@@ -75,8 +111,8 @@ class Feasibility:
             here = first + one
             found.append((_CHOICE, {here: 1.0}))
             for a in range(first):
-                found.append((0.2 * _CHOICE, {here: 2.0, a: 1.0}))
-                found.append((0.1 * _CHOICE, {here: 2.0, a: -1.0}))
+                found.append((0.2 * _CHOICE, {here: _BESIDE, a: 1.0}))
+                found.append((0.1 * _CHOICE, {here: _BESIDE, a: -1.0}))
             found += [
                 (0.3 * _CHOICE, {here: 1.0, first + other: 1.0})
                 for other in range(one + 1, len(self._choices))
@@ -84,16 +120,63 @@ class Feasibility:
             ]
         return found
 
+    def _causes_of_choices_and_numbers(self) -> list[tuple[float, dict[int, float]]]:
+        """Return causes: a bound on one or two numbers that a choice moves."""
+        count = len(self._numbers)
+        found: list[tuple[float, dict[int, float]]] = []
+        for one, two, moved in self._moves():
+            for a in range(count):
+                found.append((one * _CHOICE, {**moved, a: 1.0}))
+                if not self._is_batch(a):
+                    found.append((one * _CHOICE * _LITTLE, {**moved, a: -1.0}))
+            for a, b in combinations(range(count), 2):
+                found.append((two * _CHOICE, {**moved, a: 1.0, b: 1.0}))
+                for much, little in ((a, b), (b, a)):
+                    if not self._is_batch(little):
+                        likely = two * _CHOICE * _LITTLE_OTHER
+                        found.append((likely, {**moved, much: 1.0, little: -1.0}))
+        return found
+
+    def _moves(self) -> list[tuple[float, float, dict[int, float]]]:
+        """Return how choices may move a bound: how likely for one number, for two, the terms."""
+        found: list[tuple[float, float, dict[int, float]]] = []
+        for places in self._places():
+            for by in _APART:
+                for place in places:
+                    found.append((_APART_ONE, _APART_PAIR, {place: by}))
+                    if len(places) > 2:
+                        others = {other: by for other in places if other != place}
+                        found.append((_APART_ONE, _APART_PAIR, others))
+            if len(places) > 2:
+                steps = range(1, len(places))
+                for by in (each / (len(places) - 1) for each in _GRADED):
+                    for order in (places, places[::-1]):
+                        graded = {order[step]: by * step for step in steps}
+                        found.append((_GRADED_ONE, _GRADED_PAIR, graded))
+        return found
+
+    def _places(self) -> list[list[int]]:
+        """Return, by axis that is no number, the features of its values in their order."""
+        first = len(self._numbers)
+        axes = dict.fromkeys(axis for axis, _ in self._choices)
+        return [
+            [first + n for n, (other, _) in enumerate(self._choices) if other == axis]
+            for axis in axes
+        ]
+
     def _before(self, priors: Floats) -> Floats:
         """Return the chance of each guess before any result: a row a cause, a column a bound."""
         first = len(self._numbers)
         sums = np.sort(self._sample() @ self._causes.T, axis=0)
-        top = np.maximum(self._causes, 0).sum(1)
+        top = np.maximum(self._causes[:, :first], 0).sum(1)
+        for places in self._places():
+            top += np.maximum(self._causes[:, places], 0).max(1)
         bare = (self._causes[:, :first] == 0).all(1)
         # A bound beside a choice lies where only points are that have the choice.
-        beside = 2.0 + np.minimum(self._causes[:, :first], 0).sum(1)
-        chosen = (self._causes[:, first:] > 0).any(1)
-        self._low = np.where(chosen, np.where(bare, top - 0.5, beside), sums[int(0.45 * _SAMPLE)])
+        beside = _BESIDE + np.minimum(self._causes[:, :first], 0).sum(1)
+        chosen = (self._causes[:, first:] >= _BESIDE).any(1)
+        below = np.where(chosen, beside, sums[int(0.45 * _SAMPLE)])
+        self._low = np.where(bare, top - 0.5, below)
         self._step = (top - self._low) / _BOUNDS
         bounds = self._low[:, None] + self._step[:, None] * (np.arange(_BOUNDS) + 0.5)
         above = (sums.T[:, None, :] > bounds[:, :, None]).mean(2)
@@ -109,8 +192,7 @@ class Feasibility:
         first = len(self._numbers)
         found = np.zeros((_SAMPLE, self._causes.shape[1]))
         found[:, :first] = draw.random((_SAMPLE, first))
-        for axis in dict.fromkeys(axis for axis, _ in self._choices):
-            places = [first + n for n, (other, _) in enumerate(self._choices) if other == axis]
+        for places in self._places():
             found[np.arange(_SAMPLE), draw.choice(places, _SAMPLE)] = 1.0
         return found
 
@@ -162,10 +244,6 @@ class Feasibility:
             fine = fine * (1 - np.clip(table[rows, places].sum(1), 0.0, 1.0))
         clipped: Floats = np.clip(1 - fine, 0.0, 1.0)  # rounding
         return clipped
-
-
-_SIGNS = ((1.0, 1.0), (0.2, -1.0))  # how likely, the number's sign
-_PAIRED_SIGNS = ((1.0, 1.0, 1.0), (0.1, -1.0, 1.0), (0.1, 1.0, -1.0), (0.05, -1.0, -1.0))
 
 
 def _cumulated(rates: Floats) -> Floats:
