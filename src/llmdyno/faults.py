@@ -57,6 +57,10 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 
+# Of a request that was given up after a wait, by us or by a proxy: how long it would have taken is
+# not known, but that it is longer than the wait.
+_TIMED_OUT = frozenset({"timeout", "http-408", "http-504", "http-524", "grpc-deadline-exceeded"})
+
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HTTP = re.compile(r"http-(\d{1,3})")
 # By number, as gRPC has them.
@@ -87,6 +91,11 @@ def is_too_long(fault: str, detail: str) -> bool:
     Such refusals are one fault of a whole level: no retry and no lower load mends them.
     """
     return fault in _REFUSALS and _TOO_LONG.search(detail) is not None
+
+
+def is_timeout(fault: str) -> bool:
+    """Tell whether a request failed because it took too long for us or for a proxy."""
+    return fault in _TIMED_OUT
 
 
 def meaning(fault: str) -> str:

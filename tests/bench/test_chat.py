@@ -93,6 +93,7 @@ def test_a_turn_carries_what_was_said_but_not_what_failed() -> None:
         (HEAD + framed(b'data: {"error":"gone"}\n\n'), "stream-error: gone"),
         (HEAD + framed(STOP) + framed(DONE) + END, "no-tokens"),
         (b"", "no-response"),
+        (plain("200 OK", b'{"choices":[]}', "Content-Type: application/json"), "not-a-stream"),
     ],
 )
 def test_an_answer_that_is_none_is_said_in_a_sentence(answer: bytes, words: str) -> None:
@@ -103,6 +104,21 @@ def test_an_answer_that_is_none_is_said_in_a_sentence(answer: bytes, words: str)
         assert str(error.value).endswith(".")
 
     talk(answering(raw(answer, close=True)), work)
+
+
+def test_what_was_not_streamed_and_what_came_at_once_is_told() -> None:
+    hidden = USAGE.replace(b'"completion_tokens":4', b'"completion_tokens":4,"total_tokens":235')
+
+    async def script(client: Client) -> None:
+        await client.request()
+        await client.send(WHOLE.replace(framed(USAGE), framed(hidden)))
+        await client.request()
+
+    async def work(chat: Chat) -> None:
+        turn = await chat.ask("one", unseen)
+        assert (turn.output_tokens, turn.unstreamed, turn.reads) == (4, 200, 1)
+
+    talk(script, work)
 
 
 def test_a_server_is_asked_what_it_is() -> None:

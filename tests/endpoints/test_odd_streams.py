@@ -171,6 +171,7 @@ ERRORS: list[Any] = [
     {"text": "out of memory", "error_code": 50_004},  # FastChat
     {"choices": None, "base_resp": {"status_code": 1039, "status_msg": "out of memory"}},
     {"success": False, "reason": "out of memory"},
+    {"modelStreamErrorException": {"message": "out of memory"}},  # Bedrock
     {"code": "InternalError.Algo", "description": "out of memory"},
     {"id": "x", "choices": [{"delta": {}}], "x_groq": {"error": "out of memory"}},
 ]

@@ -172,6 +172,25 @@ def test_a_usage_of_each_event_alone_is_summed(each: int) -> None:
     assert record.tokens == (() if each == 1 else (each,) * 8)
 
 
+def test_a_running_usage_of_each_choice_is_not_summed() -> None:
+    def event(at: int) -> bytes:
+        choice, so_far = at % 2, 1 + at // 2 + 3 * (at % 2)
+        return (
+            b'data: {"choices":[{"index":%d,"delta":{"content":"ab "}}],"usage":{"prompt_tokens":7,'
+            b'"completion_tokens":%d}}\n\n' % (choice, so_far)
+        )
+
+    ends = b"".join(
+        b'data: {"choices":[{"index":%d,"delta":{},"finish_reason":"stop"}]}\n\n' % n
+        for n in (0, 1)
+    )
+    record, _ = judged(
+        pieces=[*((6_000 + at, event(at)) for at in range(12)), (9_000, ends + DONE)]
+    )
+
+    assert (record.source, record.output_tokens, record.error) == ("chunks", 12, "")
+
+
 def test_a_last_event_with_the_whole_answer_once_more_is_no_part_of_it() -> None:
     words = [(6_000 + 10 * at, chunk(f"word{at} ")) for at in range(8)]
     again = chunk("".join(f"word{at} " for at in range(8)), '"stop"')

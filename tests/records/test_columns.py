@@ -45,7 +45,7 @@ def test_each_value_of_a_record_is_in_its_own_column() -> None:
             asked_tokens=8,
             reads=5,
         ),
-        record(8, CUT),
+        record(8, CUT, error="timeout"),
     )
 
     per_request = {
@@ -55,6 +55,7 @@ def test_each_value_of_a_record_is_in_its_own_column() -> None:
         "last_ns": [21, -1],
         "end_ns": [40, 40],
         "outcome": [COMPLETED, CUT],
+        "timed_out": [0, 1],
         "input_tokens": [11, -1],
         "output_tokens": [9, 0],
         "asked_tokens": [8, -1],

@@ -51,6 +51,31 @@ def test_what_did_not_wait_at_the_windows_end_is_not_censored(other: Record) -> 
     assert (found["censored"], found["kaplan_meier"]) == (0, None)
 
 
+@pytest.mark.parametrize("error", ["timeout", "http-504", "http-503"])
+def test_a_timeout_is_a_wait_and_a_refusal_is_none(error: str) -> None:
+    given_up = [
+        record(100 + n, 2000, gaps_ns=(), end_ns=1000 * MS, outcome="failed", error=error)
+        for n in range(20)
+    ]
+    slos = parse_slos("ttft:p90<500ms,e2e:p90<500ms")
+    measured = measures([(columns_of(*starved(waiting=0), *given_up), WINDOW)], slos)
+
+    waited = error != "http-503"
+    for slo in slos:
+        assert measured[slo.metric]["censored"] == (20 if waited else 0)
+        judged = judge(slo, measured)
+        assert (judged.met, judged.at_least) == ((False, 1000) if waited else (True, None))
+    assert measured["ttft_ms"]["max"] == 90
+
+
+def test_a_timeout_after_the_first_token_is_a_wait_for_the_last() -> None:
+    late = record(99, 2000, gaps_ns=(90 * MS,), end_ns=1000 * MS, outcome="failed", error="timeout")
+    measured = measures([(columns_of(*starved(waiting=0), late), WINDOW)], ())
+
+    assert (measured["ttft_ms"]["censored"], measured["e2e_ms"]["censored"]) == (0, 1)
+    assert measured["e2e_ms"]["censored_ms_max"] == 1000
+
+
 def test_starved_users_miss_the_slo_that_the_others_meet() -> None:
     columns = columns_of(*starved())
     (slo,) = parse_slos("ttft:p99<1s")

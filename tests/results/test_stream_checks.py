@@ -24,7 +24,7 @@ def test_what_comes_whole_says_so_and_which_setting_mends_it() -> None:
     assert "TTFT, ITL and TPOT mean nothing here" in text
     for setting in (
         *("proxy_buffering off;", "X-Accel-Buffering: no", "gzip", "option http-no-delay"),
-        *("flushpackets=on", "flush_interval -1"),
+        *("flushpackets=on", "flush_interval -1", "response_buffering=false", "buffer-response"),
     ):
         assert setting in text
 

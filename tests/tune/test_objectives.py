@@ -122,6 +122,7 @@ def columns_of(e2e_ms: list[float], ends_ms: list[float], outcome: int = COMPLET
         last_ns=last_ns,
         end_ns=last_ns,
         outcome=ones * outcome,
+        timed_out=0 * ones,
         input_tokens=ones,
         output_tokens=ones,
         asked_tokens=-ones,

@@ -32,12 +32,17 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "no variable named": (lambda: from_variables("X-Key"), "--header-env X-Key: write Name=VAR"),
     "not set": (
         lambda: from_variables("X-Key=NOBODY"),
-        "--header-env X-Key NOBODY: there is no such variable",
+        "--header-env X-Key=NOBODY: there is no such variable",
     ),
-    "empty": (lambda: from_variables("X-Key=EMPTY"), "X-Key EMPTY: the variable is empty"),
+    "empty": (lambda: from_variables("X-Key=EMPTY"), "X-Key=EMPTY: the variable is empty"),
     "two lines in a variable": (
         lambda: from_variables("X-Key=TWO"),
         "--header-env X-Key: its value must be",
+    ),
+    "the key itself": (lambda: from_variables(key="sk-12"), "--api-key-env: what was given is no"),
+    "the value itself": (
+        lambda: from_variables("X-Key=Bearer abc"),
+        "--header-env X-Key: what was given is no name of a variable",
     ),
     "no key": (lambda: from_variables(key="NO_KEY"), "--api-key-env NO_KEY: there is no such"),
     "no pair": (lambda: from_variables(basic="KEY"), "--basic-auth-env: the variable must hold"),

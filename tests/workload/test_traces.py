@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import last_json
+from llmdyno import workload
 from llmdyno.errors import UsageError
 from llmdyno.records.entries import Record
 from llmdyno.records.journal import read_journal
@@ -255,6 +256,22 @@ def test_a_wrong_trace_is_told_with_its_line(name: str, tmp_path: Path) -> None:
         traces.read(str(path))
 
     assert words in str(error.value)
+
+
+BURST = "Timestamp,Model,Request tokens,Response tokens\n5,m,30,4\n6,m,40,0\n7,m,50,0\n"
+
+
+def test_requests_that_failed_when_a_trace_was_made_are_counted_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "burst.csv"
+    asked = Workload(name="trace", dataset=str(path))
+    path.write_text(BURST)
+    assert workload.notes(asked) == [
+        f"--dataset {path}: 2 of 3 rows are of requests that failed, and left out."
+    ]
+
+    path.write_text(BURST.replace("5,m,30,4\n", ""))
+    with pytest.raises(UsageError, match=r"holds no requests: 2 rows are of requests that failed"):
+        traces.read(str(path))
 
 
 def test_a_trace_is_not_mixed_with_rates_and_durations(dyno: Dyno) -> None:

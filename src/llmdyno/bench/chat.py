@@ -15,7 +15,7 @@ from llmdyno.faults import REDIRECTS, http_fault, meaning
 from llmdyno.wire.connect import as_sent, connect
 from llmdyno.wire.exchange import Exchange, Meter, Response
 from llmdyno.wire.kserve import Tensor
-from llmdyno.wire.reply import Reply, count_tokens
+from llmdyno.wire.reply import Reply, count_tokens, unstreamed
 from llmdyno.wire.request import KeptConnection, answered
 from llmdyno.wire.target import Target
 
@@ -31,6 +31,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     token_rate: float | None  # output tokens a second after the first ones; None: there are none
     input_tokens: int | None
     output_tokens: int
+    unstreamed: int  # tokens that the server counts and did not stream
+    reads: int  # that brought text; one: it came whole
     source: str  # of the counts: "usage" or "chunks"
     finish: str
 
@@ -117,6 +119,8 @@ class Chat:
         whole = reply.ended or (self.endpoint.ends_with_body and not response.error)
         if response.error and not (reply.ended and reply.stamps_ns):
             return f"{response.error}: {response.detail or meaning(response.error)}".rstrip(".")
+        if not whole and _is_json(response):
+            return "not-a-stream: the answer came as one JSON document; the server does not stream"
         if not whole:
             return "truncated: the answer has no finish reason and no end mark"
         return "" if reply.stamps_ns else "no-tokens: the answer has no text"
@@ -151,6 +155,11 @@ class _Shown:
             self._show(new)
 
 
+def _is_json(response: Response) -> bool:
+    """Tell whether a response says of itself that it is JSON, so no stream."""
+    return response.headers.get("content-type", "").startswith("application/json")
+
+
 def _turn(response: Response, reply: Reply) -> Turn:
     tokens, source = count_tokens(reply)
     first_ns, last_ns = reply.stamps_ns[0], reply.stamps_ns[-1]
@@ -164,6 +173,8 @@ def _turn(response: Response, reply: Reply) -> Turn:
         token_rate=later / (last_ns - first_ns) * 1e9 if later and last_ns > first_ns else None,
         input_tokens=reply.input_tokens if reply.input_tokens >= 0 else None,
         output_tokens=sum(tokens),
+        unstreamed=unstreamed(reply, sum(tokens)),
+        reads=len(set(reply.stamps_ns)),
         source=source,
         finish=reply.finish,
     )

@@ -85,8 +85,11 @@ def _show(text: str) -> None:
 
 def _took(turn: Any) -> str:
     rate = "" if turn.token_rate is None else f", {turn.token_rate:,.1f} tok/s after the first"
+    if turn.reads == 1 and turn.output_tokens > 1:
+        rate = ", all at once"
+    hidden = f", {turn.unstreamed:,} not streamed" if turn.unstreamed else ""
     asked = "" if turn.input_tokens is None else f"{turn.input_tokens} in, "
     return (
-        f"[TTFT {turn.ttft_ms:,.0f} ms{rate}; tokens: {asked}{turn.output_tokens} out"
+        f"[TTFT {turn.ttft_ms:,.0f} ms{rate}; tokens: {asked}{turn.output_tokens} out{hidden}"
         f" ({turn.source}); {turn.e2e_ms / 1e3:,.2f} s; {turn.finish or 'no finish reason'}]"
     )

@@ -33,6 +33,7 @@ _ERROR_NUMBERS = ("error_code", "errcode", "err_no", "status_code")
 _HTTP_ERRORS = range(400, 600)
 _HTTP_SUCCESS = range(200, 300)
 _WITHIN = ("base_resp", "x_groq")  # an error may stand in such a part: MiniMax, Groq
+_ERROR_NAME = re.compile(r"\w+(?:Error|Exception)")  # of a part that is one: Bedrock
 # Finish reasons of an answer that the server broke off: "error" (OpenRouter, TGI), "abort" (vLLM,
 # SGLang), "cancelled", "insufficient_system_resource" (DeepSeek), "network_error" (Zhipu),
 # "MALFORMED_FUNCTION_CALL" (Gemini).
@@ -83,8 +84,9 @@ def reported(document: Any) -> str:
     kinds = [kind for name in _KINDS if isinstance(kind := document.get(name), str) and kind]
     if not document.get("error") and any(map(is_sign_of_life, kinds)):
         return ""
-    marked = bool(document.get("error")) or any(kind.lower() in _FAILED for kind in kinds)
-    said = words_of(document)
+    named = [part for name, part in document.items() if part and _ERROR_NAME.fullmatch(name)]
+    marked = bool(document.get("error") or named) or any(kind.lower() in _FAILED for kind in kinds)
+    said = words_of(document) or words_of(named)
     if not said and ((marked and _says(document)) or _is_numbered(document)):
         words = (words_of(document.get(name)) for name in _MORE_WORDS)
         said = next(filter(None, words), "") or str(document)

@@ -35,7 +35,7 @@ def take_usage(reply: Reply, usage: Any) -> int | None:
         return None
     if usage.completion_tokens_details is not None or usage.reasoning_tokens is not None:
         tokens += _take_reasoning(reply, usage, tokens)
-    elif hidden := _hidden(usage, tokens):
+    elif usage.total_tokens != reply.input_tokens + tokens and (hidden := _hidden(usage, tokens)):
         reply.reasoning_tokens = hidden
         tokens += hidden
     if tokens or reply.output_tokens <= 0:  # an empty usage may follow the one that counts

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from llmdyno.faults import is_timeout
 from llmdyno.records.entries import FAILED, OUTCOMES, Record
 
 
@@ -37,7 +38,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     """A level's records as columns: one array an attribute, times in ns.
 
     Per request: due_ns and sent_ns since the run's start; ttft_ns and last_ns since sent (-1: no
-    token came); end_ns since sent.
+    token came); end_ns since sent; timed_out, 1 of a request that failed because it took too long.
     Per token-carrying read: read_ns since the run's start, read_gap_ns since the read before (or
     since sent, for the first), read_tokens, read_later (not the first of its request), read_timed
     (its request did not fail, so that its gaps count), read_request (the request's number).
@@ -51,6 +52,7 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     last_ns: NDArray[np.int64]
     end_ns: NDArray[np.int64]
     outcome: NDArray[np.int64]
+    timed_out: NDArray[np.int64]
     input_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
     asked_tokens: NDArray[np.int64]
@@ -74,6 +76,7 @@ _FIELDS = (
     "last_ns",
     "end_ns",
     "outcome",
+    "timed_out",
     "input_tokens",
     "output_tokens",
     "asked_tokens",
@@ -103,6 +106,7 @@ class Collector:
             "last_ns": sum(record.gaps_ns) if has_tokens else -1,
             "end_ns": record.end_ns,
             "outcome": OUTCOMES.index(record.outcome),
+            "timed_out": int(is_timeout(record.error)),
             "input_tokens": record.input_tokens,
             "output_tokens": record.output_tokens,
             "asked_tokens": record.asked_tokens,

@@ -116,7 +116,7 @@ def _about_first_tokens(level: Document) -> list[Finding]:
         longest = number(level, "ttft_ms", "censored_ms_max")
         said = (
             f"{_requests_were(number(level, 'ttft_ms', 'censored') or 0)} cut before a first"
-            " token or still waited for one when the window ended"
+            " token, timed out before it or still waited for it when the window ended"
             f"{f' (the longest for {_milliseconds(longest)})' if longest else ''}; with them, by"
             f" Kaplan and Meier, TTFT is {values}."
         )

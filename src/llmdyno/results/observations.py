@@ -20,8 +20,9 @@ class Values(msgspec.Struct, frozen=True):
 
     values: Array
     weights: Array | None = None
-    # One value in ms for each request that still waited when the window ended, or was cut: how long
-    # it had waited. Its true value is greater. None: such requests do not matter to the metric.
+    # One value in ms for each request that still waited when the window ended, or was cut, or timed
+    # out: how long it had waited. Its true value is greater. None: such requests do not matter to
+    # the metric.
     censored: Array | None = None
     # Of each of those the value that it had in the end, after the window; infinite: it never had.
     later: Array | None = None
@@ -82,12 +83,17 @@ def _waiting(columns: Columns, window: Window) -> Array:
     """
     ended_ns = columns.sent_ns + columns.end_ns
     answered = (columns.ttft_ns >= 0) & (columns.sent_ns + columns.ttft_ns <= window.end_ns)
-    # A level's window may outlast the cut that ends the level.
-    in_flight = (ended_ns > window.end_ns) | (
-        (columns.outcome == CUT) & (ended_ns >= window.start_ns)
-    )
+    # A level's window may outlast the cut that ends the level. A timeout is a wait as well: its
+    # request would be no quicker than those that were answered, however it ended.
+    in_flight = (ended_ns > window.end_ns) | (_given_up(columns) & (ended_ns >= window.start_ns))
     waiting: Array = (columns.sent_ns <= window.end_ns) & ~answered & in_flight
     return waiting
+
+
+def _given_up(columns: Columns) -> Array:
+    """Mark the requests that were cut, or failed because they took too long."""
+    given_up: Array = (columns.outcome == CUT) | (columns.timed_out == 1)
+    return given_up
 
 
 def _waited_ms(columns: Columns, window: Window, chosen: Array) -> Array:
@@ -130,7 +136,7 @@ def e2e(columns: Columns, window: Window) -> Values:
     # wrong with them. Those that wait for it, and those that were cut, are missing above.
     waiting = _waiting(columns, window)
     ended_ns = columns.sent_ns + columns.end_ns
-    cut = (columns.outcome == CUT) & (columns.sent_ns <= window.end_ns) & ~waiting
+    cut = _given_up(columns) & (columns.sent_ns <= window.end_ns) & ~waiting
     cut &= ended_ns >= window.start_ns
     waited = [_waited_ms(columns, window, waiting), columns.end_ns[cut] * MS_PER_NS]
     values = e2e_of_request(columns)

@@ -10,11 +10,14 @@ _HELD_BACK_SHARE = 0.5  # of an answer in one read, on the average of a level
 _SOME_SHARE = 0.01  # of the answers; fewer may be a stall on the way
 # Sources: nginx, ngx_http_proxy_module (proxy_buffering) and ngx_http_gzip_module; HAProxy,
 # configuration manual, "option http-no-delay"; Apache, mod_proxy (flushpackets); Caddy,
-# reverse_proxy (flush_interval).
+# reverse_proxy (flush_interval); Kong, "Enabling streaming of responses ..." in its support pages;
+# Azure API Management, "Configure API for server-sent events"; Traefik, buffering middleware.
 REMEDY = (
     "If a proxy is between, let it pass each event on: nginx with proxy_buffering off; (or the"
     " server's header X-Accel-Buffering: no), HAProxy with option http-no-delay, Apache with"
-    " ProxyPass ... flushpackets=on, Caddy with flush_interval -1; and none of them may compress"
+    " ProxyPass ... flushpackets=on, Caddy with flush_interval -1, Kong with the route's"
+    ' response_buffering=false, Azure API Management with buffer-response="false" in its'
+    " forward-request, Traefik without its buffering middleware; and none of them may compress"
     " (gzip) text/event-stream. If none is, the server does not stream, or streams in large steps"
     " (vLLM, SGLang: --stream-interval)"
 )

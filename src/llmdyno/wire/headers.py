@@ -17,6 +17,7 @@ API_KEY_VARIABLE = "LLMDYNO_API_KEY"  # read if it is set; any other must be
 FOR_THE_PROXY = "proxy-authorization"  # goes to the proxy, never to the server
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VARIABLE = re.compile(r"[A-Za-z_]\w{0,39}", re.ASCII)  # a longer word may be a key
 _SECRET = re.compile(r"auth|key|token|secret|passw|credential|cookie|session|sign", re.IGNORECASE)
 _SCHEME = re.compile(r"(?:Bearer|Basic|Token) +", re.IGNORECASE)
 _SECRET_CHARACTERS_MIN = 4  # a shorter value, such as "1", would blank out every number
@@ -153,16 +154,22 @@ def _from_variable(text: str, variables: Mapping[str, str]) -> Header:
         raise UsageError(f"--header-env {name}: write Name=VARIABLE.")
     _check_name("--header-env", name)
     flag = f"--header-env {name}"
-    value = _value(flag, variable, variables).strip()
+    value = _value(f"{flag}=", variable, variables).strip()
     return _hidden(_checked(flag, name, value))
 
 
 def _value(flag: str, variable: str, variables: Mapping[str, str]) -> str:
     value = variables.get(variable)
+    if value is None and not _VARIABLE.fullmatch(variable):  # it may be the secret itself
+        raise UsageError(
+            f"{flag.rstrip('=')}: what was given is no name of a variable of the environment; write"
+            " the name of one that holds the value, not the value."
+        )
+    named = f"{flag}{'' if flag.endswith('=') else ' '}{variable}"
     if value is None:
-        raise UsageError(f"{flag} {variable}: there is no such variable in the environment.")
+        raise UsageError(f"{named}: there is no such variable in the environment.")
     if not value.strip():
-        raise UsageError(f"{flag} {variable}: the variable is empty.")
+        raise UsageError(f"{named}: the variable is empty.")
     return value
 
 

@@ -175,6 +175,8 @@ def with_whole_usage(reply: Reply) -> Reply:
     if running == sorted(running) and running[0] != running[-1]:
         return reply
     whole = list(accumulate(running))
+    if reply.has_choices or not _can_hold("".join(reply.texts), whole[-1]):
+        return reply  # each choice has a count of its own, or it is no count of what was streamed
     return msgspec.structs.replace(reply, usage_after=whole, output_tokens=whole[-1])
 
 

@@ -40,6 +40,20 @@ class Trace:
             raise UsageError(f"--osl {spec.osl}: a trace has its own lengths.")
         _requests(spec)
 
+    def notes(self, spec: WorkloadSpec) -> list[str]:
+        """Say how many of the trace's requests are left out, because they failed."""
+        if spec.osl is not None:  # check() refuses it, whatever the file is
+            return []
+        requests, failed = _whole(spec)
+        if not failed:
+            return []
+        left = (
+            "is of a request that failed, and left out"
+            if failed == 1
+            else "are of requests that failed, and left out"
+        )
+        return [f"--dataset {spec.dataset}: {failed:,} of {failed + len(requests):,} rows {left}."]
+
     def due_s(self, spec: WorkloadSpec) -> list[float]:
         """Return when each request is due, in seconds from the first."""
         return [request.due_s for request in _requests(spec)]
@@ -50,6 +64,10 @@ class Trace:
 
 
 def _requests(spec: WorkloadSpec) -> Sequence[TracedRequest]:
+    return _whole(spec)[0]
+
+
+def _whole(spec: WorkloadSpec) -> tuple[Sequence[TracedRequest], int]:
     """Read the trace, unless it is the one that was read last and has not changed."""
     name = require_dataset(spec)
     path = Path(name)
@@ -57,8 +75,9 @@ def _requests(spec: WorkloadSpec) -> Sequence[TracedRequest]:
 
 
 @lru_cache(maxsize=1)
-def _read(name: str, _changed_ns: int) -> Sequence[TracedRequest]:
-    return tuple(traces.read(name))
+def _read(name: str, _changed_ns: int) -> tuple[Sequence[TracedRequest], int]:
+    requests, failed = traces.read_counted(name)
+    return tuple(requests), failed
 
 
 def _replayed(

@@ -66,8 +66,18 @@ def read(name: str) -> list[TracedRequest]:
     Raises:
         UsageError: the file cannot be read, or is no trace that we know; names the line.
     """
+    return read_counted(name)[0]
+
+
+def read_counted(name: str) -> tuple[list[TracedRequest], int]:
+    """Return what read() does, and how many rows are of requests that failed, and left out.
+
+    Raises:
+        UsageError: as read() does.
+    """
     trace: Trace | None = None
     found: list[TracedRequest] = []
+    failed = 0
     for place, row in dataset.rows(name):
         if trace is None:
             trace = _recognise(name, row)
@@ -80,12 +90,14 @@ def read(name: str) -> list[TracedRequest]:
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise UsageError(f"--dataset {name}, {place.name}: {error}.") from error
         found += requests
+        failed += not requests and not hasattr(trace, "requests")  # else a row of none at all
     found = list(_in_sessions(found))
     if not found:
-        raise UsageError(f"--dataset {name}: holds no requests.")
+        rows = f"{failed:,} row{' is' if failed == 1 else 's are'} of requests that failed"
+        raise UsageError(f"--dataset {name}: holds no requests{f': {rows}' if failed else ''}.")
     found.sort(key=lambda request: request.due_s)
     first_s = found[0].due_s
-    return [msgspec.structs.replace(one, due_s=one.due_s - first_s) for one in found]
+    return [msgspec.structs.replace(one, due_s=one.due_s - first_s) for one in found], failed
 
 
 def _in_sessions(requests: Iterable[TracedRequest]) -> Iterator[TracedRequest]:
