@@ -39,8 +39,8 @@ def space(
         baseline: what every trial has for the knobs that are not searched.
 
     Raises:
-        UsageError: a name is unknown, has no range, may change the tokens, or has no effect; or
-            the user's range is none.
+        UsageError: a name is unknown, has no range, no value but the baseline's, may change the
+            tokens, or has no effect; or the user's range is none.
     """
     asked = {name_of(each): each for each in only}
     knobs = [_narrowed(knob, asked.get(knob.name, "")) for knob in knobs]
@@ -51,19 +51,7 @@ def space(
             raise UsageError(f"--search {name}: named twice; once is enough.")
         if name not in by_name:
             raise UsageError(f"--search {name}: no such knob.{nearest(name, by_name)}")
-        if not by_name[name].search:
-            raise UsageError(
-                f"--search {name}: has no range of its own; say which values, as in"
-                f" --search {name}={_example(by_name[name])}, or set it with --set."
-            )
-        actual = baseline.get(name, default(by_name[name], None))
-        if set(by_name[name].search) == {actual}:
-            raise UsageError(
-                f"--search {name}: {show(actual)} is all that there is to try, and the baseline has"
-                " it; name another knob."
-            )
-        if by_name[name].alters_output and not allow_altered_output:
-            raise UsageError(f"--search {name}: may change the tokens; add --allow-altered-output.")
+        _check_named(by_name[name], baseline, allow_altered_output=allow_altered_output)
     chosen = [
         knob
         for knob in knobs
@@ -87,6 +75,29 @@ def space(
                 f" --set {other}={show(wanted)} or search {other} too."
             )
     return sorted(bites, key=lambda knob: knob.needs is not None)
+
+
+def _check_named(knob: Knob, baseline: Config, *, allow_altered_output: bool) -> None:
+    """Refuse a knob that is to be searched and cannot be.
+
+    Raises:
+        UsageError: it has no range, no value but the baseline's, or may change the tokens.
+    """
+    if not knob.search:
+        raise UsageError(
+            f"--search {knob.name}: has no range of its own; say which values, as in"
+            f" --search {knob.name}={_example(knob)}, or set it with --set."
+        )
+    actual = baseline.get(knob.name, default(knob, None))
+    if set(knob.search) == {actual}:
+        raise UsageError(
+            f"--search {knob.name}: {show(actual)} is all that there is to try, and the baseline"
+            " has it; name another knob."
+        )
+    if knob.alters_output and not allow_altered_output:
+        raise UsageError(
+            f"--search {knob.name}: may change the tokens; add --allow-altered-output."
+        )
 
 
 def name_of(asked: str) -> str:
