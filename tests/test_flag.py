@@ -55,6 +55,7 @@ def test_a_flag_of_a_plug_in_names_those_that_there_are() -> None:
         (flag.NUMBER, "2", "--x 2: must be a number."),
         (flag.TRUTH, 1, "--x 1: must be true or false."),
         (flag.TEXT, 1, "--x 1: must be a text in quotes."),
+        (flag.TEXT, {"fast": [1, 2]}, "--x: is a table; write a text in quotes, as it follows the"),
         (flag.FILE_TEXT, "nowhere.txt", "--x nowhere.txt: cannot be read: "),
         (flag.COUNTS, "2,many", "--x 2,many: write whole numbers, e.g. 10,50,100."),
         (flag.RATES, "fast", "--x fast: write requests per second, e.g. 1,2.5,4."),

@@ -152,6 +152,8 @@ def _truth(value: Any, field: str) -> bool:
 def _text(value: Any, field: str) -> str:
     if isinstance(value, str):
         return value
+    if isinstance(value, dict):
+        raise UsageError(f"{field}: is a table; write a text in quotes, as it follows the flag.")
     raise UsageError(f"{field} {value}: must be a text in quotes.")
 
 

@@ -10,7 +10,11 @@ import pytest
 
 import lab
 from compared_runs import SPEC, changed, write
+from llmdyno import store
 from llmdyno.cli.sides import read_sides
+from llmdyno.tune.folder import stack_of
+from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.study import study_document
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
 LEVELS = Path(__file__).parents[1] / "importers" / "samples"
@@ -145,3 +149,11 @@ def test_a_study_by_itself_is_baseline_against_winner(
     assert (decided.word, decided.key, decided.at) == ("better", ("token_rate", "mean"), "2 users")
     assert decided.said.startswith("Better at 2 users, token rate 2.00x")
     assert [(one.name, one.after) for one in decided.settings] == [("itl_ms", "20")]
+    assert not decided.stays
+    study = here / "studies" / "s" / store.STUDY
+    document = study_document(study.parent, Ledger(study.parent), stack_of(lab.spec()))
+    kept = {**document, "best": document["baseline"], "confirmation": {}}
+    store.write_json(study, kept)
+    _, _, decided = read_sides(["studies/s"])
+    assert decided is not None
+    assert decided.stays

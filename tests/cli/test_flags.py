@@ -266,6 +266,15 @@ def test_a_file_of_another_kind_is_called_what_it_is(tmp_path: Path) -> None:
         read_toml(tmp_path / "s.toml")
 
 
+def test_a_file_that_has_a_table_of_the_flag_set_is_told_what_it_is_called(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("[set]\nmax_num_seqs = 64\n")
+
+    with pytest.raises(
+        UsageError, match=r"unknown key 'set'\. A file has \[baseline\] for --set\."
+    ):
+        read_toml(tmp_path / "s.toml")
+
+
 @pytest.mark.parametrize("key", ["request_rate", "max_errors", "arrival", "url", "load"])
 def test_a_file_has_no_key_that_a_study_does_not_take(key: str, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(f"{key} = 1\n")

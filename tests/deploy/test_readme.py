@@ -61,6 +61,15 @@ def test_what_must_be_brought_along_is_said() -> None:
     assert "/m`" not in text.replace("models/m`", "")  # no path of this machine
 
 
+def test_pairs_that_show_nothing_confirm_nothing() -> None:
+    even = {"token_rate": {"mean": 1.01, "ci95": [0.9, 1.1]}}
+
+    text = readme.text(plan(), ALL, study(verdict="no difference", ratio=even))
+
+    assert "\nIn 3 interleaved pairs at 50 users: no difference, 1.01 times" in text
+    assert "One run of each config at each level:\n\n| users |" in text
+
+
 def test_the_figures_are_those_of_the_study() -> None:
     text = readme.text(plan(), ALL, study())
 

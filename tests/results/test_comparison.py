@@ -221,6 +221,24 @@ def test_other_work_says_nothing_of_failed_requests(before: Side, tmp_path: Path
     assert (found["verdict"], found["requests"]) == ("not comparable", [])
 
 
+def test_a_study_whose_baseline_stays_compares_nothing(before: Side) -> None:
+    stays = Decided(
+        key=("token_rate", "mean"),
+        at="2 users",
+        word="not confirmed",
+        said="Not confirmed: the study stopped.",
+        stays=True,
+    )
+
+    found = document(before, [before], decided=stays, limits=parse_limits("token_rate:-5%"))
+
+    (told,) = found["comparisons"]
+    assert {row["verdict"] for row in told["rows"]} == {"not comparable"}
+    assert told["said"] == "Not confirmed: the study stopped."
+    assert found["gate"]["status"] == 3
+    assert "the baseline stays; it is one run" in found["gate"]["said"]
+
+
 def test_a_study_has_the_verdict_of_its_confirmation(before: Side, tmp_path: Path) -> None:
     setting = Difference(kind="settings", name="batch", before="1", after="8")
     decided = Decided(

@@ -140,7 +140,7 @@ def read_toml(path: Path, spec: "type[Study] | None" = None) -> dict[str, Any]:
     Raises:
         UsageError: it cannot be read, or has a key that no flag has; names the nearest one.
     """
-    return read_file(path, study_flags(spec, in_file=True))
+    return read_file(path, study_flags(spec, in_file=True), {"set": "[baseline]"})
 
 
 def _study() -> "type[Study]":
@@ -149,8 +149,15 @@ def _study() -> "type[Study]":
     return Study
 
 
-def read_file(path: Path, fields: Iterable[Field]) -> dict[str, Any]:
+def read_file(
+    path: Path, fields: Iterable[Field], instead: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Read a TOML file that has these fields as its keys.
+
+    Args:
+        path: of the file.
+        fields: its keys.
+        instead: what a file has for flags that are no keys.
 
     Raises:
         UsageError: it cannot be read, or has a key that no field has; names the nearest one.
@@ -167,7 +174,9 @@ def read_file(path: Path, fields: Iterable[Field]) -> dict[str, Any]:
     given = {key.replace("-", "_"): value for key, value in given.items()}
     for key in given:
         if key not in known:
-            raise UsageError(f"{path}: unknown key '{key}'.{nearest(key, known)}")
+            right = (instead or {}).get(key)
+            hint = f" A file has {right} for --{key}." if right else nearest(key, known)
+            raise UsageError(f"{path}: unknown key '{key}'.{hint}")
     return {known[key]: value for key, value in given.items()}
 
 

@@ -171,6 +171,7 @@ def _arms(name: str, folder: Path) -> tuple[Side, list[Side], Decided]:
         said=text(study, "outcome", "said") or conclusions.conclusion(study),
         settings=_settings(study),
         doubts=items(study, "doubts"),
+        stays=bool(_in_both(before, after)),
     )
     sides = (Side(f"{name} baseline", "study", before), Side(f"{name} best", "study", after))
     return sides[0], [sides[1]], decided

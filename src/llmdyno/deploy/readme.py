@@ -118,9 +118,11 @@ def _figures(study: Mapping[str, Any]) -> str:
         verdict = conclusions.conclusion(study)
     else:
         pairs = counted(found.pairs, "interleaved pair")
-        verdict = f"Confirmed in {pairs} at {found.level}: {found.word}{gain}."
+        opening = "Confirmed in" if found.word == "better" else "In"
+        verdict = f"{opening} {pairs} at {found.level}: {found.word}{gain}."
     verdict = " ".join([verdict, *conclusions.remarks(study), f"From the study {study['study']}."])
-    return "\n".join(["## What was measured", "", *rows, "", verdict])
+    once = "One run of each config at each level:"
+    return "\n".join(["## What was measured", "", once, "", *rows, "", verdict])
 
 
 def _number(value: float | None) -> str:

@@ -49,6 +49,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
     said: str  # its sentence
     settings: Sequence[Difference] = ()  # of its winner and its baseline
     doubts: Sequence[Document] = ()  # the study's own
+    stays: bool = False  # the winner is the baseline itself, and there is one run of it
 
 
 def document(
@@ -84,6 +85,8 @@ def _comparison(
     shared = [name for name in before.levels if name in after.levels]
     turns = in_turns(before, after)
     in_the_way = {name: obstacles(before, after, name) for name in shared}
+    if decided is not None and decided.stays:
+        in_the_way = dict.fromkeys(shared, Obstacles(work=("the baseline stays; it is one run",)))
     swinging = [name for name in shared if _swings(before, after, name)]
     found = {
         (name, key): _effect(

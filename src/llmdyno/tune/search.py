@@ -39,8 +39,8 @@ def space(
         baseline: what every trial has for the knobs that are not searched.
 
     Raises:
-        UsageError: a name is unknown, has no range, may change the tokens, or has no effect; or
-            the user's range is none.
+        UsageError: a name is unknown, has no range, no value but the baseline's, may change the
+            tokens, or has no effect; or the user's range is none.
     """
     asked = {name_of(each): each for each in only}
     knobs = [_narrowed(knob, asked.get(knob.name, "")) for knob in knobs]
@@ -51,7 +51,7 @@ def space(
             raise UsageError(f"--search {name}: named twice; once is enough.")
         if name not in by_name:
             raise UsageError(f"--search {name}: no such knob.{nearest(name, by_name)}")
-        _check_asked(by_name[name], baseline, allow_altered_output=allow_altered_output)
+        _check_named(by_name[name], baseline, allow_altered_output=allow_altered_output)
     chosen = [
         knob
         for knob in knobs
@@ -77,8 +77,12 @@ def space(
     return sorted(bites, key=lambda knob: knob.needs is not None)
 
 
-def _check_asked(knob: Knob, baseline: dict[str, Value], *, allow_altered_output: bool) -> None:
-    """Refuse a knob that the user names and that cannot be searched."""
+def _check_named(knob: Knob, baseline: Config, *, allow_altered_output: bool) -> None:
+    """Refuse a knob that is to be searched and cannot be.
+
+    Raises:
+        UsageError: it has no range, no value but the baseline's, or may change the tokens.
+    """
     if not knob.search:
         raise UsageError(
             f"--search {knob.name}: has no range of its own; say which values, as in"
