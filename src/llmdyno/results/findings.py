@@ -367,7 +367,10 @@ def near_the_limit(study: Document) -> str:
     which = "memory bandwidth" if mfu is None or (mbu or 0.0) >= mfu else "FLOP/s"
     before = "" if old is None else f", {100 * old:.0f} % before"
     whose = text(limit, "machine") or "GPU"
-    return f"It now uses {100 * new:.0f} % of what the {whose}'s {which} allows{before}."
+    said = f"{100 * new:.0f} % of what the {whose}'s {which} allows{before}"
+    if whose == "CPU":  # it has no data sheet here
+        return f"It now uses about {said}, by a short measurement of the CPU when this was made."
+    return f"It now uses {said}."
 
 
 def _unconfirmed(study: Document, told: Sequence[Change]) -> str:
