@@ -358,7 +358,7 @@ def near_the_limit(study: Document) -> str:
     shares = [number(level, "limit", "share") for level in levels_that_decide(study)]
     old, new = shares
     if new is None:
-        why = "that takes one kind of GPU with a data sheet here, and a model of known shape"
+        why = "that takes a GPU with a data sheet (or this CPU), a known shape, and a TPOT"
         if words := texts(study, "engine_args"):
             why = f"dyno cannot tell what {' '.join(words)} does to it"
         return f"How near it is to the machine's limit is not known: {why}."
