@@ -31,6 +31,10 @@ def answer(*given: object, path: str = "/v1/models", **more: object) -> Answer:
 
 
 CASES: dict[str, tuple[Answer, tuple[str, ...]]] = {
+    "not ready": (
+        answer(503, b'{"error":{"message":"The model is still being loaded."}}'),
+        ("status 503: The model is still being loaded; it is not ready",),
+    ),
     "no key": (
         answer(401, b'{"error":{"message":"Missing bearer"}}'),
         ("wants a key, and none was given (status 401): Missing bearer", "--api-key-env"),

@@ -48,3 +48,20 @@ def test_a_report_replaces_no_other_results(other: str, results: Path) -> None:
 def test_a_folder_that_holds_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds neither a run nor a study"):
         run_summary(tmp_path)
+
+
+@pytest.mark.parametrize("gone", [store.JOURNAL, store.LEDGER])
+def test_a_study_whose_runs_are_gone_has_the_page_of_its_document(
+    gone: str, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = results / lab.STUDY
+    rebuild(folder)
+    stored = json.loads((folder / store.STUDY).read_text())
+    for file in [*folder.rglob(gone)]:
+        file.unlink()
+
+    document, page = rebuild(folder, results / "elsewhere")
+
+    assert "not all of its runs are there" in capsys.readouterr().err
+    assert document == stored == json.loads((page.parent / store.STUDY).read_text())
+    assert page.read_text().rstrip().endswith("</html>")

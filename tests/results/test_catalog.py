@@ -17,6 +17,10 @@ from report_samples import study, summary
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 
 
+# Of a study that says by its baseline when it began.
+BEGAN = {"config": {}, "summary": {"started": "2026-10-02T00:00:00+00:00"}}
+
+
 def run(name: str, **changes: Any) -> Path:
     folder = store.RUNS / name
     folder.mkdir(parents=True)
@@ -183,7 +187,7 @@ def test_what_out_has_put_beside_the_store_is_listed_and_never_pruned(folder: Pa
     run("20261101-000000-a-1")
     for name, file, document in (
         ("first-run", store.SUMMARY, {**summary(), "started": "2026-11-02T00:00:00+00:00"}),
-        ("first-study", store.STUDY, {**study(), "started": "2026-10-02T00:00:00+00:00"}),
+        ("first-study", store.STUDY, {**study(), "baseline": BEGAN}),
         ("of-another-tool", store.SUMMARY, {"total": 3}),
         ("src", "notes.txt", {}),
     ):

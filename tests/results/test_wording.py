@@ -27,3 +27,8 @@ def test_numbers_have_three_significant_digits(value: float | None, written: str
 )
 def test_latencies_choose_their_unit(value_ms: float | None, written: str) -> None:
     assert wording.milliseconds(value_ms) == written
+
+
+def test_an_interval_of_latencies_has_the_unit_of_its_value() -> None:
+    assert wording.milliseconds_interval((128, 1140), 508) == "[128, 1,140] ms"
+    assert wording.milliseconds_interval((940, 1140), 1030) == "[0.940, 1.14] s"

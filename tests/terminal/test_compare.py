@@ -47,6 +47,20 @@ def test_a_row_is_a_line_below_one_sentence(before: Side, tmp_path: Path) -> Non
     assert lines[-1].startswith("--fail-on failed: token_rate:-1% at 2 users")
 
 
+def test_where_columns_do_not_fit_each_row_has_lines_of_its_own(
+    before: Side, tmp_path: Path
+) -> None:
+    after = side(tmp_path, "b", seed=1, slower=0.1)
+
+    lines = shown(document(before, [after]), width=40)
+
+    assert max(map(len, lines)) <= 40
+    assert not any("…" in line for line in lines)
+    at = lines.index("token rate, tok/s: worse")
+    assert lines[at + 1].count("→") == 1
+    assert lines[at + 1].endswith("]")
+
+
 def test_it_fits_80_columns(before: Side, tmp_path: Path) -> None:
     after = side(tmp_path, "b", seed=1)
 

@@ -105,3 +105,15 @@ def test_a_live_line_is_divided_between_its_parts() -> None:
         "users 50  in flight 50  done 1,234",
         "failed 0  ~1,234 tok/s  TTFT p50 510 ms",
     ]
+
+
+@pytest.mark.parametrize("terminal", [40], indirect=True)
+def test_a_block_leaves_out_what_has_no_value(terminal: Terminal) -> None:
+    headings = [tables.Heading(name) for name in ("step", "runs", "minutes")]
+
+    tables.show_blocks(
+        tables.console(terminal), headings, [[tables.Cell(one) for one in ("in all", "", "47.9")]]
+    )
+
+    assert "runs" not in terminal.getvalue()
+    assert "minutes" in terminal.getvalue()

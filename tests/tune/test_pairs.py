@@ -207,3 +207,13 @@ def test_an_open_number_of_pairs_is_whole_once_its_plan_has_ended(
     assert endings.has_its_pairs(ledger, 0, 2)
     ledger.events.clear()  # as if it had been killed between two pairs
     assert not endings.has_its_pairs(ledger, 0, 2)
+
+
+def test_where_pairs_can_find_next_to_nothing_that_is_said_in_words() -> None:
+    study = flags.study_spec({"engine": lab.ENGINE, "model": "m", "users": "2", "pairs": 3})
+
+    assert "% in 80 of 100 cases" in pairs.announcement(study, 0.05)
+    said = pairs.announcement(study, 1.5)
+
+    assert "equal runs 150.0% apart they miss even twice the speed in more than 20 of 100" in said
+    assert "80 of 100" not in said

@@ -129,7 +129,7 @@ def words_of(response: Response) -> str:
 
 
 def _quoted(response: Response) -> str:
-    words = words_of(response)
+    words = words_of(response).rstrip(".")  # a sentence of ours goes on
     return f": {words}" if words else ""
 
 

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from llmdyno import store
+from llmdyno.cli.output import say
 from llmdyno.cli.repeat import with_repeat
 from llmdyno.cli.told import guide_of
-from llmdyno.errors import UsageError
+from llmdyno.errors import StorageError, UsageError
 from llmdyno.predict.limits import run_with_limits, with_limits
 from llmdyno.report import run_markdown, run_page, study_markdown, study_page
 from llmdyno.results import doubts
 from llmdyno.results.summary import summarise
 from llmdyno.serve.stack import Stack
-from llmdyno.store import JOURNAL, LEDGER, REPORT, SUMMARY
+from llmdyno.store import JOURNAL, LEDGER, REPORT, STUDY, SUMMARY
 from llmdyno.tune.combined_study import document_of
 from llmdyno.tune.folder import write_study
 from llmdyno.tune.ledger import Ledger
@@ -34,11 +35,8 @@ def rebuild(folder: Path, out: Path | None = None) -> tuple[Mapping[str, Any], P
         StorageError: what the folder holds cannot be read, or a file cannot be written.
     """
     target = _target(folder, out)
-    if (folder / LEDGER).exists():
-        document, subject = _study(folder)
-        store.make_folder(target)
-        written = write_study(target, document, subject)
-        return written, write_study_page(target, written)
+    if (folder / LEDGER).exists() or (folder / STUDY).exists():
+        return _rebuild_study(folder, target)
     summary = run_summary(folder)
     store.make_folder(target)
     if target != folder or (folder / JOURNAL).exists():
@@ -46,6 +44,34 @@ def rebuild(folder: Path, out: Path | None = None) -> tuple[Mapping[str, Any], P
     page = target / REPORT
     store.write_atomically(page, run_page(with_repeat(run_with_limits(summary))).encode())
     return summary, page
+
+
+def _rebuild_study(folder: Path, target: Path) -> tuple[Mapping[str, Any], Path]:
+    """Derive a study anew; of one whose ledger or journals are gone, take its document as it is."""
+    derived = _derived(folder)
+    if derived is None:
+        stored = store.read_document(folder / STUDY)
+        say(f"{folder}: not all of its runs are there; the page is made of its {STUDY} as it is.")
+    store.make_folder(target)
+    if derived is not None:
+        written = write_study(target, *derived)
+        return written, write_study_page(target, written)
+    if target != folder:
+        store.write_json(target / STUDY, stored)
+    return stored, write_study_page(target, stored)
+
+
+def _derived(folder: Path) -> tuple[Mapping[str, Any], Stack] | None:
+    """Derive a study's document; None: something is missing for that, and study.json is there."""
+    has_document = (folder / STUDY).exists()
+    if has_document and not (folder / LEDGER).exists():
+        return None
+    try:
+        return _study(folder)
+    except StorageError as error:
+        if has_document and isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
 
 
 def _target(folder: Path, out: Path | None) -> Path:

@@ -251,7 +251,9 @@ def _values(level: Document, paths: tuple[Path, ...]) -> tuple[Cell, ...]:
         if metric.observe is not None:
             bounds = documents.interval(level, metric.name, f"{statistic}_ci95")
             shown = wording.milliseconds(value)
-            detail = wording.milliseconds_interval(bounds) if bounds else ""
+            detail = ""
+            if bounds is not None and value is not None:
+                detail = wording.milliseconds_interval(bounds, value)
         else:
             bounds = documents.interval(level, metric.name, "ci95")
             shown = wording.significant(value)

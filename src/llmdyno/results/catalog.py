@@ -151,14 +151,24 @@ def _entry(folder: Path, marker: str, document: str, kind: Kind, *, stored: bool
 
 
 def _started(folder: Path, document: Mapping[str, Any]) -> datetime:
-    """Return when it began: by its document, its id, or the age of its folder."""
-    with suppress(ValueError):
-        said = datetime.fromisoformat(text(document, "started"))
-        return said if said.tzinfo else said.replace(tzinfo=UTC)
+    """Return when it began: by its document, its id, its baseline, or the age of its folder."""
+    if said := _moment(text(document, "started")):
+        return said
     if stamp := _STAMP.match(folder.name):
         with suppress(ValueError):
             return datetime.strptime(stamp[1], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    if said := _moment(text(document, "baseline", "summary", "started")):
+        return said
     return datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+
+
+def _moment(words: str) -> datetime | None:
+    """Read a moment as documents have it; None: it is none."""
+    try:
+        said = datetime.fromisoformat(words)
+    except ValueError:
+        return None
+    return said if said.tzinfo else said.replace(tzinfo=UTC)
 
 
 def _is_locked(file: Path) -> bool:

@@ -358,7 +358,7 @@ def near_the_limit(study: Document) -> str:
     shares = [number(level, "limit", "share") for level in levels_that_decide(study)]
     old, new = shares
     if new is None:
-        why = "that takes one kind of GPU with a data sheet here, and a model of known shape"
+        why = "that takes a GPU with a data sheet (or this CPU), a known shape, and a TPOT"
         if words := texts(study, "engine_args"):
             why = f"dyno cannot tell what {' '.join(words)} does to it"
         return f"How near it is to the machine's limit is not known: {why}."
@@ -367,7 +367,10 @@ def near_the_limit(study: Document) -> str:
     which = "memory bandwidth" if mfu is None or (mbu or 0.0) >= mfu else "FLOP/s"
     before = "" if old is None else f", {100 * old:.0f} % before"
     whose = text(limit, "machine") or "GPU"
-    return f"It now uses {100 * new:.0f} % of what the {whose}'s {which} allows{before}."
+    said = f"{100 * new:.0f} % of what the {whose}'s {which} allows{before}"
+    if whose == "CPU":  # it has no data sheet here
+        return f"It now uses about {said}, by a short measurement of the CPU when this was made."
+    return f"It now uses {said}."
 
 
 def _unconfirmed(study: Document, told: Sequence[Change]) -> str:

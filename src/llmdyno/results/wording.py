@@ -59,10 +59,10 @@ def interval(bounds: Interval) -> str:
     return f"[{significant(low)}, {significant(high)}]"
 
 
-def milliseconds_interval(bounds_ms: Interval) -> str:
-    """Write an interval of latencies with its unit once: [1.95, 2.21] s."""
+def milliseconds_interval(bounds_ms: Interval, value_ms: float) -> str:
+    """Write an interval of latencies with its unit once, that of its value: [1.95, 2.21] s."""
     low_ms, high_ms = bounds_ms
-    if abs(high_ms) >= 1000:
+    if abs(value_ms) >= 1000:
         return f"{interval((low_ms / 1000, high_ms / 1000))} s"
     return f"{interval(bounds_ms)} ms"
 

@@ -21,6 +21,9 @@ from llmdyno.terminal.tables import line
 from llmdyno.units import counted
 
 _COLOURS = {"better": "green", "worse": "red", "not comparable": "yellow"}
+_NUMBERS = ("before", "after", "difference", "95 % interval")
+_WORDS_MIN = 28  # of metric and verdict, beside the numbers
+_Cells = tuple[str, str, str, str, str, str]
 _VERDICT_COLOURS = {**_COLOURS, "mixed": "yellow", "not confirmed": "yellow"}
 
 
@@ -68,21 +71,20 @@ def _kind(side: Mapping[str, Any]) -> str:
 
 def _show_rows(rows: Sequence[Row], out: Console, *, whole: bool) -> None:
     """Print the rows below their levels, and what is to be said of several of them at once."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("", overflow="fold", no_wrap=whole)
-    for heading in ("before", "after", "difference", "95 % interval"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold", no_wrap=whole)
     shared = {}  # why no row of a level can be compared
+    levels: dict[str, list[_Cells]] = {}
     for at in dict.fromkeys(row.at for row in rows):
         own = [row for row in rows if row.at == at]
         whys = {row.why for row in own}
-        table.add_row(f"[bold]{escape(at)}[/]")
         if len(whys) == 1 and "" not in whys:
             shared[at] = whys.pop()
-        for row in own:
-            table.add_row(*_cells(row, with_why=at not in shared))
-    out.print(table)
+        levels[at] = [_cells(row, with_why=at not in shared) for row in own]
+    numbers = [cells[1:5] for own in levels.values() for cells in own]
+    widths = [max(map(len, column)) + 1 for column in zip(_NUMBERS, *numbers, strict=True)]
+    if whole or out.width >= sum(widths) + _WORDS_MIN:
+        _show_table(levels, out, whole=whole)
+    else:
+        _show_blocks(levels, out)
     notes = [f"{at}: not comparable: {why}." for at, why in shared.items()]
     notes += [
         f"Rows with ? at {at} are spoilt by {', '.join(codes)} (docs/doubts.md)."
@@ -94,6 +96,29 @@ def _show_rows(rows: Sequence[Row], out: Console, *, whole: bool) -> None:
         )
     for note in notes:
         out.print(f"[yellow]![/] {escape(note)}", soft_wrap=whole)
+
+
+def _show_table(levels: Mapping[str, Sequence[_Cells]], out: Console, *, whole: bool) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", overflow="fold", no_wrap=whole)
+    for heading in _NUMBERS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", overflow="fold", no_wrap=whole)
+    for at, own in levels.items():
+        table.add_row(f"[bold]{escape(at)}[/]")
+        for cells in own:
+            table.add_row(*cells)
+    out.print(table)
+
+
+def _show_blocks(levels: Mapping[str, Sequence[_Cells]], out: Console) -> None:
+    """Print a row in lines of its own, where the columns would not fit beside one another."""
+    for at, own in levels.items():
+        out.print(f"\n[bold]{escape(at)}[/]")
+        for name, before, after, difference, interval, verdict in own:
+            out.print(f"{name}: {verdict}")
+            out.print(f"  {before} → {after}, {difference} {interval}".rstrip())
+    out.print("")
 
 
 def _spoilt(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
@@ -116,7 +141,7 @@ def _is_luck(row: Row) -> bool:
     return not bounds[0] <= 0 <= bounds[1]
 
 
-def _cells(row: Row, *, with_why: bool) -> tuple[str, ...]:
+def _cells(row: Row, *, with_why: bool) -> _Cells:
     """Write a row; a reason that all rows of its level share is told once, below the table."""
     verdict = words.verdict(row) if with_why else row.verdict
     colour = _COLOURS.get(row.verdict)

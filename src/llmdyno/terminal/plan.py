@@ -100,7 +100,11 @@ def _interval(value: Document, *, milliseconds: bool = False) -> str:
     low, high = value["ci80"]
     # rich takes square brackets for its markup unless they are escaped.
     bounds = (float(low), float(high))
-    written = wording.milliseconds_interval(bounds) if milliseconds else wording.interval(bounds)
+    written = (
+        wording.milliseconds_interval(bounds, float(value["mean"]))
+        if milliseconds
+        else wording.interval(bounds)
+    )
     return written.replace("[", "\\[")
 
 

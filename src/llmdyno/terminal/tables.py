@@ -62,6 +62,7 @@ def show_blocks(out: Paper, headings: Sequence[Heading], rows: Sequence[Sequence
         lines = [
             (heading.alone or heading.over, f"{cell.value} {cell.interval}".rstrip())
             for heading, cell in zip(headings[1:], row[1:], strict=True)
+            if cell.value or cell.interval  # what has no value needs no line
         ]
         if isinstance(out, Plain):
             width = max((len(heading) for heading, _ in lines), default=0)

@@ -196,7 +196,10 @@ def _known_costs(runner: Runner) -> tuple[str | None, Costs]:
 
 def _earlier(besides: Path) -> Iterator[Path]:
     """Yield the studies in this folder, the last one first; of those over several the parts."""
-    ledgers = [*store.STUDIES.glob(f"*/{LEDGER}"), *store.STUDIES.glob(f"*/stacks/*/{LEDGER}")]
+    # Those of the store, and those that --out has put beside it.
+    parents = (store.STUDIES, Path())
+    patterns = (f"*/{LEDGER}", f"*/stacks/*/{LEDGER}")
+    ledgers = [found for parent in parents for one in patterns for found in parent.glob(one)]
     for ledger in sorted(ledgers, key=lambda path: path.stat().st_mtime, reverse=True):
         if ledger.parent.resolve() != besides.resolve():
             yield ledger.parent

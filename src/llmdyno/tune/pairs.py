@@ -26,6 +26,7 @@ from llmdyno.tune.spec import Study
 from llmdyno.units import counted
 
 EFFECT = 0.10  # what a confirmation is to find
+_HOPELESS = 1.0  # beyond this difference a percentage tells nobody anything
 # An interval that looks narrow enough by chance ends the pairs: with fewer than this its width
 # itself is known too badly.
 UNTIL_PAIRS_MIN = 4
@@ -186,10 +187,13 @@ def announcement(study: Study, noise: float, heading: str = "Confirmation") -> s
         )
     asked = pairs_asked(study, noise)
     smallest = statistics.detectable(noise, asked)
-    told = (
-        f"{heading}: {counted(asked, 'interleaved pair')}. With {spread} they find a"
-        f" difference of {smallest:.0%} in 80 of 100 cases"
-    )
+    pairs = f"{heading}: {counted(asked, 'interleaved pair')}"
+    if smallest > _HOPELESS:
+        return (
+            f"{pairs}. With {spread} they miss even twice the speed in more than 20 of 100 cases:"
+            " the machine is too busy, or the server too unsteady."
+        )
+    told = f"{pairs}. With {spread} they find a difference of {smallest:.0%} in 80 of 100 cases"
     would = statistics.pairs_for(EFFECT, noise)
     if smallest <= EFFECT or would <= asked:
         return f"{told}."
