@@ -16,7 +16,7 @@ from pathlib import Path
 
 from llmdyno.errors import DynoError, UsageError
 from llmdyno.tune.database import Database, Row
-from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.ledger import Event, Ledger
 from llmdyno.tune.team import LEASE_S, Team
 from llmdyno.units import counted
 
@@ -70,8 +70,16 @@ class Hosts:
         """
         self._database.make_tables()
 
-    def open(self, folder: Path, ledger: Ledger, say: Callable[[str], None]) -> None:
+    def open(
+        self, folder: Path, ledger: Ledger, say: Callable[[str], None], *, invites: bool = True
+    ) -> None:
         """Offer the study to workers; they may join from now on.
+
+        Args:
+            folder: of the study.
+            ledger: of the study.
+            say: is told what befalls the hosts.
+            invites: whether trials are left, so that workers are wanted.
 
         Raises:
             StorageError: the database cannot be used.
@@ -85,13 +93,25 @@ class Hosts:
         with ledger.path.open("rb") as file:  # how it began tells it from others of its name
             began = hashlib.sha256(file.readline()).hexdigest()[:16]
         self._team = Team(self._database, began)
-        self._team.open(folder.resolve().name, self._lease_s)
+        is_new = self._team.open(folder.resolve().name, self._lease_s)
+        if is_new and invites:
+            self._forget(ledger)
         self._open = True
         self.push()
         self._team.take_recorded({step.run for step in (*ledger.steps, *ledger.voided)})
         threading.Thread(target=self._live_on, args=(self._team,), daemon=True).start()
         name = shlex.quote(folder.resolve().name)
-        say(f"Workers join with: dyno worker --store {shlex.quote(self.shown)} --study {name}")
+        if invites:
+            say(f"Workers join with: dyno worker --store {shlex.quote(self.shown)} --study {name}")
+
+    def _forget(self, ledger: Ledger) -> None:
+        """Leave out the hosts of a study that was removed: "host 1" would be another machine."""
+        seen = {step.device for step in (*ledger.steps, *ledger.voided)}
+        for name in sorted(one for one in seen if one.startswith(NAME)):
+            self.team.keep_number(int(name.removeprefix(NAME)))
+        for name in ledger.lanes_left:
+            why = "the study was removed from the database, which alone knew what machine this is."
+            ledger.append(Event(kind="lane", why=why, devices=(name,)))
 
     def _live_on(self, team: Team) -> None:
         """Tell workers that the lead lives, whatever it does; nobody else gives a sign of it."""

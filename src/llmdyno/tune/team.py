@@ -58,41 +58,45 @@ class Team:
 
     # What the lead does.
 
-    def open(self, name: str, lease_s: float) -> None:
-        """Say that the study's trials run now.
+    def open(self, name: str, lease_s: float) -> bool:
+        """Say that the study's trials run now; return whether the database did not have it.
 
         Raises:
             StorageError: the database cannot be used.
         """
         self._database.make_tables()
-        self._ask(
+        opened = self._ask(
             "INSERT INTO dyno_studies (study, name, version, llmdyno, state, lease_s)"
             " VALUES (:study, :name, :version, :llmdyno, 'trials', :lease_s)"
             " ON CONFLICT (study) DO UPDATE SET state = 'trials', seen = now(), name = :name,"
-            " lease_s = :lease_s, version = :version, llmdyno = :llmdyno",
+            " lease_s = :lease_s, version = :version, llmdyno = :llmdyno"
+            " RETURNING xmax = 0 AS new",
             name=name,
             version=VERSION,
             llmdyno=__version__,
             lease_s=lease_s,
         )
         self._ask("UPDATE dyno_hosts SET refused = NULL WHERE study = :study")
+        return bool(opened[0]["new"])
+
+    def keep_number(self, host: int) -> None:
+        """Let no worker have this number: a host that nobody knows any more had it."""
+        self._ask(
+            "INSERT INTO dyno_hosts (study, number, name, boot, gpus, sitting, seen)"
+            " VALUES (:study, :host, :name, '', -1, '', '-infinity') ON CONFLICT DO NOTHING",
+            host=host,
+            name=f"removed {host}",
+        )
 
     def close(self, state: str) -> None:
         """Say that no further job will come; what is open or leased is taken back."""
 
         def work(connection: "Connection") -> None:
             run, study = self._database.run, self.study
-            run(
-                connection,
-                "DELETE FROM dyno_jobs WHERE study = :study AND state IN ('open', 'leased')",
-                study=study,
-            )
-            run(
-                connection,
-                "UPDATE dyno_studies SET state = :state, seen = now() WHERE study = :study",
-                study=study,
-                state=state,
-            )
+            out = "DELETE FROM dyno_jobs WHERE study = :study AND state IN ('open', 'leased')"
+            run(connection, out, study=study)
+            over = "UPDATE dyno_studies SET state = :state, seen = now() WHERE study = :study"
+            run(connection, over, study=study, state=state)
 
         self._database.do(work)
 
@@ -239,11 +243,8 @@ class Team:
 
         def work(connection: "Connection") -> int | None:
             run, study = self._database.run, self.study
-            run(
-                connection,
-                "SELECT study FROM dyno_studies WHERE study = :study FOR UPDATE",
-                study=study,
-            )
+            hold = "SELECT study FROM dyno_studies WHERE study = :study FOR UPDATE"
+            run(connection, hold, study=study)
             there = run(
                 connection,
                 "SELECT h.sitting FROM dyno_hosts h JOIN dyno_studies s USING (study)"

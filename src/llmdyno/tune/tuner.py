@@ -136,7 +136,8 @@ class Tuner:
             over_hosts = self._hosts is not None
             runner.begin(presence, elsewhere=self._elsewhere, hosts=over_hosts)
             if self._hosts is not None:
-                self._hosts.open(runner.folder, runner.ledger, runner.say)
+                left = trials_left(runner.ledger, runner.study)
+                self._hosts.open(runner.folder, runner.ledger, runner.say, invites=left)
             try:
                 baseline, _ = self.measure_baseline()
                 self.search()
