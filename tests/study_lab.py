@@ -85,6 +85,7 @@ class StudyLab:
         self.told: list[str] = []
         self._where = ("", 0)
         self.world: World = fast
+        self.enough: Callable[[], bool] = lambda: False  # a person has had enough trials
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder.parent / "runtime"))
         monkeypatch.setattr("llmdyno.tune.runner.measure", self._measure)
 
@@ -113,6 +114,7 @@ class StudyLab:
             notify=self.told.append,
             notify_waiting=lambda _: None,
             display=lambda *_: lambda *_: None,
+            enough=self.enough,
         )
         return Tuner(asked or self.study(), self.folder, narrator, **named).run()
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 import postgresql
+from llmdyno import __version__
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.spec import Load
-from llmdyno.tune.database import Database
-from llmdyno.tune.team import Posted, Team, studies_at_work
-from llmdyno.tune.worker import work
+from llmdyno.tune.database import VERSION, Database, without_password
+from llmdyno.tune.offers import write_run
+from llmdyno.tune.team import Posted, Team
+from llmdyno.tune.worker import studies_at_work, work
 
 LEASE_S = 0.4
 
@@ -118,9 +120,7 @@ def test_a_job_for_a_host_that_is_gone_is_lost(team: Team) -> None:
     assert team.look([job])[job]["state"] == "lost"
 
 
-def test_what_was_posted_before_the_lead_died_is_not_posted_twice(
-    team: Team, tmp_path: Path
-) -> None:
+def test_what_was_posted_before_the_lead_died_is_not_posted_twice(team: Team) -> None:
     job = team.post(posted(0), host=None, tries_max=2)
     host = joined(team)
     assert team.lease(host, "s1") is not None
@@ -130,24 +130,95 @@ def test_what_was_posted_before_the_lead_died_is_not_posted_twice(
     assert team.post(posted(0), host=None, tries_max=2) == job
     row = team.look([job])[job]
     assert (row["state"], row["came"]) == ("done", "came")
-    team.take(job, "runs/x", tmp_path)
-    assert {
-        str(p.relative_to(tmp_path)): p.read_bytes() for p in tmp_path.rglob("*.json*")
-    } == files
+    assert team.files("runs/x") == files
+    team.take_recorded({"runs/y"})
+    assert team.look([job])[job]["state"] == "done"  # its step is not in the ledger
+    team.take_recorded({"runs/x", "runs/y"})  # it is: the lead was killed before it said so
+    assert list(team.files("runs/x")) == ["summary.json"]
     assert team.post(posted(0), host=None, tries_max=2) != job  # a new one: that one was taken
 
 
-def test_a_file_that_would_lie_elsewhere_is_refused(team: Team, tmp_path: Path) -> None:
-    job = team.post(posted(0), host=None, tries_max=2)
-    assert team.lease(joined(team), "s1") is not None
-    team.deliver(job, "s1", run="runs/x", came="", files={"../y": b"z"})
-
+def test_a_file_that_would_lie_elsewhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "s" / "runs").mkdir(parents=True)
+    (tmp_path / "s" / "runs" / "away").symlink_to(tmp_path)
     with pytest.raises(StorageError, match="is no file of a run"):
-        team.take(job, "runs/x", tmp_path / "x")
-    for run in ("../x", "runs/../../x", "/x", ".", "runs", ""):
+        write_run(tmp_path / "s", "runs/x", {"../y": b"z"})
+    for run in ("../x", "runs/../../x", "/x", ".", "runs", "", "runs/away", "runs/away/x"):
         with pytest.raises(StorageError, match="is no run of a study"):
-            team.take(job, run, tmp_path / "x")
-    assert list(tmp_path.iterdir()) == []
+            write_run(tmp_path / "s", run, {"y": b"z"})
+    assert [path.name for path in tmp_path.rglob("*")] == ["s", "runs", "away"]
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "runs").symlink_to(tmp_path / "disk")  # all of them on another disk
+    write_run(tmp_path / "t", "runs/x", {"warmup/y": b"z"})
+    assert (tmp_path / "disk" / "x" / "warmup" / "y").read_bytes() == b"z"
+
+
+def test_a_study_that_was_removed_is_one_sentence_and_says_how_it_goes_on(
+    team: Team, database: Database
+) -> None:
+    job = team.post(posted(0), host=None, tries_max=2)
+    database.advise(" Go on so.")
+    database.ask("DELETE FROM dyno_studies WHERE study = :s", s=team.study)
+    for ask in (
+        lambda: team.look([job]),
+        lambda: team.push(0, ["a line"]),
+        lambda: team.post(posted(1), host=None, tries_max=2),
+        team.terms,
+    ):
+        with pytest.raises(StorageError) as at:
+            ask()
+        said = f"{database.shown}: the study was removed from the database. Go on so."
+        assert str(at.value) == said
+
+
+def test_a_sign_of_life_that_fails_takes_nobodys_patience(
+    team: Team, server: postgresql.Server
+) -> None:
+    team.beat_lead()
+    server.stop()
+    began_s = time.monotonic()
+    with pytest.raises(StorageError, match="cannot be reached"):
+        team.beat_lead()
+    assert time.monotonic() - began_s < 5.0 / 2  # it was not waited for
+    starting = threading.Timer(1.0, server.start)
+    starting.start()
+
+    team.post(posted(7), host=None, tries_max=2)  # and this is
+
+    starting.join()
+
+
+def test_tables_of_the_first_version_get_what_they_lack(server: postgresql.Server) -> None:
+    own = Database(server.url)
+    own.make_tables()
+    own.ask("DELETE FROM dyno_studies")
+    own.ask("ALTER TABLE dyno_studies DROP COLUMN llmdyno")
+    own.ask(
+        "INSERT INTO dyno_studies (study, name, version, state, lease_s)"
+        " VALUES ('old', 'old', 1, 'stopped', 1)"
+    )
+    own.make_tables()
+    assert Team(own, "old").terms()["llmdyno"] == ""
+    Team(own, "old").open("old", LEASE_S)
+    assert Team(own, "old").terms()["llmdyno"] == __version__
+    assert own.ask("SELECT version FROM dyno_studies") == [{"version": VERSION}]
+    own.ask("DELETE FROM dyno_studies")
+    own.close()
+
+
+def test_who_may_make_no_tables_can_use_them(server: postgresql.Server) -> None:
+    own = Database(server.url)
+    own.make_tables()
+    own.ask("DROP ROLE IF EXISTS other")
+    own.ask("CREATE ROLE other LOGIN")
+    own.ask("GRANT ALL ON ALL TABLES IN SCHEMA public TO other")
+    own.ask("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    others = Database(server.url.replace("me@", "other@"))
+    others.make_tables()
+    assert studies_at_work(others) is not None
+    others.close()
+    own.close()
 
 
 def test_a_host_has_its_number_again_and_its_name_alone(team: Team) -> None:
@@ -205,13 +276,12 @@ def test_a_database_that_stays_away_is_one_sentence(
     own.ask("SELECT 1 AS one")
     server.stop()
     try:
-        with pytest.raises(
-            StorageError, match=r"^postgresql\+psycopg://me@/team: cannot be reach"
-        ) as at:
+        with pytest.raises(StorageError, match=": cannot be reached: ") as at:
             own.ask("SELECT 1 AS one")
     finally:
         server.start()
-    assert told == ["! postgresql+psycopg://me@/team does not answer; it is asked again."]
+    assert told == [f"! {own.shown} does not answer; it is asked again."]
+    assert str(at.value).startswith(f"{own.shown}: ")
     assert "a-secret" not in str(at.value)
     assert "\n" not in str(at.value)
 
@@ -224,12 +294,30 @@ def test_a_database_that_stays_away_is_one_sentence(
         ("postgresql+psycopg://me@host", "is no URL of a PostgreSQL"),
         ("postgresql+psycopg://me:secret@host/team", "has a password"),
         ("postgresql+psycopg://me@host/team?password=secret", "has a password"),
+        ("postgresql+psycopg://me@host/team?sslpassword=secret", "has sslpassword in its query"),
+        ("postgresql+psycopg://me@/team?oauth_client_secret=secret", "has oauth_client_secret in"),
     ],
 )
 def test_a_url_that_cannot_be_is_refused_and_no_password_shown(url: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as at:
         Database(url)
-    assert "secret" not in str(at.value)
+    assert "=secret" not in str(at.value)
+    assert ":secret" not in str(at.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (
+            "postgresql+psycopg://me@host/team?sslmode=require&sslpassword=secret&passfile=p",
+            "postgresql+psycopg://me@host/team?passfile=p&sslmode=require",
+        ),
+        ("mysql://me:secret@host/team?passwd=secret&a=b", "mysql://me:***@host/team"),
+        ("postgresql://me:a@secret@host/team", "postgresql://..."),
+    ],
+)
+def test_a_url_is_shown_with_its_query_and_without_secrets(url: str, shown: str) -> None:
+    assert without_password(url) == shown
 
 
 def test_of_several_studies_a_worker_wants_to_know_which(
@@ -249,5 +337,5 @@ def test_a_study_of_another_version_is_refused(
     team: Team, database: Database, tmp_path: Path
 ) -> None:
     database.ask("UPDATE dyno_studies SET version = 99 WHERE study = :s", s=team.study)
-    with pytest.raises(UsageError, match="has rows of version 99; this llmdyno has version 1"):
+    with pytest.raises(UsageError, match="has rows of version 99; this llmdyno has version 2"):
         work(database, tmp_path, study=team.study, name="w", say=lambda _: None)

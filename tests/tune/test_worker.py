@@ -140,8 +140,9 @@ def test_a_database_that_is_cut_ends_it_in_a_sentence_and_nothing_is_lost(team: 
         team.server.start()
     said = team.said("lead")
     (sentence,) = [line for line in said.splitlines() if line.startswith("dyno: ")]
-    assert "dyno: postgresql+psycopg://me@/team: cannot be reached: " in sentence
-    assert "What was measured is kept; go on with: dyno tune --resume s" in sentence
+    assert "dyno: postgresql+psycopg://me@/team?host=%2F" in sentence
+    assert ": cannot be reached: " in sentence
+    assert "What was measured is kept; go on with: dyno tune --resume s --store '" in sentence
     assert "Traceback" not in said + team.said("gpu-a") + team.said("gpu-b")
     before = [step for step in team.ledger().steps if step.phase == "trial"]
     assert len(before) >= 2
@@ -217,7 +218,7 @@ def test_hosts_answer_as_lanes_do_and_who_comes_late_is_refused(
         team.join(name=name, boot="x", gpus=gpus, sitting=name)
     assert (hosts.usual, hosts.lanes) == (["host 1", "host 2"], 2)
 
-    hosts.gather((), told.append)
+    assert hosts.gather((), told.append, lambda: False)
     late = team.join(name="late", boot="y", gpus=4, sitting="late")
 
     assert late is not None

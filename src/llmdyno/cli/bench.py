@@ -1,5 +1,6 @@
 """`dyno bench` and `dyno selftest`: what measures, a server or this client."""
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,7 +71,8 @@ def bench(
 
             kept = summarise(folder / JOURNAL)
             show_summary(kept, console())
-            say(f"Results: {folder}; with room again, `dyno report {folder}` writes their summary")
+            again = f"dyno report {shlex.quote(str(folder))}"
+            say(f"Results: {folder}; with room again, `{again}` writes their summary")
             if json:
                 print_json(kept)
         raise

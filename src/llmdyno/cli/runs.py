@@ -1,5 +1,6 @@
 """`dyno runs`: what lies in the store: list, tag, compare, prune, export."""
 
+import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,7 +90,7 @@ def _compare_last(found: "Sequence[Entry]") -> None:
             " lists them."
         )
     before, after = (str(entry.folder) for entry in done[-2:])
-    say(f"dyno compare {before} {after}")
+    say(shlex.join(["dyno", "compare", before, after]))
     status = load("compare").main([before, after], prog_name="dyno compare", standalone_mode=False)
     raise typer.Exit(status if isinstance(status, int) else 0)
 

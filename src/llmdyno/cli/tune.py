@@ -1,5 +1,6 @@
 """`dyno tune`: a study, from flags or a file, or one that is gone on with."""
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -112,7 +113,8 @@ def tune(
                 live.end(document["outcome"]["said"])
         except (InterruptError, KeyboardInterrupt) as error:
             raise InterruptError(
-                f"interrupted; what was measured is kept. Go on with: dyno tune --resume {folder}"
+                "interrupted; what was measured is kept. Go on with: dyno tune --resume"
+                f" {shlex.quote(str(folder))}{_with_store(hosts)}"
             ) from error
     show_study(document, key_findings(document), sys.stderr)
     _show_end(_study_page(folder, document), document, as_json=json)
@@ -145,6 +147,11 @@ def _hosts(url: str | None, study: "Study", *, dry_run: bool) -> "Hosts | None":
     hosts = Hosts(Database(url, notify=say), study.parallel)
     hosts.check()
     return hosts
+
+
+def _with_store(hosts: "Hosts | None") -> str:
+    """Return what goes on over the same hosts, to end a command with."""
+    return "" if hosts is None else f" --store {shlex.quote(hosts.shown)}"
 
 
 def _show_plan(document: Mapping[str, Any], *, as_json: bool) -> None:
@@ -181,6 +188,7 @@ def _study_page(folder: Path, document: Mapping[str, Any]) -> Path:
     except ImportError as error:
         raise DynoError(
             f"the study is done, but its page cannot be drawn: {error}. Its document is"
-            f" {folder / 'study.json'}; `dyno report {folder}` makes the page where it can be."
+            f" {folder / 'study.json'}; `dyno report {shlex.quote(str(folder))}` makes the page"
+            " where it can be."
         ) from error
     return write_study_page(folder, document)

@@ -1,5 +1,6 @@
 """How a study ended and who meets its SLOs, in sentences: of study.json, for all who tell of it."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -114,7 +115,7 @@ def unproven(study: Document) -> str:
         return ""
     said = "these settings are not confirmed; what the trials showed of them may be luck."
     if text(study, "outcome", "state") in {"unfinished", "stopped"}:
-        said += f" dyno tune --resume {text(study, 'study')} goes on with the study."
+        said += f" dyno tune --resume {shlex.quote(text(study, 'study'))} goes on with the study."
     return said
 
 

@@ -7,6 +7,7 @@ again, because they have fewer neighbours. What the lanes come to is what trials
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NoReturn
 
 from llmdyno.errors import ServerError
@@ -14,16 +15,18 @@ from llmdyno.machine.devices import Devices
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.pairs import PRIOR
 from llmdyno.results.racing import luck
-from llmdyno.tune.hosts import Hosts, offered
+from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.lanes import Job, record
 from llmdyno.tune.ledger import Event, Step
 from llmdyno.tune.objectives import require_value
+from llmdyno.tune.offers import offered
 from llmdyno.tune.reference import baselines_in, mean, of_lanes
 from llmdyno.tune.runner import Runner
+from llmdyno.tune.trials import given_up
 from llmdyno.units import counted
 
 
-def reference_of_lanes(runner: Runner, devices: Devices | Hosts) -> Step:
+def reference_of_lanes(runner: Runner, devices: Devices | Hosts) -> Step | None:
     """Return the baseline as the lanes measure it at once; those that are not alike are left out.
 
     Args:
@@ -31,7 +34,8 @@ def reference_of_lanes(runner: Runner, devices: Devices | Hosts) -> Step:
         devices: what the lanes share out; what is left out is never leased again.
 
     Returns:
-        What the lanes come to, as reference.of_lanes() has it.
+        What the lanes come to, as reference.of_lanes() has it; None: the trials have ended before
+        hosts were there to measure it.
 
     Raises:
         ServerError: the baseline fails in every lane, or has failed there before a stop.
@@ -41,8 +45,9 @@ def reference_of_lanes(runner: Runner, devices: Devices | Hosts) -> Step:
         for name in event.devices:
             devices.leave_out(name)
     devices.hide_left_out()
-    if isinstance(devices, Hosts):
-        devices.gather(ledger.lanes_left, runner.wait)
+    over = partial(given_up, runner)
+    if isinstance(devices, Hosts) and not devices.gather(ledger.lanes_left, runner.wait, over):
+        return of_lanes(baselines_in(ledger, ledger.lanes_left)) if ledger.lanes_left else None
     if ledger.lanes_left:
         return of_lanes(baselines_in(ledger, ledger.lanes_left))
     if not devices.lanes:
@@ -54,8 +59,8 @@ def reference_of_lanes(runner: Runner, devices: Devices | Hosts) -> Step:
         )
     before: set[str] = set()  # the lanes that were odd in an earlier round of the same lanes
     while True:
-        if isinstance(devices, Hosts):
-            devices.await_one(runner.wait)
+        if isinstance(devices, Hosts) and not devices.await_one(runner.wait, over):
+            return None
         names = [str(lease) for lease in devices.usual]
         runner.say(f"The baseline in {counted(len(names), 'lane')} at once: {', '.join(names)}.")
         _measure(runner, devices, names)
@@ -99,7 +104,8 @@ def _refuse(runner: Runner, steps: Sequence[Step]) -> NoReturn:
 def _measure(runner: Runner, devices: Devices | Hosts, names: Sequence[str]) -> None:
     """Measure the baseline in every lane at once, and write down what came."""
     study = runner.study
-    with offered(study, runner.folder, devices) as running:
+    # What is for a host that is gone is lost: nobody is waited for here.
+    with offered(runner, devices, lambda: False) as running:
         for number, name in enumerate(names):
             runner.look_around()
             running.start(

@@ -11,6 +11,7 @@ renew runs out, and the job is there for the next one. Rows of one study go with
 dyno_studies.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,7 +23,8 @@ if TYPE_CHECKING:  # it takes a fifth of a second to import
     from sqlalchemy.engine import Connection
 
 SCHEME = "postgresql+psycopg"
-VERSION = 1  # of the tables, and of what stands in them
+# Of the tables, and of what stands in them. 2 (2026-11-29) has the lead's llmdyno in dyno_studies.
+VERSION = 2
 PATIENCE_S = 20.0  # how long a database may be away, as while it is started again
 _AGAIN_S = 0.5  # between two tries
 # A database that falls silent, as one whose cable was pulled, is gone after some 20 s.
@@ -55,7 +57,14 @@ CREATE INDEX IF NOT EXISTS dyno_jobs_of ON dyno_jobs (study, state);
 CREATE TABLE IF NOT EXISTS dyno_files (
     study text REFERENCES dyno_studies ON DELETE CASCADE, run text, name text,
     content bytea NOT NULL, PRIMARY KEY (study, run, name));
+ALTER TABLE dyno_studies ADD COLUMN IF NOT EXISTS llmdyno text NOT NULL DEFAULT '';
 """
+# The tables have what was added last: who may only use them needs no right to make any.
+_MADE = """
+SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('dyno_studies') AND attname = 'llmdyno'
+"""
+# Values in the query of a URL that are none of others' business, by name.
+_SECRET = re.compile("passw|passphrase|pwd|secret|token|credential", re.IGNORECASE)
 
 Row = Mapping[str, Any]
 _T = TypeVar("_T")
@@ -116,23 +125,30 @@ class Database:
         self._engine.dispose()
 
     def make_tables(self) -> None:
-        """Make the tables, unless they are there.
+        """Make the tables, unless they are there; add what those of an older version lack.
 
         Raises:
             StorageError: the database cannot be reached, or nothing may be made in it.
         """
 
         def make(connection: "Connection") -> None:
+            if self.run(connection, _MADE):
+                return
             self.run(connection, "SELECT pg_advisory_xact_lock(:lock)", lock=_LOCK)
             connection.exec_driver_sql(_TABLES)
 
         self.do(make)
 
-    def do(self, work: "Callable[[Connection], _T]") -> _T:
+    def fault(self, what: str) -> StorageError:
+        """Return the error that says what is wrong with the database, and what to do."""
+        return StorageError(f"{self.shown}: {what}.{self._advice}")
+
+    def do(self, work: "Callable[[Connection], _T]", *, waits: bool = True) -> _T:
         """Do some work in one transaction; while the database is away, wait and do it again.
 
         Args:
             work: may be done twice, if the answer to its commit was lost.
+            waits: if not, it is tried once, and others' patience is as it was.
 
         Raises:
             StorageError: the database refuses it, or stays away.
@@ -148,10 +164,9 @@ class Database:
                 self._was_there = True
                 return came
             except (OperationalError, InterfaceError) as error:
-                if time.monotonic() >= until_s or not self._was_there:
-                    self._was_there = False
-                    said = f"{self.shown}: cannot be reached: {_why(error)}."
-                    raise StorageError(said + self._advice) from None
+                if not waits or not self._was_there or time.monotonic() >= until_s:
+                    self._was_there = self._was_there and not waits
+                    raise self.fault(f"cannot be reached: {_why(error)}") from None
                 if not told:
                     self._notify(f"! {self.shown} does not answer; it is asked again.")
                     told = True
@@ -177,13 +192,20 @@ class Database:
 
 
 def without_password(url: str) -> str:
-    """Return a database's URL as it may be shown: without its password and its query."""
+    """Return a database's URL as it may be shown.
+
+    It has no password. Of its query it has what is no secret by its name; of another database than
+    PostgreSQL it has none, because some hold a password in the midst of it.
+    """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     with suppress(ValueError, ArgumentError):
         if url.count("@") <= 1:  # else where the password ends is anyone's guess
-            return make_url(url).set(query={}).render_as_string(hide_password=True)
+            found = make_url(url)
+            known = found.query if found.drivername.startswith("postgresql") else {}
+            shown = {name: value for name, value in known.items() if not _SECRET.search(name)}
+            return found.set(query=shown).render_as_string(hide_password=True)
     return f"{url.partition('://')[0]}://..."
 
 
@@ -204,6 +226,13 @@ def _check_url(url: str, shown: str, flag: str) -> None:
             f"{flag} {shown}: has a password, which everybody on this machine can read; put it"
             " into the variable PGPASSWORD, or a file that PGPASSFILE names."
         )
+    for name in found.query:
+        if _SECRET.search(name):
+            raise UsageError(
+                f"{flag} {shown}: has {name} in its query, which everybody on this machine can"
+                " read; put it into the file that PGSERVICEFILE names, and the service's name into"
+                " the URL: ?service=NAME."
+            )
 
 
 def _why(error: Exception) -> str:

@@ -11,8 +11,9 @@ from llmdyno.results.lost import Requests, loses, together
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge
 from llmdyno.store import SUMMARY
+from llmdyno.tune import going_on
 from llmdyno.tune.candidates import same
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.ledger import Ledger, Step, key, reopens
 from llmdyno.tune.reference import reference_of
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import excess_at
@@ -20,6 +21,9 @@ from llmdyno.tune.steps import excess_at
 # Configs that are refused before a server starts cost nothing. They do not count as trials, up to
 # so many times the number of trials.
 INFEASIBLE_FACTOR = 3
+
+# What a config may come to because others run beside it: they share memory, CPU and disk.
+_OF_NEIGHBOURS = frozenset({"out-of-memory", "port-in-use", "disk-full", "start-timeout", "hung"})
 
 State = Literal["stopped", "unfinished", "nothing tried", "nothing better", "rejected", "confirmed"]
 
@@ -84,12 +88,32 @@ def searched(ledger: Ledger) -> bool:
 
 
 def _trials_over(ledger: Ledger) -> bool:
-    if ledger.stopped is not None:
-        return False
+    return ledger.stopped is None and _had_enough(ledger, ledger.spec)
+
+
+def _had_enough(ledger: Ledger, study: Study) -> bool:
     trials = ledger.of("trial")
     infeasible = sum(step.state == "predicted-infeasible" for step in trials)
-    over = enough(len(trials), infeasible, ledger.spec.trials)
-    return over or ledger.last_end is not None
+    return enough(len(trials), infeasible, study.trials) or ledger.last_end is not None
+
+
+def trials_left(ledger: Ledger, study: Study) -> bool:
+    """Tell whether a study with trials beside each other has one to begin or to measure again.
+
+    Args:
+        ledger: of the study.
+        study: as it goes on; it may ask for more than the ledger knows yet.
+    """
+    if ledger.began is None or reopens(going_on.changes(ledger, study)):
+        return True
+    doubtful = [step for step in ledger.of("trial") if is_doubtful(step)]
+    again = [step for step in doubtful if key(step) not in ledger.withdrawn]
+    return not _had_enough(ledger, study) or bool(ledger.out or again)
+
+
+def is_doubtful(step: Step) -> bool:
+    """Tell whether a failure may be the doing of what ran beside."""
+    return step.state == "failed" and step.beside > 0 and step.failure_class in _OF_NEIGHBOURS
 
 
 def has_its_pairs(ledger: Ledger, contender: int, pairs: int) -> bool:

@@ -1,5 +1,6 @@
 """What a study that goes on may add, what it keeps, and whether it is still where it began."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,6 +54,16 @@ def extended(study: Study, asked: Study, given: Mapping[str, Any], name: str) ->
         changes[field.attribute] = wanted
     # replace() would check again what cannot have changed; the new values are checked in `asked`.
     return Study(**{one: getattr(study, one) for one in study.__struct_fields__} | changes)
+
+
+def changes(ledger: Ledger, study: Study) -> dict[str, Any]:
+    """Return what a study that goes on asks for beyond what its ledger knows, by field."""
+    was = ledger.spec
+    return {
+        name: getattr(study, name)
+        for name in EXTENDABLE
+        if getattr(study, name) != getattr(was, name)
+    }
 
 
 def told(study: Study, attribute: str) -> str:
@@ -141,8 +152,8 @@ def check_version(
     if not elsewhere:
         raise DynoError(
             f"{why}: it was replaced while the study ran. Put {was} back and go on with: dyno tune"
-            f" --resume {ledger.path.parent}; or go on with {version} and --elsewhere, which every"
-            " table will say."
+            f" --resume {shlex.quote(str(ledger.path.parent))}; or go on with {version} and"
+            " --elsewhere, which every table will say."
         )
     move(ledger, why, engine_version=version)
     if partner is not None:

@@ -8,28 +8,21 @@ file comes first, and its lines go to the database for the workers to race again
 
 import contextlib
 import hashlib
+import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-import msgspec
-
-from llmdyno.errors import DynoError, StorageError, UsageError
-from llmdyno.machine.devices import Devices
+from llmdyno.errors import DynoError, UsageError
 from llmdyno.tune.database import Database, Row
-from llmdyno.tune.lane import Came
-from llmdyno.tune.lanes import Ended, Job, Lanes
-from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.spec import Study
-from llmdyno.tune.team import LEASE_S, TRIES, Posted, Team
+from llmdyno.tune.ledger import Event, Ledger
+from llmdyno.tune.team import LEASE_S, Team
 from llmdyno.units import counted
 
-_LOOK_S = 0.5  # between two looks at the jobs
+_LOOK_S = 0.5  # between two looks at who is there
 _FRESH_S = 2.0  # how old what is known of the hosts may be
-_NAME = "host "
+NAME = "host "
 
 
 class Hosts:
@@ -58,10 +51,16 @@ class Hosts:
         self._ledger = Path()
         self._pushed = 0  # lines of the ledger
         self._open = False  # workers have not been let go
+        self._was_deserted = False
         self._rows: Sequence[Row] = ()
         self._seen_s = float("-inf")
         self._admitted: set[str] = set()  # empty: whoever joins
         self._ended = threading.Event()
+
+    @property
+    def shown(self) -> str:
+        """The database's URL as it may be shown."""
+        return self._database.shown
 
     def check(self) -> None:
         """See whether the database can be used, before anything starts.
@@ -71,66 +70,97 @@ class Hosts:
         """
         self._database.make_tables()
 
-    def open(self, folder: Path, ledger: Ledger, say: Callable[[str], None]) -> None:
+    def open(
+        self, folder: Path, ledger: Ledger, say: Callable[[str], None], *, invites: bool = True
+    ) -> None:
         """Offer the study to workers; they may join from now on.
+
+        Args:
+            folder: of the study.
+            ledger: of the study.
+            say: is told what befalls the hosts.
+            invites: whether trials are left, so that workers are wanted.
 
         Raises:
             StorageError: the database cannot be used.
-            UsageError: the study has run on one machine alone.
         """
         self._say = say
         self._database.advise(
-            f" What was measured is kept; go on with: dyno tune --resume {folder}"
-            f" --store {self._database.shown}"
+            f" What was measured is kept; go on with: dyno tune --resume {shlex.quote(str(folder))}"
+            f" --store {shlex.quote(self.shown)}"
         )
-        if ledger.lanes and not are_hosts(ledger):
-            raise UsageError(
-                f"--store {self._database.shown}: the study's trials run in lanes of one machine;"
-                " leave it out, or begin another study."
-            )
         self._ledger = ledger.path
         with ledger.path.open("rb") as file:  # how it began tells it from others of its name
             began = hashlib.sha256(file.readline()).hexdigest()[:16]
         self._team = Team(self._database, began)
-        self._team.open(folder.resolve().name, self._lease_s)
+        is_new = self._team.open(folder.resolve().name, self._lease_s)
+        if is_new and invites:
+            self._forget(ledger)
         self._open = True
         self.push()
+        self._team.take_recorded({step.run for step in (*ledger.steps, *ledger.voided)})
         threading.Thread(target=self._live_on, args=(self._team,), daemon=True).start()
-        say(
-            f"Workers join with: dyno worker --store {self._database.shown}"
-            f" --study {folder.resolve().name}"
-        )
+        name = shlex.quote(folder.resolve().name)
+        if invites:
+            say(f"Workers join with: dyno worker --store {shlex.quote(self.shown)} --study {name}")
+
+    def _forget(self, ledger: Ledger) -> None:
+        """Leave out the hosts of a study that was removed: "host 1" would be another machine."""
+        seen = {step.device for step in (*ledger.steps, *ledger.voided)}
+        for name in sorted(one for one in seen if one.startswith(NAME)):
+            self.team.keep_number(int(name.removeprefix(NAME)))
+        for name in ledger.lanes_left:
+            why = "the study was removed from the database, which alone knew what machine this is."
+            ledger.append(Event(kind="lane", why=why, devices=(name,)))
 
     def _live_on(self, team: Team) -> None:
-        """Tell workers that the lead lives while it measures by itself and asks for no trial."""
+        """Tell workers that the lead lives, whatever it does; nobody else gives a sign of it."""
         while not self._ended.wait(self._lease_s / 3):
             with contextlib.suppress(DynoError):  # who asks for something next says it
                 team.beat_lead()
 
-    def gather(self, known: Sequence[str], wait: Callable[[str], None]) -> None:
+    def gather(
+        self, known: Sequence[str], wait: Callable[[str], None], over: Callable[[], bool]
+    ) -> bool:
         """Wait until the hosts are there; whoever comes later is refused.
 
         Args:
             known: the hosts that the study has; empty: it is the first to have joined.
             wait: is told what is waited for.
+            over: tells whether they are waited for no longer.
+
+        Returns:
+            Whether they are there.
         """
         self._admitted = set(known)
         least = 1 if known else self._wanted
         while len(self.usual) < least:
+            if over():
+                return False
             wanted = " or ".join(known) if known else counted(self._wanted, "host")
             wait(f"{len(self.usual)} of {wanted} joined" if not known else f"waiting for {wanted}")
             time.sleep(_LOOK_S)
-            self.team.look([])
         self._admitted |= set(self.usual)
-        names = ", ".join(f"{_NAME}{row['number']} is {row['name']}" for row in self._live())
+        names = ", ".join(f"{NAME}{row['number']} is {row['name']}" for row in self._live())
         self._say(f"{counted(len(self.usual), 'host')}: {names}.")
+        return True
 
-    def await_one(self, wait: Callable[[str], None]) -> None:
-        """Wait until one of the hosts is there, if all are gone."""
-        while not self.usual:
-            wait("no host is there; a worker that comes back goes on")
+    def await_one(self, wait: Callable[[str], None], over: Callable[[], bool]) -> bool:
+        """Wait until one of the hosts is there, if all are gone; tell whether one is."""
+        while self.deserted():
+            if over():
+                return False
+            wait("no host is there")
             time.sleep(_LOOK_S)
-            self.team.look([])
+        return True
+
+    def deserted(self) -> bool:
+        """Tell whether no host is there; say so once, until one is back."""
+        deserted = not self.usual
+        if deserted and not self._was_deserted:
+            self._say("! No host is there; trials go on when a worker comes back.")
+        self._was_deserted = deserted
+        return deserted
 
     @property
     def team(self) -> Team:
@@ -163,10 +193,6 @@ class Hosts:
         finally:
             self._database.close()
 
-    def begin(self, folder: Path) -> "Offered":
-        """Return what offers jobs to the hosts."""
-        return Offered(self, folder)
-
     def _live(self) -> Sequence[Row]:
         now_s = time.monotonic()
         if now_s - self._seen_s > _FRESH_S or not self._rows:
@@ -179,12 +205,12 @@ class Hosts:
         return [row for row in self._rows if self._has(row) or not self._admitted]
 
     def _has(self, row: Row) -> bool:
-        return f"{_NAME}{row['number']}" in self._admitted
+        return f"{NAME}{row['number']}" in self._admitted
 
     @property
     def usual(self) -> list[str]:
         """The hosts that are there, by name."""
-        return [f"{_NAME}{row['number']}" for row in self._live()][: self._wanted]
+        return [f"{NAME}{row['number']}" for row in self._live()][: self._wanted]
 
     @property
     def lanes(self) -> int:
@@ -222,7 +248,7 @@ class Hosts:
     def leave_out(self, name: str) -> None:
         """Let a host have no further job."""
         self._admitted = (self._admitted or {*self.usual}) - {name}
-        self.team.refuse(int(name.removeprefix(_NAME)), "it is not like the others")
+        self.team.refuse(int(name.removeprefix(NAME)), "it is not like the others")
         self._seen_s = float("-inf")
 
     def hide_left_out(self) -> None:
@@ -232,7 +258,7 @@ class Hosts:
         """Do nothing, as hide_left_out()."""
 
     def boot_of(self, number: int) -> str:
-        """Return which machine a host is, to tell whether two are one."""
+        """Return which machine a host is, to tell whether two are one; empty: it is not known."""
         return next((str(row["boot"]) for row in self._rows if row["number"] == number), "")
 
     def say(self, line: str) -> None:
@@ -240,126 +266,14 @@ class Hosts:
         self._say(line)
 
 
-class _Job:
-    def __init__(self, job: Job, number: int) -> None:
-        self.job, self.id = job, number
-        self.tries = self.beside = 0
+def are_hosts(ledger: Ledger, *, unknown: bool = False) -> bool:
+    """Tell whether a study's trials run over hosts.
 
-
-class Offered:
-    """Jobs that the hosts have or may take; the interface is that of Lanes."""
-
-    def __init__(self, hosts: Hosts, folder: Path) -> None:
-        self._hosts, self._folder = hosts, folder
-        self._running: list[_Job] = []
-        self._charged_s = time.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._running = []  # who ends the study takes them back: Hosts.close()
-
-    @property
-    def jobs(self) -> list[Job]:
-        """The jobs that were offered and have not ended."""
-        return [one.job for one in self._running]
-
-    def start(self, job: Job) -> str | None:
-        """Offer a job; return for whom it is, None if it must wait until nothing else runs.
-
-        Raises:
-            StorageError: the database is away.
-        """
-        if any(one.alone for one in self.jobs) or (job.alone and self._running):
-            return None
-        if not self._running:
-            self._charged_s = time.monotonic()
-        self._hosts.push()
-        posted = Posted(
-            phase=job.phase,
-            number=job.number,
-            config=job.config,
-            load=job.load,
-            races=job.races,
-        )
-        host = int(job.device.removeprefix(_NAME)) if job.device else None
-        tries = 1 if host is not None or job.alone else TRIES
-        number = self._hosts.team.post(posted, host=host, tries_max=tries)
-        self._running.append(_Job(job, number))
-        return job.device or "a host"
-
-    def wait(self, tell: Callable[[str], None] = lambda _: None) -> list[Ended]:
-        """Wait until a job has ended; return those that have, none if none was offered.
-
-        Args:
-            tell: is told what runs where.
-
-        Raises:
-            StorageError: the database is away, or results cannot be written here.
-        """
-        while self._running:
-            rows = self._hosts.team.look([one.id for one in self._running])
-            self._see(rows)
-            ended = [one for one in self._running if rows[one.id]["state"] in {"done", "lost"}]
-            if ended:
-                return [self._take(one, rows[one.id]) for one in ended]
-            tell("; ".join(self._told(one, rows[one.id]) for one in self._running))
-            time.sleep(_LOOK_S)
-        return []
-
-    def _see(self, rows: dict[int, Row]) -> None:
-        """Notice who runs beside whom on one machine, and who was lost."""
-        for one in self._running:
-            row = rows[one.id]
-            if row["tries"] > one.tries > 0:
-                self._hosts.say(f"  {one.job.name}: its worker was lost; another one has it.")
-            one.tries = row["tries"]
-            boots = [
-                self._hosts.boot_of(other["host"])
-                for other in rows.values()
-                if other["state"] == "leased" and other is not row
-            ]
-            if row["state"] == "leased":
-                one.beside = max(one.beside, boots.count(self._hosts.boot_of(row["host"])))
-
-    def _told(self, one: _Job, row: Row) -> str:
-        where = f"on {_NAME}{row['host']}" if row["state"] == "leased" else "waits for a host"
-        return f"{one.job.name} {where}"
-
-    def _take(self, one: _Job, row: Row) -> Ended:
-        self._running.remove(one)
-        run = str(row["run"] or "")
-        host = row["host"] if row["host"] is not None else row["wanted"]
-        measurement = None
-        if row["state"] == "done":
-            came = msgspec.json.decode(row["came"], type=Came)
-            if came.measurement is None:
-                raise StorageError(f"{_NAME}{host}: {came.storage}")
-            measurement = msgspec.structs.replace(came.measurement, folder=run)
-        self._hosts.team.take(one.id, run or None, self._folder / run if run else self._folder)
-        before_s, self._charged_s = self._charged_s, time.monotonic()
-        return Ended(
-            job=one.job,
-            measurement=measurement,
-            lost_why="" if measurement else "no worker that had it was heard of again",
-            run=run,
-            beside=one.beside,
-            device=f"{_NAME}{host}",
-            wall_s=self._charged_s - before_s,
-        )
-
-
-def are_hosts(ledger: Ledger) -> bool:
-    """Tell whether a study's trials have run over hosts."""
-    return any(name.startswith(_NAME) for name in ledger.lanes)
-
-
-def offered(study: Study, folder: Path, devices: Devices | Hosts) -> Lanes | Offered:
-    """Return what runs a study's jobs at once: on this machine's parts, or on hosts."""
-    return devices.begin(folder) if isinstance(devices, Hosts) else Lanes(study, folder, devices)
+    Args:
+        ledger: of the study.
+        unknown: what is said of one that was begun by a version that did not write it down, and has
+            measured nothing there.
+    """
+    if ledger.began is not None and ledger.began.hosts is not None:
+        return ledger.began.hosts
+    return any(name.startswith(NAME) for name in ledger.lanes) if ledger.lanes else unknown

@@ -65,6 +65,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     beside: int  # how many others ran meanwhile, at most
     device: str
     wall_s: float  # of the study's time, that is charged to it
+    recorded: Callable[[], None] = lambda: None  # is called once the ledger has it
 
 
 class _Running:
@@ -207,7 +208,7 @@ def record(runner: Runner, ended: Ended) -> Step:
     if measurement is None:
         why = f"the process that measured it was lost: {ended.lost_why}"
         measurement = Measurement(failure_class="died", failure_why=why, folder=ended.run)
-    return runner.record(
+    step = runner.record(
         measurement,
         job.phase,
         job.number,
@@ -216,6 +217,8 @@ def record(runner: Runner, ended: Ended) -> Step:
         device=ended.device,
         wall_s=round(ended.wall_s, 3),
     )
+    ended.recorded()
+    return step
 
 
 def tidy(run: Path) -> None:

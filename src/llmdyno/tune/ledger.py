@@ -5,6 +5,7 @@ With the runs' own journals it holds all that a study has found out: study.json,
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ class Began(msgspec.Struct, frozen=True, kw_only=True, tag="study"):
     spec: Study
     environment: dict[str, Any]
     engine_version: str | None = None
+    hosts: bool | None = None  # whether trials run over hosts; None: a version that did not say
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
@@ -98,6 +100,7 @@ Kind = Literal[
     "lanes",
     "alone",
     "died",
+    "withdrawn",
 ]
 
 
@@ -116,6 +119,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     lanes      all parts that are left, `devices`, have measured the baseline, and are alike
     alone      a would-be winner, `contender`, did no better than the baseline once it ran alone
     died       a would-be winner, `contender`, died when it was asked for its answers
+    withdrawn  the trials in `void`, begun or to be measured again, were not: no host was there, and
+               the trials had ended; they are open again once the study is extended
     left       a combination, `stack`, was left out of a study over several
     settled    every would-be winner was tried or refused, and none is one
     paired     the confirmation of `contender` has had all pairs that were planned, or affordable
@@ -160,6 +165,7 @@ class Ledger:
         self.stopped: Event | None = None  # why nothing was measured since
         self._begun: dict[Key, Out] = {}  # beside others, in that order
         self._ended: set[Key] = set()  # of those
+        self.withdrawn: set[Key] = set()  # of those, and of what was to be measured again
         self._torn_at: int | None = None
         if self.path.exists():
             self._read()
@@ -203,9 +209,15 @@ class Ledger:
             self._begun.pop(key(entry), None)  # what fails beside others may be begun once more
             self._begun[key(entry)] = entry
             self._ended.discard(key(entry))
+            self.withdrawn.discard(key(entry))
         else:
             self.events.append(entry)
-            void = [s for s in self.steps if _failed(s) and key(s) in entry.void]
+            if entry.kind == "withdrawn":
+                self.withdrawn |= {*entry.void}
+                return
+            if entry.kind == "extended" and reopens(entry.changes):
+                self.withdrawn.clear()
+            void = [s for s in self.steps if s.state == "failed" and key(s) in entry.void]
             self.voided += void
             self.steps = [s for s in self.steps if not any(s is one for one in void)]
             self._ended -= {*entry.void}
@@ -233,7 +245,8 @@ class Ledger:
     @property
     def out(self) -> list[Out]:
         """What was begun beside others and has not ended, or must be measured again."""
-        return [out for of, out in self._begun.items() if of not in self._ended]
+        closed = self._ended | self.withdrawn
+        return [out for of, out in self._begun.items() if of not in closed]
 
     @property
     def spec(self) -> Study:
@@ -272,8 +285,10 @@ class Ledger:
     def last_end(self) -> Event | None:
         """How the trials ended; None: they did not, or something was added since."""
         for event in reversed(self.events):
-            if event.kind in {"ended", "extended"}:
-                return event if event.kind == "ended" else None
+            if event.kind == "ended":
+                return event
+            if event.kind == "extended" and reopens(event.changes):
+                return None
         return None
 
     @property
@@ -377,10 +392,11 @@ class Ledger:
         return list(last.values())
 
 
+def reopens(changes: Mapping[str, Any]) -> bool:
+    """Tell whether what --resume adds to a study may bring further trials, not pairs alone."""
+    return bool(changes.keys() - _PLAN_OF_PAIRS)
+
+
 def key(step: Step | Out) -> Key:
     """Return what a step is found by."""
     return step.phase, step.contender, step.number
-
-
-def _failed(step: Step) -> bool:
-    return step.state == "failed"

@@ -8,6 +8,7 @@ config on, is measured alone, once the lanes are empty.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,21 +17,21 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.machine.devices import Devices, shares
 from llmdyno.tune import blame
-from llmdyno.tune.endings import enough
-from llmdyno.tune.hosts import Hosts, Offered, offered
+from llmdyno.tune.endings import enough, is_doubtful, trials_left
+from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.lanes import Ended, Job, Lanes, record
 from llmdyno.tune.ledger import Event, Key, Out, Step, key
 from llmdyno.tune.measure import Measurement
+from llmdyno.tune.offers import Offered, offered
 from llmdyno.tune.patience import Patience
 from llmdyno.tune.pending import Asking, Tried
 from llmdyno.tune.remaining import outlook
+from llmdyno.tune.runner import label
 from llmdyno.tune.starts import begin
 from llmdyno.tune.steps import error_of, excess
-from llmdyno.tune.trials import Trials
+from llmdyno.tune.trials import Trials, ended_from_outside, given_up
 from llmdyno.units import counted
 
-# What a config may come to because others run beside it: they share memory, CPU and disk.
-_OF_NEIGHBOURS = frozenset({"out-of-memory", "port-in-use", "disk-full", "start-timeout", "hung"})
 _IN_A_ROW = 3  # failures of one lane, and it must show that it works: else it eats all trials
 
 
@@ -38,30 +39,42 @@ class ParallelTrials(Trials):
     """The phase of a study that looks for a better config, with several trials at once.
 
     Args:
-        devices: what the trials share out; the lanes that are not alike are left out of it.
+        devices: what the trials share out; the lanes that are not alike are left out of it. None:
+            no trial is left, and nothing will be begun.
         more: as Trials takes them.
     """
 
-    def __init__(self, devices: Devices | Hosts, *more: Any, **named: Any) -> None:
+    def __init__(self, devices: Devices | Hosts | None, *more: Any, **named: Any) -> None:
         super().__init__(*more, **named)
-        self._devices = devices
+        self._shared = devices
         self._waiting: deque[Job] = deque()  # to be begun before anything new
         self._over = False  # nothing new is begun
         self._last_fails = False  # the baseline, in the last lane
         self._checks = 0  # the number of the next check
         self._known: dict[str, dict[str, float]] = {}  # what SLOs a run missed, by its folder
 
+    @property
+    def _devices(self) -> Devices | Hosts:
+        assert self._shared is not None, "no trial is left"
+        return self._shared
+
     def run(self, reference: Step | None) -> None:
         """Try configs until there were enough, or the budget or the space is used up.
 
         Args:
-            reference: the baseline as the lanes have measured it; the search knows it first.
+            reference: the baseline as the lanes have measured it; the search knows it first. None:
+                the trials ended before they had.
         """
         runner = self._runner
         study, ledger = runner.study, runner.ledger
         self._asking = Asking(self._new_search, study.seed, asked=len(ledger.of("trial")))
         if reference is not None:
             begin(self._asking, runner, reference)
+        if not trials_left(ledger, study):
+            if blame.looks_broken(ledger):
+                runner.check_machine()
+            self._search = self._asking.told(self._tried())
+            return
         self._announce()
         if reference is not None:
             self._read_reference(reference)
@@ -72,12 +85,15 @@ class ParallelTrials(Trials):
         self._patience = Patience(study, reference)
         self._over = ledger.last_end is not None
         self._waiting = deque(self._left_over())
-        with offered(study, runner.folder, self._devices) as running:
+        with offered(runner, self._devices, partial(given_up, runner)) as running:
             while True:
                 self._fill(running)
                 ended = running.wait(runner.wait)
                 for one in ended:
                     self._take(one)
+                if not ended and running.jobs:  # nobody is there to measure them
+                    self._withdraw()
+                    break
                 if not ended and not self._is_broken() and not self._waiting and self._over:
                     break
         self._search = self._asking.told(self._tried())
@@ -156,12 +172,11 @@ class ParallelTrials(Trials):
         trials = runner.ledger.of("trial")
         infeasible = sum(step.state == "predicted-infeasible" for step in trials)
         begun = self._begun_before(out)
-        if self._over or enough(len(begun), infeasible, runner.study.trials):
-            self._over = True
-        elif self._has_no_time():
-            self._end("budget")
-        elif runner.enough():
-            self._end("hand", "Ended by hand; no further trials.")
+        self._over = (
+            self._over
+            or enough(len(begun), infeasible, runner.study.trials)
+            or ended_from_outside(runner)
+        )
         return self._over
 
     def _begun_before(self, out: Sequence[Job]) -> set[int]:
@@ -229,8 +244,19 @@ class ParallelTrials(Trials):
             yield self._job(out.number, out.config, out.why, alone=out.alone)
         begun = {out.number for out in ledger.out}
         for step in ledger.of("trial"):
-            if step.number not in begun and _is_doubtful(step):
+            withdrawn = key(step) in ledger.withdrawn
+            if step.number not in begun and is_doubtful(step) and not withdrawn:
                 yield self._job(step.number, step.config, _doubt_of(step), alone=True)
+
+    def _withdraw(self) -> None:
+        """Write down that what was begun, or was to be measured once more, will not be."""
+        ledger = self._runner.ledger
+        again = [(job.phase, 0, job.number) for job in _trials_of(self._waiting)]
+        void = dict.fromkeys([*map(key, ledger.out), *again])
+        ledger.append(Event(kind="withdrawn", why="no host was there", void=tuple(void)))
+        self._waiting.clear()
+        names = ", ".join(label(phase, number) for phase, _, number in void)
+        self._runner.say(f"  No host is there; not measured: {names}.")
 
     # What came.
 
@@ -248,7 +274,7 @@ class ParallelTrials(Trials):
             elif step.state == "failed":  # no lane would be left: it is the machine
                 self._last_fails = True
             return
-        if _is_doubtful(step):
+        if is_doubtful(step):
             self._retry(job, _doubt_of(step))
         if self._is_suspect(step.device):
             self._check(step.device)
@@ -351,11 +377,6 @@ class ParallelTrials(Trials):
 def _trials_of(jobs: Iterable[Job]) -> list[Job]:
     """Return the trials among jobs; checks are numbered by themselves."""
     return [job for job in jobs if job.phase == "trial"]
-
-
-def _is_doubtful(step: Step) -> bool:
-    """Tell whether a failure may be the doing of what ran beside."""
-    return step.state == "failed" and step.beside > 0 and step.failure_class in _OF_NEIGHBOURS
 
 
 def _doubt_of(step: Step) -> str:

@@ -5,6 +5,7 @@ crashed goes on with `--resume`.
 """
 
 import math
+import shlex
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -78,12 +79,13 @@ class Runner:
         self.left: Callable[[], float] | None = None  # of it, in s
         self._began_s = self._spent_before_s = 0.0  # known when begin() was called
 
-    def begin(self, presence: Presence, *, elsewhere: bool = False) -> None:
+    def begin(self, presence: Presence, *, elsewhere: bool = False, hosts: bool = False) -> None:
         """Read the ledger again, now that nobody else appends to it; begin it if it is new.
 
         Args:
             presence: tells of other studies on this machine.
             elsewhere: whether it may go on with another engine's version, driver or machine.
+            hosts: whether its trials run over hosts.
 
         Raises:
             UsageError: that has changed, and the study may not go on so.
@@ -100,18 +102,13 @@ class Runner:
                     spec=self.study,
                     environment=here,
                     engine_version=version,
+                    hosts=hosts,
                 )
             )
             return
         self._narrator.observe(self.ledger)
         going_on.check_place(self.ledger, here, version, elsewhere=elsewhere, say=self.say)
-        was = self.ledger.spec
-        changes = {
-            name: getattr(self.study, name)
-            for name in going_on.EXTENDABLE
-            if getattr(self.study, name) != getattr(was, name)
-        }
-        if changes:
+        if changes := going_on.changes(self.ledger, self.study):
             said = ", ".join(going_on.told(self.study, name) for name in changes)
             self.ledger.append(Event(kind="extended", why=said, changes=changes))
 
@@ -257,7 +254,7 @@ class Runner:
         raise ServerError(
             step.failure_class or "died",
             f"the machine is at fault, not a config: {why} Mend it, and go on with: dyno tune"
-            f" --resume {self.folder}; what failed is measured again then.",
+            f" --resume {shlex.quote(str(self.folder))}; what failed is measured again then.",
         )
 
     def _measured(

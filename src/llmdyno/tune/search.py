@@ -151,5 +151,5 @@ def _example(knob: Knob) -> str:
     if knob.kind == "choice":
         return "/".join(show(choice) for choice in knob.choices[:2])
     if knob.kind == "text":
-        return "A/B"
+        return "VALUE/VALUE" + (f", where each VALUE is {knob.form}" if knob.form else "")
     return "true/false" if knob.kind == "bool" else "1/2" if knob.kind == "int" else "0.5/1"

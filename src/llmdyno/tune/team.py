@@ -6,13 +6,12 @@ one of them, and only who holds the lease may deliver. A job whose workers died 
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from llmdyno import store
+from llmdyno import __version__, store
 from llmdyno.errors import StorageError
 from llmdyno.knobs import Value
 from llmdyno.spec import Load
@@ -59,53 +58,63 @@ class Team:
 
     # What the lead does.
 
-    def open(self, name: str, lease_s: float) -> None:
-        """Say that the study's trials run now.
+    def open(self, name: str, lease_s: float) -> bool:
+        """Say that the study's trials run now; return whether the database did not have it.
 
         Raises:
             StorageError: the database cannot be used.
         """
         self._database.make_tables()
-        self._ask(
-            "INSERT INTO dyno_studies (study, name, version, state, lease_s)"
-            " VALUES (:study, :name, :version, 'trials', :lease_s)"
+        opened = self._ask(
+            "INSERT INTO dyno_studies (study, name, version, llmdyno, state, lease_s)"
+            " VALUES (:study, :name, :version, :llmdyno, 'trials', :lease_s)"
             " ON CONFLICT (study) DO UPDATE SET state = 'trials', seen = now(), name = :name,"
-            " lease_s = :lease_s, version = :version",
+            " lease_s = :lease_s, version = :version, llmdyno = :llmdyno"
+            " RETURNING xmax = 0 AS new",
             name=name,
             version=VERSION,
+            llmdyno=__version__,
             lease_s=lease_s,
         )
         self._ask("UPDATE dyno_hosts SET refused = NULL WHERE study = :study")
+        return bool(opened[0]["new"])
+
+    def keep_number(self, host: int) -> None:
+        """Let no worker have this number: a host that nobody knows any more had it."""
+        self._ask(
+            "INSERT INTO dyno_hosts (study, number, name, boot, gpus, sitting, seen)"
+            " VALUES (:study, :host, :name, '', -1, '', '-infinity') ON CONFLICT DO NOTHING",
+            host=host,
+            name=f"removed {host}",
+        )
 
     def close(self, state: str) -> None:
         """Say that no further job will come; what is open or leased is taken back."""
 
         def work(connection: "Connection") -> None:
             run, study = self._database.run, self.study
-            run(
-                connection,
-                "DELETE FROM dyno_jobs WHERE study = :study AND state IN ('open', 'leased')",
-                study=study,
-            )
-            run(
-                connection,
-                "UPDATE dyno_studies SET state = :state, seen = now() WHERE study = :study",
-                study=study,
-                state=state,
-            )
+            out = "DELETE FROM dyno_jobs WHERE study = :study AND state IN ('open', 'leased')"
+            run(connection, out, study=study)
+            over = "UPDATE dyno_studies SET state = :state, seen = now() WHERE study = :study"
+            run(connection, over, study=study, state=state)
 
         self._database.do(work)
+
+    def take_recorded(self, runs: Collection[str]) -> None:
+        """Take the jobs whose runs the ledger has: the lead was killed before it could."""
+        done = "SELECT id, run FROM dyno_jobs WHERE study = :study AND state = 'done'"
+        for row in self._ask(f"{done} AND run = ANY(:runs)", runs=list(runs)):
+            self.take(int(row["id"]), row["run"])
 
     def push(self, first: int, lines: Sequence[str]) -> None:
         """Add lines of the ledger, of which the first has this number."""
         if not lines:
             return
-        sql = (
-            "INSERT INTO dyno_ledger (study, number, line) VALUES (:study, :number, :line)"
-            " ON CONFLICT DO NOTHING"
-        )
+        into = "INSERT INTO dyno_ledger (study, number, line)"
+        sql = f"{into} VALUES (:study, :number, :line) ON CONFLICT DO NOTHING"
 
         def work(connection: "Connection") -> None:
+            self._hold(connection)
             for number, line in enumerate(lines, first):
                 self._database.run(connection, sql, study=self.study, number=number, line=line)
 
@@ -136,6 +145,7 @@ class Team:
         content = msgspec.json.encode(job).decode()
 
         def work(connection: "Connection") -> int:
+            self._hold(connection)
             found = self._database.run(
                 connection,
                 "SELECT id FROM dyno_jobs WHERE study = :study AND job = :job AND state <> 'taken'"
@@ -158,16 +168,34 @@ class Team:
 
         return self._database.do(work)
 
+    def _hold(self, connection: "Connection") -> None:
+        """Keep the study in the database until the transaction ends."""
+        sql = "SELECT study FROM dyno_studies WHERE study = :study FOR KEY SHARE"
+        if not self._database.run(connection, sql, study=self.study):
+            raise self._removed()
+
+    def _removed(self) -> StorageError:
+        return self._database.fault("the study was removed from the database")
+
     def beat_lead(self) -> None:
-        """Give a sign of the lead's life."""
-        self._ask("UPDATE dyno_studies SET seen = now() WHERE study = :study")
+        """Give a sign of the lead's life, if the database is there.
+
+        Raises:
+            StorageError: it is not; it is not waited for.
+        """
+        sql = "UPDATE dyno_studies SET seen = now() WHERE study = :study"
+        self._database.do(
+            lambda connection: self._database.run(connection, sql, study=self.study), waits=False
+        )
 
     def look(self, ids: Sequence[int]) -> dict[int, Row]:
-        """Return how jobs stand, by id; it is a sign of life, too.
+        """Return how jobs stand, by id.
 
         A job whose leases have all run out is "lost". So is an open one for a host that is gone.
+
+        Raises:
+            StorageError: the database is away, or the study was removed from it.
         """
-        self.beat_lead()
         self._ask(
             "UPDATE dyno_jobs j SET state = 'lost' FROM dyno_studies s WHERE j.study = :study"
             " AND s.study = j.study AND ((j.state = 'leased' AND j.until < now()"
@@ -181,25 +209,19 @@ class Team:
             " WHERE study = :study AND id = ANY(:ids)",
             ids=list(ids),
         )
+        if len(found) < len({*ids}):
+            raise self._removed()
         return {int(row["id"]): row for row in found}
 
-    def take(self, job: int, run: str | None, folder: Path) -> None:
-        """Bring a run's files into a folder; the database keeps them no longer.
+    def files(self, run: str) -> dict[str, bytes]:
+        """Return what a worker has delivered of a run, by name."""
+        sql = "SELECT name, content FROM dyno_files WHERE study = :study AND run = :run"
+        return {
+            row["name"]: zlib.decompress(bytes(row["content"])) for row in self._ask(sql, run=run)
+        }
 
-        Raises:
-            StorageError: a file cannot be written, or would lie outside of the study's runs.
-        """
-        parts = Path(run or "").parts
-        if run is not None and (len(parts) < 2 or parts[0] != "runs" or ".." in parts):
-            raise StorageError(f"{run}: is no run of a study; nothing was written.")
-        for row in self._ask(
-            "SELECT name, content FROM dyno_files WHERE study = :study AND run = :run", run=run
-        ):
-            place = folder / row["name"]
-            if not place.resolve().is_relative_to(folder.resolve()):
-                raise StorageError(f"{row['name']}: is no file of a run; nothing was written.")
-            store.make_folder(place.parent)
-            store.write_atomically(place, zlib.decompress(bytes(row["content"])))
+    def take(self, job: int, run: str | None) -> None:
+        """Say that the ledger has what came of a job; of its files the summary alone is kept."""
         self._ask(
             "UPDATE dyno_jobs SET state = 'taken' WHERE study = :study AND id = :job", job=job
         )
@@ -221,11 +243,8 @@ class Team:
 
         def work(connection: "Connection") -> int | None:
             run, study = self._database.run, self.study
-            run(
-                connection,
-                "SELECT study FROM dyno_studies WHERE study = :study FOR UPDATE",
-                study=study,
-            )
+            hold = "SELECT study FROM dyno_studies WHERE study = :study FOR UPDATE"
+            run(connection, hold, study=study)
             there = run(
                 connection,
                 "SELECT h.sitting FROM dyno_hosts h JOIN dyno_studies s USING (study)"
@@ -369,22 +388,13 @@ class Team:
         )
         return [row["line"] for row in rows]
 
-    def lease_s(self) -> float:
-        """Return how long a lease lasts.
+    def terms(self) -> Row:
+        """Return how long a lease lasts, `lease_s`, and which version its lead is, `llmdyno`.
 
         Raises:
             StorageError: the study is not in the database any more.
         """
-        found = self._ask("SELECT lease_s FROM dyno_studies WHERE study = :study")
+        found = self._ask("SELECT lease_s, llmdyno FROM dyno_studies WHERE study = :study")
         if not found:
-            raise StorageError("the study was removed from the database; begin it again.")
-        return float(found[0]["lease_s"])
-
-
-def studies_at_work(database: Database) -> list[Row]:
-    """Return the studies whose trials run now: `study`, `name`, `version`; none before any."""
-    database.make_tables()
-    return database.ask(
-        "SELECT study, name, version FROM dyno_studies WHERE state = 'trials'"
-        " AND seen > now() - make_interval(secs => 2 * lease_s) ORDER BY seen DESC"
-    )
+            raise self._removed()
+        return found[0]

@@ -76,12 +76,7 @@ class Trials:
         patience = Patience(study, reference)
         while not self._enough(tried):
             new = self._runner.ledger.find("trial", len(tried)) is None
-            if new and self._has_no_time():
-                self._runner.ended("budget")
-                return
-            if new and self._runner.enough():
-                self._runner.say("Ended by hand; no further trials.")
-                self._runner.ended("hand")
+            if new and ended_from_outside(self._runner):
                 return
             config = self._next(search, tried)
             if config is None:
@@ -129,18 +124,6 @@ class Trials:
         )
         self._candidates = [*self._candidates, *configs]
         self._whys = [*self._whys, *[why] * len(configs)]
-
-    def _has_no_time(self) -> bool:
-        """Tell whether the budget has no room for another trial, and say so."""
-        runner = self._runner
-        if runner.over_budget(1.0):
-            runner.say("The budget is used up; no further trials.")
-            return True
-        takes_s = runner.trial_s()
-        if takes_s <= runner.left_s():
-            return False
-        runner.say(f"The budget has no time for another trial, which takes {takes_s:.0f} s.")
-        return True
 
     def _tell(self, search: Searching, step: Step) -> None:
         missed = excess(self._runner.study, self._runner.folder, step)
@@ -202,3 +185,33 @@ class Trials:
     def _enough(self, tried: Sequence[Step]) -> bool:
         infeasible = sum(step.state == "predicted-infeasible" for step in tried)
         return enough(len(tried), infeasible, self._runner.study.trials)
+
+
+def ended_from_outside(runner: Runner) -> bool:
+    """Tell whether the budget or a person ends the trials; if so, write it down and say it."""
+    if _has_no_time(runner):
+        runner.ended("budget")
+    elif runner.enough():
+        runner.say("Ended by hand; no further trials.")
+        runner.ended("hand")
+    else:
+        return False
+    return True
+
+
+def _has_no_time(runner: Runner) -> bool:
+    """Tell whether the budget has no room for another trial, and say so."""
+    if runner.over_budget(1.0):
+        runner.say("The budget is used up; no further trials.")
+        return True
+    takes_s = runner.trial_s()
+    if takes_s <= runner.left_s():
+        return False
+    runner.say(f"The budget has no time for another trial, which takes {takes_s:.0f} s.")
+    return True
+
+
+def given_up(runner: Runner) -> bool:
+    """Tell whether nothing that runs elsewhere is waited for any longer, while nobody is there."""
+    ledger = runner.ledger
+    return ledger.ended("budget") or ledger.ended("hand") or ended_from_outside(runner)

@@ -25,7 +25,7 @@ from llmdyno.tune import objectives
 from llmdyno.tune.ablation import died
 from llmdyno.tune.alike import reference_of_lanes
 from llmdyno.tune.candidates import checked_candidates, describe
-from llmdyno.tune.endings import is_left
+from llmdyno.tune.endings import is_left, trials_left
 from llmdyno.tune.folder import stack_of, write_study
 from llmdyno.tune.foreseen import foreseen
 from llmdyno.tune.gate import Gate
@@ -107,16 +107,14 @@ class Tuner:
         whys = [_WHYS[by] for by, configs in self.starts.items() for _ in configs]
         self.searched = searched
         self._runner = self.runner = Runner(study, folder, stack, narrator)
-        if hosts is None and here and are_hosts(self._runner.ledger):
-            raise UsageError(
-                f"--resume {folder}: the study's trials run over hosts; name their database with"
-                " --store."
-            )
-        # What trials that run at once share out; None: each has the whole machine.
-        self.devices = hosts or _devices(study, stack)
+        _check_hosts(self._runner, hosts, here=here)
         self._hosts = hosts
+        # What trials that run at once share out; None: each has the whole machine, or none is left.
+        self.devices: Devices | Hosts | None = hosts
+        if hosts is None and not are_hosts(self._runner.ledger):
+            self.devices = _devices(study, stack)
         make = make_search or sampler(study.sampler)
-        tries = Trials if self.devices is None else partial(ParallelTrials, self.devices)
+        tries = Trials if study.parallel == 1 else partial(ParallelTrials, self.devices)
         self._trials = tries(self._runner, searched, candidates, make, whys=whys)
         self._told: Step | None = None  # what the search knows first
         self._gate = Gate(self._runner)
@@ -135,9 +133,11 @@ class Tuner:
         runner = self._runner
         store.make_folder(runner.folder)
         with store.hold(runner.folder), Presence(runner.folder) as presence:
-            runner.begin(presence, elsewhere=self._elsewhere)
+            over_hosts = self._hosts is not None
+            runner.begin(presence, elsewhere=self._elsewhere, hosts=over_hosts)
             if self._hosts is not None:
-                self._hosts.open(runner.folder, runner.ledger, runner.say)
+                left = trials_left(runner.ledger, runner.study)
+                self._hosts.open(runner.folder, runner.ledger, runner.say, invites=left)
             try:
                 baseline, _ = self.measure_baseline()
                 self.search()
@@ -155,8 +155,8 @@ class Tuner:
                 document = write_study(runner.folder, document, self.stack)
         return document
 
-    def measure_baseline(self) -> tuple[Step, Step]:
-        """Return the baseline at every level, and as a trial is measured.
+    def measure_baseline(self) -> tuple[Step, Step | None]:
+        """Return the baseline at every level, and as a trial is measured; None: by no host.
 
         Raises:
             ServerError: it cannot be measured, or has no value of the objective.
@@ -207,13 +207,15 @@ class Tuner:
         objectives.require_value(study, step.value, of="the baseline", flag="--duration")
         return step
 
-    def _reference(self, baseline: Step) -> Step:
+    def _reference(self, baseline: Step) -> Step | None:
         """Measure the baseline as a trial is measured, where that differs.
 
         A server that ran lower levels first is warmer: its prefix cache holds more. One that has
         neighbours is slower.
         """
         runner, ledger = self._runner, self._runner.ledger
+        if ledger.lanes and not trials_left(ledger, runner.study):
+            return reference_of(ledger)
         if self.devices is not None:
             return reference_of_lanes(runner, self.devices)
         load = runner.trial_load()
@@ -234,3 +236,24 @@ def _devices(study: Study, stack: Stack) -> Devices | None:
         UsageError: there are not so many GPUs or cores, or the engine does not tell what it takes.
     """
     return None if study.parallel == 1 else Devices(study.parallel, stack.gpus(study.baseline))
+
+
+def _check_hosts(runner: Runner, hosts: Hosts | None, *, here: bool) -> None:
+    """Refuse to measure here what was begun over hosts, or there what was begun here.
+
+    Raises:
+        UsageError: the study was begun otherwise.
+    """
+    ledger = runner.ledger
+    if ledger.began is None:
+        return
+    if hosts is None and here and are_hosts(ledger) and trials_left(ledger, runner.study):
+        raise UsageError(
+            f"--resume {runner.folder}: the study's trials run over hosts; name their database with"
+            " --store."
+        )
+    if hosts is not None and not are_hosts(ledger, unknown=True):
+        raise UsageError(
+            f"--store {hosts.shown}: the study's trials run in lanes of one machine; leave it out,"
+            " or begin another study."
+        )

@@ -23,14 +23,14 @@ from llmdyno.processes import presence
 from llmdyno.processes.child import Child
 from llmdyno.processes.secrets import redact
 from llmdyno.tune import going_on
-from llmdyno.tune.database import VERSION, Database
+from llmdyno.tune.database import VERSION, Database, Row
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.lane import CAME, ORDER, Came, Order
 from llmdyno.tune.lanes import ours, start_lane, tidy
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import SERVER_FILES, Measurement
 from llmdyno.tune.runner import label
-from llmdyno.tune.team import Leased, Team, studies_at_work
+from llmdyno.tune.team import Leased, Team
 
 _LOOK_S = 0.2  # between two looks at the process that measures
 _IDLE_S = 1.0  # between two questions for a job
@@ -58,9 +58,18 @@ def work(
     return _Worker(_found(database, study, say), folder, say).run(name)
 
 
+def studies_at_work(database: Database) -> list[Row]:
+    """Return the studies whose trials run now: `study`, `name`, `version`; the tables are there."""
+    return database.ask(
+        "SELECT study, name, version FROM dyno_studies WHERE state = 'trials'"
+        " AND seen > now() - make_interval(secs => 2 * lease_s) ORDER BY seen DESC"
+    )
+
+
 def _found(database: Database, study: str, say: Callable[[str], None]) -> Team:
     """Return the study to work for; wait until there is one."""
     told = False
+    database.make_tables()
     while True:
         rows = [
             row for row in studies_at_work(database) if study in {"", row["name"], row["study"]}
@@ -103,7 +112,8 @@ class _Worker:
         stack = stack_of(ledger.spec)
         stack.require_engine()
         unlike = going_on.moved(
-            ledger.environment,
+            # Another version may have begun the study; the lead's own now is what counts.
+            {**ledger.environment, "llmdyno": team.terms()["llmdyno"]},
             ledger.engine_version,
             environment.describe(),
             stack.engine.version(),
@@ -143,7 +153,7 @@ class _Worker:
             gpus=-1 if gpus is None else gpus,
             sitting=self._sitting,
         )
-        ends_s = time.monotonic() + self._team.lease_s() + _IDLE_S
+        ends_s = time.monotonic() + self._team.terms()["lease_s"] + _IDLE_S
         if (number := join()) is None:
             self._say(f"A worker named {name} was here a moment ago; waiting whether it is gone.")
         while number is None:
@@ -232,7 +242,7 @@ class _Worker:
 
     def _watched(self, child: Child, job: int) -> bool:
         """Wait until a job is measured; False: the lease was lost, or the study is over."""
-        beat_s = self._team.lease_s() / _BEATS
+        beat_s = self._team.terms()["lease_s"] / _BEATS
         next_s = 0.0
         while not child.ended():
             if time.monotonic() >= next_s:

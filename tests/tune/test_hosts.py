@@ -1,0 +1,232 @@
+"""A study over hosts that come and go: lead and PostgreSQL are real, what is served is not."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import postgresql
+from llmdyno import store
+from llmdyno.errors import StorageError, UsageError
+from llmdyno.tune.database import Database
+from llmdyno.tune.hosts import Hosts
+from llmdyno.tune.lane import Came
+from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.spec import Study
+from llmdyno.tune.team import Team
+from llmdyno.tune.worker import studies_at_work
+from study_lab import LaneLab, Start, World, fast, flat
+
+LEASE_S = 6.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgresql.Server]:
+    with postgresql.started() as found:
+        yield found
+
+
+class HostLab(LaneLab):
+    """The same lab, with threads for workers; each dies, unheard, after so many jobs."""
+
+    def __init__(self, folder: Path, monkeypatch: Any, server: postgresql.Server) -> None:
+        super().__init__(folder, monkeypatch)
+        self.server = server
+        self.measured: list[str] = []  # by workers: the phases
+        self.after: Callable[[Database], None] = lambda _: None  # what a worker does when it dies
+        self._one = threading.Lock()
+        for module in ("hosts", "offers"):
+            monkeypatch.setattr(f"llmdyno.tune.{module}._LOOK_S", 0.02)
+        monkeypatch.setattr("llmdyno.tune.hosts._FRESH_S", 0.0)
+
+    def over_hosts(self, world: World, asked: Study, *, jobs: int = 99) -> dict[str, Any]:
+        """Run the study as the lead of two workers."""
+        with self.workers(jobs):
+            return self.run(world, asked, hosts=self.hosts())
+
+    def hosts(self) -> Hosts:
+        return Hosts(Database(self.server.url), 2, lease_s=LEASE_S)
+
+    @contextmanager
+    def workers(self, jobs: int) -> Iterator[None]:
+        ends = threading.Event()
+        threads = [
+            threading.Thread(target=self._lives, args=(name, jobs, ends)) for name in ("a", "b")
+        ]
+        for one in threads:
+            one.start()
+        try:
+            yield
+        finally:
+            ends.set()
+            for one in threads:
+                one.join()
+
+    def _lives(self, *who: Any) -> None:
+        database = Database(self.server.url)
+        with suppress(StorageError):  # the study was removed
+            self._work(database, *who)
+        database.close()
+
+    def _work(self, database: Database, name: str, jobs: int, ends: threading.Event) -> None:
+        database.make_tables()
+        while not (rows := studies_at_work(database)):
+            if ends.wait(0.02):
+                return
+        team = Team(database, rows[0]["study"])
+        sitting = f"{name}{time.monotonic()}"
+        while (host := team.join(name=name, boot=name, gpus=0, sitting=sitting)) is None:
+            time.sleep(0.02)
+        while jobs and not ends.wait(0.02):
+            if team.beat(host, sitting)["state"] != "trials":
+                break
+            if (leased := team.lease(host, sitting)) is None:
+                continue
+            run = self.folder.parent / name / "runs" / store.new_id(leased.posted.phase)
+            with self._one:
+                self.measured.append(leased.posted.phase)
+                measurement = self._measure(None, leased.posted.config, slos=(), folder=run)
+            files = {path.name: path.read_bytes() for path in run.iterdir()}
+            came = msgspec.json.encode(Came(measurement=measurement)).decode()
+            at = f"runs/{run.name}-{name}"
+            team.deliver(leased.id, sitting, run=at, came=came, files=files)
+            jobs -= 1
+        if not jobs:
+            self.after(database)
+
+
+@pytest.fixture
+def lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: postgresql.Server
+) -> Iterator[HostLab]:
+    yield HostLab(tmp_path / "a study", monkeypatch, server)
+    database = Database(server.url)
+    database.make_tables()
+    database.ask("DELETE FROM dyno_studies")
+    database.close()
+
+
+def numbers(lab: HostLab) -> list[int]:
+    return sorted(step.number for step in Ledger(lab.folder).of("trial"))
+
+
+def test_where_no_host_comes_the_budget_ends_the_trials(lab: HostLab) -> None:
+    document = lab.run(flat, lab.study(budget="2s"), hosts=lab.hosts())
+
+    assert document["outcome"]["ended_by"] == "budget"
+    assert document["outcome"]["tried"] == 0
+    assert document["baseline"] is not None
+    assert any("no time for another trial" in line for line in lab.told)
+
+
+def test_who_has_enough_while_no_host_is_there_ends_the_trials(lab: HostLab) -> None:
+    lab.enough = lambda: any("No host is there; trials go on" in line for line in lab.told)
+
+    document = lab.over_hosts(flat, lab.study(), jobs=2)  # a baseline and a trial each
+
+    assert lab.told.count("! No host is there; trials go on when a worker comes back.") == 1
+    assert (document["outcome"]["tried"], document["outcome"]["ended_by"]) == (2, "hand")
+    assert document["outcome"]["state"] == "nothing better"
+    ledger = Ledger(lab.folder)
+    assert (ledger.out, numbers(lab)) == ([], [0, 1])
+    assert ledger.withdrawn
+    lab.run(flat, lab.study())  # nothing is left that a host would be wanted for
+    assert lab.starts == []
+
+    lab.enough = lambda: False
+    refused = lab.fails(flat, lab.study(trials=7))
+    assert isinstance(refused, UsageError)
+    assert "name their database with --store" in str(refused)
+    lab.over_hosts(flat, lab.study(trials=7))
+    assert numbers(lab) == [*range(7)]  # what was withdrawn among them
+
+
+def test_a_study_that_was_stopped_in_its_proof_needs_no_host(
+    lab: HostLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(start: Start) -> Any:
+        if start.phase == "best":
+            raise KeyboardInterrupt
+        return fast(start)
+
+    with pytest.raises(KeyboardInterrupt):
+        lab.over_hosts(stopped, lab.study(trials=4))
+    before = numbers(lab)
+    monkeypatch.setattr("llmdyno.tune.tuner._devices", None)  # nor parts of this machine
+    monkeypatch.setattr("llmdyno.tune.tuner.reference_of_lanes", None)
+
+    document = lab.run(fast, lab.study(trials=4, pairs=3))
+
+    assert document["confirmation"]["verdict"] == "better"
+    assert {start.phase for start in lab.starts} <= {"best", "confirm", "ablation"}
+    assert numbers(lab) == before
+    lab.run(fast, lab.study(trials=4, pairs=3), hosts=lab.hosts())  # with a store it is as well
+    assert lab.starts == []
+
+
+@pytest.mark.parametrize("at", [1, 3])  # a baseline, a trial
+def test_what_the_ledger_has_is_not_measured_again(
+    at: int, lab: HostLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, asked = Team.take, []
+
+    def killed(self: Team, *what: Any) -> None:
+        asked.append(what)
+        if len(asked) == at:
+            raise KeyboardInterrupt
+        take(self, *what)
+
+    monkeypatch.setattr(Team, "take", killed)
+    with pytest.raises(KeyboardInterrupt):
+        lab.over_hosts(flat, lab.study(trials=3))
+    runs = [step.run for step in Ledger(lab.folder).steps]
+
+    lab.over_hosts(flat, lab.study(trials=3))
+
+    after = [step.run for step in Ledger(lab.folder).steps]
+    assert after[: len(runs)] == runs
+    assert len(after) == len({*after})
+    assert numbers(lab) == [0, 1, 2]
+
+
+def test_a_study_knows_from_its_first_line_where_its_trials_run(
+    lab: HostLab, tmp_path: Path
+) -> None:
+    def stopped(_: Start) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(stopped, lab.study(), hosts=lab.hosts())
+    assert isinstance(lab.fails(flat, lab.study()), UsageError)
+
+    lab.folder = tmp_path / "here"
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(stopped, lab.study())
+    refused = lab.fails(flat, lab.study(), hosts=lab.hosts())
+    assert isinstance(refused, UsageError)
+    assert "run in lanes of one machine; leave it out" in str(refused)
+
+
+def test_a_study_that_is_removed_while_it_waits_ends_in_a_sentence(lab: HostLab) -> None:
+    lab.after = lambda database: (database.ask("DELETE FROM dyno_studies"), None)[1]
+    with lab.workers(2):
+        error = lab.fails(flat, lab.study(), hosts=lab.hosts())
+
+    assert isinstance(error, StorageError)
+    said = "the study was removed from the database. What was measured is kept; go on with: dyno"
+    assert said in str(error)
+    assert f"--resume '{lab.folder}' --store 'postgresql+psycopg://me@/team?host=" in str(error)
+    assert Ledger(lab.folder).lanes == ("host 1", "host 2")
+    before = Ledger(lab.folder).of("trial")
+    lab.after = lambda _: None
+
+    document = lab.over_hosts(flat, lab.study())  # who is who is not known any more
+
+    assert document["lanes"]["devices"] == ["host 3", "host 4"]
+    assert Ledger(lab.folder).of("trial")[: len(before)] == before
+    assert numbers(lab) == [*range(6)]
