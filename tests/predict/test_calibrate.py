@@ -109,7 +109,7 @@ def test_less_is_known_of_an_engine_that_was_never_measured() -> None:
     assert (unseen > 1.2 * seen).all()
     fitted = msgspec.structs.replace(prior(), points=1)
     assert np.ptp(deviations(fitted, [server, unknown], [point, point]), axis=0).max() == 0
-    assert not server_of(msgspec.structs.replace(SETUP, engine="sglang")).measured
+    assert not server_of(msgspec.structs.replace(SETUP, engine="tensorrt-llm")).measured
 
 
 def test_intervals_are_as_wide_as_equal_starts_of_an_engine_lie_apart() -> None:
@@ -123,5 +123,3 @@ def test_intervals_are_as_wide_as_equal_starts_of_an_engine_lie_apart() -> None:
     assert np.allclose(wide**2 - narrow**2, 3 * prior().scatter ** 2)
     sglang = server_of(Setup("sglang", SETUP.shape, SETUP.gpu))
     assert (sglang.measured, sglang.start_spread) == (True, 1.0)
-    unknown = server_of(Setup("tensorrt-llm", SETUP.shape, SETUP.gpu))
-    assert not unknown.measured
