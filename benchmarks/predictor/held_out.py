@@ -2,8 +2,8 @@
 
 python benchmarks/predictor/held_out.py POINTS.csv [MORE.csv ...] [--engine NAME ...]
 
-Each level is predicted by a calibration on the same engine's other configs, on its other starts
-of a server (of the same config, too), and on each other config alone. Beside it stand what is
+Each level is predicted by a calibration on the same engine's other configs, on its other starts of
+a server (of the same config, too), and on each other config alone. Beside it stand what is
 predicted without any point, and what other starts of the same config gave under the same load: no
 forecast can be nearer than that, on average.
 """

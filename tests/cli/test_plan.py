@@ -26,6 +26,25 @@ def planned(*settings: str, **wishes: Any) -> Planned:
     return make(Plan(**{**SHORT, **LENGTHS, **wishes}), settings)
 
 
+@pytest.mark.parametrize(
+    ("engine", "settings", "tested"),
+    [
+        ("vllm", (), True),
+        ("sglang", (), True),
+        ("lmdeploy", ("backend=pytorch",), True),
+        ("lmdeploy", (), False),
+        ("tensorrt-llm", (), False),
+    ],
+)
+def test_an_engine_that_no_run_has_tested_is_doubted(
+    engine: str, settings: tuple[str, ...], tested: bool
+) -> None:
+    wishes = {"users": (2,), "config_only": True, "engines": (engine,)}
+    [found] = planned(*settings, **wishes).document["engines"]
+    assert (found["doubt"] == "") == tested
+    assert tested or found["doubt"].startswith(f"No measured run of {engine} has tested")
+
+
 def test_the_contract_for_scripts() -> None:
     document = planned("max_num_seqs=64", users=(8, 2), config_only=True).document
     assert document["schema"] == "llmdyno.plan/1"

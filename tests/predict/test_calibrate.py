@@ -109,4 +109,17 @@ def test_less_is_known_of_an_engine_that_was_never_measured() -> None:
     assert (unseen > 1.2 * seen).all()
     fitted = msgspec.structs.replace(prior(), points=1)
     assert np.ptp(deviations(fitted, [server, unknown], [point, point]), axis=0).max() == 0
-    assert not server_of(msgspec.structs.replace(SETUP, engine="sglang")).measured
+    assert not server_of(msgspec.structs.replace(SETUP, engine="tensorrt-llm")).measured
+
+
+def test_intervals_are_as_wide_as_equal_starts_of_an_engine_lie_apart() -> None:
+    """LMDeploy's PyTorch engine: so do its servers; SGLang's differ as vLLM's do."""
+    config = {"backend": "pytorch"}
+    server = server_of(Setup("lmdeploy", SETUP.shape, SETUP.gpu, config=config))
+    assert (server.measured, server.start_spread) == (True, 2.0)
+    calmer = msgspec.structs.replace(server, start_spread=1.0)
+    point = Point(users=20, isl=Lengths("fixed", 100), osl=Lengths("fixed", 100))
+    wide, narrow = (deviations(prior(), [one], [point])[0] for one in (server, calmer))
+    assert np.allclose(wide**2 - narrow**2, 3 * prior().scatter ** 2)
+    sglang = server_of(Setup("sglang", SETUP.shape, SETUP.gpu))
+    assert (sglang.measured, sglang.start_spread) == (True, 1.0)

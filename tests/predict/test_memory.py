@@ -48,6 +48,15 @@ def test_gpus_share_weights_and_cache() -> None:
     assert deepseek.kv_bytes_token == 576 * 61 * 2
 
 
+def test_heads_are_shared_out_evenly_or_not_at_all() -> None:
+    """As vLLM, SGLang and TensorRT-LLM refuse it."""
+    found = fit(LLAMA, gpu_of("h200"), Part(tensor=3))
+    assert not found.fits
+    assert found.why.startswith("32 attention heads cannot be shared out evenly over 3 GPUs; these")
+    assert found.why.endswith("can: 1, 2, 4, 8, 16, 32")
+    assert fit(LLAMA, gpu_of("h200"), Part(tensor=4)).fits
+
+
 def test_smaller_numbers_leave_more_room() -> None:
     h100 = gpu_of("h100")
     plain = fit(LLAMA, h100, Part(longest=1000))

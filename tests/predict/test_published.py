@@ -8,13 +8,18 @@ layers that keep any.
 
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmdyno.errors import UsageError
 from llmdyno.predict.configs import read_config, shape_from
+from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.memory import weight_bytes
+from llmdyno.predict.server import Setup, server_of
 
 MODELS = json.loads(Path(__file__).with_name("published.json").read_text())
 LLAMA = {
@@ -48,6 +53,8 @@ def test_a_config_gives_what_was_published(model: dict[str, Any]) -> None:
         ({"layer_types": ["mamba"]}, "no layer of layer_types is attention"),
         ({"layer_types": ["mamba", "attention"]}, "no mamba_n_heads"),
         ({"layer_types": ["linear_attention", "full_attention"]}, "no linear_num_value_heads"),
+        ({"cross_attention_layers": [0] * 32}, "none of its 32 layers has keys and values"),
+        ({"hidden_size": 16}, "has 32 heads in a hidden_size of 16 only"),
         ({"attn_type_list": [0, 1]}, "attn_type_list has linear attention"),
         ({"text_config": {"model_type": "unheard_of"}, "hidden_size": None}, "no hidden_size"),
     ],
@@ -114,3 +121,43 @@ def test_an_encoder_of_sound_counts_and_one_without_sizes_does_not() -> None:
     heard = shape_from({"text_config": LLAMA, "audio_config": whisper}, "model").params
     assert heard - plain == pytest.approx(0.65e9, rel=0.02)  # 637 M, and what joins it
     assert shape_from({"text_config": LLAMA, "audio_config": {}}, "model").params == plain
+
+
+_JUNK: tuple[Any, ...] = (
+    None,
+    0,
+    -1,
+    7,
+    1e300,
+    float("nan"),
+    "x",
+    True,
+    [],
+    {},
+    [1, 2],
+    {"a": 1},
+    [None],
+    10**8,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_junk_in_a_config_ends_in_a_shape_or_in_one_sentence(rng: Random) -> None:
+    """Whatever a key holds: a server can be made of the shape, or the key is named."""
+    config = json.loads(json.dumps(rng.choice(MODELS)["config"]))
+    for _ in range(rng.choice((1, 2, 3))):
+        inner = config
+        while True:
+            key = rng.choice(sorted(inner))
+            if not (isinstance(inner[key], dict) and inner[key] and rng.random() < 0.7):
+                break
+            inner = inner[key]
+        inner[key] = rng.choice(_JUNK)
+    try:
+        server_of(Setup("vllm", shape_from(config, "model"), gpu_of("h200")))
+    except UsageError as error:
+        said = str(error)
+    else:
+        return
+    assert said.startswith("--model")

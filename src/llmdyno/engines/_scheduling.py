@@ -73,6 +73,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         gpus: a knob for the GPUs that share every layer.
         measured: whether the predictor was held against this engine: else its host's pace is less
             known.
+        start_spread: so many times as far as vLLM's lie equal starts of its server apart.
         variants: other rules under values of the knob `variant`, as of an engine with two cores;
             the knobs that both name are the same.
     """
@@ -121,6 +122,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     paces: Mapping[str, float] = {}
     gpus: str = ""
     measured: bool = False
+    start_spread: float = 1.0
     variant: str = ""
     variants: Mapping[str, "Scheduling"] = {}
     source: str = ""

@@ -111,7 +111,8 @@ def calibrate(measured: Sequence[Measured]) -> Calibration:
     slopes = _slopes(data.stacked, data.loads, x)[data.same]
     normal = np.einsum("pmi,pm,pmj->ij", slopes, _weights(data, residuals), slopes)
     covariance = np.linalg.inv(normal + np.diag(DEVIATIONS**-2.0))
-    scatter = _scatter(residuals, data.logs - started, data.share)
+    believed = _SCATTER * np.mean([server.start_spread for server in data.servers])
+    scatter = _scatter(residuals, data.logs - started, data.share, believed)
     return Calibration(np.exp(x), covariance, scatter, len(measured))
 
 
@@ -191,7 +192,9 @@ def deviations(
         unknown = np.array([not server.measured for server in servers])
         slopes = slopes * (1 + (_UNMEASURED - 1) * unknown[:, None, None] * _OF_THE_HOST)
     open_ = np.einsum("pmi,ij,pmj->pm", slopes, calibration.covariance, slopes)
-    return np.asarray(np.sqrt(open_ + calibration.scatter**2))
+    spread = np.array([[server.start_spread] for server in servers])
+    scatter = calibration.scatter * (1.0 if calibration.points else spread)
+    return np.asarray(np.sqrt(open_ + scatter**2))
 
 
 def setup_of(measured: Measured) -> Setup:
@@ -285,8 +288,10 @@ def _loss(data: _Data, residuals: np.ndarray, x: np.ndarray) -> float:
     return float(data.share * _FAR**2 * np.log1p(far**2).sum() + prior_part)
 
 
-def _scatter(matched: np.ndarray, started: np.ndarray, share: float) -> np.ndarray:
-    """Return the scatter that forecasts will have, from the residuals of two simulations.
+def _scatter(
+    matched: np.ndarray, started: np.ndarray, share: float, believed: np.ndarray = _SCATTER
+) -> np.ndarray:
+    """Return the scatter that forecasts will have, from what is believed and two residuals.
 
     A forecast does not know which way its users will meet the server, so rate and TPOT scatter as
     the points as started do. TTFT's other answers are told as a range of their own.
@@ -294,7 +299,7 @@ def _scatter(matched: np.ndarray, started: np.ndarray, share: float) -> np.ndarr
     servers = share * len(matched)
     seen = (started**2).mean(axis=0)
     seen[1] = (matched[:, 1] ** 2).mean()
-    total = _SCATTER_WEIGHT * _SCATTER**2 + servers * seen
+    total = _SCATTER_WEIGHT * believed**2 + servers * seen
     return np.asarray(np.sqrt(total / (_SCATTER_WEIGHT + servers)))
 
 

@@ -61,8 +61,10 @@ def shape_from(raw: Mapping[str, Any], name: str, where: str = "config.json") ->
     hidden = keys.size("hidden_size", "n_embd", "d_model", "dim", "model_dim")
     heads = keys.size("num_attention_heads", "n_head", "n_heads", "num_heads")
     latent = keys.whole("kv_lora_rank")
-    default_dim = hidden // heads
-    head_dim = keys.whole("qk_nope_head_dim") if latent else 0
+    own_dim = keys.whole("qk_nope_head_dim") if latent else 0
+    head_dim = own_dim or keys.whole("head_dim", "kv_channels") or hidden // heads
+    if head_dim < 1:
+        raise UsageError(f"--model {where}: has {heads} heads in a hidden_size of {hidden} only.")
     layers = keys.size("num_hidden_layers", "n_layer", "n_layers", "num_layers")
     family = str(keys.raw.get("model_type", ""))
     intermediate = keys.whole(
@@ -73,6 +75,8 @@ def shape_from(raw: Mapping[str, Any], name: str, where: str = "config.json") ->
     experts = _experts(keys, layers)
     numbers = kept(keys.raw.get("quantization_config"), experts=bool(experts), layers=layers)
     states = _states(keys, layers, hidden)
+    if states.get("state_layers", 0) >= layers:
+        raise UsageError(f"--model {where}: none of its {layers} layers has keys and values.")
     window, window_layers = _window(keys, layers)
     return Shape(
         name=name,
@@ -80,7 +84,7 @@ def shape_from(raw: Mapping[str, Any], name: str, where: str = "config.json") ->
         hidden=hidden,
         heads=heads,
         kv_heads=_kv_heads(keys, heads),
-        head_dim=head_dim or keys.whole("head_dim", "kv_channels") or default_dim,
+        head_dim=head_dim,
         intermediate=intermediate or 4 * hidden,
         vocab=keys.size("vocab_size", "padded_vocab_size", "n_vocab"),
         tied=family in TIED if tied is None else bool(tied),

@@ -13,6 +13,7 @@ from llmdyno.predict.asked import Plan
 from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Range, forecast
 from llmdyno.predict.judged import judge
+from llmdyno.predict.layout import scheduling_of
 from llmdyno.predict.options import Option, Predicted, Site, point_of
 from llmdyno.results import wording
 from llmdyno.spec import Workload
@@ -95,6 +96,17 @@ def side(plan: Plan, predicted: Predicted) -> dict[str, Any]:
         "slo_met": predicted.margin > 1 if plan.slos else None,
         "points": points(plan, predicted),
     }
+
+
+def untested(option: Option) -> str:
+    """Return that no run of an engine has tested the predictor; empty: some have."""
+    site = option.site
+    if scheduling_of(site.engine).under(option.config).measured:
+        return ""
+    return (
+        f"No measured run of {site.engine} has tested the predictor: its scheduler is from its"
+        " source, the pace of its host is taken from other engines"
+    )
 
 
 def capacity(plan: Plan, option: Option, calibration: Calibration) -> dict[str, Any]:

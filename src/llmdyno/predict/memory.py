@@ -83,7 +83,8 @@ def fit(shape: Shape, gpu: Gpu, part: Part) -> Fit:
     one = token_bytes(shape, part.kv_bytes, part.tensor) / part.pipeline
     longest_bytes = shape.kv_layer_tokens(part.longest) * one
     too_large = part.cache_bytes is not None and part.cache_bytes > left
-    fits = cache >= longest_bytes and not too_large
+    uneven = _uneven(shape, part.tensor)
+    fits = cache >= longest_bytes and not too_large and not uneven
     found = Fit(
         usable=usable,
         weights=weights,
@@ -98,7 +99,18 @@ def fit(shape: Shape, gpu: Gpu, part: Part) -> Fit:
         why="",
     )
     asked = part.cache_bytes if too_large else None
-    return msgspec.structs.replace(found, why=_sentence(found, gpu, part, asked))
+    return msgspec.structs.replace(found, why=uneven or _sentence(found, gpu, part, asked))
+
+
+def _uneven(shape: Shape, tensor: int) -> str:
+    """Return why so many GPUs cannot share a layer; empty: they can."""
+    if shape.heads % tensor == 0:
+        return ""
+    even = [count for count in range(1, 65) if shape.heads % count == 0]
+    return (
+        f"{shape.heads} attention heads cannot be shared out evenly over {tensor} GPUs; these"
+        f" numbers can: {', '.join(map(str, even))}"
+    )
 
 
 def token_bytes(shape: Shape, kv_bytes: float, tensor: int) -> float:

@@ -36,6 +36,7 @@ class Server(msgspec.Struct, frozen=True):
     graphs: Graphs
     prefix_cache: bool
     measured: bool = True  # whether the predictor was held against this engine
+    start_spread: float = 1.0  # of its equal starts, in those of vLLM
     why: str = ""
 
 
@@ -89,6 +90,7 @@ def server_of(setup: Setup) -> Server:
         prefix_cache=bool(config.get(scheduling.prefix_cache, scheduling.prefix_cached))
         and config.get(scheduling.prefix_cache_off) is not True,
         measured=scheduling.measured,
+        start_spread=scheduling.start_spread,
         why="" if found.fits else found.why,
     )
 

@@ -28,7 +28,7 @@ def _encoder(part: Mapping[str, Any], around: Mapping[str, Any], hidden: int) ->
     layers += _first(part, "num_global_layers")
     net = _first(part, "intermediate_size", "encoder_ffn_dim")
     net = net or round((_number(part.get("mlp_ratio")) or 4) * width)
-    gated = part.get("model_type") in _GATED or part.get("hidden_act") == "silu"
+    gated = str(part.get("model_type")) in _GATED or part.get("hidden_act") == "silu"
     each = 4 * width * width + (3 if gated else 2) * width * net
     patch = _first(part, "patch_size")
     patches = _COLOURS * patch * patch * max(1, _first(part, "temporal_patch_size")) * width

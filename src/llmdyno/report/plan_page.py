@@ -51,7 +51,10 @@ def of_plan(plan: Document) -> str:
                     lines=lines,
                 )
             ],
-            doubts=["Everything on this page is predicted; nothing was measured for it."],
+            doubts=[
+                "Everything on this page is predicted; nothing was measured for it.",
+                *(f"{one['doubt']}." for one in plan["engines"] if one["doubt"]),
+            ],
         )
     )
 

@@ -32,6 +32,8 @@ def show_plan(document: Document, stream: TextIO) -> None:
     )
     for engine in document["engines"]:
         _show_side(document, f"{engine['engine']}, before", engine["before"], stream)
+        if engine["doubt"]:
+            stream.write(wrapped(f"{engine['doubt']}.", stream))
         after = engine["after"]
         if after is not None and after["config"] != engine["before"]["config"]:
             _show_side(document, f"{engine['engine']}, after", after, stream)
