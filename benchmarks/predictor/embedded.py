@@ -103,14 +103,20 @@ class Run:
         self.done: list[dict[str, float]] = []
 
     def measure(self) -> dict[str, float]:
-        """Return token rate, TTFT p50 and TPOT p50 of what was in the window."""
+        """Return token rate, TTFT p50 and TPOT p50 of what was in the window.
+
+        Raises:
+            RuntimeError: the engine refuses a request.
+        """
         zero_s = time.process_time()
         while (now_s := time.process_time() - zero_s) < self.ends_s:
             if not self.under_way and min(self.due_s.values()) > now_s:
                 zero_s -= min(self.due_s.values()) - now_s  # nobody asks: the time passes
                 continue
-            pieces = self.engine.step(list(self._asked(now_s))).pieces
-            self._take(pieces, time.process_time() - zero_s)
+            step = self.engine.step(list(self._asked(now_s)))
+            if step.refused:
+                raise RuntimeError(step.refused[0].message)
+            self._take(step.pieces, time.process_time() - zero_s)
         ttft = [one["first_s"] - one["sent_s"] for one in self.done]
         tpot = [(one["last_s"] - one["first_s"]) / (self.osl - 1) for one in self.done]
         return {
@@ -126,8 +132,12 @@ class Run:
         for user in [user for user, due_s in self.due_s.items() if due_s <= now_s]:
             number = next(self.numbers)
             self.under_way[number] = {"sent_s": self.due_s.pop(user), "user": user, "made": 0}
-            prompt = Ids([self.rng.randrange(3, 4096) for _ in range(self.isl)])
+            prompt = Ids(self.prompt(user))
             yield Generate(id=number, prompt=prompt, max_tokens=self.osl, ignore_eos=True)
+
+    def prompt(self, user: int) -> list[int]:  # noqa: ARG002  # another load may ask by user
+        """Return the tokens of a user's next prompt."""
+        return [self.rng.randrange(3, 4096) for _ in range(self.isl)]
 
     def _take(self, pieces: Any, now_s: float) -> None:
         for piece in pieces:

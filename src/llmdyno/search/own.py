@@ -19,7 +19,7 @@ from llmdyno.search.model import Model, Points, normal
 from llmdyno.search.space import Floats, Key
 
 FEWER_CHANGES = 0.002  # the share of the value that one more changed knob must gain
-_CAUTION = 3.5  # the power of the chance to start
+_CAUTION = 5.0  # the power of the chance to start
 _CAUTION_MAX = 3.0  # times that, when much has failed
 _FAILING = 0.08  # the share of trials that may fail
 _AT_FIRST = 6  # trials as which the expectation counts
