@@ -19,7 +19,7 @@ _NS_PER_H = 3600e9
 
 def cost_of_output(columns: Columns, window: Window) -> Floats | None:
     """Return the price of a million output tokens in each stretch; None: no price is known."""
-    return _cost(columns, _cut(columns, window, columns.read_ns, columns.read_tokens))
+    return _cost(columns, window, columns.read_ns, columns.read_tokens)
 
 
 def cost_of_all(columns: Columns, window: Window) -> Floats | None:
@@ -33,11 +33,13 @@ def cost_of_all(columns: Columns, window: Window) -> Floats | None:
         return None
     at_ns = np.concatenate([columns.read_ns, (columns.sent_ns + columns.ttft_ns)[answered]])
     tokens = np.concatenate([columns.read_tokens, columns.input_tokens[answered]])
-    return _cost(columns, _cut(columns, window, at_ns, tokens))
+    return _cost(columns, window, at_ns, tokens)
 
 
 def joules_of_output(columns: Columns, window: Window) -> Floats | None:
     """Return the energy of an output token (J) in each stretch; None: it is not known."""
+    if not columns.energy:
+        return None
     cut = _cut(columns, window, columns.read_ns, columns.read_tokens)
     used_j = None if cut is None else energy.used_until(columns, window, cut.ends_ns)
     return None if cut is None or used_j is None else np.diff(used_j) / cut.tokens
@@ -59,12 +61,16 @@ def _cut(columns: Columns, window: Window, at_ns: Array, tokens: Array) -> _Cut 
     done = np.cumsum(tokens[inside][order], dtype=np.float64)
     count, _ = stretches(columns, window)
     wanted = np.linspace(0.0, done[-1], count + 1)[1:-1]
-    between_ns = np.interp(wanted, [0.0, *done], [window.start_ns, *at_ns[inside][order]])
+    reached_ns = np.concatenate([[window.start_ns], at_ns[inside][order]])
+    between_ns = np.interp(wanted, np.concatenate([[0.0], done]), reached_ns)
     ends_ns = np.array([window.start_ns, *between_ns, window.end_ns], dtype=np.float64)
     return _Cut(ends_ns, float(done[-1]) / count)
 
 
-def _cost(columns: Columns, cut: _Cut | None) -> Floats | None:
-    if columns.price_per_h is None or cut is None:
+def _cost(columns: Columns, window: Window, at_ns: Array, tokens: Array) -> Floats | None:
+    if columns.price_per_h is None:
+        return None
+    cut = _cut(columns, window, at_ns, tokens)
+    if cut is None:
         return None
     return np.diff(cut.ends_ns) / _NS_PER_H * columns.price_per_h / cut.tokens * _MILLION

@@ -132,6 +132,8 @@ def without_repeats(reply: Reply) -> Reply:
             chunks_at_usage=min(reply.chunks_at_usage, len(texts) - 1),
         )
     # A character that is not whole yet is written as U+FFFD and replaced by the next event.
+    if len(texts[-1]) < len(texts[0].rstrip("\ufffd")) + _CUMULATIVE_CHUNKS_MIN - 1:
+        return reply  # too few new characters for that many new texts
     if not all(after.startswith(text.rstrip("\ufffd")) for text, after in pairwise(texts)):
         return reply
     wholes = ["", *(text.rstrip("\ufffd") for text in texts)]
