@@ -8,8 +8,8 @@ journal and the tuner all take it. The document's keys are a contract; its versi
     28 November 2026, added: "doubts"; in a level "steady" of its "window" and "findings" of its
         "server" (the "notes" by code), "energy", "models", "prefix", and the metrics of cost and
         energy. For an older document doubts.py finds the doubts on reading.
-    29 November 2026, added: "histograms" of a level's latencies, "settled" of a level,
-        "finishes" of its "requests".
+    29 November 2026, added: "histograms" of a level's latencies, "settled" and "finishes" of
+        a level.
 """
 
 from collections import Counter
@@ -146,6 +146,7 @@ def point_document(
         "interrupted": any(document["interrupted"] for document in documents),
         "stopped": next(filter(None, (document["stopped"] for document in documents)), ""),
         "requests": requests,
+        "finishes": dict(sum((Counter(each["finishes"]) for each in documents), Counter())),
         "faults": {
             fault: said
             for document in reversed(documents)  # of each the first example stays
@@ -253,6 +254,7 @@ def level_document(
         "interrupted": facts.ended is None or facts.ended.interrupted,
         "stopped": facts.ended.stopped if facts.ended else "",
         "requests": _requests(facts),
+        "finishes": dict(facts.finishes),
         "faults": {
             fault: {"meaning": meaning(fault), "example": facts.examples[fault]}
             for fault in facts.errors
@@ -286,7 +288,6 @@ def _requests(facts: LevelFacts) -> dict[str, Any]:
         **{name: int(count) for name, count in zip(OUTCOMES, outcomes, strict=True)},
         "errors": dict(facts.errors),
         **({"too_long": facts.too_long} if facts.too_long else {}),
-        "finishes": dict(facts.finishes),
         **({"unsent": facts.ended.unsent} if is_open and facts.ended else {}),
     }
 
