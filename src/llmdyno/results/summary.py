@@ -147,11 +147,7 @@ def point_document(
         "stopped": next(filter(None, (document["stopped"] for document in documents)), ""),
         "requests": requests,
         "finishes": dict(sum((Counter(each["finishes"]) for each in documents), Counter())),
-        "faults": {
-            fault: said
-            for document in reversed(documents)  # of each the first example stays
-            for fault, said in document["faults"].items()
-        },
+        "faults": _faults(documents),
         "tokens": {
             **_summed([document["tokens"] for document in documents]),
             "source": max((facts.source for facts in repeats), key=SOURCES.index),
@@ -199,6 +195,15 @@ def _worst_client(clients: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for reason in client["reasons"]
     ]
     return {**worst, "reasons": reasons}
+
+
+def _faults(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what was said of each fault, with the first example of all."""
+    return {
+        fault: said
+        for document in reversed(documents)
+        for fault, said in document["faults"].items()
+    }
 
 
 def _summed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
