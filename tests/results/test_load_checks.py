@@ -53,11 +53,11 @@ def test_hidden_tokens_are_part_of_the_work_that_was_asked(unstreamed: int, *, s
 
 def test_of_answers_of_another_length_it_is_said_why_they_ended() -> None:
     one = with_delivered(output_tokens={"mean": 20.0, "asked": 48})
-    one["requests"] = {"completed": 30, "finishes": {"content_filter": 20, "length": 10}}
+    one["finishes"] = {"content_filter": 20, "length": 10}
 
     ((_, text),) = about_lengths(one)
     assert "Answers ended with the finish reason 'content_filter' 20, 'length' 10. See" in text
-    one["requests"]["finishes"] = {"length": 30}
+    one["finishes"] = {"length": 30}
     assert "finish reason" not in about_lengths(one)[0][1]
 
 

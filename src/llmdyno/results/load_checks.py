@@ -41,7 +41,7 @@ def about_lengths(level: Document) -> list[Finding]:
 
 def _how_they_ended(level: Document) -> str:
     """Say in a sentence by which reasons answers ended that are not as long as asked."""
-    finishes = part(level, "requests", "finishes")
+    finishes = part(level, "finishes")
     if not set(finishes) - {"length"}:
         return ""
     named = [f"'{name}' {count(number(finishes, name) or 0)}" for name in finishes][:_FINISHES_MAX]

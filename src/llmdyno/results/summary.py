@@ -8,8 +8,8 @@ journal and the tuner all take it. The document's keys are a contract; its versi
     28 November 2026, added: "doubts"; in a level "steady" of its "window" and "findings" of its
         "server" (the "notes" by code), "energy", "models", "prefix", and the metrics of cost and
         energy. For an older document doubts.py finds the doubts on reading.
-    29 November 2026, added: "histograms" of a level's latencies, "settled" of a level,
-        "finishes" of its "requests".
+    29 November 2026, added: "histograms" of a level's latencies, "settled" and "finishes" of
+        a level.
 """
 
 from collections import Counter
@@ -147,11 +147,8 @@ def point_document(
         "interrupted": any(document["interrupted"] for document in documents),
         "stopped": next(filter(None, (document["stopped"] for document in documents)), ""),
         "requests": requests,
-        "faults": {
-            fault: said
-            for document in reversed(documents)  # of each the first example stays
-            for fault, said in document["faults"].items()
-        },
+        "finishes": dict(sum((Counter(each["finishes"]) for each in documents), Counter())),
+        "faults": _faults(documents),
         "tokens": {
             **_summed([document["tokens"] for document in documents]),
             "source": max((facts.source for facts in repeats), key=SOURCES.index),
@@ -199,6 +196,15 @@ def _worst_client(clients: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for reason in client["reasons"]
     ]
     return {**worst, "reasons": reasons}
+
+
+def _faults(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what was said of each fault, with the first example of all."""
+    return {
+        fault: said
+        for document in reversed(documents)
+        for fault, said in document["faults"].items()
+    }
 
 
 def _summed(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -254,6 +260,7 @@ def level_document(
         "interrupted": facts.ended is None or facts.ended.interrupted,
         "stopped": facts.ended.stopped if facts.ended else "",
         "requests": _requests(facts),
+        "finishes": dict(facts.finishes),
         "faults": {
             fault: {"meaning": meaning(fault), "example": facts.examples[fault]}
             for fault in facts.errors
@@ -287,7 +294,6 @@ def _requests(facts: LevelFacts) -> dict[str, Any]:
         **{name: int(count) for name, count in zip(OUTCOMES, outcomes, strict=True)},
         "errors": dict(facts.errors),
         **({"too_long": facts.too_long} if facts.too_long else {}),
-        "finishes": dict(facts.finishes),
         **({"unsent": facts.ended.unsent} if is_open and facts.ended else {}),
     }
 
