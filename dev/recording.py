@@ -41,9 +41,11 @@ def record(target: Path, command: list[str]) -> int:
     began_s = time.monotonic()
     child, terminal = pty.fork()
     if child == 0:
+        # Here, or the command may ask for its width before there is one.
+        size = struct.pack("HHHH", ROWS, COLUMNS, 0, 0)
+        fcntl.ioctl(1, termios.TIOCSWINSZ, size)
         os.environ["TERM"] = "xterm-256color"
         os.execvp(command[0], command)  # noqa: S606  # a terminal's child starts so
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     with target.open("w") as file:
         file.write(json.dumps({"version": 2, "width": COLUMNS, "height": ROWS}) + "\n")
