@@ -150,6 +150,8 @@ def test_where_no_host_comes_the_budget_ends_the_trials(lab: HostLab) -> None:
     assert document["outcome"]["tried"] == 0
     assert document["baseline"] is not None
     assert any("no time for another trial" in line for line in lab.told)
+    lab.run(flat, lab.study(budget="2s"))  # nor does it want a host to go on
+    assert lab.starts == []
 
 
 def test_who_has_enough_while_no_host_is_there_ends_the_trials(lab: HostLab) -> None:
