@@ -14,9 +14,10 @@ import postgresql
 from llmdyno import store
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.tune.database import Database
+from llmdyno.tune.endings import trials_left
 from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.lane import Came
-from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.ledger import Began, Event, Ledger, Out, Step
 from llmdyno.tune.spec import Study
 from llmdyno.tune.team import Team
 from llmdyno.tune.worker import studies_at_work
@@ -115,6 +116,33 @@ def numbers(lab: HostLab) -> list[int]:
     return sorted(step.number for step in Ledger(lab.folder).of("trial"))
 
 
+def test_what_is_left_is_what_may_be_begun_or_measured_again(tmp_path: Path) -> None:
+    study = Study(trials=2, parallel=2)
+    ledger = Ledger(tmp_path)
+    assert trials_left(ledger, study)
+    ledger.append(Began(study="s", spec=study, environment={}, hosts=True))
+    done = Step(phase="trial", number=0, config={}, state="measured", beside=1)
+    ledger.append(done)
+    assert trials_left(ledger, study)
+    hung = msgspec.structs.replace(done, number=1, state="failed", failure_class="hung")
+    ledger.append(hung)
+    assert trials_left(ledger, study)  # what ran beside it may have been at fault
+    ledger.append(Event(kind="withdrawn", why="no host", void=(("trial", 0, 1),)))
+    assert not trials_left(ledger, study)
+    assert not trials_left(ledger, msgspec.structs.replace(study, max_pairs=20))
+    more = msgspec.structs.replace(study, trials=3)
+    assert trials_left(ledger, more)
+    ledger.append(Event(kind="extended", why="trials 3", changes={"trials": 3}))
+    ledger.append(Out(phase="trial", number=2, config={}, device="host 1"))
+    ledger.append(Event(kind="ended", why="budget"))
+    assert [out.number for out in ledger.out] == [2]
+    assert trials_left(ledger, more)
+    ledger.append(Event(kind="withdrawn", why="no host", void=(("trial", 0, 1), ("trial", 0, 2))))
+    assert (ledger.out, trials_left(ledger, more)) == ([], False)
+    ledger.append(Event(kind="extended", why="pairs 4", changes={"pairs": 4}))
+    assert Ledger(tmp_path).ended("budget")  # pairs alone open no trial again
+
+
 def test_where_no_host_comes_the_budget_ends_the_trials(lab: HostLab) -> None:
     document = lab.run(flat, lab.study(budget="2s"), hosts=lab.hosts())
 
@@ -122,6 +150,8 @@ def test_where_no_host_comes_the_budget_ends_the_trials(lab: HostLab) -> None:
     assert document["outcome"]["tried"] == 0
     assert document["baseline"] is not None
     assert any("no time for another trial" in line for line in lab.told)
+    lab.run(flat, lab.study(budget="2s"))  # nor does it want a host to go on
+    assert lab.starts == []
 
 
 def test_who_has_enough_while_no_host_is_there_ends_the_trials(lab: HostLab) -> None:

@@ -49,8 +49,7 @@ def bench(
     folder = store.choose_folder(out, store.RUNS, run_id(spec), JOURNAL)
     for note in workload.notes(spec.workload):
         say(note)
-    # A search does not know how many levels it will take.
-    levels = () if spec.until else [load for _, load in spec.levels]
+    levels = () if spec.until else [load for _, load in spec.levels]  # a search cannot know them
     live = Live(levels, interval_s=spec.load.interval_s, stream=sys.stderr)
     try:
         with bench_page(dashboard, spec, folder, live.show) as (show, page):
@@ -71,7 +70,7 @@ def bench(
 
             kept = summarise(folder / JOURNAL)
             show_summary(kept, console())
-            again = f"dyno report {shlex.quote(str(folder))}"
+            again = shlex.join(["dyno", "report", str(folder)])
             say(f"Results: {folder}; with room again, `{again}` writes their summary")
             if json:
                 print_json(kept)

@@ -21,6 +21,7 @@ from llmdyno.tune.team import LEASE_S, Team
 from llmdyno.units import counted
 
 _LOOK_S = 0.5  # between two looks at who is there
+_LAST_SIGN_S = 1.0  # how long a sign of life that is under way is waited for at the end
 _FRESH_S = 2.0  # how old what is known of the hosts may be
 NAME = "host "
 
@@ -56,6 +57,7 @@ class Hosts:
         self._seen_s = float("-inf")
         self._admitted: set[str] = set()  # empty: whoever joins
         self._ended = threading.Event()
+        self._signs: threading.Thread | None = None  # gives signs of life
 
     @property
     def shown(self) -> str:
@@ -99,7 +101,8 @@ class Hosts:
         self._open = True
         self.push()
         self._team.take_recorded({step.run for step in (*ledger.steps, *ledger.voided)})
-        threading.Thread(target=self._live_on, args=(self._team,), daemon=True).start()
+        self._signs = threading.Thread(target=self._live_on, args=(self._team,), daemon=True)
+        self._signs.start()
         name = shlex.quote(folder.resolve().name)
         if invites:
             say(f"Workers join with: dyno worker --store {shlex.quote(self.shown)} --study {name}")
@@ -191,6 +194,8 @@ class Hosts:
                 self.release("stopped")
             self.push()
         finally:
+            if self._signs is not None:
+                self._signs.join(_LAST_SIGN_S)
             self._database.close()
 
     def _live(self) -> Sequence[Row]:

@@ -214,7 +214,7 @@ class Tuner:
         neighbours is slower.
         """
         runner, ledger = self._runner, self._runner.ledger
-        if ledger.lanes and not trials_left(ledger, runner.study):
+        if runner.study.parallel > 1 and not trials_left(ledger, runner.study):
             return reference_of(ledger)
         if self.devices is not None:
             return reference_of_lanes(runner, self.devices)
