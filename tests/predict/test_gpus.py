@@ -40,7 +40,7 @@ def test_an_unknown_name_gets_the_nearest(said: str) -> None:
 
 
 def test_a_gpu_that_is_not_in_the_table_is_described() -> None:
-    gpu = gpu_of("memory=96, bandwidth=1800,bf16=250,fp8=500")
+    gpu = gpu_of("memory=96, bandwidth=1800,bf16=250;fp8=500")
     assert gpu.memory_bytes == 96 * 2**30
     assert gpu.bandwidth_bytes_s == 1.8e12
     assert gpu.flops == {"bf16": 250e12, "fp8": 500e12}

@@ -41,7 +41,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     gpu: Annotated[
         str,
-        Flag(TEXT, "GPU, e.g. h200, or cpu: this machine's processor.", default="must be given"),
+        Flag(
+            TEXT,
+            "GPU, e.g. h200, or cpu: this machine's processor; another one by its figures, e.g."
+            " memory=80,bandwidth=3350,bf16=989.",
+            default="must be given",
+        ),
     ] = ""
     gpus: Annotated[int, Flag(WHOLE, "Number of GPUs.")] = 1
     engines: Annotated[

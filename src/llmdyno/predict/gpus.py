@@ -255,7 +255,7 @@ def _described(said: str) -> Gpu:
         UsageError: names what is wrong, and what would be right.
     """
     figures: dict[str, float] = {}
-    for part in said.split(","):
+    for part in re.split("[,;]", said):  # within --what-if a comma begins the next change
         name, _, value = (word.strip().lower() for word in part.partition("="))
         if name not in _FIGURES:
             raise UsageError(
