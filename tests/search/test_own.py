@@ -85,12 +85,12 @@ def test_configs_to_start_with_come_first_and_refused_ones_never() -> None:
 
 def test_what_is_expected_before_a_measurement_shows_the_way() -> None:
     def prior(config: Mapping[str, Value]) -> float | None:
-        return 9.0 if config.get("kernel") == "b" and config.get("sequences") == 512 else 1.0
+        return 9.0 if config.get("kernel") == "b" and config.get("sequences") == 64 else 1.0
 
     search = made((SEQUENCES, KERNEL), prior=prior)
     search.start({}, 1.0, {})
 
-    assert search.ask([{}]) == {"sequences": 512, "kernel": "b"}
+    assert search.ask([{}]) == {"sequences": 64, "kernel": "b"}
 
 
 @pytest.mark.parametrize(("turn", "is_more"), [("raise", True), ("lower", False)])
