@@ -13,7 +13,8 @@ from llmdyno.records.entries import LevelEnded, LevelStarted, Opened, Record
 from llmdyno.records.journal import Journal
 from llmdyno.results.slo import Slo
 from llmdyno.results.summary import summarise
-from llmdyno.tune.ledger import Began, Ledger, Phase, Step
+from llmdyno.tune.entries import Began, Phase, Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.spec import Study
 
 ENGINE = "timed.engine"  # beside this file

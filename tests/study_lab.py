@@ -17,7 +17,8 @@ from llmdyno.errors import DynoError
 from llmdyno.knobs import Value
 from llmdyno.quality.answers import Answers, Said
 from llmdyno.tune import lane
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.entries import Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.runner import Narrator
 from llmdyno.tune.spec import Study

@@ -29,7 +29,8 @@ from llmdyno.cli.rebuild import rebuild
 from llmdyno.records.entries import LevelEnded, LevelStarted, Opened, Record
 from llmdyno.records.journal import Journal
 from llmdyno.results.summary import summarise
-from llmdyno.tune.ledger import Began, Ledger, Phase, Step
+from llmdyno.tune.entries import Began, Phase, Step
+from llmdyno.tune.ledger import Ledger
 
 _MS = 1_000_000
 _TOKENS, _PROMPT, _RAMP_S = 128, 128, 20

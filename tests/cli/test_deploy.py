@@ -8,7 +8,8 @@ import lab
 from llmdyno import store
 from llmdyno.cli.deploy import _winner
 from llmdyno.errors import UsageError
-from llmdyno.tune.ledger import Began, Ledger
+from llmdyno.tune.entries import Began
+from llmdyno.tune.ledger import Ledger
 
 
 def test_the_winner_of_a_study_is_what_it_confirmed(

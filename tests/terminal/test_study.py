@@ -8,7 +8,7 @@ import pytest
 
 from llmdyno.load.progress import Progress
 from llmdyno.terminal.study import narrator, show_study, verdict_lines
-from llmdyno.tune.ledger import Step
+from llmdyno.tune.entries import Step
 from llmdyno.tune.outlook import Outlook, Proving
 from llmdyno.wire.exchange import Meter
 from report_samples import study

@@ -12,8 +12,9 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value
 from llmdyno.results.slo import HEADLINES
 from llmdyno.tune.ablation import Ablation, noise, pairs_of
+from llmdyno.tune.entries import Phase, Step
 from llmdyno.tune.explained import Explained
-from llmdyno.tune.ledger import Ledger, Phase, Step
+from llmdyno.tune.ledger import Ledger
 
 Speed = Callable[[Mapping[str, Value]], float]
 NOISE = 0.01

@@ -10,7 +10,8 @@ import pytest
 
 from llmdyno.errors import ServerError
 from llmdyno.serve.stack import Stack
-from llmdyno.tune.ledger import Event, Ledger
+from llmdyno.tune.entries import Event
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.noise import noise_so_far, spreads_before
 from llmdyno.tune.race import _rivals
 from llmdyno.tune.reference import reference_of

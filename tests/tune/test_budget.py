@@ -4,7 +4,7 @@ import pytest
 
 from llmdyno.spec import Load
 from llmdyno.tune.budget import UNKNOWN_START_S, costs
-from llmdyno.tune.ledger import Step
+from llmdyno.tune.entries import Step
 
 LOAD = Load(users=(2, 4), duration_s=10.0, grace_s=0.0)
 

@@ -15,9 +15,10 @@ from llmdyno import store
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.tune.database import Database
 from llmdyno.tune.endings import trials_left
+from llmdyno.tune.entries import Began, Event, Out, Step
 from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.lane import Came
-from llmdyno.tune.ledger import Began, Event, Ledger, Out, Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.spec import Study
 from llmdyno.tune.team import Team
 from llmdyno.tune.worker import studies_at_work

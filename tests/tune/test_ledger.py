@@ -8,7 +8,8 @@ import pytest
 import lab
 from llmdyno import store
 from llmdyno.errors import StorageError
-from llmdyno.tune.ledger import Began, Event, Ledger, Out, Step
+from llmdyno.tune.entries import Began, Event, Out, Step
+from llmdyno.tune.ledger import Ledger
 
 
 def test_a_ledger_that_was_torn_is_read_without_mending(results: Path) -> None:

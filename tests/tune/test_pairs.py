@@ -13,8 +13,9 @@ from llmdyno.cli import flags
 from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
 from llmdyno.tune import endings, pairs
+from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.folder import stack_of
-from llmdyno.tune.ledger import Event, Ledger, Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.noise import spreads_before

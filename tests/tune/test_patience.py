@@ -9,7 +9,8 @@ import pytest
 from llmdyno.cli.flags import study_spec
 from llmdyno.errors import UsageError
 from llmdyno.results.conclusions import of_patience
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.entries import Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.patience import PAYS, Patience
 from study_lab import StudyLab, fast
 

@@ -14,8 +14,9 @@ from llmdyno.load.progress import Progress
 from llmdyno.records.entries import Record
 from llmdyno.serve.stack import load_stack
 from llmdyno.spec import Load, Workload
+from llmdyno.tune.entries import Began, Step
 from llmdyno.tune.goals import Goal, goal
-from llmdyno.tune.ledger import Began, Ledger, Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import measure
 from llmdyno.tune.race import Lost, Race, race
 from llmdyno.tune.steps import error_of

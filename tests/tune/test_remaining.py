@@ -11,7 +11,8 @@ import pytest
 from llmdyno.errors import UsageError
 from llmdyno.results.conclusions import remarks
 from llmdyno.serve.stack import Stack
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.entries import Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.outlook import Outlook, Proving, proving_sentence, sentences
 from llmdyno.tune.runner import Narrator, Runner
 from llmdyno.tune.tuner import Tuner

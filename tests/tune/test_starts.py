@@ -10,8 +10,9 @@ import pytest
 
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
+from llmdyno.tune.entries import Began, Step
 from llmdyno.tune.folder import stack_of
-from llmdyno.tune.ledger import Began, Ledger, Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.runner import Narrator, Runner
 from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study

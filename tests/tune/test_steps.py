@@ -7,7 +7,7 @@ import pytest
 
 from llmdyno import store
 from llmdyno.cli.flags import study_spec
-from llmdyno.tune.ledger import Step
+from llmdyno.tune.entries import Step
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.race import Lost
 from llmdyno.tune.steps import account, as_step, excess, outcome

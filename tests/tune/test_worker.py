@@ -15,8 +15,9 @@ import postgresql
 from conftest import DYNO
 from llmdyno.store import LEDGER
 from llmdyno.tune.database import Database
+from llmdyno.tune.entries import Began
 from llmdyno.tune.hosts import Hosts
-from llmdyno.tune.ledger import Began, Ledger
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.spec import Study
 from studies import MARK, environment, servers_left, wait_until
 

@@ -13,7 +13,8 @@ from llmdyno.load.progress import Progress
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.tune.candidates import describe
 from llmdyno.tune.endings import rank
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.entries import Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.outlook import Outlook, Proving, proving_sentence, sentences
 from llmdyno.tune.reference import valued_reference_of
 from llmdyno.tune.runner import Narrator, label

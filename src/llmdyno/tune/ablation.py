@@ -19,7 +19,8 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value
 from llmdyno.tune.blame import is_open
 from llmdyno.tune.candidates import changed, effective
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.entries import Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.reference import valued_reference_of
 
 if TYPE_CHECKING:  # it brings the load generator with it, which readers of a study do without

@@ -15,9 +15,9 @@ from llmdyno.machine.devices import Devices
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.pairs import PRIOR
 from llmdyno.results.racing import luck
+from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.lanes import Job, record
-from llmdyno.tune.ledger import Event, Step
 from llmdyno.tune.objectives import require_value
 from llmdyno.tune.offers import offered
 from llmdyno.tune.reference import baselines_in, mean, of_lanes

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 from llmdyno.knobs import Knob, Value
 from llmdyno.tune.candidates import same
-from llmdyno.tune.ledger import Ledger, Phase, Step, key
+from llmdyno.tune.entries import Phase, Step, key
+from llmdyno.tune.ledger import Ledger
 
 # A config that has worked does not get these by itself.
 MACHINES = frozenset({"missing-library", "port-in-use", "model-not-found", "auth", "disk-full"})

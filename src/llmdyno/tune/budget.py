@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from llmdyno.spec import Load
-from llmdyno.tune.ledger import Step
+from llmdyno.tune.entries import Step
 
 _RECENT = 0.3  # the weight of the last step in a moving mean
 # Where nothing was measured. The engines that we know start in 5 s (a small model, on a CPU) to

@@ -26,9 +26,10 @@ from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.combinations import Combination, combinations, least_trials
 from llmdyno.tune.combined_study import STACKS, combined_document
 from llmdyno.tune.endings import rank
+from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.folder import write_study
 from llmdyno.tune.gate import Across, Gate
-from llmdyno.tune.ledger import Event, Ledger, Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.pairs import Confirmation, Side
 from llmdyno.tune.proof import Proof

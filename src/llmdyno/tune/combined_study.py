@@ -18,8 +18,9 @@ from llmdyno.serve.stack import Stack, load_stack
 from llmdyno.tune.ablation import deaths
 from llmdyno.tune.blame import undecided
 from llmdyno.tune.endings import rank
+from llmdyno.tune.entries import Step
 from llmdyno.tune.folder import stack_of
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.reference import valued_reference_of
 from llmdyno.tune.spec import Study
 from llmdyno.tune.study import study_document

@@ -26,9 +26,10 @@ from llmdyno.store import LEDGER
 from llmdyno.tune.ablation import PAIRS
 from llmdyno.tune.budget import Costs
 from llmdyno.tune.combined import Combined
+from llmdyno.tune.entries import Phase
 from llmdyno.tune.foreseen import does_not_fit, expected
 from llmdyno.tune.gate import SECONDS_MAX, SECONDS_MIN
-from llmdyno.tune.ledger import Ledger, Phase
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.pairs import EFFECT, pairs_asked
 from llmdyno.tune.runner import Narrator, Runner

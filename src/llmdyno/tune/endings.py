@@ -13,7 +13,8 @@ from llmdyno.results.slo import judge
 from llmdyno.store import SUMMARY
 from llmdyno.tune import going_on
 from llmdyno.tune.candidates import same
-from llmdyno.tune.ledger import Ledger, Step, key, reopens
+from llmdyno.tune.entries import Step, key
+from llmdyno.tune.ledger import Ledger, reopens
 from llmdyno.tune.reference import reference_of
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import excess_at

@@ -7,7 +7,8 @@ from typing import Any
 from llmdyno.errors import DynoError, UsageError
 from llmdyno.flag import Field, all_fields
 from llmdyno.machine import environment
-from llmdyno.tune.ledger import Event, Ledger
+from llmdyno.tune.entries import Event
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.spec import Study
 from llmdyno.tune.spend import Spend
 

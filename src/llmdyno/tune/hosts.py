@@ -16,7 +16,8 @@ from pathlib import Path
 
 from llmdyno.errors import DynoError, UsageError
 from llmdyno.tune.database import Database, Row
-from llmdyno.tune.ledger import Event, Ledger
+from llmdyno.tune.entries import Event
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.team import LEASE_S, Team
 from llmdyno.units import counted
 

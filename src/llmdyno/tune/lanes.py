@@ -23,8 +23,8 @@ from llmdyno.machine.devices import Devices, Lease
 from llmdyno.processes import launch
 from llmdyno.processes.child import Child, end_of
 from llmdyno.spec import Load
+from llmdyno.tune.entries import Phase, Step
 from llmdyno.tune.lane import CAME, ORDER, Came, Order
-from llmdyno.tune.ledger import Phase, Step
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.runner import Runner, label
 from llmdyno.tune.spec import Study

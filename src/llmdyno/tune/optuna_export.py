@@ -22,8 +22,9 @@ from llmdyno.knobs import Knob, Value, default
 from llmdyno.store import LEDGER
 from llmdyno.tune.combined_study import STACKS
 from llmdyno.tune.database import without_password
+from llmdyno.tune.entries import Step
 from llmdyno.tune.folder import stack_of
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.reference import reference_of
 from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study

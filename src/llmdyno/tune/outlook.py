@@ -8,7 +8,7 @@ import msgspec
 from llmdyno.knobs import Value
 from llmdyno.results.wording import seconds
 from llmdyno.tune.candidates import describe
-from llmdyno.tune.ledger import Step
+from llmdyno.tune.entries import Step
 
 
 class Outlook(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,8 @@ from llmdyno.results import doubts, lost
 from llmdyno.results.lost import Requests
 from llmdyno.store import SUMMARY
 from llmdyno.tune.candidates import same
-from llmdyno.tune.ledger import Ledger, Step, key
+from llmdyno.tune.entries import Step, key
+from llmdyno.tune.ledger import Ledger
 
 
 def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from llmdyno.results.slo import Objective, Slo
 from llmdyno.results.stats import significant
 from llmdyno.results.window import steady_window
 from llmdyno.store import JOURNAL
-from llmdyno.tune.ledger import Step
+from llmdyno.tune.entries import Step
 
 _RESAMPLES = 200  # enough for a variance
 

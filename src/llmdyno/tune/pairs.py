@@ -19,7 +19,7 @@ from llmdyno.results import pairs as statistics
 from llmdyno.results.pairs import Run
 from llmdyno.results.stats import Spread
 from llmdyno.tune import paired
-from llmdyno.tune.ledger import Event, Step
+from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study

@@ -18,9 +18,9 @@ from llmdyno.knobs import Value
 from llmdyno.machine.devices import Devices, shares
 from llmdyno.tune import blame
 from llmdyno.tune.endings import enough, is_doubtful, trials_left
+from llmdyno.tune.entries import Event, Key, Out, Step, key
 from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.lanes import Ended, Job, Lanes, record
-from llmdyno.tune.ledger import Event, Key, Out, Step, key
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.offers import Offered, offered
 from llmdyno.tune.patience import Patience

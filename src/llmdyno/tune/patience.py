@@ -10,7 +10,7 @@ judged by what came of its trials. Without the flag all trials are made: what th
 from collections.abc import Sequence
 
 from llmdyno.search.samplers import Searching
-from llmdyno.tune.ledger import Step
+from llmdyno.tune.entries import Step
 from llmdyno.tune.spec import Study
 
 PAYS = 0.01  # of the value, that a trial must be expected to gain

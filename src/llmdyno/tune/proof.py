@@ -8,8 +8,8 @@ from llmdyno.results.lost import loses
 from llmdyno.results.stats import Spread
 from llmdyno.tune.ablation import Ablation
 from llmdyno.tune.candidates import describe, same
+from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.gate import Gate
-from llmdyno.tune.ledger import Event, Step
 from llmdyno.tune.noise import noise_so_far
 from llmdyno.tune.pair_runs import requests_of
 from llmdyno.tune.pairs import Confirmation, Side

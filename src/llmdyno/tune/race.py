@@ -22,8 +22,9 @@ from llmdyno.results.slo import Slo
 from llmdyno.results.stats import Spread
 from llmdyno.spec import Load
 from llmdyno.store import SUMMARY
+from llmdyno.tune.entries import Step
 from llmdyno.tune.goals import Goal, goal
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.noise import noise_so_far
 from llmdyno.tune.reference import reference_of
 from llmdyno.tune.spec import Study

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.entries import Step
+from llmdyno.tune.ledger import Ledger
 
 
 def reference_of(ledger: Ledger) -> Step | None:

@@ -9,8 +9,8 @@ from llmdyno.knobs import Value
 from llmdyno.tune.ablation import PAIRS, pairs_to_come
 from llmdyno.tune.candidates import changed, effective
 from llmdyno.tune.endings import rank
+from llmdyno.tune.entries import Step
 from llmdyno.tune.gate import asks_s
-from llmdyno.tune.ledger import Step
 from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.outlook import Outlook
 from llmdyno.tune.pairs import pairs_expected

@@ -24,7 +24,8 @@ from llmdyno.spec import Load
 from llmdyno.tune import blame, going_on
 from llmdyno.tune.budget import Costs, costs, lasts_s, usual_s
 from llmdyno.tune.candidates import describe, same
-from llmdyno.tune.ledger import Began, Event, Ledger, Phase, Step, key
+from llmdyno.tune.entries import Began, Event, Phase, Step, key
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import Measurement, measure
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.outlook import Outlook, Proving

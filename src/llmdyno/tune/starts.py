@@ -12,7 +12,8 @@ from llmdyno.results.bottleneck import bottleneck
 from llmdyno.serve.stack import Stack
 from llmdyno.store import SUMMARY
 from llmdyno.tune.candidates import effective
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.entries import Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import excess

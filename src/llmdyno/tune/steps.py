@@ -11,7 +11,7 @@ from llmdyno.knobs import Value
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge, read_stat
 from llmdyno.store import SUMMARY
-from llmdyno.tune.ledger import Phase, Step
+from llmdyno.tune.entries import Phase, Step
 from llmdyno.tune.spec import Study
 
 if TYPE_CHECKING:  # it brings the load generator with it, which readers of a study do without

@@ -47,8 +47,9 @@ from llmdyno.store import JOURNAL, SCHEMAS, STUDY, SUMMARY
 from llmdyno.tune import blame, checked, endings, pair_runs, paired
 from llmdyno.tune.ablation import deaths, noise, pairs_of
 from llmdyno.tune.candidates import changed, effective, same
+from llmdyno.tune.entries import Step
 from llmdyno.tune.explained import Explained, of_confirmation
-from llmdyno.tune.ledger import Ledger, Step
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.paired import Pair, Reader
 from llmdyno.tune.reference import reference_of
 

@@ -16,7 +16,7 @@ from llmdyno.errors import StorageError
 from llmdyno.knobs import Value
 from llmdyno.spec import Load
 from llmdyno.tune.database import VERSION, Database, Row
-from llmdyno.tune.ledger import Phase
+from llmdyno.tune.entries import Phase
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

@@ -7,7 +7,7 @@ from llmdyno.knobs import Knob, Value
 from llmdyno.search.samplers import Searching
 from llmdyno.tune.candidates import effective
 from llmdyno.tune.endings import enough
-from llmdyno.tune.ledger import Step
+from llmdyno.tune.entries import Step
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.patience import Patience
 from llmdyno.tune.remaining import outlook

@@ -26,12 +26,12 @@ from llmdyno.tune.ablation import died
 from llmdyno.tune.alike import reference_of_lanes
 from llmdyno.tune.candidates import checked_candidates, describe
 from llmdyno.tune.endings import is_left, trials_left
+from llmdyno.tune.entries import Step
 from llmdyno.tune.folder import stack_of, write_study
 from llmdyno.tune.foreseen import foreseen
 from llmdyno.tune.gate import Gate
 from llmdyno.tune.hosts import Hosts, are_hosts
 from llmdyno.tune.known_good import known_good
-from llmdyno.tune.ledger import Step
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.parallel import ParallelTrials
 from llmdyno.tune.proof import Proof
