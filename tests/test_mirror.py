@@ -90,6 +90,7 @@ TOGETHER = {
     "tune/checked.py": "tune/test_gate.py",
     "tune/blame.py": "tune/test_word.py",
     "tune/endings.py": "tune/test_word.py",
+    "tune/entries.py": "tune/test_ledger.py",
     "tune/going_on.py": "tune/test_word.py",
     "tune/lane.py": "tune/test_lanes.py",
     "tune/neighbours.py": "tune/test_word.py",
