@@ -1,5 +1,8 @@
 """The error tree: what `dyno` ends with, and the name that was probably meant."""
 
+import errno
+import socket
+
 import pytest
 
 from llmdyno.errors import (
@@ -10,6 +13,7 @@ from llmdyno.errors import (
     TargetError,
     UsageError,
     nearest,
+    reason,
 )
 
 
@@ -46,3 +50,15 @@ def test_the_nearest_name_is_offered_or_all_of_them(name: str, said: str) -> Non
 
 def test_where_nothing_is_known_that_is_said() -> None:
     assert nearest("x", []) == " There is none."
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EADDRINUSE, "error while binding"), "Address already in use"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not"),
+        (OSError("no number at all"), "no number at all"),
+    ],
+)
+def test_the_systems_own_words_are_told(error: OSError, said: str) -> None:
+    assert reason(error).startswith(said)

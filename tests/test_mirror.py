@@ -91,6 +91,7 @@ TOGETHER = {
     "tune/blame.py": "tune/test_word.py",
     "tune/endings.py": "tune/test_word.py",
     "tune/entries.py": "tune/test_ledger.py",
+    "tune/jobs.py": "tune/test_team.py",
     "tune/going_on.py": "tune/test_word.py",
     "tune/lane.py": "tune/test_lanes.py",
     "tune/neighbours.py": "tune/test_word.py",

@@ -16,7 +16,6 @@ from llmdyno.errors import StorageError, UsageError
 HOLDS = """
 import time
 from llmdyno import store
-from llmdyno.errors import StorageError, UsageError
 with store.temporary_folder("dyno-test") as folder:
     print(folder, flush=True)
     time.sleep(600)

@@ -56,7 +56,9 @@ def reason(error: OSError) -> str:
 
     asyncio puts a sentence of its own around them, with the address, which the caller names anyhow.
     """
-    return os.strerror(error.errno) if error.errno else str(error)
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)  # names that are not found have numbers of their own
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

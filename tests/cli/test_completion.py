@@ -96,7 +96,9 @@ def test_runs_and_studies_of_the_folder_are_offered_newest_first(
     assert texts("dyno report 20260102-b ") == ["20260102-b", "20260101-a", "20260103-c"]
     assert texts("dyno tune --resume ") == ["20260103-c"]
     (tmp_path / "first-run").mkdir()
-    (tmp_path / "first-run" / "summary.json").write_text("{}")
+    (tmp_path / "first-run" / "journal.jsonl").write_text("")
+    (tmp_path / "first-of-another-tool").mkdir()
+    (tmp_path / "first-of-another-tool" / "summary.json").write_text("{}")
     assert texts("dyno runs tag first") == ["first-run"]
 
 

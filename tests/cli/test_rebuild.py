@@ -45,6 +45,20 @@ def test_a_report_replaces_no_other_results(other: str, results: Path) -> None:
     assert lab.snapshot(results) == before
 
 
+def test_a_report_replaces_no_other_studys_only_document(results: Path) -> None:
+    kept, folder = results / "evidence", results / lab.STUDY
+    kept.mkdir()
+    for held in ({"study": "another"}, {}):
+        store.write_json(kept / store.STUDY, held)
+        for source in (folder, results / lab.RUN):
+            with pytest.raises(UsageError, match="already holds results; name another folder"):
+                rebuild(source, kept)
+        assert store.read_json(kept / store.STUDY) == held
+
+    store.write_json(kept / store.STUDY, {"study": folder.name})
+    rebuild(folder, kept)
+
+
 def test_a_folder_that_holds_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds neither a run nor a study"):
         run_summary(tmp_path)

@@ -35,12 +35,13 @@ def test_a_response_is_all_that_the_model_says() -> None:
         {"type": "response.function_call_arguments.delta", "delta": "{}"},
         {"type": "response.custom_tool_call_input.delta", "delta": "x"},
         {"type": "response.audio.delta", "delta": "UklGRg=="},
+        {"type": "response.audio.transcript.delta", "delta": "Yes"},
         {"type": "response.output_text.done", "text": "Yes"},
         ended("completed", usage={"input_tokens": 5, "output_tokens": 7}, error=None),
     )
 
-    assert reply.texts == ["Hm", "Yes", "{}", "x"]
-    assert reply.stamps_ns == [101, 102, 103, 104]
+    assert reply.texts == ["Hm", "Yes", "{}", "x", "Yes"]
+    assert reply.stamps_ns == [101, 102, 103, 104, 106]
     assert (reply.input_tokens, reply.finish, reply.error) == (5, "completed", "")
     assert sum(count_tokens(reply)[0]) == 7
 

@@ -559,8 +559,8 @@ def test_a_server_that_dies_and_returns() -> None:
         "reset",
         "truncated",
         "no-response",
-        "grpc-unavailable",  # as the server says while it ends,
-        "grpc-cancelled",  # and of a call that it had begun
+        "grpc-unavailable",  # as the server says while it ends
+        "grpc-cancelled",  # as it says of a call that it had begun
     }
 
 

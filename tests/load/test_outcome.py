@@ -197,7 +197,7 @@ def test_a_last_event_with_the_whole_answer_once_more_is_no_part_of_it() -> None
     record, _ = judged(pieces=[*words, (9_000, again + USAGE.replace(b"4", b"8") + DONE)])
 
     assert (record.output_tokens, len(record.gaps_ns), record.tokens) == (8, 8, ())
-    assert record.oddities == ("cumulative-text",)
+    assert record.oddities == ()
 
 
 def test_a_web_page_speaks_by_its_title() -> None:

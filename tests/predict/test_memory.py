@@ -3,6 +3,7 @@
 import pytest
 
 from llmdyno.predict.gpus import GIB, gpu_of
+from llmdyno.predict.grid import shares
 from llmdyno.predict.memory import Part, fit, weight_bytes
 from llmdyno.predict.shapes import shape_of
 
@@ -81,3 +82,10 @@ def test_a_share_of_what_the_weights_leave() -> None:
     found = fit(LLAMA, h100, Part(share=0.9, share_of_free=True))
     left = h100.memory_bytes - found.weights - found.activations
     assert found.cache == pytest.approx(0.9 * left - found.graphs)
+
+
+def test_gpus_are_laid_out_as_the_heads_can_be_shared_out() -> None:
+    knob = "tensor_parallel_size"
+
+    assert shares(knob, {}, 8, 28) == [({knob: 4}, 2), ({knob: 2}, 4), ({}, 8)]
+    assert shares(knob, {knob: 8}, 8, 28) == [({}, 1)]  # as the user has it, and refused by name

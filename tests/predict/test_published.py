@@ -80,6 +80,33 @@ def test_what_no_sum_is_known_of_is_refused_by_name(change: dict[str, Any], said
             | {"config_groups": {"a": {"weights": {"num_bits": 4, "group_size": 32}}}},
             *(16, 4.5, ""),
         ),
+        (  # every layer by its number
+            {
+                "quant_method": "fp8",
+                "modules_to_not_convert": [
+                    f"model.layers.{layer}.self_attn.{part}_proj"
+                    for layer in range(32)
+                    for part in "qo"
+                ],
+            },
+            *(16, 8, ""),
+        ),
+        (  # half of them; a tower's, and another kind of attention, are none of the decoder's
+            {
+                "quant_method": "fp8",
+                "modules_to_not_convert": [
+                    *(
+                        f"model.layers.{layer}.self_attn.{part}_proj"
+                        for layer in range(16)
+                        for part in "qo"
+                    ),
+                    *(f"model.visual.blocks.{block}.attn.proj" for block in range(40)),
+                    *(f"model.layers.{layer}.linear_attn.out_proj" for layer in range(40)),
+                    "re:.*visual.*attn.*",
+                ],
+            },
+            *(8, 0, "fp8"),
+        ),
         # 8 bits for inputs, too, or for the weights alone.
         (
             {"quant_method": "compressed-tensors", "format": "int-quantized"}

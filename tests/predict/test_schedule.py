@@ -57,6 +57,21 @@ def test_a_small_cache_preempts_unless_room_is_kept_for_whole_answers() -> None:
     assert simulate(careful, TIME, load).preempted == 0
 
 
+def test_who_gives_back_no_token_is_let_in_again() -> None:
+    """One token is lacking, which the preempted one would have made itself."""
+    rules = msgspec.structs.replace(
+        server_of(msgspec.structs.replace(SETUP, engine="openvino")).rules,
+        cache_tokens=99.0,
+        block=1,
+    )
+    asks = [Ask(30, 0, 12), Ask(46, 0, 20)]
+
+    seen = simulate(rules, TIME, Load(asks, [0.0, 0.0], False, 60.0, 0.0))
+
+    assert seen.preempted == 1
+    assert len(seen.e2e_s) == 2
+
+
 def test_a_prompt_above_the_graphs_costs_the_host_every_kernel() -> None:
     """VLLM has graphs up to twice max_num_seqs tokens, at most 512."""
     few = server_of(msgspec.structs.replace(SETUP, config={"max_num_seqs": 32}))

@@ -1,6 +1,7 @@
 """What lies in the store: who it is, how large, what may go."""
 
 import fcntl
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,22 @@ def test_the_size_is_what_the_disk_holds() -> None:
     (folder / "link").symlink_to("big")
 
     assert 1_000_000 <= catalog.entries()[0].size_bytes < 1_200_000
+
+
+def test_a_link_or_a_copy_beside_the_store_is_no_run_of_its_own(folder: Path) -> None:
+    name = "20261101-000000-a-1"
+    run(name)
+    stored = folder / store.RUNS / name
+    store.write_json(
+        stored / store.SUMMARY, {**summary(), "run": name, "started": "2026-11-01T00:00:00+00:00"}
+    )
+    (folder / "latest").symlink_to(stored)
+    shutil.copytree(stored, folder / "before")
+    (folder / "another").mkdir()
+    other = {**summary(), "run": name, "started": "2026-11-02T00:00:00+00:00"}
+    store.write_json(folder / "another" / store.SUMMARY, other)
+
+    assert ids(catalog.entries()) == [name, "another"]
 
 
 def test_what_out_has_put_beside_the_store_is_listed_and_never_pruned(folder: Path) -> None:

@@ -115,7 +115,7 @@ def test_hidden_tokens_and_odd_streams_are_counted_but_not_those_that_were_cut(
         started(0),
         record(0, 1, unstreamed=20, oddities=("unusable-usage", "cumulative-text"), finish="stop"),
         record(1, 2, unstreamed=5, oddities=("cumulative-text",)),
-        record(2, 3, outcome="cut", oddities=("usage-below-stream",)),
+        record(2, 3, outcome="cut", oddities=("usage-below-stream",), finish="cut-short"),
     ).levels
 
     assert level.unstreamed == 25

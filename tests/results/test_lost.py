@@ -14,6 +14,8 @@ from llmdyno.results.lost import Losses, Requests, loses, of_level, together
         (Requests(0, 10_000), Requests(90, 9_910), False),  # below 1 %
         (Requests(0, 300), Requests(2, 298), False),
         (Requests(0, 300), Requests(300, 0), True),
+        (Requests(0, 4), Requests(4, 0), True),  # few, and none is answered any more
+        (Requests(0, 1), Requests(1, 0), False),
         (Requests(), Requests(5, 0), False),  # nothing is known of one side
     ],
 )

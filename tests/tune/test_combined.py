@@ -245,6 +245,34 @@ def test_a_winner_of_all_that_dies_in_the_proof_is_none(
     assert len(bench.done) == done
 
 
+def test_a_winner_of_all_that_dies_when_it_is_asked_for_its_answers_is_none(
+    measured: Callable[[Bench], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    winner = {"itl_ms": 10}
+
+    class Dead(Bench):
+        def __call__(self, stack: Stack, config: Mapping[str, Any], **how: Any) -> Measurement:
+            if how["folder"].name.split("-")[2] == "check" and config == winner:
+                return Measurement(failure_class="hung", failure_why="it hung", measure_s=1.0)
+            return super().__call__(stack, config, **how)
+
+    def ask(_: Gate, config: Mapping[str, Any], like: Answers | None) -> Answers:
+        if like is not None and config == winner:
+            raise ServerError("died", "it died")
+        return answers(LENGTH)
+
+    monkeypatch.setattr(Gate, "_ask", ask)
+    measured(Dead({"timed.engine": 20, "faulty.engine": 40}))
+    asked = spec(search="fast,itl_ms", quality=True)
+    wanted = msgspec.structs.replace(asked, candidates=(winner,))
+    document = Combined(wanted, tmp_path / "s", unheard()).run()
+
+    whys = [one["why"] for one in document["rejected"] if one["config"] == winner]
+    assert whys == ["died after the confirmation (hung)"]
+    assert document["best"]["config"] not in ({}, winner)
+    assert document["confirmation"]["verdict"] == "better"
+
+
 @pytest.mark.parametrize("dies", ["best", "confirm", "ablation"])
 def test_a_winner_of_all_that_failed_once_before_a_stop_is_not_rejected(
     dies: str, measured: Callable[[Bench], None], tmp_path: Path

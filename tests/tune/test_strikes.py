@@ -217,6 +217,17 @@ def test_a_winner_that_fails_now_and_then_is_told(lab: StudyLab) -> None:
     assert said in "\n".join(verdict_lines(document))
 
 
+def test_what_the_world_refused_is_no_failure_of_a_config(lab: StudyLab) -> None:
+    """The first baseline finds its port taken; the person mends that and goes on."""
+    assert "port" in str(lab.fails(lambda _: "port-in-use"))
+
+    document = lab.run(fast)
+
+    assert document["confirmation"]["verdict"] == "better"
+    assert document["confirmation"]["starts"]["before"]["failed"] == []
+    assert "failing-starts" not in codes(document)
+
+
 def test_what_is_fast_because_it_refuses_is_no_winner(lab: StudyLab) -> None:
     def world(start: Start) -> tuple[float, float, int]:
         return *fast(start), 4 if start.config.get("fast") else 0

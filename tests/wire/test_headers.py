@@ -40,6 +40,14 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         "--header-env X-Key: its value must be",
     ),
     "the key itself": (lambda: from_variables(key="sk-12"), "--api-key-env: what was given is no"),
+    "a key like a name": (
+        lambda: from_variables(key="hf_AbCdEfGhIjKlMnOpQrStUvWxYz01234567"),
+        "--api-key-env: what was given is no",
+    ),
+    "a value like a name": (
+        lambda: from_variables("X-Key=ab12cd34ef56ab12cd34ef56ab12cd34"),
+        "--header-env X-Key: what was given is no name of a variable",
+    ),
     "the value itself": (
         lambda: from_variables("X-Key=Bearer abc"),
         "--header-env X-Key: what was given is no name of a variable",
@@ -75,6 +83,7 @@ def test_what_no_header_can_be_is_refused_by_name(name: str) -> None:
         make()
 
     assert not any(value in str(caught.value) for value in VARIABLES.values() if value.strip())
+    assert not re.search("hf_|ab12", str(caught.value))
 
 
 def test_headers_are_sent_and_take_the_place_of_ours() -> None:

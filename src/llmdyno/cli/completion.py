@@ -320,8 +320,8 @@ def _listed(source: Source, *, several: bool) -> Source:
     return completed
 
 
-# What a folder holds that is a run, or a study.
-_HELD = {"runs": ("journal.jsonl", "summary.json"), "studies": ("ledger.jsonl", "study.json")}
+# By which a folder is that of a run, or of a study; others write a summary.json, too.
+_MARKERS = {"runs": "journal.jsonl", "studies": "ledger.jsonl"}
 
 
 def _folders(parent: str) -> Source:
@@ -330,7 +330,7 @@ def _folders(parent: str) -> Source:
     def completed(_last: str, _given: Given) -> Iterator[Word]:
         there = Path(parent)
         names = [one.name for one in there.iterdir() if one.is_dir()] if there.is_dir() else []
-        named = {file.parent.name for what in _HELD[parent] for file in Path().glob(f"*/{what}")}
+        named = {file.parent.name for file in Path().glob(f"*/{_MARKERS[parent]}")}
         return (Word(name) for name in [*sorted(names, reverse=True), *sorted(named)])
 
     return completed

@@ -81,7 +81,7 @@ def _target(folder: Path, out: Path | None) -> Path:
             raise UsageError(f"{folder}: may not be written; name another folder with --out.")
         return folder
     store.check_folder(out)
-    if _holds_results(out):
+    if _holds_results(out) or _holds_another_study(out, folder):
         raise UsageError(f"--out {out}: already holds results; name another folder.")
     return out
 
@@ -95,6 +95,20 @@ def _holds_results(folder: Path) -> bool:
     # An imported run has a summary alone; so has what an earlier report has written.
     document = store.read_json(folder / SUMMARY)
     return isinstance(document, dict) and document.get("dir") == str(folder.resolve())
+
+
+def _holds_another_study(out: Path, folder: Path) -> bool:
+    """Return whether a folder has the only document of a study, which is not that of `folder`."""
+    if not (out / STUDY).exists():
+        return False
+    kept = store.read_json(out / STUDY)
+    study = kept.get("study") if isinstance(kept, dict) else None
+    if (folder / LEDGER).exists():
+        return bool(study != folder.resolve().name)
+    if not (folder / STUDY).exists():
+        return True
+    ours = store.read_json(folder / STUDY)
+    return not isinstance(ours, dict) or bool(study != ours.get("study"))
 
 
 def _study(folder: Path) -> tuple[Mapping[str, Any], Stack]:

@@ -58,7 +58,7 @@ def error_of(body: bytes) -> str:
 
     A web page, as proxies send it, has its words in its title.
     """
-    if body.lstrip().startswith(b"<") and (title := _TITLE.search(body)):
+    if body.lstrip().startswith(b"<") and (title := _TITLE.search(body)) and title[1].strip():
         return title[1][:DETAIL_CHARACTERS_MAX].decode(errors="replace")
     try:
         # Triton sends an error before the first token as an event, though its status is not 200.

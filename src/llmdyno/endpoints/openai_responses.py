@@ -20,7 +20,7 @@ from llmdyno.wire.reply import Reply
 
 _PATH = "/v1/responses"
 # The model's words in all their kinds: text, reasoning, refusals, the input of functions and tools.
-_DELTA = re.compile(r"response\.(?!audio\.)\w+(?:\.transcript)?\.delta")
+_DELTA = re.compile(r"response\.(?!audio\.delta)\w+(?:\.transcript)?\.delta")
 _ENDS = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
 )

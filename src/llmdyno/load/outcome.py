@@ -21,6 +21,7 @@ from llmdyno.wire.reply import (
     text_by_read,
     unstreamed,
     with_whole_usage,
+    without_last_repeat,
     without_prompt,
     without_repeats,
 )
@@ -105,8 +106,9 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
 
 def _answer(as_read: Reply, item: Item) -> tuple[Reply, bool]:
     """Return the reply with new text alone, and whether each event repeated those before it."""
-    reply = without_repeats(as_read)
-    repeats = reply is not as_read
+    once = without_last_repeat(as_read)
+    reply = without_repeats(once)
+    repeats = reply is not once
     reply = with_whole_usage(reply)
     if reply.texts and len(reply.texts[0]) >= len(item.prompt):
         reply = without_prompt(reply, _asked(item))

@@ -1,5 +1,6 @@
 """In what numbers a checkpoint keeps its weights: its quantization_config, in bytes a weight."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -88,13 +89,20 @@ def _groups(quantised: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield weights
 
 
+# Attention of the decoder's own kind, in names of modules or patterns of them; a name without a
+# layer's number is of all layers.
+_ATTENTION = re.compile(r"^(?!.*(?:visual|vision|audio|linear_attn)).*attn")
+_OF_LAYER = re.compile(r"\.(\d+)\.")
+
+
 def _leaves_attention(quantised: Mapping[str, Any], layers: int) -> bool:
     """Whether the attention of all layers is left as it was."""
     for key in ("ignore", "exclude_modules", "modules_to_not_convert", "ignored_layers"):
         names = quantised.get(key)
         if isinstance(names, list):
-            left = [name for name in names if isinstance(name, str) and "attn" in name]
-            if len(left) >= layers or any("*" in name for name in left):
+            left = [name for name in names if isinstance(name, str) and _ATTENTION.search(name)]
+            numbered = [_OF_LAYER.search(name) for name in left]
+            if None in numbered or len({each[1] for each in numbered if each}) >= layers:
                 return True
     return False
 

@@ -17,15 +17,17 @@ def configs(
     engine: str,
     base: Mapping[str, Value],
     gpus: int,
+    heads: int,
     *,
     allow_altered_output: bool,
     prefixes: bool = False,
 ) -> Iterator[tuple[dict[str, Value], int]]:
     """Yield configs with how many copies of the server they leave room for on `gpus` GPUs.
 
-    The first is the base on all GPUs. A config is the base with other values for the knobs that the
-    scheduler's data names and that have a range to search; that of the prefix cache is among them
-    where `prefixes` says that prompts begin alike.
+    The first is the base on all GPUs, or on as many of them as can share the attention heads out.
+    A config is the base with other values for the knobs that the scheduler's data names and that
+    have a range to search; that of the prefix cache is among them where `prefixes` says that
+    prompts begin alike.
     """
     rules = scheduling_of(engine).under(base)
     plugin = plugins.load("engines", engine)
@@ -41,7 +43,7 @@ def configs(
         if name in known and known[name].search
         if allow_altered_output or not known[name].alters_output
     ]
-    spread = shares(rules.gpus, base, gpus)
+    spread = shares(rules.gpus, base, gpus, heads)
     yield {**base, **spread[0][0]}, spread[0][1]
     values = [[None, *_values(knob)] for knob in knobs]
     chosen = itertools.islice(itertools.product(*values), CONFIGS_MAX)
@@ -55,16 +57,17 @@ def configs(
                 yield config, copies
 
 
-def shares(knob: str, base: Mapping[str, Value], gpus: int) -> list[tuple[Config, int]]:
+def shares(knob: str, base: Mapping[str, Value], gpus: int, heads: int) -> list[tuple[Config, int]]:
     """Return the ways to lay GPUs out: the knob of tensor parallelism, and the copies.
 
-    All GPUs in one server is the first; a base that sets the knob itself leaves no choice.
+    The first has as many GPUs in one server as can share the attention heads out evenly; a base
+    that sets the knob itself leaves no choice.
     """
     if not knob or gpus == 1:
         return [({}, gpus if not knob else 1)]
     if isinstance(base.get(knob), int):
         return [({}, max(1, gpus // int(base[knob])))]
-    divisors = [count for count in range(gpus, 0, -1) if gpus % count == 0]
+    divisors = [count for count in range(gpus, 0, -1) if gpus % count == heads % count == 0]
     return [({knob: count} if count > 1 else {}, gpus // count) for count in divisors]
 
 

@@ -259,6 +259,7 @@ def distinct(plan: Plan, before: Option) -> list[Option]:
         site.engine,
         before.config,
         site.gpus,
+        site.shape.heads,
         allow_altered_output=plan.allow_altered_output,
         prefixes=plan.cached > 0 or site.workload is not None,
     )

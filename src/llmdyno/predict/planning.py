@@ -194,12 +194,12 @@ def _base(site: Site, plan: Plan, settings: Sequence[str]) -> dict[str, Value]:
     knobs = plugins.load("engines", site.engine).knobs
     config: dict[str, Value] = {**plan.baseline, **parse_settings(settings, knobs)}
     check(config, knobs)
-    spread = shares(rules.gpus, config, site.gpus)[0][0]
+    spread = shares(rules.gpus, config, site.gpus, site.shape.heads)[0][0]
     return {**config, **spread}
 
 
 def _copies(site: Site, base: Mapping[str, Value]) -> int:
-    return shares(scheduling_of(site.engine).gpus, base, site.gpus)[0][1]
+    return shares(scheduling_of(site.engine).gpus, base, site.gpus, site.shape.heads)[0][1]
 
 
 def _planned(plan: Plan, parts: Sequence[_Of]) -> Planned:
@@ -337,7 +337,7 @@ def _what_if(plan: Plan, part: _Of, text: str) -> dict[str, Any]:
         base.pop(rules.gpus, None)
     config = {**base, **parse_settings(changed, knobs)}
     check(config, knobs)
-    tensor, copies = shares(rules.gpus, config, site.gpus)[0]
+    tensor, copies = shares(rules.gpus, config, site.gpus, site.shape.heads)[0]
     option = Option(site=site, config={**config, **tensor}, copies=copies)
     found = predict(plan, option, part.calibration)
     return {"change": text, "gpu": site.gpu.name, "engine": site.engine, **made.side(plan, found)}

@@ -95,7 +95,7 @@ class _Simulation:
         chunk, look, ended = self._plan_prompts()
         if not self.cache.is_empty:
             self.cache.trim(self._room())
-        if chunk:
+        if chunk or ended:  # who was stopped may have lost nothing
             self._mixed_step(chunk, look, ended)
         elif self.running:
             self._leap()

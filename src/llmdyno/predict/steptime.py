@@ -132,7 +132,7 @@ class StepTime:
         tokens = decodes + chunk
         if self._forgets:
             context = self.work.context_read(context, decodes)
-            seen = self.work.context_read(seen, chunk) if np.any(chunk) else seen
+            seen = self.work.context_seen(seen, chunk) if np.any(chunk) else seen
         memory_s = self.work.read_bytes(tokens) * self._byte_s
         linear_s = rounded_max(memory_s, self._compute_s(tokens, decodes + prompts))
         gpu_s = (

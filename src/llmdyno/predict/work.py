@@ -65,13 +65,17 @@ class Work(msgspec.Struct, frozen=True):
         # Each token takes `experts_active` of them; drawn evenly, so many are taken by none.
         return self.weight_bytes + self.expert_bytes * (1 - self.expert_missed**tokens)  # type: ignore[no-any-return]
 
+    def context_seen(self, context: float, tokens: float) -> float:
+        """Return the tokens of context that so many tokens attend to; takes arrays, too."""
+        return remembered(context, tokens, self.window, self.window_share)  # type: ignore[no-any-return]
+
     def context_read(self, context: float, sequences: float) -> float:
         """Return the tokens of context that a step of so many sequences reads; takes arrays, too.
 
         Layers with a window read its tokens only.
         """
-        near = remembered(context, sequences, self.window, self.window_share)
-        return near + 2 * sequences * self.state_tokens  # type: ignore[no-any-return]  # and written
+        near = self.context_seen(context, sequences)
+        return near + 2 * sequences * self.state_tokens  # and written
 
 
 def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str | None, cache: str) -> Work:

@@ -151,7 +151,7 @@ async def _serve(
     except OSError as error:
         raise UsageError(
             f"--listen {asked.host}:{asked.port}: cannot be listened on: {reason(error)}; choose"
-            " another port."
+            " another address or port."
         ) from error
     come_first()
     gc.freeze()  # a collection looks only at what passes, and that leaves no garbage
@@ -181,7 +181,7 @@ async def _serve(
     if relays:  # each is told of its end in the loop's next round
         await idle.wait()
     if others:
-        paths = ", ".join(f"{path} {count:,}" for path, count in others.most_common(_PATHS_MAX))
+        paths = ", ".join(f"{path} {count:,}" for path, count in others.most_common())
         notify(f"Passed and not recorded, as it is neither of chat nor of completions: {paths}.")
 
 

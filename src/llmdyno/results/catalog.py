@@ -95,9 +95,9 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 def entries(wanted: Filter | None = None) -> list[Entry]:
     """Return the runs and studies of this folder that a filter takes, oldest first.
 
-    They are those of the store, and those in folders beside it.
+    They are those of the store, and those in folders beside it, but for links and copies.
     """
-    found = []
+    found: list[Entry] = []
     for parent, kind in _PLACES:
         marker, document = _FILES[kind]
         for folder in _folders(parent):
@@ -107,10 +107,22 @@ def entries(wanted: Filter | None = None) -> list[Entry]:
                 continue
             entry = _entry(folder, marker, document, kind, stored=parent != _HERE)
             # Others write a summary.json, too.
-            if entry.stored or has_marker or entry.document:
+            if entry.stored or ((has_marker or entry.document) and not _is_copy(entry, found)):
                 found.append(entry)
     taken = found if wanted is None else [entry for entry in found if wanted.takes(entry)]
     return sorted(taken, key=lambda entry: (entry.started, entry.id))
+
+
+def _is_copy(entry: Entry, found: Iterable[Entry]) -> bool:
+    """Tell whether what lies beside the store is there already: a link to it, or its copy."""
+    own = text(entry.document, entry.kind)
+    began = (own, entry.started) if own else None
+    return any(
+        entry.folder.resolve() == other.folder.resolve()
+        or began == (text(other.document, entry.kind), other.started)
+        for other in found
+        if other.kind == entry.kind
+    )
 
 
 def _folders(parent: Path) -> list[Path]:

@@ -5,7 +5,7 @@ A limit is missed only if the whole 95 % interval lies beyond it, so what is noi
 what a doubt spoils fails as well. A limit that was judged nowhere never passes: status 3.
 
 At a level where requests fail that the first side serves, beyond chance, every limit is missed: the
-others are quick because these are refused. Goodput counts them by itself.
+others are quick because these are refused. Goodput, where it has a value, counts them by itself.
 """
 
 import re
@@ -147,7 +147,8 @@ def judge(
 def _judged(limit: Limit, comparison: Document, row: Mapping[str, Any], *, strict: bool) -> Judged:
     after = text(comparison, "after", "name")
     state, said = _state(limit, row)
-    if limit.metric != "goodput" and (lost := _lost(comparison, row["at"])):
+    counts_them = limit.metric == "goodput" and state != "not comparable"
+    if not counts_them and (lost := _lost(comparison, row["at"])):
         state, said = "failed", lost
     spoilt = texts(row, "doubts")
     fails = state == "failed" or (strict and state != "passed")

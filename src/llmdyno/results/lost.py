@@ -13,6 +13,7 @@ from llmdyno.results.documents import Document, number
 
 # By so much more a server must lose, beyond chance.
 _MORE = 0.01
+_DEAD = 2  # so many requests that failed, and none that did not, are no chance where some did
 _ERRORS = 3.0  # standard errors of the difference of two shares, which are chance
 
 
@@ -51,6 +52,8 @@ def loses(old: Requests, new: Requests) -> bool:
     """Tell whether a server loses more requests than another one, beyond chance."""
     if not old.asked or not new.asked:
         return False
+    if old.completed and not new.completed and new.failed >= _DEAD:
+        return True
     pooled = (old.failed + new.failed) / (old.asked + new.asked)
     error = math.sqrt(pooled * (1 - pooled) * (1 / old.asked + 1 / new.asked))
     return new.lost - old.lost > _MORE + _ERRORS * error

@@ -147,7 +147,9 @@ def point_document(
         "interrupted": any(document["interrupted"] for document in documents),
         "stopped": next(filter(None, (document["stopped"] for document in documents)), ""),
         "requests": requests,
-        "finishes": dict(sum((Counter(each["finishes"]) for each in documents), Counter())),
+        "finishes": dict(
+            sum((Counter(each["finishes"]) for each in documents), Counter()).most_common()
+        ),
         "faults": _faults(documents),
         "tokens": {
             **_summed([document["tokens"] for document in documents]),

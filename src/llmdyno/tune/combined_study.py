@@ -135,7 +135,7 @@ def _derived(
         whole.events += [
             event
             for event in part.ledger.events
-            if event.kind in {"beside", "moved", "paired"}
+            if event.kind in {"beside", "moved", "paired", "died"}
             and (event.kind != "paired" or part.ledger.has_its_pairs(event.contender))
             and (event.kind, event.why, event.contender) not in known
         ]

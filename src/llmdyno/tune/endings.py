@@ -107,9 +107,20 @@ def trials_left(ledger: Ledger, study: Study) -> bool:
     """
     if ledger.began is None or reopens(going_on.changes(ledger, study)):
         return True
-    doubtful = [step for step in ledger.of("trial") if is_doubtful(step)]
-    again = [step for step in doubtful if key(step) not in ledger.withdrawn]
-    return not _had_enough(ledger, study) or bool(ledger.out or again)
+    return not _had_enough(ledger, study) or bool(ledger.out or to_measure_again(ledger))
+
+
+def to_measure_again(ledger: Ledger) -> list[Step]:
+    """Return the trials whose failures may be the doing of what ran beside; not what was given up.
+
+    What was begun again already is not among them.
+    """
+    begun = {out.number for out in ledger.out}
+    return [
+        step
+        for step in ledger.of("trial")
+        if is_doubtful(step) and key(step) not in ledger.withdrawn and step.number not in begun
+    ]
 
 
 def is_doubtful(step: Step) -> bool:

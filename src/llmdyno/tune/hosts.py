@@ -96,7 +96,11 @@ class Hosts:
         with ledger.path.open("rb") as file:  # how it began tells it from others of its name
             began = hashlib.sha256(file.readline()).hexdigest()[:16]
         self._team = Team(self._database, began)
-        is_new = self._team.open(folder.resolve().name, self._lease_s)
+        seen = {step.device for step in (*ledger.steps, *ledger.voided)}
+        numbers = sorted(int(one.removeprefix(NAME)) for one in seen if one.startswith(NAME))
+        is_new = self._team.open(
+            folder.resolve().name, self._lease_s, gone=numbers if invites else ()
+        )
         if is_new and invites:
             self._forget(ledger)
         self._open = True
@@ -110,9 +114,6 @@ class Hosts:
 
     def _forget(self, ledger: Ledger) -> None:
         """Leave out the hosts of a study that was removed: "host 1" would be another machine."""
-        seen = {step.device for step in (*ledger.steps, *ledger.voided)}
-        for name in sorted(one for one in seen if one.startswith(NAME)):
-            self.team.keep_number(int(name.removeprefix(NAME)))
         for name in ledger.lanes_left:
             why = "the study was removed from the database, which alone knew what machine this is."
             ledger.append(Event(kind="lane", why=why, devices=(name,)))

@@ -14,10 +14,11 @@ from llmdyno.errors import StorageError
 from llmdyno.machine.devices import Devices
 from llmdyno.tune.database import Row
 from llmdyno.tune.hosts import NAME, Hosts
+from llmdyno.tune.jobs import Posted
 from llmdyno.tune.lane import Came
 from llmdyno.tune.lanes import Ended, Job, Lanes
 from llmdyno.tune.runner import Runner
-from llmdyno.tune.team import TRIES, Posted
+from llmdyno.tune.team import TRIES
 
 _LOOK_S = 0.5  # between two looks at the jobs
 

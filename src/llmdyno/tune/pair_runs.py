@@ -10,6 +10,7 @@ from llmdyno.knobs import Knob
 from llmdyno.results import doubts, lost
 from llmdyno.results.lost import Requests
 from llmdyno.store import SUMMARY
+from llmdyno.tune.blame import MACHINES
 from llmdyno.tune.candidates import same
 from llmdyno.tune.entries import Step, key
 from llmdyno.tune.ledger import Ledger
@@ -40,7 +41,8 @@ def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:
 def starts(ledger: Ledger, best: Step | None, knobs: Sequence[Knob]) -> dict[str, Any]:
     """Return how often each arm was started, whatever for, and how it failed; {} without a winner.
 
-    What failed beside others may be their doing, and does not count.
+    What failed beside others may be their doing, and what a port, a full disk or a key fails by is
+    the world's: neither counts.
     """
     arms = {"before": ledger.find("baseline", 0), "after": best}
     found = {}
@@ -51,6 +53,7 @@ def starts(ledger: Ledger, best: Step | None, knobs: Sequence[Knob]) -> dict[str
             step
             for step in ledger.steps
             if step.state != "predicted-infeasible" and not step.beside
+            if step.failure_class not in MACHINES
             if (step.engine, step.front) == (whose.engine, whose.front)
             if same(step.config, whose.config, knobs)
         ]

@@ -17,7 +17,7 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.machine.devices import Devices, shares
 from llmdyno.tune import blame
-from llmdyno.tune.endings import enough, is_doubtful, trials_left
+from llmdyno.tune.endings import enough, is_doubtful, to_measure_again, trials_left
 from llmdyno.tune.entries import Event, Key, Out, Step, key
 from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.lanes import Ended, Job, Lanes, record
@@ -242,11 +242,8 @@ class ParallelTrials(Trials):
         ledger = self._runner.ledger
         for out in ledger.out:
             yield self._job(out.number, out.config, out.why, alone=out.alone)
-        begun = {out.number for out in ledger.out}
-        for step in ledger.of("trial"):
-            withdrawn = key(step) in ledger.withdrawn
-            if step.number not in begun and is_doubtful(step) and not withdrawn:
-                yield self._job(step.number, step.config, _doubt_of(step), alone=True)
+        for step in to_measure_again(ledger):
+            yield self._job(step.number, step.config, _doubt_of(step), alone=True)
 
     def _withdraw(self) -> None:
         """Write down that what was begun, or was to be measured once more, will not be."""

@@ -13,33 +13,14 @@ import msgspec
 
 from llmdyno import __version__, store
 from llmdyno.errors import StorageError
-from llmdyno.knobs import Value
-from llmdyno.spec import Load
 from llmdyno.tune.database import VERSION, Database, Row
-from llmdyno.tune.entries import Phase
+from llmdyno.tune.jobs import Leased, Posted
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 LEASE_S = 30.0  # without a sign of life from a worker, after which its job is open again
 TRIES = 2  # workers that may die with a job
-
-
-class Posted(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as it stands in the database."""
-
-    phase: Phase
-    number: int
-    config: dict[str, Value]
-    load: Load
-    races: bool
-
-
-class Leased(msgspec.Struct, frozen=True):
-    """A job that a worker has."""
-
-    id: int
-    posted: Posted
 
 
 class Team:
@@ -58,35 +39,47 @@ class Team:
 
     # What the lead does.
 
-    def open(self, name: str, lease_s: float) -> bool:
+    def open(self, name: str, lease_s: float, *, gone: Sequence[int] = ()) -> bool:
         """Say that the study's trials run now; return whether the database did not have it.
+
+        Args:
+            name: of the study.
+            lease_s: how long a job is a worker's without a sign of life.
+            gone: numbers of hosts that the study had. If the database did not have it, nobody knows
+                any more what machines these were, and no worker gets them.
 
         Raises:
             StorageError: the database cannot be used.
         """
         self._database.make_tables()
-        opened = self._ask(
-            "INSERT INTO dyno_studies (study, name, version, llmdyno, state, lease_s)"
-            " VALUES (:study, :name, :version, :llmdyno, 'trials', :lease_s)"
-            " ON CONFLICT (study) DO UPDATE SET state = 'trials', seen = now(), name = :name,"
-            " lease_s = :lease_s, version = :version, llmdyno = :llmdyno"
-            " RETURNING xmax = 0 AS new",
-            name=name,
-            version=VERSION,
-            llmdyno=__version__,
-            lease_s=lease_s,
-        )
-        self._ask("UPDATE dyno_hosts SET refused = NULL WHERE study = :study")
-        return bool(opened[0]["new"])
 
-    def keep_number(self, host: int) -> None:
-        """Let no worker have this number: a host that nobody knows any more had it."""
-        self._ask(
-            "INSERT INTO dyno_hosts (study, number, name, boot, gpus, sitting, seen)"
-            " VALUES (:study, :host, :name, '', -1, '', '-infinity') ON CONFLICT DO NOTHING",
-            host=host,
-            name=f"removed {host}",
-        )
+        def work(connection: "Connection") -> bool:
+            run, study = self._database.run, self.study
+            (opened,) = run(
+                connection,
+                "INSERT INTO dyno_studies (study, name, version, llmdyno, state, lease_s)"
+                " VALUES (:study, :name, :version, :llmdyno, 'trials', :lease_s)"
+                " ON CONFLICT (study) DO UPDATE SET state = 'trials', seen = now(), name = :name,"
+                " lease_s = :lease_s, version = :version, llmdyno = :llmdyno"
+                " RETURNING xmax = 0 AS new",
+                study=study,
+                name=name,
+                version=VERSION,
+                llmdyno=__version__,
+                lease_s=lease_s,
+            )
+            for host in gone if opened["new"] else ():
+                kept = (
+                    "INSERT INTO dyno_hosts (study, number, name, boot, gpus, sitting, seen)"
+                    " VALUES (:study, :host, :name, '', -1, '', '-infinity') ON CONFLICT DO NOTHING"
+                )
+                run(connection, kept, study=study, host=host, name=f"removed {host}")
+            run(
+                connection, "UPDATE dyno_hosts SET refused = NULL WHERE study = :study", study=study
+            )
+            return bool(opened["new"])
+
+        return self._database.do(work)
 
     def close(self, state: str) -> None:
         """Say that no further job will come; what is open or leased is taken back."""

@@ -25,12 +25,13 @@ from llmdyno.processes.secrets import redact
 from llmdyno.tune import going_on
 from llmdyno.tune.database import VERSION, Database, Row
 from llmdyno.tune.folder import stack_of
+from llmdyno.tune.jobs import Leased
 from llmdyno.tune.lane import CAME, ORDER, Came, Order
 from llmdyno.tune.lanes import ours, start_lane, tidy
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import SERVER_FILES, Measurement
 from llmdyno.tune.runner import label
-from llmdyno.tune.team import Leased, Team
+from llmdyno.tune.team import Team
 
 _LOOK_S = 0.2  # between two looks at the process that measures
 _IDLE_S = 1.0  # between two questions for a job

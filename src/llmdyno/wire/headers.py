@@ -17,7 +17,8 @@ API_KEY_VARIABLE = "LLMDYNO_API_KEY"  # read if it is set; any other must be
 FOR_THE_PROXY = "proxy-authorization"  # goes to the proxy, never to the server
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VARIABLE = re.compile(r"[A-Za-z_]\w{0,39}", re.ASCII)  # a longer word may be a key
+# A missing name is repeated only if it looks like one: any other word may be the key itself.
+_VARIABLE = re.compile(r"_?[A-Z]{1,16}(?:_[A-Z0-9]{1,16}){0,6}")
 _SECRET = re.compile(r"auth|key|token|secret|passw|credential|cookie|session|sign", re.IGNORECASE)
 _SCHEME = re.compile(r"(?:Bearer|Basic|Token) +", re.IGNORECASE)
 _SECRET_CHARACTERS_MIN = 4  # a shorter value, such as "1", would blank out every number

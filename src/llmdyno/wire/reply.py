@@ -115,7 +115,7 @@ def oddities(reply: Reply) -> tuple[str, ...]:
 
 
 def without_repeats(reply: Reply) -> Reply:
-    """Return a reply whose texts are new ones, if each, or the last one, repeats all before it.
+    """Return a reply whose texts are new ones, if each repeats all that came before it.
 
     The reply itself is returned where the texts are new already, as they should be. A chunk that
     only repeats is dropped, so that the last chunk is the last new text.
@@ -123,14 +123,6 @@ def without_repeats(reply: Reply) -> Reply:
     texts = reply.texts
     if len(texts) < _CUMULATIVE_CHUNKS_MIN or not texts[0].strip():
         return reply
-    if _repeats_at_end(texts):
-        return msgspec.structs.replace(
-            reply,
-            stamps_ns=reply.stamps_ns[:-1],
-            texts=texts[:-1],
-            usage_after=reply.usage_after[:-1],
-            chunks_at_usage=min(reply.chunks_at_usage, len(texts) - 1),
-        )
     # A character that is not whole yet is written as U+FFFD and replaced by the next event.
     if len(texts[-1]) < len(texts[0].rstrip("\ufffd")) + _CUMULATIVE_CHUNKS_MIN - 1:
         return reply  # too few new characters for that many new texts
@@ -152,13 +144,22 @@ def without_repeats(reply: Reply) -> Reply:
     )
 
 
-def _repeats_at_end(texts: Sequence[str]) -> bool:
-    """Whether the last text is the whole answer once more, as some servers end a stream."""
-    last = texts[-1]
-    return (
-        len(texts) > _CUMULATIVE_CHUNKS_MIN
-        and last.startswith(texts[0] + texts[1])
-        and last == "".join(texts[:-1])
+def without_last_repeat(reply: Reply) -> Reply:
+    """Return a reply without its last text, if that is the whole answer once more.
+
+    Some servers end a stream so. The reply itself is returned where the last text is new.
+    """
+    texts = reply.texts
+    if len(texts) <= _CUMULATIVE_CHUNKS_MIN or not texts[-1].startswith(texts[0] + texts[1]):
+        return reply
+    if texts[-1] != "".join(texts[:-1]) or not texts[-1].strip():
+        return reply
+    return msgspec.structs.replace(
+        reply,
+        stamps_ns=reply.stamps_ns[:-1],
+        texts=texts[:-1],
+        usage_after=reply.usage_after[:-1],
+        chunks_at_usage=min(reply.chunks_at_usage, len(texts) - 1),
     )
 
 
