@@ -84,6 +84,15 @@ def test_what_the_tuner_may_try_is_accepted_and_what_alters_output_is_marked() -
             ("max_num_seqs=513", "max_num_batched_tokens=512"),
         ),
         (
+            {
+                "dynamic_split_fuse": False,
+                "max_num_batched_tokens": 2048,
+                "max_num_seqs": 32,
+                "num_kv_blocks": 127,
+            },
+            ("max_num_batched_tokens=2048", "4,064 tokens", "at most 2032", "least 128 blocks"),
+        ),
+        (
             {"use_cache_eviction": True, "enable_prefix_caching": True},
             ("use_cache_eviction=true", "enable_prefix_caching=true"),
         ),

@@ -14,6 +14,7 @@ from typing import Any
 
 import openvino_genai
 
+from llmdyno.embedded.limits import BLOCK_TOKENS, batch_fault
 from llmdyno.embedded.messages import Load
 from llmdyno.knobs import Value
 
@@ -109,10 +110,14 @@ class Pipeline:
         self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()
         self._let_go = False  # whether a generation was cancelled since the last step
         self.tokenizer = self.library.get_tokenizer()
-        self.max_tokens = min(context_length, self._cache_tokens(scheduler))
+        cache_tokens = self._cache_tokens(scheduler)
+        self.max_tokens = min(context_length, cache_tokens)
         self._whole_prompt_tokens = (
             None if scheduler.dynamic_split_fuse else int(scheduler.max_num_batched_tokens)
         )
+        whole = self._whole_prompt_tokens
+        if whole is not None and (fault := batch_fault(whole, cache_tokens)):
+            raise RuntimeError(fault)
 
     def busy(self) -> bool:
         """Say whether another step would do something."""
@@ -190,7 +195,7 @@ class Pipeline:
     def _cache_tokens(self, scheduler: Any) -> int:
         """Make one token, which warms up, and return how many tokens the KV cache can hold.
 
-        The library says only how full the cache is: one block, of 32 tokens, is so much of it.
+        The library says only how full the cache is: one block is so much of it.
         """
         config = self.config(max_tokens=1, ignore_eos=True)
         handle = self.add(0, self.tokenizer.encode("a").input_ids, config)
@@ -201,7 +206,7 @@ class Pipeline:
         if handle.get_status() != openvino_genai.GenerationStatus.FINISHED or not full:
             raise RuntimeError("the engine cannot make a single token with this config")
         limited = scheduler.cache_size or scheduler.num_kv_blocks
-        return 32 * round(1 / full) if limited else sys.maxsize
+        return BLOCK_TOKENS * round(1 / full) if limited else sys.maxsize
 
 
 def read(handle: Handle) -> tuple[list[int], str | None]:

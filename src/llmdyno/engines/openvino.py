@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from llmdyno.embedded import model as models
+from llmdyno.embedded.limits import BLOCK_TOKENS, batch_fault
 from llmdyno.engines import Engine, Launch, Step
 from llmdyno.engines._scheduling import Limit, Scheduling
 from llmdyno.errors import UsageError
@@ -39,7 +40,8 @@ KNOBS = (
     Knob(
         name="max_num_batched_tokens",
         means="tokens a step",
-        conflicts="with dynamic_split_fuse=false fewer than a whole prompt, or than max_num_seqs",
+        conflicts="with dynamic_split_fuse=false fewer than a whole prompt, or than max_num_seqs;"
+        " more than half of what the KV cache holds",
         layer="engine",
         kind="int",
         does="How many tokens, of prompts and of running generations together, one step computes.",
@@ -476,6 +478,9 @@ def _check_batches(config: Config) -> None:
             " dynamic_split_fuse=false refuses: set max_num_seqs to at most"
             f" {batch}, or max_num_batched_tokens to at least {sequences}."
         )
+    blocks = config.get("num_kv_blocks")
+    if isinstance(blocks, int) and blocks and (fault := batch_fault(batch, blocks * BLOCK_TOKENS)):
+        raise UsageError(fault)
 
 
 def _check_cache(config: Config) -> None:
