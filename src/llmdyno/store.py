@@ -35,7 +35,7 @@ REPORT = "report.html"
 BUNDLE = "bundle"
 LOCK = ".lock"
 _ID_END_MIN = 4
-_HELD = (JOURNAL, SUMMARY, LEDGER, STUDY)
+HELD = (JOURNAL, SUMMARY, LEDGER, STUDY)  # by one of which a folder is a run or a study
 
 
 def cache_folder(kind: str) -> Path:
@@ -244,7 +244,7 @@ def find(name: str) -> Path:
     path = Path(name)
     try:
         folder = path.parent if path.is_file() else path
-        if path.is_file() and not any((folder / one).exists() for one in _HELD):
+        if path.is_file() and not any((folder / one).exists() for one in HELD):
             raise UsageError(f"{name}: is no file of a run or study; `dyno import` reads others'.")
         if folder.is_dir():
             _check_text(folder)

@@ -14,9 +14,7 @@ from llmdyno.results.documents import Document, items, number, part, text
 from llmdyno.results.likeness import Difference, rounds_that_differ
 from llmdyno.results.sides import Side, Start
 from llmdyno.results.slo import parse_objective
-from llmdyno.store import JOURNAL, LEDGER, STUDY, SUMMARY
-
-_FILES = (JOURNAL, SUMMARY, LEDGER, STUDY)
+from llmdyno.store import HELD, JOURNAL, LEDGER, STUDY, SUMMARY
 
 
 def read_sides(names: Sequence[str]) -> tuple[Side, list[Side], Decided | None]:
@@ -84,7 +82,7 @@ def _baseline(name: str, like: Side) -> Side:
 
 def _side(name: str) -> Side:
     path = Path(name)
-    if path.is_file() and not any((path.parent / file).exists() for file in _FILES):
+    if path.is_file() and not any((path.parent / file).exists() for file in HELD):
         return _foreign(name, path)
     if "," in name and not path.exists():
         return _rounds(name, [store.find(one.strip()) for one in name.split(",") if one.strip()])

@@ -245,7 +245,7 @@ def tag(folder: Path, name: str, *, remove: bool = False) -> tuple[str, ...]:
             f"dyno runs tag: {name!r} is no tag; use letters, digits, dots, hyphens and"
             " underscores, 64 at most."
         )
-    if not any((folder / one).exists() for one in (JOURNAL, SUMMARY, LEDGER, STUDY)):
+    if not any((folder / one).exists() for one in store.HELD):
         raise UsageError(f"{folder}: holds neither a run nor a study.")
     tags = tags_of(folder)
     if remove and name not in tags:
