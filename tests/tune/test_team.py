@@ -117,7 +117,21 @@ def test_a_job_for_a_host_that_is_gone_is_lost(team: Team) -> None:
     assert team.lease(other, "s2") is None
     assert team.look([job])[job]["state"] == "open"
     time.sleep(LEASE_S + 0.1)
+    assert team.look([job])[job]["state"] == "open"  # one that comes back may have its place now
+    time.sleep(LEASE_S)
     assert team.look([job])[job]["state"] == "lost"
+
+
+def test_a_worker_that_comes_back_finds_the_job_for_its_host(team: Team) -> None:
+    host = joined(team)
+    job = team.post(posted(0), host=host, tries_max=1)
+    time.sleep(LEASE_S + 0.1)
+    assert team.look([job])[job]["state"] == "open"
+
+    assert joined(team, sitting="s2") == host
+    leased = team.lease(host, "s2")
+    assert leased is not None
+    assert leased.id == job
 
 
 def test_what_was_posted_before_the_lead_died_is_not_posted_twice(team: Team) -> None:

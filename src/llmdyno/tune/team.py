@@ -184,7 +184,8 @@ class Team:
     def look(self, ids: Sequence[int]) -> dict[int, Row]:
         """Return how jobs stand, by id.
 
-        A job whose leases have all run out is "lost". So is an open one for a host that is gone.
+        A job whose leases have all run out is "lost". So is one for a host that is gone for two
+        leases: after the first another worker of its name may have its place, and needs time to.
 
         Raises:
             StorageError: the database is away, or the study was removed from it.
@@ -195,7 +196,7 @@ class Team:
             " AND j.tries >= j.tries_max) OR (j.state <> 'done' AND j.state <> 'taken'"
             " AND j.wanted IS NOT NULL AND NOT EXISTS (SELECT 1 FROM dyno_hosts h WHERE"
             " h.study = j.study AND h.number = j.wanted AND h.refused IS NULL"
-            " AND h.seen > now() - make_interval(secs => s.lease_s))))"
+            " AND h.seen > now() - make_interval(secs => 2 * s.lease_s))))"
         )
         found = self._ask(
             "SELECT id, state, host, wanted, tries, run, came FROM dyno_jobs"
