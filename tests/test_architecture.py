@@ -103,6 +103,14 @@ def test_every_wing_has_a_layer_and_every_layer_a_wing() -> None:
     assert set(layers()) == wings
 
 
+def test_the_readme_shows_every_wing() -> None:
+    tree = (ROOT / "README.md").read_text().partition("## The tree")[2]
+    shown = {name for line in tree.splitlines() for name in re.findall(r"^ {6}(\w+)/", line)}
+    folders = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").exists()}
+
+    assert shown == folders
+
+
 def test_the_root_is_small() -> None:
     modules = {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
 
