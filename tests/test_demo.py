@@ -14,7 +14,7 @@ Dyno = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(480)
 def test_the_demo_finds_and_proves_a_better_config(dyno: Dyno, tmp_path: Path) -> None:
     done = dyno(
         *("tune", "--engine", "openvino", "--model", "tiny", "--quick", "--out", "s"),
@@ -22,8 +22,12 @@ def test_the_demo_finds_and_proves_a_better_config(dyno: Dyno, tmp_path: Path) -
         *("--trials", "2", "--budget", "2m"),
     )
     assert done.returncode == 0, done.stderr
-    report = Path(done.stdout.splitlines()[-1])
     document = json.loads((tmp_path / "s" / "study.json").read_text())
+    if document["confirmation"]["verdict"] == "no difference":  # a busy machine: more pairs tell
+        done = dyno("tune", "--resume", "s", "--pairs", "8", "--budget", "5m")
+        assert done.returncode == 0, done.stderr
+        document = json.loads((tmp_path / "s" / "study.json").read_text())
+    report = Path(done.stdout.splitlines()[-1])
 
     assert report == Path("s/report.html")
     assert document["baseline"]["config"] == {}
