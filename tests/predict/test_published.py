@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.model_configs import LLAMA
 
 from llmdyno.errors import UsageError
 from llmdyno.predict.configs import read_config, shape_from
@@ -22,14 +23,6 @@ from llmdyno.predict.memory import weight_bytes
 from llmdyno.predict.server import Setup, server_of
 
 MODELS = json.loads(Path(__file__).with_name("published.json").read_text())
-LLAMA = {
-    "hidden_size": 4096,
-    "num_attention_heads": 32,
-    "num_hidden_layers": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": 14336,
-    "vocab_size": 128256,
-}
 
 
 @pytest.mark.parametrize("model", MODELS, ids=[each["model"] for each in MODELS])
@@ -47,11 +40,18 @@ def test_a_config_gives_what_was_published(model: dict[str, Any]) -> None:
         ({"model_type": "t5", "is_encoder_decoder": True}, "it is no decoder .model_type t5"),
         ({"model_type": "bert"}, "it is no decoder .model_type bert"),
         ({"block_configs": [{}]}, "blocks that differ from layer to layer .block_configs"),
-        ({"hybrid_override_pattern": "M-*"}, "hybrid_override_pattern"),
-        ({"attn_layer_period": 8}, "state-space layers .attn_layer_period"),
+        ({"hybrid_override_pattern": "M-*x"}, "blocks have 'x', of which no sum is known"),
+        ({"hybrid_override_pattern": "M-*"}, "no mamba_n_heads above 0"),
+        ({"attn_layer_period": 8, "attn_layer_offset": 40, "mamba_d_state": 16}, "none of its 32"),
+        ({"attn_layer_period": 8}, "no mamba_d_state above 0"),
+        ({"linear_attn_config": {"num_heads": 1}}, "linear_attn_config., .* known of kimi_linear"),
+        ({"num_kv_shared_layers": 20}, "num_kv_shared_layers., .* known of gemma3n only"),
+        ({"global_head_dim": 512}, "heads of another size in some layers .global_head_dim"),
+        ({"moe_latent_size": 1024}, "experts in a space of their own .moe_latent_size"),
+        ({"num_mem_blocks": 2}, "attention blocks that several layers share .num_mem_blocks"),
         ({"layer_types": ["full_attention", "rwkv"]}, "layer_types has 'rwkv'"),
         ({"layer_types": ["mamba"]}, "no layer of layer_types is attention"),
-        ({"layer_types": ["mamba", "attention"]}, "no mamba_n_heads"),
+        ({"layer_types": ["mamba", "attention"]}, "no mamba_n_heads above 0"),
         ({"layer_types": ["linear_attention", "full_attention"]}, "no linear_num_value_heads"),
         ({"cross_attention_layers": [0] * 32}, "none of its 32 layers has keys and values"),
         ({"hidden_size": 16}, "has 32 heads in a hidden_size of 16 only"),

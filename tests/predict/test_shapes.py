@@ -4,19 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.model_configs import LLAMA
 
 from llmdyno.errors import UsageError
 from llmdyno.predict.configs import shape_from
 from llmdyno.predict.shapes import Shape, shape_of
-
-LLAMA = {
-    "hidden_size": 4096,
-    "num_attention_heads": 32,
-    "num_hidden_layers": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": 14336,
-    "vocab_size": 128256,
-}
 
 
 @pytest.mark.parametrize(
@@ -209,9 +201,8 @@ def test_windows_forget() -> None:
 def test_layers_with_a_state_keep_no_more_of_a_long_sequence() -> None:
     shape = shape_of("Qwen3-Next-80B-A3B")
     assert shape.cache_layers == 12
-    state = 36 * 548864 / shape.kv_numbers
-    assert shape.kv_layer_tokens(1000) == pytest.approx(12 * 1000 + state)
-    assert shape.kv_layer_tokens(2000) == pytest.approx(12 * 2000 + state)
+    assert shape.kv_layer_tokens(2000) == 12 * 2000
+    assert shape.state_layers * shape.state_bytes == 36 * 2 * 548864
 
 
 def test_latent_attention_keeps_one_vector() -> None:

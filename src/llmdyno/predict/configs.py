@@ -9,22 +9,11 @@ import msgspec
 from llmdyno import files
 from llmdyno.errors import UsageError
 from llmdyno.predict.checkpoint import kept
+from llmdyno.predict.config_keys import Keys
 from llmdyno.predict.decoder import Shape
-from llmdyno.predict.families import (
-    GATED_ATTENTION,
-    STATE,
-    TIED,
-    UNGATED,
-    WINDOWED,
-    defaults,
-    unknown,
-)
+from llmdyno.predict.families import GATED_ATTENTION, TIED, UNGATED, WINDOWED, unknown
+from llmdyno.predict.states import every, states_of
 from llmdyno.predict.towers import tower_params
-
-# Where multimodal models keep what their language part is made of.
-_TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config", "language_model")
-_NAMED_PARTS = ("attn_config", "ffn_config")
-_SIZE_MAX = 10**9  # larger is no size of a model
 
 
 def read_config(path: Path, name: str) -> Shape:
@@ -55,18 +44,13 @@ def shape_from(raw: Mapping[str, Any], name: str, where: str = "config.json") ->
     Raises:
         UsageError: a size is missing or no whole number above 0; names `where` and the key.
     """
-    keys = _Keys(dict(raw), where)
+    keys = Keys(dict(raw), where)
     if why := unknown(keys.raw):
         raise UsageError(f"--model {where}: {why}; the predictor cannot say its speed or memory.")
     hidden = keys.size("hidden_size", "n_embd", "d_model", "dim", "model_dim")
-    heads = keys.size("num_attention_heads", "n_head", "n_heads", "num_heads")
-    latent = keys.whole("kv_lora_rank")
-    own_dim = keys.whole("qk_nope_head_dim") if latent else 0
-    head_dim = own_dim or keys.whole("head_dim", "kv_channels") or hidden // heads
-    if head_dim < 1:
-        raise UsageError(f"--model {where}: has {heads} heads in a hidden_size of {hidden} only.")
     layers = keys.size("num_hidden_layers", "n_layer", "n_layers", "num_layers")
     family = str(keys.raw.get("model_type", ""))
+    latent = keys.whole("kv_lora_rank")
     intermediate = keys.whole(
         *("intermediate_size_mlp", "intermediate_size", "ffn_hidden_size", "n_inner"),
         *("ffn_dim", "ffn_hidden_dim", "hidden_dim"),
@@ -74,17 +58,15 @@ def shape_from(raw: Mapping[str, Any], name: str, where: str = "config.json") ->
     tied = keys.raw.get("tie_word_embeddings")
     experts = _experts(keys, layers)
     numbers = kept(keys.raw.get("quantization_config"), experts=bool(experts), layers=layers)
-    states = _states(keys, layers, hidden)
-    if states.get("state_layers", 0) >= layers:
-        raise UsageError(f"--model {where}: none of its {layers} layers has keys and values.")
-    window, window_layers = _window(keys, layers)
+    states = states_of(keys, layers, hidden)
+    reads = keys.whole("num_kv_shared_layers")
+    window, window_layers = _window(keys, layers - reads)
+    sizes: dict[str, Any] = {"layers": layers} | _heads(keys, hidden) | experts | states
+    if reads >= layers or (states and not _has_attention(sizes)):
+        raise keys.wrong(f"none of its {layers} layers has keys and values")
     return Shape(
         name=name,
-        layers=layers,
         hidden=hidden,
-        heads=heads,
-        kv_heads=_kv_heads(keys, heads),
-        head_dim=head_dim,
         intermediate=intermediate or 4 * hidden,
         vocab=keys.size("vocab_size", "padded_vocab_size", "n_vocab"),
         tied=family in TIED if tied is None else bool(tied),
@@ -94,58 +76,61 @@ def shape_from(raw: Mapping[str, Any], name: str, where: str = "config.json") ->
         value_dim=keys.whole("v_head_dim") if latent else 0,
         window=window,
         window_layers=window_layers,
+        reading_layers=reads,
+        layer_params=_beside(keys, hidden, layers),
         query_gate=keys.raw.get("attn_output_gate", family in GATED_ATTENTION) is True,
         matrices=2 if family in UNGATED else 3,
-        other_params=tower_params(raw, hidden),
+        other_params=tower_params(raw, hidden) + _tables(keys, layers),
         weight_bytes=numbers.weight_bytes,
         expert_bytes=numbers.expert_bytes,
         computes=numbers.computes,
         context=keys.whole("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"),
-        **states,
-        **experts,
+        **sizes,
     )
 
 
-class _Keys:
-    """A config's keys, those of its language part over those around it."""
-
-    def __init__(self, raw: dict[str, Any], where: str) -> None:
-        self.where = where
-        self.raw = raw
-        while part := next((p for p in _TEXT_PARTS if isinstance(self.raw.get(p), dict)), None):
-            inner = self.raw[part]
-            around = {key: value for key, value in self.raw.items() if key != part}
-            self.raw = {**defaults(str(inner.get("model_type", ""))), **around, **inner}
-        for part in _NAMED_PARTS:  # DBRX, MPT: what is outside counts first
-            inner = self.raw.get(part)
-            self.raw = {**(inner if isinstance(inner, dict) else {}), **self.raw}
-
-    def whole(self, *names: str) -> int:
-        """Return the first of these keys that is there as a whole number; 0: none of them."""
-        for name in names:
-            value = self.raw.get(name)
-            if value is None:
-                continue
-            if isinstance(value, list) and value and all(one == value[0] for one in value):
-                value = value[0]  # one a layer
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _SIZE_MAX:
-                raise UsageError(
-                    f"--model {self.where}: {name} is {value!r}; it must be a whole number."
-                )
-            return value
-        return 0
-
-    def size(self, *names: str) -> int:
-        """Return a size that must be there."""
-        value = self.whole(*names)
-        if value < 1:
-            raise UsageError(
-                f"--model {self.where}: has no {names[0]} above 0, which a model's shape needs."
-            )
-        return value
+def _has_attention(sizes: Mapping[str, Any]) -> bool:
+    """Whether any layer has keys and values, or the model is one that has none at all."""
+    only = sizes.get("net_layers") == 0
+    return only or sizes.get("state_beside", False) or sizes["state_layers"] < sizes["layers"]
 
 
-def _kv_heads(keys: _Keys, heads: int) -> int:
+def _heads(keys: Keys, hidden: int) -> dict[str, int]:
+    """Return heads and their size; where there is no attention, those that GPUs share out."""
+    if keys.raw.get("model_type") in ("mamba", "falcon_mamba"):
+        return {"heads": (keys.whole("expand") or 2) * hidden, "kv_heads": 1, "head_dim": 1}
+    heads = keys.size("num_attention_heads", "n_head", "n_heads", "num_heads")
+    own = keys.whole("qk_nope_head_dim") if keys.whole("kv_lora_rank") else 0
+    head_dim = own or keys.whole("head_dim", "attention_head_dim", "kv_channels") or hidden // heads
+    if head_dim < 1:
+        raise keys.wrong(f"has {heads} heads in a hidden_size of {hidden} only")
+    alone = keys.raw.get("model_type") == "mamba2"
+    return {
+        "heads": heads,
+        "kv_heads": 1 if alone else _kv_heads(keys, heads),
+        "head_dim": head_dim,
+    }
+
+
+def _tables(keys: Keys, layers: int) -> int:
+    """Return the parameters of Gemma 3n's tables of tokens, one a layer: looked up, never read."""
+    width = keys.whole("hidden_size_per_layer_input")
+    return layers * width * keys.whole("vocab_size_per_layer_input") if width else 0
+
+
+def _beside(keys: Keys, hidden: int, layers: int) -> int:
+    """Return what a layer of Gemma 3n has beside attention and its net.
+
+    A low-rank path round attention, a gate for what its table gives, and its share of what joins
+    and parts several streams (its modelling code in transformers, Gemma3nTextDecoderLayer).
+    """
+    width, streams = keys.whole("hidden_size_per_layer_input"), keys.whole("altup_num_inputs")
+    low_rank = 2 * hidden * keys.whole("laurel_rank")
+    joins = 2 * (streams - 1) * hidden * hidden // layers + hidden * streams if streams else 0
+    return low_rank + 3 * hidden * width + joins
+
+
+def _kv_heads(keys: Keys, heads: int) -> int:
     found = keys.whole(
         *("num_key_value_heads", "num_kv_heads", "multi_query_group_num", "n_head_kv"),
         *("n_kv_heads", "kv_n_heads"),
@@ -155,7 +140,7 @@ def _kv_heads(keys: _Keys, heads: int) -> int:
     return 1 if keys.raw.get("multi_query") is True else heads
 
 
-def _experts(keys: _Keys, layers: int) -> dict[str, int]:
+def _experts(keys: Keys, layers: int) -> dict[str, int]:
     """Return the experts, in the spellings of Mixtral, Qwen, DeepSeek, Llama 4, Grok, DBRX."""
     experts = keys.whole(
         *("num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts")
@@ -166,7 +151,8 @@ def _experts(keys: _Keys, layers: int) -> dict[str, int]:
     # Without a size of their own they have that of the net; Llama 4 calls the net's "_mlp".
     each = each or keys.size("intermediate_size", "ffn_hidden_size")
     shared = keys.whole(
-        *("shared_expert_intermediate_size", "shared_intermediate_size")
+        *("shared_expert_intermediate_size", "shared_intermediate_size"),
+        "moe_shared_expert_intermediate_size",
     ) or each * keys.whole(
         *("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
     )
@@ -187,11 +173,14 @@ def _experts(keys: _Keys, layers: int) -> dict[str, int]:
     }
 
 
-def _dense_layers(keys: _Keys, layers: int) -> int:
+def _dense_layers(keys: Keys, layers: int) -> int:
     """Return how many layers of a model with experts have none."""
     kinds = keys.raw.get("mlp_layer_types")
     if isinstance(kinds, list) and kinds:
         return kinds.count("dense")
+    if keys.raw.get("expert_layer_period"):  # Jamba
+        period, offset = keys.size("expert_layer_period"), keys.whole("expert_layer_offset")
+        return layers - every(layers, period, offset)
     often = keys.raw.get("moe_layer_freq")
     if isinstance(often, list):  # one a layer, 0: none
         return often.count(0)
@@ -204,40 +193,7 @@ def _dense_layers(keys: _Keys, layers: int) -> int:
     return layers - (layers - first) // (step or 1) + (len(only) if isinstance(only, list) else 0)
 
 
-def _states(keys: _Keys, layers: int, hidden: int) -> dict[str, int]:
-    """Return the layers that keep a state in place of keys and values, and what of."""
-    crossed = keys.raw.get("cross_attention_layers")
-    if isinstance(crossed, list):  # Llama 3.2 Vision: they look at the picture
-        return {"state_layers": len(crossed)}
-    kinds = keys.raw.get("layer_types")
-    every = keys.whole("full_attention_interval")
-    if isinstance(kinds, list):
-        count = sum(kind in STATE for kind in kinds)
-    else:
-        count = layers - layers // every if every and keys.raw.get("linear_num_key_heads") else 0
-    if not count:
-        return {}
-    if keys.raw.get("mamba_n_heads"):  # Mamba 2 (Dao and Gu, 2024)
-        heads, state = keys.size("mamba_n_heads"), keys.size("mamba_d_state")
-        inner = keys.whole("mamba_d_head") * heads or keys.size("mamba_expand") * hidden
-        mixed = inner + 2 * (keys.whole("mamba_n_groups") or 1) * state
-        kernel = keys.whole("mamba_d_conv") or 4
-        params = hidden * (inner + mixed + heads) + inner * hidden + mixed * kernel
-        numbers = inner * state + mixed * (kernel - 1)
-    else:  # gated delta rule (Yang et al., 2025)
-        heads, width = keys.size("linear_num_value_heads"), keys.size("linear_value_head_dim")
-        key_dim = keys.size("linear_key_head_dim")
-        inner, mixed = (
-            heads * width,
-            heads * width + 2 * keys.size("linear_num_key_heads") * key_dim,
-        )
-        kernel = keys.whole("linear_conv_kernel_dim") or 4
-        params = hidden * (inner + mixed + 2 * heads) + inner * hidden + mixed * kernel
-        numbers = inner * key_dim + mixed * (kernel - 1)
-    return {"state_layers": count, "state_numbers": numbers, "state_params": params}
-
-
-def _window(keys: _Keys, layers: int) -> tuple[int, int]:
+def _window(keys: Keys, layers: int) -> tuple[int, int]:
     """Return how far back attention reaches, and in how many layers; 0, 0: as far as there is."""
     if keys.raw.get("use_sliding_window") is False:
         return 0, 0
@@ -246,7 +202,7 @@ def _window(keys: _Keys, layers: int) -> tuple[int, int]:
         return 0, 0
     types = keys.raw.get("layer_types")
     if isinstance(types, list) and types:
-        local = sum(kind in WINDOWED for kind in types)
+        local = sum(kind in WINDOWED for kind in types[:layers])
         return (window, local) if local else (0, 0)
     pattern = keys.raw.get("sliding_window_pattern", keys.raw.get("_sliding_window_pattern"))
     if isinstance(pattern, str) and pattern:  # EXAONE 4: "LLLG"

@@ -18,8 +18,9 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     `shared_intermediate` that always does. `kv_lora_rank` above 0 is multi-head latent attention:
     one vector a token and layer of that length and `rope_dim` is all that the cache holds. In
     `window_layers` of the layers (all, if it is 0) attention reaches back `window` tokens.
-    `state_layers` have no cache that grows: each keeps `state_numbers` of a sequence, however long
-    it is (linear attention, a state-space model, attention to a picture).
+    `state_layers` have no cache that grows: each keeps `state_bytes` of a sequence, however long it
+    is (linear attention, a state-space model, attention to a picture). `reading_layers` attend to
+    the keys and values of another layer, and keep none. Only `net_layers` have a feed-forward net.
     """
 
     name: str
@@ -43,9 +44,13 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     q_lora_rank: int = 0
     value_dim: int = 0  # of a head with latent attention; 0: head_dim
     query_gate: bool = False  # attention's output passes a gate as large as the queries
+    reading_layers: int = 0
     state_layers: int = 0
-    state_numbers: int = 0
+    state_bytes: int = 0
     state_params: int = 0  # of one such layer in place of attention; 0: as many as attention has
+    state_beside: bool = False  # these layers have attention, too
+    net_layers: int = -1  # -1: all
+    layer_params: int = 0  # of each layer beside attention, state and net
     matrices: int = 3  # of a feed-forward net: 3 with a gate, 2 without
     other_params: int = 0  # that no token of an answer passes: a vision tower and its projector
     weight_bytes: float = 2.0  # of a parameter in the layers, as it lies in the GPU's memory
@@ -73,7 +78,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def moe_layers(self) -> int:
         """How many layers have experts."""
-        return self.layers - self.dense_layers if self.experts else 0
+        return self._nets - self.dense_layers if self.experts else 0
 
     @property
     def expert_params(self) -> int:
@@ -109,19 +114,38 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         return self._beside_experts * self.weight_bytes + experts + others
 
     @property
+    def attention_layers(self) -> int:
+        """How many layers attend to a context."""
+        return self.layers - (0 if self.state_beside else self.state_layers)
+
+    @property
     def cache_layers(self) -> int:
         """How many layers keep keys and values."""
-        return self.layers - self.state_layers
+        return self.attention_layers - self.reading_layers
 
     @property
     def window_share(self) -> float:
-        """The share of these that reach back `window` tokens only."""
+        """The share of these that reach back `window` tokens only: all, if there are none."""
+        if not self.cache_layers:
+            return 1.0
         return (self.window_layers or self.cache_layers) / self.cache_layers if self.window else 0.0
 
-    @property
-    def state_tokens(self) -> float:
-        """What the layers with a state keep of a sequence, in tokens of the others' cache."""
-        return self.state_layers * self.state_numbers / (self.cache_layers * self.kv_numbers)
+    def layer_token_bytes(self, kv_bytes: float, gpus: int) -> float:
+        """Return the bytes of one layer's keys and values of one token on each of some GPUs."""
+        # Latent attention keeps the same vector on every GPU; heads are copied if they are too few.
+        shared = 1 if self.kv_lora_rank else min(gpus, self.kv_heads)
+        return self.kv_numbers * kv_bytes / shared
+
+    def token_bytes(self, kv_bytes: float, gpus: int) -> float:
+        """Return the same of all layers that keep some.
+
+        Where none does, it is what one would keep: a unit that contexts take nothing of.
+        """
+        return max(1, self.cache_layers) * self.layer_token_bytes(kv_bytes, gpus)
+
+    def state_tokens(self, kv_bytes: float, gpus: int) -> float:
+        """Return what a sequence's states take on each of some GPUs, in tokens of the cache."""
+        return self.state_layers * self.state_bytes / gpus / self.token_bytes(kv_bytes, gpus)
 
     @property
     def kv_numbers(self) -> int:
@@ -133,20 +157,22 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     def kv_layer_tokens(self, length: float) -> float:
         """Return for how many tokens the layers together hold keys and values of one sequence.
 
-        It is `cache_layers` times `length`, less what layers with a window have forgotten, and what
-        a sequence takes in layers that keep a state.
+        It is `cache_layers` times `length`, less what layers with a window have forgotten.
         """
-        near = float(remembered(length, 1, self.window, self.window_share))
-        return self.cache_layers * (near + self.state_tokens)
+        return self.cache_layers * float(remembered(length, 1, self.window, self.window_share))
+
+    @property
+    def _nets(self) -> int:
+        return self.layers if self.net_layers < 0 else self.net_layers
 
     @property
     def _beside_experts(self) -> int:
-        dense = self.dense_layers if self.experts else self.layers
-        nets = dense * self._net(self.intermediate)
+        nets = (self._nets - self.moe_layers) * self._net(self.intermediate)
         shared = self.moe_layers * self._net(self.shared_intermediate)
         routers = self.moe_layers * self.hidden * self.experts
         states = self.state_layers * (self.state_params or self.attention_params)
-        return self.cache_layers * self.attention_params + states + nets + shared + routers
+        attention = self.attention_layers * self.attention_params
+        return attention + states + nets + shared + routers + self.layers * self.layer_params
 
     def _net(self, intermediate: int) -> int:
         return self.matrices * self.hidden * intermediate

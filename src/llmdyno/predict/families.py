@@ -6,12 +6,12 @@ from typing import Any
 # Families whose feed-forward net has two matrices, no gate.
 UNGATED = frozenset(
     "gpt2 gpt_neo gpt_neox gptj gpt_bigcode opt bloom falcon phi mpt starcoder2 stablelm_alpha"
-    " nemotron".split()
+    " nemotron nemotron_h".split()
 )
 # Families that share the table of tokens with the logits unless they say otherwise.
 TIED = frozenset(
-    "gemma gemma2 gemma3 gemma3_text cohere cohere2 gpt2 gpt_bigcode opt bloom falcon mpt"
-    " smollm3".split()
+    "gemma gemma2 gemma3 gemma3_text gemma3n gemma3n_text mamba cohere cohere2 gpt2 gpt_bigcode opt"
+    " bloom falcon mpt smollm3".split()
 )
 # Families whose attention passes a gate.
 GATED_ATTENTION = frozenset(("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe_text"))
@@ -41,15 +41,18 @@ STATE = ("linear_attention", "mamba")
 # Keys of models that are made of something else, and what that is.
 _ELSE = {
     "block_configs": "blocks that differ from layer to layer",
-    "hybrid_override_pattern": "layers of a pattern of its own",
     "hybrid_layer_pattern": "layers of a pattern of its own",
-    "linear_attn_config": "a linear attention of its own",
-    "attn_layer_period": "state-space layers",
-    "attn_layer_indices": "state-space layers",
-    "mamba_d_ssm": "state-space layers beside attention",
-    "ssm_cfg": "state-space layers",
-    "num_kv_shared_layers": "layers that share keys and values",
+    "ssm_cfg": "state-space layers in mamba-ssm's own spelling",
+    "num_mem_blocks": "attention blocks that several layers share",
+    "global_head_dim": "heads of another size in some layers",
+    "moe_latent_size": "experts in a space of their own",
 }
+# The same of such keys, and the one family whose sums are known.
+_ELSE_BUT_IN = (
+    ("linear_attn_config", "a linear attention of its own", "kimi_linear"),
+    ("num_kv_shared_layers", "layers that share keys and values", "gemma3n"),
+    ("hidden_size_per_layer_input", "a table of tokens for each layer", "gemma3n"),
+)
 _NO_DECODERS = frozenset(
     "bert roberta xlm-roberta deberta-v2 distilbert electra albert modernbert clip siglip vit"
     " whisper wav2vec2 nomic_bert".split()
@@ -72,6 +75,9 @@ def unknown(config: Mapping[str, Any]) -> str:
     for key, what in _ELSE.items():
         if config.get(key):
             return f"it has {what} ({key}), whose bytes and FLOPs are not known here"
+    for key, what, of in _ELSE_BUT_IN:
+        if config.get(key) and family.removesuffix("_text") != of:
+            return f"it has {what} ({key}), whose bytes and FLOPs are known of {of} only"
     kinds = config.get("layer_types")
     if isinstance(kinds, list):
         for kind in kinds:
@@ -79,8 +85,6 @@ def unknown(config: Mapping[str, Any]) -> str:
                 return f"layer_types has {kind!r}, whose bytes and FLOPs are not known here"
         if not any(kind in (*ATTENTION, *WINDOWED) for kind in kinds):
             return "no layer of layer_types is attention"
-        if "mamba" in kinds and not config.get("mamba_n_heads"):
-            return "its state-space layers have no mamba_n_heads"
     own = config.get("attn_type_list")
     if isinstance(own, list) and any(one != 1 for one in own):
         return "attn_type_list has linear attention, whose bytes and FLOPs are not known here"

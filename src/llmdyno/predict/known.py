@@ -135,7 +135,7 @@ _MORE: dict[str, dict[str, Any]] = {
     "Qwen2-57B-A14B": _experts(64, 8, 2560, 20480),
     # Three layers of four keep a state: 32 heads of 128 by 128, and 3 inputs of a convolution.
     "Qwen3-Next-80B-A3B": _experts(512, 10, 512, 512)
-    | {"state_layers": 36, "state_numbers": 548864, "state_params": 33718272, "query_gate": True},
+    | {"state_layers": 36, "state_bytes": 1097728, "state_params": 33718272, "query_gate": True},
     "OLMoE-1B-7B": _experts(64, 8, 1024),
     "Command-R7B": {"window": 4096, "window_layers": 24},
     "EXAONE-4.0-32B": {"window": 4096, "window_layers": 48},

@@ -80,8 +80,10 @@ def fit(shape: Shape, gpu: Gpu, part: Part) -> Fit:
         usable = gpu.memory_bytes
         left = usable - weights - activations - graphs
         cache = min(part.cache_bytes, left)
-    one = token_bytes(shape, part.kv_bytes, part.tensor) / part.pipeline
-    longest_bytes = shape.kv_layer_tokens(part.longest) * one
+    one = shape.layer_token_bytes(part.kv_bytes, part.tensor) / part.pipeline
+    token = shape.token_bytes(part.kv_bytes, part.tensor) / part.pipeline
+    state = shape.state_layers * shape.state_bytes / part.tensor / part.pipeline
+    longest_bytes = shape.kv_layer_tokens(part.longest) * one + state
     too_large = part.cache_bytes is not None and part.cache_bytes > left
     uneven = _uneven(shape, part.tensor)
     fits = cache >= longest_bytes and not too_large and not uneven
@@ -92,7 +94,7 @@ def fit(shape: Shape, gpu: Gpu, part: Part) -> Fit:
         graphs=graphs,
         cache=cache,
         kv_bytes_token=one * shape.cache_layers,
-        cache_tokens=max(0.0, cache) / (one * shape.cache_layers),
+        cache_tokens=max(0.0, cache) / token,
         longest_bytes=longest_bytes,
         sequences=max(0, int(cache // longest_bytes)),
         fits=fits,
@@ -111,13 +113,6 @@ def _uneven(shape: Shape, tensor: int) -> str:
         f"{shape.heads} attention heads cannot be shared out evenly over {tensor} GPUs; these"
         f" numbers can: {', '.join(map(str, even))}"
     )
-
-
-def token_bytes(shape: Shape, kv_bytes: float, tensor: int) -> float:
-    """Return the bytes of one layer's keys and values of one token on each of `tensor` GPUs."""
-    # Latent attention keeps the same vector on every GPU; heads are copied if they are too few.
-    shared = 1 if shape.kv_lora_rank else min(tensor, shape.kv_heads)
-    return shape.kv_numbers * kv_bytes / shared
 
 
 def weight_bytes(shape: Shape, of_one: float | None = None) -> float:
@@ -153,10 +148,12 @@ def _sentence(found: Fit, gpu: Gpu, part: Part, asked: float | None) -> str:
     sequence = f"{counted(part.longest, 'token')} of KV cache take {_gib(found.longest_bytes)}"
     if not found.fits:
         return f"{taken} leave {_gib(left)} of {whole}, but {sequence}"
+    tokens, each = f"{counted(found.cache_tokens, 'token')}, ", counted(part.longest, "token")
+    if not found.kv_bytes_token:
+        tokens, each = "", "any length"
     return (
         f"{taken} leave {_gib(left)} of {whole}; the cache of {_gib(found.cache)} holds"
-        f" {counted(found.cache_tokens, 'token')}, {counted(found.sequences, 'sequence')} of"
-        f" {counted(part.longest, 'token')}"
+        f" {tokens}{counted(found.sequences, 'sequence')} of {each}"
     )
 
 

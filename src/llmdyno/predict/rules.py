@@ -34,7 +34,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         whole, partly, interval, wake_s: see there.
         cache_tokens: tokens that the cache holds while no layer forgets any.
-        window, window_share, state_tokens: see work.Work.
+        window, window_share: see work.Work.
+        state_tokens: what a sequence's states take of these tokens.
         servers: processes that speak HTTP.
     """
 
@@ -57,7 +58,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
     def kept(self, context: float, sequences: int) -> float:
         """Return the tokens of the cache that the contexts of so many sequences take."""
-        if self.window:
+        if self.window_share:
             context = float(remembered(context, sequences, self.window, self.window_share))
         return context + sequences * self.state_tokens
 

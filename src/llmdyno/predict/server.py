@@ -10,7 +10,7 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.predict.decoder import Shape
 from llmdyno.predict.gpus import Gpu
-from llmdyno.predict.memory import Part, fit, token_bytes
+from llmdyno.predict.memory import Part, fit
 from llmdyno.predict.rules import Rules
 from llmdyno.predict.steptime import NAMES, Graphs
 from llmdyno.predict.work import BYTES, Work, work_of
@@ -83,7 +83,7 @@ def server_of(setup: Setup) -> Server:
             servers=int(_number(config, Limit(scheduling.servers, 1), setup.gpu)),
             window=work.window,
             window_share=work.window_share,
-            state_tokens=work.state_tokens,
+            state_tokens=setup.shape.state_tokens(part.kv_bytes, part.tensor),
         ),
         work=work,
         graphs=graphs,
@@ -132,9 +132,7 @@ def part_of(setup: Setup, longest: int) -> Part:
     blocks = _number(config, Limit(scheduling.cache_blocks, 0), setup.gpu)
     if blocks:
         block = _number(config, scheduling.block, setup.gpu)
-        cache_bytes = (
-            blocks * block * setup.shape.cache_layers * token_bytes(setup.shape, kv_bytes, gpus)
-        )
+        cache_bytes = blocks * block * setup.shape.token_bytes(kv_bytes, gpus)
     return Part(
         tensor=gpus,
         weight_bytes=BYTES[weights] if weights else None,

@@ -1,8 +1,8 @@
 """What a model is made of, as far as its speed and its memory follow from it.
 
-A name is one of `known.SHAPES` in any spelling of the hub (organisation, "-Instruct", "-FP8"), a
-folder with a config.json, such a file, or a hub id whose config.json lies in the hub's cache here.
-Nothing is fetched.
+A name is one of `known.SHAPES` or `hybrids.HYBRIDS` in any spelling of the hub (organisation,
+"-Instruct", "-FP8"), a folder with a config.json, such a file, or a hub id whose config.json lies
+in the hub's cache here. Nothing is fetched.
 """
 
 import difflib
@@ -17,9 +17,13 @@ from llmdyno.embedded.model import RECIPES
 from llmdyno.errors import UsageError
 from llmdyno.predict.configs import read_config
 from llmdyno.predict.decoder import BITS_A_BYTE, Shape, canonical
+from llmdyno.predict.hybrids import HYBRIDS
 from llmdyno.predict.known import SHAPES
 
 __all__ = ("Shape", "closest", "shape_of")
+
+
+_KNOWN = SHAPES | HYBRIDS
 
 
 def shape_of(name: str) -> Shape:
@@ -38,13 +42,13 @@ def shape_of(name: str) -> Shape:
     if name in RECIPES:
         return _ours(name)
     for key, quantised in _spellings(name):
-        if key in SHAPES:
-            shape = msgspec.structs.replace(SHAPES[key], name=name)
+        if key in _KNOWN:
+            shape = msgspec.structs.replace(_KNOWN[key], name=name)
             return _with_weights(shape, quantised)
     cached = _in_hub_cache(name)
     if cached is not None:
         return read_config(cached, name)
-    known = [*dict.fromkeys(shape.name for shape in SHAPES.values()), *RECIPES]
+    known = [*dict.fromkeys(shape.name for shape in _KNOWN.values()), *RECIPES]
     raise UsageError(
         f"--model {name}: its shape is not known here; give a folder with its config.json, or a"
         f" well-known name.{closest(name.rpartition('/')[2], known)}"

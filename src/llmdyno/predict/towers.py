@@ -10,6 +10,9 @@ from typing import Any
 _PARTS = ("vision_config", "audio_config", "vision_tower_config", "vision_encoder")
 _GATED = frozenset(("pixtral", "qwen2_5_vl", "qwen2_5_vl_vision", "glm4v", "mimovl"))
 _COLOURS = 3
+# Gemma 3n's encoders, whose sizes its config leaves to their own code: what the published counts of
+# both models (5.44 and 7.85 billion) have beside the sum of their decoders.
+_GEMMA_3N = 984_000_000
 
 
 def tower_params(config: Mapping[str, Any], hidden: int) -> int:
@@ -17,6 +20,8 @@ def tower_params(config: Mapping[str, Any], hidden: int) -> int:
 
     An encoder whose sizes are not said counts nothing.
     """
+    if config.get("model_type") == "gemma3n":
+        return _GEMMA_3N
     parts = [config[name] for name in _PARTS if isinstance(config.get(name), Mapping)]
     return sum(_encoder(part, config, hidden) for part in parts)
 

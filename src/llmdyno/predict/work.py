@@ -30,9 +30,10 @@ class Work(msgspec.Struct, frozen=True):
         expert_bytes: weights of experts in all; a step reads those that its tokens are sent to.
         expert_missed: the share of experts that a token is not sent to.
         weight_bytes: all other weights.
-        kv_bytes: keys and values of one token of context, as long as no window forgets it.
+        kv_bytes: keys and values that a step reads of one token of context, as long as no window
+            forgets it.
         window, window_share: tokens that a share of the layers reach back at most.
-        state_tokens: what a sequence's state takes, in tokens of context.
+        state_tokens: what a sequence's states take, in such tokens.
         token_flops, head_flops: for a token; for a sequence that gets a token.
         context_flops: attention, for a token and each token of context that it looks at.
         quantised: the weights are smaller than 16 bits.
@@ -94,16 +95,17 @@ def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str | None, cache: str) 
     weight_bytes += shape.head_params * max(size, gpu.number_bytes)
     expert_bytes = shape.expert_params * expert_size
     computes = weights or shape.computes or "bf16"
-    shared = 1 if shape.kv_lora_rank else min(gpus, shape.kv_heads)
+    # Layers that keep no keys and values of their own read those of others.
+    reads = shape.attention_layers / shape.cache_layers if shape.cache_layers else 1.0
     ring = 2 * (gpus - 1) / gpus
     return Work(
         weight_bytes=weight_bytes / gpus,
         expert_bytes=expert_bytes / gpus,
         expert_missed=1 - shape.experts_active / shape.experts if shape.experts else 0.0,
-        kv_bytes=shape.cache_layers * shape.kv_numbers * BYTES[cache] / shared,
+        kv_bytes=reads * shape.token_bytes(BYTES[cache], gpus),
         token_flops=2.0 * shape.linear_params_active / gpus,
         head_flops=2.0 * shape.head_params / gpus,
-        context_flops=2.0 * shape.cache_layers * shape.heads * _looks(shape) / gpus,
+        context_flops=2.0 * shape.attention_layers * shape.heads * _looks(shape) / gpus,
         bandwidth=gpu.bandwidth_of((weight_bytes + expert_bytes) / gpus),
         flops=gpu.flops_at(computes),
         exchange_s=shape.layers * 2 * shape.hidden * BYTES["bf16"] * ring / _NVLINK_BYTES_S,
@@ -113,7 +115,7 @@ def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str | None, cache: str) 
         gpus=gpus,
         window=shape.window,
         window_share=shape.window_share,
-        state_tokens=shape.state_tokens,
+        state_tokens=shape.state_tokens(BYTES[cache], gpus) / reads,
     )
 
 
