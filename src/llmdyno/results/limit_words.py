@@ -3,6 +3,8 @@
 A level's document carries the figures as its "limit", where GPU, model and config are known.
 """
 
+from collections.abc import Sequence
+
 from llmdyno.results import wording
 from llmdyno.results.documents import Document, interval, level_name, number, part, text
 
@@ -14,14 +16,72 @@ PREDICTED = (
 _SAID = ("{} tok/s", "TTFT p50 {} ms", "TPOT p50 {} ms")
 
 
+_SAVES = 0.05  # of the prompts' tokens: so many more in the prefix cache explain a smaller share
+
+
 def distance(limit: Document) -> str:
     """Say which share of the physical limit was used, and what the server was bound by."""
     share = number(limit, "share")
-    mbu, mfu = number(limit, "mbu"), number(limit, "mfu")
-    which = "bandwidth" if mfu is None or (mbu or 0.0) >= mfu else "FLOP/s"
-    machine = text(limit, "machine") or "GPU"
     bound = text(limit, "bound_by")
-    return f"{share or 0.0:.0%} of what this {machine}'s {which} allows; bound by {bound}"
+    cached = number(limit, "cached") or 0.0
+    saved = f"; {_not_computed(cached)}" if cached >= _SAVES else ""
+    return (
+        f"{share or 0.0:.0%} of what this {_machine(limit)}'s {_resource(limit)} allows; bound by"
+        f" {bound}{saved}"
+    )
+
+
+def near(before: Document, after: Document, engine_args: Sequence[str]) -> str:
+    """Say how near its limit a level was before and after, or why that is not known.
+
+    Work that a prefix cache saves is named: where less is computed for each token, the share may
+    fall while the token rate rises.
+    """
+    old, new = part(before, "limit"), part(after, "limit")
+    share = number(new, "share")
+    if share is None:
+        why = "that takes a GPU with a data sheet (or this CPU), a known shape, and a TPOT"
+        if engine_args:
+            why = f"dyno cannot tell what {' '.join(engine_args)} does to it"
+        return f"How near it is to the machine's limit is not known: {why}."
+    of_what = f"what the {_machine(new)}'s {_resource(new)} allows"
+    said = f"It now uses about {100 * share:.0f} % of {of_what}"
+    was = number(old, "share")
+    if was is not None:
+        of = "" if _resource(old) == _resource(new) else f" of its {_resource(old)}"
+        said += f", {100 * was:.0f} %{of} before"
+    cached = number(new, "cached") or 0.0
+    if cached - (number(old, "cached") or 0.0) >= _SAVES:
+        said += f"; {_not_computed(cached)}."
+        if was is not None and was > share:
+            said += " A smaller share is less work for each token here, not a slower server."
+    else:
+        said += "."
+    return " ".join(one for one in (said, peaks_measured(new)) if one)
+
+
+def peaks_measured(limit: Document) -> str:
+    """Say when a CPU's peaks were measured, of which the shares are; empty: it is a GPU."""
+    day = text(limit, "peaks", "measured")[:10]
+    if not day:
+        return ""
+    if part(limit, "peaks").get("with_result") is True:
+        return f"What the CPU can do at most was measured on {day}."
+    return f"What the CPU can do at most was not kept with it; it was measured here on {day}."
+
+
+def _not_computed(cached: float) -> str:
+    held = f"{100 * cached:.0f} % of the prompts' tokens"
+    return f"the prefix cache held {held}, which were not computed"
+
+
+def _resource(limit: Document) -> str:
+    mbu, mfu = number(limit, "mbu"), number(limit, "mfu")
+    return "memory bandwidth" if mfu is None or (mbu or 0.0) >= mfu else "FLOP/s"
+
+
+def _machine(limit: Document) -> str:
+    return text(limit, "machine") or "GPU"
 
 
 def line(level: Document) -> str:
