@@ -31,7 +31,6 @@ __all__ = (
     "Scheduling",
     "Sizes",
     "Step",
-    "computes_on_cpu",
     "facts",
     "pinned",
 )

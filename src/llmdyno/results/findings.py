@@ -335,12 +335,17 @@ def _effect(study: Document, row: Document) -> tuple[str, Document]:
 
 def why(study: Document) -> list[str]:
     """Say what held the server back before and after, and how near its limit it is."""
-    before, after = (bottleneck(level) for level in levels_that_decide(study))
-    return [_held_back(before, after, level_of(study)), near_the_limit(study)]
+    levels = levels_that_decide(study)
+    before, after = map(bottleneck, levels)
+    at = f" at {level_of(study)}" if level_of(study) else ""
+    if levels[0] == levels[1] and before.name:  # the baseline stands
+        said = f"What held the server back{at} is {_HOLDERS[before.name]}: {before.why}."
+    else:
+        said = _held_back(before, after, at)
+    return [said, near_the_limit(study)]
 
 
-def _held_back(before: Bottleneck, after: Bottleneck, level: str) -> str:
-    at = f" at {level}" if level else ""
+def _held_back(before: Bottleneck, after: Bottleneck, at: str) -> str:
     if not before.name and not after.name:
         return f"What held the server back{at} is not known."
     if before.name == after.name:

@@ -44,6 +44,10 @@ def near(before: Document, after: Document, engine_args: Sequence[str]) -> str:
         if engine_args:
             why = f"dyno cannot tell what {' '.join(engine_args)} does to it"
         return f"How near it is to the machine's limit is not known: {why}."
+    if before == after:
+        said = f"It uses about {100 * share:.0f} % of what the {_machine(new)}'s {_resource(new)}"
+        said += " allows."
+        return " ".join(one for one in (said, peaks_measured(new)) if one)
     of_what = f"what the {_machine(new)}'s {_resource(new)} allows"
     said = f"It now uses about {100 * share:.0f} % of {of_what}"
     was = number(old, "share")
