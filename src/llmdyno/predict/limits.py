@@ -26,10 +26,12 @@ def with_limits(study: Mapping[str, Any]) -> dict[str, Any]:
     """Return a study's document in which each level of before and after has its `limit`.
 
     It is {"mbu", "mfu", "share", "bound_by", "machine", "predicted": {"token_rate", "ttft_ms_p50",
-    "tpot_ms_p50"}, "cached", "peaks"}: the bandwidth and the FLOP/s used, as measured, as shares of
-    the GPU's peaks; the larger one; what bounds the simulated server; what data sheets alone
-    predict; the share of the prompts' tokens that a prefix cache held, which are not computed; of a
-    CPU, when its peaks were measured, and whether with the result: {"measured", "with_result"}.
+    "tpot_ms_p50"}, "cached", "cached_by", "peaks"}: the bandwidth and the FLOP/s used, as measured,
+    as shares of the GPU's peaks; the larger one; what bounds the simulated server; what data sheets
+    alone predict; the share of the prompts' tokens that a prefix cache held, which are not
+    computed, as the "server" has counted it, or by the "prompts" what one that never evicts would
+    hold; of a CPU, when its peaks were measured, and whether with the result: {"measured",
+    "with_result"}.
     """
     found = dict(study)
     whose = _whose(study, study)
@@ -100,7 +102,12 @@ def _summary(
     for level in summary.get("levels") or []:
         points = list(run_points({**summary, "levels": [level]}, whose, ""))
         limit = _limit(points[0], setup) if points else None
-        levels.append({**level, "limit": {**limit, **said}} if limit else level)
+        if limit is None:
+            levels.append(level)
+            continue
+        counted = (level.get("server") or {}).get("prefix_cache_hits") is not None
+        limit |= {"cached_by": "server" if counted else "prompts", **said}
+        levels.append({**level, "limit": limit})
     return {**summary, "levels": levels}
 
 

@@ -29,7 +29,7 @@ def table(runs: tuple[Run, ...]) -> Table | None:
             rows.append(Row(heads=((name, 1),), cells=cells))
     if not rows:
         return None
-    source = "what the CPU can do at most" if peaks else "data sheets"
+    source = "the CPU's peaks" if peaks else "data sheets"
     return Table(
         caption=f"Distance from the machine's limit; measured, and below it predicted from {source}"
         f" alone, with the interval that holds four of five{f'. {peaks}' if peaks else ''}",

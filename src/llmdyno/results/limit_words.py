@@ -17,17 +17,17 @@ _SAID = ("{} tok/s", "TTFT p50 {} ms", "TPOT p50 {} ms")
 
 
 _SAVES = 0.05  # of the prompts' tokens: so many more in the prefix cache explain a smaller share
+_NEARLY_ALL = 0.99
 
 
 def distance(limit: Document) -> str:
     """Say which share of the physical limit was used, and what the server was bound by."""
     share = number(limit, "share")
     bound = text(limit, "bound_by")
-    cached = number(limit, "cached") or 0.0
-    saved = f"; {_not_computed(cached)}" if cached >= _SAVES else ""
+    saved = _not_computed(limit)
     return (
         f"{share or 0.0:.0%} of what this {_machine(limit)}'s {_resource(limit)} allows; bound by"
-        f" {bound}{saved}"
+        f" {bound}{f'; {saved}' if saved else ''}"
     )
 
 
@@ -54,9 +54,8 @@ def near(before: Document, after: Document, engine_args: Sequence[str]) -> str:
     if was is not None:
         of = "" if _resource(old) == _resource(new) else f" of its {_resource(old)}"
         said += f", {100 * was:.0f} %{of} before"
-    cached = number(new, "cached") or 0.0
-    if cached - (number(old, "cached") or 0.0) >= _SAVES:
-        said += f"; {_not_computed(cached)}."
+    if _cached(new) - _cached(old) >= _SAVES:
+        said += f"; {_not_computed(new)}."
         if was is not None and was > share:
             said += " A smaller share is less work for each token here, not a slower server."
     else:
@@ -74,9 +73,19 @@ def peaks_measured(limit: Document) -> str:
     return f"What the CPU can do at most was not kept with it; it was measured here on {day}."
 
 
-def _not_computed(cached: float) -> str:
-    held = f"{100 * cached:.0f} % of the prompts' tokens"
-    return f"the prefix cache held {held}, which were not computed"
+def _not_computed(limit: Document) -> str:
+    """Say what a prefix cache saves; empty: it saves nothing to speak of."""
+    cached = _cached(limit)
+    if cached < _SAVES:
+        return ""
+    share = "nearly all" if cached > _NEARLY_ALL else f"{100 * cached:.0f} %"
+    if text(limit, "cached_by") == "server":
+        return f"the prefix cache held {share} of the prompts' tokens, which were not computed"
+    return f"{share} of the prompts' tokens repeat, which the prefix cache saves it to compute"
+
+
+def _cached(limit: Document) -> float:
+    return number(limit, "cached") or 0.0
 
 
 def _resource(limit: Document) -> str:
