@@ -17,6 +17,7 @@ from studies import run
 WRONG = {
     "engine": (["--engine", "openvinoo"], "Did you mean 'openvino'?"),
     "front": (["--front", "nativ"], "Did you mean 'native'?"),
+    "nothing": ([], "say what is tuned: --engine and --model, a study's file, or --quick"),
     "model": (["--model", "huge"], "huge"),
     "objective": (["--objective", "speed"], "--objective speed: no metric"),
     "trials": (["--trials", "0"], "--trials 0: must be at least 1"),

@@ -28,7 +28,7 @@ def test_a_study_says_how_far_it_is_from_the_limit() -> None:
     low, high = limit["predicted"]["token_rate"]["ci80"]
     assert low < limit["predicted"]["token_rate"]["mean"] < high
     page = study_page(found, {})
-    assert f"{limit['share']:.0%} of what this GPU&#39;s bandwidth allows; bound by" in page
+    assert f"{limit['share']:.0%} of what this GPU&#39;s memory bandwidth allows; bound by" in page
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,21 @@ def test_an_engine_on_the_cpu_is_not_judged_against_the_gpu_beside_it() -> None:
     [level] = run_with_limits(run)["levels"]
     assert level["limit"]["machine"] == "CPU"
     assert "this CPU's" in line(level)
+    assert level["limit"]["peaks"]["with_result"] is False
+    assert "was not kept with it; it was measured here on" in run_page(run_with_limits(run))
+
+
+def test_the_peaks_that_stand_beside_a_run_are_those_of_its_page_anywhere() -> None:
+    run = json.loads(RUN.read_text())
+    peaks = {"bytes_s": 4e10, "near_bytes_s": 4e10, "flops": 2e12, "cores": 8}
+    peaks |= {"cpu": "of another machine", "measured": "2026-11-29T19:38:45+00:00"}
+    server = {"engine": "openvino", "front": "native", "model": "qwen3-0.6b", "config": {}}
+    run["environment"] |= {"server": server, "cpu": {"model": peaks["cpu"], "peaks": peaks}}
+    [level] = run_with_limits(run)["levels"]
+    run["environment"]["cpu"] = {"model": peaks["cpu"], "peaks": peaks | {"flops": 1e12}}
+    [slower] = run_with_limits(run)["levels"]
+    assert slower["limit"]["mfu"] == pytest.approx(2 * level["limit"]["mfu"], rel=0.01)
+    assert "measured on 2026-11-29" in run_page(run_with_limits(run))
 
 
 def test_a_run_whose_server_dyno_has_started_says_it_too() -> None:

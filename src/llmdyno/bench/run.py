@@ -25,6 +25,7 @@ from llmdyno.bench.recount import LocalTokenizer, recount
 from llmdyno.bench.schedule import loads
 from llmdyno.bench.settling import Settler
 from llmdyno.endpoints import Endpoint
+from llmdyno.engines import computes_on_cpu
 from llmdyno.errors import InterruptError, UsageError
 from llmdyno.load import LoadPoint
 from llmdyno.load.level import Level, rare_collections
@@ -250,7 +251,7 @@ async def _measure(run: _Run, name: str) -> str | None:
             run=name,
             started=datetime.now().astimezone().isoformat(timespec="seconds"),
             spec=msgspec.to_builtins(spec.kept),
-            environment={**environment.describe(), **_served(run.context.target, spec)},
+            environment=_environment(run.context.target, spec),
         )
     )
     calibration = None
@@ -301,15 +302,15 @@ async def _settle(run: _Run, level: int) -> Settled | None:
     return await run.settler.settle(run.spec, run.endpoint, level, *told)
 
 
-def _served(target: Target, spec: Bench) -> dict[str, Any]:
-    """Return the settings of a server that `dyno serve` has started on this machine."""
-    if not gpu.is_local(target.host):
-        return {}
+def _environment(target: Target, spec: Bench) -> dict[str, Any]:
+    """Return the facts of this machine, and the settings of a server of `dyno serve` on it."""
     models = [model.name for model in spec.models if model.name]
-    found = presence.served_at(target.host, target.port, models)
+    local = gpu.is_local(target.host)
+    found = presence.served_at(target.host, target.port, models) if local else None
     if found is None:
-        return {}
-    return {"server": {name: getattr(found, name) for name in _SERVED}}
+        return environment.describe()
+    here = environment.describe(peaks=computes_on_cpu(found.engine))
+    return {**here, "server": {name: getattr(found, name) for name in _SERVED}}
 
 
 def _connections(spec: Bench) -> int:

@@ -15,10 +15,16 @@ from llmdyno.cli.output import print_json, print_line, say, terminate_as_interru
 from llmdyno.cli.serve import read_stack
 from llmdyno.errors import DynoError, InterruptError, UsageError
 from llmdyno.machine.blas import import_numpy
+from llmdyno.units import counted
 
 if TYPE_CHECKING:
     from llmdyno.tune.hosts import Hosts
     from llmdyno.tune.spec import Study
+
+_NOTHING = (
+    "say what is tuned: --engine and --model, a study's file, or --quick, which tunes the built-in"
+    " model on this CPU in about six minutes. With --dry-run it shows the plan and starts nothing."
+)
 
 
 @command(study_flags())
@@ -74,6 +80,8 @@ def tune(
     from llmdyno.tune.going_on import extended
     from llmdyno.tune.tuner import Tuner
 
+    if not (given or file or settings or quick or resume or dry_run):
+        raise UsageError(_NOTHING)
     if resume is not None:
         folder = store.find(resume)
         study = open_study(folder)
@@ -107,6 +115,7 @@ def tune(
         if dry_run:
             _show_plan(planned(study, tuner), as_json=json)
             return
+        say(_what_starts(study, folder, resumed=resume is not None))
         try:
             document = tuner.run()
             if live is not None:
@@ -118,6 +127,20 @@ def tune(
             ) from error
     show_study(document, key_findings(document), sys.stderr)
     _show_end(_study_page(folder, document), document, as_json=json)
+
+
+def _what_starts(study: "Study", folder: Path, *, resumed: bool) -> str:
+    """Say what a study does, where it writes, and how it is stopped."""
+    from llmdyno.tune.spend import show_budget
+
+    budget = study.budget_s
+    spends = "" if budget is None else f", a budget of {show_budget(budget)}"
+    return (
+        f"{'Going on with' if resumed else 'Tuning'} {study.engine} behind {study.front},"
+        f" {study.model}: {study.objective} at {study.compared_at}; at most"
+        f" {counted(study.trials, 'trial')}{spends}. Results: {folder}. Ctrl-C ends it, and"
+        " --resume goes on."
+    )
 
 
 def _show_end(page: Path, document: Mapping[str, Any], *, as_json: bool) -> None:

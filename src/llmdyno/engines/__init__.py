@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from llmdyno import __version__
+from llmdyno import __version__, plugins
 from llmdyno.engines._scheduling import Limit, Scheduling
 from llmdyno.engines._starts import Circumstances, Sizes
 from llmdyno.knobs import Config, Knob
@@ -102,6 +102,16 @@ def facts(engine: Engine) -> Facts:
         name: getattr(engine, name) for name in Facts.__struct_fields__ if hasattr(engine, name)
     }
     return Facts(**said)
+
+
+def computes_on_cpu(name: str) -> bool:
+    """Return whether an engine computes on the processor, whatever GPUs the machine has.
+
+    Raises:
+        UsageError: there is no such engine.
+    """
+    scheduling = facts(plugins.load("engines", name)).scheduling
+    return scheduling is not None and scheduling.on_cpu
 
 
 def pinned(engine: Engine) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import msgspec
 
 from llmdyno import __version__, plugins
 from llmdyno.machine import hardware
+from llmdyno.machine.peaks import this_machine
 from llmdyno.wire import inbox
 
 # Distributions that explain a result, beside those that bear the name of an engine or a front.
@@ -44,15 +45,23 @@ _FACTS = (
 )
 
 
-def describe() -> dict[str, Any]:
-    """Return the facts of this machine now, ready for JSON."""
+def describe(*, peaks: bool = False) -> dict[str, Any]:
+    """Return the facts of this machine now, ready for JSON.
+
+    Args:
+        peaks: whether what the processor can do at most is one of them, see peaks.py: where an
+            engine computes on it.
+    """
+    cpu = msgspec.to_builtins(hardware.cpu())
+    if peaks:
+        cpu["peaks"] = msgspec.to_builtins(this_machine())
     return {
         "llmdyno": __version__,  # not the metadata: a copied source tree has none
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "os": _operating_system(),
         "kernel": platform.release(),
         "reading": "plain" if inbox.look is None else "compiled",  # see wire/inbox.py
-        "cpu": msgspec.to_builtins(hardware.cpu()),
+        "cpu": cpu,
         "memory_bytes": hardware.memory_bytes(),
         "load_average": list(os.getloadavg()),
         "gpus": msgspec.to_builtins(list(hardware.gpus())),

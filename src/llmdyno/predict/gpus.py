@@ -5,17 +5,16 @@ FLOP/s are dense: data sheets that give them "with sparsity" are halved. "bf16" 
 has not is not in its row: it computes in 16 bits then, with smaller weights to read.
 """
 
-import os
 import re
-import time
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 
 import msgspec
 
 from llmdyno.errors import UsageError
 from llmdyno.machine.hardware import memory_bytes
+from llmdyno.machine.peaks import Peaks, this_machine
 from llmdyno.predict.shapes import closest
+from llmdyno.units import counted
 
 GIB = 2.0**30
 
@@ -32,6 +31,7 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
         number_bytes: of a number that it computes with: smaller weights are made as large when
             they are loaded, unless they are quantised.
         cores: of a processor, whose threads are shared with all else that runs there.
+        measured: when, of a processor; empty: its maker says it.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     near_bytes_s: float = 0.0
     number_bytes: float = 2.0
     cores: int = 0
+    measured: str = ""
 
     def bandwidth_of(self, weights: float) -> float:
         """Return the bandwidth at which weights of so many bytes are read, again and again."""
@@ -219,24 +220,23 @@ _SOCKET = re.compile(r"sxm\d", re.IGNORECASE)
 CPU = "cpu"
 _FIGURES = ("memory", "bandwidth", "bf16", "fp8", "int8", "fp4")  # a row, as a user writes it
 _EXAMPLE = "memory=80,bandwidth=3350,bf16=989,fp8=1979"
-# Weights of this size may stay in a CPU's last cache from step to step, ...
-_NEAR_MIB = 8
-_KEPT_MIB = 24  # ... up to about this one,
-_FAR_MIB = 128  # ... and of this one they do not.
+# Weights up to about this size stay in a CPU's last cache from step to step, where it is faster
+# than the memory by at least the next.
+_KEPT_MIB = 24
 _NEARER = 1.3
 
 
 def gpu_of(name: str) -> Gpu:
     """Return what is known of a GPU by the name that people, clouds or its driver give it.
 
-    "cpu" is the processor of this machine, measured the first time it is asked for. One that is not
+    "cpu" is the processor of this machine, measured once, see machine/peaks.py. One that is not
     in the table is described: "memory=80,bandwidth=3350,bf16=989", see _described.
 
     Raises:
         UsageError: there is none of that name, names the nearest; or a description is wrong.
     """
     if name.strip().lower() == CPU:
-        return _this_cpu()
+        return cpu_gpu(this_machine())
     if "=" in name:
         return _described(name)
     for spelled in _spellings(name.strip()):
@@ -290,54 +290,18 @@ def _spellings(name: str) -> list[str]:
     return spelled
 
 
-@cache
-def _this_cpu() -> Gpu:
-    """Measure this processor with all the threads that numpy may use: some 0.3 s.
-
-    It is measured by the CPU time of all threads, shared out among them: what else runs on the
-    machine meanwhile does not make it slower.
-    """
-    import numpy as np
-
-    from llmdyno.machine.hardware import cpu
-
-    vector = np.ones(1024, dtype=np.float32)
-
-    def read_s(mib: int) -> float:
-        """Bytes a second of what a step does with weights: a matrix times a vector."""
-        matrix = np.ones((mib * 256, 1024), dtype=np.float32)
-        product = np.empty(mib * 256, dtype=np.float32)
-        return matrix.nbytes / min(
-            _timed(lambda: np.matmul(matrix, vector, out=product)) for _ in range(5)
-        )
-
-    near_s, far_s = read_s(_NEAR_MIB), read_s(_FAR_MIB)
-    matrix = np.ones((1024, 1024), dtype=np.float32)
-    product = np.empty_like(matrix)
-    product_s = min(_timed(lambda: np.matmul(matrix, matrix, out=product)) for _ in range(5))
-    kept = near_s > _NEARER * far_s
+def cpu_gpu(peaks: Peaks) -> Gpu:
+    """Return a processor, as it was measured, as what an engine computes on."""
+    kept = peaks.near_bytes_s > _NEARER * peaks.bytes_s
     return Gpu(
         name=CPU,
         memory_bytes=float(memory_bytes()),
-        bandwidth_bytes_s=far_s,
-        flops={"bf16": 2.0 * 1024**3 / product_s},  # in 32 bits, as most CPUs compute
+        bandwidth_bytes_s=peaks.bytes_s,
+        flops={"bf16": peaks.flops},  # in 32 bits, as most CPUs compute
         near_bytes=_KEPT_MIB * 2.0**20 if kept else 0.0,
-        near_bytes_s=near_s if kept else 0.0,
+        near_bytes_s=peaks.near_bytes_s if kept else 0.0,
         number_bytes=4.0,
-        cores=len(os.sched_getaffinity(0)),
-        source=f"measured here: {cpu().model}, products of matrices of 4, {_NEAR_MIB} and"
-        f" {_FAR_MIB} MiB",
+        cores=peaks.cores,
+        measured=peaks.measured,
+        source=f"measured on {peaks.measured[:10]}: {peaks.cpu}, {counted(peaks.cores, 'core')}",
     )
-
-
-def _timed(run: Callable[[], object]) -> float:
-    began_s = time.process_time()
-    run()
-    return (time.process_time() - began_s) / _threads()
-
-
-def _threads() -> int:
-    """Return with how many threads numpy computes products."""
-    cores = len(os.sched_getaffinity(0))
-    asked = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
-    return min(cores, int(asked)) if asked.isdecimal() and int(asked) else cores

@@ -8,14 +8,14 @@ or --engine-arg may have changed what the config says, nothing is said.
 from collections.abc import Mapping
 from typing import Any
 
-from llmdyno import plugins
-from llmdyno.engines import facts
+from llmdyno.engines import computes_on_cpu
 from llmdyno.errors import UsageError
 from llmdyno.machine import hardware
+from llmdyno.machine.peaks import kept
 from llmdyno.predict.calibrate import prior
 from llmdyno.predict.document import number
 from llmdyno.predict.forecast import Forecast, Point, Setup, forecast
-from llmdyno.predict.gpus import CPU, gpu_of
+from llmdyno.predict.gpus import CPU, Gpu, cpu_gpu, gpu_of
 from llmdyno.predict.points import Measured, Whose, run_points
 from llmdyno.predict.server import Server, server_of
 from llmdyno.predict.shapes import shape_of
@@ -26,19 +26,24 @@ def with_limits(study: Mapping[str, Any]) -> dict[str, Any]:
     """Return a study's document in which each level of before and after has its `limit`.
 
     It is {"mbu", "mfu", "share", "bound_by", "machine", "predicted": {"token_rate", "ttft_ms_p50",
-    "tpot_ms_p50"}}: the bandwidth and the FLOP/s used, as measured, as shares of the GPU's peaks;
-    the larger one; what bounds the simulated server; what data sheets alone predict.
+    "tpot_ms_p50"}, "cached", "cached_by", "peaks"}: the bandwidth and the FLOP/s used, as measured,
+    as shares of the GPU's peaks; the larger one; what bounds the simulated server; what data sheets
+    alone predict; the share of the prompts' tokens that a prefix cache held, which are not
+    computed, as the "server" has counted it, or by the "prompts" what one that never evicts would
+    hold; of a CPU, when its peaks were measured, and whether with the result: {"measured",
+    "with_result"}.
     """
     found = dict(study)
     whose = _whose(study, study)
     if whose is None:
         return found
+    said = _peaks(study, whose.gpu)
     for key in ("baseline", "best"):
         side = study.get(key)
         if not isinstance(side, Mapping) or not side.get("summary"):
             continue
         setup = Setup(whose.engine, whose.shape, whose.gpu, config=side.get("config") or {})
-        found[key] = {**side, "summary": _summary(side["summary"], setup, whose)}
+        found[key] = {**side, "summary": _summary(side["summary"], setup, whose, said)}
     return found
 
 
@@ -49,7 +54,7 @@ def run_with_limits(summary: Mapping[str, Any]) -> dict[str, Any]:
     if whose is None:
         return dict(summary)
     setup = Setup(whose.engine, whose.shape, whose.gpu, config=server.get("config") or {})
-    return _summary(summary, setup, whose)
+    return _summary(summary, setup, whose, _peaks(summary, whose.gpu))
 
 
 def _whose(document: Mapping[str, Any], server: Mapping[str, Any]) -> Whose | None:
@@ -57,34 +62,52 @@ def _whose(document: Mapping[str, Any], server: Mapping[str, Any]) -> Whose | No
     if not server.get("engine") or not server.get("model") or server.get("engine_args"):
         return None
     try:
-        machine = _machine(document.get("environment") or {}, server["engine"])
-        if machine is None:
+        gpu = _machine(document.get("environment") or {}, server["engine"])
+        if gpu is None:
             return None
-        return Whose(gpu=gpu_of(machine), engine=server["engine"], shape=shape_of(server["model"]))
+        return Whose(gpu=gpu, engine=server["engine"], shape=shape_of(server["model"]))
     except UsageError:
         return None
 
 
-def _machine(environment: Mapping[str, Any], engine: str) -> str | None:
-    """Return the name of the one kind of GPU; of an engine on the CPU, if that is this one, CPU.
+def _machine(environment: Mapping[str, Any], engine: str) -> Gpu | None:
+    """Return the one kind of GPU; of an engine on the CPU, that CPU, if its peaks are known.
+
+    An older result has not its CPU's peaks: where it was measured on this machine, they are those.
 
     Raises:
-        UsageError: there is no such engine.
+        UsageError: there is no such engine, or no such GPU is known.
     """
-    scheduling = facts(plugins.load("engines", engine)).scheduling
-    if scheduling is not None and scheduling.on_cpu:
-        measured_here = (environment.get("cpu") or {}).get("model") == hardware.cpu().model
-        return CPU if measured_here else None
+    if computes_on_cpu(engine):
+        cpu = environment.get("cpu") or {}
+        if (peaks := kept(cpu)) is not None:
+            return cpu_gpu(peaks)
+        return gpu_of(CPU) if cpu.get("model") == hardware.cpu().model else None
     names = {gpu.get("name", "") for gpu in environment.get("gpus") or []}
-    return str(names.pop()) if len(names) == 1 else None
+    return gpu_of(str(names.pop())) if len(names) == 1 else None
 
 
-def _summary(summary: Mapping[str, Any], setup: Setup, whose: Whose) -> dict[str, Any]:
+def _peaks(document: Mapping[str, Any], gpu: Gpu) -> dict[str, Any]:
+    """Return what is said of a CPU's peaks; nothing is of a GPU's, which its maker states."""
+    if not gpu.measured:
+        return {}
+    with_result = kept((document.get("environment") or {}).get("cpu") or {}) is not None
+    return {"peaks": {"measured": gpu.measured, "with_result": with_result}}
+
+
+def _summary(
+    summary: Mapping[str, Any], setup: Setup, whose: Whose, said: Mapping[str, Any]
+) -> dict[str, Any]:
     levels = []
     for level in summary.get("levels") or []:
         points = list(run_points({**summary, "levels": [level]}, whose, ""))
         limit = _limit(points[0], setup) if points else None
-        levels.append({**level, "limit": limit} if limit else level)
+        if limit is None:
+            levels.append(level)
+            continue
+        counted = (level.get("server") or {}).get("prefix_cache_hits") is not None
+        limit |= {"cached_by": "server" if counted else "prompts", **said}
+        levels.append({**level, "limit": limit})
     return {**summary, "levels": levels}
 
 
@@ -113,6 +136,7 @@ def _limit(measured: Measured, setup: Setup) -> dict[str, Any] | None:
         "share": number(max(mbu, mfu)),
         "bound_by": predicted.bound_by,
         "machine": "CPU" if setup.gpu.cores else "GPU",
+        "cached": number(_cached(measured, server)),
         "predicted": _predicted(predicted),
     }
 
@@ -127,13 +151,18 @@ def _used(measured: Measured, server: Server) -> tuple[float, float]:
     assert measured.tpot_ms_p50 is not None
     step_s = measured.tpot_ms_p50 / 1e3
     running = measured.token_rate * step_s
-    computed = 1 - (measured.cached_share if server.prefix_cache else 0.0)
+    computed = 1 - _cached(measured, server)
     prompts_s = measured.token_rate / measured.osl * measured.isl * computed
     context = running * (measured.isl + measured.osl / 2)
     read = work.read_bytes(running + prompts_s * step_s)
     read += work.context_read(context, running) * work.kv_bytes
     flops = (measured.token_rate + prompts_s) * work.token_flops
     return read / step_s / work.bandwidth, flops / work.flops
+
+
+def _cached(measured: Measured, server: Server) -> float:
+    """Return the share of the prompts' tokens that are not computed: a prefix cache has them."""
+    return min(1.0, measured.cached_share) if server.prefix_cache else 0.0
 
 
 def _predicted(one: Forecast) -> dict[str, Any]:

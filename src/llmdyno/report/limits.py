@@ -12,11 +12,13 @@ from llmdyno.results import limit_words, wording
 def table(runs: tuple[Run, ...]) -> Table | None:
     """Return the table of limits, or None if no level knows its own."""
     rows: list[Row] = []
+    peaks = ""  # of a CPU: when they were measured
     for run in runs:
         for name, level in documents.levels(run.summary).items():
             limit = documents.part(level, "limit")
             if documents.number(limit, "share") is None:
                 continue
+            peaks = peaks or limit_words.peaks_measured(limit)
             cells = (
                 Cell(run.name),
                 Cell(limit_words.distance(limit)),
@@ -27,9 +29,10 @@ def table(runs: tuple[Run, ...]) -> Table | None:
             rows.append(Row(heads=((name, 1),), cells=cells))
     if not rows:
         return None
+    source = "the CPU's peaks" if peaks else "data sheets"
     return Table(
-        caption="Distance from the machine's limit; measured, and below it predicted from data"
-        " sheets alone, with the interval that holds four of five",
+        caption=f"Distance from the machine's limit; measured, and below it predicted from {source}"
+        f" alone, with the interval that holds four of five{f'. {peaks}' if peaks else ''}",
         columns=(
             ("Level", "text"),
             ("Run", "text"),

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from llmdyno.knobs import show
-from llmdyno.results import conclusions, stacks, titles, verdicts, wording
+from llmdyno.results import conclusions, limit_words, stacks, titles, verdicts, wording
 from llmdyno.results.bottleneck import Bottleneck, bottleneck
 from llmdyno.results.documents import (
     Document,
@@ -335,12 +335,17 @@ def _effect(study: Document, row: Document) -> tuple[str, Document]:
 
 def why(study: Document) -> list[str]:
     """Say what held the server back before and after, and how near its limit it is."""
-    before, after = (bottleneck(level) for level in levels_that_decide(study))
-    return [_held_back(before, after, level_of(study)), near_the_limit(study)]
+    levels = levels_that_decide(study)
+    before, after = map(bottleneck, levels)
+    at = f" at {level_of(study)}" if level_of(study) else ""
+    if levels[0] == levels[1] and before.name:  # the baseline stands
+        said = f"What held the server back{at} is {_HOLDERS[before.name]}: {before.why}."
+    else:
+        said = _held_back(before, after, at)
+    return [said, near_the_limit(study)]
 
 
-def _held_back(before: Bottleneck, after: Bottleneck, level: str) -> str:
-    at = f" at {level}" if level else ""
+def _held_back(before: Bottleneck, after: Bottleneck, at: str) -> str:
     if not before.name and not after.name:
         return f"What held the server back{at} is not known."
     if before.name == after.name:
@@ -354,23 +359,8 @@ def _held_back(before: Bottleneck, after: Bottleneck, level: str) -> str:
 
 
 def near_the_limit(study: Document) -> str:
-    """Say how much of the GPU's limit the winner uses, or why that is not known."""
-    shares = [number(level, "limit", "share") for level in levels_that_decide(study)]
-    old, new = shares
-    if new is None:
-        why = "that takes a GPU with a data sheet (or this CPU), a known shape, and a TPOT"
-        if words := texts(study, "engine_args"):
-            why = f"dyno cannot tell what {' '.join(words)} does to it"
-        return f"How near it is to the machine's limit is not known: {why}."
-    limit = part(levels_that_decide(study)[1], "limit")
-    mbu, mfu = number(limit, "mbu"), number(limit, "mfu")
-    which = "memory bandwidth" if mfu is None or (mbu or 0.0) >= mfu else "FLOP/s"
-    before = "" if old is None else f", {100 * old:.0f} % before"
-    whose = text(limit, "machine") or "GPU"
-    said = f"{100 * new:.0f} % of what the {whose}'s {which} allows{before}"
-    if whose == "CPU":  # it has no data sheet here
-        return f"It now uses about {said}, by a short measurement of the CPU when this was made."
-    return f"It now uses {said}."
+    """Say how much of the machine's limit the winner uses, or why that is not known."""
+    return limit_words.near(*levels_that_decide(study), texts(study, "engine_args"))
 
 
 def _unconfirmed(study: Document, told: Sequence[Change]) -> str:

@@ -62,14 +62,18 @@ def show_study(document: Mapping[str, Any], findings: Sequence[str], stream: Tex
     if before is None or after is None:
         return
     objective = _beside(document)
+    sides = [("before", before["summary"]["levels"]), ("after", after["summary"]["levels"])]
+    if before["summary"] == after["summary"]:  # it stands: there is no other run
+        sides = [("", before["summary"]["levels"])]
     rows = [
         _row(name, level, objective)
-        for levels in zip(before["summary"]["levels"], after["summary"]["levels"], strict=True)
-        for name, level in zip(("before", "after"), levels, strict=True)
+        for levels in zip(*(levels for _, levels in sides), strict=True)
+        for (name, _), level in zip(sides, levels, strict=True)
     ]
     beside = f"{title(objective):>18}" if objective else ""
     paired = "; the verdict is that of the pairs" if verdicts.confirmed(document).pairs else ""
-    stream.write("\n" + line(f"One run of each at every load{paired}:", stream))
+    of_each = " of each" if len(sides) > 1 else " of the baseline"
+    stream.write("\n" + line(f"One run{of_each} at every load{paired}:", stream))
     lines = [f"{'users':>6}  {'':<7}{'TTFT p50':>12}{'p99':>12}{'token rate':>18}{beside}"]
     for users, name, first, slowest, rate, *values in rows:
         last = f"{values[0]:>18}" if values else ""
@@ -80,7 +84,7 @@ def show_study(document: Mapping[str, Any], findings: Sequence[str], stream: Tex
         headings = [Heading(""), *map(Heading, ("TTFT p50", "TTFT p99", "token rate"))]
         headings += [Heading(title(objective))] if objective else []
         cells = [
-            [Cell(f"{counted(users, 'user')}, {name}"), *map(Cell, numbers)]
+            [Cell(f"{counted(users, 'user')}{f', {name}' if name else ''}"), *map(Cell, numbers)]
             for users, name, *numbers in rows
         ]
         show_blocks(console(stream), headings, cells)
