@@ -124,6 +124,7 @@ def remarks(study: Document) -> list[str]:
     found = [] if stands_alone(study) else [passed_over(study), of_slo(study)]
     found += _ended_by_hand(part(study, "outcome"))
     found.append(of_patience(study))
+    found.append(withdrawn(study))
     found += interactions(study)
     found += quality.of_study(study)
     moves = texts(study, "moves")
@@ -157,6 +158,19 @@ def of_patience(study: Document) -> str:
         else f"the next one was expected to gain {gain:.1%}"
     )
     return f"The trials ended after {tried:g} of {trials:g}: {why}."
+
+
+def withdrawn(study: Document) -> str:
+    """Say which trials were begun, or were to be measured once more, and were not; else empty."""
+    left = items(study, "withdrawn")
+    if not left:
+        return ""
+    named = "; ".join(
+        f"trial {text(one, 'id')}, {described(part(one, 'config'))}"
+        + (f" (failed beside others: {text(one, 'failed')})" if text(one, "failed") else "")
+        for one in left
+    )
+    return f"Not measured to the end, as {text(left[0], 'why')}: {named}."
 
 
 def interactions(study: Document) -> list[str]:

@@ -225,8 +225,20 @@ def of(
         },
         "slo_outcome": _slo_outcome(folder, ledger, confirmation),
         "moves": [event.why for event in ledger.events if event.kind == "moved"],
+        "withdrawn": _withdrawn(ledger),
         "beside": [event.why for event in ledger.events if event.kind == "beside"],
     }
+
+
+def _withdrawn(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return the trials that were begun, or were to be measured once more, and were not."""
+    found = []
+    for of, why in sorted(ledger.withdrawn.items()):
+        one = (ledger.tries(of) or [ledger.begun(of)])[-1]
+        assert one is not None, "it was begun, or has failed"
+        failed = one.failure_class if isinstance(one, Step) else None
+        found.append({"id": one.number + 1, "config": one.config, "why": why, "failed": failed})
+    return found
 
 
 def _state(

@@ -28,6 +28,7 @@ it can be gone again at any time. The document's keys are a contract; its versio
     29 November 2026, added: of a confirmation's runs "sitting" (which process measured it),
         "failed_before" (the classes of the tries that failed), "requests" and "doubts" (codes) of
         the level that decides.
+    29 November 2026, added: "withdrawn": "id", "config", "why", "failed" (null: it has not ended).
 """
 
 from collections.abc import Collection, Mapping, Sequence
