@@ -130,7 +130,7 @@ def test_a_baseline_of_failed_requests_is_told_of_and_one_of_no_answer_refused(
     kept, refused = (dyno("baseline", "set", "main", run) for run in ("half", "none"))
 
     assert kept.returncode == 0
-    assert "! half, at 2 users: 100 requests failed (50.0 %: http_500 100)" in kept.stderr
+    assert "! half, 2 users: 100 requests failed (50.0 %: http_500 100)" in kept.stderr
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "at 2 users all 200 requests of none failed" in refused.stderr
     assert "half" in dyno("baseline", "show").stdout
