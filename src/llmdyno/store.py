@@ -25,6 +25,7 @@ import msgspec
 from llmdyno.errors import StorageError, UsageError
 
 RUNS = Path("runs")
+STACKS = "stacks"  # within the folder of a study over several engines: a study of each
 STUDIES = Path("studies")
 JOURNAL = "journal.jsonl"
 SUMMARY = "summary.json"

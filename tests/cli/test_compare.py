@@ -121,6 +121,21 @@ def test_a_baseline_is_set_shown_and_compared(dyno: Dyno, here: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "compare.html\n")
 
 
+def test_a_baseline_of_failed_requests_is_told_of_and_one_of_no_answer_refused(
+    dyno: Dyno, here: Path
+) -> None:
+    lab.write_run(here / "runs" / "half", gap_ms=40, failed_every=2)
+    lab.write_run(here / "runs" / "none", gap_ms=40, failed_every=1)
+
+    kept, refused = (dyno("baseline", "set", "main", run) for run in ("half", "none"))
+
+    assert kept.returncode == 0
+    assert "! half, 2 users: 100 requests failed (50.0 %: http_500 100)" in kept.stderr
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "at 2 users all 200 requests of none failed" in refused.stderr
+    assert "half" in dyno("baseline", "show").stdout
+
+
 def test_names_stand_for_runs_rounds_studies_and_files(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,15 +29,16 @@ def test_json_is_json_on_a_terminal_that_is_not_utf8(monkeypatch: pytest.MonkeyP
     assert json.loads(raw.getvalue().decode("latin-1")) == {"µ": "ē"}
 
 
-def test_a_polite_end_is_an_interrupt_and_no_longer_than_the_work() -> None:
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_polite_end_is_an_interrupt_and_no_longer_than_the_work(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
 
     def be_ended() -> None:
         with terminate_as_interrupt():
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             signal.pause()
 
     with pytest.raises(KeyboardInterrupt):
         be_ended()
 
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before

@@ -1,5 +1,6 @@
 """The ledger: a line a config, on disk before the next one begins."""
 
+import subprocess
 from pathlib import Path
 
 import msgspec
@@ -52,12 +53,31 @@ def test_the_last_try_of_a_step_counts_and_the_winner_was_measured(results: Path
     assert ledger.find("trial", 8) is None
 
 
-def test_a_line_that_cannot_be_read_is_named(results: Path) -> None:
+@pytest.mark.parametrize("garbage", [b"no JSON", b"\0\0\0", b"{}", b"\xff", b'{"type":"step"}'])
+def test_a_damaged_line_is_named_and_the_shown_command_goes_on_without_it(
+    results: Path, garbage: bytes
+) -> None:
     ledger = results / lab.STUDY / store.LEDGER
-    lines = ledger.read_text().splitlines(keepends=True)
-    ledger.write_text("".join([*lines[:2], "no JSON\n", *lines[2:]]))
+    whole = ledger.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    ledger.write_bytes(b"".join([*lines[:2], garbage, b"\n", *lines[2:4], b"no\n", *lines[4:]]))
 
-    with pytest.raises(StorageError, match=r"ledger\.jsonl, line 3: cannot be read"):
+    with pytest.raises(StorageError, match=r"ledger\.jsonl, lines 3, 6: cannot be read") as failed:
+        Ledger(results / lab.STUDY)
+
+    said = str(failed.value)
+    assert f"{len(lines)} other lines can be" in said
+    mends, goes_on = said.rpartition("again: ")[2].split(" && ")
+    subprocess.run(["sh", "-c", mends], check=True)
+    assert ledger.read_bytes() == whole
+    assert goes_on == f"dyno tune --resume {results / lab.STUDY}"
+
+
+def test_a_study_whose_first_line_is_damaged_cannot_go_on(results: Path) -> None:
+    ledger = results / lab.STUDY / store.LEDGER
+    ledger.write_bytes(b"no JSON\n" + ledger.read_bytes().partition(b"\n")[2])
+
+    with pytest.raises(StorageError, match=r"line 1: cannot be read: .* Begin another study\."):
         Ledger(results / lab.STUDY)
 
 

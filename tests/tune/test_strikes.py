@@ -90,6 +90,7 @@ def test_a_winner_that_dies_in_the_ablation_is_none(lab: StudyLab) -> None:
     assert [(one["config"], one["why"]) for one in document["rejected"]] == [
         (BEST, "died in the ablation (hung)")
     ]
+    assert document["rejected"][0]["confirmation"]["verdict"] == "not confirmed"
     assert lab.run(world, lab.study(**ASKED))["best"]["config"] == {"itl_ms": 10}
     assert lab.starts == []
 
@@ -251,6 +252,7 @@ def test_a_winner_that_begins_to_refuse_is_dropped(lab: StudyLab) -> None:
         "The baseline stays: fast=true failed 25.3% of its requests in the confirmation, the"
         " baseline 0.0%."
     )
+    assert document["confirmation"]["verdict"] == "worse"
 
 
 def test_requests_that_fail_in_both_arms_are_a_doubt(lab: StudyLab) -> None:

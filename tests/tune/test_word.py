@@ -223,6 +223,7 @@ def test_a_winner_that_dies_when_it_is_asked_for_its_answers(
         }[outcome]
     )
     if outcome == "rejected":
+        assert document["confirmation"]["verdict"] == "not confirmed"
         said = "The baseline stays: fast=true died after the confirmation (died)."
         assert document["outcome"]["said"] == said
         assert lab.run(world, asked)["outcome"]["said"] == said
@@ -240,8 +241,40 @@ def test_a_bundle_says_that_its_settings_are_not_shown_to_be_better(lab: StudyLa
 
     assert document["confirmation"]["verdict"] == "no difference"
     assert document["best"]["config"] == WINNER
-    said = "**Mind:** these settings are not shown to be better than those of the baseline."
-    assert said in lab.bundled()
+    said = "these settings are not shown to be better than those of the baseline, all defaults ("
+    assert f"**Mind:** {said}" in lab.bundled()
+    assert "keep the baseline; dyno tune --resume s --pairs 4 measures more pairs." in lab.bundled()
+    assert f"# Mind: {said}" in (lab.folder / store.BUNDLE / "serve.sh").read_text()
+    assert f"fast=true is in the bundle: {said}" in "\n".join(verdict_lines(document))
+
+
+def test_what_beats_the_baseline_but_for_the_slo_is_told(lab: StudyLab) -> None:
+    def world(start: Start) -> tuple[float, float]:
+        return (10.0, 200.0) if start.config else (20.0, 20.0)
+
+    document = lab.run(world, lab.study(slo="ttft:p99<100ms"))
+
+    assert document["best"]["config"] == {}
+    assert document["outcome"]["said"].endswith(
+        "The baseline meets ttft:p99<100ms; fast=true had the better token rate in its trial,"
+        " 200 against 99.8 tok/s, and misses it."
+    )
+
+
+def test_what_is_worse_by_the_slo_alone_is_called_so(lab: StudyLab) -> None:
+    """Its trial was luck; in the pairs it is twice as fast, and later with the first token."""
+
+    def world(start: Start) -> tuple[float, float]:
+        lucky = start.phase in {"trial", "best"}
+        return (10.0, 30.0 if lucky else 200.0) if start.config else (20.0, 20.0)
+
+    document = lab.run(world, lab.study(slo="ttft:p99<100ms"))
+
+    assert (document["best"]["config"], document["confirmation"]["verdict"]) == ({}, "worse")
+    assert document["outcome"]["said"] == (
+        "The baseline stays: fast=true was confirmed as worse: it misses an SLO in all runs of the"
+        " pairs, which the baseline meets. The baseline meets ttft:p99<100ms."
+    )
 
 
 def test_one_pair_is_no_verdict(lab: StudyLab) -> None:
@@ -255,7 +288,9 @@ def test_one_pair_is_no_verdict(lab: StudyLab) -> None:
 
     assert document["confirmation"]["pairs"] == 1
     assert document["confirmation"]["verdict"] == "not confirmed"
-    assert document["outcome"]["said"].startswith("Not confirmed: 1 whole pair at 2 users")
+    assert document["outcome"]["said"].startswith(
+        "Not confirmed: 1 whole pair at 2 users does not decide"
+    )
 
 
 def slow_first(start: Start) -> tuple[float, float]:

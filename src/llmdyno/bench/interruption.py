@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM while a benchmark runs: they end the level, and its records are kept."""
+"""Ctrl-C, SIGTERM and a closed terminal while a benchmark runs.
+
+They end the level, and its records are kept.
+"""
 
 import asyncio
 import contextlib
@@ -7,6 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from llmdyno.load import LoadPoint
+from llmdyno.processes.stops import stops
 
 
 class Interruption:
@@ -62,14 +66,13 @@ class Interruption:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Let SIGINT and SIGTERM interrupt the body of the `with`; then restore their handlers.
+    """Let SIGINT, SIGTERM and SIGHUP interrupt the body of the `with`; then restore their handlers.
 
     The handlers are Python's and not the loop's. Those are called by the loop, which has no turn
     left while the run writes its summary: a Ctrl-C of that moment would be lost.
     """
     interruption = Interruption()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, interruption.note) for number in numbers}
+    before = {number: signal.signal(number, interruption.note) for number in stops()}
     try:
         yield interruption
     finally:

@@ -133,10 +133,13 @@ def set_baseline(
     from llmdyno.results import baselines
 
     baselines.check_name(name)
-    kept, replaced = baselines.keep(name, runs_of(run))
+    starts = runs_of(run)
+    kept, replaced = baselines.keep(name, starts)
     if replaced is not None:
         say(f"Replaced {', '.join(replaced.runs)}, kept since {replaced.kept}.")
     say(f"baseline:{name} is {', '.join(kept.runs)}, for {kept.workload} on {kept.machine}.")
+    for one in baselines.faults(starts):
+        say(f"! {one}")
     print_line(kept.dir)
 
 

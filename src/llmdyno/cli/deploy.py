@@ -68,6 +68,7 @@ def _winner(name: str, *, alone: bool) -> tuple[Any, Any, Mapping[str, Any]]:
             study says by itself what was served.
     """
     from llmdyno import store
+    from llmdyno.tune import commands
     from llmdyno.tune.combined_study import document_of
     from llmdyno.tune.folder import open_study
     from llmdyno.tune.ledger import Ledger
@@ -82,7 +83,7 @@ def _winner(name: str, *, alone: bool) -> tuple[Any, Any, Mapping[str, Any]]:
     document, stack = document_of(folder, Ledger(folder))
     if document["best"] is None:
         raise UsageError(
-            f"--study {name}: nothing was measured yet; go on with dyno tune --resume."
+            f"--study {name}: nothing was measured yet; go on with: {commands.resume(folder)}"
         )
     config = document["best"]["config"]
     stack.check(config)

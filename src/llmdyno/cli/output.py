@@ -17,18 +17,21 @@ from contextlib import contextmanager
 from typing import Any
 
 from llmdyno.errors import StorageError
+from llmdyno.processes.stops import stops
 
 _STDIN, _STDOUT, _STDERR = range(3)
 
 
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """Take SIGTERM as Ctrl-C, so that servers are stopped and results kept."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Take SIGTERM and a closed terminal as Ctrl-C: servers are stopped, results kept."""
+    numbers = [number for number in stops() if number != signal.SIGINT]
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def say(line: str) -> None:

@@ -73,6 +73,7 @@ def tune(
     from llmdyno.cli.told import key_findings
     from llmdyno.store import LEDGER
     from llmdyno.terminal.study import narrator, show_study
+    from llmdyno.tune import commands
     from llmdyno.tune.combinations import read_settings
     from llmdyno.tune.combined import Combined
     from llmdyno.tune.dry_run import dry_run as planned
@@ -85,6 +86,11 @@ def tune(
     if resume is not None:
         folder = store.find(resume)
         study = open_study(folder)
+        if (whole := commands.whole_of(folder)) != folder:
+            raise UsageError(
+                f"--resume {resume}: is part of the study {whole}, which goes on as a whole:"
+                f" {commands.resume(whole)}"
+            )
         _refuse_beside_resume(resume, file=file, settings=settings, quick=quick, out=out)
         # A budget in money is read by the price that the study has.
         price = {} if study.price_per_h is None else {"price": f"{study.price_per_h}/h"}

@@ -75,7 +75,7 @@ def write(
     _check_image(target, stack, image)
     store.make_folder(folder)
     plan = _plan(folder, stack, config, port=port, image=image, study=study, notify=notify)
-    for doubt in (conclusions.unproven(study) if study else "", *plan.launch.doubts):
+    for doubt in (plan.unproven, *plan.launch.doubts):
         if doubt:
             notify(f"! {doubt}")
     texts = dict(plan.launch.files)
@@ -196,6 +196,8 @@ def _plan(
         hub=hub,
         built=built,
         links=links,
+        # In one line: it is a comment in files that are run.
+        unproven=" ".join(conclusions.unproven(study).split()) if study else "",
     )
 
 

@@ -28,6 +28,7 @@ def text(plan: BundlePlan) -> str:
         [document],
         heading="docker compose up --wait    (written by llmdyno, checked against the Compose\n"
         "specification's schema; not run by us)",
+        mind=plan.unproven,
     )
 
 

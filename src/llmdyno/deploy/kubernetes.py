@@ -26,6 +26,7 @@ def text(plan: BundlePlan) -> str:
         documents,
         heading="kubectl apply -f kubernetes.yaml    (written by llmdyno, checked against\n"
         "Kubernetes' own schemas; not run by us)",
+        mind=plan.unproven,
     )
 
 

@@ -48,6 +48,7 @@ class BundlePlan(msgspec.Struct, frozen=True, kw_only=True):
     hub: bool  # the model comes from the Hugging Face hub
     built: bool  # an artifact must be built first
     links: Mapping[str, Path]  # path in the bundle → what that links to on this machine
+    unproven: str = ""  # that the config is not shown to be better than the baseline
 
     @property
     def variables(self) -> dict[str, str]:

@@ -25,7 +25,7 @@ def text(plan: BundlePlan, files: tuple[str, ...], study: Mapping[str, Any] | No
     parts = [
         f"# {plan.model}",
         f"{served}, with {said}. Written by llmdyno.",
-        *([f"**Mind:** {unproven}"] if study and (unproven := conclusions.unproven(study)) else []),
+        *([f"**Mind:** {plan.unproven}"] if plan.unproven else []),
         *([_figures(study)] if study else []),
         *(f"**Mind:** {doubt}" for doubt in plan.launch.doubts),
         *_needs(plan),

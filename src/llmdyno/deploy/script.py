@@ -17,6 +17,8 @@ def serve(plan: BundlePlan) -> str:
         f"# {plan.engine} behind the front {plan.front}; written by llmdyno.",
         "# HOST is the address to listen on (127.0.0.1), PYTHON the Python to use (python3).",
     ]
+    if plan.unproven:
+        lines.append(f"# Mind: {plan.unproven}")
     if plan.secrets:
         lines.append(f"# Secrets are read from the environment: {', '.join(plan.secrets)}.")
     lines += ["set -eu", 'cd -- "$(dirname -- "$0")"', "host=${HOST:-127.0.0.1}"]

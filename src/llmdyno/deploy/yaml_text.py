@@ -22,8 +22,8 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def dump(documents: Sequence[Mapping[str, Any]], *, heading: str) -> str:
-    """Write documents, with lines of comment before them."""
+def dump(documents: Sequence[Mapping[str, Any]], *, heading: str, mind: str = "") -> str:
+    """Write documents, with lines of comment before them; `mind` is what their user must know."""
     body = yaml.dump_all(
         documents,
         Dumper=_Dumper,
@@ -32,5 +32,6 @@ def dump(documents: Sequence[Mapping[str, Any]], *, heading: str) -> str:
         allow_unicode=True,
         explicit_start=len(documents) > 1,
     )
-    comment = "".join(f"# {line}\n" for line in heading.splitlines())
+    said = [*heading.splitlines(), *([f"Mind: {mind}"] if mind else [])]
+    comment = "".join(f"# {line}\n" for line in said)
     return comment + str(body)

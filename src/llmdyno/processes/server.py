@@ -25,6 +25,7 @@ from llmdyno.errors import ServerError, StorageError
 from llmdyno.processes.child import TAIL_BYTES, Child, end_of
 from llmdyno.processes.diagnosis import FAILURES, diagnose
 from llmdyno.processes.launch import Launch
+from llmdyno.processes.stops import stops
 
 _HEALTH_TIMEOUT_S = 5.0
 _LAST_ASK_S = 1.0  # a server is asked once after its time is up: maybe we were suspended, not it
@@ -117,9 +118,7 @@ def foreground(launch: Launch, *, announce: Callable[[str], None]) -> int:
         )  # called once the server is dead: wait until the pipe has been read
         return bytes(recent)
 
-    # A closed terminal stops it too, unless nohup started dyno.
-    hangs_up = signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
-    numbers = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hangs_up else ()))
+    numbers = stops()
     before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     try:
         copier.start()

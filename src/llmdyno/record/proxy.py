@@ -16,6 +16,7 @@ import msgspec
 from llmdyno.bench.prober import Prober
 from llmdyno.errors import ServerError, StorageError, TargetError, UsageError, reason
 from llmdyno.machine.turns import come_first
+from llmdyno.processes.stops import stops
 from llmdyno.record.afterwards import Afterwards
 from llmdyno.record.entries import Passed, Settings, Written
 from llmdyno.record.relay import Relay
@@ -187,7 +188,7 @@ async def _serve(
 
 @contextlib.contextmanager
 def _signals(come: Callable[[], None]) -> Iterator[asyncio.Event]:
-    """Call `come` at the first SIGINT or SIGTERM, and set the event at the second."""
+    """Call `come` at the first SIGINT, SIGTERM or SIGHUP, and set the event at the second."""
     loop = asyncio.get_running_loop()
     again = asyncio.Event()
     count = 0
@@ -199,7 +200,7 @@ def _signals(come: Callable[[], None]) -> Iterator[asyncio.Event]:
         if count > 1:
             again.set()
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in stops()}
     for number in before:
         loop.add_signal_handler(number, on_signal)
     try:

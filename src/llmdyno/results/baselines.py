@@ -19,8 +19,11 @@ import msgspec
 
 from llmdyno import store
 from llmdyno.errors import StorageError, UsageError
-from llmdyno.results.documents import Document, items, part, text
+from llmdyno.results import doubts
+from llmdyno.results.documents import Document, items, level_name, levels, part, text
 from llmdyno.results.likeness import lengths
+from llmdyno.results.lost import of_level
+from llmdyno.results.pair_doubts import FAULTS
 from llmdyno.results.sides import Start
 from llmdyno.store import JOURNAL, SUMMARY
 
@@ -58,10 +61,11 @@ def keep(name: str, starts: Sequence[Start]) -> tuple[Kept, Kept | None]:
     """Keep runs under a name; return what is kept, and what it has replaced.
 
     Raises:
-        UsageError: it is no name.
+        UsageError: it is no name, or a run's server answered nothing.
         StorageError: the runs cannot be copied.
     """
     check_name(name)
+    _check_measured(starts)
     first = starts[0].summary
     kept = Kept(
         name=name,
@@ -86,6 +90,32 @@ def keep(name: str, starts: Sequence[Start]) -> tuple[Kept, Kept | None]:
     except OSError as error:
         raise StorageError(f"cannot keep a baseline in {folder}: {error.strerror}.") from error
     return msgspec.structs.replace(kept, dir=str(folder)), before
+
+
+def _check_measured(starts: Sequence[Start]) -> None:
+    """Refuse a run with which nothing can be compared.
+
+    Raises:
+        UsageError: a level of it answered nothing.
+    """
+    for start in starts:
+        for level in levels(start.summary):
+            requests = of_level(level)
+            if requests.failed and not requests.completed:
+                raise UsageError(
+                    f"dyno baseline: at {level_name(level)} all {requests.failed:,} requests of"
+                    f" {start.run} failed; keep a run whose server answered."
+                )
+
+
+def faults(starts: Sequence[Start]) -> list[str]:
+    """Say what befell runs that are to be a baseline: what is compared with them is held to it."""
+    return [
+        f"{start.run}, {one.sentence}"
+        for start in starts
+        for one in doubts.of(start.summary)
+        if one.code in FAULTS
+    ]
 
 
 def kept(name: str | None = None) -> list[Kept]:

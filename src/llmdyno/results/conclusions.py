@@ -7,6 +7,8 @@ from typing import Any
 from llmdyno.knobs import show
 from llmdyno.results import quality, verdicts, wording
 from llmdyno.results.documents import Document, items, number, part, text, texts
+from llmdyno.results.slo import parse_objective
+from llmdyno.results.titles import title, unit
 from llmdyno.units import counted
 
 # Kinds of a group of knobs that the winner's reader need not know to use it.
@@ -14,6 +16,7 @@ _NO_INTERACTION = frozenset({"independent", "no effect", "unknown"})
 _NOTHING_TRIED = {"budget": "the budget ended", "hand": "the trials were ended by hand"}
 # Doubts that belong beside a verdict: without them it sounds surer than it is.
 _OF_PAIRS = frozenset({"torn-pairs", "repeated-runs", "failing-starts", "doubtful-pairs"})
+_GOES_ON = "; dyno tune --resume goes on with it"
 NO_DIFFERENCE = "No config that was tried beats the baseline: no difference."
 
 
@@ -75,11 +78,13 @@ def _unfinished(study: Document, found: verdicts.Confirmed, tried: float) -> str
     if found.pairs:
         gain = f", {found.gain}" if found.gain else ""
         pairs = counted(found.pairs, "whole pair")
-        return f"Not confirmed: {pairs} at {found.level} do not decide{gain}."
+        do = "does" if found.pairs == 1 else "do"
+        more = "" if text(study, "outcome", "state") != "unfinished" else _GOES_ON
+        return f"Not confirmed: {pairs} at {found.level} {do} not decide{gain}{more}."
     trials = number(part(study, "outcome"), "trials")
     of = f" of {trials:g}" if trials else ""
     after = f"after {tried:g}{of} trials" if tried != trials else "before any pair was whole"
-    return f"Not confirmed: the study ended {after}; dyno tune --resume goes on with it."
+    return f"Not confirmed: the study ended {after}{_GOES_ON}."
 
 
 def _rejections(study: Document) -> str:
@@ -110,7 +115,7 @@ def unproven(study: Document) -> str:
     known = part(study, "best") and part(study, "baseline")
     word = verdicts.confirmed(study).word
     if known and changed and word == "no difference":
-        return "these settings are not shown to be better than those of the baseline."
+        return _unshown(study)
     if not known or not changed or word != "not confirmed":
         return ""
     said = "these settings are not confirmed; what the trials showed of them may be luck."
@@ -119,11 +124,35 @@ def unproven(study: Document) -> str:
     return said
 
 
+def _unshown(study: Document) -> str:
+    """Say what who has the settings of a study without a difference can do."""
+    found = verdicts.confirmed(study)
+    times = f" ({found.times}, {found.basis})" if found.times else ""
+    where = (
+        "those of the baseline"
+        if text(study, "best", "engine") == text(study, "baseline", "engine")
+        and text(study, "best", "front") == text(study, "baseline", "front")
+        else f"{text(study, 'baseline', 'engine')} behind {text(study, 'baseline', 'front')}"
+    )
+    baseline = described(part(study, "baseline", "config"))
+    pairs = 2 * found.pairs
+    more = ["--resume", text(study, "study"), "--pairs", f"{pairs:g}"]
+    if number(study, "spec", "confirm_until") is not None:
+        most = max(pairs, number(study, "spec", "max_pairs") or 0)
+        more += ["--max-pairs", f"{most:g}"]
+    return (
+        f"these settings are not shown to be better than {where}, {baseline}{times}. Without"
+        f" another reason for them keep the baseline; dyno tune {shlex.join(more)} measures more"
+        " pairs."
+    )
+
+
 def remarks(study: Document) -> list[str]:
     """Return what belongs beside a verdict: who else looked good, SLOs, output, where it ran."""
     found = [] if stands_alone(study) else [passed_over(study), of_slo(study)]
     found += _ended_by_hand(part(study, "outcome"))
     found.append(of_patience(study))
+    found.append(withdrawn(study))
     found += interactions(study)
     found += quality.of_study(study)
     moves = texts(study, "moves")
@@ -159,6 +188,19 @@ def of_patience(study: Document) -> str:
     return f"The trials ended after {tried:g} of {trials:g}: {why}."
 
 
+def withdrawn(study: Document) -> str:
+    """Say which trials were begun, or were to be measured once more, and were not; else empty."""
+    left = items(study, "withdrawn")
+    if not left:
+        return ""
+    named = "; ".join(
+        f"trial {text(one, 'id')}, {described(part(one, 'config'))}"
+        + (f" (failed beside others: {text(one, 'failed')})" if text(one, "failed") else "")
+        for one in left
+    )
+    return f"Not measured to the end, as {text(left[0], 'why')}: {named}."
+
+
 def interactions(study: Document) -> list[str]:
     """Return a sentence for each group of knobs whose effects are not each their own."""
     return [
@@ -179,7 +221,7 @@ def of_slo(study: Document) -> str:
     baseline, tuned = outcome.get("baseline_meets") or [], outcome.get("tuned_meets") or []
     if not tuned or text(study, "outcome", "state") == "rejected":
         said = "meets" if baseline and all(baseline) else "misses"
-        return f"The baseline {said} {wanted}."
+        return f"The baseline {said} {wanted}{_faster(study, part(outcome, 'faster'))}."
     if all(tuned) or not any(tuned):
         verb, other = ("meets", "misses") if all(tuned) else ("misses", "meets")
         if all(baseline) == all(tuned) and any(baseline) == any(tuned):
@@ -193,6 +235,19 @@ def _at_the_price(study: Document) -> str:
     """Say beside an SLO what happened to the objective: "; 0.75 times the token rate"."""
     times = verdicts.confirmed(study).times
     return f"; {times}" if times else ""
+
+
+def _faster(study: Document, faster: Document) -> str:
+    """Say which trial had a better value than the baseline, and is passed over for the SLOs."""
+    if not faster:
+        return ""
+    of = parse_objective(text(study, "objective"))
+    values = (wording.significant(number(faster, name)) for name in ("value", "baseline"))
+    said = " against ".join(values)
+    return (
+        f"; {described(part(faster, 'config'))} had the better {title(of.key)} in its trial,"
+        f" {said} {unit(of.key)}, and misses it"
+    )
 
 
 def _nearest(nearest: Document) -> str:

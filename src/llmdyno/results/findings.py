@@ -141,6 +141,7 @@ def _of_the_baseline(study: Document) -> str:
     trials = items(study, "trials")
     rate, first = number(level, "token_rate", "mean"), number(level, "ttft_ms", "p50")
     said = f"None of {counted(len(trials), 'trial')} is shown to beat the baseline"
+    said = said if trials else "No other config was tried than the baseline"
     if rate is None:
         return f"{said}."
     return (
@@ -379,7 +380,9 @@ def _unconfirmed(study: Document, told: Sequence[Change]) -> str:
 
 
 def _with_rest(said: str, study: Document) -> str:
-    rest = (said, conclusions.passed_over(study), conclusions.of_slo(study))
+    mind = conclusions.unproven(study) if is_decided(study) else ""
+    mind = f"Mind: {mind}" if mind else ""
+    rest = (said, conclusions.passed_over(study), conclusions.of_slo(study), mind)
     return " ".join(one for one in rest if one)
 
 

@@ -12,7 +12,7 @@ from llmdyno.units import counted
 
 # Of the codes of a run's own doubts those that tell of a fault. A short window or few requests are
 # in every run alike, and the interval knows of them.
-_FAULTS = (
+FAULTS = (
     *("failed-requests", "too-long-requests", "stopped-early", "interrupted", "client-bound"),
     *("rate-not-delivered", "users-not-reached", "server-not-ours-alone", "gpu-throttled"),
 )
@@ -84,7 +84,7 @@ def _doubtful(runs: Sequence[Document]) -> list[Finding]:
     found = Counter((code, _arm(run)) for run in runs for code in set(texts(run, "doubts")))
     told = [
         f"{code} in {found[code, arm]} of {counted(of_arm[arm], 'run')} of the {arm}"
-        for code in _FAULTS
+        for code in FAULTS
         for arm in _ARMS.values()
         if found[code, arm]
     ]

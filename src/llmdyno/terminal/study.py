@@ -6,6 +6,7 @@ from typing import Any, TextIO
 
 from llmdyno.load.progress import Progress
 from llmdyno.results import conclusions, stacks, verdicts
+from llmdyno.results.conclusions import described
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.results.titles import title, unit
@@ -133,7 +134,9 @@ def verdict_lines(document: Mapping[str, Any]) -> list[str]:
     width = max(len(title(name)) for name in names) + 2
     ratios = {name: _ratio(found.ratios[name], unit(name)) for name in names}
     lines = [f"  {title(name):<{width}}{said}" for name, said in ratios.items()]
-    return [headline, *lines, *conclusions.remarks(document)]
+    mind = conclusions.unproven(document)
+    told = [f"{described(document['best']['config'])} is in the bundle: {mind}"] if mind else []
+    return [headline, *lines, *conclusions.remarks(document), *told]
 
 
 def _beside(document: Mapping[str, Any]) -> str:

@@ -20,11 +20,12 @@ import msgspec
 from llmdyno import store
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Value
+from llmdyno.store import STACKS
 from llmdyno.tune import going_on
 from llmdyno.tune.ablation import Ablation, died
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.combinations import Combination, combinations, least_trials
-from llmdyno.tune.combined_study import STACKS, combined_document
+from llmdyno.tune.combined_study import combined_document
 from llmdyno.tune.endings import rank
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.folder import write_study
@@ -332,8 +333,8 @@ class Combined:
             if step.config == config and not runner.is_open(step):
                 return step
         self._whole.say(f"Best of all: {arm.of.name}, {describe(config)}.")
-        known = [step.number for one in self._arms for step in one.runner.ledger.of("best")]
-        number = 1 + max(known, default=-1)  # one row of would-be winners over all combinations
+        # One row of would-be winners over all combinations.
+        number = max(one.runner.ledger.next_contender for one in self._arms)
         return runner.step("best", number, config, runner.whole_load(), contender=number)
 
     def _confirm(self, first: _Arm, arm: _Arm, best: Step) -> None:

@@ -15,6 +15,8 @@ import msgspec
 from llmdyno.errors import UsageError
 from llmdyno.results import stacks
 from llmdyno.serve.stack import Stack, load_stack
+from llmdyno.store import STACKS
+from llmdyno.tune import commands
 from llmdyno.tune.ablation import deaths
 from llmdyno.tune.blame import undecided
 from llmdyno.tune.endings import rank
@@ -25,7 +27,6 @@ from llmdyno.tune.reference import valued_reference_of
 from llmdyno.tune.spec import Study
 from llmdyno.tune.study import study_document
 
-STACKS = "stacks"  # the folder of the combinations' studies
 _SHARED = ("best", "confirm", "ablation")
 
 
@@ -78,7 +79,9 @@ def combined_document(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Sta
     ]
     begun = [part for part in parts if part.ledger.began is not None]
     if not begun:
-        raise UsageError(f"{folder}: nothing was measured yet; go on with dyno tune --resume.")
+        raise UsageError(
+            f"{folder}: nothing was measured yet; go on with: {commands.resume(folder)}"
+        )
     works = [part for part in begun if valued_reference_of(part.ledger) is not None]
     subject = (works or begun)[0]
     document = _derived(folder, ledger, works, subject)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from llmdyno import store
 from llmdyno.errors import StorageError
 from llmdyno.knobs import Knob, Value
+from llmdyno.results import verdicts
 from llmdyno.results.lost import Requests, loses, together
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge
@@ -155,16 +156,45 @@ def rejection(
         undecided: the runs that failed and are to be tried again: they do not speak.
     """
     if best.state != "measured" and best.run not in undecided:
-        return f"died when it was measured in full ({best.failure_class})"
+        return f"{_ended(best.failure_class)} when it was measured in full ({best.failure_class})"
     if confirmation["verdict"] == "worse":
-        return "was confirmed as worse"
+        return f"was confirmed as worse{_by_slo(confirmation)}"
     for run in confirmation["runs"]:
         failed = run["state"] == "failed" and run["run"] not in undecided
         if run["arm"] == "after" and failed:
-            return f"died in the confirmation ({run['failure']})"
+            return f"{_ended(run['failure'])} in the confirmation ({run['failure']})"
     if died is not None:
-        return f"died in the ablation ({died.failure_class})"
+        return f"{_ended(died.failure_class)} in the ablation ({died.failure_class})"
     return _loses_requests(confirmation)
+
+
+def _ended(failure: str | None) -> str:
+    """Say what a config did that has failed: a server whose requests fail lives."""
+    return "failed" if failure == "requests-failed" else "died"
+
+
+def _by_slo(confirmation: Mapping[str, Any]) -> str:
+    """Say that the SLOs alone have made it worse, where they have; its speed may be better."""
+    arms: dict[str, list[bool]] = {"before": [], "after": []}
+    for run in confirmation["runs"]:
+        if run["slo_met"] is not None:
+            arms[run["arm"]].append(run["slo_met"])
+    before, after = arms["before"], arms["after"]
+    decided = before and after and all(before) and not any(after)
+    return (
+        ": it misses an SLO in all runs of the pairs, which the baseline meets" if decided else ""
+    )
+
+
+def word_of_rejected(confirmation: Mapping[str, Any]) -> verdicts.Word:
+    """Return the verdict on a would-be winner that is none, whatever its speed was.
+
+    What loses requests that the baseline serves is worse; what died later is not confirmed.
+    """
+    word: verdicts.Word = confirmation["verdict"]
+    if word == "worse" or _loses_requests(confirmation) is not None:
+        return "worse"
+    return "not confirmed"
 
 
 def _loses_requests(confirmation: Mapping[str, Any]) -> str | None:
@@ -225,8 +255,20 @@ def of(
         },
         "slo_outcome": _slo_outcome(folder, ledger, confirmation),
         "moves": [event.why for event in ledger.events if event.kind == "moved"],
+        "withdrawn": _withdrawn(ledger),
         "beside": [event.why for event in ledger.events if event.kind == "beside"],
     }
+
+
+def _withdrawn(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return the trials that were begun, or were to be measured once more, and were not."""
+    found = []
+    for of, why in sorted(ledger.withdrawn.items()):
+        one = (ledger.tries(of) or [ledger.begun(of)])[-1]
+        assert one is not None, "it was begun, or has failed"
+        failed = one.failure_class if isinstance(one, Step) else None
+        found.append({"id": one.number + 1, "config": one.config, "why": why, "failed": failed})
+    return found
 
 
 def _state(
@@ -276,8 +318,26 @@ def _slo_outcome(
         "baseline_meets": arms["before"] or [s.slo_met for s in steps if s.phase != "trial"],
         "tuned_meets": arms["after"],
         "met_by_some": met,
+        "faster": _faster_but_missing(study, steps, of_baseline),
         "nearest": None if met else _nearest(study, folder, steps),
     }
+
+
+def _faster_but_missing(
+    study: Study, steps: Sequence[Step], baseline: Step | None
+) -> dict[str, Any] | None:
+    """Return the trial with the best value of all that beat the baseline and miss its SLOs.
+
+    None if there is none, or the baseline misses them itself.
+    """
+    if baseline is None or baseline.value is None or not baseline.slo_met:
+        return None
+    sign = 1.0 if study.objective.maximise else -1.0
+    missing = [one for one in steps if not one.slo_met and one.value is not None]
+    best = max(missing, key=lambda step: sign * (step.value or 0.0), default=None)
+    if best is None or sign * (best.value or 0.0) <= sign * baseline.value:
+        return None
+    return {"config": best.config, "value": best.value, "baseline": baseline.value}
 
 
 def _nearest(study: Study, folder: Path, steps: Sequence[Step]) -> dict[str, Any] | None:

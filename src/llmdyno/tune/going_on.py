@@ -1,12 +1,12 @@
 """What a study that goes on may add, what it keeps, and whether it is still where it began."""
 
-import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from llmdyno.errors import DynoError, UsageError
 from llmdyno.flag import Field, all_fields
 from llmdyno.machine import environment
+from llmdyno.tune import commands
 from llmdyno.tune.entries import Event
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.spec import Study
@@ -118,9 +118,10 @@ def check_place(
         return
     if not elsewhere:
         raise UsageError(
-            f"{ledger.path.parent}: is not where it began: {unlike}. What was measured there cannot"
-            " be compared with what is measured here; begin another study, or go on all the same"
-            " with --elsewhere, which every table will say."
+            f"{ledger.path.parent}: this is not where it was measured: {unlike}. What was measured"
+            " there cannot be compared with what is measured here. Begin another study, or go on"
+            f" all the same with: {commands.resume(ledger.path.parent, '--elsewhere')}; every table"
+            " will say so."
         )
     move(ledger, unlike, environment=here, engine_version=version)
     say(f"! Another place than before: {unlike}.")
@@ -152,9 +153,9 @@ def check_version(
     why = f"the engine's version: {was} before, {version} after"
     if not elsewhere:
         raise DynoError(
-            f"{why}: it was replaced while the study ran. Put {was} back and go on with: dyno tune"
-            f" --resume {shlex.quote(str(ledger.path.parent))}; or go on with {version} and"
-            " --elsewhere, which every table will say."
+            f"{why}: it was replaced while the study ran. Put {was} back and go on with:"
+            f" {commands.resume(ledger.path.parent)}; or go on with {version}:"
+            f" {commands.resume(ledger.path.parent, '--elsewhere')}; every table will say so."
         )
     move(ledger, why, engine_version=version)
     if partner is not None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llmdyno.errors import DynoError, UsageError
+from llmdyno.tune import commands
 from llmdyno.tune.database import Database, Row
 from llmdyno.tune.entries import Event
 from llmdyno.tune.ledger import Ledger
@@ -89,8 +90,8 @@ class Hosts:
         """
         self._say = say
         self._database.advise(
-            f" What was measured is kept; go on with: dyno tune --resume {shlex.quote(str(folder))}"
-            f" --store {shlex.quote(self.shown)}"
+            " What was measured is kept; go on with:"
+            f" {commands.resume(folder, '--store', self.shown)}"
         )
         self._ledger = ledger.path
         with ledger.path.open("rb") as file:  # how it began tells it from others of its name

@@ -5,6 +5,7 @@ With the runs' own journals it holds all that a study has found out: study.json,
 """
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import msgspec
 
 from llmdyno.errors import StorageError
-from llmdyno.store import LEDGER
+from llmdyno.store import LEDGER, RUNS
+from llmdyno.tune import commands
 from llmdyno.tune.entries import VERSION, Began, Entry, Event, Key, Out, Phase, Step, key
 from llmdyno.tune.spec import Study
+from llmdyno.units import counted
 
 _PLAN_OF_PAIRS = frozenset({"pairs", "max_pairs", "confirm_until"})  # fields of the spec
 _decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
@@ -41,7 +44,8 @@ class Ledger:
         self.stopped: Event | None = None  # why nothing was measured since
         self._begun: dict[Key, Out] = {}  # beside others, in that order
         self._ended: set[Key] = set()  # of those
-        self.withdrawn: set[Key] = set()  # of those, and of what was to be measured again
+        # Why some of those, and of what was to be measured again, never will be.
+        self.withdrawn: dict[Key, str] = {}
         self._torn_at: int | None = None
         if self.path.exists():
             self._read()
@@ -54,15 +58,38 @@ class Ledger:
         whole, _, torn = content.rpartition(b"\n")
         if torn:  # a kill in the middle of a line: what it said is lost, the next takes its place
             self._torn_at = len(content) - len(torn)
-        for number, line in enumerate(whole.splitlines(), 1):
+        bad: dict[int, str] = {}
+        lines = whole.split(b"\n") if whole else []
+        for number, line in enumerate(lines, 1):
             try:
                 self._refuse_newer(line)
                 entry = _decoder.decode(line)
-            except msgspec.MsgspecError as error:
-                raise StorageError(
-                    f"{self.path}, line {number}: cannot be read: {error}"
-                ) from error
-            self._take(entry)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                bad[number] = str(error)
+            else:
+                self._take(entry)
+        if bad:
+            raise StorageError(self._damaged(bad, len(lines)))
+
+    def _damaged(self, bad: Mapping[int, str], lines: int) -> str:
+        """Say which lines cannot be read, what is kept, and how to go on."""
+        first = next(iter(bad))
+        named = f"line {first}" if len(bad) == 1 else f"lines {', '.join(map(str, bad))}"
+        said = f"{self.path}, {named}: cannot be read: {bad[first]}"
+        said = f"{said.rstrip('.')}. "
+        if self.began is None:
+            return said + (
+                "What is studied stood there, so the study cannot go on; the runs in"
+                f" {self.path.parent / RUNS} are whole (dyno report RUN). Begin another study."
+            )
+        kept = counted(lines - len(bad), "other line")
+        cut = ";".join(f"{number}d" for number in bad)
+        return said + (
+            f"{kept[0].upper()}{kept[1:]} can be, and nothing was changed. If a newer llmdyno wrote"
+            " it, use that one. If it is damaged, go on without, and what stood there is measured"
+            f" again: sed -i.damaged '{cut}'"
+            f" {shlex.quote(str(self.path))} && {commands.resume(self.path.parent)}"
+        )
 
     def _refuse_newer(self, line: bytes) -> None:
         """Refuse a ledger whose lines may mean something else."""
@@ -85,11 +112,11 @@ class Ledger:
             self._begun.pop(key(entry), None)  # what fails beside others may be begun once more
             self._begun[key(entry)] = entry
             self._ended.discard(key(entry))
-            self.withdrawn.discard(key(entry))
+            self.withdrawn.pop(key(entry), None)
         else:
             self.events.append(entry)
             if entry.kind == "withdrawn":
-                self.withdrawn |= {*entry.void}
+                self.withdrawn |= dict.fromkeys(entry.void, entry.why)
                 return
             if entry.kind == "extended" and reopens(entry.changes):
                 self.withdrawn.clear()
@@ -121,8 +148,12 @@ class Ledger:
     @property
     def out(self) -> list[Out]:
         """What was begun beside others and has not ended, or must be measured again."""
-        closed = self._ended | self.withdrawn
+        closed = self._ended | self.withdrawn.keys()
         return [out for of, out in self._begun.items() if of not in closed]
+
+    def begun(self, of: Key) -> Out | None:
+        """Return how a step was last begun beside others; None: it was not."""
+        return self._begun.get(of)
 
     @property
     def spec(self) -> Study:
@@ -218,6 +249,12 @@ class Ledger:
         """Whether every would-be winner was tried, and none is one."""
         kinds = [event.kind for event in self.events if event.kind in {"settled", "extended"}]
         return bool(kinds) and kinds[-1] == "settled"
+
+    @property
+    def next_contender(self) -> int:
+        """The number of the next would-be winner: no run of another one has it."""
+        of: tuple[Phase, ...] = ("best", "confirm", "ablation")
+        return 1 + max((step.contender for step in self.steps if step.phase in of), default=-1)
 
     @property
     def next_check(self) -> int:

@@ -19,8 +19,7 @@ import msgspec
 
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.knobs import Knob, Value, default
-from llmdyno.store import LEDGER
-from llmdyno.tune.combined_study import STACKS
+from llmdyno.store import LEDGER, STACKS
 from llmdyno.tune.database import without_password
 from llmdyno.tune.entries import Step
 from llmdyno.tune.folder import stack_of

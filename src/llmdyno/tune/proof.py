@@ -89,12 +89,11 @@ class Proof:
     def _in_full(self, config: Mapping[str, Value]) -> Step:
         """Measure a would-be winner at every level, unless the ledger has it."""
         runner = self._runner
-        steps = runner.ledger.of("best")
-        for step in steps:
+        for step in runner.ledger.of("best"):
             if step.config == config and not runner.is_open(step):
                 return step
         # A study may have gone on with more trials: their order is another one now.
-        number = 1 + max((step.number for step in steps), default=-1)
+        number = runner.ledger.next_contender
         best = Step(
             phase="best", number=number, config=dict(config), state="measured", contender=number
         )

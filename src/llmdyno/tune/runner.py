@@ -5,7 +5,6 @@ crashed goes on with `--resume`.
 """
 
 import math
-import shlex
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from llmdyno.load.progress import Progress
 from llmdyno.machine import environment
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load
-from llmdyno.tune import blame, going_on
+from llmdyno.tune import blame, commands, going_on
 from llmdyno.tune.budget import Costs, costs, lasts_s, usual_s
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.entries import Began, Event, Phase, Step, key
@@ -256,8 +255,8 @@ class Runner:
         )
         raise ServerError(
             step.failure_class or "died",
-            f"the machine is at fault, not a config: {why} Mend it, and go on with: dyno tune"
-            f" --resume {shlex.quote(str(self.folder))}; what failed is measured again then.",
+            f"the machine is at fault, not a config: {why} Mend it, and go on with:"
+            f" {commands.resume(self.folder)}; what failed is measured again then.",
         )
 
     def _measured(

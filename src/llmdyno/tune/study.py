@@ -28,6 +28,8 @@ it can be gone again at any time. The document's keys are a contract; its versio
     29 November 2026, added: of a confirmation's runs "sitting" (which process measured it),
         "failed_before" (the classes of the tries that failed), "requests" and "doubts" (codes) of
         the level that decides.
+    29 November 2026, added: "withdrawn": "id", "config", "why", "failed" (null: it has not ended);
+        in "slo_outcome" "faster" (null: none), a trial that beats the baseline but for the SLOs.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -166,6 +168,7 @@ class _Document:
                 step, found, died=self._dead.get(step.contender), undecided=self._undecided
             ) or self._ledger.fell_out(step.contender)
             if why is not None:
+                found = {**found, "verdict": endings.word_of_rejected(found)}
                 rejected.append(
                     {"config": step.config, "why": why, "confirmation": found, **_of(step)}
                 )
