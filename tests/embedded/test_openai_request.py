@@ -68,6 +68,11 @@ WRONG: dict[str, tuple[bytes, str, str | None]] = {
     "a long value": (
         json.dumps({"tools": ["x" * 100]}).encode(), '\'tools\': ["xxx', "tools",
     ),
+    "a form": (
+        b'{"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}',
+        "'response_format': this server cannot hold an answer to a JSON schema, a grammar or a c",
+        "response_format",
+    ),
     "missing": (b'{"model": "m"}', "'messages': ", "messages"),
     "too hot": (
         json.dumps({**CHATTING, "temperature": 3}).encode(), "'temperature': ", "temperature",

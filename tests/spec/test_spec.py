@@ -60,7 +60,8 @@ def test_what_cannot_be_is_refused_when_it_is_made(name: str) -> None:
     [
         ({}, (10, 50, 100), 20.0, False),
         ({"users": (4,), "duration_s": 40.0}, (4,), 10.0, False),
-        ({"users": (4,), "requests": 9}, (4,), 20.0, True),
+        ({"users": (4,), "requests": 9}, (4,), 0.0, True),
+        ({"users": (4,), "requests": 9, "ramp_s": 20.0}, (4,), 20.0, True),
         ({"arrival": "poisson", "rates": (2.0, 4.0)}, (2.0, 4.0), 0.0, False),
         ({"arrival": "trace", "time_scale": 2.0}, (2.0,), 0.0, True),
     ],

@@ -194,6 +194,24 @@ def test_kept_messages_are_asked_again_where_they_are_texts(tmp_path: Path) -> N
     assert items[2].prompt == items[3].prompt  # of the same blocks
 
 
+def test_kept_messages_of_newer_protocols_are_asked_again(tmp_path: Path) -> None:
+    row = json.loads(RECORDED.splitlines()[0])
+    part = {"type": "text", "text": "be brief", "cache_control": {"type": "ephemeral"}}
+    said = [{"role": "user", "content": [{"type": "text", "text": "one"}]}]
+    bodies: list[Any] = [
+        {"system": [part], "messages": said},
+        {"instructions": "be brief", "input": said},
+        {"instructions": "be brief", "input": "one"},
+        {"input": "one", "previous_response_id": "resp_1"},  # the server has the rest
+        {"input": [{"type": "function_call_output", "output": "x"}]},
+    ]
+
+    items = drawn(tmp_path / "t.jsonl", [{**row, "body": body} for body in bodies])
+
+    assert [(item.system_prompt, item.prompt) for item in items[:3]] == [("be brief", "one")] * 3
+    assert [len(item.prompt.split()) for item in items[3:]] == [30, 30]
+
+
 def test_a_turn_that_has_only_what_is_new_begins_with_the_turns_before(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in MOONCAKE_SESSIONS.splitlines()]
 

@@ -49,7 +49,7 @@ def record(
     insecure: Insecure = False,
     json: AsJson = False,
 ) -> None:
-    """Pass live OpenAI traffic through to a server, and record it as a trace to replay."""
+    """Pass live traffic through to a server, and record it as a trace to replay."""
     import uvloop
 
     from llmdyno.errors import UsageError

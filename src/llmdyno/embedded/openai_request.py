@@ -65,6 +65,13 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "truncate_prompt_tokens": (-1,),
     "use_beam_search": (False,),
 }
+# Those that ask for an answer of a given form.
+_FORMS = frozenset(
+    {
+        *("ebnf", "json_schema", "regex", "response_format", "structured_outputs"),
+        *("guided_choice", "guided_grammar", "guided_json", "guided_regex"),
+    }
+)
 # Fields that cannot change the answer.
 _IRRELEVANT = {
     "metadata",
@@ -345,6 +352,13 @@ def _refuse_unless_neutral(name: str, given: dict[str, Any], taken: tuple[object
         return
     if name == "tools" and given.get("tool_choice") == "none":
         return  # the model may not call them, and is not told of them
+    if name in _FORMS:
+        words = (
+            f"'{name}': this server cannot hold an answer to a JSON schema, a grammar or a choice;"
+            " its answers are free text. Leave the field out"
+        )
+        neutral = f", or send {_short(taken[0])}." if taken else "."
+        raise ApiError(400, words + neutral, param=name)
     raise ApiError(400, f"'{name}': {_short(value)} is not supported by this server.", param=name)
 
 

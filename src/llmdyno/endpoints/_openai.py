@@ -5,8 +5,7 @@ than receiving it. `_find_run` reads all that equal one of them but for their te
 only where it is certain to read what decoding each would have read.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from llmdyno.endpoints._openai_usage import Usage, take_foreign_usage, take_groq
 from llmdyno.wire.exchange import Response
 from llmdyno.wire.inbox import Piece
 from llmdyno.wire.reply import Reply
+from llmdyno.wire.runs import read_run
 from llmdyno.wire.sse import Body
 
 # Text, or typed parts of it, or a part that stands alone.
@@ -72,8 +72,6 @@ class Chunk(Event):
 
 
 _decode = msgspec.json.Decoder(Chunk).decode
-_decode_text = msgspec.json.Decoder(str).decode
-_decode_texts = msgspec.json.Decoder(list[str]).decode
 
 _DATA = b"data: "
 _BLANK = b"\n\n"
@@ -244,18 +242,12 @@ def _find_run(body: bytes) -> _Run | None:
     if sample is None or shape is None:
         return None
     before, after = _DATA + shape[0], shape[1] + _BLANK
-    # No string of JSON holds a line feed, so a part is what one event has between the two.
-    *parts, last = body[start + len(before) :].split(after + before)
-    text, found, _ = last.partition(after)
-    if found and _BLANK not in text:
-        parts.append(text)
-    texts = _texts(parts) if len(parts) >= _RUN_EVENTS_MIN else None
-    if texts is None:
+    found = read_run(body, start, before, after)
+    if found is None or len(found[0]) < _RUN_EVENTS_MIN:
         return None
-    around = len(before) + len(after)
-    ends = list(accumulate([len(part) + around for part in parts], initial=start))
+    ends, texts = found
     (choice,) = sample.choices
-    return _Run(start, ends[1:], texts, choice, sample.reasoned)
+    return _Run(start, ends, texts, choice, sample.reasoned)
 
 
 def _shape(event: bytes, sample: Reply) -> tuple[bytes, bytes] | None:
@@ -280,23 +272,6 @@ def _of_only_text(event: bytes) -> Reply | None:
         stamps_ns=[0], texts=reply.texts, choices=reply.choices, reasoned=reply.reasoned
     )
     return reply if reply == expected and len(reply.texts) == 1 else None
-
-
-def _texts(parts: Sequence[bytes]) -> list[str] | None:
-    """Decode the insides of JSON strings; None if one of them is none, or is empty.
-
-    All in one array: what breaks out of its string there makes the array longer, or no JSON. Only
-    with a backslash a part could hide its neighbour, so then each is decoded for itself.
-    """
-    array = b'["' + b'","'.join(parts) + b'"]'
-    try:
-        if b"\\" in array:
-            texts = [_decode_text(b'"' + part + b'"') for part in parts]
-        else:
-            texts = _decode_texts(array)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
-    return texts if len(texts) == len(parts) and all(texts) else None
 
 
 def _take_choice(reply: Reply, choice: Choice, stamp_ns: int, running: int | None) -> None:

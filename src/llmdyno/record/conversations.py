@@ -30,21 +30,29 @@ class Conversations:
         self._prompts: OrderedDict[bytes, OrderedDict[tuple[int, bytes], int]] = OrderedDict()
 
     def of_messages(
-        self, messages: Sequence[str], answer: str, *, named: str = "", user: str = ""
+        self,
+        messages: Sequence[str],
+        answer: Sequence[str],
+        *,
+        known: int | None = None,
+        named: str = "",
+        user: str = "",
     ) -> tuple[int, int]:
         """Return the conversation of a chat request, and which turn of it this is, from 0.
 
         Args:
             messages: each as a text that says who speaks, too.
-            answer: as such a text, as it will stand among the messages of the next turn.
+            answer: as such texts, as it will stand among the messages of the next turn.
+            known: the conversation, if the request names an answer that it goes on with.
             named: the conversation's name, if the client gives one.
             user: the user's name, if the client gives one.
         """
-        ends = self._chain([*messages, answer])
-        before = [end for end in ends[: len(messages) - 1] if end in self._ends]
-        known = self._ends[before[-1]] if before else None
+        ends = self._chain([*messages, *answer])
+        before = [end for end in ends[: max(0, len(messages) - 1)] if end in self._ends]
+        if known is None and before:
+            known = self._ends[before[-1]]
         session = self._continued(self._of_name("session", named) if named else known, user)
-        for end in ends[len(messages) - 1 :]:
+        for end in ends[max(0, len(messages) - 1) :]:
             _remember(self._ends, end, session, _KNOWN_MAX)
         return session, self._turn(session)
 

@@ -6,13 +6,13 @@ import httptools
 
 from llmdyno.record.entries import Passed
 from llmdyno.record.heads import Head
+from llmdyno.record.protocols import endpoint_of
 from llmdyno.wire.exchange import RESPONSE_BYTES_MAX
 from llmdyno.wire.inbox import Piece
 
 # Of a request that may have to be sent again, because its connection was stale.
 _RESENT_BYTES_MAX = 8 * 2**20
 _REQUEST_BYTES_MAX = 256 * 2**20  # a longer one passes, too, and is recorded without its prompt
-_RECORDED = ("/chat/completions", "/completions")
 _NO_BODY = frozenset({204, 304})
 # Of an answer in chunks that came and cannot have ended it: so many are parsed at once at most,
 # some tenths of a millisecond.
@@ -36,7 +36,7 @@ class Exchange:
         self.can_be_sent_again = True
         self.sent = bytearray()  # of the request, as long as it can be sent again
         self.passed: Passed | None = None  # what is recorded; None: the request is of another kind
-        if head.method == "POST" and head.path.rstrip("/").endswith(_RECORDED):
+        if head.method == "POST" and endpoint_of(head.path):
             self.passed = Passed(path=head.path, headers=head.headers)
         self._is_head = head.method == "HEAD"
         self._is_chunked = False  # the answer

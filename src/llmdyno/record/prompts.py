@@ -6,15 +6,27 @@ from typing import Any
 
 import msgspec
 
+from llmdyno.record.protocols import RESPONSES
+
 # Settings that are kept as they are, if they are numbers, truths or one short word.
 _SETTINGS = (
     *("temperature", "top_p", "top_k", "min_p", "n", "best_of", "seed", "stream"),
-    *("max_tokens", "max_completion_tokens", "min_tokens", "ignore_eos", "echo", "logprobs"),
+    *("max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens"),
+    *("ignore_eos", "echo", "logprobs"),
     *("top_logprobs", "presence_penalty", "frequency_penalty", "repetition_penalty"),
     *("length_penalty", "use_beam_search", "reasoning_effort", "parallel_tool_calls"),
 )
-_COUNTED = ("stop", "stop_token_ids", "tools", "logit_bias")  # only how many: they may be texts
+# Only how many: they may be texts.
+_COUNTED = ("stop", "stop_sequences", "stop_token_ids", "tools", "logit_bias")
 _WORD_CHARACTERS_MAX = 24
+# One word deep in a field: the name under which it is kept, and the way there.
+_WITHIN = {
+    "response_format": ("response_format", "type"),
+    "text_format": ("text", "format", "type"),
+    "reasoning_effort": ("reasoning", "effort"),
+    "thinking": ("thinking", "type"),
+}
+_OF_AN_ITEM = frozenset({"type", "id", "status"})  # which no model reads
 # How servers are told which LoRA adapter to use where the model's name does not say it.
 _ADAPTER_FIELDS = ("lora_path", "adapter_id", "lora_adapter", "lora_name", "lora")
 
@@ -32,27 +44,54 @@ class Prompt(msgspec.Struct, frozen=True):
         return (self.tools, *self.messages) if self.tools else self.messages
 
 
-def prompt_of(body: Mapping[str, Any]) -> Prompt:
-    """Return the prompt of a request of either kind; what is no text in it becomes a short hash."""
+def prompt_of(body: Mapping[str, Any], endpoint: str, before: tuple[str, ...] = ()) -> Prompt:
+    """Return the prompt of a request; what is no text in it becomes a short hash.
+
+    Args:
+        body: of the request.
+        endpoint: the name of the one that the request speaks.
+        before: the messages that the server puts before those of the request, because it names a
+            response that it goes on with.
+    """
+    tools = body.get("tools") or body.get("functions")
+    tools = _canonical(tools) if tools else ""
+    if endpoint == RESPONSES:
+        first = _system(body.get("instructions"))
+        return Prompt(tools, (*first, *before, *item_texts(body.get("input"))), is_chat=True)
     messages = body.get("messages")
     if isinstance(messages, list):
-        tools = body.get("tools") or body.get("functions")
-        return Prompt(
-            tools=_canonical(tools) if tools else "",
-            messages=tuple(message_text(message) for message in messages),
-            is_chat=True,
-        )
+        said = (*_system(body.get("system")), *map(message_text, messages))
+        return Prompt(tools, said, is_chat=True)
     prompts = body.get("prompt", "")
     return Prompt(tools="", messages=("".join(_prompt_texts(prompts)),), is_chat=False)
 
 
+def item_texts(items: Any) -> tuple[str, ...]:
+    """Return the items of a response's input or output as messages; a text is the user's."""
+    if isinstance(items, str):
+        return (as_said("user", items),)
+    return tuple(map(message_text, items)) if isinstance(items, list) else ()
+
+
 def message_text(message: Any) -> str:
-    """Return a message as a text: who says it, and what."""
-    if not isinstance(message, dict):
-        return _canonical(message)
-    said = "".join(_content_texts(message.get("content")))
-    calls = "".join(_call_texts(message.get("tool_calls")))
-    return as_said(str(message.get("role", "")), said + calls)
+    """Return a message as a text: who says it, and what.
+
+    A response has items beside its messages: a call of a function is its model's, what came of it
+    the tool's.
+    """
+    match message:
+        case {"type": "function_call" | "custom_tool_call"}:
+            return as_said("assistant", _called(message))
+        case {"type": "function_call_output" | "custom_tool_call_output", "output": output}:
+            return as_said("tool", "".join(_content_texts(output)))
+        case {"role": _} | {"content": _} | {"tool_calls": _}:
+            said = "".join(_content_texts(message.get("content")))
+            calls = "".join(_call_texts(message.get("tool_calls")))
+            return as_said(str(message.get("role", "")), said + calls)
+        case {"type": str() as kind}:  # a thought, a search, a file: as long as it is
+            rest = {key: value for key, value in message.items() if key not in _OF_AN_ITEM}
+            return as_said(kind, _canonical(rest))
+    return _canonical(message)
 
 
 def as_said(role: str, text: str) -> str:
@@ -79,9 +118,12 @@ def settings_of(body: Mapping[str, Any]) -> dict[str, Any]:
     for name in _COUNTED:
         if value := body.get(name):
             found[name] = len(value) if isinstance(value, list | dict) else 1
-    shape = body.get("response_format")
-    if isinstance(shape, dict) and isinstance(shape.get("type"), str):
-        found["response_format"] = shape["type"][:_WORD_CHARACTERS_MAX]
+    for name, (field, *path) in _WITHIN.items():
+        value = body.get(field)
+        for step in path:
+            value = value.get(step) if isinstance(value, dict) else None
+        if isinstance(value, str):
+            found[name] = value[:_WORD_CHARACTERS_MAX]
     return found
 
 
@@ -102,6 +144,13 @@ def adapter_of(body: Mapping[str, Any], adapters: Mapping[str, str]) -> tuple[st
     return model, None
 
 
+def user_of(body: Mapping[str, Any]) -> str:
+    """Return the user's name, if the client gives one; in Anthropic's protocol it is metadata."""
+    metadata = body.get("metadata")
+    user = body.get("user") or (metadata.get("user_id") if isinstance(metadata, dict) else "")
+    return str(user or "")
+
+
 def _prompt_texts(prompts: Any) -> Iterator[str]:
     """Yield the texts of a prompt: one, several, or token ids as four characters each."""
     if isinstance(prompts, str):
@@ -114,22 +163,43 @@ def _prompt_texts(prompts: Any) -> Iterator[str]:
                 yield from _prompt_texts(each)
 
 
+def _system(content: Any) -> tuple[str, ...]:
+    """Return a system prompt that has a field of its own as a message; none if it is empty."""
+    return (as_said("system", "".join(_content_texts(content))),) if content else ()
+
+
 def _content_texts(content: Any) -> Iterator[str]:
+    """Yield what a message holds: texts, and the parts that Anthropic's have beside them."""
     if isinstance(content, str):
         yield content
     elif isinstance(content, list):
         for part in content:
-            if isinstance(part, dict) and isinstance(part.get("text"), str):
-                yield part["text"]
-            else:  # an image, a sound: long, and the same only as a whole
-                yield hashlib.blake2b(_canonical(part).encode(), digest_size=32).hexdigest()
+            match part:
+                case (
+                    {"text": str() as text}
+                    | {"thinking": str() as text}
+                    | {"refusal": str() as text}
+                ):
+                    yield text
+                case {"type": "tool_use"}:
+                    yield _called(part)
+                case {"type": "tool_result"}:
+                    yield from _content_texts(part.get("content"))
+                case _:  # an image, a sound: long, and the same only as a whole
+                    yield hashlib.blake2b(_canonical(part).encode(), digest_size=32).hexdigest()
 
 
 def _call_texts(calls: Any) -> Iterator[str]:
     for call in calls if isinstance(calls, list) else ():
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):
-            yield f"{function.get('name', '')}{function.get('arguments', '')}"
+            yield _called(function)
+
+
+def _called(call: Mapping[str, Any]) -> str:
+    """Return a call as a text: what is called, and with what."""
+    given = call.get("arguments", call.get("input", ""))
+    return f"{call.get('name', '')}{given if isinstance(given, str) else _canonical(given)}"
 
 
 def _canonical(value: Any) -> str:

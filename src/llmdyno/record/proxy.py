@@ -183,7 +183,10 @@ async def _serve(
         await idle.wait()
     if others:
         paths = ", ".join(f"{path} {count:,}" for path, count in others.most_common())
-        notify(f"Passed and not recorded, as it is neither of chat nor of completions: {paths}.")
+        notify(
+            "Passed and not recorded, as it is none of chat, completions, responses and messages:"
+            f" {paths}."
+        )
 
 
 @contextlib.contextmanager

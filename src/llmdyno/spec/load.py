@@ -65,7 +65,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
         Flag(
             SECONDS,
             "Time over which users start, or a request rate grows.",
-            default=f"{show_seconds(RAMP_S)}, at most a quarter of --duration; with a rate 0s",
+            default=f"{show_seconds(RAMP_S)}, at most a quarter of --duration; with a rate"
+            " or --requests 0s",
         ),
     ] = None
     duration_s: Annotated[float, Flag(SECONDS, "Length of a level, ramp included.")] = 300.0
@@ -193,4 +194,6 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
             return self.ramp_s
         if self.is_open:  # arrivals come as they come; there is no herd to spread
             return 0.0
-        return RAMP_S if self.requests is not None else min(RAMP_S, self.duration_s / 4)
+        if self.requests is not None:  # they may be over before the last users have come
+            return 0.0
+        return min(RAMP_S, self.duration_s / 4)

@@ -7,6 +7,8 @@
    objects when the response is read. Nothing here decides anything that wire/inbox.py does not decide
    in the same words; tests/wire/test_inbox.py holds the two against each other.
 
+   The same holds for events that differ in their text alone: wire/runs.py.
+
    Built where there is a C compiler (hatch_build.py); everything works without it. Only the stable
    ABI of CPython 3.11 is used. One thread uses a given inbox. */
 
@@ -344,7 +346,58 @@ failed:
     return NULL;
 }
 
+/* Where a JSON string ends that begins at p, just after its quote; 0: nowhere before the end, or it
+   holds what no string may. */
+static size_t string_end(const char *body, size_t length, size_t p) {
+    for (; p < length; p++) {
+        unsigned char c = (unsigned char)body[p];
+        if (c == '"') return p;
+        if (c < 0x20) return 0;
+        if (c == '\\') p++; /* what follows is no end, whatever it is */
+    }
+    return 0;
+}
+
+static PyObject *split_run(PyObject *module, PyObject *args) {
+    const char *body, *before, *after;
+    Py_ssize_t length, start, before_length, after_length;
+    if (!PyArg_ParseTuple(args, "y#ny#y#", &body, &length, &start, &before, &before_length, &after,
+                          &after_length))
+        return NULL;
+    size_t end = (size_t)length, p = (size_t)start, used = 1, room = 0;
+    size_t head = (size_t)before_length, tail = (size_t)after_length;
+    char *array = grown(NULL, &room, end / 4 + 64, 1);
+    PyObject *ends = array ? PyList_New(0) : NULL;
+    if (ends == NULL) goto failed;
+    array[0] = '[';
+    while (p + head + tail <= end && memcmp(body + p, before, head) == 0) {
+        size_t from = p + head, to = string_end(body, end, from);
+        if (to <= from || to + tail > end || memcmp(body + to, after, tail) != 0) break;
+        char *more = grown(array, &room, used + (to - from) + 4, 1);
+        if (more == NULL) goto failed;
+        array = more;
+        array[used++] = '"';
+        memcpy(array + used, body + from, to - from);
+        used += to - from;
+        memcpy(array + used, "\",", 2);
+        used += 2;
+        p = to + tail;
+        if (append_number(ends, (long)p) < 0) goto failed;
+    }
+    array[used == 1 ? used++ : used - 1] = ']'; /* instead of the last comma */
+    PyObject *found = PyBytes_FromStringAndSize(array, (Py_ssize_t)used);
+    PyMem_Free(array);
+    return found ? Py_BuildValue("(NN)", ends, found) : (Py_DECREF(ends), NULL);
+failed:
+    PyMem_Free(array);
+    Py_XDECREF(ends);
+    return NULL;
+}
+
 static PyMethodDef functions[] = {
+    {"split_run", split_run, METH_VARARGS,
+     "split_run(body, start, before, after) -> (where each event ends, a JSON array of their texts)\n"
+     "of the events from start on that are equal but for one JSON string, which is not empty."},
     {"look", look, METH_VARARGS,
      "look(epoll_fd, {fd: Inbox}, offset_ns) -> (fds to parse, [(fd, errno)] of the lost, fds\n"
      "without an inbox, fds that were ready, reads). Never waits."},

@@ -105,9 +105,11 @@ def from_variables(
     """
     found = [_from_variable(text, variables) for text in header_env]
     if basic_auth_env:
-        found.append(_basic(_value("--basic-auth-env", basic_auth_env, variables)))
+        flag = "--basic-auth-env"
+        found.append(_basic(_value(flag, f"{flag} {basic_auth_env}", basic_auth_env, variables)))
     if api_key_env is not None:
-        found += api_key(_value("--api-key-env", api_key_env, variables))
+        flag = "--api-key-env"
+        found += api_key(_value(flag, f"{flag} {api_key_env}", api_key_env, variables))
     elif not any(header.key == "authorization" for header in (*given, *found)):
         found += api_key(variables.get(API_KEY_VARIABLE))
     return tuple(found)
@@ -155,22 +157,29 @@ def _from_variable(text: str, variables: Mapping[str, str]) -> Header:
         raise UsageError(f"--header-env {name}: write Name=VARIABLE.")
     _check_name("--header-env", name)
     flag = f"--header-env {name}"
-    value = _value(f"{flag}=", variable, variables).strip()
+    value = _value(flag, f"{flag}={variable}", variable, variables).strip()
     return _hidden(_checked(flag, name, value))
 
 
-def _value(flag: str, variable: str, variables: Mapping[str, str]) -> str:
+def _value(flag: str, given: str, variable: str, variables: Mapping[str, str]) -> str:
+    """Return a variable's value.
+
+    Args:
+        flag: that names the variable, as far as it holds no secret.
+        given: the flag with the variable's name, as the user wrote it.
+        variable: its name.
+        variables: of the environment.
+    """
     value = variables.get(variable)
     if value is None and not _VARIABLE.fullmatch(variable):  # it may be the secret itself
         raise UsageError(
-            f"{flag.rstrip('=')}: what was given is no name of a variable of the environment; write"
-            " the name of one that holds the value, not the value."
+            f"{flag}: what was given is no name of a variable of the environment; write the name of"
+            " one that holds the value, not the value."
         )
-    named = f"{flag}{'' if flag.endswith('=') else ' '}{variable}"
     if value is None:
-        raise UsageError(f"{named}: there is no such variable in the environment.")
+        raise UsageError(f"{given}: there is no such variable in the environment.")
     if not value.strip():
-        raise UsageError(f"{named}: the variable is empty.")
+        raise UsageError(f"{given}: the variable is empty.")
     return value
 
 

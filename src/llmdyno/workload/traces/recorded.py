@@ -4,7 +4,7 @@ Requests that failed are left out; one that its client cut asks for as many toke
 `--keep-text` the very messages are asked again where they are texts of user and assistant in turn.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from llmdyno.records.prefixes import block_lengths
@@ -49,8 +49,7 @@ def _asked(body: Any) -> dict[str, Any]:
         return {}
     if isinstance(body.get("prompt"), str):
         return {"prompt": body["prompt"]}
-    messages = body.get("messages")
-    said = [_said(message) for message in messages] if isinstance(messages, list) else []
+    said = _messages(body)
     system = said.pop(0)[1] if said and said[0][0] == "system" else ""
     roles = [role for role, _ in said]
     if not said or roles != (["user", "assistant"] * len(said))[: len(said)] or not len(said) % 2:
@@ -60,10 +59,24 @@ def _asked(body: Any) -> dict[str, Any]:
     return {"prompt": texts[-1], "system_prompt": system, "history": tuple(pairs)}
 
 
+def _messages(body: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return who says which text, the system first; nothing if the server had the rest of it."""
+    if body.get("previous_response_id") or body.get("conversation"):
+        return []
+    asked = body.get("messages", body.get("input"))
+    if isinstance(asked, str):
+        asked = [{"role": "user", "content": asked}]
+    system = body.get("system") or body.get("instructions")
+    first = [{"role": "system", "content": system}] if system else []
+    return [_said(message) for message in [*first, *asked]] if isinstance(asked, list) else []
+
+
 def _said(message: Any) -> tuple[str, str]:
     """Return who says which text; an empty role if it is more than a text."""
     match message:
         case {"role": str() as role, "content": str() as text} if not message.get("tool_calls"):
+            return role, text
+        case {"role": str() as role, "content": [{"text": str() as text}]}:
             return role, text
     return "", ""
 
