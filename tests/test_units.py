@@ -4,7 +4,7 @@ import statistics
 import pytest
 
 from llmdyno.errors import UsageError
-from llmdyno.units import counted, lengths, price_per_h, seconds, show_seconds
+from llmdyno.units import counted, lengths, price_per_h, seconds, seconds_between, show_seconds
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,12 @@ def test_durations(text: str, value_s: float) -> None:
 def test_a_wrong_duration_names_the_field_and_the_value(text: str) -> None:
     with pytest.raises(UsageError, match=r"--ramp .*write a duration such as 20s"):
         seconds(text, "--ramp")
+
+
+@pytest.mark.parametrize("text", ["-1s", "1s-", "-", "1s-2s-3s", "5s-1s"])
+def test_a_wrong_pause_names_the_whole_value(text: str) -> None:
+    with pytest.raises(UsageError, match=f"^--think-time {text}: "):
+        seconds_between(text, "--think-time")
 
 
 @pytest.mark.parametrize("text", ["20s", "5m", "250ms", "1h", "1.5s", "0s"])
@@ -49,6 +55,12 @@ def test_lengths_stay_within_bounds() -> None:
 def test_wrong_lengths_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--osl"):
         lengths(text, "--osl")
+
+
+@pytest.mark.parametrize("text", ["10000001", "5-99999999999999", "normal:9,1" + "0" * 400])
+def test_lengths_that_no_machine_has_room_for_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=f"^--isl {text}: must be at most 10,000,000.$"):
+        lengths(text, "--isl")
 
 
 @pytest.mark.parametrize("text", ["128", "64-256", "normal:128,32", "lognormal:128,64"])

@@ -18,6 +18,8 @@ import msgspec
 
 from llmdyno.errors import UsageError
 
+# No model takes a longer text, and a longer prompt would not fit into this machine.
+TOKENS_MAX = 10_000_000
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -54,7 +56,12 @@ def seconds_between(text: str, field: str) -> float | tuple[float, float]:
     low, dash, high = text.partition("-")
     if not dash:
         return seconds(text, field)
-    low_s, high_s = seconds(low, field), seconds(high, field)
+    try:
+        low_s, high_s = seconds(low, field), seconds(high, field)
+    except UsageError as error:
+        raise UsageError(
+            f"{field} {text}: write a duration such as 20s, 5m, 250ms or 1h, or two, as 1s-5s."
+        ) from error
     if low_s > high_s:
         raise UsageError(f"{field} {text}: the shorter one goes first.")
     return low_s, high_s
@@ -134,6 +141,8 @@ def lengths(text: str, field: str) -> Lengths:
     Raises:
         UsageError: names `field`, the text and what would be right.
     """
+    if any(float(number) > TOKENS_MAX for number in re.findall(r"\d+(?:\.\d+)?", text)):
+        raise UsageError(f"{field} {text}: must be at most {TOKENS_MAX:,}.")
     if re.fullmatch(r"[1-9]\d*", text):
         return Lengths("fixed", int(text))
     if match := re.fullmatch(r"([1-9]\d*)-([1-9]\d*)", text):
@@ -145,6 +154,6 @@ def lengths(text: str, field: str) -> Lengths:
         if mean >= 1:
             return Lengths("normal" if match[1] == "normal" else "lognormal", mean, deviation)
     raise UsageError(
-        f"{field} {text}: write tokens as 128, 64-256 (uniform), normal:128,32 or lognormal:128,64"
-        " (mean, standard deviation)."
+        f"{field} {text}: write a number as 128, 64-256 (uniform), normal:128,32 or"
+        " lognormal:128,64 (mean, standard deviation)."
     )

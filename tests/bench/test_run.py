@@ -349,7 +349,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "seed": (["--seed", "-1"], "--seed -1: must be at least 0"),
     "workload": (["--workload", "chta"], "Did you mean 'chat'?"),
     "isl": (["--workload", "chat", "--isl", "5"], "--isl 5: only for --workload agent, synthetic"),
-    "osl": (["--osl", "many"], "--osl many: write tokens as"),
+    "osl": (["--osl", "many"], "--osl many: write a number as"),
     "dataset": (["--dataset", "nowhere.jsonl"], "cannot be read: No such file"),
     "url": (["--url", "localhost:8000"], "write http://host:port"),
 }

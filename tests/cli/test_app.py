@@ -90,6 +90,36 @@ def test_wrong_usage_is_one_sentence(arguments: list[str], words: str, dyno: Dyn
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_a_word_that_is_no_text_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    word = os.fsdecode(b"f\xfcr")
+    words = ["bench", "--url", "http://127.0.0.1:1", "--note", word, "--out", str(tmp_path / "run")]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "llmdyno", *words], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(r"dyno: f\xfcr: is no utf-8")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_is_written_where_the_locale_is_ascii(results: Path) -> None:
+    ascii_locale = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "llmdyno", "report", "runs/r"],
+        cwd=results,
+        env={**os.environ, **ascii_locale},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "TTFT" in (results / "runs/r/report.html").read_text("utf-8")
+
+
 def test_a_pipe_that_closes_early_is_no_fault(tmp_path: Path) -> None:
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m llmdyno knobs openvino | head -1"],

@@ -194,6 +194,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "no rate": (["--arrival", "poisson"], "needs a rate"),
     "burstiness": (["--request-rate", "2", "--arrival", "poisson", "--burstiness", "2"], "gamma"),
     "places": (["--max-concurrency", "2"], "only with --request-rate"),
+    "goodput": (["--slo", "goodput>1"], "--slo goodput>1: counts the requests that meet an SLO"),
     "due": (["--slo", "ttft_due:p99<2s"], "closed-loop users have no due times"),
 }
 

@@ -297,3 +297,13 @@ def test_long_words_are_cut_short() -> None:
     record, _ = judged(error="bad-http", detail="x" * 1_000, pieces=[])
 
     assert record.detail == "x" * 300
+
+
+@pytest.mark.parametrize(("named", "kept"), [('"m"', ""), ('"m-large"', "m-large"), ("7", "")])
+def test_a_model_that_is_not_the_one_asked_is_noted(named: str, kept: str) -> None:
+    event = b'data: {"model":%s,"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+    body = event % named.encode() + STOP + DONE
+
+    record, _ = judged(pieces=[(6_000, body)])
+
+    assert (record.outcome, record.answered_by) == ("completed", kept)

@@ -173,6 +173,11 @@ OF_LEVEL: dict[str, tuple[Callable[[Document], None], list[str], str]] = {
         [],
         "50 users were asked, and never more than 12 requests were in flight at once",
     ),
+    "several-models": (
+        put("answered_by", value={"m": {"m": 60, "small": 40}}),
+        [],
+        "where 'm' was asked, answers name 2 models: 'm' 60, 'small' 40.",
+    ),
     "backlog": (
         delivered(ttft_trend={"first_ms": 90.0, "last_ms": 4e3, "tau": 1.0, "input_tau": 0.0}),
         ["ttft_ms", "e2e_ms"],

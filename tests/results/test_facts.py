@@ -159,3 +159,16 @@ def test_a_file_that_is_no_journal_of_a_run_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match="is no journal of a run"):
         read_levels(path)
+
+
+def test_which_model_answered_is_counted_by_the_one_that_was_asked(tmp_path: Path) -> None:
+    (level,) = read(
+        tmp_path,
+        started(0),
+        record(0, 1, model="a"),
+        record(1, 2, model="a", answered_by="c"),
+        record(2, 3, model="b", answered_by="c"),
+        record(3, 4, model="b", answered_by="d", outcome="cut"),
+    ).levels
+
+    assert level.answered_by == {"a": {"a": 1, "c": 1}, "b": {"c": 1}}

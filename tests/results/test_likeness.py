@@ -58,6 +58,17 @@ def test_unlike_work_or_load_makes_every_number_incomparable(
     assert found.to("ttft_ms") == found.to("token_rate")
 
 
+def test_a_model_that_answered_for_another_is_told(before: Side, tmp_path: Path) -> None:
+    after = side(tmp_path, "b", seed=1)
+    mixed = {"m": {"small": 3, "m": 40}}
+    after.first.levels = {AT: {**after.first.levels[AT], "answered_by": mixed}}
+
+    (found,) = differences(before.first, after.first)
+
+    assert (found.kind, found.warns) == ("model", True)
+    assert found.sentence == f"{AT}, model that answered for m: m before, m and small after"
+
+
 @pytest.mark.parametrize(
     ("how", "kind", "sentence"),
     [

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from llmdyno.results.load_checks import about_backlog, about_lengths, about_rate, about_users
+from llmdyno.results.load_checks import (
+    about_backlog,
+    about_lengths,
+    about_models,
+    about_models_of,
+    about_rate,
+    about_users,
+)
 from report_samples import level
 
 
@@ -145,3 +152,26 @@ def test_a_backlog_is_a_ttft_that_grows_and_not_by_longer_prompts(told: Any, *, 
     assert [code for code, _ in found] == (["backlog"] if says else [])
     for _, text in found:
         assert "from 200 ms to 4.00 s in this window" in text
+
+
+def answered(**by: dict[str, int]) -> dict[str, Any]:
+    return {**level(10, rate=420, ttft_ms=510), "answered_by": by}
+
+
+def test_answers_of_another_model_are_doubted_where_they_are_mixed() -> None:
+    ((code, text),) = about_models(answered(m={"m": 60, "small": 123}, other={"alias": 7}))
+
+    assert code == "several-models"
+    assert text.startswith("where 'm' was asked, answers name 2 models: 'm' 60, 'small' 123.")
+    assert not about_models(answered(m={"an alias": 183}))
+    assert not about_models(level(10, rate=420, ttft_ms=510))
+
+
+def test_a_model_that_was_replaced_between_levels_is_a_doubt_of_the_run() -> None:
+    asked, replaced = answered(m={"m": 60}), answered(m={"small": 50})
+
+    ((_, text),) = about_models_of([asked, asked, replaced])
+
+    assert "'m' 120, 'small' 50" in text
+    assert not about_models_of([asked, asked])
+    assert not about_models_of([asked, answered(m={"m": 1, "small": 2})])  # the level says it

@@ -33,6 +33,10 @@ REFUSED = {
     "first token from due": ("ttft_due:p99", "", "", "closed-loop users have no due times"),
     "last token from due": ("e2e_due", "", "", "--objective e2e_due:p50: closed-loop users"),
     "an SLO from due": ("token_rate", "ttft_due<2s", "", "--slo ttft_due<2s: closed-loop users"),
+    "an SLO on goodput alone": (
+        *("token_rate", "goodput>1", ""),
+        "--slo goodput>1: counts the requests that meet an SLO",
+    ),
     "time per token of one": ("tpot:p95", "", "1", "--osl 1 gives outputs of one token"),
     "cost without a price": (
         *("cost_per_million_output", "", ""),

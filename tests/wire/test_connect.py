@@ -68,10 +68,6 @@ def test_a_handshake_that_is_never_answered_ends_with_the_timeout() -> None:
         (OSError(errno.ECONNRESET, "x"), "reset"),
         (OSError(errno.ETIMEDOUT, "x"), "connect-timeout"),
         (OSError(errno.EHOSTUNREACH, "x"), "unreachable"),
-        # As asyncio tells that all addresses of a host have failed.
-        (OSError("Multiple exceptions: [Errno 111] x, [Errno 111] y"), "refused"),
-        (OSError("Multiple exceptions: [Errno 111] x, [Errno 101] y"), "unreachable"),
-        (OSError("Multiple exceptions: [Errno 24] x, [Errno 111] y"), "client-limit"),
     ],
 )
 def test_an_error_of_the_system_has_its_class(error: OSError, kind: str) -> None:

@@ -78,6 +78,18 @@ def test_a_kept_connection_that_was_closed_is_opened_anew_and_the_request_sent_a
 
     assert [response.error for response in responses] == ["", ""]
     assert (server.requests, len(server.exchanges)) == (3, 2)
+    # From the first sending on: 0.1 s until the connection ended, and 0.1 s for the answer.
+    assert responses[1].end_ns - responses[1].sent_ns == pytest.approx(0.2e9)
+
+
+@pytest.mark.parametrize("error", ["reset", "no-response"])
+def test_a_request_that_a_server_lost_after_a_wait_has_failed(error: str) -> None:
+    server = Server([Reply(0.1), Reply(3.0, error=error), Reply(0.1)])
+
+    _, second = asked(server, 2)
+
+    assert (second.error, second.end_ns - second.sent_ns) == (error, 3_000_000_000)
+    assert server.requests == 2
 
 
 @pytest.mark.parametrize("replies", [[Reply(error="reset")], [Reply(), Reply(error="truncated")]])

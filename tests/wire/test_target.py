@@ -15,6 +15,8 @@ from llmdyno.wire.target import parse_url
 WRONG = {
     "no TLS": ("http://h:1", {"insecure": True}, "--insecure: only for an https:// URL"),
     "port 0": ("http://h:0", {}, "nobody listens on port 0"),
+    "a blank in a name": ("http://a b", {}, "the host's name cannot be one: it has ' ' in it"),
+    "another flag": ("x", {"flag": "--metrics-url"}, "--metrics-url x: write http://host:port"),
     "no name": ("http://a..b", {}, "the host's name cannot be one"),
     "a key of two lines": ("http://h", {"api_key": "sk-1\r\nX: y"}, "--api-key-env: the variable"),
     "no file": ("https://h", {"ca_cert": "nowhere.pem"}, "--ca-cert nowhere.pem: is no PEM file"),

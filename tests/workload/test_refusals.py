@@ -22,6 +22,11 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         "only for --workload agent, synthetic; 'chat-system' has its own prompts.",
     ),
+    "turns of no use": (
+        {"name": "chat", "turns": FIVE},
+        {},
+        "--turns 5: only for --workload agent, sessions.",
+    ),
     "no file": ({"name": "file"}, {}, "--workload file: needs --dataset FILE."),
     "no trace": (
         {"name": "trace"},

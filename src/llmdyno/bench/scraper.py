@@ -158,7 +158,7 @@ def _page(url: str, target: Target) -> Target:
     It is trusted and reached as the server is. What is meant for the server alone, headers and our
     certificate, goes there only if it is the same host and port.
     """
-    page = parse_url(url)
+    page = parse_url(url, flag="--metrics-url")
     page = msgspec.structs.replace(
         page,
         proxy=target.proxy,

@@ -132,7 +132,21 @@ def _complete() -> None:
     answer(os.environ[COMPLETING], Commands(lines, load))
 
 
+def _refuse_no_text(words: Sequence[str]) -> None:
+    """Refuse words that no file of ours can hold: their bytes are not of this system's encoding."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            readable = os.fsencode(word).decode("ascii", "backslashreplace")
+            raise UsageError(
+                f"{readable}: is no {sys.getfilesystemencoding()}, which the locale of this"
+                " terminal says; write it so, or set a locale that has it, e.g. LC_ALL=C.UTF-8."
+            ) from None
+
+
 def _run() -> int:
+    _refuse_no_text(sys.argv[1:])
     ended = app(prog_name="dyno", standalone_mode=False)
     if ended == InterruptError.exit_status:  # what typer makes of Ctrl-C
         say("dyno: interrupted.")

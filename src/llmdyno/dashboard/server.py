@@ -197,7 +197,7 @@ class Dashboard:
 
     async def _send_page(self, request: Request, writer: asyncio.StreamWriter) -> None:
         nonce = secrets.token_urlsafe(16)
-        page = PAGE.read_text().replace("NONCE", nonce)
+        page = PAGE.read_text("utf-8").replace("NONCE", nonce)
         policy = (
             f"Content-Security-Policy: default-src 'none'; script-src 'nonce-{nonce}';"
             f" style-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; base-uri 'none';"

@@ -17,7 +17,7 @@ from llmdyno.endpoints._json_events import Event, merge, read_events
 from llmdyno.endpoints._openai_usage import Usage, take_foreign_usage, take_groq, take_usage
 from llmdyno.wire.exchange import Response
 from llmdyno.wire.inbox import Piece
-from llmdyno.wire.reply import Reply
+from llmdyno.wire.reply import Reply, note_model
 from llmdyno.wire.runs import read_run
 from llmdyno.wire.sse import Body
 
@@ -63,6 +63,7 @@ class Chunk(Event):
 
     choices: list[Choice] | None = None
     usage: Usage | list[Any] | str | float | bool | None = None
+    model: Any = None
     x_groq: Any = None  # Groq's own: its `usage` or its `error`
 
     @property
@@ -207,6 +208,7 @@ def _common_fields(ask: Ask) -> dict[str, Any]:
 
 def _read_each(pieces: Iterable[Piece], reply: Reply) -> None:
     for stamp_ns, chunk in read_events(pieces, _decode, reply):
+        note_model(reply, chunk.model)
         running = None if chunk.usage is None else take_usage(reply, chunk.usage)
         if chunk.x_groq is not None:
             take_groq(reply, chunk.x_groq)
@@ -269,7 +271,11 @@ def _of_only_text(event: bytes) -> Reply | None:
     reply = Reply()
     _read_each([(0, _DATA + event + _BLANK)], reply)
     expected = Reply(
-        stamps_ns=[0], texts=reply.texts, choices=reply.choices, reasoned=reply.reasoned
+        stamps_ns=[0],
+        texts=reply.texts,
+        choices=reply.choices,
+        reasoned=reply.reasoned,
+        model=reply.model,
     )
     return reply if reply == expected and len(reply.texts) == 1 else None
 

@@ -16,7 +16,7 @@ from llmdyno.endpoints._answers import asked_for_tokens, listed_model
 from llmdyno.endpoints._errors import error_of, note_finish
 from llmdyno.endpoints._json_events import Count, Event, count_of, merge, messages_of, read_events
 from llmdyno.wire.inbox import Piece
-from llmdyno.wire.reply import Reply
+from llmdyno.wire.reply import Reply, note_model
 
 _PATH = "/v1/messages"
 _MAX_TOKENS = 4096  # the protocol has no default, and wants one
@@ -35,6 +35,7 @@ class Message(msgspec.Struct):
     """The message as its first event has it, without content."""
 
     usage: Usage | None = None
+    model: Any = None
 
 
 class Delta(msgspec.Struct):
@@ -111,6 +112,7 @@ class AnthropicMessages:
         for stamp_ns, event in read_events(pieces, _decode, reply):
             match event.type:
                 case "message_start" if isinstance(event.message, Message):
+                    note_model(reply, event.message.model)
                     _take_input(reply, event.message.usage)  # its output is only the first token
                 case "content_block_start" | "content_block_delta":
                     _take_text(reply, event.delta or event.content_block, stamp_ns)

@@ -16,7 +16,7 @@ from llmdyno.endpoints._answers import asked_for_tokens, listed_model
 from llmdyno.endpoints._errors import error_of, note_finish
 from llmdyno.endpoints._json_events import Count, Event, count_of, merge, messages_of, read_events
 from llmdyno.wire.inbox import Piece
-from llmdyno.wire.reply import Reply
+from llmdyno.wire.reply import Reply, note_model
 
 _PATH = "/v1/responses"
 # The model's words in all their kinds: text, reasoning, refusals, the input of functions and tools.
@@ -41,9 +41,10 @@ class Incomplete(msgspec.Struct):
 
 
 class Whole(msgspec.Struct):
-    """The response as the last event has it."""
+    """The response as its first and its last events have it."""
 
     status: str | None = None
+    model: Any = None
     usage: Usage | None = None
     incomplete_details: Incomplete | None = None
     error: Any = None
@@ -117,8 +118,10 @@ class OpenAIResponses:
                 reply.stamps_ns.append(stamp_ns)
                 reply.texts.append(event.delta)
                 reply.reasoned |= "reasoning" in (event.type or "")
-            elif event.type in _ENDS and event.response is not None:
-                _take_end(reply, event.response)
+            elif event.response is not None:
+                note_model(reply, event.response.model)
+                if event.type in _ENDS:
+                    _take_end(reply, event.response)
             if reply.error:
                 break
         return reply

@@ -345,8 +345,9 @@ def write_project(folder: Path, launch: Launch, config: Config, engine: Engine) 
         (folder / "requirements.txt").write_text(
             "\n".join((*REQUIREMENTS, *_requirements(engine), ""))
         )
-        (folder / "bentofile.yaml").write_text(_bentofile(launch, engine))
-        (folder / "README.md").write_text(_README.format(engine=engine.name, model=launch.model))
+        (folder / "bentofile.yaml").write_text(_bentofile(launch, engine), "utf-8")
+        readme = _README.format(engine=engine.name, model=launch.model)
+        (folder / "README.md").write_text(readme, "utf-8")
     except OSError as error:
         raise StorageError(f"{folder}: cannot write the Bento: {error.strerror}.") from error
 

@@ -29,6 +29,7 @@ from llmdyno.workload.sessions import Item
 
 _DETAIL_CHARACTERS_MAX = 300
 _LAST_WORDS_BYTES = 150
+_NAME_MAX = 200  # characters of a model's name
 _EVENT_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 # A stream with its end mark is complete even if the connection then ends like this.
 _AFTER_THE_END = frozenset({"reset", "truncated"})
@@ -55,6 +56,7 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
         zero_ns: the zero of the record's times.
     """
     item = sent.item
+    asked = plan.model_of(sent.number, item.session)
     answered = response.status == 200
     as_read = plan.endpoint.read(response.pieces) if answered else Reply()
     reply, repeats = _answer(as_read, item)
@@ -96,7 +98,8 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
         input_text=_asked(item) if recountable else "",
         session=item.session,
         turn=item.turn,
-        model=plan.model_of(sent.number, item.session) if "," in plan.model else "",
+        model=asked if "," in plan.model else "",
+        answered_by="" if reply.model == asked else plan.target.redact(reply.model)[:_NAME_MAX],
         blocks=blocks.ids,
         characters=blocks.characters,
     )

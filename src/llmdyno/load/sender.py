@@ -16,6 +16,7 @@ from llmdyno.wire.connect import CONNECT_TIMEOUT_S, ConnectError, as_sent, conne
 from llmdyno.wire.exchange import Exchange, Meter, Response
 from llmdyno.wire.poller import Poller, can_stamp
 from llmdyno.wire.request import KeptConnection, answered
+from llmdyno.wire.sockets import Addresses
 
 RETRY_AFTER_MAX_S = 60.0
 # Stop waiting for the body this long after the end mark: no more data is expected.
@@ -38,7 +39,8 @@ class Dialer:
         self._target = plan.target
         self._timeout_s = min(CONNECT_TIMEOUT_S, plan.load.timeout_s)
         self._meter = meter
-        self._poller = Poller(meter) if can_stamp() else None
+        self._addresses = Addresses()
+        self._poller = Poller(meter, self._addresses) if can_stamp() else None
 
     async def dial(self) -> Exchange:
         """Open a connection and wait until it can be used.
@@ -46,7 +48,9 @@ class Dialer:
         Raises:
             ConnectError: it could not be opened.
         """
-        return await connect(self._target, self._meter, self._timeout_s, self._poller)
+        return await connect(
+            self._target, self._meter, self._timeout_s, self._poller, self._addresses
+        )
 
     def close(self) -> None:
         """Stop the poller and close the connections that it reads."""

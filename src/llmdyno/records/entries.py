@@ -6,7 +6,7 @@ Format versions:
     1 (November 2026): the first. Since then, further kinds of lines: "scrape",
         "gpu", "cpu-energy" and "calibration"; "share-end", "worker-host", and files beside the
         journal, journal-0.jsonl and on, in which a level's workers write its requests and ticks;
-        `unstreamed`, `oddities`, `model`, `blocks` and `characters` of a request;
+        `unstreamed`, `oddities`, `model`, `answered_by`, `blocks` and `characters` of a request;
         `unsent_due_ns` of a level's end; "settled".
 """
 
@@ -83,6 +83,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defa
     session: int = -1  # which one of the level; -1: the request stands alone
     turn: int = 0
     model: str = ""  # where the level asks several
+    answered_by: str = ""  # the model that the server names, where it is not the one asked
     reads: int = 0  # all reads of this response, also those without tokens
     # Of a prompt whose beginning matters: blocks, and characters of its parts (prefixes.py).
     blocks: tuple[int, ...] = ()

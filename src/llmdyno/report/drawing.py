@@ -165,7 +165,7 @@ def javascript() -> str:
         / f"{metadata.version('vl-convert-python')}-vega-lite-{version}.js"
     )
     with suppress(OSError):
-        return kept.read_text()
+        return kept.read_text("utf-8")
     # The type stub lacks the default of the snippet; with none, vl-convert keeps the bundle.
     bundle = vl_convert.javascript_bundle(vl_version=version)  # type: ignore[call-arg]
     with suppress(OSError, StorageError):  # without a cache the next page takes longer

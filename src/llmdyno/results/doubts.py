@@ -15,6 +15,7 @@ from llmdyno.machine import environment
 from llmdyno.results.crosscheck import UNREAD
 from llmdyno.results.documents import Document, levels, number, part, texts
 from llmdyno.results.level_checks import CHECKS
+from llmdyno.results.load_checks import about_models_of
 from llmdyno.results.metrics import BY_NAME, Metric, resting_on
 
 Spoils = Callable[[Metric], bool]
@@ -97,6 +98,7 @@ CODES: Mapping[str, Code] = {
     "output-length-missed": Code("answers are not as long as asked: the work was another one"),
     "rate-not-delivered": Code("fewer requests a second were sent than were asked"),
     "users-not-reached": Code("fewer requests were in flight than the users should keep there"),
+    "several-models": Code("answers name several models where one was asked: a mixture"),
     "backlog": Code("TTFT grows with the number of the request: it is a backlog", _WAITED),
     # What the numbers rest on.
     "few-requests": Code("fewer than 100 requests completed: p99 is hardly known", _latencies),
@@ -189,6 +191,7 @@ def find(summary: Document) -> list[Doubt]:
     ]
     whole = [
         *environment.findings(part(summary, "environment")).items(),
+        *about_models_of(levels(summary).values()),
         *(("imported-file", note) for note in _imported(summary)),
     ]
     return found + [

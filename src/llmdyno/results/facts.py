@@ -54,6 +54,8 @@ class LevelFacts(msgspec.Struct, frozen=True, kw_only=True):
     unstreamed: int = 0  # tokens that the server counts beyond them
     oddities: Mapping[str, int] = {}  # completed requests whose stream was odd in such a way
     finishes: Mapping[str, int] = {}  # completed requests by the reason why their answer ended
+    # Completed requests by the model that was asked, and the one that the server says answered.
+    answered_by: Mapping[str, Mapping[str, int]] = {}
     ticks: Sequence[Tick]
     last_ns: int  # the latest time of an entry of the level
     by_model: Mapping[str, Columns] = {}  # where several were asked; the level's columns, divided
@@ -104,12 +106,13 @@ def read_run(journal: Path) -> RunFacts:
     if not isinstance(opened, Opened):
         raise StorageError(f"{journal}: is no journal of a run: it lacks the first line.")
     calibration = None
+    model = str(opened.spec.get("model") or "")
     open_levels: dict[int, _LevelReader] = {}
     beside: defaultdict[int, list[_Beside]] = defaultdict(list)  # also before the level
     for entry in entries:
         match entry:
             case LevelStarted():
-                open_levels[entry.level] = _LevelReader(entry)
+                open_levels[entry.level] = _LevelReader(entry, model)
             case Scrape() | GpuSample() | CpuEnergy() | Settled():
                 beside[entry.level].append(entry)
             case Calibration():
@@ -129,8 +132,9 @@ def read_run(journal: Path) -> RunFacts:
 class _LevelReader:
     """Takes in one level's entries and makes its facts of them."""
 
-    def __init__(self, started: LevelStarted) -> None:
+    def __init__(self, started: LevelStarted, model: str) -> None:
         self._started = started
+        self._model = model  # of requests that name none
         self._ended: LevelEnded | None = None
         self._records = Collector()
         self._by_model: defaultdict[str, Collector] = defaultdict(Collector)
@@ -142,6 +146,7 @@ class _LevelReader:
         self._unstreamed = 0
         self._oddities: Counter[str] = Counter()
         self._finishes: Counter[str] = Counter()
+        self._answered_by: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._ticks: list[Tick] = []
         self._prompts: list[tuple[int, int]] = []
         self._prefixes: list[Prefix] = []
@@ -173,6 +178,8 @@ class _LevelReader:
                 self._oddities.update(entry.oddities)
                 if entry.finish:
                     self._finishes[entry.finish] += 1
+                asked = entry.model or self._model
+                self._answered_by[asked][entry.answered_by or asked] += 1
             self._last_ns = max(self._last_ns, entry.sent_ns + entry.end_ns)
         elif isinstance(entry, Tick):
             self._ticks.append(entry)
@@ -203,6 +210,9 @@ class _LevelReader:
             unstreamed=self._unstreamed,
             oddities=dict(self._oddities),
             finishes=dict(self._finishes.most_common()),
+            answered_by={
+                asked: dict(names.most_common()) for asked, names in self._answered_by.items()
+            },
             ticks=self._ticks,
             last_ns=self._last_ns,
             prompts=self._prompts,

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from llmdyno.faults import is_too_long
 from llmdyno.results import energy
 from llmdyno.results.documents import Document, items, number, part, text, texts
-from llmdyno.results.load_checks import about_backlog, about_lengths, about_rate, about_users
+from llmdyno.results.load_checks import (
+    about_backlog,
+    about_lengths,
+    about_models,
+    about_rate,
+    about_users,
+)
 from llmdyno.results.metrics import SENT_BEFORE_MAX
 from llmdyno.results.settled import about_settling
 from llmdyno.results.stream_checks import about_stream
@@ -247,6 +253,7 @@ CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
     about_lengths,
     about_rate,
     about_users,
+    about_models,
     about_backlog,
     _about_usage,
     _about_server,

@@ -184,6 +184,10 @@ def _of_level(name: str, old: Document, new: Document) -> list[Difference]:
     if windows[0] and windows[1] and abs(windows[1] / windows[0] - 1) > _WINDOWS_MAX:
         said = [wording.seconds(one) for one in windows]
         found.append(_difference("window", f"{name}, length of the window", said))
+    for asked in part(old, "answered_by"):
+        names = [" and ".join(sorted(part(level, "answered_by", asked))) for level in (old, new)]
+        if all(names) and names[0] != names[1]:
+            found.append(_difference("model", f"{name}, model that answered for {asked}", names))
     methods = [text(level, "window", "method") for level in (old, new)]
     if methods[0] != methods[1]:
         found.append(_difference("window", f"{name}, window", methods))

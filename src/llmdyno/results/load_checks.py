@@ -1,5 +1,8 @@
 """The checks that find a level that did not do what was asked: answers, rate, users, a backlog."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 from llmdyno.results.documents import Document, number, part
 from llmdyno.results.wording import count, milliseconds, significant
 
@@ -135,6 +138,39 @@ def _about_foreign_users(level: Document) -> list[Finding]:
         " mean (request rate times E2E): the load is a smaller one."
     )
     return [("users-not-reached", said)]
+
+
+def about_models(level: Document) -> list[Finding]:
+    """Doubt a level whose answers name several models where one was asked."""
+    return [
+        ("several-models", _mixture(asked, part(level, "answered_by", asked)))
+        for asked in part(level, "answered_by")
+        if len(part(level, "answered_by", asked)) > 1
+    ]
+
+
+def about_models_of(levels: Iterable[Document]) -> list[Finding]:
+    """Doubt a run of whose levels some name one model and some another where one was asked."""
+    whole: dict[str, Counter[str]] = {}
+    for level in levels:
+        for asked in part(level, "answered_by"):
+            names = part(level, "answered_by", asked)
+            if len(names) == 1:  # else the level has the doubt
+                counts = {name: int(number(names, name) or 0) for name in names}
+                whole.setdefault(asked, Counter()).update(counts)
+    return [
+        ("several-models", f"{_mixture(asked, names)} The levels differ in it.")
+        for asked, names in whole.items()
+        if len(names) > 1
+    ]
+
+
+def _mixture(asked: str, names: Document) -> str:
+    named = ", ".join(f"'{name}' {count(number(names, name) or 0)}" for name in names)
+    return (
+        f"where '{asked}' was asked, answers name {len(names)} models: {named}. A router or a"
+        " fallback sent requests elsewhere, or the model was replaced: the numbers mix them."
+    )
 
 
 def about_backlog(level: Document) -> list[Finding]:

@@ -22,6 +22,10 @@ from llmdyno.results.slo import Slo
 from llmdyno.results.stats import STATISTICS, significant
 from llmdyno.results.window import steady_window
 
+COUNTS_WHAT_MEETS_ONE = (  # of goodput alone
+    "counts the requests that meet an SLO on ttft, tpot or e2e, and none is given; add one, e.g."
+    " --slo 'ttft:p99<2s'."
+)
 _CI_OBSERVATIONS_MAX = 50_000
 
 RunWindow = tuple[Columns, Window]

@@ -8,8 +8,8 @@ journal and the tuner all take it. The document's keys are a contract; its versi
     28 November 2026, added: "doubts"; in a level "steady" of its "window" and "findings" of its
         "server" (the "notes" by code), "energy", "models", "prefix", and the metrics of cost and
         energy. For an older document doubts.py finds the doubts on reading.
-    29 November 2026, added: "histograms" of a level's latencies, "settled" and "finishes" of
-        a level.
+    29 November 2026, added: "histograms" of a level's latencies, "settled", "finishes" and
+        "answered_by" of a level.
 """
 
 from collections import Counter
@@ -150,6 +150,7 @@ def point_document(
         "finishes": dict(
             sum((Counter(each["finishes"]) for each in documents), Counter()).most_common()
         ),
+        "answered_by": _answered_by(documents),
         "faults": _faults(documents),
         "tokens": {
             **_summed([document["tokens"] for document in documents]),
@@ -263,6 +264,7 @@ def level_document(
         "stopped": facts.ended.stopped if facts.ended else "",
         "requests": _requests(facts),
         "finishes": dict(facts.finishes),
+        "answered_by": {asked: dict(names) for asked, names in facts.answered_by.items()},
         "faults": {
             fault: {"meaning": meaning(fault), "example": facts.examples[fault]}
             for fault in facts.errors
@@ -286,6 +288,15 @@ def level_document(
         "doubtful": doubtful,
         **_beside([facts], over_all, client, input_tokens_shared, alike_on_purpose),
     }
+
+
+def _answered_by(documents: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Return for each model that was asked how many answers named which model, over all rounds."""
+    summed: dict[str, Counter[str]] = {}
+    for document in documents:
+        for asked, names in document["answered_by"].items():
+            summed.setdefault(asked, Counter()).update(names)
+    return {asked: dict(names.most_common()) for asked, names in summed.items()}
 
 
 def _requests(facts: LevelFacts) -> dict[str, Any]:

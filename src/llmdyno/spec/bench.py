@@ -171,7 +171,9 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
                 )
 
     def _check_slos(self) -> None:
-        from llmdyno.results.metrics import BY_NAME  # imports numpy, which a help does without
+        # These import numpy, which a help does without.
+        from llmdyno.results.measures import COUNTS_WHAT_MEETS_ONE, judges_requests
+        from llmdyno.results.metrics import BY_NAME
 
         for slo in self.slos:
             if BY_NAME[slo.metric].open_loop and not self.load.is_open:
@@ -181,6 +183,8 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
                 )
             if BY_NAME[slo.metric].needs_price and self.price_per_h is None:
                 raise UsageError(f"--slo {slo.expr}: needs a price, e.g. --price 3.50/h.")
+            if BY_NAME[slo.metric].needs_slo and not judges_requests(self.slos):
+                raise UsageError(f"--slo {slo.expr}: {COUNTS_WHAT_MEETS_ONE}")
 
     def _check_until(self) -> None:
         if not self.slos:

@@ -5,7 +5,7 @@ a value and has none is refused after the baseline: a search without a number fi
 """
 
 from llmdyno.errors import ServerError, UsageError
-from llmdyno.results.measures import judges_requests
+from llmdyno.results.measures import COUNTS_WHAT_MEETS_ONE, judges_requests
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.tune.spec import Study
 from llmdyno.units import Lengths
@@ -25,15 +25,12 @@ def check(study: Study) -> None:
             raise UsageError(f"{text}: closed-loop users have no due times; leave out '_due'.")
         if BY_NAME[name].needs_price and study.price_per_h is None:
             raise UsageError(f"{text}: needs a price, e.g. --price 3.50/h.")
+        if BY_NAME[name].needs_slo and not judges_requests(study.slos):
+            raise UsageError(f"{text}: {COUNTS_WHAT_MEETS_ONE}")
     if metric.observe is None and metric.rate is None:
         raise UsageError(
             f"{flag}: cannot be confirmed, as no interval of it is known; use token_rate or"
             " another metric."
-        )
-    if metric.needs_slo and not judges_requests(study.slos):
-        raise UsageError(
-            f"{flag}: counts the requests that meet an SLO on ttft, tpot or e2e, and none is given;"
-            " add one, e.g. --slo 'ttft:p99<2s'."
         )
     osl, most = study.workload.osl, study.workload.max_tokens
     if "later tokens" in metric.rests_on and (most == 1 or (osl and _always_one(osl))):

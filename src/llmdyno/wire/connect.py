@@ -6,7 +6,6 @@ report a fault of DNS, TCP, TLS or a proxy by the same error class of faults.py.
 
 import asyncio
 import errno
-import re
 import socket
 import ssl
 
@@ -14,6 +13,7 @@ from llmdyno.errors import reason
 from llmdyno.wire.exchange import Exchange, Meter
 from llmdyno.wire.http1 import Connection
 from llmdyno.wire.poller import Poller
+from llmdyno.wire.sockets import Addresses
 from llmdyno.wire.target import Target, own_context
 from llmdyno.wire.tunnel import ProxyError, open_tunnel
 
@@ -25,7 +25,6 @@ _PLAIN_ANSWERS = (
     *("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG"),
     *("RECORD_OVERFLOW", "HTTPS_PROXY_REQUEST", "RECORD_LAYER_FAILURE"),
 )
-_ERRNO = re.compile(r"\[Errno (\d+)\]")
 
 
 class ConnectError(Exception):
@@ -56,6 +55,7 @@ async def connect(
     meter: Meter,
     timeout_s: float = CONNECT_TIMEOUT_S,
     poller: Poller | None = None,
+    addresses: Addresses | None = None,
 ) -> Exchange:
     """Open a connection and wait until a request can be sent on it.
 
@@ -64,6 +64,7 @@ async def connect(
         meter: counts the reads of the connection.
         timeout_s: for DNS, TCP, the proxy and TLS together.
         poller: reads the connection if it is plain TCP; None: the event loop reads it.
+        addresses: where the hosts are; None: they are looked up.
 
     Raises:
         ConnectError: it could not be opened; `kind` is the error class of faults.py.
@@ -72,7 +73,7 @@ async def connect(
     via = f"the proxy {target.proxy[0]}:{target.proxy[1]}" if target.proxy else target.authority
     try:
         async with asyncio.timeout(timeout_s):
-            await _open(exchange, target, poller)
+            await _open(exchange, target, poller, addresses or Addresses())
     except TimeoutError as error:
         raise ConnectError("connect-timeout", f"no connection in {timeout_s:g} s") from error
     except ProxyError as error:
@@ -129,32 +130,30 @@ def _without_tls(target: Target) -> str:
     return "grpc://" if target.rpc else "http://"
 
 
-async def _open(exchange: Exchange, target: Target, poller: Poller | None) -> None:
+async def _open(
+    exchange: Exchange, target: Target, poller: Poller | None, addresses: Addresses
+) -> None:
     loop = asyncio.get_running_loop()
     context = own_context(target) if target.tls else None
+    host, port = target.proxy or (target.host, target.port)
     # A proxy forwards plain HTTP itself; TLS and gRPC need a tunnel through it.
     if target.proxy and (context or target.rpc):
-        channel = await open_tunnel(target.proxy, target.authority, target.proxy_headers)
-        name = target.host if context else None
-        await loop.create_connection(
-            lambda: exchange, sock=channel, ssl=context, server_hostname=name
-        )
-        return
-    host, port = target.proxy or (target.host, target.port)
-    if poller is not None and context is None:
+        channel = await open_tunnel(target.proxy, target.authority, target.proxy_headers, addresses)
+    elif poller is not None and context is None:
         exchange.connection_made(await poller.connect(host, port, exchange))
+        return
     else:
-        await loop.create_connection(lambda: exchange, host, port, ssl=context)
+        channel = await addresses.connect(host, port)
+    name = target.host if context else None
+    await loop.create_connection(lambda: exchange, sock=channel, ssl=context, server_hostname=name)
 
 
 def _kind(error: OSError) -> str:
     """Return the error class of a connection that could not be made."""
-    # If all addresses of a host fail, asyncio raises one error that has their errnos in its text.
-    codes = {error.errno} if error.errno else {int(n) for n in _ERRNO.findall(str(error))}
-    if codes & _OUR_LIMITS:
+    if error.errno in _OUR_LIMITS:
         return "client-limit"
-    if codes == {errno.ECONNREFUSED} or isinstance(error, ConnectionRefusedError):
+    if isinstance(error, ConnectionRefusedError):
         return "refused"
     if isinstance(error, ConnectionResetError | ConnectionAbortedError):
         return "reset"
-    return "connect-timeout" if codes == {errno.ETIMEDOUT} else "unreachable"
+    return "connect-timeout" if error.errno == errno.ETIMEDOUT else "unreachable"

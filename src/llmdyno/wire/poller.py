@@ -25,7 +25,7 @@ from typing import Protocol
 
 from llmdyno.wire import inbox
 from llmdyno.wire.inbox import READ_BYTES, Inbox
-from llmdyno.wire.sockets import Address, connect_first, resolve
+from llmdyno.wire.sockets import Addresses
 
 _STEP_NS = 50_000_000  # what lies between two readings of the clocks is less
 _EDGES = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
@@ -170,16 +170,16 @@ class Poller:
 
     Args:
         tally: counts the reads that compiled code puts into inboxes.
+        addresses: where the hosts are; None: they are looked up.
     """
 
-    def __init__(self, tally: Tally | None = None) -> None:
+    def __init__(self, tally: Tally | None = None, addresses: Addresses | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._tally = tally  # of the reads that go straight into inboxes
         self._epoll = select.epoll()
         self._links: dict[int, Link] = {}
         self._inboxes: dict[int, Inbox] = {}  # of the links that are read by compiled code
-        # By host and port: a name is resolved in a thread, and a thousand users need the same one.
-        self._addresses: dict[tuple[str, int], list[Address]] = {}
+        self._addresses = addresses or Addresses()
         self._unsent: list[Link] = []
         self._unparsed: dict[Reader, None] = {}  # in the order of their reads
         self._timer: asyncio.Handle | None = None
@@ -210,14 +210,8 @@ class Poller:
         Raises:
             OSError: no address answers; gaierror: the name cannot be resolved.
         """
-        addresses = self._addresses.get((host, port)) or await resolve(host, port)
-        try:
-            channel = await connect_first(addresses, [(socket.SOL_SOCKET, SO_TIMESTAMPNS)])
-        except OSError:
-            self._addresses.pop((host, port), None)  # resolve again: the host may have moved
-            raise
-        self._addresses[host, port] = addresses
-        return self._add(channel, reader)
+        options = [(socket.SOL_SOCKET, SO_TIMESTAMPNS)]
+        return self._add(await self._addresses.connect(host, port, options), reader)
 
     def close(self) -> None:
         """Close all links and stop polling."""

@@ -56,6 +56,7 @@ class Reply(msgspec.Struct, kw_only=True):
     finished: set[int] = set()  # of those with a finish reason
     chunks_at_usage: int = -1  # token-carrying chunks up to the last usage; -1: not known
     usage_is_odd: bool = False  # what the server sent for its usage is no count of tokens
+    model: str = ""  # that answered, as the server names it first
     finish: str = ""
     ended: bool = False  # a finish reason or the protocol's end mark was seen
     error: str = ""  # the error class, if the body carries an error
@@ -65,6 +66,12 @@ class Reply(msgspec.Struct, kw_only=True):
     def has_choices(self) -> bool:
         """Whether several choices brought text; some servers number their chunks instead."""
         return 1 < len(self.choices) < len(self.stamps_ns)
+
+
+def note_model(reply: Reply, name: object) -> None:
+    """Note which model answers, as an event names it; the first name holds."""
+    if not reply.model and isinstance(name, str):
+        reply.model = name
 
 
 def count_tokens(reply: Reply) -> tuple[list[int], str]:

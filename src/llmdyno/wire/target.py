@@ -153,6 +153,7 @@ def parse_url(
     client_cert: str | None = None,
     client_key: str | None = None,
     proxy: str | None = None,
+    flag: str = "--url",
 ) -> Target:
     """Return the target of a base URL and its options.
 
@@ -168,23 +169,24 @@ def parse_url(
         client_cert: a PEM file of the certificate by which the server knows us.
         client_key: a PEM file of that certificate's key; None: it is in the same file.
         proxy: http://host:port.
+        flag: where the URL was given, for an error's sentence.
 
     Raises:
         UsageError: the URL or the proxy is none of these, the certificates cannot be read, the key
             cannot be a header, or an option does not fit the URL's scheme.
     """
-    parts = _split("--url", url)
+    parts = _split(flag, url)
     if parts.scheme not in _SCHEMES or not parts.hostname:
-        raise UsageError(f"--url {url}: write http://host:port, https://host or grpc://host:port.")
+        raise UsageError(f"{flag} {url}: write http://host:port, https://host or grpc://host:port.")
     if parts.port == 0:
-        raise UsageError(f"--url {url}: nobody listens on port 0.")
+        raise UsageError(f"{flag} {url}: nobody listens on port 0.")
     tls, rpc, port = _SCHEMES[parts.scheme]
     _check_tls(url, tls=tls, ca_cert=ca_cert, insecure=insecure, client=client_cert or client_key)
     if client_key and not client_cert:
         raise UsageError(f"--client-key {client_key}: needs --client-cert FILE, its certificate.")
     prefix = parts.path.rstrip("/")
     if rpc and prefix:
-        raise UsageError(f"--url {url}: a gRPC address ends with its port, without {prefix}.")
+        raise UsageError(f"{flag} {url}: a gRPC address ends with its port, without {prefix}.")
     ends_with = _VERSION.search(prefix)
     every = (*more_headers, *headers.api_key(api_key))
     headers.check_once(every)
@@ -282,6 +284,8 @@ def _parse_proxy(proxy: str) -> tuple[str, int]:
 
 def _check_host(host: str) -> None:
     """Raise UnicodeError for a name that getaddrinfo will not take."""
+    if blank := re.search(r"[\s<>\"'{}|\\^`]", host):
+        raise UnicodeError(f"it has {blank[0]!r} in it")
     labels = host.removesuffix(".").split(".")
     is_plain = host.isascii() and all(0 < len(label) < 64 for label in labels)
     if host and not is_plain:  # else the codec, which takes 10 ms to import, agrees

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Sequence
 
 from llmdyno.wire.headers import Header
-from llmdyno.wire.sockets import connect_first, resolve
+from llmdyno.wire.sockets import Addresses
 
 _ANSWER_BYTES_MAX = 16_384
 
@@ -19,7 +19,10 @@ class ProxyError(Exception):
 
 
 async def open_tunnel(
-    proxy: tuple[str, int], authority: str, headers: Sequence[Header] = ()
+    proxy: tuple[str, int],
+    authority: str,
+    headers: Sequence[Header] = (),
+    addresses: Addresses | None = None,
 ) -> socket.socket:
     """Return a socket that leads through the proxy to a server; it waits for both.
 
@@ -27,12 +30,13 @@ async def open_tunnel(
         proxy: host and port.
         authority: of the server, as "host:port".
         headers: for the proxy, such as Proxy-Authorization.
+        addresses: where the proxy is; None: it is looked up.
 
     Raises:
         ProxyError: the proxy did not answer with a status 2xx.
         OSError: the proxy could not be reached.
     """
-    channel = await connect_first(await resolve(*proxy))
+    channel = await (addresses or Addresses()).connect(*proxy)
     try:
         answer = await _ask(channel, authority, headers)
     except BaseException:

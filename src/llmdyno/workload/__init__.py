@@ -100,6 +100,9 @@ def _check_fields(spec: WorkloadSpec, taken: Collection[str]) -> None:
         raise UsageError(
             f"--prefix-share {spec.prefix_share:g}: only for --workload {', '.join(kinds)}."
         )
+    if spec.turns != WorkloadSpec().turns and not in_turns(load(spec.name)):
+        kinds = [name for name in plugins.names(_PLUGINS) if in_turns(load(name))]
+        raise UsageError(f"--turns {spec.turns}: only for --workload {', '.join(kinds)}.")
     if spec.unique and "unique" not in taken:
         raise UsageError(
             f"--unique: not for --workload {spec.name}, whose prompts are as alike as they are"
