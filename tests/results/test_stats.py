@@ -2,6 +2,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmdyno.results import stats
 
@@ -176,3 +178,20 @@ def test_a_statistic_is_the_same_of_a_series_and_of_its_resamples(name: str) -> 
 def test_six_digits_are_significant() -> None:
     assert stats.significant(1234567.0) == 1234570.0
     assert stats.significant(0.0001234567) == 0.000123457
+
+
+@given(
+    st.lists(st.integers(0, 50), min_size=1, max_size=60),
+    st.floats(0.5, 9),
+    st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 0.95, 0.99, 1.0]), min_size=1, max_size=6),
+)
+def test_equal_weights_are_counted_as_others_are(
+    values: list[int], weight: float, shares: list[float]
+) -> None:
+    observed = np.array(values, dtype=float)
+    # One observation of no weight makes the weights unequal, and changes no quantile.
+    more, unequal = np.append(observed, 99.0), np.append(np.ones(len(values)), 0.0)
+
+    found = stats.quantiles(observed, shares, np.full(len(values), weight))
+
+    assert found == stats.quantiles(more, shares, unequal)
