@@ -17,18 +17,6 @@ def test_weighted_quantile_counts_each_value_as_often_as_it_weighs() -> None:
     assert stats.quantile(np.array([1.0, 2.0]), 0.5) == 1.5
 
 
-def test_the_quantile_of_censored_values_is_kaplan_and_meiers() -> None:
-    # The example of the textbooks: 6-MP in acute leukaemia (Freireich et al. 1963), weeks.
-    known = np.array([6.0, 6, 6, 7, 10, 13, 16, 22, 23])
-    censored = np.array([6.0, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35])
-
-    assert stats.censored_quantile(known, censored, 0.5) == 23
-    assert stats.censored_quantile(known, censored, 0.25) == 13
-    assert stats.censored_quantile(known, censored, 0.99) is None
-    assert stats.censored_quantile(known, np.array([]), 0.5) == 10
-    assert stats.censored_quantile(np.array([]), censored, 0.5) is None
-
-
 def test_mser_finds_the_end_of_a_transient() -> None:
     rng = np.random.default_rng(0)
     series = np.concatenate([np.linspace(0, 100, 60), np.full(240, 100.0)])
