@@ -113,14 +113,17 @@ Look = Callable[
     [int, Mapping[int, "Inbox"], int], tuple[list[int], list[tuple[int, int]], list[int], int, int]
 ]
 look: Look | None
+# What wire/runs.py is for; it stands here so that a module compiled before it is not used at all.
+SplitRun = Callable[[bytes, int, bytes, bytes], tuple[list[int], bytes]]
+split_run: SplitRun | None
 
 if TYPE_CHECKING:
     Inbox = PlainInbox
-    look = None
+    look = split_run = None
 else:
     try:
         if os.environ.get("LLMDYNO_PLAIN_READING") == "1":
             raise ImportError
-        from llmdyno.wire._reading import Inbox, look
-    except ImportError:  # no C compiler when it was installed
-        Inbox, look = PlainInbox, None
+        from llmdyno.wire._reading import Inbox, look, split_run
+    except ImportError:  # no C compiler when it was installed, or compiled from an older source
+        Inbox, look, split_run = PlainInbox, None, None
