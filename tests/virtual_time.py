@@ -100,9 +100,9 @@ class Reply:
         response.status, response.headers = self.status, self.headers
         for number in range(self.tokens if self.status == 200 and not self.error else 0):
             await asyncio.sleep(self.itl_s if number else 0.0)
-            response.pieces.append((now_ns(), chunk("a")))
+            response.add(now_ns(), chunk("a"))
             response.reads += 1
-        response.pieces.append((now_ns(), STOP + DONE))
+        response.add(now_ns(), STOP + DONE)
 
 
 Replies = Callable[[int], Reply]

@@ -5,6 +5,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from llmdyno.record.lines import Lines
 from record.test_lines import SECRET, passed, settings
@@ -198,3 +201,52 @@ def test_settings_within_fields_are_kept() -> None:
         "reasoning_effort": "low",
         "text_format": "json_schema",
     }
+
+
+# The protocols' own words, in any place: what comes may be anything, and the writer must not die.
+words = st.sampled_from(
+    [
+        *(
+            "type",
+            "role",
+            "content",
+            "text",
+            "thinking",
+            "input",
+            "output",
+            "response",
+            "id",
+            "delta",
+        ),
+        *("name", "arguments", "usage", "output_tokens", "input_tokens", "tool_use", "tool_result"),
+        *("function_call", "function_call_output", "reasoning", "error", "status", "conversation"),
+        *("previous_response_id", "instructions", "system", "tools", "metadata", "user_id"),
+        *("message_start", "message_delta", "content_block_start", "content_block_stop", "message"),
+        *("content_block_delta", "content_block", "response.completed", "stop_reason", "delta"),
+        "messages",
+    ]
+)
+anything = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-5, 2**60), st.floats(), words),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(words, inner, max_size=5)),
+    max_leaves=20,
+)
+
+
+@hypothesis_settings(deadline=None)
+@given(
+    st.sampled_from(["/v1/messages", "/v1/responses", "/v1/chat/completions", "/v1/completions"]),
+    st.lists(st.tuples(anything, st.lists(anything, min_size=1, max_size=4)), max_size=3),
+    st.booleans(),
+)
+def test_whatever_passes_has_its_line(path: str, asked: list[Any], streamed: bool) -> None:
+    lines = Lines(settings(keep_text=True))
+    for body, parts in asked:
+        whole = [b"data: %s\n\n" % msgspec.json.encode(part) for part in parts]
+        answer = whole if streamed else [msgspec.json.encode(parts[0])]
+        kind = STREAM if streamed else DOCUMENT
+
+        found = lines.line(passed(body, *answer, path=path, answer_headers=kind))
+
+        assert found["output_tokens"] >= 0
+        assert msgspec.json.encode(found)

@@ -2,6 +2,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llmdyno.results import stats
 
@@ -13,18 +15,6 @@ def test_weighted_quantile_counts_each_value_as_often_as_it_weighs() -> None:
     assert stats.quantile(values, 0.85, weights) == 3.0
     assert stats.quantile(values, 1.0, weights) == 5.0
     assert stats.quantile(np.array([1.0, 2.0]), 0.5) == 1.5
-
-
-def test_the_quantile_of_censored_values_is_kaplan_and_meiers() -> None:
-    # The example of the textbooks: 6-MP in acute leukaemia (Freireich et al. 1963), weeks.
-    known = np.array([6.0, 6, 6, 7, 10, 13, 16, 22, 23])
-    censored = np.array([6.0, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35])
-
-    assert stats.censored_quantile(known, censored, 0.5) == 23
-    assert stats.censored_quantile(known, censored, 0.25) == 13
-    assert stats.censored_quantile(known, censored, 0.99) is None
-    assert stats.censored_quantile(known, np.array([]), 0.5) == 10
-    assert stats.censored_quantile(np.array([]), censored, 0.5) is None
 
 
 def test_mser_finds_the_end_of_a_transient() -> None:
@@ -176,3 +166,20 @@ def test_a_statistic_is_the_same_of_a_series_and_of_its_resamples(name: str) -> 
 def test_six_digits_are_significant() -> None:
     assert stats.significant(1234567.0) == 1234570.0
     assert stats.significant(0.0001234567) == 0.000123457
+
+
+@given(
+    st.lists(st.integers(0, 50), min_size=1, max_size=60),
+    st.floats(0.5, 9),
+    st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 0.95, 0.99, 1.0]), min_size=1, max_size=6),
+)
+def test_equal_weights_are_counted_as_others_are(
+    values: list[int], weight: float, shares: list[float]
+) -> None:
+    observed = np.array(values, dtype=float)
+    # One observation of no weight makes the weights unequal, and changes no quantile.
+    more, unequal = np.append(observed, 99.0), np.append(np.ones(len(values)), 0.0)
+
+    found = stats.quantiles(observed, shares, np.full(len(values), weight))
+
+    assert found == stats.quantiles(more, shares, unequal)

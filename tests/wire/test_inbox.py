@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmdyno.wire.inbox import READ_BYTES, Inbox, Piece, PlainInbox, look
+from llmdyno.wire.inbox import READ_BYTES, Inbox, Piece, Pieces, PlainInbox, look
 
 TESTS = Path(__file__).parent.parent
 compiled = pytest.mark.skipif(look is None, reason="nothing was compiled")
@@ -70,6 +70,11 @@ def by_llhttp(data: list[bytes]) -> list[Piece] | None:
     return body.pieces if body.ended else None
 
 
+def pieces_of(inbox: Inbox) -> list[Piece] | None:
+    chunks = inbox.take_chunks()
+    return None if chunks is None else list(Pieces(*chunks))
+
+
 @st.composite
 def chunked(draw: st.DrawFn) -> list[bytes]:
     """A chunked body, cut anywhere."""
@@ -90,7 +95,7 @@ def test_chunks_are_read_as_llhttp_reads_them(data: list[bytes]) -> None:
     for number, read in enumerate(data):
         inbox.add(number, read)
 
-    assert inbox.take_chunks() == by_llhttp(data)
+    assert pieces_of(inbox) == by_llhttp(data)
     assert len(inbox) == 0
 
 
@@ -106,7 +111,7 @@ def test_what_is_not_plainly_chunks_is_left_alone(data: list[bytes], draw: st.Da
         )
     inbox = Inbox()
     inbox.add(0, bytes(wire))
-    pieces = inbox.take_chunks()
+    pieces = pieces_of(inbox)
     if pieces is None:
         assert inbox.take() == [(0, bytes(wire))]
     else:
@@ -127,3 +132,13 @@ def test_faults_are_the_same_without_the_compiled_part() -> None:
 
     assert done.returncode == 0, done.stdout[-2000:]
     assert int(done.stdout.split(" passed")[0].split()[-1]) > 50
+
+
+def test_pieces_are_cut_where_reads_ended() -> None:
+    pieces = Pieces(b"abcdef", [1, 4, 6], [10, 20, 30])
+
+    assert list(pieces) == [(10, b"a"), (20, b"bcd"), (30, b"ef")]
+    assert (pieces[-1], pieces[:2]) == ((30, b"ef"), [(10, b"a"), (20, b"bcd")])
+    assert len(pieces) == 3
+    with pytest.raises(IndexError):
+        pieces[3]

@@ -3,7 +3,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llmdyno.wire import runs
+from llmdyno.wire.inbox import split_run
 from llmdyno.wire.runs import plain_run, read_run
 
 BEFORE, AFTER = b'data: {"text": "', b'", "id": 1}\n\n'
@@ -40,7 +40,7 @@ def test_a_run_ends_where_events_are_otherwise() -> None:
 
     ends, texts = read_run(body, 0, BEFORE, AFTER) or ([], [])
 
-    if runs._split is None:  # an empty text leaves all of it to be read one by one
+    if split_run is None:  # an empty text leaves all of it to be read one by one
         assert (ends, texts) == ([], [])
     else:
         assert texts == ["one", '"two" é']

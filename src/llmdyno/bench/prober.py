@@ -4,7 +4,7 @@ detect.py, questions.py and recount.py ask through it what the server is and how
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 
 import msgspec
@@ -113,7 +113,7 @@ class Prober:
         method: str,
         path: str,
         body: bytes = b"",
-        enough: Callable[[list[Piece]], bool] | None = None,
+        enough: Callable[[Sequence[Piece]], bool] | None = None,
         timeout_s: float | None = None,
     ) -> Response:
         """Send one request and wait for its response, complete or not.
@@ -168,7 +168,7 @@ async def _until(
     exchange: Exchange,
     data: bytes,
     timeout_s: float,
-    enough: Callable[[list[Piece]], bool] | None,
+    enough: Callable[[Sequence[Piece]], bool] | None,
 ) -> Response:
     """Send a request and wait for its end, or until enough of its body is there."""
     if enough is None:

@@ -10,7 +10,7 @@ just now is left to the run, whose records say so.
 import math
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import perf_counter_ns
 
 import msgspec
@@ -121,7 +121,7 @@ async def _response(prober: Prober, plan: Plan, item: Item) -> Response:
     """Return the response to a request: whole, if that does not take too long."""
     endpoint = plan.endpoint
 
-    def is_long(pieces: list[Piece]) -> bool:
+    def is_long(pieces: Sequence[Piece]) -> bool:
         stamps_ns = endpoint.read(pieces).stamps_ns if pieces else []
         if not stamps_ns:
             return False

@@ -87,6 +87,9 @@ _FIELDS = (
 )
 
 
+_ONE = array("q", (1,))  # the tokens of a read, mostly
+
+
 class Collector:
     """Turns a level's records into columns without keeping the records themselves."""
 
@@ -98,7 +101,7 @@ class Collector:
 
     def add(self, record: Record) -> None:
         """Take in one record."""
-        tokens = record.tokens or (1,) * len(record.gaps_ns)
+        tokens = record.tokens
         has_tokens = bool(record.gaps_ns)
         values = {
             "sent_ns": record.sent_ns,
@@ -110,14 +113,15 @@ class Collector:
             "input_tokens": record.input_tokens,
             "output_tokens": record.output_tokens,
             "asked_tokens": record.asked_tokens,
-            "first_tokens": tokens[0] if has_tokens else 0,
+            "first_tokens": (tokens[0] if tokens else 1) if has_tokens else 0,
             "reads": record.reads,
             "due_ns": record.due_ns,
             "request": record.request,
         }
         self._per_request.extend([values[name] for name in _FIELDS])
-        self._gap_ns.extend(record.gaps_ns)
-        self._read_tokens.extend(tokens)
+        # An array of a tuple is made in one go; to extend one by a tuple takes a call a number.
+        self._gap_ns += array("q", record.gaps_ns)
+        self._read_tokens += array("q", tokens) if tokens else _ONE * len(record.gaps_ns)
         self._reads_of_request.append(len(record.gaps_ns))
 
     def columns(self) -> Columns:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from llmdyno.results.quantiles import linear
 from llmdyno.results.series import period
-from llmdyno.results.survival import survival
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -48,18 +47,14 @@ def quantiles(
     """
     if weights is None:
         return [float(value) for value in linear(values, shares)]
+    if weights.min() == weights.max():  # the usual case: ranks need no whole order
+        ranks = np.ceil(np.asarray(shares) * len(values)).astype(np.int64) - 1
+        ranks = np.clip(ranks, 0, len(values) - 1)
+        return [float(value) for value in np.partition(values, np.unique(ranks))[ranks]]
     order = np.argsort(values)
     cumulated = np.cumsum(weights[order])
     indices = np.searchsorted(cumulated, np.asarray(shares) * cumulated[-1])
     return [float(value) for value in values[order[np.minimum(indices, len(values) - 1)]]]
-
-
-def censored_quantile(values: Floats, censored: Floats, q: float) -> float | None:
-    """Return the q-quantile where some values are only known to be greater than `censored`.
-
-    By the product-limit estimate; None: it is beyond what was observed.
-    """
-    return survival(values, censored).quantile(q)
 
 
 def steady_start(counts: Floats, *, batch: int = 5) -> int:

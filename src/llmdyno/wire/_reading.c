@@ -163,19 +163,35 @@ static int unchunk(Inbox *self) {
     return 1;
 }
 
+static int append_number(PyObject *list, long long number) {
+    PyObject *value = PyLong_FromLongLong(number);
+    if (value == NULL) return -1;
+    int failed = PyList_Append(list, value);
+    Py_DECREF(value);
+    return failed;
+}
+
 static PyObject *inbox_take_chunks(Inbox *self, PyObject *unused) {
     if (!unchunk(self)) Py_RETURN_NONE;
-    PyObject *list = PyList_New(0);
+    PyObject *stamps = PyList_New(0), *ends = PyList_New(0);
+    PyObject *body = PyBytes_FromStringAndSize(self->bytes, (Py_ssize_t)self->used);
+    int failed = stamps == NULL || ends == NULL || body == NULL;
     size_t from = 0;
-    for (size_t i = 0; list != NULL && i < self->reads; i++) {
+    for (size_t i = 0; !failed && i < self->reads; i++) {
         Mark mark = self->marks[i];
-        if (mark.end > from &&
-            append_piece(list, mark.stamp_ns, self->bytes + from, mark.end - from) < 0)
-            Py_CLEAR(list);
+        if (mark.end > from)
+            failed = append_number(stamps, mark.stamp_ns) < 0 ||
+                     append_number(ends, (long long)mark.end) < 0;
         from = mark.end;
     }
-    forget(self);
-    return list;
+    if (!failed) {
+        forget(self);
+        return Py_BuildValue("(NNN)", body, ends, stamps);
+    }
+    Py_XDECREF(stamps);
+    Py_XDECREF(ends);
+    Py_XDECREF(body);
+    return NULL;
 }
 
 static PyObject *inbox_last_ns(Inbox *self, void *unused) {
@@ -220,7 +236,8 @@ static PyMethodDef inbox_methods[] = {
     {"add", (PyCFunction)inbox_add, METH_VARARGS, "Keep a read; whether to parse now."},
     {"take", (PyCFunction)inbox_take, METH_NOARGS, "Return what was read, and forget it."},
     {"take_chunks", (PyCFunction)inbox_take_chunks, METH_NOARGS,
-     "Return the body that the reads hold as plain chunks, and forget them; None: they do not."},
+     "Return the body that the reads hold as plain chunks, the end and the stamp of each read in it,\n"
+     "and forget them; None: they do not."},
     {NULL},
 };
 
@@ -287,14 +304,6 @@ static int drain(int fd, int more, Inbox *inbox, int64_t offset_ns, long *reads,
     struct epoll_event again = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = fd};
     epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &again);
     return parse;
-}
-
-static int append_number(PyObject *list, long number) {
-    PyObject *value = PyLong_FromLong(number);
-    if (value == NULL) return -1;
-    int failed = PyList_Append(list, value);
-    Py_DECREF(value);
-    return failed;
 }
 
 static int append_lost(PyObject *list, int fd, int code) {
@@ -382,7 +391,7 @@ static PyObject *split_run(PyObject *module, PyObject *args) {
         memcpy(array + used, "\",", 2);
         used += 2;
         p = to + tail;
-        if (append_number(ends, (long)p) < 0) goto failed;
+        if (append_number(ends, (long long)p) < 0) goto failed;
     }
     array[used == 1 ? used++ : used - 1] = ']'; /* instead of the last comma */
     PyObject *found = PyBytes_FromStringAndSize(array, (Py_ssize_t)used);

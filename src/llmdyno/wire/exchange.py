@@ -7,13 +7,15 @@ failures as it records successes.
 
 import asyncio
 import ssl
+from collections.abc import Sequence
+from itertools import accumulate
 from time import perf_counter_ns
 from typing import cast
 
 import msgspec
 
 from llmdyno.wire.compression import codings, decode
-from llmdyno.wire.inbox import Inbox, Piece
+from llmdyno.wire.inbox import Inbox, Piece, Pieces
 from llmdyno.wire.poller import Link
 
 HEADER_BYTES_MAX = 256 * 2**10
@@ -29,13 +31,30 @@ class Response(msgspec.Struct, kw_only=True):
     first_byte_ns: int = -1
     status: int = 0
     headers: dict[str, str] = {}  # names in lower case
-    pieces: list[Piece] = []  # the body, with the stamp of the read that brought each part
+    pieces: Sequence[Piece] = []  # the body, with the stamp of the read that brought each part
     reads: int = 0
     error: str = ""  # the error class (faults.py) if the response is not complete
     detail: str = ""
 
+    def add(self, stamp_ns: int, data: bytes) -> None:
+        """Add a part of the body."""
+        assert isinstance(self.pieces, list), "the rest is added once"
+        self.pieces.append((stamp_ns, data))
+
+    def add_rest(self, data: bytes, ends: list[int], stamps_ns: list[int]) -> None:
+        """Add all that is left of the body; the arguments are those of Pieces."""
+        if self.pieces:
+            first = b"".join(part for _, part in self.pieces)
+            before = list(accumulate(len(part) for _, part in self.pieces))
+            data = first + data
+            ends = [*before, *map(len(first).__add__, ends)]
+            stamps_ns = [*(stamp_ns for stamp_ns, _ in self.pieces), *stamps_ns]
+        self.pieces = Pieces(data, ends, stamps_ns)
+
     def body(self) -> bytes:
         """Return the pieces of the body joined into one bytes object."""
+        if isinstance(self.pieces, Pieces):
+            return self.pieces.data
         return b"".join(piece for _, piece in self.pieces)
 
 
@@ -88,7 +107,7 @@ class Exchange(asyncio.Protocol):
     def look_after(self, now_ns: int) -> None:
         """Parse reads that were deferred for too long; to be called about once a second."""
 
-    def came_before(self, moment_ns: int) -> list[Piece]:
+    def came_before(self, moment_ns: int) -> Sequence[Piece]:
         """Return the body so far if nothing of it is newer than that moment, else an empty list."""
         pieces = [] if self._response is None else self._response.pieces
         return pieces if pieces and pieces[-1][0] < moment_ns else []

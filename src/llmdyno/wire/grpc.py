@@ -286,7 +286,7 @@ class GrpcConnection(Exchange):
             return
         if flags & _PADDED:
             payload = _unpadded(payload)
-        response.pieces.append((self._stamp_ns, payload))
+        response.add(self._stamp_ns, payload)
         self._received_bytes += len(payload)
         if self._received_bytes > RESPONSE_BYTES_MAX:
             self._break_off("too-large", f"no end after {self._received_bytes} bytes")

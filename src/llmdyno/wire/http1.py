@@ -138,7 +138,7 @@ class Connection(Exchange):
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body with its stamp."""
         if self._response is not None:
-            self._response.pieces.append((self._stamp_ns, body))
+            self._response.add(self._stamp_ns, body)
 
     def on_message_complete(self) -> None:
         """End the request, unless this was only an interim response."""
@@ -192,10 +192,10 @@ class Connection(Exchange):
         response, reads, last_ns = self._response, len(self.inbox), self.inbox.last_ns
         if response is None or self._received_bytes + self.inbox.size > RESPONSE_BYTES_MAX:
             return False
-        pieces = self.inbox.take_chunks()
-        if pieces is None:
+        chunks = self.inbox.take_chunks()
+        if chunks is None:
             return False
-        response.pieces += pieces
+        response.add_rest(*chunks)
         response.reads += reads
         self._stamp_ns = last_ns
         keep = self._parser.should_keep_alive()

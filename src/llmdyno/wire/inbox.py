@@ -6,8 +6,8 @@ or with LLMDYNO_PLAIN_READING=1 in the environment, it is `PlainInbox`: the same
 """
 
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, overload
 
 # A stamp and the bytes that one read brought, in order.
 Piece = tuple[int, bytes]
@@ -15,6 +15,47 @@ Piece = tuple[int, bytes]
 READ_BYTES = 16_384
 # A read of up to so many bytes may be a fragment of a chunked body's end ("0\r\n\r\n").
 SPLINTER_BYTES = 4
+
+
+# A body in one: its bytes, where the part of each read ends in it, and the stamps of the reads.
+Chunks = tuple[bytes, list[int], list[int]]
+
+
+class Pieces(Sequence[Piece]):
+    """A body in pieces that are cut only when somebody asks for one; few do.
+
+    Args:
+        data: the whole body.
+        ends: where each piece ends in it, ascending.
+        stamps_ns: of each piece.
+    """
+
+    def __init__(self, data: bytes, ends: list[int], stamps_ns: list[int]) -> None:
+        self.data = data
+        self.ends = ends
+        self.stamps_ns = stamps_ns
+
+    def __len__(self) -> int:
+        """Return the number of pieces."""
+        return len(self.ends)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare with pieces of either kind."""
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as a list has none
+
+    @overload
+    def __getitem__(self, place: int) -> Piece: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Piece]: ...
+    def __getitem__(self, place: int | slice) -> Piece | list[Piece]:
+        """Return a piece, or several."""
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        number = range(len(self))[place]  # counts from the end, too, and knows its bounds
+        start = self.ends[number - 1] if number else 0
+        return self.stamps_ns[number], self.data[start : self.ends[number]]
 
 
 class PlainInbox:
@@ -46,7 +87,7 @@ class PlainInbox:
         pieces, self._pieces = self._pieces, []
         return pieces
 
-    def take_chunks(self) -> list[Piece] | None:
+    def take_chunks(self) -> Chunks | None:
         """Return the body if the reads are exactly its whole chunks and their end; then empty it.
 
         None: they are not, or a chunk has an extension. This class always returns None; only the
@@ -72,14 +113,17 @@ Look = Callable[
     [int, Mapping[int, "Inbox"], int], tuple[list[int], list[tuple[int, int]], list[int], int, int]
 ]
 look: Look | None
+# What wire/runs.py is for; it stands here so that a module compiled before it is not used at all.
+SplitRun = Callable[[bytes, int, bytes, bytes], tuple[list[int], bytes]]
+split_run: SplitRun | None
 
 if TYPE_CHECKING:
     Inbox = PlainInbox
-    look = None
+    look = split_run = None
 else:
     try:
         if os.environ.get("LLMDYNO_PLAIN_READING") == "1":
             raise ImportError
-        from llmdyno.wire._reading import Inbox, look
-    except ImportError:  # no C compiler when it was installed
-        Inbox, look = PlainInbox, None
+        from llmdyno.wire._reading import Inbox, look, split_run
+    except ImportError:  # no C compiler when it was installed, or compiled from an older source
+        Inbox, look, split_run = PlainInbox, None, None

@@ -275,8 +275,10 @@ def by_read(
         The gap before each read and the tokens in it; no tokens where each read brought one. A read
         without a whole token is joined to the next. The last one is kept: the answer ends with it.
     """
-    if len(set(stamps_ns)) == len(stamps_ns) == tokens.count(1):  # the usual case: one token a read
-        return tuple(map(sub, stamps_ns, [sent_ns, *stamps_ns])), ()
+    if tokens.count(1) == len(stamps_ns):
+        each = tuple(map(sub, stamps_ns, [sent_ns, *stamps_ns]))
+        if 0 not in each:  # the usual case: one token a read
+            return each, ()
     gaps: list[int] = []
     counts: list[int] = []
     last_ns = sent_ns

@@ -5,29 +5,18 @@ _reading.c was compiled (see inbox.py), it finds them: sometimes fewer or more t
 never anything else.
 """
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 import msgspec
+
+from llmdyno.wire.inbox import split_run
 
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_texts = msgspec.json.Decoder(list[str]).decode
 
 # Where each event ends, and the text of each.
 Run = tuple[list[int], list[str]]
-
-_split: Callable[[bytes, int, bytes, bytes], tuple[list[int], bytes]] | None
-if TYPE_CHECKING:
-    _split = None
-else:
-    try:
-        if os.environ.get("LLMDYNO_PLAIN_READING") == "1":
-            raise ImportError
-        from llmdyno.wire._reading import split_run as _split
-    except ImportError:  # no C compiler when it was installed
-        _split = None
 
 
 def read_run(body: bytes, start: int, before: bytes, after: bytes) -> Run | None:
@@ -42,9 +31,9 @@ def read_run(body: bytes, start: int, before: bytes, after: bytes) -> Run | None
     Returns:
         None: there are none, or they have to be read one by one.
     """
-    if _split is None:
+    if split_run is None:
         return plain_run(body, start, before, after)
-    ends, array = _split(body, start, before, after)
+    ends, array = split_run(body, start, before, after)
     try:
         texts = _decode_texts(array)
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
-from llmdyno.wire.inbox import Piece
+from llmdyno.wire.inbox import Piece, Pieces
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NAME = re.compile(rb"^event: *(\S.*?) *$", re.MULTILINE)
@@ -33,13 +33,17 @@ class Body:
     """A whole body as one bytes object, with the offset at which each piece begins."""
 
     def __init__(self, pieces: Iterable[Piece]) -> None:
-        self._pieces = list(pieces)
-        self._ends = list(accumulate([len(data) for _, data in self._pieces]))
-        self.data = b"".join([data for _, data in self._pieces])
+        if isinstance(pieces, Pieces):
+            self.data, self._ends, self._stamps = pieces.data, pieces.ends, pieces.stamps_ns
+            return
+        pieces = list(pieces)
+        self.data = b"".join([data for _, data in pieces])
+        self._ends = list(accumulate([len(data) for _, data in pieces]))
+        self._stamps = [stamp for stamp, _ in pieces]
 
     def stamps_ns(self, ends: list[int]) -> list[int]:
         """Return, for each end offset, the stamp of the piece that brought the byte before it."""
-        stamps = [stamp for stamp, _ in self._pieces]
+        stamps = self._stamps
         first = bisect_left(self._ends, ends[0]) if ends else 0
         if self._ends[first : first + len(ends)] == ends:  # an event a piece: the usual case
             return stamps[first : first + len(ends)]
@@ -48,11 +52,10 @@ class Body:
     def between(self, start: int, end: int) -> Iterator[Piece]:
         """Yield the pieces between two offsets, the first and the last one cut to them."""
         for number in range(bisect_left(self._ends, start + 1), len(self._ends)):
-            stamp, data = self._pieces[number]
-            begins = self._ends[number] - len(data)
+            begins = self._ends[number - 1] if number else 0
             if begins >= end:
                 return
-            yield stamp, data[max(0, start - begins) : end - begins]
+            yield self._stamps[number], self.data[max(start, begins) : min(end, self._ends[number])]
 
 
 def events(pieces: Iterable[Piece]) -> Iterator[Piece]:
