@@ -9,7 +9,7 @@ journal and the tuner all take it. The document's keys are a contract; its versi
         "server" (the "notes" by code), "energy", "models", "prefix", and the metrics of cost and
         energy. For an older document doubts.py finds the doubts on reading.
     29 November 2026, added: "histograms" of a level's latencies, "settled", "finishes" and
-        "answered_by" of a level.
+        "answered_by" of a level, "failed_share" of a verdict.
 """
 
 from collections import Counter
@@ -42,6 +42,7 @@ from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.samples import samples
 from llmdyno.results.settled import settled_part
 from llmdyno.results.slo import Slo, judge
+from llmdyno.results.stats import significant
 from llmdyno.results.window import steady_window, whole_level
 from llmdyno.store import SCHEMAS, SUMMARY
 
@@ -399,6 +400,11 @@ def _slo_verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[st
                 "value": judged.value,
                 "met": judged.met,
                 **({} if judged.at_least is None else {"at_least": judged.at_least}),
+                **(
+                    {}
+                    if judged.failed_share is None
+                    else {"failed_share": significant(judged.failed_share)}
+                ),
             }
         )
     return verdicts
