@@ -4,12 +4,13 @@ The table of metrics is imported where it is read: it brings numpy, and a help d
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from llmdyno.errors import UsageError, nearest
+from llmdyno.results.documents import level_name
 
 if TYPE_CHECKING:
     from llmdyno.results.stats import Statistic
@@ -53,8 +54,27 @@ def judge(slo: Slo, level: Mapping[str, Any]) -> Judged:
     judged = _judge_answered(slo, level)
     share = _failed_share(level)
     if judged.met and share > _failed_share_max(slo):
-        return msgspec.structs.replace(judged, met=False, failed_share=share)
+        return msgspec.structs.replace(judged, met=False, failed_share=round(share, 6))
     return judged
+
+
+def verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Judge a level of a summary by each SLO, as entries of the summary's `slo`."""
+    found = []
+    for slo in slos:
+        judged = judge(slo, level)
+        beside = {"at_least": judged.at_least, "failed_share": judged.failed_share}
+        found.append(
+            {
+                "expr": slo.expr,
+                "level": level["rate"] if level["users"] is None else level["users"],
+                "at": level_name(level),
+                "value": judged.value,
+                "met": judged.met,
+                **{name: value for name, value in beside.items() if value is not None},
+            }
+        )
+    return found
 
 
 def _failed_share(level: Mapping[str, Any]) -> float:
