@@ -154,3 +154,20 @@ def test_what_vllm_sends_is_read_whole(name: str, file: str, asked: int) -> None
     assert (reply.input_tokens, reply.output_tokens) == (asked, 6)
     tokens, source = count_tokens(reply)  # an event may hold several tokens
     assert (sum(tokens), source) == (6, "usage")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "event"),
+    [
+        ("openai-responses", '{"type":"response.created","response":{"model":%s}}'),
+        ("anthropic-messages", '{"type":"message_start","message":{"model":%s}}'),
+        ("openai-completions", '{"model":%s,"choices":[{"index":0,"text":"a"}]}'),
+    ],
+)
+def test_the_model_that_answers_is_named(endpoint: str, event: str) -> None:
+    def named(model: str) -> str:
+        body = f"data: {event % model}\n\n".encode()
+        return endpoints.load(endpoint).read([(1, body)]).model
+
+    assert named('"m-large"') == "m-large"
+    assert [named(odd) for odd in ("null", "7", "[]")] == ["", "", ""]

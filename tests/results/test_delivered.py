@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from llmdyno.records.columns import Window
-from llmdyno.records.entries import LevelEnded
+from llmdyno.records.entries import LevelEnded, Record
 from llmdyno.results.delivered import Asked, asked_of, delivered_part, of_rounds
+from llmdyno.results.load_checks import about_speed
 from llmdyno.results.window import steady_window
 from llmdyno.units import Lengths
 from results.run_facts import MS, SECOND, level_facts, record
@@ -144,6 +145,7 @@ def test_of_several_rounds_the_worst_counts() -> None:
             "output_tokens": {"mean": 48, "asked": 48, "missed_by": off, "noise": 0.0},
             "rate": {"due": 10.0, "sent": sent},
             "in_flight": None,
+            "speed": {"before": 100.0, "after": 10.0 * sent, "t": 9.0},
             "ttft_trend": None if tau is None else {"tau": tau},
         }
         for off, sent, tau in [(0.0, 10.0, None), (0.2, 9.9, 0.9), (0.1, 7.0, 0.1)]
@@ -152,6 +154,7 @@ def test_of_several_rounds_the_worst_counts() -> None:
     found = of_rounds(rounds)
 
     assert found["output_tokens"]["missed_by"] == 0.2
+    assert found["speed"]["after"] == 70
     assert (found["rate"]["sent"], found["in_flight"], found["ttft_trend"]["tau"]) == (7, None, 0.9)
 
 
@@ -162,3 +165,47 @@ def test_a_ramp_is_no_trend() -> None:
 
     assert not window.steady
     assert delivered_part(facts, window, Asked())["ttft_trend"] is None
+
+
+def speed_of(gaps_ms: list[int]) -> dict[str, Any] | None:
+    """Return what is told of 20 s of one user; a request of ten tokens has the gap of its time."""
+    records: list[Record] = []
+    now_ms = 0
+    while now_ms < 20_000:
+        gap_ms = gaps_ms[now_ms * len(gaps_ms) // 20_000]
+        records.append(
+            record(
+                len(records),
+                now_ms,
+                gaps_ns=(gap_ms * MS,) * 10,
+                end_ns=10 * gap_ms * MS,
+                outcome="completed",
+            )
+        )
+        now_ms += 10 * gap_ms
+    facts = level_facts(*records, seconds=20)
+    part: dict[str, Any] | None = delivered_part(facts, steady_window(facts), Asked())["speed"]
+    return part
+
+
+def test_a_server_that_becomes_slower_in_the_middle_is_told() -> None:
+    told = speed_of([20, 20, 60, 60, 60])
+
+    assert told is not None
+    assert told["at_s"] == pytest.approx(8, abs=0.6)
+    assert told["before"] == pytest.approx(50, rel=0.05)
+    assert told["after"] == pytest.approx(1000 / 60, rel=0.05)
+    assert about_speed({"delivered": {"speed": told}, "window": {"start_s": 8.0}})
+
+
+def test_a_steady_server_has_not_changed_its_speed() -> None:
+    told = speed_of([20, 21] * 20)
+
+    assert told is not None
+    assert not about_speed({"delivered": {"speed": told}})
+    # Nor has one whose change is beyond all chance, but small.
+    assert not about_speed({"delivered": {"speed": speed_of([20, 22])}})
+
+
+def test_a_first_answer_that_takes_long_is_no_change_of_speed() -> None:
+    assert speed_of([1000]) is None  # of twenty seconds the first ten are its answer

@@ -178,6 +178,14 @@ OF_LEVEL: dict[str, tuple[Callable[[Document], None], list[str], str]] = {
         [],
         "where 'm' was asked, answers name 2 models: 'm' 60, 'small' 40.",
     ),
+    "changed-speed": (
+        put(
+            "delivered",
+            value={"speed": {"at_s": 12.0, "before": 205.0, "after": 88.0, "t": 29.0}},
+        ),
+        [],
+        "205 tok/s until 12.0 s of the level, 88.0 after it.",
+    ),
     "backlog": (
         delivered(ttft_trend={"first_ms": 90.0, "last_ms": 4e3, "tau": 1.0, "input_tau": 0.0}),
         ["ttft_ms", "e2e_ms"],

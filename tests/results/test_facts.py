@@ -172,3 +172,7 @@ def test_which_model_answered_is_counted_by_the_one_that_was_asked(tmp_path: Pat
     ).levels
 
     assert level.answered_by == {"a": {"a": 1, "c": 1}, "b": {"c": 1}}
+
+    (tmp_path / "unnamed").mkdir()
+    (unnamed,) = read(tmp_path / "unnamed", started(0), record(0, 1)).levels
+    assert unnamed.answered_by == {}

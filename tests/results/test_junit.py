@@ -65,6 +65,19 @@ def test_a_value_beyond_all_that_was_seen_is_a_failure_with_its_bound() -> None:
     assert failure.get("message") == "ttft_ms p99 is at least 4831.38 ms; the limit is < 1000 ms"
 
 
+def test_failed_requests_that_miss_an_slo_stand_beside_its_value() -> None:
+    document = judged(("ttft:p90<1s", 53.2, False))
+    document["slo"][0]["failed_share"] = 0.25
+
+    (case,) = parse(junit_xml(document)).findall("testcase")
+
+    failure = case.find("failure")
+    assert failure is not None
+    assert failure.get("message") == (
+        "ttft_ms p90 is 53.2 ms; the limit is < 1000 ms, but 25 % of the requests failed"
+    )
+
+
 def test_the_shape_is_the_strict_one() -> None:
     suite = parse(junit_xml(judged(("ttft:p99<2s", 12900.0, False))))
     (case,) = suite.findall("testcase")

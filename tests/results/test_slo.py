@@ -3,7 +3,7 @@
 import pytest
 
 from llmdyno.errors import UsageError
-from llmdyno.results.slo import HEADLINES, parse_objective, parse_slos, read_stat
+from llmdyno.results.slo import HEADLINES, judge, parse_objective, parse_slos, read_stat
 
 
 def test_thresholds_are_read_in_the_metrics_own_unit() -> None:
@@ -65,3 +65,32 @@ def test_what_a_level_lacks_has_no_value() -> None:
     assert read_stat({"goodput": None}, "goodput", "mean") is None
     assert read_stat({}, "ttft_ms", "p50") is None
     assert read_stat({"ttft_ms": {"p50": 3.0}}, "ttft_ms", "p50") == 3.0
+
+
+@pytest.mark.parametrize(
+    ("expr", "failed", "met"),
+    [
+        ("ttft:p99<2s", 10, True),
+        ("ttft:p99<2s", 11, False),
+        ("ttft:p90<2s", 100, True),
+        ("ttft:p90<2s", 101, False),
+        ("e2e:p50<2s", 501, False),
+        ("e2e:mean<2s", 11, False),
+        ("e2e:max<2s", 11, False),
+        ("itl:p99<2s", 500, True),  # of gaps, not of requests
+        ("token_rate>1", 500, True),  # what failed is not in it
+    ],
+)
+def test_an_slo_is_missed_where_its_statistic_is_one_of_failed_requests(
+    expr: str, failed: int, *, met: bool
+) -> None:
+    (slo,) = parse_slos(expr)
+    level = {
+        "requests": {"completed": 1000 - failed, "failed": failed},
+        slo.metric: {slo.stat: 50.0},
+    }
+
+    judged = judge(slo, level)
+
+    assert (judged.met, judged.value) == (met, 50.0)
+    assert judged.failed_share == (None if met else failed / 1000)

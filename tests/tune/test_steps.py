@@ -97,3 +97,15 @@ def test_an_slo_beyond_all_that_was_seen_is_missed_by_its_bound_or_wholly(tmp_pa
         step = step_of(Measurement(summary=document, folder="runs"))
 
         assert excess(STUDY, tmp_path, step)["ttft:p99<2s"] == pytest.approx(by)
+
+
+def test_an_slo_that_is_missed_for_failed_requests_is_missed_wholly(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    document = summary(ttft_p99_ms=90.0, rate=150.0)
+    document["levels"][-1]["requests"] = {"completed": 75, "failed": 25}
+    store.write_json(tmp_path / "runs" / store.SUMMARY, document)
+    step = step_of(Measurement(summary=document, folder="runs"))
+
+    found = excess(STUDY, tmp_path, step)
+
+    assert found == pytest.approx({"ttft:p99<2s": 1.0, "token_rate>100": -0.5})

@@ -208,7 +208,8 @@ def _common_fields(ask: Ask) -> dict[str, Any]:
 
 def _read_each(pieces: Iterable[Piece], reply: Reply) -> None:
     for stamp_ns, chunk in read_events(pieces, _decode, reply):
-        note_model(reply, chunk.model)
+        if not reply.model:  # a call an event would cost
+            note_model(reply, chunk.model)
         running = None if chunk.usage is None else take_usage(reply, chunk.usage)
         if chunk.x_groq is not None:
             take_groq(reply, chunk.x_groq)

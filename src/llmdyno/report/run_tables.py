@@ -212,7 +212,10 @@ def _slo_value(slo: Document) -> str:
     at_least = documents.number(slo, "at_least")
     if documents.number(slo, "value") is None and at_least is not None:
         return f"≥ {wording.significant(at_least)}"
-    return wording.significant(documents.number(slo, "value"))
+    value = wording.significant(documents.number(slo, "value"))
+    if (share := documents.number(slo, "failed_share")) is not None:
+        return f"{value}, but {100 * share:.3g} % of the requests failed"
+    return value
 
 
 def facts(runs: tuple[Run, ...], field: str, caption: str) -> Table | None:

@@ -23,13 +23,11 @@ from llmdyno.results import client_health, stats, streams
 from llmdyno.results.facts import LevelFacts
 from llmdyno.results.measures import measures, series
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.slo import Slo, judge
+from llmdyno.results.slo import FAILED_SHARE_MAX, Slo, judge
 from llmdyno.results.stats import STATISTICS, Floats
 from llmdyno.results.window import steady_window
 from llmdyno.units import counted
 
-# A level of which more failed than this does not meet its SLOs, however quick the others were.
-FAILED_SHARE_MAX = 0.01
 MARGIN_MAX = 2.5  # a factor of 12; a level further off says no more, and must not weigh more
 _TOLERANCE = 0.1  # the interval is narrow when it is this share of the load
 _POINTS_MIN = 6

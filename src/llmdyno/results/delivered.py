@@ -15,6 +15,7 @@ from llmdyno.records.columns import Columns, Window
 from llmdyno.records.entries import COMPLETED, CUT, FAILED
 from llmdyno.results.facts import LevelFacts
 from llmdyno.results.quantiles import median
+from llmdyno.results.rates import tokens_in_bins
 from llmdyno.results.series import rank_trend
 from llmdyno.results.stats import Floats, significant
 from llmdyno.units import Lengths
@@ -23,6 +24,11 @@ from llmdyno.units import Lengths
 # Requests near to one another depend on one another; their groups do so much less.
 GROUPS = 10
 _REQUESTS_MIN = 4 * GROUPS
+# A change of speed is looked for between so many stretches of a level; a part of it has at least
+# so many of them.
+_STRETCHES, _PART_MIN = 20, 4
+_STRETCH_S_MIN = 0.2
+_T_MAX = 1e6  # of rates without any spread
 _ENDS = 2  # groups at either end whose median is told
 
 
@@ -68,6 +74,7 @@ def delivered_part(facts: LevelFacts, window: Window, asked: Asked) -> dict[str,
             if started.users is None
             else _in_flight(columns, window, started.users, asked.think_s)
         ),
+        "speed": _speed(facts) if window.steady and started.users is not None else None,
         # While users start, TTFT grows by itself.
         "ttft_trend": (
             _ttft_trend(columns, window) if window.steady or not started.ramp_ns else None
@@ -81,6 +88,9 @@ def of_rounds(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "output_tokens": lambda told: told.get("missed_by", 0.0),
         "rate": lambda told: -told["sent"] / (told["due"] or 1.0),
         "in_flight": lambda told: -told["peak"],
+        "speed": lambda told: (
+            told["t"] * abs(told["before"] - told["after"]) / max(told["before"], told["after"], 1)
+        ),
         "ttft_trend": lambda told: told["tau"],
     }
     return {
@@ -170,6 +180,43 @@ def _most_at_once(start_ns: Any, end_ns: Any) -> int:
     # One that ends at the moment at which another starts is gone.
     order = np.lexsort((steps, moments))
     return int(np.cumsum(steps[order]).max(initial=0))
+
+
+def _speed(facts: LevelFacts) -> dict[str, Any] | None:
+    """Return where the token rate changed most, from the ramp until the load fell.
+
+    Of two parts of that time the rate before and after is told, and how many standard errors of
+    their difference lie between (Student's t, of equal stretches of time): the parts for which
+    these are the most. It begins before the window, once first answers have had time to end: what
+    the window leaves out as a transient may be half of the level.
+    """
+    columns = facts.columns
+    answered = columns.outcome == COMPLETED
+    if not answered.any():
+        return None
+    start_ns = facts.started.start_ns + facts.started.ramp_ns
+    start_ns += round(median(columns.end_ns[answered]))
+    length_s = (facts.full_until_ns - start_ns) / 1e9
+    if length_s < _STRETCHES * _STRETCH_S_MIN:
+        return None
+    rates = tokens_in_bins(columns, start_ns, facts.full_until_ns, _STRETCHES)
+    rates *= _STRETCHES / length_s
+    places = range(_PART_MIN, _STRETCHES - _PART_MIN + 1)
+    place, t = max(((place, _t_of(rates, place)) for place in places), key=lambda one: one[1])
+    return {
+        "at_s": round((start_ns - facts.started.start_ns) / 1e9 + place * length_s / _STRETCHES, 3),
+        "before": significant(float(rates[:place].mean())),
+        "after": significant(float(rates[place:].mean())),
+        "t": significant(t),
+    }
+
+
+def _t_of(rates: Floats, place: int) -> float:
+    parts = rates[:place], rates[place:]
+    squares = sum(float(((part - part.mean()) ** 2).sum()) for part in parts)
+    error = (squares / (len(rates) - 2) * sum(1 / len(part) for part in parts)) ** 0.5
+    apart = abs(float(parts[0].mean() - parts[1].mean()))
+    return min(apart / error, _T_MAX) if error else _T_MAX if apart else 0.0
 
 
 def _ttft_trend(columns: Columns, window: Window) -> dict[str, Any] | None:

@@ -99,6 +99,7 @@ CODES: Mapping[str, Code] = {
     "rate-not-delivered": Code("fewer requests a second were sent than were asked"),
     "users-not-reached": Code("fewer requests were in flight than the users should keep there"),
     "several-models": Code("answers name several models where one was asked: a mixture"),
+    "changed-speed": Code("the server became faster or slower in the middle of the level"),
     "backlog": Code("TTFT grows with the number of the request: it is a backlog", _WAITED),
     # What the numbers rest on.
     "few-requests": Code("fewer than 100 requests completed: p99 is hardly known", _latencies),

@@ -179,7 +179,8 @@ class _LevelReader:
                 if entry.finish:
                     self._finishes[entry.finish] += 1
                 asked = entry.model or self._model
-                self._answered_by[asked][entry.answered_by or asked] += 1
+                if named := entry.answered_by or asked:  # some protocols name none
+                    self._answered_by[asked][named] += 1
             self._last_ns = max(self._last_ns, entry.sent_ns + entry.end_ns)
         elif isinstance(entry, Tick):
             self._ticks.append(entry)

@@ -127,6 +127,8 @@ def _case(
         kind, message = "error", f"{slo.metric} {slo.stat} was not measured; {limit}"
     else:
         kind, message = "failure", f"{slo.metric} {slo.stat} is {value:g} {unit}; {limit}"
+        if (share := verdict.get("failed_share")) is not None:
+            message += f", but {100 * share:.3g} % of the requests failed"
     details = ET.SubElement(case, kind, {"type": "slo", "message": clean(message)})
     details.text = clean(f"{verdict['expr']} at {at}: {message}.")
     return case

@@ -14,6 +14,7 @@ from llmdyno.results.load_checks import (
     about_lengths,
     about_models,
     about_rate,
+    about_speed,
     about_users,
 )
 from llmdyno.results.metrics import SENT_BEFORE_MAX
@@ -254,6 +255,7 @@ CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
     about_rate,
     about_users,
     about_models,
+    about_speed,
     about_backlog,
     _about_usage,
     _about_server,

@@ -17,6 +17,10 @@ _FOREIGN_MEAN_MIN = 0.7
 # A backlog: the medians of ten groups of requests rise nearly always (Kendall's tau), and by much.
 TAU_MIN = 0.8
 GROWTH_MIN = 1.5
+# A change of the token rate: by so many standard errors (of twenty stretches with noise of their
+# own 1 in 1,000 seems to change so much), and by much.
+_CHANGE_ERRORS_MIN = 6.0
+CHANGE_MIN = 1.15
 _FINISHES_MAX = 4  # that a sentence names, the most frequent ones
 _GROWING_PROMPTS = 0.5  # tau of their lengths
 
@@ -171,6 +175,25 @@ def _mixture(asked: str, names: Document) -> str:
         f"where '{asked}' was asked, answers name {len(names)} models: {named}. A router or a"
         " fallback sent requests elsewhere, or the model was replaced: the numbers mix them."
     )
+
+
+def about_speed(level: Document) -> list[Finding]:
+    """Doubt a level in which the server became faster or slower."""
+    told = part(level, "delivered", "speed")
+    before, after = number(told, "before"), number(told, "after")
+    at_s, errors = number(told, "at_s"), number(told, "t")
+    if before is None or after is None or at_s is None or (errors or 0.0) < _CHANGE_ERRORS_MIN:
+        return []
+    less, more = sorted((before, after))
+    if more <= CHANGE_MIN * less:
+        return []
+    start_s = number(level, "window", "start_s") or 0.0
+    said = (
+        f"the token rate changed in the middle: {significant(before)} tok/s until"
+        f" {significant(at_s)} s of the level, {significant(after)} after it. The window begins at"
+        f" {significant(start_s)} s, so the numbers mix the two or leave one out: see what changed."
+    )
+    return [("changed-speed", said)]
 
 
 def about_backlog(level: Document) -> list[Finding]:

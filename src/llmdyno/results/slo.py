@@ -4,12 +4,13 @@ The table of metrics is imported where it is read: it brings numpy, and a help d
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from llmdyno.errors import UsageError, nearest
+from llmdyno.results.documents import level_name
 
 if TYPE_CHECKING:
     from llmdyno.results.stats import Statistic
@@ -37,13 +38,68 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     met: bool
     value: float | None  # None: nothing was measured, or it lies beyond all that was seen
     at_least: float | None = None  # the lower bound of a value beyond all that was seen
+    failed_share: float | None = None  # of the requests, if so many failed that it is missed
+
+
+# A level of which more failed than this has no p99: they had no answer, however long one waited.
+FAILED_SHARE_MAX = 0.01
 
 
 def judge(slo: Slo, level: Mapping[str, Any]) -> Judged:
-    """Judge a level of a summary by an SLO, with the requests that waited at the window's end.
+    """Judge a level of a summary by an SLO.
 
-    They count by Kaplan and Meier. Where they put the value beyond all that was seen, the SLO is
-    missed, unless it would be met with the values that these requests had after the window.
+    A latency of requests is missed, however quick the others were, where so many failed that the
+    statistic is one of those: more than 1 % for p99, mean and max, 10 % for p90, half for p50.
+    """
+    judged = _judge_answered(slo, level)
+    share = _failed_share(level)
+    if judged.met and share > _failed_share_max(slo):
+        return msgspec.structs.replace(judged, met=False, failed_share=round(share, 6))
+    return judged
+
+
+def verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Judge a level of a summary by each SLO, as entries of the summary's `slo`."""
+    found = []
+    for slo in slos:
+        judged = judge(slo, level)
+        beside = {"at_least": judged.at_least, "failed_share": judged.failed_share}
+        found.append(
+            {
+                "expr": slo.expr,
+                "level": level["rate"] if level["users"] is None else level["users"],
+                "at": level_name(level),
+                "value": judged.value,
+                "met": judged.met,
+                **{name: value for name, value in beside.items() if value is not None},
+            }
+        )
+    return found
+
+
+def _failed_share(level: Mapping[str, Any]) -> float:
+    requests = level.get("requests") or {}
+    failed, completed = requests.get("failed") or 0, requests.get("completed") or 0
+    return failed / (failed + completed) if failed else 0.0
+
+
+def _failed_share_max(slo: Slo) -> float:
+    """Return the largest share of failed requests with which an SLO may be met."""
+    from llmdyno.results.metrics import BY_NAME
+    from llmdyno.results.stats import STATISTICS
+
+    metric = BY_NAME[slo.metric]
+    if metric.observe is None or metric.of_request is None:  # rates count what was completed
+        return 1.0
+    share = STATISTICS[slo.stat].share
+    return FAILED_SHARE_MAX if share is None else max(FAILED_SHARE_MAX, round(1 - share, 9))
+
+
+def _judge_answered(slo: Slo, level: Mapping[str, Any]) -> Judged:
+    """Judge a level by those that were answered, and those that waited at the window's end.
+
+    The latter count by Kaplan and Meier. Where they put the value beyond all that was seen, the SLO
+    is missed, unless it would be met with the values that these requests had after the window.
     """
     value = read_stat(level, slo.metric, slo.stat)
     counted = (level.get(slo.metric) or {}).get("kaplan_meier") or {}

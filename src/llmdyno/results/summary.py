@@ -9,11 +9,11 @@ journal and the tuner all take it. The document's keys are a contract; its versi
         "server" (the "notes" by code), "energy", "models", "prefix", and the metrics of cost and
         energy. For an older document doubts.py finds the doubts on reading.
     29 November 2026, added: "histograms" of a level's latencies, "settled", "finishes" and
-        "answered_by" of a level.
+        "answered_by" of a level, "failed_share" of a verdict.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,13 @@ from llmdyno.results import (
     streams,
 )
 from llmdyno.results.delivered import Asked, asked_of, delivered_part
-from llmdyno.results.documents import level_name
 from llmdyno.results.facts import SOURCES, LevelFacts, by_point, read_run
 from llmdyno.results.histograms import histograms
 from llmdyno.results.measures import measures
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.samples import samples
 from llmdyno.results.settled import settled_part
-from llmdyno.results.slo import Slo, judge
+from llmdyno.results.slo import Slo, verdicts
 from llmdyno.results.window import steady_window, whole_level
 from llmdyno.store import SCHEMAS, SUMMARY
 
@@ -91,7 +90,7 @@ def summarise(journal: Path) -> dict[str, Any]:
         "spec": opened.spec,
         **({"calibration": msgspec.structs.asdict(calibration)} if calibration else {}),
         "levels": documents,
-        "slo": [verdict for document in documents for verdict in _slo_verdicts(slos, document)],
+        "slo": [verdict for document in documents for verdict in verdicts(slos, document)],
         **searched,
     }
     return {**document, "doubts": doubts.entries(document)}
@@ -385,20 +384,3 @@ def _beside(
         **({"gpu": gpus} if gpus else {}),
         **settled_part(repeats),
     }
-
-
-def _slo_verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, Any]]:
-    verdicts = []
-    for slo in slos:
-        judged = judge(slo, level)
-        verdicts.append(
-            {
-                "expr": slo.expr,
-                "level": level["rate"] if level["users"] is None else level["users"],
-                "at": level_name(level),
-                "value": judged.value,
-                "met": judged.met,
-                **({} if judged.at_least is None else {"at_least": judged.at_least}),
-            }
-        )
-    return verdicts

@@ -90,6 +90,8 @@ def _further(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _slo_value(verdict: Mapping[str, Any]) -> str:
+    if (share := verdict.get("failed_share")) is not None:
+        return f"{verdict['value']:,.4g}, but {100 * share:.3g} % of the requests failed"
     if verdict["value"] is not None:
         return f"{verdict['value']:,.4g}"
     at_least = verdict.get("at_least")

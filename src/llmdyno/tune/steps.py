@@ -111,7 +111,9 @@ def excess_at(study: Study, level: Mapping[str, Any]) -> dict[str, float]:
             missed_by[slo.expr] = 1.0  # beyond all that was seen, and not shown to be met
         else:
             over = (value - slo.limit) / slo.limit if slo.limit else value
-            missed_by[slo.expr] = over if slo.relation == "<" else -over
+            over = over if slo.relation == "<" else -over
+            # By a value that meets it, it is missed for the requests that failed.
+            missed_by[slo.expr] = over if judged.failed_share is None else 1.0
     return missed_by
 
 
