@@ -58,6 +58,19 @@ def test_unlike_work_or_load_makes_every_number_incomparable(
     assert found.to("ttft_ms") == found.to("token_rate")
 
 
+def test_a_machine_that_was_busy_on_one_side_is_named(before: Side, tmp_path: Path) -> None:
+    busy = place(load_average=[30.0, 30.0, 30.0])
+    after = side(tmp_path, "b", **busy)
+
+    [one] = differences(before.first, after.first)
+    assert (one.kind, one.sentence, one.warns) == (
+        "hardware",
+        "load average: 0.1 before, 30.0 after",
+        True,
+    )
+    assert differences(after.first, side(tmp_path, "c", **busy).first) == []
+
+
 @pytest.mark.parametrize(
     ("how", "kind", "sentence"),
     [
