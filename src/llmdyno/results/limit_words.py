@@ -18,15 +18,17 @@ _SAID = ("{} tok/s", "TTFT p50 {} ms", "TPOT p50 {} ms")
 
 _SAVES = 0.05  # of the prompts' tokens: so many more in the prefix cache explain a smaller share
 _NEARLY_ALL = 0.99
+_LEAST = 0.01  # a share that is told by its figure
 
 
 def distance(limit: Document) -> str:
     """Say which share of the physical limit was used, and what the server was bound by."""
-    share = number(limit, "share")
+    share = number(limit, "share") or 0.0
+    used = "less than 1%" if share < _LEAST else f"{share:.0%}"
     bound = text(limit, "bound_by")
     saved = _not_computed(limit)
     return (
-        f"{share or 0.0:.0%} of what this {_machine(limit)}'s {_resource(limit)} allows; bound by"
+        f"{used} of what this {_machine(limit)}'s {_resource(limit)} allows; bound by"
         f" {bound}{f'; {saved}' if saved else ''}"
     )
 
@@ -73,7 +75,7 @@ def peaks_measured(limit: Document) -> str:
 
 
 def _about(share: float) -> str:
-    return "less than 1 %" if share < 0.01 else f"about {100 * share:.0f} %"
+    return "less than 1 %" if share < _LEAST else f"about {100 * share:.0f} %"
 
 
 def _not_computed(limit: Document) -> str:
