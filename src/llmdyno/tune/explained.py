@@ -116,8 +116,8 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
             return "no effect", f"{listed}: no effect beyond the noise, even together."
         if len(names) == 2:
             why = (
-                f"Of {listed} one is enough: putting back either alone loses nothing, and both"
-                f" together give {gain}."
+                f"{listed}: one of them is enough; putting back either alone loses nothing, and"
+                f" both together give {gain}."
             )
             return "either is enough", why
         return "some together", (
