@@ -172,3 +172,12 @@ def test_a_study_by_itself_is_baseline_against_winner(
     _, _, decided = read_sides(["studies/s"])
     assert decided is not None
     assert decided.stays
+
+
+def test_the_page_names_another_tools_files(dyno: Dyno, here: Path) -> None:
+    files = [str(LEVELS / name) for name in ("genai_bench.json", "genai_bench_first.json")]
+
+    dyno("compare", *files)
+
+    page = (here / "compare.html").read_text()
+    assert "genai_bench.json (before) against genai_bench_first.json (after)" in page

@@ -45,7 +45,8 @@ def test_each_interval_has_a_point_of_what_ended_in_it(board: Any) -> None:
     gauge.show(progress, Meter())
 
     first, second, third = board.lists["points"]
-    assert (first["at"], first["rate"], first["ttft_p50"]) == (5.0, 6.0, 200.0)
+    assert (first["from"], first["at"], first["rate"]) == (0.0, 5.0, 6.0)
+    assert (first["ttft_p50"], second["from"]) == (200.0, 5.0)
     assert (second["rate"], second["ttft_p50"], second["ttft_p99"]) == (2.0, 900.0, 900.0)
     assert (third["rate"], third["ttft_p50"]) == (0.0, None)
     now = board.parts["now"]

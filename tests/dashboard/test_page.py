@@ -73,7 +73,14 @@ def filled(board: Sent) -> None:
     board.put("doubts", [f"{EVIL} is doubtful"])
     board.add("lines", "  trial 3: 250 tok/s")
     for at in range(5):
-        point = {"run": "trial 2", "part": 1, "at": at, "rate": 30.0 + at, "ttft_p50": 12.0}
+        point = {
+            "run": "trial 2",
+            "part": 1,
+            "from": at - 1,
+            "at": at,
+            "rate": 30.0 + at,
+            "ttft_p50": 12.0,
+        }
         board.add("points", {**point, "ttft_p99": None})
     board.put("end", {"said": "Better at 100 users."})
 
@@ -86,7 +93,13 @@ def filled_by_a_benchmark(board: Sent) -> None:
     board.put("levels", [{**level, "tpot_p50": 9.0, "completed": 40, "failed": 2}])
     board.put("doubts", [f"{EVIL} is doubtful", "few cores"])
     for at in range(12):
-        point = {"run": "", "part": 1 + at // 6, "at": at, "load": f"{10 + at // 6} users"}
+        point = {
+            "run": "",
+            "part": 1 + at // 6,
+            "from": at - 1,
+            "at": at,
+            "load": f"{10 + at // 6} users",
+        }
         board.add("points", {**point, "rate": 30.0 + at, "ttft_p50": 12.0, "ttft_p99": 30.0})
 
 

@@ -62,7 +62,7 @@ def test_an_engine_on_the_cpu_is_not_judged_against_the_gpu_beside_it() -> None:
 
 def test_the_peaks_that_stand_beside_a_run_are_those_of_its_page_anywhere() -> None:
     run = json.loads(RUN.read_text())
-    peaks = {"bytes_s": 4e10, "near_bytes_s": 4e10, "flops": 2e12, "cores": 8}
+    peaks: dict[str, object] = {"bytes_s": 4e10, "near_bytes_s": 4e10, "flops": 2e12, "cores": 8}
     peaks |= {"cpu": "of another machine", "measured": "2026-11-29T19:38:45+00:00"}
     server = {"engine": "openvino", "front": "native", "model": "qwen3-0.6b", "config": {}}
     run["environment"] |= {"server": server, "cpu": {"model": peaks["cpu"], "peaks": peaks}}

@@ -12,6 +12,18 @@ from report.page_text import charts, headline, sections, words
 from report_samples import GUIDE, study, summary
 
 
+def test_a_baseline_that_stands_is_shown_once() -> None:
+    document = study()
+    document["best"] = document["baseline"]
+    document["confirmation"] = {"pairs": 0, "ratio": {}, "verdict": "no difference", "runs": []}
+    text = words(report.study_page(document, GUIDE))
+    assert "Tuned ÷ Baseline" not in text
+    assert "Before and after" not in text
+    assert "Why it is faster" not in text
+    assert "What held the server back, and how near the limit is" in text
+    assert "so was the best config" not in text
+
+
 def test_a_study_is_told_in_order() -> None:
     page = report.study_page(study(), GUIDE)
     assert headline(page) == (

@@ -61,6 +61,17 @@ def test_a_run_is_told_by_its_best_level() -> None:
     assert "ttft:p99<2s 100 12,900 missed" in words(page)
 
 
+def test_failed_requests_stand_in_the_first_sentence() -> None:
+    document = summary([level(7, rate=100, ttft_ms=100)])
+    [only] = document["levels"]
+    only["requests"] = {"completed": 210, "failed": 52, "cut": 1, "errors": {"timeout": 52}}
+    assert headline(report.run_page(document)).endswith("; 52 of 263 requests failed.")
+    only["token_rate"] = {"mean": 0.0, "ci95": [0.0, 0.0]}
+    assert headline(report.run_page(document)) == (
+        "No token arrived at 7 users; 52 of 263 requests failed."
+    )
+
+
 def test_runs_without_a_common_level_are_not_compared() -> None:
     after = summary([level(7, rate=100, ttft_ms=100)])
     page = report.compare_page(summary(), after)

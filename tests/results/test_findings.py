@@ -128,6 +128,34 @@ def test_a_baseline_that_stands_is_compared_with_nothing() -> None:
         " a median time to first token of 4.30 s."
     )
     assert second == "No setting differs from the baseline's."
+    held, near = findings.why(document)
+    assert held.startswith("What held the server back at 100 users is ")
+    assert near.startswith("How near")
+    assert findings.how_sure(document).startswith("Each config ran once, nothing was repeated")
+
+
+def test_a_study_that_was_stopped_names_its_best_trial() -> None:
+    document = study() | {"outcome": {"state": "unfinished"}, "objective": "token_rate:mean"}
+    document["best"] = document["baseline"]
+    document["confirmation"] = {"pairs": 0, "ratio": {}, "verdict": "not confirmed", "runs": []}
+    document["trials"] = [
+        {"id": number, "state": state, "value": value, "slo_met": met}
+        for number, (state, value, met) in enumerate(
+            (
+                ("measured", 700.0, True),
+                ("measured", 900.0, False),
+                ("pruned", 950.0, None),
+                ("failed", None, None),
+            ),
+            start=1,
+        )
+    ]
+    said = told(document)[0]
+    assert said.endswith(
+        "The best so far is trial 1, which meets the SLOs: token_rate:mean 700 tok/s in one run,"
+        " which proves nothing yet."
+    )
+    assert "best so far" not in told(document | {"outcome": {"state": "nothing better"}})[0]
 
 
 @pytest.mark.parametrize("document", [{}, {"baseline": None, "best": None}, {"best": {}}])

@@ -69,6 +69,19 @@ def test_a_model_that_answered_for_another_is_told(before: Side, tmp_path: Path)
     assert found.sentence == f"{AT}, model that answered for m: m before, m and small after"
 
 
+def test_a_machine_that_was_busy_on_one_side_is_named(before: Side, tmp_path: Path) -> None:
+    busy = place(load_average=[30.0, 30.0, 30.0])
+    after = side(tmp_path, "b", **busy)
+
+    [one] = differences(before.first, after.first)
+    assert (one.kind, one.sentence, one.warns) == (
+        "hardware",
+        "load average: 0.1 before, 30.0 after",
+        True,
+    )
+    assert differences(after.first, side(tmp_path, "c", **busy).first) == []
+
+
 @pytest.mark.parametrize(
     ("how", "kind", "sentence"),
     [

@@ -40,3 +40,7 @@ def test_users_are_those_of_all_workers_or_unknown() -> None:
 
     assert samples(both, 1.0)[0]["users"] == 4
     assert samples(one, 1.0)[0]["users"] is None
+
+
+def test_a_level_that_was_killed_as_it_began_has_no_rows() -> None:
+    assert samples(level_facts(seconds=0), 1.0) == []

@@ -33,6 +33,17 @@ def test_before_and_after_stand_under_each_other() -> None:
     assert [line.split()[1] for line in lines[3:9]] == ["before", "after"] * 3
 
 
+def test_a_baseline_that_stands_has_one_line_a_level() -> None:
+    document = study() | {"objective": "token_rate:mean"}
+    document["best"] = document["baseline"]
+
+    lines = shown(document).splitlines()
+
+    assert lines[1] == "One run of the baseline at every load; the verdict is that of the pairs:"
+    assert [line.split()[0] for line in lines[3:6]] == ["10", "50", "100"]
+    assert not {"before", "after"} & set(" ".join(lines[3:7]).split())
+
+
 def test_an_objective_that_is_no_column_stands_beside() -> None:
     document = study()
     document |= {"objective": "e2e:p95"}

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from llmdyno import endpoints, store, workload
+from llmdyno import endpoints, plugins, store, workload
 from llmdyno.bench import gpu, rapl, scraper
 from llmdyno.bench.interruption import Interruption, interruptible
 from llmdyno.bench.questions import ask
@@ -25,7 +25,7 @@ from llmdyno.bench.recount import LocalTokenizer, recount
 from llmdyno.bench.schedule import loads
 from llmdyno.bench.settling import Settler
 from llmdyno.endpoints import Endpoint
-from llmdyno.engines import computes_on_cpu
+from llmdyno.engines import facts
 from llmdyno.errors import InterruptError, UsageError
 from llmdyno.load import LoadPoint
 from llmdyno.load.level import Level, rare_collections
@@ -309,7 +309,7 @@ def _environment(target: Target, spec: Bench) -> dict[str, Any]:
     found = presence.served_at(target.host, target.port, models) if local else None
     if found is None:
         return environment.describe()
-    here = environment.describe(peaks=computes_on_cpu(found.engine))
+    here = environment.describe(peaks=facts(plugins.load("engines", found.engine)).on_cpu)
     return {**here, "server": {name: getattr(found, name) for name in _SERVED}}
 
 

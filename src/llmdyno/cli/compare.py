@@ -1,7 +1,7 @@
 """`dyno compare` and `dyno baseline`: what was measured set beside what was measured before."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,10 +107,16 @@ def _write_pages(out: Path, before: Any, others: Sequence[Any], document: Any) -
     pages = []
     for place, (after, found) in enumerate(zip(others, document["comparisons"], strict=True), 1):
         path = out if place == 1 else out.with_stem(f"{out.stem}-{place}")
-        page = compare_page(before.first.summary, after.first.summary, found)
+        page = compare_page(_named(before), _named(after), found)
         store.write_atomically(path, page.encode())
         pages.append(path)
     return pages
+
+
+def _named(side: Any) -> Mapping[str, Any]:
+    """Return the summary of a side's first run; one of another tool has its file's name."""
+    summary = side.first.summary
+    return summary if summary.get("run") else {**summary, "run": Path(side.name).name}
 
 
 baseline_app = typer.Typer(

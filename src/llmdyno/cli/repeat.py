@@ -28,6 +28,7 @@ from llmdyno.flag import (
     own_fields,
 )
 from llmdyno.knobs import show
+from llmdyno.results import findings
 from llmdyno.results.documents import part, text
 from llmdyno.results.slo import Objective, Slo
 from llmdyno.spec import Bench
@@ -68,7 +69,8 @@ def of_study(study: Mapping[str, Any]) -> list[Block]:
         words += [f"--engine-arg={word}" for word in spec.engine_args]
         for name, value in part(study, "best", "config").items():
             words += ["--set", f"{name}={show(value)}"]
-        blocks.append(Block("Serve the winner alone:", _command(words)))
+        what = "the baseline, which stands" if findings.stands(study) else "the winner alone"
+        blocks.append(Block(f"Serve {what}:", _command(words)))
     return blocks
 
 

@@ -121,7 +121,7 @@ def tune(
         if dry_run:
             _show_plan(planned(study, tuner), as_json=json)
             return
-        say(_what_starts(study, folder, resumed=resume is not None))
+        told.notify(_what_starts(study, folder, resumed=resume is not None))
         try:
             document = tuner.run()
             if live is not None:

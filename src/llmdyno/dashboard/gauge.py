@@ -55,15 +55,19 @@ class Gauge:
             self._rate = max(0.0, tokens - tokens_then) / (now_s - then_s)
             ended = progress.completed - ended_then
             ttft_ms = progress.ttft_ms[-ended:] if ended else []
-            self._board.add("points", self._point(progress, ttft_ms, now_s))
+            self._board.add("points", self._point(progress, ttft_ms, then_s, now_s))
             self._from = (now_s, tokens, progress.completed)
         self._board.put("now", self._now(progress))
 
-    def _point(self, progress: Progress, ttft_ms: Sequence[float], now_s: float) -> dict[str, Any]:
+    def _point(
+        self, progress: Progress, ttft_ms: Sequence[float], then_s: float, now_s: float
+    ) -> dict[str, Any]:
+        """Return what the interval from `then_s` to `now_s` was like."""
         return {
             "run": self._run,
             "part": self._part,
             "load": progress.load,
+            "from": round(then_s - self._began_s, 2),
             "at": round(now_s - self._began_s, 2),
             "users": progress.users,
             "rate": self._rate,

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from llmdyno import __version__, plugins
+from llmdyno import __version__
 from llmdyno.engines._scheduling import Limit, Scheduling
 from llmdyno.engines._starts import Circumstances, Sizes
 from llmdyno.knobs import Config, Knob
@@ -95,6 +95,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     # Returns configs that are known to be good, for a study to try first; None: none are known.
     starts: Callable[[Circumstances], tuple[Config, ...]] | None = None
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on the processor, whatever GPUs the machine has."""
+        return self.scheduling is not None and self.scheduling.on_cpu
+
 
 def facts(engine: Engine) -> Facts:
     """Return an engine's optional attributes; those that it lacks have their defaults."""
@@ -102,16 +107,6 @@ def facts(engine: Engine) -> Facts:
         name: getattr(engine, name) for name in Facts.__struct_fields__ if hasattr(engine, name)
     }
     return Facts(**said)
-
-
-def computes_on_cpu(name: str) -> bool:
-    """Return whether an engine computes on the processor, whatever GPUs the machine has.
-
-    Raises:
-        UsageError: there is no such engine.
-    """
-    scheduling = facts(plugins.load("engines", name)).scheduling
-    return scheduling is not None and scheduling.on_cpu
 
 
 def pinned(engine: Engine) -> tuple[str, ...]:

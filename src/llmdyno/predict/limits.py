@@ -8,7 +8,8 @@ or --engine-arg may have changed what the config says, nothing is said.
 from collections.abc import Mapping
 from typing import Any
 
-from llmdyno.engines import computes_on_cpu
+from llmdyno import plugins
+from llmdyno.engines import facts
 from llmdyno.errors import UsageError
 from llmdyno.machine import hardware
 from llmdyno.machine.peaks import kept
@@ -78,7 +79,7 @@ def _machine(environment: Mapping[str, Any], engine: str) -> Gpu | None:
     Raises:
         UsageError: there is no such engine, or no such GPU is known.
     """
-    if computes_on_cpu(engine):
+    if facts(plugins.load("engines", engine)).on_cpu:
         cpu = environment.get("cpu") or {}
         if (peaks := kept(cpu)) is not None:
             return cpu_gpu(peaks)

@@ -60,4 +60,5 @@ def compared(comparison: Document) -> Table:
             ("Verdict", "text"),
         ),
         rows=tuple(rows),
+        has_groups=True,
     )

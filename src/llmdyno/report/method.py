@@ -2,7 +2,7 @@
 
 from llmdyno.report import documents
 from llmdyno.report.documents import Document
-from llmdyno.results import titles, wording
+from llmdyno.results import findings, titles, wording
 from llmdyno.units import counted, show_seconds
 
 RUN = (
@@ -38,9 +38,10 @@ def of_study(study: Document) -> tuple[str, ...]:
         f" {objective}{within}."
     )
     ablation = (
-        "Each changed setting was put back by itself in the winner: what is lost is what it gives."
+        "Changed settings were put back in the winner one at a time: what is lost is what one gave."
         if documents.items(study, "ablation")
         else "What each setting gives by itself was not measured."
     )
-    served = "The baseline was measured at every level, and so was the best config of the trials."
+    best = "" if findings.stands(study) else ", and so was the best config of the trials"
+    served = f"The baseline was measured at every level{best}."
     return (tried, served, proof, ablation, *RUN)

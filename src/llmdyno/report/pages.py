@@ -106,7 +106,7 @@ def of_study(study: Document, guide: Mapping[str, Knob]) -> Page:
                 title="In ten answers",
                 answers=answers.of_study(study, runs, guide, left_out, doubtful),
             ),
-            _headlines(material, "Before and after"),
+            _headlines(material, "Before and after" if len(runs) > 1 else "Measured"),
             Section(name="setup", title="What was run, on what", tables=[setup.table(study, runs)]),
             Section(
                 name="combinations",
@@ -129,10 +129,12 @@ def of_study(study: Document, guide: Mapping[str, Knob]) -> Page:
 def _of_the_change(study: Document, material: Material, guide: Mapping[str, Knob]) -> list[Section]:
     """Return what changed, what each change gave, and why."""
     runs = material.runs
+    faster = verdicts.confirmed(study).word == "better"
+    held = "Why it is faster" if faster else "What held the server back"
     return [
         Section(
             name="settings",
-            title="Settings before and after",
+            title="Settings before and after" if len(runs) > 1 else "Settings",
             tables=study_tables.of_settings(study, guide),
         ),
         Section(
@@ -143,7 +145,7 @@ def _of_the_change(study: Document, material: Material, guide: Mapping[str, Knob
         ),
         Section(
             name="why",
-            title="Why it is faster, and how near the limit is",
+            title=f"{held}, and how near the limit is",
             tables=[explanation.held_back(runs), limits.table(runs)],
             lines=[findings.near_the_limit(study)] if runs and not limits.table(runs) else (),
         ),
@@ -232,7 +234,7 @@ def of_comparison(
 
 def study_runs(study: Document) -> tuple[Run, ...]:
     """Return the measured runs of a study: baseline and tuned, or what there is of them."""
-    sides = (("Baseline", "baseline"), ("Tuned", "best"))
+    sides = (("Baseline", "baseline"), ("Tuned", "best"))[: 1 if findings.stands(study) else 2]
     return tuple(
         Run(name=name, summary=summary)
         for name, key in sides

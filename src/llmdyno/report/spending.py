@@ -86,6 +86,9 @@ def _change(study: Document, name: str) -> list[str]:
         return []
     row = BY_NAME[name]
     title = f"{row.title[0].lower()}{row.title[1:]}"
+    if findings.stands(study):
+        value = f"{wording.significant(old)} {row.unit}"
+        return [f"At {findings.level_of(study)} the {title} is {value}, in one run."]
     said = worded(new / old, name)
     values = f"from {wording.significant(old)} to {wording.significant(new)} {row.unit}"
     return [f"At {findings.level_of(study)} the {title} is {said}: {values}, in one run each."]

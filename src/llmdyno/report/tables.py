@@ -41,20 +41,25 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """A table; a folded one opens on a click (and in print). One without rows is not printed."""
+    """A table; a folded one opens on a click (and in print). One without rows is not printed.
+
+    Where heads span rows, a narrow screen scrolls it, unless `has_groups`: then the shared head
+    stands once above the rows that it spans.
+    """
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     folded: bool = False
+    has_groups: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.rows)
 
     @property
     def stacks(self) -> bool:
-        """Whether a narrow screen may set each row by itself: no head is shared between rows."""
-        return all(span == 1 for row in self.rows for _, span in row.heads)
+        """Whether a narrow screen sets each row by itself."""
+        return self.has_groups or all(span == 1 for row in self.rows for _, span in row.heads)
 
 
 def bounds_cell(bounds: Interval | None) -> Cell:

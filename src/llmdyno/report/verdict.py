@@ -5,11 +5,13 @@ Where nothing was repeated, the sentence says so before it gives a ratio.
 
 from typing import NamedTuple
 
+from llmdyno.records.entries import OUTCOMES
 from llmdyno.report import documents
 from llmdyno.report.documents import Document, Run
 from llmdyno.results import titles, wording
 from llmdyno.results.findings import Verdict
 from llmdyno.results.slo import HEADLINES
+from llmdyno.units import counted
 
 
 class _Clause(NamedTuple):
@@ -43,12 +45,24 @@ def of_run(summary: Document) -> Verdict:
         return Verdict(sentence="Nothing was measured: no level has a token rate.", tone="worse")
     best = max(rates, key=lambda name: rates[name])
     level = documents.levels(summary)[best]
+    failed = _failed(level)
+    if not rates[best]:
+        return Verdict(sentence=f"No token arrived at {best}{failed}.", tone="worse")
     reached = wording.with_interval(rates[best], documents.interval(level, "token_rate", "ci95"))
     first = wording.milliseconds(documents.number(level, "ttft_ms", "p50"))
     among = "" if len(rates) == 1 else f", the highest of {len(rates)} levels"
     return Verdict(
-        sentence=f"{reached} tokens/s at {best}{among}, with a TTFT p50 of {first}.", tone="open"
+        sentence=f"{reached} tokens/s at {best}{among}, with a TTFT p50 of {first}{failed}.",
+        tone="worse" if failed else "open",
     )
+
+
+def _failed(level: Document) -> str:
+    """Say how many requests of a level failed; empty: none did."""
+    counts = {name: documents.number(level, "requests", name) or 0 for name in OUTCOMES}
+    if not counts["failed"]:
+        return ""
+    return f"; {counts['failed']:,.0f} of {counted(sum(counts.values()), 'request')} failed"
 
 
 def _single_ratios(before: Run, after: Run) -> tuple[str, list[_Clause]]:

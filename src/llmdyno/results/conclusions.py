@@ -7,6 +7,7 @@ from typing import Any
 from llmdyno.knobs import show
 from llmdyno.results import quality, verdicts, wording
 from llmdyno.results.documents import Document, items, number, part, text, texts
+from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import parse_objective
 from llmdyno.results.titles import title, unit
 from llmdyno.units import counted
@@ -34,6 +35,28 @@ def stands_alone(study: Document) -> bool:
     found = verdicts.confirmed(study)
     decided = text(part(study, "outcome"), "state") in {"", "confirmed"}
     return not (decided and found.pairs and part(study, "confirmation", "ratio"))
+
+
+def best_so_far(study: Document) -> str:
+    """Say which trial was the best one when a study ended early; empty: none, or it did not."""
+    if text(part(study, "outcome"), "state") not in {"unfinished", "stopped"}:
+        return ""
+    values = {
+        value: trial.get("id")
+        for trial in items(study, "trials")
+        if trial.get("state") == "measured" and trial.get("slo_met") is not False
+        if (value := number(trial, "value")) is not None
+    }
+    if not values:
+        return ""
+    objective = parse_objective(text(study, "objective"))
+    metric = BY_NAME[objective.metric]
+    best = (min if metric.better == "lower" else max)(values)
+    meets = ", which meets the SLOs" if texts(study, "slo") else ""
+    return (
+        f"The best so far is trial {values[best]}{meets}: {objective} {wording.significant(best)}"
+        f" {metric.unit} in one run, which proves nothing yet."
+    )
 
 
 def _ending(study: Document) -> str:

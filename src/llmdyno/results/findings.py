@@ -63,6 +63,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     tone: Tone
 
 
+def stands(study: Document) -> bool:
+    """Tell whether the winner is the baseline itself, so that there is one run to show."""
+    baseline, best = (part(study, arm) for arm in _ARMS)
+    one, other = (text(part(side, "summary"), "run") for side in (baseline, best))
+    return bool(best) and part(best, "config") == part(baseline, "config") and one == other
+
+
 def verdict(study: Document) -> Verdict:
     """Say what the confirmation showed, or that there was none; and who meets the SLOs."""
     if part(study, "outcome") and conclusions.stands_alone(study):
@@ -78,7 +85,7 @@ def verdict(study: Document) -> Verdict:
         if found.word == "no difference":
             said = said.replace(f" {NOT_SHOWN}", "")
         return Verdict(sentence=_with_rest(said, study), tone=_TONES[found.word])
-    if part(study, "best") and _stands(study):
+    if part(study, "best") and stands(study):
         return Verdict(sentence=_with_rest(STANDS, study), tone="same")
     return Verdict(sentence=_with_rest(_unconfirmed(study, told), study), tone="open")
 
@@ -105,7 +112,7 @@ def is_decided(study: Document) -> bool:
 
 def by_how_much(study: Document) -> str:
     """Say what became of the metrics that every study tells, and what that rests on."""
-    if _stands(study):
+    if stands(study):
         return _of_the_baseline(study)
     told = changes(study)
     if not told:
@@ -126,15 +133,6 @@ def _runs_told(study: Document) -> str:
     return f"{counted(pairs, 'interleaved pair')} of runs{at}" if pairs else f"one run each{at}"
 
 
-def _stands(study: Document) -> bool:
-    """Tell whether the winner is the baseline itself, so that there is nothing to compare."""
-    best, baseline = (part(study, arm, "config") for arm in reversed(_ARMS))
-    same = part(study, "best", "summary").get("run") == part(study, "baseline", "summary").get(
-        "run"
-    )
-    return bool(part(study, "best")) and best == baseline and same
-
-
 def _of_the_baseline(study: Document) -> str:
     """Say what the baseline reaches where nothing beats it."""
     level, _ = levels_that_decide(study)
@@ -142,18 +140,21 @@ def _of_the_baseline(study: Document) -> str:
     rate, first = number(level, "token_rate", "mean"), number(level, "ttft_ms", "p50")
     said = f"None of {counted(len(trials), 'trial')} is shown to beat the baseline"
     said = said if trials else "No other config was tried than the baseline"
+    best = conclusions.best_so_far(study)
     if rate is None:
-        return f"{said}."
+        return f"{said}. {best}".rstrip()
     return (
         f"{said}, which gives {wording.significant(rate)} tok/s at {level_of(study)}, with a median"
-        f" time to first token of {wording.milliseconds(first)}."
-    )
+        f" time to first token of {wording.milliseconds(first)}. {best}"
+    ).rstrip()
 
 
 def how_sure(study: Document) -> str:
     """Say what the verdict rests on."""
     found = verdicts.confirmed(study)
     if not found.pairs:
+        if stands(study):
+            return "Each config ran once, nothing was repeated: a small difference would not show."
         return "Not sure: nothing was repeated, so a difference may be luck."
     design = text(study, "confirmation", "design")
     order = f" ({design}, so drift hits both alike)" if design == "ABBA" else ""
@@ -336,10 +337,9 @@ def _effect(study: Document, row: Document) -> tuple[str, Document]:
 
 def why(study: Document) -> list[str]:
     """Say what held the server back before and after, and how near its limit it is."""
-    levels = levels_that_decide(study)
-    before, after = map(bottleneck, levels)
+    before, after = map(bottleneck, levels_that_decide(study))
     at = f" at {level_of(study)}" if level_of(study) else ""
-    if levels[0] == levels[1] and before.name:  # the baseline stands
+    if stands(study) and before.name:
         said = f"What held the server back{at} is {_HOLDERS[before.name]}: {before.why}."
     else:
         said = _held_back(before, after, at)

@@ -174,6 +174,11 @@ def _places(before: Start, after: Start) -> list[Difference]:
         old, _, new = values.removesuffix(" after").partition(" before, ")
         kind = _PLACES.get(name, "versions")
         found.append(Difference(kind=kind, name=name, before=old, after=new))
+    if len({"busy-machine" in environment.findings(place) for place in places}) > 1:
+        said = [f"{(place.get('load_average') or [0.0])[0]:.1f}" for place in places]
+        found.append(
+            Difference(kind="hardware", name="load average", before=said[0], after=said[1])
+        )
     return found
 
 

@@ -18,15 +18,17 @@ _SAID = ("{} tok/s", "TTFT p50 {} ms", "TPOT p50 {} ms")
 
 _SAVES = 0.05  # of the prompts' tokens: so many more in the prefix cache explain a smaller share
 _NEARLY_ALL = 0.99
+_LEAST = 0.01  # a share that is told by its figure
 
 
 def distance(limit: Document) -> str:
     """Say which share of the physical limit was used, and what the server was bound by."""
-    share = number(limit, "share")
+    share = number(limit, "share") or 0.0
+    used = "less than 1%" if share < _LEAST else f"{share:.0%}"
     bound = text(limit, "bound_by")
     saved = _not_computed(limit)
     return (
-        f"{share or 0.0:.0%} of what this {_machine(limit)}'s {_resource(limit)} allows; bound by"
+        f"{used} of what this {_machine(limit)}'s {_resource(limit)} allows; bound by"
         f" {bound}{f'; {saved}' if saved else ''}"
     )
 
@@ -45,15 +47,14 @@ def near(before: Document, after: Document, engine_args: Sequence[str]) -> str:
             why = f"dyno cannot tell what {' '.join(engine_args)} does to it"
         return f"How near it is to the machine's limit is not known: {why}."
     if before == after:
-        said = f"It uses about {100 * share:.0f} % of what the {_machine(new)}'s {_resource(new)}"
-        said += " allows."
+        said = f"It uses {_about(share)} of what the {_machine(new)}'s {_resource(new)} allows."
         return " ".join(one for one in (said, peaks_measured(new)) if one)
     of_what = f"what the {_machine(new)}'s {_resource(new)} allows"
-    said = f"It now uses about {100 * share:.0f} % of {of_what}"
+    said = f"It now uses {_about(share)} of {of_what}"
     was = number(old, "share")
     if was is not None:
         of = "" if _resource(old) == _resource(new) else f" of its {_resource(old)}"
-        said += f", {100 * was:.0f} %{of} before"
+        said += f", {_about(was).removeprefix('about ')}{of} before"
     if _cached(new) - _cached(old) >= _SAVES:
         said += f"; {_not_computed(new)}."
         if was is not None and was > share:
@@ -71,6 +72,10 @@ def peaks_measured(limit: Document) -> str:
     if part(limit, "peaks").get("with_result") is True:
         return f"What the CPU can do at most was measured on {day}."
     return f"What the CPU can do at most was not kept with it; it was measured here on {day}."
+
+
+def _about(share: float) -> str:
+    return "less than 1 %" if share < _LEAST else f"about {100 * share:.0f} %"
 
 
 def _not_computed(limit: Document) -> str:

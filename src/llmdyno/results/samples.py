@@ -16,8 +16,11 @@ def samples(facts: LevelFacts, interval_s: float) -> list[dict[str, Any]]:
     """Return the time series: one row an interval, at the interval's end.
 
     A remainder of less than half an interval belongs to the last row: alone it would be all noise.
+    A level that a kill ended as it began has none.
     """
     columns, start_ns = facts.columns, facts.started.start_ns
+    if facts.end_ns <= start_ns:
+        return []
     ended_ns = columns.sent_ns + columns.end_ns
     step_ns = round(interval_s * 1e9)
     rows = []

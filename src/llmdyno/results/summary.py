@@ -9,7 +9,8 @@ journal and the tuner all take it. The document's keys are a contract; its versi
         "server" (the "notes" by code), "energy", "models", "prefix", and the metrics of cost and
         energy. For an older document doubts.py finds the doubts on reading.
     29 November 2026, added: "histograms" of a level's latencies, "settled", "finishes" and
-        "answered_by" of a level, "failed_share" of a verdict.
+        "answered_by" of a level, "failed_share" of a verdict; "peaks" of "environment"'s "cpu", of
+        an engine that computes on it.
 """
 
 from collections import Counter

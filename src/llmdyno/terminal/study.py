@@ -7,6 +7,7 @@ from typing import Any, TextIO
 from llmdyno.load.progress import Progress
 from llmdyno.results import conclusions, stacks, verdicts
 from llmdyno.results.conclusions import described
+from llmdyno.results.findings import stands
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, parse_objective, read_stat
 from llmdyno.results.titles import title, unit
@@ -64,7 +65,7 @@ def show_study(document: Mapping[str, Any], findings: Sequence[str], stream: Tex
         return
     objective = _beside(document)
     sides = [("before", before["summary"]["levels"]), ("after", after["summary"]["levels"])]
-    if before["summary"] == after["summary"]:  # it stands: there is no other run
+    if stands(document):
         sides = [("", before["summary"]["levels"])]
     rows = [
         _row(name, level, objective)

@@ -115,9 +115,14 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
         if not matters(whole, self.noise, len(self._pairs(names))):
             return "no effect", f"{listed}: no effect beyond the noise, even together."
         if len(names) == 2:
-            why = f"{listed}: neither is missed alone, both are ({gain}): either one is enough."
+            why = (
+                f"{listed}: one of them is enough; putting back either alone loses nothing, and"
+                f" both together give {gain}."
+            )
             return "either is enough", why
-        return "some together", f"{listed}: none is missed alone, all together are ({gain})."
+        return "some together", (
+            f"{listed}: putting back one alone loses nothing, and all together give {gain}."
+        )
 
     def _of_two(
         self, names: tuple[str, ...], listed: str, whole: float, alone: Sequence[float]

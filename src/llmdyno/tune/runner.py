@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno import store, workload
-from llmdyno.engines import computes_on_cpu
+from llmdyno.engines import facts
 from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
 from llmdyno.load.progress import Progress
@@ -95,7 +95,7 @@ class Runner:
         self._presence, self._elsewhere = presence, elsewhere
         self.ledger = Ledger(self.folder)
         self._spent_before_s = self.ledger.spent_s
-        peaks = computes_on_cpu(self.study.engine)
+        peaks = facts(self.stack.engine).on_cpu
         here, version = environment.describe(peaks=peaks), self.stack.engine.version()
         if self.ledger.began is None:
             self.ledger.append(
