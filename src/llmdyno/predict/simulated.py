@@ -14,8 +14,8 @@ from llmdyno.predict.asking import sessions
 from llmdyno.predict.coarse import CoarseLoads, solve, stack
 from llmdyno.predict.rules import Ask, Happened
 from llmdyno.predict.rules import Load as Asked
-from llmdyno.predict.schedule import simulate
 from llmdyno.predict.server import Server
+from llmdyno.predict.simulation import simulate
 from llmdyno.predict.steptime import StepTime
 from llmdyno.spec import Load, Workload
 from llmdyno.units import Lengths
