@@ -61,7 +61,7 @@ def test_who_gives_back_no_token_is_let_in_again() -> None:
     """One token is lacking, which the preempted one would have made itself."""
     rules = msgspec.structs.replace(
         server_of(msgspec.structs.replace(SETUP, engine="openvino")).rules,
-        cache_tokens=97.0,
+        cache_tokens=96.0,
         block=1,
     )
     asks = [Ask(30, 0, 12), Ask(46, 0, 20)]
