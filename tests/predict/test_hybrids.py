@@ -150,8 +150,13 @@ def test_a_model_without_attention_holds_as_many_sequences_of_any_length() -> No
 
 def test_bamba_names_its_layers_of_attention() -> None:
     config: dict[str, Any] = LLAMA | {
-        "model_type": "bamba", "attn_layer_indices": [9, 18, 27], "mamba_n_heads": 128,
-        "mamba_d_head": 64, "mamba_d_state": 128, "mamba_n_groups": 1, "mamba_d_conv": 4,
+        "model_type": "bamba",
+        "attn_layer_indices": [9, 18, 27],
+        "mamba_n_heads": 128,
+        "mamba_d_head": 64,
+        "mamba_d_state": 128,
+        "mamba_n_groups": 1,
+        "mamba_d_conv": 4,
     }
     shape = shape_from(config, "Bamba-9B")
     assert shape.params / 1e9 == pytest.approx(9.78, rel=0.01)
