@@ -46,6 +46,7 @@ TOGETHER = {
     "predict/decoder.py": "predict/test_shapes.py",
     "predict/families.py": "predict/test_published.py",
     "predict/known.py": "predict/test_shapes.py",
+    "predict/links.py": "predict/test_gpus.py",
     "predict/simulation.py": "predict/test_schedule.py",
     "predict/states.py": "predict/test_hybrids.py",
     "predict/towers.py": "predict/test_published.py",

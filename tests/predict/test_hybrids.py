@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.model_configs import LLAMA
 
 from llmdyno.predict.configs import shape_from
 from llmdyno.predict.gpus import gpu_of
@@ -14,6 +13,7 @@ from llmdyno.predict.memory import Part, fit
 from llmdyno.predict.server import Setup, part_of, server_of
 from llmdyno.predict.shapes import shape_of
 from llmdyno.predict.work import work_of
+from model_configs import LLAMA
 
 H200 = gpu_of("h200")
 _QWEN_35: dict[str, Any] = {

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.model_configs import LLAMA
 
 from llmdyno.errors import UsageError
 from llmdyno.predict.configs import read_config, shape_from
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.memory import weight_bytes
 from llmdyno.predict.server import Setup, server_of
+from model_configs import LLAMA
 
 MODELS = json.loads(Path(__file__).with_name("published.json").read_text())
 

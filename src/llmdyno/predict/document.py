@@ -107,6 +107,8 @@ def doubts(plan: Plan, predicted: Predicted) -> str:
             f"No measured run of {site.engine} has tested the predictor: its scheduler is from its"
             " source, the pace of its host is taken from other engines"
         )
+    if option.gpus_each > 1:
+        found.append("No measured run of one server over several GPUs has tested the predictor")
     if 0 < site.shape.context < site.longest:
         found.append(
             f"{site.shape.name} was made for {counted(site.shape.context, 'token')}, and"
