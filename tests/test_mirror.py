@@ -23,7 +23,7 @@ TOGETHER = {
     **dict.fromkeys(
         (
             *("predict/asked.py", "predict/document.py", "predict/grid.py", "predict/judged.py"),
-            *("predict/layout.py", "predict/options.py", "predict/planning.py"),
+            *("predict/options.py", "predict/planning.py"),
             "report/plan_page.py",
         ),
         "cli/test_plan.py",

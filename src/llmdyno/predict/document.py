@@ -13,8 +13,8 @@ from llmdyno.predict.asked import Plan
 from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Range, forecast
 from llmdyno.predict.judged import judge
-from llmdyno.predict.layout import scheduling_of
 from llmdyno.predict.options import Option, Predicted, Site, point_of
+from llmdyno.predict.server import scheduling_of
 from llmdyno.results import wording
 from llmdyno.spec import Workload
 from llmdyno.units import counted

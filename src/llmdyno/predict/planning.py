@@ -14,7 +14,6 @@ from llmdyno.predict.calibrate import Calibration, calibrate
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.grid import shares
 from llmdyno.predict.judged import check_slos
-from llmdyno.predict.layout import scheduling_of
 from llmdyno.predict.options import (
     Front,
     Option,
@@ -27,6 +26,7 @@ from llmdyno.predict.options import (
     predict,
 )
 from llmdyno.predict.points import Whose, read_points
+from llmdyno.predict.server import scheduling_of
 from llmdyno.predict.shapes import shape_of
 
 _GPUS_MAX = 64
