@@ -23,7 +23,7 @@ TOGETHER = {
     **dict.fromkeys(
         (
             *("predict/asked.py", "predict/document.py", "predict/grid.py", "predict/judged.py"),
-            *("predict/layout.py", "predict/options.py", "predict/planning.py"),
+            *("predict/options.py", "predict/planning.py"),
             "report/plan_page.py",
         ),
         "cli/test_plan.py",
@@ -46,6 +46,8 @@ TOGETHER = {
     "predict/decoder.py": "predict/test_shapes.py",
     "predict/families.py": "predict/test_published.py",
     "predict/known.py": "predict/test_shapes.py",
+    "predict/links.py": "predict/test_gpus.py",
+    "predict/simulation.py": "predict/test_schedule.py",
     "predict/states.py": "predict/test_hybrids.py",
     "predict/towers.py": "predict/test_published.py",
     "predict/underway.py": "predict/test_schedule.py",

@@ -6,8 +6,8 @@ python benchmarks/predictor/embedded.py hits
 
 The engine runs here, without its HTTP server, with one thread, and the clock is this process's CPU
 time: a machine that does something else beside it measures nearly the same. Users wait for their
-answers and ask again, as in a closed loop of `dyno bench`. `errors` must run on the CPU that has
-measured.
+answers and ask again, as in a closed loop of `dyno bench`. The table has what was measured of the
+CPU in the same minute: `errors` runs anywhere.
 
 `hits` asks the engine prompts that begin alike, one after the other, with few tokens a step: the
 steps to the first token say how many tokens its prefix cache did not hold. Beside it stands the
@@ -40,9 +40,9 @@ from llmdyno.predict import gpus
 from llmdyno.predict.calibrate import Calibration, calibrate, prior
 from llmdyno.predict.points import Measured, Whose, read_points
 from llmdyno.predict.rules import Ask, Load
-from llmdyno.predict.schedule import simulate
 from llmdyno.predict.server import Setup, server_of
 from llmdyno.predict.shapes import shape_of
+from llmdyno.predict.simulation import simulate
 from llmdyno.predict.steptime import StepTime
 
 MODEL = "tiny"
@@ -68,6 +68,8 @@ ARMS: dict[str, dict[str, Value]] = {
 LOADS = {"light": (4, 64, 64), "heavy": (24, 256, 64)}  # users, tokens in, tokens out
 TABLE = Path(__file__).with_suffix(".csv")
 STEP_TOKENS, ANSWER, BLOCK = 4, 8, 32  # of `hits`: tokens of a step, of an answer, of a block
+# Of one core: products, weights near and far, bytes of a number that it computes with.
+CPU = ("cpu_gflops", "cpu_near_gb_s", "cpu_far_gb_s", "cpu_number_bytes")
 RAMP_S = 0.5
 THINK_S = 0.01
 
@@ -155,7 +157,9 @@ class Run:
 
 
 def measure(path: Path, seconds: float) -> None:
-    """Measure the grid and write it as a table of points."""
+    """Measure the CPU and the grid, and write both as a table of points."""
+    cpu = gpus.gpu_of("cpu")
+    figures = {name: f"{each:.4g}" for name, each in zip(CPU, _figures(cpu), strict=True)}
     with path.open("w", newline="") as file:
         writer: csv.DictWriter[str] | None = None
         for arm, config in ARMS.items():
@@ -168,7 +172,7 @@ def measure(path: Path, seconds: float) -> None:
                 }
                 row |= {"users": users, "input_tokens_mean": isl, "output_tokens_mean": osl}
                 row |= {"ramp_s": RAMP_S, "duration_s": RAMP_S + seconds}
-                row |= Run(engine, (users, isl, osl), seconds).measure()
+                row |= Run(engine, (users, isl, osl), seconds).measure() | figures
                 if writer is None:
                     writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
                     writer.writeheader()
@@ -177,6 +181,26 @@ def measure(path: Path, seconds: float) -> None:
                 print(row, file=sys.stderr, flush=True)
                 while engine.busy():  # what the last load left is no part of the next
                     engine.step([])
+
+
+def _figures(cpu: gpus.Gpu) -> tuple[float, ...]:
+    speeds = (cpu.flops["bf16"], cpu.near_bytes_s, cpu.bandwidth_bytes_s)
+    return (*(speed / 1e9 for speed in speeds), cpu.number_bytes)
+
+
+def _measured_cpu(path: Path) -> gpus.Gpu:
+    """Return the CPU that a table was measured on: one core of it."""
+    with path.open(newline="") as file:
+        row = next(csv.DictReader(file))
+    flops, near, far, number_bytes = (float(row[name]) for name in CPU)
+    return msgspec.structs.replace(
+        gpus.gpu_of("cpu"),
+        cores=1,
+        flops={"bf16": 1e9 * flops},
+        near_bytes_s=1e9 * near,
+        bandwidth_bytes_s=1e9 * far,
+        number_bytes=number_bytes,
+    )
 
 
 def started(config: Mapping[str, Value]) -> Any:
@@ -278,7 +302,7 @@ def report(name: str, found: np.ndarray, truth: np.ndarray, groups: Mapping[int,
 
 def report_errors(path: Path, *, rows: bool) -> None:
     """Print the errors before calibrating, after, and of configs that were held out."""
-    cpu = msgspec.structs.replace(gpus.gpu_of("cpu"), cores=1)
+    cpu = _measured_cpu(path)
     print(
         f"one core: {cpu.flops['bf16'] / 1e9:.0f} GFLOP/s,"
         f" {cpu.near_bytes_s / 1e9:.0f} GB/s near, {cpu.bandwidth_bytes_s / 1e9:.0f} GB/s far\n"

@@ -45,6 +45,21 @@ def test_an_engine_that_no_run_has_tested_is_doubted(
     assert tested or found["doubt"].startswith(f"No measured run of {engine} has tested")
 
 
+def test_lengths_and_levels_that_do_not_fit_one_another_are_doubted() -> None:
+    long = {"isl": Lengths("fixed", 200_000), "users": (1,), "config_only": True}
+    [found] = planned(**long).document["engines"]
+    assert "was made for 131,072 tokens, and 200,050 tokens are asked" in found["doubt"]
+    assert "the level 10 s: few or none end in it" in found["doubt"]
+    [found] = planned(**long | {"isl": Lengths("fixed", 1000)}).document["engines"]
+    assert not found["doubt"]
+
+
+def test_an_slo_that_the_largest_level_misses_says_which_one_meets_it() -> None:
+    slos = tuple(parse_slos("ttft:p99<200ms"))
+    found = planned(users=(2, 4, 3000), slos=slos)
+    assert found.nothing_meets.endswith(" It is met at 4 users.")
+
+
 def test_the_contract_for_scripts() -> None:
     document = planned("max_num_seqs=64", users=(8, 2), config_only=True).document
     assert document["schema"] == "llmdyno.plan/1"

@@ -5,9 +5,9 @@ import msgspec
 from llmdyno.predict.blocks import BlockCache
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.rules import Ask, Happened, Load, Rules
-from llmdyno.predict.schedule import simulate
 from llmdyno.predict.server import Setup, server_of
 from llmdyno.predict.shapes import shape_of
+from llmdyno.predict.simulation import simulate
 from llmdyno.predict.steptime import MEDIANS, StepTime
 
 SERVER = server_of(Setup("vllm", shape_of("meta-llama/Llama-3.1-8B"), gpu_of("h200")))

@@ -2,8 +2,10 @@
 
 import msgspec
 import numpy as np
+import pytest
 
 from llmdyno.predict.calibrate import METRICS, _noise, _scatter, calibrate, deviations, prior
+from llmdyno.predict.forecast import forecast
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.points import Measured
 from llmdyno.predict.server import Setup, server_of
@@ -123,3 +125,16 @@ def test_intervals_are_as_wide_as_equal_starts_of_an_engine_lie_apart() -> None:
     assert np.allclose(wide**2 - narrow**2, 3 * prior().scatter ** 2)
     sglang = server_of(Setup("sglang", SETUP.shape, SETUP.gpu))
     assert (sglang.measured, sglang.start_spread) == (True, 1.0)
+
+
+def test_a_queue_above_saturation_grows_to_the_end_of_the_level() -> None:
+    """It gets 1.2 times what it can serve: who comes later waits longer."""
+    setup = Setup("vllm", shape_of("llama-3-8b"), gpu_of("h200"), config={"max_num_seqs": 16})
+    lengths = Lengths("fixed", 200)
+    users = Point(users=16, isl=lengths, osl=lengths, duration_s=30.0)
+    rate = 1.2 * forecast(setup, users, prior()).token_rate.mean / 200
+    ttft_ms = []
+    for duration_s in (60.0, 240.0):
+        level = Point(request_rate=rate, isl=lengths, osl=lengths, duration_s=duration_s)
+        ttft_ms.append(forecast(setup, level, prior()).ttft_ms_p50.mean)
+    assert ttft_ms[1] == pytest.approx(4 * ttft_ms[0], rel=0.35)

@@ -4,6 +4,9 @@ import pytest
 
 from llmdyno.errors import UsageError
 from llmdyno.predict.gpus import GPUS, gpu_of
+from llmdyno.predict.links import link_bytes_s
+from llmdyno.predict.shapes import shape_of
+from llmdyno.predict.work import work_of
 
 
 @pytest.mark.parametrize(
@@ -81,3 +84,26 @@ def test_this_cpu_is_measured() -> None:
     assert 1e8 < cpu.bandwidth_bytes_s < 2e12
     assert 1e8 < cpu.flops["bf16"] < 1e14
     assert cpu.memory_bytes > 1e8
+
+
+@pytest.mark.parametrize(
+    ("name", "gb_s"),
+    [
+        ("h100", 450),
+        ("a100", 300),
+        ("A100 80GB PCIe", 32),
+        ("l40s", 32),
+        ("rtx 4090", 32),
+        ("rtx 5090", 64),
+        ("b200", 900),
+        ("memory=80,bandwidth=3350,bf16=989", 450),
+    ],
+)
+def test_how_fast_gpus_send_to_one_another(name: str, gb_s: float) -> None:
+    assert link_bytes_s(gpu_of(name).name) == gb_s * 1e9
+
+
+def test_gpus_over_pcie_take_longer_for_the_same_prompt() -> None:
+    """Two GPUs: each sends half of 2 x 80 x 8,192 numbers of 2 bytes a token twice."""
+    work = work_of(shape_of("llama-3.1-70b"), gpu_of("l40s"), 2, "fp8", "bf16")
+    assert work.exchange_s == pytest.approx(80 * 2 * 8192 * 2 / 32e9)

@@ -13,7 +13,7 @@ from llmdyno.predict.memory import Part, fit
 from llmdyno.predict.server import Setup, part_of, server_of
 from llmdyno.predict.shapes import shape_of
 from llmdyno.predict.work import work_of
-from tests.model_configs import LLAMA
+from model_configs import LLAMA
 
 H200 = gpu_of("h200")
 _QWEN_35: dict[str, Any] = {
@@ -150,8 +150,13 @@ def test_a_model_without_attention_holds_as_many_sequences_of_any_length() -> No
 
 def test_bamba_names_its_layers_of_attention() -> None:
     config: dict[str, Any] = LLAMA | {
-        **{"model_type": "bamba", "attn_layer_indices": [9, 18, 27], "mamba_n_heads": 128},
-        **{"mamba_d_head": 64, "mamba_d_state": 128, "mamba_n_groups": 1, "mamba_d_conv": 4},
+        "model_type": "bamba",
+        "attn_layer_indices": [9, 18, 27],
+        "mamba_n_heads": 128,
+        "mamba_d_head": 64,
+        "mamba_d_state": 128,
+        "mamba_n_groups": 1,
+        "mamba_d_conv": 4,
     }
     shape = shape_from(config, "Bamba-9B")
     assert shape.params / 1e9 == pytest.approx(9.78, rel=0.01)

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.model_configs import LLAMA
 
 from llmdyno.errors import UsageError
 from llmdyno.predict.configs import read_config, shape_from
 from llmdyno.predict.gpus import gpu_of
+from llmdyno.predict.hybrids import CONFIGS
 from llmdyno.predict.memory import weight_bytes
 from llmdyno.predict.server import Setup, server_of
+from model_configs import LLAMA
 
 MODELS = json.loads(Path(__file__).with_name("published.json").read_text())
 
@@ -172,7 +173,8 @@ _JUNK: tuple[Any, ...] = (
 @given(st.randoms(use_true_random=False))
 def test_junk_in_a_config_ends_in_a_shape_or_in_one_sentence(rng: Random) -> None:
     """Whatever a key holds: a server can be made of the shape, or the key is named."""
-    config = json.loads(json.dumps(rng.choice(MODELS)["config"]))
+    known = [*(each["config"] for each in MODELS), *CONFIGS.values()]
+    config = json.loads(json.dumps(rng.choice(known)))
     for _ in range(rng.choice((1, 2, 3))):
         inner = config
         while True:

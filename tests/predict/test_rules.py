@@ -9,9 +9,9 @@ from llmdyno.engines._scheduling import Scheduling
 from llmdyno.engines.lmdeploy import SCHEDULING as LMDEPLOY
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.rules import Ask, Happened, Load, Rules
-from llmdyno.predict.schedule import simulate
 from llmdyno.predict.server import Server, Setup, server_of
 from llmdyno.predict.shapes import shape_of
+from llmdyno.predict.simulation import simulate
 from llmdyno.predict.steptime import MEDIANS, StepTime
 
 H200, LLAMA = gpu_of("h200"), shape_of("meta-llama/Llama-3.1-8B")

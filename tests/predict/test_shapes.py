@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.model_configs import LLAMA
 
 from llmdyno.errors import UsageError
 from llmdyno.predict.configs import shape_from
 from llmdyno.predict.shapes import Shape, shape_of
+from model_configs import LLAMA
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,8 @@ WHOLE_PROMPT_TOKENS_MIN = 512
 
 _VERIFIED = "2026.4"  # the oldest version whose defaults were read from the library itself
 _CORES = len(os.sched_getaffinity(0))
-# What /proc/cpuinfo calls the instructions with which OpenVINO computes in bfloat16: unasked, and
-# when INFERENCE_PRECISION_HINT asks for it.
-_BF16_BY_ITSELF = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
+# What /proc/cpuinfo calls the instructions with which OpenVINO computes in bfloat16 when
+# INFERENCE_PRECISION_HINT asks for it, beside those with which it does unasked.
 _BF16_IF_ASKED = frozenset({"avx512bw"})
 _SCHEDULER = "OpenVINO GenAI's SchedulerConfig; measured with 2026.4.1 on two cores"
 _WEIGHTS = "NNCF's compress_weights 3.4.0; the model `small`, eight rounds on a busy machine"
@@ -538,7 +537,7 @@ def _check_precisions(config: Config) -> None:
     # The library falls back to f32 on such a CPU, whatever the hint, and its attention then
     # refuses the cache: "expect kvcache type f32, current: bf16".
     flags = hardware.cpu_flags()
-    wanted = _BF16_BY_ITSELF | (_BF16_IF_ASKED if compute == "bf16" else frozenset())
+    wanted = hardware.BF16_FLAGS | (_BF16_IF_ASKED if compute == "bf16" else frozenset())
     if flags and not flags & wanted:
         raise UsageError(
             "KV_CACHE_PRECISION=bf16 needs a CPU that computes in bfloat16, and this one does not:"

@@ -63,6 +63,11 @@ def cpu() -> Cpu:
     )
 
 
+# What /proc/cpuinfo calls the instructions that multiply numbers of 16 bits (bfloat16): engines
+# that find them use them unasked.
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
+
+
 def cpu_flags() -> frozenset[str]:
     """Return what instructions the processor has, as Linux names them; none if it does not tell."""
     found = re.search(r"^(?:flags|Features)\s*: (.+)$", _read("/proc/cpuinfo"), re.MULTILINE)

@@ -44,6 +44,7 @@ class Peaks(msgspec.Struct, frozen=True, kw_only=True):
         cores: how many those are.
         cpu: the processor's model.
         measured: when, UTC.
+        multiplies_bf16: whether it has instructions for products in 16 bits, two in place of one.
     """
 
     bytes_s: float
@@ -52,6 +53,7 @@ class Peaks(msgspec.Struct, frozen=True, kw_only=True):
     cores: int
     cpu: str
     measured: str
+    multiplies_bf16: bool = False
 
 
 def kept(cpu: Mapping[str, object]) -> Peaks | None:
@@ -131,6 +133,7 @@ def measure() -> Peaks:
         cores=cores,
         cpu=hardware.cpu().model,
         measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        multiplies_bf16=bool(hardware.cpu_flags() & hardware.BF16_FLAGS),
     )
 
 

@@ -26,7 +26,11 @@ class Keys:
             self.raw = {**(inner if isinstance(inner, dict) else {}), **self.raw}
 
     def whole(self, *names: str) -> int:
-        """Return the first of these keys that is there as a whole number; 0: none of them."""
+        """Return the first of these keys that is there as a whole number; 0: none of them.
+
+        Raises:
+            UsageError: what is there is no whole number; names the key.
+        """
         for name in names:
             value = self.raw.get(name)
             if value is None:
@@ -41,7 +45,11 @@ class Keys:
         return 0
 
     def size(self, *names: str) -> int:
-        """Return a size that must be there."""
+        """Return a size that must be there.
+
+        Raises:
+            UsageError: it is not, or is no whole number above 0; names the key.
+        """
         value = self.whole(*names)
         if value < 1:
             raise UsageError(

@@ -13,8 +13,8 @@ from llmdyno.predict.asked import Plan
 from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Range, forecast
 from llmdyno.predict.judged import judge
-from llmdyno.predict.layout import scheduling_of
 from llmdyno.predict.options import Option, Predicted, Site, point_of
+from llmdyno.predict.server import scheduling_of
 from llmdyno.results import wording
 from llmdyno.spec import Workload
 from llmdyno.units import counted
@@ -98,15 +98,30 @@ def side(plan: Plan, predicted: Predicted) -> dict[str, Any]:
     }
 
 
-def untested(option: Option) -> str:
-    """Return that no run of an engine has tested the predictor; empty: some have."""
+def doubts(plan: Plan, predicted: Predicted) -> str:
+    """Return why an engine's prediction may be wrong; empty: nothing is known against it."""
+    option, found = predicted.option, []
     site = option.site
-    if scheduling_of(site.engine).under(option.config).measured:
-        return ""
-    return (
-        f"No measured run of {site.engine} has tested the predictor: its scheduler is from its"
-        " source, the pace of its host is taken from other engines"
-    )
+    if not scheduling_of(site.engine).under(option.config).measured:
+        found.append(
+            f"No measured run of {site.engine} has tested the predictor: its scheduler is from its"
+            " source, the pace of its host is taken from other engines"
+        )
+    if option.gpus_each > 1:
+        found.append("No measured run of one server over several GPUs has tested the predictor")
+    if 0 < site.shape.context < site.longest:
+        found.append(
+            f"{site.shape.name} was made for {counted(site.shape.context, 'token')}, and"
+            f" {counted(site.longest, 'token')} are asked of it: an engine refuses that unless it"
+            " is told to stretch the model's positions"
+        )
+    slow = [one.e2e_ms_p50.mean / 1e3 for one in predicted.forecasts if one.fits]
+    if slow and max(slow) > plan.duration_s / 2:
+        found.append(
+            f"A request takes {wording.significant(max(slow))} s or more, and the level"
+            f" {plan.duration_s:g} s: few or none end in it; give a longer --duration"
+        )
+    return ". ".join(found)
 
 
 def capacity(plan: Plan, option: Option, calibration: Calibration) -> dict[str, Any]:
@@ -209,8 +224,8 @@ def changes(before: Mapping[str, Value], after: Mapping[str, Value]) -> str:
     return " ".join(found) or "as before"
 
 
-def nearest(site: Site, chosen: Predicted) -> str:
-    """Say how near the best config comes to SLOs that nothing meets."""
+def nearest(plan: Plan, site: Site, chosen: Predicted) -> str:
+    """Say how near the best config comes to SLOs that nothing meets, and at which level it does."""
     verdicts = [verdict for verdict in chosen.verdicts[-1] if not verdict.met]
     values = ", ".join(
         f"{wording.significant(one.value)}{' ms' if one.expr[-1].isalpha() else ''} for {one.expr}"
@@ -219,8 +234,18 @@ def nearest(site: Site, chosen: Predicted) -> str:
     shown = " ".join(f"{name}={show(value)}" for name, value in chosen.option.config.items())
     return (
         f"no config of {site.engine} meets it on {site.hardware}; the nearest has {values}"
-        f" with {shown or 'the defaults'}."
+        f" with {shown or 'the defaults'}.{_below(plan, chosen)}"
     )
+
+
+def _below(plan: Plan, chosen: Predicted) -> str:
+    """Say up to which of the lower levels a config meets all SLOs; empty: at none."""
+    judged = zip(plan.levels, chosen.verdicts, strict=True)
+    met = [level for level, verdicts in judged if all(one.met for one in verdicts)]
+    if not met:
+        return ""
+    users, rate = met[-1]
+    return f" It is met at {f'{rate:g} requests/s' if users is None else counted(users, 'user')}."
 
 
 def more_gpus(found: Mapping[str, Any]) -> str:

@@ -297,10 +297,11 @@ def cpu_gpu(peaks: Peaks) -> Gpu:
         name=CPU,
         memory_bytes=float(memory_bytes()),
         bandwidth_bytes_s=peaks.bytes_s,
-        flops={"bf16": peaks.flops},  # in 32 bits, as most CPUs compute
+        # Measured in 32 bits; a CPU that multiplies numbers of 16 bits takes twice as many at once.
+        flops={"bf16": (1 + peaks.multiplies_bf16) * peaks.flops},
         near_bytes=_KEPT_MIB * 2.0**20 if kept else 0.0,
         near_bytes_s=peaks.near_bytes_s if kept else 0.0,
-        number_bytes=4.0,
+        number_bytes=2.0 if peaks.multiplies_bf16 else 4.0,
         cores=peaks.cores,
         measured=peaks.measured,
         source=f"measured on {peaks.measured[:10]}: {peaks.cpu}, {counted(peaks.cores, 'core')}",

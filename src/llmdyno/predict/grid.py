@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from llmdyno import plugins
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, Value
-from llmdyno.predict.layout import scheduling_of
+from llmdyno.predict.server import scheduling_of
 
 CONFIGS_MAX = 4000
 _STEPS = 4  # values of a knob with a range

@@ -62,7 +62,7 @@ _GEMMA: dict[str, Any] = {
 }
 _GEMMA_KINDS = (*["sliding_attention"] * 4, "full_attention")
 
-_CONFIGS: dict[tuple[str, ...], dict[str, Any]] = {
+CONFIGS: dict[tuple[str, ...], dict[str, Any]] = {
     ("Jamba-v0.1", "Jamba-1.5-Mini", "AI21-Jamba-1.5-Mini", "AI21-Jamba-Mini-1.6"): _JAMBA,
     ("Jamba-1.5-Large", "AI21-Jamba-1.5-Large", "AI21-Jamba-Large-1.6"): _JAMBA
     | {"hidden_size": 8192, "intermediate_size": 24576, "num_hidden_layers": 72}
@@ -155,6 +155,6 @@ _CONFIGS: dict[tuple[str, ...], dict[str, Any]] = {
 
 HYBRIDS: dict[str, Shape] = {
     canonical(name): shape_from(config, names[0])
-    for names, config in _CONFIGS.items()
+    for names, config in CONFIGS.items()
     for name in names
 }

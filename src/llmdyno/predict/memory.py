@@ -60,7 +60,8 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
     cache: float
     kv_bytes_token: float  # of one token on this GPU, as long as no window forgets
     cache_tokens: float
-    longest_bytes: float  # of the longest sequence's keys and values
+    longest_bytes: float  # of the longest sequence's keys and values, and of its states
+    state_bytes: float  # of a sequence's states
     sequences: int  # of `longest` tokens that fit at once, the cap of the config aside
     fits: bool
     why: str  # the sum, as a sentence
@@ -96,6 +97,7 @@ def fit(shape: Shape, gpu: Gpu, part: Part) -> Fit:
         kv_bytes_token=one * shape.cache_layers,
         cache_tokens=max(0.0, cache) / token,
         longest_bytes=longest_bytes,
+        state_bytes=state,
         sequences=max(0, int(cache // longest_bytes)),
         fits=fits,
         why="",
@@ -149,8 +151,9 @@ def _sentence(found: Fit, gpu: Gpu, part: Part, asked: float | None) -> str:
     if not found.fits:
         return f"{taken} leave {_gib(left)} of {whole}, but {sequence}"
     tokens, each = f"{counted(found.cache_tokens, 'token')}, ", counted(part.longest, "token")
-    if not found.kv_bytes_token:
-        tokens, each = "", "any length"
+    if found.state_bytes:  # tokens alone would be said to be too many
+        tokens, state = "", f", {_gib(found.state_bytes)} of each whatever its length"
+        each = f"{each}{state}" if found.kv_bytes_token else "any length"
     return (
         f"{taken} leave {_gib(left)} of {whole}; the cache of {_gib(found.cache)} holds"
         f" {tokens}{counted(found.sequences, 'sequence')} of {each}"

@@ -15,8 +15,8 @@ from llmdyno.predict.forecast import Forecast, Point, Setup, coarse, forecast
 from llmdyno.predict.gpus import Gpu
 from llmdyno.predict.grid import configs
 from llmdyno.predict.judged import Verdict, judge
-from llmdyno.predict.layout import memory_of, tensor_gpus
 from llmdyno.predict.memory import Fit
+from llmdyno.predict.server import gpus_of, memory_of
 from llmdyno.predict.shapes import Shape
 from llmdyno.spec import Workload
 from llmdyno.units import Lengths
@@ -74,7 +74,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def gpus_each(self) -> int:
         """How many GPUs each copy of the server is spread over."""
-        return tensor_gpus(self.setup)
+        return gpus_of(self.setup)
 
     def memory(self) -> Fit:
         """Return the sum of one GPU's memory."""

@@ -14,7 +14,6 @@ from llmdyno.predict.calibrate import Calibration, calibrate
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.grid import shares
 from llmdyno.predict.judged import check_slos
-from llmdyno.predict.layout import scheduling_of
 from llmdyno.predict.options import (
     Front,
     Option,
@@ -27,6 +26,7 @@ from llmdyno.predict.options import (
     predict,
 )
 from llmdyno.predict.points import Whose, read_points
+from llmdyno.predict.server import scheduling_of
 from llmdyno.predict.shapes import shape_of
 
 _GPUS_MAX = 64
@@ -239,7 +239,7 @@ def _planned(plan: Plan, parts: Sequence[_Of]) -> Planned:
         does_not_fit = _no_room(lead)
     elif plan.slos and chosen is None and not plan.config_only:
         exprs = ",".join(slo.expr for slo in plan.slos)
-        nothing_meets = f"--slo {exprs}: {made.nearest(lead.site, shown)}"
+        nothing_meets = f"--slo {exprs}: {made.nearest(plan, lead.site, shown)}"
         if plan.rates:
             document["capacity"] = made.capacity(plan, shown.option, lead.calibration)
             nothing_meets += made.more_gpus(document["capacity"])
@@ -263,7 +263,7 @@ def _engine(plan: Plan, part: _Of) -> dict[str, Any]:
     return {
         "engine": part.site.engine,
         "calibrated_on": part.calibration.points,
-        "doubt": made.untested(part.before.option),
+        "doubt": made.doubts(plan, part.before),
         "before": made.side(plan, part.before),
         "after": None if chosen is None else made.side(plan, chosen),
     }

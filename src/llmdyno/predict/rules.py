@@ -12,7 +12,7 @@ us) were read for this:
 - room for the whole answer (GUARANTEED_NO_EVICT) or for the prompt only (MAX_UTILIZATION, which
   pauses the last one started); without chunked prefill a prompt waits for a step with room for it:
   TensorRT-LLM, cpp/tensorrt_llm/batch_manager/capacityScheduler.cpp and microBatchScheduler.cpp.
-- dynamic split-fuse, prompts as far as there is room, and preemption of what is needed:
+- dynamic split-fuse, prompts as far as there is room, and preemption of what is needed: partly.py;
   openvino.genai, src/cpp/src/continuous_batching/scheduler.hpp (schedule, _preempt_by_recompute).
 - whole prompts first while fewer than half of the sequences run, else after 16 steps of decodes at
   most; a prompt longer than a step alone, a step of decodes between its chunks:

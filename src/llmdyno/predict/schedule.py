@@ -14,7 +14,7 @@ from llmdyno.predict.api import API_PASSES, LATENCY_REQUESTS, SURE_SHARE, api_pa
 from llmdyno.predict.blocks import BlockCache
 from llmdyno.predict.rules import Happened, Load, Rules
 from llmdyno.predict.steptime import StepTime
-from llmdyno.predict.underway import Asks, Request, give_back
+from llmdyno.predict.underway import Asks, Request
 from llmdyno.predict.wakes import Wakes
 
 _LEAP_MAX = 64  # steps in one leap: the context grows meanwhile
@@ -22,7 +22,7 @@ _ESTIMATE_SHARE = 0.5  # of the answers' remaining tokens, SGLang's new_token_ra
 _STEPS_MAX = 400_000
 
 
-class _Simulation:
+class Simulation:
     """One run. Times are seconds since the level's start."""
 
     def __init__(self, rules: Rules, time: StepTime, load: Load) -> None:
@@ -118,8 +118,7 @@ class _Simulation:
     def _used(self) -> float:
         """Tokens of the cache that are taken: half a block is lost at the end of each sequence."""
         sequences = len(self.running) + len(self.partial)
-        partly = self.rules.partly
-        context = sum(each.context - partly * each.left for each in self.partial) + self.context
+        context = sum(each.context for each in self.partial) + self.context
         shared = self.cache.shared * self.rules.block
         return self.rules.kept(context, sequences) + sequences * self.rules.block / 2 - shared
 
@@ -127,18 +126,17 @@ class _Simulation:
         """Blocks that no sequence holds."""
         return (self.rules.cache_tokens - self._used()) / self.rules.block
 
+    def _steps_of_room(self) -> int:
+        """Return for how many steps there is room for what all that decode will make."""
+        return int((self.rules.cache_tokens - self._used()) / len(self.running))
+
     def _make_room(self) -> None:
         """Preempt the last ones let in while the next step's tokens do not fit."""
         rules = self.rules
         needed = self._used() + len(self.running) - rules.cache_tokens
-        needed = give_back(self.partial if rules.partly else (), needed)
         while len(self.running) > 1 and needed > 0:
             request = self._stop_last()
             self.seen.preempted += 1
-            if rules.partly:
-                self.partial.appendleft(request)
-                needed = give_back([request], needed - 1)
-                continue
             request.left = request.context
             self.reserved -= request.answer - request.done
             self._release(request)
@@ -163,7 +161,7 @@ class _Simulation:
         if held + len(self.leaving) >= rules.sequences:
             self._capped = True
             return False
-        if not held or rules.partly:
+        if not held:
             return True
         context = request.context + sum(each.context for each in beside)
         used = self._used() + rules.kept(context, 1 + len(beside))
@@ -180,7 +178,7 @@ class _Simulation:
         if not (self.partial or self.waiting) or self._decodes_first():
             return 0, 0.0, []
         rules = self.rules
-        budget = self._budget()
+        budget = rules.tokens - len(self.running) * rules.mixes
         total, seen = 0, 0.0
         ended: list[Request] = []
         while self.partial and total < budget:
@@ -207,18 +205,6 @@ class _Simulation:
             (self.partial if request.left else ended).append(request)
         self._chunked = bool(self.partial)
         return total, seen, ended
-
-    def _budget(self) -> int:
-        """Return how many tokens of prompts a step may have."""
-        rules, running = self.rules, len(self.running)
-        budget = rules.tokens - running * rules.mixes
-        if not rules.partly:
-            return budget
-        if not self.running and self.partial and self._room() < 1:  # none of them would go on
-            give_back(list(self.partial)[1:], self.partial[0].left)
-        room = max(0, int(rules.cache_tokens - self._used()) - running)
-        self._crowded = room == 0
-        return min(budget, room)
 
     def _decodes_first(self) -> bool:
         """Whether an engine that computes prompts by themselves lets those who decode go on."""
@@ -295,7 +281,7 @@ class _Simulation:
         """Take steps of decodes only until somebody ends or somebody may come in."""
         decodes = len(self.running)
         steps = min(self.running[0][0] - self.step, _LEAP_MAX)
-        steps = max(1, min(steps, int((self.rules.cache_tokens - self._used()) / decodes)))
+        steps = max(1, min(steps, self._steps_of_room()))
         gpu, host = self.time.parts(decodes, self.context + decodes * steps / 2)
         seconds = self.time.joined_s(gpu, host, decodes, 0)
         free = decodes + len(self.partial) + len(self.leaving) < self.rules.sequences
@@ -393,8 +379,3 @@ class _Simulation:
         seen.stepped(counted, decodes, self.context if decodes else 0.0, chunk, new)
         if host > gpu:
             seen.host_s += high - low
-
-
-def simulate(rules: Rules, time: StepTime, load: Load) -> Happened:
-    """Return what a client would see of a server with these rules under this load."""
-    return _Simulation(rules, time, load).run()

@@ -10,7 +10,7 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.predict.decoder import Shape
 from llmdyno.predict.gpus import Gpu
-from llmdyno.predict.memory import Part, fit
+from llmdyno.predict.memory import Fit, Part, fit
 from llmdyno.predict.rules import Rules
 from llmdyno.predict.steptime import NAMES, Graphs
 from llmdyno.predict.work import BYTES, Work, work_of
@@ -46,12 +46,11 @@ def server_of(setup: Setup) -> Server:
     Raises:
         UsageError: nothing is known of the engine's scheduler, or a number is none.
     """
-    scheduling = rules_under(setup)
-    config = setup.config
+    scheduling, config = scheduling_of(setup.engine).under(setup.config), setup.config
     work = work_of(
         setup.shape,
         setup.gpu,
-        gpus_of(setup, scheduling),
+        gpus_of(setup),
         scheduling.formats.get(str(config.get(scheduling.weights))),
         scheduling.formats.get(str(config.get(scheduling.cache)), scheduling.cache_unset),
     )
@@ -95,21 +94,47 @@ def server_of(setup: Setup) -> Server:
     )
 
 
-def rules_under(setup: Setup) -> Scheduling:
-    """Return what the knobs of a setup's engine mean to its scheduler under the setup's config.
+def scheduling_of(engine: str) -> Scheduling:
+    """Return what an engine's knobs mean to its scheduler.
 
     Raises:
-        UsageError: nothing is known of it.
+        UsageError: there is no such engine, or nothing is known of its scheduler.
     """
-    scheduling = facts(plugins.load("engines", setup.engine)).scheduling
-    if scheduling is None:
-        raise UsageError(f"engine {setup.engine}: its scheduler is not known to the predictor.")
-    return scheduling.under(setup.config)
+    found = facts(plugins.load("engines", engine)).scheduling
+    if found is None:
+        known = [name for name in plugins.names("engines") if _is_known(name)]
+        raise UsageError(
+            f"--engine {engine}: its scheduler is not known to the predictor; it knows"
+            f" {', '.join(known)}."
+        )
+    return found
 
 
-def gpus_of(setup: Setup, scheduling: Scheduling) -> int:
-    """Return how many GPUs share every layer."""
-    return max(setup.gpus, int(_number(setup.config, Limit(scheduling.gpus, 1), setup.gpu)))
+def _is_known(name: str) -> bool:
+    return facts(plugins.load("engines", name)).scheduling is not None
+
+
+def gpus_of(setup: Setup) -> int:
+    """Return how many GPUs share every layer.
+
+    Raises:
+        UsageError: nothing is known of the engine's scheduler, or a number is none.
+    """
+    asked = Limit(scheduling_of(setup.engine).under(setup.config).gpus, 1)
+    return max(setup.gpus, int(_number(setup.config, asked, setup.gpu)))
+
+
+def memory_of(setup: Setup, longest: int) -> Fit:
+    """Return the sum of a setup's memory.
+
+    Args:
+        setup: the server.
+        longest: tokens of the longest sequence that it will be asked for.
+
+    Raises:
+        UsageError: nothing is known of the engine's scheduler, or a number is none.
+    """
+    return fit(setup.shape, setup.gpu, part_of(setup, longest))
 
 
 def part_of(setup: Setup, longest: int) -> Part:
@@ -122,11 +147,11 @@ def part_of(setup: Setup, longest: int) -> Part:
     Raises:
         UsageError: nothing is known of the engine's scheduler, or a number is none.
     """
-    scheduling, config = rules_under(setup), setup.config
+    scheduling, config = scheduling_of(setup.engine).under(setup.config), setup.config
     weights = scheduling.formats.get(str(config.get(scheduling.weights)))
     cache = scheduling.formats.get(str(config.get(scheduling.cache)), scheduling.cache_unset)
     kv_bytes = BYTES[cache]
-    gpus = gpus_of(setup, scheduling)
+    gpus = gpus_of(setup)
     cache_bytes = _number(config, Limit(scheduling.cache_bytes, 0), setup.gpu)
     cache_bytes *= scheduling.cache_unit_bytes
     blocks = _number(config, Limit(scheduling.cache_blocks, 0), setup.gpu)

@@ -1,7 +1,6 @@
 """Requests on their way through the simulated engine, and what users ask next."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from llmdyno.predict.rules import Ask, Load
 
@@ -57,18 +56,3 @@ class Asks:
             self._turns[user] = iter(next(self._sessions, ()))
             ask = next(self._turns[user], None)
         return ask
-
-
-def give_back(requests: Sequence[Request], needed: float) -> float:
-    """Let the last of some requests give tokens of the cache back; return what is still lacking.
-
-    They have to compute these tokens again. Those who need them take a block when theirs is full:
-    on average as many tokens as they make.
-    """
-    for request in reversed(requests):
-        if needed <= 0:
-            break
-        lost = min(request.context - request.left, math.ceil(needed))
-        request.left += lost
-        needed -= lost
-    return needed

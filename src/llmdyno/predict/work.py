@@ -9,9 +9,9 @@ import msgspec
 
 from llmdyno.predict.decoder import Shape, remembered
 from llmdyno.predict.gpus import Gpu
+from llmdyno.predict.links import link_bytes_s
 
 _GROUP_SCALE = 0.06  # 4-bit weights: scales and zero points of groups of 128, a share of the bytes
-_NVLINK_BYTES_S = 450e9  # of one GPU in one direction (NVIDIA H100 data sheet)
 
 BYTES = {
     "fp32": 4.0,
@@ -108,7 +108,7 @@ def work_of(shape: Shape, gpu: Gpu, gpus: int, weights: str | None, cache: str) 
         context_flops=2.0 * shape.attention_layers * shape.heads * _looks(shape) / gpus,
         bandwidth=gpu.bandwidth_of((weight_bytes + expert_bytes) / gpus),
         flops=gpu.flops_at(computes),
-        exchange_s=shape.layers * 2 * shape.hidden * BYTES["bf16"] * ring / _NVLINK_BYTES_S,
+        exchange_s=shape.layers * 2 * shape.hidden * BYTES["bf16"] * ring / link_bytes_s(gpu.name),
         layers=shape.layers,
         quantised=size < BYTES["bf16"],
         narrow=gpu.flops_at(computes) > gpu.flops_at("bf16"),
