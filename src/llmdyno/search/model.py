@@ -8,10 +8,12 @@ of all that explain the results. Few results cannot tell one guess from another.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmdyno.knobs import Value
 from llmdyno.search.space import Axis, Floats, Key, Space
 
 GUESSES = 24  # that predict
@@ -44,25 +46,31 @@ class Points:
 
     def __init__(self, space: Space, keys: Sequence[Key]) -> None:
         self.keys = list(keys)
-        rows, classes = [], []
-        for key in keys:
-            row, kinds = [], []
-            for number, (axis, value) in enumerate(zip(space.axes, key, strict=True)):
-                inactive = not space.bites(number, key)
-                row.append(axis.position(value) if axis.is_number else 0.0)
-                if inactive:
-                    kinds.append(INACTIVE)
-                elif axis.is_number:
-                    kinds.append(UNSET if value is None else 0)
-                else:
-                    kinds.append(axis.levels.index(value) if value in axis.levels else 99)
-            rows.append(row)
-            classes.append(kinds)
         shape = (len(keys), len(space.axes))
-        self.at = np.array(rows, dtype=np.float64).reshape(shape)
-        self.kinds = np.array(classes, dtype=np.int64).reshape(shape)
+        self.at, self.kinds = np.zeros(shape), np.zeros(shape, dtype=np.int64)
+        for number, axis in enumerate(space.axes):
+            values = [key[number] for key in self.keys]
+            if axis.is_number:
+                places = {value: axis.position(value) for value in set(values)}
+                self.at[:, number] = [places[value] for value in values]
+                self.kinds[:, number] = [UNSET if value is None else 0 for value in values]
+            else:
+                kinds: dict[Value | None, int] = {
+                    level: kind for kind, level in enumerate(axis.levels)
+                }
+                self.kinds[:, number] = [kinds.get(value, 99) for value in values]
+            if axis.knob.needs is not None:
+                without = [not space.bites(number, key) for key in self.keys]
+                self.kinds[without, number] = INACTIVE
         # How much of its gain a batch knob has there: it saturates.
         self.rise = 1 - np.exp(-SATURATION * np.clip(self.at, 0.0, 1.0))
+
+
+class _Apart(NamedTuple):
+    """How far points are apart on an axis: rows and columns as in a covariance matrix."""
+
+    squares: Floats | None  # of their distances, times -0.5; None: it has no positions
+    like: Floats | None  # a factor of their likeness; None: 1 for all
 
 
 class Model:
@@ -101,6 +109,7 @@ class Model:
             errors: of each, beside the noise that all have; None: there are none.
         """
         self._points = points
+        self._within = self._apart(points, points)
         self._mean = float(values.mean())
         self._rest = values - self._mean
         self._variances = np.zeros(len(values)) if errors is None else errors**2
@@ -148,7 +157,7 @@ class Model:
         Returns:
             the density; the inverse of the covariances' Cholesky factor; that times the results.
         """
-        kernel = self._kernel(guesses, self._points, self._points)
+        kernel = self._kernel(guesses, self._within)
         noise = np.exp(2 * guesses[:, -1]) + _JITTER
         kernel += noise[:, None, None] * np.eye(len(self._rest)) + np.diag(self._variances)
         lower = np.linalg.cholesky(kernel)
@@ -168,33 +177,43 @@ class Model:
         total: Floats = -0.5 * (((guesses - centre) / wide) ** 2).sum(1)
         return total
 
-    def _kernel(self, guesses: Floats, one: Points, other: Points) -> Floats:
+    def _apart(self, one: Points, other: Points) -> list[_Apart]:
+        """Return how far points are apart on each axis, for _kernel()."""
+        found = []
+        for axis, is_number in enumerate(self._numbers):
+            same = one.kinds[:, None, axis] == other.kinds[None, :, axis]
+            if is_number:
+                apart = one.at[:, None, axis] - other.at[None, :, axis]
+                like = None if same.all() else np.where(same, 1.0, _NUMBER_WITHOUT_PLACE)
+                found.append(_Apart(-0.5 * apart**2, like))
+            else:
+                found.append(_Apart(None, np.where(same, 1.0, _OTHER_CHOICE)))
+        return found
+
+    def _kernel(self, guesses: Floats, apart: Sequence[_Apart]) -> Floats:
         """Return the covariances: a matrix a guess."""
         axes = len(self._numbers)
-        weights = np.exp(2 * guesses[:, :axes])
-        lengths = np.exp(guesses[:, axes : 2 * axes])
+        weights = np.exp(2 * guesses[:, :axes, None, None])
+        scales = np.exp(-2 * guesses[:, axes : 2 * axes, None, None])
         pairs = np.exp(2 * guesses[:, -2])
-        total = np.zeros((len(guesses), len(one.at), len(other.at)))
-        crossed = np.zeros_like(total)
-        for axis in range(axes):
-            same = one.kinds[:, None, axis] == other.kinds[None, :, axis]
-            if self._numbers[axis]:
-                apart = one.at[:, None, axis] - other.at[None, :, axis]
-                scaled = -0.5 * apart[None] ** 2 / lengths[:, axis, None, None] ** 2
-                like = np.exp(scaled) * np.where(same, 1.0, _NUMBER_WITHOUT_PLACE)
+        total: Floats = np.zeros(())
+        crossed: Floats = np.zeros(())
+        for axis, (squares, like) in enumerate(apart):
+            if squares is None:
+                term = weights[:, axis] * like
             else:
-                like = np.where(same, 1.0, _OTHER_CHOICE)[None]
-            term = weights[:, axis, None, None] * like
-            crossed += term * total
-            total += term
+                term = np.exp(squares * scales[:, axis])
+                term *= weights[:, axis] if like is None else weights[:, axis] * like
+            crossed = crossed + term * total
+            total = total + term
         # A constant of its own for the level of all values.
-        found: Floats = total + pairs[:, None, None] * crossed / 0.12 + 0.25
+        found: Floats = total + (pairs / 0.12)[:, None, None] * crossed + 0.25
         return found
 
     def predict(self, points: Points) -> tuple[Floats, Floats]:
         """Return means and deviations of the logarithm, a row a guess; all count alike."""
         assert self._guesses is not None
-        mean, solved = self._solved(self._kernel(self._guesses, self._points, points))
+        mean, solved = self._solved(self._kernel(self._guesses, self._apart(self._points, points)))
         variance = np.maximum(self._diagonal(points) - (solved**2).sum(1), _VARIANCE_MIN)
         return mean, np.sqrt(variance)
 
@@ -250,14 +269,19 @@ class Model:
             shift_measured: what is added to each that was measured, and can be chosen, too.
         """
         assert self._guesses is not None
-        cross = self._kernel(self._guesses, self._points, points)
+        cross = self._kernel(self._guesses, self._apart(self._points, points))
         means, solved = self._solved(cross)
-        within = self._kernel(self._guesses, self._points, self._points)
+        within = self._kernel(self._guesses, self._within)
         means_measured, solved_measured = self._solved(within)
         # The choice is made by the mean of all guesses.
         level, levels = means.mean(0) + shift, means_measured.mean(0) + shift_measured
         variance = np.maximum(self._diagonal(points) - (solved**2).sum(1), _VARIANCE_MIN)
-        covariances = cross - np.swapaxes(solved_measured, 1, 2) @ solved
+        # What was measured moves by no more than its own deviation: some can never be the choice.
+        left = np.diagonal(within, axis1=1, axis2=2) - (solved_measured**2).sum(1)
+        reach = _NODES[-1] * np.sqrt(np.maximum(left, 0.0)).max(0)
+        some = levels + reach >= (levels - reach).max()
+        levels, solved_measured = levels[some], solved_measured[:, :, some]
+        covariances = cross[:, some] - np.swapaxes(solved_measured, 1, 2) @ solved
         deviation = np.sqrt(variance + np.exp(2 * self._guesses[:, -1])[:, None])
         moves, moves_measured = variance / deviation, covariances / deviation[:, None, :]
         after = np.zeros_like(moves)

@@ -67,6 +67,7 @@ class Space:
         self.axes = tuple(_axis(knob) for knob in knobs if knob.name not in fixed)
         names = [axis.knob.name for axis in self.axes]
         self._place = {name: number for number, name in enumerate(names)}
+        self._conditional = [n for n, axis in enumerate(self.axes) if axis.knob.needs is not None]
 
     def key(self, config: Mapping[str, Value]) -> Key:
         """Return a config's point: what takes effect of it on each axis."""
@@ -75,7 +76,7 @@ class Space:
     def canonical(self, key: Sequence[Value | None]) -> Key:
         """Return a point with None on the axes that have no effect there."""
         found = list(key)
-        for number in range(len(self.axes)):
+        for number in self._conditional:
             if not self.bites(number, found):
                 found[number] = None
         return tuple(found)
