@@ -277,6 +277,23 @@ def test_what_is_worse_by_the_slo_alone_is_called_so(lab: StudyLab) -> None:
     )
 
 
+def test_runs_that_are_gone_are_measured_again_and_trials_are_not(lab: StudyLab) -> None:
+    lab.run(fast)
+    for step in lab.steps:
+        if (step.phase, step.number) in {("baseline", 0), ("trial", 0), ("confirm", 1)}:
+            shutil.rmtree(lab.folder / step.run)
+
+    document = lab.run(fast)
+
+    assert [start.phase for start in lab.starts] == ["baseline", "confirm"]
+    assert document["confirmation"]["verdict"] == "better"
+    assert document["confirmation"]["pairs"] == 2
+    assert "torn-pairs" in [doubt["code"] for doubt in document["doubts"]]
+    assert [trial["value"] for trial in document["trials"]] == [pytest.approx(187.5)]
+    lab.run(fast)
+    assert lab.starts == []
+
+
 def test_one_pair_is_no_verdict(lab: StudyLab) -> None:
     lab.run(fast)
     ledger = lab.folder / store.LEDGER

@@ -13,7 +13,7 @@ from llmdyno.cli.flags import QUICK, Given, read_toml, study_flags, study_spec, 
 from llmdyno.cli.options import AsJson, Out, Text, command, option
 from llmdyno.cli.output import print_json, print_line, say, terminate_as_interrupt
 from llmdyno.cli.serve import read_stack
-from llmdyno.errors import DynoError, InterruptError, UsageError
+from llmdyno.errors import DynoError, InterruptError, StorageError, UsageError
 from llmdyno.machine.blas import import_numpy
 
 if TYPE_CHECKING:
@@ -122,6 +122,8 @@ def tune(
                 "interrupted; what was measured is kept. Go on with: dyno tune --resume"
                 f" {shlex.quote(str(folder))}{_with_store(hosts)}"
             ) from error
+        except StorageError as error:
+            raise _with_the_way_on(error, folder, hosts) from error
     show_study(document, key_findings(document), sys.stderr)
     _show_end(_study_page(folder, document), document, as_json=json)
 
@@ -153,6 +155,19 @@ def _hosts(url: str | None, study: "Study", *, dry_run: bool) -> "Hosts | None":
     hosts = Hosts(Database(url, notify=say), study.parallel)
     hosts.check()
     return hosts
+
+
+def _with_the_way_on(error: StorageError, folder: Path, hosts: "Hosts | None") -> StorageError:
+    """Return a fault of the disk with what is kept and the command that goes on."""
+    from llmdyno.store import LEDGER
+    from llmdyno.tune import commands
+
+    if "dyno tune --resume" in str(error) or not (folder / LEDGER).exists():
+        return error
+    return StorageError(
+        f"{error} What was measured is kept in {folder / LEDGER}; mend that, and go on with:"
+        f" {commands.resume(folder)}{_with_store(hosts)}"
+    )
 
 
 def _with_store(hosts: "Hosts | None") -> str:

@@ -107,6 +107,7 @@ class Runner:
             )
             return
         self._narrator.observe(self.ledger)
+        going_on.take_back_gone(self.ledger, self.say)
         going_on.check_place(self.ledger, here, version, elsewhere=elsewhere, say=self.say)
         if changes := going_on.changes(self.ledger, self.study):
             said = ", ".join(going_on.told(self.study, name) for name in changes)
