@@ -67,7 +67,6 @@ def tune(
     from llmdyno.cli.told import key_findings
     from llmdyno.store import LEDGER
     from llmdyno.terminal.study import narrator, show_study
-    from llmdyno.tune import commands
     from llmdyno.tune.combinations import read_settings
     from llmdyno.tune.combined import Combined
     from llmdyno.tune.dry_run import dry_run as planned
@@ -78,11 +77,7 @@ def tune(
     if resume is not None:
         folder = store.find(resume)
         study = open_study(folder)
-        if (whole := commands.whole_of(folder)) != folder:
-            raise UsageError(
-                f"--resume {resume}: is part of the study {whole}, which goes on as a whole:"
-                f" {commands.resume(whole)}"
-            )
+        _refuse_a_part(resume, folder)
         _refuse_beside_resume(resume, file=file, settings=settings, quick=quick, out=out)
         # A budget in money is read by the price that the study has.
         price = {} if study.price_per_h is None else {"price": f"{study.price_per_h}/h"}
@@ -183,6 +178,21 @@ def _show_plan(document: Mapping[str, Any], *, as_json: bool) -> None:
         print_json(document)
     else:
         show_dry_run(document, sys.stdout)
+
+
+def _refuse_a_part(resume: str, folder: Path) -> None:
+    """Refuse to go on with one combination of a study over several engines or fronts alone.
+
+    Raises:
+        UsageError: names the whole.
+    """
+    from llmdyno.tune import commands
+
+    if (whole := commands.whole_of(folder)) != folder:
+        raise UsageError(
+            f"--resume {resume}: is part of the study {whole}, which goes on as a whole:"
+            f" {commands.resume(whole)}"
+        )
 
 
 def _refuse_beside_resume(resume: str, **given: Any) -> None:

@@ -126,12 +126,9 @@ def measure(
         came = costs.failed(failure.kind, str(failure))
     elif hangs or cut is not None:  # if towards the end, the benchmark did not see it
         came = costs.failed("hung", cut or _wedged(hang_s))
-    elif why := _nothing_to_show(outcome.summary):
-        came = costs.failed("requests-failed", why)
     else:
-        came = costs.of(Measurement(summary=dict(outcome.summary), lost=lost))
-    counts = watch.stood_s > _STOOD_SHARE * (load.duration_s or 0.0)
-    return msgspec.structs.replace(came, stood_s=watch.stood_s) if counts else came
+        came = _worked(costs, outcome.summary, lost)
+    return msgspec.structs.replace(came, stood_s=watch.stood_in(load))
 
 
 def unstopped(
@@ -252,6 +249,13 @@ def _warmup_requests(load: Load, warmup_s: float) -> int | None:
     return max(1, round(load.requests * min(1.0, warmup_s / load.duration_s)))
 
 
+def _worked(costs: "_Costs", summary: Mapping[str, Any], lost: Lost | None) -> Measurement:
+    """Return what a server that did not fail came to, which may be nothing."""
+    if why := _nothing_to_show(summary):
+        return costs.failed("requests-failed", why)
+    return costs.of(Measurement(summary=dict(summary), lost=lost))
+
+
 def _nothing_to_show(summary: Mapping[str, Any]) -> str | None:
     """Say why a run gives no number at its last level, if it gives none."""
     level = summary["levels"][-1]
@@ -344,6 +348,10 @@ class _Watch:
         if silent_s > self._hang_s:
             return f"the server lives but sent nothing for {silent_s:.0f} s"
         return None
+
+    def stood_in(self, load: Load) -> float:
+        """Return how long this process was stopped, in s; 0: too short to tell in this load."""
+        return self.stood_s if self.stood_s > _STOOD_SHARE * (load.duration_s or 0.0) else 0.0
 
     @property
     def lost(self) -> Lost | None:

@@ -167,6 +167,13 @@ class Tuner:
 
     def search(self) -> None:
         """Try configs until there were enough."""
+        runner = self._runner
+        names = ", ".join(runner.study.learn_from)
+        if names and not self.starts["learnt"] and not runner.ledger.of("trial"):
+            runner.say(
+                f"Nothing to try first is learnt from {names}: its best configs cannot be served"
+                " here or are tried anyway, or there is no room, which is half of the trials."
+            )
         self._trials.run(self._told)
 
     def _prove(self, baseline: Step) -> None:
