@@ -297,6 +297,18 @@ def test_runs_that_are_gone_are_measured_again_and_trials_are_not(lab: StudyLab)
     assert lab.starts == []
 
 
+def test_the_pairs_of_a_winner_whose_line_is_lost_are_no_other_config_s(lab: StudyLab) -> None:
+    lab.run(fast)
+    ledger = lab.folder / store.LEDGER
+    lines = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text("".join(line for line in lines if '"best"' not in line))
+
+    document = lab.run(fast)
+
+    assert [start.phase for start in lab.starts] == ["best", *["confirm"] * 4]
+    assert document["confirmation"]["verdict"] == "better"
+
+
 def test_a_run_in_which_dyno_was_stopped_is_made_again(
     lab: StudyLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
