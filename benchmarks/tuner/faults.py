@@ -383,10 +383,11 @@ def _doubted(last: Ended) -> list[str]:
     ]
     codes = {doubt["code"] for doubt in document["doubts"]}
     found = []
+    # Of a run that was made again in another place the first try does not count.
+    measured = {step["number"]: step for step in steps if step["state"] == "measured"}
     by_pair: dict[int, set[str]] = {}
-    for step in steps:
-        if step["state"] == "measured":
-            by_pair.setdefault(step["number"] // 2, set()).add(step.get("sitting", ""))
+    for number, step in measured.items():
+        by_pair.setdefault(number // 2, set()).add(step.get("sitting", ""))
     if any(len(sittings) > 1 for sittings in by_pair.values()) and "torn-pairs" not in codes:
         found.append("a pair was torn by a stop, and no doubt says so")
     if any(step["state"] == "failed" for step in steps) and "repeated-runs" not in codes:

@@ -13,6 +13,7 @@ import os
 import sys
 from pathlib import Path
 
+from llmdyno.deploy.plan import HOST
 from llmdyno.engines import Engine, Launch, Step
 from llmdyno.knobs import Config, Knob
 
@@ -90,7 +91,8 @@ class FaultyEngine:
             timing = f"--ttft {30 * times / effect:.3f}ms --itl {itl_ms * times:.3f}ms"
             return f"{sys.executable} -m {module} --host {host} --port {port} {timing}"
 
-        script = SCRIPTS[_befalls(config)].format(
+        starts = host != HOST  # a bundle is written, and nothing started
+        script = SCRIPTS[_befalls(config) if starts else "good"].format(
             streamer=served("llmdyno.streamer"),
             failing=served("faulty.failing"),
             slower=served("llmdyno.streamer", _SLOWER),

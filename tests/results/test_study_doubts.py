@@ -81,6 +81,10 @@ def over_hosts(document: Study) -> None:
     document["lanes"] = {"devices": ["host 1", "host 2"]}
 
 
+def bound(document: Study) -> None:
+    document["trials"][0]["doubts"] = ["few-requests", "client-bound"]
+
+
 OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "unconfirmed": (unconfirmed, "was not confirmed by repeated pairs", []),
     "few-pairs": (few_pairs, "rests on 4 pairs (fewer than 5)", []),
@@ -88,6 +92,7 @@ OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "no-difference-shown": (includes_one, "ratio of token rate includes 1", ["token_rate"]),
     "altered-output": (altered, "kv_precision may alter the tokens themselves", []),
     "failed-trials": (failed, "1 of 25 trials failed", []),
+    "doubtful-trials": (bound, "Of 25 trials some have doubts of their own: client-bound in 1", []),
     "unlike-places": (elsewhere, "not measured in the same place: openvino-genai: 2026.4.1.0", []),
     "measured-once": (one_level_less, "measured in Baseline only", []),
     "unequal-work": (shorter, "answers differ in length, 48.0 against 24.0 output tokens", []),

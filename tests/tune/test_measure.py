@@ -226,3 +226,7 @@ def test_a_client_that_stood_still_does_not_blame_the_server(
     steps = said_at(*(62.0 + 0.5 * step for step in range(1, 6)))
     assert steps[:4] == [None] * 4
     assert steps[4] == "the server lives but sent nothing for 4 s"  # it hangs all the same
+    assert watch.stood_s == 60.0
+    watch.look(Progress(phase="done"), SimpleNamespace(reads=5))  # type: ignore[arg-type]
+    said_at(90.0)  # between two levels the summary may take its time
+    assert watch.stood_s == 60.0

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from llmdyno import store
@@ -17,10 +18,12 @@ from llmdyno.results import findings
 from llmdyno.results.conclusions import NO_DIFFERENCE
 from llmdyno.results.verdicts import Word, with_slo
 from llmdyno.terminal.study import verdict_lines
+from llmdyno.tune import runner
 from llmdyno.tune.folder import open_study, stack_of
 from llmdyno.tune.gate import Gate
 from llmdyno.tune.going_on import extended
 from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.measure import Measurement
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.spec import Study
 from llmdyno.tune.study import study_document
@@ -275,6 +278,57 @@ def test_what_is_worse_by_the_slo_alone_is_called_so(lab: StudyLab) -> None:
         "The baseline stays: fast=true was confirmed as worse: it misses an SLO in all runs of the"
         " pairs, which the baseline meets. The baseline meets ttft:p99<100ms."
     )
+
+
+def test_runs_that_are_gone_are_measured_again_and_trials_are_not(lab: StudyLab) -> None:
+    lab.run(fast)
+    for step in lab.steps:
+        if (step.phase, step.number) in {("baseline", 0), ("trial", 0), ("confirm", 1)}:
+            shutil.rmtree(lab.folder / step.run)
+
+    document = lab.run(fast)
+
+    assert [start.phase for start in lab.starts] == ["baseline", "confirm"]
+    assert document["confirmation"]["verdict"] == "better"
+    assert document["confirmation"]["pairs"] == 2
+    assert "torn-pairs" in [doubt["code"] for doubt in document["doubts"]]
+    assert [trial["value"] for trial in document["trials"]] == [pytest.approx(187.5)]
+    lab.run(fast)
+    assert lab.starts == []
+
+
+def test_the_pairs_of_a_winner_whose_line_is_lost_are_no_other_config_s(lab: StudyLab) -> None:
+    lab.run(fast)
+    ledger = lab.folder / store.LEDGER
+    lines = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text("".join(line for line in lines if '"best"' not in line))
+
+    document = lab.run(fast)
+
+    assert [start.phase for start in lab.starts] == ["best", *["confirm"] * 4]
+    assert document["confirmation"]["verdict"] == "better"
+
+
+def test_a_run_in_which_dyno_was_stopped_is_made_again(
+    lab: StudyLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-Z, and fg a while later: what was measured meanwhile tells of nobody."""
+    sound = vars(runner)["measure"]
+
+    def measure(*asked: Any, **named: Any) -> Measurement:
+        came: Measurement = sound(*asked, **named)
+        stopped = len(lab.starts) in {2, 5}  # the trial, and a run of the pairs
+        return msgspec.structs.replace(came, stood_s=15.0) if stopped else came
+
+    monkeypatch.setattr(runner, "measure", measure)
+
+    document = lab.run(lambda s: (900.0, 900.0) if s.number in {2, 5} else fast(s))
+
+    assert [start.phase for start in lab.starts].count("trial") == 2
+    assert document["trials"][0]["value"] == pytest.approx(187.5, rel=0.1)
+    assert document["confirmation"]["verdict"] == "better"
+    assert len(document["confirmation"]["runs"]) == 4
+    assert "! dyno was stopped for 15 s in trial 1; it is made again." in lab.told
 
 
 def test_one_pair_is_no_verdict(lab: StudyLab) -> None:

@@ -13,7 +13,7 @@ from llmdyno.cli.flags import QUICK, Given, read_toml, study_flags, study_spec, 
 from llmdyno.cli.options import AsJson, Out, Text, command, option
 from llmdyno.cli.output import print_json, print_line, say, terminate_as_interrupt
 from llmdyno.cli.serve import read_stack
-from llmdyno.errors import DynoError, InterruptError, UsageError
+from llmdyno.errors import DynoError, InterruptError, StorageError, UsageError
 from llmdyno.machine.blas import import_numpy
 from llmdyno.units import counted
 
@@ -73,7 +73,6 @@ def tune(
     from llmdyno.cli.told import key_findings
     from llmdyno.store import LEDGER
     from llmdyno.terminal.study import narrator, show_study
-    from llmdyno.tune import commands
     from llmdyno.tune.combinations import read_settings
     from llmdyno.tune.combined import Combined
     from llmdyno.tune.dry_run import dry_run as planned
@@ -86,11 +85,7 @@ def tune(
     if resume is not None:
         folder = store.find(resume)
         study = open_study(folder)
-        if (whole := commands.whole_of(folder)) != folder:
-            raise UsageError(
-                f"--resume {resume}: is part of the study {whole}, which goes on as a whole:"
-                f" {commands.resume(whole)}"
-            )
+        _refuse_a_part(resume, folder)
         _refuse_beside_resume(resume, file=file, settings=settings, quick=quick, out=out)
         # A budget in money is read by the price that the study has.
         price = {} if study.price_per_h is None else {"price": f"{study.price_per_h}/h"}
@@ -131,6 +126,8 @@ def tune(
                 "interrupted; what was measured is kept. Go on with: dyno tune --resume"
                 f" {shlex.quote(str(folder))}{_with_store(hosts)}"
             ) from error
+        except StorageError as error:
+            raise _with_the_way_on(error, folder, hosts) from error
     show_study(document, key_findings(document), sys.stderr)
     _show_end(_study_page(folder, document), document, as_json=json)
 
@@ -178,6 +175,19 @@ def _hosts(url: str | None, study: "Study", *, dry_run: bool) -> "Hosts | None":
     return hosts
 
 
+def _with_the_way_on(error: StorageError, folder: Path, hosts: "Hosts | None") -> StorageError:
+    """Return a fault of the disk with what is kept and the command that goes on."""
+    from llmdyno.store import LEDGER
+    from llmdyno.tune import commands
+
+    if "dyno tune --resume" in str(error) or not (folder / LEDGER).exists():
+        return error
+    return StorageError(
+        f"{error} What was measured is kept in {folder / LEDGER}; mend that, and go on with:"
+        f" {commands.resume(folder)}{_with_store(hosts)}"
+    )
+
+
 def _with_store(hosts: "Hosts | None") -> str:
     """Return what goes on over the same hosts, to end a command with."""
     return "" if hosts is None else f" --store {shlex.quote(hosts.shown)}"
@@ -191,6 +201,21 @@ def _show_plan(document: Mapping[str, Any], *, as_json: bool) -> None:
         print_json(document)
     else:
         show_dry_run(document, sys.stdout)
+
+
+def _refuse_a_part(resume: str, folder: Path) -> None:
+    """Refuse to go on with one combination of a study over several engines or fronts alone.
+
+    Raises:
+        UsageError: names the whole.
+    """
+    from llmdyno.tune import commands
+
+    if (whole := commands.whole_of(folder)) != folder:
+        raise UsageError(
+            f"--resume {resume}: is part of the study {whole}, which goes on as a whole:"
+            f" {commands.resume(whole)}"
+        )
 
 
 def _refuse_beside_resume(resume: str, **given: Any) -> None:

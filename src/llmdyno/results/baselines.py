@@ -20,7 +20,7 @@ import msgspec
 from llmdyno import store
 from llmdyno.errors import StorageError, UsageError
 from llmdyno.results import doubts
-from llmdyno.results.documents import Document, items, level_name, levels, part, text
+from llmdyno.results.documents import Document, items, level_name, part, text
 from llmdyno.results.likeness import lengths
 from llmdyno.results.lost import of_level
 from llmdyno.results.pair_doubts import FAULTS
@@ -99,7 +99,7 @@ def _check_measured(starts: Sequence[Start]) -> None:
         UsageError: a level of it answered nothing.
     """
     for start in starts:
-        for level in levels(start.summary):
+        for level in items(start.summary, "levels"):
             requests = of_level(level)
             if requests.failed and not requests.completed:
                 raise UsageError(

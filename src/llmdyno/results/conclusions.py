@@ -17,6 +17,7 @@ _NO_INTERACTION = frozenset({"independent", "no effect", "unknown"})
 _NOTHING_TRIED = {"budget": "the budget ended", "hand": "the trials were ended by hand"}
 # Doubts that belong beside a verdict: without them it sounds surer than it is.
 _OF_PAIRS = frozenset({"torn-pairs", "repeated-runs", "failing-starts", "doubtful-pairs"})
+_OF_NO_WINNER = frozenset({"doubtful-trials"})  # where nothing was better, by such trials
 _GOES_ON = "; dyno tune --resume goes on with it"
 NO_DIFFERENCE = "No config that was tried beats the baseline: no difference."
 
@@ -181,7 +182,8 @@ def remarks(study: Document) -> list[str]:
     moves = texts(study, "moves")
     if moves:
         found.append(f"Not all of it was measured in one place: {'; '.join(moves)}.")
-    found += [text(one, "text") for one in items(study, "doubts") if text(one, "code") in _OF_PAIRS]
+    beside_it = _OF_PAIRS | (_OF_NO_WINNER if stands_alone(study) else frozenset())
+    found += [text(one, "text") for one in items(study, "doubts") if text(one, "code") in beside_it]
     beside = texts(study, "beside")
     if beside:
         found.append(f"Another study ran on this machine meanwhile: {', '.join(beside)}.")

@@ -150,6 +150,7 @@ CODES: Mapping[str, Code] = {
     "no-interval": Code("a ratio of the confirmation has no interval"),
     "no-difference-shown": Code("the interval of a ratio includes 1"),
     "altered-output": Code("a changed setting may alter the tokens themselves"),
+    "doubtful-trials": Code("trials have doubts of their own: the search may have missed the best"),
     "failed-trials": Code("trials failed: the search could not judge those settings"),
     "unlike-places": Code("baseline and winner were not measured in the same place"),
     "another-place": Code("the study went on with another engine's version, driver or machine"),

@@ -380,9 +380,7 @@ def _unconfirmed(study: Document, told: Sequence[Change]) -> str:
 
 
 def _with_rest(said: str, study: Document) -> str:
-    mind = conclusions.unproven(study) if is_decided(study) else ""
-    mind = f"Mind: {mind}" if mind else ""
-    rest = (said, conclusions.passed_over(study), conclusions.of_slo(study), mind)
+    rest = (said, conclusions.passed_over(study), conclusions.of_slo(study))
     return " ".join(one for one in rest if one)
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from llmdyno.results.documents import Document, items, number, part, text, texts
+from llmdyno.results.lost import of_level, together
 from llmdyno.units import counted
 
 # Of the codes of a run's own doubts those that tell of a fault. A short window or few requests are
@@ -84,6 +85,7 @@ def _doubtful(runs: Sequence[Document]) -> list[Finding]:
     found = Counter((code, _arm(run)) for run in runs for code in set(texts(run, "doubts")))
     told = [
         f"{code} in {found[code, arm]} of {counted(of_arm[arm], 'run')} of the {arm}"
+        f"{_lost(runs, arm) if code == 'failed-requests' else ''}"
         for code in FAULTS
         for arm in _ARMS.values()
         if found[code, arm]
@@ -91,6 +93,12 @@ def _doubtful(runs: Sequence[Document]) -> list[Finding]:
     if not told:
         return []
     return [("doubtful-pairs", f"Runs of the pairs have doubts of their own: {'; '.join(told)}.")]
+
+
+def _lost(runs: Sequence[Document], arm: str) -> str:
+    """Say which share of an arm's requests failed; empty: an older study does not tell."""
+    lost = together(of_level(run) for run in runs if _arm(run) == arm).lost
+    return f" ({100 * lost:.3g} % of its requests)" if lost else ""
 
 
 def _arm(run: Document) -> str:

@@ -4,7 +4,8 @@ Their codes stand with all others in doubts.CODES. Those of a study stand in stu
 "doubts"; the doubts of its runs stand in the summaries of those.
 """
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from llmdyno.results import pair_doubts, quality, wording
 from llmdyno.results.documents import Document, interval, items, levels, number, part, text, texts
 from llmdyno.results.doubts import Doubt
 from llmdyno.results.load_checks import about_backlog, about_rate, about_users
+from llmdyno.results.pair_doubts import FAULTS
 from llmdyno.results.titles import metric_of, title
 from llmdyno.units import counted
 
@@ -69,6 +71,7 @@ def find(study: Document, guide: Mapping[str, Knob]) -> list[Doubt]:
         found.append(
             _of_study("failed-trials", f"{said}: the search could not judge those settings.")
         )
+    found += _about_doubtful_trials(trials)
     found += _about_the_machine(study)
     before, after = (part(study, arm, "summary") for arm in ("baseline", "best"))
     if before and after:
@@ -183,6 +186,17 @@ def effective(
         value: Value | None = config[name]
         return value
     return knobs.default(guide[name], version) if name in guide else None
+
+
+def _about_doubtful_trials(trials: Sequence[Document]) -> list[Doubt]:
+    """Find trials whose value tells of a fault of the load generator or the machine, too."""
+    measured = [one for one in trials if text(one, "state") == "measured"]  # no race ended it
+    counted_codes = Counter(code for one in measured for code in {*texts(one, "doubts")})
+    told = [f"{code} in {counted_codes[code]}" for code in FAULTS if counted_codes[code]]
+    if not told:
+        return []
+    said = f"Of {counted(len(measured), 'trial')} some have doubts of their own: {', '.join(told)}"
+    return [_of_study("doubtful-trials", f"{said}. The search may have missed what is best.")]
 
 
 def _about_the_machine(study: Document) -> list[Doubt]:

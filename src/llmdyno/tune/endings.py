@@ -264,9 +264,10 @@ def _withdrawn(ledger: Ledger) -> list[dict[str, Any]]:
     """Return the trials that were begun, or were to be measured once more, and were not."""
     found = []
     for of, why in sorted(ledger.withdrawn.items()):
-        one = (ledger.tries(of) or [ledger.begun(of)])[-1]
+        tries = ledger.tries(of)
+        one = tries[-1] if tries else ledger.begun(of)
         assert one is not None, "it was begun, or has failed"
-        failed = one.failure_class if isinstance(one, Step) else None
+        failed = tries[-1].failure_class if tries else None
         found.append({"id": one.number + 1, "config": one.config, "why": why, "failed": failed})
     return found
 

@@ -92,6 +92,7 @@ Kind = Literal[
     "alone",
     "died",
     "withdrawn",
+    "gone",
 ]
 
 
@@ -112,6 +113,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     died       a would-be winner, `contender`, died when it was asked for its answers
     withdrawn  the trials in `void`, begun or to be measured again, were not: no host was there, and
                the trials had ended; they are open again once the study is extended
+    gone       the runs in `void`, which were measured, are not in the folder any more, and count as
+               not measured
     left       a combination, `stack`, was left out of a study over several
     settled    every would-be winner was tried or refused, and none is one
     paired     the confirmation of `contender` has had all pairs that were planned, or affordable

@@ -6,8 +6,9 @@ from typing import Any
 from llmdyno.errors import DynoError, UsageError
 from llmdyno.flag import Field, all_fields
 from llmdyno.machine import environment
+from llmdyno.store import JOURNAL, SUMMARY
 from llmdyno.tune import commands
-from llmdyno.tune.entries import Event
+from llmdyno.tune.entries import Event, key
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.spec import Study
 from llmdyno.tune.spend import Spend
@@ -71,6 +72,32 @@ def told(study: Study, attribute: str) -> str:
     """Say what a study has now of what can be raised: "trials 30"."""
     field = next(one for one in all_fields(Study) if one.attribute == attribute)
     return f"{field.name} {_show(field, _value(study, field))}"
+
+
+def take_back_gone(ledger: Ledger, say: Callable[[str], None]) -> None:
+    """Write down which runs that a study is decided by are gone, so that they are measured again.
+
+    Of a trial, or a check, its line in the ledger is enough.
+
+    Args:
+        ledger: of the study.
+        say: is told which they are.
+    """
+    folder = ledger.path.parent
+    gone = [
+        step
+        for step in ledger.steps
+        if step.state == "measured"
+        and step.run
+        and step.phase not in {"trial", "check"}
+        and not all((folder / step.run / name).exists() for name in (JOURNAL, SUMMARY))
+    ]
+    if not gone:
+        return
+    names = ", ".join(step.run for step in gone)
+    void = tuple(dict.fromkeys(map(key, gone)))
+    ledger.append(Event(kind="gone", why=f"not in the folder any more: {names}", void=void))
+    say(f"! Not in {folder} any more, and measured again: {names}.")
 
 
 def _amount(study: Study, value: float | Spend) -> float:

@@ -37,7 +37,8 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.path = folder / LEDGER
         self.began: Began | None = None
-        self.steps: list[Step] = []  # but for the failures that were the machine's
+        # But for the failures that were the machine's, and for what is gone.
+        self.steps: list[Step] = []
         self.voided: list[Step] = []  # those
         self.events: list[Event] = []
         self.spent_s = 0.0  # by all steps, those that do not count too
@@ -120,7 +121,8 @@ class Ledger:
                 return
             if entry.kind == "extended" and reopens(entry.changes):
                 self.withdrawn.clear()
-            void = [s for s in self.steps if s.state == "failed" and key(s) in entry.void]
+            gone = entry.kind == "gone"
+            void = [s for s in self.steps if key(s) in entry.void and (gone or s.state == "failed")]
             self.voided += void
             self.steps = [s for s in self.steps if not any(s is one for one in void)]
             self._ended -= {*entry.void}

@@ -34,6 +34,8 @@ SERVER_FILES = "server"  # what the server reads
 WARMUP = "warmup"
 _PORT_TRIES = 3
 _STOOD_STILL_S = 1.0  # without a look at the server: this process was stopped, or suspended
+_STANDS_MAX = 2  # so often a run in which it was is made again
+_STOOD_SHARE = 0.02  # of a level; what is less than that is lost in its noise
 _DYING_S = 5.0  # what a server may take to end after its engine has
 
 
@@ -48,6 +50,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     start_s: float = 0.0
     measure_s: float = 0.0
     folder: str = ""
+    stood_s: float = 0.0  # so long this process was stopped under load: it measured itself
 
 
 def measure(
@@ -120,12 +123,31 @@ def measure(
     if outcome.interrupted:
         raise InterruptError("interrupted; what was measured before is kept.")
     if failure is not None:
-        return costs.failed(failure.kind, str(failure))
-    if hangs or cut is not None:  # if towards the end, the benchmark did not see it
-        return costs.failed("hung", cut or _wedged(hang_s))
-    if why := _nothing_to_show(outcome.summary):
-        return costs.failed("requests-failed", why)
-    return costs.of(Measurement(summary=dict(outcome.summary), lost=lost))
+        came = costs.failed(failure.kind, str(failure))
+    elif hangs or cut is not None:  # if towards the end, the benchmark did not see it
+        came = costs.failed("hung", cut or _wedged(hang_s))
+    else:
+        came = _worked(costs, outcome.summary, lost)
+    return msgspec.structs.replace(came, stood_s=watch.stood_in(load))
+
+
+def unstopped(
+    once: Callable[[], Measurement], name: str, say: Callable[[str], None]
+) -> Measurement:
+    """Return a measurement during which this process was not stopped; the third counts anyhow.
+
+    Args:
+        once: measures.
+        name: of what is measured.
+        say: is told that it is done again.
+    """
+    came = once()
+    for _ in range(_STANDS_MAX):
+        if not came.stood_s:
+            break
+        say(f"! dyno was stopped for {came.stood_s:.0f} s in {name}; it is made again.")
+        came = once()
+    return came
 
 
 def _death(server: supervise.Server) -> ServerError | None:
@@ -186,6 +208,7 @@ def _put_under_load(
             return run.run(asked, folder, watcher=watch.raced(), rehearsed=False)
         settler = Settler(target_of(asked, ()))
         early = _warm_up(asked, warmup_s, folder / WARMUP, watch.watcher(), settler)
+        watch.stood_s = 0.0
         settler.is_due = True  # the warm-up has no grace
         return early or run.run(
             asked, folder, watcher=watch.raced(), rehearsed=False, settler=settler
@@ -224,6 +247,13 @@ def _warmup_requests(load: Load, warmup_s: float) -> int | None:
     if load.arrival != "trace" or load.requests is None:
         return None
     return max(1, round(load.requests * min(1.0, warmup_s / load.duration_s)))
+
+
+def _worked(costs: "_Costs", summary: Mapping[str, Any], lost: Lost | None) -> Measurement:
+    """Return what a server that did not fail came to, which may be nothing."""
+    if why := _nothing_to_show(summary):
+        return costs.failed("requests-failed", why)
+    return costs.of(Measurement(summary=dict(summary), lost=lost))
 
 
 def _nothing_to_show(summary: Mapping[str, Any]) -> str | None:
@@ -291,9 +321,15 @@ class _Watch:
         self._report_progress = report_progress
         self._reads = -1
         self._since_s = self._asked_s = monotonic()
+        self._looked_s: float | None = None  # at the level that runs
+        self.stood_s = 0.0  # so long nobody looked, in all levels
 
     def look(self, progress: Progress, meter: Meter) -> None:
-        """Notice whether anything came since the last look."""
+        """Notice whether anything came since the last look, and whether that was long ago."""
+        now_s = monotonic()
+        if self._looked_s is not None and now_s - self._looked_s > _STOOD_STILL_S:
+            self.stood_s += now_s - self._looked_s
+        self._looked_s = None if progress.phase == "done" else now_s
         if meter.reads != self._reads or not progress.in_flight:
             self._reads = meter.reads
             self._since_s = monotonic()
@@ -312,6 +348,10 @@ class _Watch:
         if silent_s > self._hang_s:
             return f"the server lives but sent nothing for {silent_s:.0f} s"
         return None
+
+    def stood_in(self, load: Load) -> float:
+        """Return how long this process was stopped, in s; 0: too short to tell in this load."""
+        return self.stood_s if self.stood_s > _STOOD_SHARE * (load.duration_s or 0.0) else 0.0
 
     @property
     def lost(self) -> Lost | None:

@@ -68,6 +68,12 @@ def requests_of(folder: Path, step: Step) -> Requests:
     return Requests() if level is None else lost.of_level(level)
 
 
+def codes(folder: Path, step: Step) -> list[str]:
+    """Return the codes of a run's doubts at its last level; none of one that was not measured."""
+    level = _last_level(folder, step)
+    return [] if level is None else list(level["codes"])
+
+
 def _last_level(folder: Path, step: Step) -> Mapping[str, Any] | None:
     """Return the level of a run that decides, with the codes of its doubts; None: it has none."""
     if step.state not in {"measured", "pruned"}:

@@ -260,9 +260,12 @@ class ParallelTrials(Trials):
     def _take(self, ended: Ended) -> None:
         """Write down what came of a lane; measure once more, alone, what others may have harmed."""
         job = ended.job
-        if ended.measurement is None and job.phase == "trial" and not job.alone:
-            self._runner.say(f"  {job.name}: its process was lost ({ended.lost_why}).")
-            self._retry(job, "its process was lost")
+        stood_s = ended.measurement.stood_s if ended.measurement is not None else 0.0
+        if (ended.measurement is None or stood_s) and job.phase == "trial" and not job.alone:
+            befell = f"was stopped for {stood_s:.0f} s" if stood_s else "was lost"
+            why = "" if stood_s else f" ({ended.lost_why})"
+            self._runner.say(f"  {job.name}: its process {befell}{why}.")
+            self._retry(job, f"its process {befell}")
             return
         step = record(self._runner, ended)
         if step.phase == "check":

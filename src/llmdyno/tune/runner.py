@@ -26,7 +26,7 @@ from llmdyno.tune.budget import Costs, costs, lasts_s, usual_s
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.entries import Began, Event, Phase, Step, key
 from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.measure import Measurement, measure
+from llmdyno.tune.measure import Measurement, measure, unstopped
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.outlook import Outlook, Proving
 from llmdyno.tune.race import race
@@ -109,6 +109,7 @@ class Runner:
             )
             return
         self._narrator.observe(self.ledger)
+        going_on.take_back_gone(self.ledger, self.say)
         going_on.check_place(self.ledger, here, version, elsewhere=elsewhere, say=self.say)
         if changes := going_on.changes(self.ledger, self.study):
             said = ", ".join(going_on.told(self.study, name) for name in changes)
@@ -268,8 +269,13 @@ class Runner:
         knob: str,
         contender: int,
     ) -> Step:
-        self.look_around()
         name = label(phase, number)
+        measurement = unstopped(lambda: self._run(phase, name, config, load), name, self.say)
+        return self.record(measurement, phase, number, config, knob=knob, contender=contender)
+
+    def _run(self, phase: Phase, name: str, config: Mapping[str, Value], load: Load) -> Measurement:
+        """Measure a config on a fresh server, in a folder of its own."""
+        self.look_around()
         run = self.folder / "runs" / store.new_id(name)
         measurement = measure(
             self.stack,
@@ -286,8 +292,7 @@ class Runner:
             report_progress=self._narrator.display(name, load.points),
             notify=self._narrator.notify_waiting,
         )
-        measurement = msgspec.structs.replace(measurement, folder=str(run.relative_to(self.folder)))
-        return self.record(measurement, phase, number, config, knob=knob, contender=contender)
+        return msgspec.structs.replace(measurement, folder=str(run.relative_to(self.folder)))
 
     def record(
         self,

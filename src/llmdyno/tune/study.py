@@ -28,8 +28,9 @@ it can be gone again at any time. The document's keys are a contract; its versio
     29 November 2026, added: of a confirmation's runs "sitting" (which process measured it),
         "failed_before" (the classes of the tries that failed), "requests" and "doubts" (codes) of
         the level that decides.
-    29 November 2026, added: "withdrawn": "id", "config", "why", "failed" (null: it has not ended);
-        in "slo_outcome" "faster" (null: none), a trial that beats the baseline but for the SLOs.
+    29 November 2026, added: "doubts" (codes) of a trial; "withdrawn": "id", "config", "why",
+        "failed" (null: it has not ended); in "slo_outcome" "faster" (null: none), a trial
+        that beats the baseline but for the SLOs.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -218,6 +219,7 @@ class _Document:
             "pruned": {"why": step.pruned_why, "interval": step.interval and list(step.interval)}
             if step.state == "pruned"
             else None,
+            "doubts": pair_runs.codes(self._folder, step),
             "bottleneck": level and msgspec.structs.asdict(bottleneck(level)),
             "headlines": told,
             "run": step.run,

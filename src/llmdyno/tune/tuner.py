@@ -21,7 +21,7 @@ from llmdyno.machine.devices import Devices
 from llmdyno.search.samplers import Searching, sampler
 from llmdyno.serve.stack import Stack
 from llmdyno.store import LEDGER
-from llmdyno.tune import objectives
+from llmdyno.tune import commands, objectives
 from llmdyno.tune.ablation import died
 from llmdyno.tune.alike import reference_of_lanes
 from llmdyno.tune.candidates import checked_candidates, describe
@@ -167,6 +167,13 @@ class Tuner:
 
     def search(self) -> None:
         """Try configs until there were enough."""
+        runner = self._runner
+        names = ", ".join(runner.study.learn_from)
+        if names and not self.starts["learnt"] and not runner.ledger.of("trial"):
+            runner.say(
+                f"Nothing to try first is learnt from {names}: its best configs cannot be served"
+                " here or are tried anyway, or there is no room, which is half of the trials."
+            )
         self._trials.run(self._told)
 
     def _prove(self, baseline: Step) -> None:
@@ -202,10 +209,21 @@ class Tuner:
         if step.state != "measured":
             raise ServerError(
                 step.failure_class or "died",
-                f"the baseline cannot be measured ({step.failure_class}): {step.failure_why}",
+                f"the baseline cannot be measured ({step.failure_class}):"
+                f" {(step.failure_why or '').rstrip('.')}.{self._tries_again()}",
             )
         objectives.require_value(study, step.value, of="the baseline", flag="--duration")
         return step
+
+    def _tries_again(self) -> str:
+        """Say how a study without a baseline goes on; one of several stacks may go on without."""
+        folder = self._runner.folder
+        if commands.whole_of(folder) != folder:
+            return ""
+        return (
+            f" Once that is mended: {commands.resume(folder)}; other settings (--set) are another"
+            " study."
+        )
 
     def _reference(self, baseline: Step) -> Step | None:
         """Measure the baseline as a trial is measured, where that differs.
