@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conftest import DYNO
-from llmdyno.tune.runner import Narrator
+from llmdyno.tune.narrator import Narrator
 
 MARK = "STUDY_OF_A_TEST"
 TESTS = str(Path(__file__).parent)

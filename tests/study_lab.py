@@ -20,7 +20,7 @@ from llmdyno.tune import lane
 from llmdyno.tune.entries import Step
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import Measurement
-from llmdyno.tune.runner import Narrator
+from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.spec import Study
 from llmdyno.tune.tuner import Tuner
 

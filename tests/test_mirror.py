@@ -38,6 +38,7 @@ TOGETHER = {
     "cli/worker.py": "tune/test_worker.py",
     "tune/database.py": "tune/test_team.py",
     "tune/hosts.py": "tune/test_worker.py",
+    "tune/narrator.py": "dashboard/test_study.py",
     "tune/reference.py": "tune/test_alike.py",
     "predict/api.py": "predict/test_schedule.py",
     "predict/checkpoint.py": "predict/test_published.py",

@@ -34,7 +34,7 @@ from llmdyno.results import stats  # noqa: E402
 from llmdyno.results.summary import summarise  # noqa: E402
 from llmdyno.tune import runner  # noqa: E402
 from llmdyno.tune.measure import Measurement  # noqa: E402
-from llmdyno.tune.runner import Narrator  # noqa: E402
+from llmdyno.tune.narrator import Narrator  # noqa: E402
 from llmdyno.tune.tuner import Tuner  # noqa: E402
 
 EFFECT = 0.10

@@ -11,7 +11,7 @@ import pytest
 from llmdyno.dashboard.study import StudyFeed
 from llmdyno.load.progress import Progress
 from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.runner import Narrator
+from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.tuner import Tuner
 from llmdyno.wire.exchange import Meter
 from study_lab import Start, StudyLab, fast

@@ -1,9 +1,11 @@
 """GPUs by the names that people, clouds and drivers give them."""
 
+import msgspec
 import pytest
 
 from llmdyno.errors import UsageError
-from llmdyno.predict.gpus import GPUS, gpu_of
+from llmdyno.machine.peaks import Peaks
+from llmdyno.predict.gpus import GPUS, cpu_gpu, gpu_of
 from llmdyno.predict.links import link_bytes_s
 from llmdyno.predict.shapes import shape_of
 from llmdyno.predict.work import work_of
@@ -84,6 +86,16 @@ def test_this_cpu_is_measured() -> None:
     assert 1e8 < cpu.bandwidth_bytes_s < 2e12
     assert 1e8 < cpu.flops["bf16"] < 1e14
     assert cpu.memory_bytes > 1e8
+
+
+def test_a_cpu_that_multiplies_bf16_computes_twice_as_much_and_keeps_short_numbers() -> None:
+    plain = Peaks(
+        bytes_s=5e10, near_bytes_s=5e10, flops=1e11, cores=2, cpu="a", measured="2026-11-29T10:00"
+    )
+    short = cpu_gpu(msgspec.structs.replace(plain, multiplies_bf16=True))
+
+    assert (cpu_gpu(plain).flops["bf16"], cpu_gpu(plain).number_bytes) == (1e11, 4.0)
+    assert (short.flops["bf16"], short.number_bytes) == (2e11, 2.0)
 
 
 @pytest.mark.parametrize(

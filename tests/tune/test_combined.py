@@ -22,7 +22,7 @@ from llmdyno.tune.combined import Combined
 from llmdyno.tune.gate import Gate
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import Measurement
-from llmdyno.tune.runner import Narrator
+from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.spec import Study
 from studies import unheard
 from study_lab import LENGTH, answers

@@ -17,11 +17,12 @@ from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import Measurement
+from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.pairs import Confirmation, Side, pairs_expected
 from llmdyno.tune.proof import Proof
-from llmdyno.tune.runner import Narrator, Runner
+from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 
 AFTER: dict[str, Value] = {"itl_ms": 20}

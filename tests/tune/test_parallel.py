@@ -10,7 +10,7 @@ from llmdyno.errors import ServerError, UsageError
 from llmdyno.report import setup
 from llmdyno.serve.stack import Stack
 from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.runner import Narrator
+from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.tuner import Tuner
 from study_lab import LaneLab, Start, fast, flat
 

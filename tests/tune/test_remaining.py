@@ -13,8 +13,9 @@ from llmdyno.results.conclusions import remarks
 from llmdyno.serve.stack import Stack
 from llmdyno.tune.entries import Step
 from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.outlook import Outlook, Proving, proving_sentence, sentences
-from llmdyno.tune.runner import Narrator, Runner
+from llmdyno.tune.runner import Runner
 from llmdyno.tune.tuner import Tuner
 from study_lab import LEVEL_S, StudyLab, fast
 

@@ -13,7 +13,8 @@ from llmdyno.knobs import Value
 from llmdyno.tune.entries import Began, Step
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.runner import Narrator, Runner
+from llmdyno.tune.narrator import Narrator
+from llmdyno.tune.runner import Runner
 from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study
 from llmdyno.tune.starts import learnt, suggested

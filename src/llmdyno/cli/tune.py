@@ -73,7 +73,6 @@ def tune(
     from llmdyno.cli.told import key_findings
     from llmdyno.store import LEDGER
     from llmdyno.terminal.study import narrator, show_study
-    from llmdyno.tune.combinations import read_settings
     from llmdyno.tune.combined import Combined
     from llmdyno.tune.dry_run import dry_run as planned
     from llmdyno.tune.folder import open_study
@@ -91,13 +90,7 @@ def tune(
         price = {} if study.price_per_h is None else {"price": f"{study.price_per_h}/h"}
         study = extended(study, study_spec({**price, **given}), given, resume)
     else:
-        profile = QUICK if quick else {}
-        study = study_spec({**profile, **(read_toml(file) if file else {}), **given})
-        if settings and study.combines:
-            study = with_baseline(study, read_settings(study, settings))
-        elif settings:
-            _, config = read_stack(study, settings)  # the tuner checks the whole baseline
-            study = with_baseline(study, config)
+        study = _asked(given, file, settings, quick=quick)
         engine = study.engine.replace(",", "+")
         name = store.new_id(f"{engine}-{Path(study.model).name}")
         folder = store.choose_folder(out, store.STUDIES, name, LEDGER)
@@ -130,6 +123,22 @@ def tune(
             raise _with_the_way_on(error, folder, hosts) from error
     show_study(document, key_findings(document), sys.stderr)
     _show_end(_study_page(folder, document), document, as_json=json)
+
+
+def _asked(
+    given: Mapping[str, Any], file: Path | None, settings: list[str] | None, *, quick: bool
+) -> "Study":
+    """Return the study that the flags ask for; they win over the file, and it over --quick."""
+    from llmdyno.tune.combinations import read_settings
+
+    profile = QUICK if quick else {}
+    study = study_spec({**profile, **(read_toml(file) if file else {}), **given})
+    if settings and study.combines:
+        return with_baseline(study, read_settings(study, settings))
+    if settings:
+        _, config = read_stack(study, settings)  # the tuner checks the whole baseline
+        return with_baseline(study, config)
+    return study
 
 
 def _what_starts(study: "Study", folder: Path, *, resumed: bool) -> str:

@@ -15,9 +15,10 @@ from llmdyno.tune.candidates import describe
 from llmdyno.tune.endings import rank
 from llmdyno.tune.entries import Step
 from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.outlook import Outlook, Proving, proving_sentence, sentences
 from llmdyno.tune.reference import valued_reference_of
-from llmdyno.tune.runner import Narrator, label
+from llmdyno.tune.runner import label
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import outcome
 from llmdyno.wire.exchange import Meter

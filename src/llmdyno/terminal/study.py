@@ -14,8 +14,8 @@ from llmdyno.results.titles import title, unit
 from llmdyno.terminal.closing import show_closing, show_findings
 from llmdyno.terminal.live import Live
 from llmdyno.terminal.tables import Cell, Heading, console, line, show_blocks, width_of
+from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.outlook import Outlook, Proving, proving_sentence, sentences
-from llmdyno.tune.runner import Narrator
 from llmdyno.units import counted
 from llmdyno.wire.exchange import Meter
 

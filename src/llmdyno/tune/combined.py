@@ -31,12 +31,13 @@ from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.folder import write_study
 from llmdyno.tune.gate import Across, Gate
 from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.pairs import Confirmation, Side
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.reference import valued_reference_of
 from llmdyno.tune.rounds import rounds_of, shares, survivors
-from llmdyno.tune.runner import Narrator, Runner
+from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 from llmdyno.tune.tuner import Tuner
 

@@ -30,9 +30,10 @@ from llmdyno.tune.entries import Phase
 from llmdyno.tune.foreseen import does_not_fit, expected
 from llmdyno.tune.gate import SECONDS_MAX, SECONDS_MIN
 from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.pairs import EFFECT, pairs_asked
-from llmdyno.tune.runner import Narrator, Runner
+from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 from llmdyno.tune.tuner import Tuner
 from llmdyno.units import counted

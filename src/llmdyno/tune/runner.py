@@ -6,7 +6,7 @@ crashed goes on with `--resume`.
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
@@ -17,7 +17,6 @@ from llmdyno import store, workload
 from llmdyno.engines import facts
 from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
-from llmdyno.load.progress import Progress
 from llmdyno.machine import environment
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load
@@ -27,29 +26,12 @@ from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.entries import Began, Event, Phase, Step, key
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import Measurement, measure, unstopped
+from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.outlook import Outlook, Proving
 from llmdyno.tune.race import race
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import account, as_step
-from llmdyno.wire.exchange import Meter
-
-
-class Narrator(msgspec.Struct, frozen=True, kw_only=True):
-    """How a study tells a person what goes on."""
-
-    notify: Callable[[str], None]  # of a step that ended, or of one that begins
-    notify_waiting: Callable[[str], None]  # while a server starts
-    # Takes a run's name and the loads of its levels, and returns what shows the run's progress.
-    display: Callable[[str, Sequence[float]], Callable[[Progress, Meter], None]]
-    # Is given the ledger when a study goes on, and after each step.
-    observe: Callable[[Ledger], None] = lambda _: None
-    # Is told before each trial what it is, and how the study stands.
-    foretell: Callable[[Outlook], None] = lambda _: None
-    # Is told before each step of the proof what it is, and when the study will end.
-    foretell_proof: Callable[[Proving], None] = lambda _: None
-    # Tells whether a person has said that there were enough trials.
-    enough: Callable[[], bool] = lambda: False
 
 
 class Runner:

@@ -32,11 +32,12 @@ from llmdyno.tune.foreseen import foreseen
 from llmdyno.tune.gate import Gate
 from llmdyno.tune.hosts import Hosts, are_hosts
 from llmdyno.tune.known_good import known_good
+from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.neighbours import Presence
 from llmdyno.tune.parallel import ParallelTrials
 from llmdyno.tune.proof import Proof
 from llmdyno.tune.reference import reference_of
-from llmdyno.tune.runner import Narrator, Runner
+from llmdyno.tune.runner import Runner
 from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study
 from llmdyno.tune.starts import learnt
