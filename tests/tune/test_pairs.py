@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import lab
+from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
@@ -106,6 +107,11 @@ def test_a_study_that_goes_on_asks_as_it_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Confirmed(tmp_path / "s", 0.05).run(monkeypatch)
+    for step in first:  # a run that is gone would be made again
+        run = tmp_path / "s" / step.run
+        run.mkdir(parents=True)
+        for name in (store.JOURNAL, store.SUMMARY):
+            (run / name).touch()
     again = Confirmed(tmp_path / "s", 0.05)
 
     assert again.run(monkeypatch) == first
