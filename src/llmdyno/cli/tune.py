@@ -109,9 +109,9 @@ def tune(
         if dry_run:
             _show_plan(planned(study, tuner), as_json=json)
             return
-        told.notify(_what_starts(study, folder, resumed=resume is not None))
+        starts = _what_starts(study, folder, resumed=resume is not None)
         try:
-            document = tuner.run()
+            document = tuner.run(begins=lambda: told.notify(starts))
             if live is not None:
                 live.end(document["outcome"]["said"])
         except (InterruptError, KeyboardInterrupt) as error:

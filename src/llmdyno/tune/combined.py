@@ -10,7 +10,7 @@ what the user named first, what runs today. `rounds` says how the trials are sha
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -130,8 +130,11 @@ class Combined:
         """The combinations that cannot work, each with the reason."""
         return self._left
 
-    def run(self) -> dict[str, Any]:
+    def run(self, begins: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Run the study, or what is left of it, and return its document.
+
+        Args:
+            begins: is called when nothing hinders it any more, before the first server starts.
 
         Raises:
             UsageError: another process runs it, or it began in another place.
@@ -148,6 +151,7 @@ class Combined:
             self._whole.begin(presence, elsewhere=self._elsewhere)
             for arm in self._arms:
                 arm.begin(presence)
+            begins()
             self._move_together()
             self._leave_out()
             try:

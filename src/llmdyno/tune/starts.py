@@ -59,11 +59,10 @@ def suggested(
     reference: Step,
     searched: Sequence[Knob],
     candidates: Sequence[Mapping[str, Value]],
-) -> tuple[list[dict[str, Value]], str, int]:
-    """Return what the reference run says to try first, why, and the tokens of its longest prompt.
+) -> tuple[list[dict[str, Value]], str]:
+    """Return what the reference run says to try first, and why.
 
     Where prompts repeat and the server computes them again, the engine's prefix cache comes first.
-    Where nobody counted the prompts' tokens, the longest has 0.
 
     Args:
         runner: of the study.
@@ -73,14 +72,13 @@ def suggested(
     """
     study, stack = runner.study, runner.stack
     level = _level(runner, reference) or {}
-    longest = int((level.get("tokens") or {}).get("input_max") or 0)
     again = prefixes.computed_again(level) or 0.0
     if again < _REPEATED_MIN:
-        return [], "", longest
+        return [], ""
     turned = [{name: turn} for name, turn in _turned(stack, "repeats").items()]
     room = max(0, study.trials - len(candidates))
     found = kept(turned, study, stack, searched, candidates)[:room]
-    return found, f"{100 * again:.0f} % of the input tokens repeat and are computed again", longest
+    return found, f"{100 * again:.0f} % of the input tokens repeat and are computed again"
 
 
 def _level(runner: Runner, reference: Step) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from llmdyno.tune.remaining import outlook
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.starts import begin, suggested
 from llmdyno.tune.steps import error_of, excess
-from llmdyno.tune.whole_prompts import check_prompt
+from llmdyno.tune.whole_prompts import check_prompt, longest_prompt
 from llmdyno.units import counted
 
 
@@ -45,7 +45,6 @@ class Trials:
         self._make_search = make_search
         self._whys = [*whys, *(["given"] * (len(candidates) - len(whys)))]
         self._search: Searching | None = None
-        self._longest_prompt = 0  # in tokens; 0: not known
 
     def expected(self, steps: Sequence[Step]) -> list[float] | None:
         """Return a number a measured trial that ranks them, larger is better, by what was learnt.
@@ -119,9 +118,7 @@ class Trials:
 
     def _read_reference(self, reference: Step) -> None:
         """Take what the reference run says of the load, and what to try first for it."""
-        configs, why, self._longest_prompt = suggested(
-            self._runner, reference, self._space, self._candidates
-        )
+        configs, why = suggested(self._runner, reference, self._space, self._candidates)
         self._candidates = [*self._candidates, *configs]
         self._whys = [*self._whys, *[why] * len(configs)]
 
@@ -175,9 +172,10 @@ class Trials:
         """
         if number < len(self._candidates):
             return None
+        runner = self._runner
         try:
-            self._runner.stack.check(config)
-            check_prompt(self._runner.stack, config, self._longest_prompt)
+            runner.stack.check(config)
+            check_prompt(runner.stack, config, longest_prompt(runner.folder, runner.ledger.steps))
         except UsageError as error:
             return str(error)
         return None

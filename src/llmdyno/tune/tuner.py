@@ -121,8 +121,11 @@ class Tuner:
         self._gate = Gate(self._runner)
         self._proof = Proof(self._runner, self._gate)
 
-    def run(self) -> dict[str, Any]:
+    def run(self, begins: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Run the study, or what is left of it, and return its document.
+
+        Args:
+            begins: is called when nothing hinders it any more, before the first server starts.
 
         Raises:
             UsageError: another process runs it, or it began in another place.
@@ -136,6 +139,7 @@ class Tuner:
         with store.hold(runner.folder), Presence(runner.folder) as presence:
             over_hosts = self._hosts is not None
             runner.begin(presence, elsewhere=self._elsewhere, hosts=over_hosts)
+            begins()
             if self._hosts is not None:
                 left = trials_left(runner.ledger, runner.study)
                 self._hosts.open(runner.folder, runner.ledger, runner.say, invites=left)

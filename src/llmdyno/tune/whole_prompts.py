@@ -1,11 +1,41 @@
 """Configs that refuse the longest prompt of a load: known before such a server is started."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
 
+from llmdyno import store
 from llmdyno.engines import facts
-from llmdyno.errors import UsageError
+from llmdyno.errors import StorageError, UsageError
 from llmdyno.knobs import Value, show
 from llmdyno.serve.stack import Stack
+from llmdyno.tune.entries import Step
+
+
+def longest_prompt(study: Path, steps: Iterable[Step]) -> int:
+    """Return the tokens of the longest prompt that any of a study's runs has measured.
+
+    A short run on a busy machine completes few requests, and seldom the longest.
+
+    Args:
+        study: its folder.
+        steps: of its ledger.
+
+    Returns:
+        0 where nobody counted the prompts' tokens.
+    """
+    return max((_longest_in(study / step.run) for step in steps if step.run), default=0)
+
+
+@cache
+def _longest_in(run: Path) -> int:
+    try:
+        levels = store.read_json(run / store.SUMMARY)["levels"]
+    except StorageError:
+        return 0  # it failed, or its files are gone
+    return max(
+        (int((level.get("tokens") or {}).get("input_max") or 0) for level in levels), default=0
+    )
 
 
 def check_prompt(stack: Stack, config: Mapping[str, Value], tokens: int) -> None:
