@@ -182,7 +182,7 @@ COMMANDS: tuple[tuple[str, Sequence[str]], ...] = (
     ("build --set weight_format=int8 --script no_model", ("--script no_model", "is a folder")),
     ("deploy --out file", ("--out file", "is a file; name a folder")),
     ("deploy --out file/below", ("--out file/below", "is a file; name a folder")),
-    ("tune --out file/below", ("--out file/below", "is a file; name a folder")),
+    ("tune --model tiny --out file/below", ("--out file/below", "is a file; name a folder")),
     ("deploy --image 'two words'", ("--image two words", "registry/name:tag")),
     ("deploy --image name:tag@", ("--image name:tag@", "registry/name:tag")),
     ("deploy --out ''", ("--out: is empty",)),
