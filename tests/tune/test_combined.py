@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -453,3 +454,23 @@ def test_a_study_that_no_combination_can_serve_is_refused(tmp_path: Path) -> Non
         Combined(spec(engine="vllm,sglang"), tmp_path / "s", unheard())
 
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("gone", ["timed.engine", ""])  # of one combination, of all
+def test_combinations_whose_baselines_are_gone_measure_them_again(
+    measured: Callable[[Bench], None], tmp_path: Path, gone: str
+) -> None:
+    speeds = {"timed.engine": 40, "faulty.engine": 20}
+    measured(Bench(speeds))
+    Combined(spec(), tmp_path / "s", unheard()).run()
+    for part in (tmp_path / "s" / "stacks").iterdir():
+        if part.name.startswith(gone):
+            for step in Ledger(part).of("baseline"):
+                shutil.rmtree(part / step.run)
+    measured(again := Bench(speeds))
+
+    document = Combined(spec(), tmp_path / "s", unheard()).run()
+
+    assert document["baseline"]["engine"] == "timed.engine"
+    assert document["confirmation"]["verdict"] == "better"
+    assert len(again.done) == (1 if gone else 2)

@@ -67,7 +67,7 @@ def test_a_damaged_line_is_named_and_the_shown_command_goes_on_without_it(
 
     said = str(failed.value)
     assert f"{len(lines)} other lines can be" in said
-    mends, goes_on = said.rpartition("again: ")[2].split(" && ")
+    mends, goes_on = said.rpartition("is lost: ")[2].split(" && ")
     subprocess.run(["sh", "-c", mends], check=True)
     assert ledger.read_bytes() == whole
     assert goes_on == f"dyno tune --resume {results / lab.STUDY}"
@@ -115,8 +115,11 @@ def test_lanes_are_those_of_the_place_where_the_study_is(tmp_path: Path) -> None
     ledger = Ledger(tmp_path)
     ledger.append(Event(kind="lane", why="it is slow", devices=("GPU 1",)))
     ledger.append(Event(kind="lanes", why="alike", devices=("GPU 0",)))
+    assert list(ledger.lanes_left) == []  # what they measured is not there: its line was cut
 
-    assert ledger.lanes_left == ("GPU 0",)
+    reference = Step(phase="reference", number=0, config={}, state="measured", device="GPU 0")
+    ledger.append(reference)
+    assert list(ledger.lanes_left) == ["GPU 0"]
     assert [event.why for event in ledger.lanes_left_out] == ["it is slow"]
     ledger.append(Event(kind="moved", why="another machine"))
     again = Ledger(tmp_path)

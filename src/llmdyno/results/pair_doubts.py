@@ -16,6 +16,7 @@ from llmdyno.units import counted
 FAULTS = (
     *("failed-requests", "too-long-requests", "stopped-early", "interrupted", "client-bound"),
     *("rate-not-delivered", "users-not-reached", "server-not-ours-alone", "gpu-throttled"),
+    *("several-models", "changed-speed"),
 )
 _ARMS = {"before": "baseline", "after": "tuned"}
 

@@ -86,6 +86,12 @@ class _Arm:
         measured = [s for s in self._trials() if s.state == "measured" and s.value is not None]
         return max(rank(self._asked, step) for step in (*measured, reference) if step is not None)
 
+    def never_had_one(self) -> bool:
+        """Tell whether no baseline of it was ever measured; one whose run is gone was."""
+        ledger = self.runner.ledger
+        voided = any(s.phase == "baseline" and s.state == "measured" for s in ledger.voided)
+        return valued_reference_of(ledger) is None and not voided
+
     def _trials(self) -> list[Step]:
         trials = self.runner.ledger.of("trial")
         return [step for step in trials if step.state != "predicted-infeasible"][: self.given]
@@ -189,9 +195,12 @@ class Combined:
             ServerError: none has one, or the machine is broken.
         """
         proven = any(arm.runner.ledger.of("best") for arm in self._arms)
+        without = [arm for arm in self._arms if arm.never_had_one()] if proven else []
+        if len(without) == len(self._arms):  # of a ledger that was mended by hand
+            without = []
         found, faults = [], []
         for arm in self._arms:
-            if proven and valued_reference_of(arm.runner.ledger) is None:
+            if arm in without:
                 continue  # the pairs have begun without it
             self._whole.say(f"{arm.of.name}:")
             try:

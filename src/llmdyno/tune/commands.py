@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from llmdyno.store import STACKS
+from llmdyno.store import LEDGER, STACKS
 
 
 def resume(folder: Path, *options: str) -> str:
@@ -18,6 +18,7 @@ def resume(folder: Path, *options: str) -> str:
 
 def whole_of(folder: Path) -> Path:
     """Return the folder of the study that one is a combination of; else the folder itself."""
-    if folder.resolve().parent.name != STACKS:
+    whole = folder.resolve().parent.parent
+    if folder.resolve().parent.name != STACKS or not (whole / LEDGER).exists():
         return folder
-    return folder.parent.parent if folder.parent.name == STACKS else folder.resolve().parent.parent
+    return folder.parent.parent if folder.parent.name == STACKS else whole

@@ -77,7 +77,7 @@ def told(study: Study, attribute: str) -> str:
 def take_back_gone(ledger: Ledger, say: Callable[[str], None]) -> None:
     """Write down which runs that a study is decided by are gone, so that they are measured again.
 
-    Of a trial, or a check, its line in the ledger is enough.
+    Of a trial, a check or a reference its line in the ledger is enough.
 
     Args:
         ledger: of the study.
@@ -89,7 +89,7 @@ def take_back_gone(ledger: Ledger, say: Callable[[str], None]) -> None:
         for step in ledger.steps
         if step.state == "measured"
         and step.run
-        and step.phase not in {"trial", "check"}
+        and step.phase not in {"trial", "check", "reference"}
         and not all((folder / step.run / name).exists() for name in (JOURNAL, SUMMARY))
     ]
     if not gone:

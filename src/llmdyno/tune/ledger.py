@@ -19,6 +19,7 @@ from llmdyno.tune.entries import VERSION, Began, Entry, Event, Key, Out, Phase, 
 from llmdyno.tune.spec import Study
 from llmdyno.units import counted
 
+_OF_CONTENDERS: frozenset[Phase] = frozenset({"best", "confirm", "ablation"})
 _PLAN_OF_PAIRS = frozenset({"pairs", "max_pairs", "confirm_until"})  # fields of the spec
 _decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 
@@ -87,8 +88,8 @@ class Ledger:
         cut = ";".join(f"{number}d" for number in bad)
         return said + (
             f"{kept[0].upper()}{kept[1:]} can be, and nothing was changed. If a newer llmdyno wrote"
-            " it, use that one. If it is damaged, go on without, and what stood there is measured"
-            f" again: sed -i.damaged '{cut}'"
+            " it, use that one. If it is damaged, go on without; a run that stood there is"
+            f" measured again, and an event is lost: sed -i.damaged '{cut}'"
             f" {shlex.quote(str(self.path))} && {commands.resume(self.path.parent)}"
         )
 
@@ -220,14 +221,16 @@ class Ledger:
 
     @property
     def _lanes_at(self) -> int | None:
-        return next(
-            (n for n, event in reversed([*enumerate(self.events)]) if event.kind == "lanes"), None
-        )
+        """Which event tells that lanes are alike, if the ledger still has what they measured."""
+        had = {step.device for step in self.steps if step.phase == "reference"}
+        told = [n for n, e in enumerate(self.events) if e.kind == "lanes" and had >= {*e.devices}]
+        return told[-1] if told else None
 
     @property
     def lanes_left(self) -> tuple[str, ...]:
         """The same where they measured in the place where the study is now; else empty."""
-        return self.lanes if any(event.kind == "lanes" for event in self._here) else ()
+        at = self._lanes_at
+        return self.lanes if at is not None and at >= len(self.events) - len(self._here) else ()
 
     @property
     def lanes_left_out(self) -> list[Event]:
@@ -254,9 +257,11 @@ class Ledger:
 
     @property
     def next_contender(self) -> int:
-        """The number of the next would-be winner: no run of another one has it."""
-        of: tuple[Phase, ...] = ("best", "confirm", "ablation")
-        return 1 + max((step.contender for step in self.steps if step.phase in of), default=-1)
+        """The number of the next would-be winner: nothing that was of another one has it."""
+        steps = [s for s in (*self.steps, *self.voided) if s.phase in _OF_CONTENDERS]
+        events = [event for event in self.events if event.kind in {"alone", "died", "paired"}]
+        taken = [step.contender for step in steps] + [event.contender for event in events]
+        return 1 + max(taken, default=-1)
 
     @property
     def next_check(self) -> int:

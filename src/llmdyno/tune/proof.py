@@ -92,13 +92,24 @@ class Proof:
         for step in runner.ledger.of("best"):
             if step.config == config and not runner.is_open(step):
                 return step
-        # A study may have gone on with more trials: their order is another one now.
-        number = runner.ledger.next_contender
+        number = self._number_of(config)
         best = Step(
             phase="best", number=number, config=dict(config), state="measured", contender=number
         )
         self._foretell_best(best)
         return runner.step("best", number, config, runner.whole_load(), contender=number)
+
+    def _number_of(self, config: Mapping[str, Value]) -> int:
+        """Return the number that a config had as a would-be winner, if its run alone is gone.
+
+        Else it has one of its own: a study may have gone on with more trials, whose order is
+        another one now.
+        """
+        ledger = self._runner.ledger
+        for step in reversed(ledger.voided):
+            if step.phase == "best" and step.config == config:
+                return ledger.next_contender if ledger.fell_out(step.contender) else step.contender
+        return ledger.next_contender
 
     def _foretell_best(self, best: Step) -> None:
         """Tell that a would-be winner comes, and how long the study will go on with it."""

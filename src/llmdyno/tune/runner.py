@@ -91,8 +91,8 @@ class Runner:
             )
             return
         self._narrator.observe(self.ledger)
-        going_on.take_back_gone(self.ledger, self.say)
         going_on.check_place(self.ledger, here, version, elsewhere=elsewhere, say=self.say)
+        going_on.take_back_gone(self.ledger, self.say)
         if changes := going_on.changes(self.ledger, self.study):
             said = ", ".join(going_on.told(self.study, name) for name in changes)
             self.ledger.append(Event(kind="extended", why=said, changes=changes))
