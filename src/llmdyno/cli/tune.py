@@ -73,6 +73,7 @@ def tune(
     from llmdyno.cli.told import key_findings
     from llmdyno.store import LEDGER
     from llmdyno.terminal.study import narrator, show_study
+    from llmdyno.tune import commands
     from llmdyno.tune.combined import Combined
     from llmdyno.tune.dry_run import dry_run as planned
     from llmdyno.tune.folder import open_study
@@ -116,8 +117,8 @@ def tune(
                 live.end(document["outcome"]["said"])
         except (InterruptError, KeyboardInterrupt) as error:
             raise InterruptError(
-                "interrupted; what was measured is kept. Go on with: dyno tune --resume"
-                f" {shlex.quote(str(folder))}{_with_store(hosts)}"
+                "interrupted; what was measured is kept. Go on with:"
+                f" {commands.resume(folder)}{_with_store(hosts)}"
             ) from error
         except StorageError as error:
             raise _with_the_way_on(error, folder, hosts) from error

@@ -144,7 +144,7 @@ def unproven(study: Document) -> str:
         return ""
     said = "these settings are not confirmed; what the trials showed of them may be luck."
     if text(study, "outcome", "state") in {"unfinished", "stopped"}:
-        said += f" dyno tune --resume {shlex.quote(text(study, 'study'))} goes on with the study."
+        said += f" dyno tune --resume {shlex.quote(_place(study))} goes on with the study."
     return said
 
 
@@ -160,7 +160,7 @@ def _unshown(study: Document) -> str:
     )
     baseline = described(part(study, "baseline", "config"))
     pairs = 2 * found.pairs
-    more = ["--resume", text(study, "study"), "--pairs", f"{pairs:g}"]
+    more = ["--resume", _place(study), "--pairs", f"{pairs:g}"]
     if number(study, "spec", "confirm_until") is not None:
         most = max(pairs, number(study, "spec", "max_pairs") or 0)
         more += ["--max-pairs", f"{most:g}"]
@@ -288,6 +288,11 @@ def _nearest(nearest: Document) -> str:
 
 def _share(met: Sequence[Any]) -> str:
     return f"{sum(map(bool, met))} of {counted(len(met), 'run')}"
+
+
+def _place(study: Document) -> str:
+    """Return what --resume finds a study by: its folder, of an older document its name."""
+    return text(study, "dir") or text(study, "study")
 
 
 def described(config: Mapping[str, Any]) -> str:

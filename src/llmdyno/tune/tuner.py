@@ -177,7 +177,7 @@ class Tuner:
         if names and not self.starts["learnt"] and not runner.ledger.of("trial"):
             runner.say(
                 f"Nothing to try first is learnt from {names}: its best configs cannot be served"
-                " here or are tried anyway, or there is no room, which is half of the trials."
+                " here or are tried anyway, or no trial is left for them: at most half are."
             )
         self._trials.run(self._told)
 
