@@ -12,6 +12,7 @@ from llmdyno.cli.flags import study_spec
 from llmdyno.errors import UsageError
 from llmdyno.search.space import Space
 from llmdyno.terminal.dry_run import show_dry_run
+from llmdyno.tune.budget import UNKNOWN_START_S
 from llmdyno.tune.combined import Combined
 from llmdyno.tune.dry_run import dry_run
 from llmdyno.tune.folder import stack_of
@@ -53,6 +54,20 @@ def shown(document: dict[str, Any]) -> str:
     stream = io.StringIO()
     show_dry_run(document, stream)
     return stream.getvalue()
+
+
+def test_a_start_lasts_as_the_engine_says_until_one_was_measured() -> None:
+    embedded = {"engine": "openvino", "model": "tiny"}
+
+    def guessed_s(**given: Any) -> float:
+        cost = planned(asked(**{**embedded, **given}))["stacks"][0]["start_cost_s"]
+        assert cost["known_from"] is None
+        return float(cost["start"])
+
+    assert guessed_s() == 4.0
+    Path("another.gguf").touch()
+    assert guessed_s(model="another.gguf") == UNKNOWN_START_S
+    assert guessed_s(front="bentoml") == UNKNOWN_START_S
 
 
 def test_every_step_of_a_study_has_its_runs_and_minutes(tmp_path: Path) -> None:

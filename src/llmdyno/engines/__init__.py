@@ -94,6 +94,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     scheduling: Scheduling | None = None
     # Returns configs that are known to be good, for a study to try first; None: none are known.
     starts: Callable[[Circumstances], tuple[Config, ...]] | None = None
+    # Returns about how long its server takes to start with a model, in s; None: it is not known.
+    start_s: Callable[[str], float | None] = lambda _: None
 
     @property
     def on_cpu(self) -> bool:

@@ -30,15 +30,22 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
         return self.build_s + self.start_s + warmup_s + loaded_s(load) + self.other_s
 
 
-def costs(steps: Sequence[Step], loads: Mapping[str, Load], warmup_s: float) -> Costs:
+def costs(
+    steps: Sequence[Step],
+    loads: Mapping[str, Load],
+    warmup_s: float,
+    *,
+    guess_s: float = UNKNOWN_START_S,
+) -> Costs:
     """Return what steps have cost lately, but for their load.
 
     Args:
         steps: of the ledger, in order.
         loads: of each phase, as planned.
         warmup_s: of each step.
+        guess_s: what a start is taken to last until one was measured.
     """
-    build_s, start_s, other_s = 0.0, UNKNOWN_START_S, 0.0
+    build_s, start_s, other_s = 0.0, guess_s, 0.0
     known = 0
     for step in steps:
         if step.state != "measured" or step.phase not in loads:  # it ended before its time

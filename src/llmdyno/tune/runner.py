@@ -21,7 +21,7 @@ from llmdyno.machine import environment
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load
 from llmdyno.tune import blame, commands, going_on
-from llmdyno.tune.budget import Costs, costs, lasts_s, usual_s
+from llmdyno.tune.budget import UNKNOWN_START_S, Costs, costs, lasts_s, usual_s
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.entries import Began, Event, Phase, Step, key
 from llmdyno.tune.ledger import Ledger
@@ -335,7 +335,10 @@ class Runner:
 
     def costs(self) -> Costs:
         """Return what steps have cost lately, beside their load."""
-        return costs(self.ledger.steps, self._loads(), self.study.warmup_s)
+        study = self.study
+        known_s = facts(self.stack.engine).start_s(study.model) if study.front == "native" else None
+        guess_s = UNKNOWN_START_S if known_s is None else known_s
+        return costs(self.ledger.steps, self._loads(), study.warmup_s, guess_s=guess_s)
 
     def _loads(self) -> dict[str, Load]:
         """Return the load of each phase, as planned."""
