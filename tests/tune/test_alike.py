@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from llmdyno.results.conclusions import remarks
 from llmdyno.serve.stack import Stack
 from llmdyno.tune.entries import Event
 from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.measure import Measurement
 from llmdyno.tune.noise import noise_so_far, spreads_before
 from llmdyno.tune.race import _rivals
 from llmdyno.tune.reference import reference_of
@@ -246,18 +244,6 @@ def test_an_engine_that_is_replaced_while_trials_run_leaves_the_lanes_told(
     assert (reference.place, reference.phase) == (0, "reference")
 
 
-def stand(lab: LaneLab, stands: Callable[[Start], bool]) -> None:
-    """Let dyno be stopped for 15 s in some starts, which makes them three times as slow."""
-    sound = lab._measure
-
-    def measure(*asked: Any, **named: Any) -> Measurement:
-        came = sound(*asked, **named)
-        stood = stands(lab.starts[-1])
-        return msgspec.structs.replace(came, stood_s=15.0) if stood else came
-
-    lab._measure = measure  # type: ignore[method-assign]
-
-
 def test_a_lane_whose_process_was_stopped_is_begun_again(lab: LaneLab) -> None:
     first = {"cores 0-3"}
 
@@ -270,7 +256,7 @@ def test_a_lane_whose_process_was_stopped_is_begun_again(lab: LaneLab) -> None:
         first.discard(start.device)
         return found
 
-    stand(lab, stands)
+    lab.stand(stands)
     document = lab.run(world, lab.study(trials=2))
 
     devices = [start.device for start in lab.in_lanes("reference")]
@@ -286,7 +272,7 @@ def test_a_lane_whose_process_was_stopped_is_begun_again(lab: LaneLab) -> None:
 
 
 def test_the_third_time_a_lane_s_baseline_counts_and_is_a_doubt(lab: LaneLab) -> None:
-    stand(lab, lambda start: start.phase == "reference" and start.device == "cores 4-7")
+    lab.stand(lambda start: start.phase == "reference" and start.device == "cores 4-7")
     document = lab.run(flat, lab.study(trials=2))
 
     devices = [start.device for start in lab.in_lanes("reference")]

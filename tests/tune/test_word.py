@@ -354,7 +354,9 @@ def test_the_third_run_in_which_dyno_was_stopped_counts_and_is_a_doubt(
     assert [one["phase"] for one in document["stood"]] == ["baseline", "trial", "confirm"]
     assert {one["stood_s"] for one in document["stood"]} == {15.0}
     doubts = {one["code"]: one["text"] for one in document["doubts"]}
-    assert "Of 1 trial some have doubts of their own: dyno-stopped in 1" in doubts["doubtful-trials"]
+    assert (
+        "Of 1 trial some have doubts of their own: dyno-stopped in 1" in doubts["doubtful-trials"]
+    )
     assert "dyno-stopped in 1 of 2 runs of the " in doubts["doubtful-pairs"]
     assert "that count all the same: baseline (15 s)." in doubts["dyno-stopped"]
     assert document["spent_s"] == len(lab.starts)  # each took 1 s, those that were dropped, too
