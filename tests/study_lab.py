@@ -174,6 +174,7 @@ class LaneLab(StudyLab):
         self.running: list[LaneChild] = []
         # How many looks each start lasts; it may raise what ends the study in the middle.
         self.looks: Callable[[Start], int] = lambda _: 1
+        self._stands: Callable[[Start], bool] = lambda _: False
         monkeypatch.setattr("llmdyno.tune.lanes.start_lane", self._child)
         monkeypatch.setattr("llmdyno.tune.lanes._LOOK_S", 0.0)
         monkeypatch.setattr("llmdyno.machine.devices._cores", lambda: list(range(8)))
@@ -182,6 +183,10 @@ class LaneLab(StudyLab):
         """Return what is studied: two trials at once, of three knobs."""
         asked = {"search": "fast,itl_ms,idle", "trials": 6, "parallel": 2, "race": False}
         return super().study(**asked | given)
+
+    def stand(self, stands: Callable[[Start], bool]) -> None:
+        """Let dyno be stopped for 15 s in some of the starts, which the world has measured."""
+        self._stands = stands
 
     def in_lanes(self, phase: str = "trial") -> list[Start]:
         """Return what was started beside others, in order."""
@@ -196,6 +201,8 @@ class LaneLab(StudyLab):
             measurement = self._measure(None, order.config, slos=order.study.slos, folder=run)
         finally:
             self._where = ("", 0)
+        if self._stands(self.starts[-1]):
+            measurement = msgspec.structs.replace(measurement, stood_s=15.0)
         if measurement.failure_class != "lost":
             came = lane.Came(measurement=measurement)
             (run / lane.CAME).write_bytes(msgspec.json.encode(came))

@@ -42,7 +42,9 @@ def test_the_demo_finds_and_proves_a_better_config(dyno: Dyno, tmp_path: Path) -
         levels = document[arm]["summary"]["levels"]
         assert [level["users"] for level in levels] == [40]
         assert all(level["requests"]["failed"] == 0 for level in levels)
-        assert all(level["tokens"]["source"] == "usage" for level in levels)
+        # On a busy machine three seconds may see none completed; then nobody has counted tokens.
+        completed = [level for level in levels if level["requests"]["completed"]]
+        assert all(level["tokens"]["source"] == "usage" for level in completed)
 
     # What a person quotes stands last on the terminal, above the report's path.
     rate, ttft, settings = done.stderr.splitlines()[-3:]

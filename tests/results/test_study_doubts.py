@@ -85,6 +85,14 @@ def bound(document: Study) -> None:
     document["trials"][0]["doubts"] = ["few-requests", "client-bound"]
 
 
+def stopped(document: Study) -> None:
+    document["stood"] = [
+        {"phase": "reference", "id": 2, "device": "GPU 1", "run": "r", "stood_s": 15.2},
+        {"phase": "ablation", "id": 3, "device": None, "run": "r", "stood_s": 20.0},
+        {"phase": "trial", "id": 7, "device": None, "run": "r", "stood_s": 9.0},
+    ]
+
+
 OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "unconfirmed": (unconfirmed, "was not confirmed by repeated pairs", []),
     "few-pairs": (few_pairs, "rests on 4 pairs (fewer than 5)", []),
@@ -93,6 +101,7 @@ OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "altered-output": (altered, "kv_precision may alter the tokens themselves", []),
     "failed-trials": (failed, "1 of 25 trials failed", []),
     "doubtful-trials": (bound, "Of 25 trials some have doubts of their own: client-bound in 1", []),
+    "dyno-stopped": (stopped, "the same: reference on GPU 1 (15 s), ablation 3 (20 s). What", []),
     "unlike-places": (elsewhere, "not measured in the same place: openvino-genai: 2026.4.1.0", []),
     "measured-once": (one_level_less, "measured in Baseline only", []),
     "unequal-work": (shorter, "answers differ in length, 48.0 against 24.0 output tokens", []),

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from llmdyno.errors import ServerError
+from llmdyno.results.conclusions import remarks
 from llmdyno.serve.stack import Stack
 from llmdyno.tune.entries import Event
 from llmdyno.tune.ledger import Ledger
@@ -241,3 +242,42 @@ def test_an_engine_that_is_replaced_while_trials_run_leaves_the_lanes_told(
     reference = reference_of(Ledger(lab.folder))
     assert reference is not None
     assert (reference.place, reference.phase) == (0, "reference")
+
+
+def test_a_lane_whose_process_was_stopped_is_begun_again(lab: LaneLab) -> None:
+    first = {"cores 0-3"}
+
+    def world(start: Start) -> tuple[float, float]:
+        gap_ms, first_ms = flat(start)
+        return (3 * gap_ms if start.device in first else gap_ms), first_ms
+
+    def stands(start: Start) -> bool:
+        found = start.device in first
+        first.discard(start.device)
+        return found
+
+    lab.stand(stands)
+    document = lab.run(world, lab.study(trials=2))
+
+    devices = [start.device for start in lab.in_lanes("reference")]
+    assert devices == ["cores 0-3", "cores 4-7", "cores 0-3"]
+    assert [one["state"] for one in document["lanes"]["baselines"]] == ["measured"] * 2
+    values = [one["value"] for one in document["lanes"]["baselines"]]
+    assert values[0] / values[1] == pytest.approx(1.0, abs=0.02)
+    assert document["stood"] == []
+    (again,) = [step for step in lab.steps if step.phase == "reference" and step.dropped_s]
+    assert again.device == "cores 0-3"
+    assert again.charged_s == again.dropped_s + (again.wall_s or 0.0) > again.dropped_s
+    assert "  reference on cores 0-3 is begun again." in lab.told
+
+
+def test_the_third_time_a_lane_s_baseline_counts_and_is_a_doubt(lab: LaneLab) -> None:
+    lab.stand(lambda start: start.phase == "reference" and start.device == "cores 4-7")
+    document = lab.run(flat, lab.study(trials=2))
+
+    devices = [start.device for start in lab.in_lanes("reference")]
+    assert devices.count("cores 0-3") == 1
+    assert devices.count("cores 4-7") == 3
+    (doubt,) = [one["text"] for one in document["doubts"] if one["code"] == "dyno-stopped"]
+    assert "reference on cores 4-7 (15 s)" in doubt
+    assert doubt in remarks(document)  # nothing was better, by what it says

@@ -65,7 +65,7 @@ def test_a_start_lasts_as_the_engine_says_until_one_was_measured() -> None:
         return float(cost["start"])
 
     assert guessed_s() == 4.0
-    Path("another.gguf").touch()
+    Path("another.gguf").write_bytes(b"GGUF" + bytes(64))
     assert guessed_s(model="another.gguf") == UNKNOWN_START_S
     assert guessed_s(front="bentoml") == UNKNOWN_START_S
 

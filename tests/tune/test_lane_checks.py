@@ -175,3 +175,25 @@ def test_a_lane_that_cannot_be_stopped_keeps_no_other_running(
 
     assert lab.running == []
     assert len(stopped) == 4
+
+
+def test_a_check_whose_process_was_stopped_is_made_again(lab: LaneLab) -> None:
+    """It fails as it was stopped: its lane works, and is not to be left out for it."""
+
+    def first_check(start: Start) -> bool:
+        return start.phase == "check" and len(lab.in_lanes("check")) == 1
+
+    def breaking(start: Start) -> Any:
+        if start.device == "cores 4-7" and start.phase == "trial":
+            return "died"
+        return "hung" if first_check(start) else flat(start)
+
+    lab.stand(first_check)
+    lab.looks = lambda start: 9 if start.device == "cores 0-3" and start.phase == "trial" else 1
+    document = lab.run(breaking, lab.study(trials=6))
+
+    assert document["lanes"]["left_out"] == []
+    assert {start.device for start in lab.in_lanes("check")[:2]} == {"cores 4-7"}
+    checks = [step for step in lab.steps if step.phase == "check"]
+    assert "failed" not in {step.state for step in checks}
+    assert checks[0].dropped_s > 0

@@ -308,3 +308,36 @@ def test_several_engines_or_none_at_once_are_refused_in_a_sentence(lab: LaneLab)
     with pytest.raises(UsageError, match="--parallel 9: takes 9 CPU cores, 1 for each trial"):
         lab.run(fast, lab.study(parallel=9))
     assert not lab.folder.exists()
+
+
+@pytest.mark.parametrize("stops", [1, 2, 3])
+def test_a_trial_whose_process_was_stopped_is_measured_alone_twice_and_then_counts(
+    lab: LaneLab, stops: int
+) -> None:
+    victims: list[Any] = []
+
+    def stands(start: Start) -> bool:
+        if start.phase != "trial" or len(victims) == stops:
+            return False
+        found = start.config in (victims or [start.config])
+        if found:
+            victims.append(start.config)
+        return found
+
+    lab.stand(stands)
+    document = lab.run(flat, lab.study())
+
+    starts = [start for start in lab.in_lanes() if start.config == victims[0]]
+    assert len(starts) == 1 + min(stops, 2)
+    assert {start.beside for start in starts[1:]} == {0}
+    assert len(lab.in_lanes()) == 6 + min(stops, 2)
+    (step,) = [step for step in lab.steps if step.phase == "trial" and step.dropped_s]
+    assert step.config == victims[0]
+    assert step.stood_s == (15.0 if stops == 3 else 0.0)
+    doubtful = [
+        trial["config"] for trial in document["trials"] if "dyno-stopped" in trial["doubts"]
+    ]
+    assert doubtful == ([victims[0]] if stops == 3 else [])
+    said = [one["text"] for one in document["doubts"] if one["code"] == "doubtful-trials"]
+    assert bool(said) == (stops == 3)
+    assert any("too; it counts, with a doubt" in line for line in lab.told) == (stops == 3)

@@ -334,6 +334,37 @@ def test_a_run_in_which_dyno_was_stopped_is_made_again(
     assert "! dyno was stopped for 15 s in trial 1; it is made again." in lab.told
 
 
+def test_the_third_run_in_which_dyno_was_stopped_counts_and_is_a_doubt(
+    lab: StudyLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = vars(runner)["measure"]
+
+    def measure(*asked: Any, **named: Any) -> Measurement:
+        came: Measurement = sound(*asked, **named)
+        before = [start.phase for start in lab.starts].count("confirm")
+        stopped = lab.starts[-1].phase in {"baseline", "trial"} or 2 <= before <= 4
+        return msgspec.structs.replace(came, stood_s=15.0) if stopped else came
+
+    monkeypatch.setattr(runner, "measure", measure)
+
+    document = lab.run(fast)
+
+    phases = [start.phase for start in lab.starts]
+    assert [phases.count(one) for one in ("baseline", "trial", "confirm")] == [3, 3, 6]
+    told = "! dyno was stopped for 15 s in trial 1"
+    assert lab.told.count(f"{told}; it is made again.") == 2
+    assert lab.told.count(f"{told}, too; it counts, with a doubt.") == 1
+    assert [one["phase"] for one in document["stood"]] == ["baseline", "trial", "confirm"]
+    assert {one["stood_s"] for one in document["stood"]} == {15.0}
+    doubts = {one["code"]: one["text"] for one in document["doubts"]}
+    assert (
+        "Of 1 trial some have doubts of their own: dyno-stopped in 1" in doubts["doubtful-trials"]
+    )
+    assert "dyno-stopped in 1 of 2 runs of the " in doubts["doubtful-pairs"]
+    assert "that count all the same: baseline (15 s)." in doubts["dyno-stopped"]
+    assert document["spent_s"] == len(lab.starts)  # each took 1 s, those that were dropped, too
+
+
 def test_one_pair_is_no_verdict(lab: StudyLab) -> None:
     lab.run(fast)
     ledger = lab.folder / store.LEDGER

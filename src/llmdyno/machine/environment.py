@@ -9,12 +9,14 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from llmdyno import __version__, plugins
+from llmdyno.errors import DynoError
 from llmdyno.machine import hardware
 from llmdyno.machine.peaks import this_machine
 from llmdyno.wire import inbox
@@ -50,11 +52,12 @@ def describe(*, peaks: bool = False) -> dict[str, Any]:
 
     Args:
         peaks: whether what the processor can do at most is one of them, see peaks.py: where an
-            engine computes on it.
+            engine computes on it. They are left out where they cannot be measured.
     """
     cpu = msgspec.to_builtins(hardware.cpu())
     if peaks:
-        cpu["peaks"] = msgspec.to_builtins(this_machine())
+        with suppress(DynoError):  # no result depends on them
+            cpu["peaks"] = msgspec.to_builtins(this_machine())
     return {
         "llmdyno": __version__,  # not the metadata: a copied source tree has none
         "python": f"{platform.python_implementation()} {platform.python_version()}",

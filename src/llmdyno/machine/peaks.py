@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from llmdyno import store
-from llmdyno.errors import StorageError
+from llmdyno.errors import DynoError, StorageError, reason
 from llmdyno.machine import hardware
 
 # Weights of this size may stay in a CPU's last cache from step to step, and of the next do not.
@@ -67,17 +67,23 @@ def this_machine() -> Peaks:
     """Return the peaks of this machine's usable cores: as kept, or else measured now, in 0.5 s.
 
     Raises:
-        RuntimeError: they cannot be measured, which is a fault of ours.
+        DynoError: they cannot be measured now, as on a machine without memory left; says why.
     """
-    return _of_cores(hardware.cpu().model, len(os.sched_getaffinity(0)))
+    found = _of_cores(hardware.cpu().model, len(os.sched_getaffinity(0)))
+    if isinstance(found, str):
+        raise DynoError(f"what this processor can do at most cannot be measured: {found}")
+    return found
 
 
-@cache
-def _of_cores(model: str, cores: int) -> Peaks:
+@cache  # a failure too: each try may take a minute
+def _of_cores(model: str, cores: int) -> Peaks | str:
+    """Return the peaks, or why they are not known."""
     place = _place(model, cores)
     with suppress(OSError, msgspec.MsgspecError):
         return msgspec.json.decode(place.read_bytes(), type=Peaks)
     peaks = _measured_apart()
+    if isinstance(peaks, str):
+        return peaks
     with suppress(StorageError):  # they hold for this process then
         store.make_folder(place.parent)
         store.write_json(place, msgspec.to_builtins(peaks))
@@ -89,18 +95,25 @@ def _place(model: str, cores: int) -> Path:
     return store.cache_folder("peaks") / f"{name}.json"
 
 
-def _measured_apart() -> Peaks:
-    """Measure in a process of its own, whose BLAS has not yet chosen its threads."""
-    done = subprocess.run(
-        [sys.executable, "-m", __name__],
-        env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},
-        stdout=subprocess.PIPE,
-        check=False,
-        timeout=_TIMEOUT_S,
-    )
-    if done.returncode:
-        raise RuntimeError(f"measuring the processor ended with {done.returncode}")
-    return msgspec.json.decode(done.stdout, type=Peaks)
+def _measured_apart() -> Peaks | str:
+    """Measure in a process of its own, whose BLAS has not yet chosen its threads; else say why."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", __name__],
+            env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},
+            capture_output=True,
+            check=False,
+            timeout=_TIMEOUT_S,
+        )
+        return msgspec.json.decode(done.stdout, type=Peaks)
+    except subprocess.TimeoutExpired:
+        return f"it was not done within {_TIMEOUT_S:g} s"
+    except OSError as error:
+        return f"no process could be started for it ({reason(error)})"
+    except msgspec.MsgspecError:
+        said = done.stderr.decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(said) if line.strip()), "it said nothing")
+        return f"its process ended with {done.returncode} ({last})"
 
 
 def measure() -> Peaks:
@@ -139,22 +152,31 @@ def measure() -> Peaks:
 
 def _a_second(cores: int, make: Callable[[], Callable[[], object]]) -> float:
     """Return how often a second all cores together do what `make` prepares for each."""
+    from concurrent.futures import ThreadPoolExecutor  # only the process that measures needs it
+
     together = threading.Barrier(cores)
     best_s = [float("inf")] * cores
 
     def repeat(core: int) -> None:
-        run = make()
-        for _ in range(_ROUNDS):
-            together.wait()
-            began_s = time.thread_time()
-            run()
-            best_s[core] = min(best_s[core], time.thread_time() - began_s)
+        with ExitStack() as failing:
+            failing.callback(together.abort)  # or the others would wait for it for ever
+            run = make()
+            for _ in range(_ROUNDS):
+                together.wait()
+                began_s = time.thread_time()
+                run()
+                best_s[core] = min(best_s[core], time.thread_time() - began_s)
+            failing.pop_all()
 
-    threads = [threading.Thread(target=repeat, args=(core,)) for core in range(cores)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(cores) as pool, ExitStack() as failing:
+        failing.callback(together.abort)
+        threads = [pool.submit(repeat, core) for core in range(cores)]
+        failing.pop_all()
+    failures = [error for thread in threads if (error := thread.exception()) is not None]
+    for error in failures:
+        if not isinstance(error, threading.BrokenBarrierError):  # the one that failed itself
+            raise error
+    assert not failures, "a barrier was broken by nobody"
     return sum(1 / seconds for seconds in best_s)
 
 

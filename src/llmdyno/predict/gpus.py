@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from llmdyno.errors import UsageError
+from llmdyno.errors import DynoError, UsageError
 from llmdyno.machine.hardware import memory_bytes
 from llmdyno.machine.peaks import Peaks, this_machine
 from llmdyno.predict.shapes import closest
@@ -233,10 +233,17 @@ def gpu_of(name: str) -> Gpu:
     in the table is described: "memory=80,bandwidth=3350,bf16=989", see _described.
 
     Raises:
-        UsageError: there is none of that name, names the nearest; or a description is wrong.
+        UsageError: there is none of that name, names the nearest; a description is wrong; or what
+            the processor can do cannot be measured now.
     """
     if name.strip().lower() == CPU:
-        return cpu_gpu(this_machine())
+        try:
+            return cpu_gpu(this_machine())
+        except DynoError as error:
+            raise UsageError(
+                f"--gpu {name}: {error}. Try again, or describe it: --gpu {_EXAMPLE} (GiB, GB/s,"
+                " dense TFLOP/s)."
+            ) from None
     if "=" in name:
         return _described(name)
     for spelled in _spellings(name.strip()):

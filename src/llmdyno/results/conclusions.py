@@ -8,6 +8,7 @@ from llmdyno.knobs import show
 from llmdyno.results import quality, verdicts, wording
 from llmdyno.results.documents import Document, items, number, part, text, texts
 from llmdyno.results.metrics import BY_NAME
+from llmdyno.results.pair_doubts import STOPPED
 from llmdyno.results.slo import parse_objective
 from llmdyno.results.titles import title, unit
 from llmdyno.units import counted
@@ -17,7 +18,7 @@ _NO_INTERACTION = frozenset({"independent", "no effect", "unknown"})
 _NOTHING_TRIED = {"budget": "the budget ended", "hand": "the trials were ended by hand"}
 # Doubts that belong beside a verdict: without them it sounds surer than it is.
 _OF_PAIRS = frozenset({"torn-pairs", "repeated-runs", "failing-starts", "doubtful-pairs"})
-_OF_NO_WINNER = frozenset({"doubtful-trials"})  # where nothing was better, by such trials
+_OF_NO_WINNER = frozenset({"doubtful-trials", STOPPED})  # where nothing was better, by such trials
 _GOES_ON = "; dyno tune --resume goes on with it"
 NO_DIFFERENCE = "No config that was tried beats the baseline: no difference."
 

@@ -17,6 +17,7 @@ from llmdyno.results.documents import Document, levels, number, part, texts
 from llmdyno.results.level_checks import CHECKS
 from llmdyno.results.load_checks import about_models_of
 from llmdyno.results.metrics import BY_NAME, Metric, resting_on
+from llmdyno.results.pair_doubts import STOPPED
 
 Spoils = Callable[[Metric], bool]
 
@@ -151,6 +152,7 @@ CODES: Mapping[str, Code] = {
     "no-difference-shown": Code("the interval of a ratio includes 1"),
     "altered-output": Code("a changed setting may alter the tokens themselves"),
     "doubtful-trials": Code("trials have doubts of their own: the search may have missed the best"),
+    STOPPED: Code("dyno itself was stopped (Ctrl-Z) in runs that count: they measured dyno, too"),
     "failed-trials": Code("trials failed: the search could not judge those settings"),
     "unlike-places": Code("baseline and winner were not measured in the same place"),
     "another-place": Code("the study went on with another engine's version, driver or machine"),

@@ -11,12 +11,13 @@ from llmdyno.results.documents import Document, items, number, part, text, texts
 from llmdyno.results.lost import of_level, together
 from llmdyno.units import counted
 
+STOPPED = "dyno-stopped"  # of a step; a run's own summary does not know of it
 # Of the codes of a run's own doubts those that tell of a fault. A short window or few requests are
 # in every run alike, and the interval knows of them.
 FAULTS = (
     *("failed-requests", "too-long-requests", "stopped-early", "interrupted", "client-bound"),
     *("rate-not-delivered", "users-not-reached", "server-not-ours-alone", "gpu-throttled"),
-    *("several-models", "changed-speed"),
+    *("several-models", "changed-speed", STOPPED),
 )
 _ARMS = {"before": "baseline", "after": "tuned"}
 

@@ -17,7 +17,7 @@ from llmdyno.results import pair_doubts, quality, wording
 from llmdyno.results.documents import Document, interval, items, levels, number, part, text, texts
 from llmdyno.results.doubts import Doubt
 from llmdyno.results.load_checks import about_backlog, about_rate, about_users
-from llmdyno.results.pair_doubts import FAULTS
+from llmdyno.results.pair_doubts import FAULTS, STOPPED
 from llmdyno.results.titles import metric_of, title
 from llmdyno.units import counted
 
@@ -72,6 +72,7 @@ def find(study: Document, guide: Mapping[str, Knob]) -> list[Doubt]:
             _of_study("failed-trials", f"{said}: the search could not judge those settings.")
         )
     found += _about_doubtful_trials(trials)
+    found += _about_stops(study)
     found += _about_the_machine(study)
     before, after = (part(study, arm, "summary") for arm in ("baseline", "best"))
     if before and after:
@@ -190,13 +191,37 @@ def effective(
 
 def _about_doubtful_trials(trials: Sequence[Document]) -> list[Doubt]:
     """Find trials whose value tells of a fault of the load generator or the machine, too."""
-    measured = [one for one in trials if text(one, "state") == "measured"]  # no race ended it
+    measured = [
+        one
+        for one in trials
+        # What a race has ended was worse anyhow, unless it was dyno that stood still.
+        if text(one, "state") == "measured" or STOPPED in texts(one, "doubts")
+    ]
     counted_codes = Counter(code for one in measured for code in {*texts(one, "doubts")})
     told = [f"{code} in {counted_codes[code]}" for code in FAULTS if counted_codes[code]]
     if not told:
         return []
     said = f"Of {counted(len(measured), 'trial')} some have doubts of their own: {', '.join(told)}"
     return [_of_study("doubtful-trials", f"{said}. The search may have missed what is best.")]
+
+
+def _about_stops(study: Document) -> list[Doubt]:
+    """Find what, beside trials and pairs, counts although dyno was stopped in it."""
+    told = []
+    for one in items(study, "stood"):
+        phase, device = text(one, "phase"), text(one, "device")
+        if phase in {"trial", "confirm"}:
+            continue
+        name = f"{phase} {number(one, 'id') or 0:g}" if phase == "ablation" else phase
+        where = f" on {device}" if device else ""
+        told.append(f"{name}{where} ({number(one, 'stood_s') or 0:.0f} s)")
+    if not told:
+        return []
+    said = (
+        f"dyno itself was stopped in runs that count all the same: {', '.join(told)}. What is"
+        " compared with them is as doubtful."
+    )
+    return [_of_study(STOPPED, said)]
 
 
 def _about_the_machine(study: Document) -> list[Doubt]:

@@ -17,7 +17,7 @@ from llmdyno.results.pairs import PRIOR
 from llmdyno.results.racing import luck
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.hosts import Hosts
-from llmdyno.tune.lanes import Job, record
+from llmdyno.tune.lanes import Job, once_more, record
 from llmdyno.tune.objectives import require_value
 from llmdyno.tune.offers import offered
 from llmdyno.tune.reference import baselines_in, mean, of_lanes
@@ -102,7 +102,10 @@ def _refuse(runner: Runner, steps: Sequence[Step]) -> NoReturn:
 
 
 def _measure(runner: Runner, devices: Devices | Hosts, names: Sequence[str]) -> None:
-    """Measure the baseline in every lane at once, and write down what came."""
+    """Measure the baseline in every lane at once, and write down what came.
+
+    A lane whose process was stopped is begun again: all trials are compared with what it says.
+    """
     study = runner.study
     # What is for a host that is gone is lost: nobody is waited for here.
     with offered(runner, devices, lambda: False) as running:
@@ -121,7 +124,13 @@ def _measure(runner: Runner, devices: Devices | Hosts, names: Sequence[str]) -> 
             )
         while ended := running.wait(runner.wait):
             for one in ended:
-                record(runner, one)
+                again = once_more(runner, one)
+                if again is None:
+                    record(runner, one)
+                    continue
+                runner.look_around()
+                runner.say(f"  {again.name} on {again.device} is begun again.")
+                running.start(again)
 
 
 def _odd(runner: Runner, steps: Sequence[Step]) -> list[tuple[Step, str]]:

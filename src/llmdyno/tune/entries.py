@@ -54,13 +54,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     sitting: str = ""  # which process of dyno measured it; empty: a version that did not say
     # Of the study's time, by the clock, what is charged to it; None: all that it took.
     wall_s: float | None = None
+    dropped_s: float = 0.0  # what runs took that were made again for it, as dyno was stopped
+    stood_s: float = 0.0  # so long dyno was stopped in this one, which counts all the same
 
     @property
     def charged_s(self) -> float:
         """The machine's time that it cost; of those that ran at once each has a share."""
-        if self.wall_s is not None:
-            return self.wall_s
-        return self.build_s + self.start_s + self.measure_s
+        took_s = self.build_s + self.start_s + self.measure_s
+        return self.dropped_s + (took_s if self.wall_s is None else self.wall_s)
 
 
 Key = tuple[Phase, int, int]  # phase, contender, number

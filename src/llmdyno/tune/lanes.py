@@ -25,7 +25,7 @@ from llmdyno.processes.child import Child, end_of
 from llmdyno.spec import Load
 from llmdyno.tune.entries import Phase, Step
 from llmdyno.tune.lane import CAME, ORDER, Came, Order
-from llmdyno.tune.measure import Measurement
+from llmdyno.tune.measure import STANDS_MAX, Measurement, counts_anyhow
 from llmdyno.tune.runner import Runner, label
 from llmdyno.tune.spec import Study
 
@@ -48,6 +48,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     alone: bool = False  # nothing is to run beside it
     why: str = ""  # it is measured, in words
     device: str = ""  # what part of the machine it must have; empty: any
+    stands: int = 0  # so often its process was stopped, and it was begun again
+    dropped_s: float = 0.0  # what that took of the study's time
 
     @property
     def name(self) -> str:
@@ -202,6 +204,25 @@ class Lanes:
         return self._charged_s - before_s
 
 
+def once_more(runner: Runner, ended: Ended) -> Job | None:
+    """Return the job of a lane whose process was stopped, to be begun again; None: it counts.
+
+    It counts where nothing was stopped, and if it was the third time. It is told why.
+    """
+    job, measurement = ended.job, ended.measurement
+    if measurement is None or not measurement.stood_s:
+        return None
+    where = f"{job.name} on {ended.device}"
+    if job.stands == STANDS_MAX:
+        runner.say(f"  ! {counts_anyhow(where, measurement.stood_s)}")
+        return None
+    runner.say(f"  ! {where}: its process was stopped for {measurement.stood_s:.0f} s.")
+    ended.recorded()  # what it measured is not wanted
+    return msgspec.structs.replace(
+        job, stands=job.stands + 1, dropped_s=job.dropped_s + ended.wall_s
+    )
+
+
 def record(runner: Runner, ended: Ended) -> Step:
     """Append to the ledger what came of a lane, and tell it; one that was killed has died."""
     job, measurement = ended.job, ended.measurement
@@ -216,6 +237,7 @@ def record(runner: Runner, ended: Ended) -> Step:
         beside=ended.beside,
         device=ended.device,
         wall_s=round(ended.wall_s, 3),
+        dropped_s=round(job.dropped_s, 3),
     )
     ended.recorded()
     return step

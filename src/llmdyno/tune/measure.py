@@ -34,7 +34,7 @@ SERVER_FILES = "server"  # what the server reads
 WARMUP = "warmup"
 _PORT_TRIES = 3
 _STOOD_STILL_S = 1.0  # without a look at the server: this process was stopped, or suspended
-_STANDS_MAX = 2  # so often a run in which it was is made again
+STANDS_MAX = 2  # so often a run in which it was is made again
 _STOOD_SHARE = 0.02  # of a level; what is less than that is lost in its noise
 _DYING_S = 5.0  # what a server may take to end after its engine has
 
@@ -51,6 +51,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     measure_s: float = 0.0
     folder: str = ""
     stood_s: float = 0.0  # so long this process was stopped under load: it measured itself
+    dropped_s: float = 0.0  # what those runs took that were made again for it
 
 
 def measure(
@@ -136,18 +137,28 @@ def unstopped(
 ) -> Measurement:
     """Return a measurement during which this process was not stopped; the third counts anyhow.
 
+    The third keeps its `stood_s`, which is a doubt about it.
+
     Args:
         once: measures.
         name: of what is measured.
-        say: is told that it is done again.
+        say: is told that it is done again, or counts.
     """
-    came = once()
-    for _ in range(_STANDS_MAX):
+    came, dropped_s = once(), 0.0
+    for _ in range(STANDS_MAX):
         if not came.stood_s:
             break
         say(f"! dyno was stopped for {came.stood_s:.0f} s in {name}; it is made again.")
+        dropped_s += came.build_s + came.start_s + came.measure_s
         came = once()
-    return came
+    if came.stood_s:
+        say(f"! {counts_anyhow(name, came.stood_s)}")
+    return msgspec.structs.replace(came, dropped_s=dropped_s)
+
+
+def counts_anyhow(name: str, stood_s: float) -> str:
+    """Say of a run in which this process was stopped too often that it counts all the same."""
+    return f"dyno was stopped for {stood_s:.0f} s in {name}, too; it counts, with a doubt."
 
 
 def _death(server: supervise.Server) -> ServerError | None:

@@ -1,4 +1,4 @@
-"""What befell a run of a confirmation, beside its value: for study.json and its doubts."""
+"""What befell the runs of a study, beside their values: for study.json and its doubts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +9,13 @@ from llmdyno.errors import StorageError
 from llmdyno.knobs import Knob
 from llmdyno.results import doubts, lost
 from llmdyno.results.lost import Requests
+from llmdyno.results.pair_doubts import STOPPED
 from llmdyno.store import SUMMARY
 from llmdyno.tune.blame import MACHINES
 from llmdyno.tune.candidates import same
 from llmdyno.tune.entries import Step, key
 from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.reference import baselines_in
 
 
 def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:
             one.failure_class for one in tries if one is not step and one.state == "failed"
         ],
         "requests": requests and {name: requests[name] for name in ("completed", "failed")},
-        "doubts": [] if level is None else level["codes"],
+        "doubts": _codes(step, level),
     }
 
 
@@ -69,9 +71,33 @@ def requests_of(folder: Path, step: Step) -> Requests:
 
 
 def codes(folder: Path, step: Step) -> list[str]:
-    """Return the codes of a run's doubts at its last level; none of one that was not measured."""
-    level = _last_level(folder, step)
-    return [] if level is None else list(level["codes"])
+    """Return the codes of a run's doubts: at its last level, and whether dyno was stopped in it."""
+    return _codes(step, _last_level(folder, step))
+
+
+def _codes(step: Step, level: Mapping[str, Any] | None) -> list[str]:
+    return [*(level["codes"] if level else ()), *([STOPPED] if step.stood_s else ())]
+
+
+def stood(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return the steps that count although dyno was stopped in them, as study.json has them."""
+    lanes = ledger.lanes
+    counting = [
+        *ledger.of("baseline"),
+        *(baselines_in(ledger, lanes) if lanes else ledger.of("reference")),
+        *(step for phase in ("trial", "best", "confirm", "ablation") for step in ledger.of(phase)),
+    ]
+    return [
+        {
+            "phase": step.phase,
+            "id": step.number + 1,
+            "device": step.device or None,
+            "run": step.run,
+            "stood_s": step.stood_s,
+        }
+        for step in counting
+        if step.stood_s
+    ]
 
 
 def _last_level(folder: Path, step: Step) -> Mapping[str, Any] | None:

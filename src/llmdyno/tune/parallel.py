@@ -20,7 +20,7 @@ from llmdyno.tune import blame
 from llmdyno.tune.endings import enough, is_doubtful, to_measure_again, trials_left
 from llmdyno.tune.entries import Event, Key, Out, Step, key
 from llmdyno.tune.hosts import Hosts
-from llmdyno.tune.lanes import Ended, Job, Lanes, record
+from llmdyno.tune.lanes import Ended, Job, Lanes, once_more, record
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.offers import Offered, offered
 from llmdyno.tune.patience import Patience
@@ -260,12 +260,16 @@ class ParallelTrials(Trials):
     def _take(self, ended: Ended) -> None:
         """Write down what came of a lane; measure once more, alone, what others may have harmed."""
         job = ended.job
-        stood_s = ended.measurement.stood_s if ended.measurement is not None else 0.0
-        if (ended.measurement is None or stood_s) and job.phase == "trial" and not job.alone:
-            befell = f"was stopped for {stood_s:.0f} s" if stood_s else "was lost"
-            why = "" if stood_s else f" ({ended.lost_why})"
-            self._runner.say(f"  {job.name}: its process {befell}{why}.")
-            self._retry(job, f"its process {befell}")
+        if (again := once_more(self._runner, ended)) is not None:
+            if again.phase == "check":
+                self._waiting.appendleft(again)
+            else:
+                self._retry(again, "its process was stopped")
+            return
+        if ended.measurement is None and job.phase == "trial" and not job.alone:
+            self._runner.say(f"  {job.name}: its process was lost ({ended.lost_why}).")
+            dropped_s = job.dropped_s + ended.wall_s
+            self._retry(msgspec.structs.replace(job, dropped_s=dropped_s), "its process was lost")
             return
         step = record(self._runner, ended)
         if step.phase == "check":
@@ -275,7 +279,7 @@ class ParallelTrials(Trials):
                 self._last_fails = True
             return
         if is_doubtful(step):
-            self._retry(job, _doubt_of(step))
+            self._retry(msgspec.structs.replace(job, dropped_s=0.0), _doubt_of(step))
         if self._is_suspect(step.device):
             self._check(step.device)
 
@@ -334,7 +338,7 @@ class ParallelTrials(Trials):
 
     def _retry(self, job: Job, why: str) -> None:
         self._runner.say(f"  {job.name} is measured once more, with nothing beside it.")
-        self._waiting.append(self._job(job.number, job.config, why, alone=True))
+        self._waiting.append(msgspec.structs.replace(job, why=why, alone=True))
 
     def _is_broken(self) -> bool:
         """Tell whether so much has failed that the machine must show that it works."""

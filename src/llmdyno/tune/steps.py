@@ -45,6 +45,8 @@ def as_step(
             start_s=round(measurement.start_s, 3),
             measure_s=round(measurement.measure_s, 3),
             knob=knob,
+            dropped_s=round(measurement.dropped_s, 3),
+            stood_s=round(measurement.stood_s, 3),
         )
     level = measurement.summary["levels"][-1]
     objective, lost = study.objective, measurement.lost
@@ -67,6 +69,8 @@ def as_step(
         start_s=round(measurement.start_s, 3),
         measure_s=round(measurement.measure_s, 3),
         knob=knob,
+        dropped_s=round(measurement.dropped_s, 3),
+        stood_s=round(measurement.stood_s, 3),
     )
 
 

@@ -30,7 +30,7 @@ it can be gone again at any time. The document's keys are a contract; its versio
         the level that decides.
     29 November 2026, added: "doubts" (codes) of a trial; "withdrawn": "id", "config", "why",
         "failed" (null: it has not ended); in "slo_outcome" "faster" (null: none), a trial
-        that beats the baseline but for the SLOs.
+        that beats the baseline but for the SLOs; "stood", steps in which dyno was stopped.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -150,6 +150,7 @@ class _Document:
             "spent_s": round(self._ledger.spent_s, 3),
             "bundle": None,
             "rejected": rejected,
+            "stood": pair_runs.stood(self._ledger),
             "lanes": _lanes(self._ledger),
             **endings.of(self._folder, self._ledger, confirmation, best=best, left=self._left),
         }
