@@ -98,16 +98,17 @@ def side(plan: Plan, predicted: Predicted) -> dict[str, Any]:
     }
 
 
-def doubts(plan: Plan, predicted: Predicted) -> str:
+def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
     """Return why an engine's prediction may be wrong; empty: nothing is known against it."""
     option, found = predicted.option, []
     site = option.site
-    if not scheduling_of(site.engine).under(option.config).measured:
+    tested = calibration.points or scheduling_of(site.engine).under(option.config).measured
+    if not tested:
         found.append(
             f"No measured run of {site.engine} has tested the predictor: its scheduler is from its"
             " source, the pace of its host is taken from other engines"
         )
-    if option.gpus_each > 1:
+    if option.gpus_each > 1 and calibration.gpus_max < 2:
         found.append("No measured run of one server over several GPUs has tested the predictor")
     if 0 < site.shape.context < site.longest:
         found.append(
