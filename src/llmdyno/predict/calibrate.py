@@ -17,7 +17,7 @@ import numpy as np
 
 from llmdyno.predict.coarse import CoarseLoads, Stack, solve, stack
 from llmdyno.predict.points import Measured
-from llmdyno.predict.server import Server, Setup, gpus_of, server_of
+from llmdyno.predict.server import Server, Setup, server_of
 from llmdyno.predict.simulated import Point, loads_of, simulated_at, ways
 from llmdyno.predict.steptime import DEVIATIONS, MEDIANS, NAMES
 from llmdyno.units import Lengths
@@ -52,14 +52,14 @@ class Calibration(msgspec.Struct, frozen=True):
         covariance: of their logarithms.
         scatter: of the logarithms of METRICS around a forecast.
         points: how many points it was fitted to.
-        gpus_max: the GPUs of the largest server among these; 0: there are none.
+        setups: the server of each of these.
     """
 
     theta: np.ndarray
     covariance: np.ndarray
     scatter: np.ndarray
     points: int = 0
-    gpus_max: int = 0
+    setups: Sequence[Setup] = ()
 
     @property
     def parameters(self) -> Mapping[str, float]:
@@ -115,8 +115,8 @@ def calibrate(measured: Sequence[Measured]) -> Calibration:
     covariance = np.linalg.inv(normal + np.diag(DEVIATIONS**-2.0))
     believed = _SCATTER * np.mean([server.start_spread for server in data.servers])
     scatter = _scatter(residuals, data.logs - started, data.share, believed)
-    gpus_max = max(gpus_of(setup_of(each)) for each in measured)
-    return Calibration(np.exp(x), covariance, scatter, len(measured), gpus_max)
+    setups = [setup_of(each) for each in measured]
+    return Calibration(np.exp(x), covariance, scatter, len(measured), setups)
 
 
 def _descended(data: _Data, beyond: np.ndarray, x: np.ndarray) -> np.ndarray:
