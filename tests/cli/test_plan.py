@@ -152,7 +152,47 @@ def test_measured_points_calibrate(tmp_path: Path) -> None:
     before = planned("max_num_seqs=64", **wishes).document["points"][0]["token_rate"]
     after = planned("max_num_seqs=64", measured=(str(file),), **wishes).document
     assert after["calibrated_on"] == 2
+    assert not after["engines"][0]["doubt"]
     assert abs(after["points"][0]["token_rate"]["mean"] - 400) < abs(before["mean"] - 400)
+
+
+@pytest.mark.parametrize(
+    ("engine", "knob"),
+    [
+        ("vllm", "tensor_parallel_size"),
+        ("tensorrt-llm", "tensor_parallel_size"),
+        ("lmdeploy", "tp"),
+    ],
+)
+def test_what_own_runs_have_tested_is_not_doubted(tmp_path: Path, engine: str, knob: str) -> None:
+    """Runs of one GPU test the engine, those of two also what GPUs say to one another."""
+    file = tmp_path / "points.csv"
+    wishes: dict[str, Any] = {"users": (4,), "config_only": True, "gpus": 2, "engines": (engine,)}
+
+    def doubt(**more: Any) -> str:
+        [found] = planned(f"{knob}=2", **wishes | more).document["engines"]
+        return str(found["doubt"])
+
+    several = "No measured run of one server over several GPUs has tested the predictor"
+    assert several in doubt()
+    for gpus, said in ((1, several), (2, "")):
+        file.write_text(
+            f"{knob},users,input_tokens_mean,output_tokens_mean,token_rate,ttft_ms_p50,tpot_ms_p50,"
+            f"duration_s\n{gpus},4,200,50,400,40,9.0,10\n"
+        )
+        assert doubt(measured=(str(file),)) == said
+
+
+def test_runs_of_one_scheduler_of_an_engine_do_not_test_its_other_one(tmp_path: Path) -> None:
+    file = tmp_path / "points.csv"
+    wishes: dict[str, Any] = {"users": (4,), "config_only": True, "engines": ("lmdeploy",)}
+    for backend, tested in (("pytorch", False), ("turbomind", True)):
+        file.write_text(
+            "backend,users,input_tokens_mean,output_tokens_mean,token_rate,ttft_ms_p50,tpot_ms_p50,"
+            f"duration_s\n{backend},4,200,50,400,40,9.0,10\n"
+        )
+        [found] = planned(measured=(str(file),), **wishes).document["engines"]
+        assert (found["doubt"] == "") == tested
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,14 @@
 """Preemption block by block, as OpenVINO GenAI does it: against the engine, and by hand."""
 
+import msgspec
 import pytest
 
+from llmdyno.knobs import Value
 from llmdyno.predict.gpus import gpu_of
+from llmdyno.predict.partly import Partly
 from llmdyno.predict.rules import Ask, Happened, Load
-from llmdyno.predict.server import Setup, server_of
+from llmdyno.predict.schedule import Simulation
+from llmdyno.predict.server import Setup, memory_of, server_of
 from llmdyno.predict.shapes import shape_of
 from llmdyno.predict.simulation import simulate
 from llmdyno.predict.steptime import MEDIANS, StepTime
@@ -59,3 +63,90 @@ def test_a_prompt_takes_what_is_free_and_gives_it_back() -> None:
     found = simulated(5, 60, 30, 2)
     assert found.tokens / found.steps < 2
     assert found.unfinished == 2  # both go on to the end: nobody is stuck
+
+
+def most_at_once(setup: Setup, ask: Ask) -> int:
+    """Return how many answers are made at once at most: 120 users, steps large enough for all."""
+    server = server_of(setup)
+    assert not server.why
+    time = StepTime(server.work, server.graphs, MEDIANS.tolist())
+    starts = [user / 1e4 for user in range(120)]
+    load = Load([ask], starts, True, 20.0, 2.0, think_s=0.0)
+    run = (Partly if server.rules.partly else Simulation)(server.rules, time, load)
+    most = 0
+    while run.now_s < load.duration_s and run._advance():
+        most = max(most, len(run.running))
+    assert run.seen.tokens
+    return most
+
+
+def on_openvino(model: str, **config: Value) -> Setup:
+    config |= {"max_num_batched_tokens": 8192}
+    return Setup("openvino", shape_of(model), gpu_of("h200"), 1, config)
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        on_openvino("tiiuae/Falcon-H1-7B-Instruct", num_kv_blocks=400),  # states beside attention
+        on_openvino("tiiuae/Falcon-H1-7B-Instruct", num_kv_blocks=4000),
+        on_openvino("nvidia/Nemotron-H-8B-Base-8K", cache_size=2),  # states in place of it
+        on_openvino("state-spaces/mamba-2.8b-hf", cache_size=1),  # states alone
+        on_openvino("google/gemma-3-27b-it", num_kv_blocks=1200),  # windows
+        on_openvino("meta-llama/Llama-3.1-8B", num_kv_blocks=1200),
+    ],
+    ids=lambda setup: f"{setup.shape.name}-{next(iter(setup.config.values()))}",
+)
+@pytest.mark.parametrize("prompt", [600, 3000])
+def test_as_many_run_at_once_as_the_memory_is_said_to_hold(setup: Setup, prompt: int) -> None:
+    """No more than sequences as long as the prompt; of those with their answers blocks lose few."""
+    short, long = (memory_of(setup, length).sequences for length in (prompt, prompt + 64))
+    assert short < 120
+    assert 0.9 * long - 1 <= most_at_once(setup, Ask(prompt, 0, 64)) <= short
+
+
+@pytest.mark.parametrize("engine", ["openvino", "vllm"])
+def test_layers_that_forget_do_not_share_what_they_have_forgotten(engine: str) -> None:
+    """Of 3,000 tokens all share 2,048; in every layer 952 are a sequence's own."""
+    gemma = on_openvino("google/gemma-3-27b-it", num_kv_blocks=1200)
+    config = {"kv_cache_memory_bytes": 4 * 2**30, "max_num_batched_tokens": 8192}
+    setup = (
+        gemma
+        if engine == "openvino"
+        else msgspec.structs.replace(gemma, engine=engine, config=config)
+    )
+    ask = Ask(3000, 0, 64, tuple(range(2048 // server_of(setup).rules.block)))
+    whole, own = (memory_of(setup, length).sequences for length in (3000, 952))
+    assert own < 120
+    assert whole < most_at_once(setup, ask) <= own
+
+
+@pytest.mark.parametrize("engine", ["openvino", "vllm"])
+def test_a_prefix_that_all_share_makes_no_room_for_states(engine: str) -> None:
+    config: dict[str, Value] = (
+        {"num_kv_blocks": 4000} if engine == "openvino" else {"kv_cache_memory_bytes": 4 * 2**30}
+    )
+    shape = shape_of("tiiuae/Falcon-H1-7B-Instruct")
+    setup = Setup(engine, shape, gpu_of("h200"), 1, config | {"max_num_batched_tokens": 8192})
+    block = server_of(setup).rules.block
+    ask = Ask(6400, 0, 64, tuple(range(6400 // block)))
+    states = memory_of(setup, 1).sequences
+    assert memory_of(setup, 6400).sequences < most_at_once(setup, ask) <= states < 120
+
+
+def test_who_gives_a_state_up_computes_all_of_it_again() -> None:
+    """A cache of 80 for the tokens of two, of 20 in and 40 out: at 40 and 40 it is full.
+
+    The second gives up what the first needs, its last 19 tokens, for its 59th is the last in the
+    cache; with a state it gives up all 40.
+    """
+    server = server_of(Setup("openvino", shape_of("tiny"), gpu_of("h200")))
+    time = StepTime(server.work, server.graphs, MEDIANS.tolist())
+    load = Load([Ask(20, 0, 40)], [0.0, 0.0], closed=False, duration_s=40.0, window_s=0.0)
+    for states, again in ((0.0, 19), (20.0, 40)):
+        rules = msgspec.structs.replace(
+            server.rules, block=1, cache_tokens=80.0 + 2 * states, state_tokens=states
+        )
+        seen = simulate(rules, time, load)
+        assert (seen.preempted, len(seen.e2e_s)) == (1, 2)
+        assert seen.chunk == pytest.approx(2 * 20 + again)

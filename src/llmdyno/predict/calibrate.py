@@ -52,12 +52,14 @@ class Calibration(msgspec.Struct, frozen=True):
         covariance: of their logarithms.
         scatter: of the logarithms of METRICS around a forecast.
         points: how many points it was fitted to.
+        setups: the server of each of these.
     """
 
     theta: np.ndarray
     covariance: np.ndarray
     scatter: np.ndarray
     points: int = 0
+    setups: Sequence[Setup] = ()
 
     @property
     def parameters(self) -> Mapping[str, float]:
@@ -113,7 +115,8 @@ def calibrate(measured: Sequence[Measured]) -> Calibration:
     covariance = np.linalg.inv(normal + np.diag(DEVIATIONS**-2.0))
     believed = _SCATTER * np.mean([server.start_spread for server in data.servers])
     scatter = _scatter(residuals, data.logs - started, data.share, believed)
-    return Calibration(np.exp(x), covariance, scatter, len(measured))
+    setups = [setup_of(each) for each in measured]
+    return Calibration(np.exp(x), covariance, scatter, len(measured), setups)
 
 
 def _descended(data: _Data, beyond: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -8,13 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmdyno.engines import Scheduling
 from llmdyno.knobs import Value, show
 from llmdyno.predict.asked import Plan
 from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Range, forecast
 from llmdyno.predict.judged import judge
 from llmdyno.predict.options import Option, Predicted, Site, point_of
-from llmdyno.predict.server import scheduling_of
+from llmdyno.predict.server import Setup, gpus_of, scheduling_of
 from llmdyno.results import wording
 from llmdyno.spec import Workload
 from llmdyno.units import counted
@@ -98,16 +99,17 @@ def side(plan: Plan, predicted: Predicted) -> dict[str, Any]:
     }
 
 
-def doubts(plan: Plan, predicted: Predicted) -> str:
+def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
     """Return why an engine's prediction may be wrong; empty: nothing is known against it."""
     option, found = predicted.option, []
     site = option.site
-    if not scheduling_of(site.engine).under(option.config).measured:
+    rules, own = _scheduling(option.setup), calibration.setups
+    if not rules.measured and not any(_scheduling(each) == rules for each in own):
         found.append(
             f"No measured run of {site.engine} has tested the predictor: its scheduler is from its"
             " source, the pace of its host is taken from other engines"
         )
-    if option.gpus_each > 1:
+    if option.gpus_each > 1 and not any(gpus_of(each) > 1 for each in own):
         found.append("No measured run of one server over several GPUs has tested the predictor")
     if 0 < site.shape.context < site.longest:
         found.append(
@@ -122,6 +124,10 @@ def doubts(plan: Plan, predicted: Predicted) -> str:
             f" {plan.duration_s:g} s: few or none end in it; give a longer --duration"
         )
     return ". ".join(found)
+
+
+def _scheduling(setup: Setup) -> Scheduling:
+    return scheduling_of(setup.engine).under(setup.config)
 
 
 def capacity(plan: Plan, option: Option, calibration: Calibration) -> dict[str, Any]:

@@ -5,11 +5,20 @@ _preempt_by_recompute) and cache/block_manager.hpp (required_blocks_count). Whos
 takes another one; if none is free, the last one that holds any gives its last block up, and
 computes those tokens again. An answer that was stopped goes on when all of its missing blocks are
 there, for which it takes those of prompts that came later; until then prompts take what is free.
+
+A sequence's states take blocks, too, as many as their bytes fill, and what layers with a window
+have forgotten takes none, so that simulation and memory.py count alike. A state has no earlier one
+to go back to: who gives blocks up computes all of its tokens again (not run by us).
 """
 
+import functools
+import math
+from bisect import bisect_left, bisect_right
 from collections import deque
 
-from llmdyno.predict.schedule import Simulation
+from llmdyno.predict.rules import Load, Rules
+from llmdyno.predict.schedule import LEAP_MAX, Simulation
+from llmdyno.predict.steptime import StepTime
 from llmdyno.predict.underway import Request
 
 
@@ -18,12 +27,39 @@ class Partly(Simulation):
 
     _stopped: tuple[Request, ...] = ()  # in this step, in which they compute nothing
 
+    def __init__(self, rules: Rules, time: StepTime, load: Load) -> None:
+        super().__init__(rules, time, load)
+        self._blocks = functools.cache(self._blocks_of)
+        self._is_plain = not (rules.state_tokens or rules.window_share)
+
+    def _blocks_of(self, kept: int) -> int:
+        """Return the blocks of a sequence with so many tokens in the cache: it grows with them."""
+        return math.ceil(self.rules.kept(kept, 1) / self.rules.block) if kept > 0 else 0
+
     def _free(self) -> int:
         """Return how many blocks nobody holds."""
-        block = self.rules.block
-        held = sum(-(-self._kept(each) // block) for _, _, each in self.running)
-        held += sum(-(-(each.context - each.left) // block) for each in self.partial)
-        return int(self.rules.cache_tokens / block) - held + self.cache.shared
+        held = sum(self._blocks(self._kept(each)) for _, _, each in self.running)
+        held += sum(self._blocks(each.context - each.left) for each in self.partial)
+        return int(self.rules.cache_tokens / self.rules.block) - held + self._shared()
+
+    def _shared(self) -> int:
+        """Return how many blocks the sequences' own sums count too often."""
+        shared, within = self.cache.shared, len(self.running) + len(self.partial)
+        if not shared or self._is_plain:
+            return shared
+        context, rules = self._contexts(), self.rules
+        own = rules.kept(context - shared * rules.block, within)
+        return int((rules.kept(context, within) - own) / rules.block)
+
+    def _beyond(self, request: Request) -> int:
+        """Return the blocks that a prompt with a prefix of others takes beyond those of its rest.
+
+        Its states are its own, and layers that forget keep its rest, not the prefix.
+        """
+        kept = request.context - request.left
+        if not kept or self._is_plain:
+            return 0
+        return self._blocks(request.left) - self._lacks(request, request.left)
 
     def _kept(self, request: Request) -> int:
         """Return the tokens in the cache of one that decodes: all but the last it has made."""
@@ -32,21 +68,23 @@ class Partly(Simulation):
     def _room(self) -> float:
         return self._free()
 
-    def _full(self) -> list[int]:
-        """Return in how many steps each that decodes takes another block; 0: in the next one."""
-        return sorted(-self._kept(each) % self.rules.block for _, _, each in self.running)
+    def _needed(self, steps: int = 1) -> int:
+        """Return how many blocks those that decode take in so many steps."""
+        kept = [self._kept(each) for _, _, each in self.running]
+        return sum(self._blocks(each + steps) - self._blocks(each) for each in kept)
 
     def _steps_of_room(self) -> int:
-        full, free = self._full(), self._free()
-        whole, rest = divmod(free, len(full))
-        return max(1, whole * self.rules.block + full[rest])
+        free = self._free()
+        if self._needed(LEAP_MAX) <= free:
+            return LEAP_MAX
+        return max(1, bisect_right(range(LEAP_MAX), free, key=self._needed) - 1)
 
     def _make_room(self) -> None:
         """Let the last ones give blocks up while those that decode need more than are free."""
-        needed = self._full().count(0) - self._free()
+        needed = self._needed() - self._free()
         while needed > 0:
-            if self._give_up():
-                needed -= 1
+            if given := self._give_up():
+                needed -= given
                 continue
             if len(self.running) < 2:
                 break
@@ -54,11 +92,11 @@ class Partly(Simulation):
             self.seen.preempted += 1
             request.left = 1  # its next token
             self._stopped += (request,)
-            needed -= (request.context - 1) % self.rules.block == 0
+            needed -= self._blocks(request.context) - self._blocks(request.context - 1)
             self.partial.appendleft(request)
 
     def _give_up(self, first: int = 0) -> int:
-        """Let the last that waits with blocks give one up; return how many: 0 or 1.
+        """Let the last that waits with blocks give its last one up; return how many are free now.
 
         Args:
             first: of those who wait, in their order; who comes before it gives nothing.
@@ -66,25 +104,29 @@ class Partly(Simulation):
         for request in list(self.partial)[first:][::-1]:
             kept = request.context - request.left
             if kept > 0:
-                request.left += (kept - 1) % self.rules.block + 1
+                held = self._blocks(kept)
+                rest = bisect_left(range(kept), held, key=self._blocks) - 1
+                if self.rules.state_tokens:
+                    rest = 0
+                request.left = request.context - rest
                 self._stopped += (request,)
-                return 1
+                return held - self._blocks(rest)
         return 0
 
     def _plan_prompts(self) -> tuple[int, float, list[Request]]:
         self._capped = self._crowded = False
         rules, ended, waiting = self.rules, list[Request](), deque[Request]()
         budget = rules.tokens - len(self.running) * rules.mixes
-        free = self._free() - self._full().count(0) * rules.mixes
+        free = self._free() - self._needed() * rules.mixes
         total, seen = 0, 0.0
         for place, request in enumerate(self.partial):
             alone = not (self.running or total)
             while (
                 (request.done or alone)
                 and self._lacks(request, budget - total) > free
-                and self._give_up(place + 1)
+                and (given := self._give_up(place + 1))
             ):
-                free += 1
+                free += given
             taken, blocks = self._taken(request, budget - total, free)
             if request in self._stopped:
                 taken, blocks = 0, 0
@@ -95,12 +137,14 @@ class Partly(Simulation):
             request = self.waiting[0]
             self._match(request)
             whole = budget if rules.chunks or total else max(budget, request.left)
-            taken, blocks = self._taken(request, whole - total, free)
+            beyond = self._beyond(request)
+            taken, blocks = self._taken(request, whole - total, free - beyond)
             if not taken:
-                self._crowded = self._lacks(request, budget) > free
+                self._crowded = self._lacks(request, budget) > free - beyond
                 break
             self._let_in(self.waiting.popleft())
-            total, free, seen = total + taken, free - blocks, seen + request.compute(taken)
+            total, free = total + taken, free - blocks - beyond
+            seen += request.compute(taken)
             (self.partial if request.left else ended).append(request)
         return total, seen, ended
 
@@ -112,14 +156,18 @@ class Partly(Simulation):
 
     def _lacks(self, request: Request, budget: int) -> int:
         """Return how many blocks a request needs to compute all that a step has tokens for."""
-        block, kept = self.rules.block, request.context - request.left
-        return kept // -block - (kept + min(request.left, budget)) // -block
+        kept = request.context - request.left
+        return self._blocks(kept + min(request.left, budget)) - self._blocks(kept)
 
     def _taken(self, request: Request, budget: int, free: int) -> tuple[int, int]:
         """Return the tokens that a request may compute, and the blocks that it takes for them."""
-        block, kept = self.rules.block, request.context - request.left
-        taken = max(0, min(request.left, budget, free * block - kept % -block))
+        kept = request.context - request.left
+        held, most = self._blocks(kept), max(0, min(request.left, budget))
+        taken = most
+        if self._blocks(kept + most) - held > free:
+            within = range(kept, kept + most)
+            taken = max(0, bisect_right(within, held + free, key=self._blocks) - 1)
         whole = request.left if not self.rules.chunks else min(request.left, budget)
         if taken < whole and (request.done or not self.rules.chunks):
             return 0, 0
-        return taken, kept // -block - (kept + taken) // -block
+        return taken, self._blocks(kept + taken) - held

@@ -263,7 +263,7 @@ def _engine(plan: Plan, part: _Of) -> dict[str, Any]:
     return {
         "engine": part.site.engine,
         "calibrated_on": part.calibration.points,
-        "doubt": made.doubts(plan, part.before),
+        "doubt": made.doubts(plan, part.before, part.calibration),
         "before": made.side(plan, part.before),
         "after": None if chosen is None else made.side(plan, chosen),
     }

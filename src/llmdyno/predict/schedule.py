@@ -17,7 +17,7 @@ from llmdyno.predict.steptime import StepTime
 from llmdyno.predict.underway import Asks, Request
 from llmdyno.predict.wakes import Wakes
 
-_LEAP_MAX = 64  # steps in one leap: the context grows meanwhile
+LEAP_MAX = 64  # steps in one leap: the context grows meanwhile
 _ESTIMATE_SHARE = 0.5  # of the answers' remaining tokens, SGLang's new_token_ratio half decayed
 _STEPS_MAX = 400_000
 
@@ -115,12 +115,22 @@ class Simulation:
             moments.append(self.now_s + self.wakes.next_s())
         return min(moments, default=math.inf)
 
-    def _used(self) -> float:
-        """Tokens of the cache that are taken: half a block is lost at the end of each sequence."""
-        sequences = len(self.running) + len(self.partial)
-        context = sum(each.context for each in self.partial) + self.context
-        shared = self.cache.shared * self.rules.block
-        return self.rules.kept(context, sequences) + sequences * self.rules.block / 2 - shared
+    def _used(self, beside: Sequence[Request] = (), hit: float = 0.0) -> float:
+        """Tokens of the cache that are taken: half a block is lost at the end of each sequence.
+
+        Args:
+            beside: requests that are to be counted, too.
+            hit: tokens of their prompts that are in the cache already. What sequences share is
+                there once; layers that forget share no more than they keep beside each one's own.
+        """
+        within = len(self.running) + len(self.partial)
+        context = self._contexts() + sum(each.context for each in beside)
+        own = context - self.cache.shared * self.rules.block - hit
+        return self.rules.kept(own, within + len(beside)) + within * self.rules.block / 2
+
+    def _contexts(self) -> float:
+        """Tokens of context of all that are in."""
+        return sum(each.context for each in self.partial) + self.context
 
     def _room(self) -> float:
         """Blocks that no sequence holds."""
@@ -163,9 +173,8 @@ class Simulation:
             return False
         if not held:
             return True
-        context = request.context + sum(each.context for each in beside)
-        used = self._used() + rules.kept(context, 1 + len(beside))
-        used -= self.rules.block * self.cache.held(self._prompt_blocks(request))
+        hit = rules.block * self.cache.held(self._prompt_blocks(request))
+        used = self._used([*beside, request], hit)
         if rules.admission != "prompt":
             share = _ESTIMATE_SHARE if rules.admission == "estimate" else 1.0
             used += share * (self.reserved + request.answer - request.done)
@@ -280,7 +289,7 @@ class Simulation:
     def _leap(self) -> None:
         """Take steps of decodes only until somebody ends or somebody may come in."""
         decodes = len(self.running)
-        steps = min(self.running[0][0] - self.step, _LEAP_MAX)
+        steps = min(self.running[0][0] - self.step, LEAP_MAX)
         steps = max(1, min(steps, self._steps_of_room()))
         gpu, host = self.time.parts(decodes, self.context + decodes * steps / 2)
         seconds = self.time.joined_s(gpu, host, decodes, 0)
