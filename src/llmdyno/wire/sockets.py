@@ -41,7 +41,8 @@ class Addresses:
             lookup.add_done_callback(_has_succeeded)  # or asyncio tells of it if nobody waits
         try:
             addresses = await asyncio.shield(lookup)  # others may wait for it, too
-            channel, address = await connect_first(addresses, tuple(options))
+            # A copy: another user may reorder the list meanwhile.
+            channel, address = await connect_first(tuple(addresses), tuple(options))
         except OSError:
             if self._lookups.get(place) is lookup:  # look again: the host may have moved
                 del self._lookups[place]
