@@ -99,7 +99,9 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
         session=item.session,
         turn=item.turn,
         model=asked if "," in plan.model else "",
-        answered_by="" if reply.model == asked else plan.target.redact(reply.model)[:_NAME_MAX],
+        answered_by=asked
+        if reply.model == asked  # no secret: the spec names it
+        else plan.target.redact(reply.model)[:_NAME_MAX],
         blocks=blocks.ids,
         characters=blocks.characters,
     )
