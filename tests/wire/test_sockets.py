@@ -166,6 +166,26 @@ def test_a_host_that_failed_is_looked_up_again(
     asyncio.run(main())
 
 
+def test_a_host_that_was_silent_for_too_long_is_looked_up_again(
+    dead: int, listening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = [dead, listening]
+
+    async def main() -> None:
+        async def lookup(*_: object, **__: object) -> list[Address]:
+            return [address(ports.pop(0))]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+        addresses = Addresses()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await addresses.connect("moved.test", 80)
+        async with asyncio.timeout(10):
+            (await addresses.connect("moved.test", 80)).close()
+
+    asyncio.run(main())
+
+
 def test_a_name_that_nobody_knows_is_told() -> None:
     with pytest.raises(socket.gaierror):
         asyncio.run(resolve("no-such-host.invalid", 80))
