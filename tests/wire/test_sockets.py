@@ -99,7 +99,7 @@ def test_who_tries_a_dead_address_gets_the_live_one_though_another_found_it_firs
             return [address(dead), address(listening)]
 
         async def user(number: int) -> str:
-            await asyncio.sleep(STAGGER_S / 5 * number)  # all but one begin before the first is done
+            await asyncio.sleep(STAGGER_S / 5 * number)  # most begin before the first is done
             try:
                 async with asyncio.timeout(10 * STAGGER_S):
                     (await addresses.connect("twice.test", 80)).close()
