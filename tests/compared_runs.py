@@ -134,6 +134,7 @@ def write(
                     error="http-500" if fails else "",
                     status=500 if fails else 200,
                     finish="stop",
+                    answered_by=spec.get("model") or "",
                     source=source,
                     input_tokens=input_tokens,
                     output_tokens=0 if fails else output_tokens,

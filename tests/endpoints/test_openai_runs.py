@@ -4,6 +4,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ def event(choice: Any, **more: Any) -> bytes:
 
 def content(text: str, *, ascii_only: bool = True) -> bytes:
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
-    document = {"id": "x", "choices": [choice], "usage": None}
+    document = {"id": "x", "model": "m", "choices": [choice], "usage": None}
     return b"data: " + json.dumps(document, ensure_ascii=ascii_only).encode() + b"\n\n"
 
 
@@ -35,6 +36,7 @@ def stamped(body: bytes, cuts: list[int]) -> list[Piece]:
 
 
 ROLE = event({"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None})
+PING = b": ping\n\n"
 END = event({"index": 0, "delta": {}, "finish_reason": "stop"}) + b"data: [DONE]\n\n"
 
 HIDING = content("@").replace(b"@", b"\\")  # its text ends with a backslash: the quote is escaped
@@ -48,7 +50,7 @@ raw = st.builds(
 )
 odd = st.sampled_from(
     [
-        b": ping\n\n",
+        PING,
         b"data: {}\n\n",
         b"data: garbage\n\n",
         b"event: x\ndata: 1\n\n",
@@ -58,6 +60,7 @@ odd = st.sampled_from(
         event({"delta": {"content": "u"}}, usage={"completion_tokens": 3, "prompt_tokens": 1}),
         event({"delta": {"content": "e"}}, error={"message": "no"}),
         event({"text": "completion"}),
+        event({"delta": {"content": "o"}}, model="another"),
         b"data: [DONE]\n\n",
         ROLE,
         END,
@@ -70,6 +73,8 @@ endings = st.sampled_from([END, END, b"", content("cut")[:-9]])
 @settings(max_examples=400, deadline=None)
 @given(streams, endings, st.lists(st.integers(min_value=0), max_size=30), st.booleans())
 @example([content("a")] * 20, END, [], True)
+@example([PING] + [content("a")] * 20, END, [], False)
+@example([event({"delta": {}}, model="another")] + [content("a")] * 20, END, [], False)
 @example(
     [content("a")] * 9 + [content("@").replace(b"@", b"\\")] + [content("b")] * 9, END, [], True
 )
@@ -79,6 +84,14 @@ def test_a_run_is_read_as_its_events_are(
     pieces = stamped((ROLE if role else b"") + b"".join(events) + ending, cuts)
 
     assert ENDPOINT.read(pieces) == one_by_one(pieces)
+
+
+@pytest.mark.parametrize("first", [PING, ROLE])
+def test_the_model_that_a_run_names_is_kept(first: bytes) -> None:
+    body = first + content("a") * 20 + END
+
+    assert _openai._find_run(body) is not None
+    assert ENDPOINT.read([(0, body)]).model == "m"
 
 
 def test_an_ordinary_stream_is_read_as_a_run() -> None:

@@ -299,8 +299,8 @@ def test_long_words_are_cut_short() -> None:
     assert record.detail == "x" * 300
 
 
-@pytest.mark.parametrize(("named", "kept"), [('"m"', ""), ('"m-large"', "m-large"), ("7", "")])
-def test_a_model_that_is_not_the_one_asked_is_noted(named: str, kept: str) -> None:
+@pytest.mark.parametrize(("named", "kept"), [('"m"', "m"), ('"m-large"', "m-large"), ("7", "")])
+def test_the_model_that_the_server_names_is_noted(named: str, kept: str) -> None:
     event = b'data: {"model":%s,"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
     body = event % named.encode() + STOP + DONE
 

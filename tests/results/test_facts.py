@@ -24,9 +24,9 @@ from results.run_facts import level_facts, record
 OPENED = Opened(run="r", started="2026-11-24T00:00:00+00:00", spec={}, environment={})
 
 
-def read(folder: Path, *entries: Entry) -> RunFacts:
+def read(folder: Path, *entries: Entry, opened: Opened = OPENED) -> RunFacts:
     journal = Journal(folder / "journal.jsonl")
-    for entry in (OPENED, *entries):
+    for entry in (opened, *entries):
         journal.append(entry)
     journal.close()
     return read_run(journal.path)
@@ -165,7 +165,7 @@ def test_which_model_answered_is_counted_by_the_one_that_was_asked(tmp_path: Pat
     (level,) = read(
         tmp_path,
         started(0),
-        record(0, 1, model="a"),
+        record(0, 1, model="a", answered_by="a"),
         record(1, 2, model="a", answered_by="c"),
         record(2, 3, model="b", answered_by="c"),
         record(3, 4, model="b", answered_by="d", outcome="cut"),
@@ -173,6 +173,22 @@ def test_which_model_answered_is_counted_by_the_one_that_was_asked(tmp_path: Pat
 
     assert level.answered_by == {"a": {"a": 1, "c": 1}, "b": {"c": 1}}
 
-    (tmp_path / "unnamed").mkdir()
-    (unnamed,) = read(tmp_path / "unnamed", started(0), record(0, 1)).levels
-    assert unnamed.answered_by == {}
+
+@pytest.mark.parametrize(
+    ("names", "counted"),
+    [
+        (["", ""], {}),
+        (["alias", "", "alias"], {"m": {"alias": 2}}),
+        (["m", "", "m"], {"m": {"m": 2}}),
+        (["m", "alias", ""], {"m": {"m": 1, "alias": 1}}),
+    ],
+)
+def test_an_answer_that_names_no_model_is_not_taken_for_the_one_asked(
+    names: list[str], counted: dict[str, dict[str, int]], tmp_path: Path
+) -> None:
+    records = [record(n, n + 1, answered_by=name) for n, name in enumerate(names)]
+    opened = msgspec.structs.replace(OPENED, spec={"model": "m"})
+
+    (level,) = read(tmp_path, started(0), *records, opened=opened).levels
+
+    assert level.answered_by == counted

@@ -69,6 +69,16 @@ def test_a_model_that_answered_for_another_is_told(before: Side, tmp_path: Path)
     assert found.sentence == f"{AT}, model that answered for m: m before, m and small after"
 
 
+def test_a_side_whose_answers_name_no_model_is_not_called_another_model(
+    before: Side, tmp_path: Path
+) -> None:
+    after = side(tmp_path, "b", seed=1)
+    after.first.levels = {AT: {**after.first.levels[AT], "answered_by": {}}}
+
+    assert before.first.levels[AT]["answered_by"]
+    assert differences(before.first, after.first) == []
+
+
 def test_a_machine_that_was_busy_on_one_side_is_named(before: Side, tmp_path: Path) -> None:
     busy = place(load_average=[30.0, 30.0, 30.0])
     after = side(tmp_path, "b", **busy)

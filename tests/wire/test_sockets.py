@@ -91,6 +91,29 @@ def test_the_address_that_answered_is_the_first_one_for_those_after(
     assert second < STAGGER_S <= first
 
 
+def test_who_tries_a_dead_address_gets_the_live_one_though_another_found_it_first(
+    dead: int, listening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> list[str]:
+        async def lookup(*_: object, **__: object) -> list[Address]:
+            return [address(dead), address(listening)]
+
+        async def user(number: int) -> str:
+            await asyncio.sleep(STAGGER_S / 5 * number)  # most begin before the first is done
+            try:
+                async with asyncio.timeout(10 * STAGGER_S):
+                    (await addresses.connect("twice.test", 80)).close()
+            except TimeoutError:
+                return "timeout"
+            return "connected"
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+        addresses = Addresses()
+        return await asyncio.gather(*(user(number) for number in range(6)))
+
+    assert asyncio.run(main()) == ["connected"] * 6
+
+
 def test_a_name_that_many_need_is_looked_up_once(
     listening: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +162,26 @@ def test_a_host_that_failed_is_looked_up_again(
         with pytest.raises(ConnectionRefusedError):
             await addresses.connect("moved.test", 80)
         (await addresses.connect("moved.test", 80)).close()
+
+    asyncio.run(main())
+
+
+def test_a_host_that_was_silent_for_too_long_is_looked_up_again(
+    dead: int, listening: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ports = [dead, listening]
+
+    async def main() -> None:
+        async def lookup(*_: object, **__: object) -> list[Address]:
+            return [address(ports.pop(0))]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+        addresses = Addresses()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await addresses.connect("moved.test", 80)
+        async with asyncio.timeout(10):
+            (await addresses.connect("moved.test", 80)).close()
 
     asyncio.run(main())
 

@@ -178,6 +178,7 @@ class OpenAI:
             return reply
         _read_each(body.between(0, run.start), reply)
         if not reply.error:
+            note_model(reply, run.model)
             _begin_choice(reply, run.choice)
             reply.reasoned |= run.reasoned
             reply.stamps_ns += body.stamps_ns(run.ends)
@@ -229,6 +230,7 @@ class _Run(msgspec.Struct, frozen=True):
     texts: list[str]
     choice: int  # the index of their choice
     reasoned: bool  # they are reasoning text
+    model: str  # that they name; empty: none
 
 
 def _find_run(body: bytes) -> _Run | None:
@@ -250,7 +252,7 @@ def _find_run(body: bytes) -> _Run | None:
         return None
     ends, texts = found
     (choice,) = sample.choices
-    return _Run(start, ends, texts, choice, sample.reasoned)
+    return _Run(start, ends, texts, choice, sample.reasoned, sample.model)
 
 
 def _shape(event: bytes, sample: Reply) -> tuple[bytes, bytes] | None:

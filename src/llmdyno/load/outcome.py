@@ -99,12 +99,17 @@ def record_of(response: Response, sent: Request, plan: Plan, zero_ns: int) -> tu
         session=item.session,
         turn=item.turn,
         model=asked if "," in plan.model else "",
-        answered_by="" if reply.model == asked else plan.target.redact(reply.model)[:_NAME_MAX],
+        answered_by=_named(reply, asked, plan),
         blocks=blocks.ids,
         characters=blocks.characters,
     )
     goes_on = item.session >= 0 and not error
     return record, "".join(reply.texts) if goes_on else ""
+
+
+def _named(reply: Reply, asked: str, plan: Plan) -> str:
+    """Return the model that the server names; the one that was asked is no secret."""
+    return asked if reply.model == asked else plan.target.redact(reply.model)[:_NAME_MAX]
 
 
 def _answer(as_read: Reply, item: Item) -> tuple[Reply, bool]:

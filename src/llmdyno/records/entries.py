@@ -7,7 +7,8 @@ Format versions:
         "gpu", "cpu-energy" and "calibration"; "share-end", "worker-host", and files beside the
         journal, journal-0.jsonl and on, in which a level's workers write its requests and ticks;
         `unstreamed`, `oddities`, `model`, `answered_by`, `blocks` and `characters` of a request;
-        `unsent_due_ns` of a level's end; "settled".
+        `unsent_due_ns` of a level's end; "settled". At first `answered_by` was empty where the
+        server named the model that was asked, too: nothing is known of such a record.
 """
 
 from typing import Any, Literal
@@ -83,7 +84,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, tag="request", omit_defa
     session: int = -1  # which one of the level; -1: the request stands alone
     turn: int = 0
     model: str = ""  # where the level asks several
-    answered_by: str = ""  # the model that the server names, where it is not the one asked
+    answered_by: str = ""  # the model that the server names; empty: it names none
     reads: int = 0  # all reads of this response, also those without tokens
     # Of a prompt whose beginning matters: blocks, and characters of its parts (prefixes.py).
     blocks: tuple[int, ...] = ()

@@ -54,7 +54,8 @@ class LevelFacts(msgspec.Struct, frozen=True, kw_only=True):
     unstreamed: int = 0  # tokens that the server counts beyond them
     oddities: Mapping[str, int] = {}  # completed requests whose stream was odd in such a way
     finishes: Mapping[str, int] = {}  # completed requests by the reason why their answer ended
-    # Completed requests by the model that was asked, and the one that the server says answered.
+    # Completed requests by the model that was asked, and the one that the server says answered;
+    # without those of which it names none.
     answered_by: Mapping[str, Mapping[str, int]] = {}
     ticks: Sequence[Tick]
     last_ns: int  # the latest time of an entry of the level
@@ -178,9 +179,8 @@ class _LevelReader:
                 self._oddities.update(entry.oddities)
                 if entry.finish:
                     self._finishes[entry.finish] += 1
-                asked = entry.model or self._model
-                if named := entry.answered_by or asked:  # some protocols name none
-                    self._answered_by[asked][named] += 1
+                if entry.answered_by:  # some servers and protocols name none
+                    self._answered_by[entry.model or self._model][entry.answered_by] += 1
             self._last_ns = max(self._last_ns, entry.sent_ns + entry.end_ns)
         elif isinstance(entry, Tick):
             self._ticks.append(entry)

@@ -4,10 +4,15 @@
    them thrown away at once, the rest kept until the response ends, by when they have left the
    cache. Here a look at all connections is one call. What was read goes into one buffer a
    connection, with the kernel's stamp and the place where each read ends, and becomes Python
-   objects when the response is read. Nothing here decides anything that wire/inbox.py does not decide
-   in the same words; tests/wire/test_inbox.py holds the two against each other.
+   objects when the response is read. Which reads are parsed at once is decided as wire/inbox.py
+   decides it; tests/wire/test_inbox.py holds the two against each other.
 
-   The same holds for events that differ in their text alone: wire/runs.py.
+   Two things are only shortcuts, taken where the bytes are exactly as expected:
+   - The chunks of a body: where they are not found here, the HTTP parser reads them. Of what is
+     found, the same test shows that the parser reads it alike. wire/inbox.py never looks for them.
+   - Events that differ in their text alone: wire/runs.py looks for them in another way, and either
+     may find fewer than the other. Where both find any, they find the same texts
+     (tests/wire/test_runs.py). What is not found is read one by one.
 
    Built where there is a C compiler (hatch_build.py); everything works without it. Only the stable
    ABI of CPython 3.11 is used. One thread uses a given inbox. */

@@ -2,7 +2,8 @@
 
 While tokens stream in, nothing is parsed: see http1.py. If _reading.c was compiled on installation,
 `Inbox` is its compiled class, and poller.py reads all connections in one call (`look`). Otherwise,
-or with LLMDYNO_PLAIN_READING=1 in the environment, it is `PlainInbox`: the same in Python.
+or with LLMDYNO_PLAIN_READING=1 in the environment, it is `PlainInbox`: the same in Python, but for
+a body's chunks, which it leaves to the parser.
 """
 
 import os

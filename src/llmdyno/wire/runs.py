@@ -1,8 +1,8 @@
 """Events of a stream that are equal but for one JSON string, all read in one go.
 
 A token is one such event, and decoding each on its own costs more than receiving it. Where
-_reading.c was compiled (see inbox.py), it finds them: sometimes fewer or more than Python does, and
-never anything else.
+_reading.c was compiled (see inbox.py), it finds them: sometimes fewer or more than Python does, but
+the same texts where both find any. What is not found is read one by one.
 """
 
 from collections.abc import Sequence

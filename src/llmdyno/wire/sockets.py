@@ -41,9 +41,11 @@ class Addresses:
             lookup.add_done_callback(_has_succeeded)  # or asyncio tells of it if nobody waits
         try:
             addresses = await asyncio.shield(lookup)  # others may wait for it, too
-            channel, address = await connect_first(addresses, tuple(options))
-        except OSError:
-            if self._lookups.get(place) is lookup:  # look again: the host may have moved
+            # A copy: another user may reorder the list meanwhile.
+            channel, address = await connect_first(tuple(addresses), tuple(options))
+        except (OSError, asyncio.CancelledError):  # a silent address ends by the caller's timeout
+            # Look again: the host may have moved. A lookup that is under way is left to the others.
+            if lookup.done() and self._lookups.get(place) is lookup:
                 del self._lookups[place]
             raise
         if address is not addresses[0]:  # who connects later need not wait for a dead one
