@@ -31,14 +31,42 @@ def test_json_is_json_on_a_terminal_that_is_not_utf8(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_polite_end_is_an_interrupt_and_no_longer_than_the_work(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-
     def be_ended() -> None:
         with terminate_as_interrupt():
             os.kill(os.getpid(), number)
             signal.pause()
 
-    with pytest.raises(KeyboardInterrupt):
-        be_ended()
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with terminate_as_interrupt():
+            assert signal.getsignal(number) is not signal.SIG_DFL
+        assert signal.getsignal(number) is signal.SIG_DFL
+        with pytest.raises(KeyboardInterrupt):
+            be_ended()
+        if number == signal.SIGHUP:  # bash passes on what the terminal has sent already
+            os.kill(os.getpid(), number)
+    finally:
+        signal.signal(number, before)
 
-    assert signal.getsignal(number) is before
+
+def test_a_second_hang_up_leaves_the_cleanup_alone() -> None:
+    cleaned = False
+
+    def be_ended() -> None:
+        nonlocal cleaned
+        with terminate_as_interrupt():
+            try:
+                os.kill(os.getpid(), signal.SIGHUP)
+                signal.pause()
+            finally:
+                os.kill(os.getpid(), signal.SIGHUP)
+                cleaned = True
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            be_ended()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+    assert cleaned

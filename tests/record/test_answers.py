@@ -147,6 +147,66 @@ def test_a_message_with_tools_goes_on_with_its_own_answer() -> None:
     assert first["sampling"] == {"max_tokens": 9, "tools": 1}
 
 
+QUESTION = {"role": "user", "content": "the weather?"}
+AGAIN = {"role": "user", "content": "and then?"}
+
+
+def thoughtful_message(text: str, *, whole: bool) -> Any:
+    said = [{"type": "thinking", "thinking": "Hm"}, {"type": "text", "text": text}]
+    if whole:
+        found = messages([QUESTION], msgspec.json.encode({"content": said}))
+        return msgspec.structs.replace(found, answer_headers=DOCUMENT)
+    thought = {"type": "thinking_delta", "thinking": "Hm"}
+    return messages(
+        [QUESTION],
+        block(0, {"type": "thinking", "thinking": ""}, thought),
+        block(1, {"type": "text", "text": ""}, {"type": "text_delta", "text": text}),
+    )
+
+
+def thoughtful_response(text: str) -> Any:
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}
+    end = {"type": "response.completed", "response": ended([thought, message(text)])}
+    return responses([QUESTION], sse(end))
+
+
+def thoughtful_chat(text: str) -> Any:
+    deltas: list[dict[str, Any]] = [
+        {"role": "assistant", "content": ""},
+        {"reasoning_content": "Hm", "content": None},
+        {"content": text[:2]},
+        {"content": text[2:]},
+    ]
+    parts = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    body = {"model": "m", "messages": [QUESTION], "stream": True}
+    return passed(body, *(b"data: %s\n\n" % msgspec.json.encode(part) for part in parts))
+
+
+@pytest.mark.parametrize(
+    ("begun", "other", "again"),
+    [
+        (thoughtful_message("rain", whole=False), thoughtful_message("sun", whole=False), messages),
+        (thoughtful_message("rain", whole=True), thoughtful_message("sun", whole=True), messages),
+        (thoughtful_response("rain"), thoughtful_response("sun"), responses),
+        (
+            *(thoughtful_chat("rain"), thoughtful_chat("sun")),
+            lambda turns: passed({"model": "m", "messages": turns}),
+        ),
+    ],
+)
+def test_a_turn_without_its_thoughts_goes_on_with_its_own_answer(
+    begun: Any, other: Any, again: Any
+) -> None:
+    """Clients drop the thoughts of a turn; the question alone would join what began alike."""
+    lines = Lines(settings())
+
+    first, second = lines.line(begun), lines.line(other)
+    third = lines.line(again([QUESTION, {"role": "assistant", "content": "rain"}, AGAIN]))
+
+    assert [first["session"], second["session"]] == [0, 1]
+    assert (third["session"], third["turn"]) == (0, 1)
+
+
 def test_a_response_is_gone_on_with_by_its_items() -> None:
     call = {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"}
     thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"}

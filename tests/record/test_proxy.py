@@ -1,11 +1,13 @@
 """`dyno record`: what passes is a trace when it ends, and is replayed with the same prefixes."""
 
+import contextlib
 import json
 import os
 import random
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -89,6 +91,31 @@ def test_traffic_becomes_a_trace_and_ctrl_c_ends_it(
     rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     assert [row["output_source"] for row in rows] == ["chunks", "usage"]
     assert [row["output_tokens"] for row in rows] == [3, 3]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_only_ctrl_c_again_cuts_what_is_under_way(
+    number: signal.Signals, streamer: Streamer, recorder: Recorder, tmp_path: Path
+) -> None:
+    """Bash hangs up on what it runs after the terminal has, so that closing it sends two."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
+    process, url = recorder(streamer("--ttft", "5ms", "--itl", "400ms"))
+    signal.signal(signal.SIGHUP, before)
+    body = {"model": "m", "max_tokens": 4, "messages": [{"role": "user", "content": "x"}]}
+    asked = json.dumps({**body, "stream": True}).encode()
+    with urlopen(Request(f"{url}/v1/chat/completions", asked), timeout=10) as answer:
+        answer.readline()
+        process.send_signal(number)
+        assert process.stderr is not None
+        assert "under way and may end" in process.stderr.readline()
+        process.send_signal(number)
+        with contextlib.suppress(IncompleteRead):
+            answer.read()
+    process.communicate(timeout=20)
+
+    (row,) = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    assert process.returncode == 0
+    assert row["outcome"] == ("completed" if number == signal.SIGHUP else "cut")
 
 
 def test_what_had_passed_is_written_even_if_the_proxy_is_killed(

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from conftest import last_json
-from llmdyno.results.capacity import Capacity, CapacitySearch, Measured, capacity, isotonic
+from llmdyno.results.capacity import (
+    Capacity,
+    CapacitySearch,
+    Measured,
+    capacity,
+    isotonic,
+    measured_point,
+)
+from llmdyno.results.delivered import Asked
+from llmdyno.results.slo import parse_slos, verdicts
+from llmdyno.results.summary import level_document
+from results.run_facts import level_facts, record
 
 Streamer = Callable[..., str]
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
@@ -17,6 +28,23 @@ Dyno = Callable[..., subprocess.CompletedProcess[str]]
 def test_the_isotonic_fit_pools_what_falls() -> None:
     assert isotonic(np.array([1.0, 3.0, 2.0, 4.0])).tolist() == [1.0, 2.5, 2.5, 4.0]
     assert isotonic(np.array([3.0, 2.0, 1.0])).tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("failed", [0, 1, 5, 10, 50, 51])
+@pytest.mark.parametrize("expr", ["ttft:p99<2s", "ttft:p90<2s", "ttft:p50<2s", "itl:p99<2s"])
+def test_a_level_meets_its_slo_for_the_search_as_for_its_verdict(expr: str, failed: int) -> None:
+    """Those that the level's end cut are on neither side: each would lower the share."""
+    slos = parse_slos(expr)
+    outcomes = ["failed"] * failed + ["completed"] * (100 - failed) + ["cut"] * 100
+    records = [record(n, 40 * n, outcome=outcome) for n, outcome in enumerate(outcomes)]
+    facts = level_facts(*records, seconds=10)
+
+    point = measured_point(facts, slos)
+    (verdict,) = verdicts(slos, level_document(facts, 1.0, slos, asked=Asked()))
+
+    assert (point.margin < 0) is verdict["met"]
+    most = {"ttft:p99<2s": 1, "ttft:p90<2s": 10, "ttft:p50<2s": 50, "itl:p99<2s": 100}[expr]
+    assert verdict["met"] is (failed <= most)
 
 
 def _search(

@@ -209,3 +209,28 @@ def test_a_steady_server_has_not_changed_its_speed() -> None:
 
 def test_a_first_answer_that_takes_long_is_no_change_of_speed() -> None:
     assert speed_of([1000]) is None  # of twenty seconds the first ten are its answer
+
+
+def test_stretches_are_not_shorter_than_an_answer() -> None:
+    assert speed_of([200]) is not None  # nine answers of 2 s after the first
+    assert speed_of([300]) is None  # five of 3 s: too few to tell a change of the server's
+
+
+@pytest.mark.parametrize(("level_s", "tells"), [(15, False), (20, True)])
+def test_slow_and_quick_answers_are_no_change_of_speed(level_s: int, *, tells: bool) -> None:
+    """One user's answers of 2 s, each of a speed of its own: by chance slow ones come together."""
+    rng = np.random.default_rng(4)
+
+    def level() -> dict[str, Any]:
+        records: list[Record] = []
+        for n in range(level_s // 2):
+            tokens = max(2, round(20 * np.exp(0.5 * rng.normal())))
+            gaps_ns = (2 * SECOND // tokens,) * tokens
+            records.append(record(n, 2000 * n, gaps_ns=gaps_ns, end_ns=2 * SECOND))
+        facts = level_facts(*records, seconds=level_s)
+        return {"delivered": delivered_part(facts, steady_window(facts), Asked())}
+
+    levels = [level() for _ in range(200)]
+
+    assert all((one["delivered"]["speed"] is not None) is tells for one in levels)
+    assert sum(bool(about_speed(one)) for one in levels) <= 2

@@ -176,11 +176,14 @@ def test_kept_messages_are_asked_again_where_they_are_texts(tmp_path: Path) -> N
         {"role": "assistant", "content": "two"},
         {"role": "user", "content": "three"},
     ]
+    called = {**said[2], "tool_calls": [{"function": {"name": "look", "arguments": "{}"}}]}
     bodies: list[Any] = [
         {"messages": said},
         {"prompt": "once upon"},
         {"messages": [*said, {"role": "tool", "content": "four"}]},
         {"messages": said[:3]},
+        {"messages": [said[1], called, said[3]]},
+        {"messages": [said[1], {**called, "content": [{"type": "text", "text": "two"}]}, said[3]]},
     ]
 
     items = drawn(tmp_path / "t.jsonl", [{**row, "body": body} for body in bodies])
@@ -190,7 +193,7 @@ def test_kept_messages_are_asked_again_where_they_are_texts(tmp_path: Path) -> N
         "three",
     )
     assert items[1].prompt == "once upon"
-    assert [len(item.prompt.split()) for item in items[2:]] == [30, 30]
+    assert [len(item.prompt.split()) for item in items[2:]] == [30] * 4
     assert items[2].prompt == items[3].prompt  # of the same blocks
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from llmdyno.load import LoadPoint
-from llmdyno.processes.stops import stops
+from llmdyno.processes.stops import handled
 
 
 class Interruption:
@@ -72,12 +72,12 @@ def interruptible() -> Iterator[Interruption]:
     left while the run writes its summary: a Ctrl-C of that moment would be lost.
     """
     interruption = Interruption()
-    before = {number: signal.signal(number, interruption.note) for number in stops()}
-    try:
-        yield interruption
-    finally:
-        interruption.end()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handled(interruption.note) as before:
+        try:
+            yield interruption
+        finally:
+            interruption.end()
     if interruption.unheard is not None:  # it came after the run had looked for the last time
-        signal.raise_signal(interruption.unheard)
+        number = signal.Signals(interruption.unheard)
+        signal.signal(number, before[number])  # a hang-up, too, is the caller's to hear now
+        signal.raise_signal(number)

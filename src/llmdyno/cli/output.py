@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from llmdyno.errors import StorageError
-from llmdyno.processes.stops import stops
+from llmdyno.processes.stops import handled, stops
 
 _STDIN, _STDOUT, _STDERR = range(3)
 
@@ -26,12 +26,8 @@ _STDIN, _STDOUT, _STDERR = range(3)
 def terminate_as_interrupt() -> Iterator[None]:
     """Take SIGTERM and a closed terminal as Ctrl-C: servers are stopped, results kept."""
     numbers = [number for number in stops() if number != signal.SIGINT]
-    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
-    try:
+    with handled(signal.default_int_handler, numbers):
         yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def say(line: str) -> None:

@@ -25,7 +25,7 @@ from llmdyno.errors import ServerError, StorageError
 from llmdyno.processes.child import TAIL_BYTES, Child, end_of
 from llmdyno.processes.diagnosis import FAILURES, diagnose
 from llmdyno.processes.launch import Launch
-from llmdyno.processes.stops import stops
+from llmdyno.processes.stops import handled
 
 _HEALTH_TIMEOUT_S = 5.0
 _LAST_ASK_S = 1.0  # a server is asked once after its time is up: maybe we were suspended, not it
@@ -118,26 +118,22 @@ def foreground(launch: Launch, *, announce: Callable[[str], None]) -> int:
         )  # called once the server is dead: wait until the pipe has been read
         return bytes(recent)
 
-    numbers = stops()
-    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
-    try:
-        copier.start()
-        with os.fdopen(write, "wb") as output:
-            server = Server(launch, output.fileno(), tail)
-        with server:
-            _wait_until_ready(server, None)
-            announce(f"ready after {server.ready_s:.1f} s at {launch.url}{_example(launch)}")
-            while (failure := server.failure()) is None:
-                server.wait(60.0)
-        raise failure
-    except KeyboardInterrupt:
-        return 0
-    except ServerError as error:
-        announce(str(error))
-        return error.exit_status
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+    with handled(signal.default_int_handler):
+        try:
+            copier.start()
+            with os.fdopen(write, "wb") as output:
+                server = Server(launch, output.fileno(), tail)
+            with server:
+                _wait_until_ready(server, None)
+                announce(f"ready after {server.ready_s:.1f} s at {launch.url}{_example(launch)}")
+                while (failure := server.failure()) is None:
+                    server.wait(60.0)
+            raise failure
+        except KeyboardInterrupt:
+            return 0
+        except ServerError as error:
+            announce(str(error))
+            return error.exit_status
 
 
 def _wait_until_ready(server: Server, progress: Callable[[str], None] | None) -> None:

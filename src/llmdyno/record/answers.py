@@ -13,7 +13,14 @@ import msgspec
 from llmdyno import endpoints
 from llmdyno.faults import http_fault
 from llmdyno.record.entries import Passed
-from llmdyno.record.prompts import answer_text, as_said, item_texts, message_text
+from llmdyno.record.prompts import (
+    answer_text,
+    as_said,
+    item_texts,
+    items_without_thoughts,
+    message_text,
+    without_thoughts,
+)
 from llmdyno.record.protocols import MESSAGES, RESPONSES
 from llmdyno.wire.compression import codings, decode
 from llmdyno.wire.inbox import Piece
@@ -29,6 +36,7 @@ class Answer(msgspec.Struct, kw_only=True):
 
     text: str = ""
     said: tuple[str, ...] = ()  # as messages of the next turn; empty: one, of the text
+    bare: tuple[str, ...] = ()  # the same without thoughts; empty: it has none
     name: str = ""  # of a stored response, by which a request may go on with it
     input_tokens: int = -1
     output_tokens: int = 0
@@ -41,6 +49,11 @@ class Answer(msgspec.Struct, kw_only=True):
     def messages(self) -> tuple[str, ...]:
         """The answer as it will stand among the messages of the next turn."""
         return self.said or (as_said(_ASSISTANT, self.text),)
+
+    @property
+    def turns(self) -> tuple[str, ...]:
+        """What tells this turn apart, whether the client sends its thoughts back or leaves them."""
+        return self.bare or self.messages
 
 
 def read_answer(passed: Passed, endpoint: str) -> Answer:
@@ -89,6 +102,7 @@ def _of_stream(pieces: list[Piece], endpoint: str) -> Answer:
     return Answer(
         text="".join(reply.texts),
         said=_said(whole, endpoint),
+        bare=_bare(whole, endpoint) or (_spoken(pieces) if reply.reasoned else ()),
         name=_name(whole),
         input_tokens=reply.input_tokens,
         output_tokens=sum(tokens),
@@ -108,6 +122,7 @@ def _of_typed(document: Mapping[str, Any], endpoint: str) -> Answer:
     return Answer(
         text=text,
         said=said,
+        bare=_bare(document, endpoint),
         name=_name(document),
         input_tokens=reply.input_tokens,
         output_tokens=reply.output_tokens if counted else by_characters(len(text)),
@@ -175,6 +190,25 @@ def _said(document: Mapping[str, Any], endpoint: str) -> tuple[str, ...]:
     if endpoint != MESSAGES or not content:
         return ()
     return (message_text({"role": _ASSISTANT, "content": content}),)
+
+
+def _bare(document: Mapping[str, Any], endpoint: str) -> tuple[str, ...]:
+    """Return the same without thoughts."""
+    if endpoint == RESPONSES:
+        return items_without_thoughts(item_texts(document.get("output")))
+    return _said(without_thoughts(document), endpoint)
+
+
+def _spoken(pieces: list[Piece]) -> tuple[str, ...]:
+    """Return the answer of a chat stream without its reasoning, as a message of the next turn."""
+    said: list[str] = []
+    for _, data in events(pieces):
+        choices = as_object(data).get("choices")
+        said += [
+            answer_text(choice.get("delta") if isinstance(choice, dict) else None)
+            for choice in (choices if isinstance(choices, list) else ())
+        ]
+    return (as_said(_ASSISTANT, "".join(said)),)
 
 
 def _name(document: Mapping[str, Any]) -> str:

@@ -104,9 +104,7 @@ class Lines:
         named = named or str(body.get("session_id") or "")
         names = {"named": named, "user": user_of(body)}
         if prompt.is_chat:
-            return self._conversations.of_messages(
-                prompt.messages, answer.messages, known=known, **names
-            )
+            return self._conversations.of_messages(prompt.turns, answer.turns, known=known, **names)
         return self._conversations.of_prompt(prompt.messages[0], answer.text, **names)
 
     def _tokens(self, prompt: Prompt, answer: Answer) -> dict[str, Any]:

@@ -26,6 +26,8 @@ _WITHIN = {
     "reasoning_effort": ("reasoning", "effort"),
     "thinking": ("thinking", "type"),
 }
+_THOUGHTS = ("thinking", "redacted_thinking")  # parts of a message; a response has items of them
+_REASONING = "reasoning"
 _OF_AN_ITEM = frozenset({"type", "id", "status"})  # which no model reads
 # How servers are told which LoRA adapter to use where the model's name does not say it.
 _ADAPTER_FIELDS = ("lora_path", "adapter_id", "lora_adapter", "lora_name", "lora")
@@ -36,6 +38,7 @@ class Prompt(msgspec.Struct, frozen=True):
 
     tools: str
     messages: tuple[str, ...]  # each with who says it; a completion has one
+    turns: tuple[str, ...]  # the same without thoughts, which clients send back or leave out
     is_chat: bool
 
     @property
@@ -57,13 +60,37 @@ def prompt_of(body: Mapping[str, Any], endpoint: str, before: tuple[str, ...] = 
     tools = _canonical(tools) if tools else ""
     if endpoint == RESPONSES:
         first = _system(body.get("instructions"))
-        return Prompt(tools, (*first, *before, *item_texts(body.get("input"))), is_chat=True)
+        said = (*first, *before, *item_texts(body.get("input")))
+        return Prompt(tools, said, items_without_thoughts(said), is_chat=True)
     messages = body.get("messages")
     if isinstance(messages, list):
-        said = (*_system(body.get("system")), *map(message_text, messages))
-        return Prompt(tools, said, is_chat=True)
-    prompts = body.get("prompt", "")
-    return Prompt(tools="", messages=("".join(_prompt_texts(prompts)),), is_chat=False)
+        first = _system(body.get("system"))
+        said = tuple(map(message_text, messages))
+        bare = map(without_thoughts, messages)
+        turns = (
+            text if message is whole else message_text(message)
+            for text, message, whole in zip(said, bare, messages, strict=True)
+        )
+        return Prompt(tools, (*first, *said), (*first, *turns), is_chat=True)
+    prompt = ("".join(_prompt_texts(body.get("prompt", ""))),)
+    return Prompt(tools="", messages=prompt, turns=prompt, is_chat=False)
+
+
+def without_thoughts(message: Any) -> Any:
+    """Return a message without the parts that are thoughts; the very same if it has none."""
+    content = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(content, list):
+        return message
+    kept = [
+        part for part in content if not (isinstance(part, dict) and part.get("type") in _THOUGHTS)
+    ]
+    return message if len(kept) == len(content) else {**message, "content": kept}
+
+
+def items_without_thoughts(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the texts of a response's items without those that are thoughts."""
+    thought = as_said(_REASONING, "")
+    return tuple(text for text in texts if not text.startswith(thought))
 
 
 def item_texts(items: Any) -> tuple[str, ...]:
@@ -198,8 +225,8 @@ def _call_texts(calls: Any) -> Iterator[str]:
 
 def _called(call: Mapping[str, Any]) -> str:
     """Return a call as a text: what is called, and with what."""
-    given = call.get("arguments", call.get("input", ""))
-    return f"{call.get('name', '')}{given if isinstance(given, str) else _canonical(given)}"
+    given = call.get("arguments", call.get("input")) or ""
+    return f"{call.get('name') or ''}{given if isinstance(given, str) else _canonical(given)}"
 
 
 def _canonical(value: Any) -> str:

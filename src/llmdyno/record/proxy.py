@@ -16,7 +16,7 @@ import msgspec
 from llmdyno.bench.prober import Prober
 from llmdyno.errors import ServerError, StorageError, TargetError, UsageError, reason
 from llmdyno.machine.turns import come_first
-from llmdyno.processes.stops import stops
+from llmdyno.processes.stops import handled
 from llmdyno.record.afterwards import Afterwards
 from llmdyno.record.entries import Passed, Settings, Written
 from llmdyno.record.relay import Relay
@@ -90,10 +90,10 @@ def check_hash_key(key: str) -> None:
 
 
 async def record(asked: Recording, notify: Callable[[str], None]) -> Written:
-    """Pass and record traffic until SIGINT or SIGTERM; return what was recorded.
+    """Pass and record traffic until SIGINT, SIGTERM or SIGHUP; return what was recorded.
 
-    At the first signal no new request is taken, and those under way may end; a second one, or half
-    a minute, cuts them.
+    At the first signal no new request is taken, and those under way may end; a second one that is
+    no hang-up, or half a minute, cuts them.
 
     Args:
         asked: what to listen on, what to pass it to, where to write.
@@ -191,27 +191,24 @@ async def _serve(
 
 @contextlib.contextmanager
 def _signals(come: Callable[[], None]) -> Iterator[asyncio.Event]:
-    """Call `come` at the first SIGINT, SIGTERM or SIGHUP, and set the event at the second."""
+    """Call `come` at the first SIGINT, SIGTERM or SIGHUP, and set the event at the second.
+
+    A hang-up never is the second: a terminal that is closed cannot see what it cuts, and systemd
+    hangs up right after its SIGTERM.
+    """
     loop = asyncio.get_running_loop()
     again = asyncio.Event()
-    count = 0
+    came = False
 
-    def on_signal() -> None:
-        nonlocal count
-        count += 1
-        come()
-        if count > 1:
+    def on_signal(number: int) -> None:
+        nonlocal came
+        if came and number != signal.SIGHUP:
             again.set()
+        came = True
+        come()
 
-    before = {number: signal.getsignal(number) for number in stops()}
-    for number in before:
-        loop.add_signal_handler(number, on_signal)
-    try:
+    with handled(lambda number, _frame: loop.call_soon_threadsafe(on_signal, number)):
         yield again
-    finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
 
 
 async def _adapters(target: Target, notify: Callable[[str], None]) -> dict[str, str]:

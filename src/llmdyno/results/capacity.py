@@ -23,7 +23,7 @@ from llmdyno.results import client_health, stats, streams
 from llmdyno.results.facts import LevelFacts
 from llmdyno.results.measures import measures, series
 from llmdyno.results.metrics import BY_NAME
-from llmdyno.results.slo import FAILED_SHARE_MAX, Slo, judge
+from llmdyno.results.slo import Slo, failed_beyond, judge
 from llmdyno.results.stats import STATISTICS, Floats
 from llmdyno.results.window import steady_window
 from llmdyno.units import counted
@@ -174,14 +174,14 @@ def measured_point(facts: LevelFacts, slos: Sequence[Slo]) -> Measured:
     started, columns = facts.started, facts.columns
     window = steady_window(facts)
     measured = measures([(columns, window)], slos, is_open=started.users is None)
+    answered = int(np.count_nonzero(columns.outcome == COMPLETED))
     late_ms_p50 = client_health.lateness(facts.ticks, LAG_PERIOD_S).p50
     stream = streams.stream_part(columns, late_ms_p50, asked_tokens=None)
-    if streams.comes_whole(stream, int(np.count_nonzero(columns.outcome == COMPLETED))):
+    if streams.comes_whole(stream, answered):
         measured = streams.without_token_times(measured, slos)
+    failed = int(np.count_nonzero(columns.outcome == FAILED))
+    measured["requests"] = {"completed": answered, "failed": failed}
     margin, sd = max(_margin(measured, columns, window, slo) for slo in slos)
-    failed = np.count_nonzero(columns.outcome == FAILED)
-    if failed > FAILED_SHARE_MAX * len(columns.outcome):  # what refuses requests is quick
-        margin = MARGIN_MAX
     load = started.rate if started.users is None else started.users
     assert load is not None, "a search has users or a rate"
     return Measured(load=float(load), margin=margin, sd=sd)
@@ -192,7 +192,7 @@ def _margin(
 ) -> tuple[float, float]:
     """Return ln(value / limit), above 0 when the SLO is missed, and its standard deviation."""
     value = judge(slo, measured).value
-    if not value:
+    if not value or failed_beyond(slo, measured) is not None:  # what refuses requests is quick
         return MARGIN_MAX, 0.0
     margin = float(np.log(value / slo.limit))
     if BY_NAME[slo.metric].counts_requests:  # they come by chance: the count's own deviation

@@ -24,9 +24,9 @@ from llmdyno.units import Lengths
 # Requests near to one another depend on one another; their groups do so much less.
 GROUPS = 10
 _REQUESTS_MIN = 4 * GROUPS
-# A change of speed is looked for between so many stretches of a level; a part of it has at least
-# so many of them.
-_STRETCHES, _PART_MIN = 20, 4
+# A change of speed is looked for between so many stretches of a level at most; a part of it has at
+# least so many of them.
+_STRETCHES_MAX, _PART_MIN = 20, 4
 _STRETCH_S_MIN = 0.2
 _T_MAX = 1e6  # of rates without any spread
 _ENDS = 2  # groups at either end whose median is told
@@ -189,22 +189,28 @@ def _speed(facts: LevelFacts) -> dict[str, Any] | None:
     their difference lie between (Student's t, of equal stretches of time): the parts for which
     these are the most. It begins before the window, once first answers have had time to end: what
     the window leaves out as a transient may be half of the level.
+
+    The t takes stretches as independent. Those that share answers are not: a slow one makes all of
+    them slow. So none is shorter than half of the answers are long (E2E p50), and a level that has
+    too few of that length tells nothing.
     """
     columns = facts.columns
     answered = columns.outcome == COMPLETED
     if not answered.any():
         return None
     start_ns = facts.started.start_ns + facts.started.ramp_ns
-    start_ns += round(median(columns.end_ns[answered]))
+    answer_ns = round(median(columns.end_ns[answered]))
+    start_ns += answer_ns
     length_s = (facts.full_until_ns - start_ns) / 1e9
-    if length_s < _STRETCHES * _STRETCH_S_MIN:
+    count = min(_STRETCHES_MAX, int(length_s / max(_STRETCH_S_MIN, answer_ns / 1e9)))
+    if count < 2 * _PART_MIN:
         return None
-    rates = tokens_in_bins(columns, start_ns, facts.full_until_ns, _STRETCHES)
-    rates *= _STRETCHES / length_s
-    places = range(_PART_MIN, _STRETCHES - _PART_MIN + 1)
+    rates = tokens_in_bins(columns, start_ns, facts.full_until_ns, count)
+    rates *= count / length_s
+    places = range(_PART_MIN, count - _PART_MIN + 1)
     place, t = max(((place, _t_of(rates, place)) for place in places), key=lambda one: one[1])
     return {
-        "at_s": round((start_ns - facts.started.start_ns) / 1e9 + place * length_s / _STRETCHES, 3),
+        "at_s": round((start_ns - facts.started.start_ns) / 1e9 + place * length_s / count, 3),
         "before": significant(float(rates[:place].mean())),
         "after": significant(float(rates[place:].mean())),
         "t": significant(t),

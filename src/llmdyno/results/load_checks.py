@@ -17,8 +17,10 @@ _FOREIGN_MEAN_MIN = 0.7
 # A backlog: the medians of ten groups of requests rise nearly always (Kendall's tau), and by much.
 TAU_MIN = 0.8
 GROWTH_MIN = 1.5
-# A change of the token rate: by so many standard errors (of twenty stretches with noise of their
-# own 1 in 1,000 seems to change so much), and by much.
+# A change of the token rate: by so many standard errors, and by much. Simulated without a change,
+# 8 to 20 stretches: at most 2 in 1,000 levels seem to change so much if stretches are independent;
+# 2 to 5 in 1,000 if each is as long as an answer, answers are equally long, and each has a speed of
+# its own (sd of ln 0.5); 20 to 38 in 1,000 if lengths differ, too (sd of ln 0.7).
 _CHANGE_ERRORS_MIN = 6.0
 CHANGE_MIN = 1.15
 _FINISHES_MAX = 4  # that a sentence names, the most frequent ones

@@ -42,7 +42,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 # A level of which more failed than this has no p99: they had no answer, however long one waited.
-FAILED_SHARE_MAX = 0.01
+_FAILED_SHARE_MAX = 0.01
 
 
 def judge(slo: Slo, level: Mapping[str, Any]) -> Judged:
@@ -52,10 +52,21 @@ def judge(slo: Slo, level: Mapping[str, Any]) -> Judged:
     statistic is one of those: more than 1 % for p99, mean and max, 10 % for p90, half for p50.
     """
     judged = _judge_answered(slo, level)
-    share = _failed_share(level)
-    if judged.met and share > _failed_share_max(slo):
+    share = failed_beyond(slo, level)
+    if judged.met and share is not None:
         return msgspec.structs.replace(judged, met=False, failed_share=round(share, 6))
     return judged
+
+
+def failed_beyond(slo: Slo, level: Mapping[str, Any]) -> float | None:
+    """Return which share of the requests failed, where an SLO is missed for that; else None.
+
+    It is of those that ended: nobody knows what would have become of one that the level's end cut.
+    """
+    requests = level.get("requests") or {}
+    failed, completed = requests.get("failed") or 0, requests.get("completed") or 0
+    share = failed / (failed + completed) if failed else 0.0
+    return share if share > _failed_share_max(slo) else None
 
 
 def verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -77,12 +88,6 @@ def verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, An
     return found
 
 
-def _failed_share(level: Mapping[str, Any]) -> float:
-    requests = level.get("requests") or {}
-    failed, completed = requests.get("failed") or 0, requests.get("completed") or 0
-    return failed / (failed + completed) if failed else 0.0
-
-
 def _failed_share_max(slo: Slo) -> float:
     """Return the largest share of failed requests with which an SLO may be met."""
     from llmdyno.results.metrics import BY_NAME
@@ -92,7 +97,7 @@ def _failed_share_max(slo: Slo) -> float:
     if metric.observe is None or metric.of_request is None:  # rates count what was completed
         return 1.0
     share = STATISTICS[slo.stat].share
-    return FAILED_SHARE_MAX if share is None else max(FAILED_SHARE_MAX, round(1 - share, 9))
+    return _FAILED_SHARE_MAX if share is None else max(_FAILED_SHARE_MAX, round(1 - share, 9))
 
 
 def _judge_answered(slo: Slo, level: Mapping[str, Any]) -> Judged:

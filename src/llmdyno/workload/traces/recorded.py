@@ -74,9 +74,12 @@ def _messages(body: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _said(message: Any) -> tuple[str, str]:
     """Return who says which text; an empty role if it is more than a text."""
     match message:
-        case {"role": str() as role, "content": str() as text} if not message.get("tool_calls"):
-            return role, text
-        case {"role": str() as role, "content": [{"text": str() as text}]}:
+        case {"tool_calls": called} | {"function_call": called} if called:
+            return "", ""
+        case {"role": str() as role, "content": str() as text} | {
+            "role": str() as role,
+            "content": [{"text": str() as text}],
+        }:
             return role, text
     return "", ""
 
