@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from llmdyno import store, workload
+from llmdyno import fronts, store, workload
 from llmdyno.engines import facts
 from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
@@ -336,7 +336,8 @@ class Runner:
     def costs(self) -> Costs:
         """Return what steps have cost lately, beside their load."""
         study = self.study
-        known_s = facts(self.stack.engine).start_s(study.model) if study.front == "native" else None
+        alone = fronts.facts(self.stack.front).runs_in_container  # no server before the engine's
+        known_s = facts(self.stack.engine).start_s(study.model) if alone else None
         guess_s = UNKNOWN_START_S if known_s is None else known_s
         return costs(self.ledger.steps, self._loads(), study.warmup_s, guess_s=guess_s)
 
