@@ -77,7 +77,8 @@ def test_what_a_level_lacks_has_no_value() -> None:
         ("e2e:p50<2s", 501, False),
         ("e2e:mean<2s", 11, False),
         ("e2e:max<2s", 11, False),
-        ("itl:p99<2s", 500, True),  # of gaps, not of requests
+        ("itl:p99<2s", 11, False),  # a request that failed has no gaps, which is no good one
+        ("itl:p50<2s", 500, True),
         ("token_rate>1", 500, True),  # what failed is not in it
     ],
 )

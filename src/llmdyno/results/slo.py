@@ -93,8 +93,7 @@ def _failed_share_max(slo: Slo) -> float:
     from llmdyno.results.metrics import BY_NAME
     from llmdyno.results.stats import STATISTICS
 
-    metric = BY_NAME[slo.metric]
-    if metric.observe is None or metric.of_request is None:  # rates count what was completed
+    if BY_NAME[slo.metric].observe is None:  # rates count what was completed
         return 1.0
     share = STATISTICS[slo.stat].share
     return _FAILED_SHARE_MAX if share is None else max(_FAILED_SHARE_MAX, round(1 - share, 9))
