@@ -191,8 +191,8 @@ def _speed(facts: LevelFacts) -> dict[str, Any] | None:
     the window leaves out as a transient may be half of the level.
 
     The t takes stretches as independent. Those that share answers are not: a slow one makes all of
-    them slow. So none is shorter than half of the answers are long (E2E p50), and a level that has
-    too few of that length tells nothing.
+    them slow. So no stretch is shorter than the median answer (E2E p50), and a level that has too
+    few of that length tells nothing.
     """
     columns = facts.columns
     answered = columns.outcome == COMPLETED
