@@ -56,7 +56,7 @@ def test_what_a_prefix_cache_saves_explains_a_smaller_share() -> None:
     )
     assert distance({**limited(0.16, cached=0.93)["limit"], "bound_by": "compute"}) == (
         "16% of what this CPU's FLOP/s allows; bound by compute; 93 % of the prompts' tokens"
-        " repeat, which the prefix cache saves it to compute"
+        " repeat, which the prefix cache saves it from computing"
     )
 
 

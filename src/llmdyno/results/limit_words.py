@@ -86,7 +86,7 @@ def _not_computed(limit: Document) -> str:
     share = "nearly all" if cached > _NEARLY_ALL else f"{100 * cached:.0f} %"
     if text(limit, "cached_by") == "server":
         return f"the prefix cache held {share} of the prompts' tokens, which were not computed"
-    return f"{share} of the prompts' tokens repeat, which the prefix cache saves it to compute"
+    return f"{share} of the prompts' tokens repeat, which the prefix cache saves it from computing"
 
 
 def _cached(limit: Document) -> float:
