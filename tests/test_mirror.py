@@ -40,6 +40,7 @@ TOGETHER = {
     "tune/hosts.py": "tune/test_worker.py",
     "tune/narrator.py": "dashboard/test_study.py",
     "tune/reference.py": "tune/test_alike.py",
+    "tune/summaries.py": "tune/test_steps.py",
     "predict/api.py": "predict/test_schedule.py",
     "predict/checkpoint.py": "predict/test_published.py",
     "predict/config_keys.py": "predict/test_shapes.py",

@@ -4,14 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from llmdyno import store
-from llmdyno.errors import StorageError
 from llmdyno.knobs import Knob, Value
 from llmdyno.results import verdicts
 from llmdyno.results.lost import Requests, loses, together
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge
-from llmdyno.store import SUMMARY
 from llmdyno.tune import going_on
 from llmdyno.tune.candidates import same
 from llmdyno.tune.entries import Step, key
@@ -19,6 +16,7 @@ from llmdyno.tune.ledger import Ledger, reopens
 from llmdyno.tune.reference import reference_of
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import excess_at
+from llmdyno.tune.summaries import last_level
 
 # Configs that are refused before a server starts cost nothing. They do not count as trials, up to
 # so many times the number of trials.
@@ -346,9 +344,8 @@ def _nearest(study: Study, folder: Path, steps: Sequence[Step]) -> dict[str, Any
     """Return the config that misses its SLOs by least, by the one that it misses most."""
     found: dict[str, Any] | None = None
     for step in steps:
-        try:
-            level = store.read_json(folder / step.run / SUMMARY)["levels"][-1]
-        except StorageError:  # its folder is gone: it cannot be told how near it was
+        level = last_level(folder, step)
+        if level is None:  # its folder is gone: it cannot be told how near it was
             continue
         missed_by = excess_at(study, level)
         if found is None or max(missed_by.values()) < max(found["missed_by"].values()):

@@ -4,18 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmdyno import store
-from llmdyno.errors import StorageError
 from llmdyno.knobs import Knob
 from llmdyno.results import doubts, lost
 from llmdyno.results.lost import Requests
 from llmdyno.results.pair_doubts import STOPPED
-from llmdyno.store import SUMMARY
 from llmdyno.tune.blame import MACHINES
 from llmdyno.tune.candidates import same
 from llmdyno.tune.entries import Step, key
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.reference import baselines_in
+from llmdyno.tune.summaries import summary_of
 
 
 def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:
@@ -104,9 +102,8 @@ def _last_level(folder: Path, step: Step) -> Mapping[str, Any] | None:
     """Return the level of a run that decides, with the codes of its doubts; None: it has none."""
     if step.state not in {"measured", "pruned"}:
         return None
-    try:
-        summary = store.read_json(folder / step.run / SUMMARY)
-    except StorageError:  # its folder is gone
+    summary = summary_of(folder / step.run)
+    if summary is None:  # its folder is gone
         return None
     level = summary["levels"][-1]
     loads = {level.get("users"), level.get("rate"), None}

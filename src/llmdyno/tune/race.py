@@ -13,21 +13,19 @@ from time import monotonic
 
 import msgspec
 
-from llmdyno import store
-from llmdyno.errors import StorageError
 from llmdyno.load.progress import Progress
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.racing import looks_s, luck, value_to_reach
 from llmdyno.results.slo import Slo
 from llmdyno.results.stats import Spread
 from llmdyno.spec import Load
-from llmdyno.store import SUMMARY
 from llmdyno.tune.entries import Step
 from llmdyno.tune.goals import Goal, goal
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.noise import noise_so_far
 from llmdyno.tune.reference import reference_of
 from llmdyno.tune.spec import Study
+from llmdyno.tune.summaries import last_level
 from llmdyno.wire.exchange import Meter
 
 # Statistics of a latency whose error within a run is known. How lucky the best p99 was, is not.
@@ -159,9 +157,8 @@ def _of_slo(slo: Slo, study: Study, noise: Spread, load: Load) -> Goal | None:
 
 def _error(study: Study, folder: Path, step: Step) -> float:
     """Return the error of the logarithm of a run's value; 0: its run does not tell."""
-    try:
-        level = store.read_json(folder / step.run / SUMMARY)["levels"][-1]
-    except StorageError:
+    level = last_level(folder, step)
+    if level is None:
         return 0.0
     values = level.get(study.objective.metric) or {}
     low, high = values.get("ci95") or values.get("p50_ci95") or (0.0, 0.0)

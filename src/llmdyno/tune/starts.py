@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from llmdyno import store
 from llmdyno.errors import StorageError, UsageError
@@ -10,13 +10,13 @@ from llmdyno.knobs import Knob, Value
 from llmdyno.results import prefixes
 from llmdyno.results.bottleneck import bottleneck
 from llmdyno.serve.stack import Stack
-from llmdyno.store import SUMMARY
 from llmdyno.tune.candidates import effective
 from llmdyno.tune.entries import Step
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import excess
+from llmdyno.tune.summaries import last_level
 
 _BEST_OF_EACH = 3  # configs taken from an earlier study
 _SHARE = 0.5  # of the trials, that earlier studies may take
@@ -44,7 +44,7 @@ def begin(search: Beginning, runner: Runner, reference: Step) -> None:
     if reference.value is not None:
         search.start(reference.config, reference.value, excess(study, runner.folder, reference))
     hint = getattr(search, "hint", None)
-    level = _level(runner, reference)
+    level = last_level(runner.folder, reference)
     if hint is None or level is None:
         return
     found = bottleneck(level)
@@ -71,7 +71,7 @@ def suggested(
         candidates: configs that are tried anyway.
     """
     study, stack = runner.study, runner.stack
-    level = _level(runner, reference) or {}
+    level = last_level(runner.folder, reference) or {}
     again = prefixes.computed_again(level) or 0.0
     if again < _REPEATED_MIN:
         return [], ""
@@ -79,16 +79,6 @@ def suggested(
     room = max(0, study.trials - len(candidates))
     found = kept(turned, study, stack, searched, candidates)[:room]
     return found, f"{100 * again:.0f} % of the input tokens repeat and are computed again"
-
-
-def _level(runner: Runner, reference: Step) -> dict[str, Any] | None:
-    """Return the load point that trials are compared at; None: its file is lost."""
-    try:
-        summary = store.read_json(runner.folder / reference.run / SUMMARY)
-    except StorageError:
-        return None  # its value is in the ledger
-    level: dict[str, Any] = summary["levels"][-1]
-    return level
 
 
 def _turned(stack: Stack, name: str) -> dict[str, Value]:

@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmdyno import store
-from llmdyno.errors import StorageError
 from llmdyno.knobs import Value
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge, read_stat
-from llmdyno.store import SUMMARY
 from llmdyno.tune.entries import Phase, Step
 from llmdyno.tune.spec import Study
+from llmdyno.tune.summaries import last_level
 
 if TYPE_CHECKING:  # it brings the load generator with it, which readers of a study do without
     from llmdyno.tune.measure import Measurement
@@ -96,9 +94,8 @@ def excess(study: Study, folder: Path, step: Step) -> dict[str, float]:
     """
     if step.state not in {"measured", "pruned"} or not study.slos:
         return {}
-    try:
-        level = store.read_json(folder / step.run / SUMMARY)["levels"][-1]
-    except StorageError:
+    level = last_level(folder, step)
+    if level is None:
         return {slo.expr: 1.0 if step.slo_met is False else 0.0 for slo in study.slos}
     return excess_at(study, level)
 

@@ -4,12 +4,12 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from llmdyno import store
 from llmdyno.engines import facts
-from llmdyno.errors import StorageError, UsageError
+from llmdyno.errors import UsageError
 from llmdyno.knobs import Value, show
 from llmdyno.serve.stack import Stack
 from llmdyno.tune.entries import Step
+from llmdyno.tune.summaries import summary_of
 
 
 def longest_prompt(study: Path, steps: Iterable[Step]) -> int:
@@ -29,10 +29,7 @@ def longest_prompt(study: Path, steps: Iterable[Step]) -> int:
 
 @cache
 def _longest_in(run: Path) -> int:
-    try:
-        levels = store.read_json(run / store.SUMMARY)["levels"]
-    except StorageError:
-        return 0  # it failed, or its files are gone
+    levels = (summary_of(run) or {"levels": []})["levels"]  # none: it failed, or its files are gone
     return max(
         (int((level.get("tokens") or {}).get("input_max") or 0) for level in levels), default=0
     )
