@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -148,17 +148,22 @@ def test_without_an_answer_the_first_failure_is_told(deaf_port: int) -> None:
         asyncio.run(connect_first([address(deaf_port), broken]))
 
 
+def moving(monkeypatch: pytest.MonkeyPatch, ports: Iterable[int]) -> Addresses:
+    """Return the addresses of hosts that each lookup finds at the next of these ports."""
+    places = iter(ports)
+
+    async def lookup(*_: object, **__: object) -> list[Address]:
+        return [address(next(places))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+    return Addresses()
+
+
 def test_a_host_that_failed_is_looked_up_again(
     deaf_port: int, listening: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ports = [deaf_port, listening]
-
     async def main() -> None:
-        async def lookup(*_: object, **__: object) -> list[Address]:
-            return [address(ports.pop(0))]
-
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
-        addresses = Addresses()
+        addresses = moving(monkeypatch, [deaf_port, listening])
         with pytest.raises(ConnectionRefusedError):
             await addresses.connect("moved.test", 80)
         (await addresses.connect("moved.test", 80)).close()
@@ -169,14 +174,8 @@ def test_a_host_that_failed_is_looked_up_again(
 def test_a_host_that_was_silent_for_too_long_is_looked_up_again(
     dead: int, listening: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ports = [dead, listening]
-
     async def main() -> None:
-        async def lookup(*_: object, **__: object) -> list[Address]:
-            return [address(ports.pop(0))]
-
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
-        addresses = Addresses()
+        addresses = moving(monkeypatch, [dead, listening])
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await addresses.connect("moved.test", 80)
