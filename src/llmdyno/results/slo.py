@@ -48,7 +48,7 @@ _FAILED_SHARE_MAX = 0.01
 def judge(slo: Slo, level: Mapping[str, Any]) -> Judged:
     """Judge a level of a summary by an SLO.
 
-    A latency of requests is missed, however quick the others were, where so many failed that the
+    A latency is missed, however quick the others were, where so many requests failed that the
     statistic is one of those: more than 1 % for p99, mean and max, 10 % for p90, half for p50.
     """
     judged = _judge_answered(slo, level)
