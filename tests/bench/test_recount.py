@@ -112,6 +112,19 @@ def test_what_the_tokenizer_finds_is_not_unstreamed(words: Path) -> None:
     assert counted(0).unstreamed == 0
 
 
+def test_a_text_that_is_tokenised_finer_than_it_was_made_holds_the_usage(words: Path) -> None:
+    """A model of random weights wrote 256 tokens; its text, tokenised again, had 832."""
+    found: list[Record] = []
+    texts = ("one two three", " four five", " six")
+    given = [record(texts, source="chunks", unstreamed=2)]  # a usage of 5, 6 by the tokenizer
+    local = LocalTokenizer(str(words))
+    asyncio.run(recount(given, parse_url("http://127.0.0.1:9"), "m", local, found.append))
+
+    (again,) = found
+    assert (again.source, again.output_tokens, again.unstreamed) == ("usage", 5, 0)
+    assert sum(again.tokens) == 5
+
+
 def test_vllms_tokenizer_gives_the_total_and_the_text_its_shares() -> None:
     (again,) = counted(vllm, None)
 

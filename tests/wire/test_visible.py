@@ -78,6 +78,19 @@ def test_many_tokens_a_chunk_are_believed(tokens: list[str], size: int) -> None:
 
 
 @pytest.mark.parametrize("tokens", [ENGLISH, GERMAN, CODE])
+@pytest.mark.parametrize("size", [40, 62, 100, 150])
+@pytest.mark.parametrize("after", [0, 30])
+def test_one_chunk_of_what_had_gathered_is_believed(
+    tokens: list[str], size: int, after: int
+) -> None:
+    """An API server of vLLM that fell behind sent 193 tokens one by one, and 57 at once."""
+    text = (tokens * 8)[:256]
+    begin = 256 - after - size
+    chunks = [*text[:begin], "".join(text[begin : begin + size]), *text[begin + size :]]
+    assert not holds_single_tokens(chunks, 256)
+
+
+@pytest.mark.parametrize("tokens", [ENGLISH, GERMAN, CODE])
 def test_whole_words_are_believed(tokens: list[str]) -> None:
     assert not holds_single_tokens(words_of(tokens), len(tokens))
 

@@ -195,6 +195,10 @@ async def recount(
 async def _counted(record: Record, counter: Counter, inputs: dict[str, int]) -> Record:
     """Return the record with its tokens counted; `inputs` caches the counts of prompts."""
     tokens = await counter.count(record.texts, special=False)
+    source, usage = counter.source, record.output_tokens + record.unstreamed
+    if record.unstreamed and sum(tokens) > usage:
+        # A text may be tokenised finer than it was made, but no more can have been streamed.
+        tokens, source = spread(usage, [len(text) for text in record.texts]), "usage"
     input_tokens = record.input_tokens
     if input_tokens < 0 and record.input_text:
         if record.input_text not in inputs:
@@ -204,7 +208,7 @@ async def _counted(record: Record, counter: Counter, inputs: dict[str, int]) -> 
         input_tokens = inputs[record.input_text]
     stamps_ns = list(accumulate(record.gaps_ns))
     gaps_ns, counts = by_read(stamps_ns, tokens, 0)
-    beyond = record.output_tokens + record.unstreamed - sum(tokens) if record.unstreamed else 0
+    beyond = usage - sum(tokens) if record.unstreamed else 0
     return msgspec.structs.replace(
         record,
         gaps_ns=gaps_ns,
@@ -212,7 +216,7 @@ async def _counted(record: Record, counter: Counter, inputs: dict[str, int]) -> 
         input_tokens=input_tokens,
         output_tokens=sum(tokens),
         unstreamed=beyond if beyond > SPECIAL_TOKENS_MAX else 0,
-        source=counter.source,
+        source=source,
         texts=(),
         input_text="",
     )

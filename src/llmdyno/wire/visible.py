@@ -16,6 +16,7 @@ _BEYOND_MIN = 8  # tokens beyond one a chunk; fewer do little harm
 _BEYOND_SHARE = 0.125
 _CROSSINGS_SHARE = 0.1  # of the tokens beyond; a chunk of two crosses a border half of the times
 _CROSSING_CHUNKS_SHARE = 0.2  # of the chunks; of large ones each crosses borders
+_GATHERED_SHARE = 0.5  # of the tokens beyond; a word may be several tokens
 _DIVIDED_SHARE = 0.5  # of the chunks; with more of them the text does not consist of words
 _OTHER_SCRIPT_SHARE = 0.05  # of the characters; words of other scripts have no blanks between
 _WORD_TOKEN_CHARACTERS = 4  # a whole word has at most a token for each so many, begun ones too
@@ -34,12 +35,16 @@ def holds_single_tokens(texts: Sequence[str], total: int) -> bool:
     if len(texts) < _CHUNKS_MIN or beyond < max(_BEYOND_MIN, _BEYOND_SHARE * len(texts)):
         return False
     crossings_max = min(_CROSSINGS_SHARE * beyond, _CROSSING_CHUNKS_SHARE * len(texts))
-    crossings = 0
+    crossings = borders = 0
     for text in texts:
-        if len(text) > 1 and _crosses(text):
+        if len(text) > 1 and (crossed := _borders(text)):
             crossings += 1
+            borders += crossed
             if crossings > crossings_max:
                 return False
+    # A server that falls behind sends what has gathered in one chunk: at least a token a border.
+    if borders >= _GATHERED_SHARE * beyond:
+        return False
     characters = sum(map(len, texts))
     if characters - _ascii(texts) > _OTHER_SCRIPT_SHARE * characters:
         return False
@@ -52,9 +57,9 @@ def holds_single_tokens(texts: Sequence[str], total: int) -> bool:
     return not crossings and sum(words) <= _WORD_MEAN_MAX * len(words) and total > _room(words)
 
 
-def _crosses(text: str) -> bool:
-    """Whether a text goes over the border of a word, not counting blanks around it."""
-    return len(_PART.findall(text)) > 1
+def _borders(text: str) -> int:
+    """Return how many borders of words a text goes over, not counting blanks around it."""
+    return max(0, len(_PART.findall(text)) - 1)
 
 
 def _divides(before: str, after: str) -> bool:
