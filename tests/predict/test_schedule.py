@@ -85,11 +85,34 @@ def test_a_mode_of_graphs_says_which_steps_have_them() -> None:
         config = {"cudagraph_mode": mode, "max_num_seqs": 100}
         return server_of(msgspec.structs.replace(SETUP, config=config)).graphs
 
-    assert graphs("FULL_AND_PIECEWISE") == Graphs(decode_max=200, pieces_max=200)
+    assert graphs("FULL_AND_PIECEWISE") == Graphs(decode_max=96, pieces_max=200)
     assert graphs("FULL") == Graphs(decode_max=200, prompts_max=200, pieces_max=200)
     assert graphs("PIECEWISE") == Graphs(decode_max=0, pieces_max=200)
-    assert graphs("FULL_DECODE_ONLY") == Graphs(decode_max=200)
+    assert graphs("FULL_DECODE_ONLY") == Graphs(decode_max=96)
     assert graphs("NONE") == Graphs(decode_max=0)
+
+
+@pytest.mark.parametrize(
+    ("sequences", "decodes", "pieces"), [(23, 16, 40), (18, 16, 32), (46, 40, 88), (64, 64, 128)]
+)
+def test_a_cap_between_two_sizes_of_graphs_leaves_full_steps_in_pieces(
+    sequences: int, decodes: int, pieces: int
+) -> None:
+    """With a cap of 23 vLLM 0.26 says: 8 graphs in pieces (1, 2, 4, 8 to 40), 5 whole (to 16)."""
+    server = server_of(msgspec.structs.replace(SETUP, config={"max_num_seqs": sequences}))
+    assert server.graphs == Graphs(decode_max=decodes, pieces_max=pieces)
+
+
+def test_eight_bit_weights_cost_small_steps_without_a_graph_most() -> None:
+    """Kernels one by one: half as much again at a hundred tokens, no more at a thousand."""
+
+    def host_s(chunk: int, **knobs: str) -> float:
+        config = {"max_num_seqs": 32, **knobs}
+        server = server_of(msgspec.structs.replace(SETUP, config=config))
+        return float(StepTime(server.work, server.graphs, MEDIANS).parts(20, 2000, chunk)[1])
+
+    assert host_s(80, quantization="fp8") == pytest.approx(1.5 * host_s(80), rel=0.05)
+    assert host_s(1000, quantization="fp8") == pytest.approx(host_s(1000), rel=0.02)
 
 
 def test_one_api_server_under_many_users_lets_prompts_in_together() -> None:

@@ -63,6 +63,9 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         graph_size: the largest batch with a graph.
         graph_sequences: while its knob is unset, it is at most so many times `sequences`; 0: it is
             not bound to them.
+        graph_sizes: the batches that have a graph; another takes the next larger one of these. A
+            graph of decodes alone is no larger than `sequences`, but where `graph_whole` makes one
+            kind for all steps. (): every batch has its own.
         pieces_size: the largest step with prompts, in tokens, that is started as a few graphs a
             layer; above it each kernel is started by itself. None: as `graph_size`.
         servers: a knob for the number of processes that speak HTTP.
@@ -115,6 +118,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     graph_off: str = ""
     graph_size: Limit = Limit("", 512)
     graph_sequences: int = 0
+    graph_sizes: tuple[int, ...] = ()
     pieces_size: Limit | None = None
     servers: str = ""
     on_cpu: bool = False

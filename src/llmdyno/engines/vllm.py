@@ -522,6 +522,10 @@ KNOBS: tuple[Knob, ...] = (
     ),
 )
 
+# vllm/config/vllm.py (_set_cudagraph_sizes), and which of them decodes have:
+# vllm/v1/worker/gpu/cudagraph_utils.py. So of 23 sequences 17 to 23 are started in pieces.
+_GRAPH_SIZES = (1, 2, 4, *range(8, 256, 8), *range(256, 1025, 16))
+
 SCHEDULING = Scheduling(
     plans_ahead=True,  # asynchronous scheduling, on by itself since 0.14
     chunks="enable_chunked_prefill",
@@ -553,6 +557,7 @@ SCHEDULING = Scheduling(
     graph_off="enforce_eager",
     graph_size=Limit("max_cudagraph_capture_size", 512),
     graph_sequences=2,
+    graph_sizes=_GRAPH_SIZES,
     servers="api_server_count",
     measured=True,
     gpus="tensor_parallel_size",

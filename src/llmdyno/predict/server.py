@@ -210,10 +210,20 @@ def _graphs(scheduling: Scheduling, setup: Setup, sequences: int) -> Graphs:
     if setup.config.get(scheduling.graph_off) is True or mode in scheduling.graph_none:
         return Graphs(decode_max=0, in_turn=in_turn)
     pieces = scheduling.pieces_size
+    size = _captured(scheduling, size)
     pieces_max = size if pieces is None else int(_number(setup.config, pieces, setup.gpu))
+    whole = mode in scheduling.graph_whole
+    decode_max = size
+    if scheduling.graph_sizes and not whole:
+        decode_max = _captured(scheduling, min(size, sequences))
     return Graphs(
-        decode_max=0 if mode in scheduling.graph_pieces else size,
-        prompts_max=size if mode in scheduling.graph_whole else 0,
+        decode_max=0 if mode in scheduling.graph_pieces else decode_max,
+        prompts_max=size if whole else 0,
         pieces_max=0 if mode in scheduling.graph_decodes else pieces_max,
         in_turn=in_turn,
     )
+
+
+def _captured(scheduling: Scheduling, most: int) -> int:
+    """Return the largest batch with a graph that is not above `most`."""
+    return max((each for each in scheduling.graph_sizes if each <= most), default=most)

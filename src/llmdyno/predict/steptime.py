@@ -19,7 +19,9 @@ from llmdyno.predict.work import Work
 _QUANTISED_LOSS = 0.1  # of the bandwidth
 _QUANTISED_FLOPS_LOSS = 0.35  # of the share of the (doubled) peak, where products are narrow
 _QUANTISED_TOKENS = 355  # ... and small steps half of that: the lack halves each so many tokens
-_QUANTISED_PIECES = 0.3  # more host time where kernels are started one by one
+_QUANTISED_PIECES = 0.3  # more host time where a step is graphs in pieces
+_QUANTISED_KERNELS = 0.95  # ... where its kernels are started one by one, and small steps most:
+_QUANTISED_FEW = 150  # it halves each so many tokens; four servers of one machine say so
 _SHARED_LAYER = 0.5  # more GPU time a layer where GPUs wait for each other twice in it
 _SAMPLE_S = 3e-6  # the sampler's passes over a sequence's logits
 _TOKEN_SHARE = 0.032  # an answer's token costs an API server so much of what a request costs it
@@ -89,7 +91,8 @@ class StepTime:
         self._sequence_s = values["host_sequence_s"]
         pieces = 1 + _QUANTISED_PIECES * work.quantised
         self._pieces_s = work.layers * values["host_layer_s"] * pieces
-        self._kernels_s = work.layers * values["host_kernels_s"] * pieces
+        self._kernels_s = work.layers * values["host_kernels_s"]
+        self._kernels_more = _QUANTISED_KERNELS * work.quantised
         self._prompt_s = values["host_prompt_s"]
         self._forgets = bool(np.any(work.window_share) or np.any(work.state_tokens))
         self.api_s = values["api_s"]
@@ -144,7 +147,8 @@ class StepTime:
         )
         host_s = self._step_s + decodes * self._sequence_s + prompts * self._prompt_s
         in_pieces = tokens <= self.graphs.pieces_max
-        starts_s = in_pieces * self._pieces_s + (1 - in_pieces) * self._kernels_s
+        kernels_s = self._kernels_s * (1 + self._kernels_more * 0.5 ** (tokens / _QUANTISED_FEW))
+        starts_s = in_pieces * self._pieces_s + (1 - in_pieces) * kernels_s
         return gpu_s, host_s + starts_s * (1 - self._is_whole(tokens, chunk))
 
     def _compute_s(self, tokens: float, sequences: float) -> float:
