@@ -156,6 +156,11 @@ def part_of(setup: Setup, longest: int) -> Part:
     cache_bytes *= scheduling.cache_unit_bytes
     blocks = _number(config, Limit(scheduling.cache_blocks, 0), setup.gpu)
     if blocks:
+        if not setup.shape.cache_layers:
+            raise UsageError(
+                f"{scheduling.cache_blocks}={blocks:g}: {setup.shape.name} has no attention, and so"
+                " no blocks of keys and values; leave it unset."
+            )
         block = _number(config, scheduling.block, setup.gpu)
         cache_bytes = blocks * block * setup.shape.token_bytes(kv_bytes, gpus)
     return Part(
