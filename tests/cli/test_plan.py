@@ -45,6 +45,21 @@ def test_an_engine_that_no_run_has_tested_is_doubted(
     assert tested or found["doubt"].startswith(f"No measured run of {engine} has tested")
 
 
+def test_a_gpu_that_no_run_has_tested_is_doubted(tmp_path: Path) -> None:
+    wishes: dict[str, Any] = {"users": (2,), "config_only": True}
+    said = "No measured run on such a GPU has tested the predictor: L4"
+    for gpu, doubt in (("h100", ""), ("h200", ""), ("l4", said)):
+        [found] = planned(gpu=gpu, **wishes).document["engines"]
+        assert found["doubt"] == doubt
+    file = tmp_path / "points.csv"
+    file.write_text(
+        "users,input_tokens_mean,output_tokens_mean,token_rate,ttft_ms_p50,tpot_ms_p50,duration_s\n"
+        "2,200,50,60,100,30.0,10\n"
+    )
+    [found] = planned(gpu="l4", measured=(str(file),), **wishes).document["engines"]
+    assert found["doubt"] == ""
+
+
 def test_lengths_and_levels_that_do_not_fit_one_another_are_doubted() -> None:
     long = {"isl": Lengths("fixed", 200_000), "users": (1,), "config_only": True}
     [found] = planned(**long).document["engines"]

@@ -13,7 +13,7 @@ from llmdyno.knobs import Value, show
 from llmdyno.predict.asked import Plan
 from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Range, forecast
-from llmdyno.predict.gpus import Gpu
+from llmdyno.predict.gpus import MEASURED, Gpu
 from llmdyno.predict.judged import judge
 from llmdyno.predict.options import Option, Predicted, Site, point_of
 from llmdyno.predict.server import Setup, gpus_of, scheduling_of
@@ -126,6 +126,9 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
             f"No measured run of {site.engine} has tested the predictor: its scheduler is from its"
             " source, the pace of its host is taken from other engines"
         )
+    gpu = site.gpu
+    if not gpu.cores and gpu.name not in MEASURED and not any(each.gpu == gpu for each in own):
+        found.append(f"No measured run on such a GPU has tested the predictor: {gpu.name}")
     if option.gpus_each > 1 and not any(gpus_of(each) > 1 for each in own):
         found.append("No measured run of one server over several GPUs has tested the predictor")
     if 0 < site.shape.context < site.longest:
