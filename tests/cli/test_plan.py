@@ -376,7 +376,7 @@ def test_the_page_is_marked_as_predicted() -> None:
 def test_the_page_of_several_gpus_has_a_row_of_each() -> None:
     page = of_plan(planned(slos=parse_slos("tpot:p50<20ms"), **GPUS).document)
     assert "The best of each GPU at 16 users" in page
-    assert "Predicted: H100 SXM, " in page
+    assert "Predicted: H100 SXM costs least, " in page
     assert "missed" in page
 
 

@@ -58,5 +58,6 @@ def test_gpus_are_a_table_with_the_cheapest_first() -> None:
     table = text[text.index("GPUs at 4 users, the cheapest first") :]
     assert table.index("H100 SXM vllm") < table.index("H200 SXM vllm")
     assert "T4 does not fit: weights 15.0 GiB" in table
+    assert "No measured run on such a GPU has tested the predictor: T4." in table
     assert "Recommended: vllm on H100 SXM" in table
     assert "vllm on H200 SXM, before" not in text  # its row says the best that it can do

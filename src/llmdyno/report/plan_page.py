@@ -69,7 +69,13 @@ def _sentence(plan: Document) -> str:
     recommended = plan["recommended"]
     if recommended is None:
         return "Predicted, not measured."
-    where = f"{recommended['gpu']}, " if len(plan["by_gpu"]) > 1 else ""
+    where = ""
+    if len(plan["by_gpu"]) > 1:
+        cost = plan["by_gpu"][0].get("cost_per_million_tokens")
+        least = (
+            "" if cost is None else f" costs least, {wording.significant(cost)} a million tokens"
+        )
+        where = f"{recommended['gpu']}{least}; "
     if recommended["changes"] == "as before":
         return f"Predicted: {where}no config is better than the one before by 1 %."
     ratio = recommended["token_rate_ratio"]
@@ -285,5 +291,7 @@ def _sides(engine: Document) -> list[Document]:
 
 
 def _cell(value: Document, write: Any) -> Cell:
+    if not value["mean"]:  # it does not fit
+        return Cell("-", "number")
     low, high = value["ci80"]
     return Cell(write(value["mean"]), "number", detail=f"{write(low)} to {write(high)}")

@@ -113,6 +113,11 @@ def _show_gpus(document: Document, rows: Sequence[Document], stream: TextIO) -> 
             line(f"{row['gpu']}: {_need(need)}.", stream)
             for need in (row.get("capacity") or {}).get("needs", [])
         )
+    others = [one for one in document["engines"] if one["gpu"] != document["gpu"]]
+    stream.writelines(
+        wrapped(f"{doubt}.", stream)
+        for doubt in dict.fromkeys(one["doubt"] for one in others if one["doubt"])
+    )
     for row in rows:
         if not row["fits"]:
             stream.write(wrapped(f"{row['gpu']} does not fit: {row['why']}.", stream))
