@@ -173,9 +173,9 @@ def judged_ttft(said: Figures, truth: Figures) -> str:
     two = np.abs(np.log(low * high / said[:, 1] ** 2)) > 0.02
     error = np.abs(said[:, 1] / truth[:, 1] - 1)[~two] * 100
     inside = ((low <= truth[:, 1]) & (truth[:, 1] <= high))[two]
-    return (
-        f"{error.mean():.1f} ({np.median(error):.1f}) of {len(error)};"
-        f" {inside.mean():.0%} of {len(inside)} in range"
+    one = f"{error.mean():.1f} ({np.median(error):.1f}) of {len(error)}" if len(error) else "none"
+    return f"{one}; " + (
+        f"{inside.mean():.0%} of {len(inside)} in range" if len(inside) else "none"
     )
 
 

@@ -45,6 +45,21 @@ def test_an_engine_that_no_run_has_tested_is_doubted(
     assert tested or found["doubt"].startswith(f"No measured run of {engine} has tested")
 
 
+def test_a_gpu_that_no_run_has_tested_is_doubted(tmp_path: Path) -> None:
+    wishes: dict[str, Any] = {"users": (2,), "config_only": True}
+    said = "No measured run on such a GPU has tested the predictor: L4"
+    for gpu, doubt in (("h100", ""), ("h200", ""), ("l4", said)):
+        [found] = planned(gpu=gpu, **wishes).document["engines"]
+        assert found["doubt"] == doubt
+    file = tmp_path / "points.csv"
+    file.write_text(
+        "users,input_tokens_mean,output_tokens_mean,token_rate,ttft_ms_p50,tpot_ms_p50,duration_s\n"
+        "2,200,50,60,100,30.0,10\n"
+    )
+    [found] = planned(gpu="l4", measured=(str(file),), **wishes).document["engines"]
+    assert found["doubt"] == ""
+
+
 def test_lengths_and_levels_that_do_not_fit_one_another_are_doubted() -> None:
     long = {"isl": Lengths("fixed", 200_000), "users": (1,), "config_only": True}
     [found] = planned(**long).document["engines"]
@@ -195,10 +210,122 @@ def test_runs_of_one_scheduler_of_an_engine_do_not_test_its_other_one(tmp_path: 
         assert (found["doubt"] == "") == tested
 
 
+GPUS: dict[str, Any] = {
+    "gpu": "l4,h100,h200",
+    "price_per_h": {"h200": 3.5, "H100": 2.4, "l4": 0.01},
+    "users": (16,),
+}
+
+
+def test_of_several_gpus_the_cheapest_that_meets_the_slo_is_recommended() -> None:
+    """The L4 costs next to nothing, and an SLO that only the others meet keeps it out."""
+    document = planned(slos=parse_slos("tpot:p50<20ms"), **GPUS).document
+    rows = document["by_gpu"]
+    assert [row["gpu"] for row in rows] == ["H100 SXM", "H200 SXM", "L4"]
+    assert [row["slo_met"] for row in rows] == [True, True, False]
+    for row, price in zip(rows, (2.4, 3.5, 0.01), strict=True):
+        cost = price / 3600 / row["token_rate"]["mean"] * 1e6
+        assert row["cost_per_million_tokens"] == pytest.approx(cost, rel=1e-4)
+    assert document["gpu"] == document["recommended"]["gpu"] == "H100 SXM"
+    assert document["price_per_h"] == 2.4
+    assert {point["gpu"] for point in document["points"]} == {"H100 SXM", "H200 SXM", "L4"}
+    assert document["points"][0]["gpu"] == "H100 SXM"  # a reader of one GPU sees the recommended
+    unbound = planned(**GPUS).document
+    assert unbound["recommended"]["gpu"] == "L4"
+    assert "is not told apart" not in unbound["recommended"]["doubt"]
+
+
+def test_of_gpus_without_prices_the_fastest_is_recommended() -> None:
+    document = planned(**GPUS | {"price_per_h": None}).document
+    assert document["recommended"]["gpu"] == "H200 SXM"
+    assert [row["gpu"] for row in document["by_gpu"]] == ["H200 SXM", "H100 SXM", "L4"]
+    assert "cost_per_million_tokens" not in document["by_gpu"][0]
+
+
+def test_gpus_whose_costs_lie_within_an_interval_are_not_told_apart() -> None:
+    rows = planned(**GPUS).document["by_gpu"]
+    rate = {row["gpu"]: row["token_rate"]["mean"] for row in rows}
+    price = 2.4 * 1.05 * rate["H200 SXM"] / rate["H100 SXM"]  # a token of it costs 5 % more
+    prices = {"l4": 9.0, "h100": 2.4, "h200": price}
+    found = planned(**GPUS | {"price_per_h": prices}).document["recommended"]
+    assert found["gpu"] == "H100 SXM"
+    assert found["doubt"].startswith("H200 SXM is not told apart from H100 SXM by cost")
+
+
+def test_one_gpu_of_several_is_predicted_as_it_is_alone() -> None:
+    """Neither the others nor their prices change what is said of it."""
+    alone = planned(users=(16,), gpu="h100", price_per_h=2.4).document
+    beside = planned(**GPUS | {"gpu": "h100,h200", "price_per_h": 2.4}).document
+    [own] = [one for one in beside["engines"] if one["gpu"] == "H100 SXM"]
+    assert own == alone["engines"][0]
+    [row] = alone["by_gpu"]
+    assert row["gpu"] == alone["gpu"] == "H100 SXM"
+
+
+def test_rates_say_what_each_gpu_needs_and_costs() -> None:
+    wishes = GPUS | {"users": (), "rates": (60.0,), "slos": parse_slos("ttft:p99<2s")}
+    for row in planned(**wishes).document["by_gpu"]:
+        [need] = row["capacity"]["needs"]
+        assert need["gpus"] == -(-60 // row["capacity"]["request_rate_each"])
+        assert need["price_per_h"] == pytest.approx(need["gpus"] * row["price_per_h"])
+
+
+def test_a_gpu_that_the_model_does_not_fit_stands_in_its_row() -> None:
+    wishes: dict[str, Any] = {"users": (1,), "config_only": True}
+    made = planned(gpu="t4,h200", **wishes)
+    assert not made.does_not_fit
+    large, small = made.document["by_gpu"]
+    assert (made.document["gpu"], large["fits"]) == ("H200 SXM", True)
+    assert (small["gpu"], small["fits"]) == ("T4", False)
+    assert "weights 15.0 GiB" in small["why"]
+    none = planned(gpu="t4,l4", model="llama-3.1-70b", **wishes).does_not_fit
+    assert "does not fit 1 x T4" in none
+    assert "does not fit 1 x L4" in none
+
+
+def test_what_if_takes_the_price_of_its_own_gpu() -> None:
+    wishes: dict[str, Any] = {"users": (2,), "config_only": True, "gpu": "h200"}
+    what_if = ("gpu=l4", "max_num_seqs=2")
+
+    def costs(price: Any) -> list[float | None]:
+        document = planned(price_per_h=price, what_if=what_if, **wishes).document
+        sides = document["what_if"]
+        return [side["points"][0].get("cost_per_million_tokens") for side in sides]
+
+    unknown, known = costs(3.5)
+    assert unknown is None  # an L4 does not cost what an H200 does
+    assert known is not None
+    cheap, same = costs({"h200": 3.5, "l4": 0.7})
+    assert cheap is not None
+    assert same == known
+    alone = planned(users=(2,), config_only=True, gpu="l4", price_per_h=0.7).document["points"][0]
+    assert cheap == alone["cost_per_million_tokens"]
+
+
+def test_rows_that_do_not_say_their_gpu_are_of_the_first(tmp_path: Path) -> None:
+    """The same rows calibrate the same, whatever is compared with the GPU that they are of."""
+    file = tmp_path / "points.csv"
+    file.write_text(
+        "users,input_tokens_mean,output_tokens_mean,token_rate,ttft_ms_p50,tpot_ms_p50,duration_s\n"
+        "4,200,50,400,40,9.0,10\n"
+    )
+    wishes: dict[str, Any] = {"users": (4,), "config_only": True, "measured": (str(file),)}
+    alone = planned(gpu="h200", **wishes).document["engines"]
+    beside = planned(gpu="h200,h100", **wishes).document["engines"]
+    assert beside[0] == alone[0]
+
+
 @pytest.mark.parametrize(
     ("wishes", "settings", "said"),
     [
         ({"gpu": "h300"}, (), "--gpu h300: no such GPU is known here"),
+        ({"gpu": "h200,h10"}, (), "--gpu h10: no such GPU is known here. Nearest: H20"),
+        ({"gpu": "h200,H200 SXM"}, (), "names H200 SXM twice"),
+        ({"gpu": "h200,"}, (), "has an empty name"),
+        ({"gpu": "h200,h100", "price_per_h": {"h200": 3.0}}, (), "has none for H100 SXM"),
+        ({"price_per_h": {"h100": 3.0}}, (), "H100 SXM is not among the GPUs that are asked"),
+        ({"price_per_h": {"h2000": 3.0}}, (), "--price h2000: no such GPU is known here"),
+        ({"price_per_h": {"h200": 3.0, "H200 SXM": 2.0}}, (), "has a price already"),
         ({"model": "lama-9"}, (), "--model lama-9: its shape is not known here"),
         ({"engines": ("vlm",)}, (), "Did you mean 'vllm'"),
         ({"engines": ("mlc-llm",)}, (), "its scheduler is not known"),
@@ -244,6 +371,31 @@ def test_the_page_is_marked_as_predicted() -> None:
     assert "Pareto front, predicted" in page
     assert "After (predicted)" in page
     assert "nothing was measured for it" in page
+
+
+def test_the_page_of_several_gpus_has_a_row_of_each() -> None:
+    page = of_plan(planned(slos=parse_slos("tpot:p50<20ms"), **GPUS).document)
+    assert "The best of each GPU at 16 users" in page
+    assert "Predicted: H100 SXM costs least, " in page
+    assert "missed" in page
+
+
+def test_prices_are_read_from_the_command_line(
+    dyno: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    words = ["plan", "--model", "llama-3.1-8b", "-c", "2", "--duration", "5s", "--config-only"]
+    gpus = ["--gpu", "h200,memory=80,bandwidth=3350,bf16=989"]
+    ended = dyno(*words, *gpus, "--price", "3/h", "--json")
+    assert ended.returncode == 0, ended.stderr
+    prices = [row["price_per_h"] for row in json.loads(ended.stdout.splitlines()[-1])["by_gpu"]]
+    assert prices == [3, 3]
+    for price, said in (
+        ("h200", "write a price an hour above 0"),
+        ("h200=3", "--price h200: 3: write a price an hour above 0"),
+        ("h200=3/h=2/h", "write GPU=PRICE/h, e.g. h200=3.5/h,h100=2.4/h"),
+    ):
+        ended = dyno(*words, "--gpu", "h200", "--price", price)
+        assert (ended.returncode, said in ended.stderr) == (2, True), ended.stderr
 
 
 def test_the_command_writes_json_and_a_folder(

@@ -50,7 +50,8 @@ def test_a_slower_memory_is_found_and_intervals_narrow() -> None:
     theta[NAMES.index("bandwidth_share")] *= 0.75
     found = calibrate([measured(users, theta) for users in (1, 8, 24)])
     assert found.parameters["bandwidth_share"] < 0.93 * MEDIANS[0]
-    server, point = server_of(SETUP), Point(users=8)
+    server = msgspec.structs.replace(server_of(SETUP), seen=False)  # it surprises where it is
+    point = Point(users=8)
     before, after = (deviations(each, [server], [point])[0] for each in (prior(), found))
     assert len(before) == len(METRICS)
     assert (after < before).all()
@@ -112,6 +113,20 @@ def test_less_is_known_of_an_engine_that_was_never_measured() -> None:
     fitted = msgspec.structs.replace(prior(), points=1)
     assert np.ptp(deviations(fitted, [server, unknown], [point, point]), axis=0).max() == 0
     assert not server_of(msgspec.structs.replace(SETUP, engine="tensorrt-llm")).measured
+
+
+def test_more_is_known_of_an_engine_on_a_gpu_that_was_measured() -> None:
+    """The medians were chosen by runs there; of another GPU all that is believed is open."""
+    point = Point(users=64, isl=Lengths("fixed", 128), osl=Lengths("fixed", 100))
+    server = server_of(SETUP)
+    assert server.seen
+    assert server_of(msgspec.structs.replace(SETUP, gpu=gpu_of("h100"))).seen
+    for other in ({"gpu": gpu_of("l40s")}, {"engine": "tensorrt-llm"}):
+        assert not server_of(msgspec.structs.replace(SETUP, **other)).seen
+    elsewhere = msgspec.structs.replace(server, seen=False)
+    here, there = (deviations(prior(), [one], [point])[0] for one in (server, elsewhere))
+    assert (here < there).all()
+    assert np.allclose((here**2 - prior().scatter ** 2) / (there**2 - prior().scatter ** 2), 0.35)
 
 
 def test_intervals_are_as_wide_as_equal_starts_of_an_engine_lie_apart() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from llmdyno.errors import UsageError
 from llmdyno.machine.peaks import Peaks
-from llmdyno.predict.gpus import GPUS, cpu_gpu, gpu_of
+from llmdyno.predict.gpus import GPUS, cpu_gpu, gpu_of, gpus_of_text
 from llmdyno.predict.links import link_bytes_s
 from llmdyno.predict.shapes import shape_of
 from llmdyno.predict.work import work_of
@@ -119,3 +119,19 @@ def test_gpus_over_pcie_take_longer_for_the_same_prompt() -> None:
     """Two GPUs: each sends half of 2 x 80 x 8,192 numbers of 2 bytes a token twice."""
     work = work_of(shape_of("llama-3.1-70b"), gpu_of("l40s"), 2, "fp8", "bf16")
     assert work.exchange_s == pytest.approx(80 * 2 * 8192 * 2 / 32e9)
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ("h200", ["H200 SXM"]),
+        ("h200, NVIDIA H100 PCIe", ["H200 SXM", "H100 PCIe"]),
+        ("memory=80,bandwidth=3350,bf16=989", ["memory=80,bandwidth=3350,bf16=989"]),
+        (
+            "l4,memory=80,bandwidth=3350,bf16=989,memory=96,bandwidth=4000,bf16=148,t4",
+            ["L4", "memory=80,bandwidth=3350,bf16=989", "memory=96,bandwidth=4000,bf16=148", "T4"],
+        ),
+    ],
+)
+def test_several_gpus_by_their_names_and_figures(said: str, names: list[str]) -> None:
+    assert [gpu.name for gpu in gpus_of_text(said)] == names

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from llmdyno.errors import UsageError
 from llmdyno.predict.configs import shape_from
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.memory import Part, fit
@@ -180,3 +181,9 @@ def test_blocks_may_be_named_by_words(tmp_path: Path) -> None:
     words = {"layers_block_type": ["mamba", "mlp", "attention", "mlp"]}
     (tmp_path / "config.json").write_text(json.dumps(config | words))
     assert shape_of(str(tmp_path)).params == letters.params
+
+
+def test_blocks_of_a_model_without_attention_are_refused_in_a_sentence() -> None:
+    shape = shape_of("mamba-2.8b")
+    with pytest.raises(UsageError, match=r"^num_kv_blocks=400: mamba-2\.8b has no attention, and"):
+        part_of(Setup("openvino", shape, H200, config={"num_kv_blocks": 400}), 100)

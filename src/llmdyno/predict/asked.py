@@ -12,7 +12,6 @@ from llmdyno.flag import (
     COUNTS,
     LENGTHS,
     NAMES,
-    PRICE,
     RATES,
     SECONDS,
     SHARE,
@@ -22,6 +21,7 @@ from llmdyno.flag import (
     WHOLE,
     Flag,
 )
+from llmdyno.predict.prices import PRICES, Prices
 from llmdyno.results.slo import Slo
 from llmdyno.spec import SLOS, Load, Workload
 from llmdyno.units import Lengths
@@ -43,8 +43,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Flag(
             TEXT,
-            "GPU, e.g. h200, or cpu: this machine's processor; another one by its figures, e.g."
-            " memory=80,bandwidth=3350,bf16=989.",
+            "GPU, e.g. h200, several to compare, h200,h100, or cpu: this machine's processor;"
+            " another one by its figures, e.g. memory=80,bandwidth=3350,bf16=989.",
+            metavar="GPU[,GPU...]",
             default="must be given",
         ),
     ] = ""
@@ -127,12 +128,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     price_per_h: Annotated[
-        float | None,
+        Prices | None,
         Flag(
-            PRICE,
-            "Price of one GPU an hour, e.g. 3.50/h: what a million tokens cost.",
+            PRICES,
+            "Price of one GPU an hour, e.g. 3.50/h, or of each: h200=3.5/h,h100=2.4/h; what a"
+            " million tokens cost.",
             name="price",
-            metavar="PRICE/h",
+            metavar="PRICE/h|GPU=PRICE/h[,...]",
         ),
     ] = None
     seed: Annotated[int, Flag(WHOLE, "Seed of lengths and arrivals.")] = 0

@@ -39,6 +39,9 @@ _SAME_TOKENS, _SAME_S = 8, 3  # points that differ by less are one load
 _FIT_S = 10.0  # simulated of a point
 _DIFFERENCE = 1e-3
 _UNMEASURED = 2.0  # times as wide
+# Of the priors' variance, what is left of an engine on a GPU by whose runs their medians were
+# chosen. Whole it held 91 to 97 % of the points; benchmarks/predictor/README.md, "How wide".
+_SEEN = 0.35
 _OF_THE_HOST = np.array([name.startswith(("host", "api")) for name in NAMES])
 _STEP_MAX = 0.2
 _DAMPING = 0.01
@@ -188,13 +191,16 @@ def deviations(
 ) -> np.ndarray:
     """Return the deviation of the logarithm of each of METRICS: a row a point.
 
-    Without any point the host's pace is less known of an engine that was never measured.
+    Without any point the parameters are better known of an engine that was measured on its GPU, and
+    the host's pace is less known of an engine that was never measured.
     """
     slopes = _slopes(stack(servers), loads_of(servers, points), np.log(calibration.theta))
     if not calibration.points:
         unknown = np.array([not server.measured for server in servers])
         slopes = slopes * (1 + (_UNMEASURED - 1) * unknown[:, None, None] * _OF_THE_HOST)
     open_ = np.einsum("pmi,ij,pmj->pm", slopes, calibration.covariance, slopes)
+    if not calibration.points:
+        open_ = open_ * np.where([[server.seen] for server in servers], _SEEN, 1.0)
     spread = np.array([[server.start_spread] for server in servers])
     scatter = calibration.scatter * (1.0 if calibration.points else spread)
     return np.asarray(np.sqrt(open_ + scatter**2))

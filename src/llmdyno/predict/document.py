@@ -13,6 +13,7 @@ from llmdyno.knobs import Value, show
 from llmdyno.predict.asked import Plan
 from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Range, forecast
+from llmdyno.predict.gpus import MEASURED, Gpu
 from llmdyno.predict.judged import judge
 from llmdyno.predict.options import Option, Predicted, Site, point_of
 from llmdyno.predict.server import Setup, gpus_of, scheduling_of
@@ -57,11 +58,14 @@ def _point(
     option = predicted.option
     fits = predicted.memory.fits and one.fits
     found: dict[str, Any] = {
+        "engine": option.site.engine,
+        "gpu": option.site.gpu.name,
         "config": dict(option.config),
         **load(level),
         "isl": number(one.point.isl.typical),
         "osl": number(one.point.osl.typical),
         "copies": option.copies,
+        "gpus": option.gpus_each * option.copies,
         "token_rate": _range(one.token_rate, option.copies),
         "ttft_ms_p50": _range(one.ttft_ms_p50),
         "ttft_ms_p99": _range(one.ttft_ms_p99),
@@ -76,11 +80,24 @@ def _point(
     }
     if not fits:
         found["why"] = predicted.memory.why if not predicted.memory.fits else one.why
-    elif plan.price_per_h is not None and one.token_rate.mean > 0:
-        dollars_s = plan.price_per_h * option.gpus_each * option.copies / 3600
-        rate_all = one.token_rate.mean * option.copies
-        found["cost_per_million_tokens"] = number(dollars_s / rate_all * 1e6)
+    elif (cost := million(plan, predicted, one.token_rate.mean)) is not None:
+        found["cost_per_million_tokens"] = number(cost)
     return found
+
+
+def price(plan: Plan, gpu: Gpu) -> float | None:
+    """Return what one GPU costs an hour; None: nobody has said it."""
+    prices = plan.price_per_h
+    return prices.get(gpu.name) if isinstance(prices, Mapping) else prices
+
+
+def million(plan: Plan, predicted: Predicted, token_rate: float) -> float | None:
+    """Return what a million tokens cost at a token rate of each copy; None: no price, no tokens."""
+    option = predicted.option
+    one = price(plan, option.site.gpu)
+    if one is None or token_rate <= 0:
+        return None
+    return one * option.gpus_each / 3600 / token_rate * 1e6
 
 
 def side(plan: Plan, predicted: Predicted) -> dict[str, Any]:
@@ -109,6 +126,9 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
             f"No measured run of {site.engine} has tested the predictor: its scheduler is from its"
             " source, the pace of its host is taken from other engines"
         )
+    gpu = site.gpu
+    if not gpu.cores and gpu.name not in MEASURED and not any(each.gpu == gpu for each in own):
+        found.append(f"No measured run on such a GPU has tested the predictor: {gpu.name}")
     if option.gpus_each > 1 and not any(gpus_of(each) > 1 for each in own):
         found.append("No measured run of one server over several GPUs has tested the predictor")
     if 0 < site.shape.context < site.longest:
@@ -146,12 +166,14 @@ def capacity(plan: Plan, option: Option, calibration: Calibration) -> dict[str, 
         if all(judge(slo, one, 1, osl).met for slo in plan.slos if "rate" not in slo.metric):
             found = most * share
             break
-    needs = [
-        {"request_rate": rate, "replicas": copies, "gpus": copies * option.gpus_each}
-        for rate in plan.rates
-        if found > 0
-        for copies in [math.ceil(rate / found)]
-    ]
+    an_hour, needs = price(plan, option.site.gpu), []
+    for rate in plan.rates if found > 0 else ():
+        copies = math.ceil(rate / found)
+        gpus = copies * option.gpus_each
+        need: dict[str, Any] = {"request_rate": rate, "replicas": copies, "gpus": gpus}
+        if an_hour is not None:
+            need["price_per_h"] = number(an_hour * gpus)
+        needs.append(need)
     return {"request_rate_each": number(found), "gpus_each": option.gpus_each, "needs": needs}
 
 
@@ -230,8 +252,12 @@ def changes(before: Mapping[str, Value], after: Mapping[str, Value]) -> str:
     return " ".join(found) or "as before"
 
 
-def nearest(plan: Plan, site: Site, chosen: Predicted) -> str:
+def nearest(plan: Plan, sites: Sequence[Site], chosen: Predicted) -> str:
     """Say how near the best config comes to SLOs that nothing meets, and at which level it does."""
+    site = chosen.option.site
+    engines = dict.fromkeys(one.engine for one in sites)
+    hardware = dict.fromkeys(one.hardware for one in sites)
+    where = f", {site.engine} on {site.hardware}" if len(sites) > 1 else ""
     verdicts = [verdict for verdict in chosen.verdicts[-1] if not verdict.met]
     values = ", ".join(
         f"{wording.significant(one.value)}{' ms' if one.expr[-1].isalpha() else ''} for {one.expr}"
@@ -239,8 +265,8 @@ def nearest(plan: Plan, site: Site, chosen: Predicted) -> str:
     )
     shown = " ".join(f"{name}={show(value)}" for name, value in chosen.option.config.items())
     return (
-        f"no config of {site.engine} meets it on {site.hardware}; the nearest has {values}"
-        f" with {shown or 'the defaults'}.{_below(plan, chosen)}"
+        f"no config of {', '.join(engines)} meets it on {' or '.join(hardware)}; the nearest has"
+        f" {values} with {shown or 'the defaults'}{where}.{_below(plan, chosen)}"
     )
 
 

@@ -206,6 +206,8 @@ _ALIASES = {
     "HL-225": "Gaudi 2",
     "HL-325": "Gaudi 3",
 }
+# The predictor's constants were chosen by runs on these (evidence/).
+MEASURED = frozenset({"H100 SXM", "H200 SXM"})
 _BY_KEY = {_key(name): gpu for name, gpu in GPUS.items()} | {
     _key(alias): GPUS[name] for alias, name in _ALIASES.items()
 }
@@ -226,11 +228,38 @@ _KEPT_MIB = 24
 _NEARER = 1.3
 
 
-def gpu_of(name: str) -> Gpu:
+def gpus_of_text(text: str) -> tuple[Gpu, ...]:
+    """Return the GPUs of "h200,h100"; figures that follow one another describe one GPU.
+
+    Raises:
+        UsageError: there is none of a name, or one is named twice; see gpu_of, too.
+    """
+    names: list[str] = []
+    for part in text.split(","):
+        figure = part.partition("=")[0].strip().lower()
+        last = names[-1] if names else ""
+        begun = [one.partition("=")[0].strip().lower() for one in last.split(",") if "=" in one]
+        if "=" in part and begun and figure not in begun:
+            names[-1] += f",{part}"
+        else:
+            names.append(part.strip())
+    if not all(names):
+        raise UsageError(f"--gpu {text}: has an empty name; write names, e.g. h200,h100.")
+    found: dict[str, Gpu] = {}
+    for name in names:
+        gpu = gpu_of(name)
+        if gpu.name in found:
+            raise UsageError(f"--gpu {text}: names {gpu.name} twice; name each GPU once.")
+        found[gpu.name] = gpu
+    return tuple(found.values())
+
+
+def gpu_of(name: str, field: str = "--gpu") -> Gpu:
     """Return what is known of a GPU by the name that people, clouds or its driver give it.
 
     "cpu" is the processor of this machine, measured once, see machine/peaks.py. One that is not
-    in the table is described: "memory=80,bandwidth=3350,bf16=989", see _described.
+    in the table is described: "memory=80,bandwidth=3350,bf16=989", see _described. `field` is the
+    flag that an error names.
 
     Raises:
         UsageError: there is none of that name, names the nearest; a description is wrong; or what
@@ -250,7 +279,7 @@ def gpu_of(name: str) -> Gpu:
         if (found := _BY_KEY.get(_key(spelled))) is not None:
             return found
     raise UsageError(
-        f"--gpu {name}: no such GPU is known here.{closest(name, [*GPUS, CPU])} Another one is"
+        f"{field} {name}: no such GPU is known here.{closest(name, [*GPUS, CPU])} Another one is"
         f" described: --gpu {_EXAMPLE} (GiB, GB/s, dense TFLOP/s)."
     )
 

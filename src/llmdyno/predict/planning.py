@@ -11,11 +11,11 @@ from llmdyno.knobs import Value, check, parse_settings
 from llmdyno.predict import document as made
 from llmdyno.predict.asked import Plan, own_workload
 from llmdyno.predict.calibrate import Calibration, calibrate
-from llmdyno.predict.gpus import gpu_of
+from llmdyno.predict.compared import Part, by_gpu, chosen, close, lead, too_small
+from llmdyno.predict.gpus import Gpu, gpu_of, gpus_of_text
 from llmdyno.predict.grid import shares
 from llmdyno.predict.judged import check_slos
 from llmdyno.predict.options import (
-    Front,
     Option,
     Predicted,
     Site,
@@ -26,10 +26,10 @@ from llmdyno.predict.options import (
     predict,
 )
 from llmdyno.predict.points import Whose, read_points
+from llmdyno.predict.prices import by_name
 from llmdyno.predict.server import scheduling_of
-from llmdyno.predict.shapes import shape_of
+from llmdyno.predict.shapes import Shape, shape_of
 
-_GPUS_MAX = 64
 _RANKED = 6
 
 
@@ -42,17 +42,6 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     study: str = ""  # the file of the study that would prove it, as TOML
 
 
-class _Of(msgspec.Struct, frozen=True, kw_only=True):
-    """One engine's part of a plan."""
-
-    site: Site
-    base: Mapping[str, Value]
-    before: Predicted
-    after: Predicted | None
-    front: Front
-    calibration: Calibration
-
-
 def make(plan: Plan, settings: Sequence[str] = ()) -> Planned:
     """Return the plan: predictions, recommendation, what would prove it.
 
@@ -63,39 +52,40 @@ def make(plan: Plan, settings: Sequence[str] = ()) -> Planned:
     Raises:
         UsageError: names what is unknown or cannot be.
     """
-    plan = ordered(plan)
+    gpus = gpus_of_text(plan.gpu)
+    plan = _priced(ordered(plan), gpus)
     check_slos(plan.slos)
-    gpu, shape = gpu_of(plan.gpu), shape_of(plan.model)
-    parts: list[_Of] = []
+    shape = shape_of(plan.model)
+    parts = []
     for engine in plan.engines:
-        site = Site(
-            engine=engine,
-            shape=shape,
-            gpu=gpu,
-            gpus=plan.gpus,
-            isl=plan.isl,
-            osl=plan.osl,
-            workload=own_workload(plan, plan.isl, plan.osl),
-        )
-        base = _base(site, plan, settings)
-        whose = Whose(gpu=gpu, engine=engine, shape=shape, config=base)
-        measured = [one for source in plan.measured for one in read_points(source, whose)]
-        calibration = calibrate([one for one in measured if one.engine == engine])
-        before = predict(
-            plan, Option(site=site, config=base, copies=_copies(site, base)), calibration
-        )
-        after, front = (None, ()) if plan.config_only else best(plan, before, calibration)
-        parts.append(
-            _Of(
-                site=site,
-                base=base,
-                before=before,
-                after=after,
-                front=front,
-                calibration=calibration,
-            )
-        )
+        sites = [_site(plan, engine, shape, gpu, plan.gpus) for gpu in gpus]
+        calibration = _calibration(plan, sites[0], _base(sites[0], plan, settings))
+        parts += [_part(plan, site, _base(site, plan, settings), calibration) for site in sites]
     return _planned(plan, parts)
+
+
+def _priced(plan: Plan, gpus: Sequence[Gpu]) -> Plan:
+    """Return the plan with the price of each GPU by its full name."""
+    what_if = [_changes(text).get("gpu") for text in plan.what_if]
+    others = [gpu_of(name) for name in what_if if name]
+    prices = by_name(plan.price_per_h, gpus, others)
+    return msgspec.structs.replace(plan, price_per_h=prices or None)
+
+
+def _calibration(plan: Plan, site: Site, base: Mapping[str, Value]) -> Calibration:
+    """Return an engine's calibration; rows that do not say their GPU are of the first one asked."""
+    whose = Whose(gpu=site.gpu, engine=site.engine, shape=site.shape, config=base)
+    measured = [one for source in plan.measured for one in read_points(source, whose)]
+    return calibrate([one for one in measured if one.engine == site.engine])
+
+
+def _part(plan: Plan, site: Site, base: dict[str, Value], calibration: Calibration) -> Part:
+    option = Option(site=site, config=base, copies=_copies(site, base))
+    before = predict(plan, option, calibration)
+    after, front = (None, ()) if plan.config_only else best(plan, before, calibration)
+    return Part(
+        site=site, base=base, before=before, after=after, front=front, calibration=calibration
+    )
 
 
 def ranked(plan: Plan, only: Collection[str], most: int = _RANKED) -> list[dict[str, Value]]:
@@ -112,7 +102,7 @@ def ranked(plan: Plan, only: Collection[str], most: int = _RANKED) -> list[dict[
         UsageError: names what is unknown or cannot be.
     """
     check_slos(plan.slos)
-    site = _site(plan)
+    site = _only_site(plan)
     base = Option(site=site, config=_base(site, plan, ()))
     options = [
         option
@@ -139,7 +129,7 @@ def forecasts(plan: Plan, configs: Sequence[Mapping[str, Value]]) -> list[dict[s
     Raises:
         UsageError: names what is unknown or cannot be.
     """
-    site, calibration = _site(plan), calibrate(())
+    site, calibration = _only_site(plan), calibrate(())
     found = []
     for config in configs:
         option = Option(site=site, config={**_base(site, plan, ()), **config})
@@ -163,7 +153,7 @@ def no_room(plan: Plan) -> Callable[[Mapping[str, Value]], str | None]:
     Raises:
         UsageError: names what is unknown or cannot be.
     """
-    site = _site(plan)
+    site = _only_site(plan)
     base = _base(site, plan, ())
 
     def why(config: Mapping[str, Value]) -> str | None:
@@ -173,15 +163,20 @@ def no_room(plan: Plan) -> Callable[[Mapping[str, Value]], str | None]:
     return why
 
 
-def _site(plan: Plan) -> Site:
+def _only_site(plan: Plan) -> Site:
     """Return where the configs of a plan of one engine are compared."""
     (engine,) = plan.engines
     spread = plan.baseline.get(scheduling_of(engine).gpus, 1)
+    gpus = spread if isinstance(spread, int) else 1
+    return _site(plan, engine, shape_of(plan.model), gpu_of(plan.gpu), gpus)
+
+
+def _site(plan: Plan, engine: str, shape: Shape, gpu: Gpu, gpus: int) -> Site:
     return Site(
         engine=engine,
-        shape=shape_of(plan.model),
-        gpu=gpu_of(plan.gpu),
-        gpus=spread if isinstance(spread, int) else 1,
+        shape=shape,
+        gpu=gpu,
+        gpus=gpus,
         isl=plan.isl,
         osl=plan.osl,
         workload=own_workload(plan, plan.isl, plan.osl),
@@ -202,26 +197,26 @@ def _copies(site: Site, base: Mapping[str, Value]) -> int:
     return shares(scheduling_of(site.engine).gpus, base, site.gpus, site.shape.heads)[0][1]
 
 
-def _planned(plan: Plan, parts: Sequence[_Of]) -> Planned:
-    found = [(part, chosen) for part in parts if (chosen := _chosen(plan, part)) is not None]
-    lead = max(found, key=lambda one: one[1].token_rate)[0] if found else parts[0]
-    chosen = _chosen(plan, lead)
-    shown = chosen or lead.after or lead.before
-    points = made.points(plan, lead.before)
-    if chosen is not None and chosen is not lead.before:
-        points += made.points(plan, chosen)
+def _planned(plan: Plan, parts: Sequence[Part]) -> Planned:
+    best_part = lead(plan, parts)
+    recommended = chosen(plan, best_part)
+    shown = recommended or best_part.nearest
+    rows = by_gpu(plan, parts)
     document: dict[str, Any] = {
         "schema": made.SCHEMA,
-        "engine": lead.site.engine,
-        "gpu": lead.site.gpu.name,
+        "engine": best_part.site.engine,
+        "gpu": best_part.site.gpu.name,
         "gpus": plan.gpus,
         "model": plan.model,
-        "parameters": lead.site.shape.params,
-        "calibrated_on": lead.calibration.points,
+        "parameters": best_part.site.shape.params,
+        "calibrated_on": best_part.calibration.points,
         "slo": [slo.expr for slo in plan.slos],
-        "price_per_h": plan.price_per_h,
-        "points": points,
-        "recommended": None if chosen is None else _recommended(plan, lead, chosen),
+        "price_per_h": made.price(plan, best_part.site.gpu),
+        "points": _points(plan, parts, best_part),
+        "recommended": None
+        if recommended is None
+        else _recommended(plan, best_part, recommended) | {"doubt": close(rows)},
+        "by_gpu": rows,
         "front": [
             {
                 "config": dict(dot.option.config),
@@ -229,91 +224,81 @@ def _planned(plan: Plan, parts: Sequence[_Of]) -> Planned:
                 "token_rate": made.number(dot.token_rate),
                 "token_rate_each": made.number(dot.each),
             }
-            for dot in lead.front
+            for dot in best_part.front
         ],
         "engines": [_engine(plan, part) for part in parts],
-        "what_if": [_what_if(plan, lead, text) for text in plan.what_if],
+        "what_if": [_what_if(plan, best_part, text) for text in plan.what_if],
     }
     does_not_fit = nothing_meets = study = ""
     if not shown.fits:
-        does_not_fit = _no_room(lead)
-    elif plan.slos and chosen is None and not plan.config_only:
+        engine = best_part.site.engine
+        does_not_fit = " ".join(too_small(part) for part in parts if part.site.engine == engine)
+    elif plan.slos and recommended is None and not plan.config_only:
         exprs = ",".join(slo.expr for slo in plan.slos)
-        nothing_meets = f"--slo {exprs}: {made.nearest(plan, lead.site, shown)}"
+        sites = [part.site for part in parts]
+        nothing_meets = f"--slo {exprs}: {made.nearest(plan, sites, shown)}"
         if plan.rates:
-            document["capacity"] = made.capacity(plan, shown.option, lead.calibration)
+            document["capacity"] = made.capacity(plan, shown.option, best_part.calibration)
             nothing_meets += made.more_gpus(document["capacity"])
-    if chosen is not None:
-        study = made.toml(plan, chosen, lead.base)
+    if recommended is not None:
+        study = made.toml(plan, recommended, best_part.base)
     return Planned(
         document=document, does_not_fit=does_not_fit, nothing_meets=nothing_meets, study=study
     )
 
 
-def _chosen(plan: Plan, part: _Of) -> Predicted | None:
-    """Return what an engine's part recommends; None: nothing, or nothing was asked."""
-    after = part.after
-    if after is None or not after.fits or (plan.slos and after.margin <= 1):
-        return None
-    return after
-
-
-def _engine(plan: Plan, part: _Of) -> dict[str, Any]:
-    chosen = _chosen(plan, part)
-    return {
-        "engine": part.site.engine,
-        "calibrated_on": part.calibration.points,
-        "doubt": made.doubts(plan, part.before, part.calibration),
-        "before": made.side(plan, part.before),
-        "after": None if chosen is None else made.side(plan, chosen),
-    }
-
-
-def _recommended(plan: Plan, part: _Of, chosen: Predicted) -> dict[str, Any]:
-    found = made.side(plan, chosen)
-    del found["points"]
-    found |= {
-        "engine": part.site.engine,
-        "changes": made.changes(part.base, chosen.option.config),
-        "token_rate_ratio": made.number(chosen.token_rate / part.before.token_rate)
-        if part.before.fits and part.before.token_rate
-        else None,
-        "command": made.proof(plan, chosen, part.base),
-        "study_toml": made.toml(plan, chosen, part.base),
-    }
-    if plan.rates or plan.slos:
-        found["capacity"] = made.capacity(plan, chosen.option, part.calibration)
+def _points(plan: Plan, parts: Sequence[Part], best_part: Part) -> list[dict[str, Any]]:
+    """Return the points of before and after: of the leading part, then of its other GPUs."""
+    found = []
+    others = [one for one in parts if one.site.engine == best_part.site.engine]
+    for part in (best_part, *(one for one in others if one is not best_part)):
+        found += made.points(plan, part.before)
+        one = chosen(plan, part)
+        if one is not None and one is not part.before:
+            found += made.points(plan, one)
     return found
 
 
-def _no_room(part: _Of) -> str:
-    """Say that the model does not fit, with the sum and how many GPUs would do."""
-    site, memory = part.site, part.before.memory
-    why = memory.why if not memory.fits else part.before.forecasts[0].why
-    knob = scheduling_of(site.engine).gpus
-    counts = [2**power for power in range(1, 7) if site.gpus < 2**power <= _GPUS_MAX]
-    for count in counts if knob else []:
-        larger = Option(site=site, config={**part.base, knob: count})
-        if larger.memory().fits:
-            return (
-                f"{site.shape.name} does not fit {site.hardware}: {why}; --gpus {count} would do."
-            )
-    return f"{site.shape.name} does not fit {site.hardware}: {why}."
+def _engine(plan: Plan, part: Part) -> dict[str, Any]:
+    after = chosen(plan, part)
+    return {
+        "engine": part.site.engine,
+        "gpu": part.site.gpu.name,
+        "calibrated_on": part.calibration.points,
+        "doubt": made.doubts(plan, part.before, part.calibration),
+        "before": made.side(plan, part.before),
+        "after": None if after is None else made.side(plan, after),
+    }
+
+
+def _recommended(plan: Plan, part: Part, after: Predicted) -> dict[str, Any]:
+    found = made.side(plan, after)
+    del found["points"]
+    found |= {
+        "engine": part.site.engine,
+        "gpu": part.site.gpu.name,
+        "changes": made.changes(part.base, after.option.config),
+        "token_rate_ratio": made.number(after.token_rate / part.before.token_rate)
+        if part.before.fits and part.before.token_rate
+        else None,
+        "command": made.proof(plan, after, part.base),
+        "study_toml": made.toml(plan, after, part.base),
+    }
+    if plan.rates or plan.slos:
+        found["capacity"] = made.capacity(plan, after.option, part.calibration)
+    return found
 
 
 _PLACES = ("gpu", "gpus", "model", "engine", "isl", "osl")
 
 
-def _what_if(plan: Plan, part: _Of, text: str) -> dict[str, Any]:
+def _what_if(plan: Plan, part: Part, text: str) -> dict[str, Any]:
     """Predict the config before with some things changed: "max_num_seqs=512,gpu=h100".
 
     Raises:
         UsageError: names the change that is none.
     """
-    pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
-    if not pairs or not all(name and equals and value for name, equals, value in pairs):
-        raise UsageError(f"--what-if {text}: write name=value, e.g. max_num_seqs=512,gpu=h100.")
-    given = {name.strip(): value.strip() for name, _, value in pairs}
+    given = _changes(text)
     site = part.site
     if "engine" in given:
         scheduling_of(given["engine"])
@@ -341,6 +326,18 @@ def _what_if(plan: Plan, part: _Of, text: str) -> dict[str, Any]:
     option = Option(site=site, config={**config, **tensor}, copies=copies)
     found = predict(plan, option, part.calibration)
     return {"change": text, "gpu": site.gpu.name, "engine": site.engine, **made.side(plan, found)}
+
+
+def _changes(text: str) -> dict[str, str]:
+    """Return the changes of a what-if by name.
+
+    Raises:
+        UsageError: it has none, or one without a value.
+    """
+    pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
+    if not pairs or not all(name and equals and value for name, equals, value in pairs):
+        raise UsageError(f"--what-if {text}: write name=value, e.g. max_num_seqs=512,gpu=h100.")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _whole(text: str, value: str) -> int:

@@ -9,7 +9,7 @@ from llmdyno.engines import Limit, Scheduling, facts
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.predict.decoder import Shape
-from llmdyno.predict.gpus import Gpu
+from llmdyno.predict.gpus import MEASURED, Gpu
 from llmdyno.predict.memory import Fit, Part, fit
 from llmdyno.predict.rules import Rules
 from llmdyno.predict.steptime import NAMES, Graphs
@@ -36,6 +36,7 @@ class Server(msgspec.Struct, frozen=True):
     graphs: Graphs
     prefix_cache: bool
     measured: bool = True  # whether the predictor was held against this engine
+    seen: bool = False  # whether its engine was measured on its GPU
     start_spread: float = 1.0  # of its equal starts, in those of vLLM
     why: str = ""
 
@@ -89,6 +90,7 @@ def server_of(setup: Setup) -> Server:
         prefix_cache=bool(config.get(scheduling.prefix_cache, scheduling.prefix_cached))
         and config.get(scheduling.prefix_cache_off) is not True,
         measured=scheduling.measured,
+        seen=scheduling.measured and setup.gpu.name in MEASURED,
         start_spread=scheduling.start_spread,
         why="" if found.fits else found.why,
     )
@@ -156,6 +158,11 @@ def part_of(setup: Setup, longest: int) -> Part:
     cache_bytes *= scheduling.cache_unit_bytes
     blocks = _number(config, Limit(scheduling.cache_blocks, 0), setup.gpu)
     if blocks:
+        if not setup.shape.cache_layers:
+            raise UsageError(
+                f"{scheduling.cache_blocks}={blocks:g}: {setup.shape.name} has no attention, and so"
+                " no blocks of keys and values; leave it unset."
+            )
         block = _number(config, scheduling.block, setup.gpu)
         cache_bytes = blocks * block * setup.shape.token_bytes(kv_bytes, gpus)
     return Part(

@@ -184,8 +184,3 @@ def rounded_max(one: float, other: float) -> float:
     """Return the maximum of two times with a rounded corner; works for arrays, too."""
     one, other = one * one, other * other
     return (one * one + other * other) ** 0.25  # type: ignore[no-any-return]
-
-
-def log_prior(theta: np.ndarray) -> np.ndarray:
-    """Return how many deviations each parameter's logarithm lies from its prior."""
-    return np.asarray(np.log(theta / MEDIANS) / DEVIATIONS)

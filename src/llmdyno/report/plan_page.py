@@ -24,12 +24,19 @@ _INTERVAL = " The thin line is the interval that holds four of five such predict
 
 def of_plan(plan: Document) -> str:
     """Return the HTML page of a plan's document, llmdyno.plan/1."""
-    engine = next(one for one in plan["engines"] if one["engine"] == plan["engine"])
+    engine = next(
+        one
+        for one in plan["engines"]
+        if (one["engine"], one["gpu"]) == (plan["engine"], plan["gpu"])
+    )
+    several = len(plan["by_gpu"]) > 1
+    gpus = ", ".join(row["gpu"] for row in plan["by_gpu"]) if several else plan["gpu"]
     material = Material(runs=tuple(_runs(engine)))
     recommended = plan["recommended"]
     calibrated = plan["calibrated_on"]
     known = f"calibrated on {calibrated:,} measured points" if calibrated else "from data sheets"
-    lines = [f"Memory of one GPU: {engine['before']['memory']}."]
+    where = f" ({plan['gpu']})" if several else ""
+    lines = [f"Memory of one GPU{where}: {engine['before']['memory']}."]
     if recommended is not None:
         lines += [
             *_needs(recommended),
@@ -38,35 +45,42 @@ def of_plan(plan: Document) -> str:
     return html.set_page(
         pages.Page(
             title="Plan",
-            subtitle=" · ".join(
-                (plan["engine"], plan["model"], f"{plan['gpus']} x {plan['gpu']}", known)
-            ),
-            verdict=Verdict(sentence=_sentence(recommended), tone="open"),
+            subtitle=" · ".join((plan["engine"], plan["model"], f"{plan['gpus']} x {gpus}", known)),
+            verdict=Verdict(sentence=_sentence(plan), tone="open"),
             sections=[
                 pages.Section(
                     name="predicted",
                     title="Predicted",
                     figures=[one for one in _figures(plan, material) if one is not None],
-                    tables=[_table(plan)],
+                    tables=[*([_gpus(plan)] if several else []), _table(plan)],
                     lines=lines,
                 )
             ],
             doubts=[
                 "Everything on this page is predicted; nothing was measured for it.",
-                *(f"{one['doubt']}." for one in plan["engines"] if one["doubt"]),
+                *dict.fromkeys(f"{one['doubt']}." for one in plan["engines"] if one["doubt"]),
+                *([f"{recommended['doubt']}."] if recommended and recommended["doubt"] else []),
             ],
         )
     )
 
 
-def _sentence(recommended: Mapping[str, Any] | None) -> str:
+def _sentence(plan: Document) -> str:
+    recommended = plan["recommended"]
     if recommended is None:
         return "Predicted, not measured."
+    where = ""
+    if len(plan["by_gpu"]) > 1:
+        cost = plan["by_gpu"][0].get("cost_per_million_tokens")
+        least = (
+            "" if cost is None else f" costs least, {wording.significant(cost)} a million tokens"
+        )
+        where = f"{recommended['gpu']}{least}; "
     if recommended["changes"] == "as before":
-        return "Predicted: no config is better than the one before by 1 %."
+        return f"Predicted: {where}no config is better than the one before by 1 %."
     ratio = recommended["token_rate_ratio"]
     times = f" with {wording.ratio(ratio)} the token rate" if ratio else ""
-    return f"Predicted: {recommended['changes']}{times}."
+    return f"Predicted: {where}{recommended['changes']}{times}."
 
 
 def _needs(recommended: Mapping[str, Any]) -> list[str]:
@@ -189,6 +203,47 @@ def _in_words(config: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={knobs.show(value)}" for name, value in config.items()) or "defaults"
 
 
+def _gpus(plan: Document) -> Table:
+    """Return the best of each GPU at the heaviest level, in the document's order."""
+    slo = {True: "met", False: "missed", None: ""}
+    rows = tuple(
+        Row(
+            heads=((row["gpu"], 1),),
+            cells=(
+                Cell(row["engine"]),
+                Cell(_in_words(row["config"]), "code"),
+                _cell(row["token_rate"], wording.significant),
+                _cell(row["ttft_ms_p50"], wording.milliseconds),
+                _cell(row["tpot_ms_p50"], wording.milliseconds),
+                Cell(slo[row["slo_met"]] if row["fits"] else "does not fit"),
+                Cell(wording.significant(_an_hour(row)), "number"),
+                Cell(wording.significant(row.get("cost_per_million_tokens")), "number"),
+            ),
+        )
+        for row in plan["by_gpu"]
+    )
+    level = documents.level_name(_level(plan["by_gpu"][0]))
+    return Table(
+        caption=f"The best of each GPU at {level}",
+        columns=(
+            ("GPU", "text"),
+            ("Engine", "text"),
+            ("Config", "code"),
+            ("Tokens/s", "number"),
+            ("TTFT p50", "number"),
+            ("TPOT p50", "number"),
+            ("SLO", "text"),
+            ("An hour", "number"),
+            ("Per million tokens", "number"),
+        ),
+        rows=rows,
+    )
+
+
+def _an_hour(row: Document) -> float | None:
+    return None if row["price_per_h"] is None else float(row["price_per_h"] * row["gpus"])
+
+
 def _table(plan: Document) -> Table:
     """Return every point in numbers, those of each what-if, too."""
     points = [point for one in plan["engines"] for side in _sides(one) for point in side["points"]]
@@ -197,6 +252,7 @@ def _table(plan: Document) -> Table:
         Row(
             heads=((documents.level_name(_level(point)), 1),),
             cells=(
+                Cell(f"{point['engine']}, {point['gpu']}"),
                 Cell(_in_words(point["config"]), "code"),
                 _cell(point["token_rate"], wording.significant),
                 _cell(point["ttft_ms_p50"], wording.milliseconds),
@@ -214,6 +270,7 @@ def _table(plan: Document) -> Table:
         caption="What is predicted, with the interval that holds four of five",
         columns=(
             ("Level", "text"),
+            ("Engine and GPU", "text"),
             ("Config", "code"),
             ("Tokens/s", "number"),
             ("TTFT p50", "number"),
@@ -234,5 +291,7 @@ def _sides(engine: Document) -> list[Document]:
 
 
 def _cell(value: Document, write: Any) -> Cell:
+    if not value["mean"]:  # it does not fit
+        return Cell("-", "number")
     low, high = value["ci80"]
     return Cell(write(value["mean"]), "number", detail=f"{write(low)} to {write(high)}")

@@ -1,0 +1,126 @@
+"""The parts of a plan, an engine on a GPU each, set side by side: which is best, which cheapest."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from llmdyno.knobs import Value
+from llmdyno.predict import document as made
+from llmdyno.predict.asked import Plan
+from llmdyno.predict.calibrate import Calibration
+from llmdyno.predict.options import Front, Option, Predicted, Site
+from llmdyno.predict.server import scheduling_of
+from llmdyno.results import wording
+
+_GPUS_MAX = 64
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine's part of a plan, on one kind of GPU."""
+
+    site: Site
+    base: Mapping[str, Value]
+    before: Predicted
+    after: Predicted | None
+    front: Front
+    calibration: Calibration
+
+    @property
+    def nearest(self) -> Predicted:
+        """The best config that was found, whether or not it meets the SLOs."""
+        return self.after or self.before
+
+
+def chosen(plan: Plan, part: Part) -> Predicted | None:
+    """Return what a part recommends; None: nothing, or nothing was asked."""
+    after = part.after
+    if after is None or not after.fits or (plan.slos and after.margin <= 1):
+        return None
+    return after
+
+
+def lead(plan: Plan, parts: Sequence[Part]) -> Part:
+    """Return the part that is recommended: of several GPUs with prices the cheapest, else the best.
+
+    Where none can be recommended it is the one that comes nearest to the SLOs, on several GPUs; on
+    one the first that fits.
+    """
+    found = [(part, one) for part in parts if (one := chosen(plan, part)) is not None]
+    several = len({part.site.gpu.name for part in parts}) > 1
+    if found and several and all(_cost(plan, one) for _, one in found):
+        return min(found, key=lambda each: _cost(plan, each[1]) or 0.0)[0]
+    if found:
+        return max(found, key=lambda each: each[1].token_rate)[0]
+    fitting = [part for part in parts if part.nearest.fits]
+    if several and fitting and plan.slos:
+        return max(fitting, key=lambda part: part.nearest.margin)
+    return (fitting or list(parts))[0]
+
+
+def _cost(plan: Plan, one: Predicted) -> float | None:
+    """Return what a million tokens cost at the heaviest level; None: no price."""
+    return made.million(plan, one, one.forecasts[-1].token_rate.mean) if one.fits else None
+
+
+def by_gpu(plan: Plan, parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Return the best part of each GPU at the heaviest level: those that meet the SLOs first.
+
+    Of these the cheapest is first, and without prices the fastest. `slo_met` is None without SLOs;
+    `capacity`, with request rates and several GPUs, says how many GPUs each rate needs.
+    """
+    names = list(dict.fromkeys(part.site.gpu.name for part in parts))
+    found = []
+    for name in names:
+        part = lead(plan, [one for one in parts if one.site.gpu.name == name])
+        one = part.nearest
+        row = {
+            "price_per_h": made.price(plan, part.site.gpu),
+            "slo_met": one.margin > 1 if plan.slos and one.fits else None,
+            **made.points(plan, one)[-1],
+        }
+        if plan.rates and len(names) > 1 and one.fits:
+            row["capacity"] = made.capacity(plan, one.option, part.calibration)
+        cost = _cost(plan, one)
+        order = -one.token_rate if cost is None else cost
+        found.append((not one.fits, row["slo_met"] is False, order, row))
+    return [row for *_, row in sorted(found, key=lambda each: each[:3])]
+
+
+def close(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say that the two best GPUs are not told apart; empty: they are, or there is but one.
+
+    `rows` are those of by_gpu(). What is uncertain of one GPU is largely so of the other, too, so
+    intervals that overlap are a reason to measure both, and not to call them equal.
+    """
+    able = [row for row in rows if row["fits"] and row["slo_met"] is not False]
+    if len(able) < 2:
+        return ""
+    first, second = able[:2]
+    key = "cost_per_million_tokens"
+    if key not in first or key not in second:
+        return ""
+    rate = first["token_rate"]
+    dearest = first[key] * rate["mean"] / max(rate["ci80"][0], 1e-9)
+    if second[key] > dearest:
+        return ""
+    return (
+        f"{second['gpu']} is not told apart from {first['gpu']} by cost: a million tokens take"
+        f" {wording.significant(second[key])}, and on {first['gpu']} up to"
+        f" {wording.significant(dearest)} within its interval. Measure both"
+    )
+
+
+def too_small(part: Part) -> str:
+    """Say that the model does not fit, with the sum and how many GPUs would do."""
+    site, memory = part.site, part.before.memory
+    why = memory.why if not memory.fits else part.before.forecasts[0].why
+    knob = scheduling_of(site.engine).gpus
+    counts = [2**power for power in range(1, 7) if site.gpus < 2**power <= _GPUS_MAX]
+    for count in counts if knob else []:
+        larger = Option(site=site, config={**part.base, knob: count})
+        if larger.memory().fits:
+            return (
+                f"{site.shape.name} does not fit {site.hardware}: {why}; --gpus {count} would do."
+            )
+    return f"{site.shape.name} does not fit {site.hardware}: {why}."
