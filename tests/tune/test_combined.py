@@ -391,6 +391,36 @@ def test_what_is_slower_than_the_first_baseline_does_not_win(
     assert slower["trials"] == 0  # it has no knob of that name: its baseline only
 
 
+def test_another_engine_that_is_equal_leaves_the_first_one(
+    measured: Callable[[Bench], None], tmp_path: Path
+) -> None:
+    class Lucky(Bench):
+        def __call__(self, stack: Stack, config: Mapping[str, Any], **how: Any) -> Measurement:
+            proves = "-confirm-" in Path(how["folder"]).name
+            self.gap_ms = dict.fromkeys(("timed.engine", "faulty.engine"), 40)
+            if not proves and stack.engine.name == "faulty.engine":
+                self.gap_ms["faulty.engine"] = 20
+            return super().__call__(stack, {} if proves else config, **how)
+
+    measured(bench := Lucky({}))
+
+    document = Combined(spec(), tmp_path / "s", unheard()).run()
+
+    assert document["confirmation"]["shown_equal"] is True
+    assert document["confirmation"]["engine"] == "faulty.engine"
+    assert document["best"] == document["baseline"]
+    assert document["engine"] == "timed.engine"
+    states = {one["engine"]: one["state"] for one in document["combinations"]}
+    assert states == {"timed.engine": "best", "faulty.engine": "measured"}
+    said = document["outcome"]["said"]
+    assert "none is shown to beat the baseline of timed.engine behind native. Shown equal" in said
+    assert "compared was itl_ms=" in said
+    assert "of faulty.engine behind native" in said
+    bench.done.clear()
+    Combined(spec(), tmp_path / "s", unheard()).run()
+    assert bench.done == []
+
+
 @pytest.mark.parametrize(
     "budget", [{"budget": "10s"}, {"budget": "$10", "price": "3600/h"}], ids=["time", "money"]
 )

@@ -116,6 +116,8 @@ def _figures(study: Mapping[str, Any]) -> str:
     gain = f", {found.times}" if found.times else ""
     if conclusions.stands_alone(study):
         verdict = conclusions.conclusion(study)
+    elif found.is_equal:
+        verdict = conclusions.decided(study)
     else:
         pairs = counted(found.pairs, "interleaved pair")
         opening = "Confirmed in" if found.word == "better" else "In"

@@ -81,7 +81,8 @@ def verdict(study: Document) -> Verdict:
     told = changes(study)
     if is_decided(study):
         at = f"at {level_of(study)} " if level_of(study) else ""
-        said = f"{verdicts.OPENINGS[found.word]}: {at}{told[0].said}."
+        stays = f"; {found.stays}" if found.is_equal else ""
+        said = f"{found.opening}: {at}{told[0].said}{stays}."
         if found.word == "no difference":
             said = said.replace(f" {NOT_SHOWN}", "")
         return Verdict(sentence=_with_rest(said, study), tone=_TONES[found.word])

@@ -14,7 +14,7 @@ import numpy as np
 
 from llmdyno.knobs import Knob, Value
 from llmdyno.search.feasibility import Feasibility
-from llmdyno.search.memory import Memory, Told
+from llmdyno.search.memory import Memory
 from llmdyno.search.model import Model, Points, normal
 from llmdyno.search.space import Floats, Key
 

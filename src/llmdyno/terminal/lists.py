@@ -69,7 +69,8 @@ def _outcome(kind: catalog.Kind, document: Mapping[str, Any]) -> str:
         found = verdicts.confirmed(document)
         gain = f", {found.gain}" if found.gain else ""
         trials = counted(len(items(document, "trials")), "trial")
-        return f"{trials}: {found.word or 'not confirmed'}{gain}"
+        stays = f"; {found.stays}" if found.is_equal else ""
+        return f"{trials}: {found.word or 'not confirmed'}{gain}{stays}"
     tool = text(document, "imported", "tool")
     levels = ", ".join(_level_line(level) for level in items(document, "levels")) or "no level"
     return f"from {tool}: {levels}" if tool else levels

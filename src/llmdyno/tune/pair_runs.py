@@ -1,6 +1,6 @@
 """What befell the runs of a study, beside their values: for study.json and its doubts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,39 @@ def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:
         "requests": requests and {name: requests[name] for name in ("completed", "failed")},
         "doubts": _codes(step, level),
     }
+
+
+def runs(
+    folder: Path, ledger: Ledger, steps: Sequence[Step], arm_of: Callable[[Step], str]
+) -> list[dict[str, Any]]:
+    """Return the runs of a confirmation as study.json has them.
+
+    Args:
+        folder: of the study.
+        ledger: of the study.
+        steps: the confirmation's.
+        arm_of: tells the arm of each, "before" or "after".
+    """
+    return [
+        {
+            "pair": step.number // 2,
+            "arm": arm_of(step),
+            "run": step.run,
+            "value": step.value,
+            "state": step.state,
+            "slo_met": step.slo_met,
+            "failure": step.failure_class,
+            "place": step.place,
+            **befell(folder, ledger, step),
+            **stack_of(step),
+        }
+        for step in steps
+    ]
+
+
+def stack_of(step: Step) -> dict[str, str]:
+    """Return whose step it is, in a study over several engines or fronts; else nothing."""
+    return {"engine": step.engine, "front": step.front} if step.engine else {}
 
 
 def starts(ledger: Ledger, best: Step | None, knobs: Sequence[Knob]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """A search that is asked while trials are still out.
 
-Any search can be asked so. One that can be told what is out without believing it (`assume`) is kept:
-it learns each result once. Any other is made anew for each question and told all that is known; a
-trial that is still out is told as one in the middle, so that the next proposal is another one. What
-was believed is forgotten with the search: the next one is told what came.
+Any search can be asked so. One that can be told what is out without believing it (`assume`) is
+kept: it learns each result once. Any other is made anew for each question and told all that is
+known. To it a trial that is still out is told as one in the middle, so that the next proposal is
+another one. What was believed is forgotten with the search: the next one is told what came.
 """
 
 from collections.abc import Callable, Mapping, Sequence
