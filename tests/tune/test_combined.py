@@ -353,6 +353,30 @@ def test_a_study_that_was_stopped_goes_on_as_it_would_have(
     assert document["confirmation"]["verdict"] == "better"
 
 
+def test_a_stop_in_any_combinations_baseline_is_told(
+    measured: Callable[[Bench], None], tmp_path: Path
+) -> None:
+    class Stopped(Bench):
+        def __call__(self, stack: Stack, config: Mapping[str, Any], **how: Any) -> Measurement:
+            came = super().__call__(stack, config, **how)
+            is_first = self.done.count(stack.engine.name) <= 3  # the third try counts
+            return msgspec.structs.replace(came, stood_s=15.0) if is_first else came
+
+    measured(Stopped({"timed.engine": 40, "faulty.engine": 20}))
+
+    document = Combined(spec(), tmp_path / "s", unheard()).run()
+
+    stood = [(one["phase"], one["engine"], one["run"]) for one in document["stood"]]
+    places = [f"stacks/{engine}+native/runs/" for engine in ENGINES.split(",")]
+    assert [(phase, engine) for phase, engine, _ in stood] == [
+        ("baseline", "timed.engine"),
+        ("baseline", "faulty.engine"),
+    ]
+    assert all(run.startswith(place) for (_, _, run), place in zip(stood, places, strict=True))
+    (doubt,) = [one for one in document["doubts"] if one["code"] == "dyno-stopped"]
+    assert "baseline of faulty.engine behind native (15 s)" in doubt["text"]
+
+
 def test_a_baseline_that_dies_leaves_its_combination_out(
     measured: Callable[[Bench], None], tmp_path: Path
 ) -> None:

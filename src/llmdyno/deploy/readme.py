@@ -121,7 +121,8 @@ def _figures(study: Mapping[str, Any]) -> str:
     else:
         pairs = counted(found.pairs, "interleaved pair")
         opening = "Confirmed in" if found.word == "better" else "In"
-        verdict = f"{opening} {pairs} at {found.level}: {found.word}{gain}."
+        moved = f" ({found.moved})" if found.moved else ""
+        verdict = f"{opening} {pairs} at {found.level}{moved}: {found.word}{gain}."
     verdict = " ".join([verdict, *conclusions.remarks(study), f"From the study {study['study']}."])
     once = "One run of each config at each level:"
     return "\n".join(["## What was measured", "", once, "", *rows, "", verdict])

@@ -19,7 +19,6 @@ _NOTHING_TRIED = {"budget": "the budget ended", "hand": "the trials were ended b
 # Doubts that belong beside a verdict: without them it sounds surer than it is.
 _OF_PAIRS = frozenset({"torn-pairs", "repeated-runs", "failing-starts", "doubtful-pairs"})
 _OF_NO_WINNER = frozenset({"doubtful-trials", STOPPED})  # where nothing was better, by such trials
-_GOES_ON = "; dyno tune --resume goes on with it"
 NO_DIFFERENCE = "No config that was tried beats the baseline: no difference."
 
 
@@ -114,12 +113,17 @@ def _unfinished(study: Document, found: verdicts.Confirmed, tried: float) -> str
         gain = f", {found.gain}" if found.gain else ""
         pairs = counted(found.pairs, "whole pair")
         do = "does" if found.pairs == 1 else "do"
-        more = "" if text(study, "outcome", "state") != "unfinished" else _GOES_ON
+        more = "" if text(study, "outcome", "state") != "unfinished" else _goes_on(study)
         return f"Not confirmed: {pairs} at {found.level} {do} not decide{gain}{more}."
     trials = number(part(study, "outcome"), "trials")
     of = f" of {trials:g}" if trials else ""
     after = f"after {tried:g}{of} trials" if tried != trials else "before any pair was whole"
-    return f"Not confirmed: the study ended {after}{_GOES_ON}."
+    return f"Not confirmed: the study ended {after}{_goes_on(study)}."
+
+
+def _goes_on(study: Document) -> str:
+    """Say after a semicolon with which command an unfinished study goes on."""
+    return f"; dyno tune --resume {shlex.quote(_place(study))} goes on with it"
 
 
 def _rejections(study: Document) -> str:

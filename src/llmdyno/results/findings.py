@@ -81,8 +81,8 @@ def verdict(study: Document) -> Verdict:
     told = changes(study)
     if is_decided(study):
         at = f"at {level_of(study)} " if level_of(study) else ""
-        stays = f"; {found.stays}" if found.is_equal else ""
-        said = f"{found.opening}: {at}{told[0].said}{stays}."
+        beside = [f"; {one}" for one in (found.stays, found.pairs_moved) if one]
+        said = f"{found.opening}: {at}{told[0].said}{''.join(beside)}."
         if found.word == "no difference":
             said = said.replace(f" {NOT_SHOWN}", "")
         return Verdict(sentence=_with_rest(said, study), tone=_TONES[found.word])

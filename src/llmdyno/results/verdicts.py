@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno.results import wording
-from llmdyno.results.documents import Document, interval, number, part, text
+from llmdyno.results.documents import Document, interval, number, part, text, texts
 from llmdyno.results.slo import HEADLINES
 from llmdyno.results.titles import title, unit
 from llmdyno.units import counted
@@ -100,6 +100,8 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
     ratios: Document
     is_equal: bool = False  # whether both are shown to be equal, so that the baseline stays
     config: Document = {}  # what was told against the baseline; empty: an older study's
+    earlier: float = 0  # pairs that were measured before the study moved to where it is now
+    since: tuple[str, ...] = ()  # what has changed since
 
     @property
     def opening(self) -> str:
@@ -113,8 +115,23 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def basis(self) -> str:
-        """What it rests on: "6 interleaved pairs, 95 % intervals"."""
-        return f"{wording.count(self.pairs)} interleaved {self._pairs}, 95 % intervals"
+        """What it rests on: "6 interleaved pairs, 95 % intervals", and where some are earlier."""
+        moved = f"; {self.moved}" if self.moved else ""
+        return f"{wording.count(self.pairs)} interleaved {self._pairs}, 95 % intervals{moved}"
+
+    @property
+    def moved(self) -> str:
+        """That pairs are of another machine or version than the study is of; empty: none is."""
+        if not self.earlier:
+            return ""
+        all_of_it = "it was" if self.pairs == 1 else "all were"
+        of = all_of_it if self.earlier == self.pairs else f"{self.earlier:g} of them were"
+        return f"{of} measured before the study moved: {'; '.join(self.since)}"
+
+    @property
+    def pairs_moved(self) -> str:
+        """The same where nothing was said of the pairs: "of 2 pairs all were measured before …"."""
+        return f"of {counted(self.pairs, 'pair')} {self.moved}" if self.moved else ""
 
     @property
     def _pairs(self) -> str:
@@ -149,6 +166,8 @@ def confirmed(study: Document) -> Confirmed:
         ratios=part(found, "ratio"),
         is_equal=found.get("shown_equal") is True,
         config=part(found, "config"),
+        earlier=number(found, "earlier_pairs") or 0,
+        since=tuple(texts(found, "moved_since")),
     )
 
 

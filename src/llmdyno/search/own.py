@@ -20,6 +20,7 @@ from llmdyno.search.space import Floats, Key
 
 FEWER_CHANGES = 0.002  # the share of the value that one more changed knob must gain
 _CAUTION = 5.0  # the power of the chance to start
+_CAUTION_OUT = 0.07  # by that share more for each trial that is out: it has not taught yet
 _CAUTION_MAX = 3.0  # times that, when much has failed
 _APART = 4.0  # the power of the chance not to fail by one cause with what is measured now
 _FAILING = 0.08  # the share of trials that may fail
@@ -117,7 +118,7 @@ class OwnSearch(Memory):
             return None
         points = Points(self.space, keys)
         chances = 1 - self._feasibility.risk(points)
-        caution = _CAUTION * self._impatience()
+        caution = _CAUTION * self._impatience() * (1 + _CAUTION_OUT * len(self._out))
         gains = self._promise(points, measured, centres[0])
         chosen = int(np.argmax(gains * chances**caution * self._apart_from_out(points) ** _APART))
         self.reason = self._why(keys[chosen], centres[0], float(chances[chosen]))

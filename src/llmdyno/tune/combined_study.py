@@ -147,6 +147,13 @@ def _derived(
     whole.stopped = next((one for one in stopped if one is not None), None)
     references = [(part, valued_reference_of(part.ledger)) for part in works if part is not first]
     rivals = [part.seen(step) for part, step in references if step is not None]
+    others = [
+        part.seen(step)
+        for part in works
+        if part is not first
+        for phase in ("baseline", "reference")
+        for step in part.ledger.of(phase)
+    ]
     # Its own ledger tells of each what the baseline did after a failure; the joint one does not.
     dead = {
         contender: part.seen(step)
@@ -159,7 +166,9 @@ def _derived(
         for step in undecided(part.ledger, _stack(ledger.spec, part).knobs)
     ]
     stack = _stack(ledger.spec, subject)
-    return study_document(folder, whole, stack, rivals=rivals, dead=dead, undecided=again)
+    return study_document(
+        folder, whole, stack, rivals=rivals, others=others, dead=dead, undecided=again
+    )
 
 
 def _arm(step: Step, part: _Part, first: _Part) -> Literal["", "before", "after"]:

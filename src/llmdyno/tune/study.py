@@ -33,7 +33,9 @@ it can be gone again at any time. The document's keys are a contract; its versio
         that beats the baseline but for the SLOs; "stood", steps in which dyno was stopped.
     29 November 2026, added: in "confirmation" "shown_equal" (both are equal within 1 %, so that
         "best" is the baseline) and "config" (what was told against the baseline; null: nothing),
-        in a study over several with "engine" and "front".
+        in a study over several with "engine" and "front"; "earlier_pairs" (how many of "pairs"
+        are of before the study moved) and "moved_since" (what has changed since, in sentences); in
+        "stood" the baselines of all combinations, each with "engine" and "front".
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -71,6 +73,7 @@ def study_document(
     subject: Stack,
     *,
     rivals: Sequence[Step] = (),
+    others: Sequence[Step] = (),
     dead: Mapping[int, Step] | None = None,
     undecided: Collection[Step] | None = None,
 ) -> dict[str, Any]:
@@ -83,7 +86,8 @@ def study_document(
         folder: of the study.
         ledger: of the study.
         subject: what is tuned.
-        rivals: the baselines of other engines, which may win, too.
+        rivals: the baselines of other engines as trials are measured, which may win, too.
+        others: all that was measured of the baselines of other engines.
         dead: the runs of an ablation in which would-be winners died, by contender; None: the ledger
             tells.
         undecided: failures that tell nothing yet, as blame.undecided() has them; None: the same.
@@ -95,7 +99,7 @@ def study_document(
         dead = deaths(ledger, subject.knobs)
     if undecided is None:
         undecided = blame.undecided(ledger, subject.knobs)
-    return _Document(folder, ledger, subject, rivals, dead, undecided).whole()
+    return _Document(folder, ledger, subject, rivals, others, dead, undecided).whole()
 
 
 class _Document:
@@ -105,6 +109,7 @@ class _Document:
         ledger: Ledger,
         subject: Stack,
         rivals: Sequence[Step],
+        others: Sequence[Step],
         dead: Mapping[int, Step],
         undecided: Collection[Step],
     ) -> None:
@@ -117,6 +122,7 @@ class _Document:
         self._subject = subject
         self._reader = Reader(self._study.slos)
         refused = [one.config for one in checked.read(folder).checked if one.refused]
+        self._others = others
         self._dead = dead
         self._undecided = {step.run for step in undecided}
         self._left = endings.is_left(
@@ -155,7 +161,7 @@ class _Document:
             "spent_s": round(self._ledger.spent_s, 3),
             "bundle": None,
             "rejected": rejected,
-            "stood": pair_runs.stood(self._ledger),
+            "stood": pair_runs.stood(self._ledger, self._others),
             "lanes": _lanes(self._ledger),
             **endings.of(self._folder, self._ledger, confirmation, best=standing, left=self._left),
         }
@@ -265,6 +271,7 @@ class _Document:
             "levels": self._levels(pairs, named, ratios),
             "verdict": word,
             "shown_equal": bool(pairs) and verdicts.shown_equal(word, ratios[key]),
+            **pair_runs.earlier(self._ledger, runs),
             "config": best and best.config,
             **({} if best is None else pair_runs.stack_of(best)),
             "decided_by": key,
