@@ -96,7 +96,10 @@ def main(arguments: Sequence[str]) -> None:
                     kept[name] = dict(zip(families, rows, strict=True))
                 values = f"{np.median(chosen):.3f} / {np.quantile(chosen, 0.1):.3f}"
                 rounds = math.ceil(trials / at_once)
-                print(f"| {trials} | {at_once} | {values} | {failures.mean():.1%} | {rounds} |", flush=True)
+                print(
+                    f"| {trials} | {at_once} | {values} | {failures.mean():.1%} | {rounds} |",
+                    flush=True,
+                )
     if given.write:
         given.write.write_text(json.dumps(kept), "utf-8")
     if given.against:

@@ -203,7 +203,7 @@ def test_one_cause_is_not_asked_for_twice_at_once() -> None:
     for config in known[1:]:
         search.give(config)
         search.tell(1.0, {})
-    alike = {"kernel": "c", "sequences": 60}
+    alike: dict[str, Value] = {"kernel": "c", "sequences": 60}
     points = Points(search.space, [search.space.key(one) for one in (alike, {"sequences": 60})])
     search.assume([{"kernel": "c", "sequences": 40}])
     search.ask(known)
