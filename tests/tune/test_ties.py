@@ -54,7 +54,8 @@ def test_what_is_equal_leaves_the_baseline_everywhere(lab: StudyLab) -> None:
     first = verdict_lines(document)[0]
     assert first.startswith("fast=true against the baseline at 2 users: no difference, shown equal")
     assert first.endswith(f": {STAYS}.")
-    assert f"; {STAYS}." in findings.verdict(document).sentence
+    assert f"; {STAYS}; compared was fast=true." in findings.verdict(document).sentence
+    assert findings.how_sure(document).endswith("its interval lies within 1 % of “no difference”.")
     assert STAYS in lab.bundled()
     assert "Mind:" not in lab.bundled()
     assert "FAST" not in (lab.folder / store.BUNDLE / "serve.sh").read_text().upper()
