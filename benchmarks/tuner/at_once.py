@@ -1,22 +1,27 @@
 """What it costs a search to be asked while trials are out: `--parallel`.
 
 python benchmarks/tuner/at_once.py [--seeds 12] [--trials 15,30] [--at-once 1,2,4,8]
+                                   [--family in-view] [--write FILE] [--against FILE]
 
 Trials take a random time each and end in their own order. A row has equally many trials; the last
-column says in how many rounds of a trial's time they were made.
+column says in how many rounds of a trial's time they were made. Families, `--write` and `--against`
+are as in `run.py`.
 """
 
 import argparse
 import heapq
+import json
 import math
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from functions import FAMILIES, make
+from functions import make
 from parts import NOISE
+from run import GROUPS, Chosen, compare
 
 from llmdyno.search.samplers import sampler as made
 from llmdyno.tune.pending import Asking, Tried
@@ -68,21 +73,37 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--trials", default="15,30")
     parser.add_argument("--at-once", default="1,2,4,8")
+    parser.add_argument("--family", default="in-view")
+    parser.add_argument("--write", type=Path)
+    parser.add_argument("--against", type=Path)
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args(arguments)
     seeds = range(given.first, given.first + given.seeds)
+    families = list(GROUPS.get(given.family, given.family.split(",")))
+    kept: Chosen = {}
     print("| trials | at once | median / p10 of what was chosen | failed | rounds |")
     print("|---|---|---|---|---|")
     with ProcessPoolExecutor(given.processes) as pool:
         for trials in map(int, given.trials.split(",")):
             for at_once in map(int, given.at_once.split(",")):
-                tasks = [(family, seed, trials, at_once) for family in FAMILIES for seed in seeds]
+                tasks = [(family, seed, trials, at_once) for family in families for seed in seeds]
                 found = list(pool.map(_one, tasks, chunksize=2))
                 chosen = np.array([one[0] for one in found])
-                failed = np.mean([one[1] for one in found])
+                failures = np.array([one[1] for one in found])
+                for what, of in (("chosen", chosen), ("failed", failures)):
+                    rows = of.reshape(len(families), -1).tolist()
+                    name = f"{what}, {trials} at {at_once}"
+                    kept[name] = dict(zip(families, rows, strict=True))
                 values = f"{np.median(chosen):.3f} / {np.quantile(chosen, 0.1):.3f}"
                 rounds = math.ceil(trials / at_once)
-                print(f"| {trials} | {at_once} | {values} | {failed:.0%} | {rounds} |", flush=True)
+                print(
+                    f"| {trials} | {at_once} | {values} | {failures.mean():.1%} | {rounds} |",
+                    flush=True,
+                )
+    if given.write:
+        given.write.write_text(json.dumps(kept), "utf-8")
+    if given.against:
+        compare(json.loads(given.against.read_text("utf-8")), kept)
 
 
 if __name__ == "__main__":

@@ -375,7 +375,7 @@ def _doubted(last: Ended) -> list[str]:
         return []
     contender = next(
         (s.get("contender", 0) for s in last.ledger if s["phase"] == "best"
-         and s["config"] == document["best"]["config"]), None)  # fmt: skip
+         and s["config"] == confirmation["config"]), None)  # fmt: skip
     steps = [
         step
         for step in last.ledger

@@ -333,6 +333,15 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "duration": (["--duration", "soon"], "--duration soon: write a duration"),
     "ramp": (["--ramp", "10s", "--duration", "5s"], "--ramp 10s: must be shorter"),
     "requests": (["--requests", "0"], "--requests 0: must be at least 1"),
+    "requests and duration": (
+        ["--requests", "9", "--duration", "5s"],
+        "--duration 5s: a level ends after --requests 9, however long that takes; leave one",
+    ),
+    "duration of a trace": (
+        ["--arrival", "trace", "--dataset", "t.jsonl", "--duration", "5s"],
+        "--duration 5s: a trace ends with its last request; leave it out, or write --requests N",
+    ),
+    "workers": (["--workers", "9999"], "--workers 9999: each is a process, and this machine has"),
     "rate": (["--request-rate", "1e9"], "makes more than 10,000,000 requests in --duration 5m"),
     "metrics port": (["--metrics-port", "99999"], "--metrics-port 99999: must be below 65536"),
     "junit": (["--junit", "nowhere/x.xml"], "--junit nowhere/x.xml: there is no folder nowhere"),

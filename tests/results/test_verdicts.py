@@ -27,6 +27,29 @@ def test_the_interval_decides(ratio: dict[str, Any], more: str, less: str) -> No
     assert verdicts.verdict(ratio, maximise=False) == less
 
 
+@pytest.mark.parametrize(
+    ("word", "ratio", "expected"),
+    [
+        ("no difference", {"mean": 1.0, "ci95": [0.995, 1.005]}, True),
+        ("no difference", {"mean": 1.0, "ci95": [0.99, 1.01]}, True),  # within, its ends too
+        ("no difference", {"mean": 1.0, "ci95": [0.98999, 1.005]}, False),
+        ("no difference", {"mean": 1.0, "ci95": [0.995, 1.01001]}, False),
+        ("better", {"mean": 1.004, "ci95": [1.002, 1.006]}, False),  # a difference is shown
+        ("not confirmed", {"mean": 1.0, "ci95": [0.999, 1.001]}, False),  # SLOs now and then
+        ("no difference", {"mean": 1.0, "ci95": None}, False),
+        (
+            "no difference",
+            {"mean": None, "ci95": None, "difference": {"mean": 0.0, "ci95": [-0.001, 0.001]}},
+            False,
+        ),
+    ],
+)
+def test_equal_is_what_lies_within_one_percent(
+    word: verdicts.Word, ratio: dict[str, Any], *, expected: bool
+) -> None:
+    assert verdicts.shown_equal(word, ratio) is expected
+
+
 def study(**confirmation: Any) -> dict[str, Any]:
     return {"confirmation": {"verdict": "better", "pairs": 6, "level": 1000, **confirmation}}
 

@@ -86,3 +86,20 @@ def test_a_choice_moves_the_bound_of_a_number() -> None:
 
     assert four < 0.5 < one
     assert far > 0.8
+
+
+def test_two_points_share_a_cause_where_one_thing_may_stop_both() -> None:
+    space = Space(KNOBS, {})
+    learnt = Feasibility(space)
+
+    def points(*configs: Config) -> Points:
+        return Points(space, [space.key(one) for one in configs])
+
+    learnt.fit(points({}, {"kernel": "b"}), points())
+    asked = points({"kernel": "c", "sequences": 20}, {"kernel": "b", "guess": True})
+    alike, other = learnt.shared(asked, points({"kernel": "c"}))
+
+    assert alike > 3 * other
+    assert alike <= min(*learnt.risk(points({"kernel": "c"})), learnt.risk(asked)[0])
+    itself = learnt.shared(points({"kernel": "c"}), points({"kernel": "c"}))
+    assert itself == learnt.risk(points({"kernel": "c"}))

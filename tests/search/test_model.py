@@ -105,3 +105,21 @@ def test_the_deviations_are_as_wide_as_the_errors() -> None:
 
     assert 0.8 < np.mean(np.abs(np.concatenate(errors)) < 1.96) <= 1.0
     assert float(np.std(np.concatenate(errors))) > 0.4  # nor far too wide
+
+
+def test_what_is_assumed_moves_no_mean_and_is_known_better() -> None:
+    space = Space((SEQUENCES, TOKENS), {})
+    model = Model(space, np.random.default_rng(1))
+    known = [space.key({"sequences": number}) for number in (8, 16, 32, 128)]
+    out = [space.key({"sequences": 300}), space.key({"sequences": 500, "tokens": 4096})]
+    model.fit(Points(space, known), np.array([0.0, 0.1, 0.2, 0.4]))
+    asked = Points(space, [*out, space.key({"sequences": 320}), known[0]])
+    mean, deviation = model.predict(asked)
+
+    model.assume(Points(space, [*known, *out]))
+    after, less = model.predict(asked)
+
+    np.testing.assert_allclose(after, mean, atol=1e-6)
+    assert (less[:, :3] < deviation[:, :3]).all()  # at both, and beside one of them
+    model.fit(Points(space, known), np.array([0.0, 0.1, 0.2, 0.4]))
+    assert model.predict(asked)[1].mean(0)[0] > 1.5 * less.mean(0)[0]

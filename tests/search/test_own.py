@@ -9,6 +9,7 @@ import pytest
 
 from batches import BEST, GUESS, KERNEL, KNOBS, SEQUENCES, TOKENS, row, speed
 from llmdyno.knobs import Value
+from llmdyno.search.model import Points
 from llmdyno.search.own import OwnSearch
 
 
@@ -193,3 +194,23 @@ def test_a_cliff_does_not_bend_what_lies_before_it() -> None:
         errors.append(np.abs(np.array(ranks) - np.mean(ranks) - (true - true.mean())).max())
 
     assert np.mean(errors) < 0.1  # with the differences as they are 0.14
+
+
+def test_one_cause_is_not_asked_for_twice_at_once() -> None:
+    """A kernel that nobody has tried may be refused: one trial shows it."""
+    search = made()
+    known = studied(search, 0) + [{"kernel": "a", "sequences": n} for n in (50, 100, 200)]
+    for config in known[1:]:
+        search.give(config)
+        search.tell(1.0, {})
+    alike: dict[str, Value] = {"kernel": "c", "sequences": 60}
+    points = Points(search.space, [search.space.key(one) for one in (alike, {"sequences": 60})])
+    search.assume([{"kernel": "c", "sequences": 40}])
+    search.ask(known)
+
+    both, one = search._apart_from_out(points)
+
+    assert both < one
+    assert search._impatience() >= 1.0
+    search.assume([])
+    assert (search._apart_from_out(points) == 1.0).all()

@@ -353,6 +353,30 @@ def test_a_study_that_was_stopped_goes_on_as_it_would_have(
     assert document["confirmation"]["verdict"] == "better"
 
 
+def test_a_stop_in_any_combinations_baseline_is_told(
+    measured: Callable[[Bench], None], tmp_path: Path
+) -> None:
+    class Stopped(Bench):
+        def __call__(self, stack: Stack, config: Mapping[str, Any], **how: Any) -> Measurement:
+            came = super().__call__(stack, config, **how)
+            is_first = self.done.count(stack.engine.name) <= 3  # the third try counts
+            return msgspec.structs.replace(came, stood_s=15.0) if is_first else came
+
+    measured(Stopped({"timed.engine": 40, "faulty.engine": 20}))
+
+    document = Combined(spec(), tmp_path / "s", unheard()).run()
+
+    stood = [(one["phase"], one["engine"], one["run"]) for one in document["stood"]]
+    places = [f"stacks/{engine}+native/runs/" for engine in ENGINES.split(",")]
+    assert [(phase, engine) for phase, engine, _ in stood] == [
+        ("baseline", "timed.engine"),
+        ("baseline", "faulty.engine"),
+    ]
+    assert all(run.startswith(place) for (_, _, run), place in zip(stood, places, strict=True))
+    (doubt,) = [one for one in document["doubts"] if one["code"] == "dyno-stopped"]
+    assert "baseline of faulty.engine behind native (15 s)" in doubt["text"]
+
+
 def test_a_baseline_that_dies_leaves_its_combination_out(
     measured: Callable[[Bench], None], tmp_path: Path
 ) -> None:
@@ -389,6 +413,36 @@ def test_what_is_slower_than_the_first_baseline_does_not_win(
     assert document["best"]["engine"] == "timed.engine"
     slower = document["combinations"][1]
     assert slower["trials"] == 0  # it has no knob of that name: its baseline only
+
+
+def test_another_engine_that_is_equal_leaves_the_first_one(
+    measured: Callable[[Bench], None], tmp_path: Path
+) -> None:
+    class Lucky(Bench):
+        def __call__(self, stack: Stack, config: Mapping[str, Any], **how: Any) -> Measurement:
+            proves = "-confirm-" in Path(how["folder"]).name
+            self.gap_ms = dict.fromkeys(("timed.engine", "faulty.engine"), 40)
+            if not proves and stack.engine.name == "faulty.engine":
+                self.gap_ms["faulty.engine"] = 20
+            return super().__call__(stack, {} if proves else config, **how)
+
+    measured(bench := Lucky({}))
+
+    document = Combined(spec(), tmp_path / "s", unheard()).run()
+
+    assert document["confirmation"]["shown_equal"] is True
+    assert document["confirmation"]["engine"] == "faulty.engine"
+    assert document["best"] == document["baseline"]
+    assert document["engine"] == "timed.engine"
+    states = {one["engine"]: one["state"] for one in document["combinations"]}
+    assert states == {"timed.engine": "best", "faulty.engine": "measured"}
+    said = document["outcome"]["said"]
+    assert "none is shown to beat the baseline of timed.engine behind native. Shown equal" in said
+    assert "compared was itl_ms=" in said
+    assert "of faulty.engine behind native" in said
+    bench.done.clear()
+    Combined(spec(), tmp_path / "s", unheard()).run()
+    assert bench.done == []
 
 
 @pytest.mark.parametrize(

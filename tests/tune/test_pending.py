@@ -43,23 +43,45 @@ def test_every_search_proposes_another_config_while_some_are_out(name: str) -> N
         out.append(config)
 
 
-def test_what_is_out_is_taken_for_what_the_search_believes_and_is_forgotten() -> None:
-    search = asking()
+def test_a_search_is_told_each_result_once_and_forgets_what_was_out() -> None:
+    made = []
+
+    def make(seed: int) -> Any:
+        made.append(sampler("own")(SPACE, trials=20, maximise=True, seed=seed, fixed={}))
+        return made[-1]
+
+    search = Asking(make, 0)
     search.start({}, 25.0, {})
     known = [tried(rate({"itl_ms": ms}), itl_ms=ms) for ms in (12, 20, 30)]
+    configs: list[Config] = [{}, *(one.config for one in known)]
+    before = len(made)
 
-    alone, _ = search.ask(known, [], [{}, *(one.config for one in known)])
+    alone, _ = search.ask(known, [], configs)
     assert alone is not None
     # It expects the lowest number to be the best; with that out it looks elsewhere.
-    other, believed = search.ask(known, [alone], [{}, alone, *(one.config for one in known)])
-    after = search.told(known)
+    other, asked = search.ask(known, [alone], [*configs, alone])
+    after = search.told([*known, tried(None, **alone)])
 
     assert other != alone
-    assert len(believed.told) == len(after.told) + 1  # type: ignore[attr-defined]
-    key = after.space.key(alone)  # type: ignore[attr-defined]
-    assert key not in after.told  # type: ignore[attr-defined]
-    # It is believed to become as good as the best, which it is next to.
-    assert believed.told[key].value == pytest.approx(rate({"itl_ms": 12}))  # type: ignore[attr-defined]
+    assert asked is after
+    assert len(made) == before + 1
+    assert len(after.told) == 5  # type: ignore[attr-defined]
+    assert after._out == []  # type: ignore[attr-defined]
+    # What was taken back, as its run is gone, is not known any more.
+    assert len(search.told(known[1:]).told) == 3  # type: ignore[attr-defined]
+    assert len(made) == before + 2
+
+
+def test_what_cannot_be_assumed_is_told_as_one_in_the_middle_and_is_forgotten() -> None:
+    search = asking("random")
+    search.start({}, 25.0, {})
+    known = [tried(rate({"itl_ms": ms}), itl_ms=ms) for ms in (12, 20, 30)]
+    config, believed = search.ask(known, [{"itl_ms": 15}], [{}])
+
+    key = believed.space.key({"itl_ms": 15})  # type: ignore[attr-defined]
+    assert config is not None
+    assert believed.told[key].value == rate({"itl_ms": 20})  # type: ignore[attr-defined]
+    assert key not in search.told(known).told  # type: ignore[attr-defined]
 
 
 def test_before_anything_is_measured_nothing_is_believed() -> None:

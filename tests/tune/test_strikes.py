@@ -362,7 +362,7 @@ def test_a_stop_before_the_next_best_is_confirmed_is_no_verdict(
 
     assert stopped["confirmation"]["verdict"] == "not confirmed"
     assert stopped["outcome"]["state"] == "unfinished"
-    assert "dyno tune --resume goes on" in stopped["outcome"]["said"]
+    assert f"dyno tune --resume {lab.folder} goes on" in stopped["outcome"]["said"]
     assert len([step for step in lab.steps if step.phase == "best"]) == tried
     number = 0
     document = lab.run(world, asked)

@@ -41,12 +41,14 @@ from llmdyno.records.journal import Journal, read_journal, worker_journal
 from llmdyno.results.documents import level_name
 from llmdyno.spec import Bench
 from llmdyno.store import JOURNAL, SUMMARY
+from llmdyno.units import counted
 from llmdyno.wire.exchange import Meter
 from llmdyno.wire.headers import Header
 from llmdyno.wire.target import Target
 from llmdyno.workload.share import Share
 
 _WATCH_S = 0.5
+_WORKERS_A_CORE = 8  # more only take the cores from each other, and memory
 # What a run says of a server of dyno's own.
 _SERVED = ("engine", "front", "model", "config", "engine_args")
 _ENERGY_S = 1.0  # between two samples at most: a gap of 3 s is too long for a sum
@@ -136,12 +138,21 @@ def _check_scheme(spec: Bench, target: Target, endpoint: Endpoint) -> None:
 
 
 def _site(spec: Bench, target: Target, secrets: Sequence[Header]) -> AbstractContextManager[Site]:
-    """Return where the workers of a run start, if a level needs any."""
+    """Return where the workers of a run start, if a level needs any.
+
+    Raises:
+        UsageError: there are to be far more than cores, which would only take them from each other.
+    """
     if spec.ray:
         from llmdyno.load import ray_workers  # few runs need it
 
         return ray_workers.joined(spec.ray, spec.workers, secrets)
     cores = hardware.cpu().cores_usable
+    if spec.workers != "auto" and spec.workers > (most := _WORKERS_A_CORE * cores):
+        raise UsageError(
+            f"--workers {spec.workers}: each is a process, and this machine has"
+            f" {counted(cores, 'core')}; write {most} at most, or auto."
+        )
     # A server on this machine needs cores too.
     own = cores // 2 if gpu.is_local(target.host) else cores - 1
     return contextlib.nullcontext(LocalSite(secrets, own))

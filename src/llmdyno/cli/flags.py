@@ -102,12 +102,34 @@ def bench_spec(given: Given, spec: type[Bench] = Bench) -> Bench:
     fields = _fields(spec, given)
     if "endpoint" in fields:
         fields["url"] = endpoints.full_url(fields["endpoint"], fields["url"])
+    _check_end(given)
     if "repeat_until" in fields:
         fields.setdefault("repeat", REPEATS_MAX)
     if fields.get("until") and not {"duration", "requests"} & given.keys():
         budget_s = fields.get("until_budget_s", UNTIL_BUDGET_S)
         given = {**given, "duration": f"{budget_s / _UNTIL_LEVELS:.3f}s"}
     return spec(**fields, workload=_workload_spec(given), load=_load_spec(given))
+
+
+def _check_end(given: Given) -> None:
+    """Refuse a duration where something else ends a level: it would be ignored.
+
+    Raises:
+        UsageError: it is given beside a number of requests, or a trace.
+    """
+    duration, requests = given.get("duration"), given.get("requests")
+    if duration is None:
+        return
+    if requests is not None:
+        raise UsageError(
+            f"--duration {duration}: a level ends after --requests {requests}, however long that"
+            " takes; leave one of them out."
+        )
+    if given.get("arrival") == "trace":
+        raise UsageError(
+            f"--duration {duration}: a trace ends with its last request; leave it out, or write"
+            " --requests N for its first N."
+        )
 
 
 def study_spec(given: Given, spec: "type[Study] | None" = None) -> "Study":

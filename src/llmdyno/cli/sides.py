@@ -89,9 +89,9 @@ def _side(name: str) -> Side:
     folder = store.find(name)
     if _is_study(folder):
         study = _study(folder)
-        return Side(
-            name, "study", _confirmed(folder, study, "after") or [_arm(folder, study, "best")]
-        )
+        arm = "before" if verdicts.confirmed(study).is_equal else "after"
+        starts = _confirmed(folder, study, arm) or [_arm(folder, study, "best")]
+        return Side(name, "study", starts)
     if any((folder / file).exists() for file in (JOURNAL, SUMMARY)):
         start = Start(folder)
         return Side(name, "import" if start.is_imported else "run", [start])
@@ -171,7 +171,8 @@ def _arms(name: str, folder: Path) -> tuple[Side, list[Side], Decided]:
         doubts=items(study, "doubts"),
         stays=bool(_in_both(before, after)),
     )
-    sides = (Side(f"{name} baseline", "study", before), Side(f"{name} best", "study", after))
+    other = "equal" if found.is_equal else "best"
+    sides = (Side(f"{name} baseline", "study", before), Side(f"{name} {other}", "study", after))
     return sides[0], [sides[1]], decided
 
 
@@ -206,10 +207,12 @@ def _arm(folder: Path, study: Document, arm: str) -> Start:
 
 
 def _settings(study: Document) -> list[Difference]:
-    """Return in which settings the winner differs from the baseline."""
+    """Return in which settings the winner, or what is equal, differs from the baseline."""
     from llmdyno.knobs import show
 
     before, after = (part(study, arm, "config") for arm in ("baseline", "best"))
+    if (found := verdicts.confirmed(study)).is_equal:
+        after = found.config
     told = [
         (name, *(show(side[name]) if name in side else "the default" for side in (before, after)))
         for name in dict.fromkeys([*before, *after])

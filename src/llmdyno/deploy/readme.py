@@ -116,10 +116,13 @@ def _figures(study: Mapping[str, Any]) -> str:
     gain = f", {found.times}" if found.times else ""
     if conclusions.stands_alone(study):
         verdict = conclusions.conclusion(study)
+    elif found.is_equal:
+        verdict = conclusions.decided(study)
     else:
         pairs = counted(found.pairs, "interleaved pair")
         opening = "Confirmed in" if found.word == "better" else "In"
-        verdict = f"{opening} {pairs} at {found.level}: {found.word}{gain}."
+        moved = f" ({found.moved})" if found.moved else ""
+        verdict = f"{opening} {pairs} at {found.level}{moved}: {found.word}{gain}."
     verdict = " ".join([verdict, *conclusions.remarks(study), f"From the study {study['study']}."])
     once = "One run of each config at each level:"
     return "\n".join(["## What was measured", "", once, "", *rows, "", verdict])

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmdyno.knobs import show
-from llmdyno.results import quality, verdicts, wording
+from llmdyno.results import quality, stacks, verdicts, wording
 from llmdyno.results.documents import Document, items, number, part, text, texts
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.pair_doubts import STOPPED
@@ -19,7 +19,6 @@ _NOTHING_TRIED = {"budget": "the budget ended", "hand": "the trials were ended b
 # Doubts that belong beside a verdict: without them it sounds surer than it is.
 _OF_PAIRS = frozenset({"torn-pairs", "repeated-runs", "failing-starts", "doubtful-pairs"})
 _OF_NO_WINNER = frozenset({"doubtful-trials", STOPPED})  # where nothing was better, by such trials
-_GOES_ON = "; dyno tune --resume goes on with it"
 NO_DIFFERENCE = "No config that was tried beats the baseline: no difference."
 
 
@@ -70,7 +69,7 @@ def _ending(study: Document) -> str:
         why = f"as the machine is at fault ({kind}): {text(study, 'stopped', 'why')}"
         found = verdicts.confirmed(study)
         if found.word in verdicts.OPENINGS and found.pairs:  # it stopped in the ablation
-            return f"{_decided(found)} The study stopped after that, {why}"
+            return f"{decided(study)} The study stopped after that, {why}"
         return f"Not confirmed: the study stopped, {why}"
     if state == "nothing tried":
         why = _NOTHING_TRIED.get(text(outcome, "ended_by"), "nothing could be")
@@ -83,12 +82,22 @@ def _ending(study: Document) -> str:
     if not found.pairs:
         none_works = number(outcome, "measured") == 0 and not number(outcome, "pruned")
         return _none_measured(tried) if none_works else NO_DIFFERENCE
-    return _decided(found)
+    return decided(study)
 
 
-def _decided(found: verdicts.Confirmed) -> str:
+def decided(study: Document) -> str:
+    """Say what whole pairs have shown, and why the baseline stays where both are equal."""
+    found = verdicts.confirmed(study)
     gain = f", {found.gain}" if found.gain else ""
-    return f"{verdicts.OPENINGS[found.word]} at {found.level}{gain} ({found.basis})."
+    stays = f": {found.stays}; compared was {compared(study)}" if found.is_equal else ""
+    return f"{found.opening} at {found.level}{gain} ({found.basis}){stays}."
+
+
+def compared(study: Document) -> str:
+    """Name the config that was told against the baseline, with its combination if it has one."""
+    told = part(study, "confirmation")
+    of = f" of {stacks.named(told)}" if text(told, "engine") else ""
+    return f"{described(part(told, 'config'))}{of}"
 
 
 def _none_measured(tried: float) -> str:
@@ -104,12 +113,17 @@ def _unfinished(study: Document, found: verdicts.Confirmed, tried: float) -> str
         gain = f", {found.gain}" if found.gain else ""
         pairs = counted(found.pairs, "whole pair")
         do = "does" if found.pairs == 1 else "do"
-        more = "" if text(study, "outcome", "state") != "unfinished" else _GOES_ON
+        more = "" if text(study, "outcome", "state") != "unfinished" else _goes_on(study)
         return f"Not confirmed: {pairs} at {found.level} {do} not decide{gain}{more}."
     trials = number(part(study, "outcome"), "trials")
     of = f" of {trials:g}" if trials else ""
     after = f"after {tried:g}{of} trials" if tried != trials else "before any pair was whole"
-    return f"Not confirmed: the study ended {after}{_GOES_ON}."
+    return f"Not confirmed: the study ended {after}{_goes_on(study)}."
+
+
+def _goes_on(study: Document) -> str:
+    """Say after a semicolon with which command an unfinished study goes on."""
+    return f"; dyno tune --resume {shlex.quote(_place(study))} goes on with it"
 
 
 def _rejections(study: Document) -> str:

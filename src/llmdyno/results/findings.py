@@ -81,7 +81,9 @@ def verdict(study: Document) -> Verdict:
     told = changes(study)
     if is_decided(study):
         at = f"at {level_of(study)} " if level_of(study) else ""
-        said = f"{verdicts.OPENINGS[found.word]}: {at}{told[0].said}."
+        compared = f"compared was {conclusions.compared(study)}" if found.is_equal else ""
+        beside = [f"; {one}" for one in (found.stays, compared, found.pairs_moved) if one]
+        said = f"{found.opening}: {at}{told[0].said}{''.join(beside)}."
         if found.word == "no difference":
             said = said.replace(f" {NOT_SHOWN}", "")
         return Verdict(sentence=_with_rest(said, study), tone=_TONES[found.word])
@@ -164,6 +166,8 @@ def how_sure(study: Document) -> str:
     if bounds is None:
         return f"{said}. The {titles.in_words(found.decided_by)}, which decides, has no interval."
     shown = "includes" if bounds[0] <= 1 <= bounds[1] else "leaves out"
+    if found.is_equal:
+        shown = f"lies within {100 * verdicts.EQUAL_WITHIN:g} % of"
     name = titles.in_words(found.decided_by)
     return f"{said}. The {name} decides: its interval {shown} “no difference”."
 

@@ -13,7 +13,7 @@ import msgspec
 from llmdyno import knobs
 from llmdyno.knobs import Knob, Value
 from llmdyno.machine import environment
-from llmdyno.results import pair_doubts, quality, wording
+from llmdyno.results import pair_doubts, quality, stacks, wording
 from llmdyno.results.documents import Document, interval, items, levels, number, part, text, texts
 from llmdyno.results.doubts import Doubt
 from llmdyno.results.load_checks import about_backlog, about_rate, about_users
@@ -213,7 +213,8 @@ def _about_stops(study: Document) -> list[Doubt]:
         if phase in {"trial", "confirm"}:
             continue
         name = f"{phase} {number(one, 'id') or 0:g}" if phase == "ablation" else phase
-        where = f" on {device}" if device else ""
+        where = f" of {stacks.named(one)}" if text(one, "engine") else ""
+        where += f" on {device}" if device else ""
         told.append(f"{name}{where} ({number(one, 'stood_s') or 0:.0f} s)")
     if not told:
         return []

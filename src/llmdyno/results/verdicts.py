@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from llmdyno.results import wording
-from llmdyno.results.documents import Document, interval, number, part, text
+from llmdyno.results.documents import Document, interval, number, part, text, texts
 from llmdyno.results.slo import HEADLINES
 from llmdyno.results.titles import title, unit
 from llmdyno.units import counted
@@ -18,12 +18,16 @@ Word = Literal["better", "worse", "no difference", "not confirmed"]
 
 TRACE_LEVEL = "trace arrivals"  # where a study's load is a trace's own
 
+# Where the whole interval of what decides is so near 1, the two are shown to be equal.
+EQUAL_WITHIN = 0.01
+
 # How a sentence that tells a verdict begins. "not confirmed" has no such sentence.
 OPENINGS: Mapping[str, str] = {
     "better": "Better",
     "no difference": "No difference shown",
     "worse": "Worse",
 }
+_SHOWN_EQUAL = f"Shown equal within {100 * EQUAL_WITHIN:g} %"
 
 
 def verdict(ratio: Mapping[str, Any], *, maximise: bool) -> Word:
@@ -70,6 +74,22 @@ def with_slo(word: Word, runs: Sequence[Mapping[str, Any]]) -> Word:
     return shown if {old, new} == {0.0, 1.0} or word == shown else "not confirmed"
 
 
+def shown_equal(word: Word, ratio: Mapping[str, Any]) -> bool:
+    """Tell whether two configs are shown to be equal: then the one that changes nothing is best.
+
+    A difference that is shown, however small, is one; and so is one in who meets the SLOs, which
+    the word counts.
+
+    Args:
+        word: the verdict, by objective and SLOs.
+        ratio: as verdict() takes it; a difference of values that are 0 shows nothing equal.
+    """
+    if word != "no difference" or ratio["mean"] is None or ratio["ci95"] is None:
+        return False
+    low, high = ratio["ci95"]
+    return bool(low >= 1 - EQUAL_WITHIN and high <= 1 + EQUAL_WITHIN)
+
+
 class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
     """The confirmation of a study, ready to be told."""
 
@@ -78,11 +98,40 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
     level: str  # "100 users"; empty: it is not known
     decided_by: str  # the key of the ratio that decides, e.g. "ttft_ms_p50"
     ratios: Document
+    is_equal: bool = False  # whether both are shown to be equal, so that the baseline stays
+    config: Document = {}  # what was told against the baseline; empty: an older study's
+    earlier: float = 0  # pairs that were measured before the study moved to where it is now
+    since: tuple[str, ...] = ()  # what has changed since
+
+    @property
+    def opening(self) -> str:
+        """How a sentence that tells the verdict begins; it must be one of OPENINGS."""
+        return _SHOWN_EQUAL if self.is_equal else OPENINGS[self.word]
+
+    @property
+    def stays(self) -> str:
+        """Why a config that is as good as the baseline is not the best; empty: it is not so."""
+        return "the baseline stays, as it changes nothing" if self.is_equal else ""
 
     @property
     def basis(self) -> str:
-        """What it rests on: "6 interleaved pairs, 95 % intervals"."""
-        return f"{wording.count(self.pairs)} interleaved {self._pairs}, 95 % intervals"
+        """What it rests on: "6 interleaved pairs, 95 % intervals", and where some are earlier."""
+        moved = f"; {self.moved}" if self.moved else ""
+        return f"{wording.count(self.pairs)} interleaved {self._pairs}, 95 % intervals{moved}"
+
+    @property
+    def moved(self) -> str:
+        """That pairs are of another machine or version than the study is of; empty: none is."""
+        if not self.earlier:
+            return ""
+        all_of_it = "it was" if self.pairs == 1 else "all were"
+        of = all_of_it if self.earlier == self.pairs else f"{self.earlier:g} of them were"
+        return f"{of} measured before the study moved: {'; '.join(self.since)}"
+
+    @property
+    def pairs_moved(self) -> str:
+        """The same where nothing was said of the pairs: "of 2 pairs all were measured before …"."""
+        return f"of {counted(self.pairs, 'pair')} {self.moved}" if self.moved else ""
 
     @property
     def _pairs(self) -> str:
@@ -115,6 +164,10 @@ def confirmed(study: Document) -> Confirmed:
         # Studies of the first version were all decided by the token rate.
         decided_by=text(found, "decided_by") or HEADLINES[0].key,
         ratios=part(found, "ratio"),
+        is_equal=found.get("shown_equal") is True,
+        config=part(found, "config"),
+        earlier=number(found, "earlier_pairs") or 0,
+        since=tuple(texts(found, "moved_since")),
     )
 
 

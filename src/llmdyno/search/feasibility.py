@@ -237,7 +237,23 @@ class Feasibility:
 
     def risk(self, points: Points) -> Floats:
         """Return the chance that each point does not start."""
-        places = self._beyond(points)
+        return self._beyond_a_true_one(self._beyond(points))
+
+    def shared(self, points: Points, other: Points) -> Floats:
+        """Return the chance that each point does not start for what stops another point, too.
+
+        Args:
+            points: that are asked about.
+            other: one point.
+        """
+        return self._beyond_a_true_one(np.minimum(self._beyond(points), self._beyond(other)))
+
+    def _beyond_a_true_one(self, places: NDArray[np.int64]) -> Floats:
+        """Return the chance that one of the guesses below these places is true.
+
+        Args:
+            places: by point and cause, as _beyond() returns them.
+        """
         rows = np.arange(len(self._causes))
         fine = np.exp(-self._open[rows, places].sum(1))
         for table in self._found:

@@ -124,6 +124,24 @@ class Model:
             for half in (halves, ~halves):
                 self._move(half, whole=whole)
 
+    def assume(self, points: Points) -> None:
+        """Take points whose values are not known yet, until the next fit(), as measured.
+
+        Each guess takes what it expects of them itself. So no mean moves, and what is uncertain
+        near them is less so (Desautels, Krause, Burdick 2014: hallucinated updates).
+
+        Args:
+            points: those that were fitted, in their order, and after them those that are assumed.
+        """
+        assert self._guesses is not None
+        fitted, more = self._rest.shape[-1], len(points.keys) - self._rest.shape[-1]
+        expected = self.predict(points)[0][:, fitted:] - self._mean
+        measured = np.broadcast_to(self._rest, (len(self._guesses), fitted))
+        self._points, self._within = points, self._apart(points, points)
+        self._rest = np.concatenate([measured, expected], axis=1)
+        self._variances = np.concatenate([self._variances, np.zeros(more)])
+        self._posterior = self._explained(self._guesses)
+
     def _first(self) -> Floats:
         """Return guesses to begin with: drawn before any result, kept by how well they explain."""
         drawn = self._drawn(GUESSES * _DRAWN_A_GUESS)
@@ -159,10 +177,10 @@ class Model:
         """
         kernel = self._kernel(guesses, self._within)
         noise = np.exp(2 * guesses[:, -1]) + _JITTER
-        kernel += noise[:, None, None] * np.eye(len(self._rest)) + np.diag(self._variances)
+        kernel += noise[:, None, None] * np.eye(len(self._variances)) + np.diag(self._variances)
         lower = np.linalg.cholesky(kernel)
         inverse = np.linalg.inv(lower)
-        inner = inverse @ self._rest[:, None]
+        inner = inverse @ self._rest[..., None]
         fits = -0.5 * (inner[..., 0] ** 2).sum(1) - np.log(
             np.diagonal(lower, axis1=1, axis2=2)
         ).sum(1)

@@ -14,13 +14,15 @@ import numpy as np
 
 from llmdyno.knobs import Knob, Value
 from llmdyno.search.feasibility import Feasibility
-from llmdyno.search.memory import Memory, Told
+from llmdyno.search.memory import Memory
 from llmdyno.search.model import Model, Points, normal
 from llmdyno.search.space import Floats, Key
 
 FEWER_CHANGES = 0.002  # the share of the value that one more changed knob must gain
 _CAUTION = 5.0  # the power of the chance to start
+_CAUTION_OUT = 0.07  # by that share more for each trial that is out: it has not taught yet
 _CAUTION_MAX = 3.0  # times that, when much has failed
+_APART = 4.0  # the power of the chance not to fail by one cause with what is measured now
 _FAILING = 0.08  # the share of trials that may fail
 _AT_FIRST = 6  # trials as which the expectation counts
 _BATCH_SLOPE = 0.5  # by how much the logarithm of the value is expected to rise on a log scale
@@ -59,7 +61,7 @@ class OwnSearch(Memory):
         self._starts = [self.space.key({**self.space.fixed, **start}) for start in starts]
         self._prior = prior
         self._turns = dict(turns or {})
-        self._assumed: set[Key] = set()
+        self._out: list[Key] = []  # what is measured now
         self._model = Model(self.space, self.draw)
         self._misses = Model(self.space, self.draw)
         self._feasibility = Feasibility(self.space)
@@ -76,11 +78,9 @@ class OwnSearch(Memory):
         """
         self._turns = dict(turns)
 
-    def assume(self, config: Mapping[str, Value], value: float, missed: float) -> None:
-        """Take what a config that is measured now is believed to come to; not that it starts."""
-        key = self.space.key(config)
-        self.told[key] = Told(value, missed)
-        self._assumed.add(key)
+    def assume(self, configs: Sequence[Mapping[str, Value]]) -> None:
+        """Take all configs that are measured now, instead of those before; not that they start."""
+        self._out = list(dict.fromkeys(self.space.key(config) for config in configs))
 
     def _guess(self, points: Points) -> Floats:
         """Return what is expected to be gained at points, before any result.
@@ -117,16 +117,15 @@ class OwnSearch(Memory):
         if not keys:
             return None
         points = Points(self.space, keys)
-        failures = len(self.told) - len(measured)
         chances = 1 - self._feasibility.risk(points)
-        caution = _CAUTION * self._impatience(failures)
+        caution = _CAUTION * self._impatience() * (1 + _CAUTION_OUT * len(self._out))
         gains = self._promise(points, measured, centres[0])
-        chosen = int(np.argmax(gains * chances**caution))
+        chosen = int(np.argmax(gains * chances**caution * self._apart_from_out(points) ** _APART))
         self.reason = self._why(keys[chosen], centres[0], float(chances[chosen]))
         gain = float(gains[chosen] * chances[chosen])
         if not self._logarithmic or (self._limited and not self._met):
             return keys[chosen]  # what is promised is no share of the value
-        if len(self.told) % 2 and gain < _SETTLED:
+        if (len(self.told) + len(self._out)) % 2 and gain < _SETTLED:
             together = self._never_together(centres[0], taken)
             if together is not None:
                 return together
@@ -143,7 +142,7 @@ class OwnSearch(Memory):
         """
         axes = self.space.axes
         pairs = list(itertools.combinations([n for n, a in enumerate(axes) if not a.is_number], 2))
-        seen = {(i, j, key[i], key[j]) for key in self.told for i, j in pairs}
+        seen = {(i, j, key[i], key[j]) for key in [*self.told, *self._out] for i, j in pairs}
         keys = []
         for i, j in pairs:
             for one, other in itertools.product(axes[i].levels, axes[j].levels):
@@ -175,10 +174,23 @@ class OwnSearch(Memory):
             expected = f"expected {gain:+.1%} on the best{unknown}"
         return f"{expected}, {chance:.0%} to start"
 
-    def _impatience(self, failures: int) -> float:
+    def _impatience(self) -> float:
         """Return by how much more than wanted has failed so far, between 1 and the most."""
-        wanted = _FAILING * (len(self.told) - len(self._assumed) + _AT_FIRST)
-        return min(_CAUTION_MAX, max(1.0, (failures + _FAILING * _AT_FIRST) / wanted))
+        failures = float(sum(told.value is None for told in self.told.values()))
+        if self._out:  # so many of them are expected to
+            failures += self._feasibility.risk(Points(self.space, self._out)).sum()
+        trials = len(self.told) + len(self._out) + _AT_FIRST
+        return min(_CAUTION_MAX, max(1.0, (failures + _FAILING * _AT_FIRST) / (_FAILING * trials)))
+
+    def _apart_from_out(self, points: Points) -> Floats:
+        """Return the chance that a point and what is measured now do not fail by one cause.
+
+        One trial shows the cause; a second bet on it beside the first would be lost with it.
+        """
+        found = np.ones(len(points.keys))
+        for key in self._out:
+            found *= 1 - self._feasibility.shared(points, Points(self.space, [key]))
+        return found
 
     def expected(self, configs: Sequence[Mapping[str, Value]]) -> list[float] | None:
         """Return a number a config that ranks them: larger is better; None: nothing is known.
@@ -191,7 +203,7 @@ class OwnSearch(Memory):
         return [float(worth) for worth in self._worth(Points(self.space, keys))]
 
     def _learn(self) -> list[Key]:
-        """Fit the models to what was told; return the points that were measured."""
+        """Fit the models to what was told; return the points that were measured, or are now."""
         measured = [key for key, told in self.told.items() if told.value is not None]
         if not measured:
             return []
@@ -210,9 +222,18 @@ class OwnSearch(Memory):
         if self._limited:
             self._misses.fit(points, missed)
         failed = [key for key, told in self.told.items() if told.value is None] + self.refused
-        started = [key for key in measured if key not in self._assumed]
-        self._feasibility.fit(Points(self.space, started), Points(self.space, failed))
-        return measured
+        self._feasibility.fit(points, Points(self.space, failed))
+        return [*measured, *self._assumed(measured)]
+
+    def _assumed(self, measured: Sequence[Key]) -> list[Key]:
+        """Let the models take what is out for measured; return what was not."""
+        out = [key for key in self._out if key not in self.told]
+        if out:
+            points = Points(self.space, [*measured, *out])
+            self._model.assume(points)
+            if self._limited:
+                self._misses.assume(points)
+        return out
 
     def _scaled(self, values: Floats) -> Floats:
         """Return values as the model has them: larger is better, differences are shares."""

@@ -36,6 +36,8 @@ def show_closing(study: Mapping[str, Any], stream: TextIO) -> None:
 def closing_lines(study: Mapping[str, Any]) -> list[str]:
     """Return three lines: what decided, the other headline, the settings. Empty: nothing was won.
 
+    Where pairs are of before the study moved, a fourth says so.
+
     Args:
         study: its document; one of an older version has no values of the pairs, so those of its
             summaries stand there.
@@ -46,7 +48,8 @@ def closing_lines(study: Mapping[str, Any]) -> list[str]:
     other = next(one.key for one in HEADLINES if one.key != found.decided_by)
     where = f" at {found.level}" if found.level else ""
     lines = [_gain(study, found.decided_by, where), _gain(study, other, "")]
-    return [*(one for one in lines if one), _settings(study)]
+    moved = f"Mind: {found.pairs_moved}" if found.moved else ""
+    return [one for one in (*lines, _settings(study), moved) if one]
 
 
 def _gain(study: Document, key: str, where: str) -> str:

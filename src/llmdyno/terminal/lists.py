@@ -69,7 +69,8 @@ def _outcome(kind: catalog.Kind, document: Mapping[str, Any]) -> str:
         found = verdicts.confirmed(document)
         gain = f", {found.gain}" if found.gain else ""
         trials = counted(len(items(document, "trials")), "trial")
-        return f"{trials}: {found.word or 'not confirmed'}{gain}"
+        beside = [f"; {one}" for one in (found.stays, found.pairs_moved) if one]
+        return f"{trials}: {found.word or 'not confirmed'}{gain}{''.join(beside)}"
     tool = text(document, "imported", "tool")
     levels = ", ".join(_level_line(level) for level in items(document, "levels")) or "no level"
     return f"from {tool}: {levels}" if tool else levels

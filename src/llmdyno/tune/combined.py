@@ -26,7 +26,7 @@ from llmdyno.tune.ablation import Ablation, died
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.combinations import Combination, combinations, least_trials
 from llmdyno.tune.combined_study import combined_document
-from llmdyno.tune.endings import rank
+from llmdyno.tune.endings import is_tie, rank
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.folder import write_study
 from llmdyno.tune.gate import Across, Gate
@@ -304,6 +304,8 @@ class Combined:
             if best.state != "measured":
                 continue
             self._confirm(first, arm, best)
+            if self._is_tie(arm, best):
+                return
             proof = Proof(arm.runner, gate)
             if self._stands(arm, best) and proof.compare_answers(best):
                 proof.ablate(arm.runner.study.baseline, best, one_stack=arm is first)
@@ -321,6 +323,12 @@ class Combined:
         standing = document["best"]
         found = (standing["config"], standing["engine"], standing["front"])
         return bool(found == (best.config, arm.of.engine, arm.of.front))
+
+    def _is_tie(self, arm: _Arm, best: Step) -> bool:
+        """Tell whether a config is shown to be equal to the first combination's baseline."""
+        document, _ = combined_document(self._folder, Ledger(self._folder))
+        seen = msgspec.structs.replace(best, engine=arm.of.engine, front=arm.of.front)
+        return is_tie(document, seen)
 
     def _contenders(self, arms: Sequence[_Arm]) -> Iterator[tuple[_Arm, dict[str, Value]]]:
         """Yield what did better than the first combination's baseline, best first."""

@@ -117,9 +117,7 @@ def _derived(
         engine_version=own.engine_version,
     )
     first = works[0] if works else subject
-    whole.steps = [
-        first.seen(step) for name in ("baseline", "reference") for step in first.ledger.of(name)
-    ]
+    whole.steps = _baseline(first)
     trials = [part.seen(step) for part in works for step in part.ledger.of("trial")]
     whole.steps += [
         msgspec.structs.replace(step, number=number) for number, step in enumerate(trials)
@@ -147,6 +145,7 @@ def _derived(
     whole.stopped = next((one for one in stopped if one is not None), None)
     references = [(part, valued_reference_of(part.ledger)) for part in works if part is not first]
     rivals = [part.seen(step) for part, step in references if step is not None]
+    others = [step for part in works if part is not first for step in _baseline(part)]
     # Its own ledger tells of each what the baseline did after a failure; the joint one does not.
     dead = {
         contender: part.seen(step)
@@ -159,7 +158,15 @@ def _derived(
         for step in undecided(part.ledger, _stack(ledger.spec, part).knobs)
     ]
     stack = _stack(ledger.spec, subject)
-    return study_document(folder, whole, stack, rivals=rivals, dead=dead, undecided=again)
+    return study_document(
+        folder, whole, stack, rivals=rivals, others=others, dead=dead, undecided=again
+    )
+
+
+def _baseline(part: _Part) -> list[Step]:
+    """Return all that was measured of a combination's baseline, as the whole study sees it."""
+    phases: tuple[Literal["baseline", "reference"], ...] = ("baseline", "reference")
+    return [part.seen(step) for phase in phases for step in part.ledger.of(phase)]
 
 
 def _arm(step: Step, part: _Part, first: _Part) -> Literal["", "before", "after"]:

@@ -127,6 +127,21 @@ def is_doubtful(step: Step) -> bool:
     return step.state == "failed" and step.beside > 0 and step.failure_class in _OF_NEIGHBOURS
 
 
+def is_tie(document: Mapping[str, Any], best: Step) -> bool:
+    """Tell whether a would-be winner is shown to be equal to the baseline, which is the best then.
+
+    Nothing that promised less is looked at after it.
+
+    Args:
+        document: the study's, as it stands.
+        best: the would-be winner.
+    """
+    found = document["confirmation"]
+    stack = (found.get("engine", ""), found.get("front", ""))
+    of_it = found["config"] == best.config and stack == (best.engine, best.front)
+    return bool(found["shown_equal"] and of_it)
+
+
 def has_its_pairs(ledger: Ledger, contender: int, pairs: int) -> bool:
     """Tell whether a confirmation with so many whole pairs has all that were planned.
 
@@ -232,7 +247,8 @@ def of(
         folder: of the study.
         ledger: of the study.
         confirmation: of the winner.
-        best: the config that beats the baseline and has not been rejected; None: there is none.
+        best: the config that stands, as it has not been rejected, though it may be no better than
+            the baseline; None: there is none.
         left: whether one is still to be confirmed.
     """
     stopped = ledger.stopped

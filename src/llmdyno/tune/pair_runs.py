@@ -1,6 +1,6 @@
 """What befell the runs of a study, beside their values: for study.json and its doubts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,56 @@ def befell(folder: Path, ledger: Ledger, step: Step) -> dict[str, Any]:
         "requests": requests and {name: requests[name] for name in ("completed", "failed")},
         "doubts": _codes(step, level),
     }
+
+
+def runs(
+    folder: Path, ledger: Ledger, steps: Sequence[Step], arm_of: Callable[[Step], str]
+) -> list[dict[str, Any]]:
+    """Return the runs of a confirmation as study.json has them.
+
+    Args:
+        folder: of the study.
+        ledger: of the study.
+        steps: the confirmation's.
+        arm_of: tells the arm of each, "before" or "after".
+    """
+    return [
+        {
+            "pair": step.number // 2,
+            "arm": arm_of(step),
+            "run": step.run,
+            "value": step.value,
+            "state": step.state,
+            "slo_met": step.slo_met,
+            "failure": step.failure_class,
+            "place": step.place,
+            **befell(folder, ledger, step),
+            **stack_of(step),
+        }
+        for step in steps
+    ]
+
+
+def earlier(ledger: Ledger, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how many whole pairs were measured before the study moved, and what has changed since.
+
+    Args:
+        ledger: of the study.
+        runs: of the confirmation, as runs() returns them.
+    """
+    places: dict[int, list[int]] = {}
+    for run in runs:
+        if run["state"] == "measured":
+            places.setdefault(run["pair"], []).append(run["place"])
+    whole = [two[0] for two in places.values() if len(two) == 2 and two[0] == two[1]]
+    old = [place for place in whole if place < ledger.place]
+    whys = [event.why for event in ledger.events if event.kind == "moved"]
+    return {"earlier_pairs": len(old), "moved_since": whys[min(old) :] if old else []}
+
+
+def stack_of(step: Step) -> dict[str, str]:
+    """Return whose step it is, in a study over several engines or fronts; else nothing."""
+    return {"engine": step.engine, "front": step.front} if step.engine else {}
 
 
 def starts(ledger: Ledger, best: Step | None, knobs: Sequence[Knob]) -> dict[str, Any]:
@@ -77,12 +127,18 @@ def _codes(step: Step, level: Mapping[str, Any] | None) -> list[str]:
     return [*(level["codes"] if level else ()), *([STOPPED] if step.stood_s else ())]
 
 
-def stood(ledger: Ledger) -> list[dict[str, Any]]:
-    """Return the steps that count although dyno was stopped in them, as study.json has them."""
+def stood(ledger: Ledger, more: Sequence[Step] = ()) -> list[dict[str, Any]]:
+    """Return the steps that count although dyno was stopped in them, as study.json has them.
+
+    Args:
+        ledger: of the study.
+        more: steps that count, too, and are not in it: the baselines of other combinations.
+    """
     lanes = ledger.lanes
     counting = [
         *ledger.of("baseline"),
         *(baselines_in(ledger, lanes) if lanes else ledger.of("reference")),
+        *more,
         *(step for phase in ("trial", "best", "confirm", "ablation") for step in ledger.of(phase)),
     ]
     return [
@@ -92,6 +148,7 @@ def stood(ledger: Ledger) -> list[dict[str, Any]]:
             "device": step.device or None,
             "run": step.run,
             "stood_s": step.stood_s,
+            **stack_of(step),
         }
         for step in counting
         if step.stood_s

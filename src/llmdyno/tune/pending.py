@@ -1,9 +1,9 @@
 """A search that is asked while trials are still out.
 
-Any search can be asked so. It is made anew for each question and told all that is known, in the
-order in which it came. A trial that is still out is told as what it is believed to become, so that
-the next proposal is another one, and looks elsewhere. What was believed is forgotten with the
-search: the next one is told what came.
+Any search can be asked so. One that can be told what is out without believing it (`assume`) is
+kept: it learns each result once. Any other is made anew for each question and told all that is
+known. To it a trial that is still out is told as one in the middle, so that the next proposal is
+another one. What was believed is forgotten with the search: the next one is told what came.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,28 +42,42 @@ class Asking:
         self._asked = asked
         self._start: tuple[Config, float, Mapping[str, float]] | None = None
         self._turns: Mapping[str, Value] | None = None
+        self._kept: Any = None  # a search that can be told more, and what it was told
+        self._told: list[Tried] = []
         if hasattr(make(seed), "hint"):  # what begins a search looks whether it takes hints
             self.hint = self._take_turns
 
     def start(self, config: Config, value: float, constraints: Mapping[str, float]) -> None:
         """Take the baseline and its result, for all searches to come."""
         self._start = (config, value, constraints)
+        self._kept = None
 
     def _take_turns(self, turns: Mapping[str, Value]) -> None:
         self._turns = turns
+        self._kept = None
 
     def told(self, tried: Sequence[Tried]) -> Searching:
         """Return a search that knows all that came, and nothing of what is out."""
+        search, told = self._kept, self._told
+        if search is None or list(tried[: len(told)]) != told:  # or something was taken back
+            search, told = self._made(), []
+        for one in tried[len(told) :]:
+            search.give(one.config)
+            search.tell(one.value, one.missed, one.error)
+        if hasattr(search, "assume"):
+            search.assume([])
+            self._kept, self._told = search, list(tried)
+        found: Searching = search
+        return found
+
+    def _made(self) -> Any:
         # With one seed for all, each would draw again what those before it drew.
         search: Any = self._make((self._seed + self._asked) % 2**32)
         if self._start is not None:
             search.start(*self._start)
         if self._turns is not None:
             search.hint(self._turns)
-        for one in tried:
-            _tell(search, one)
-        found: Searching = search
-        return found
+        return search
 
     def ask(
         self, tried: Sequence[Tried], out: Sequence[Config], known: Sequence[Config]
@@ -75,44 +89,21 @@ class Asking:
             out: the configs whose trials have not ended.
             known: all configs that are not to be proposed again, those that are out among them.
         """
-        search = self.told(tried)
+        search: Any = self.told(tried)
         self._asked += 1
-        for believed in [_believed(search, tried, config) for config in out]:
-            if believed is not None:
-                _assume(search, believed)
+        if hasattr(search, "assume"):
+            search.assume(out)
+        elif middle := _in_the_middle(tried):
+            for config in out:
+                search.give(config)
+                search.tell(middle.value, middle.missed, middle.error)
         return search.ask(known), search
 
 
-def _tell(search: Searching, one: Tried) -> None:
-    search.give(one.config)
-    search.tell(one.value, one.missed, one.error)
-
-
-def _assume(search: Searching, one: Tried) -> None:
-    """Tell what is believed; where a search can tell it from what was measured, as such."""
-    assume = getattr(search, "assume", None)
-    if assume is None or one.value is None:
-        _tell(search, one)
-    else:
-        assume(one.config, one.value, max(one.missed.values(), default=0.0))
-
-
-def _believed(search: Searching, tried: Sequence[Tried], config: Config) -> Tried | None:
-    """Return what a trial that is out is taken for; None: nothing was measured yet.
-
-    The search ranks it among those that were measured: it is believed to become as the one next to
-    it. Where the search has no such opinion, it is believed to be one in the middle.
-    """
-    measured = [one for one in tried if one.value is not None]
-    if not measured:
+def _in_the_middle(tried: Sequence[Tried]) -> Tried | None:
+    """Return the measured trial of the middle value; None: nothing was measured yet."""
+    values = {one.value: one for one in tried if one.value is not None}
+    if not values:
         return None
-    rank = getattr(search, "expected", None)
-    ranks = rank([one.config for one in measured] + [config]) if rank is not None else None
-    if ranks is None:
-        middle = median(one.value or 0.0 for one in measured)
-        like = min(measured, key=lambda one: abs((one.value or 0.0) - middle))
-    else:
-        *others, own = ranks
-        near = min(range(len(others)), key=lambda number: abs(others[number] - own))
-        like = measured[near]
-    return msgspec.structs.replace(like, config=dict(config))
+    middle = median(values)
+    return values[min(values, key=lambda value: abs(value - middle))]

@@ -31,6 +31,11 @@ it can be gone again at any time. The document's keys are a contract; its versio
     29 November 2026, added: "doubts" (codes) of a trial; "withdrawn": "id", "config", "why",
         "failed" (null: it has not ended); in "slo_outcome" "faster" (null: none), a trial
         that beats the baseline but for the SLOs; "stood", steps in which dyno was stopped.
+    29 November 2026, added: in "confirmation" "shown_equal" (both are equal within 1 %, so that
+        "best" is the baseline) and "config" (what was told against the baseline; null: nothing),
+        in a study over several with "engine" and "front"; "earlier_pairs" (how many of "pairs"
+        are of before the study moved) and "moved_since" (what has changed since, in sentences); in
+        "stood" the baselines of all combinations, each with "engine" and "front".
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -68,6 +73,7 @@ def study_document(
     subject: Stack,
     *,
     rivals: Sequence[Step] = (),
+    others: Sequence[Step] = (),
     dead: Mapping[int, Step] | None = None,
     undecided: Collection[Step] | None = None,
 ) -> dict[str, Any]:
@@ -80,7 +86,8 @@ def study_document(
         folder: of the study.
         ledger: of the study.
         subject: what is tuned.
-        rivals: the baselines of other engines, which may win, too.
+        rivals: the baselines of other engines as trials are measured, which may win, too.
+        others: all that was measured of the baselines of other engines.
         dead: the runs of an ablation in which would-be winners died, by contender; None: the ledger
             tells.
         undecided: failures that tell nothing yet, as blame.undecided() has them; None: the same.
@@ -92,7 +99,7 @@ def study_document(
         dead = deaths(ledger, subject.knobs)
     if undecided is None:
         undecided = blame.undecided(ledger, subject.knobs)
-    return _Document(folder, ledger, subject, rivals, dead, undecided).whole()
+    return _Document(folder, ledger, subject, rivals, others, dead, undecided).whole()
 
 
 class _Document:
@@ -102,6 +109,7 @@ class _Document:
         ledger: Ledger,
         subject: Stack,
         rivals: Sequence[Step],
+        others: Sequence[Step],
         dead: Mapping[int, Step],
         undecided: Collection[Step],
     ) -> None:
@@ -114,6 +122,7 @@ class _Document:
         self._subject = subject
         self._reader = Reader(self._study.slos)
         refused = [one.config for one in checked.read(folder).checked if one.refused]
+        self._others = others
         self._dead = dead
         self._undecided = {step.run for step in undecided}
         self._left = endings.is_left(
@@ -122,7 +131,9 @@ class _Document:
 
     def whole(self) -> dict[str, Any]:
         baseline = self._ledger.find("baseline", 0)
-        best, confirmation, rejected = self._standing()
+        standing, confirmation, rejected = self._standing()
+        # As good as the baseline, and no better: fewer changed settings win.
+        best = None if confirmation["shown_equal"] else standing
         study = self._study
         document = {
             "schema": SCHEMA,
@@ -150,17 +161,18 @@ class _Document:
             "spent_s": round(self._ledger.spent_s, 3),
             "bundle": None,
             "rejected": rejected,
-            "stood": pair_runs.stood(self._ledger),
+            "stood": pair_runs.stood(self._ledger, self._others),
             "lanes": _lanes(self._ledger),
-            **endings.of(self._folder, self._ledger, confirmation, best=best, left=self._left),
+            **endings.of(self._folder, self._ledger, confirmation, best=standing, left=self._left),
         }
         document["outcome"] = {**document["outcome"], "said": conclusions.conclusion(document)}
         return {**document, "doubts": study_doubts.entries(document, self._guide())}
 
     def _standing(self) -> tuple[Step | None, dict[str, Any], list[dict[str, Any]]]:
-        """Return the winner, its confirmation, and the would-be winners that are none.
+        """Return who stands, its confirmation, and the would-be winners that are none.
 
-        One that was confirmed as better stays the winner until another is.
+        One that was confirmed stands until another is better. The winner is who stands, but for one
+        that is shown to be equal to the baseline.
         """
         best, confirmation = None, self._confirmation(None)
         last, rejected = confirmation, []
@@ -170,10 +182,10 @@ class _Document:
                 step, found, died=self._dead.get(step.contender), undecided=self._undecided
             ) or self._ledger.fell_out(step.contender)
             if why is not None:
-                found = {**found, "verdict": endings.word_of_rejected(found)}
-                rejected.append(
-                    {"config": step.config, "why": why, "confirmation": found, **_of(step)}
-                )
+                word = endings.word_of_rejected(found)
+                found = {**found, "verdict": word, "shown_equal": False}
+                of = pair_runs.stack_of(step)
+                rejected.append({"config": step.config, "why": why, "confirmation": found, **of})
                 last = found
             elif step.state == "measured" and (best is None or found["verdict"] == "better"):
                 best, confirmation = step, found
@@ -192,7 +204,7 @@ class _Document:
             "config": step.config,
             "summary": self._summary(step),
             "place": step.place,
-            **_of(step),
+            **pair_runs.stack_of(step),
         }
 
     def _summary(self, step: Step) -> dict[str, Any]:
@@ -227,7 +239,7 @@ class _Document:
             "device": step.device or None,
             "beside": step.beside,
             "place": step.place,
-            **_of(step),
+            **pair_runs.stack_of(step),
         }
 
     def _last_level(self, step: Step) -> Mapping[str, Any] | None:
@@ -246,21 +258,8 @@ class _Document:
         key = objective.key
         named = {one.key: one for one in (objective, *HEADLINES, *self._of_slos())}
         ratios = {name: self._reader.ratio(pairs, one) for name, one in named.items()}
-        runs = [
-            {
-                "pair": step.number // 2,
-                "arm": self._arm_of(step),
-                "run": step.run,
-                "value": step.value,
-                "state": step.state,
-                "slo_met": step.slo_met,
-                "failure": step.failure_class,
-                "place": step.place,
-                **pair_runs.befell(self._folder, self._ledger, step),
-                **_of(step),
-            }
-            for step in steps
-        ]
+        runs = pair_runs.runs(self._folder, self._ledger, steps, self._arm_of)
+        word = self._word(best, pairs, ratios[key], runs)
         return {
             "design": "ABBA",
             "level": None if self._study.load.is_open else self._study.level,
@@ -270,7 +269,11 @@ class _Document:
             # Beside "ratio", whose keys readers know: the metrics of the SLOs.
             "slo_ratio": {one.key: ratios[one.key] for one in self._of_slos()} if pairs else {},
             "levels": self._levels(pairs, named, ratios),
-            "verdict": self._word(best, pairs, ratios[key], runs),
+            "verdict": word,
+            "shown_equal": bool(pairs) and verdicts.shown_equal(word, ratios[key]),
+            **pair_runs.earlier(self._ledger, runs),
+            "config": best and best.config,
+            **({} if best is None else pair_runs.stack_of(best)),
             "decided_by": key,
             "runs": runs,
             "starts": pair_runs.starts(self._ledger, best, self._subject.knobs),
@@ -390,8 +393,3 @@ def _lanes(ledger: Ledger) -> dict[str, Any] | None:
             if step.phase == "reference"
         ],
     }
-
-
-def _of(step: Step) -> dict[str, str]:
-    """Return whose step it is, in a study over several engines or fronts."""
-    return {"engine": step.engine, "front": step.front} if step.engine else {}

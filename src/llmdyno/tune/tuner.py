@@ -21,7 +21,7 @@ from llmdyno.machine.devices import Devices
 from llmdyno.search.samplers import Searching, sampler
 from llmdyno.serve.stack import Stack
 from llmdyno.store import LEDGER
-from llmdyno.tune import commands, objectives
+from llmdyno.tune import commands, endings, objectives
 from llmdyno.tune.ablation import died
 from llmdyno.tune.alike import reference_of_lanes
 from llmdyno.tune.candidates import checked_candidates, describe
@@ -189,6 +189,8 @@ class Tuner:
         for best in proof.contenders(reference, self._trials.expected):
             proof.confirm(baseline.config, best)
             document = study_document(runner.folder, runner.ledger, self.stack)
+            if endings.is_tie(document, best):
+                return
             if document["best"]["config"] == best.config:
                 if proof.compare_answers(best):
                     proof.ablate(baseline.config, best)
