@@ -42,6 +42,7 @@ class Simulation:
         self._asks = Asks(load)
         self.step = self._count = 0
         self._servers = [(0.0, each) for each in range(max(1, rules.servers))]  # free from when
+        self._behind_s = 0.0  # how far the API servers lag behind the tokens that steps have made
         self._random = random.Random("predict/latency")
         # A heap: when requests leave the client, and whose they are.
         self.sending = sorted((start_s, user) for user, start_s in enumerate(load.starts_s))
@@ -70,7 +71,7 @@ class Simulation:
         heapq.heappush(self._servers, (ready_s, server))
         self._count += 1
         # The loop takes what has come since its last pass: those requests go on together.
-        pass_s = api_pass_s(self._handover_s(len(self.running)), self.last_s)
+        pass_s = api_pass_s(self._writing_s(len(self.running)), self.last_s)
         if pass_s:
             phase_s = pass_s * server / len(self._servers)
             passes = math.ceil((ready_s - phase_s) / pass_s) + API_PASSES - 1
@@ -366,7 +367,10 @@ class Simulation:
 
     def _handover_s(self, made: int) -> float:
         """From a step's end to the client: the API servers write the step's tokens in turn."""
-        return made * self.time.token_api_s / len(self._servers)  # type: ignore[no-any-return]
+        return self._behind_s + self._writing_s(made)
+
+    def _writing_s(self, tokens: float) -> float:
+        return tokens * self.time.token_api_s / len(self._servers)  # type: ignore[no-any-return]
 
     def _in_window(self, moment_s: float) -> bool:
         return self.load.window_s <= moment_s <= self.load.duration_s
@@ -379,6 +383,8 @@ class Simulation:
         took_s = steps * seconds
         begin_s, self.now_s, self.last_s = self.now_s, self.now_s + took_s, seconds
         self._wake(begin_s, steps * min(host, seconds))
+        behind_s, grows = self._behind_s, self._writing_s(decodes + new) / seconds - 1
+        self._behind_s = max(0.0, behind_s + grows * took_s)
         low, high = max(begin_s, self.load.window_s), min(self.now_s, self.load.duration_s)
         if high <= low:
             return
@@ -386,5 +392,8 @@ class Simulation:
         running, waiting = len(self.running) + len(self.partial), len(self.waiting)
         seen.passed(high - low, running, waiting * self._capped, waiting * self._crowded)
         seen.stepped(counted, decodes, self.context if decodes else 0.0, chunk, new)
+        if grows > 0 or behind_s:  # what is not written yet, nobody has had
+            first, last = (max(0.0, behind_s + grows * (at - begin_s)) for at in (low, high))
+            seen.tokens -= (last - first) / self._writing_s(1)
         if host > gpu:
             seen.host_s += high - low
