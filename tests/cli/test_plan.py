@@ -128,6 +128,26 @@ def test_rates_say_how_many_replicas() -> None:
     assert "request_rate" in made.document["points"][0]
 
 
+def test_a_rate_at_which_hardly_a_request_comes_is_predicted() -> None:
+    point = planned(rates=(0.001,)).document["points"][0]
+    assert point["token_rate"]["mean"] == pytest.approx(0.001 * 50, rel=0.01)
+    assert point["fits"]
+
+
+def test_users_are_shared_out_among_copies_and_the_proof_has_those_of_one() -> None:
+    alone, eight = (
+        planned("tensor_parallel_size=1", users=users, gpus=gpus).document
+        for users, gpus in (((1,), 1), ((4, 9), 8))
+    )
+    one_user = alone["points"][0]["token_rate"]["mean"]
+    few, many = (point["token_rate"]["mean"] for point in eight["points"][:2])
+    assert few == pytest.approx(4 * one_user, rel=0.01)  # four copies are idle
+    assert 8 * one_user < many < 9.1 * one_user
+    command, copies = eight["recommended"]["command"], eight["recommended"]["copies"]
+    of_one = ",".join(str(users) for users in sorted({-(-4 // copies), -(-9 // copies)}))
+    assert command[command.index("-c") + 1] == of_one
+
+
 def test_what_if_changes_knobs_and_places() -> None:
     made = planned(
         "max_num_seqs=64",

@@ -11,6 +11,7 @@ from llmdyno.knobs import Value, check, parse_settings
 from llmdyno.predict import document as made
 from llmdyno.predict.asked import Plan, own_workload
 from llmdyno.predict.calibrate import Calibration, calibrate
+from llmdyno.predict.capacity import capacity
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.grid import shares
 from llmdyno.predict.judged import check_slos
@@ -241,7 +242,7 @@ def _planned(plan: Plan, parts: Sequence[_Of]) -> Planned:
         exprs = ",".join(slo.expr for slo in plan.slos)
         nothing_meets = f"--slo {exprs}: {made.nearest(plan, lead.site, shown)}"
         if plan.rates:
-            document["capacity"] = made.capacity(plan, shown.option, lead.calibration)
+            document["capacity"] = capacity(plan, shown.option, lead.calibration)
             nothing_meets += made.more_gpus(document["capacity"])
     if chosen is not None:
         study = made.toml(plan, chosen, lead.base)
@@ -282,7 +283,7 @@ def _recommended(plan: Plan, part: _Of, chosen: Predicted) -> dict[str, Any]:
         "study_toml": made.toml(plan, chosen, part.base),
     }
     if plan.rates or plan.slos:
-        found["capacity"] = made.capacity(plan, chosen.option, part.calibration)
+        found["capacity"] = capacity(plan, chosen.option, part.calibration)
     return found
 
 
