@@ -113,6 +113,34 @@ def test_one_run_that_fails_is_made_again(lab: StudyLab, at: int) -> None:
     assert "  This config has worked before; it is tried once more." in lab.told
 
 
+@pytest.mark.parametrize("at", [3, 5])
+def test_a_machine_that_mends_itself_while_the_baseline_is_checked_costs_no_winner(
+    lab: StudyLab, at: int
+) -> None:
+    document = lab.run(breaks(at, until=at + 2, kind="died"))
+
+    told = "  The baseline had failed with it; it is tried a last time."
+    assert lab.told.count(told) == 1
+    assert document["best"]["config"] == WINNER
+    assert document["confirmation"]["verdict"] == "better"
+    assert document["rejected"] == []
+
+
+def test_a_winner_that_dies_once_more_after_the_machine_has_mended_is_none(lab: StudyLab) -> None:
+    def world(start: Start) -> tuple[float, float] | str:
+        dies = bool(start.config) and start.phase == "best"
+        return "died" if dies or start.number == 5 else fast(start)  # the fifth is the check
+
+    document = lab.run(world)
+
+    phases = [start.phase for start in lab.starts]
+    assert phases == ["baseline", "trial", "best", "best", "check", "check", "best", "check"]
+    assert [one["config"] for one in document["rejected"]] == [WINNER]
+    assert document["best"]["config"] == {}
+    assert lab.run(world)["best"]["config"] == {}
+    assert lab.starts == []
+
+
 def test_a_reference_that_fails_is_made_again_or_stops_the_study(lab: StudyLab) -> None:
     asked = lab.study(users="1,2")
     lab.run(breaks(2, until=2), asked)
