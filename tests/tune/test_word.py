@@ -7,15 +7,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from llmdyno import store
+from llmdyno.cli.app import app
 from llmdyno.cli.flags import with_baseline
 from llmdyno.cli.rebuild import rebuild
 from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.quality.answers import Answers
 from llmdyno.report import study_tables
 from llmdyno.results import findings
-from llmdyno.results.conclusions import NO_DIFFERENCE
+from llmdyno.results.conclusions import NO_DIFFERENCE, misses_slo
 from llmdyno.results.verdicts import Word, with_slo
 from llmdyno.terminal.study import verdict_lines
 from llmdyno.tune import runner
@@ -469,6 +471,39 @@ def test_what_nobody_meets_is_said_with_the_nearest(lab: StudyLab) -> None:
     page = headline(document)
     for text in (verdict_lines(document)[-1], document["outcome"]["said"], lab.bundled(), page):
         assert said in text
+
+
+def test_of_two_that_miss_one_slo_alike_the_one_that_meets_the_other_is_nearest(
+    lab: StudyLab,
+) -> None:
+    def world(start: Start) -> tuple[float, float]:
+        return (10.0, 20.4) if start.config else (20.0, 20.0)  # the gap, and the first token
+
+    asked = lab.study(slo="ttft:p99<5ms,tpot:p50<15ms", candidates=[WINNER])
+    nearest = lab.run(world, asked)["slo_outcome"]["nearest"]
+
+    assert nearest["config"] == WINNER
+    assert nearest["missed_by"]["tpot:p50<15ms"] < 0 < nearest["missed_by"]["ttft:p99<5ms"]
+
+
+@pytest.mark.parametrize(
+    ("slo", "status"),
+    [("ttft:p99<1ms", 1), ("ttft:p99<15ms", 0), ("ttft:p99<1s", 0), (None, 0)],
+)
+def test_the_exit_status_says_whether_an_slo_is_missed(
+    lab: StudyLab, slo: str | None, status: int
+) -> None:
+    given = {"trials": "1", "pairs": "2", "duration": "8s", "trial-duration": "8s"} | {
+        "engine": "faulty.engine", "model": "m", "users": "2", "search": "fast", "interval": "1s",
+        "out": str(lab.folder), **({"slo": slo} if slo else {}),
+    }  # fmt: skip
+    words = [word for name, value in given.items() for word in (f"--{name}", value)]
+    ended = CliRunner().invoke(app, ["tune", *words, "--no-quality", "--json"])
+
+    assert ended.exit_code == status, ended.output
+    document = json.loads(ended.stdout.splitlines()[-1])  # it is printed whatever the status
+    assert misses_slo(document) == bool(status)
+    assert document["confirmation"]["verdict"] == "better"
 
 
 def test_a_budget_that_ends_before_any_trial(lab: StudyLab) -> None:

@@ -170,8 +170,8 @@ class Runner:
     ) -> Step:
         """Measure one checked config, unless the ledger has it already.
 
-        One that has worked before and fails now is tried once more; and again if the baseline, which
-        is started then, fails at first, too: the machine was broken, and has mended by itself.
+        One that has worked before and fails now is tried once more; and again if the baseline is
+        started then and fails at first, too: the machine was broken, and has mended by itself.
 
         Raises:
             ServerError: the machine is at fault, not the config. The ledger says so, and what
