@@ -228,6 +228,13 @@ def test_runs_of_one_scheduler_of_an_engine_do_not_test_its_other_one(tmp_path: 
         ({"what_if": ("gpu",)}, (), "--what-if gpu: write name=value"),
         ({"what_if": ("gpus=none",)}, (), "must be a whole number"),
         ({"what_if": ("gpu=h300",)}, (), "no such GPU"),
+        ({"what_if": ("max_seqs=3",)}, (), "^--what-if max_seqs=3: no knob"),
+        (
+            {"what_if": ("engine=sglang,context_length=249",)},
+            (),
+            "context_length=249: sglang would refuse a request of 250 tokens, .* set at least 250",
+        ),
+        ({}, ("max_model_len=100",), "max_model_len=100: vllm would refuse a request of 250 token"),
         ({"measured": ("nowhere",)}, (), "no such run or study"),
     ],
 )
@@ -239,12 +246,17 @@ def test_nonsense_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+def test_a_limit_that_a_request_just_fits_is_taken() -> None:
+    assert planned("max_model_len=250", users=(1,), config_only=True).document["points"][0]["fits"]
+
+
 @pytest.mark.parametrize(
     ("wishes", "said"),
     [
         ({"model": ""}, "--model: name one"),
         ({"gpu": ""}, "--gpu: name one"),
         ({"gpus": 0}, "--gpus 0"),
+        ({"engines": ("vllm", "sglang", "vllm")}, "--engine vllm,sglang,vllm: names one twice"),
         ({"users": (0,)}, "-c 0"),
         ({"rates": (-1.0,)}, "--request-rate -1"),
         ({"rates": (1.0,), "users": (1,)}, "give one"),
