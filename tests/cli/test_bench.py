@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from llmdyno.cli.bench import EXIT_THRESHOLD_MISSED, _status
+from llmdyno.cli.bench import _status
+from llmdyno.cli.output import EXIT_THRESHOLD_MISSED
 from llmdyno.errors import DynoError
 from llmdyno.results.slo import parse_slos
 from llmdyno.spec import Bench

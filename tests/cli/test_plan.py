@@ -143,6 +143,26 @@ def test_rates_say_how_many_replicas() -> None:
     assert "request_rate" in made.document["points"][0]
 
 
+def test_a_rate_at_which_hardly_a_request_comes_is_predicted() -> None:
+    point = planned(rates=(0.001,)).document["points"][0]
+    assert point["token_rate"]["mean"] == pytest.approx(0.001 * 50, rel=0.01)
+    assert point["fits"]
+
+
+def test_users_are_shared_out_among_copies_and_the_proof_has_those_of_one() -> None:
+    alone, eight = (
+        planned("tensor_parallel_size=1", users=users, gpus=gpus).document
+        for users, gpus in (((1,), 1), ((4, 9), 8))
+    )
+    one_user = alone["points"][0]["token_rate"]["mean"]
+    few, many = (point["token_rate"]["mean"] for point in eight["points"][:2])
+    assert few == pytest.approx(4 * one_user, rel=0.01)  # four copies are idle
+    assert 8 * one_user < many < 9.1 * one_user
+    command, copies = eight["recommended"]["command"], eight["recommended"]["copies"]
+    of_one = ",".join(str(users) for users in sorted({-(-4 // copies), -(-9 // copies)}))
+    assert command[command.index("-c") + 1] == of_one
+
+
 def test_what_if_changes_knobs_and_places() -> None:
     made = planned(
         "max_num_seqs=64",
@@ -335,6 +355,13 @@ def test_rows_that_do_not_say_their_gpu_are_of_the_first(tmp_path: Path) -> None
         ({"what_if": ("gpu",)}, (), "--what-if gpu: write name=value"),
         ({"what_if": ("gpus=none",)}, (), "must be a whole number"),
         ({"what_if": ("gpu=h300",)}, (), "no such GPU"),
+        ({"what_if": ("max_seqs=3",)}, (), "^--what-if max_seqs=3: no knob"),
+        (
+            {"what_if": ("engine=sglang,context_length=249",)},
+            (),
+            "context_length=249: sglang would refuse a request of 250 tokens, .* set at least 250",
+        ),
+        ({}, ("max_model_len=100",), "max_model_len=100: vllm would refuse a request of 250 token"),
         ({"measured": ("nowhere",)}, (), "no such run or study"),
     ],
 )
@@ -346,12 +373,17 @@ def test_nonsense_is_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+def test_a_limit_that_a_request_just_fits_is_taken() -> None:
+    assert planned("max_model_len=250", users=(1,), config_only=True).document["points"][0]["fits"]
+
+
 @pytest.mark.parametrize(
     ("wishes", "said"),
     [
         ({"model": ""}, "--model: name one"),
         ({"gpu": ""}, "--gpu: name one"),
         ({"gpus": 0}, "--gpus 0"),
+        ({"engines": ("vllm", "sglang", "vllm")}, "--engine vllm,sglang,vllm: names one twice"),
         ({"users": (0,)}, "-c 0"),
         ({"rates": (-1.0,)}, "--request-rate -1"),
         ({"rates": (1.0,), "users": (1,)}, "give one"),

@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import lab
@@ -142,6 +143,11 @@ def test_several_engines_are_one_plan_and_who_cannot_work_is_named() -> None:
     assert [stack["engine"] for stack in document["stacks"]] == ["timed.engine", "faulty.engine"]
     assert phases["baseline"]["runs"] == 2
     assert phases["trials"]["runs"] == 10  # shared by all
+    assert phases["quality"]["runs"] == 2
+    without = {
+        one["phase"] for one in planned(msgspec.structs.replace(study, quality=False))["phases"]
+    }
+    assert set(phases) - without == {"quality"}
     assert [one["engine"] for one in document["left_out"]] == ["vllm"]
     assert "Left out: vllm behind native" in shown(document)
 
@@ -176,6 +182,21 @@ def test_a_study_that_goes_on_has_only_what_is_left(
 
     assert phases["baseline"]["runs"] == 0
     assert phases["trials"]["runs"] == 4
+    # One of them may be better than the winner that was confirmed.
+    assert phases["best"]["runs"] == 1
+    assert phases["confirmation"]["runs"] == 2 * study.study().pairs_least
+
+
+def test_a_proof_without_trials_to_come_has_only_the_pairs_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = StudyLab(tmp_path / "s", monkeypatch)
+    study.run(fast, study.study())
+    phases = {one["phase"]: one for one in planned(study.study(pairs=3), tmp_path / "s")["phases"]}
+
+    assert phases["trials"]["runs"] == 0
+    assert phases["best"]["runs"] == 0
+    assert phases["confirmation"]["runs"] == 2
 
 
 def test_lanes_are_shown_and_divide_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,15 +7,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from llmdyno import store
+from llmdyno.cli.app import app
 from llmdyno.cli.flags import with_baseline
 from llmdyno.cli.rebuild import rebuild
 from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.quality.answers import Answers
 from llmdyno.report import study_tables
 from llmdyno.results import findings
-from llmdyno.results.conclusions import NO_DIFFERENCE
+from llmdyno.results.conclusions import NO_DIFFERENCE, misses_slo
 from llmdyno.results.verdicts import Word, with_slo
 from llmdyno.terminal.study import verdict_lines
 from llmdyno.tune import runner
@@ -111,6 +113,34 @@ def test_one_run_that_fails_is_made_again(lab: StudyLab, at: int) -> None:
     assert document["confirmation"]["pairs"] == 2
     assert len(document["confirmation"]["runs"]) == 4
     assert "  This config has worked before; it is tried once more." in lab.told
+
+
+@pytest.mark.parametrize("at", [3, 5])
+def test_a_machine_that_mends_itself_while_the_baseline_is_checked_costs_no_winner(
+    lab: StudyLab, at: int
+) -> None:
+    document = lab.run(breaks(at, until=at + 2, kind="died"))
+
+    told = "  The baseline had failed with it; it is tried a last time."
+    assert lab.told.count(told) == 1
+    assert document["best"]["config"] == WINNER
+    assert document["confirmation"]["verdict"] == "better"
+    assert document["rejected"] == []
+
+
+def test_a_winner_that_dies_once_more_after_the_machine_has_mended_is_none(lab: StudyLab) -> None:
+    def world(start: Start) -> tuple[float, float] | str:
+        dies = bool(start.config) and start.phase == "best"
+        return "died" if dies or start.number == 5 else fast(start)  # the fifth is the check
+
+    document = lab.run(world)
+
+    phases = [start.phase for start in lab.starts]
+    assert phases == ["baseline", "trial", "best", "best", "check", "check", "best", "check"]
+    assert [one["config"] for one in document["rejected"]] == [WINNER]
+    assert document["best"]["config"] == {}
+    assert lab.run(world)["best"]["config"] == {}
+    assert lab.starts == []
 
 
 def test_a_reference_that_fails_is_made_again_or_stops_the_study(lab: StudyLab) -> None:
@@ -441,6 +471,39 @@ def test_what_nobody_meets_is_said_with_the_nearest(lab: StudyLab) -> None:
     page = headline(document)
     for text in (verdict_lines(document)[-1], document["outcome"]["said"], lab.bundled(), page):
         assert said in text
+
+
+def test_of_two_that_miss_one_slo_alike_the_one_that_meets_the_other_is_nearest(
+    lab: StudyLab,
+) -> None:
+    def world(start: Start) -> tuple[float, float]:
+        return (10.0, 20.4) if start.config else (20.0, 20.0)  # the gap, and the first token
+
+    asked = lab.study(slo="ttft:p99<5ms,tpot:p50<15ms", candidates=[WINNER])
+    nearest = lab.run(world, asked)["slo_outcome"]["nearest"]
+
+    assert nearest["config"] == WINNER
+    assert nearest["missed_by"]["tpot:p50<15ms"] < 0 < nearest["missed_by"]["ttft:p99<5ms"]
+
+
+@pytest.mark.parametrize(
+    ("slo", "status"),
+    [("ttft:p99<1ms", 1), ("ttft:p99<15ms", 0), ("ttft:p99<1s", 0), (None, 0)],
+)
+def test_the_exit_status_says_whether_an_slo_is_missed(
+    lab: StudyLab, slo: str | None, status: int
+) -> None:
+    given = {"trials": "1", "pairs": "2", "duration": "8s", "trial-duration": "8s"} | {
+        "engine": "faulty.engine", "model": "m", "users": "2", "search": "fast", "interval": "1s",
+        "out": str(lab.folder), **({"slo": slo} if slo else {}),
+    }  # fmt: skip
+    words = [word for name, value in given.items() for word in (f"--{name}", value)]
+    ended = CliRunner().invoke(app, ["tune", *words, "--no-quality", "--json"])
+
+    assert ended.exit_code == status, ended.output
+    document = json.loads(ended.stdout.splitlines()[-1])  # it is printed whatever the status
+    assert misses_slo(document) == bool(status)
+    assert document["confirmation"]["verdict"] == "better"
 
 
 def test_a_budget_that_ends_before_any_trial(lab: StudyLab) -> None:

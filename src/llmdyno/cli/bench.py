@@ -11,12 +11,10 @@ import typer
 from llmdyno.cli.dashboards import Dashboard, bench_page
 from llmdyno.cli.flags import Given, bench_flags, bench_spec, secrets_of
 from llmdyno.cli.options import ApiKeyEnv, AsJson, Out, command, option
-from llmdyno.cli.output import print_json, print_line, say
+from llmdyno.cli.output import EXIT_THRESHOLD_MISSED, print_json, print_line, say
 from llmdyno.errors import DynoError, InterruptError, StorageError
 from llmdyno.machine.blas import import_numpy
 from llmdyno.spec import Bench
-
-EXIT_THRESHOLD_MISSED = 1
 
 
 @command(bench_flags())

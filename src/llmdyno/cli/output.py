@@ -19,6 +19,7 @@ from typing import Any
 from llmdyno.errors import StorageError
 from llmdyno.processes.stops import handled, stops
 
+EXIT_THRESHOLD_MISSED = 1  # done, but an SLO or a limit was missed
 _STDIN, _STDOUT, _STDERR = range(3)
 
 

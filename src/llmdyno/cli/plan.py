@@ -8,7 +8,7 @@ import typer
 
 from llmdyno.cli.flags import Given, read_file, spec_of
 from llmdyno.cli.options import AsJson, Out, command, option
-from llmdyno.cli.output import print_json, say
+from llmdyno.cli.output import EXIT_THRESHOLD_MISSED, print_json, say
 from llmdyno.errors import UsageError
 from llmdyno.flag import Field, all_fields
 from llmdyno.machine.blas import import_numpy
@@ -16,7 +16,6 @@ from llmdyno.predict.asked import Plan
 
 PLAN = "plan.json"
 STUDY_FILE = "study.toml"
-_SLO_MISSED = 1
 
 
 def plan_flags(*, in_file: bool = False) -> list[Field]:
@@ -58,7 +57,7 @@ def plan(
         raise UsageError(made.does_not_fit)
     if made.nothing_meets:
         say(f"dyno: {made.nothing_meets}")
-        raise typer.Exit(_SLO_MISSED)
+        raise typer.Exit(EXIT_THRESHOLD_MISSED)
 
 
 def _write(folder: Path, document: dict[str, object], study: str) -> Path:

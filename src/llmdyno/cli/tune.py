@@ -11,7 +11,13 @@ import typer
 from llmdyno.cli.dashboards import Dashboard, study_page
 from llmdyno.cli.flags import QUICK, Given, read_toml, study_flags, study_spec, with_baseline
 from llmdyno.cli.options import AsJson, Out, Text, command, option
-from llmdyno.cli.output import print_json, print_line, say, terminate_as_interrupt
+from llmdyno.cli.output import (
+    EXIT_THRESHOLD_MISSED,
+    print_json,
+    print_line,
+    say,
+    terminate_as_interrupt,
+)
 from llmdyno.cli.serve import read_stack
 from llmdyno.errors import DynoError, InterruptError, StorageError, UsageError
 from llmdyno.machine.blas import import_numpy
@@ -71,6 +77,7 @@ def tune(
     import_numpy()
     from llmdyno import store, workload
     from llmdyno.cli.told import key_findings
+    from llmdyno.results.conclusions import misses_slo
     from llmdyno.store import LEDGER
     from llmdyno.terminal.study import narrator, show_study
     from llmdyno.tune import commands
@@ -124,6 +131,8 @@ def tune(
             raise _with_the_way_on(error, folder, hosts) from error
     show_study(document, key_findings(document), sys.stderr)
     _show_end(_study_page(folder, document), document, as_json=json)
+    if misses_slo(document):
+        raise typer.Exit(EXIT_THRESHOLD_MISSED)
 
 
 def _asked(

@@ -144,6 +144,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError("--model: name one, e.g. --model meta-llama/Llama-3.1-8B.")
         if not self.gpu:
             raise UsageError("--gpu: name one, e.g. --gpu h200, or cpu for this machine's.")
+        if len({*self.engines}) < len(self.engines):
+            raise UsageError(f"--engine {','.join(self.engines)}: names one twice.")
         if self.gpus < 1:
             raise UsageError(f"--gpus {self.gpus}: must be at least 1.")
         if self.users and self.rates:

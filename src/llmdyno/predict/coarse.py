@@ -143,6 +143,7 @@ def _latencies(
         servers.mixes > 0, (1 - share) * decode_s + share * mixed_s, decode_s + share * mixed_s
     )
     handover_s = running * time.token_api_s / servers.servers
+    tpot_s = np.maximum(tpot_s, handover_s)  # who is written to more slowly than steps go
     passes_s = (API_PASSES - 0.5) * api_pass_s(handover_s, tpot_s)
     api_s = time.api_s * (LATENCY_REQUESTS + 1) + passes_s
     steps = np.maximum(1.0, loads.uncached / budget)

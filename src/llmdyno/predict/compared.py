@@ -9,6 +9,7 @@ from llmdyno.knobs import Value
 from llmdyno.predict import document as made
 from llmdyno.predict.asked import Plan
 from llmdyno.predict.calibrate import Calibration
+from llmdyno.predict.capacity import capacity
 from llmdyno.predict.options import Front, Option, Predicted, Site
 from llmdyno.predict.server import scheduling_of
 from llmdyno.results import wording
@@ -80,7 +81,7 @@ def by_gpu(plan: Plan, parts: Sequence[Part]) -> list[dict[str, Any]]:
             **made.points(plan, one)[-1],
         }
         if plan.rates and len(names) > 1 and one.fits:
-            row["capacity"] = made.capacity(plan, one.option, part.calibration)
+            row["capacity"] = capacity(plan, one.option, part.calibration)
         cost = _cost(plan, one)
         order = -one.token_rate if cost is None else cost
         found.append((not one.fits, row["slo_met"] is False, order, row))

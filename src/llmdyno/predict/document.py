@@ -12,10 +12,9 @@ from llmdyno.engines import Scheduling
 from llmdyno.knobs import Value, show
 from llmdyno.predict.asked import Plan
 from llmdyno.predict.calibrate import Calibration
-from llmdyno.predict.forecast import Forecast, Range, forecast
+from llmdyno.predict.forecast import Forecast, Range
 from llmdyno.predict.gpus import MEASURED, Gpu
-from llmdyno.predict.judged import judge
-from llmdyno.predict.options import Option, Predicted, Site, point_of
+from llmdyno.predict.options import Predicted, Site
 from llmdyno.predict.server import Setup, gpus_of, scheduling_of
 from llmdyno.results import wording
 from llmdyno.spec import Workload
@@ -23,7 +22,6 @@ from llmdyno.units import counted
 
 SCHEMA = "llmdyno.plan/1"
 _DIGITS = 6
-_HEADROOM = (0.95, 0.85, 0.7, 0.5, 0.3, 0.15)  # shares of the most that a server takes
 
 
 def number(value: float) -> float:
@@ -37,9 +35,9 @@ def load(level: tuple[int | None, float | None]) -> dict[str, Any]:
     return {"users": users} if rate is None else {"request_rate": rate}
 
 
-def _range(value: Range, times: float = 1.0) -> dict[str, Any]:
+def _range(value: Range) -> dict[str, Any]:
     low, high = value.ci80
-    return {"mean": number(value.mean * times), "ci80": [number(low * times), number(high * times)]}
+    return {"mean": number(value.mean), "ci80": [number(low), number(high)]}
 
 
 def points(plan: Plan, predicted: Predicted) -> list[dict[str, Any]]:
@@ -66,7 +64,7 @@ def _point(
         "osl": number(one.point.osl.typical),
         "copies": option.copies,
         "gpus": option.gpus_each * option.copies,
-        "token_rate": _range(one.token_rate, option.copies),
+        "token_rate": _range(one.token_rate),
         "ttft_ms_p50": _range(one.ttft_ms_p50),
         "ttft_ms_p99": _range(one.ttft_ms_p99),
         "tpot_ms_p50": _range(one.tpot_ms_p50),
@@ -92,12 +90,12 @@ def price(plan: Plan, gpu: Gpu) -> float | None:
 
 
 def million(plan: Plan, predicted: Predicted, token_rate: float) -> float | None:
-    """Return what a million tokens cost at a token rate of each copy; None: no price, no tokens."""
+    """Return what a million tokens cost at the rate of all copies; None: no price, no tokens."""
     option = predicted.option
     one = price(plan, option.site.gpu)
     if one is None or token_rate <= 0:
         return None
-    return one * option.gpus_each / 3600 / token_rate * 1e6
+    return one * option.gpus_each * option.copies / 3600 / token_rate * 1e6
 
 
 def side(plan: Plan, predicted: Predicted) -> dict[str, Any]:
@@ -150,33 +148,6 @@ def _scheduling(setup: Setup) -> Scheduling:
     return scheduling_of(setup.engine).under(setup.config)
 
 
-def capacity(plan: Plan, option: Option, calibration: Calibration) -> dict[str, Any]:
-    """Return the requests a second that one copy takes under the SLOs, and what each rate needs.
-
-    It is found by simulating shares of what the busiest server would take.
-    """
-    alone = Option(site=option.site, config=option.config)
-    crowd = point_of(plan, alone, (1000, None))
-    osl = crowd.osl.typical
-    full = forecast(alone.setup, crowd, calibration)
-    most = full.token_rate.mean / osl
-    found = 0.0
-    for share in _HEADROOM:
-        one = forecast(alone.setup, point_of(plan, alone, (None, most * share)), calibration)
-        if all(judge(slo, one, 1, osl).met for slo in plan.slos if "rate" not in slo.metric):
-            found = most * share
-            break
-    an_hour, needs = price(plan, option.site.gpu), []
-    for rate in plan.rates if found > 0 else ():
-        copies = math.ceil(rate / found)
-        gpus = copies * option.gpus_each
-        need: dict[str, Any] = {"request_rate": rate, "replicas": copies, "gpus": gpus}
-        if an_hour is not None:
-            need["price_per_h"] = number(an_hour * gpus)
-        needs.append(need)
-    return {"request_rate_each": number(found), "gpus_each": option.gpus_each, "needs": needs}
-
-
 def proof(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> list[str]:
     """Return the words of the command that would prove it on the GPU."""
     site = chosen.option.site
@@ -201,10 +172,13 @@ def _prompts(site: Site) -> dict[str, str]:
 
 
 def study_users(plan: Plan, chosen: Predicted) -> Sequence[int]:
-    """Return the users of a study; for request rates, as many as would be under way."""
+    """Return the users of a study, which has one server: those of the plan's busiest copy.
+
+    For request rates they are as many as would be under way.
+    """
     if plan.rates:
         return sorted({max(1, math.ceil(one.running_mean)) for one in chosen.forecasts})
-    return [users for users, _ in plan.levels if users is not None]
+    return sorted({one.point.users for one in chosen.forecasts if one.point.users is not None})
 
 
 def toml(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> str:

@@ -36,9 +36,9 @@ def check_slos(slos: Sequence[Slo]) -> None:
             )
 
 
-def judge(slo: Slo, forecast: Forecast, copies: int, osl: float) -> Verdict:
+def judge(slo: Slo, forecast: Forecast, osl: float) -> Verdict:
     """Judge the prediction of one level; rates are those of all copies of the server."""
-    value = _value(slo, forecast, copies, osl)
+    value = _value(slo, forecast, osl)
     if slo.relation == "<":
         margin = slo.limit / value if value > 0 else float("inf")
     else:
@@ -46,11 +46,11 @@ def judge(slo: Slo, forecast: Forecast, copies: int, osl: float) -> Verdict:
     return Verdict(expr=slo.expr, value=value, met=margin > 1, margin=margin)
 
 
-def _value(slo: Slo, forecast: Forecast, copies: int, osl: float) -> float:
+def _value(slo: Slo, forecast: Forecast, osl: float) -> float:
     if slo.metric == "token_rate":
-        return forecast.token_rate.mean * copies
+        return forecast.token_rate.mean
     if slo.metric == "request_rate":
-        return forecast.token_rate.mean * copies / osl
+        return forecast.token_rate.mean / osl
     if slo.metric == "ttft_ms":
         return _between(forecast.ttft_ms_p50, forecast.ttft_ms_p99.mean, slo.stat)
     if slo.metric == "e2e_ms":

@@ -11,6 +11,7 @@ from llmdyno.knobs import Value
 from llmdyno.predict.asked import Plan, longest
 from llmdyno.predict.asking import Typical, typical
 from llmdyno.predict.calibrate import Calibration
+from llmdyno.predict.copies import Level, shared_out, together
 from llmdyno.predict.forecast import Forecast, Point, Setup, coarse, forecast
 from llmdyno.predict.gpus import Gpu
 from llmdyno.predict.grid import configs
@@ -102,19 +103,18 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def token_rate(self) -> float:
         """Tokens a second of all copies at the heaviest level."""
-        return self.forecasts[-1].token_rate.mean * self.option.copies
+        return self.forecasts[-1].token_rate.mean
 
 
-def point_of(plan: Plan, option: Option, level: tuple[int | None, float | None]) -> Point:
-    """Return the load that one of an option's copies gets at a level."""
+def point_of(plan: Plan, site: Site, level: Level) -> Point:
+    """Return the load of one server."""
     users, rate = level
-    site = option.site
     own = site.workload
     if own is not None and users is None and workloads.in_turns(workloads.load(own.name)):
         own = None  # no turn follows an answer there: its lengths are enough
     point = Point(
-        users=None if users is None else max(1, round(users / option.copies)),
-        request_rate=None if rate is None else rate / option.copies,
+        users=users,
+        request_rate=rate,
         isl=site.isl,
         osl=site.osl,
         cached_share=plan.cached,
@@ -132,7 +132,7 @@ def point_of(plan: Plan, option: Option, level: tuple[int | None, float | None])
     )
 
 
-def heaviest(plan: Plan) -> tuple[int | None, float | None]:
+def heaviest(plan: Plan) -> Level:
     """Return the level at which configs are compared, as `dyno tune` does: the largest."""
     return max(plan.levels, key=lambda level: level[0] or level[1] or 0)
 
@@ -151,16 +151,20 @@ def predict(plan: Plan, option: Option, calibration: Calibration) -> Predicted:
         UsageError: a knob's value is none that the simulation can take.
     """
     found = tuple(
-        forecast(option.setup, point_of(plan, option, level), calibration) for level in plan.levels
+        together(
+            [
+                (copies, forecast(option.setup, point_of(plan, option.site, each), calibration))
+                for copies, each in shared_out(level, option.copies)
+            ]
+        )
+        for level in plan.levels
     )
     osl = found[0].point.osl.typical
     return Predicted(
         option=option,
         memory=option.memory(),
         forecasts=found,
-        verdicts=tuple(
-            tuple(judge(slo, one, option.copies, osl) for slo in plan.slos) for one in found
-        ),
+        verdicts=tuple(tuple(judge(slo, one, osl) for slo in plan.slos) for one in found),
     )
 
 
@@ -168,7 +172,7 @@ class Dot(msgspec.Struct, frozen=True, kw_only=True):
     """One option at one level on the Pareto front, by the coarse pass."""
 
     option: Option
-    level: tuple[int | None, float | None]
+    level: Level
     token_rate: float  # of all users together
     each: float  # tokens a second that one user sees
 
@@ -234,7 +238,7 @@ def best(plan: Plan, before: Predicted, calibration: Calibration) -> tuple[Predi
     return chosen, front
 
 
-def _at(plan: Plan, level: tuple[int | None, float | None]) -> Plan:
+def _at(plan: Plan, level: Level) -> Plan:
     """Return the plan with this level alone."""
     users, rate = level
     return msgspec.structs.replace(
@@ -279,14 +283,19 @@ def _coarse(
     plan: Plan,
     options: Sequence[Option],
     calibration: Calibration,
-    level: tuple[int | None, float | None],
+    level: Level,
 ) -> _Coarse:
     found = _Coarse(*(np.full(len(options), np.nan) for _ in range(4)))
     for copies in {option.copies for option in options}:
         places = [place for place, one in enumerate(options) if one.copies == copies]
-        point = point_of(plan, options[places[0]], level)
-        answer = coarse([options[place].setup for place in places], point, calibration)
-        found.token_rate[places] = answer.token_rate * copies
+        setups = [options[place].setup for place in places]
+        site = options[places[0]].site
+        parts = [
+            (count, coarse(setups, point_of(plan, site, each), calibration))
+            for count, each in shared_out(level, copies)
+        ]
+        answer = parts[0][1]  # of the busiest copies
+        found.token_rate[places] = sum(count * each.token_rate for count, each in parts)
         # In an open loop all that keep up have one rate: the less used one is better.
         spare = 1 / np.maximum(answer.used, 1e-9)
         found.worth[places] = found.token_rate[places] if level[1] is None else spare

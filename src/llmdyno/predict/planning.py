@@ -1,5 +1,6 @@
 """`dyno plan`: before, after, what if; from the user's wishes to the document."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -7,10 +8,11 @@ import msgspec
 
 from llmdyno import plugins, units
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Value, check, parse_settings
+from llmdyno.knobs import Knob, Value, check, parse_settings
 from llmdyno.predict import document as made
 from llmdyno.predict.asked import Plan, own_workload
 from llmdyno.predict.calibrate import Calibration, calibrate
+from llmdyno.predict.capacity import capacity
 from llmdyno.predict.compared import Part, by_gpu, chosen, close, lead, too_small
 from llmdyno.predict.gpus import Gpu, gpu_of, gpus_of_text
 from llmdyno.predict.grid import shares
@@ -189,8 +191,26 @@ def _base(site: Site, plan: Plan, settings: Sequence[str]) -> dict[str, Value]:
     knobs = plugins.load("engines", site.engine).knobs
     config: dict[str, Value] = {**plan.baseline, **parse_settings(settings, knobs)}
     check(config, knobs)
+    _check_longest(site, config, knobs)
     spread = shares(rules.gpus, config, site.gpus, site.shape.heads)[0][0]
     return {**config, **spread}
+
+
+def _check_longest(site: Site, config: Mapping[str, Value], knobs: Sequence[Knob]) -> None:
+    """Refuse a config whose longest sequence is shorter than a request: the engine refuses all.
+
+    Raises:
+        UsageError: names the knob and what would be right.
+    """
+    own = site.typical
+    asked = site.isl.typical + site.osl.typical if own is None else own.prompt + own.answer
+    for knob in knobs:
+        value = config.get(knob.name)
+        if knob.means == "longest sequence" and isinstance(value, int) and 0 < value < asked:
+            raise UsageError(
+                f"{knob.name}={value}: {site.engine} would refuse a request of {asked:,.0f} tokens,"
+                f" prompt and output; set at least {math.ceil(asked)}, or leave it out."
+            )
 
 
 def _copies(site: Site, base: Mapping[str, Value]) -> int:
@@ -238,7 +258,7 @@ def _planned(plan: Plan, parts: Sequence[Part]) -> Planned:
         sites = [part.site for part in parts]
         nothing_meets = f"--slo {exprs}: {made.nearest(plan, sites, shown)}"
         if plan.rates:
-            document["capacity"] = made.capacity(plan, shown.option, best_part.calibration)
+            document["capacity"] = capacity(plan, shown.option, best_part.calibration)
             nothing_meets += made.more_gpus(document["capacity"])
     if recommended is not None:
         study = made.toml(plan, recommended, best_part.base)
@@ -285,7 +305,7 @@ def _recommended(plan: Plan, part: Part, after: Predicted) -> dict[str, Any]:
         "study_toml": made.toml(plan, after, part.base),
     }
     if plan.rates or plan.slos:
-        found["capacity"] = made.capacity(plan, after.option, part.calibration)
+        found["capacity"] = capacity(plan, after.option, part.calibration)
     return found
 
 
@@ -320,8 +340,12 @@ def _what_if(plan: Plan, part: Part, text: str) -> dict[str, Any]:
     rules = scheduling_of(site.engine)
     if site.gpus != part.site.gpus:
         base.pop(rules.gpus, None)
-    config = {**base, **parse_settings(changed, knobs)}
+    try:
+        config = {**base, **parse_settings(changed, knobs)}
+    except UsageError as error:  # it knows settings by --set
+        raise UsageError(str(error).replace("--set", "--what-if", 1)) from error
     check(config, knobs)
+    _check_longest(site, config, knobs)
     tensor, copies = shares(rules.gpus, config, site.gpus, site.shape.heads)[0]
     option = Option(site=site, config={**config, **tensor}, copies=copies)
     found = predict(plan, option, part.calibration)

@@ -26,6 +26,7 @@ _DRAWN_FOR = 2.0  # so many times the duration, of which as many arrivals are ta
 CLOSED_S, OPEN_S = 120.0, 600.0
 _WAY_S = 30.0  # of the other ways to start
 STARTS_S = 90.0  # of a closed loop's starts together: a long one needs no other
+_ASKED_LEAST = 8  # requests of an open loop, however rare: without one there is no answer
 _RAMP_S = 2.0
 _STARTS = 3  # simulations of a closed loop whose users start at other moments
 _TWO_ANSWERS = 1.5  # TTFTs that differ by so much are two answers
@@ -188,6 +189,8 @@ def asked(server: Server, point: Point, start: int, fill_s: float = 0.0) -> Aske
     """
     rng = random.Random(f"predict/{point.seed}/{start}")
     duration_s = min(point.duration_s, CLOSED_S if point.users is not None else OPEN_S)
+    if point.request_rate is not None:
+        duration_s = max(duration_s, _ASKED_LEAST / point.request_rate)
     ramp_s = point.ramp_s
     if point.users is not None:
         ramp_s = min(_RAMP_S, duration_s / 4) if ramp_s is None else ramp_s

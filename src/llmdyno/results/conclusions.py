@@ -271,6 +271,16 @@ def of_slo(study: Document) -> str:
     return f"Tuned meets {wanted} in {_share(tuned)}, the baseline in {_share(baseline)}."
 
 
+def misses_slo(study: Document) -> bool:
+    """Tell whether what a study hands over missed its SLOs in some run: winner, else baseline."""
+    outcome = part(study, "slo_outcome")
+    if not outcome:
+        return False
+    rejected = text(study, "outcome", "state") == "rejected"
+    tuned = [] if rejected else outcome.get("tuned_meets") or []
+    return not all(tuned or outcome.get("baseline_meets") or [])
+
+
 def _at_the_price(study: Document) -> str:
     """Say beside an SLO what happened to the objective: "; 0.75 times the token rate"."""
     times = verdicts.confirmed(study).times

@@ -227,11 +227,15 @@ def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[dict[str, Any]]:
     what = f"at {study.compared_at}, {_seconds(trial.duration_s)}"
     what += "; fewer where one is ended early" if study.race else ""
     what += f"; {at_once} at once" if first.lanes else ""
-    yield _phase("trials", [(max(0, study.trials - done), trial_s)], what, at_once)
-    yield _phase("best", [(dearest.left("best", 1), dearest.run_s("best"))], levels)
+    trials = max(0, study.trials - done)
+    yield _phase("trials", [(trials, trial_s)], what, at_once)
+    # A trial that is still to come may be better than the winner that was proved.
+    yield _phase(
+        "best", [(1 if trials else dearest.left("best", 1), dearest.run_s("best"))], levels
+    )
     pairs = _pairs(study, first)
     confirm_s = (first.run_s("confirm") + dearest.run_s("confirm")) / 2
-    confirmed = sum(len(side.runner.ledger.of("confirm")) for side in sides)
+    confirmed = 0 if trials else sum(len(side.runner.ledger.of("confirm")) for side in sides)
     yield _phase(
         "confirmation",
         [(max(0, 2 * pairs - confirmed), confirm_s)],
@@ -244,7 +248,7 @@ def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[dict[str, Any]]:
         [(runs_of_ablation, dearest.run_s("ablation"))],
         f"at most, if {counted(changed, 'knob')} changed",
     )
-    if study.quality and not study.combines:
+    if study.quality:
         asks_s = min(SECONDS_MAX, max(SECONDS_MIN, study.load.duration_s))
         start_s = dearest.costs.build_s + dearest.costs.start_s
         yield _phase("quality", [(2, start_s + asks_s)], "answers of baseline and winner")

@@ -170,7 +170,8 @@ class Runner:
     ) -> Step:
         """Measure one checked config, unless the ledger has it already.
 
-        One that has worked before and fails now is tried once more.
+        One that has worked before and fails now is tried once more; and again if the baseline is
+        started then and fails at first, too: the machine was broken, and has mended by itself.
 
         Raises:
             ServerError: the machine is at fault, not the config. The ledger says so, and what
@@ -186,8 +187,11 @@ class Runner:
         if worked:
             self.say("  This config has worked before; it is tried once more.")
             step = self._measured(phase, number, config, load, knob, contender)
-            if step.state == "failed":
-                self._judge(step)
+            if step.state == "failed" and self._judge(step):
+                self.say("  The baseline had failed with it; it is tried a last time.")
+                step = self._measured(phase, number, config, load, knob, contender)
+                if step.state == "failed":
+                    self._judge(step)
         elif phase == "trial" and blame.looks_broken(self.ledger):
             self.check_machine()
         return step
@@ -197,16 +201,20 @@ class Runner:
         failed = blame.is_open(self.ledger, step, self.study.baseline, self.stack.knobs)
         return failed or blame.is_half(self.ledger, step, self.partner)
 
-    def check_machine(self) -> None:
+    def check_machine(self) -> bool:
         """Start the baseline once more if all has failed since something was measured.
+
+        Returns:
+            Whether it failed at first, and worked when it was tried once more.
 
         Raises:
             ServerError: the baseline fails too: the machine is at fault.
         """
         if not blame.failed_last(self.ledger):
-            return
+            return False
         self.say("The baseline is started to see whether the machine still works.")
-        self.step("check", self.ledger.next_check, self.study.baseline, self.trial_load())
+        step = self.step("check", self.ledger.next_check, self.study.baseline, self.trial_load())
+        return len(self.ledger.tries(key(step))) > 1
 
     def see_that_it_is_mended(self) -> None:
         """Start the baseline if nothing was measured since the machine failed.
@@ -222,12 +230,15 @@ class Runner:
         self.say("The machine had failed; the baseline is started to see whether it works now.")
         self.step("check", self.ledger.next_check, self.study.baseline, self.trial_load())
 
-    def _judge(self, step: Step) -> None:
-        """Find whose fault it is that a config has failed twice that had worked."""
+    def _judge(self, step: Step) -> bool:
+        """Find whose fault it is that a config has failed twice that had worked.
+
+        Returns:
+            Whether the baseline failed at first, too: the config's failures tell nothing then.
+        """
         is_baseline = same(step.config, self.study.baseline, self.stack.knobs)
         if not is_baseline and step.failure_class not in blame.MACHINES:
-            self.check_machine()
-            return
+            return self.check_machine()
         why = (
             f"{describe(step.config)} has worked, and failed twice in a row now"
             f" ({step.failure_class}): {' '.join((step.failure_why or '').split())}"
