@@ -102,11 +102,13 @@ def test_one_that_is_out_of_date_is_one_sentence_before_the_load(
 
     async def main() -> list[subprocess.CompletedProcess[str]]:
         async with scripted(WHOLE, tls=shown.context) as url:
-            asked = ("bench", "--url", by_name(url), "-c", "1", "--requests", "2", "--no-scrape")
-            asked += ("--endpoint", "openai-chat", "--model", "m")
+            asked = (
+                *("bench", "--url", by_name(url), "--endpoint", "openai-chat", "--model", "m"),
+                *("-c", "1", "--requests", "2", "--no-scrape"),
+            )
             trusting = (*asked, "--ca-cert", str(shown.trusted))
             found = [await asyncio.to_thread(dyno, *trusting)]
-            anyway = (*trusting[:-2], "--insecure", "--no-calibration", "--out", "anyway")
+            anyway = (*asked, "--insecure", "--no-calibration", "--out", "anyway")
             return [*found, await asyncio.to_thread(dyno, *anyway)]
 
     refused, anyway = asyncio.run(main())
@@ -176,4 +178,4 @@ def test_a_server_that_comes_back_with_an_expired_one_is_named_in_the_run(
         "certificate has expired; the server needs a new one"
         in (tmp_path / "run" / "journal.jsonl").read_text()
     )
-    assert "the server's certificate is not trusted, has expired" in done.stdout + done.stderr
+    assert "the server's certificate is untrusted, has expired" in done.stdout + done.stderr

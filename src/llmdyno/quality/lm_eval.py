@@ -13,7 +13,9 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from glob import escape
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import msgspec
@@ -22,7 +24,7 @@ import numpy as np
 from llmdyno.errors import TargetError, UsageError
 from llmdyno.processes.launch import Launch, Step
 from llmdyno.results.documents import finite
-from llmdyno.results.stats import significant, student_quantile
+from llmdyno.results.stats import Floats, significant, student_quantile
 
 CONCURRENCY = 8
 _TIMEOUT_S = 300  # for one answer
@@ -213,7 +215,8 @@ def _scores(
 def _questions(out: Path, task: str) -> dict[tuple[str, str], dict[str, float]]:
     """Return the score of each question of a task, by metric and filter."""
     found: dict[tuple[str, str], dict[str, float]] = {}
-    for file in sorted(out.rglob(f"samples_{task}_*.jsonl"))[-1:]:
+    # A date follows the name: another task's may begin like this one's.
+    for file in sorted(out.rglob(f"samples_{escape(task)}_[0-9][0-9][0-9][0-9]-*.jsonl"))[-1:]:
         for line in file.read_bytes().splitlines():
             said = msgspec.json.decode(line)
             for metric in said.get("metrics", []):
@@ -230,9 +233,11 @@ def compare(before: Scores, after: Scores) -> dict[str, Any]:
     """Return the document of two configs' scores: a row a task and metric.
 
     Where both have a score of each question, the difference is the mean over questions, with an
-    interval by Student's t. Better or worse is called by it, of scores that are 0 or 1 by the exact
-    test of the questions that only one answers (McNemar 1947). Intervals and tests allow for the
-    number of rows (Bonferroni): equal configs are called so in one of 20 comparisons at most.
+    interval by Student's t that decides. Scores that are all 0 or 1 have an interval that does not
+    shrink to nothing where no answer differs (Agresti & Min 2005, "Simple improved confidence
+    intervals for comparing matched proportions"); the exact test of the questions that only one
+    answers decides (McNemar 1947). Both allow for the number of rows (Bonferroni): of equal
+    configs anything is called better or worse in one of 20 comparisons at most.
     """
     others = {(one.task, one.metric, one.filter): one for one in after.scores}
     both = [
@@ -260,16 +265,17 @@ def _row(before: Score, after: Score, errors: float) -> dict[str, Any]:
     if len(shared) < 2:
         return row
     one = np.array([before.questions[key] for key in shared])
-    differences = np.array([after.questions[key] for key in shared]) - one
+    other = np.array([after.questions[key] for key in shared])
+    differences = other - one
     mean = float(differences.mean())
-    half = float(differences.std(ddof=1)) / math.sqrt(len(shared))
-    half *= student_quantile(len(shared) - 1, 1 - errors / 2)
+    binary = {*one.tolist(), *other.tolist()} <= {0.0, 1.0}
+    interval = _of_shares if binary else _of_means
+    low, high = interval(differences, 1 - errors / 2)
     row["difference"] = {
         "mean": significant(mean),
-        "ci95": [significant(mean - half), significant(mean + half)],
+        "ci95": [significant(low), significant(high)],
     }
-    binary = {*one.tolist(), *(differences + one).tolist()} <= {0.0, 1.0}
-    differs = _mcnemar(differences) < errors if binary else abs(mean) > half
+    differs = _mcnemar(differences) < errors if binary else not low <= 0 <= high
     if not differs:
         row["verdict"] = SAME
     else:
@@ -277,7 +283,21 @@ def _row(before: Score, after: Score, errors: float) -> dict[str, Any]:
     return row
 
 
-def _mcnemar(differences: np.ndarray[Any, Any]) -> float:
+def _of_means(differences: Floats, share: float) -> tuple[float, float]:
+    mean, n = float(differences.mean()), len(differences)
+    half = student_quantile(n - 1, share) * float(differences.std(ddof=1)) / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def _of_shares(differences: Floats, share: float) -> tuple[float, float]:
+    n = len(differences) + 2
+    up, down = float((differences > 0).sum()) + 0.5, float((differences < 0).sum()) + 0.5
+    mean = (up - down) / n
+    half = NormalDist().inv_cdf(share) * math.sqrt(up + down - n * mean**2) / n
+    return max(-1.0, mean - half), min(1.0, mean + half)
+
+
+def _mcnemar(differences: Floats) -> float:
     """Return the chance that so many of the differing questions fall to one side, or more."""
     up, down = int((differences > 0).sum()), int((differences < 0).sum())
     tail = sum(math.comb(up + down, k) for k in range(min(up, down) + 1))

@@ -14,6 +14,7 @@ from llmdyno import store
 from llmdyno.errors import ServerError, TargetError, UsageError
 from llmdyno.knobs import Value
 from llmdyno.processes.child import Child, end_of
+from llmdyno.processes.secrets import redact
 from llmdyno.processes.server import Server
 from llmdyno.quality.lm_eval import Scores, compare, read, step
 from llmdyno.results.quality import of_tasks
@@ -115,9 +116,13 @@ class Exam:
             log = place / _LOG
             with log.open("ab") as output:
                 child = Child(asks, output.fileno(), lambda: end_of(log))
-            with child:
-                self._wait(child, server, runner)
-                failure = None if child.succeeded() else child.failure()
+            try:
+                with child:
+                    self._wait(child, server, runner)
+                    failure = None if child.succeeded() else child.failure()
+            finally:
+                said = log.read_text("utf-8", "replace").splitlines()
+                store.write_atomically(log, "\n".join([*redact(said, {}), ""]).encode())
             if failure is not None:
                 raise TargetError(f"lm-eval: {failure} Log: {log}")
         self._lasted_s = time.monotonic() - begin_s
