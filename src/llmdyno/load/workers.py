@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from time import monotonic
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -34,6 +34,13 @@ SILENT_S = 30.0  # a worker that writes nothing for this long is lost; it ticks 
 START_S = 60.0  # for a worker to be ready
 STOP_S = 15.0  # for a worker to stop
 LEAD_S = 0.1  # from the order to begin to the moment at which all workers begin
+
+
+class Drift(NamedTuple):
+    """How far a worker's clock moved against ours during a level."""
+
+    ns: int
+    uncertainty_ns: int  # plus or minus
 
 
 class Worker(Protocol):
@@ -59,7 +66,7 @@ class Worker(Protocol):
     def stop(self) -> None:
         """Ask it to cut what is in flight and exit; returns at once."""
 
-    async def clock_drift_ns(self) -> int | None:
+    async def clock_drift(self) -> Drift | None:
         """Return the change of its clock's offset since the start; None: it cannot be asked."""
 
     async def dismiss(self) -> None:
@@ -116,9 +123,9 @@ class LocalWorker:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
-    async def clock_drift_ns(self) -> int:
-        """Return 0: all processes of a machine have one clock."""
-        return 0
+    async def clock_drift(self) -> Drift:
+        """Return none: all processes of a machine have one clock."""
+        return Drift(0, 0)
 
     async def dismiss(self) -> None:
         """Kill it if it still runs, and wait for its end."""
@@ -251,7 +258,7 @@ class Crew:
             for member in self._members:
                 member.begin(start_ns)
             await self._follow(start_ns)
-            self._name_hosts(await self._drifts_ns())
+            self._name_hosts(await self._drifts())
             self._close()
         finally:
             await asyncio.gather(*(member.worker.dismiss() for member in self._members))
@@ -276,9 +283,9 @@ class Crew:
         for task in (*ready, all_ready, stopping):
             task.cancel()
 
-    def _name_hosts(self, drifts_ns: Sequence[int | None]) -> None:
+    def _name_hosts(self, drifts: Sequence[Drift | None]) -> None:
         """Write to the journal where remote workers run and how exact their times are."""
-        for number, (member, drift_ns) in enumerate(zip(self._members, drifts_ns, strict=True)):
+        for number, (member, drift) in enumerate(zip(self._members, drifts, strict=True)):
             if member.worker.host:
                 self._recorder.sink(
                     WorkerHost(
@@ -286,12 +293,13 @@ class Crew:
                         worker=number,
                         host=member.worker.host,
                         clock_uncertainty_ns=member.worker.clock_uncertainty_ns,
-                        clock_drift_ns=drift_ns,
+                        clock_drift_ns=drift and drift.ns,
+                        clock_drift_uncertainty_ns=drift and drift.uncertainty_ns,
                     )
                 )
 
-    async def _drifts_ns(self) -> list[int | None]:
-        return await asyncio.gather(*(member.worker.clock_drift_ns() for member in self._members))
+    async def _drifts(self) -> list[Drift | None]:
+        return await asyncio.gather(*(member.worker.clock_drift() for member in self._members))
 
     async def _follow(self, start_ns: int) -> None:
         """Poll the workers' files until all workers have ended."""
