@@ -4,7 +4,6 @@ Skipped without Ray's job server, `pip install 'ray[default]'`; the extra `ray` 
 """
 
 import importlib.util
-import json
 import os
 import signal
 import subprocess
@@ -88,17 +87,18 @@ def test_a_rays_job_that_is_killed_gives_its_trial_back(team: Team, jobs: str) -
         submit(jobs, name, team.server.url)
     ledger = team.study / "ledger.jsonl"
 
-    def trial_is_out() -> bool:
-        assert lead.poll() is None, (team.folder / "lead.txt").read_text()
-        return ledger.exists() and '"type":"out","phase":"trial"' in ledger.read_text()
+    def measures_a_trial() -> int:
+        assert lead.poll() is None, team.said("lead")
+        if not ledger.exists() or '"type":"out","phase":"trial"' not in ledger.read_text():
+            return 0
+        found = worker(names[0]) or 0
+        return found if found and Path(f"/proc/{found}/task/{found}/children").read_text() else 0
 
-    until(trial_is_out, "a trial is out", within_s=STARTS_S)
-    killed = worker(names[0])
-    assert killed is not None
-    os.kill(killed, signal.SIGKILL)
-    assert lead.wait(timeout=240) == 0, (team.folder / "lead.txt").read_text()
+    os.kill(until(measures_a_trial, "a trial of the first", within_s=STARTS_S), signal.SIGKILL)
+    assert lead.wait(timeout=240) == 0, team.said("lead")
 
-    document = json.loads((team.study / "study.json").read_text())
+    assert "its worker was lost; another one has it" in team.said("lead")
+    document = team.document()
     assert [trial["state"] for trial in document["trials"]].count("failed") == 0
     assert len(document["trials"]) == 4
     assert document["confirmation"]["verdict"] in {"better", "no difference"}
