@@ -22,14 +22,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic, perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from llmdyno.errors import StorageError, TargetError, UsageError
+from llmdyno.load.clocks import Clock, Drift
 from llmdyno.load.plan import Point
 from llmdyno.load.worker import READY, Assignment, environment
-from llmdyno.load.workers import START_S, Drift, Site, Worker
+from llmdyno.load.workers import START_S, Site, Worker
 from llmdyno.wire.headers import Header
 from llmdyno.workload.share import Share
 
@@ -129,13 +130,6 @@ class NodeAgent:
         with contextlib.suppress(BrokenPipeError):  # it is dead, and fetch() reports its status
             self._process.stdin.write(line)
             self._process.stdin.flush()
-
-
-class Clock(NamedTuple):
-    """The difference between a node's perf_counter_ns and ours."""
-
-    offset_ns: int  # its time minus ours
-    uncertainty_ns: int
 
 
 class RayWorker:

@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
+from llmdyno.load.clocks import Drift
 from llmdyno.load.plan import Plan, Point
 from llmdyno.load.progress import ErrorLimits
 from llmdyno.load.recorder import Recorder
@@ -34,13 +35,6 @@ SILENT_S = 30.0  # a worker that writes nothing for this long is lost; it ticks 
 START_S = 60.0  # for a worker to be ready
 STOP_S = 15.0  # for a worker to stop
 LEAD_S = 0.1  # from the order to begin to the moment at which all workers begin
-
-
-class Drift(NamedTuple):
-    """How far a worker's clock moved against ours during a level."""
-
-    ns: int
-    uncertainty_ns: int  # plus or minus
 
 
 class Worker(Protocol):
