@@ -19,7 +19,7 @@ FAULTS: Mapping[str, str] = {
     "client-limit": "this machine has run out of file descriptors or of ports",
     "proxy": "the proxy would not connect to the server",
     "tls": "no TLS connection could be agreed on, or it broke",
-    "tls-certificate": "the server's certificate is not trusted, or is for another host",
+    "tls-certificate": "the server's certificate is untrusted, has expired, or is for another host",
     # No whole response.
     "no-response": "the server closed the connection without answering",
     "reset": "the connection was reset before any byte of a response",

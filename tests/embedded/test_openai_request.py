@@ -125,6 +125,12 @@ def test_a_prompt_of_several_kinds_or_of_nothing_is_refused(prompt: object) -> N
     assert (raised.value.status, raised.value.param) == (400, "prompt")
 
 
+def test_the_prompts_own_probabilities_are_not_taken_for_those_of_the_answer() -> None:
+    assert read_completion(echo=True, logprobs=False).asked()
+    with pytest.raises(ApiError, match="'echo' with 'logprobs': this server gives no"):
+        read_completion(echo=True, logprobs=1).asked()
+
+
 def test_what_the_engine_can_do_is_asked_of_it() -> None:
     asked = read_completion(
         temperature=0.5,

@@ -83,3 +83,26 @@ def test_a_stage_in_which_all_failed_has_no_latencies(tmp_path: Path) -> None:
     assert (level["requests"]["failed"], level["request_rate"]["mean"]) == (640, None)
     assert set(level["e2e_ms"].values()) == {None}
     assert level["schedule_delay_ms"]["p99"] == 1.3
+
+
+@pytest.mark.parametrize(
+    ("rate", "tokens", "source"), [(30.0, 300, "tokenizer"), (10.0, 100, "usage")]
+)
+def test_of_two_counts_of_tokens_that_counts_which_is_in_the_rate(
+    tmp_path: Path, rate: float, tokens: int, source: str
+) -> None:
+    report = copy.deepcopy(sample("inference_perf.json"))
+    report["benchmark_time_seconds"] = 10.0
+    successes = report["successes"]
+    successes["count"] = 10
+    successes["output_tokens"] = {"total": 100.0, "mean": 10.0}  # as the server counts
+    successes["output_len"] = {"mean": 30.0}
+    successes["throughput"] |= {"output_tokens_per_sec": rate, "requests_per_sec": 1.0}
+
+    document = imported(tmp_path, report)
+
+    (level,) = document["levels"]
+    assert (level["tokens"]["output"], level["tokens"]["source"]) == (tokens, source)
+    said = "The server counted 100 output tokens, the tool's tokenizer 300"
+    assert [one["text"] for one in document["doubts"] if said in one["text"]]
+    assert not [one for one in document["doubts"] if "one of the three is wrong" in one["text"]]

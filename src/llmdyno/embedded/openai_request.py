@@ -235,6 +235,13 @@ class CompletionRequest(Request, frozen=True, kw_only=True):
         Raises:
             ApiError: two fields contradict one another, or a prompt is none (status 400).
         """
+        if self.echo and self.logprobs:
+            raise ApiError(
+                400,
+                "'echo' with 'logprobs': this server gives no log-probabilities of the prompt's"
+                " tokens; leave one of the two out.",
+                param="echo",
+            )
         of_completions = {"special": self.add_special_tokens, "echo": self.echo}
         return [
             {**each, **of_completions, "max_tokens": each["max_tokens"] or 16}

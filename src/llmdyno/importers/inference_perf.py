@@ -2,11 +2,15 @@
 
 Keys: summarize_requests() in inference_perf/reportgen/base.py of kubernetes-sigs/inference-perf,
 v0.6.1 (7de5ef2), and the demos of v0.2 (demos/kubecon-na-2025), which lack the duration and some
-counts. Times are in seconds. A stage names the rate that was asked for and the one that was sent.
-Import the stages one by one: the summary mixes their loads.
+counts. 0.7.0 was run: its files hold the server's count of output tokens (output_tokens) and its
+tokenizer's (output_len), and one of the two is in its rates. Times are in seconds. A stage names
+the rate that was asked for and the one that was sent. Import the stages one by one: the summary
+mixes their loads.
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,6 +19,7 @@ from llmdyno.importers._level import ForeignLevel, Statistics, statistics
 from llmdyno.importers._serving import one_or_each
 
 _MS_PER_S = 1e3
+_SAME_COUNT = 0.005  # counts of the same tokens are so near
 # Our names and theirs.
 _LATENCIES = {
     "ttft_ms": "time_to_first_token",
@@ -113,6 +118,7 @@ class InferencePerfImporter:
         reports = [msgspec.convert(document, _Report) for document in documents]
         levels = [_level(report) for report in reports]
         notes = ["The file names neither the model nor the server; config.yaml beside it does."]
+        notes += [said for report in reports if (said := _counted(report).said)]
         if any(level.arrival == "mixed" for level in levels):
             notes.append("The file mixes all stages: latencies are those of several loads.")
         return Findings(
@@ -141,6 +147,7 @@ def _level(report: _Report) -> ForeignLevel:
     is_stage = load.requested_rate is not None
     delay = load.schedule_delay
     goodput = successes.goodput_metrics
+    counted = _counted(report)
     return ForeignLevel(
         users=load.concurrency,
         arrival="closed" if is_closed else "open" if is_stage else "mixed",
@@ -152,8 +159,8 @@ def _level(report: _Report) -> ForeignLevel:
         failed=failures.count,
         errors={label: found.count for label, found in failures.by_label.items()},
         input_tokens=_total(successes.prompt_tokens, successes.prompt_len, successes.count),
-        output_tokens=_total(successes.output_tokens, successes.output_len, successes.count),
-        token_source="tokenizer",  # noqa: S106  # not that kind of token
+        output_tokens=counted.tokens,
+        token_source=counted.source,
         method="whole stage: inference-perf counts ramp and tail too (imported)",
         latencies={
             **{
@@ -172,6 +179,31 @@ def _level(report: _Report) -> ForeignLevel:
             "request_rate": throughput.requests_per_sec,
             "goodput": None if goodput is None else goodput.request_goodput,
         },
+    )
+
+
+class _Counted(NamedTuple):
+    tokens: float | None
+    source: str
+    said: str = ""  # that the two counts differ
+
+
+def _counted(report: _Report) -> _Counted:
+    """Return the output tokens that its rates count: the server's, or those of its tokenizer."""
+    successes, seconds = report.successes, _duration_s(report)
+    server = _total(successes.output_tokens, None, successes.count)
+    own = _total(None, successes.output_len, successes.count)
+    if server is None or own is None or math.isclose(server, own, rel_tol=_SAME_COUNT):
+        return _Counted(own if server is None else server, "tokenizer")
+    rate = (successes.throughput or _Throughput()).output_tokens_per_sec
+    made = (rate or 0.0) * (seconds or 0.0)
+    is_server = made > 0 and abs(made - server) < abs(made - own)
+    which = "former" if is_server else "latter"
+    return _Counted(
+        server if is_server else own,
+        "usage" if is_server else "tokenizer",
+        f"The server counted {server:,.0f} output tokens, the tool's tokenizer {own:,.0f}; its"
+        f" token rate and TPOT go by the {which}.",
     )
 
 

@@ -22,11 +22,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic, perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from llmdyno.errors import StorageError, TargetError, UsageError
+from llmdyno.load.clocks import Clock, Drift
 from llmdyno.load.plan import Point
 from llmdyno.load.worker import READY, Assignment, environment
 from llmdyno.load.workers import START_S, Site, Worker
@@ -131,13 +132,6 @@ class NodeAgent:
             self._process.stdin.flush()
 
 
-class Clock(NamedTuple):
-    """The difference between a node's perf_counter_ns and ours."""
-
-    offset_ns: int  # its time minus ours
-    uncertainty_ns: int
-
-
 class RayWorker:
     """A worker on a node, behind the interface of workers.Worker."""
 
@@ -189,10 +183,15 @@ class RayWorker:
         """Ask it to cut what is in flight and exit; returns at once."""
         self._calls.add(self._agent.stop.remote())
 
-    async def clock_drift_ns(self) -> int | None:
+    async def clock_drift(self) -> Drift | None:
         """Return the change of its clock's offset since the start; None: the node is gone."""
         clock = await self._ask(clock_of(self._agent), _CALL_S)
-        return None if clock is None else clock.offset_ns - self._clock.offset_ns
+        if clock is None:
+            return None
+        return Drift(
+            clock.offset_ns - self._clock.offset_ns,
+            clock.uncertainty_ns + self._clock.uncertainty_ns,
+        )
 
     async def dismiss(self) -> None:
         """Kill the worker, delete its files on the node, and end its actor."""
@@ -208,7 +207,7 @@ class RayWorker:
         try:
             return await asyncio.wait_for(answer, limit_s)
         except RayError as error:
-            why = str(error).strip().splitlines()[0]
+            why = str(error).strip().splitlines()[0].rstrip(".")
             self.ended = self.ended or f"on {self.host} is gone: {why}"
         except TimeoutError:
             self.ended = self.ended or f"on {self.host} did not answer within {limit_s:g} s"

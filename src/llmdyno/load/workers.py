@@ -20,6 +20,7 @@ from typing import Protocol
 
 import msgspec
 
+from llmdyno.load.clocks import Drift
 from llmdyno.load.plan import Plan, Point
 from llmdyno.load.progress import ErrorLimits
 from llmdyno.load.recorder import Recorder
@@ -59,7 +60,7 @@ class Worker(Protocol):
     def stop(self) -> None:
         """Ask it to cut what is in flight and exit; returns at once."""
 
-    async def clock_drift_ns(self) -> int | None:
+    async def clock_drift(self) -> Drift | None:
         """Return the change of its clock's offset since the start; None: it cannot be asked."""
 
     async def dismiss(self) -> None:
@@ -116,9 +117,9 @@ class LocalWorker:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
-    async def clock_drift_ns(self) -> int:
-        """Return 0: all processes of a machine have one clock."""
-        return 0
+    async def clock_drift(self) -> Drift:
+        """Return none: all processes of a machine have one clock."""
+        return Drift(0, 0)
 
     async def dismiss(self) -> None:
         """Kill it if it still runs, and wait for its end."""
@@ -251,7 +252,7 @@ class Crew:
             for member in self._members:
                 member.begin(start_ns)
             await self._follow(start_ns)
-            self._name_hosts(await self._drifts_ns())
+            self._name_hosts(await self._drifts())
             self._close()
         finally:
             await asyncio.gather(*(member.worker.dismiss() for member in self._members))
@@ -276,9 +277,9 @@ class Crew:
         for task in (*ready, all_ready, stopping):
             task.cancel()
 
-    def _name_hosts(self, drifts_ns: Sequence[int | None]) -> None:
+    def _name_hosts(self, drifts: Sequence[Drift | None]) -> None:
         """Write to the journal where remote workers run and how exact their times are."""
-        for number, (member, drift_ns) in enumerate(zip(self._members, drifts_ns, strict=True)):
+        for number, (member, drift) in enumerate(zip(self._members, drifts, strict=True)):
             if member.worker.host:
                 self._recorder.sink(
                     WorkerHost(
@@ -286,12 +287,13 @@ class Crew:
                         worker=number,
                         host=member.worker.host,
                         clock_uncertainty_ns=member.worker.clock_uncertainty_ns,
-                        clock_drift_ns=drift_ns,
+                        clock_drift_ns=drift and drift.ns,
+                        clock_drift_uncertainty_ns=drift and drift.uncertainty_ns,
                     )
                 )
 
-    async def _drifts_ns(self) -> list[int | None]:
-        return await asyncio.gather(*(member.worker.clock_drift_ns() for member in self._members))
+    async def _drifts(self) -> list[Drift | None]:
+        return await asyncio.gather(*(member.worker.clock_drift() for member in self._members))
 
     async def _follow(self, start_ns: int) -> None:
         """Poll the workers' files until all workers have ended."""

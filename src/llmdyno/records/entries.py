@@ -139,7 +139,8 @@ class WorkerHost(msgspec.Struct, frozen=True, kw_only=True, tag="worker-host"):
     worker: int
     host: str
     clock_uncertainty_ns: int  # of its times, which are in the run's: plus or minus
-    clock_drift_ns: int | None = None  # since the level's start, also plus or minus that
+    clock_drift_ns: int | None = None  # since the level's start
+    clock_drift_uncertainty_ns: int | None = None  # of the drift: that of both comparisons
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, tag="calibration"):

@@ -263,7 +263,7 @@ def output(study: Document) -> Table | None:
     if not rows:
         return None
     return Table(
-        caption="Greedy answers to fixed prompts, beside the baseline's",
+        caption="Answers beside the baseline's: to fixed prompts, and to lm-eval's tasks if given",
         columns=(("Config", "text"), ("What was found", "text")),
         rows=tuple(rows),
     )

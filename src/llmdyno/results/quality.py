@@ -9,9 +9,10 @@ from llmdyno.units import counted
 
 def sentences(document: Document) -> list[str]:
     """Say what was found, in a few sentences for people; none without a comparison."""
+    tasks = of_tasks(part(document, "lm_eval"))
     if not part(document, "comparison"):
         why = text(document, "why")
-        return [f"Quality was not compared: {why}"] if why else []
+        return [*([f"Quality was not compared: {why}"] if why else []), *tasks]
     alone = part(document, "comparison", "alone")
     unit = text(alone, "unit")
     same, prompts = number(alone, "same_answers", "mean"), number(alone, "prompts")
@@ -27,7 +28,36 @@ def sentences(document: Document) -> list[str]:
         own = number(document, "yardstick", "loaded", "logprob_difference", "mean")
         beside = "" if own is None else f" (the baseline against itself: {own:.3g})"
         said.append(f"Log-probabilities of equal tokens differ by {by:.3g} on average{beside}.")
-    return said + texts(document, "cannot_judge")[1:]
+    return said + texts(document, "cannot_judge")[1:] + tasks
+
+
+def of_tasks(document: Document) -> list[str]:
+    """Say how the winner does at lm-eval's tasks beside the baseline; a sentence a score."""
+    why = text(document, "why")
+    return [
+        *([f"lm-eval has compared nothing: {why}"] if why else []),
+        *map(_of_task, items(document, "tasks")),
+    ]
+
+
+def worse_tasks(document: Document) -> list[str]:
+    """Return the sentences of the tasks at which the winner is shown to be worse."""
+    rows = items(part(document, "lm_eval"), "tasks")
+    return [_of_task(row) for row in rows if text(row, "verdict") == "worse"]
+
+
+def _of_task(row: Document) -> str:
+    filtered = text(row, "filter")
+    named = text(row, "metric") + ("" if filtered in {"", "none"} else f" ({filtered})")
+    winner, baseline = number(row, "winner"), number(row, "baseline")
+    said = f"lm-eval, {text(row, 'task')}: {named} {winner or 0:.4g}"
+    said += f", the baseline's {baseline or 0:.4g}"
+    verdict, questions = text(row, "verdict"), number(row, "questions") or 0
+    if not verdict:
+        return f"{said}; there are no scores of single questions, so no interval."
+    by, bounds = number(row, "difference", "mean"), interval(row, "difference", "ci95")
+    within = "" if bounds is None else f" [{bounds[0]:.3g}, {bounds[1]:.3g}]"
+    return f"{said}; {by or 0:+.3g}{within} over {questions:g} questions: {verdict}."
 
 
 def of_study(study: Document) -> list[str]:

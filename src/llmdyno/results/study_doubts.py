@@ -64,6 +64,9 @@ def find(study: Document, guide: Mapping[str, Knob]) -> list[Doubt]:
     ]
     if text(study, "quality", "verdict") == "differs":
         found.append(_of_study("altered-output", quality.sentences(part(study, "quality"))[0]))
+    found += [
+        _of_study("altered-output", said) for said in quality.worse_tasks(part(study, "quality"))
+    ]
     trials = items(study, "trials")
     failed = [trial for trial in trials if text(trial, "state") == "failed"]
     if failed:

@@ -10,7 +10,7 @@ journal and the tuner all take it. The document's keys are a contract; its versi
         energy. For an older document doubts.py finds the doubts on reading.
     29 November 2026, added: "histograms" of a level's latencies, "settled", "finishes" and
         "answered_by" of a level, "failed_share" of a verdict; "peaks" of "environment"'s "cpu", of
-        an engine that computes on it.
+        an engine that computes on it; "clock_drift_uncertainty_ms" of a level's "machines".
 """
 
 from collections import Counter
@@ -343,6 +343,9 @@ def _spread(facts: LevelFacts) -> dict[str, Any]:
             "clock_drift_ms": None
             if host.clock_drift_ns is None
             else round(host.clock_drift_ns / 1e6, 3),
+            "clock_drift_uncertainty_ms": None
+            if host.clock_drift_uncertainty_ns is None
+            else round(host.clock_drift_uncertainty_ns / 1e6, 3),
         }
         for host in facts.hosts
     ]

@@ -10,13 +10,14 @@ from llmdyno import store
 from llmdyno.knobs import Value
 from llmdyno.quality.answers import Answers
 from llmdyno.quality.gate import SCHEMA
+from llmdyno.quality.lm_eval import Scores
 from llmdyno.results.quality import sentences
 
 QUALITY = "quality.json"
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """A config that was compared with the baseline."""
+    """A config that was compared with the baseline, by its answers or by lm-eval's tasks."""
 
     config: dict[str, Value]
     document: dict[str, Any]
@@ -35,6 +36,8 @@ class Kept(msgspec.Struct, kw_only=True):
     version: int = 1
     baseline: Answers | None = None
     checked: list[Checked] = []
+    scores: Scores | None = None  # the baseline's, of lm-eval's tasks
+    examined: list[Checked] = []  # by lm-eval; "why" in a document says why there are no scores
 
 
 def read(folder: Path) -> Kept:
@@ -68,9 +71,15 @@ def told(
     ]
     documents = (one.document for one, won in zip(kept.checked, wins, strict=True) if won)
     own = next(documents, None)
-    if own is None and not refused:
+    examined = (one.document for one in kept.examined if winner and one.is_of(winner, stack))
+    exam = next(examined, None)
+    if own is None and exam is None and not refused:
         return None
-    return {**(own or {"schema": SCHEMA, "comparison": None, "verdict": None}), "refused": refused}
+    return {
+        **(own or {"schema": SCHEMA, "comparison": None, "verdict": None}),
+        "refused": refused,
+        **({} if exam is None else {"lm_eval": exam}),
+    }
 
 
 def _of(one: Checked) -> dict[str, str]:

@@ -21,6 +21,7 @@ from llmdyno.quality.gate import SCHEMA, admits, judge
 from llmdyno.results.quality import sentences
 from llmdyno.tune.candidates import changed, describe, effective
 from llmdyno.tune.checked import QUALITY, Checked, read
+from llmdyno.tune.exam import Exam
 from llmdyno.tune.measure import start
 from llmdyno.tune.runner import Runner
 from llmdyno.wire.target import parse_url
@@ -53,6 +54,7 @@ class Gate:
         self._baseline = runner if across is None else across.baseline
         self._folder = runner.folder if across is None else across.folder
         self._stack = ("", "") if across is None else across.stack
+        self._exam = Exam(runner, self._baseline, self._folder, self._stack)
         self._fault: ServerError | None = None  # of the last config that was asked
 
     def admits(self, config: Mapping[str, Value]) -> bool:
@@ -77,11 +79,17 @@ class Gate:
         return False
 
     def after_confirmation(self, winner: Mapping[str, Value]) -> ServerError | None:
-        """Compare the winner with the baseline, unless that is not wanted or was done.
+        """Compare the winner with the baseline, as far as that is wanted and was not done.
 
         Returns:
             How the winner's own server failed at that; None: it did not.
         """
+        fault = self._compare(winner)
+        if fault is None and self._runner.study.lm_eval:
+            fault = self._exam.compare(winner)
+        return fault
+
+    def _compare(self, winner: Mapping[str, Value]) -> ServerError | None:
         if not self._runner.study.quality:
             return None
         if not self._known(winner) and self._runner.over_budget(1.0):
@@ -94,9 +102,10 @@ class Gate:
 
     def left_s(self, winner: Mapping[str, Value]) -> float:
         """Return about how long after_confirmation() will take."""
+        exam_s = self._exam.left_s(winner)
         if not self._runner.study.quality or self._known(winner):
-            return 0.0
-        return asks_s(self._runner)
+            return exam_s
+        return exam_s + asks_s(self._runner)
 
     def _altering(self, config: Mapping[str, Value]) -> dict[str, Value | None]:
         """Return what may change the tokens: settings that are not the baseline's, another engine.

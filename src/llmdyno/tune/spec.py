@@ -106,6 +106,26 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
     quality: Annotated[
         bool, Flag(TRUTH, "Compare the winner's answers with the baseline's, token by token.")
     ] = True
+    lm_eval: Annotated[
+        tuple[str, ...],
+        Flag(
+            NAMES,
+            "Tasks of lm-eval, or files of such, that the winner and the baseline answer after the"
+            " confirmation; lm-eval is installed apart.",
+            metavar="TASK[,TASK...]",
+            default="none",
+        ),
+    ] = ()
+    lm_eval_args: Annotated[
+        tuple[str, ...],
+        Flag(
+            TEXTS,
+            "A word for lm-eval's own command line, e.g. --limit=50; may be repeated.",
+            name="lm_eval_arg",
+            in_file="lm_eval_args",
+            metavar="--FLAG=VALUE",
+        ),
+    ] = ()
     sampler: Annotated[
         str,
         Flag(TEXT, f"What proposes configs: {', '.join(SAMPLERS)}."),
@@ -211,6 +231,11 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"--patience {self.patience}: must be at least 1.")
         if self.sampler not in SAMPLERS:
             raise UsageError(f"--sampler {self.sampler}: unknown.{nearest(self.sampler, SAMPLERS)}")
+        if self.lm_eval_args and not self.lm_eval:
+            raise UsageError(
+                f"--lm-eval-arg {' '.join(self.lm_eval_args)}: lm-eval has no task; name some with"
+                " --lm-eval."
+            )
         self._check_pairs()
         self._check_durations()
         if isinstance(self.budget_s, Spend):

@@ -23,6 +23,7 @@ it can be gone again at any time. The document's keys are a contract; its versio
     29 November 2026, added: "lanes" of a study with --parallel, else null; "device" (what part of
         the machine a trial had; null: all) and "beside" (how many ran with it at most) of a trial;
         in "lanes" "value", what all lanes made of the baseline, and "alone", what it made alone.
+    29 November 2026, added: in "quality" "lm_eval", the scores of --lm-eval's tasks.
     29 November 2026, added: "starts" of a confirmation (how often each arm was started, and the
         classes of those that failed).
     29 November 2026, added: of a confirmation's runs "sitting" (which process measured it),

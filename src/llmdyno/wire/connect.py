@@ -101,12 +101,20 @@ def _exchange(target: Target, meter: Meter) -> Exchange:
     return Connection(meter)
 
 
+_NOT_YET_VALID, _EXPIRED = 9, 10
+_OTHER_NAME = {62, 64}  # a host's, an IP address's
+
+
 def _untrusted(error: ssl.SSLCertVerificationError) -> str:
     """Return why a certificate is not trusted, and the flags that help."""
     said = error.verify_message or str(error)
-    # Host and IP mismatch (OpenSSL's X509_V_ERR_…): no authority would help.
-    if error.verify_code in {62, 64}:
+    # Codes are OpenSSL's X509_V_ERR_…; of these no authority would help.
+    if error.verify_code in _OTHER_NAME:
         return f"{said.rstrip('.')}; give a host that it names in --url, or write --insecure"
+    if error.verify_code == _EXPIRED:
+        return f"{said}; the server needs a new one, or write --insecure to measure all the same"
+    if error.verify_code == _NOT_YET_VALID:
+        return f"{said}; set the clock of this machine or of its issuer right, or write --insecure"
     return f"{said}; trust its authority with --ca-cert FILE, or any certificate with --insecure"
 
 

@@ -1,0 +1,304 @@
+"""Tasks with right answers: lm-eval asks a server, and what it finds is read and compared.
+
+lm-eval (EleutherAI's lm-evaluation-harness) is a program of its own, on PATH or beside our Python.
+It asks over the server's OpenAI protocol and writes a score for each question. Two configs answer
+the same questions, so their scores are compared question by question. Written after lm-eval 0.4.13:
+api_models.py and openai_completions.py for what it asks, evaluation_tracker.py for what it writes.
+"""
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from glob import escape
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from llmdyno.errors import TargetError, UsageError
+from llmdyno.processes.launch import Launch, Step
+from llmdyno.results.documents import finite
+from llmdyno.results.stats import Floats, significant, student_quantile
+
+CONCURRENCY = 8
+_TIMEOUT_S = 300  # for one answer
+_TRIES = 2
+_CHECK_S = 120.0
+_CHAT = "--apply_chat_template"
+_ERRORS_MAX = 0.05  # the chance that any equal task is called better or worse
+
+WORSE, BETTER, SAME = "worse", "better", "no difference"
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """What one metric of one task came to."""
+
+    task: str
+    metric: str
+    filter: str  # what lm-eval did to the answers first; "none": nothing
+    higher_is_better: bool = True
+    value: float
+    questions: dict[str, float] = {}  # by the question's number; empty: it has no score of each
+
+
+class Scores(msgspec.Struct, frozen=True, kw_only=True):
+    """What lm-eval found of one server."""
+
+    version: str
+    scores: list[Score]
+
+
+@cache
+def require(tasks: tuple[str, ...], arguments: tuple[str, ...]) -> None:
+    """Refuse tasks that lm-eval does not have, before anything starts; it takes some seconds.
+
+    Raises:
+        UsageError: lm-eval is not installed, or does not know a task.
+    """
+    found = program()
+    if found is None:
+        raise UsageError(
+            f"--lm-eval {','.join(tasks)}: lm-eval is not installed; pip install 'lm_eval[api]',"
+            " here or where PATH finds it."
+        )
+    files = [task for task in tasks if task.endswith((".yaml", ".yml"))]
+    for file in files:
+        if not Path(file).is_file():
+            raise UsageError(f"--lm-eval {file}: there is no such file.")
+    names = [task for task in tasks if task not in files]
+    if not names:
+        return
+    places = [word for word in arguments if word.startswith("--include_path=")]
+    try:
+        said = subprocess.run(
+            [found, "validate", "--tasks", ",".join(names), *places],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_CHECK_S,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(f"--lm-eval: {found} cannot be asked for its tasks: {error}.") from error
+    if said.returncode:
+        lines = [line for line in (said.stdout + said.stderr).splitlines() if line.strip()]
+        why = (lines or ["it says nothing"])[-1].strip().rstrip(".")
+        raise UsageError(f"--lm-eval {','.join(names)}: {why}; `lm_eval ls tasks` lists them.")
+
+
+def program() -> str | None:
+    """Return where lm-eval is; None: it is not installed."""
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return shutil.which("lm_eval", path=places)
+
+
+def step(
+    launch: Launch, model: str, tasks: Sequence[str], arguments: Sequence[str], out: Path
+) -> Step:
+    """Return the command that asks a server the tasks' questions and writes to a folder.
+
+    Args:
+        launch: of the server, which runs.
+        model: that was served; where it is a folder with a tokenizer, lm-eval counts with that.
+        tasks: their names, or files.
+        arguments: words of the user for lm-eval's own command line.
+        out: a folder.
+
+    Raises:
+        TargetError: the server speaks no protocol of OpenAI.
+    """
+    chat = any(word.partition("=")[0] == _CHAT for word in arguments)
+    url = _openai_url(launch) + ("/v1/chat/completions" if chat else "/v1/completions")
+    asks = {
+        "model": launch.model,
+        "base_url": url,
+        "num_concurrent": CONCURRENCY,
+        "max_retries": _TRIES,
+        "timeout": _TIMEOUT_S,
+        "tokenized_requests": False,
+        **_tokenizer(model, chat=chat),
+    }
+    return Step(
+        what="lm-eval",
+        argv=(
+            program() or "lm_eval",
+            *("--model", "local-chat-completions" if chat else "local-completions"),
+            *("--model_args", ",".join(f"{name}={value}" for name, value in asks.items())),
+            *("--tasks", ",".join(tasks), "--output_path", str(out), "--log_samples"),
+            *arguments,
+        ),
+        # Our server needs no key, and the user's own is not for it.
+        environment={"OPENAI_API_KEY": "none", "TQDM_DISABLE": "1"},
+        symptoms=(
+            (r"^AssertionError|^NotImplementedError", "bad-config"),
+            (r"^(\w+\.)*\w+(Error|Exception|NotFound)\b", "died"),
+        ),
+    )
+
+
+def _openai_url(launch: Launch) -> str:
+    spoken = {launch.endpoint: launch.url, **launch.also}
+    for name, url in spoken.items():
+        if name.startswith("openai"):
+            return url.rstrip("/").removesuffix("/v1")
+    raise TargetError(
+        f"lm-eval asks over OpenAI's protocol alone; this server speaks {', '.join(spoken)}."
+    )
+
+
+def _tokenizer(model: str, *, chat: bool) -> dict[str, str]:
+    """Return whose tokens lm-eval counts; only tasks that compare probabilities need any."""
+    has_one = (Path(model) / "tokenizer_config.json").is_file()
+    if chat or not has_one:
+        return {"tokenizer_backend": "None"}
+    return {"tokenizer_backend": "huggingface", "tokenizer": str(Path(model).resolve())}
+
+
+def read(out: Path) -> Scores:
+    """Return what lm-eval has written to a folder.
+
+    Raises:
+        TargetError: there are no results, or none that can be read.
+    """
+    files = sorted(out.rglob("results_*.json"))
+    if not files:
+        raise TargetError(f"lm-eval ended without results in {out}.")
+    try:
+        document = msgspec.json.decode(files[-1].read_bytes())
+        scores = [
+            score
+            for task, values in document["results"].items()
+            for score in _scores(
+                task,
+                values,
+                document.get("higher_is_better", {}).get(task) or {},
+                _questions(out, task),
+            )
+        ]
+    except (OSError, msgspec.DecodeError, KeyError, AttributeError, TypeError) as error:
+        raise TargetError(f"{files[-1]}: is no result of lm-eval: {error!r}.") from error
+    if not scores:
+        raise TargetError(f"{files[-1]}: lm-eval has given no task a score.")
+    return Scores(version=str(document.get("lm_eval_version", "")), scores=scores)
+
+
+def _scores(
+    task: str,
+    values: Mapping[str, Any],
+    better: Mapping[str, Any],
+    questions: Mapping[tuple[str, str], dict[str, float]],
+) -> list[Score]:
+    found = []
+    for key, value in values.items():
+        metric, comma, filtered = key.partition(",")
+        number = finite(value)
+        if not comma or metric.endswith("_stderr") or number is None:
+            continue
+        found.append(
+            Score(
+                task=task,
+                metric=metric,
+                filter=filtered,
+                higher_is_better=better.get(metric) is not False,
+                value=number,
+                questions=questions.get((metric, filtered), {}),
+            )
+        )
+    return found
+
+
+def _questions(out: Path, task: str) -> dict[tuple[str, str], dict[str, float]]:
+    """Return the score of each question of a task, by metric and filter."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    # A date follows the name: another task's may begin like this one's.
+    for file in sorted(out.rglob(f"samples_{escape(task)}_[0-9][0-9][0-9][0-9]-*.jsonl"))[-1:]:
+        for line in file.read_bytes().splitlines():
+            said = msgspec.json.decode(line)
+            for metric in said.get("metrics", []):
+                value = said.get(metric)
+                # Some tasks say true and false.
+                number = float(value) if isinstance(value, bool) else finite(value)
+                if number is not None:
+                    of_metric = found.setdefault((metric, said.get("filter", "none")), {})
+                    of_metric[str(said["doc_id"])] = number
+    return found
+
+
+def compare(before: Scores, after: Scores) -> dict[str, Any]:
+    """Return the document of two configs' scores: a row a task and metric.
+
+    Where both have a score of each question, the difference is the mean over questions, with an
+    interval by Student's t that decides. Scores that are all 0 or 1 have an interval that does not
+    shrink to nothing where no answer differs (Agresti & Min 2005, "Simple improved confidence
+    intervals for comparing matched proportions"); the exact test of the questions that only one
+    answers decides (McNemar 1947). Both allow for the number of rows (Bonferroni): of equal
+    configs anything is called better or worse in one of 20 comparisons at most.
+    """
+    others = {(one.task, one.metric, one.filter): one for one in after.scores}
+    both = [
+        (one, other)
+        for one in before.scores
+        if (other := others.get((one.task, one.metric, one.filter))) is not None
+    ]
+    rows = [_row(one, other, _ERRORS_MAX / max(1, len(both))) for one, other in both]
+    return {"lm_eval": after.version, "tasks": rows}
+
+
+def _row(before: Score, after: Score, errors: float) -> dict[str, Any]:
+    shared = sorted(before.questions.keys() & after.questions.keys())
+    row: dict[str, Any] = {
+        "task": before.task,
+        "metric": before.metric,
+        "filter": before.filter,
+        "higher_is_better": before.higher_is_better,
+        "baseline": significant(before.value),
+        "winner": significant(after.value),
+        "questions": len(shared) or None,
+        "difference": None,
+        "verdict": None,
+    }
+    if len(shared) < 2:
+        return row
+    one = np.array([before.questions[key] for key in shared])
+    other = np.array([after.questions[key] for key in shared])
+    differences = other - one
+    mean = float(differences.mean())
+    binary = {*one.tolist(), *other.tolist()} <= {0.0, 1.0}
+    interval = _of_shares if binary else _of_means
+    low, high = interval(differences, 1 - errors / 2)
+    row["difference"] = {
+        "mean": significant(mean),
+        "ci95": [significant(low), significant(high)],
+    }
+    differs = _mcnemar(differences) < errors if binary else not low <= 0 <= high
+    if not differs:
+        row["verdict"] = SAME
+    else:
+        row["verdict"] = BETTER if (mean > 0) == before.higher_is_better else WORSE
+    return row
+
+
+def _of_means(differences: Floats, share: float) -> tuple[float, float]:
+    mean, n = float(differences.mean()), len(differences)
+    half = student_quantile(n - 1, share) * float(differences.std(ddof=1)) / math.sqrt(n)
+    return mean - half, mean + half
+
+
+def _of_shares(differences: Floats, share: float) -> tuple[float, float]:
+    n = len(differences) + 2
+    up, down = float((differences > 0).sum()) + 0.5, float((differences < 0).sum()) + 0.5
+    mean = (up - down) / n
+    half = NormalDist().inv_cdf(share) * math.sqrt(up + down - n * mean**2) / n
+    return max(-1.0, mean - half), min(1.0, mean + half)
+
+
+def _mcnemar(differences: Floats) -> float:
+    """Return the chance that so many of the differing questions fall to one side, or more."""
+    up, down = int((differences > 0).sum()), int((differences < 0).sum())
+    tail = sum(math.comb(up + down, k) for k in range(min(up, down) + 1))
+    return min(1.0, float(2 * tail / (1 << (up + down))))

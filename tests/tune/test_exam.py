@@ -1,0 +1,197 @@
+"""lm-eval's tasks in a study: real servers and processes; lm-eval itself where it is installed."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from llmdyno.knobs import Value
+from llmdyno.processes.launch import Launch
+from llmdyno.quality import lm_eval
+from llmdyno.tune import checked
+from llmdyno.tune.exam import Exam
+from llmdyno.tune.spec import Study
+
+QUESTIONS = 20
+# Answers the capital where it is asked for an even number, all others too with better=true; dies at
+# the first question of a run with dies=true.
+SERVER = """
+import json, os, re, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.answer({})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        found = re.search(r"capital of ([0-9]+)", str(body["prompt"]))
+        if found and "dies" in sys.argv:
+            os._exit(7)
+        knows = found and (int(found[1]) % 2 == 0 or "better" in sys.argv)
+        text = f" city {found[1]}" if knows else " nothing"
+        self.answer({"choices": [{"index": 0, "text": text, "finish_reason": "stop"}]})
+
+    def answer(self, document):
+        content = json.dumps(document).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+# Does what we need of lm-eval: asks each question of a task's file and writes its scores.
+STAND_IN = f"""#!{sys.executable}
+import json, os, pathlib, sys, urllib.request
+
+given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+settings = dict(one.split("=", 1) for one in given["--model_args"].split(","))
+if "fails" in sys.argv:
+    sys.exit(f"ValueError: no such thing, {{os.environ['HF_TOKEN']}}")
+lines = []
+for number in range({QUESTIONS}):
+    body = {{"prompt": f"The capital of {{number}} is", "model": settings["model"]}}
+    asked = urllib.request.Request(settings["base_url"], json.dumps(body).encode())
+    text = json.load(urllib.request.urlopen(asked))["choices"][0]["text"]
+    right = float(text == f" city {{number}}")
+    lines.append({{"doc_id": number, "filter": "none", "metrics": ["acc"], "acc": right}})
+place = pathlib.Path(given["--output_path"], "m")
+place.mkdir(parents=True)
+mean = sum(line["acc"] for line in lines) / len(lines)
+results = {{"results": {{"capitals": {{"acc,none": mean}}}}, "lm_eval_version": "stand-in"}}
+(place / "results_2026.json").write_text(json.dumps(results))
+samples = "".join(json.dumps(line) + chr(10) for line in lines)
+(place / "samples_capitals_2026-11-29.jsonl").write_text(samples)
+"""
+TASK = """
+task: capitals
+dataset_path: json
+dataset_kwargs: {{data_files: {data}}}
+output_type: generate_until
+test_split: train
+doc_to_text: "{{{{q}}}}"
+doc_to_target: "{{{{a}}}}"
+generation_kwargs: {{until: ["\\n"], max_gen_toks: 8}}
+metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
+"""
+
+
+class Lab:
+    """A study's folder with an examination whose servers are real; what was said is kept."""
+
+    def __init__(
+        self, folder: Path, *arguments: str, tasks: tuple[str, ...] = ("capitals",)
+    ) -> None:
+        self.said: list[str] = []
+        self.launched: list[dict[str, Value]] = []
+        self.folder = folder
+        runner: Any = SimpleNamespace(
+            study=Study(lm_eval=tasks, lm_eval_args=arguments),
+            folder=folder,
+            stack=SimpleNamespace(build=lambda *_, **__: None, launch=self._launch),
+            say=self.said.append,
+            wait=lambda _: None,
+            over_budget=lambda _: False,
+        )
+        self.exam = Exam(runner, runner, folder, ("", ""))
+
+    def _launch(self, config: Mapping[str, Value], *, port: int, **_: Any) -> Launch:
+        self.launched.append(dict(config))
+        return Launch(
+            argv=(sys.executable, "-c", SERVER, str(port), *config),
+            url=f"http://127.0.0.1:{port}",
+            endpoint="openai-chat",
+            model="m",
+        )
+
+    def document(self) -> dict[str, Any]:
+        (one,) = checked.read(self.folder).examined
+        return one.document
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "bin"
+    place.mkdir()
+    (place / "lm_eval").write_text(STAND_IN)
+    (place / "lm_eval").chmod(0o755)
+    monkeypatch.setattr(lm_eval, "program", lambda: str(place / "lm_eval"))
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_winner_and_baseline_answer_once_each(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "study")
+    assert lab.exam.compare({"better": True}) is None
+    assert lab.said[-1] == (
+        "  lm-eval, capitals: acc 1, the baseline's 0.5; +0.5 [0.228, 0.681] over 20 questions:"
+        " better."
+    )
+    document = checked.told(lab.folder, {"better": True})
+    assert document is not None
+    assert document["lm_eval"]["tasks"][0]["verdict"] == "better"
+    assert document["comparison"] is None  # --no-quality
+
+    again = Lab(lab.folder)
+    assert again.exam.compare({"better": True}) is None
+    assert again.launched == []
+    again.exam.compare({"other": True})  # the baseline is not asked again
+    assert again.launched == [{"other": True}]
+    assert again.said[-1].endswith("+0 [-0.0891, 0.0891] over 20 questions: no difference.")
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_server_that_dies_under_it_is_the_winners_fault(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "study")
+    fault = lab.exam.compare({"dies": True})
+    assert fault is not None
+    assert "while lm-eval asked it: The server ended with exit status 7" in str(fault)
+    assert lab.said[-1].startswith("  lm-eval has compared nothing: while lm-eval asked it")
+    assert checked.read(lab.folder).scores is not None  # the baseline's are kept
+    lab.exam.compare({"dies": True})
+    assert lab.launched.count({"dies": True}) == 2  # it is tried again
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_failure_of_lm_evals_is_no_fault_of_the_server_and_shows_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_very-secret-4711")
+    lab = Lab(tmp_path / "study", "fails")
+    assert lab.exam.compare({"better": True}) is None
+    why = lab.document()["why"]
+    assert "ValueError: no such thing" in why
+    assert "lm-eval.log" in why
+    kept = [path for path in lab.folder.rglob("*") if path.is_file()]
+    assert kept
+    assert not [path for path in kept if b"very-secret" in path.read_bytes()]
+
+
+@pytest.mark.skipif(
+    lm_eval.program() is None, reason="lm-eval is missing: pip install lm_eval[api]"
+)
+def test_lm_eval_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for library in ("HUB", "DATASETS", "EVALUATE"):
+        monkeypatch.setenv(f"HF_{library}_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    data, task = tmp_path / "capitals.jsonl", tmp_path / "capitals.yaml"
+    rows = [{"q": f"The capital of {n} is", "a": f" city {n}"} for n in range(QUESTIONS)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task.write_text(TASK.format(data=data))
+    lab = Lab(tmp_path / "study", "--seed=1", tasks=(str(task),))
+
+    assert lab.exam.compare({"better": True}) is None
+
+    (row,) = lab.document()["tasks"]
+    assert (row["task"], row["metric"], row["questions"]) == ("capitals", "exact_match", QUESTIONS)
+    assert (row["baseline"], row["winner"], row["verdict"]) == (0.5, 1.0, "better")
