@@ -35,6 +35,7 @@ TOGETHER = {
         ),
         "predict/test_calibrate.py",
     ),
+    "load/clocks.py": "load/test_ray_workers.py",
     "cli/worker.py": "tune/test_worker.py",
     "tune/database.py": "tune/test_team.py",
     "tune/hosts.py": "tune/test_worker.py",
