@@ -36,6 +36,7 @@ TOGETHER = {
         ),
         "predict/test_calibrate.py",
     ),
+    "load/clocks.py": "load/test_ray_workers.py",
     "cli/worker.py": "tune/test_worker.py",
     "load/clocks.py": "load/test_ray_workers.py",
     "tune/database.py": "tune/test_team.py",
