@@ -207,6 +207,14 @@ def test_a_message_gets_its_class(engine: str, message: str, kind: str) -> None:
         ("sglang", "sglang-flag.txt", "bad-config", "unrecognized arguments: --no-such-flag=3"),
         ("sglang", "sglang-length.txt", "bad-config", "context_length (9000000) is greater than"),
         ("lmdeploy", "lmdeploy-flag.txt", "bad-config", "unrecognized arguments: --no-such-flag=3"),
+        ("sglang", "sglang-memory.txt", "out-of-memory", "CUDA out of memory. Tried to allocate"),
+        (
+            "lmdeploy",
+            "lmdeploy-memory.txt",
+            "out-of-memory",
+            "CUDA out of memory. Tried to allocate",
+        ),
+        ("sglang", "sglang-cache.txt", "out-of-memory", "leave no GPU memory for the KV cache"),
     ],
 )
 def test_a_real_log_is_told_by_the_line_that_decides(
