@@ -31,6 +31,7 @@ from parts import (
     smaller,
     whole_knob,
 )
+from queues import QUEUES
 
 
 def _batches(seed: int) -> Function:
@@ -279,7 +280,7 @@ FAMILIES: Mapping[str, Callable[[int], Function]] = {
 
 def make(family: str, seed: int) -> Function:
     """Return a family's function of that seed; the default starts, and there is more to find."""
-    families = {**FAMILIES, **MEMORY, **HELD_OUT}
+    families = {**FAMILIES, **MEMORY, **HELD_OUT, **QUEUES}
     for again in range(50):
         function = families[family](seed + 1000 * again)
         if function.value({}) > 0:

@@ -22,12 +22,13 @@ from functions import FAMILIES, make
 from held_out import HELD_OUT
 from memory import MEMORY
 from parts import NOISE
+from queues import QUEUES
 
 from llmdyno.search.samplers import SAMPLERS
 from llmdyno.search.samplers import sampler as made
 
 TRIALS = (8, 15, 30)
-GROUPS = {"in-view": FAMILIES, "memory": MEMORY, "held-out": HELD_OUT}
+GROUPS = {"in-view": FAMILIES, "memory": MEMORY, "held-out": HELD_OUT, "queues": QUEUES}
 Chosen = dict[str, dict[str, list[float]]]  # by sampler and trials, then family: a value a seed
 
 
