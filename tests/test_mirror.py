@@ -90,6 +90,8 @@ TOGETHER = {
     "results/pair_doubts.py": "tune/test_strikes.py",
     "terminal/dry_run.py": "tune/test_dry_run.py",
     "search/memory.py": "search/test_own.py",
+    "search/points.py": "search/test_model.py",
+    "search/predictor.py": "search/test_model.py",
     "search/simple.py": "search/test_samplers.py",
     "search/tpe.py": "search/test_samplers.py",
     "tune/combined_study.py": "tune/test_combined.py",

@@ -26,8 +26,9 @@ from parts import NOISE, Floats, Function
 from run import GROUPS, TRIALS
 
 from llmdyno.search import model
-from llmdyno.search.model import Points
+from llmdyno.search.model import Model
 from llmdyno.search.own import OwnSearch
+from llmdyno.search.points import Points
 from llmdyno.search.simple import random_point
 
 LESS = (
@@ -37,7 +38,7 @@ LESS = (
     "noise+failures",
     "noise+failures+weights",
 )
-_NOISE, _STEPS = model._NOISE, model._STEPS
+_NOISE, _STEPS, _STEPS_OF_SHAPE = model._NOISE, model._STEPS, model._STEPS_OF_SHAPE
 _EXACT = 0.001  # what the model takes for noise where there is none
 _LEARNT_FROM = 100  # points that the weights are learnt from
 _LEARNT_STEPS = 80
@@ -85,13 +86,17 @@ def _teach(search: OwnSearch, function: Function, seed: int, exact: float | None
     for key in _starting(teacher, function, _LEARNT_FROM, seed):
         teacher.give(teacher.space.config(key))
         teacher.tell(function.value(teacher.space.config(key)), {})
-    before, model._STEPS_AT_FIRST = model._STEPS_AT_FIRST, _LEARNT_STEPS
+    before = model._STEPS_AT_FIRST, model._STEPS_OF_SHAPE
+    model._STEPS_AT_FIRST, model._STEPS_OF_SHAPE = _LEARNT_STEPS, (_LEARNT_STEPS, 0)
     teacher.expected([{}])
-    model._STEPS_AT_FIRST = before
-    guesses = teacher._model._guesses
-    assert guesses is not None
-    guesses[:, -1] = np.log(NOISE if exact is None else exact)
-    search._model._guesses = guesses
+    model._STEPS_AT_FIRST, model._STEPS_OF_SHAPE = before
+    for taught, learner in zip(teacher._model.models, search._model.models, strict=True):
+        assert isinstance(taught, Model)
+        assert isinstance(learner, Model)
+        guesses = taught._guesses
+        assert guesses is not None
+        guesses[:, -1] = np.log(NOISE if exact is None else exact)
+        learner._guesses = guesses
 
 
 def study(family: str, seed: int, less: str) -> dict[str, list[Any]]:
@@ -107,6 +112,7 @@ def study(family: str, seed: int, less: str) -> dict[str, list[Any]]:
     noise = np.random.default_rng([seed, 96]).standard_normal(TRIALS[-1] + 1)
     model._NOISE = _EXACT if "noise" in off else _NOISE
     model._STEPS = 0 if "weights" in off else _STEPS
+    model._STEPS_OF_SHAPE = (0, 0) if "weights" in off else _STEPS_OF_SHAPE
     search = OwnSearch(function.knobs, trials=TRIALS[-1], maximise=True, seed=seed, fixed={})
     if "failures" in off:
         search._feasibility = KnownFailures(search, function)  # type: ignore[assignment]

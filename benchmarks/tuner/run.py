@@ -4,8 +4,8 @@ python benchmarks/tuner/run.py [--seeds 50] [--sampler own,tpe] [--family flat,n
                                 [--write FILE] [--against FILE]
 
 `--family in-view`, the default, are the twelve that constants were chosen on; `held-out` the four
-that none was. `--write` keeps what each study chose; `--against` such a file of another version
-prints the differences of the same studies, seed by seed, with 95 % intervals.
+that none was, `queues` two more. `--write` keeps what each study chose; `--against` such a file of
+another version prints the differences of the same studies, seed by seed, with 95 % intervals.
 """
 
 import argparse
@@ -22,12 +22,13 @@ from functions import FAMILIES, make
 from held_out import HELD_OUT
 from memory import MEMORY
 from parts import NOISE
+from queues import QUEUES
 
 from llmdyno.search.samplers import SAMPLERS
 from llmdyno.search.samplers import sampler as made
 
 TRIALS = (8, 15, 30)
-GROUPS = {"in-view": FAMILIES, "memory": MEMORY, "held-out": HELD_OUT}
+GROUPS = {"in-view": FAMILIES, "memory": MEMORY, "held-out": HELD_OUT, "queues": QUEUES}
 Chosen = dict[str, dict[str, list[float]]]  # by sampler and trials, then family: a value a seed
 
 

@@ -7,7 +7,7 @@ import msgspec
 from batches import KERNEL, KNOBS, SEQUENCES, TOKENS
 from llmdyno.knobs import Knob, Value
 from llmdyno.search.feasibility import Feasibility
-from llmdyno.search.model import Points
+from llmdyno.search.points import Points
 from llmdyno.search.space import Space
 
 Config = Mapping[str, Value]

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from batches import SEQUENCES, TOKENS, row
-from llmdyno.search.model import Model, Points, normal
+from llmdyno.search.model import Model
+from llmdyno.search.points import Points
+from llmdyno.search.predictor import normal
 from llmdyno.search.space import Space
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from batches import BEST, GUESS, KERNEL, KNOBS, SEQUENCES, TOKENS, row, speed
 from llmdyno.knobs import Value
-from llmdyno.search.model import Points
 from llmdyno.search.own import OwnSearch
+from llmdyno.search.points import Points
 
 
 def made(knobs: Any = KNOBS, *, trials: int = 15, maximise: bool = True, **more: Any) -> OwnSearch:

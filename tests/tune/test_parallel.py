@@ -196,7 +196,7 @@ def test_a_lane_that_fails_by_its_configs_stays(lab: LaneLab) -> None:
         return "died" if start.config.get("itl_ms") in {11, 12, 13} else flat(start)
 
     lab.looks = lambda start: 9 if start.config.get("itl_ms") == 10 else 1
-    document = lab.run(refusing, lab.study(candidates=given, trials=6))
+    document = lab.run(refusing, lab.study(candidates=given, trials=5))
 
     assert document["lanes"]["left_out"] == []
     assert [start.device for start in lab.in_lanes("check")] == ["cores 4-7"]

@@ -17,7 +17,7 @@ from operator import or_
 import numpy as np
 from numpy.typing import NDArray
 
-from llmdyno.search.model import INACTIVE, UNSET, Points
+from llmdyno.search.points import INACTIVE, UNSET, Points
 from llmdyno.search.space import Floats, Space
 
 _RATIOS = (0.5, 1.0, 2.0)

@@ -3,7 +3,8 @@
 The speed of a server is nearly a product of effects, one a knob, and of some pairs of knobs. So the
 logarithm is a sum: the kernel has a term a knob and a term a pair of knobs. How much each knob
 matters, and over what distance, is not fitted but averaged over: many guesses are kept, a sample
-of all that explain the results. Few results cannot tell one guess from another.
+of all that explain the results. Few results cannot tell one guess from another. With a shape
+(search/shape.py) the process is what is left beside losses that each number is expected to have.
 """
 
 import math
@@ -13,8 +14,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llmdyno.knobs import Value
-from llmdyno.search.space import Axis, Floats, Key, Space
+from llmdyno.search.points import Points
+from llmdyno.search.predictor import VARIANCE_MIN, Moments, Predictor
+from llmdyno.search.shape import TERMS, Shape
+from llmdyno.search.space import Axis, Floats, Space
 
 GUESSES = 24  # that predict
 _DRAWN_A_GUESS = 8  # before the first result, to choose one from
@@ -22,13 +25,13 @@ _STEPS, _STEPS_AT_FIRST = 6, 18  # of all guesses, at each question
 _STEP, _STEP_BESIDE = 1.7, 0.1  # a share of the difference, the deviation of what comes beside
 _STEP_TERMS = 0.5  # the share of a guess's terms that a step moves
 _WHOLE_EVERY = 5  # steps
-_VARIANCE_MIN = 1e-9
-_NODES, _NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(11)
-_NODE_WEIGHTS = _NODE_WEIGHTS / _NODE_WEIGHTS.sum()
-SATURATION = 3.0
+_STEPS_OF_SHAPE = 60, 10  # at first, at each question, of a model with a shape
+_BY_DIFFERENCE, _SMALL = 0.35, 0.6  # the share of its steps; of the others the share that is small
+_KEPT, _BLOCK_STEP = 0.85, 0.7  # of a guess by a small step, of a difference by a step of blocks
 # The deviation of a knob's effect, in the logarithm of the value: of a number on a log scale (the
 # size of a batch), another number, a choice, a flag.
 WEIGHT_BATCH, WEIGHT_NUMBER, WEIGHT_CHOICE, WEIGHT_FLAG = 0.4, 0.2, 0.3, 0.2
+_WEIGHT_BATCH_LEFT, _WEIGHT_NUMBER_LEFT = 0.2, 0.15  # beside what a shape explains
 _WEIGHT_WIDE = 0.7  # the deviation of its logarithm
 LENGTH = 0.5  # the distance over which a knob's effect changes, as a share of its range
 _LENGTH_WIDE = 0.6  # the deviation of its logarithm
@@ -37,33 +40,6 @@ _NOISE, _NOISE_WIDE = 0.04, 0.3  # between equal runs, the deviation of its loga
 _JITTER = 1e-8
 _NUMBER_WITHOUT_PLACE = 0.4  # the likeness of a number and the engine's own choice
 _OTHER_CHOICE = 0.1  # the likeness of two different choices
-INACTIVE = -1
-UNSET = -2
-
-
-class Points:
-    """Points as arrays: a position for numbers, a class for what is no number."""
-
-    def __init__(self, space: Space, keys: Sequence[Key]) -> None:
-        self.keys = list(keys)
-        shape = (len(keys), len(space.axes))
-        self.at, self.kinds = np.zeros(shape), np.zeros(shape, dtype=np.int64)
-        for number, axis in enumerate(space.axes):
-            values = [key[number] for key in self.keys]
-            if axis.is_number:
-                places = {value: axis.position(value) for value in set(values)}
-                self.at[:, number] = [places[value] for value in values]
-                self.kinds[:, number] = [UNSET if value is None else 0 for value in values]
-            else:
-                kinds: dict[Value | None, int] = {
-                    level: kind for kind, level in enumerate(axis.levels)
-                }
-                self.kinds[:, number] = [kinds.get(value, 99) for value in values]
-            if axis.knob.needs is not None:
-                without = [not space.bites(number, key) for key in self.keys]
-                self.kinds[without, number] = INACTIVE
-        # How much of its gain a batch knob has there: it saturates.
-        self.rise = 1 - np.exp(-SATURATION * np.clip(self.at, 0.0, 1.0))
 
 
 class _Apart(NamedTuple):
@@ -73,28 +49,36 @@ class _Apart(NamedTuple):
     like: Floats | None  # a factor of their likeness; None: 1 for all
 
 
-class Model:
+class Model(Predictor):
     """Predicts the logarithm of the value; learns nothing until fit() is called.
 
     Args:
         space: of the points.
         draw: the search's random numbers.
+        shape: that the value is expected to have, of which the process is what is left over; None:
+            it is level.
     """
 
-    def __init__(self, space: Space, draw: np.random.Generator) -> None:
+    def __init__(self, space: Space, draw: np.random.Generator, shape: Shape | None = None) -> None:
         self._draw = draw
+        self._shape = shape
         self._numbers = np.array([axis.is_number for axis in space.axes])
-        self._weights_before = np.log([_weight(axis) for axis in space.axes])
+        axes = len(space.axes)
+        weights = np.log([_weight(axis, shape) for axis in space.axes])
+        centre, wide = (np.zeros(0),) * 2 if shape is None else (shape.centre, shape.wide)
+        # Of a guess's terms: logs of weights, of lengths, the shape's, logs of pairs, of noise.
+        self._centre = np.concatenate(
+            [weights, [np.log(LENGTH)] * axes, centre, [np.log(_PAIRS), np.log(_NOISE)]]
+        )
+        self._wide = np.concatenate(
+            [[_WEIGHT_WIDE] * axes, [_LENGTH_WIDE] * axes, wide, [_PAIRS_WIDE, _NOISE_WIDE]]
+        )
+        self._blocks = [] if shape is None else self._blocks_of(shape)
         self._guesses: Floats | None = None
 
     def _drawn(self, count: int) -> Floats:
-        """Return guesses, a row each: logs of weights, of lengths, of pairs' weight, of noise."""
-        axes = len(self._numbers)
-        weights = self._draw.normal(self._weights_before, _WEIGHT_WIDE, (count, axes))
-        lengths = self._draw.normal(np.log(LENGTH), _LENGTH_WIDE, (count, axes))
-        pairs = self._draw.normal(np.log(_PAIRS), _PAIRS_WIDE, (count, 1))
-        noise = self._draw.normal(np.log(_NOISE), _NOISE_WIDE, (count, 1))
-        return np.concatenate([weights, lengths, pairs, noise], axis=1)
+        """Return guesses as they are before the first result, a row each."""
+        return self._draw.normal(self._centre, self._wide, (count, len(self._centre)))
 
     def fit(self, points: Points, values: Floats, errors: Floats | None = None) -> None:
         """Move the guesses to what explains these results: logarithms of values, one a point.
@@ -110,19 +94,23 @@ class Model:
         """
         self._points = points
         self._within = self._apart(points, points)
-        self._mean = float(values.mean())
-        self._rest = values - self._mean
+        self._values = values
+        self._level: Floats | None = None  # of each guess, where it does not follow from the values
         self._variances = np.zeros(len(values)) if errors is None else errors**2
-        steps = _STEPS
+        at_first, later = (_STEPS_AT_FIRST, _STEPS) if self._shape is None else _STEPS_OF_SHAPE
+        steps = later
         if self._guesses is None:
             self._guesses = self._first()
-            steps = _STEPS_AT_FIRST
+            steps = at_first
         self._posterior = self._explained(self._guesses)
         halves = np.arange(GUESSES) < GUESSES // 2
         for step in range(steps):
             whole = step % _WHOLE_EVERY == _WHOLE_EVERY - 1
             for half in (halves, ~halves):
-                self._move(half, whole=whole)
+                if self._shape is None:
+                    self._move(half, whole=whole)
+                else:
+                    self._move_blocks(half, whole=whole)
 
     def assume(self, points: Points) -> None:
         """Take points whose values are not known yet, until the next fit(), as measured.
@@ -134,17 +122,18 @@ class Model:
             points: those that were fitted, in their order, and after them those that are assumed.
         """
         assert self._guesses is not None
-        fitted, more = self._rest.shape[-1], len(points.keys) - self._rest.shape[-1]
-        expected = self.predict(points)[0][:, fitted:] - self._mean
-        measured = np.broadcast_to(self._rest, (len(self._guesses), fitted))
+        fitted, more = len(self._variances), len(points.keys) - len(self._variances)
+        expected = self.predict(points)[0][:, fitted:]
+        measured = np.broadcast_to(self._values, (len(self._guesses), fitted))
         self._points, self._within = points, self._apart(points, points)
-        self._rest = np.concatenate([measured, expected], axis=1)
+        self._values = np.concatenate([measured, expected], axis=1)
         self._variances = np.concatenate([self._variances, np.zeros(more)])
+        self._level = self._posterior[3]
         self._posterior = self._explained(self._guesses)
 
     def _first(self) -> Floats:
         """Return guesses to begin with: drawn before any result, kept by how well they explain."""
-        drawn = self._drawn(GUESSES * _DRAWN_A_GUESS)
+        drawn = self._drawn(GUESSES * _DRAWN_A_GUESS * (1 if self._shape is None else 2))
         fits = self._explained(drawn)[0] - self._prior(drawn)
         weights = np.exp(fits - fits.max())
         found: Floats = drawn[self._draw.choice(len(drawn), GUESSES, p=weights / weights.sum())]
@@ -153,46 +142,103 @@ class Model:
     def _move(self, half: NDArray[np.bool_], *, whole: bool) -> None:
         """Propose a step to one half of the guesses, and let the posterior decide."""
         assert self._guesses is not None
-        here, others = self._guesses[half], self._guesses[~half]
-        count, terms = here.shape
-        one = self._draw.integers(len(others), size=count)
-        other = (one + self._draw.integers(1, len(others), size=count)) % len(others)
+        here = self._guesses[half]
         # Now and then a whole difference: it leads from one mode to another.
-        share = 1.0 if whole else _STEP / math.sqrt(2 * terms)
-        step = share * (others[one] - others[other])
+        step = self._difference(half) * (1.0 if whole else _STEP / math.sqrt(2 * here.shape[1]))
         step += self._draw.normal(0.0, _STEP_BESIDE, here.shape)
         moved = here + np.where(self._draw.random(here.shape) < _STEP_TERMS, step, 0.0)
+        self._decide(half, moved, np.zeros(len(here)))
+
+    def _difference(self, half: NDArray[np.bool_]) -> Floats:
+        """Return the difference of two guesses of the other half, for each of this one."""
+        assert self._guesses is not None
+        others = self._guesses[~half]
+        count = int(half.sum())
+        one = self._draw.integers(len(others), size=count)
+        other = (one + self._draw.integers(1, len(others), size=count)) % len(others)
+        found: Floats = others[one] - others[other]
+        return found
+
+    def _blocks_of(self, shape: Shape) -> list[list[int]]:
+        """Return which terms of a guess belong together: they are moved at once."""
+        axes, count = len(self._numbers), len(shape.numbers)
+        found = [[int(n)] for n in np.flatnonzero(~self._numbers)]
+        for number, axis in enumerate(shape.numbers):
+            found.append([2 * axes + number + count * term for term in range(TERMS)])
+            found.append([int(axis), axes + int(axis)])
+        last = len(self._centre)
+        return [*found, [last - 3], [last - 2, last - 1]]
+
+    def _move_blocks(self, half: NDArray[np.bool_], *, whole: bool) -> None:
+        """Propose steps of some blocks of terms, and let the posterior decide.
+
+        A shape has more terms than a half has guesses, so differences alone do not reach all of
+        the space. Of three steps two keep what is believed before any result: a small one, a
+        preconditioned Crank-Nicolson step (Cotter et al. 2013), and one that draws anew.
+        """
+        assert self._guesses is not None
+        here = self._guesses[half]
+        some = np.zeros(here.shape, dtype=np.bool_)
+        for row in some:
+            count = int(self._draw.integers(1, 4))
+            for block in self._draw.permutation(len(self._blocks))[:count]:
+                row[self._blocks[int(block)]] = True
+        by_difference = self._draw.random((len(here), 1)) < _BY_DIFFERENCE
+        kept = np.where(self._draw.random((len(here), 1)) < _SMALL, _KEPT, 0.0)
+        noise = self._draw.normal(size=here.shape) * self._wide
+        drawn = self._centre + kept * (here - self._centre) + np.sqrt(1 - kept**2) * noise
+        step = self._difference(half) * (1.0 if whole else _BLOCK_STEP)
+        step += self._draw.normal(0.0, _STEP_BESIDE, here.shape) * self._wide
+        moved = np.where(some, np.where(by_difference, here + step, drawn), here)
+        # What keeps the prior is decided by the likelihood alone.
+        counted = np.where(by_difference[:, 0], 0.0, self._prior(moved) - self._prior(here))
+        self._decide(half, moved, counted)
+
+    def _decide(self, half: NDArray[np.bool_], moved: Floats, counted: Floats) -> None:
+        """Take those of the moved guesses that the posterior takes.
+
+        Args:
+            half: of the guesses, which were moved.
+            moved: they.
+            counted: by how much the logarithm of the posterior density is larger than it counts.
+        """
+        assert self._guesses is not None
         found = self._explained(moved)
-        taken = np.log(self._draw.random(count)) < found[0] - self._posterior[0][half]
+        ahead = found[0] - self._posterior[0][half] - counted
+        taken = np.log(self._draw.random(len(moved))) < ahead
         places = np.flatnonzero(half)[taken]
         self._guesses[places] = moved[taken]
         for kept, new in zip(self._posterior, found, strict=True):
             kept[places] = new[taken]
 
-    def _explained(self, guesses: Floats) -> tuple[Floats, Floats, Floats]:
+    def _before(self, guesses: Floats, points: Points) -> Floats:
+        """Return what each guess expects of points before any result, but for their level."""
+        if self._shape is None:
+            return np.zeros((len(guesses), len(points.at)))
+        return self._shape.expected(guesses[:, 2 * len(self._numbers) : -2], points)
+
+    def _explained(self, guesses: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """Return the logarithm of each guess's posterior density, and what predicts with it.
 
         Returns:
-            the density; the inverse of the covariances' Cholesky factor; that times the results.
+            the density; the inverse of the covariances' Cholesky factor; that times what is left
+            of the results beside what was expected; their level.
         """
         kernel = self._kernel(guesses, self._within)
         noise = np.exp(2 * guesses[:, -1]) + _JITTER
         kernel += noise[:, None, None] * np.eye(len(self._variances)) + np.diag(self._variances)
         lower = np.linalg.cholesky(kernel)
         inverse = np.linalg.inv(lower)
-        inner = inverse @ self._rest[..., None]
+        rest = self._values - self._before(guesses, self._points)
+        level = rest.mean(1) if self._level is None else self._level
+        inner = inverse @ (rest - level[:, None])[..., None]
         fits = -0.5 * (inner[..., 0] ** 2).sum(1) - np.log(
             np.diagonal(lower, axis1=1, axis2=2)
         ).sum(1)
-        return fits + self._prior(guesses), inverse, inner
+        return fits + self._prior(guesses), inverse, inner, level
 
     def _prior(self, guesses: Floats) -> Floats:
-        axes = len(self._numbers)
-        centre = np.array(
-            [*self._weights_before, *[np.log(LENGTH)] * axes, np.log(_PAIRS), np.log(_NOISE)]
-        )
-        wide = np.array([*[_WEIGHT_WIDE] * axes, *[_LENGTH_WIDE] * axes, _PAIRS_WIDE, _NOISE_WIDE])
-        total: Floats = -0.5 * (((guesses - centre) / wide) ** 2).sum(1)
+        total: Floats = -0.5 * (((guesses - self._centre) / self._wide) ** 2).sum(1)
         return total
 
     def _apart(self, one: Points, other: Points) -> list[_Apart]:
@@ -231,19 +277,24 @@ class Model:
     def predict(self, points: Points) -> tuple[Floats, Floats]:
         """Return means and deviations of the logarithm, a row a guess; all count alike."""
         assert self._guesses is not None
-        mean, solved = self._solved(self._kernel(self._guesses, self._apart(self._points, points)))
-        variance = np.maximum(self._diagonal(points) - (solved**2).sum(1), _VARIANCE_MIN)
+        cross = self._kernel(self._guesses, self._apart(self._points, points))
+        mean, solved = self._solved(cross, points)
+        variance = np.maximum(self._diagonal(points) - (solved**2).sum(1), VARIANCE_MIN)
         return mean, np.sqrt(variance)
 
-    def _solved(self, cross: Floats) -> tuple[Floats, Floats]:
+    def _solved(self, cross: Floats, points: Points) -> tuple[Floats, Floats]:
         """Return points' means, and what their covariances are reduced by.
 
         Args:
             cross: the points' covariances with what was measured, a matrix a guess.
+            points: they.
         """
-        _, inverse, inner = self._posterior
+        assert self._guesses is not None
+        _, inverse, inner, level = self._posterior
         solved = inverse @ cross
-        mean: Floats = (solved * inner).sum(1) + self._mean
+        mean: Floats = (
+            (solved * inner).sum(1) + level[:, None] + self._before(self._guesses, points)
+        )
         return mean, solved
 
     def _diagonal(self, points: Points) -> Floats:
@@ -255,74 +306,28 @@ class Model:
         one = total + pairs * 0.5 * (total**2 - squares) / 0.12 + 0.25
         return np.broadcast_to(one[:, None], (len(one), len(points.at)))
 
-    def expected(self, points: Points) -> Floats:
-        """Return the expected logarithm of the value of each point."""
-        found: Floats = self.predict(points)[0].mean(0)
-        return found
-
-    def gains(self, points: Points, best: float, shift: Floats, sign: float) -> Floats:
-        """Return the expected gain of each point over the best.
-
-        Args:
-            points: to look at.
-            best: the level to beat, with its shift.
-            shift: what is added to each point.
-            sign: -1.0 if smaller is better.
-        """
-        mean, deviation = self.predict(points)
-        ahead = (sign * mean + shift - best) / deviation
-        density = np.exp(-0.5 * ahead**2) / math.sqrt(2 * math.pi)
-        found: Floats = (deviation * np.maximum(ahead * normal(ahead) + density, 0.0)).mean(0)
-        return found
-
-    def knowledge(self, points: Points, shift: Floats, shift_measured: Floats) -> Floats:
-        """Return by how much better the choice is expected to be after each point is measured.
-
-        That is the knowledge gradient (Frazier, Powell, Dayanik 2009) of one noisy measurement. It
-        tells of the point and of its neighbours, so it may also show that another is the best.
-
-        Args:
-            points: that could be measured.
-            shift: what is added to each point.
-            shift_measured: what is added to each that was measured, and can be chosen, too.
-        """
+    def moments(self, points: Points) -> Moments:
+        """Return what is believed of points, and of what was measured beside them."""
         assert self._guesses is not None
         cross = self._kernel(self._guesses, self._apart(self._points, points))
-        means, solved = self._solved(cross)
+        mean, solved = self._solved(cross, points)
         within = self._kernel(self._guesses, self._within)
-        means_measured, solved_measured = self._solved(within)
-        # The choice is made by the mean of all guesses.
-        level, levels = means.mean(0) + shift, means_measured.mean(0) + shift_measured
-        variance = np.maximum(self._diagonal(points) - (solved**2).sum(1), _VARIANCE_MIN)
-        # What was measured moves by no more than its own deviation: some can never be the choice.
+        mean_measured, solved_measured = self._solved(within, self._points)
         left = np.diagonal(within, axis1=1, axis2=2) - (solved_measured**2).sum(1)
-        reach = _NODES[-1] * np.sqrt(np.maximum(left, 0.0)).max(0)
-        some = levels + reach >= (levels - reach).max()
-        levels, solved_measured = levels[some], solved_measured[:, :, some]
-        covariances = cross[:, some] - np.swapaxes(solved_measured, 1, 2) @ solved
-        deviation = np.sqrt(variance + np.exp(2 * self._guesses[:, -1])[:, None])
-        moves, moves_measured = variance / deviation, covariances / deviation[:, None, :]
-        after = np.zeros_like(moves)
-        for node, weight in zip(_NODES, _NODE_WEIGHTS, strict=True):
-            others = (levels[None, :, None] + moves_measured * node).max(1)
-            after += weight * np.maximum(others, level + moves * node)
-        found: Floats = np.maximum(after.mean(0) - levels.max(), 0.0)
-        return found
+        return Moments(
+            mean=mean,
+            variance=np.maximum(self._diagonal(points) - (solved**2).sum(1), VARIANCE_MIN),
+            noise=np.exp(2 * self._guesses[:, -1]),
+            mean_measured=mean_measured,
+            deviation_measured=np.sqrt(np.maximum(left, 0.0)),
+            covariances=cross - np.swapaxes(solved_measured, 1, 2) @ solved,
+        )
 
 
-def normal(x: Floats) -> Floats:
-    """Return the normal distribution function, to 1e-7 (Abramowitz and Stegun 26.2.17)."""
-    t = 1 / (1 + 0.2316419 * np.abs(x))
-    series = t * (
-        0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429)))
-    )
-    tail = series * np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi)
-    found: Floats = np.where(x > 0, 1 - tail, tail)
-    return found
-
-
-def _weight(axis: Axis) -> float:
+def _weight(axis: Axis, shape: Shape | None) -> float:
     """Return how much a knob is expected to matter, before any result."""
-    if axis.is_number:
-        return WEIGHT_BATCH if axis.knob.search_log else WEIGHT_NUMBER
-    return WEIGHT_FLAG if len(axis.levels) == 2 else WEIGHT_CHOICE
+    if not axis.is_number:
+        return WEIGHT_FLAG if len(axis.levels) == 2 else WEIGHT_CHOICE
+    if shape is not None:  # it explains most of what numbers do
+        return _WEIGHT_BATCH_LEFT if axis.knob.search_log else _WEIGHT_NUMBER_LEFT
+    return WEIGHT_BATCH if axis.knob.search_log else WEIGHT_NUMBER

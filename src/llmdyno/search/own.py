@@ -15,7 +15,10 @@ import numpy as np
 from llmdyno.knobs import Knob, Value
 from llmdyno.search.feasibility import Feasibility
 from llmdyno.search.memory import Memory
-from llmdyno.search.model import Model, Points, normal
+from llmdyno.search.model import Model
+from llmdyno.search.points import Points
+from llmdyno.search.predictor import Mixture, normal
+from llmdyno.search.shape import Shape
 from llmdyno.search.space import Floats, Key
 
 FEWER_CHANGES = 0.002  # the share of the value that one more changed knob must gain
@@ -62,7 +65,11 @@ class OwnSearch(Memory):
         self._prior = prior
         self._turns = dict(turns or {})
         self._out: list[Key] = []  # what is measured now
-        self._model = Model(self.space, self.draw)
+        models = [Model(self.space, self.draw)]
+        if prior is None:  # what a prior leaves over has no such shape
+            shape = Shape(self.space, gains=self.sign > 0, instead_of=self._slopes)
+            models.append(Model(self.space, self.draw, shape))
+        self._model = Mixture(models)
         self._misses = Model(self.space, self.draw)
         self._feasibility = Feasibility(self.space)
         self._small = self.space.is_small(_POINTS_MAX)
@@ -83,20 +90,27 @@ class OwnSearch(Memory):
         self._out = list(dict.fromkeys(self.space.key(config) for config in configs))
 
     def _guess(self, points: Points) -> Floats:
-        """Return what is expected to be gained at points, before any result.
+        """Return what is expected to be gained at points, before any result."""
+        found = self._slopes(points)
+        for number, axis in enumerate(self.space.axes):
+            turn = self._turns.get(axis.knob.name)
+            if axis.is_number:
+                rises = {"raise": 1.0, "lower": -1.0}.get(str(turn), 0.0)
+                found += _BATCH_SLOPE * rises * points.rise[:, number]
+            elif turn is not None:
+                found += _CHOICE_GAIN * np.array([key[number] == turn for key in points.keys])
+        return found
 
-        A knob on a log scale is taken for the size of a batch: more gains, and saturates.
+    def _slopes(self, points: Points) -> Floats:
+        """Return what numbers without a hint are expected to gain.
+
+        One on a log scale is taken for the size of a batch: more gains, and saturates.
         """
         found = np.zeros(len(points.keys))
         for number, axis in enumerate(self.space.axes):
-            turn = self._turns.get(axis.knob.name)
-            if not axis.is_number:
-                if turn is not None:
-                    found += _CHOICE_GAIN * np.array([key[number] == turn for key in points.keys])
-                continue
-            batch = axis.knob.search_log and self.sign > 0
-            rises = {"raise": 1.0, "lower": -1.0}.get(str(turn), 1.0 if batch else 0.0)
-            found += _BATCH_SLOPE * rises * points.rise[:, number]
+            hinted = self._turns.get(axis.knob.name) in {"raise", "lower"}
+            if axis.is_number and axis.knob.search_log and self.sign > 0 and not hinted:
+                found += _BATCH_SLOPE * points.rise[:, number]
         return found
 
     def propose(self, taken: set[Key]) -> Key | None:
