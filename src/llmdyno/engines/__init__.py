@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from llmdyno import __version__
-from llmdyno.engines._scheduling import Limit, Scheduling
+from llmdyno.engines._scheduling import Limit, Scheduling, Waking
 from llmdyno.engines._starts import Circumstances, Sizes
 from llmdyno.knobs import Config, Knob
 from llmdyno.processes.launch import Launch, Step
@@ -29,6 +29,7 @@ __all__ = (
     "Launch",
     "Limit",
     "Scheduling",
+    "Waking",
     "Sizes",
     "Step",
     "facts",

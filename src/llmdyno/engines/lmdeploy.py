@@ -12,7 +12,7 @@ import msgspec
 
 from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import check_model, flags, gpus, installed_version, program
-from llmdyno.engines._scheduling import Limit, Scheduling
+from llmdyno.engines._scheduling import Limit, Scheduling, Waking
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare
 from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
@@ -353,9 +353,7 @@ _PYTORCH = msgspec.structs.replace(
     _TURBOMIND,
     mixes=False,
     whole=True,
-    # engine/request.py, RequestManager.sender_wait_loop: wakes one receiver, then sleeps 0.1 ms,
-    # which epoll makes 1 ms of.
-    wake_s=1.1e-3,
+    wakes=Waking(wake_s=0.27e-3, a_step=1.25, busy_s=5e-3),
     paces={"host_kernels_s": 2.25},  # a prompt's kernels; measured: evidence/engines-h200
     measured=True,
     start_spread=2.0,  # 16, 45 and 15 % in token rate, TTFT and TPOT: evidence/engines-h200

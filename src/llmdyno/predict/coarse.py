@@ -87,7 +87,7 @@ def stack(servers: Sequence[Server]) -> Stack:
         servers=np.maximum(1, column("rules", "servers")),
         ahead=column("rules", "plans_ahead"),
         mixes=column("rules", "mixes"),
-        wake_s=column("rules", "wake_s"),
+        wake_s=np.array([each.rules.wakes.wake_s if each.rules.wakes else 0.0 for each in servers]),
     )
 
 

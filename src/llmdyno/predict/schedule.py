@@ -49,7 +49,9 @@ class Simulation:
         self._held_off = 0  # steps of decodes since prompts began to wait for their turn
         self._chunked = False  # whether the last step had a long prompt's chunk
         self._capped, self._crowded = False, False  # what keeps the next prompt out
-        self.wakes = Wakes(rules.wake_s) if rules.wake_s else None
+        self._held = self._started = False
+        self._planned_s = 0.0
+        self.wakes = Wakes(rules.wakes) if rules.wakes else None
 
     def run(self) -> Happened:
         """Simulate to the end of the level."""
@@ -82,7 +84,9 @@ class Simulation:
 
     def _advance(self) -> bool:
         """Take one step, or a leap of equal ones; False: nothing is left to do."""
-        planned_s = self.now_s - (self.last_s if self.rules.plans_ahead else 0.0)
+        if not (self.wakes and self._started):
+            self._planned_s = self.now_s - (self.last_s if self.rules.plans_ahead else 0.0)
+        planned_s = self._planned_s
         while self.sending and self.sending[0][0] <= self.now_s:
             self._send(*heapq.heappop(self.sending))
         while self.coming and self.coming[0][0] <= planned_s:
@@ -101,7 +105,9 @@ class Simulation:
             self._leap()
         elif (next_s := self._next_s()) < math.inf:
             begin_s, self.now_s, self.last_s = self.now_s, max(self.now_s, next_s), 0.0
-            self._wake(begin_s, 0.0)
+            self._started = False
+            if self.wakes:
+                self._wake(begin_s, self.wakes.while_idle(self.now_s - begin_s))
         else:
             return False
         return True
@@ -302,7 +308,8 @@ class Simulation:
         if self.leaving and self.waiting:
             until_s = min(until_s, self.leaving[0])
         if self.wakes:
-            until_s = min(until_s, self.now_s + self.wakes.next_s())
+            told = self.wakes.until_told() / self.wakes.a_step(gpu, host)
+            steps = max(1, math.ceil(min(told, steps)))
         if self.waiting and self.rules.interval:
             steps = min(steps, max(1, self.rules.interval - self._held_off))
         if self.partial:  # a long prompt's next chunk
@@ -311,6 +318,9 @@ class Simulation:
             wait_s = until_s - self.now_s + seconds * self.rules.plans_ahead
             steps = max(1, min(steps, math.ceil(wait_s / seconds)))
         self._held_off = self._held_off + steps if self.waiting else 0
+        # Its last step's tokens are taken in when the kernels of the prompt after it are started.
+        held_s = self.now_s + (steps - 1) * seconds
+        self._held = bool(self.coming) and self.coming[0][0] <= held_s and free
         self._pass(steps, gpu, host, seconds, decodes)
         self._step_on(steps)
 
@@ -355,9 +365,9 @@ class Simulation:
         if self.load.closed and moment_s < self.load.duration_s:
             heapq.heappush(self.sending, (moment_s + self.load.think_s, request.user))
 
-    def _wake(self, begin_s: float, blocked_s: float) -> None:
-        """Let those hear of their tokens whose turn has come until now."""
-        woken = self.wakes.passed(begin_s, self.now_s, blocked_s) if self.wakes else ()
+    def _wake(self, begin_s: float, wakes: float) -> None:
+        """Let those hear of their tokens whose turn has come in so many wakes until now."""
+        woken = self.wakes.passed(begin_s, self.now_s, wakes) if self.wakes else ()
         for request, moment_s, last in woken:
             if not last:
                 made = request.done + self.step - request.joined
@@ -366,6 +376,8 @@ class Simulation:
 
     def _handover_s(self, made: int) -> float:
         """From a step's end to the client: the API servers write the step's tokens in turn."""
+        if self.wakes:
+            return 0.0
         return made * self.time.token_api_s / len(self._servers)  # type: ignore[no-any-return]
 
     def _in_window(self, moment_s: float) -> bool:
@@ -378,7 +390,12 @@ class Simulation:
         """Let time pass, and add up what counts of it."""
         took_s = steps * seconds
         begin_s, self.now_s, self.last_s = self.now_s, self.now_s + took_s, seconds
-        self._wake(begin_s, steps * min(host, seconds))
+        self._started = chunk > 0
+        if self.wakes:
+            wakes = steps * self.wakes.a_step(gpu, host)
+            if self._held and decodes and not chunk:
+                wakes -= self.wakes.a_step(gpu, host) - self.wakes.a_step(gpu, gpu)
+            self._wake(begin_s, wakes)
         low, high = max(begin_s, self.load.window_s), min(self.now_s, self.load.duration_s)
         if high <= low:
             return

@@ -1,8 +1,11 @@
 """Tokens that an engine holds back: it wakes one receiver at a time, in turn.
 
-Each stream waits for its turn, takes what was made meanwhile, and queues behind all others. While
-the engine's only thread starts kernels, nobody is woken. So the more streams there are, the more
-tokens an answer gets at once, the first one included, and the later its user hears of its end.
+Each stream waits for its turn, takes what was made meanwhile, and queues behind all others. So the
+more streams there are, the more tokens an answer gets at once, the first one included, and the
+later its user hears of its end. Wakes share one event loop with the steps. A wake is three passes
+of it (the timer, the waiting coroutine, the receiver), and a pass is as long as what it runs: so a
+step has about one wake while the loop starts its kernels, however long that takes, and many while
+the loop has nothing to do but to ask the GPU whether it is done.
 LMDeploy: lmdeploy/pytorch/engine/request.py, RequestManager.sender_wait_loop.
 """
 
@@ -10,15 +13,18 @@ import heapq
 import math
 from collections.abc import Iterator
 
+from llmdyno.engines._scheduling import Waking
 from llmdyno.predict.underway import Request
+
+_ROUNDING = 1e-6  # of a wake: who is to be told at a moment is told when the moment has come
 
 
 class Wakes:
     """The queue of receivers. Its clock counts wakes: `done` of them have been until now."""
 
-    def __init__(self, wake_s: float) -> None:
-        """Take the seconds from one wake to the next."""
-        self.wake_s = wake_s
+    def __init__(self, waking: Waking) -> None:
+        """Take how the engine's loop wakes."""
+        self._waking = waking
         self.done = 0.0
         self._streams = 0
         self._count = 0
@@ -43,24 +49,38 @@ class Wakes:
         heapq.heappush(self._told, (max(due, self.done), self._count, request, last))
 
     def next_s(self) -> float:
-        """Return the seconds until somebody is told something while nothing hinders it."""
-        return (self._told[0][0] - self.done) * self.wake_s if self._told else math.inf
+        """Return the seconds until somebody is told something while there is no step."""
+        return (self._told[0][0] - self.done) * self._waking.wake_s if self._told else math.inf
+
+    def a_step(self, gpu_s: float, host_s: float) -> float:
+        """Return how many are woken in a step of which GPU and host need so long."""
+        waking = self._waking
+        free_s = gpu_s - max(host_s, waking.busy_s)
+        return waking.a_step + max(0.0, free_s) / waking.wake_s
+
+    def while_idle(self, seconds: float) -> float:
+        """Return how many are woken in a time without any step."""
+        return seconds / self._waking.wake_s
+
+    def until_told(self) -> float:
+        """Return after how many wakes somebody is told something."""
+        return self._told[0][0] - self.done if self._told else math.inf
 
     def passed(
-        self, begin_s: float, end_s: float, blocked_s: float
+        self, begin_s: float, end_s: float, wakes: float
     ) -> Iterator[tuple[Request, float, bool]]:
         """Let time pass; yield whose receiver was told, when, and whether of its last token.
 
         Args:
             begin_s: from when.
-            end_s: to when. At least one receiver is woken.
-            blocked_s: of this the engine's thread starts kernels.
+            end_s: to when.
+            wakes: receivers that are woken meanwhile, spread evenly.
         """
-        wakes = max(1.0, (end_s - begin_s - blocked_s) / self.wake_s)
         until = self.done + wakes
-        while self._told and self._told[0][0] <= until:
+        while self._told and self._told[0][0] <= until + _ROUNDING:
             due, _, request, last = heapq.heappop(self._told)
-            yield request, begin_s + (due - self.done) / wakes * (end_s - begin_s), last
+            share = (due - self.done) / wakes if wakes else 0.0
+            yield request, begin_s + share * (end_s - begin_s), last
             if last:
                 self._streams -= 1
             else:
