@@ -29,9 +29,9 @@ __all__ = (
     "Launch",
     "Limit",
     "Scheduling",
-    "Waking",
     "Sizes",
     "Step",
+    "Waking",
     "facts",
     "pinned",
 )

@@ -354,7 +354,7 @@ _PYTORCH = msgspec.structs.replace(
     mixes=False,
     whole=True,
     wakes=Waking(wake_s=0.27e-3, a_step=1.25, busy_s=5e-3),
-    paces={"host_kernels_s": 2.25},  # a prompt's kernels; measured: evidence/engines-h200
+    paces={"host_kernels_s": 2.0},  # a prompt's kernels; measured: evidence/engines-h200
     measured=True,
     start_spread=2.0,  # 16, 45 and 15 % in token rate, TTFT and TPOT: evidence/engines-h200
     interval=16,  # PytorchEngineConfig.prefill_interval; lmdeploy serve has no flag for it

@@ -49,8 +49,6 @@ class Simulation:
         self._held_off = 0  # steps of decodes since prompts began to wait for their turn
         self._chunked = False  # whether the last step had a long prompt's chunk
         self._capped, self._crowded = False, False  # what keeps the next prompt out
-        self._held = self._started = False
-        self._planned_s = 0.0
         self.wakes = Wakes(rules.wakes) if rules.wakes else None
 
     def run(self) -> Happened:
@@ -84,12 +82,11 @@ class Simulation:
 
     def _advance(self) -> bool:
         """Take one step, or a leap of equal ones; False: nothing is left to do."""
-        if not (self.wakes and self._started):
-            self._planned_s = self.now_s - (self.last_s if self.rules.plans_ahead else 0.0)
-        planned_s = self._planned_s
+        planned_s = self.now_s - (self.last_s if self.rules.plans_ahead else 0.0)
+        heard_s = self.wakes.heard_s(planned_s) if self.wakes else planned_s
         while self.sending and self.sending[0][0] <= self.now_s:
             self._send(*heapq.heappop(self.sending))
-        while self.coming and self.coming[0][0] <= planned_s:
+        while self.coming and self.coming[0][0] <= heard_s:
             self.waiting.append(heapq.heappop(self.coming)[2])
             if self.wakes:
                 self.wakes.join(self.waiting[-1])
@@ -105,7 +102,6 @@ class Simulation:
             self._leap()
         elif (next_s := self._next_s()) < math.inf:
             begin_s, self.now_s, self.last_s = self.now_s, max(self.now_s, next_s), 0.0
-            self._started = False
             if self.wakes:
                 self._wake(begin_s, self.wakes.while_idle(self.now_s - begin_s))
         else:
@@ -318,9 +314,9 @@ class Simulation:
             wait_s = until_s - self.now_s + seconds * self.rules.plans_ahead
             steps = max(1, min(steps, math.ceil(wait_s / seconds)))
         self._held_off = self._held_off + steps if self.waiting else 0
-        # Its last step's tokens are taken in when the kernels of the prompt after it are started.
-        held_s = self.now_s + (steps - 1) * seconds
-        self._held = bool(self.coming) and self.coming[0][0] <= held_s and free
+        if self.wakes:
+            planned_s = self.now_s + (steps - 1) * seconds
+            self.wakes.prompt_next = free and bool(self.coming) and self.coming[0][0] <= planned_s
         self._pass(steps, gpu, host, seconds, decodes)
         self._step_on(steps)
 
@@ -371,12 +367,13 @@ class Simulation:
         for request, moment_s, last in woken:
             if not last:
                 made = request.done + self.step - request.joined
+                made += int((moment_s - begin_s) / self.last_s) if self.last_s else 0
                 request.first_tokens = max(1, min(request.answer, made))
             self._told(request, moment_s, last=last)
 
     def _handover_s(self, made: int) -> float:
         """From a step's end to the client: the API servers write the step's tokens in turn."""
-        if self.wakes:
+        if self.wakes:  # it writes a piece for each that is woken
             return 0.0
         return made * self.time.token_api_s / len(self._servers)  # type: ignore[no-any-return]
 
@@ -390,12 +387,8 @@ class Simulation:
         """Let time pass, and add up what counts of it."""
         took_s = steps * seconds
         begin_s, self.now_s, self.last_s = self.now_s, self.now_s + took_s, seconds
-        self._started = chunk > 0
         if self.wakes:
-            wakes = steps * self.wakes.a_step(gpu, host)
-            if self._held and decodes and not chunk:
-                wakes -= self.wakes.a_step(gpu, host) - self.wakes.a_step(gpu, gpu)
-            self._wake(begin_s, wakes)
+            self._wake(begin_s, self.wakes.in_steps(steps, gpu, host, prompts=chunk > 0))
         low, high = max(begin_s, self.load.window_s), min(self.now_s, self.load.duration_s)
         if high <= low:
             return

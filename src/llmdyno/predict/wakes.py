@@ -26,6 +26,9 @@ class Wakes:
         """Take how the engine's loop wakes."""
         self._waking = waking
         self.done = 0.0
+        self.prompt_next = False  # whether a step of prompts follows the steps of decodes
+        self._deaf = False  # whether the last step was one of prompts
+        self._heard_s = 0.0
         self._streams = 0
         self._count = 0
         self._told: list[tuple[float, int, Request, bool]] = []  # by the wake that tells it
@@ -58,8 +61,30 @@ class Wakes:
         free_s = gpu_s - max(host_s, waking.busy_s)
         return waking.a_step + max(0.0, free_s) / waking.wake_s
 
+    def in_steps(self, steps: int, gpu_s: float, host_s: float, *, prompts: bool) -> float:
+        """Return how many are woken in equal steps of prompts, or of decodes.
+
+        With `prompt_next` the last one's tokens are taken in only when the next prompt's kernels
+        are started: the loop is never free in it.
+        """
+        self._deaf = prompts
+        held = self.prompt_next and not prompts
+        wakes = steps * self.a_step(gpu_s, host_s)
+        return wakes + held * (self._waking.a_step - self.a_step(gpu_s, host_s))
+
+    def heard_s(self, planned_s: float) -> float:
+        """Return until when a prompt must have come to be known to a step planned at a moment.
+
+        The step after one of prompts is planned as soon as their kernels are started. What came
+        meanwhile is still in the socket, and the loop hears of it in the step after that.
+        """
+        if not self._deaf:
+            self._heard_s = planned_s
+        return self._heard_s
+
     def while_idle(self, seconds: float) -> float:
         """Return how many are woken in a time without any step."""
+        self._deaf = False
         return seconds / self._waking.wake_s
 
     def until_told(self) -> float:
