@@ -1,20 +1,24 @@
 """Tokens that are held back: a receiver's turn, and what it does to TTFT and TPOT."""
 
+import math
+
 import msgspec
 import pytest
 
 from llmdyno.engines import Waking
 from llmdyno.knobs import Config
+from llmdyno.predict.coarse import solve, stack
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.rules import Ask
-from llmdyno.predict.server import Setup, server_of
+from llmdyno.predict.server import Server, Setup, server_of
 from llmdyno.predict.shapes import shape_of
-from llmdyno.predict.simulated import Point, simulated_at
+from llmdyno.predict.simulated import Point, asked, loads_of, simulated_at
 from llmdyno.predict.steptime import MEDIANS
 from llmdyno.predict.underway import Request
 from llmdyno.predict.wakes import Wakes
 from llmdyno.units import Lengths
 
+LENGTHS = Lengths("fixed", 100), Lengths("fixed", 256)
 # A wake takes 1 ms while the loop is free; a step keeps it for 4 ms at least and has 1.25 besides.
 WAKING = Waking(wake_s=0.001, a_step=1.25, busy_s=0.004)
 
@@ -33,7 +37,6 @@ def test_a_receiver_is_woken_when_all_before_it_were() -> None:
     told = list(wakes.passed(0.0, 0.002, 2.0))
     assert [request.user for request, _, _ in told] == [0, 1]
     assert [moment_s for _, moment_s, _ in told] == pytest.approx([0.001, 0.002])
-    assert wakes.until_told() == pytest.approx(1)
     assert wakes.next_s() == pytest.approx(0.001)
 
 
@@ -41,7 +44,9 @@ def test_its_next_turn_comes_after_all_others_and_its_end_then() -> None:
     wakes = Wakes(WAKING)
     first, _ = _waiting(wakes, 2)
     assert len(list(wakes.passed(0.0, 0.0052, 5.2))) == 2
+    assert wakes.until_end() == math.inf
     wakes.tell(first, last=True)  # its turns are the wakes 1, 3, 5, 7
+    assert wakes.until_end() == pytest.approx(1.8)
     [(told, moment_s, last)] = wakes.passed(0.0052, 0.0102, 5.0)
     assert (told, last) == (first, True)
     assert moment_s == pytest.approx(0.007)
@@ -94,16 +99,37 @@ def test_what_comes_while_a_prompts_kernels_are_started_is_heard_of_a_step_later
     assert wakes.heard_s(1.2) == 1.2
 
 
-def test_a_server_that_holds_tokens_back_tells_of_the_first_later_the_more_streams() -> None:
+def _servers() -> tuple[Server, Server]:
+    """Return LMDeploy's PyTorch engine, and the same if it told all streams at once."""
     config: Config = {"backend": "pytorch", "num_gpu_blocks": 2400}
     server = server_of(Setup("lmdeploy", shape_of("llama-3-8b"), gpu_of("h200"), config=config))
-    at_once = msgspec.structs.replace(
-        server, rules=msgspec.structs.replace(server.rules, wakes=None)
+    rules = msgspec.structs.replace(server.rules, wakes=None)
+    return server, msgspec.structs.replace(server, rules=rules)
+
+
+def test_a_rate_that_never_settles_counts_from_its_start_where_tokens_come_in_bursts() -> None:
+    held, told = _servers()
+    point = Point(
+        request_rate=30.0, isl=LENGTHS[0], osl=LENGTHS[1], duration_s=9.0, ramp_s=1.0, users=None
     )
-    lengths = Lengths("fixed", 100), Lengths("fixed", 256)
+    assert [asked(each, point, 0, fill_s=2.0).window_s for each in (held, told)] == [3.0, 3.0]
+    assert [asked(each, point, 0, fill_s=7.0).window_s for each in (held, told)] == [1.0, 4.5]
+
+
+def test_the_coarse_pass_waits_for_a_turn_too() -> None:
+    """100 streams, of which each step wakes about 6: one turn in some 17 steps of 7 ms."""
+    servers = _servers()
+    point = Point(users=100, isl=LENGTHS[0], osl=LENGTHS[1], duration_s=10.0, ramp_s=0.0)
+    found = solve(stack(servers), loads_of(servers, [point, point]), MEDIANS[:, None])
+    assert found.ttft_s[0] - found.ttft_s[1] > 0.08
+    assert found.ttft_s[1] < 0.1
+
+
+def test_a_server_that_holds_tokens_back_tells_of_the_first_later_the_more_streams() -> None:
+    server, at_once = _servers()
     later = []
     for users in (1, 10, 100):
-        point = Point(users=users, isl=lengths[0], osl=lengths[1], duration_s=10.0, ramp_s=0.0)
+        point = Point(users=users, isl=LENGTHS[0], osl=LENGTHS[1], duration_s=10.0, ramp_s=0.0)
         held, told = (
             simulated_at(each, point, MEDIANS, together=False, starts=1)
             for each in (server, at_once)

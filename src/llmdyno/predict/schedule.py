@@ -303,8 +303,8 @@ class Simulation:
                 until_s = min(until_s, self.sending[0][0] + self.time.api_s)
         if self.leaving and self.waiting:
             until_s = min(until_s, self.leaving[0])
-        if self.wakes:
-            told = self.wakes.until_told() / self.wakes.a_step(gpu, host)
+        if self.wakes and self.load.closed:
+            told = self.wakes.until_end() / self.wakes.a_step(gpu, host)
             steps = max(1, math.ceil(min(told, steps)))
         if self.waiting and self.rules.interval:
             steps = min(steps, max(1, self.rules.interval - self._held_off))

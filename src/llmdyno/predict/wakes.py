@@ -32,6 +32,7 @@ class Wakes:
         self._streams = 0
         self._count = 0
         self._told: list[tuple[float, int, Request, bool]] = []  # by the wake that tells it
+        self._ends: list[float] = []  # wakes that tell of a last token
 
     def join(self, request: Request) -> None:
         """Let a request's receiver queue behind all others."""
@@ -50,6 +51,8 @@ class Wakes:
             due += streams * math.ceil((self.done - due) / streams)
         self._count += 1
         heapq.heappush(self._told, (max(due, self.done), self._count, request, last))
+        if last:
+            heapq.heappush(self._ends, max(due, self.done))
 
     def next_s(self) -> float:
         """Return the seconds until somebody is told something while there is no step."""
@@ -87,9 +90,9 @@ class Wakes:
         self._deaf = False
         return seconds / self._waking.wake_s
 
-    def until_told(self) -> float:
-        """Return after how many wakes somebody is told something."""
-        return self._told[0][0] - self.done if self._told else math.inf
+    def until_end(self) -> float:
+        """Return after how many wakes somebody hears of an end, and may ask anew."""
+        return self._ends[0] - self.done if self._ends else math.inf
 
     def passed(
         self, begin_s: float, end_s: float, wakes: float
@@ -107,6 +110,7 @@ class Wakes:
             share = (due - self.done) / wakes if wakes else 0.0
             yield request, begin_s + share * (end_s - begin_s), last
             if last:
+                heapq.heappop(self._ends)
                 self._streams -= 1
             else:
                 request.woken = due + self._streams
