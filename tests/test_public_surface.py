@@ -8,7 +8,7 @@ import pytest
 SURFACE = {
     "llmdyno.engines": [
         "Circumstances", "Engine", "Facts", "Launch", "Limit", "Scheduling", "Sizes", "Step",
-        "facts", "pinned",
+        "Waking", "facts", "pinned",
     ],
     "llmdyno.fronts": [
         "MODELS", "Facts", "Front", "Portable", "check_load", "facts", "model_link",

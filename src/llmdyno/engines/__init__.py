@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from llmdyno import __version__
-from llmdyno.engines._scheduling import Limit, Scheduling
+from llmdyno.engines._scheduling import Limit, Scheduling, Waking
 from llmdyno.engines._starts import Circumstances, Sizes
 from llmdyno.knobs import Config, Knob
 from llmdyno.processes.launch import Launch, Step
@@ -31,6 +31,7 @@ __all__ = (
     "Scheduling",
     "Sizes",
     "Step",
+    "Waking",
     "facts",
     "pinned",
 )

@@ -24,6 +24,20 @@ class Limit(msgspec.Struct, frozen=True):
     unset_small: float | None = None
 
 
+class Waking(msgspec.Struct, frozen=True):
+    """How an engine's event loop wakes the receivers of its streams, see predict/wakes.py.
+
+    Attributes:
+        wake_s: seconds from one wake to the next while the loop has nothing else to do.
+        a_step: wakes of a step besides.
+        busy_s: seconds for which a step keeps the loop busy, at least.
+    """
+
+    wake_s: float
+    a_step: float
+    busy_s: float
+
+
 class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     """The rules by which an engine puts sequences into steps.
 
@@ -42,8 +56,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
             back what is needed, not all that it has.
         interval: steps of decodes that a prompt may wait for once half of `sequences` run, unless
             those that wait fill a step; 0: none.
-        wake_s: it tells one stream at a time of its new tokens, in turn, and takes so many seconds
-            from one to the next; 0: all at once.
+        wakes: it tells one stream at a time of its new tokens, in turn; None: all at once.
         sequences, tokens, memory_share: what limits a step, and the cache.
         whole_tokens: the limit that holds where the knob of `tokens` is below 0: prompts stay whole
             then. None: it cannot be.
@@ -92,7 +105,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool = False
     partly: bool = False
     interval: int = 0
-    wake_s: float = 0.0
+    wakes: Waking | None = None
     sequences: Limit
     tokens: Limit
     whole_tokens: Limit | None = None

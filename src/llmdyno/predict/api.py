@@ -1,5 +1,8 @@
-"""An API server's event loop: how long a request and a token wait for a turn of it."""
+"""The API servers before an engine: how long a request and a token wait for their event loops."""
 
+import heapq
+import math
+import random
 from typing import Any
 
 import numpy as np
@@ -19,3 +22,62 @@ def api_pass_s(work_s: Any, step_s: Any) -> Any:
     """
     busy = np.minimum(_BUSY_MAX, work_s / np.maximum(step_s, 1e-9))
     return work_s / (1 - busy)
+
+
+class ApiServers:
+    """The processes that speak HTTP: what requests and tokens wait for on their way.
+
+    Args:
+        count: of them.
+        request_s: what a request costs one of them.
+        token_s: what a token that is written costs it.
+
+    Attributes:
+        lag_s: the time that they need for the steps' tokens that are not written yet.
+    """
+
+    def __init__(self, count: int, request_s: float, token_s: float) -> None:
+        self._free_s = [(0.0, number) for number in range(max(1, count))]  # a heap: from when
+        self._request_s = request_s
+        self._token_s = token_s / len(self._free_s)
+        self._random = random.Random("predict/latency")
+        self.lag_s = self._from_s = self._grows = 0.0
+
+    def passed_s(self, sent_s: float, running: int, step_s: float) -> float:
+        """Return when a request has come to the engine.
+
+        Args:
+            sent_s: when it left the client.
+            running: streams that are written to meanwhile.
+            step_s: how long the last step took.
+        """
+        free_s, server = heapq.heappop(self._free_s)
+        ready_s = max(free_s, sent_s) + self._request_s
+        heapq.heappush(self._free_s, (ready_s, server))
+        # The loop takes what has come since its last pass: those requests go on together.
+        pass_s = api_pass_s(running * self._token_s, step_s)
+        if pass_s:
+            phase_s = pass_s * server / len(self._free_s)
+            passes = math.ceil((ready_s - phase_s) / pass_s) + API_PASSES - 1
+            ready_s = phase_s + passes * pass_s
+        # Scattered: without it all prompts would keep step with the steps that ended their answers.
+        scatter = SURE_SHARE + (1 - SURE_SHARE) * self._random.expovariate(1.0)
+        found: float = ready_s + LATENCY_REQUESTS * self._request_s * scatter
+        return found
+
+    def handover_s(self, tokens: int) -> float:
+        """Return the time from a step's end to the client: its tokens are written in turn."""
+        return self.lag_s + tokens * self._token_s
+
+    def over(self, took_s: float, tokens: float) -> None:
+        """Let steps pass that took so long and made so many tokens."""
+        self._from_s, self._grows = self.lag_s, tokens * self._token_s / took_s - 1
+        self.lag_s = self._at(took_s)
+
+    def unwritten(self, after_s: float, until_s: float) -> float:
+        """Return how many more tokens wait at the later of two moments since these steps began."""
+        grown_s = self._at(until_s) - self._at(after_s)
+        return grown_s / self._token_s if grown_s else 0.0
+
+    def _at(self, after_s: float) -> float:
+        return max(0.0, self._from_s + self._grows * after_s)

@@ -53,7 +53,9 @@ class Stack(msgspec.Struct, frozen=True):
     servers: np.ndarray
     ahead: np.ndarray
     mixes: np.ndarray
-    wake_s: np.ndarray
+    wake_s: np.ndarray  # 0: it tells all streams at once
+    step_wakes: np.ndarray
+    busy_s: np.ndarray
 
     def kept(self, context: np.ndarray) -> np.ndarray:
         """Return the tokens of the cache that a sequence's context takes, see rules.Rules."""
@@ -67,6 +69,9 @@ def stack(servers: Sequence[Server]) -> Stack:
 
     def column(kind: str, field: str) -> np.ndarray:
         return np.array([getattr(getattr(server, kind), field) for server in servers], float)
+
+    def waking(field: str) -> np.ndarray:
+        return np.array([getattr(server.rules.wakes, field, 0.0) for server in servers], float)
 
     works: dict[str, object] = {
         field: column("work", field) for field in Work.__struct_fields__ if field != "paces"
@@ -87,7 +92,9 @@ def stack(servers: Sequence[Server]) -> Stack:
         servers=np.maximum(1, column("rules", "servers")),
         ahead=column("rules", "plans_ahead"),
         mixes=column("rules", "mixes"),
-        wake_s=column("rules", "wake_s"),
+        wake_s=waking("wake_s"),
+        step_wakes=waking("a_step"),
+        busy_s=waking("busy_s"),
     )
 
 
@@ -148,5 +155,25 @@ def _latencies(
     api_s = time.api_s * (LATENCY_REQUESTS + 1) + passes_s
     steps = np.maximum(1.0, loads.uncached / budget)
     ttft_s = api_s + (0.5 + servers.ahead) * tpot_s + steps * mixed_s + handover_s
-    # A stream's turn comes once in as many wakes as there are streams: see wakes.py.
-    return tpot_s, rounded_max(ttft_s, running * servers.wake_s)  # type: ignore[return-value]
+    return tpot_s, rounded_max(ttft_s, _turn_s(servers, time, running, context, share, tpot_s))  # type: ignore[return-value,arg-type]
+
+
+def _turn_s(
+    servers: Stack,
+    time: StepTime,
+    running: np.ndarray,
+    context: np.ndarray,
+    share: np.ndarray,
+    tpot_s: np.ndarray,
+) -> np.ndarray:
+    """Return the seconds in which each stream is woken once, see wakes.py; 0: all are, at once.
+
+    `share`: of the steps of decodes so many have one of prompts before them.
+    """
+    if not np.any(servers.wake_s):
+        return np.zeros_like(running)
+    gpu_s, host_s = time.parts(running, context)  # type: ignore[arg-type]
+    free_s = np.maximum(0.0, gpu_s - np.maximum(host_s, servers.busy_s)) * (1 - share)
+    wakes = servers.step_wakes * (1 + share) + free_s / np.maximum(servers.wake_s, 1e-9)
+    turn_s = running * tpot_s / np.maximum(wakes, 1e-9)
+    return np.where(servers.wake_s > 0, turn_s, 0.0)

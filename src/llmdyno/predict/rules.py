@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from llmdyno.engines._scheduling import Admission
+from llmdyno.engines._scheduling import Admission, Waking
 from llmdyno.predict.decoder import remembered
 
 
@@ -32,7 +32,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """A scheduler's rules with their limits, see engines/_scheduling.py.
 
     Attributes:
-        whole, partly, interval, wake_s: see there.
+        whole, partly, interval, wakes: see there.
         cache_tokens: tokens that the cache holds while no layer forgets any.
         window, window_share: see work.Work.
         state_tokens: what a sequence's states take of these tokens.
@@ -46,7 +46,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool = False
     partly: bool = False
     interval: int = 0
-    wake_s: float = 0.0
+    wakes: Waking | None = None
     sequences: int
     tokens: int
     cache_tokens: float

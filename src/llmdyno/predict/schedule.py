@@ -6,11 +6,10 @@ Between two events (a prompt, an end) steps have the same sequences: they are on
 
 import heapq
 import math
-import random
 from collections import deque
 from collections.abc import Sequence
 
-from llmdyno.predict.api import API_PASSES, LATENCY_REQUESTS, SURE_SHARE, api_pass_s
+from llmdyno.predict.api import ApiServers
 from llmdyno.predict.blocks import BlockCache
 from llmdyno.predict.rules import Happened, Load, Rules
 from llmdyno.predict.steptime import StepTime
@@ -41,16 +40,15 @@ class Simulation:
         self.seen = Happened()
         self._asks = Asks(load)
         self.step = self._count = 0
-        self._servers = [(0.0, each) for each in range(max(1, rules.servers))]  # free from when
-        self._behind_s = 0.0  # how far the API servers lag behind the tokens that steps have made
-        self._random = random.Random("predict/latency")
         # A heap: when requests leave the client, and whose they are.
         self.sending = sorted((start_s, user) for user, start_s in enumerate(load.starts_s))
         self.cache = BlockCache()
         self._held_off = 0  # steps of decodes since prompts began to wait for their turn
         self._chunked = False  # whether the last step had a long prompt's chunk
         self._capped, self._crowded = False, False  # what keeps the next prompt out
-        self.wakes = Wakes(rules.wake_s) if rules.wake_s else None
+        self.wakes = Wakes(rules.wakes) if rules.wakes else None
+        token_s = 0.0 if self.wakes else time.token_api_s  # there a piece is one that is woken
+        self._api = ApiServers(rules.servers, time.api_s, token_s)
 
     def run(self) -> Happened:
         """Simulate to the end of the level."""
@@ -66,27 +64,17 @@ class Simulation:
         if ask is None:
             return
         request = Request(ask, sent_s, user)
-        free_s, server = heapq.heappop(self._servers)
-        ready_s = max(free_s, sent_s) + self.time.api_s
-        heapq.heappush(self._servers, (ready_s, server))
         self._count += 1
-        # The loop takes what has come since its last pass: those requests go on together.
-        pass_s = api_pass_s(self._writing_s(len(self.running)), self.last_s)
-        if pass_s:
-            phase_s = pass_s * server / len(self._servers)
-            passes = math.ceil((ready_s - phase_s) / pass_s) + API_PASSES - 1
-            ready_s = phase_s + passes * pass_s
-        # Scattered: without it all prompts would keep step with the steps that ended their answers.
-        scatter = SURE_SHARE + (1 - SURE_SHARE) * self._random.expovariate(1.0)
-        arrives_s = ready_s + LATENCY_REQUESTS * self.time.api_s * scatter
+        arrives_s = self._api.passed_s(sent_s, len(self.running), self.last_s)
         heapq.heappush(self.coming, (arrives_s, self._count, request))
 
     def _advance(self) -> bool:
         """Take one step, or a leap of equal ones; False: nothing is left to do."""
         planned_s = self.now_s - (self.last_s if self.rules.plans_ahead else 0.0)
+        heard_s = self.wakes.heard_s(planned_s) if self.wakes else planned_s
         while self.sending and self.sending[0][0] <= self.now_s:
             self._send(*heapq.heappop(self.sending))
-        while self.coming and self.coming[0][0] <= planned_s:
+        while self.coming and self.coming[0][0] <= heard_s:
             self.waiting.append(heapq.heappop(self.coming)[2])
             if self.wakes:
                 self.wakes.join(self.waiting[-1])
@@ -102,7 +90,8 @@ class Simulation:
             self._leap()
         elif (next_s := self._next_s()) < math.inf:
             begin_s, self.now_s, self.last_s = self.now_s, max(self.now_s, next_s), 0.0
-            self._wake(begin_s, 0.0)
+            if self.wakes:
+                self._wake(begin_s, self.wakes.while_idle(self.now_s - begin_s))
         else:
             return False
         return True
@@ -278,7 +267,7 @@ class Simulation:
             request.joined = self.step
             request.context += 1
             if request.done == 1:
-                self._tell(request, self.now_s + late_s + self._handover_s(made), last=False)
+                self._tell(request, self.now_s + late_s + self._api.handover_s(made), last=False)
             if request.done >= request.answer:
                 self._end(request, made)
                 continue
@@ -302,8 +291,9 @@ class Simulation:
                 until_s = min(until_s, self.sending[0][0] + self.time.api_s)
         if self.leaving and self.waiting:
             until_s = min(until_s, self.leaving[0])
-        if self.wakes:
-            until_s = min(until_s, self.now_s + self.wakes.next_s())
+        if self.wakes and self.load.closed:
+            told = self.wakes.until_end() / self.wakes.a_step(gpu, host)
+            steps = max(1, math.ceil(min(told, steps)))
         if self.waiting and self.rules.interval:
             steps = min(steps, max(1, self.rules.interval - self._held_off))
         if self.partial:  # a long prompt's next chunk
@@ -312,6 +302,9 @@ class Simulation:
             wait_s = until_s - self.now_s + seconds * self.rules.plans_ahead
             steps = max(1, min(steps, math.ceil(wait_s / seconds)))
         self._held_off = self._held_off + steps if self.waiting else 0
+        if self.wakes:
+            planned_s = self.now_s + (steps - 1) * seconds
+            self.wakes.prompt_next = free and bool(self.coming) and self.coming[0][0] <= planned_s
         self._pass(steps, gpu, host, seconds, decodes)
         self._step_on(steps)
 
@@ -333,7 +326,7 @@ class Simulation:
             self._release(request)
         if self.rules.plans_ahead:
             self.leaving.append(self.now_s)
-        self._tell(request, self.now_s + self._handover_s(made), last=True)
+        self._tell(request, self.now_s + self._api.handover_s(made), last=True)
 
     def _tell(self, request: Request, moment_s: float, *, last: bool) -> None:
         """Let a user hear of a first or a last token, at once or when its receiver is woken."""
@@ -356,21 +349,15 @@ class Simulation:
         if self.load.closed and moment_s < self.load.duration_s:
             heapq.heappush(self.sending, (moment_s + self.load.think_s, request.user))
 
-    def _wake(self, begin_s: float, blocked_s: float) -> None:
-        """Let those hear of their tokens whose turn has come until now."""
-        woken = self.wakes.passed(begin_s, self.now_s, blocked_s) if self.wakes else ()
+    def _wake(self, begin_s: float, wakes: float) -> None:
+        """Let those hear of their tokens whose turn has come in so many wakes until now."""
+        woken = self.wakes.passed(begin_s, self.now_s, wakes) if self.wakes else ()
         for request, moment_s, last in woken:
             if not last:
                 made = request.done + self.step - request.joined
+                made += int((moment_s - begin_s) / self.last_s) if self.last_s else 0
                 request.first_tokens = max(1, min(request.answer, made))
             self._told(request, moment_s, last=last)
-
-    def _handover_s(self, made: int) -> float:
-        """From a step's end to the client: the API servers write the step's tokens in turn."""
-        return self._behind_s + self._writing_s(made)
-
-    def _writing_s(self, tokens: float) -> float:
-        return tokens * self.time.token_api_s / len(self._servers)  # type: ignore[no-any-return]
 
     def _in_window(self, moment_s: float) -> bool:
         return self.load.window_s <= moment_s <= self.load.duration_s
@@ -382,9 +369,9 @@ class Simulation:
         """Let time pass, and add up what counts of it."""
         took_s = steps * seconds
         begin_s, self.now_s, self.last_s = self.now_s, self.now_s + took_s, seconds
-        self._wake(begin_s, steps * min(host, seconds))
-        behind_s, grows = self._behind_s, self._writing_s(decodes + new) / seconds - 1
-        self._behind_s = max(0.0, behind_s + grows * took_s)
+        if self.wakes:
+            self._wake(begin_s, self.wakes.in_steps(steps, gpu, host, prompts=chunk > 0))
+        self._api.over(took_s, steps * (decodes + new))
         low, high = max(begin_s, self.load.window_s), min(self.now_s, self.load.duration_s)
         if high <= low:
             return
@@ -392,8 +379,6 @@ class Simulation:
         running, waiting = len(self.running) + len(self.partial), len(self.waiting)
         seen.passed(high - low, running, waiting * self._capped, waiting * self._crowded)
         seen.stepped(counted, decodes, self.context if decodes else 0.0, chunk, new)
-        if grows > 0 or behind_s:  # what is not written yet, nobody has had
-            first, last = (max(0.0, behind_s + grows * (at - begin_s)) for at in (low, high))
-            seen.tokens -= (last - first) / self._writing_s(1)
+        seen.tokens -= self._api.unwritten(low - begin_s, high - begin_s)  # nobody has had them yet
         if host > gpu:
             seen.host_s += high - low

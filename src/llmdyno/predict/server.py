@@ -75,7 +75,7 @@ def server_of(setup: Setup) -> Server:
             whole=scheduling.whole,
             partly=scheduling.partly,
             interval=scheduling.interval,
-            wake_s=scheduling.wake_s,
+            wakes=scheduling.wakes,
             sequences=sequences,
             tokens=tokens,
             cache_tokens=found.cache_tokens,

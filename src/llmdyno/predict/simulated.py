@@ -220,9 +220,22 @@ def asked(server: Server, point: Point, start: int, fill_s: float = 0.0) -> Aske
         starts_s=starts,
         closed=point.users is not None,
         duration_s=duration_s,
-        window_s=min(ramp_s + fill_s, duration_s / 2),
+        window_s=_window_s(
+            ramp_s + fill_s, ramp_s, duration_s, bursts=server.rules.wakes is not None
+        ),
         sessions=own if point.users is not None else None,
     )
+
+
+def _window_s(settled_s: float, ramp_s: float, duration_s: float, *, bursts: bool) -> float:
+    """Return from when on `dyno bench` counts: no more than half of a level is ever left out.
+
+    Where tokens come in bursts and have not settled by then, it finds nothing to leave out but the
+    ramp: the bursts are wider than what the rate has grown by (evidence/lmdeploy-stages).
+    """
+    if bursts and settled_s > duration_s / 2:
+        return min(ramp_s, duration_s / 2)
+    return min(settled_s, duration_s / 2)
 
 
 def _drawn(point: Point, server: Server, count: int, rng: random.Random) -> list[Ask]:
