@@ -68,6 +68,7 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
     search: tuple[Value, ...] = ()
     narrowed: Literal["", "range", "values"] = ""  # the user said what `search` holds
     search_log: bool = False  # the tuner's steps are ratios, not differences
+    search_multiple: int = 1  # the whole numbers that the tuner tries are multiples of it
     unit: str = ""
     alters_output: bool = False  # the tokens may differ: tuned only when the user allows it
     # It takes effect only when another knob has this value, e.g. ("dynamic_split_fuse", False).
@@ -94,6 +95,14 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
         other, wanted = self.needs
         by_name = {one.name: one for one in knobs}
         return show(given.get(other, default(by_name[other], None))) == show(wanted)
+
+    def tried(self, number: float) -> Value:
+        """Return the number near this one that is tried, within the bounds; it need not be one."""
+        low, high = self.bounds
+        if self.kind == "int":
+            whole = round(number / self.search_multiple) * self.search_multiple
+            return int(min(high, max(low, whole)))
+        return min(high, max(low, float(f"{number:.4g}")))
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -25,6 +25,18 @@ def test_the_engines_own_choice_and_the_default_are_values_of_every_knob() -> No
     assert len(axes["sequences"].levels) <= LEVELS_MAX + 1
 
 
+def test_numbers_that_are_tried_are_multiples_where_the_engine_gains_by_them() -> None:
+    """Of vLLM's caps only multiples of 16 have whole graphs for a full step, whatever the size."""
+    knob = row("cap", kind="int", search=(32, 2048), search_log=True, search_multiple=16)
+    space = Space([knob], {})
+    numbers = [level for level in space.axes[0].levels if level is not None]
+    assert numbers[:4] == [32, 48, 64, 96]
+    assert numbers[-1] == 2048
+    draw = np.random.default_rng(0)
+    drawn = {space.random(draw)[0] for _ in range(200)} - {None}
+    assert {number % 16 for number in drawn if isinstance(number, int)} == {0}
+
+
 def test_a_config_holds_what_is_fixed_and_no_default() -> None:
     space = Space(KNOBS, {"kernel": "b"})
 

@@ -154,6 +154,8 @@ def _searched(knob: Knob) -> str:
     if knob.kind in {"int", "float"}:
         low, high = knob.search[0], knob.search[-1]
         tried = f"{show(low)} to {show(high)}" + (", in ratios" if knob.search_log else "")
+        if knob.search_multiple > 1:
+            tried += f", multiples of {knob.search_multiple}"
     if knob.alters_output:
         return f"{tried}; only with --allow-altered-output, because the tokens may change."
     return f"{tried}."

@@ -41,13 +41,15 @@ KNOBS: tuple[Knob, ...] = (
         search=(32, 2048),
         when=(("queue", "raise"), ("kv", "lower")),
         search_log=True,
+        search_multiple=16,  # others have no whole graph for a full step: _GRAPH_SIZES
         does=(
             "The most sequences that one step computes. Unset: 1024 on GPUs of 70 GiB and more"
             " (not the A100), 256 on others."
         ),
         turn=(
             "Raise it above the number of users: below it, users wait for a place and TTFT becomes"
-            " queueing time. Lower it when decode must stay quick for those who have a place."
+            " queueing time. Lower it when decode must stay quick for those who have a place, to a"
+            " multiple of 8, above 256 of 16: a full step of another cap has no whole CUDA graph."
         ),
         trades=(
             "More sequences: more tokens/s, slower decode for each, more KV memory. 64 against"

@@ -81,7 +81,7 @@ def _values(knob: Knob) -> Sequence[Value]:
         found = [low + (high - low) * step / (_STEPS - 1) for step in range(_STEPS)]
     if knob.kind == "float":
         return found
-    return sorted({round(value) for value in found})
+    return sorted({int(knob.tried(value)) for value in found})
 
 
 def _is_possible(plugin: object, config: Config) -> bool:

@@ -187,6 +187,4 @@ def _numbers(knob: Knob) -> list[Value]:
 def _at(knob: Knob, position: float) -> Value:
     low, high = knob.bounds
     value = low * (high / low) ** position if knob.search_log else low + position * (high - low)
-    if knob.kind == "int":
-        return int(min(high, max(low, round(value))))
-    return min(high, max(low, float(f"{value:.4g}")))
+    return knob.tried(value)

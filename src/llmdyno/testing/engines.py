@@ -67,6 +67,9 @@ class EngineContract:
                 low, high = map(float, knob.search)
                 assert low < high, f"{knob.name}: search is (low, high)"
                 assert low > 0 or not knob.search_log, f"{knob.name}: no ratio reaches {low}"
+                multiple = knob.search_multiple
+                whole = multiple == 1 or low % multiple == high % multiple == 0
+                assert whole, f"{knob.name}: search holds no multiples of {multiple}"
 
     def test_the_search_can_turn_knobs_as_the_guide_says(self) -> None:
         """`when` names a bottleneck or "repeats", and a turn that the search may try."""
