@@ -330,7 +330,7 @@ def _row(level: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
         "ramp_s": load.get("ramp_s"),
         "duration_s": load.get("duration_s"),
         "input_tokens_mean": round(tokens["input"] / completed, 1),
-        "output_tokens_mean": round(tokens["output"] / completed, 1),
+        "output_tokens_mean": _answer(level, asked, round(tokens["output"] / completed, 1)),
         "requests_completed": level["requests"]["completed"],
         "requests_failed": level["requests"]["failed"],
         "token_rate": rate.get("mean"),
@@ -352,6 +352,13 @@ def _row(level: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
         "client_cpu_us_per_token": level["client"]["cpu_us_per_token"],
         "client_lag_ms_p99": level["client"]["loop_lag_ms_p99"],
     }
+
+
+def _answer(level: Mapping[str, Any], asked: Mapping[str, Any], mean: float) -> float:
+    """Return the tokens of an answer: the mean counts those of requests that were cut, too."""
+    osl = asked["workload"]["osl"] or {}
+    cut = level["requests"].get("cut") and osl.get("shape") == "fixed"
+    return float(osl["a"]) if cut else mean
 
 
 def write_table(folders: Sequence[Path], stream: TextIO) -> None:

@@ -106,3 +106,27 @@ def test_of_two_counts_of_tokens_that_counts_which_is_in_the_rate(
     said = "The server counted 100 output tokens, the tool's tokenizer 300"
     assert [one["text"] for one in document["doubts"] if said in one["text"]]
     assert not [one for one in document["doubts"] if "one of the three is wrong" in one["text"]]
+
+
+def test_without_a_rate_nobody_says_which_of_two_counts_is_in_it(tmp_path: Path) -> None:
+    report = copy.deepcopy(sample("inference_perf.json"))
+    report["successes"]["count"] = 10
+    report["successes"]["output_tokens"] = {"total": 100.0, "mean": 10.0}
+    report["successes"]["output_len"] = {"mean": 30.0}
+    report["successes"]["throughput"] = None
+
+    document = imported(tmp_path, report)
+
+    said = "the tool's tokenizer 300; the file does not tell which its rates count."
+    assert [one["text"] for one in document["doubts"] if said in one["text"]]
+
+
+def test_the_servers_count_alone_is_told_as_the_servers(tmp_path: Path) -> None:
+    report = copy.deepcopy(sample("inference_perf.json"))
+    report["successes"]["count"] = 10
+    report["successes"]["output_tokens"] = {"total": 100.0, "mean": 10.0}
+    report["successes"]["output_len"] = None
+
+    (level,) = imported(tmp_path, report)["levels"]
+
+    assert (level["tokens"]["output"], level["tokens"]["source"]) == (100, "usage")

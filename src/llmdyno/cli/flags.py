@@ -141,6 +141,7 @@ def study_spec(given: Given, spec: "type[Study] | None" = None) -> "Study":
     from llmdyno import workload  # as in bench_spec
 
     spec = spec or _study()
+    _check_end(given)
     asked = _workload_spec(given)
     fields = _fields(Load, given)
     if workload.has_times(workload.load(asked.name)):
@@ -218,11 +219,6 @@ def _load_spec(given: Given) -> Load:
         raise UsageError(
             f"-c {given['users']}: users are a closed loop, --request-rate is an open one; to limit"
             " the requests under way, write --max-concurrency."
-        )
-    if fields.get("arrival") == "trace" and "duration_s" in fields:
-        raise UsageError(
-            f"--duration {given['duration']}: a trace lasts as long as it does; to take only its"
-            " beginning, write --requests."
         )
     if "rates" in fields and "arrival" not in fields:
         fields["arrival"] = "gamma" if "burstiness" in fields else "poisson"

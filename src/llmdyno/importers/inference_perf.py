@@ -194,16 +194,20 @@ def _counted(report: _Report) -> _Counted:
     server = _total(successes.output_tokens, None, successes.count)
     own = _total(None, successes.output_len, successes.count)
     if server is None or own is None or math.isclose(server, own, rel_tol=_SAME_COUNT):
-        return _Counted(own if server is None else server, "tokenizer")
+        return _Counted(own if server is None else server, "usage" if own is None else "tokenizer")
     rate = (successes.throughput or _Throughput()).output_tokens_per_sec
+    counts = f"The server counted {server:,.0f} output tokens, the tool's tokenizer {own:,.0f}"
     made = (rate or 0.0) * (seconds or 0.0)
-    is_server = made > 0 and abs(made - server) < abs(made - own)
+    if not made:
+        return _Counted(
+            own, "tokenizer", f"{counts}; the file does not tell which its rates count."
+        )
+    is_server = abs(made - server) < abs(made - own)
     which = "former" if is_server else "latter"
     return _Counted(
         server if is_server else own,
         "usage" if is_server else "tokenizer",
-        f"The server counted {server:,.0f} output tokens, the tool's tokenizer {own:,.0f}; its"
-        f" token rate and TPOT go by the {which}.",
+        f"{counts}; its token rate and TPOT go by the {which}.",
     )
 
 
