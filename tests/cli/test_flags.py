@@ -212,9 +212,12 @@ def example(field: Field, folder: Path) -> Any:
 def test_a_file_and_a_flag_are_read_alike(field: Field, tmp_path: Path) -> None:
     value = example(field, tmp_path)
     written = json.dumps(value)  # TOML writes these as JSON does
-    (tmp_path / "study.toml").write_text(f"{field.key} = {written}\n")
+    beside = {"lm_eval_args": "lm_eval"}.get(field.key)  # means nothing without it
+    more = f'{beside} = ["one"]\n' if beside else ""
+    (tmp_path / "study.toml").write_text(f"{field.key} = {written}\n{more}")
     words = value if isinstance(value, list) else [value]
     arguments = [f"{field.option}={word}" for word in words]
+    arguments += ["--lm-eval=one"] if beside else []
     if isinstance(value, bool):
         arguments = [field.option if value else f"--no-{field.option[2:]}"]
 
@@ -327,5 +330,5 @@ def test_a_new_default_is_shown_and_used() -> None:
 
 def test_a_study_takes_a_duration_or_a_number_of_requests_not_both() -> None:
     with pytest.raises(UsageError, match="--duration 20s: a level ends after --requests 5"):
-        study_spec({"duration": "20s", "requests": "5"})
-    assert study_spec({"requests": "5"}).load.requests == 5
+        study_spec({"duration": "20s", "requests": 5})
+    assert study_spec({"requests": 5}).load.requests == 5
