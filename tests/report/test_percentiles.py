@@ -24,6 +24,15 @@ def test_long_tails_are_on_a_logarithmic_axis() -> None:
     assert "TTFT, ms (logarithmic)" in specification(far)
 
 
+def test_an_interval_that_reaches_beyond_the_tail_is_within_the_axis() -> None:
+    """That of a prediction does: it had crossed the legend."""
+    wide = level(10, rate=400, ttft_ms=100)
+    wide["ttft_ms"] |= {"p95": 150, "p99": 200, "p50_ci95": [20, 900]}
+    low, high = json.loads(specification(wide))["layer"][1]["encoding"]["y"]["scale"]["domain"]
+    assert low < 20
+    assert high > 900
+
+
 def test_seconds_are_the_unit_from_two_seconds_on() -> None:
     assert "TTFT, s" in specification(level(10, rate=400, ttft_ms=4000))
 

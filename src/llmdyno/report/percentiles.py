@@ -15,7 +15,7 @@ from llmdyno.results import titles, wording
 # Filled shapes in Vega's notation: p95 is a bar across, which its own "stroke" is not when filled.
 _SHAPES = {"p50": "circle", "p95": "M-1.1,-0.2H1.1V0.2H-1.1Z", "p99": "diamond"}
 _DRAWN = ("value", "low", "high", "foot", "head")
-_LOGARITHMIC_FROM = 5  # times between the lowest median and the highest tail
+_LOGARITHMIC_FROM = 5  # times between the lowest and the highest that is drawn
 
 
 def draw(metric: str, material: Material) -> Drawing | None:
@@ -23,8 +23,8 @@ def draw(metric: str, material: Material) -> Drawing | None:
     rows = _rows(metric, material)
     if not rows:
         return None
-    highest = max(row["value"] for row in rows)
-    lowest = min(row["value"] for row in rows)
+    ends = [row[end] for row in rows for end in ("value", "low", "high") if row[end] is not None]
+    highest, lowest = max(ends), min(ends)
     divisor, unit = (1000, "s") if highest >= 2000 else (1, "ms")
     for row in rows:
         row |= {field: row[field] / divisor for field in _DRAWN if row[field] is not None}
