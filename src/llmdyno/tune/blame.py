@@ -15,7 +15,16 @@ from llmdyno.tune.entries import Phase, Step, key
 from llmdyno.tune.ledger import Ledger
 
 # A config that has worked does not get these by itself.
-MACHINES = frozenset({"missing-library", "port-in-use", "model-not-found", "auth", "disk-full"})
+MACHINES = frozenset(
+    {
+        "missing-library",
+        "driver-too-old",
+        "port-in-use",
+        "model-not-found",
+        "auth",
+        "disk-full",
+    }
+)
 _PROOF: tuple[Phase, ...] = ("best", "confirm")  # ablation.died() tells of the rest
 _TRIALS_IN_A_ROW = 3  # failed, and the baseline is started to see whether it still works
 _OF_THE_MACHINE = 2  # the same where the reason is most likely the machine
