@@ -229,12 +229,8 @@ def _permission(value: Any, field: str) -> bool | float:
     return True if value == ANY else units.share(str(value), field)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.6g}%"
-
-
 def _show_permission(value: bool | float) -> str:
-    return ("yes" if value else "no") if isinstance(value, bool) else _percent(value)
+    return ("yes" if value else "no") if isinstance(value, bool) else units.percent(value)
 
 
 def parsed(parse: Callable[[str], Any]) -> Kind:
@@ -253,7 +249,7 @@ PAUSE = Kind(  # one duration, or two: uniform between them
 )
 LENGTHS = Kind(lambda value, field: units.lengths(str(value), field))
 PRICE = Kind(lambda value, field: units.price_per_h(str(value), field), "{:g}/h".format)
-SHARE = Kind(lambda value, field: units.share(str(value), field), _percent)
+SHARE = Kind(lambda value, field: units.share(str(value), field), units.percent)
 ANY = "any"
 # Whether something is allowed, or up to which share.
 PERMISSION = Kind(_permission, _show_permission, bare=ANY)

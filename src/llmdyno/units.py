@@ -47,6 +47,11 @@ def share(text: str, field: str) -> float:
     return float(match[1]) / (100 if match[2] else 1)
 
 
+def percent(share: float) -> str:
+    """Write a share as share() reads it: 0.02 is 2%."""
+    return f"{100 * share:.6g}%"
+
+
 def seconds_between(text: str, field: str) -> float | tuple[float, float]:
     """Read a duration, or two with a dash (uniform between them), and return seconds.
 

@@ -348,7 +348,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "unique": (["--unique", "--workload", "synthetic", "--isl", "5"], "--unique: not for --work"),
     "repeat": (["--repeat", "0"], "--repeat 0: must be at least 1"),
     "repeat until": (["--repeat-until", "2 percent"], "write a share such as 2%"),
-    "repeat until what": (["--repeat-until", "2"], "between 0 and 1, such as 2%"),
+    "repeat until what": (
+        ["--repeat-until", "2"],
+        "above 0% and below 100%, such as 2%",
+    ),
     "repeat too seldom": (["--repeat-until", "2%", "--repeat", "2"], "must be at least 3"),
     "tokenizer": (["--tokenizer", "nowhere.json"], "nowhere.json: cannot be read"),
     "slo metric": (["--slo", "tftt:p99<2s"], "Did you mean 'ttft'?"),

@@ -387,7 +387,7 @@ def test_a_limit_that_a_request_just_fits_is_taken() -> None:
         ({"users": (0,)}, "-c 0"),
         ({"rates": (-1.0,)}, "--request-rate -1"),
         ({"rates": (1.0,), "users": (1,)}, "give one"),
-        ({"cached": 2.0}, "--cached 2"),
+        ({"cached": 2.0}, "--cached 200%: must be from 0% to 100%"),
         ({"duration_s": 0.0}, "--duration 0"),
     ],
 )

@@ -120,13 +120,13 @@ def test_a_plan_of_a_workload_says_what_its_prompts_are() -> None:
 @pytest.mark.parametrize(
     ("asks", "says"),
     [
-        ({"workload": "agent", "cached": 0.5}, "--cached 0.5: not together with --workload agent"),
-        ({"prefix_share": 0.5}, "--prefix-share 0.5: only with --workload agent"),
+        ({"workload": "agent", "cached": 0.5}, "--cached 50%: not together with --workload agent"),
+        ({"prefix_share": 0.5}, "--prefix-share 50%: only with --workload agent"),
         ({"workload": "agent", "rates": (1.0,)}, "--workload agent: needs users, -c"),
         ({"workload": "trace"}, "--workload trace: has times of its own"),
         (
             {"workload": "chat", "prefix_share": 0.5},
-            "--prefix-share 0.5: only for --workload agent",
+            "--prefix-share 50%: only for --workload agent",
         ),
         ({"workload": "chta"}, "--workload chta: unknown.*chat"),
         ({"workload": "file"}, "--workload file: needs --dataset"),

@@ -1,7 +1,9 @@
 """Points: what CSV files, runs and studies say that was measured."""
 
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from llmdyno.errors import UsageError
@@ -55,6 +57,49 @@ def test_a_run_has_the_settings_that_the_caller_names() -> None:
     [point] = read_points(str(run), whose)
     assert point.gpu.name == "H200 SXM"
     assert point.config == {"max_num_seqs": 64}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"quantization": "fp8", "kv_cache_dtype": "fp8", "cudagraph_mode": "FULL"},
+        {"tensor_parallel_size": 4, "max_num_seqs": 8},
+    ],
+)
+def test_rows_that_say_their_settings_have_none_of_the_server_that_is_asked_about(
+    asked: dict[str, Any],
+) -> None:
+    table = str(EVIDENCE / "h200/points/points.csv")
+    assert read_points(table, msgspec.structs.replace(WHOSE, config=asked)) == read_points(
+        table, WHOSE
+    )
+
+
+def test_rows_that_say_no_settings_are_of_the_server_that_is_asked_about(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "engine,users,input_tokens_mean,output_tokens_mean,token_rate\n"
+        "vllm,10,1000,200,800\nsglang,10,1000,200,800\n"
+    )
+    whose = msgspec.structs.replace(WHOSE, config={"max_num_seqs": 64})
+    assert [point.config for point in read_points(str(path), whose)] == [{"max_num_seqs": 64}, {}]
+
+
+@pytest.mark.parametrize(
+    ("content", "gpu"),
+    [
+        ('{"gpus": [{"name": "NVIDIA H100 80GB HBM3"}]}', "H100 SXM"),
+        ('{"packages": {}}', "H200 SXM"),
+        ("[]", "H200 SXM"),
+        ("{", "H200 SXM"),
+    ],
+)
+def test_an_environment_beside_a_table_says_its_gpu(tmp_path: Path, content: str, gpu: str) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("users,input_tokens_mean,output_tokens_mean,token_rate\n10,1000,200,800\n")
+    path.with_name("environment.json").write_text(content)
+    [point] = read_points(str(path), WHOSE)
+    assert point.gpu.name == gpu
 
 
 def test_columns_may_say_whose_a_row_is(tmp_path: Path) -> None:

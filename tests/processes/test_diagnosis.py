@@ -1,3 +1,5 @@
+import pytest
+
 from llmdyno.processes import diagnosis
 from llmdyno.processes.launch import Step
 
@@ -19,6 +21,26 @@ def test_a_commands_own_symptoms_come_first() -> None:
     step = Step(what="-", argv=("x",), symptoms=((r"CUDA out of", "bad-config"),))
 
     assert diagnosis.diagnose(["CUDA out of memory"], step)[0] == "bad-config"
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        (
+            "CUDA error: CUDA driver version is insufficient for CUDA runtime version",
+            "driver-too-old",
+        ),
+        (
+            "RuntimeError: The NVIDIA driver on your system is too old (found version 12020).",
+            "driver-too-old",
+        ),
+        ("RuntimeError: Found no NVIDIA driver on your system.", "missing-library"),
+        # Triton's own warning, at every start without a GPU.
+        ("E1129 12:00:00.000000 7 x.cc:1] CUDA driver version is insufficient", "died"),
+    ],
+)
+def test_an_old_driver_is_not_a_missing_one(line: str, kind: str) -> None:
+    assert diagnosis.diagnose([line], Step(what="-", argv=("x",)))[0] == kind
 
 
 def test_nothing_known_is_a_death_with_the_last_lines() -> None:

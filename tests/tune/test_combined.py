@@ -528,3 +528,27 @@ def test_combinations_whose_baselines_are_gone_measure_them_again(
     assert document["baseline"]["engine"] == "timed.engine"
     assert document["confirmation"]["verdict"] == "better"
     assert len(again.done) == (1 if gone else 2)
+
+
+def test_trials_that_failed_with_the_machine_are_measured_again(
+    measured: Callable[[Bench], None], tmp_path: Path
+) -> None:
+    """The machine fails in two trials of the first engine and in the check after them."""
+
+    class Mending(Bench):
+        def __call__(self, stack: Stack, config: Mapping[str, Any], **how: Any) -> Measurement:
+            if len(self.done) not in {2, 3, 4}:
+                return super().__call__(stack, config, **how)
+            self.done.append("failed")
+            return Measurement(failure_class="missing-library", failure_why="away", measure_s=1.0)
+
+    measured(bench := Mending({"timed.engine": 40, "faulty.engine": 20}))
+    asked = spec(trials=8)
+
+    document = Combined(asked, tmp_path / "s", unheard()).run()
+
+    assert bench.done.count("failed") == 3
+    assert [trial["state"] for trial in document["trials"]] == ["measured"] * 8
+    (first, *_) = [Ledger(one) for one in sorted((tmp_path / "s/stacks").glob("*timed*"))]
+    assert [step.number for step in first.voided] == [0, 1]
+    assert document["confirmation"]["verdict"] == "better"

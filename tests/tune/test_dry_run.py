@@ -113,6 +113,14 @@ def test_a_budget_says_how_many_trials_it_has_time_for() -> None:
     assert "The budget of 15 minutes is less than all of it takes: 6 trials." in shown(little)
 
 
+@pytest.mark.parametrize(("budget", "enough"), [("3905s", True), ("3904s", False)])
+def test_a_budget_is_compared_with_what_is_planned_not_with_rounded_minutes(
+    budget: str, *, enough: bool
+) -> None:
+    # Its phases last 185, 95, 950, 185, 750, 1500 and 240 s: 3905 s, 3906 in minutes of one digit.
+    assert planned(asked(budget=budget))["budget"]["enough"] is enough
+
+
 def test_a_start_costs_what_an_earlier_study_has_paid() -> None:
     lab.write_study(store.STUDIES / "earlier")
     ledger = store.STUDIES / "earlier" / store.LEDGER

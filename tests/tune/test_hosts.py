@@ -90,6 +90,7 @@ class HostLab(LaneLab):
             if (leased := team.lease(host, sitting)) is None:
                 continue
             run = self.folder.parent / name / "runs" / store.new_id(leased.posted.phase)
+            store.make_folder(run)  # what fails has one, too
             with self._one:
                 self.measured.append(leased.posted.phase)
                 measurement = self._measure(None, leased.posted.config, slos=(), folder=run)
@@ -261,3 +262,20 @@ def test_a_study_that_is_removed_while_it_waits_ends_in_a_sentence(lab: HostLab)
     assert document["lanes"]["devices"] == ["host 3", "host 4"]
     assert Ledger(lab.folder).of("trial")[: len(before)] == before
     assert numbers(lab) == [*range(6)]
+
+
+def test_trials_that_failed_with_the_machine_are_measured_again_by_hosts(lab: HostLab) -> None:
+    """What they share is away while three trials and the baseline of the lead's check run."""
+
+    def world(start: Start) -> Any:
+        checks = sum(one.phase == "check" for one in lab.starts)
+        broken = start.phase in {"trial", "check"} and checks < 2
+        return "died" if broken else flat(start)
+
+    document = lab.over_hosts(world, lab.study(trials=4))
+
+    assert {trial["state"] for trial in document["trials"]} == {"measured"}
+    assert numbers(lab) == [0, 1, 2, 3]
+    failed = [step for step in Ledger(lab.folder).voided if step.phase == "trial"]
+    assert len(failed) >= 3
+    assert all(step.device.startswith("host ") for step in failed)

@@ -67,8 +67,8 @@ def test_a_file_of_instructions_goes_before_the_tools() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"prefix_share": 0.9, "isl": Lengths("fixed", 5)}, "--prefix-share 0.9: leaves nothing"),
-        ({"name": "chat", "prefix_share": 0.9}, "--prefix-share 0.9: only for --workload agent"),
+        ({"prefix_share": 0.9, "isl": Lengths("fixed", 5)}, "--prefix-share 90%: leaves nothing"),
+        ({"name": "chat", "prefix_share": 0.9}, "--prefix-share 90%: only for --workload agent"),
     ],
 )
 def test_what_cannot_be_is_refused(fields: dict[str, Any], words: str) -> None:
@@ -79,7 +79,7 @@ def test_what_cannot_be_is_refused(fields: dict[str, Any], words: str) -> None:
 
 
 def test_a_share_is_a_share() -> None:
-    with pytest.raises(UsageError, match=r"--prefix-share 1: write a share"):
+    with pytest.raises(UsageError, match=r"--prefix-share 100%: must be from 0% to below 100%"):
         agent(prefix_share=1.0)
 
 

@@ -43,7 +43,7 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
     (r"Serialization (assertion|error)|Failed to deserialize cuda engine", "bad-config"),
     (r"libmpi|MPI_Init|libnvinfer|libtensorrt_llm|libcuda\.so", "missing-library"),
     (r"No CUDA GPUs are available|no CUDA-capable device", "missing-library"),
-    (r"CUDA driver version is insufficient", "missing-library"),
+    (r"CUDA driver version is insufficient", "driver-too-old"),
 )
 
 

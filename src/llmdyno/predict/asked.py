@@ -24,7 +24,7 @@ from llmdyno.flag import (
 from llmdyno.predict.prices import PRICES, Prices
 from llmdyno.results.slo import Slo
 from llmdyno.spec import SLOS, Load, Workload
-from llmdyno.units import Lengths
+from llmdyno.units import Lengths, percent
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,14 +158,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             if not 0 < rate < math.inf:
                 raise UsageError(f"--request-rate {rate:g}: must be above 0.")
         if not 0 <= self.cached <= 1:
-            raise UsageError(f"--cached {self.cached:g}: must be from 0% to 100%.")
+            raise UsageError(f"--cached {percent(self.cached)}: must be from 0% to 100%.")
         if self.workload and self.cached:
             raise UsageError(
-                f"--cached {self.cached:g}: not together with --workload {self.workload}, whose"
-                " prompts say it themselves."
+                f"--cached {percent(self.cached)}: not together with --workload"
+                f" {self.workload}, whose prompts say it themselves."
             )
         if self.prefix_share is not None and not self.workload:
-            raise UsageError(f"--prefix-share {self.prefix_share:g}: only with --workload agent.")
+            raise UsageError(
+                f"--prefix-share {percent(self.prefix_share)}: only with --workload agent."
+            )
         if not 0 < self.duration_s < math.inf:
             raise UsageError(f"--duration {self.duration_s:g}s: must be above 0.")
 

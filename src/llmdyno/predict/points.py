@@ -3,9 +3,11 @@
 A CSV has a row a level with the columns of evidence/h200/points/points.csv: knobs of the engine by
 their names (`weights` is the number format of the weights), `users` or `request_rate`,
 `input_tokens_mean`, `output_tokens_mean`, `token_rate`, `ttft_ms_p50`, `tpot_ms_p50`; columns
-`gpu`, `engine` and `model` may say whose they are, `ramp_s` and `duration_s` how long users took to
-start and how long the level was, and `other_knobs` has a JSON object of knobs without a column. A
-run says nothing of the server's settings: they are those that the caller names. A study says all.
+`gpu`, `engine` and `model` may say whose they are, an environment.json beside it the GPU, `ramp_s`
+and `duration_s` how long users took to start and how long the level was, and `other_knobs` has a
+JSON object of knobs without a column. A table with a column of settings says all settings of its
+servers: a knob that it does not name had the engine's default. A table without any, and a run, say
+nothing of them: they are those that the caller names. A study says all.
 """
 
 import csv
@@ -238,7 +240,8 @@ def _csv_points(path: Path, whose: Whose) -> list[Measured]:
         raise UsageError(
             f"--from {path}: has no column {', '.join(missing)}; see docs/plan.md for the columns."
         )
-    whose = msgspec.structs.replace(whose, gpu=_gpu_in_name(path) or whose.gpu)
+    gpu = _gpu_in_name(path) or _gpu_beside(path, whose.gpu)
+    whose = msgspec.structs.replace(whose, gpu=gpu)
     places = dict(enumerate(rows, start=2))
     found = [_row_point(row, whose, f"{path}:{number}") for number, row in places.items()]
     return [point for point in found if point is not None]
@@ -252,6 +255,16 @@ def _gpu_in_name(path: Path) -> Gpu | None:
         except UsageError:
             continue
     return None
+
+
+def _gpu_beside(path: Path, otherwise: Gpu) -> Gpu:
+    """Return the GPU that a table's environment.json names, as `dyno env` describes a machine."""
+    beside = path.with_name("environment.json")
+    try:
+        found = json.loads(files.text(beside)) if beside.is_file() else {}
+    except (files.FileError, ValueError):
+        found = {}
+    return _gpu_there(found, otherwise) if isinstance(found, dict) else otherwise
 
 
 def _row_point(row: Mapping[str, str | None], whose: Whose, where: str) -> Measured | None:
@@ -273,7 +286,7 @@ def _row_point(row: Mapping[str, str | None], whose: Whose, where: str) -> Measu
         gpu=gpu,
         engine=engine,
         shape=shape,
-        config={**whose.config, **_row_config(cells, engine, where)},
+        config=_row_config(cells, engine, where, whose),
         users=None if users is None else int(users),
         request_rate=arrivals if users is None else None,
         isl=isl,
@@ -289,9 +302,15 @@ def _row_point(row: Mapping[str, str | None], whose: Whose, where: str) -> Measu
     )
 
 
-def _row_config(cells: Mapping[str, str], engine: str, where: str) -> Config:
-    """Return the knobs of a row; what is no knob of the engine is a result, not a setting."""
+def _row_config(cells: Mapping[str, str], engine: str, where: str, whose: Whose) -> Config:
+    """Return the knobs of a row; what is no knob of the engine is a result, not a setting.
+
+    The caller's config is that of the server that is asked about. It is not mixed into rows that
+    say their own: a row in 16 bits is not of fp8 because the question is.
+    """
     knobs = {knob.name: knob for knob in plugins.load("engines", engine).knobs}
+    if not cells.keys() & {*knobs, "weights", "other_knobs"}:
+        return whose.config if engine == whose.engine else {}
     config = {
         name: _value(cell) for name, cell in cells.items() if name in knobs and cell and cell != "-"
     }

@@ -18,7 +18,7 @@ from llmdyno.predict.server import Server
 from llmdyno.predict.simulation import simulate
 from llmdyno.predict.steptime import StepTime
 from llmdyno.spec import Load, Workload
-from llmdyno.units import Lengths
+from llmdyno.units import Lengths, percent
 
 _DRAWN_FOR = 2.0  # so many times the duration, of which as many arrivals are taken as are expected
 # Users fall out of step over minutes, and a queue near saturation grows to a level's end. What was
@@ -66,7 +66,7 @@ class Point(msgspec.Struct, frozen=True):
         if self.request_rate is not None and not 0 < self.request_rate < float("inf"):
             raise UsageError(f"--request-rate {self.request_rate:g}: must be above 0.")
         if not 0 <= self.cached_share <= 1:
-            raise UsageError(f"cached share {self.cached_share:g}: must be from 0 to 1.")
+            raise UsageError(f"cached share {percent(self.cached_share)}: must be from 0% to 100%.")
         if not 0 < self.duration_s < float("inf"):
             raise UsageError(f"--duration {self.duration_s:g}: must be above 0.")
 

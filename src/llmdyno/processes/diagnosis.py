@@ -14,6 +14,8 @@ FAILURES: Mapping[str, str] = {
     "bad-config": "the engine refused a setting",
     "out-of-memory": "there was not enough memory, of the GPU or of the machine",
     "missing-library": "a program, package or shared library that it needs is not installed",
+    "driver-too-old": "the GPU's driver is older than the CUDA that its packages are built for: "
+    "install a newer driver, or packages for an older CUDA",
     "port-in-use": "another program listens on its port",
     "model-not-found": "the model is not there",
     "auth": "the model's source refused the credentials",
@@ -35,7 +37,9 @@ SYMPTOMS: Sequence[tuple[str, str]] = (
     ),
     (r"ModuleNotFoundError|ImportError|cannot open shared object file", "missing-library"),
     # Not in Triton's own warning, which it writes at every start without a GPU.
-    (r"^(?![WE]\d{4} ).*(no NVIDIA driver|CUDA driver version is insuff)", "missing-library"),
+    (r"^(?![WE]\d{4} ).*CUDA driver version is insuff", "driver-too-old"),
+    (r"NVIDIA driver on your system is too old", "driver-too-old"),
+    (r"^(?![WE]\d{4} ).*no NVIDIA driver", "missing-library"),
     (r"undefined symbol", "missing-library"),
     (r"command not found|^cannot start .*: No such file", "missing-library"),
     (r"GatedRepoError|gated repo|\b401 (Client Error|Unauthorized)|\b403 Forbidden", "auth"),

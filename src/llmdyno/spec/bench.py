@@ -21,7 +21,7 @@ from llmdyno.results.slo import Slo, parse_slos
 from llmdyno.spec.load import Load
 from llmdyno.spec.models import Asked, parse_models
 from llmdyno.spec.workload import Workload
-from llmdyno.units import show_seconds
+from llmdyno.units import percent, show_seconds
 from llmdyno.wire.headers import Header, check_once, plain
 from llmdyno.wire.kserve import Tensor
 
@@ -162,7 +162,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         if self.repeat_until is not None:
             if not 0 < self.repeat_until < 1:
                 raise UsageError(
-                    f"--repeat-until {self.repeat_until:.4g}: write a share between 0 and 1,"
+                    f"--repeat-until {percent(self.repeat_until)}: must be above 0% and below 100%,"
                     " such as 2%."
                 )
             if self.repeat < ROUNDS_MIN:

@@ -6,7 +6,7 @@ import msgspec
 
 from llmdyno.errors import UsageError
 from llmdyno.flag import FILE_TEXT, LENGTHS, SHARE, TEXT, TRUTH, WHOLE, Flag
-from llmdyno.units import Lengths
+from llmdyno.units import Lengths, percent
 
 CHAT_OUTPUT_TOKENS = 512  # the most a chat answer may take, as in the 2024 client
 
@@ -66,8 +66,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"--seed {self.seed}: must be at least 0.")
         if self.prefix_share is not None and not 0 <= self.prefix_share < 1:
             raise UsageError(
-                f"--prefix-share {self.prefix_share:g}: write a share of at least 0 and below 1,"
-                " such as 75%."
+                f"--prefix-share {percent(self.prefix_share)}: must be from 0% to below 100%, such"
+                " as 75%."
             )
         if self.max_tokens is None:
             return

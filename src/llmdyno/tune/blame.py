@@ -4,21 +4,36 @@ A config that has never worked and fails is a result. One that has worked and fa
 more. If it fails again, for a reason that only the machine can have, it is the machine's fault; for
 any other reason the baseline is started once more, and tells: where it fails too, the machine is
 broken; where it works, the config has died by itself. The same check is made after several trials
-in a row that have failed. What a broken machine has let fail does not count.
+in a row that have failed. What a broken machine has let fail does not count. Nor do trials that
+failed beside a baseline that failed at first and works again: they are measured once more.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 from llmdyno.knobs import Knob, Value
 from llmdyno.tune.candidates import same
-from llmdyno.tune.entries import Phase, Step, key
+from llmdyno.tune.entries import Event, Phase, Step, key
 from llmdyno.tune.ledger import Ledger
 
 # A config that has worked does not get these by itself.
-MACHINES = frozenset({"missing-library", "port-in-use", "model-not-found", "auth", "disk-full"})
+MACHINES = frozenset(
+    {
+        "missing-library",
+        "driver-too-old",
+        "port-in-use",
+        "model-not-found",
+        "auth",
+        "disk-full",
+    }
+)
 _PROOF: tuple[Phase, ...] = ("best", "confirm")  # ablation.died() tells of the rest
 _TRIALS_IN_A_ROW = 3  # failed, and the baseline is started to see whether it still works
 _OF_THE_MACHINE = 2  # the same where the reason is most likely the machine
+
+# So often a trial is measured once more because the baseline had failed beside it. A baseline that
+# fails now and then must not keep a study from its end.
+_GIVEN_BACK_MAX = 2
 
 
 def has_worked(ledger: Ledger, config: Mapping[str, Value], knobs: Sequence[Knob]) -> bool:
@@ -102,3 +117,47 @@ def looks_broken(ledger: Ledger) -> bool:
     failed = failed_last(ledger)
     likely = sum(step.failure_class in MACHINES for step in failed)
     return len(failed) >= _TRIALS_IN_A_ROW or likely >= _OF_THE_MACHINE
+
+
+def is_suspect(ledger: Ledger) -> bool:
+    """Tell whether the machine is to be checked before a further trial."""
+    return looks_broken(ledger) and failed_last(ledger)[-1].phase == "trial"
+
+
+def give_back(ledger: Ledger, knobs: Sequence[Knob], say: Callable[[str], None]) -> None:
+    """Write down which trials failed with the machine, not by themselves, and tell it.
+
+    They are void and are measured again, each so often at most.
+    """
+    found = _failed_with_the_baseline(ledger, knobs)
+    times = Counter(of for event in ledger.events if event.kind == "mended" for of in event.void)
+    void = tuple(dict.fromkeys(key(one) for one in found if times[key(one)] < _GIVEN_BACK_MAX))
+    if not void:
+        return
+    names = ", ".join(f"{phase} {number + 1}" for phase, _, number in void)
+    ledger.append(Event(kind="mended", why="the baseline failed beside them", void=void))
+    say(f"  The baseline had failed, too, so what failed before it is measured again: {names}.")
+
+
+def _failed_with_the_baseline(ledger: Ledger, knobs: Sequence[Knob]) -> list[Step]:
+    """Return the trials that have failed since something was measured, if the baseline did, too.
+
+    A baseline in a lane of its own tells of that lane alone.
+    """
+    rows: list[list[Step]] = [[]]  # of failures, between what was measured
+    for step in ledger.steps:
+        if step.state == "failed":
+            rows[-1].append(step)
+        elif step.state != "predicted-infeasible":
+            rows.append([])
+    baseline = ledger.spec.baseline
+    return [
+        step
+        for row in rows
+        if any(
+            one.phase == "check" and not one.device and same(one.config, baseline, knobs)
+            for one in row
+        )
+        for step in row
+        if step.phase == "trial" and ledger.tries(key(step))[-1].state == "failed"
+    ]

@@ -162,14 +162,26 @@ class Combined:
             self._leave_out()
             try:
                 arms = self._measured_baselines()
-                self._share_trials(arms, presence)
-                self._prove(arms)
+                while self._searches_and_proves(arms, presence):
+                    pass
                 for arm in arms:
                     arm.runner.see_that_it_is_mended()
             finally:
                 document, stack = combined_document(self._folder, Ledger(self._folder))
                 document = write_study(self._folder, document, stack)
         return document
+
+    def _searches_and_proves(self, arms: Sequence[_Arm], presence: Presence) -> bool:
+        """Measure what is left; tell whether trials are to be measured again after that."""
+        for arm in arms:
+            arm.given = 0
+        self._share_trials(arms, presence)
+        mended = self._mended()
+        self._prove(arms)
+        return self._mended() > mended
+
+    def _mended(self) -> int:
+        return sum(arm.runner.ledger.mended for arm in self._arms)
 
     def _move_together(self) -> None:
         """Let all combinations be in one place: pairs are of runs in the same one."""
@@ -312,7 +324,10 @@ class Combined:
                 if died(arm.runner.ledger, best, arm.runner.stack.knobs) is None:
                     return
             self._whole.say(f"  {arm.of.name}, {describe(config)}: does not do better.")
+        mended = self._mended()
         first.runner.check_machine()
+        if self._mended() > mended:
+            return  # trials are to be measured again
         document, _ = combined_document(self._folder, Ledger(self._folder))
         if document["outcome"]["state"] == "unfinished":  # the gate has let none of them win
             self._whole.settle()

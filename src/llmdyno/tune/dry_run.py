@@ -11,10 +11,11 @@ where it goes on; else it is a guess, and the document says so. The document's k
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from llmdyno import store
@@ -65,7 +66,7 @@ def dry_run(study: Study, conductor: Tuner | Combined) -> dict[str, Any]:
         tuners = [conductor]
     sides = [_Side(tuner) for tuner in tuners]
     phases = list(_phases(study, sides))
-    minutes = sum(phase["minutes"] for phase in phases)
+    seconds = sum(phase.seconds for phase in phases)
     return {
         "schema": SCHEMA,
         "engine": study.engine,
@@ -74,15 +75,32 @@ def dry_run(study: Study, conductor: Tuner | Combined) -> dict[str, Any]:
         "objective": str(study.objective),
         "slo": [slo.expr for slo in study.slos],
         "compared_at": study.compared_at,
-        "phases": phases,
-        "minutes": round(minutes, 1),
-        "money": _money(study, minutes),
+        "phases": [phase.document() for phase in phases],
+        "minutes": round(seconds / _MINUTE_S, 1),
+        "money": _money(study, seconds),
         "budget": _budget(study, sides, phases),
         "confirmation": _confirmation(study, sides[0]),
         "lanes": sides[0].lanes,
         "stacks": [side.document() for side in sides],
         "left_out": [{"engine": one.engine, "front": one.front, "why": one.why} for one in left],
     }
+
+
+class _Phase(msgspec.Struct, frozen=True):
+    """A step of the plan."""
+
+    name: str
+    runs: int
+    seconds: float  # not rounded: the budget is compared with it
+    what: str
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "phase": self.name,
+            "runs": self.runs,
+            "minutes": round(self.seconds / _MINUTE_S, 1),
+            "what": self.what,
+        }
 
 
 class _Side:
@@ -207,7 +225,7 @@ def _earlier(besides: Path) -> Iterator[Path]:
             yield ledger.parent
 
 
-def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[dict[str, Any]]:
+def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[_Phase]:
     """Yield what a study does, step by step: how many runs, how long, and what it is for.
 
     A study over several stacks is taken to have a winner that costs what the dearest stack does.
@@ -254,16 +272,9 @@ def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[dict[str, Any]]:
         yield _phase("quality", [(2, start_s + asks_s)], "answers of baseline and winner")
 
 
-def _phase(
-    name: str, runs: Sequence[tuple[int, float]], what: str, at_once: int = 1
-) -> dict[str, Any]:
+def _phase(name: str, runs: Sequence[tuple[int, float]], what: str, at_once: int = 1) -> _Phase:
     seconds = sum(math.ceil(count / at_once) * each_s for count, each_s in runs)
-    return {
-        "phase": name,
-        "runs": sum(count for count, _ in runs),
-        "minutes": round(seconds / _MINUTE_S, 1),
-        "what": what,
-    }
+    return _Phase(name, sum(count for count, _ in runs), seconds, what)
 
 
 def _pairs(study: Study, first: _Side) -> int:
@@ -286,28 +297,28 @@ def _confirmation(study: Study, first: _Side) -> dict[str, Any]:
 
 
 def _budget(
-    study: Study, sides: Sequence[_Side], phases: Sequence[Mapping[str, Any]]
+    study: Study, sides: Sequence[_Side], phases: Sequence[_Phase]
 ) -> dict[str, Any] | None:
     """Return how much of the plan the budget has time for; None: there is none."""
     limit_s = study.limit_s
     if limit_s is None:
         return None
     before = {"baseline", "reference"}
-    fixed_s = sum(one["minutes"] * _MINUTE_S for one in phases if one["phase"] in before)
+    fixed_s = sum(one.seconds for one in phases if one.name in before)
     spent_s = sum(side.runner.ledger.spent_s for side in sides)
     trial_s = sum(side.run_s("trial") for side in sides) / len(sides)
     room = max(0.0, limit_s - spent_s - fixed_s) / max(trial_s, 1e-9) * max(1, len(sides[0].lanes))
-    planned = next(one["runs"] for one in phases if one["phase"] == "trials")
+    planned = next(one.runs for one in phases if one.name == "trials")
     return {
         "minutes": round(limit_s / _MINUTE_S, 1),
         "trials": min(planned, int(room)),
-        "enough": limit_s - spent_s >= sum(one["minutes"] for one in phases) * _MINUTE_S,
+        "enough": limit_s - spent_s >= sum(one.seconds for one in phases),
     }
 
 
-def _money(study: Study, minutes: float) -> float | None:
+def _money(study: Study, seconds: float) -> float | None:
     price = study.price_per_h
-    return None if price is None else round(price * minutes * _MINUTE_S / _HOUR_S, 2)
+    return None if price is None else round(price * seconds / _HOUR_S, 2)
 
 
 def _seconds(duration_s: float) -> str:

@@ -81,6 +81,7 @@ class Out(msgspec.Struct, frozen=True, kw_only=True, tag="out"):
 
 Kind = Literal[
     "machine",
+    "mended",
     "ended",
     "extended",
     "moved",
@@ -101,6 +102,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     """What befell the study between two steps.
 
     machine    the machine failed, not a config: it stopped, and the failures in `void` do not count
+    mended     the baseline failed beside the trials in `void`, whose failures do not count: the
+               machine had failed, and has mended by itself
     ended      no further trial will be: "budget", "space", "hand" (a person had enough of them) or
                "patience"; the last with the `gain` that the next one was expected to have, if the
                search says so

@@ -264,6 +264,11 @@ class Ledger:
         return 1 + max(taken, default=-1)
 
     @property
+    def mended(self) -> int:
+        """How often the machine has mended by itself after trials had failed with it."""
+        return sum(event.kind == "mended" for event in self.events)
+
+    @property
     def next_check(self) -> int:
         """The number of the next check: that of none before, whether it counts or not."""
         checks = (step.number for step in (*self.steps, *self.voided) if step.phase == "check")

@@ -106,6 +106,7 @@ class ParallelTrials(Trials):
             if not running.jobs:
                 self._runner.check_machine()
                 self._last_fails = False
+                self._take_up(self._runner.ledger.out)
             return
         while len(running.jobs) < self._devices.lanes:
             if not self._waiting:
@@ -329,11 +330,15 @@ class ParallelTrials(Trials):
         self._devices.hide_left_out()
         self._waiting = deque(job for job in self._waiting if not shares(job.device, check.device))
         runner.say(f"  ! {check.device}: {why} It is left out; what failed there is tried again.")
+        self._take_up(out for out in runner.ledger.out if key(out) in void)
+
+    def _take_up(self, begun: Iterable[Out]) -> None:
+        """Let what was begun and does not count be begun again."""
         waiting = {job.number for job in _trials_of(self._waiting)}
         self._waiting.extend(
             self._job(out.number, out.config, out.why, alone=out.alone)
-            for out in runner.ledger.out
-            if key(out) in void and out.number not in waiting
+            for out in begun
+            if out.number not in waiting
         )
 
     def _retry(self, job: Job, why: str) -> None:

@@ -93,6 +93,7 @@ class Runner:
         self._narrator.observe(self.ledger)
         going_on.check_place(self.ledger, here, version, elsewhere=elsewhere, say=self.say)
         going_on.take_back_gone(self.ledger, self.say)
+        blame.give_back(self.ledger, self.stack.knobs, self.say)  # it was stopped before that
         if changes := going_on.changes(self.ledger, self.study):
             said = ", ".join(going_on.told(self.study, name) for name in changes)
             self.ledger.append(Event(kind="extended", why=said, changes=changes))
@@ -205,7 +206,8 @@ class Runner:
         """Start the baseline once more if all has failed since something was measured.
 
         Returns:
-            Whether it failed at first, and worked when it was tried once more.
+            Whether it failed at first, and worked when it was tried once more. The trials that
+            failed before it are void then.
 
         Raises:
             ServerError: the baseline fails too: the machine is at fault.
@@ -214,6 +216,7 @@ class Runner:
             return False
         self.say("The baseline is started to see whether the machine still works.")
         step = self.step("check", self.ledger.next_check, self.study.baseline, self.trial_load())
+        blame.give_back(self.ledger, self.stack.knobs, self.say)
         return len(self.ledger.tries(key(step))) > 1
 
     def see_that_it_is_mended(self) -> None:
@@ -239,10 +242,9 @@ class Runner:
         is_baseline = same(step.config, self.study.baseline, self.stack.knobs)
         if not is_baseline and step.failure_class not in blame.MACHINES:
             return self.check_machine()
-        why = (
-            f"{describe(step.config)} has worked, and failed twice in a row now"
-            f" ({step.failure_class}): {' '.join((step.failure_why or '').split())}"
-        )
+        said = " ".join((step.failure_why or "").split())
+        why = f"{describe(step.config)} has worked, and failed twice in a row now"
+        why += f" ({step.failure_class}): {said}"
         void = tuple({key(failed): None for failed in blame.failed_last(self.ledger)})
         self.ledger.append(
             Event(kind="machine", why=why, failure_class=step.failure_class, void=void)

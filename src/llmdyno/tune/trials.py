@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value
 from llmdyno.search.samplers import Searching
+from llmdyno.tune import blame
 from llmdyno.tune.candidates import effective
 from llmdyno.tune.endings import enough
 from llmdyno.tune.entries import Step
@@ -45,6 +46,7 @@ class Trials:
         self._make_search = make_search
         self._whys = [*whys, *(["given"] * (len(candidates) - len(whys)))]
         self._search: Searching | None = None
+        self._has_read = False  # what the reference says of the load
 
     def expected(self, steps: Sequence[Step]) -> list[float] | None:
         """Return a number a measured trial that ranks them, larger is better, by what was learnt.
@@ -64,13 +66,27 @@ class Trials:
         Args:
             reference: the baseline as a trial is measured; the search knows it first.
         """
+        runner = self._runner
+        self._announce()
+        if reference is not None:
+            self._read_reference(reference)
+        if blame.is_suspect(runner.ledger):  # it was stopped before that was looked into
+            runner.check_machine()
+        mended = -1
+        while mended != runner.ledger.mended:  # a search cannot forget what it was told
+            mended = runner.ledger.mended
+            self._try(reference, mended)
+
+    def _try(self, reference: Step | None, mended: int) -> None:
+        """Try configs with a new search, which knows all trials that count.
+
+        It ends when there were enough, or when trials are to be measured again: the machine, which
+        let them fail, has mended once more than `mended` times.
+        """
         study = self._runner.study
         search = self._search = self._new_search(study.seed)
         if reference is not None:
             begin(search, self._runner, reference)
-        self._announce()
-        if reference is not None:
-            self._read_reference(reference)
         tried: list[Step] = []
         patience = Patience(study, reference)
         while not self._enough(tried):
@@ -89,6 +105,8 @@ class Trials:
             if new:
                 self._look_ahead(config, len(tried))
             step = self._trial(len(tried), config)
+            if self._runner.ledger.mended > mended:
+                return
             if step.config != config:  # done before a stop, by another version of the search
                 search.give(step.config)
             self._tell(search, step)
@@ -118,6 +136,9 @@ class Trials:
 
     def _read_reference(self, reference: Step) -> None:
         """Take what the reference run says of the load, and what to try first for it."""
+        if self._has_read:
+            return
+        self._has_read = True
         configs, why = suggested(self._runner, reference, self._space, self._candidates)
         self._candidates = [*self._candidates, *configs]
         self._whys = [*self._whys, *[why] * len(configs)]

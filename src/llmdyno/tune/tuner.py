@@ -147,11 +147,8 @@ class Tuner:
                 left = trials_left(runner.ledger, runner.study)
                 self._hosts.open(runner.folder, runner.ledger, runner.say, invites=left)
             try:
-                baseline, _ = self.measure_baseline()
-                self.search()
-                if self._hosts is not None:
-                    self._hosts.release()
-                self._prove(baseline)
+                while self._searches_and_proves():
+                    pass
                 runner.see_that_it_is_mended()
             finally:
                 if self.devices is not None:
@@ -162,6 +159,21 @@ class Tuner:
                 document = study_document(runner.folder, runner.ledger, self.stack)
                 document = write_study(runner.folder, document, self.stack)
         return document
+
+    def _searches_and_proves(self) -> bool:
+        """Measure what is left; tell whether trials are to be measured again after that.
+
+        So it is where the machine has failed and mended meanwhile. Hosts have left by then: their
+        trials are open until the study goes on.
+        """
+        baseline, _ = self.measure_baseline()
+        self.search()
+        if self._hosts is not None:
+            self._hosts.release()
+        mended = self._runner.ledger.mended
+        self._prove(baseline)
+        here = self._hosts is None and not are_hosts(self._runner.ledger)
+        return here and self._runner.ledger.mended > mended
 
     def measure_baseline(self) -> tuple[Step, Step | None]:
         """Return the baseline at every level, and as a trial is measured; None: by no host.
@@ -202,7 +214,10 @@ class Tuner:
                 document = study_document(runner.folder, runner.ledger, self.stack)
             whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]
             runner.say(f"  {describe(best.config)} {(whys or ['does not do better'])[0]}.")
+        mended = runner.ledger.mended
         runner.check_machine()  # all may have failed because it does not work any more
+        if runner.ledger.mended > mended:
+            return  # trials are to be measured again
         if is_left(runner.ledger, self.stack.knobs):  # the gate has let none of them win
             runner.settle()
 

@@ -11,6 +11,7 @@ from llmdyno import plugins
 from llmdyno.errors import UsageError, nearest
 from llmdyno.spec import Load
 from llmdyno.spec import Workload as WorkloadSpec
+from llmdyno.units import percent
 from llmdyno.workload._interface import Draws, Workload, drawn_from
 from llmdyno.workload.dataset import Row, rows
 from llmdyno.workload.sessions import Item, Session, sessions_of
@@ -98,7 +99,7 @@ def _check_fields(spec: WorkloadSpec, taken: Collection[str]) -> None:
     if spec.prefix_share is not None and "prefix_share" not in taken:
         kinds = [name for name in plugins.names(_PLUGINS) if "prefix_share" in takes(load(name))]
         raise UsageError(
-            f"--prefix-share {spec.prefix_share:g}: only for --workload {', '.join(kinds)}."
+            f"--prefix-share {percent(spec.prefix_share)}: only for --workload {', '.join(kinds)}."
         )
     if spec.turns != WorkloadSpec().turns and not in_turns(load(spec.name)):
         kinds = [name for name in plugins.names(_PLUGINS) if in_turns(load(name))]

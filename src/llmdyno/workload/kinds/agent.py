@@ -13,7 +13,7 @@ from itertools import count
 
 from llmdyno.errors import UsageError
 from llmdyno.spec import CHAT_OUTPUT_TOKENS
-from llmdyno.units import Lengths
+from llmdyno.units import Lengths, percent
 from llmdyno.workload import Draws, Item, Session, Workload, WorkloadSpec, synthetic_text
 
 INPUT_TOKENS = Lengths("uniform", 1536, 2560)  # without --isl
@@ -41,8 +41,8 @@ class Agent:
         share, wanted = _share(spec), _wanted(spec)
         if (1 - share) * wanted.typical < 1:
             raise UsageError(
-                f"--prefix-share {share:g}: leaves nothing of {wanted} input tokens for the task"
-                " itself."
+                f"--prefix-share {percent(share)}: leaves nothing of {wanted} input tokens for the"
+                " task itself."
             )
 
     def sessions(self, spec: WorkloadSpec, draws: Draws) -> Iterator[Session]:

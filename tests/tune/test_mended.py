@@ -1,0 +1,182 @@
+"""A machine that fails while trials run and then works again by itself: they are measured again."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmdyno import store
+from llmdyno.errors import InterruptError
+from llmdyno.tune.ledger import Ledger
+from study_lab import LaneLab, Start, StudyLab, World, fast, flat
+
+GIVEN: list[dict[str, Any]] = [{"itl_ms": number} for number in range(11, 16)]
+ASKED: dict[str, Any] = {"search": "itl_ms", "trials": 5, "candidates": GIVEN}
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyLab:
+    monkeypatch.setattr("llmdyno.results.stats.RESAMPLES", 50)
+    return StudyLab(tmp_path / "s", monkeypatch)
+
+
+@pytest.fixture
+def lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LaneLab:
+    monkeypatch.setattr("llmdyno.results.stats.RESAMPLES", 50)
+    return LaneLab(tmp_path / "s", monkeypatch)
+
+
+def broken(*numbers: int) -> World:
+    """Return a world whose machine fails in the starts of these numbers."""
+    return lambda start: "died" if start.number in numbers else fast(start)
+
+
+def states(document: dict[str, Any]) -> list[str]:
+    return [trial["state"] for trial in document["trials"]]
+
+
+def test_trials_that_failed_with_the_machine_are_measured_again(lab: StudyLab) -> None:
+    """Starts 2 to 5 fail: trials 1 to 3, and the baseline that is to tell why."""
+    document = lab.run(broken(2, 3, 4, 5), lab.study(**ASKED))
+
+    assert [trial["config"] for trial in document["trials"]] == GIVEN
+    assert states(document) == ["measured"] * 5
+    phases = [start.phase for start in lab.starts[:11]]
+    assert phases == ["baseline", *["trial"] * 3, "check", "check", *["trial"] * 5]
+    assert any("measured again: trial 1, trial 2, trial 3" in line for line in lab.told)
+    assert [step.number for step in Ledger(lab.folder).voided] == [0, 1, 2]
+    assert document["best"]["config"] == GIVEN[0]
+
+
+def test_the_search_does_not_learn_that_they_fail(lab: StudyLab) -> None:
+    learnt: list[Any] = []
+
+    class Searching:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            learnt.append([])
+
+        def start(self, *_: Any) -> None:
+            pass
+
+        def give(self, _: Any) -> None:
+            pass
+
+        def ask(self, known: Any) -> dict[str, int]:
+            return {"itl_ms": 10 + len(known)}
+
+        def tell(self, value: float | None, *_: Any) -> None:
+            learnt[-1].append(value)
+
+    asked = lab.study(search="itl_ms", trials=5)
+    document = lab.run(broken(2, 3, 4, 5), asked, make_search=Searching)
+
+    assert states(document) == ["measured"] * 5
+    assert learnt[-1] == [trial["value"] for trial in document["trials"]]
+
+
+def test_trials_that_fail_by_themselves_are_not_measured_again(lab: StudyLab) -> None:
+    def refusing(start: Start) -> Any:
+        return "died" if start.config in GIVEN[:3] else fast(start)
+
+    document = lab.run(refusing, lab.study(**ASKED))
+
+    assert states(document) == ["failed"] * 3 + ["measured"] * 2
+    assert [start.config for start in lab.starts].count(GIVEN[0]) == 1
+
+
+def test_a_baseline_that_fails_now_and_then_does_not_keep_a_study_from_its_end(
+    lab: StudyLab,
+) -> None:
+    """All configs fail by themselves, and so does every first start of a check."""
+    checks: list[int] = []
+
+    def world(start: Start) -> Any:
+        if start.phase == "check":
+            checks.append(start.number)
+            return "died" if len(checks) % 2 else fast(start)
+        return "died" if start.config else fast(start)
+
+    document = lab.run(world, lab.study(**ASKED))
+
+    assert states(document) == ["failed"] * 5
+    for config in GIVEN:
+        assert [start.config for start in lab.starts].count(config) <= 3
+
+
+@pytest.mark.parametrize("at", range(3, 11))
+def test_a_stop_anywhere_loses_no_such_trial(lab: StudyLab, at: int) -> None:
+    """The machine fails in starts 2 to 5 of the whole study, a person stops start `at`."""
+    had: list[int] = []
+    stopped: list[int] = []
+
+    def world(start: Start) -> Any:
+        if len(had) + 1 == at and not stopped:
+            stopped.append(at)
+            raise InterruptError("interrupted")
+        had.append(start.number)
+        return "died" if 2 <= len(had) <= 5 else fast(start)
+
+    with pytest.raises(InterruptError):
+        lab.run(world, lab.study(**ASKED))
+    document = lab.run(world, lab.study(**ASKED))
+
+    assert states(document) == ["measured"] * 5
+    assert document["confirmation"]["verdict"] == "better"
+
+
+def test_trials_at_the_end_that_failed_with_the_machine_are_measured_again(lab: StudyLab) -> None:
+    """Too few have failed to be suspected before nothing is left to confirm."""
+
+    def world(start: Start) -> Any:
+        return "died" if start.number in {5, 6, 7} else flat(start)
+
+    document = lab.run(world, lab.study(**ASKED))
+
+    assert states(document) == ["measured"] * 5
+    assert [start.phase for start in lab.starts[6:]] == ["check", "check", "trial", "trial"]
+    assert document["outcome"]["state"] == "nothing better"
+    content = (lab.folder / store.LEDGER).read_bytes()
+    assert lab.run(world, lab.study(**ASKED))["outcome"] == document["outcome"]
+    assert (lab.folder / store.LEDGER).read_bytes() == content
+
+
+def mends(lab: LaneLab) -> World:
+    """Return a world whose machine lets four trials and the first check fail."""
+
+    def world(start: Start) -> Any:
+        tried = [one for one in lab.starts if one.phase in {"trial", "check"}]
+        checks = [one for one in tried if one.phase == "check"]
+        return "died" if start.phase != "reference" and tried and len(checks) < 2 else flat(start)
+
+    return world
+
+
+def test_trials_in_lanes_are_measured_again(lanes: LaneLab) -> None:
+    document = lanes.run(mends(lanes), lanes.study(**ASKED))
+
+    assert states(document) == ["measured"] * 5
+    assert sorted(trial["id"] for trial in document["trials"]) == [1, 2, 3, 4, 5]
+    failed = [step for step in Ledger(lanes.folder).voided if step.phase == "trial"]
+    assert len(failed) >= 3
+    again = [start.config for start in lanes.in_lanes()]
+    assert all(again.count(step.config) == 2 for step in failed)
+
+
+def test_trials_in_lanes_are_measured_again_after_a_stop(lanes: LaneLab) -> None:
+    whole = mends(lanes)
+    stopped: list[int] = []
+
+    def world(start: Start) -> Any:
+        came = whole(start)
+        if start.phase == "check" and came != "died" and not stopped:
+            stopped.append(start.number)
+            raise InterruptError("interrupted")
+        return came
+
+    with pytest.raises(InterruptError):
+        lanes.run(world, lanes.study(**ASKED))
+    document = lanes.run(flat, lanes.study(**ASKED))
+
+    assert stopped
+    assert states(document) == ["measured"] * 5
+    assert not any(start.phase == "check" for start in lanes.starts)
