@@ -100,12 +100,15 @@ class Proof:
         return runner.step("best", number, config, runner.whole_load(), contender=number)
 
     def _number_of(self, config: Mapping[str, Value]) -> int:
-        """Return the number that a config had as a would-be winner, if its run alone is gone.
+        """Return the number that a config had as a would-be winner, if that run is made again.
 
-        Else it has one of its own: a study may have gone on with more trials, whose order is
-        another one now.
+        So it is where the run alone is gone, or failed and is open. Else it has one of its own: a
+        study may have gone on with more trials, whose order is another one now.
         """
         ledger = self._runner.ledger
+        for step in ledger.of("best"):
+            if step.config == config and self._runner.is_open(step):
+                return step.contender
         for step in reversed(ledger.voided):
             if step.phase == "best" and step.config == config:
                 return ledger.next_contender if ledger.fell_out(step.contender) else step.contender
