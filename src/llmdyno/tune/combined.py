@@ -309,7 +309,8 @@ class Combined:
             proof = Proof(arm.runner, gate)
             if self._stands(arm, best) and proof.compare_answers(best):
                 proof.ablate(arm.runner.study.baseline, best, one_stack=arm is first)
-                if died(arm.runner.ledger, best, arm.runner.stack.knobs) is None:
+                alive = died(arm.runner.ledger, best, arm.runner.stack.knobs) is None
+                if alive and proof.examine(best):
                     return
             self._whole.say(f"  {arm.of.name}, {describe(config)}: does not do better.")
         first.runner.check_machine()
