@@ -12,7 +12,7 @@ SURFACE = {
     ],
     "llmdyno.fronts": [
         "MODELS", "Facts", "Front", "Portable", "check_load", "facts", "model_link",
-        "starts_server_of",
+        "speaks_openai", "starts_server_of",
     ],
     "llmdyno.knobs": [
         "Config", "Knob", "MemoryShare", "Value", "accepts", "at_least", "check", "check_version",

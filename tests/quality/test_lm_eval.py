@@ -4,6 +4,7 @@ tests/tune/test_exam.py runs lm-eval itself where it is installed.
 """
 
 import json
+import math
 import random
 import stat
 from collections.abc import Sequence
@@ -50,6 +51,35 @@ def test_few_questions_that_fall_to_one_side_show_nothing_and_many_do() -> None:
     assert verdict(scores([1.0] * 5 + alike), scores([0.0] * 5 + alike)) == SAME
     assert verdict(scores([1.0] * 6 + alike), scores([0.0] * 6 + alike)) == WORSE
     assert verdict(scores([0.0] * 6 + alike), scores([1.0] * 6 + alike)) == BETTER
+
+
+def mcnemar(up: int, down: int) -> float:
+    n = up + down
+    tail = sum(math.comb(n, k) for k in range(min(up, down) + 1))
+    return min(1.0, float(2 * tail / (1 << n)))
+
+
+def test_the_interval_leaves_0_out_where_mcnemars_exact_test_finds_a_difference() -> None:
+    for up in range(14):
+        for down in range(14):
+            after = [1.0] * up + [0.0] * down + [1.0] * 5
+            (row,) = compare(scores([0.0] * up + [1.0] * (down + 5)), scores(after))["tasks"]
+            low, high = row["difference"]["ci95"]
+            assert (not low <= 0 <= high) == (mcnemar(up, down) < 0.05), (up, down)
+            assert (row["verdict"] == SAME) == (low <= 0 <= high)
+            assert low <= row["difference"]["mean"] <= high
+
+
+def test_the_interval_is_clopper_and_pearsons_of_the_questions_that_differ() -> None:
+    # Their tables: of 10, 8: [0.4439, 0.9748]; those 10 are a quarter of 40.
+    after = [1.0] * 8 + [0.0] * 2 + [1.0] * 30
+    (row,) = compare(scores([0.0] * 8 + [1.0] * 32), scores(after))["tasks"]
+    low, high = row["difference"]["ci95"]
+    assert low == pytest.approx((2 * 0.4439 - 1) / 4, abs=1e-4)
+    assert high == pytest.approx((2 * 0.9748 - 1) / 4, abs=1e-4)
+    many = [1.0] * 3000 + [0.0] * 2800
+    (row,) = compare(scores([1.0 - value for value in many]), scores(many))["tasks"]
+    assert row["verdict"] == BETTER  # z = 2.6; sums of large numbers stay finite
 
 
 def test_a_metric_that_should_be_low_is_better_when_it_falls() -> None:
@@ -107,7 +137,7 @@ def test_a_winner_that_is_worse_is_named() -> None:
     worse = compare(scores([1.0] * 20), scores([0.0] * 10 + [1.0] * 10))
     (said,) = worse_tasks({"lm_eval": worse})
     assert said == (
-        "lm-eval, t: acc 0.5, the baseline's 1; -0.5 [-0.681, -0.228] over 20 questions: worse."
+        "lm-eval, t: acc 0.5, the baseline's 1; -0.5 [-0.5, -0.192] over 20 questions: worse."
     )
     assert sentences({"comparison": None, "lm_eval": worse}) == [said]
     assert worse_tasks({"lm_eval": compare(scores([1.0] * 9), scores([1.0] * 9))}) == []

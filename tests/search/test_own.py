@@ -211,6 +211,20 @@ def test_one_cause_is_not_asked_for_twice_at_once() -> None:
     both, one = search._apart_from_out(points)
 
     assert both < one
-    assert search._impatience() >= 1.0
     search.assume([])
     assert (search._apart_from_out(points) == 1.0).all()
+
+
+def test_a_search_is_more_cautious_while_what_may_fail_is_out() -> None:
+    search = made()
+    known = studied(search, 0) + [{"kernel": k, "sequences": n} for k in "ca" for n in (50, 100)]
+    for config in known[1:]:
+        search.give(config)
+        search.tell(None if config.get("kernel") == "c" else 1.0, {})
+
+    def impatience(kernel: str) -> float:
+        search.assume([{"kernel": kernel, "sequences": 40}])
+        search.ask(known)
+        return search._impatience()
+
+    assert impatience("a") < impatience("c")

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -160,12 +161,19 @@ def test_without_a_limit_another_engines_answers_are_told(
     measured: Callable[[Bench], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Gate, "_ask", lambda _, __, like: answers(LENGTH if like is None else 10))
+    seconds = count(0, 100)  # each of the two is asked for 100 s
+    monkeypatch.setattr("llmdyno.tune.ledger.monotonic", lambda: float(next(seconds)))
     measured(Bench({"timed.engine": 40, "faulty.engine": 20}))
 
     document = Combined(spec(quality=True), tmp_path / "s", unheard()).run()
 
     assert document["best"]["engine"] == "faulty.engine"
     assert document["quality"]["verdict"] == "differs"
+    parts = [Ledger(path) for path in (tmp_path / "s" / "stacks").iterdir()]
+    by_part = [sum(event.charged_s for event in part.events) for part in parts]
+    assert by_part == [100, 100]  # what asks an engine, that engine's study pays
+    steps_s = sum(step.charged_s for part in parts for step in part.steps)
+    assert document["spent_s"] == pytest.approx(steps_s + 200, abs=0.01)
     assert "altered-output" in [doubt["code"] for doubt in document["doubts"]]
 
 

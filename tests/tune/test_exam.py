@@ -1,7 +1,9 @@
 """lm-eval's tasks in a study: real servers and processes; lm-eval itself where it is installed."""
 
 import json
+import math
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +11,18 @@ from typing import Any
 
 import pytest
 
+from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Value
 from llmdyno.processes.launch import Launch
 from llmdyno.quality import lm_eval
+from llmdyno.results.quality import sentences
+from llmdyno.serve.stack import load_stack
 from llmdyno.tune import checked
+from llmdyno.tune.entries import Event
 from llmdyno.tune.exam import Exam
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.spec import Study
+from study_lab import Start, StudyLab, fast
 
 QUESTIONS = 20
 # Answers the capital where it is asked for an even number, all others too with better=true; dies at
@@ -53,12 +61,14 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 # Does what we need of lm-eval: asks each question of a task's file and writes its scores.
 STAND_IN = f"""#!{sys.executable}
-import json, os, pathlib, sys, urllib.request
+import json, os, pathlib, sys, time, urllib.request
 
 given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 settings = dict(one.split("=", 1) for one in given["--model_args"].split(","))
 if "fails" in sys.argv:
     sys.exit(f"ValueError: no such thing, {{os.environ['HF_TOKEN']}}")
+if "waits" in sys.argv:
+    time.sleep(60)
 lines = []
 for number in range({QUESTIONS}):
     body = {{"prompt": f"The capital of {{number}} is", "model": settings["model"]}}
@@ -96,14 +106,19 @@ class Lab:
         self.said: list[str] = []
         self.launched: list[dict[str, Value]] = []
         self.folder = folder
+        self.left_s = math.inf  # of the budget
+        folder.mkdir(exist_ok=True)
         runner: Any = SimpleNamespace(
             study=Study(lm_eval=tasks, lm_eval_args=arguments),
             folder=folder,
             stack=SimpleNamespace(build=lambda *_, **__: None, launch=self._launch),
             say=self.said.append,
             wait=lambda _: None,
-            over_budget=lambda _: False,
+            over_budget=lambda _: self.left_s <= 0,
+            left_s=lambda: self.left_s,
+            ledger=Ledger(folder),
         )
+        self.ledger: Ledger = runner.ledger
         self.exam = Exam(runner, runner, folder, ("", ""))
 
     def _launch(self, config: Mapping[str, Value], *, port: int, **_: Any) -> Launch:
@@ -134,7 +149,7 @@ def test_winner_and_baseline_answer_once_each(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "study")
     assert lab.exam.compare({"better": True}) is None
     assert lab.said[-1] == (
-        "  lm-eval, capitals: acc 1, the baseline's 0.5; +0.5 [0.228, 0.681] over 20 questions:"
+        "  lm-eval, capitals: acc 1, the baseline's 0.5; +0.5 [0.192, 0.5] over 20 questions:"
         " better."
     )
     document = checked.told(lab.folder, {"better": True})
@@ -148,6 +163,59 @@ def test_winner_and_baseline_answer_once_each(tmp_path: Path) -> None:
     again.exam.compare({"other": True})  # the baseline is not asked again
     assert again.launched == [{"other": True}]
     assert again.said[-1].endswith("+0 [-0.0891, 0.0891] over 20 questions: no difference.")
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_an_examination_is_charged_to_the_study(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "study")
+    begin_s = time.monotonic()
+    lab.exam.compare({"better": True})
+    took_s = time.monotonic() - begin_s
+
+    charged = [event.charged_s for event in lab.ledger.events if event.kind == "asked"]
+    assert len(charged) == 2  # the baseline's and the winner's
+    assert 0 < sum(charged) <= took_s
+    assert Ledger(lab.folder).spent_s == lab.ledger.spent_s == pytest.approx(sum(charged))
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_budget_ends_an_examination_and_the_document_says_so(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "study", "waits")
+    lab.left_s = 0.2
+    assert lab.exam.compare({"better": True}) is None
+    said = "lm-eval has compared nothing: the budget was used up while it asked."
+    assert lab.said[-1] == f"  {said}"
+    document = checked.told(lab.folder, {"better": True})
+    assert document is not None
+    assert sentences(document) == [said]
+
+    before = Lab(tmp_path / "another")
+    before.left_s = 0.0
+    assert before.exam.compare({}) is None
+    assert before.launched == []
+    document = checked.told(before.folder, {})  # a winner may have no setting of its own
+    assert document is not None
+    assert sentences(document) == [
+        "lm-eval has compared nothing: the budget was used up before it could ask."
+    ]
+    before.left_s = math.inf  # --resume with more of it
+    before.exam.compare({})
+    assert before.document()["tasks"]
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_the_baseline_is_asked_again_where_the_study_goes_on_in_another_place(
+    tmp_path: Path,
+) -> None:
+    lab = Lab(tmp_path / "study")
+    lab.exam.compare({"better": True})
+    lab.ledger.append(Event(kind="moved", why="m 1 → m 2"))
+    lab.launched.clear()
+
+    lab.exam.compare({"other": True})
+    lab.exam.compare({"better": True, "other": True})
+
+    assert lab.launched == [{}, {"other": True}, {"better": True, "other": True}]
 
 
 @pytest.mark.usefixtures("stand_in")
@@ -175,6 +243,64 @@ def test_a_failure_of_lm_evals_is_no_fault_of_the_server_and_shows_no_secret(
     kept = [path for path in lab.folder.rglob("*") if path.is_file()]
     assert kept
     assert not [path for path in kept if b"very-secret" in path.read_bytes()]
+
+
+# In a study.
+
+
+@pytest.mark.parametrize("fault", [None, ServerError("died", "it died")])
+def test_it_comes_after_the_ablation_and_a_winner_that_dies_in_it_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: ServerError | None
+) -> None:
+    lab = StudyLab(tmp_path / "s", monkeypatch)
+    asked: list[tuple[Mapping[str, Value], str]] = []
+
+    def compare(_: Exam, winner: Mapping[str, Value]) -> ServerError | None:
+        asked.append((winner, lab.starts[-1].phase))
+        return fault
+
+    def world(start: Start) -> tuple[float, float] | str:
+        return "died" if start.phase == "check" and start.config else fast(start)
+
+    monkeypatch.setattr(Exam, "compare", compare)
+    monkeypatch.setattr(lm_eval, "require", lambda *_: None)
+    wins = {"fast": True, "itl_ms": 10}
+    study = lab.study(lm_eval="capitals", search="fast,itl_ms", candidates=[wins])
+
+    document = lab.run(world, study)
+
+    assert asked == [(wins, "ablation")]
+    if fault is None:
+        assert document["best"]["config"] == wins
+        return
+    assert document["best"]["config"] == {}
+    said = "The baseline stays: fast=true, itl_ms=10 died after the confirmation (died)."
+    assert document["outcome"]["said"] == said
+
+
+@pytest.mark.parametrize(("front", "refused"), [("native", False), ("triton", True)])
+def test_a_server_without_openais_protocol_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, front: str, refused: bool
+) -> None:
+    lab = StudyLab(tmp_path / "s", monkeypatch)
+    monkeypatch.setattr(lm_eval, "require", lambda *_: None)
+    study = lab.study(lm_eval="capitals", front=front)
+    if not refused:
+        lab.run(fast, study)
+        return
+    error = lab.fails(fast, study)
+    assert str(error) == (
+        "--lm-eval capitals: needs OpenAI's protocol, which faulty.engine behind triton does not"
+        " speak; leave it out, or take another front (--front)."
+    )
+    assert not lab.folder.exists()
+
+
+def test_the_embedded_engine_speaks_it_before_every_front() -> None:
+    for front in ("native", "triton", "bentoml"):
+        load_stack("openvino", front, "tiny").require_openai({}, "--lm-eval t")
+    with pytest.raises(UsageError, match="which vllm behind triton does not speak"):
+        load_stack("vllm", "triton", "m").require_openai({}, "--lm-eval t")
 
 
 @pytest.mark.skipif(

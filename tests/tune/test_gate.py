@@ -10,8 +10,11 @@ from llmdyno.errors import ServerError, UsageError
 from llmdyno.flag import PERMISSION
 from llmdyno.knobs import Knob, Value
 from llmdyno.quality.answers import Answers
+from llmdyno.results.quality import sentences
 from llmdyno.tune.checked import read, told
+from llmdyno.tune.entries import Event
 from llmdyno.tune.gate import Gate
+from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.spec import Study
 from study_lab import LENGTH, answers
 
@@ -40,14 +43,16 @@ class Asked(Gate):
         study = Study(allow_altered_output=allowed, **more)
         self.said: list[str] = []
         self.asked: list[dict[str, Value]] = []
-        self.broken = False
+        self.broken = self.used_up = False
         runner: Any = SimpleNamespace(
             study=study,
             folder=folder,
             stack=SimpleNamespace(knobs=KNOBS),
             say=self.said.append,
-            over_budget=lambda _: False,
+            over_budget=lambda _: self.used_up,
+            ledger=Ledger(folder),
         )
+        self.ledger: Ledger = runner.ledger
         super().__init__(runner)
 
     def _ask(self, config: Any, like: Answers | None) -> Answers:
@@ -106,8 +111,6 @@ def test_the_winner_is_compared_after_the_confirmation_once(tmp_path: Path) -> N
 
 
 def _sentences(folder: Path) -> list[str]:
-    from llmdyno.results.quality import sentences
-
     return sentences(read(folder).checked[0].document)[:2]
 
 
@@ -130,6 +133,34 @@ def test_a_server_that_fails_is_told_and_asked_again_later(tmp_path: Path) -> No
     mended = Asked(tmp_path, 0.5)
     mended.after_confirmation({"speed": 1})
     assert mended.asked == [{"speed": 1}]
+
+
+def test_in_another_place_the_baseline_is_asked_again(tmp_path: Path) -> None:
+    gate_ = Asked(tmp_path, False)
+    gate_.after_confirmation({"speed": 1})
+    gate_.ledger.append(Event(kind="moved", why="m 1 → m 2"))
+    gate_.asked.clear()
+
+    gate_.after_confirmation({"speed": 2})
+    gate_.after_confirmation({"speed": 3})
+
+    assert gate_.asked == [{}, {"speed": 2}, {"speed": 3}]
+
+
+def test_what_is_asked_is_charged_and_a_used_up_budget_is_told(tmp_path: Path) -> None:
+    gate_ = Asked(tmp_path, False)
+    gate_.used_up = True
+    gate_.after_confirmation({"speed": 1})
+    said = "Quality was not compared: the budget was used up before the answers could be asked for."
+    assert gate_.said == [f"  {said}"]
+    document = told(tmp_path, {"speed": 1})
+    assert document is not None
+    assert sentences(document) == [said]
+
+    gate_.used_up = False
+    gate_.after_confirmation({"speed": 1})
+    assert gate_.asked == [{}, {"speed": 1}]
+    assert [event.kind for event in Ledger(tmp_path).events] == ["asked", "asked"]
 
 
 @pytest.mark.parametrize(

@@ -124,3 +124,22 @@ def test_lanes_are_those_of_the_place_where_the_study_is(tmp_path: Path) -> None
     ledger.append(Event(kind="moved", why="another machine"))
     again = Ledger(tmp_path)
     assert (list(again.lanes_left), again.lanes_left_out) == ([], [])
+
+
+def test_what_is_charged_counts_however_it_ends(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(results / lab.STUDY)
+    before_s = ledger.spent_s
+    seconds = iter([1.0, 8.5, 20.0, 21.0])
+    monkeypatch.setattr("llmdyno.tune.ledger.monotonic", lambda: next(seconds))
+
+    with ledger.charged("lm-eval asked it"):
+        pass
+    with pytest.raises(KeyboardInterrupt), ledger.charged("lm-eval asked it again"):
+        raise KeyboardInterrupt
+
+    assert ledger.spent_s - before_s == pytest.approx(8.5)
+    again = Ledger(results / lab.STUDY)
+    assert again.spent_s == pytest.approx(ledger.spent_s)
+    assert [event.kind for event in again.events[-2:]] == ["asked", "asked"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from llmdyno.cli.rebuild import rebuild
-from llmdyno.results import findings
+from llmdyno.results import findings, verdicts
 from llmdyno.terminal.closing import closing_lines
 from llmdyno.terminal.study import verdict_lines
 from llmdyno.tune.folder import open_study
@@ -39,12 +39,13 @@ def test_a_verdict_of_old_pairs_says_so_wherever_it_is_told(
     words = f"all were measured before the study moved: {SINCE}"
     assert f"95 % intervals; {words})." in document["outcome"]["said"]
     assert words in verdict_lines(document)[0]
-    assert f"; of 2 pairs {words}." in findings.verdict(document).sentence
-    assert closing_lines(document)[-1] == f"Mind: of 2 pairs {words}"
+    pairs = f"both pairs were measured before the study moved: {SINCE}"
+    assert f"; {pairs}." in findings.verdict(document).sentence
+    assert closing_lines(document)[-1] == f"Mind: {pairs}"
     assert f"Confirmed in 2 interleaved pairs at 2 users ({words}): better" in lab.bundled()
     again, page = rebuild(lab.folder)
     assert again["confirmation"] == document["confirmation"]
-    assert "of 2 pairs all were measured before the study moved" in page.read_text()
+    assert "both pairs were measured before the study moved" in page.read_text()
 
 
 def test_pairs_of_two_places_are_told_apart(lab: StudyLab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,3 +62,25 @@ def test_pairs_of_two_places_are_told_apart(lab: StudyLab, monkeypatch: pytest.M
         f"; 2 of them were measured before the study moved: {SINCE})"
         in (document["outcome"]["said"])
     )
+    said = f"; 2 of 3 pairs were measured before the study moved: {SINCE}"
+    assert said in findings.verdict(document).sentence
+
+
+@pytest.mark.parametrize(
+    ("earlier", "pairs", "moved", "pairs_moved"),
+    [
+        (0, 3, "", ""),
+        (1, 1, "it was", "the only pair was"),
+        (1, 3, "1 of them was", "1 of 3 pairs was"),
+        (2, 2, "all were", "both pairs were"),
+        (3, 3, "all were", "all 3 pairs were"),
+    ],
+)
+def test_each_number_of_old_pairs_is_told_in_plain_words(
+    earlier: int, pairs: int, moved: str, pairs_moved: str
+) -> None:
+    found = verdicts.confirmed(
+        {"confirmation": {"pairs": pairs, "earlier_pairs": earlier, "moved_since": ["x"]}}
+    )
+    rest = " measured before the study moved: x" if earlier else ""
+    assert (found.moved, found.pairs_moved) == (moved + rest, pairs_moved + rest)

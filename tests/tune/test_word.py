@@ -128,6 +128,27 @@ def test_a_machine_that_mends_itself_while_the_baseline_is_checked_costs_no_winn
     assert document["rejected"] == []
 
 
+@pytest.mark.parametrize("at", [3, 5])
+def test_a_study_that_stops_in_the_last_try_loses_no_winner(lab: StudyLab, at: int) -> None:
+    mended = breaks(at, until=at + 2, kind="died")
+
+    def world(start: Start) -> tuple[float, float] | tuple[float, float, int] | str:
+        if start.number == at + 4:  # two tries, the check that fails and the one that works
+            raise KeyboardInterrupt
+        return mended(start)
+
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(world)
+    assert lab.told[-1] == "  The baseline had failed with it; it is tried a last time."
+
+    document = lab.run(fast)
+
+    assert lab.starts[0].config == WINNER
+    assert document["best"]["config"] == WINNER
+    assert document["confirmation"]["verdict"] == "better"
+    assert document["rejected"] == []
+
+
 def test_a_winner_that_dies_once_more_after_the_machine_has_mended_is_none(lab: StudyLab) -> None:
     def world(start: Start) -> tuple[float, float] | str:
         dies = bool(start.config) and start.phase == "best"

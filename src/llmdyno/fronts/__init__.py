@@ -1,7 +1,8 @@
 """Fronts: what serves an engine over the network. One file a front; `FRONT` is its last line.
 
 A front in somebody else's package is a module with `FRONT`, named with its dots. It must have what
-`Front` lists; what `Facts` lists, and methods `check_load` and `starts_server_of`, it may have.
+`Front` lists; what `Facts` lists, and methods `check_load`, `speaks_openai` and
+`starts_server_of`, it may have.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ __all__ = (
     "check_load",
     "facts",
     "model_link",
+    "speaks_openai",
     "starts_server_of",
 )
 
@@ -130,6 +132,15 @@ def starts_server_of(front: Front, engine: Engine) -> bool:
     """Return whether a front starts an engine's own server; a method of that name may say so."""
     asked = getattr(front, "starts_server_of", None)
     return facts(front).serves_by_engine if asked is None else bool(asked(engine))
+
+
+def speaks_openai(front: Front, engine: Engine) -> bool | None:
+    """Tell whether a front speaks OpenAI's protocol before an engine; None: as the engine does.
+
+    A method of that name may say so.
+    """
+    asked = getattr(front, "speaks_openai", None)
+    return None if asked is None else bool(asked(engine))
 
 
 def check_load(front: Front, config: Config, *, streams: bool) -> None:

@@ -188,6 +188,10 @@ class TritonFront:
         """Return whether that engine always runs beside Triton, not inside of it."""
         return backends.find(engine) is None
 
+    def speaks_openai(self, engine: Engine) -> bool:
+        """Return whether OpenAI's protocol is spoken beside Triton's: by a few backends alone."""
+        return getattr(backends.find(engine), "speaks_openai", False)
+
     def check_load(self, config: Config, *, streams: bool) -> None:
         """Refuse a server whose requests have one response each where a load streams.
 

@@ -31,6 +31,7 @@ _TIMEOUT_S = 300  # for one answer
 _TRIES = 2
 _CHECK_S = 120.0
 _CHAT = "--apply_chat_template"
+_HALVINGS = 50  # of 1, until a share is known
 _ERRORS_MAX = 0.05  # the chance that any equal task is called better or worse
 
 WORSE, BETTER, SAME = "worse", "better", "no difference"
@@ -233,11 +234,9 @@ def compare(before: Scores, after: Scores) -> dict[str, Any]:
     """Return the document of two configs' scores: a row a task and metric.
 
     Where both have a score of each question, the difference is the mean over questions, with an
-    interval by Student's t that decides. Scores that are all 0 or 1 have an interval that does not
-    shrink to nothing where no answer differs (Agresti & Min 2005, "Simple improved confidence
-    intervals for comparing matched proportions"); the exact test of the questions that only one
-    answers decides (McNemar 1947). Both allow for the number of rows (Bonferroni): of equal
-    configs anything is called better or worse in one of 20 comparisons at most.
+    interval that decides: better or worse is what it leaves 0 out of. It is by Student's t; see
+    _of_shares() for scores that are all 0 or 1. It allows for the number of rows (Bonferroni): of
+    equal configs anything is called better or worse in one of 20 comparisons at most.
     """
     others = {(one.task, one.metric, one.filter): one for one in after.scores}
     both = [
@@ -275,8 +274,7 @@ def _row(before: Score, after: Score, errors: float) -> dict[str, Any]:
         "mean": significant(mean),
         "ci95": [significant(low), significant(high)],
     }
-    differs = _mcnemar(differences) < errors if binary else not low <= 0 <= high
-    if not differs:
+    if low <= 0 <= high:
         row["verdict"] = SAME
     else:
         row["verdict"] = BETTER if (mean > 0) == before.higher_is_better else WORSE
@@ -290,15 +288,37 @@ def _of_means(differences: Floats, share: float) -> tuple[float, float]:
 
 
 def _of_shares(differences: Floats, share: float) -> tuple[float, float]:
-    n = len(differences) + 2
-    up, down = float((differences > 0).sum()) + 0.5, float((differences < 0).sum()) + 0.5
-    mean = (up - down) / n
-    half = NormalDist().inv_cdf(share) * math.sqrt(up + down - n * mean**2) / n
-    return max(-1.0, mean - half), min(1.0, mean + half)
+    """Return the interval of a difference of shares, given how many questions differ.
 
-
-def _mcnemar(differences: Floats) -> float:
-    """Return the chance that so many of the differing questions fall to one side, or more."""
+    The exact interval of how those split (Clopper & Pearson 1934) times their share of all: it
+    leaves 0 out where McNemar's exact test (1947) finds that the sides are not equal. Where none
+    differs it does not shrink to nothing (Agresti & Min 2005, "Simple improved confidence intervals
+    for comparing matched proportions").
+    """
+    n = len(differences)
     up, down = int((differences > 0).sum()), int((differences < 0).sum())
-    tail = sum(math.comb(up + down, k) for k in range(min(up, down) + 1))
-    return min(1.0, float(2 * tail / (1 << (up + down))))
+    if not up + down:
+        half = NormalDist().inv_cdf(share) / (n + 2)
+        return -half, half
+    low, high = _least_share(up, down, 1 - share), 1 - _least_share(down, up, 1 - share)
+    differ = (up + down) / n
+    return differ * (2 * low - 1), differ * (2 * high - 1)
+
+
+def _least_share(up: int, down: int, tail: float) -> float:
+    """Return the share of ups at which so many or more of them have the chance `tail`."""
+    n = up + down
+    ups = np.arange(up, n + 1)
+    ways = np.array([math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in ups])
+
+    def chance(share: float) -> float:
+        logs = ways + ups * math.log(share) + (n - ups) * math.log1p(-share)
+        return float(np.exp(logs).sum())
+
+    if not up:
+        return 0.0
+    low, high = 0.0, 1.0
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if chance(middle) < tail else (low, middle)
+    return (low + high) / 2

@@ -13,7 +13,9 @@ from llmdyno.units import counted
 def of_study(study: Document, runs: tuple[Run, ...], guide: Mapping[str, Knob]) -> list[str]:
     """Return in sentences what was left out: settings, loads, prompts, machines, answers."""
     said = [_settings(study, guide), *_loads(study, runs), *_places(study, runs)]
-    if not documents.part(study, "quality"):
+    compared = documents.part(study, "quality", "comparison")
+    scores = documents.part(study, "quality", "lm_eval")
+    if not compared and not documents.items(scores, "tasks"):
         said.append("Whether the answers are as good: they were not compared.")
     said += _single_effects(study)
     return [one for one in said if one]

@@ -150,7 +150,10 @@ CODES: Mapping[str, Code] = {
     "doubtful-pairs": Code("runs of the pairs have doubts of their own, such as failed requests"),
     "no-interval": Code("a ratio of the confirmation has no interval"),
     "no-difference-shown": Code("the interval of a ratio includes 1"),
-    "altered-output": Code("a changed setting may alter the tokens themselves"),
+    "altered-output": Code(
+        "a changed setting may alter the tokens, the answers differ, or the winner scores worse in"
+        " a task of lm-eval"
+    ),
     "doubtful-trials": Code("trials have doubts of their own: the search may have missed the best"),
     STOPPED: Code("dyno itself was stopped (Ctrl-Z) in runs that count: they measured dyno, too"),
     "failed-trials": Code("trials failed: the search could not judge those settings"),

@@ -124,14 +124,27 @@ class Confirmed(msgspec.Struct, frozen=True, kw_only=True):
         """That pairs are of another machine or version than the study is of; empty: none is."""
         if not self.earlier:
             return ""
-        all_of_it = "it was" if self.pairs == 1 else "all were"
-        of = all_of_it if self.earlier == self.pairs else f"{self.earlier:g} of them were"
-        return f"{of} measured before the study moved: {'; '.join(self.since)}"
+        all_of_it = "it" if self.pairs == 1 else "all"
+        return self._moved(all_of_it if self._all_earlier else f"{self.earlier:g} of them")
 
     @property
     def pairs_moved(self) -> str:
-        """The same where nothing was said of the pairs: "of 2 pairs all were measured before …"."""
-        return f"of {counted(self.pairs, 'pair')} {self.moved}" if self.moved else ""
+        """The same where nothing was said of the pairs: "2 of 3 pairs were measured before …"."""
+        if not self.earlier:
+            return ""
+        all_of_it = f"all {self.pairs:g} pairs"
+        if self.pairs < 3:
+            all_of_it = "the only pair" if self.pairs == 1 else "both pairs"
+        some = f"{self.earlier:g} of {counted(self.pairs, 'pair')}"
+        return self._moved(all_of_it if self._all_earlier else some)
+
+    def _moved(self, pairs: str) -> str:
+        verb = "was" if self.earlier == 1 else "were"
+        return f"{pairs} {verb} measured before the study moved: {'; '.join(self.since)}"
+
+    @property
+    def _all_earlier(self) -> bool:
+        return self.earlier == self.pairs
 
     @property
     def _pairs(self) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from llmdyno import plugins, store
 from llmdyno.engines import Engine, Launch
 from llmdyno.errors import UsageError
-from llmdyno.fronts import Front, facts
+from llmdyno.fronts import Front, facts, speaks_openai
 from llmdyno.knobs import Config, Knob, check
 from llmdyno.machine import hardware
 from llmdyno.processes import containers
@@ -63,12 +63,35 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             UsageError: the engine cannot serve it by itself, and does not tell.
         """
+        return self._own_launch(config).gpus
+
+    def require_openai(self, config: Config, field: str) -> None:
+        """Refuse a checked config whose server does not speak OpenAI's protocol.
+
+        Args:
+            config: of engine and front.
+            field: what needs it, as the user wrote it.
+
+        Raises:
+            UsageError: it does not, or the engine does not tell.
+        """
+        speaks = speaks_openai(self.front, self.engine)
+        if speaks is None:
+            launch = self._own_launch(config)
+            speaks = any(name.startswith("openai") for name in (launch.endpoint, *launch.also))
+        if not speaks:
+            raise UsageError(
+                f"{field}: needs OpenAI's protocol, which {self.engine.name} behind"
+                f" {self.front.name} does not speak; leave it out, or take another front (--front)."
+            )
+
+    def _own_launch(self, config: Config) -> Launch:
+        """Return the launch of the engine's own server; it is not to be started."""
         names = {knob.name for knob in self.engine.knobs}
         own = {name: value for name, value in config.items() if name in names}
-        place = Path("artifact")  # any path will do: the launch is not started
+        place = Path("artifact")  # any path will do
         built = place if self.engine.build(self.model, own, place) else None
-        launch = self.engine.launch(self.model, own, artifact=built, host="127.0.0.1", port=1)
-        return launch.gpus
+        return self.engine.launch(self.model, own, artifact=built, host="127.0.0.1", port=1)
 
     def require_engine(self) -> None:
         """Refuse an engine that is not installed here.

@@ -50,7 +50,8 @@ def is_open(
     """Tell whether a step that failed is to be measured again when a study goes on.
 
     So is the baseline, and every config that has worked; unless it failed twice and the baseline
-    worked after that.
+    worked after that. A baseline that failed first and worked when it was tried once more shows a
+    machine that has mended: the config is tried a last time then, and a stop may come before that.
     """
     if step.state != "failed":
         return False
@@ -61,8 +62,11 @@ def is_open(
         other.state in {"measured", "pruned"} and same(other.config, step.config, knobs)
         for other in ledger.steps[:at]
     )
-    settled = len(ledger.tries(key(step))) > 1 and any(
-        other.state == "measured" and same(other.config, baseline, knobs)
+    tries = len(ledger.tries(key(step)))
+    settled = tries > 1 and any(
+        other.state == "measured"
+        and same(other.config, baseline, knobs)
+        and (tries > 2 or len(ledger.tries(key(other))) == 1)
         for other in ledger.steps[at + 1 :]
     )
     return worked and not settled

@@ -37,6 +37,9 @@ class Kept(msgspec.Struct, kw_only=True):
     baseline: Answers | None = None
     checked: list[Checked] = []
     scores: Scores | None = None  # the baseline's, of lm-eval's tasks
+    # The place of the study, as `Ledger.place` has it, where the baseline gave these.
+    baseline_place: int = 0
+    scores_place: int = 0
     examined: list[Checked] = []  # by lm-eval; "why" in a document says why there are no scores
 
 
@@ -71,7 +74,9 @@ def told(
     ]
     documents = (one.document for one, won in zip(kept.checked, wins, strict=True) if won)
     own = next(documents, None)
-    examined = (one.document for one in kept.examined if winner and one.is_of(winner, stack))
+    examined = (
+        one.document for one in kept.examined if winner is not None and one.is_of(winner, stack)
+    )
     exam = next(examined, None)
     if own is None and exam is None and not refused:
         return None

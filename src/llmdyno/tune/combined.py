@@ -321,7 +321,8 @@ class Combined:
             proof = Proof(arm.runner, gate)
             if self._stands(arm, best) and proof.compare_answers(best):
                 proof.ablate(arm.runner.study.baseline, best, one_stack=arm is first)
-                if died(arm.runner.ledger, best, arm.runner.stack.knobs) is None:
+                alive = died(arm.runner.ledger, best, arm.runner.stack.knobs) is None
+                if alive and proof.examine(best):
                     return
             self._whole.say(f"  {arm.of.name}, {describe(config)}: does not do better.")
         mended = self._mended()
@@ -366,12 +367,15 @@ class Combined:
     def _in_full(self, arm: _Arm, config: dict[str, Value]) -> Step:
         """Measure a would-be winner at every level, unless its ledger has it."""
         runner = arm.runner
-        for step in runner.ledger.of("best"):
-            if step.config == config and not runner.is_open(step):
-                return step
-        self._whole.say(f"Best of all: {arm.of.name}, {describe(config)}.")
         # One row of would-be winners over all combinations.
         number = max(one.runner.ledger.next_contender for one in self._arms)
+        for step in runner.ledger.of("best"):
+            if step.config != config:
+                continue
+            if not runner.is_open(step):
+                return step
+            number = step.contender
+        self._whole.say(f"Best of all: {arm.of.name}, {describe(config)}.")
         return runner.step("best", number, config, runner.whole_load(), contender=number)
 
     def _confirm(self, first: _Arm, arm: _Arm, best: Step) -> None:

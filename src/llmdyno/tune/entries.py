@@ -95,6 +95,7 @@ Kind = Literal[
     "died",
     "withdrawn",
     "gone",
+    "asked",
 ]
 
 
@@ -119,6 +120,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
                the trials had ended; they are open again once the study is extended
     gone       the runs in `void`, which were measured, are not in the folder any more, and count as
                not measured
+    asked      a server gave answers, or lm-eval asked it: that took `charged_s` of the study's time
     left       a combination, `stack`, was left out of a study over several
     settled    every would-be winner was tried or refused, and none is one
     paired     the confirmation of `contender` has had all pairs that were planned, or affordable
@@ -135,6 +137,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     contender: int = 0
     gain: float | None = None
     devices: tuple[str, ...] = ()
+    charged_s: float = 0.0  # of the study's time, beside what its steps took
 
 
 Entry = Began | Step | Out | Event

@@ -1,12 +1,14 @@
 """lm-eval's tasks in a study: the winner's scores beside the baseline's, each on a fresh server.
 
 What the baseline scored is kept in the study's folder, so that no second would-be winner makes it
-answer again, and neither does a study that is resumed.
+answer again, and neither does a study that is resumed; one that went on in another place asks it
+there. What an examination takes is charged to the study, and a budget ends it.
 """
 
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -27,6 +29,7 @@ FOLDER = "lm-eval"  # of the study: what lm-eval has written, a folder an examin
 _LOG = "lm-eval.log"
 _LOOK_S = 1.0
 _PROGRESS_S = 10.0
+_USED_UP = "the budget was used up"
 
 
 class Exam:
@@ -55,7 +58,10 @@ class Exam:
         if self._known(winner):
             return None
         if self._runner.over_budget(1.0):
-            self._runner.say("The budget is used up; lm-eval asks nothing.")
+            document = {"tasks": [], "why": f"{_USED_UP} before it could ask."}
+            if not self._examined(winner):  # why it failed before says more
+                self._keep(winner, document)
+            self._runner.say(f"  {of_tasks(document)[0]}")
             return None
         names = ", ".join(self._runner.study.lm_eval)
         self._runner.say(f"lm-eval: {describe(winner)} and the baseline answer {names}.")
@@ -70,13 +76,7 @@ class Exam:
             document = compare(before, after)
         except (UsageError, ServerError, TargetError) as error:
             document = {"tasks": [], "why": str(error)}
-        kept = checked.read(self._folder)
-        kept.examined = [one for one in kept.examined if not one.is_of(winner, self._stack)]
-        engine, front = self._stack
-        kept.examined.append(
-            checked.Checked(config=dict(winner), document=document, engine=engine, front=front)
-        )
-        store.write_json(self._folder / checked.QUALITY, msgspec.to_builtins(kept))
+        self._keep(winner, document)
         for line in of_tasks(document):
             self._runner.say(f"  {line}")
         return fault
@@ -86,29 +86,50 @@ class Exam:
         return 0.0 if self._known(winner) else self._lasted_s
 
     def _known(self, config: Mapping[str, Value]) -> bool:
+        return any(not one.document.get("why") for one in self._examined(config))
+
+    def _examined(self, config: Mapping[str, Value]) -> list[checked.Checked]:
         examined = checked.read(self._folder).examined
-        return any(
-            one.is_of(config, self._stack) and not one.document.get("why") for one in examined
+        return [one for one in examined if one.is_of(config, self._stack)]
+
+    def _keep(self, winner: Mapping[str, Value], document: dict[str, Any]) -> None:
+        kept = checked.read(self._folder)
+        kept.examined = [one for one in kept.examined if not one.is_of(winner, self._stack)]
+        engine, front = self._stack
+        kept.examined.append(
+            checked.Checked(config=dict(winner), document=document, engine=engine, front=front)
         )
+        store.write_json(self._folder / checked.QUALITY, msgspec.to_builtins(kept))
 
     def _of_baseline(self) -> Scores:
-        kept = checked.read(self._folder)
-        if kept.scores is None:
-            baseline = self._baseline
+        kept, baseline = checked.read(self._folder), self._baseline
+        place = baseline.ledger.place
+        if kept.scores is None or kept.scores_place != place:
             kept.scores = self._scores(baseline, baseline.study.baseline, "baseline")
+            kept.scores_place = place
             store.write_json(self._folder / checked.QUALITY, msgspec.to_builtins(kept))
         return kept.scores
 
     def _scores(self, runner: Runner, config: Mapping[str, Value], name: str) -> Scores:
-        """Serve a config, and have lm-eval ask it.
+        """Serve a config, and have lm-eval ask it; the study is charged for it.
 
         Raises:
             UsageError: it cannot be built.
             ServerError: it does not start, or dies.
-            TargetError: it speaks no protocol of lm-eval's, or lm-eval fails.
+            TargetError: it speaks no protocol of lm-eval's, lm-eval fails, or the budget is used
+                up.
         """
-        study = runner.study
         begin_s = time.monotonic()
+        until_s = begin_s + runner.left_s()
+        with runner.ledger.charged(f"lm-eval asked {describe(config)}"):
+            found = self._served(runner, config, name, until_s)
+        self._lasted_s = time.monotonic() - begin_s
+        return found
+
+    def _served(
+        self, runner: Runner, config: Mapping[str, Value], name: str, until_s: float
+    ) -> Scores:
+        study = runner.study
         place = runner.folder / FOLDER / store.new_id(name)
         artifact = runner.stack.build(config, notify=runner.wait)
         with start(runner.stack, config, artifact, place, runner.wait) as server:
@@ -118,21 +139,21 @@ class Exam:
                 child = Child(asks, output.fileno(), lambda: end_of(log))
             try:
                 with child:
-                    self._wait(child, server, runner)
+                    self._wait(child, server, runner, until_s)
                     failure = None if child.succeeded() else child.failure()
             finally:
                 said = log.read_text("utf-8", "replace").splitlines()
                 store.write_atomically(log, "\n".join([*redact(said, {}), ""]).encode())
             if failure is not None:
                 raise TargetError(f"lm-eval: {failure} Log: {log}")
-        self._lasted_s = time.monotonic() - begin_s
         return read(place)
 
-    def _wait(self, child: Child, server: Server, runner: Runner) -> None:
+    def _wait(self, child: Child, server: Server, runner: Runner, until_s: float) -> None:
         """Wait until lm-eval ends.
 
         Raises:
             ServerError: the server has died, so that what lm-eval says of it is no news.
+            TargetError: the budget is used up.
         """
         told_s = time.monotonic()
         ended = False
@@ -141,6 +162,8 @@ class Exam:
             ended = child.ended()
             if (gone := server.failure()) is not None:
                 raise ServerError(gone.kind, f"while lm-eval asked it: {gone}")
+            if not ended and time.monotonic() > until_s:
+                raise TargetError(f"{_USED_UP} while it asked.")
             if time.monotonic() - told_s > _PROGRESS_S:
                 told_s = time.monotonic()
                 runner.wait("lm-eval: " + "".join(child.last_lines()[-1:]))

@@ -2,7 +2,7 @@
 
 Baseline and winner are asked the same prompts, each on a fresh server, one after the other: there
 may be room for one only. What they said is kept in the study's folder, so that a study that is
-resumed asks nothing twice.
+resumed asks nothing twice; one that went on in another place asks the baseline there.
 """
 
 import asyncio
@@ -79,33 +79,40 @@ class Gate:
         return False
 
     def after_confirmation(self, winner: Mapping[str, Value]) -> ServerError | None:
-        """Compare the winner with the baseline, as far as that is wanted and was not done.
+        """Compare the winner's answers with the baseline's, if that is wanted and was not done.
 
         Returns:
             How the winner's own server failed at that; None: it did not.
         """
-        fault = self._compare(winner)
-        if fault is None and self._runner.study.lm_eval:
-            fault = self._exam.compare(winner)
-        return fault
-
-    def _compare(self, winner: Mapping[str, Value]) -> ServerError | None:
         if not self._runner.study.quality:
             return None
         if not self._known(winner) and self._runner.over_budget(1.0):
-            self._runner.say("The budget is used up; the winner's answers are not compared.")
+            document = _nothing("the budget was used up before the answers could be asked for.")
+            if not any(one.is_of(winner, self._stack) for one in read(self._folder).checked):
+                self._keep(winner, document)  # else why it failed before says more
+            self._runner.say(f"  {sentences(document)[0]}")
             return None
         self._fault = None
         for line in sentences(self._check(winner))[:2]:
             self._runner.say(f"  {line}")
         return self._fault
 
+    def examine(self, winner: Mapping[str, Value]) -> ServerError | None:
+        """Have lm-eval compare the winner with the baseline, if that is wanted and was not done.
+
+        Returns:
+            How the winner's own server failed at that; None: it did not.
+        """
+        return self._exam.compare(winner) if self._runner.study.lm_eval else None
+
     def left_s(self, winner: Mapping[str, Value]) -> float:
         """Return about how long after_confirmation() will take."""
-        exam_s = self._exam.left_s(winner)
-        if not self._runner.study.quality or self._known(winner):
-            return exam_s
-        return exam_s + asks_s(self._runner)
+        known = not self._runner.study.quality or self._known(winner)
+        return 0.0 if known else asks_s(self._runner)
+
+    def exam_left_s(self, winner: Mapping[str, Value]) -> float:
+        """Return about how long examine() will take; nobody knows it before the first time."""
+        return self._exam.left_s(winner)
 
     def _altering(self, config: Mapping[str, Value]) -> dict[str, Value | None]:
         """Return what may change the tokens: settings that are not the baseline's, another engine.
@@ -133,22 +140,30 @@ class Gate:
             return known
         self._runner.say(f"Quality: the answers of {describe(config)} beside the baseline's.")
         try:
-            baseline = read(self._folder).baseline
-            if baseline is None:
-                baseline = self._ask(self._baseline.study.baseline, None)
-                kept = read(self._folder)
-                kept.baseline = baseline
-                store.write_json(self._folder / QUALITY, msgspec.to_builtins(kept))
+            baseline = self._of_baseline()
             document = judge(baseline, self._ask_other(config, baseline))
         except (UsageError, ServerError, TargetError) as error:
-            document = {"schema": SCHEMA, "comparison": None, "verdict": None, "why": str(error)}
+            document = _nothing(str(error))
         self._keep(config, document)
         return document
 
+    def _of_baseline(self) -> Answers:
+        """Return what the baseline has answered, or answers now, in the study's place."""
+        kept, runner = read(self._folder), self._baseline
+        place = runner.ledger.place
+        if kept.baseline is None or kept.baseline_place != place:
+            with runner.ledger.charged("the baseline was asked for its answers"):
+                kept.baseline = self._ask(runner.study.baseline, None)
+            kept.baseline_place = place
+            store.write_json(self._folder / QUALITY, msgspec.to_builtins(kept))
+        return kept.baseline
+
     def _ask_other(self, config: Mapping[str, Value], baseline: Answers) -> Answers:
         """Ask a config what the baseline was asked, and remember if its server fails."""
+        why = f"{describe(config)} was asked for its answers"
         try:
-            return self._ask(config, baseline)
+            with self._runner.ledger.charged(why):
+                return self._ask(config, baseline)
         except ServerError as error:
             self._fault = error
             raise
@@ -194,6 +209,11 @@ class Gate:
                     notify=runner.wait,
                 )
             )
+
+
+def _nothing(why: str) -> dict[str, Any]:
+    """Return the document of a comparison that was not made."""
+    return {"schema": SCHEMA, "comparison": None, "verdict": None, "why": why}
 
 
 def asks_s(runner: Runner) -> float:

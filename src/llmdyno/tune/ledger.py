@@ -6,8 +6,10 @@ With the runs' own journals it holds all that a study has found out: study.json,
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -42,7 +44,7 @@ class Ledger:
         self.steps: list[Step] = []
         self.voided: list[Step] = []  # those
         self.events: list[Event] = []
-        self.spent_s = 0.0  # by all steps, those that do not count too
+        self.spent_s = 0.0  # by all steps, those that do not count too, and by what was asked
         self.stopped: Event | None = None  # why nothing was measured since
         self._begun: dict[Key, Out] = {}  # beside others, in that order
         self._ended: set[Key] = set()  # of those
@@ -117,6 +119,7 @@ class Ledger:
             self.withdrawn.pop(key(entry), None)
         else:
             self.events.append(entry)
+            self.spent_s += entry.charged_s
             if entry.kind == "withdrawn":
                 self.withdrawn |= dict.fromkeys(entry.void, entry.why)
                 return
@@ -147,6 +150,23 @@ class Ledger:
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error.strerror}.") from error
         self._take(entry)
+
+    @contextmanager
+    def charged(self, why: str) -> Iterator[None]:
+        """Charge what is done within to the study, however it ends; a kill alone loses it.
+
+        Args:
+            why: what is done, in words.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        begin_s = monotonic()
+        try:
+            yield
+        finally:
+            took_s = round(monotonic() - begin_s, 3)
+            self.append(Event(kind="asked", why=why, charged_s=took_s))
 
     @property
     def out(self) -> list[Out]:

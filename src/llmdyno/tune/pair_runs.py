@@ -12,6 +12,7 @@ from llmdyno.tune.blame import MACHINES
 from llmdyno.tune.candidates import same
 from llmdyno.tune.entries import Step, key
 from llmdyno.tune.ledger import Ledger
+from llmdyno.tune.paired import Pair
 from llmdyno.tune.reference import baselines_in
 from llmdyno.tune.summaries import summary_of
 
@@ -66,19 +67,14 @@ def runs(
     ]
 
 
-def earlier(ledger: Ledger, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return how many whole pairs were measured before the study moved, and what has changed since.
+def earlier(ledger: Ledger, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Return how many pairs were measured before the study moved, and what has changed since.
 
     Args:
         ledger: of the study.
-        runs: of the confirmation, as runs() returns them.
+        pairs: of the confirmation, as paired.confirmed() returns them.
     """
-    places: dict[int, list[int]] = {}
-    for run in runs:
-        if run["state"] == "measured":
-            places.setdefault(run["pair"], []).append(run["place"])
-    whole = [two[0] for two in places.values() if len(two) == 2 and two[0] == two[1]]
-    old = [place for place in whole if place < ledger.place]
+    old = [pair.place for pair in pairs if pair.place < ledger.place]
     whys = [event.why for event in ledger.events if event.kind == "moved"]
     return {"earlier_pairs": len(old), "moved_since": whys[min(old) :] if old else []}
 

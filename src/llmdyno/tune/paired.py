@@ -26,6 +26,7 @@ class Pair(NamedTuple):
     before: Path
     after: Path
     positions: tuple[int, int] = (0, 1)  # of the two in the row of all runs
+    place: int = 0  # of the study, where both were measured
 
 
 class Series(NamedTuple):
@@ -57,7 +58,7 @@ def confirmed(folder: Path, steps: Iterable[Step], arm_of: Callable[[Step], str]
         if len(arms) == 2 and arms["before"].place == arms["after"].place:
             before, after = arms["before"], arms["after"]
             first, second = (folder / step.run / JOURNAL for step in (before, after))
-            pairs.append(Pair(first, second, (before.number, after.number)))
+            pairs.append(Pair(first, second, (before.number, after.number), before.place))
     return pairs
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
 from llmdyno.results.lost import loses
 from llmdyno.results.stats import Spread
@@ -100,12 +101,15 @@ class Proof:
         return runner.step("best", number, config, runner.whole_load(), contender=number)
 
     def _number_of(self, config: Mapping[str, Value]) -> int:
-        """Return the number that a config had as a would-be winner, if its run alone is gone.
+        """Return the number that a config had as a would-be winner, if that run is made again.
 
-        Else it has one of its own: a study may have gone on with more trials, whose order is
-        another one now.
+        So it is where the run alone is gone, or failed and is open. Else it has one of its own: a
+        study may have gone on with more trials, whose order is another one now.
         """
         ledger = self._runner.ledger
+        for step in ledger.of("best"):
+            if step.config == config and self._runner.is_open(step):
+                return step.contender
         for step in reversed(ledger.voided):
             if step.phase == "best" and step.config == config:
                 return ledger.next_contender if ledger.fell_out(step.contender) else step.contender
@@ -124,8 +128,10 @@ class Proof:
 
     def _after_pairs_s(self, before: Mapping[str, Value], best: Step, before_s: float) -> float:
         """Return about how long what follows the pairs of a would-be winner will take."""
-        asks_s = self._gate.left_s(best.config) if self._gate is not None else 0.0
-        return asks_s + Ablation(self._runner, before, best).left_s(before_s + asks_s)
+        asks_s = exam_s = 0.0
+        if self._gate is not None:
+            asks_s, exam_s = self._gate.left_s(best.config), self._gate.exam_left_s(best.config)
+        return asks_s + exam_s + Ablation(self._runner, before, best).left_s(before_s + asks_s)
 
     def _better_than(self, reference: Step, expected: Expected) -> list[Step]:
         """Return the trials that beat the baseline, best first.
@@ -182,7 +188,21 @@ class Proof:
         Raises:
             ServerError: the machine is at fault, not the config.
         """
-        if self._gate is None or self._gate.after_confirmation(best.config) is None:
+        gate = self._gate
+        return gate is None or self._lives_on(best, gate.after_confirmation(best.config))
+
+    def examine(self, best: Step) -> bool:
+        """Compare a winner's scores in lm-eval's tasks with the baseline's, as compare_answers().
+
+        It comes last: it may take long, and its time is what the budget has left.
+
+        Raises:
+            ServerError: the machine is at fault, not the config.
+        """
+        return self._gate is None or self._lives_on(best, self._gate.examine(best.config))
+
+    def _lives_on(self, best: Step, fault: ServerError | None) -> bool:
+        if fault is None:
             return True
         runner = self._runner
         runner.say(f"  {describe(best.config)} is started again to see whether it still works.")

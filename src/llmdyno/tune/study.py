@@ -272,7 +272,7 @@ class _Document:
             "levels": self._levels(pairs, named, ratios),
             "verdict": word,
             "shown_equal": bool(pairs) and verdicts.shown_equal(word, ratios[key]),
-            **pair_runs.earlier(self._ledger, runs),
+            **pair_runs.earlier(self._ledger, pairs),
             "config": best and best.config,
             **({} if best is None else pair_runs.stack_of(best)),
             "decided_by": key,

@@ -90,6 +90,8 @@ class Tuner:
         stack.check_served(study.baseline)
         workload.check(study.workload, study.load)
         check_load(stack.front, study.baseline, streams=True)
+        if study.lm_eval:
+            stack.require_openai(study.baseline, f"--lm-eval {','.join(study.lm_eval)}")
         if here:
             stack.require_engine()
             if study.lm_eval:
@@ -209,7 +211,8 @@ class Tuner:
             if document["best"]["config"] == best.config:
                 if proof.compare_answers(best):
                     proof.ablate(baseline.config, best)
-                    if died(runner.ledger, best, self.stack.knobs) is None:
+                    alive = died(runner.ledger, best, self.stack.knobs) is None
+                    if alive and proof.examine(best):
                         return
                 document = study_document(runner.folder, runner.ledger, self.stack)
             whys = [one["why"] for one in document["rejected"] if one["config"] == best.config]

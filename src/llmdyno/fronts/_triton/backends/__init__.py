@@ -35,7 +35,10 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backend(Protocol):
-    """The interface of a backend."""
+    """The interface of a backend.
+
+    It may have `speaks_openai = True`: its repository names what speaks OpenAI's protocol.
+    """
 
     requirements: tuple[str, ...]  # what its Python models import, for pip
     in_wheel: bool  # the tritonserver of PyTriton's wheel can serve it, which has Python alone

@@ -85,6 +85,7 @@ class OpenVinoBackend:
     requirements: tuple[str, ...] = ("openvino-genai>=2026.4", "msgspec>=0.19")
     in_wheel = True
     else_passes_on = ""
+    speaks_openai = True
 
     def place(self, model: str, artifact: Path | None) -> str:
         """Return the path of the model's file, or of the artifact built from it.
