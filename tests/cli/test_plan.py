@@ -163,6 +163,28 @@ def test_users_are_shared_out_among_copies_and_the_proof_has_those_of_one() -> N
     assert command[command.index("-c") + 1] == of_one
 
 
+def test_copies_are_tried_where_the_user_leaves_the_spread_open() -> None:
+    """A model that fits one GPU gains less from eight as one server than from eight copies."""
+    document = planned(users=(800,), gpus=8).document
+    found = document["recommended"]
+    assert (found["copies"], found["gpus_each"]) == (8, 1)
+    assert "tensor_parallel_size=1" in found["changes"].split()
+    assert document["engines"][0]["before"]["config"] == {"tensor_parallel_size": 8}
+    before, after = document["points"]
+    assert after["token_rate"]["mean"] > 2 * before["token_rate"]["mean"]
+    said = planned("tensor_parallel_size=1", users=(800,), gpus=8, config_only=True).document
+    assert after["token_rate"]["mean"] > 0.99 * said["points"][0]["token_rate"]["mean"]
+    assert tomllib.loads(found["study_toml"])["baseline"] == {"tensor_parallel_size": 1}
+
+
+def test_a_spread_that_the_user_sets_is_kept() -> None:
+    wishes: dict[str, Any] = {"users": (800,), "gpus": 8}
+    document = planned("tensor_parallel_size=4", what_if=("gpus=16",), **wishes).document
+    assert document["recommended"]["config"]["tensor_parallel_size"] == 4
+    assert document["recommended"]["copies"] == 2
+    assert document["what_if"][0]["copies"] == 4
+
+
 def test_what_if_changes_knobs_and_places() -> None:
     made = planned(
         "max_num_seqs=64",

@@ -215,15 +215,26 @@ def best_few(
     )
 
 
-def best(plan: Plan, before: Predicted, calibration: Calibration) -> tuple[Predicted, Front]:
+def best(
+    plan: Plan, base: Mapping[str, Value], before: Predicted, calibration: Calibration
+) -> tuple[Predicted, Front]:
     """Return the best option under the SLOs (the one before, if none is better) and the front.
 
     Where no option meets the SLOs it is the one that comes nearest. The coarse pass looks at
     all configs; the best of it are simulated.
+
+    Args:
+        plan: what is asked.
+        base: what the user sets; without more of it, GPUs may be laid out in other ways.
+        before: the base on the GPUs as they are laid out by themselves.
+        calibration: of the predictor.
     """
-    options = distinct(plan, before.option)
+    options = distinct(plan, before.option.site, base)
     front = _front(plan, options, calibration)
-    candidates = [one for one in [before, *simulated(plan, options, calibration)] if one.fits]
+    heavy = _at(plan, heaviest(plan))
+    laid_out = [predict(heavy, one, calibration) for one in _laid_out(options, base)[1:]]
+    found = [before, *laid_out, *simulated(plan, options, calibration)]
+    candidates = [one for one in found if one.fits]
     if not candidates:
         return before, front
     meeting = [one for one in candidates if one.margin > 1]
@@ -236,6 +247,16 @@ def best(plan: Plan, before: Predicted, calibration: Calibration) -> tuple[Predi
     if chosen is not before:
         chosen = predict(plan, chosen.option, calibration)
     return chosen, front
+
+
+def _laid_out(options: Sequence[Option], base: Mapping[str, Value]) -> list[Option]:
+    """Return the options that are the base on GPUs laid out one way or another, each once."""
+    found = {
+        one.copies: one
+        for one in options
+        if len(one.config) == len(options[0].config) and base.items() <= one.config.items()
+    }
+    return list(found.values())
 
 
 def _at(plan: Plan, level: Level) -> Plan:
@@ -256,12 +277,14 @@ def _worth(one: Predicted) -> float:
     return one.token_rate / (1 + last.e2e_ms_p50.mean / 1e5)
 
 
-def distinct(plan: Plan, before: Option) -> list[Option]:
-    """Return the option, and all that differ from it in knobs that the predictor knows."""
-    site = before.site
+def distinct(plan: Plan, site: Site, base: Mapping[str, Value]) -> list[Option]:
+    """Return the base on the site's GPUs, and all that differ in knobs that the predictor knows.
+
+    Ways to lay the GPUs out are among these, unless the base sets one.
+    """
     found = configs(
         site.engine,
-        before.config,
+        base,
         site.gpus,
         site.shape.heads,
         allow_altered_output=plan.allow_altered_output,
