@@ -312,6 +312,44 @@ def test_rates_say_what_each_gpu_needs_and_costs() -> None:
         assert need["price_per_h"] == pytest.approx(need["gpus"] * row["price_per_h"])
 
 
+def test_a_gpu_that_cannot_keep_up_is_behind_one_that_can() -> None:
+    """Its queue grows: a million tokens are cheap there, and nobody waits for them."""
+    wishes: dict[str, Any] = {"gpu": "l4,h200", "rates": (60.0,)}
+    prices = {"h200": 3.5, "l4": 0.2}
+    document = planned(price_per_h=prices, **wishes).document
+    assert document["recommended"]["gpu"] == "H200 SXM"
+    assert document["recommended"]["doubt"] == ""
+    first, second = document["by_gpu"]
+    assert (first["gpu"], first["keeps_up"]) == ("H200 SXM", True)
+    assert (second["gpu"], second["keeps_up"]) == ("L4", False)
+    assert second["cost_per_million_tokens"] < first["cost_per_million_tokens"]
+
+
+def test_of_gpus_that_cannot_keep_up_that_is_first_of_which_enough_cost_least() -> None:
+    wishes: dict[str, Any] = {"gpu": "l4,h200", "rates": (600.0,)}
+    for price in (0.01, 3.0):
+        document = planned(price_per_h={"h200": 3.5, "l4": price}, **wishes).document
+        costs = [row["capacity"]["needs"][0]["price_per_h"] for row in document["by_gpu"]]
+        assert costs == sorted(costs)
+        assert document["gpu"] == document["by_gpu"][0]["gpu"] == ("L4", "H200 SXM")[price > 1]
+        assert document["recommended"]["doubt"].startswith("It cannot keep up with 600 requests/s")
+
+
+def test_a_config_that_cannot_keep_up_is_not_recommended_for_its_slo() -> None:
+    """Few sequences have a short TPOT, and a queue that grows before them."""
+    wishes: dict[str, Any] = {"rates": (30.0,)}
+    [few] = planned("max_num_seqs=4", config_only=True, **wishes).document["points"]
+    assert not few["keeps_up"]
+    limit = 1.1 * few["tpot_ms_p50"]["mean"]
+    found = planned("max_num_seqs=4", slos=parse_slos(f"tpot:p50<{limit:.3f}ms"), **wishes)
+    best = found.document["recommended"]
+    if best is None:
+        assert "30 requests/s need" in found.nothing_meets
+    else:
+        assert best["config"]["max_num_seqs"] > 4
+        assert found.document["points"][-1]["keeps_up"]
+
+
 def test_a_gpu_that_the_model_does_not_fit_stands_in_its_row() -> None:
     wishes: dict[str, Any] = {"users": (1,), "config_only": True}
     made = planned(gpu="t4,h200", **wishes)

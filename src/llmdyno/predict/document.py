@@ -42,12 +42,21 @@ def _range(value: Range) -> dict[str, Any]:
 
 def points(plan: Plan, predicted: Predicted) -> list[dict[str, Any]]:
     """Return the points of an option, one a level."""
-    rows = zip(plan.levels, predicted.forecasts, predicted.verdicts, strict=True)
+    rows = zip(plan.levels, predicted.forecasts, predicted.verdicts, predicted.kept_up, strict=True)
     return [
         _point(plan, predicted, level, one)
         | {"slo": [{"expr": v.expr, "value": number(v.value), "met": v.met} for v in verdicts]}
-        for level, one, verdicts in rows
+        | ({} if level[1] is None else {"keeps_up": kept_up})
+        for level, one, verdicts, kept_up in rows
     ]
+
+
+def behind(points: Sequence[Mapping[str, Any]]) -> str:
+    """Say with which request rate a config cannot keep up, the lowest; empty: with all it can."""
+    for point in points:
+        if not point.get("keeps_up", True):
+            return f"cannot keep up with {point['request_rate']:g} requests/s"
+    return ""
 
 
 def _point(

@@ -16,6 +16,7 @@ from llmdyno.predict.forecast import Forecast, Point, Setup, coarse, forecast
 from llmdyno.predict.gpus import Gpu
 from llmdyno.predict.grid import configs
 from llmdyno.predict.judged import Verdict, judge
+from llmdyno.predict.keeping_up import kept_up
 from llmdyno.predict.memory import Fit
 from llmdyno.predict.server import gpus_of, memory_of
 from llmdyno.predict.shapes import Shape
@@ -89,6 +90,7 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True):
     memory: Fit
     forecasts: tuple[Forecast, ...]
     verdicts: tuple[tuple[Verdict, ...], ...]
+    kept_up: tuple[bool, ...]  # with the request rate; users wait for their answers
 
     @property
     def fits(self) -> bool:
@@ -99,6 +101,12 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True):
     def margin(self) -> float:
         """The least margin of the SLOs at the heaviest level; above 1: all are met."""
         return min((verdict.margin for verdict in self.verdicts[-1]), default=math.inf)
+
+    @property
+    def rank(self) -> tuple[bool, bool, float]:
+        """What options are compared by: one whose queue grows, or that misses an SLO, is behind."""
+        meets = self.margin > 1
+        return self.kept_up[-1], meets, _worth(self) if meets else self.margin
 
     @property
     def token_rate(self) -> float:
@@ -150,21 +158,21 @@ def predict(plan: Plan, option: Option, calibration: Calibration) -> Predicted:
     Raises:
         UsageError: a knob's value is none that the simulation can take.
     """
-    found = tuple(
-        together(
-            [
-                (copies, forecast(option.setup, point_of(plan, option.site, each), calibration))
-                for copies, each in shared_out(level, option.copies)
-            ]
-        )
+    parts = [
+        [
+            (copies, forecast(option.setup, point_of(plan, option.site, each), calibration))
+            for copies, each in shared_out(level, option.copies)
+        ]
         for level in plan.levels
-    )
+    ]
+    found = tuple(together(each) for each in parts)
     osl = found[0].point.osl.typical
     return Predicted(
         option=option,
         memory=option.memory(),
         forecasts=found,
         verdicts=tuple(tuple(judge(slo, one, osl) for slo in plan.slos) for one in found),
+        kept_up=tuple(kept_up(option.setup, each[0][1], calibration) for each in parts),
     )
 
 
@@ -199,7 +207,7 @@ def simulated(
 def best_few(
     plan: Plan, options: Sequence[Option], calibration: Calibration, most: int
 ) -> list[Predicted]:
-    """Return options that fit, simulated at the heaviest level: best first, those that meet SLOs.
+    """Return options that fit, simulated at the heaviest level: the best first, by their rank.
 
     Args:
         plan: what is asked.
@@ -208,11 +216,7 @@ def best_few(
         most: how many of each kind the coarse pass gives.
     """
     found = simulated(plan, options, calibration, most)
-    return sorted(
-        (one for one in found if one.fits),
-        key=lambda one: (one.margin > 1, _worth(one) if one.margin > 1 else one.margin),
-        reverse=True,
-    )
+    return sorted((one for one in found if one.fits), key=lambda one: one.rank, reverse=True)
 
 
 def best(
@@ -220,7 +224,8 @@ def best(
 ) -> tuple[Predicted, Front]:
     """Return the best option under the SLOs (the one before, if none is better) and the front.
 
-    Where no option meets the SLOs it is the one that comes nearest. The coarse pass looks at
+    Where no option meets the SLOs it is the one that comes nearest; one that cannot keep up with
+    the request rate is taken where none can. The coarse pass looks at
     all configs; the best of it are simulated.
 
     Args:
@@ -237,13 +242,10 @@ def best(
     candidates = [one for one in found if one.fits]
     if not candidates:
         return before, front
-    meeting = [one for one in candidates if one.margin > 1]
-    if meeting:
-        chosen = max(meeting, key=_worth)
-        if before in meeting and _worth(chosen) < _worth(before) * (1 + _BETTER):
-            chosen = before
-    else:
-        chosen = max(candidates, key=lambda one: one.margin)
+    chosen = max(candidates, key=lambda one: one.rank)
+    alike = before.fits and before.margin > 1 and before.rank[:2] == chosen.rank[:2]
+    if alike and _worth(chosen) < _worth(before) * (1 + _BETTER):
+        chosen = before
     if chosen is not before:
         chosen = predict(plan, chosen.option, calibration)
     return chosen, front

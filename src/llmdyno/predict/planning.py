@@ -235,7 +235,7 @@ def _planned(plan: Plan, parts: Sequence[Part]) -> Planned:
         "points": _points(plan, parts, best_part),
         "recommended": None
         if recommended is None
-        else _recommended(plan, best_part, recommended) | {"doubt": close(rows)},
+        else _recommended(plan, best_part, recommended, close(rows)),
         "by_gpu": rows,
         "front": [
             {
@@ -291,13 +291,15 @@ def _engine(plan: Plan, part: Part) -> dict[str, Any]:
     }
 
 
-def _recommended(plan: Plan, part: Part, after: Predicted) -> dict[str, Any]:
+def _recommended(plan: Plan, part: Part, after: Predicted, alike: str) -> dict[str, Any]:
+    """Return what is recommended; `alike` is a doubt whether it is better than the next GPU."""
     found = made.side(plan, after)
-    del found["points"]
+    behind = made.behind(found.pop("points"))
     base = _of_a_copy(part, after)
     found |= {
         "engine": part.site.engine,
         "gpu": part.site.gpu.name,
+        "doubt": ". ".join(one for one in (f"It {behind}" if behind else "", alike) if one),
         "changes": made.changes(part.before.option.config, after.option.config),
         "token_rate_ratio": made.number(after.token_rate / part.before.token_rate)
         if part.before.fits and part.before.token_rate
