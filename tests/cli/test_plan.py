@@ -177,6 +177,16 @@ def test_copies_are_tried_where_the_user_leaves_the_spread_open() -> None:
     assert tomllib.loads(found["study_toml"])["baseline"] == {"tensor_parallel_size": 1}
 
 
+def test_the_proof_of_one_copy_asks_for_its_part_of_the_rates() -> None:
+    wishes: dict[str, Any] = {"users": (100,), "gpus": 8}
+    slos = parse_slos("token_rate>3000,request_rate>1.2,tpot:p50<1s")
+    found = planned("tensor_parallel_size=1", slos=slos, **wishes).document["recommended"]
+    assert found["copies"] == 8
+    of_one = "token_rate>375,request_rate>0.15,tpot:p50<1s"
+    assert found["command"][found["command"].index("--slo") + 1] == of_one
+    assert tomllib.loads(found["study_toml"])["slo"] == of_one
+
+
 def test_a_spread_that_the_user_sets_is_kept() -> None:
     wishes: dict[str, Any] = {"users": (800,), "gpus": 8}
     document = planned("tensor_parallel_size=4", what_if=("gpus=16",), **wishes).document

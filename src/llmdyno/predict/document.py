@@ -164,7 +164,7 @@ def proof(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> list[str]
     words += ["-c", ",".join(str(count) for count in study_users(plan, chosen))]
     words += [word for name, value in _prompts(site).items() for word in (f"--{name}", value)]
     if plan.slos:
-        words += ["--slo", ",".join(slo.expr for slo in plan.slos)]
+        words += ["--slo", _slos_of_a_copy(plan, chosen)]
     if plan.allow_altered_output:
         words.append("--allow-altered-output")
     return words + [
@@ -190,6 +190,23 @@ def study_users(plan: Plan, chosen: Predicted) -> Sequence[int]:
     return sorted({one.point.users for one in chosen.forecasts if one.point.users is not None})
 
 
+def _slos_of_a_copy(plan: Plan, chosen: Predicted) -> str:
+    """Return the SLOs of a study, which has one server: a copy has its part of the rates of all."""
+    copies = chosen.option.copies
+    if plan.users:
+        copies = min(copies, max(plan.users))  # the others are idle
+    return ",".join(
+        f"{slo.expr.partition(slo.relation)[0]}{slo.relation}{_plain(slo.limit / copies)}"
+        if copies > 1 and "rate" in slo.metric
+        else slo.expr
+        for slo in plan.slos
+    )
+
+
+def _plain(value: float) -> str:
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
 def toml(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> str:
     """Return the study's file: the base is its baseline, what is recommended its first trial."""
     site = chosen.option.site
@@ -205,7 +222,7 @@ def toml(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> str:
     if site.workload is not None and site.workload.turns != Workload().turns:
         lines.append(f"turns = {_toml_value(str(site.workload.turns))}")
     if plan.slos:
-        lines.append(f"slo = {_toml_value(','.join(slo.expr for slo in plan.slos))}")
+        lines.append(f"slo = {_toml_value(_slos_of_a_copy(plan, chosen))}")
     if plan.allow_altered_output:
         lines.append("allow_altered_output = true")
     if base:
