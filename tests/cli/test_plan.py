@@ -187,6 +187,49 @@ def test_the_proof_of_one_copy_asks_for_its_part_of_the_rates() -> None:
     assert tomllib.loads(found["study_toml"])["slo"] == of_one
 
 
+@pytest.mark.parametrize(
+    ("engine", "ranks", "one_gpu"),
+    [
+        ("vllm", "data_parallel_size", "tensor_parallel_size"),
+        ("sglang", "dp_size", "tp_size"),
+        ("lmdeploy", "dp", "tp"),
+    ],
+)
+def test_ranks_share_the_load_out_as_copies_do(engine: str, ranks: str, one_gpu: str) -> None:
+    wishes: dict[str, Any] = {"engines": (engine,), "users": (3, 40), "gpus": 4}
+    at_rank = planned(f"{ranks}=4", config_only=True, **wishes).document
+    at_copy = planned(f"{one_gpu}=1", config_only=True, **wishes).document
+    for one, other in zip(at_rank["points"], at_copy["points"], strict=True):
+        assert (one["copies"], one["gpus"], other["copies"]) == (1, 4, 4)
+        assert one["token_rate"] == other["token_rate"]
+    found = planned(f"{ranks}=2", **wishes).document["recommended"]
+    users = ",".join(str(-(-users // found["copies"])) for users in (3, 40))
+    assert found["command"][found["command"].index("-c") + 1] == users
+    with pytest.raises(UsageError, match=rf"{ranks}=8: its ranks need 8 GPUs, and there are 4"):
+        planned(f"{ranks}=8", config_only=True, **wishes)
+
+
+def test_a_server_of_two_ranks_takes_twice_the_rate_of_one() -> None:
+    """And its API servers are shared out among them."""
+    one, two = (
+        planned(*settings, rates=(50.0,), gpus=gpus, config_only=False).document["recommended"]
+        for settings, gpus in (((), 1), (("data_parallel_size=2",), 2))
+    )
+    each = [found["capacity"]["request_rate_each"] for found in (one, two)]
+    assert each[1] == pytest.approx(2 * each[0], rel=0.1)
+    assert two["capacity"]["gpus_each"] == 2
+
+
+def test_ranks_that_share_one_api_server_or_experts_are_doubted() -> None:
+    wishes: dict[str, Any] = {"users": (4,), "gpus": 2, "config_only": True}
+    own = planned("data_parallel_size=2", **wishes).document["engines"][0]
+    assert not own["doubt"]
+    shared = planned("data_parallel_size=2", "api_server_count=1", **wishes).document
+    assert "2 ranks share 1 API server" in shared["engines"][0]["doubt"]
+    mixture = planned("data_parallel_size=2", **wishes | {"model": "mixtral-8x7b"}).document
+    assert "share the experts" in mixture["engines"][0]["doubt"]
+
+
 def test_a_spread_that_the_user_sets_is_kept() -> None:
     wishes: dict[str, Any] = {"users": (800,), "gpus": 8}
     document = planned("tensor_parallel_size=4", what_if=("gpus=16",), **wishes).document

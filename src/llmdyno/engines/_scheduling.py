@@ -87,6 +87,9 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         paces: multiples of the medians of predict/steptime.PRIORS, by their names, that hold for
             this engine; those that are not named are 1.
         gpus: a knob for the GPUs that share every layer.
+        copies: a knob for the data-parallel ranks of a server: each has the model, a cache and its
+            sequences for itself, on as many GPUs as `gpus` says, and a part of the load.
+        servers_by_copies: while the knob of `servers` is unset there is one for each rank.
         measured: whether the predictor was held against this engine: else its host's pace is less
             known.
         start_spread: so many times as far as vLLM's lie equal starts of its server apart.
@@ -138,6 +141,8 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     threads: str = ""
     paces: Mapping[str, float] = {}
     gpus: str = ""
+    copies: str = ""
+    servers_by_copies: bool = False
     measured: bool = False
     start_spread: float = 1.0
     variant: str = ""

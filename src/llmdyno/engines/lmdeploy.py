@@ -341,6 +341,7 @@ _TURBOMIND = Scheduling(
         "17": "fp8",
     },
     gpus="tp",
+    copies="dp",
     source="LMDeploy source, src/turbomind/engine/engine.cc and scheduler.cc; not run by us",
 )
 

@@ -563,6 +563,8 @@ SCHEDULING = Scheduling(
     servers="api_server_count",
     measured=True,
     gpus="tensor_parallel_size",
+    copies="data_parallel_size",
+    servers_by_copies=True,
     source="vLLM 0.26 source, vllm/v1/core/sched/scheduler.py and vllm/config/",
 )
 

@@ -25,7 +25,7 @@ def capacity(plan: Plan, option: Option, calibration: Calibration) -> dict[str, 
     It is the highest rate at which the simulated server keeps up and meets the SLOs of latencies,
     to 2 %.
     """
-    found = _highest(plan, option, calibration)
+    found = _highest(plan, option, calibration) * option.ranks
     an_hour, needs = price(plan, option.site.gpu), []
     for rate in plan.rates if found > 0 else ():
         copies = math.ceil(rate / found)
@@ -38,7 +38,7 @@ def capacity(plan: Plan, option: Option, calibration: Calibration) -> dict[str, 
 
 
 def _highest(plan: Plan, option: Option, calibration: Calibration) -> float:
-    """Return the highest rate that one copy holds; 0: none."""
+    """Return the highest rate that one rank of a copy holds; 0: none."""
     slos = [slo for slo in plan.slos if "rate" not in slo.metric]
     point = point_of(plan, option.site, (None, 1.0))
     first = about_most(option.setup, point, calibration)

@@ -14,8 +14,8 @@ from llmdyno.predict.asked import Plan
 from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Range
 from llmdyno.predict.gpus import MEASURED, Gpu
-from llmdyno.predict.options import Predicted, Site
-from llmdyno.predict.server import Setup, gpus_of, scheduling_of
+from llmdyno.predict.options import Option, Predicted, Site
+from llmdyno.predict.server import Setup, gpus_of, scheduling_of, servers_of
 from llmdyno.results import wording
 from llmdyno.spec import Workload
 from llmdyno.units import counted
@@ -136,8 +136,9 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
     gpu = site.gpu
     if not gpu.cores and gpu.name not in MEASURED and not any(each.gpu == gpu for each in own):
         found.append(f"No measured run on such a GPU has tested the predictor: {gpu.name}")
-    if option.gpus_each > 1 and not any(gpus_of(each) > 1 for each in own):
+    if gpus_of(option.setup) > 1 and not any(gpus_of(each) > 1 for each in own):
         found.append("No measured run of one server over several GPUs has tested the predictor")
+    found += _of_ranks(option)
     if 0 < site.shape.context < site.longest:
         found.append(
             f"{site.shape.name} was made for {counted(site.shape.context, 'token')}, and"
@@ -151,6 +152,23 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
             f" {plan.duration_s:g} s: few or none end in it; give a longer --duration"
         )
     return ". ".join(found)
+
+
+def _of_ranks(option: Option) -> list[str]:
+    """Return what is not simulated of data-parallel ranks."""
+    found = []
+    servers = servers_of(option.setup)
+    if option.ranks > servers:
+        found.append(
+            f"{counted(option.ranks, 'rank')} share {counted(servers, 'API server')}, and are"
+            " predicted as if each had its own"
+        )
+    if option.ranks > 1 and option.site.shape.experts:
+        found.append(
+            "Ranks may share the experts of such a model out among them; each is predicted with"
+            " all of them"
+        )
+    return found
 
 
 def _scheduling(setup: Setup) -> Scheduling:
@@ -186,8 +204,9 @@ def study_users(plan: Plan, chosen: Predicted) -> Sequence[int]:
     For request rates they are as many as would be under way.
     """
     if plan.rates:
-        return sorted({max(1, math.ceil(one.running_mean)) for one in chosen.forecasts})
-    return sorted({one.point.users for one in chosen.forecasts if one.point.users is not None})
+        ranks = chosen.option.ranks
+        return sorted({max(1, math.ceil(one.running_mean * ranks)) for one in chosen.forecasts})
+    return sorted({-(-users // chosen.option.copies) for users, _ in plan.levels if users})
 
 
 def _slos_of_a_copy(plan: Plan, chosen: Predicted) -> str:

@@ -31,6 +31,8 @@ def configs(
     prompts begin alike.
     """
     rules = scheduling_of(engine).under(base)
+    each = base.get(rules.copies, 1)  # ranks of a server, on GPUs of their own
+    gpus = max(1, gpus // each) if isinstance(each, int) else gpus
     plugin = plugins.load("engines", engine)
     known: dict[str, Knob] = {knob.name: knob for knob in plugin.knobs}
     names = (

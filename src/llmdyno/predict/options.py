@@ -18,7 +18,7 @@ from llmdyno.predict.grid import configs
 from llmdyno.predict.judged import Verdict, judge
 from llmdyno.predict.keeping_up import kept_up
 from llmdyno.predict.memory import Fit
-from llmdyno.predict.server import gpus_of, memory_of
+from llmdyno.predict.server import gpus_of, memory_of, ranks_of
 from llmdyno.predict.shapes import Shape
 from llmdyno.spec import Workload
 from llmdyno.units import Lengths
@@ -69,14 +69,24 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def setup(self) -> Setup:
-        """One copy, as the simulation takes it."""
+        """One copy, or a rank of it, as the simulation takes it."""
         site = self.site
         return Setup(engine=site.engine, shape=site.shape, gpu=site.gpu, config=self.config)
 
     @property
     def gpus_each(self) -> int:
         """How many GPUs each copy of the server is spread over."""
-        return gpus_of(self.setup)
+        return gpus_of(self.setup) * self.ranks
+
+    @property
+    def ranks(self) -> int:
+        """Data-parallel ranks of each copy."""
+        return ranks_of(self.setup)
+
+    @property
+    def parts(self) -> int:
+        """Among how many ranks, of all copies, the load is shared out."""
+        return self.copies * self.ranks
 
     def memory(self) -> Fit:
         """Return the sum of one GPU's memory."""
@@ -161,7 +171,7 @@ def predict(plan: Plan, option: Option, calibration: Calibration) -> Predicted:
     parts = [
         [
             (copies, forecast(option.setup, point_of(plan, option.site, each), calibration))
-            for copies, each in shared_out(level, option.copies)
+            for copies, each in shared_out(level, option.parts)
         ]
         for level in plan.levels
     ]
@@ -311,13 +321,13 @@ def _coarse(
     level: Level,
 ) -> _Coarse:
     found = _Coarse(*(np.full(len(options), np.nan) for _ in range(4)))
-    for copies in {option.copies for option in options}:
-        places = [place for place, one in enumerate(options) if one.copies == copies]
+    for parts_of_load in {option.parts for option in options}:
+        places = [place for place, one in enumerate(options) if one.parts == parts_of_load]
         setups = [options[place].setup for place in places]
         site = options[places[0]].site
         parts = [
             (count, coarse(setups, point_of(plan, site, each), calibration))
-            for count, each in shared_out(level, copies)
+            for count, each in shared_out(level, parts_of_load)
         ]
         answer = parts[0][1]  # of the busiest copies
         found.token_rate[places] = sum(count * each.token_rate for count, each in parts)

@@ -31,6 +31,7 @@ from llmdyno.predict.points import Whose, read_points
 from llmdyno.predict.prices import by_name
 from llmdyno.predict.server import scheduling_of
 from llmdyno.predict.shapes import Shape, shape_of
+from llmdyno.units import counted
 
 _RANKED = 6
 
@@ -212,8 +213,16 @@ def _check_longest(site: Site, config: Mapping[str, Value], knobs: Sequence[Knob
 
 def _laid_out(site: Site, config: Mapping[str, Value]) -> Option:
     """Return a config on all GPUs of a site, in one server if these can share every layer."""
+    one = Option(site=site, config=config)
+    if one.ranks > 1 and one.gpus_each > site.gpus:
+        knob = scheduling_of(site.engine).under(config).copies
+        raise UsageError(
+            f"{knob}={one.ranks}: its ranks need {counted(one.gpus_each, 'GPU')}, and there"
+            f" {'is' if site.gpus == 1 else 'are'} {site.gpus}; set --gpus {one.gpus_each}, or"
+            " fewer ranks."
+        )
     knob = scheduling_of(site.engine).under(config).gpus
-    spread, copies = shares(knob, config, site.gpus, site.shape.heads)[0]
+    spread, copies = shares(knob, config, site.gpus // one.ranks or 1, site.shape.heads)[0]
     return Option(site=site, config={**config, **spread}, copies=copies)
 
 
