@@ -60,6 +60,22 @@ def test_a_gpu_that_no_run_has_tested_is_doubted(tmp_path: Path) -> None:
     assert found["doubt"] == ""
 
 
+@pytest.mark.parametrize(("engine", "tested"), [("vllm", True), ("sglang", False)])
+def test_an_engine_is_tested_on_the_gpus_that_it_was_measured_on(engine: str, tested: bool) -> None:
+    """SGLang was measured on an H200 alone: on an H100 it is doubted, and its interval is wider."""
+    wishes: dict[str, Any] = {"users": (4,), "config_only": True, "engines": (engine,)}
+    h200, h100, like = (
+        planned(gpu=gpu, **wishes).document
+        for gpu in ("h200", "h100", "memory=79.6,bandwidth=3350,bf16=989.4,fp8=1978.9")
+    )
+    assert not h200["engines"][0]["doubt"]
+    said = "" if tested else f"No measured run of {engine} on such a GPU has tested the predictor"
+    assert h100["engines"][0]["doubt"].startswith(said)
+    assert bool(h100["engines"][0]["doubt"]) != tested
+    known, never = (one["points"][0]["token_rate"]["ci80"] for one in (h100, like))
+    assert (known[1] / known[0] < 0.99 * never[1] / never[0]) == tested
+
+
 def test_lengths_and_levels_that_do_not_fit_one_another_are_doubted() -> None:
     long = {"isl": Lengths("fixed", 200_000), "users": (1,), "config_only": True}
     [found] = planned(**long).document["engines"]

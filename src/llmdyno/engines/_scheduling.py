@@ -92,6 +92,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         servers_by_copies: while the knob of `servers` is unset there is one for each rank.
         measured: whether the predictor was held against this engine: else its host's pace is less
             known.
+        measured_on: GPUs on which it was, by their names in predict/gpus.py.
         start_spread: so many times as far as vLLM's lie equal starts of its server apart.
         variants: other rules under values of the knob `variant`, as of an engine with two cores;
             the knobs that both name are the same.
@@ -144,6 +145,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     copies: str = ""
     servers_by_copies: bool = False
     measured: bool = False
+    measured_on: tuple[str, ...] = ()
     start_spread: float = 1.0
     variant: str = ""
     variants: Mapping[str, "Scheduling"] = {}

@@ -479,6 +479,7 @@ SCHEDULING = Scheduling(
     # One process plans, starts and takes in every step; measured: evidence/engines-h200.
     paces={"host_step_s": 1.7, "host_layer_s": 1.7, "host_kernels_s": 1.7},
     measured=True,
+    measured_on=("H200 SXM",),
     source="SGLang 0.5.23 source, python/sglang/srt/managers/scheduler.py and schedule_policy.py",
 )
 

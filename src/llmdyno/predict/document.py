@@ -134,8 +134,14 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
             " source, the pace of its host is taken from other engines"
         )
     gpu = site.gpu
-    if not gpu.cores and gpu.name not in MEASURED and not any(each.gpu == gpu for each in own):
-        found.append(f"No measured run on such a GPU has tested the predictor: {gpu.name}")
+    if not gpu.cores and not any(each.gpu == gpu for each in own):
+        if gpu.name not in MEASURED:
+            found.append(f"No measured run on such a GPU has tested the predictor: {gpu.name}")
+        elif rules.measured and gpu.name not in rules.measured_on:
+            found.append(
+                f"No measured run of {site.engine} on such a GPU has tested the predictor:"
+                f" {gpu.name}"
+            )
     if gpus_of(option.setup) > 1 and not any(gpus_of(each) > 1 for each in own):
         found.append("No measured run of one server over several GPUs has tested the predictor")
     found += _of_ranks(option)

@@ -206,7 +206,7 @@ _ALIASES = {
     "HL-225": "Gaudi 2",
     "HL-325": "Gaudi 3",
 }
-# The predictor's constants were chosen by runs on these (evidence/).
+# The predictor's constants were chosen by runs on these (evidence/): of which engines, each says.
 MEASURED = frozenset({"H100 SXM", "H200 SXM"})
 _BY_KEY = {_key(name): gpu for name, gpu in GPUS.items()} | {
     _key(alias): GPUS[name] for alias, name in _ALIASES.items()

@@ -9,7 +9,7 @@ from llmdyno.engines import Limit, Scheduling, facts
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.predict.decoder import Shape
-from llmdyno.predict.gpus import MEASURED, Gpu
+from llmdyno.predict.gpus import Gpu
 from llmdyno.predict.memory import Fit, Part, fit
 from llmdyno.predict.rules import Rules
 from llmdyno.predict.steptime import NAMES, Graphs
@@ -93,7 +93,7 @@ def server_of(setup: Setup) -> Server:
         prefix_cache=bool(config.get(scheduling.prefix_cache, scheduling.prefix_cached))
         and config.get(scheduling.prefix_cache_off) is not True,
         measured=scheduling.measured,
-        seen=scheduling.measured and setup.gpu.name in MEASURED,
+        seen=setup.gpu.name in scheduling.measured_on,
         start_spread=scheduling.start_spread,
         why="" if found.fits else found.why,
     )
