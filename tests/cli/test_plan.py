@@ -14,6 +14,7 @@ from llmdyno.cli.plan import plan_flags
 from llmdyno.errors import UsageError
 from llmdyno.predict.asked import Plan
 from llmdyno.predict.planning import Planned, make
+from llmdyno.predict.prices import PRICES
 from llmdyno.report.plan_page import of_plan
 from llmdyno.results.slo import parse_slos
 from llmdyno.units import Lengths
@@ -344,6 +345,25 @@ def test_of_several_gpus_the_cheapest_that_meets_the_slo_is_recommended() -> Non
     unbound = planned(**GPUS).document
     assert unbound["recommended"]["gpu"] == "L4"
     assert "is not told apart" not in unbound["recommended"]["doubt"]
+
+
+def test_a_gpu_that_is_described_has_a_price_of_its_own() -> None:
+    figures = "memory=80,bandwidth=3350,bf16=989"
+    prices = PRICES.read(f"h200=3.5/h,{figures}=2/h,l4=0.7/h", "--price")
+    assert prices == {"h200": 3.5, figures: 2.0, "l4": 0.7}
+    wishes: dict[str, Any] = {"users": (4,), "config_only": True, "price_per_h": prices}
+    rows = planned(gpu=f"h200,{figures},l4", **wishes).document["by_gpu"]
+    assert {row["gpu"]: row["price_per_h"] for row in rows} == {
+        "H200 SXM": 3.5,
+        figures: 2.0,
+        "L4": 0.7,
+    }
+
+
+@pytest.mark.parametrize("text", ["memory=80,bandwidth=3350", "h200=3=4/h", "=3/h"])
+def test_a_price_without_its_gpu_is_refused_with_what_would_be_right(text: str) -> None:
+    with pytest.raises(UsageError, match=r"write GPU=PRICE/h, e\.g\. h200=3\.5/h"):
+        PRICES.read(text, "--price")
 
 
 def test_of_gpus_without_prices_the_fastest_is_recommended() -> None:

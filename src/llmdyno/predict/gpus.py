@@ -254,6 +254,11 @@ def gpus_of_text(text: str) -> tuple[Gpu, ...]:
     return tuple(found.values())
 
 
+def is_figure(name: str) -> bool:
+    """Return whether a name is that of a figure by which a GPU is described."""
+    return name.strip().lower() in _FIGURES
+
+
 def gpu_of(name: str, field: str = "--gpu") -> Gpu:
     """Return what is known of a GPU by the name that people, clouds or its driver give it.
 
