@@ -431,12 +431,12 @@ def test_a_config_that_cannot_keep_up_is_not_recommended_for_its_slo() -> None:
     assert not few["keeps_up"]
     limit = 1.1 * few["tpot_ms_p50"]["mean"]
     found = planned("max_num_seqs=4", slos=parse_slos(f"tpot:p50<{limit:.3f}ms"), **wishes)
-    best = found.document["recommended"]
-    if best is None:
-        assert "30 requests/s need" in found.nothing_meets
-    else:
-        assert best["config"]["max_num_seqs"] > 4
-        assert found.document["points"][-1]["keeps_up"]
+    assert found.document["engines"][0]["before"]["slo_met"]
+    assert found.document["recommended"]["config"]["max_num_seqs"] > 4
+    assert found.document["points"][-1]["keeps_up"]
+    none_can = planned("max_num_seqs=4", **wishes | {"rates": (900.0,)}).document
+    assert none_can["recommended"]["doubt"] == "It cannot keep up with 900 requests/s"
+    assert none_can["recommended"]["capacity"]["needs"][0]["replicas"] > 1
 
 
 def test_a_gpu_that_the_model_does_not_fit_stands_in_its_row() -> None:
