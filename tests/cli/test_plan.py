@@ -14,6 +14,7 @@ from llmdyno.cli.plan import plan_flags
 from llmdyno.errors import UsageError
 from llmdyno.predict.asked import Plan
 from llmdyno.predict.planning import Planned, make
+from llmdyno.predict.prices import PRICES
 from llmdyno.report.plan_page import of_plan
 from llmdyno.results.slo import parse_slos
 from llmdyno.units import Lengths
@@ -58,6 +59,22 @@ def test_a_gpu_that_no_run_has_tested_is_doubted(tmp_path: Path) -> None:
     )
     [found] = planned(gpu="l4", measured=(str(file),), **wishes).document["engines"]
     assert found["doubt"] == ""
+
+
+@pytest.mark.parametrize(("engine", "tested"), [("vllm", True), ("sglang", False)])
+def test_an_engine_is_tested_on_the_gpus_that_it_was_measured_on(engine: str, tested: bool) -> None:
+    """SGLang was measured on an H200 alone: on an H100 it is doubted, and its interval is wider."""
+    wishes: dict[str, Any] = {"users": (4,), "config_only": True, "engines": (engine,)}
+    h200, h100, like = (
+        planned(gpu=gpu, **wishes).document
+        for gpu in ("h200", "h100", "memory=79.6,bandwidth=3350,bf16=989.4,fp8=1978.9")
+    )
+    assert not h200["engines"][0]["doubt"]
+    said = "" if tested else f"No measured run of {engine} on such a GPU has tested the predictor"
+    assert h100["engines"][0]["doubt"].startswith(said)
+    assert bool(h100["engines"][0]["doubt"]) != tested
+    known, never = (one["points"][0]["token_rate"]["ci80"] for one in (h100, like))
+    assert (known[1] / known[0] < 0.99 * never[1] / never[0]) == tested
 
 
 def test_lengths_and_levels_that_do_not_fit_one_another_are_doubted() -> None:
@@ -163,6 +180,81 @@ def test_users_are_shared_out_among_copies_and_the_proof_has_those_of_one() -> N
     assert command[command.index("-c") + 1] == of_one
 
 
+def test_copies_are_tried_where_the_user_leaves_the_spread_open() -> None:
+    """A model that fits one GPU gains less from eight as one server than from eight copies."""
+    document = planned(users=(800,), gpus=8).document
+    found = document["recommended"]
+    assert (found["copies"], found["gpus_each"]) == (8, 1)
+    assert "tensor_parallel_size=1" in found["changes"].split()
+    assert document["engines"][0]["before"]["config"] == {"tensor_parallel_size": 8}
+    before, after = document["points"]
+    assert after["token_rate"]["mean"] > 2 * before["token_rate"]["mean"]
+    said = planned("tensor_parallel_size=1", users=(800,), gpus=8, config_only=True).document
+    assert after["token_rate"]["mean"] > 0.99 * said["points"][0]["token_rate"]["mean"]
+    assert tomllib.loads(found["study_toml"])["baseline"] == {"tensor_parallel_size": 1}
+
+
+def test_the_proof_of_one_copy_asks_for_its_part_of_the_rates() -> None:
+    wishes: dict[str, Any] = {"users": (100,), "gpus": 8}
+    slos = parse_slos("token_rate>3000,request_rate>1.2,tpot:p50<1s")
+    found = planned("tensor_parallel_size=1", slos=slos, **wishes).document["recommended"]
+    assert found["copies"] == 8
+    of_one = "token_rate>375,request_rate>0.15,tpot:p50<1s"
+    assert found["command"][found["command"].index("--slo") + 1] == of_one
+    assert tomllib.loads(found["study_toml"])["slo"] == of_one
+
+
+@pytest.mark.parametrize(
+    ("engine", "ranks", "one_gpu"),
+    [
+        ("vllm", "data_parallel_size", "tensor_parallel_size"),
+        ("sglang", "dp_size", "tp_size"),
+        ("lmdeploy", "dp", "tp"),
+    ],
+)
+def test_ranks_share_the_load_out_as_copies_do(engine: str, ranks: str, one_gpu: str) -> None:
+    wishes: dict[str, Any] = {"engines": (engine,), "users": (3, 40), "gpus": 4}
+    at_rank = planned(f"{ranks}=4", config_only=True, **wishes).document
+    at_copy = planned(f"{one_gpu}=1", config_only=True, **wishes).document
+    for one, other in zip(at_rank["points"], at_copy["points"], strict=True):
+        assert (one["copies"], one["gpus"], other["copies"]) == (1, 4, 4)
+        assert one["token_rate"] == other["token_rate"]
+    found = planned(f"{ranks}=2", **wishes).document["recommended"]
+    users = ",".join(str(-(-users // found["copies"])) for users in (3, 40))
+    assert found["command"][found["command"].index("-c") + 1] == users
+    with pytest.raises(UsageError, match=rf"{ranks}=8: its ranks need 8 GPUs, and there are 4"):
+        planned(f"{ranks}=8", config_only=True, **wishes)
+
+
+def test_a_server_of_two_ranks_takes_twice_the_rate_of_one() -> None:
+    """And its API servers are shared out among them."""
+    one, two = (
+        planned(*settings, rates=(50.0,), gpus=gpus, config_only=False).document["recommended"]
+        for settings, gpus in (((), 1), (("data_parallel_size=2",), 2))
+    )
+    each = [found["capacity"]["request_rate_each"] for found in (one, two)]
+    assert each[1] == pytest.approx(2 * each[0], rel=0.1)
+    assert two["capacity"]["gpus_each"] == 2
+
+
+def test_ranks_that_share_one_api_server_or_experts_are_doubted() -> None:
+    wishes: dict[str, Any] = {"users": (4,), "gpus": 2, "config_only": True}
+    own = planned("data_parallel_size=2", **wishes).document["engines"][0]
+    assert not own["doubt"]
+    shared = planned("data_parallel_size=2", "api_server_count=1", **wishes).document
+    assert "2 ranks share 1 API server" in shared["engines"][0]["doubt"]
+    mixture = planned("data_parallel_size=2", **wishes | {"model": "mixtral-8x7b"}).document
+    assert "share the experts" in mixture["engines"][0]["doubt"]
+
+
+def test_a_spread_that_the_user_sets_is_kept() -> None:
+    wishes: dict[str, Any] = {"users": (800,), "gpus": 8}
+    document = planned("tensor_parallel_size=4", what_if=("gpus=16",), **wishes).document
+    assert document["recommended"]["config"]["tensor_parallel_size"] == 4
+    assert document["recommended"]["copies"] == 2
+    assert document["what_if"][0]["copies"] == 4
+
+
 def test_what_if_changes_knobs_and_places() -> None:
     made = planned(
         "max_num_seqs=64",
@@ -255,6 +347,25 @@ def test_of_several_gpus_the_cheapest_that_meets_the_slo_is_recommended() -> Non
     assert "is not told apart" not in unbound["recommended"]["doubt"]
 
 
+def test_a_gpu_that_is_described_has_a_price_of_its_own() -> None:
+    figures = "memory=80,bandwidth=3350,bf16=989"
+    prices = PRICES.read(f"h200=3.5/h,{figures}=2/h,l4=0.7/h", "--price")
+    assert prices == {"h200": 3.5, figures: 2.0, "l4": 0.7}
+    wishes: dict[str, Any] = {"users": (4,), "config_only": True, "price_per_h": prices}
+    rows = planned(gpu=f"h200,{figures},l4", **wishes).document["by_gpu"]
+    assert {row["gpu"]: row["price_per_h"] for row in rows} == {
+        "H200 SXM": 3.5,
+        figures: 2.0,
+        "L4": 0.7,
+    }
+
+
+@pytest.mark.parametrize("text", ["memory=80,bandwidth=3350", "h200=3=4/h", "=3/h"])
+def test_a_price_without_its_gpu_is_refused_with_what_would_be_right(text: str) -> None:
+    with pytest.raises(UsageError, match=r"write GPU=PRICE/h, e\.g\. h200=3\.5/h"):
+        PRICES.read(text, "--price")
+
+
 def test_of_gpus_without_prices_the_fastest_is_recommended() -> None:
     document = planned(**GPUS | {"price_per_h": None}).document
     assert document["recommended"]["gpu"] == "H200 SXM"
@@ -288,6 +399,44 @@ def test_rates_say_what_each_gpu_needs_and_costs() -> None:
         [need] = row["capacity"]["needs"]
         assert need["gpus"] == -(-60 // row["capacity"]["request_rate_each"])
         assert need["price_per_h"] == pytest.approx(need["gpus"] * row["price_per_h"])
+
+
+def test_a_gpu_that_cannot_keep_up_is_behind_one_that_can() -> None:
+    """Its queue grows: a million tokens are cheap there, and nobody waits for them."""
+    wishes: dict[str, Any] = {"gpu": "l4,h200", "rates": (60.0,)}
+    prices = {"h200": 3.5, "l4": 0.2}
+    document = planned(price_per_h=prices, **wishes).document
+    assert document["recommended"]["gpu"] == "H200 SXM"
+    assert document["recommended"]["doubt"] == ""
+    first, second = document["by_gpu"]
+    assert (first["gpu"], first["keeps_up"]) == ("H200 SXM", True)
+    assert (second["gpu"], second["keeps_up"]) == ("L4", False)
+    assert second["cost_per_million_tokens"] < first["cost_per_million_tokens"]
+
+
+def test_of_gpus_that_cannot_keep_up_that_is_first_of_which_enough_cost_least() -> None:
+    wishes: dict[str, Any] = {"gpu": "l4,h200", "rates": (600.0,)}
+    for price in (0.01, 3.0):
+        document = planned(price_per_h={"h200": 3.5, "l4": price}, **wishes).document
+        costs = [row["capacity"]["needs"][0]["price_per_h"] for row in document["by_gpu"]]
+        assert costs == sorted(costs)
+        assert document["gpu"] == document["by_gpu"][0]["gpu"] == ("L4", "H200 SXM")[price > 1]
+        assert document["recommended"]["doubt"].startswith("It cannot keep up with 600 requests/s")
+
+
+def test_a_config_that_cannot_keep_up_is_not_recommended_for_its_slo() -> None:
+    """Few sequences have a short TPOT, and a queue that grows before them."""
+    wishes: dict[str, Any] = {"rates": (30.0,)}
+    [few] = planned("max_num_seqs=4", config_only=True, **wishes).document["points"]
+    assert not few["keeps_up"]
+    limit = 1.1 * few["tpot_ms_p50"]["mean"]
+    found = planned("max_num_seqs=4", slos=parse_slos(f"tpot:p50<{limit:.3f}ms"), **wishes)
+    assert found.document["engines"][0]["before"]["slo_met"]
+    assert found.document["recommended"]["config"]["max_num_seqs"] > 4
+    assert found.document["points"][-1]["keeps_up"]
+    none_can = planned("max_num_seqs=4", **wishes | {"rates": (900.0,)}).document
+    assert none_can["recommended"]["doubt"] == "It cannot keep up with 900 requests/s"
+    assert none_can["recommended"]["capacity"]["needs"][0]["replicas"] > 1
 
 
 def test_a_gpu_that_the_model_does_not_fit_stands_in_its_row() -> None:

@@ -43,6 +43,7 @@ def test_rates_add_up_and_latencies_are_those_of_the_requests() -> None:
     of_busy = rates[0] / sum(rates)
     tpot = of_busy * busy.tpot_ms_p50.mean + (1 - of_busy) * calm.tpot_ms_p50.mean
     assert found.tpot_ms_p50.mean == pytest.approx(tpot)
+    assert found.ttft_ms_p99 == busy.ttft_ms_p99 != calm.ttft_ms_p99
     low, high = found.token_rate.ci80
     assert low < found.token_rate.mean < high
     assert found.bound_by == busy.bound_by

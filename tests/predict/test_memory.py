@@ -87,5 +87,5 @@ def test_a_share_of_what_the_weights_leave() -> None:
 def test_gpus_are_laid_out_as_the_heads_can_be_shared_out() -> None:
     knob = "tensor_parallel_size"
 
-    assert shares(knob, {}, 8, 28) == [({knob: 4}, 2), ({knob: 2}, 4), ({}, 8)]
+    assert shares(knob, {}, 8, 28) == [({knob: 4}, 2), ({knob: 2}, 4), ({knob: 1}, 8)]
     assert shares(knob, {knob: 8}, 8, 28) == [({}, 1)]  # as the user has it, and refused by name

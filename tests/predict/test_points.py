@@ -35,6 +35,17 @@ def test_the_committed_points_are_read() -> None:
     assert sources(points) == 7
 
 
+def test_a_server_of_two_ranks_is_read_as_one_of_them() -> None:
+    points = read_points(str(EVIDENCE / "engines-h200/copies.csv"), WHOSE)
+    one, two = (
+        next(each for each in points if each.config.get("data_parallel_size", 1) == ranks)
+        for ranks in (1, 2)
+    )
+    assert (one.users, one.token_rate) == (100, 12797.2)
+    assert (two.users, two.token_rate) == (50, 15175.6 / 2)
+    assert two.token_rate_ci == (14057.4 / 2, 16159.4 / 2)
+
+
 def test_a_file_named_after_a_gpu_is_of_that_gpu() -> None:
     points = read_points(str(EVIDENCE / "full-graphs/points-h100.csv"), WHOSE)
     assert {point.gpu.name for point in points} == {"H100 SXM"}

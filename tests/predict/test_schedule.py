@@ -137,6 +137,19 @@ def test_one_api_server_hands_over_no_more_than_it_can_write() -> None:
     assert np.median(few.tpot_s) > 1.1 * np.median(many.tpot_s)  # tokens come late, not only firsts
 
 
+def test_an_api_server_goes_on_writing_while_the_engine_is_idle() -> None:
+    """Users who start together: what waits when their steps end is written, and not lost."""
+    small = Setup("vllm", shape_of("llama-3.2-1b"), gpu_of("h200"), config={"max_num_seqs": 512})
+    server = server_of(small)
+    time = StepTime(server.work, server.graphs, MEDIANS.tolist())
+    once = Load([Ask(10, 0, 200)], [0.0] * 500, False, 60.0, 0.0)
+    seen = simulate(server.rules, time, once)
+    assert 500 * 200 / seen.busy_s > 1.1 / time.token_api_s  # faster than it is written
+    assert seen.tokens == pytest.approx(500 * 200)
+    again = simulate(server.rules, time, msgspec.structs.replace(once, closed=True, window_s=5.0))
+    assert again.tokens / 55.0 > 0.85 / time.token_api_s  # it waits for nobody but new requests
+
+
 def test_the_coarse_pass_is_near_the_simulation() -> None:
     point = Point(users=20, isl=Lengths("fixed", 100), osl=Lengths("fixed", 100), duration_s=6.0)
     coarse = solve(stack([SERVER]), loads_of([SERVER], [point]), MEDIANS[:, None])

@@ -87,8 +87,12 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         paces: multiples of the medians of predict/steptime.PRIORS, by their names, that hold for
             this engine; those that are not named are 1.
         gpus: a knob for the GPUs that share every layer.
+        copies: a knob for the data-parallel ranks of a server: each has the model, a cache and its
+            sequences for itself, on as many GPUs as `gpus` says, and a part of the load.
+        servers_by_copies: while the knob of `servers` is unset there is one for each rank.
         measured: whether the predictor was held against this engine: else its host's pace is less
             known.
+        measured_on: GPUs on which it was, by their names in predict/gpus.py.
         start_spread: so many times as far as vLLM's lie equal starts of its server apart.
         variants: other rules under values of the knob `variant`, as of an engine with two cores;
             the knobs that both name are the same.
@@ -138,7 +142,10 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     threads: str = ""
     paces: Mapping[str, float] = {}
     gpus: str = ""
+    copies: str = ""
+    servers_by_copies: bool = False
     measured: bool = False
+    measured_on: tuple[str, ...] = ()
     start_spread: float = 1.0
     variant: str = ""
     variants: Mapping[str, "Scheduling"] = {}

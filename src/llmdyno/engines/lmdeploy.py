@@ -341,6 +341,7 @@ _TURBOMIND = Scheduling(
         "17": "fp8",
     },
     gpus="tp",
+    copies="dp",
     source="LMDeploy source, src/turbomind/engine/engine.cc and scheduler.cc; not run by us",
 )
 
@@ -359,6 +360,7 @@ _PYTORCH = msgspec.structs.replace(
     # A step of prompts holds all others up for 38 ms (28 to 54, by level): 32 layers of 1.1 ms.
     paces={"host_kernels_s": 2.0},
     measured=True,
+    measured_on=("H200 SXM",),
     start_spread=2.0,  # 16, 45 and 15 % in token rate, TTFT and TPOT: evidence/engines-h200
     interval=16,  # PytorchEngineConfig.prefill_interval; lmdeploy serve has no flag for it
     cache_blocks="num_gpu_blocks",

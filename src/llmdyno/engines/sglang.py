@@ -475,9 +475,11 @@ SCHEDULING = Scheduling(
     formats={"fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "awq": "int4", "gptq": "int4"},
     servers="tokenizer_worker_num",  # each speaks HTTP, too
     gpus="tp_size",
+    copies="dp_size",
     # One process plans, starts and takes in every step; measured: evidence/engines-h200.
     paces={"host_step_s": 1.7, "host_layer_s": 1.7, "host_kernels_s": 1.7},
     measured=True,
+    measured_on=("H200 SXM",),
     source="SGLang 0.5.23 source, python/sglang/srt/managers/scheduler.py and schedule_policy.py",
 )
 

@@ -8,20 +8,15 @@ import msgspec
 
 from llmdyno.predict.asked import Plan
 from llmdyno.predict.calibrate import Calibration
-from llmdyno.predict.coarse import CoarseAnswer
-from llmdyno.predict.copies import Level
 from llmdyno.predict.document import number, price
-from llmdyno.predict.forecast import Forecast, coarse, forecast
+from llmdyno.predict.forecast import Point, forecast
 from llmdyno.predict.judged import judge
+from llmdyno.predict.keeping_up import FEWEST, about_most, keeps_up, lasting
 from llmdyno.predict.options import Option, point_of
 
-_KEEPS_UP = 0.98  # of the tokens that are asked for; less: the queue grows
-_CROWD = 1000  # users who leave a server no rest
-_REQUESTS_LONG = 4  # times as long as a request takes at half the rate: as many end as begin
 _NEAR = 1.02  # two rates so close are one
 _STEP = 1.25  # to the next rate while none, or no other, is known to be too much
 _LOOKS = 40  # at most
-_FEWEST = 1e-6  # requests a second; fewer are none
 
 
 def capacity(plan: Plan, option: Option, calibration: Calibration) -> dict[str, Any]:
@@ -30,7 +25,7 @@ def capacity(plan: Plan, option: Option, calibration: Calibration) -> dict[str, 
     It is the highest rate at which the simulated server keeps up and meets the SLOs of latencies,
     to 2 %.
     """
-    found = _highest(plan, option, calibration)
+    found = _highest(plan, option, calibration) * option.ranks
     an_hour, needs = price(plan, option.site.gpu), []
     for rate in plan.rates if found > 0 else ():
         copies = math.ceil(rate / found)
@@ -43,25 +38,23 @@ def capacity(plan: Plan, option: Option, calibration: Calibration) -> dict[str, 
 
 
 def _highest(plan: Plan, option: Option, calibration: Calibration) -> float:
-    """Return the highest rate that one copy holds; 0: none."""
+    """Return the highest rate that one rank of a copy holds; 0: none."""
     slos = [slo for slo in plan.slos if "rate" not in slo.metric]
-    first, duration_s = _guess(plan, option, calibration)
-    lasting = msgspec.structs.replace(plan, duration_s=duration_s)
+    point = point_of(plan, option.site, (None, 1.0))
+    first = about_most(option.setup, point, calibration)
+    long = lasting(option.setup, point, first, calibration)
 
-    def at(rate: float, arrival: str) -> Forecast:
-        point = point_of(lasting, option.site, (None, rate))
-        point = msgspec.structs.replace(point, arrival=arrival)
-        return forecast(option.setup, point, calibration)
+    def at(rate: float) -> Point:
+        return msgspec.structs.replace(long, request_rate=rate)
 
-    def keeps_up(rate: float) -> bool:
-        one = at(rate, "constant")  # the luck of a draw would look like a queue
-        return one.token_rate.mean >= _KEEPS_UP * rate * one.point.osl.typical
+    def holds(rate: float) -> bool:
+        return keeps_up(option.setup, at(rate), calibration)
 
     def meets(rate: float) -> bool:
-        one = at(rate, "poisson")
+        one = forecast(option.setup, at(rate), calibration)
         return all(judge(slo, one, one.point.osl.typical).met for slo in slos)
 
-    most = _bisect(keeps_up, first)
+    most = _bisect(holds, first)
     return _bisect(meets, most, most) if slos and most else most
 
 
@@ -79,23 +72,10 @@ def _bisect(holds: Callable[[float], bool], rate: float, most: float = math.inf)
             low = rate
         else:
             high = rate
-        if low >= most or high <= max(low * _NEAR, _FEWEST):
+        if low >= most or high <= max(low * _NEAR, FEWEST):
             break
         if low and high < math.inf:
             rate = math.sqrt(low * high)
         else:
             rate, step = min(most, low * step) if low else high / step, step * step
     return low
-
-
-def _guess(plan: Plan, option: Option, calibration: Calibration) -> tuple[float, float]:
-    """Return about the most that a server takes, and how long a load must be to show it."""
-
-    def about(level: Level) -> CoarseAnswer:
-        return coarse([option.setup], point_of(plan, option.site, level), calibration)
-
-    osl = point_of(plan, option.site, (_CROWD, None)).osl.typical
-    rate = max(_FEWEST, float(about((_CROWD, None)).token_rate[0]) / osl)
-    calm = about((None, rate / 2))
-    request_s = float(calm.ttft_s[0] + osl * calm.tpot_s[0])
-    return rate, max(plan.duration_s, _REQUESTS_LONG * request_s)

@@ -1,5 +1,6 @@
 """The parts of a plan, an engine on a GPU each, set side by side: which is best, which cheapest."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,30 +45,48 @@ def chosen(plan: Plan, part: Part) -> Predicted | None:
 def lead(plan: Plan, parts: Sequence[Part]) -> Part:
     """Return the part that is recommended: of several GPUs with prices the cheapest, else the best.
 
-    Where none can be recommended it is the one that comes nearest to the SLOs, on several GPUs; on
-    one the first that fits.
+    One that cannot keep up with the request rate is behind those that can. Where none can be
+    recommended it is the one that comes nearest to the SLOs, on several GPUs; on one the first that
+    fits.
     """
-    found = [(part, one) for part in parts if (one := chosen(plan, part)) is not None]
     several = len({part.site.gpu.name for part in parts}) > 1
-    if found and several and all(_cost(plan, one) for _, one in found):
-        return min(found, key=lambda each: _cost(plan, each[1]) or 0.0)[0]
+    found = [part for part in parts if chosen(plan, part) is not None]
+    found = [part for part in found if part.nearest.kept_up[-1]] or found
     if found:
-        return max(found, key=lambda each: each[1].token_rate)[0]
+        costs = [_cost(plan, part) if several else None for part in found]
+        priced = [cost for cost in costs if cost is not None]
+        if len(priced) == len(found):
+            return found[priced.index(min(priced))]
+        return max(found, key=lambda part: part.nearest.token_rate)
     fitting = [part for part in parts if part.nearest.fits]
     if several and fitting and plan.slos:
-        return max(fitting, key=lambda part: part.nearest.margin)
+        return max(fitting, key=lambda part: (part.nearest.kept_up[-1], part.nearest.margin))
     return (fitting or list(parts))[0]
 
 
-def _cost(plan: Plan, one: Predicted) -> float | None:
-    """Return what a million tokens cost at the heaviest level; None: no price."""
-    return made.million(plan, one, one.forecasts[-1].token_rate.mean) if one.fits else None
+def _cost(plan: Plan, part: Part) -> float | None:
+    """Return what ranks a part that fits: the lower, the better; None: no price.
+
+    It is what a million tokens cost at the heaviest level; of a server that cannot keep up, what an
+    hour costs of as many as can.
+    """
+    one = part.nearest
+    if not one.fits:
+        return None
+    if one.kept_up[-1]:
+        return made.million(plan, one, one.token_rate)
+    if made.price(plan, part.site.gpu) is None:
+        return None
+    needs = capacity(plan, one.option, part.calibration)["needs"]
+    return float(needs[-1]["price_per_h"]) if needs else math.inf
 
 
 def by_gpu(plan: Plan, parts: Sequence[Part]) -> list[dict[str, Any]]:
-    """Return the best part of each GPU at the heaviest level: those that meet the SLOs first.
+    """Return the best part of each GPU at the heaviest level: those that hold the load first.
 
-    Of these the cheapest is first, and without prices the fastest. `slo_met` is None without SLOs;
+    They keep up with the request rate, and meet the SLOs before those that do not. Of these the
+    cheapest is first, and without prices the fastest. Of those that cannot keep up it is the one of
+    which enough cost least. `slo_met` is None without SLOs;
     `capacity`, with request rates and several GPUs, says how many GPUs each rate needs.
     """
     names = list(dict.fromkeys(part.site.gpu.name for part in parts))
@@ -82,10 +101,10 @@ def by_gpu(plan: Plan, parts: Sequence[Part]) -> list[dict[str, Any]]:
         }
         if plan.rates and len(names) > 1 and one.fits:
             row["capacity"] = capacity(plan, one.option, part.calibration)
-        cost = _cost(plan, one)
+        cost = _cost(plan, part)
         order = -one.token_rate if cost is None else cost
-        found.append((not one.fits, row["slo_met"] is False, order, row))
-    return [row for *_, row in sorted(found, key=lambda each: each[:3])]
+        found.append((not one.fits, not one.kept_up[-1], row["slo_met"] is False, order, row))
+    return [row for *_, row in sorted(found, key=lambda each: each[:4])]
 
 
 def close(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -94,7 +113,11 @@ def close(rows: Sequence[Mapping[str, Any]]) -> str:
     `rows` are those of by_gpu(). What is uncertain of one GPU is largely so of the other, too, so
     intervals that overlap are a reason to measure both, and not to call them equal.
     """
-    able = [row for row in rows if row["fits"] and row["slo_met"] is not False]
+    able = [
+        row
+        for row in rows
+        if row["fits"] and row["slo_met"] is not False and row.get("keeps_up", True)
+    ]
     if len(able) < 2:
         return ""
     first, second = able[:2]

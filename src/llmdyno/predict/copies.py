@@ -24,7 +24,9 @@ def shared_out(level: Level, copies: int) -> list[tuple[int, Level]]:
 
 
 def together(parts: Sequence[tuple[int, Forecast]]) -> Forecast:
-    """Return what copies do together: token rates added up, latencies averaged over the requests.
+    """Return what copies do together: token rates added up, medians averaged over the requests.
+
+    The slowest of all requests are those of the busiest copies, and so their p99 is that of all.
 
     Args:
         parts: how many copies have this forecast, the busiest first: what bounds the server, how
@@ -43,7 +45,6 @@ def together(parts: Sequence[tuple[int, Forecast]]) -> Forecast:
         parts[0][1],
         token_rate=_sum([one.token_rate for _, one in parts], counts),
         ttft_ms_p50=mean("ttft_ms_p50"),
-        ttft_ms_p99=mean("ttft_ms_p99"),
         tpot_ms_p50=mean("tpot_ms_p50"),
         e2e_ms_p50=mean("e2e_ms_p50"),
     )

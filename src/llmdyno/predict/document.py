@@ -14,8 +14,8 @@ from llmdyno.predict.asked import Plan
 from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Range
 from llmdyno.predict.gpus import MEASURED, Gpu
-from llmdyno.predict.options import Predicted, Site
-from llmdyno.predict.server import Setup, gpus_of, scheduling_of
+from llmdyno.predict.options import Option, Predicted, Site
+from llmdyno.predict.server import Setup, gpus_of, scheduling_of, servers_of
 from llmdyno.results import wording
 from llmdyno.spec import Workload
 from llmdyno.units import counted
@@ -42,12 +42,21 @@ def _range(value: Range) -> dict[str, Any]:
 
 def points(plan: Plan, predicted: Predicted) -> list[dict[str, Any]]:
     """Return the points of an option, one a level."""
-    rows = zip(plan.levels, predicted.forecasts, predicted.verdicts, strict=True)
+    rows = zip(plan.levels, predicted.forecasts, predicted.verdicts, predicted.kept_up, strict=True)
     return [
         _point(plan, predicted, level, one)
         | {"slo": [{"expr": v.expr, "value": number(v.value), "met": v.met} for v in verdicts]}
-        for level, one, verdicts in rows
+        | ({} if level[1] is None else {"keeps_up": kept_up})
+        for level, one, verdicts, kept_up in rows
     ]
+
+
+def behind(points: Sequence[Mapping[str, Any]]) -> str:
+    """Say with which request rate a config cannot keep up, the lowest; empty: with all it can."""
+    for point in points:
+        if not point.get("keeps_up", True):
+            return f"cannot keep up with {point['request_rate']:g} requests/s"
+    return ""
 
 
 def _point(
@@ -125,10 +134,17 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
             " source, the pace of its host is taken from other engines"
         )
     gpu = site.gpu
-    if not gpu.cores and gpu.name not in MEASURED and not any(each.gpu == gpu for each in own):
-        found.append(f"No measured run on such a GPU has tested the predictor: {gpu.name}")
-    if option.gpus_each > 1 and not any(gpus_of(each) > 1 for each in own):
+    if not gpu.cores and not any(each.gpu == gpu for each in own):
+        if gpu.name not in MEASURED:
+            found.append(f"No measured run on such a GPU has tested the predictor: {gpu.name}")
+        elif rules.measured and gpu.name not in rules.measured_on:
+            found.append(
+                f"No measured run of {site.engine} on such a GPU has tested the predictor:"
+                f" {gpu.name}"
+            )
+    if gpus_of(option.setup) > 1 and not any(gpus_of(each) > 1 for each in own):
         found.append("No measured run of one server over several GPUs has tested the predictor")
+    found += _of_ranks(option)
     if 0 < site.shape.context < site.longest:
         found.append(
             f"{site.shape.name} was made for {counted(site.shape.context, 'token')}, and"
@@ -144,6 +160,23 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
     return ". ".join(found)
 
 
+def _of_ranks(option: Option) -> list[str]:
+    """Return what is not simulated of data-parallel ranks."""
+    found = []
+    servers = servers_of(option.setup)
+    if option.ranks > servers:
+        found.append(
+            f"{counted(option.ranks, 'rank')} share {counted(servers, 'API server')}, and are"
+            " predicted as if each had its own"
+        )
+    if option.ranks > 1 and option.site.shape.experts:
+        found.append(
+            "Ranks may share the experts of such a model out among them; each is predicted with"
+            " all of them"
+        )
+    return found
+
+
 def _scheduling(setup: Setup) -> Scheduling:
     return scheduling_of(setup.engine).under(setup.config)
 
@@ -155,7 +188,7 @@ def proof(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> list[str]
     words += ["-c", ",".join(str(count) for count in study_users(plan, chosen))]
     words += [word for name, value in _prompts(site).items() for word in (f"--{name}", value)]
     if plan.slos:
-        words += ["--slo", ",".join(slo.expr for slo in plan.slos)]
+        words += ["--slo", _slos_of_a_copy(plan, chosen)]
     if plan.allow_altered_output:
         words.append("--allow-altered-output")
     return words + [
@@ -177,8 +210,26 @@ def study_users(plan: Plan, chosen: Predicted) -> Sequence[int]:
     For request rates they are as many as would be under way.
     """
     if plan.rates:
-        return sorted({max(1, math.ceil(one.running_mean)) for one in chosen.forecasts})
-    return sorted({one.point.users for one in chosen.forecasts if one.point.users is not None})
+        ranks = chosen.option.ranks
+        return sorted({max(1, math.ceil(one.running_mean * ranks)) for one in chosen.forecasts})
+    return sorted({-(-users // chosen.option.copies) for users, _ in plan.levels if users})
+
+
+def _slos_of_a_copy(plan: Plan, chosen: Predicted) -> str:
+    """Return the SLOs of a study, which has one server: a copy has its part of the rates of all."""
+    copies = chosen.option.copies
+    if plan.users:
+        copies = min(copies, max(plan.users))  # the others are idle
+    return ",".join(
+        f"{slo.expr.partition(slo.relation)[0]}{slo.relation}{_plain(slo.limit / copies)}"
+        if copies > 1 and "rate" in slo.metric
+        else slo.expr
+        for slo in plan.slos
+    )
+
+
+def _plain(value: float) -> str:
+    return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def toml(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> str:
@@ -196,7 +247,7 @@ def toml(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> str:
     if site.workload is not None and site.workload.turns != Workload().turns:
         lines.append(f"turns = {_toml_value(str(site.workload.turns))}")
     if plan.slos:
-        lines.append(f"slo = {_toml_value(','.join(slo.expr for slo in plan.slos))}")
+        lines.append(f"slo = {_toml_value(_slos_of_a_copy(plan, chosen))}")
     if plan.allow_altered_output:
         lines.append("allow_altered_output = true")
     if base:

@@ -206,7 +206,7 @@ _ALIASES = {
     "HL-225": "Gaudi 2",
     "HL-325": "Gaudi 3",
 }
-# The predictor's constants were chosen by runs on these (evidence/).
+# The predictor's constants were chosen by runs on these (evidence/): of which engines, each says.
 MEASURED = frozenset({"H100 SXM", "H200 SXM"})
 _BY_KEY = {_key(name): gpu for name, gpu in GPUS.items()} | {
     _key(alias): GPUS[name] for alias, name in _ALIASES.items()
@@ -252,6 +252,11 @@ def gpus_of_text(text: str) -> tuple[Gpu, ...]:
             raise UsageError(f"--gpu {text}: names {gpu.name} twice; name each GPU once.")
         found[gpu.name] = gpu
     return tuple(found.values())
+
+
+def is_figure(name: str) -> bool:
+    """Return whether a name is that of a figure by which a GPU is described."""
+    return name.strip().lower() in _FIGURES
 
 
 def gpu_of(name: str, field: str = "--gpu") -> Gpu:

@@ -24,12 +24,15 @@ def configs(
 ) -> Iterator[tuple[dict[str, Value], int]]:
     """Yield configs with how many copies of the server they leave room for on `gpus` GPUs.
 
-    The first is the base on all GPUs, or on as many of them as can share the attention heads out.
+    `base` is what the user sets, and no more: a knob of tensor parallelism in it is kept. The first
+    config is the base on all GPUs, or on as many of them as can share the attention heads out.
     A config is the base with other values for the knobs that the scheduler's data names and that
     have a range to search; that of the prefix cache is among them where `prefixes` says that
     prompts begin alike.
     """
     rules = scheduling_of(engine).under(base)
+    each = base.get(rules.copies, 1)  # ranks of a server, on GPUs of their own
+    gpus = max(1, gpus // each) if isinstance(each, int) else gpus
     plugin = plugins.load("engines", engine)
     known: dict[str, Knob] = {knob.name: knob for knob in plugin.knobs}
     names = (
@@ -68,7 +71,7 @@ def shares(knob: str, base: Mapping[str, Value], gpus: int, heads: int) -> list[
     if isinstance(base.get(knob), int):
         return [({}, max(1, gpus // int(base[knob])))]
     divisors = [count for count in range(gpus, 0, -1) if gpus % count == heads % count == 0]
-    return [({knob: count} if count > 1 else {}, gpus // count) for count in divisors]
+    return [({knob: count}, gpus // count) for count in divisors]
 
 
 def _values(knob: Knob) -> Sequence[Value]:

@@ -16,8 +16,9 @@ from llmdyno.predict.forecast import Forecast, Point, Setup, coarse, forecast
 from llmdyno.predict.gpus import Gpu
 from llmdyno.predict.grid import configs
 from llmdyno.predict.judged import Verdict, judge
+from llmdyno.predict.keeping_up import kept_up
 from llmdyno.predict.memory import Fit
-from llmdyno.predict.server import gpus_of, memory_of
+from llmdyno.predict.server import gpus_of, memory_of, ranks_of
 from llmdyno.predict.shapes import Shape
 from llmdyno.spec import Workload
 from llmdyno.units import Lengths
@@ -68,14 +69,24 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def setup(self) -> Setup:
-        """One copy, as the simulation takes it."""
+        """One copy, or a rank of it, as the simulation takes it."""
         site = self.site
         return Setup(engine=site.engine, shape=site.shape, gpu=site.gpu, config=self.config)
 
     @property
     def gpus_each(self) -> int:
         """How many GPUs each copy of the server is spread over."""
-        return gpus_of(self.setup)
+        return gpus_of(self.setup) * self.ranks
+
+    @property
+    def ranks(self) -> int:
+        """Data-parallel ranks of each copy."""
+        return ranks_of(self.setup)
+
+    @property
+    def parts(self) -> int:
+        """Among how many ranks, of all copies, the load is shared out."""
+        return self.copies * self.ranks
 
     def memory(self) -> Fit:
         """Return the sum of one GPU's memory."""
@@ -89,6 +100,7 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True):
     memory: Fit
     forecasts: tuple[Forecast, ...]
     verdicts: tuple[tuple[Verdict, ...], ...]
+    kept_up: tuple[bool, ...]  # with the request rate; users wait for their answers
 
     @property
     def fits(self) -> bool:
@@ -99,6 +111,12 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True):
     def margin(self) -> float:
         """The least margin of the SLOs at the heaviest level; above 1: all are met."""
         return min((verdict.margin for verdict in self.verdicts[-1]), default=math.inf)
+
+    @property
+    def rank(self) -> tuple[bool, bool, float]:
+        """What options are compared by: one whose queue grows, or that misses an SLO, is behind."""
+        meets = self.margin > 1
+        return self.kept_up[-1], meets, _worth(self) if meets else self.margin
 
     @property
     def token_rate(self) -> float:
@@ -150,21 +168,21 @@ def predict(plan: Plan, option: Option, calibration: Calibration) -> Predicted:
     Raises:
         UsageError: a knob's value is none that the simulation can take.
     """
-    found = tuple(
-        together(
-            [
-                (copies, forecast(option.setup, point_of(plan, option.site, each), calibration))
-                for copies, each in shared_out(level, option.copies)
-            ]
-        )
+    parts = [
+        [
+            (copies, forecast(option.setup, point_of(plan, option.site, each), calibration))
+            for copies, each in shared_out(level, option.parts)
+        ]
         for level in plan.levels
-    )
+    ]
+    found = tuple(together(each) for each in parts)
     osl = found[0].point.osl.typical
     return Predicted(
         option=option,
         memory=option.memory(),
         forecasts=found,
         verdicts=tuple(tuple(judge(slo, one, osl) for slo in plan.slos) for one in found),
+        kept_up=tuple(kept_up(option.setup, each[0][1], calibration) for each in parts),
     )
 
 
@@ -199,7 +217,7 @@ def simulated(
 def best_few(
     plan: Plan, options: Sequence[Option], calibration: Calibration, most: int
 ) -> list[Predicted]:
-    """Return options that fit, simulated at the heaviest level: best first, those that meet SLOs.
+    """Return options that fit, simulated at the heaviest level: the best first, by their rank.
 
     Args:
         plan: what is asked.
@@ -208,34 +226,49 @@ def best_few(
         most: how many of each kind the coarse pass gives.
     """
     found = simulated(plan, options, calibration, most)
-    return sorted(
-        (one for one in found if one.fits),
-        key=lambda one: (one.margin > 1, _worth(one) if one.margin > 1 else one.margin),
-        reverse=True,
-    )
+    return sorted((one for one in found if one.fits), key=lambda one: one.rank, reverse=True)
 
 
-def best(plan: Plan, before: Predicted, calibration: Calibration) -> tuple[Predicted, Front]:
+def best(
+    plan: Plan, base: Mapping[str, Value], before: Predicted, calibration: Calibration
+) -> tuple[Predicted, Front]:
     """Return the best option under the SLOs (the one before, if none is better) and the front.
 
-    Where no option meets the SLOs it is the one that comes nearest. The coarse pass looks at
+    Where no option meets the SLOs it is the one that comes nearest; one that cannot keep up with
+    the request rate is taken where none can. The coarse pass looks at
     all configs; the best of it are simulated.
+
+    Args:
+        plan: what is asked.
+        base: what the user sets; without more of it, GPUs may be laid out in other ways.
+        before: the base on the GPUs as they are laid out by themselves.
+        calibration: of the predictor.
     """
-    options = distinct(plan, before.option)
+    options = distinct(plan, before.option.site, base)
     front = _front(plan, options, calibration)
-    candidates = [one for one in [before, *simulated(plan, options, calibration)] if one.fits]
+    heavy = _at(plan, heaviest(plan))
+    laid_out = [predict(heavy, one, calibration) for one in _laid_out(options, base)[1:]]
+    found = [before, *laid_out, *simulated(plan, options, calibration)]
+    candidates = [one for one in found if one.fits]
     if not candidates:
         return before, front
-    meeting = [one for one in candidates if one.margin > 1]
-    if meeting:
-        chosen = max(meeting, key=_worth)
-        if before in meeting and _worth(chosen) < _worth(before) * (1 + _BETTER):
-            chosen = before
-    else:
-        chosen = max(candidates, key=lambda one: one.margin)
+    chosen = max(candidates, key=lambda one: one.rank)
+    alike = before.fits and before.margin > 1 and before.rank[:2] == chosen.rank[:2]
+    if alike and _worth(chosen) < _worth(before) * (1 + _BETTER):
+        chosen = before
     if chosen is not before:
         chosen = predict(plan, chosen.option, calibration)
     return chosen, front
+
+
+def _laid_out(options: Sequence[Option], base: Mapping[str, Value]) -> list[Option]:
+    """Return the options that are the base on GPUs laid out one way or another, each once."""
+    found = {
+        one.copies: one
+        for one in options
+        if len(one.config) == len(options[0].config) and base.items() <= one.config.items()
+    }
+    return list(found.values())
 
 
 def _at(plan: Plan, level: Level) -> Plan:
@@ -256,12 +289,14 @@ def _worth(one: Predicted) -> float:
     return one.token_rate / (1 + last.e2e_ms_p50.mean / 1e5)
 
 
-def distinct(plan: Plan, before: Option) -> list[Option]:
-    """Return the option, and all that differ from it in knobs that the predictor knows."""
-    site = before.site
+def distinct(plan: Plan, site: Site, base: Mapping[str, Value]) -> list[Option]:
+    """Return the base on the site's GPUs, and all that differ in knobs that the predictor knows.
+
+    Ways to lay the GPUs out are among these, unless the base sets one.
+    """
     found = configs(
         site.engine,
-        before.config,
+        base,
         site.gpus,
         site.shape.heads,
         allow_altered_output=plan.allow_altered_output,
@@ -286,13 +321,13 @@ def _coarse(
     level: Level,
 ) -> _Coarse:
     found = _Coarse(*(np.full(len(options), np.nan) for _ in range(4)))
-    for copies in {option.copies for option in options}:
-        places = [place for place, one in enumerate(options) if one.copies == copies]
+    for parts_of_load in {option.parts for option in options}:
+        places = [place for place, one in enumerate(options) if one.parts == parts_of_load]
         setups = [options[place].setup for place in places]
         site = options[places[0]].site
         parts = [
             (count, coarse(setups, point_of(plan, site, each), calibration))
-            for count, each in shared_out(level, copies)
+            for count, each in shared_out(level, parts_of_load)
         ]
         answer = parts[0][1]  # of the busiest copies
         found.token_rate[places] = sum(count * each.token_rate for count, each in parts)

@@ -31,6 +31,7 @@ from llmdyno.predict.points import Whose, read_points
 from llmdyno.predict.prices import by_name
 from llmdyno.predict.server import scheduling_of
 from llmdyno.predict.shapes import Shape, shape_of
+from llmdyno.units import counted
 
 _RANKED = 6
 
@@ -61,7 +62,8 @@ def make(plan: Plan, settings: Sequence[str] = ()) -> Planned:
     parts = []
     for engine in plan.engines:
         sites = [_site(plan, engine, shape, gpu, plan.gpus) for gpu in gpus]
-        calibration = _calibration(plan, sites[0], _base(sites[0], plan, settings))
+        first = _laid_out(sites[0], _base(sites[0], plan, settings))
+        calibration = _calibration(plan, sites[0], first.config)
         parts += [_part(plan, site, _base(site, plan, settings), calibration) for site in sites]
     return _planned(plan, parts)
 
@@ -82,9 +84,8 @@ def _calibration(plan: Plan, site: Site, base: Mapping[str, Value]) -> Calibrati
 
 
 def _part(plan: Plan, site: Site, base: dict[str, Value], calibration: Calibration) -> Part:
-    option = Option(site=site, config=base, copies=_copies(site, base))
-    before = predict(plan, option, calibration)
-    after, front = (None, ()) if plan.config_only else best(plan, before, calibration)
+    before = predict(plan, _laid_out(site, base), calibration)
+    after, front = (None, ()) if plan.config_only else best(plan, base, before, calibration)
     return Part(
         site=site, base=base, before=before, after=after, front=front, calibration=calibration
     )
@@ -105,16 +106,14 @@ def ranked(plan: Plan, only: Collection[str], most: int = _RANKED) -> list[dict[
     """
     check_slos(plan.slos)
     site = _only_site(plan)
-    base = Option(site=site, config=_base(site, plan, ()))
+    base = _base(site, plan, ())
     options = [
         option
-        for option in distinct(plan, base)
-        if all(
-            name in only or base.config.get(name) == option.config[name] for name in option.config
-        )
+        for option in distinct(plan, site, base)
+        if all(name in only or base.get(name) == option.config[name] for name in option.config)
     ]
     found = [dict(one.option.config) for one in best_few(plan, options, calibrate(()), most)]
-    return found[: found.index(dict(base.config))] if base.config in found else found
+    return found[: found.index(base)] if base in found else found
 
 
 def forecasts(plan: Plan, configs: Sequence[Mapping[str, Value]]) -> list[dict[str, Any]]:
@@ -186,14 +185,13 @@ def _site(plan: Plan, engine: str, shape: Shape, gpu: Gpu, gpus: int) -> Site:
 
 
 def _base(site: Site, plan: Plan, settings: Sequence[str]) -> dict[str, Value]:
-    """Return the config before: the engine's defaults with what the user sets."""
-    rules = scheduling_of(site.engine)
+    """Return what the user sets of the config before; all else is as the engine has it."""
+    scheduling_of(site.engine)  # it refuses an engine that the predictor does not know
     knobs = plugins.load("engines", site.engine).knobs
     config: dict[str, Value] = {**plan.baseline, **parse_settings(settings, knobs)}
     check(config, knobs)
     _check_longest(site, config, knobs)
-    spread = shares(rules.gpus, config, site.gpus, site.shape.heads)[0][0]
-    return {**config, **spread}
+    return config
 
 
 def _check_longest(site: Site, config: Mapping[str, Value], knobs: Sequence[Knob]) -> None:
@@ -213,8 +211,19 @@ def _check_longest(site: Site, config: Mapping[str, Value], knobs: Sequence[Knob
             )
 
 
-def _copies(site: Site, base: Mapping[str, Value]) -> int:
-    return shares(scheduling_of(site.engine).gpus, base, site.gpus, site.shape.heads)[0][1]
+def _laid_out(site: Site, config: Mapping[str, Value]) -> Option:
+    """Return a config on all GPUs of a site, in one server if these can share every layer."""
+    one = Option(site=site, config=config)
+    if one.ranks > 1 and one.gpus_each > site.gpus:
+        knob = scheduling_of(site.engine).under(config).copies
+        raise UsageError(
+            f"{knob}={one.ranks}: its ranks need {counted(one.gpus_each, 'GPU')}, and there"
+            f" {'is' if site.gpus == 1 else 'are'} {site.gpus}; set --gpus {one.gpus_each}, or"
+            " fewer ranks."
+        )
+    knob = scheduling_of(site.engine).under(config).gpus
+    spread, copies = shares(knob, config, site.gpus // one.ranks or 1, site.shape.heads)[0]
+    return Option(site=site, config={**config, **spread}, copies=copies)
 
 
 def _planned(plan: Plan, parts: Sequence[Part]) -> Planned:
@@ -235,7 +244,7 @@ def _planned(plan: Plan, parts: Sequence[Part]) -> Planned:
         "points": _points(plan, parts, best_part),
         "recommended": None
         if recommended is None
-        else _recommended(plan, best_part, recommended) | {"doubt": close(rows)},
+        else _recommended(plan, best_part, recommended, close(rows)),
         "by_gpu": rows,
         "front": [
             {
@@ -261,7 +270,7 @@ def _planned(plan: Plan, parts: Sequence[Part]) -> Planned:
             document["capacity"] = capacity(plan, shown.option, best_part.calibration)
             nothing_meets += made.more_gpus(document["capacity"])
     if recommended is not None:
-        study = made.toml(plan, recommended, best_part.base)
+        study = made.toml(plan, recommended, _of_a_copy(best_part, recommended))
     return Planned(
         document=document, does_not_fit=does_not_fit, nothing_meets=nothing_meets, study=study
     )
@@ -291,22 +300,36 @@ def _engine(plan: Plan, part: Part) -> dict[str, Any]:
     }
 
 
-def _recommended(plan: Plan, part: Part, after: Predicted) -> dict[str, Any]:
+def _recommended(plan: Plan, part: Part, after: Predicted, alike: str) -> dict[str, Any]:
+    """Return what is recommended; `alike` is a doubt whether it is better than the next GPU."""
     found = made.side(plan, after)
-    del found["points"]
+    behind = made.behind(found.pop("points"))
+    base = _of_a_copy(part, after)
     found |= {
         "engine": part.site.engine,
         "gpu": part.site.gpu.name,
-        "changes": made.changes(part.base, after.option.config),
+        "doubt": ". ".join(one for one in (f"It {behind}" if behind else "", alike) if one),
+        "changes": made.changes(part.before.option.config, after.option.config),
         "token_rate_ratio": made.number(after.token_rate / part.before.token_rate)
         if part.before.fits and part.before.token_rate
         else None,
-        "command": made.proof(plan, after, part.base),
-        "study_toml": made.toml(plan, after, part.base),
+        "command": made.proof(plan, after, base),
+        "study_toml": made.toml(plan, after, base),
     }
     if plan.rates or plan.slos:
         found["capacity"] = capacity(plan, after.option, part.calibration)
     return found
+
+
+def _of_a_copy(part: Part, after: Predicted) -> dict[str, Value]:
+    """Return the baseline of a study of one copy: the config before, on a copy's GPUs.
+
+    A study has one server. Beside a copy, the config before on all GPUs would have only the copy's
+    users.
+    """
+    config = after.option.config
+    knob = scheduling_of(part.site.engine).under(config).gpus
+    return {**part.base, **({knob: config[knob]} if knob in config else {})}
 
 
 _PLACES = ("gpu", "gpus", "model", "engine", "isl", "osl")
@@ -337,18 +360,13 @@ def _what_if(plan: Plan, part: Part, text: str) -> dict[str, Any]:
     knobs = plugins.load("engines", site.engine).knobs
     changed = [f"{name}={value}" for name, value in given.items() if name not in _PLACES]
     base = dict(part.base) if site.engine == part.site.engine else {}
-    rules = scheduling_of(site.engine)
-    if site.gpus != part.site.gpus:
-        base.pop(rules.gpus, None)
     try:
         config = {**base, **parse_settings(changed, knobs)}
     except UsageError as error:  # it knows settings by --set
         raise UsageError(str(error).replace("--set", "--what-if", 1)) from error
     check(config, knobs)
     _check_longest(site, config, knobs)
-    tensor, copies = shares(rules.gpus, config, site.gpus, site.shape.heads)[0]
-    option = Option(site=site, config={**config, **tensor}, copies=copies)
-    found = predict(plan, option, part.calibration)
+    found = predict(plan, _laid_out(site, config), part.calibration)
     return {"change": text, "gpu": site.gpu.name, "engine": site.engine, **made.side(plan, found)}
 
 

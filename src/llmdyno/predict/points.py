@@ -23,6 +23,7 @@ from llmdyno import files, plugins, store
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Value
 from llmdyno.predict.gpus import CPU, Gpu, gpu_of
+from llmdyno.predict.server import Setup, is_simulated, ranks_of
 from llmdyno.predict.shapes import Shape, shape_of
 
 
@@ -78,7 +79,25 @@ def read_points(source: str, whose: Whose) -> list[Measured]:
             )
     if not found:
         raise UsageError(f"--from {source}: has no level that answered, so it calibrates nothing.")
-    return found
+    return [_of_a_rank(one) for one in found]
+
+
+def _of_a_rank(one: Measured) -> Measured:
+    """Return what one of a server's data-parallel ranks did: it is a rank that is simulated."""
+    setup = Setup(one.engine, one.shape, one.gpu, config=one.config)
+    ranks = ranks_of(setup) if is_simulated(one.engine) else 1
+    if one.users is not None:
+        ranks = min(ranks, one.users)  # the others were idle
+    if ranks == 1:
+        return one
+    interval = one.token_rate_ci
+    return msgspec.structs.replace(
+        one,
+        users=None if one.users is None else -(-one.users // ranks),
+        request_rate=None if one.request_rate is None else one.request_rate / ranks,
+        token_rate=one.token_rate / ranks,
+        token_rate_ci=None if interval is None else (interval[0] / ranks, interval[1] / ranks),
+    )
 
 
 def run_points(summary: Mapping[str, Any], whose: Whose, source: str) -> Iterator[Measured]:

@@ -6,10 +6,16 @@ from typing import Any
 from llmdyno import units
 from llmdyno.errors import UsageError
 from llmdyno.flag import Kind
-from llmdyno.predict.gpus import Gpu, gpu_of
+from llmdyno.predict.gpus import Gpu, gpu_of, is_figure
 from llmdyno.predict.shapes import closest
 
 Prices = float | Mapping[str, float]  # by GPU where it is a mapping
+
+
+_RIGHT = (
+    "write GPU=PRICE/h, e.g. h200=3.5/h,h100=2.4/h; a described GPU's price stands behind its last"
+    " figure, e.g. memory=80,bandwidth=3350,bf16=989=2/h."
+)
 
 
 def _read(value: Any, field: str) -> Prices:
@@ -17,11 +23,18 @@ def _read(value: Any, field: str) -> Prices:
     if "=" not in text:
         return units.price_per_h(text, field)
     found: dict[str, float] = {}
+    figures: list[str] = []  # of a GPU that is described: its price stands behind the last one
     for part in text.split(","):
-        name, _, price = (word.strip() for word in part.partition("="))
-        if not name or "=" in price:
-            raise UsageError(f"{field} {text}: write GPU=PRICE/h, e.g. h200=3.5/h,h100=2.4/h.")
+        name, _, price = (word.strip() for word in part.rpartition("="))
+        if is_figure(name):
+            figures.append(part.strip())
+            continue
+        name, figures = ",".join([*figures, name]), []
+        if not name or ("=" in name and not is_figure(name.partition("=")[0])):
+            raise UsageError(f"{field} {text}: {_RIGHT}")
         found[name] = units.price_per_h(price, f"{field} {name}:")
+    if figures:
+        raise UsageError(f"{field} {text}: {','.join(figures)} has no price; {_RIGHT}")
     return found
 
 

@@ -55,6 +55,8 @@ class Simulation:
         for _ in range(_STEPS_MAX):
             if self.now_s >= self.load.duration_s or not self._advance():
                 break
+        begin_s, self.now_s = self.now_s, max(self.now_s, self.load.duration_s)
+        self._write(begin_s, 0)
         self.seen.unfinished = len(self.waiting) + len(self.partial) + len(self.running)
         return self.seen
 
@@ -92,6 +94,7 @@ class Simulation:
             begin_s, self.now_s, self.last_s = self.now_s, max(self.now_s, next_s), 0.0
             if self.wakes:
                 self._wake(begin_s, self.wakes.while_idle(self.now_s - begin_s))
+            self._write(begin_s, 0)
         else:
             return False
         return True
@@ -371,14 +374,26 @@ class Simulation:
         begin_s, self.now_s, self.last_s = self.now_s, self.now_s + took_s, seconds
         if self.wakes:
             self._wake(begin_s, self.wakes.in_steps(steps, gpu, host, prompts=chunk > 0))
-        self._api.over(took_s, steps * (decodes + new))
-        low, high = max(begin_s, self.load.window_s), min(self.now_s, self.load.duration_s)
+        self._write(begin_s, steps * (decodes + new))
+        low, high = self._counted(begin_s)
         if high <= low:
             return
         seen, counted = self.seen, steps * (high - low) / took_s
         running, waiting = len(self.running) + len(self.partial), len(self.waiting)
         seen.passed(high - low, running, waiting * self._capped, waiting * self._crowded)
         seen.stepped(counted, decodes, self.context if decodes else 0.0, chunk, new)
-        seen.tokens -= self._api.unwritten(low - begin_s, high - begin_s)  # nobody has had them yet
         if host > gpu:
             seen.host_s += high - low
+
+    def _counted(self, begin_s: float) -> tuple[float, float]:
+        """Return what of the time since a moment counts: from when, and until when."""
+        return max(begin_s, self.load.window_s), min(self.now_s, self.load.duration_s)
+
+    def _write(self, begin_s: float, tokens: float) -> None:
+        """Let the API servers write since a moment in which steps made so many tokens."""
+        if self.now_s <= begin_s:
+            return
+        self._api.over(self.now_s - begin_s, tokens)
+        low, high = self._counted(begin_s)
+        if high > low:  # nobody has had yet what waits
+            self.seen.tokens -= self._api.unwritten(low - begin_s, high - begin_s)

@@ -9,7 +9,7 @@ from llmdyno.engines import Limit, Scheduling, facts
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.predict.decoder import Shape
-from llmdyno.predict.gpus import MEASURED, Gpu
+from llmdyno.predict.gpus import Gpu
 from llmdyno.predict.memory import Fit, Part, fit
 from llmdyno.predict.rules import Rules
 from llmdyno.predict.steptime import NAMES, Graphs
@@ -19,7 +19,10 @@ _LARGE_GPU_BYTES = 70 * 2**30
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """A server: `config` is in the engine's own names; knobs that it lacks are unset."""
+    """A server, or one of its data-parallel ranks, which has a part of the load.
+
+    `config` is in the engine's own names; knobs that it lacks are unset.
+    """
 
     engine: str
     shape: Shape
@@ -80,7 +83,7 @@ def server_of(setup: Setup) -> Server:
             tokens=tokens,
             cache_tokens=found.cache_tokens,
             block=int(_number(config, scheduling.block, setup.gpu)),
-            servers=int(_number(config, Limit(scheduling.servers, 1), setup.gpu)),
+            servers=max(1, servers_of(setup) // ranks_of(setup)),
             window=work.window,
             window_share=work.window_share,
             state_tokens=setup.shape.state_tokens(part.kv_bytes, part.tensor),
@@ -90,7 +93,7 @@ def server_of(setup: Setup) -> Server:
         prefix_cache=bool(config.get(scheduling.prefix_cache, scheduling.prefix_cached))
         and config.get(scheduling.prefix_cache_off) is not True,
         measured=scheduling.measured,
-        seen=scheduling.measured and setup.gpu.name in MEASURED,
+        seen=setup.gpu.name in scheduling.measured_on,
         start_spread=scheduling.start_spread,
         why="" if found.fits else found.why,
     )
@@ -104,7 +107,7 @@ def scheduling_of(engine: str) -> Scheduling:
     """
     found = facts(plugins.load("engines", engine)).scheduling
     if found is None:
-        known = [name for name in plugins.names("engines") if _is_known(name)]
+        known = [name for name in plugins.names("engines") if is_simulated(name)]
         raise UsageError(
             f"--engine {engine}: its scheduler is not known to the predictor; it knows"
             f" {', '.join(known)}."
@@ -112,7 +115,8 @@ def scheduling_of(engine: str) -> Scheduling:
     return found
 
 
-def _is_known(name: str) -> bool:
+def is_simulated(name: str) -> bool:
+    """Return whether the scheduler of an engine is known to the predictor."""
     return facts(plugins.load("engines", name)).scheduling is not None
 
 
@@ -124,6 +128,27 @@ def gpus_of(setup: Setup) -> int:
     """
     asked = Limit(scheduling_of(setup.engine).under(setup.config).gpus, 1)
     return max(setup.gpus, int(_number(setup.config, asked, setup.gpu)))
+
+
+def ranks_of(setup: Setup) -> int:
+    """Return the data-parallel ranks of a server, between which its load is shared out.
+
+    Raises:
+        UsageError: nothing is known of the engine's scheduler, or a number is none.
+    """
+    asked = Limit(scheduling_of(setup.engine).under(setup.config).copies, 1)
+    return max(1, int(_number(setup.config, asked, setup.gpu)))
+
+
+def servers_of(setup: Setup) -> int:
+    """Return the processes that speak HTTP for all ranks of a server.
+
+    Raises:
+        UsageError: nothing is known of the engine's scheduler, or a number is none.
+    """
+    scheduling = scheduling_of(setup.engine).under(setup.config)
+    unset = ranks_of(setup) if scheduling.servers_by_copies else 1
+    return int(_number(setup.config, Limit(scheduling.servers, unset), setup.gpu))
 
 
 def memory_of(setup: Setup, longest: int) -> Fit:

@@ -203,9 +203,17 @@ def _in_words(config: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={knobs.show(value)}" for name, value in config.items()) or "defaults"
 
 
+def _standing(row: Document) -> str:
+    """Return what keeps a GPU back, or what it says of the SLO."""
+    if not row["fits"]:
+        return "does not fit"
+    if not row.get("keeps_up", True):
+        return f"cannot keep up with {row['request_rate']:g} requests/s"
+    return {True: "met", False: "missed", None: ""}[row["slo_met"]]
+
+
 def _gpus(plan: Document) -> Table:
     """Return the best of each GPU at the heaviest level, in the document's order."""
-    slo = {True: "met", False: "missed", None: ""}
     rows = tuple(
         Row(
             heads=((row["gpu"], 1),),
@@ -215,7 +223,7 @@ def _gpus(plan: Document) -> Table:
                 _cell(row["token_rate"], wording.significant),
                 _cell(row["ttft_ms_p50"], wording.milliseconds),
                 _cell(row["tpot_ms_p50"], wording.milliseconds),
-                Cell(slo[row["slo_met"]] if row["fits"] else "does not fit"),
+                Cell(_standing(row)),
                 Cell(wording.significant(_an_hour(row)), "number"),
                 Cell(wording.significant(row.get("cost_per_million_tokens")), "number"),
             ),

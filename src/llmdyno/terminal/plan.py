@@ -81,6 +81,12 @@ def _show_side(title: str, side: Document, stream: TextIO) -> None:
         missed = [one["expr"] for one in point["slo"] if not one["met"]]
         if missed:
             stream.write(line(f"{load(point)}: misses {', '.join(missed)}", stream))
+        if not point.get("keeps_up", True):
+            stream.write(line(_behind(point), stream))
+
+
+def _behind(point: Document) -> str:
+    return f"cannot keep up with {point['request_rate']:g} requests/s"
 
 
 def _why(side: Document) -> str:
@@ -109,6 +115,8 @@ def _show_gpus(document: Document, rows: Sequence[Document], stream: TextIO) -> 
     ]
     show_table(console(stream), headings, [_gpu_row(document, row) for row in able])
     for row in able:
+        if not row.get("keeps_up", True):
+            stream.write(line(f"{row['gpu']} {_behind(row)}.", stream))
         stream.writelines(
             line(f"{row['gpu']}: {_need(need)}.", stream)
             for need in (row.get("capacity") or {}).get("needs", [])
