@@ -326,9 +326,3 @@ def test_a_new_default_is_shown_and_used() -> None:
 
     assert (defaults["repeat"], defaults["duration"], defaults["grace"]) == ("7", "12s", "30s")
     assert bench_spec({"url": "http://h"}, Patient).repeat == 7
-
-
-def test_a_study_takes_a_duration_or_a_number_of_requests_not_both() -> None:
-    with pytest.raises(UsageError, match="--duration 20s: a level ends after --requests 5"):
-        study_spec({"duration": "20s", "requests": 5})
-    assert study_spec({"requests": 5}).load.requests == 5

@@ -43,6 +43,7 @@ STUDIES: list[dict[str, Any]] = [
     {"budget": "2mh", "allow_altered_output": "0.5%", "quality": False, "sampler": "tpe"},
     {"budget": "1.5h", "allow_altered_output": True, "trials": 3, "confirm_levels": "all"},
     {"patience": 3, "race": False, "parallel": 2},
+    {"lm_eval": "arc_easy,my tasks/one", "lm_eval_arg": ["--limit=20", "--num_fewshot=0"]},
     dict(flags.QUICK),
 ]
 

@@ -27,8 +27,8 @@ def test_the_engines_own_choice_and_the_default_are_values_of_every_knob() -> No
 
 def test_numbers_that_are_tried_are_multiples_where_the_engine_gains_by_them() -> None:
     """Of vLLM's caps only multiples of 16 have whole graphs for a full step, whatever the size."""
-    knob = row("cap", kind="int", search=(32, 2048), search_log=True, search_multiple=16)
-    space = Space([knob], {})
+    asked = {"kind": "int", "defaults": (("1", None),), "search": (32, 2048), "search_log": True}
+    space = Space([row("cap", **asked, search_multiple=16)], {})
     numbers = [level for level in space.axes[0].levels if level is not None]
     assert numbers[:4] == [32, 48, 64, 96]
     assert numbers[-1] == 2048

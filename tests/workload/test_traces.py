@@ -297,7 +297,7 @@ def test_requests_that_failed_when_a_trace_was_made_are_counted_and_said(tmp_pat
 
 def test_a_trace_is_not_mixed_with_rates_and_durations(dyno: Dyno) -> None:
     wrong = {
-        ("--duration", "5s"): "a trace lasts as long as it does",
+        ("--duration", "5s"): "a trace ends with its last request",
         ("--request-rate", "5"): "a trace has its own rate",
         ("--osl", "5"): "a trace has its own lengths",
     }

@@ -141,7 +141,6 @@ def study_spec(given: Given, spec: "type[Study] | None" = None) -> "Study":
     from llmdyno import workload  # as in bench_spec
 
     spec = spec or _study()
-    _check_end(given)
     asked = _workload_spec(given)
     fields = _fields(Load, given)
     if workload.has_times(workload.load(asked.name)):
