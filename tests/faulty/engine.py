@@ -55,8 +55,8 @@ SCRIPTS = {
     "disk": "echo 'OSError: [Errno 28] No space left on device'; exit 1",
     "port": "echo '[Errno 98] Address already in use'; exit 1",
     "refuses": "echo 'error: unrecognized arguments: --fast'; exit 2",
-    "dies": "{streamer} & P=$!; sleep 1.2; kill -9 $P; exit 1",
-    "hangs": "{streamer} & P=$!; sleep 1.2; kill -STOP $P; wait $P",
+    "dies": "{streamer} & P=$!; sleep 0.7; kill -9 $P; exit 1",
+    "hangs": "{streamer} & P=$!; sleep 0.7; kill -STOP $P; wait $P",
     "errors": "exec {failing}",
     "slow": "exec {slower}",
 }
