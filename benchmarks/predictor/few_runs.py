@@ -20,22 +20,16 @@ from collections.abc import Sequence
 
 import numpy as np
 from ranking import alike, config_of
-from run import CI80, points
+from run import missed, points
 
 from llmdyno.predict import calibrate as fit
 from llmdyno.predict.calibrate import (
     DEVIATIONS,
     MEDIANS,
-    Calibration,
     calibrate,
-    deviations,
-    point_of,
     prior,
-    setup_of,
 )
 from llmdyno.predict.points import Measured
-from llmdyno.predict.server import server_of
-from llmdyno.predict.simulated import simulated_at
 
 VISIT = "/h200/points/"
 METRICS = ("token rate", "TTFT p50", "TPOT p50")
@@ -56,22 +50,11 @@ def drawn(measured: Sequence[Measured], configs: int, loads: int, seed: int) -> 
     return found
 
 
-def missed(measured: Sequence[Measured], calibration: Calibration) -> np.ndarray:
-    """Return by point and metric the logarithm of predicted / measured, and whether it is held."""
-    servers = [server_of(setup_of(each)) for each in measured]
-    loads = [point_of(each) for each in measured]
-    seen = [
-        simulated_at(server, load, calibration.theta, together=False, starts=1)
-        for server, load in zip(servers, loads, strict=True)
-    ]
-    said = np.log([[each.token_rate, each.ttft_ms_p50, each.tpot_ms_p50] for each in seen])
-    true = np.log([[m.token_rate, m.ttft_ms_p50, m.tpot_ms_p50] for m in measured])
-    held = np.abs(said - true) < CI80 * deviations(calibration, servers, loads)
-    return np.stack([said - true, held], axis=2)
-
-
 def told(found: np.ndarray) -> np.ndarray:
-    """Return by metric of some points: the error in %, as a factor in %, and the share held."""
+    """Return by metric of some points: the error in %, as a factor in %, and the share held.
+
+    `found` is (point, metric, what run.missed() says).
+    """
     size = np.abs(found[:, :, 0])
     percent = 100 * np.abs(np.expm1(found[:, :, 0])).mean(axis=0)
     return np.stack([percent, 100 * size.mean(axis=0), found[:, :, 1].mean(axis=0)], axis=1)
@@ -109,7 +92,7 @@ def main() -> None:
             fit.MEDIANS = MEDIANS * np.exp(luck * DEVIATIONS)  # where calibrate() reads them
             seen = drawn(measured, given.configs, given.loads, seed)
             tried = (calibrate([measured[place] for place in seen]), prior())
-            found = [missed(measured, one) for one in tried]
+            found = [np.stack(missed(one, measured), axis=2) for one in tried]
             unseen = ~np.isin(np.arange(len(measured)), seen)
             for name, places in zip(rows, (unseen & own, unseen & ~own), strict=True):
                 rows[name].append(np.array([told(one[places]) for one in found]))

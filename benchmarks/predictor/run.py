@@ -66,16 +66,25 @@ def tried_on(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the error of each point in %, and whether its interval holds it."""
     usable = [each for each in measured if each.ttft_ms_p50 and each.tpot_ms_p50]
-    servers = [server_of(setup_of(each)) for each in usable]
-    loads = [point_of(each) for each in usable]
+    found, held = missed(calibration, usable)
+    return 100 * np.abs(np.expm1(found)), held
+
+
+def missed(calibration: Calibration, measured: Sequence[Measured]) -> tuple[np.ndarray, np.ndarray]:
+    """Return log(predicted / measured) of each point, and whether its interval holds it.
+
+    Both have a row a point, with token rate, TTFT p50 and TPOT p50.
+    """
+    servers = [server_of(setup_of(each)) for each in measured]
+    loads = [point_of(each) for each in measured]
     seen = [
         simulated_at(server, load, calibration.theta, together=False, starts=1)
         for server, load in zip(servers, loads, strict=True)
     ]
     said = np.log([[each.token_rate, each.ttft_ms_p50, each.tpot_ms_p50] for each in seen])
-    true = np.log([[m.token_rate, m.ttft_ms_p50, m.tpot_ms_p50] for m in usable])
-    error = np.abs(np.exp(said - true) - 1) * 100
-    return error, np.abs(said - true) < CI80 * deviations(calibration, servers, loads)
+    true = np.log([[m.token_rate, m.ttft_ms_p50, m.tpot_ms_p50] for m in measured])
+    found = said - true
+    return found, np.abs(found) < CI80 * deviations(calibration, servers, loads)
 
 
 def main() -> None:

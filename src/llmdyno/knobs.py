@@ -97,7 +97,7 @@ class Knob(msgspec.Struct, frozen=True, kw_only=True):
         return show(given.get(other, default(by_name[other], None))) == show(wanted)
 
     def tried(self, number: float) -> Value:
-        """Return the number near this one that is tried, within the bounds; it need not be one."""
+        """Return the value that the tuner tries next to a number; of a knob that is a number."""
         low, high = self.bounds
         if self.kind == "int":
             whole = round(number / self.search_multiple) * self.search_multiple
