@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -18,9 +19,10 @@ from llmdyno.results import wording
 _GPUS_MAX = 64
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class Part(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One engine's part of a plan, on one kind of GPU."""
 
+    plan: Plan
     site: Site
     base: Mapping[str, Value]
     before: Predicted
@@ -32,6 +34,11 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     def nearest(self) -> Predicted:
         """The best config that was found, whether or not it meets the SLOs."""
         return self.after or self.before
+
+    @cached_property
+    def capacity(self) -> dict[str, Any]:
+        """What the best config takes; it is bisected, so it is asked for once."""
+        return capacity(self.plan, self.nearest.option, self.calibration)
 
 
 def chosen(plan: Plan, part: Part) -> Predicted | None:
@@ -77,7 +84,7 @@ def _cost(plan: Plan, part: Part) -> float | None:
         return made.million(plan, one, one.token_rate)
     if made.price(plan, part.site.gpu) is None:
         return None
-    needs = capacity(plan, one.option, part.calibration)["needs"]
+    needs = part.capacity["needs"]
     return float(needs[-1]["price_per_h"]) if needs else math.inf
 
 
@@ -100,7 +107,7 @@ def by_gpu(plan: Plan, parts: Sequence[Part]) -> list[dict[str, Any]]:
             **made.points(plan, one)[-1],
         }
         if plan.rates and len(names) > 1 and one.fits:
-            row["capacity"] = capacity(plan, one.option, part.calibration)
+            row["capacity"] = part.capacity
         cost = _cost(plan, part)
         order = -one.token_rate if cost is None else cost
         found.append((not one.fits, not one.kept_up[-1], row["slo_met"] is False, order, row))

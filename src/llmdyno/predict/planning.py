@@ -12,7 +12,6 @@ from llmdyno.knobs import Knob, Value, check, parse_settings
 from llmdyno.predict import document as made
 from llmdyno.predict.asked import Plan, own_workload
 from llmdyno.predict.calibrate import Calibration, calibrate
-from llmdyno.predict.capacity import capacity
 from llmdyno.predict.compared import Part, by_gpu, chosen, close, lead, too_small
 from llmdyno.predict.gpus import Gpu, gpu_of, gpus_of_text
 from llmdyno.predict.grid import shares
@@ -87,7 +86,13 @@ def _part(plan: Plan, site: Site, base: dict[str, Value], calibration: Calibrati
     before = predict(plan, _laid_out(site, base), calibration)
     after, front = (None, ()) if plan.config_only else best(plan, base, before, calibration)
     return Part(
-        site=site, base=base, before=before, after=after, front=front, calibration=calibration
+        plan=plan,
+        site=site,
+        base=base,
+        before=before,
+        after=after,
+        front=front,
+        calibration=calibration,
     )
 
 
@@ -267,7 +272,7 @@ def _planned(plan: Plan, parts: Sequence[Part]) -> Planned:
         sites = [part.site for part in parts]
         nothing_meets = f"--slo {exprs}: {made.nearest(plan, sites, shown)}"
         if plan.rates:
-            document["capacity"] = capacity(plan, shown.option, best_part.calibration)
+            document["capacity"] = best_part.capacity
             nothing_meets += made.more_gpus(document["capacity"])
     if recommended is not None:
         study = made.toml(plan, recommended, _of_a_copy(best_part, recommended))
@@ -317,7 +322,7 @@ def _recommended(plan: Plan, part: Part, after: Predicted, alike: str) -> dict[s
         "study_toml": made.toml(plan, after, base),
     }
     if plan.rates or plan.slos:
-        found["capacity"] = capacity(plan, after.option, part.calibration)
+        found["capacity"] = part.capacity
     return found
 
 
