@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -53,6 +53,27 @@ def read(folder: Path) -> Kept:
     if not path.exists():
         return Kept()
     return msgspec.convert(store.read_json(path), Kept)
+
+
+def write(folder: Path, kept: Kept) -> None:
+    """Write what a study has asked so far.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    store.write_json(folder / QUALITY, msgspec.to_builtins(kept))
+
+
+def keep(folder: Path, of: Literal["checked", "examined"], new: Checked) -> None:
+    """Write what came of a config, in place of what had come of it before.
+
+    Raises:
+        StorageError: it cannot be read or written.
+    """
+    kept = read(folder)
+    stack = (new.engine, new.front)
+    others = [one for one in getattr(kept, of) if not one.is_of(new.config, stack)]
+    write(folder, msgspec.structs.replace(kept, **{of: [*others, new]}))
 
 
 def told(

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from llmdyno import store
 from llmdyno.errors import ServerError, TargetError, UsageError
 from llmdyno.knobs import Value
@@ -93,13 +91,9 @@ class Exam:
         return [one for one in examined if one.is_of(config, self._stack)]
 
     def _keep(self, winner: Mapping[str, Value], document: dict[str, Any]) -> None:
-        kept = checked.read(self._folder)
-        kept.examined = [one for one in kept.examined if not one.is_of(winner, self._stack)]
         engine, front = self._stack
-        kept.examined.append(
-            checked.Checked(config=dict(winner), document=document, engine=engine, front=front)
-        )
-        store.write_json(self._folder / checked.QUALITY, msgspec.to_builtins(kept))
+        new = checked.Checked(config=dict(winner), document=document, engine=engine, front=front)
+        checked.keep(self._folder, "examined", new)
 
     def _of_baseline(self) -> Scores:
         kept, baseline = checked.read(self._folder), self._baseline
@@ -107,7 +101,7 @@ class Exam:
         if kept.scores is None or kept.scores_place != place:
             kept.scores = self._scores(baseline, baseline.study.baseline, "baseline")
             kept.scores_place = place
-            store.write_json(self._folder / checked.QUALITY, msgspec.to_builtins(kept))
+            checked.write(self._folder, kept)
         return kept.scores
 
     def _scores(self, runner: Runner, config: Mapping[str, Value], name: str) -> Scores:

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
 from llmdyno import store
 from llmdyno.errors import ServerError, TargetError, UsageError
 from llmdyno.knobs import Value
@@ -20,7 +18,7 @@ from llmdyno.quality.asks import TOKENS_MAX, ask_server
 from llmdyno.quality.gate import SCHEMA, admits, judge
 from llmdyno.results.quality import sentences
 from llmdyno.tune.candidates import changed, describe, effective
-from llmdyno.tune.checked import QUALITY, Checked, read
+from llmdyno.tune.checked import Checked, keep, read, write
 from llmdyno.tune.exam import Exam
 from llmdyno.tune.measure import start
 from llmdyno.tune.runner import Runner
@@ -155,7 +153,7 @@ class Gate:
             with runner.ledger.charged("the baseline was asked for its answers"):
                 kept.baseline = self._ask(runner.study.baseline, None)
             kept.baseline_place = place
-            store.write_json(self._folder / QUALITY, msgspec.to_builtins(kept))
+            write(self._folder, kept)
         return kept.baseline
 
     def _ask_other(self, config: Mapping[str, Value], baseline: Answers) -> Answers:
@@ -171,15 +169,11 @@ class Gate:
     def _keep(
         self, config: Mapping[str, Value], document: dict[str, Any], *, refused: bool = False
     ) -> None:
-        kept = read(self._folder)
-        kept.checked = [one for one in kept.checked if not one.is_of(config, self._stack)]
         engine, front = self._stack
-        kept.checked.append(
-            Checked(
-                config=dict(config), document=document, refused=refused, engine=engine, front=front
-            )
+        new = Checked(
+            config=dict(config), document=document, refused=refused, engine=engine, front=front
         )
-        store.write_json(self._folder / QUALITY, msgspec.to_builtins(kept))
+        keep(self._folder, "checked", new)
 
     def _ask(self, config: Mapping[str, Value], like: Answers | None) -> Answers:
         """Serve a config and ask it; what the baseline was asked, if that is known.
