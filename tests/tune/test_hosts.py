@@ -12,7 +12,7 @@ import pytest
 
 import postgresql
 from llmdyno import store
-from llmdyno.errors import StorageError, UsageError
+from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.tune.database import Database
 from llmdyno.tune.endings import trials_left
 from llmdyno.tune.entries import Began, Event, Out, Step
@@ -41,6 +41,8 @@ class HostLab(LaneLab):
         self.server = server
         self.measured: list[str] = []  # by workers: the phases
         self.after: Callable[[Database], None] = lambda _: None  # what a worker does when it dies
+        self.may_work: Callable[[str], bool] = lambda _: True  # a worker, by name
+        self.by: list[str] = []  # who has measured, in order
         self._one = threading.Lock()
         for module in ("hosts", "offers"):
             monkeypatch.setattr(f"llmdyno.tune.{module}._LOOK_S", 0.02)
@@ -85,15 +87,19 @@ class HostLab(LaneLab):
         while (host := team.join(name=name, boot=name, gpus=0, sitting=sitting)) is None:
             time.sleep(0.02)
         while jobs and not ends.wait(0.02):
-            if team.beat(host, sitting)["state"] != "trials":
+            row = team.beat(host, sitting)
+            if row["state"] != "trials" or row["refused"] is not None:
                 break
-            if (leased := team.lease(host, sitting)) is None:
+            if not self.may_work(name) or (leased := team.lease(host, sitting)) is None:
                 continue
+            self.by.append(name)
             run = self.folder.parent / name / "runs" / store.new_id(leased.posted.phase)
             store.make_folder(run)  # what fails has one, too
             with self._one:
                 self.measured.append(leased.posted.phase)
+                self._where = (name, 0)
                 measurement = self._measure(None, leased.posted.config, slos=(), folder=run)
+                self._where = ("", 0)
             files = {path.name: path.read_bytes() for path in run.iterdir()}
             came = msgspec.json.encode(Came(measurement=measurement)).decode()
             at = f"runs/{run.name}-{name}"
@@ -272,10 +278,56 @@ def test_trials_that_failed_with_the_machine_are_measured_again_by_hosts(lab: Ho
         broken = start.phase in {"trial", "check"} and checks < 2
         return "died" if broken else flat(start)
 
+    # In turns: who fails three times in a row is checked by itself.
+    lab.may_work = lambda name: lab.by[-1:] != [name]
     document = lab.over_hosts(world, lab.study(trials=4))
 
     assert {trial["state"] for trial in document["trials"]} == {"measured"}
     assert numbers(lab) == [0, 1, 2, 3]
+    assert not [start for start in lab.starts if start.phase == "check" and start.device]
     failed = [step for step in Ledger(lab.folder).voided if step.phase == "trial"]
     assert len(failed) >= 3
     assert all(step.device.startswith("host ") for step in failed)
+
+
+def test_a_host_that_breaks_is_checked_once_and_has_no_further_trial(lab: HostLab) -> None:
+    """It takes a trial that was offered before its check, which fails, too."""
+
+    def world(start: Start) -> Any:
+        broken = start.device == "b" and start.phase in {"trial", "check"}
+        return "died" if broken else flat(start)
+
+    def first(name: str) -> bool:
+        return name == "b" or "check" in lab.measured or "trial" not in lab.measured
+
+    lab.may_work = first
+    document = lab.over_hosts(world, lab.study(trials=6))
+
+    assert len(document["lanes"]["left_out"]) == 1
+    assert {trial["state"] for trial in document["trials"]} == {"measured"}
+    assert [start.device for start in lab.starts if start.phase == "check"] == ["b"]
+    left = Ledger(lab.folder).lanes_left
+    assert not [
+        step for step in Ledger(lab.folder).steps if step.device in left and step.state == "failed"
+    ]
+
+
+def test_the_last_host_that_breaks_ends_the_study_though_the_lead_still_works(
+    lab: HostLab,
+) -> None:
+    def world(start: Start) -> Any:
+        return "died" if start.device and start.phase in {"trial", "check"} else flat(start)
+
+    with lab.workers(99):
+        error = lab.fails(world, lab.study(trials=20), hosts=lab.hosts())
+
+    assert isinstance(error, ServerError)
+    assert "its baseline has worked, and fails now (died)" in str(error)
+    assert "No other host is left." in str(error)
+    assert len(Ledger(lab.folder).of("trial")) < 20
+    assert not [step for step in Ledger(lab.folder).of("trial") if step.state == "failed"]
+
+    document = lab.over_hosts(flat, lab.study(trials=8))
+
+    assert {trial["state"] for trial in document["trials"]} == {"measured"}
+    assert len(numbers(lab)) == 8

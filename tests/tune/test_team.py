@@ -122,6 +122,17 @@ def test_a_job_for_a_host_that_is_gone_is_lost(team: Team) -> None:
     assert team.look([job])[job]["state"] == "lost"
 
 
+def test_a_host_that_was_refused_gets_no_job_even_if_it_asks(team: Team) -> None:
+    job = team.post(posted(0), host=None, tries_max=2)
+    host, other = joined(team), joined(team, "b", "s2")
+    team.refuse(host, "it is broken")
+
+    assert team.lease(host, "s1") is None
+    leased = team.lease(other, "s2")
+    assert leased is not None
+    assert leased.id == job
+
+
 def test_a_worker_that_comes_back_finds_the_job_for_its_host(team: Team) -> None:
     host = joined(team)
     job = team.post(posted(0), host=host, tries_max=1)

@@ -11,9 +11,12 @@ failed beside a baseline that failed at first and works again: they are measured
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from llmdyno.errors import ServerError
 from llmdyno.knobs import Knob, Value
+from llmdyno.machine.devices import shares
+from llmdyno.tune import commands
 from llmdyno.tune.candidates import same
-from llmdyno.tune.entries import Event, Phase, Step, key
+from llmdyno.tune.entries import Event, Key, Phase, Step, key
 from llmdyno.tune.ledger import Ledger
 
 # A config that has worked does not get these by itself.
@@ -116,11 +119,51 @@ def failed_last(ledger: Ledger) -> list[Step]:
     return found[::-1]
 
 
+def failed_there(ledger: Ledger, device: str) -> tuple[Key, ...]:
+    """Return what has failed on a part of the machine since something was measured on it."""
+    found: dict[Key, None] = {}
+    works: set[str] = set()  # what has worked since
+    for step in reversed(ledger.steps):
+        if not shares(step.device, device) or step.device in works:
+            continue
+        if step.state == "failed":
+            found[key(step)] = None
+        else:
+            works.add(step.device)
+    return tuple(found)
+
+
 def looks_broken(ledger: Ledger) -> bool:
     """Tell whether so many trials have failed in a row that the machine is to be checked."""
     failed = failed_last(ledger)
     likely = sum(step.failure_class in MACHINES for step in failed)
     return len(failed) >= _TRIALS_IN_A_ROW or likely >= _OF_THE_MACHINE
+
+
+def stopped(ledger: Ledger, why: str, step: Step) -> ServerError:
+    """Write down that the machine is at fault, not a config; return the fault that ends the study.
+
+    What has failed since something was measured there does not count.
+
+    Args:
+        ledger: of the study.
+        why: in a sentence.
+        step: that failed last.
+    """
+    void = tuple(
+        dict.fromkeys([*map(key, failed_last(ledger)), *failed_there(ledger, step.device)])
+    )
+    ledger.append(Event(kind="machine", why=why, failure_class=step.failure_class, void=void))
+    return ServerError(
+        step.failure_class or "died",
+        f"the machine is at fault, not a config: {why} Mend it, and go on with:"
+        f" {commands.resume(ledger.path.parent)}; what failed is measured again then.",
+    )
+
+
+def said(step: Step) -> str:
+    """Return the class and the reason of a failure, on one line."""
+    return f"({step.failure_class}): {' '.join((step.failure_why or '').split())}"
 
 
 def is_suspect(ledger: Ledger) -> bool:
@@ -146,7 +189,7 @@ def give_back(ledger: Ledger, knobs: Sequence[Knob], say: Callable[[str], None])
 def _failed_with_the_baseline(ledger: Ledger, knobs: Sequence[Knob]) -> list[Step]:
     """Return the trials that have failed since something was measured, if the baseline did, too.
 
-    A baseline in a lane of its own tells of that lane alone.
+    A baseline on a part of the machine tells of that part alone.
     """
     rows: list[list[Step]] = [[]]  # of failures, between what was measured
     for step in ledger.steps:
@@ -155,13 +198,14 @@ def _failed_with_the_baseline(ledger: Ledger, knobs: Sequence[Knob]) -> list[Ste
         elif step.state != "predicted-infeasible":
             rows.append([])
     baseline = ledger.spec.baseline
-    return [
-        step
-        for row in rows
-        if any(
-            one.phase == "check" and not one.device and same(one.config, baseline, knobs)
-            for one in row
-        )
-        for step in row
-        if step.phase == "trial" and ledger.tries(key(step))[-1].state == "failed"
-    ]
+    found = []
+    for row in rows:
+        checks = [s for s in row if s.phase == "check" and same(s.config, baseline, knobs)]
+        found += [
+            step
+            for step in row
+            if step.phase == "trial"
+            and ledger.tries(key(step))[-1].state == "failed"
+            and any(not check.device or shares(check.device, step.device) for check in checks)
+        ]
+    return found

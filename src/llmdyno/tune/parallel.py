@@ -18,8 +18,9 @@ from llmdyno.knobs import Value
 from llmdyno.machine.devices import Devices, shares
 from llmdyno.tune import blame
 from llmdyno.tune.endings import enough, is_doubtful, to_measure_again, trials_left
-from llmdyno.tune.entries import Event, Key, Out, Step, key
+from llmdyno.tune.entries import Event, Out, Step, key
 from llmdyno.tune.hosts import Hosts
+from llmdyno.tune.lane_checks import IN_A_ROW, LaneChecks, broken
 from llmdyno.tune.lanes import Ended, Job, Lanes, once_more, record
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.offers import Offered, offered
@@ -31,8 +32,6 @@ from llmdyno.tune.starts import begin
 from llmdyno.tune.steps import error_of, excess
 from llmdyno.tune.trials import Trials, ended_from_outside, given_up
 from llmdyno.units import counted
-
-_IN_A_ROW = 3  # failures of one lane, and it must show that it works: else it eats all trials
 
 
 class ParallelTrials(Trials):
@@ -50,7 +49,6 @@ class ParallelTrials(Trials):
         self._waiting: deque[Job] = deque()  # to be begun before anything new
         self._over = False  # nothing new is begun
         self._last_fails = False  # the baseline, in the last lane
-        self._checks = 0  # the number of the next check
         self._known: dict[str, dict[str, float]] = {}  # what SLOs a run missed, by its folder
 
     @property
@@ -75,6 +73,7 @@ class ParallelTrials(Trials):
                 runner.check_machine()
             self._search = self._asking.told(self._tried())
             return
+        self._checks = LaneChecks(runner, self._devices)
         self._announce()
         if reference is not None:
             self._read_reference(reference)
@@ -104,9 +103,13 @@ class ParallelTrials(Trials):
         """Begin what there is room for."""
         if self._is_broken():  # nothing new, until the machine has shown that it works
             if not running.jobs:
-                self._runner.check_machine()
+                failed = blame.failed_last(self._runner.ledger)
+                mended = self._runner.check_machine()
                 self._last_fails = False
                 self._take_up(self._runner.ledger.out)
+                if not mended and isinstance(self._devices, Hosts):  # ours is another machine
+                    for host in dict.fromkeys(step.device for step in failed):
+                        self._check(host)
             return
         while len(running.jobs) < self._devices.lanes:
             if not self._waiting:
@@ -131,7 +134,7 @@ class ParallelTrials(Trials):
     def _begun(self, job: Job, device: str) -> None:
         runner = self._runner
         if job.phase != "trial":
-            runner.say(f"  {device} has failed {_IN_A_ROW} times; the baseline shows if it works.")
+            runner.say(f"  {device} has failed {IN_A_ROW} times; the baseline shows if it works.")
             return
         runner.ledger.append(
             Out(
@@ -272,63 +275,39 @@ class ParallelTrials(Trials):
             dropped_s = job.dropped_s + ended.wall_s
             self._retry(msgspec.structs.replace(job, dropped_s=dropped_s), "its process was lost")
             return
+        hosts = isinstance(self._devices, Hosts)
+        if ended.measurement is None and job.phase == "check" and hosts:
+            self._checks.ended(job.device)  # that a worker is lost tells nothing of its machine
+            return
         step = record(self._runner, ended)
         if step.phase == "check":
+            self._checks.ended(step.device)
             if step.state == "failed" and self._devices.lanes_without(step.device):
                 self._leave_out(step)
+            elif step.state == "failed" and hosts:
+                why = f"{step.device}: {broken(step)} No other host is left."
+                raise blame.stopped(self._runner.ledger, why, step)
             elif step.state == "failed":  # no lane would be left: it is the machine
                 self._last_fails = True
             return
         if is_doubtful(step):
             self._retry(msgspec.structs.replace(job, dropped_s=0.0), _doubt_of(step))
-        if self._is_suspect(step.device):
+        if self._checks.is_suspect(step.device):
             self._check(step.device)
 
-    def _is_suspect(self, device: str) -> bool:
-        """Tell whether a lane, of several, has failed so often in a row that it must be checked."""
-        last = [s for s in self._runner.ledger.steps if shares(s.device, device)][-_IN_A_ROW:]
-        failed = len(last) == _IN_A_ROW and all(step.state == "failed" for step in last)
-        return failed and self._devices.lanes > 1
-
     def _check(self, suspect: str) -> None:
-        """Let the baseline show next whether a part of the machine works where trials failed."""
-        runner = self._runner
-        known = {job.device for job in self._waiting if job.phase == "check"}
-        self._checks = max(self._checks, runner.ledger.next_check)
-        names = [name for name in self._devices.checked_by(suspect) if name not in known]
-        self._waiting.extendleft(
-            Job(
-                phase="check",
-                number=number,
-                config=runner.study.baseline,
-                load=runner.trial_load(),
-                gpus=self._gpus(runner.study.baseline),
-                races=False,
-                device=name,
-            )
-            for number, name in enumerate(names, self._checks)
-        )
-        self._checks += len(names)
+        """Let the baseline show next whether a lane works where trials failed."""
+        self._waiting.extendleft(self._checks.of(suspect, self._gpus(self._runner.study.baseline)))
 
     def _leave_out(self, check: Step) -> None:
         """Leave out a lane in which the baseline fails; what failed there comes back."""
-        runner = self._runner
-        void: dict[Key, None] = {}
-        works: set[str] = set()  # what has worked since
-        for step in reversed(runner.ledger.steps):
-            if not shares(step.device, check.device) or step.device in works:
-                continue
-            if step.state == "failed":
-                void[key(step)] = None
-            else:
-                works.add(step.device)
-        reason = " ".join((check.failure_why or "").split())
-        why = f"its baseline has worked, and fails now ({check.failure_class}): {reason}"
-        event = Event(kind="lane", why=why, devices=(check.device,), void=tuple(void))
-        runner.ledger.append(event)
+        runner, why = self._runner, broken(check)
+        void = blame.failed_there(runner.ledger, check.device)
+        runner.ledger.append(Event(kind="lane", why=why, devices=(check.device,), void=void))
         self._devices.leave_out(check.device)
         self._devices.hide_left_out()
         self._waiting = deque(job for job in self._waiting if not shares(job.device, check.device))
+        self._checks.ended(check.device)
         runner.say(f"  ! {check.device}: {why} It is left out; what failed there is tried again.")
         self._take_up(out for out in runner.ledger.out if key(out) in void)
 
@@ -351,9 +330,9 @@ class ParallelTrials(Trials):
             return True
         ledger = self._runner.ledger
         failed = blame.failed_last(ledger)
-        # If one lane of several has failed alone, it is checked alone.
-        alone = self._devices.lanes > 1 and len({step.device for step in failed}) == 1
-        return blame.looks_broken(ledger) and failed[-1].phase == "trial" and not alone
+        if not blame.looks_broken(ledger) or failed[-1].phase != "trial":
+            return False
+        return not self._checks.explains(failed)
 
     def _steps(self, out: Sequence[int] = ()) -> list[Step]:
         """Return the trials that have come to an end, but for those that are measured again."""

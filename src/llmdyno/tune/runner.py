@@ -15,12 +15,11 @@ import msgspec
 
 from llmdyno import fronts, store, workload
 from llmdyno.engines import facts
-from llmdyno.errors import ServerError
 from llmdyno.knobs import Value
 from llmdyno.machine import environment
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load
-from llmdyno.tune import blame, commands, going_on
+from llmdyno.tune import blame, going_on
 from llmdyno.tune.budget import UNKNOWN_START_S, Costs, costs, lasts_s, usual_s
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.entries import Began, Event, Phase, Step, key
@@ -242,18 +241,8 @@ class Runner:
         is_baseline = same(step.config, self.study.baseline, self.stack.knobs)
         if not is_baseline and step.failure_class not in blame.MACHINES:
             return self.check_machine()
-        said = " ".join((step.failure_why or "").split())
         why = f"{describe(step.config)} has worked, and failed twice in a row now"
-        why += f" ({step.failure_class}): {said}"
-        void = tuple({key(failed): None for failed in blame.failed_last(self.ledger)})
-        self.ledger.append(
-            Event(kind="machine", why=why, failure_class=step.failure_class, void=void)
-        )
-        raise ServerError(
-            step.failure_class or "died",
-            f"the machine is at fault, not a config: {why} Mend it, and go on with:"
-            f" {commands.resume(self.folder)}; what failed is measured again then.",
-        )
+        raise blame.stopped(self.ledger, f"{why} {blame.said(step)}", step)
 
     def _measured(
         self,

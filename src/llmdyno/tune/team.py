@@ -268,13 +268,14 @@ class Team:
         return self._database.do(work)
 
     def lease(self, host: int, sitting: str) -> Leased | None:
-        """Lease a job; None: there is none now."""
+        """Lease a job; None: there is none now, or none for a host that was refused."""
         found = self._ask(
             "UPDATE dyno_jobs SET state = 'leased', host = :host, sitting = :sitting,"
             " tries = tries + 1, until = now() + make_interval(secs => (SELECT lease_s FROM"
             " dyno_studies WHERE study = :study)) WHERE id = (SELECT id FROM dyno_jobs WHERE"
             " study = :study AND (wanted IS NULL OR wanted = :host) AND tries < tries_max AND"
-            " (state = 'open' OR (state = 'leased' AND until < now()))"
+            " (state = 'open' OR (state = 'leased' AND until < now())) AND NOT EXISTS (SELECT 1"
+            " FROM dyno_hosts WHERE study = :study AND number = :host AND refused IS NOT NULL)"
             " ORDER BY id FOR UPDATE SKIP LOCKED LIMIT 1) RETURNING id, job",
             host=host,
             sitting=sitting,
