@@ -189,7 +189,7 @@ def give_back(ledger: Ledger, knobs: Sequence[Knob], say: Callable[[str], None])
 def _failed_with_the_baseline(ledger: Ledger, knobs: Sequence[Knob]) -> list[Step]:
     """Return the trials that have failed since something was measured, if the baseline did, too.
 
-    A baseline on a part of the machine tells of that part alone.
+    A baseline in a lane of its own tells of that lane alone.
     """
     rows: list[list[Step]] = [[]]  # of failures, between what was measured
     for step in ledger.steps:
@@ -198,14 +198,13 @@ def _failed_with_the_baseline(ledger: Ledger, knobs: Sequence[Knob]) -> list[Ste
         elif step.state != "predicted-infeasible":
             rows.append([])
     baseline = ledger.spec.baseline
-    found = []
-    for row in rows:
-        checks = [s for s in row if s.phase == "check" and same(s.config, baseline, knobs)]
-        found += [
-            step
-            for step in row
-            if step.phase == "trial"
-            and ledger.tries(key(step))[-1].state == "failed"
-            and any(not check.device or shares(check.device, step.device) for check in checks)
-        ]
-    return found
+    return [
+        step
+        for row in rows
+        if any(
+            one.phase == "check" and not one.device and same(one.config, baseline, knobs)
+            for one in row
+        )
+        for step in row
+        if step.phase == "trial" and ledger.tries(key(step))[-1].state == "failed"
+    ]
