@@ -52,9 +52,12 @@ def joined(team: Team, name: str = "gpu-a", sitting: str = "s1") -> int:
 
 def let_pass(database: Database, leases: float) -> None:
     """Let so many leases pass: every moment in the database is so much longer ago."""
-    for table, moment in (("studies", "seen"), ("hosts", "seen"), ("jobs", "until")):
-        ago = f"{moment} - make_interval(secs => :seconds)"
-        database.ask(f"UPDATE dyno_{table} SET {moment} = {ago}", seconds=leases * LEASE_S)
+    for moved in (
+        "UPDATE dyno_studies SET seen = seen - make_interval(secs => :seconds)",
+        "UPDATE dyno_hosts SET seen = seen - make_interval(secs => :seconds)",
+        "UPDATE dyno_jobs SET until = until - make_interval(secs => :seconds)",
+    ):
+        database.ask(moved, seconds=leases * LEASE_S)
 
 
 def test_many_workers_that_ask_at_once_get_a_job_each(team: Team, server: Any) -> None:
