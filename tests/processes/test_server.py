@@ -82,10 +82,18 @@ def wait_for(true: Callable[[], bool], within_s: float = 15.0) -> bool:
 def test_a_ready_server_has_made_a_token_and_stops(
     launch_of: Callable[..., Launch], tmp_path: Path
 ) -> None:
+    """It becomes ready once its line was told, so that it is told before that."""
+    goes_on = tmp_path / "goes_on"
+    is_due = f"__import__('os').path.exists({str(goes_on)!r})"
+    launch = launch_of(SERVER.replace("time.monotonic() - begin_s >= AFTER_S", is_due))
     told: list[str] = []
-    launch = launch_of(SERVER, after_s=1.3)
 
-    with supervise.start(launch, log=tmp_path / "logs" / "a.log", progress=told.append) as server:
+    def tell(line: str) -> None:
+        told.append(line)
+        if line.endswith("loading the weights"):
+            goes_on.touch()
+
+    with supervise.start(launch, log=tmp_path / "logs" / "a.log", progress=tell) as server:
         assert server.launch == launch
         assert server.failure() is None
         assert alive(server.pid)
@@ -94,7 +102,7 @@ def test_a_ready_server_has_made_a_token_and_stops(
     assert not alive(server.pid)
     assert server.failure() is None
     server.stop()
-    assert told[0].endswith("s: loading the weights")
+    assert told[-1].endswith("s: loading the weights")
     assert (tmp_path / "logs" / "a.log").read_text("utf-8") == "loading the weights\n"
 
 
