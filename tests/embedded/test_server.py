@@ -24,6 +24,7 @@ from llmdyno.bench.detect import detect
 from llmdyno.bench.prober import Prober
 from llmdyno.bench.recount import recount
 from llmdyno.engines.openvino import ENGINE
+from llmdyno.processes.ports import free_port
 from llmdyno.records.entries import Record
 from llmdyno.wire.target import parse_url
 from waiting import until
@@ -77,12 +78,6 @@ class Server(msgspec.Struct):
 
 def eventually(holds: Callable[[], bool]) -> None:
     until(holds, "what is waited for", within_s=PATIENCE_S)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
-from faults.test_connections import WHOLE, by_name, free_port, server_context
+from faults.test_connections import WHOLE, by_name, server_context
 from harness import whole
+from llmdyno.processes.ports import free_port
 from scripted_server import Client, scripted
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
