@@ -585,9 +585,10 @@ def test_sigterm_lets_a_running_stream_finish(folder: Path) -> None:
             seen.add(server.health())
             assert server.process.poll() is None, server.said()
         assert 503 in seen  # while the model was being loaded
-        body = read_stream(server, 300, lambda: server.process.send_signal(signal.SIGTERM))
+        # Few enough that a slow machine makes them within DRAIN_S.
+        body = read_stream(server, 120, lambda: server.process.send_signal(signal.SIGTERM))
         assert events(body)[-1] == b"[DONE]"
-        assert len(events(body)) > 250
+        assert len(events(body)) > 100
         assert server.process.wait(PATIENCE_S) == 0
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -59,6 +60,23 @@ def test_a_lane_is_a_process_on_its_own_cores_that_ends_with_its_server(
     assert "killed by SIGKILL" in second.lost_why
     assert first.wall_s + second.wall_s <= time.monotonic() - began_s
     assert servers_left(tmp_path) == []
+
+
+def test_a_lane_whose_process_is_not_known_yet_is_stopped_and_nobody_is_signalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process 0 would be dyno itself, and all that was started with it."""
+    said: list[object] = []
+    child = SimpleNamespace(pid=0, ended=lambda: False, stop=lambda: said.append("stop"))
+    monkeypatch.setattr("llmdyno.machine.devices._cores", lambda: list(range(4)))
+    monkeypatch.setattr("llmdyno.tune.lanes.start_lane", lambda *_: child)
+    monkeypatch.setattr("llmdyno.tune.lanes.os.kill", lambda *words: said.append(words))
+    study = flags.study_spec({"engine": "timed.engine", "model": "m", "parallel": 2})
+
+    with Lanes(study, tmp_path, Devices(2, 0)) as running:
+        assert running.start(job(0, 0.6))
+
+    assert said == ["stop"]
 
 
 def _content(path: Path) -> bytes:
