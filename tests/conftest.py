@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from forge import Forge
+from llmdyno.processes import ports
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and every child inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_PROCESSES_MAX = 12  # that run tests at once, each with ports of its own
 DYNO = (sys.executable, "-m", "llmdyno")
 # These take longest, so they begin first: no worker is left alone with one at the end.
 LONGEST = (
@@ -69,6 +71,15 @@ def _studies_do_not_meet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     """Hide the studies of these tests from those of other processes, which would warn of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ports_of_its_own() -> Iterator[None]:
+    """Let no two processes that run tests find the same port free before either listens on it."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PROCESSES_MAX
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ports, "_PORTS", ports._PORTS[number::_PROCESSES_MAX])
         yield
 
 

@@ -65,7 +65,7 @@ def wait_for_measurement(study: Path) -> None:
     wait_until(measures)
 
 
-def servers_left(folder: Path, *, grace_s: float = 3.0) -> list[str]:
+def servers_left(folder: Path, *, grace_s: float = 20.0) -> list[str]:
     """Return the commands of what a study in that folder started and has not ended in time."""
     deadline_s = time.monotonic() + grace_s
     while (found := _marked(folder)) and time.monotonic() < deadline_s:

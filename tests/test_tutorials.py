@@ -4,6 +4,7 @@ Commands, files and servers are the page's own; REPLACED makes them short. A stu
 lab (study_lab.py), because it takes minutes: test_demo.py runs the quickstart's for real.
 """
 
+import itertools
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 import documents
 from documents import ROOT, Block
 from llmdyno.cli.app import app
+from llmdyno.processes.ports import free_port
 from studies import wait_until
 from study_lab import Start, StudyLab
 
@@ -65,7 +67,7 @@ class Reader:
         self.ran: list[str] = []
         self._dyno = dyno
         self._terminals: list[subprocess.Popen[bytes]] = []
-        self._ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+        self._ports = dict(zip(PORTS, map(str, itertools.count(free_port())), strict=False))
         programs = folder / "programs"
         programs.mkdir()
         for name, module in (("dyno", "-m llmdyno"), ("python", "")):
@@ -147,14 +149,6 @@ class Reader:
 
     def _with_ports(self, text: str) -> str:
         return re.sub(r"\b(8000|8001|9000)\b", lambda port: self._ports[port[0]], text)
-
-
-def _free_ports(count: int) -> list[str]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    found = [str(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return found
 
 
 def _is_open(port: int) -> bool:

@@ -343,9 +343,11 @@ def test_grpc_to_a_server_of_http_names_the_scheme() -> None:
 
 def test_a_server_that_keeps_silent_is_not_asked_four_times() -> None:
     asked: list[str] = []
+    heard = asyncio.Event()
 
     async def silent(client: Client) -> None:
         asked.append((await client.asked())[0])
+        heard.set()
         await asyncio.sleep(30)
 
     async def main() -> None:
@@ -355,6 +357,7 @@ def test_a_server_that_keeps_silent_is_not_asked_four_times() -> None:
                 await detect(prober, "auto", "")
             finally:
                 prober.close()
+                await asyncio.wait_for(heard.wait(), 30)
 
     with pytest.raises(TargetError, match=r"/v2: no answer in 0.3 s: name what the server is"):
         asyncio.run(main())

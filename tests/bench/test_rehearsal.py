@@ -103,6 +103,8 @@ def test_an_answer_whose_end_is_near_is_read_on(
     async def steady(client: Client) -> None:
         await client.request()
         await client.send(HEAD, *[framed(chunk("a"))] * 4, pause_s=0.05)
+        while max_tokens > 4:
+            await client.send(framed(chunk("a")), pause_s=0.05)
         await client.send(framed(STOP + DONE) + END)
 
     hung_up = rehearsed_once(steady, workload=spec.Workload(max_tokens=max_tokens))

@@ -1,11 +1,8 @@
 """Bundles: each file held against the schema of its kind, and what can run here is run."""
 
-import contextlib
 import json
 import os
-import random
 import shlex
-import socket
 import subprocess
 import sys
 from importlib.resources import files
@@ -170,16 +167,6 @@ def test_settings_in_a_file_come_along(tmp_path: Path) -> None:
     assert f"{mount['mountPath']}/{Path(name).name}" == f"/bundle/{name}"
 
 
-def first_of_free_ports(count: int) -> int:
-    """Return the first of some free ports in a row, below those that the kernel deals out."""
-    while True:
-        first = random.randrange(20_000, 30_000)
-        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                held.enter_context(socket.create_server(("127.0.0.1", port)))
-            return first
-
-
 class Scripted:
     """An engine whose command says what shells, compose and Kubernetes would take amiss."""
 
@@ -332,7 +319,7 @@ def test_the_script_serves(tmp_path: Path) -> None:
 
 def test_a_triton_bundle_serves_on_the_tritonserver_of_the_path(tmp_path: Path) -> None:
     """Moved to another folder first: a bundle must not know where it was written."""
-    port = first_of_free_ports(3)
+    port = ports.free_port()  # and the two above it
     written(tmp_path / "first", "openvino", "triton", port=port)
     folder = (tmp_path / "first").rename(tmp_path / "moved")
     found = install.wheel(openvino.BACKEND, tmp_path, lambda _: None)
@@ -381,7 +368,7 @@ def test_tensorrt_llms_triton_bundle_takes_nvidias_model_and_the_container_of_th
 
 
 def test_a_bento_bundle_is_built_and_its_script_serves(tmp_path: Path) -> None:
-    port = first_of_free_ports(2)
+    port = ports.free_port()  # and the one above it
     written(tmp_path / "bundle", "openvino", "bentoml", port=port)
     programs = environments.ensure("bentoml", bentoml.ENVIRONMENT, lambda _: None)
     home = {**bentoml.SETTINGS, "BENTOML_HOME": str(tmp_path / "home"), "UV_OFFLINE": "1"}

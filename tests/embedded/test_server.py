@@ -24,6 +24,7 @@ from llmdyno.bench.detect import detect
 from llmdyno.bench.prober import Prober
 from llmdyno.bench.recount import recount
 from llmdyno.engines.openvino import ENGINE
+from llmdyno.processes.ports import free_port
 from llmdyno.records.entries import Record
 from llmdyno.wire.target import parse_url
 from waiting import until
@@ -77,12 +78,6 @@ class Server(msgspec.Struct):
 
 def eventually(holds: Callable[[], bool]) -> None:
     until(holds, "what is waited for", within_s=PATIENCE_S)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -590,9 +585,10 @@ def test_sigterm_lets_a_running_stream_finish(folder: Path) -> None:
             seen.add(server.health())
             assert server.process.poll() is None, server.said()
         assert 503 in seen  # while the model was being loaded
-        body = read_stream(server, 300, lambda: server.process.send_signal(signal.SIGTERM))
+        # Few enough that a slow machine makes them within DRAIN_S.
+        body = read_stream(server, 120, lambda: server.process.send_signal(signal.SIGTERM))
         assert events(body)[-1] == b"[DONE]"
-        assert len(events(body)) > 250
+        assert len(events(body)) > 100
         assert server.process.wait(PATIENCE_S) == 0
 
 

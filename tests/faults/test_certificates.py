@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import pytest
 
-from faults.test_connections import WHOLE, by_name, free_port, server_context
+from faults.test_connections import WHOLE, by_name, server_context
 from harness import whole
+from llmdyno.processes.ports import free_port
 from scripted_server import Client, scripted
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
@@ -145,13 +146,21 @@ def test_a_server_that_comes_back_with_an_expired_one_is_named_in_the_run(
     both.write_bytes(good.trusted.read_bytes() + expired.trusted.read_bytes())
     port = free_port()
 
+    measured = 0
+    has_measured = asyncio.Event()
+
     async def answer_once(client: Client) -> None:
+        nonlocal measured
+        await client.request()
         await whole("openai-chat")(client)
+        measured += 1
+        if measured == 10:  # some more than are asked before the level begins
+            has_measured.set()
         client.reset()  # what is connected would stay so: a certificate is shown at the start
 
     async def serve() -> None:
         async with scripted(answer_once, port=port, tls=good.context):
-            await asyncio.sleep(2.5)
+            await has_measured.wait()
         async with scripted(WHOLE, port=port, tls=expired.context):
             await asyncio.sleep(60)
 
@@ -160,7 +169,7 @@ def test_a_server_that_comes_back_with_an_expired_one_is_named_in_the_run(
         done = await asyncio.to_thread(
             dyno,
             *("bench", "--url", f"https://localhost:{port}", "--ca-cert", str(both)),
-            *("--endpoint", "openai-chat", "--model", "m", "-c", "2", "--duration", "4s"),
+            *("--endpoint", "openai-chat", "--model", "m", "-c", "2", "--duration", "60s"),
             *("--ramp", "0s", "--think-time", "20ms", "--no-scrape", "--no-calibration"),
             *("--max-errors", "5", "--out", "run"),
         )

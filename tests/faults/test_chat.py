@@ -81,8 +81,7 @@ def test_a_role_only_chunk_is_no_first_token() -> None:
 
     (record,) = run(answering(answer), requests=1)
 
-    assert record.gaps_ns[0] >= 0.2e9
-    assert 0 < record.first_byte_ns < 0.2e9
+    assert 0 < record.first_byte_ns <= record.gaps_ns[0] - 0.2e9
 
 
 def test_connections_are_used_again_and_a_stale_one_is_replaced() -> None:

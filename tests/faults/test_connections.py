@@ -16,6 +16,7 @@ import uvloop
 
 from conftest import last_json
 from harness import answering, drive, raw, whole
+from llmdyno.processes.ports import free_port
 from llmdyno.records.entries import Record
 from llmdyno.wire import http1
 from llmdyno.wire.target import parse_url
@@ -30,12 +31,6 @@ def run(make: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
         return await make()
 
     return uvloop.run(main())
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 # Names and ports.

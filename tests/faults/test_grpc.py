@@ -398,6 +398,7 @@ class Model:
         self.heard: list[bytes] = []
         self.metadata: dict[str, str] = {}
         self.cancelled = threading.Event()
+        self.made = 0  # tokens of an endless answer
 
     def two_tokens(self, _context: Any) -> Iterator[bytes]:
         yield from (message[5:] for message in (rpc_response("a"), rpc_response("é"), rpc_end()))
@@ -405,6 +406,7 @@ class Model:
     def endless(self, context: Any) -> Iterator[bytes]:
         context.add_callback(self.cancelled.set)
         while context.is_active():
+            self.made += 1
             yield rpc_response("a")[5:]
             time.sleep(0.02)
 
@@ -526,7 +528,7 @@ def test_who_gives_up_cancels_the_call(how: dict[str, float]) -> None:
 
     (record,) = records
     assert (record.outcome, record.error) in {("failed", "timeout"), ("cut", "")}
-    assert record.output_tokens > 3
+    assert 0 < record.output_tokens <= model.made
 
 
 def test_a_server_that_dies_and_returns() -> None:

@@ -288,7 +288,9 @@ def test_the_tokens_are_the_truth_and_the_prompts_the_same_with_any_number_of_wo
         for level in levels:
             assert level["requests"] == {"completed": 61, "failed": 0, "cut": 0, "errors": {}}
             assert level.get("workers", 1) == workers
-            assert level["ttft_ms"]["p50"] == pytest.approx(50, abs=10)
+            # A stamp is the kernel's: as late as the streamer was with its write, and no later.
+            late_ms = truth(url)["late_ms"]["max"]
+            assert 49 <= level["ttft_ms"]["p50"] <= 50 + late_ms + 10
             assert sum(sample["completed"] for sample in level["samples"]) == 61
         found = records(folder)
         # The rehearsal asks for as many tokens as the first request.
@@ -337,7 +339,8 @@ def begin(url: str, folder: Path, *arguments: str, workers: int = 3) -> subproce
         [
             *(*DYNO, "bench", "--url", url, *TO_STREAMER, "-c", "6", "--ramp", "0s"),
             *("--duration", "60s", "--osl", "8", "--workers", str(workers)),
-            *("--out", str(folder), "--json", *arguments),
+            # Users who began together would think together: a signal then finds nothing to cut.
+            *("--think-time", "0s", "--out", str(folder), "--json", *arguments),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -350,7 +353,6 @@ def begin(url: str, folder: Path, *arguments: str, workers: int = 3) -> subproce
         return all(file.exists() and b'"request"' in file.read_bytes() for file in files)
 
     until(are_under_way, "a request of each worker", within_s=60.0)
-    # Users who began together think together: a signal then would find nothing to cut.
     until(lambda: truth(url)["in_flight"] >= 4, "requests in flight")
     return process
 
@@ -417,7 +419,7 @@ def test_workers_end_with_a_parent_that_is_killed_and_nothing_finished_is_lost(
     assert done.returncode == 0, done.stderr
     (level,) = last_json(done.stdout)["levels"]
     assert level["requests"]["completed"] == truth(url)["completed"] - 1  # the rehearsal
-    # A worker has time to write what it had in flight; a user may just have been thinking.
+    # A worker has time to write what it had in flight.
     assert 1 <= level["requests"]["cut"] <= 6
     assert level["interrupted"]
     assert level["workers"] == 3

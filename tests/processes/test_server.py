@@ -82,10 +82,18 @@ def wait_for(true: Callable[[], bool], within_s: float = 15.0) -> bool:
 def test_a_ready_server_has_made_a_token_and_stops(
     launch_of: Callable[..., Launch], tmp_path: Path
 ) -> None:
+    """It becomes ready once its line was told, so that it is told before that."""
+    goes_on = tmp_path / "goes_on"
+    is_due = f"__import__('os').path.exists({str(goes_on)!r})"
+    launch = launch_of(SERVER.replace("time.monotonic() - begin_s >= AFTER_S", is_due))
     told: list[str] = []
-    launch = launch_of(SERVER, after_s=1.3)
 
-    with supervise.start(launch, log=tmp_path / "logs" / "a.log", progress=told.append) as server:
+    def tell(line: str) -> None:
+        told.append(line)
+        if line.endswith("loading the weights"):
+            goes_on.touch()
+
+    with supervise.start(launch, log=tmp_path / "logs" / "a.log", progress=tell) as server:
         assert server.launch == launch
         assert server.failure() is None
         assert alive(server.pid)
@@ -94,7 +102,7 @@ def test_a_ready_server_has_made_a_token_and_stops(
     assert not alive(server.pid)
     assert server.failure() is None
     server.stop()
-    assert told[0].endswith("s: loading the weights")
+    assert told[-1].endswith("s: loading the weights")
     assert (tmp_path / "logs" / "a.log").read_text("utf-8") == "loading the weights\n"
 
 
@@ -119,10 +127,24 @@ def test_the_files_of_a_launch_are_there_when_it_starts(
         assert "max_batch_size: 64" in (tmp_path / "server.log").read_text()
 
 
-def test_never_healthy_is_a_start_timeout(launch_of: Callable[..., Launch], tmp_path: Path) -> None:
-    launch = launch_of(SERVER, after_s=1e9, start_timeout_s=1.0)
+def time_is_up_once(happened: Callable[[], bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an hour pass for dyno as soon as something has happened, and no moment earlier."""
+    monotonic = time.monotonic
 
-    with pytest.raises(ServerError, match=r"within 1 s \(start-timeout\)") as failed:
+    def later() -> float:
+        return monotonic() + (3600.0 if happened() else 0.0)
+
+    monkeypatch.setattr("llmdyno.processes.server.time", SimpleNamespace(monotonic=later))
+
+
+def test_never_healthy_is_a_start_timeout(
+    launch_of: Callable[..., Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = launch_of(SERVER, after_s=1e9, start_timeout_s=60.0)
+    log = tmp_path / "log"
+    time_is_up_once(lambda: log.exists() and bool(log.read_text()), monkeypatch)
+
+    with pytest.raises(ServerError, match=r"within 60 s \(start-timeout\)") as failed:
         supervise.start(launch, log=tmp_path / "log")
 
     assert failed.value.kind == "start-timeout"
@@ -135,20 +157,24 @@ def test_a_server_that_became_ready_while_we_were_suspended_is_ready(
     """An hour passes for dyno between two looks; the server is there when it looks again."""
     launch = launch_of(SERVER, start_timeout_s=30)
     port = int(launch.url.rpartition(":")[2])
-    monotonic = time.monotonic
 
-    def later() -> float:
+    def listens() -> bool:
         with socket.socket() as probe:
-            listens = probe.connect_ex(("127.0.0.1", port)) == 0
-        return monotonic() + (3600.0 if listens else 0.0)
+            return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    monkeypatch.setattr("llmdyno.processes.server.time", SimpleNamespace(monotonic=later))
+    time_is_up_once(listens, monkeypatch)
     with supervise.start(launch, log=tmp_path / "log") as server:
         assert server.failure() is None
 
 
-def test_healthy_without_a_token_hangs(launch_of: Callable[..., Launch], tmp_path: Path) -> None:
-    launch = launch_of(SERVER, status=503, start_timeout_s=1.0)
+def test_healthy_without_a_token_hangs(
+    launch_of: Callable[..., Launch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = tmp_path / "asked"
+    tells = f"def do_POST(self):\n        open({str(asked)!r}, 'w').close()"
+    source = SERVER.replace("def do_POST(self):", tells)
+    launch = launch_of(source, status=503, start_timeout_s=60.0)
+    time_is_up_once(asked.exists, monkeypatch)
 
     with pytest.raises(ServerError, match="answered 503 when asked for one token") as failed:
         supervise.start(launch, log=tmp_path / "log")

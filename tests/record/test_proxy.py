@@ -6,8 +6,9 @@ import os
 import random
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
-from http.client import IncompleteRead
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -24,6 +25,7 @@ from llmdyno.records.prefixes import HitCounter
 from llmdyno.spec import Workload
 from llmdyno.workload.prompts import Prompts
 from llmdyno.workload.words import synthetic_text
+from scripted_server import DONE, STOP, chunk
 
 Streamer = Callable[..., str]
 Recorder = Callable[..., tuple[subprocess.Popen[str], str]]
@@ -93,13 +95,54 @@ def test_traffic_becomes_a_trace_and_ctrl_c_ends_it(
     assert [row["output_tokens"] for row in rows] == [3, 3]
 
 
+class Held:
+    """A server whose answer is under way until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        held = self
+
+        class Answers(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_error(404)
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.end_headers()
+                with contextlib.suppress(OSError):  # it was cut
+                    self.wfile.write(chunk("a"))
+                    held.go_on.wait()
+                    self.wfile.write(STOP + DONE)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever).start()
+
+    def close(self) -> None:
+        self.go_on.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    server = Held()
+    yield server
+    server.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
 def test_only_ctrl_c_again_cuts_what_is_under_way(
-    number: signal.Signals, streamer: Streamer, recorder: Recorder, tmp_path: Path
+    number: signal.Signals, held: Held, recorder: Recorder, tmp_path: Path
 ) -> None:
     """Bash hangs up on what it runs after the terminal has, so that closing it sends two."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
-    process, url = recorder(streamer("--ttft", "5ms", "--itl", "400ms"))
+    process, url = recorder(held.url)
     signal.signal(signal.SIGHUP, before)
     body = {"model": "m", "max_tokens": 4, "messages": [{"role": "user", "content": "x"}]}
     asked = json.dumps({**body, "stream": True}).encode()
@@ -109,8 +152,9 @@ def test_only_ctrl_c_again_cuts_what_is_under_way(
         assert process.stderr is not None
         assert "under way and may end" in process.stderr.readline()
         process.send_signal(number)
-        with contextlib.suppress(IncompleteRead):
-            answer.read()
+        if number == signal.SIGHUP:
+            held.go_on.set()
+        answer.read()
     process.communicate(timeout=20)
 
     (row,) = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]

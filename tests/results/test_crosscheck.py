@@ -137,11 +137,18 @@ def test_the_page_is_found_where_servers_put_it(url_path: str, page_path: str) -
 
     async def find() -> list[Scrape]:
         notes: list[Scrape] = []
+        enough = asyncio.Event()
+
+        def note(entry: Scrape) -> None:
+            notes.append(entry)
+            if len(notes) == 2:
+                enough.set()
+
         async with scripted(server) as url:
             found = await scraper.find(parse_url(url + url_path), "openai-chat")
             assert found is not None
-            async with found.around(4, 0, 0.1, notes.append):
-                await asyncio.sleep(0.35)
+            async with found.around(4, 0, 0.01, note), asyncio.timeout(30):
+                await enough.wait()
             found.close()
         return notes
 

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_a_lane_is_a_process_on_its_own_cores_that_ends_with_its_server(
         places = [running.start(job(0, 0.6)), running.start(job(1, 60.0))]
         full = running.start(job(2, 0.6))
         wait_until(lambda: len(list(tmp_path.glob("runs/*/server.log"))) == 2)
-        written = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+        written = b"".join(map(_content, tmp_path.rglob("*")))
         (first,) = running.wait()
         os.kill(_pid_of(running, 1), signal.SIGKILL)
         (second,) = running.wait()
@@ -59,6 +60,31 @@ def test_a_lane_is_a_process_on_its_own_cores_that_ends_with_its_server(
     assert "killed by SIGKILL" in second.lost_why
     assert first.wall_s + second.wall_s <= time.monotonic() - began_s
     assert servers_left(tmp_path) == []
+
+
+def test_a_lane_whose_process_is_not_known_yet_is_stopped_and_nobody_is_signalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process 0 would be dyno itself, and all that was started with it."""
+    said: list[object] = []
+    child = SimpleNamespace(pid=0, ended=lambda: False, stop=lambda: said.append("stop"))
+    monkeypatch.setattr("llmdyno.machine.devices._cores", lambda: list(range(4)))
+    monkeypatch.setattr("llmdyno.tune.lanes.start_lane", lambda *_: child)
+    monkeypatch.setattr("llmdyno.tune.lanes.os.kill", lambda *words: said.append(words))
+    study = flags.study_spec({"engine": "timed.engine", "model": "m", "parallel": 2})
+
+    with Lanes(study, tmp_path, Devices(2, 0)) as running:
+        assert running.start(job(0, 0.6))
+
+    assert said == ["stop"]
+
+
+def _content(path: Path) -> bytes:
+    """Return what a file holds; a lane at work may take it away."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        return b""
 
 
 def _pid_of(running: Lanes, number: int) -> int:

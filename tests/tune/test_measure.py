@@ -103,20 +103,26 @@ def test_the_benchmark_waits_for_what_the_warmup_cut(tmp_path: Path) -> None:
 def batching() -> Script:
     """Return a server with room for all, which is slow while answers that nobody reads go on.
 
-    Its first answer is slow, as that of a fresh server. The long one of the warm-up takes 0.8 s.
+    Its first answer is slow, as that of a fresh server. The long one of the warm-up goes on for
+    0.3 s after a short question has come meanwhile, however late that is.
     """
     taken_s = chain((0.15,), repeat(0.0))
-    long_s = chain((0.8,), repeat(0.0))
+    is_long = chain((True,), repeat(False))
+    asked_meanwhile = asyncio.Event()
     busy = 0
 
     async def answer(client: Client, *, is_short: bool) -> None:
         nonlocal busy
         if is_short:
+            if busy:
+                asked_meanwhile.set()
             await asyncio.sleep(0.1 if busy else next(taken_s))
             await client.send(SHORT, pause_s=0)
             return
         busy += 1
-        await asyncio.sleep(next(long_s))
+        if next(is_long):
+            await asked_meanwhile.wait()
+            await asyncio.sleep(0.3)
         busy -= 1
         try:
             await client.send(SHORT, pause_s=0)

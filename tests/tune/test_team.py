@@ -1,7 +1,6 @@
 """Leases of jobs in a real PostgreSQL: one holder at a time, and what is dropped comes back."""
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from llmdyno.tune.jobs import Posted
 from llmdyno.tune.team import Team
 from llmdyno.tune.worker import studies_at_work, work
 
-LEASE_S = 0.4
+LEASE_S = 60.0  # longer than any test takes: leases run out when let_pass() says so
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +27,17 @@ def server() -> Iterator[postgresql.Server]:
 
 @pytest.fixture
 def database(server: postgresql.Server) -> Iterator[Database]:
-    found = Database(server.url, patience_s=5.0)
+    found = Database(server.url, patience_s=60.0)
     yield found
     found.close()
 
 
 @pytest.fixture
-def team(database: Database, request: pytest.FixtureRequest) -> Team:
+def team(database: Database, request: pytest.FixtureRequest) -> Iterator[Team]:
     found = Team(database, request.node.name)
     found.open("a study", LEASE_S)
-    return found
+    yield found
+    database.ask("DELETE FROM dyno_studies")
 
 
 def posted(number: int) -> Posted:
@@ -48,6 +48,16 @@ def joined(team: Team, name: str = "gpu-a", sitting: str = "s1") -> int:
     number = team.join(name=name, boot="b", gpus=0, sitting=sitting)
     assert number is not None, "the name is taken"
     return number
+
+
+def let_pass(database: Database, leases: float) -> None:
+    """Let so many leases pass: every moment in the database is so much longer ago."""
+    for moved in (
+        "UPDATE dyno_studies SET seen = seen - make_interval(secs => :seconds)",
+        "UPDATE dyno_hosts SET seen = seen - make_interval(secs => :seconds)",
+        "UPDATE dyno_jobs SET until = until - make_interval(secs => :seconds)",
+    ):
+        database.ask(moved, seconds=leases * LEASE_S)
 
 
 def test_many_workers_that_ask_at_once_get_a_job_each(team: Team, server: Any) -> None:
@@ -73,7 +83,9 @@ def test_many_workers_that_ask_at_once_get_a_job_each(team: Team, server: Any) -
     assert sorted(got) == list(range(12))
 
 
-def test_a_lease_that_runs_out_is_anothers_and_the_first_may_not_deliver(team: Team) -> None:
+def test_a_lease_that_runs_out_is_anothers_and_the_first_may_not_deliver(
+    team: Team, database: Database
+) -> None:
     job = team.post(posted(0), host=None, tries_max=2)
     first, second = joined(team, "a", "s1"), joined(team, "b", "s2")
 
@@ -81,11 +93,11 @@ def test_a_lease_that_runs_out_is_anothers_and_the_first_may_not_deliver(team: T
     assert held is not None
     assert held.posted == posted(0)
     assert team.lease(second, "s2") is None
-    time.sleep(LEASE_S / 2)
+    let_pass(database, 0.5)
     assert team.renew(job, "s1")
-    time.sleep(LEASE_S / 2 + 0.1)
+    let_pass(database, 0.7)
     assert team.lease(second, "s2") is None  # it was renewed
-    time.sleep(LEASE_S)
+    let_pass(database, 0.7)
     again = team.lease(second, "s2")
 
     assert again is not None
@@ -97,28 +109,28 @@ def test_a_lease_that_runs_out_is_anothers_and_the_first_may_not_deliver(team: T
     assert team.look([job])[job]["run"] == "new"
 
 
-def test_a_job_whose_workers_die_twice_is_lost(team: Team) -> None:
+def test_a_job_whose_workers_die_twice_is_lost(team: Team, database: Database) -> None:
     job = team.post(posted(0), host=None, tries_max=2)
     for sitting in ("s1", "s2"):
         host = joined(team, sitting, sitting)
         assert team.lease(host, sitting) is not None
-        time.sleep(LEASE_S + 0.1)
+        let_pass(database, 1.1)
     host = joined(team, "s3", "s3")
 
     assert team.lease(host, "s3") is None
     assert team.look([job])[job]["state"] == "lost"
 
 
-def test_a_job_for_a_host_that_is_gone_is_lost(team: Team) -> None:
+def test_a_job_for_a_host_that_is_gone_is_lost(team: Team, database: Database) -> None:
     host = joined(team)
     job = team.post(posted(0), host=host, tries_max=1)
     other = joined(team, "b", "s2")
 
     assert team.lease(other, "s2") is None
     assert team.look([job])[job]["state"] == "open"
-    time.sleep(LEASE_S + 0.1)
+    let_pass(database, 1.1)
     assert team.look([job])[job]["state"] == "open"  # one that comes back may have its place now
-    time.sleep(LEASE_S)
+    let_pass(database, 1.0)
     assert team.look([job])[job]["state"] == "lost"
 
 
@@ -133,10 +145,12 @@ def test_a_host_that_was_refused_gets_no_job_even_if_it_asks(team: Team) -> None
     assert leased.id == job
 
 
-def test_a_worker_that_comes_back_finds_the_job_for_its_host(team: Team) -> None:
+def test_a_worker_that_comes_back_finds_the_job_for_its_host(
+    team: Team, database: Database
+) -> None:
     host = joined(team)
     job = team.post(posted(0), host=host, tries_max=1)
-    time.sleep(LEASE_S + 0.1)
+    let_pass(database, 1.1)
     assert team.look([job])[job]["state"] == "open"
 
     assert joined(team, sitting="s2") == host
@@ -238,12 +252,12 @@ def test_who_may_make_no_tables_can_use_them(server: postgresql.Server) -> None:
     own.close()
 
 
-def test_a_host_has_its_number_again_and_its_name_alone(team: Team) -> None:
+def test_a_host_has_its_number_again_and_its_name_alone(team: Team, database: Database) -> None:
     first = joined(team, "a", "s1")
     second = joined(team, "b", "s2")
     assert (first, second) == (1, 2)
     assert team.join(name="a", boot="b", gpus=0, sitting="s3") is None
-    time.sleep(LEASE_S + 0.1)
+    let_pass(database, 1.1)
     assert team.hosts() == []
     assert joined(team, "a", "s3") == 1
     assert [row["name"] for row in team.hosts()] == ["a"]

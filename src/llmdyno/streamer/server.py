@@ -38,6 +38,7 @@ from llmdyno.streamer.responses import (
     stream,
     whole,
 )
+from llmdyno.wire import wall_clock
 
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python's socket module does not name it
 _TIMESTAMP = struct.Struct("@qq")
@@ -311,11 +312,11 @@ class Streamer:
 
 def _arrival_ns(ancillary: list[tuple[int, int, bytes]]) -> int:
     """Turn the kernel's stamp (wall clock) of the last byte read into monotonic time."""
-    now_ns = time.monotonic_ns()
+    now_ns, ahead_ns = wall_clock.read()  # on Linux perf_counter is the monotonic clock
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
             seconds, nanoseconds = _TIMESTAMP.unpack(data)
-            ago_ns = time.time_ns() - (seconds * 10**9 + nanoseconds)
+            ago_ns = now_ns + ahead_ns - (seconds * 10**9 + nanoseconds)
             # While the wall clock is being set, the difference is meaningless.
             return now_ns - ago_ns if 0 <= ago_ns < 10**9 else now_ns
     return now_ns

@@ -105,7 +105,8 @@ class Lanes:
         trace: TracebackType | None,
     ) -> None:
         for one in self._running:  # all at once, so that they stop their servers at once
-            if not one.child.ended():
+            # 0: a leash that is slow has not told it yet; that would be this very process' group.
+            if not one.child.ended() and one.child.pid:
                 with suppress(OSError):
                     os.kill(one.child.pid, signal.SIGTERM)
         with ExitStack() as each:  # what one raises comes after all have been stopped

@@ -20,10 +20,10 @@ import select
 import socket
 import struct
 from collections.abc import Callable
-from time import clock_gettime_ns, perf_counter_ns
+from time import perf_counter_ns
 from typing import Protocol
 
-from llmdyno.wire import inbox
+from llmdyno.wire import inbox, wall_clock
 from llmdyno.wire.inbox import READ_BYTES, Inbox
 from llmdyno.wire.sockets import Addresses
 
@@ -234,8 +234,7 @@ class Poller:
         if not self._links:
             self._timer = None
             return
-        now_ns = perf_counter_ns()
-        offset_ns = clock_gettime_ns(0) - now_ns  # CLOCK_REALTIME; it may be stepped
+        now_ns, offset_ns = wall_clock.read()  # the wall clock may be stepped
         before_ns, self._offset_ns = self._offset_ns, offset_ns
         since_ns, self._polled_ns = self._polled_ns, now_ns
         if before_ns is not None and abs(offset_ns - before_ns) > _STEP_NS:
