@@ -1,6 +1,7 @@
 """A flag is one field of a spec: help, command line, TOML file and page are made from it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from llmdyno.cli.app import load
 from llmdyno.cli.flags import (
+    QUICK,
     Given,
     bench_flags,
     bench_spec,
@@ -240,6 +242,87 @@ def test_words_for_the_engine_are_a_list_in_a_file(tmp_path: Path) -> None:
         (tmp_path / "s.toml").write_text(wrong)
         with pytest.raises(UsageError, match=r"engine.arg"):
             study_spec(read_toml(tmp_path / "s.toml"))
+
+
+# What excludes each other, in a study's file, and the sentence that names both.
+EXCLUDING: dict[str, tuple[str, str]] = {
+    "duration": (
+        'requests = 40\nduration = "9s"',
+        "--duration 9s: a level ends after --requests 40, however long that takes; leave one",
+    ),
+    "trial-duration": (
+        'requests = 40\ntrial_duration = "9s"',
+        "--trial-duration 9s: a level ends after --requests 40",
+    ),
+    "pairs": (
+        "pairs = 4\nmax_pairs = 9",
+        "--max-pairs 9: --pairs 4 says how many there are; leave one of them out",
+    ),
+    "users of a trace": (
+        'workload = "trace"\ndataset = "t.jsonl"\nusers = [4]',
+        "-c [4]: a trace has its own load",
+    ),
+    "requests of a trace": (
+        'workload = "trace"\ndataset = "t.jsonl"\nrequests = 40',
+        "--requests 40: a study asks what a trace has within --duration",
+    ),
+    "pause of a trace": (
+        'workload = "trace"\ndataset = "t.jsonl"\nthink_time = "1s"',
+        "--think-time 1s: is the pause of a user",
+    ),
+    "ramp of a trace": (
+        'workload = "trace"\ndataset = "t.jsonl"\nramp = "1s"',
+        "--ramp 1s: a trace has its own times",
+    ),
+}
+
+
+@pytest.mark.parametrize("profile", [{}, QUICK])
+@pytest.mark.parametrize("name", EXCLUDING)
+def test_a_file_with_what_excludes_each_other_is_refused_by_both_names(
+    name: str, profile: dict[str, Any], tmp_path: Path
+) -> None:
+    written, said = EXCLUDING[name]
+    (tmp_path / "s.toml").write_text(written)
+
+    with pytest.raises(UsageError, match=re.escape(said)):
+        study_spec(read_toml(tmp_path / "s.toml"), profile=profile)
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        ({"requests": 40}, {"requests": 40, "duration_s": 14.0, "trial_duration_s": 10.0}),
+        ({"requests": 40, "ramp": "3s"}, {"requests": 40, "ramp_s": 3.0}),
+        ({"max_pairs": 9}, {"pairs": None, "max_pairs": 9}),
+        ({"max_pairs": 9, "confirm_until": "3%"}, {"pairs": None, "max_pairs": 9}),
+        ({"confirm_until": "3%"}, {"pairs": 3}),
+        ({"pairs": 5}, {"pairs": 5, "users": (10, 50, 100)}),
+        ({"dataset": "d.jsonl"}, {"name": "file", "dataset": "d.jsonl"}),
+        ({"isl": "64"}, {"name": "synthetic"}),
+        ({"workload": "sessions", "dataset": "d.jsonl"}, {"name": "sessions"}),
+        ({"max_tokens": 9}, {"name": "chat-system", "osl": None, "max_tokens": 9}),
+        (
+            {"workload": "trace", "dataset": "t.jsonl"},
+            {"name": "trace", "arrival": "trace", "ramp_s": None, "duration_s": 14.0},
+        ),
+    ],
+)
+def test_what_is_asked_for_takes_the_place_of_what_a_profile_says(
+    given: dict[str, Any], values: dict[str, Any]
+) -> None:
+    study = study_spec(given, profile=QUICK)
+
+    found: dict[str, Any] = {}
+    for part in (study.workload, study.load, study):
+        found |= {name: getattr(part, name) for name in part.__struct_fields__}
+    assert {name: found[name] for name in values} == values
+
+
+def test_the_pause_of_a_user_is_refused_where_there_are_none() -> None:
+    for given in ({"request_rate": "3"}, {"arrival": "trace", "dataset": "t.jsonl"}):
+        with pytest.raises(UsageError, match="--think-time 1s: is the pause of a user"):
+            bench_spec({"url": "http://h", "think_time": "1s", **given})
 
 
 def test_a_file_takes_keys_with_hyphens_and_those_that_are_no_flags(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ class Lab:
             over_budget=lambda _: self.left_s <= 0,
             left_s=lambda: self.left_s,
             ledger=Ledger(folder),
+            look_around=lambda: None,
         )
         self.ledger: Ledger = runner.ledger
         self.exam = Exam(runner, runner, folder, ("", ""))

@@ -1,22 +1,26 @@
 """The gate within a study: what is asked when, who may win, and what stands in the document."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from llmdyno.errors import ServerError, UsageError
+from llmdyno.errors import DynoError, ServerError, UsageError
 from llmdyno.flag import PERMISSION
 from llmdyno.knobs import Knob, Value
+from llmdyno.quality import lm_eval
 from llmdyno.quality.answers import Answers
+from llmdyno.quality.lm_eval import Scores
 from llmdyno.results.quality import sentences
 from llmdyno.tune.checked import read, told
 from llmdyno.tune.entries import Event
+from llmdyno.tune.exam import Exam
 from llmdyno.tune.gate import Gate
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.spec import Study
-from study_lab import LENGTH, answers
+from study_lab import LENGTH, Start, StudyLab, answers, fast
 
 
 def knob(name: str, *, alters: bool) -> Knob:
@@ -44,6 +48,7 @@ class Asked(Gate):
         self.said: list[str] = []
         self.asked: list[dict[str, Value]] = []
         self.broken = self.used_up = False
+        self.looks: Callable[[], None] = lambda: None
         runner: Any = SimpleNamespace(
             study=study,
             folder=folder,
@@ -51,9 +56,13 @@ class Asked(Gate):
             say=self.said.append,
             over_budget=lambda _: self.used_up,
             ledger=Ledger(folder),
+            look_around=self._look_around,
         )
         self.ledger: Ledger = runner.ledger
         super().__init__(runner)
+
+    def _look_around(self) -> None:
+        self.looks()
 
     def _ask(self, config: Any, like: Answers | None) -> Answers:
         assert (like is None) == (not config)
@@ -145,6 +154,60 @@ def test_in_another_place_the_baseline_is_asked_again(tmp_path: Path) -> None:
     gate_.after_confirmation({"speed": 3})
 
     assert gate_.asked == [{}, {"speed": 2}, {"speed": 3}]
+
+
+def test_an_engine_replaced_between_the_two_makes_the_baseline_answer_again(tmp_path: Path) -> None:
+    """It may go on so (--elsewhere), but both have to answer in one place."""
+    gate_ = Asked(tmp_path, False)
+    looks: list[int] = []
+
+    def look() -> None:
+        looks.append(len(gate_.asked))
+        if len(looks) == 2:  # the baseline has answered
+            gate_.ledger.append(Event(kind="moved", why="m 1 → m 2"))
+
+    gate_.looks = look
+    gate_.after_confirmation({"speed": 1})
+
+    assert gate_.asked == [{}, {}, {"speed": 1}]
+    assert read(tmp_path).baseline_place == 1
+
+
+@pytest.mark.parametrize("asks", ["quality", "lm_eval"])
+@pytest.mark.parametrize("after", ["proof", "baseline"])
+def test_an_engine_that_is_replaced_before_one_is_asked_stops_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asks: str, after: str
+) -> None:
+    lab = StudyLab(tmp_path / "s", monkeypatch)
+    asked: list[Any] = []
+
+    def ask(config: Any, found: Any) -> Any:
+        asked.append(dict(config))
+        if after == "baseline" and len(asked) == 1:
+            monkeypatch.setenv("FAULTY_VERSION", "2.0")
+        return found
+
+    def world(start: Start) -> Any:
+        if after == "proof" and start.phase == "confirm":
+            monkeypatch.setenv("FAULTY_VERSION", "2.0" if len(lab.starts) == 7 else "1.0")
+        return fast(start)
+
+    monkeypatch.setattr(Gate, "_ask", lambda _, config, __: ask(config, answers(LENGTH)))
+    scores = Scores(version="", scores=[])
+    monkeypatch.setattr(Exam, "_scores", lambda _, __, config, ___: ask(config, scores))
+    monkeypatch.setattr(lm_eval, "require", lambda *_: None)
+    study = lab.study(**({"quality": True} if asks == "quality" else {"lm_eval": "t"}))
+
+    error = lab.fails(world, study)
+
+    assert type(error) is DynoError
+    assert error.exit_status == 3
+    assert "it was replaced while the study ran" in str(error)
+    assert asked == ([{}] if after == "baseline" else [])
+    monkeypatch.setenv("FAULTY_VERSION", "1.0")  # put back
+    lab.run(fast, study)
+    assert lab.starts == []
+    assert asked == [{}, {"fast": True}]
 
 
 def test_what_is_asked_is_charged_and_a_used_up_budget_is_told(tmp_path: Path) -> None:

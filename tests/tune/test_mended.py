@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from llmdyno import store
 from llmdyno.errors import InterruptError
+from llmdyno.tune.combined import Combined
 from llmdyno.tune.ledger import Ledger
+from studies import unheard
 from study_lab import LaneLab, Start, StudyLab, World, fast, flat
 
 GIVEN: list[dict[str, Any]] = [{"itl_ms": number} for number in range(11, 16)]
@@ -180,3 +183,82 @@ def test_trials_in_lanes_are_measured_again_after_a_stop(lanes: LaneLab) -> None
     assert stopped
     assert states(document) == ["measured"] * 5
     assert not any(start.phase == "check" for start in lanes.starts)
+
+
+# Killed after any line of the ledger.
+
+
+class Mends:
+    """A machine in which trials from a number on fail, and the first check; then it works.
+
+    Args:
+        first: the number of the first trial that fails, of all that were started.
+    """
+
+    def __init__(self, first: int) -> None:
+        self._first = first
+        self.phases: list[str] = []  # of all that was started, before a stop and after it
+
+    def __call__(self, start: Start) -> Any:
+        checks = self.phases.count("check")
+        self.phases.append(start.phase)
+        trials = self.phases.count("trial")
+        fails = start.phase == "check" or (start.phase == "trial" and trials >= self._first)
+        return "died" if fails and not checks else (float(start.config.get("itl_ms", 20)), 20.0)
+
+
+class Kill:
+    """Kills a study once its ledgers have got so many lines; 0: never."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lines = self.at = 0
+        append = Ledger.append
+
+        def killing(ledger: Ledger, entry: Any) -> None:
+            append(ledger, entry)
+            self.lines += 1
+            if self.lines == self.at:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Ledger, "append", killing)
+
+
+def run_combined(lab: StudyLab, world: World, given: list[dict[str, Any]]) -> dict[str, Any]:
+    lab.world, lab.starts = world, []
+    asked = lab.study(engine="timed.engine,faulty.engine", search="itl_ms", trials=6)
+    asked = msgspec.structs.replace(asked, candidates=tuple(given))
+    return Combined(asked, lab.folder, unheard()).run()
+
+
+def word(document: dict[str, Any]) -> Any:
+    trials = [(one.get("engine"), one["config"], one["state"]) for one in document["trials"]]
+    best = document["best"]["config"]
+    return document["outcome"], document["stopped"], best, sorted(trials, key=str)
+
+
+@pytest.mark.parametrize("how", ["alone", "in lanes", "over engines"])
+@pytest.mark.parametrize("last", [True, False])
+def test_a_study_that_is_killed_after_any_line_ends_with_the_same_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, last: bool
+) -> None:
+    """Its last three trials fail with the machine, or earlier ones do."""
+    monkeypatch.setattr("llmdyno.results.stats.RESAMPLES", 20)
+    made = LaneLab if how == "in lanes" else StudyLab
+    kill = Kill(monkeypatch)
+
+    def run(lab: StudyLab, world: World) -> Any:
+        if how == "over engines":
+            return word(run_combined(lab, world, [{"itl_ms": at} for at in (11, 12, 14)]))
+        return word(lab.run(world, lab.study(**ASKED)))
+
+    first = (4 if how == "over engines" else 3) if last else 1
+    whole = run(made(tmp_path / "whole" / "s", monkeypatch), Mends(first))
+    assert {state for _, _, state in whole[-1]} == {"measured"}
+    for at in range(1, kill.lines + 1):
+        lab, world = made(tmp_path / str(at) / "s", monkeypatch), Mends(first)
+        kill.lines, kill.at = 0, at
+        with pytest.raises(KeyboardInterrupt):
+            run(lab, world)
+        kill.at = 0
+
+        assert run(lab, world) == whole, f"killed after line {at}: {world.phases}"

@@ -1,5 +1,6 @@
 """A config that is shown to be equal to the baseline: the baseline stays, wherever that is told."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ from llmdyno import store
 from llmdyno.cli import sides
 from llmdyno.cli.rebuild import rebuild
 from llmdyno.results import conclusions, findings
-from llmdyno.terminal.study import verdict_lines
+from llmdyno.terminal.study import show_study, verdict_lines
 from llmdyno.tune.folder import open_study
 from llmdyno.tune.going_on import extended
-from study_lab import Start, StudyLab, World, fast
+from study_lab import Start, StudyLab, World, fast, flat
 
 WINNER = {"fast": True}
 STAYS = "the baseline stays, as it changes nothing"
@@ -62,6 +63,37 @@ def test_what_is_equal_leaves_the_baseline_everywhere(lab: StudyLab) -> None:
     again, page = rebuild(lab.folder)
     assert again["best"]["config"] == {}
     assert STAYS in page.read_text()
+
+
+def test_where_the_baseline_stays_it_is_shown_once_and_what_was_compared_is_named(
+    lab: StudyLab,
+) -> None:
+    document = lab.run(lucky(), lab.study(users="1,2", confirm_levels="all"))
+
+    readme = lab.bundled()
+    assert (
+        "\nOne run of the baseline, which is served, at each level; compared with it, in 2"
+        " interleaved pairs at 2 users, was fast=true:\n\n| users | tokens/s | TTFT p50, ms |\n"
+    ) in readme
+    assert " before" not in readme
+    second = findings.which_setting(document, ())
+    assert second == "No setting differs from the baseline's; compared was fast=true."
+    _, page = rebuild(lab.folder)
+    assert "Then baseline and fast=true ran again in 2 pairs" in page.read_text()
+    assert "One run of the baseline; the pairs of the confirmation decide" in page.read_text()
+    shown = io.StringIO()
+    show_study(document, [second], shown)
+    assert "One run of the baseline at every load" in shown.getvalue()
+    assert "compared was fast=true" in " ".join(shown.getvalue().split())
+
+
+def test_a_bundle_of_a_study_that_found_nothing_says_how_many_were_tried(lab: StudyLab) -> None:
+    lab.run(flat)
+
+    assert (
+        "\nOne run of the baseline, which is served, at each level; 1 trial was compared with it,"
+        " in one run each:\n"
+    ) in lab.bundled()
 
 
 def test_a_tie_ends_the_proof_and_resume_measures_nothing(lab: StudyLab) -> None:

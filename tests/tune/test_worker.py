@@ -55,9 +55,9 @@ class Team:
         self._stack.callback(process.kill)
         return process
 
-    def lead(self, *words: str) -> subprocess.Popen[bytes]:
+    def lead(self, *words: str, **more: str) -> subprocess.Popen[bytes]:
         asked = (*ASKED, "--out", "s", "--parallel", "2", "--store", self.server.url)
-        return self.start("lead", *asked, *words)
+        return self.start("lead", *asked, *words, **more)
 
     def worker(self, name: str, **more: str) -> subprocess.Popen[bytes]:
         return self.start(name, "worker", "--store", self.server.url, "--name", name, **more)
@@ -203,6 +203,25 @@ def test_a_machine_that_is_unlike_the_leads_is_refused(team: Team) -> None:
     assert refused in team.said("gpu-a")
     lead.send_signal(signal.SIGINT)
     assert lead.wait(60) == 130
+
+
+def test_an_engine_that_is_replaced_on_a_host_measures_nothing_more(team: Team) -> None:
+    states = [team.folder / name for name in ("lead", "gpu-a", "gpu-b")]
+    for state in states:
+        state.mkdir()
+    asked = ("--engine", "faulty.engine", "--trials", "4", "--trial-duration", "2s")
+    lead = team.lead(*asked, FAULTY_STATE=str(states[0]))
+    first = team.worker("gpu-a", FAULTY_STATE=str(states[1]))
+    second = team.worker("gpu-b", FAULTY_STATE=str(states[2]))
+    wait_until(lambda: "  trial" in team.said("gpu-a"), timeout_s=180)
+    (states[1] / "version").write_text("2.0")
+
+    assert lead.wait(150) == 0, team.said("lead")
+    assert (first.wait(20), second.wait(20)) == (3, 0)
+    said = "the engine's version: 1.0 at the lead, 2.0 here: it was replaced while the study ran."
+    assert said in team.said("gpu-a")
+    assert team.said("gpu-a").count("begins") == 2  # its baseline, and what ran meanwhile
+    assert {trial["state"] for trial in team.document()["trials"]} == {"measured"}
 
 
 def test_hosts_answer_as_lanes_do_and_who_comes_late_is_refused(

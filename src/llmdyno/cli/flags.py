@@ -41,6 +41,17 @@ QUICK: Given = {
     "hang": "30s",
 }
 
+# What a user asks for takes the place of these of a profile, which exclude it.
+_INSTEAD: Mapping[str, tuple[str, ...]] = {
+    "dataset": ("workload",),
+    "isl": ("workload",),
+    "prefix_share": ("workload",),
+    "max_tokens": ("osl",),
+    "dataset_osl": ("osl",),
+    "max_pairs": ("pairs",),
+}
+_INSTEAD_OF_TIMES = ("users", "ramp")  # a trace has its own
+
 # The budget of --until is divided into so many levels when no duration is given.
 _UNTIL_LEVELS = 20
 
@@ -117,23 +128,47 @@ def _check_end(given: Given) -> None:
     Raises:
         UsageError: it is given beside a number of requests, or a trace.
     """
-    duration, requests = given.get("duration"), given.get("requests")
-    if duration is None:
-        return
-    if requests is not None:
-        raise UsageError(
-            f"--duration {duration}: a level ends after --requests {requests}, however long that"
-            " takes; leave one of them out."
-        )
-    if given.get("arrival") == "trace":
+    _check_count(given)
+    duration = given.get("duration")
+    if duration is not None and given.get("arrival") == "trace":
         raise UsageError(
             f"--duration {duration}: a trace ends with its last request; leave it out, or write"
             " --requests N for its first N."
         )
+    _check_pause(
+        given, is_open="request_rate" in given or given.get("arrival", "closed") != "closed"
+    )
 
 
-def study_spec(given: Given, spec: "type[Study] | None" = None) -> "Study":
+def _check_count(given: Given) -> None:
+    """Refuse a duration beside a number of requests, which ends a level whatever it takes."""
+    requests = given.get("requests")
+    for name in ("duration", "trial_duration"):
+        if requests is not None and given.get(name) is not None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} {given[name]}: a level ends after --requests"
+                f" {requests}, however long that takes; leave one of them out."
+            )
+
+
+def _check_pause(given: Given, *, is_open: bool) -> None:
+    """Refuse a pause of users where there are none."""
+    if is_open and given.get("think_time") is not None:
+        raise UsageError(
+            f"--think-time {given['think_time']}: is the pause of a user, and requests come at"
+            " their own times here; leave it out, or write -c N for users."
+        )
+
+
+def study_spec(
+    given: Given, spec: "type[Study] | None" = None, *, profile: Given | None = None
+) -> "Study":
     """Return the spec of a study.
+
+    Args:
+        given: what the user asks for.
+        spec: of the study, where it is another one.
+        profile: holds for what the user does not ask for, nor excludes by what is asked for.
 
     Raises:
         UsageError: a value cannot be read or does not fit the others.
@@ -141,14 +176,43 @@ def study_spec(given: Given, spec: "type[Study] | None" = None) -> "Study":
     from llmdyno import workload  # as in bench_spec
 
     spec = spec or _study()
-    asked = _workload_spec(given)
+    _check_count(given)
+    _check_number_of_pairs(given)
+    instead = {name for asked in given for name in _INSTEAD.get(asked, ())}
+    rest = {name: value for name, value in (profile or {}).items() if name not in instead}
+    asked = _workload_spec({**rest, **given})
+    has_times = workload.has_times(workload.load(asked.name))
+    if has_times:
+        _check_trace(given)
+        rest = {name: value for name, value in rest.items() if name not in _INSTEAD_OF_TIMES}
+    given = {**rest, **given}
     fields = _fields(Load, given)
-    if workload.has_times(workload.load(asked.name)):
-        fields["arrival"] = "trace"  # a trace has its own; a study needs no flag for it
-        if "users" in fields:
-            raise UsageError(f"-c {given['users']}: a trace has its own load.")
+    if has_times:
+        fields["arrival"] = "trace"  # a study needs no flag for it
     load = msgspec.structs.replace(spec().load, **fields)
     return spec(**_fields(spec, given), workload=asked, load=load)
+
+
+def _check_number_of_pairs(given: Given) -> None:
+    """Refuse a largest number of pairs where their number is given."""
+    pairs, most = given.get("pairs"), given.get("max_pairs")
+    if pairs is not None and most is not None and given.get("confirm_until") is None:
+        raise UsageError(
+            f"--max-pairs {most}: --pairs {pairs} says how many there are; leave one of them out,"
+            " or say with --confirm-until when they end."
+        )
+
+
+def _check_trace(given: Given) -> None:
+    """Refuse what a trace has itself, in a study: there --duration says how much of it is asked."""
+    if "users" in given:
+        raise UsageError(f"-c {given['users']}: a trace has its own load.")
+    if given.get("requests") is not None:
+        raise UsageError(
+            f"--requests {given['requests']}: a study asks what a trace has within --duration, and"
+            " in a trial within --trial-duration; leave it out."
+        )
+    _check_pause(given, is_open=True)
 
 
 def with_baseline(study: "Study", config: Config) -> "Study":

@@ -142,7 +142,7 @@ def _asked(
     from llmdyno.tune.combinations import read_settings
 
     profile = QUICK if quick else {}
-    study = study_spec({**profile, **(read_toml(file) if file else {}), **given})
+    study = study_spec({**(read_toml(file) if file else {}), **given}, profile=profile)
     if settings and study.combines:
         return with_baseline(study, read_settings(study, settings))
     if settings:

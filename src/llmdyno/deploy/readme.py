@@ -1,7 +1,7 @@
 """README.md of a bundle: what it serves, how to start it, and the figures that speak for it."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmdyno import __version__
@@ -10,7 +10,7 @@ from llmdyno.deploy.kubernetes import CLAIM_GIB
 from llmdyno.deploy.plan import BundlePlan
 from llmdyno.deploy.script import BUILD
 from llmdyno.knobs import show
-from llmdyno.results import conclusions, verdicts
+from llmdyno.results import conclusions, findings, verdicts
 from llmdyno.units import counted
 
 
@@ -98,21 +98,20 @@ def _ways(plan: BundlePlan, files: tuple[str, ...]) -> list[str]:
 
 
 def _figures(study: Mapping[str, Any]) -> str:
-    """Return what the study has found: both configs at each level, and the verdict."""
+    """Return what the study has found: each config at each level, and the verdict.
+
+    Where the baseline stays there is one config to show, and what was compared with it is named.
+    """
     before, after = study["baseline"], study["best"]
     if before is None or after is None:
         return f"The study {study['study']} was not finished: there are no figures."
-    rows = [
-        "| users | tokens/s before | after | TTFT p50 before, ms | after |",
-        "|---|---|---|---|---|",
-    ]
-    levels = zip(before["summary"]["levels"], after["summary"]["levels"], strict=False)
-    for old, new in levels:
-        cells = [str(old["users"] or old["arrival"])]
-        for metric, stat in (("token_rate", "mean"), ("ttft_ms", "p50")):
-            cells += [_number(level[metric][stat]) for level in (old, new)]
-        rows.append("| " + " | ".join(cells) + " |")
     found = verdicts.confirmed(study)
+    if findings.stands(study):
+        once = f"One run of the baseline, which is served, at each level{_compared(study)}:"
+        table = _table(("",), [before])
+    else:
+        once = "One run of each config at each level:"
+        table = _table(("before", "after"), [before, after])
     gain = f", {found.times}" if found.times else ""
     if conclusions.stands_alone(study):
         verdict = conclusions.conclusion(study)
@@ -124,8 +123,32 @@ def _figures(study: Mapping[str, Any]) -> str:
         moved = f" ({found.moved})" if found.moved else ""
         verdict = f"{opening} {pairs} at {found.level}{moved}: {found.word}{gain}."
     verdict = " ".join([verdict, *conclusions.remarks(study), f"From the study {study['study']}."])
-    once = "One run of each config at each level:"
-    return "\n".join(["## What was measured", "", once, "", *rows, "", verdict])
+    return "\n".join(["## What was measured", "", once, "", *table, "", verdict])
+
+
+def _compared(study: Mapping[str, Any]) -> str:
+    """Say what was compared with a baseline that stays."""
+    found = verdicts.confirmed(study)
+    if found.pairs:
+        pairs = counted(found.pairs, "interleaved pair")
+        return f"; compared with it, in {pairs} at {found.level}, was {conclusions.compared(study)}"
+    tried = len(study["trials"])
+    were = "was" if tried == 1 else "were"
+    return f"; {counted(tried, 'trial')} {were} compared with it, in one run each" if tried else ""
+
+
+def _table(names: tuple[str, ...], sides: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a row for each level, with the columns of each side under its name."""
+    heads = ["users"]
+    for what, unit in (("tokens/s", ""), ("TTFT p50", ", ms")):
+        heads += [f"{what} {names[0]}".rstrip() + unit, *names[1:]]
+    rows = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for levels in zip(*(side["summary"]["levels"] for side in sides), strict=False):
+        cells = [str(levels[0]["users"] or levels[0]["arrival"])]
+        for metric, stat in (("token_rate", "mean"), ("ttft_ms", "p50")):
+            cells += [_number(level[metric][stat]) for level in levels]
+        rows.append("| " + " | ".join(cells) + " |")
+    return rows
 
 
 def _number(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from llmdyno.report import documents
 from llmdyno.report.documents import Document
-from llmdyno.results import findings, titles, wording
+from llmdyno.results import conclusions, findings, titles, wording
 from llmdyno.units import counted, show_seconds
 
 RUN = (
@@ -26,10 +26,12 @@ def of_study(study: Document) -> tuple[str, ...]:
     slos = " and ".join(documents.texts(study, "slo"))
     within = f", among configs that meet {slos}" if slos else ""
     pairs = documents.number(study, "confirmation", "pairs")
+    stays = findings.stands(study)
+    rival = conclusions.compared(study) if stays and pairs else "winner"
     proof = (
-        f"Then baseline and winner ran again in {counted(pairs, 'pair')} in the order A B B A, each"
-        " on a fresh server; only these runs decide. The interval of a ratio is one between runs, a"
-        " run being one observation."
+        f"Then baseline and {rival} ran again in {counted(pairs, 'pair')} in the order A B B A,"
+        " each on a fresh server; only these runs decide. The interval of a ratio is one between"
+        " runs, a run being one observation."
         if pairs
         else "No pairs of baseline and winner were run, so nothing is confirmed."
     )
@@ -42,6 +44,6 @@ def of_study(study: Document) -> tuple[str, ...]:
         if documents.items(study, "ablation")
         else "What each setting gives by itself was not measured."
     )
-    best = "" if findings.stands(study) else ", and so was the best config of the trials"
+    best = "" if stays else ", and so was the best config of the trials"
     served = f"The baseline was measured at every level{best}."
     return (tried, served, proof, ablation, *RUN)

@@ -53,7 +53,8 @@ def by_level(runs: tuple[Run, ...], *, pairs: float = 0) -> Table:
     # A method that all levels share is named once, in the caption.
     chosen = f" ({methods.pop()})" if len(methods) == 1 and methods != {""} else ""
     basis = {**_BASIS, "Window, s": _window if chosen else _window_and_method}
-    single = ". One run of each; the pairs of the confirmation decide" if pairs else ""
+    of = "each" if len(runs) > 1 else "the baseline"
+    single = f". One run of {of}; the pairs of the confirmation decide" if pairs else ""
     caption = f"Numbers of the window{chosen}; in brackets the 95 % interval{single}"
     first = [row for row in metrics.latencies() if row.headline]
     rates = [

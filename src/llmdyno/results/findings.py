@@ -270,7 +270,10 @@ def which_setting(study: Document, changed: Sequence[str]) -> str:
         said = f"No setting alone: what serves the model changed, too ({combination})."
         return f"{said} {_ON_ITS_OWN} {own}" if own else said
     if not changed:
-        return "No setting differs from the baseline's."
+        other = conclusions.compared(study) if stands(study) and is_decided(study) else ""
+        return (
+            f"No setting differs from the baseline's{f'; compared was {other}' if other else ''}."
+        )
     if len(changed) == 1:
         return f"One setting differs, {changed[0]}, so whatever differs is its doing."
     return _which(study, changed)

@@ -1,8 +1,8 @@
 """What a study has asked of its quality gate so far: its quality.json, and what is told of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -12,8 +12,11 @@ from llmdyno.quality.answers import Answers
 from llmdyno.quality.gate import SCHEMA
 from llmdyno.quality.lm_eval import Scores
 from llmdyno.results.quality import sentences
+from llmdyno.tune.runner import Runner
 
 QUALITY = "quality.json"
+
+T = TypeVar("T")
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +77,25 @@ def keep(folder: Path, of: Literal["checked", "examined"], new: Checked) -> None
     stack = (new.engine, new.front)
     others = [one for one in getattr(kept, of) if not one.is_of(new.config, stack)]
     write(folder, msgspec.structs.replace(kept, **{of: [*others, new]}))
+
+
+def in_one_place(baseline: Runner, other: Runner, ask: Callable[[], T]) -> T:
+    """Return what the baseline says where the other will be asked next; both look around first.
+
+    Args:
+        baseline: serves what the other is compared with.
+        other: serves the other.
+        ask: returns what the baseline has said, or says now, in the study's place.
+
+    Raises:
+        DynoError: an engine was replaced by another version, and the study may not go on so.
+    """
+    while True:
+        baseline.look_around()
+        said, place = ask(), baseline.ledger.place
+        other.look_around()
+        if baseline.ledger.place == place:
+            return said
 
 
 def told(

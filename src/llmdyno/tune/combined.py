@@ -23,6 +23,7 @@ from llmdyno.knobs import Value
 from llmdyno.store import STACKS
 from llmdyno.tune import going_on
 from llmdyno.tune.ablation import Ablation, died
+from llmdyno.tune.blame import is_suspect
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.combinations import Combination, combinations, least_trials
 from llmdyno.tune.combined_study import combined_document
@@ -175,6 +176,8 @@ class Combined:
         """Measure what is left; tell whether trials are to be measured again after that."""
         for arm in arms:
             arm.given = 0
+            if is_suspect(arm.runner.ledger):  # it was stopped before that was looked into
+                arm.runner.check_machine()
         self._share_trials(arms, presence)
         mended = self._mended()
         self._prove(arms)

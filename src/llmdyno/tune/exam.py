@@ -52,6 +52,9 @@ class Exam:
 
         Returns:
             How the winner's own server failed at that; None: it did not.
+
+        Raises:
+            DynoError: an engine was replaced while the study ran.
         """
         if self._known(winner):
             return None
@@ -65,7 +68,7 @@ class Exam:
         self._runner.say(f"lm-eval: {describe(winner)} and the baseline answer {names}.")
         fault = None
         try:
-            before = self._of_baseline()
+            before = checked.in_one_place(self._baseline, self._runner, self._of_baseline)
             try:
                 after = self._scores(self._runner, winner, "winner")
             except ServerError as error:

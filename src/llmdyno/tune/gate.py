@@ -18,7 +18,7 @@ from llmdyno.quality.asks import TOKENS_MAX, ask_server
 from llmdyno.quality.gate import SCHEMA, admits, judge
 from llmdyno.results.quality import sentences
 from llmdyno.tune.candidates import changed, describe, effective
-from llmdyno.tune.checked import Checked, keep, read, write
+from llmdyno.tune.checked import Checked, in_one_place, keep, read, write
 from llmdyno.tune.exam import Exam
 from llmdyno.tune.measure import start
 from llmdyno.tune.runner import Runner
@@ -132,13 +132,17 @@ class Gate:
         return next((document for document in found if not document.get("why")), None)
 
     def _check(self, config: Mapping[str, Value]) -> dict[str, Any]:
-        """Return the document of a config's comparison; "why" says why there is none."""
+        """Return the document of a config's comparison; "why" says why there is none.
+
+        Raises:
+            DynoError: an engine was replaced while the study ran.
+        """
         known = self._known(config)
         if known is not None:
             return known
         self._runner.say(f"Quality: the answers of {describe(config)} beside the baseline's.")
         try:
-            baseline = self._of_baseline()
+            baseline = in_one_place(self._baseline, self._runner, self._of_baseline)
             document = judge(baseline, self._ask_other(config, baseline))
         except (UsageError, ServerError, TargetError) as error:
             document = _nothing(str(error))

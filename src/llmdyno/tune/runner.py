@@ -1,26 +1,23 @@
-"""A step of a study: one config measured, at a load, once; the ledger and the budget.
+"""A step of a study: one config measured, at a load, once, and written into the ledger.
 
 Every step is in the ledger before the next one begins, so a study that was stopped, killed or
 crashed goes on with `--resume`.
 """
 
-import math
-from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from time import monotonic
 from typing import Any, Literal
 
 import msgspec
 
-from llmdyno import fronts, store, workload
+from llmdyno import store
 from llmdyno.engines import facts
 from llmdyno.knobs import Value
 from llmdyno.machine import environment
 from llmdyno.serve.stack import Stack
 from llmdyno.spec import Load
 from llmdyno.tune import blame, going_on
-from llmdyno.tune.budget import UNKNOWN_START_S, Costs, costs, lasts_s, usual_s
+from llmdyno.tune.budgeted import Budgeted
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.entries import Began, Event, Phase, Step, key
 from llmdyno.tune.ledger import Ledger
@@ -33,7 +30,7 @@ from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import account, as_step
 
 
-class Runner:
+class Runner(Budgeted):
     """Measures configs for one study, each unless the ledger has it already.
 
     Args:
@@ -47,19 +44,13 @@ class Runner:
     """
 
     def __init__(self, study: Study, folder: Path, stack: Stack, narrator: Narrator) -> None:
-        self.study = study
+        super().__init__(study, Ledger(folder), stack)
         self.folder = folder
-        self.stack = stack
-        self.ledger = Ledger(folder)
         self._narrator = narrator
         self._presence: Presence | None = None
         self._elsewhere = False
         # Has the other runs of the pairs: in a study over engines each side has its own ledger.
         self.partner: Ledger | None = None
-        # Tells of a budget that this study shares with others; None: it has its own.
-        self.over: Callable[[float], bool] | None = None
-        self.left: Callable[[], float] | None = None  # of it, in s
-        self._began_s = self._spent_before_s = 0.0  # known when begin() was called
 
     def begin(self, presence: Presence, *, elsewhere: bool = False, hosts: bool = False) -> None:
         """Read the ledger again, now that nobody else appends to it; begin it if it is new.
@@ -72,10 +63,9 @@ class Runner:
         Raises:
             UsageError: that has changed, and the study may not go on so.
         """
-        self._began_s = monotonic()
         self._presence, self._elsewhere = presence, elsewhere
         self.ledger = Ledger(self.folder)
-        self._spent_before_s = self.ledger.spent_s
+        self.begin_budget()
         peaks = facts(self.stack.engine).on_cpu
         here, version = environment.describe(peaks=peaks), self.stack.engine.version()
         if self.ledger.began is None:
@@ -314,74 +304,6 @@ class Runner:
         self._narrator.notify(f"  {label(phase, number)}{where}: {told}")
         self._narrator.observe(self.ledger)
         return step
-
-    def whole_load(self) -> Load:
-        """Return the load at which a config is measured in full."""
-        return self._lasting(self.study.load, self.study.load.duration_s)
-
-    def trial_load(self, *, confirm: bool = False) -> Load:
-        """Return the load of a trial: the largest number of users only, and a shorter run."""
-        if confirm and self.study.confirm_levels == "all":
-            return self.whole_load()
-        load = msgspec.structs.replace(self.study.load, users=(self.study.level,))
-        return self._lasting(load, load.duration_s if confirm else self.study.trial_duration_s)
-
-    def _lasting(self, load: Load, duration_s: float) -> Load:
-        """Return a load of this duration; of a trace the requests that are due within it."""
-        load = msgspec.structs.replace(load, duration_s=duration_s)
-        if load.arrival != "trace":
-            return load
-        asked = self.study.workload
-        due_s = workload.due_s(workload.load(asked.name), asked)
-        return msgspec.structs.replace(load, requests=max(1, bisect_right(due_s, duration_s)))
-
-    def costs(self) -> Costs:
-        """Return what steps have cost lately, beside their load."""
-        study = self.study
-        alone = fronts.facts(self.stack.front).runs_in_container  # no server before the engine's
-        known_s = facts(self.stack.engine).start_s(study.model) if alone else None
-        guess_s = UNKNOWN_START_S if known_s is None else known_s
-        return costs(self.ledger.steps, self._loads(), study.warmup_s, guess_s=guess_s)
-
-    def _loads(self) -> dict[str, Load]:
-        """Return the load of each phase, as planned."""
-        whole, trial, confirm = self.whole_load(), self.trial_load(), self.trial_load(confirm=True)
-        loads: dict[str, Load] = {"baseline": whole, "best": whole, "confirm": confirm}
-        return loads | {"reference": trial, "trial": trial, "ablation": confirm}
-
-    def lasts_s(self, load: Load) -> float:
-        """Return about how long a step with this load will take, by how long others took."""
-        found = lasts_s(self.ledger.steps, self._loads(), load)
-        return self.costs().step_s(load, self.study.warmup_s) if found is None else found
-
-    def trial_s(self) -> float:
-        """Return how long a trial takes: as the last ones did, else by what steps cost."""
-        alike = {"reference", "trial"}
-        if self.trial_load() == self.whole_load():
-            alike |= {"baseline"}
-        taken_s = usual_s(self.ledger.steps, alike)
-        return (
-            self.costs().step_s(self.trial_load(), self.study.warmup_s)
-            if taken_s is None
-            else taken_s
-        )
-
-    def left_s(self) -> float:
-        """Return how much of the budget is left, in s; infinite without one."""
-        if self.left is not None:
-            return self.left()
-        if self.study.limit_s is None:
-            return math.inf
-        return self.study.limit_s - self._spent_before_s - (monotonic() - self._began_s)
-
-    def over_budget(self, share: float) -> bool:
-        """Whether this share of the budget is spent."""
-        if self.over is not None:
-            return self.over(share)
-        limit_s = self.study.limit_s
-        if limit_s is None:
-            return False
-        return self._spent_before_s + monotonic() - self._began_s > share * limit_s
 
 
 def label(phase: Phase, number: int) -> str:

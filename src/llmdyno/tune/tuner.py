@@ -165,17 +165,22 @@ class Tuner:
     def _searches_and_proves(self) -> bool:
         """Measure what is left; tell whether trials are to be measured again after that.
 
-        So it is where the machine has failed and mended meanwhile. Hosts have left by then: their
-        trials are open until the study goes on.
+        So it is where the machine has failed and mended meanwhile; or before a stop that came
+        between the last trial and the check that tells. Hosts have left by then: their trials are
+        open until the study goes on.
         """
+        runner = self._runner
+        mended = runner.ledger.mended
         baseline, _ = self.measure_baseline()
         self.search()
         if self._hosts is not None:
             self._hosts.release()
-        mended = self._runner.ledger.mended
+        here = self._hosts is None and not are_hosts(runner.ledger)
+        if here and runner.ledger.mended > mended and trials_left(runner.ledger, runner.study):
+            return True
+        mended = runner.ledger.mended
         self._prove(baseline)
-        here = self._hosts is None and not are_hosts(self._runner.ledger)
-        return here and self._runner.ledger.mended > mended
+        return here and runner.ledger.mended > mended
 
     def measure_baseline(self) -> tuple[Step, Step | None]:
         """Return the baseline at every level, and as a trial is measured; None: by no host.

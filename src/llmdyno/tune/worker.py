@@ -53,7 +53,8 @@ def work(
 
     Raises:
         UsageError: there is no such study, or this machine is unlike the lead's.
-        DynoError: the lead refuses this host, was stopped, or not heard of for ten minutes.
+        DynoError: the lead refuses this host, was stopped, or not heard of for ten minutes; the
+            engine was replaced by another version meanwhile.
         StorageError: the database stays away, or nothing can be written here.
     """
     return _Worker(_found(database, study, say), folder, say).run(name)
@@ -102,6 +103,7 @@ class _Worker:
         self._host = 0
         self._lines = 0  # of the ledger, that are here
         self._runs: list[str] = []  # whose summaries are here
+        self._version: Callable[[], str | None] = lambda: None  # the engine's, here and now
 
     def run(self, name: str) -> int:
         """Do what work() does for the study that was found."""
@@ -125,6 +127,7 @@ class _Worker:
                 f"{name}: this machine is unlike the lead's: {'; '.join(unlike)}. Runs of both"
                 " cannot be compared; make them alike, or begin a study with this one as its lead."
             )
+        self._version = stack.engine.version
         self._host = self._joined(name)
         self._say(f"host {self._host} ({name}) waits for trials.")
         delivered = 0
@@ -201,9 +204,25 @@ class _Worker:
                 store.write_atomically(place / store.SUMMARY, content)
             self._runs.append(run)
 
+    def _require_version(self, leased: Leased) -> None:
+        """Give a job back whose baseline was measured with another version than is here now.
+
+        Raises:
+            DynoError: the engine was replaced since this worker joined, here or at the lead.
+        """
+        was, now = Ledger(self._folder).engine_version, self._version()
+        if was is None or now is None or was == now:
+            return
+        self._team.give_back(leased.id, self._sitting)
+        raise DynoError(
+            f"host {self._host}: the engine's version: {was} at the lead, {now} here: it was"
+            f" replaced while the study ran. Put {was} in place here, and start this worker again."
+        )
+
     def _measured(self, leased: Leased) -> bool:
         """Measure a job and deliver what came; False: it is somebody else's, or was taken back."""
         self._fetch()
+        self._require_version(leased)
         posted = leased.posted
         name = label(posted.phase, posted.number)
         run = self._folder / "runs" / store.new_id(name)
