@@ -184,6 +184,17 @@ def test_two_knobs_are_told_apart_by_what_they_do_together(
     assert told["why"].startswith("a and b:")
 
 
+def test_small_effects_that_add_up_replace_nothing(tmp_path: Path) -> None:
+    """None of three settings of 2 % each is beyond a noise of 1 %; all together are."""
+    each = 1.02
+    _, found = studied(tmp_path, lambda c: 100 * each ** len({*c} & {"a", "b", "c"}), "abc")
+
+    assert [row["matters"] for row in found.rows()] == [False] * 3
+    kinds = {one["kind"] for one in found.interactions()}
+    assert kinds <= {"small parts", "no effect"}
+    assert "small parts" in kinds
+
+
 def test_a_redundant_couple_is_found_within_a_group(tmp_path: Path) -> None:
     _, found = studied(tmp_path, lambda c: 200 if c.get("b") or c.get("c") else 100, "abcde")
 

@@ -712,3 +712,30 @@ def test_an_objective_without_a_value_ends_after_the_baseline(lab: StudyLab) -> 
     assert len(lab.starts) == 1
     assert "the baseline has no value of --objective joules_per_token" in str(error)
     assert "no energy counter can be read here" in str(error)
+
+
+def test_the_ablation_says_which_setting_meets_the_slo(lab: StudyLab) -> None:
+    """It costs token rate, so by that alone it is the one setting that does harm."""
+
+    def world(start: Start) -> tuple[float, float]:
+        is_fast = start.config.get("fast", False)
+        wobble = 1 + 0.002 * (start.number % 2)
+        return (24 if is_fast else 20) * wobble, (60 if is_fast else 240) * wobble
+
+    asked = lab.study(
+        search="fast,idle", slo="ttft:p99<120ms", candidates=[{"fast": True, "idle": "b"}]
+    )
+    document = lab.run(world, asked)
+
+    assert document["confirmation"]["verdict"] == "better"
+    rows = {row["knob"]: row for row in document["ablation"]}
+    assert rows["fast"]["slo_met"]["with"] == [True, True]
+    assert rows["fast"]["slo_met"]["without"] == [False, False]
+    assert rows["fast"]["matters"]
+    assert 0.2 < rows["fast"]["effect"]["ttft_ms_p99"]["ratio"] < 0.35
+    assert rows["idle"]["slo_met"] == {"with": [True], "without": [True], "decides": False}
+    said = findings.which_setting(document, ["fast", "idle"])
+    assert said.startswith(
+        "What did it is fast (false → true): with it ttft:p99<120ms is met in 2 of 2 runs, without"
+        " it in 0 of 2 runs and the token rate is"
+    )

@@ -150,9 +150,7 @@ def give_back(ledger: Ledger, knobs: Sequence[Knob], say: Callable[[str], None])
         say(f"  The baseline had failed, too, so what failed before it is measured again: {void}.")
     void = _give_back(ledger, _failed_without_a_gpu(ledger), "they found no GPU that works")
     if void:
-        say(
-            f"  No config takes a GPU away, so what failed for want of one is measured again: {void}."
-        )
+        say(f"  No config takes a GPU away; what failed for want of one is measured again: {void}.")
 
 
 def _give_back(ledger: Ledger, found: Sequence[Step], why: str) -> str:

@@ -37,6 +37,7 @@ it can be gone again at any time. The document's keys are a contract; its versio
         in a study over several with "engine" and "front"; "earlier_pairs" (how many of "pairs"
         are of before the study moved) and "moved_since" (what has changed since, in sentences); in
         "stood" the baselines of all combinations, each with "engine" and "front".
+    30 November 2026, added: in a row of "ablation" the ratios of the SLOs' metrics, "slo_met".
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -335,7 +336,7 @@ class _Document:
         if best is None:
             return {"ablation": [], "interactions": []}
         objective, rate = self._study.objective, HEADLINES[0]
-        of = list({one.key: one for one in (objective, rate)}.values())
+        of = list({one.key: one for one in (objective, rate, *self._of_slos())}.values())
         # With one pair there is no variance between runs. The confirmation's is used.
         confirmed = self._pairs(best.contender)
         known = {one.key: self._reader.spread(confirmed, one) for one in of}
@@ -359,7 +360,8 @@ class _Document:
         )
         knobs = self._subject.knobs
         names = changed(effective(self._study.baseline, knobs), effective(best.config, knobs))
-        whole = {one.key: confirmation["ratio"][one.key] for one in of if confirmation["ratio"]}
+        ratios = confirmation["ratio"] | confirmation["slo_ratio"]
+        whole = {one.key: ratios[one.key] for one in of if ratios}
         first = self._ledger.find("baseline", 0)
         # Against another engine's or front's baseline the confirmation tells of no single knob.
         one_stack = first is None or (first.engine, first.front) == (best.engine, best.front)
