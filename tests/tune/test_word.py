@@ -739,3 +739,34 @@ def test_the_ablation_says_which_setting_meets_the_slo(lab: StudyLab) -> None:
         "What did it is fast (false → true): with it ttft:p99<120ms is met in 2 of 2 runs, without"
         " it in 0 of 2 runs and the token rate is"
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "stays"),
+    [
+        (1.10, 1.40, False),  # neither is shown to be better with two noisy pairs
+        (1.40, 1.10, True),
+    ],
+)
+def test_of_two_that_are_not_shown_to_be_better_the_one_of_the_better_ratio_stands(
+    lab: StudyLab, first: float, later: float, *, stays: bool
+) -> None:
+    """With more trials another one is tried first: its trial was lucky, or is what it is."""
+    gains = {"b": first, "c": later}
+
+    def world(start: Start) -> tuple[float, float]:
+        gain = gains.get(str(start.config.get("idle")), 1.0)
+        if start.phase == "trial" and start.config.get("idle") == "c":
+            gain = 1.6
+        noise = 1.25 if start.phase == "confirm" and start.number % 2 else 1.0
+        return 20 / gain * noise, 20.0
+
+    given = [{"idle": "b"}, {"idle": "c"}]
+    asked = lab.study(search="idle", trials=1, candidates=given[:1])
+    assert lab.run(world, asked)["best"]["config"] == given[0]
+
+    more = msgspec.structs.replace(asked, trials=2, candidates=tuple(given))
+    document = lab.run(world, more)
+
+    assert document["confirmation"]["verdict"] == "no difference"
+    assert document["best"]["config"] == given[0 if stays else 1]

@@ -281,7 +281,8 @@ class Ablation:
             group = next((part for part in parts if self._matters(part)), ())
 
     def _once(self, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        if not self._found(names):
+        alone = (self._config((name,)) for name in names)
+        if not self._found(names) and (len(names) == 1 or self._config(names) not in alone):
             yield names
 
     def _affordable(self) -> bool:

@@ -53,9 +53,9 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     def interactions(self) -> list[dict[str, Any]]:
         """Return what knobs do that were taken back together, each with a kind and a sentence.
 
-        The kinds: "no effect", "small parts", "either is enough", "some together" (of more than
-        two), where none has an effect alone; else "only together", "help one another", "replace one
-        another", "independent".
+        The kinds: "no effect", "harm", "small parts", "either is enough", "some together" (of more
+        than two), where none has an effect alone; else "only together", "help one another",
+        "replace one another", "independent".
         """
         told = []
         for names in self._groups(single=False):
@@ -119,7 +119,9 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
         gain = f"{math.exp(whole):.2f}x"
         if not matters(whole, self.noise, len(self._pairs(names))):
             return "no effect", f"{listed}: no effect beyond the noise, even together."
-        if abs(whole - alone) <= 2 * self._error(names, *((name,) for name in names)):
+        if whole < 0:
+            return "harm", f"{listed}: together they cost ({gain}); the winner does better without."
+        if whole - alone <= 2 * self._error(names, *((name,) for name in names)):
             return "small parts", (
                 f"{listed}: together {gain}; what each gives is too small to be told by its runs."
             )

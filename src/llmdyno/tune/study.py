@@ -41,6 +41,7 @@ it can be gone again at any time. The document's keys are a contract; its versio
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,11 +174,12 @@ class _Document:
     def _standing(self) -> tuple[Step | None, dict[str, Any], list[dict[str, Any]]]:
         """Return who stands, its confirmation, and the would-be winners that are none.
 
-        One that was confirmed stands until another is better. The winner is who stands, but for one
-        that is shown to be equal to the baseline.
+        Of several, which a study that went on has, the one with the better verdict or ratio does.
+        The winner is who stands, but for one that is shown to be equal to the baseline.
         """
         best, confirmation = None, self._confirmation(None)
         last, rejected = confirmation, []
+        above = partial(verdicts.stands_above, maximise=self._study.objective.maximise)
         for step in self._ledger.of("best"):
             found = self._confirmation(step)
             why = endings.rejection(
@@ -189,7 +191,7 @@ class _Document:
                 of = pair_runs.stack_of(step)
                 rejected.append({"config": step.config, "why": why, "confirmation": found, **of})
                 last = found
-            elif step.state == "measured" and (best is None or found["verdict"] == "better"):
+            elif step.state == "measured" and (best is None or above(found, confirmation)):
                 best, confirmation = step, found
         if best is None:
             confirmation = last
