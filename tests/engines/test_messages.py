@@ -104,7 +104,20 @@ MESSAGES: tuple[tuple[str, str, str], ...] = (
         ),
         "out-of-memory",
     ),
-    ("vllm", "RuntimeError: Failed to infer device type, please set", "missing-library"),
+    ("vllm", "RuntimeError: Failed to infer device type, please set", "gpu-unavailable"),
+    ("vllm", "RuntimeError: No CUDA GPUs are available", "gpu-unavailable"),
+    (
+        "lmdeploy",
+        "RuntimeError: CUDA error: uncorrectable ECC error encountered",
+        "gpu-unavailable",
+    ),
+    (
+        "sglang",
+        "torch.AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+        "gpu-unavailable",
+    ),
+    ("tensorrt-llm", "cudaErrorNoDevice: no CUDA-capable device is detected", "gpu-unavailable"),
+    ("vllm", "NVMLError_LibRmVersionMismatch: Driver/library version mismatch", "gpu-unavailable"),
     (
         "vllm",
         "vllm: error: argument --kv-cache-dtype: invalid choice: 'int8'",
@@ -137,7 +150,7 @@ MESSAGES: tuple[tuple[str, str, str], ...] = (
             "RuntimeError: No accelerator (CUDA, XPU, HPU, NPU, MUSA, MPS) or platform plugin is"
             " available."
         ),
-        "missing-library",
+        "gpu-unavailable",
     ),
     (
         "sglang",

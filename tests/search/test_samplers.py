@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from batches import GUESS, KERNEL, KNOBS, speed
+from batches import GUESS, GUESSES, KERNEL, KNOBS, speed
 from llmdyno.knobs import Value
 from llmdyno.search.samplers import SAMPLERS, sampler
 
@@ -72,3 +72,18 @@ def test_a_climb_goes_on_along_a_step_that_gained() -> None:
     steps = [int(config.get("sequences", 16)) for config in known]
     assert steps == sorted(steps)
     assert steps[-1] > 4 * steps[0]
+
+
+def test_a_climb_goes_on_where_a_knob_began_to_act() -> None:
+    """A step that turns on what another knob hangs on leaves that one at its default."""
+    search = sampler("hill-climb")((GUESS, GUESSES), trials=9, maximise=True, seed=1, fixed={})
+    search.start({}, 1.0, {})
+    known: list[dict[str, Value]] = [{}]
+    for value in (2.0, 1.0, 1.0):
+        config = search.ask(known)
+        assert config is not None
+        assert config not in known
+        known.append(config)
+        search.tell(value, {})
+
+    assert known[1] == {"guess": True}

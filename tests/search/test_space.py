@@ -83,3 +83,10 @@ def test_random_points_are_in_the_space_and_leave_knobs_alone_at_times() -> None
     assert all(8 <= point[0] <= 512 for point in points if isinstance(point[0], int))
     assert any(point[1] is None for point in points)
     assert all(point[3] is None for point in points if not point[2])
+
+
+def test_a_knob_that_begins_to_act_has_the_engines_own_value() -> None:
+    """A point is one and the same, however it was come by: a config has no other way to say it."""
+    space = Space((GUESS, GUESSES), {})
+    for key in ((True, None), space.key({"guess": True})):
+        assert space.canonical(key) == space.key(space.config(space.canonical(key)))

@@ -54,6 +54,15 @@ def test_an_objective_that_is_no_column_stands_beside() -> None:
     assert " ms" in text.splitlines()[3].rsplit("tok/s", maxsplit=1)[1]
 
 
+def test_an_objective_with_a_long_name_keeps_its_column() -> None:
+    document = study() | {"objective": "cost_per_million_output:mean"}
+
+    headings, *rows = shown(document).splitlines()[2:5]
+
+    assert "token rate  cost a million output tokens" in headings
+    assert {len(row) for row in rows} == {len(headings)}
+
+
 def test_the_verdict_has_its_intervals() -> None:
     headline, rate, ttft = verdict_lines(study())
 

@@ -184,6 +184,37 @@ def test_two_knobs_are_told_apart_by_what_they_do_together(
     assert told["why"].startswith("a and b:")
 
 
+def test_small_effects_that_add_up_replace_nothing(tmp_path: Path) -> None:
+    """None of three settings of 2 % each is beyond a noise of 1 %; all together are."""
+    each = 1.02
+    _, found = studied(tmp_path, lambda c: 100 * each ** len({*c} & {"a", "b", "c"}), "abc")
+
+    assert [row["matters"] for row in found.rows()] == [False] * 3
+    kinds = {one["kind"] for one in found.interactions()}
+    assert kinds <= {"small parts", "no effect"}
+    assert "small parts" in kinds
+
+
+def test_what_costs_together_is_not_told_as_a_gain(tmp_path: Path) -> None:
+    """Each alone put back changes nothing, as the other costs as much; both put back gain."""
+    _, found = studied(tmp_path, lambda c: 80 if {*c} & {"a", "b"} else 100, "ab")
+
+    (told,) = found.interactions()
+    assert told["kind"] == "harm"
+    assert "together they cost (0." in told["why"]
+
+
+def test_a_knob_is_not_taken_back_with_what_acts_only_with_it(tmp_path: Path) -> None:
+    """Both are back where the first one is: it would be the same config under another name."""
+    child = knob("child", needs=("a", True))
+    after = {"a": True, "child": True}
+    speed: Speed = lambda c: 200 if c.get("child") else 100  # noqa: E731
+    runner = FakeRunner(tmp_path, speed, [knob("a"), child], runs_max=100)
+    Ablation(runner, {}, winner(after)).run()  # type: ignore[arg-type]
+
+    assert set(counts(runner)) == {"a", "child"}
+
+
 def test_a_redundant_couple_is_found_within_a_group(tmp_path: Path) -> None:
     _, found = studied(tmp_path, lambda c: 200 if c.get("b") or c.get("c") else 100, "abcde")
 

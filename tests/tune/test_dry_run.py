@@ -91,6 +91,18 @@ def test_every_step_of_a_study_has_its_runs_and_minutes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # nothing is written
 
 
+def test_a_small_space_ends_the_trials_before_their_number_does() -> None:
+    """Of 4 x 2 configs one is the baseline; with a number's range there is no such end."""
+    small = planned(asked(search="mode,idle=a/b", trials=100))
+    large = planned(asked(search="mode,itl_ms", trials=1000))
+
+    assert small["stacks"][0]["search"]["points"] == 8
+    trials = [
+        {one["phase"]: one["runs"] for one in of["phases"]}["trials"] for of in (small, large)
+    ]
+    assert trials == [7, 1000]
+
+
 def test_what_is_searched_is_told_with_its_size_and_what_is_tried_first() -> None:
     study = asked()
     (stack,) = planned(study)["stacks"]
@@ -184,8 +196,8 @@ def test_a_study_that_goes_on_has_only_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = StudyLab(tmp_path / "s", monkeypatch)
-    study.run(fast, study.study())
-    more = study.study(trials=5)
+    study.run(fast, study.study(search="fast,itl_ms"))
+    more = study.study(search="fast,itl_ms", trials=5)
     phases = {one["phase"]: one for one in planned(more, tmp_path / "s")["phases"]}
 
     assert phases["baseline"]["runs"] == 0

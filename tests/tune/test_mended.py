@@ -262,3 +262,51 @@ def test_a_study_that_is_killed_after_any_line_ends_with_the_same_word(
         kill.at = 0
 
         assert run(lab, world) == whole, f"killed after line {at}: {world.phases}"
+
+
+def test_a_trial_that_found_no_gpu_is_measured_again(lab: StudyLab) -> None:
+    """One is enough, and the baseline need not fail: no config takes a GPU away."""
+
+    def world(start: Start) -> Any:
+        return "gpu-unavailable" if start.number == 3 else fast(start)
+
+    document = lab.run(world, lab.study(**ASKED))
+
+    assert [trial["config"] for trial in document["trials"]] == GIVEN
+    assert states(document) == ["measured"] * 5
+    phases = [start.phase for start in lab.starts[:8]]
+    assert phases == ["baseline", *["trial"] * 2, "check", *["trial"] * 4]
+    assert any("for want of one is measured again: trial 2." in line for line in lab.told)
+
+
+def test_a_config_that_never_finds_a_gpu_has_failed_in_the_end(lab: StudyLab) -> None:
+    def world(start: Start) -> Any:
+        return "gpu-unavailable" if start.config == GIVEN[1] else fast(start)
+
+    document = lab.run(world, lab.study(**ASKED))
+
+    assert states(document) == ["measured", "failed", *["measured"] * 3]
+    assert [start.config for start in lab.starts].count(GIVEN[1]) == 3
+
+
+def test_a_gpu_that_is_gone_for_good_stops_the_study(lab: StudyLab) -> None:
+    """The trials were 4 of 5 of the study's, and "no config beats the baseline" was its word."""
+    error = lab.fails(
+        lambda start: "gpu-unavailable" if start.number > 2 else fast(start), lab.study(**ASKED)
+    )
+
+    assert "the machine is at fault" in str(error)
+    assert lab.document["confirmation"]["verdict"] == "not confirmed"
+    document = lab.run(fast, lab.study(**ASKED))
+    assert states(document) == ["measured"] * 5
+
+
+def test_lanes_that_found_no_gpu_measure_again(lanes: LaneLab) -> None:
+    """Both lose theirs for two trials each; the baseline works when it is asked."""
+
+    def world(start: Start) -> Any:
+        return "gpu-unavailable" if start.phase == "trial" and start.number < 8 else fast(start)
+
+    document = lanes.run(world, lanes.study(**ASKED, parallel=2))
+
+    assert states(document) == ["measured"] * 5

@@ -712,3 +712,61 @@ def test_an_objective_without_a_value_ends_after_the_baseline(lab: StudyLab) -> 
     assert len(lab.starts) == 1
     assert "the baseline has no value of --objective joules_per_token" in str(error)
     assert "no energy counter can be read here" in str(error)
+
+
+def test_the_ablation_says_which_setting_meets_the_slo(lab: StudyLab) -> None:
+    """It costs token rate, so by that alone it is the one setting that does harm."""
+
+    def world(start: Start) -> tuple[float, float]:
+        is_fast = start.config.get("fast", False)
+        wobble = 1 + 0.002 * (start.number % 2)
+        return (24 if is_fast else 20) * wobble, (60 if is_fast else 240) * wobble
+
+    asked = lab.study(
+        search="fast,idle", slo="ttft:p99<120ms", candidates=[{"fast": True, "idle": "b"}]
+    )
+    document = lab.run(world, asked)
+
+    assert document["confirmation"]["verdict"] == "better"
+    rows = {row["knob"]: row for row in document["ablation"]}
+    assert rows["fast"]["slo_met"]["with"] == [True, True]
+    assert rows["fast"]["slo_met"]["without"] == [False, False]
+    assert rows["fast"]["matters"]
+    assert 0.2 < rows["fast"]["effect"]["ttft_ms_p99"]["ratio"] < 0.35
+    assert rows["idle"]["slo_met"] == {"with": [True], "without": [True], "decides": False}
+    said = findings.which_setting(document, ["fast", "idle"])
+    assert said.startswith(
+        "What did it is fast (false → true): with it ttft:p99<120ms is met in 2 of 2 runs, without"
+        " it in 0 of 2 runs and the token rate is"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "stays"),
+    [
+        (1.10, 1.40, False),  # neither is shown to be better with two noisy pairs
+        (1.40, 1.10, True),
+    ],
+)
+def test_of_two_that_are_not_shown_to_be_better_the_one_of_the_better_ratio_stands(
+    lab: StudyLab, first: float, later: float, *, stays: bool
+) -> None:
+    """With more trials another one is tried first: its trial was lucky, or is what it is."""
+    gains = {"b": first, "c": later}
+
+    def world(start: Start) -> tuple[float, float]:
+        gain = gains.get(str(start.config.get("idle")), 1.0)
+        if start.phase == "trial" and start.config.get("idle") == "c":
+            gain = 1.6
+        noise = 1.25 if start.phase == "confirm" and start.number % 2 else 1.0
+        return 20 / gain * noise, 20.0
+
+    given = [{"idle": "b"}, {"idle": "c"}]
+    asked = lab.study(search="idle", trials=1, candidates=given[:1])
+    assert lab.run(world, asked)["best"]["config"] == given[0]
+
+    more = msgspec.structs.replace(asked, trials=2, candidates=tuple(given))
+    document = lab.run(world, more)
+
+    assert document["confirmation"]["verdict"] == "no difference"
+    assert document["best"]["config"] == given[0 if stays else 1]

@@ -426,7 +426,7 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
     (r"Not enough memory\. Please try to increase --mem-fraction-static", "out-of-memory"),
     (r"Loaded weights leave no GPU memory for the KV cache", "out-of-memory"),
     (r"Capture cuda graph failed: .*out of memory", "out-of-memory"),
-    (r"No accelerator \(.*\) .*is available", "missing-library"),
+    (r"No accelerator \(.*\) .*is available", "gpu-unavailable"),
     (r"must be divisible by page_size", "bad-config"),
 )
 

@@ -42,7 +42,6 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
     (r"(?i)engine .*(not compatible|different (device|version)|version mismatch)", "bad-config"),
     (r"Serialization (assertion|error)|Failed to deserialize cuda engine", "bad-config"),
     (r"libmpi|MPI_Init|libnvinfer|libtensorrt_llm|libcuda\.so", "missing-library"),
-    (r"No CUDA GPUs are available|no CUDA-capable device", "missing-library"),
     (r"CUDA driver version is insufficient", "driver-too-old"),
 )
 

@@ -579,7 +579,7 @@ SYMPTOMS: tuple[tuple[str, str], ...] = (
     (r"KV cache is needed, which is larger than the available KV cache memory", "out-of-memory"),
     (r"is not a local folder and is not a valid model identifier", "model-not-found"),
     (r"Invalid repository ID or local directory", "model-not-found"),
-    (r"(Failed to infer device type|No CUDA GPUs are available)", "missing-library"),
+    (r"Failed to infer device type", "gpu-unavailable"),
 )
 
 

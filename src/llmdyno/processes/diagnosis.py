@@ -13,6 +13,8 @@ from llmdyno.processes.launch import Launch, Step
 FAILURES: Mapping[str, str] = {
     "bad-config": "the engine refused a setting",
     "out-of-memory": "there was not enough memory, of the GPU or of the machine",
+    "gpu-unavailable": "it found no GPU that works: there is none, or it is broken, lost or held "
+    "by another program",
     "missing-library": "a program, package or shared library that it needs is not installed",
     "driver-too-old": "the GPU's driver is older than the CUDA that its packages are built for: "
     "install a newer driver, or packages for an older CUDA",
@@ -25,6 +27,8 @@ FAILURES: Mapping[str, str] = {
     "hung": "it runs but does not answer",
 }
 
+GPU = "gpu-unavailable"
+
 # Messages of engines, Python and the kernel, tried after the engine's own; first match wins.
 SYMPTOMS: Sequence[tuple[str, str]] = (
     (r"(?i)CUDA out of memory|OutOfMemoryError|\bout of memory\b", "out-of-memory"),
@@ -34,6 +38,15 @@ SYMPTOMS: Sequence[tuple[str, str]] = (
     (
         r"(?i)\b(address|socket|port)\b.* already in use|EADDRINUSE|port \d+ is already",
         "port-in-use",
+    ),
+    # CUDA's, NVML's, PyTorch's and the kernel module's words; Triton's own warning, at every start
+    # without a GPU, is none.
+    (r"^(?![WE]\d{4} ).*[Nn]o CUDA(-capable device is detected| GPUs are available)", GPU),
+    (r"(?i)CUDA-capable device\S* (is|are|is/are) busy|uncorrectable ECC error", GPU),
+    (r"(?i)GPU (is lost|has fallen off the bus|requires reset)|system not yet initialized", GPU),
+    (
+        r"Driver/library version mismatch|CUDA unknown error - this may be due to",
+        GPU,
     ),
     (r"ModuleNotFoundError|ImportError|cannot open shared object file", "missing-library"),
     # Not in Triton's own warning, which it writes at every start without a GPU.

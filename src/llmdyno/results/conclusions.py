@@ -250,6 +250,16 @@ def interactions(study: Document) -> list[str]:
     ]
 
 
+def of_slo_setting(study: Document, row: Document) -> str:
+    """Say of a row of the ablation that the SLOs hang on its setting; empty: they do not."""
+    met = part(row, "slo_met")
+    if not met.get("decides"):
+        return ""
+    wanted = " and ".join(texts(study, "slo"))
+    without, whole = _share(met.get("without") or []), _share(met.get("with") or [])
+    return f"{wanted} is met in {whole}, without it in {without}"
+
+
 def of_slo(study: Document) -> str:
     """Say who meets a study's SLOs; empty: it has none, or an older version judged them not."""
     outcome = part(study, "slo_outcome")

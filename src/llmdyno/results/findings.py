@@ -293,15 +293,21 @@ def _which(study: Document, changed: Sequence[str]) -> str:
             f"Which of the {len(changed)} changed settings ({listed}) did it is not known:"
             f" {_PUT_BACK}."
         )
-    active = [(row, said) for row, said in known if has_effect(study, row)]
-    idle = [text(row, "knob") for row, _ in known if not has_effect(study, row)]
-    clauses = [
-        f"{text(row, 'knob')} ({show(row.get('from'))} → {show(row.get('to'))}): with it {said}"
-        for row, said in active
-    ]
+    clauses: list[str] = []
+    idle: list[str] = []
+    for row, said in known:
+        slo = conclusions.of_slo_setting(study, row)
+        own = said if slo or has_effect(study, row) else ""
+        does = " and ".join(one for one in (slo, own) if one)
+        name = text(row, "knob")
+        if does:
+            values = f"{show(row.get('from'))} → {show(row.get('to'))}"
+            clauses.append(f"{name} ({values}): with it {does}")
+        else:
+            idle.append(name)
     told = f"What did it is {'; '.join(clauses)}." if clauses else ""
-    verb = "shows" if len(idle) == 1 else "show"
-    rest = f"{wording.listed(idle)} {verb} no effect of {'its' if len(idle) == 1 else 'their'} own."
+    verb, own = ("is", "its") if len(idle) == 1 else ("are", "their")
+    rest = f"{wording.listed(idle)} {verb} not shown to have an effect of {own} own."
     together = conclusions.interactions(study)
     return " ".join(
         one for one in (told, rest if idle else "", *together, _unknown(changed, known)) if one

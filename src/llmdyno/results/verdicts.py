@@ -74,6 +74,27 @@ def with_slo(word: Word, runs: Sequence[Mapping[str, Any]]) -> Word:
     return shown if {old, new} == {0.0, 1.0} or word == shown else "not confirmed"
 
 
+def stands_above(one: Mapping[str, Any], other: Mapping[str, Any], *, maximise: bool) -> bool:
+    """Tell which of two would-be winners, compared with the same baseline, has the better claim.
+
+    The verdict comes first, then how often the SLOs were met, then the objective's ratio.
+
+    Args:
+        one: its confirmation, as study.json has it.
+        other: that of the other one.
+        maximise: whether larger is better.
+    """
+
+    def rank(found: Mapping[str, Any]) -> tuple[int, float, float]:
+        met = [bool(run["slo_met"]) for run in found["runs"] if run["arm"] == "after"]
+        ratio = found["ratio"].get(found["decided_by"], {}).get("mean")
+        times = 0.0 if ratio is None else ratio if maximise else 1 / max(ratio, 1e-9)
+        rising: tuple[Word, ...] = ("worse", "not confirmed", "no difference", "better")
+        return rising.index(found["verdict"]), sum(met) / max(1, len(met)), times
+
+    return rank(one) > rank(other)
+
+
 def shown_equal(word: Word, ratio: Mapping[str, Any]) -> bool:
     """Tell whether two configs are shown to be equal: then the one that changes nothing is best.
 

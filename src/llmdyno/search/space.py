@@ -38,6 +38,12 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it has positions, not only values."""
         return self.knob.kind in {"int", "float"}
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there are values between its levels that may be tried, too."""
+        listed = len(self.levels) < LEVELS_MAX or self.knob.narrowed == "values"
+        return self.is_number and not listed
+
     def position(self, value: Value | None) -> float:
         """Return where a number is: 0 at the range's low end, 1 at its high end."""
         if not isinstance(value, int | float):
@@ -74,11 +80,17 @@ class Space:
         return self.canonical(tuple(config.get(axis.knob.name, axis.unset) for axis in self.axes))
 
     def canonical(self, key: Sequence[Value | None]) -> Key:
-        """Return a point with None on the axes that have no effect there."""
+        """Return a point with None on the axes that have no effect there, and on no other ones.
+
+        An axis that begins to have an effect, as the one that it hangs on has changed, is left to
+        the engine: it has the value that the engine has by itself.
+        """
         found = list(key)
         for number in self._conditional:
             if not self.bites(number, found):
                 found[number] = None
+            elif found[number] is None:
+                found[number] = self.axes[number].unset
         return tuple(found)
 
     def bites(self, number: int, key: Sequence[Value | None]) -> bool:
@@ -149,8 +161,7 @@ class Space:
         for axis in self.axes:
             # A number is left to the engine as often as it has any one of its levels.
             level = axis.levels[int(draw.integers(len(axis.levels)))]
-            between = axis.is_number and level is not None and len(axis.levels) >= LEVELS_MAX
-            between = between and axis.knob.narrowed != "values"
+            between = axis.has_more and level is not None
             found.append(_at(axis.knob, float(draw.random())) if between else level)
         return self.canonical(found)
 

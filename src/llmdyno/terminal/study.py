@@ -72,13 +72,14 @@ def show_study(document: Mapping[str, Any], findings: Sequence[str], stream: Tex
         for levels in zip(*(levels for _, levels in sides), strict=True)
         for (name, _), level in zip(sides, levels, strict=True)
     ]
-    beside = f"{title(objective):>18}" if objective else ""
+    wide = max(18, 2 + len(title(objective))) if objective else 0
+    beside = f"{title(objective):>{wide}}" if objective else ""
     paired = "; the verdict is that of the pairs" if verdicts.confirmed(document).pairs else ""
     of_each = " of each" if len(sides) > 1 else " of the baseline"
     stream.write("\n" + line(f"One run{of_each} at every load{paired}:", stream))
     lines = [f"{'users':>6}  {'':<7}{'TTFT p50':>12}{'p99':>12}{'token rate':>18}{beside}"]
     for users, name, first, slowest, rate, *values in rows:
-        last = f"{values[0]:>18}" if values else ""
+        last = f"{values[0]:>{wide}}" if values else ""
         lines.append(f"{users:>6}  {name:<7}{first:>12}{slowest:>12}{rate:>18}{last}")
     if max(map(len, lines)) <= width_of(stream):
         stream.write("\n".join([*lines, ""]))

@@ -32,6 +32,7 @@ _NOISE_MIN = 0.01  # of a run's value: equal runs never agree better
 _NOISE_UNKNOWN = 0.05  # where no two runs of the confirmation tell
 _BEYOND = 2.0  # standard errors that an effect must have to matter
 PAIRS = 3  # of a knob that matters, where the confirmation's number is open
+_SHARE_OF_RUNS = 0.5
 _TOGETHER_MAX = 3  # combinations of knobs that matter that are tried
 
 
@@ -47,6 +48,11 @@ class PairOfRuns(msgspec.Struct, frozen=True):
         """The knobs that were taken back."""
         step = self.without or self.whole
         return tuple(step.knob.split(BETWEEN)) if step else ()
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether both runs were measured."""
+        return all(step and step.state == "measured" for step in (self.without, self.whole))
 
     @property
     def effect(self) -> float | None:
@@ -275,7 +281,8 @@ class Ablation:
             group = next((part for part in parts if self._matters(part)), ())
 
     def _once(self, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        if not self._found(names):
+        alone = (self._config((name,)) for name in names)
+        if not self._found(names) and (len(names) == 1 or self._config(names) not in alone):
             yield names
 
     def _affordable(self) -> bool:
@@ -303,7 +310,12 @@ class Ablation:
         return float(np.mean(known)) if known else None
 
     def _matters(self, names: Sequence[str]) -> bool | None:
-        """Tell whether an effect is beyond the noise of its pairs; None: it is not known."""
+        """Tell whether an effect is beyond the noise of its pairs; None: it is not known.
+
+        So is one on the SLOs: what a winner meets them by may cost it speed.
+        """
+        if decides_slo(meets(self._found(names))):
+            return True
         effect = self._effect(names)
         if effect is None:
             return None
@@ -336,6 +348,25 @@ class Ablation:
                 knob=BETWEEN.join(names),
                 contender=self._contender,
             )
+
+
+def meets(pairs: Sequence[PairOfRuns]) -> dict[str, list[bool]]:
+    """Return whether each run of some pairs met the SLOs: the winner's ("with"), and "without"."""
+    found: dict[str, list[bool]] = {"without": [], "with": []}
+    for pair in (pair for pair in pairs if pair.is_measured):
+        for arm, step in (("without", pair.without), ("with", pair.whole)):
+            if step is not None and step.slo_met is not None:
+                found[arm].append(step.slo_met)
+    return found
+
+
+def decides_slo(met: Mapping[str, Sequence[bool]]) -> bool:
+    """Tell whether the winner meets the SLOs more often, or less, than without some knobs.
+
+    By more than half of its runs: near a limit one run says little.
+    """
+    shares = [sum(met[arm]) / len(met[arm]) for arm in ("with", "without") if met[arm]]
+    return len(shares) > 1 and abs(shares[0] - shares[1]) > _SHARE_OF_RUNS
 
 
 def matters(effect: float, noise_of_run: float, pairs: int) -> bool:

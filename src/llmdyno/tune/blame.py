@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from llmdyno.errors import ServerError
 from llmdyno.knobs import Knob, Value
 from llmdyno.machine.devices import shares
+from llmdyno.processes.diagnosis import GPU
 from llmdyno.tune import commands
 from llmdyno.tune.candidates import same
 from llmdyno.tune.entries import Event, Key, Phase, Step, key
@@ -24,6 +25,7 @@ MACHINES = frozenset(
     {
         "missing-library",
         "driver-too-old",
+        GPU,
         "port-in-use",
         "model-not-found",
         "auth",
@@ -136,8 +138,17 @@ def failed_there(ledger: Ledger, device: str) -> tuple[Key, ...]:
 def looks_broken(ledger: Ledger) -> bool:
     """Tell whether so many trials have failed in a row that the machine is to be checked."""
     failed = failed_last(ledger)
-    likely = sum(step.failure_class in MACHINES for step in failed)
-    return len(failed) >= _TRIALS_IN_A_ROW or likely >= _OF_THE_MACHINE
+    # A lane's GPU tells of that lane alone, whose baseline is asked by itself.
+    likely = [s for s in failed if s.failure_class in MACHINES and not (s.device and _no_gpu(s))]
+    return (
+        len(failed) >= _TRIALS_IN_A_ROW
+        or len(likely) >= _OF_THE_MACHINE
+        or any(_no_gpu(step) for step in likely)
+    )
+
+
+def _no_gpu(step: Step) -> bool:
+    return step.failure_class == GPU
 
 
 def stopped(ledger: Ledger, why: str, step: Step) -> ServerError:
@@ -176,14 +187,33 @@ def give_back(ledger: Ledger, knobs: Sequence[Knob], say: Callable[[str], None])
 
     They are void and are measured again, each so often at most.
     """
-    found = _failed_with_the_baseline(ledger, knobs)
+    beside = _failed_with_the_baseline(ledger, knobs)
+    void = _give_back(ledger, beside, "the baseline failed beside them")
+    if void:
+        say(f"  The baseline had failed, too, so what failed before it is measured again: {void}.")
+    void = _give_back(ledger, _failed_without_a_gpu(ledger), "they found no GPU that works")
+    if void:
+        say(f"  No config takes a GPU away; what failed for want of one is measured again: {void}.")
+
+
+def _give_back(ledger: Ledger, found: Sequence[Step], why: str) -> str:
+    """Write down that these trials are void, each so often at most; return their names."""
     times = Counter(of for event in ledger.events if event.kind == "mended" for of in event.void)
     void = tuple(dict.fromkeys(key(one) for one in found if times[key(one)] < _GIVEN_BACK_MAX))
-    if not void:
-        return
-    names = ", ".join(f"{phase} {number + 1}" for phase, _, number in void)
-    ledger.append(Event(kind="mended", why="the baseline failed beside them", void=void))
-    say(f"  The baseline had failed, too, so what failed before it is measured again: {names}.")
+    if void:
+        ledger.append(Event(kind="mended", why=why, void=void))
+    return ", ".join(f"{phase} {number + 1}" for phase, _, number in void)
+
+
+def _failed_without_a_gpu(ledger: Ledger) -> list[Step]:
+    """Return the trials that found no GPU, if something was measured since."""
+    measured = [i for i, step in enumerate(ledger.steps) if step.state in {"measured", "pruned"}]
+    return [
+        step
+        for step in ledger.steps[: max(measured, default=0)]
+        if step.phase == "trial" and step.state == "failed" and _no_gpu(step)
+        if ledger.tries(key(step))[-1].state == "failed"
+    ]
 
 
 def _failed_with_the_baseline(ledger: Ledger, knobs: Sequence[Knob]) -> list[Step]:

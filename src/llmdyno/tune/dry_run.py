@@ -129,12 +129,27 @@ class _Side:
         """Return how many of a phase's runs are not done yet."""
         return max(0, runs - len(self.runner.ledger.of(phase)))
 
+    @property
+    def space(self) -> Space:
+        """What is searched."""
+        names = {knob.name for knob in self.tuner.searched}
+        fixed = {k: v for k, v in self.study.baseline.items() if k not in names}
+        return Space(self.tuner.searched, fixed)
+
+    @property
+    def tried_most(self) -> float:
+        """How many trials there can be: the space but for the baseline, and what is given.
+
+        Of a small space that is fewer than --trials; one with numbers between its levels has no
+        such end.
+        """
+        if any(axis.has_more for axis in self.space.axes):
+            return math.inf
+        return max(0, self.space.size() - 1) + len(self.study.candidates)
+
     def document(self) -> dict[str, Any]:
         """Return what is searched, what is tried first, what a start costs."""
-        study, stack = self.study, self.runner.stack
-        searched = self.tuner.searched
-        names = {knob.name for knob in searched}
-        space = Space(searched, {k: v for k, v in study.baseline.items() if k not in names})
+        study, stack, space = self.study, self.runner.stack, self.space
         known = self.tuner.starts
         return {
             "engine": study.engine,
@@ -245,7 +260,7 @@ def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[_Phase]:
     what = f"at {study.compared_at}, {_seconds(trial.duration_s)}"
     what += "; fewer where one is ended early" if study.race else ""
     what += f"; {at_once} at once" if first.lanes else ""
-    trials = max(0, study.trials - done)
+    trials = int(max(0, min(study.trials, sum(side.tried_most for side in sides)) - done))
     yield _phase("trials", [(trials, trial_s)], what, at_once)
     # A trial that is still to come may be better than the winner that was proved.
     yield _phase(

@@ -103,8 +103,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag="event"):
     """What befell the study between two steps.
 
     machine    the machine failed, not a config: it stopped, and the failures in `void` do not count
-    mended     the baseline failed beside the trials in `void`, whose failures do not count: the
-               machine had failed, and has mended by itself
+    mended     the baseline failed beside the trials in `void`, or these found no GPU, so that their
+               failures do not count: the machine had failed, and has mended by itself
     ended      no further trial will be: "budget", "space", "hand" (a person had enough of them) or
                "patience"; the last with the `gain` that the next one was expected to have, if the
                search says so

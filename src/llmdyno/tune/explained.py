@@ -12,7 +12,7 @@ import msgspec
 
 from llmdyno.knobs import Value
 from llmdyno.results.slo import Objective
-from llmdyno.tune.ablation import PairOfRuns, matters
+from llmdyno.tune.ablation import PairOfRuns, decides_slo, matters, meets
 
 # Takes pairs of runs (without, whole) and returns a ratio with its interval.
 Ratio = Callable[[Sequence[tuple[str, str]], Objective], dict[str, Any]]
@@ -41,8 +41,11 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
                 "pairs": len(pairs),
             }
             mean = self._mean(names)
+            met = meets(pairs)
             if mean is not None:
-                told["matters"] = matters(mean, self.noise, len(pairs))
+                told["matters"] = matters(mean, self.noise, len(pairs)) or decides_slo(met)
+            if any(met.values()):
+                told["slo_met"] = met | {"decides": decides_slo(met)}
             rows.append(told)
         key = self.objectives[0].key
         return sorted(rows, key=lambda row: _size(row["effect"][key]))
@@ -50,8 +53,9 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     def interactions(self) -> list[dict[str, Any]]:
         """Return what knobs do that were taken back together, each with a kind and a sentence.
 
-        The kinds: "no effect", "either is enough", "some together" (of more than two that have no
-        effect alone); "only together", "help one another", "replace one another", "independent".
+        The kinds: "no effect", "harm", "small parts", "either is enough", "some together" (of more
+        than two), where none has an effect alone; else "only together", "help one another",
+        "replace one another", "independent".
         """
         told = []
         for names in self._groups(single=False):
@@ -73,12 +77,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
         return [one for one in names if (len(one) == 1) == single and self._pairs(one)]
 
     def _pairs(self, names: tuple[str, ...]) -> list[PairOfRuns]:
-        return [
-            pair
-            for pair in self.pairs
-            if pair.knobs == names and pair.without and pair.whole
-            if pair.without.state == pair.whole.state == "measured"
-        ]
+        return [pair for pair in self.pairs if pair.knobs == names and pair.is_measured]
 
     def _effects(self, pairs: Sequence[PairOfRuns]) -> dict[str, Any]:
         runs = [(p.without.run, p.whole.run) for p in pairs if p.without and p.whole]
@@ -107,13 +106,25 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
             for name, one in zip(names, alone, strict=True)
         ]
         if not any(shown):
-            return self._of_idle(names, listed, whole)
+            return self._of_idle(names, listed, whole, sum(alone))
         return self._of_two(names, listed, whole, alone)
 
-    def _of_idle(self, names: tuple[str, ...], listed: str, whole: float) -> tuple[str, str]:
+    def _of_idle(
+        self, names: tuple[str, ...], listed: str, whole: float, alone: float
+    ) -> tuple[str, str]:
+        """Tell what knobs do together of which none has an effect of its own beyond the noise.
+
+        Small effects add up: only what goes beyond their sum shows that one replaces another.
+        """
         gain = f"{math.exp(whole):.2f}x"
         if not matters(whole, self.noise, len(self._pairs(names))):
             return "no effect", f"{listed}: no effect beyond the noise, even together."
+        if whole < 0:
+            return "harm", f"{listed}: together they cost ({gain}); the winner does better without."
+        if whole - alone <= 2 * self._error(names, *((name,) for name in names)):
+            return "small parts", (
+                f"{listed}: together {gain}; what each gives is too small to be told by its runs."
+            )
         if len(names) == 2:
             why = (
                 f"{listed}: one of them is enough; putting back either alone loses nothing, and"

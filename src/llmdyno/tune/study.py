@@ -37,9 +37,11 @@ it can be gone again at any time. The document's keys are a contract; its versio
         in a study over several with "engine" and "front"; "earlier_pairs" (how many of "pairs"
         are of before the study moved) and "moved_since" (what has changed since, in sentences); in
         "stood" the baselines of all combinations, each with "engine" and "front".
+    30 November 2026, added: in a row of "ablation" the ratios of the SLOs' metrics, "slo_met".
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,11 +174,12 @@ class _Document:
     def _standing(self) -> tuple[Step | None, dict[str, Any], list[dict[str, Any]]]:
         """Return who stands, its confirmation, and the would-be winners that are none.
 
-        One that was confirmed stands until another is better. The winner is who stands, but for one
-        that is shown to be equal to the baseline.
+        Of several, which a study that went on has, the one with the better verdict or ratio does.
+        The winner is who stands, but for one that is shown to be equal to the baseline.
         """
         best, confirmation = None, self._confirmation(None)
         last, rejected = confirmation, []
+        above = partial(verdicts.stands_above, maximise=self._study.objective.maximise)
         for step in self._ledger.of("best"):
             found = self._confirmation(step)
             why = endings.rejection(
@@ -188,7 +191,7 @@ class _Document:
                 of = pair_runs.stack_of(step)
                 rejected.append({"config": step.config, "why": why, "confirmation": found, **of})
                 last = found
-            elif step.state == "measured" and (best is None or found["verdict"] == "better"):
+            elif step.state == "measured" and (best is None or above(found, confirmation)):
                 best, confirmation = step, found
         if best is None:
             confirmation = last
@@ -335,7 +338,7 @@ class _Document:
         if best is None:
             return {"ablation": [], "interactions": []}
         objective, rate = self._study.objective, HEADLINES[0]
-        of = list({one.key: one for one in (objective, rate)}.values())
+        of = list({one.key: one for one in (objective, rate, *self._of_slos())}.values())
         # With one pair there is no variance between runs. The confirmation's is used.
         confirmed = self._pairs(best.contender)
         known = {one.key: self._reader.spread(confirmed, one) for one in of}
@@ -359,7 +362,8 @@ class _Document:
         )
         knobs = self._subject.knobs
         names = changed(effective(self._study.baseline, knobs), effective(best.config, knobs))
-        whole = {one.key: confirmation["ratio"][one.key] for one in of if confirmation["ratio"]}
+        ratios = confirmation["ratio"] | confirmation["slo_ratio"]
+        whole = {one.key: ratios[one.key] for one in of if ratios}
         first = self._ledger.find("baseline", 0)
         # Against another engine's or front's baseline the confirmation tells of no single knob.
         one_stack = first is None or (first.engine, first.front) == (best.engine, best.front)
