@@ -89,6 +89,9 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         gpus: a knob for the GPUs that share every layer.
         copies: a knob for the data-parallel ranks of a server: each has the model, a cache and its
             sequences for itself, on as many GPUs as `gpus` says, and a part of the load.
+        stages: a knob for pipeline parallelism: so many groups of GPUs have a part of the layers
+            each, and as many batches are under way at once.
+        stages_have_sequences: each of these batches may have `sequences`; else all together.
         servers_by_copies: while the knob of `servers` is unset there is one for each rank.
         measured: whether the predictor was held against this engine: else its host's pace is less
             known.
@@ -143,6 +146,8 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     paces: Mapping[str, float] = {}
     gpus: str = ""
     copies: str = ""
+    stages: str = ""
+    stages_have_sequences: bool = False
     servers_by_copies: bool = False
     measured: bool = False
     measured_on: tuple[str, ...] = ()

@@ -565,6 +565,7 @@ SCHEDULING = Scheduling(
     measured_on=("H200 SXM", "H100 SXM"),
     gpus="tensor_parallel_size",
     copies="data_parallel_size",
+    stages="pipeline_parallel_size",
     servers_by_copies=True,
     source="vLLM 0.26 source, vllm/v1/core/sched/scheduler.py and vllm/config/",
 )

@@ -146,12 +146,12 @@ def too_small(part: Part) -> str:
     """Say that the model does not fit, with the sum and how many GPUs would do."""
     site, memory = part.site, part.before.memory
     why = memory.why if not memory.fits else part.before.forecasts[0].why
-    knob = scheduling_of(site.engine).gpus
-    counts = [2**power for power in range(1, 7) if site.gpus < 2**power <= _GPUS_MAX]
-    for count in counts if knob else []:
+    knob = scheduling_of(site.engine).under(part.base).gpus
+    for count in [2**power for power in range(1, 7)] if knob else []:
         larger = Option(site=site, config={**part.base, knob: count})
-        if larger.memory().fits:
-            return (
-                f"{site.shape.name} does not fit {site.hardware}: {why}; --gpus {count} would do."
-            )
+        if site.gpus < larger.gpus_each <= _GPUS_MAX and larger.memory().fits:
+            would = f"--gpus {larger.gpus_each}"
+            if knob in part.base:
+                would += f" with {knob}={count}"
+            return f"{site.shape.name} does not fit {site.hardware}: {why}; {would} would do."
     return f"{site.shape.name} does not fit {site.hardware}: {why}."

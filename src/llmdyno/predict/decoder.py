@@ -130,6 +130,14 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
             return 1.0
         return (self.window_layers or self.cache_layers) / self.cache_layers if self.window else 0.0
 
+    def splits_over(self, gpus: int) -> bool:
+        """Return whether so many GPUs can share each layer: as vLLM, SGLang and TensorRT-LLM do.
+
+        Heads are shared out evenly. So are those of keys and values, or each is copied evenly.
+        """
+        of_keys = 1 if self.kv_lora_rank else self.kv_heads
+        return self.heads % gpus == 0 and (of_keys % gpus == 0 or gpus % of_keys == 0)
+
     def layer_token_bytes(self, kv_bytes: float, gpus: int) -> float:
         """Return the bytes of one layer's keys and values of one token on each of some GPUs."""
         # Latent attention keeps the same vector on every GPU; heads are copied if they are too few.

@@ -1,6 +1,5 @@
 """`dyno plan`: before, after, what if; from the user's wishes to the document."""
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -8,13 +7,14 @@ import msgspec
 
 from llmdyno import plugins, units
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Knob, Value, check, parse_settings
+from llmdyno.knobs import Value, check, parse_settings
 from llmdyno.predict import document as made
 from llmdyno.predict.asked import Plan, own_workload
 from llmdyno.predict.calibrate import Calibration, calibrate
+from llmdyno.predict.checks import check_gpus, check_longest
 from llmdyno.predict.compared import Part, by_gpu, chosen, close, lead, too_small
 from llmdyno.predict.gpus import Gpu, gpu_of, gpus_of_text
-from llmdyno.predict.grid import shares
+from llmdyno.predict.grid import groups, shares
 from llmdyno.predict.judged import check_slos
 from llmdyno.predict.options import (
     Option,
@@ -30,7 +30,6 @@ from llmdyno.predict.points import Whose, read_points
 from llmdyno.predict.prices import by_name
 from llmdyno.predict.server import scheduling_of
 from llmdyno.predict.shapes import Shape, shape_of
-from llmdyno.units import counted
 
 _RANKED = 6
 
@@ -195,39 +194,16 @@ def _base(site: Site, plan: Plan, settings: Sequence[str]) -> dict[str, Value]:
     knobs = plugins.load("engines", site.engine).knobs
     config: dict[str, Value] = {**plan.baseline, **parse_settings(settings, knobs)}
     check(config, knobs)
-    _check_longest(site, config, knobs)
+    check_longest(site, config, knobs)
     return config
-
-
-def _check_longest(site: Site, config: Mapping[str, Value], knobs: Sequence[Knob]) -> None:
-    """Refuse a config whose longest sequence is shorter than a request: the engine refuses all.
-
-    Raises:
-        UsageError: names the knob and what would be right.
-    """
-    own = site.typical
-    asked = site.isl.typical + site.osl.typical if own is None else own.prompt + own.answer
-    for knob in knobs:
-        value = config.get(knob.name)
-        if knob.means == "longest sequence" and isinstance(value, int) and 0 < value < asked:
-            raise UsageError(
-                f"{knob.name}={value}: {site.engine} would refuse a request of {asked:,.0f} tokens,"
-                f" prompt and output; set at least {math.ceil(asked)}, or leave it out."
-            )
 
 
 def _laid_out(site: Site, config: Mapping[str, Value]) -> Option:
     """Return a config on all GPUs of a site, in one server if these can share every layer."""
-    one = Option(site=site, config=config)
-    if one.ranks > 1 and one.gpus_each > site.gpus:
-        knob = scheduling_of(site.engine).under(config).copies
-        raise UsageError(
-            f"{knob}={one.ranks}: its ranks need {counted(one.gpus_each, 'GPU')}, and there"
-            f" {'is' if site.gpus == 1 else 'are'} {site.gpus}; set --gpus {one.gpus_each}, or"
-            " fewer ranks."
-        )
-    knob = scheduling_of(site.engine).under(config).gpus
-    spread, copies = shares(knob, config, site.gpus // one.ranks or 1, site.shape.heads)[0]
+    check_gpus(site, config)
+    rules = scheduling_of(site.engine).under(config)
+    gpus = site.gpus // groups(rules, config)
+    spread, copies = shares(rules.gpus, config, gpus, site.shape)[0]
     return Option(site=site, config={**config, **spread}, copies=copies)
 
 
@@ -370,7 +346,7 @@ def _what_if(plan: Plan, part: Part, text: str) -> dict[str, Any]:
     except UsageError as error:  # it knows settings by --set
         raise UsageError(str(error).replace("--set", "--what-if", 1)) from error
     check(config, knobs)
-    _check_longest(site, config, knobs)
+    check_longest(site, config, knobs)
     found = predict(plan, _laid_out(site, config), part.calibration)
     return {"change": text, "gpu": site.gpu.name, "engine": site.engine, **made.side(plan, found)}
 

@@ -23,7 +23,7 @@ from llmdyno import files, plugins, store
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Value
 from llmdyno.predict.gpus import CPU, Gpu, gpu_of
-from llmdyno.predict.server import Setup, is_simulated, ranks_of
+from llmdyno.predict.server import Setup, is_simulated, parts_of
 from llmdyno.predict.shapes import Shape, shape_of
 
 
@@ -83,9 +83,9 @@ def read_points(source: str, whose: Whose) -> list[Measured]:
 
 
 def _of_a_rank(one: Measured) -> Measured:
-    """Return what one of a server's data-parallel ranks did: it is a rank that is simulated."""
+    """Return what one of a server's ranks, and of its pipeline's batches, did: it is simulated."""
     setup = Setup(one.engine, one.shape, one.gpu, config=one.config)
-    ranks = ranks_of(setup) if is_simulated(one.engine) else 1
+    ranks = parts_of(setup) if is_simulated(one.engine) else 1
     if one.users is not None:
         ranks = min(ranks, one.users)  # the others were idle
     if ranks == 1:

@@ -10,6 +10,7 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.predict.decoder import Shape
 from llmdyno.predict.gpus import Gpu
+from llmdyno.predict.links import link_bytes_s
 from llmdyno.predict.memory import Fit, Part, fit
 from llmdyno.predict.rules import Rules
 from llmdyno.predict.steptime import NAMES, Graphs
@@ -58,13 +59,15 @@ def server_of(setup: Setup) -> Server:
         scheduling.formats.get(str(config.get(scheduling.weights))),
         scheduling.formats.get(str(config.get(scheduling.cache)), scheduling.cache_unset),
     )
-    work = _paced(work, scheduling, setup)
+    stages = stages_of(setup)
+    work = _handed_on(_paced(work, scheduling, setup), setup, stages)
     tokens, splits = _tokens(scheduling, setup)
     mixes = bool(config.get(scheduling.mixes_knob, scheduling.mixes))
-    sequences = int(_number(config, scheduling.sequences, setup.gpu))
+    all_of = int(_number(config, scheduling.sequences, setup.gpu))
+    sequences = all_of if scheduling.stages_have_sequences else -(-all_of // stages)
     if mixes:  # each that decodes takes a token of the step
         sequences = min(sequences, tokens)
-    graphs = _graphs(scheduling, setup, sequences)
+    graphs = _graphs(scheduling, setup, min(all_of, tokens) if mixes else all_of)
     part = part_of(setup, int(_number(config, scheduling.longest, setup.gpu)))
     found = fit(setup.shape, setup.gpu, msgspec.structs.replace(part, graphs=graphs.decode_max > 0))
     return Server(
@@ -81,9 +84,9 @@ def server_of(setup: Setup) -> Server:
             wakes=scheduling.wakes,
             sequences=sequences,
             tokens=tokens,
-            cache_tokens=found.cache_tokens,
+            cache_tokens=found.cache_tokens / stages,
             block=int(_number(config, scheduling.block, setup.gpu)),
-            servers=max(1, servers_of(setup) // ranks_of(setup)),
+            servers=max(1, servers_of(setup) // parts_of(setup)),
             window=work.window,
             window_share=work.window_share,
             state_tokens=setup.shape.state_tokens(part.kv_bytes, part.tensor),
@@ -140,6 +143,29 @@ def ranks_of(setup: Setup) -> int:
     return max(1, int(_number(setup.config, asked, setup.gpu)))
 
 
+def stages_of(setup: Setup) -> int:
+    """Return the groups of GPUs that share the layers out (pipeline parallelism).
+
+    Raises:
+        UsageError: nothing is known of the engine's scheduler, or a number is none.
+    """
+    asked = Limit(scheduling_of(setup.engine).under(setup.config).stages, 1)
+    return max(1, int(_number(setup.config, asked, setup.gpu)))
+
+
+def parts_of(setup: Setup) -> int:
+    """Return among how many the load of a server is shared out: what is simulated is one of these.
+
+    They are its ranks, and the batches that are under way at once in each one's pipeline. A batch
+    passes all layers, one stage at a time, while the others are in the other stages: it takes as
+    long as on a server without stages, and has its part of the sequences and of the cache.
+
+    Raises:
+        UsageError: nothing is known of the engine's scheduler, or a number is none.
+    """
+    return ranks_of(setup) * stages_of(setup)
+
+
 def servers_of(setup: Setup) -> int:
     """Return the processes that speak HTTP for all ranks of a server.
 
@@ -178,7 +204,7 @@ def part_of(setup: Setup, longest: int) -> Part:
     weights = scheduling.formats.get(str(config.get(scheduling.weights)))
     cache = scheduling.formats.get(str(config.get(scheduling.cache)), scheduling.cache_unset)
     kv_bytes = BYTES[cache]
-    gpus = gpus_of(setup)
+    gpus, stages = gpus_of(setup), stages_of(setup)
     cache_bytes = _number(config, Limit(scheduling.cache_bytes, 0), setup.gpu)
     cache_bytes *= scheduling.cache_unit_bytes
     blocks = _number(config, Limit(scheduling.cache_blocks, 0), setup.gpu)
@@ -189,9 +215,10 @@ def part_of(setup: Setup, longest: int) -> Part:
                 " no blocks of keys and values; leave it unset."
             )
         block = _number(config, scheduling.block, setup.gpu)
-        cache_bytes = blocks * block * setup.shape.token_bytes(kv_bytes, gpus)
+        cache_bytes = blocks * block * setup.shape.token_bytes(kv_bytes, gpus) / stages
     return Part(
         tensor=gpus,
+        pipeline=stages,
         weight_bytes=BYTES[weights] if weights else None,
         kv_bytes=kv_bytes,
         share=_number(config, scheduling.memory_share, setup.gpu),
@@ -231,6 +258,12 @@ def _paced(work: Work, scheduling: Scheduling, setup: Setup) -> Work:
     return msgspec.structs.replace(
         work, paces=paces, flops=work.flops * share, bandwidth=work.bandwidth * share
     )
+
+
+def _handed_on(work: Work, setup: Setup, stages: int) -> Work:
+    """Return the work with what it takes to hand a token's activations on from stage to stage."""
+    hop_s = setup.shape.hidden * BYTES["bf16"] / link_bytes_s(setup.gpu.name)
+    return msgspec.structs.replace(work, exchange_s=work.exchange_s + (stages - 1) * hop_s)
 
 
 def _graphs(scheduling: Scheduling, setup: Setup, sequences: int) -> Graphs:
