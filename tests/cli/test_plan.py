@@ -482,6 +482,18 @@ def test_of_gpus_that_cannot_keep_up_that_is_first_of_which_enough_cost_least() 
         assert document["recommended"]["doubt"].startswith("It cannot keep up with 600 requests/s")
 
 
+def test_of_gpus_that_cannot_keep_up_without_prices_that_is_first_of_which_fewest_do() -> None:
+    """Under an SLO, too, that no queue meets: how far each misses it says how long it was asked."""
+    wishes: dict[str, Any] = {"gpu": "l4,a100,h200", "rates": (600.0,)}
+    for slos in (), parse_slos("ttft:p99<1s"):
+        document = planned(slos=slos, **wishes).document
+        assert not any(row["keeps_up"] for row in document["by_gpu"])
+        gpus = [row["capacity"]["needs"][0]["gpus"] for row in document["by_gpu"]]
+        assert gpus == sorted(gpus)
+        assert document["gpu"] == document["by_gpu"][0]["gpu"] == "H200 SXM"
+        assert (document["recommended"] is None) == bool(slos)
+
+
 def test_a_config_that_cannot_keep_up_is_not_recommended_for_its_slo() -> None:
     """Few sequences have a short TPOT, and a queue that grows before them."""
     wishes: dict[str, Any] = {"rates": (30.0,)}
