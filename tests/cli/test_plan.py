@@ -274,6 +274,15 @@ def test_batches_of_a_pipeline_do_as_much_as_copies_and_have_more_room() -> None
     assert both["config"] == {"pipeline_parallel_size": 2, "tensor_parallel_size": 2}
 
 
+def test_a_knob_that_is_not_simulated_is_named_and_so_are_doubts_of_what_ifs() -> None:
+    made = planned("performance_mode=throughput", "max_num_seqs=64", what_if=("gpu=l4",))
+    [engine], [changed] = made.document["engines"], made.document["what_if"]
+    assert engine["doubt"] == (
+        "What performance_mode=throughput changes is not simulated, and not in the numbers"
+    )
+    assert "No measured run on such a GPU has tested the predictor: L4" in changed["doubt"]
+
+
 def test_gpus_that_stand_idle_are_named() -> None:
     found = planned("tensor_parallel_size=2", users=(8,), gpus=3, config_only=True).document
     assert "1 GPU of 3 would stand idle" in found["engines"][0]["doubt"]

@@ -55,6 +55,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     other_params: int = 0  # that no token of an answer passes: a vision tower and its projector
     weight_bytes: float = 2.0  # of a parameter in the layers, as it lies in the GPU's memory
     expert_bytes: float = 0.0  # the same of the experts; 0: weight_bytes
+    cache: str = ""  # the format of keys and values that its checkpoint is made for
+    method: str = ""  # by which that was quantised, as its quant_method says
     computes: str = ""  # the precision of its products: fp8, int8, fp4; empty: 16 bits
     context: int = 0  # tokens of the longest sequence that the model was made for; 0: not known
 

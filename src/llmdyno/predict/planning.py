@@ -348,7 +348,13 @@ def _what_if(plan: Plan, part: Part, text: str) -> dict[str, Any]:
     check(config, knobs)
     check_longest(site, config, knobs)
     found = predict(plan, _laid_out(site, config), part.calibration)
-    return {"change": text, "gpu": site.gpu.name, "engine": site.engine, **made.side(plan, found)}
+    return {
+        "change": text,
+        "gpu": site.gpu.name,
+        "engine": site.engine,
+        "doubt": made.doubts(plan, found, part.calibration),
+        **made.side(plan, found),
+    }
 
 
 def _changes(text: str) -> dict[str, str]:

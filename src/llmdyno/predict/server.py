@@ -9,14 +9,12 @@ from llmdyno.engines import Limit, Scheduling, facts
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.predict.decoder import Shape
-from llmdyno.predict.gpus import Gpu
+from llmdyno.predict.gpus import GIB, Gpu
 from llmdyno.predict.links import link_bytes_s
 from llmdyno.predict.memory import Fit, Part, fit
 from llmdyno.predict.rules import Rules
 from llmdyno.predict.steptime import NAMES, Graphs
 from llmdyno.predict.work import BYTES, Work, work_of
-
-_LARGE_GPU_BYTES = 70 * 2**30
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -57,7 +55,7 @@ def server_of(setup: Setup) -> Server:
         setup.gpu,
         gpus_of(setup),
         scheduling.formats.get(str(config.get(scheduling.weights))),
-        scheduling.formats.get(str(config.get(scheduling.cache)), scheduling.cache_unset),
+        _cache_format(scheduling, setup),
     )
     stages = stages_of(setup)
     work = _handed_on(_paced(work, scheduling, setup), setup, stages)
@@ -202,8 +200,7 @@ def part_of(setup: Setup, longest: int) -> Part:
     """
     scheduling, config = scheduling_of(setup.engine).under(setup.config), setup.config
     weights = scheduling.formats.get(str(config.get(scheduling.weights)))
-    cache = scheduling.formats.get(str(config.get(scheduling.cache)), scheduling.cache_unset)
-    kv_bytes = BYTES[cache]
+    kv_bytes = BYTES[_cache_format(scheduling, setup)]
     gpus, stages = gpus_of(setup), stages_of(setup)
     cache_bytes = _number(config, Limit(scheduling.cache_bytes, 0), setup.gpu)
     cache_bytes *= scheduling.cache_unit_bytes
@@ -231,6 +228,14 @@ def part_of(setup: Setup, longest: int) -> Part:
     )
 
 
+def _cache_format(scheduling: Scheduling, setup: Setup) -> str:
+    """Return in which numbers keys and values are kept, a key of `BYTES`."""
+    asked, shape = setup.config.get(scheduling.cache, "auto"), setup.shape
+    if asked == "auto" and shape.cache and shape.method in scheduling.cache_shipped:
+        return shape.cache
+    return scheduling.formats.get(str(asked), scheduling.cache_unset)
+
+
 def _tokens(scheduling: Scheduling, setup: Setup) -> tuple[int, bool]:
     """Return the tokens of a step, and whether prompts may be split at all."""
     value = setup.config.get(scheduling.tokens.knob)
@@ -242,8 +247,7 @@ def _tokens(scheduling: Scheduling, setup: Setup) -> tuple[int, bool]:
 def _number(config: Mapping[str, Value], limit: Limit, gpu: Gpu) -> float:
     value = config.get(limit.knob) if limit.knob else None
     if value is None:
-        small = gpu.memory_bytes < _LARGE_GPU_BYTES and limit.unset_small is not None
-        return limit.unset_small if small and limit.unset_small is not None else limit.unset
+        return limit.on(gpu.name, gpu.memory_bytes / GIB)
     if isinstance(value, str) or value < 0:
         raise UsageError(f"{limit.knob} {value}: must be a number of 0 or more.")
     return float(value)
