@@ -584,6 +584,9 @@ def test_rows_that_do_not_say_their_gpu_are_of_the_first(tmp_path: Path) -> None
         ({"what_if": ("gpus=none",)}, (), "must be a whole number"),
         ({"what_if": ("gpu=h300",)}, (), "no such GPU"),
         ({"what_if": ("max_seqs=3",)}, (), "^--what-if max_seqs=3: no knob"),
+        ({"what_if": ("users=3",)}, (), "besides knobs: gpu, gpus, model, engine, isl, osl"),
+        ({"what_if": ("gpu=h201",)}, (), "^--what-if gpu h201: no such GPU"),
+        ({"what_if": ("isl=3,isl=4",)}, (), "^--what-if isl=3,isl=4: names isl twice"),
         (
             {"what_if": ("engine=sglang,context_length=249",)},
             (),
@@ -672,3 +675,13 @@ def test_the_command_writes_json_and_a_folder(
     assert json.loads((tmp_path / "o/plan.json").read_text()) == document
     assert (tmp_path / "o/report.html").exists()
     assert {"from", "set"} & {field.name for field in plan_flags()} == {"from"}
+
+
+def test_points_of_engines_that_are_not_asked_about_are_refused(tmp_path: Path) -> None:
+    """They had been left out without a word, and the plan was "from data sheets alone"."""
+    table = tmp_path / "points.csv"
+    table.write_text(
+        "engine,users,input_tokens_mean,output_tokens_mean,token_rate\nsglang,4,9,9,9\n"
+    )
+    with pytest.raises(UsageError, match=r"points.csv: has no level of vllm; name its engine by"):
+        planned(users=(4,), measured=(str(table),), config_only=True)

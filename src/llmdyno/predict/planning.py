@@ -57,19 +57,33 @@ def make(plan: Plan, settings: Sequence[str] = ()) -> Planned:
     plan = _priced(ordered(plan), gpus)
     check_slos(plan.slos)
     shape = shape_of(plan.model)
-    parts = []
+    parts: list[Part] = []
     for engine in plan.engines:
         sites = [_site(plan, engine, shape, gpu, plan.gpus) for gpu in gpus]
         first = _laid_out(sites[0], _base(sites[0], plan, settings))
         calibration = _calibration(plan, sites[0], first.config)
         parts += [_part(plan, site, _base(site, plan, settings), calibration) for site in sites]
+    _check_calibrated(plan, parts)
     return _planned(plan, parts)
+
+
+def _check_calibrated(plan: Plan, parts: Sequence[Part]) -> None:
+    """Refuse measured points that are all of engines that are not asked about.
+
+    Raises:
+        UsageError: names the sources.
+    """
+    if plan.measured and not any(part.calibration.points for part in parts):
+        raise UsageError(
+            f"--from {', '.join(plan.measured)}: has no level of {', '.join(plan.engines)}; name"
+            " its engine by --engine."
+        )
 
 
 def _priced(plan: Plan, gpus: Sequence[Gpu]) -> Plan:
     """Return the plan with the price of each GPU by its full name."""
     what_if = [_changes(text).get("gpu") for text in plan.what_if]
-    others = [gpu_of(name) for name in what_if if name]
+    others = [gpu_of(name, "--what-if gpu") for name in what_if if name]
     prices = by_name(plan.price_per_h, gpus, others)
     return msgspec.structs.replace(plan, price_per_h=prices or None)
 
@@ -331,8 +345,8 @@ def _what_if(plan: Plan, part: Part, text: str) -> dict[str, Any]:
     site = msgspec.structs.replace(
         site,
         engine=given.get("engine", site.engine),
-        shape=shape_of(given["model"]) if "model" in given else site.shape,
-        gpu=gpu_of(given["gpu"]) if "gpu" in given else site.gpu,
+        shape=shape_of(given["model"], "--what-if model") if "model" in given else site.shape,
+        gpu=gpu_of(given["gpu"], "--what-if gpu") if "gpu" in given else site.gpu,
         gpus=_whole(text, given["gpus"]) if "gpus" in given else site.gpus,
         isl=isl,
         osl=osl,
@@ -344,7 +358,10 @@ def _what_if(plan: Plan, part: Part, text: str) -> dict[str, Any]:
     try:
         config = {**base, **parse_settings(changed, knobs)}
     except UsageError as error:  # it knows settings by --set
-        raise UsageError(str(error).replace("--set", "--what-if", 1)) from error
+        said = str(error).replace("--set", "--what-if", 1)
+        if "no knob" in said:
+            said = f"{said.rstrip('.')}; besides knobs: {', '.join(_PLACES)}."
+        raise UsageError(said) from error
     check(config, knobs)
     check_longest(site, config, knobs)
     found = predict(plan, _laid_out(site, config), part.calibration)
@@ -366,6 +383,10 @@ def _changes(text: str) -> dict[str, str]:
     pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
     if not pairs or not all(name and equals and value for name, equals, value in pairs):
         raise UsageError(f"--what-if {text}: write name=value, e.g. max_num_seqs=512,gpu=h100.")
+    names = [name.strip() for name, _, _ in pairs]
+    if len({*names}) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"--what-if {text}: names {twice} twice; write --what-if for each.")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
