@@ -36,7 +36,7 @@ def main() -> None:
     print("| engine | configs | coarse pass | forecasts | whole plan, 3 levels |")
     print("|---|---|---|---|---|")
     for engine in ("vllm", "sglang", "lmdeploy", "tensorrt-llm"):
-        own = configs(engine, {}, 1, 1, allow_altered_output=True, prefixes=False)
+        own = configs(engine, {}, 1, shape, allow_altered_output=True, prefixes=False)
         setups = [Setup(engine, shape, gpu, config=config) for config, _ in own]
         few = setups[:: max(1, len(setups) // SIMULATED)][:SIMULATED]
         plan = Plan(model=LLAMA, gpu=H200, engines=(engine,), allow_altered_output=True)

@@ -1,6 +1,7 @@
 """`dyno plan` from end to end: no GPU, no engine, no network."""
 
 import json
+import re
 import subprocess
 import tomllib
 from collections.abc import Callable
@@ -222,8 +223,74 @@ def test_ranks_share_the_load_out_as_copies_do(engine: str, ranks: str, one_gpu:
     found = planned(f"{ranks}=2", **wishes).document["recommended"]
     users = ",".join(str(-(-users // found["copies"])) for users in (3, 40))
     assert found["command"][found["command"].index("-c") + 1] == users
-    with pytest.raises(UsageError, match=rf"{ranks}=8: its ranks need 8 GPUs, and there are 4"):
-        planned(f"{ranks}=8", config_only=True, **wishes)
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "said"),
+    [
+        ("vllm", "tensor_parallel_size=8", "tensor_parallel_size=8: takes 8 GPUs, and there are 2"),
+        (
+            "vllm",
+            "tensor_parallel_size=2 pipeline_parallel_size=2 data_parallel_size=2",
+            "takes 2 x 2 x 2 = 8 GPUs, and there are 2; give --gpus 8, or set fewer.",
+        ),
+        ("vllm", "data_parallel_size=4", "data_parallel_size=4: takes 4 GPUs"),
+        ("sglang", "tp_size=2 dp_size=2", "tp_size=2 dp_size=2: takes 2 x 2 = 4 GPUs"),
+        ("lmdeploy", "tp=4", "tp=4: takes 4 GPUs"),
+        ("lmdeploy", "tp=2 dp=4", "tp=2 dp=4: takes 2 x 4 = 8 GPUs"),
+        (
+            "tensorrt-llm",
+            "tensor_parallel_size=2 pipeline_parallel_size=2",
+            "takes 2 x 2 = 4 GPUs, and there are 2",
+        ),
+    ],
+)
+def test_a_config_that_takes_more_gpus_than_there_are_is_refused(
+    engine: str, settings: str, said: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(said)):
+        planned(*settings.split(), engines=(engine,), gpus=2, config_only=True)
+
+
+def test_one_gpu_is_not_two() -> None:
+    with pytest.raises(UsageError, match=r"takes 2 GPUs, and there is 1; give --gpus 2"):
+        planned("tensor_parallel_size=2", config_only=True)
+    with pytest.raises(UsageError, match=r"takes 4 GPUs, and there is 1; give --gpus 4"):
+        planned(what_if=("tensor_parallel_size=4",), config_only=True)
+
+
+def test_batches_of_a_pipeline_do_as_much_as_copies_and_have_more_room() -> None:
+    """Each stage reads its weights once a batch, and as many batches as stages are under way."""
+    wishes: dict[str, Any] = {"users": (1, 64), "gpus": 2, "config_only": True}
+    pipeline = planned("pipeline_parallel_size=2", **wishes).document
+    copies = planned("tensor_parallel_size=1", **wishes).document
+    for one, other in zip(pipeline["points"], copies["points"], strict=True):
+        assert (one["gpus"], one["copies"], other["copies"]) == (2, 1, 2)
+        assert one["token_rate"]["mean"] == pytest.approx(other["token_rate"]["mean"], rel=0.05)
+    side, each = (found["engines"][0]["before"] for found in (pipeline, copies))
+    assert side["cache_tokens"] > 2 * each["cache_tokens"]  # the weights are there once
+    assert "batches of a pipeline" in pipeline["engines"][0]["doubt"]
+    both = planned("pipeline_parallel_size=2", **wishes | {"gpus": 4}).document["points"][0]
+    assert both["config"] == {"pipeline_parallel_size": 2, "tensor_parallel_size": 2}
+
+
+def test_a_knob_that_is_not_simulated_is_named_and_so_are_doubts_of_what_ifs() -> None:
+    made = planned("performance_mode=throughput", "max_num_seqs=64", what_if=("gpu=l4",))
+    [engine], [changed] = made.document["engines"], made.document["what_if"]
+    assert engine["doubt"] == (
+        "What performance_mode=throughput changes is not simulated, and not in the numbers"
+    )
+    assert "No measured run on such a GPU has tested the predictor: L4" in changed["doubt"]
+
+
+def test_gpus_that_stand_idle_are_named() -> None:
+    found = planned("tensor_parallel_size=2", users=(8,), gpus=3, config_only=True).document
+    assert "1 GPU of 3 would stand idle" in found["engines"][0]["doubt"]
+
+
+def test_what_a_set_spread_needs_to_fit_is_said_with_it() -> None:
+    found = planned("tensor_parallel_size=1", model="llama-3.1-70b", gpu="h100", gpus=1)
+    assert found.does_not_fit.endswith("--gpus 2 with tensor_parallel_size=2 would do.")
 
 
 def test_a_server_of_two_ranks_takes_twice_the_rate_of_one() -> None:
@@ -424,6 +491,18 @@ def test_of_gpus_that_cannot_keep_up_that_is_first_of_which_enough_cost_least() 
         assert document["recommended"]["doubt"].startswith("It cannot keep up with 600 requests/s")
 
 
+def test_of_gpus_that_cannot_keep_up_without_prices_that_is_first_of_which_fewest_do() -> None:
+    """Under an SLO, too, that no queue meets: how far each misses it says how long it was asked."""
+    wishes: dict[str, Any] = {"gpu": "l4,a100,h200", "rates": (600.0,)}
+    for slos in (), parse_slos("ttft:p99<1s"):
+        document = planned(slos=slos, **wishes).document
+        assert not any(row["keeps_up"] for row in document["by_gpu"])
+        gpus = [row["capacity"]["needs"][0]["gpus"] for row in document["by_gpu"]]
+        assert gpus == sorted(gpus)
+        assert document["gpu"] == document["by_gpu"][0]["gpu"] == "H200 SXM"
+        assert (document["recommended"] is None) == bool(slos)
+
+
 def test_a_config_that_cannot_keep_up_is_not_recommended_for_its_slo() -> None:
     """Few sequences have a short TPOT, and a queue that grows before them."""
     wishes: dict[str, Any] = {"rates": (30.0,)}
@@ -505,6 +584,9 @@ def test_rows_that_do_not_say_their_gpu_are_of_the_first(tmp_path: Path) -> None
         ({"what_if": ("gpus=none",)}, (), "must be a whole number"),
         ({"what_if": ("gpu=h300",)}, (), "no such GPU"),
         ({"what_if": ("max_seqs=3",)}, (), "^--what-if max_seqs=3: no knob"),
+        ({"what_if": ("users=3",)}, (), "besides knobs: gpu, gpus, model, engine, isl, osl"),
+        ({"what_if": ("gpu=h201",)}, (), "^--what-if gpu h201: no such GPU"),
+        ({"what_if": ("isl=3,isl=4",)}, (), "^--what-if isl=3,isl=4: names isl twice"),
         (
             {"what_if": ("engine=sglang,context_length=249",)},
             (),
@@ -593,3 +675,13 @@ def test_the_command_writes_json_and_a_folder(
     assert json.loads((tmp_path / "o/plan.json").read_text()) == document
     assert (tmp_path / "o/report.html").exists()
     assert {"from", "set"} & {field.name for field in plan_flags()} == {"from"}
+
+
+def test_points_of_engines_that_are_not_asked_about_are_refused(tmp_path: Path) -> None:
+    """They had been left out without a word, and the plan was "from data sheets alone"."""
+    table = tmp_path / "points.csv"
+    table.write_text(
+        "engine,users,input_tokens_mean,output_tokens_mean,token_rate\nsglang,4,9,9,9\n"
+    )
+    with pytest.raises(UsageError, match=r"points.csv: has no level of vllm; name its engine by"):
+        planned(users=(4,), measured=(str(table),), config_only=True)

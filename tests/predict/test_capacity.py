@@ -3,6 +3,7 @@
 import math
 
 import msgspec
+import numpy as np
 import pytest
 
 from llmdyno.predict.asked import Plan
@@ -10,7 +11,11 @@ from llmdyno.predict.calibrate import calibrate
 from llmdyno.predict.capacity import _bisect, capacity
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.options import Option, Site, predict
+from llmdyno.predict.server import server_of
 from llmdyno.predict.shapes import shape_of
+from llmdyno.predict.simulated import Point, asked, simulated_at
+from llmdyno.predict.simulation import simulate
+from llmdyno.predict.steptime import StepTime
 from llmdyno.results.slo import parse_slos
 from llmdyno.units import Lengths
 
@@ -69,3 +74,19 @@ def test_the_highest_rate_is_found_from_anywhere(first: float, most: float) -> N
     found = _bisect(lambda rate: rate <= limit, min(first, most), most)
     assert found <= limit
     assert found == pytest.approx(min(limit, most), rel=0.02)
+
+
+def test_whoever_comes_far_too_late_is_not_simulated_and_changes_nothing() -> None:
+    """A queue that grows is served in turn: most of 2,000 requests a second never are."""
+    setup, theta = server(500, 100, max_num_seqs=32).setup, calibrate(()).theta
+    point = Point(
+        request_rate=2000.0, isl=Lengths("fixed", 500), osl=Lengths("fixed", 100), duration_s=8.0
+    )
+    whole = asked(server_of(setup), point, 0, point.duration_s)
+    assert len(whole.starts_s) == 16_000
+    time = StepTime(server_of(setup).work, server_of(setup).graphs, theta.tolist())
+    every = simulate(server_of(setup).rules, time, whole)
+    few = simulated_at(server_of(setup), point, theta, together=False)
+    assert few.happened.tokens == pytest.approx(every.tokens, rel=0.05)
+    assert few.happened.unfinished < every.unfinished / 4
+    assert few.ttft_ms_p50 == pytest.approx(1e3 * np.median(every.ttft_s), rel=0.1)

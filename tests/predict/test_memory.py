@@ -1,5 +1,6 @@
 """Memory: the sum by hand, and how GPUs share it."""
 
+import msgspec
 import pytest
 
 from llmdyno.predict.gpus import GIB, gpu_of
@@ -85,7 +86,23 @@ def test_a_share_of_what_the_weights_leave() -> None:
 
 
 def test_gpus_are_laid_out_as_the_heads_can_be_shared_out() -> None:
-    knob = "tensor_parallel_size"
+    knob, qwen = "tensor_parallel_size", shape_of("qwen2.5-7b")  # 28 heads, 4 of keys
 
-    assert shares(knob, {}, 8, 28) == [({knob: 4}, 2), ({knob: 2}, 4), ({knob: 1}, 8)]
-    assert shares(knob, {knob: 8}, 8, 28) == [({}, 1)]  # as the user has it, and refused by name
+    assert shares(knob, {}, 8, qwen) == [({knob: 4}, 2), ({knob: 2}, 4), ({knob: 1}, 8)]
+    # 40 heads, 10 of keys: 4 GPUs share the heads, but neither split nor copy those of keys.
+    medium = msgspec.structs.replace(qwen, heads=40, kv_heads=10)
+    assert [copies for _, copies in shares(knob, {}, 4, medium)] == [2, 4]
+    found = fit(medium, gpu_of("h200"), Part(tensor=4))
+    assert found.why.startswith("40 attention heads of which 10 have keys and values cannot")
+    assert found.why.endswith("can: 1, 2, 5, 10, 20, 40")
+
+
+def test_stages_share_layers_out_as_evenly_as_they_can() -> None:
+    """The largest has to fit; there are no more stages than layers."""
+    h200 = gpu_of("h200")
+    one, three = fit(LLAMA, h200, Part()), fit(LLAMA, h200, Part(pipeline=3))
+    assert three.weights == pytest.approx(one.weights * 11 / 32)  # 32 layers: 11, 11, 10
+    assert three.kv_bytes_token == one.kv_bytes_token * 11 / 32
+    assert fit(LLAMA, h200, Part(pipeline=33)).why == (
+        "32 layers cannot be shared out over 33 stages"
+    )

@@ -137,18 +137,38 @@ def test_a_level_of_no_stated_duration_lasts_as_long_as_its_tokens_need(tmp_path
     assert point.duration_s == 60 * 200 / 800
 
 
+HEAD = "users,input_tokens_mean,output_tokens_mean,token_rate"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "has no column token_rate"),
+        ("", "has no row; each is a level"),
+        (HEAD + "\n", "has no row; each is a level"),
         ("a,b\n1,2\n", "has no column token_rate, input_tokens_mean, output_tokens_mean, users"),
         (
-            "users,input_tokens_mean,output_tokens_mean,token_rate\n10,100,100,fast\n",
+            HEAD + "\n10,100,100,fast\n",
             "token_rate is 'fast'",
         ),
-        ("users,input_tokens_mean,output_tokens_mean,token_rate\n10,1,1,-5\n", "'-5'; it must be"),
-        ("users,input_tokens_mean,output_tokens_mean,token_rate\n10,1,1,nan\n", "'nan'"),
-        ("users,input_tokens_mean,output_tokens_mean,token_rate\n10,1,1,\n", "has no level that"),
+        (HEAD + "\n10,1,1,-5\n", "'-5'; it must be"),
+        (HEAD + "\n10,1,1,nan\n", "'nan'"),
+        (HEAD + "\n10,1,1,\n", "has no level that"),
+        (
+            HEAD + "\n0,1,1,5\n",
+            "users is '0'; it must be 1 or more",
+        ),
+        (
+            HEAD + ",gpu\n1,1,1,5,h201\n",
+            r"points.csv:2: gpu h201: no such GPU is known",
+        ),
+        (
+            HEAD + ",model\n1,1,1,5,llama-9\n",
+            r"points.csv:2: model llama-9: its shape is not",
+        ),
+        (
+            HEAD + ",ttft_ms_p50,tpot_ms_p50\n10,100,100,2000,0.05,0.005\n",
+            "ttft_ms_p50 0.05 and tpot_ms_p50 0.005 would keep 0.0109 of 10 users waiting; both",
+        ),
     ],
 )
 def test_nonsense_is_named(tmp_path: Path, content: str, said: str) -> None:
@@ -161,6 +181,8 @@ def test_nonsense_is_named(tmp_path: Path, content: str, said: str) -> None:
 def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such run or study"):
         read_points(str(tmp_path / "nowhere"), WHOSE)
+    with pytest.raises(UsageError, match=r"nowhere.csv: there is no such file"):
+        read_points(str(tmp_path / "nowhere.csv"), WHOSE)
     with pytest.raises(UsageError, match="is no run, no study"):
         read_points(str(tmp_path), WHOSE)
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,6 +174,8 @@ def test_the_spellings_of_hub_configs(
         ({"num_attention_heads": 0}, "no num_attention_heads above 0"),
         ({"hidden_size": True}, "hidden_size is True"),
         ({"hidden_size": 1e300}, "hidden_size is 1e"),
+        ({"block_types": ["recurrent", "attention"]}, "recurrent blocks"),
+        ({"full_attn_idxs": [2, 5]}, "layers of a short convolution"),
     ],
 )
 def test_nonsense_in_a_config_is_named(change: dict[str, object], said: str) -> None:
@@ -209,3 +212,45 @@ def test_latent_attention_keeps_one_vector() -> None:
     assert shape_of("deepseek-v3").kv_numbers == 576
     assert isinstance(shape_of("deepseek-v3"), Shape)
     assert shape_of("llama-3-8b").kv_numbers == 2 * 8 * 128
+
+
+@pytest.mark.parametrize(
+    ("quantised", "cache", "bits"),
+    [
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}, "fp8", 8),
+        (
+            {
+                "quant_method": "modelopt",
+                "quant_algo": "NVFP4",
+                "kv_cache_scheme": {"num_bits": 8, "type": "float"},
+            },
+            "fp8",
+            4.5,
+        ),
+        ({"quant_method": "fp8", "kv_cache_scheme": None}, "", 8),
+        (
+            {
+                "quant_method": "quark",
+                "global_quant_config": {"weight": {"dtype": "fp4", "group_size": 32}},
+            },
+            "",
+            4.25,
+        ),
+        (
+            {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}}},
+            "",
+            8,
+        ),
+    ],
+)
+def test_a_checkpoint_says_how_weights_and_cache_are_kept(
+    quantised: dict[str, Any], cache: str, bits: float
+) -> None:
+    shape = shape_from(LLAMA | {"quantization_config": quantised}, "a model")
+    assert (shape.cache, shape.weight_bytes * 8) == (cache, bits)
+
+
+def test_keys_shared_by_groups_of_heads_are_counted() -> None:
+    """Step 3 calls them attention groups."""
+    sizes = {key: value for key, value in LLAMA.items() if key != "num_key_value_heads"}
+    assert shape_from(sizes | {"num_attention_groups": 1}, "a model").kv_heads == 1

@@ -1,5 +1,6 @@
 """Thresholds and objectives as the command line writes them."""
 
+import msgspec
 import pytest
 
 from llmdyno.errors import UsageError
@@ -28,6 +29,16 @@ def test_the_constraints_of_llm_optimizer_are_read() -> None:
     assert second.expr == "itl:median<20ms"
 
 
+def test_a_threshold_is_read_however_it_is_spaced_and_in_capitals() -> None:
+    plain, odd = (
+        parse_slos("ttft:p95<200ms,itl:p50<20ms"),
+        parse_slos(" TTFT : P95 <= 200 MS ;itl :median< 20ms;"),
+    )
+    assert [msgspec.structs.replace(one, expr="") for one in plain] == [
+        msgspec.structs.replace(one, expr="") for one in odd
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -38,6 +49,10 @@ def test_the_constraints_of_llm_optimizer_are_read() -> None:
         ("ttft>2s", "ttft is better lower; use <"),
         ("goodput<2", "goodput is better higher; use >"),
         ("ttft<2", "ttft needs a unit"),
+        ("ttft:p95<1min", "'min' is no unit here; write us, ms, s or m"),
+        ("ttft:p95<-200ms", "'-200' is no limit; write a number"),
+        ("ttft:p95<", "'' is no limit; write a number"),
+        ("token_rate>1000tok/s", "token_rate is in tok/s; write the number alone"),
         ("token_rate>2s", "token_rate is in tok/s"),
     ],
 )

@@ -15,13 +15,21 @@ class Limit(msgspec.Struct, frozen=True):
 
     Attributes:
         knob: empty: nothing sets it.
-        unset: on GPUs of 70 GiB and more.
-        unset_small: on smaller ones; None: the same.
+        unset: on GPUs that nothing else is said of.
+        below: what holds on GPUs of less memory than so many GiB, the least first.
+        named: what holds on GPUs in whose names this stands, however large they are.
     """
 
     knob: str
     unset: float
-    unset_small: float | None = None
+    below: tuple[tuple[float, float], ...] = ()
+    named: Mapping[str, float] = {}
+
+    def on(self, gpu: str, memory_gib: float) -> float:
+        """Return what holds on a GPU of this name and memory while the knob is unset."""
+        by_name = [value for name, value in self.named.items() if name in gpu]
+        by_memory = [value for below_gib, value in self.below if memory_gib < below_gib]
+        return [*by_name, *by_memory, self.unset][0]
 
 
 class Waking(msgspec.Struct, frozen=True):
@@ -69,6 +77,8 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         prefix_cache_off: a knob that, when true, turns it off.
         weights, cache: knobs of number formats; `formats` says which value means which, and
             `cache_unset` which holds for the cache while its knob is unset.
+        cache_shipped: quant_methods of checkpoints whose own format of keys and values it takes
+            while that knob is unset or "auto".
         graph_mode: a knob whose values `graph_whole` make whole graphs of steps with prompts, too,
             whose values `graph_none` make none, whose values `graph_pieces` start steps of decodes
             in pieces, too, and whose values `graph_decodes` start steps with prompts without any.
@@ -89,6 +99,9 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         gpus: a knob for the GPUs that share every layer.
         copies: a knob for the data-parallel ranks of a server: each has the model, a cache and its
             sequences for itself, on as many GPUs as `gpus` says, and a part of the load.
+        stages: a knob for pipeline parallelism: so many groups of GPUs have a part of the layers
+            each, and as many batches are under way at once.
+        stages_have_sequences: each of these batches may have `sequences`; else all together.
         servers_by_copies: while the knob of `servers` is unset there is one for each rank.
         measured: whether the predictor was held against this engine: else its host's pace is less
             known.
@@ -126,6 +139,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     weights: str = ""
     cache: str = ""
     cache_unset: str = "bf16"
+    cache_shipped: tuple[str, ...] = ()
     formats: Mapping[str, str] = {}
     graph_mode: str = ""
     graph_whole: tuple[Value, ...] = ()
@@ -143,6 +157,8 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     paces: Mapping[str, float] = {}
     gpus: str = ""
     copies: str = ""
+    stages: str = ""
+    stages_have_sequences: bool = False
     servers_by_copies: bool = False
     measured: bool = False
     measured_on: tuple[str, ...] = ()
@@ -154,6 +170,11 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     def under(self, config: Mapping[str, Value]) -> "Scheduling":
         """Return the rules that hold under a config."""
         return self.variants.get(str(config.get(self.variant)), self)
+
+    def knows(self, knob: str) -> bool:
+        """Return whether the rules say what a knob does."""
+        fields = (getattr(self, name) for name in self.__struct_fields__)
+        return any(knob == (one.knob if isinstance(one, Limit) else one) for one in fields)
 
     def splits_prompts(self, config: Mapping[str, Value]) -> bool:
         """Return whether a config splits prompts over several steps."""

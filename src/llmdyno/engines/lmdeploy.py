@@ -314,12 +314,15 @@ METRICS = MetricsPage(
 )
 
 
+# lmdeploy/utils.py, get_max_batch_size
+_BATCH = Limit("max_batch_size", 128, named={"A100": 384, "H100": 1024, "H800": 1024, "H200": 1024})
+
 # Read in LMDeploy's repository at version 0.16. TurboMind: src/turbomind/engine/engine.cc
 # (Schedule) and scheduler.cc; prompts and answers share a forward pass of max_prefill_token_num
 # tokens and one of each that decodes, the next pass is planned while one runs, and C++ starts its
 # kernels.
 _TURBOMIND = Scheduling(
-    sequences=Limit("max_batch_size", 1024, 128),
+    sequences=_BATCH,
     tokens=Limit("max_prefill_token_num", 8192),
     memory_share=Limit("cache_max_entry_count", 0.8),
     memory_of_free=True,
@@ -364,7 +367,7 @@ _PYTORCH = msgspec.structs.replace(
     start_spread=2.0,  # 16, 45 and 15 % in token rate, TTFT and TPOT: evidence/engines-h200
     interval=16,  # PytorchEngineConfig.prefill_interval; lmdeploy serve has no flag for it
     cache_blocks="num_gpu_blocks",
-    graph_size=Limit("max_batch_size", 1024, 128),
+    graph_size=_BATCH,
     graph_off="eager_mode",
     pieces_size=Limit("", 0),  # prompts are never graphs
     source="LMDeploy source, lmdeploy/pytorch/engine/inputs_maker.py and paging/scheduler.py",

@@ -457,14 +457,14 @@ SCHEDULING = Scheduling(
     mixes_knob="enable_mixed_chunk",
     admission="estimate",
     sequences=Limit("max_running_requests", 2048),
-    tokens=Limit("chunked_prefill_size", 8192, 4096),
+    tokens=Limit("chunked_prefill_size", 16384, ((20, 2048), (60, 4096), (160, 8192))),
     whole_tokens=Limit("max_prefill_tokens", 16384),
     memory_share=Limit("mem_fraction_static", 0.88),
     longest=Limit("context_length", 1),
     block=Limit("page_size", 1),
     prefix_cache_off="disable_radix_cache",
-    # Below 160 GiB, 32 below 60: arg_groups/memory_hook.py. Decodes above it have no graph.
-    graph_size=Limit("cuda_graph_max_bs_decode", 256, 32),
+    # On fewer than 4 GPUs: arg_groups/memory_hook.py. Decodes above it have no graph.
+    graph_size=Limit("cuda_graph_max_bs_decode", 512, ((20, 8), (35, 48), (60, 32), (160, 256))),
     graph_mode="cuda_graph_backend_decode",
     graph_none=("disabled",),
     graph_pieces=("breakable",),
@@ -472,6 +472,7 @@ SCHEDULING = Scheduling(
     pieces_size=Limit("", 8192),
     weights="quantization",
     cache="kv_cache_dtype",
+    cache_shipped=("modelopt", "modelopt_fp8", "modelopt_fp4"),  # model_runner.py
     formats={"fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "awq": "int4", "gptq": "int4"},
     servers="tokenizer_worker_num",  # each speaks HTTP, too
     gpus="tp_size",

@@ -80,8 +80,11 @@ SCHEDULING = Scheduling(
     prefix_cache="enable_block_reuse",
     weights="quantization",
     cache="kv_cache_dtype",
+    cache_shipped=("modelopt",),  # tensorrt_llm/_torch/model_config.py, kv_cache_quant_algo
     formats={"fp8": "fp8", "FP8": "fp8"},
     gpus="tensor_parallel_size",
+    stages="pipeline_parallel_size",
+    stages_have_sequences=True,  # tensorrt_llm/_torch/pyexecutor: max_batch_size * pp_size
     source=(
         "TensorRT-LLM, cpp/tensorrt_llm/batch_manager/capacityScheduler.cpp and"
         " microBatchScheduler.cpp; not run by us"

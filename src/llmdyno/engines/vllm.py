@@ -531,8 +531,8 @@ _GRAPH_SIZES = (1, 2, 4, *range(8, 256, 8), *range(256, 1025, 16))
 SCHEDULING = Scheduling(
     plans_ahead=True,  # asynchronous scheduling, on by itself since 0.14
     chunks="enable_chunked_prefill",
-    sequences=Limit("max_num_seqs", 1024, 256),
-    tokens=Limit("max_num_batched_tokens", 8192, 2048),
+    sequences=Limit("max_num_seqs", 1024, ((70, 256),), {"A100": 256}),
+    tokens=Limit("max_num_batched_tokens", 8192, ((70, 2048),), {"A100": 2048}),
     memory_share=Limit("gpu_memory_utilization", 0.92),
     cache_bytes="kv_cache_memory_bytes",
     longest=Limit("max_model_len", 1),
@@ -540,6 +540,8 @@ SCHEDULING = Scheduling(
     prefix_cache="enable_prefix_caching",
     weights="quantization",
     cache="kv_cache_dtype",
+    # vllm/utils/torch_utils.py (resolve_kv_cache_dtype_string) and its attention layer
+    cache_shipped=("modelopt", "modelopt_fp4", "compressed-tensors"),
     formats={
         "fp8": "fp8",
         "fp8_e4m3": "fp8",
@@ -565,6 +567,7 @@ SCHEDULING = Scheduling(
     measured_on=("H200 SXM", "H100 SXM"),
     gpus="tensor_parallel_size",
     copies="data_parallel_size",
+    stages="pipeline_parallel_size",
     servers_by_copies=True,
     source="vLLM 0.26 source, vllm/v1/core/sched/scheduler.py and vllm/config/",
 )

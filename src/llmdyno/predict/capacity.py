@@ -13,6 +13,7 @@ from llmdyno.predict.forecast import Point, forecast
 from llmdyno.predict.judged import judge
 from llmdyno.predict.keeping_up import FEWEST, about_most, keeps_up, lasting
 from llmdyno.predict.options import Option, point_of
+from llmdyno.predict.server import parts_of
 
 _NEAR = 1.02  # two rates so close are one
 _STEP = 1.25  # to the next rate while none, or no other, is known to be too much
@@ -25,7 +26,7 @@ def capacity(plan: Plan, option: Option, calibration: Calibration) -> dict[str, 
     It is the highest rate at which the simulated server keeps up and meets the SLOs of latencies,
     to 2 %.
     """
-    found = _highest(plan, option, calibration) * option.ranks
+    found = _highest(plan, option, calibration) * parts_of(option.setup)
     an_hour, needs = price(plan, option.site.gpu), []
     for rate in plan.rates if found > 0 else ():
         copies = math.ceil(rate / found)
@@ -38,7 +39,7 @@ def capacity(plan: Plan, option: Option, calibration: Calibration) -> dict[str, 
 
 
 def _highest(plan: Plan, option: Option, calibration: Calibration) -> float:
-    """Return the highest rate that one rank of a copy holds; 0: none."""
+    """Return the highest rate that one part of a copy holds; 0: none."""
     slos = [slo for slo in plan.slos if "rate" not in slo.metric]
     point = point_of(plan, option.site, (None, 1.0))
     first = about_most(option.setup, point, calibration)

@@ -15,10 +15,15 @@ _SCALE_BITS = 16
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """How weights are kept: bytes of one in the layers, of an expert's (0: the same); precision."""
+    """How weights are kept: bytes of one in the layers, of an expert's (0: the same); precision.
+
+    `method` is the checkpoint's quant_method.
+    """
 
     weight_bytes: float = _WIDE_BYTES
     expert_bytes: float = 0.0
+    cache: str = ""  # the format of keys and values that it is made for; empty: as it computes
+    method: str = ""
     computes: str = ""  # what products of inputs that are quantised, too, are made in
 
 
@@ -36,8 +41,21 @@ def kept(quantised: object, *, experts: bool, layers: int) -> Kept:
     size = _bits(quantised, method) / BITS_A_BYTE
     # Attention as it was: then only experts are small (gpt-oss, Kimi K2, many NVFP4 checkpoints).
     if experts and (method == "mxfp4" or _leaves_attention(quantised, layers)):
-        return Kept(expert_bytes=size)
-    return Kept(weight_bytes=size, computes=_computes(quantised, method))
+        return Kept(expert_bytes=size, cache=_cache(quantised), method=method)
+    return Kept(
+        weight_bytes=size,
+        cache=_cache(quantised),
+        method=method,
+        computes=_computes(quantised, method),
+    )
+
+
+def _cache(quantised: Mapping[str, Any]) -> str:
+    """Return the format of keys and values that a checkpoint has scales for; empty: none."""
+    scheme = quantised.get("kv_cache_scheme")
+    if isinstance(scheme, Mapping) and scheme.get("num_bits") == BITS_A_BYTE:
+        return "fp8" if scheme.get("type", "float") == "float" else ""
+    return "fp8" if str(quantised.get("kv_cache_quant_algo")).upper() == "FP8" else ""
 
 
 def _bits(quantised: Mapping[str, Any], method: str) -> float:
@@ -63,6 +81,15 @@ def _bits(quantised: Mapping[str, Any], method: str) -> float:
         return float(bits)
     zeros = bits if method in ("awq", "gptq") else 0  # GPTQ writes them even if all are the same
     return float(bits + (_SCALE_BITS + zeros) / group)
+
+
+def _quark(quantised: Mapping[str, Any]) -> str:
+    """Return the format of weights that AMD's Quark says of all layers; empty: it is another."""
+    whole = quantised.get("global_quant_config")
+    weight = whole.get("weight") if isinstance(whole, Mapping) else None
+    if not isinstance(weight, Mapping):
+        return ""
+    return f"{'mx' if weight.get('group_size') == 32 else ''}{weight.get('dtype', '')}"
 
 
 def _computes(quantised: Mapping[str, Any], method: str) -> str:
@@ -109,6 +136,7 @@ def _leaves_attention(quantised: Mapping[str, Any], layers: int) -> bool:
 
 def _said(quantised: Mapping[str, Any], method: str) -> str:
     words = (method, *(quantised.get(key, "") for key in ("quant_algo", "fmt", "format")))
+    words = (*words, _quark(quantised))
     return " ".join(map(str, words)).lower().replace("e4m3", "fp8")
 
 

@@ -53,6 +53,7 @@ class Stack(msgspec.Struct, frozen=True):
     servers: np.ndarray
     ahead: np.ndarray
     mixes: np.ndarray
+    writes: np.ndarray
     wake_s: np.ndarray  # 0: it tells all streams at once
     step_wakes: np.ndarray
     busy_s: np.ndarray
@@ -92,6 +93,7 @@ def stack(servers: Sequence[Server]) -> Stack:
         servers=np.maximum(1, column("rules", "servers")),
         ahead=column("rules", "plans_ahead"),
         mixes=column("rules", "mixes"),
+        writes=column("rules", "writes"),
         wake_s=waking("wake_s"),
         step_wakes=waking("a_step"),
         busy_s=waking("busy_s"),
@@ -149,7 +151,7 @@ def _latencies(
     tpot_s = np.where(
         servers.mixes > 0, (1 - share) * decode_s + share * mixed_s, decode_s + share * mixed_s
     )
-    handover_s = running * time.token_api_s / servers.servers
+    handover_s = running * time.token_api_s * servers.writes / servers.servers
     tpot_s = np.maximum(tpot_s, handover_s)  # who is written to more slowly than steps go
     passes_s = (API_PASSES - 0.5) * api_pass_s(handover_s, tpot_s)
     api_s = time.api_s * (LATENCY_REQUESTS + 1) + passes_s

@@ -52,40 +52,46 @@ def chosen(plan: Plan, part: Part) -> Predicted | None:
 def lead(plan: Plan, parts: Sequence[Part]) -> Part:
     """Return the part that is recommended: of several GPUs with prices the cheapest, else the best.
 
-    One that cannot keep up with the request rate is behind those that can. Where none can be
-    recommended it is the one that comes nearest to the SLOs, on several GPUs; on one the first that
-    fits.
+    One that cannot keep up with the request rate is behind those that can; where none can, it is
+    the one of which enough cost least. Where none can be recommended it is the one that comes
+    nearest to the SLOs, and without any the first that fits.
     """
     several = len({part.site.gpu.name for part in parts}) > 1
     found = [part for part in parts if chosen(plan, part) is not None]
     found = [part for part in found if part.nearest.kept_up[-1]] or found
     if found:
-        costs = [_cost(plan, part) if several else None for part in found]
-        priced = [cost for cost in costs if cost is not None]
-        if len(priced) == len(found):
-            return found[priced.index(min(priced))]
-        return max(found, key=lambda part: part.nearest.token_rate)
+        return min(found, key=lambda part: _order(plan, part, priced=several))
     fitting = [part for part in parts if part.nearest.fits]
-    if several and fitting and plan.slos:
-        return max(fitting, key=lambda part: (part.nearest.kept_up[-1], part.nearest.margin))
+    if fitting and plan.slos:
+        return min(fitting, key=lambda part: _from_slos(plan, part))
     return (fitting or list(parts))[0]
 
 
-def _cost(plan: Plan, part: Part) -> float | None:
-    """Return what ranks a part that fits: the lower, the better; None: no price.
+def _order(plan: Plan, part: Part, *, priced: bool = True) -> tuple[float, float]:
+    """Return what ranks parts that fit, and that all keep up or all do not: the lower, the better.
 
-    It is what a million tokens cost at the heaviest level; of a server that cannot keep up, what an
-    hour costs of as many as can.
+    It is what a million tokens cost at the heaviest level, or how fast they are; of servers that
+    cannot keep up what an hour costs of as many as can, or how many GPUs they are.
     """
     one = part.nearest
-    if not one.fits:
-        return None
     if one.kept_up[-1]:
-        return made.million(plan, one, one.token_rate)
-    if made.price(plan, part.site.gpu) is None:
-        return None
-    needs = part.capacity["needs"]
-    return float(needs[-1]["price_per_h"]) if needs else math.inf
+        cost = made.million(plan, one, one.token_rate) if priced else None
+        return (0.0 if cost is None else cost), -one.token_rate
+    capacity = part.capacity
+    if not capacity["needs"]:
+        return math.inf, -one.token_rate
+    need = capacity["needs"][-1]
+    enough = need.get("price_per_h", need["gpus"]) if priced else need["gpus"]
+    return enough, -capacity["request_rate_each"] / capacity["gpus_each"]
+
+
+def _from_slos(plan: Plan, part: Part) -> tuple[bool, tuple[float, float], float]:
+    """Return what ranks parts that miss an SLO: the lower, the nearer.
+
+    The latencies of a queue that grows say nothing but how long it was let grow.
+    """
+    kept_up = part.nearest.kept_up[-1]
+    return not kept_up, (0.0, 0.0) if kept_up else _order(plan, part), -part.nearest.margin
 
 
 def by_gpu(plan: Plan, parts: Sequence[Part]) -> list[dict[str, Any]]:
@@ -93,7 +99,7 @@ def by_gpu(plan: Plan, parts: Sequence[Part]) -> list[dict[str, Any]]:
 
     They keep up with the request rate, and meet the SLOs before those that do not. Of these the
     cheapest is first, and without prices the fastest. Of those that cannot keep up it is the one of
-    which enough cost least. `slo_met` is None without SLOs;
+    which enough cost least, and without prices are fewest. `slo_met` is None without SLOs;
     `capacity`, with request rates and several GPUs, says how many GPUs each rate needs.
     """
     names = list(dict.fromkeys(part.site.gpu.name for part in parts))
@@ -108,8 +114,7 @@ def by_gpu(plan: Plan, parts: Sequence[Part]) -> list[dict[str, Any]]:
         }
         if plan.rates and len(names) > 1 and one.fits:
             row["capacity"] = part.capacity
-        cost = _cost(plan, part)
-        order = -one.token_rate if cost is None else cost
+        order = _order(plan, part) if one.fits else (0.0, 0.0)
         found.append((not one.fits, not one.kept_up[-1], row["slo_met"] is False, order, row))
     return [row for *_, row in sorted(found, key=lambda each: each[:4])]
 
@@ -146,12 +151,12 @@ def too_small(part: Part) -> str:
     """Say that the model does not fit, with the sum and how many GPUs would do."""
     site, memory = part.site, part.before.memory
     why = memory.why if not memory.fits else part.before.forecasts[0].why
-    knob = scheduling_of(site.engine).gpus
-    counts = [2**power for power in range(1, 7) if site.gpus < 2**power <= _GPUS_MAX]
-    for count in counts if knob else []:
+    knob = scheduling_of(site.engine).under(part.base).gpus
+    for count in [2**power for power in range(1, 7)] if knob else []:
         larger = Option(site=site, config={**part.base, knob: count})
-        if larger.memory().fits:
-            return (
-                f"{site.shape.name} does not fit {site.hardware}: {why}; --gpus {count} would do."
-            )
+        if site.gpus < larger.gpus_each <= _GPUS_MAX and larger.memory().fits:
+            would = f"--gpus {larger.gpus_each}"
+            if knob in part.base:
+                would += f" with {knob}={count}"
+            return f"{site.shape.name} does not fit {site.hardware}: {why}; {would} would do."
     return f"{site.shape.name} does not fit {site.hardware}: {why}."

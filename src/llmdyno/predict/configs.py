@@ -83,6 +83,8 @@ def shape_from(raw: Mapping[str, Any], name: str, where: str = "config.json") ->
         other_params=tower_params(raw, hidden) + _tables(keys, layers),
         weight_bytes=numbers.weight_bytes,
         expert_bytes=numbers.expert_bytes,
+        cache=numbers.cache,
+        method=numbers.method,
         computes=numbers.computes,
         context=keys.whole("max_position_embeddings", "n_positions", "seq_length", "max_seq_len"),
         **sizes,
@@ -133,7 +135,7 @@ def _beside(keys: Keys, hidden: int, layers: int) -> int:
 def _kv_heads(keys: Keys, heads: int) -> int:
     found = keys.whole(
         *("num_key_value_heads", "num_kv_heads", "multi_query_group_num", "n_head_kv"),
-        *("n_kv_heads", "kv_n_heads"),
+        *("n_kv_heads", "kv_n_heads", "num_attention_groups"),
     )
     if found:
         return found

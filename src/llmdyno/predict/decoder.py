@@ -55,6 +55,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     other_params: int = 0  # that no token of an answer passes: a vision tower and its projector
     weight_bytes: float = 2.0  # of a parameter in the layers, as it lies in the GPU's memory
     expert_bytes: float = 0.0  # the same of the experts; 0: weight_bytes
+    cache: str = ""  # the format of keys and values that its checkpoint is made for
+    method: str = ""  # by which that was quantised, as its quant_method says
     computes: str = ""  # the precision of its products: fp8, int8, fp4; empty: 16 bits
     context: int = 0  # tokens of the longest sequence that the model was made for; 0: not known
 
@@ -129,6 +131,14 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         if not self.cache_layers:
             return 1.0
         return (self.window_layers or self.cache_layers) / self.cache_layers if self.window else 0.0
+
+    def splits_over(self, gpus: int) -> bool:
+        """Return whether so many GPUs can share each layer: as vLLM, SGLang and TensorRT-LLM do.
+
+        Heads are shared out evenly. So are those of keys and values, or each is copied evenly.
+        """
+        of_keys = 1 if self.kv_lora_rank else self.kv_heads
+        return self.heads % gpus == 0 and (of_keys % gpus == 0 or gpus % of_keys == 0)
 
     def layer_token_bytes(self, kv_bytes: float, gpus: int) -> float:
         """Return the bytes of one layer's keys and values of one token on each of some GPUs."""

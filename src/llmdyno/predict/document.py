@@ -15,7 +15,7 @@ from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Range
 from llmdyno.predict.gpus import MEASURED, Gpu
 from llmdyno.predict.options import Option, Predicted, Site
-from llmdyno.predict.server import Setup, gpus_of, scheduling_of, servers_of
+from llmdyno.predict.server import Setup, gpus_of, parts_of, scheduling_of, servers_of
 from llmdyno.results import wording
 from llmdyno.spec import Workload
 from llmdyno.units import counted
@@ -144,7 +144,14 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
             )
     if gpus_of(option.setup) > 1 and not any(gpus_of(each) > 1 for each in own):
         found.append("No measured run of one server over several GPUs has tested the predictor")
+    unknown = [name for name in option.config if not rules.knows(name)]
+    if unknown:
+        shown = " ".join(f"{name}={show(option.config[name])}" for name in unknown)
+        found.append(f"What {shown} changes is not simulated, and not in the numbers")
     found += _of_ranks(option)
+    idle = site.gpus - option.gpus_each * option.copies
+    if idle > 0:
+        found.append(f"{counted(idle, 'GPU')} of {site.gpus} would stand idle")
     if 0 < site.shape.context < site.longest:
         found.append(
             f"{site.shape.name} was made for {counted(site.shape.context, 'token')}, and"
@@ -161,13 +168,22 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
 
 
 def _of_ranks(option: Option) -> list[str]:
-    """Return what is not simulated of data-parallel ranks."""
+    """Return what is not simulated of data-parallel ranks and of pipelines."""
     found = []
     servers = servers_of(option.setup)
-    if option.ranks > servers:
+    parts = parts_of(option.setup)
+    if parts > servers:
+        several = (
+            counted(parts, "rank") if option.stages == 1 else counted(parts, "batch", "batches")
+        )
         found.append(
-            f"{counted(option.ranks, 'rank')} share {counted(servers, 'API server')}, and are"
+            f"{several} share {counted(servers, 'API server')}, and are"
             " predicted as if each had its own"
+        )
+    if option.stages > 1:
+        found.append(
+            "The batches of a pipeline are predicted as if they were always equally large: what is"
+            " lost where they are not is not in the numbers"
         )
     if option.ranks > 1 and option.site.shape.experts:
         found.append(
@@ -210,8 +226,8 @@ def study_users(plan: Plan, chosen: Predicted) -> Sequence[int]:
     For request rates they are as many as would be under way.
     """
     if plan.rates:
-        ranks = chosen.option.ranks
-        return sorted({max(1, math.ceil(one.running_mean * ranks)) for one in chosen.forecasts})
+        parts = parts_of(chosen.option.setup)
+        return sorted({max(1, math.ceil(one.running_mean * parts)) for one in chosen.forecasts})
     return sorted({-(-users // chosen.option.copies) for users, _ in plan.levels if users})
 
 

@@ -43,6 +43,8 @@ _ELSE = {
     "block_configs": "blocks that differ from layer to layer",
     "hybrid_layer_pattern": "layers of a pattern of its own",
     "ssm_cfg": "state-space layers in mamba-ssm's own spelling",
+    "block_types": "recurrent blocks",
+    "full_attn_idxs": "layers of a short convolution",
     "num_mem_blocks": "attention blocks that several layers share",
     "global_head_dim": "heads of another size in some layers",
     "moe_latent_size": "experts in a space of their own",

@@ -4,6 +4,8 @@ What an engine keeps beside weights and cache is an estimate: the CUDA context a
 rest (1 GiB), graphs (a little a captured batch), and the activations of the largest step.
 """
 
+import math
+
 import msgspec
 
 from llmdyno.predict.gpus import GIB, Gpu
@@ -69,7 +71,8 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
 
 def fit(shape: Shape, gpu: Gpu, part: Part) -> Fit:
     """Return what fits on each GPU of a group that serves one copy of the model."""
-    weights = weight_bytes(shape, part.weight_bytes) / (part.tensor * part.pipeline)
+    stage = math.ceil(shape.layers / part.pipeline) / shape.layers  # of the layers, the largest
+    weights = weight_bytes(shape, part.weight_bytes) * stage / part.tensor
     activations = _activations(shape, part)
     graphs = _CONTEXT_BYTES + (_GRAPHS * _GRAPH_BYTES if part.graphs else 0.0)
     usable = gpu.memory_bytes * part.share
@@ -81,12 +84,12 @@ def fit(shape: Shape, gpu: Gpu, part: Part) -> Fit:
         usable = gpu.memory_bytes
         left = usable - weights - activations - graphs
         cache = min(part.cache_bytes, left)
-    one = shape.layer_token_bytes(part.kv_bytes, part.tensor) / part.pipeline
-    token = shape.token_bytes(part.kv_bytes, part.tensor) / part.pipeline
-    state = shape.state_layers * shape.state_bytes / part.tensor / part.pipeline
+    one = shape.layer_token_bytes(part.kv_bytes, part.tensor) * stage
+    token = shape.token_bytes(part.kv_bytes, part.tensor) * stage
+    state = shape.state_layers * shape.state_bytes / part.tensor * stage
     longest_bytes = shape.kv_layer_tokens(part.longest) * one + state
     too_large = part.cache_bytes is not None and part.cache_bytes > left
-    uneven = _uneven(shape, part.tensor)
+    uneven = _uneven(shape, part)
     fits = cache >= longest_bytes and not too_large and not uneven
     found = Fit(
         usable=usable,
@@ -106,13 +109,18 @@ def fit(shape: Shape, gpu: Gpu, part: Part) -> Fit:
     return msgspec.structs.replace(found, why=uneven or _sentence(found, gpu, part, asked))
 
 
-def _uneven(shape: Shape, tensor: int) -> str:
-    """Return why so many GPUs cannot share a layer; empty: they can."""
-    if shape.heads % tensor == 0:
+def _uneven(shape: Shape, part: Part) -> str:
+    """Return why so many GPUs cannot share the model out; empty: they can."""
+    if part.pipeline > shape.layers:
+        return f"{counted(shape.layers, 'layer')} cannot be shared out over {part.pipeline} stages"
+    if shape.splits_over(part.tensor):
         return ""
-    even = [count for count in range(1, 65) if shape.heads % count == 0]
+    heads = f"{shape.heads} attention heads"
+    if shape.heads % part.tensor == 0:
+        heads += f" of which {shape.kv_heads} have keys and values"
+    even = [count for count in range(1, 65) if shape.splits_over(count)]
     return (
-        f"{shape.heads} attention heads cannot be shared out evenly over {tensor} GPUs; these"
+        f"{heads} cannot be shared out evenly over {part.tensor} GPUs; these"
         f" numbers can: {', '.join(map(str, even))}"
     )
 

@@ -18,7 +18,7 @@ from llmdyno.predict.grid import configs
 from llmdyno.predict.judged import Verdict, judge
 from llmdyno.predict.keeping_up import kept_up
 from llmdyno.predict.memory import Fit
-from llmdyno.predict.server import gpus_of, memory_of, ranks_of
+from llmdyno.predict.server import gpus_of, memory_of, parts_of, ranks_of, stages_of
 from llmdyno.predict.shapes import Shape
 from llmdyno.spec import Workload
 from llmdyno.units import Lengths
@@ -69,14 +69,14 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def setup(self) -> Setup:
-        """One copy, or a rank of it, as the simulation takes it."""
+        """One copy as the simulation takes it: it simulates one of its parts."""
         site = self.site
         return Setup(engine=site.engine, shape=site.shape, gpu=site.gpu, config=self.config)
 
     @property
     def gpus_each(self) -> int:
         """How many GPUs each copy of the server is spread over."""
-        return gpus_of(self.setup) * self.ranks
+        return gpus_of(self.setup) * parts_of(self.setup)
 
     @property
     def ranks(self) -> int:
@@ -84,9 +84,14 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
         return ranks_of(self.setup)
 
     @property
+    def stages(self) -> int:
+        """Groups of GPUs that share the layers of each rank out."""
+        return stages_of(self.setup)
+
+    @property
     def parts(self) -> int:
-        """Among how many ranks, of all copies, the load is shared out."""
-        return self.copies * self.ranks
+        """Among how many, of all copies, the load is shared out: see server.parts_of()."""
+        return self.copies * parts_of(self.setup)
 
     def memory(self) -> Fit:
         """Return the sum of one GPU's memory."""
@@ -298,7 +303,7 @@ def distinct(plan: Plan, site: Site, base: Mapping[str, Value]) -> list[Option]:
         site.engine,
         base,
         site.gpus,
-        site.shape.heads,
+        site.shape,
         allow_altered_output=plan.allow_altered_output,
         prefixes=plan.cached > 0 or site.workload is not None,
     )

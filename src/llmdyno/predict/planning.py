@@ -1,6 +1,5 @@
 """`dyno plan`: before, after, what if; from the user's wishes to the document."""
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -8,13 +7,14 @@ import msgspec
 
 from llmdyno import plugins, units
 from llmdyno.errors import UsageError
-from llmdyno.knobs import Knob, Value, check, parse_settings
+from llmdyno.knobs import Value, check, parse_settings
 from llmdyno.predict import document as made
 from llmdyno.predict.asked import Plan, own_workload
 from llmdyno.predict.calibrate import Calibration, calibrate
+from llmdyno.predict.checks import check_gpus, check_longest
 from llmdyno.predict.compared import Part, by_gpu, chosen, close, lead, too_small
 from llmdyno.predict.gpus import Gpu, gpu_of, gpus_of_text
-from llmdyno.predict.grid import shares
+from llmdyno.predict.grid import groups, shares
 from llmdyno.predict.judged import check_slos
 from llmdyno.predict.options import (
     Option,
@@ -30,7 +30,6 @@ from llmdyno.predict.points import Whose, read_points
 from llmdyno.predict.prices import by_name
 from llmdyno.predict.server import scheduling_of
 from llmdyno.predict.shapes import Shape, shape_of
-from llmdyno.units import counted
 
 _RANKED = 6
 
@@ -58,19 +57,33 @@ def make(plan: Plan, settings: Sequence[str] = ()) -> Planned:
     plan = _priced(ordered(plan), gpus)
     check_slos(plan.slos)
     shape = shape_of(plan.model)
-    parts = []
+    parts: list[Part] = []
     for engine in plan.engines:
         sites = [_site(plan, engine, shape, gpu, plan.gpus) for gpu in gpus]
         first = _laid_out(sites[0], _base(sites[0], plan, settings))
         calibration = _calibration(plan, sites[0], first.config)
         parts += [_part(plan, site, _base(site, plan, settings), calibration) for site in sites]
+    _check_calibrated(plan, parts)
     return _planned(plan, parts)
+
+
+def _check_calibrated(plan: Plan, parts: Sequence[Part]) -> None:
+    """Refuse measured points that are all of engines that are not asked about.
+
+    Raises:
+        UsageError: names the sources.
+    """
+    if plan.measured and not any(part.calibration.points for part in parts):
+        raise UsageError(
+            f"--from {', '.join(plan.measured)}: has no level of {', '.join(plan.engines)}; name"
+            " its engine by --engine."
+        )
 
 
 def _priced(plan: Plan, gpus: Sequence[Gpu]) -> Plan:
     """Return the plan with the price of each GPU by its full name."""
     what_if = [_changes(text).get("gpu") for text in plan.what_if]
-    others = [gpu_of(name) for name in what_if if name]
+    others = [gpu_of(name, "--what-if gpu") for name in what_if if name]
     prices = by_name(plan.price_per_h, gpus, others)
     return msgspec.structs.replace(plan, price_per_h=prices or None)
 
@@ -195,39 +208,16 @@ def _base(site: Site, plan: Plan, settings: Sequence[str]) -> dict[str, Value]:
     knobs = plugins.load("engines", site.engine).knobs
     config: dict[str, Value] = {**plan.baseline, **parse_settings(settings, knobs)}
     check(config, knobs)
-    _check_longest(site, config, knobs)
+    check_longest(site, config, knobs)
     return config
-
-
-def _check_longest(site: Site, config: Mapping[str, Value], knobs: Sequence[Knob]) -> None:
-    """Refuse a config whose longest sequence is shorter than a request: the engine refuses all.
-
-    Raises:
-        UsageError: names the knob and what would be right.
-    """
-    own = site.typical
-    asked = site.isl.typical + site.osl.typical if own is None else own.prompt + own.answer
-    for knob in knobs:
-        value = config.get(knob.name)
-        if knob.means == "longest sequence" and isinstance(value, int) and 0 < value < asked:
-            raise UsageError(
-                f"{knob.name}={value}: {site.engine} would refuse a request of {asked:,.0f} tokens,"
-                f" prompt and output; set at least {math.ceil(asked)}, or leave it out."
-            )
 
 
 def _laid_out(site: Site, config: Mapping[str, Value]) -> Option:
     """Return a config on all GPUs of a site, in one server if these can share every layer."""
-    one = Option(site=site, config=config)
-    if one.ranks > 1 and one.gpus_each > site.gpus:
-        knob = scheduling_of(site.engine).under(config).copies
-        raise UsageError(
-            f"{knob}={one.ranks}: its ranks need {counted(one.gpus_each, 'GPU')}, and there"
-            f" {'is' if site.gpus == 1 else 'are'} {site.gpus}; set --gpus {one.gpus_each}, or"
-            " fewer ranks."
-        )
-    knob = scheduling_of(site.engine).under(config).gpus
-    spread, copies = shares(knob, config, site.gpus // one.ranks or 1, site.shape.heads)[0]
+    check_gpus(site, config)
+    rules = scheduling_of(site.engine).under(config)
+    gpus = site.gpus // groups(rules, config)
+    spread, copies = shares(rules.gpus, config, gpus, site.shape)[0]
     return Option(site=site, config={**config, **spread}, copies=copies)
 
 
@@ -355,8 +345,8 @@ def _what_if(plan: Plan, part: Part, text: str) -> dict[str, Any]:
     site = msgspec.structs.replace(
         site,
         engine=given.get("engine", site.engine),
-        shape=shape_of(given["model"]) if "model" in given else site.shape,
-        gpu=gpu_of(given["gpu"]) if "gpu" in given else site.gpu,
+        shape=shape_of(given["model"], "--what-if model") if "model" in given else site.shape,
+        gpu=gpu_of(given["gpu"], "--what-if gpu") if "gpu" in given else site.gpu,
         gpus=_whole(text, given["gpus"]) if "gpus" in given else site.gpus,
         isl=isl,
         osl=osl,
@@ -368,11 +358,20 @@ def _what_if(plan: Plan, part: Part, text: str) -> dict[str, Any]:
     try:
         config = {**base, **parse_settings(changed, knobs)}
     except UsageError as error:  # it knows settings by --set
-        raise UsageError(str(error).replace("--set", "--what-if", 1)) from error
+        said = str(error).replace("--set", "--what-if", 1)
+        if "no knob" in said:
+            said = f"{said.rstrip('.')}; besides knobs: {', '.join(_PLACES)}."
+        raise UsageError(said) from error
     check(config, knobs)
-    _check_longest(site, config, knobs)
+    check_longest(site, config, knobs)
     found = predict(plan, _laid_out(site, config), part.calibration)
-    return {"change": text, "gpu": site.gpu.name, "engine": site.engine, **made.side(plan, found)}
+    return {
+        "change": text,
+        "gpu": site.gpu.name,
+        "engine": site.engine,
+        "doubt": made.doubts(plan, found, part.calibration),
+        **made.side(plan, found),
+    }
 
 
 def _changes(text: str) -> dict[str, str]:
@@ -384,6 +383,10 @@ def _changes(text: str) -> dict[str, str]:
     pairs = [pair.strip().partition("=") for pair in text.split(",") if pair.strip()]
     if not pairs or not all(name and equals and value for name, equals, value in pairs):
         raise UsageError(f"--what-if {text}: write name=value, e.g. max_num_seqs=512,gpu=h100.")
+    names = [name.strip() for name, _, _ in pairs]
+    if len({*names}) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"--what-if {text}: names {twice} twice; write --what-if for each.")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 

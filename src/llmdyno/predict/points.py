@@ -12,7 +12,6 @@ nothing of them: they are those that the caller names. A study says all.
 
 import csv
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,9 @@ import msgspec
 from llmdyno import files, plugins, store
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Value
+from llmdyno.predict.cells import check_units, read_number
 from llmdyno.predict.gpus import CPU, Gpu, gpu_of
-from llmdyno.predict.server import Setup, is_simulated, ranks_of
+from llmdyno.predict.server import Setup, is_simulated, parts_of
 from llmdyno.predict.shapes import Shape, shape_of
 
 
@@ -65,7 +65,7 @@ def read_points(source: str, whose: Whose) -> list[Measured]:
         StorageError: a document of ours that cannot be read.
     """
     path = Path(source).expanduser()
-    if path.is_file() and path.suffix.lower() == ".csv":
+    if path.suffix.lower() == ".csv":
         found = _csv_points(path, whose)
     else:
         folder = store.find(source)
@@ -83,9 +83,9 @@ def read_points(source: str, whose: Whose) -> list[Measured]:
 
 
 def _of_a_rank(one: Measured) -> Measured:
-    """Return what one of a server's data-parallel ranks did: it is a rank that is simulated."""
+    """Return what one of a server's ranks, and of its pipeline's batches, did: it is simulated."""
     setup = Setup(one.engine, one.shape, one.gpu, config=one.config)
-    ranks = ranks_of(setup) if is_simulated(one.engine) else 1
+    ranks = parts_of(setup) if is_simulated(one.engine) else 1
     if one.users is not None:
         ranks = min(ranks, one.users)  # the others were idle
     if ranks == 1:
@@ -247,11 +247,15 @@ _PLAIN = frozenset({"bfloat16", "bf16", "float16", "fp16", "half", "auto", ""})
 
 
 def _csv_points(path: Path, whose: Whose) -> list[Measured]:
+    if not path.is_file():
+        raise UsageError(f"--from {path}: there is no such file.")
     try:
         rows = list(csv.DictReader(files.text(path).splitlines()))
     except (files.FileError, csv.Error) as error:
         raise UsageError(f"--from {path}: cannot be read: {error}.") from error
-    columns = set(rows[0]) if rows else set()
+    if not rows:
+        raise UsageError(f"--from {path}: has no row; each is a level, see docs/plan.md.")
+    columns = set(rows[0])
     missing = [name for name in _NEEDED if name not in columns]
     if not {"users", "request_rate"} & columns:
         missing.append("users")
@@ -289,16 +293,21 @@ def _gpu_beside(path: Path, otherwise: Gpu) -> Gpu:
 def _row_point(row: Mapping[str, str | None], whose: Whose, where: str) -> Measured | None:
     cells = {name: (cell or "").strip() for name, cell in row.items() if name}
     engine = cells.get("engine") or whose.engine
-    gpu = gpu_of(cells["gpu"]) if cells.get("gpu") else whose.gpu
-    shape = shape_of(cells["model"]) if cells.get("model") else whose.shape
+    gpu = gpu_of(cells["gpu"], f"--from {where}: gpu") if cells.get("gpu") else whose.gpu
+    shape = whose.shape
+    if cells.get("model"):
+        shape = shape_of(cells["model"], f"--from {where}: model")
 
     def number(name: str) -> float | None:
-        return _number(cells.get(name, ""), name, where)
+        return read_number(cells.get(name, ""), name, where)
 
     rate, osl, isl = number("token_rate"), number("output_tokens_mean"), number("input_tokens_mean")
     users, arrivals = number("users"), number("request_rate")
     if not rate or not osl or isl is None or (users is None and arrivals is None):
         return None
+    if users is not None and users < 1:
+        raise UsageError(f"--from {where}: users is {cells['users']!r}; it must be 1 or more.")
+    check_units(users, rate / osl, number("ttft_ms_p50"), number("tpot_ms_p50"), osl, where)
     low, high = number("token_rate_low"), number("token_rate_high")
     answered = number("requests_completed") or 0.0
     return Measured(
@@ -362,18 +371,6 @@ def _value(cell: str) -> Value:
         except ValueError:
             continue
     return cell
-
-
-def _number(cell: str, name: str, where: str) -> float | None:
-    if not cell:
-        return None
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise UsageError(f"--from {where}: {name} is {cell!r}; it must be a number from 0 on.")
-    return value
 
 
 def sources(points: Sequence[Measured]) -> int:

@@ -56,6 +56,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     window_share: float = 0.0
     state_tokens: float = 0.0
 
+    @property
+    def writes(self) -> bool:
+        """Whether API servers write each token of a step as it comes; else wakes tell of them."""
+        return self.wakes is None
+
     def kept(self, context: float, sequences: int) -> float:
         """Return the tokens of the cache that the contexts of so many sequences take."""
         if self.window_share:

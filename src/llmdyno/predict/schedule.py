@@ -47,7 +47,7 @@ class Simulation:
         self._chunked = False  # whether the last step had a long prompt's chunk
         self._capped, self._crowded = False, False  # what keeps the next prompt out
         self.wakes = Wakes(rules.wakes) if rules.wakes else None
-        token_s = 0.0 if self.wakes else time.token_api_s  # there a piece is one that is woken
+        token_s = time.token_api_s * rules.writes
         self._api = ApiServers(rules.servers, time.api_s, token_s)
 
     def run(self) -> Happened:

@@ -9,13 +9,12 @@ from llmdyno.engines import Limit, Scheduling, facts
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value
 from llmdyno.predict.decoder import Shape
-from llmdyno.predict.gpus import Gpu
+from llmdyno.predict.gpus import GIB, Gpu
+from llmdyno.predict.links import link_bytes_s
 from llmdyno.predict.memory import Fit, Part, fit
 from llmdyno.predict.rules import Rules
 from llmdyno.predict.steptime import NAMES, Graphs
 from llmdyno.predict.work import BYTES, Work, work_of
-
-_LARGE_GPU_BYTES = 70 * 2**30
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -56,15 +55,17 @@ def server_of(setup: Setup) -> Server:
         setup.gpu,
         gpus_of(setup),
         scheduling.formats.get(str(config.get(scheduling.weights))),
-        scheduling.formats.get(str(config.get(scheduling.cache)), scheduling.cache_unset),
+        _cache_format(scheduling, setup),
     )
-    work = _paced(work, scheduling, setup)
+    stages = stages_of(setup)
+    work = _handed_on(_paced(work, scheduling, setup), setup, stages)
     tokens, splits = _tokens(scheduling, setup)
     mixes = bool(config.get(scheduling.mixes_knob, scheduling.mixes))
-    sequences = int(_number(config, scheduling.sequences, setup.gpu))
+    all_of = int(_number(config, scheduling.sequences, setup.gpu))
+    sequences = all_of if scheduling.stages_have_sequences else -(-all_of // stages)
     if mixes:  # each that decodes takes a token of the step
         sequences = min(sequences, tokens)
-    graphs = _graphs(scheduling, setup, sequences)
+    graphs = _graphs(scheduling, setup, min(all_of, tokens) if mixes else all_of)
     part = part_of(setup, int(_number(config, scheduling.longest, setup.gpu)))
     found = fit(setup.shape, setup.gpu, msgspec.structs.replace(part, graphs=graphs.decode_max > 0))
     return Server(
@@ -81,9 +82,9 @@ def server_of(setup: Setup) -> Server:
             wakes=scheduling.wakes,
             sequences=sequences,
             tokens=tokens,
-            cache_tokens=found.cache_tokens,
+            cache_tokens=found.cache_tokens / stages,
             block=int(_number(config, scheduling.block, setup.gpu)),
-            servers=max(1, servers_of(setup) // ranks_of(setup)),
+            servers=max(1, servers_of(setup) // parts_of(setup)),
             window=work.window,
             window_share=work.window_share,
             state_tokens=setup.shape.state_tokens(part.kv_bytes, part.tensor),
@@ -140,6 +141,29 @@ def ranks_of(setup: Setup) -> int:
     return max(1, int(_number(setup.config, asked, setup.gpu)))
 
 
+def stages_of(setup: Setup) -> int:
+    """Return the groups of GPUs that share the layers out (pipeline parallelism).
+
+    Raises:
+        UsageError: nothing is known of the engine's scheduler, or a number is none.
+    """
+    asked = Limit(scheduling_of(setup.engine).under(setup.config).stages, 1)
+    return max(1, int(_number(setup.config, asked, setup.gpu)))
+
+
+def parts_of(setup: Setup) -> int:
+    """Return among how many the load of a server is shared out: what is simulated is one of these.
+
+    They are its ranks, and the batches that are under way at once in each one's pipeline. A batch
+    passes all layers, one stage at a time, while the others are in the other stages: it takes as
+    long as on a server without stages, and has its part of the sequences and of the cache.
+
+    Raises:
+        UsageError: nothing is known of the engine's scheduler, or a number is none.
+    """
+    return ranks_of(setup) * stages_of(setup)
+
+
 def servers_of(setup: Setup) -> int:
     """Return the processes that speak HTTP for all ranks of a server.
 
@@ -176,9 +200,8 @@ def part_of(setup: Setup, longest: int) -> Part:
     """
     scheduling, config = scheduling_of(setup.engine).under(setup.config), setup.config
     weights = scheduling.formats.get(str(config.get(scheduling.weights)))
-    cache = scheduling.formats.get(str(config.get(scheduling.cache)), scheduling.cache_unset)
-    kv_bytes = BYTES[cache]
-    gpus = gpus_of(setup)
+    kv_bytes = BYTES[_cache_format(scheduling, setup)]
+    gpus, stages = gpus_of(setup), stages_of(setup)
     cache_bytes = _number(config, Limit(scheduling.cache_bytes, 0), setup.gpu)
     cache_bytes *= scheduling.cache_unit_bytes
     blocks = _number(config, Limit(scheduling.cache_blocks, 0), setup.gpu)
@@ -189,9 +212,10 @@ def part_of(setup: Setup, longest: int) -> Part:
                 " no blocks of keys and values; leave it unset."
             )
         block = _number(config, scheduling.block, setup.gpu)
-        cache_bytes = blocks * block * setup.shape.token_bytes(kv_bytes, gpus)
+        cache_bytes = blocks * block * setup.shape.token_bytes(kv_bytes, gpus) / stages
     return Part(
         tensor=gpus,
+        pipeline=stages,
         weight_bytes=BYTES[weights] if weights else None,
         kv_bytes=kv_bytes,
         share=_number(config, scheduling.memory_share, setup.gpu),
@@ -202,6 +226,14 @@ def part_of(setup: Setup, longest: int) -> Part:
         cache_bytes=cache_bytes or None,
         share_of_free=scheduling.memory_of_free,
     )
+
+
+def _cache_format(scheduling: Scheduling, setup: Setup) -> str:
+    """Return in which numbers keys and values are kept, a key of `BYTES`."""
+    asked, shape = setup.config.get(scheduling.cache, "auto"), setup.shape
+    if asked == "auto" and shape.cache and shape.method in scheduling.cache_shipped:
+        return shape.cache
+    return scheduling.formats.get(str(asked), scheduling.cache_unset)
 
 
 def _tokens(scheduling: Scheduling, setup: Setup) -> tuple[int, bool]:
@@ -215,8 +247,7 @@ def _tokens(scheduling: Scheduling, setup: Setup) -> tuple[int, bool]:
 def _number(config: Mapping[str, Value], limit: Limit, gpu: Gpu) -> float:
     value = config.get(limit.knob) if limit.knob else None
     if value is None:
-        small = gpu.memory_bytes < _LARGE_GPU_BYTES and limit.unset_small is not None
-        return limit.unset_small if small and limit.unset_small is not None else limit.unset
+        return limit.on(gpu.name, gpu.memory_bytes / GIB)
     if isinstance(value, str) or value < 0:
         raise UsageError(f"{limit.knob} {value}: must be a number of 0 or more.")
     return float(value)
@@ -231,6 +262,12 @@ def _paced(work: Work, scheduling: Scheduling, setup: Setup) -> Work:
     return msgspec.structs.replace(
         work, paces=paces, flops=work.flops * share, bandwidth=work.bandwidth * share
     )
+
+
+def _handed_on(work: Work, setup: Setup, stages: int) -> Work:
+    """Return the work with what it takes to hand a token's activations on from stage to stage."""
+    hop_s = setup.shape.hidden * BYTES["bf16"] / link_bytes_s(setup.gpu.name)
+    return msgspec.structs.replace(work, exchange_s=work.exchange_s + (stages - 1) * hop_s)
 
 
 def _graphs(scheduling: Scheduling, setup: Setup, sequences: int) -> Graphs:

@@ -26,8 +26,10 @@ __all__ = ("Shape", "closest", "shape_of")
 _KNOWN = SHAPES | HYBRIDS
 
 
-def shape_of(name: str) -> Shape:
+def shape_of(name: str, field: str = "--model") -> Shape:
     """Return the shape of a model by its name, its folder or its config.json.
+
+    `field` is the flag that an error of a name names.
 
     Raises:
         UsageError: nothing of that name is known here; names the nearest.
@@ -36,7 +38,7 @@ def shape_of(name: str) -> Shape:
     if path.is_dir():
         path = path / "config.json"
         if not path.is_file():
-            raise UsageError(f"--model {name}: the folder has no config.json.")
+            raise UsageError(f"{field} {name}: the folder has no config.json.")
     if path.is_file():
         return read_config(path, name)
     if name in RECIPES:
@@ -50,7 +52,7 @@ def shape_of(name: str) -> Shape:
         return read_config(cached, name)
     known = [*dict.fromkeys(shape.name for shape in _KNOWN.values()), *RECIPES]
     raise UsageError(
-        f"--model {name}: its shape is not known here; give a folder with its config.json, or a"
+        f"{field} {name}: its shape is not known here; give a folder with its config.json, or a"
         f" well-known name.{closest(name.rpartition('/')[2], known)}"
     )
 

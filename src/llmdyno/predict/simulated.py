@@ -1,5 +1,6 @@
 """A load as `dyno bench` would send it, simulated: several starts, and what came of them."""
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -26,6 +27,7 @@ _DRAWN_FOR = 2.0  # so many times the duration, of which as many arrivals are ta
 CLOSED_S, OPEN_S = 120.0, 600.0
 _WAY_S = 30.0  # of the other ways to start
 STARTS_S = 90.0  # of a closed loop's starts together: a long one needs no other
+_SERVED = 3.0  # times what the coarse pass says: more are not served in a level
 _ASKED_LEAST = 8  # requests of an open loop, however rare: without one there is no answer
 _RAMP_S = 2.0
 _STARTS = 3  # simulations of a closed loop whose users start at other moments
@@ -101,10 +103,14 @@ def simulated_at(
             are drawn once.
     """
     time = StepTime(server.work, server.graphs, theta.tolist())
-    fill_s = 0.0 if point.users is not None else _request_s(server, point, theta)
+    fill_s, last_s = 0.0, math.inf
+    if point.request_rate is not None:
+        fill_s, used = _in_rest(server, point, theta)
+        # Who comes later is not served in the level, by a server that serves in turn.
+        last_s = point.duration_s * min(1.0, _SERVED / used)
     few = max(1, round(STARTS_S / min(point.duration_s, CLOSED_S)))
     loads = [
-        asked(server, point, start, fill_s)
+        asked(server, point, start, fill_s, last_s)
         for start in range(min(starts, few) if point.users is not None else 1)
     ]
     runs = [simulate(server.rules, time, load) for load in loads]
@@ -171,13 +177,19 @@ def ways(point: Point, cycle_s: float) -> list[Point]:
     return [point, *(msgspec.structs.replace(point, ramp_s=ramp_s) for ramp_s in (0.0, spread_s))]
 
 
-def _request_s(server: Server, point: Point, theta: np.ndarray) -> float:
-    """Return the seconds from a request to its last token, by the coarse pass."""
+def _in_rest(server: Server, point: Point, theta: np.ndarray) -> tuple[float, float]:
+    """Return by the coarse pass the seconds from a request to its last token, and how much it is.
+
+    That is the load as a share of what the server can take.
+    """
     found = solve(stack([server]), loads_of([server], [point]), theta[:, None])
-    return float(found.ttft_s[0] + (point.osl.typical - 1) * found.tpot_s[0])
+    request_s = found.ttft_s[0] + (point.osl.typical - 1) * found.tpot_s[0]
+    return float(request_s), max(1e-9, float(found.used[0]))
 
 
-def asked(server: Server, point: Point, start: int, fill_s: float = 0.0) -> Asked:
+def asked(
+    server: Server, point: Point, start: int, fill_s: float = 0.0, last_s: float = math.inf
+) -> Asked:
     """Return the load of a point as `dyno bench` would send it.
 
     Args:
@@ -186,6 +198,7 @@ def asked(server: Server, point: Point, start: int, fill_s: float = 0.0) -> Aske
         start: draws other moments.
         fill_s: how long an open loop takes until as many requests end as begin: `dyno bench` counts
             from there on.
+        last_s: nobody comes to an open loop later than that.
     """
     rng = random.Random(f"predict/{point.seed}/{start}")
     duration_s = min(point.duration_s, CLOSED_S if point.users is not None else OPEN_S)
@@ -200,15 +213,16 @@ def asked(server: Server, point: Point, start: int, fill_s: float = 0.0) -> Aske
     else:
         assert point.request_rate is not None
         ramp_s = 0.0 if ramp_s is None else ramp_s
+        comes_s = max(min(duration_s, last_s), ramp_s, _ASKED_LEAST / point.request_rate)
         load = Load(
             users=(1,),
             arrival=point.arrival,
             rates=(point.request_rate,),
-            duration_s=_DRAWN_FOR * duration_s,
+            duration_s=_DRAWN_FOR * comes_s,
             ramp_s=ramp_s,
         )
         drawn = due_times_s(load, point.request_rate, f"{point.seed}/{start}")
-        starts = _at_its_rate(drawn, duration_s, point.request_rate * (duration_s - ramp_s / 2))
+        starts = _at_its_rate(drawn, comes_s, point.request_rate * (comes_s - ramp_s / 2))
         count = len(starts) or 1
     own = None if point.workload is None else _own(point, point.workload, server)
     if own is None:

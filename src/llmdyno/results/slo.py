@@ -127,6 +127,7 @@ def _meets(slo: Slo, value: float | None) -> bool:
 _UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
 
 
+_SLO = re.compile(r"(\w+)\s*(?::\s*(\w+))?\s*([<>])\s*=?\s*([-+]?[\d.,]*)\s*([^\W\d]*(?:/\w+)?)")
 # What llm-optimizer of BentoML, whose constraints are written alike, calls what we have.
 _OTHER_METRICS = {"e2e_latency": "e2e"}
 _OTHER_STATS = {"median": "p50", "avg": "mean"}
@@ -144,10 +145,12 @@ def parse_slos(text: str | None) -> tuple[Slo, ...]:
 def _parse_slo(expr: str) -> Slo:
     from llmdyno.results.metrics import BY_NAME, by_flag
 
-    match = re.fullmatch(r"(\w+)(?::(\w+))?\s*([<>])=?\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|)", expr)
+    match = _SLO.fullmatch(expr.lower())
     if match is None:
         raise UsageError(f"--slo {expr}: write metric:stat<limit, e.g. ttft:p99<2s.")
     name, stat, relation, number, unit = match.groups()
+    if not re.fullmatch(r"\d+(\.\d+)?", number):
+        raise UsageError(f"--slo {expr}: '{number}' is no limit; write a number, e.g. 200ms or 2s.")
     name, stat = _OTHER_METRICS.get(name, name), _OTHER_STATS.get(stat, stat)
     known = by_flag()
     metric = name if name in BY_NAME else known.get(name)
@@ -164,8 +167,12 @@ def _parse_slo(expr: str) -> Slo:
         wanted = "<" if relation == ">" else ">"
         raise UsageError(f"--slo {expr}: {name} is better {BY_NAME[metric].better}; use {wanted}.")
     if latency != bool(unit):
-        hint = "needs a unit, e.g. 200ms or 2s" if latency else f"is in {BY_NAME[metric].unit}"
+        hint = f"is in {BY_NAME[metric].unit}; write the number alone"
+        if latency:
+            hint = "needs a unit, e.g. 200ms or 2s"
         raise UsageError(f"--slo {expr}: {name} {hint}.")
+    if latency and unit not in _UNITS_MS:
+        raise UsageError(f"--slo {expr}: '{unit}' is no unit here; write us, ms, s or m.")
     limit = float(number) * (_UNITS_MS[unit] if latency else 1.0)
     if relation == "<" and limit <= 0:
         raise UsageError(f"--slo {expr}: nothing is below {number}{unit}; give a larger limit.")

@@ -44,9 +44,12 @@ def show_plan(document: Document, stream: TextIO) -> None:
             _show_side(f"{name}, after", after, stream)
     if several:
         _show_gpus(document, rows, stream)
+    doubts = [engine["doubt"] for engine in document["engines"]]
     for changed in document["what_if"]:
         title = f"{changed['engine']} on {changed['gpu']}, if {changed['change']}"
         _show_side(title, changed, stream)
+        if changed["doubt"] and changed["doubt"] not in doubts:
+            stream.write(wrapped(f"{changed['doubt']}.", stream))
     _show_recommended(document, stream)
     stream.flush()
 
