@@ -587,7 +587,10 @@ def test_resume_takes_a_narrower_interval_more_pairs_and_money(lab: StudyLab) ->
             "--confirm-until 6%: the study s has 5%; it can be lowered",
         ),
         ({"budget": "$1"}, r"--budget \$1: the study s has 1h; it can be raised"),
-        ({"max_pairs": 5}, "--max-pairs 5: the study s has 6; it can be raised"),
+        (
+            {"confirm_until": "5%", "max_pairs": 5},
+            "--max-pairs 5: the study s has 6; it can be raised",
+        ),
     ):
         with pytest.raises(UsageError, match=said):
             extended(was, asked(**less), less, "s")

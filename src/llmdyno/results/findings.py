@@ -271,9 +271,8 @@ def which_setting(study: Document, changed: Sequence[str]) -> str:
         return f"{said} {_ON_ITS_OWN} {own}" if own else said
     if not changed:
         other = conclusions.compared(study) if stands(study) and is_decided(study) else ""
-        return (
-            f"No setting differs from the baseline's{f'; compared was {other}' if other else ''}."
-        )
+        also = f"; compared was {other}" if other else ""
+        return f"No setting differs from the baseline's{also}."
     if len(changed) == 1:
         return f"One setting differs, {changed[0]}, so whatever differs is its doing."
     return _which(study, changed)
@@ -293,8 +292,7 @@ def _which(study: Document, changed: Sequence[str]) -> str:
             f"Which of the {len(changed)} changed settings ({listed}) did it is not known:"
             f" {_PUT_BACK}."
         )
-    clauses: list[str] = []
-    idle: list[str] = []
+    clauses, idle = list[str](), list[str]()
     for row, said in known:
         slo = conclusions.of_slo_setting(study, row)
         own = said if slo or has_effect(study, row) else ""
