@@ -770,3 +770,18 @@ def test_of_two_that_are_not_shown_to_be_better_the_one_of_the_better_ratio_stan
 
     assert document["confirmation"]["verdict"] == "no difference"
     assert document["best"]["config"] == given[0 if stays else 1]
+
+
+def test_the_nearest_is_told_as_its_run_in_full_has_it(lab: StudyLab) -> None:
+    """It had been the trial's value, beside a table with another one of the same config."""
+
+    def world(start: Start) -> tuple[float, float]:
+        gap_ms, ttft_ms = fast(start)
+        return gap_ms, ttft_ms * (2 if start.phase == "trial" else 1)
+
+    document = lab.run(world, lab.study(slo="ttft:p99<1ms"))
+
+    nearest = document["slo_outcome"]["nearest"]
+    level = document["best"]["summary"]["levels"][-1]
+    assert nearest["config"] == document["best"]["config"]
+    assert nearest["values"]["ttft:p99<1ms"] == level["ttft_ms"]["p99"]
