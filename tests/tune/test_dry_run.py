@@ -93,7 +93,7 @@ def test_every_step_of_a_study_has_its_runs_and_minutes(tmp_path: Path) -> None:
 
 def test_a_small_space_ends_the_trials_before_their_number_does() -> None:
     """Of 4 x 2 configs one is the baseline; with a number's range there is no such end."""
-    small = planned(asked(search="mode,idle=a/b", trials=100))
+    small = planned(asked(search="mode,idle", trials=100))
     large = planned(asked(search="mode,itl_ms", trials=1000))
 
     assert small["stacks"][0]["search"]["points"] == 8
@@ -120,9 +120,24 @@ def test_a_budget_says_how_many_trials_it_has_time_for() -> None:
     much = planned(asked(budget="$20", price="10/h"))
 
     # 15 minutes less 3.1 for the baseline and 1.6 for the reference, at 95 s a trial.
-    assert little["budget"] == {"minutes": 15.0, "trials": 6, "enough": False}
-    assert much["budget"] == {"minutes": 120.0, "trials": 10, "enough": True}
-    assert "The budget of 15 minutes is less than all of it takes: 6 trials." in shown(little)
+    # The best in full and three pairs take 935 s then, and 50 are left.
+    least = {"minutes": 15.0, "trials": 6, "enough": False, "pairs": 3, "over_minutes": 14.8}
+    assert little["budget"] == least
+    all_of_it = {"minutes": 120.0, "trials": 10, "enough": True, "pairs": 3, "over_minutes": 0.0}
+    assert much["budget"] == all_of_it
+    said = (
+        "The budget of 15 minutes is less than all of it takes: 6 trials, then the 3 pairs of the"
+        " proof, which ends 14.8 minutes after it."
+    )
+    assert said in shown(little)
+
+
+def test_a_budget_that_leaves_fewer_pairs_says_what_those_find() -> None:
+    whole, little = planned(asked(pairs=None)), planned(asked(pairs=None, budget="15m"))
+
+    assert little["budget"]["pairs"] == little["confirmation"]["pairs"] == 2
+    assert whole["confirmation"]["pairs"] > 2
+    assert little["confirmation"]["detects"] > whole["confirmation"]["detects"]
 
 
 @pytest.mark.parametrize(("budget", "enough"), [("3905s", True), ("3904s", False)])

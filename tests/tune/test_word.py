@@ -773,3 +773,33 @@ def test_of_two_that_are_not_shown_to_be_better_the_one_of_the_better_ratio_stan
 
     assert document["confirmation"]["verdict"] == "no difference"
     assert document["best"]["config"] == given[0 if stays else 1]
+
+
+def test_the_nearest_is_told_as_its_run_in_full_has_it(lab: StudyLab) -> None:
+    """It had been the trial's value, beside a table with another one of the same config."""
+
+    def world(start: Start) -> tuple[float, float]:
+        gap_ms, ttft_ms = fast(start)
+        return gap_ms, ttft_ms * (2 if start.phase == "trial" else 1)
+
+    document = lab.run(world, lab.study(slo="ttft:p99<1ms"))
+
+    nearest = document["slo_outcome"]["nearest"]
+    level = document["best"]["summary"]["levels"][-1]
+    assert nearest["config"] == document["best"]["config"]
+    assert nearest["values"]["ttft:p99<1ms"] == level["ttft_ms"]["p99"]
+
+
+@pytest.mark.parametrize(("names", "is_said"), [("bcd", True), ("bde", False)])
+def test_that_most_trials_failed_is_said_beside_that_none_is_better(
+    lab: StudyLab, names: str, *, is_said: bool
+) -> None:
+    def world(start: Start) -> tuple[float, float] | str:
+        return "died" if start.config.get("itl_ms") in {11, 12} else (20.0, 20.0)
+
+    given = [{"itl_ms": 10 + "abcde".index(name)} for name in names]
+    document = lab.run(world, lab.study(search="itl_ms", trials=3, candidates=given))
+
+    assert document["outcome"]["said"].startswith(NO_DIFFERENCE)
+    said = "2 of 3 trials failed: the search could not judge those settings."
+    assert (said in verdict_lines(document)) is is_said

@@ -7,7 +7,7 @@ from llmdyno.knobs import Knob
 from llmdyno.report import documents, settings
 from llmdyno.report.documents import Document
 from llmdyno.report.tables import Cell, Column, Row, Table, bounds_cell, met_cell
-from llmdyno.results import conclusions, findings, quality, stacks, titles, wording
+from llmdyno.results import conclusions, put_back, quality, stacks, titles, wording
 from llmdyno.results.bottleneck import TITLES
 
 
@@ -15,7 +15,7 @@ def of_settings(study: Document, guide: Mapping[str, Knob]) -> list[Table]:
     """Return the settings that differ with what each gave, and folded those that do not."""
     rows = settings.of_study(study, guide)
     gave = {
-        documents.text(row, "knob"): findings.effect_of(study, row)
+        documents.text(row, "knob"): put_back.effect_of(study, row)
         for row in documents.items(study, "ablation")
     }
     tables: list[Table] = []

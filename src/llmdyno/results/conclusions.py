@@ -198,6 +198,10 @@ def remarks(study: Document) -> list[str]:
     if moves:
         found.append(f"Not all of it was measured in one place: {'; '.join(moves)}.")
     beside_it = _OF_PAIRS | (_OF_NO_WINNER if stands_alone(study) else frozenset())
+    trials = items(study, "trials")
+    failed = sum(text(trial, "state") == "failed" for trial in trials)
+    if stands_alone(study) and 2 * failed >= len(trials):  # "no config beats it" says little then
+        beside_it |= {"failed-trials"}
     found += [text(one, "text") for one in items(study, "doubts") if text(one, "code") in beside_it]
     beside = texts(study, "beside")
     if beside:

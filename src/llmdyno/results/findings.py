@@ -9,8 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from llmdyno.knobs import show
-from llmdyno.results import conclusions, limit_words, stacks, titles, verdicts, wording
+from llmdyno.results import conclusions, limit_words, put_back, stacks, titles, verdicts, wording
 from llmdyno.results.bottleneck import Bottleneck, bottleneck
 from llmdyno.results.documents import (
     Document,
@@ -22,7 +21,7 @@ from llmdyno.results.documents import (
     text,
     texts,
 )
-from llmdyno.results.proportions import NOT_SHOWN, judged, worded
+from llmdyno.results.proportions import NOT_SHOWN, judged
 from llmdyno.results.slo import HEADLINES
 from llmdyno.units import counted
 
@@ -40,8 +39,6 @@ _HOLDERS = {
     "decode": "decode",
 }
 _ON_ITS_OWN = "Of settings, measured on the winner's own engine and front:"
-_NOT_PUT_BACK = "the winner was not measured again without it"
-_PUT_BACK = "the winner was not measured again with one of them put back"
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -266,7 +263,7 @@ def which_setting(study: Document, changed: Sequence[str]) -> str:
     if not part(study, "best"):
         return ""
     if combination := stacks.replaced(study):
-        own = _which(study, changed)
+        own = put_back.which(study, changed)
         said = f"No setting alone: what serves the model changed, too ({combination})."
         return f"{said} {_ON_ITS_OWN} {own}" if own else said
     if not changed:
@@ -275,75 +272,7 @@ def which_setting(study: Document, changed: Sequence[str]) -> str:
         return f"No setting differs from the baseline's{also}."
     if len(changed) == 1:
         return f"One setting differs, {changed[0]}, so whatever differs is its doing."
-    return _which(study, changed)
-
-
-def _which(study: Document, changed: Sequence[str]) -> str:
-    """Say which of the changed settings made a difference, by runs with one of them put back."""
-    if not changed:
-        return ""
-    effects = [(row, effect_of(study, row)) for row in items(study, "ablation")]
-    known = [(row, said) for row, said in effects if said]
-    if not known and len(changed) == 1:
-        return f"What the setting {changed[0]} gives there is not known: {_NOT_PUT_BACK}."
-    if not known:
-        listed = wording.listed(changed)
-        return (
-            f"Which of the {len(changed)} changed settings ({listed}) did it is not known:"
-            f" {_PUT_BACK}."
-        )
-    clauses, idle = list[str](), list[str]()
-    for row, said in known:
-        slo = conclusions.of_slo_setting(study, row)
-        own = said if slo or has_effect(study, row) else ""
-        does = " and ".join(one for one in (slo, own) if one)
-        name = text(row, "knob")
-        if does:
-            values = f"{show(row.get('from'))} → {show(row.get('to'))}"
-            clauses.append(f"{name} ({values}): with it {does}")
-        else:
-            idle.append(name)
-    told = f"What did it is {'; '.join(clauses)}." if clauses else ""
-    verb, own = ("is", "its") if len(idle) == 1 else ("are", "their")
-    rest = f"{wording.listed(idle)} {verb} not shown to have an effect of {own} own."
-    together = conclusions.interactions(study)
-    return " ".join(
-        one for one in (told, rest if idle else "", *together, _unknown(changed, known)) if one
-    )
-
-
-def _unknown(changed: Sequence[str], known: Sequence[tuple[Document, str]]) -> str:
-    """Name the changed settings that no run has put back; empty: there are none."""
-    put_back = {text(row, "knob") for row, _ in known}
-    left = [name for name in changed if name not in put_back]
-    if not left:
-        return ""
-    how = _NOT_PUT_BACK if len(left) == 1 else _PUT_BACK
-    return f"What {wording.listed(left)} gave is not known: {how}."
-
-
-def effect_of(study: Document, row: Document) -> str:
-    """Return what a row of the ablation gives, in words; empty: it has no ratio."""
-    metric, measured = _effect(study, row)
-    said = worded(number(measured, "ratio"), metric, interval(measured, "ci95"))
-    shown = "" if has_effect(study, row) else f"{NOT_SHOWN} "
-    return f"the {titles.in_words(metric)} is {shown}{said}" if said else ""
-
-
-def has_effect(study: Document, row: Document) -> bool:
-    """Tell whether a row of the ablation shows an effect beyond the noise."""
-    bounds = interval(_effect(study, row)[1], "ci95")
-    if bounds is None:
-        return row.get("matters") is True
-    return not bounds[0] <= 1 <= bounds[1]
-
-
-def _effect(study: Document, row: Document) -> tuple[str, Document]:
-    """Return the metric by which a row is told, the decisive one if it can be, and its ratio."""
-    decisive = verdicts.confirmed(study).decided_by
-    known = number(row, "effect", decisive, "ratio") is not None
-    metric = decisive if known else HEADLINES[0].key
-    return metric, part(row, "effect", metric)
+    return put_back.which(study, changed)
 
 
 def why(study: Document) -> list[str]:

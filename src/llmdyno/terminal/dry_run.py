@@ -60,7 +60,12 @@ def _costs(document: Document) -> list[str]:
     if budget is not None:
         enough = "enough for all of it" if budget["enough"] else "less than all of it takes"
         trials = counted(budget["trials"], "trial")
-        found.append(f"The budget of {budget['minutes']:g} minutes is {enough}: {trials}.")
+        said = f"The budget of {budget['minutes']:g} minutes is {enough}: {trials}"
+        if not budget["enough"] and budget["pairs"]:
+            said += f", then the {counted(budget['pairs'], 'pair')} of the proof"
+        if budget["over_minutes"]:
+            said += f", which ends {budget['over_minutes']:g} minutes after it"
+        found.append(f"{said}.")
     return found
 
 

@@ -6,6 +6,8 @@ where it goes on; else it is a guess, and the document says so. The document's k
 
     llmdyno.dry-run/1 (November 2026): the first.
     29 November 2026, added: "lanes", the parts of the machine on which trials run at once.
+    30 November 2026, added: in "budget" "pairs" and "over_minutes": what the trials leave for the
+        proof, and for how long it goes on after the budget's end. "confirmation" is of those pairs.
 """
 
 import math
@@ -67,6 +69,7 @@ def dry_run(study: Study, conductor: Tuner | Combined) -> dict[str, Any]:
     sides = [_Side(tuner) for tuner in tuners]
     phases = list(_phases(study, sides))
     seconds = sum(phase.seconds for phase in phases)
+    budget = _budget(study, sides, phases)
     return {
         "schema": SCHEMA,
         "engine": study.engine,
@@ -78,8 +81,8 @@ def dry_run(study: Study, conductor: Tuner | Combined) -> dict[str, Any]:
         "phases": [phase.document() for phase in phases],
         "minutes": round(seconds / _MINUTE_S, 1),
         "money": _money(study, seconds),
-        "budget": _budget(study, sides, phases),
-        "confirmation": _confirmation(study, sides[0]),
+        "budget": budget,
+        "confirmation": _confirmation(study, sides[0], None if budget is None else budget["pairs"]),
         "lanes": sides[0].lanes,
         "stacks": [side.document() for side in sides],
         "left_out": [{"engine": one.engine, "front": one.front, "why": one.why} for one in left],
@@ -297,10 +300,12 @@ def _pairs(study: Study, first: _Side) -> int:
     return pairs_asked(study, noise)
 
 
-def _confirmation(study: Study, first: _Side) -> dict[str, Any]:
-    """Return what the pairs of the plan can find."""
+def _confirmation(study: Study, first: _Side, affordable: int | None) -> dict[str, Any]:
+    """Return what the pairs of the plan can find; None: no budget ends them."""
     noise = statistics.pooled_noise(spreads_before(first.runner.ledger))
     pairs = pairs_asked(study, noise)
+    if affordable:  # without a trial there is no proof; what it would find is told all the same
+        pairs = min(pairs, affordable)
     return {
         "pairs": pairs,
         "pairs_most": study.pairs_most,
@@ -318,16 +323,25 @@ def _budget(
     limit_s = study.limit_s
     if limit_s is None:
         return None
-    before = {"baseline", "reference"}
-    fixed_s = sum(one.seconds for one in phases if one.name in before)
+    takes = {one.name: one for one in phases}
     spent_s = sum(side.runner.ledger.spent_s for side in sides)
+    left_s = limit_s - spent_s - takes["baseline"].seconds
+    left_s -= takes["reference"].seconds if "reference" in takes else 0.0
     trial_s = sum(side.run_s("trial") for side in sides) / len(sides)
-    room = max(0.0, limit_s - spent_s - fixed_s) / max(trial_s, 1e-9) * max(1, len(sides[0].lanes))
-    planned = next(one.runs for one in phases if one.name == "trials")
+    at_once = max(1, len(sides[0].lanes))
+    trials = min(takes["trials"].runs, int(max(0.0, left_s) / max(trial_s, 1e-9) * at_once))
+    left_s -= math.ceil(trials / at_once) * trial_s + takes["best"].seconds
+    # The least number of pairs comes whatever the budget says.
+    planned = takes["confirmation"].runs // 2
+    pair_s = takes["confirmation"].seconds / max(1, planned)
+    pairs = min(planned, max(study.pairs_least, int(max(0.0, left_s) / max(pair_s, 1e-9))))
+    proves = trials > 0 or not takes["trials"].runs
     return {
         "minutes": round(limit_s / _MINUTE_S, 1),
-        "trials": min(planned, int(room)),
+        "trials": trials,
         "enough": limit_s - spent_s >= sum(one.seconds for one in phases),
+        "pairs": pairs if proves else 0,
+        "over_minutes": round(max(0.0, pairs * pair_s - left_s) / _MINUTE_S, 1) if proves else 0.0,
     }
 
 

@@ -336,8 +336,14 @@ def _slo_outcome(
         "tuned_meets": arms["after"],
         "met_by_some": met,
         "faster": _faster_but_missing(study, steps, of_baseline),
-        "nearest": None if met else _nearest(study, folder, steps),
+        "nearest": None if met else _nearest(study, folder, _fullest(ledger, steps)),
     }
+
+
+def _fullest(ledger: Ledger, steps: Sequence[Step]) -> list[Step]:
+    """Return steps, instead of a trial the run in full of the same config if there is one."""
+    full = [step for step in ledger.of("best") if step.state == "measured"]
+    return [next((f for f in full if _stacked(f) == _stacked(step)), step) for step in steps]
 
 
 def _faster_but_missing(

@@ -25,7 +25,7 @@ from llmdyno.results.slo import Objective, Slo, parse_objective
 from llmdyno.search.samplers import SAMPLERS
 from llmdyno.spec import PRICE_PER_H, SLOS, Load, Workload
 from llmdyno.tune.spend import Spend, parse_budget, show_budget
-from llmdyno.units import counted, show_seconds
+from llmdyno.units import counted, percent, show_seconds
 
 BUDGET = Kind(parse_budget, show_budget)
 SEARCH_SEEDS = 2**32  # how many Optuna knows
@@ -235,6 +235,10 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(
                 f"--lm-eval-arg {' '.join(self.lm_eval_args)}: lm-eval has no task; name some with"
                 " --lm-eval."
+            )
+        if self.altered_output_max is not None and self.altered_output_max > 1:
+            raise UsageError(
+                f"--allow-altered-output {percent(self.altered_output_max)}: must be at most 100%."
             )
         self._check_pairs()
         self._check_durations()

@@ -1,0 +1,91 @@
+"""What an ablation has shown, in words: which setting did it, by runs with one of them put back."""
+
+from collections.abc import Sequence
+
+from llmdyno.knobs import show
+from llmdyno.results import conclusions, titles, verdicts, wording
+from llmdyno.results.documents import Document, interval, items, number, part, text
+from llmdyno.results.proportions import NOT_SHOWN, worded
+from llmdyno.results.slo import HEADLINES
+from llmdyno.results.titles import lower_is_better
+
+_NOT_PUT_BACK = "the winner was not measured again without it"
+_PUT_BACK = "the winner was not measured again with one of them put back"
+
+
+def which(study: Document, changed: Sequence[str]) -> str:
+    """Say which of the changed settings made a difference, by runs with one of them put back."""
+    if not changed:
+        return ""
+    effects = [(row, effect_of(study, row)) for row in items(study, "ablation")]
+    known = [(row, said) for row, said in effects if said]
+    if not known and len(changed) == 1:
+        return f"What the setting {changed[0]} gives there is not known: {_NOT_PUT_BACK}."
+    if not known:
+        listed = wording.listed(changed)
+        return (
+            f"Which of the {len(changed)} changed settings ({listed}) did it is not known:"
+            f" {_PUT_BACK}."
+        )
+    did: list[str] = []
+    costs: list[str] = []
+    idle: list[str] = []
+    for row, said in known:
+        slo = conclusions.of_slo_setting(study, row)
+        own = said if slo or has_effect(study, row) else ""
+        name = text(row, "knob")
+        if not (slo or own):
+            idle.append(name)
+            continue
+        values = f"{show(row.get('from'))} → {show(row.get('to'))}"
+        clause = f"{name} ({values}): with it {' and '.join(one for one in (slo, own) if one)}"
+        (costs if not slo and _is_adverse(study, row) else did).append(clause)
+    told = [f"What did it is {'; '.join(did)}."] if did else []
+    told += [f"Against it works {'; '.join(costs)}."] if costs else []
+    verb, whose = ("is", "its") if len(idle) == 1 else ("are", "their")
+    rest = f"{wording.listed(idle)} {verb} not shown to have an effect of {whose} own."
+    together = conclusions.interactions(study)
+    return " ".join(
+        one for one in (*told, rest if idle else "", *together, _unknown(changed, known)) if one
+    )
+
+
+def _unknown(changed: Sequence[str], known: Sequence[tuple[Document, str]]) -> str:
+    """Name the changed settings that no run has put back; empty: there are none."""
+    put_back = {text(row, "knob") for row, _ in known}
+    left = [name for name in changed if name not in put_back]
+    if not left:
+        return ""
+    how = _NOT_PUT_BACK if len(left) == 1 else _PUT_BACK
+    return f"What {wording.listed(left)} gave is not known: {how}."
+
+
+def effect_of(study: Document, row: Document) -> str:
+    """Return what a row of the ablation gives, in words; empty: it has no ratio."""
+    metric, measured = _effect(study, row)
+    said = worded(number(measured, "ratio"), metric, interval(measured, "ci95"))
+    shown = "" if has_effect(study, row) else f"{NOT_SHOWN} "
+    return f"the {titles.in_words(metric)} is {shown}{said}" if said else ""
+
+
+def has_effect(study: Document, row: Document) -> bool:
+    """Tell whether a row of the ablation shows an effect beyond the noise."""
+    bounds = interval(_effect(study, row)[1], "ci95")
+    if bounds is None:
+        return row.get("matters") is True
+    return not bounds[0] <= 1 <= bounds[1]
+
+
+def _is_adverse(study: Document, row: Document) -> bool:
+    """Tell whether a setting makes worse what the study is to make better."""
+    metric, measured = _effect(study, row)
+    ratio = number(measured, "ratio")
+    return ratio is not None and (ratio > 1) is (lower_is_better(metric) is True)
+
+
+def _effect(study: Document, row: Document) -> tuple[str, Document]:
+    """Return the metric by which a row is told, the decisive one if it can be, and its ratio."""
+    decisive = verdicts.confirmed(study).decided_by
+    known = number(row, "effect", decisive, "ratio") is not None
+    metric = decisive if known else HEADLINES[0].key
+    return metric, part(row, "effect", metric)
