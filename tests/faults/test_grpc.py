@@ -516,7 +516,7 @@ def test_a_huge_message_and_a_long_prompt_come_through() -> None:
     assert record.end_ns < 5e9
 
 
-@pytest.mark.parametrize("how", [{"timeout_s": 0.3}, {"grace_s": 0.0, "duration_s": 0.3}])
+@pytest.mark.parametrize("how", [{"timeout_s": 1.5}, {"grace_s": 0.0, "duration_s": 1.5}])
 def test_who_gives_up_cancels_the_call(how: dict[str, float]) -> None:
     model = Model()
     model.answers = model.endless
@@ -524,7 +524,7 @@ def test_who_gives_up_cancels_the_call(how: dict[str, float]) -> None:
     with serving(model) as port:
         limit = {} if "duration_s" in how else {"requests": 1}
         records = loaded(port, **how, **limit)
-        assert model.cancelled.wait(5.0)
+        assert model.cancelled.wait(30.0)
 
     (record,) = records
     assert (record.outcome, record.error) in {("failed", "timeout"), ("cut", "")}
