@@ -1,12 +1,16 @@
 """One user, one scripted server, one answer a request: what a fault becomes on its record."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import pytest
 
 from endpoint_streams import STREAMS
 from llmdyno import endpoints
 from llmdyno.load.level import Level
+from llmdyno.load.progress import Progress
 from llmdyno.records.entries import Record
 from llmdyno.testing import load as loads
 from llmdyno.testing.scripted_server import Answer, answering, raw
@@ -16,7 +20,9 @@ __all__ = [
     "Answer",
     "answering",
     "body_of",
+    "come",
     "drive",
+    "overheard",
     "raw",
     "run",
     "silence",
@@ -76,3 +82,26 @@ async def drive(
 def run(script: Script, endpoint: str = "openai-chat", **load: Any) -> list[Record]:
     """Serve a script, run one level against it, and return the records."""
     return loads.run(script, endpoints.load(endpoint), **load)
+
+
+@contextmanager
+def overheard() -> Iterator[list[Record]]:
+    """Yield a list that gets the records of a level while it runs."""
+    heard: list[Record] = []
+    add = Progress.add
+
+    def note(progress: Progress, record: Record) -> None:
+        add(progress, record)
+        heard.append(record)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Progress, "add", note)
+        yield heard
+
+
+async def come(records: list[Record], error: str, times: int) -> None:
+    """Wait until so many more records with this error have come; an empty one: completed."""
+    before = len(records)
+    async with asyncio.timeout(60):
+        while sum(record.error == error for record in records[before:]) < times:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

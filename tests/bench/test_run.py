@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import statistics
 import subprocess
 import time
 import urllib.request
@@ -192,11 +193,20 @@ def test_repeats_end_once_the_token_rate_is_known(streamer: Streamer, dyno: Dyno
         *("--ramp", "0s", "--requests", "8", "--osl", "8", "--repeat", "5", "--json"),
     ]
 
-    for until, rounds in (("99%", 3), ("0.0001%", 5)):
+    for until, share in (("99%", 0.99), ("0.0001%", 1e-6)):
         done = dyno(*arguments, "--repeat-until", until)
         assert done.returncode == 0, done.stderr
         (level,) = last_json(done.stdout)["levels"]
-        assert len(level["repeats"]) == rounds
+        rates = [one["token_rate"] for one in level["repeats"]]
+        # A round in which the machine stood still takes one more; on a quiet one 3 will do.
+        known = [count for count in (3, 4, 5) if _half_width(rates[:count]) <= share]
+        assert len(rates) == next(iter(known), 5)
+
+
+def _half_width(rates: list[float]) -> float:
+    """Return half the interval of a mean, by Student's t, as a share of it."""
+    t = {3: 4.303, 4: 3.182, 5: 2.776}[len(rates)]
+    return float(t * statistics.stdev(rates) / len(rates) ** 0.5 / statistics.mean(rates))
 
 
 def test_an_slo_that_is_missed_is_exit_status_1(streamer: Streamer, dyno: Dyno) -> None:

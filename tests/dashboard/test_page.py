@@ -4,18 +4,19 @@ import contextlib
 import json
 import os
 import re
+import socket
 import subprocess
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import pytest
 
 from browser import CHROMIUM, violations
 from llmdyno.dashboard import server
 from llmdyno.dashboard.board import Board
-from waiting import until
 
 AXE = os.environ.get("LLMDYNO_AXE")
 EVIL = "<img src=x onerror=alert(1)>"
@@ -117,12 +118,51 @@ def in_a_file(board: Any) -> str:
     return server.PAGE.read_text().replace("</head>", f"{source}</head>")
 
 
-def sockets(board: Board) -> int:
-    count = 0
-    for one in Path(f"/proc/{board.pid}/fd").iterdir():
-        with contextlib.suppress(OSError):  # it was closed meanwhile
-            count += str(one.readlink()).startswith("socket:")
-    return count
+class Tunnel:
+    """What stands between a browser and the page, as `ssh -L` does: it sees what was told.
+
+    Args:
+        to: the page's own URL.
+        last: what stands in the last event that the browser is to be sent.
+    """
+
+    def __init__(self, to: str, last: bytes) -> None:
+        place = urlsplit(to)
+        self.told = threading.Event()  # the browser has been sent the last event
+        self._to = (str(place.hostname), place.port or 0)
+        self._last = last
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        port = self._listener.getsockname()[1]
+        self.url = place._replace(netloc=f"127.0.0.1:{port}").geturl()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no further connection; the others end with either side."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):  # no longer listened on
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        """Pass on one request and its answer; a browser may open a connection for none."""
+        with contextlib.suppress(OSError), client:
+            asked = b""
+            while b"\r\n\r\n" not in asked:
+                if not (data := client.recv(65536)):
+                    return
+                asked += data
+            with socket.create_connection(self._to) as page:
+                page.sendall(asked)
+                told = b""
+                while data := page.recv(65536):
+                    client.sendall(data)
+                    told += data
+                    if asked.startswith(b"GET /events") and self._last in told:
+                        self.told.set()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
@@ -134,19 +174,15 @@ def test_a_study_is_drawn_and_nothing_of_it_is_markup(tmp_path: Path) -> None:
     ]
     with Board(0, {"stop": lambda: None, "enough": lambda: None}) as board:
         filled(board)
-        before = sockets(board)
-        browser = subprocess.Popen(
-            [*command, board.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-        def listens() -> bool:
-            """Tell whether a connection lasts, which the events' does and the page's does not."""
-            time.sleep(0.1)
-            first = sockets(board) > before
-            time.sleep(0.1)
-            return first and sockets(board) > before
-
-        until(listens, "a browser that listens", within_s=60)
+        with contextlib.closing(Tunnel(board.url, b"Better at 100 users.")) as tunnel:
+            browser = subprocess.Popen(
+                [*command, tunnel.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            try:
+                assert tunnel.told.wait(120)
+            except BaseException:
+                browser.kill()
+                raise
     dom, said = browser.communicate(timeout=60)
 
     assert not [line for line in said.splitlines() if "CONSOLE" in line]

@@ -30,7 +30,7 @@ from llmdyno.wire.target import parse_url
 from waiting import until
 
 CHAT: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Say something."}]
-PATIENCE_S = 60.0
+PATIENCE_S = 150.0
 
 
 class Server(msgspec.Struct):

@@ -20,7 +20,7 @@ import pytest
 import uvloop
 
 from endpoint_streams import rpc_end, rpc_failure, rpc_response
-from harness import Answer, drive, raw, silence
+from harness import Answer, come, drive, overheard, raw, silence
 from llmdyno.faults import meaning
 from llmdyno.load import level
 from llmdyno.processes.ports import free_port
@@ -516,7 +516,7 @@ def test_a_huge_message_and_a_long_prompt_come_through() -> None:
     assert record.end_ns < 5e9
 
 
-@pytest.mark.parametrize("how", [{"timeout_s": 0.3}, {"grace_s": 0.0, "duration_s": 0.3}])
+@pytest.mark.parametrize("how", [{"timeout_s": 1.5}, {"grace_s": 0.0, "duration_s": 1.5}])
 def test_who_gives_up_cancels_the_call(how: dict[str, float]) -> None:
     model = Model()
     model.answers = model.endless
@@ -524,7 +524,7 @@ def test_who_gives_up_cancels_the_call(how: dict[str, float]) -> None:
     with serving(model) as port:
         limit = {} if "duration_s" in how else {"requests": 1}
         records = loaded(port, **how, **limit)
-        assert model.cancelled.wait(5.0)
+        assert model.cancelled.wait(30.0)
 
     (record,) = records
     assert (record.outcome, record.error) in {("failed", "timeout"), ("cut", "")}
@@ -535,26 +535,23 @@ def test_a_server_that_dies_and_returns() -> None:
     port = free_port()
 
     async def main() -> list[Record]:
-        running = asyncio.create_task(
-            drive(
-                f"grpc://127.0.0.1:{port}",
-                ENDPOINT,
-                users=2,
-                duration_s=2.0,
-                think_s=0.02,
-            )
-        )
-        with serving(Model(), port):
-            await asyncio.sleep(0.6)
-        await asyncio.sleep(0.5)
-        with serving(Model(), port):
-            return await running
+        url = f"grpc://127.0.0.1:{port}"
+        with overheard() as records:
+            with serving(Model(), port):
+                running = asyncio.create_task(
+                    drive(url, ENDPOINT, users=2, duration_s=600.0, think_s=0.02)
+                )
+                await come(records, "", 1)
+            await come(records, "refused", 1)
+            with serving(Model(), port):
+                await come(records, "", 1)
+                running.cancel()
+                await asyncio.wait([running])
+        return records
 
     records = uvloop.run(main())
-    outcomes = [record.outcome for record in records]
 
-    assert outcomes[0] == outcomes[-1] == "completed"
-    assert "refused" in {record.error for record in records}
+    assert records[0].outcome == "completed"
     assert {record.error for record in records} <= {
         "",
         "refused",

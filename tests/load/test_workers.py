@@ -367,6 +367,13 @@ def children(pid: int) -> list[int]:
     ]
 
 
+def assert_nothing_is_lost(level: dict[str, Any], url: str) -> None:
+    """Compare with the server's count without the rehearsal; an answer's end may cross a cut."""
+    completed, cut = level["requests"]["completed"], level["requests"]["cut"]
+    assert 1 <= cut <= 6
+    assert completed <= truth(url)["completed"] - 1 <= completed + cut
+
+
 def test_ctrl_c_ends_all_workers_and_keeps_what_there_is(
     streamer: Streamer, tmp_path: Path
 ) -> None:
@@ -381,8 +388,7 @@ def test_ctrl_c_ends_all_workers_and_keeps_what_there_is(
     assert len(workers) == 3
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     (level,) = last_json(output)["levels"]
-    assert level["requests"]["completed"] == truth(url)["completed"] - 1  # the rehearsal
-    assert 1 <= level["requests"]["cut"] <= 6
+    assert_nothing_is_lost(level, url)
     assert level["stopped"] == ""
     assert level == json.loads((tmp_path / "run" / "summary.json").read_text())["levels"][0]
 
@@ -418,9 +424,7 @@ def test_workers_end_with_a_parent_that_is_killed_and_nothing_finished_is_lost(
     done = dyno("report", str(tmp_path / "run"), "--json")
     assert done.returncode == 0, done.stderr
     (level,) = last_json(done.stdout)["levels"]
-    assert level["requests"]["completed"] == truth(url)["completed"] - 1  # the rehearsal
-    # A worker has time to write what it had in flight.
-    assert 1 <= level["requests"]["cut"] <= 6
+    assert_nothing_is_lost(level, url)  # a worker has time to write what it had in flight
     assert level["interrupted"]
     assert level["workers"] == 3
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from llmdyno.record.entries import Passed, Settings, Written
 from llmdyno.record.lines import Lines
 from llmdyno.record.scribe import COMMAND, frame, frames, write_all
+from waiting import until
 
 
 def request(status: int = 200) -> bytes:
@@ -46,6 +48,22 @@ def test_the_process_writes_each_line_and_says_how_many(tmp_path: Path) -> None:
     assert [row["session"] for row in rows] == [0, 1, 2]
     assert [row["outcome"] for row in rows] == ["completed", "failed", "completed"]
     assert out.stat().st_mode & 0o077 == 0  # for its owner alone
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_it_ends_with_its_input_and_not_by_a_signal(number: signal.Signals, tmp_path: Path) -> None:
+    """A service that is told to stop gets some of these in each of its processes."""
+    out = tmp_path / "t.jsonl"
+    with subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as scribe:
+        assert scribe.stdin is not None
+        scribe.stdin.write(frame(msgspec.msgpack.encode(settings(out))))
+        scribe.stdin.flush()
+        until(out.exists, "the trace")
+        scribe.send_signal(number)
+        said, _ = scribe.communicate(frame(request()), timeout=60)
+
+    assert scribe.returncode == 0
+    assert msgspec.json.decode(said, type=Written) == Written(requests=1)
 
 
 def test_what_cannot_be_written_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,8 +86,10 @@ def _counter(path: str) -> Counter | None:
 
 def main() -> None:
     """Read frames until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the proxy says when it is over
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The proxy says when it is over. systemd sends all three to every process of a service; Linux
+    # hangs up on us if we stand still while the proxy dies.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     os.nice(_NICENESS)
     received = frames(sys.stdin.buffer)
     settings = msgspec.msgpack.decode(next(received), type=Settings)
