@@ -137,6 +137,15 @@ def test_the_study_that_would_prove_it_can_be_read(tmp_path: Path) -> None:
     assert int(study.candidates[0]["max_num_seqs"]) > 4
 
 
+def test_a_short_name_is_none_that_the_study_could_serve() -> None:
+    short = planned(users=(4,), model="llama3.1:8b").document["recommended"]
+    assert short["command_needs"].endswith("organisation/name, in place of llama3.1:8b")
+    assert f"# {short['command_needs']}." in short["study_toml"]
+    whole = planned(users=(4,)).document["recommended"]
+    assert whole["command_needs"] == ""
+    assert "#" not in whole["study_toml"].partition("\n")[2]
+
+
 def test_what_does_not_fit_is_said_with_the_sum_and_what_would_do() -> None:
     made = planned(model="llama-3.1-70b", gpu="h100", users=(1,), config_only=True)
     assert made.document["points"][0]["fits"] is False
@@ -281,6 +290,14 @@ def test_a_knob_that_is_not_simulated_is_named_and_so_are_doubts_of_what_ifs() -
         "What performance_mode=throughput changes is not simulated, and not in the numbers"
     )
     assert "No measured run on such a GPU has tested the predictor: L4" in changed["doubt"]
+
+
+def test_a_server_over_more_gpus_than_a_host_has_is_doubted() -> None:
+    wishes: dict[str, Any] = {"users": (8,), "gpus": 16, "config_only": True}
+    wide = planned("tensor_parallel_size=16", **wishes).document["engines"][0]
+    assert "One server over 16 GPUs is on several hosts" in wide["doubt"]
+    narrow = planned("tensor_parallel_size=8", **wishes).document["engines"][0]
+    assert "several hosts" not in narrow["doubt"]
 
 
 def test_gpus_that_stand_idle_are_named() -> None:

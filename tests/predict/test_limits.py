@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 
 from llmdyno.machine import hardware
+from llmdyno.predict.calibrate import prior
+from llmdyno.predict.forecast import Point, Setup, forecast
+from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.limits import run_with_limits, with_limits
+from llmdyno.predict.server import server_of
+from llmdyno.predict.shapes import shape_of
 from llmdyno.report import run_page, study_page
 from llmdyno.results.limit_words import line
+from llmdyno.units import Lengths
 
 EVIDENCE = Path(__file__).parents[2] / "evidence/full-graphs"
 STUDY = EVIDENCE / "h200/study.json"
@@ -108,3 +114,15 @@ def test_prompts_that_a_prefix_cache_holds_are_not_computed() -> None:
     assert used(cached=False) / used(cached=True) == pytest.approx(
         1 + prompts_for_each_token, rel=0.05
     )
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_a_mixture_of_experts_is_not_said_to_beat_its_gpu(engine: str) -> None:
+    """Few tokens read few experts, whatever prompts read in between: 133 % had been said."""
+    setup = Setup(engine, shape_of("qwen3-30b-a3b"), gpu_of("h100"))
+    isl, osl = Lengths("fixed", 1000), Lengths("fixed", 200)
+    found = forecast(setup, Point(users=4, isl=isl, osl=osl, duration_s=15.0), prior())
+    work = server_of(setup).work
+    alone = work.read_bytes(4) / work.bandwidth  # of a step of four tokens
+    assert found.limit_share == found.mbu
+    assert alone / (found.tpot_ms_p50.mean / 1e3) < found.mbu < 1

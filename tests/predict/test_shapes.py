@@ -191,8 +191,16 @@ def test_a_file_that_is_no_config_is_named(tmp_path: Path, content: str) -> None
 
 
 def test_a_folder_without_config_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"has no config\.json"):
+    with pytest.raises(UsageError, match=r"has no config\.json\.$"):
         shape_of(str(tmp_path))
+    adapter = tmp_path / "adapter_config.json"
+    adapter.write_text(json.dumps({"base_model_name_or_path": "meta-llama/Llama-3.1-8B"}))
+    with pytest.raises(UsageError, match=r"a LoRA adapter; plan its base model, --model meta-llam"):
+        shape_of(str(tmp_path))
+    weights = tmp_path / "model.gguf"
+    weights.write_bytes(b"GGUF")
+    with pytest.raises(UsageError, match=r"model\.gguf: give the config\.json that its weights"):
+        shape_of(str(weights))
 
 
 def test_windows_forget() -> None:

@@ -211,3 +211,15 @@ def longest(lengths: Lengths) -> int:
     if lengths.shape == "fixed":
         return round(lengths.a)
     return round(lengths.b if lengths.shape == "uniform" else lengths.a + 3 * lengths.b)
+
+
+def heaviest(plan: Plan) -> tuple[int | None, float | None]:
+    """Return the level at which configs are compared, as `dyno tune` does: the largest."""
+    return max(plan.levels, key=lambda level: level[0] or level[1] or 0)
+
+
+def ordered(plan: Plan) -> Plan:
+    """Return the plan with its levels from the lightest to the heaviest."""
+    return msgspec.structs.replace(
+        plan, users=tuple(sorted(plan.users)), rates=tuple(sorted(plan.rates))
+    )

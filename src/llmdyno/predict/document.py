@@ -6,10 +6,13 @@ A point is one config at one level. `token_rate` is of all copies of the server 
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from llmdyno.embedded.model import RECIPES
 from llmdyno.engines import Scheduling
 from llmdyno.knobs import Value, show
+from llmdyno.predict import links
 from llmdyno.predict.asked import Plan
 from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Range
@@ -148,6 +151,11 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
     if unknown:
         shown = " ".join(f"{name}={show(option.config[name])}" for name in unknown)
         found.append(f"What {shown} changes is not simulated, and not in the numbers")
+    if gpus_of(option.setup) * option.stages > links.gpus_together(gpu.name):
+        found.append(
+            f"One server over {gpus_of(option.setup) * option.stages} GPUs is on several hosts,"
+            " and what goes between these is taken to be as fast as within one"
+        )
     found += _of_ranks(option)
     idle = site.gpus - option.gpus_each * option.copies
     if idle > 0:
@@ -212,6 +220,14 @@ def proof(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> list[str]
     ]
 
 
+def needs_id(model: str) -> str:
+    """Say what `dyno tune` needs in place of a model's short name; empty: it can be served."""
+    path = Path(model).expanduser()
+    if path.is_dir() or model in RECIPES or (not path.is_file() and "/" in model):
+        return ""
+    return f"Name the model's folder or its hub id, organisation/name, in place of {model}"
+
+
 def _prompts(site: Site) -> dict[str, str]:
     """Return the flags that say what is asked."""
     if site.workload is None:
@@ -254,6 +270,7 @@ def toml(plan: Plan, chosen: Predicted, base: Mapping[str, Value]) -> str:
     lines = [
         "# Predicted by dyno plan; `dyno tune study.toml` proves it on the GPU.",
         f"engine = {_toml_value(site.engine)}",
+        *(f"# {sentence}." for sentence in [needs_id(plan.model)] if sentence),
         f"model = {_toml_value(plan.model)}",
         f"users = {list(study_users(plan, chosen))}",
         *(f"{name} = {_toml_value(value)}" for name, value in _prompts(site).items()),

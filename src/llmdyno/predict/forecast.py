@@ -1,6 +1,6 @@
 """What a server will do under a load: simulated, with intervals that say how much is known."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from llmdyno.predict.calibrate import Calibration, deviations
 from llmdyno.predict.coarse import CoarseAnswer, solve, stack
 from llmdyno.predict.rules import Happened
-from llmdyno.predict.server import Setup, server_of
+from llmdyno.predict.server import Server, Setup, server_of
 from llmdyno.predict.simulated import Point, loads_of, simulated_at
 from llmdyno.predict.steptime import StepTime
 
@@ -70,12 +70,14 @@ def forecast(setup: Setup, point: Point, calibration: Calibration) -> Forecast:
     spread = deviations(calibration, [server], [point])[0]
     time = StepTime(server.work, server.graphs, theta.tolist())
     means, happened = _means(simulated.happened), simulated.happened
-    limit_s = time.limit_s(means["decodes"], means["context"], means["chunk"])
     step_s = happened.busy_s / max(happened.steps, 1e-9)
     work = server.work
-    read = work.read_bytes(means["decodes"] + means["chunk"])
+    read = _weights_read(server, point, means)
     read += work.context_read(means["context"], means["decodes"]) * work.kv_bytes
     flops = (means["decodes"] + means["chunk"]) * work.token_flops
+    head_flops = means["decodes"] * work.head_flops
+    # At the peaks of bandwidth and FLOPs: no server can beat it.
+    limit_s = max(read / work.bandwidth, (flops + head_flops) / work.flops)
     return Forecast(
         point=point,
         token_rate=_range(simulated.token_rate, spread[0], simulated.rates),
@@ -91,6 +93,20 @@ def forecast(setup: Setup, point: Point, calibration: Calibration) -> Forecast:
         mbu=read / work.bandwidth / step_s,
         mfu=flops / work.flops / step_s,
     )
+
+
+def _weights_read(server: Server, point: Point, means: Mapping[str, float]) -> float:
+    """Return the bytes of weights that a step reads, the mean of those with prompts and without.
+
+    A step of many tokens reads all experts, one of few those of few: the mean step's tokens would
+    read more than both do. Prompts are taken to come in as large chunks as there are.
+    """
+    whole = max(1.0, point.isl.typical * (1 - point.cached_share))
+    chunk = max(means["chunk"], min(server.rules.tokens, whole))
+    share, work = means["chunk"] / chunk, server.work
+    beside = means["decodes"] if server.rules.mixes else 0.0
+    alone = means["decodes"] if server.rules.mixes else means["decodes"] / max(1e-9, 1 - share)
+    return (1 - share) * work.read_bytes(alone) + share * work.read_bytes(beside + chunk)
 
 
 def _means(happened: Happened) -> dict[str, float]:

@@ -37,3 +37,8 @@ def link_bytes_s(gpu: str) -> float:
     """Return what a GPU of this name sends to others, in bytes a second."""
     beginnings = [beginning for beginning in _LINKS if gpu.startswith(beginning)]
     return _LINKS[max(beginnings, key=len)] if beginnings else _NVLINK
+
+
+def gpus_together(gpu: str) -> int:
+    """Return how many GPUs of this name one host, or one NVLink domain, has at most."""
+    return 72 if gpu in ("GB200", "GB300") else 8

@@ -8,17 +8,26 @@ import numpy as np
 
 from llmdyno import workload as workloads
 from llmdyno.knobs import Value
-from llmdyno.predict.asked import Plan, longest
+from llmdyno.predict.asked import Plan, heaviest, longest
 from llmdyno.predict.asking import Typical, typical
 from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.copies import Level, shared_out, together
 from llmdyno.predict.forecast import Forecast, Point, Setup, coarse, forecast
 from llmdyno.predict.gpus import Gpu
 from llmdyno.predict.grid import configs
-from llmdyno.predict.judged import Verdict, judge
+from llmdyno.predict.judged import Verdict, judge, margins
 from llmdyno.predict.keeping_up import kept_up
 from llmdyno.predict.memory import Fit
-from llmdyno.predict.server import gpus_of, memory_of, parts_of, ranks_of, stages_of
+from llmdyno.predict.server import (
+    Server,
+    gpus_of,
+    memory_of,
+    parts_of,
+    ranks_of,
+    server_of,
+    stages_of,
+    under_load,
+)
 from llmdyno.predict.shapes import Shape
 from llmdyno.spec import Workload
 from llmdyno.units import Lengths
@@ -26,7 +35,7 @@ from llmdyno.units import Lengths
 _SAME = 0.005  # a share of the token rate that is no difference
 _BETTER = 0.01  # what a recommendation must gain over the config before
 _FRONT_OPTIONS = 150  # looked at for the front, at each level
-_SIMULATED = 3  # the best by the coarse pass that are simulated, of each kind
+_SIMULATED = 4  # the best by the coarse pass that are simulated, of each kind
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,18 +164,6 @@ def point_of(plan: Plan, site: Site, level: Level) -> Point:
     )
 
 
-def heaviest(plan: Plan) -> Level:
-    """Return the level at which configs are compared, as `dyno tune` does: the largest."""
-    return max(plan.levels, key=lambda level: level[0] or level[1] or 0)
-
-
-def ordered(plan: Plan) -> Plan:
-    """Return the plan with its levels from the lightest to the heaviest."""
-    return msgspec.structs.replace(
-        plan, users=tuple(sorted(plan.users)), rates=tuple(sorted(plan.rates))
-    )
-
-
 def predict(plan: Plan, option: Option, calibration: Calibration) -> Predicted:
     """Predict an option at every level.
 
@@ -212,7 +209,7 @@ def simulated(
         plan: what is asked.
         options: all that there are.
         calibration: of the predictor.
-        most: options of each kind: by token rate and, under SLOs, by each latency.
+        most: options of each kind: by token rate and, under SLOs, by their margin and each latency.
     """
     seen = _coarse(plan, options, calibration, heaviest(plan))
     heavy = _at(plan, heaviest(plan))
@@ -240,8 +237,7 @@ def best(
     """Return the best option under the SLOs (the one before, if none is better) and the front.
 
     Where no option meets the SLOs it is the one that comes nearest; one that cannot keep up with
-    the request rate is taken where none can. The coarse pass looks at
-    all configs; the best of it are simulated.
+    the request rate is taken where none can. The best by the coarse pass are simulated.
 
     Args:
         plan: what is asked.
@@ -344,7 +340,10 @@ def _coarse(
 
 
 def _pruned(plan: Plan, options: Sequence[Option], found: _Coarse, most: int) -> list[Option]:
-    """Return the options that the coarse pass finds best; of equals those with fewest changes."""
+    """Return the options that the coarse pass finds best; of equals those with fewest changes.
+
+    Of those that are one server under this load, a cap that nobody reaches apart, it is the first.
+    """
     kept = [place for place in range(len(options)) if np.isfinite(found.worth[place])]
 
     def order(column: np.ndarray, sign: int) -> list[int]:
@@ -358,8 +357,21 @@ def _pruned(plan: Plan, options: Sequence[Option], found: _Coarse, most: int) ->
 
     orders = [order(found.worth, -1)]
     if plan.slos:
-        orders += [order(found.ttft_s, 1), order(found.tpot_s, 1)]
-    chosen = dict.fromkeys(place for order in orders for place in order[:most])
+        osl = options[0].site.osl.typical
+        margin = margins(plan.slos, found.token_rate, found.ttft_s, found.tpot_s, osl)
+        orders += [order(margin, -1), order(found.ttft_s, 1), order(found.tpot_s, 1)]
+    users = heaviest(plan)[0]
+    chosen: dict[int, None] = {}
+    for places in orders:
+        unlike: dict[tuple[Server, int], int] = {}
+        for place in places:
+            one = options[place]
+            each = None if users is None else -(-users // one.parts)
+            runs = under_load(server_of(one.setup), each, one.site.longest)
+            unlike.setdefault((runs, one.copies), place)
+            if len(unlike) == most:
+                break
+        chosen |= dict.fromkeys(unlike.values())
     return [options[place] for place in chosen]
 
 

@@ -9,7 +9,7 @@ from llmdyno import plugins, units
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Value, check, parse_settings
 from llmdyno.predict import document as made
-from llmdyno.predict.asked import Plan, own_workload
+from llmdyno.predict.asked import Plan, ordered, own_workload
 from llmdyno.predict.calibrate import Calibration, calibrate
 from llmdyno.predict.checks import check_gpus, check_longest
 from llmdyno.predict.compared import Part, by_gpu, chosen, close, lead, too_small
@@ -23,7 +23,6 @@ from llmdyno.predict.options import (
     best,
     best_few,
     distinct,
-    ordered,
     predict,
 )
 from llmdyno.predict.points import Whose, read_points
@@ -264,6 +263,7 @@ def _planned(plan: Plan, parts: Sequence[Part]) -> Planned:
         if plan.rates:
             document["capacity"] = best_part.capacity
             nothing_meets += made.more_gpus(document["capacity"])
+    document["nothing_meets"] = nothing_meets
     if recommended is not None:
         study = made.toml(plan, recommended, _of_a_copy(best_part, recommended))
     return Planned(
@@ -309,6 +309,7 @@ def _recommended(plan: Plan, part: Part, after: Predicted, alike: str) -> dict[s
         if part.before.fits and part.before.token_rate
         else None,
         "command": made.proof(plan, after, base),
+        "command_needs": made.needs_id(plan.model),
         "study_toml": made.toml(plan, after, base),
     }
     if plan.rates or plan.slos:

@@ -100,6 +100,28 @@ def server_of(setup: Setup) -> Server:
     )
 
 
+def under_load(server: Server, users: int | None, longest: int) -> Server:
+    """Return a server without the caps that so many users never reach: equal ones do the same.
+
+    Args:
+        server: the server.
+        users: of it; None: a request rate, which may reach any cap.
+        longest: tokens of their longest sequence.
+    """
+    if users is None:
+        return server
+    rules, graphs = server.rules, server.graphs
+    return msgspec.structs.replace(
+        server,
+        rules=msgspec.structs.replace(
+            rules,
+            sequences=min(rules.sequences, users),
+            cache_tokens=min(rules.cache_tokens, users * rules.kept(longest, 1)),
+        ),
+        graphs=msgspec.structs.replace(graphs, decode_max=min(graphs.decode_max, users)),
+    )
+
+
 def scheduling_of(engine: str) -> Scheduling:
     """Return what an engine's knobs mean to its scheduler.
 

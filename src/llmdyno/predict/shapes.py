@@ -6,6 +6,7 @@ in the hub's cache here. Nothing is fetched.
 """
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from llmdyno import files
 from llmdyno.embedded.model import RECIPES
 from llmdyno.errors import UsageError
 from llmdyno.predict.configs import read_config
@@ -38,7 +40,9 @@ def shape_of(name: str, field: str = "--model") -> Shape:
     if path.is_dir():
         path = path / "config.json"
         if not path.is_file():
-            raise UsageError(f"{field} {name}: the folder has no config.json.")
+            raise UsageError(f"{field} {name}: the folder has no config.json{_adapter(path)}.")
+    if path.suffix.lower() == ".gguf":
+        raise UsageError(f"{field} {name}: give the config.json that its weights were made from.")
     if path.is_file():
         return read_config(path, name)
     if name in RECIPES:
@@ -55,6 +59,16 @@ def shape_of(name: str, field: str = "--model") -> Shape:
         f"{field} {name}: its shape is not known here; give a folder with its config.json, or a"
         f" well-known name.{closest(name.rpartition('/')[2], known)}"
     )
+
+
+def _adapter(config: Path) -> str:
+    """Say whose adapter a folder without a config.json has; empty: none."""
+    path = config.with_name("adapter_config.json")
+    try:
+        base = json.loads(files.text(path))["base_model_name_or_path"] if path.is_file() else ""
+    except (files.FileError, ValueError, LookupError, TypeError):
+        return ""
+    return f", but a LoRA adapter; plan its base model, --model {base}" if base else ""
 
 
 def closest(name: str, known: Sequence[str]) -> str:

@@ -170,15 +170,6 @@ class StepTime:
         }
         return max(parts, key=lambda name: parts[name])
 
-    def limit_s(self, decodes: float, context: float, chunk: float = 0) -> float:
-        """Return the time of a step at the peaks of bandwidth and FLOPs: no server can beat it."""
-        work = self.work
-        read = (
-            work.read_bytes(decodes + chunk) + work.context_read(context, decodes) * work.kv_bytes
-        )
-        flops = (decodes + chunk) * work.token_flops + decodes * work.head_flops
-        return max(read / work.bandwidth, flops / work.flops)
-
 
 def rounded_max(one: float, other: float) -> float:
     """Return the maximum of two times with a rounded corner; works for arrays, too."""

@@ -18,6 +18,7 @@ from llmdyno.report.plots import token_rate_by_users
 from llmdyno.report.tables import Cell, Row, Table
 from llmdyno.results import documents, wording
 from llmdyno.results.findings import Verdict
+from llmdyno.units import counted
 
 _INTERVAL = " The thin line is the interval that holds four of five such predictions."
 
@@ -41,6 +42,7 @@ def of_plan(plan: Document) -> str:
         lines += [
             *_needs(recommended),
             f"What would prove it: {shlex.join(recommended['command'])}",
+            *([f"{needs}."] if (needs := recommended["command_needs"]) else []),
         ]
     return html.set_page(
         pages.Page(
@@ -58,7 +60,7 @@ def of_plan(plan: Document) -> str:
             ],
             doubts=[
                 "Everything on this page is predicted; nothing was measured for it.",
-                *dict.fromkeys(f"{one['doubt']}." for one in plan["engines"] if one["doubt"]),
+                *_doubts(plan),
                 *([f"{recommended['doubt']}."] if recommended and recommended["doubt"] else []),
             ],
         )
@@ -68,7 +70,8 @@ def of_plan(plan: Document) -> str:
 def _sentence(plan: Document) -> str:
     recommended = plan["recommended"]
     if recommended is None:
-        return "Predicted, not measured."
+        missed = plan["nothing_meets"]
+        return f"Predicted: {missed}" if missed else "Predicted, not measured."
     where = ""
     if len(plan["by_gpu"]) > 1:
         cost = plan["by_gpu"][0].get("cost_per_million_tokens")
@@ -81,6 +84,12 @@ def _sentence(plan: Document) -> str:
     ratio = recommended["token_rate_ratio"]
     times = f" with {wording.ratio(ratio)} the token rate" if ratio else ""
     return f"Predicted: {where}{recommended['changes']}{times}."
+
+
+def _doubts(plan: Document) -> list[str]:
+    """Return what is doubtful of engines and what-ifs, each sentence once."""
+    said = [one["doubt"] for one in (*plan["engines"], *plan["what_if"]) if one["doubt"]]
+    return [f"{one}." for one in dict.fromkeys(". ".join(said).split(". ")) if one]
 
 
 def _needs(recommended: Mapping[str, Any]) -> list[str]:
@@ -219,7 +228,7 @@ def _gpus(plan: Document) -> Table:
             heads=((row["gpu"], 1),),
             cells=(
                 Cell(row["engine"]),
-                Cell(_in_words(row["config"]), "code"),
+                _config(row),
                 _cell(row["token_rate"], wording.significant),
                 _cell(row["ttft_ms_p50"], wording.milliseconds),
                 _cell(row["tpot_ms_p50"], wording.milliseconds),
@@ -261,7 +270,7 @@ def _table(plan: Document) -> Table:
             heads=((documents.level_name(_level(point)), 1),),
             cells=(
                 Cell(f"{point['engine']}, {point['gpu']}"),
-                Cell(_in_words(point["config"]), "code"),
+                _config(point),
                 _cell(point["token_rate"], wording.significant),
                 _cell(point["ttft_ms_p50"], wording.milliseconds),
                 _cell(point["tpot_ms_p50"], wording.milliseconds),
@@ -291,6 +300,12 @@ def _table(plan: Document) -> Table:
         ),
         rows=rows,
     )
+
+
+def _config(point: Document) -> Cell:
+    """Return a point's config, with how many copies of its server there are."""
+    copies = "" if point["copies"] == 1 else counted(point["copies"], "copy", "copies")
+    return Cell(_in_words(point["config"]), "code", detail=copies)
 
 
 def _sides(engine: Document) -> list[Document]:

@@ -206,3 +206,5 @@ def _show_recommended(document: Document, stream: TextIO) -> None:
         stream.write(line(f"One copy takes {rate} requests/s{within}.", stream))
         stream.writelines(line(f"{_need(need)}.", stream) for need in capacity["needs"])
     stream.write(line(f"Prove it: {shlex.join(found['command'])}", stream))
+    if found["command_needs"]:
+        stream.write(wrapped(f"{found['command_needs']}.", stream))
