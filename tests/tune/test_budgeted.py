@@ -12,6 +12,7 @@ from llmdyno.tune import budgeted
 from llmdyno.tune.budgeted import Budgeted
 from llmdyno.tune.entries import Event
 from llmdyno.tune.ledger import Ledger
+from study_lab import StudyLab, flat
 
 
 def budgeted_study(folder: Path, **given: Any) -> Budgeted:
@@ -58,3 +59,31 @@ def test_a_budget_that_is_shared_is_asked_of_who_shares_it(tmp_path: Path) -> No
     found.left, found.over = lambda: 7.0, lambda share: share > 0.5
 
     assert (found.left_s(), found.over_budget(0.6), found.over_budget(0.4)) == (7.0, True, False)
+
+
+def test_trials_leave_what_the_proof_takes_at_least_but_a_third_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Budgeted, "lasts_s", lambda _, load: load.duration_s * len(load.users))
+
+    assert budgeted_study(tmp_path).kept_s() == 0.0
+    # Two levels of 20 s in full, and two pairs of 20 s a run.
+    assert budgeted_study(tmp_path, budget="10m").kept_s() == 2 * 20 + 2 * 2 * 20
+    assert budgeted_study(tmp_path, budget="10m", pairs=4).kept_s() == 2 * 20 + 2 * 4 * 20
+    assert budgeted_study(tmp_path, budget="1m").kept_s() == pytest.approx(20)
+
+
+@pytest.mark.parametrize(("left_s", "trials"), [(109.0, 1), (110.0, 3)])
+def test_no_trial_but_the_first_takes_the_time_of_the_proof(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_s: float, trials: int
+) -> None:
+    monkeypatch.setattr(Budgeted, "left_s", lambda _: left_s)
+    monkeypatch.setattr(Budgeted, "trial_s", lambda _: 30.0)
+    monkeypatch.setattr(Budgeted, "kept_s", lambda _: 80.0)
+    lab = StudyLab(tmp_path / "s", monkeypatch)
+
+    document = lab.run(flat, lab.study(trials=3, search="itl_ms", budget="300s"))
+
+    assert len(document["trials"]) == trials
+    ended = "takes 30 s; 80 s are kept for the proof." in " ".join(lab.told)
+    assert ended == (trials == 1)

@@ -119,15 +119,15 @@ def test_a_budget_says_how_many_trials_it_has_time_for() -> None:
     little = planned(asked(budget="15m"))
     much = planned(asked(budget="$20", price="10/h"))
 
-    # 15 minutes less 3.1 for the baseline and 1.6 for the reference, at 95 s a trial.
-    # The best in full and three pairs take 935 s then, and 50 are left.
-    least = {"minutes": 15.0, "trials": 6, "enough": False, "pairs": 3, "over_minutes": 14.8}
+    # 15 minutes less 3.1 for the baseline and 1.6 for the reference, at 95 s a trial: 618 s are left.
+    # The best in full and three pairs take 935 s, of which a third of the budget is kept, 300 s.
+    least = {"minutes": 15.0, "trials": 3, "enough": False, "pairs": 3, "over_minutes": 10.0}
     assert little["budget"] == least
     all_of_it = {"minutes": 120.0, "trials": 10, "enough": True, "pairs": 3, "over_minutes": 0.0}
     assert much["budget"] == all_of_it
     said = (
-        "The budget of 15 minutes is less than all of it takes: 6 trials, then the 3 pairs of the"
-        " proof, which ends 14.8 minutes after it."
+        "The budget of 15 minutes is less than all of it takes: 3 trials, then the 3 pairs of the"
+        " proof, which ends 10 minutes after it."
     )
     assert said in shown(little)
 

@@ -18,6 +18,8 @@ from llmdyno.tune.budget import UNKNOWN_START_S, Costs, costs, lasts_s, usual_s
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.spec import Study
 
+PROOF_SHARE = 1 / 3  # of a budget, that trials leave to the proof at most
+
 
 class Budgeted:
     """Knows the loads of a study's steps, what they last and what is left for them.
@@ -92,6 +94,17 @@ class Budgeted:
             if taken_s is None
             else taken_s
         )
+
+    def kept_s(self) -> float:
+        """Return how much of the budget, in s, trials leave to the proof; 0 without a budget.
+
+        That is what the winner in full and the least number of pairs take, but no more than
+        PROOF_SHARE of the budget: without trials there is nothing to prove.
+        """
+        if self.study.limit_s is None:
+            return 0.0
+        pairs_s = 2 * self.study.pairs_least * self.lasts_s(self.trial_load(confirm=True))
+        return min(self.lasts_s(self.whole_load()) + pairs_s, PROOF_SHARE * self.study.limit_s)
 
     def left_s(self) -> float:
         """Return how much of the budget is left, in s; infinite without one."""

@@ -28,6 +28,7 @@ from llmdyno.search.space import Space
 from llmdyno.store import LEDGER
 from llmdyno.tune.ablation import PAIRS
 from llmdyno.tune.budget import Costs
+from llmdyno.tune.budgeted import PROOF_SHARE
 from llmdyno.tune.combined import Combined
 from llmdyno.tune.entries import Phase
 from llmdyno.tune.foreseen import does_not_fit, expected
@@ -329,11 +330,16 @@ def _budget(
     left_s -= takes["reference"].seconds if "reference" in takes else 0.0
     trial_s = sum(side.run_s("trial") for side in sides) / len(sides)
     at_once = max(1, len(sides[0].lanes))
-    trials = min(takes["trials"].runs, int(max(0.0, left_s) / max(trial_s, 1e-9) * at_once))
-    left_s -= math.ceil(trials / at_once) * trial_s + takes["best"].seconds
-    # The least number of pairs comes whatever the budget says.
     planned = takes["confirmation"].runs // 2
     pair_s = takes["confirmation"].seconds / max(1, planned)
+    proof_s = takes["best"].seconds + study.pairs_least * pair_s
+    kept_s = min(proof_s, PROOF_SHARE * limit_s)
+    first, more = (
+        int(max(0.0, s) / max(trial_s, 1e-9) * at_once) for s in (left_s, left_s - kept_s)
+    )
+    trials = min(takes["trials"].runs, max(min(first, at_once), more))
+    left_s -= math.ceil(trials / at_once) * trial_s + takes["best"].seconds
+    # The least number of pairs comes whatever the budget says.
     pairs = min(planned, max(study.pairs_least, int(max(0.0, left_s) / max(pair_s, 1e-9))))
     proves = trials > 0 or not takes["trials"].runs
     return {

@@ -223,10 +223,13 @@ def _has_no_time(runner: Runner) -> bool:
     if runner.over_budget(1.0):
         runner.say("The budget is used up; no further trials.")
         return True
-    takes_s = runner.trial_s()
-    if takes_s <= runner.left_s():
+    takes_s, kept_s = runner.trial_s(), 0.0
+    if any(step.state == "measured" for step in runner.ledger.of("trial")):
+        kept_s = runner.kept_s()
+    if takes_s + kept_s <= runner.left_s():
         return False
-    runner.say(f"The budget has no time for another trial, which takes {takes_s:.0f} s.")
+    beside = f"; {kept_s:.0f} s are kept for the proof" if kept_s else ""
+    runner.say(f"The budget has no time for another trial, which takes {takes_s:.0f} s{beside}.")
     return True
 
 
