@@ -1,6 +1,6 @@
 """How near the winner of `make demo` comes to the best there is: the demo replayed on the grid.
 
-python benchmarks/tuner/demo.py [--seeds 60] [--first 0]
+python benchmarks/tuner/demo.py [--seeds 60] [--first 0] [--noise 0.03] [--sampler own,grid]
 
 The search has what `dyno tune --engine openvino --quick` gives it: its knobs with their ranges, its
 trials, the prefix cache first, as its prompts repeat, and, row by row, what the guide says of a
@@ -37,8 +37,9 @@ _NUMBERS = ("max_num_batched_tokens", "max_num_seqs")
 class Between:
     """The grid where the demo can choose, and what lies between its values."""
 
-    def __init__(self, grid: Grid) -> None:
-        self._truth, self.noise = grid.truth, grid.noise
+    def __init__(self, grid: Grid, noise: float | None) -> None:
+        self._truth = grid.truth
+        self.noise = grid.noise if noise is None else noise  # a deviation between equal runs
         self._space = Space(knobs(), {})
         self._values = {knob.name: sorted(map(float, knob.search)) for knob in knobs()}
         low = min(float(knob.search[0]) for knob in demo_knobs() if knob.name == _NUMBERS[0])
@@ -125,9 +126,10 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=60)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--noise", type=float, help="between equal runs; the grid's own")
     parser.add_argument("--sampler", default=",".join(SAMPLERS))
     given = parser.parse_args(arguments)
-    of = Between(Grid(read(TABLE)))
+    of = Between(Grid(read(TABLE)), given.noise)
     alone, plain = (of.rate(config) or 0.0 for config in (REPEATS, {}))
     print(f"the best {of.best:,.0f} tok/s; the defaults {plain / of.best:.2f} of it, the prefix")
     print(f"cache alone {alone / of.best:.2f}; equal runs are {of.noise:.1%} apart\n")

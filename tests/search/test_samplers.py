@@ -72,3 +72,17 @@ def test_a_climb_goes_on_along_a_step_that_gained() -> None:
     steps = [int(config.get("sequences", 16)) for config in known]
     assert steps == sorted(steps)
     assert steps[-1] > 4 * steps[0]
+
+
+def test_a_climb_goes_on_from_the_end_of_a_range_with_a_knob_that_began_to_have_an_effect() -> None:
+    search = sampler("hill-climb")(KNOBS, trials=20, maximise=True, seed=1, fixed={})
+    search.start({}, 1.0, {})
+    known: list[dict[str, Value]] = [{}]
+    for _ in range(20):
+        config = search.ask(known)
+        assert config is not None
+        assert config not in known
+        known.append(config)
+        search.tell(float(config.get("sequences", 16)) + 500 * bool(config.get("guess")), {})
+
+    assert {"sequences": 512, "guess": True} in known

@@ -91,7 +91,8 @@ class HillClimb(Memory):
             for level in self._steps(axis, best[number]):
                 changed = list(best)
                 changed[number] = level
-                yield self.space.canonical(changed)
+                # What begins to have an effect has its default: as its config is known later.
+                yield self.space.key(self.space.config(self.space.canonical(changed)))
 
     def _steps(self, axis: Axis, value: Value | None) -> list[Value | None]:
         if not axis.is_number:
