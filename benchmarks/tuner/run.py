@@ -9,6 +9,7 @@ another version prints the differences of the same studies, seed by seed, with 9
 """
 
 import argparse
+import copy
 import json
 import sys
 import time
@@ -21,7 +22,7 @@ import numpy as np
 from functions import FAMILIES, make
 from held_out import HELD_OUT
 from memory import MEMORY
-from parts import NOISE
+from parts import NOISE, Floats
 from queues import QUEUES
 
 from llmdyno.search.samplers import SAMPLERS
@@ -32,54 +33,62 @@ GROUPS = {"in-view": FAMILIES, "memory": MEMORY, "held-out": HELD_OUT, "queues":
 Chosen = dict[str, dict[str, list[float]]]  # by sampler and trials, then family: a value a seed
 
 
-def study(sampler: str, family: str, seed: int, trials: int) -> dict[str, float]:
+def study(sampler: str, family: str, seed: int, counts: Sequence[int]) -> list[dict[str, float]]:
     """Search one function once; the baseline is told first, and is not among the trials.
 
     Returns:
-        `chosen`: the best measured config's true value, as a share of the best there is;
-        `failed`: the share of trials that did not start; `ask_ms`: CPU time a question, the most.
+        After each of so many trials `chosen`: the chosen config's true value, as a share of the
+        best there is; `failed`: the share of trials that did not start; `ask_ms`: CPU time a
+        question, the most.
     """
     function = make(family, seed)
-    noise = np.random.default_rng([seed, 99, trials])
-    search = made(sampler)(function.knobs, trials=trials, maximise=True, seed=seed, fixed={})
-    measured: list[tuple[float, float]] = []  # what was measured, what is true
+    noise = np.random.default_rng([seed, 99])
+    search = made(sampler)(function.knobs, trials=max(counts), maximise=True, seed=seed, fixed={})
+    measured: list[tuple[float, dict[str, Any]]] = []
     known: list[dict[str, Any]] = []
-    failed, slowest_s = 0, 0.0
+    found = []
+    slowest_s = 0.0
 
     def measure(config: dict[str, Any]) -> float | None:
         known.append(config)
-        true = function.value(config)
-        value = true * (1 + NOISE * noise.standard_normal()) if true > 0 else None
-        if value is not None:
-            measured.append((value, true))
-        return value
+        value = function.value(config) * (1 + NOISE * noise.standard_normal())
+        if value > 0:
+            measured.append((value, config))
+        return value if value > 0 else None
 
     search.start({}, measure({}), {})
-    for _ in range(trials):
+    for number in range(1, max(counts) + 1):
         began_s = time.process_time()
         config = search.ask(known)
         slowest_s = max(slowest_s, time.process_time() - began_s)
-        if config is None:
-            break
-        value = measure(config)
-        failed += value is None
-        search.tell(value, {})
-    starting = [config for config in known if function.value(config) > 0]
-    ranks = search.expected(starting) if hasattr(search, "expected") else None
-    chosen = max(measured)[1]
-    if ranks is not None:
-        chosen = function.value(starting[int(np.argmax(ranks))])
-    return {
-        "chosen": chosen / function.best,
-        "luckiest": max(measured)[1] / function.best,
-        "seen": max(true for _, true in measured) / function.best,
-        "failed": failed / trials,
-        "ask_ms": 1000 * slowest_s,
-    }
+        if config is not None:
+            search.tell(measure(config), {})
+        if number in counts:
+            chosen = function.value(choice(search, measured)) / function.best
+            failed = (len(known) - len(measured)) / number
+            found.append({"chosen": chosen, "failed": failed, "ask_ms": 1000 * slowest_s})
+    return found
 
 
-def _one(task: tuple[str, str, int, int]) -> dict[str, float]:
+def choice(search: Any, measured: Sequence[tuple[float, dict[str, Any]]]) -> dict[str, Any]:
+    """Return the config that would be confirmed: of a search with a model, the best by it."""
+    configs = [config for _, config in measured]
+    ranks = [value for value, _ in measured]
+    if hasattr(search, "expected"):  # of a copy: what it is asked here moves its chance on
+        ranks = copy.deepcopy(search).expected(configs) or ranks
+    return configs[int(np.argmax(ranks))]
+
+
+def _one(task: tuple[str, str, int, Sequence[int]]) -> list[dict[str, float]]:
     return study(*task)
+
+
+def _studies(sampler: str, counts: Sequence[int]) -> list[list[int]]:
+    """Return the numbers of trials that one study of a search can show.
+
+    TPE begins as its number of trials says; the others do not look at it.
+    """
+    return [[count] for count in counts] if sampler == "tpe" else [list(counts)]
 
 
 def compare(before: Chosen, after: Chosen) -> None:
@@ -99,6 +108,14 @@ def compare(before: Chosen, after: Chosen) -> None:
         print(f"| {name} | {' | '.join(cells)} |")
 
 
+def _cells(chosen: Floats, rows: Sequence[dict[str, float]]) -> str:
+    """Return a row's cells: median and 10th percentile of each family, of all, what failed."""
+    cells = [f"{np.median(row):.2f}/{np.quantile(row, 0.1):.2f}" for row in chosen]
+    cells.append(f"{np.median(chosen):.3f}/{np.quantile(chosen, 0.1):.3f}")
+    cells.append(f"{np.mean([one['failed'] for one in rows]):.1%}")
+    return " | ".join([*cells, f"{max(one['ask_ms'] for one in rows):.0f} ms"])
+
+
 def main(arguments: Sequence[str]) -> None:
     """Run what the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -114,28 +131,23 @@ def main(arguments: Sequence[str]) -> None:
     counts = [int(trials) for trials in given.trials.split(",")]
     families = list(GROUPS.get(given.family, given.family.split(",")))
     kept: Chosen = {}
+    heads = " | ".join(families)
+    print(f"| trials, search | {heads} | all | failed | slowest question |")
+    print(f"|---|{'---|' * (len(families) + 3)}")
     with ProcessPoolExecutor(given.processes) as pool:
-        for trials in counts:
-            print(f"\n| {trials} trials | {' | '.join(families)} | all | failed | slowest ask |")
-            print(f"|---|{'---|' * (len(families) + 3)}")
-            for sampler in given.sampler.split(","):
+        for sampler in given.sampler.split(","):
+            for some in _studies(sampler, counts):
                 tasks = [
-                    (sampler, family, seed, trials)
+                    (sampler, family, seed, some)
                     for family in families
                     for seed in range(given.first, given.first + given.seeds)
                 ]
                 found = list(pool.map(_one, tasks, chunksize=4))
-                chosen = np.array([one["chosen"] for one in found]).reshape(len(families), -1)
-                kept[f"{sampler}, {trials}"] = dict(zip(families, chosen.tolist(), strict=True))
-                cells = [f"{np.median(row):.2f}/{np.quantile(row, 0.1):.2f}" for row in chosen]
-                share = np.mean([one["failed"] for one in found])
-                slowest = max(one["ask_ms"] for one in found)
-                whole = f"{np.median(chosen):.3f}/{np.quantile(chosen, 0.1):.3f}"
-                print(
-                    f"| {sampler} | {' | '.join(cells)} | {whole} | {share:.0%} |"
-                    f" {slowest:.0f} ms |",
-                    flush=True,
-                )
+                for place, trials in enumerate(some):
+                    rows = [one[place] for one in found]
+                    chosen = np.array([one["chosen"] for one in rows]).reshape(len(families), -1)
+                    kept[f"{sampler}, {trials}"] = dict(zip(families, chosen.tolist(), strict=True))
+                    print(f"| {trials}, {sampler} | {_cells(chosen, rows)} |", flush=True)
     if given.write:
         given.write.write_text(json.dumps(kept), "utf-8")
     if given.against:

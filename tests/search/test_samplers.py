@@ -74,6 +74,20 @@ def test_a_climb_goes_on_along_a_step_that_gained() -> None:
     assert steps[-1] > 4 * steps[0]
 
 
+def test_a_climb_goes_on_from_the_end_of_a_range_with_a_knob_that_began_to_have_an_effect() -> None:
+    search = sampler("hill-climb")(KNOBS, trials=20, maximise=True, seed=1, fixed={})
+    search.start({}, 1.0, {})
+    known: list[dict[str, Value]] = [{}]
+    for _ in range(20):
+        config = search.ask(known)
+        assert config is not None
+        assert config not in known
+        known.append(config)
+        search.tell(float(config.get("sequences", 16)) + 500 * bool(config.get("guess")), {})
+
+    assert {"sequences": 512, "guess": True} in known
+
+
 def test_a_climb_goes_on_where_a_knob_began_to_act() -> None:
     """A step that turns on what another knob hangs on leaves that one at its default."""
     search = sampler("hill-climb")((GUESS, GUESSES), trials=9, maximise=True, seed=1, fixed={})

@@ -119,7 +119,7 @@ def test_a_budget_says_how_many_trials_it_has_time_for() -> None:
     little = planned(asked(budget="15m"))
     much = planned(asked(budget="$20", price="10/h"))
 
-    # 15 minutes less 3.1 for the baseline and 1.6 for the reference, at 95 s a trial: 618 s are left.
+    # 15 minutes less 3.1 for the baseline and 1.6 for the reference, at 95 s a trial.
     # The best in full and three pairs take 935 s, of which a third of the budget is kept, 300 s.
     least = {"minutes": 15.0, "trials": 3, "enough": False, "pairs": 3, "over_minutes": 10.0}
     assert little["budget"] == least
