@@ -186,9 +186,14 @@ def _hosts(url: str | None, study: "Study", *, dry_run: bool) -> "Hosts | None":
     from llmdyno.tune.database import Database, without_password
     from llmdyno.tune.hosts import Hosts
 
-    if dry_run or study.combines:
-        what = "a plan starts nothing" if dry_run else "a study over engines runs on one machine"
-        raise UsageError(f"--store {without_password(url)}: {what}; leave it out.")
+    if dry_run:
+        raise UsageError(f"--store {without_password(url)}: a plan starts nothing; leave it out.")
+    if study.combines:
+        raise UsageError(
+            f"--store {without_password(url)}: a study over engines or fronts runs on one machine;"
+            " leave it out, or make a study of each over the hosts, one after the other, and"
+            " compare their winners: dyno compare STUDY STUDY."
+        )
     hosts = Hosts(Database(url, notify=say), study.parallel)
     hosts.check()
     return hosts
