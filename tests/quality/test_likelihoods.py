@@ -26,28 +26,28 @@ TASKS = ("arc_easy", "gsm8k", "mmlu_astronomy", "wikitext", "group")
 
 
 @pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "lm_eval"
     path.write_text(
         f"#!{sys.executable}\nimport sys\nassert sys.argv[1] == 'ls'\nprint('''{LISTED}''')\n"
     )
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(lm_eval, "program", lambda: str(path))
-    return str(path)
 
 
+@pytest.mark.usefixtures("program")
 def test_tasks_that_compare_probabilities_are_told_from_the_list_and_the_files(
-    program: str, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     own = tmp_path / "own.yaml"
     own.write_text("task: own\noutput_type: 'multiple_choice'\n")
     other = tmp_path / "other.yaml"
     other.write_text("task: other\noutput_type: generate_until\n")
 
-    assert likelihoods.comparing(TASKS, (), program) == ["arc_easy", "wikitext"]
-    assert likelihoods.comparing((str(own), str(other)), (), "nowhere") == [str(own)]
+    assert likelihoods.comparing(TASKS, ()) == ["arc_easy", "wikitext"]
+    assert likelihoods.comparing((str(own), str(other)), ()) == [str(own)]
     with pytest.raises(UsageError, match=r"--lm-eval no\.yaml: cannot be read"):
-        likelihoods.comparing(("no.yaml",), (), program)
+        likelihoods.comparing(("no.yaml",), ())
 
 
 @pytest.mark.usefixtures("program")

@@ -30,7 +30,7 @@ _ANSWER_S = 60.0
 _OUTPUT_TYPE = re.compile(r"^output_type:\s*['\"]?(\w+)", re.MULTILINE)
 
 
-def comparing(tasks: Sequence[str], arguments: Sequence[str], program: str) -> list[str]:
+def comparing(tasks: Sequence[str], arguments: Sequence[str]) -> list[str]:
     """Return those of the tasks that are known to compare probabilities.
 
     A group, and a task that has its type from a file that it includes, are not known.
@@ -38,14 +38,14 @@ def comparing(tasks: Sequence[str], arguments: Sequence[str], program: str) -> l
     Args:
         tasks: names, or files.
         arguments: words of the user for lm-eval.
-        program: lm-eval.
 
     Raises:
         UsageError: a file or lm-eval's list cannot be read.
     """
     files = [task for task in tasks if Path(task).suffix in {".yaml", ".yml"}]
     places = tuple(word for word in arguments if word.startswith("--include_path="))
-    known = _listed(program, places) if len(files) < len(tasks) else {}
+    program = lm_eval.program()
+    known = _listed(program, places) if program and len(files) < len(tasks) else {}
     for file in files:
         try:
             found = _OUTPUT_TYPE.search(Path(file).read_text())
@@ -79,7 +79,6 @@ def require(tasks: Sequence[str], arguments: Sequence[str], engine: Engine, mode
     Raises:
         UsageError: a task is known to compare them, and there are none, or no tokenizer to count.
     """
-    found = lm_eval.program()
     if lm_eval.is_chat(arguments):
         why = "which no server gives in a chat; leave out --apply_chat_template, or"
     elif not facts(engine).scores_prompts:
@@ -88,7 +87,7 @@ def require(tasks: Sequence[str], arguments: Sequence[str], engine: Engine, mode
         why = f"by the model's tokenizer, and {model} has none (tokenizer_config.json);"
     else:
         return
-    compare = comparing(tasks, arguments, found or "lm_eval")
+    compare = comparing(tasks, arguments)
     if compare:
         raise UsageError(
             f"--lm-eval {','.join(compare)}: compares probabilities of given answers, {why}"

@@ -23,7 +23,6 @@ from llmdyno.quality.lm_eval import (
     is_chat,
     kinds,
     openai_url,
-    program,
     read,
     step,
     tokenizer_of,
@@ -185,7 +184,7 @@ class Exam:
         counts_by = tokenizer_of(study.model)
         if not why and (not counts_by or Path(counts_by).is_dir()):
             return "", []  # no tokenizer is fetched for them
-        found = comparing(names, words, program() or "lm_eval")
+        found = comparing(names, words)
         if why:
             _refuse(found, why)
         return why, found
