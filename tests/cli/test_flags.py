@@ -292,7 +292,7 @@ def test_a_file_with_what_excludes_each_other_is_refused_by_both_names(
 @pytest.mark.parametrize(
     ("given", "values"),
     [
-        ({"requests": 40}, {"requests": 40, "duration_s": 14.0, "trial_duration_s": 10.0}),
+        ({"requests": 40}, {"requests": 40, "duration_s": 60.0, "trial_duration_s": 30.0}),
         ({"requests": 40, "ramp": "3s"}, {"requests": 40, "ramp_s": 3.0}),
         ({"max_pairs": 9}, {"pairs": None, "max_pairs": 9}),
         ({"max_pairs": 9, "confirm_until": "3%"}, {"pairs": None, "max_pairs": 9}),

@@ -34,7 +34,6 @@ STUDIES: list[dict[str, Any]] = [
         "osl": "64-256",
         "turns": "3",
         "unique": True,
-        "requests": 77,
         "timeout": "12s",
         "grace": "2s",
         "hang": "9s",
@@ -42,7 +41,8 @@ STUDIES: list[dict[str, Any]] = [
     {"budget": "$20", "price": "3.51/h", "confirm_until": "3%", "pairs": 4, "max_pairs": 9},
     {"budget": "2mh", "allow_altered_output": "0.5%", "quality": False, "sampler": "tpe"},
     {"budget": "1.5h", "allow_altered_output": True, "trials": 3, "confirm_levels": "all"},
-    {"patience": 3, "race": False, "parallel": 2},
+    {"patience": 3, "race": False, "parallel": 2, "requests": 77},
+    {"workload": "trace", "dataset": "t.jsonl", "duration": "20s"},
     {"lm_eval": "arc_easy,my tasks/one", "lm_eval_arg": ["--limit=20", "--num_fewshot=0"]},
     dict(flags.QUICK),
 ]
@@ -62,6 +62,15 @@ def test_a_studys_file_is_read_as_the_same_study(given: dict[str, Any], tmp_path
     file = tmp_path / repeat.STUDY_FILE
     file.write_text(repeat.study_file(study))
     assert flags.study_spec(flags.read_toml(file)) == study
+
+
+def test_what_excludes_each_other_in_an_older_study_is_not_written_side_by_side() -> None:
+    """Those of before could have both, of which one did nothing."""
+    study = flags.study_spec({"requests": 40, "pairs": 4})
+    load = msgspec.structs.replace(study.load, duration_s=9.0)
+    older = msgspec.structs.replace(study, load=load, trial_duration_s=4.0, max_pairs=20)
+
+    assert repeat.study_file(older) == repeat.study_file(study)
 
 
 def test_a_file_holds_what_is_asked_and_no_default() -> None:

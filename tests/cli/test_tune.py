@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from conftest import last_json
 from llmdyno import plugins
 from llmdyno.cli.app import app
-from llmdyno.cli.tune import _refuse_beside_resume
+from llmdyno.cli.flags import study_spec
+from llmdyno.cli.tune import _refuse_beside_resume, _terms
 from llmdyno.errors import UsageError
 from studies import run
 
@@ -112,3 +113,15 @@ def test_a_plan_needs_no_engine_and_the_study_does() -> None:
     assert "tgi is not installed here" in " ".join(plan.stdout.split())
     with pytest.raises(UsageError, match="--engine tgi: it is not installed here"):
         CliRunner().invoke(app, asked, catch_exceptions=False)
+
+
+def test_the_flags_of_a_study_that_goes_on_are_read_by_its_own_terms() -> None:
+    """More pairs and a larger number at most, of a study that ends them by their interval."""
+    study = study_spec({"pairs": 3, "confirm_until": "3%", "price": "2/h"})
+
+    asked = study_spec({**_terms(study), "pairs": 4, "max_pairs": 20, "budget": "$4"})
+
+    assert (asked.pairs, asked.max_pairs, asked.limit_s) == (4, 20, 7200.0)
+    fixed = study_spec({"pairs": 3})
+    with pytest.raises(UsageError, match="--max-pairs 20: --pairs 4 says how many there are"):
+        study_spec({**_terms(fixed), "pairs": 4, "max_pairs": 20})

@@ -10,9 +10,9 @@ ALL = ("serve.sh", "compose.yaml", "kubernetes.yaml")
 
 
 def study(**confirmation: Any) -> dict[str, Any]:
-    def measured(rate: float, ttft_ms: float) -> dict[str, Any]:
+    def measured(rate: float, ttft_ms: float, **config: int) -> dict[str, Any]:
         level = {"users": 50, "token_rate": {"mean": rate}, "ttft_ms": {"p50": ttft_ms}}
-        return {"summary": {"levels": [level]}}
+        return {"config": config, "summary": {"levels": [level]}}
 
     confirmed = {
         "pairs": 3,
@@ -23,7 +23,7 @@ def study(**confirmation: Any) -> dict[str, Any]:
     return {
         "study": "s-1",
         "baseline": measured(1000.0, 200.0),
-        "best": measured(1500.0, 90.0),
+        "best": measured(1500.0, 90.0, max_num_seqs=64),
         "confirmation": confirmed | confirmation,
     }
 

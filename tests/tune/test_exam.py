@@ -14,7 +14,7 @@ import pytest
 from llmdyno.errors import ServerError, UsageError
 from llmdyno.knobs import Value
 from llmdyno.processes.launch import Launch
-from llmdyno.quality import lm_eval
+from llmdyno.quality import likelihoods, lm_eval
 from llmdyno.results.quality import sentences
 from llmdyno.serve.stack import load_stack
 from llmdyno.tune import checked
@@ -26,15 +26,20 @@ from study_lab import Start, StudyLab, fast
 
 QUESTIONS = 20
 # Answers the capital where it is asked for an even number, all others too with better=true; dies at
-# the first question of a run with dies=true.
+# the first question of a run with dies=true, and says nothing from there on with hangs=true. With
+# scores=true it gives the log-probabilities of a prompt of tokens, and knows as much by those.
 SERVER = """
-import json, os, re, sys
+import json, os, re, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+hung = []
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        if hung:
+            time.sleep(60)
         self.answer({})
 
     def do_POST(self):
@@ -42,9 +47,22 @@ class Handler(BaseHTTPRequestHandler):
         found = re.search(r"capital of ([0-9]+)", str(body["prompt"]))
         if found and "dies" in sys.argv:
             os._exit(7)
+        if found and "hangs" in sys.argv:
+            hung.append(1)
+        if hung:
+            time.sleep(60)
+        if body.get("echo") and "scores" in sys.argv:
+            tokens = body["prompt"][0] if isinstance(body["prompt"][0], list) else body["prompt"]
+            return self.answer({"choices": [{"index": 0, "logprobs": self.scored(tokens)}]})
         knows = found and (int(found[1]) % 2 == 0 or "better" in sys.argv)
         text = f" city {found[1]}" if knows else " nothing"
         self.answer({"choices": [{"index": 0, "text": text, "finish_reason": "stop"}]})
+
+    def scored(self, tokens):
+        knows = tokens[-3] % 2 == 0 or "better" in sys.argv
+        numbers = [None, *[-1.0] * (len(tokens) - 2), -1.0 if (tokens[-1] == 1) == knows else -2.0]
+        tops = [None, *[{"x": number} for number in numbers[1:]]]
+        return {"token_logprobs": [*numbers, -1.0], "top_logprobs": [*tops, {"x": -1.0}]}
 
     def answer(self, document):
         content = json.dumps(document).encode()
@@ -73,13 +91,15 @@ lines = []
 for number in range({QUESTIONS}):
     body = {{"prompt": f"The capital of {{number}} is", "model": settings["model"]}}
     asked = urllib.request.Request(settings["base_url"], json.dumps(body).encode())
-    text = json.load(urllib.request.urlopen(asked))["choices"][0]["text"]
+    reply = urllib.request.urlopen(asked, timeout=float(settings["timeout"]))
+    text = json.load(reply)["choices"][0]["text"]
     right = float(text == f" city {{number}}")
     lines.append({{"doc_id": number, "filter": "none", "metrics": ["acc"], "acc": right}})
 place = pathlib.Path(given["--output_path"], "m")
 place.mkdir(parents=True)
 mean = sum(line["acc"] for line in lines) / len(lines)
 results = {{"results": {{"capitals": {{"acc,none": mean}}}}, "lm_eval_version": "stand-in"}}
+results["configs"] = {{"capitals": {{"output_type": os.environ.get("TYPE", "generate_until")}}}}
 (place / "results_2026.json").write_text(json.dumps(results))
 samples = "".join(json.dumps(line) + chr(10) for line in lines)
 (place / "samples_capitals_2026-11-29.jsonl").write_text(samples)
@@ -95,21 +115,38 @@ doc_to_target: "{{{{a}}}}"
 generation_kwargs: {{until: ["\\n"], max_gen_toks: 8}}
 metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}]
 """
+CHOICES = """
+task: choices
+dataset_path: json
+dataset_kwargs: {{data_files: {data}}}
+output_type: multiple_choice
+test_split: train
+doc_to_text: "{{{{q}}}}"
+doc_to_choice: ["right", "wrong"]
+doc_to_target: 0
+metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
+"""
 
 
 class Lab:
     """A study's folder with an examination whose servers are real; what was said is kept."""
 
     def __init__(
-        self, folder: Path, *arguments: str, tasks: tuple[str, ...] = ("capitals",)
+        self,
+        folder: Path,
+        *arguments: str,
+        tasks: tuple[str, ...] = ("capitals",),
+        model: str = "m",
+        always: tuple[str, ...] = (),
     ) -> None:
+        self._always = always  # of what every server does
         self.said: list[str] = []
         self.launched: list[dict[str, Value]] = []
         self.folder = folder
         self.left_s = math.inf  # of the budget
         folder.mkdir(exist_ok=True)
         runner: Any = SimpleNamespace(
-            study=Study(lm_eval=tasks, lm_eval_args=arguments),
+            study=Study(lm_eval=tasks, lm_eval_args=arguments, model=model, hang_s=1.0),
             folder=folder,
             stack=SimpleNamespace(build=lambda *_, **__: None, launch=self._launch),
             say=self.said.append,
@@ -125,7 +162,7 @@ class Lab:
     def _launch(self, config: Mapping[str, Value], *, port: int, **_: Any) -> Launch:
         self.launched.append(dict(config))
         return Launch(
-            argv=(sys.executable, "-c", SERVER, str(port), *config),
+            argv=(sys.executable, "-c", SERVER, str(port), *config, *self._always),
             url=f"http://127.0.0.1:{port}",
             endpoint="openai-chat",
             model="m",
@@ -246,6 +283,73 @@ def test_a_failure_of_lm_evals_is_no_fault_of_the_server_and_shows_no_secret(
     assert not [path for path in kept if b"very-secret" in path.read_bytes()]
 
 
+@pytest.mark.usefixtures("stand_in")
+def test_a_server_that_hangs_under_it_has_hung(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lm_eval, "_TIMEOUT_S", 1)
+    lab = Lab(tmp_path / "study")
+    begin_s = time.monotonic()
+    fault = lab.exam.compare({"hangs": True})
+    assert fault is not None
+    assert fault.kind == "hung"
+    said = "while lm-eval asked it: the server lives but made no token within 1 s."
+    assert str(fault) == said
+    assert lab.document()["why"] == said
+    assert time.monotonic() - begin_s < 30
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_scores_of_probabilities_that_the_server_does_not_give_are_no_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """lm-eval does not notice; a group's tasks are known when it has ended."""
+    monkeypatch.setenv("TYPE", "multiple_choice")
+    lab = Lab(tmp_path / "study")
+    assert lab.exam.compare({"better": True}) is None
+    said = (
+        "capitals: compares probabilities, and this server gives no log-probabilities of a"
+        " prompt's tokens (echo with logprobs in /v1/completions); take tasks whose answers are"
+        " generated."
+    )
+    assert lab.document()["why"] == said
+    known = Lab(tmp_path / "known", tasks=(_choices(tmp_path),))
+    known.exam.compare({})
+    assert known.document()["why"].startswith(f"{_choices(tmp_path)}: compares probabilities")
+    assert not list(known.folder.rglob("lm-eval.log"))  # lm-eval was not begun
+    able = Lab(tmp_path / "able", always=("scores",))
+    able.exam.compare({"better": True})
+    assert able.document()["tasks"]
+
+
+def _choices(folder: Path) -> str:
+    """Write a task of questions with two given answers each, of which the first is right."""
+    data, task = folder / "choices.jsonl", folder / "choices.yaml"
+    rows = [{"q": f"capital of {number} is"} for number in range(QUESTIONS)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task.write_text(CHOICES.format(data=data))
+    return str(task)
+
+
+def _words(folder: Path) -> str:
+    """Write a model's folder whose tokens are the task's words."""
+    words = ["wrong", "right", "capital", "of", "is", "[UNK]"]
+    vocabulary = {word: at for at, word in enumerate(words)}
+    vocabulary |= {str(number): 100 + number for number in range(QUESTIONS)}
+    folder.mkdir()
+    tokenizer = {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "Whitespace"},
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
+    }
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]"}
+    config |= {"pad_token": "[UNK]", "eos_token": "[UNK]"}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
 # In a study.
 
 
@@ -265,6 +369,7 @@ def test_it_comes_after_the_ablation_and_a_winner_that_dies_in_it_is_started_aga
 
     monkeypatch.setattr(Exam, "compare", compare)
     monkeypatch.setattr(lm_eval, "require", lambda *_: None)
+    monkeypatch.setattr(likelihoods, "require", lambda *_: None)
     wins = {"fast": True, "itl_ms": 10}
     study = lab.study(lm_eval="capitals", search="fast,itl_ms", candidates=[wins])
 
@@ -285,6 +390,7 @@ def test_a_server_without_openais_protocol_is_refused_before_anything_starts(
 ) -> None:
     lab = StudyLab(tmp_path / "s", monkeypatch)
     monkeypatch.setattr(lm_eval, "require", lambda *_: None)
+    monkeypatch.setattr(likelihoods, "require", lambda *_: None)
     study = lab.study(lm_eval="capitals", front=front)
     if not refused:
         lab.run(fast, study)
@@ -322,3 +428,44 @@ def test_lm_eval_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (row,) = lab.document()["tasks"]
     assert (row["task"], row["metric"], row["questions"]) == ("capitals", "exact_match", QUESTIONS)
     assert (row["baseline"], row["winner"], row["verdict"]) == (0.5, 1.0, "better")
+
+
+@pytest.mark.skipif(
+    lm_eval.program() is None, reason="lm-eval is missing: pip install lm_eval[api] transformers"
+)
+def test_lm_eval_itself_with_answers_to_choose_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("HUB", "DATASETS", "EVALUATE"):
+        monkeypatch.setenv(f"HF_{library}_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    task, model = _choices(tmp_path), _words(tmp_path / "model")
+    lab = Lab(tmp_path / "study", "--seed=1", tasks=(task,), model=model, always=("scores",))
+
+    assert lab.exam.compare({"better": True}) is None
+
+    rows = lab.document()["tasks"]
+    (row,) = [row for row in rows if row["metric"] == "acc"]
+    assert (row["task"], row["questions"], row["baseline"]) == ("choices", QUESTIONS, 0.5)
+    assert (row["winner"], row["verdict"]) == (1.0, "better")
+
+
+@pytest.mark.skipif(
+    lm_eval.program() is None, reason="lm-eval is missing: pip install lm_eval[api]"
+)
+def test_lm_eval_itself_over_a_server_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("HUB", "DATASETS", "EVALUATE"):
+        monkeypatch.setenv(f"HF_{library}_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setattr(lm_eval, "_TIMEOUT_S", 3)
+    data, task = tmp_path / "capitals.jsonl", tmp_path / "capitals.yaml"
+    data.write_text(json.dumps({"q": "The capital of 1 is", "a": " city 1"}) + "\n")
+    task.write_text(TASK.format(data=data))
+
+    fault = Lab(tmp_path / "study", tasks=(str(task),), always=("hangs",)).exam.compare({})
+
+    assert fault is None  # it was the baseline that hung
+    lab = Lab(tmp_path / "study", tasks=(str(task),))
+    assert lab.document()["why"].startswith("while lm-eval asked it: the server lives but made no")

@@ -10,7 +10,7 @@ import pytest
 from llmdyno.errors import DynoError, ServerError, UsageError
 from llmdyno.flag import PERMISSION
 from llmdyno.knobs import Knob, Value
-from llmdyno.quality import lm_eval
+from llmdyno.quality import likelihoods, lm_eval
 from llmdyno.quality.answers import Answers
 from llmdyno.quality.lm_eval import Scores
 from llmdyno.results.quality import sentences
@@ -196,6 +196,7 @@ def test_an_engine_that_is_replaced_before_one_is_asked_stops_the_study(
     scores = Scores(version="", scores=[])
     monkeypatch.setattr(Exam, "_scores", lambda _, __, config, ___: ask(config, scores))
     monkeypatch.setattr(lm_eval, "require", lambda *_: None)
+    monkeypatch.setattr(likelihoods, "require", lambda *_: None)
     study = lab.study(**({"quality": True} if asks == "quality" else {"lm_eval": "t"}))
 
     error = lab.fails(world, study)

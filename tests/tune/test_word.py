@@ -573,7 +573,7 @@ def test_resume_raises_trials_budget_and_pairs(lab: StudyLab) -> None:
 
 def test_resume_takes_a_narrower_interval_more_pairs_and_money(lab: StudyLab) -> None:
     def asked(**given: Any) -> Study:
-        return lab.study(price="2/h", **given)
+        return lab.study(**{"price": "2/h", "confirm_until": "5%", **given})
 
     was = asked(confirm_until="5%", budget="1h", max_pairs=6)
     given = {"confirm_until": "3%", "budget": "$4", "max_pairs": 9}

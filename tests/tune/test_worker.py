@@ -263,7 +263,10 @@ def test_hosts_answer_as_lanes_do_and_who_comes_late_is_refused(
     ("words", "said"),
     [
         (("--parallel", "2", "--dry-run"), "a plan starts nothing; leave it out"),
-        (("--engine", "timed.engine,faulty.engine"), "a study over engines runs on one machine"),
+        (
+            ("--engine", "timed.engine,faulty.engine"),
+            "make a study of each over the hosts, one after",
+        ),
         (("--parallel", "1"), "say over how many with --parallel 2 or more"),
     ],
 )

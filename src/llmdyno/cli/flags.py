@@ -49,6 +49,7 @@ _INSTEAD: Mapping[str, tuple[str, ...]] = {
     "max_tokens": ("osl",),
     "dataset_osl": ("osl",),
     "max_pairs": ("pairs",),
+    "requests": ("duration", "trial_duration"),
 }
 _INSTEAD_OF_TIMES = ("users", "ramp")  # a trace has its own
 

@@ -31,7 +31,7 @@ from llmdyno.knobs import show
 from llmdyno.results import findings
 from llmdyno.results.documents import part, text
 from llmdyno.results.slo import Objective, Slo
-from llmdyno.spec import Bench
+from llmdyno.spec import Bench, Load
 from llmdyno.tune.spec import BUDGET, Study
 from llmdyno.tune.spend import Spend, show_budget
 
@@ -84,7 +84,8 @@ def of_run(summary: Mapping[str, Any]) -> list[Block]:
         return []
     words = ["dyno", "bench", "--url", spec.url]
     for field, value in _asked(spec, Bench(url=spec.url)):
-        words += _words(field, value)
+        if field.name not in _excluded(spec.load):
+            words += _words(field, value)
     return [*_prompt(spec.workload.system_prompt), Block("Run it again:", _command(words))]
 
 
@@ -92,7 +93,10 @@ def study_file(spec: Study) -> str:
     """Return the TOML file that `dyno tune` reads as this spec."""
     lines, tables = [], []
     always = {"engine", "front", "model", "objective", "users", "seed"}
+    excluded = _excluded(spec.load) | ({"max_pairs"} if spec.pairs_fixed else set())
     for field, value in _asked(spec, Study(), always):
+        if field.name in excluded:
+            continue
         if field.flag.kind is CONFIG:
             tables += ["", f"[{field.key}]", *_table(value)]
         elif field.flag.kind is CONFIGS:
@@ -101,6 +105,14 @@ def study_file(spec: Study) -> str:
         elif field.flag.tune != "never":
             lines.append(f"{field.key} = {_toml(_written(field, value))}")
     return "\n".join([*lines, *tables, ""])
+
+
+def _excluded(load: Load) -> set[str]:
+    """Return the flags that a load makes no use of, and whoever reads them refuses."""
+    names = {"think_time"} if load.is_open else set()
+    if load.arrival == "trace":
+        return names | {"users", "ramp"}
+    return names | ({"duration", "trial_duration"} if load.requests is not None else set())
 
 
 def _asked(

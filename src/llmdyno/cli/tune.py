@@ -21,7 +21,7 @@ from llmdyno.cli.output import (
 from llmdyno.cli.serve import read_stack
 from llmdyno.errors import DynoError, InterruptError, StorageError, UsageError
 from llmdyno.machine.blas import import_numpy
-from llmdyno.units import counted
+from llmdyno.units import counted, percent
 
 if TYPE_CHECKING:
     from llmdyno.tune.hosts import Hosts
@@ -94,9 +94,7 @@ def tune(
         study = open_study(folder)
         _refuse_a_part(resume, folder)
         _refuse_beside_resume(resume, file=file, settings=settings, quick=quick, out=out)
-        # A budget in money is read by the price that the study has.
-        price = {} if study.price_per_h is None else {"price": f"{study.price_per_h}/h"}
-        study = extended(study, study_spec({**price, **given}), given, resume)
+        study = extended(study, study_spec({**_terms(study), **given}), given, resume)
     else:
         study = _asked(given, file, settings, quick=quick)
         engine = study.engine.replace(",", "+")
@@ -133,6 +131,13 @@ def tune(
     _show_end(_study_page(folder, document), document, as_json=json)
     if misses_slo(document):
         raise typer.Exit(EXIT_THRESHOLD_MISSED)
+
+
+def _terms(study: "Study") -> dict[str, str]:
+    """Return what a study has that other flags of it are read by: budget in money, and pairs."""
+    price, until = study.price_per_h, study.confirm_until
+    terms = {} if price is None else {"price": f"{price}/h"}
+    return terms if until is None else {**terms, "confirm_until": percent(until)}
 
 
 def _asked(
@@ -186,9 +191,14 @@ def _hosts(url: str | None, study: "Study", *, dry_run: bool) -> "Hosts | None":
     from llmdyno.tune.database import Database, without_password
     from llmdyno.tune.hosts import Hosts
 
-    if dry_run or study.combines:
-        what = "a plan starts nothing" if dry_run else "a study over engines runs on one machine"
-        raise UsageError(f"--store {without_password(url)}: {what}; leave it out.")
+    if dry_run:
+        raise UsageError(f"--store {without_password(url)}: a plan starts nothing; leave it out.")
+    if study.combines:
+        raise UsageError(
+            f"--store {without_password(url)}: a study over engines or fronts runs on one machine;"
+            " leave it out, or make a study of each over the hosts, one after the other, and"
+            " compare their winners: dyno compare STUDY STUDY."
+        )
     hosts = Hosts(Database(url, notify=say), study.parallel)
     hosts.check()
     return hosts

@@ -83,6 +83,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     packages: tuple[str, ...] = ()  # what pip must install for it; none: pip cannot, or need not
     distributions: tuple[str, ...] = ()  # pip's packages whose versions change an artifact
     build_distributions: tuple[str, ...] = ()  # ... and those that only a build uses
+    # Whether /v1/completions gives the log-probabilities of a prompt's tokens; it is asked anyhow.
+    scores_prompts: bool = True
     takes_arguments: bool = True  # its server has flags beside its knobs, for --engine-arg
     # Other spellings of a knob's flag, e.g. {"-tp": "tensor_parallel_size"}.
     flag_aliases: Mapping[str, str] = {}

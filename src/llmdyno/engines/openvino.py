@@ -376,6 +376,7 @@ class OpenVinoEngine:
     install = "run: pip install 'llmdyno[cpu]'"
     image = ""
     takes_arguments = False
+    scores_prompts = False
     packages = ("llmdyno[cpu]",)
     distributions = ("openvino-genai", "openvino")
     build_distributions = ("nncf", "optimum-intel", "torch")

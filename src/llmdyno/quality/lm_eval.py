@@ -8,6 +8,7 @@ api_models.py and openai_completions.py for what it asks, evaluation_tracker.py 
 
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ _TIMEOUT_S = 300  # for one answer
 _TRIES = 2
 _CHECK_S = 120.0
 _CHAT = "--apply_chat_template"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HALVINGS = 50  # of 1, until a share is known
 _ERRORS_MAX = 0.05  # the chance that any equal task is called better or worse
 
@@ -98,8 +100,27 @@ def program() -> str | None:
     return shutil.which("lm_eval", path=places)
 
 
+def is_chat(arguments: Sequence[str]) -> bool:
+    """Tell whether the user's words for lm-eval let it ask in a chat."""
+    return any(word.partition("=")[0] == _CHAT for word in arguments)
+
+
+def tokenizer_of(model: str) -> str:
+    """Return what lm-eval knows a model's tokenizer by: a folder, or a hub's id; empty: nothing."""
+    if (Path(model) / "tokenizer_config.json").is_file():
+        return str(Path(model).resolve())
+    return model if _HUB_ID.fullmatch(model) and not Path(model).exists() else ""
+
+
 def step(
-    launch: Launch, model: str, tasks: Sequence[str], arguments: Sequence[str], out: Path
+    launch: Launch,
+    model: str,
+    tasks: Sequence[str],
+    arguments: Sequence[str],
+    out: Path,
+    *,
+    scores_prompts: bool = False,
+    compares: bool = False,
 ) -> Step:
     """Return the command that asks a server the tasks' questions and writes to a folder.
 
@@ -109,20 +130,22 @@ def step(
         tasks: their names, or files.
         arguments: words of the user for lm-eval's own command line.
         out: a folder.
+        scores_prompts: whether the server gives the log-probabilities of a prompt's tokens, and
+            takes a prompt as tokens.
+        compares: whether a task is known to need those.
 
     Raises:
         TargetError: the server speaks no protocol of OpenAI.
     """
-    chat = any(word.partition("=")[0] == _CHAT for word in arguments)
-    url = _openai_url(launch) + ("/v1/chat/completions" if chat else "/v1/completions")
+    chat = is_chat(arguments)
+    url = openai_url(launch) + ("/v1/chat/completions" if chat else "/v1/completions")
     asks = {
         "model": launch.model,
         "base_url": url,
         "num_concurrent": CONCURRENCY,
         "max_retries": _TRIES,
         "timeout": _TIMEOUT_S,
-        "tokenized_requests": False,
-        **_tokenizer(model, chat=chat),
+        **_tokenizer(model, chat=chat, scores_prompts=scores_prompts, compares=compares),
     }
     return Step(
         what="lm-eval",
@@ -142,7 +165,12 @@ def step(
     )
 
 
-def _openai_url(launch: Launch) -> str:
+def openai_url(launch: Launch) -> str:
+    """Return where a server speaks OpenAI's protocol, without its path.
+
+    Raises:
+        TargetError: it does not.
+    """
     spoken = {launch.endpoint: launch.url, **launch.also}
     for name, url in spoken.items():
         if name.startswith("openai"):
@@ -152,12 +180,41 @@ def _openai_url(launch: Launch) -> str:
     )
 
 
-def _tokenizer(model: str, *, chat: bool) -> dict[str, str]:
-    """Return whose tokens lm-eval counts; only tasks that compare probabilities need any."""
-    has_one = (Path(model) / "tokenizer_config.json").is_file()
-    if chat or not has_one:
-        return {"tokenizer_backend": "None"}
-    return {"tokenizer_backend": "huggingface", "tokenizer": str(Path(model).resolve())}
+def _tokenizer(
+    model: str, *, chat: bool, scores_prompts: bool, compares: bool
+) -> dict[str, str | bool]:
+    """Return whose tokens lm-eval counts; only tasks that compare probabilities need any.
+
+    It sends the tokens themselves where it may: a text would get its first token from the server
+    once more, and the count of what goes before an answer would be one short. A hub's tokenizer is
+    for those tasks alone, because lm-eval fetches it.
+    """
+    found = tokenizer_of(model)
+    if chat or not found or not (compares or Path(found).is_dir()):
+        return {"tokenizer_backend": "None", "tokenized_requests": False}
+    sends = {"tokenized_requests": scores_prompts, "add_bos_token": scores_prompts}
+    return {"tokenizer_backend": "huggingface", "tokenizer": found, **sends}
+
+
+def kinds(out: Path) -> dict[str, str]:
+    """Return the type of each task that lm-eval has written results of, e.g. "multiple_choice".
+
+    Raises:
+        TargetError: there are no results, or none that can be read.
+    """
+    document = _results(out)
+    configs = document.get("configs") or {}
+    return {task: str((configs.get(task) or {}).get("output_type", "")) for task in configs}
+
+
+def _results(out: Path) -> dict[str, Any]:
+    files = sorted(out.rglob("results_*.json"))
+    if not files:
+        raise TargetError(f"lm-eval ended without results in {out}.")
+    try:
+        return msgspec.json.decode(files[-1].read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise TargetError(f"{files[-1]}: is no result of lm-eval: {error!r}.") from error
 
 
 def read(out: Path) -> Scores:
@@ -166,11 +223,8 @@ def read(out: Path) -> Scores:
     Raises:
         TargetError: there are no results, or none that can be read.
     """
-    files = sorted(out.rglob("results_*.json"))
-    if not files:
-        raise TargetError(f"lm-eval ended without results in {out}.")
+    document = _results(out)
     try:
-        document = msgspec.json.decode(files[-1].read_bytes())
         scores = [
             score
             for task, values in document["results"].items()
@@ -182,9 +236,9 @@ def read(out: Path) -> Scores:
             )
         ]
     except (OSError, msgspec.DecodeError, KeyError, AttributeError, TypeError) as error:
-        raise TargetError(f"{files[-1]}: is no result of lm-eval: {error!r}.") from error
+        raise TargetError(f"{out}: is no result of lm-eval: {error!r}.") from error
     if not scores:
-        raise TargetError(f"{files[-1]}: lm-eval has given no task a score.")
+        raise TargetError(f"{out}: lm-eval has given no task a score.")
     return Scores(version=str(document.get("lm_eval_version", "")), scores=scores)
 
 

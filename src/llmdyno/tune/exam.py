@@ -6,7 +6,7 @@ there. What an examination takes is charged to the study, and a budget ends it.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,23 @@ from llmdyno.knobs import Value
 from llmdyno.processes.child import Child, end_of
 from llmdyno.processes.secrets import redact
 from llmdyno.processes.server import Server
-from llmdyno.quality.lm_eval import Scores, compare, read, step
+from llmdyno.quality.likelihoods import INSTEAD, KINDS, comparing, missing
+from llmdyno.quality.lm_eval import (
+    Scores,
+    compare,
+    is_chat,
+    kinds,
+    openai_url,
+    read,
+    step,
+    tokenizer_of,
+)
 from llmdyno.results.quality import of_tasks
 from llmdyno.tune import checked
 from llmdyno.tune.candidates import describe
 from llmdyno.tune.measure import start
 from llmdyno.tune.runner import Runner
+from llmdyno.tune.spec import Study
 
 FOLDER = "lm-eval"  # of the study: what lm-eval has written, a folder an examination
 _LOG = "lm-eval.log"
@@ -130,7 +141,16 @@ class Exam:
         place = runner.folder / FOLDER / store.new_id(name)
         artifact = runner.stack.build(config, notify=runner.wait)
         with start(runner.stack, config, artifact, place, runner.wait) as server:
-            asks = step(server.launch, study.model, study.lm_eval, study.lm_eval_args, place)
+            no_scores, compares = self._of_prompts(server, study)
+            asks = step(
+                server.launch,
+                study.model,
+                study.lm_eval,
+                study.lm_eval_args,
+                place,
+                scores_prompts=not no_scores,
+                compares=bool(compares),
+            )
             log = place / _LOG
             with log.open("ab") as output:
                 child = Child(asks, output.fileno(), lambda: end_of(log))
@@ -142,8 +162,32 @@ class Exam:
                 said = log.read_text("utf-8", "replace").splitlines()
                 store.write_atomically(log, "\n".join([*redact(said, {}), ""]).encode())
             if failure is not None:
+                if not server.answers(study.hang_s):
+                    raise _hangs(server, study.hang_s)
                 raise TargetError(f"lm-eval: {failure} Log: {log}")
+        if no_scores:
+            _refuse([task for task, kind in kinds(place).items() if kind in KINDS], no_scores)
         return read(place)
+
+    def _of_prompts(self, server: Server, study: Study) -> tuple[str, list[str]]:
+        """Ask a server for probabilities; return why there are none, and which tasks need them.
+
+        The tasks are found out only where it matters, as it takes half a minute.
+
+        Raises:
+            TargetError: it gives none, and a task needs them.
+        """
+        names, words = study.lm_eval, study.lm_eval_args
+        if is_chat(words):
+            return "in a chat there are none", []
+        why = missing(openai_url(server.launch), server.launch.model)
+        counts_by = tokenizer_of(study.model)
+        if not why and (not counts_by or Path(counts_by).is_dir()):
+            return "", []  # no tokenizer is fetched for them
+        found = comparing(names, words)
+        if why:
+            _refuse(found, why)
+        return why, found
 
     def _wait(self, child: Child, server: Server, runner: Runner, until_s: float) -> None:
         """Wait until lm-eval ends.
@@ -164,3 +208,23 @@ class Exam:
             if time.monotonic() - told_s > _PROGRESS_S:
                 told_s = time.monotonic()
                 runner.wait("lm-eval: " + "".join(child.last_lines()[-1:]))
+
+
+def _refuse(tasks: Sequence[str], why: str) -> None:
+    """Refuse the scores of tasks that compare probabilities which a server does not give.
+
+    Raises:
+        TargetError: there is such a task.
+    """
+    if tasks:
+        raise TargetError(f"{', '.join(tasks)}: compares probabilities, and {why}; {INSTEAD}.")
+
+
+def _hangs(server: Server, hang_s: float) -> ServerError:
+    """Return the fault of a server that has died, or lives and makes no token."""
+    if (gone := server.failure()) is not None:
+        return ServerError(gone.kind, f"while lm-eval asked it: {gone}")
+    return ServerError(
+        "hung",
+        f"while lm-eval asked it: the server lives but made no token within {hang_s:g} s.",
+    )

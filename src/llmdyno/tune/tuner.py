@@ -18,7 +18,7 @@ from llmdyno import store, workload
 from llmdyno.errors import ServerError, StorageError, UsageError
 from llmdyno.fronts import check_load
 from llmdyno.machine.devices import Devices
-from llmdyno.quality import lm_eval
+from llmdyno.quality import likelihoods, lm_eval
 from llmdyno.search.samplers import Searching, sampler
 from llmdyno.serve.stack import Stack
 from llmdyno.store import LEDGER
@@ -96,6 +96,7 @@ class Tuner:
             stack.require_engine()
             if study.lm_eval:
                 lm_eval.require(study.lm_eval, study.lm_eval_args)
+                likelihoods.require(study.lm_eval, study.lm_eval_args, stack.engine, study.model)
         searched = space(
             stack.knobs,
             only=study.search,
