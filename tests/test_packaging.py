@@ -304,18 +304,20 @@ def test_a_gate_without_a_baseline_or_a_server_has_not_passed(gate: Gate, tmp_pa
 def test_a_gate_keeps_a_run_and_stops_what_became_slower(
     gate: Gate, streamer: Callable[..., str], tmp_path: Path
 ) -> None:
-    done = gate("baseline", "kept", DYNO_URL=streamer("--itl", "2ms"))
+    load = {"DYNO_LOAD": "-c 4 --duration 4s --osl 20 --ramp 0s --no-calibration"}
+    done = gate("baseline", "kept", DYNO_URL=streamer("--itl", "5ms"), **load)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "kept" / "summary.json").is_file()
 
     summary = tmp_path / "summary.md"
-    slower = {"DYNO_URL": streamer("--itl", "20ms"), "GITHUB_STEP_SUMMARY": str(summary)}
-    # Gaps between tokens are the streamer's own; a rate in so short a run is the machine's, too.
-    done = gate("check", "kept", "out", DYNO_FAIL_ON="itl:p50:+50%", **slower)
+    slower = {"DYNO_URL": streamer("--itl", "20ms"), "GITHUB_STEP_SUMMARY": str(summary)} | load
+    # The rate is less than half, which is the streamer's doing. A busy machine may have so large a
+    # share in a gap between tokens, or in a window of a second, that it is not compared.
+    done = gate("check", "kept", "out", DYNO_FAIL_ON="token_rate:-20%", **slower)
 
     assert (tmp_path / "out" / "run" / "summary.json").is_file()
     assert done.returncode == 1, done.stderr
-    assert "ITL p50" in done.stdout
+    assert "token rate" in done.stdout
     assert summary.read_text() == done.stdout
     assert (tmp_path / "out" / "junit.xml").is_file()
     assert (tmp_path / "out" / "compare.html").is_file()

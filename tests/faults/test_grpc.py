@@ -513,7 +513,6 @@ def test_a_huge_message_and_a_long_prompt_come_through() -> None:
 
     assert (record.outcome, record.output_tokens) == ("completed", 1), record.detail
     assert len(model.heard[0]) > 3_000_000
-    assert record.end_ns < 5e9
 
 
 @pytest.mark.parametrize("how", [{"timeout_s": 1.5}, {"grace_s": 0.0, "duration_s": 1.5}])
