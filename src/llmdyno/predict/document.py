@@ -147,7 +147,8 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
             )
     if gpus_of(option.setup) > 1 and not any(gpus_of(each) > 1 for each in own):
         found.append("No measured run of one server over several GPUs has tested the predictor")
-    unknown = [name for name in option.config if not rules.knows(name)]
+    chooses = scheduling_of(site.engine).variant  # the knob that has chosen these rules
+    unknown = [name for name in option.config if name != chooses and not rules.knows(name)]
     if unknown:
         shown = " ".join(f"{name}={show(option.config[name])}" for name in unknown)
         found.append(f"What {shown} changes is not simulated, and not in the numbers")
