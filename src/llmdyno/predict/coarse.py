@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from llmdyno.predict.api import API_PASSES, LATENCY_REQUESTS, api_pass_s
+from llmdyno.predict.api import API_PASSES, LATENCY_REQUESTS, MERGED, api_pass_s
 from llmdyno.predict.decoder import remembered
 from llmdyno.predict.server import Server
 from llmdyno.predict.steptime import NAMES, Graphs, StepTime, rounded_max
@@ -51,6 +51,7 @@ class Stack(msgspec.Struct, frozen=True):
     tokens: np.ndarray
     cache_tokens: np.ndarray
     servers: np.ndarray
+    merges: np.ndarray
     ahead: np.ndarray
     mixes: np.ndarray
     wake_s: np.ndarray  # 0: it tells all streams at once
@@ -90,6 +91,7 @@ def stack(servers: Sequence[Server]) -> Stack:
         tokens=column("rules", "tokens"),
         cache_tokens=column("rules", "cache_tokens"),
         servers=np.maximum(1, column("rules", "servers")),
+        merges=column("rules", "merges"),
         ahead=column("rules", "plans_ahead"),
         mixes=column("rules", "mixes"),
         wake_s=waking("wake_s"),
@@ -150,7 +152,8 @@ def _latencies(
         servers.mixes > 0, (1 - share) * decode_s + share * mixed_s, decode_s + share * mixed_s
     )
     handover_s = running * time.token_api_s / servers.servers
-    tpot_s = np.maximum(tpot_s, handover_s)  # who is written to more slowly than steps go
+    least_s = handover_s * np.where(running <= servers.merges, MERGED, 1.0)
+    tpot_s = np.maximum(tpot_s, least_s)  # who is written to more slowly than steps go
     passes_s = (API_PASSES - 0.5) * api_pass_s(handover_s, tpot_s)
     api_s = time.api_s * (LATENCY_REQUESTS + 1) + passes_s
     steps = np.maximum(1.0, loads.uncached / budget)

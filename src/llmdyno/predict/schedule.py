@@ -48,7 +48,7 @@ class Simulation:
         self._capped, self._crowded = False, False  # what keeps the next prompt out
         self.wakes = Wakes(rules.wakes) if rules.wakes else None
         token_s = 0.0 if self.wakes else time.token_api_s  # there a piece is one that is woken
-        self._api = ApiServers(rules.servers, time.api_s, token_s)
+        self._api = ApiServers(rules.servers, time.api_s, token_s, rules.merges)
 
     def run(self) -> Happened:
         """Simulate to the end of the level."""
@@ -374,7 +374,7 @@ class Simulation:
         begin_s, self.now_s, self.last_s = self.now_s, self.now_s + took_s, seconds
         if self.wakes:
             self._wake(begin_s, self.wakes.in_steps(steps, gpu, host, prompts=chunk > 0))
-        self._write(begin_s, steps * (decodes + new))
+        self._write(begin_s, steps * (decodes + new), decodes + new)
         low, high = self._counted(begin_s)
         if high <= low:
             return
@@ -389,11 +389,11 @@ class Simulation:
         """Return what of the time since a moment counts: from when, and until when."""
         return max(begin_s, self.load.window_s), min(self.now_s, self.load.duration_s)
 
-    def _write(self, begin_s: float, tokens: float) -> None:
+    def _write(self, begin_s: float, tokens: float, streams: int = 0) -> None:
         """Let the API servers write since a moment in which steps made so many tokens."""
         if self.now_s <= begin_s:
             return
-        self._api.over(self.now_s - begin_s, tokens)
+        self._api.over(self.now_s - begin_s, tokens, streams)
         low, high = self._counted(begin_s)
         if high > low:  # nobody has had yet what waits
             self.seen.tokens -= self._api.unwritten(low - begin_s, high - begin_s)
