@@ -139,7 +139,7 @@ def test_one_api_server_hands_over_no_more_than_it_can_write() -> None:
 
 
 def test_an_api_server_that_is_behind_writes_several_tokens_of_a_stream_at_once() -> None:
-    """VLLM takes in 128 tokens before any is written, which saves a part of what each costs.
+    """A server of vLLM takes in 128 tokens before any is written: several cost less than each.
 
     Two API servers of two ranks, 400 users: 17,350 and 18,648 tok/s a rank. One of one rank, 200
     users, whose steps have more than 128 tokens: 12,026 and 13,374 (evidence/engines-h200).

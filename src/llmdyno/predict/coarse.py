@@ -13,7 +13,7 @@ import numpy as np
 from llmdyno.predict.api import API_PASSES, LATENCY_REQUESTS, MERGED, api_pass_s
 from llmdyno.predict.decoder import remembered
 from llmdyno.predict.server import Server
-from llmdyno.predict.steptime import NAMES, Graphs, StepTime, rounded_max
+from llmdyno.predict.steptime import NAMES, WARMS, Graphs, StepTime, rounded_max
 from llmdyno.predict.work import Work
 
 _ROUNDS = 40
@@ -145,9 +145,11 @@ def _latencies(
     share = np.minimum(1.0, np.maximum(1 - np.exp(-coming), coming * loads.uncached / budget))
     chunk = np.minimum(budget, coming * loads.uncached / share)
     beside = np.where(servers.mixes > 0, running, 1e-9)
-    decode_s = time.seconds(running, context)  # type: ignore[arg-type]
+    row = np.maximum(1.0, (1 - share) / np.maximum(share, 1e-6))  # steps of decodes in a row
+    cold = (1 - WARMS**row) / (1 - WARMS) / row
+    decode_s = time.seconds(running, context, cold=cold)  # type: ignore[arg-type]
     seen = chunk * (loads.prompt - loads.uncached / 2)
-    mixed_s = time.seconds(beside, context * servers.mixes, chunk, seen, coming / share)  # type: ignore[arg-type]
+    mixed_s = time.seconds(beside, context * servers.mixes, chunk, seen, coming / share, 1.0)  # type: ignore[arg-type]
     tpot_s = np.where(
         servers.mixes > 0, (1 - share) * decode_s + share * mixed_s, decode_s + share * mixed_s
     )

@@ -102,6 +102,10 @@ class Load(msgspec.Struct, frozen=True):
     think_s: float = 0.01
     sessions: Iterable[Sequence[Ask]] | None = None
 
+    def counts(self, moment_s: float) -> bool:
+        """Return whether a moment is in the window."""
+        return self.window_s <= moment_s <= self.duration_s
+
 
 class Happened(msgspec.Struct):
     """What the simulation has seen in the window [Load.window_s, Load.duration_s].
