@@ -92,6 +92,8 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         pieces_size: the largest step with prompts, in tokens, that is started as a few graphs a
             layer; above it each kernel is started by itself. None: as `graph_size`.
         servers: a knob for the number of processes that speak HTTP.
+        outputs_at_once: up to so many of a step's tokens such a process takes in without writing
+            any, see predict/api.py; 0: it writes each.
         on_cpu: it computes on the processor, whatever GPUs the machine has.
         threads: a knob for the threads that compute on a processor; 0: one a core.
         paces: multiples of the medians of predict/steptime.PRIORS, by their names, that hold for
@@ -152,6 +154,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     graph_sizes: tuple[int, ...] = ()
     pieces_size: Limit | None = None
     servers: str = ""
+    outputs_at_once: int = 0
     on_cpu: bool = False
     threads: str = ""
     paces: Mapping[str, float] = {}

@@ -563,6 +563,7 @@ SCHEDULING = Scheduling(
     graph_sequences=2,
     graph_sizes=_GRAPH_SIZES,
     servers="api_server_count",
+    outputs_at_once=128,  # VLLM_V1_OUTPUT_PROC_CHUNK_SIZE
     measured=True,
     measured_on=("H200 SXM", "H100 SXM"),
     gpus="tensor_parallel_size",

@@ -1,4 +1,16 @@
-"""The API servers before an engine: how long a request and a token wait for their event loops."""
+"""The API servers before an engine: how long a request and a token wait for their event loops.
+
+vLLM's takes a step's tokens in, puts each into its stream's collector, and lets the streams write
+(vllm/v1/engine/async_llm.py, output_handler; output_processor.py, RequestOutputCollector). If it
+has fallen behind, the next step's tokens are there already: it takes them in before any stream
+writes, and a stream writes several at once, which saves a part of their cost. A step with more
+tokens than VLLM_V1_OUTPUT_PROC_CHUNK_SIZE, however, is taken in by parts, and streams write after
+each part: then every token is written by itself, however far the server is behind.
+
+A request's text becomes tokens in one thread beside the loop (vllm/renderers/base.py). While the
+loop never sleeps, that thread gets Python's lock only when it has asked for it for
+sys.getswitchinterval() = 5 ms: so requests pass one after another, slowly.
+"""
 
 import heapq
 import math
@@ -11,6 +23,9 @@ _BUSY_MAX = 0.9
 API_PASSES = 2  # of its event loop, that a request and its first token wait for
 LATENCY_REQUESTS = 2.0  # what a request passes outside the queues, in API times: sockets, events
 SURE_SHARE = 0.3  # of that: what every request passes; the rest is exponential
+MERGED = 0.7  # of a token's cost, what is left where a stream writes several at once
+_LOCK_S = 5e-3  # until Python's lock is given to a thread that asks for it
+_LOCKS = 4  # times that a request asks for it: template and tokenizer, each before and after
 
 
 def api_pass_s(work_s: Any, step_s: Any) -> Any:
@@ -31,17 +46,18 @@ class ApiServers:
         count: of them.
         request_s: what a request costs one of them.
         token_s: what a token that is written costs it.
-
-    Attributes:
-        lag_s: the time that they need for the steps' tokens that are not written yet.
+        merges: up to so many tokens of a step a server that is behind writes several of a stream
+            at once; 0: never.
     """
 
-    def __init__(self, count: int, request_s: float, token_s: float) -> None:
+    def __init__(self, count: int, request_s: float, token_s: float, merges: int = 0) -> None:
         self._free_s = [(0.0, number) for number in range(max(1, count))]  # a heap: from when
         self._request_s = request_s
         self._token_s = token_s / len(self._free_s)
+        self._merges = merges
         self._random = random.Random("predict/latency")
-        self.lag_s = self._from_s = self._grows = 0.0
+        self._waiting = self._from = self._grows = 0.0  # tokens of steps that are not written yet
+        self._written_s = self._token_s  # what each costs at present
 
     def passed_s(self, sent_s: float, running: int, step_s: float) -> float:
         """Return when a request has come to the engine.
@@ -52,7 +68,8 @@ class ApiServers:
             step_s: how long the last step took.
         """
         free_s, server = heapq.heappop(self._free_s)
-        ready_s = max(free_s, sent_s) + self._request_s
+        never_sleeps = self._merges and running * self._least_s(running) > step_s
+        ready_s = max(free_s, sent_s) + (_LOCKS * _LOCK_S if never_sleeps else self._request_s)
         heapq.heappush(self._free_s, (ready_s, server))
         # The loop takes what has come since its last pass: those requests go on together.
         pass_s = api_pass_s(running * self._token_s, step_s)
@@ -67,17 +84,24 @@ class ApiServers:
 
     def handover_s(self, tokens: int) -> float:
         """Return the time from a step's end to the client: its tokens are written in turn."""
-        return self.lag_s + tokens * self._token_s
+        return self._waiting * self._written_s + tokens * self._token_s
 
-    def over(self, took_s: float, tokens: float) -> None:
-        """Let steps pass that took so long and made so many tokens."""
-        self._from_s, self._grows = self.lag_s, tokens * self._token_s / took_s - 1
-        self.lag_s = self._at(took_s)
+    def over(self, took_s: float, tokens: float, streams: int) -> None:
+        """Let steps pass that took so long and made so many tokens, one a step for each stream."""
+        behind = tokens * self._token_s > took_s
+        self._written_s = self._least_s(streams) if behind else self._token_s
+        written = took_s / self._written_s if self._written_s else math.inf
+        self._from, self._grows = self._waiting, (tokens - written) / took_s
+        self._waiting = self._at(took_s)
 
     def unwritten(self, after_s: float, until_s: float) -> float:
         """Return how many more tokens wait at the later of two moments since these steps began."""
-        grown_s = self._at(until_s) - self._at(after_s)
-        return grown_s / self._token_s if grown_s else 0.0
+        return self._at(until_s) - self._at(after_s)
+
+    def _least_s(self, streams: int) -> float:
+        """Return what a token of so many streams costs a server that is behind."""
+        return self._token_s * (MERGED if streams <= self._merges else 1.0)
 
     def _at(self, after_s: float) -> float:
-        return max(0.0, self._from_s + self._grows * after_s)
+        """Return the tokens that wait at a moment since these steps began."""
+        return max(0.0, self._from + self._grows * after_s) if self._written_s else 0.0

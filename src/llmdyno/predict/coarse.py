@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from llmdyno.predict.api import API_PASSES, LATENCY_REQUESTS, api_pass_s
+from llmdyno.predict.api import API_PASSES, LATENCY_REQUESTS, MERGED, api_pass_s
 from llmdyno.predict.decoder import remembered
 from llmdyno.predict.server import Server
-from llmdyno.predict.steptime import NAMES, Graphs, StepTime, rounded_max
+from llmdyno.predict.steptime import NAMES, WARMS, Graphs, StepTime, rounded_max
 from llmdyno.predict.work import Work
 
 _ROUNDS = 40
@@ -51,6 +51,7 @@ class Stack(msgspec.Struct, frozen=True):
     tokens: np.ndarray
     cache_tokens: np.ndarray
     servers: np.ndarray
+    merges: np.ndarray
     ahead: np.ndarray
     mixes: np.ndarray
     writes: np.ndarray
@@ -91,6 +92,7 @@ def stack(servers: Sequence[Server]) -> Stack:
         tokens=column("rules", "tokens"),
         cache_tokens=column("rules", "cache_tokens"),
         servers=np.maximum(1, column("rules", "servers")),
+        merges=column("rules", "merges"),
         ahead=column("rules", "plans_ahead"),
         mixes=column("rules", "mixes"),
         writes=column("rules", "writes"),
@@ -145,14 +147,17 @@ def _latencies(
     share = np.minimum(1.0, np.maximum(1 - np.exp(-coming), coming * loads.uncached / budget))
     chunk = np.minimum(budget, coming * loads.uncached / share)
     beside = np.where(servers.mixes > 0, running, 1e-9)
-    decode_s = time.seconds(running, context)  # type: ignore[arg-type]
+    row = np.maximum(1.0, (1 - share) / np.maximum(share, 1e-6))  # steps of decodes in a row
+    cold = (1 - WARMS**row) / (1 - WARMS) / row
+    decode_s = time.seconds(running, context, cold=cold)  # type: ignore[arg-type]
     seen = chunk * (loads.prompt - loads.uncached / 2)
-    mixed_s = time.seconds(beside, context * servers.mixes, chunk, seen, coming / share)  # type: ignore[arg-type]
+    mixed_s = time.seconds(beside, context * servers.mixes, chunk, seen, coming / share, 1.0)  # type: ignore[arg-type]
     tpot_s = np.where(
         servers.mixes > 0, (1 - share) * decode_s + share * mixed_s, decode_s + share * mixed_s
     )
     handover_s = running * time.token_api_s * servers.writes / servers.servers
-    tpot_s = np.maximum(tpot_s, handover_s)  # who is written to more slowly than steps go
+    least_s = handover_s * np.where(running <= servers.merges, MERGED, 1.0)
+    tpot_s = np.maximum(tpot_s, least_s)  # who is written to more slowly than steps go
     passes_s = (API_PASSES - 0.5) * api_pass_s(handover_s, tpot_s)
     api_s = time.api_s * (LATENCY_REQUESTS + 1) + passes_s
     steps = np.maximum(1.0, loads.uncached / budget)

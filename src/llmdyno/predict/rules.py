@@ -37,6 +37,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         window, window_share: see work.Work.
         state_tokens: what a sequence's states take of these tokens.
         servers: processes that speak HTTP.
+        merges: up to so many tokens of a step these write several of a stream at once if they are
+            behind, see api.py; 0: never.
     """
 
     mixes: bool
@@ -52,6 +54,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     cache_tokens: float
     block: int
     servers: int
+    merges: int = 0
     window: float = 0.0
     window_share: float = 0.0
     state_tokens: float = 0.0
@@ -103,6 +106,10 @@ class Load(msgspec.Struct, frozen=True):
     window_s: float
     think_s: float = 0.01
     sessions: Iterable[Sequence[Ask]] | None = None
+
+    def counts(self, moment_s: float) -> bool:
+        """Return whether a moment is in the window."""
+        return self.window_s <= moment_s <= self.duration_s
 
 
 class Happened(msgspec.Struct):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from llmdyno.predict.api import ApiServers
 from llmdyno.predict.blocks import BlockCache
 from llmdyno.predict.rules import Happened, Load, Rules
+from llmdyno.predict.starts import Starts
 from llmdyno.predict.steptime import StepTime
 from llmdyno.predict.underway import Asks, Request
 from llmdyno.predict.wakes import Wakes
@@ -43,12 +44,13 @@ class Simulation:
         # A heap: when requests leave the client, and whose they are.
         self.sending = sorted((start_s, user) for user, start_s in enumerate(load.starts_s))
         self.cache = BlockCache()
+        self._starts = Starts(time)
         self._held_off = 0  # steps of decodes since prompts began to wait for their turn
         self._chunked = False  # whether the last step had a long prompt's chunk
         self._capped, self._crowded = False, False  # what keeps the next prompt out
         self.wakes = Wakes(rules.wakes) if rules.wakes else None
         token_s = time.token_api_s * rules.writes
-        self._api = ApiServers(rules.servers, time.api_s, token_s)
+        self._api = ApiServers(rules.servers, time.api_s, token_s, rules.merges)
 
     def run(self) -> Happened:
         """Simulate to the end of the level."""
@@ -121,8 +123,7 @@ class Simulation:
         own = context - self.cache.shared * self.rules.block - hit
         return self.rules.kept(own, within + len(beside)) + within * self.rules.block / 2
 
-    def _contexts(self) -> float:
-        """Tokens of context of all that are in."""
+    def _contexts(self) -> float:  # of all that are in
         return sum(each.context for each in self.partial) + self.context
 
     def _room(self) -> float:
@@ -227,7 +228,7 @@ class Simulation:
 
     def _let_in(self, request: Request) -> None:
         self.reserved += request.answer - request.done
-        if self._in_window(self.now_s):
+        if self.load.counts(self.now_s):
             self.seen.prompts += request.context
             self.seen.cached += request.context - request.left
         ids = self._prompt_blocks(request)
@@ -255,6 +256,7 @@ class Simulation:
         decodes = len(self.running) if self.rules.mixes else 0
         context = self.context if decodes else 0.0
         gpu, host = self.time.parts(decodes, context, chunk, look, len(ended))
+        host += self._starts.more_s(1, decodes, chunk)
         seconds = self.time.joined_s(gpu, host, decodes, chunk)
         made = decodes + len(ended)
         # The process that takes tokens out first starts the next step, if that one is planned.
@@ -283,8 +285,9 @@ class Simulation:
         """Take steps of decodes only until somebody ends or somebody may come in."""
         decodes = len(self.running)
         steps = min(self.running[0][0] - self.step, LEAP_MAX)
-        steps = max(1, min(steps, self._steps_of_room()))
+        steps = max(1, min(self._starts.leap(decodes, steps), self._steps_of_room()))
         gpu, host = self.time.parts(decodes, self.context + decodes * steps / 2)
+        host += self._starts.more_s(steps, decodes, 0)
         seconds = self.time.joined_s(gpu, host, decodes, 0)
         free = decodes + len(self.partial) + len(self.leaving) < self.rules.sequences
         until_s = math.inf
@@ -341,10 +344,10 @@ class Simulation:
     def _told(self, request: Request, moment_s: float, *, last: bool) -> None:
         if not last:
             request.first_s = moment_s
-            if self._in_window(moment_s):
+            if self.load.counts(moment_s):
                 self.seen.ttft_s.append(moment_s - request.sent_s)
             return
-        if self._in_window(moment_s):
+        if self.load.counts(moment_s):
             self.seen.e2e_s.append(moment_s - request.sent_s)
             if request.answer > request.first_tokens:
                 tokens = request.answer - request.first_tokens
@@ -362,9 +365,6 @@ class Simulation:
                 request.first_tokens = max(1, min(request.answer, made))
             self._told(request, moment_s, last=last)
 
-    def _in_window(self, moment_s: float) -> bool:
-        return self.load.window_s <= moment_s <= self.load.duration_s
-
     def _pass(
         self, steps: int, gpu: float, host: float, seconds: float, decodes: int, chunk: int = 0,
         new: int = 0,
@@ -372,9 +372,10 @@ class Simulation:
         """Let time pass, and add up what counts of it."""
         took_s = steps * seconds
         begin_s, self.now_s, self.last_s = self.now_s, self.now_s + took_s, seconds
+        self._starts.passed(steps, decodes, chunk)
         if self.wakes:
             self._wake(begin_s, self.wakes.in_steps(steps, gpu, host, prompts=chunk > 0))
-        self._write(begin_s, steps * (decodes + new))
+        self._write(begin_s, steps * (decodes + new), decodes + new)
         low, high = self._counted(begin_s)
         if high <= low:
             return
@@ -389,11 +390,11 @@ class Simulation:
         """Return what of the time since a moment counts: from when, and until when."""
         return max(begin_s, self.load.window_s), min(self.now_s, self.load.duration_s)
 
-    def _write(self, begin_s: float, tokens: float) -> None:
+    def _write(self, begin_s: float, tokens: float, streams: int = 0) -> None:
         """Let the API servers write since a moment in which steps made so many tokens."""
         if self.now_s <= begin_s:
             return
-        self._api.over(self.now_s - begin_s, tokens)
+        self._api.over(self.now_s - begin_s, tokens, streams)
         low, high = self._counted(begin_s)
         if high > low:  # nobody has had yet what waits
             self.seen.tokens -= self._api.unwritten(low - begin_s, high - begin_s)

@@ -85,6 +85,7 @@ def server_of(setup: Setup) -> Server:
             cache_tokens=found.cache_tokens / stages,
             block=int(_number(config, scheduling.block, setup.gpu)),
             servers=max(1, servers_of(setup) // parts_of(setup)),
+            merges=scheduling.outputs_at_once * servers_of(setup),
             window=work.window,
             window_share=work.window_share,
             state_tokens=setup.shape.state_tokens(part.kv_bytes, part.tensor),

@@ -2,7 +2,7 @@
 
     gpu  = (memory^4 + compute^4)^(1/4) + cache + fixed
     host = step + sequences x each + prompts x each + (pieces or kernels, where no graph is whole)
-    step = (gpu^p + host^p)^(1/p), p = 4, and 1.5 where the host starts a step in pieces of graphs,
+    step = (gpu^p + host^p)^(1/p), p = 4, and 1.5 where a step of prompts is started in pieces,
            1 where it plans a step only when the one before it is done
 
 A mean of such a power is a maximum with a rounded corner: near the corner both hinder each other,
@@ -22,6 +22,12 @@ _QUANTISED_TOKENS = 355  # ... and small steps half of that: the lack halves eac
 _QUANTISED_PIECES = 0.3  # more host time where a step is graphs in pieces
 _QUANTISED_KERNELS = 0.95  # ... where its kernels are started one by one, and small steps most:
 _QUANTISED_FEW = 150  # it halves each so many tokens; four servers of one machine say so
+# Where steps of decodes are started in pieces, see starts.py: times the pieces' time, in a row and
+# after a step of another kind, times the kernels' time after one, and those with 8-bit weights.
+_WARM_PIECES, _COLD_PIECES = 0.67, 2.0
+_COLD_KERNELS, _COLD_QUANTISED = 1.45, 1.2
+WARMS = 0.87  # what each equal step leaves of being cold
+_SIZES = 8  # tokens between two sizes of pieces
 _SHARED_LAYER = 0.5  # more GPU time a layer where GPUs wait for each other twice in it
 _SAMPLE_S = 3e-6  # the sampler's passes over a sequence's logits
 _TOKEN_SHARE = 0.032  # an answer's token costs an API server so much of what a request costs it
@@ -99,8 +105,9 @@ class StepTime:
         self.token_api_s = self.api_s * _TOKEN_SHARE
 
     def seconds(
-        self, decodes: float, context: float, chunk: float = 0, seen: float = 0, prompts: float = 0
-    ) -> float:
+        self, decodes: float, context: float, chunk: float = 0, seen: float = 0,
+        prompts: float = 0, cold: float = 0,
+    ) -> float:  # fmt: skip
         """Return a step's time.
 
         Args:
@@ -109,17 +116,48 @@ class StepTime:
             chunk: prompt tokens that the step computes.
             seen: the sum over these of the tokens of context that each looks at.
             prompts: prompts that are let in.
+            cold: how cold its start is, see cold_s().
         """
         gpu, host = self.parts(decodes, context, chunk, seen, prompts)
+        host += self.decodes_in_pieces(decodes) * self.cold_s(decodes, chunk, cold)
         return self.joined_s(gpu, host, decodes, chunk)
 
     def joined_s(self, gpu: float, host: float, decodes: float, chunk: float) -> float:
         """Return the time of a step whose parts take so long."""
         tokens = decodes + chunk
         # Kernels that are started one by one are queued ahead of the GPU.
-        apart = 1 - (1 - self._is_whole(tokens, chunk)) * (tokens <= self.graphs.pieces_max)
+        in_pieces = (1 - self._is_whole(tokens, chunk)) * (tokens <= self.graphs.pieces_max)
+        apart = 1 - in_pieces * (chunk > 0)
         beside = apart * rounded_max(gpu, host) + (1 - apart) * (gpu**1.5 + host**1.5) ** (1 / 1.5)
         return beside + self.graphs.in_turn * (gpu + host - beside)  # type: ignore[no-any-return]
+
+    def decodes_in_pieces(self, decodes: float) -> bool:
+        """Return whether a step of so many decodes is started in pieces; takes arrays, too."""
+        return (decodes > self.graphs.decode_max) & (decodes <= self.graphs.pieces_max)
+
+    def start_of(self, decodes: int, chunk: int) -> int:
+        """Return what starts have in common: -1 a whole graph, 0 kernels, else pieces of a size."""
+        tokens = decodes + chunk
+        if self._is_whole(tokens, chunk):
+            return -1
+        return tokens // _SIZES + 1 if tokens <= self.graphs.pieces_max else 0
+
+    def cold_s(self, decodes: float, chunk: float, cold: float) -> float:
+        """Return what a start takes beyond what parts() says, where decodes are in pieces.
+
+        Args:
+            decodes: as in parts(); an array, too.
+            chunk: likewise.
+            cold: from 0, in a row of equal steps, to 1, after one of another kind.
+        """
+        tokens = decodes + chunk
+        pieces_s = (_WARM_PIECES - 1 + (_COLD_PIECES - _WARM_PIECES) * cold) * self._pieces_s
+        few = self._kernels_more * 0.5 ** (tokens / _QUANTISED_FEW)
+        kernels = _COLD_KERNELS * (1 + (_COLD_QUANTISED - 1) * self.work.quantised) - 1 - few
+        kernels_s = cold * np.maximum(0.0, kernels) * self._kernels_s
+        in_pieces = tokens <= self.graphs.pieces_max
+        more_s = in_pieces * pieces_s + (1 - in_pieces) * kernels_s
+        return more_s * (1 - self._is_whole(tokens, chunk))  # type: ignore[no-any-return]
 
     def _is_whole(self, tokens: float, chunk: float) -> float:
         """Whether one graph has all of the step; works for arrays, too."""
