@@ -6,6 +6,7 @@ it unless it is told to), the cache's bytes are 16-bit keys and values, or laten
 layers that keep any.
 """
 
+import copy
 import json
 from pathlib import Path
 from random import Random
@@ -182,7 +183,7 @@ def test_junk_in_a_config_ends_in_a_shape_or_in_one_sentence(rng: Random) -> Non
             if not (isinstance(inner[key], dict) and inner[key] and rng.random() < 0.7):
                 break
             inner = inner[key]
-        inner[key] = rng.choice(_JUNK)
+        inner[key] = copy.deepcopy(rng.choice(_JUNK))  # the next round may change it
     try:
         server_of(Setup("vllm", shape_from(config, "model"), gpu_of("h200")))
     except UsageError as error:

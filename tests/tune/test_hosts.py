@@ -312,6 +312,35 @@ def test_a_host_that_breaks_is_checked_once_and_has_no_further_trial(lab: HostLa
     ]
 
 
+def test_what_a_host_lets_fail_before_it_hears_that_it_is_left_out_comes_back(
+    lab: HostLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse, refused = Team.refuse, threading.Event()
+
+    def world(start: Start) -> Any:
+        broken = start.device == "b" and start.phase in {"trial", "check"}
+        return "died" if broken else flat(start)
+
+    def since_check() -> list[str]:
+        at = lab.measured.index("check") if "check" in lab.measured else len(lab.measured)
+        return lab.measured[at + 1 :]
+
+    def late(team: Team, *what: Any) -> None:
+        ends_s = time.monotonic() + 20
+        while "check" in lab.measured and not since_check() and time.monotonic() < ends_s:
+            time.sleep(0.01)
+        refused.set()
+        refuse(team, *what)
+
+    monkeypatch.setattr(Team, "refuse", late)
+    lab.may_work = lambda name: name == "b" or refused.is_set() or "trial" not in lab.measured
+    document = lab.over_hosts(world, lab.study(trials=8))
+
+    assert "trial" in since_check()
+    assert {trial["state"] for trial in document["trials"]} == {"measured"}
+    assert numbers(lab) == [*range(8)]
+
+
 def test_the_last_host_that_breaks_ends_the_study_though_the_lead_still_works(
     lab: HostLab,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -12,7 +12,9 @@ from llmdyno.quality.answers import Answers
 from llmdyno.quality.gate import SCHEMA
 from llmdyno.quality.lm_eval import Scores
 from llmdyno.results.quality import sentences
-from llmdyno.tune.runner import Runner
+
+if TYPE_CHECKING:
+    from llmdyno.tune.runner import Runner  # a reader of a study loads no benchmark
 
 QUALITY = "quality.json"
 
@@ -79,7 +81,7 @@ def keep(folder: Path, of: Literal["checked", "examined"], new: Checked) -> None
     write(folder, msgspec.structs.replace(kept, **{of: [*others, new]}))
 
 
-def in_one_place(baseline: Runner, other: Runner, ask: Callable[[], T]) -> T:
+def in_one_place(baseline: "Runner", other: "Runner", ask: Callable[[], T]) -> T:
     """Return what the baseline says where the other will be asked next; both look around first.
 
     Args:

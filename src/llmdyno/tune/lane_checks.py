@@ -13,7 +13,7 @@ from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.lanes import Job
 from llmdyno.tune.runner import Runner
 
-IN_A_ROW = 3  # failures of one lane, and it must show that it works: else it eats all trials
+_IN_A_ROW = 3  # failures of one lane, and it must show that it works: else it eats all trials
 
 
 class LaneChecks:
@@ -36,8 +36,8 @@ class LaneChecks:
 
     def is_suspect(self, device: str) -> bool:
         """Tell whether a lane has failed so often in a row that it must be checked by itself."""
-        last = [s for s in self._runner.ledger.steps if shares(s.device, device)][-IN_A_ROW:]
-        failed = len(last) == IN_A_ROW and all(step.state == "failed" for step in last)
+        last = [s for s in self._runner.ledger.steps if shares(s.device, device)][-_IN_A_ROW:]
+        failed = len(last) == _IN_A_ROW and all(step.state == "failed" for step in last)
         return failed and self.by_lane
 
     def explains(self, failed: Sequence[Step]) -> bool:

@@ -20,7 +20,7 @@ from llmdyno.tune import blame
 from llmdyno.tune.endings import enough, is_doubtful, to_measure_again, trials_left
 from llmdyno.tune.entries import Event, Out, Step, key
 from llmdyno.tune.hosts import Hosts
-from llmdyno.tune.lane_checks import IN_A_ROW, LaneChecks, broken
+from llmdyno.tune.lane_checks import LaneChecks, broken
 from llmdyno.tune.lanes import Ended, Job, Lanes, once_more, record
 from llmdyno.tune.measure import Measurement
 from llmdyno.tune.offers import Offered, offered
@@ -134,7 +134,7 @@ class ParallelTrials(Trials):
     def _begun(self, job: Job, device: str) -> None:
         runner = self._runner
         if job.phase != "trial":
-            runner.say(f"  {device} has failed {IN_A_ROW} times; the baseline shows if it works.")
+            runner.say(f"  Trials failed on {device}; the baseline shows whether it works.")
             return
         runner.ledger.append(
             Out(
@@ -279,6 +279,10 @@ class ParallelTrials(Trials):
         if ended.measurement is None and job.phase == "check" and hosts:
             self._checks.ended(job.device)  # that a worker is lost tells nothing of its machine
             return
+        if self._failed_where_nothing_counts(ended):
+            ended.recorded()
+            self._retry(job, f"{ended.device} is left out")
+            return
         step = record(self._runner, ended)
         if step.phase == "check":
             self._checks.ended(step.device)
@@ -294,6 +298,12 @@ class ParallelTrials(Trials):
             self._retry(msgspec.structs.replace(job, dropped_s=0.0), _doubt_of(step))
         if self._checks.is_suspect(step.device):
             self._check(step.device)
+
+    def _failed_where_nothing_counts(self, ended: Ended) -> bool:
+        """Tell whether a trial has failed on a host that was left out after it had begun."""
+        left_out = {name for event in self._runner.ledger.lanes_left_out for name in event.devices}
+        failed = ended.measurement is not None and ended.measurement.failure_class is not None
+        return failed and ended.job.phase == "trial" and ended.device in left_out
 
     def _check(self, suspect: str) -> None:
         """Let the baseline show next whether a lane works where trials failed."""
