@@ -4,7 +4,7 @@ The table of metrics is imported where it is read: it brings numpy, and a help d
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -86,6 +86,19 @@ def verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, An
             }
         )
     return found
+
+
+def shift(met: Mapping[str, Sequence[bool]]) -> float:
+    """Return how much larger the share of runs that met all SLOs is with some settings than without.
+
+    Args:
+        met: whether each run did, of those "with" the settings and "without".
+
+    Returns:
+        -1 to 1; 0 where one of the two has no run.
+    """
+    whole, without = met.get("with") or (), met.get("without") or ()
+    return sum(whole) / len(whole) - sum(without) / len(without) if whole and without else 0.0
 
 
 def _failed_share_max(slo: Slo) -> float:
