@@ -62,16 +62,14 @@ def test_an_old_driver_is_not_a_missing_one(line: str, kind: str) -> None:
         ),
         (
             (
-                "UserWarning: CUDA initialization: CUDA unknown error - this may be due to an"
-                " incorrectly set up environment",
+                "UserWarning: CUDA initialization: CUDA unknown error - this may be due to an old",
                 "error: argument --tp: invalid int value: 'x'",
             ),
             "bad-config",
         ),
         (
             (
-                "UserWarning: CUDA initialization: CUDA unknown error - this may be due to an"
-                " incorrectly set up environment",
+                "UserWarning: CUDA initialization: CUDA unknown error - this may be due to an old",
                 "RuntimeError: Failed to infer device type",
             ),
             "gpu-unavailable",

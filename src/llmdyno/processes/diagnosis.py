@@ -43,8 +43,8 @@ SYMPTOMS: Sequence[tuple[str, str]] = (
         r"(?i)\b(address|socket|port)\b.* already in use|EADDRINUSE|port \d+ is already",
         "port-in-use",
     ),
-    # Before the GPU's: without a driver that will do no GPU is found either. Triton's own warning, at
-    # every start without a GPU, is none of these.
+    # Before the GPU's: a driver that is too old finds no GPU either. Triton's own warning, at every
+    # start without a GPU, is none of these.
     (r"^(?![WE]\d{4} ).*CUDA driver version is insuff", "driver-too-old"),
     (r"NVIDIA driver on your system is too old", "driver-too-old"),
     # CUDA's, NVML's, PyTorch's and the kernel module's words.

@@ -89,7 +89,7 @@ def verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, An
 
 
 def shift(met: Mapping[str, Sequence[bool]]) -> float:
-    """Return how much larger the share of runs that met all SLOs is with some settings than without.
+    """Return by how much more of the runs with some settings met all SLOs than of those without.
 
     Args:
         met: whether each run did, of those "with" the settings and "without".
