@@ -1,5 +1,6 @@
 """A machine that fails while trials run and then works again by itself: they are measured again."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -314,7 +315,7 @@ def test_lanes_that_found_no_gpu_measure_again(lanes: LaneLab) -> None:
 
 def lost_once(*configs: dict[str, Any]) -> World:
     """Return a world in which the first start of each of these configs finds no GPU."""
-    left = list(configs)
+    left: list[Mapping[str, Any]] = list(configs)
 
     def world(start: Start) -> Any:
         if start.phase == "trial" and start.config in left:

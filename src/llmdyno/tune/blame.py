@@ -4,8 +4,9 @@ A config that has never worked and fails is a result. One that has worked and fa
 more. If it fails again, for a reason that only the machine can have, it is the machine's fault; for
 any other reason the baseline is started once more, and tells: where it fails too, the machine is
 broken; where it works, the config has died by itself. The same check is made after several trials
-in a row that have failed, and after one that has found no GPU, in its lane if it has one. What a broken machine has let fail does not count. Nor do trials that
-failed beside a baseline that failed at first and works again: they are measured once more.
+in a row that have failed, and after one that has found no GPU, in its lane if it has one. What a
+broken machine has let fail does not count. Nor do trials that failed beside a baseline that failed
+at first and works again: they are measured once more.
 """
 
 from collections import Counter
