@@ -292,6 +292,22 @@ def test_a_knob_that_is_not_simulated_is_named_and_so_are_doubts_of_what_ifs() -
     assert "No measured run on such a GPU has tested the predictor: L4" in changed["doubt"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (("load_format=dummy", "dtype=auto", "async_scheduling=true"), ""),
+        (("async_scheduling=false", "performance_mode=balanced"), "async_scheduling=false"),
+        (("dtype=float32",), "dtype=float32"),
+    ],
+)
+def test_what_is_as_if_unset_or_changes_the_start_alone_is_not_doubted(
+    settings: tuple[str, ...], named: str
+) -> None:
+    doubt = planned(*settings, users=(8,), config_only=True).document["engines"][0]["doubt"]
+    said = f"What {named} changes is not simulated, and not in the numbers"
+    assert doubt == (said if named else "")
+
+
 def test_a_server_over_more_gpus_than_a_host_has_is_doubted() -> None:
     wishes: dict[str, Any] = {"users": (8,), "gpus": 16, "config_only": True}
     wide = planned("tensor_parallel_size=16", **wishes).document["engines"][0]

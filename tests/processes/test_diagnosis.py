@@ -43,6 +43,47 @@ def test_an_old_driver_is_not_a_missing_one(line: str, kind: str) -> None:
     assert diagnosis.diagnose([line], Step(what="-", argv=("x",)))[0] == kind
 
 
+@pytest.mark.parametrize(
+    ("lines", "kind"),
+    [
+        (
+            (
+                "UserWarning: CUDA initialization: The NVIDIA driver on your system is too old.",
+                "RuntimeError: No CUDA GPUs are available",
+            ),
+            "driver-too-old",
+        ),
+        (
+            (
+                "WARNING 11-29 12:00:00 No CUDA GPUs are available, falling back to CPU",
+                "pydantic_core.ValidationError: 1 validation error for EngineArgs",
+            ),
+            "bad-config",
+        ),
+        (
+            (
+                "UserWarning: CUDA initialization: CUDA unknown error - this may be due to an old",
+                "error: argument --tp: invalid int value: 'x'",
+            ),
+            "bad-config",
+        ),
+        (
+            (
+                "UserWarning: CUDA initialization: CUDA unknown error - this may be due to an old",
+                "RuntimeError: Failed to infer device type",
+            ),
+            "gpu-unavailable",
+        ),
+        (("RuntimeError: No CUDA GPUs are available",), "gpu-unavailable"),
+        (("ERROR 11-29 12:00:00 core.py:9] No CUDA GPUs are available",), "gpu-unavailable"),
+        (("CUDA error 802: system not yet initialized",), "gpu-unavailable"),
+        (("the tracing subsystem not yet initialized",), "died"),
+    ],
+)
+def test_a_better_reason_than_the_gpus_counts(lines: tuple[str, ...], kind: str) -> None:
+    assert diagnosis.diagnose(lines, Step(what="-", argv=("x",)))[0] == kind
+
+
 def test_nothing_known_is_a_death_with_the_last_lines() -> None:
     step = Step(what="-", argv=("x",))
 

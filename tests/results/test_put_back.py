@@ -49,3 +49,39 @@ def test_what_the_slos_hang_on_did_it_whatever_it_costs() -> None:
         " of 3 runs and the token rate is"
     )
     assert "Against" not in said
+
+
+def test_what_costs_the_slos_works_against_it_whatever_it_gains() -> None:
+    met = {"with": [False] * 2, "without": [True] * 2, "decides": True}
+    study = {
+        "slo": ["ttft:p99<1s"],
+        "confirmation": {"decided_by": "token_rate"},
+        "ablation": [row("wide", 1.2, [1.1, 1.3], "token_rate") | {"slo_met": met}],
+    }
+
+    said = put_back.which(study, ["wide", "other"])
+
+    assert said.startswith(
+        "Against it works wide (1 → 2): with it ttft:p99<1s is met in 0 of 2 runs, without it in 2"
+        " of 2 runs and the token rate is"
+    )
+    assert "What did it" not in said
+
+
+def test_a_cost_that_may_meet_the_slos_is_neither_for_it_nor_against_it() -> None:
+    """One run with it and one without show nothing of the SLOs; who put it back might lose them."""
+    met = {"with": [True], "without": [False], "decides": False}
+    study = {
+        "slo": ["ttft:p99<1s"],
+        "confirmation": {"decided_by": "token_rate"},
+        "ablation": [row("strict", 0.8, [0.7, 0.9], "token_rate") | {"slo_met": met}],
+    }
+
+    said = put_back.which(study, ["strict", "other"])
+
+    assert said.startswith(
+        "Not shown to be for it or against it, by too few runs, is strict (1 → 2): with it"
+        " ttft:p99<1s is met in 1 of 1 run, without it in 0 of 1 run and the token rate is"
+    )
+    assert "Against it works" not in said
+    assert "What did it" not in said

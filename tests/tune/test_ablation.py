@@ -10,6 +10,7 @@ import pytest
 
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value
+from llmdyno.results import conclusions
 from llmdyno.results.slo import HEADLINES
 from llmdyno.tune.ablation import Ablation, noise, pairs_of
 from llmdyno.tune.entries import Phase, Step
@@ -17,6 +18,7 @@ from llmdyno.tune.explained import Explained
 from llmdyno.tune.ledger import Ledger
 
 Speed = Callable[[Mapping[str, Value]], float]
+Meets = Callable[[Mapping[str, Value]], bool]
 NOISE = 0.01
 
 
@@ -37,7 +39,15 @@ def knob(name: str, needs: tuple[str, Value] | None = None) -> Knob:
 class FakeRunner:
     """Measures by a function instead of a server, into a real ledger."""
 
-    def __init__(self, folder: Path, speed: Speed, knobs: list[Knob], *, runs_max: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        speed: Speed,
+        knobs: list[Knob],
+        *,
+        runs_max: int,
+        meets: Meets | None = None,
+    ) -> None:
         self.ledger = Ledger(folder)
         self.study = SimpleNamespace(
             pairs=3, budget_s=100.0, limit_s=100.0, objective=SimpleNamespace(maximise=True)
@@ -46,6 +56,7 @@ class FakeRunner:
         self.measured: list[tuple[str, bool]] = []
         self.order: list[int] = []
         self._speed = speed
+        self._meets = meets  # the SLOs; None: there are none
         self._random = random.Random(1)
         self._runs_max = runs_max
         self.said: list[str] = []
@@ -94,6 +105,7 @@ class FakeRunner:
             state="measured",
             run=f"runs/{phase}-{number}",
             value=value,
+            slo_met=None if self._meets is None else self._meets(config),
             knob=knob,
             contender=contender,
         )
@@ -109,11 +121,17 @@ def winner(config: Mapping[str, Value], contender: int = 0) -> Step:
 
 
 def studied(
-    folder: Path, speed: Speed, names: str, *, runs_max: int = 100, more: tuple[Knob, ...] = ()
+    folder: Path,
+    speed: Speed,
+    names: str,
+    *,
+    runs_max: int = 100,
+    more: tuple[Knob, ...] = (),
+    meets: Meets | None = None,
 ) -> tuple[FakeRunner, Explained]:
     """Confirm the winner that sets all these knobs, take it apart, and say what was found."""
     after: dict[str, Value] = dict.fromkeys(names, True)
-    runner = FakeRunner(folder, speed, [*map(knob, names), *more], runs_max=runs_max)
+    runner = FakeRunner(folder, speed, [*map(knob, names), *more], runs_max=runs_max, meets=meets)
     for number in range(6):
         runner.step("confirm", number, {} if number % 4 in {0, 3} else after, "load")
     Ablation(runner, {}, winner(after)).run()  # type: ignore[arg-type]
@@ -202,6 +220,39 @@ def test_what_costs_together_is_not_told_as_a_gain(tmp_path: Path) -> None:
     (told,) = found.interactions()
     assert told["kind"] == "harm"
     assert "together they cost (0." in told["why"]
+
+
+@pytest.mark.parametrize(
+    "meets",
+    [
+        lambda c: bool(c.get("a") and c.get("b")),  # each is needed
+        lambda c: bool(c.get("a") or c.get("b")),  # one of them is
+    ],
+)
+def test_what_meets_the_slos_is_no_harm_whatever_it_costs(tmp_path: Path, meets: Meets) -> None:
+    """Neither costs anything alone, both together do: who followed "harm" would lose the SLOs."""
+    _, found = studied(tmp_path, lambda c: 80 if {*c} & {"a", "b"} else 100, "ab", meets=meets)
+
+    (told,) = found.interactions()
+    assert told["kind"] == "slo"
+    assert conclusions.interactions({"interactions": [told]}) == []
+
+
+def test_one_pair_does_not_show_that_the_slos_hang_on_a_knob(tmp_path: Path) -> None:
+    """It asks for more pairs; where the budget has none, the knob is not said to decide."""
+    meets: Meets = lambda c: bool(c.get("a"))  # noqa: E731
+    (tmp_path / "all").mkdir()
+    (tmp_path / "short").mkdir()
+    runner, found = studied(tmp_path / "all", lambda _: 100, "ab", meets=meets)
+    assert counts(runner)["a"] == 3
+    a, b = sorted(found.rows(), key=lambda row: str(row["knob"]))
+    assert (a["slo_met"]["decides"], a["matters"]) == (True, True)
+    assert (b["slo_met"]["decides"], b["matters"]) == (False, False)
+
+    _, short = studied(tmp_path / "short", lambda _: 100, "ab", runs_max=2, meets=meets)
+    (only,) = short.rows()
+    assert only["slo_met"] == {"without": [False], "with": [True], "decides": False}
+    assert not only["matters"]
 
 
 def test_a_knob_is_not_taken_back_with_what_acts_only_with_it(tmp_path: Path) -> None:

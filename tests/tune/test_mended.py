@@ -1,5 +1,6 @@
 """A machine that fails while trials run and then works again by itself: they are measured again."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -310,3 +311,90 @@ def test_lanes_that_found_no_gpu_measure_again(lanes: LaneLab) -> None:
     document = lanes.run(world, lanes.study(**ASKED, parallel=2))
 
     assert states(document) == ["measured"] * 5
+
+
+def lost_once(*configs: dict[str, Any]) -> World:
+    """Return a world in which the first start of each of these configs finds no GPU."""
+    left: list[Mapping[str, Any]] = list(configs)
+
+    def world(start: Start) -> Any:
+        if start.phase == "trial" and start.config in left:
+            left.remove(start.config)
+            return "gpu-unavailable"
+        return fast(start)
+
+    return world
+
+
+@pytest.mark.parametrize("lost", [GIVEN[1:2], GIVEN[2:4], GIVEN[4:], GIVEN[3:]])
+def test_a_lane_that_lost_its_gpu_shows_that_it_works_and_measures_again(
+    lanes: LaneLab, lost: list[dict[str, Any]]
+) -> None:
+    document = lanes.run(lost_once(*lost), lanes.study(**ASKED, parallel=2))
+
+    assert states(document) == ["measured"] * 5
+    by_id = {trial["id"]: trial["config"] for trial in document["trials"]}
+    assert [by_id[number] for number in sorted(by_id)] == GIVEN
+    failed = {step.device for step in Ledger(lanes.folder).voided}
+    assert {start.device for start in lanes.in_lanes("check")} == failed != set()
+    assert len(lanes.in_lanes()) == 5 + len(lost)
+    assert document["lanes"]["left_out"] == []
+
+
+def test_a_lane_whose_gpu_is_gone_for_good_is_left_out_at_once(lanes: LaneLab) -> None:
+    def world(start: Start) -> Any:
+        gone = start.device == "cores 4-7" and start.phase != "reference"
+        return "gpu-unavailable" if gone else fast(start)
+
+    document = lanes.run(world, lanes.study(**ASKED, parallel=2))
+
+    assert states(document) == ["measured"] * 5
+    assert [one["device"] for one in document["lanes"]["left_out"]] == ["cores 4-7"]
+    assert [start.phase for start in lanes.starts if start.device == "cores 4-7"] == [
+        "reference",
+        "trial",
+        "check",
+    ]
+
+
+def test_the_only_lane_that_is_left_measures_again_what_found_no_gpu(lanes: LaneLab) -> None:
+    once = lost_once(GIVEN[4])
+
+    def world(start: Start) -> Any:
+        gone = start.device == "cores 4-7" and start.phase != "reference"
+        return "gpu-unavailable" if gone else once(start)
+
+    document = lanes.run(world, lanes.study(**ASKED, parallel=2))
+
+    assert [one["device"] for one in document["lanes"]["left_out"]] == ["cores 4-7"]
+    assert states(document) == ["measured"] * 5
+
+
+def test_a_config_that_never_finds_a_gpu_in_a_lane_has_failed_in_the_end(lanes: LaneLab) -> None:
+    def world(start: Start) -> Any:
+        return "gpu-unavailable" if start.config == GIVEN[1] else fast(start)
+
+    document = lanes.run(world, lanes.study(**ASKED, parallel=2))
+
+    failed = [one["config"] for one in document["trials"] if one["state"] == "failed"]
+    assert failed == GIVEN[1:2]
+    assert [start.config for start in lanes.starts].count(GIVEN[1]) == 3
+    assert document["lanes"]["left_out"] == []
+
+
+@pytest.mark.parametrize("lost", [GIVEN[1:2], GIVEN[4:], GIVEN[3:]])
+def test_a_stop_before_a_lanes_check_does_not_make_its_failure_count(
+    lanes: LaneLab, lost: list[dict[str, Any]]
+) -> None:
+    world = lost_once(*lost)
+
+    def stopped(start: Start) -> Any:
+        if start.phase == "check":
+            raise KeyboardInterrupt
+        return world(start)
+
+    with pytest.raises(KeyboardInterrupt):
+        lanes.run(stopped, lanes.study(**ASKED, parallel=2))
+    assert "failed" in {step.state for step in Ledger(lanes.folder).of("trial")}
+
+    assert states(lanes.run(world, lanes.study(**ASKED, parallel=2))) == ["measured"] * 5

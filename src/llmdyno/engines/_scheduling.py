@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from llmdyno.knobs import Value
+from llmdyno.knobs import Knob, Value, default
 
 Admission = Literal["prompt", "estimate", "whole"]
 
@@ -105,6 +105,8 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
             each, and as many batches are under way at once.
         stages_have_sequences: each of these batches may have `sequences`; else all together.
         servers_by_copies: while the knob of `servers` is unset there is one for each rank.
+        same_pace: values of further knobs under which these rules hold as well as while the knob is
+            unset: what the engine does by itself, and what only changes its start.
         measured: whether the predictor was held against this engine: else its host's pace is less
             known.
         measured_on: GPUs on which it was, by their names in predict/gpus.py.
@@ -163,6 +165,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     stages: str = ""
     stages_have_sequences: bool = False
     servers_by_copies: bool = False
+    same_pace: Mapping[str, tuple[Value, ...]] = {}
     measured: bool = False
     measured_on: tuple[str, ...] = ()
     start_spread: float = 1.0
@@ -178,6 +181,14 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether the rules say what a knob does."""
         fields = (getattr(self, name) for name in self.__struct_fields__)
         return any(knob == (one.knob if isinstance(one, Limit) else one) for one in fields)
+
+    def holds_under(self, knob: Knob, value: Value) -> bool:
+        """Return whether the rules say what a knob's value does, if it does anything to the pace.
+
+        Its own default, of the newest version that we know, does nothing.
+        """
+        like_unset = value == default(knob, None) or value in self.same_pace.get(knob.name, ())
+        return like_unset or self.knows(knob.name)
 
     def splits_prompts(self, config: Mapping[str, Value]) -> bool:
         """Return whether a config splits prompts over several steps."""

@@ -477,6 +477,8 @@ SCHEDULING = Scheduling(
     servers="tokenizer_worker_num",  # each speaks HTTP, too
     gpus="tp_size",
     copies="dp_size",
+    # Not gguf and bitsandbytes: they read weights in other number formats.
+    same_pace={"load_format": ("safetensors", "pt", "dummy", "runai_streamer")},
     # One process plans, starts and takes in every step; measured: evidence/engines-h200.
     paces={"host_step_s": 1.7, "host_layer_s": 1.7, "host_kernels_s": 1.7},
     measured=True,

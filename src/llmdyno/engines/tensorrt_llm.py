@@ -84,6 +84,7 @@ SCHEDULING = Scheduling(
     formats={"fp8": "fp8", "FP8": "fp8"},
     gpus="tensor_parallel_size",
     stages="pipeline_parallel_size",
+    same_pace={"load_format": ("dummy",)},
     stages_have_sequences=True,  # tensorrt_llm/_torch/pyexecutor: max_batch_size * pp_size
     source=(
         "TensorRT-LLM, cpp/tensorrt_llm/batch_manager/capacityScheduler.cpp and"

@@ -564,6 +564,10 @@ SCHEDULING = Scheduling(
     graph_sizes=_GRAPH_SIZES,
     servers="api_server_count",
     outputs_at_once=128,  # VLLM_V1_OUTPUT_PROC_CHUNK_SIZE
+    same_pace={
+        "async_scheduling": (True,),
+        "load_format": ("safetensors", "pt", "dummy", "fastsafetensors", "runai_streamer"),
+    },
     measured=True,
     measured_on=("H200 SXM", "H100 SXM"),
     gpus="tensor_parallel_size",

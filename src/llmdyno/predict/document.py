@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmdyno import plugins
 from llmdyno.embedded.model import RECIPES
 from llmdyno.engines import Scheduling
 from llmdyno.knobs import Value, show
@@ -148,7 +149,12 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
     if gpus_of(option.setup) > 1 and not any(gpus_of(each) > 1 for each in own):
         found.append("No measured run of one server over several GPUs has tested the predictor")
     chooses = scheduling_of(site.engine).variant  # the knob that has chosen these rules
-    unknown = [name for name in option.config if name != chooses and not rules.knows(name)]
+    knobs = {knob.name: knob for knob in plugins.load("engines", site.engine).knobs}
+    unknown = [
+        name
+        for name, value in option.config.items()
+        if name != chooses and not rules.holds_under(knobs[name], value)
+    ]
     if unknown:
         shown = " ".join(f"{name}={show(option.config[name])}" for name in unknown)
         found.append(f"What {shown} changes is not simulated, and not in the numbers")

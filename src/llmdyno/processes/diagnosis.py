@@ -29,6 +29,10 @@ FAILURES: Mapping[str, str] = {
 
 GPU = "gpu-unavailable"
 
+# The beginning of a line that is an error, not a warning of what the engine has survived.
+_ERROR = r"^(?!.*(?i:warning|falling back)).*(?i:error\b)"
+_UNKNOWN = "CUDA unknown error - this may be due to"
+
 # Messages of engines, Python and the kernel, tried after the engine's own; first match wins.
 SYMPTOMS: Sequence[tuple[str, str]] = (
     (r"(?i)CUDA out of memory|OutOfMemoryError|\bout of memory\b", "out-of-memory"),
@@ -39,19 +43,18 @@ SYMPTOMS: Sequence[tuple[str, str]] = (
         r"(?i)\b(address|socket|port)\b.* already in use|EADDRINUSE|port \d+ is already",
         "port-in-use",
     ),
-    # CUDA's, NVML's, PyTorch's and the kernel module's words; Triton's own warning, at every start
-    # without a GPU, is none.
-    (r"^(?![WE]\d{4} ).*[Nn]o CUDA(-capable device is detected| GPUs are available)", GPU),
-    (r"(?i)CUDA-capable device\S* (is|are|is/are) busy|uncorrectable ECC error", GPU),
-    (r"(?i)GPU (is lost|has fallen off the bus|requires reset)|system not yet initialized", GPU),
-    (
-        r"Driver/library version mismatch|CUDA unknown error - this may be due to",
-        GPU,
-    ),
-    (r"ModuleNotFoundError|ImportError|cannot open shared object file", "missing-library"),
-    # Not in Triton's own warning, which it writes at every start without a GPU.
+    # Before the GPU's: a driver that is too old finds no GPU either. Triton's own warning, at every
+    # start without a GPU, is none of these.
     (r"^(?![WE]\d{4} ).*CUDA driver version is insuff", "driver-too-old"),
     (r"NVIDIA driver on your system is too old", "driver-too-old"),
+    # CUDA's, NVML's, PyTorch's and the kernel module's words.
+    (r"^(?![WE]\d{4} ).*[Nn]o CUDA-capable device is detected", GPU),
+    # PyTorch's, which an engine may survive on a CPU: only an error tells.
+    (rf"{_ERROR}.*No CUDA GPUs are available", GPU),
+    (r"(?i)CUDA-capable device\S* (is|are|is/are) busy|uncorrectable ECC error", GPU),
+    (r"(?i)GPU (is lost|has fallen off the bus|requires reset)|\bsystem not yet initialized", GPU),
+    (rf"Driver/library version mismatch|{_ERROR}.*{_UNKNOWN}", GPU),
+    (r"ModuleNotFoundError|ImportError|cannot open shared object file", "missing-library"),
     (r"^(?![WE]\d{4} ).*no NVIDIA driver", "missing-library"),
     (r"undefined symbol", "missing-library"),
     (r"command not found|^cannot start .*: No such file", "missing-library"),
@@ -64,6 +67,7 @@ SYMPTOMS: Sequence[tuple[str, str]] = (
     (r"(?i)no such option|unexpected argument|unknown (option|flag|argument)", "bad-config"),
     (r"the following arguments are required|ValidationError|\bValueError\b", "bad-config"),
     (r"(?i)invalid (value|option|argument)", "bad-config"),
+    (_UNKNOWN, GPU),  # in a warning: if nothing else tells why
 )
 _TERMINAL_CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

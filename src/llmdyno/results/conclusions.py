@@ -14,7 +14,7 @@ from llmdyno.results.titles import title, unit
 from llmdyno.units import counted
 
 # Kinds of a group of knobs that the winner's reader need not know to use it.
-_NO_INTERACTION = frozenset({"independent", "no effect", "unknown"})
+_NO_INTERACTION = frozenset({"independent", "no effect", "slo", "unknown"})
 _NOTHING_TRIED = {"budget": "the budget ended", "hand": "the trials were ended by hand"}
 # Doubts that belong beside a verdict: without them it sounds surer than it is.
 _OF_PAIRS = frozenset({"torn-pairs", "repeated-runs", "failing-starts", "doubtful-pairs"})
@@ -256,9 +256,12 @@ def interactions(study: Document) -> list[str]:
 
 def of_slo_setting(study: Document, row: Document) -> str:
     """Say of a row of the ablation that the SLOs hang on its setting; empty: they do not."""
+    return of_slo_runs(study, row) if part(row, "slo_met").get("decides") else ""
+
+
+def of_slo_runs(study: Document, row: Document) -> str:
+    """Say in how many runs of a row of the ablation the SLOs were met, with its setting or not."""
     met = part(row, "slo_met")
-    if not met.get("decides"):
-        return ""
     wanted = " and ".join(texts(study, "slo"))
     without, whole = _share(met.get("without") or []), _share(met.get("with") or [])
     return f"{wanted} is met in {whole}, without it in {without}"

@@ -6,9 +6,12 @@ from llmdyno.knobs import show
 from llmdyno.results import conclusions, titles, verdicts, wording
 from llmdyno.results.documents import Document, interval, items, number, part, text
 from llmdyno.results.proportions import NOT_SHOWN, worded
-from llmdyno.results.slo import HEADLINES
+from llmdyno.results.slo import HEADLINES, shift
 from llmdyno.results.titles import lower_is_better
 
+_DID = "What did it is"
+_COSTS = "Against it works"
+_OPEN = "Not shown to be for it or against it, by too few runs, is"
 _NOT_PUT_BACK = "the winner was not measured again without it"
 _PUT_BACK = "the winner was not measured again with one of them put back"
 
@@ -27,8 +30,7 @@ def which(study: Document, changed: Sequence[str]) -> str:
             f"Which of the {len(changed)} changed settings ({listed}) did it is not known:"
             f" {_PUT_BACK}."
         )
-    did: list[str] = []
-    costs: list[str] = []
+    found: dict[str, list[str]] = {opening: [] for opening in (_DID, _COSTS, _OPEN)}
     idle: list[str] = []
     for row, said in known:
         slo = conclusions.of_slo_setting(study, row)
@@ -37,17 +39,33 @@ def which(study: Document, changed: Sequence[str]) -> str:
         if not (slo or own):
             idle.append(name)
             continue
+        opening = _opening(study, row)
+        if opening == _OPEN:
+            slo = conclusions.of_slo_runs(study, row)
         values = f"{show(row.get('from'))} → {show(row.get('to'))}"
         clause = f"{name} ({values}): with it {' and '.join(one for one in (slo, own) if one)}"
-        (costs if not slo and _is_adverse(study, row) else did).append(clause)
-    told = [f"What did it is {'; '.join(did)}."] if did else []
-    told += [f"Against it works {'; '.join(costs)}."] if costs else []
+        found[opening].append(clause)
+    told = [f"{opening} {'; '.join(clauses)}." for opening, clauses in found.items() if clauses]
     verb, whose = ("is", "its") if len(idle) == 1 else ("are", "their")
     rest = f"{wording.listed(idle)} {verb} not shown to have an effect of {whose} own."
     together = conclusions.interactions(study)
     return " ".join(
         one for one in (*told, rest if idle else "", *together, _unknown(changed, known)) if one
     )
+
+
+def _opening(study: Document, row: Document) -> str:
+    """Return with which words a setting is told that makes a difference.
+
+    The SLOs come before the objective. Of a setting that costs, and may meet them by runs that are
+    too few to show it, it is open on which side it stands.
+    """
+    shifted = shift(part(row, "slo_met"))
+    if part(row, "slo_met").get("decides"):
+        return _DID if shifted > 0 else _COSTS
+    if not _is_adverse(study, row):
+        return _DID
+    return _OPEN if shifted > 0 else _COSTS
 
 
 def _unknown(changed: Sequence[str], known: Sequence[tuple[Document, str]]) -> str:

@@ -4,7 +4,7 @@ The table of metrics is imported where it is read: it brings numpy, and a help d
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -88,6 +88,19 @@ def verdicts(slos: Iterable[Slo], level: Mapping[str, Any]) -> list[dict[str, An
     return found
 
 
+def shift(met: Mapping[str, Sequence[bool]]) -> float:
+    """Return by how much more of the runs with some settings met all SLOs than of those without.
+
+    Args:
+        met: whether each run did, of those "with" the settings and "without".
+
+    Returns:
+        -1 to 1; 0 where one of the two has no run.
+    """
+    whole, without = met.get("with") or (), met.get("without") or ()
+    return sum(whole) / len(whole) - sum(without) / len(without) if whole and without else 0.0
+
+
 def _failed_share_max(slo: Slo) -> float:
     """Return the largest share of failed requests with which an SLO may be met."""
     from llmdyno.results.metrics import BY_NAME
@@ -127,7 +140,9 @@ def _meets(slo: Slo, value: float | None) -> bool:
 _UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 60e3}
 
 
-_SLO = re.compile(r"(\w+)\s*(?::\s*(\w+))?\s*([<>])\s*=?\s*([-+]?[\d.,]*)\s*([^\W\d]*(?:/\w+)?)")
+_SLO = re.compile(r"(\w+)\s*(?::\s*(\w+))?\s*([<>])\s*=?\s*(.*)")
+_LIMIT = re.compile(r"(\d+(?:\.\d+)?)\s*([^\W\d]*(?:/\w+)?)")
+_DIVIDER = re.compile(r";|,(?!\d)")  # before a digit a comma is a part of a number
 # What llm-optimizer of BentoML, whose constraints are written alike, calls what we have.
 _OTHER_METRICS = {"e2e_latency": "e2e"}
 _OTHER_STATS = {"median": "p50", "avg": "mean"}
@@ -136,21 +151,26 @@ _OTHER_STATS = {"median": "p50", "avg": "mean"}
 def parse_slos(text: str | None) -> tuple[Slo, ...]:
     """Read 'ttft:p99<2s,tpot:p95<50ms,token_rate>1000'; semicolons divide as commas do.
 
+    A comma that a digit follows divides nothing: of '1,5s' it is a part, which is no number here.
+
     Raises:
         UsageError: names the expression and what would be right.
     """
-    return tuple(_parse_slo(part.strip()) for part in re.split(r"[,;]", text or "") if part.strip())
+    return tuple(_parse_slo(part.strip()) for part in _DIVIDER.split(text or "") if part.strip())
 
 
 def _parse_slo(expr: str) -> Slo:
     from llmdyno.results.metrics import BY_NAME, by_flag
 
-    match = _SLO.fullmatch(expr.lower())
+    match = _SLO.fullmatch(expr)
     if match is None:
         raise UsageError(f"--slo {expr}: write metric:stat<limit, e.g. ttft:p99<2s.")
-    name, stat, relation, number, unit = match.groups()
-    if not re.fullmatch(r"\d+(\.\d+)?", number):
-        raise UsageError(f"--slo {expr}: '{number}' is no limit; write a number, e.g. 200ms or 2s.")
+    name, stat, relation, given = match.groups()
+    name, stat = name.lower(), (stat or "").lower()
+    read = _LIMIT.fullmatch(given.lower())
+    if read is None:
+        raise UsageError(f"--slo {expr}: '{given}' is no limit; write a number, e.g. 200ms or 2s.")
+    number, unit = read.groups()
     name, stat = _OTHER_METRICS.get(name, name), _OTHER_STATS.get(stat, stat)
     known = by_flag()
     metric = name if name in BY_NAME else known.get(name)

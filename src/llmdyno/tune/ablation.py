@@ -17,6 +17,7 @@ import numpy as np
 
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Knob, Value
+from llmdyno.results.slo import shift
 from llmdyno.tune.blame import is_open
 from llmdyno.tune.candidates import changed, effective
 from llmdyno.tune.entries import Step
@@ -32,7 +33,8 @@ _NOISE_MIN = 0.01  # of a run's value: equal runs never agree better
 _NOISE_UNKNOWN = 0.05  # where no two runs of the confirmation tell
 _BEYOND = 2.0  # standard errors that an effect must have to matter
 PAIRS = 3  # of a knob that matters, where the confirmation's number is open
-_SHARE_OF_RUNS = 0.5
+_SHARE_OF_RUNS = 0.5  # by more than this the runs that meet the SLOs differ, if a knob decides
+SHOWN_RUNS = 2  # with a knob, and without it, that show that it does
 _TOGETHER_MAX = 3  # combinations of knobs that matter that are tried
 
 
@@ -310,10 +312,7 @@ class Ablation:
         return float(np.mean(known)) if known else None
 
     def _matters(self, names: Sequence[str]) -> bool | None:
-        """Tell whether an effect is beyond the noise of its pairs; None: it is not known.
-
-        So is one on the SLOs: what a winner meets them by may cost it speed.
-        """
+        """Tell whether an effect is beyond the noise, or the SLOs hang on it; None: not known."""
         if decides_slo(meets(self._found(names))):
             return True
         effect = self._effect(names)
@@ -360,13 +359,12 @@ def meets(pairs: Sequence[PairOfRuns]) -> dict[str, list[bool]]:
     return found
 
 
-def decides_slo(met: Mapping[str, Sequence[bool]]) -> bool:
-    """Tell whether the winner meets the SLOs more often, or less, than without some knobs.
+def decides_slo(met: Mapping[str, Sequence[bool]], *, runs: int = 1) -> bool:
+    """Tell whether the winner meets the SLOs more often, or less, in at least so many runs each.
 
-    By more than half of its runs: near a limit one run says little.
+    Near a limit one run says little: it asks for more pairs, and shows nothing.
     """
-    shares = [sum(met[arm]) / len(met[arm]) for arm in ("with", "without") if met[arm]]
-    return len(shares) > 1 and abs(shares[0] - shares[1]) > _SHARE_OF_RUNS
+    return min(map(len, met.values())) >= runs and abs(shift(met)) > _SHARE_OF_RUNS
 
 
 def matters(effect: float, noise_of_run: float, pairs: int) -> bool:

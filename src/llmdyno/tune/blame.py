@@ -4,8 +4,9 @@ A config that has never worked and fails is a result. One that has worked and fa
 more. If it fails again, for a reason that only the machine can have, it is the machine's fault; for
 any other reason the baseline is started once more, and tells: where it fails too, the machine is
 broken; where it works, the config has died by itself. The same check is made after several trials
-in a row that have failed. What a broken machine has let fail does not count. Nor do trials that
-failed beside a baseline that failed at first and works again: they are measured once more.
+in a row that have failed, and after one that has found no GPU, in its lane if it has one. What a
+broken machine has let fail does not count. Nor do trials that failed beside a baseline that failed
+at first and works again: they are measured once more.
 """
 
 from collections import Counter
@@ -139,15 +140,16 @@ def looks_broken(ledger: Ledger) -> bool:
     """Tell whether so many trials have failed in a row that the machine is to be checked."""
     failed = failed_last(ledger)
     # A lane's GPU tells of that lane alone, whose baseline is asked by itself.
-    likely = [s for s in failed if s.failure_class in MACHINES and not (s.device and _no_gpu(s))]
+    likely = [s for s in failed if s.failure_class in MACHINES and not (s.device and lacks_gpu(s))]
     return (
         len(failed) >= _TRIALS_IN_A_ROW
         or len(likely) >= _OF_THE_MACHINE
-        or any(_no_gpu(step) for step in likely)
+        or any(lacks_gpu(step) for step in likely)
     )
 
 
-def _no_gpu(step: Step) -> bool:
+def lacks_gpu(step: Step) -> bool:
+    """Tell whether a step failed as it found no GPU that works."""
     return step.failure_class == GPU
 
 
@@ -182,18 +184,33 @@ def is_suspect(ledger: Ledger) -> bool:
     return looks_broken(ledger) and failed_last(ledger)[-1].phase == "trial"
 
 
-def give_back(ledger: Ledger, knobs: Sequence[Knob], say: Callable[[str], None]) -> None:
+def give_back(
+    ledger: Ledger, knobs: Sequence[Knob], say: Callable[[str], None], *, by_lane: bool = False
+) -> set[Key]:
     """Write down which trials failed with the machine, not by themselves, and tell it.
 
     They are void and are measured again, each so often at most.
+
+    Args:
+        ledger: of the study.
+        knobs: of what is tuned.
+        say: tells a person.
+        by_lane: a trial without a GPU is given back once its own part of the machine has worked;
+            else once anything has.
+
+    Returns:
+        Them.
     """
+    known = len(ledger.events)
     beside = _failed_with_the_baseline(ledger, knobs)
     void = _give_back(ledger, beside, "the baseline failed beside them")
     if void:
         say(f"  The baseline had failed, too, so what failed before it is measured again: {void}.")
-    void = _give_back(ledger, _failed_without_a_gpu(ledger), "they found no GPU that works")
+    lost = _failed_without_a_gpu(ledger, by_lane=by_lane)
+    void = _give_back(ledger, lost, "they found no GPU that works")
     if void:
         say(f"  No config takes a GPU away; what failed for want of one is measured again: {void}.")
+    return {of for event in ledger.events[known:] for of in event.void}
 
 
 def _give_back(ledger: Ledger, found: Sequence[Step], why: str) -> str:
@@ -205,15 +222,18 @@ def _give_back(ledger: Ledger, found: Sequence[Step], why: str) -> str:
     return ", ".join(f"{phase} {number + 1}" for phase, _, number in void)
 
 
-def _failed_without_a_gpu(ledger: Ledger) -> list[Step]:
-    """Return the trials that found no GPU, if something was measured since."""
-    measured = [i for i, step in enumerate(ledger.steps) if step.state in {"measured", "pruned"}]
-    return [
-        step
-        for step in ledger.steps[: max(measured, default=0)]
-        if step.phase == "trial" and step.state == "failed" and _no_gpu(step)
-        if ledger.tries(key(step))[-1].state == "failed"
-    ]
+def _failed_without_a_gpu(ledger: Ledger, *, by_lane: bool) -> list[Step]:
+    """Return the trials that found no GPU, if something was measured since, or in their lane."""
+    found = []
+    works: set[str] = set()  # where something was measured since
+    for step in reversed(ledger.steps):
+        if step.state in {"measured", "pruned"}:
+            works.add(step.device)
+        elif step.phase == "trial" and step.state == "failed" and lacks_gpu(step):
+            there = any(shares(step.device, one) for one in works) if by_lane else bool(works)
+            if there and ledger.tries(key(step))[-1].state == "failed":
+                found.append(step)
+    return found[::-1]
 
 
 def _failed_with_the_baseline(ledger: Ledger, knobs: Sequence[Knob]) -> list[Step]:

@@ -12,7 +12,7 @@ import msgspec
 
 from llmdyno.knobs import Value
 from llmdyno.results.slo import Objective
-from llmdyno.tune.ablation import PairOfRuns, decides_slo, matters, meets
+from llmdyno.tune.ablation import SHOWN_RUNS, PairOfRuns, decides_slo, matters, meets
 
 # Takes pairs of runs (without, whole) and returns a ratio with its interval.
 Ratio = Callable[[Sequence[tuple[str, str]], Objective], dict[str, Any]]
@@ -42,10 +42,11 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
             }
             mean = self._mean(names)
             met = meets(pairs)
+            decides = decides_slo(met, runs=SHOWN_RUNS)
             if mean is not None:
-                told["matters"] = matters(mean, self.noise, len(pairs)) or decides_slo(met)
+                told["matters"] = matters(mean, self.noise, len(pairs)) or decides
             if any(met.values()):
-                told["slo_met"] = met | {"decides": decides_slo(met)}
+                told["slo_met"] = met | {"decides": decides}
             rows.append(told)
         key = self.objectives[0].key
         return sorted(rows, key=lambda row: _size(row["effect"][key]))
@@ -53,9 +54,9 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     def interactions(self) -> list[dict[str, Any]]:
         """Return what knobs do that were taken back together, each with a kind and a sentence.
 
-        The kinds: "no effect", "harm", "small parts", "either is enough", "some together" (of more
-        than two), where none has an effect alone; else "only together", "help one another",
-        "replace one another", "independent".
+        The kinds: "slo", "no effect", "harm", "small parts", "either is enough", "some together"
+        (of more than two), where none has an effect alone; else "only together", "help one
+        another", "replace one another", "independent".
         """
         told = []
         for names in self._groups(single=False):
@@ -106,8 +107,19 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
             for name, one in zip(names, alone, strict=True)
         ]
         if not any(shown):
+            if self._decide_slo(names):
+                why = f"{listed}: whether the SLOs are met hangs on them, whatever they cost."
+                return "slo", why
             return self._of_idle(names, listed, whole, sum(alone))
         return self._of_two(names, listed, whole, alone)
+
+    def _decide_slo(self, names: tuple[str, ...]) -> bool:
+        """Tell whether the SLOs seem to hang on some knobs, together or on one of them.
+
+        One pair is enough: what may meet an SLO is not to be called idle, or harm.
+        """
+        groups = (names, *((name,) for name in names))
+        return any(decides_slo(meets(self._pairs(one))) for one in groups)
 
     def _of_idle(
         self, names: tuple[str, ...], listed: str, whole: float, alone: float

@@ -1,4 +1,4 @@
-"""Lanes that fail again and again: the baseline shows whether they still work.
+"""Lanes that fail again and again, or find no GPU: the baseline shows whether they still work.
 
 A lane is a part of this machine, or a host. One of several parts is checked by itself; so is every
 host, as the baseline on the lead's machine tells nothing of another machine.
@@ -35,10 +35,10 @@ class LaneChecks:
         return self._devices.lanes > 1 or isinstance(self._devices, Hosts)
 
     def is_suspect(self, device: str) -> bool:
-        """Tell whether a lane has failed so often in a row that it must be checked by itself."""
+        """Tell whether a lane is to be checked by itself: it failed so often, or lost its GPU."""
         last = [s for s in self._runner.ledger.steps if shares(s.device, device)][-_IN_A_ROW:]
         failed = len(last) == _IN_A_ROW and all(step.state == "failed" for step in last)
-        return failed and self.by_lane
+        return (failed or any(map(blame.lacks_gpu, last[-1:]))) and self.by_lane
 
     def explains(self, failed: Sequence[Step]) -> bool:
         """Tell whether all that has failed did so in one lane, which is checked by itself."""

@@ -69,7 +69,7 @@ class ParallelTrials(Trials):
         if reference is not None:
             begin(self._asking, runner, reference)
         if not trials_left(ledger, study):
-            if blame.looks_broken(ledger):
+            if blame.looks_broken(ledger) or any(map(blame.lacks_gpu, blame.failed_last(ledger))):
                 runner.check_machine()
             self._search = self._asking.told(self._tried())
             return
@@ -94,7 +94,9 @@ class ParallelTrials(Trials):
                     self._withdraw()
                     break
                 if not ended and not self._is_broken() and not self._waiting and self._over:
-                    break
+                    self._give_back(by_lane=False)  # a stop may have come before its lane's check
+                    if not self._waiting:
+                        break
         self._search = self._asking.told(self._tried())
 
     # What is begun.
@@ -293,11 +295,23 @@ class ParallelTrials(Trials):
                 raise blame.stopped(self._runner.ledger, why, step)
             elif step.state == "failed":  # no lane would be left: it is the machine
                 self._last_fails = True
+            else:
+                self._give_back()
             return
+        if step.state != "failed":
+            self._give_back()
         if is_doubtful(step):
             self._retry(msgspec.structs.replace(job, dropped_s=0.0), _doubt_of(step))
         if self._checks.is_suspect(step.device):
             self._check(step.device)
+        elif blame.lacks_gpu(step) and not self._checks.by_lane:
+            self._last_fails = True
+
+    def _give_back(self, *, by_lane: bool = True) -> None:
+        """Begin again what found no GPU, now that its lane has shown that it works."""
+        runner = self._runner
+        void = blame.give_back(runner.ledger, runner.stack.knobs, runner.say, by_lane=by_lane)
+        self._take_up(out for out in runner.ledger.out if key(out) in void)
 
     def _failed_where_nothing_counts(self, ended: Ended) -> bool:
         """Tell whether a trial has failed on a host that was left out after it had begun."""
