@@ -259,14 +259,11 @@ def killed_as_a_user_asks_again(folder: Path, answers: int) -> int:
                 await client.send(TOKEN, pause_s=0)
 
         async with scripted(server) as url:
-            words = ("bench", "--url", url, "--endpoint", "openai-chat", "--model", "m")
-            words += ("-c", str(USERS), "--ramp", "0s", "--duration", "600s", "--osl", "1")
-            words += ("--think-time", "0s", "--no-calibration", "--out", str(folder))
-            started.append(
-                await asyncio.create_subprocess_exec(
-                    *DYNO, *words, stderr=asyncio.subprocess.DEVNULL
-                )
-            )
+            words = [*DYNO, "bench", "--url", url, "--endpoint", "openai-chat", "--model", "m"]
+            words += ["-c", str(USERS), "--ramp", "0s", "--duration", "600s", "--osl", "1"]
+            words += ["--think-time", "0s", "--no-calibration", "--out", str(folder)]
+            quiet = asyncio.subprocess.DEVNULL
+            started.append(await asyncio.create_subprocess_exec(*words, stderr=quiet))
             await asyncio.wait_for(started[0].wait(), 100)
 
     asyncio.run(main())
