@@ -5,6 +5,7 @@ that takes the machine to be idle fails far sooner than it would by chance. Thos
 are left out. `--seed N` among the first words repeats a run as far as a machine can.
 """
 
+import argparse
 import os
 import random
 import signal
@@ -37,6 +38,15 @@ def descendants(ancestor: int) -> list[int]:
     return [pid for pid in found if pid in running]
 
 
+def stop(pid: int, for_s: float) -> None:
+    """Let a process stand still; it goes on even if this is interrupted."""
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(for_s)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def stop_some(ancestor: subprocess.Popen[bytes], longest_s: float, seed: int) -> None:
     """Stop one process after the other until the ancestor has ended."""
     chance = random.Random(seed)
@@ -46,21 +56,21 @@ def stop_some(ancestor: subprocess.Popen[bytes], longest_s: float, seed: int) ->
         if pids:
             pid = chance.choice(pids)
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
-                time.sleep(longest_s * chance.choice(_SHARES))
-                os.kill(pid, signal.SIGCONT)
+                stop(pid, longest_s * chance.choice(_SHARES))
         time.sleep(chance.uniform(*_APART_S))
 
 
 def main(words: list[str]) -> int:
     """Run pytest with all but our own words; return its exit status."""
-    seed = 0
-    if words[0] == "--seed":
-        seed, words = int(words[1]), words[2:]
-    longest_s, asked = float(words[0]), words[1:]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=0, help="repeats a run as far as it can be")
+    parser.add_argument("seconds", type=float, help="the longest stop")
+    parser.add_argument("asked", nargs=argparse.REMAINDER, help="pytest's own words")
+    own = parser.parse_args(words)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what stands goes on
     pytest = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"]
-    with subprocess.Popen([*pytest, "-m", "not alone", *asked]) as running:
-        stop_some(running, longest_s, seed)
+    with subprocess.Popen([*pytest, "-m", "not alone", *own.asked]) as running:
+        stop_some(running, own.seconds, own.seed)
     return running.returncode
 
 

@@ -1,14 +1,13 @@
 """The benchmark as a user runs it, against a server whose timing is known exactly."""
 
+import asyncio
 import json
-import random
 import signal
 import statistics
 import subprocess
 import time
 import urllib.request
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 import waiting
 from conftest import DYNO, last_json
 from llmdyno.processes.presence import Served, serving
+from scripted_server import DONE, END, HEAD, STOP, Client, chunk, framed, scripted
 
 Streamer = Callable[..., str]
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
@@ -220,49 +220,72 @@ def test_an_slo_that_is_missed_is_exit_status_1(streamer: Streamer, dyno: Dyno) 
     assert dyno(*arguments, "--slo", "ttft:p50<4s").returncode == 0
 
 
-def test_a_finished_request_survives_kill_9(streamer: Streamer, tmp_path: Path, dyno: Dyno) -> None:
-    """Killed at random moments, the rebuilt report has every request that the journal had."""
-    url = streamer("--ttft", "20ms", "--itl", "5ms")
-    rng = random.Random(7)
-    for number in range(3):
-        folder = tmp_path / f"run{number}"
-        process = subprocess.Popen(
-            [
-                *(*DYNO, "bench", "--url", url, "-c", "5", "--ramp", "0s", "--duration", "60s"),
-                *("--osl", "8", "--no-calibration", "--out", str(folder)),
-            ],
-            stderr=subprocess.DEVNULL,
-        )
-        journal = folder / "journal.jsonl"
-        waiting.until(partial(_has_begun, journal), "the level", within_s=60.0)
-        time.sleep(1.0 + rng.random() * 2)
-        finished_before = _truth(url)["completed"] - number_of_others(tmp_path, number) - 1
-        # Long before the level ends, what has finished is on disk; 1: the endpoint was asked.
-        waiting.until(partial(_has_requests, journal, finished_before), "them in the journal")
-        process.kill()
-        process.wait()
-
-        done = dyno("report", str(folder), "--json")
-        assert done.returncode == 0, done.stderr
-        (level,) = last_json(done.stdout)["levels"]
-
-        assert level["requests"]["completed"] >= finished_before > 0
-        assert level["interrupted"]
-        (tmp_path / f"count{number}").write_text(str(_truth(url)["completed"]))
+USERS = 3
+TOKEN = HEAD + framed(chunk("a") + STOP + DONE) + END
 
 
-def number_of_others(folder: Path, number: int) -> int:
-    """Return how many requests the streamer had completed before this run."""
-    path = folder / f"count{number - 1}"
-    return int(path.read_text()) if path.exists() else 0
+def killed_as_a_user_asks_again(folder: Path, answers: int) -> int:
+    """Run a benchmark that its server kills with a request that it has just read.
+
+    A user asks again when the request before is finished. So as the server has read a request, all
+    that it has answered are finished but for those of the other users.
+
+    Args:
+        folder: of the run.
+        answers: how many requests of the level are answered.
+
+    Returns:
+        How many requests are finished then.
+    """
+    journal = folder / "journal.jsonl"
+    asked: list[int] = []  # of each user, in the order of their first requests
+
+    async def main() -> None:
+        dead = asyncio.Event()
+        started: list[asyncio.subprocess.Process] = []
+
+        async def server(client: Client) -> None:
+            user = None
+            while not dead.is_set():
+                await client.request()
+                if _has_begun(journal):  # before that it is the rehearsal
+                    if user is None:
+                        user = len(asked)
+                        asked.append(0)
+                    asked[user] += 1
+                    if sum(asked) > answers and asked[user] > 1:
+                        started[0].kill()
+                        dead.set()
+                await client.send(TOKEN, pause_s=0)
+
+        async with scripted(server) as url:
+            words = [*DYNO, "bench", "--url", url, "--endpoint", "openai-chat", "--model", "m"]
+            words += ["-c", str(USERS), "--ramp", "0s", "--duration", "600s", "--osl", "1"]
+            words += ["--think-time", "0s", "--no-calibration", "--out", str(folder)]
+            quiet = asyncio.subprocess.DEVNULL
+            started.append(await asyncio.create_subprocess_exec(*words, stderr=quiet))
+            await asyncio.wait_for(started[0].wait(), 100)
+
+    asyncio.run(main())
+    return sum(count - 1 for count in asked)
+
+
+@pytest.mark.parametrize("answers", [1, 40, 333])
+def test_a_finished_request_survives_kill_9(tmp_path: Path, dyno: Dyno, answers: int) -> None:
+    folder = tmp_path / "run"
+
+    finished = killed_as_a_user_asks_again(folder, answers)
+    done = dyno("report", str(folder), "--json")
+
+    assert finished > answers - USERS
+    assert done.returncode == 0, done.stderr
+    (level,) = last_json(done.stdout)["levels"]
+    assert finished <= level["requests"]["completed"] <= finished + USERS
+    assert level["interrupted"]
 
 
 def _has_begun(journal: Path) -> bool:
     return journal.exists() and b'"type":"level"' in journal.read_bytes()
-
-
-def _has_requests(journal: Path, count: int) -> bool:
-    return _requests_in(journal) >= count
 
 
 def _requests_in(journal: Path) -> int:

@@ -73,6 +73,28 @@ def test_what_excludes_each_other_in_an_older_study_is_not_written_side_by_side(
     assert repeat.study_file(older) == repeat.study_file(study)
 
 
+def test_an_older_study_of_a_trace_is_asked_for_by_its_times_alone() -> None:
+    study = flags.study_spec({"workload": "trace", "dataset": "t.jsonl", "duration": "20s"})
+    load = msgspec.structs.replace(study.load, requests=40, think_s=2.0)
+    older = msgspec.structs.replace(study, load=load)
+
+    written = repeat.study_file(older)
+
+    assert written == repeat.study_file(study)
+    assert flags.study_spec(tomllib.loads(written)) == study
+
+
+def test_an_older_run_of_a_trace_is_asked_for_by_its_requests_alone() -> None:
+    traced = {"workload": "trace", "arrival": "trace", "dataset": "t.jsonl", "requests": 40}
+    asked = flags.bench_spec({"url": "http://host:8000/v1", **traced})
+    older = msgspec.structs.replace(asked, load=msgspec.structs.replace(asked.load, duration_s=9.0))
+
+    blocks = repeat.of_run({"spec": msgspec.to_builtins(older)})
+
+    assert blocks == repeat.of_run({"spec": msgspec.to_builtins(asked)})
+    assert "--requests 40" in blocks[0].text
+
+
 def test_a_file_holds_what_is_asked_and_no_default() -> None:
     written = tomllib.loads(repeat.study_file(flags.study_spec({"trials": 3})))
     assert written == {

@@ -578,13 +578,34 @@ def read_stream(server: Server, max_tokens: int, then: Callable[[], object]) -> 
         return first + response.read()
 
 
-def test_sigterm_lets_a_running_stream_finish(folder: Path) -> None:
+# Stands beside every Python that finds it, and lets the worker load nothing before it may.
+_HELD_WORKER = """
+import os, sys, time
+if "llmdyno.embedded.worker" in sys.orig_argv:
+    while not os.path.exists(os.environ["WORKER_MAY_LOAD"]):
+        time.sleep(0.01)
+"""
+
+
+def test_a_server_that_loads_its_model_says_so(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(_HELD_WORKER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("WORKER_MAY_LOAD", str(tmp_path / "may-load"))
+    asked = {"model": "tiny", "prompt": "A", "max_tokens": 1}
     with starting(folder) as server:
-        seen: set[int] = set()
-        while 200 not in seen:
-            seen.add(server.health())
-            assert server.process.poll() is None, server.said()
-        assert 503 in seen  # while the model was being loaded
+        eventually(lambda: server.health() != 0 or server.process.poll() is not None)
+        assert server.health() == 503, server.said()
+        status, body = server.request("POST", "/v1/completions", asked)
+        assert (status, json.loads(body)["error"]["code"]) == (503, "loading")
+        (tmp_path / "may-load").touch()
+        eventually(lambda: server.health() == 200 or server.process.poll() is not None)
+        assert server.request("POST", "/v1/completions", asked)[0] == 200, server.said()
+
+
+def test_sigterm_lets_a_running_stream_finish(folder: Path) -> None:
+    with started(folder) as server:
         # Few enough that a slow machine makes them within DRAIN_S.
         body = read_stream(server, 120, lambda: server.process.send_signal(signal.SIGTERM))
         assert events(body)[-1] == b"[DONE]"

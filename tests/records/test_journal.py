@@ -1,4 +1,4 @@
-"""The journal on a disk that is full: what was written stays readable, whatever comes after."""
+"""The journal: a line is there for all as soon as it is written; what a full disk leaves."""
 
 import resource
 import signal
@@ -18,6 +18,14 @@ def _tick(number: int) -> Tick:
 def _append_all(journal: Journal, start: int, end: int) -> None:
     for number in range(start, end):
         journal.append(_tick(number))
+
+
+def test_whoever_reads_finds_each_line_as_soon_as_append_returns(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    for number in range(20):
+        journal.append(_tick(number))
+        assert list(read_journal(journal.path)) == [_tick(n) for n in range(number + 1)]
+    journal.close()
 
 
 def test_a_line_that_found_no_room_leaves_no_half_of_itself(tmp_path: Path) -> None:

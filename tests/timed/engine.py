@@ -1,9 +1,12 @@
 """An engine of known speed: the streamer behind the interface of engines, with faults as a knob.
 
 Its numbers are known, so a study over it has a right answer. It is a plug-in from outside the
-package, named on the command line as `--engine timed.engine`.
+package, named on the command line as `--engine timed.engine`. While there is the file that
+TIMED_HELD names, no server starts but that of the baseline.
 """
 
+import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -74,6 +77,9 @@ SCRIPTS = {
 }
 
 
+_HELD_S = 300  # at most
+
+
 class TimedEngine:
     name = "timed.engine"
     knobs = KNOBS
@@ -99,12 +105,14 @@ class TimedEngine:
             f"{sys.executable} -m llmdyno.streamer --host {host} --port {port}"
             f" --ttft 30ms --itl {config.get('itl_ms', 40)}ms"
         )
+        held = os.environ.get("TIMED_HELD", "") if config else ""
+        wait = f"while [ -e {shlex.quote(held)} ]; do sleep 0.1; done; " if held else ""
         return Launch(
-            argv=("sh", "-c", SCRIPTS[mode].format(streamer=streamer)),
+            argv=("sh", "-c", wait + SCRIPTS[mode].format(streamer=streamer)),
             url=f"http://{host}:{port}",
             endpoint="openai-chat",
             model=model,
-            start_timeout_s=20,
+            start_timeout_s=_HELD_S if held else 20,
         )
 
 

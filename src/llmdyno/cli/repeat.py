@@ -84,7 +84,7 @@ def of_run(summary: Mapping[str, Any]) -> list[Block]:
         return []
     words = ["dyno", "bench", "--url", spec.url]
     for field, value in _asked(spec, Bench(url=spec.url)):
-        if field.name not in _excluded(spec.load):
+        if field.name not in _excluded(spec.load, of_trace="duration"):
             words += _words(field, value)
     return [*_prompt(spec.workload.system_prompt), Block("Run it again:", _command(words))]
 
@@ -93,7 +93,8 @@ def study_file(spec: Study) -> str:
     """Return the TOML file that `dyno tune` reads as this spec."""
     lines, tables = [], []
     always = {"engine", "front", "model", "objective", "users", "seed"}
-    excluded = _excluded(spec.load) | ({"max_pairs"} if spec.pairs_fixed else set())
+    excluded = _excluded(spec.load, of_trace="requests")
+    excluded |= {"max_pairs"} if spec.pairs_fixed else set()
     for field, value in _asked(spec, Study(), always):
         if field.name in excluded:
             continue
@@ -107,11 +108,16 @@ def study_file(spec: Study) -> str:
     return "\n".join([*lines, *tables, ""])
 
 
-def _excluded(load: Load) -> set[str]:
-    """Return the flags that a load makes no use of, and whoever reads them refuses."""
+def _excluded(load: Load, *, of_trace: str) -> set[str]:
+    """Return the flags that a load makes no use of, and whoever reads them refuses.
+
+    Args:
+        load: may be of an older version, which refused less.
+        of_trace: does not say how much of a trace is asked: in a run requests do, in a study times.
+    """
     names = {"think_time"} if load.is_open else set()
     if load.arrival == "trace":
-        return names | {"users", "ramp"}
+        return names | {"users", "ramp", of_trace}
     return names | ({"duration", "trial_duration"} if load.requests is not None else set())
 
 
