@@ -310,6 +310,24 @@ def test_what_a_set_spread_needs_to_fit_is_said_with_it() -> None:
     assert found.does_not_fit.endswith("--gpus 2 with tensor_parallel_size=2 would do.")
 
 
+@pytest.mark.parametrize(
+    ("gpus", "settings", "would"),
+    [
+        (4, ("tensor_parallel_size=1",), "; tensor_parallel_size=2 would do."),
+        (
+            2,
+            ("tensor_parallel_size=1", "data_parallel_size=2"),
+            "; --gpus 4 with tensor_parallel_size=2 would do.",
+        ),
+    ],
+)
+def test_a_wider_spread_over_the_gpus_there_are_is_named_before_more_gpus(
+    gpus: int, settings: tuple[str, ...], would: str
+) -> None:
+    found = planned(*settings, model="llama-3.1-70b", gpu="h100", gpus=gpus, users=(8,))
+    assert found.does_not_fit.endswith(would)
+
+
 def test_a_server_of_two_ranks_takes_twice_the_rate_of_one() -> None:
     """And its API servers are shared out among them."""
     one, two = (
