@@ -148,7 +148,7 @@ def close(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def too_small(part: Part) -> str:
-    """Say that the model does not fit, with the sum and what would do: a wider spread, more GPUs."""
+    """Say that the model does not fit, with the sum and which spread or how many GPUs would do."""
     site, memory = part.site, part.before.memory
     why = memory.why if not memory.fits else part.before.forecasts[0].why
     knob = scheduling_of(site.engine).under(part.base).gpus
