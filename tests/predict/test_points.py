@@ -167,7 +167,7 @@ HEAD = "users,input_tokens_mean,output_tokens_mean,token_rate"
         ),
         (
             HEAD + ",ttft_ms_p50,tpot_ms_p50\n10,100,100,2000,0.05,0.005\n",
-            "ttft_ms_p50 0.05 and tpot_ms_p50 0.005 would keep 0.0109 of 10 users waiting by Little",
+            "tpot_ms_p50 0.005 would keep 0.0109 of 10 users waiting by Little",
         ),
     ],
 )
