@@ -6,6 +6,7 @@ leaves out (users in step, ends of chunks, preemption) the simulation in schedul
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -102,6 +103,18 @@ def stack(servers: Sequence[Server]) -> Stack:
     )
 
 
+def under_way(batches: Any, running: Any) -> Any:
+    """Return how many batches of a pipeline are under way while one of them is, in an open loop.
+
+    Requests come to each by chance: by Poisson's law exp(-running) of the others have none.
+
+    Args:
+        batches: of the pipeline; an array, too.
+        running: sequences of each, on average; likewise.
+    """
+    return 1 + (batches - 1) * (1 - np.exp(-running))
+
+
 def solve(servers: Stack, loads: CoarseLoads, theta: np.ndarray) -> CoarseAnswer:
     """Return what the servers do; `theta` has a row for each of steptime.PRIORS: (9, 1)."""
     time = StepTime(servers.work, servers.graphs, theta)
@@ -114,7 +127,11 @@ def solve(servers: Stack, loads: CoarseLoads, theta: np.ndarray) -> CoarseAnswer
     )
     running = np.minimum(places, np.where(is_open, loads.rate * answer * 0.01, loads.users))
     running = np.maximum(running, 1e-3)
+    pipelines = bool(np.any(servers.work.batches > 1) and np.any(is_open))
     for _ in range(_ROUNDS):
+        if pipelines:
+            some = under_way(servers.work.batches, running)
+            time.batches = np.where(is_open, some, servers.work.batches)  # type: ignore[assignment]
         tpot_s, ttft_s = _latencies(servers, loads, time, running)
         e2e_s = ttft_s + (answer - 1) * tpot_s
         wanted = np.where(

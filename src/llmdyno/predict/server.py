@@ -20,7 +20,8 @@ from llmdyno.predict.work import BYTES, Work, work_of
 class Setup(msgspec.Struct, frozen=True):
     """A server, or one of its data-parallel ranks, which has a part of the load.
 
-    `config` is in the engine's own names; knobs that it lacks are unset.
+    `config` is in the engine's own names; knobs that it lacks are unset. `batches`: of a pipeline,
+    those that have requests at all; None: as many as stages.
     """
 
     engine: str
@@ -28,6 +29,7 @@ class Setup(msgspec.Struct, frozen=True):
     gpu: Gpu
     gpus: int = 1
     config: Mapping[str, Value] = {}
+    batches: int | None = None
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -178,8 +180,9 @@ def parts_of(setup: Setup) -> int:
     """Return among how many the load of a server is shared out: what is simulated is one of these.
 
     They are its ranks, and the batches that are under way at once in each one's pipeline. A batch
-    passes all layers, one stage at a time, while the others are in the other stages: it takes as
-    long as on a server without stages, and has its part of the sequences and of the cache.
+    passes all layers, one stage at a time, while the others are in the other stages: the GPUs take
+    as long as on a server without stages, and it has its part of the sequences and of the cache.
+    Their host is one, so a step has the host's time for all of them: see steptime.py.
 
     Raises:
         UsageError: nothing is known of the engine's scheduler, or a number is none.
@@ -289,9 +292,13 @@ def _paced(work: Work, scheduling: Scheduling, setup: Setup) -> Work:
 
 
 def _handed_on(work: Work, setup: Setup, stages: int) -> Work:
-    """Return the work with what it takes to hand a token's activations on from stage to stage."""
+    """Return the work with what stages need: activations handed on, batches planned in turn."""
     hop_s = setup.shape.hidden * BYTES["bf16"] / link_bytes_s(setup.gpu.name)
-    return msgspec.structs.replace(work, exchange_s=work.exchange_s + (stages - 1) * hop_s)
+    return msgspec.structs.replace(
+        work,
+        exchange_s=work.exchange_s + (stages - 1) * hop_s,
+        batches=stages if setup.batches is None else min(stages, setup.batches),
+    )
 
 
 def _graphs(scheduling: Scheduling, setup: Setup, sequences: int) -> Graphs:
