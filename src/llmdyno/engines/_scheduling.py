@@ -65,7 +65,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         admission: how much of the cache must be free before a prompt is let in: room for the
             prompt; also for a share of what the answers may become; for prompt and whole answer.
         plans_ahead: a step is planned while the one before it runs, so that a prompt that comes
-            meanwhile waits for one step more.
+            meanwhile waits for one step more; in a pipeline, for one batch more.
         chunks: a knob that, when false, keeps prompts whole; `chunks_unset` holds while it is
             unset.
         whole: prompts that fit a step are not split to fill one; a longer one is computed in steps

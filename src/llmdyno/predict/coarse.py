@@ -94,7 +94,7 @@ def stack(servers: Sequence[Server]) -> Stack:
         cache_tokens=column("rules", "cache_tokens"),
         servers=np.maximum(1, column("rules", "servers")),
         merges=column("rules", "merges"),
-        ahead=column("rules", "plans_ahead"),
+        ahead=column("rules", "ahead"),
         mixes=column("rules", "mixes"),
         writes=column("rules", "writes"),
         wake_s=waking("wake_s"),
@@ -139,7 +139,9 @@ def solve(servers: Stack, loads: CoarseLoads, theta: np.ndarray) -> CoarseAnswer
         )
         running = running + _DAMPING * (np.minimum(places, wanted) - running)
     full = wanted > places * 1.0001
-    cycle_s = (answer + 1 + servers.ahead) * tpot_s  # a place is free one step after an end is seen
+    cycle_s = (
+        answer + 1 + np.ceil(servers.ahead)
+    ) * tpot_s  # a place is free one step after an end is seen
     capacity = places / cycle_s
     requests = np.where(full, capacity, np.where(is_open, loads.rate, running / e2e_s))
     closed_s = loads.users / capacity - (answer - 1) * tpot_s - loads.think_s
