@@ -532,7 +532,7 @@ KNOBS: tuple[Knob, ...] = (
 _GRAPH_SIZES = (1, 2, 4, *range(8, 256, 8), *range(256, 1025, 16))
 
 SCHEDULING = Scheduling(
-    # Asynchronous scheduling, on by itself since 0.14. In a pipeline model runner V2 plans one batch
+    # Asynchronous scheduling, on by itself since 0.14. In a pipeline model runner V2 plans a batch
     # ahead (max_concurrent_batches), V1 none; the simulation takes all for V2.
     plans_ahead=True,
     chunks="enable_chunked_prefill",
