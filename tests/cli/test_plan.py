@@ -268,9 +268,10 @@ def test_one_gpu_is_not_two() -> None:
         planned(what_if=("tensor_parallel_size=4",), config_only=True)
 
 
-def test_batches_of_a_pipeline_do_as_much_as_copies_and_have_more_room() -> None:
+def test_batches_of_a_pipeline_do_as_much_as_copies_where_the_gpu_is_the_limit() -> None:
     """Each stage reads its weights once a batch, and as many batches as stages are under way."""
-    wishes: dict[str, Any] = {"users": (1, 64), "gpus": 2, "config_only": True}
+    wishes: dict[str, Any] = {"users": (1, 8), "gpus": 2, "model": "qwen3-32b", "gpu": "h200"}
+    wishes |= {"config_only": True}
     pipeline = planned("pipeline_parallel_size=2", **wishes).document
     copies = planned("tensor_parallel_size=1", **wishes).document
     for one, other in zip(pipeline["points"], copies["points"], strict=True):
@@ -279,8 +280,34 @@ def test_batches_of_a_pipeline_do_as_much_as_copies_and_have_more_room() -> None
     side, each = (found["engines"][0]["before"] for found in (pipeline, copies))
     assert side["cache_tokens"] > 2 * each["cache_tokens"]  # the weights are there once
     assert "batches of a pipeline" in pipeline["engines"][0]["doubt"]
+    assert "No measured run of one server over several GPUs" in pipeline["engines"][0]["doubt"]
     both = planned("pipeline_parallel_size=2", **wishes | {"gpus": 4}).document["points"][0]
     assert both["config"] == {"pipeline_parallel_size": 2, "tensor_parallel_size": 2}
+
+
+def test_one_host_plans_all_batches_of_a_pipeline_in_turn() -> None:
+    """So two users of a small model are slower than on copies, and one alone is not."""
+    wishes: dict[str, Any] = {"users": (1, 2, 64), "gpus": 4, "gpu": "h100", "config_only": True}
+    points = [
+        planned(setting, **wishes).document["points"]
+        for setting in ("pipeline_parallel_size=4", "tensor_parallel_size=1")
+    ]
+    alone, two, many = (
+        one["token_rate"]["mean"] / other["token_rate"]["mean"]
+        for one, other in zip(*points, strict=True)
+    )
+    assert alone == pytest.approx(1, rel=0.01)
+    assert many < two < 0.97
+    assert points[0][2]["bound_by"] == "host"
+
+
+def test_a_pipeline_that_is_seldom_asked_waits_for_no_other_batch() -> None:
+    wishes: dict[str, Any] = {"rates": (0.1,), "gpus": 4, "gpu": "h100", "config_only": True}
+    one, other = (
+        planned(setting, **wishes).document["points"][0]["tpot_ms_p50"]["mean"]
+        for setting in ("pipeline_parallel_size=4", "tensor_parallel_size=1")
+    )
+    assert one == pytest.approx(other, rel=0.03)
 
 
 def test_a_knob_that_is_not_simulated_is_named_and_so_are_doubts_of_what_ifs() -> None:
@@ -324,6 +351,24 @@ def test_gpus_that_stand_idle_are_named() -> None:
 def test_what_a_set_spread_needs_to_fit_is_said_with_it() -> None:
     found = planned("tensor_parallel_size=1", model="llama-3.1-70b", gpu="h100", gpus=1)
     assert found.does_not_fit.endswith("--gpus 2 with tensor_parallel_size=2 would do.")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "settings", "would"),
+    [
+        (4, ("tensor_parallel_size=1",), "; tensor_parallel_size=2 would do."),
+        (
+            2,
+            ("tensor_parallel_size=1", "data_parallel_size=2"),
+            "; --gpus 4 with tensor_parallel_size=2 would do.",
+        ),
+    ],
+)
+def test_a_wider_spread_over_the_gpus_there_are_is_named_before_more_gpus(
+    gpus: int, settings: tuple[str, ...], would: str
+) -> None:
+    found = planned(*settings, model="llama-3.1-70b", gpu="h100", gpus=gpus, users=(8,))
+    assert found.does_not_fit.endswith(would)
 
 
 def test_a_server_of_two_ranks_takes_twice_the_rate_of_one() -> None:

@@ -21,3 +21,9 @@ def test_latencies_in_other_units_break_littles_law(factor: float) -> None:
     check_units(None, 9.2, ttft_ms * factor, tpot_ms * factor, 100, "t.csv:2")  # nothing to tell
     with pytest.raises(UsageError, match=r"t.csv:2: .* must be in milliseconds"):
         check_units(10, 9.2, ttft_ms * factor, tpot_ms * factor, 100, "t.csv:2")
+
+
+@pytest.mark.parametrize("pause_s", [0, 3, 30, 100])
+def test_users_who_pause_are_in_no_other_unit(pause_s: float) -> None:
+    """50 of them, each waiting 0.49 s for 40 tokens."""
+    check_units(50, 50 / (pause_s + 0.49), 100, 10, 40, "t.csv:2")

@@ -7,8 +7,10 @@ import msgspec
 import pytest
 
 from llmdyno.errors import UsageError
+from llmdyno.predict.calibrate import setup_of
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.points import Whose, read_points, sources
+from llmdyno.predict.server import server_of
 from llmdyno.predict.shapes import shape_of
 
 EVIDENCE = Path(__file__).parents[2] / "evidence"
@@ -33,6 +35,19 @@ def test_the_committed_points_are_read() -> None:
     assert (first.ramp_s, first.duration_s) == (2.0, 20.0)
     assert points[1].config["quantization"] == "fp8"
     assert sources(points) == 7
+
+
+@pytest.mark.parametrize(("users", "batches"), [(1, 1), (3, 2), (8, 4)])
+def test_users_of_a_pipeline_are_in_as_many_batches_as_they_can_be(
+    users: int, batches: int, tmp_path: Path
+) -> None:
+    """Of two ranks with four stages each: the calibration simulates one batch beside the others."""
+    table = tmp_path / "points.csv"
+    head = HEAD + ",data_parallel_size,pipeline_parallel_size"
+    table.write_text(f"{head}\n{users},100,100,2000,2,4\n")
+    [point] = read_points(str(table), WHOSE)
+    assert (point.users, point.batches) == (1, batches)
+    assert server_of(setup_of(point)).work.batches == batches
 
 
 def test_a_server_of_two_ranks_is_read_as_one_of_them() -> None:
@@ -167,7 +182,7 @@ HEAD = "users,input_tokens_mean,output_tokens_mean,token_rate"
         ),
         (
             HEAD + ",ttft_ms_p50,tpot_ms_p50\n10,100,100,2000,0.05,0.005\n",
-            "ttft_ms_p50 0.05 and tpot_ms_p50 0.005 would keep 0.0109 of 10 users waiting; both",
+            "tpot_ms_p50 0.005 would keep 0.0109 of 10 users waiting by Little",
         ),
     ],
 )

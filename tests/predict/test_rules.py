@@ -42,6 +42,16 @@ def run(rules: Rules, asks: Sequence[Ask], starts_s: Sequence[float]) -> Happene
     return simulate(plain, EvenSteps(), load)
 
 
+@pytest.mark.parametrize(("batches", "ttft_s"), [(1, 3), (4, 2)])
+def test_a_pipeline_plans_one_batch_ahead_and_not_a_whole_step(batches: int, ttft_s: float) -> None:
+    """Steps of 1 s begin at whole seconds; the second prompt comes in the middle of one."""
+    planned = server_of(Setup("vllm", LLAMA, H200)).rules
+    rules = msgspec.structs.replace(planned, batches=batches)
+    load = Load([Ask(10, 0, 20)], [0.0, 3.5], closed=False, duration_s=60.0, window_s=1.5)
+    [seen] = simulate(rules, EvenSteps(), load).ttft_s
+    assert seen == pytest.approx(ttft_s - 0.5)
+
+
 def test_prompts_that_fit_a_step_are_not_split_to_fill_one() -> None:
     rules = lmdeploy(max_prefill_token_num=1000).rules
     seen = run(rules, [Ask(600, 0, 1), Ask(600, 0, 1)], [0.0, 0.0])

@@ -37,6 +37,25 @@ def test_what_an_engine_sets_by_itself_depends_on_the_gpu(
 
 
 @pytest.mark.parametrize(
+    ("gpu", "gpus", "graph"),
+    [
+        ("t4", 4, 8),
+        ("rtx 5090", 4, 160),
+        ("l40s", 2, 32),
+        ("l40s", 4, 160),
+        ("h100", 2, 256),
+        ("h100", 4, 512),
+        ("b200", 4, 512),
+    ],
+)
+def test_sglang_has_larger_graphs_where_four_gpus_share_each_layer(
+    gpu: str, gpus: int, graph: int
+) -> None:
+    found = server_of(Setup("sglang", LLAMA, gpu_of(gpu), config={"tp_size": gpus}))
+    assert found.graphs.decode_max == graph
+
+
+@pytest.mark.parametrize(
     ("engine", "method", "config", "numbers"),
     [
         ("vllm", "compressed-tensors", {}, 1),

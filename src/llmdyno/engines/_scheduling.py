@@ -18,17 +18,27 @@ class Limit(msgspec.Struct, frozen=True):
         unset: on GPUs that nothing else is said of.
         below: what holds on GPUs of less memory than so many GiB, the least first.
         named: what holds on GPUs in whose names this stands, however large they are.
+        shared: in place of `below` where `shared_from` GPUs or more share each layer; (): the same.
     """
 
     knob: str
     unset: float
     below: tuple[tuple[float, float], ...] = ()
     named: Mapping[str, float] = {}
+    shared: tuple[tuple[float, float], ...] = ()
+    shared_from: int = 4
 
-    def on(self, gpu: str, memory_gib: float) -> float:
-        """Return what holds on a GPU of this name and memory while the knob is unset."""
+    def on(self, gpu: str, memory_gib: float, gpus: int = 1) -> float:
+        """Return what holds while the knob is unset.
+
+        Args:
+            gpu: the GPU's name.
+            memory_gib: its memory.
+            gpus: so many of them share each layer.
+        """
+        below = self.shared if self.shared and gpus >= self.shared_from else self.below
         by_name = [value for name, value in self.named.items() if name in gpu]
-        by_memory = [value for below_gib, value in self.below if memory_gib < below_gib]
+        by_memory = [value for below_gib, value in below if memory_gib < below_gib]
         return [*by_name, *by_memory, self.unset][0]
 
 
@@ -55,7 +65,7 @@ class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
         admission: how much of the cache must be free before a prompt is let in: room for the
             prompt; also for a share of what the answers may become; for prompt and whole answer.
         plans_ahead: a step is planned while the one before it runs, so that a prompt that comes
-            meanwhile waits for one step more.
+            meanwhile waits for one step more; in a pipeline, for one batch more.
         chunks: a knob that, when false, keeps prompts whole; `chunks_unset` holds while it is
             unset.
         whole: prompts that fit a step are not split to fill one; a longer one is computed in steps

@@ -305,8 +305,9 @@ KNOBS: tuple[Knob, ...] = (
         search_log=True,
         unit="requests",
         does=(
-            "The largest batch of decoding with a CUDA graph. Unset: 8 to 512, by the GPU's memory."
-            " Older versions than 0.5.15 call it cuda_graph_max_bs."
+            "The largest batch of decoding with a CUDA graph. Unset: 8 to 512, by the GPU's memory"
+            " and whether tp_size is 4 or more. Older versions than 0.5.15 call it"
+            " cuda_graph_max_bs."
         ),
         turn="Raise it above the number of users, so that no step falls off the graphs.",
         trades="Each graph takes memory and makes the start longer.",
@@ -463,8 +464,14 @@ SCHEDULING = Scheduling(
     longest=Limit("context_length", 1),
     block=Limit("page_size", 1),
     prefix_cache_off="disable_radix_cache",
-    # On fewer than 4 GPUs: arg_groups/memory_hook.py. Decodes above it have no graph.
-    graph_size=Limit("cuda_graph_max_bs_decode", 512, ((20, 8), (35, 48), (60, 32), (160, 256))),
+    # arg_groups/memory_hook.py, which asks for tp_size < 4. Decodes above it have no graph.
+    graph_size=Limit(
+        "cuda_graph_max_bs_decode",
+        512,
+        below=((20, 8), (35, 48), (60, 32), (160, 256)),
+        shared=((20, 8), (60, 160)),
+        shared_from=4,
+    ),
     graph_mode="cuda_graph_backend_decode",
     graph_none=("disabled",),
     graph_pieces=("breakable",),

@@ -291,7 +291,10 @@ KNOBS: tuple[Knob, ...] = (
         defaults=(("0.14", None), ("0.10", False)),
         does="Plans the next step while the GPU computes this one. Unset: on where it can be.",
         turn="Leave it to vLLM.",
-        trades="Some features (pipeline parallelism, some speculative decoding) exclude it.",
+        trades=(
+            "Some speculative decoding excludes it. With pipeline parallelism model runner V1, that"
+            " of most models with experts and of hybrids, plans no batch ahead."
+        ),
         source=_CONFIG_SOURCE + "scheduler.py",
     ),
     Knob(
@@ -529,7 +532,9 @@ KNOBS: tuple[Knob, ...] = (
 _GRAPH_SIZES = (1, 2, 4, *range(8, 256, 8), *range(256, 1025, 16))
 
 SCHEDULING = Scheduling(
-    plans_ahead=True,  # asynchronous scheduling, on by itself since 0.14
+    # Asynchronous scheduling, on by itself since 0.14. In a pipeline model runner V2 plans a batch
+    # ahead (max_concurrent_batches), V1 none; the simulation takes all for V2.
+    plans_ahead=True,
     chunks="enable_chunked_prefill",
     sequences=Limit("max_num_seqs", 1024, ((70, 256),), {"A100": 256}),
     tokens=Limit("max_num_batched_tokens", 8192, ((70, 2048),), {"A100": 2048}),

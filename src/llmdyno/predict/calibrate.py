@@ -208,7 +208,13 @@ def deviations(
 
 def setup_of(measured: Measured) -> Setup:
     """Return the server of a measured point."""
-    return Setup(measured.engine, measured.shape, measured.gpu, config=measured.config)
+    return Setup(
+        measured.engine,
+        measured.shape,
+        measured.gpu,
+        config=measured.config,
+        batches=measured.batches,
+    )
 
 
 def point_of(measured: Measured) -> Point:
@@ -237,7 +243,13 @@ def _data(measured: Sequence[Measured]) -> _Data:
             duration_s=round(min(point.duration_s, _FIT_S) / _SAME_S),
         )
         config = msgspec.json.encode(
-            (setup.engine, sorted(setup.config.items()), setup.gpu.name, setup.shape)
+            (
+                setup.engine,
+                sorted(setup.config.items()),
+                setup.gpu.name,
+                setup.shape,
+                setup.batches,
+            )
         )
         configs.add(config)
         key = config + msgspec.json.encode(rough)

@@ -4,7 +4,8 @@ import math
 
 from llmdyno.errors import UsageError
 
-_FAR = 20.0  # times that medians of latencies may be from Little's law
+_UNIT = 1000.0  # between seconds, milliseconds and microseconds
+_NEAR = 3.0  # times that medians of latencies in another unit may be from Little's law
 _ANSWER_LEAST = 8  # tokens; of a shorter answer TPOT says little
 
 
@@ -35,14 +36,20 @@ def check_units(
 ) -> None:
     """Refuse latencies in other units: by Little's law users x 1000 = requests/s x latency in ms.
 
+    Users who pause between answers wait for less of the time. So latencies are refused only where
+    another unit would make about all users wait.
+
     Raises:
         UsageError: names the columns.
     """
     if users is None or ttft_ms is None or tpot_ms is None or osl < _ANSWER_LEAST:
         return
     waiting = requests_s * (ttft_ms + (osl - 1) * tpot_ms) / 1e3
-    if not users / _FAR < waiting < users * _FAR:
-        raise UsageError(
-            f"--from {where}: ttft_ms_p50 {ttft_ms:g} and tpot_ms_p50 {tpot_ms:g} would keep"
-            f" {waiting:.3g} of {users:g} users waiting; both must be in milliseconds."
-        )
+    for factor in (_UNIT, 1 / _UNIT):
+        if users / _NEAR < waiting * factor < users * _NEAR:
+            raise UsageError(
+                f"--from {where}: ttft_ms_p50 {ttft_ms:g} and tpot_ms_p50 {tpot_ms:g} would keep"
+                f" {waiting:.3g} of {users:g} users waiting by Little's law, and"
+                f" {waiting * factor:.3g} if they were {factor:g} times as long; both must be in"
+                " milliseconds."
+            )

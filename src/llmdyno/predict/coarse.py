@@ -6,6 +6,7 @@ leaves out (users in step, ends of chunks, preemption) the simulation in schedul
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -93,13 +94,25 @@ def stack(servers: Sequence[Server]) -> Stack:
         cache_tokens=column("rules", "cache_tokens"),
         servers=np.maximum(1, column("rules", "servers")),
         merges=column("rules", "merges"),
-        ahead=column("rules", "plans_ahead"),
+        ahead=column("rules", "ahead"),
         mixes=column("rules", "mixes"),
         writes=column("rules", "writes"),
         wake_s=waking("wake_s"),
         step_wakes=waking("a_step"),
         busy_s=waking("busy_s"),
     )
+
+
+def under_way(batches: Any, running: Any) -> Any:
+    """Return how many batches of a pipeline are under way while one of them is, in an open loop.
+
+    Requests come to each by chance: by Poisson's law exp(-running) of the others have none.
+
+    Args:
+        batches: of the pipeline; an array, too.
+        running: sequences of each, on average; likewise.
+    """
+    return 1 + (batches - 1) * (1 - np.exp(-running))
 
 
 def solve(servers: Stack, loads: CoarseLoads, theta: np.ndarray) -> CoarseAnswer:
@@ -114,7 +127,11 @@ def solve(servers: Stack, loads: CoarseLoads, theta: np.ndarray) -> CoarseAnswer
     )
     running = np.minimum(places, np.where(is_open, loads.rate * answer * 0.01, loads.users))
     running = np.maximum(running, 1e-3)
+    pipelines = bool(np.any(servers.work.batches > 1) and np.any(is_open))
     for _ in range(_ROUNDS):
+        if pipelines:
+            some = under_way(servers.work.batches, running)
+            time.batches = np.where(is_open, some, servers.work.batches)  # type: ignore[assignment]
         tpot_s, ttft_s = _latencies(servers, loads, time, running)
         e2e_s = ttft_s + (answer - 1) * tpot_s
         wanted = np.where(
@@ -122,7 +139,9 @@ def solve(servers: Stack, loads: CoarseLoads, theta: np.ndarray) -> CoarseAnswer
         )
         running = running + _DAMPING * (np.minimum(places, wanted) - running)
     full = wanted > places * 1.0001
-    cycle_s = (answer + 1 + servers.ahead) * tpot_s  # a place is free one step after an end is seen
+    cycle_s = (
+        answer + 1 + np.ceil(servers.ahead)
+    ) * tpot_s  # a place is free one step after an end is seen
     capacity = places / cycle_s
     requests = np.where(full, capacity, np.where(is_open, loads.rate, running / e2e_s))
     closed_s = loads.users / capacity - (answer - 1) * tpot_s - loads.think_s

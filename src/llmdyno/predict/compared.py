@@ -13,7 +13,7 @@ from llmdyno.predict.asked import Plan
 from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.capacity import capacity
 from llmdyno.predict.options import Front, Option, Predicted, Site
-from llmdyno.predict.server import scheduling_of
+from llmdyno.predict.server import gpus_of, scheduling_of
 from llmdyno.results import wording
 
 _GPUS_MAX = 64
@@ -148,15 +148,17 @@ def close(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def too_small(part: Part) -> str:
-    """Say that the model does not fit, with the sum and how many GPUs would do."""
+    """Say that the model does not fit, with the sum and which spread or how many GPUs would do."""
     site, memory = part.site, part.before.memory
     why = memory.why if not memory.fits else part.before.forecasts[0].why
     knob = scheduling_of(site.engine).under(part.base).gpus
-    for count in [2**power for power in range(1, 7)] if knob else []:
+    shared_by = gpus_of(part.before.option.setup)
+    for count in [2**power for power in range(1, 7) if 2**power > shared_by] if knob else []:
         larger = Option(site=site, config={**part.base, knob: count})
-        if site.gpus < larger.gpus_each <= _GPUS_MAX and larger.memory().fits:
-            would = f"--gpus {larger.gpus_each}"
-            if knob in part.base:
-                would += f" with {knob}={count}"
+        if larger.gpus_each <= _GPUS_MAX and larger.memory().fits:
+            would = f"{knob}={count}"
+            if larger.gpus_each > site.gpus:
+                more = f"--gpus {larger.gpus_each}"
+                would = f"{more} with {would}" if knob in part.base else more
             return f"{site.shape.name} does not fit {site.hardware}: {why}; {would} would do."
     return f"{site.shape.name} does not fit {site.hardware}: {why}."

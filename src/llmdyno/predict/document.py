@@ -19,7 +19,7 @@ from llmdyno.predict.calibrate import Calibration
 from llmdyno.predict.forecast import Forecast, Range
 from llmdyno.predict.gpus import MEASURED, Gpu
 from llmdyno.predict.options import Option, Predicted, Site
-from llmdyno.predict.server import Setup, gpus_of, parts_of, scheduling_of, servers_of
+from llmdyno.predict.server import Setup, gpus_of, parts_of, scheduling_of, servers_of, stages_of
 from llmdyno.results import wording
 from llmdyno.spec import Workload
 from llmdyno.units import counted
@@ -146,7 +146,7 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
                 f"No measured run of {site.engine} on such a GPU has tested the predictor:"
                 f" {gpu.name}"
             )
-    if gpus_of(option.setup) > 1 and not any(gpus_of(each) > 1 for each in own):
+    if _spread(option.setup) > 1 and not any(_spread(each) > 1 for each in own):
         found.append("No measured run of one server over several GPUs has tested the predictor")
     chooses = scheduling_of(site.engine).variant  # the knob that has chosen these rules
     knobs = {knob.name: knob for knob in plugins.load("engines", site.engine).knobs}
@@ -158,9 +158,9 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
     if unknown:
         shown = " ".join(f"{name}={show(option.config[name])}" for name in unknown)
         found.append(f"What {shown} changes is not simulated, and not in the numbers")
-    if gpus_of(option.setup) * option.stages > links.gpus_together(gpu.name):
+    if _spread(option.setup) > links.gpus_together(gpu.name):
         found.append(
-            f"One server over {gpus_of(option.setup) * option.stages} GPUs is on several hosts,"
+            f"One server over {_spread(option.setup)} GPUs is on several hosts,"
             " and what goes between these is taken to be as fast as within one"
         )
     found += _of_ranks(option)
@@ -182,6 +182,11 @@ def doubts(plan: Plan, predicted: Predicted, calibration: Calibration) -> str:
     return ". ".join(found)
 
 
+def _spread(setup: Setup) -> int:
+    """Return over how many GPUs one server's model lies."""
+    return gpus_of(setup) * stages_of(setup)
+
+
 def _of_ranks(option: Option) -> list[str]:
     """Return what is not simulated of data-parallel ranks and of pipelines."""
     found = []
@@ -197,8 +202,9 @@ def _of_ranks(option: Option) -> list[str]:
         )
     if option.stages > 1:
         found.append(
-            "The batches of a pipeline are predicted as if they were always equally large: what is"
-            " lost where they are not is not in the numbers"
+            "The batches of a pipeline are predicted as if they were always equally large, and one"
+            " host planned one after the other: what is lost where they are not equal, and what is"
+            " won where the processes of its stages share that work, is not in the numbers"
         )
     if option.ranks > 1 and option.site.shape.experts:
         found.append(

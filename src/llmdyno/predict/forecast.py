@@ -9,7 +9,7 @@ from llmdyno.predict.calibrate import Calibration, deviations
 from llmdyno.predict.coarse import CoarseAnswer, solve, stack
 from llmdyno.predict.rules import Happened
 from llmdyno.predict.server import Server, Setup, server_of
-from llmdyno.predict.simulated import Point, loads_of, simulated_at
+from llmdyno.predict.simulated import Point, loads_of, simulated_at, step_time
 from llmdyno.predict.steptime import StepTime
 
 __all__ = ("Forecast", "Point", "Range", "Setup", "coarse", "forecast")
@@ -68,7 +68,7 @@ def forecast(setup: Setup, point: Point, calibration: Calibration) -> Forecast:
     theta = calibration.theta
     simulated = simulated_at(server, point, theta, together=point.users is not None)
     spread = deviations(calibration, [server], [point])[0]
-    time = StepTime(server.work, server.graphs, theta.tolist())
+    time = step_time(server, point, theta)
     means, happened = _means(simulated.happened), simulated.happened
     step_s = happened.busy_s / max(happened.steps, 1e-9)
     work = server.work

@@ -82,6 +82,12 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
         site = self.site
         return Setup(engine=site.engine, shape=site.shape, gpu=site.gpu, config=self.config)
 
+    def setup_at(self, level: Level) -> Setup:
+        """Return the setup under a level: few users leave some batches of a pipeline empty."""
+        busy = sum(count for count, _ in shared_out(level, self.parts))
+        pipelines = self.copies * self.ranks
+        return msgspec.structs.replace(self.setup, batches=-(-busy // pipelines))
+
     @property
     def gpus_each(self) -> int:
         """How many GPUs each copy of the server is spread over."""
@@ -172,10 +178,10 @@ def predict(plan: Plan, option: Option, calibration: Calibration) -> Predicted:
     """
     parts = [
         [
-            (copies, forecast(option.setup, point_of(plan, option.site, each), calibration))
+            (copies, forecast(setup, point_of(plan, option.site, each), calibration))
             for copies, each in shared_out(level, option.parts)
         ]
-        for level in plan.levels
+        for level, setup in ((level, option.setup_at(level)) for level in plan.levels)
     ]
     found = tuple(together(each) for each in parts)
     osl = found[0].point.osl.typical
@@ -324,7 +330,7 @@ def _coarse(
     found = _Coarse(*(np.full(len(options), np.nan) for _ in range(4)))
     for parts_of_load in {option.parts for option in options}:
         places = [place for place, one in enumerate(options) if one.parts == parts_of_load]
-        setups = [options[place].setup for place in places]
+        setups = [options[place].setup_at(level) for place in places]
         site = options[places[0]].site
         parts = [
             (count, coarse(setups, point_of(plan, site, each), calibration))
@@ -367,7 +373,7 @@ def _pruned(plan: Plan, options: Sequence[Option], found: _Coarse, most: int) ->
         for place in places:
             one = options[place]
             each = None if users is None else -(-users // one.parts)
-            runs = under_load(server_of(one.setup), each, one.site.longest)
+            runs = under_load(server_of(one.setup_at((users, None))), each, one.site.longest)
             unlike.setdefault((runs, one.copies), place)
             if len(unlike) == most:
                 break

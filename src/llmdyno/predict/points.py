@@ -23,7 +23,7 @@ from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Value
 from llmdyno.predict.cells import check_units, read_number
 from llmdyno.predict.gpus import CPU, Gpu, gpu_of
-from llmdyno.predict.server import Setup, is_simulated, parts_of
+from llmdyno.predict.server import Setup, is_simulated, parts_of, ranks_of
 from llmdyno.predict.shapes import Shape, shape_of
 
 
@@ -46,6 +46,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     ttft_ms_p50: float | None
     tpot_ms_p50: float | None
     source: str  # the file or folder, and the row or level
+    batches: int | None = None  # of a pipeline, see server.Setup
 
 
 class Whose(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,15 +85,18 @@ def read_points(source: str, whose: Whose) -> list[Measured]:
 
 def _of_a_rank(one: Measured) -> Measured:
     """Return what one of a server's ranks, and of its pipeline's batches, did: it is simulated."""
+    if not is_simulated(one.engine):
+        return one
     setup = Setup(one.engine, one.shape, one.gpu, config=one.config)
-    ranks = parts_of(setup) if is_simulated(one.engine) else 1
-    if one.users is not None:
-        ranks = min(ranks, one.users)  # the others were idle
+    ranks = parts_of(setup)
     if ranks == 1:
         return one
+    if one.users is not None:
+        ranks = min(ranks, one.users)  # the others were idle
     interval = one.token_rate_ci
     return msgspec.structs.replace(
         one,
+        batches=-(-ranks // ranks_of(setup)),
         users=None if one.users is None else -(-one.users // ranks),
         request_rate=None if one.request_rate is None else one.request_rate / ranks,
         token_rate=one.token_rate / ranks,

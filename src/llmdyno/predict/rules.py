@@ -36,6 +36,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         cache_tokens: tokens that the cache holds while no layer forgets any.
         window, window_share: see work.Work.
         state_tokens: what a sequence's states take of these tokens.
+        batches: of a pipeline, each of which has its own steps; what is simulated is one of them.
         servers: processes that speak HTTP.
         merges: up to so many tokens of a step these write several of a stream at once if they are
             behind, see api.py; 0: never.
@@ -44,6 +45,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     mixes: bool
     admission: Admission
     plans_ahead: bool
+    batches: int = 1
     chunks: bool
     whole: bool = False
     partly: bool = False
@@ -58,6 +60,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     window: float = 0.0
     window_share: float = 0.0
     state_tokens: float = 0.0
+
+    @property
+    def ahead(self) -> float:
+        """So much of a step's time before its start it is planned: while another batch begins."""
+        return self.plans_ahead / self.batches
 
     @property
     def writes(self) -> bool:

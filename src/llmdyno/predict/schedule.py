@@ -74,7 +74,7 @@ class Simulation:
 
     def _advance(self) -> bool:
         """Take one step, or a leap of equal ones; False: nothing is left to do."""
-        planned_s = self.now_s - (self.last_s if self.rules.plans_ahead else 0.0)
+        planned_s = self.now_s - self.last_s * self.rules.ahead
         heard_s = self.wakes.heard_s(planned_s) if self.wakes else planned_s
         while self.sending and self.sending[0][0] <= self.now_s:
             self._send(*heapq.heappop(self.sending))
@@ -305,7 +305,7 @@ class Simulation:
         if self.partial:  # a long prompt's next chunk
             steps = 1
         elif until_s < math.inf:
-            wait_s = until_s - self.now_s + seconds * self.rules.plans_ahead
+            wait_s = until_s - self.now_s + seconds * self.rules.ahead
             steps = max(1, min(steps, math.ceil(wait_s / seconds)))
         self._held_off = self._held_off + steps if self.waiting else 0
         if self.wakes:

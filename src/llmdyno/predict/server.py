@@ -20,7 +20,8 @@ from llmdyno.predict.work import BYTES, Work, work_of
 class Setup(msgspec.Struct, frozen=True):
     """A server, or one of its data-parallel ranks, which has a part of the load.
 
-    `config` is in the engine's own names; knobs that it lacks are unset.
+    `config` is in the engine's own names; knobs that it lacks are unset. `batches`: of a pipeline,
+    those that have requests at all; None: as many as stages.
     """
 
     engine: str
@@ -28,6 +29,7 @@ class Setup(msgspec.Struct, frozen=True):
     gpu: Gpu
     gpus: int = 1
     config: Mapping[str, Value] = {}
+    batches: int | None = None
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -61,12 +63,12 @@ def server_of(setup: Setup) -> Server:
     work = _handed_on(_paced(work, scheduling, setup), setup, stages)
     tokens, splits = _tokens(scheduling, setup)
     mixes = bool(config.get(scheduling.mixes_knob, scheduling.mixes))
-    all_of = int(_number(config, scheduling.sequences, setup.gpu))
+    all_of = int(_number(setup, scheduling.sequences))
     sequences = all_of if scheduling.stages_have_sequences else -(-all_of // stages)
     if mixes:  # each that decodes takes a token of the step
         sequences = min(sequences, tokens)
     graphs = _graphs(scheduling, setup, min(all_of, tokens) if mixes else all_of)
-    part = part_of(setup, int(_number(config, scheduling.longest, setup.gpu)))
+    part = part_of(setup, int(_number(setup, scheduling.longest)))
     found = fit(setup.shape, setup.gpu, msgspec.structs.replace(part, graphs=graphs.decode_max > 0))
     return Server(
         rules=Rules(
@@ -75,6 +77,7 @@ def server_of(setup: Setup) -> Server:
                 str(config.get(scheduling.admission_knob)), scheduling.admission
             ),
             plans_ahead=scheduling.plans_ahead,
+            batches=stages,
             chunks=splits and scheduling.splits_prompts(config),
             whole=scheduling.whole,
             partly=scheduling.partly,
@@ -83,7 +86,7 @@ def server_of(setup: Setup) -> Server:
             sequences=sequences,
             tokens=tokens,
             cache_tokens=found.cache_tokens / stages,
-            block=int(_number(config, scheduling.block, setup.gpu)),
+            block=int(_number(setup, scheduling.block)),
             servers=max(1, servers_of(setup) // parts_of(setup)),
             merges=scheduling.outputs_at_once * servers_of(setup),
             window=work.window,
@@ -151,7 +154,7 @@ def gpus_of(setup: Setup) -> int:
         UsageError: nothing is known of the engine's scheduler, or a number is none.
     """
     asked = Limit(scheduling_of(setup.engine).under(setup.config).gpus, 1)
-    return max(setup.gpus, int(_number(setup.config, asked, setup.gpu)))
+    return max(setup.gpus, int(_number(setup, asked)))
 
 
 def ranks_of(setup: Setup) -> int:
@@ -161,7 +164,7 @@ def ranks_of(setup: Setup) -> int:
         UsageError: nothing is known of the engine's scheduler, or a number is none.
     """
     asked = Limit(scheduling_of(setup.engine).under(setup.config).copies, 1)
-    return max(1, int(_number(setup.config, asked, setup.gpu)))
+    return max(1, int(_number(setup, asked)))
 
 
 def stages_of(setup: Setup) -> int:
@@ -171,15 +174,16 @@ def stages_of(setup: Setup) -> int:
         UsageError: nothing is known of the engine's scheduler, or a number is none.
     """
     asked = Limit(scheduling_of(setup.engine).under(setup.config).stages, 1)
-    return max(1, int(_number(setup.config, asked, setup.gpu)))
+    return max(1, int(_number(setup, asked)))
 
 
 def parts_of(setup: Setup) -> int:
     """Return among how many the load of a server is shared out: what is simulated is one of these.
 
     They are its ranks, and the batches that are under way at once in each one's pipeline. A batch
-    passes all layers, one stage at a time, while the others are in the other stages: it takes as
-    long as on a server without stages, and has its part of the sequences and of the cache.
+    passes all layers, one stage at a time, while the others are in the other stages: the GPUs take
+    as long as on a server without stages, and it has its part of the sequences and of the cache.
+    Their host is one, so a step has the host's time for all of them: see steptime.py.
 
     Raises:
         UsageError: nothing is known of the engine's scheduler, or a number is none.
@@ -195,7 +199,7 @@ def servers_of(setup: Setup) -> int:
     """
     scheduling = scheduling_of(setup.engine).under(setup.config)
     unset = ranks_of(setup) if scheduling.servers_by_copies else 1
-    return int(_number(setup.config, Limit(scheduling.servers, unset), setup.gpu))
+    return int(_number(setup, Limit(scheduling.servers, unset)))
 
 
 def memory_of(setup: Setup, longest: int) -> Fit:
@@ -225,25 +229,25 @@ def part_of(setup: Setup, longest: int) -> Part:
     weights = scheduling.formats.get(str(config.get(scheduling.weights)))
     kv_bytes = BYTES[_cache_format(scheduling, setup)]
     gpus, stages = gpus_of(setup), stages_of(setup)
-    cache_bytes = _number(config, Limit(scheduling.cache_bytes, 0), setup.gpu)
+    cache_bytes = _number(setup, Limit(scheduling.cache_bytes, 0))
     cache_bytes *= scheduling.cache_unit_bytes
-    blocks = _number(config, Limit(scheduling.cache_blocks, 0), setup.gpu)
+    blocks = _number(setup, Limit(scheduling.cache_blocks, 0))
     if blocks:
         if not setup.shape.cache_layers:
             raise UsageError(
                 f"{scheduling.cache_blocks}={blocks:g}: {setup.shape.name} has no attention, and so"
                 " no blocks of keys and values; leave it unset."
             )
-        block = _number(config, scheduling.block, setup.gpu)
+        block = _number(setup, scheduling.block)
         cache_bytes = blocks * block * setup.shape.token_bytes(kv_bytes, gpus) / stages
     return Part(
         tensor=gpus,
         pipeline=stages,
         weight_bytes=BYTES[weights] if weights else None,
         kv_bytes=kv_bytes,
-        share=_number(config, scheduling.memory_share, setup.gpu),
+        share=_number(setup, scheduling.memory_share),
         step_tokens=_tokens(scheduling, setup)[0],
-        sequences=int(_number(config, scheduling.sequences, setup.gpu)),
+        sequences=int(_number(setup, scheduling.sequences)),
         longest=max(1, longest),
         graphs=config.get(scheduling.graph_off) is not True,
         cache_bytes=cache_bytes or None,
@@ -263,14 +267,15 @@ def _tokens(scheduling: Scheduling, setup: Setup) -> tuple[int, bool]:
     """Return the tokens of a step, and whether prompts may be split at all."""
     value = setup.config.get(scheduling.tokens.knob)
     if scheduling.whole_tokens and isinstance(value, int) and value < 0:
-        return int(_number(setup.config, scheduling.whole_tokens, setup.gpu)), False
-    return int(_number(setup.config, scheduling.tokens, setup.gpu)), True
+        return int(_number(setup, scheduling.whole_tokens)), False
+    return int(_number(setup, scheduling.tokens)), True
 
 
-def _number(config: Mapping[str, Value], limit: Limit, gpu: Gpu) -> float:
-    value = config.get(limit.knob) if limit.knob else None
+def _number(setup: Setup, limit: Limit) -> float:
+    value = setup.config.get(limit.knob) if limit.knob else None
     if value is None:
-        return limit.on(gpu.name, gpu.memory_bytes / GIB)
+        gpu = setup.gpu
+        return limit.on(gpu.name, gpu.memory_bytes / GIB, gpus_of(setup) if limit.shared else 1)
     if isinstance(value, str) or value < 0:
         raise UsageError(f"{limit.knob} {value}: must be a number of 0 or more.")
     return float(value)
@@ -280,7 +285,7 @@ def _paced(work: Work, scheduling: Scheduling, setup: Setup) -> Work:
     """Return the work with what the engine's own pace and a processor's threads make of it."""
     paces = tuple(scheduling.paces.get(name, 1.0) for name in NAMES)
     cores = setup.gpu.cores
-    threads = int(_number(setup.config, Limit(scheduling.threads, 0), setup.gpu)) or cores
+    threads = int(_number(setup, Limit(scheduling.threads, 0))) or cores
     share = min(1.0, threads / cores) if cores else 1.0
     return msgspec.structs.replace(
         work, paces=paces, flops=work.flops * share, bandwidth=work.bandwidth * share
@@ -288,13 +293,17 @@ def _paced(work: Work, scheduling: Scheduling, setup: Setup) -> Work:
 
 
 def _handed_on(work: Work, setup: Setup, stages: int) -> Work:
-    """Return the work with what it takes to hand a token's activations on from stage to stage."""
+    """Return the work with what stages need: activations handed on, batches planned in turn."""
     hop_s = setup.shape.hidden * BYTES["bf16"] / link_bytes_s(setup.gpu.name)
-    return msgspec.structs.replace(work, exchange_s=work.exchange_s + (stages - 1) * hop_s)
+    return msgspec.structs.replace(
+        work,
+        exchange_s=work.exchange_s + (stages - 1) * hop_s,
+        batches=stages if setup.batches is None else min(stages, setup.batches),
+    )
 
 
 def _graphs(scheduling: Scheduling, setup: Setup, sequences: int) -> Graphs:
-    size = int(_number(setup.config, scheduling.graph_size, setup.gpu))
+    size = int(_number(setup, scheduling.graph_size))
     if scheduling.graph_sequences and scheduling.graph_size.knob not in setup.config:
         size = min(size, scheduling.graph_sequences * sequences)
     mode = setup.config.get(scheduling.graph_mode)
@@ -303,7 +312,7 @@ def _graphs(scheduling: Scheduling, setup: Setup, sequences: int) -> Graphs:
         return Graphs(decode_max=0, in_turn=in_turn)
     pieces = scheduling.pieces_size
     size = _captured(scheduling, size)
-    pieces_max = size if pieces is None else int(_number(setup.config, pieces, setup.gpu))
+    pieces_max = size if pieces is None else int(_number(setup, pieces))
     whole = mode in scheduling.graph_whole
     decode_max = size
     if scheduling.graph_sizes and not whole:

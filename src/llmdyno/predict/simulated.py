@@ -12,7 +12,7 @@ import numpy as np
 from llmdyno.errors import UsageError
 from llmdyno.load.arrivals import due_times_s
 from llmdyno.predict.asking import sessions
-from llmdyno.predict.coarse import CoarseLoads, solve, stack
+from llmdyno.predict.coarse import CoarseLoads, solve, stack, under_way
 from llmdyno.predict.rules import Ask, Happened
 from llmdyno.predict.rules import Load as Asked
 from llmdyno.predict.server import Server
@@ -102,7 +102,7 @@ def simulated_at(
         starts: simulations of a closed loop at most, fewer of a long one; an open loop's arrivals
             are drawn once.
     """
-    time = StepTime(server.work, server.graphs, theta.tolist())
+    time = step_time(server, point, theta)
     fill_s, last_s = 0.0, math.inf
     if point.request_rate is not None:
         fill_s, used = _in_rest(server, point, theta)
@@ -137,6 +137,15 @@ def simulated_at(
         happened=runs[0],
         window_s=window_s,
     )
+
+
+def step_time(server: Server, point: Point, theta: np.ndarray) -> StepTime:
+    """Return how long steps take under a load; `theta` has the order of steptime.PRIORS."""
+    time = StepTime(server.work, server.graphs, theta.tolist())
+    if point.request_rate is not None and server.work.batches > 1:
+        found = solve(stack([server]), loads_of([server], [point]), theta[:, None])
+        time.batches = float(under_way(server.work.batches, found.running[0]))
+    return time
 
 
 def _row(run: Happened, window_s: float) -> list[float]:

@@ -1,12 +1,15 @@
 """How long a step takes: the GPU's part, the host's part, and what of both lies beside the other.
 
     gpu  = (memory^4 + compute^4)^(1/4) + cache + fixed
-    host = step + sequences x each + prompts x each + (pieces or kernels, where no graph is whole)
+    host = batches x (step + sequences x each + prompts x each)
+         + (pieces or kernels, where no graph is whole)
     step = (gpu^p + host^p)^(1/p), p = 4, and 1.5 where a step of prompts is started in pieces,
            1 where it plans a step only when the one before it is done
 
 A mean of such a power is a maximum with a rounded corner: near the corner both hinder each other,
 the more so where the GPU waits for the host between the pieces of one step.
+While a batch passes the stages of a pipeline once, the host plans each of its batches once; the
+stages start the kernels of their own layers only.
 Nine numbers are not known beforehand; `PRIORS` holds what is believed of them and how firmly.
 """
 
@@ -84,6 +87,7 @@ class StepTime:
         values = {name: value * pace for name, value, pace in zip(NAMES, theta, paces, strict=True)}
         self.work = work
         self.graphs = graphs
+        self.batches = work.batches
         share = values["bandwidth_share"] * (1 - _QUANTISED_LOSS * work.quantised)
         self._byte_s = 1 / (work.bandwidth * share)
         self._cache_s = work.kv_bytes / (work.bandwidth * values["bandwidth_share"])
@@ -184,6 +188,7 @@ class StepTime:
             + decodes * _SAMPLE_S
         )
         host_s = self._step_s + decodes * self._sequence_s + prompts * self._prompt_s
+        host_s = self.batches * host_s
         in_pieces = tokens <= self.graphs.pieces_max
         kernels_s = self._kernels_s * (1 + self._kernels_more * 0.5 ** (tokens / _QUANTISED_FEW))
         starts_s = in_pieces * self._pieces_s + (1 - in_pieces) * kernels_s

@@ -40,6 +40,7 @@ class Work(msgspec.Struct, frozen=True):
         narrow: products are made in fewer bits, at a higher peak.
         exchange_s: a token's activations between the GPUs, in seconds.
         paces: multiples of the medians of steptime.PRIORS, in their order.
+        batches: of a pipeline, under way at once: one host plans all of them in turn.
     """
 
     weight_bytes: float
@@ -60,6 +61,7 @@ class Work(msgspec.Struct, frozen=True):
     window_share: float = 0.0
     state_tokens: float = 0.0
     paces: tuple[float, ...] = ()
+    batches: float = 1.0
 
     def read_bytes(self, tokens: float) -> float:
         """Weights that a step of so many tokens reads, in bytes."""
