@@ -235,6 +235,27 @@ def test_a_proof_without_trials_to_come_has_only_the_pairs_that_are_missing(
     assert phases["confirmation"]["runs"] == 2
 
 
+@pytest.mark.parametrize(
+    ("pairs", "budget", "whole"), [(6, "1h", 6), (6, None, 6), (None, "10s", 4)]
+)
+def test_pairs_that_were_measured_count_beside_those_that_the_budget_has_time_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pairs: int | None,
+    budget: str | None,
+    whole: int,
+) -> None:
+    lab_of_study = StudyLab(tmp_path / "s", monkeypatch)
+    lab_of_study.run(fast, lab_of_study.study(pairs=4))
+    monkeypatch.setattr("llmdyno.tune.dry_run.pairs_asked", lambda *_: 6)  # by their noise
+    more = lab_of_study.study(pairs=pairs, budget=budget)
+    document = planned(more, tmp_path / "s")
+
+    assert document["confirmation"]["pairs"] == whole
+    if budget is not None:
+        assert document["budget"]["pairs"] == whole - 4  # to come
+
+
 def test_lanes_are_shown_and_divide_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmdyno.machine.devices._cores", lambda: list(range(8)))
     one, four = planned(asked(budget="15m")), planned(asked(budget="15m", parallel=4))
