@@ -596,6 +596,19 @@ def test_resume_takes_a_narrower_interval_more_pairs_and_money(lab: StudyLab) ->
             extended(was, asked(**less), less, "s")
 
 
+@pytest.mark.parametrize("most", [30, 12])  # 12 is the default, and says no more here
+def test_resume_refuses_pairs_at_most_where_their_number_is_given(lab: StudyLab, most: int) -> None:
+    given = {"max_pairs": most}
+    asked = lab.study(pairs=None, **given)
+
+    with pytest.raises(UsageError, match=f"--max-pairs {most}: the study s has --pairs 4, which"):
+        extended(lab.study(pairs=4), asked, given, "s")
+    assert extended(lab.study(pairs=None), asked, given, "s").max_pairs == most
+    until = {**given, "confirm_until": "3%"}
+    more = extended(lab.study(pairs=4), lab.study(pairs=None, **until), until, "s")
+    assert (more.pairs, more.pairs_most) == (4, most)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
