@@ -188,6 +188,15 @@ def test_several_engines_are_one_plan_and_who_cannot_work_is_named() -> None:
     assert "Left out: vllm behind native" in shown(document)
 
 
+def test_a_little_budget_has_a_first_trial_of_each_engine_that_is_searched() -> None:
+    """Of 660 s the baselines leave 220, of which all is kept but for first trials of 95 s."""
+    given = {"engine": "timed.engine,faulty.engine", "users": "2", "budget": "660s"}
+    both, alone = planned(asked(**given)), planned(asked(**given, search="mode"))
+
+    assert both["budget"]["trials"] == 2
+    assert alone["budget"]["trials"] == 1  # a knob of the first engine alone
+
+
 def test_memory_that_is_not_there_is_told_with_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     # It need not be installed here for a plan.
     monkeypatch.setattr("llmdyno.engines.vllm.VllmEngine.version", lambda _: "0.11.0")

@@ -29,7 +29,7 @@ from llmdyno.search.space import Space
 from llmdyno.store import LEDGER
 from llmdyno.tune.ablation import PAIRS
 from llmdyno.tune.budget import Costs
-from llmdyno.tune.budgeted import PROOF_SHARE
+from llmdyno.tune.budgeted import kept_for_proof_s
 from llmdyno.tune.combined import Combined
 from llmdyno.tune.entries import Phase
 from llmdyno.tune.foreseen import does_not_fit, expected
@@ -63,12 +63,11 @@ def dry_run(study: Study, conductor: Tuner | Combined) -> dict[str, Any]:
     Raises:
         UsageError: the predictor that the study names does not know what is tuned.
     """
-    tuners, left = [], []
     if isinstance(conductor, Combined):
-        tuners, left = conductor.tuners, conductor.left_out
+        tuners, left, searching = conductor.tuners, conductor.left_out, conductor.searching
     else:
-        tuners = [conductor]
-    sides = [_Side(tuner) for tuner in tuners]
+        tuners, left, searching = [conductor], [], [conductor]
+    sides = [_Side(tuner, searches=tuner in searching) for tuner in tuners]
     phases = list(_phases(study, sides))
     seconds = sum(phase.seconds for phase in phases)
     budget = _budget(study, sides, phases)
@@ -111,8 +110,10 @@ class _Phase(msgspec.Struct, frozen=True):
 class _Side:
     """One engine behind one front: its search, its starts, and what a run of it costs."""
 
-    def __init__(self, tuner: Tuner) -> None:
+    def __init__(self, tuner: Tuner, *, searches: bool) -> None:
         self.tuner, self.runner = tuner, tuner.runner
+        # Whether it has a first trial to come, which a budget ends only when it is used up.
+        self.tries_first = searches and not self.runner.ledger.of("trial")
         self.study = tuner.runner.study
         self.source, self.costs = _known_costs(self.runner)
 
@@ -343,12 +344,13 @@ def _budget(
     planned = _to_come(takes["confirmation"].runs)
     least = max(0, study.pairs_least - (_pairs(study, sides[0]) - planned))
     pair_s = takes["confirmation"].seconds / max(1, planned)
-    proof_s = takes["best"].seconds + study.pairs_least * pair_s
-    kept_s = min(proof_s, PROOF_SHARE * limit_s)
-    first, more = (
+    kept_s = kept_for_proof_s(study, takes["best"].seconds, pair_s)
+    most, more = (
         int(max(0.0, s) / max(trial_s, 1e-9) * at_once) for s in (left_s, left_s - kept_s)
     )
-    trials = min(takes["trials"].runs, max(min(first, at_once), more))
+    # The first trials, one a lane or a stack, take of what is kept.
+    firsts = at_once * sum(side.tries_first for side in sides)
+    trials = min(takes["trials"].runs, max(min(most, firsts), more))
     left_s -= math.ceil(trials / at_once) * trial_s + takes["best"].seconds
     # The least number of pairs comes whatever the budget says.
     pairs = min(planned, max(least, int(max(0.0, left_s) / max(pair_s, 1e-9))))
