@@ -124,6 +124,7 @@ def test_a_shared_budget_without_a_limit_ends_nothing(tmp_path: Path) -> None:
     one = with_steps(budgeted_study(tmp_path / "a"), baseline=50.0, trial=15.0)
     shared = Shared(budgeted_study(tmp_path / "s").study, lambda: [one])
 
-    for share_out in (lambda: shared.for_trials(one, 0.5), lambda: shared.for_proof(one)):
-        share_out()
-        assert (one.left_s(), one.over_budget(1.0), shared.over()) == (math.inf, False, False)
+    shared.for_trials(one, 0.5)
+    assert (one.left_s(), one.over_budget(1.0), shared.over()) == (math.inf, False, False)
+    shared.for_proof(one)
+    assert (one.left_s(), one.over_budget(1.0)) == (math.inf, False)
