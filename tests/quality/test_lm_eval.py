@@ -16,7 +16,17 @@ import pytest
 from llmdyno.errors import TargetError, UsageError
 from llmdyno.processes.launch import Launch
 from llmdyno.quality import lm_eval
-from llmdyno.quality.lm_eval import BETTER, SAME, WORSE, Score, Scores, compare, read, step
+from llmdyno.quality.lm_eval import (
+    BETTER,
+    SAME,
+    WORSE,
+    Score,
+    Scores,
+    compare,
+    of_kinds,
+    read,
+    step,
+)
 from llmdyno.results.quality import of_tasks, sentences, worse_tasks
 
 
@@ -226,6 +236,25 @@ def test_results_that_are_none_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "results_x.json").write_text('{"results": {"t": {"alias": "t"}}}')
     with pytest.raises(TargetError, match="no task a score"):
         read(tmp_path)
+
+
+def test_a_group_is_of_the_types_of_its_tasks(tmp_path: Path) -> None:
+    document = {
+        "configs": {"mmlu_law": {"output_type": "multiple_choice"}, "gsm8k": {}, "empty": None},
+        "group_subtasks": {"all": ["gsm8k", "mmlu"], "mmlu": ["mmlu_law"], "math": ["gsm8k"]},
+    }
+    (tmp_path / "results_x.json").write_text(json.dumps(document))
+
+    assert of_kinds(tmp_path, {"multiple_choice"}) == ["all", "mmlu", "mmlu_law"]
+    assert of_kinds(tmp_path, {"loglikelihood"}) == []
+
+
+def test_many_tasks_without_a_score_are_told_in_a_sentence() -> None:
+    few = scores([1.0] * 9).without(["a", "b", "c", "d", "e"], "they have none")
+    document = compare(few, few)
+
+    assert len(document["tasks"]) == 1
+    assert of_tasks(document)[1:] == ["lm-eval has no score of a, b, c and 2 more: they have none."]
 
 
 # Before anything starts.

@@ -9,10 +9,19 @@ import pytest
 from llmdyno.cli import flags
 from llmdyno.serve.stack import load_stack
 from llmdyno.tune import budgeted
-from llmdyno.tune.budgeted import Budgeted
-from llmdyno.tune.entries import Event
+from llmdyno.tune.budgeted import Budgeted, Shared
+from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.ledger import Ledger
 from study_lab import StudyLab, flat
+
+
+def with_steps(one: Budgeted, **took_s: float) -> Budgeted:
+    one.ledger.path.parent.mkdir(exist_ok=True)
+    for name, measure_s in took_s.items():
+        phase: Any = name
+        step = Step(phase=phase, number=0, config={}, state="measured", measure_s=measure_s)
+        one.ledger.append(step)
+    return one
 
 
 def budgeted_study(folder: Path, **given: Any) -> Budgeted:
@@ -87,3 +96,35 @@ def test_no_trial_but_the_first_takes_the_time_of_the_proof(
     assert len(document["trials"]) == trials
     ended = "takes 30 s; 80 s are kept for the proof." in " ".join(lab.told)
     assert ended == (trials == 1)
+
+
+def test_of_a_shared_budget_each_has_a_first_trial_and_the_rest_is_divided_beside_the_proof(
+    tmp_path: Path,
+) -> None:
+    first = with_steps(budgeted_study(tmp_path / "a"), baseline=50.0)
+    dear = with_steps(budgeted_study(tmp_path / "b"), baseline=70.0)
+    dead = budgeted_study(tmp_path / "c")  # its baseline was not measured
+    whole = budgeted_study(tmp_path / "s", budget="1000s").study
+    shared = Shared(whole, lambda: [first, dear, dead])
+    shared.for_trials(first, 0.5)
+    assert first.left_s() == 1000 - 120
+    with_steps(first, trial=15.0)
+
+    # Beside their load, of 40 s in full and of 20 s in a pair, runs take 10 s and 30 s. So the
+    # dearest winner takes 70 s in full and 80 s a pair with the first, of which two are kept.
+    assert first.left_s() == pytest.approx((1000 - 120 - 70 - 2 * 80) / 2 - 15)
+    assert not first.over_budget(1.0)
+    shared.for_trials(first, 0.01)
+    assert first.over_budget(1.0)
+    shared.for_proof(first)
+    assert (first.left_s(), first.over_budget(0.13), first.over_budget(0.14)) == (865, True, False)
+
+
+def test_a_shared_budget_without_a_limit_ends_nothing(tmp_path: Path) -> None:
+    one = with_steps(budgeted_study(tmp_path / "a"), baseline=50.0, trial=15.0)
+    shared = Shared(budgeted_study(tmp_path / "s").study, lambda: [one])
+
+    shared.for_trials(one, 0.5)
+    assert (one.left_s(), one.over_budget(1.0), shared.over()) == (math.inf, False, False)
+    shared.for_proof(one)
+    assert (one.left_s(), one.over_budget(1.0)) == (math.inf, False)

@@ -126,10 +126,11 @@ def test_a_budget_says_how_many_trials_it_has_time_for() -> None:
     all_of_it = {"minutes": 120.0, "trials": 10, "enough": True, "pairs": 3, "over_minutes": 0.0}
     assert much["budget"] == all_of_it
     said = (
-        "The budget of 15 minutes is less than all of it takes: 3 trials, then the 3 pairs of the"
-        " proof, which ends 10 minutes after it."
+        "The budget of 15 minutes has time for 3 trials. Then come the 3 pairs of the proof, which"
+        " end 10 minutes after the budget does."
     )
     assert said in shown(little)
+    assert "The budget of 120 minutes is enough for all of it: 10 trials." in shown(much)
 
 
 def test_a_budget_that_leaves_fewer_pairs_says_what_those_find() -> None:
@@ -187,6 +188,15 @@ def test_several_engines_are_one_plan_and_who_cannot_work_is_named() -> None:
     assert "Left out: vllm behind native" in shown(document)
 
 
+def test_a_little_budget_has_a_first_trial_of_each_engine_that_is_searched() -> None:
+    """Of 660 s the baselines leave 220, of which all is kept but for first trials of 95 s."""
+    given = {"engine": "timed.engine,faulty.engine", "users": "2", "budget": "660s"}
+    both, alone = planned(asked(**given)), planned(asked(**given, search="mode"))
+
+    assert both["budget"]["trials"] == 2
+    assert alone["budget"]["trials"] == 1  # a knob of the first engine alone
+
+
 def test_memory_that_is_not_there_is_told_with_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     # It need not be installed here for a plan.
     monkeypatch.setattr("llmdyno.engines.vllm.VllmEngine.version", lambda _: "0.11.0")
@@ -232,6 +242,27 @@ def test_a_proof_without_trials_to_come_has_only_the_pairs_that_are_missing(
     assert phases["trials"]["runs"] == 0
     assert phases["best"]["runs"] == 0
     assert phases["confirmation"]["runs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("pairs", "budget", "whole"), [(6, "1h", 6), (6, None, 6), (None, "10s", 4)]
+)
+def test_pairs_that_were_measured_count_beside_those_that_the_budget_has_time_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pairs: int | None,
+    budget: str | None,
+    whole: int,
+) -> None:
+    lab_of_study = StudyLab(tmp_path / "s", monkeypatch)
+    lab_of_study.run(fast, lab_of_study.study(pairs=4))
+    monkeypatch.setattr("llmdyno.tune.dry_run.pairs_asked", lambda *_: 6)  # by their noise
+    more = lab_of_study.study(pairs=pairs, budget=budget)
+    document = planned(more, tmp_path / "s")
+
+    assert document["confirmation"]["pairs"] == whole
+    if budget is not None:
+        assert document["budget"]["pairs"] == whole - 4  # to come
 
 
 def test_lanes_are_shown_and_divide_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

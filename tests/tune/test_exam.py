@@ -100,6 +100,11 @@ place.mkdir(parents=True)
 mean = sum(line["acc"] for line in lines) / len(lines)
 results = {{"results": {{"capitals": {{"acc,none": mean}}}}, "lm_eval_version": "stand-in"}}
 results["configs"] = {{"capitals": {{"output_type": os.environ.get("TYPE", "generate_until")}}}}
+if "GROUP" in os.environ:
+    results["results"] |= {{"choices": {{"acc,none": 0.25}}, "group": {{"acc,none": 0.25}}}}
+    results["configs"]["choices"] = {{"output_type": "multiple_choice"}}
+    results["group_subtasks"] = {{"all": ["group"], "group": ["choices"], "capitals": []}}
+(place / "asked").write_text(given["--tasks"])
 (place / "results_2026.json").write_text(json.dumps(results))
 samples = "".join(json.dumps(line) + chr(10) for line in lines)
 (place / "samples_capitals_2026-11-29.jsonl").write_text(samples)
@@ -320,6 +325,43 @@ def test_scores_of_probabilities_that_the_server_does_not_give_are_no_scores(
     able = Lab(tmp_path / "able", always=("scores",))
     able.exam.compare({"better": True})
     assert able.document()["tasks"]
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_other_tasks_keep_their_scores_beside_those_that_compare_probabilities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One task of a group had thrown away what all others came to, the baseline's, too."""
+    monkeypatch.setenv("GROUP", "1")
+    lab = Lab(tmp_path / "study", tasks=("capitals", "all"))
+    assert lab.exam.compare({"better": True}) is None
+
+    (row,) = lab.document()["tasks"]
+    assert (row["task"], row["verdict"]) == ("capitals", "better")
+    assert [one["task"] for one in lab.document()["dropped"]] == ["all", "choices", "group"]
+    said = (
+        "  lm-eval has no score of all, choices, group: probabilities are compared there, and this"
+        " server gives no log-probabilities of a prompt's tokens"
+    )
+    assert lab.said[-1].startswith(said)
+    scores = checked.read(lab.folder).scores
+    assert scores is not None
+    assert [one.task for one in scores.scores] == ["capitals"]
+    able = Lab(tmp_path / "able", tasks=("capitals", "all"), always=("scores",))
+    able.exam.compare({"better": True})
+    assert [one["task"] for one in able.document()["tasks"]] == ["capitals", "choices", "group"]
+    assert able.document()["dropped"] == []
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_task_that_is_known_to_compare_probabilities_is_not_asked(tmp_path: Path) -> None:
+    task = _choices(tmp_path)
+    lab = Lab(tmp_path / "study", tasks=("capitals", task))
+    assert lab.exam.compare({"better": True}) is None
+
+    assert [row["task"] for row in lab.document()["tasks"]] == ["capitals"]
+    assert [one["task"] for one in lab.document()["dropped"]] == [task]
+    assert {file.read_text() for file in lab.folder.rglob("asked")} == {"capitals"}
 
 
 def _choices(folder: Path) -> str:

@@ -596,6 +596,19 @@ def test_resume_takes_a_narrower_interval_more_pairs_and_money(lab: StudyLab) ->
             extended(was, asked(**less), less, "s")
 
 
+@pytest.mark.parametrize("most", [30, 12])  # 12 is the default, and says no more here
+def test_resume_refuses_pairs_at_most_where_their_number_is_given(lab: StudyLab, most: int) -> None:
+    given = {"max_pairs": most}
+    asked = lab.study(pairs=None, **given)
+
+    with pytest.raises(UsageError, match=f"--max-pairs {most}: the study s has --pairs 4, which"):
+        extended(lab.study(pairs=4), asked, given, "s")
+    assert extended(lab.study(pairs=None), asked, given, "s").max_pairs == most
+    until = {**given, "confirm_until": "3%"}
+    more = extended(lab.study(pairs=4), lab.study(pairs=None, **until), until, "s")
+    assert (more.pairs, more.pairs_most) == (4, most)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -788,6 +801,47 @@ def test_the_nearest_is_told_as_its_run_in_full_has_it(lab: StudyLab) -> None:
     level = document["best"]["summary"]["levels"][-1]
     assert nearest["config"] == document["best"]["config"]
     assert nearest["values"]["ttft:p99<1ms"] == level["ttft_ms"]["p99"]
+
+
+def test_a_baseline_that_is_nearest_is_told_as_its_run_in_full_has_it(lab: StudyLab) -> None:
+    """It had been its reference run's value, which no table shows."""
+
+    def world(start: Start) -> tuple[float, float]:
+        ttft_ms = 60.0 if start.config else {"baseline": 42.0}.get(start.phase, 22.0)
+        return 20.0, ttft_ms
+
+    document = lab.run(world, lab.study(slo="ttft:p99<20ms", trial_duration="6s"))
+
+    nearest = document["slo_outcome"]["nearest"]
+    level = document["baseline"]["summary"]["levels"][-1]
+    assert nearest["config"] == {}
+    assert nearest["values"]["ttft:p99<20ms"] == level["ttft_ms"]["p99"] > 40
+
+
+@pytest.mark.parametrize("meets", ["best", "before", "after", "baseline", None])
+def test_whoever_meets_the_slos_in_one_run_meets_them(lab: StudyLab, meets: str | None) -> None:
+    def world(start: Start) -> tuple[float, float]:
+        gap_ms, _ = fast(start)
+        arm = "after" if start.config else "before"
+        known = {start.phase, arm} if start.phase == "confirm" else {start.phase}
+        return gap_ms, 12.5 if meets in known else 22.5
+
+    document = lab.run(world, lab.study(slo="ttft:p99<20ms", trial_duration="6s"))
+
+    outcome = document["slo_outcome"]
+    assert outcome["met_by_some"] is (meets is not None)
+    assert (outcome["nearest"] is None) is (meets is not None)
+    assert ("No config that was tried meets" in document["outcome"]["said"]) is (meets is None)
+
+
+def test_without_pairs_the_baseline_meets_what_its_run_in_full_meets(lab: StudyLab) -> None:
+    def world(start: Start) -> tuple[float, float]:
+        return 20.0, 42.0 if start.phase == "baseline" else 12.5
+
+    document = lab.run(world, lab.study(slo="ttft:p99<20ms", trial_duration="6s"))
+
+    assert document["confirmation"]["runs"] == []
+    assert document["slo_outcome"]["baseline_meets"] == [False]
 
 
 @pytest.mark.parametrize(("names", "is_said"), [("bcd", True), ("bde", False)])

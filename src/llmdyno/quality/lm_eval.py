@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from glob import escape
 from pathlib import Path
@@ -55,6 +55,14 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
 
     version: str
     scores: list[Score]
+    dropped: dict[str, str] = {}  # the tasks whose scores would mean nothing, and why
+
+    def without(self, tasks: Collection[str], why: str) -> "Scores":
+        """Return the scores but for those of some tasks, whose names are kept with the reason."""
+        left = [one for one in self.scores if one.task not in tasks]
+        return msgspec.structs.replace(
+            self, scores=left, dropped={**self.dropped, **dict.fromkeys(tasks, why)}
+        )
 
 
 @cache
@@ -196,15 +204,23 @@ def _tokenizer(
     return {"tokenizer_backend": "huggingface", "tokenizer": found, **sends}
 
 
-def kinds(out: Path) -> dict[str, str]:
-    """Return the type of each task that lm-eval has written results of, e.g. "multiple_choice".
+def of_kinds(out: Path, kinds: Collection[str]) -> list[str]:
+    """Return the tasks of some types that lm-eval has written results of, and groups with one.
+
+    Args:
+        out: the folder with the results.
+        kinds: lm-eval's types of tasks, e.g. "multiple_choice".
 
     Raises:
         TargetError: there are no results, or none that can be read.
     """
     document = _results(out)
     configs = document.get("configs") or {}
-    return {task: str((configs.get(task) or {}).get("output_type", "")) for task in configs}
+    found = {task for task in configs if (configs[task] or {}).get("output_type") in kinds}
+    groups = document.get("group_subtasks") or {}
+    for _ in groups:  # a group may be of groups
+        found |= {group for group, parts in groups.items() if found & set(parts)}
+    return sorted(found)
 
 
 def _results(out: Path) -> dict[str, Any]:
@@ -285,7 +301,7 @@ def _questions(out: Path, task: str) -> dict[tuple[str, str], dict[str, float]]:
 
 
 def compare(before: Scores, after: Scores) -> dict[str, Any]:
-    """Return the document of two configs' scores: a row a task and metric.
+    """Return the document of two configs' scores: a row a task and metric, and who has no score.
 
     Where both have a score of each question, the difference is the mean over questions, with an
     interval that decides: better or worse is what it leaves 0 out of. It is by Student's t; see
@@ -299,7 +315,12 @@ def compare(before: Scores, after: Scores) -> dict[str, Any]:
         if (other := others.get((one.task, one.metric, one.filter))) is not None
     ]
     rows = [_row(one, other, _ERRORS_MAX / max(1, len(both))) for one, other in both]
-    return {"lm_eval": after.version, "tasks": rows}
+    dropped = {**before.dropped, **after.dropped}
+    return {
+        "lm_eval": after.version,
+        "tasks": rows,
+        "dropped": [{"task": task, "why": why} for task, why in dropped.items()],
+    }
 
 
 def _row(before: Score, after: Score, errors: float) -> dict[str, Any]:

@@ -3,8 +3,12 @@
 The document is made by quality/gate.py; it stands in study.json under "quality".
 """
 
+from collections.abc import Sequence
+
 from llmdyno.results.documents import Document, interval, items, number, part, text, texts
 from llmdyno.units import counted
+
+_NAMED = 3  # of the tasks that have no score
 
 
 def sentences(document: Document) -> list[str]:
@@ -37,7 +41,22 @@ def of_tasks(document: Document) -> list[str]:
     return [
         *([f"lm-eval has compared nothing: {why}"] if why else []),
         *map(_of_task, items(document, "tasks")),
+        *_of_dropped(items(document, "dropped")),
     ]
+
+
+def _of_dropped(rows: Sequence[Document]) -> list[str]:
+    """Say which tasks have no score, a sentence a reason."""
+    by_why: dict[str, list[str]] = {}
+    for row in rows:
+        by_why.setdefault(text(row, "why"), []).append(text(row, "task"))
+    return [f"lm-eval has no score of {_some(tasks)}: {why}." for why, tasks in by_why.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    """Name the first few of many."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def worse_tasks(document: Document) -> list[str]:

@@ -56,17 +56,26 @@ def _costs(document: Document) -> list[str]:
     found = []
     if document["money"] is not None:
         found.append(f"At the machine's price that is {document['money']:g}.")
-    budget = document["budget"]
-    if budget is not None:
-        enough = "enough for all of it" if budget["enough"] else "less than all of it takes"
-        trials = counted(budget["trials"], "trial")
-        said = f"The budget of {budget['minutes']:g} minutes is {enough}: {trials}"
-        if not budget["enough"] and budget["pairs"]:
-            said += f", then the {counted(budget['pairs'], 'pair')} of the proof"
-        if budget["over_minutes"]:
-            said += f", which ends {budget['over_minutes']:g} minutes after it"
-        found.append(f"{said}.")
+    if document["budget"] is not None:
+        found.append(_budget(document["budget"]))
     return found
+
+
+def _budget(budget: Document) -> str:
+    """Say what a budget has time for, and by how much the proof goes beyond it."""
+    said = f"The budget of {budget['minutes']:g} minutes"
+    if budget["enough"]:
+        return f"{said} is enough for all of it: {counted(budget['trials'], 'trial')}."
+    count, over = budget["pairs"], budget["over_minutes"]
+    if budget["trials"] or not count:
+        said += f" has time for {counted(budget['trials'], 'trial')}."
+    else:  # what goes on has no trial to come
+        said += " is less than all of it takes."
+    if not count:
+        return said
+    come, end = ("comes", "ends") if count == 1 else ("come", "end")
+    said += f" Then {come} the {counted(count, 'pair')} of the proof"
+    return f"{said}, which {end} {over:g} minutes after the budget does." if over else f"{said}."
 
 
 def _found(confirmation: Document) -> list[str]:

@@ -5,7 +5,7 @@ The flags say how long a load lasts; the ledger says what the steps before have 
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 import msgspec
@@ -19,6 +19,22 @@ from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.spec import Study
 
 PROOF_SHARE = 1 / 3  # of a budget, that trials leave to the proof at most
+
+
+def kept_for_proof_s(study: Study, best_s: float, pair_s: float) -> float:
+    """Return how much of a study's budget, in s, trials leave to the proof; 0 without a budget.
+
+    That is what the winner in full and the least number of pairs take, but no more than
+    PROOF_SHARE of the budget: without trials there is nothing to prove.
+
+    Args:
+        study: with the budget.
+        best_s: what the winner in full takes.
+        pair_s: what a pair takes.
+    """
+    if study.limit_s is None:
+        return 0.0
+    return min(best_s + study.pairs_least * pair_s, PROOF_SHARE * study.limit_s)
 
 
 class Budgeted:
@@ -98,13 +114,10 @@ class Budgeted:
     def kept_s(self) -> float:
         """Return how much of the budget, in s, trials leave to the proof; 0 without a budget.
 
-        That is what the winner in full and the least number of pairs take, but no more than
-        PROOF_SHARE of the budget: without trials there is nothing to prove.
+        Of a budget that is shared nothing: who shares it says how much is left for trials.
         """
-        if self.study.limit_s is None:
-            return 0.0
-        pairs_s = 2 * self.study.pairs_least * self.lasts_s(self.trial_load(confirm=True))
-        return min(self.lasts_s(self.whole_load()) + pairs_s, PROOF_SHARE * self.study.limit_s)
+        confirm_s = self.lasts_s(self.trial_load(confirm=True))
+        return kept_for_proof_s(self.study, self.lasts_s(self.whole_load()), 2 * confirm_s)
 
     def left_s(self) -> float:
         """Return how much of the budget is left, in s; infinite without one."""
@@ -122,3 +135,75 @@ class Budgeted:
         if limit_s is None:
             return False
         return self._spent_before_s + monotonic() - self._began_s > share * limit_s
+
+
+class Shared:
+    """The budget of a study over several stacks, which the studies of each of them share.
+
+    What it decides, it decides from their ledgers alone, as the study does.
+
+    Args:
+        study: the whole one, whose budget it is.
+        sharing: returns what shares it, the baseline that the others are compared with first; they
+            are made anew when their studies go on.
+    """
+
+    def __init__(self, study: Study, sharing: Callable[[], Sequence[Budgeted]]) -> None:
+        self._study = study
+        self._sharing = sharing
+
+    @property
+    def limit_s(self) -> float:
+        """The budget, in s; infinite without one."""
+        return math.inf if self._study.limit_s is None else self._study.limit_s
+
+    def over(self, share: float = 1.0) -> bool:
+        """Whether all together have spent this share of the budget."""
+        return self._spent_s() > share * self.limit_s
+
+    def for_trials(self, one: Budgeted, until: float) -> None:
+        """Let one of them have trials until a share of what they all have for trials is spent.
+
+        That is what the baselines and the proof leave of the budget. The first trial of each comes
+        while there is any: what was never tried would be told by its baseline alone.
+        """
+
+        def end_s() -> float:
+            started = any(s.state != "predicted-infeasible" for s in one.ledger.of("trial"))
+            return self._trials_end_s(until) if started else self.limit_s
+
+        one.over = lambda share: self._spent_s() > share * end_s()
+        one.left = lambda: end_s() - self._spent_s()
+
+    def for_proof(self, one: Budgeted) -> None:
+        """Let one of them have all that is left."""
+        one.over = self.over
+        one.left = lambda: self.limit_s - self._spent_s()
+
+    def _spent_s(self) -> float:
+        return sum(one.ledger.spent_s for one in self._sharing())
+
+    def _trials_end_s(self, until: float) -> float:
+        """Return how much all have spent, in s, when this share of the time for trials is over."""
+        if math.isinf(self.limit_s):
+            return math.inf
+        fixed_s = sum(
+            step.build_s + step.start_s + step.measure_s
+            for one in self._sharing()
+            for step in one.ledger.steps
+            if step.phase in {"baseline", "reference", "check"}
+        )
+        return fixed_s + max(0.0, self.limit_s - fixed_s - self._kept_s()) * until
+
+    def _kept_s(self) -> float:
+        """Return what trials leave to the proof, whose winner may be the dearest to measure."""
+        works = [
+            one
+            for one in self._sharing()
+            if any(step.state == "measured" for step in one.ledger.of("baseline"))
+        ]
+        if not works:
+            return 0.0
+        first, dearest = works[0], max(works, key=Budgeted.trial_s)
+        pair_s = sum(one.lasts_s(one.trial_load(confirm=True)) for one in (first, dearest))
+        return kept_for_proof_s(self._study, dearest.lasts_s(dearest.whole_load()), pair_s)

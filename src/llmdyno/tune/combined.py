@@ -9,7 +9,6 @@ The winner of all is confirmed in ABBA pairs against the baseline of the first c
 what the user named first, what runs today. `rounds` says how the trials are shared.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +23,7 @@ from llmdyno.store import STACKS
 from llmdyno.tune import going_on
 from llmdyno.tune.ablation import Ablation, died
 from llmdyno.tune.blame import is_suspect
+from llmdyno.tune.budgeted import Shared
 from llmdyno.tune.candidates import describe, same
 from llmdyno.tune.combinations import Combination, combinations, least_trials
 from llmdyno.tune.combined_study import combined_document
@@ -126,11 +126,17 @@ class Combined:
             if one.study is not None
         ]
         self._whole = Runner(study, folder, self._arms[0].tuner.stack, narrator)
+        self._budget = Shared(study, lambda: [arm.runner for arm in self._arms])
 
     @property
     def tuners(self) -> list[Tuner]:
         """The tuners of the combinations that can work, in the order in which they are named."""
         return [arm.tuner for arm in self._arms]
+
+    @property
+    def searching(self) -> list[Tuner]:
+        """Those of them that have a knob to search or a candidate to try."""
+        return [arm.tuner for arm in self._arms if arm.of.searches]
 
     @property
     def left_out(self) -> list[Combination]:
@@ -253,14 +259,21 @@ class Combined:
             alive = sorted(alive, key=_Arm.standing, reverse=True)[: survivors(len(alive))]
         short = sum(arm.started() for arm in arms) < self._study.trials
         if short:
-            self._whole.ended(self._why_short(arms))
+            self._whole.ended(self._why_short(arms, alive))
 
-    def _why_short(self, arms: Sequence[_Arm]) -> Literal["budget", "space", "patience", "hand"]:
-        """Return why fewer trials were made than were asked for."""
+    def _why_short(
+        self, arms: Sequence[_Arm], alive: Sequence[_Arm]
+    ) -> Literal["budget", "space", "patience", "hand"]:
+        """Return why fewer trials were made than were asked for.
+
+        Args:
+            arms: the combinations.
+            alive: those that have come through all rounds.
+        """
         found = {arm.runner.ledger.last_end.why for arm in arms if arm.runner.ledger.last_end}
         if self._whole.enough():
             return "hand"
-        if self._over(1.0):
+        if self._budget.over() or any(arm.runner.ledger.ended("budget") for arm in alive):
             return "budget"
         return "patience" if "patience" in found else "space"
 
@@ -271,35 +284,8 @@ class Combined:
             return  # done before a stop, or a person had enough
         self._whole.say(f"{arm.of.name}:")
         arm.begin(presence, trials)
-        arm.runner.over = lambda share: self._over(share, until)
+        self._budget.for_trials(arm.runner, until)
         arm.tuner.search()
-
-    def _over(self, share: float, until: float = 1.0) -> bool:
-        """Whether all combinations together have spent this share of the budget.
-
-        Args:
-            share: of the budget, or of the part that ends with `until`.
-            until: a share of what the baselines have left of the budget.
-        """
-        budget_s = self._study.limit_s
-        if budget_s is None:
-            return False
-        ledgers = [arm.runner.ledger for arm in self._arms]
-        baselines = ("baseline", "reference", "check")
-        fixed_s = sum(
-            step.build_s + step.start_s + step.measure_s
-            for ledger in ledgers
-            for step in ledger.steps
-            if step.phase in baselines
-        )
-        limit_s = fixed_s + (budget_s - fixed_s) * until
-        return sum(ledger.spent_s for ledger in ledgers) > share * limit_s
-
-    def _left_s(self) -> float:
-        """Return how much of the budget is left to all combinations together, in s."""
-        limit_s = self._study.limit_s
-        spent_s = sum(arm.runner.ledger.spent_s for arm in self._arms)
-        return math.inf if limit_s is None else limit_s - spent_s
 
     # What decides.
 
@@ -308,8 +294,7 @@ class Combined:
         first = arms[0]
         self._move_together()  # an engine may have been replaced while trials ran
         for arm in arms:
-            arm.runner.over = self._over
-            arm.runner.left = self._left_s
+            self._budget.for_proof(arm.runner)
         for arm, config in self._contenders(arms):
             across = Across(first.runner, self._folder, (arm.of.engine, arm.of.front))
             gate = Gate(arm.runner, across)

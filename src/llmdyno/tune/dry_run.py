@@ -7,13 +7,14 @@ where it goes on; else it is a guess, and the document says so. The document's k
     llmdyno.dry-run/1 (November 2026): the first.
     29 November 2026, added: "lanes", the parts of the machine on which trials run at once.
     30 November 2026, added: in "budget" "pairs" and "over_minutes": what the trials leave for the
-        proof, and for how long it goes on after the budget's end. "confirmation" is of those pairs.
+        proof, and for how long it goes on after the budget's end. "confirmation" is of those pairs
+        and of those that were measured before.
 """
 
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from llmdyno.search.space import Space
 from llmdyno.store import LEDGER
 from llmdyno.tune.ablation import PAIRS
 from llmdyno.tune.budget import Costs
-from llmdyno.tune.budgeted import PROOF_SHARE
+from llmdyno.tune.budgeted import kept_for_proof_s
 from llmdyno.tune.combined import Combined
 from llmdyno.tune.entries import Phase
 from llmdyno.tune.foreseen import does_not_fit, expected
@@ -62,12 +63,11 @@ def dry_run(study: Study, conductor: Tuner | Combined) -> dict[str, Any]:
     Raises:
         UsageError: the predictor that the study names does not know what is tuned.
     """
-    tuners, left = [], []
     if isinstance(conductor, Combined):
-        tuners, left = conductor.tuners, conductor.left_out
+        tuners, left, searching = conductor.tuners, conductor.left_out, conductor.searching
     else:
-        tuners = [conductor]
-    sides = [_Side(tuner) for tuner in tuners]
+        tuners, left, searching = [conductor], [], [conductor]
+    sides = [_Side(tuner, searches=tuner in searching) for tuner in tuners]
     phases = list(_phases(study, sides))
     seconds = sum(phase.seconds for phase in phases)
     budget = _budget(study, sides, phases)
@@ -83,7 +83,7 @@ def dry_run(study: Study, conductor: Tuner | Combined) -> dict[str, Any]:
         "minutes": round(seconds / _MINUTE_S, 1),
         "money": _money(study, seconds),
         "budget": budget,
-        "confirmation": _confirmation(study, sides[0], None if budget is None else budget["pairs"]),
+        "confirmation": _confirmation(study, sides[0], phases, budget),
         "lanes": sides[0].lanes,
         "stacks": [side.document() for side in sides],
         "left_out": [{"engine": one.engine, "front": one.front, "why": one.why} for one in left],
@@ -110,8 +110,10 @@ class _Phase(msgspec.Struct, frozen=True):
 class _Side:
     """One engine behind one front: its search, its starts, and what a run of it costs."""
 
-    def __init__(self, tuner: Tuner) -> None:
+    def __init__(self, tuner: Tuner, *, searches: bool) -> None:
         self.tuner, self.runner = tuner, tuner.runner
+        # Whether it has a first trial to come, which a budget ends only when it is used up.
+        self.tries_first = searches and not self.runner.ledger.of("trial")
         self.study = tuner.runner.study
         self.source, self.costs = _known_costs(self.runner)
 
@@ -301,12 +303,16 @@ def _pairs(study: Study, first: _Side) -> int:
     return pairs_asked(study, noise)
 
 
-def _confirmation(study: Study, first: _Side, affordable: int | None) -> dict[str, Any]:
-    """Return what the pairs of the plan can find; None: no budget ends them."""
+def _confirmation(
+    study: Study, first: _Side, phases: Sequence[_Phase], budget: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return what the pairs can find, those that were measured and those that are to come."""
     noise = statistics.pooled_noise(spreads_before(first.runner.ledger))
     pairs = pairs_asked(study, noise)
-    if affordable:  # without a trial there is no proof; what it would find is told all the same
-        pairs = min(pairs, affordable)
+    runs = {one.name: one.runs for one in phases}
+    # Without a trial there is no proof; what it would find is told all the same.
+    if budget is not None and (budget["trials"] or not runs["trials"]):
+        pairs -= _to_come(runs["confirmation"]) - budget["pairs"]
     return {
         "pairs": pairs,
         "pairs_most": study.pairs_most,
@@ -315,6 +321,11 @@ def _confirmation(study: Study, first: _Side, affordable: int | None) -> dict[st
         "detects": round(statistics.detectable(noise, pairs), 4),
         "pairs_for_10_percent": statistics.pairs_for(EFFECT, noise),
     }
+
+
+def _to_come(runs: int) -> int:
+    """Return how many pairs end with so many runs, of which the first may end one that began."""
+    return math.ceil(runs / 2)
 
 
 def _budget(
@@ -330,17 +341,19 @@ def _budget(
     left_s -= takes["reference"].seconds if "reference" in takes else 0.0
     trial_s = sum(side.run_s("trial") for side in sides) / len(sides)
     at_once = max(1, len(sides[0].lanes))
-    planned = takes["confirmation"].runs // 2
+    planned = _to_come(takes["confirmation"].runs)
+    least = max(0, study.pairs_least - (_pairs(study, sides[0]) - planned))
     pair_s = takes["confirmation"].seconds / max(1, planned)
-    proof_s = takes["best"].seconds + study.pairs_least * pair_s
-    kept_s = min(proof_s, PROOF_SHARE * limit_s)
-    first, more = (
+    kept_s = kept_for_proof_s(study, takes["best"].seconds, pair_s)
+    most, more = (
         int(max(0.0, s) / max(trial_s, 1e-9) * at_once) for s in (left_s, left_s - kept_s)
     )
-    trials = min(takes["trials"].runs, max(min(first, at_once), more))
+    # The first trials, one a lane or a stack, take of what is kept.
+    firsts = at_once * sum(side.tries_first for side in sides)
+    trials = min(takes["trials"].runs, max(min(most, firsts), more))
     left_s -= math.ceil(trials / at_once) * trial_s + takes["best"].seconds
     # The least number of pairs comes whatever the budget says.
-    pairs = min(planned, max(study.pairs_least, int(max(0.0, left_s) / max(pair_s, 1e-9))))
+    pairs = min(planned, max(least, int(max(0.0, left_s) / max(pair_s, 1e-9))))
     proves = trials > 0 or not takes["trials"].runs
     return {
         "minutes": round(limit_s / _MINUTE_S, 1),

@@ -330,19 +330,25 @@ def _slo_outcome(
         ]
         for arm in ("before", "after")
     }
-    met = any(step.slo_met for step in steps) or any(arms["after"])
+    full = _fullest(ledger, steps)
+    # Whatever met them in one run did so, in a trial, in full or in the pairs.
+    met = any(step.slo_met for step in (*steps, *full)) or any(arms["before"] + arms["after"])
+    of_baseline_in_full = [
+        bool(f.slo_met) for f, s in zip(full, steps, strict=True) if s.phase != "trial"
+    ]
     return {
-        "baseline_meets": arms["before"] or [s.slo_met for s in steps if s.phase != "trial"],
+        "baseline_meets": arms["before"] or of_baseline_in_full,
         "tuned_meets": arms["after"],
         "met_by_some": met,
         "faster": _faster_but_missing(study, steps, of_baseline),
-        "nearest": None if met else _nearest(study, folder, _fullest(ledger, steps)),
+        "nearest": None if met else _nearest(study, folder, full),
     }
 
 
 def _fullest(ledger: Ledger, steps: Sequence[Step]) -> list[Step]:
-    """Return steps, instead of a trial the run in full of the same config if there is one."""
-    full = [step for step in ledger.of("best") if step.state == "measured"]
+    """Return steps, instead of each the run in full of the same config if there is one."""
+    found = (*ledger.of("best"), *ledger.of("baseline"))
+    full = [one for one in found if one.state == "measured" and one.slo_met is not None]
     return [next((f for f in full if _stacked(f) == _stacked(step)), step) for step in steps]
 
 

@@ -21,7 +21,7 @@ from llmdyno.quality.lm_eval import (
     Scores,
     compare,
     is_chat,
-    kinds,
+    of_kinds,
     openai_url,
     read,
     step,
@@ -142,14 +142,15 @@ class Exam:
         artifact = runner.stack.build(config, notify=runner.wait)
         with start(runner.stack, config, artifact, place, runner.wait) as server:
             no_scores, compares = self._of_prompts(server, study)
+            dropped = compares if no_scores else []
             asks = step(
                 server.launch,
                 study.model,
-                study.lm_eval,
+                [task for task in study.lm_eval if task not in dropped],
                 study.lm_eval_args,
                 place,
                 scores_prompts=not no_scores,
-                compares=bool(compares),
+                compares=bool(compares) and not no_scores,
             )
             log = place / _LOG
             with log.open("ab") as output:
@@ -165,9 +166,7 @@ class Exam:
                 if not server.answers(study.hang_s):
                     raise _hangs(server, study.hang_s)
                 raise TargetError(f"lm-eval: {failure} Log: {log}")
-        if no_scores:
-            _refuse([task for task, kind in kinds(place).items() if kind in KINDS], no_scores)
-        return read(place)
+        return _kept(place, dropped, no_scores)
 
     def _of_prompts(self, server: Server, study: Study) -> tuple[str, list[str]]:
         """Ask a server for probabilities; return why there are none, and which tasks need them.
@@ -175,7 +174,7 @@ class Exam:
         The tasks are found out only where it matters, as it takes half a minute.
 
         Raises:
-            TargetError: it gives none, and a task needs them.
+            TargetError: it gives none, and all tasks need them.
         """
         names, words = study.lm_eval, study.lm_eval_args
         if is_chat(words):
@@ -185,8 +184,8 @@ class Exam:
         if not why and (not counts_by or Path(counts_by).is_dir()):
             return "", []  # no tokenizer is fetched for them
         found = comparing(names, words)
-        if why:
-            _refuse(found, why)
+        if why and len(found) == len(names):
+            raise _no_scores(found, why)
         return why, found
 
     def _wait(self, child: Child, server: Server, runner: Runner, until_s: float) -> None:
@@ -210,14 +209,31 @@ class Exam:
                 runner.wait("lm-eval: " + "".join(child.last_lines()[-1:]))
 
 
-def _refuse(tasks: Sequence[str], why: str) -> None:
-    """Refuse the scores of tasks that compare probabilities which a server does not give.
+def _kept(place: Path, dropped: Sequence[str], why: str) -> Scores:
+    """Return what lm-eval has written, but for tasks that compare probabilities and had none.
+
+    Args:
+        place: the folder that it has written to.
+        dropped: the tasks that it was not asked, as they were known to compare them.
+        why: there are none; empty: there are.
 
     Raises:
-        TargetError: there is such a task.
+        TargetError: it has written nothing that can be read, or no other score.
     """
-    if tasks:
-        raise TargetError(f"{', '.join(tasks)}: compares probabilities, and {why}; {INSTEAD}.")
+    found = read(place)
+    if not why:
+        return found
+    # A group's tasks, and what a task's file includes, are known when it has ended.
+    tasks = [*dropped, *of_kinds(place, KINDS)]
+    left = found.without(tasks, f"probabilities are compared there, and {why}; {INSTEAD}")
+    if not left.scores:
+        raise _no_scores(tasks, why)
+    return left
+
+
+def _no_scores(tasks: Sequence[str], why: str) -> TargetError:
+    """Return the fault of tasks that all compare probabilities which a server does not give."""
+    return TargetError(f"{', '.join(tasks)}: compares probabilities, and {why}; {INSTEAD}.")
 
 
 def _hangs(server: Server, hang_s: float) -> ServerError:

@@ -29,7 +29,8 @@ def extended(study: Study, asked: Study, given: Mapping[str, Any], name: str) ->
         name: of the study.
 
     Raises:
-        UsageError: a flag asks for something else than the study began with.
+        UsageError: a flag asks for something else than the study began with, or for pairs at most
+            where their number is given.
     """
     changes: dict[str, Any] = {}
     for field in all_fields(Study):
@@ -55,7 +56,14 @@ def extended(study: Study, asked: Study, given: Mapping[str, Any], name: str) ->
             )
         changes[field.attribute] = wanted
     # replace() would check again what cannot have changed; the new values are checked in `asked`.
-    return Study(**{one: getattr(study, one) for one in study.__struct_fields__} | changes)
+    raised = Study(**{one: getattr(study, one) for one in study.__struct_fields__} | changes)
+    most = given.get("max_pairs")
+    if most is not None and raised.pairs_fixed:
+        raise UsageError(
+            f"--max-pairs {most}: the study {name} has --pairs {raised.pairs}, which says how many"
+            " there are; raise --pairs, or say with --confirm-until when they end."
+        )
+    return raised
 
 
 def changes(ledger: Ledger, study: Study) -> dict[str, Any]:

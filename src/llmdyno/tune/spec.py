@@ -173,8 +173,9 @@ class Study(msgspec.Struct, frozen=True, kw_only=True):
         float | Spend | None,
         Flag(
             BUDGET,
-            "What is spent before no trial starts: time (2h), machine hours (2mh) or, with --price,"
-            " money ($20).",
+            "What a study may take: time (2h), machine hours (2mh) or, with --price, money ($20)."
+            " Trials leave room in it for the proof, a third at most; the winner in full and the"
+            " least pairs come whatever is left.",
             metavar="TIME|MACHINE-HOURS|MONEY",
         ),
     ] = None

@@ -23,9 +23,8 @@ it can be gone again at any time. The document's keys are a contract; its versio
     29 November 2026, added: "lanes" of a study with --parallel, else null; "device" (what part of
         the machine a trial had; null: all) and "beside" (how many ran with it at most) of a trial;
         in "lanes" "value", what all lanes made of the baseline, and "alone", what it made alone.
-    29 November 2026, added: in "quality" "lm_eval", the scores of --lm-eval's tasks.
-    29 November 2026, added: "starts" of a confirmation (how often each arm was started, and the
-        classes of those that failed).
+    29 November 2026, added: in "quality" "lm_eval", the scores of --lm-eval's tasks; "starts" of a
+        confirmation (how often each arm was started, and the classes of those that failed).
     29 November 2026, added: of a confirmation's runs "sitting" (which process measured it),
         "failed_before" (the classes of the tries that failed), "requests" and "doubts" (codes) of
         the level that decides.
@@ -37,7 +36,8 @@ it can be gone again at any time. The document's keys are a contract; its versio
         in a study over several with "engine" and "front"; "earlier_pairs" (how many of "pairs"
         are of before the study moved) and "moved_since" (what has changed since, in sentences); in
         "stood" the baselines of all combinations, each with "engine" and "front".
-    30 November 2026, added: in a row of "ablation" the ratios of the SLOs' metrics, "slo_met".
+    30 November 2026, added: in a row of "ablation" the ratios of the SLOs' metrics, "slo_met";
+        in "lm_eval" "dropped", tasks without a score, each with "why".
 """
 
 from collections.abc import Collection, Mapping, Sequence

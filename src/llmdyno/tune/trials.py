@@ -220,8 +220,9 @@ def ended_from_outside(runner: Runner) -> bool:
 
 def _has_no_time(runner: Runner) -> bool:
     """Tell whether the budget has no room for another trial, and say so."""
+    budget = "The budget" if runner.left is None else "Its part of the budget"
     if runner.over_budget(1.0):
-        runner.say("The budget is used up; no further trials.")
+        runner.say(f"{budget} is used up; no further trials.")
         return True
     takes_s, kept_s = runner.trial_s(), 0.0
     if any(step.state == "measured" for step in runner.ledger.of("trial")):
@@ -229,7 +230,7 @@ def _has_no_time(runner: Runner) -> bool:
     if takes_s + kept_s <= runner.left_s():
         return False
     beside = f"; {kept_s:.0f} s are kept for the proof" if kept_s else ""
-    runner.say(f"The budget has no time for another trial, which takes {takes_s:.0f} s{beside}.")
+    runner.say(f"{budget} has no time for another trial, which takes {takes_s:.0f} s{beside}.")
     return True
 
 
