@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,6 +95,30 @@ def test_a_run_whose_server_dyno_has_started_says_it_too() -> None:
     run["environment"]["server"] = {**server, "engine_args": [], "config": {"max_num_seqs": 16}}
     slower = run_with_limits(run)["levels"][0]["limit"]["predicted"]["token_rate"]["mean"]
     assert slower < level["limit"]["predicted"]["token_rate"]["mean"] / 2
+
+
+def test_ranks_share_the_load_and_the_limit() -> None:
+    """Two ranks under twice the users do twice as much; each GPU does what the one alone did."""
+
+    def limit(ranks: int) -> dict[str, Any]:
+        run = json.loads(RUN.read_text())
+        config = {"data_parallel_size": ranks} if ranks > 1 else {}
+        server = {"engine": "vllm", "front": "native", "model": "llama-3-8b", "config": config}
+        run["environment"]["server"] = server
+        [level] = run["levels"]
+        level["users"] *= ranks
+        for name in ("mean", "ci95"):
+            value = level["token_rate"][name]
+            times = [each * ranks for each in value] if isinstance(value, list) else value * ranks
+            level["token_rate"][name] = times
+        found: dict[str, Any] = run_with_limits(run)["levels"][0]["limit"]
+        return found
+
+    one, two = limit(1), limit(2)
+
+    assert (two["mbu"], two["mfu"]) == pytest.approx((one["mbu"], one["mfu"]), rel=0.01)
+    rates = [each["predicted"]["token_rate"]["mean"] for each in (one, two)]
+    assert rates[1] == pytest.approx(2 * rates[0], rel=0.1)
 
 
 def test_prompts_that_a_prefix_cache_holds_are_not_computed() -> None:

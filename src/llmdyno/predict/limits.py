@@ -8,16 +8,19 @@ or --engine-arg may have changed what the config says, nothing is said.
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from llmdyno import plugins
 from llmdyno.engines import facts
 from llmdyno.errors import UsageError
 from llmdyno.machine import hardware
 from llmdyno.machine.peaks import kept
 from llmdyno.predict.calibrate import prior
+from llmdyno.predict.copies import together
 from llmdyno.predict.document import number
 from llmdyno.predict.forecast import Forecast, Point, Setup, forecast
 from llmdyno.predict.gpus import CPU, Gpu, cpu_gpu, gpu_of
-from llmdyno.predict.points import Measured, Whose, run_points
+from llmdyno.predict.points import Measured, Whose, of_a_part, run_points
 from llmdyno.predict.server import Server, server_of
 from llmdyno.predict.shapes import shape_of
 from llmdyno.units import Lengths
@@ -116,21 +119,25 @@ def _limit(measured: Measured, setup: Setup) -> dict[str, Any] | None:
     """Return a level's distance from the limit; None: nothing is known of such a server."""
     if not measured.tpot_ms_p50:
         return None
-    point = Point(
-        users=measured.users,
-        request_rate=measured.request_rate,
-        isl=Lengths("fixed", max(1.0, measured.isl)),
-        osl=Lengths("fixed", max(1.0, measured.osl)),
-        cached_share=min(1.0, measured.cached_share),
-        duration_s=max(5.0, measured.duration_s),
-    )
     try:
-        server, predicted = server_of(setup), forecast(setup, point, prior())
+        one = of_a_part(msgspec.structs.replace(measured, config=setup.config))
+        setup = msgspec.structs.replace(setup, batches=one.batches)
+        point = Point(
+            users=one.users,
+            request_rate=one.request_rate,
+            isl=Lengths("fixed", max(1.0, one.isl)),
+            osl=Lengths("fixed", max(1.0, one.osl)),
+            cached_share=min(1.0, one.cached_share),
+            duration_s=max(5.0, one.duration_s),
+        )
+        server = server_of(setup)
+        parts = round(measured.token_rate / one.token_rate)
+        predicted = together([(parts, forecast(setup, point, prior()))])
     except UsageError:
         return None
     if not predicted.fits:
         return None
-    mbu, mfu = _used(measured, server)
+    mbu, mfu = _used(one, server)
     return {
         "mbu": number(mbu),
         "mfu": number(mfu),

@@ -80,10 +80,10 @@ def read_points(source: str, whose: Whose) -> list[Measured]:
             )
     if not found:
         raise UsageError(f"--from {source}: has no level that answered, so it calibrates nothing.")
-    return [_of_a_rank(one) for one in found]
+    return [of_a_part(one) for one in found]
 
 
-def _of_a_rank(one: Measured) -> Measured:
+def of_a_part(one: Measured) -> Measured:
     """Return what one of a server's ranks, and of its pipeline's batches, did: it is simulated."""
     if not is_simulated(one.engine):
         return one
