@@ -121,6 +121,21 @@ def test_ranks_share_the_load_and_the_limit() -> None:
     assert rates[1] == pytest.approx(2 * rates[0], rel=0.1)
 
 
+def test_users_that_do_not_go_evenly_into_ranks_are_as_many_as_there_are() -> None:
+    def predicted(users: int) -> float:
+        run = json.loads(RUN.read_text())
+        server = {"engine": "vllm", "front": "native", "model": "llama-3-8b"}
+        run["environment"]["server"] = server | {"config": {"data_parallel_size": 8}}
+        run["levels"][0]["users"] = users
+        limit = run_with_limits(run)["levels"][0]["limit"]
+        rate: float = limit["predicted"]["token_rate"]["mean"]
+        return rate
+
+    # The ninth user shares a rank with another one; the other seven ranks are as before.
+    assert predicted(9) == pytest.approx(predicted(8) * 9 / 8, rel=0.05)
+    assert predicted(16) > 1.5 * predicted(9)
+
+
 def test_prompts_that_a_prefix_cache_holds_are_not_computed() -> None:
     """Where the server counts no hits, those of a cache that never evicts stand for them."""
 

@@ -74,6 +74,13 @@ def test_an_old_driver_is_not_a_missing_one(line: str, kind: str) -> None:
             ),
             "gpu-unavailable",
         ),
+        (
+            (
+                "UserWarning: CUDA initialization: The NVIDIA driver on your system is too old.",
+                "ModuleNotFoundError: No module named 'foo'",
+            ),
+            "missing-library",
+        ),
         (("RuntimeError: No CUDA GPUs are available",), "gpu-unavailable"),
         (("ERROR 11-29 12:00:00 core.py:9] No CUDA GPUs are available",), "gpu-unavailable"),
         (("CUDA error 802: system not yet initialized",), "gpu-unavailable"),

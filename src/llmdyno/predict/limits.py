@@ -16,12 +16,12 @@ from llmdyno.errors import UsageError
 from llmdyno.machine import hardware
 from llmdyno.machine.peaks import kept
 from llmdyno.predict.calibrate import prior
-from llmdyno.predict.copies import together
+from llmdyno.predict.copies import Level, shared_out, together
 from llmdyno.predict.document import number
 from llmdyno.predict.forecast import Forecast, Point, Setup, forecast
 from llmdyno.predict.gpus import CPU, Gpu, cpu_gpu, gpu_of
 from llmdyno.predict.points import Measured, Whose, of_a_part, run_points
-from llmdyno.predict.server import Server, server_of
+from llmdyno.predict.server import Server, parts_of, server_of
 from llmdyno.predict.shapes import shape_of
 from llmdyno.units import Lengths
 
@@ -122,17 +122,11 @@ def _limit(measured: Measured, setup: Setup) -> dict[str, Any] | None:
     try:
         one = of_a_part(msgspec.structs.replace(measured, config=setup.config))
         setup = msgspec.structs.replace(setup, batches=one.batches)
-        point = Point(
-            users=one.users,
-            request_rate=one.request_rate,
-            isl=Lengths("fixed", max(1.0, one.isl)),
-            osl=Lengths("fixed", max(1.0, one.osl)),
-            cached_share=min(1.0, one.cached_share),
-            duration_s=max(5.0, one.duration_s),
-        )
         server = server_of(setup)
-        parts = round(measured.token_rate / one.token_rate)
-        predicted = together([(parts, forecast(setup, point, prior()))])
+        shared = shared_out((measured.users, measured.request_rate), parts_of(setup))
+        predicted = together(
+            [(parts, forecast(setup, _point(one, level), prior())) for parts, level in shared]
+        )
     except UsageError:
         return None
     if not predicted.fits:
@@ -147,6 +141,18 @@ def _limit(measured: Measured, setup: Setup) -> dict[str, Any] | None:
         "cached": number(_cached(measured, server)),
         "predicted": _predicted(predicted),
     }
+
+
+def _point(measured: Measured, level: Level) -> Point:
+    """Return the load of a part of a server: its users or its rate, and the measured lengths."""
+    return Point(
+        users=level[0],
+        request_rate=level[1],
+        isl=Lengths("fixed", max(1.0, measured.isl)),
+        osl=Lengths("fixed", max(1.0, measured.osl)),
+        cached_share=min(1.0, measured.cached_share),
+        duration_s=max(5.0, measured.duration_s),
+    )
 
 
 def _used(measured: Measured, server: Server) -> tuple[float, float]:

@@ -43,6 +43,7 @@ SYMPTOMS: Sequence[tuple[str, str]] = (
         r"(?i)\b(address|socket|port)\b.* already in use|EADDRINUSE|port \d+ is already",
         "port-in-use",
     ),
+    (r"ModuleNotFoundError|ImportError|cannot open shared object file", "missing-library"),
     # Before the GPU's: a driver that is too old finds no GPU either. Triton's own warning, at every
     # start without a GPU, is none of these.
     (r"^(?![WE]\d{4} ).*CUDA driver version is insuff", "driver-too-old"),
@@ -54,7 +55,6 @@ SYMPTOMS: Sequence[tuple[str, str]] = (
     (r"(?i)CUDA-capable device\S* (is|are|is/are) busy|uncorrectable ECC error", GPU),
     (r"(?i)GPU (is lost|has fallen off the bus|requires reset)|\bsystem not yet initialized", GPU),
     (rf"Driver/library version mismatch|{_ERROR}.*{_UNKNOWN}", GPU),
-    (r"ModuleNotFoundError|ImportError|cannot open shared object file", "missing-library"),
     (r"^(?![WE]\d{4} ).*no NVIDIA driver", "missing-library"),
     (r"undefined symbol", "missing-library"),
     (r"command not found|^cannot start .*: No such file", "missing-library"),
