@@ -1,5 +1,6 @@
 """Tasks that compare probabilities: which they are, and where they are refused."""
 
+import json
 import stat
 import sys
 from pathlib import Path
@@ -92,3 +93,17 @@ def test_lm_eval_is_told_to_send_the_tokens_where_the_server_scores_them(tmp_pat
     assert "tokenized_requests=False" in asks(str(tmp_path))
     assert "tokenizer=org/model" in asks("org/model", scores_prompts=True, compares=True)
     assert "tokenizer_backend=None" in asks("org/model", scores_prompts=True)
+
+
+def test_a_group_compares_probabilities_if_one_of_its_tasks_does(tmp_path: Path) -> None:
+    document = {
+        "configs": {
+            "mmlu_law": {"output_type": "multiple_choice"},
+            "gsm8k": {"output_type": "generate_until"},
+            "empty": None,
+        },
+        "group_subtasks": {"all": ["gsm8k", "mmlu"], "mmlu": ["mmlu_law"], "math": ["gsm8k"]},
+    }
+    (tmp_path / "results_x.json").write_text(json.dumps(document))
+
+    assert likelihoods.compared(tmp_path) == ["all", "mmlu", "mmlu_law"]

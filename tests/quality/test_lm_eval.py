@@ -23,7 +23,6 @@ from llmdyno.quality.lm_eval import (
     Score,
     Scores,
     compare,
-    of_kinds,
     read,
     step,
 )
@@ -236,17 +235,6 @@ def test_results_that_are_none_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "results_x.json").write_text('{"results": {"t": {"alias": "t"}}}')
     with pytest.raises(TargetError, match="no task a score"):
         read(tmp_path)
-
-
-def test_a_group_is_of_the_types_of_its_tasks(tmp_path: Path) -> None:
-    document = {
-        "configs": {"mmlu_law": {"output_type": "multiple_choice"}, "gsm8k": {}, "empty": None},
-        "group_subtasks": {"all": ["gsm8k", "mmlu"], "mmlu": ["mmlu_law"], "math": ["gsm8k"]},
-    }
-    (tmp_path / "results_x.json").write_text(json.dumps(document))
-
-    assert of_kinds(tmp_path, {"multiple_choice"}) == ["all", "mmlu", "mmlu_law"]
-    assert of_kinds(tmp_path, {"loglikelihood"}) == []
 
 
 def test_many_tasks_without_a_score_are_told_in_a_sentence() -> None:

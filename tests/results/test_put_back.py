@@ -85,3 +85,21 @@ def test_a_cost_that_may_meet_the_slos_is_neither_for_it_nor_against_it() -> Non
     )
     assert "Against it works" not in said
     assert "What did it" not in said
+
+
+def test_a_gain_that_may_cost_the_slos_is_neither_for_it_nor_against_it() -> None:
+    met = {"with": [False], "without": [True], "decides": False}
+    study = {
+        "slo": ["ttft:p99<1s"],
+        "confirmation": {"decided_by": "token_rate"},
+        "ablation": [row("wide", 1.2, [1.1, 1.3], "token_rate") | {"slo_met": met}],
+    }
+
+    said = put_back.which(study, ["wide", "other"])
+
+    assert said.startswith(
+        "Not shown to be for it or against it, by too few runs, is wide (1 → 2): with it"
+        " ttft:p99<1s is met in 0 of 1 run, without it in 1 of 1 run and the token rate is"
+    )
+    assert "Against it works" not in said
+    assert "What did it" not in said

@@ -87,24 +87,29 @@ if "fails" in sys.argv:
     sys.exit(f"ValueError: no such thing, {{os.environ['HF_TOKEN']}}")
 if "waits" in sys.argv:
     time.sleep(60)
+asked = given["--tasks"].split(",")
+if "all" in asked and settings["tokenizer_backend"] == "None":
+    sys.exit("AssertionError: Tokenizer is required for loglikelihood tasks")
+place = pathlib.Path(given["--output_path"], "m")
+place.mkdir(parents=True)
+(place / "asked").write_text(given["--tasks"])
 lines = []
 for number in range({QUESTIONS}):
     body = {{"prompt": f"The capital of {{number}} is", "model": settings["model"]}}
-    asked = urllib.request.Request(settings["base_url"], json.dumps(body).encode())
-    reply = urllib.request.urlopen(asked, timeout=float(settings["timeout"]))
+    question = urllib.request.Request(settings["base_url"], json.dumps(body).encode())
+    reply = urllib.request.urlopen(question, timeout=float(settings["timeout"]))
     text = json.load(reply)["choices"][0]["text"]
     right = float(text == f" city {{number}}")
     lines.append({{"doc_id": number, "filter": "none", "metrics": ["acc"], "acc": right}})
-place = pathlib.Path(given["--output_path"], "m")
-place.mkdir(parents=True)
 mean = sum(line["acc"] for line in lines) / len(lines)
 results = {{"results": {{"capitals": {{"acc,none": mean}}}}, "lm_eval_version": "stand-in"}}
 results["configs"] = {{"capitals": {{"output_type": os.environ.get("TYPE", "generate_until")}}}}
-if "GROUP" in os.environ:
+if "all" in asked:
+    if "capitals" not in asked:
+        results["results"], results["configs"], lines = {{}}, {{}}, []
     results["results"] |= {{"choices": {{"acc,none": 0.25}}, "group": {{"acc,none": 0.25}}}}
     results["configs"]["choices"] = {{"output_type": "multiple_choice"}}
     results["group_subtasks"] = {{"all": ["group"], "group": ["choices"], "capitals": []}}
-(place / "asked").write_text(given["--tasks"])
 (place / "results_2026.json").write_text(json.dumps(results))
 samples = "".join(json.dumps(line) + chr(10) for line in lines)
 (place / "samples_capitals_2026-11-29.jsonl").write_text(samples)
@@ -329,11 +334,11 @@ def test_scores_of_probabilities_that_the_server_does_not_give_are_no_scores(
 
 @pytest.mark.usefixtures("stand_in")
 def test_other_tasks_keep_their_scores_beside_those_that_compare_probabilities(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """One task of a group had thrown away what all others came to, the baseline's, too."""
-    monkeypatch.setenv("GROUP", "1")
-    lab = Lab(tmp_path / "study", tasks=("capitals", "all"))
+    model = _words(tmp_path / "model")
+    lab = Lab(tmp_path / "study", tasks=("capitals", "all"), model=model)
     assert lab.exam.compare({"better": True}) is None
 
     (row,) = lab.document()["tasks"]
@@ -347,10 +352,33 @@ def test_other_tasks_keep_their_scores_beside_those_that_compare_probabilities(
     scores = checked.read(lab.folder).scores
     assert scores is not None
     assert [one.task for one in scores.scores] == ["capitals"]
-    able = Lab(tmp_path / "able", tasks=("capitals", "all"), always=("scores",))
+    able = Lab(tmp_path / "able", tasks=("capitals", "all"), model=model, always=("scores",))
     able.exam.compare({"better": True})
     assert [one["task"] for one in able.document()["tasks"]] == ["capitals", "choices", "group"]
     assert able.document()["dropped"] == []
+    assert {file.read_text() for file in able.folder.rglob("asked")} == {"capitals,all"}
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("always", [(), ("scores",)])
+@pytest.mark.parametrize("tasks", [("capitals", "all"), ("all", "capitals")])
+def test_other_tasks_keep_their_scores_beside_a_group_at_which_lm_eval_fails(
+    tmp_path: Path, tasks: tuple[str, ...], always: tuple[str, ...]
+) -> None:
+    """A group is not known to compare probabilities: without a tokenizer lm-eval ends at it."""
+    lab = Lab(tmp_path / "study", tasks=tasks, always=always)
+    assert lab.exam.compare({"better": True}) is None
+
+    (row,) = lab.document()["tasks"]
+    assert (row["task"], row["questions"], row["verdict"]) == ("capitals", QUESTIONS, "better")
+    (dropped,) = lab.document()["dropped"]
+    assert dropped["task"] == "all"
+    assert "AssertionError: Tokenizer is required for loglikelihood tasks" in dropped["why"]
+    assert lab.said[-1].startswith("  lm-eval has no score of all: lm-eval: ")
+    assert len(lab.launched) == 2  # one server each answers all of its tasks
+    alone = Lab(tmp_path / "alone", tasks=("all",), always=always)
+    alone.exam.compare({"better": True})
+    assert "AssertionError: Tokenizer is required" in alone.document()["why"]
 
 
 @pytest.mark.usefixtures("stand_in")

@@ -844,6 +844,29 @@ def test_without_pairs_the_baseline_meets_what_its_run_in_full_meets(lab: StudyL
     assert document["slo_outcome"]["baseline_meets"] == [False]
 
 
+@pytest.mark.parametrize("in_full", [True, False])
+def test_a_faster_trial_that_misses_the_slos_is_told_by_whether_the_baseline_meets_them(
+    lab: StudyLab, *, in_full: bool
+) -> None:
+    """By its runs in full, as the sentence has it; its reference run says the other here."""
+
+    def world(start: Start) -> tuple[float, float]:
+        if start.config:
+            return 10.0, 60.0
+        return 20.0, 12.5 if (start.phase in {"baseline", "confirm"}) is in_full else 42.0
+
+    document = lab.run(world, lab.study(slo="ttft:p99<20ms", trial_duration="6s"))
+
+    outcome = document["slo_outcome"]
+    assert document["best"]["config"] == {}
+    assert set(outcome["baseline_meets"]) == {in_full}
+    assert (outcome["faster"] is not None) is in_full
+    verb = "meets" if in_full else "misses"
+    assert f"The baseline {verb} ttft:p99<20ms" in document["outcome"]["said"]
+    told = "fast=true had the better token rate in its trial"
+    assert (told in document["outcome"]["said"]) is in_full
+
+
 @pytest.mark.parametrize(("names", "is_said"), [("bcd", True), ("bde", False)])
 def test_that_most_trials_failed_is_said_beside_that_none_is_better(
     lab: StudyLab, names: str, *, is_said: bool

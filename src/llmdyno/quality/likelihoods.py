@@ -55,6 +55,24 @@ def comparing(tasks: Sequence[str], arguments: Sequence[str]) -> list[str]:
     return [task for task in tasks if known.get(task) in KINDS]
 
 
+def compared(out: Path) -> list[str]:
+    """Return the tasks that lm-eval has compared probabilities for, and groups with one.
+
+    Args:
+        out: the folder with the results.
+
+    Raises:
+        TargetError: there are no results, or none that can be read.
+    """
+    document = lm_eval.results(out)
+    configs = document.get("configs") or {}
+    found = {task for task in configs if (configs[task] or {}).get("output_type") in KINDS}
+    groups = document.get("group_subtasks") or {}
+    for _ in groups:  # a group may be of groups
+        found |= {group for group, parts in groups.items() if found & set(parts)}
+    return sorted(found)
+
+
 @cache
 def _listed(program: str, places: tuple[str, ...]) -> dict[str, str]:
     """Return the type of each task that lm-eval lists; it takes half a minute."""

@@ -120,6 +120,15 @@ def tokenizer_of(model: str) -> str:
     return model if _HUB_ID.fullmatch(model) and not Path(model).exists() else ""
 
 
+def counts(model: str, *, compares: bool) -> bool:
+    """Tell whether lm-eval is given a tokenizer of the model to count with.
+
+    A hub's is for tasks that are known to compare probabilities alone, because lm-eval fetches it.
+    """
+    found = tokenizer_of(model)
+    return bool(found) and (compares or Path(found).is_dir())
+
+
 def step(
     launch: Launch,
     model: str,
@@ -194,36 +203,20 @@ def _tokenizer(
     """Return whose tokens lm-eval counts; only tasks that compare probabilities need any.
 
     It sends the tokens themselves where it may: a text would get its first token from the server
-    once more, and the count of what goes before an answer would be one short. A hub's tokenizer is
-    for those tasks alone, because lm-eval fetches it.
+    once more, and the count of what goes before an answer would be one short.
     """
-    found = tokenizer_of(model)
-    if chat or not found or not (compares or Path(found).is_dir()):
+    if chat or not counts(model, compares=compares):
         return {"tokenizer_backend": "None", "tokenized_requests": False}
     sends = {"tokenized_requests": scores_prompts, "add_bos_token": scores_prompts}
-    return {"tokenizer_backend": "huggingface", "tokenizer": found, **sends}
+    return {"tokenizer_backend": "huggingface", "tokenizer": tokenizer_of(model), **sends}
 
 
-def of_kinds(out: Path, kinds: Collection[str]) -> list[str]:
-    """Return the tasks of some types that lm-eval has written results of, and groups with one.
-
-    Args:
-        out: the folder with the results.
-        kinds: lm-eval's types of tasks, e.g. "multiple_choice".
+def results(out: Path) -> dict[str, Any]:
+    """Return the document that lm-eval has written to a folder.
 
     Raises:
-        TargetError: there are no results, or none that can be read.
+        TargetError: there is none, or none that can be read.
     """
-    document = _results(out)
-    configs = document.get("configs") or {}
-    found = {task for task in configs if (configs[task] or {}).get("output_type") in kinds}
-    groups = document.get("group_subtasks") or {}
-    for _ in groups:  # a group may be of groups
-        found |= {group for group, parts in groups.items() if found & set(parts)}
-    return sorted(found)
-
-
-def _results(out: Path) -> dict[str, Any]:
     files = sorted(out.rglob("results_*.json"))
     if not files:
         raise TargetError(f"lm-eval ended without results in {out}.")
@@ -239,7 +232,7 @@ def read(out: Path) -> Scores:
     Raises:
         TargetError: there are no results, or none that can be read.
     """
-    document = _results(out)
+    document = results(out)
     try:
         scores = [
             score

@@ -57,15 +57,15 @@ def which(study: Document, changed: Sequence[str]) -> str:
 def _opening(study: Document, row: Document) -> str:
     """Return with which words a setting is told that makes a difference.
 
-    The SLOs come before the objective. Of a setting that costs, and may meet them by runs that are
-    too few to show it, it is open on which side it stands.
+    The SLOs come before the objective. Where the objective says one thing of a setting, and runs
+    that are too few to show it say the other of the SLOs, it is open on which side it stands.
     """
     shifted = shift(part(row, "slo_met"))
     if part(row, "slo_met").get("decides"):
         return _DID if shifted > 0 else _COSTS
-    if not _is_adverse(study, row):
-        return _DID
-    return _OPEN if shifted > 0 else _COSTS
+    if _is_adverse(study, row):
+        return _OPEN if shifted > 0 else _COSTS
+    return _OPEN if shifted < 0 else _DID
 
 
 def _unknown(changed: Sequence[str], known: Sequence[tuple[Document, str]]) -> str:

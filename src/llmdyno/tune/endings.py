@@ -336,11 +336,14 @@ def _slo_outcome(
     of_baseline_in_full = [
         bool(f.slo_met) for f, s in zip(full, steps, strict=True) if s.phase != "trial"
     ]
+    baseline_meets = arms["before"] or of_baseline_in_full
+    # The sentence goes on from whether the baseline meets them: by the same runs, then.
+    meets = bool(baseline_meets) and all(baseline_meets)
     return {
-        "baseline_meets": arms["before"] or of_baseline_in_full,
+        "baseline_meets": baseline_meets,
         "tuned_meets": arms["after"],
         "met_by_some": met,
-        "faster": _faster_but_missing(study, steps, of_baseline),
+        "faster": _faster_but_missing(study, steps, of_baseline) if meets else None,
         "nearest": None if met else _nearest(study, folder, full),
     }
 
@@ -357,9 +360,9 @@ def _faster_but_missing(
 ) -> dict[str, Any] | None:
     """Return the trial with the best value of all that beat the baseline and miss its SLOs.
 
-    None if there is none, or the baseline misses them itself.
+    None if there is none.
     """
-    if baseline is None or baseline.value is None or not baseline.slo_met:
+    if baseline is None or baseline.value is None:
         return None
     sign = 1.0 if study.objective.maximise else -1.0
     missing = [one for one in steps if not one.slo_met and one.value is not None]

@@ -14,14 +14,15 @@ from llmdyno import store
 from llmdyno.errors import ServerError, TargetError, UsageError
 from llmdyno.knobs import Value
 from llmdyno.processes.child import Child, end_of
+from llmdyno.processes.launch import Step
 from llmdyno.processes.secrets import redact
 from llmdyno.processes.server import Server
-from llmdyno.quality.likelihoods import INSTEAD, KINDS, comparing, missing
+from llmdyno.quality.likelihoods import INSTEAD, compared, comparing, missing
 from llmdyno.quality.lm_eval import (
     Scores,
     compare,
+    counts,
     is_chat,
-    of_kinds,
     openai_url,
     read,
     step,
@@ -143,30 +144,58 @@ class Exam:
         with start(runner.stack, config, artifact, place, runner.wait) as server:
             no_scores, compares = self._of_prompts(server, study)
             dropped = compares if no_scores else []
-            asks = step(
-                server.launch,
-                study.model,
-                [task for task in study.lm_eval if task not in dropped],
-                study.lm_eval_args,
-                place,
-                scores_prompts=not no_scores,
-                compares=bool(compares) and not no_scores,
-            )
-            log = place / _LOG
-            with log.open("ab") as output:
-                child = Child(asks, output.fileno(), lambda: end_of(log))
-            try:
-                with child:
-                    self._wait(child, server, runner, until_s)
-                    failure = None if child.succeeded() else child.failure()
-            finally:
-                said = log.read_text("utf-8", "replace").splitlines()
-                store.write_atomically(log, "\n".join([*redact(said, {}), ""]).encode())
-            if failure is not None:
-                if not server.answers(study.hang_s):
-                    raise _hangs(server, study.hang_s)
-                raise TargetError(f"lm-eval: {failure} Log: {log}")
-        return _kept(place, dropped, no_scores)
+            tasks = [task for task in study.lm_eval if task not in dropped]
+            needs = bool(compares) and not no_scores
+            # A group that compares probabilities is not known as one: without them, or without a
+            # tokenizer, lm-eval fails at it, and would take the other tasks along.
+            alone = bool(no_scores) or not counts(study.model, compares=needs)
+            runs = [[task] for task in tasks] if alone else [tasks]
+            scores: list[Scores] = []
+            failed: dict[str, str] = {}
+            for number, asked in enumerate(runs, 1):
+                inside = place / str(number) if len(runs) > 1 else place
+                asks = step(
+                    server.launch,
+                    study.model,
+                    asked,
+                    study.lm_eval_args,
+                    inside,
+                    scores_prompts=not no_scores,
+                    compares=needs,
+                )
+                why = self._ask(asks, server, runner, inside, until_s)
+                came = why or _kept(inside, no_scores)
+                if isinstance(came, Scores):
+                    scores.append(came)
+                elif len(runs) == 1:
+                    raise TargetError(came)
+                else:
+                    failed[asked[0]] = came.rstrip(".")
+        return _together(scores, dropped, no_scores, failed)
+
+    def _ask(self, asks: Step, server: Server, runner: Runner, place: Path, until_s: float) -> str:
+        """Have lm-eval ask a server that runs; return how it failed, or empty.
+
+        Raises:
+            ServerError: the server has died, or makes no token.
+            TargetError: the budget is used up.
+        """
+        place.mkdir(parents=True, exist_ok=True)
+        log = place / _LOG
+        with log.open("ab") as output:
+            child = Child(asks, output.fileno(), lambda: end_of(log))
+        try:
+            with child:
+                self._wait(child, server, runner, until_s)
+                failure = None if child.succeeded() else child.failure()
+        finally:
+            said = log.read_text("utf-8", "replace").splitlines()
+            store.write_atomically(log, "\n".join([*redact(said, {}), ""]).encode())
+        if failure is None:
+            return ""
+        if not server.answers(runner.study.hang_s):
+            raise _hangs(server, runner.study.hang_s)
+        return f"lm-eval: {failure} Log: {log}"
 
     def _of_prompts(self, server: Server, study: Study) -> tuple[str, list[str]]:
         """Ask a server for probabilities; return why there are none, and which tasks need them.
@@ -209,26 +238,51 @@ class Exam:
                 runner.wait("lm-eval: " + "".join(child.last_lines()[-1:]))
 
 
-def _kept(place: Path, dropped: Sequence[str], why: str) -> Scores:
+def _kept(place: Path, why: str) -> Scores | str:
     """Return what lm-eval has written, but for tasks that compare probabilities and had none.
 
     Args:
         place: the folder that it has written to.
-        dropped: the tasks that it was not asked, as they were known to compare them.
         why: there are none; empty: there are.
 
-    Raises:
-        TargetError: it has written nothing that can be read, or no other score.
+    Returns:
+        The scores, or why there are none that can be read.
     """
-    found = read(place)
-    if not why:
-        return found
-    # A group's tasks, and what a task's file includes, are known when it has ended.
-    tasks = [*dropped, *of_kinds(place, KINDS)]
-    left = found.without(tasks, f"probabilities are compared there, and {why}; {INSTEAD}")
-    if not left.scores:
-        raise _no_scores(tasks, why)
-    return left
+    try:
+        found = read(place)
+        # A group's tasks, and what a task's file includes, are known when it has ended.
+        return found.without(compared(place), _not_given(why)) if why else found
+    except TargetError as error:
+        return str(error)
+
+
+def _together(
+    found: Sequence[Scores], dropped: Sequence[str], why: str, failed: Mapping[str, str]
+) -> Scores:
+    """Return the scores of all runs of lm-eval.
+
+    Args:
+        found: of each run that did not fail.
+        dropped: the tasks that it was not asked, as they were known to compare probabilities.
+        why: there are none; empty: there are.
+        failed: the tasks at which it failed, and how.
+
+    Raises:
+        TargetError: there is no score.
+    """
+    without = dict.fromkeys(dropped, _not_given(why))
+    for one in found:
+        without |= one.dropped
+    scores = [score for one in found for score in one.scores]
+    if scores:
+        return Scores(version=found[0].version, scores=scores, dropped={**without, **failed})
+    if not failed:
+        raise _no_scores(list(without), why)
+    raise TargetError("; ".join(f"{task}: {how}" for task, how in {**without, **failed}.items()))
+
+
+def _not_given(why: str) -> str:
+    return f"probabilities are compared there, and {why}; {INSTEAD}"
 
 
 def _no_scores(tasks: Sequence[str], why: str) -> TargetError:
