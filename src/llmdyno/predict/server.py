@@ -322,6 +322,7 @@ def _graphs(scheduling: Scheduling, setup: Setup, sequences: int) -> Graphs:
         prompts_max=size if whole else 0,
         pieces_max=0 if mode in scheduling.graph_decodes else pieces_max,
         in_turn=in_turn,
+        sizes=scheduling.graph_sizes,
     )
 
 
