@@ -77,7 +77,7 @@ def server_of(setup: Setup) -> Server:
                 str(config.get(scheduling.admission_knob)), scheduling.admission
             ),
             plans_ahead=scheduling.plans_ahead,
-            batches=stages,
+            batches=int(work.batches),
             chunks=splits and scheduling.splits_prompts(config),
             whole=scheduling.whole,
             partly=scheduling.partly,
