@@ -52,6 +52,17 @@ def test_a_pipeline_plans_one_batch_ahead_and_not_a_whole_step(batches: int, ttf
     assert seen == pytest.approx(ttft_s - 0.5)
 
 
+@pytest.mark.parametrize(("batches", "ahead"), [(None, 1 / 4), (4, 1 / 4), (2, 1 / 2), (1, 1)])
+def test_busy_batches_of_a_pipeline_are_those_it_plans_ahead_of(
+    batches: int | None, ahead: float
+) -> None:
+    """A lone batch has its stages to itself: its next step is planned while the last one runs."""
+    config = {"pipeline_parallel_size": 4}
+    found = server_of(Setup("vllm", LLAMA, H200, gpus=1, config=config, batches=batches))
+    assert found.rules.ahead == ahead
+    assert found.rules.batches == found.work.batches
+
+
 def test_prompts_that_fit_a_step_are_not_split_to_fill_one() -> None:
     rules = lmdeploy(max_prefill_token_num=1000).rules
     seen = run(rules, [Ask(600, 0, 1), Ask(600, 0, 1)], [0.0, 0.0])

@@ -8,7 +8,7 @@ from llmdyno.predict.api import ApiServers
 from llmdyno.predict.coarse import solve, stack
 from llmdyno.predict.gpus import gpu_of
 from llmdyno.predict.rules import Ask, Load, Rules
-from llmdyno.predict.server import Setup, server_of
+from llmdyno.predict.server import Setup, scheduling_of, server_of
 from llmdyno.predict.shapes import shape_of
 from llmdyno.predict.simulated import Point, loads_of
 from llmdyno.predict.simulation import simulate
@@ -18,6 +18,7 @@ from llmdyno.units import Lengths
 SETUP = Setup("vllm", shape_of("meta-llama/Llama-3.1-8B"), gpu_of("h200"))
 SERVER = server_of(SETUP)
 TIME = StepTime(SERVER.work, SERVER.graphs, MEDIANS.tolist())
+SIZES = scheduling_of("vllm").graph_sizes
 
 
 def closed(users: int, prompt: int = 100, answer: int = 50, duration_s: float = 6.0) -> Load:
@@ -86,10 +87,11 @@ def test_a_mode_of_graphs_says_which_steps_have_them() -> None:
         config = {"cudagraph_mode": mode, "max_num_seqs": 100}
         return server_of(msgspec.structs.replace(SETUP, config=config)).graphs
 
-    assert graphs("FULL_AND_PIECEWISE") == Graphs(decode_max=96, pieces_max=200)
-    assert graphs("FULL") == Graphs(decode_max=200, prompts_max=200, pieces_max=200)
-    assert graphs("PIECEWISE") == Graphs(decode_max=0, pieces_max=200)
-    assert graphs("FULL_DECODE_ONLY") == Graphs(decode_max=96)
+    assert graphs("FULL_AND_PIECEWISE") == Graphs(decode_max=96, pieces_max=200, sizes=SIZES)
+    whole = Graphs(decode_max=200, prompts_max=200, pieces_max=200, sizes=SIZES)
+    assert graphs("FULL") == whole
+    assert graphs("PIECEWISE") == Graphs(decode_max=0, pieces_max=200, sizes=SIZES)
+    assert graphs("FULL_DECODE_ONLY") == Graphs(decode_max=96, sizes=SIZES)
     assert graphs("NONE") == Graphs(decode_max=0)
 
 
@@ -101,7 +103,7 @@ def test_a_cap_between_two_sizes_of_graphs_leaves_full_steps_in_pieces(
 ) -> None:
     """With a cap of 23 vLLM 0.26 says: 8 graphs in pieces (1, 2, 4, 8 to 40), 5 whole (to 16)."""
     server = server_of(msgspec.structs.replace(SETUP, config={"max_num_seqs": sequences}))
-    assert server.graphs == Graphs(decode_max=decodes, pieces_max=pieces)
+    assert server.graphs == Graphs(decode_max=decodes, pieces_max=pieces, sizes=SIZES)
 
 
 def test_eight_bit_weights_cost_small_steps_without_a_graph_most() -> None:
@@ -158,13 +160,26 @@ def test_requests_pass_one_by_one_while_the_api_server_never_sleeps() -> None:
 
     A tenth of each prompt is computed, as of those chats; 742 ms were said before.
     """
-    servers = ApiServers(1, 2.2e-3, 71e-6, merges=128)
-    alone, first = (servers.passed_s(0.0, running, 8e-3) for running in (10, 200))
-    second = servers.passed_s(0.0, 200, 8e-3)
-    assert alone < 0.02
-    assert second - first == pytest.approx(0.02, abs=0.02)
+    assert ApiServers(1, 2.2e-3, 71e-6, merges=128).passed_s(0.0, 10, 8e-3) < 0.02
     load = msgspec.structs.replace(closed(400, duration_s=9.0), asks=[Ask(100, 90, 256)])
     assert np.median(simulate(SERVER.rules, TIME, load).ttft_s) > 1.0
+
+
+@pytest.mark.parametrize(
+    ("request_s", "merges", "each_s"),
+    [
+        (2.2e-3, 128, 20e-3),  # Python's lock is asked for four times, 5 ms each
+        (2.2e-3, 0, 2.2e-3),
+        (30e-3, 128, 30e-3),  # its own work is longer than those waits
+    ],
+)
+def test_a_request_passes_each_time_the_lock_is_given(
+    request_s: float, merges: int, each_s: float
+) -> None:
+    """Twenty streams and steps of 0.5 ms: the server never sleeps, and its passes are short."""
+    servers = ApiServers(1, request_s, 71e-6, merges=merges)
+    passed = [servers.passed_s(0.0, 20, 0.5e-3) for _ in range(200)]
+    assert passed[-1] - passed[0] == pytest.approx(199 * each_s, rel=0.1)
 
 
 def test_an_api_server_goes_on_writing_while_the_engine_is_idle() -> None:

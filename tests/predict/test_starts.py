@@ -8,7 +8,7 @@ from llmdyno.predict.server import Server, Setup, server_of
 from llmdyno.predict.shapes import shape_of
 from llmdyno.predict.simulation import simulate
 from llmdyno.predict.starts import Starts
-from llmdyno.predict.steptime import MEDIANS, StepTime
+from llmdyno.predict.steptime import MEDIANS, Graphs, StepTime
 
 
 def served(**knobs: int | str) -> tuple[Server, StepTime]:
@@ -65,3 +65,28 @@ def test_a_leap_is_short_while_starts_become_faster() -> None:
     assert starts.leap(34, 64) == 4
     starts.passed(40, 34, 0)
     assert starts.leap(34, 64) == 64
+
+
+def test_steps_that_are_padded_to_one_graph_start_alike() -> None:
+    """VLLM pads up to 24, 32, 40, ... 256, and above that to each 16th."""
+    _, time = served(max_num_seqs=512, cudagraph_mode="PIECEWISE")
+
+    def alike(*steps: int) -> bool:
+        return len({time.start_of(decodes, 0) for decodes in steps}) == 1
+
+    assert alike(25, 31, 32)
+    assert not alike(24, 25)
+    assert not alike(32, 33)
+    assert alike(257, 272)
+    assert not alike(272, 273)
+    assert time.start_of(25, 0) == time.start_of(20, 12)
+    starts = Starts(time)
+    starts.passed(40, 31, 0)
+    assert starts.more_s(1, 32, 0) < starts.more_s(1, 33, 0)
+
+
+def test_sizes_that_are_not_known_are_eight_apart() -> None:
+    server, _ = served()
+    graphs = Graphs(decode_max=0, pieces_max=512)
+    time = StepTime(server.work, graphs, MEDIANS.tolist())
+    assert [time.start_of(each, 0) for each in (24, 25, 32, 33)] == [3, 4, 4, 5]

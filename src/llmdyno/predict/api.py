@@ -69,7 +69,9 @@ class ApiServers:
         """
         free_s, server = heapq.heappop(self._free_s)
         never_sleeps = self._merges and running * self._least_s(running) > step_s
-        ready_s = max(free_s, sent_s) + (_LOCKS * _LOCK_S if never_sleeps else self._request_s)
+        # Waits for Python's lock hold a request up, unless its own work takes longer.
+        lock_s = _LOCKS * _LOCK_S if never_sleeps else 0.0
+        ready_s = max(free_s, sent_s) + max(self._request_s, lock_s)
         heapq.heappush(self._free_s, (ready_s, server))
         # The loop takes what has come since its last pass: those requests go on together.
         pass_s = api_pass_s(running * self._token_s, step_s)

@@ -36,7 +36,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         cache_tokens: tokens that the cache holds while no layer forgets any.
         window, window_share: see work.Work.
         state_tokens: what a sequence's states take of these tokens.
-        batches: of a pipeline, each of which has its own steps; what is simulated is one of them.
+        batches: of a pipeline, those that have requests, each of which has its own steps; what is
+            simulated is one of them.
         servers: processes that speak HTTP.
         merges: up to so many tokens of a step these write several of a stream at once if they are
             behind, see api.py; 0: never.

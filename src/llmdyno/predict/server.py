@@ -77,7 +77,7 @@ def server_of(setup: Setup) -> Server:
                 str(config.get(scheduling.admission_knob)), scheduling.admission
             ),
             plans_ahead=scheduling.plans_ahead,
-            batches=stages,
+            batches=int(work.batches),
             chunks=splits and scheduling.splits_prompts(config),
             whole=scheduling.whole,
             partly=scheduling.partly,
@@ -322,6 +322,7 @@ def _graphs(scheduling: Scheduling, setup: Setup, sequences: int) -> Graphs:
         prompts_max=size if whole else 0,
         pieces_max=0 if mode in scheduling.graph_decodes else pieces_max,
         in_turn=in_turn,
+        sizes=scheduling.graph_sizes,
     )
 
 

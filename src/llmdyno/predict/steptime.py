@@ -13,6 +13,8 @@ stages start the kernels of their own layers only.
 Nine numbers are not known beforehand; `PRIORS` holds what is believed of them and how firmly.
 """
 
+from bisect import bisect_left
+
 import msgspec
 import numpy as np
 
@@ -30,7 +32,7 @@ _QUANTISED_FEW = 150  # it halves each so many tokens; four servers of one machi
 _WARM_PIECES, _COLD_PIECES = 0.67, 2.0
 _COLD_KERNELS, _COLD_QUANTISED = 1.45, 1.2
 WARMS = 0.87  # what each equal step leaves of being cold
-_SIZES = 8  # tokens between two sizes of pieces
+_SIZES = 8  # tokens between two sizes of pieces, where an engine's own are not known
 _SHARED_LAYER = 0.5  # more GPU time a layer where GPUs wait for each other twice in it
 _SAMPLE_S = 3e-6  # the sampler's passes over a sequence's logits
 _TOKEN_SHARE = 0.032  # an answer's token costs an API server so much of what a request costs it
@@ -70,12 +72,14 @@ class Graphs(msgspec.Struct, frozen=True):
         pieces_max: up to so many tokens other steps are a few graphs a layer; the kernels of larger
             ones are started one by one.
         in_turn: the host plans a step when the one before it is done: their times add up.
+        sizes: that have graphs, ascending; a step is padded up to the next. (): not known.
     """
 
     decode_max: int
     prompts_max: int = 0
     pieces_max: int = 0
     in_turn: bool = False
+    sizes: tuple[int, ...] = ()
 
 
 class StepTime:
@@ -144,7 +148,10 @@ class StepTime:
         tokens = decodes + chunk
         if self._is_whole(tokens, chunk):
             return -1
-        return tokens // _SIZES + 1 if tokens <= self.graphs.pieces_max else 0
+        if tokens > self.graphs.pieces_max:
+            return 0
+        sizes = self.graphs.sizes
+        return 1 + (bisect_left(sizes, tokens) if sizes else (tokens - 1) // _SIZES)
 
     def cold_s(self, decodes: float, chunk: float, cold: float) -> float:
         """Return what a start takes beyond what parts() says, where decodes are in pieces.
