@@ -46,6 +46,8 @@ def test_tasks_that_compare_probabilities_are_told_from_the_list_and_the_files(
     other.write_text("task: other\noutput_type: generate_until\n")
 
     assert likelihoods.comparing(TASKS, ()) == ["arc_easy", "wikitext"]
+    may = ["arc_easy", "mmlu_astronomy", "wikitext", "group"]
+    assert likelihoods.comparing(TASKS, (), or_unknown=True) == may
     assert likelihoods.comparing((str(own), str(other)), ()) == [str(own)]
     with pytest.raises(UsageError, match=r"--lm-eval no\.yaml: cannot be read"):
         likelihoods.comparing(("no.yaml",), ())

@@ -382,6 +382,18 @@ def test_other_tasks_keep_their_scores_beside_a_group_at_which_lm_eval_fails(
 
 
 @pytest.mark.usefixtures("stand_in")
+def test_a_group_that_may_compare_probabilities_is_counted_by_the_hubs_tokenizer(
+    tmp_path: Path,
+) -> None:
+    """Only tasks known to compare them had got it: a group had no score of a hub's model."""
+    lab = Lab(tmp_path / "study", tasks=("all",), model="org/model", always=("scores",))
+    assert lab.exam.compare({"better": True}) is None
+
+    assert [one["task"] for one in lab.document()["tasks"]] == ["choices", "group"]
+    assert lab.document()["dropped"] == []
+
+
+@pytest.mark.usefixtures("stand_in")
 def test_a_task_that_is_known_to_compare_probabilities_is_not_asked(tmp_path: Path) -> None:
     task = _choices(tmp_path)
     lab = Lab(tmp_path / "study", tasks=("capitals", task))
@@ -518,6 +530,33 @@ def test_lm_eval_itself_with_answers_to_choose_from(
     (row,) = [row for row in rows if row["metric"] == "acc"]
     assert (row["task"], row["questions"], row["baseline"]) == ("choices", QUESTIONS, 0.5)
     assert (row["winner"], row["verdict"]) == (1.0, "better")
+
+
+@pytest.mark.skipif(
+    lm_eval.program() is None, reason="lm-eval is missing: pip install lm_eval[api]"
+)
+def test_lm_eval_itself_with_a_group_at_which_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for library in ("HUB", "DATASETS", "EVALUATE"):
+        monkeypatch.setenv(f"HF_{library}_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    data, task, more = tmp_path / "capitals.jsonl", tmp_path / "capitals.yaml", tmp_path / "more"
+    rows = [{"q": f"The capital of {n} is", "a": f" city {n}"} for n in range(QUESTIONS)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task.write_text(TASK.format(data=data))
+    more.mkdir()
+    _choices(more)
+    (more / "all.yaml").write_text("group: our_group\ntask: [choices]\n")
+    lab = Lab(tmp_path / "study", f"--include_path={more}", tasks=(str(task), "our_group"))
+
+    assert lab.exam.compare({"better": True}) is None
+
+    (row,) = lab.document()["tasks"]
+    assert (row["task"], row["baseline"], row["winner"]) == ("capitals", 0.5, 1.0)
+    (dropped,) = lab.document()["dropped"]
+    assert dropped["task"] == "our_group"
+    assert "lm-eval" in dropped["why"]
 
 
 @pytest.mark.skipif(

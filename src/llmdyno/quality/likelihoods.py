@@ -30,7 +30,9 @@ _ANSWER_S = 60.0
 _OUTPUT_TYPE = re.compile(r"^output_type:\s*['\"]?(\w+)", re.MULTILINE)
 
 
-def comparing(tasks: Sequence[str], arguments: Sequence[str]) -> list[str]:
+def comparing(
+    tasks: Sequence[str], arguments: Sequence[str], *, or_unknown: bool = False
+) -> list[str]:
     """Return those of the tasks that are known to compare probabilities.
 
     A group, and a task that has its type from a file that it includes, are not known.
@@ -38,6 +40,7 @@ def comparing(tasks: Sequence[str], arguments: Sequence[str]) -> list[str]:
     Args:
         tasks: names, or files.
         arguments: words of the user for lm-eval.
+        or_unknown: also return those that are not known, because they may.
 
     Raises:
         UsageError: a file or lm-eval's list cannot be read.
@@ -52,7 +55,8 @@ def comparing(tasks: Sequence[str], arguments: Sequence[str]) -> list[str]:
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"--lm-eval {file}: cannot be read: {error}.") from error
         known = {**known, file: found[1] if found else ""}
-    return [task for task in tasks if known.get(task) in KINDS]
+    kinds = {*KINDS, *([""] if or_unknown else [])}
+    return [task for task in tasks if known.get(task, "") in kinds]
 
 
 def compared(out: Path) -> list[str]:

@@ -123,7 +123,7 @@ def tokenizer_of(model: str) -> str:
 def counts(model: str, *, compares: bool) -> bool:
     """Tell whether lm-eval is given a tokenizer of the model to count with.
 
-    A hub's is for tasks that are known to compare probabilities alone, because lm-eval fetches it.
+    A hub's is for tasks alone that compare probabilities, or may, because lm-eval fetches it.
     """
     found = tokenizer_of(model)
     return bool(found) and (compares or Path(found).is_dir())
@@ -149,7 +149,7 @@ def step(
         out: a folder.
         scores_prompts: whether the server gives the log-probabilities of a prompt's tokens, and
             takes a prompt as tokens.
-        compares: whether a task is known to need those.
+        compares: whether a task needs those, or may.
 
     Raises:
         TargetError: the server speaks no protocol of OpenAI.

@@ -200,7 +200,9 @@ class Exam:
     def _of_prompts(self, server: Server, study: Study) -> tuple[str, list[str]]:
         """Ask a server for probabilities; return why there are none, and which tasks need them.
 
-        The tasks are found out only where it matters, as it takes half a minute.
+        Where there are some, tasks that are not known are returned, too: a group that compares them
+        has no score without a tokenizer. They are found out only where it matters, as it takes half
+        a minute.
 
         Raises:
             TargetError: it gives none, and all tasks need them.
@@ -215,7 +217,7 @@ class Exam:
         found = comparing(names, words)
         if why and len(found) == len(names):
             raise _no_scores(found, why)
-        return why, found
+        return why, found if why else comparing(names, words, or_unknown=True)
 
     def _wait(self, child: Child, server: Server, runner: Runner, until_s: float) -> None:
         """Wait until lm-eval ends.
