@@ -333,12 +333,9 @@ def _slo_outcome(
     full = _fullest(ledger, steps)
     # Whatever met them in one run did so, in a trial, in full or in the pairs.
     met = any(step.slo_met for step in (*steps, *full)) or any(arms["before"] + arms["after"])
-    of_baseline_in_full = [
-        bool(f.slo_met) for f, s in zip(full, steps, strict=True) if s.phase != "trial"
-    ]
-    baseline_meets = arms["before"] or of_baseline_in_full
-    # The sentence goes on from whether the baseline meets them: by the same runs, then.
-    meets = bool(baseline_meets) and all(baseline_meets)
+    in_full = [bool(f.slo_met) for f, s in zip(full, steps, strict=True) if s.phase != "trial"]
+    baseline_meets = arms["before"] or in_full
+    meets = bool(baseline_meets) and all(baseline_meets)  # "faster" goes by the same runs
     return {
         "baseline_meets": baseline_meets,
         "tuned_meets": arms["after"],
