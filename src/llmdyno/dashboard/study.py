@@ -13,12 +13,11 @@ from llmdyno.load.progress import Progress
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.tune.candidates import describe
 from llmdyno.tune.endings import rank
-from llmdyno.tune.entries import Step
+from llmdyno.tune.entries import Step, label
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.narrator import Narrator
 from llmdyno.tune.outlook import Outlook, Proving, proving_sentence, sentences
 from llmdyno.tune.reference import valued_reference_of
-from llmdyno.tune.runner import label
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import outcome
 from llmdyno.wire.exchange import Meter
@@ -153,5 +152,5 @@ def _row(study: Study, step: Step) -> dict[str, Any]:
         "label": label(step.phase, step.number),
         "config": describe(step.config),
         "why": "" if step.state == "measured" else outcome(study, step),
-        "cost_s": step.build_s + step.start_s + step.measure_s,
+        "cost_s": step.took_s,
     }

@@ -18,7 +18,7 @@ from llmdyno.machine.devices import shares
 from llmdyno.processes.diagnosis import GPU
 from llmdyno.tune import commands
 from llmdyno.tune.candidates import same
-from llmdyno.tune.entries import Event, Key, Phase, Step, key
+from llmdyno.tune.entries import Event, Key, Phase, Step, key, label
 from llmdyno.tune.ledger import Ledger
 
 # A config that has worked does not get these by itself.
@@ -219,7 +219,7 @@ def _give_back(ledger: Ledger, found: Sequence[Step], why: str) -> str:
     void = tuple(dict.fromkeys(key(one) for one in found if times[key(one)] < _GIVEN_BACK_MAX))
     if void:
         ledger.append(Event(kind="mended", why=why, void=void))
-    return ", ".join(f"{phase} {number + 1}" for phase, _, number in void)
+    return ", ".join(label(phase, number) for phase, _, number in void)
 
 
 def _failed_without_a_gpu(ledger: Ledger, *, by_lane: bool) -> list[Step]:

@@ -64,8 +64,7 @@ def usual_s(steps: Sequence[Step], phases: Collection[str]) -> float | None:
     found = None
     for step in steps:
         if step.state == "measured" and step.phase in phases:
-            took_s = step.build_s + step.start_s + step.measure_s
-            found = took_s if found is None else found + _RECENT * (took_s - found)
+            found = step.took_s if found is None else found + _RECENT * (step.took_s - found)
     return found
 
 
@@ -83,8 +82,7 @@ def lasts_s(steps: Sequence[Step], loads: Mapping[str, Load], load: Load) -> flo
     for step in steps:
         if step.state != "measured" or step.phase not in loads:
             continue
-        over_s = step.build_s + step.start_s + step.measure_s - _levels_s(loads[step.phase])
-        over_s = max(0.0, over_s)
+        over_s = max(0.0, step.took_s - _levels_s(loads[step.phase]))
         beside_s = over_s if beside_s is None else beside_s + _RECENT * (over_s - beside_s)
     return None if beside_s is None else beside_s + _levels_s(load)
 

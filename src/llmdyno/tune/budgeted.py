@@ -188,7 +188,7 @@ class Shared:
         if math.isinf(self.limit_s):
             return math.inf
         fixed_s = sum(
-            step.build_s + step.start_s + step.measure_s
+            step.took_s
             for one in self._sharing()
             for step in one.ledger.steps
             if step.phase in {"baseline", "reference", "check"}

@@ -15,6 +15,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ class _Side:
         """Return how many of a phase's runs are not done yet."""
         return max(0, runs - len(self.runner.ledger.of(phase)))
 
-    @property
+    @cached_property
     def space(self) -> Space:
         """What is searched."""
         names = {knob.name for knob in self.tuner.searched}

@@ -58,10 +58,19 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     stood_s: float = 0.0  # so long dyno was stopped in this one, which counts all the same
 
     @property
+    def took_s(self) -> float:
+        """How long it was built, started and measured."""
+        return self.build_s + self.start_s + self.measure_s
+
+    @property
     def charged_s(self) -> float:
         """The machine's time that it cost; of those that ran at once each has a share."""
-        took_s = self.build_s + self.start_s + self.measure_s
-        return self.dropped_s + (took_s if self.wall_s is None else self.wall_s)
+        return self.dropped_s + (self.took_s if self.wall_s is None else self.wall_s)
+
+
+def label(phase: Phase, number: int) -> str:
+    """Return what a step is called: "baseline", "trial 3"."""
+    return phase if phase in {"baseline", "reference"} else f"{phase} {number + 1}"
 
 
 Key = tuple[Phase, int, int]  # phase, contender, number

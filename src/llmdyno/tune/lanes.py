@@ -23,10 +23,10 @@ from llmdyno.machine.devices import Devices, Lease
 from llmdyno.processes import launch
 from llmdyno.processes.child import Child, end_of
 from llmdyno.spec import Load
-from llmdyno.tune.entries import Phase, Step
+from llmdyno.tune.entries import Phase, Step, label
 from llmdyno.tune.lane import CAME, ORDER, Came, Order
 from llmdyno.tune.measure import STANDS_MAX, Measurement, counts_anyhow
-from llmdyno.tune.runner import Runner, label
+from llmdyno.tune.runner import Runner
 from llmdyno.tune.spec import Study
 
 LOG = "lane.log"

@@ -265,13 +265,12 @@ def _trial(
     state = TrialState.COMPLETE if measured else TrialState.FAIL
     if step.state == "pruned":
         state = TrialState.PRUNED
-    cost_s = step.build_s + step.start_s + step.measure_s
     attributes: dict[str, Any] = {
         "step": step.phase if step.phase != "trial" else f"trial {step.number + 1}",
         "state": step.state,
         "config": dict(step.config),
         "run": step.run,
-        "cost_s": cost_s,
+        "cost_s": step.took_s,
     }
     if step.failure_class:
         attributes["failure"] = f"{step.failure_class}: {step.failure_why}"
@@ -289,7 +288,7 @@ def _trial(
     began = _began(folder, step)
     if began is not None:
         trial.datetime_start = began
-        trial.datetime_complete = began + timedelta(seconds=cost_s)
+        trial.datetime_complete = began + timedelta(seconds=step.took_s)
     return trial
 
 

@@ -18,7 +18,7 @@ from llmdyno.knobs import Value
 from llmdyno.machine.devices import Devices, shares
 from llmdyno.tune import blame
 from llmdyno.tune.endings import enough, is_doubtful, to_measure_again, trials_left
-from llmdyno.tune.entries import Event, Out, Step, key
+from llmdyno.tune.entries import Event, Out, Step, key, label
 from llmdyno.tune.hosts import Hosts
 from llmdyno.tune.lane_checks import LaneChecks, broken
 from llmdyno.tune.lanes import Ended, Job, Lanes, once_more, record
@@ -27,7 +27,6 @@ from llmdyno.tune.offers import Offered, offered
 from llmdyno.tune.patience import Patience
 from llmdyno.tune.pending import Asking, Tried
 from llmdyno.tune.remaining import outlook
-from llmdyno.tune.runner import label
 from llmdyno.tune.starts import begin
 from llmdyno.tune.steps import error_of, excess
 from llmdyno.tune.trials import Trials, ended_from_outside, given_up
@@ -353,10 +352,7 @@ class ParallelTrials(Trials):
         if self._last_fails:
             return True
         ledger = self._runner.ledger
-        failed = blame.failed_last(ledger)
-        if not blame.looks_broken(ledger) or failed[-1].phase != "trial":
-            return False
-        return not self._checks.explains(failed)
+        return blame.is_suspect(ledger) and not self._checks.explains(blame.failed_last(ledger))
 
     def _steps(self, out: Sequence[int] = ()) -> list[Step]:
         """Return the trials that have come to an end, but for those that are measured again."""

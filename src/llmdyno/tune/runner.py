@@ -19,7 +19,7 @@ from llmdyno.spec import Load
 from llmdyno.tune import blame, going_on
 from llmdyno.tune.budgeted import Budgeted
 from llmdyno.tune.candidates import describe, same
-from llmdyno.tune.entries import Began, Event, Phase, Step, key
+from llmdyno.tune.entries import Began, Event, Phase, Step, key, label
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import Measurement, measure, unstopped
 from llmdyno.tune.narrator import Narrator
@@ -304,8 +304,3 @@ class Runner(Budgeted):
         self._narrator.notify(f"  {label(phase, number)}{where}: {told}")
         self._narrator.observe(self.ledger)
         return step
-
-
-def label(phase: Phase, number: int) -> str:
-    """Return what a step is called: "baseline", "trial 3"."""
-    return phase if phase in {"baseline", "reference"} else f"{phase} {number + 1}"

@@ -24,13 +24,13 @@ from llmdyno.processes.child import Child
 from llmdyno.processes.secrets import redact
 from llmdyno.tune import going_on
 from llmdyno.tune.database import VERSION, Database, Row
+from llmdyno.tune.entries import label
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.jobs import Leased
 from llmdyno.tune.lane import CAME, ORDER, Came, Order
 from llmdyno.tune.lanes import ours, start_lane, tidy
 from llmdyno.tune.ledger import Ledger
 from llmdyno.tune.measure import SERVER_FILES, Measurement
-from llmdyno.tune.runner import label
 from llmdyno.tune.team import Team
 
 _LOOK_S = 0.2  # between two looks at the process that measures
