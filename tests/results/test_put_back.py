@@ -12,6 +12,16 @@ def row(knob: str, ratio: float, ci95: list[float], metric: str) -> dict[str, An
     return {"knob": knob, "from": 1, "to": 2, "effect": effect, "pairs": 3, "matters": True}
 
 
+def said_under_slo(knob: str, ratio: float, ci95: list[float], met: dict[str, Any]) -> str:
+    """Return what is said of two settings under an SLO, of which this one was put back."""
+    study = {
+        "slo": ["ttft:p99<1s"],
+        "confirmation": {"decided_by": "token_rate"},
+        "ablation": [row(knob, ratio, ci95, "token_rate") | {"slo_met": met}],
+    }
+    return put_back.which(study, [knob, "other"])
+
+
 @pytest.mark.parametrize(
     ("metric", "gain", "cost"),
     [
@@ -36,13 +46,7 @@ def test_a_setting_that_costs_is_no_reason_for_a_gain(
 
 def test_what_the_slos_hang_on_did_it_whatever_it_costs() -> None:
     met = {"with": [True] * 3, "without": [False] * 3, "decides": True}
-    study = {
-        "slo": ["ttft:p99<1s"],
-        "confirmation": {"decided_by": "token_rate"},
-        "ablation": [row("strict", 0.8, [0.7, 0.9], "token_rate") | {"slo_met": met}],
-    }
-
-    said = put_back.which(study, ["strict", "other"])
+    said = said_under_slo("strict", 0.8, [0.7, 0.9], met)
 
     assert said.startswith(
         "What did it is strict (1 → 2): with it ttft:p99<1s is met in 3 of 3 runs, without it in 0"
@@ -53,13 +57,7 @@ def test_what_the_slos_hang_on_did_it_whatever_it_costs() -> None:
 
 def test_what_costs_the_slos_works_against_it_whatever_it_gains() -> None:
     met = {"with": [False] * 2, "without": [True] * 2, "decides": True}
-    study = {
-        "slo": ["ttft:p99<1s"],
-        "confirmation": {"decided_by": "token_rate"},
-        "ablation": [row("wide", 1.2, [1.1, 1.3], "token_rate") | {"slo_met": met}],
-    }
-
-    said = put_back.which(study, ["wide", "other"])
+    said = said_under_slo("wide", 1.2, [1.1, 1.3], met)
 
     assert said.startswith(
         "Against it works wide (1 → 2): with it ttft:p99<1s is met in 0 of 2 runs, without it in 2"
@@ -71,13 +69,7 @@ def test_what_costs_the_slos_works_against_it_whatever_it_gains() -> None:
 def test_a_cost_that_may_meet_the_slos_is_neither_for_it_nor_against_it() -> None:
     """One run with it and one without show nothing of the SLOs; who put it back might lose them."""
     met = {"with": [True], "without": [False], "decides": False}
-    study = {
-        "slo": ["ttft:p99<1s"],
-        "confirmation": {"decided_by": "token_rate"},
-        "ablation": [row("strict", 0.8, [0.7, 0.9], "token_rate") | {"slo_met": met}],
-    }
-
-    said = put_back.which(study, ["strict", "other"])
+    said = said_under_slo("strict", 0.8, [0.7, 0.9], met)
 
     assert said.startswith(
         "Not shown to be for it or against it, by too few runs, is strict (1 → 2): with it"
@@ -89,13 +81,7 @@ def test_a_cost_that_may_meet_the_slos_is_neither_for_it_nor_against_it() -> Non
 
 def test_a_gain_that_may_cost_the_slos_is_neither_for_it_nor_against_it() -> None:
     met = {"with": [False], "without": [True], "decides": False}
-    study = {
-        "slo": ["ttft:p99<1s"],
-        "confirmation": {"decided_by": "token_rate"},
-        "ablation": [row("wide", 1.2, [1.1, 1.3], "token_rate") | {"slo_met": met}],
-    }
-
-    said = put_back.which(study, ["wide", "other"])
+    said = said_under_slo("wide", 1.2, [1.1, 1.3], met)
 
     assert said.startswith(
         "Not shown to be for it or against it, by too few runs, is wide (1 → 2): with it"

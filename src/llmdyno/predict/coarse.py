@@ -14,7 +14,7 @@ import numpy as np
 from llmdyno.predict.api import API_PASSES, LATENCY_REQUESTS, MERGED, api_pass_s
 from llmdyno.predict.decoder import remembered
 from llmdyno.predict.server import Server
-from llmdyno.predict.steptime import NAMES, WARMS, Graphs, StepTime, rounded_max
+from llmdyno.predict.steptime import NAMES, Graphs, StepTime, mean_cold, rounded_max
 from llmdyno.predict.work import Work
 
 _ROUNDS = 40
@@ -139,9 +139,8 @@ def solve(servers: Stack, loads: CoarseLoads, theta: np.ndarray) -> CoarseAnswer
         )
         running = running + _DAMPING * (np.minimum(places, wanted) - running)
     full = wanted > places * 1.0001
-    cycle_s = (
-        answer + 1 + np.ceil(servers.ahead)
-    ) * tpot_s  # a place is free one step after an end is seen
+    # A place is free one step after an end is seen.
+    cycle_s = (answer + 1 + np.ceil(servers.ahead)) * tpot_s
     capacity = places / cycle_s
     requests = np.where(full, capacity, np.where(is_open, loads.rate, running / e2e_s))
     closed_s = loads.users / capacity - (answer - 1) * tpot_s - loads.think_s
@@ -167,8 +166,7 @@ def _latencies(
     chunk = np.minimum(budget, coming * loads.uncached / share)
     beside = np.where(servers.mixes > 0, running, 1e-9)
     row = np.maximum(1.0, (1 - share) / np.maximum(share, 1e-6))  # steps of decodes in a row
-    cold = (1 - WARMS**row) / (1 - WARMS) / row
-    decode_s = time.seconds(running, context, cold=cold)  # type: ignore[arg-type]
+    decode_s = time.seconds(running, context, cold=mean_cold(row))  # type: ignore[arg-type]
     seen = chunk * (loads.prompt - loads.uncached / 2)
     mixed_s = time.seconds(beside, context * servers.mixes, chunk, seen, coming / share, 1.0)  # type: ignore[arg-type]
     tpot_s = np.where(

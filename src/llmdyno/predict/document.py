@@ -20,7 +20,7 @@ from llmdyno.predict.forecast import Forecast, Range
 from llmdyno.predict.gpus import MEASURED, Gpu
 from llmdyno.predict.options import Option, Predicted, Site
 from llmdyno.predict.server import Setup, gpus_of, parts_of, scheduling_of, servers_of, stages_of
-from llmdyno.results import wording
+from llmdyno.results import limit_words, wording
 from llmdyno.spec import Workload
 from llmdyno.units import counted
 
@@ -57,10 +57,7 @@ def points(plan: Plan, predicted: Predicted) -> list[dict[str, Any]]:
 
 def behind(points: Sequence[Mapping[str, Any]]) -> str:
     """Say with which request rate a config cannot keep up, the lowest; empty: with all it can."""
-    for point in points:
-        if not point.get("keeps_up", True):
-            return f"cannot keep up with {point['request_rate']:g} requests/s"
-    return ""
+    return next(filter(None, map(limit_words.behind, points)), "")
 
 
 def _point(

@@ -8,7 +8,7 @@ by turns with prompts (dev/LOG.md, "steps by turns"). What is slow is not known:
 processor would do it. Where decodes are whole graphs no such difference was found.
 """
 
-from llmdyno.predict.steptime import WARMS, StepTime
+from llmdyno.predict.steptime import WARMS, StepTime, mean_cold
 
 _LEAP = 4  # steps in one leap while starts become faster
 _WARM = 0.05  # of being cold: less is none
@@ -35,8 +35,7 @@ class Starts:
         if not (self._in_pieces if chunk else self._time.decodes_in_pieces(decodes)):
             return 0.0
         cold = self._cold if self._time.start_of(decodes, chunk) == self._kind else 1.0
-        mean = cold * (1 - WARMS**steps) / (1 - WARMS) / steps
-        return float(self._time.cold_s(decodes, chunk, mean))
+        return float(self._time.cold_s(decodes, chunk, cold * mean_cold(steps)))
 
     def passed(self, steps: int, decodes: int, chunk: int) -> None:
         """Take note of equal steps."""

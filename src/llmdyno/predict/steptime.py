@@ -14,6 +14,7 @@ Nine numbers are not known beforehand; `PRIORS` holds what is believed of them a
 """
 
 from bisect import bisect_left
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -219,6 +220,11 @@ class StepTime:
             "KV bandwidth": self.work.context_read(context, decodes) * self._cache_s,
         }
         return max(parts, key=lambda name: parts[name])
+
+
+def mean_cold(steps: Any) -> Any:
+    """Return what is left of being cold, on average over so many equal steps; takes arrays, too."""
+    return (1 - WARMS**steps) / (1 - WARMS) / steps
 
 
 def rounded_max(one: float, other: float) -> float:

@@ -174,7 +174,23 @@ def _ask(
     launch: Launch, method: str, path: str, body: bytes | None, timeout_s: float
 ) -> int | None:
     """Return the status of the reply, or None without a complete reply."""
-    address = urlsplit(launch.url)
+    status, content = exchange(launch.url, method, path, body, timeout_s)
+    return None if body is not None and not content else status
+
+
+def exchange(
+    url: str, method: str, path: str, body: bytes | None, timeout_s: float
+) -> tuple[int | None, bytes]:
+    """Return status and content of the reply of a server of ours; None without a complete reply.
+
+    Args:
+        url: of the server.
+        method: of HTTP.
+        path: below the URL.
+        body: JSON.
+        timeout_s: of each wait.
+    """
+    address = urlsplit(url)
     assert address.hostname is not None
     # Not urllib, which would use a proxy of the environment between us and our own server.
     connection = http.client.HTTPConnection(
@@ -184,10 +200,9 @@ def _ask(
     try:
         connection.request(method, address.path.rstrip("/") + path, body, headers)
         reply = connection.getresponse()
-        empty = not reply.read() and body is not None
-        return None if empty else reply.status
+        return reply.status, reply.read()
     except (OSError, http.client.HTTPException):
-        return None
+        return None, b""
     finally:
         connection.close()
 

@@ -7,17 +7,17 @@ does not notice. So a server is asked once before. Written after lm-eval 0.4.13:
 openai_completions.py.
 """
 
-import http.client
 import json
 import re
 import subprocess
-import urllib.request
 from collections.abc import Sequence
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 
 from llmdyno.engines import Engine, facts
 from llmdyno.errors import UsageError
+from llmdyno.processes.server import exchange
 from llmdyno.quality import lm_eval
 from llmdyno.results.documents import finite
 
@@ -126,17 +126,14 @@ def missing(url: str, model: str) -> str:
     """
     body = {"model": model, "prompt": _PROMPT, "max_tokens": 1, "temperature": 0}
     body |= {"logprobs": 1, "echo": True}
-    headers = {"Content-Type": "application/json"}
-    place, content = f"{url}/v1/completions", json.dumps(body).encode()
-    request = urllib.request.Request(place, content, headers)  # noqa: S310 (we have started it)
-    no_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    asked = json.dumps(body).encode()
+    status, content = exchange(url, "POST", "/v1/completions", asked, _ANSWER_S)
     try:
-        with no_proxy.open(request, timeout=_ANSWER_S) as reply:
-            said = json.load(reply)["choices"][0]["logprobs"]
+        said = json.loads(content)["choices"][0]["logprobs"]
         numbers, best = said["token_logprobs"], said["top_logprobs"]
         # The first token has nothing before it, and so no probability; the last is generated.
-        whole = len(numbers) == len(best) == len(_PROMPT) + 1
+        whole = status == HTTPStatus.OK and len(numbers) == len(best) == len(_PROMPT) + 1
         told = [finite(number) is not None for number in numbers[1:]]
-    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError):
         whole, told = False, []
     return "" if whole and all(told) and all(best[1:]) else f"this server gives no {NEEDS}"

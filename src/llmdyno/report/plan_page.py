@@ -16,7 +16,7 @@ from llmdyno.report.documents import Document, Material, Run
 from llmdyno.report.drawing import Drawing
 from llmdyno.report.plots import token_rate_by_users
 from llmdyno.report.tables import Cell, Row, Table
-from llmdyno.results import documents, wording
+from llmdyno.results import documents, limit_words, wording
 from llmdyno.results.findings import Verdict
 from llmdyno.units import counted
 
@@ -216,9 +216,7 @@ def _standing(row: Document) -> str:
     """Return what keeps a GPU back, or what it says of the SLO."""
     if not row["fits"]:
         return "does not fit"
-    if not row.get("keeps_up", True):
-        return f"cannot keep up with {row['request_rate']:g} requests/s"
-    return {True: "met", False: "missed", None: ""}[row["slo_met"]]
+    return limit_words.behind(row) or {True: "met", False: "missed", None: ""}[row["slo_met"]]
 
 
 def _gpus(plan: Document) -> Table:

@@ -33,6 +33,13 @@ def distance(limit: Document) -> str:
     )
 
 
+def behind(point: Document) -> str:
+    """Say with which request rate a predicted server cannot keep up; empty: it can."""
+    if point.get("keeps_up", True):
+        return ""
+    return f"cannot keep up with {point['request_rate']:g} requests/s"
+
+
 def near(before: Document, after: Document, engine_args: Sequence[str]) -> str:
     """Say how near its limit a level was before and after, or why that is not known.
 

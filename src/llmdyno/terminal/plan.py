@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from llmdyno.knobs import show
-from llmdyno.results import wording
+from llmdyno.results import limit_words, wording
 from llmdyno.terminal.tables import Cell, Heading, console, line, show_table, wrapped
 from llmdyno.units import counted
 
@@ -84,12 +84,8 @@ def _show_side(title: str, side: Document, stream: TextIO) -> None:
         missed = [one["expr"] for one in point["slo"] if not one["met"]]
         if missed:
             stream.write(line(f"{load(point)}: misses {', '.join(missed)}", stream))
-        if not point.get("keeps_up", True):
-            stream.write(line(_behind(point), stream))
-
-
-def _behind(point: Document) -> str:
-    return f"cannot keep up with {point['request_rate']:g} requests/s"
+        if behind := limit_words.behind(point):
+            stream.write(line(behind, stream))
 
 
 def _why(side: Document) -> str:
@@ -118,8 +114,8 @@ def _show_gpus(document: Document, rows: Sequence[Document], stream: TextIO) -> 
     ]
     show_table(console(stream), headings, [_gpu_row(document, row) for row in able])
     for row in able:
-        if not row.get("keeps_up", True):
-            stream.write(line(f"{row['gpu']} {_behind(row)}.", stream))
+        if behind := limit_words.behind(row):
+            stream.write(line(f"{row['gpu']} {behind}.", stream))
         stream.writelines(
             line(f"{row['gpu']}: {_need(need)}.", stream)
             for need in (row.get("capacity") or {}).get("needs", [])
