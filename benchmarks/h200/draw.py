@@ -1,18 +1,19 @@
 """Draw a plan of points at random, so that nobody chose what the predictor is asked.
 
     python benchmarks/h200/draw.py 20261129 > benchmarks/h200/points-drawn.toml
+    python benchmarks/h200/draw.py 20261130 --rounds 3 --open 2 > points-drawn-2.toml
 
-Each of two rounds has four servers of vLLM, which all get the round's four loads: three closed
-loops and an open one. Numbers are drawn evenly in their logarithm.
+Each round has four servers of vLLM, which all get the round's loads: three closed loops and the
+open ones. Numbers are drawn evenly in their logarithm.
 """
 
+import argparse
 import json
-import sys
 
 import numpy as np
 
 HEAD = """\
-# Drawn at random by draw.py, seed {seed}: eight configs of vLLM, and eight loads.
+# Drawn at random by draw.py, seed {seed}: {configs} configs of vLLM, and {loads} loads.
 # Written to test the predictor, not to fit it.
 engine = "vllm"
 
@@ -24,7 +25,7 @@ gpu_memory_utilization = 0.1     # the caches' sizes are set below, so that four
 """
 WARMUP = '["-c", "10,100", "--isl", "128", "--osl", "256", "--ramp", "500ms", "--duration", "3s"'
 TIMES = '"--ramp", "1s", "--duration", "10s", "--grace", "4s", "--interval", "2s"]'
-ROUNDS = 2
+CLOSED = 3
 
 
 def drawn(generator: np.random.Generator, low: float, high: float) -> int:
@@ -61,16 +62,23 @@ def load(generator: np.random.Generator, *, closed: bool) -> str:
 
 def main() -> None:
     """Print the plan."""
-    seed = int(sys.argv[1])
-    generator = np.random.default_rng(seed)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("seed", type=int)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--open", type=int, default=1, help="open loops a round")
+    asked = parser.parse_args()
+    generator = np.random.default_rng(asked.seed)
     arms, loads, rounds = [], [f'warmup = {WARMUP}, "--grace", "0s", "--no-scrape"]'], []
-    for number in range(1, ROUNDS + 1):
+    for number in range(1, asked.rounds + 1):
         names = [f"drawn{number}{letter}" for letter in "abcd"]
         arms += ["\n".join([f"[arms.{name}]", *arm(generator)]) for name in names]
-        turns = [f"load{number}{letter}" for letter in "abcd"]
-        loads += [f"{turn} = {load(generator, closed=turn != turns[-1])}" for turn in turns]
+        turns = [f"load{number}{letter}" for letter in "abcdefgh"[: CLOSED + asked.open]]
+        loads += [
+            f"{turn} = {load(generator, closed=place < CLOSED)}" for place, turn in enumerate(turns)
+        ]
         rounds.append(f"[[rounds]]\narms = {json.dumps(names)}\nloads = {json.dumps(turns)}")
-    print("\n".join([HEAD.format(seed=seed), "\n".join(arms), "\n[loads]", *loads, "", *rounds]))
+    head = HEAD.format(seed=asked.seed, configs=len(arms), loads=len(loads) - 1)
+    print("\n".join([head, "\n".join(arms), "\n[loads]", *loads, "", *rounds]))
 
 
 if __name__ == "__main__":
