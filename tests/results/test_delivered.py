@@ -146,6 +146,7 @@ def test_of_several_rounds_the_worst_counts() -> None:
             "rate": {"due": 10.0, "sent": sent},
             "in_flight": None,
             "speed": {"before": 100.0, "after": 10.0 * sent, "t": 9.0},
+            "standstill": None if tau is None else {"total_s": 10 * tau},
             "ttft_trend": None if tau is None else {"tau": tau},
         }
         for off, sent, tau in [(0.0, 10.0, None), (0.2, 9.9, 0.9), (0.1, 7.0, 0.1)]
@@ -155,6 +156,7 @@ def test_of_several_rounds_the_worst_counts() -> None:
 
     assert found["output_tokens"]["missed_by"] == 0.2
     assert found["speed"]["after"] == 70
+    assert found["standstill"]["total_s"] == 9
     assert (found["rate"]["sent"], found["in_flight"], found["ttft_trend"]["tau"]) == (7, None, 0.9)
 
 

@@ -186,6 +186,20 @@ OF_LEVEL: dict[str, tuple[Callable[[Document], None], list[str], str]] = {
         [],
         "205 tok/s until 12.0 s of the level, 88.0 after it.",
     ),
+    "stood-still": (
+        delivered(
+            standstill={
+                "count": 1,
+                "longest_s": 26.0,
+                "total_s": 26.0,
+                "at_s": 4.1,
+                "answers": 22,
+                "itl_ms": 13.0,
+            }
+        ),
+        [],
+        "the server stood still once for 26.0 s: no token came from 4.10 s of the level on",
+    ),
     "backlog": (
         delivered(ttft_trend={"first_ms": 90.0, "last_ms": 4e3, "tau": 1.0, "input_tau": 0.0}),
         ["ttft_ms", "e2e_ms"],

@@ -17,6 +17,7 @@ from llmdyno.results.facts import LevelFacts
 from llmdyno.results.quantiles import median
 from llmdyno.results.rates import tokens_in_bins
 from llmdyno.results.series import rank_trend
+from llmdyno.results.standstill import standstill
 from llmdyno.results.stats import Floats, significant
 from llmdyno.units import Lengths
 
@@ -75,6 +76,7 @@ def delivered_part(facts: LevelFacts, window: Window, asked: Asked) -> dict[str,
             else _in_flight(columns, window, started.users, asked.think_s)
         ),
         "speed": _speed(facts) if window.steady and started.users is not None else None,
+        "standstill": standstill(columns, window, started.start_ns),
         # While users start, TTFT grows by itself.
         "ttft_trend": (
             _ttft_trend(columns, window) if window.steady or not started.ramp_ns else None
@@ -91,6 +93,7 @@ def of_rounds(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "speed": lambda told: (
             told["t"] * abs(told["before"] - told["after"]) / max(told["before"], told["after"], 1)
         ),
+        "standstill": lambda told: told["total_s"],
         "ttft_trend": lambda told: told["tau"],
     }
     return {

@@ -101,6 +101,7 @@ CODES: Mapping[str, Code] = {
     "users-not-reached": Code("fewer requests were in flight than the users should keep there"),
     "several-models": Code("answers name several models where one was asked: a mixture"),
     "changed-speed": Code("the server became faster or slower in the middle of the level"),
+    "stood-still": Code("the server sent nothing for a part of the window: once, not by its speed"),
     "backlog": Code("TTFT grows with the number of the request: it is a backlog", _WAITED),
     # What the numbers rest on.
     "few-requests": Code("fewer than 100 requests completed: p99 is hardly known", _latencies),

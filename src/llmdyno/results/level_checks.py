@@ -15,6 +15,7 @@ from llmdyno.results.load_checks import (
     about_models,
     about_rate,
     about_speed,
+    about_standstill,
     about_users,
 )
 from llmdyno.results.metrics import SENT_BEFORE_MAX
@@ -256,6 +257,7 @@ CHECKS: tuple[Callable[[Document], list[Finding]], ...] = (
     about_users,
     about_models,
     about_speed,
+    about_standstill,
     about_backlog,
     _about_usage,
     _about_server,

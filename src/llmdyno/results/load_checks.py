@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from llmdyno.results.documents import Document, number, part
 from llmdyno.results.wording import count, milliseconds, significant
+from llmdyno.units import counted
 
 Finding = tuple[str, str]  # code and text
 
@@ -23,6 +24,7 @@ GROWTH_MIN = 1.5
 # its own (sd of ln 0.5); 20 to 38 in 1,000 if lengths differ, too (sd of ln 0.7).
 _CHANGE_ERRORS_MIN = 6.0
 CHANGE_MIN = 1.15
+_STANDSTILL_MIN = 0.05  # of the window, in which the server sent nothing
 _FINISHES_MAX = 4  # that a sentence names, the most frequent ones
 _GROWING_PROMPTS = 0.5  # tau of their lengths
 
@@ -196,6 +198,28 @@ def about_speed(level: Document) -> list[Finding]:
         f" {significant(start_s)} s, so the numbers mix the two or leave one out: see what changed."
     )
     return [("changed-speed", said)]
+
+
+def about_standstill(level: Document) -> list[Finding]:
+    """Doubt a level in which the server stood still for a part of the window."""
+    told = part(level, "delivered", "standstill")
+    total, longest = number(told, "total_s"), number(told, "longest_s")
+    start_s, end_s = (number(level, "window", name) for name in ("start_s", "end_s"))
+    if total is None or longest is None or start_s is None or end_s is None:
+        return []
+    if total < _STANDSTILL_MIN * (end_s - start_s):
+        return []
+    times = number(told, "count") or 1
+    seldom = "once" if times == 1 else f"{count(times)} times, the longest"
+    said = (
+        f"the server stood still {seldom} for {significant(longest)} s: no token came from"
+        f" {significant(number(told, 'at_s') or 0.0)} s of the level on, while"
+        f" {counted(round(number(told, 'answers') or 0), 'answer')} had begun (else each has one"
+        f" every {milliseconds(number(told, 'itl_ms') or 0.0)}). In all that is"
+        f" {total / (end_s - start_s):.0%} of the window. What an engine compiles at its first use"
+        " does that, a long prompt computed whole, or a machine that is paused: measure again."
+    )
+    return [("stood-still", said)]
 
 
 def about_backlog(level: Document) -> list[Finding]:

@@ -17,7 +17,7 @@ STOPPED = "dyno-stopped"  # of a step; a run's own summary does not know of it
 FAULTS = (
     *("failed-requests", "too-long-requests", "stopped-early", "interrupted", "client-bound"),
     *("rate-not-delivered", "users-not-reached", "server-not-ours-alone", "gpu-throttled"),
-    *("several-models", "changed-speed", STOPPED),
+    *("several-models", "changed-speed", "stood-still", STOPPED),
 )
 _ARMS = {"before": "baseline", "after": "tuned"}
 
