@@ -13,7 +13,7 @@ from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
-from llmdyno.tune import endings, pairs
+from llmdyno.tune import endings, paired, pairs
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger
@@ -68,7 +68,7 @@ class Confirmed:
 
 def values_only(_study: Study, steps: Sequence[Step]) -> float:
     """Stand in for pairs.half_width() where runs have no journals."""
-    return statistics.compared(pairs.value_runs(steps)).half_width
+    return statistics.compared(paired.value_runs(steps)).half_width
 
 
 def test_pairs_that_are_given_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_pairs_until_the_interval_is_narrow(
     steps = narrow.run(monkeypatch)
 
     assert pairs.UNTIL_PAIRS_MIN * 2 <= len(steps) < 60
-    found = statistics.compared(pairs.value_runs(narrow.confirmation.steps()))
+    found = statistics.compared(paired.value_runs(narrow.confirmation.steps()))
     assert found.half_width <= 0.03
     assert len(never.run(monkeypatch)) == 12
 

@@ -33,11 +33,10 @@ it can be gone again at any time. The document's keys are a contract; its versio
         that beats the baseline but for the SLOs; "stood", steps in which dyno was stopped.
     29 November 2026, added: in "confirmation" "shown_equal" (both are equal within 1 %, so that
         "best" is the baseline) and "config" (what was told against the baseline; null: nothing),
-        in a study over several with "engine" and "front"; "earlier_pairs" (how many of "pairs"
-        are of before the study moved) and "moved_since" (what has changed since, in sentences); in
-        "stood" the baselines of all combinations, each with "engine" and "front".
-    30 November 2026, added: in a row of "ablation" the ratios of the SLOs' metrics, "slo_met";
-        in "lm_eval" "dropped", tasks without a score, each with "why".
+        in a study over several with "engine" and "front"; "earlier_pairs" (of before the study
+        moved) and "moved_since" (what has changed); in "stood" all combinations' baselines.
+    30 November 2026, added: in a row of "ablation" the ratios of the SLOs' metrics, "slo_met"; in
+        "lm_eval" "dropped", tasks without a score, each with "why"; in "confirmation" "shift".
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -276,6 +275,7 @@ class _Document:
             "verdict": word,
             "shown_equal": bool(pairs) and verdicts.shown_equal(word, ratios[key]),
             **pair_runs.earlier(self._ledger, pairs),
+            "shift": pair_runs.shifted(self._ledger, steps, self._arm_of),
             "config": best and best.config,
             **({} if best is None else pair_runs.stack_of(best)),
             "decided_by": key,
