@@ -63,9 +63,9 @@ class Proof:
     def _falls_behind(self, best: Step) -> bool:
         """Tell whether a trial that was good beside others is none alone, and write it down.
 
-        Both it and the baseline have run alone, at every level. The baseline runs once more, because
-        the machine may have changed since its first run. It must be worse than both by more than
-        equal runs usually are: what is as good, the pairs will tell.
+        Both it and the baseline have run alone, at every level. The baseline runs once more,
+        because the machine may have changed since its first run. It must be worse than both by
+        more than equal runs usually are: what is as good, the pairs will tell.
         """
         ledger, study = self._runner.ledger, self._runner.study
         if study.parallel == 1 or ledger.of("confirm", best.contender):
@@ -96,7 +96,8 @@ class Proof:
         if not _is_worse(best, baseline, noise, maximise=self._runner.study.objective.maximise):
             return ""
         value = "no value" if best.value is None else f"{best.value:,.4g}"
-        return f"does worse than the baseline once it runs alone: {value} against {baseline.value:,.4g}"
+        why = f"does worse than the baseline once it runs alone: {value}"
+        return f"{why} against {baseline.value:,.4g}"
 
     def _baseline_again(self) -> Step:
         """Return the baseline, measured alone since would-be winners are; one run is enough.

@@ -54,7 +54,7 @@ from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, Objective, read_stat
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SCHEMAS, STUDY, SUMMARY
-from llmdyno.tune import blame, checked, endings, pair_runs, paired
+from llmdyno.tune import blame, checked, endings, pair_runs, paired, rejected
 from llmdyno.tune.ablation import deaths, noise, pairs_of
 from llmdyno.tune.candidates import changed, effective, same
 from llmdyno.tune.entries import Step
@@ -177,24 +177,23 @@ class _Document:
         The winner is who stands, but for one that is shown to be equal to the baseline.
         """
         best, confirmation = None, self._confirmation(None)
-        last, rejected = confirmation, []
+        last, fallen = confirmation, []
         above = partial(verdicts.stands_above, maximise=self._study.objective.maximise)
         for step in self._ledger.of("best"):
             found = self._confirmation(step)
-            why = endings.rejection(
-                step, found, died=self._dead.get(step.contender), undecided=self._undecided
-            ) or self._ledger.fell_out(step.contender)
+            died = self._dead.get(step.contender)
+            why = rejected.rejection(self._ledger, step, found, died, self._undecided)
             if why is not None:
-                word = endings.word_of_rejected(found)
+                word = rejected.word_of_rejected(found)
                 found = {**found, "verdict": word, "shown_equal": False}
                 of = pair_runs.stack_of(step)
-                rejected.append({"config": step.config, "why": why, "confirmation": found, **of})
+                fallen.append({"config": step.config, "why": why, "confirmation": found, **of})
                 last = found
             elif step.state == "measured" and (best is None or above(found, confirmation)):
                 best, confirmation = step, found
         if best is None:
             confirmation = last
-        return best, confirmation, rejected
+        return best, confirmation, fallen
 
     def _guide(self) -> dict[str, Knob]:
         parts = (self._subject.engine, self._subject.front)
@@ -293,7 +292,7 @@ class _Document:
         if best is None:
             over = endings.searched(self._ledger) and not self._left
             return "no difference" if over else "not confirmed"
-        if not endings.has_its_pairs(self._ledger, best.contender, len(pairs)):
+        if not rejected.has_its_pairs(self._ledger, best.contender, len(pairs)):
             return "not confirmed"
         word = verdicts.verdict(ratio, maximise=self._study.objective.maximise)
         return verdicts.with_slo(word, runs)
