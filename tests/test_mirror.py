@@ -100,6 +100,7 @@ TOGETHER = {
     "tune/checked.py": "tune/test_gate.py",
     "tune/blame.py": "tune/test_word.py",
     "tune/endings.py": "tune/test_word.py",
+    "tune/rejected.py": "tune/test_word.py",
     "embedded/limits.py": "engines/test_openvino.py",
     "tune/entries.py": "tune/test_ledger.py",
     "tune/jobs.py": "tune/test_team.py",

@@ -32,8 +32,8 @@ def planned(*settings: str, **wishes: Any) -> Planned:
     ("engine", "settings", "tested"),
     [
         ("vllm", (), True),
-        ("sglang", (), True),
-        ("lmdeploy", ("backend=pytorch",), True),
+        ("sglang", ("dtype=bfloat16",), True),
+        ("lmdeploy", ("backend=pytorch", "dtype=float16"), True),
         ("lmdeploy", (), False),
         ("tensorrt-llm", (), False),
     ],
@@ -324,6 +324,8 @@ def test_a_knob_that_is_not_simulated_is_named_and_so_are_doubts_of_what_ifs() -
     [
         (("load_format=dummy", "dtype=auto", "async_scheduling=true"), ""),
         (("async_scheduling=false", "performance_mode=balanced"), "async_scheduling=false"),
+        (("dtype=bfloat16",), ""),
+        (("dtype=half",), ""),
         (("dtype=float32",), "dtype=float32"),
     ],
 )

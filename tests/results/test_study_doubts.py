@@ -93,6 +93,10 @@ def stopped(document: Study) -> None:
     ]
 
 
+def shifted(document: Study) -> None:
+    document["confirmation"]["shift"] = {"mean": 0.702, "ci95": [0.61, 0.81]}
+
+
 OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "unconfirmed": (unconfirmed, "was not confirmed by repeated pairs", []),
     "few-pairs": (few_pairs, "rests on 4 pairs (fewer than 5)", []),
@@ -106,6 +110,7 @@ OF_STUDY: dict[str, tuple[Callable[[Study], None], str, list[str]]] = {
     "measured-once": (one_level_less, "measured in Baseline only", []),
     "unequal-work": (shorter, "answers differ in length, 48.0 against 24.0 output tokens", []),
     "another-place": (moved, "its runs are not alike: vllm 0.25 before, 0.26 after", []),
+    "changed-baseline": (shifted, "came to 0.702x [0.610, 0.810] of what it was before", []),
     "parallel-trials": (in_parallel, "at once (GPU 0, GPU 1) and shared memory, its", []),
     "several-hosts": (over_hosts, "Trials ran with 2 workers of other hosts, of the same kind", []),
     "studies-beside": (beside, "Another study ran on this machine at the same time", []),

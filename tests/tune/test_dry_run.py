@@ -21,7 +21,7 @@ from llmdyno.tune.search import space
 from llmdyno.tune.spec import Study
 from llmdyno.tune.tuner import Tuner
 from studies import unheard
-from study_lab import StudyLab, fast
+from study_lab import Start, StudyLab, fast
 
 
 @pytest.fixture(autouse=True)
@@ -242,6 +242,28 @@ def test_a_proof_without_trials_to_come_has_only_the_pairs_that_are_missing(
     assert phases["trials"]["runs"] == 0
     assert phases["best"]["runs"] == 0
     assert phases["confirmation"]["runs"] == 2
+
+
+def test_the_pairs_of_a_would_be_winner_that_is_none_are_not_the_next_one_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = StudyLab(tmp_path / "s", monkeypatch)
+    given = [{"fast": True}, {"itl_ms": 15}]
+    asked_for = study.study(search="fast,itl_ms", candidates=given, trials=2, pairs=2)
+
+    def world(start: Start) -> Any:
+        if start.phase == "best" and start.config == {"itl_ms": 15}:
+            raise KeyboardInterrupt
+        gap_ms, first_ms = fast(start)
+        lucky = start.config.get("fast") and start.phase == "confirm"
+        return (60.0 if lucky else gap_ms), first_ms  # worse in the pairs
+
+    with pytest.raises(KeyboardInterrupt):
+        study.run(world, asked_for)
+    phases = {one["phase"]: one for one in planned(asked_for, tmp_path / "s")["phases"]}
+
+    assert (phases["trials"]["runs"], phases["best"]["runs"]) == (0, 1)
+    assert phases["confirmation"]["runs"] == 4
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,8 @@ if "fails" in sys.argv:
 if "waits" in sys.argv:
     time.sleep(60)
 asked = given["--tasks"].split(",")
+if (pathlib.Path(os.environ.get("AWAY", "/none")) / ("offline-" + asked[0])).exists():
+    sys.exit("ConnectionError: the hub cannot be reached")
 if "all" in asked and settings["tokenizer_backend"] == "None":
     sys.exit("AssertionError: Tokenizer is required for loglikelihood tasks")
 place = pathlib.Path(given["--output_path"], "m")
@@ -102,7 +104,8 @@ for number in range({QUESTIONS}):
     right = float(text == f" city {{number}}")
     lines.append({{"doc_id": number, "filter": "none", "metrics": ["acc"], "acc": right}})
 mean = sum(line["acc"] for line in lines) / len(lines)
-results = {{"results": {{"capitals": {{"acc,none": mean}}}}, "lm_eval_version": "stand-in"}}
+name = asked[0] if asked[0] != "all" else "capitals"
+results = {{"results": {{name: {{"acc,none": mean}}}}, "lm_eval_version": "stand-in"}}
 results["configs"] = {{"capitals": {{"output_type": os.environ.get("TYPE", "generate_until")}}}}
 if "all" in asked:
     if "capitals" not in asked:
@@ -379,6 +382,40 @@ def test_other_tasks_keep_their_scores_beside_a_group_at_which_lm_eval_fails(
     alone = Lab(tmp_path / "alone", tasks=("all",), always=always)
     alone.exam.compare({"better": True})
     assert "AssertionError: Tokenizer is required" in alone.document()["why"]
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_task_at_which_lm_eval_failed_is_asked_again_when_the_study_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The baseline's failure had stuck: no later process asked that task again."""
+    monkeypatch.setenv("AWAY", str(tmp_path))
+    away = tmp_path / "offline-more"
+    away.touch()
+    study, winner = tmp_path / "study", {"better": True}
+    lab = Lab(study, tasks=("capitals", "more"))
+    lab.exam.compare(winner)
+    assert [one["task"] for one in lab.document()["dropped"]] == ["more"]
+    lab.exam.compare(winner)
+    assert len(lab.launched) == 2  # once in a process
+
+    still = Lab(study, tasks=("capitals", "more"))
+    still.exam.compare(winner)
+    assert still.launched == [{}]  # where it fails for the baseline nothing is compared
+    assert [one["task"] for one in still.document()["dropped"]] == ["more"]
+    assert len(still.document()["tasks"]) == 1  # nothing that was measured is lost
+
+    away.unlink()
+    mended = Lab(study, tasks=("capitals", "more"))
+    mended.exam.compare(winner)
+    assert mended.launched == [{}, winner]
+    assert mended.document()["dropped"] == []
+    assert len(mended.document()["tasks"]) == 2
+    last = max((study / "lm-eval").iterdir(), key=lambda place: place.stat().st_mtime_ns)
+    assert [file.read_text() for file in last.rglob("asked")] == ["more"]
+    again = Lab(study, tasks=("capitals", "more"))
+    again.exam.compare(winner)
+    assert again.launched == []
 
 
 @pytest.mark.usefixtures("stand_in")

@@ -177,6 +177,33 @@ def test_a_lane_that_cannot_be_stopped_keeps_no_other_running(
     assert len(stopped) == 4
 
 
+def test_a_check_that_a_stop_has_cut_off_is_made_first_when_the_study_goes_on(
+    lab: LaneLab,
+) -> None:
+    """A kill between the failures of a lane and its check had lost the check."""
+
+    def breaking(start: Start) -> Any:
+        broken = start.device == "cores 4-7" and start.phase != "reference"
+        return "died" if broken else flat(start)
+
+    def looks(start: Start) -> int:
+        if start.phase == "check":
+            raise KeyboardInterrupt
+        return 9 if start.device == "cores 0-3" and start.phase == "trial" else 1
+
+    lab.looks = looks
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(breaking, lab.study(trials=6))
+    assert "check" not in {step.phase for step in lab.steps}
+    lab.looks = lambda _: 1
+
+    document = lab.run(breaking, lab.study(trials=6))
+
+    assert (lab.starts[0].phase, lab.starts[0].device) == ("check", "cores 4-7")
+    assert [one["device"] for one in document["lanes"]["left_out"]] == ["cores 4-7"]
+    assert "failed" not in {trial["state"] for trial in document["trials"]}
+
+
 def test_a_check_whose_process_was_stopped_is_made_again(lab: LaneLab) -> None:
     """It fails as it was stopped: its lane works, and is not to be left out for it."""
 

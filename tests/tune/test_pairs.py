@@ -13,7 +13,7 @@ from llmdyno import store
 from llmdyno.cli import flags
 from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
-from llmdyno.tune import endings, pairs
+from llmdyno.tune import paired, pairs, rejected
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.folder import stack_of
 from llmdyno.tune.ledger import Ledger
@@ -68,7 +68,7 @@ class Confirmed:
 
 def values_only(_study: Study, steps: Sequence[Step]) -> float:
     """Stand in for pairs.half_width() where runs have no journals."""
-    return statistics.compared(pairs.value_runs(steps)).half_width
+    return statistics.compared(paired.value_runs(steps)).half_width
 
 
 def test_pairs_that_are_given_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_pairs_until_the_interval_is_narrow(
     steps = narrow.run(monkeypatch)
 
     assert pairs.UNTIL_PAIRS_MIN * 2 <= len(steps) < 60
-    found = statistics.compared(pairs.value_runs(narrow.confirmation.steps()))
+    found = statistics.compared(paired.value_runs(narrow.confirmation.steps()))
     assert found.half_width <= 0.03
     assert len(never.run(monkeypatch)) == 12
 
@@ -202,19 +202,19 @@ def test_an_open_number_of_pairs_is_whole_once_its_plan_has_ended(
     Confirmed(tmp_path / "s", 0.001).run(monkeypatch)
     ledger = Ledger(tmp_path / "s")
 
-    assert endings.has_its_pairs(ledger, 0, 2)
-    assert not endings.has_its_pairs(ledger, 0, 1)
-    assert not endings.has_its_pairs(ledger, 1, 2)
+    assert rejected.has_its_pairs(ledger, 0, 2)
+    assert not rejected.has_its_pairs(ledger, 0, 1)
+    assert not rejected.has_its_pairs(ledger, 1, 2)
     plan = Event(kind="extended", why="max-pairs 20", changes={"max_pairs": 20})
     ended = ledger.events[-1]
     ledger.events += [Event(kind="extended", why="trials 9", changes={"trials": 9})]
-    assert endings.has_its_pairs(ledger, 0, 2)  # the pairs' plan is as it was
+    assert rejected.has_its_pairs(ledger, 0, 2)  # the pairs' plan is as it was
     ledger.events += [plan]
-    assert not endings.has_its_pairs(ledger, 0, 2)
+    assert not rejected.has_its_pairs(ledger, 0, 2)
     ledger.events += [ended]
-    assert endings.has_its_pairs(ledger, 0, 2)
+    assert rejected.has_its_pairs(ledger, 0, 2)
     ledger.events.clear()  # as if it had been killed between two pairs
-    assert not endings.has_its_pairs(ledger, 0, 2)
+    assert not rejected.has_its_pairs(ledger, 0, 2)
 
 
 def test_where_pairs_can_find_next_to_nothing_that_is_said_in_words() -> None:

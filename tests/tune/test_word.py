@@ -464,6 +464,54 @@ def test_a_winner_that_is_none_says_nothing_of_the_slos(lab: StudyLab) -> None:
     )
 
 
+@pytest.mark.parametrize(("gap_ms", "baseline_ms"), [(10.0, 50.0), (20.0, 300.0)])
+def test_what_met_the_slo_by_luck_gives_way_to_the_next(
+    lab: StudyLab, gap_ms: float, baseline_ms: float
+) -> None:
+    """Where the baseline meets it and the lucky one is faster; or where neither is so."""
+    pairs = iter(range(100))
+
+    def world(start: Start) -> tuple[float, float]:
+        wobble = 1 + 0.002 * (start.number % 2)
+        if start.config.get("fast"):
+            late = start.phase == "confirm" and next(pairs) != 1  # in three of four runs
+            gap = gap_ms if start.phase == "confirm" else 10.0
+            return gap * wobble, 300.0 if late else 30.0
+        if start.config.get("idle") == "b":
+            return 19.0 * wobble, 40.0
+        return 20.0 * wobble, baseline_ms
+
+    given = [{"fast": True}, {"idle": "b"}]
+    asked = lab.study(slo="ttft:p99<100ms", search="fast,idle", candidates=given, trials=2, pairs=4)
+    document = lab.run(world, asked)
+
+    (lucky,) = document["rejected"]
+    assert lucky["config"] == {"fast": True}
+    of_baseline = 0 if baseline_ms < 100 else 4
+    assert lucky["why"] == (
+        "met the SLOs by luck: it misses them in 3 of 4 runs of the pairs, the baseline in"
+        f" {of_baseline} of 4"
+    )
+    assert document["best"]["config"] == {"idle": "b"}
+    assert document["confirmation"]["verdict"] == "better"
+    assert lab.run(world, asked)["outcome"] == document["outcome"]
+    assert lab.starts == []
+
+
+def test_luck_is_not_told_before_the_pairs_are_whole(lab: StudyLab) -> None:
+    def world(start: Start) -> tuple[float, float]:
+        if start.phase == "confirm" and start.number > 6:
+            raise KeyboardInterrupt
+        if not start.config:
+            return 20.0, 30.0
+        return 10.0, 300.0 if start.phase == "confirm" else 30.0
+
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(world, lab.study(slo="ttft:p99<100ms", pairs=4))
+
+    assert lab.document["rejected"] == []
+
+
 @pytest.mark.parametrize(
     ("runs", "word", "expected"),
     [

@@ -56,6 +56,11 @@ class Waking(msgspec.Struct, frozen=True):
     busy_s: float
 
 
+# Values of "dtype" that change nothing in a step's time: weights have 16 bits anyway, those of a
+# checkpoint of 32, too, and both formats are computed as fast.
+SIXTEEN_BITS = ("half", "float16", "bfloat16")
+
+
 class Scheduling(msgspec.Struct, frozen=True, kw_only=True):
     """The rules by which an engine puts sequences into steps.
 

@@ -12,7 +12,7 @@ import msgspec
 
 from llmdyno.engines import Engine, Launch
 from llmdyno.engines._checkpoint_server import check_model, flags, gpus, installed_version, program
-from llmdyno.engines._scheduling import Limit, Scheduling, Waking
+from llmdyno.engines._scheduling import SIXTEEN_BITS, Limit, Scheduling, Waking
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare
 from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
@@ -361,6 +361,7 @@ _PYTORCH = msgspec.structs.replace(
     # 3.7 wakes in each millisecond in which the loop only asks the GPU, 1.25 in a step besides.
     wakes=Waking(wake_s=0.27e-3, a_step=1.25, busy_s=5e-3),
     # A step of prompts holds all others up for 38 ms (28 to 54, by level): 32 layers of 1.1 ms.
+    same_pace={"dtype": SIXTEEN_BITS},
     paces={"host_kernels_s": 2.0},
     measured=True,
     measured_on=("H200 SXM",),

@@ -18,7 +18,7 @@ from llmdyno.engines._checkpoint_server import (
     gpus,
     installed_version,
 )
-from llmdyno.engines._scheduling import Limit, Scheduling
+from llmdyno.engines._scheduling import SIXTEEN_BITS, Limit, Scheduling
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare, show
 from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
@@ -485,7 +485,10 @@ SCHEDULING = Scheduling(
     gpus="tp_size",
     copies="dp_size",
     # Not gguf and bitsandbytes: they read weights in other number formats.
-    same_pace={"load_format": ("safetensors", "pt", "dummy", "runai_streamer")},
+    same_pace={
+        "dtype": SIXTEEN_BITS,
+        "load_format": ("safetensors", "pt", "dummy", "runai_streamer"),
+    },
     # One process plans, starts and takes in every step; measured: evidence/engines-h200.
     paces={"host_step_s": 1.7, "host_layer_s": 1.7, "host_kernels_s": 1.7},
     measured=True,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from llmdyno.engines import Circumstances, Engine, Launch, Step
 from llmdyno.engines._checkpoint_server import check_model, gpus
-from llmdyno.engines._scheduling import Limit, Scheduling
+from llmdyno.engines._scheduling import SIXTEEN_BITS, Limit, Scheduling
 from llmdyno.engines._trtllm import commands, starts
 from llmdyno.engines._trtllm.check import check, doubts
 from llmdyno.engines._trtllm.llm_args import FLAGS, document
@@ -84,7 +84,7 @@ SCHEDULING = Scheduling(
     formats={"fp8": "fp8", "FP8": "fp8"},
     gpus="tensor_parallel_size",
     stages="pipeline_parallel_size",
-    same_pace={"load_format": ("dummy",)},
+    same_pace={"dtype": SIXTEEN_BITS, "load_format": ("dummy",)},
     stages_have_sequences=True,  # tensorrt_llm/_torch/pyexecutor: max_batch_size * pp_size
     source=(
         "TensorRT-LLM, cpp/tensorrt_llm/batch_manager/capacityScheduler.cpp and"

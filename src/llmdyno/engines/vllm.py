@@ -19,7 +19,7 @@ from llmdyno.engines._checkpoint_server import (
     installed_version,
     program,
 )
-from llmdyno.engines._scheduling import Limit, Scheduling
+from llmdyno.engines._scheduling import SIXTEEN_BITS, Limit, Scheduling
 from llmdyno.errors import UsageError
 from llmdyno.knobs import Config, Knob, MemoryShare, show
 from llmdyno.records.server_page import MetricsPage, Series, counter, histogram
@@ -571,6 +571,7 @@ SCHEDULING = Scheduling(
     outputs_at_once=128,  # VLLM_V1_OUTPUT_PROC_CHUNK_SIZE
     same_pace={
         "async_scheduling": (True,),
+        "dtype": SIXTEEN_BITS,
         "load_format": ("safetensors", "pt", "dummy", "fastsafetensors", "runai_streamer"),
     },
     measured=True,

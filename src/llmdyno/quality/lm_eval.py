@@ -56,12 +56,24 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     scores: list[Score]
     dropped: dict[str, str] = {}  # the tasks whose scores would mean nothing, and why
+    # The tasks at which lm-eval failed, and how. Of a version that did not tell them apart they
+    # are among those dropped.
+    failed: dict[str, str] = {}
 
     def without(self, tasks: Collection[str], why: str) -> "Scores":
         """Return the scores but for those of some tasks, whose names are kept with the reason."""
         left = [one for one in self.scores if one.task not in tasks]
         return msgspec.structs.replace(
             self, scores=left, dropped={**self.dropped, **dict.fromkeys(tasks, why)}
+        )
+
+    def completed(self, by: "Scores") -> "Scores":
+        """Return the scores with those of tasks that had failed, and were asked once more."""
+        return msgspec.structs.replace(
+            self,
+            scores=[*self.scores, *by.scores],
+            dropped={**self.dropped, **by.dropped},
+            failed=by.failed,
         )
 
 
@@ -308,7 +320,7 @@ def compare(before: Scores, after: Scores) -> dict[str, Any]:
         if (other := others.get((one.task, one.metric, one.filter))) is not None
     ]
     rows = [_row(one, other, _ERRORS_MAX / max(1, len(both))) for one, other in both]
-    dropped = {**before.dropped, **after.dropped}
+    dropped = before.dropped | after.dropped | before.failed | after.failed
     return {
         "lm_eval": after.version,
         "tasks": rows,

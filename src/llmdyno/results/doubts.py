@@ -160,6 +160,9 @@ CODES: Mapping[str, Code] = {
     "failed-trials": Code("trials failed: the search could not judge those settings"),
     "unlike-places": Code("baseline and winner were not measured in the same place"),
     "another-place": Code("the study went on with another engine's version, driver or machine"),
+    "changed-baseline": Code(
+        "the baseline is another in the pairs than before the trials: the machine has changed"
+    ),
     "parallel-trials": Code("trials ran beside each other and shared more than their lanes divide"),
     "several-hosts": Code("trials ran on other machines than the confirmation"),
     "studies-beside": Code("another study ran on this machine at the same time"),

@@ -230,7 +230,7 @@ def _about_stops(study: Document) -> list[Doubt]:
 
 def _about_the_machine(study: Document) -> list[Doubt]:
     """Find whether the study stayed in its place, and had the machine to itself."""
-    found = []
+    found = _about_a_shift(part(study, "confirmation", "shift"))
     moves = texts(study, "moves")
     if moves:
         said = f"The study went on in another place, and its runs are not alike: {'; '.join(moves)}"
@@ -262,6 +262,20 @@ def _about_the_machine(study: Document) -> list[Doubt]:
             said += " Each trial had a part of the cores, what ran alone had all."
         found.append(_of_study("parallel-trials", said))
     return found
+
+
+def _about_a_shift(shift: Document) -> list[Doubt]:
+    """Find whether the baseline is another in the pairs than it was before the trials."""
+    mean, bounds = number(shift, "mean"), interval(shift, "ci95")
+    if mean is None or bounds is None:
+        return []
+    times = wording.with_interval(mean, bounds, wording.ratio)
+    said = (
+        f"In the pairs the baseline came to {times} of what it was before the trials: the machine"
+        " or the server has changed meanwhile. The pairs stand, as both configs ran in each; trials"
+        " before and after the change are not alike, so the search may have missed what is best."
+    )
+    return [_of_study("changed-baseline", said)]
 
 
 def _about_confirmation(confirmation: Document) -> list[Doubt]:

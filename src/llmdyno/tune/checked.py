@@ -27,6 +27,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Value]
     document: dict[str, Any]
     refused: bool = False
+    scores: Scores | None = None  # in lm-eval's tasks; None: it has none, or a version kept none
+    place: int = 0  # of the study, where it gave these
     engine: str = ""  # of a study over several, and front; empty: the study has one
     front: str = ""
 

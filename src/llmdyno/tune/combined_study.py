@@ -61,6 +61,30 @@ def document_of(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Stack]:
     return study_document(folder, ledger, stack), stack
 
 
+def fallen(folder: Path, ledgers: Sequence[Ledger]) -> set[int]:
+    """Return the numbers of the would-be winners that are none, by what was measured of them.
+
+    Args:
+        folder: of the study.
+        ledgers: its own one; of a study over several those of its combinations.
+
+    Raises:
+        UsageError, StorageError: as document_of().
+    """
+    full = [(ledger.spec, step) for ledger in ledgers for step in ledger.of("best")]
+    if not full:
+        return set()
+    document, _ = document_of(folder, Ledger(folder))
+    return {
+        step.contender
+        for spec, step in full
+        for one in document["rejected"]
+        if one["config"] == step.config
+        and one.get("engine", spec.engine) == spec.engine
+        and one.get("front", spec.front) == spec.front
+    }
+
+
 def combined_document(folder: Path, ledger: Ledger) -> tuple[dict[str, Any], Stack]:
     """Derive study.json as it stands; return with it the winner's stack, or the first's.
 

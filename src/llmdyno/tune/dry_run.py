@@ -14,7 +14,7 @@ where it goes on; else it is a guess, and the document says so. The document's k
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,12 @@ from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
 from llmdyno.search.space import Space
 from llmdyno.store import LEDGER
+from llmdyno.tune import commands
 from llmdyno.tune.ablation import PAIRS
 from llmdyno.tune.budget import Costs
 from llmdyno.tune.budgeted import kept_for_proof_s
 from llmdyno.tune.combined import Combined
+from llmdyno.tune.combined_study import fallen
 from llmdyno.tune.entries import Phase
 from llmdyno.tune.foreseen import does_not_fit, expected
 from llmdyno.tune.gate import SECONDS_MAX, SECONDS_MIN
@@ -270,12 +272,13 @@ def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[_Phase]:
     trials = int(max(0, min(study.trials, sum(side.tried_most for side in sides)) - done))
     yield _phase("trials", [(trials, trial_s)], what, at_once)
     # A trial that is still to come may be better than the winner that was proved.
-    yield _phase(
-        "best", [(1 if trials else dearest.left("best", 1), dearest.run_s("best"))], levels
-    )
+    folder = commands.whole_of(first.runner.folder)
+    none = fallen(folder, [side.runner.ledger for side in sides])
+    full = _of_contenders(sides, "best", none)
+    yield _phase("best", [(1 if trials or not full else 0, dearest.run_s("best"))], levels)
     pairs = _pairs(study, first)
     confirm_s = (first.run_s("confirm") + dearest.run_s("confirm")) / 2
-    confirmed = 0 if trials else sum(len(side.runner.ledger.of("confirm")) for side in sides)
+    confirmed = 0 if trials else _of_contenders(sides, "confirm", none)
     yield _phase(
         "confirmation",
         [(max(0, 2 * pairs - confirmed), confirm_s)],
@@ -292,6 +295,15 @@ def _phases(study: Study, sides: Sequence[_Side]) -> Iterator[_Phase]:
         asks_s = min(SECONDS_MAX, max(SECONDS_MIN, study.load.duration_s))
         start_s = dearest.costs.build_s + dearest.costs.start_s
         yield _phase("quality", [(2, start_s + asks_s)], "answers of baseline and winner")
+
+
+def _of_contenders(sides: Sequence[_Side], phase: Phase, none: Collection[int]) -> int:
+    """Return how many runs of a phase there are, but for those of would-be winners that are none.
+
+    The next one begins anew.
+    """
+    steps = (step for side in sides for step in side.runner.ledger.of(phase))
+    return sum(step.contender not in none for step in steps)
 
 
 def _phase(name: str, runs: Sequence[tuple[int, float]], what: str, at_once: int = 1) -> _Phase:

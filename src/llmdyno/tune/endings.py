@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmdyno.knobs import Knob, Value
-from llmdyno.results import verdicts
-from llmdyno.results.lost import Requests, loses, together
 from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import judge
 from llmdyno.tune import going_on
@@ -15,6 +13,7 @@ from llmdyno.tune.candidates import same
 from llmdyno.tune.entries import Step, key
 from llmdyno.tune.ledger import Ledger, reopens
 from llmdyno.tune.reference import reference_of
+from llmdyno.tune.rejected import has_its_pairs, slo_met
 from llmdyno.tune.spec import Study
 from llmdyno.tune.steps import excess_at
 from llmdyno.tune.summaries import last_level
@@ -143,97 +142,6 @@ def is_tie(document: Mapping[str, Any], best: Step) -> bool:
     return bool(found["shown_equal"] and of_it)
 
 
-def has_its_pairs(ledger: Ledger, contender: int, pairs: int) -> bool:
-    """Tell whether a confirmation with so many whole pairs has all that were planned.
-
-    Where the noise, an interval or the budget ends the pairs, the ledger says that it did.
-    """
-    study = ledger.spec
-    if study.pairs_fixed:
-        return pairs >= study.pairs_least
-    return pairs >= study.pairs_least and ledger.has_its_pairs(contender)
-
-
-def rejection(
-    best: Step,
-    confirmation: Mapping[str, Any],
-    *,
-    died: Step | None = None,
-    undecided: Collection[str] = (),
-) -> str | None:
-    """Say why a would-be winner is none; None: nothing speaks against it.
-
-    Args:
-        best: its measurement at every level.
-        confirmation: of it.
-        died: the run of its ablation in which it died itself; None: it did not.
-        undecided: the runs that failed and are to be tried again: they do not speak.
-    """
-    if best.state != "measured" and best.run not in undecided:
-        return f"{_ended(best.failure_class)} when it was measured in full ({best.failure_class})"
-    if confirmation["verdict"] == "worse":
-        return f"was confirmed as worse{_by_slo(confirmation)}"
-    for run in confirmation["runs"]:
-        failed = run["state"] == "failed" and run["run"] not in undecided
-        if run["arm"] == "after" and failed:
-            return f"{_ended(run['failure'])} in the confirmation ({run['failure']})"
-    if died is not None:
-        return f"{_ended(died.failure_class)} in the ablation ({died.failure_class})"
-    return _loses_requests(confirmation)
-
-
-def _ended(failure: str | None) -> str:
-    """Say what a config did that has failed: a server whose requests fail lives."""
-    return "failed" if failure == "requests-failed" else "died"
-
-
-def _by_slo(confirmation: Mapping[str, Any]) -> str:
-    """Say that the SLOs alone have made it worse, where they have; its speed may be better."""
-    arms: dict[str, list[bool]] = {"before": [], "after": []}
-    for run in confirmation["runs"]:
-        if run["slo_met"] is not None:
-            arms[run["arm"]].append(run["slo_met"])
-    before, after = arms["before"], arms["after"]
-    decided = before and after and all(before) and not any(after)
-    return (
-        ": it misses an SLO in all runs of the pairs, which the baseline meets" if decided else ""
-    )
-
-
-def word_of_rejected(confirmation: Mapping[str, Any]) -> verdicts.Word:
-    """Return the verdict on a would-be winner that is none, whatever its speed was.
-
-    What loses requests that the baseline serves is worse; what died later is not confirmed.
-    """
-    word: verdicts.Word = confirmation["verdict"]
-    if word == "worse" or _loses_requests(confirmation) is not None:
-        return "worse"
-    return "not confirmed"
-
-
-def _loses_requests(confirmation: Mapping[str, Any]) -> str | None:
-    """Say that a config loses requests that the baseline serves, if it does in two runs or more.
-
-    Goodput counts them by itself.
-    """
-    if confirmation["decided_by"].startswith("goodput"):
-        return None
-    before, after = (
-        [
-            Requests(failed=run["requests"]["failed"], completed=run["requests"]["completed"])
-            for run in confirmation["runs"]
-            if run["arm"] == arm and run["requests"] is not None
-        ]
-        for arm in ("before", "after")
-    )
-    if sum(bool(one.failed) for one in after) < 2:
-        return None
-    old, new = together(before), together(after)
-    if not loses(old, new):
-        return None
-    return f"failed {new.lost:.1%} of its requests in the confirmation, the baseline {old.lost:.1%}"
-
-
 def of(
     folder: Path,
     ledger: Ledger,
@@ -322,23 +230,16 @@ def _slo_outcome(
     ]
     if not study.slos or not steps:
         return None
-    arms = {
-        arm: [
-            run["slo_met"]
-            for run in confirmation["runs"]
-            if run["arm"] == arm and run["slo_met"] is not None
-        ]
-        for arm in ("before", "after")
-    }
+    before, after = slo_met(confirmation)
     full = _fullest(ledger, steps)
     # Whatever met them in one run did so, in a trial, in full or in the pairs.
-    met = any(step.slo_met for step in (*steps, *full)) or any(arms["before"] + arms["after"])
+    met = any(step.slo_met for step in (*steps, *full)) or any(before + after)
     in_full = [bool(f.slo_met) for f, s in zip(full, steps, strict=True) if s.phase != "trial"]
-    baseline_meets = arms["before"] or in_full
+    baseline_meets = before or in_full
     meets = bool(baseline_meets) and all(baseline_meets)  # "faster" goes by the same runs
     return {
         "baseline_meets": baseline_meets,
-        "tuned_meets": arms["after"],
+        "tuned_meets": after,
         "met_by_some": met,
         "faster": _faster_but_missing(study, steps, of_baseline) if meets else None,
         "nearest": None if met else _nearest(study, folder, full),

@@ -2,13 +2,16 @@
 
 What the baseline scored is kept in the study's folder, so that no second would-be winner makes it
 answer again, and neither does a study that is resumed; one that went on in another place asks it
-there. What an examination takes is charged to the study, and a budget ends it.
+there. A task at which lm-eval failed is asked once more when the study goes on. What an examination
+takes is charged to the study, and a budget ends it.
 """
 
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from llmdyno import store
 from llmdyno.errors import ServerError, TargetError, UsageError
@@ -58,6 +61,8 @@ class Exam:
         self._runner, self._baseline, self._folder = runner, baseline, folder
         self._stack = stack
         self._lasted_s = 0.0  # the last examination
+        # Tasks that have failed since this process began, whoever was asked.
+        self._failed: set[str] = set()
 
     def compare(self, winner: Mapping[str, Value]) -> ServerError | None:
         """Compare a winner's scores with the baseline's, unless that was done.
@@ -78,18 +83,18 @@ class Exam:
             return None
         names = ", ".join(self._runner.study.lm_eval)
         self._runner.say(f"lm-eval: {describe(winner)} and the baseline answer {names}.")
-        fault = None
+        fault = after = None
         try:
             before = checked.in_one_place(self._baseline, self._runner, self._of_baseline)
             try:
-                after = self._scores(self._runner, winner, "winner")
+                after = self._of_winner(winner)
             except ServerError as error:
                 fault = error
                 raise
             document = compare(before, after)
         except (UsageError, ServerError, TargetError) as error:
             document = {"tasks": [], "why": str(error)}
-        self._keep(winner, document)
+        self._keep(winner, document, after)
         for line in of_tasks(document):
             self._runner.say(f"  {line}")
         return fault
@@ -99,28 +104,84 @@ class Exam:
         return 0.0 if self._known(winner) else self._lasted_s
 
     def _known(self, config: Mapping[str, Value]) -> bool:
-        return any(not one.document.get("why") for one in self._examined(config))
+        """Tell whether a config was compared, and no task is to be asked once more."""
+        found = [one for one in self._examined(config) if not one.document.get("why")]
+        if not found:
+            return False
+        own, kept = found[0], checked.read(self._folder)
+        places = self._runner.ledger.place, self._baseline.ledger.place
+        if own.scores is None or kept.scores is None or places != (own.place, kept.scores_place):
+            return True  # what was compared elsewhere stands
+        return not self._to_ask(own.scores) and not self._to_ask(kept.scores)
+
+    def _to_ask(self, scores: Scores) -> tuple[str, ...]:
+        """Return the tasks that failed in an earlier process: the reason may be gone."""
+        return tuple(task for task in scores.failed if task not in self._failed)
 
     def _examined(self, config: Mapping[str, Value]) -> list[checked.Checked]:
         examined = checked.read(self._folder).examined
         return [one for one in examined if one.is_of(config, self._stack)]
 
-    def _keep(self, winner: Mapping[str, Value], document: dict[str, Any]) -> None:
+    def _keep(
+        self,
+        winner: Mapping[str, Value],
+        document: dict[str, Any],
+        scores: Scores | None = None,
+    ) -> None:
         engine, front = self._stack
-        new = checked.Checked(config=dict(winner), document=document, engine=engine, front=front)
+        new = checked.Checked(
+            config=dict(winner),
+            document=document,
+            scores=scores,
+            place=self._runner.ledger.place,
+            engine=engine,
+            front=front,
+        )
         checked.keep(self._folder, "examined", new)
 
     def _of_baseline(self) -> Scores:
         kept, baseline = checked.read(self._folder), self._baseline
         place = baseline.ledger.place
-        if kept.scores is None or kept.scores_place != place:
-            kept.scores = self._scores(baseline, baseline.study.baseline, "baseline")
+        known = kept.scores if kept.scores_place == place else None
+        if known is None or self._to_ask(known):
+            kept.scores = self._asked(baseline, baseline.study.baseline, "baseline", known)
             kept.scores_place = place
             checked.write(self._folder, kept)
+        assert kept.scores is not None, "it has answered"
         return kept.scores
 
-    def _scores(self, runner: Runner, config: Mapping[str, Value], name: str) -> Scores:
-        """Serve a config, and have lm-eval ask it; the study is charged for it.
+    def _of_winner(self, winner: Mapping[str, Value]) -> Scores:
+        place = self._runner.ledger.place
+        found = [one.scores for one in self._examined(winner) if one.place == place]
+        known = found[0] if found else None
+        if known is not None and not self._to_ask(known):
+            return known
+        return self._asked(self._runner, winner, "winner", known)
+
+    def _asked(
+        self, runner: Runner, config: Mapping[str, Value], name: str, known: Scores | None
+    ) -> Scores:
+        """Have a config asked all tasks; if it has scores, those at which lm-eval had failed.
+
+        What it has is kept, however that ends.
+
+        Raises:
+            UsageError, ServerError, TargetError: as _scores(), where it has none.
+        """
+        if known is None:
+            return self._scores(runner, config, name, runner.study.lm_eval)
+        tasks = self._to_ask(known)
+        try:
+            return known.completed(self._scores(runner, config, name, tasks))
+        except (UsageError, ServerError, TargetError) as error:
+            self._failed |= {*tasks}
+            runner.say(f"  lm-eval: {', '.join(tasks)} failed once more: {error}")
+            return known
+
+    def _scores(
+        self, runner: Runner, config: Mapping[str, Value], name: str, tasks: tuple[str, ...]
+    ) -> Scores:
+        """Serve a config, and have lm-eval ask it tasks; the study is charged for it.
 
         Raises:
             UsageError: it cannot be built.
@@ -131,14 +192,20 @@ class Exam:
         begin_s = time.monotonic()
         until_s = begin_s + runner.left_s()
         with runner.ledger.charged(f"lm-eval asked {describe(config)}"):
-            found = self._served(runner, config, name, until_s)
+            found = self._served(runner, config, name, until_s, tasks)
         self._lasted_s = time.monotonic() - begin_s
+        self._failed |= found.failed.keys()
         return found
 
     def _served(
-        self, runner: Runner, config: Mapping[str, Value], name: str, until_s: float
+        self,
+        runner: Runner,
+        config: Mapping[str, Value],
+        name: str,
+        until_s: float,
+        asked: tuple[str, ...],
     ) -> Scores:
-        study = runner.study
+        study = msgspec.structs.replace(runner.study, lm_eval=asked)
         place = runner.folder / FOLDER / store.new_id(name)
         artifact = runner.stack.build(config, notify=runner.wait)
         with start(runner.stack, config, artifact, place, runner.wait) as server:
@@ -152,12 +219,12 @@ class Exam:
             runs = [[task] for task in tasks] if alone else [tasks]
             scores: list[Scores] = []
             failed: dict[str, str] = {}
-            for number, asked in enumerate(runs, 1):
+            for number, these in enumerate(runs, 1):
                 inside = place / str(number) if len(runs) > 1 else place
                 asks = step(
                     server.launch,
                     study.model,
-                    asked,
+                    these,
                     study.lm_eval_args,
                     inside,
                     scores_prompts=not no_scores,
@@ -170,7 +237,7 @@ class Exam:
                 elif len(runs) == 1:
                     raise TargetError(came)
                 else:
-                    failed[asked[0]] = came.rstrip(".")
+                    failed[these[0]] = came.rstrip(".")
         return _together(scores, dropped, no_scores, failed)
 
     def _ask(self, asks: Step, server: Server, runner: Runner, place: Path, until_s: float) -> str:
@@ -277,7 +344,7 @@ def _together(
         without |= one.dropped
     scores = [score for one in found for score in one.scores]
     if scores:
-        return Scores(version=found[0].version, scores=scores, dropped={**without, **failed})
+        return Scores(version=found[0].version, scores=scores, dropped=without, failed=dict(failed))
     if not failed:
         raise _no_scores(list(without), why)
     raise TargetError("; ".join(f"{task}: {how}" for task, how in {**without, **failed}.items()))

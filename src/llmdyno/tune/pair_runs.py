@@ -1,18 +1,23 @@
 """What befell the runs of a study, beside their values: for study.json and its doubts."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from llmdyno.knobs import Knob
 from llmdyno.results import doubts, lost
 from llmdyno.results.lost import Requests
 from llmdyno.results.pair_doubts import STOPPED
+from llmdyno.results.shift import shift
+from llmdyno.results.stats import significant
 from llmdyno.tune.blame import MACHINES
 from llmdyno.tune.candidates import same
 from llmdyno.tune.entries import Step, key
 from llmdyno.tune.ledger import Ledger
-from llmdyno.tune.paired import Pair
+from llmdyno.tune.paired import Pair, value_runs
 from llmdyno.tune.reference import baselines_in
 from llmdyno.tune.summaries import summary_of
 
@@ -77,6 +82,43 @@ def earlier(ledger: Ledger, pairs: Sequence[Pair]) -> dict[str, Any]:
     old = [pair.place for pair in pairs if pair.place < ledger.place]
     whys = [event.why for event in ledger.events if event.kind == "moved"]
     return {"earlier_pairs": len(old), "moved_since": whys[min(old) :] if old else []}
+
+
+def shifted(
+    ledger: Ledger, steps: Sequence[Step], arm_of: Callable[[Step], str]
+) -> dict[str, Any] | None:
+    """Return what the baseline comes to in the pairs ÷ before the trials; None: no change is shown.
+
+    Args:
+        ledger: of the study.
+        steps: of the confirmation.
+        arm_of: tells the arm of each, "before" or "after".
+    """
+    first = _first_like_pairs(ledger)
+    if first is None or not first.value or first.value < 0:
+        return None
+    here = [
+        msgspec.structs.replace(step, arm=arm_of(step))
+        for step in steps
+        if step.place == first.place
+    ]
+    found = shift(math.log(first.value), value_runs(here))
+    return found and {
+        "mean": significant(found.mean),
+        "ci95": [significant(bound) for bound in found.ci95],
+    }
+
+
+def _first_like_pairs(ledger: Ledger) -> Step | None:
+    """Return the baseline's run before the trials that had the pairs' load and all of the machine.
+
+    A server that has run lower levels first is warmer. None: there is no such run.
+    """
+    study = ledger.spec
+    reference = ledger.find("reference", 0)  # a lane's has a part of the machine
+    if study.confirm_levels == "all" or len(study.load.points) == 1:
+        return ledger.find("baseline", 0)
+    return None if reference is None or reference.device else reference
 
 
 def stack_of(step: Step) -> dict[str, str]:

@@ -182,5 +182,14 @@ def runs(found: Sequence[Series], statistic: Statistic) -> list[statistics.Run]:
     return sorted(made)
 
 
+def value_runs(steps: Sequence[Step]) -> list[statistics.Run]:
+    """Return the measured runs of a confirmation by the ledger's values alone."""
+    return [
+        statistics.Run(step.number, step.arm == "after", math.log(step.value), 0.0)
+        for step in sorted(steps, key=lambda step: step.number)
+        if step.state == "measured" and step.value is not None and step.value > 0
+    ]
+
+
 def _said(mean: float, ci95: tuple[float, float] | None) -> dict[str, Any]:
     return {"mean": significant(mean), "ci95": ci95 and [significant(bound) for bound in ci95]}

@@ -16,9 +16,8 @@ import msgspec
 
 from llmdyno.knobs import Value
 from llmdyno.results import pairs as statistics
-from llmdyno.results.pairs import Run
 from llmdyno.results.stats import Spread
-from llmdyno.tune import paired
+from llmdyno.tune import pair_runs, paired
 from llmdyno.tune.entries import Event, Step
 from llmdyno.tune.noise import spreads_before
 from llmdyno.tune.runner import Runner
@@ -124,11 +123,14 @@ class Confirmation:
     def _planned(self, heading: str) -> Iterator[int]:
         """Yield the numbers of the pairs to measure, one after the other, and tell why so many."""
         runner, study = self._runner, self._runner.study
-        before = self._spreads_before()
-        runner.say(announcement(study, statistics.pooled_noise(before), heading))
+        noise = statistics.pooled_noise(self._spreads_before())
+        runner.say(announcement(study, noise, heading))
         number = 0
-        while number < study.pairs_most and not is_enough(study, number, self.steps(), before):
-            begun = any(step.number // 2 == number for step in self.steps())
+        while number < study.pairs_most:
+            steps = self.steps()
+            if is_enough(study, number, steps, self._spreads_before()):
+                return
+            begun = any(step.number // 2 == number for step in steps)
             if number >= study.pairs_least and not begun and self._pair_s() > runner.left_s():
                 runner.say(
                     f"The budget has no time for another pair; the confirmation ends with {number}."
@@ -166,6 +168,13 @@ class Confirmation:
         return pairs_expected(self._runner.study, len(steps) // 2, steps, self._spreads_before())
 
     def _spreads_before(self) -> list[Spread]:
+        """Return how far equal runs lay apart before; nothing if the machine was another one then.
+
+        The winner's trial and its run in full may lie on both sides of the change: that is not
+        noise.
+        """
+        if pair_runs.shifted(self._before.runner.ledger, self.steps(), lambda step: step.arm):
+            return []
         ledgers = {id(side.runner): side.runner.ledger for side in (self._before, self._after)}
         return [spread for ledger in ledgers.values() for spread in spreads_before(ledger)]
 
@@ -224,7 +233,7 @@ def pairs_expected(study: Study, done: int, steps: Sequence[Step], before: Seque
         before: how far equal runs lay apart before the confirmation.
     """
     steps = [step for step in steps if step.number < 2 * done]
-    shown = statistics.residual_spread(value_runs(steps))
+    shown = statistics.residual_spread(paired.value_runs(steps))
     noise = statistics.pooled_noise([*before, shown])
     asked = pairs_asked(study, noise)
     if study.confirm_until is not None:
@@ -248,7 +257,7 @@ def is_enough(study: Study, done: int, steps: Sequence[Step], before: Sequence[S
         return done >= least(study) and half_width(study, steps) <= study.confirm_until
     if study.pairs is not None or done < study.pairs_least:
         return False
-    shown = statistics.residual_spread(value_runs(steps))
+    shown = statistics.residual_spread(paired.value_runs(steps))
     return done >= pairs_asked(study, statistics.pooled_noise([*before, shown]))
 
 
@@ -266,12 +275,3 @@ def half_width(study: Study, steps: Sequence[Step]) -> float:
     if not found or not paired.divides(found, statistic):
         return math.inf
     return statistics.compared(paired.runs(found, statistic)).half_width
-
-
-def value_runs(steps: Sequence[Step]) -> list[Run]:
-    """Return the measured runs of a confirmation by the ledger's values alone."""
-    return [
-        Run(step.number, step.arm == "after", math.log(step.value), 0.0)
-        for step in sorted(steps, key=lambda step: step.number)
-        if step.state == "measured" and step.value is not None and step.value > 0
-    ]

@@ -83,6 +83,9 @@ class ParallelTrials(Trials):
         self._patience = Patience(study, reference)
         self._over = ledger.last_end is not None
         self._waiting = deque(self._left_over())
+        for lease in self._devices.usual:  # a stop may have come before its check had ended
+            if self._checks.is_suspect(str(lease)):
+                self._check(str(lease))
         with offered(runner, self._devices, partial(given_up, runner)) as running:
             while True:
                 self._fill(running)

@@ -63,29 +63,57 @@ class Proof:
     def _falls_behind(self, best: Step) -> bool:
         """Tell whether a trial that was good beside others is none alone, and write it down.
 
-        Both it and the baseline have run alone, at every level. It must be worse by more than equal
-        runs usually are: what is as good, the pairs will tell.
+        Both it and the baseline have run alone, at every level. The baseline runs once more,
+        because the machine may have changed since its first run. It must be worse than both by
+        more than equal runs usually are: what is as good, the pairs will tell.
         """
         ledger, study = self._runner.ledger, self._runner.study
         if study.parallel == 1 or ledger.of("confirm", best.contender):
             return False
         if ledger.fell_out(best.contender) is not None:
             return True
-        baseline = ledger.find("baseline", 0)
-        assert baseline is not None, "trials come after it"
-        if baseline.place != best.place:  # runs of two machines tell nothing; the pairs will
+        first = ledger.find("baseline", 0)
+        assert first is not None, "trials come after it"
+        if not self._behind(best, first):
             return False
-        if best.slo_met is False and baseline.slo_met is not False:
-            why = "misses an SLO once it runs alone, which the baseline meets"
-        elif _is_worse(best, baseline, noise_so_far(ledger), maximise=study.objective.maximise):
-            value = "no value" if best.value is None else f"{best.value:,.4g}"
-            why = f"does worse than the baseline once it runs alone: {value}"
-            why += f" against {baseline.value:,.4g}"
-        else:
+        why = self._behind(best, self._baseline_again())
+        if not why:
             return False
         ledger.append(Event(kind="alone", why=why, contender=best.contender))
         self._runner.say(f"  {describe(best.config)} {why}.")
         return True
+
+    def _behind(self, best: Step, baseline: Step) -> str:
+        """Say why a would-be winner does worse than a run of the baseline; empty: it does not.
+
+        Runs of two machines tell nothing.
+        """
+        if baseline.place != best.place:
+            return ""
+        if best.slo_met is False and baseline.slo_met is not False:
+            return "misses an SLO once it runs alone, which the baseline meets"
+        noise = noise_so_far(self._runner.ledger)
+        if not _is_worse(best, baseline, noise, maximise=self._runner.study.objective.maximise):
+            return ""
+        value = "no value" if best.value is None else f"{best.value:,.4g}"
+        why = f"does worse than the baseline once it runs alone: {value}"
+        return f"{why} against {baseline.value:,.4g}"
+
+    def _baseline_again(self) -> Step:
+        """Return the baseline, measured alone since would-be winners are; one run is enough.
+
+        Raises:
+            ServerError: it fails: the machine is at fault.
+        """
+        runner = self._runner
+        ledger, baseline = runner.ledger, runner.study.baseline
+        seen = [step.phase for step in ledger.steps]
+        for step in ledger.steps[seen.index("best") :]:
+            alone = step.phase == "check" and step.state == "measured" and not step.device
+            if alone and step.place == ledger.place and step.config == dict(baseline):
+                return step
+        runner.say("  The baseline runs once more, to see whether the machine has changed.")
+        return runner.step("check", ledger.next_check, baseline, runner.whole_load())
 
     def _in_full(self, config: Mapping[str, Value]) -> Step:
         """Measure a would-be winner at every level, unless the ledger has it."""

@@ -33,11 +33,10 @@ it can be gone again at any time. The document's keys are a contract; its versio
         that beats the baseline but for the SLOs; "stood", steps in which dyno was stopped.
     29 November 2026, added: in "confirmation" "shown_equal" (both are equal within 1 %, so that
         "best" is the baseline) and "config" (what was told against the baseline; null: nothing),
-        in a study over several with "engine" and "front"; "earlier_pairs" (how many of "pairs"
-        are of before the study moved) and "moved_since" (what has changed since, in sentences); in
-        "stood" the baselines of all combinations, each with "engine" and "front".
-    30 November 2026, added: in a row of "ablation" the ratios of the SLOs' metrics, "slo_met";
-        in "lm_eval" "dropped", tasks without a score, each with "why".
+        in a study over several with "engine" and "front"; "earlier_pairs" (of before the study
+        moved) and "moved_since" (what has changed); in "stood" all combinations' baselines.
+    30 November 2026, added: in a row of "ablation" the ratios of the SLOs' metrics, "slo_met"; in
+        "lm_eval" "dropped", tasks without a score, each with "why"; in "confirmation" "shift".
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -55,7 +54,7 @@ from llmdyno.results.metrics import BY_NAME
 from llmdyno.results.slo import HEADLINES, Objective, read_stat
 from llmdyno.serve.stack import Stack
 from llmdyno.store import JOURNAL, SCHEMAS, STUDY, SUMMARY
-from llmdyno.tune import blame, checked, endings, pair_runs, paired
+from llmdyno.tune import blame, checked, endings, pair_runs, paired, rejected
 from llmdyno.tune.ablation import deaths, noise, pairs_of
 from llmdyno.tune.candidates import changed, effective, same
 from llmdyno.tune.entries import Step
@@ -178,24 +177,23 @@ class _Document:
         The winner is who stands, but for one that is shown to be equal to the baseline.
         """
         best, confirmation = None, self._confirmation(None)
-        last, rejected = confirmation, []
+        last, fallen = confirmation, []
         above = partial(verdicts.stands_above, maximise=self._study.objective.maximise)
         for step in self._ledger.of("best"):
             found = self._confirmation(step)
-            why = endings.rejection(
-                step, found, died=self._dead.get(step.contender), undecided=self._undecided
-            ) or self._ledger.fell_out(step.contender)
+            died = self._dead.get(step.contender)
+            why = rejected.rejection(self._ledger, step, found, died, self._undecided)
             if why is not None:
-                word = endings.word_of_rejected(found)
+                word = rejected.word_of_rejected(found)
                 found = {**found, "verdict": word, "shown_equal": False}
                 of = pair_runs.stack_of(step)
-                rejected.append({"config": step.config, "why": why, "confirmation": found, **of})
+                fallen.append({"config": step.config, "why": why, "confirmation": found, **of})
                 last = found
             elif step.state == "measured" and (best is None or above(found, confirmation)):
                 best, confirmation = step, found
         if best is None:
             confirmation = last
-        return best, confirmation, rejected
+        return best, confirmation, fallen
 
     def _guide(self) -> dict[str, Knob]:
         parts = (self._subject.engine, self._subject.front)
@@ -276,6 +274,7 @@ class _Document:
             "verdict": word,
             "shown_equal": bool(pairs) and verdicts.shown_equal(word, ratios[key]),
             **pair_runs.earlier(self._ledger, pairs),
+            "shift": pair_runs.shifted(self._ledger, steps, self._arm_of),
             "config": best and best.config,
             **({} if best is None else pair_runs.stack_of(best)),
             "decided_by": key,
@@ -293,7 +292,7 @@ class _Document:
         if best is None:
             over = endings.searched(self._ledger) and not self._left
             return "no difference" if over else "not confirmed"
-        if not endings.has_its_pairs(self._ledger, best.contender, len(pairs)):
+        if not rejected.has_its_pairs(self._ledger, best.contender, len(pairs)):
             return "not confirmed"
         word = verdicts.verdict(ratio, maximise=self._study.objective.maximise)
         return verdicts.with_slo(word, runs)
