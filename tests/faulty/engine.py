@@ -127,7 +127,9 @@ def _befalls(config: Config) -> str:
 
 def _counted(counter: Path) -> int:
     number = 1 + (int(counter.read_text()) if counter.exists() else 0)
-    counter.write_text(str(number))
+    new = counter.with_suffix(".new")
+    new.write_text(str(number))
+    new.rename(counter)  # a kill in the middle of a write would leave an empty one
     return number
 
 
