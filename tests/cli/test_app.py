@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llmdyno import __version__
-from llmdyno.cli.app import COMMANDS, app, load
+from llmdyno.cli.app import COMMANDS, _ended, app, load
 
 Dyno = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -167,3 +167,13 @@ def test_a_container_that_is_stopped_at_once_ends(started: dict[str, str]) -> No
     command = [*apart, sys.executable, "-m", "llmdyno", "--version"]
 
     assert ended_by(signal.SIGTERM, command, started) == (130, "dyno: interrupted.\n")
+
+
+def test_without_memory_it_ends_with_a_sentence_and_not_as_if_an_slo_was_missed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def part() -> int:
+        raise MemoryError
+
+    assert _ended(part) == 3
+    assert capsys.readouterr().err.startswith("dyno: there is no memory left for dyno itself")

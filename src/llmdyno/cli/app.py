@@ -171,3 +171,6 @@ def _ended(part: Callable[[], int | None]) -> int:
     except DynoError as error:
         say(f"dyno: {error}")
         return error.exit_status
+    except MemoryError:  # 1, as of a traceback, would say that an SLO was missed
+        say("dyno: there is no memory left for dyno itself; what was written is kept.")
+        return DynoError.exit_status

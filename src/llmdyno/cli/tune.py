@@ -125,7 +125,7 @@ def tune(
                 "interrupted; what was measured is kept. Go on with:"
                 f" {commands.resume(folder)}{_with_store(hosts)}"
             ) from error
-        except StorageError as error:
+        except (StorageError, MemoryError) as error:
             raise _with_the_way_on(error, folder, hosts) from error
     show_study(document, key_findings(document), sys.stderr)
     _show_end(_study_page(folder, document), document, as_json=json)
@@ -204,11 +204,18 @@ def _hosts(url: str | None, study: "Study", *, dry_run: bool) -> "Hosts | None":
     return hosts
 
 
-def _with_the_way_on(error: StorageError, folder: Path, hosts: "Hosts | None") -> StorageError:
-    """Return a fault of the disk with what is kept and the command that goes on."""
+def _with_the_way_on(
+    error: StorageError | MemoryError, folder: Path, hosts: "Hosts | None"
+) -> DynoError:
+    """Return a fault of the disk or of memory with what is kept and the command that goes on."""
     from llmdyno.store import LEDGER
     from llmdyno.tune import commands
 
+    if isinstance(error, MemoryError):
+        return DynoError(
+            f"there is no memory left for dyno itself. What was measured is kept in {folder}; where"
+            f" there is more memory, go on with: {commands.resume(folder)}{_with_store(hosts)}"
+        )
     if "dyno tune --resume" in str(error) or not (folder / LEDGER).exists():
         return error
     return StorageError(
