@@ -59,6 +59,7 @@ SCRIPTS = {
     "hangs": "{streamer} & P=$!; sleep 0.7; kill -STOP $P; wait $P",
     "errors": "exec {failing}",
     "slow": "exec {slower}",
+    "renamed": "exec {renamed}",
 }
 
 
@@ -96,6 +97,7 @@ class FaultyEngine:
             streamer=served("llmdyno.streamer"),
             failing=served("faulty.failing"),
             slower=served("llmdyno.streamer", _SLOWER),
+            renamed=served("faulty.renamed"),
         )
         return Launch(
             argv=("sh", "-c", script),

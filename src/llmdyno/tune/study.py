@@ -37,7 +37,7 @@ it can be gone again at any time. The document's keys are a contract; its versio
         are of before the study moved) and "moved_since" (what has changed since, in sentences); in
         "stood" the baselines of all combinations, each with "engine" and "front".
     30 November 2026, added: in a row of "ablation" the ratios of the SLOs' metrics, "slo_met";
-        in "lm_eval" "dropped", tasks without a score, each with "why".
+        in "lm_eval" "dropped", tasks without a score, each with "why"; of a run "answered_by".
 """
 
 from collections.abc import Collection, Mapping, Sequence
