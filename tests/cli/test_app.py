@@ -1,5 +1,6 @@
 """The table of commands, and how every command ends."""
 
+import errno
 import os
 import shutil
 import signal
@@ -169,11 +170,33 @@ def test_a_container_that_is_stopped_at_once_ends(started: dict[str, str]) -> No
     assert ended_by(signal.SIGTERM, command, started) == (130, "dyno: interrupted.\n")
 
 
-def test_without_memory_it_ends_with_a_sentence_and_not_as_if_an_slo_was_missed(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (MemoryError(), "memory"),
+        (OSError(errno.EMFILE, "Too many open files"), "open file (ulimit -n)"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory"),
+        (RuntimeError("can't start new thread"), "thread (ulimit -u, or the container's limit)"),
+    ],
+)
+def test_what_dyno_itself_has_too_little_of_is_a_sentence_and_not_status_1(
+    error: Exception, lacks: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """1, as a traceback has it, says that an SLO was missed."""
+
     def part() -> int:
-        raise MemoryError
+        try:
+            raise error
+        finally:
+            raise RuntimeError("Cannot close a running event loop")
 
     assert _ended(part) == 3
-    assert capsys.readouterr().err.startswith("dyno: there is no memory left for dyno itself")
+    assert capsys.readouterr().err.startswith(f"dyno: there is no {lacks} left for dyno itself")
+
+
+def test_another_error_is_ours_and_keeps_its_traceback() -> None:
+    def part() -> int:
+        raise RuntimeError("ours")
+
+    with pytest.raises(RuntimeError, match="ours"):
+        _ended(part)

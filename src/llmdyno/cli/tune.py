@@ -19,7 +19,7 @@ from llmdyno.cli.output import (
     terminate_as_interrupt,
 )
 from llmdyno.cli.serve import read_stack
-from llmdyno.errors import DynoError, InterruptError, StorageError, UsageError
+from llmdyno.errors import DynoError, InterruptError, StorageError, UsageError, shortage
 from llmdyno.machine.blas import import_numpy
 from llmdyno.units import counted, percent
 
@@ -125,8 +125,12 @@ def tune(
                 "interrupted; what was measured is kept. Go on with:"
                 f" {commands.resume(folder)}{_with_store(hosts)}"
             ) from error
-        except (StorageError, MemoryError) as error:
+        except StorageError as error:
             raise _with_the_way_on(error, folder, hosts) from error
+        except (MemoryError, OSError, RuntimeError) as error:
+            if (lacks := shortage(error)) is None:
+                raise
+            raise DynoError(_lacking(lacks, folder, hosts)) from error
     show_study(document, key_findings(document), sys.stderr)
     _show_end(_study_page(folder, document), document, as_json=json)
     if misses_slo(document):
@@ -204,18 +208,21 @@ def _hosts(url: str | None, study: "Study", *, dry_run: bool) -> "Hosts | None":
     return hosts
 
 
-def _with_the_way_on(
-    error: StorageError | MemoryError, folder: Path, hosts: "Hosts | None"
-) -> DynoError:
-    """Return a fault of the disk or of memory with what is kept and the command that goes on."""
+def _lacking(lacks: str, folder: Path, hosts: "Hosts | None") -> str:
+    """Say what dyno itself has too little of, what is kept, and the command that goes on."""
+    from llmdyno.tune import commands
+
+    return (
+        f"there is no {lacks} left for dyno itself. What was measured is kept in {folder}; where"
+        f" there is more, go on with: {commands.resume(folder)}{_with_store(hosts)}"
+    )
+
+
+def _with_the_way_on(error: StorageError, folder: Path, hosts: "Hosts | None") -> StorageError:
+    """Return a fault of the disk with what is kept and the command that goes on."""
     from llmdyno.store import LEDGER
     from llmdyno.tune import commands
 
-    if isinstance(error, MemoryError):
-        return DynoError(
-            f"there is no memory left for dyno itself. What was measured is kept in {folder}; where"
-            f" there is more memory, go on with: {commands.resume(folder)}{_with_store(hosts)}"
-        )
     if "dyno tune --resume" in str(error) or not (folder / LEDGER).exists():
         return error
     return StorageError(

@@ -95,7 +95,7 @@ class Tuner:
             stack.require_openai(study.baseline, f"--lm-eval {','.join(study.lm_eval)}")
         if here:
             stack.require_engine()
-            open_files.allow(study.load.connections)
+            open_files.allow(study.load.connections, otherwise="")
             if study.lm_eval:
                 lm_eval.require(study.lm_eval, study.lm_eval_args)
                 likelihoods.require(study.lm_eval, study.lm_eval_args, stack.engine, study.model)
